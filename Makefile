@@ -1,0 +1,28 @@
+# Everything runs in .venv, which `make` creates.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: quickstart test check bench clean
+
+.venv/ready: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+quickstart: .venv/ready
+	$(BIN)/keras-attention quickstart
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest tests/test_architecture.py
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf .venv quickstart

@@ -1,0 +1,61 @@
+"""keras-attention: train, evaluate, use, export and check from the command line.
+
+Results go to standard output, one line per input line; progress and messages to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+_COMMANDS = {
+    "quickstart": "quickstart",
+    "train": "train",
+    "evaluate": "evaluate",
+    "translate": "use",
+    "complete": "use",
+    "classify": "use",
+    "tag": "use",
+    "export": "serve",
+    "check": "serve",
+    "presets": "serve",
+}
+
+
+class _LateGroup(click.Group):
+    """A group whose commands are imported when they are run: `--help` stays fast."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        return getattr(importlib.import_module(f"{__name__}.{_COMMANDS[name]}"), name)
+
+
+@click.group(cls=_LateGroup)
+@click.version_option(package_name="keras-attention")
+def commands() -> None:
+    """Attention models in Keras: train them on your text and serve them."""
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one clear line and a non-zero exit."""
+    try:
+        commands.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
+        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        sys.exit(1)

@@ -1,0 +1,40 @@
+"""evaluate: how good is a model on a file with answers?"""
+
+from __future__ import annotations
+
+import click
+
+from keras_attention.cli.jobs import jobs
+from keras_attention.cli.models import load_model
+
+
+@click.command()
+@click.argument("model")
+@click.argument("files", nargs=-1, required=True)
+@click.option("--beam", type=click.IntRange(1), help="Beam width of a translator; greedy without it.")
+@click.option("--lowercase", is_flag=True, help="Compare translations without regard to case.")
+@click.option("--plot", help="Where to draw BLEU by source length, such as bleu.png.")
+def evaluate(model: str, files: tuple[str, ...], beam: int | None, lowercase: bool, plot: str | None) -> None:
+    """Score MODEL on FILES: BLEU and chrF, accuracy, or perplexity, as its task wants.
+
+    FILES is one file of pairs, labelled texts, tagged words or text, or two files of sources and
+    references, aligned line by line.
+    """
+    import keras_attention as ka
+
+    loaded = load_model(model)
+    if isinstance(loaded, ka.ServedModel):
+        name = (
+            "Translator"
+            if "target_pieces" in loaded.outputs
+            else "TextTagger"
+            if "tags" in loaded.outputs
+            else "TextClassifier"
+        )
+    else:
+        name = type(loaded).__name__
+    job = next((job for job in jobs().values() if job.task == name), None)
+    if job is None:
+        raise click.UsageError(f"{model} is a {name}, which cannot be evaluated here.")
+    for line in job.evaluate(loaded, job.read(files), {"beam": beam, "lowercase": lowercase, "plot": plot}):
+        click.echo(line)

@@ -1,0 +1,178 @@
+"""The four tasks as the command line trains them: what to read, make, batch and measure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One task.
+
+    Attributes:
+        task: name of the model's class.
+        preset: the default preset.
+        tokenizer: the default kind of tokenizer.
+        select: the default value to select by, on validation data.
+        read: places -> examples.
+        make: (preset, examples, tokenizer options, sizes) -> model.
+        batches: (examples, model, max_tokens, shuffle, seed) -> batches.
+        measure: validation examples -> function of the model, or None.
+        evaluate: (model, examples, options) -> lines to print.
+    """
+
+    task: str
+    preset: str
+    tokenizer: str
+    select: str
+    read: Callable[[Sequence[str]], list]
+    make: Callable[[str, list, dict, dict], Any]
+    batches: Callable[..., Any]
+    evaluate: Callable[[Any, list, dict], list[str]]
+    measure: Callable[[list], Callable[[Any], dict[str, float]]] | None = None
+
+
+def _one(places: Sequence[str]) -> str:
+    if len(places) != 1:
+        raise ValueError(f"There are {len(places)} files; this task reads one.")
+    return places[0]
+
+
+def _read_pairs(places: Sequence[str]) -> list:
+    import keras_attention as ka
+
+    if len(places) > 2:
+        raise ValueError(f"There are {len(places)} files; expected one, or two that are aligned line by line.")
+    return ka.data.read_pairs(*places)
+
+
+def _read_labelled(places: Sequence[str]) -> list:
+    import keras_attention as ka
+
+    return ka.data.read_labelled(_one(places))
+
+
+def _read_tagged(places: Sequence[str]) -> list:
+    import keras_attention as ka
+
+    return ka.data.read_tagged(_one(places))
+
+
+def _read_texts(places: Sequence[str]) -> list:
+    """A plain text file is one stream, line breaks and all; records are texts of their own."""
+    import keras_attention as ka
+
+    place = _one(places)
+    if place.startswith("tfds:") or ".jsonl" in place:
+        return ka.data.read_texts(place)
+    ka.data.read_texts(place)  # raises where there is nothing to learn
+    return ["\n".join(ka.data.read_lines(place))]
+
+
+def _make_translator(preset: str, examples: list, options: dict, sizes: dict) -> Any:
+    import keras_attention as ka
+
+    tokenizers = {
+        f"{side}_tokenizer": ka.train_tokenizer([pair[i] for pair in examples], **options)
+        for i, side in enumerate(("source", "target"))
+    }
+    return ka.Translator.from_preset(preset, **tokenizers, **sizes)
+
+
+def _make_language_model(preset: str, examples: list, options: dict, sizes: dict) -> Any:
+    import keras_attention as ka
+
+    return ka.CausalLM.from_preset(preset, tokenizer=ka.train_tokenizer(examples, **options), **sizes)
+
+
+def _make_classifier(preset: str, examples: list, options: dict, sizes: dict) -> Any:
+    import keras_attention as ka
+
+    tokenizer = ka.train_tokenizer([text for text, _ in examples], **options)
+    labels = tuple(sorted({label for _, label in examples}))
+    return ka.TextClassifier.from_preset(preset, tokenizer=tokenizer, labels=labels, **sizes)
+
+
+def _make_tagger(preset: str, examples: list, options: dict, sizes: dict) -> Any:
+    import keras_attention as ka
+
+    tokenizer = ka.train_tokenizer([" ".join(word for word, _ in sentence) for sentence in examples], **options)
+    labels = tuple(sorted({tag for sentence in examples for _, tag in sentence}))
+    return ka.TextTagger.from_preset(preset, tokenizer=tokenizer, labels=labels, **sizes)
+
+
+def _measure_translator(examples: list) -> Callable[[Any], dict[str, float]]:
+    import keras_attention as ka
+
+    def measure(model: Any) -> dict[str, float]:
+        texts = [answer.text for answer in model.translate([source for source, _ in examples], batch_size=64)]
+        return {"val_bleu": ka.training.score_texts(texts, [target for _, target in examples]).bleu}
+
+    return measure
+
+
+def _evaluate_translator(model: Any, examples: list, options: dict) -> list[str]:
+    import keras_attention as ka
+
+    sources, references = zip(*examples, strict=True)
+    beam, lowercase = options["beam"], options["lowercase"]
+    chosen = {}
+    if not isinstance(model, ka.ServedModel):
+        chosen["strategy"] = ka.BeamSearch(width=beam) if beam else ka.Greedy()
+    texts = [answer.text for answer in model.translate(list(sources), batch_size=64, **chosen)]
+    scores = ka.training.score_texts(texts, references, lowercase)
+    bins = ka.training.scores_by_length(sources, texts, references, lowercase=lowercase)
+    if options["plot"]:
+        ka.plot_bleu_by_length({"BLEU": bins}, options["plot"])
+    by_length = [f"  source of {name} words: BLEU {bleu:.2f} ({count} lines)" for name, (count, bleu) in bins.items()]
+    return [
+        f"BLEU {scores.bleu:.2f}  {scores.bleu_signature}",
+        f"chrF {scores.chrf:.2f}  {scores.chrf_signature}",
+        *by_length,
+    ]
+
+
+def _evaluate_language_model(model: Any, examples: list, options: dict) -> list[str]:
+    import keras_attention as ka
+
+    model.compile(loss=ka.MaskedCrossEntropy(), weighted_metrics=[ka.training.Perplexity()])
+    batches = ka.language_batches(examples, model, shuffle=False)
+    values = model.evaluate(batches, verbose=0, return_dict=True)
+    return [f"perplexity {values['perplexity']:.3f} per piece"]
+
+
+def _evaluate_classifier(model: Any, examples: list, options: dict) -> list[str]:
+    answers = model.classify([text for text, _ in examples])
+    right = sum(answer.label == label for answer, (_, label) in zip(answers, examples, strict=True))
+    return [f"accuracy {100 * right / len(examples):.2f} % ({right} of {len(examples)})"]
+
+
+def _evaluate_tagger(model: Any, examples: list, options: dict) -> list[str]:
+    answers = model.tag([" ".join(word for word, _ in sentence) for sentence in examples])
+    total = right = 0
+    for answer, sentence in zip(answers, examples, strict=True):
+        total += len(sentence)
+        right += sum(tag == wanted for tag, (_, wanted) in zip(answer.tags, sentence, strict=False))
+    return [f"accuracy {100 * right / total:.2f} % ({right} of {total} words)"]
+
+
+def jobs() -> dict[str, Job]:
+    """Return the jobs by the name that the command line gives them."""
+    import keras_attention as ka
+
+    return {
+        "translator": Job(
+            "Translator", "rnn_attention", "sentencepiece", "val_bleu", _read_pairs, _make_translator,
+            ka.translation_batches, _evaluate_translator, _measure_translator),
+        "lm": Job(
+            "CausalLM", "char_rnn", "characters", "val_loss", _read_texts, _make_language_model,
+            ka.language_batches, _evaluate_language_model),
+        "classifier": Job(
+            "TextClassifier", "rnn_classifier", "sentencepiece", "val_accuracy", _read_labelled, _make_classifier,
+            ka.classification_batches, _evaluate_classifier),
+        "tagger": Job(
+            "TextTagger", "rnn_tagger", "sentencepiece", "val_accuracy", _read_tagged, _make_tagger,
+            ka.tagging_batches, _evaluate_tagger),
+    }  # fmt: skip

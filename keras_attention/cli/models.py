@@ -1,0 +1,46 @@
+"""A MODEL argument: a `.keras` file or an exported directory."""
+
+from __future__ import annotations
+
+import pathlib
+import zipfile
+from typing import Any
+
+TASKS = {"translate": "Translator", "complete": "CausalLM", "classify": "TextClassifier", "tag": "TextTagger"}
+
+
+def load_model(path: str) -> Any:
+    """Load a `.keras` file, or a SavedModel directory, to an object that has the task's verb.
+
+    Raises:
+        FileNotFoundError: there is nothing at the path.
+        ValueError: it is neither of the two.
+    """
+    place = pathlib.Path(path)
+    if not place.exists():
+        raise FileNotFoundError(f"There is no model {path}.")
+    import keras
+
+    import keras_attention as ka
+
+    if place.is_dir():
+        return ka.load_served(place)
+    if not zipfile.is_zipfile(place):
+        raise ValueError(
+            f"{path} is no model; expected a .keras file or an exported directory such as serving/translator/1."
+        )
+    return keras.saving.load_model(place, compile=False)
+
+
+def load_for(verb: str, path: str) -> Any:
+    """Load a model that has the given verb.
+
+    Raises:
+        ValueError: it is one of another task; its own verb is named.
+    """
+    model = load_model(path)
+    if not hasattr(model, verb):
+        own = next((v for v, task in TASKS.items() if task == type(model).__name__), None)
+        hint = f"Try: keras-attention {own} {path}" if own else f"Expected a {TASKS[verb]}."
+        raise ValueError(f"{path} is a {type(model).__name__}, which cannot {verb}. {hint}")
+    return model

@@ -1,0 +1,151 @@
+"""train: from files to `run/model.keras`, resumable."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from keras_attention.cli.jobs import Job, jobs
+
+_OPTIONS: list[Callable] = [
+    click.option("--train", "train_files", multiple=True, help="TSV, JSONL, CoNLL-U, text, or tfds:NAME[:SPLIT]; give it twice for two files aligned line by line."),
+    click.option("--valid", "valid_files", multiple=True, help="The same, to select the best model on."),
+    click.option("--out", required=True, help="Directory of the run."),
+    click.option("--resume", is_flag=True, help="Go on with the run in --out, as it was begun."),
+    click.option("--preset", help="See: keras-attention presets."),
+    click.option("--set", "sizes", multiple=True, metavar="NAME=VALUE", help="A size of the preset that should differ, such as units=512."),
+    click.option("--tokenizer", type=click.Choice(["sentencepiece", "bpe", "wordpiece", "characters"])),
+    click.option("--vocabulary-size", type=click.IntRange(8), default=8000, show_default=True),
+    click.option("--lowercase", is_flag=True, help="Fold to lower case inside the tokenizers."),
+    click.option("--epochs", type=click.IntRange(1), default=20, show_default=True),
+    click.option("--learning-rate", type=float, default=1e-3, show_default=True),
+    click.option("--decline", type=click.Choice(["cosine", "linear", "inverse_sqrt", "constant"]), default="cosine", show_default=True),
+    click.option("--warmup-steps", type=click.IntRange(1), default=200, show_default=True),
+    click.option("--label-smoothing", type=float, default=0.1, show_default=True),
+    click.option("--clip-norm", type=float, default=1.0, show_default=True),
+    click.option("--select", help="Value that selects the best model; BLEU, accuracy or loss on --valid by default."),
+    click.option("--patience", type=click.IntRange(1), default=10, show_default=True, help="Epochs without a better value until training stops."),
+    click.option("--average", type=click.IntRange(1), default=1, show_default=True, help="Average the weights of this many last epochs."),
+    click.option("--batch-tokens", type=click.IntRange(1), default=2048, show_default=True, help="The most tokens in a batch."),
+    click.option("--seed", type=int, default=0, show_default=True),
+    click.option("--mixed-precision", type=click.Choice(["mixed_bfloat16", "mixed_float16"])),
+    click.option("--tensorboard", is_flag=True, help="Write curves and alignments to OUT/tensorboard."),
+]  # fmt: skip
+
+
+@click.command()
+@click.argument("task", type=click.Choice(["translator", "lm", "classifier", "tagger"]))
+def train(task: str, **options: Any) -> None:
+    """Train a model on your files; write the best one to OUT/model.keras."""
+    out = pathlib.Path(options.pop("out"))
+    resume = options.pop("resume")
+    plan_file = out / "run.json"
+    if resume:
+        if not plan_file.exists():
+            raise click.UsageError(f"{out} holds no run to resume (no run.json).")
+        task, options = json.loads(plan_file.read_text())
+    elif out.exists() and any(out.iterdir()):
+        raise click.UsageError(
+            f"{out} exists and is not empty. Add --resume to go on with its run, or choose another --out."
+        )
+    elif not options["train_files"]:
+        raise click.UsageError("There is nothing to train on; add --train FILE.")
+    run_job(jobs()[task], task, options, out)
+
+
+for _option in reversed(_OPTIONS):
+    train = _option(train)
+
+
+def run_job(job: Job, task: str, options: dict[str, Any], out: pathlib.Path) -> Any:
+    """Train as the options say, write the curves, and return the model."""
+    import keras
+
+    import keras_attention as ka
+
+    keras.utils.set_random_seed(options["seed"])
+    if options["mixed_precision"]:
+        keras.config.set_dtype_policy(options["mixed_precision"])
+    examples = job.read(options["train_files"])
+    valid = job.read(options["valid_files"]) if options["valid_files"] else None
+    click.echo(f"{len(examples)} examples to train on, {len(valid or [])} to validate on", err=True)
+    model = _model(job, options, examples, out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "run.json").write_text(json.dumps([task, options], indent=2))
+    click.echo(f"{type(model).__name__} with {model.count_params():,} parameters", err=True)
+    budget, seed = options["batch_tokens"], options["seed"]
+    history = ka.train(
+        model,
+        job.batches(examples, model, budget, True, seed),
+        out,
+        _plan(job, options, valid is not None),
+        validation=job.batches(valid, model, budget, False) if valid else None,
+        measure=job.measure(valid) if job.measure and valid else None,
+        callbacks=_tensorboard(model, valid or examples, out) if options["tensorboard"] else (),
+    )
+    ka.plot_history(history, out / "curves.png")
+    click.echo(f"The best model is in {out / 'model.keras'}, the curves in {out / 'curves.png'}.", err=True)
+    return model
+
+
+def _model(job: Job, options: dict[str, Any], examples: list, out: pathlib.Path) -> Any:
+    import keras
+
+    if (out / "model.keras").exists():
+        return keras.saving.load_model(out / "model.keras", compile=False)
+    tokenizer = {
+        "kind": options["tokenizer"] or job.tokenizer,
+        "vocabulary_size": options["vocabulary_size"],
+        "lowercase": options["lowercase"],
+    }
+    return job.make(options["preset"] or job.preset, examples, tokenizer, _sizes(options["sizes"]))
+
+
+def _sizes(given: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    sizes: dict[str, Any] = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set {item}: expected NAME=VALUE, such as units=512.")
+        try:
+            sizes[name] = json.loads(value)
+        except json.JSONDecodeError:
+            sizes[name] = value
+    return sizes
+
+
+def _plan(job: Job, options: dict[str, Any], validated: bool) -> Any:
+    import keras_attention as ka
+
+    select = options["select"] or (job.select if validated else "loss")
+    names = (
+        "epochs",
+        "learning_rate",
+        "decline",
+        "warmup_steps",
+        "label_smoothing",
+        "clip_norm",
+        "patience",
+        "average",
+    )
+    return ka.TrainingPlan(monitor=select, **{name: options[name] for name in names})
+
+
+def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
+    import importlib.util
+
+    import keras
+
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ImportError("--tensorboard needs a package: pip install 'keras-attention[tensorboard]'")
+    directory = out / "tensorboard"
+    callbacks: list = [keras.callbacks.TensorBoard(directory, write_graph=False)]
+    if getattr(model, "has_attention", False):
+        from keras_attention.visualize import AlignmentImages
+
+        callbacks.append(AlignmentImages([source for source, _ in examples[:3]], directory))
+    return callbacks

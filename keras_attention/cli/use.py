@@ -1,0 +1,149 @@
+"""translate, complete, classify, tag: lines in, lines out."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import click
+
+from keras_attention.cli.models import load_for
+
+_CHUNK = 512  # lines that are read before some are written
+
+
+def _lines(source: str | None) -> Iterator[str]:
+    import keras_attention as ka
+
+    if source is not None:
+        yield from ka.data.read_lines(source)
+    else:
+        yield from ka.data.decode_lines(sys.stdin.buffer, "standard input")
+
+
+def _run(source: str | None, answer: Callable[[list[str], int], Sequence[str]]) -> None:
+    """Write one line for each line that is read, with a count on standard error."""
+    lines, done = _lines(source), 0
+    while chunk := list(itertools.islice(lines, _CHUNK)):
+        for text in answer(chunk, done):
+            click.echo(text)
+        done += len(chunk)
+        if sys.stderr.isatty():
+            click.echo(f"\r{done} lines", err=True, nl=False)
+    if sys.stderr.isatty():
+        click.echo(err=True)
+
+
+def _fixed(model: Any, chosen: dict[str, Any]) -> None:
+    """An exported model has its strategy in the graph."""
+    import keras_attention as ka
+
+    given = [f"--{name.replace('_', '-')}" for name, value in chosen.items() if value is not None]
+    if isinstance(model, ka.ServedModel) and given:
+        raise click.UsageError(f"{', '.join(given)} cannot be chosen now: a SavedModel searches as it was exported.")
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@click.command()
+@click.argument("model")
+@click.argument("source", required=False)
+@click.option("--beam", type=click.IntRange(1), help="Beam width; greedy without it.")
+@click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
+@click.option("--max-length", type=click.IntRange(1), help="The most pieces of a translation.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--scores", is_flag=True, help="Put each score before its text, separated by a tab.")
+def translate(
+    model: str,
+    source: str | None,
+    beam: int | None,
+    length_penalty: float | None,
+    max_length: int | None,
+    batch_size: int,
+    scores: bool,
+) -> None:
+    """Translate each line of SOURCE, or of standard input, with MODEL."""
+    import keras_attention as ka
+
+    loaded = load_for("translate", model)
+    _fixed(loaded, {"beam": beam, "length_penalty": length_penalty, "max_length": max_length})
+    if length_penalty is not None and beam is None:
+        raise click.UsageError("--length-penalty belongs to a beam search; add --beam.")
+    options: dict[str, Any] = {"batch_size": batch_size}
+    if not isinstance(loaded, ka.ServedModel):
+        beam_options = _given({"width": beam, "length_penalty": length_penalty, "max_length": max_length})
+        options["strategy"] = ka.BeamSearch(**beam_options) if beam else ka.Greedy(max_length=max_length)
+
+    def answer(lines: list[str], done: int) -> list[str]:
+        answers = loaded.translate(lines, **options)
+        return [f"{a.score:.4f}\t{_one_line(a.text)}" if scores else _one_line(a.text) for a in answers]
+
+    _run(source, answer)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("source", required=False)
+@click.option("--temperature", type=float, help="Below 1 sharpens, above 1 flattens; 1 by default.")
+@click.option("--top-k", type=click.IntRange(0), help="Draw from the k likeliest pieces.")
+@click.option("--top-p", type=float, help="Draw from the fewest pieces that reach this probability.")
+@click.option("--beam", type=click.IntRange(1), help="Search with this beam width; do not sample.")
+@click.option("--max-length", type=click.IntRange(1), help="The most pieces after the prompt.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
+def complete(
+    model: str, source: str | None, beam: int | None, max_length: int | None, seed: int, batch_size: int, **chance: Any
+) -> None:
+    """Continue each line of SOURCE, or of standard input, with MODEL; line breaks become \\n."""
+    import keras_attention as ka
+
+    loaded = load_for("complete", model)
+    _fixed(loaded, {"beam": beam, "max_length": max_length, **chance})
+    if beam and _given(chance):
+        raise click.UsageError("--beam searches and the temperature options sample; choose one of the two.")
+
+    def answer(lines: list[str], done: int) -> list[str]:
+        if isinstance(loaded, ka.ServedModel):
+            answers = loaded.complete(lines, batch_size=batch_size, seed=seed + done)
+        elif beam:
+            answers = loaded.complete(lines, ka.BeamSearch(width=beam, max_length=max_length), batch_size)
+        else:
+            strategy = ka.Sampling(seed=seed + done, max_length=max_length, **_given(chance))
+            answers = loaded.complete(lines, strategy, batch_size)
+        return [_one_line(a.text) for a in answers]
+
+    _run(source, answer)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("source", required=False)
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--scores", is_flag=True, help="Put each probability before its label, separated by a tab.")
+def classify(model: str, source: str | None, batch_size: int, scores: bool) -> None:
+    """Label each line of SOURCE, or of standard input, with MODEL."""
+    loaded = load_for("classify", model)
+
+    def answer(lines: list[str], done: int) -> list[str]:
+        answers = loaded.classify(lines, batch_size=batch_size)
+        return [f"{a.score:.4f}\t{a.label}" if scores else a.label for a in answers]
+
+    _run(source, answer)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("source", required=False)
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
+def tag(model: str, source: str | None, batch_size: int) -> None:
+    """Tag the words of each line of SOURCE, or of standard input, with MODEL."""
+    loaded = load_for("tag", model)
+    _run(source, lambda lines, done: [" ".join(a.tags) for a in loaded.tag(lines, batch_size=batch_size)])
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\r", "").replace("\n", "\\n")

@@ -1,0 +1,269 @@
+"""Examples to batches: bucketed by length under a token budget, padded, shifted.
+
+Every function returns a `keras.utils.PyDataset`, which `fit` takes on either backend, with or
+without TensorFlow. The order is a function of the seed and the epoch alone, so that a run that
+was interrupted sees the same data again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_attention.data.tokenizers import encode_texts, pad_ids, special_ids
+
+
+class LengthBatches(keras.utils.PyDataset):
+    """Batches of examples of similar length.
+
+    Examples are sorted by length, with ties in random order, and cut where a batch would exceed
+    the token budget. The batches then come in random order, the longest first: what does not fit
+    into memory fails at once.
+
+    Args:
+        lengths: (N,) or (N, 2), each example's length in tokens, the longer side deciding.
+        collate: indices and a number of columns to pad beyond the longest -> one batch, a tuple
+            (inputs, labels, weights).
+        max_tokens: the most tokens in a batch, padding included; a longer example is a batch alone.
+        shuffle: change order and composition each epoch; else the same short-to-long order.
+        seed: where the order begins.
+
+    Raises:
+        ValueError: no examples, or a budget below 1.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence,
+        collate: Callable[[np.ndarray, int], tuple],
+        max_tokens: int = 4096,
+        shuffle: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.lengths = np.asarray(lengths).reshape(len(lengths), -1)
+        if not self.lengths.size:
+            raise ValueError("There are no examples to make batches of.")
+        if max_tokens < 1:
+            raise ValueError(f"`max_tokens` is {max_tokens}; expected a positive integer.")
+        self.collate, self.max_tokens, self.shuffle, self.seed = collate, max_tokens, shuffle, seed
+        self.epoch = 0
+        self._arrange()
+
+    def _arrange(self) -> None:
+        chance = np.random.default_rng([self.seed, self.epoch if self.shuffle else 0])
+        ties = chance.permutation(len(self.lengths)) if self.shuffle else np.arange(len(self.lengths))
+        coarse = -(-self.lengths // 4)  # the first column breaks ties of the last one roughly
+        order = np.lexsort((ties, coarse[:, 0], self.lengths[:, -1]))
+        cost = np.maximum(self.lengths[:, -1], coarse[:, 0] * 4)[order]
+        batches, begin = [], 0
+        for i in range(1, len(order) + 1):
+            if i == len(order) or (i + 1 - begin) * cost[begin : i + 1].max() > self.max_tokens:
+                batches.append(order[begin:i])
+                begin = i
+        if self.shuffle:
+            middle = batches[:-1]
+            batches = batches[-1:] + [middle[i] for i in chance.permutation(len(middle))]
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple:
+        # Keras takes the shapes of the first two batches for those of all; one extra column of
+        # padding in the second says that lengths vary.
+        return self.collate(self.batches[index], 1 if index == 1 and self._same_width(0, 1) else 0)
+
+    def _same_width(self, a: int, b: int) -> bool:
+        widths = [self.lengths[self.batches[i]].max(0) for i in (a, b)]
+        return bool((widths[0] == widths[1]).any())
+
+    def on_epoch_end(self) -> None:
+        self.start_epoch(self.epoch + 1)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Arrange the batches as in the given epoch, counted from 0."""
+        self.epoch = epoch
+        if self.shuffle:
+            self._arrange()
+
+
+def translation_batches(
+    pairs: Sequence[tuple[str, str]],
+    translator: Any,
+    max_tokens: int = 4096,
+    shuffle: bool = True,
+    seed: int = 0,
+) -> LengthBatches:
+    """Turn pairs of texts into batches for `Translator.fit`.
+
+    Args:
+        pairs: (source, target) strings.
+        translator: has `source_tokenizer`, `target_tokenizer` and `config.max_length`.
+        max_tokens: the most tokens of either side in a batch, padding included.
+        shuffle: see `LengthBatches`.
+        seed: see `LengthBatches`.
+
+    Returns:
+        batches of ({`source_ids` (B, S), `source_mask` (B, S), `target_ids` (B, T)}, labels (B, T),
+        weights (B, T) float32, 0 at padding). `target_ids` begins with the start token; labels are
+        the same text one step ahead, ended by the end token.
+
+    Raises:
+        ValueError: no pairs.
+    """
+    source_special = special_ids(translator.source_tokenizer)
+    special = special_ids(translator.target_tokenizer)
+    longest = translator.config.max_length
+    sources = encode_texts(
+        translator.source_tokenizer, [source for source, _ in pairs], longest, end=source_special.end
+    )
+    targets = encode_texts(translator.target_tokenizer, [target for _, target in pairs], longest, end=special.end)
+
+    def collate(indices: np.ndarray, extra: int) -> tuple:
+        source_ids, source_mask = pad_ids([sources[i] for i in indices], source_special.pad, extra=extra)
+        labels, weights = pad_ids([targets[i] for i in indices], special.pad, extra=extra)
+        inputs = {
+            "source_ids": source_ids,
+            "source_mask": source_mask,
+            "target_ids": shift_right(labels, special.start),
+        }
+        return inputs, labels, weights.astype("float32")
+
+    lengths = [(len(s), len(t)) for s, t in zip(sources, targets, strict=True)]
+    return LengthBatches(lengths, collate, max_tokens, shuffle, seed)
+
+
+def shift_right(ids: np.ndarray, start: int) -> np.ndarray:
+    """Move (B, T) ids one step later and put `start` first.
+
+    Example:
+        >>> shift_right(np.array([[5, 7, 3]]), 2).tolist()
+        [[2, 5, 7]]
+    """
+    return np.concatenate([np.full_like(ids[:, :1], start), ids[:, :-1]], axis=1)
+
+
+def language_batches(
+    texts: Sequence[str],
+    model: Any,
+    max_tokens: int = 4096,
+    shuffle: bool = True,
+    seed: int = 0,
+) -> LengthBatches:
+    """Turn texts into batches for `CausalLM.fit`.
+
+    Each text is one stream of tokens, ended by the end token and cut into windows of
+    `config.max_length`; a window begins with the last token of the one before.
+
+    Args:
+        texts: strings; a line, a document or a whole book each.
+        model: has `tokenizer` and `config.max_length`.
+        max_tokens: the most tokens in a batch.
+        shuffle: see `LengthBatches`.
+        seed: see `LengthBatches`.
+
+    Returns:
+        batches of ({`token_ids` (B, T), `padding_mask` (B, T)}, labels (B, T), weights (B, T)).
+
+    Raises:
+        ValueError: no texts.
+    """
+    special = special_ids(model.tokenizer)
+    width, windows = model.config.max_length, []
+    for ids in encode_texts(model.tokenizer, [text for text in texts if text]):
+        stream = [special.start, *ids, special.end]
+        windows += [stream[i : i + width + 1] for i in range(0, len(stream) - 1, width)]
+
+    def collate(indices: np.ndarray, extra: int) -> tuple:
+        token_ids, mask = pad_ids([windows[i][:-1] for i in indices], special.pad, extra=extra)
+        labels, _ = pad_ids([windows[i][1:] for i in indices], special.pad, extra=extra)
+        return {"token_ids": token_ids, "padding_mask": mask}, labels, mask.astype("float32")
+
+    return LengthBatches([len(window) - 1 for window in windows], collate, max_tokens, shuffle, seed)
+
+
+def classification_batches(
+    examples: Sequence[tuple[str, str]],
+    model: Any,
+    max_tokens: int = 4096,
+    shuffle: bool = True,
+    seed: int = 0,
+) -> LengthBatches:
+    """Turn (text, label) pairs into batches for `TextClassifier.fit`.
+
+    Args:
+        examples: (text, label) strings.
+        model: has `tokenizer`, `config.labels` and `config.max_length`.
+        max_tokens: the most tokens in a batch, padding included.
+        shuffle: see `LengthBatches`.
+        seed: see `LengthBatches`.
+
+    Returns:
+        batches of ({`token_ids` (B, S), `padding_mask` (B, S)}, labels (B,), weights (B,)).
+
+    Raises:
+        ValueError: no examples, or a label that the model does not have.
+    """
+    special = special_ids(model.tokenizer)
+    ids = encode_texts(model.tokenizer, [text for text, _ in examples], model.config.max_length, end=special.end)
+    labels = np.array([_label_id(label, model.config.labels) for _, label in examples], "int32")
+
+    def collate(indices: np.ndarray, extra: int) -> tuple:
+        token_ids, mask = pad_ids([ids[i] for i in indices], special.pad, extra=extra)
+        return {"token_ids": token_ids, "padding_mask": mask}, labels[indices], np.ones(len(indices), "float32")
+
+    return LengthBatches([len(row) for row in ids], collate, max_tokens, shuffle, seed)
+
+
+def tagging_batches(
+    examples: Sequence[Sequence[tuple[str, str]]],
+    model: Any,
+    max_tokens: int = 4096,
+    shuffle: bool = True,
+    seed: int = 0,
+) -> LengthBatches:
+    """Turn tagged sentences into batches for `TextTagger.fit`.
+
+    A word becomes one or more pieces; its tag is learned at its first piece.
+
+    Args:
+        examples: sentences, each a sequence of (word, tag).
+        model: has `tokenizer`, `config.labels`, `config.max_length` and `encode_words`.
+        max_tokens: the most tokens in a batch, padding included.
+        shuffle: see `LengthBatches`.
+        seed: see `LengthBatches`.
+
+    Returns:
+        batches of ({`token_ids` (B, S), `padding_mask` (B, S)}, labels (B, S), weights (B, S),
+        1 at the first piece of each word).
+
+    Raises:
+        ValueError: no examples, or a tag that the model does not have.
+    """
+    special = special_ids(model.tokenizer)
+    rows = model.encode_words([[word for word, _ in sentence] for sentence in examples])
+    labels, weights = [], []
+    for (ids, starts), sentence in zip(rows, examples, strict=True):
+        label, weight = [0] * len(ids), [0] * len(ids)
+        for start, (_, tag) in zip(starts, sentence, strict=False):  # a cut sentence has fewer starts
+            label[start], weight[start] = _label_id(tag, model.config.labels), 1
+        labels.append(label)
+        weights.append(weight)
+
+    def collate(indices: np.ndarray, extra: int) -> tuple:
+        token_ids, mask = pad_ids([rows[i][0] for i in indices], special.pad, extra=extra)
+        wanted, _ = pad_ids([labels[i] for i in indices], 0, extra=extra)
+        counted, _ = pad_ids([weights[i] for i in indices], 0, extra=extra)
+        return {"token_ids": token_ids, "padding_mask": mask}, wanted, counted.astype("float32")
+
+    return LengthBatches([len(ids) for ids, _ in rows], collate, max_tokens, shuffle, seed)
+
+
+def _label_id(label: str, labels: tuple[str, ...]) -> int:
+    if label not in labels:
+        raise ValueError(f"The model has no label {label!r}; it has {', '.join(labels)}.")
+    return labels.index(label)

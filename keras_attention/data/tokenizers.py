@@ -1,0 +1,243 @@
+"""KerasHub tokenizers: trained from the user's text, and used from strings to padded ids and back.
+
+The functions take any KerasHub tokenizer. Its special tokens are found by the names that the
+common families give them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import io
+import sys
+import tempfile
+import unicodedata
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+KINDS = ("sentencepiece", "bpe", "wordpiece", "characters")
+_SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "characters": "char"}
+_NAMES = {
+    "pad": ("<pad>", "[PAD]"),
+    "unknown": ("<unk>", "[UNK]"),
+    "start": ("<s>", "[START]", "[CLS]", "<bos>"),
+    "end": ("</s>", "[END]", "[SEP]", "<eos>", "<|endoftext|>"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecialIds:
+    """The ids of the pieces that are no text."""
+
+    pad: int
+    unknown: int
+    start: int
+    end: int
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    kind: str = "sentencepiece",
+    vocabulary_size: int = 8000,
+    lowercase: bool = False,
+) -> Any:
+    """Train a KerasHub tokenizer on texts.
+
+    Args:
+        texts: strings.
+        kind: `"sentencepiece"` (unigram model), `"bpe"` (byte-pair encoding, as SentencePiece
+            does it), `"wordpiece"`, or `"characters"`, which also keeps line breaks and every space.
+        vocabulary_size: the most pieces to make, special ones included; a small corpus gives fewer.
+        lowercase: fold to lower case inside the tokenizer, so that it also happens where it serves.
+
+    Returns:
+        a `keras_hub.tokenizers.SentencePieceTokenizer` or `WordPieceTokenizer`.
+
+    Raises:
+        ValueError: an unknown kind, or no text.
+
+    Example:
+        >>> tokenizer = train_tokenizer(["we eat bread", "we drink water"], "characters")
+        >>> decode_ids(tokenizer, encode_texts(tokenizer, ["we eat"])[0])
+        'we eat'
+
+    Reference: Kudo, 2018, https://arxiv.org/abs/1804.10959; Sennrich et al., 2016,
+    https://arxiv.org/abs/1508.07909; Schuster and Nakajima, 2012.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"There is no tokenizer {kind!r}; expected one of {', '.join(KINDS)}.")
+    texts = [text for text in texts if text.strip()]
+    if not texts:
+        raise ValueError("There is no text to train a tokenizer on; every line is empty.")
+    if kind == "wordpiece":
+        return _train_wordpiece(texts, vocabulary_size, lowercase)
+    return _train_sentencepiece(texts, _SENTENCEPIECE_TYPES[kind], vocabulary_size, lowercase)
+
+
+def _train_sentencepiece(texts: list[str], model_type: str, vocabulary_size: int, lowercase: bool) -> Any:
+    import keras_hub
+    import sentencepiece
+
+    options: dict[str, Any] = {"normalization_rule_name": "nmt_nfkc"}
+    if model_type == "char":
+        options = {
+            "normalization_rule_name": "identity",
+            "remove_extra_whitespaces": False,
+            "add_dummy_prefix": False,
+            "user_defined_symbols": ["\n"],
+        }
+        texts = [line for text in texts for line in text.split("\n") if line]
+    model = io.BytesIO()
+    with _lowercase_rules(lowercase and model_type != "char") as rules:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type=model_type,
+            vocab_size=vocabulary_size,
+            hard_vocab_limit=False,
+            character_coverage=1.0,
+            pad_id=0,
+            unk_id=1,
+            bos_id=2,
+            eos_id=3,
+            max_sentence_length=1 << 20,
+            num_threads=1,  # the pieces do not depend on how many cores there are
+            minloglevel=2,
+            **{**options, **rules},
+        )
+    return keras_hub.tokenizers.SentencePieceTokenizer(proto=model.getvalue())
+
+
+@contextlib.contextmanager
+def _lowercase_rules(active: bool) -> Iterator[dict[str, str]]:
+    """Give SentencePiece's trainer a file of rules, NFKC then lower case, for as long as it trains."""
+    if not active:
+        yield {}
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv", encoding="ascii") as file:
+        file.write("".join(f"{_hex(old)}\t{_hex(new)}\n" for old, new in _lowercase_table()))
+        file.flush()
+        yield {"normalization_rule_tsv": file.name, "normalization_rule_name": "lower_case"}
+
+
+def _lowercase_table() -> Iterator[tuple[str, str]]:
+    for code in range(sys.maxunicode + 1):
+        old = chr(code)
+        if unicodedata.category(old) in ("Cs", "Cn"):
+            continue
+        new = " " if old.isspace() else unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", old).lower())
+        decomposed = unicodedata.normalize("NFD", old)
+        yield from ((form, new) for form in {old, decomposed} if form != new)
+
+
+def _hex(text: str) -> str:
+    return " ".join(f"{ord(char):X}" for char in text)
+
+
+def _train_wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) -> Any:
+    import keras_hub
+    import tensorflow as tf
+
+    special = [names[1] for names in _NAMES.values()]
+    vocabulary = keras_hub.tokenizers.compute_word_piece_vocabulary(
+        tf.data.Dataset.from_tensor_slices(texts),
+        vocabulary_size=vocabulary_size,
+        lowercase=lowercase,
+        reserved_tokens=special,
+    )
+    return keras_hub.tokenizers.WordPieceTokenizer(
+        vocabulary=vocabulary, lowercase=lowercase, oov_token=_NAMES["unknown"][1]
+    )
+
+
+@functools.lru_cache(maxsize=32)
+def special_ids(tokenizer: Any) -> SpecialIds:
+    """Return the ids of padding, unknown, start and end; a missing one is replaced by the end's.
+
+    Raises:
+        ValueError: the tokenizer has no end piece under any of the usual names.
+    """
+    ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
+    found = {kind: next((ids[name] for name in names if name in ids), None) for kind, names in _NAMES.items()}
+    if found["end"] is None:
+        raise ValueError(
+            f"The tokenizer has no end-of-text piece; expected one of {', '.join(_NAMES['end'])} in its vocabulary."
+        )
+    return SpecialIds(**{kind: found["end"] if index is None else index for kind, index in found.items()})
+
+
+def encode_texts(
+    tokenizer: Any, texts: Sequence[str], max_length: int | None = None, end: int | None = None
+) -> list[list[int]]:
+    """Turn texts into ids.
+
+    Args:
+        tokenizer: a KerasHub tokenizer.
+        texts: strings.
+        max_length: the most ids to keep of a text, `end` included; more are cut off, with one
+            warning that counts the texts.
+        end: an id to append to each text.
+
+    Returns:
+        one list of ids per text.
+    """
+    if not texts:
+        return []
+    rows = tokenizer.tokenize(list(texts))
+    rows = [list(map(int, row)) for row in (rows.to_list() if hasattr(rows, "to_list") else rows)]
+    tail = [] if end is None else [end]
+    room = None if max_length is None else max_length - len(tail)
+    too_long = sum(room is not None and len(row) > room for row in rows)
+    if too_long:
+        warnings.warn(
+            f"{too_long} of {len(rows)} texts are longer than {max_length} pieces and were cut there.",
+            stacklevel=2,
+        )
+    return [row[:room] + tail for row in rows]
+
+
+def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Turn ids back into text, leaving out padding, start and end."""
+    special = special_ids(tokenizer)
+    kept = [i for i in ids if i not in (special.pad, special.start, special.end)]
+    if not kept:
+        return ""
+    text = tokenizer.detokenize([kept])[0]
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+
+
+def ids_to_pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """Return the piece behind each id."""
+    return [tokenizer.id_to_token(int(i)) for i in ids]
+
+
+def pad_ids(
+    rows: Sequence[Sequence[int]], pad: int, multiple: int = 1, extra: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pad rows of ids on the right to one length.
+
+    Args:
+        rows: B lists of ids.
+        pad: the id to fill up with.
+        multiple: the common length is rounded up to a multiple of this, so that fewer shapes occur.
+        extra: columns of padding beyond that.
+
+    Returns:
+        ids (B, T) int32 and mask (B, T) bool, True = a real token.
+
+    Example:
+        >>> pad_ids([[5, 7], [11]], pad=0)[0].tolist()
+        [[5, 7], [11, 0]]
+    """
+    longest = max((len(row) for row in rows), default=0)
+    length = -(-longest // multiple) * multiple + extra
+    ids = np.full((len(rows), length), pad, "int32")
+    mask = np.zeros((len(rows), length), bool)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = True
+    return ids, mask

@@ -1,0 +1,87 @@
+"""What may be written next, and by which chance."""
+
+from __future__ import annotations
+
+from keras import ops
+
+from keras_attention.generation.strategies import NEVER, Strategy
+
+
+def apply_constraints(log_probs, tokens, t, strategy: Strategy, end_id: int, prefix_ids, prefix_mask):
+    """Rule out what the strategy forbids, and force what the prefix wants.
+
+    Args:
+        log_probs: (B, K, V) float32.
+        tokens: (B, K, T) int, what has been written before step t.
+        t: scalar int, the step.
+        strategy: its `min_length`, `no_repeat_ngram` and `suppress`.
+        end_id: the end token, forbidden before `min_length`.
+        prefix_ids: (B, T) int.
+        prefix_mask: (B, T) bool, where the prefix holds; it overrides every other constraint.
+
+    Returns:
+        (B, K, V) log-probabilities, `NEVER` where forbidden, 0 for a forced token.
+    """
+    vocabulary = ops.arange(log_probs.shape[-1], dtype="int32")
+    for token in strategy.suppress:
+        log_probs = ops.where(ops.equal(vocabulary, token), NEVER, log_probs)
+    if strategy.min_length:
+        begin = ops.sum(ops.cast(prefix_mask, "int32"), axis=1)
+        too_soon = ops.reshape(t - begin < strategy.min_length, (-1, 1, 1))
+        log_probs = ops.where(ops.logical_and(too_soon, ops.equal(vocabulary, end_id)), NEVER, log_probs)
+    if strategy.no_repeat_ngram:
+        log_probs = _forbid_repeats(log_probs, tokens, t, strategy.no_repeat_ngram)
+    token = ops.expand_dims(ops.take(prefix_ids, t, axis=1), -1)  # (B, 1)
+    holds = ops.expand_dims(ops.take(prefix_mask, t, axis=1), -1)
+    forced = ops.where(ops.equal(vocabulary, token), 0.0, NEVER)
+    return ops.where(ops.expand_dims(holds, 1), ops.expand_dims(forced, 1), log_probs)
+
+
+def _forbid_repeats(log_probs, tokens, t, n: int):
+    """Forbid each token that would complete an n-gram that already stands in its hypothesis."""
+    beams, vocabulary = log_probs.shape[1:]
+    steps = ops.shape(tokens)[2]
+    positions = ops.arange(steps)  # where an earlier n-gram would end
+    same = ops.logical_and(positions >= n - 1, positions < t)
+    same = ops.broadcast_to(same, ops.shape(tokens))
+    for back in range(1, n):
+        recent = ops.take(tokens, ops.maximum(t - back, 0), axis=2)
+        earlier = ops.roll(tokens, back, axis=2)
+        same = ops.logical_and(same, ops.equal(earlier, ops.expand_dims(recent, -1)))
+    rows = ops.expand_dims(ops.arange(ops.shape(tokens)[0] * beams), -1)
+    flat_tokens = ops.reshape(tokens, (-1, steps))
+    nowhere = ops.shape(tokens)[0] * beams * vocabulary
+    targets = ops.where(ops.reshape(same, (-1, steps)), rows * vocabulary + flat_tokens, nowhere)
+    flat = ops.concatenate([ops.reshape(log_probs, (-1,)), ops.zeros((1,), log_probs.dtype)])
+    targets = ops.reshape(targets, (-1, 1))
+    flat = ops.scatter_update(flat, targets, ops.full((ops.shape(targets)[0],), NEVER, log_probs.dtype))
+    return ops.reshape(flat[:-1], (-1, beams, vocabulary))
+
+
+def uniform_numbers(seeds, t, beams: int):
+    """Return (B, K) float32 numbers in [0, 1) that depend on the seed, the step and the beam alone.
+
+    A 32-bit integer hash (two rounds of multiply and shift) stands in for a generator, since the
+    backends' own generators give different numbers.
+
+    Args:
+        seeds: (B,) int.
+        t: scalar int, the step.
+        beams: K.
+
+    Reference: the mixing function is `lowbias32`, https://nullprogram.com/blog/2018/07/31/.
+    """
+    x = ops.expand_dims(ops.cast(seeds, "uint32"), 1) * _uint32(0x9E3779B9)
+    x = _mix(x + ops.cast(t, "uint32") * _uint32(0x85EBCA6B))
+    x = _mix(x + ops.cast(ops.arange(1, beams + 1), "uint32") * _uint32(0xC2B2AE35))
+    return ops.cast(ops.right_shift(x, _uint32(8)), "float32") / float(1 << 24)
+
+
+def _mix(x):
+    x = ops.bitwise_xor(x, ops.right_shift(x, _uint32(16))) * _uint32(0x7FEB352D)
+    x = ops.bitwise_xor(x, ops.right_shift(x, _uint32(15))) * _uint32(0x846CA68B)
+    return ops.bitwise_xor(x, ops.right_shift(x, _uint32(16)))
+
+
+def _uint32(value: int):
+    return ops.convert_to_tensor(value, "uint32")

@@ -1,0 +1,175 @@
+"""The one search loop, over any model with `start(inputs)` and `step(tokens, state)`.
+
+    open hypotheses  (B, K): tokens so far, log-probability, the model's carry
+    pool             (B, N): the best that have ended, frozen
+
+Each turn asks the model for logits, applies the constraints, lets the strategy propose, reorders
+the carry (and only the carry: `constants` are shared by all beams), and moves what ended into the
+pool. Attention rows are written once and never reordered; a hypothesis remembers in which beam
+each of its steps was made (its lineage), and its map is gathered at the end.
+
+Everything has a fixed size, is `keras.ops`, and avoids XLA-only writes, so that the loop runs the
+same on TensorFlow, on JAX and in an exported graph.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.generation.constraints import apply_constraints, uniform_numbers
+from keras_attention.generation.strategies import NEVER, Strategy
+
+
+def decode(
+    model: Any,
+    inputs: dict,
+    strategy: Strategy,
+    *,
+    start_id: int,
+    end_id: int,
+    limits,
+    prefix_ids,
+    prefix_mask,
+    seeds,
+) -> dict:
+    """Search for the best texts under a model.
+
+    Args:
+        model: has `start(inputs) -> state` and `step(tokens, state) -> (logits, state, attention)`,
+            where state is a dict of `constants` and `carry`; with attention, `constants["mask"]`
+            (B, S) says what may be looked at.
+        inputs: dict of tensors for `start`.
+        strategy: how to choose.
+        start_id: the token before the first.
+        end_id: the token that ends a text.
+        limits: (B,) int, the most tokens of each answer; one that reaches it ends as it is.
+        prefix_ids: (B, T) int, tokens that an answer has to begin with; T is the longest answer.
+        prefix_mask: (B, T) bool, where `prefix_ids` holds. Forced tokens cost nothing.
+        seeds: (B,) int, where each row's chance begins.
+
+    Returns:
+        dict of `tokens` (B, N, T) int, `lengths` (B, N) int (the end token included), `scores` (B, N)
+        float32 with `NEVER` or less where there is no such answer, best first; and, from a model
+        with attention, `attention` (B, N, T, S) float32.
+    """
+    batch, steps = ops.shape(prefix_ids)[0], ops.shape(prefix_ids)[1]
+    loop = _begin(model, inputs, strategy, batch, steps, start_id)
+    state = loop.pop("state")
+    constants = state["constants"]
+    loop["carry"] = keras.tree.map_structure(lambda x: ops.repeat(x, strategy.beams, axis=1), state["carry"])
+    limits = ops.minimum(ops.cast(limits, "int32"), steps)
+
+    def may_improve(loop):
+        longest = ops.expand_dims(limits, 1)
+        hope = strategy.final_score(loop["log_probs"], longest)
+        hope = ops.where(loop["log_probs"] > NEVER / 2, hope, 3 * NEVER)
+        return ops.logical_and(loop["t"] < steps, ops.any(ops.max(hope, 1) > ops.min(loop["pool"]["scores"], 1)))
+
+    def advance(loop):
+        logits, state, attention = model.step(loop["last"], {"constants": constants, "carry": loop["carry"]})
+        log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+        log_probs = apply_constraints(log_probs, loop["tokens"], loop["t"], strategy, end_id, prefix_ids, prefix_mask)
+        chance = uniform_numbers(seeds, loop["t"], strategy.beams)
+        proposal = strategy.propose(ops.expand_dims(loop["log_probs"], -1) + log_probs, end_id, chance)
+        return _update(loop, state["carry"], attention, proposal, strategy, end_id, limits)
+
+    (loop,) = ops.while_loop(lambda loop: may_improve(loop), lambda loop: (advance(loop),), (loop,))
+    return _answers(loop)
+
+
+def _begin(model, inputs, strategy: Strategy, batch, steps, start_id: int) -> dict:
+    """The loop's variables before the first step, and the model's state."""
+    state = model.start(inputs)
+    beams, answers = strategy.beams, strategy.answers
+    loop = {
+        "t": ops.convert_to_tensor(0, "int32"),
+        "last": ops.full((batch, beams), start_id, "int32"),
+        "log_probs": ops.zeros((batch, beams), "float32") + ops.convert_to_tensor(strategy.initial_log_probs),
+        "tokens": ops.zeros((batch, beams, steps), "int32"),
+        "lineage": ops.zeros((batch, beams, steps), "int32"),
+        "pool": {
+            "scores": ops.full((batch, answers), 3 * NEVER, "float32"),
+            "lengths": ops.zeros((batch, answers), "int32"),
+            "tokens": ops.zeros((batch, answers, steps), "int32"),
+            "lineage": ops.zeros((batch, answers, steps), "int32"),
+        },
+        "state": state,
+    }
+    mask = state["constants"].get("mask")
+    if mask is not None:
+        loop["attention"] = ops.zeros((steps, batch, beams, ops.shape(mask)[1]), "float32")
+        outside = ops.cast(ops.logical_not(mask), "float32")
+        loop["coverage"] = ops.repeat(ops.expand_dims(outside, 1), beams, axis=1)
+    return loop
+
+
+def _update(loop: dict, carry, attention, proposal, strategy: Strategy, end_id: int, limits) -> dict:
+    """Move what ended into the pool and let the rest go on."""
+    t, at_limit = loop["t"], ops.expand_dims(loop["t"] + 1 >= limits, 1)
+    parents = proposal.parents
+    new = {
+        "t": t + 1,
+        "last": ops.cast(proposal.tokens, "int32"),
+        "log_probs": ops.where(at_limit, NEVER, proposal.log_probs),
+        "carry": keras.tree.map_structure(lambda x: _gather(x, parents), carry),
+        "tokens": _write(_gather(loop["tokens"], parents), t, proposal.tokens),
+        "lineage": _write(_gather(loop["lineage"], parents), t, parents),
+    }
+    coverage = None
+    if attention is not None:
+        attention = ops.cast(attention, "float32")
+        new["attention"] = ops.scatter_update(loop["attention"], ops.reshape(t, (1, 1)), attention[None])
+        coverage = loop["coverage"] + attention
+        new["coverage"] = _gather(coverage, parents)
+    cut = ops.where(at_limit, proposal.log_probs, NEVER)  # too long: they end without an end token
+    ended_parents = ops.concatenate([proposal.ended_parents, parents], 1)
+    ended_log_probs = ops.concatenate([proposal.ended_log_probs, cut], 1)
+    ends = ops.zeros_like(proposal.ended_parents) + end_id
+    ended = {
+        "scores": _final_scores(strategy, ended_log_probs, ended_parents, t + 1, coverage),
+        "lengths": ops.zeros_like(ops.cast(ended_parents, "int32")) + t + 1,
+        "tokens": _write(_gather(loop["tokens"], ended_parents), t, ops.concatenate([ends, proposal.tokens], 1)),
+        "lineage": _write(_gather(loop["lineage"], ended_parents), t, ended_parents),
+    }
+    new["pool"] = _keep_best(loop["pool"], ended, strategy.answers)
+    return new
+
+
+def _final_scores(strategy: Strategy, log_probs, parents, length, coverage):
+    seen = None if coverage is None else _gather(coverage, parents)
+    scores = strategy.final_score(log_probs, length, seen)
+    return ops.where(log_probs > NEVER / 2, scores, 3 * NEVER)
+
+
+def _keep_best(pool: dict, ended: dict, answers: int) -> dict:
+    both = {key: ops.concatenate([pool[key], ended[key]], 1) for key in pool}
+    _, order = ops.top_k(both["scores"], answers)
+    return {key: _gather(value, order) for key, value in both.items()}
+
+
+def _answers(loop: dict) -> dict:
+    pool = loop["pool"]
+    result = {key: pool[key] for key in ("tokens", "lengths", "scores")}
+    if "attention" in loop:
+        beams = ops.one_hot(pool["lineage"], loop["attention"].shape[2], dtype="float32")  # (B, N, T, K)
+        maps = ops.einsum("tbks,bntk->bnts", loop["attention"], beams)
+        steps = ops.arange(ops.shape(pool["tokens"])[2])
+        written = steps < ops.expand_dims(pool["lengths"], -1)
+        result["attention"] = ops.where(ops.expand_dims(written, -1), maps, 0.0)
+    return result
+
+
+def _gather(values, indices):
+    """(B, K, ...) at (B, C) -> (B, C, ...)."""
+    shape = (*indices.shape[:2],) + (1,) * (len(values.shape) - 2)
+    indices = ops.reshape(indices, (-1, shape[1], *shape[2:]))
+    return ops.take_along_axis(values, indices, axis=1)
+
+
+def _write(values, t, new):
+    """Put (B, K) at time t of (B, K, T)."""
+    here = ops.equal(ops.arange(ops.shape(values)[2]), t)
+    return ops.where(here, ops.expand_dims(ops.cast(new, values.dtype), -1), values)

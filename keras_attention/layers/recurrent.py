@@ -1,0 +1,332 @@
+"""Recurrent layers on Keras' cells: an encoder, and a decoder with any attention or none.
+
+    encoder:  x (B, S, E) --> outputs (B, S, M) and the top layer's final state
+    decoder:  h_t = cell([x_t; feed_{t-1}], h_{t-1})
+              context_t, weights_t = attention(h_t, memory)
+              feed_t = tanh(W [h_t; context_t])            (input feeding)
+
+The decoder's whole-sequence call is a loop over its own `step`, so that training and decoding
+cannot differ.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+_LAYERS = {"simple": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
+_CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell, "lstm": keras.layers.LSTMCell}
+
+
+def _check_cell(cell: str) -> None:
+    if cell not in _CELLS:
+        raise ValueError(f"`cell` is {cell!r}; expected one of {', '.join(_CELLS)}.")
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class RecurrentEncoder(keras.layers.Layer):
+    """Stacked recurrent layers over a padded sequence.
+
+    Each layer computes h_t = cell(x_t, h_{t-1}); a bidirectional one concatenates a forward and a
+    backward pass of half the width each. Padding neither enters the states nor changes a result.
+
+    Args:
+        units: M, width of the output (both directions together).
+        num_layers: stacked layers.
+        cell: `"simple"` (h_t = tanh(W_hh h_{t-1} + W_xh x_t + b)), `"gru"` or `"lstm"`.
+        bidirectional: read in both directions.
+        dropout: probability of dropping a feature between layers.
+
+    Call arguments:
+        inputs: (B, S, E).
+        mask: (B, S) boolean, True = a real token; padding is on the right.
+        training: whether dropout is active.
+
+    Output:
+        outputs (B, S, M), zero at padding, and a list of final states, each (B, M): one for
+        `"simple"` and `"gru"`, hidden and cell state for `"lstm"`.
+
+    Raises:
+        ValueError: an unknown cell, or an odd `units` for a bidirectional layer.
+
+    Example:
+        >>> encoder = RecurrentEncoder(6, cell="gru")
+        >>> outputs, states = encoder(keras.ops.ones((2, 3, 5)), mask=keras.ops.ones((2, 3), "bool"))
+        >>> outputs.shape, [s.shape for s in states]
+        ((2, 3, 6), [(2, 6)])
+
+    Reference: Elman, 1990; Cho et al., 2014, https://arxiv.org/abs/1406.1078 (GRU); Hochreiter and
+    Schmidhuber, 1997 (LSTM); Schuster and Paliwal, 1997 (bidirectional).
+    """
+
+    def __init__(
+        self,
+        units: int,
+        num_layers: int = 1,
+        cell: str = "lstm",
+        bidirectional: bool = True,
+        dropout: float = 0.0,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        _check_cell(cell)
+        if bidirectional and units % 2:
+            raise ValueError(f"`units` is {units}; a bidirectional encoder needs an even number.")
+        self.units, self.num_layers, self.cell = units, num_layers, cell
+        self.bidirectional, self.dropout = bidirectional, dropout
+        self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
+        self.supports_jit = keras.backend.backend() != "tensorflow"
+        self.recurrent_layers = [self._make_layer(i) for i in range(num_layers)]
+        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def _make_layer(self, index: int) -> keras.layers.Layer:
+        width = self.units // 2 if self.bidirectional else self.units
+        arguments = {"return_sequences": True, "return_state": True, "dtype": self.dtype_policy}
+        if self.cell != "simple":
+            arguments["use_cudnn"] = False  # a graph traced with CuDNN on a GPU does not serve on a CPU
+        layer = _LAYERS[self.cell](width, **arguments, name=f"layer_{index}")
+        if not self.bidirectional:
+            return layer
+        return keras.layers.Bidirectional(layer, dtype=self.dtype_policy, name=f"layer_{index}")
+
+    def build(self, inputs_shape) -> None:
+        shape = tuple(inputs_shape)
+        for layer in self.recurrent_layers:
+            layer.build(shape)
+            shape = (*shape[:-1], self.units)
+
+    def call(self, inputs, mask=None, training=False):
+        outputs, states = inputs, []
+        for index, layer in enumerate(self.recurrent_layers):
+            if index:
+                outputs = self.dropout_layer(outputs, training=training)
+            outputs, *states = layer(outputs, mask=mask, training=training)
+        if mask is not None:
+            outputs = ops.where(ops.expand_dims(mask, -1), outputs, ops.zeros_like(outputs))
+        return outputs, self._join_directions(states)
+
+    def _join_directions(self, states: list) -> list:
+        if not self.bidirectional:
+            return states
+        half = len(states) // 2
+        return [ops.concatenate(pair, -1) for pair in zip(states[:half], states[half:], strict=True)]
+
+    def compute_mask(self, *_: object, **__: object) -> None:
+        return None
+
+    def compute_output_shape(self, inputs_shape):
+        count = 2 if self.cell == "lstm" else 1
+        return (*inputs_shape[:-1], self.units), [(inputs_shape[0], self.units)] * count
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "num_layers": self.num_layers,
+            "cell": self.cell,
+            "bidirectional": self.bidirectional,
+            "dropout": self.dropout,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class RecurrentDecoder(keras.layers.Layer):
+    """Stacked cells that write a sequence, looking at a memory through any attention, or at none.
+
+    With attention, each step attends with the top cell's output h_t and answers
+    tanh(W [h_t; context_t]), which also joins the next step's input (input feeding). Without it,
+    the answer is tanh(W h_t), and the initial state is all that the decoder knows.
+
+    Args:
+        units: width of each cell.
+        output_dim: F, width of the output.
+        num_layers: stacked cells.
+        cell: `"simple"`, `"gru"` or `"lstm"`.
+        attention: a layer with `project_keys(memory)` and `call(query, memory, mask, keys)`, such
+            as `AdditiveAttention`; or None.
+
+    Call arguments:
+        inputs: (B, T, E).
+        states: initial states, each (B, any), one list entry per state of a cell; None for zeros.
+            A projection of them starts every layer.
+        memory: (B, S, M), when there is an attention.
+        mask: (B, S) boolean over the memory, True = may be looked at.
+
+    Output:
+        outputs (B, T, F); with attention, a pair of them and the weights (B, T, S) in float32.
+
+    Raises:
+        ValueError: an unknown cell, or an attention without a memory.
+
+    Example:
+        >>> from keras_attention.layers import AdditiveAttention
+        >>> decoder = RecurrentDecoder(units=7, output_dim=5, attention=AdditiveAttention(3))
+        >>> outputs, weights = decoder(keras.ops.ones((2, 11, 13)), memory=keras.ops.ones((2, 17, 19)))
+        >>> outputs.shape, weights.shape
+        ((2, 11, 5), (2, 11, 17))
+
+    Reference: Sutskever et al., 2014, https://arxiv.org/abs/1409.3215; Bahdanau et al., 2015,
+    https://arxiv.org/abs/1409.0473; Luong et al., 2015, https://arxiv.org/abs/1508.04025 (input
+    feeding, section 3.3).
+    """
+
+    def __init__(
+        self,
+        units: int,
+        output_dim: int,
+        num_layers: int = 1,
+        cell: str = "lstm",
+        attention: keras.layers.Layer | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        _check_cell(cell)
+        self.units, self.output_dim, self.num_layers, self.cell = units, output_dim, num_layers, cell
+        self.attention = attention
+        self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
+        self.supports_jit = keras.backend.backend() != "tensorflow"
+        self.cells = [_CELLS[cell](units, dtype=self.dtype_policy, name=f"cell_{i}") for i in range(num_layers)]
+        self.output_projection = keras.layers.Dense(
+            output_dim, activation="tanh", dtype=self.dtype_policy, name="output"
+        )
+        self.bridge = None
+
+    @property
+    def _states_per_cell(self) -> int:
+        return 2 if self.cell == "lstm" else 1
+
+    def build(self, inputs_shape, states_shape=None, memory_shape=None) -> None:
+        if self.attention is not None and memory_shape is None:
+            raise ValueError("A decoder with attention needs `memory` (B, S, M); received none.")
+        width = inputs_shape[-1]
+        if self.attention is not None:
+            width += self.output_dim
+            if not self.attention.built:  # it is, when it was restored
+                self.attention.build((None, None, self.units), memory_shape)
+        for cell in self.cells:
+            cell.build((None, width))
+            width = self.units
+        seen = self.units + (memory_shape[-1] if self.attention is not None else 0)
+        self.output_projection.build((None, None, seen))
+        if states_shape is not None:
+            self._build_bridge(states_shape)
+
+    def _build_bridge(self, states_shape) -> None:
+        """One dense layer per state of each cell, from the encoder's state of the same kind."""
+        count = self.num_layers * self._states_per_cell
+        self.bridge = [
+            keras.layers.Dense(self.units, activation="tanh", dtype=self.dtype_policy, name=f"bridge_{i}")
+            for i in range(count)
+        ]
+        for i, layer in enumerate(self.bridge):
+            layer.build(states_shape[i % len(states_shape)])
+
+    def start(self, batch_size, states=None, memory=None, mask=None):
+        """Return `(constants, carry)`: what no step changes, and what every step does.
+
+        Args:
+            batch_size: B, used when there are no states.
+            states: the encoder's final states, each (B, any), or None for zeros.
+            memory: (B, S, M) or None.
+            mask: (B, S) boolean or None.
+
+        Returns:
+            constants, a dict of memory, projected keys and mask, each (B, S, ...), empty without
+            attention; and carry, a dict of tensors (B, 1, ...), to be widened to (B, K, ...) by
+            a search over K beams.
+        """
+        count = self.num_layers * self._states_per_cell
+        if states is None:
+            flat = [ops.zeros((batch_size, 1, self.units), self.compute_dtype)] * count
+        else:
+            flat = [layer(states[i % len(states)])[:, None] for i, layer in enumerate(self.bridge)]
+        carry = {"cells": flat}
+        if self.attention is None:
+            return {}, carry
+        if mask is None:
+            mask = ops.ones(ops.shape(memory)[:2], "bool")
+        carry["feed"] = ops.zeros((batch_size, 1, self.output_dim), self.compute_dtype)
+        return {"memory": memory, "keys": self.attention.project_keys(memory), "mask": mask}, carry
+
+    def step(self, inputs, constants, carry):
+        """Advance every beam by one token.
+
+        Args:
+            inputs: (B, K, E) embedded tokens.
+            constants: from `start`.
+            carry: from `start` or the last step, each tensor (B, K, ...).
+
+        Returns:
+            outputs (B, K, F), the new carry, and weights (B, K, S), or None without attention.
+        """
+        beams = ops.shape(inputs)[1]
+        hidden = inputs if self.attention is None else ops.concatenate([inputs, carry["feed"]], -1)
+        hidden, states = _merge(hidden), [_merge(state) for state in carry["cells"]]
+        per_cell, new_states = self._states_per_cell, []
+        for i, cell in enumerate(self.cells):
+            hidden, new = cell(hidden, states[i * per_cell : (i + 1) * per_cell])
+            new_states += new if isinstance(new, (list, tuple)) else [new]
+        hidden = _split(hidden, beams)
+        carry = {"cells": [_split(state, beams) for state in new_states]}
+        if self.attention is None:
+            return self.output_projection(hidden), carry, None
+        context, weights = self.attention(hidden, constants["memory"], mask=constants["mask"], keys=constants["keys"])
+        carry["feed"] = self.output_projection(ops.concatenate([hidden, context], -1))
+        return carry["feed"], carry, weights
+
+    def call(self, inputs, states=None, memory=None, mask=None):
+        constants, carry = self.start(ops.shape(inputs)[0], states, memory, mask)
+        collected = {"outputs": ops.zeros((ops.shape(inputs)[0], 1, self.output_dim), self.compute_dtype)}
+        if self.attention is not None:
+            collected["weights"] = ops.zeros_like(ops.cast(constants["mask"], "float32"))[:, None]
+
+        def body(loop, inputs_t):
+            outputs, carry, weights = self.step(inputs_t[:, None], constants, loop["carry"])
+            new = {"outputs": outputs}
+            if weights is not None:
+                new["weights"] = weights
+            loop = {"carry": carry, "collected": new}
+            return loop, loop  # TensorFlow's scan wants per-step results shaped like the carry
+
+        loop = {"carry": carry, "collected": collected}
+        _, steps = ops.scan(body, loop, ops.swapaxes(inputs, 0, 1))
+        collected = {key: ops.swapaxes(value[:, :, 0], 0, 1) for key, value in steps["collected"].items()}
+        if self.attention is None:
+            return collected["outputs"]
+        return collected["outputs"], collected["weights"]
+
+    def compute_mask(self, *_: object, **__: object) -> None:
+        return None
+
+    def compute_output_spec(self, inputs, states=None, memory=None, mask=None):
+        batch, length = inputs.shape[:2]
+        outputs = keras.KerasTensor((batch, length, self.output_dim), dtype=self.compute_dtype)
+        if self.attention is None:
+            return outputs
+        return outputs, keras.KerasTensor((batch, length, memory.shape[1]), dtype="float32")
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "output_dim": self.output_dim,
+            "num_layers": self.num_layers,
+            "cell": self.cell,
+            "attention": keras.saving.serialize_keras_object(self.attention),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> RecurrentDecoder:
+        config = dict(config)
+        config["attention"] = keras.saving.deserialize_keras_object(config["attention"])
+        return cls(**config)
+
+
+def _merge(x):
+    """(B, K, D) -> (B * K, D)."""
+    return ops.reshape(x, (-1, x.shape[-1]))
+
+
+def _split(x, beams):
+    """(B * K, D) -> (B, K, D)."""
+    return ops.reshape(x, (-1, beams, x.shape[-1]))

@@ -1,0 +1,246 @@
+"""`Translator`: a sentence in, a sentence and its alignment out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attention.config import TranslatorConfig
+from keras_attention.data.tokenizers import decode_ids, encode_texts, ids_to_pieces, pad_ids, special_ids
+from keras_attention.generation import Greedy, Hypotheses, SearchCache, Strategy
+from keras_attention.layers import RecurrentDecoder, RecurrentEncoder
+from keras_attention.models.task import (
+    Task,
+    check_texts,
+    embedding_initializer,
+    length_sorted_batches,
+    make_attention,
+    with_vocabulary,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Translation:
+    """One answer: what was read, what was written, how sure, and where the model looked.
+
+    Attributes:
+        source: the text that was translated.
+        text: the translation.
+        score: its log-probability, in nats, after length and coverage penalties.
+        source_pieces: the S pieces that the model read.
+        target_pieces: the T pieces that it wrote.
+        attention: (T, S) weights, float32; None for a model without attention.
+        alternatives: the other hypotheses of an n-best search, best first.
+    """
+
+    source: str
+    text: str
+    score: float
+    source_pieces: tuple[str, ...] = ()
+    target_pieces: tuple[str, ...] = ()
+    attention: np.ndarray | None = None
+    alternatives: tuple[Translation, ...] = ()
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class Translator(Task):
+    """Recurrent encoder and decoder, with any attention or none, from text to text.
+
+    p(y | x) = prod_t softmax(E f_t)[y_t], where f_t is the decoder's output after reading y_<t and
+    the encoded source, and E is the target embedding (tied). Without attention the final encoder
+    state is all the decoder gets; with attention it also looks back at every source position.
+
+    Args:
+        config: sizes; the vocabulary sizes are taken from the tokenizers.
+        source_tokenizer: KerasHub tokenizer of the source language.
+        target_tokenizer: KerasHub tokenizer of the target language.
+
+    Call arguments:
+        inputs: dict of `source_ids` (B, S) int, `source_mask` (B, S) bool, `target_ids` (B, T)
+            int, the target shifted right to begin with the start token.
+
+    Output:
+        logits (B, T, V).
+
+    Raises:
+        TypeError: a tokenizer is missing.
+
+    Example:
+        >>> tokenizer = ka.train_tokenizer(["we eat bread", "comemos pan"], "characters")
+        >>> model = ka.Translator.from_preset(
+        ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer)
+        >>> len(model.translate(["we eat"], ka.Greedy(max_length=3)))
+        1
+
+    Reference: Sutskever et al., 2014, https://arxiv.org/abs/1409.3215; Bahdanau et al., 2015,
+    https://arxiv.org/abs/1409.0473.
+    """
+
+    config_class = TranslatorConfig
+    tokenizer_names = ("source_tokenizer", "target_tokenizer")
+
+    def __init__(
+        self, config: TranslatorConfig, source_tokenizer: Any = None, target_tokenizer: Any = None, **kwargs
+    ) -> None:
+        config = with_vocabulary(config, "source_vocabulary_size", source_tokenizer, "source_tokenizer")
+        config = with_vocabulary(config, "target_vocabulary_size", target_tokenizer, "target_tokenizer")
+        self.source_embedding = keras.layers.Embedding(
+            config.source_vocabulary_size,
+            config.embedding_dim,
+            embedding_initializer(config),
+            name="source_embedding",
+        )
+        self.target_embedding = keras.layers.ReversibleEmbedding(
+            config.target_vocabulary_size,
+            config.embedding_dim,
+            embeddings_initializer=embedding_initializer(config),
+            name="target_embedding",
+        )
+        self.dropout = keras.layers.Dropout(config.dropout, name="dropout")
+        self.encoder = RecurrentEncoder(
+            config.units, config.num_layers, config.cell, dropout=config.dropout, name="encoder"
+        )
+        self.decoder = RecurrentDecoder(
+            config.units,
+            config.embedding_dim,
+            config.num_layers,
+            config.cell,
+            make_attention(config),
+            name="decoder",
+        )
+        inputs = {
+            "source_ids": keras.Input((None,), dtype="int32", name="source_ids"),
+            "source_mask": keras.Input((None,), dtype="bool", name="source_mask"),
+            "target_ids": keras.Input((None,), dtype="int32", name="target_ids"),
+        }
+        tokenizers = {"source_tokenizer": source_tokenizer, "target_tokenizer": target_tokenizer}
+        super().__init__(config, tokenizers, inputs, self._logits(inputs), **kwargs)
+        self.searches = SearchCache(self)
+
+    def _logits(self, inputs):
+        memory, states = self._encode(inputs)
+        targets = self.dropout(self.target_embedding(inputs["target_ids"]))
+        if self.has_attention:
+            outputs, _ = self.decoder(targets, states, memory=memory, mask=inputs["source_mask"])
+        else:
+            outputs = self.decoder(targets, states)
+        return self.target_embedding(self.dropout(outputs), reverse=True)
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether the decoder looks back at the source."""
+        return self.decoder.attention is not None
+
+    def _encode(self, inputs):
+        embedded = self.dropout(self.source_embedding(inputs["source_ids"]))
+        memory, states = self.encoder(embedded, mask=inputs["source_mask"])
+        return self.dropout(memory), states
+
+    def start(self, inputs: dict) -> dict:
+        """Encode the source and return the state before the first token.
+
+        Args:
+            inputs: dict of `source_ids` (B, S) int and `source_mask` (B, S) bool.
+
+        Returns:
+            dict of `constants` (tensors (B, S, ...), the same at every step) and `carry`
+            (tensors (B, 1, ...), changed by every step).
+        """
+        memory, states = self._encode(inputs)
+        if not self.has_attention:
+            memory = None
+        constants, carry = self.decoder.start(ops.shape(inputs["source_ids"])[0], states, memory, inputs["source_mask"])
+        return {"constants": constants, "carry": carry}
+
+    def step(self, tokens, state: dict):
+        """Read one token per beam and answer what may come next.
+
+        Args:
+            tokens: (B, K) int, the tokens written last (at first the start token).
+            state: from `start` or the last step; `carry` tensors are (B, K, ...).
+
+        Returns:
+            logits (B, K, V), the new state, and attention weights (B, K, S) or None.
+        """
+        outputs, carry, weights = self.decoder.step(self.target_embedding(tokens), state["constants"], state["carry"])
+        logits = self.target_embedding(outputs, reverse=True)
+        return logits, {"constants": state["constants"], "carry": carry}, weights
+
+    def length_limits(self, source_lengths, strategy: Strategy):
+        """Return how many tokens each answer may have, (B,): 2 S + 8 unless the strategy says."""
+        if strategy.max_length is not None:
+            return source_lengths * 0 + strategy.max_length
+        return ops.minimum(source_lengths * 2 + 8, self.config.max_length)
+
+    def translate(
+        self,
+        texts: Iterable[str],
+        strategy: Strategy | None = None,
+        batch_size: int = 32,
+        prefixes: Iterable[str] | None = None,
+    ) -> list[Translation]:
+        """Translate texts.
+
+        Args:
+            texts: strings. An empty one stays empty; one longer than `config.max_length` pieces is
+                cut there, with one warning that counts them.
+            strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`.
+            batch_size: how many are decoded at once; it does not change an answer.
+            prefixes: for each text, how its translation has to begin.
+
+        Returns:
+            one `Translation` per text, in order.
+
+        Raises:
+            TypeError: `texts` is one string, or holds something else than strings.
+        """
+        texts, strategy = check_texts(texts), strategy or Greedy()
+        prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
+        if len(prefixes) != len(texts):
+            raise ValueError(f"There are {len(prefixes)} prefixes for {len(texts)} texts; expected one each.")
+        end = special_ids(self.source_tokenizer).end
+        sources = encode_texts(self.source_tokenizer, texts, self.config.max_length, end=end)
+        forced = [
+            ids if text else []
+            for ids, text in zip(
+                encode_texts(self.target_tokenizer, prefixes, self.config.max_length), prefixes, strict=True
+            )
+        ]
+        answers: list[Translation | None] = [None] * len(texts)
+        for batch in length_sorted_batches([len(ids) for ids in sources], batch_size):
+            found = self._search([sources[i] for i in batch], [forced[i] for i in batch], batch, strategy)
+            for row, index in enumerate(batch):
+                answers[index] = self._translation(texts[index], sources[index], found, row)
+        return answers
+
+    def _search(self, sources, forced, indices, strategy: Strategy) -> Hypotheses:
+        source_ids, source_mask = pad_ids(sources, special_ids(self.source_tokenizer).pad, multiple=8)
+        prefix_ids, prefix_mask = pad_ids(forced, special_ids(self.target_tokenizer).pad)
+        special = special_ids(self.target_tokenizer)
+        limits = np.asarray(self.length_limits(source_mask.sum(1).astype("int32"), strategy))
+        return self.searches.run(
+            strategy,
+            {"source_ids": source_ids, "source_mask": source_mask},
+            limits=limits,
+            prefix=(prefix_ids, prefix_mask),
+            seeds=np.asarray(indices) + strategy.seed,
+            special=special,
+        )
+
+    def _translation(self, text: str, source: list[int], found: Hypotheses, row: int) -> Translation:
+        if not text.strip():
+            return Translation(text, "", 0.0)
+        source_pieces = tuple(ids_to_pieces(self.source_tokenizer, source))
+        answers = []
+        for ids, score, attention in found.of_row(row):
+            if attention is not None:
+                attention = attention[:, : len(source)]
+            written = decode_ids(self.target_tokenizer, ids)
+            pieces = tuple(ids_to_pieces(self.target_tokenizer, ids))
+            answers.append(Translation(text, written, score, source_pieces, pieces, attention))
+        return dataclasses.replace(answers[0], alternatives=tuple(answers[1:]))

@@ -1,0 +1,235 @@
+"""Would a stock server run it? Read the SavedModel, then run it in a process of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+_PYTHON_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
+_RUNTIME_OPS = ("Placeholder", "NoOp")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        path: the SavedModel's directory.
+        problems: one line each; none if a stock server would run it.
+        signatures: name -> "inputs -> outputs".
+        answer: what the C++ loader answered to the trial requests, by output.
+    """
+
+    path: str
+    problems: tuple[str, ...]
+    signatures: dict[str, str]
+    answer: dict[str, Any]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no problem was found."""
+        return not self.problems
+
+
+def check_export(path: str | pathlib.Path, texts: Sequence[str] = ("we are eating bread", "")) -> CheckReport:
+    """Check that a stock TensorFlow Serving would run a SavedModel.
+
+    First the file is read: the tag is `serve`, no op needs XLA or Python, every op has a CPU kernel
+    in TensorFlow or TF-Text, and every input and output of every signature has an open batch as
+    axis 0. Then `serving_default` is run through the C++ loader with XLA off, in a process that
+    never imports TensorFlow's Python, on a batch and on its first row alone.
+
+    Args:
+        path: a version directory, such as `serving/translator/1`.
+        texts: what string inputs are given; integers are given zeros.
+
+    Returns:
+        `CheckReport`.
+
+    Raises:
+        ValueError: the directory holds no SavedModel.
+
+    Example:
+        >>> ka.check_export("serving/translator/1").ok  # doctest: +SKIP
+        True
+    """
+    path = pathlib.Path(path)
+    if not (path / "saved_model.pb").is_file():
+        raise ValueError(
+            f"{path} holds no SavedModel (no saved_model.pb); expected a version directory that "
+            "`keras-attention export` wrote, such as serving/translator/1."
+        )
+    meta_graph, problems = _read(path)
+    if meta_graph is None:
+        return CheckReport(str(path), tuple(problems), {}, {})
+    signatures = {name: s for name, s in meta_graph.signature_def.items() if not name.startswith("__")}
+    problems += [*_graph_problems(meta_graph), *_signature_problems(signatures)]
+    answer: dict[str, Any] = {}
+    if "serving_default" in signatures:
+        answer, failures = _trial(path, signatures["serving_default"], texts)
+        problems += failures
+    described = {name: _describe(signature) for name, signature in signatures.items()}
+    return CheckReport(str(path), tuple(problems), described, answer)
+
+
+def _read(path: pathlib.Path) -> tuple[Any, list[str]]:
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved_model = saved_model_pb2.SavedModel()
+    try:
+        saved_model.ParseFromString((path / "saved_model.pb").read_bytes())
+    except DecodeError:
+        return None, ["saved_model.pb cannot be read; export the model again"]
+    problems = (
+        [] if path.name.isdigit() else [f"the directory is called {path.name}; a server wants an integer version"]
+    )
+    for meta_graph in saved_model.meta_graphs:
+        if set(meta_graph.meta_info_def.tags) == {"serve"}:
+            return meta_graph, problems
+    return None, [*problems, "no graph has exactly the tag `serve`"]
+
+
+def _nodes(meta_graph: Any) -> Iterator[tuple[str, Any]]:
+    yield from (("the main graph", node) for node in meta_graph.graph_def.node)
+    for function in meta_graph.graph_def.library.function:
+        yield from ((function.signature.name, node) for node in function.node_def)
+
+
+def _graph_problems(meta_graph: Any) -> Iterator[str]:
+    """Ops that a stock server cannot run."""
+    import tensorflow_text  # noqa: F401  (registers its kernels, as the server links them)
+    from tensorflow.python.framework import kernels
+
+    functions = {function.signature.name for function in meta_graph.graph_def.library.function}
+    for function in meta_graph.graph_def.library.function:
+        if function.attr["_XlaMustCompile"].b:
+            yield f"the function {function.signature.name} must be compiled by XLA, which a server turns off"
+    seen: set[str] = set()
+    for where, node in _nodes(meta_graph):
+        if node.attr["_XlaMustCompile"].b and "_XlaMustCompile" not in seen:
+            seen.add("_XlaMustCompile")
+            yield f"{node.name} in {where} must be compiled by XLA, which a server turns off"
+        if node.op in seen or node.op in functions:
+            continue
+        seen.add(node.op)
+        if node.op.startswith("Xla"):
+            yield f"the op {node.op} ({node.name} in {where}) needs XLA, which a server turns off"
+        elif node.op in _PYTHON_OPS:
+            yield f"the op {node.op} ({node.name} in {where}) calls back into Python, which a server has not"
+        elif node.op not in _RUNTIME_OPS and not _has_cpu_kernel(kernels, node.op):
+            yield f"the op {node.op} ({node.name} in {where}) has no CPU kernel in TensorFlow or TF-Text"
+
+
+def _has_cpu_kernel(kernels: Any, op: str) -> bool:
+    return any(kernel.device_type in ("CPU", "DEFAULT") for kernel in kernels.get_registered_kernels_for_op(op).kernel)
+
+
+def _signature_problems(signatures: dict[str, Any]) -> Iterator[str]:
+    if "serving_default" not in signatures:
+        yield "there is no signature serving_default"
+    for name, signature in signatures.items():
+        for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
+            for key, info in tensors.items():
+                shape = info.tensor_shape
+                if shape.unknown_rank:
+                    yield f"{name}: the {kind} {key} has no known rank; expected the batch as axis 0"
+                elif not shape.dim or shape.dim[0].size != -1:
+                    sizes = [dim.size for dim in shape.dim]
+                    yield f"{name}: the {kind} {key} has the shape {sizes}; expected an open batch as axis 0"
+
+
+def _describe(signature: Any) -> str:
+    def names(tensors: Any) -> str:
+        return ", ".join(
+            f"{key} ({', '.join('?' if d.size < 0 else str(d.size) for d in info.tensor_shape.dim)})"
+            for key, info in sorted(tensors.items())
+        )
+
+    return f"{names(signature.inputs)} -> {names(signature.outputs)}"
+
+
+def _trial(path: pathlib.Path, signature: Any, texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Run a batch and its first row through the C++ loader."""
+    from tensorflow.dtypes import as_dtype
+
+    def batch(rows: Sequence[str]) -> dict[str, dict]:
+        feeds = {}
+        for info in signature.inputs.values():
+            dtype = as_dtype(info.dtype).name
+            values: list = list(rows) if dtype == "string" else [0] * len(rows)
+            for dim in info.tensor_shape.dim[1:]:
+                values = [[value] * max(dim.size, 1) for value in values]
+            shaped = values if info.tensor_shape.dim else values[0]
+            feeds[info.name] = {"dtype": dtype, "values": shaped}
+        return feeds
+
+    outputs = {name: info.name for name, info in signature.outputs.items()}
+    answers = run_stock_loader(path, outputs, [batch(texts), batch(texts[:1])])
+    if isinstance(answers, dict):
+        return {}, [f"the C++ loader failed: {answers['error'].splitlines()[0]}"]
+    problems = []
+    for rows, answer in zip((len(texts), 1), answers, strict=True):
+        for name, values in answer.items():
+            if not isinstance(values, list) or len(values) != rows:
+                problems.append(f"a batch of {rows} gave a {name} whose axis 0 is not the batch")
+    return answers[0], problems
+
+
+def run_stock_loader(
+    path: str | pathlib.Path, outputs: dict[str, str], batches: list[dict[str, dict]]
+) -> list[dict[str, list]] | dict[str, str]:
+    """Run a SavedModel in the C++ loader, with XLA off, in a process without Python's TensorFlow.
+
+    Args:
+        path: the SavedModel's directory.
+        outputs: output name -> tensor name.
+        batches: each input tensor's name -> {"dtype": ..., "values": nested list}.
+
+    Returns:
+        one dict of output name -> nested list per batch; or `{"error": message}`.
+    """
+    tensorflow, text = (_package_directory(name) for name in ("tensorflow", "tensorflow_text"))
+    request = {
+        "libraries": [str(tensorflow / f"libtensorflow_{part}.so.2") for part in ("framework", "cc")],
+        "op_libraries": sorted(str(file) for file in (text / "python" / "ops").glob("*.so")),
+        "export": str(path),
+        "outputs": outputs,
+        "batches": batches,
+    }
+    program = pathlib.Path(__file__).with_name("stock_loader.py")
+    done = subprocess.run(
+        [sys.executable, str(program)], input=json.dumps(request), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        return {"error": f"the process ended with {done.returncode}: {done.stderr.strip()[-500:]}"}
+    answer = json.loads(done.stdout)
+    if answer["python_tensorflow"]:
+        raise RuntimeError("The loader's process imported TensorFlow's Python; its answer proves nothing.")
+    return answer["answers"]
+
+
+def serving_tensors(path: str | pathlib.Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the inputs and outputs of `serving_default`: name -> tensor name.
+
+    Raises:
+        ValueError: the SavedModel has no such signature.
+    """
+    meta_graph, problems = _read(pathlib.Path(path))
+    if meta_graph is None or "serving_default" not in meta_graph.signature_def:
+        raise ValueError(f"{path}: {'; '.join(problems) or 'there is no signature serving_default'}.")
+    signature = meta_graph.signature_def["serving_default"]
+    return tuple({name: info.name for name, info in side.items()} for side in (signature.inputs, signature.outputs))
+
+
+def _package_directory(name: str) -> pathlib.Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise RuntimeError(f"The package {name} is not installed; the check needs its C++ library.")
+    return pathlib.Path(spec.origin).parent

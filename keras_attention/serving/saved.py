@@ -1,0 +1,118 @@
+"""An exported model, used from Python like the model that it came from."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_attention.models import Classification, Completion, Tagging, Translation
+from keras_attention.models.task import check_texts
+
+
+class ServedModel:
+    """A SavedModel of this library, answering with the same objects as the model it came from.
+
+    Args:
+        path: a directory that `export` wrote.
+
+    Raises:
+        ValueError: the directory holds no SavedModel of this library.
+
+    Example:
+        >>> ka.load_served("serving/translator/1").translate(["we are eating bread"])  # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | pathlib.Path) -> None:
+        import tensorflow as tf
+        import tensorflow_text  # noqa: F401  (registers the tokenizers' ops)
+
+        path = pathlib.Path(path)
+        if not (path / "saved_model.pb").is_file():
+            raise ValueError(
+                f"{path} holds no SavedModel (no saved_model.pb); expected a version directory that "
+                "`keras-attention export` wrote, such as serving/translator/1."
+            )
+        self.loaded = tf.saved_model.load(str(path))
+        self.signature = self.loaded.signatures.get("serving_default")
+        if self.signature is None:
+            raise ValueError(f"{path} has no signature serving_default; was it written by `keras-attention export`?")
+        self.inputs = set(self.signature.structured_input_signature[1])
+        self.outputs = set(self.signature.structured_outputs)
+        self.tensor = tf.constant
+
+    def answer(self, texts: Iterable[str], batch_size: int, seed: int = 0) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the signature's outputs for batches of texts, in order."""
+        texts = check_texts(texts)
+        for begin in range(0, len(texts), batch_size):
+            batch = texts[begin : begin + batch_size]
+            inputs: dict[str, Any] = {"text": self.tensor(batch)}
+            if "seed" in self.inputs:
+                inputs["seed"] = self.tensor(np.arange(begin, begin + len(batch), dtype="int32") + seed)
+            yield {name: value.numpy() for name, value in self.signature(**inputs).items()}
+
+    def _check_verb(self, verb: str, output: str) -> None:
+        if output not in self.outputs:
+            raise TypeError(f"This SavedModel cannot {verb}; it answers {', '.join(sorted(self.outputs))}.")
+
+    def translate(self, texts: Iterable[str], batch_size: int = 32) -> list[Translation]:
+        """Translate texts with the strategy that was exported; see `Translator.translate`."""
+        self._check_verb("translate", "target_pieces")
+        texts = check_texts(texts)
+        rows = (rows for batch in self.answer(texts, batch_size) for rows in _rows(batch))
+        return [_translation(text, row) for text, row in zip(texts, rows, strict=True)]
+
+    def complete(self, prompts: Iterable[str], batch_size: int = 32, seed: int = 0) -> list[Completion]:
+        """Continue texts with the strategy that was exported; see `CausalLM.complete`."""
+        if self.outputs != {"text", "score"}:
+            self._check_verb("complete", "completion")
+        prompts = check_texts(prompts)
+        rows = (row for batch in self.answer(prompts, batch_size, seed) for row in _rows(batch))
+        return [
+            Completion(prompt, row["text"].decode(), float(row["score"]))
+            for prompt, row in zip(prompts, rows, strict=True)
+        ]
+
+    def classify(self, texts: Iterable[str], batch_size: int = 32) -> list[Classification]:
+        """Label texts; see `TextClassifier.classify`."""
+        self._check_verb("classify", "label")
+        texts = check_texts(texts)
+        rows = (row for batch in self.answer(texts, batch_size) for row in _rows(batch))
+        return [
+            Classification(text, row["label"].decode(), float(row["score"]), _words(row["pieces"]))
+            for text, row in zip(texts, rows, strict=True)
+        ]
+
+    def tag(self, texts: Iterable[str], batch_size: int = 32) -> list[Tagging]:
+        """Tag the words of texts; see `TextTagger.tag`."""
+        self._check_verb("tag", "tags")
+        texts = check_texts(texts)
+        rows = (row for batch in self.answer(texts, batch_size) for row in _rows(batch))
+        return [_tagging(text, row) for text, row in zip(texts, rows, strict=True)]
+
+
+def load_served(path: str | pathlib.Path) -> ServedModel:
+    """Load an exported model; see `ServedModel`."""
+    return ServedModel(path)
+
+
+def _rows(batch: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    count = len(next(iter(batch.values())))
+    return ({name: value[i] for name, value in batch.items()} for i in range(count))
+
+
+def _words(values: np.ndarray) -> tuple[str, ...]:
+    return tuple(value.decode() for value in values if value)
+
+
+def _translation(text: str, row: dict[str, Any]) -> Translation:
+    source, target = _words(row["source_pieces"]), _words(row["target_pieces"])
+    attention = row["alignment"][: len(target), : len(source)] if "alignment" in row else None
+    return Translation(text, row["text"].decode(), float(row["score"]), source, target, attention)
+
+
+def _tagging(text: str, row: dict[str, Any]) -> Tagging:
+    words, tags = _words(row["words"]), _words(row["tags"])
+    return Tagging(text, words, tags, tuple(float(score) for score in row["scores"][: len(words)]))

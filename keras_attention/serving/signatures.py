@@ -1,0 +1,229 @@
+"""What an exported model computes: strings in, strings out, all in one TensorFlow graph.
+
+Each task has a class whose `answer` is the signature. Every tensor has the batch as axis 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_attention.data.tokenizers import special_ids
+from keras_attention.generation import Greedy, Sampling, Strategy, decode
+from keras_attention.models import CausalLM, Task, TextClassifier, TextTagger, Translator
+
+_TEXT = tf.TensorSpec((None,), tf.string, name="text")
+_SEED = tf.TensorSpec((None,), tf.int32, name="seed")
+
+
+class Served:
+    """A model and what it answers to strings.
+
+    Args:
+        model: the task.
+        strategy: how it writes; of no use to a classifier or tagger.
+    """
+
+    def __init__(self, model: Task, strategy: Strategy | None = None) -> None:
+        self.model, self.strategy = model, strategy
+
+    def input_specs(self) -> list[tf.TensorSpec]:
+        """Return the signature's inputs."""
+        return [_TEXT]
+
+    def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Compute the signature's outputs."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `answer`.")
+
+    def module(self) -> tf.Module:
+        """Return what a SavedModel keeps: the function, and the variables and tokenizers it reads.
+
+        The variables are TensorFlow's own, not Keras' wrappers: through these a C++ loader would
+        restore copies that no function reads. Optimizer and dropout state stay behind.
+        """
+        module = tf.Module()
+        module.weights = [variable.value for variable in self.model.weights]
+        module.tokenizers = [getattr(self.model, name) for name in self.model.tokenizer_names]
+        module.serve = tf.function(self.answer, input_signature=self.input_specs())
+        return module
+
+
+class ServedTranslator(Served):
+    """text (B,) -> text, score (B,), source_pieces (B, S), target_pieces (B, T), alignment (B, T, S).
+
+    With `n_best` over 1 also alternatives and alternative_scores (B, N), best first.
+    """
+
+    def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        model, target = self.model, self.model.target_tokenizer
+        source_special, special = special_ids(model.source_tokenizer), special_ids(target)
+        ids, mask = encode(model.source_tokenizer, text, model.config.max_length, end=source_special.end)
+        limits = model.length_limits(tf.reduce_sum(tf.cast(mask, tf.int32), 1), self.strategy)
+        nothing = tf.zeros((tf.shape(text)[0], tf.reduce_max(limits)), tf.int32)
+        found = decode(
+            model,
+            {"source_ids": ids, "source_mask": mask},
+            self.strategy,
+            start_id=special.start,
+            end_id=special.end,
+            limits=limits,
+            prefix_ids=nothing,
+            prefix_mask=tf.cast(nothing, tf.bool),
+            seeds=tf.zeros_like(limits),
+        )
+        kept = tf.not_equal(tf.strings.length(tf.strings.strip(text)), 0)  # an empty line stays one
+        lengths = tf.where(kept[:, None], found["lengths"], 0)
+        longest = tf.reduce_max(lengths[:, 0])
+        best = found["tokens"][:, 0, :longest]
+        texts = _texts_of_beams(target, found["tokens"], lengths)
+        answers = {
+            "text": texts[:, 0],
+            "score": tf.where(kept, found["scores"][:, 0], 0.0),
+            "source_pieces": pieces(model.source_tokenizer, ids, mask & kept[:, None]),
+            "target_pieces": pieces(target, best, tf.sequence_mask(lengths[:, 0], longest)),
+        }
+        if "attention" in found:
+            maps = found["attention"][:, 0, :longest]
+            answers["alignment"] = tf.where(kept[:, None, None], maps, 0.0)
+        if self.strategy.answers > 1:
+            answers["alternatives"] = texts
+            answers["alternative_scores"] = found["scores"]
+        return answers
+
+
+class ServedLanguageModel(Served):
+    """text (B,) -> text, score (B,); a sampling strategy also takes seed (B,)."""
+
+    def input_specs(self) -> list[tf.TensorSpec]:
+        return [_TEXT, _SEED] if isinstance(self.strategy, Sampling) else [_TEXT]
+
+    def answer(self, text: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        model, special = self.model, special_ids(self.model.tokenizer)
+        ids, mask = encode(model.tokenizer, text, model.config.max_length - 1)
+        prompt_lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
+        limits = model.length_limits(prompt_lengths, self.strategy)
+        room = [(0, 0), (0, tf.reduce_max(limits) - tf.shape(ids)[1])]
+        found = decode(
+            model,
+            {"token_ids": ids},
+            self.strategy,
+            start_id=special.start,
+            end_id=special.end,
+            limits=limits,
+            prefix_ids=tf.pad(ids, room),
+            prefix_mask=tf.pad(mask, room),
+            seeds=tf.zeros_like(limits) if seed is None else seed,
+        )
+        whole = _texts_of_beams(model.tokenizer, found["tokens"], found["lengths"])[:, 0]
+        before = tf.strings.length(_texts_of_beams(model.tokenizer, ids[:, None], prompt_lengths[:, None])[:, 0])
+        new = tf.strings.substr(whole, before, tf.strings.length(whole) - before)
+        return {"text": tf.strings.join([text, new]), "score": found["scores"][:, 0]}
+
+
+class ServedClassifier(Served):
+    """text (B,) -> label, score (B,), probabilities (B, classes), pieces (B, S), attention (B, S)."""
+
+    def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        model, special = self.model, special_ids(self.model.tokenizer)
+        ids, mask = encode(model.tokenizer, text, model.config.max_length, end=special.end)
+        found = model.forward.graph({"token_ids": ids, "padding_mask": mask})
+        probabilities = tf.exp(found["logits"] - tf.reduce_logsumexp(found["logits"], -1, keepdims=True))
+        answers = {
+            "label": tf.gather(tf.constant(model.config.labels), tf.argmax(probabilities, -1)),
+            "score": tf.reduce_max(probabilities, -1),
+            "probabilities": probabilities,
+            "pieces": pieces(model.tokenizer, ids, mask),
+        }
+        if "attention" in found:
+            answers["attention"] = found["attention"]
+        return answers
+
+
+class ServedTagger(Served):
+    """text (B,) -> words, tags, scores (B, W), empty and 0 beyond a text's last word."""
+
+    def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        model, special = self.model, special_ids(self.model.tokenizer)
+        words = tf.strings.split(text)
+        flat = _never_empty(_ragged(model.tokenizer, words.flat_values), special.unknown)
+        per_word = words.with_flat_values(flat)  # (B, W, pieces)
+        ids = per_word.merge_dims(1, 2)[:, : model.config.max_length]
+        starts = words.with_flat_values(flat.row_starts())
+        sentence_starts = tf.gather(_sentence_offsets(per_word), starts.value_rowids())
+        starts = starts.with_flat_values(tf.cast(starts.flat_values, tf.int64) - sentence_starts)
+        fits = starts < model.config.max_length
+        starts, words = tf.ragged.boolean_mask(starts, fits), tf.ragged.boolean_mask(words, fits)
+        dense = ids.to_tensor(special.pad)
+        dense = tf.pad(dense, [(0, 0), (0, tf.cast(tf.equal(tf.shape(dense)[1], 0), tf.int32))])
+        mask = tf.sequence_mask(ids.row_lengths(), tf.shape(dense)[1])
+        logits = model.forward.graph({"token_ids": dense, "padding_mask": mask})["logits"]
+        at_words = tf.gather(logits, starts.to_tensor(), batch_dims=1)
+        scores = tf.exp(tf.reduce_max(at_words, -1) - tf.reduce_logsumexp(at_words, -1))
+        tags = tf.gather(tf.constant(model.config.labels), tf.argmax(at_words, -1))
+        real = tf.sequence_mask(words.row_lengths(), tf.shape(tags)[1])
+        return {
+            "words": words.to_tensor(""),
+            "tags": tf.where(real, tags, ""),
+            "scores": tf.where(real, scores, 0.0),
+        }
+
+
+def _never_empty(rows: tf.RaggedTensor, filler: int) -> tf.RaggedTensor:
+    """Put one filler into each empty row."""
+    empty = tf.cast(tf.equal(rows.row_lengths(), 0), tf.int64)
+    fillers = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(empty)], filler), empty)
+    return tf.concat([rows, fillers], axis=1)
+
+
+def _sentence_offsets(per_word: tf.RaggedTensor) -> tf.Tensor:
+    """Return (B,) how many pieces stand before each sentence."""
+    lengths = per_word.merge_dims(1, 2).row_lengths()
+    return tf.cumsum(lengths, exclusive=True)
+
+
+def served(model: Task, strategy: Strategy | None) -> Served:
+    """Return the module that serves a model.
+
+    Raises:
+        TypeError: the model is none of this library's tasks.
+    """
+    if isinstance(model, Translator):
+        return ServedTranslator(model, strategy or Greedy())
+    if isinstance(model, CausalLM):
+        return ServedLanguageModel(model, strategy or Sampling())
+    if isinstance(model, TextClassifier):
+        return ServedClassifier(model)
+    if isinstance(model, TextTagger):
+        return ServedTagger(model)
+    raise TypeError(f"{type(model).__name__} cannot be exported; expected one of this library's models.")
+
+
+def encode(tokenizer: Any, text: tf.Tensor, max_length: int, end: int | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+    """Turn (B,) strings into ids (B, S) and a mask (B, S), as `encode_texts` and `pad_ids` do."""
+    rows = _ragged(tokenizer, text)
+    if end is not None:
+        rows = rows[:, : max_length - 1]
+        rows = tf.concat([rows, tf.fill((tf.shape(text)[0], 1), end)], axis=1)
+    else:
+        rows = rows[:, :max_length]
+    ids = rows.to_tensor(special_ids(tokenizer).pad)
+    return ids, tf.sequence_mask(rows.row_lengths(), tf.shape(ids)[1])
+
+
+def _ragged(tokenizer: Any, text: tf.Tensor) -> tf.RaggedTensor:
+    return tf.cast(tokenizer.tokenize(text), tf.int32)
+
+
+def pieces(tokenizer: Any, ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Return the piece behind each id (B, T), "" where the mask is False."""
+    return tf.where(mask, tf.gather(tf.constant(tokenizer.get_vocabulary()), ids), "")
+
+
+def _texts_of_beams(tokenizer: Any, tokens: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """Turn (B, N, T) ids into (B, N) strings, as `decode_ids` does."""
+    special, shape = special_ids(tokenizer), tf.shape(lengths)
+    rows = tf.RaggedTensor.from_tensor(tf.reshape(tokens, (-1, tf.shape(tokens)[2])), tf.reshape(lengths, (-1,)))
+    flat = rows.flat_values
+    text = tf.not_equal(flat, special.pad) & tf.not_equal(flat, special.start) & tf.not_equal(flat, special.end)
+    return tf.reshape(tokenizer.detokenize(tf.ragged.boolean_mask(rows, rows.with_flat_values(text))), shape)

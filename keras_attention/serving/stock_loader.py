@@ -1,0 +1,183 @@
+"""Run a SavedModel as a stock TensorFlow Serving does: C++ loader, XLA off, no Python TensorFlow.
+
+This file is a program, run in its own process. It reads one JSON request from standard input,
+
+    {"libraries": [...], "op_libraries": [...], "export": DIRECTORY,
+     "outputs": {name: tensor}, "batches": [{tensor: {"dtype": ..., "values": ...}}, ...]}
+
+and writes the answers, one `{name: values}` per batch, or `{"error": ...}`, to standard output. It
+uses the C API of the library inside the TensorFlow wheel, through ctypes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import json
+import sys
+
+FLOAT, INT32, STRING, INT64, BOOL = 1, 3, 7, 9, 10
+_NUMBERS = {FLOAT: ctypes.c_float, INT32: ctypes.c_int32, INT64: ctypes.c_int64, BOOL: ctypes.c_bool}
+_NAMES = {"float32": FLOAT, "int32": INT32, "string": STRING, "int64": INT64, "bool": BOOL}
+_STRING_BYTES = 24  # sizeof(TF_TString)
+
+
+class _Output(ctypes.Structure):
+    _fields_ = [("operation", ctypes.c_void_p), ("index", ctypes.c_int)]
+
+
+class StockLoader:
+    """A SavedModel in a session of the C API.
+
+    Args:
+        libraries: `libtensorflow_framework.so.2` and `libtensorflow_cc.so.2`, in this order.
+        op_libraries: shared objects with more ops, such as TF-Text's.
+        export: the SavedModel's directory.
+    """
+
+    def __init__(self, libraries: list[str], op_libraries: list[str], export: str) -> None:
+        self.tf = [ctypes.CDLL(path, mode=ctypes.RTLD_LOCAL) for path in libraries][-1]
+        self._declare()
+        self.tf._ZN10tensorflow21DisableXlaCompilationEv()
+        self.status = self.tf.TF_NewStatus()
+        for path in op_libraries:
+            self.tf.TF_LoadLibrary(path.encode(), self.status)
+            self._check()
+        self.graph = self.tf.TF_NewGraph()
+        tags = (ctypes.c_char_p * 1)(b"serve")
+        options = self.tf.TF_NewSessionOptions()
+        self.session = self.tf.TF_LoadSessionFromSavedModel(
+            options, None, export.encode(), tags, 1, self.graph, None, self.status
+        )
+        self._check()
+
+    def _declare(self) -> None:
+        pointers = (
+            "TF_NewStatus TF_NewGraph TF_NewSessionOptions TF_LoadLibrary TF_LoadSessionFromSavedModel "
+            "TF_GraphOperationByName TF_AllocateTensor TF_TensorData TF_StringGetDataPointer"
+        )
+        for name in pointers.split():
+            getattr(self.tf, name).restype = ctypes.c_void_p
+        self.tf.TF_Message.restype = ctypes.c_char_p
+        self.tf.TF_Dim.restype = ctypes.c_int64
+        self.tf.TF_StringGetSize.restype = ctypes.c_size_t
+        self.tf.TF_NewStatus.argtypes = []
+        self.tf.TF_GetCode.argtypes = self.tf.TF_Message.argtypes = [ctypes.c_void_p]
+        self.tf.TF_LoadLibrary.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
+        self.tf.TF_LoadSessionFromSavedModel.argtypes = [
+            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int,
+            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
+        ]  # fmt: skip
+        self.tf.TF_GraphOperationByName.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        self.tf.TF_AllocateTensor.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+        for name in ("TF_TensorData", "TF_NumDims", "TF_TensorType", "TF_DeleteTensor"):
+            getattr(self.tf, name).argtypes = [ctypes.c_void_p]
+        self.tf.TF_Dim.argtypes = [ctypes.c_void_p, ctypes.c_int]
+        for name in ("TF_StringInit", "TF_StringGetDataPointer", "TF_StringGetSize"):
+            getattr(self.tf, name).argtypes = [ctypes.c_void_p]
+        self.tf.TF_StringCopy.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
+        self.tf.TF_SessionRun.argtypes = [
+            ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p,
+            ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
+        ]  # fmt: skip
+
+    def _check(self) -> None:
+        if self.tf.TF_GetCode(self.status):
+            raise RuntimeError(self.tf.TF_Message(self.status).decode("utf-8", "replace"))
+
+    def _find(self, names: list[str]) -> ctypes.Array:
+        outputs = (_Output * len(names))()
+        for slot, name in zip(outputs, names, strict=True):
+            operation, _, index = name.partition(":")
+            slot.operation = self.tf.TF_GraphOperationByName(self.graph, operation.encode())
+            slot.index = int(index or 0)
+            if not slot.operation:
+                raise RuntimeError(f"The graph has no operation {operation}, which the signature names.")
+        return outputs
+
+    def run(self, feeds: dict[str, dict], fetches: dict[str, str]) -> dict[str, list]:
+        """Run the graph once.
+
+        Args:
+            feeds: tensor name -> {"dtype": ..., "values": nested list}.
+            fetches: output name -> tensor name.
+
+        Returns:
+            output name -> nested list; strings are decoded as UTF-8.
+        """
+        inputs, outputs = self._find(list(feeds)), self._find(list(fetches.values()))
+        given = (ctypes.c_void_p * len(feeds))(*[self._tensor(feed) for feed in feeds.values()])
+        found = (ctypes.c_void_p * len(fetches))()
+        self.tf.TF_SessionRun(
+            self.session, None, inputs, given, len(feeds), outputs, found, len(fetches), None, 0, None, self.status
+        )
+        for tensor in given:
+            self.tf.TF_DeleteTensor(tensor)
+        self._check()
+        return {name: self._values(tensor) for name, tensor in zip(fetches, found, strict=True)}
+
+    def _tensor(self, feed: dict) -> int:
+        shape, flat = [], feed["values"]
+        while isinstance(flat, list):
+            shape.append(len(flat))
+            flat = flat[0] if flat else None
+        flat = feed["values"]
+        for _ in shape[1:]:
+            flat = list(itertools.chain.from_iterable(flat))
+        flat = flat if shape else [flat]
+        dtype = _NAMES[feed["dtype"]]
+        size = _STRING_BYTES if dtype == STRING else ctypes.sizeof(_NUMBERS[dtype])
+        dims = (ctypes.c_int64 * len(shape))(*shape)
+        tensor = self.tf.TF_AllocateTensor(dtype, dims, len(shape), size * len(flat))
+        data = self.tf.TF_TensorData(tensor)
+        if dtype != STRING:
+            (_NUMBERS[dtype] * len(flat)).from_address(data)[:] = flat
+            return tensor
+        for i, text in enumerate(flat):
+            place, raw = data + i * _STRING_BYTES, text.encode("utf-8", "surrogateescape")
+            self.tf.TF_StringInit(place)
+            self.tf.TF_StringCopy(place, raw, len(raw))
+        return tensor
+
+    def _values(self, tensor: int) -> list:
+        shape = [self.tf.TF_Dim(tensor, i) for i in range(self.tf.TF_NumDims(tensor))]
+        count = 1
+        for dim in shape:
+            count *= dim
+        dtype, data = self.tf.TF_TensorType(tensor), self.tf.TF_TensorData(tensor)
+        if dtype == STRING:
+            places = [data + i * _STRING_BYTES for i in range(count)]
+            flat = [
+                ctypes.string_at(self.tf.TF_StringGetDataPointer(p), self.tf.TF_StringGetSize(p)).decode(
+                    "utf-8", "replace"
+                )
+                for p in places
+            ]
+        elif dtype in _NUMBERS:
+            flat = list((_NUMBERS[dtype] * count).from_address(data)) if count else []
+        else:
+            raise RuntimeError(f"Outputs of type {dtype} are not read here.")
+        self.tf.TF_DeleteTensor(tensor)
+        return _nest(flat, shape)
+
+
+def _nest(flat: list, shape: list[int]) -> list:
+    if len(shape) < 2:
+        return flat if shape else flat[0]
+    size = len(flat) // shape[0] if shape[0] else 0
+    return [_nest(flat[i * size : (i + 1) * size], shape[1:]) for i in range(shape[0])]
+
+
+def main() -> None:
+    """Answer the request on standard input."""
+    request = json.load(sys.stdin)
+    try:
+        loader = StockLoader(request["libraries"], request["op_libraries"], request["export"])
+        answers = [loader.run(batch, request["outputs"]) for batch in request["batches"]]
+    except (RuntimeError, OSError) as error:
+        answers = {"error": str(error)}
+    json.dump({"answers": answers, "python_tensorflow": "tensorflow" in sys.modules}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

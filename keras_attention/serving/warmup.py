@@ -1,0 +1,44 @@
+"""Warm-up requests, so that the first user of a server does not wait for its first run."""
+
+from __future__ import annotations
+
+import pathlib
+
+import tensorflow as tf
+
+
+def write_warmup(path: pathlib.Path, inputs: dict[str, tf.Tensor]) -> None:
+    """Write one request to `assets.extra/tf_serving_warmup_requests`.
+
+    The record is a `PredictionLog` (tensorflow_serving/apis/prediction_log.proto), put together here
+    field by field, since its Python classes are no part of TensorFlow:
+    PredictionLog.predict_log = 6, PredictLog.request = 1, PredictRequest.model_spec = 1 and
+    inputs = 2 (a map: key = 1, value = 2), ModelSpec.name = 1 and signature_name = 3.
+
+    Args:
+        path: the SavedModel's directory.
+        inputs: name -> tensor, the signature's inputs.
+
+    Reference: https://www.tensorflow.org/tfx/serving/saved_model_warmup.
+    """
+    request = _field(1, _field(1, b"model") + _field(3, b"serving_default"))
+    for name, tensor in inputs.items():
+        value = tf.make_tensor_proto(tensor).SerializeToString()
+        request += _field(2, _field(1, name.encode()) + _field(2, value))
+    folder = path / "assets.extra"
+    folder.mkdir()
+    with tf.io.TFRecordWriter(str(folder / "tf_serving_warmup_requests")) as writer:
+        writer.write(_field(6, _field(1, request)))
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    """One length-delimited protobuf field."""
+    return bytes([number << 3 | 2]) + _varint(len(payload)) + payload
+
+
+def _varint(value: int) -> bytes:
+    digits = bytearray()
+    while value > 127:
+        digits.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*digits, value])

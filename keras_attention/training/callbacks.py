@@ -1,0 +1,115 @@
+"""What happens after an epoch: measure, keep the best, write the checkpoint, stop in time."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+
+import keras
+
+from keras_attention.training.checkpoints import assign, load_arrays, save_arrays, write_whole
+
+
+class RunState(keras.callbacks.Callback):
+    """The state of a training run, kept in a directory.
+
+    Args:
+        directory: holds `checkpoint.npz`, `model.keras` and the last epochs' weights.
+        monitor: the value that selects the best model.
+        patience: epochs without a better value until training stops.
+        average: how many of the last epochs' weights to keep.
+        measure: called with the model after each epoch; its values join the history.
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        monitor: str,
+        patience: int,
+        average: int,
+        measure: Callable[[keras.Model], dict[str, float]] | None,
+    ) -> None:
+        super().__init__()
+        self.directory, self.monitor, self.patience = directory, monitor, patience
+        self.average, self.measure = average, measure
+        self.history: dict[str, list[float]] = {}
+        self.best: float | None = None
+        self.best_epoch: int | str = 0
+        self.waited = 0
+
+    @property
+    def checkpoint(self) -> pathlib.Path:
+        return self.directory / "checkpoint.npz"
+
+    @property
+    def finished(self) -> bool:
+        """Whether patience has run out."""
+        return self.waited >= self.patience
+
+    def restore(self, model: keras.Model) -> int:
+        """Take up the last checkpoint, if there is one, and return the epoch to begin with."""
+        if not self.checkpoint.exists():
+            self._save_model(model)  # keeps tokenizers and sizes from the first minute on
+            return 0
+        arrays, note = load_arrays(self.checkpoint)
+        assign(_state_variables(model), arrays)
+        self.history, self.best = note["history"], note["best"]
+        self.best_epoch, self.waited = note["best_epoch"], note["waited"]
+        return note["epoch"]
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        logs = logs if logs is not None else {}
+        if self.measure is not None:
+            logs.update(self.measure(self.model))
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(float(value))
+        self.waited = 0 if self.offer(self.model, logs, epoch + 1) else self.waited + 1
+        if self.average > 1:
+            self._keep_recent(epoch)
+        note = {key: getattr(self, key) for key in ("history", "best", "best_epoch", "waited")}
+        variables = _state_variables(self.model)
+        save_arrays(self.checkpoint, [keras.ops.convert_to_numpy(v) for v in variables], {"epoch": epoch + 1, **note})
+        self.model.stop_training = self.finished
+
+    def offer(self, model: keras.Model, logs: dict[str, float], epoch: int | str) -> bool:
+        """Keep the model if it is the best so far, and say whether it is.
+
+        Raises:
+            ValueError: the monitored value is not in `logs`.
+        """
+        if self.monitor not in logs:
+            raise ValueError(f"There is no {self.monitor!r} to select by; this run computes {', '.join(sorted(logs))}.")
+        value = float(logs[self.monitor])
+        smaller_is_better = self.monitor.endswith(("loss", "perplexity"))
+        better = self.best is None or (value < self.best if smaller_is_better else value > self.best)
+        if better:
+            self.best, self.best_epoch = value, epoch
+            self._save_model(model)
+        return better
+
+    def load_best(self, model: keras.Model) -> None:
+        """Give the model the weights of the best one."""
+        best = keras.saving.load_model(self.directory / "model.keras", compile=False)
+        model.set_weights(best.get_weights())
+
+    def recent_weights(self) -> list[pathlib.Path]:
+        """The weight files of the last epochs, oldest first."""
+        return sorted(self.directory.glob("weights-*.npz"))[-self.average :]
+
+    def _keep_recent(self, epoch: int) -> None:
+        weights = [keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables]
+        save_arrays(self.directory / f"weights-{epoch + 1:05d}.npz", weights)
+        for old in sorted(self.directory.glob("weights-*.npz"))[: -self.average]:
+            old.unlink()
+
+    def _save_model(self, model: keras.Model) -> None:
+        def write(name: str) -> None:
+            keras.saving.save_model(model, name)
+
+        write_whole(self.directory / "model.keras", write)
+
+
+def _state_variables(model: keras.Model) -> list[keras.Variable]:
+    """Everything that decides the rest of a run: weights, chance, optimizer. Metrics start anew."""
+    metrics = {id(v) for v in model.metrics_variables}
+    return [v for v in model.variables if id(v) not in metrics] + list(model.optimizer.variables)

@@ -1,0 +1,63 @@
+"""Losses, in float32 under every dtype policy."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class MaskedCrossEntropy(keras.losses.Loss):
+    """Cross-entropy with label smoothing, averaged over the tokens that the weights let count.
+
+    With logits z, label y, V classes and smoothing e, a token costs
+
+        -log softmax(z)[y] * (1 - e)  -  e / V * sum_v log softmax(z)[v]
+
+    and the loss is the weighted mean over all tokens. Padding has weight 0, given to `fit` as the
+    sample weight, as the batches of `keras_attention.data` do.
+
+    Args:
+        label_smoothing: e, in [0, 1).
+
+    Call arguments:
+        y_true: (B, T) or (B,) int labels.
+        y_pred: (B, T, V) or (B, V) logits, in any float dtype.
+        sample_weight: like `y_true`, 0 where nothing counts.
+
+    Output:
+        a float32 scalar, in nats per token.
+
+    Raises:
+        ValueError: a smoothing outside [0, 1).
+
+    Example:
+        >>> loss = MaskedCrossEntropy()
+        >>> float(loss([[1]], [[[0.0, 0.0]]], sample_weight=[[1.0]]))
+        0.6931471824645996
+
+    Reference: Szegedy et al., 2016, https://arxiv.org/abs/1512.00567, section 7.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, name: str = "masked_cross_entropy", **kwargs) -> None:
+        kwargs.setdefault("reduction", "mean_with_sample_weight")
+        super().__init__(name=name, dtype="float32", **kwargs)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"`label_smoothing` is {label_smoothing}; expected a number in [0, 1).")
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        if sample_weight is None:
+            sample_weight = ops.ones(ops.shape(y_true), "float32")
+        return super().__call__(y_true, y_pred, sample_weight)
+
+    def call(self, y_true, y_pred):
+        logits = ops.cast(y_pred, "float32")
+        labels = ops.expand_dims(ops.cast(y_true, "int32"), -1)
+        chosen = ops.squeeze(ops.take_along_axis(logits, labels, axis=-1), -1)
+        smooth = self.label_smoothing
+        expected = (1 - smooth) * chosen + (smooth * ops.mean(logits, axis=-1) if smooth else 0.0)
+        return ops.logsumexp(logits, axis=-1) - expected
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}

@@ -1,0 +1,44 @@
+"""Metrics over the tokens that count."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class MaskedAccuracy(keras.metrics.SparseCategoricalAccuracy):
+    """The share of tokens, weighted by the sample weight, whose likeliest class is the label.
+
+    Example:
+        >>> metric = MaskedAccuracy()
+        >>> metric.update_state([[1, 0]], [[[0.0, 2.0], [0.0, 2.0]]], sample_weight=[[1.0, 0.0]])
+        >>> float(metric.result())
+        1.0
+    """
+
+    def __init__(self, name: str = "accuracy", **kwargs) -> None:
+        super().__init__(name=name, **kwargs)
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class Perplexity(keras.metrics.Mean):
+    """exp of the mean negative log-likelihood per token that counts.
+
+    Example:
+        >>> metric = Perplexity()
+        >>> metric.update_state([[1]], [[[0.0, 0.0]]], sample_weight=[[1.0]])
+        >>> round(float(metric.result()), 4)
+        2.0
+    """
+
+    def __init__(self, name: str = "perplexity", **kwargs) -> None:
+        super().__init__(name=name, **kwargs)
+
+    def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        logits = ops.cast(y_pred, "float32")
+        cost = keras.losses.sparse_categorical_crossentropy(y_true, logits, from_logits=True)
+        super().update_state(cost, sample_weight=sample_weight)
+
+    def result(self):
+        return ops.exp(super().result())

@@ -1,0 +1,89 @@
+"""How good written text is: BLEU and chrF with their signatures, and BLEU by source length."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class TextScores:
+    """Corpus scores against one reference per line.
+
+    Attributes:
+        bleu: sacreBLEU, 0 to 100.
+        chrf: chrF2, 0 to 100.
+        bleu_signature: how BLEU was computed; figures with different signatures cannot be compared.
+        chrf_signature: the same for chrF.
+    """
+
+    bleu: float
+    chrf: float
+    bleu_signature: str
+    chrf_signature: str
+
+
+def score_texts(hypotheses: Sequence[str], references: Sequence[str], lowercase: bool = False) -> TextScores:
+    """Score translations with sacreBLEU (tokenizer 13a) and chrF2.
+
+    Args:
+        hypotheses: what was written, one string per line.
+        references: what should have been, one string per line.
+        lowercase: compare without regard to case.
+
+    Returns:
+        `TextScores`.
+
+    Raises:
+        ValueError: no lines, or a different number of them.
+
+    Example:
+        >>> score_texts(["we eat fresh bread today"], ["we eat fresh bread today"]).bleu
+        100.0
+
+    Reference: Post, 2018, https://arxiv.org/abs/1804.08771; Popovic, 2015 (chrF).
+    """
+    if not references or len(hypotheses) != len(references):
+        raise ValueError(
+            f"There are {len(hypotheses)} translations and {len(references)} references; expected the same "
+            "number, at least one."
+        )
+    from sacrebleu.metrics import BLEU, CHRF
+
+    bleu, chrf = BLEU(lowercase=lowercase), CHRF(lowercase=lowercase)
+    bleu_score = bleu.corpus_score(list(hypotheses), [list(references)])
+    chrf_score = chrf.corpus_score(list(hypotheses), [list(references)])
+    return TextScores(
+        round(bleu_score.score, 4), round(chrf_score.score, 4), str(bleu.get_signature()), str(chrf.get_signature())
+    )
+
+
+def scores_by_length(
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    edges: Sequence[int] = (8, 11, 14, 17, 21),
+    lowercase: bool = False,
+) -> dict[str, tuple[int, float]]:
+    """Return BLEU for sources of each length, counted in words.
+
+    Args:
+        sources: what was translated.
+        hypotheses: the translations.
+        references: the references.
+        edges: the first length of each bin but the first.
+        lowercase: see `score_texts`.
+
+    Returns:
+        name of the bin, such as `"8-10"` -> (number of sentences, BLEU); empty bins are left out.
+
+    Reference: the figure of Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, figure 2.
+    """
+    begins, ends = [1, *edges], [edge - 1 for edge in edges] + [None]
+    bins: dict[str, tuple[int, float]] = {}
+    for begin, end in zip(begins, ends, strict=True):
+        rows = [i for i, text in enumerate(sources) if begin <= len(text.split()) <= (10**9 if end is None else end)]
+        if rows:
+            scores = score_texts([hypotheses[i] for i in rows], [references[i] for i in rows], lowercase)
+            bins[f"{begin}+" if end is None else f"{begin}-{end}"] = (len(rows), scores.bleu)
+    return bins

@@ -1,0 +1,132 @@
+"""One training run in one directory: the best model, a checkpoint to resume from, its curves."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from keras_attention.training.callbacks import RunState
+from keras_attention.training.checkpoints import average_weights
+from keras_attention.training.losses import MaskedCrossEntropy
+from keras_attention.training.metrics import MaskedAccuracy, Perplexity
+from keras_attention.training.schedules import DECLINES, WarmUp
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingPlan:
+    """How to train; the defaults suit a small recurrent network.
+
+    Args:
+        epochs: the most passes over the data.
+        learning_rate: the peak, for Adam.
+        decline: see `WarmUp`.
+        warmup_steps: updates until the peak.
+        label_smoothing: see `MaskedCrossEntropy`.
+        clip_norm: the largest norm of all gradients together.
+        monitor: the value that selects the best model, such as `"val_loss"` or `"val_bleu"`;
+            smaller is better if its name ends in loss or perplexity.
+        patience: epochs without a better value until training stops.
+        average: how many of the last epochs' weights to average at the end; 1 averages none. The
+            average is kept if it is better.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    epochs: int = 20
+    learning_rate: float = 1e-3
+    decline: str = "cosine"
+    warmup_steps: int = 200
+    label_smoothing: float = 0.1
+    clip_norm: float = 1.0
+    monitor: str = "val_loss"
+    patience: int = 10
+    average: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "learning_rate", "warmup_steps", "clip_norm", "patience", "average"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; expected more than 0.")
+        if self.decline not in DECLINES:
+            raise ValueError(f"`decline` is {self.decline!r}; expected one of {', '.join(DECLINES)}.")
+
+
+def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> None:
+    """Compile a model as the plan says: Adam, clipped gradients, masked smoothed cross-entropy."""
+    schedule = WarmUp(plan.learning_rate, plan.warmup_steps, plan.epochs * steps_per_epoch, plan.decline)
+    optimizer = keras.optimizers.Adam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=plan.clip_norm)
+    model.compile(
+        optimizer,
+        MaskedCrossEntropy(plan.label_smoothing),
+        weighted_metrics=[MaskedAccuracy(), Perplexity()],
+    )
+
+
+def train(
+    model: keras.Model,
+    batches: Any,
+    directory: str | pathlib.Path,
+    plan: TrainingPlan | None = None,
+    *,
+    validation: Any = None,
+    measure: Callable[[keras.Model], dict[str, float]] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> dict[str, list[float]]:
+    """Train a model; resume if the directory holds an unfinished run.
+
+    After each epoch the whole state (weights, optimizer, dropout's chance, history) is written to
+    `checkpoint.npz`, in one atomic step, and the best model so far to `model.keras`. A run that was
+    killed goes on from there and ends with the weights that it would have had anyway.
+
+    Args:
+        model: a model of this library; a run that is resumed needs the same one.
+        batches: from `keras_attention.data`.
+        directory: where the run lives; made if it is missing.
+        plan: how to train.
+        validation: batches to compute `val_` values on.
+        measure: called after each epoch with the model; what it returns, such as
+            `{"val_bleu": 31.4}`, joins the history and can be monitored.
+        callbacks: more Keras callbacks.
+
+    Returns:
+        history: name -> one value per epoch. `model` has the best weights.
+
+    Raises:
+        ValueError: the monitored value is not among those computed.
+    """
+    plan, directory = plan or TrainingPlan(), pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    compile_model(model, plan, len(batches))
+    model.optimizer.build(model.trainable_variables)
+    state = RunState(directory, plan.monitor, plan.patience, plan.average, measure)
+    begin = state.restore(model)
+    batches.start_epoch(begin)
+    if not state.finished and begin < plan.epochs:
+        model.fit(
+            batches,
+            epochs=plan.epochs,
+            initial_epoch=begin,
+            validation_data=validation,
+            shuffle=False,  # the batches shuffle themselves, reproducibly
+            callbacks=[state, *callbacks],
+        )
+    _select(model, state, plan, validation)
+    return state.history
+
+
+def _select(model: keras.Model, state: RunState, plan: TrainingPlan, validation: Any) -> None:
+    """Leave the model with its best weights: those of the best epoch, or the average if better."""
+    if plan.average > 1:
+        average_weights(model, state.recent_weights())
+        logs = {}
+        if validation is not None:
+            values = model.evaluate(validation, verbose=0, return_dict=True)
+            logs = {f"val_{name}": value for name, value in values.items()}
+        if state.measure is not None:
+            logs.update(state.measure(model))
+        state.offer(model, logs, "average")
+    state.load_best(model)

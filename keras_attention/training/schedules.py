@@ -1,0 +1,63 @@
+"""Learning-rate schedules: warm-up, then one of the usual declines."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+DECLINES = ("constant", "linear", "cosine", "inverse_sqrt")
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """Rise linearly to a peak over W steps, then decline until step N.
+
+    With p = (step - W) / (N - W), clipped to [0, 1], the factor after the warm-up is 1
+    (`"constant"`), 1 - p (`"linear"`), (1 + cos(pi p)) / 2 (`"cosine"`) or sqrt(W / step)
+    (`"inverse_sqrt"`, which needs no N).
+
+    Args:
+        peak: the highest learning rate.
+        warmup_steps: W, at least 1.
+        total_steps: N, when the decline ends.
+        decline: how it declines.
+
+    Raises:
+        ValueError: an unknown decline, or W below 1.
+
+    Example:
+        >>> float(WarmUp(1.0, warmup_steps=10, total_steps=100)(5))
+        0.5
+
+    Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762 (inverse square root);
+    Loshchilov and Hutter, 2017, https://arxiv.org/abs/1608.03983 (cosine).
+    """
+
+    def __init__(self, peak: float, warmup_steps: int, total_steps: int, decline: str = "cosine") -> None:
+        if decline not in DECLINES:
+            raise ValueError(f"`decline` is {decline!r}; expected one of {', '.join(DECLINES)}.")
+        if warmup_steps < 1:
+            raise ValueError(f"`warmup_steps` is {warmup_steps}; expected at least 1.")
+        self.peak, self.warmup_steps, self.total_steps, self.decline = peak, warmup_steps, total_steps, decline
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        rest = max(self.total_steps - self.warmup_steps, 1)
+        progress = ops.clip((step - self.warmup_steps) / rest, 0.0, 1.0)
+        if self.decline == "linear":
+            factor = 1.0 - progress
+        elif self.decline == "cosine":
+            factor = 0.5 * (1.0 + ops.cos(3.141592653589793 * progress))
+        elif self.decline == "inverse_sqrt":
+            factor = ops.sqrt(self.warmup_steps / ops.maximum(step, float(self.warmup_steps)))
+        else:
+            factor = ops.ones_like(progress)
+        return self.peak * ops.minimum(step / self.warmup_steps, 1.0) * factor
+
+    def get_config(self) -> dict:
+        return {
+            "peak": self.peak,
+            "warmup_steps": self.warmup_steps,
+            "total_steps": self.total_steps,
+            "decline": self.decline,
+        }

@@ -1,0 +1,49 @@
+"""Small things that many tests share. With `BLOCK_TENSORFLOW` set, TensorFlow cannot be imported."""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if os.environ.get("BLOCK_TENSORFLOW"):
+    for name in ("tensorflow", "tensorflow_text", "tensorflow_datasets"):
+        sys.modules[name] = None
+
+import keras
+import pytest
+
+import keras_attention as ka
+
+PAIRS = [
+    ("we eat bread", "comemos pan"),
+    ("they drink water", "beben agua"),
+    ("we drink water", "bebemos agua"),
+    ("they eat bread", "comen pan"),
+    ("the boy eats the red apple", "el niño come la manzana roja"),
+    ("the girl drinks cold milk", "la niña bebe leche fría"),
+    ("i see the old house", "veo la casa vieja"),
+    ("you read a book", "lees un libro"),
+]
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return ka.train_tokenizer([text for pair in PAIRS for text in pair], "sentencepiece", 71)
+
+
+@pytest.fixture(scope="session")
+def translator(tokenizer, tmp_path_factory):
+    """A translator with attention that knows `PAIRS` by heart."""
+    keras.utils.set_random_seed(7)
+    model = ka.Translator.from_preset(
+        "rnn_attention",
+        source_tokenizer=tokenizer,
+        target_tokenizer=tokenizer,
+        units=38,
+        embedding_dim=23,
+        dropout=0.0,
+    )
+    plan = ka.TrainingPlan(
+        epochs=70, learning_rate=0.02, warmup_steps=5, label_smoothing=0.0, monitor="loss", patience=99
+    )
+    ka.train(model, ka.translation_batches(PAIRS, model, max_tokens=47), tmp_path_factory.mktemp("run"), plan)
+    return model

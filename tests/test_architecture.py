@@ -1,0 +1,101 @@
+"""The house: who may import whom, where softmax may be called, and what an import costs."""
+
+import ast
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import keras_attention
+
+ROOT = pathlib.Path(keras_attention.__file__).parent
+PUBLIC = {""}  # the package itself: `import keras_attention as ka`
+ALLOWED = {
+    "config": set(),
+    "data": {"data"},
+    "presets": {"config"},
+    "layers": {"layers"},
+    "generation": {"generation", "layers.cache"},
+    "models": {"models", "config", "presets", "layers", "data", "generation"},
+    "training": {"training", "layers.masks", "data"},
+    "serving": {"serving", "models", "generation", "data"},
+    "visualize": PUBLIC,
+    "cli": {"cli", "visualize"} | PUBLIC,
+}
+SOFTMAX_HOMES = ("layers/attention.py", "layers/heads.py", "generation/")
+
+
+def sources() -> list[pathlib.Path]:
+    return sorted(ROOT.rglob("*.py"))
+
+
+def imported(path: pathlib.Path) -> set[str]:
+    """Our own modules that a file imports, without the package's name."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+            if node.module == "keras_attention":
+                names = [f"keras_attention.{alias.name}" for alias in node.names]
+        found |= {
+            name.removeprefix("keras_attention").lstrip(".")
+            for name in names
+            if name.split(".")[0] == "keras_attention"
+        }
+    return found
+
+
+def permitted(module: str, allowed: set[str]) -> bool:
+    return any(module == name or (name and module.startswith(f"{name}.")) for name in allowed)
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    folder = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    if folder == "__init__":
+        return
+    wrong = {module for module in imported(path) if not permitted(module, ALLOWED[folder])}
+    assert not wrong, f"{folder} may import {sorted(ALLOWED[folder])}"
+
+
+def test_softmax_is_called_in_few_places():
+    wrong = []
+    for path in sources():
+        name = path.relative_to(ROOT).as_posix()
+        calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        names = {c.func.attr if isinstance(c.func, ast.Attribute) else getattr(c.func, "id", "") for c in calls}
+        if names & {"softmax", "log_softmax"} and not name.startswith(SOFTMAX_HOMES):
+            wrong.append(name)
+    assert not wrong
+
+
+def test_there_is_no_drawer_for_odds_and_ends():
+    assert not [path for path in sources() if path.stem in ("utils", "misc", "helpers", "common")]
+
+
+@pytest.mark.parametrize("blocked", ["tensorflow", "keras_hub", "tensorflow_text"])
+def test_import_on_jax_needs_no(blocked):
+    program = f"import sys; sys.modules[{blocked!r}] = None; import keras_attention as ka; ka.presets()"
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_import_leaves_the_heavy_packages_alone():
+    program = (
+        "import sys, keras; before = set(sys.modules); import keras_attention; new = set(sys.modules) - before\n"
+        "heavy = {'keras_hub', 'matplotlib', 'sacrebleu', 'tensorflow', 'tensorflow_datasets', 'click'}\n"
+        "print(sorted(new & heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_exist_and_are_described():
+    for name in keras_attention.__all__:
+        assert getattr(keras_attention, name).__doc__, name

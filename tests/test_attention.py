@@ -1,0 +1,114 @@
+"""The one attention, against values worked out by hand and against Keras' own layers."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_attention as ka
+from keras_attention.layers import additive_scores, attend, dot_scores, masked_softmax
+
+
+def array(x):
+    return keras.ops.convert_to_numpy(x)
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng([seed, *shape]).normal(size=shape).astype("float32")
+
+
+def test_masked_softmax_by_hand():
+    scores = np.log(np.array([[1.0, 3.0, 4.0]], "float32"))
+    np.testing.assert_allclose(array(masked_softmax(scores)), [[1 / 8, 3 / 8, 4 / 8]], rtol=1e-6)
+    mask = np.array([[True, True, False]])
+    np.testing.assert_allclose(array(masked_softmax(scores, mask)), [[1 / 4, 3 / 4, 0]], rtol=1e-6)
+
+
+def test_a_fully_masked_row_gets_nothing():
+    scores, values = random(2, 3, 5), random(2, 5, 7)
+    mask = np.array([[True] * 5, [False] * 5])
+    context, weights = attend(scores, values, mask)
+    assert array(weights[1]).max() == 0
+    assert np.abs(array(context[1])).max() == 0
+    np.testing.assert_allclose(array(weights[0]).sum(-1), 1.0, rtol=1e-6)
+
+
+def test_a_mask_can_differ_by_query():
+    mask = np.tril(np.ones((3, 3), bool))[None]
+    _, weights = attend(random(1, 3, 3), random(1, 3, 2), mask)
+    assert (array(weights)[0][~mask[0]] == 0).all()
+    np.testing.assert_allclose(array(weights)[0, 0], [1, 0, 0])
+
+
+def test_softmax_runs_in_float32():
+    weights = masked_softmax(keras.ops.cast(random(2, 3), "bfloat16"))
+    assert keras.backend.standardize_dtype(weights.dtype) == "float32"
+
+
+def test_additive_scores_by_hand():
+    query, keys, vector = random(2, 3, 7), random(2, 5, 7), random(7)
+    expected = np.zeros((2, 3, 5))
+    for b, q, s in np.ndindex(2, 3, 5):
+        expected[b, q, s] = vector @ np.tanh(query[b, q] + keys[b, s])
+    np.testing.assert_allclose(array(additive_scores(query, keys, vector)), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_dot_product_agrees_with_keras(scaled):
+    query, memory, mask = random(2, 3, 7), random(2, 5, 7), np.array([[True] * 5, [True] * 2 + [False] * 3])
+    context, weights = ka.layers.DotProductAttention(scaled=scaled)(query, memory, mask=mask)
+    theirs = keras.layers.Attention()
+    expected, expected_weights = theirs(
+        [query / (7**0.5 if scaled else 1.0), memory], mask=[None, mask], return_attention_scores=True
+    )
+    np.testing.assert_allclose(array(context), array(expected), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(array(weights), array(expected_weights), rtol=1e-5, atol=1e-5)
+
+
+def test_additive_agrees_with_keras_on_projected_inputs():
+    query, memory = random(2, 3, 7), random(2, 5, 11)
+    layer = ka.layers.AdditiveAttention(13)
+    context, weights = layer(query, memory)
+    theirs = keras.layers.AdditiveAttention()
+    theirs.build([(2, 3, 13), (2, 5, 11), (2, 5, 13)])
+    theirs.set_weights([array(layer.vector)])
+    expected, expected_weights = theirs(
+        [layer.query_projection(query), memory, layer.project_keys(memory)], return_attention_scores=True
+    )
+    np.testing.assert_allclose(array(context), array(expected), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(array(weights), array(expected_weights), rtol=1e-5, atol=1e-5)
+
+
+def test_dot_scores_scale_with_the_width():
+    query, keys = random(1, 2, 16), random(1, 3, 16)
+    np.testing.assert_allclose(array(dot_scores(query, keys)) * 4, array(dot_scores(query, keys, False)), rtol=1e-5)
+
+
+def test_keys_are_projected_once(monkeypatch, translator):
+    """A whole translation projects the source once, however many words it writes."""
+    calls = []
+    project = type(translator.decoder.attention).project_keys
+    monkeypatch.setattr(
+        type(translator.decoder.attention),
+        "project_keys",
+        lambda self, memory: calls.append(1) or project(self, memory),
+    )
+    special = ka.data.special_ids(translator.source_tokenizer)
+    ids, mask = ka.data.pad_ids(ka.data.encode_texts(translator.source_tokenizer, ["we eat bread"]), special.pad)
+    state = translator.start({"source_ids": ids, "source_mask": mask})
+    for _ in range(5):
+        _, state, _ = translator.step(np.array([[special.start]]), state)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ka.layers.AdditiveAttention(0), "`units` is 0; expected a positive integer"),
+        (lambda: ka.layers.DotProductAttention()(random(1, 2, 3), random(1, 2, 5)), "both need the same width"),
+        (lambda: ka.layers.RecurrentEncoder(5), "needs an even number"),
+        (lambda: ka.layers.RecurrentEncoder(6, cell="lstn"), "expected one of simple, gru, lstm"),
+    ],
+)
+def test_mistakes_are_explained(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
