@@ -44,9 +44,9 @@ class LengthBatches(keras.utils.PyDataset):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.lengths = np.asarray(lengths).reshape(len(lengths), -1)
-        if not self.lengths.size:
+        if not len(lengths):
             raise ValueError("There are no examples to make batches of.")
+        self.lengths = np.asarray(lengths).reshape(len(lengths), -1)
         if max_tokens < 1:
             raise ValueError(f"`max_tokens` is {max_tokens}; expected a positive integer.")
         self.collate, self.max_tokens, self.shuffle, self.seed = collate, max_tokens, shuffle, seed

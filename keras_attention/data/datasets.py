@@ -181,9 +181,9 @@ def _read_tfds(name: str, columns: Sequence[str]) -> list[tuple[str, ...]]:
     except tfds.core.DatasetNotFoundError:
         raise DataError(f"TensorFlow Datasets has no dataset {dataset!r}; see tfds.list_builders().") from None
     split = split[0] if split else "train"
-    if split.split("[")[0] not in builder.info.splits and builder.info.splits:
-        raise DataError(f"{dataset} has no split {split!r}; it has {', '.join(builder.info.splits)}.")
     builder.download_and_prepare()
+    if split.split("[")[0] not in builder.info.splits:
+        raise DataError(f"{dataset} has no split {split!r}; it has {', '.join(builder.info.splits)}.")
     keys = _tfds_keys(builder.info, columns)
     rows = tfds.as_numpy(builder.as_dataset(split=split))
     return [tuple(_tfds_value(builder.info.features[key], row[key]) for key in keys) for row in rows]

@@ -92,7 +92,7 @@ def _train_sentencepiece(texts: list[str], model_type: str, vocabulary_size: int
         }
         texts = [line for text in texts for line in text.split("\n") if line]
     model = io.BytesIO()
-    with _lowercase_rules(lowercase and model_type != "char") as rules:
+    with _lowercase_rules(lowercase, keep_spaces=model_type == "char") as rules, _vocabulary_errors(vocabulary_size):
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
             model_writer=model,
@@ -113,21 +113,34 @@ def _train_sentencepiece(texts: list[str], model_type: str, vocabulary_size: int
 
 
 @contextlib.contextmanager
-def _lowercase_rules(active: bool) -> Iterator[dict[str, str]]:
+def _vocabulary_errors(vocabulary_size: int) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if "ocabulary" not in str(error):
+            raise
+        raise ValueError(
+            f"`vocabulary_size` is {vocabulary_size}, too few for the characters of this text; it needs at least "
+            "one piece for each, and four more."
+        ) from error
+
+
+@contextlib.contextmanager
+def _lowercase_rules(active: bool, keep_spaces: bool) -> Iterator[dict[str, str]]:
     """Give SentencePiece's trainer a file of rules, NFKC then lower case, for as long as it trains."""
     if not active:
         yield {}
         return
     with tempfile.NamedTemporaryFile("w", suffix=".tsv", encoding="ascii") as file:
-        file.write("".join(f"{_hex(old)}\t{_hex(new)}\n" for old, new in _lowercase_table()))
+        file.write("".join(f"{_hex(old)}\t{_hex(new)}\n" for old, new in _lowercase_table(keep_spaces)))
         file.flush()
         yield {"normalization_rule_tsv": file.name, "normalization_rule_name": "lower_case"}
 
 
-def _lowercase_table() -> Iterator[tuple[str, str]]:
+def _lowercase_table(keep_spaces: bool) -> Iterator[tuple[str, str]]:
     for code in range(sys.maxunicode + 1):
         old = chr(code)
-        if unicodedata.category(old) in ("Cs", "Cn"):
+        if unicodedata.category(old) in ("Cs", "Cn") or (keep_spaces and old.isspace()):
             continue
         new = " " if old.isspace() else unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", old).lower())
         decomposed = unicodedata.normalize("NFD", old)

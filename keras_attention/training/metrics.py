@@ -36,8 +36,8 @@ class Perplexity(keras.metrics.Mean):
         super().__init__(name=name, **kwargs)
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
-        logits = ops.cast(y_pred, "float32")
-        cost = keras.losses.sparse_categorical_crossentropy(y_true, logits, from_logits=True)
+        labels, logits = ops.cast(y_true, "int32"), ops.cast(y_pred, "float32")
+        cost = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         super().update_state(cost, sample_weight=sample_weight)
 
     def result(self):

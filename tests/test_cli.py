@@ -1,0 +1,237 @@
+"""The command line: every verb on real input, and one clear line for every mistake."""
+
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+from conftest import PAIRS
+
+import keras_attention as ka
+from keras_attention.cli import main
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the way out needs TensorFlow")
+
+SMALL = ["--set", "units=12", "--set", "embedding_dim=7", "--vocabulary-size", "71", "--epochs", "2", "--seed", "3"]
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run the command line in this process: (exit code, standard output, standard error)."""
+
+    def run(*arguments, stdin=b""):
+        monkeypatch.setattr(sys, "argv", ["keras-attention", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_text("".join(f"{source}\t{target}\n" for source, target in PAIRS))
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(translator, tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "model.keras"
+    translator.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def served(translator, tmp_path_factory):
+    return ka.export(translator, tmp_path_factory.mktemp("cli") / "t", strategy=ka.BeamSearch(width=5))
+
+
+SOURCE = "we eat bread\n\nthey drink water\n  \nthe boy eats the red apple"
+
+
+def test_translate_writes_one_line_per_line(run, model):
+    code, out, _ = run("translate", model, stdin=SOURCE.encode())
+    assert (code, out) == (0, "comemos pan\n\nbeben agua\n\nel niño come la manzana roja\n")
+
+
+def test_the_export_answers_the_same(run, model, served, tmp_path):
+    (tmp_path / "source.txt").write_text(SOURCE)
+    _, one, _ = run("translate", model, tmp_path / "source.txt", "--beam", 5, "--scores")
+    _, two, _ = run("translate", served, tmp_path / "source.txt", "--scores")
+    assert one == two
+    assert one.splitlines()[0].split("\t")[1] == "comemos pan"
+
+
+def test_evaluate_prints_scores_with_signatures(run, model, served, pairs, tmp_path):
+    for place in (model, served):
+        code, out, _ = run("evaluate", place, pairs, "--plot", tmp_path / "bleu.png")
+        assert code == 0
+        assert "BLEU 100.00  nrefs:1|case:mixed|eff:no|tok:13a" in out
+        assert "chrF 100.00  nrefs:1" in out
+    assert (tmp_path / "bleu.png").exists()
+
+
+def test_export_check_and_use(run, model, tmp_path):
+    code, _, err = run("export", model, tmp_path / "serving", "--beam", 3)
+    assert code == 0
+    assert "keras-attention check" in err
+    code, out, _ = run("check", tmp_path / "serving" / "1")
+    assert (code, out.splitlines()[-1]) == (0, "ok: loaded and run by the C++ loader, XLA off")
+    code, out, _ = run("translate", tmp_path / "serving" / "1", stdin=b"we eat bread\n")
+    assert out == "comemos pan\n"
+
+
+def test_train_resume_and_curves(run, pairs, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["--train", pairs, "--valid", pairs, "--out", out, *SMALL, "--average", 2, "--tensorboard"]
+    code, _, err = run("train", "translator", *arguments)
+    assert code == 0, err
+    assert {"model.keras", "checkpoint.npz", "run.json", "curves.png", "tensorboard"} <= set(os.listdir(out))
+    events = [path for path in (out / "tensorboard").rglob("*tfevents*") if b"alignment/0" in path.read_bytes()]
+    assert events
+    code, _, err = run("train", "translator", "--train", pairs, "--out", out)
+    assert code == 2
+    assert "exists and is not empty. Add --resume" in err
+    code, _, err = run("train", "translator", "--out", out, "--resume")
+    assert code == 0, err
+
+
+def test_train_from_two_files_and_jsonl(run, tmp_path):
+    (tmp_path / "a.en").write_text("\n".join(source for source, _ in PAIRS))
+    (tmp_path / "a.es").write_text("\n".join(target for _, target in PAIRS))
+    rows = [json.dumps({"source": source, "target": target}) for source, target in PAIRS]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    places = ["--train", tmp_path / "a.en", "--train", tmp_path / "a.es", "--valid", tmp_path / "a.jsonl"]
+    code, _, err = run("train", "translator", "--preset", "rnn_seq2seq", *places, "--out", tmp_path / "r", *SMALL)
+    assert code == 0, err
+    assert "8 examples to train on, 8 to validate on" in err
+
+
+def test_a_classifier_from_file_to_labels(run, tmp_path):
+    (tmp_path / "x.tsv").write_text("a fine film\tgood\na dull film\tbad\nso very fine\tgood\nvery dull\tbad\n")
+    out = tmp_path / "run"
+    code, _, err = run("train", "classifier", "--train", tmp_path / "x.tsv", "--out", out, *SMALL)
+    assert code == 0, err
+    code, text, _ = run("classify", out / "model.keras", stdin=b"a fine film\n\ndull\n")
+    assert code == 0
+    assert len(text.splitlines()) == 3
+    assert set(text.split()) <= {"good", "bad"}
+    assert run("evaluate", out / "model.keras", tmp_path / "x.tsv")[1].startswith("accuracy ")
+    code, _, err = run("translate", out / "model.keras", stdin=b"x\n")
+    assert code == 1
+    assert "is a TextClassifier, which cannot translate. Try: keras-attention classify" in err
+
+
+def test_a_tagger_from_conllu_to_tags(run, tmp_path):
+    lines = ["1\tWe\twe\tPRON", "2\teat\teat\tVERB", "3\tbread\tbread\tNOUN", "", "1\tEat\teat\tVERB", ""]
+    (tmp_path / "x.conllu").write_text("\n".join(line + "\t_" * 6 if line else "" for line in lines))
+    out = tmp_path / "run"
+    code, _, err = run("train", "tagger", "--train", tmp_path / "x.conllu", "--out", out, *SMALL)
+    assert code == 0, err
+    _, text, _ = run("tag", out / "model.keras", stdin=b"We eat bread\n\nEat\n")
+    assert [len(line.split(" ")) for line in text.splitlines()] == [3, 1, 1]
+    assert text.splitlines()[1] == ""
+    assert "of 4 words" in run("evaluate", out / "model.keras", tmp_path / "x.conllu")[1]
+
+
+def test_a_language_model_from_text_to_text(run, tmp_path):
+    (tmp_path / "x.txt").write_text("to be or not to be\nthat is the question\n" * 3)
+    out = tmp_path / "run"
+    code, _, err = run(
+        "train", "lm", "--train", tmp_path / "x.txt", "--valid", tmp_path / "x.txt", "--out", out, *SMALL
+    )
+    assert code == 0, err
+    one = run("complete", out / "model.keras", "--max-length", 9, "--seed", 5, stdin=b"to be\nthat\n")
+    two = run(
+        "complete", out / "model.keras", "--max-length", 9, "--seed", 5, "--batch-size", 1, stdin=b"to be\nthat\n"
+    )
+    assert one == two
+    assert [line[:2] for line in one[1].splitlines()] == ["to", "th"]
+    beam = run("complete", out / "model.keras", "--max-length", 9, "--beam", 3, stdin=b"to be\n")
+    assert beam[0] == 0
+    assert run("evaluate", out / "model.keras", tmp_path / "x.txt")[1].startswith("perplexity ")
+
+
+def test_presets_are_listed(run):
+    _, out, _ = run("presets")
+    assert [line.split()[0] for line in out.splitlines()] == list(ka.presets())
+
+
+@pytest.fixture
+def broken(tmp_path, model):
+    (tmp_path / "empty.tsv").write_text("")
+    (tmp_path / "column.tsv").write_text("no tab\n")
+    (tmp_path / "long.txt").write_text("a\nb\n")
+    (tmp_path / "short.txt").write_text("a\n")
+    (tmp_path / "latin.txt").write_bytes("caf\u00e9\n".encode("latin1"))
+    (tmp_path / "text.keras").write_text("not a model")
+    (tmp_path / "folder").mkdir()
+    return tmp_path
+
+
+MISTAKES = [
+    (["train", "translator", "--train", "{}/empty.tsv", "--out", "{}/r"], "empty.tsv holds no examples"),
+    (["train", "translator", "--train", "{}/column.tsv", "--out", "{}/r"], "line 1: 1 tab-separated columns"),
+    (["train", "translator", "--train", "{}/long.txt", "--train", "{}/short.txt", "--out", "{}/r"], "has 2 lines"),
+    (["train", "translator", "--train", "{}/nothing.tsv", "--out", "{}/r"], "There is no file"),
+    (["train", "translator", "--out", "{}/r"], "There is nothing to train on"),
+    (["train", "translator", "--out", "{}/r", "--resume"], "holds no run to resume"),
+    (["train", "translator", "--train", "{pairs}", "--preset", "rnn_atention", "--out", "{}/r"], "Did you mean rnn_attention"),
+    (["train", "translator", "--train", "{pairs}", "--preset", "char_rnn", "--out", "{}/r"], "is a CausalLM, not a Translator"),
+    (["train", "translator", "--train", "{pairs}", "--set", "unit=3", "--out", "{}/r"], "Translator has no unit"),
+    (["train", "translator", "--train", "{pairs}", "--set", "units", "--out", "{}/r"], "expected NAME=VALUE"),
+    (["translate", "{}/nothing.keras"], "There is no model"),
+    (["translate", "{}/text.keras"], "is no model; expected a .keras file"),
+    (["translate", "{}/folder"], "holds no SavedModel"),
+    (["translate", "{model}", "{}/latin.txt"], "line 1: byte 4 is not UTF-8"),
+    (["translate", "{model}", "{}/nothing.txt"], "There is no file"),
+    (["translate", "{model}", "--length-penalty", "1"], "belongs to a beam search"),
+    (["translate", "{served}", "--beam", "3"], "cannot be chosen now"),
+    (["complete", "{model}"], "which cannot complete. Try: keras-attention translate"),
+    (["export", "{served}", "{}/again"], "is exported already"),
+    (["check", "{}/folder"], "holds no SavedModel"),
+    (["evaluate", "{model}", "{}/empty.tsv"], "holds no examples"),
+    (["nonsense"], "No such command"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+def test_a_mistake_is_one_clear_line(run, broken, pairs, model, served, arguments, message):
+    filled = [a.replace("{}", str(broken)).format(pairs=pairs, model=model, served=served) for a in arguments]
+    code, out, err = run(*filled, stdin=b"x\n")
+    assert code in (1, 2)
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert message in last
+    assert "Traceback" not in err
+    assert out == ""
+    assert not (broken / "r" / "model.keras").exists()
+
+
+def test_an_export_is_never_overwritten(run, model, served):
+    code, _, err = run("export", model, served.parent)
+    assert code == 1
+    assert "is not overwritten. Choose another version, such as 2" in err
+
+
+def test_long_lines_are_cut_with_one_warning(model):
+    """In a process of its own, as a user runs it."""
+    program = "import sys; sys.argv[0] = 'keras-attention'; from keras_attention.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "translate", str(model)],
+        input="we eat bread " * 500 + "\n\nwe eat bread\n",
+        capture_output=True, text=True, check=True, cwd=pathlib.Path(__file__).parent,
+    )  # fmt: skip
+    assert len(done.stdout.splitlines()) == 3
+    assert done.stdout.splitlines()[1:] == ["", "comemos pan"]
+    assert done.stderr.count("1 of 3 texts are longer than 128 pieces") == 1

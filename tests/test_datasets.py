@@ -1,0 +1,157 @@
+"""Files in, examples out, and one clear error per kind of broken file."""
+
+import gzip
+import json
+
+import pytest
+
+import keras_attention as ka
+from keras_attention.data import DataError, read_labelled, read_lines, read_pairs, read_tagged, read_texts
+
+CONLLU = """# sent_id = 1
+1\tWe\twe\tPRON\t_\t_\t_\t_\t_\t_
+2-3\tdon't\t_\t_\t_\t_\t_\t_\t_\t_
+2\tdo\tdo\tAUX\t_\t_\t_\t_\t_\t_
+3\tn't\tnot\tPART\t_\t_\t_\t_\t_\t_
+3.1\tghost\t_\tX\t_\t_\t_\t_\t_\t_
+
+1\tGo\tgo\tVERB\t_\t_\t_\t_\t_\t_
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, text):
+        data = text if isinstance(text, bytes) else text.encode()
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["pairs.tsv", "pairs.tsv.gz"])
+def test_tsv(write, name):
+    path = write(name, "a b\tc d\tsource of the pair\r\n\n\tempty side\ne\tf\n")
+    assert read_pairs(path) == [("a b", "c d"), ("e", "f")]
+
+
+def test_jsonl(write):
+    rows = [{"source": "a\u2028b", "target": "c", "id": 3}, {"source": "d", "target": "e"}]
+    path = write("pairs.jsonl", "\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    assert read_pairs(path) == [("a\u2028b", "c"), ("d", "e")]
+
+
+def test_aligned_files(write):
+    assert read_pairs(write("a.en", "one\ntwo\n"), write("a.es", "uno\ndos")) == [("one", "uno"), ("two", "dos")]
+
+
+def test_labelled_and_texts(write):
+    assert read_labelled(write("x.tsv", "fine film\t1\n")) == [("fine film", "1")]
+    assert read_texts(write("x.txt", "one\n\ntwo\n")) == ["one", "two"]
+    assert read_texts(write("x.jsonl", '{"text": "one"}\n')) == ["one"]
+
+
+def test_lines_keep_empty_ones_and_lose_a_byte_order_mark(write):
+    assert read_lines(write("x.txt", "\ufeffone\n\ntwo\n".encode())) == ["one", "", "two"]
+
+
+def test_conllu(write):
+    expected = [[("We", "PRON"), ("do", "AUX"), ("n't", "PART")], [("Go", "VERB")]]
+    assert read_tagged(write("x.conllu", CONLLU)) == expected
+    assert read_tagged(write("x.tsv", "We\tPRON\ngo\tVERB\n\nGo\tVERB\n")) == [
+        [("We", "PRON"), ("go", "VERB")],
+        [("Go", "VERB")],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "read", "message"),
+    [
+        ("empty.tsv", "", read_pairs, "empty.tsv holds no examples"),
+        ("blank.tsv", "\n \n", read_pairs, "blank.tsv holds no examples"),
+        ("one.tsv", "a\tb\nonly one\n", read_pairs, "line 2: 1 tab-separated columns; expected 2: source, target"),
+        ("latin.tsv", "caf\u00e9\tcoffee".encode("latin1"), read_pairs, "line 1: byte 4 is not UTF-8.*iconv"),
+        ("broken.jsonl", '{"source": "a"', read_pairs, "line 1: no JSON"),
+        ("keys.jsonl", '{"src": "a"}', read_pairs, 'expected an object {"source": ..., "target": ...}'),
+        ("words.txt", "a sentence of words\n", read_tagged, "expected a word and its tag"),
+        ("none.txt", "", read_texts, "holds no examples"),
+    ],
+)
+def test_broken_files_are_explained(write, name, text, read, message):
+    with pytest.raises(DataError, match=message):
+        read(write(name, text))
+
+
+def test_files_of_unequal_length_are_explained(write):
+    with pytest.raises(DataError, match=r"a.en has 2 lines and .*a.es has 1"):
+        read_pairs(write("a.en", "one\ntwo\n"), write("a.es", "uno\n"))
+
+
+def test_a_missing_file_is_explained(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        read_pairs(tmp_path / "nothing.tsv")
+
+
+@pytest.fixture
+def tfds_home(tmp_path, monkeypatch):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    from keras_attention.data import phrases_tfds
+
+    monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path))
+    return tfds
+
+
+def test_the_embedded_phrases_take_the_catalogues_road(tfds_home):
+    assert sorted(read_pairs("tfds:phrases:test")) == sorted(ka.data.phrase_pairs("test"))
+    assert len(read_pairs("tfds:phrases:validation[:17]")) == 17
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [("tfds:phrasez", "no dataset 'phrasez'"), ("tfds:phrases:dev", "no split 'dev'; it has")],
+)
+def test_tfds_mistakes_are_explained(tfds_home, place, message):
+    with pytest.raises(DataError, match=message):
+        read_pairs(place)
+
+
+def test_phrases_are_many_distinct_and_held_out_by_combination():
+    splits = {name: ka.data.phrase_pairs(name) for name in ("train", "validation", "test")}
+    sources = {name: {source for source, _ in pairs} for name, pairs in splits.items()}
+    assert len(splits["train"]) == len(set(splits["train"])) > 10_000
+    assert not sources["train"] & (sources["validation"] | sources["test"])
+    assert ka.data.LECTURE_PHRASE == ("we are eating bread", "estamos comiendo pan")
+    assert ka.data.LECTURE_PHRASE in splits["test"]
+    assert not [s for s in sources["train"] | sources["validation"] if s.startswith("we are eating") and "bread" in s]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("she is drinking cold milk", "ella está bebiendo leche fría"),
+        ("the children will not open the white door", "los niños no abrirán la puerta blanca"),
+        ("i wrote a letter", "escribí una carta"),
+        ("he reads the old newspapers", "él lee los periódicos viejos"),
+        ("they sell the big cars", "venden los coches grandes"),
+        ("my brother washes an apple", "mi hermano lava una manzana"),
+        ("you drink the cold water", "bebes el agua fría"),
+    ],
+)
+def test_grammar_agrees_and_reorders(pair):
+    """Sentences checked by hand: person, number, gender, tense, negation, place of the adjective."""
+    every = {p for name in ("train", "validation", "test") for p in ka.data.phrase_pairs(name)}
+    sources = {source for source, _ in every}
+    assert pair in every or pair[0] not in sources
+
+
+def test_most_hand_checked_sentences_are_really_there():
+    every = {p for name in ("train", "validation", "test") for p in ka.data.phrase_pairs(name)}
+    wanted = [("i wrote a letter", "escribí una carta"), ("we are eating bread", "estamos comiendo pan")]
+    wanted += [("she reads a book", "ella lee un libro"), ("they are washing a car", "están lavando un coche")]
+    assert set(wanted) <= every
+
+
+def test_an_unknown_split_is_explained():
+    with pytest.raises(ValueError, match="no split 'dev'; expected one of train"):
+        ka.data.phrase_pairs("dev")

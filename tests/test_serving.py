@@ -1,0 +1,266 @@
+"""Exports: the same answers on every road, and every planted fault found."""
+
+import pathlib
+import re
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from conformance import MODELS
+from conftest import PAIRS
+from test_conformance import randomize, strings
+
+import keras_attention as ka
+from keras_attention.serving.check import run_stock_loader, serving_tensors
+
+tf = pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an export needs TensorFlow")
+
+TEXTS = ["we eat bread", "", "the girl drinks cold milk", "   ", "zzz ж unseen 東京", "they drink water " * 40]
+
+
+@pytest.fixture(scope="module")
+def exported(translator, tmp_path_factory):
+    strategy = ka.BeamSearch(width=3, n_best=2)
+    return ka.export(translator, tmp_path_factory.mktemp("serving") / "translator", strategy=strategy)
+
+
+def stock(path, texts, batch_size):
+    inputs, outputs = serving_tensors(path)
+    batches = [texts[i : i + batch_size] for i in range(0, len(texts), batch_size)]
+    feeds = [{inputs["text"]: {"dtype": "string", "values": batch}} for batch in batches]
+    return [row for answer in run_stock_loader(path, outputs, feeds) for row in rows(answer)]
+
+
+def rows(answer):
+    return [{name: values[i] for name, values in answer.items()} for i in range(len(answer["text"]))]
+
+
+@pytest.mark.filterwarnings("ignore:.*pieces and were cut")
+def test_every_road_gives_the_same_translation(translator, exported):
+    here = translator.translate(TEXTS, ka.BeamSearch(width=3, n_best=2))
+    served = ka.load_served(exported).translate(TEXTS, batch_size=4)
+    for one, two in zip(here, served, strict=True):
+        assert (one.text, one.source_pieces, one.target_pieces) == (two.text, two.source_pieces, two.target_pieces)
+        np.testing.assert_allclose(one.score, two.score, rtol=1e-4, atol=1e-5)
+        if one.attention is not None:
+            np.testing.assert_allclose(one.attention, two.attention, rtol=1e-3, atol=1e-5)
+    for batch_size in (1, 5):
+        for one, row in zip(here, stock(exported, TEXTS, batch_size), strict=True):
+            assert row["text"] == one.text
+            assert [piece for piece in row["target_pieces"] if piece] == list(one.target_pieces)
+            assert row["alternatives"] == [one.text, *(a.text for a in one.alternatives)] or not one.text
+
+
+@pytest.mark.parametrize("row", MODELS, ids=lambda row: row.name)
+def test_every_model_exports_passes_the_check_and_answers_the_same(row, tokenizer, tmp_path):
+    model = row.make(tokenizer)
+    randomize(model, 0.3)
+    generates = row.verb in ("translate", "complete")
+    options = {"strategy": ka.Greedy(max_length=7)} if generates else {}
+    path = ka.export(model, tmp_path / "m", **options)
+    report = ka.check_export(path)
+    assert report.problems == ()
+    here = getattr(model, row.verb)(row.texts, **options)
+    there = getattr(ka.load_served(path), row.verb)(row.texts)
+    assert [strings(a) for a in here] == [strings(a) for a in there]
+
+
+def test_a_served_sampler_takes_a_seed(tokenizer, tmp_path):
+    model = next(row for row in MODELS if row.verb == "complete").make(tokenizer)
+    randomize(model, 0.3)
+    path = ka.export(model, tmp_path / "lm", strategy=ka.Sampling(max_length=7))
+    prompts = ["we", "", "the boy"]
+    here = model.complete(prompts, ka.Sampling(max_length=7, seed=5))
+    there = ka.load_served(path).complete(prompts, seed=5)
+    assert [a.text for a in here] == [a.text for a in there]
+    assert ka.check_export(path).ok
+
+
+def test_report_describes_the_signature(exported):
+    report = ka.check_export(exported)
+    assert report.ok
+    assert report.signatures["serving_default"].startswith("text (?) -> alignment (?, ?, ?)")
+    assert report.answer["text"][1] == ""
+
+
+def test_warm_up_holds_a_predict_request(exported):
+    """Read with an independent reader: the generic protobuf wire format, by hand."""
+    from tensorflow.core.framework.tensor_pb2 import TensorProto
+
+    path = exported / "assets.extra" / "tf_serving_warmup_requests"
+    (record,) = [bytes(r.numpy()) for r in tf.data.TFRecordDataset(str(path))]
+
+    def fields(data):
+        place = 0
+        while place < len(data):
+            key, size, shift, place = data[place], 0, 0, place + 1
+            while True:
+                byte, place = data[place], place + 1
+                size |= (byte & 127) << shift
+                shift += 7
+                if byte < 128:
+                    break
+            yield key >> 3, data[place : place + size]
+            place += size
+
+    ((six, log),) = fields(record)
+    ((one, request),) = fields(log)
+    (spec_number, spec), (inputs_number, entry) = fields(request)
+    assert (six, one, spec_number, inputs_number) == (6, 1, 1, 2)
+    assert dict(fields(spec)) == {1: b"model", 3: b"serving_default"}
+    name, value = (content for _, content in fields(entry))
+    assert name == b"text"
+    assert [text.decode() for text in TensorProto.FromString(value).string_val] == ["we are eating bread", ""]
+
+
+def test_an_export_is_never_overwritten(translator, exported):
+    before = sorted(p.stat().st_mtime_ns for p in exported.rglob("*"))
+    with pytest.raises(FileExistsError, match="is not overwritten. Choose another version, such as 2"):
+        ka.export(translator, exported.parent)
+    assert sorted(p.stat().st_mtime_ns for p in exported.rglob("*")) == before
+
+
+def test_a_failed_export_leaves_nothing(translator, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        ka.export(translator, tmp_path / "t")
+    assert list((tmp_path / "t").iterdir()) == []
+
+
+@pytest.mark.parametrize("version", [0, -3])
+def test_a_version_is_positive(translator, tmp_path, version):
+    with pytest.raises(ValueError, match="expected a positive integer"):
+        ka.export(translator, tmp_path, version=version)
+
+
+def test_other_models_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="cannot be exported"):
+        ka.export(keras.Sequential([keras.layers.Dense(3)]), tmp_path / "m")
+    assert not list((tmp_path / "m").iterdir())
+
+
+def test_the_served_model_knows_its_verb(exported):
+    served = ka.load_served(exported)
+    with pytest.raises(TypeError, match="cannot classify; it answers"):
+        served.classify(["we eat"])
+
+
+@pytest.mark.parametrize("use", [ka.load_served, ka.check_export])
+def test_a_directory_without_a_saved_model_is_explained(tmp_path, use):
+    with pytest.raises(ValueError, match="holds no SavedModel"):
+        use(tmp_path)
+
+
+# Planted faults: each module would load in Python, and each has to be found.
+
+
+def plant(path: pathlib.Path, answer, spec=None, assets=()) -> pathlib.Path:
+    module = tf.Module()
+    module.kept = list(assets)
+    module.serve = tf.function(answer, input_signature=[spec or tf.TensorSpec((None,), tf.string, name="text")])
+    tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
+    return path
+
+
+def xla_op(text):
+    from tensorflow.compiler.tf2xla.python import xla
+
+    values = tf.cast(tf.strings.length(text), tf.float32)
+    return {"y": xla.dynamic_update_slice(values, tf.zeros((1,)), tf.zeros((1,), tf.int32))}
+
+
+def compiled(text):
+    return {"y": tf.function(lambda x: x * 2.0, jit_compile=True)(tf.cast(tf.strings.length(text), tf.float32))}
+
+
+def python_function(text):
+    return {"y": tf.ensure_shape(tf.py_function(lambda x: x, [text], tf.string), (None,))}
+
+
+def fixed_output(text):
+    return {"y": tf.strings.reduce_join(text)}
+
+
+def fine(text):
+    return {"y": tf.strings.upper(text)}
+
+
+FAULTS = [
+    ("xla op", xla_op, None, "the op XlaDynamicUpdateSlice .* needs XLA"),
+    ("compiled", compiled, None, "must be compiled by XLA"),
+    ("py_function", python_function, None, "the op EagerPyFunc .* calls back into Python"),
+    (
+        "scalar input",
+        fine,
+        tf.TensorSpec((), tf.string, name="text"),
+        "the input text has the shape .*; expected an open",
+    ),
+    ("fixed batch", fine, tf.TensorSpec((3,), tf.string, name="text"), r"the input text has the shape \[3\]"),
+    ("scalar output", fixed_output, None, "the output y has the shape"),
+    ("unknown rank", fine, tf.TensorSpec(None, tf.string, name="text"), "has no known rank"),
+]
+
+
+@pytest.mark.parametrize(("name", "answer", "spec", "message"), FAULTS, ids=[fault[0] for fault in FAULTS])
+def test_planted_faults_are_found(tmp_path, name, answer, spec, message):
+    report = ka.check_export(plant(tmp_path / "1", answer, spec), ["one", "two", "three"])
+    assert not report.ok
+    assert any(re.search(message, problem) for problem in report.problems), report.problems
+
+
+def test_a_sound_module_passes(tmp_path):
+    report = ka.check_export(plant(tmp_path / "1", fine), ["one", "zwölf"])
+    assert report.problems == ()
+    assert report.answer == {"y": ["ONE", "ZWöLF"]}
+
+
+def test_a_missing_asset_is_found(tmp_path):
+    (tmp_path / "words.txt").write_text("one\ntwo\n")
+    table = tf.lookup.StaticHashTable(
+        tf.lookup.TextFileInitializer(
+            str(tmp_path / "words.txt"),
+            tf.string,
+            tf.lookup.TextFileIndex.WHOLE_LINE,
+            tf.int64,
+            tf.lookup.TextFileIndex.LINE_NUMBER,
+        ),
+        -1,
+    )
+    path = plant(tmp_path / "1", lambda text: {"y": table.lookup(text)}, assets=[table])
+    assert ka.check_export(path, ["two", "three"]).answer == {"y": [1, -1]}
+    shutil.rmtree(path / "assets")
+    report = ka.check_export(path)
+    assert any("the C++ loader failed" in problem for problem in report.problems)
+
+
+def test_missing_weights_are_found(exported, tmp_path):
+    path = tmp_path / "1"
+    shutil.copytree(exported, path)
+    shutil.rmtree(path / "variables")
+    assert not ka.check_export(path).ok
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("1", b"not a protobuf", "cannot be read"),
+        ("1", b"", "no graph has exactly the tag"),
+        ("latest", None, "integer version"),
+    ],
+)
+def test_broken_directories_are_found(exported, tmp_path, name, content, message):
+    path = tmp_path / name
+    shutil.copytree(exported, path)
+    if content is not None:
+        (path / "saved_model.pb").write_bytes(content)
+    assert any(message in problem for problem in ka.check_export(path).problems)
+
+
+def test_pairs_are_learned(translator):
+    """The fixture that the tests above rely on does what it says."""
+    assert [a.text for a in translator.translate([s for s, _ in PAIRS])] == [t for _, t in PAIRS]

@@ -1,0 +1,94 @@
+"""Tokenizers: trained, used in Python and in a graph, padded."""
+
+import numpy as np
+import pytest
+
+from keras_attention.data import decode_ids, encode_texts, ids_to_pieces, pad_ids, special_ids, train_tokenizer
+
+TEXTS = ["We eat bread.", "They drink cold water!", "the boy eats the red apple", "Straße, ÜBER, naïve"] * 3
+KINDS = ("sentencepiece", "bpe", "wordpiece", "characters")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    if request.param == "wordpiece":
+        pytest.importorskip("tensorflow")
+    return request.param
+
+
+def test_round_trip(kind):
+    tokenizer = train_tokenizer(TEXTS, kind, 97)
+    for text in ("We eat bread", "the red apple"):
+        assert decode_ids(tokenizer, encode_texts(tokenizer, [text])[0]) == text
+
+
+def test_special_pieces_are_no_text(kind):
+    tokenizer = train_tokenizer(TEXTS, kind, 97)
+    special = special_ids(tokenizer)
+    assert len({special.pad, special.unknown, special.start, special.end}) == 4
+    ids = encode_texts(tokenizer, ["We eat bread"], end=special.end)[0]
+    assert ids[-1] == special.end
+    assert decode_ids(tokenizer, [special.start, *ids, special.pad]) == "We eat bread"
+    assert decode_ids(tokenizer, [special.start, special.end]) == ""
+
+
+def test_lowercase_is_in_the_tokenizer(kind):
+    tokenizer = train_tokenizer(TEXTS, kind, 97, lowercase=True)
+    one, two = encode_texts(tokenizer, ["STRASSE We EAT Über", "strasse we eat über"])
+    assert one == two
+    if kind != "wordpiece":
+        assert decode_ids(tokenizer, encode_texts(tokenizer, ["Straße"])[0]) == "straße"
+
+
+def test_the_graph_cuts_as_python_does(kind):
+    tf = pytest.importorskip("tensorflow")
+    tokenizer = train_tokenizer(TEXTS, kind, 97, lowercase=True)
+    texts = [*TEXTS[:4], "", "  two  spaces ", "zzz unseen ж"]
+    in_graph = tf.function(lambda text: tokenizer.tokenize(text))(tf.constant(texts)).to_list()
+    assert in_graph == encode_texts(tokenizer, texts)
+
+
+def test_characters_keep_every_space_and_line_break():
+    tokenizer = train_tokenizer(["to be,\n  or not\tto be"], "characters")
+    text = "be  to\n\n or\t,"
+    assert decode_ids(tokenizer, encode_texts(tokenizer, [text])[0]) == text
+
+
+def test_pieces_are_the_text():
+    tokenizer = train_tokenizer(TEXTS, "sentencepiece", 97)
+    pieces = ids_to_pieces(tokenizer, encode_texts(tokenizer, ["We eat bread"])[0])
+    assert "".join(pieces).replace("\u2581", " ").strip() == "We eat bread"
+
+
+def test_training_is_the_same_every_time():
+    one, two = (train_tokenizer(TEXTS, "sentencepiece", 97) for _ in range(2))
+    assert one.get_vocabulary() == two.get_vocabulary()
+
+
+def test_too_long_texts_are_cut_with_one_counted_warning():
+    tokenizer = train_tokenizer(TEXTS, "characters")
+    end = special_ids(tokenizer).end
+    with pytest.warns(UserWarning, match="2 of 3 texts are longer than 5 pieces") as caught:
+        rows = encode_texts(tokenizer, ["eat", "eat bread", "eat apple"], max_length=5, end=end)
+    assert len(caught) == 1
+    assert [len(row) for row in rows] == [4, 5, 5]
+    assert all(row[-1] == end for row in rows)
+
+
+def test_padding_by_hand():
+    ids, mask = pad_ids([[5, 7, 11], [13]], pad=2, multiple=4, extra=1)
+    np.testing.assert_array_equal(ids, [[5, 7, 11, 2, 2], [13, 2, 2, 2, 2]])
+    np.testing.assert_array_equal(mask, [[1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((["a text"], "sentencpiece"), "There is no tokenizer 'sentencpiece'; expected one of sentencepiece"),
+        ((["", "  "], "bpe"), "every line is empty"),
+        ((["abcdefghijklmnop"], "sentencepiece", 8), "`vocabulary_size` is 8, too few"),
+    ],
+)
+def test_mistakes_are_explained(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        train_tokenizer(*arguments)

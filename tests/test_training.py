@@ -1,0 +1,264 @@
+"""Losses by hand, schedules by hand, and runs: resumed, averaged, selected, kept whole."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from conftest import PAIRS
+
+import keras_attention as ka
+from keras_attention.training import MaskedAccuracy, Perplexity, WarmUp, score_texts, scores_by_length
+from keras_attention.training.checkpoints import assign, average_weights, load_arrays, save_arrays, write_whole
+
+
+def random(*shape):
+    return np.random.default_rng([3, *shape]).normal(size=shape).astype("float32")
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3])
+def test_loss_is_the_cross_entropy_with_the_smoothed_distribution(smoothing):
+    logits, labels = random(2, 3, 5), np.array([[1, 4, 0], [2, 2, 3]])
+    weights = np.array([[1, 1, 0], [1, 0, 0]], "float32")
+    log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    wanted = np.eye(5)[labels] * (1 - smoothing) + smoothing / 5
+    expected = (-(wanted * log_p).sum(-1) * weights).sum() / weights.sum()
+    loss = ka.MaskedCrossEntropy(smoothing)(labels, logits, sample_weight=weights)
+    np.testing.assert_allclose(float(loss), expected, rtol=1e-5)
+
+
+def test_loss_agrees_with_keras():
+    logits, labels = random(7, 5), np.array([1, 4, 0, 2, 2, 3, 1])
+    theirs = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)
+    ours = ka.MaskedCrossEntropy(0.2)
+    np.testing.assert_allclose(float(ours(labels, logits)), float(theirs(np.eye(5)[labels], logits)), rtol=1e-5)
+
+
+def test_loss_is_float32_from_half_precision_logits():
+    loss = ka.MaskedCrossEntropy()(np.array([[1]]), keras.ops.cast(random(1, 1, 5), "bfloat16"))
+    assert keras.backend.standardize_dtype(loss.dtype) == "float32"
+
+
+def test_metrics_by_hand():
+    logits = np.log(np.array([[[0.25, 0.75], [0.5, 0.5]]], "float32"))
+    accuracy, perplexity = MaskedAccuracy(), Perplexity()
+    for metric in (accuracy, perplexity):
+        metric.update_state([[1, 0]], logits, sample_weight=[[1.0, 0.0]])
+    assert float(accuracy.result()) == 1.0
+    np.testing.assert_allclose(float(perplexity.result()), 4 / 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("decline", "at_55"),
+    [("constant", 1.0), ("linear", 0.5), ("cosine", 0.5), ("inverse_sqrt", math.sqrt(10 / 55))],
+)
+def test_schedule_by_hand(decline, at_55):
+    schedule = WarmUp(2.0, warmup_steps=10, total_steps=100, decline=decline)
+    np.testing.assert_allclose([float(schedule(s)) for s in (0, 5, 55)], [0, 1.0, 2 * at_55], rtol=1e-5, atol=1e-6)
+    again = WarmUp.from_config(schedule.get_config())
+    assert float(again(37)) == float(schedule(37))
+
+
+def small_model(tokenizer, **sizes):
+    keras.utils.set_random_seed(5)
+    sizes = {"units": 12, "embedding_dim": 7, "dropout": 0.3, **sizes}
+    return ka.Translator.from_preset("rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, **sizes)
+
+
+def run(model, directory, **options):
+    plan = {"epochs": 4, "learning_rate": 0.02, "warmup_steps": 3, "monitor": "val_loss", **options}
+    batches = ka.translation_batches(PAIRS, model, max_tokens=47, seed=13)
+    valid = ka.translation_batches(PAIRS[:3], model, shuffle=False)
+    return ka.train(model, batches, directory, ka.TrainingPlan(**plan), validation=valid)
+
+
+class Stop(keras.callbacks.Callback):
+    """Break a run in the middle of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.at, self.epoch = epoch, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == self.at and batch == 1:
+            raise KeyboardInterrupt
+
+
+def test_a_broken_run_goes_on_to_the_same_weights(tokenizer, tmp_path):
+    whole = small_model(tokenizer)
+    history = run(whole, tmp_path / "whole", average=2)
+    broken = small_model(tokenizer)
+    batches = ka.translation_batches(PAIRS, broken, max_tokens=47, seed=13)
+    valid = ka.translation_batches(PAIRS[:3], broken, shuffle=False)
+    plan = ka.TrainingPlan(epochs=4, learning_rate=0.02, warmup_steps=3, average=2)
+    with pytest.raises(KeyboardInterrupt):
+        ka.train(broken, batches, tmp_path / "broken", plan, validation=valid, callbacks=[Stop(2)])
+    keras.utils.set_random_seed(99)  # a new process has another chance
+    resumed = keras.saving.load_model(tmp_path / "broken" / "model.keras", compile=False)
+    again = run(resumed, tmp_path / "broken", average=2)
+    for one, two in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert again["loss"] == history["loss"]
+
+
+KILLED = """
+import sys
+import keras
+import keras_attention as ka
+keras.utils.set_random_seed(3)
+pairs = ka.data.phrase_pairs("validation")[:60]
+path = sys.argv[1]
+import pathlib
+if pathlib.Path(path, "model.keras").exists():
+    model = keras.saving.load_model(pathlib.Path(path, "model.keras"), compile=False)
+else:
+    tokenizer = ka.train_tokenizer([t for p in pairs for t in p], "bpe", 89)
+    model = ka.Translator.from_preset("rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer,
+                                      units=12, embedding_dim=7, dropout=0.2)
+ka.train(model, ka.translation_batches(pairs, model, max_tokens=101), path, ka.TrainingPlan(epochs=6, monitor="loss"))
+model.save_weights(pathlib.Path(path, "final.weights.h5"))
+"""
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="slow: once, on one backend")
+def test_sigkill_at_any_moment_changes_nothing(tmp_path):
+    def start(name):
+        return subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tmp_path / name)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    assert start("whole").wait() == 0
+    process = start("killed")
+    checkpoint = tmp_path / "killed" / "checkpoint.npz"
+    deadline = time.time() + 120
+    while not checkpoint.exists() and time.time() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "final.weights.h5").exists()
+    assert load_arrays(checkpoint)[1]["epoch"] < 6
+    assert start("killed").wait() == 0
+    import h5py
+
+    weights = []
+    for name in ("whole", "killed"):
+        found = {}
+        with h5py.File(tmp_path / name / "final.weights.h5") as file:
+            file.visititems(
+                lambda key, item, found=found: found.update({key: item[()]} if hasattr(item, "shape") else {})
+            )
+        weights.append(found)
+    assert weights[0].keys() == weights[1].keys()
+    assert len(weights[0]) > 10
+    for key, value in weights[0].items():
+        np.testing.assert_array_equal(value, weights[1][key], err_msg=key)
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_run(tokenizer, tmp_path):
+    model, values = small_model(tokenizer), iter([1.0, 7.0, 3.0, 2.0, 5.0, 8.0])
+    seen = []
+
+    def measure(model):
+        seen.append(model.get_weights())
+        return {"val_bleu": next(values)}
+
+    batches = ka.translation_batches(PAIRS, model)
+    plan = ka.TrainingPlan(epochs=6, monitor="val_bleu", patience=3)
+    history = ka.train(model, batches, tmp_path, plan, measure=measure)
+    assert history["val_bleu"] == [1.0, 7.0, 3.0, 2.0, 5.0]
+    for one, two in zip(model.get_weights(), seen[1], strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_average_of_checkpoints_by_hand(tokenizer, tmp_path):
+    model = small_model(tokenizer)
+    weights = model.get_weights()
+    files = [tmp_path / f"{i}.npz" for i in range(3)]
+    for i, file in enumerate(files):
+        save_arrays(file, [w + i for w in weights])
+    average_weights(model, files)
+    for one, two in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_allclose(one + 1, two, rtol=1e-5, atol=1e-5)
+
+
+def test_a_file_is_whole_or_absent(tmp_path):
+    path = tmp_path / "model.keras"
+    path.write_text("the old one")
+
+    def fail(name):
+        with open(name, "w") as file:
+            file.write("half of the new")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, fail)
+    assert path.read_text() == "the old one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_of_another_model_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="do not fit the model"):
+        assign(small_model(tokenizer).variables, [np.zeros(3)])
+
+
+def test_mixed_precision_trains_in_half_and_loses_in_float32(tokenizer, tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = small_model(tokenizer)
+        history = run(model, tmp_path)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.decoder.compute_dtype == "bfloat16"
+    assert all(str(w.dtype) == "float32" for w in model.trainable_weights)
+    assert history["loss"][-1] < history["loss"][0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ka.TrainingPlan(epochs=0), "`epochs` is 0; expected more than 0"),
+        (lambda: ka.TrainingPlan(decline="cosin"), "expected one of constant, linear, cosine"),
+        (lambda: WarmUp(1.0, 0, 10), "`warmup_steps` is 0"),
+        (lambda: ka.MaskedCrossEntropy(1.0), "expected a number in"),
+        (lambda: score_texts(["a"], []), "1 translations and 0 references"),
+    ],
+)
+def test_mistakes_are_explained(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_an_unknown_monitor_is_explained(tokenizer, tmp_path):
+    with pytest.raises(ValueError, match="no 'val_blue' to select by; this run computes"):
+        run(small_model(tokenizer), tmp_path, monitor="val_blue", epochs=1)
+
+
+def test_bleu_by_hand():
+    """Six of seven words, one brevity-free sentence: modified precisions 6/7, 4/6, 2/5, 1/4."""
+    hypothesis, reference = "the cat sat on the red mat", "the cat sat on the blue mat"
+    expected = 100 * math.exp(sum(map(math.log, (6 / 7, 4 / 6, 3 / 5, 2 / 4))) / 4)
+    scores = score_texts([hypothesis], [reference])
+    np.testing.assert_allclose(scores.bleu, expected, rtol=1e-4)
+    assert "tok:13a" in scores.bleu_signature
+    assert "case:mixed" in scores.bleu_signature
+
+
+def test_case_counts_unless_told():
+    hypothesis, reference = ["We Eat Fresh Bread Today"], ["we eat fresh bread today"]
+    assert score_texts(hypothesis, reference).bleu < 1
+    np.testing.assert_allclose(score_texts(hypothesis, reference, lowercase=True).bleu, 100)
+
+
+def test_scores_by_length_counts_words():
+    sources = ["a b c", "a b c d e f g h i", "x y"]
+    bins = scores_by_length(sources, ["same words in here"] * 3, ["same words in here"] * 3, edges=(3, 9))
+    assert {name: count for name, (count, _) in bins.items()} == {"1-2": 1, "3-8": 1, "9+": 1}
