@@ -68,7 +68,7 @@ def test_translation_batch_by_hand(translator, tokenizer):
 
 def test_padding_weighs_nothing(translator):
     batches = ka.translation_batches(PAIRS, translator, max_tokens=997)
-    inputs, labels, weights = batches[0]
+    _, labels, weights = batches[0]
     pad = ka.data.special_ids(translator.target_tokenizer).pad
     np.testing.assert_array_equal(weights, labels != pad)
     assert (weights.sum(1) >= 2).all()

@@ -109,7 +109,7 @@ class AdditiveAttention(keras.layers.Layer):
     Example:
         >>> layer = AdditiveAttention(7)
         >>> context, weights = layer(keras.ops.ones((2, 3, 5)), keras.ops.ones((2, 11, 13)))
-        >>> context.shape, weights.shape
+        >>> tuple(context.shape), tuple(weights.shape)
         ((2, 3, 13), (2, 3, 11))
 
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473.
@@ -171,7 +171,7 @@ class DotProductAttention(keras.layers.Layer):
     Example:
         >>> layer = DotProductAttention()
         >>> context, weights = layer(keras.ops.ones((2, 3, 5)), keras.ops.ones((2, 7, 5)))
-        >>> context.shape, weights.shape
+        >>> tuple(context.shape), tuple(weights.shape)
         ((2, 3, 5), (2, 3, 7))
 
     Reference: Luong et al., 2015, https://arxiv.org/abs/1508.04025.

@@ -52,7 +52,7 @@ class RecurrentEncoder(keras.layers.Layer):
     Example:
         >>> encoder = RecurrentEncoder(6, cell="gru")
         >>> outputs, states = encoder(keras.ops.ones((2, 3, 5)), mask=keras.ops.ones((2, 3), "bool"))
-        >>> outputs.shape, [s.shape for s in states]
+        >>> tuple(outputs.shape), [tuple(state.shape) for state in states]
         ((2, 3, 6), [(2, 6)])
 
     Reference: Elman, 1990; Cho et al., 2014, https://arxiv.org/abs/1406.1078 (GRU); Hochreiter and
@@ -162,7 +162,7 @@ class RecurrentDecoder(keras.layers.Layer):
         >>> from keras_attention.layers import AdditiveAttention
         >>> decoder = RecurrentDecoder(units=7, output_dim=5, attention=AdditiveAttention(3))
         >>> outputs, weights = decoder(keras.ops.ones((2, 11, 13)), memory=keras.ops.ones((2, 17, 19)))
-        >>> outputs.shape, weights.shape
+        >>> tuple(outputs.shape), tuple(weights.shape)
         ((2, 11, 5), (2, 11, 17))
 
     Reference: Sutskever et al., 2014, https://arxiv.org/abs/1409.3215; Bahdanau et al., 2015,

@@ -5,6 +5,7 @@ Each task has a class whose `answer` is the signature. Every tensor has the batc
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import tensorflow as tf
@@ -17,6 +18,54 @@ _TEXT = tf.TensorSpec((None,), tf.string, name="text")
 _SEED = tf.TensorSpec((None,), tf.int32, name="seed")
 
 
+class GraphTokenizer:
+    """A KerasHub tokenizer as ops in a graph, with a resource of its own.
+
+    TF-Text names a SentencePiece resource after its node, and nodes of different functions may share
+    a name: two tokenizers of one SavedModel, or of two, would then read one vocabulary. Here the name
+    is a digest of the vocabulary.
+
+    Args:
+        tokenizer: a KerasHub tokenizer.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.special = special_ids(tokenizer)
+        self.vocabulary = tokenizer.get_vocabulary()
+        self.in_graph = tokenizer
+        proto = getattr(tokenizer, "proto", None)
+        if proto is not None:
+            import tensorflow_text
+
+            name = f"sentencepiece_{hashlib.sha256(proto).hexdigest()[:16]}"
+            self.in_graph = tensorflow_text.SentencepieceTokenizer(proto, out_type=tf.int32, name=name)
+
+    def rows(self, text: tf.Tensor) -> tf.RaggedTensor:
+        """Turn (B,) strings into ids (B, ragged)."""
+        return tf.cast(self.in_graph.tokenize(text), tf.int32)
+
+    def encode(self, text: tf.Tensor, max_length: int, end: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turn (B,) strings into ids (B, S) and a mask (B, S), as `encode_texts` and `pad_ids` do."""
+        rows = self.rows(text)[:, : max_length - int(end)]
+        if end:
+            rows = tf.concat([rows, tf.fill((tf.shape(text)[0], 1), self.special.end)], axis=1)
+        ids = rows.to_tensor(self.special.pad)
+        return ids, tf.sequence_mask(rows.row_lengths(), tf.shape(ids)[1])
+
+    def pieces(self, ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Return the piece behind each id (B, T), "" where the mask is False."""
+        return tf.where(mask, tf.gather(tf.constant(self.vocabulary), ids), "")
+
+    def decode(self, tokens: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        """Turn (B, N, T) ids into (B, N) strings, as `decode_ids` does."""
+        flat = tf.reshape(tokens, (-1, tf.shape(tokens)[2]))
+        rows = tf.RaggedTensor.from_tensor(flat, tf.reshape(lengths, (-1,)))
+        ids, special = rows.flat_values, self.special
+        text = (ids != special.pad) & (ids != special.start) & (ids != special.end)
+        kept = tf.ragged.boolean_mask(rows, rows.with_flat_values(text))
+        return tf.reshape(self.in_graph.detokenize(kept), tf.shape(lengths))
+
+
 class Served:
     """A model and what it answers to strings.
 
@@ -27,6 +76,8 @@ class Served:
 
     def __init__(self, model: Task, strategy: Strategy | None = None) -> None:
         self.model, self.strategy = model, strategy
+        for name in model.tokenizer_names:
+            setattr(self, name, GraphTokenizer(getattr(model, name)))
 
     def input_specs(self) -> list[tf.TensorSpec]:
         """Return the signature's inputs."""
@@ -44,7 +95,7 @@ class Served:
         """
         module = tf.Module()
         module.weights = [variable.value for variable in self.model.weights]
-        module.tokenizers = [getattr(self.model, name) for name in self.model.tokenizer_names]
+        module.tokenizers = [getattr(self, name).in_graph for name in self.model.tokenizer_names]
         module.serve = tf.function(self.answer, input_signature=self.input_specs())
         return module
 
@@ -56,17 +107,16 @@ class ServedTranslator(Served):
     """
 
     def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        model, target = self.model, self.model.target_tokenizer
-        source_special, special = special_ids(model.source_tokenizer), special_ids(target)
-        ids, mask = encode(model.source_tokenizer, text, model.config.max_length, end=source_special.end)
+        model, target = self.model, self.target_tokenizer
+        ids, mask = self.source_tokenizer.encode(text, model.config.max_length, end=True)
         limits = model.length_limits(tf.reduce_sum(tf.cast(mask, tf.int32), 1), self.strategy)
         nothing = tf.zeros((tf.shape(text)[0], tf.reduce_max(limits)), tf.int32)
         found = decode(
             model,
             {"source_ids": ids, "source_mask": mask},
             self.strategy,
-            start_id=special.start,
-            end_id=special.end,
+            start_id=target.special.start,
+            end_id=target.special.end,
             limits=limits,
             prefix_ids=nothing,
             prefix_mask=tf.cast(nothing, tf.bool),
@@ -76,12 +126,12 @@ class ServedTranslator(Served):
         lengths = tf.where(kept[:, None], found["lengths"], 0)
         longest = tf.reduce_max(lengths[:, 0])
         best = found["tokens"][:, 0, :longest]
-        texts = _texts_of_beams(target, found["tokens"], lengths)
+        texts = target.decode(found["tokens"], lengths)
         answers = {
             "text": texts[:, 0],
             "score": tf.where(kept, found["scores"][:, 0], 0.0),
-            "source_pieces": pieces(model.source_tokenizer, ids, mask & kept[:, None]),
-            "target_pieces": pieces(target, best, tf.sequence_mask(lengths[:, 0], longest)),
+            "source_pieces": self.source_tokenizer.pieces(ids, mask & kept[:, None]),
+            "target_pieces": target.pieces(best, tf.sequence_mask(lengths[:, 0], longest)),
         }
         if "attention" in found:
             maps = found["attention"][:, 0, :longest]
@@ -99,8 +149,8 @@ class ServedLanguageModel(Served):
         return [_TEXT, _SEED] if isinstance(self.strategy, Sampling) else [_TEXT]
 
     def answer(self, text: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        model, special = self.model, special_ids(self.model.tokenizer)
-        ids, mask = encode(model.tokenizer, text, model.config.max_length - 1)
+        model, special = self.model, self.tokenizer.special
+        ids, mask = self.tokenizer.encode(text, model.config.max_length - 1, end=False)
         prompt_lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
         limits = model.length_limits(prompt_lengths, self.strategy)
         room = [(0, 0), (0, tf.reduce_max(limits) - tf.shape(ids)[1])]
@@ -115,8 +165,8 @@ class ServedLanguageModel(Served):
             prefix_mask=tf.pad(mask, room),
             seeds=tf.zeros_like(limits) if seed is None else seed,
         )
-        whole = _texts_of_beams(model.tokenizer, found["tokens"], found["lengths"])[:, 0]
-        before = tf.strings.length(_texts_of_beams(model.tokenizer, ids[:, None], prompt_lengths[:, None])[:, 0])
+        whole = self.tokenizer.decode(found["tokens"], found["lengths"])[:, 0]
+        before = tf.strings.length(self.tokenizer.decode(ids[:, None], prompt_lengths[:, None])[:, 0])
         new = tf.strings.substr(whole, before, tf.strings.length(whole) - before)
         return {"text": tf.strings.join([text, new]), "score": found["scores"][:, 0]}
 
@@ -125,15 +175,15 @@ class ServedClassifier(Served):
     """text (B,) -> label, score (B,), probabilities (B, classes), pieces (B, S), attention (B, S)."""
 
     def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        model, special = self.model, special_ids(self.model.tokenizer)
-        ids, mask = encode(model.tokenizer, text, model.config.max_length, end=special.end)
+        model = self.model
+        ids, mask = self.tokenizer.encode(text, model.config.max_length, end=True)
         found = model.forward.graph({"token_ids": ids, "padding_mask": mask})
         probabilities = tf.exp(found["logits"] - tf.reduce_logsumexp(found["logits"], -1, keepdims=True))
         answers = {
             "label": tf.gather(tf.constant(model.config.labels), tf.argmax(probabilities, -1)),
             "score": tf.reduce_max(probabilities, -1),
             "probabilities": probabilities,
-            "pieces": pieces(model.tokenizer, ids, mask),
+            "pieces": self.tokenizer.pieces(ids, mask),
         }
         if "attention" in found:
             answers["attention"] = found["attention"]
@@ -144,9 +194,9 @@ class ServedTagger(Served):
     """text (B,) -> words, tags, scores (B, W), empty and 0 beyond a text's last word."""
 
     def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        model, special = self.model, special_ids(self.model.tokenizer)
+        model, special = self.model, self.tokenizer.special
         words = tf.strings.split(text)
-        flat = _never_empty(_ragged(model.tokenizer, words.flat_values), special.unknown)
+        flat = _never_empty(self.tokenizer.rows(words.flat_values), special.unknown)
         per_word = words.with_flat_values(flat)  # (B, W, pieces)
         ids = per_word.merge_dims(1, 2)[:, : model.config.max_length]
         starts = words.with_flat_values(flat.row_starts())
@@ -197,33 +247,3 @@ def served(model: Task, strategy: Strategy | None) -> Served:
     if isinstance(model, TextTagger):
         return ServedTagger(model)
     raise TypeError(f"{type(model).__name__} cannot be exported; expected one of this library's models.")
-
-
-def encode(tokenizer: Any, text: tf.Tensor, max_length: int, end: int | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-    """Turn (B,) strings into ids (B, S) and a mask (B, S), as `encode_texts` and `pad_ids` do."""
-    rows = _ragged(tokenizer, text)
-    if end is not None:
-        rows = rows[:, : max_length - 1]
-        rows = tf.concat([rows, tf.fill((tf.shape(text)[0], 1), end)], axis=1)
-    else:
-        rows = rows[:, :max_length]
-    ids = rows.to_tensor(special_ids(tokenizer).pad)
-    return ids, tf.sequence_mask(rows.row_lengths(), tf.shape(ids)[1])
-
-
-def _ragged(tokenizer: Any, text: tf.Tensor) -> tf.RaggedTensor:
-    return tf.cast(tokenizer.tokenize(text), tf.int32)
-
-
-def pieces(tokenizer: Any, ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Return the piece behind each id (B, T), "" where the mask is False."""
-    return tf.where(mask, tf.gather(tf.constant(tokenizer.get_vocabulary()), ids), "")
-
-
-def _texts_of_beams(tokenizer: Any, tokens: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """Turn (B, N, T) ids into (B, N) strings, as `decode_ids` does."""
-    special, shape = special_ids(tokenizer), tf.shape(lengths)
-    rows = tf.RaggedTensor.from_tensor(tf.reshape(tokens, (-1, tf.shape(tokens)[2])), tf.reshape(lengths, (-1,)))
-    flat = rows.flat_values
-    text = tf.not_equal(flat, special.pad) & tf.not_equal(flat, special.start) & tf.not_equal(flat, special.end)
-    return tf.reshape(tokenizer.detokenize(tf.ragged.boolean_mask(rows, rows.with_flat_values(text))), shape)

@@ -1,0 +1,123 @@
+"""What the documentation shows is run: every docstring's example, every block of the README."""
+
+import doctest
+import importlib
+import os
+import pathlib
+import pkgutil
+import re
+import shlex
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_attention as ka
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once, on one backend")
+ROOT = pathlib.Path(ka.__file__).parent.parent
+PROGRAMS = ("keras_attention.serving.stock_loader",)  # run by file, in a process of its own
+
+
+def modules():
+    names = [info.name for info in pkgutil.walk_packages(ka.__path__, "keras_attention.")]
+    return [name for name in names if name not in PROGRAMS]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_docstring_examples(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(name)
+    names = {"ka": ka, "np": np, "keras": keras}
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    for test in finder.find(module, extraglobs=names):
+        runner.run(test)
+    assert runner.summarize(verbose=False).failed == 0
+
+
+def described(kind):
+    return [getattr(ka, name) for name in ka.__all__ if isinstance(getattr(ka, name), kind)]
+
+
+def test_public_classes_and_functions_show_an_example():
+    shown = [x for x in described((type,)) if not issubclass(x, Exception)]
+    results = ("Translation", "Classification", "Completion", "Tagging", "CheckReport", "TrainingPlan")
+    missing = [x.__name__ for x in shown if ">>>" not in x.__doc__ and x.__name__ not in results]
+    assert not missing
+
+
+def blocks(language):
+    text = (ROOT / "README.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_readme_python_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    found = blocks("python")
+    assert len(found) >= 5
+    for block in found:
+        exec(compile(block, "README.md", "exec"), names)
+    assert "we are eating bread" in capsys.readouterr().out
+
+
+def test_readme_make_commands_exist():
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("make ")]
+    assert {"make quickstart", "make test"} <= {line.split("#")[0].strip() for line in lines}
+    for line in lines:
+        target = line.split("#")[0].split()[1]
+        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_readme_commands_run(tmp_path, monkeypatch, capsys):
+    """Each keras-attention line of the README, in order, with files of ours and one epoch."""
+    from keras_attention.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    pairs = ka.data.phrase_pairs("validation")[:40]
+    text = "".join(f"{source}\t{target}\n" for source, target in pairs)
+    for name in ("pairs.tsv", "valid.tsv", "test.tsv"):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "source.txt").write_text("".join(f"{source}\n" for source, _ in pairs))
+    (tmp_path / "book.txt").write_text("\n".join(source for source, _ in pairs))
+    (tmp_path / "reviews.tsv").write_text("".join(f"{s}\ten\n{t}\tes\n" for s, t in pairs))
+    (tmp_path / "corpus.conllu").write_text("1\tWe\twe\tPRON\n2\teat\teat\tVERB\n\n" * 9)
+    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("keras-attention ")]
+    assert len(lines) >= 10
+    for line in lines:
+        command, _, output = line.split("#")[0].partition(">")
+        command, _, given = command.partition("<")
+        arguments = shlex.split(command)
+        if arguments[1] == "train" and "--resume" not in arguments:
+            arguments += ["--epochs", "1", "--set", "units=12", "--set", "embedding_dim=7", "--vocabulary-size", "90"]
+        monkeypatch.setattr(sys, "argv", arguments)
+        monkeypatch.setattr(sys, "stdin", open((given or "source.txt").strip()))
+        main()
+        written = capsys.readouterr().out
+        if output:
+            (tmp_path / output.strip()).write_text(written)
+    assert len((tmp_path / "target.txt").read_text().splitlines()) == 40
+
+
+def test_readme_tree_is_the_tree():
+    (tree,) = [block for block in blocks("text") if "keras_attention/" in block]
+    named = set(re.findall(r"^  (\w+)(?:/|\.py)", tree, re.MULTILINE))
+    real = {
+        path.stem for path in (ROOT / "keras_attention").iterdir() if path.name not in ("__init__.py", "__pycache__")
+    }
+    assert named == real
+
+
+@pytest.mark.parametrize("name", ["translation", "language_model", "classification", "tagging"])
+def test_examples_run(name, tmp_path):
+    program = ROOT / "examples" / f"{name}.py"
+    done = subprocess.run(
+        [sys.executable, str(program), "--smoke", "--out", str(tmp_path / "run")],
+        capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "run" / "model.keras").exists()
+    assert len(done.stdout.splitlines()) > 2

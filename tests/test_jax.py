@@ -1,0 +1,70 @@
+"""The suite for layers, models, generation and training again on JAX, where TensorFlow cannot be imported."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+from conftest import PAIRS
+
+import keras_attention as ka
+
+pytestmark = pytest.mark.skipif(keras.backend.backend() == "jax", reason="it is what this starts")
+HERE = pathlib.Path(__file__).parent
+SUITE = ["test_attention.py", "test_recurrent.py", "test_generation.py", "test_conformance.py"]
+ENVIRONMENT = {
+    **os.environ,
+    "KERAS_BACKEND": "jax",
+    "BLOCK_TENSORFLOW": "1",
+    # Compile fast, not well: these programs run for milliseconds.
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+}
+
+
+def test_the_suite_passes_on_jax_without_tensorflow():
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *SUITE],
+        cwd=HERE,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert " passed" in done.stdout or "100%" in done.stdout
+
+
+PROGRAM = """
+import sys
+for name in ("tensorflow", "tensorflow_text"):
+    sys.modules[name] = None
+import json
+import keras
+import keras_attention as ka
+assert keras.backend.backend() == "jax"
+model = keras.saving.load_model(sys.argv[1], compile=False)
+texts = json.loads(sys.argv[2])
+strategies = [ka.Greedy(), ka.BeamSearch(width=5, n_best=3), ka.Sampling(seed=3, temperature=1.5)]
+answers = [[(a.text, a.score, [b.text for b in a.alternatives]) for a in model.translate(texts, s)] for s in strategies]
+print(json.dumps(answers))
+"""
+
+
+def test_the_same_file_says_the_same_on_both_backends(translator, tmp_path):
+    import json
+
+    translator.save(tmp_path / "m.keras")
+    texts = [source for source, _ in PAIRS] + ["the boy drinks the old book", ""]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "m.keras"), json.dumps(texts)],
+        env=ENVIRONMENT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    there = json.loads(done.stdout.splitlines()[-1])
+    strategies = [ka.Greedy(), ka.BeamSearch(width=5, n_best=3), ka.Sampling(seed=3, temperature=1.5)]
+    for strategy, answers in zip(strategies, there, strict=True):
+        for here, (text, score, others) in zip(translator.translate(texts, strategy), answers, strict=True):
+            assert (here.text, [a.text for a in here.alternatives]) == (text, others)
+            assert abs(here.score - score) < 1e-3
