@@ -18,6 +18,7 @@ import time
 import keras
 
 import keras_attention as ka
+from keras_attention.training.checkpoints import load_arrays
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "../shared/data")) / "multi30k"
 PLAN = ka.TrainingPlan(
@@ -67,5 +68,32 @@ def train(preset: str, directory: str) -> None:
     print(f"{preset}: best val BLEU (greedy) {max(history['val_bleu']):.2f} after {time.time() - begin:.0f} s")
 
 
+def report(*directories: str) -> None:
+    """Score test2016 once per run, and draw BLEU by source length."""
+    examples, systems = pairs("test_2016_flickr"), {}
+    sources, references = (list(side) for side in zip(*examples, strict=True))
+    print(f"TensorFlow backend: Keras {keras.__version__}; {len(examples)} sentences, beam {BEAM.width}\n")
+    print("| preset | parameters | minutes of training | epochs | val BLEU (greedy) | test2016 BLEU | chrF |")
+    print("|---|---|---|---|---|---|---|")
+    for directory in directories:
+        model = keras.saving.load_model(pathlib.Path(directory, "model.keras"), compile=False)
+        _, note = load_arrays(pathlib.Path(directory, "checkpoint.npz"))
+        name = "rnn_attention" if model.has_attention else "rnn_seq2seq"
+        texts = [answer.text for answer in model.translate(sources, BEAM, batch_size=64)]
+        scores = ka.training.score_texts(texts, references, lowercase=True)
+        systems[name] = ka.training.scores_by_length(sources, texts, references, lowercase=True)
+        minutes, best = note["history"]["minutes"][-1], bleu(model, pairs("val"))
+        print(
+            f"| {name} | {model.count_params():,} | {minutes:.0f} | {note['epoch']} | {best:.2f} "
+            f"| {scores.bleu:.2f} | {scores.chrf:.2f} |",
+            flush=True,
+        )
+    print(f"\n{scores.bleu_signature}\n{scores.chrf_signature}\n")
+    print("| source words | sentences | " + " | ".join(systems) + " |\n|---|---|" + "---|" * len(systems))
+    for bin_name, (count, _) in next(iter(systems.values())).items():
+        print(f"| {bin_name} | {count} | " + " | ".join(f"{s[bin_name][1]:.2f}" for s in systems.values()) + " |")
+    ka.plot_bleu_by_length(systems, pathlib.Path(__file__).with_name("bleu_by_length.png"))
+
+
 if __name__ == "__main__":
-    {"train": train}[sys.argv[1]](*sys.argv[2:])
+    {"train": train, "report": report}[sys.argv[1]](*sys.argv[2:])

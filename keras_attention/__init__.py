@@ -15,12 +15,7 @@ width, M memory width, V vocabulary. A mask is boolean, True = a real token; pad
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 from typing import Any
-
-if os.path.basename(sys.argv[0]) == "keras-attention":  # the command line speaks for itself
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from keras_attention import config, data, generation, layers, models, training
 from keras_attention.data import (

@@ -1,0 +1,216 @@
+"""Training speed against PyTorch, the price of serving, and the price of an import.
+
+    pip install torch     # the peer; needed here only
+    python benchmarks/speed.py
+
+Training: `rnn_attention` against the same network written plainly in PyTorch (nn.LSTM on packed sequences,
+nn.LSTMCell with additive attention and input feeding, tied embeddings, Adam, clipping, label smoothing), on
+the same batches of the embedded phrases and of long synthetic sentences; target tokens per second, median.
+Serving: an exported beam search, strings to strings, against the bare loop over ids in one TensorFlow graph.
+Import: `import keras_attention` against `import keras`, each in a new process, median of seven.
+Everything is a ratio of two measurements made side by side in this run.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+
+import keras_attention as ka
+
+THREADS = os.cpu_count()
+ROUNDS = 5
+
+
+def batch(chance: np.random.Generator, rows: int, source: int, target: int, vocabulary: int) -> tuple:
+    """One batch of random ids, with padding of up to a quarter of each source."""
+    lengths = chance.integers(source * 3 // 4, source + 1, rows)
+    lengths[0] = source
+    mask = np.arange(source) < lengths[:, None]
+    ids = chance.integers(4, vocabulary, (rows, source)).astype("int32") * mask
+    labels = chance.integers(4, vocabulary, (rows, target)).astype("int32")
+    inputs = {"source_ids": ids, "source_mask": mask, "target_ids": ka.data.batches.shift_right(labels, 2)}
+    return inputs, labels, np.ones(labels.shape, "float32")
+
+
+def ours(config) -> tuple:
+    """The preset, compiled as `train` compiles it, with vocabularies of the given size."""
+    tokenizer = ka.train_tokenizer(["a b"], "characters")
+    model = ka.Translator(config, tokenizer, tokenizer)
+    ka.training.compile_model(model, ka.TrainingPlan(), 100)
+    return model, lambda inputs, labels, weights: model.train_on_batch(inputs, labels, weights)
+
+
+def torch_network(config):
+    """The same network in PyTorch: same sizes, same steps, same number of parameters but for biases."""
+    import torch
+    from torch import nn
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            width, units = config.embedding_dim, config.units
+            self.source = nn.Embedding(config.source_vocabulary_size, width)
+            self.target = nn.Embedding(config.target_vocabulary_size, width)
+            self.encoder = nn.LSTM(width, units // 2, bidirectional=True, batch_first=True)
+            self.bridge = nn.ModuleList([nn.Linear(units, units) for _ in range(2)])
+            self.cell = nn.LSTMCell(2 * width, units)
+            self.query, self.key = (nn.Linear(units, units, bias=False) for _ in range(2))
+            self.vector = nn.Linear(units, 1, bias=False)
+            self.output = nn.Linear(2 * units, width)
+            self.dropout = nn.Dropout(config.dropout)
+
+        def forward(self, ids, mask, targets):
+            packed = nn.utils.rnn.pack_padded_sequence(
+                self.dropout(self.source(ids)), mask.sum(1), batch_first=True, enforce_sorted=False
+            )
+            memory, states = self.encoder(packed)
+            memory, _ = nn.utils.rnn.pad_packed_sequence(memory, batch_first=True, total_length=ids.shape[1])
+            memory = self.dropout(memory)
+            pairs = [torch.cat([state[0], state[1]], -1) for state in states]
+            hidden, cell = (torch.tanh(b(s)) for b, s in zip(self.bridge, pairs, strict=True))
+            keys, words = self.key(memory), self.dropout(self.target(targets))
+            feed, outputs = torch.zeros_like(words[:, 0]), []
+            for t in range(targets.shape[1]):
+                hidden, cell = self.cell(torch.cat([words[:, t], feed], -1), (hidden, cell))
+                scores = self.vector(torch.tanh(self.query(hidden)[:, None] + keys)).squeeze(-1)
+                weights = torch.softmax(scores.masked_fill(~mask, -1e30), -1)
+                context = torch.bmm(weights[:, None], memory).squeeze(1)
+                feed = torch.tanh(self.output(torch.cat([hidden, context], -1)))
+                outputs.append(feed)
+            return self.dropout(torch.stack(outputs, 1)) @ self.target.weight.T
+
+    return Network()
+
+
+def theirs(config):
+    """A training step of the peer."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(THREADS)
+    network = torch_network(config)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3, betas=(0.9, 0.98), eps=1e-9)
+
+    def step(inputs, labels, weights) -> None:
+        optimizer.zero_grad()
+        arguments = [torch.from_numpy(inputs[name]) for name in ("source_ids", "source_mask", "target_ids")]
+        logits = network(*arguments)
+        wanted = torch.from_numpy(labels).long().flatten()
+        nn.functional.cross_entropy(logits.flatten(0, 1), wanted, label_smoothing=0.1).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+def training() -> list[str]:
+    import torch
+
+    config = ka.config.TranslatorConfig(
+        embedding_dim=256, units=384, dropout=0.3, attention="additive",
+        source_vocabulary_size=5000, target_vocabulary_size=5000,
+    )  # fmt: skip
+    chance, lines = (
+        np.random.default_rng(0),
+        ["| batch | ours, tokens/s | PyTorch, tokens/s | ratio |", "|---|---|---|---|"],
+    )
+    _, our_step = ours(config)
+    their_step = theirs(config)
+    for rows, source, target in ((96, 16, 16), (32, 16, 16), (48, 32, 32)):
+        batches = [batch(chance, rows, source, target, 5000) for _ in range(4)]
+        speeds = {"ours": [], "theirs": []}
+        for step in (our_step, their_step):
+            step(*batches[0])
+        for _ in range(ROUNDS):
+            for name, step in (("ours", our_step), ("theirs", their_step)):
+                begin = time.perf_counter()
+                for one in batches:
+                    step(*one)
+                speeds[name].append(len(batches) * rows * target / (time.perf_counter() - begin))
+        us, them = (statistics.median(speeds[name]) for name in ("ours", "theirs"))
+        lines.append(f"| {rows} x {source} -> {target} | {us:,.0f} | {them:,.0f} | {us / them:.2f} |")
+    return [f"Training, PyTorch {torch.__version__}", "", *lines]
+
+
+def serving() -> list[str]:
+    """Strings to strings through the signature, against ids to ids through `decode`."""
+    import tensorflow as tf
+
+    texts = [source for source, _ in ka.data.phrase_pairs("test")][:512]
+    tokenizers = {
+        f"{side}_tokenizer": ka.train_tokenizer([p[i] for p in ka.data.phrase_pairs()], vocabulary_size=2000)
+        for i, side in enumerate(("source", "target"))
+    }
+    model = ka.Translator.from_preset("rnn_attention", **tokenizers)
+    strategy = ka.BeamSearch(width=5, max_length=24, min_length=20)  # untrained: the length is given
+    special = ka.data.special_ids(model.target_tokenizer)
+    lines = ["| batch | signature, ms | bare loop, ms | ratio |", "|---|---|---|---|"]
+
+    @tf.function(reduce_retracing=True)
+    def bare(ids, mask, limits):
+        nothing = tf.zeros((tf.shape(ids)[0], 24), tf.int32)
+        return ka.generation.decode(
+            model, {"source_ids": ids, "source_mask": mask}, strategy, start_id=special.start, end_id=special.end,
+            limits=limits, prefix_ids=nothing, prefix_mask=tf.cast(nothing, tf.bool), seeds=limits,
+        )  # fmt: skip
+
+    with tempfile.TemporaryDirectory() as directory:
+        served = ka.load_served(ka.export(model, directory, strategy=strategy))
+        for size in (1, 8, 64):
+            rows = texts[:size]
+            encoded = ka.data.encode_texts(model.source_tokenizer, rows, end=special.end)
+            ids, mask = ka.data.pad_ids(encoded, special.pad)
+            arguments = [tf.constant(ids), tf.constant(mask), tf.fill((size,), 24)]
+            given = tf.constant(rows)
+            runs = {"served": lambda given=given: served.signature(text=given), "bare": lambda a=arguments: bare(*a)}
+            times: dict[str, list[float]] = {name: [] for name in runs}
+            for run in runs.values():
+                run()
+            for _ in range(4 * ROUNDS):
+                for name, run in runs.items():
+                    begin = time.perf_counter()
+                    keras.tree.map_structure(lambda x: x.numpy(), run())
+                    times[name].append(1000 * (time.perf_counter() - begin))
+            ours_ms, bare_ms = statistics.median(times["served"]), statistics.median(times["bare"])
+            lines.append(f"| {size} | {ours_ms:.1f} | {bare_ms:.1f} | {ours_ms / bare_ms:.2f} |")
+    return ["Serving, beam 5, 20 to 24 steps", "", *lines]
+
+
+def importing() -> list[str]:
+    def seconds(statement: str) -> float:
+        program = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    times: dict[str, list[float]] = {"import keras": [], "import keras, keras_attention": []}
+    for _ in range(7):
+        for statement, found in times.items():
+            found.append(seconds(statement))
+    plain, both = (statistics.median(found) for found in times.values())
+    return [f"Import: keras {plain:.2f} s, with keras_attention {both:.2f} s: {both - plain:+.2f} s"]
+
+
+def main() -> None:
+    import tensorflow as tf
+
+    print(f"{platform.machine()}, {THREADS} cores, Python {platform.python_version()}")
+    print(f"TensorFlow {tf.__version__}, Keras {keras.__version__} on {keras.backend.backend()}\n")
+    for part in (importing, training, serving):
+        print("\n".join(part()), end="\n\n", flush=True)
+    print(f"Script: {pathlib.Path(__file__).name}; medians of {ROUNDS} rounds (import: 7, serving: {4 * ROUNDS}).")
+
+
+if __name__ == "__main__":
+    main()
