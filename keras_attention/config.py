@@ -39,9 +39,15 @@ class RecurrentConfig:
     max_length: int = 128
 
     def __post_init__(self) -> None:
-        for name in ("embedding_dim", "units", "num_layers", "max_length"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive integer")
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "a number in [0, 1)")
+        for name, least in (("embedding_dim", 1), ("units", 1), ("num_layers", 1), ("max_length", 2)):
+            value = getattr(self, name)
+            _require(isinstance(value, int) and value >= least, name, value, f"an integer, at least {least}")
+        _require(
+            isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1,
+            "dropout",
+            self.dropout,
+            "a number in [0, 1)",
+        )
         _require(self.cell in CELLS, "cell", self.cell, f"one of {CELLS}")
         expected = f"None or one of {ATTENTIONS}"
         _require(self.attention in (None, *ATTENTIONS), "attention", self.attention, expected)

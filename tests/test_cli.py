@@ -104,6 +104,10 @@ def test_train_resume_and_curves(run, pairs, tmp_path):
     assert "exists and is not empty. Add --resume" in err
     code, _, err = run("train", "translator", "--out", out, "--resume")
     assert code == 0, err
+    code, _, err = run("train", "translator", "--out", out, "--resume", "--epochs", 9)
+    assert (code, "--epochs cannot change now" in err) == (2, True)
+    code, _, err = run("train", "lm", "--out", out, "--resume")
+    assert (code, "holds the run of a translator" in err) == (2, True)
 
 
 def test_train_from_two_files_and_jsonl(run, tmp_path):
@@ -125,6 +129,7 @@ def test_a_classifier_from_file_to_labels(run, tmp_path):
     code, text, _ = run("classify", out / "model.keras", stdin=b"a fine film\n\ndull\n")
     assert code == 0
     assert len(text.splitlines()) == 3
+    assert text.splitlines()[1] == ""
     assert set(text.split()) <= {"good", "bad"}
     assert run("evaluate", out / "model.keras", tmp_path / "x.tsv")[1].startswith("accuracy ")
     code, _, err = run("translate", out / "model.keras", stdin=b"x\n")
@@ -160,6 +165,24 @@ def test_a_language_model_from_text_to_text(run, tmp_path):
     beam = run("complete", out / "model.keras", "--max-length", 9, "--beam", 3, stdin=b"to be\n")
     assert beam[0] == 0
     assert run("evaluate", out / "model.keras", tmp_path / "x.txt")[1].startswith("perplexity ")
+
+
+def test_quickstart_goes_all_the_way(run, tmp_path, monkeypatch):
+    """On a few of the phrases, for one epoch: it learns nothing, but every station is passed."""
+    from keras_attention.cli import quickstart
+    from keras_attention.data import phrases_tfds
+
+    monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path / "tfds"))
+    full = quickstart._options
+    less = {"train_files": ["tfds:phrases:train[:400]"], "valid_files": ["tfds:phrases:validation[:20]"]}
+    monkeypatch.setattr(quickstart, "_options", lambda epochs: {**full(epochs), **less})
+    code, out, err = run("quickstart", "--out", tmp_path / "q", "--epochs", 1)
+    assert code == 0, err
+    assert "400 examples to train on, 20 to validate on" in err
+    assert "we are eating bread -> " in out
+    assert "the C++ loader, XLA off, answers the same" in out
+    assert (tmp_path / "q" / "alignment.png").exists()
+    assert out.count("keras-attention ") == 3
 
 
 def test_presets_are_listed(run):
@@ -201,6 +224,8 @@ MISTAKES = [
     (["translate", "{served}", "--beam", "3"], "cannot be chosen now"),
     (["complete", "{model}"], "which cannot complete. Try: keras-attention translate"),
     (["export", "{served}", "{}/again"], "is exported already"),
+    (["export", "{model}", "{}/again", "--length-penalty", "1"], "add --beam"),
+    (["evaluate", "{served}", "{pairs}", "--beam", "3"], "cannot be chosen now"),
     (["check", "{}/folder"], "holds no SavedModel"),
     (["evaluate", "{model}", "{}/empty.tsv"], "holds no examples"),
     (["nonsense"], "No such command"),

@@ -155,3 +155,19 @@ def test_most_hand_checked_sentences_are_really_there():
 def test_an_unknown_split_is_explained():
     with pytest.raises(ValueError, match="no split 'dev'; expected one of train"):
         ka.data.phrase_pairs("dev")
+
+
+def test_a_hash_can_be_a_word(write):
+    assert read_tagged(write("x.tsv", "# a comment\nwe\tPRON\n#win\tNOUN\n")) == [[("we", "PRON"), ("#win", "NOUN")]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "read"),
+    [
+        ("three.tsv", "we\tPRON\tO\n", read_tagged),
+        ("null.jsonl", '{"source": null, "target": "b"}', read_pairs),
+    ],
+)
+def test_nothing_is_dropped_silently(write, name, text, read):
+    with pytest.raises(DataError, match="line 1"):
+        read(write(name, text))

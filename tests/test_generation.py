@@ -265,3 +265,56 @@ def test_uniform_numbers_are_uniform():
 def test_mistakes_are_explained(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_constraints_that_leave_nothing_give_an_empty_answer(translator):
+    strategy = ka.Greedy(suppress=tuple(range(translator.config.target_vocabulary_size)), max_length=3)
+    (answer,) = translator.translate(["we eat bread"], strategy)
+    assert (answer.text, answer.score) == ("", -math.inf)
+
+
+def test_a_forced_prefix_is_kept_whole(translator):
+    strategy = ka.Greedy(max_length=2)
+    one, two = translator.translate(["we eat bread"] * 2, strategy, prefixes=["beben leche fría", ""])
+    assert one.text.startswith("beben leche fría")
+    assert len(two.target_pieces) == 2
+
+
+def test_a_long_prompt_is_continued_from_its_end():
+    tokenizer = ka.train_tokenizer(["abcdefghij"], "characters")
+    keras.utils.set_random_seed(3)
+    model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=17, embedding_dim=13, max_length=8)
+    prompts = ["abcdefghij", "jjjdefghij", "abcdefjjjj", "defghij"]
+    with pytest.warns(UserWarning, match="3 of 4 texts are longer than 7 pieces"):
+        answers = model.complete(prompts, ka.Greedy(max_length=5, suppress=(1, 2, 3)))
+    same, again, other, last = ((a.text[len(a.prompt) :], a.score) for a in answers)
+    assert same == again
+    assert same[0] == last[0]
+    assert other[1] != same[1]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda t: t.translate(["we eat"], batch_size=0), "`batch_size` is 0"),
+        (lambda t: ka.TextTagger.from_preset("rnn_tagger", tokenizer=t.source_tokenizer, labels="ab"), "two different"),
+        (
+            lambda t: ka.CausalLM.from_preset("char_rnn", tokenizer=t.source_tokenizer, attention="dot"),
+            "a recurrent language model has none",
+        ),
+        (lambda t: ka.CausalLM.from_preset("char_rnn", tokenizer=t.source_tokenizer, units="x"), "an integer"),
+        (
+            lambda t: ka.CausalLM.from_preset("char_rnn", tokenizer=t.source_tokenizer, vocabulary_size=3),
+            "pieces; leave it out",
+        ),
+    ],
+)
+def test_mistakes_with_models_are_explained(translator, make, message):
+    with pytest.raises(ValueError, match=message):
+        make(translator)
+
+
+@pytest.mark.parametrize("texts", ["we eat", b"we eat", [3]])
+def test_texts_are_a_list_of_strings(translator, texts):
+    with pytest.raises(TypeError, match=r"xpected a (list of )?string"):
+        translator.translate(texts)

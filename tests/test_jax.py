@@ -25,7 +25,7 @@ ENVIRONMENT = {
 
 def test_the_suite_passes_on_jax_without_tensorflow():
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *SUITE],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", *SUITE],
         cwd=HERE,
         env=ENVIRONMENT,
         capture_output=True,

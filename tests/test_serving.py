@@ -278,3 +278,41 @@ def test_broken_directories_are_found(exported, tmp_path, name, content, message
 def test_pairs_are_learned(translator):
     """The fixture that the tests above rely on does what it says."""
     assert [a.text for a in translator.translate([s for s, _ in PAIRS])] == [t for _, t in PAIRS]
+
+
+def test_white_space_means_the_same_on_every_road(tokenizer, tmp_path):
+    model = next(row for row in MODELS if row.verb == "tag").make(tokenizer)
+    texts = ["we\u00a0eat bread", "\u3000", " we\teat\x0b bread ", "\t"]
+    served = ka.load_served(ka.export(model, tmp_path / "m"))
+    assert [a.words for a in model.tag(texts)] == [a.words for a in served.tag(texts)]
+
+
+def test_a_served_translator_samples_with_its_seed(translator, tmp_path):
+    strategy = ka.Sampling(temperature=2.0, samples=2, max_length=7)
+    path = ka.export(translator, tmp_path / "m", strategy=strategy)
+    texts = ["we eat bread", "they drink water", "we eat bread"]
+    here = translator.translate(texts, ka.Sampling(temperature=2.0, samples=2, max_length=7, seed=5))
+    there = ka.load_served(path).translate(texts, seed=5)
+    assert [(a.text, a.alternatives[0].text) for a in here] == [(a.text, a.alternatives[0].text) for a in there]
+    assert len({a.text for a in here}) > 1
+
+
+def test_a_long_prompt_is_read_from_its_end(tokenizer, tmp_path):
+    model = next(row for row in MODELS if row.verb == "complete").make(tokenizer)
+    randomize(model, 0.3)
+    prompts = ["we eat bread " * 20 + "they drink", "the boy"]
+    served = ka.load_served(ka.export(model, tmp_path / "m", strategy=ka.Greedy(max_length=7)))
+    with pytest.warns(UserWarning, match="1 of 2 texts"):
+        here = model.complete(prompts, ka.Greedy(max_length=7))
+    assert [a.text for a in here] == [a.text for a in served.complete(prompts)]
+
+
+def test_half_precision_is_served_as_float32(tokenizer, tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        for row in (row for row in MODELS if row.name in ("classifier", "tagger", "attention")):
+            model = row.make(tokenizer)
+            report = ka.check_export(ka.export(model, tmp_path / row.name))
+            assert report.problems == ()
+    finally:
+        keras.config.set_dtype_policy("float32")

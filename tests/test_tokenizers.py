@@ -92,3 +92,10 @@ def test_padding_by_hand():
 def test_mistakes_are_explained(arguments, message):
     with pytest.raises(ValueError, match=message):
         train_tokenizer(*arguments)
+
+
+def test_a_long_stream_is_read_line_by_line():
+    """SentencePiece skips sentences over a mebibyte; a book is one text."""
+    book = "\n".join(f"we eat bread number {i}" for i in range(60_000))
+    assert len(book) > 1 << 20
+    assert train_tokenizer([book], "bpe", 97).vocabulary_size() == 97

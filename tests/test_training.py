@@ -262,3 +262,32 @@ def test_scores_by_length_counts_words():
     sources = ["a b c", "a b c d e f g h i", "x y"]
     bins = scores_by_length(sources, ["same words in here"] * 3, ["same words in here"] * 3, edges=(3, 9))
     assert {name: count for name, (count, _) in bins.items()} == {"1-2": 1, "3-8": 1, "9+": 1}
+
+
+def test_without_validation_the_training_loss_selects(tokenizer, tmp_path):
+    model = small_model(tokenizer)
+    plan = ka.TrainingPlan(epochs=2, average=2)
+    history = ka.train(model, ka.translation_batches(PAIRS, model), tmp_path, plan)
+    assert len(history["loss"]) == 2
+
+
+def test_a_monitor_that_cannot_be_computed_is_refused_before_training(tokenizer, tmp_path):
+    model = small_model(tokenizer)
+    with pytest.raises(ValueError, match="no validation data and nothing is measured"):
+        ka.train(model, ka.translation_batches(PAIRS, model), tmp_path / "r", ka.TrainingPlan(monitor="val_loss"))
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_run_of_another_model_is_refused_and_a_finished_one_is_said(tokenizer, tmp_path):
+    run(small_model(tokenizer), tmp_path, epochs=1)
+    with pytest.warns(UserWarning, match="is finished; its best model is taken"):
+        run(small_model(tokenizer), tmp_path, epochs=1)
+    with pytest.raises(ValueError, match="other sizes or another vocabulary"):
+        run(small_model(tokenizer, units=14), tmp_path, epochs=1)
+
+
+def test_not_a_number_is_never_the_best(tokenizer, tmp_path):
+    model, values = small_model(tokenizer), iter([float("nan"), 3.0, float("nan")])
+    plan = ka.TrainingPlan(epochs=3, monitor="val_bleu")
+    ka.train(model, ka.translation_batches(PAIRS, model), tmp_path, plan, measure=lambda _: {"val_bleu": next(values)})
+    assert load_arrays(tmp_path / "checkpoint.npz")[1]["best_epoch"] == 2

@@ -23,16 +23,12 @@ def evaluate(model: str, files: tuple[str, ...], beam: int | None, lowercase: bo
     import keras_attention as ka
 
     loaded = load_model(model)
+    name = type(loaded).__name__
     if isinstance(loaded, ka.ServedModel):
-        name = (
-            "Translator"
-            if "target_pieces" in loaded.outputs
-            else "TextTagger"
-            if "tags" in loaded.outputs
-            else "TextClassifier"
-        )
-    else:
-        name = type(loaded).__name__
+        if beam is not None:
+            raise click.UsageError("--beam cannot be chosen now: a SavedModel searches as it was exported.")
+        known = {"target_pieces": "Translator", "tags": "TextTagger", "label": "TextClassifier"}
+        name = next((task for output, task in known.items() if output in loaded.outputs), "exported language model")
     job = next((job for job in jobs().values() if job.task == name), None)
     if job is None:
         raise click.UsageError(f"{model} is a {name}, which cannot be evaluated here.")

@@ -150,7 +150,8 @@ def _evaluate_classifier(model: Any, examples: list, options: dict) -> list[str]
 
 
 def _evaluate_tagger(model: Any, examples: list, options: dict) -> list[str]:
-    answers = model.tag([" ".join(word for word, _ in sentence) for sentence in examples])
+    # A space inside a word would part it; a no-break space does not.
+    answers = model.tag([" ".join(word.replace(" ", "\u00a0") for word, _ in sentence) for sentence in examples])
     total = right = 0
     for answer, sentence in zip(answers, examples, strict=True):
         total += len(sentence)

@@ -14,10 +14,10 @@ from keras_attention.cli.models import load_model
 @click.argument("directory")
 @click.option("--version", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--beam", type=click.IntRange(1), help="Beam width of the served search; greedy without it.")
-@click.option("--length-penalty", type=float, default=0.6, show_default=True, help="Of the beam search.")
+@click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
 @click.option("--max-length", type=click.IntRange(1), help="The most pieces that are written.")
 def export(
-    model: str, directory: str, version: int, beam: int | None, length_penalty: float, max_length: int | None
+    model: str, directory: str, version: int, beam: int | None, length_penalty: float | None, max_length: int | None
 ) -> None:
     """Write MODEL, a .keras file, to DIRECTORY/VERSION/ for TensorFlow Serving."""
     import keras_attention as ka
@@ -25,9 +25,14 @@ def export(
     loaded = load_model(model)
     if isinstance(loaded, ka.ServedModel):
         raise click.UsageError(f"{model} is exported already; expected a .keras file.")
+    if length_penalty is not None and beam is None:
+        raise click.UsageError("--length-penalty belongs to a beam search; add --beam.")
+    if (beam or max_length) and not hasattr(loaded, "searches"):
+        raise click.UsageError(f"{model} is a {type(loaded).__name__}, which does not search; leave the options out.")
     strategy = None
     if beam is not None:
-        strategy = ka.BeamSearch(width=beam, length_penalty=length_penalty, max_length=max_length)
+        penalty = 0.6 if length_penalty is None else length_penalty
+        strategy = ka.BeamSearch(width=beam, length_penalty=penalty, max_length=max_length)
     elif max_length is not None:
         kind = ka.Sampling if isinstance(loaded, ka.CausalLM) else ka.Greedy
         strategy = kind(max_length=max_length)

@@ -39,7 +39,8 @@ _OPTIONS: list[Callable] = [
 
 @click.command()
 @click.argument("task", type=click.Choice(["translator", "lm", "classifier", "tagger"]))
-def train(task: str, **options: Any) -> None:
+@click.pass_context
+def train(context: click.Context, task: str, **options: Any) -> None:
     """Train a model on your files; write the best one to OUT/model.keras."""
     out = pathlib.Path(options.pop("out"))
     resume = options.pop("resume")
@@ -47,7 +48,10 @@ def train(task: str, **options: Any) -> None:
     if resume:
         if not plan_file.exists():
             raise click.UsageError(f"{out} holds no run to resume (no run.json).")
-        task, options = json.loads(plan_file.read_text())
+        _refuse_changes(context)
+        begun, options = json.loads(plan_file.read_text())
+        if begun != task:
+            raise click.UsageError(f"{out} holds the run of a {begun}; resume it with: train {begun} --resume.")
     elif out.exists() and any(out.iterdir()):
         raise click.UsageError(
             f"{out} exists and is not empty. Add --resume to go on with its run, or choose another --out."
@@ -55,6 +59,18 @@ def train(task: str, **options: Any) -> None:
     elif not options["train_files"]:
         raise click.UsageError("There is nothing to train on; add --train FILE.")
     run_job(jobs()[task], task, options, out)
+
+
+def _refuse_changes(context: click.Context) -> None:
+    """A run goes on as it was begun."""
+    given = [
+        option.opts[0]
+        for option in context.command.params
+        if option.name not in ("task", "out", "resume")
+        and context.get_parameter_source(option.name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"{', '.join(given)} cannot change now: --resume goes on with the run as it was begun.")
 
 
 for _option in reversed(_OPTIONS):

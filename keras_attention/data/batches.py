@@ -245,6 +245,7 @@ def tagging_batches(
         ValueError: no examples, or a tag that the model does not have.
     """
     special = special_ids(model.tokenizer)
+    examples = [sentence for sentence in examples if sentence]
     rows = model.encode_words([[word for word, _ in sentence] for sentence in examples])
     labels, weights = [], []
     for (ids, starts), sentence in zip(rows, examples, strict=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 
 Place = str | pathlib.Path
@@ -118,7 +119,8 @@ def read_tagged(place: Place, column: int = 4) -> list[list[tuple[str, str]]]:
             sentences.append([])
             continue
         cells = line.split("\t")
-        if line.startswith("#") or (not cells[0].isdigit() and len(cells) > 2):
+        comment = line.startswith("#") and len(cells) == 1
+        if comment or (len(cells) > 2 and re.fullmatch(r"\d+[-.]\d+", cells[0])):
             continue  # a comment, a range of words or an empty node
         word, tag = (0, 1) if len(cells) == 2 else (1, column - 1)
         if len(cells) <= tag:
@@ -162,6 +164,8 @@ def _from_json(line: str, columns: Sequence[str], name: str, number: int) -> tup
     wanted = "{" + ", ".join(f'"{key}": ...' for key in columns) + "}"
     try:
         row = json.loads(line)
+        if any(row[key] is None for key in columns):
+            raise KeyError
         return tuple(str(row[key]) for key in columns)
     except json.JSONDecodeError as error:
         raise DataError(f"{name}, line {number}: no JSON ({error.msg}); expected {wanted}.") from None

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+WHITE_SPACE = " \t\n\v\f\r"  # what separates words, here and in an exported graph
 KINDS = ("sentencepiece", "bpe", "wordpiece", "characters")
 _SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "characters": "char"}
 _NAMES = {
@@ -90,7 +91,7 @@ def _train_sentencepiece(texts: list[str], model_type: str, vocabulary_size: int
             "add_dummy_prefix": False,
             "user_defined_symbols": ["\n"],
         }
-        texts = [line for text in texts for line in text.split("\n") if line]
+    texts = [line for text in texts for line in text.split("\n") if line.strip()]
     model = io.BytesIO()
     with _lowercase_rules(lowercase, keep_spaces=model_type == "char") as rules, _vocabulary_errors(vocabulary_size):
         sentencepiece.SentencePieceTrainer.train(
@@ -184,7 +185,11 @@ def special_ids(tokenizer: Any) -> SpecialIds:
 
 
 def encode_texts(
-    tokenizer: Any, texts: Sequence[str], max_length: int | None = None, end: int | None = None
+    tokenizer: Any,
+    texts: Sequence[str],
+    max_length: int | None = None,
+    end: int | None = None,
+    keep_last: bool = False,
 ) -> list[list[int]]:
     """Turn texts into ids.
 
@@ -194,6 +199,7 @@ def encode_texts(
         max_length: the most ids to keep of a text, `end` included; more are cut off, with one
             warning that counts the texts.
         end: an id to append to each text.
+        keep_last: cut off the beginning of a text that is too long, not its end.
 
     Returns:
         one list of ids per text.
@@ -210,6 +216,8 @@ def encode_texts(
             f"{too_long} of {len(rows)} texts are longer than {max_length} pieces and were cut there.",
             stacklevel=2,
         )
+    if keep_last and room is not None:
+        return [row[-room:] + tail for row in rows]
     return [row[:room] + tail for row in rows]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import ClassifierConfig
-from keras_attention.data.tokenizers import encode_texts, ids_to_pieces, pad_ids, special_ids
+from keras_attention.data.tokenizers import WHITE_SPACE, encode_texts, ids_to_pieces, pad_ids, special_ids
 from keras_attention.layers import RecurrentEncoder
 from keras_attention.models.task import (
     Forward,
@@ -104,8 +104,8 @@ class TextClassifier(Task):
         """Label texts.
 
         Args:
-            texts: strings; one longer than `config.max_length` pieces is cut there, with one
-                warning that counts them.
+            texts: strings. An empty one gets an empty label; one longer than `config.max_length` pieces
+                is cut there, with one warning that counts them.
             batch_size: how many are read at once; it does not change an answer.
 
         Returns:
@@ -125,6 +125,8 @@ class TextClassifier(Task):
         return answers
 
     def _answer(self, text: str, ids: list[int], found: dict, row: int) -> Classification:
+        if not text.strip(WHITE_SPACE):
+            return Classification(text, "", 0.0)
         logits = found["logits"][row].astype("float64")
         best = int(logits.argmax())
         score = 1.0 / np.exp(logits - logits[best]).sum()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +21,7 @@ from keras_attention.models.task import (
     embedding_initializer,
     length_sorted_batches,
     with_vocabulary,
+    without_attention,
 )
 
 
@@ -72,7 +74,7 @@ class CausalLM(Task):
     config_class = LanguageModelConfig
 
     def __init__(self, config: LanguageModelConfig, tokenizer: Any = None, **kwargs) -> None:
-        config = with_vocabulary(config, "vocabulary_size", tokenizer)
+        config = with_vocabulary(without_attention(config, "language model"), "vocabulary_size", tokenizer)
         self.embedding = keras.layers.ReversibleEmbedding(
             config.vocabulary_size,
             config.embedding_dim,
@@ -118,7 +120,8 @@ class CausalLM(Task):
         """Continue texts.
 
         Args:
-            prompts: strings; an empty one lets the model begin.
+            prompts: strings; an empty one lets the model begin. Of one that is longer than
+                `config.max_length` pieces the model reads the end.
             strategy: `Sampling()` (default), `Greedy()` or `BeamSearch(...)`. Its `max_length` counts
                 the tokens after the prompt; by default a text fills `config.max_length`. Prompt i
                 is continued with the seed `strategy.seed + i`.
@@ -131,7 +134,7 @@ class CausalLM(Task):
             TypeError: `prompts` is one string, or holds something else than strings.
         """
         prompts, strategy = check_texts(prompts), strategy or Sampling()
-        rows = encode_texts(self.tokenizer, prompts, self.config.max_length - 1)
+        rows = encode_texts(self.tokenizer, prompts, self.config.max_length - 1, keep_last=True)
         answers: list[Any] = [None] * len(prompts)
         for batch in length_sorted_batches([len(row) for row in rows], batch_size):
             found = self._search([rows[i] for i in batch], batch, strategy)
@@ -164,4 +167,6 @@ class CausalLM(Task):
             before = decode_ids(self.tokenizer, ids)
             new = tuple(ids_to_pieces(self.tokenizer, written[len(ids) :]))
             answers.append(Completion(prompt, prompt + text[len(before) :], score, new))
+        if not answers:  # the constraints left nothing
+            return Completion(prompt, prompt, -math.inf)
         return dataclasses.replace(answers[0], alternatives=tuple(answers[1:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_attention.config import TaggerConfig
-from keras_attention.data.tokenizers import encode_texts, pad_ids, special_ids
+from keras_attention.data.tokenizers import WHITE_SPACE, encode_texts, pad_ids, special_ids
 from keras_attention.layers import RecurrentEncoder
 from keras_attention.models.task import (
     Forward,
@@ -22,6 +23,7 @@ from keras_attention.models.task import (
     embedding_initializer,
     length_sorted_batches,
     with_vocabulary,
+    without_attention,
 )
 
 
@@ -75,7 +77,7 @@ class TextTagger(Task):
     config_class = TaggerConfig
 
     def __init__(self, config: TaggerConfig, tokenizer: Any = None, **kwargs) -> None:
-        config = with_vocabulary(config, "vocabulary_size", tokenizer)
+        config = with_vocabulary(without_attention(config, "tagger"), "vocabulary_size", tokenizer)
         check_labels(config.labels)
         inputs = {
             "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
@@ -118,7 +120,7 @@ class TextTagger(Task):
         """Tag the words of texts.
 
         Args:
-            texts: strings, whose words stand between spaces.
+            texts: strings, whose words stand between ASCII white space.
             batch_size: how many are read at once; it does not change an answer.
 
         Returns:
@@ -128,7 +130,7 @@ class TextTagger(Task):
             TypeError: `texts` is one string, or holds something else than strings.
         """
         texts = check_texts(texts)
-        words = [text.split() for text in texts]
+        words = [[word for word in re.split(f"[{WHITE_SPACE}]+", text) if word] for text in texts]
         rows = self.encode_words(words)
         answers: list[Any] = [None] * len(texts)
         for batch in length_sorted_batches([len(ids) for ids, _ in rows], batch_size):

@@ -83,15 +83,23 @@ def with_vocabulary(config: RecurrentConfig, field: str, tokenizer: Any, name: s
 
     Raises:
         TypeError: the tokenizer is missing or is none.
+        ValueError: the size that is known is too small for the tokenizer.
     """
     if not hasattr(tokenizer, "detokenize"):
         raise TypeError(
             f"`{name}` is {type(tokenizer).__name__}; expected a KerasHub tokenizer. "
             "`keras_attention.train_tokenizer(texts)` makes one."
         )
-    if getattr(config, field):
+    size = getattr(config, field)
+    if not size:
+        return dataclasses.replace(config, **{field: tokenizer.vocabulary_size()})
+    try:
+        pieces = tokenizer.vocabulary_size()
+    except ValueError:  # it is being loaded, and gets its vocabulary later
         return config
-    return dataclasses.replace(config, **{field: tokenizer.vocabulary_size()})
+    if size < pieces:
+        raise ValueError(f"`{field}` is {size}, but the tokenizer has {pieces} pieces; leave it out.")
+    return config
 
 
 def embedding_initializer(config: RecurrentConfig) -> keras.initializers.Initializer:
@@ -108,9 +116,20 @@ def make_attention(config: RecurrentConfig) -> keras.layers.Layer | None:
     return DotProductAttention(config.units, scaled=config.attention == "scaled_dot", name="attention")
 
 
+def without_attention(config: RecurrentConfig, task: str) -> RecurrentConfig:
+    """Return `config` if it asks for no attention.
+
+    Raises:
+        ValueError: it asks for one.
+    """
+    if config.attention is not None:
+        raise ValueError(f"`attention` is {config.attention!r}, but a recurrent {task} has none; expected None.")
+    return config
+
+
 def check_labels(labels: Sequence[str]) -> None:
     """Raise ValueError unless there are two or more different labels."""
-    if len(labels) < 2 or len(set(labels)) < len(labels):
+    if isinstance(labels, str) or len(labels) < 2 or len(set(labels)) < len(labels):
         raise ValueError(f"`labels` is {labels!r}; expected at least two different names.")
 
 
@@ -131,7 +150,13 @@ class Forward:
 
 
 def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Yield batches of indices, short sequences first, so that batches carry little padding."""
+    """Yield batches of indices, short sequences first, so that batches carry little padding.
+
+    Raises:
+        ValueError: `batch_size` is not positive.
+    """
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` is {batch_size}; expected a positive integer.")
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import TranslatorConfig
-from keras_attention.data.tokenizers import decode_ids, encode_texts, ids_to_pieces, pad_ids, special_ids
+from keras_attention.data.tokenizers import WHITE_SPACE, decode_ids, encode_texts, ids_to_pieces, pad_ids, special_ids
 from keras_attention.generation import Greedy, Hypotheses, SearchCache, Strategy
 from keras_attention.layers import RecurrentDecoder, RecurrentEncoder
 from keras_attention.models.task import (
@@ -175,7 +176,8 @@ class Translator(Task):
         """Return how many tokens each answer may have, (B,): 2 S + 8 unless the strategy says."""
         if strategy.max_length is not None:
             return source_lengths * 0 + strategy.max_length
-        return ops.minimum(source_lengths * 2 + 8, self.config.max_length)
+        usual = ops.minimum(source_lengths * 2 + 8, self.config.max_length)
+        return ops.maximum(usual, strategy.min_length + 1)
 
     def translate(
         self,
@@ -191,7 +193,8 @@ class Translator(Task):
                 cut there, with one warning that counts them.
             strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`.
             batch_size: how many are decoded at once; it does not change an answer.
-            prefixes: for each text, how its translation has to begin.
+            prefixes: for each text, how its translation has to begin. It is kept whole, whatever
+                the longest length; an empty text stays empty all the same.
 
         Returns:
             one `Translation` per text, in order.
@@ -223,6 +226,7 @@ class Translator(Task):
         prefix_ids, prefix_mask = pad_ids(forced, special_ids(self.target_tokenizer).pad)
         special = special_ids(self.target_tokenizer)
         limits = np.asarray(self.length_limits(source_mask.sum(1).astype("int32"), strategy))
+        limits = np.maximum(limits, prefix_mask.sum(1) + 1)
         return self.searches.run(
             strategy,
             {"source_ids": source_ids, "source_mask": source_mask},
@@ -233,7 +237,7 @@ class Translator(Task):
         )
 
     def _translation(self, text: str, source: list[int], found: Hypotheses, row: int) -> Translation:
-        if not text.strip():
+        if not text.strip(WHITE_SPACE):
             return Translation(text, "", 0.0)
         source_pieces = tuple(ids_to_pieces(self.source_tokenizer, source))
         answers = []
@@ -243,4 +247,6 @@ class Translator(Task):
             written = decode_ids(self.target_tokenizer, ids)
             pieces = tuple(ids_to_pieces(self.target_tokenizer, ids))
             answers.append(Translation(text, written, score, source_pieces, pieces, attention))
+        if not answers:  # the constraints left nothing
+            return Translation(text, "", -math.inf, source_pieces)
         return dataclasses.replace(answers[0], alternatives=tuple(answers[1:]))

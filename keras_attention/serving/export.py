@@ -26,8 +26,8 @@ def export(
 
     The signature `serving_default` is the task's verb:
 
-    - `Translator`: text (B,) -> text, score (B,), alignment (B, T, S), source_pieces (B, S),
-      target_pieces (B, T);
+    - `Translator`: text (B,), with sampling also seed (B,) -> text, score (B,), alignment (B, T, S),
+      source_pieces (B, S), target_pieces (B, T);
     - `CausalLM`: text (B,), with sampling also seed (B,) -> text, score (B,);
     - `TextClassifier`: text (B,) -> label, score (B,), probabilities (B, classes), pieces and
       attention (B, S);
@@ -42,7 +42,7 @@ def export(
         version: a positive integer; a server takes the highest.
         strategy: how the served model writes; `Greedy()` or, for a language model, `Sampling()`
             by default.
-        examples: texts of the warm-up requests.
+        examples: texts of the warm-up request; none for no warm-up.
 
     Returns:
         the path of the version.
@@ -63,7 +63,7 @@ def export(
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
             f"Keras runs on {keras.backend.backend()}; an export needs TensorFlow. Save the model with "
-            "model.save('model.keras') and run: keras-attention export model.keras DIRECTORY"
+            "model.save('model.keras') and run: KERAS_BACKEND=tensorflow keras-attention export model.keras DIRECTORY"
         )
     if version < 1:
         raise ValueError(f"`version` is {version}; expected a positive integer.")
@@ -96,6 +96,8 @@ def _write(model: Task, path: pathlib.Path, strategy: Strategy | None, examples:
     task = served(model, strategy)
     module = task.module()
     tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
+    if not examples:
+        return
     inputs = {"text": tf.constant(list(examples))}
     if len(task.input_specs()) > 1:
         inputs["seed"] = tf.range(len(examples))

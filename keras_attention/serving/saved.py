@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.generation.strategies import NEVER
 from keras_attention.models import Classification, Completion, Tagging, Translation
 from keras_attention.models.task import check_texts
 
@@ -57,21 +58,21 @@ class ServedModel:
         if output not in self.outputs:
             raise TypeError(f"This SavedModel cannot {verb}; it answers {', '.join(sorted(self.outputs))}.")
 
-    def translate(self, texts: Iterable[str], batch_size: int = 32) -> list[Translation]:
+    def translate(self, texts: Iterable[str], batch_size: int = 32, seed: int = 0) -> list[Translation]:
         """Translate texts with the strategy that was exported; see `Translator.translate`."""
         self._check_verb("translate", "target_pieces")
         texts = check_texts(texts)
-        rows = (rows for batch in self.answer(texts, batch_size) for rows in _rows(batch))
+        rows = (row for batch in self.answer(texts, batch_size, seed) for row in _rows(batch))
         return [_translation(text, row) for text, row in zip(texts, rows, strict=True)]
 
     def complete(self, prompts: Iterable[str], batch_size: int = 32, seed: int = 0) -> list[Completion]:
         """Continue texts with the strategy that was exported; see `CausalLM.complete`."""
-        if self.outputs != {"text", "score"}:
+        if not self.outputs <= {"text", "score", "alternatives", "alternative_scores"}:
             self._check_verb("complete", "completion")
         prompts = check_texts(prompts)
         rows = (row for batch in self.answer(prompts, batch_size, seed) for row in _rows(batch))
         return [
-            Completion(prompt, row["text"].decode(), float(row["score"]))
+            Completion(prompt, row["text"].decode(), float(row["score"]), (), _others(row, Completion, prompt))
             for prompt, row in zip(prompts, rows, strict=True)
         ]
 
@@ -80,10 +81,7 @@ class ServedModel:
         self._check_verb("classify", "label")
         texts = check_texts(texts)
         rows = (row for batch in self.answer(texts, batch_size) for row in _rows(batch))
-        return [
-            Classification(text, row["label"].decode(), float(row["score"]), _words(row["pieces"]))
-            for text, row in zip(texts, rows, strict=True)
-        ]
+        return [_classification(text, row) for text, row in zip(texts, rows, strict=True)]
 
     def tag(self, texts: Iterable[str], batch_size: int = 32) -> list[Tagging]:
         """Tag the words of texts; see `TextTagger.tag`."""
@@ -110,7 +108,23 @@ def _words(values: np.ndarray) -> tuple[str, ...]:
 def _translation(text: str, row: dict[str, Any]) -> Translation:
     source, target = _words(row["source_pieces"]), _words(row["target_pieces"])
     attention = row["alignment"][: len(target), : len(source)] if "alignment" in row else None
-    return Translation(text, row["text"].decode(), float(row["score"]), source, target, attention)
+    attention = attention if target else None
+    others = _others(row, Translation, text)
+    return Translation(text, row["text"].decode(), float(row["score"]), source, target, attention, others)
+
+
+def _others(row: dict[str, Any], kind: type, given: str) -> tuple:
+    """The hypotheses after the best: texts and scores alone."""
+    if "alternatives" not in row or not row["text"]:
+        return ()
+    pairs = list(zip(row["alternatives"], row["alternative_scores"], strict=True))[1:]
+    return tuple(kind(given, text.decode(), float(score)) for text, score in pairs if score > NEVER / 2)
+
+
+def _classification(text: str, row: dict[str, Any]) -> Classification:
+    pieces = _words(row["pieces"])
+    attention = row["attention"][: len(pieces)] if "attention" in row and pieces else None
+    return Classification(text, row["label"].decode(), float(row["score"]), pieces, attention)
 
 
 def _tagging(text: str, row: dict[str, Any]) -> Tagging:

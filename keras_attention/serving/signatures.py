@@ -44,11 +44,16 @@ class GraphTokenizer:
         """Turn (B,) strings into ids (B, ragged)."""
         return tf.cast(self.in_graph.tokenize(text), tf.int32)
 
-    def encode(self, text: tf.Tensor, max_length: int, end: bool) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turn (B,) strings into ids (B, S) and a mask (B, S), as `encode_texts` and `pad_ids` do."""
-        rows = self.rows(text)[:, : max_length - int(end)]
-        if end:
-            rows = tf.concat([rows, tf.fill((tf.shape(text)[0], 1), self.special.end)], axis=1)
+    def encode_last(self, text: tf.Tensor, max_length: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turn (B,) strings into ids (B, S) and a mask (B, S), keeping the end of what is too long."""
+        rows = self.rows(text)[:, -max_length:]
+        ids = rows.to_tensor(self.special.pad)
+        return ids, tf.sequence_mask(rows.row_lengths(), tf.shape(ids)[1])
+
+    def encode(self, text: tf.Tensor, max_length: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turn (B,) strings into ids (B, S), ended by the end token, and a mask (B, S)."""
+        rows = self.rows(text)[:, : max_length - 1]
+        rows = tf.concat([rows, tf.fill((tf.shape(text)[0], 1), self.special.end)], axis=1)
         ids = rows.to_tensor(self.special.pad)
         return ids, tf.sequence_mask(rows.row_lengths(), tf.shape(ids)[1])
 
@@ -80,10 +85,10 @@ class Served:
             setattr(self, name, GraphTokenizer(getattr(model, name)))
 
     def input_specs(self) -> list[tf.TensorSpec]:
-        """Return the signature's inputs."""
-        return [_TEXT]
+        """Return the signature's inputs: texts, and a seed for each where chance decides."""
+        return [_TEXT, _SEED] if isinstance(self.strategy, Sampling) else [_TEXT]
 
-    def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+    def answer(self, text: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Compute the signature's outputs."""
         raise NotImplementedError(f"{type(self).__name__} does not define `answer`.")
 
@@ -103,12 +108,12 @@ class Served:
 class ServedTranslator(Served):
     """text (B,) -> text, score (B,), source_pieces (B, S), target_pieces (B, T), alignment (B, T, S).
 
-    With `n_best` over 1 also alternatives and alternative_scores (B, N), best first.
+    With `n_best` or `samples` over 1 also alternatives and alternative_scores (B, N), best first.
     """
 
-    def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+    def answer(self, text: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         model, target = self.model, self.target_tokenizer
-        ids, mask = self.source_tokenizer.encode(text, model.config.max_length, end=True)
+        ids, mask = self.source_tokenizer.encode(text, model.config.max_length)
         limits = model.length_limits(tf.reduce_sum(tf.cast(mask, tf.int32), 1), self.strategy)
         nothing = tf.zeros((tf.shape(text)[0], tf.reduce_max(limits)), tf.int32)
         found = decode(
@@ -120,7 +125,7 @@ class ServedTranslator(Served):
             limits=limits,
             prefix_ids=nothing,
             prefix_mask=tf.cast(nothing, tf.bool),
-            seeds=tf.zeros_like(limits),
+            seeds=tf.zeros_like(limits) if seed is None else seed,
         )
         kept = tf.not_equal(tf.strings.length(tf.strings.strip(text)), 0)  # an empty line stays one
         lengths = tf.where(kept[:, None], found["lengths"], 0)
@@ -143,14 +148,14 @@ class ServedTranslator(Served):
 
 
 class ServedLanguageModel(Served):
-    """text (B,) -> text, score (B,); a sampling strategy also takes seed (B,)."""
+    """text (B,), and seed (B,) where chance decides -> text, score (B,).
 
-    def input_specs(self) -> list[tf.TensorSpec]:
-        return [_TEXT, _SEED] if isinstance(self.strategy, Sampling) else [_TEXT]
+    With `n_best` or `samples` over 1 also alternatives and alternative_scores (B, N), best first.
+    """
 
     def answer(self, text: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         model, special = self.model, self.tokenizer.special
-        ids, mask = self.tokenizer.encode(text, model.config.max_length - 1, end=False)
+        ids, mask = self.tokenizer.encode_last(text, model.config.max_length - 1)
         prompt_lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
         limits = model.length_limits(prompt_lengths, self.strategy)
         room = [(0, 0), (0, tf.reduce_max(limits) - tf.shape(ids)[1])]
@@ -165,10 +170,15 @@ class ServedLanguageModel(Served):
             prefix_mask=tf.pad(mask, room),
             seeds=tf.zeros_like(limits) if seed is None else seed,
         )
-        whole = self.tokenizer.decode(found["tokens"], found["lengths"])[:, 0]
-        before = tf.strings.length(self.tokenizer.decode(ids[:, None], prompt_lengths[:, None])[:, 0])
+        whole = self.tokenizer.decode(found["tokens"], found["lengths"])
+        before = tf.strings.length(self.tokenizer.decode(ids[:, None], prompt_lengths[:, None]))
+        before = before + tf.zeros_like(found["lengths"])
         new = tf.strings.substr(whole, before, tf.strings.length(whole) - before)
-        return {"text": tf.strings.join([text, new]), "score": found["scores"][:, 0]}
+        texts = tf.strings.join([tf.repeat(text[:, None], self.strategy.answers, axis=1), new])
+        answers = {"text": texts[:, 0], "score": found["scores"][:, 0]}
+        if self.strategy.answers > 1:
+            answers |= {"alternatives": texts, "alternative_scores": found["scores"]}
+        return answers
 
 
 class ServedClassifier(Served):
@@ -176,17 +186,19 @@ class ServedClassifier(Served):
 
     def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         model = self.model
-        ids, mask = self.tokenizer.encode(text, model.config.max_length, end=True)
+        ids, mask = self.tokenizer.encode(text, model.config.max_length)
         found = model.forward.graph({"token_ids": ids, "padding_mask": mask})
-        probabilities = tf.exp(found["logits"] - tf.reduce_logsumexp(found["logits"], -1, keepdims=True))
+        logits = tf.cast(found["logits"], tf.float32)
+        probabilities = tf.exp(logits - tf.reduce_logsumexp(logits, -1, keepdims=True))
+        kept = tf.not_equal(tf.strings.length(tf.strings.strip(text)), 0)  # an empty text gets no label
         answers = {
-            "label": tf.gather(tf.constant(model.config.labels), tf.argmax(probabilities, -1)),
-            "score": tf.reduce_max(probabilities, -1),
-            "probabilities": probabilities,
-            "pieces": self.tokenizer.pieces(ids, mask),
+            "label": tf.where(kept, tf.gather(tf.constant(model.config.labels), tf.argmax(logits, -1)), ""),
+            "score": tf.where(kept, tf.reduce_max(probabilities, -1), 0.0),
+            "probabilities": tf.where(kept[:, None], probabilities, 0.0),
+            "pieces": self.tokenizer.pieces(ids, mask & kept[:, None]),
         }
         if "attention" in found:
-            answers["attention"] = found["attention"]
+            answers["attention"] = tf.where(kept[:, None], found["attention"], 0.0)
         return answers
 
 
@@ -208,7 +220,7 @@ class ServedTagger(Served):
         dense = tf.pad(dense, [(0, 0), (0, tf.cast(tf.equal(tf.shape(dense)[1], 0), tf.int32))])
         mask = tf.sequence_mask(ids.row_lengths(), tf.shape(dense)[1])
         logits = model.forward.graph({"token_ids": dense, "padding_mask": mask})["logits"]
-        at_words = tf.gather(logits, starts.to_tensor(), batch_dims=1)
+        at_words = tf.gather(tf.cast(logits, tf.float32), starts.to_tensor(), batch_dims=1)
         scores = tf.exp(tf.reduce_max(at_words, -1) - tf.reduce_logsumexp(at_words, -1))
         tags = tf.gather(tf.constant(model.config.labels), tf.argmax(at_words, -1))
         real = tf.sequence_mask(words.row_lengths(), tf.shape(tags)[1])

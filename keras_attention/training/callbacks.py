@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import pathlib
 from collections.abc import Callable
 
@@ -52,6 +54,11 @@ class RunState(keras.callbacks.Callback):
             self._save_model(model)  # keeps tokenizers and sizes from the first minute on
             return 0
         arrays, note = load_arrays(self.checkpoint)
+        if note["model"] != _fingerprint(model):
+            raise ValueError(
+                f"{self.directory} holds the run of a model with other sizes or another vocabulary. Load its "
+                "model.keras to resume it, or choose another directory."
+            )
         assign(_state_variables(model), arrays)
         self.history, self.best = note["history"], note["best"]
         self.best_epoch, self.waited = note["best_epoch"], note["waited"]
@@ -67,9 +74,11 @@ class RunState(keras.callbacks.Callback):
         if self.average > 1:
             self._keep_recent(epoch)
         note = {key: getattr(self, key) for key in ("history", "best", "best_epoch", "waited")}
+        note["model"] = _fingerprint(self.model)
         variables = _state_variables(self.model)
         save_arrays(self.checkpoint, [keras.ops.convert_to_numpy(v) for v in variables], {"epoch": epoch + 1, **note})
-        self.model.stop_training = self.finished
+        if self.finished:
+            self.model.stop_training = True
 
     def offer(self, model: keras.Model, logs: dict[str, float], epoch: int | str) -> bool:
         """Keep the model if it is the best so far, and say whether it is.
@@ -82,7 +91,7 @@ class RunState(keras.callbacks.Callback):
         value = float(logs[self.monitor])
         smaller_is_better = self.monitor.endswith(("loss", "perplexity"))
         better = self.best is None or (value < self.best if smaller_is_better else value > self.best)
-        if better:
+        if better := better and math.isfinite(value):
             self.best, self.best_epoch = value, epoch
             self._save_model(model)
         return better
@@ -107,6 +116,12 @@ class RunState(keras.callbacks.Callback):
             keras.saving.save_model(model, name)
 
         write_whole(self.directory / "model.keras", write)
+
+
+def _fingerprint(model: keras.Model) -> str:
+    """A digest of the sizes and vocabularies that a run is bound to."""
+    vocabularies = [getattr(model, name).get_vocabulary() for name in getattr(model, "tokenizer_names", ())]
+    return hashlib.sha256(repr((getattr(model, "config", None), vocabularies)).encode()).hexdigest()
 
 
 def _state_variables(model: keras.Model) -> list[keras.Variable]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,8 +28,8 @@ class TrainingPlan:
         warmup_steps: updates until the peak.
         label_smoothing: see `MaskedCrossEntropy`.
         clip_norm: the largest norm of all gradients together.
-        monitor: the value that selects the best model, such as `"val_loss"` or `"val_bleu"`;
-            smaller is better if its name ends in loss or perplexity.
+        monitor: the value that selects the best model, such as `"val_bleu"`; smaller is better if its
+            name ends in loss or perplexity. By default `"val_loss"`, or `"loss"` without validation.
         patience: epochs without a better value until training stops.
         average: how many of the last epochs' weights to average at the end; 1 averages none. The
             average is kept if it is better.
@@ -43,7 +44,7 @@ class TrainingPlan:
     warmup_steps: int = 200
     label_smoothing: float = 0.1
     clip_norm: float = 1.0
-    monitor: str = "val_loss"
+    monitor: str | None = None
     patience: int = 10
     average: int = 1
 
@@ -96,16 +97,22 @@ def train(
         history: name -> one value per epoch. `model` has the best weights.
 
     Raises:
-        ValueError: the monitored value is not among those computed.
+        ValueError: the monitored value is not among those computed, or the directory holds the run of
+            another model.
     """
     plan, directory = plan or TrainingPlan(), pathlib.Path(directory)
+    monitor = plan.monitor or ("loss" if validation is None else "val_loss")
+    if monitor.startswith("val_") and validation is None and measure is None:
+        raise ValueError(f"`monitor` is {monitor!r}, but there is no validation data and nothing is measured.")
     directory.mkdir(parents=True, exist_ok=True)
     compile_model(model, plan, len(batches))
     model.optimizer.build(model.trainable_variables)
-    state = RunState(directory, plan.monitor, plan.patience, plan.average, measure)
+    state = RunState(directory, monitor, plan.patience, plan.average, measure)
     begin = state.restore(model)
     batches.start_epoch(begin)
-    if not state.finished and begin < plan.epochs:
+    if state.finished or begin >= plan.epochs:
+        warnings.warn(f"The run in {directory} is finished; its best model is taken as it is.", stacklevel=2)
+    else:
         model.fit(
             batches,
             epochs=plan.epochs,
@@ -114,18 +121,16 @@ def train(
             shuffle=False,  # the batches shuffle themselves, reproducibly
             callbacks=[state, *callbacks],
         )
-    _select(model, state, plan, validation)
+    _select(model, state, plan, batches if validation is None else validation, "" if validation is None else "val_")
     return state.history
 
 
-def _select(model: keras.Model, state: RunState, plan: TrainingPlan, validation: Any) -> None:
+def _select(model: keras.Model, state: RunState, plan: TrainingPlan, data: Any, prefix: str) -> None:
     """Leave the model with its best weights: those of the best epoch, or the average if better."""
     if plan.average > 1:
         average_weights(model, state.recent_weights())
-        logs = {}
-        if validation is not None:
-            values = model.evaluate(validation, verbose=0, return_dict=True)
-            logs = {f"val_{name}": value for name, value in values.items()}
+        values = model.evaluate(data, verbose=0, return_dict=True)
+        logs = {f"{prefix}{name}": value for name, value in values.items()}
         if state.measure is not None:
             logs.update(state.measure(model))
         state.offer(model, logs, "average")
