@@ -178,6 +178,7 @@ class AlignmentImages(keras.callbacks.Callback):
         self.writer = tf.summary.create_file_writer(str(directory))
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Do what the class says, after each epoch."""
         for index, translation in enumerate(self.model.translate(self.texts)):
             if translation.attention is None:
                 continue

@@ -29,9 +29,11 @@ class _LateGroup(click.Group):
     """A group whose commands are imported when they are run: `--help` stays fast."""
 
     def list_commands(self, context: click.Context) -> list[str]:
+        """Return the names, in the order of the help."""
         return list(_COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Import and return a command."""
         if name not in _COMMANDS:
             return None
         return getattr(importlib.import_module(f"{__name__}.{_COMMANDS[name]}"), name)

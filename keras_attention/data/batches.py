@@ -82,6 +82,7 @@ class LengthBatches(keras.utils.PyDataset):
         return bool((widths[0] == widths[1]).any())
 
     def on_epoch_end(self) -> None:
+        """Do what the class says, after each epoch."""
         self.start_epoch(self.epoch + 1)
 
     def start_epoch(self, epoch: int) -> None:

@@ -43,6 +43,7 @@ class Search(keras.Model):
         self.compile(jit_compile=keras.backend.backend() != "tensorflow")
 
     def call(self, arguments: dict) -> dict:
+        """Compute the output; the class describes arguments and shapes."""
         return decode(self.model, arguments["inputs"], self.strategy, **self.ids, **arguments["options"])
 
 

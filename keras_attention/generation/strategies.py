@@ -101,6 +101,7 @@ class Greedy(Strategy):
     """
 
     def propose(self, totals, end_id, uniform):
+        """Choose among the continuations; see `Strategy.propose`."""
         return _follow(totals, ops.argmax(totals, axis=-1), end_id)
 
 
@@ -144,13 +145,16 @@ class Sampling(Strategy):
 
     @property
     def beams(self) -> int:
+        """K, the hypotheses that are open at once."""
         return self.samples
 
     @property
     def answers(self) -> int:
+        """N, the hypotheses that are returned."""
         return self.samples
 
     def propose(self, totals, end_id, uniform):
+        """Choose among the continuations; see `Strategy.propose`."""
         return _follow(totals, self._draw(totals, uniform), end_id)
 
     def _draw(self, totals, uniform):
@@ -208,14 +212,17 @@ class BeamSearch(Strategy):
 
     @property
     def beams(self) -> int:
+        """K, the hypotheses that are open at once."""
         return self.width
 
     @property
     def answers(self) -> int:
+        """N, the hypotheses that are returned."""
         return self.n_best
 
     @property
     def initial_log_probs(self) -> tuple[float, ...]:
+        """Where the K hypotheses begin: one is real."""
         return (0.0,) + (NEVER,) * (self.width - 1)
 
     def final_score(self, log_probs, length, coverage=None):
@@ -233,6 +240,7 @@ class BeamSearch(Strategy):
         return score + self.coverage_penalty * ops.sum(covered, axis=-1)
 
     def propose(self, totals, end_id, uniform):
+        """Choose among the continuations; see `Strategy.propose`."""
         beams, vocabulary = totals.shape[1:]
         flat = ops.reshape(totals, (-1, beams * vocabulary))
         values, indices = ops.top_k(flat, min(2 * beams, beams * vocabulary))  # best first

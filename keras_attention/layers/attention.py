@@ -125,6 +125,7 @@ class AdditiveAttention(keras.layers.Layer):
         self.key_projection = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy, name="key")
 
     def build(self, query_shape, memory_shape) -> None:
+        """Create the weights, for inputs of these shapes."""
         self.query_projection.build(query_shape)
         self.key_projection.build(memory_shape)
         self.vector = self.add_weight(shape=(self.units,), initializer=_vector_initializer, name="vector")
@@ -134,16 +135,20 @@ class AdditiveAttention(keras.layers.Layer):
         return self.key_projection(memory)
 
     def call(self, query, memory, mask=None, keys=None):
+        """Compute the output; the class describes arguments and shapes."""
         keys = self.project_keys(memory) if keys is None else keys
         return attend(additive_scores(self.query_projection(query), keys, self.vector), memory, mask)
 
     def compute_mask(self, *_: object, **__: object) -> None:
+        """Pass no implicit mask on: masks are arguments."""
         return None
 
     def compute_output_shape(self, query_shape, memory_shape):
+        """Return the shapes of the outputs."""
         return _output_shapes(query_shape, memory_shape)
 
     def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
         return {**super().get_config(), "units": self.units}
 
 
@@ -187,6 +192,7 @@ class DotProductAttention(keras.layers.Layer):
             self.key_projection = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy, name="key")
 
     def build(self, query_shape, memory_shape) -> None:
+        """Create the weights, for inputs of these shapes."""
         if self.units is not None:
             self.query_projection.build(query_shape)
             self.key_projection.build(memory_shape)
@@ -201,17 +207,21 @@ class DotProductAttention(keras.layers.Layer):
         return memory if self.units is None else self.key_projection(memory)
 
     def call(self, query, memory, mask=None, keys=None):
+        """Compute the output; the class describes arguments and shapes."""
         keys = self.project_keys(memory) if keys is None else keys
         query = query if self.units is None else self.query_projection(query)
         return attend(dot_scores(query, keys, self.scaled), memory, mask)
 
     def compute_mask(self, *_: object, **__: object) -> None:
+        """Pass no implicit mask on: masks are arguments."""
         return None
 
     def compute_output_shape(self, query_shape, memory_shape):
+        """Return the shapes of the outputs."""
         return _output_shapes(query_shape, memory_shape)
 
     def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
         return {**super().get_config(), "units": self.units, "scaled": self.scaled}
 
 

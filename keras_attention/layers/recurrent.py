@@ -90,12 +90,14 @@ class RecurrentEncoder(keras.layers.Layer):
         return keras.layers.Bidirectional(layer, dtype=self.dtype_policy, name=f"layer_{index}")
 
     def build(self, inputs_shape) -> None:
+        """Create the weights, for inputs of these shapes."""
         shape = tuple(inputs_shape)
         for layer in self.recurrent_layers:
             layer.build(shape)
             shape = (*shape[:-1], self.units)
 
     def call(self, inputs, mask=None, training=False):
+        """Compute the output; the class describes arguments and shapes."""
         outputs, states = inputs, []
         for index, layer in enumerate(self.recurrent_layers):
             if index:
@@ -112,13 +114,16 @@ class RecurrentEncoder(keras.layers.Layer):
         return [ops.concatenate(pair, -1) for pair in zip(states[:half], states[half:], strict=True)]
 
     def compute_mask(self, *_: object, **__: object) -> None:
+        """Pass no implicit mask on: masks are arguments."""
         return None
 
     def compute_output_shape(self, inputs_shape):
+        """Return the shapes of the outputs."""
         count = 2 if self.cell == "lstm" else 1
         return (*inputs_shape[:-1], self.units), [(inputs_shape[0], self.units)] * count
 
     def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
         return {
             **super().get_config(),
             "units": self.units,
@@ -196,6 +201,7 @@ class RecurrentDecoder(keras.layers.Layer):
         return 2 if self.cell == "lstm" else 1
 
     def build(self, inputs_shape, states_shape=None, memory_shape=None) -> None:
+        """Create the weights, for inputs of these shapes."""
         if self.attention is not None and memory_shape is None:
             raise ValueError("A decoder with attention needs `memory` (B, S, M); received none.")
         width = inputs_shape[-1]
@@ -275,6 +281,7 @@ class RecurrentDecoder(keras.layers.Layer):
         return carry["feed"], carry, weights
 
     def call(self, inputs, states=None, memory=None, mask=None):
+        """Compute the output; the class describes arguments and shapes."""
         constants, carry = self.start(ops.shape(inputs)[0], states, memory, mask)
         collected = {"outputs": ops.zeros((ops.shape(inputs)[0], 1, self.output_dim), self.compute_dtype)}
         if self.attention is not None:
@@ -296,9 +303,11 @@ class RecurrentDecoder(keras.layers.Layer):
         return collected["outputs"], collected["weights"]
 
     def compute_mask(self, *_: object, **__: object) -> None:
+        """Pass no implicit mask on: masks are arguments."""
         return None
 
     def compute_output_spec(self, inputs, states=None, memory=None, mask=None):
+        """Return shapes and dtypes of the outputs."""
         batch, length = inputs.shape[:2]
         outputs = keras.KerasTensor((batch, length, self.output_dim), dtype=self.compute_dtype)
         if self.attention is None:
@@ -306,6 +315,7 @@ class RecurrentDecoder(keras.layers.Layer):
         return outputs, keras.KerasTensor((batch, length, memory.shape[1]), dtype="float32")
 
     def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
         return {
             **super().get_config(),
             "units": self.units,
@@ -317,6 +327,7 @@ class RecurrentDecoder(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict) -> RecurrentDecoder:
+        """Make what `get_config` described."""
         config = dict(config)
         config["attention"] = keras.saving.deserialize_keras_object(config["attention"])
         return cls(**config)

@@ -60,11 +60,13 @@ class Task(keras.Model):
         return cls(dataclasses.replace(config, **parts), **tokenizers)
 
     def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
         tokenizers = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.tokenizer_names}
         return {"config": dataclasses.asdict(self.config), "name": self.name, **tokenizers}
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None):
+        """Make what `get_config` described."""
         import keras_hub  # noqa: F401  (registers the tokenizers' classes)
 
         config = dict(config)

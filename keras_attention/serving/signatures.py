@@ -112,6 +112,7 @@ class ServedTranslator(Served):
     """
 
     def answer(self, text: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """Compute the signature's outputs; the class lists them."""
         model, target = self.model, self.target_tokenizer
         ids, mask = self.source_tokenizer.encode(text, model.config.max_length)
         limits = model.length_limits(tf.reduce_sum(tf.cast(mask, tf.int32), 1), self.strategy)
@@ -154,6 +155,7 @@ class ServedLanguageModel(Served):
     """
 
     def answer(self, text: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """Compute the signature's outputs; the class lists them."""
         model, special = self.model, self.tokenizer.special
         ids, mask = self.tokenizer.encode_last(text, model.config.max_length - 1)
         prompt_lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
@@ -185,6 +187,7 @@ class ServedClassifier(Served):
     """text (B,) -> label, score (B,), probabilities (B, classes), pieces (B, S), attention (B, S)."""
 
     def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Compute the signature's outputs; the class lists them."""
         model = self.model
         ids, mask = self.tokenizer.encode(text, model.config.max_length)
         found = model.forward.graph({"token_ids": ids, "padding_mask": mask})
@@ -206,6 +209,7 @@ class ServedTagger(Served):
     """text (B,) -> words, tags, scores (B, W), empty and 0 beyond a text's last word."""
 
     def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Compute the signature's outputs; the class lists them."""
         model, special = self.model, self.tokenizer.special
         words = tf.strings.split(text)
         flat = _never_empty(self.tokenizer.rows(words.flat_values), special.unknown)

@@ -41,6 +41,7 @@ class RunState(keras.callbacks.Callback):
 
     @property
     def checkpoint(self) -> pathlib.Path:
+        """The file to resume from."""
         return self.directory / "checkpoint.npz"
 
     @property
@@ -65,6 +66,7 @@ class RunState(keras.callbacks.Callback):
         return note["epoch"]
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Do what the class says, after each epoch."""
         logs = logs if logs is not None else {}
         if self.measure is not None:
             logs.update(self.measure(self.model))

@@ -52,6 +52,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true, y_pred):
+        """Compute the output; the class describes arguments and shapes."""
         logits = ops.cast(y_pred, "float32")
         labels = ops.expand_dims(ops.cast(y_true, "int32"), -1)
         chosen = ops.squeeze(ops.take_along_axis(logits, labels, axis=-1), -1)
@@ -60,4 +61,5 @@ class MaskedCrossEntropy(keras.losses.Loss):
         return ops.logsumexp(logits, axis=-1) - expected
 
     def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
         return {**super().get_config(), "label_smoothing": self.label_smoothing}

@@ -36,9 +36,11 @@ class Perplexity(keras.metrics.Mean):
         super().__init__(name=name, **kwargs)
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        """Add a batch; arguments as for the loss."""
         labels, logits = ops.cast(y_true, "int32"), ops.cast(y_pred, "float32")
         cost = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         super().update_state(cost, sample_weight=sample_weight)
 
     def result(self):
+        """Return the value over all batches since the last reset."""
         return ops.exp(super().result())

@@ -55,6 +55,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return self.peak * ops.minimum(step / self.warmup_steps, 1.0) * factor
 
     def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
         return {
             "peak": self.peak,
             "warmup_steps": self.warmup_steps,
