@@ -52,15 +52,22 @@ def tagger(seed: int, directory: pathlib.Path) -> float:
     words = [" ".join(word for word, _ in sentence) for sentence in train]
     model = ka.TextTagger.from_preset(
         "rnn_tagger",
-        tokenizer=ka.train_tokenizer(words, vocabulary_size=2000),
+        tokenizer=ka.train_tokenizer(words, vocabulary_size=1500),
         labels=tuple(sorted({tag for sentence in train for _, tag in sentence})),
+        dropout=0.5,
     )
     plan = ka.TrainingPlan(
-        epochs=25, learning_rate=4e-3, warmup_steps=100, label_smoothing=0.1, monitor="val_accuracy", patience=8
+        epochs=24,
+        learning_rate=3e-3,
+        warmup_steps=100,
+        label_smoothing=0.1,
+        monitor="val_accuracy",
+        patience=8,
+        average=6,
     )
     ka.train(
         model,
-        ka.tagging_batches(train, model, max_tokens=768, seed=seed),
+        ka.tagging_batches(train, model, max_tokens=512, seed=seed),
         directory,
         plan,
         validation=ka.tagging_batches(dev, model, shuffle=False),

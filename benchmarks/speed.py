@@ -158,7 +158,14 @@ def serving() -> list[str]:
     special = ka.data.special_ids(model.target_tokenizer)
     lines = ["| batch | signature, ms | bare loop, ms | ratio |", "|---|---|---|---|"]
 
-    @tf.function(reduce_retracing=True)
+    # Open shapes, as a served graph has them; a graph traced for one shape is up to a fifth faster.
+    shapes = [
+        tf.TensorSpec((None, None), tf.int32),
+        tf.TensorSpec((None, None), tf.bool),
+        tf.TensorSpec((None,), tf.int32),
+    ]
+
+    @tf.function(input_signature=shapes)
     def bare(ids, mask, limits):
         nothing = tf.zeros((tf.shape(ids)[0], 24), tf.int32)
         return ka.generation.decode(
