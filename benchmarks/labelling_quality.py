@@ -19,7 +19,7 @@ import keras
 
 import keras_attention as ka
 
-DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "../shared/data"))
+DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data"))
 
 
 def find(folder: str, word: str) -> pathlib.Path:

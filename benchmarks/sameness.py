@@ -22,7 +22,7 @@ import keras
 import keras_attention as ka
 from keras_attention.serving.check import run_stock_loader, serving_tensors
 
-DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "../shared/data")) / "multi30k"
+DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data")) / "multi30k"
 BEAM = ka.BeamSearch(width=5, length_penalty=0.6)
 ON_JAX = """
 import sys

@@ -20,7 +20,7 @@ import keras
 import keras_attention as ka
 from keras_attention.training.checkpoints import load_arrays
 
-DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "../shared/data")) / "multi30k"
+DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data")) / "multi30k"
 PLAN = ka.TrainingPlan(
     epochs=int(os.environ.get("EPOCHS", "22")),
     learning_rate=1.5e-3,

@@ -123,3 +123,13 @@ def test_an_unknown_label_is_explained(tokenizer):
     model = ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("no", "yes"), units=6)
     with pytest.raises(ValueError, match="no label 'maybe'; it has no, yes"):
         ka.classification_batches([("we eat", "maybe")], model)
+
+
+def test_on_jax_there_are_few_shapes(translator, monkeypatch):
+    """JAX compiles each shape anew: a large corpus has to come in few of them."""
+    monkeypatch.setattr(ka.data.batches, "width_step", lambda: 8)
+    batches = ka.translation_batches(ka.data.phrase_pairs("train")[:3000], translator, max_tokens=1024)
+    shapes = {tuple(x.shape for x in batches[i][0].values()) for i in range(len(batches))}
+    assert len(batches) > 50
+    assert len(shapes) < len(batches) / 4
+    assert {width % 8 for shape in shapes for _, width in shape} <= {0, 1}  # 1: the second batch's extra column

@@ -46,7 +46,7 @@ class LengthBatches(keras.utils.PyDataset):
         super().__init__()
         if not len(lengths):
             raise ValueError("There are no examples to make batches of.")
-        self.lengths = np.asarray(lengths).reshape(len(lengths), -1)
+        self.lengths = round_up(np.asarray(lengths).reshape(len(lengths), -1), width_step())
         if max_tokens < 1:
             raise ValueError(f"`max_tokens` is {max_tokens}; expected a positive integer.")
         self.collate, self.max_tokens, self.shuffle, self.seed = collate, max_tokens, shuffle, seed
@@ -56,9 +56,9 @@ class LengthBatches(keras.utils.PyDataset):
     def _arrange(self) -> None:
         chance = np.random.default_rng([self.seed, self.epoch if self.shuffle else 0])
         ties = chance.permutation(len(self.lengths)) if self.shuffle else np.arange(len(self.lengths))
-        coarse = -(-self.lengths // 4)  # the first column breaks ties of the last one roughly
+        coarse = round_up(self.lengths, 4)  # the first column breaks ties of the last one roughly
         order = np.lexsort((ties, coarse[:, 0], self.lengths[:, -1]))
-        cost = np.maximum(self.lengths[:, -1], coarse[:, 0] * 4)[order]
+        cost = np.maximum(self.lengths[:, -1], coarse[:, 0])[order]
         batches, begin = [], 0
         for i in range(1, len(order) + 1):
             if i == len(order) or (i + 1 - begin) * cost[begin : i + 1].max() > self.max_tokens:
@@ -90,6 +90,20 @@ class LengthBatches(keras.utils.PyDataset):
         self.epoch = epoch
         if self.shuffle:
             self._arrange()
+
+
+def width_step() -> int:
+    """Return what widths are rounded up to: JAX compiles each shape anew, so there are few of them there."""
+    return 8 if keras.backend.backend() == "jax" else 1
+
+
+def round_up(values: np.ndarray, step: int) -> np.ndarray:
+    """Round integers up to multiples of `step`."""
+    return -(-values // step) * step
+
+
+def _pad(rows: Sequence[Sequence[int]], pad: int, extra: int) -> tuple[np.ndarray, np.ndarray]:
+    return pad_ids(rows, pad, multiple=width_step(), extra=extra)
 
 
 def translation_batches(
@@ -125,8 +139,8 @@ def translation_batches(
     targets = encode_texts(translator.target_tokenizer, [target for _, target in pairs], longest, end=special.end)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        source_ids, source_mask = pad_ids([sources[i] for i in indices], source_special.pad, extra=extra)
-        labels, weights = pad_ids([targets[i] for i in indices], special.pad, extra=extra)
+        source_ids, source_mask = _pad([sources[i] for i in indices], source_special.pad, extra)
+        labels, weights = _pad([targets[i] for i in indices], special.pad, extra)
         inputs = {
             "source_ids": source_ids,
             "source_mask": source_mask,
@@ -180,8 +194,8 @@ def language_batches(
         windows += [stream[i : i + width + 1] for i in range(0, len(stream) - 1, width)]
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        token_ids, mask = pad_ids([windows[i][:-1] for i in indices], special.pad, extra=extra)
-        labels, _ = pad_ids([windows[i][1:] for i in indices], special.pad, extra=extra)
+        token_ids, mask = _pad([windows[i][:-1] for i in indices], special.pad, extra)
+        labels, _ = _pad([windows[i][1:] for i in indices], special.pad, extra)
         return {"token_ids": token_ids, "padding_mask": mask}, labels, mask.astype("float32")
 
     return LengthBatches([len(window) - 1 for window in windows], collate, max_tokens, shuffle, seed)
@@ -214,7 +228,7 @@ def classification_batches(
     labels = np.array([_label_id(label, model.config.labels) for _, label in examples], "int32")
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        token_ids, mask = pad_ids([ids[i] for i in indices], special.pad, extra=extra)
+        token_ids, mask = _pad([ids[i] for i in indices], special.pad, extra)
         return {"token_ids": token_ids, "padding_mask": mask}, labels[indices], np.ones(len(indices), "float32")
 
     return LengthBatches([len(row) for row in ids], collate, max_tokens, shuffle, seed)
@@ -257,9 +271,9 @@ def tagging_batches(
         weights.append(weight)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        token_ids, mask = pad_ids([rows[i][0] for i in indices], special.pad, extra=extra)
-        wanted, _ = pad_ids([labels[i] for i in indices], 0, extra=extra)
-        counted, _ = pad_ids([weights[i] for i in indices], 0, extra=extra)
+        token_ids, mask = _pad([rows[i][0] for i in indices], special.pad, extra)
+        wanted, _ = _pad([labels[i] for i in indices], 0, extra)
+        counted, _ = _pad([weights[i] for i in indices], 0, extra)
         return {"token_ids": token_ids, "padding_mask": mask}, wanted, counted.astype("float32")
 
     return LengthBatches([len(ids) for ids, _ in rows], collate, max_tokens, shuffle, seed)
