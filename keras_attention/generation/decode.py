@@ -28,7 +28,7 @@ def decode(
     inputs: dict,
     strategy: Strategy,
     *,
-    start_id: int,
+    start_ids,
     end_id: int,
     limits,
     prefix_ids,
@@ -38,25 +38,26 @@ def decode(
     """Search for the best texts under a model.
 
     Args:
-        model: has `start(inputs) -> state` and `step(tokens, state) -> (logits, state, attention)`,
-            where state is a dict of `constants` and `carry`; with attention, `constants["mask"]`
-            (B, S) says what may be looked at.
-        inputs: dict of tensors for `start`.
+        model: has `start(inputs, length) -> state`, with length the most tokens that it will read, and
+            `step(tokens, state) -> (logits, state, attention)`, where state is a dict of `constants` and `carry`;
+            with attention, `constants["mask"]` (B, S) says what may be looked at.
+        inputs: dict of tensors for `start`. Where it has `token_ids` (B, L), `start` reads these L tokens at
+            once: the start token and as much as all rows have of the prefix, without the last token of either.
         strategy: how to choose.
-        start_id: the token before the first.
+        start_ids: (B,) int, the token before the first.
         end_id: the token that ends a text.
         limits: (B,) int, the most tokens of each answer; one that reaches it ends as it is.
         prefix_ids: (B, T) int, tokens that an answer has to begin with; T is the longest answer.
         prefix_mask: (B, T) bool, where `prefix_ids` holds. Forced tokens cost nothing.
         seeds: (B,) int, where each row's chance begins.
-
     Returns:
         dict of `tokens` (B, N, T) int, `lengths` (B, N) int (the end token included), `scores` (B, N)
         float32 with `NEVER` or less where there is no such answer, best first; and, from a model
         with attention, `attention` (B, N, T, S) float32.
     """
     batch, steps = ops.shape(prefix_ids)[0], ops.shape(prefix_ids)[1]
-    loop = _begin(model, inputs, strategy, batch, steps, start_id)
+    given = ops.concatenate([ops.cast(ops.expand_dims(start_ids, 1), "int32"), ops.cast(prefix_ids, "int32")], axis=1)
+    loop = _begin(model, inputs, strategy, batch, steps, given)
     state = loop.pop("state")
     constants = state["constants"]
     loop["carry"] = keras.tree.map_structure(lambda x: ops.repeat(x, strategy.beams, axis=1), state["carry"])
@@ -80,15 +81,17 @@ def decode(
     return _answers(loop)
 
 
-def _begin(model, inputs, strategy: Strategy, batch, steps, start_id: int) -> dict:
+def _begin(model, inputs, strategy: Strategy, batch, steps, given) -> dict:
     """The loop's variables before the first step, and the model's state."""
-    state = model.start(inputs)
+    state = model.start(inputs, steps)
     beams, answers = strategy.beams, strategy.answers
+    read = ops.shape(inputs["token_ids"])[1] if "token_ids" in inputs else 0
+    already = ops.where(ops.arange(steps) < read, given[:, 1:], 0)
     loop = {
-        "t": ops.convert_to_tensor(0, "int32"),
-        "last": ops.full((batch, beams), start_id, "int32"),
+        "t": ops.convert_to_tensor(read, "int32"),
+        "last": ops.repeat(ops.expand_dims(ops.take(given, read, axis=1), 1), beams, axis=1),
         "log_probs": ops.zeros((batch, beams), "float32") + ops.convert_to_tensor(strategy.initial_log_probs),
-        "tokens": ops.zeros((batch, beams, steps), "int32"),
+        "tokens": ops.repeat(ops.expand_dims(already, 1), beams, axis=1),
         "lineage": ops.zeros((batch, beams, steps), "int32"),
         "pool": {
             "scores": ops.full((batch, answers), 3 * NEVER, "float32"),
@@ -164,6 +167,8 @@ def _answers(loop: dict) -> dict:
 
 def _gather(values, indices):
     """(B, K, ...) at (B, C) -> (B, C, ...)."""
+    if values.shape[1] == 1 and indices.shape[1] == 1:
+        return values  # a single beam has a single parent
     shape = (*indices.shape[:2],) + (1,) * (len(values.shape) - 2)
     indices = ops.reshape(indices, (-1, shape[1], *shape[2:]))
     return ops.take_along_axis(values, indices, axis=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import numpy as np
@@ -34,17 +33,16 @@ class Hypotheses:
 class Search(keras.Model):
     """One model under one strategy, compiled by Keras on either backend."""
 
-    def __init__(self, model: keras.Model, strategy: Strategy, start_id: int, end_id: int) -> None:
+    def __init__(self, model: keras.Model, strategy: Strategy, end_id: int) -> None:
         super().__init__()
-        self.model, self.strategy = model, strategy
-        self.ids = {"start_id": start_id, "end_id": end_id}
+        self.model, self.strategy, self.end_id = model, strategy, end_id
         self.built = True
         # XLA compiles each shape anew; TensorFlow's own graph takes any batch and length.
         self.compile(jit_compile=keras.backend.backend() != "tensorflow")
 
     def call(self, arguments: dict) -> dict:
         """Compute the output; the class describes arguments and shapes."""
-        return decode(self.model, arguments["inputs"], self.strategy, **self.ids, **arguments["options"])
+        return decode(self.model, arguments["inputs"], self.strategy, end_id=self.end_id, **arguments["options"])
 
 
 class SearchCache:
@@ -66,7 +64,8 @@ class SearchCache:
         limits: np.ndarray,
         prefix: tuple[np.ndarray, np.ndarray],
         seeds: np.ndarray,
-        special: Any,
+        start_ids: np.ndarray,
+        end_id: int,
     ) -> Hypotheses:
         """Run the search; see `decode` for the arguments. `prefix` may be shorter than the limits.
 
@@ -80,9 +79,10 @@ class SearchCache:
             "prefix_ids": np.pad(prefix[0], room).astype("int32"),
             "prefix_mask": np.pad(prefix[1], room),
             "seeds": np.asarray(seeds, "int32"),
+            "start_ids": np.asarray(start_ids, "int32"),
         }
         strategy = dataclasses.replace(strategy, seed=0)  # the seed is an input
-        key = (strategy, special.start, special.end)
+        key = (strategy, end_id)
         if key not in self.searches:
             self.searches[key] = Search(self.model, *key)
         found = self.searches[key].predict_on_batch({"inputs": inputs, "options": options})

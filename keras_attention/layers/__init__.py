@@ -8,15 +8,41 @@ from keras_attention.layers.attention import (
     dot_scores,
     masked_softmax,
 )
+from keras_attention.layers.embeddings import InputEmbedding, logits_of_step
+from keras_attention.layers.heads import MaskedLanguageHead, OutputBias
+from keras_attention.layers.masks import causal_mask, combine_masks
+from keras_attention.layers.multihead import MultiHeadAttention
+from keras_attention.layers.positions import LearnedPositions, SinusoidalPositions, sinusoidal_positions
 from keras_attention.layers.recurrent import RecurrentDecoder, RecurrentEncoder
+from keras_attention.layers.relative import RelativeAttention, relative_encodings, relative_shift
+from keras_attention.layers.streams import MaskEmbedding, RelativeTransformer, keep_last
+from keras_attention.layers.transformer import Transformer, TransformerBlock
 
 __all__ = [
     "AdditiveAttention",
     "DotProductAttention",
+    "InputEmbedding",
+    "LearnedPositions",
+    "MaskEmbedding",
+    "MaskedLanguageHead",
+    "MultiHeadAttention",
+    "OutputBias",
     "RecurrentDecoder",
     "RecurrentEncoder",
+    "RelativeAttention",
+    "RelativeTransformer",
+    "SinusoidalPositions",
+    "Transformer",
+    "TransformerBlock",
     "additive_scores",
     "attend",
+    "causal_mask",
+    "combine_masks",
     "dot_scores",
+    "keep_last",
+    "logits_of_step",
     "masked_softmax",
+    "relative_encodings",
+    "relative_shift",
+    "sinusoidal_positions",
 ]

@@ -5,7 +5,8 @@
     keys (B, S, D) ---+                         mask (B, S)                            +--> context (B, Q, M)
     values (B, S, M) ------------------------------------------------------------------+
 
-B batch, Q query length, S source length, D score width, M memory width. A mask is boolean, True
+B batch, Q query length, S source length, D score width, M memory width; with several heads, H of them
+stand between B and the lengths. A mask is boolean, True
 where a position may be looked at. The free functions are the whole computation; a layer adds the
 projections. `project_keys` is separate from the call, so that a decoder projects its source once
 and not once per step.
@@ -38,18 +39,19 @@ def dot_scores(query, keys, scaled: bool = True):
     """Score every query against every key: score[q, s] = query[q] . keys[s] (/ sqrt(D)).
 
     Args:
-        query: (B, Q, D) queries.
-        keys: (B, S, D) keys.
+        query: (..., Q, D) queries.
+        keys: (..., S, D) keys.
         scaled: divide by sqrt(D).
 
     Returns:
-        (B, Q, S) scores, in the dtype of the inputs.
+        (..., Q, S) scores, in the dtype of the inputs.
 
     Reference: Luong et al., 2015, https://arxiv.org/abs/1508.04025 (plain);
     Vaswani et al., 2017, https://arxiv.org/abs/1706.03762 (scaled).
     """
-    scores = ops.matmul(query, ops.swapaxes(keys, -1, -2))
-    return scores / float(query.shape[-1]) ** 0.5 if scaled else scores
+    if scaled:
+        query = query / float(query.shape[-1]) ** 0.5
+    return ops.matmul(query, ops.swapaxes(keys, -1, -2))
 
 
 def masked_softmax(scores, mask=None):
@@ -70,21 +72,32 @@ def masked_softmax(scores, mask=None):
     return ops.where(mask, weights, 0.0)
 
 
-def attend(scores, values, mask=None):
+def attend(scores, values, mask=None, drop=None):
     """Turn scores into a weighted sum of values: context[q] = sum_s softmax(scores)[q, s] values[s].
 
     Args:
-        scores: (B, Q, S) scores.
-        values: (B, S, M) what is summed.
-        mask: (B, S) or (B, Q, S) boolean, True where a position may be looked at.
+        scores: (B, ..., Q, S) scores, such as (B, H, Q, S) for H heads.
+        values: (B, ..., S, M) what is summed.
+        mask: (B, S) or (B, Q, S) boolean, True where a position may be looked at; 1 for B serves all.
+        drop: dropout, a function of the weights; it does not change the weights that are answered.
 
     Returns:
-        context (B, Q, M) in the dtype of `values`, and weights (B, Q, S) in float32.
+        context (B, ..., Q, M) in the dtype of `values`, and weights (B, ..., Q, S) in float32.
     """
-    if mask is not None and len(mask.shape) == 2:
+    weights = masked_softmax(scores, align_mask(mask, len(scores.shape)))
+    used = weights if drop is None else drop(weights)
+    return ops.matmul(ops.cast(used, values.dtype), values), weights
+
+
+def align_mask(mask, rank: int):
+    """Give a mask (B, S) or (B, Q, S) the rank of the scores (B, ..., Q, S) that it belongs to."""
+    if mask is None:
+        return None
+    if len(mask.shape) == 2:
         mask = ops.expand_dims(mask, 1)
-    weights = masked_softmax(scores, mask)
-    return ops.matmul(ops.cast(weights, values.dtype), values), weights
+    while len(mask.shape) < rank:
+        mask = ops.expand_dims(mask, 1)
+    return mask
 
 
 @keras.saving.register_keras_serializable("keras_attention")

@@ -35,7 +35,7 @@ class RecurrentEncoder(keras.layers.Layer):
         num_layers: stacked layers.
         cell: `"simple"` (h_t = tanh(W_hh h_{t-1} + W_xh x_t + b)), `"gru"` or `"lstm"`.
         bidirectional: read in both directions.
-        dropout: probability of dropping a feature between layers.
+        dropout: probability of dropping a feature of the inputs, between layers, and of the outputs.
 
     Call arguments:
         inputs: (B, S, E).
@@ -99,10 +99,10 @@ class RecurrentEncoder(keras.layers.Layer):
     def call(self, inputs, mask=None, training=False):
         """Compute the output; the class describes arguments and shapes."""
         outputs, states = inputs, []
-        for index, layer in enumerate(self.recurrent_layers):
-            if index:
-                outputs = self.dropout_layer(outputs, training=training)
+        for layer in self.recurrent_layers:
+            outputs = self.dropout_layer(outputs, training=training)
             outputs, *states = layer(outputs, mask=mask, training=training)
+        outputs = self.dropout_layer(outputs, training=training)
         if mask is not None:
             outputs = ops.where(ops.expand_dims(mask, -1), outputs, ops.zeros_like(outputs))
         return outputs, self._join_directions(states)
@@ -149,6 +149,7 @@ class RecurrentDecoder(keras.layers.Layer):
         cell: `"simple"`, `"gru"` or `"lstm"`.
         attention: a layer with `project_keys(memory)` and `call(query, memory, mask, keys)`, such
             as `AdditiveAttention`; or None.
+        dropout: probability of dropping a feature of the inputs and of the outputs.
 
     Call arguments:
         inputs: (B, T, E).
@@ -156,6 +157,7 @@ class RecurrentDecoder(keras.layers.Layer):
             A projection of them starts every layer.
         memory: (B, S, M), when there is an attention.
         mask: (B, S) boolean over the memory, True = may be looked at.
+        training: whether dropout is active.
 
     Output:
         outputs (B, T, F); with attention, a pair of them and the weights (B, T, S) in float32.
@@ -182,12 +184,13 @@ class RecurrentDecoder(keras.layers.Layer):
         num_layers: int = 1,
         cell: str = "lstm",
         attention: keras.layers.Layer | None = None,
+        dropout: float = 0.0,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         _check_cell(cell)
         self.units, self.output_dim, self.num_layers, self.cell = units, output_dim, num_layers, cell
-        self.attention = attention
+        self.attention, self.dropout = attention, dropout
         self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
         self.supports_jit = keras.backend.backend() != "tensorflow"
         self.cells = [_CELLS[cell](units, dtype=self.dtype_policy, name=f"cell_{i}") for i in range(num_layers)]
@@ -195,6 +198,12 @@ class RecurrentDecoder(keras.layers.Layer):
             output_dim, activation="tanh", dtype=self.dtype_policy, name="output"
         )
         self.bridge = None
+        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether each step looks at a memory."""
+        return self.attention is not None
 
     @property
     def _states_per_cell(self) -> int:
@@ -227,11 +236,12 @@ class RecurrentDecoder(keras.layers.Layer):
         for i, layer in enumerate(self.bridge):
             layer.build(states_shape[i % len(states_shape)])
 
-    def start(self, batch_size, states=None, memory=None, mask=None):
+    def start(self, tokens, length=None, states=None, memory=None, mask=None):
         """Return `(constants, carry)`: what no step changes, and what every step does.
 
         Args:
-            batch_size: B, used when there are no states.
+            tokens: (B, L, E) embedded tokens that are known already and read here; L may be 0.
+            length: not used; a Transformer makes room for as many tokens.
             states: the encoder's final states, each (B, any), or None for zeros.
             memory: (B, S, M) or None.
             mask: (B, S) boolean or None.
@@ -241,6 +251,12 @@ class RecurrentDecoder(keras.layers.Layer):
             attention; and carry, a dict of tensors (B, 1, ...), to be widened to (B, K, ...) by
             a search over K beams.
         """
+        constants, carry = self._begin(ops.shape(tokens)[0], states, memory, mask)
+        if tokens.shape[1] != 0:
+            _, carry = self._read(tokens, constants, carry)
+        return constants, carry
+
+    def _begin(self, batch_size, states, memory, mask):
         count = self.num_layers * self._states_per_cell
         if states is None:
             flat = [ops.zeros((batch_size, 1, self.units), self.compute_dtype)] * count
@@ -280,9 +296,15 @@ class RecurrentDecoder(keras.layers.Layer):
         carry["feed"] = self.output_projection(ops.concatenate([hidden, context], -1))
         return carry["feed"], carry, weights
 
-    def call(self, inputs, states=None, memory=None, mask=None):
+    def call(self, inputs, states=None, memory=None, mask=None, training=False):
         """Compute the output; the class describes arguments and shapes."""
-        constants, carry = self.start(ops.shape(inputs)[0], states, memory, mask)
+        constants, carry = self._begin(ops.shape(inputs)[0], states, memory, mask)
+        collected, _ = self._read(self.dropout_layer(inputs, training=training), constants, carry)
+        outputs = self.dropout_layer(collected["outputs"], training=training)
+        return outputs if self.attention is None else (outputs, collected["weights"])
+
+    def _read(self, inputs, constants, carry):
+        """Step through (B, T, E); return outputs (B, T, F) and weights (B, T, S), and the last carry."""
         collected = {"outputs": ops.zeros((ops.shape(inputs)[0], 1, self.output_dim), self.compute_dtype)}
         if self.attention is not None:
             collected["weights"] = ops.zeros_like(ops.cast(constants["mask"], "float32"))[:, None]
@@ -296,17 +318,15 @@ class RecurrentDecoder(keras.layers.Layer):
             return loop, loop  # TensorFlow's scan wants per-step results shaped like the carry
 
         loop = {"carry": carry, "collected": collected}
-        _, steps = ops.scan(body, loop, ops.swapaxes(inputs, 0, 1))
+        last, steps = ops.scan(body, loop, ops.swapaxes(inputs, 0, 1))
         collected = {key: ops.swapaxes(value[:, :, 0], 0, 1) for key, value in steps["collected"].items()}
-        if self.attention is None:
-            return collected["outputs"]
-        return collected["outputs"], collected["weights"]
+        return collected, last["carry"]
 
     def compute_mask(self, *_: object, **__: object) -> None:
         """Pass no implicit mask on: masks are arguments."""
         return None
 
-    def compute_output_spec(self, inputs, states=None, memory=None, mask=None):
+    def compute_output_spec(self, inputs, states=None, memory=None, *_: object, **__: object):
         """Return shapes and dtypes of the outputs."""
         batch, length = inputs.shape[:2]
         outputs = keras.KerasTensor((batch, length, self.output_dim), dtype=self.compute_dtype)
@@ -323,6 +343,7 @@ class RecurrentDecoder(keras.layers.Layer):
             "num_layers": self.num_layers,
             "cell": self.cell,
             "attention": keras.saving.serialize_keras_object(self.attention),
+            "dropout": self.dropout,
         }
 
     @classmethod

@@ -1,0 +1,132 @@
+"""What enters a Transformer: token vectors, and what is added to them before the first block."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_attention.layers.shapes import reshape, sizes_of
+
+
+def logits_of_step(embedding, inputs):
+    """Return the logits (B, K, V) of one step's features (B, K, M): embedding(inputs, reverse=True), but fast.
+
+    On TensorFlow they are computed as (E x')', which reads the embeddings E (V, M) row by row, as they are stored;
+    x E' over few rows x takes several times as long there.
+
+    Args:
+        embedding: a `keras.layers.ReversibleEmbedding` with tied weights.
+        inputs: (B, K, M).
+    """
+    plain = embedding.quantization_mode is None and inputs.dtype == embedding.variable_dtype
+    if keras.backend.backend() != "tensorflow" or not plain:
+        return embedding(inputs, reverse=True)
+    flat = ops.reshape(inputs, (-1, inputs.shape[-1]))
+    logits = ops.transpose(ops.matmul(embedding.embeddings, ops.transpose(flat)))
+    return reshape(logits, (*sizes_of(inputs)[:-1], embedding.input_dim))
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class InputEmbedding(keras.layers.Layer):
+    """Make embedded tokens ready for the first block.
+
+        x = dropout(norm(scale * tokens + position + segment))
+
+    Args:
+        positions: a layer `(inputs, start)`, such as `SinusoidalPositions`; None adds none.
+        scale: multiplies the tokens; sqrt(M) in the Transformer.
+        num_segments: how many kinds of segments have a vector of their own; 0 for none.
+        norm_epsilon: of a layer normalisation; None for no normalisation.
+        dropout: probability of dropping a feature.
+        initializer: of the segments' vectors.
+
+    Call arguments:
+        tokens: (B, L, M) embedded tokens.
+        segment_ids: (B, L) int; all 0 when absent.
+        start: position of the first token, a scalar int.
+        training: whether dropout is active.
+
+    Output:
+        (B, L, M).
+
+    Example:
+        >>> from keras_attention.layers import SinusoidalPositions
+        >>> layer = InputEmbedding(SinusoidalPositions(), scale=2.0)
+        >>> tuple(layer(keras.ops.ones((2, 3, 4))).shape)
+        (2, 3, 4)
+
+    Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3.4; Devlin et al., 2019,
+    https://arxiv.org/abs/1810.04805 (segments).
+    """
+
+    def __init__(
+        self,
+        positions: keras.layers.Layer | None = None,
+        scale: float = 1.0,
+        num_segments: int = 0,
+        norm_epsilon: float | None = None,
+        dropout: float = 0.0,
+        initializer="glorot_uniform",
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
+        self.positions, self.scale, self.num_segments = positions, scale, num_segments
+        self.norm_epsilon, self.dropout = norm_epsilon, dropout
+        self.initializer = keras.initializers.get(initializer)
+        self.segments = self.norm = None
+        if num_segments:
+            self.segments = keras.layers.Embedding(
+                num_segments, 1, initializer, dtype=self.dtype_policy, name="segments"
+            )
+        if norm_epsilon is not None:
+            self.norm = keras.layers.LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
+        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def build(self, tokens_shape, segment_ids_shape=None) -> None:
+        """Create the weights, for inputs of these shapes."""
+        if self.positions is not None and not self.positions.built:
+            self.positions.build(tokens_shape)
+        if self.segments is not None:
+            self.segments.output_dim = tokens_shape[-1]
+            self.segments.build(tokens_shape[:-1])
+        if self.norm is not None:
+            self.norm.build(tokens_shape)
+
+    def call(self, tokens, segment_ids=None, start=0, training=False):
+        """Compute the output; the class describes arguments and shapes."""
+        x = tokens * self.scale if self.scale != 1.0 else tokens
+        if self.segments is not None:
+            segment_ids = ops.zeros(ops.shape(x)[:2], "int32") if segment_ids is None else segment_ids
+            x = x + self.segments(segment_ids)
+        if self.positions is not None:
+            x = self.positions(x, start=start)
+        if self.norm is not None:
+            x = self.norm(x)
+        return self.dropout_layer(x, training=training)
+
+    def compute_output_shape(self, tokens_shape, *_: object):
+        """Return the shape of the output."""
+        return tokens_shape
+
+    def compute_mask(self, *_: object, **__: object) -> None:
+        """Pass no implicit mask on: masks are arguments."""
+        return None
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
+        return {
+            **super().get_config(),
+            "positions": keras.saving.serialize_keras_object(self.positions),
+            "scale": self.scale,
+            "num_segments": self.num_segments,
+            "norm_epsilon": self.norm_epsilon,
+            "dropout": self.dropout,
+            "initializer": keras.initializers.serialize(self.initializer),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> InputEmbedding:
+        """Make what `get_config` described."""
+        positions = keras.saving.deserialize_keras_object(config["positions"])
+        return cls(**{**config, "positions": positions})

@@ -1,0 +1,169 @@
+"""Multi-head attention: H scaled dot-product attentions side by side, each over D of the features."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_attention.layers.attention import align_mask, attend, dot_scores
+from keras_attention.layers.shapes import reshape, sizes_of
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class MultiHeadAttention(keras.layers.Layer):
+    """Multi-head attention, self or cross.
+
+    For each head h: context_h = softmax(Q_h K_h' / sqrt(D) + bias) V_h with Q = query W_q + b_q, K = memory
+    W_k + b_k and V = memory W_v + b_v; the answer is [context_1 ... context_H] W_o + b_o.
+
+    Args:
+        num_heads: H.
+        head_dim: D, the width of a head.
+        use_bias: add the vectors b.
+        dropout: probability of dropping an attention weight, in training.
+        kernel_initializer: of the four projections.
+
+    Call arguments:
+        query: (..., Q, M).
+        memory: (..., S, any); the query itself when absent (self-attention).
+        mask: (B, S) or (B, Q, S) boolean, True = may be looked at.
+        bias: added to the scores, broadcastable to (B, H, Q, S).
+        projected: what `project_memory(memory)` gave; computed here when absent.
+        return_weights: answer the weights; without them the backend's fused kernel may run.
+        training: whether dropout is active.
+
+    Output:
+        context (..., Q, M), and weights (..., H, Q, S) in float32, or None where they were not asked for. A
+        fully masked row of weights is all zero.
+
+    Raises:
+        ValueError: a size that is not positive.
+
+    Example:
+        >>> layer = MultiHeadAttention(num_heads=3, head_dim=5)
+        >>> context, weights = layer(keras.ops.ones((2, 7, 15)), return_weights=True)
+        >>> tuple(context.shape), tuple(weights.shape)
+        ((2, 7, 15), (2, 3, 7, 7))
+
+    Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3.2.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        head_dim: int,
+        use_bias: bool = True,
+        dropout: float = 0.0,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if num_heads <= 0 or head_dim <= 0:
+            raise ValueError(f"`num_heads` is {num_heads} and `head_dim` {head_dim}; expected positive integers.")
+        self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
+        self.num_heads, self.head_dim, self.use_bias, self.dropout = num_heads, head_dim, use_bias, dropout
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.query_projection, self.key_projection, self.value_projection = (
+            self._dense(num_heads * head_dim, name) for name in ("query", "key", "value")
+        )
+        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def _dense(self, units: int, name: str) -> keras.layers.Dense:
+        initializer = self.kernel_initializer.clone()
+        return keras.layers.Dense(
+            units, use_bias=self.use_bias, kernel_initializer=initializer, dtype=self.dtype_policy, name=name
+        )
+
+    def build(self, query_shape, memory_shape=None) -> None:
+        """Create the weights, for inputs of these shapes."""
+        memory_shape = memory_shape or query_shape
+        self.query_projection.build(query_shape)
+        self.key_projection.build(memory_shape)
+        self.value_projection.build(memory_shape)
+        self.output_projection = self._dense(query_shape[-1], "output")
+        self.output_projection.build((*query_shape[:-1], self.num_heads * self.head_dim))
+
+    def project_query(self, query):
+        """Return the queries (..., H, Q, D) of (..., Q, M)."""
+        return self._split(self.query_projection(query))
+
+    def project_memory(self, memory):
+        """Return the keys and values (..., H, S, D) of a memory (..., S, any)."""
+        return self._split(self.key_projection(memory)), self._split(self.value_projection(memory))
+
+    def fuse_projections(self):
+        """Return [W_q W_k W_v] (M, 3 H D) and [b_q b_k b_v] or None: one product for all three, step by step."""
+        layers = (self.query_projection, self.key_projection, self.value_projection)
+        kernel = ops.concatenate([ops.cast(layer.kernel, self.compute_dtype) for layer in layers], axis=1)
+        bias = ops.concatenate([layer.bias for layer in layers], axis=0) if self.use_bias else None
+        return kernel, bias
+
+    def project_all(self, inputs, fused):
+        """Return queries, keys and values (..., H, L, D) of inputs (..., L, M), through fused projections."""
+        kernel, bias = fused
+        projected = ops.matmul(inputs, kernel)
+        projected = projected if bias is None else projected + ops.cast(bias, projected.dtype)
+        return [self._split(x) for x in ops.split(projected, 3, axis=-1)]
+
+    def call(self, query, memory=None, mask=None, bias=None, projected=None, return_weights=False, training=False):
+        """Compute the output; the class describes arguments and shapes."""
+        keys, values = projected or self.project_memory(query if memory is None else memory)
+        return self.look(self.project_query(query), keys, values, mask, bias, return_weights, training)
+
+    def look(self, query, keys, values, mask=None, bias=None, return_weights=False, training=False):
+        """Compute the output from projected queries (..., H, Q, D), keys and values (..., H, S, D)."""
+        dropping = self.dropout > 0 and training
+        if keras.backend.backend() == "jax" and len(query.shape) == 4 and not (return_weights or dropping):
+            context, weights = _fused(query, keys, values, mask, bias), None
+        else:
+            context, weights = self._attend(query, keys, values, mask, bias, training)
+        context = ops.swapaxes(context, -2, -3)
+        context = reshape(context, (*sizes_of(context)[:-2], self.num_heads * self.head_dim))
+        return self.output_projection(context), weights if return_weights else None
+
+    def _attend(self, query, keys, values, mask, bias, training):
+        scores = dot_scores(query, keys)
+        if bias is not None:
+            scores = scores + bias
+        if not (self.dropout and training):
+            return attend(scores, values, mask)
+        return attend(scores, values, mask, lambda weights: self.dropout_layer(weights, training=training))
+
+    def _split(self, x):
+        """(..., L, H D) -> (..., H, L, D)."""
+        x = reshape(x, (*sizes_of(x)[:-1], self.num_heads, self.head_dim))
+        return ops.swapaxes(x, -2, -3)
+
+    def compute_mask(self, *_: object, **__: object) -> None:
+        """Pass no implicit mask on: masks are arguments."""
+        return None
+
+    def compute_output_spec(self, query, memory=None, *_: object, return_weights=False, **__: object):
+        """Return shapes and dtypes of the outputs."""
+        context = keras.KerasTensor(query.shape, dtype=self.compute_dtype)
+        if not return_weights:
+            return context, None
+        length = (query if memory is None else memory).shape[-2]
+        shape = (*query.shape[:-2], self.num_heads, query.shape[-2], length)
+        return context, keras.KerasTensor(shape, dtype="float32")
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "head_dim": self.head_dim,
+            "use_bias": self.use_bias,
+            "dropout": self.dropout,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+
+def _fused(query, keys, values, mask, bias):
+    """The backend's own kernel: the same numbers, but the weights never leave it."""
+    query, keys, values = (ops.swapaxes(x, 1, 2) for x in (query, keys, values))
+    mask = align_mask(mask, 4)
+    context = ops.swapaxes(ops.dot_product_attention(query, keys, values, bias=bias, mask=mask), 1, 2)
+    if mask is None:
+        return context
+    return ops.where(ops.any(mask, axis=-1, keepdims=True), context, 0.0)  # a fully masked row sees nothing

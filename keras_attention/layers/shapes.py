@@ -1,0 +1,27 @@
+"""Sizes of tensors, as far as they are known."""
+
+from __future__ import annotations
+
+from keras import ops
+
+
+def sizes_of(x) -> tuple:
+    """Return the size of each axis: an integer where it is known, a scalar tensor where it is not.
+
+    Example:
+        >>> import keras
+        >>> sizes_of(keras.ops.zeros((2, 3)))
+        (2, 3)
+    """
+    if None not in x.shape:
+        return tuple(x.shape)
+    dynamic = ops.shape(x)
+    return tuple(dynamic[axis] if size is None else size for axis, size in enumerate(x.shape))
+
+
+def reshape(x, shape: tuple):
+    """Reshape as `ops.reshape`, to sizes of which some are scalar tensors, and keep what is known of them."""
+    unknown = [axis for axis, size in enumerate(shape) if not isinstance(size, int)]
+    if len(unknown) == 1:
+        shape = tuple(-1 if axis in unknown else size for axis, size in enumerate(shape))
+    return ops.reshape(x, shape)

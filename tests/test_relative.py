@@ -1,0 +1,243 @@
+"""Relative attention and its two streams: against loops, with a memory, without leaks, step by step."""
+
+import threading
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from permuted import B, D, H, M, P, S, V, array, batch, chance, make_model, make_stack, normal, randomize
+
+import keras_attention as ka
+from keras_attention.layers import RelativeAttention, keep_last, relative_encodings, relative_shift
+
+# Distances
+
+
+def test_each_row_is_shifted_by_one_more_than_the_last():
+    for queries, keys in ((1, 1), (3, 5), (5, 5), (1, 7)):
+        scores = normal(B, H, queries, queries + keys)
+        expected = np.zeros((B, H, queries, keys), "float32")
+        for q in range(queries):
+            for s in range(keys):
+                expected[:, :, q, s] = scores[:, :, q, queries - q + s]
+        np.testing.assert_array_equal(array(relative_shift(scores)), expected)
+
+
+def test_attention_is_what_two_loops_say():
+    layer = RelativeAttention(H, D)
+    query, memory = normal(B, S, M, seed=1), normal(B, 7, M, seed=2)
+    same = chance().random((B, S, 7)) < 0.5
+    layer(query, relative_encodings(S, 7, M), memory, same_segment=same)
+    randomize(layer)
+    q, k, v, r, o = (
+        layer.get_weights()[i].reshape(-1, M)
+        for i, name in enumerate(w.path.split("/")[-2] for w in layer.weights)
+        if name in ("query", "key", "value", "distance", "output")
+    )
+    bias, distance_bias, segment_bias, segments = (
+        array(w) for w in (layer.content_bias, layer.distance_bias, layer.segment_bias, layer.segments)
+    )
+    rates = 10000.0 ** (-2 * np.arange(M // 2) / M)
+    expected = np.zeros((B, S, M))
+    for b in range(B):
+        for i in range(S):
+            context = []
+            for h in range(H):
+                part = slice(h * D, (h + 1) * D)
+                x, scores = query[b, i] @ q[:, part], np.zeros(7)
+                for j in range(7):
+                    angles = (i + 2 - j) * rates  # the queries are the last 5 of 7
+                    distance = np.concatenate([np.sin(angles), np.cos(angles)]) @ r[:, part]
+                    scores[j] = (
+                        (x + bias[h]) @ (memory[b, j] @ k[:, part])
+                        + (x + distance_bias[h]) @ distance
+                        + (x + segment_bias[h]) @ segments[0 if same[b, i, j] else 1, h]
+                    ) / D**0.5
+                weights = np.exp(scores - scores.max())
+                context.append(weights / weights.sum() @ (memory[b] @ v[:, part]))
+            expected[b, i] = np.concatenate(context) @ o
+    found, _ = layer(query, relative_encodings(S, 7, M), memory, same_segment=same)
+    np.testing.assert_allclose(array(found), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_only_distances_count():
+    """Tokens that only look back a little see the same wherever they stand."""
+    stack, tokens = make_stack(), normal(1, 4, M)
+    later = np.concatenate([normal(1, 3, M, seed=9), tokens], 1)
+    mask = np.zeros((1, 7, 7), bool)
+    mask[:, 3:, 3:] = True
+    alone, _ = stack(tokens)
+    after, _ = stack(later, permutation_mask=mask)
+    np.testing.assert_allclose(array(after)[:, 3:], array(alone), rtol=1e-5, atol=1e-5)
+
+
+def test_segments_need_vectors():
+    with pytest.raises(ValueError, match="use_segments"):
+        make_stack(use_segments=False)(normal(B, S, M), segment_ids=np.zeros((B, S), "int32"))
+    with pytest.raises(ValueError, match="positive"):
+        RelativeAttention(0, 3)
+
+
+def test_one_segment_is_as_good_as_none():
+    stack, tokens = make_stack(), normal(B, S, M)
+    one, _ = stack(tokens)
+    two, _ = stack(tokens, segment_ids=np.ones((B, S), "int32"))
+    np.testing.assert_allclose(array(one), array(two), rtol=1e-5, atol=1e-5)
+
+
+# Memory
+
+
+def test_memory_is_as_if_the_text_went_on():
+    """Read in two segments, backward only, a text gives what it gives when read at once."""
+    stack, tokens = make_stack(), normal(B, 7, M)
+    whole, _ = stack(tokens, permutation_mask=np.tril(np.ones((1, 7, 7), bool)))
+    _, memories = stack.read(tokens[:, :4], permutation_mask=np.tril(np.ones((1, 4, 4), bool)))
+    after, _ = stack.read(tokens[:, 4:], permutation_mask=np.tril(np.ones((1, 3, 3), bool)), memories=memories)
+    np.testing.assert_allclose(array(after), array(whole)[:, 4:], rtol=1e-5, atol=1e-5)
+
+
+def test_padding_is_not_remembered():
+    stack, tokens, following = make_stack(), normal(1, 4, M), normal(1, 3, M, seed=8)
+    padded = np.concatenate([tokens, normal(1, 2, M, seed=7)], 1)
+    mask = np.array([[True] * 4 + [False] * 2])
+    answers = []
+    for first, real in ((tokens, None), (padded, mask)):
+        _, memories = stack.read(first, real)
+        answers.append(array(stack.read(following, memories=memories)[0]))
+    np.testing.assert_allclose(*answers, rtol=1e-5, atol=1e-5)
+    assert array(memories["mask"]).tolist() == [[False] * 2 + [True] * 4]
+
+
+def test_the_last_real_states_are_kept_in_order():
+    states = np.arange(8, dtype="float32").reshape(1, 4, 2)
+    kept, mask = keep_last(states, np.array([[True, False, True, False]]), 3)
+    assert array(kept)[0, 1:].tolist() == [[0, 1], [4, 5]]
+    assert array(mask).tolist() == [[False, True, True]]
+
+
+def test_model_reads_segments():
+    model = make_model()
+    ids, mask = chance().integers(0, V, (B, 4)), np.ones((B, 4), bool)
+    segment = {"token_ids": ids, "padding_mask": mask}
+    alone, memories = model.read(segment)
+    after, memories = model.read(segment, memories, memory_length=6)
+    assert after.shape == (B, 4, M)
+    assert memories["block_1"].shape == (B, 6, M)
+    assert abs(after - alone).max() > 1e-3
+
+
+# Streams
+
+
+def test_a_token_cannot_see_itself_but_others_before_it_in_the_order():
+    model, inputs = make_model(), batch()
+    before = array(model(inputs))
+    for b in range(B):
+        for s in range(int(inputs["padding_mask"][b].sum())):
+            changed = inputs["token_ids"].copy()
+            changed[b, s] = (changed[b, s] + 1) % V
+            after = array(model({**inputs, "token_ids": changed}))
+            for p in range(P):
+                target = int(inputs["target_mapping"][b, p].argmax())
+                moved = abs(after[b, p] - before[b, p]).max()
+                assert (moved > 1e-4) == inputs["permutation_mask"][b, target, s], (b, s, p)
+
+
+def test_a_query_never_sees_its_own_token_whatever_the_mask_says():
+    model, inputs = make_model(), batch()
+    inputs["permutation_mask"] = np.ones((B, S, S), bool)
+    inputs["target_mapping"] = np.eye(S, dtype="float32")[[[3], [1]]]
+    changed = inputs["token_ids"].copy()
+    changed[0, 3], changed[1, 1] = (changed[0, 3] + 1) % V, (changed[1, 1] + 1) % V
+    stack = model.encoder
+    stack.blocks = stack.blocks[:1]  # in a second block others would have told it
+    one, two = (
+        stack(
+            model.embedding(ids),
+            queries=model.mask_embedding(inputs["target_mapping"]),
+            target_mapping=inputs["target_mapping"],
+        )[0]
+        for ids in (inputs["token_ids"], changed)
+    )
+    np.testing.assert_allclose(array(one), array(two), rtol=1e-6, atol=1e-6)
+
+
+def test_padding_changes_nothing():
+    model, inputs = make_model(), batch()
+    wider = {name: np.pad(x, [(0, 0)] + [(0, 3)] * (x.ndim - 1)) for name, x in inputs.items()}
+    wider["token_ids"][:, S:] = 7
+    np.testing.assert_allclose(array(model(wider))[:, :P], array(model(inputs)), rtol=1e-5, atol=1e-5)
+
+
+def test_targets_in_order_are_all_positions():
+    stack, tokens, queries = make_stack(), normal(B, S, M), normal(B, S, M, seed=4)
+    one, weights = stack(tokens, queries=queries, return_weights=True)
+    two, _ = stack(tokens, queries=queries, target_mapping=np.eye(S, dtype="float32")[None].repeat(B, 0))
+    np.testing.assert_allclose(array(one), array(two), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(array(weights[0]).sum(-1), 1.0, rtol=1e-5)
+    assert array(weights[0])[:, :, range(S), range(S)].max() == 0.0
+
+
+# Step by step
+
+
+def forward(model, ids: np.ndarray) -> np.ndarray:
+    """The logits of each token from all before it, all at once, and of one more."""
+    longer = np.pad(ids, ((0, 0), (0, 1)))
+    batch, length = longer.shape
+    inputs = {
+        "token_ids": longer,
+        "padding_mask": np.ones_like(longer, bool),
+        "segment_ids": np.zeros_like(longer),
+        "permutation_mask": np.tril(np.ones((batch, length, length), bool), -1),
+        "target_mapping": np.eye(length, dtype="float32")[None].repeat(batch, 0),
+    }
+    return array(model(inputs))
+
+
+@pytest.mark.parametrize("read", [0, 1, 3])
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_stepping_equals_reading_everything(read, norm_first):
+    model = make_model(norm_first=norm_first)
+    ids = chance().integers(0, V, (B, 6)).astype("int32")
+    state, steps = model.start({"token_ids": ids[:, :read]}, 9), []
+    for t in range(read, 6):
+        logits, state, _ = model.step(ids[:, t : t + 1], state)
+        steps.append(array(logits))
+    np.testing.assert_allclose(np.concatenate(steps, 1), forward(model, ids)[:, read + 1 :], rtol=1e-5, atol=1e-5)
+
+
+def test_beams_are_an_axis():
+    model = make_model()
+    ids = chance().integers(0, V, (B, 4)).astype("int32")
+    state = model.start({"token_ids": ids[:, :3]}, 7)
+    one, _, _ = model.step(ids[:, 3:], state)
+    wide = {**state, "carry": keras.tree.map_structure(lambda x: ops.repeat(x, 3, axis=1), state["carry"])}
+    many, new, _ = model.step(np.repeat(ids[:, 3:], 3, 1), wide)
+    np.testing.assert_allclose(array(many), np.repeat(array(one), 3, 1), rtol=1e-5, atol=1e-5)
+    assert all(tuple(x.shape[:2]) == (B, 3) for x in keras.tree.flatten(new["carry"]))
+
+
+# The model
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("xlnet_base", 116_718_336), ("xlnet_large", 360_268_800)])
+def test_parameters_are_those_of_the_paper(name, parameters):
+    found = []
+
+    def count():
+        with keras.StatelessScope(initialize_variables=False):
+            model = ka.PermutationLM.from_preset(name, vocabulary_size=32_000)
+            found.append(sum(layer.count_params() for layer in model.backbone()))
+
+    thread = threading.Thread(target=count)  # the scope has to be the outermost of its thread
+    thread.start()
+    thread.join()
+    assert found == [parameters]
+
+
+def test_positions_have_to_be_relative():
+    with pytest.raises(ValueError, match="relative"):
+        ka.PermutationLM(ka.config.TransformerConfig(positions="learned", vocabulary_size=V))

@@ -1,0 +1,139 @@
+"""Self-attention, positions and the cache, against numbers worked out here."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_attention as ka
+from keras_attention.layers import (
+    InputEmbedding,
+    LearnedPositions,
+    MultiHeadAttention,
+    SinusoidalPositions,
+    Transformer,
+    TransformerBlock,
+    causal_mask,
+    combine_masks,
+    sinusoidal_positions,
+)
+from keras_attention.layers.cache import make_cache, write_cache, written_so_far
+
+B, S, H, D = 2, 5, 3, 7
+M = H * D
+to_numpy = ops.convert_to_numpy
+
+
+def numbers(*shape: int, seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def by_hand(layer: MultiHeadAttention, query: np.ndarray, memory: np.ndarray, mask: np.ndarray):
+    """Multi-head attention as a loop over heads and positions, in float64."""
+    weight = {name: [to_numpy(w).astype("float64") for w in getattr(layer, f"{name}_projection").weights]
+              for name in ("query", "key", "value", "output")}  # fmt: skip
+    q, k, v = (x @ weight[n][0] + weight[n][1] for n, x in (("query", query), ("key", memory), ("value", memory)))
+    context, weights = np.zeros_like(q), np.zeros((len(query), H, query.shape[1], memory.shape[1]))
+    for b, h, i in np.ndindex(weights.shape[:3]):
+        part = slice(h * D, (h + 1) * D)
+        scores = np.array([q[b, i, part] @ k[b, j, part] / D**0.5 for j in range(memory.shape[1])])
+        chances = np.where(mask[b], np.exp(scores - scores.max()), 0.0)
+        weights[b, h, i] = chances / chances.sum() if mask[b].any() else 0.0
+        context[b, i, part] = weights[b, h, i] @ v[b, :, part]
+    return context @ weight["output"][0] + weight["output"][1], weights
+
+
+@pytest.mark.parametrize("maps", [True, False], ids=["maps", "fused"])
+def test_many_heads_by_hand(maps):
+    layer, query, memory = MultiHeadAttention(H, D), numbers(B, 4, M), numbers(B, S, 11, seed=5)
+    mask = np.array([[True, True, False, True, False], [False] * S])  # the second row may look at nothing
+    layer(query, memory)
+    layer.set_weights([w + 0.1 * numbers(*w.shape, seed=i) for i, w in enumerate(layer.get_weights())])
+    context, weights = layer(query, memory, mask, return_weights=maps)
+    expected, maps_expected = by_hand(layer, query, memory, mask)
+    np.testing.assert_allclose(to_numpy(context), expected, atol=1e-5)
+    if maps:
+        np.testing.assert_allclose(to_numpy(weights), maps_expected, atol=1e-6)
+    else:
+        assert weights is None
+
+
+def test_self_attention_is_a_bag_until_positions_are_added():
+    layer, x, order = MultiHeadAttention(H, D), numbers(B, S, M), np.array([3, 0, 4, 1, 2])
+    bare = to_numpy(layer(x)[0])
+    np.testing.assert_allclose(to_numpy(layer(x[:, order])[0]), bare[:, order], atol=1e-5)
+    for positions in (SinusoidalPositions(), LearnedPositions(S)):
+        even = x[..., : M - 1]
+        placed, moved = (to_numpy(positions(z)) for z in (even, even[:, order]))
+        assert np.abs(moved - placed[:, order]).max() > 0.1
+
+
+def test_sinusoids_by_hand():
+    found = to_numpy(sinusoidal_positions(np.array([0, 3]), 4))
+    expected = [[0, 0, 1, 1], [np.sin(3), np.sin(0.03), np.cos(3), np.cos(0.03)]]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_masks():
+    assert to_numpy(causal_mask(2, 3))[0].tolist() == [[True, True, False], [True, True, True]]
+    padding = np.array([[True, False]])
+    assert to_numpy(combine_masks(causal_mask(2), None, padding))[0].tolist() == [[True, False], [True, False]]
+    assert combine_masks(None) is None
+
+
+def test_cache_is_written_at_one_time_and_nowhere_else():
+    cache = make_cache(numbers(B, H, 2, D), 6)
+    new = numbers(B, 1, H, 1, D, seed=9)
+    after, before = to_numpy(write_cache(cache, new, 4)), to_numpy(cache)
+    np.testing.assert_array_equal(after[:, :, :, 4], new[:, :, :, 0])
+    np.testing.assert_array_equal(np.delete(after, 4, 3), np.delete(before, 4, 3))
+    assert to_numpy(written_so_far(cache, 3))[0].tolist() == [True] * 4 + [False] * 2
+
+
+def stack(memory: bool, norm_first: bool) -> Transformer:
+    blocks = [
+        TransformerBlock(MultiHeadAttention(H, D), 11, MultiHeadAttention(H, D) if memory else None, "relu", norm_first)
+        for _ in range(2)
+    ]
+    return Transformer(blocks, InputEmbedding(LearnedPositions(S)), causal=True, norm_epsilon=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["float32", "bfloat16"])
+@pytest.mark.parametrize("memory", [True, False], ids=["with memory", "alone"])
+@pytest.mark.parametrize("read", [0, 2])
+def test_cached_steps_equal_the_whole_sequence(policy, memory, read):
+    keras.config.set_dtype_policy(policy)
+    try:
+        layer, x = stack(memory, norm_first=not memory), ops.cast(numbers(B, S, M), policy)
+        others = {
+            "memory": ops.cast(numbers(B, 3, M, seed=8), policy),
+            "mask": np.array([[True] * 3, [True, True, False]]),
+        }
+        others = others if memory else {}
+        whole = to_numpy(ops.cast(layer(x, **others)[0], "float32"))
+        constants, carry = layer.start(x[:, :read], S, **others)
+        steps = []
+        for t in range(read, S):
+            output, carry, _ = layer.step(x[:, t : t + 1], constants, carry)
+            steps.append(to_numpy(ops.cast(output, "float32")))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    tolerance = 1e-5 if policy == "float32" else 0.06  # bfloat16 has 8 bits: 2 ** -8 of values up to 3, over two blocks
+    np.testing.assert_allclose(np.concatenate(steps, 1), whole[:, read:], atol=tolerance)
+
+
+def test_a_sequence_longer_than_the_positions_is_an_error():
+    with pytest.raises(ValueError, match="there are positions for 5"):
+        LearnedPositions(5)(numbers(1, 13, 4))
+    with pytest.raises(ValueError, match="even width"):
+        SinusoidalPositions()(numbers(1, 3, 5))
+
+
+def test_searching_with_a_read_prompt_equals_forcing_it(tokenizer):
+    model = ka.CausalLM.from_preset(
+        "gpt2_small", tokenizer=tokenizer, width=14, num_heads=7, num_layers=2, hidden_dim=11, max_length=31
+    )
+    together = model.complete(["we eat bread", "we"], ka.Greedy(max_length=5))  # the longer prompt is partly forced
+    alone = [model.complete([text], ka.Greedy(max_length=5))[0] for text in ("we eat bread", "we")]
+    assert [a.text for a in together] == [a.text for a in alone]
+    np.testing.assert_allclose([a.score for a in together], [a.score for a in alone], atol=1e-4)
