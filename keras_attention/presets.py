@@ -10,43 +10,125 @@ from keras_attention.config import (
     LanguageModelConfig,
     RecurrentConfig,
     TaggerConfig,
+    TransformerConfig,
+    TransformerSizes,
+    TransformerTranslatorConfig,
     TranslatorConfig,
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """One row: the task that runs it, its sizes, what it is, and where it comes from."""
+    """One row of the table.
+
+    Attributes:
+        task: the class that runs it.
+        config: its sizes.
+        figure: the figure, or row, of the lecture.
+        paper: where it comes from.
+        vocabulary_size: the paper's vocabulary, with which `parameters` are counted; 0 where there is none.
+        lecture_parameters: what the lecture's table says, in words.
+    """
 
     task: str
-    config: RecurrentConfig
+    config: RecurrentConfig | TransformerSizes
     figure: str
     paper: str
+    vocabulary_size: int = 0
+    lecture_parameters: str | None = None
 
 
-def _row(task: str, config: RecurrentConfig, figure: str, paper: str) -> Preset:
+def _recurrent(task: str, config: RecurrentConfig, figure: str, paper: str) -> Preset:
     return Preset(task, config, figure, paper)
 
 
+def _translator(layers: int, width: int, heads: int, dropout: float, hidden: int, parameters: str | None) -> Preset:
+    config = TransformerTranslatorConfig(
+        width, layers, heads, hidden, max_length=256, attention_bias=False, dropout=dropout
+    )
+    paper = "https://arxiv.org/abs/1706.03762"
+    return Preset("Translator", config, "The Transformer", paper, 37_000, parameters)
+
+
+def _bert(layers: int, width: int, heads: int, parameters: str | None) -> Preset:
+    config = TransformerConfig(
+        width, layers, heads, 4 * width, "gelu", positions="learned", attention_dropout=0.1, epsilon=1e-12,
+        initializer_range=0.02, num_segments=2, embedding_norm=True, frame="start_end", next_sentence=True,
+    )  # fmt: skip
+    return Preset("MaskedLM", config, "Scaling up", "https://arxiv.org/abs/1810.04805", 30_522, parameters)
+
+
+def _roberta(layers: int, width: int, heads: int, parameters: str | None) -> Preset:
+    config = TransformerConfig(
+        width, layers, heads, 4 * width, "gelu", positions="learned", attention_dropout=0.1, epsilon=1e-5,
+        initializer_range=0.02, num_segments=1, position_offset=2, embedding_norm=True, frame="start_end",
+    )  # fmt: skip
+    return Preset("MaskedLM", config, "Scaling up", "https://arxiv.org/abs/1907.11692", 50_265, parameters)
+
+
+def _xlnet(layers: int, width: int, heads: int, parameters: str | None) -> Preset:
+    config = TransformerConfig(
+        width, layers, heads, 4 * width, "gelu", positions="relative", attention_bias=False, attention_dropout=0.1,
+        epsilon=1e-12, initializer_range=0.02, num_segments=3, frame="end_start",
+    )  # fmt: skip
+    return Preset("PermutationLM", config, "Scaling up", "https://arxiv.org/abs/1906.08237", 32_000, parameters)
+
+
+def _gpt(layers: int, width: int, heads: int, paper: str, vocabulary: int, parameters: str | None) -> Preset:
+    config = TransformerConfig(
+        width, layers, heads, 4 * width, "gelu_tanh", True, "learned", 1024, attention_dropout=0.1, epsilon=1e-5,
+        initializer_range=0.02,
+    )  # fmt: skip
+    return Preset("CausalLM", config, "Scaling up", paper, vocabulary, parameters)
+
+
+_GPT2 = (
+    "https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf",
+    50_257,
+)
+_MEGATRON = ("https://arxiv.org/abs/1909.08053", 51_200)
+
 # fmt: off
 PRESETS: dict[str, Preset] = {
-    "rnn_seq2seq": _row(
+    "rnn_seq2seq": _recurrent(
         "Translator", TranslatorConfig(embedding_dim=256, units=384, dropout=0.3),
         "Sequence to sequence with RNNs", "https://arxiv.org/abs/1409.3215"),
-    "rnn_attention": _row(
+    "rnn_attention": _recurrent(
         "Translator", TranslatorConfig(embedding_dim=256, units=384, dropout=0.3, attention="additive"),
         "Sequence to sequence with RNNs and attention", "https://arxiv.org/abs/1409.0473"),
-    "char_rnn": _row(
+    "char_rnn": _recurrent(
         "CausalLM", LanguageModelConfig(embedding_dim=64, units=512, num_layers=2, dropout=0.2, max_length=256),
         "Recurrent networks: one to many", "https://karpathy.github.io/2015/05/21/rnn-effectiveness/"),
-    "rnn_classifier": _row(
+    "rnn_classifier": _recurrent(
         "TextClassifier", ClassifierConfig(embedding_dim=128, units=128, dropout=0.5, attention="additive"),
         "Recurrent networks: many to one", "https://arxiv.org/abs/1409.0473"),
-    "rnn_tagger": _row(
+    "rnn_tagger": _recurrent(
         "TextTagger", TaggerConfig(embedding_dim=128, units=256, dropout=0.4),
         "Recurrent networks: many to many", "https://arxiv.org/abs/1508.01991"),
+    #                             layers  width  heads
+    "transformer_tiny":  _translator(4,   128,    4, 0.3,  256, None),
+    "transformer_base":  _translator(6,   512,    8, 0.1, 2048, "65M"),
+    "transformer_large": _translator(6,  1024,   16, 0.3, 4096, "213M"),
+    "bert_base":               _bert(12,  768,   12, "110M"),
+    "bert_large":              _bert(24, 1024,   16, "340M"),
+    "roberta_base":         _roberta(12,  768,   12, None),
+    "roberta_large":        _roberta(24, 1024,   16, "355M"),
+    "xlnet_base":             _xlnet(12,  768,   12, None),
+    "xlnet_large":            _xlnet(24, 1024,   16, "~340M"),
+    "gpt2_small":               _gpt(12,  768,   12, *_GPT2, "117M"),
+    "gpt2_medium":              _gpt(24, 1024,   16, *_GPT2, "345M"),
+    "gpt2_large":               _gpt(36, 1280,   20, *_GPT2, "762M"),
+    "gpt2_xl":                  _gpt(48, 1600,   25, *_GPT2, "1.5B"),
+    "megatron_1.2b":            _gpt(40, 1536,   16, *_MEGATRON, "1.2B"),
+    "megatron_2.5b":            _gpt(54, 1920,   20, *_MEGATRON, "2.5B"),
+    "megatron_4.2b":            _gpt(64, 2304,   24, *_MEGATRON, "4.2B"),
+    "megatron_8.3b":            _gpt(72, 3072,   32, *_MEGATRON, "8.3B"),
 }
 # fmt: on
+
+# An encoder that was trained to fill gaps can be fine-tuned for these.
+ENCODER_TASKS = ("MaskedLM", "PermutationLM")
+ENCODER_USES = ("TextClassifier", "TextTagger")
 
 
 def presets() -> dict[str, Preset]:
@@ -59,18 +141,19 @@ def presets() -> dict[str, Preset]:
     return dict(PRESETS)
 
 
-def find_preset(name: str, task: str) -> RecurrentConfig:
-    """Return the sizes of the preset `name`, which has to belong to `task`.
+def find_preset(name: str, task: str) -> RecurrentConfig | TransformerSizes:
+    """Return the sizes of the preset `name`, which has to belong to `task`, or be an encoder that it can use.
 
     Raises:
         ValueError: there is no such preset, or it is one of another task; the nearest names are
             suggested.
     """
-    of_task = [key for key, row in PRESETS.items() if row.task == task]
+    wanted = (task, *(ENCODER_TASKS if task in ENCODER_USES else ()))
+    of_task = [key for key, row in PRESETS.items() if row.task in wanted]
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4) or of_task
         raise ValueError(f"There is no preset {name!r}. Did you mean {' or '.join(near)}?")
     row = PRESETS[name]
-    if row.task != task:
+    if row.task not in wanted:
         raise ValueError(f"Preset {name!r} is a {row.task}, not a {task}. Presets of {task}: {', '.join(of_task)}.")
     return row.config

@@ -13,7 +13,24 @@ import numpy as np
 from conftest import PAIRS
 
 import keras_attention as ka
-from keras_attention.layers import AdditiveAttention, DotProductAttention, RecurrentDecoder, RecurrentEncoder
+from keras_attention.layers import (
+    AdditiveAttention,
+    DotProductAttention,
+    InputEmbedding,
+    LearnedPositions,
+    MaskedLanguageHead,
+    MaskEmbedding,
+    MultiHeadAttention,
+    OutputBias,
+    RecurrentDecoder,
+    RecurrentEncoder,
+    RelativeAttention,
+    RelativeTransformer,
+    SinusoidalPositions,
+    Transformer,
+    TransformerBlock,
+    relative_encodings,
+)
 
 B, Q, S, T, D, E, M = 2, 3, 5, 7, 11, 13, 17
 
@@ -54,6 +71,63 @@ def _decoded(states: int, memory: bool) -> Callable[[np.random.Generator], dict]
     return arguments
 
 
+def _several_heads(memory: bool) -> Callable[[np.random.Generator], dict]:
+    def arguments(chance: np.random.Generator) -> dict:
+        mask = np.array([[True] * S, [True, True, True, False, False]])
+        given = {"query": chance.normal(size=(B, Q if memory else S, 14)).astype("float32"), "mask": mask}
+        if memory:
+            given["memory"] = chance.normal(size=(B, S, M)).astype("float32")
+        return {**given, "return_weights": True}
+
+    return arguments
+
+
+def _block(cross: bool = False, **options: Any) -> TransformerBlock:
+    attention = [MultiHeadAttention(7, 2, use_bias=not cross) for _ in range(2)]
+    return TransformerBlock(attention[0], 11, attention[1] if cross else None, **options)
+
+
+def _stacked(memory: bool) -> Callable[[np.random.Generator], dict]:
+    def arguments(chance: np.random.Generator) -> dict:
+        mask = np.array([[True] * S, [True, True, True, False, False]])
+        given = {"tokens": chance.normal(size=(B, Q if memory else S, 14)).astype("float32"), "mask": mask}
+        if memory:
+            given["memory"] = chance.normal(size=(B, S, M)).astype("float32")
+        return {**given, "return_weights": True}
+
+    return arguments
+
+
+def _vectors(name: str, **others: Any) -> Callable[[np.random.Generator], dict]:
+    return lambda chance: {name: chance.normal(size=(B, S, 14)).astype("float32"), **others}
+
+
+def _by_distance(chance: np.random.Generator) -> dict:
+    """Queries, a memory of which they are the last, and who is in whose segment."""
+    given = _several_heads(True)(chance)
+    given["memory"] = chance.normal(size=(B, S, 14)).astype("float32")
+    encodings = np.asarray(relative_encodings(Q, S, 14))
+    return {**given, "encodings": encodings, "same_segment": chance.random((B, Q, S)) < 0.5}
+
+
+def _in_two_streams(chance: np.random.Generator) -> dict:
+    """Q queries that stand somewhere among S tokens, and two tokens of a memory."""
+    targets = np.array([[0, 2, 1], [2, 0, 1]])
+    memory = {f"block_{i}": chance.normal(size=(B, 2, 14)).astype("float32") for i in range(2)}
+    return {
+        **_stacked(False)(chance),
+        "segment_ids": np.array([[0, 0, 0, 1, 1], [0, 1, 1, 1, 1]]),
+        "permutation_mask": chance.random((B, S, S)) < 0.5,
+        "queries": chance.normal(size=(B, Q, 14)).astype("float32"),
+        "target_mapping": np.eye(S, dtype="float32")[targets],
+        "memories": {**memory, "mask": np.array([[True, True], [False, True]])},
+    }
+
+
+def _relative_block() -> TransformerBlock:
+    return TransformerBlock(RelativeAttention(7, 2), 11)
+
+
 # fmt: off
 LAYERS = [
     LayerRow("additive", lambda: AdditiveAttention(19), _attended(), ((B, Q, M), (B, Q, S))),
@@ -67,6 +141,26 @@ LAYERS = [
              ((B, T, 23), (B, T, S))),
     LayerRow("lstm decoder", lambda: RecurrentDecoder(19, 23, 2, "lstm", AdditiveAttention(29)), _decoded(2, True),
              ((B, T, 23), (B, T, S))),
+    LayerRow("self-attention", lambda: MultiHeadAttention(7, 3), _several_heads(False), ((B, S, 14), (B, 7, S, S))),
+    LayerRow("cross-attention", lambda: MultiHeadAttention(7, 2, use_bias=False), _several_heads(True),
+             ((B, Q, 14), (B, 7, Q, S))),
+    LayerRow("post-norm stack", lambda: Transformer([_block(), _block()], InputEmbedding(SinusoidalPositions())),
+             _stacked(False), ((B, S, 14), (B, 7, S, S), (B, 7, S, S))),
+    LayerRow("pre-norm causal stack", lambda: Transformer(
+        [_block(norm_first=True)], InputEmbedding(LearnedPositions(S)), causal=True, norm_epsilon=1e-5),
+             _stacked(False), ((B, S, 14), (B, 7, S, S))),
+    LayerRow("decoder stack", lambda: Transformer([_block(True), _block(True)], InputEmbedding(), causal=True),
+             _stacked(True), ((B, Q, 14), (B, 7, Q, S), (B, 7, Q, S))),
+    LayerRow("input embedding", lambda: InputEmbedding(LearnedPositions(S, 2), 3.0, 2, 1e-12), _vectors(
+        "tokens", segment_ids=np.array([[0, 0, 0, 1, 1]] * B)), ((B, S, 14),)),
+    LayerRow("relative attention", lambda: RelativeAttention(7, 2), _by_distance, ((B, Q, 14), (B, 7, Q, S))),
+    LayerRow("relative stack", lambda: RelativeTransformer([_relative_block()], InputEmbedding()), _stacked(False),
+             ((B, S, 14), (B, 7, S, S))),
+    LayerRow("two streams", lambda: RelativeTransformer([_relative_block(), _relative_block()], InputEmbedding()),
+             _in_two_streams, ((B, Q, 14), (B, 7, Q, 2 + S), (B, 7, Q, 2 + S))),
+    LayerRow("mask embedding", lambda: MaskEmbedding(14), _vectors("inputs"), ((B, S, 14),)),
+    LayerRow("masked head", MaskedLanguageHead, _vectors("inputs"), ((B, S, 14),)),
+    LayerRow("output bias", OutputBias, _vectors("inputs"), ((B, S, 14),)),
 ]
 # fmt: on
 
@@ -79,31 +173,51 @@ class ModelRow:
     make: Callable[[Any], Any]
     verb: str
     texts: tuple[str, ...] = ("we eat bread", "the girl drinks cold milk", "")
+    own_code: bool = True  # False where other rows run the same code: then once, on TensorFlow, is enough
 
 
 def _translator(preset: str, **sizes: Any) -> Callable[[Any], Any]:
     def make(tokenizer: Any) -> Any:
         tokenizers = {"source_tokenizer": tokenizer, "target_tokenizer": tokenizer}
-        return ka.Translator.from_preset(preset, **tokenizers, **{"units": 14, "embedding_dim": 11, **sizes})
+        return ka.Translator.from_preset(preset, **tokenizers, **(sizes if "width" in sizes else _RECURRENT | sizes))
 
     return make
 
 
-def _labelled(kind: type, preset: str) -> Callable[[Any], Any]:
+_RECURRENT = {"units": 14, "embedding_dim": 11}
+_SMALL = {"width": 14, "num_heads": 7, "num_layers": 2, "hidden_dim": 11}
+
+
+def _labelled(kind: type, preset: str, sizes: dict = _RECURRENT) -> Callable[[Any], Any]:
     labels = ("first", "second", "third")
-    return lambda tokenizer: kind.from_preset(preset, tokenizer=tokenizer, labels=labels, units=14, embedding_dim=11)
+    return lambda tokenizer: kind.from_preset(preset, tokenizer=tokenizer, labels=labels, **sizes)
 
 
 # fmt: off
 MODELS = [
     ModelRow("seq2seq", _translator("rnn_seq2seq"), "translate"),
-    ModelRow("seq2seq, simple cells", _translator("rnn_seq2seq", cell="simple"), "translate"),
+    ModelRow("seq2seq, simple cells", _translator("rnn_seq2seq", cell="simple"), "translate", own_code=False),
     ModelRow("attention", _translator("rnn_attention"), "translate"),
     ModelRow("attention, two gru layers", _translator("rnn_attention", cell="gru", num_layers=2), "translate"),
-    ModelRow("dot attention", _translator("rnn_attention", attention="dot"), "translate"),
-    ModelRow("scaled dot attention", _translator("rnn_attention", attention="scaled_dot"), "translate"),
+    ModelRow("dot attention", _translator("rnn_attention", attention="dot"), "translate", own_code=False),
+    ModelRow("scaled dot attention", _translator("rnn_attention", attention="scaled_dot"), "translate", own_code=False),
     ModelRow("language model", lambda tokenizer: ka.CausalLM.from_preset(
         "char_rnn", tokenizer=tokenizer, units=13, embedding_dim=11, max_length=31), "complete"),
+    ModelRow("transformer", _translator("transformer_tiny", **_SMALL), "translate"),
+    ModelRow("transformer, pre-norm, two vocabularies", _translator("transformer_base", **_SMALL, norm_first=True,
+             shared_vocabulary=False, output_bias=True), "translate"),
+    ModelRow("gpt", lambda tokenizer: ka.CausalLM.from_preset(
+        "gpt2_small", tokenizer=tokenizer, **_SMALL, max_length=31), "complete"),
+    ModelRow("bert", lambda tokenizer: ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **_SMALL), "fill",
+             ("we <mask> bread", "the <mask> drinks <mask> milk", "")),
+    ModelRow("roberta", lambda tokenizer: ka.MaskedLM.from_preset("roberta_base", tokenizer=tokenizer, **_SMALL),
+             "fill", ("we <mask> bread", "the <mask> drinks <mask> milk", "")),
+    ModelRow("xlnet", lambda tokenizer: ka.PermutationLM.from_preset(
+        "xlnet_base", tokenizer=tokenizer, **_SMALL, max_length=31), "complete"),
+    ModelRow("xlnet classifier", _labelled(ka.TextClassifier, "xlnet_base", _SMALL), "classify"),
+    ModelRow("xlnet tagger", _labelled(ka.TextTagger, "xlnet_base", _SMALL), "tag", own_code=False),
+    ModelRow("bert classifier", _labelled(ka.TextClassifier, "bert_base", _SMALL), "classify"),
+    ModelRow("roberta tagger", _labelled(ka.TextTagger, "roberta_base", _SMALL), "tag", own_code=False),
     ModelRow("classifier", _labelled(ka.TextClassifier, "rnn_classifier"), "classify"),
     ModelRow("tagger", _labelled(ka.TextTagger, "rnn_tagger"), "tag"),
 ]
@@ -117,8 +231,16 @@ def batch_for(model: Any) -> dict[str, np.ndarray]:
         getattr(model, "source_tokenizer", None) or model.tokenizer, [a for a, _ in PAIRS[3:6]]
     )
     ids, mask = ka.data.pad_ids(sources, special.pad)
+    if isinstance(model, ka.PermutationLM):  # from left to right, each token from what comes before it
+        ids, mask = (np.pad(x, ((0, 0), (0, 1))) for x in (ids, mask))
+        order = np.tril(np.ones((len(ids), ids.shape[1], ids.shape[1]), bool), -1)
+        ahead = np.eye(ids.shape[1], k=1, dtype="float32")[None].repeat(len(ids), 0)
+        inputs = {"token_ids": ids, "padding_mask": mask, "segment_ids": np.zeros_like(ids)}
+        return {**inputs, "permutation_mask": order, "target_mapping": ahead}
     if not isinstance(model, ka.Translator):
-        return {"token_ids": ids, "padding_mask": mask}
+        inputs = {"token_ids": ids, "padding_mask": mask}
+        kinds = getattr(model.config, "num_segments", 0)
+        return inputs | ({"segment_ids": ids % kinds} if kinds else {})
     targets = ka.data.encode_texts(model.target_tokenizer, [b for _, b in PAIRS[3:6]])
     target_ids, _ = ka.data.pad_ids(targets, special.pad)
     return {"source_ids": ids, "source_mask": mask, "target_ids": target_ids}

@@ -8,9 +8,10 @@ from conformance import LAYERS, MODELS, batch_for
 import keras_attention as ka
 
 layers = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
-models = pytest.mark.parametrize("row", MODELS, ids=lambda row: row.name)
+ROWS = [row for row in MODELS if row.own_code or keras.backend.backend() == "tensorflow"]
+models = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 decoders = pytest.mark.parametrize(
-    "row", [row for row in MODELS if row.verb in ("translate", "complete")], ids=lambda row: row.name
+    "row", [row for row in ROWS if row.verb in ("translate", "complete")], ids=lambda row: row.name
 )
 
 
@@ -48,9 +49,12 @@ def test_layer_ignores_what_is_masked(row):
         return
     layer, mask = row.make(), arguments["mask"]
     before = arrays(layer(**arguments))
-    key = "memory" if "memory" in arguments else "inputs"
+    key = next(name for name in ("memory", "inputs", "tokens", "query") if name in arguments)
     changed = {**arguments, key: np.where(mask[:, :, None], arguments[key], 31.0).astype("float32")}
     for one, two in zip(before, arrays(layer(**changed)), strict=True):
+        if one.shape[-2] == mask.shape[1]:  # a self-attention: what padding itself sees is of no account
+            real = mask.reshape(len(mask), *[1] * (one.ndim - 3), mask.shape[1], 1)
+            one, two = np.where(real, one, 0.0), np.where(real, two, 0.0)
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
 
 
@@ -71,6 +75,11 @@ def test_layer_works_in_half_precision(row):
         np.testing.assert_allclose(one, two.astype("float32"), atol=0.1)
 
 
+def beginning(inputs: dict) -> dict:
+    """What a decoder is given before its first token."""
+    return {k: v[:, :0] if k in ("token_ids", "padding_mask") else v for k, v in inputs.items() if k != "target_ids"}
+
+
 @decoders
 def test_stepping_equals_the_whole_sequence(row, tokenizer):
     model = row.make(tokenizer)
@@ -78,7 +87,7 @@ def test_stepping_equals_the_whole_sequence(row, tokenizer):
     inputs = batch_for(model)
     whole = keras.ops.convert_to_numpy(model(inputs))
     key = "target_ids" if "target_ids" in inputs else "token_ids"
-    state, steps = model.start({k: v for k, v in inputs.items() if k != "target_ids"}), []
+    state, steps = model.start(beginning(inputs), inputs[key].shape[1]), []
     for t in range(inputs[key].shape[1]):
         logits, state, _ = model.step(inputs[key][:, t : t + 1], state)
         steps.append(keras.ops.convert_to_numpy(logits))
@@ -92,7 +101,7 @@ def test_stepping_equals_the_whole_sequence(row, tokenizer):
 def test_only_the_carry_changes_and_beams_are_an_axis(row, tokenizer):
     model = row.make(tokenizer)
     inputs = batch_for(model)
-    state = model.start({k: v for k, v in inputs.items() if k != "target_ids"})
+    state = model.start(beginning(inputs), 7)
     wide = keras.tree.map_structure(lambda x: keras.ops.repeat(x, 5, axis=1), state["carry"])
     state = {"constants": state["constants"], "carry": wide}
     logits, new, attention = model.step(np.full((3, 5), 4), state)
@@ -109,33 +118,25 @@ def test_padding_changes_nothing(row, tokenizer):
     model = row.make(tokenizer)
     randomize(model)
     inputs = batch_for(model)
-    wider = {name: np.pad(value, ((0, 0), (0, 3))) for name, value in inputs.items()}
-    before, after = (keras.ops.convert_to_numpy(model(x)) for x in (inputs, wider))
+    wider = {name: np.pad(value, [(0, 0)] + [(0, 3)] * (value.ndim - 1)) for name, value in inputs.items()}
+    before, after = (arrays(model(x))[0] for x in (inputs, wider))
     if before.ndim == 3:
         after = after[:, : before.shape[1]]
     np.testing.assert_allclose(before, after, rtol=1e-5, atol=1e-5)
 
 
 @models
-def test_keras_file_answers_the_same_strings(row, tokenizer, tmp_path):
+def test_answers_depend_neither_on_the_batch_nor_on_being_saved(row, tokenizer, tmp_path):
     model = row.make(tokenizer)
     randomize(model)
+    options = {"strategy": ka.Greedy()} if row.verb in ("translate", "complete") else {}
+    together = getattr(model, row.verb)(row.texts, batch_size=3, **options)
+    alone = [getattr(model, row.verb)([text], **options)[0] for text in row.texts]
+    assert [strings(a) for a in together] == [strings(a) for a in alone]
     model.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras")
-    one, two = (getattr(m, row.verb)(row.texts) for m in (model, again))
-    assert [strings(a) for a in one] == [strings(a) for a in two]
     assert again.config == model.config
-
-
-@models
-def test_answers_do_not_depend_on_the_batch(row, tokenizer):
-    model = row.make(tokenizer)
-    randomize(model)
-    verb = getattr(model, row.verb)
-    options = {"strategy": ka.Greedy()} if row.verb in ("translate", "complete") else {}
-    together = verb(row.texts, batch_size=3, **options)
-    alone = [verb([text], **options)[0] for text in row.texts]
-    assert [strings(a) for a in together] == [strings(a) for a in alone]
+    assert [strings(a) for a in getattr(again, row.verb)(row.texts, **options)] == [strings(a) for a in together]
 
 
 @models
@@ -154,16 +155,17 @@ def test_model_learns(row, tokenizer):
     """One batch, a few updates: the loss falls, and every weight has moved."""
     model = row.make(tokenizer)
     inputs = batch_for(model)
-    logits = model(inputs)
-    labels = np.random.default_rng(5).integers(0, logits.shape[-1], logits.shape[:-1])
-    model.compile(keras.optimizers.Adam(0.03), ka.MaskedCrossEntropy())
+    chance, answers = np.random.default_rng(5), model(inputs)
+    draw = lambda logits: chance.integers(0, logits.shape[-1], logits.shape[:-1])  # noqa: E731
+    labels = keras.tree.map_structure(draw, answers)
+    model.compile(keras.optimizers.Adam(0.03), keras.tree.map_structure(lambda _: ka.MaskedCrossEntropy(), answers))
     before = model.get_weights()
-    losses = [float(model.train_on_batch(inputs, labels)) for _ in range(40)]
+    losses = [float(np.ravel(model.train_on_batch(inputs, labels))[0]) for _ in range(40)]
     assert losses[-1] < 0.9 * losses[0]
-    moved = [not np.allclose(a, b) for a, b in zip(before, model.get_weights(), strict=True)]
+    moved = [not np.allclose(a, b, atol=1e-7) for a, b in zip(before, model.get_weights(), strict=True)]
     assert all(moved), [w.path for w, m in zip(model.weights, moved, strict=True) if not m]
 
 
 def strings(answer) -> tuple:
     """What an answer says, without its numbers."""
-    return tuple(getattr(answer, name) for name in ("text", "label", "tags") if hasattr(answer, name))
+    return tuple(getattr(answer, name) for name in ("text", "label", "tags", "masked") if hasattr(answer, name))

@@ -26,7 +26,7 @@ class TableModel:
         self.attention = attention
         self.steps = 0
 
-    def start(self, inputs: dict) -> dict:
+    def start(self, inputs: dict, length=None) -> dict:
         batch = inputs["x"].shape[0]
         constants = {}
         if self.attention is not None:
@@ -69,7 +69,7 @@ def search(model, strategy, limits=(5,), prefix=None, seeds=None, steps=None) ->
         model,
         {"x": np.zeros((batch, 1))},
         strategy,
-        start_id=START,
+        start_ids=np.full(batch, START),
         end_id=END,
         limits=np.array(limits, "int32"),
         prefix_ids=ids,

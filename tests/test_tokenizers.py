@@ -26,7 +26,7 @@ def test_special_pieces_are_no_text(kind):
     tokenizer = train_tokenizer(TEXTS, kind, 97)
     special = special_ids(tokenizer)
     assert len({special.pad, special.unknown, special.start, special.end}) == 4
-    ids = encode_texts(tokenizer, ["We eat bread"], end=special.end)[0]
+    ids = encode_texts(tokenizer, ["We eat bread"], after=(special.end,))[0]
     assert ids[-1] == special.end
     assert decode_ids(tokenizer, [special.start, *ids, special.pad]) == "We eat bread"
     assert decode_ids(tokenizer, [special.start, special.end]) == ""
@@ -69,7 +69,7 @@ def test_too_long_texts_are_cut_with_one_counted_warning():
     tokenizer = train_tokenizer(TEXTS, "characters")
     end = special_ids(tokenizer).end
     with pytest.warns(UserWarning, match="2 of 3 texts are longer than 5 pieces") as caught:
-        rows = encode_texts(tokenizer, ["eat", "eat bread", "eat apple"], max_length=5, end=end)
+        rows = encode_texts(tokenizer, ["eat", "eat bread", "eat apple"], max_length=5, after=(end,))
     assert len(caught) == 1
     assert [len(row) for row in rows] == [4, 5, 5]
     assert all(row[-1] == end for row in rows)

@@ -7,13 +7,14 @@ was interrupted sees the same data again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
-from keras_attention.data.tokenizers import encode_texts, pad_ids, special_ids
+from keras_attention.data.tokenizers import encode_texts, frame_ids, pad_ids, special_ids
 
 
 class LengthBatches(keras.utils.PyDataset):
@@ -102,8 +103,31 @@ def round_up(values: np.ndarray, step: int) -> np.ndarray:
     return -(-values // step) * step
 
 
-def _pad(rows: Sequence[Sequence[int]], pad: int, extra: int) -> tuple[np.ndarray, np.ndarray]:
+def pad_rows(rows: Sequence[Sequence[int]], pad: int, extra: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pad rows of ids as the backend likes their widths; see `pad_ids`."""
     return pad_ids(rows, pad, multiple=width_step(), extra=extra)
+
+
+def text_arrays(config: Any, token_ids, mask) -> dict[str, Any]:
+    """Return the inputs of a network over one text: ids, padding, and segments where it has them.
+
+    The text is all one segment; only XLNet's last token, its `<cls>`, is a segment of its own.
+
+    Args:
+        config: may have `num_segments` and `frame`.
+        token_ids: (B, S) int, an array or a tensor.
+        mask: (B, S) bool, of the same kind.
+    """
+    inputs = {"token_ids": token_ids, "padding_mask": mask}
+    kinds = getattr(config, "num_segments", 0)
+    if not kinds:
+        return inputs
+    segments = token_ids * 0
+    if config.frame == "end_start" and kinds > 2:
+        last = ops.logical_and(mask, ops.logical_not(ops.pad(mask[:, 1:], ((0, 0), (0, 1)))))
+        last = ops.cast(last, "int32")
+        segments = segments + 2 * (np.asarray(last) if isinstance(token_ids, np.ndarray) else last)
+    return {**inputs, "segment_ids": segments}
 
 
 def translation_batches(
@@ -134,13 +158,13 @@ def translation_batches(
     special = special_ids(translator.target_tokenizer)
     longest = translator.config.max_length
     sources = encode_texts(
-        translator.source_tokenizer, [source for source, _ in pairs], longest, end=source_special.end
+        translator.source_tokenizer, [source for source, _ in pairs], longest, after=(source_special.end,)
     )
-    targets = encode_texts(translator.target_tokenizer, [target for _, target in pairs], longest, end=special.end)
+    targets = encode_texts(translator.target_tokenizer, [target for _, target in pairs], longest, after=(special.end,))
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        source_ids, source_mask = _pad([sources[i] for i in indices], source_special.pad, extra)
-        labels, weights = _pad([targets[i] for i in indices], special.pad, extra)
+        source_ids, source_mask = pad_rows([sources[i] for i in indices], source_special.pad, extra)
+        labels, weights = pad_rows([targets[i] for i in indices], special.pad, extra)
         inputs = {
             "source_ids": source_ids,
             "source_mask": source_mask,
@@ -168,6 +192,8 @@ def language_batches(
     max_tokens: int = 4096,
     shuffle: bool = True,
     seed: int = 0,
+    pack: bool = False,
+    stride: int | None = None,
 ) -> LengthBatches:
     """Turn texts into batches for `CausalLM.fit`.
 
@@ -180,25 +206,45 @@ def language_batches(
         max_tokens: the most tokens in a batch.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
+        pack: put all texts into one stream, one after the other, so that short ones share a window.
+        stride: tokens from one window to the next; `config.max_length` when absent. Where windows overlap,
+            only what the window before did not have counts: each token is then judged with a longer past.
 
     Returns:
         batches of ({`token_ids` (B, T), `padding_mask` (B, T)}, labels (B, T), weights (B, T)).
 
     Raises:
-        ValueError: no texts.
+        ValueError: no texts, or a stride outside 1 to `config.max_length`.
     """
     special = special_ids(model.tokenizer)
-    width, windows = model.config.max_length, []
-    for ids in encode_texts(model.tokenizer, [text for text in texts if text]):
-        stream = [special.start, *ids, special.end]
-        windows += [stream[i : i + width + 1] for i in range(0, len(stream) - 1, width)]
+    width = model.config.max_length
+    stride = width if stride is None else stride
+    if not 1 <= stride <= width:
+        raise ValueError(f"`stride` is {stride}; expected 1 to {width}, the longest sequence.")
+    streams = [
+        [special.start, *ids, special.end] for ids in encode_texts(model.tokenizer, [text for text in texts if text])
+    ]
+    streams = [[i for stream in streams for i in stream]] if pack and streams else streams
+    windows = [window for stream in streams for window in _windows(stream, width, stride)]
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        token_ids, mask = _pad([windows[i][:-1] for i in indices], special.pad, extra)
-        labels, _ = _pad([windows[i][1:] for i in indices], special.pad, extra)
-        return {"token_ids": token_ids, "padding_mask": mask}, labels, mask.astype("float32")
+        token_ids, mask = pad_rows([windows[i][0][:-1] for i in indices], special.pad, extra)
+        labels, _ = pad_rows([windows[i][0][1:] for i in indices], special.pad, extra)
+        old = np.array([windows[i][1] for i in indices])[:, None]
+        counted = mask & (np.arange(mask.shape[1]) >= old)
+        return {"token_ids": token_ids, "padding_mask": mask}, labels, counted.astype("float32")
 
-    return LengthBatches([len(window) - 1 for window in windows], collate, max_tokens, shuffle, seed)
+    return LengthBatches([len(window) - 1 for window, _ in windows], collate, max_tokens, shuffle, seed)
+
+
+def _windows(stream: list[int], width: int, stride: int) -> Iterator[tuple[list[int], int]]:
+    """Yield windows of up to `width` tokens and the one after, and how many the window before judged already."""
+    end = 0
+    for begin in range(0, len(stream) - 1, stride):
+        yield stream[begin : begin + width + 1], max(end - begin, 0)
+        end = begin + width
+        if end >= len(stream) - 1:
+            break
 
 
 def classification_batches(
@@ -218,18 +264,19 @@ def classification_batches(
         seed: see `LengthBatches`.
 
     Returns:
-        batches of ({`token_ids` (B, S), `padding_mask` (B, S)}, labels (B,), weights (B,)).
+        batches of (`text_arrays`, labels (B,), weights (B,)).
 
     Raises:
         ValueError: no examples, or a label that the model does not have.
     """
     special = special_ids(model.tokenizer)
-    ids = encode_texts(model.tokenizer, [text for text, _ in examples], model.config.max_length, end=special.end)
+    before, after = frame_ids(model.tokenizer, model.frame)
+    ids = encode_texts(model.tokenizer, [text for text, _ in examples], model.config.max_length, before, after)
     labels = np.array([_label_id(label, model.config.labels) for _, label in examples], "int32")
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        token_ids, mask = _pad([ids[i] for i in indices], special.pad, extra)
-        return {"token_ids": token_ids, "padding_mask": mask}, labels[indices], np.ones(len(indices), "float32")
+        token_ids, mask = pad_rows([ids[i] for i in indices], special.pad, extra)
+        return text_arrays(model.config, token_ids, mask), labels[indices], np.ones(len(indices), "float32")
 
     return LengthBatches([len(row) for row in ids], collate, max_tokens, shuffle, seed)
 
@@ -253,7 +300,7 @@ def tagging_batches(
         seed: see `LengthBatches`.
 
     Returns:
-        batches of ({`token_ids` (B, S), `padding_mask` (B, S)}, labels (B, S), weights (B, S),
+        batches of (`text_arrays`, labels (B, S), weights (B, S),
         1 at the first piece of each word).
 
     Raises:
@@ -271,10 +318,10 @@ def tagging_batches(
         weights.append(weight)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        token_ids, mask = _pad([rows[i][0] for i in indices], special.pad, extra)
-        wanted, _ = _pad([labels[i] for i in indices], 0, extra)
-        counted, _ = _pad([weights[i] for i in indices], 0, extra)
-        return {"token_ids": token_ids, "padding_mask": mask}, wanted, counted.astype("float32")
+        token_ids, mask = pad_rows([rows[i][0] for i in indices], special.pad, extra)
+        wanted, _ = pad_rows([labels[i] for i in indices], 0, extra)
+        counted, _ = pad_rows([weights[i] for i in indices], 0, extra)
+        return text_arrays(model.config, token_ids, mask), wanted, counted.astype("float32")
 
     return LengthBatches([len(ids) for ids, _ in rows], collate, max_tokens, shuffle, seed)
 

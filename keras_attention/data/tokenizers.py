@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import re
 import sys
 import tempfile
 import unicodedata
@@ -25,8 +26,8 @@ _SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "characters": 
 _NAMES = {
     "pad": ("<pad>", "[PAD]"),
     "unknown": ("<unk>", "[UNK]"),
-    "start": ("<s>", "[START]", "[CLS]", "<bos>"),
-    "end": ("</s>", "[END]", "[SEP]", "<eos>", "<|endoftext|>"),
+    "start": ("<cls>", "<s>", "[START]", "[CLS]", "<bos>"),  # XLNet has both <cls> and <s>, and never uses <s>
+    "end": ("<sep>", "</s>", "[END]", "[SEP]", "<eos>", "<|endoftext|>"),
 }
 
 
@@ -83,13 +84,13 @@ def _train_sentencepiece(texts: list[str], model_type: str, vocabulary_size: int
     import keras_hub
     import sentencepiece
 
-    options: dict[str, Any] = {"normalization_rule_name": "nmt_nfkc"}
+    options: dict[str, Any] = {"normalization_rule_name": "nmt_nfkc", "user_defined_symbols": ["<mask>"]}
     if model_type == "char":
         options = {
             "normalization_rule_name": "identity",
             "remove_extra_whitespaces": False,
             "add_dummy_prefix": False,
-            "user_defined_symbols": ["\n"],
+            "user_defined_symbols": ["<mask>", "\n"],
         }
     texts = [line for text in texts for line in text.split("\n") if line.strip()]
     model = io.BytesIO()
@@ -122,7 +123,7 @@ def _vocabulary_errors(vocabulary_size: int) -> Iterator[None]:
             raise
         raise ValueError(
             f"`vocabulary_size` is {vocabulary_size}, too few for the characters of this text; it needs at least "
-            "one piece for each, and four more."
+            "one piece for each, and five more."
         ) from error
 
 
@@ -156,7 +157,7 @@ def _train_wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) ->
     import keras_hub
     import tensorflow as tf
 
-    special = [names[1] for names in _NAMES.values()]
+    special = [names[1] for names in _NAMES.values()] + ["[MASK]"]
     vocabulary = keras_hub.tokenizers.compute_word_piece_vocabulary(
         tf.data.Dataset.from_tensor_slices(texts),
         vocabulary_size=vocabulary_size,
@@ -170,25 +171,48 @@ def _train_wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) ->
 
 @functools.lru_cache(maxsize=32)
 def special_ids(tokenizer: Any) -> SpecialIds:
-    """Return the ids of padding, unknown, start and end; a missing one is replaced by the end's.
+    """Return the ids of padding, unknown, start and end.
+
+    A missing start is the padding's, with which Marian begins a text; a missing one of another kind is the end's.
 
     Raises:
         ValueError: the tokenizer has no end piece under any of the usual names.
     """
+    if tokenizer is None:
+        raise ValueError(
+            "This model has no tokenizer, so it works on ids alone. Make it again with `tokenizer=...`, or import it "
+            "from a directory that holds the tokenizer's files."
+        )
     ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
     found = {kind: next((ids[name] for name in names if name in ids), None) for kind, names in _NAMES.items()}
     if found["end"] is None:
         raise ValueError(
             f"The tokenizer has no end-of-text piece; expected one of {', '.join(_NAMES['end'])} in its vocabulary."
         )
+    found["start"] = found["pad"] if found["start"] is None else found["start"]
     return SpecialIds(**{kind: found["end"] if index is None else index for kind, index in found.items()})
+
+
+@functools.lru_cache(maxsize=32)
+def mask_id(tokenizer: Any) -> int:
+    """Return the id of the piece that stands for a gap.
+
+    Raises:
+        ValueError: the tokenizer has none.
+    """
+    ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
+    found = next((ids[name] for name in ("[MASK]", "<mask>") if name in ids), None)
+    if found is None:
+        raise ValueError("The tokenizer has no piece for a gap; expected [MASK] or <mask> in its vocabulary.")
+    return found
 
 
 def encode_texts(
     tokenizer: Any,
     texts: Sequence[str],
     max_length: int | None = None,
-    end: int | None = None,
+    before: Sequence[int] = (),
+    after: Sequence[int] = (),
     keep_last: bool = False,
 ) -> list[list[int]]:
     """Turn texts into ids.
@@ -196,9 +220,10 @@ def encode_texts(
     Args:
         tokenizer: a KerasHub tokenizer.
         texts: strings.
-        max_length: the most ids to keep of a text, `end` included; more are cut off, with one
-            warning that counts the texts.
-        end: an id to append to each text.
+        max_length: the most ids to keep of a text, what stands around it included; more are cut off,
+            with one warning that counts the texts.
+        before: ids to put before each text.
+        after: ids to put after it.
         keep_last: cut off the beginning of a text that is too long, not its end.
 
     Returns:
@@ -206,19 +231,84 @@ def encode_texts(
     """
     if not texts:
         return []
-    rows = tokenizer.tokenize(list(texts))
+    special_ids(tokenizer)  # says what is wrong where there is none
+    rows = split_like_gpt2(tokenizer).tokenize(_rewrite(tokenizer, texts))
     rows = [list(map(int, row)) for row in (rows.to_list() if hasattr(rows, "to_list") else rows)]
-    tail = [] if end is None else [end]
-    room = None if max_length is None else max_length - len(tail)
+    room = None if max_length is None else max(max_length - len(before) - len(after), 0)
     too_long = sum(room is not None and len(row) > room for row in rows)
     if too_long:
         warnings.warn(
             f"{too_long} of {len(rows)} texts are longer than {max_length} pieces and were cut there.",
             stacklevel=2,
         )
-    if keep_last and room is not None:
-        return [row[-room:] + tail for row in rows]
-    return [row[:room] + tail for row in rows]
+    first = -room if keep_last and room else None
+    return [[*before, *(row[first:] if keep_last else row[:room]), *after] for row in rows]
+
+
+def split_like_gpt2(tokenizer: Any) -> Any:
+    """Return the tokenizer; one of byte pairs then splits words in Python as it does in a TensorFlow graph.
+
+    KerasHub's splits there as Llama 3's does, at every three digits among others, and its files do not keep a rule of
+    one's own. Other tokenizers are left as they are.
+    """
+    own = getattr(tokenizer, "_tokenizer", None)
+    if own is not None and type(tokenizer).__name__ == "BytePairTokenizer":
+        import tokenizers
+
+        own.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(tokenizer.add_prefix_space, use_regex=True)
+    return tokenizer
+
+
+def rewrites(tokenizer: Any, in_graph: bool = False) -> tuple[tuple[str, str], ...]:
+    """Return what to replace in a text before a KerasHub tokenizer splits it as its model's authors did.
+
+    RoBERTa's `<mask>` takes the space before it; a graph needs to be told where GPT-2 cuts a run of line breaks;
+    and BERT drops control characters and takes every kind of space for one. Most tokenizers need nothing.
+
+    Args:
+        tokenizer: a KerasHub tokenizer.
+        in_graph: it is for `tf.strings.regex_replace`, not Python's.
+
+    Returns:
+        (pattern, replacement) pairs, to be applied in order.
+    """
+    kind, rules = type(tokenizer).__name__, []
+    if kind == "BytePairTokenizer":
+        if "<mask>" in (tokenizer.unsplittable_tokens or ()):
+            rules.append((r"\s+<mask>", "<mask>"))
+        if in_graph:  # KerasHub cuts at its own mark, and takes the mark away
+            rules.append((r"(\s)([\n\r\t\f\v])(\S)", r"\1६\2६\3"))
+    elif kind == "WordPieceTokenizer" and tokenizer.special_tokens_in_strings:
+        rules.append((r"[\p{Cf}\p{Co}\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\x{fffd}]", ""))
+        rules.append((r"[\p{Zs}\x{2028}\x{2029}]", " "))
+        if not in_graph:
+            rules = [(re.sub(r"\\x\{(\w+)\}", r"\\u\1", pattern), new) for pattern, new in rules]
+    return tuple(rules)
+
+
+def _rewrite(tokenizer: Any, texts: Iterable[str]) -> list[str]:
+    texts, rules = list(texts), rewrites(tokenizer)
+    if rules:
+        import regex  # it knows classes such as \p{Zs}
+
+        for pattern, replacement in rules:
+            texts = [regex.sub(pattern, replacement, text) for text in texts]
+    return texts
+
+
+def frame_ids(tokenizer: Any, frame: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the ids that stand before and after each text.
+
+    Args:
+        tokenizer: a KerasHub tokenizer.
+        frame: `"end"`, `"start_end"` or `"end_start"`; see `TransformerConfig`.
+    """
+    special = special_ids(tokenizer)
+    return {
+        "end": ((), (special.end,)),
+        "start_end": ((special.start,), (special.end,)),
+        "end_start": ((), (special.end, special.start)),
+    }[frame]
 
 
 def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,17 +11,24 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.config import ClassifierConfig
-from keras_attention.data.tokenizers import WHITE_SPACE, encode_texts, ids_to_pieces, pad_ids, special_ids
-from keras_attention.layers import RecurrentEncoder
+from keras_attention.config import ClassifierConfig, TransformerConfig
+from keras_attention.data.batches import text_arrays
+from keras_attention.data.tokenizers import WHITE_SPACE, encode_texts, frame_ids, ids_to_pieces, pad_ids, special_ids
+from keras_attention.models.networks import (
+    at_summary,
+    make_attention,
+    make_embedding,
+    make_encoder,
+    make_pooler,
+    read_text,
+)
 from keras_attention.models.task import (
     Forward,
     Task,
     check_labels,
     check_texts,
-    embedding_initializer,
     length_sorted_batches,
-    make_attention,
+    text_inputs,
     with_vocabulary,
 )
 
@@ -46,17 +54,19 @@ class Classification:
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TextClassifier(Task):
-    """Recurrent many-to-one network: a bidirectional encoder and one label for its final state.
+    """Many to one: an encoder and one label for a summary of what it read.
 
-    p(label | x) = softmax(W [h; c]), with h the final state of both directions and c the context
-    that h attends to over all positions (absent without attention).
+    p(label | x) = softmax(W summary). Of a recurrent encoder the summary is [h; c], the final state h of both
+    directions and the context c that h attends to over all positions (absent without attention). Of a
+    Transformer it is tanh(V x_0 + b) at the start token (`<cls>`; the end token, where there is no start).
 
     Args:
-        config: sizes and `labels`.
+        config: a `ClassifierConfig` (recurrent) or `TransformerConfig`, with `labels`.
         tokenizer: KerasHub tokenizer.
 
     Call arguments:
-        inputs: dict of `token_ids` (B, S) int and `padding_mask` (B, S) bool, True = a real token.
+        inputs: dict of `token_ids` (B, S) int, `padding_mask` (B, S) bool, True = a real token, and, where the
+            family has them, `segment_ids` (B, S) int.
 
     Output:
         logits (B, classes).
@@ -72,33 +82,52 @@ class TextClassifier(Task):
         >>> model.classify(["a fine film"])[0].label in ("bad", "good")
         True
 
-    Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473 (the attention).
+    Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473 (the attention); Devlin et al., 2019,
+    https://arxiv.org/abs/1810.04805.
     """
 
-    config_class = ClassifierConfig
-
-    def __init__(self, config: ClassifierConfig, tokenizer: Any = None, **kwargs) -> None:
+    def __init__(self, config: ClassifierConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
         check_labels(config.labels)
-        inputs = {
-            "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
-            "padding_mask": keras.Input((None,), dtype="bool", name="padding_mask"),
-        }
+        self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
+        self.attention = self.pooler = None
+        if isinstance(config, ClassifierConfig):
+            self.attention, summarize = make_attention(config), self._summarize_states
+        else:
+            self.pooler, summarize = make_pooler(config), self._pool
+        inputs = text_inputs(config)
+        self.at_summary = functools.partial(at_summary, getattr(config, "frame", "end"))
+        summary, _ = summarize(inputs)
         dropout = keras.layers.Dropout(config.dropout, name="dropout")
-        embedded = keras.layers.Embedding(
-            config.vocabulary_size, config.embedding_dim, embedding_initializer(config), name="embedding"
-        )(inputs["token_ids"])
-        encoder = RecurrentEncoder(config.units, config.num_layers, config.cell, dropout=config.dropout, name="encoder")
-        memory, states = encoder(dropout(embedded), mask=inputs["padding_mask"])
-        summary, answers, attention = states[0], {}, make_attention(config)
-        if attention is not None:
-            query = ops.expand_dims(summary, 1)
-            context, weights = attention(query, memory, mask=inputs["padding_mask"])
-            summary = ops.concatenate([summary, ops.squeeze(context, 1)], -1)
-            answers["attention"] = ops.squeeze(weights, 1)
-        logits = keras.layers.Dense(len(config.labels), name="logits")(dropout(summary))
-        super().__init__(config, {"tokenizer": tokenizer}, inputs, logits, **kwargs)
-        self.forward = Forward(keras.Model(inputs, {"logits": logits, **answers}))
+        self.head = keras.layers.Dense(len(config.labels), name="logits")
+        super().__init__(config, {"tokenizer": tokenizer}, inputs, self.head(dropout(summary)), **kwargs)
+        self.forward = Forward(self, self._show)
+
+    def _show(self, inputs: dict) -> dict:
+        """Return `logits` (B, classes) and, where there is any, `attention` (B, S)."""
+        summarize = self._summarize_states if self.pooler is None else self._pool
+        summary, weights = summarize(inputs, return_weights=True)
+        return {"logits": self.head(summary)} | ({} if weights is None else {"attention": weights})
+
+    def _summarize_states(self, inputs: dict, return_weights: bool = False):
+        """Return the summary of a recurrent encoder, and its weights (B, S) or None."""
+        mask = inputs["padding_mask"]
+        memory, states = self.encoder(self.embedding(inputs["token_ids"]), mask=mask)
+        if self.attention is None:
+            return states[0], None
+        context, weights = self.attention(ops.expand_dims(states[0], 1), memory, mask=mask)
+        return ops.concatenate([states[0], ops.squeeze(context, 1)], -1), ops.squeeze(weights, 1)
+
+    def _pool(self, inputs: dict, return_weights: bool = False):
+        """Return the summary of a Transformer, and the last block's weights (B, S), the mean of its heads."""
+        mask = inputs["padding_mask"]
+        outputs, weights = read_text(self, inputs, return_weights)
+        summary = self.pooler(self.at_summary(outputs, mask))
+        return summary, self.at_summary(ops.mean(weights[-1], axis=1), mask) if return_weights else None
+
+    def backbone(self) -> tuple[keras.layers.Layer, ...]:
+        """The layers whose parameters a paper counts."""
+        return tuple(x for x in (self.embedding, self.encoder, self.pooler) if x is not None)
 
     def classify(self, texts: Iterable[str], batch_size: int = 32) -> list[Classification]:
         """Label texts.
@@ -115,11 +144,11 @@ class TextClassifier(Task):
             TypeError: `texts` is one string, or holds something else than strings.
         """
         texts, special = check_texts(texts), special_ids(self.tokenizer)
-        rows = encode_texts(self.tokenizer, texts, self.config.max_length, end=special.end)
+        rows = encode_texts(self.tokenizer, texts, self.config.max_length, *frame_ids(self.tokenizer, self.frame))
         answers: list[Any] = [None] * len(texts)
         for batch in length_sorted_batches([len(row) for row in rows], batch_size):
             token_ids, mask = pad_ids([rows[i] for i in batch], special.pad, multiple=8)
-            found = self.forward({"token_ids": token_ids, "padding_mask": mask})
+            found = self.forward(text_arrays(self.config, token_ids, mask))
             for row, index in enumerate(batch):
                 answers[index] = self._answer(texts[index], rows[index], found, row)
         return answers

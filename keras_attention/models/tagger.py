@@ -12,16 +12,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.config import TaggerConfig
-from keras_attention.data.tokenizers import WHITE_SPACE, encode_texts, pad_ids, special_ids
-from keras_attention.layers import RecurrentEncoder
+from keras_attention.config import RecurrentConfig, TaggerConfig, TransformerConfig
+from keras_attention.data.batches import text_arrays
+from keras_attention.data.tokenizers import WHITE_SPACE, encode_texts, frame_ids, pad_ids, special_ids
+from keras_attention.models.networks import make_embedding, make_encoder, read_text
 from keras_attention.models.task import (
     Forward,
     Task,
     check_labels,
     check_texts,
-    embedding_initializer,
     length_sorted_batches,
+    text_inputs,
     with_vocabulary,
     without_attention,
 )
@@ -46,16 +47,17 @@ class Tagging:
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TextTagger(Task):
-    """Recurrent many-to-many network: a bidirectional encoder and a tag at each word.
+    """Many to many: an encoder, recurrent in both directions or a Transformer, and a tag at each word.
 
     p(tag_i | x) = softmax(W h_i), with h_i the encoder's output at the first piece of word i.
 
     Args:
-        config: sizes and `labels`, the tags.
+        config: a `TaggerConfig` (recurrent) or `TransformerConfig`, with `labels`, the tags.
         tokenizer: KerasHub tokenizer.
 
     Call arguments:
-        inputs: dict of `token_ids` (B, S) int and `padding_mask` (B, S) bool, True = a real token.
+        inputs: dict of `token_ids` (B, S) int, `padding_mask` (B, S) bool, True = a real token, and, where the
+            family has them, `segment_ids` (B, S) int.
 
     Output:
         logits (B, S, tags); those at the first piece of each word are the answer.
@@ -71,27 +73,25 @@ class TextTagger(Task):
         >>> len(model.tag(["we eat bread"])[0].tags)
         3
 
-    Reference: Huang et al., 2015, https://arxiv.org/abs/1508.01991.
+    Reference: Huang et al., 2015, https://arxiv.org/abs/1508.01991; Devlin et al., 2019,
+    https://arxiv.org/abs/1810.04805, section 5.3.
     """
 
-    config_class = TaggerConfig
-
-    def __init__(self, config: TaggerConfig, tokenizer: Any = None, **kwargs) -> None:
+    def __init__(self, config: TaggerConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(without_attention(config, "tagger"), "vocabulary_size", tokenizer)
         check_labels(config.labels)
-        inputs = {
-            "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
-            "padding_mask": keras.Input((None,), dtype="bool", name="padding_mask"),
-        }
-        dropout = keras.layers.Dropout(config.dropout, name="dropout")
-        embedded = keras.layers.Embedding(
-            config.vocabulary_size, config.embedding_dim, embedding_initializer(config), name="embedding"
-        )(inputs["token_ids"])
-        encoder = RecurrentEncoder(config.units, config.num_layers, config.cell, dropout=config.dropout, name="encoder")
-        memory, _ = encoder(dropout(embedded), mask=inputs["padding_mask"])
-        logits = keras.layers.Dense(len(config.labels), name="logits")(dropout(memory))
-        super().__init__(config, {"tokenizer": tokenizer}, inputs, logits, **kwargs)
-        self.forward = Forward(keras.Model(inputs, {"logits": logits}))
+        self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
+        self.head = keras.layers.Dense(len(config.labels), name="logits")
+        inputs = text_inputs(config)
+        super().__init__(config, {"tokenizer": tokenizer}, inputs, self._logits(inputs), **kwargs)
+        self.forward = Forward(self, lambda inputs: {"logits": self._logits(inputs)})
+
+    def _logits(self, inputs: dict):
+        return self.head(read_text(self, inputs)[0])
+
+    def backbone(self) -> tuple[keras.layers.Layer, ...]:
+        """The layers whose parameters a paper counts."""
+        return self.embedding, self.encoder
 
     def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[tuple[list[int], list[int]]]:
         """Turn words into pieces.
@@ -103,7 +103,8 @@ class TextTagger(Task):
             for each sentence its ids, at most `config.max_length`, and where each word starts
             among them. A sentence that is too long loses its last words, with one warning.
         """
-        unknown, longest = special_ids(self.tokenizer).unknown, self.config.max_length
+        unknown, (before, after) = special_ids(self.tokenizer).unknown, self.word_frame
+        longest = self.config.max_length - len(before) - len(after)
         words = iter(encode_texts(self.tokenizer, [word for sentence in sentences for word in sentence]))
         rows, cut = [], 0
         for sentence in sentences:
@@ -111,10 +112,18 @@ class TextTagger(Task):
             starts = [0, *itertools.accumulate(len(ids) for ids in pieces)][:-1]
             flat = [i for ids in pieces for i in ids]
             cut += len(flat) > longest
-            rows.append((flat[:longest], [start for start in starts if start < longest]))
+            framed = [*before, *flat[:longest], *after]
+            rows.append((framed, [start + len(before) for start in starts if start < longest]))
         if cut:
             warnings.warn(f"{cut} sentences are longer than {longest} pieces and were cut there.", stacklevel=2)
         return rows
+
+    @property
+    def word_frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids before and after the words: none for a recurrent network."""
+        if isinstance(self.config, RecurrentConfig):
+            return (), ()
+        return frame_ids(self.tokenizer, self.frame)
 
     def tag(self, texts: Iterable[str], batch_size: int = 32) -> list[Tagging]:
         """Tag the words of texts.
@@ -135,7 +144,7 @@ class TextTagger(Task):
         answers: list[Any] = [None] * len(texts)
         for batch in length_sorted_batches([len(ids) for ids, _ in rows], batch_size):
             ids, mask = pad_ids([rows[i][0] or [0] for i in batch], special_ids(self.tokenizer).pad, multiple=8)
-            logits = self.forward({"token_ids": ids, "padding_mask": mask})["logits"]
+            logits = self.forward(text_arrays(self.config, ids, mask))["logits"]
             for row, index in enumerate(batch):
                 answers[index] = self._answer(texts[index], words[index], logits[row, rows[index][1]])
         return answers

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_attention.config import RecurrentConfig
-from keras_attention.layers import AdditiveAttention, DotProductAttention
+from keras_attention import config as configs
 from keras_attention.presets import find_preset
 
 
 class Task(keras.Model):
     """A functional Keras model that owns its sizes and its tokenizers.
 
-    A subclass builds its graph in `__init__`, names its tokenizers in `tokenizer_names`, and its
-    sizes in `config_class`. `model.save("m.keras")` keeps all of it.
+    A subclass builds its graph in `__init__` and names its tokenizers in `tokenizer_names`.
+    `model.save("m.keras")` keeps all of it.
 
     Args:
         config: the sizes.
@@ -27,12 +26,11 @@ class Task(keras.Model):
         outputs: the graph's output.
     """
 
-    config_class: type[RecurrentConfig] = RecurrentConfig
     tokenizer_names: tuple[str, ...] = ("tokenizer",)
 
     def __init__(self, config, tokenizers: dict[str, Any], inputs, outputs, **kwargs) -> None:
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
-        self.config = config
+        self.config, self.quantization = config, None
         for name, tokenizer in tokenizers.items():
             setattr(self, name, tokenizer)
 
@@ -59,10 +57,44 @@ class Task(keras.Model):
             )
         return cls(dataclasses.replace(config, **parts), **tokenizers)
 
+    @classmethod
+    def from_encoder(cls, other: Task, **parts: Any):
+        """Make a model of this task around the encoder of another; what stands behind the encoder is new.
+
+        Args:
+            other: a model with an encoder of one text, such as a `MaskedLM`.
+            **parts: `labels`, and what else of the config should differ and leaves the encoder as it is, such as
+                `dropout`.
+
+        Raises:
+            TypeError: `other` has no such encoder.
+        """
+        if not hasattr(other, "encoder") or cls.tokenizer_names != other.tokenizer_names:
+            raise TypeError(f"A {type(other).__name__} has no encoder that a {cls.__name__} could be built around.")
+        model = cls(dataclasses.replace(other.config, **parts), tokenizer=other.tokenizer)
+        for name in ("embedding", "encoder", "pooler"):
+            old, new = getattr(other, name, None), getattr(model, name, None)
+            if old is not None and new is not None:
+                new.set_weights(old.get_weights())
+        return model
+
+    def quantize(self, mode: str | None = None, **options: Any) -> None:
+        """Quantise projections and embeddings as `keras.Model.quantize` does, such as to `"int8"`.
+
+        Args:
+            mode: `"int8"` or another of Keras' modes.
+            **options: the other arguments of `keras.Model.quantize`.
+        """
+        kinds = (keras.layers.Dense, keras.layers.Embedding)
+        options.setdefault("filters", lambda layer: isinstance(layer, kinds))  # not the tokenizers, nor norms
+        super().quantize(mode, **options)
+        self.quantization = mode
+
     def get_config(self) -> dict:
         """Return the constructor's arguments, for saving."""
         tokenizers = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.tokenizer_names}
-        return {"config": dataclasses.asdict(self.config), "name": self.name, **tokenizers}
+        sizes = {"class": type(self.config).__name__, **dataclasses.asdict(self.config)}
+        return {"config": sizes, "name": self.name, "quantization": self.quantization, **tokenizers}
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None):
@@ -77,16 +109,33 @@ class Task(keras.Model):
             name: keras.saving.deserialize_keras_object(config.pop(name), custom_objects)
             for name in cls.tokenizer_names
         }
-        return cls(cls.config_class(**sizes), **tokenizers, **config)
+        mode = config.pop("quantization", None)
+        model = cls(getattr(configs, sizes.pop("class"))(**sizes), **tokenizers, **config)
+        if mode is not None:
+            model.quantize(mode)  # its weights, which come next, are those of the quantised model
+        return model
+
+    @property
+    def frame(self) -> str:
+        """What stands around a text; see `TransformerConfig`."""
+        return getattr(self.config, "frame", "end")
+
+    def backbone(self) -> tuple[keras.layers.Layer, ...]:
+        """The layers whose parameters a paper counts: all, but for the heads of an encoder."""
+        return (self,)
 
 
-def with_vocabulary(config: RecurrentConfig, field: str, tokenizer: Any, name: str = "tokenizer"):
+def with_vocabulary(config, field: str, tokenizer: Any, name: str = "tokenizer"):
     """Return `config` with its vocabulary size taken from a tokenizer, unless it is known already.
 
+    Without a tokenizer a model whose vocabulary size is known works on ids; it cannot answer strings.
+
     Raises:
-        TypeError: the tokenizer is missing or is none.
+        TypeError: there is neither a tokenizer nor a size, or the tokenizer is none.
         ValueError: the size that is known is too small for the tokenizer.
     """
+    if tokenizer is None and getattr(config, field):
+        return config
     if not hasattr(tokenizer, "detokenize"):
         raise TypeError(
             f"`{name}` is {type(tokenizer).__name__}; expected a KerasHub tokenizer. "
@@ -104,29 +153,26 @@ def with_vocabulary(config: RecurrentConfig, field: str, tokenizer: Any, name: s
     return config
 
 
-def embedding_initializer(config: RecurrentConfig) -> keras.initializers.Initializer:
-    """Embeddings of length 1 on average, so that tied logits begin of order 1."""
-    return keras.initializers.RandomNormal(stddev=config.embedding_dim**-0.5)
-
-
-def make_attention(config: RecurrentConfig) -> keras.layers.Layer | None:
-    """Return the attention layer that `config.attention` names, or None."""
-    if config.attention is None:
-        return None
-    if config.attention == "additive":
-        return AdditiveAttention(config.units, name="attention")
-    return DotProductAttention(config.units, scaled=config.attention == "scaled_dot", name="attention")
-
-
-def without_attention(config: RecurrentConfig, task: str) -> RecurrentConfig:
-    """Return `config` if it asks for no attention.
+def without_attention(config, task: str):
+    """Return `config`, if it is not that of a recurrent network with attention.
 
     Raises:
-        ValueError: it asks for one.
+        ValueError: it is.
     """
-    if config.attention is not None:
+    if getattr(config, "attention", None) is not None:
         raise ValueError(f"`attention` is {config.attention!r}, but a recurrent {task} has none; expected None.")
     return config
+
+
+def text_inputs(config) -> dict[str, keras.KerasTensor]:
+    """Return the inputs of a network over one text: ids, padding, and segments where it has them."""
+    inputs = {
+        "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
+        "padding_mask": keras.Input((None,), dtype="bool", name="padding_mask"),
+    }
+    if getattr(config, "num_segments", 0):
+        inputs["segment_ids"] = keras.Input((None,), dtype="int32", name="segment_ids")
+    return inputs
 
 
 def check_labels(labels: Sequence[str]) -> None:
@@ -135,20 +181,37 @@ def check_labels(labels: Sequence[str]) -> None:
         raise ValueError(f"`labels` is {labels!r}; expected at least two different names.")
 
 
+class ForwardProgram(keras.Model):
+    """A function of a model's inputs, compiled by Keras on either backend."""
+
+    def __init__(self, model: keras.Model, function: Callable[[dict], dict]) -> None:
+        super().__init__()
+        self.model, self.function = model, function  # the model's weights become the program's
+        self.built = True
+        # XLA compiles each shape anew; TensorFlow's own graph takes any batch and length.
+        self.compile(jit_compile=keras.backend.backend() != "tensorflow")
+
+    def call(self, inputs: dict) -> dict:
+        """Compute the function."""
+        return self.function(inputs)
+
+
 class Forward:
-    """A graph that answers arrays: the model's own, with whatever it shows beside its output.
+    """What a model shows of one pass over its inputs: its output, and whatever it sees beside it.
 
     Args:
-        graph: a functional model over the inputs of a task, answering a dict.
+        model: owns the weights.
+        tensors: inputs -> dict of tensors; also for use inside another graph.
     """
 
-    def __init__(self, graph: keras.Model) -> None:
-        self.graph = graph
-        # XLA compiles each shape anew; TensorFlow's own graph takes any batch and length.
-        graph.compile(jit_compile=keras.backend.backend() != "tensorflow")
+    def __init__(self, model: keras.Model, tensors: Callable[[dict], dict]) -> None:
+        self.model, self.tensors = model, tensors
+        self.program: ForwardProgram | None = None
 
     def __call__(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {name: np.asarray(value) for name, value in self.graph.predict_on_batch(inputs).items()}
+        if self.program is None:
+            self.program = ForwardProgram(self.model, self.tensors)
+        return {name: np.asarray(value) for name, value in self.program.predict_on_batch(inputs).items()}
 
 
 def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:

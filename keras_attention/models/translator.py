@@ -11,16 +11,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.config import TranslatorConfig
+from keras_attention.config import TransformerTranslatorConfig, TranslatorConfig
 from keras_attention.data.tokenizers import WHITE_SPACE, decode_ids, encode_texts, ids_to_pieces, pad_ids, special_ids
 from keras_attention.generation import Greedy, Hypotheses, SearchCache, Strategy
-from keras_attention.layers import RecurrentDecoder, RecurrentEncoder
+from keras_attention.layers import OutputBias, logits_of_step
+from keras_attention.models.networks import make_decoder, make_embedding, make_encoder
 from keras_attention.models.task import (
     Task,
     check_texts,
-    embedding_initializer,
     length_sorted_batches,
-    make_attention,
     with_vocabulary,
 )
 
@@ -50,14 +49,15 @@ class Translation:
 
 @keras.saving.register_keras_serializable("keras_attention")
 class Translator(Task):
-    """Recurrent encoder and decoder, with any attention or none, from text to text.
+    """Encoder and decoder from text to text: recurrent, with any attention or none, or a Transformer.
 
     p(y | x) = prod_t softmax(E f_t)[y_t], where f_t is the decoder's output after reading y_<t and
-    the encoded source, and E is the target embedding (tied). Without attention the final encoder
-    state is all the decoder gets; with attention it also looks back at every source position.
+    the encoded source, and E is the target embedding (tied). In a recurrent network without attention the
+    final encoder state is all the decoder gets; with attention it also looks back at every source position.
 
     Args:
-        config: sizes; the vocabulary sizes are taken from the tokenizers.
+        config: a `TranslatorConfig` (recurrent) or `TransformerTranslatorConfig`; the vocabulary sizes are
+            taken from the tokenizers.
         source_tokenizer: KerasHub tokenizer of the source language.
         target_tokenizer: KerasHub tokenizer of the target language.
 
@@ -70,6 +70,7 @@ class Translator(Task):
 
     Raises:
         TypeError: a tokenizer is missing.
+        ValueError: one vocabulary is to be shared, and the tokenizers have two.
 
     Example:
         >>> tokenizer = ka.train_tokenizer(["we eat bread", "comemos pan"], "characters")
@@ -79,41 +80,30 @@ class Translator(Task):
         1
 
     Reference: Sutskever et al., 2014, https://arxiv.org/abs/1409.3215; Bahdanau et al., 2015,
-    https://arxiv.org/abs/1409.0473.
+    https://arxiv.org/abs/1409.0473; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
     """
 
-    config_class = TranslatorConfig
     tokenizer_names = ("source_tokenizer", "target_tokenizer")
 
     def __init__(
-        self, config: TranslatorConfig, source_tokenizer: Any = None, target_tokenizer: Any = None, **kwargs
+        self,
+        config: TranslatorConfig | TransformerTranslatorConfig,
+        source_tokenizer: Any = None,
+        target_tokenizer: Any = None,
+        **kwargs,
     ) -> None:
         config = with_vocabulary(config, "source_vocabulary_size", source_tokenizer, "source_tokenizer")
         config = with_vocabulary(config, "target_vocabulary_size", target_tokenizer, "target_tokenizer")
-        self.source_embedding = keras.layers.Embedding(
-            config.source_vocabulary_size,
-            config.embedding_dim,
-            embedding_initializer(config),
-            name="source_embedding",
-        )
-        self.target_embedding = keras.layers.ReversibleEmbedding(
-            config.target_vocabulary_size,
-            config.embedding_dim,
-            embeddings_initializer=embedding_initializer(config),
-            name="target_embedding",
-        )
-        self.dropout = keras.layers.Dropout(config.dropout, name="dropout")
-        self.encoder = RecurrentEncoder(
-            config.units, config.num_layers, config.cell, dropout=config.dropout, name="encoder"
-        )
-        self.decoder = RecurrentDecoder(
-            config.units,
-            config.embedding_dim,
-            config.num_layers,
-            config.cell,
-            make_attention(config),
-            name="decoder",
-        )
+        if getattr(config, "shared_vocabulary", False):
+            check_shared(config, source_tokenizer, target_tokenizer)
+            self.source_embedding = self.target_embedding = make_embedding(
+                config, config.source_vocabulary_size, "embedding"
+            )
+        else:
+            self.source_embedding = make_embedding(config, config.source_vocabulary_size, "source_embedding")
+            self.target_embedding = make_embedding(config, config.target_vocabulary_size, "target_embedding")
+        self.encoder, self.decoder = make_encoder(config), make_decoder(config, memory=True)
+        self.output_bias = OutputBias(name="output_bias") if getattr(config, "output_bias", False) else None
         inputs = {
             "source_ids": keras.Input((None,), dtype="int32", name="source_ids"),
             "source_mask": keras.Input((None,), dtype="bool", name="source_mask"),
@@ -125,37 +115,40 @@ class Translator(Task):
 
     def _logits(self, inputs):
         memory, states = self._encode(inputs)
-        targets = self.dropout(self.target_embedding(inputs["target_ids"]))
+        targets = self.target_embedding(inputs["target_ids"])
         if self.has_attention:
             outputs, _ = self.decoder(targets, states, memory=memory, mask=inputs["source_mask"])
         else:
             outputs = self.decoder(targets, states)
-        return self.target_embedding(self.dropout(outputs), reverse=True)
+        return self._add_bias(self.target_embedding(outputs, reverse=True))
+
+    def _add_bias(self, logits):
+        return logits if self.output_bias is None else self.output_bias(logits)
 
     @property
     def has_attention(self) -> bool:
         """Whether the decoder looks back at the source."""
-        return self.decoder.attention is not None
+        return self.decoder.has_memory
 
     def _encode(self, inputs):
-        embedded = self.dropout(self.source_embedding(inputs["source_ids"]))
-        memory, states = self.encoder(embedded, mask=inputs["source_mask"])
-        return self.dropout(memory), states
+        return self.encoder(self.source_embedding(inputs["source_ids"]), mask=inputs["source_mask"])
 
-    def start(self, inputs: dict) -> dict:
+    def start(self, inputs: dict, length=None) -> dict:
         """Encode the source and return the state before the first token.
 
         Args:
             inputs: dict of `source_ids` (B, S) int and `source_mask` (B, S) bool.
+            length: the most tokens that will be read, `config.max_length` when absent.
 
         Returns:
             dict of `constants` (tensors (B, S, ...), the same at every step) and `carry`
             (tensors (B, 1, ...), changed by every step).
         """
         memory, states = self._encode(inputs)
-        if not self.has_attention:
-            memory = None
-        constants, carry = self.decoder.start(ops.shape(inputs["source_ids"])[0], states, memory, inputs["source_mask"])
+        memory, mask = (memory, inputs["source_mask"]) if self.has_attention else (None, None)
+        nothing = self.target_embedding(inputs["source_ids"][:, :0])
+        length = self.config.max_length if length is None else length
+        constants, carry = self.decoder.start(nothing, length, states=states, memory=memory, mask=mask)
         return {"constants": constants, "carry": carry}
 
     def step(self, tokens, state: dict):
@@ -169,7 +162,7 @@ class Translator(Task):
             logits (B, K, V), the new state, and attention weights (B, K, S) or None.
         """
         outputs, carry, weights = self.decoder.step(self.target_embedding(tokens), state["constants"], state["carry"])
-        logits = self.target_embedding(outputs, reverse=True)
+        logits = self._add_bias(logits_of_step(self.target_embedding, outputs))
         return logits, {"constants": state["constants"], "carry": carry}, weights
 
     def length_limits(self, source_lengths, strategy: Strategy):
@@ -178,6 +171,13 @@ class Translator(Task):
             return source_lengths * 0 + strategy.max_length
         usual = ops.minimum(source_lengths * 2 + 8, self.config.max_length)
         return ops.maximum(usual, strategy.min_length + 1)
+
+    def search_strategy(self, strategy: Strategy) -> Strategy:
+        """Return the strategy; it never writes the padding where that is what begins a text (Marian)."""
+        special = special_ids(self.target_tokenizer)
+        if special.start != special.pad or special.pad == special.end:
+            return strategy
+        return dataclasses.replace(strategy, suppress=(*strategy.suppress, special.pad))
 
     def translate(
         self,
@@ -207,7 +207,7 @@ class Translator(Task):
         if len(prefixes) != len(texts):
             raise ValueError(f"There are {len(prefixes)} prefixes for {len(texts)} texts; expected one each.")
         end = special_ids(self.source_tokenizer).end
-        sources = encode_texts(self.source_tokenizer, texts, self.config.max_length, end=end)
+        sources = encode_texts(self.source_tokenizer, texts, self.config.max_length, after=(end,))
         forced = [
             ids if text else []
             for ids, text in zip(
@@ -228,12 +228,13 @@ class Translator(Task):
         limits = np.asarray(self.length_limits(source_mask.sum(1).astype("int32"), strategy))
         limits = np.maximum(limits, prefix_mask.sum(1) + 1)
         return self.searches.run(
-            strategy,
+            self.search_strategy(strategy),
             {"source_ids": source_ids, "source_mask": source_mask},
             limits=limits,
             prefix=(prefix_ids, prefix_mask),
             seeds=np.asarray(indices) + strategy.seed,
-            special=special,
+            start_ids=np.full(len(indices), special.start),
+            end_id=special.end,
         )
 
     def _translation(self, text: str, source: list[int], found: Hypotheses, row: int) -> Translation:
@@ -250,3 +251,18 @@ class Translator(Task):
         if not answers:  # the constraints left nothing
             return Translation(text, "", -math.inf, source_pieces)
         return dataclasses.replace(answers[0], alternatives=tuple(answers[1:]))
+
+
+def check_shared(config: TransformerTranslatorConfig, source_tokenizer: Any, target_tokenizer: Any) -> None:
+    """Raise ValueError unless both tokenizers have the same pieces."""
+    same = config.source_vocabulary_size == config.target_vocabulary_size
+    try:
+        if same and source_tokenizer is not target_tokenizer:
+            same = source_tokenizer.get_vocabulary() == target_tokenizer.get_vocabulary()
+    except ValueError:  # they are being loaded, and get their vocabularies later
+        return
+    if not same:
+        raise ValueError(
+            "Source and target share one embedding, but the two tokenizers have different pieces. Train one tokenizer "
+            "on both languages and pass it twice, or pass shared_vocabulary=False."
+        )

@@ -1,0 +1,186 @@
+"""`PermutationLM`: predicts tokens in any order, each from those that its order has before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attention.config import TransformerConfig
+from keras_attention.generation import Sampling, SearchCache, Strategy
+from keras_attention.layers import MaskEmbedding, OutputBias
+from keras_attention.models.continuation import Completion, complete_texts, length_limits
+from keras_attention.models.networks import initializer, make_embedding, make_encoder
+from keras_attention.models.task import Forward, Task, text_inputs, with_vocabulary
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class PermutationLM(Task):
+    """Permutation language model (XLNet): p(x) = prod_t softmax(E g(x_z[<t], z_t) + b)[x_z[t]], for any order z.
+
+    g is the query stream of Transformer blocks with relative attention: it knows where the token stands that it
+    predicts, and what stands elsewhere, but not the token. E is the token embedding (tied). Left to right is one
+    of the orders, and the one in which `complete` writes.
+
+    Args:
+        config: sizes, with `positions="relative"`; the vocabulary size is taken from the tokenizer.
+        tokenizer: KerasHub tokenizer.
+
+    Call arguments:
+        inputs: dict of `token_ids` (B, S) int; `padding_mask` (B, S) bool, True = a real token; where the config
+            has them, `segment_ids` (B, S) int; `permutation_mask` (B, S, S) bool, True = may be looked at; and
+            `target_mapping` (B, P, S) float32, one-hot rows that say which tokens to predict.
+            `permutation_batches` makes them.
+
+    Output:
+        logits (B, P, V).
+
+    Raises:
+        TypeError: there is neither a tokenizer nor a vocabulary size.
+        ValueError: positions that are not relative.
+
+    Example:
+        >>> tokenizer = ka.train_tokenizer(["we eat bread", "we drink water"], vocabulary_size=60)
+        >>> model = ka.PermutationLM.from_preset("xlnet_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
+        >>> model.complete(["we eat"], ka.Greedy(max_length=3))[0].text.startswith("we eat")
+        True
+
+    Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237.
+    """
+
+    def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
+        if getattr(config, "positions", None) != "relative":
+            raise ValueError(
+                f"`positions` is {getattr(config, 'positions', None)!r}, but a permutation language model goes by "
+                'distances; expected "relative".'
+            )
+        config = with_vocabulary(config, "vocabulary_size", tokenizer)
+        self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
+        self.mask_embedding = MaskEmbedding(config.width, initializer(config), name="mask_embedding")
+        self.output_bias = OutputBias(name="output_bias")
+        inputs = {
+            **text_inputs(config),
+            "permutation_mask": keras.Input((None, None), dtype="bool", name="permutation_mask"),
+            "target_mapping": keras.Input((None, None), dtype="float32", name="target_mapping"),
+        }
+        outputs, _ = self._predict(inputs)
+        super().__init__(config, {"tokenizer": tokenizer}, inputs, self._to_logits(outputs), **kwargs)
+        self.searches = SearchCache(self)
+        self.forward, self.reader = Forward(self, self._show), Forward(self, self._read)
+
+    def _predict(self, inputs: dict, return_weights: bool = False):
+        """Return the query stream (B, P, M), and its weights."""
+        return self.encoder(
+            self.embedding(inputs["token_ids"]),
+            mask=inputs["padding_mask"],
+            segment_ids=inputs.get("segment_ids"),
+            permutation_mask=inputs["permutation_mask"],
+            queries=self.mask_embedding(inputs["target_mapping"]),
+            target_mapping=inputs["target_mapping"],
+            return_weights=return_weights,
+        )
+
+    def _to_logits(self, outputs):
+        return self.output_bias(self.embedding(outputs, reverse=True))
+
+    def _show(self, inputs: dict) -> dict:
+        """Return `logits` (B, P, V) and `attention` (B, layers, H, P, S)."""
+        outputs, weights = self._predict(inputs, return_weights=True)
+        return {"logits": self._to_logits(outputs), "attention": ops.stack(weights, 1)}
+
+    def _read(self, inputs: dict) -> dict:
+        """Return `outputs` (B, S, M) of the content stream, and the memories."""
+        outputs, memories = self.encoder.read(
+            self.embedding(inputs["token_ids"]),
+            inputs["padding_mask"],
+            inputs.get("segment_ids"),
+            memories=inputs.get("memories"),
+        )
+        return {"outputs": outputs, **memories}
+
+    def read(
+        self,
+        inputs: dict[str, np.ndarray],
+        memories: dict[str, np.ndarray] | None = None,
+        memory_length: int | None = None,
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Read one segment of a text, with what the segments before it left behind.
+
+        Args:
+            inputs: dict of `token_ids` (B, S), `padding_mask` (B, S) and, optionally, `segment_ids` (B, S).
+            memories: what this method answered for the segment before; None at the beginning of a text.
+            memory_length: m, how many tokens to remember; all when absent.
+
+        Returns:
+            features (B, S, M), where each token has looked at all others and at the memory; and the memories for
+            the next segment, a dict of `block_0`, ... (B, m, M) and `mask` (B, m).
+
+        Example:
+            >>> tokenizer = ka.train_tokenizer(["we eat bread"], "characters")
+            >>> model = ka.PermutationLM.from_preset(
+            ...     "xlnet_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
+            >>> segment = {"token_ids": np.array([[5, 7, 6]]), "padding_mask": np.ones((1, 3), bool)}
+            >>> _, memories = model.read(segment)
+            >>> features, _ = model.read(segment, memories)
+            >>> features.shape, memories["block_0"].shape
+            ((1, 3, 8), (1, 3, 8))
+
+        Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860, section 3.2.
+        """
+        kept = {name: inputs[name] for name in ("token_ids", "padding_mask", "segment_ids") if name in inputs}
+        found = self.reader(kept if memories is None else {**kept, "memories": memories})
+        outputs, width = found.pop("outputs"), found["mask"].shape[1]
+        first = 0 if memory_length is None else max(width - memory_length, 0)
+        return outputs, {name: value[:, first:] for name, value in found.items()}
+
+    def start(self, inputs: dict, length=None) -> dict:
+        """Return the state before the next token.
+
+        Args:
+            inputs: dict of `token_ids` (B, L), the tokens that are known already, which are read here at once,
+                from left to right; L may be 0.
+            length: the most tokens that will be read, `config.max_length` when absent.
+
+        Returns:
+            dict of `constants` (empty) and `carry` (tensors (B, 1, ...)).
+        """
+        length = self.config.max_length if length is None else length
+        return {"constants": {}, "carry": self.encoder.start(self.embedding(inputs["token_ids"]), length)}
+
+    def step(self, tokens, state: dict):
+        """Read one token per beam, (B, K), and answer logits (B, K, V) of the one after it, the new state, and None."""
+        embedded = self.embedding(tokens)
+        outputs, carry = self.encoder.step(embedded, self.mask_embedding(embedded), state["carry"])
+        return self._to_logits(outputs), {"constants": {}, "carry": carry}, None
+
+    def complete(
+        self, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32
+    ) -> list[Completion]:
+        """Continue texts, from left to right.
+
+        Args:
+            prompts: strings. Of one that is longer than `config.max_length` pieces the model reads the end; before
+                an empty one it reads its start token.
+            strategy: `Sampling()` (default), `Greedy()` or `BeamSearch(...)`. Its `max_length` counts the tokens
+                after the prompt; by default a text fills `config.max_length`. Prompt i is continued with the
+                seed `strategy.seed + i`.
+            batch_size: how many are written at once; it does not change an answer.
+
+        Returns:
+            one `Completion` per prompt, in order.
+
+        Raises:
+            TypeError: `prompts` is one string, or holds something else than strings.
+        """
+        return complete_texts(self, prompts, strategy or Sampling(), batch_size)
+
+    def length_limits(self, prompt_lengths, strategy: Strategy):
+        """Return how many tokens prompt and answer may have together, (B,)."""
+        return length_limits(self, prompt_lengths, strategy)
+
+    def backbone(self) -> tuple[keras.layers.Layer, ...]:
+        """The layers whose parameters a paper counts."""
+        return (self.embedding, self.mask_embedding, self.encoder)

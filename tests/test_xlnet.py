@@ -1,0 +1,183 @@
+"""XLNet: the numbers of published checkpoints and of transformers, and in and out again."""
+
+import json
+import os
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+from permuted import B, H, M, S, V, array, batch, chance, make_model
+
+import keras_attention as ka
+from keras_attention.weights import from_huggingface, from_tensorflow, to_huggingface
+from keras_attention.weights.attributes import config_of, read_config
+from keras_attention.weights.convert import load_arrays
+from keras_attention.weights.xlnet import original_xlnet
+
+DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "../shared/data")) / "tiny_ckpt" / "xlnet"
+
+
+# Against numbers of another implementation
+
+
+def load_tiny(name: str, task: type = ka.PermutationLM, **sizes) -> tuple[dict[str, np.ndarray], ka.models.Task]:
+    """A checkpoint and its answers, through the table of names (TensorFlow is not needed for its copy as arrays)."""
+    folder = DATA / name
+    if not folder.is_dir():
+        pytest.skip(f"there is no {folder}; KERAS_ATTENTION_DATA names the folder")
+    attributes, arrays = (
+        json.loads((folder / "xlnet_config.json").read_text()),
+        np.load(folder / "xlnet_model.ckpt.npz"),
+    )
+    family = original_xlnet(attributes)
+    model = task(config_of(family, read_config(family, attributes), **sizes))
+    load_arrays(model, family, arrays, fresh=task is not ka.PermutationLM)
+    return {path.stem: np.load(path) for path in folder.glob("*.npy")}, model
+
+
+def tiny_memories(known: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    memories = {f"block_{i}": known[f"mems_{i}"].astype("float32") for i in range(2)}
+    return {**memories, "mask": np.ones((2, 5), bool)}
+
+
+BACKWARD = np.tril(np.ones((5, 5), bool))[None]
+
+
+def test_one_stream_of_a_published_checkpoint():
+    known, model = load_tiny("test_checkpoint_empty", ka.TextTagger, labels=("a", "b"))  # it has no mask embedding
+    tokens = model.embedding(known["input_ids"])
+    outputs, _ = model.encoder(tokens, segment_ids=known["seg_ids"], permutation_mask=BACKWARD)
+    np.testing.assert_allclose(array(outputs), known["empty_output"], rtol=0, atol=1e-5)
+
+
+def test_two_streams_and_memory_of_a_published_checkpoint():
+    known, model = load_tiny("test_checkpoint_pre")
+    tokens, masked = model.embedding(known["input_ids"]), known["input_query"][..., None].astype("float32")
+    queries = masked * model.mask_embedding(tokens) + (1 - masked) * tokens
+    options = {"segment_ids": known["seg_ids"], "permutation_mask": BACKWARD, "memories": tiny_memories(known)}
+    outputs, _ = model.encoder(tokens, queries=queries, **options)
+    logits = array(model._to_logits(outputs))
+    chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(chances, known["pre_output"], rtol=0, atol=1e-6)
+
+
+def test_new_memory_of_a_published_checkpoint():
+    known, model = load_tiny("test_checkpoint_pre")
+    options = {"segment_ids": known["seg_ids"], "memories": tiny_memories(known), "memory_length": 5}
+    _, new = model.encoder.read(model.embedding(known["input_ids"]), permutation_mask=BACKWARD, **options)
+    for i in range(2):
+        np.testing.assert_allclose(array(new[f"block_{i}"]), known[f"pre_new_mems_{i}"], rtol=0, atol=1e-5)
+
+
+def test_a_published_checkpoint_is_read_from_its_files():
+    pytest.importorskip("tensorflow")
+    _, model = load_tiny("test_checkpoint_pre")
+    again = from_tensorflow(DATA / "test_checkpoint_pre")
+    assert again.config == model.config
+    for one, two in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+# Against transformers
+
+
+def foreign_packages() -> tuple:
+    sys.modules.setdefault("triton", None)  # its library and TensorFlow's crash in one process; a CPU needs none
+    return pytest.importorskip("torch"), pytest.importorskip("transformers")
+
+
+def theirs(tmp_path, kind: str = "XLNetLMHeadModel"):
+    """A tiny network of transformers with random weights, and ours read from its directory."""
+    torch, transformers = foreign_packages()
+    sizes = {"vocab_size": V, "d_model": M, "n_layer": 2, "n_head": H, "d_inner": 11, "mem_len": None}
+    network = getattr(transformers, kind)(transformers.XLNetConfig(**sizes)).eval()
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_(0, 0.5)
+    network.save_pretrained(tmp_path / "theirs")
+    return network, from_huggingface(tmp_path / "theirs")
+
+
+def run_theirs(network, inputs: dict[str, np.ndarray], **options):
+    import torch
+
+    with torch.no_grad():
+        return network(**{name: torch.as_tensor(np.asarray(x)) for name, x in inputs.items()}, **options)
+
+
+def as_theirs(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {
+        "input_ids": inputs["token_ids"].astype("int64"),
+        "attention_mask": inputs["padding_mask"].astype("float32"),
+        "token_type_ids": inputs["segment_ids"].astype("int64"),
+    }
+
+
+def test_features_and_attention_are_those_of_transformers(tmp_path):
+    network, model = theirs(tmp_path)
+    inputs = batch()
+    found = run_theirs(network.transformer, as_theirs(inputs), output_attentions=True)
+    outputs, weights = model.encoder(
+        model.embedding(inputs["token_ids"]),
+        mask=inputs["padding_mask"],
+        segment_ids=inputs["segment_ids"],
+        return_weights=True,
+    )
+    real = inputs["padding_mask"]
+    np.testing.assert_allclose(array(outputs)[real], found.last_hidden_state.numpy()[real], rtol=0, atol=1e-5)
+    for one, two in zip(weights, found.attentions, strict=True):
+        np.testing.assert_allclose(array(one).swapaxes(1, 2)[real], two.numpy().swapaxes(1, 2)[real], rtol=0, atol=1e-5)
+
+
+def test_logits_of_both_streams_are_those_of_transformers(tmp_path):
+    network, model = theirs(tmp_path)
+    inputs = batch()
+    permuted = {
+        **as_theirs(inputs),
+        "perm_mask": 1.0 - inputs["permutation_mask"].astype("float32"),
+        "target_mapping": inputs["target_mapping"],
+    }
+    found = run_theirs(network, permuted, output_attentions=True)
+    shown = model.forward(inputs)
+    np.testing.assert_allclose(shown["logits"], found.logits.numpy(), rtol=0, atol=1e-5)
+    for i, (_, queries) in enumerate(found.attentions):
+        expected = np.einsum("bps,bhsk->bhpk", inputs["target_mapping"], queries.numpy())
+        np.testing.assert_allclose(shown["attention"][:, i], expected, rtol=0, atol=1e-5)
+
+
+def test_memories_are_those_of_transformers(tmp_path):
+    network, model = theirs(tmp_path)
+    first, second = (chance(i).integers(0, V, (B, S)) for i in (1, 2))
+    found, mask = run_theirs(network.transformer, {"input_ids": first}, use_mems=True), np.ones((B, S), bool)
+    _, memories = model.read({"token_ids": first, "padding_mask": mask})
+    for i, states in enumerate(found.mems):
+        np.testing.assert_allclose(memories[f"block_{i}"], states.numpy().swapaxes(0, 1), rtol=0, atol=1e-5)
+    found = run_theirs(network.transformer, {"input_ids": second}, mems=found.mems, use_mems=True)
+    outputs, _ = model.read({"token_ids": second, "padding_mask": mask}, memories)
+    np.testing.assert_allclose(outputs, found.last_hidden_state.numpy(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["XLNetForSequenceClassification", "XLNetForTokenClassification"])
+def test_classes_are_those_of_transformers(tmp_path, kind):
+    network, model = theirs(tmp_path, kind)
+    inputs = {name: x for name, x in batch().items() if name in ("token_ids", "segment_ids")}
+    inputs["padding_mask"] = np.ones((B, S), bool)
+    found = run_theirs(network, as_theirs(inputs))
+    np.testing.assert_allclose(array(model(inputs)), found.logits.numpy(), rtol=0, atol=1e-5)
+
+
+def test_transformers_reads_what_we_write(tmp_path):
+    _, transformers = foreign_packages()
+    model, inputs = make_model(), batch()
+    to_huggingface(model, tmp_path / "ours")
+    network = transformers.XLNetLMHeadModel.from_pretrained(tmp_path / "ours").eval()
+    permuted = {
+        **as_theirs(inputs),
+        "perm_mask": 1.0 - inputs["permutation_mask"].astype("float32"),
+        "target_mapping": inputs["target_mapping"],
+    }
+    np.testing.assert_allclose(array(model(inputs)), run_theirs(network, permuted).logits.numpy(), rtol=0, atol=1e-5)
+    again = from_huggingface(tmp_path / "ours", max_length=19)
+    assert again.config == model.config
