@@ -20,6 +20,7 @@ ALLOWED = {
     "generation": {"generation", "layers.cache"},
     "models": {"models", "config", "presets", "layers", "data", "generation"},
     "training": {"training", "layers.masks", "data"},
+    "weights": {"weights", "config", "presets", "models", "data"},
     "serving": {"serving", "models", "generation", "data"},
     "visualize": PUBLIC,
     "cli": {"cli", "visualize"} | PUBLIC,

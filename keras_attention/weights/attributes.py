@@ -1,0 +1,131 @@
+"""Their `config.json` and our config: every attribute is mapped, required, or known to be harmless."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from keras_attention.weights.convert import Attribute, Family
+
+_ACTIVATIONS = {
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+_WRITTEN = {"relu": "relu", "silu": "swish", "gelu": "gelu", "gelu_tanh": "gelu_new"}
+
+# What transformers writes for every family, and what only its training, decoding or loading reads.
+_HARMLESS_NAMES = """
+    _attn_implementation _attn_implementation_autoset _name_or_path _num_labels architectures attn_implementation
+    bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward cls_token_id decoder_start_token_id
+    diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
+    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing
+    id2label label2id language length_penalty mask_token_id max_length min_length model_type no_repeat_ngram_size
+    num_beam_groups num_beams num_labels num_return_sequences output_attentions output_hidden_states output_past
+    output_scores pad_token_id prefix remove_invalid_values repetition_penalty return_dict return_dict_in_generate
+    sep_token_id suppress_tokens task_specific_params temperature tokenizer_class top_k top_p torch_dtype torchscript
+    transformers_version typical_p use_bfloat16 use_cache
+"""
+_HARMLESS = frozenset(_HARMLESS_NAMES.split())
+_REQUIRED: dict[str, tuple] = {
+    "add_cross_attention": (False,),
+    "cross_attention_hidden_size": (None,),
+    "is_decoder": (False,),
+    "problem_type": (None, "single_label_classification"),
+    "pruned_heads": ({}, None),
+    "quantization_config": (None,),
+    "tie_encoder_decoder": (False,),
+    "tie_word_embeddings": (True,),
+}
+
+
+def activation(theirs: str) -> Attribute:
+    """Return the row of an activation function.
+
+    Raises:
+        ValueError: when it is read: there is none of that name here.
+    """
+
+    def read(value: Any, attributes: Mapping[str, Any]) -> str:
+        if value not in _ACTIVATIONS:
+            raise ValueError(f"`{theirs}` is {value!r}; expected one of {', '.join(_ACTIVATIONS)}.")
+        return _ACTIVATIONS[value]
+
+    return Attribute(theirs, "activation", read, lambda value, config: _WRITTEN[value])
+
+
+def read_config(family: Family, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of our config that their attributes say.
+
+    Raises:
+        ValueError: an attribute that the family's tables do not know, or a value under which the network would
+            compute something else than ours.
+    """
+    required, mapped = {**_REQUIRED, **family.required}, {row.theirs for row in family.attributes}
+    unknown = sorted(set(attributes) - mapped - set(required) - _HARMLESS - family.harmless)
+    if unknown:
+        raise ValueError(
+            f"config.json has {', '.join(f'{name} = {attributes[name]!r}' for name in unknown)}, which this library "
+            f"does not know for {family.name}; it could change what the network computes. Take it out of config.json "
+            "if it does not."
+        )
+    known = {**family.defaults, **attributes}
+    for name, allowed in required.items():
+        if name in known and known[name] not in allowed:
+            expected = " or ".join(repr(value) for value in allowed)
+            raise ValueError(
+                f"`{name}` is {known[name]!r}, which {family.name} does not have here; expected {expected}."
+            )
+    return {**family.fixed, **_mapped_fields(family, known)}
+
+
+def _mapped_fields(family: Family, known: Mapping[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    missing = [row.theirs for row in family.attributes if row.theirs not in known]
+    if missing:
+        raise ValueError(f"config.json lacks {', '.join(missing)}; expected every size of the network.")
+    for row in family.attributes:
+        value = row.read(known[row.theirs], known)
+        if fields.setdefault(row.ours, value) != value:
+            same = [other.theirs for other in family.attributes if other.ours == row.ours]
+            sizes = " and ".join(f"{name} = {known[name]!r}" for name in same)
+            raise ValueError(f"config.json has {sizes}; expected one `{row.ours}` for both.")
+    return fields
+
+
+def write_config(family: Family, config: Any, task: str) -> dict[str, Any]:
+    """Return their attributes for our config: the inverse of `read_config`.
+
+    Raises:
+        ValueError: the config has something that the family has not.
+    """
+    for name, value in family.fixed.items():
+        if getattr(config, name) != value:
+            raise ValueError(
+                f"`{name}` is {getattr(config, name)!r}, but {family.name} models always have {value!r}, so "
+                "transformers could not read this one."
+            )
+    written = {row.theirs: row.write(getattr(config, row.ours), config) for row in family.attributes}
+    required = {name: allowed[0] for name, allowed in family.required.items()}
+    labels = dict(enumerate(getattr(config, "labels", ())))
+    if labels:
+        written |= {"id2label": labels, "label2id": {label: i for i, label in labels.items()}}
+    return {"model_type": family.name, "architectures": [_architecture(family, config, task)], **required, **written}
+
+
+def _architecture(family: Family, config: Any, task: str) -> str:
+    names = [name for name, of in family.architectures.items() if of == task]
+    if not names:
+        raise ValueError(f"There is no {task} of the family {family.name}; expected one of {family.architectures}.")
+    return names[-1] if any(getattr(config, field) for field in family.signs) else names[0]
+
+
+def config_of(family: Family, fields: dict[str, Any], **more: Any) -> Any:
+    """Return our config with the fields, as far as its class has them."""
+    known = {field.name for field in dataclasses.fields(family.config)}
+    return family.config(**{name: value for name, value in {**fields, **more}.items() if name in known})

@@ -1,0 +1,52 @@
+"""RoBERTa: BERT's encoder with other heads, and two unused rows before the first position.
+
+Reference: Liu et al., 2019, https://arxiv.org/abs/1907.11692.
+"""
+
+from __future__ import annotations
+
+from keras_attention.config import TransformerConfig
+from keras_attention.weights.bert import ATTRIBUTES, BERT, encoder_rows
+from keras_attention.weights.convert import Attribute, Family, Row, dense, norm
+
+ROBERTA = Family(
+    name="roberta",
+    config=TransformerConfig,
+    architectures={
+        "RobertaForMaskedLM": "MaskedLM",
+        "RobertaForSequenceClassification": "TextClassifier",
+        "RobertaForTokenClassification": "TextTagger",
+        "RobertaModel": "",
+    },
+    attributes=(
+        *ATTRIBUTES,
+        # Positions are counted from the row after that of padding.
+        Attribute("pad_token_id", "position_offset", lambda value, _: value + 1, lambda value, _: value - 1),
+        Attribute(
+            "max_position_embeddings",
+            "max_length",
+            lambda value, attributes: value - attributes["pad_token_id"] - 1,
+            lambda value, config: value + config.position_offset,
+        ),
+    ),
+    required=BERT.required,
+    harmless=BERT.harmless,
+    defaults={**BERT.defaults, "pad_token_id": 1},
+    fixed={name: value for name, value in BERT.fixed.items() if name != "position_offset"} | {"next_sentence": False},
+    rows=(
+        *encoder_rows("roberta"),
+        *dense("classifier.dense", "pooler"),
+        *dense("lm_head.dense", "head.dense"),
+        *norm("lm_head.layer_norm", "head.norm"),
+        Row("lm_head.bias", "output_bias.bias"),
+        *dense("classifier.out_proj", "head", task="TextClassifier"),
+        *dense("classifier", "head", task="TextTagger"),
+    ),
+    tied={
+        "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
+        "lm_head.decoder.bias": "lm_head.bias",
+    },
+    ignored=(r"\.position_ids$", r"^roberta\.pooler\."),
+    heads=(r"^lm_head\.", r"^classifier\."),
+    prefix="roberta.",
+)

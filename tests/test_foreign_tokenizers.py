@@ -1,0 +1,217 @@
+"""Foreign tokenizers: the ids that transformers gives, in Python and in a TensorFlow graph, and files in and out."""
+
+import json
+import os
+import pathlib
+import shutil
+import sys
+
+import keras
+import pytest
+
+import keras_attention as ka
+from keras_attention.data.tokenizers import decode_ids, encode_texts, mask_id, rewrites, special_ids
+from keras_attention.weights import from_huggingface, to_huggingface
+from keras_attention.weights.tokenizers import byte_pair, read_tokenizers, sentence_piece, word_piece
+
+sys.modules.setdefault("triton", None)  # its library and TensorFlow's crash in one process; a CPU needs none
+transformers = pytest.importorskip("transformers", reason="the ids to compare with are its")
+
+DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "../shared/data")) / "tokenizers"
+TEXTS = [
+    "Hello world",
+    "I'll don't I'M HE'S it's",
+    "numbers 12345 3.14 1,000",
+    "runs   of    spaces  end  ",
+    " leading",
+    "café naïve São e\u0301",
+    "emoji 😀👍🏽 👨‍👩‍👧 ok",
+    "中文字符 日本語テスト",
+    "tabs\tand\nnew\n\nlines\r\n  x",
+    "!!! ... --- $%^&*() `~",
+    "nbsp\u00a0here\u3000wide\u2009thin",
+    "zero\u200bwidth\ufeff \x07bell",
+    "a" * 120,
+    "мир Ελλάδα ΣΊΣΥΦΟΣ שלום عربى",
+    "a\n\n\nb q\n \nz",
+    "",
+    " ",
+]
+# Where KerasHub's tokenizer folds case by NFKC, and BERT's does not; nothing else here differs.
+FOLDED = ["straße", "½ ² Ⅷ", "ﬁ ligature", "한국어"]
+
+
+def in_graph(tokenizer, texts: list[str]) -> list[list[int]]:
+    """The ids that a graph gives, as an export has it."""
+    import tensorflow as tf
+
+    @tf.function
+    def encode(texts):
+        for pattern, replacement in rewrites(tokenizer, in_graph=True):
+            texts = tf.strings.regex_replace(texts, pattern, replacement)
+        return tokenizer.tokenize(texts)
+
+    return [[int(i) for i in row] for row in encode(tf.constant(texts)).to_list()]
+
+
+def agree(tokenizer, theirs, texts: list[str]) -> None:
+    """Ours and theirs give the same ids, in Python and in a graph."""
+    expected = [theirs(text, add_special_tokens=False)["input_ids"] for text in texts]
+    assert dict(zip(texts, encode_texts(tokenizer, texts), strict=True)) == dict(zip(texts, expected, strict=True))
+    if keras.backend.backend() == "tensorflow":
+        assert dict(zip(texts, in_graph(tokenizer, texts), strict=True)) == dict(zip(texts, expected, strict=True))
+
+
+@pytest.fixture
+def bert(tmp_path):
+    """A function: "cased" or "uncased" -> the directory of a tokenizer with the real vocabulary."""
+
+    def make(case: str) -> pathlib.Path:
+        if not DATA.is_dir():
+            pytest.skip("there are no vocabularies in KERAS_ATTENTION_DATA")
+        shutil.copyfile(DATA / "bert" / f"bert_base_{case}_vocab.txt", tmp_path / "vocab.txt")
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": case == "uncased"}))
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture
+def gpt2(tmp_path):
+    """The directory of GPT-2's tokenizer."""
+    if not DATA.is_dir():
+        pytest.skip("there are no vocabularies in KERAS_ATTENTION_DATA")
+    shutil.copyfile(DATA / "gpt2" / "encoder.json", tmp_path / "vocab.json")
+    shutil.copyfile(DATA / "gpt2" / "vocab.bpe", tmp_path / "merges.txt")
+    return tmp_path
+
+
+@pytest.mark.parametrize("case", ["cased", "uncased"])
+def test_bert_splits_as_theirs(case, bert):
+    directory = bert(case)
+    theirs = transformers.BertTokenizer.from_pretrained(directory)
+    own = read_tokenizers(directory, "bert")["tokenizer"]
+    agree(own, theirs, [*TEXTS, "the [MASK] sat", *(FOLDED if case == "cased" else ())])
+    assert mask_id(own) == theirs.mask_token_id
+    assert special_ids(own) == ka.data.tokenizers.SpecialIds(0, 100, 101, 102)
+    theirs.save_pretrained(directory / "new")  # newer versions write one tokenizer.json
+    (directory / "new" / "vocab.txt").unlink(missing_ok=True)
+    again = read_tokenizers(directory / "new", "bert")["tokenizer"]
+    assert again.get_config() == {**own.get_config(), "name": again.name}
+    assert again.get_vocabulary() == own.get_vocabulary()
+
+
+def test_uncased_bert_folds_more_than_theirs(bert):
+    """What is known to differ: if this fails, KerasHub has changed and the documentation can promise more."""
+    directory = bert("uncased")
+    theirs = transformers.BertTokenizer.from_pretrained(directory)
+    own = read_tokenizers(directory, "bert")["tokenizer"]
+    for text in FOLDED:
+        assert encode_texts(own, [text])[0] != theirs(text, add_special_tokens=False)["input_ids"]
+
+
+def test_gpt2_splits_as_theirs(gpt2):
+    theirs = transformers.GPT2Tokenizer.from_pretrained(gpt2)
+    own = read_tokenizers(gpt2, "gpt2")["tokenizer"]
+    agree(own, theirs, [*TEXTS, *FOLDED, "one<|endoftext|>two", "we  don't\r\n\r\nknow", "x  \t", "1.5%\n\n1"])
+    assert special_ids(own).end == special_ids(own).start == 50256
+    for text in TEXTS:
+        assert decode_ids(own, encode_texts(own, [text])[0]) == text
+    theirs.save_pretrained(gpt2 / "new")
+    assert read_tokenizers(gpt2 / "new", "gpt2")["tokenizer"].vocabulary == own.vocabulary
+
+
+def test_roberta_splits_as_theirs(gpt2):
+    from tokenizers import AddedToken
+
+    pieces = [piece for piece in json.loads((gpt2 / "vocab.json").read_text()) if piece != "<|endoftext|>"]
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", *pieces, "<mask>"]
+    (gpt2 / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
+    mask = AddedToken("<mask>", lstrip=True, special=True)
+    theirs = transformers.RobertaTokenizer.from_pretrained(gpt2, mask_token=mask)
+    own = read_tokenizers(gpt2, "roberta")["tokenizer"]
+    agree(own, theirs, [*TEXTS, "we <mask> it   <mask>.", "<mask>"])
+    special = special_ids(own)
+    assert (special.start, special.pad, special.end, special.unknown) == (0, 1, 2, 3)
+    assert mask_id(own) == len(pieces) - 1
+
+
+def train_pieces(texts: list[str], path: pathlib.Path) -> bytes:
+    """A small SentencePiece model, with no start and no padding, as Marian's."""
+    import sentencepiece
+
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_prefix=str(path.with_suffix("")), vocab_size=43, hard_vocab_limit=False,
+        bos_id=-1, minloglevel=2, num_threads=1,
+    )  # fmt: skip
+    path.with_suffix(".model").rename(path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def marian(tmp_path):
+    """The directory of a Marian tokenizer with two small SentencePiece models and one order of ids."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    models = [
+        train_pieces(["we eat bread and drink water", "the boy eats the red apple"], tmp_path / "source.spm"),
+        train_pieces(["comemos pan y bebemos agua", "el niño come la manzana roja"], tmp_path / "target.spm"),
+    ]
+    found = {piece.piece for model in models for piece in sentencepiece_model_pb2.ModelProto.FromString(model).pieces}
+    pieces = ["</s>", "<unk>", ">>spa<<", *sorted(found - {"</s>", "<unk>"}, reverse=True), "<pad>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"source_lang": "en", "target_lang": "es"}))
+    return tmp_path
+
+
+def test_marian_splits_as_theirs(marian):
+    theirs = transformers.MarianTokenizer.from_pretrained(marian)
+    own = read_tokenizers(marian, "marian")
+    agree(own["source_tokenizer"], theirs, ["we eat", " the  red water", "xyz 日本 boy", "", ">>spa<< we eat bread"])
+    expected = theirs(text_target="bebemos el agua roja", add_special_tokens=False)["input_ids"]
+    assert encode_texts(own["target_tokenizer"], ["bebemos el agua roja"]) == [expected]
+    assert decode_ids(own["target_tokenizer"], expected) == "bebemos el agua roja"
+    special = special_ids(own["source_tokenizer"])
+    assert (special.end, special.unknown) == (0, 1)
+    assert special.start == special.pad == theirs.pad_token_id
+    (marian / "target.spm").unlink()
+    with pytest.raises(ValueError, match=r"lacks target\.spm of a Marian tokenizer"):
+        read_tokenizers(marian, "marian")
+
+
+def small_models(tokenizers: dict) -> dict:
+    """kind -> a tiny model with a tokenizer of that kind."""
+    sizes = {"width": 4, "num_heads": 2, "num_layers": 1, "hidden_dim": 5}
+    return {
+        "word pieces": ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizers["word pieces"], **sizes),
+        "byte pairs": ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizers["byte pairs"], **sizes),
+    }
+
+
+@pytest.mark.parametrize("kind", ["word pieces", "byte pairs"])
+def test_a_tokenizer_leaves_and_comes_back(kind, tmp_path):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "we", "eat", "##s", "bread"]
+    letters = [*"abcdefghijklmnopqrstuvwxyzĠ.", "Ġw", "Ġwe", "<|endoftext|>"]
+    tokenizers = {"word pieces": word_piece(pieces, True), "byte pairs": byte_pair(letters, ["Ġ w", "Ġw e"])}
+    own, texts = small_models(tokenizers)[kind], ["we eats bread.", "do we eat"]
+    ids = encode_texts(own.tokenizer, texts)
+    own.save(tmp_path / "m.keras")
+    assert encode_texts(keras.saving.load_model(tmp_path / "m.keras").tokenizer, texts) == ids
+    to_huggingface(own, tmp_path / "out")
+    again = from_huggingface(tmp_path / "out")
+    assert encode_texts(again.tokenizer, texts) == ids
+    assert again.config == own.config
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert [theirs(text, add_special_tokens=False)["input_ids"] for text in texts] == ids
+
+
+def test_gaps_between_ids_are_refused(gpt2):
+    (gpt2 / "vocab.json").write_text(json.dumps({"a": 0, "b": 7}))
+    with pytest.raises(ValueError, match="2 pieces, but ids up to 7; expected every id from 0"):
+        read_tokenizers(gpt2, "gpt2")
+
+
+def test_a_piece_of_no_model_is_never_used(marian):
+    pieces = list(json.loads((marian / "vocab.json").read_text()))
+    own = sentence_piece((marian / "source.spm").read_bytes(), [*pieces[:-1], "▁eat▁bread", "<pad>"])
+    assert own.token_to_id("▁eat▁bread") not in encode_texts(own, ["we eat bread"])[0]

@@ -1,0 +1,172 @@
+"""Foreign weights: the same numbers as transformers computes, and in and out again."""
+
+import keras
+import numpy as np
+import pytest
+from foreign import (
+    END,
+    IDS,
+    MASK,
+    PAD,
+    ROWS,
+    batch,
+    close,
+    edit_arrays,
+    longs,
+    same,
+    saved,
+    theirs,
+    torch,
+    transformers,
+)
+
+import keras_attention as ka
+from keras_attention.models import insight
+from keras_attention.weights import from_huggingface, to_huggingface
+
+__all__ = ["saved"]  # a fixture
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_logits_are_theirs(name, saved):
+    model, directory = saved(name)
+    own, answer = from_huggingface(directory), theirs(model)
+    assert type(own).__name__ == ROWS[name][1]
+    found = own(batch(own))
+    if name == "BertForPreTraining":
+        close(found["next_sentence"], answer.seq_relationship_logits, slice(None))
+        found, answer = found["logits"], answer.prediction_logits
+    else:
+        answer = answer.logits
+    everything = name == "MarianMTModel" or found.ndim == 2  # a target, or one answer for a text, has no padding
+    close(found, answer, slice(None) if everything else MASK)
+
+
+def test_half_precision_is_read(saved, tmp_path):
+    model, _ = saved("GPT2LMHeadModel")
+    model.bfloat16().save_pretrained(tmp_path / "half")
+    own = from_huggingface(tmp_path / "half")
+    close(own(batch(own)), theirs(model.float()).logits)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_out_and_in_again_is_the_identity(name, saved, tmp_path):
+    model, directory = saved(name)
+    own = from_huggingface(directory)
+    to_huggingface(own, tmp_path / "out")
+    same(from_huggingface(tmp_path / "out"), own)
+    again, info = getattr(transformers, name).from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(info.values()), info
+    for path, weight in model.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[path]), path
+
+
+@pytest.mark.parametrize("name", ["BertForMaskedLM", "RobertaForMaskedLM", "GPT2LMHeadModel"])
+def test_hidden_states_and_attention_are_theirs(name, saved):
+    model, directory = saved(name)
+    own = from_huggingface(directory)
+    answer, inputs = theirs(model, output_attentions=True, output_hidden_states=True), batch(own)
+    seen = np.array(insight.attention_tensors(own, inputs)["attention"])  # (B, layers, H, L, L)
+    for i, attention in enumerate(answer.attentions):
+        close(np.swapaxes(seen[:, i], 1, 2), attention.swapaxes(1, 2))
+    stack = own.decoder if hasattr(own, "decoder") else own.encoder
+    x = stack.inputs(own.embedding(IDS), segment_ids=inputs.get("segment_ids"))
+    mask = MASK[:, None, :] & (np.tril(np.ones((6, 6), bool)) if stack.causal else True)
+    for i, block in enumerate(stack.blocks):
+        close(x, answer.hidden_states[i])
+        x, _ = block(x, mask=keras.ops.convert_to_tensor(mask))
+    close(x if stack.norm is None else stack.norm(x), answer.hidden_states[-1])
+
+
+def test_shards_are_one(saved, tmp_path):
+    _, directory = saved("BertForMaskedLM", max_shard_size="4KB")
+    assert len(list(directory.glob("*.safetensors"))) > 2
+    whole = tmp_path / "whole"
+    to_huggingface(from_huggingface(directory), whole)
+    same(from_huggingface(directory), from_huggingface(whole))
+    next(directory.glob("*.safetensors")).unlink()
+    with pytest.raises(ValueError, match="Download all shards"):
+        from_huggingface(directory)
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("BertModel", "TextTagger"),
+        ("BertForPreTraining", "TextClassifier"),
+        ("RobertaForMaskedLM", "TextClassifier"),
+        ("BertForTokenClassification", "TextClassifier"),
+    ],
+)
+def test_another_task_keeps_the_encoder(name, task, saved):
+    model, directory = saved(name)
+    own = from_huggingface(directory, task=task, labels=("bad", "good", "so so"), dropout=0.3)
+    assert own.config.labels == ("bad", "good", "so so")
+    assert own.config.dropout == 0.3
+    body = getattr(model, model.base_model_prefix, model)
+    inputs, own_inputs = theirs(body).last_hidden_state, batch(own)
+    outputs, _ = own.encoder(own.embedding(IDS), mask=MASK, segment_ids=own_inputs["segment_ids"])
+    close(outputs, inputs)
+
+
+def test_a_body_alone_is_a_language_model(saved):
+    model, directory = saved("GPT2Model")
+    logits = theirs(model).last_hidden_state @ model.wte.weight.T
+    own = from_huggingface(directory)
+    close(own(batch(own)), logits.detach())
+
+
+def test_a_second_copy_has_to_be_equal(saved):
+    _, directory = saved("GPT2LMHeadModel")
+    first = from_huggingface(directory)
+    edit_arrays(directory, lambda arrays: arrays.update({"lm_head.weight": arrays["transformer.wte.weight"].copy()}))
+    same(from_huggingface(directory), first)
+    edit_arrays(directory, lambda arrays: arrays.pop("transformer.wte.weight"))
+    same(from_huggingface(directory), first)
+    edit_arrays(directory, lambda arrays: arrays.update({"transformer.wte.weight": arrays["lm_head.weight"] + 1}))
+    with pytest.raises(ValueError, match=r"lm_head\.weight differs from transformer\.wte\.weight"):
+        from_huggingface(directory)
+
+
+def written(tokens, end: int) -> list[int]:
+    """The tokens up to the end."""
+    return [int(i) for i in np.asarray(tokens)][: list(tokens).index(end) if end in tokens else None]
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_gpt2_writes_what_theirs_writes(width, saved):
+    model, directory = saved("GPT2LMHeadModel")
+    own, prompt, length = from_huggingface(directory), IDS[:1, :4], 9
+    with torch.no_grad():
+        found = model.generate(
+            longs(prompt), max_new_tokens=length, num_beams=width, do_sample=False, length_penalty=0.0,
+            early_stopping=False, min_new_tokens=length, pad_token_id=PAD,
+        )  # fmt: skip
+    options = {"max_length": length, "suppress": (END,)}
+    search = ka.BeamSearch(width=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
+    answer = own.searches.run(
+        search, {"token_ids": prompt[:, :3]}, limits=np.array([3 + length]), prefix=(prompt[:, 1:], MASK[:1, 1:4]),
+        seeds=[0], start_ids=prompt[:, 0], end_id=END,
+    )  # fmt: skip
+    (tokens, _, _), *_ = answer.of_row(0)
+    assert tokens == [int(i) for i in found[0, 1:]]
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_marian_writes_what_theirs_writes(width, saved):
+    model, directory = saved("MarianMTModel")
+    own = from_huggingface(directory)
+    with torch.no_grad():
+        found = model.generate(
+            longs(IDS), attention_mask=longs(MASK), max_new_tokens=14, num_beams=width, do_sample=False,
+            length_penalty=0.0, early_stopping=False, suppress_tokens=[PAD],
+        )  # fmt: skip
+    options = {"max_length": 14, "suppress": (PAD,)}
+    search = ka.BeamSearch(width=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
+    answer = own.searches.run(
+        search, {"source_ids": IDS, "source_mask": MASK}, limits=np.array([14, 14]),
+        prefix=(IDS[:, :0], MASK[:, :0]), seeds=[0, 0], start_ids=np.array([PAD, PAD]), end_id=END,
+    )  # fmt: skip
+    for row, target in enumerate(found):
+        (tokens, _, _), *_ = answer.of_row(row)
+        assert written(np.array(tokens), END) == written(target[1:].numpy(), END)
