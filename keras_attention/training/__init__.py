@@ -1,5 +1,7 @@
 """Losses, schedules and the run that trains a model, keeps its best, and can be resumed."""
 
+from keras_attention.training.checkpoints import write_whole
+from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, freeze, rematerialize
 from keras_attention.training.losses import MaskedCrossEntropy
 from keras_attention.training.metrics import MaskedAccuracy, Perplexity
 from keras_attention.training.quality import TextScores, score_texts, scores_by_length
@@ -7,6 +9,7 @@ from keras_attention.training.run import TrainingPlan, compile_model, train
 from keras_attention.training.schedules import WarmUp
 
 __all__ = [
+    "LayerwiseAdam",
     "MaskedAccuracy",
     "MaskedCrossEntropy",
     "Perplexity",
@@ -14,7 +17,11 @@ __all__ = [
     "TrainingPlan",
     "WarmUp",
     "compile_model",
+    "enable_lora",
+    "freeze",
+    "rematerialize",
     "score_texts",
     "scores_by_length",
     "train",
+    "write_whole",
 ]

@@ -100,8 +100,7 @@ class RunState(keras.callbacks.Callback):
 
     def load_best(self, model: keras.Model) -> None:
         """Give the model the weights of the best one."""
-        best = keras.saving.load_model(self.directory / "model.keras", compile=False)
-        model.set_weights(best.get_weights())
+        model.load_weights(self.directory / "model.keras")
 
     def recent_weights(self) -> list[pathlib.Path]:
         """The weight files of the last epochs, oldest first."""

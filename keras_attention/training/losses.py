@@ -53,13 +53,41 @@ class MaskedCrossEntropy(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         """Compute the output; the class describes arguments and shapes."""
-        logits = ops.cast(y_pred, "float32")
-        labels = ops.expand_dims(ops.cast(y_true, "int32"), -1)
-        chosen = ops.squeeze(ops.take_along_axis(logits, labels, axis=-1), -1)
-        smooth = self.label_smoothing
-        expected = (1 - smooth) * chosen + (smooth * ops.mean(logits, axis=-1) if smooth else 0.0)
-        return ops.logsumexp(logits, axis=-1) - expected
+        return token_costs(ops.cast(y_pred, "float32"), ops.cast(y_true, "int32"), self.label_smoothing)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments, for saving."""
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+def token_costs(logits, labels, label_smoothing: float = 0.0):
+    """Return the smoothed cross-entropy of each token; `MaskedCrossEntropy` has the formula.
+
+    The gradient, softmax(z) - (1 - e) onehot(y) - e / V, is written out: logits are the largest tensor of a
+    training step, and automatic differentiation would walk over them several times more.
+
+    Args:
+        logits: (..., V) float32.
+        labels: (...) int32.
+        label_smoothing: e.
+
+    Returns:
+        (...) float32 costs, in nats.
+    """
+    smooth, vocabulary = label_smoothing, logits.shape[-1]
+
+    @ops.custom_gradient
+    def costs(logits):
+        total = ops.logsumexp(logits, axis=-1)
+        chosen = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1), -1)
+        expected = (1 - smooth) * chosen + (smooth * ops.mean(logits, axis=-1) if smooth else 0.0)
+
+        def gradient(*arguments, upstream=None):
+            upstream = arguments[0] if upstream is None else upstream
+            probabilities = ops.exp(logits - ops.expand_dims(total, -1))
+            wanted = (1 - smooth) * ops.one_hot(labels, vocabulary, dtype=logits.dtype) + smooth / vocabulary
+            return (probabilities - wanted) * ops.expand_dims(upstream, -1)
+
+        return total - expected, gradient
+
+    return costs(logits)

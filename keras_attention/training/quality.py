@@ -23,13 +23,16 @@ class TextScores:
     chrf_signature: str
 
 
-def score_texts(hypotheses: Sequence[str], references: Sequence[str], lowercase: bool = False) -> TextScores:
-    """Score translations with sacreBLEU (tokenizer 13a) and chrF2.
+def score_texts(
+    hypotheses: Sequence[str], references: Sequence[str], lowercase: bool = False, tokenizer: str = "13a"
+) -> TextScores:
+    """Score translations with sacreBLEU and chrF2.
 
     Args:
         hypotheses: what was written, one string per line.
         references: what should have been, one string per line.
         lowercase: compare without regard to case.
+        tokenizer: how sacreBLEU parts words, such as `"13a"`, or `"none"` for text that is tokenised already.
 
     Returns:
         `TextScores`.
@@ -50,7 +53,7 @@ def score_texts(hypotheses: Sequence[str], references: Sequence[str], lowercase:
         )
     from sacrebleu.metrics import BLEU, CHRF
 
-    bleu, chrf = BLEU(lowercase=lowercase), CHRF(lowercase=lowercase)
+    bleu, chrf = BLEU(lowercase=lowercase, tokenize=tokenizer), CHRF(lowercase=lowercase)
     bleu_score = bleu.corpus_score(list(hypotheses), [list(references)])
     chrf_score = chrf.corpus_score(list(hypotheses), [list(references)])
     return TextScores(

@@ -12,8 +12,9 @@ import keras
 
 from keras_attention.training.callbacks import RunState
 from keras_attention.training.checkpoints import average_weights
+from keras_attention.training.finetuning import LayerwiseAdam
 from keras_attention.training.losses import MaskedCrossEntropy
-from keras_attention.training.metrics import MaskedAccuracy, Perplexity
+from keras_attention.training.metrics import MaskedAccuracy
 from keras_attention.training.schedules import DECLINES, WarmUp
 
 
@@ -33,6 +34,9 @@ class TrainingPlan:
         patience: epochs without a better value until training stops.
         average: how many of the last epochs' weights to average at the end; 1 averages none. The
             average is kept if it is better.
+        accumulate: batches whose gradients are averaged for one update.
+        weight_decay: how much each weight shrinks per update, times the learning rate.
+        layer_decay: the learning rate of each block over that of the next; see `LayerwiseAdam`.
 
     Raises:
         ValueError: a value outside its range.
@@ -47,9 +51,12 @@ class TrainingPlan:
     monitor: str | None = None
     patience: int = 10
     average: int = 1
+    accumulate: int = 1
+    weight_decay: float = 0.0
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "learning_rate", "warmup_steps", "clip_norm", "patience", "average"):
+        for name in ("epochs", "learning_rate", "warmup_steps", "clip_norm", "patience", "average", "accumulate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; expected more than 0.")
         if self.decline not in DECLINES:
@@ -58,13 +65,33 @@ class TrainingPlan:
 
 def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> None:
     """Compile a model as the plan says: Adam, clipped gradients, masked smoothed cross-entropy."""
-    schedule = WarmUp(plan.learning_rate, plan.warmup_steps, plan.epochs * steps_per_epoch, plan.decline)
-    optimizer = keras.optimizers.Adam(schedule, beta_2=0.98, epsilon=1e-9, global_clipnorm=plan.clip_norm)
+    updates = max(plan.epochs * steps_per_epoch // plan.accumulate, 1)
+    options = {
+        "learning_rate": WarmUp(plan.learning_rate, plan.warmup_steps, updates, plan.decline),
+        "beta_2": 0.98,
+        "epsilon": 1e-9,
+        "global_clipnorm": plan.clip_norm,
+        "gradient_accumulation_steps": plan.accumulate if plan.accumulate > 1 else None,
+    }
+    if plan.layer_decay == 1.0 and not plan.weight_decay:
+        optimizer = keras.optimizers.Adam(**options)
+    else:
+        layers = getattr(model.config, "num_layers", 1)
+        optimizer = LayerwiseAdam(
+            layer_decay=plan.layer_decay, num_layers=layers, weight_decay=plan.weight_decay, **options
+        )
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    outputs = list(model.output) if isinstance(getattr(model, "output", None), dict) else None
     model.compile(
         optimizer,
-        MaskedCrossEntropy(plan.label_smoothing),
-        weighted_metrics=[MaskedAccuracy(), Perplexity()],
+        _for_each(outputs, lambda: MaskedCrossEntropy(plan.label_smoothing)),
+        weighted_metrics=_for_each(outputs, lambda: [MaskedAccuracy()]),
     )
+
+
+def _for_each(outputs: Sequence[str] | None, make: Callable[[], Any]) -> Any:
+    """One for the only output of a model, or one for each by its name."""
+    return make() if outputs is None else {name: make() for name in outputs}
 
 
 def train(

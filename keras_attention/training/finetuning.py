@@ -1,0 +1,129 @@
+"""Fine-tuning: which weights move, and how far."""
+
+from __future__ import annotations
+
+import re
+
+import keras
+
+
+def freeze(model: keras.Model) -> None:
+    """Let only what stands behind the encoder learn.
+
+    Args:
+        model: has `embedding` and `encoder`, such as a `TextClassifier`.
+    """
+    model.embedding.trainable = model.encoder.trainable = False
+
+
+def enable_lora(model: keras.Model, rank: int) -> int:
+    """Freeze the projections inside the blocks and learn W + A B instead, with A and B of a small rank.
+
+    The projections' biases and what stands behind the blocks learn as before; embeddings and norms stay.
+
+    Args:
+        model: has an `encoder` or `decoder`, or both.
+        rank: columns of A and rows of B.
+
+    Returns:
+        how many projections were given a pair.
+
+    Raises:
+        ValueError: the rank is not positive, or the model has no projections.
+
+    Reference: Hu et al., 2021, https://arxiv.org/abs/2106.09685.
+    """
+    if rank < 1:
+        raise ValueError(f"`rank` is {rank}; expected a positive integer.")
+    stacks = [getattr(model, name) for name in ("encoder", "decoder") if hasattr(model, name)]
+    for name in ("embedding", "source_embedding", "target_embedding"):
+        if hasattr(model, name):
+            getattr(model, name).trainable = False
+    count = 0
+    for layer in (layer for stack in stacks for layer in stack._flatten_layers()):
+        if isinstance(layer, keras.layers.Dense):
+            layer.enable_lora(rank)
+            count += 1
+        elif layer.weights and not list(layer._flatten_layers(include_self=False)):
+            layer.trainable = False
+    if not count:
+        raise ValueError(f"{type(model).__name__} has no dense projections that could be adapted.")
+    return count
+
+
+def rematerialize(model: keras.Model) -> None:
+    """Let a model compute each block again in the backward pass: long stacks then fit into less memory.
+
+    Args:
+        model: has an `encoder` or `decoder` of Transformer blocks, or both.
+
+    Raises:
+        ValueError: there are no such blocks; or, on TensorFlow, there is dropout, which would fall differently the
+            second time.
+
+    Reference: Chen et al., 2016, https://arxiv.org/abs/1604.06174.
+    """
+    stacks = [getattr(model, name) for name in ("encoder", "decoder") if hasattr(getattr(model, name, None), "remat")]
+    if not stacks:
+        raise ValueError(f"This {type(model).__name__} has no Transformer blocks that could be computed again.")
+    rates = [getattr(layer, "rate", 0.0) for stack in stacks for layer in stack._flatten_layers()]
+    if keras.backend.backend() == "tensorflow" and any(rates):
+        raise ValueError(
+            "On TensorFlow a block that is computed again draws other dropout, so its gradients would be wrong. Train "
+            "with dropout=0 and attention_dropout=0, or on JAX."
+        )
+    for stack in stacks:
+        stack.remat = True
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class LayerwiseAdam(keras.optimizers.AdamW):
+    """AdamW whose learning rate shrinks from the last block to the first.
+
+    Block i of L, counted from 0, has rate * d^(L - 1 - i). The embeddings have rate * d^L; what stands behind the
+    blocks has the whole rate.
+
+    Args:
+        learning_rate: of the last layers.
+        layer_decay: d, in (0, 1].
+        num_layers: L.
+        **kwargs: those of `keras.optimizers.AdamW`.
+
+    Raises:
+        ValueError: a decay outside (0, 1].
+
+    Example:
+        >>> LayerwiseAdam(1e-4, layer_decay=0.9, num_layers=12).layer_decay
+        0.9
+
+    Reference: Howard and Ruder, 2018, https://arxiv.org/abs/1801.06146; Clark et al., 2020,
+    https://arxiv.org/abs/2003.10555 (the decay).
+    """
+
+    def __init__(self, learning_rate=1e-3, layer_decay: float = 1.0, num_layers: int = 1, **kwargs) -> None:
+        super().__init__(learning_rate, **kwargs)
+        if not 0 < layer_decay <= 1:
+            raise ValueError(f"`layer_decay` is {layer_decay}; expected a number in (0, 1].")
+        self.layer_decay, self.num_layers = layer_decay, num_layers
+
+    def build(self, variables) -> None:
+        """Make the moments, and find out the rate of each variable."""
+        super().build(variables)
+        self.factors = [self.factor(variable.path) for variable in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Move one variable, at the rate of its layer."""
+        factor = self.factors[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * factor)
+
+    def factor(self, path: str) -> float:
+        """Return what a variable's rate is multiplied with."""
+        block = re.search(r"block_(\d+)/", path)
+        if block:
+            return self.layer_decay ** (self.num_layers - 1 - int(block[1]))
+        is_input = any(part in path for part in ("embedding/", "inputs/"))
+        return self.layer_decay**self.num_layers if is_input else 1.0
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
+        return {**super().get_config(), "layer_decay": self.layer_decay, "num_layers": self.num_layers}

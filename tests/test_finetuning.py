@@ -1,0 +1,127 @@
+"""Which weights move, and how far."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_attention as ka
+
+EXAMPLES = [("we eat bread", "food"), ("they drink water", "drink"), ("we drink milk", "drink"), ("eat apple", "food")]
+SIZES = {"width": 14, "num_heads": 7, "num_layers": 2, "hidden_dim": 11, "dropout": 0.0, "attention_dropout": 0.0}
+
+
+@pytest.fixture
+def classifier(tokenizer):
+    return ka.TextClassifier.from_preset("bert_base", tokenizer=tokenizer, labels=("drink", "food"), **SIZES)
+
+
+def moved(model, steps: int = 3, **plan) -> set[str]:
+    """Paths of the weights that a few updates change."""
+    ka.training.compile_model(model, ka.TrainingPlan(learning_rate=0.05, warmup_steps=1, **plan), steps)
+    before = {w.path: np.array(w) for w in model.weights}
+    batch = ka.classification_batches(EXAMPLES, model)[0]
+    for _ in range(steps):
+        model.train_on_batch(*batch)
+    return {w.path for w in model.weights if np.abs(np.array(w) - before[w.path]).max() > 0}
+
+
+def test_a_new_head_stands_on_the_same_encoder(tokenizer):
+    masked = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **SIZES)
+    model = ka.TextTagger.from_encoder(masked, labels=("a", "b"), next_sentence=False)
+    for name in ("embedding", "encoder"):
+        pairs = zip(getattr(masked, name).get_weights(), getattr(model, name).get_weights(), strict=True)
+        assert all(np.array_equal(a, b) for a, b in pairs)
+    both = ka.TextClassifier.from_encoder(masked, labels=("a", "b"), next_sentence=False)
+    assert np.array_equal(both.pooler.get_weights()[0], masked.pooler.get_weights()[0])
+    translator = ka.Translator.from_preset(
+        "transformer_tiny", source_tokenizer=tokenizer, target_tokenizer=tokenizer, **SIZES
+    )
+    with pytest.raises(TypeError, match="no encoder"):
+        ka.TextClassifier.from_encoder(translator, labels=("a", "b"))
+
+
+def test_frozen_encoder_stays(classifier):
+    ka.training.freeze(classifier)
+    assert moved(classifier) == {w.path for w in [*classifier.pooler.weights, *classifier.head.weights]}
+
+
+def test_lora_moves_only_its_pairs_and_what_stands_behind(classifier, tmp_path):
+    count = ka.training.enable_lora(classifier, 3)
+    assert count == 2 * 6  # per block: query, key, value, output, and two of the feed-forward network
+    paths = moved(classifier)
+    assert all(any(part in path for part in ("lora", "bias", "pooler", "logits")) for path in paths)
+    assert sum("lora" in path for path in paths) == 2 * count
+    texts = [text for text, _ in EXAMPLES]
+    expected = [answer.score for answer in classifier.classify(texts)]
+    classifier.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose([a.score for a in again.classify(texts)], expected, atol=1e-5)
+
+
+def test_rates_shrink_from_block_to_block():
+    optimizer = ka.training.LayerwiseAdam(1e-3, layer_decay=0.5, num_layers=3)
+    paths = ["embedding/embeddings", "encoder/inputs/norm/gamma", "encoder/block_0/hidden/kernel",
+             "encoder/block_2/hidden/kernel", "pooler/kernel"]  # fmt: skip
+    assert [optimizer.factor(path) for path in paths] == [0.125, 0.125, 0.25, 1.0, 1.0]
+    with pytest.raises(ValueError, match="layer_decay"):
+        ka.training.LayerwiseAdam(1e-3, layer_decay=0.0)
+
+
+def test_layer_decay_moves_the_first_block_less(classifier):
+    """Adam's first step has the size of the learning rate, whatever the gradient."""
+    ka.training.compile_model(classifier, ka.TrainingPlan(learning_rate=0.01, warmup_steps=1, layer_decay=0.1), 9)
+    before = [np.array(block.hidden.kernel) for block in classifier.encoder.blocks]
+    batch = ka.classification_batches(EXAMPLES, classifier)[0]
+    for _ in range(2):  # the first update has the rate 0 of the warm-up's beginning
+        classifier.train_on_batch(*batch)
+    steps = [
+        np.median(np.abs(np.array(b.hidden.kernel) - a)) for a, b in zip(before, classifier.encoder.blocks, strict=True)
+    ]
+    assert 0.05 < steps[0] / steps[1] < 0.2
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(tokenizer):
+    pairs = [EXAMPLES[:2], EXAMPLES[2:]]
+
+    def kernel(accumulate: int) -> np.ndarray:
+        keras.utils.set_random_seed(5)
+        model = ka.TextClassifier.from_preset("bert_base", tokenizer=tokenizer, labels=("drink", "food"), **SIZES)
+        model.compile(
+            keras.optimizers.SGD(0.1, gradient_accumulation_steps=accumulate if accumulate > 1 else None),
+            ka.MaskedCrossEntropy(),
+        )
+        for part in pairs if accumulate > 1 else [EXAMPLES]:
+            model.train_on_batch(*ka.classification_batches(part, model)[0])
+        return np.array(model.head.kernel)
+
+    np.testing.assert_allclose(kernel(2), kernel(1), atol=1e-6)
+
+
+def test_rematerialised_blocks_have_the_same_gradients(tokenizer):
+    def weights(again: bool) -> list[np.ndarray]:
+        keras.utils.set_random_seed(5)
+        model = ka.TextClassifier.from_preset("bert_base", tokenizer=tokenizer, labels=("drink", "food"), **SIZES)
+        if again:
+            ka.training.rematerialize(model)
+        model.compile(keras.optimizers.SGD(0.1), ka.MaskedCrossEntropy())
+        model.train_on_batch(*ka.classification_batches(EXAMPLES, model)[0])
+        return model.get_weights()
+
+    for one, two in zip(weights(False), weights(True), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def test_int8_answers_nearly_the_same_and_is_kept(tokenizer, tmp_path):
+    keras.utils.set_random_seed(5)
+    lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES, max_length=31)
+    ids = np.array([[2, 7, 9, 11, 5]])
+    inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids, bool)}
+    before = np.array(lm(inputs))
+    lm.quantize("int8")
+    after = np.array(lm(inputs))
+    assert 0 < np.abs(after - before).max() < 0.1 * np.abs(before).max()
+    texts = ["we eat", "they"]
+    expected = [a.text for a in lm.complete(texts, ka.Greedy(max_length=5))]
+    lm.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    assert [a.text for a in again.complete(texts, ka.Greedy(max_length=5))] == expected
