@@ -21,6 +21,7 @@ def export(
     version: int = 1,
     strategy: Strategy | None = None,
     examples: Sequence[str] = EXAMPLES,
+    attention: bool = False,
 ) -> pathlib.Path:
     """Write a SavedModel that takes raw text and answers with text, score and attention.
 
@@ -31,7 +32,10 @@ def export(
     - `CausalLM`: text (B,), with sampling also seed (B,) -> text, score (B,);
     - `TextClassifier`: text (B,) -> label, score (B,), probabilities (B, classes), pieces and
       attention (B, S);
-    - `TextTagger`: text (B,) -> words, tags, scores (B, W).
+    - `TextTagger`: text (B,) -> words, tags, scores (B, W);
+    - `MaskedLM`: text (B,) -> text, candidates and candidate_scores (B, G, 5) for up to G gaps.
+
+    Beside it a language model and a translator have `score`, and an encoder `embed`; see docs/serving.md.
 
     Tokenising, search and detokenising are in the graph, which has no XLA and no Python in it. The
     examples become warm-up requests.
@@ -43,6 +47,8 @@ def export(
         strategy: how the served model writes; `Greedy()` or, for a language model, `Sampling()`
             by default.
         examples: texts of the warm-up request; none for no warm-up.
+        attention: add the signature `attention`, the maps of every block and head, to a model with
+            self-attention over one text.
 
     Returns:
         the path of the version.
@@ -76,7 +82,7 @@ def export(
     directory.mkdir(parents=True, exist_ok=True)
     partial = directory / f".partial-{version}-{os.getpid()}"
     try:
-        _write(model, partial, strategy, examples)
+        _write(model, partial, strategy, examples, attention)
         partial.rename(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -87,15 +93,17 @@ def _next(directory: pathlib.Path) -> int:
     return 1 + max((int(path.name) for path in directory.iterdir() if path.name.isdigit()), default=0)
 
 
-def _write(model: Task, path: pathlib.Path, strategy: Strategy | None, examples: Sequence[str]) -> None:
+def _write(
+    model: Task, path: pathlib.Path, strategy: Strategy | None, examples: Sequence[str], attention: bool
+) -> None:
     import tensorflow as tf
 
     from keras_attention.serving.signatures import served
     from keras_attention.serving.warmup import write_warmup
 
     task = served(model, strategy)
-    module = task.module()
-    tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
+    module = task.module(attention)
+    tf.saved_model.save(module, str(path), signatures=module.functions)
     if not examples:
         return
     inputs = {"text": tf.constant(list(examples))}

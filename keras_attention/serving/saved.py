@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_attention.generation.strategies import NEVER
-from keras_attention.models import Classification, Completion, Tagging, Translation
+from keras_attention.models import Classification, Completion, Filling, Tagging, Translation
 from keras_attention.models.task import check_texts
 
 
@@ -83,6 +83,13 @@ class ServedModel:
         rows = (row for batch in self.answer(texts, batch_size) for row in _rows(batch))
         return [_classification(text, row) for text, row in zip(texts, rows, strict=True)]
 
+    def fill(self, texts: Iterable[str], batch_size: int = 32) -> list[Filling]:
+        """Fill the gaps of texts; see `MaskedLM.fill`."""
+        self._check_verb("fill", "candidates")
+        texts = check_texts(texts)
+        rows = (row for batch in self.answer(texts, batch_size) for row in _rows(batch))
+        return [_filling(text, row) for text, row in zip(texts, rows, strict=True)]
+
     def tag(self, texts: Iterable[str], batch_size: int = 32) -> list[Tagging]:
         """Tag the words of texts; see `TextTagger.tag`."""
         self._check_verb("tag", "tags")
@@ -125,6 +132,15 @@ def _classification(text: str, row: dict[str, Any]) -> Classification:
     pieces = _words(row["pieces"])
     attention = row["attention"][: len(pieces)] if "attention" in row and pieces else None
     return Classification(text, row["label"].decode(), float(row["score"]), pieces, attention)
+
+
+def _filling(text: str, row: dict[str, Any]) -> Filling:
+    gaps = [
+        tuple((piece.decode(), float(chance)) for piece, chance in zip(pieces, chances, strict=True))
+        for pieces, chances in zip(row["candidates"], row["candidate_scores"], strict=True)
+        if any(pieces)
+    ]
+    return Filling(text, row["text"].decode(), tuple(gaps))
 
 
 def _tagging(text: str, row: dict[str, Any]) -> Tagging:

@@ -6,13 +6,25 @@ Each task has a class whose `answer` is the signature. Every tensor has the batc
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.data.tokenizers import special_ids
+from keras_attention.data.batches import text_arrays
+from keras_attention.data.tokenizers import mask_id, rewrites, special_ids
 from keras_attention.generation import Greedy, Sampling, Strategy, decode
-from keras_attention.models import CausalLM, Task, TextClassifier, TextTagger, Translator
+from keras_attention.models import (
+    CausalLM,
+    MaskedLM,
+    PermutationLM,
+    Task,
+    TextClassifier,
+    TextTagger,
+    Translator,
+    insight,
+)
+from keras_attention.models.continuation import begins_with_start
 
 _TEXT = tf.TensorSpec((None,), tf.string, name="text")
 _SEED = tf.TensorSpec((None,), tf.int32, name="seed")
@@ -30,8 +42,8 @@ class GraphTokenizer:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self.special = special_ids(tokenizer)
-        self.vocabulary = tokenizer.get_vocabulary()
+        self.tokenizer, self.special = tokenizer, special_ids(tokenizer)
+        self.vocabulary = list(tokenizer.get_vocabulary())
         self.in_graph = tokenizer
         proto = getattr(tokenizer, "proto", None)
         if proto is not None:
@@ -42,20 +54,34 @@ class GraphTokenizer:
 
     def rows(self, text: tf.Tensor) -> tf.RaggedTensor:
         """Turn (B,) strings into ids (B, ragged)."""
+        for pattern, new in rewrites(self.tokenizer, in_graph=True):
+            text = tf.strings.regex_replace(text, pattern, new)
         return tf.cast(self.in_graph.tokenize(text), tf.int32)
 
-    def encode_last(self, text: tf.Tensor, max_length: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turn (B,) strings into ids (B, S) and a mask (B, S), keeping the end of what is too long."""
+    def encode_prompt(self, text: tf.Tensor, max_length: int, own: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turn (B,) strings into ids (B, S) and a mask (B, S), keeping the end of what is too long.
+
+        A start token comes first, except where the model has none (`own`) and the text is not empty.
+        """
         rows = self.rows(text)[:, -max_length:]
+        starts = tf.cast(own | tf.equal(rows.row_lengths(), 0), tf.int64)
+        first = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(starts)], self.special.start), starts)
+        rows = tf.concat([first, rows], axis=1)
         ids = rows.to_tensor(self.special.pad)
         return ids, tf.sequence_mask(rows.row_lengths(), tf.shape(ids)[1])
 
-    def encode(self, text: tf.Tensor, max_length: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turn (B,) strings into ids (B, S), ended by the end token, and a mask (B, S)."""
-        rows = self.rows(text)[:, : max_length - 1]
-        rows = tf.concat([rows, tf.fill((tf.shape(text)[0], 1), self.special.end)], axis=1)
+    def encode(self, text: tf.Tensor, max_length: int, frame: tuple) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turn (B,) strings into ids (B, S), with their frame around them, and a mask (B, S)."""
+        before, after = frame
+        rows = self.rows(text)[:, : max(max_length - len(before) - len(after), 0)]
+        ones = tf.ones((tf.shape(text)[0], 1), tf.int32)
+        rows = tf.concat([*(i * ones for i in before), rows, *(i * ones for i in after)], axis=1)
         ids = rows.to_tensor(self.special.pad)
         return ids, tf.sequence_mask(rows.row_lengths(), tf.shape(ids)[1])
+
+    def shift_right(self, ids: tf.Tensor) -> tf.Tensor:
+        """Move (B, T) ids one step later and put the start token first."""
+        return tf.concat([tf.ones_like(ids[:, :1]) * self.special.start, ids[:, :-1]], axis=1)
 
     def pieces(self, ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Return the piece behind each id (B, T), "" where the mask is False."""
@@ -92,8 +118,8 @@ class Served:
         """Compute the signature's outputs."""
         raise NotImplementedError(f"{type(self).__name__} does not define `answer`.")
 
-    def module(self) -> tf.Module:
-        """Return what a SavedModel keeps: the function, and the variables and tokenizers it reads.
+    def module(self, attention: bool = False) -> tf.Module:
+        """Return what a SavedModel keeps: the functions (`functions`), and the variables and tokenizers they read.
 
         The variables are TensorFlow's own, not Keras' wrappers: through these a C++ loader would
         restore copies that no function reads. Optimizer and dropout state stay behind.
@@ -101,8 +127,33 @@ class Served:
         module = tf.Module()
         module.weights = [variable.value for variable in self.model.weights]
         module.tokenizers = [getattr(self, name).in_graph for name in self.model.tokenizer_names]
-        module.serve = tf.function(self.answer, input_signature=self.input_specs())
+        module.functions = {"serving_default": tf.function(self.answer, input_signature=self.input_specs())}
+        for name, (function, specs) in self.insights(attention).items():
+            module.functions[name] = tf.function(function, input_signature=specs)
         return module
+
+    def insights(self, attention: bool) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
+        """Return what else can be asked: name -> function and inputs."""
+        functions: dict[str, tuple[Callable, list[tf.TensorSpec]]] = {}
+        if hasattr(self.model, "encoder") and hasattr(self.model, "embedding"):
+            functions["embed"] = (self.embed, [_TEXT])
+        if attention and insight.has_maps(self.model):
+            functions["attention"] = (self.attention, [_TEXT])
+        return functions
+
+    def _read(self, text: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        ids, mask = self.tokenizer.encode(text, self.model.config.max_length, insight.frame_of(self.model))
+        return text_arrays(self.model.config, ids, mask), self.tokenizer.pieces(ids, mask)
+
+    def embed(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """text (B,) -> embedding (B, M), piece_embeddings (B, S, M), pieces (B, S)."""
+        inputs, pieces = self._read(text)
+        return {**insight.embedding_tensors(self.model, inputs), "pieces": pieces}
+
+    def attention(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """text (B,) -> attention (B, layers, H, S, S), pieces (B, S)."""
+        inputs, pieces = self._read(text)
+        return {**insight.attention_tensors(self.model, inputs), "pieces": pieces}
 
 
 class ServedTranslator(Served):
@@ -113,15 +164,15 @@ class ServedTranslator(Served):
 
     def answer(self, text: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Compute the signature's outputs; the class lists them."""
-        model, target = self.model, self.target_tokenizer
-        ids, mask = self.source_tokenizer.encode(text, model.config.max_length)
+        model, source, target = self.model, self.source_tokenizer, self.target_tokenizer
+        ids, mask = source.encode(text, model.config.max_length, ((), (source.special.end,)))
         limits = model.length_limits(tf.reduce_sum(tf.cast(mask, tf.int32), 1), self.strategy)
         nothing = tf.zeros((tf.shape(text)[0], tf.reduce_max(limits)), tf.int32)
         found = decode(
             model,
             {"source_ids": ids, "source_mask": mask},
-            self.strategy,
-            start_id=target.special.start,
+            model.search_strategy(self.strategy),
+            start_ids=tf.zeros_like(limits) + target.special.start,
             end_id=target.special.end,
             limits=limits,
             prefix_ids=nothing,
@@ -147,6 +198,19 @@ class ServedTranslator(Served):
             answers["alternative_scores"] = found["scores"]
         return answers
 
+    def insights(self, attention: bool) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
+        """Return what else can be asked: name -> function and inputs."""
+        return {"score": (self.score, [_TEXT, tf.TensorSpec((None,), tf.string, name="target")])}
+
+    def score(self, text: tf.Tensor, target: tf.Tensor) -> dict[str, tf.Tensor]:
+        """text, target (B,) -> score (B,), piece_scores and target_pieces (B, T)."""
+        model, source, tokenizer = self.model, self.source_tokenizer, self.target_tokenizer
+        ids, mask = source.encode(text, model.config.max_length, ((), (source.special.end,)))
+        labels, real = tokenizer.encode(target, model.config.max_length, ((), (tokenizer.special.end,)))
+        inputs = {"source_ids": ids, "source_mask": mask, "target_ids": tokenizer.shift_right(labels)}
+        found = insight.score_tensors(model, inputs, labels, real)
+        return {**found, "target_pieces": tokenizer.pieces(labels, real)}
+
 
 class ServedLanguageModel(Served):
     """text (B,), and seed (B,) where chance decides -> text, score (B,).
@@ -156,31 +220,43 @@ class ServedLanguageModel(Served):
 
     def answer(self, text: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Compute the signature's outputs; the class lists them."""
-        model, special = self.model, self.tokenizer.special
-        ids, mask = self.tokenizer.encode_last(text, model.config.max_length - 1)
-        prompt_lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
-        limits = model.length_limits(prompt_lengths, self.strategy)
-        room = [(0, 0), (0, tf.reduce_max(limits) - tf.shape(ids)[1])]
+        model, tokenizer = self.model, self.tokenizer
+        ids, mask = tokenizer.encode_prompt(text, model.config.max_length - 1, begins_with_start(model))
+        lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
+        limits = model.length_limits(lengths - 1, self.strategy)
+        room = [(0, 0), (0, tf.maximum(tf.reduce_max(limits), tf.shape(ids)[1]) - tf.shape(ids)[1] + 1)]
         found = decode(
             model,
-            {"token_ids": ids},
+            {"token_ids": ids[:, : tf.maximum(tf.reduce_min(lengths) - 1, 0)]},
             self.strategy,
-            start_id=special.start,
-            end_id=special.end,
+            start_ids=ids[:, 0],
+            end_id=tokenizer.special.end,
             limits=limits,
-            prefix_ids=tf.pad(ids, room),
-            prefix_mask=tf.pad(mask, room),
+            prefix_ids=tf.pad(ids, room)[:, 1:],
+            prefix_mask=tf.pad(mask, room)[:, 1:],
             seeds=tf.zeros_like(limits) if seed is None else seed,
         )
-        whole = self.tokenizer.decode(found["tokens"], found["lengths"])
-        before = tf.strings.length(self.tokenizer.decode(ids[:, None], prompt_lengths[:, None]))
-        before = before + tf.zeros_like(found["lengths"])
+        first = tf.zeros_like(found["tokens"][:, :, :1]) + ids[:, :1, None]
+        whole = tokenizer.decode(tf.concat([first, found["tokens"]], 2), found["lengths"] + 1)
+        before = tf.strings.length(tokenizer.decode(ids[:, None], lengths[:, None])) + tf.zeros_like(found["lengths"])
         new = tf.strings.substr(whole, before, tf.strings.length(whole) - before)
         texts = tf.strings.join([tf.repeat(text[:, None], self.strategy.answers, axis=1), new])
         answers = {"text": texts[:, 0], "score": found["scores"][:, 0]}
         if self.strategy.answers > 1:
             answers |= {"alternatives": texts, "alternative_scores": found["scores"]}
         return answers
+
+    def insights(self, attention: bool) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
+        """Return what else can be asked: name -> function and inputs."""
+        scored = {"score": (self.score, [_TEXT])} if isinstance(self.model, CausalLM) else {}
+        return {**super().insights(attention), **scored}
+
+    def score(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """text (B,) -> score (B,), piece_scores and pieces (B, T), the end token included."""
+        tokenizer = self.tokenizer
+        labels, mask = tokenizer.encode(text, self.model.config.max_length, ((), (tokenizer.special.end,)))
+        inputs = {"token_ids": tokenizer.shift_right(labels), "padding_mask": mask}
+        return {**insight.score_tensors(self.model, inputs, labels, mask), "pieces": tokenizer.pieces(labels, mask)}
 
 
 class ServedClassifier(Served):
@@ -189,8 +265,8 @@ class ServedClassifier(Served):
     def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compute the signature's outputs; the class lists them."""
         model = self.model
-        ids, mask = self.tokenizer.encode(text, model.config.max_length)
-        found = model.forward.graph({"token_ids": ids, "padding_mask": mask})
+        ids, mask = self.tokenizer.encode(text, model.config.max_length, insight.frame_of(model))
+        found = model.forward.tensors(text_arrays(model.config, ids, mask))
         logits = tf.cast(found["logits"], tf.float32)
         probabilities = tf.exp(logits - tf.reduce_logsumexp(logits, -1, keepdims=True))
         kept = tf.not_equal(tf.strings.length(tf.strings.strip(text)), 0)  # an empty text gets no label
@@ -211,20 +287,24 @@ class ServedTagger(Served):
     def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compute the signature's outputs; the class lists them."""
         model, special = self.model, self.tokenizer.special
+        before, after = model.word_frame
+        longest = model.config.max_length - len(before) - len(after)
         words = tf.strings.split(text)
         flat = _never_empty(self.tokenizer.rows(words.flat_values), special.unknown)
         per_word = words.with_flat_values(flat)  # (B, W, pieces)
-        ids = per_word.merge_dims(1, 2)[:, : model.config.max_length]
+        ids = per_word.merge_dims(1, 2)[:, :longest]
         starts = words.with_flat_values(flat.row_starts())
         sentence_starts = tf.gather(_sentence_offsets(per_word), starts.value_rowids())
         starts = starts.with_flat_values(tf.cast(starts.flat_values, tf.int64) - sentence_starts)
-        fits = starts < model.config.max_length
+        fits = starts < longest
         starts, words = tf.ragged.boolean_mask(starts, fits), tf.ragged.boolean_mask(words, fits)
+        ones = tf.ones((tf.shape(text)[0], 1), tf.int32)
+        ids = tf.concat([*(i * ones for i in before), ids, *(i * ones for i in after)], axis=1)
         dense = ids.to_tensor(special.pad)
         dense = tf.pad(dense, [(0, 0), (0, tf.cast(tf.equal(tf.shape(dense)[1], 0), tf.int32))])
         mask = tf.sequence_mask(ids.row_lengths(), tf.shape(dense)[1])
-        logits = model.forward.graph({"token_ids": dense, "padding_mask": mask})["logits"]
-        at_words = tf.gather(tf.cast(logits, tf.float32), starts.to_tensor(), batch_dims=1)
+        logits = model.forward.tensors(text_arrays(model.config, dense, mask))["logits"]
+        at_words = tf.gather(tf.cast(logits, tf.float32), starts.to_tensor() + len(before), batch_dims=1)
         scores = tf.exp(tf.reduce_max(at_words, -1) - tf.reduce_logsumexp(at_words, -1))
         tags = tf.gather(tf.constant(model.config.labels), tf.argmax(at_words, -1))
         real = tf.sequence_mask(words.row_lengths(), tf.shape(tags)[1])
@@ -232,6 +312,30 @@ class ServedTagger(Served):
             "words": words.to_tensor(""),
             "tags": tf.where(real, tags, ""),
             "scores": tf.where(real, scores, 0.0),
+        }
+
+
+class ServedMaskedModel(Served):
+    """text (B,) -> text (B,), candidates and candidate_scores (B, G, 5), best first, for up to G gaps."""
+
+    candidates = 5
+
+    def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Compute the signature's outputs; the class lists them."""
+        model, tokenizer = self.model, self.tokenizer
+        ids, mask = tokenizer.encode(text, model.config.max_length, insight.frame_of(model))
+        logits = tf.cast(model.forward.tensors(text_arrays(model.config, ids, mask))["logits"], tf.float32)
+        gap = tf.equal(ids, mask_id(tokenizer.tokenizer))
+        filled = tf.where(gap, tf.argmax(logits, -1, tf.int32), ids)
+        whole = tokenizer.decode(filled[:, None], tf.reduce_sum(tf.cast(mask, tf.int32), 1)[:, None])[:, 0]
+        at_gaps = tf.ragged.boolean_mask(logits, gap).to_tensor(0.0, shape=(None, None, logits.shape[-1]))
+        real = tf.sequence_mask(tf.reduce_sum(tf.cast(gap, tf.int32), 1), tf.shape(at_gaps)[1])[..., None]
+        values, best = tf.math.top_k(at_gaps, self.candidates)
+        chances = tf.exp(values - tf.reduce_logsumexp(at_gaps, -1, keepdims=True))
+        return {
+            "text": tf.where(tf.reduce_any(gap, 1), whole, text),
+            "candidates": tokenizer.pieces(best, real & tf.ones_like(best, tf.bool)),
+            "candidate_scores": tf.where(real, chances, 0.0),
         }
 
 
@@ -256,8 +360,10 @@ def served(model: Task, strategy: Strategy | None) -> Served:
     """
     if isinstance(model, Translator):
         return ServedTranslator(model, strategy or Greedy())
-    if isinstance(model, CausalLM):
+    if isinstance(model, (CausalLM, PermutationLM)):
         return ServedLanguageModel(model, strategy or Sampling())
+    if isinstance(model, MaskedLM):
+        return ServedMaskedModel(model)
     if isinstance(model, TextClassifier):
         return ServedClassifier(model)
     if isinstance(model, TextTagger):

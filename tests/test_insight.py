@@ -1,0 +1,94 @@
+"""Vectors, probabilities and maps beside a task's answer: in Python, and in an export."""
+
+import numpy as np
+import pytest
+
+import keras_attention as ka
+
+SIZES = {"width": 14, "num_heads": 7, "num_layers": 2, "hidden_dim": 11}
+TEXTS = ["we eat bread", "they drink cold water", "we"]
+
+
+@pytest.fixture(scope="module")
+def masked(tokenizer):
+    return ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **SIZES)
+
+
+@pytest.fixture(scope="module")
+def lm(tokenizer):
+    return ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES, max_length=31)
+
+
+@pytest.fixture(scope="module")
+def translator(tokenizer):
+    return ka.Translator.from_preset(
+        "transformer_tiny", source_tokenizer=tokenizer, target_tokenizer=tokenizer, **SIZES
+    )
+
+
+def served(model, path, **options):
+    import tensorflow as tf
+
+    directory = ka.export(model, path, **options)
+    assert ka.check_export(directory).ok
+    return tf.saved_model.load(str(directory)).signatures
+
+
+def test_a_text_becomes_the_mean_of_its_pieces(masked, tmp_path):
+    vectors = ka.embed(masked, TEXTS)
+    special = ka.data.special_ids(masked.tokenizer)
+    for vector, text in zip(vectors, TEXTS, strict=True):
+        ids = np.array([[special.start, *ka.data.encode_texts(masked.tokenizer, [text])[0], special.end]])
+        outputs, _ = masked.encoder(masked.embedding(ids), mask=np.ones_like(ids, bool), segment_ids=ids * 0)
+        np.testing.assert_allclose(vector, np.array(outputs)[0].mean(0), atol=1e-5)
+    answer = served(masked, tmp_path)["embed"](text=np.array(TEXTS))
+    np.testing.assert_allclose(answer["embedding"], vectors, atol=1e-5)
+
+
+def test_maps_are_distributions_over_what_may_be_seen(masked, lm, tmp_path):
+    for model in (masked, lm):
+        for maps in ka.attention_maps(model, TEXTS):
+            assert maps.weights.shape == (2, 7, len(maps.pieces), len(maps.pieces))
+            np.testing.assert_allclose(maps.weights.sum(-1), 1.0, atol=1e-5)
+    assert not np.triu(ka.attention_maps(lm, TEXTS)[1].weights, 1).any()
+    maps = ka.attention_maps(masked, TEXTS)
+    answer = served(masked, tmp_path, attention=True)["attention"](text=np.array(TEXTS))
+    for i, one in enumerate(maps):
+        size = len(one.pieces)
+        np.testing.assert_allclose(answer["attention"][i, :, :, :size, :size], one.weights, atol=1e-5)
+        assert not answer["attention"][i, :, :, size:].numpy().any()
+
+
+def test_a_score_is_the_sum_over_pieces(lm, tmp_path):
+    special = ka.data.special_ids(lm.tokenizer)
+    scores = ka.score(lm, TEXTS)
+    for text, score in zip(TEXTS, scores, strict=True):
+        ids = [special.start, *ka.data.encode_texts(lm.tokenizer, [text])[0], special.end]
+        given = np.array([ids[:-1]])
+        logits = np.array(lm({"token_ids": given, "padding_mask": np.ones_like(given, bool)}))[0].astype("float64")
+        chances = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        assert abs(score - chances[np.arange(len(ids) - 1), ids[1:]].sum()) < 1e-3
+    answer = served(lm, tmp_path)["score"](text=np.array(TEXTS))
+    np.testing.assert_allclose(answer["score"], scores, atol=1e-3)
+
+
+def test_a_translation_is_scored_as_the_search_scores_it(translator, tmp_path):
+    strategy = ka.BeamSearch(width=3, length_penalty=0.0, max_length=40)
+    ended = [a for a in translator.translate(TEXTS, strategy) if a.target_pieces and a.target_pieces[-1] == "</s>"]
+    targets = [*(a.text for a in ended), "comemos pan"]
+    scores = ka.score(translator, [*(a.source for a in ended), "we eat bread"], targets)
+    assert all(s < 0 for s in scores)
+    answer = served(translator, tmp_path)["score"](text=np.array(["we eat bread"]), target=np.array(["comemos pan"]))
+    assert abs(float(answer["score"][0]) - scores[-1]) < 1e-3
+    assert abs(float(answer["piece_scores"].numpy().sum()) - scores[-1]) < 1e-3
+
+
+def test_models_without_it_say_so(masked, lm, translator):
+    with pytest.raises(TypeError, match="no encoder of one text"):
+        ka.embed(lm, TEXTS)
+    with pytest.raises(TypeError, match="no self-attention over one text"):
+        ka.attention_maps(translator, TEXTS)
+    with pytest.raises(TypeError, match="no such probabilities"):
+        ka.score(masked, TEXTS)
+    with pytest.raises(ValueError, match="as many targets"):
+        ka.score(translator, TEXTS, TEXTS[:1])
