@@ -169,7 +169,8 @@ def serving() -> list[str]:
     def bare(ids, mask, limits):
         nothing = tf.zeros((tf.shape(ids)[0], 24), tf.int32)
         return ka.generation.decode(
-            model, {"source_ids": ids, "source_mask": mask}, strategy, start_id=special.start, end_id=special.end,
+            model, {"source_ids": ids, "source_mask": mask}, strategy,
+            start_ids=tf.zeros_like(limits) + special.start, end_id=special.end,
             limits=limits, prefix_ids=nothing, prefix_mask=tf.cast(nothing, tf.bool), seeds=limits,
         )  # fmt: skip
 
@@ -177,7 +178,7 @@ def serving() -> list[str]:
         served = ka.load_served(ka.export(model, directory, strategy=strategy))
         for size in (1, 8, 64):
             rows = texts[:size]
-            encoded = ka.data.encode_texts(model.source_tokenizer, rows, end=special.end)
+            encoded = ka.data.encode_texts(model.source_tokenizer, rows, after=(special.end,))
             ids, mask = ka.data.pad_ids(encoded, special.pad)
             arguments = [tf.constant(ids), tf.constant(mask), tf.fill((size,), 24)]
             given = tf.constant(rows)

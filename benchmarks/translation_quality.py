@@ -1,15 +1,25 @@
-"""Multi30k English to German: `rnn_attention` and `rnn_seq2seq`, trained and reported the same way.
+"""Multi30k English to German: recurrent and Transformer presets, trained and reported the same way.
 
+    pip install sacremoses                                         # for the published setting
     python benchmarks/translation_quality.py train rnn_attention runs/attention
-    python benchmarks/translation_quality.py train rnn_seq2seq runs/seq2seq
-    python benchmarks/translation_quality.py report runs/attention runs/seq2seq
+    python benchmarks/translation_quality.py train transformer_published runs/tiny
+    python benchmarks/translation_quality.py report runs/attention runs/tiny ...
 
-Trains on train, selects on val by BLEU, and reports test2016 once: sacreBLEU, lowercased,
-tokenizer 13a, beam 5. `KERAS_ATTENTION_DATA` names the folder that holds `multi30k/`.
+Trains on train, selects on val, and reports test2016 once with beam 5. A setting says how text is prepared:
+
+- `rnn_attention`, `rnn_seq2seq`: SentencePiece, 5,000 pieces per language, lower case; tokenizer 13a.
+- `transformer_published`: lower-cased and tokenised with Moses, joint byte-pair encoding of 10,000 pieces,
+  post-norm, learning rate 0.005, 2,000 steps of warm-up, updates of 4,096 tokens, the average of ten checkpoints.
+  Scored on the tokenised text, as published.
+- `transformer_plain`: the same network on raw text, joint SentencePiece of 8,000 pieces, lower case; tokenizer 13a.
+
+`KERAS_ATTENTION_DATA` names the folder that holds `multi30k/`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import pathlib
 import sys
@@ -21,77 +31,128 @@ import keras_attention as ka
 from keras_attention.training.checkpoints import load_arrays
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data")) / "multi30k"
-PLAN = ka.TrainingPlan(
-    epochs=int(os.environ.get("EPOCHS", "22")),
-    learning_rate=1.5e-3,
-    warmup_steps=300,
-    monitor="val_bleu",
-    patience=6,
-    average=4,
-)
 BEAM = ka.BeamSearch(width=5, length_penalty=0.6)
+EPOCHS = int(os.environ.get("EPOCHS", "0"))
 
 
-def pairs(split: str) -> list[tuple[str, str]]:
-    return ka.data.read_pairs(DATA / f"{split}.en.gz", DATA / f"{split}.de.gz")
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """How one row of the table is trained."""
+
+    preset: str
+    sizes: dict
+    plan: ka.TrainingPlan
+    kind: str = "sentencepiece"
+    pieces: int = 5000
+    joint: bool = False
+    moses: bool = False
+    batch_tokens: int = 1500
 
 
-def bleu(model: ka.Translator, examples: list, strategy=None) -> float:
+_RECURRENT = {"learning_rate": 1.5e-3, "warmup_steps": 300, "monitor": "val_bleu", "patience": 6, "average": 4}
+_TRANSFORMER = ka.TrainingPlan(
+    epochs=EPOCHS or 60,
+    learning_rate=5e-3,
+    decline="inverse_sqrt",
+    warmup_steps=1000,
+    clip_norm=1e9,
+    monitor="val_bleu",
+    patience=1000,
+    average=10,
+)
+SETTINGS = {
+    "rnn_attention": Setting("rnn_attention", {"dropout": 0.4}, ka.TrainingPlan(epochs=EPOCHS or 22, **_RECURRENT)),
+    "rnn_seq2seq": Setting("rnn_seq2seq", {"dropout": 0.4}, ka.TrainingPlan(epochs=EPOCHS or 16, **_RECURRENT)),
+    "transformer_published": Setting("transformer_tiny", {}, _TRANSFORMER, "bpe", 10_000, True, True, 4096),
+    "transformer_plain": Setting("transformer_tiny", {}, _TRANSFORMER, "sentencepiece", 8_000, True, False, 4096),
+}
+
+
+def pairs(split: str, setting: Setting) -> list[tuple[str, str]]:
+    read = ka.data.read_pairs(DATA / f"{split}.en.gz", DATA / f"{split}.de.gz")
+    if not setting.moses:
+        return read
+    import sacremoses
+
+    sides = (sacremoses.MosesTokenizer(lang) for lang in ("en", "de"))
+    texts = [
+        [tokenizer.tokenize(text.lower(), return_str=True, escape=False) for text in side]
+        for tokenizer, side in zip(sides, zip(*read, strict=True), strict=True)
+    ]
+    return list(zip(*texts, strict=True))
+
+
+def tokenizers(setting: Setting, examples: list) -> dict:
+    sources, targets = zip(*examples, strict=True)
+    corpora = [[*sources, *targets]] * 2 if setting.joint else [sources, targets]
+    trained = [ka.train_tokenizer(texts, setting.kind, setting.pieces, lowercase=True) for texts in corpora]
+    return dict(zip(("source_tokenizer", "target_tokenizer"), trained, strict=True))
+
+
+def scores(
+    model: ka.Translator, setting: Setting, examples: list, strategy=None
+) -> tuple[list[str], ka.training.TextScores]:
     answers = model.translate([source for source, _ in examples], strategy, batch_size=64)
     texts = [answer.text for answer in answers]
-    return ka.training.score_texts(texts, [target for _, target in examples], lowercase=True).bleu
+    tokenizer = "none" if setting.moses else "13a"
+    return texts, ka.training.score_texts(texts, [target for _, target in examples], True, tokenizer)
 
 
-def train(preset: str, directory: str) -> None:
+def train(name: str, directory: str) -> None:
+    setting = SETTINGS[name]
     keras.utils.set_random_seed(1)
-    examples, valid = pairs("train"), pairs("val")
+    examples, valid = pairs("train", setting), pairs("val", setting)
     started = pathlib.Path(directory, "model.keras")
     if started.exists():
         model = keras.saving.load_model(started)
     else:
-        tokenizers = {
-            f"{side}_tokenizer": ka.train_tokenizer(
-                [pair[i] for pair in examples], "sentencepiece", 5000, lowercase=True
-            )
-            for i, side in enumerate(("source", "target"))
-        }
-        model = ka.Translator.from_preset(preset, dropout=0.4, **tokenizers)
+        model = ka.Translator.from_preset(setting.preset, **setting.sizes, **tokenizers(setting, examples))
     begin = time.time()
+
+    def measure(model: ka.Translator) -> dict[str, float]:
+        return {"val_bleu": scores(model, setting, valid)[1].bleu, "minutes": (time.time() - begin) / 60}
+
+    pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
+    pathlib.Path(directory, "setting.json").write_text(json.dumps(name))
     history = ka.train(
         model,
-        ka.translation_batches(examples, model, max_tokens=1500),
+        ka.translation_batches(examples, model, max_tokens=setting.batch_tokens),
         directory,
-        PLAN,
+        setting.plan,
         validation=ka.translation_batches(valid, model, max_tokens=3000, shuffle=False),
-        measure=lambda model: {"val_bleu": bleu(model, valid), "minutes": (time.time() - begin) / 60},
+        measure=measure,
     )
-    print(f"{preset}: best val BLEU (greedy) {max(history['val_bleu']):.2f} after {time.time() - begin:.0f} s")
+    print(f"{name}: best val BLEU (greedy) {max(history['val_bleu']):.2f} after {time.time() - begin:.0f} s")
 
 
 def report(*directories: str) -> None:
     """Score test2016 once per run, and draw BLEU by source length."""
-    examples, systems = pairs("test_2016_flickr"), {}
-    sources, references = (list(side) for side in zip(*examples, strict=True))
-    print(f"TensorFlow backend: Keras {keras.__version__}; {len(examples)} sentences, beam {BEAM.width}\n")
-    print("| preset | parameters | minutes of training | epochs | val BLEU (greedy) | test2016 BLEU | chrF |")
+    systems, signatures = {}, {}
+    print(f"Keras {keras.__version__} on {keras.backend.backend()}; beam {BEAM.width}\n")
+    print("| setting | parameters | minutes of training | epochs | val BLEU (greedy) | test2016 BLEU | chrF |")
     print("|---|---|---|---|---|---|---|")
     for directory in directories:
+        name = json.loads(pathlib.Path(directory, "setting.json").read_text())
+        setting = SETTINGS[name]
         model = keras.saving.load_model(pathlib.Path(directory, "model.keras"), compile=False)
         _, note = load_arrays(pathlib.Path(directory, "checkpoint.npz"))
-        name = "rnn_attention" if model.has_attention else "rnn_seq2seq"
-        texts = [answer.text for answer in model.translate(sources, BEAM, batch_size=64)]
-        scores = ka.training.score_texts(texts, references, lowercase=True)
+        examples = pairs("test_2016_flickr", setting)
+        texts, found = scores(model, setting, examples, BEAM)
+        sources, references = zip(*examples, strict=True)
         systems[name] = ka.training.scores_by_length(sources, texts, references, lowercase=True)
-        minutes, best = note["history"]["minutes"][-1], bleu(model, pairs("val"))
+        signatures[name] = f"{found.bleu_signature} {found.chrf_signature}"
+        _, greedy = scores(model, setting, pairs("val", setting))
         print(
-            f"| {name} | {model.count_params():,} | {minutes:.0f} | {note['epoch']} | {best:.2f} "
-            f"| {scores.bleu:.2f} | {scores.chrf:.2f} |",
+            f"| {name} | {model.count_params():,} | {note['history']['minutes'][-1]:.0f} | {note['epoch']} "
+            f"| {greedy.bleu:.2f} | {found.bleu:.2f} | {found.chrf:.2f} |",
             flush=True,
         )
-    print(f"\n{scores.bleu_signature}\n{scores.chrf_signature}\n")
-    print("| source words | sentences | " + " | ".join(systems) + " |\n|---|---|" + "---|" * len(systems))
+    print()
+    print("\n".join(f"{name}: {signature}" for name, signature in signatures.items()))
+    print("\n| source words | sentences | " + " | ".join(systems) + " |\n|---|---|" + "---|" * len(systems))
     for bin_name, (count, _) in next(iter(systems.values())).items():
-        print(f"| {bin_name} | {count} | " + " | ".join(f"{s[bin_name][1]:.2f}" for s in systems.values()) + " |")
+        cells = [f"{s[bin_name][1]:.2f}" if bin_name in s else "" for s in systems.values()]
+        print(f"| {bin_name} | {count} | " + " | ".join(cells) + " |")
     ka.plot_bleu_by_length(systems, pathlib.Path(__file__).with_name("bleu_by_length.png"))
 
 

@@ -1,5 +1,6 @@
 """What the documentation shows is run: every docstring's example, every block of the README."""
 
+import dataclasses
 import doctest
 import importlib
 import os
@@ -44,7 +45,16 @@ def described(kind):
 
 def test_public_classes_and_functions_show_an_example():
     shown = [x for x in described((type,)) if not issubclass(x, Exception)]
-    results = ("Translation", "Classification", "Completion", "Tagging", "CheckReport", "TrainingPlan")
+    results = (
+        "Translation",
+        "Classification",
+        "Completion",
+        "Tagging",
+        "CheckReport",
+        "TrainingPlan",
+        "Filling",
+        "AttentionMaps",
+    )
     missing = [x.__name__ for x in shown if ">>>" not in x.__doc__ and x.__name__ not in results]
     assert not missing
 
@@ -72,6 +82,22 @@ def test_readme_make_commands_exist():
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 
 
+RECURRENT = ("units=12", "embedding_dim=7")
+SMALL = ("width=12", "num_heads=3", "num_layers=1", "hidden_dim=7")
+
+
+def write_gpt2(directory, texts):
+    """A small GPT-2 as Hugging Face keeps it, with byte pairs of its own."""
+    import tokenizers
+
+    pairs = tokenizers.ByteLevelBPETokenizer()
+    pairs.train_from_iterator(texts, vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False)
+    sizes = {name: int(value) for name, value in (size.split("=") for size in SMALL)}
+    config = dataclasses.replace(ka.presets()["gpt2_small"].config, vocabulary_size=pairs.get_vocab_size(), **sizes)
+    ka.to_huggingface(ka.CausalLM(config), directory)
+    pairs.save_model(str(directory))
+
+
 def test_readme_commands_run(tmp_path, monkeypatch, capsys):
     """Each keras-attention line of the README, in order, with files of ours and one epoch."""
     from keras_attention.cli import main
@@ -83,6 +109,8 @@ def test_readme_commands_run(tmp_path, monkeypatch, capsys):
         (tmp_path / name).write_text(text)
     (tmp_path / "source.txt").write_text("".join(f"{source}\n" for source, _ in pairs))
     (tmp_path / "book.txt").write_text("\n".join(source for source, _ in pairs))
+    (tmp_path / "gaps.txt").write_text("we are <mask> bread\nno gap\n")
+    write_gpt2(tmp_path / "gpt2", [source for source, _ in pairs])
     (tmp_path / "reviews.tsv").write_text("".join(f"{s}\ten\n{t}\tes\n" for s, t in pairs))
     (tmp_path / "corpus.conllu").write_text("1\tWe\twe\tPRON\n2\teat\teat\tVERB\n\n" * 9)
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("keras-attention ")]
@@ -92,7 +120,9 @@ def test_readme_commands_run(tmp_path, monkeypatch, capsys):
         command, _, given = command.partition("<")
         arguments = shlex.split(command)
         if arguments[1] == "train" and "--resume" not in arguments:
-            arguments += ["--epochs", "1", "--set", "units=12", "--set", "embedding_dim=7", "--vocabulary-size", "90"]
+            sizes = RECURRENT if not {"--preset", "--init"} & set(arguments) or "rnn_attention" in arguments else SMALL
+            arguments += ["--epochs", "1", "--vocabulary-size", "90"]
+            arguments += [] if "--init" in arguments else [x for size in sizes for x in ("--set", size)]
         monkeypatch.setattr(sys, "argv", arguments)
         monkeypatch.setattr(sys, "stdin", open((given or "source.txt").strip()))
         main()
@@ -111,7 +141,7 @@ def test_readme_tree_is_the_tree():
     assert named == real
 
 
-@pytest.mark.parametrize("name", ["translation", "language_model", "classification", "tagging"])
+@pytest.mark.parametrize("name", ["translation", "language_model", "classification", "tagging", "pretraining"])
 def test_examples_run(name, tmp_path):
     program = ROOT / "examples" / f"{name}.py"
     done = subprocess.run(

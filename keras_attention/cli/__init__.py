@@ -19,6 +19,8 @@ _COMMANDS = {
     "complete": "use",
     "classify": "use",
     "tag": "use",
+    "fill": "use",
+    "import": "serve",
     "export": "serve",
     "check": "serve",
     "presets": "serve",
@@ -36,7 +38,8 @@ class _LateGroup(click.Group):
         """Import and return a command."""
         if name not in _COMMANDS:
             return None
-        return getattr(importlib.import_module(f"{__name__}.{_COMMANDS[name]}"), name)
+        module = importlib.import_module(f"{__name__}.{_COMMANDS[name]}")
+        return getattr(module, "import_" if name == "import" else name)
 
 
 @click.group(cls=_LateGroup)

@@ -27,7 +27,12 @@ def evaluate(model: str, files: tuple[str, ...], beam: int | None, lowercase: bo
     if isinstance(loaded, ka.ServedModel):
         if beam is not None:
             raise click.UsageError("--beam cannot be chosen now: a SavedModel searches as it was exported.")
-        known = {"target_pieces": "Translator", "tags": "TextTagger", "label": "TextClassifier"}
+        known = {
+            "target_pieces": "Translator",
+            "tags": "TextTagger",
+            "label": "TextClassifier",
+            "candidates": "exported masked language model",
+        }
         name = next((task for output, task in known.items() if output in loaded.outputs), "exported language model")
     job = next((job for job in jobs().values() if job.task == name), None)
     if job is None:

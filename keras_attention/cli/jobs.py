@@ -1,4 +1,4 @@
-"""The four tasks as the command line trains them: what to read, make, batch and measure."""
+"""The tasks as the command line trains them: what to read, make, batch and measure."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Job:
         batches: (examples, model, max_tokens, shuffle, seed) -> batches.
         measure: validation examples -> function of the model, or None.
         evaluate: (model, examples, options) -> lines to print.
+        labels: examples -> names of the classes or tags, or None.
     """
 
     task: str
@@ -32,6 +33,7 @@ class Job:
     batches: Callable[..., Any]
     evaluate: Callable[[Any, list, dict], list[str]]
     measure: Callable[[list], Callable[[Any], dict[str, float]]] | None = None
+    labels: Callable[[list], tuple[str, ...]] | None = None
 
 
 def _one(places: Sequence[str]) -> str:
@@ -74,33 +76,50 @@ def _read_texts(places: Sequence[str]) -> list:
 def _make_translator(preset: str, examples: list, options: dict, sizes: dict) -> Any:
     import keras_attention as ka
 
-    tokenizers = {
-        f"{side}_tokenizer": ka.train_tokenizer([pair[i] for pair in examples], **options)
-        for i, side in enumerate(("source", "target"))
-    }
-    return ka.Translator.from_preset(preset, **tokenizers, **sizes)
+    sides = [[pair[i] for pair in examples] for i in range(2)]
+    shared = sizes.get("shared_vocabulary", getattr(_sizes_of(preset), "shared_vocabulary", False))
+    corpora = [[*sides[0], *sides[1]]] if shared else sides
+    tokenizers = [ka.train_tokenizer(corpus, **options) for corpus in corpora]
+    return ka.Translator.from_preset(preset, source_tokenizer=tokenizers[0], target_tokenizer=tokenizers[-1], **sizes)
 
 
-def _make_language_model(preset: str, examples: list, options: dict, sizes: dict) -> Any:
+def _sizes_of(preset: str) -> Any:
     import keras_attention as ka
 
-    return ka.CausalLM.from_preset(preset, tokenizer=ka.train_tokenizer(examples, **options), **sizes)
+    return ka.presets()[preset].config if preset in ka.presets() else None
+
+
+def _make_from_texts(task: str) -> Callable[..., Any]:
+    """A model of texts: a language model of any kind."""
+
+    def make(preset: str, examples: list, options: dict, sizes: dict) -> Any:
+        import keras_attention as ka
+
+        return getattr(ka, task).from_preset(preset, tokenizer=ka.train_tokenizer(examples, **options), **sizes)
+
+    return make
 
 
 def _make_classifier(preset: str, examples: list, options: dict, sizes: dict) -> Any:
     import keras_attention as ka
 
     tokenizer = ka.train_tokenizer([text for text, _ in examples], **options)
-    labels = tuple(sorted({label for _, label in examples}))
-    return ka.TextClassifier.from_preset(preset, tokenizer=tokenizer, labels=labels, **sizes)
+    return ka.TextClassifier.from_preset(preset, tokenizer=tokenizer, labels=_classes(examples), **sizes)
 
 
 def _make_tagger(preset: str, examples: list, options: dict, sizes: dict) -> Any:
     import keras_attention as ka
 
     tokenizer = ka.train_tokenizer([" ".join(word for word, _ in sentence) for sentence in examples], **options)
-    labels = tuple(sorted({tag for sentence in examples for _, tag in sentence}))
-    return ka.TextTagger.from_preset(preset, tokenizer=tokenizer, labels=labels, **sizes)
+    return ka.TextTagger.from_preset(preset, tokenizer=tokenizer, labels=_tags(examples), **sizes)
+
+
+def _classes(examples: list) -> tuple[str, ...]:
+    return tuple(sorted({label for _, label in examples}))
+
+
+def _tags(examples: list) -> tuple[str, ...]:
+    return tuple(sorted({tag for sentence in examples for _, tag in sentence}))
 
 
 def _measure_translator(examples: list) -> Callable[[Any], dict[str, float]]:
@@ -138,9 +157,29 @@ def _evaluate_language_model(model: Any, examples: list, options: dict) -> list[
     import keras_attention as ka
 
     model.compile(loss=ka.MaskedCrossEntropy(), weighted_metrics=[ka.training.Perplexity()])
-    batches = ka.language_batches(examples, model, shuffle=False)
+    batches = ka.language_batches(examples, model, shuffle=False, stride=max(model.config.max_length // 2, 1))
     values = model.evaluate(batches, verbose=0, return_dict=True)
     return [f"perplexity {values['perplexity']:.3f} per piece"]
+
+
+def _evaluate_masked_model(model: Any, examples: list, options: dict) -> list[str]:
+    import keras_attention as ka
+
+    return _evaluate_objective(model, ka.masked_batches(examples, model, shuffle=False))
+
+
+def _evaluate_permutation_model(model: Any, examples: list, options: dict) -> list[str]:
+    import keras_attention as ka
+
+    return _evaluate_objective(model, ka.permutation_batches(examples, model, shuffle=False))
+
+
+def _evaluate_objective(model: Any, batches: Any) -> list[str]:
+    import keras_attention as ka
+
+    ka.training.compile_model(model, ka.TrainingPlan(label_smoothing=0.0), 1)
+    values = model.evaluate(batches, verbose=0, return_dict=True)
+    return [f"{name} {value:.4f}" for name, value in sorted(values.items())]
 
 
 def _evaluate_classifier(model: Any, examples: list, options: dict) -> list[str]:
@@ -168,12 +207,18 @@ def jobs() -> dict[str, Job]:
             "Translator", "rnn_attention", "sentencepiece", "val_bleu", _read_pairs, _make_translator,
             ka.translation_batches, _evaluate_translator, _measure_translator),
         "lm": Job(
-            "CausalLM", "char_rnn", "characters", "val_loss", _read_texts, _make_language_model,
+            "CausalLM", "char_rnn", "characters", "val_loss", _read_texts, _make_from_texts("CausalLM"),
             ka.language_batches, _evaluate_language_model),
+        "mlm": Job(
+            "MaskedLM", "bert_base", "sentencepiece", "val_loss", _read_texts, _make_from_texts("MaskedLM"),
+            ka.masked_batches, _evaluate_masked_model),
+        "plm": Job(
+            "PermutationLM", "xlnet_base", "sentencepiece", "val_loss", _read_texts, _make_from_texts("PermutationLM"),
+            ka.permutation_batches, _evaluate_permutation_model),
         "classifier": Job(
             "TextClassifier", "rnn_classifier", "sentencepiece", "val_accuracy", _read_labelled, _make_classifier,
-            ka.classification_batches, _evaluate_classifier),
+            ka.classification_batches, _evaluate_classifier, labels=_classes),
         "tagger": Job(
             "TextTagger", "rnn_tagger", "sentencepiece", "val_accuracy", _read_tagged, _make_tagger,
-            ka.tagging_batches, _evaluate_tagger),
+            ka.tagging_batches, _evaluate_tagger, labels=_tags),
     }  # fmt: skip

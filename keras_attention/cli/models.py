@@ -6,7 +6,14 @@ import pathlib
 import zipfile
 from typing import Any
 
-TASKS = {"translate": "Translator", "complete": "CausalLM", "classify": "TextClassifier", "tag": "TextTagger"}
+VERBS = {
+    "Translator": "translate",
+    "CausalLM": "complete",
+    "PermutationLM": "complete",
+    "MaskedLM": "fill",
+    "TextClassifier": "classify",
+    "TextTagger": "tag",
+}
 
 
 def load_model(path: str) -> Any:
@@ -40,7 +47,8 @@ def load_for(verb: str, path: str) -> Any:
     """
     model = load_model(path)
     if not hasattr(model, verb):
-        own = next((v for v, task in TASKS.items() if task == type(model).__name__), None)
-        hint = f"Try: keras-attention {own} {path}" if own else f"Expected a {TASKS[verb]}."
+        own = VERBS.get(type(model).__name__)
+        tasks = " or ".join(task for task, its in VERBS.items() if its == verb)
+        hint = f"Try: keras-attention {own} {path}" if own else f"Expected a {tasks}."
         raise ValueError(f"{path} is a {type(model).__name__}, which cannot {verb}. {hint}")
     return model

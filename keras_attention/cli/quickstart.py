@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from keras_attention.cli.jobs import jobs
-from keras_attention.cli.train import run_job
+from keras_attention.cli.train import run_job, train
 
 
 @click.command()
@@ -44,27 +44,20 @@ def quickstart(out: str, epochs: int) -> None:
 
 def _options(epochs: int) -> dict[str, Any]:
     """What `keras-attention train translator` would be given."""
+    context = train.make_context("train", ["translator", "--out", "unused"])
     return {
+        **context.params,
         "train_files": ["tfds:phrases:train"],
         "valid_files": ["tfds:phrases:validation[:200]"],
         "preset": "rnn_attention",
         "sizes": ["units=128", "embedding_dim=96", "dropout=0.1"],
-        "tokenizer": None,
         "vocabulary_size": 400,
         "lowercase": True,
         "epochs": epochs,
         "learning_rate": 3e-3,
-        "decline": "cosine",
         "warmup_steps": 100,
         "label_smoothing": 0.05,
-        "clip_norm": 1.0,
-        "select": None,
-        "patience": 10,
-        "average": 1,
         "batch_tokens": 1024,
-        "seed": 0,
-        "mixed_precision": None,
-        "tensorboard": False,
     }
 
 

@@ -1,8 +1,11 @@
-"""export, check and presets."""
+"""export, check, presets and import."""
 
 from __future__ import annotations
 
+import json
+import pathlib
 import sys
+from typing import Any
 
 import click
 
@@ -16,8 +19,15 @@ from keras_attention.cli.models import load_model
 @click.option("--beam", type=click.IntRange(1), help="Beam width of the served search; greedy without it.")
 @click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
 @click.option("--max-length", type=click.IntRange(1), help="The most pieces that are written.")
+@click.option("--attention", is_flag=True, help="Also serve the attention maps of every block and head.")
 def export(
-    model: str, directory: str, version: int, beam: int | None, length_penalty: float | None, max_length: int | None
+    model: str,
+    directory: str,
+    version: int,
+    beam: int | None,
+    length_penalty: float | None,
+    max_length: int | None,
+    attention: bool,
 ) -> None:
     """Write MODEL, a .keras file, to DIRECTORY/VERSION/ for TensorFlow Serving."""
     import keras_attention as ka
@@ -34,9 +44,9 @@ def export(
         penalty = 0.6 if length_penalty is None else length_penalty
         strategy = ka.BeamSearch(width=beam, length_penalty=penalty, max_length=max_length)
     elif max_length is not None:
-        kind = ka.Sampling if isinstance(loaded, ka.CausalLM) else ka.Greedy
+        kind = ka.Sampling if hasattr(loaded, "complete") else ka.Greedy
         strategy = kind(max_length=max_length)
-    path = ka.export(loaded, directory, version, strategy)
+    path = ka.export(loaded, directory, version, strategy, attention=attention)
     click.echo(f"Exported to {path}. Check it with: keras-attention check {path}", err=True)
 
 
@@ -58,11 +68,56 @@ def check(path: str) -> None:
 
 
 @click.command()
-def presets() -> None:
-    """List every preset with its task and sizes."""
+@click.option("--json", "as_json", is_flag=True, help="Write a list of objects.")
+def presets(as_json: bool) -> None:
+    """List every preset with its sizes, its parameters, and what the lecture's table says of them."""
     import keras_attention as ka
 
-    for name, row in ka.presets().items():
-        size = row.config
-        shape = f"{size.num_layers} x {size.units} {size.cell}, embeddings {size.embedding_dim}"
-        click.echo(f"{name:16}{row.task:16}{shape:32}attention {size.attention or 'none':12}{row.figure}")
+    rows = [_preset_row(name, row) for name, row in ka.presets().items()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    click.echo(f"{'preset':19}{'task':16}{'layers':>7}{'width':>7}{'heads':>7}{'parameters':>16}{'lecture':>9}")
+    for row in rows:
+        counted = f"{row['parameters']:,}" if row["parameters"] else "by vocabulary"
+        click.echo(
+            f"{row['name']:19}{row['task']:16}{row['layers']:7}{row['width']:7}{row['heads'] or '-':>7}{counted:>16}"
+            f"{row['lecture_parameters'] or '-':>9}"
+        )
+
+
+def _preset_row(name: str, row: Any) -> dict[str, Any]:
+    import keras_attention as ka
+
+    sizes = row.config
+    return {
+        "name": name,
+        "task": row.task,
+        "layers": sizes.num_layers,
+        "width": getattr(sizes, "width", None) or sizes.units,
+        "heads": getattr(sizes, "num_heads", None),
+        "parameters": ka.count_parameters(name) if row.vocabulary_size else None,
+        "lecture_parameters": row.lecture_parameters,
+    }
+
+
+@click.command("import")
+@click.argument("directory")
+@click.argument("model")
+@click.option("--task", help="Such as TextClassifier: put a new head on the encoder that is found.")
+@click.option("--labels", help="Names of the classes or tags of a new head, separated by commas.")
+def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:
+    """Turn DIRECTORY, of Hugging Face or an original TensorFlow checkpoint, into MODEL, a .keras file."""
+    import keras_attention as ka
+
+    place, target = pathlib.Path(directory), pathlib.Path(model)
+    if target.suffix != ".keras":
+        raise click.UsageError(f"{model} does not end in .keras.")
+    if target.exists():
+        raise click.UsageError(f"{model} exists and is not overwritten; choose another name.")
+    parts = {"labels": tuple(labels.split(","))} if labels else {}
+    original = any(place.glob("*.index"))
+    loaded = ka.from_tensorflow(place) if original else ka.from_huggingface(place, task=task, **parts)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    ka.training.write_whole(target, lambda name: loaded.save(name))
+    click.echo(f"{type(loaded).__name__} with {loaded.count_params():,} parameters in {model}.", err=True)

@@ -17,6 +17,9 @@ _OPTIONS: list[Callable] = [
     click.option("--out", required=True, help="Directory of the run."),
     click.option("--resume", is_flag=True, help="Go on with the run in --out, as it was begun."),
     click.option("--preset", help="See: keras-attention presets."),
+    click.option("--init", help="Model to begin with: one of the same task, or an encoder to put a new classifier or tagger on."),
+    click.option("--lora", type=click.IntRange(1), help="Learn a correction of this rank to each projection, and leave the rest as it is."),
+    click.option("--freeze", is_flag=True, help="Leave the encoder as it is; learn only what stands behind it."),
     click.option("--set", "sizes", multiple=True, metavar="NAME=VALUE", help="A size of the preset that should differ, such as units=512."),
     click.option("--tokenizer", type=click.Choice(["sentencepiece", "bpe", "wordpiece", "characters"])),
     click.option("--vocabulary-size", type=click.IntRange(8), default=8000, show_default=True),
@@ -31,6 +34,10 @@ _OPTIONS: list[Callable] = [
     click.option("--patience", type=click.IntRange(1), default=10, show_default=True, help="Epochs without a better value until training stops."),
     click.option("--average", type=click.IntRange(1), default=1, show_default=True, help="Average the weights of this many last epochs."),
     click.option("--batch-tokens", type=click.IntRange(1), default=2048, show_default=True, help="The most tokens in a batch."),
+    click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Average the gradients of this many batches for one update."),
+    click.option("--weight-decay", type=float, default=0.0, show_default=True),
+    click.option("--layer-decay", type=float, default=1.0, show_default=True, help="Learning rate of each block over that of the next one up."),
+    click.option("--remat", is_flag=True, help="Compute each block again in the backward pass, to save memory."),
     click.option("--seed", type=int, default=0, show_default=True),
     click.option("--mixed-precision", type=click.Choice(["mixed_bfloat16", "mixed_float16"])),
     click.option("--tensorboard", is_flag=True, help="Write curves and alignments to OUT/tensorboard."),
@@ -38,7 +45,7 @@ _OPTIONS: list[Callable] = [
 
 
 @click.command()
-@click.argument("task", type=click.Choice(["translator", "lm", "classifier", "tagger"]))
+@click.argument("task", type=click.Choice(["translator", "lm", "mlm", "plm", "classifier", "tagger"]))
 @click.pass_context
 def train(context: click.Context, task: str, **options: Any) -> None:
     """Train a model on your files; write the best one to OUT/model.keras."""
@@ -86,6 +93,8 @@ def run_job(job: Job, task: str, options: dict[str, Any], out: pathlib.Path) -> 
     keras.utils.set_random_seed(options["seed"])
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
+    if options["init"] and options["preset"]:
+        raise click.UsageError("--init brings its own sizes; leave out --preset.")
     examples = job.read(options["train_files"])
     valid = job.read(options["valid_files"]) if options["valid_files"] else None
     click.echo(f"{len(examples)} examples to train on, {len(valid or [])} to validate on", err=True)
@@ -111,14 +120,42 @@ def run_job(job: Job, task: str, options: dict[str, Any], out: pathlib.Path) -> 
 def _model(job: Job, options: dict[str, Any], examples: list, out: pathlib.Path) -> Any:
     import keras
 
+    import keras_attention as ka
+
     if (out / "model.keras").exists():
-        return keras.saving.load_model(out / "model.keras", compile=False)
+        model = keras.saving.load_model(out / "model.keras", compile=False)
+    else:
+        model = (_initialized if options["init"] else _fresh)(job, options, examples)
+    if options["lora"]:
+        ka.training.enable_lora(model, options["lora"])
+    elif options["freeze"]:
+        ka.training.freeze(model)
+    if options["remat"]:
+        ka.training.rematerialize(model)
+    return model
+
+
+def _fresh(job: Job, options: dict[str, Any], examples: list) -> Any:
+    preset = options["preset"] or job.preset
     tokenizer = {
-        "kind": options["tokenizer"] or job.tokenizer,
+        "kind": options["tokenizer"] or (job.tokenizer if preset == job.preset else "sentencepiece"),
         "vocabulary_size": options["vocabulary_size"],
         "lowercase": options["lowercase"],
     }
-    return job.make(options["preset"] or job.preset, examples, tokenizer, _sizes(options["sizes"]))
+    return job.make(preset, examples, tokenizer, _sizes(options["sizes"]))
+
+
+def _initialized(job: Job, options: dict[str, Any], examples: list) -> Any:
+    """A model that is there already, or a new head on its encoder."""
+    import keras_attention as ka
+    from keras_attention.cli.models import load_model
+
+    model, sizes = load_model(options["init"]), _sizes(options["sizes"])
+    if type(model).__name__ == job.task and not sizes:
+        return model
+    if job.labels is None:
+        raise click.UsageError(f"--init: {options['init']} is a {type(model).__name__}; expected a {job.task}.")
+    return getattr(ka, job.task).from_encoder(model, labels=job.labels(examples), next_sentence=False, **sizes)
 
 
 def _sizes(given: list[str] | tuple[str, ...]) -> dict[str, Any]:
@@ -147,6 +184,9 @@ def _plan(job: Job, options: dict[str, Any], validated: bool) -> Any:
         "clip_norm",
         "patience",
         "average",
+        "accumulate",
+        "weight_decay",
+        "layer_decay",
     )
     return ka.TrainingPlan(monitor=select, **{name: options[name] for name in names})
 
@@ -160,7 +200,7 @@ def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
         raise ImportError("--tensorboard needs a package: pip install 'keras-attention[tensorboard]'")
     directory = out / "tensorboard"
     callbacks: list = [keras.callbacks.TensorBoard(directory, write_graph=False)]
-    if getattr(model, "has_attention", False):
+    if hasattr(model, "translate") and model.has_attention:
         from keras_attention.visualize import AlignmentImages
 
         callbacks.append(AlignmentImages([source for source, _ in examples[:3]], directory))

@@ -1,4 +1,4 @@
-"""translate, complete, classify, tag: lines in, lines out."""
+"""translate, complete, classify, tag, fill: lines in, lines out."""
 
 from __future__ import annotations
 
@@ -143,6 +143,29 @@ def tag(model: str, source: str | None, batch_size: int) -> None:
     """Tag the words of each line of SOURCE, or of standard input, with MODEL."""
     loaded = load_for("tag", model)
     _run(source, lambda lines, done: [" ".join(a.tags) for a in loaded.tag(lines, batch_size=batch_size)])
+
+
+@click.command()
+@click.argument("model")
+@click.argument("source", required=False)
+@click.option(
+    "--candidates", type=click.IntRange(1, 5), help="Write the likeliest pieces of each gap, with their probabilities."
+)
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
+def fill(model: str, source: str | None, candidates: int | None, batch_size: int) -> None:
+    """Fill the gaps, [MASK] or <mask>, of each line of SOURCE, or of standard input, with MODEL."""
+    loaded = load_for("fill", model)
+
+    def answer(lines: list[str], done: int) -> list[str]:
+        answers = loaded.fill(lines, batch_size=batch_size)
+        if candidates is None:
+            return [_one_line(a.text) for a in answers]
+        return [
+            "\t".join(" ".join(f"{piece}:{chance:.4f}" for piece, chance in gap[:candidates]) for gap in a.candidates)
+            for a in answers
+        ]
+
+    _run(source, answer)
 
 
 def _one_line(text: str) -> str:

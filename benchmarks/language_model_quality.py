@@ -1,0 +1,69 @@
+"""tinyshakespeare by characters: a small GPT and a recurrent network of the same size, on equally many tokens.
+
+    python benchmarks/language_model_quality.py gpt char_rnn
+
+nanoGPT's recipe for a CPU: 4 layers, 128 wide, 4 heads, context 64, 2,000 updates of 12 x 64 characters, Adam at 1e-3
+with a cosine down, no dropout; the last tenth of the text is for validation. Its authors report a loss of 1.88 nats
+per character there. `KERAS_ATTENTION_DATA` names the folder that holds `lm_text/`.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+import time
+
+import keras
+import numpy as np
+
+import keras_attention as ka
+
+DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data")) / "lm_text"
+STEPS, ROWS, CONTEXT = 2000, 12, 64
+MODELS = {
+    "gpt": ("gpt2_small", {"width": 128, "num_layers": 4, "num_heads": 4, "hidden_dim": 512, "attention_dropout": 0.0}),
+    "char_rnn": ("char_rnn", {"embedding_dim": 128, "units": 384, "num_layers": 1}),
+}
+
+
+def corpus() -> tuple[str, str]:
+    path = next(path for path in sorted((DATA / "tinyshakespeare").iterdir()) if path.suffix == ".txt")
+    text = "\n".join(ka.data.read_lines(path))
+    cut = len(text) * 9 // 10
+    return text[:cut], text[cut:]
+
+
+def run(name: str) -> str:
+    keras.utils.set_random_seed(1)
+    train, valid = corpus()
+    preset, sizes = MODELS[name]
+    tokenizer = ka.train_tokenizer([train], "characters")
+    model = ka.CausalLM.from_preset(preset, tokenizer=tokenizer, max_length=CONTEXT, dropout=0.0, **sizes)
+    batches = ka.language_batches([train], model, max_tokens=ROWS * CONTEXT)
+    plan = ka.TrainingPlan(epochs=1, learning_rate=1e-3, warmup_steps=100, label_smoothing=0.0)
+    ka.training.compile_model(model, plan, STEPS)
+    begin, losses, epoch = time.time(), [], 0
+    while len(losses) < STEPS:
+        for i in range(min(len(batches), STEPS - len(losses))):
+            losses.append(float(np.ravel(model.train_on_batch(*batches[i], return_dict=False))[0]))
+            if len(losses) % 200 == 0:
+                print(f"{name}: step {len(losses)}, running loss {losses[-1]:.3f}", file=sys.stderr, flush=True)
+        epoch += 1
+        batches.start_epoch(epoch)
+    minutes = (time.time() - begin) / 60
+    plain, sliding = (
+        model.evaluate(ka.language_batches([valid], model, shuffle=False, stride=s), verbose=0, return_dict=True)[
+            "loss"
+        ]
+        for s in (CONTEXT, CONTEXT // 2)
+    )
+    return f"| {name} | {model.count_params():,} | {plain:.3f} | {sliding:.3f} | {minutes:.1f} |"
+
+
+if __name__ == "__main__":
+    names = sys.argv[1:] or list(MODELS)
+    print(f"Keras {keras.__version__} on {keras.backend.backend()}, {STEPS} updates of {ROWS} x {CONTEXT} characters\n")
+    print("| model | parameters | validation loss | with half a window of past | minutes |\n|---|---|---|---|---|")
+    for model_name in names:
+        print(run(model_name), flush=True)

@@ -1,0 +1,101 @@
+"""Does pre-training help? A small BERT, trained to fill gaps, then fine-tuned; beside it the same model untrained.
+
+    python benchmarks/pretraining.py pretrain runs/bert
+    python benchmarks/pretraining.py finetune runs/bert
+
+Pre-training reads the plain text of the training sets at hand (SST-2, ParTUT, Multi30k English, WikiText-2 validation),
+without their labels. Fine-tuning selects on and reports dev, three seeds each. `KERAS_ATTENTION_DATA` names the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+
+import keras
+from labelling_quality import DATA, find
+
+import keras_attention as ka
+
+EPOCHS = int(os.environ.get("EPOCHS", "8"))
+SIZES = {"width": 192, "num_layers": 4, "num_heads": 6, "hidden_dim": 768, "max_length": 128, "next_sentence": False}
+
+
+def texts() -> list[str]:
+    found = [text for text, _ in ka.data.read_labelled(find("sst2", "train"))]
+    found += [" ".join(word for word, _ in sentence) for sentence in ka.data.read_tagged(find("ud_partut", "train"))]
+    found += ka.data.read_lines(DATA / "multi30k" / "train.en.gz")
+    wiki = ka.data.read_lines(DATA / "lm_text" / "wikitext2" / "valid.txt")
+    found += [line for line in wiki if len(line.split()) > 5]
+    return [text.lower() for text in found]
+
+
+def fresh(tokenizer) -> ka.MaskedLM:
+    return ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **SIZES)
+
+
+def pretrain(directory: str) -> None:
+    keras.utils.set_random_seed(1)
+    corpus = texts()
+    model = fresh(ka.train_tokenizer(corpus, vocabulary_size=6000, lowercase=True))
+    held = corpus[::40]
+    plan = ka.TrainingPlan(epochs=EPOCHS, learning_rate=1e-3, warmup_steps=300, label_smoothing=0.0, weight_decay=0.01)
+    history = ka.train(
+        model,
+        ka.masked_batches([text for i, text in enumerate(corpus) if i % 40], model, max_tokens=4096),
+        directory,
+        plan,
+        validation=ka.masked_batches(held, model, shuffle=False),
+    )
+    print(f"masked accuracy on held-out text: {history['val_accuracy'][-1]:.3f}")
+
+
+def finetune(directory: str) -> None:
+    trained = keras.saving.load_model(pathlib.Path(directory, "model.keras"), compile=False)
+    print("| task | the same model untrained | pre-trained |\n|---|---|---|")
+    for task in (sst2, partut):
+        scores = {
+            name: [task(trained if name == "trained" else None, trained.tokenizer, seed) for seed in (1, 2, 3)]
+            for name in ("untrained", "trained")
+        }
+        cells = [
+            f"{statistics.median(found):.2f} % ({', '.join(f'{s:.2f}' for s in found)})" for found in scores.values()
+        ]
+        print(f"| {task.__doc__} | {' | '.join(cells)} |", flush=True)
+
+
+def sst2(trained, tokenizer, seed: int) -> float:
+    """SST-2 dev accuracy"""
+    train, dev = (ka.data.read_labelled(find("sst2", split)) for split in ("train", "dev"))
+    return _tune(trained, tokenizer, seed, ka.TextClassifier, ka.classification_batches, train, dev, ("0", "1"))
+
+
+def partut(trained, tokenizer, seed: int) -> float:
+    """UD English-ParTUT dev UPOS accuracy"""
+    train, dev = (ka.data.read_tagged(find("ud_partut", split)) for split in ("train", "dev"))
+    labels = tuple(sorted({tag for sentence in train for _, tag in sentence}))
+    return _tune(trained, tokenizer, seed, ka.TextTagger, ka.tagging_batches, train, dev, labels)
+
+
+def _tune(trained, tokenizer, seed: int, kind: type, make_batches, train: list, dev: list, labels) -> float:
+    keras.utils.set_random_seed(seed)
+    model = kind.from_encoder(trained or fresh(tokenizer), labels=labels, dropout=0.2)
+    plan = ka.TrainingPlan(
+        epochs=8, learning_rate=5e-4, decline="linear", warmup_steps=60, monitor="val_accuracy", patience=4
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        history = ka.train(
+            model,
+            make_batches(train, model, max_tokens=2048, seed=seed),
+            directory,
+            plan,
+            validation=make_batches(dev, model, shuffle=False),
+        )
+    return 100 * max(history["val_accuracy"])
+
+
+if __name__ == "__main__":
+    {"pretrain": pretrain, "finetune": finetune}[sys.argv[1]](*sys.argv[2:])
