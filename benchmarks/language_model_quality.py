@@ -41,7 +41,7 @@ def run(name: str) -> str:
     tokenizer = ka.train_tokenizer([train], "characters")
     model = ka.CausalLM.from_preset(preset, tokenizer=tokenizer, max_length=CONTEXT, dropout=0.0, **sizes)
     batches = ka.language_batches([train], model, max_tokens=ROWS * CONTEXT)
-    plan = ka.TrainingPlan(epochs=1, learning_rate=1e-3, warmup_steps=100, label_smoothing=0.0)
+    plan = ka.TrainingPlan(epochs=1, learning_rate=2.5e-3, warmup_steps=100, label_smoothing=0.0, weight_decay=0.05)
     ka.training.compile_model(model, plan, STEPS)
     begin, losses, epoch = time.time(), [], 0
     while len(losses) < STEPS:

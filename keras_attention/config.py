@@ -157,6 +157,10 @@ class TransformerTranslatorConfig(TransformerSizes):
     shared_vocabulary: bool = True
     output_bias: bool = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.positions != "relative", "positions", self.positions, "'sinusoidal' or 'learned' in a translator")
+
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig(TransformerSizes):

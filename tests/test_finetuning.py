@@ -27,16 +27,16 @@ def moved(model, steps: int = 3, **plan) -> set[str]:
 
 def test_a_new_head_stands_on_the_same_encoder(tokenizer):
     masked = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **SIZES)
-    model = ka.TextTagger.from_encoder(masked, labels=("a", "b"), next_sentence=False)
+    model = ka.TextTagger.from_encoder(masked, labels=("a", "b"))
     for name in ("embedding", "encoder"):
         pairs = zip(getattr(masked, name).get_weights(), getattr(model, name).get_weights(), strict=True)
         assert all(np.array_equal(a, b) for a, b in pairs)
-    both = ka.TextClassifier.from_encoder(masked, labels=("a", "b"), next_sentence=False)
+    both = ka.TextClassifier.from_encoder(masked, labels=("a", "b"))
     assert np.array_equal(both.pooler.get_weights()[0], masked.pooler.get_weights()[0])
     translator = ka.Translator.from_preset(
         "transformer_tiny", source_tokenizer=tokenizer, target_tokenizer=tokenizer, **SIZES
     )
-    with pytest.raises(TypeError, match="no encoder"):
+    with pytest.raises(TypeError, match="no Transformer encoder"):
         ka.TextClassifier.from_encoder(translator, labels=("a", "b"))
 
 
@@ -97,6 +97,30 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tokenizer):
     np.testing.assert_allclose(kernel(2), kernel(1), atol=1e-6)
 
 
+def test_the_schedule_counts_updates_not_batches(tokenizer):
+    model = ka.TextClassifier.from_preset("bert_base", tokenizer=tokenizer, labels=("drink", "food"), **SIZES)
+    plan = ka.TrainingPlan(epochs=4, learning_rate=1e-3, warmup_steps=2, accumulate=4, decline="linear")
+    ka.training.compile_model(model, plan, 16)
+    batch = ka.classification_batches(EXAMPLES, model)[0]
+    rates = []
+    for _ in range(4 * 16):
+        rates.append(float(model.optimizer.learning_rate))
+        model.train_on_batch(*batch)
+    assert rates.index(max(rates)) == 2 * 4
+    assert all(rate > 0 for rate in rates[1:])
+
+
+def test_verbs_see_what_lora_and_quantisation_change(classifier):
+    texts = [text for text, _ in EXAMPLES]
+    before = [a.score for a in classifier.classify(texts)]
+    ka.training.enable_lora(classifier, 3)
+    moved(classifier)
+    after = [a.score for a in classifier.classify(texts)]
+    assert np.abs(np.subtract(after, before)).max() > 1e-3
+    with pytest.raises(ValueError, match="LoRA"):
+        ka.to_huggingface(classifier, "nowhere")
+
+
 def test_rematerialised_blocks_have_the_same_gradients(tokenizer):
     def weights(again: bool) -> list[np.ndarray]:
         keras.utils.set_random_seed(5)
@@ -125,3 +149,20 @@ def test_int8_answers_nearly_the_same_and_is_kept(tokenizer, tmp_path):
     lm.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras")
     assert [a.text for a in again.complete(texts, ka.Greedy(max_length=5))] == expected
+
+
+def test_what_cannot_be_tuned_says_so(tokenizer, classifier):
+    lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES)
+    with pytest.raises(ValueError, match="nothing behind an encoder"):
+        ka.training.freeze(lm)
+    with pytest.raises(ValueError, match="width cannot change"):
+        ka.TextTagger.from_encoder(classifier, labels=("a", "b"), width=7)
+    with pytest.raises(ValueError, match="`rank` is 0"):
+        ka.training.enable_lora(classifier, 0)
+
+
+def test_rematerialising_with_dropout_is_refused_on_tensorflow(tokenizer):
+    model = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **{**SIZES, "dropout": 0.1})
+    if keras.backend.backend() == "tensorflow":
+        with pytest.raises(ValueError, match="draws other dropout"):
+            ka.training.rematerialize(model)

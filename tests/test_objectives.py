@@ -140,3 +140,17 @@ def test_packed_language_batches_share_windows(tokenizer):
 def test_a_rate_outside_its_range_is_an_error(tokenizer):
     with pytest.raises(ValueError, match="`rate` is 1"):
         ka.masked_batches(TEXTS, model(tokenizer), rate=1)
+
+
+def test_single_lines_have_no_next_sentence(tokenizer):
+    with pytest.raises(ValueError, match="next_sentence=False"):
+        ka.masked_batches(["one line", "another"], model(tokenizer))
+
+
+def test_every_kind_of_tokenizer_has_a_gap():
+    for kind, gap in (("sentencepiece", "<mask>"), ("characters", "<mask>"), ("wordpiece", "[MASK]")):
+        own = ka.train_tokenizer(TEXTS, kind, 60)
+        m = ka.MaskedLM.from_preset("bert_base", tokenizer=own, **SIZES)
+        (filling,) = m.fill([f"the {gap} bread"])
+        assert len(filling.candidates) == 1, kind
+        assert gap not in filling.text or filling.candidates[0][0][0] == gap

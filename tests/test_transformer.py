@@ -137,3 +137,13 @@ def test_searching_with_a_read_prompt_equals_forcing_it(tokenizer):
     alone = [model.complete([text], ka.Greedy(max_length=5))[0] for text in ("we eat bread", "we")]
     assert [a.text for a in together] == [a.text for a in alone]
     np.testing.assert_allclose([a.score for a in together], [a.score for a in alone], atol=1e-4)
+
+
+def test_learned_positions_end_an_answer(tokenizer):
+    sizes = {"width": 14, "num_heads": 7, "num_layers": 1, "hidden_dim": 11, "max_length": 13}
+    model = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes)
+    (answer,) = model.complete(["we eat"], ka.Greedy(max_length=60, min_length=59))
+    prompt = len(ka.data.encode_texts(tokenizer, ["we eat"])[0])
+    assert len(answer.pieces) == 13 - prompt
+    with pytest.raises(ValueError, match="relative"):
+        ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes, positions="relative")

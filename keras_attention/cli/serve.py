@@ -117,7 +117,7 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
         raise click.UsageError(f"{model} exists and is not overwritten; choose another name.")
     parts = {"labels": tuple(labels.split(","))} if labels else {}
     original = any(place.glob("*.index"))
-    loaded = ka.from_tensorflow(place) if original else ka.from_huggingface(place, task=task, **parts)
+    loaded = (ka.from_tensorflow if original else ka.from_huggingface)(place, task=task, **parts)
     target.parent.mkdir(parents=True, exist_ok=True)
     ka.training.write_whole(target, lambda name: loaded.save(name))
     click.echo(f"{type(loaded).__name__} with {loaded.count_params():,} parameters in {model}.", err=True)

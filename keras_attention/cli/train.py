@@ -95,6 +95,10 @@ def run_job(job: Job, task: str, options: dict[str, Any], out: pathlib.Path) -> 
         keras.config.set_dtype_policy(options["mixed_precision"])
     if options["init"] and options["preset"]:
         raise click.UsageError("--init brings its own sizes; leave out --preset.")
+    if options["init"] and (options["tokenizer"] or options["lowercase"]):
+        raise click.UsageError("--init brings its own tokenizer; leave out --tokenizer and --lowercase.")
+    if options["lora"] and options["freeze"]:
+        raise click.UsageError("--lora learns inside the encoder and --freeze does not; choose one of the two.")
     examples = job.read(options["train_files"])
     valid = job.read(options["valid_files"]) if options["valid_files"] else None
     click.echo(f"{len(examples)} examples to train on, {len(valid or [])} to validate on", err=True)
@@ -151,11 +155,13 @@ def _initialized(job: Job, options: dict[str, Any], examples: list) -> Any:
     from keras_attention.cli.models import load_model
 
     model, sizes = load_model(options["init"]), _sizes(options["sizes"])
-    if type(model).__name__ == job.task and not sizes:
+    if type(model).__name__ == job.task:
+        if sizes:
+            raise click.UsageError(f"--set cannot change {options['init']}, which is a {job.task} already.")
         return model
     if job.labels is None:
         raise click.UsageError(f"--init: {options['init']} is a {type(model).__name__}; expected a {job.task}.")
-    return getattr(ka, job.task).from_encoder(model, labels=job.labels(examples), next_sentence=False, **sizes)
+    return getattr(ka, job.task).from_encoder(model, labels=job.labels(examples), **sizes)
 
 
 def _sizes(given: list[str] | tuple[str, ...]) -> dict[str, Any]:

@@ -104,10 +104,16 @@ def _sentence_pairs(texts: Sequence[str], model: Any, chance: np.random.Generato
         if i + 1 in ends:
             continue  # the last of its document
         follows.append(int(chance.random() < 0.5))
-        second = lines[i + 1] if follows[-1] else lines[chance.integers(len(lines))]
+        other = int(chance.integers(len(lines) - 1))
+        second = lines[i + 1 if follows[-1] else other + (other > i)]  # any line but the one that follows
         first = lines[i][: max(room // 2, room - len(second))]
         second = second[: room - len(first)]
         rows.append(([special.start, *first, special.end, *second, special.end], len(first) + 2))
+    if not rows:
+        raise ValueError(
+            "No text has two lines, so no sentence follows another. Give documents with a sentence per line, or a "
+            "model without the next sentence (`next_sentence=False`; --set next_sentence=false)."
+        )
     return rows, np.array(follows, "int32")
 
 

@@ -157,7 +157,7 @@ def _train_wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) ->
     import keras_hub
     import tensorflow as tf
 
-    special = [names[1] for names in _NAMES.values()] + ["[MASK]"]
+    special = ["[PAD]", "[UNK]", "[START]", "[END]", "[MASK]"]
     vocabulary = keras_hub.tokenizers.compute_word_piece_vocabulary(
         tf.data.Dataset.from_tensor_slices(texts),
         vocabulary_size=vocabulary_size,
@@ -165,7 +165,11 @@ def _train_wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) ->
         reserved_tokens=special,
     )
     return keras_hub.tokenizers.WordPieceTokenizer(
-        vocabulary=vocabulary, lowercase=lowercase, oov_token=_NAMES["unknown"][1]
+        vocabulary=vocabulary,
+        lowercase=lowercase,
+        oov_token="[UNK]",
+        special_tokens=special,
+        special_tokens_in_strings=True,
     )
 
 

@@ -82,8 +82,9 @@ class SearchCache:
             "start_ids": np.asarray(start_ids, "int32"),
         }
         strategy = dataclasses.replace(strategy, seed=0)  # the seed is an input
-        key = (strategy, end_id)
+        # LoRA and quantisation put other weights into a model, which a traced program would not see.
+        key = (strategy, end_id, tuple(map(id, self.model.weights)))
         if key not in self.searches:
-            self.searches[key] = Search(self.model, *key)
+            self.searches[key] = Search(self.model, strategy, end_id)
         found = self.searches[key].predict_on_batch({"inputs": inputs, "options": options})
         return Hypotheses(**{name: np.asarray(value) for name, value in found.items()})

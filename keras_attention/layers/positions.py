@@ -70,7 +70,8 @@ class LearnedPositions(keras.layers.Layer):
         (B, L, M).
 
     Raises:
-        ValueError: the sequence is longer than that.
+        ValueError: the sequence is longer than that. Where the length is only known when a graph runs, what is
+            too long is given the last position instead; batches, verbs and exports cut it before.
 
     Example:
         >>> tuple(LearnedPositions(7)(keras.ops.zeros((2, 3, 5))).shape)

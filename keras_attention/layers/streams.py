@@ -38,7 +38,7 @@ def keep_last(states, mask, length=None):
     """
     size = ops.shape(mask)[1]
     order = ops.argsort(ops.arange(size) + size * ops.cast(mask, "int32"), axis=1)  # padding first, then in order
-    order = order if length is None else order[:, -length:]
+    order = order if length is None else order[:, size - length :]
     return ops.take_along_axis(states, ops.expand_dims(order, -1), axis=1), ops.take_along_axis(mask, order, axis=1)
 
 

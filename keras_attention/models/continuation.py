@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_attention.data.tokenizers import decode_ids, encode_texts, ids_to_pieces, pad_ids, special_ids
 from keras_attention.generation import Hypotheses, Strategy
@@ -64,10 +65,12 @@ def begins_with_start(model: Any) -> bool:
 
 
 def length_limits(model: Any, prompt_lengths, strategy: Strategy):
-    """Return how many tokens prompt and answer may have together, (B,)."""
+    """Return how many tokens prompt and answer may have together, (B,); of learned positions there are no more."""
+    longest = prompt_lengths * 0 + model.config.max_length
     if strategy.max_length is None:
-        return prompt_lengths * 0 + model.config.max_length
-    return prompt_lengths + strategy.max_length
+        return longest
+    wanted = prompt_lengths + strategy.max_length
+    return ops.minimum(wanted, longest) if getattr(model.config, "positions", None) == "learned" else wanted
 
 
 def _first(model: Any, row: list[int]) -> list[int]:
@@ -83,7 +86,7 @@ def _search(model: Any, rows: list[list[int]], indices: list[int], strategy: Str
     return model.searches.run(
         strategy,
         {"token_ids": ids[:, :read]},
-        limits=model.length_limits(mask.sum(1).astype("int32") - 1, strategy),
+        limits=np.asarray(model.length_limits(mask.sum(1).astype("int32") - 1, strategy)),
         prefix=(ids[:, 1:], mask[:, 1:]),
         seeds=np.asarray(indices) + strategy.seed,
         start_ids=ids[:, 0],

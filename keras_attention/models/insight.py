@@ -87,7 +87,9 @@ def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
     if not hasattr(model, "encoder") or not hasattr(model, "embedding"):
         raise TypeError(f"A {type(model).__name__} has no encoder of one text; expected a MaskedLM or another encoder.")
     found = _in_order(model, check_texts(texts), embedding_tensors, batch_size)
-    return np.stack([answer["embedding"] for _, answer in found])
+    vectors = [answer["embedding"] for _, answer in found]
+    width = getattr(model.config, "width", None) or model.config.units
+    return np.array(vectors, "float32").reshape(-1, width)
 
 
 def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> list[AttentionMaps]:
@@ -149,7 +151,9 @@ def score(model: Any, texts: Iterable[str], targets: Iterable[str] | None = None
     targets = None if targets is None else check_texts(targets)
     if not hasattr(model, "searches") or model.frame == "end_start":
         raise TypeError(f"A {type(model).__name__} gives no such probabilities; expected a CausalLM or Translator.")
-    if hasattr(model, "source_tokenizer") != (targets is not None) or (targets and len(targets) != len(texts)):
+    if hasattr(model, "source_tokenizer") != (targets is not None) or (
+        targets is not None and len(targets) != len(texts)
+    ):
         raise ValueError("A Translator is scored on as many targets as texts, a language model on texts alone.")
     written = texts if targets is None else targets
     tokenizer = getattr(model, "target_tokenizer", None) or model.tokenizer

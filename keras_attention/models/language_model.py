@@ -77,7 +77,7 @@ class CausalLM(Task):
             length: the most tokens that will be read, `config.max_length` when absent.
 
         Returns:
-            dict of `constants` (empty) and `carry` (tensors (B, 1, ...)).
+            dict of `constants` (what no step changes) and `carry` (tensors (B, 1, ...)).
         """
         length = self.config.max_length if length is None else length
         constants, carry = self.decoder.start(self.embedding(inputs["token_ids"]), length)

@@ -114,7 +114,8 @@ class MaskedLM(Task):
         """Fill the gaps of texts.
 
         Args:
-            texts: strings with the mask piece in each gap.
+            texts: strings with the mask piece in each gap. One that is longer than `config.max_length` pieces is
+                cut there, with one warning that counts them, and so is what is answered.
             candidates: how many pieces to name for each gap.
             batch_size: how many are read at once; it does not change an answer.
 

@@ -64,6 +64,10 @@ def make_decoder(config, memory: bool = False, name: str = "decoder") -> keras.l
         return RecurrentDecoder(
             config.units, config.embedding_dim, config.num_layers, config.cell, attention, config.dropout, name=name
         )
+    if config.positions == "relative":
+        raise ValueError(
+            "`positions` is 'relative', which a PermutationLM or an encoder has; expected another for a decoder."
+        )
     return make_transformer(config, name, causal=True, memory=memory)
 
 

@@ -63,15 +63,21 @@ class Task(keras.Model):
 
         Args:
             other: a model with an encoder of one text, such as a `MaskedLM`.
-            **parts: `labels`, and what else of the config should differ and leaves the encoder as it is, such as
-                `dropout`.
+            **parts: `labels`, and what may differ: `dropout`, `attention_dropout`.
 
         Raises:
             TypeError: `other` has no such encoder.
+            ValueError: a size that cannot change.
         """
-        if not hasattr(other, "encoder") or cls.tokenizer_names != other.tokenizer_names:
-            raise TypeError(f"A {type(other).__name__} has no encoder that a {cls.__name__} could be built around.")
-        model = cls(dataclasses.replace(other.config, **parts), tokenizer=other.tokenizer)
+        if not hasattr(other, "encoder") or not isinstance(other.config, configs.TransformerConfig):
+            raise TypeError(
+                f"This {type(other).__name__} has no Transformer encoder that a {cls.__name__} could be built around."
+            )
+        unknown = sorted(set(parts) - {"labels", "dropout", "attention_dropout"})
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)} cannot change: the encoder is that of a trained model.")
+        config = dataclasses.replace(other.config, next_sentence=False, **parts)
+        model = cls(config, tokenizer=other.tokenizer)
         for name in ("embedding", "encoder", "pooler"):
             old, new = getattr(other, name, None), getattr(model, name, None)
             if old is not None and new is not None:
@@ -207,10 +213,12 @@ class Forward:
     def __init__(self, model: keras.Model, tensors: Callable[[dict], dict]) -> None:
         self.model, self.tensors = model, tensors
         self.program: ForwardProgram | None = None
+        self.weights: tuple[int, ...] = ()
 
     def __call__(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        if self.program is None:
-            self.program = ForwardProgram(self.model, self.tensors)
+        weights = tuple(map(id, self.model.weights))
+        if weights != self.weights:  # the first time, and after LoRA or quantisation
+            self.program, self.weights = ForwardProgram(self.model, self.tensors), weights
         return {name: np.asarray(value) for name, value in self.program.predict_on_batch(inputs).items()}
 
 

@@ -141,7 +141,7 @@ class Translator(Task):
             length: the most tokens that will be read, `config.max_length` when absent.
 
         Returns:
-            dict of `constants` (tensors (B, S, ...), the same at every step) and `carry`
+            dict of `constants` (what no step changes, tensors of the source first by batch) and `carry`
             (tensors (B, 1, ...), changed by every step).
         """
         memory, states = self._encode(inputs)
@@ -168,7 +168,9 @@ class Translator(Task):
     def length_limits(self, source_lengths, strategy: Strategy):
         """Return how many tokens each answer may have, (B,): 2 S + 8 unless the strategy says."""
         if strategy.max_length is not None:
-            return source_lengths * 0 + strategy.max_length
+            wanted = source_lengths * 0 + strategy.max_length
+            learned = getattr(self.config, "positions", None) == "learned"
+            return ops.minimum(wanted, self.config.max_length) if learned else wanted
         usual = ops.minimum(source_lengths * 2 + 8, self.config.max_length)
         return ops.maximum(usual, strategy.min_length + 1)
 

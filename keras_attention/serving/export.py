@@ -11,6 +11,7 @@ import keras
 
 from keras_attention.generation import Strategy
 from keras_attention.models import Task
+from keras_attention.models.insight import has_maps
 
 EXAMPLES = ("we are eating bread", "")
 
@@ -55,7 +56,7 @@ def export(
 
     Raises:
         FileExistsError: the version exists.
-        ValueError: the version is not positive.
+        ValueError: the version is not positive, or there are no attention maps to add.
         RuntimeError: Keras does not run on TensorFlow.
         TypeError: `model` is no model of this library.
 
@@ -71,6 +72,8 @@ def export(
             f"Keras runs on {keras.backend.backend()}; an export needs TensorFlow. Save the model with "
             "model.save('model.keras') and run: KERAS_BACKEND=tensorflow keras-attention export model.keras DIRECTORY"
         )
+    if attention and not has_maps(model):
+        raise ValueError(f"This {type(model).__name__} has no self-attention over one text whose maps could be served.")
     if version < 1:
         raise ValueError(f"`version` is {version}; expected a positive integer.")
     directory = pathlib.Path(directory)

@@ -239,7 +239,7 @@ class ServedLanguageModel(Served):
         first = tf.zeros_like(found["tokens"][:, :, :1]) + ids[:, :1, None]
         whole = tokenizer.decode(tf.concat([first, found["tokens"]], 2), found["lengths"] + 1)
         before = tf.strings.length(tokenizer.decode(ids[:, None], lengths[:, None])) + tf.zeros_like(found["lengths"])
-        new = tf.strings.substr(whole, before, tf.strings.length(whole) - before)
+        new = _valid(tf.strings.substr(whole, before, tf.strings.length(whole) - before))
         texts = tf.strings.join([tf.repeat(text[:, None], self.strategy.answers, axis=1), new])
         answers = {"text": texts[:, 0], "score": found["scores"][:, 0]}
         if self.strategy.answers > 1:
@@ -333,10 +333,15 @@ class ServedMaskedModel(Served):
         values, best = tf.math.top_k(at_gaps, self.candidates)
         chances = tf.exp(values - tf.reduce_logsumexp(at_gaps, -1, keepdims=True))
         return {
-            "text": tf.where(tf.reduce_any(gap, 1), whole, text),
+            "text": tf.where(tf.reduce_any(gap, 1), _valid(whole), text),
             "candidates": tokenizer.pieces(best, real & tf.ones_like(best, tf.bool)),
             "candidate_scores": tf.where(real, chances, 0.0),
         }
+
+
+def _valid(text: tf.Tensor) -> tf.Tensor:
+    """Replace bytes that are no UTF-8: pieces of bytes may end within a character."""
+    return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
 
 
 def _never_empty(rows: tf.RaggedTensor, filler: int) -> tf.RaggedTensor:

@@ -12,7 +12,12 @@ def freeze(model: keras.Model) -> None:
 
     Args:
         model: has `embedding` and `encoder`, such as a `TextClassifier`.
+
+    Raises:
+        ValueError: it has not.
     """
+    if not (hasattr(model, "embedding") and hasattr(model, "encoder")):
+        raise ValueError(f"A {type(model).__name__} has nothing behind an encoder that could learn alone.")
     model.embedding.trainable = model.encoder.trainable = False
 
 

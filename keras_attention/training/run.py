@@ -65,9 +65,10 @@ class TrainingPlan:
 
 def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> None:
     """Compile a model as the plan says: Adam, clipped gradients, masked smoothed cross-entropy."""
-    updates = max(plan.epochs * steps_per_epoch // plan.accumulate, 1)
+    warmup, batches = plan.warmup_steps * plan.accumulate, plan.epochs * steps_per_epoch
     options = {
-        "learning_rate": WarmUp(plan.learning_rate, plan.warmup_steps, updates, plan.decline),
+        # Keras reads the schedule at the number of batches, however many of them make an update.
+        "learning_rate": WarmUp(plan.learning_rate, warmup, batches, plan.decline),
         "beta_2": 0.98,
         "epsilon": 1e-9,
         "global_clipnorm": plan.clip_norm,

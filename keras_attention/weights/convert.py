@@ -207,7 +207,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _is_head(row: Row) -> bool:
-    return all(address.startswith(("head.", "pooler.")) for address in row.ours)
+    return all(address.startswith(("head.", "pooler.", "output_bias.", "next_sentence_head.")) for address in row.ours)
 
 
 def _num_heads(model: keras.Model) -> int:

@@ -19,9 +19,12 @@ class SafetensorsArrays(Mapping):
 
     def __init__(self, paths: list[pathlib.Path]) -> None:
         import ml_dtypes  # noqa: F401  (numpy then knows bfloat16)
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
-        self._handles = [safe_open(path, framework="np") for path in paths]
+        try:
+            self._handles = [safe_open(path, framework="np") for path in paths]
+        except SafetensorError as error:
+            raise ValueError(f"{paths[0].parent} holds a safetensors file that cannot be read ({error}).") from error
         self._file_of = {name: handle for handle in self._handles for name in handle.keys()}  # noqa: SIM118
 
     def __getitem__(self, name: str) -> np.ndarray:

@@ -54,7 +54,7 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **p
     attributes, arrays = read_json(path / "config.json"), open_arrays(path)
     family = find_family(attributes, arrays)
     own = family.architectures.get(next(iter(attributes.get("architectures") or ()), ""), "")
-    if "id2label" in attributes:
+    if "id2label" in attributes and task in (None, own):
         parts.setdefault(
             "labels", tuple(attributes["id2label"][key] for key in sorted(attributes["id2label"], key=int))
         )
@@ -131,6 +131,11 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
         7
     """
     family = family_of(model)
+    if model.quantization or any("lora_kernel" in weight.path for weight in model.weights):
+        raise ValueError(
+            "The projections are quantised or carry LoRA's pairs, which transformers has no place for. Write the model "
+            "before quantising it; LoRA is merged by saving it and loading it again."
+        )
     attributes = write_config(family, model.config, type(model).__name__)
     attributes |= {name: i for name, i in token_ids_for(family, model).items() if name not in attributes}
     with new_directory(directory) as path:
