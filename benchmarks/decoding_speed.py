@@ -16,7 +16,6 @@ import json
 import os
 import pathlib
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,12 @@ ROUNDS, PROMPT, NEW, SOURCE, STEPS, VOCABULARY, BEAM = 5, 16, 64, 20, 32, 16_000
 BATCHES = {"gpt2": (1, 8), "translator": (1, 32)}
 
 
+def peak_gib() -> float:
+    """The most memory that this process ever had; `ru_maxrss` would count its parent's."""
+    status = pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1]
+    return int(status.split()[0]) / 2**20
+
+
 def measure(run: Callable[[int], object], batches: tuple[int, ...], tokens: int) -> dict:
     """Tokens per second by batch, and the most memory that the process ever had."""
     speeds = {}
@@ -41,7 +46,7 @@ def measure(run: Callable[[int], object], batches: tuple[int, ...], tokens: int)
             run(batch)
             times.append(time.perf_counter() - begin)
         speeds[batch] = batch * tokens / statistics.median(times)
-    return {"speeds": speeds, "gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    return {"speeds": speeds, "gib": peak_gib()}
 
 
 def words(count: int) -> list[str]:
@@ -63,7 +68,7 @@ def make_gpt2(folder: pathlib.Path) -> None:
     for ours, theirs in (("vocab.json", "encoder.json"), ("merges.txt", "vocab.bpe")):
         (folder / "hf" / ours).write_bytes((DATA / "tokenizers" / "gpt2" / theirs).read_bytes())
     model = ka.from_huggingface(folder / "hf")
-    ka.export(model, folder / "ours", strategy=ka.Greedy(min_length=NEW, max_length=NEW), examples=())
+    ka.export(model, folder / "ours", strategy=ka.Greedy(min_length=NEW - 1, max_length=NEW), examples=())
 
 
 def gpt2_ours(folder: pathlib.Path) -> dict:
@@ -168,6 +173,7 @@ def translator_ctranslate2(folder: pathlib.Path, kind: str = "float32") -> dict:
     import ctranslate2
 
     target = folder / f"ct2_{kind}"
+    target.mkdir()
     to_ctranslate2(folder).save(str(target))
     engine = ctranslate2.Translator(str(target), compute_type=kind, intra_threads=os.cpu_count())
     rows = [[*row, "[END]"] for row in sources(folder)]
@@ -186,7 +192,7 @@ def to_ctranslate2(folder: pathlib.Path):
 
     file = np.load(folder / "weights.npz")
     found = {path.split("|", 1)[1] if path.startswith("translator") else path: file[path] for path in file.files}
-    spec = ctranslate2.specs.TransformerSpec.from_config(6, 8, pre_norm=False, with_source_eos=False)
+    spec = ctranslate2.specs.TransformerSpec.from_config(6, 8, pre_norm=False)
 
     def kernel(*paths: str):
         return np.concatenate([found[f"{path}|kernel"].T for path in paths])

@@ -21,6 +21,7 @@ from keras import ops
 
 from keras_attention.generation.constraints import apply_constraints, uniform_numbers
 from keras_attention.generation.strategies import NEVER, Strategy
+from keras_attention.layers.cache import take_beams
 
 
 def decode(
@@ -117,16 +118,16 @@ def _update(loop: dict, carry, attention, proposal, strategy: Strategy, end_id: 
         "t": t + 1,
         "last": ops.cast(proposal.tokens, "int32"),
         "log_probs": ops.where(at_limit, NEVER, proposal.log_probs),
-        "carry": keras.tree.map_structure(lambda x: _gather(x, parents), carry),
-        "tokens": _write(_gather(loop["tokens"], parents), t, proposal.tokens),
-        "lineage": _write(_gather(loop["lineage"], parents), t, parents),
+        "carry": keras.tree.map_structure(lambda x: take_beams(x, parents), carry),
+        "tokens": _write(take_beams(loop["tokens"], parents), t, proposal.tokens),
+        "lineage": _write(take_beams(loop["lineage"], parents), t, parents),
     }
     coverage = None
     if attention is not None:
         attention = ops.cast(attention, "float32")
         new["attention"] = ops.scatter_update(loop["attention"], ops.reshape(t, (1, 1)), attention[None])
         coverage = loop["coverage"] + attention
-        new["coverage"] = _gather(coverage, parents)
+        new["coverage"] = take_beams(coverage, parents)
     cut = ops.where(at_limit, proposal.log_probs, NEVER)  # too long: they end without an end token
     ended_parents = ops.concatenate([proposal.ended_parents, parents], 1)
     ended_log_probs = ops.concatenate([proposal.ended_log_probs, cut], 1)
@@ -134,15 +135,15 @@ def _update(loop: dict, carry, attention, proposal, strategy: Strategy, end_id: 
     ended = {
         "scores": _final_scores(strategy, ended_log_probs, ended_parents, t + 1, coverage),
         "lengths": ops.zeros_like(ops.cast(ended_parents, "int32")) + t + 1,
-        "tokens": _write(_gather(loop["tokens"], ended_parents), t, ops.concatenate([ends, proposal.tokens], 1)),
-        "lineage": _write(_gather(loop["lineage"], ended_parents), t, ended_parents),
+        "tokens": _write(take_beams(loop["tokens"], ended_parents), t, ops.concatenate([ends, proposal.tokens], 1)),
+        "lineage": _write(take_beams(loop["lineage"], ended_parents), t, ended_parents),
     }
     new["pool"] = _keep_best(loop["pool"], ended, strategy.answers)
     return new
 
 
 def _final_scores(strategy: Strategy, log_probs, parents, length, coverage):
-    seen = None if coverage is None else _gather(coverage, parents)
+    seen = None if coverage is None else take_beams(coverage, parents)
     scores = strategy.final_score(log_probs, length, seen)
     return ops.where(log_probs > NEVER / 2, scores, 3 * NEVER)
 
@@ -150,7 +151,7 @@ def _final_scores(strategy: Strategy, log_probs, parents, length, coverage):
 def _keep_best(pool: dict, ended: dict, answers: int) -> dict:
     both = {key: ops.concatenate([pool[key], ended[key]], 1) for key in pool}
     _, order = ops.top_k(both["scores"], answers)
-    return {key: _gather(value, order) for key, value in both.items()}
+    return {key: take_beams(value, order) for key, value in both.items()}
 
 
 def _answers(loop: dict) -> dict:
@@ -163,15 +164,6 @@ def _answers(loop: dict) -> dict:
         written = steps < ops.expand_dims(pool["lengths"], -1)
         result["attention"] = ops.where(ops.expand_dims(written, -1), maps, 0.0)
     return result
-
-
-def _gather(values, indices):
-    """(B, K, ...) at (B, C) -> (B, C, ...)."""
-    if values.shape[1] == 1 and indices.shape[1] == 1:
-        return values  # a single beam has a single parent
-    shape = (*indices.shape[:2],) + (1,) * (len(values.shape) - 2)
-    indices = ops.reshape(indices, (-1, shape[1], *shape[2:]))
-    return ops.take_along_axis(values, indices, axis=1)
 
 
 def _write(values, t, new):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.layers.shapes import reshape, sizes_of
+
 
 def make_cache(projected, length):
     """Give what has been read so far room to grow.
@@ -45,3 +47,22 @@ def write_cache(cache, new, t):
 def written_so_far(cache, t):
     """Return (1, T) boolean: True up to and with time t."""
     return ops.expand_dims(ops.arange(ops.shape(cache)[3]) <= t, 0)
+
+
+def take_beams(values, indices):
+    """Reorder beams: (B, K, ...) at (B, C) -> (B, C, ...), whole rows at a time.
+
+    `keras.ops.take_along_axis` picks element by element on TensorFlow, which for a cache takes longer than the
+    network.
+
+    Args:
+        values: (B, K, ...).
+        indices: (B, C) int, which of the K beams.
+    """
+    count = indices.shape[1]
+    if values.shape[1] == 1 and count == 1:
+        return values  # a single beam has a single parent
+    batch, beams, *rest = sizes_of(values)
+    rows = ops.expand_dims(ops.arange(batch) * beams, 1) + ops.cast(indices, "int32")
+    taken = ops.take(ops.reshape(values, (-1, *rest)), ops.reshape(rows, (-1,)), axis=0)
+    return reshape(taken, (batch, count, *rest))
