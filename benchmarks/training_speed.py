@@ -72,7 +72,9 @@ def hugging_face() -> Callable[[], object]:
     import transformers
 
     torch.set_num_threads(os.cpu_count())
-    config = transformers.GPT2Config(VOCABULARY, LENGTH, WIDTH, LAYERS, HEADS)
+    config = transformers.GPT2Config(
+        vocab_size=VOCABULARY, n_positions=LENGTH, n_embd=WIDTH, n_layer=LAYERS, n_head=HEADS
+    )
     model, tokens = transformers.GPT2LMHeadModel(config).train(), torch.tensor(ids()).long()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
 

@@ -198,7 +198,8 @@ MODELS = [
     ModelRow("seq2seq", _translator("rnn_seq2seq"), "translate"),
     ModelRow("seq2seq, simple cells", _translator("rnn_seq2seq", cell="simple"), "translate", own_code=False),
     ModelRow("attention", _translator("rnn_attention"), "translate"),
-    ModelRow("attention, two gru layers", _translator("rnn_attention", cell="gru", num_layers=2), "translate"),
+    ModelRow("attention, two gru layers", _translator("rnn_attention", cell="gru", num_layers=2), "translate",
+             own_code=False),
     ModelRow("dot attention", _translator("rnn_attention", attention="dot"), "translate", own_code=False),
     ModelRow("scaled dot attention", _translator("rnn_attention", attention="scaled_dot"), "translate", own_code=False),
     ModelRow("language model", lambda tokenizer: ka.CausalLM.from_preset(
@@ -211,7 +212,7 @@ MODELS = [
     ModelRow("bert", lambda tokenizer: ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **_SMALL), "fill",
              ("we <mask> bread", "the <mask> drinks <mask> milk", "")),
     ModelRow("roberta", lambda tokenizer: ka.MaskedLM.from_preset("roberta_base", tokenizer=tokenizer, **_SMALL),
-             "fill", ("we <mask> bread", "the <mask> drinks <mask> milk", "")),
+             "fill", ("we <mask> bread", "the <mask> drinks <mask> milk", ""), own_code=False),
     ModelRow("xlnet", lambda tokenizer: ka.PermutationLM.from_preset(
         "xlnet_base", tokenizer=tokenizer, **_SMALL, max_length=31), "complete"),
     ModelRow("xlnet classifier", _labelled(ka.TextClassifier, "xlnet_base", _SMALL), "classify"),

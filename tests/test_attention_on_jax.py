@@ -1,11 +1,11 @@
-"""The other half of `test_jax.py`, in a file of its own so that both cores have work."""
+"""The other half of `test_jax.py`, in a file of its own, which comes early, so that both cores have work."""
 
 import keras
 import pytest
 from test_jax import run_on_jax
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() == "jax", reason="it is what this starts")
-FILES = ("test_attention.py", "test_recurrent.py", "test_transformer.py", "test_generation.py", "test_relative.py")
+FILES = ("test_attention.py", "test_recurrent.py", "test_transformer.py", "test_generation.py")
 
 
 def test_attention_and_generation_pass_on_jax_without_tensorflow():
