@@ -51,10 +51,10 @@ class Setting:
 
 _RECURRENT = {"learning_rate": 1.5e-3, "warmup_steps": 300, "monitor": "val_bleu", "patience": 6, "average": 4}
 _TRANSFORMER = ka.TrainingPlan(
-    epochs=EPOCHS or 60,
+    epochs=EPOCHS or 61,
     learning_rate=5e-3,
     decline="inverse_sqrt",
-    warmup_steps=1000,
+    warmup_steps=2000,
     clip_norm=1e9,
     monitor="val_bleu",
     patience=1000,
