@@ -1,0 +1,274 @@
+"""The embedded default pictures: two coloured objects in a relation, drawn here, offline, with captions.
+
+A scene is what its captions say, "a small red circle above a large blue square", on a background of
+varying tone with grey clutter and noise. A combination is the colour and shape of both objects and
+whether one is above or left of the other; all scenes of a combination are in one split, so that the
+held-out splits hold only combinations that training never saw, of colours, shapes, sizes and
+relations that it did. The same pixels come out on every machine.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import dataclasses
+import functools
+import hashlib
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from keras_attention.data.generated import SPLITS
+
+SCENE_COUNTS = dict(zip(SPLITS, (4000, 500, 500), strict=True))
+COLOURS = {  # hue, saturation, value
+    "red": (0.99, 0.88, 0.84),
+    "orange": (0.075, 0.95, 1.0),
+    "yellow": (0.155, 0.85, 1.0),
+    "green": (0.36, 0.80, 0.62),
+    "blue": (0.61, 0.85, 0.88),
+    "purple": (0.79, 0.70, 0.66),
+}
+SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # in a box from -1 to 1: row, column -> inside?
+    "circle": lambda y, x: y * y + x * x <= 1,
+    "square": lambda y, x: np.maximum(abs(y), abs(x)) <= 1,
+    "triangle": lambda y, x: abs(x) <= (y + 1) / 2,
+    "cross": lambda y, x: np.minimum(abs(y), abs(x)) <= 0.3,
+}
+SIZES = {"small": (5.5, 6.5), "large": (11.0, 12.5)}  # half the side of the box, in 64ths of the picture
+RELATIONS = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}  # and the reverse
+TEMPLATES = (
+    "{0} {1} {2}",
+    "there is {0} {1} {2}",
+    "{0} is {1} {2}",
+    "the picture shows {0} {1} {2}",
+    "{1} {2} there is {0}",
+)
+_UNIT = 64.0  # layouts are made on a grid of 64 and scaled to the picture
+_MARGIN, _GAP, _SLANT = 2.0, 3.0, 0.3
+_FINE = 4  # a pixel is 4 x 4 points, for smooth edges
+
+_Kind = tuple[str, str, str]  # size, colour, shape
+_Plan = tuple[_Kind, _Kind, str]  # the upper or left object, the other, "above" or "left of"
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneObject:
+    """An object of a scene; `box` is (top, left, bottom, right) in pixels and fits tightly."""
+
+    size: str
+    colour: str
+    shape: str
+    box: tuple[float, float, float, float]
+
+    @property
+    def phrase(self) -> str:
+        """What captions call it: "a small red circle"."""
+        return f"a {self.size} {self.colour} {self.shape}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """A captioned picture: the first object is in `relation` ("above", "left of", ...) to the second."""
+
+    name: str
+    objects: tuple[SceneObject, SceneObject]
+    relation: str
+    captions: tuple[str, ...]
+    resolution: int = 64
+
+    @functools.cached_property
+    def image(self) -> np.ndarray:
+        """The pixels, (resolution, resolution, 3) uint8, drawn when first asked for."""
+        draw = _chance("pixels", self.name)
+        canvas = _background(draw, self.resolution)
+        for _ in range(draw.randint(4, 9)):
+            _paint_clutter(canvas, draw)
+        for thing in self.objects:
+            _paint(canvas, thing.box, _outline(thing), _tint(draw, thing.colour))
+        noise = draw.randint(0, draw.randint(2, 12), (2, *canvas.shape))
+        return np.clip(np.floor(canvas + noise[0] - noise[1] + 0.5), 0, 255).astype("uint8")
+
+
+def captioned_scenes(split: str = "train", count: int | None = None, resolution: int = 64) -> list[Scene]:
+    """Return the embedded scenes of a split, in a fixed random order.
+
+    Args:
+        split: `"train"`, `"validation"` or `"test"`.
+        count: how many; 4000, 500 and 500 unless told. A smaller count is a prefix of a larger one; a
+            larger one goes on with new drawings, of the same combinations.
+        resolution: the side of the pictures in pixels.
+
+    Raises:
+        ValueError: an unknown split, or pictures too small to tell their objects.
+
+    Example:
+        >>> scene = captioned_scenes("test", 1)[0]
+        >>> scene.image.shape, scene.captions[0] in right_captions(scene)
+        ((64, 64, 3), True)
+    """
+    if split not in SPLITS:
+        raise ValueError(f"There is no split {split!r}; expected one of {', '.join(SPLITS)}.")
+    if resolution < 32:
+        raise ValueError(f"A resolution of {resolution} is too coarse for small objects; expected 32 or more.")
+    plans = itertools.cycle(_plans(split))
+    numbers = range(SCENE_COUNTS[split] if count is None else count)
+    return [_scene(f"{split}-{number:05d}", plan, resolution) for number, plan in zip(numbers, plans, strict=False)]
+
+
+def right_captions(scene: Scene) -> set[str]:
+    """Return every sentence that is exactly right for a scene: all templates, in both orders of naming.
+
+    Example:
+        >>> scene = captioned_scenes("test", 1)[0]
+        >>> len(right_captions(scene)), right_captions(scene) >= set(scene.captions)
+        (10, True)
+    """
+    return {sentence for pair in _sentences(scene.objects, scene.relation) for sentence in pair}
+
+
+def described_object(scene: Scene, words: Sequence[str], index: int) -> SceneObject | None:
+    """Find the object that the colour or shape at `words[index]` describes.
+
+    The attributes around the word are its noun phrase: in "a small red circle above ..." both `red`
+    and `circle` describe the object that is small, red and a circle.
+
+    Returns:
+        the one object with all attributes of the phrase; None where no object or both have them, or
+        where the word is no colour and no shape.
+
+    Raises:
+        IndexError: there is no word at `index`.
+    """
+    if words[index] not in COLOURS and words[index] not in SHAPES:
+        return None
+    first = last = index % len(words)
+    while first > 0 and _is_attribute(words[first - 1]):
+        first -= 1
+    while last + 1 < len(words) and _is_attribute(words[last + 1]):
+        last += 1
+    phrase = set(words[first : last + 1])
+    found = [thing for thing in scene.objects if phrase <= {thing.size, thing.colour, thing.shape}]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_attribute(word: str) -> bool:
+    return word in SIZES or word in COLOURS or word in SHAPES
+
+
+def _hash(*parts: str) -> int:
+    return int.from_bytes(hashlib.sha256("|".join(parts).encode()).digest()[:8], "big")
+
+
+def _chance(*parts: str) -> np.random.RandomState:
+    """A stream of its own for each use. `RandomState` is frozen: every NumPy draws the same from it."""
+    return np.random.RandomState(list(divmod(_hash(*parts), 2**32)))
+
+
+@functools.cache
+def _plans(split: str) -> list[_Plan]:
+    """Each combination of a split in each pair of sizes, in a fixed random order."""
+    kinds = list(itertools.product(COLOURS, SHAPES))
+    combinations = [
+        (first, second, relation)
+        for first, second, relation in itertools.product(kinds, kinds, ("above", "left of"))
+        if first != second and _split_of(*first, *second, relation) == split
+    ]
+    plans = [
+        ((small, *first), (large, *second), relation)
+        for (first, second, relation), small, large in itertools.product(combinations, SIZES, SIZES)
+    ]
+    return sorted(plans, key=lambda plan: _hash(*plan[0], *plan[1], plan[2]))
+
+
+def _split_of(*combination: str) -> str:
+    return ("test", "validation")[chance] if (chance := _hash(*combination) % 10) < 2 else "train"
+
+
+def _scene(name: str, plan: _Plan, resolution: int) -> Scene:
+    first, second, relation = plan
+    draw = _chance("layout", name)
+    boxes = _layout(draw, first[0], second[0], relation, resolution / _UNIT)
+    objects = (SceneObject(*first, boxes[0]), SceneObject(*second, boxes[1]))
+    if draw.randint(2):
+        objects, relation = objects[::-1], RELATIONS[relation]
+    turn = draw.randint(2)
+    captions = (pair[(turn + i) % 2] for i, pair in enumerate(_sentences(objects, relation)))
+    return Scene(name, objects, relation, tuple(captions), resolution)
+
+
+def _sentences(objects: tuple[SceneObject, SceneObject], relation: str) -> list[tuple[str, str]]:
+    """Each template in both orders: "A above B" and "B below A"."""
+    first, second = (thing.phrase for thing in objects)
+    return [
+        (template.format(first, relation, second), template.format(second, RELATIONS[relation], first))
+        for template in TEMPLATES
+    ]
+
+
+def _layout(draw: np.random.RandomState, size: str, other: str, relation: str, scale: float) -> list[tuple]:
+    """The boxes of two objects: apart along the relation's axis, and nearly level across it."""
+    a, b = draw.uniform(*SIZES[size]), draw.uniform(*SIZES[other])
+    near, far = sorted(draw.uniform(0, _UNIT - 2 * (_MARGIN + a + b) - _GAP, 2))
+    along = (_MARGIN + near + a, _MARGIN + far + 2 * a + _GAP + b)
+    across = draw.uniform(_MARGIN + a, _UNIT - _MARGIN - a)
+    beside = across + draw.uniform(-_SLANT, _SLANT) * (along[1] - along[0])
+    beside = min(max(beside, _MARGIN + b), _UNIT - _MARGIN - b)
+    centres = [(along[0], across), (along[1], beside)]
+    if relation == "left of":
+        centres = [centre[::-1] for centre in centres]
+    return [
+        tuple(float(edge * scale) for edge in (y - half, x - half, y + half, x + half))
+        for (y, x), half in zip(centres, (a, b), strict=True)
+    ]
+
+
+def _outline(thing: SceneObject) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    top, left, bottom, right = thing.box
+    half, y0, x0 = (bottom - top) / 2, (top + bottom) / 2, (left + right) / 2
+    return lambda y, x: SHAPES[thing.shape]((y - y0) / half, (x - x0) / half)
+
+
+def _tint(draw: np.random.RandomState, colour: str) -> np.ndarray:
+    hue, saturation, value = COLOURS[colour]
+    hue += draw.uniform(-0.012, 0.012)
+    saturation, value = min(saturation + draw.uniform(-0.07, 0.05), 1), min(value + draw.uniform(-0.06, 0.06), 1)
+    return 255 * np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value))
+
+
+def _background(draw: np.random.RandomState, resolution: int) -> np.ndarray:
+    """A grey of any tone with a breath of colour, darker towards one side; (S, S, 3) float64."""
+    grey = draw.uniform(70, 215) + draw.uniform(-7, 7, 3)
+    along = np.arange(resolution) / (resolution - 1) - 0.5
+    slope = draw.uniform(-30, 30, 2)
+    return grey + (slope[0] * along[:, None] + slope[1] * along)[:, :, None]
+
+
+def _paint_clutter(canvas: np.ndarray, draw: np.random.RandomState) -> None:
+    """A thin line or a dot, grey: what no caption speaks of."""
+    scale = len(canvas) / _UNIT
+    tone = canvas.mean() + draw.choice((-1, 1)) * draw.uniform(18, 45)
+    y0, x0 = draw.uniform(0, _UNIT, 2) * scale
+    dy, dx = draw.uniform(-26, 26, 2) * scale * (draw.randint(3) > 0)  # one in three is a dot
+    radius = draw.uniform(0.4, 0.6) * scale * (1 if dy or dx else 2)
+
+    def inside(y, x):
+        share = ((y - y0) * dy + (x - x0) * dx) / max(dy * dy + dx * dx, 1e-9)
+        share = np.clip(share, 0, 1)
+        return (y - y0 - share * dy) ** 2 + (x - x0 - share * dx) ** 2 <= radius * radius
+
+    box = (min(y0, y0 + dy), min(x0, x0 + dx), max(y0, y0 + dy), max(x0, x0 + dx))
+    _paint(canvas, tuple(edge + side * radius for edge, side in zip(box, (-1, -1, 1, 1), strict=True)), inside, tone)
+
+
+def _paint(canvas: np.ndarray, box: tuple, inside: Callable, colour: np.ndarray | float) -> None:
+    """Blend a colour into the part of the canvas (S, S, 3) within `box` where `inside(y, x)` is true."""
+    rows, columns = (
+        np.arange(max(math.floor(low), 0), min(math.ceil(high), len(canvas))) for low, high in (box[0::2], box[1::2])
+    )
+    fine = (np.arange(_FINE) + 0.5) / _FINE
+    y, x = ((pixels[:, None] + fine).reshape(-1) for pixels in (rows, columns))
+    covered = inside(y[:, None], x).reshape(len(rows), _FINE, len(columns), _FINE).mean((1, 3))
+    part = np.ix_(rows, columns)
+    canvas[part] += covered[:, :, None] * (colour - canvas[part])

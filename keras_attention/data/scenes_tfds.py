@@ -1,0 +1,68 @@
+"""The embedded scenes as a TensorFlow Datasets builder: they take the catalogue's road."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import tensorflow_datasets as tfds
+
+from keras_attention.data.generated import SPLITS
+from keras_attention.data.scenes import COLOURS, SHAPES, SIZES, Scene, SceneObject, captioned_scenes
+
+NAME = "scenes"
+
+
+class Scenes(tfds.core.GeneratorBasedBuilder):
+    """Pictures of two objects in a relation, drawn offline by `keras_attention.data.scenes`."""
+
+    name = NAME
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = tfds.features
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Drawn pictures of two coloured objects in a relation, each with five captions.",
+            features=features.FeaturesDict(
+                {
+                    "image": features.Image(shape=(64, 64, 3), encoding_format="png"),
+                    "name": features.Text(),
+                    "captions": features.Sequence({"text": features.Text()}),
+                    "objects": features.Sequence(
+                        {
+                            "bbox": features.BBoxFeature(),
+                            "size": features.ClassLabel(names=list(SIZES)),
+                            "colour": features.ClassLabel(names=list(COLOURS)),
+                            "shape": features.ClassLabel(names=list(SHAPES)),
+                        }
+                    ),
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
+        return {split: self._generate_examples(split) for split in SPLITS}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
+        for scene in captioned_scenes(split):
+            yield scene.name, _example(scene)
+
+
+def builder() -> Scenes:
+    """Return the builder; it prepares itself in the usual TensorFlow Datasets directory."""
+    return Scenes()
+
+
+def _example(scene: Scene) -> dict:
+    return {
+        "image": scene.image,
+        "name": scene.name,
+        "captions": [{"text": caption} for caption in scene.captions],
+        "objects": [_object(thing, scene.resolution) for thing in scene.objects],
+    }
+
+
+def _object(thing: SceneObject, resolution: int) -> dict:
+    box = tfds.features.BBox(*(edge / resolution for edge in thing.box))
+    return {"bbox": box, "size": thing.size, "colour": thing.colour, "shape": thing.shape}

@@ -1,0 +1,290 @@
+"""Captioned pictures in, and one clear error or warning per kind of broken input."""
+
+import gzip
+import io
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from keras_attention.data.captions import CaptionedPicture, captions_of, read_captions
+from keras_attention.data.datasets import DataError
+from keras_attention.data.scenes import captioned_scenes
+
+PICTURES = ("beach.jpg", "dog.png", "deep/cat.one.JPEG")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, text):
+        data = text if isinstance(text, bytes) else text.encode()
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        return path
+
+    return write
+
+
+def draw(path):
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((5, 7, 3), 113, "uint8")).save(path)
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder with `PICTURES`, and with what is no picture."""
+    for name in PICTURES:
+        draw(tmp_path / "images" / name)
+    (tmp_path / "images" / "notes.txt").write_text("no picture")
+    (tmp_path / "images" / "._beach.jpg").write_bytes(b"a Mac was here")
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def silent(recwarn):
+    """A test with this fixture may not warn."""
+    yield
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+COCO = {
+    "info": {"year": 2014},
+    "images": [
+        {"id": 31, "file_name": "beach.jpg", "height": 5},
+        {"id": 37, "file_name": "dog.png"},
+        {"id": 41, "file_name": "cat.one.JPEG"},
+    ],
+    "annotations": [
+        {"id": 1, "image_id": 31, "caption": "A beach, wide."},
+        {"id": 2, "image_id": 37, "caption": "a dog"},
+        {"id": 3, "image_id": 31, "caption": "sand"},
+        {"id": 5, "image_id": 41, "caption": "a cat"},
+    ],
+}
+FORMATS = {
+    "plain.csv": 'image,caption\nbeach.jpg,"A beach, wide."\ndog.png,a dog\n\nbeach.jpg,sand\n'
+    "deep/cat.one.JPEG,a cat\n",
+    "no_header.csv": 'beach.jpg,"A beach, wide."\ndog.png,a dog\nbeach.jpg,sand\ncat.one.JPEG,a cat\n',
+    "more.csv": ',Image Name,Comment\n0,beach,"A beach,\nwide."\n1,dog,a dog\n2,beach,sand\n3,cat.one,a  cat\n',
+    "both.tsv": "image_id\tfile_name\tcaption\r\n7\tbeach.jpg\tA beach, wide.\r\n"
+    "8\tdog.png\ta dog\r\n7\tbeach.jpg\tsand\r\n9\tcat.one\ta cat\r\n",
+    "flickr8k.token.txt": "beach.jpg#0\tA beach, wide.\ndog.png#0\ta dog\nbeach.jpg#1\tsand\ncat.one.JPEG#0\ta cat\n",
+    "flickr30k.csv": "image_name| comment_number| comment\nbeach.jpg| 0| A beach, wide.\ndog.png| 0| a dog\n"
+    "beach.jpg| 1| sand\ncat.one.JPEG| 0| a cat\n",
+    "one.jsonl": '{"image": "beach.jpg", "caption": "A beach, wide."}\n{"image": "dog", "caption": "a dog"}\n\n'
+    '{"image": "beach", "caption": "sand"}\n{"image": "images\\\\deep\\\\cat.one.JPEG", "caption": "a cat"}\n',
+    "lists.jsonl": '{"file_name": "beach.jpg", "captions": ["A beach, wide.", "sand"]}\n'
+    '{"file_name": "dog.png", "captions": ["a dog"]}\n{"file_name": "./deep/cat.one", "text": "a cat"}\n',
+    "coco.json": json.dumps(COCO, indent=1),
+}
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "plain.csv.gz", "coco.json.gz"])
+def test_formats(write, images, silent, name):
+    path = write(name, FORMATS[name.removesuffix(".gz")])
+    assert read_captions(path, images) == [
+        CaptionedPicture("beach.jpg", str(images / "beach.jpg"), ("A beach, wide.", "sand")),
+        CaptionedPicture("dog.png", str(images / "dog.png"), ("a dog",)),
+        CaptionedPicture("deep/cat.one.JPEG", str(images / "deep/cat.one.JPEG"), ("a cat",)),
+    ]
+
+
+def test_a_relative_folder_and_absolute_names(write, images, silent, monkeypatch):
+    monkeypatch.chdir(images.parent)
+    rows = "".join(f"{images / name},a picture\n" for name in PICTURES)
+    assert [example.name for example in read_captions(write("c.csv", rows), "images")] == list(PICTURES)
+
+
+def test_folders_behind_links(write, tmp_path, images, silent):
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/photos").symlink_to(images)
+    path = write("c.csv", "".join(f"photos/{name},a picture\n" for name in PICTURES))
+    assert [e.name for e in read_captions(path, tmp_path / "linked")] == [f"photos/{name}" for name in PICTURES]
+
+
+def test_captions_of():
+    examples = [CaptionedPicture("a", "a.jpg", ("one", "two")), CaptionedPicture("b", b"", ("three",))]
+    assert captions_of(examples) == ["one", "two", "three"]
+
+
+ALL = "beach,sand\ndog,a dog\ncat.one,a cat\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "kept"),
+    [
+        (
+            ALL + "x1,a\nx1,b\nx2,c\n",
+            r"3 captions have no picture in .*images and were left out: x1, x2\.",
+            ["sand", "a dog", "a cat"],
+        ),
+        ("dog,a dog\n", r"2 pictures have no caption and were left out: beach.jpg, deep/cat.one.JPEG\.", ["a dog"]),
+        (ALL + "dog,\ndog, \n", r"2 empty captions were left out: dog.png\.", ["sand", "a dog", "a cat"]),
+        (
+            ALL + "".join(f"x{i},c\n" for i in (1, 2, 3)) + ALL + "x4,c\n",
+            r"4 captions have no picture in .*: x1, x2, x3, \.\.\.\.",
+            ["sand", "sand", "a dog", "a dog", "a cat", "a cat"],
+        ),
+    ],
+)
+def test_odd_input_is_one_warning(write, images, recwarn, text, message, kept):
+    assert captions_of(read_captions(write("c.csv", text), images)) == kept
+    assert len(recwarn) == 1
+    with pytest.warns(UserWarning, match=message):
+        read_captions(write("c.csv", text), images)
+
+
+def test_a_name_in_two_sub_folders_is_told_unless_the_file_names_the_folder(write, tmp_path, recwarn):
+    for name in ("val/a.png", "train/a.png"):
+        draw(tmp_path / "images" / name)
+    exact = read_captions(write("c.csv", "val/a.png,one\ntrain/a,two\n"), tmp_path / "images")
+    assert [(e.name, *e.captions) for e in exact] == [("val/a.png", "one"), ("train/a.png", "two")]
+    assert not len(recwarn)
+    with pytest.warns(UserWarning, match=r"1 names fit several pictures.*sub-folder too: a.png \(train/a.png or val/a"):
+        found = read_captions(write("c.csv", "a.png,one\nval/a.png,two\n"), tmp_path / "images")
+    assert [(e.name, *e.captions) for e in found] == [("train/a.png", "one"), ("val/a.png", "two")]
+
+
+def test_another_sub_folders_picture_is_not_taken(write, images):
+    with pytest.raises(DataError, match="1 of 1 captions have no picture"):
+        read_captions(write("c.csv", "train/beach.jpg,sand\n"), images)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c.csv", "", "c.csv holds no captions"),
+        ("c.csv", "image,caption\n", "c.csv holds no captions"),
+        ("c.csv", "dog,\n", "c.csv holds no captions; expected at least one"),
+        ("c.csv", "dog,a dog\nx,a\ny,b\n", "2 of 3 captions have no picture in .*: x, y. Expected names relative"),
+        ("c.csv", "\nimage,title\ndog,a dog\n", r"c.csv, line 2: 2 columns, image, title; expected a header"),
+        ("c.csv", "a,b,c\n", "line 1: 3 columns, a, b, c; expected a header with an image column"),
+        ("c.csv", "just words\n", "line 1: 1 columns, just words; expected"),
+        ("c.csv", 'image,caption\ndog,"a\ndog"\ndog,a dog, a cat\n', "line 4: 3 columns; expected 2.*in quotes"),
+        ("c.csv", 'image,caption\ndog,"a "big" dog"\n', "line 2: .*a quote inside quotes is doubled"),
+        ("c.csv", 'image,caption\ndog,"a dog\ndog,b\n', "line 2: unexpected end of data"),
+        ("c.csv", "dog,caf\u00e9".encode("latin1"), "line 1: byte 8 is not UTF-8"),
+        ("c.tsv", "image\tcaption\ndog\n", "c.tsv, line 2: 1 columns; expected 2"),
+        ("c.jsonl", '{"image": "dog", "caption": "a dog"}\n{"image"', "c.jsonl, line 2: no JSON"),
+        ("c.jsonl", '{"img": "dog", "caption": "a dog"}', r'line 1: expected {"image": ..., "caption": ...}'),
+        ("c.jsonl", '{"image": "dog", "caption": null}', 'line 1: expected .* received {"image": "dog"'),
+        ("c.jsonl", '{"image": "dog", "captions": ["a dog", 3]}', "line 1: expected"),
+        ("c.jsonl", '"dog"', "line 1: expected"),
+        ("c.json", '{"images": [],\n "annotations": ]}', "c.json, line 2: no JSON"),
+        ("c.json", '{"images": [{"id": 3}], "annotations": []}', r"c.json, images\[0\]: expected COCO captions"),
+        ("c.json", '{"images": [], "annotations": [{"image_id": 3, "bbox": []}]}', r"annotations\[0\]: expected COCO"),
+        ("c.json", "[]", r"images\[0\]: expected COCO captions"),
+    ],
+)
+def test_broken_files_are_explained(write, images, name, text, message):
+    with pytest.raises(DataError, match=message):
+        read_captions(write(name, text), images)
+
+
+def test_tabs_leave_quotes_alone(write, images):
+    path = write("c.tsv", 'dog\t"stop" says a sign\nbeach\t" sand\ncat.one\ta "cat"\n')
+    assert captions_of(read_captions(path, images)) == ['"stop" says a sign', '" sand', 'a "cat"']
+
+
+def test_folders_are_explained(write, tmp_path, images):
+    path = write("c.csv", ALL)
+    with pytest.raises(DataError, match="only names pictures; give the folder"):
+        read_captions(path)
+    with pytest.raises(DataError, match=r"There is no folder .*nowhere"):
+        read_captions(path, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty holds no pictures; expected files that end in .jpg"):
+        read_captions(path, tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match=r"There is no file .*nothing.csv"):
+        read_captions(tmp_path / "nothing.csv", images)
+
+
+@pytest.fixture
+def catalogue(tmp_path, monkeypatch):
+    """TensorFlow Datasets with a few of our scenes, prepared in `tmp_path`."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    from keras_attention.data import scenes_tfds
+
+    monkeypatch.setattr(scenes_tfds, "captioned_scenes", lambda split: captioned_scenes(split, 7))
+    monkeypatch.setattr(scenes_tfds, "builder", lambda: scenes_tfds.Scenes(data_dir=tmp_path))
+    return tfds
+
+
+def test_the_embedded_scenes_take_the_catalogues_road(catalogue, silent):
+    from PIL import Image
+
+    examples = {example.name: example for example in read_captions("tfds:scenes:test")}
+    assert sorted(examples) == [scene.name for scene in captioned_scenes("test", 7)]
+    for scene in captioned_scenes("test", 7):
+        example = examples[scene.name]
+        assert example.captions == scene.captions
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(example.picture))), scene.image)
+    assert len(read_captions("tfds:scenes:validation[:3]")) == 3
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [("tfds:scenez", "no dataset 'scenez'"), ("tfds:scenes:dev", "no split 'dev'; it has")],
+)
+def test_tfds_mistakes_are_explained(catalogue, place, message):
+    with pytest.raises(DataError, match=message):
+        read_captions(place)
+
+
+def declare(tfds, monkeypatch, folder, features, row):
+    """Let `tfds.builder` answer a dataset with these features and two such rows."""
+
+    class Declared(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        name = "declared"
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"train": ((i, row) for i in range(2))}
+
+        def _generate_examples(self):
+            raise NotImplementedError
+
+    monkeypatch.setattr(tfds, "builder", lambda name: Declared(data_dir=folder))
+
+
+@pytest.mark.parametrize("case", ["coco", "one", "list", "text"])
+def test_datasets_of_the_catalogue(catalogue, monkeypatch, tmp_path, case):
+    """As coco_captions declares its features, and in the plainer ways."""
+    draw(tmp_path / "x.jpg")
+    f, jpeg = catalogue.features, (tmp_path / "x.jpg").read_bytes()
+    features, row = {
+        "coco": (
+            {"image/filename": f.Text(), "captions": f.Sequence({"id": np.int64, "text": f.Text()})},
+            {"image/filename": "x", "captions": [{"id": 3, "text": "a dög"}, {"id": 5, "text": ""}]},
+        ),
+        "one": ({"caption": f.Text(), "image_id": np.int64}, {"caption": "a dög", "image_id": 11}),
+        "list": ({"captions": f.Sequence(f.Text())}, {"captions": ["a dög"]}),
+        "text": ({"text": f.Text()}, {"text": "a dög"}),
+    }[case]
+    image = {"image": f.Image(encoding_format="jpeg")}
+    declare(catalogue, monkeypatch, tmp_path, {**image, **features}, {"image": str(tmp_path / "x.jpg"), **row})
+    if case == "coco":
+        with pytest.warns(UserWarning, match="2 empty captions were left out: x"):
+            examples = read_captions("tfds:declared")
+    else:
+        examples = read_captions("tfds:declared")
+    name = {"coco": "x", "one": "11"}.get(case)
+    assert [example.name for example in examples] == ([name, name] if name else ["train-0", "train-1"])
+    assert {(example.picture, example.captions) for example in examples} == {(jpeg, ("a dög",))}
+
+
+def test_a_dataset_without_captions_is_explained(catalogue, monkeypatch, tmp_path):
+    declare(catalogue, monkeypatch, tmp_path, {"label": np.int64}, {"label": 3})
+    with pytest.raises(DataError, match="has the features label; expected image and captions"):
+        read_captions("tfds:declared")
+
+
+def test_pictures_are_not_printed():
+    assert "JFIF" not in repr(CaptionedPicture("a", b"JFIF" * 1000, ("one",)))
+    assert pathlib.Path(CaptionedPicture("a", "b/a.jpg", ()).picture).name == "a.jpg"
