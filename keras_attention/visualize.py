@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -107,6 +108,111 @@ def plot_alignment(translation: ka.Translation, path: str | pathlib.Path | None 
     return _finish(figure, path)
 
 
+def word_maps(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
+    """Merge the attention of a caption from pieces to words.
+
+    Args:
+        caption: from a model with attention.
+
+    Returns:
+        the words, and where each looked: (words, rows, columns), the mean of its pieces. Start, end and padding
+        are left out.
+
+    Raises:
+        ValueError: the caption has no attention.
+    """
+    if caption.attention is None:
+        raise ValueError(
+            "This caption has no attention: its picture could not be read, or its model has none (such as "
+            "show_and_tell). Expected a caption from a model that looks at regions, such as show_attend_and_tell."
+        )
+    words, groups = merge_words(caption.pieces)
+    kept = [index for index, word in enumerate(words) if word and word not in _SPECIAL]
+    maps = [caption.attention[groups[index]].mean(0) for index in kept]
+    return [words[index] for index in kept], np.reshape(maps, (len(kept), *caption.attention.shape[1:]))
+
+
+def plot_caption(
+    caption: ka.Caption, image: np.ndarray | bytes | str | pathlib.Path, path: str | pathlib.Path | None = None
+) -> Any:
+    """Draw where each word of a caption looked: the picture, then the picture lit by each word's attention.
+
+    Each panel has a scale of its own: the region with the largest weight is the brightest.
+
+    Args:
+        caption: from a model with attention.
+        image: the picture as (height, width, 3) uint8, or a file of it, or the bytes of such a file.
+        path: where to write the figure; its suffix is the format.
+
+    Returns:
+        the Matplotlib figure.
+
+    Raises:
+        ValueError: the caption has no attention, or the picture cannot be read.
+
+    Example:
+        >>> weights = np.array([[[0.7, 0.1], [0.1, 0.1]], [[0.1, 0.1], [0.1, 0.7]]], "float32")
+        >>> caption = ka.Caption("red ball", -1.0, ("\\u2581red", "\\u2581ball"), weights)
+        >>> figure = plot_caption(caption, np.full((60, 80, 3), 200, "uint8"))
+
+    Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, figures 2 and 3.
+    """
+    words, maps = word_maps(caption)
+    pixels = _pixels(image)
+    columns = min(5, len(words) + 1)
+    rows = -(-(len(words) + 1) // columns)
+    height, width, _ = pixels.shape
+    figure, axes = _figure(2.2 * columns, rows * (2.2 * height / width + 0.35), columns, rows)
+    places = iter(np.ravel(axes))
+    next(places).imshow(pixels)
+    for place, word, weights in zip(places, words, maps, strict=False):
+        place.imshow(_lit(pixels, weights))
+        place.set_title(word, fontsize=13)
+    for place in np.ravel(axes):
+        place.set_axis_off()
+    return _finish(figure, path)
+
+
+def plot_salient_words(
+    caption: ka.Caption, image: np.ndarray | bytes | str | pathlib.Path, path: str | pathlib.Path | None = None
+) -> Any:
+    """Draw a picture with the word of its caption that looked at each region most.
+
+    A word stands where its weight is at least half as large again as its mean weight; the more it stands out, the
+    larger. A fine grid is drawn as one of at most eight rows and columns.
+
+    Args:
+        caption: from a model with attention.
+        image: the picture as (height, width, 3) uint8, or a file of it, or the bytes of such a file.
+        path: where to write the figure; its suffix is the format.
+
+    Returns:
+        the Matplotlib figure.
+
+    Raises:
+        ValueError: the caption has no attention, or the picture cannot be read.
+
+    Example:
+        >>> weights = np.array([[[0.7, 0.1], [0.1, 0.1]], [[0.1, 0.1], [0.1, 0.7]]], "float32")
+        >>> caption = ka.Caption("red ball", -1.0, ("\\u2581red", "\\u2581ball"), weights)
+        >>> figure = plot_salient_words(caption, np.full((60, 80, 3), 200, "uint8"))
+    """
+    words, maps = word_maps(caption)
+    pixels = _pixels(image)
+    height, width, _ = pixels.shape
+    rows, columns = (size // -(-size // 8) for size in maps.shape[1:])
+    figure, axes = _figure(8, 8 * height / width + 0.4)
+    axes.imshow(pixels // 2 + 64, extent=(0, columns, rows, 0), aspect="auto", interpolation="bilinear")
+    axes.set_title(caption.text, fontsize=13)
+    axes.set_xticks(range(columns + 1), [])
+    axes.set_yticks(range(rows + 1), [])
+    axes.tick_params(length=0)
+    axes.grid(color="white", alpha=0.35, linewidth=0.6)
+    for word, row, column, weight in _salient(words, maps, rows, columns):
+        _write_word(axes, word, row, column, weight, 8 * 72 / columns)
+    return _finish(figure, path)
+
+
 def plot_history(history: Mapping[str, Sequence[float]], path: str | pathlib.Path | None = None) -> Any:
     """Draw training curves: the losses, and whatever else was measured on the validation data.
 
@@ -180,24 +286,109 @@ class AlignmentImages(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Do what the class says, after each epoch."""
         for index, translation in enumerate(self.model.translate(self.texts)):
-            if translation.attention is None:
-                continue
-            figure = plot_alignment(translation)
-            figure.canvas.draw()
-            pixels = np.asarray(figure.canvas.buffer_rgba())[None, :, :, :3]
-            with self.writer.as_default():
-                self.tf.summary.image(f"alignment/{index}", pixels, step=epoch)
+            if translation.attention is not None:
+                with self.writer.as_default():
+                    self.tf.summary.image(f"alignment/{index}", _drawn(plot_alignment(translation)), step=epoch)
         self.writer.flush()
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+class CaptionImages(keras.callbacks.Callback):
+    """Write where the captions of a few pictures looked to TensorBoard after each epoch.
+
+    Args:
+        pictures: what to caption: files, their bytes, or (height, width, 3) uint8 arrays.
+        directory: TensorBoard's log directory.
+    """
+
+    def __init__(self, pictures: Sequence[np.ndarray | bytes | str | pathlib.Path], directory: str | pathlib.Path):
+        super().__init__()
+        import tensorflow as tf
+
+        self.pictures, self.tf = list(pictures), tf
+        self.writer = tf.summary.create_file_writer(str(directory))
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Do what the class says, after each epoch."""
+        captions = self.model.caption(self.pictures)
+        for index, (caption, picture) in enumerate(zip(captions, self.pictures, strict=True)):
+            if caption.valid and caption.attention is not None:
+                with self.writer.as_default():
+                    self.tf.summary.image(f"caption/{index}", _drawn(plot_caption(caption, picture)), step=epoch)
+        self.writer.flush()
+
+
+def _pixels(image: np.ndarray | bytes | str | pathlib.Path) -> np.ndarray:
+    """A picture as people hold it, (height, width, 3) uint8, with its longer side at most 640 pixels."""
+    from PIL import Image, ImageOps
+
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,), (4,)):
+            raise ValueError(
+                f"The picture is {image.dtype} of shape {image.shape}; expected uint8 of shape (height, width, 3)."
+            )
+        picture = Image.fromarray(image[:, :, 0] if image.shape[2:] == (1,) else image).convert("RGB")
+    else:
+        try:
+            with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+                picture = ImageOps.exif_transpose(opened).convert("RGB")
+        except FileNotFoundError:
+            raise
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f"This is not a whole picture ({error}); expected a JPEG, PNG, GIF or BMP.") from error
+    picture.thumbnail((640, 640))
+    return np.asarray(picture)
+
+
+def _resized(weights: np.ndarray, rows: int, columns: int, smooth: bool) -> np.ndarray:
+    """A map (r, c) as (rows, columns): smooth, or the mean of each region."""
+    from PIL import Image
+
+    kind = Image.Resampling.BICUBIC if smooth else Image.Resampling.BOX
+    return np.asarray(Image.fromarray(np.asarray(weights, "float32")).resize((columns, rows), kind))
+
+
+def _lit(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The picture, dark where nobody looks and bright where `weights` is largest."""
+    light = _resized(weights / max(weights.max(), 1e-9), *pixels.shape[:2], smooth=True).clip(0, 1)[:, :, None]
+    return (pixels * (0.2 + 0.5 * light) + 255 * 0.3 * light).astype("uint8")
+
+
+def _salient(words: Sequence[str], maps: np.ndarray, rows: int, columns: int) -> Iterator[tuple[str, int, int, float]]:
+    """The word, row, column and relative weight of each region where a word stands out."""
+    if not words:
+        return
+    coarse = np.stack([_resized(weights, rows, columns, smooth=False) for weights in maps])
+    relative = coarse / np.maximum(coarse.mean((1, 2), keepdims=True), 1e-9)
+    for (row, column), weight in np.ndenumerate(relative.max(0)):
+        if weight >= 1.5:
+            yield words[relative[:, row, column].argmax()], row, column, float(weight)
+
+
+def _write_word(axes: Any, word: str, row: int, column: int, weight: float, points: float) -> None:
+    """Write a word into its region, which is `points` wide; larger and clearer with more weight."""
+    from matplotlib.patheffects import withStroke
+
+    strength = min(1.0, (weight - 1) / 4)
+    size = min(9 + 9 * strength, points / (0.62 * len(word)))
+    text = axes.text(column + 0.5, row + 0.5, word, ha="center", va="center", color="white", fontsize=size)
+    text.set_alpha(0.6 + 0.4 * strength)
+    text.set_path_effects([withStroke(linewidth=2, foreground="black")])
+
+
+def _drawn(figure: Any) -> np.ndarray:
+    """The pixels of a figure, (1, height, width, 3) uint8."""
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[None, :, :, :3]
+
+
+def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
     """A figure that needs no display and stays out of pyplot's state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns)
+    return figure, figure.subplots(rows, columns)
 
 
 def _finish(figure: Any, path: str | pathlib.Path | None) -> Any:
