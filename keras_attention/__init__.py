@@ -1,6 +1,6 @@
-"""Attention models in Keras that train on your text and leave as a SavedModel.
+"""Attention models in Keras that train on your text and pictures and leave as a SavedModel.
 
-Data's way: text -> data -> layers -> models -> training -> generation -> serving.
+Data's way: text, images -> data -> layers -> models -> training -> generation -> serving.
 
     config      what defines a network            training    loss, schedule, the run, scores
     presets     its ready-made sizes              generation  greedy, beam, sampling: one loop
@@ -20,6 +20,7 @@ from typing import Any
 from keras_attention import config, data, generation, layers, models, training
 from keras_attention.data import (
     DataError,
+    caption_batches,
     classification_batches,
     language_batches,
     masked_batches,
@@ -31,6 +32,8 @@ from keras_attention.data import (
 from keras_attention.generation import BeamSearch, Greedy, Sampling
 from keras_attention.models import (
     AttentionMaps,
+    Caption,
+    Captioner,
     CausalLM,
     Classification,
     Completion,
@@ -63,7 +66,9 @@ _LATE = {
     "load_served": "serving",
     "plot_alignment": "visualize",
     "plot_bleu_by_length": "visualize",
+    "plot_caption": "visualize",
     "plot_history": "visualize",
+    "plot_salient_words": "visualize",
     "to_huggingface": "weights",
 }
 
@@ -73,6 +78,8 @@ __all__ = [
     "embed",
     "score",
     "BeamSearch",
+    "Caption",
+    "Captioner",
     "CausalLM",
     "CheckReport",
     "Classification",
@@ -91,6 +98,7 @@ __all__ = [
     "TrainingPlan",
     "Translation",
     "Translator",
+    "caption_batches",
     "check_export",
     "classification_batches",
     "config",
@@ -108,7 +116,9 @@ __all__ = [
     "permutation_batches",
     "plot_alignment",
     "plot_bleu_by_length",
+    "plot_caption",
     "plot_history",
+    "plot_salient_words",
     "presets",
     "tagging_batches",
     "to_huggingface",

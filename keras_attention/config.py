@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 CELLS = ("simple", "gru", "lstm")
 POSITIONS = ("sinusoidal", "learned", "relative")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
 FRAMES = ("end", "start_end", "end_start")
 ATTENTIONS = ("additive", "dot", "scaled_dot")
+HARD = "hard"
+IMAGE_ENTRIES = ("state", "input")
 
 
 def _require_range(config: object, least: dict[str, int], shares: tuple[str, ...]) -> None:
@@ -51,11 +54,13 @@ class RecurrentConfig:
     dropout: float = 0.0
     max_length: int = 128
 
+    attentions: ClassVar[tuple[str, ...]] = ATTENTIONS
+
     def __post_init__(self) -> None:
         _require_range(self, {"embedding_dim": 1, "units": 1, "num_layers": 1, "max_length": 2}, ("dropout",))
         _require(self.cell in CELLS, "cell", self.cell, f"one of {CELLS}")
-        expected = f"None or one of {ATTENTIONS}"
-        _require(self.attention in (None, *ATTENTIONS), "attention", self.attention, expected)
+        expected = f"None or one of {self.attentions}"
+        _require(self.attention in (None, *self.attentions), "attention", self.attention, expected)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,3 +193,69 @@ class TransformerConfig(TransformerSizes):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(self.frame in FRAMES, "frame", self.frame, f"one of {FRAMES}")
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionSizes:
+    """How a captioner sees; see `layers.ImageEncoder`.
+
+    Args:
+        encoder: the convolutional network: `"small_cnn"`, or one of `keras.applications`, such as `"mobilenet_v2"`.
+        image_size: height and width that every picture is brought to, in pixels.
+        grid_layer: the layer whose output is the grid of regions; None for the last one.
+        fine_tune_from: the first layer of the network that learns, or `"all"`; None for none.
+    """
+
+    encoder: str = "mobilenet_v2"
+    image_size: int = 224
+    grid_layer: str | None = None
+    fine_tune_from: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionerConfig(VisionSizes, RecurrentConfig):
+    """A network that sees and a recurrent decoder; see `VisionSizes` and `RecurrentConfig` for the shared sizes.
+
+    Args:
+        vocabulary_size: pieces in the vocabulary; 0 until a tokenizer is known.
+        attention: also `"hard"`: each word looks at one region, drawn in training.
+        image_enters: where there is no attention, how the image, once, gets into the decoder: `"state"`, the decoder's
+            first state is made from it (as the lecture draws it), or `"input"`, it is read before the first word (as
+            in the paper).
+        doubly_stochastic: weight of the sum over regions of (1 - the attention that a region got from all words)^2.
+        reinforce: weight of the REINFORCE term of hard attention.
+        entropy: weight of the entropy of hard attention, which keeps it from settling too early.
+    """
+
+    vocabulary_size: int = 0
+    image_enters: str = "input"
+    doubly_stochastic: float = 1.0
+    reinforce: float = 1.0
+    entropy: float = 0.002
+
+    attentions: ClassVar[tuple[str, ...]] = (*ATTENTIONS, HARD)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_range(self, {"image_size": 16}, ())
+        _require(self.image_enters in IMAGE_ENTRIES, "image_enters", self.image_enters, f"one of {IMAGE_ENTRIES}")
+        for name in ("doubly_stochastic", "reinforce", "entropy"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerCaptionerConfig(VisionSizes, TransformerSizes):
+    """A network that sees, a Transformer over its regions, and one that writes; see `VisionSizes`, `TransformerSizes`.
+
+    Args:
+        vocabulary_size: pieces in the vocabulary; 0 until a tokenizer is known.
+        output_bias: add a learned number to each logit.
+    """
+
+    vocabulary_size: int = 0
+    output_bias: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_range(self, {"image_size": 16}, ())
+        _require(self.positions != "relative", "positions", self.positions, "'sinusoidal' or 'learned' in a captioner")

@@ -6,10 +6,12 @@ import dataclasses
 import difflib
 
 from keras_attention.config import (
+    CaptionerConfig,
     ClassifierConfig,
     LanguageModelConfig,
     RecurrentConfig,
     TaggerConfig,
+    TransformerCaptionerConfig,
     TransformerConfig,
     TransformerSizes,
     TransformerTranslatorConfig,
@@ -105,6 +107,15 @@ PRESETS: dict[str, Preset] = {
     "rnn_tagger": _recurrent(
         "TextTagger", TaggerConfig(embedding_dim=128, units=256, dropout=0.4),
         "Recurrent networks: many to many", "https://arxiv.org/abs/1508.01991"),
+    "show_and_tell": _recurrent(
+        "Captioner", CaptionerConfig(embedding_dim=256, units=512, dropout=0.5, max_length=32),
+        "Image captioning: one to many", "https://arxiv.org/abs/1411.4555"),
+    "show_attend_and_tell": _recurrent(
+        "Captioner", CaptionerConfig(embedding_dim=256, units=512, dropout=0.5, max_length=32, attention="additive"),
+        "Image captioning with RNNs and attention", "https://arxiv.org/abs/1502.03044"),
+    "transformer_captioner": Preset(
+        "Captioner", TransformerCaptionerConfig(256, 3, 8, 1024, max_length=64, dropout=0.3),
+        "The Transformer", "https://arxiv.org/abs/1912.08226"),
     #                             layers  width  heads
     "transformer_tiny":  _translator(4,   128,    4, 0.3,  256, None),
     "transformer_base":  _translator(6,   512,    8, 0.1, 2048, "65M"),

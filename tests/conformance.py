@@ -15,7 +15,10 @@ from conftest import PAIRS
 import keras_attention as ka
 from keras_attention.layers import (
     AdditiveAttention,
+    AttentionLoss,
     DotProductAttention,
+    GumbelNoise,
+    ImageEncoder,
     InputEmbedding,
     LearnedPositions,
     MaskedLanguageHead,
@@ -26,6 +29,7 @@ from keras_attention.layers import (
     RecurrentEncoder,
     RelativeAttention,
     RelativeTransformer,
+    SelfAttention2D,
     SinusoidalPositions,
     Transformer,
     TransformerBlock,
@@ -69,6 +73,23 @@ def _decoded(states: int, memory: bool) -> Callable[[np.random.Generator], dict]
         return given
 
     return arguments
+
+
+def _looked_first(chance: np.random.Generator) -> dict:
+    given = _decoded(1, True)(chance)
+    return {**given, "inputs": chance.normal(size=(B, T, 23)).astype("float32")}
+
+
+def _drawn(chance: np.random.Generator) -> dict:
+    return {**_attended()(chance), "noise": chance.gumbel(size=(B, Q, S)).astype("float32")}
+
+
+def _pixels(chance: np.random.Generator) -> dict:
+    return {"images": chance.uniform(0, 255, (B, 32, 32, 3)).astype("float32")}
+
+
+def _feature_map(chance: np.random.Generator) -> dict:
+    return {"inputs": chance.normal(size=(B, Q, S, 14)).astype("float32"), "return_weights": True}
 
 
 def _several_heads(memory: bool) -> Callable[[np.random.Generator], dict]:
@@ -141,6 +162,15 @@ LAYERS = [
              ((B, T, 23), (B, T, S))),
     LayerRow("lstm decoder", lambda: RecurrentDecoder(19, 23, 2, "lstm", AdditiveAttention(29)), _decoded(2, True),
              ((B, T, 23), (B, T, S))),
+    LayerRow("decoder that looks first", lambda: RecurrentDecoder(
+        19, 23, 2, attention=AdditiveAttention(29), look_first=True), _looked_first, ((B, T, 23), (B, T, S))),
+    LayerRow("hard attention", lambda: AdditiveAttention(19, hard=True), _drawn, ((B, Q, M), (B, Q, S))),
+    LayerRow("noise", GumbelNoise, lambda chance: dict(zip(
+        ("queries", "memory"), list(_attended()(chance).values())[:2], strict=True)), ((B, Q, S),)),
+    LayerRow("attention loss", AttentionLoss, lambda chance: {
+        "outputs": np.ones((B, T, D), "float32"), "weights": np.ones((B, T, S), "float32")}, ((B, T, D),)),
+    LayerRow("image encoder", lambda: ImageEncoder("small_cnn", 32), _pixels, ((B, 16, 96),)),
+    LayerRow("self-attention of a grid", lambda: SelfAttention2D(7), _feature_map, ((B, Q, S, 14), (B, Q * S, Q * S))),
     LayerRow("self-attention", lambda: MultiHeadAttention(7, 3), _several_heads(False), ((B, S, 14), (B, 7, S, S))),
     LayerRow("cross-attention", lambda: MultiHeadAttention(7, 2, use_bias=False), _several_heads(True),
              ((B, Q, 14), (B, 7, Q, S))),
@@ -167,12 +197,12 @@ LAYERS = [
 
 @dataclasses.dataclass(frozen=True)
 class ModelRow:
-    """A model, the verb that it answers strings with, and texts for it."""
+    """A model, the verb that it answers with, and texts, or pictures, for it."""
 
     name: str
     make: Callable[[Any], Any]
     verb: str
-    texts: tuple[str, ...] = ("we eat bread", "the girl drinks cold milk", "")
+    texts: tuple = ("we eat bread", "the girl drinks cold milk", "")
     own_code: bool = True  # False where other rows run the same code: then once, on TensorFlow, is enough
 
 
@@ -191,6 +221,14 @@ _SMALL = {"width": 14, "num_heads": 7, "num_layers": 2, "hidden_dim": 11}
 def _labelled(kind: type, preset: str, sizes: dict = _RECURRENT) -> Callable[[Any], Any]:
     labels = ("first", "second", "third")
     return lambda tokenizer: kind.from_preset(preset, tokenizer=tokenizer, labels=labels, **sizes)
+
+
+PICTURES = tuple(np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype("uint8") for i in range(3))
+
+
+def _captioner(preset: str, **sizes: Any) -> Callable[[Any], Any]:
+    seeing = {"encoder": "small_cnn", "image_size": 32, "max_length": 31}
+    return lambda tokenizer: ka.Captioner.from_preset(preset, tokenizer=tokenizer, **seeing, **sizes)
 
 
 # fmt: off
@@ -220,13 +258,21 @@ MODELS = [
     ModelRow("bert classifier", _labelled(ka.TextClassifier, "bert_base", _SMALL), "classify"),
     ModelRow("roberta tagger", _labelled(ka.TextTagger, "roberta_base", _SMALL), "tag", own_code=False),
     ModelRow("classifier", _labelled(ka.TextClassifier, "rnn_classifier"), "classify"),
+    ModelRow("show and tell", _captioner("show_and_tell", **_RECURRENT), "caption", PICTURES),
+    ModelRow("show and tell, as drawn", _captioner("show_and_tell", **_RECURRENT, image_enters="state"), "caption",
+             PICTURES, own_code=False),
+    ModelRow("show, attend and tell", _captioner("show_attend_and_tell", **_RECURRENT), "caption", PICTURES),
+    ModelRow("show, attend and tell, hard", _captioner("show_attend_and_tell", **_RECURRENT, attention="hard"),
+             "caption", PICTURES),
+    ModelRow("transformer captioner", _captioner("transformer_captioner", **_SMALL, output_bias=True), "caption",
+             PICTURES),
     ModelRow("tagger", _labelled(ka.TextTagger, "rnn_tagger"), "tag"),
 ]
 # fmt: on
 
 
 def batch_for(model: Any) -> dict[str, np.ndarray]:
-    """The inputs of one batch of `PAIRS`, with padding in it."""
+    """The inputs of one batch of `PAIRS`, or of pictures, with padding in it."""
     special = ka.data.special_ids(getattr(model, "source_tokenizer", None) or model.tokenizer)
     sources = ka.data.encode_texts(
         getattr(model, "source_tokenizer", None) or model.tokenizer, [a for a, _ in PAIRS[3:6]]
@@ -238,6 +284,8 @@ def batch_for(model: Any) -> dict[str, np.ndarray]:
         ahead = np.eye(ids.shape[1], k=1, dtype="float32")[None].repeat(len(ids), 0)
         inputs = {"token_ids": ids, "padding_mask": mask, "segment_ids": np.zeros_like(ids)}
         return {**inputs, "permutation_mask": order, "target_mapping": ahead}
+    if isinstance(model, ka.Captioner):
+        return {"images": np.stack(PICTURES).astype("float32"), "target_ids": ids}
     if not isinstance(model, ka.Translator):
         inputs = {"token_ids": ids, "padding_mask": mask}
         kinds = getattr(model.config, "num_segments", 0)

@@ -16,6 +16,7 @@ _COMMANDS = {
     "train": "train",
     "evaluate": "evaluate",
     "translate": "use",
+    "caption": "use",
     "complete": "use",
     "classify": "use",
     "tag": "use",
@@ -45,7 +46,7 @@ class _LateGroup(click.Group):
 @click.group(cls=_LateGroup)
 @click.version_option(package_name="keras-attention")
 def commands() -> None:
-    """Attention models in Keras: train them on your text and serve them."""
+    """Attention models in Keras: train them on your text and pictures, and serve them."""
 
 
 def main() -> None:

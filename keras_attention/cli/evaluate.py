@@ -10,18 +10,31 @@ from keras_attention.cli.models import load_model
 
 @click.command()
 @click.argument("model")
-@click.argument("files", nargs=-1, required=True)
-@click.option("--beam", type=click.IntRange(1), help="Beam width of a translator; greedy without it.")
+@click.argument("files", nargs=-1)
+@click.option("--captions", help="Of a captioner: the file of captions, in place of FILES.")
+@click.option("--images", help="Of a captioner: the folder of the pictures.")
+@click.option("--beam", type=click.IntRange(1), help="Beam width of a translator or captioner; greedy without it.")
 @click.option("--lowercase", is_flag=True, help="Compare translations without regard to case.")
 @click.option("--plot", help="Where to draw BLEU by source length, such as bleu.png.")
-def evaluate(model: str, files: tuple[str, ...], beam: int | None, lowercase: bool, plot: str | None) -> None:
-    """Score MODEL on FILES: BLEU and chrF, accuracy, or perplexity, as its task wants.
+def evaluate(
+    model: str,
+    files: tuple[str, ...],
+    captions: str | None,
+    images: str | None,
+    beam: int | None,
+    lowercase: bool,
+    plot: str | None,
+) -> None:
+    """Score MODEL on FILES: BLEU and chrF, accuracy, perplexity, or a captioner's metrics, as its task wants.
 
-    FILES is one file of pairs, labelled texts, tagged words or text, or two files of sources and
+    FILES is one file of pairs, labelled texts, tagged words, captions or text, or two files of sources and
     references, aligned line by line.
     """
     import keras_attention as ka
 
+    files = (*files, captions) if captions else files
+    if not files:
+        raise click.UsageError("There is nothing to score on; add FILES.")
     loaded = load_model(model)
     name = type(loaded).__name__
     if isinstance(loaded, ka.ServedModel):
@@ -29,6 +42,7 @@ def evaluate(model: str, files: tuple[str, ...], beam: int | None, lowercase: bo
             raise click.UsageError("--beam cannot be chosen now: a SavedModel searches as it was exported.")
         known = {
             "target_pieces": "Translator",
+            "caption": "Captioner",
             "tags": "TextTagger",
             "label": "TextClassifier",
             "candidates": "exported masked language model",
@@ -37,5 +51,8 @@ def evaluate(model: str, files: tuple[str, ...], beam: int | None, lowercase: bo
     job = next((job for job in jobs().values() if job.task == name), None)
     if job is None:
         raise click.UsageError(f"{model} is a {name}, which cannot be evaluated here.")
-    for line in job.evaluate(loaded, job.read(files), {"beam": beam, "lowercase": lowercase, "plot": plot}):
+    if images and not job.pictures:
+        raise click.UsageError(f"--images belongs to a captioner; {model} is a {name}.")
+    examples = job.read(files, images) if job.pictures else job.read(files)
+    for line in job.evaluate(loaded, examples, {"beam": beam, "lowercase": lowercase, "plot": plot}):
         click.echo(line)

@@ -16,24 +16,26 @@ class Job:
         preset: the default preset.
         tokenizer: the default kind of tokenizer.
         select: the default value to select by, on validation data.
-        read: places -> examples.
+        read: places (and the folder of the pictures, where there are some) -> examples.
         make: (preset, examples, tokenizer options, sizes) -> model.
-        batches: (examples, model, max_tokens, shuffle, seed) -> batches.
-        measure: validation examples -> function of the model, or None.
+        batches: (examples, model, max_tokens, shuffle, seed, and how pictures are seen) -> batches.
+        measure: validation examples (and how pictures are seen) -> function of the model, or None.
         evaluate: (model, examples, options) -> lines to print.
         labels: examples -> names of the classes or tags, or None.
+        pictures: whether examples have pictures.
     """
 
     task: str
     preset: str
     tokenizer: str
     select: str
-    read: Callable[[Sequence[str]], list]
+    read: Callable[..., list]
     make: Callable[[str, list, dict, dict], Any]
     batches: Callable[..., Any]
     evaluate: Callable[[Any, list, dict], list[str]]
-    measure: Callable[[list], Callable[[Any], dict[str, float]]] | None = None
+    measure: Callable[..., Callable[[Any], dict[str, float]]] | None = None
     labels: Callable[[list], tuple[str, ...]] | None = None
+    pictures: bool = False
 
 
 def _one(places: Sequence[str]) -> str:
@@ -73,6 +75,12 @@ def _read_texts(places: Sequence[str]) -> list:
     return ["\n".join(ka.data.read_lines(place))]
 
 
+def _read_captions(places: Sequence[str], images: str | None = None) -> list:
+    import keras_attention as ka
+
+    return ka.data.read_captions(_one(places), images)
+
+
 def _make_translator(preset: str, examples: list, options: dict, sizes: dict) -> Any:
     import keras_attention as ka
 
@@ -98,6 +106,13 @@ def _make_from_texts(task: str) -> Callable[..., Any]:
         return getattr(ka, task).from_preset(preset, tokenizer=ka.train_tokenizer(examples, **options), **sizes)
 
     return make
+
+
+def _make_captioner(preset: str, examples: list, options: dict, sizes: dict) -> Any:
+    import keras_attention as ka
+
+    tokenizer = ka.train_tokenizer(ka.data.captions_of(examples), **options)
+    return ka.Captioner.from_preset(preset, tokenizer=tokenizer, **sizes)
 
 
 def _make_classifier(preset: str, examples: list, options: dict, sizes: dict) -> Any:
@@ -130,6 +145,44 @@ def _measure_translator(examples: list) -> Callable[[Any], dict[str, float]]:
         return {"val_bleu": ka.training.score_texts(texts, [target for _, target in examples]).bleu}
 
     return measure
+
+
+def _measure_captioner(examples: list, cache: Any = None, **_: Any) -> Callable[[Any], dict[str, float]]:
+    """BLEU-4 of the greedy captions; pictures that cannot be read are not counted."""
+    import keras_attention as ka
+
+    def measure(model: Any) -> dict[str, float]:
+        if cache is None:
+            captions = model.caption([example.picture for example in examples], batch_size=64)
+        else:
+            seen = ka.data.picture_regions(examples, model, cache)
+            captions = model.caption_regions(seen.rows(range(len(examples))), batch_size=64)
+            captions = [c if fine else None for c, fine in zip(captions, seen.valid, strict=True)]
+        pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c is not None and c.valid]
+        return {"val_bleu": ka.training.score_texts(*zip(*pairs, strict=True), lowercase=True).bleu}
+
+    return measure
+
+
+def _evaluate_captioner(model: Any, examples: list, options: dict) -> list[str]:
+    import keras_attention as ka
+
+    beam, chosen = options["beam"], {}
+    if not isinstance(model, ka.ServedModel):
+        chosen["strategy"] = ka.BeamSearch(width=beam) if beam else ka.Greedy()
+    captions = model.caption([example.picture for example in examples], **chosen)
+    pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c.valid]
+    if not pairs:
+        raise ValueError(f"None of the {len(examples)} pictures can be read; expected JPEG, PNG, GIF or BMP.")
+    scores = ka.training.score_captions(*zip(*pairs, strict=True))
+    unread = len(examples) - len(pairs)
+    return [
+        *(f"BLEU-{n} {bleu:.2f}" for n, bleu in enumerate(scores.bleu, 1)),
+        *([f"METEOR {100 * scores.meteor:.2f}"] if scores.meteor is not None else []),
+        f"ROUGE-L {100 * scores.rouge_l:.2f}",
+        f"CIDEr {100 * scores.cider:.2f}",
+        f"  {len(pairs)} pictures{f', and {unread} that cannot be read' if unread else ''}. {scores.note}",
+    ]
 
 
 def _evaluate_translator(model: Any, examples: list, options: dict) -> list[str]:
@@ -206,6 +259,9 @@ def jobs() -> dict[str, Job]:
         "translator": Job(
             "Translator", "rnn_attention", "sentencepiece", "val_bleu", _read_pairs, _make_translator,
             ka.translation_batches, _evaluate_translator, _measure_translator),
+        "captioner": Job(
+            "Captioner", "show_attend_and_tell", "sentencepiece", "val_bleu", _read_captions, _make_captioner,
+            ka.caption_batches, _evaluate_captioner, _measure_captioner, pictures=True),
         "lm": Job(
             "CausalLM", "char_rnn", "characters", "val_loss", _read_texts, _make_from_texts("CausalLM"),
             ka.language_batches, _evaluate_language_model),

@@ -8,6 +8,7 @@ from typing import Any
 
 VERBS = {
     "Translator": "translate",
+    "Captioner": "caption",
     "CausalLM": "complete",
     "PermutationLM": "complete",
     "MaskedLM": "fill",

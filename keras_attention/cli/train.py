@@ -12,8 +12,14 @@ import click
 from keras_attention.cli.jobs import Job, jobs
 
 _OPTIONS: list[Callable] = [
-    click.option("--train", "train_files", multiple=True, help="TSV, JSONL, CoNLL-U, text, or tfds:NAME[:SPLIT]; give it twice for two files aligned line by line."),
+    click.option("--train", "--captions", "train_files", multiple=True, help="TSV, CSV, JSONL, COCO JSON, CoNLL-U, text, or tfds:NAME[:SPLIT]; give it twice for two files aligned line by line."),
     click.option("--valid", "valid_files", multiple=True, help="The same, to select the best model on."),
+    click.option("--images", help="Of a captioner: the folder of the pictures that --train names."),
+    click.option("--valid-images", help="The same for --valid; --images when absent."),
+    click.option("--encoder", help="Of a captioner: the network that sees, small_cnn or one of keras.applications, such as mobilenet_v2."),
+    click.option("--encoder-weights", help="Its weights: imagenet (downloaded), a file, or none. [default: imagenet]"),
+    click.option("--augment", is_flag=True, help="Change pictures by chance each time; a network that is frozen then sees each picture anew."),
+    click.option("--flip", is_flag=True, help="With --augment: also mirror them; not for captions that tell left from right."),
     click.option("--out", required=True, help="Directory of the run."),
     click.option("--resume", is_flag=True, help="Go on with the run in --out, as it was begun."),
     click.option("--preset", help="See: keras-attention presets."),
@@ -45,7 +51,7 @@ _OPTIONS: list[Callable] = [
 
 
 @click.command()
-@click.argument("task", type=click.Choice(["translator", "lm", "mlm", "plm", "classifier", "tagger"]))
+@click.argument("task", type=click.Choice(["translator", "captioner", "lm", "mlm", "plm", "classifier", "tagger"]))
 @click.pass_context
 def train(context: click.Context, task: str, **options: Any) -> None:
     """Train a model on your files; write the best one to OUT/model.keras."""
@@ -99,26 +105,57 @@ def run_job(job: Job, task: str, options: dict[str, Any], out: pathlib.Path) -> 
         raise click.UsageError("--init brings its own tokenizer; leave out --tokenizer and --lowercase.")
     if options["lora"] and options["freeze"]:
         raise click.UsageError("--lora learns inside the encoder and --freeze does not; choose one of the two.")
-    examples = job.read(options["train_files"])
-    valid = job.read(options["valid_files"]) if options["valid_files"] else None
+    _check_pictures(job, options)
+    examples = _read(job, options["train_files"], options["images"])
+    valid = None
+    if options["valid_files"]:
+        valid = _read(job, options["valid_files"], options["valid_images"] or options["images"])
     click.echo(f"{len(examples)} examples to train on, {len(valid or [])} to validate on", err=True)
     model = _model(job, options, examples, out)
     out.mkdir(parents=True, exist_ok=True)
     (out / "run.json").write_text(json.dumps([task, options], indent=2))
     click.echo(f"{type(model).__name__} with {model.count_params():,} parameters", err=True)
-    budget, seed = options["batch_tokens"], options["seed"]
+    budget, seed, seeing = options["batch_tokens"], options["seed"], _seeing(job, options, model, out)
     history = ka.train(
         model,
-        job.batches(examples, model, budget, True, seed),
+        job.batches(examples, model, budget, True, seed, **seeing),
         out,
         _plan(job, options, valid is not None),
-        validation=job.batches(valid, model, budget, False) if valid else None,
-        measure=job.measure(valid) if job.measure and valid else None,
+        validation=job.batches(valid, model, budget, False, **_steady(seeing)) if valid else None,
+        measure=job.measure(valid, **_steady(seeing)) if job.measure and valid else None,
         callbacks=_tensorboard(model, valid or examples, out) if options["tensorboard"] else (),
     )
     ka.plot_history(history, out / "curves.png")
     click.echo(f"The best model is in {out / 'model.keras'}, the curves in {out / 'curves.png'}.", err=True)
     return model
+
+
+def _read(job: Job, places: list[str], images: str | None) -> list:
+    return job.read(places, images) if job.pictures else job.read(places)
+
+
+def _check_pictures(job: Job, options: dict[str, Any]) -> None:
+    """Refuse what belongs to pictures where there are none."""
+    names = ("images", "valid_images", "encoder", "encoder_weights", "augment", "flip")
+    given = [f"--{name.replace('_', '-')}" for name in names if options[name]]
+    if given and not job.pictures:
+        raise click.UsageError(f"{', '.join(given)} belongs to a captioner.")
+    if options["flip"] and not options["augment"]:
+        raise click.UsageError("--flip belongs to --augment; add it.")
+
+
+def _seeing(job: Job, options: dict[str, Any], model: Any, out: pathlib.Path) -> dict[str, Any]:
+    """How pictures are seen: a network that does not learn answers once for each, and that is kept."""
+    if not job.pictures:
+        return {}
+    if options["augment"] or model.vision.learns:
+        return {"augment": options["augment"], "flip": options["flip"]}
+    return {"cache": out / "features"}
+
+
+def _steady(seeing: dict[str, Any]) -> dict[str, Any]:
+    """The same, without chance."""
+    return {name: value for name, value in seeing.items() if name == "cache"}
 
 
 def _model(job: Job, options: dict[str, Any], examples: list, out: pathlib.Path) -> Any:
@@ -146,7 +183,12 @@ def _fresh(job: Job, options: dict[str, Any], examples: list) -> Any:
         "vocabulary_size": options["vocabulary_size"],
         "lowercase": options["lowercase"],
     }
-    return job.make(preset, examples, tokenizer, _sizes(options["sizes"]))
+    sizes = _sizes(options["sizes"])
+    if options["encoder"]:
+        sizes["encoder"] = options["encoder"]
+    if options["encoder_weights"]:
+        sizes["encoder_weights"] = None if options["encoder_weights"] == "none" else options["encoder_weights"]
+    return job.make(preset, examples, tokenizer, sizes)
 
 
 def _initialized(job: Job, options: dict[str, Any], examples: list) -> Any:
@@ -210,4 +252,8 @@ def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
         from keras_attention.visualize import AlignmentImages
 
         callbacks.append(AlignmentImages([source for source, _ in examples[:3]], directory))
+    if hasattr(model, "caption") and model.has_attention:
+        from keras_attention.visualize import CaptionImages
+
+        callbacks.append(CaptionImages([example.picture for example in examples[:3]], directory))
     return callbacks

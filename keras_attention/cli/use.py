@@ -1,8 +1,9 @@
-"""translate, complete, classify, tag, fill: lines in, lines out."""
+"""translate, caption, complete, classify, tag, fill: lines or pictures in, lines out."""
 
 from __future__ import annotations
 
 import itertools
+import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -83,6 +84,64 @@ def translate(
         return [f"{a.score:.4f}\t{_one_line(a.text)}" if scores else _one_line(a.text) for a in answers]
 
     _run(source, answer)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("pictures", nargs=-1)
+@click.option("--beam", type=click.IntRange(1), help="Beam width; greedy without it.")
+@click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
+@click.option("--max-length", type=click.IntRange(1), help="The most pieces of a caption.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
+@click.option("--scores", is_flag=True, help="Put each score before its caption, separated by a tab.")
+@click.option("--plot", help="Folder to draw each caption's attention into, as NAME.attention.png and NAME.words.png.")
+def caption(
+    model: str,
+    pictures: tuple[str, ...],
+    beam: int | None,
+    length_penalty: float | None,
+    max_length: int | None,
+    batch_size: int,
+    scores: bool,
+    plot: str | None,
+) -> None:
+    """Write a caption for each of PICTURES, or for each path on standard input, with MODEL.
+
+    A picture that cannot be read gets an empty line, and is named on standard error.
+    """
+    import keras_attention as ka
+
+    loaded = load_for("caption", model)
+    _fixed(loaded, {"beam": beam, "length_penalty": length_penalty, "max_length": max_length})
+    if length_penalty is not None and beam is None:
+        raise click.UsageError("--length-penalty belongs to a beam search; add --beam.")
+    options: dict[str, Any] = {"batch_size": batch_size}
+    if not isinstance(loaded, ka.ServedModel):
+        beam_options = _given({"width": beam, "length_penalty": length_penalty, "max_length": max_length})
+        options["strategy"] = ka.BeamSearch(**beam_options) if beam else ka.Greedy(max_length=max_length)
+    if plot is not None:
+        pathlib.Path(plot).mkdir(parents=True, exist_ok=True)
+    paths = iter(pictures) if pictures else (line for line in _lines(None) if line.strip())
+    while chunk := list(itertools.islice(paths, _CHUNK)):
+        for path, answer in zip(chunk, loaded.caption(chunk, **options), strict=True):
+            if not answer.valid:
+                click.echo(f"{path} cannot be read; expected JPEG, PNG, GIF or BMP.", err=True)
+            text = _one_line(answer.text)
+            click.echo(f"{answer.score:.4f}\t{text}" if scores else text)
+            if plot is not None:
+                _draw(answer, path, pathlib.Path(plot))
+
+
+def _draw(caption: Any, path: str, folder: pathlib.Path) -> None:
+    """Draw what there is to draw: a model without attention looks nowhere."""
+    import keras_attention as ka
+
+    if caption.attention is None:
+        click.echo(f"{path}: there is no attention to draw.", err=True)
+        return
+    name = pathlib.Path(path).name
+    ka.plot_caption(caption, path, folder / f"{name}.attention.png")
+    ka.plot_salient_words(caption, path, folder / f"{name}.words.png")
 
 
 @click.command()

@@ -5,9 +5,11 @@ from keras_attention.layers.attention import (
     DotProductAttention,
     additive_scores,
     attend,
+    choose,
     dot_scores,
     masked_softmax,
 )
+from keras_attention.layers.attention_losses import AttentionLoss, GumbelNoise, doubly_stochastic
 from keras_attention.layers.embeddings import InputEmbedding, logits_of_step
 from keras_attention.layers.heads import MaskedLanguageHead, OutputBias
 from keras_attention.layers.masks import causal_mask, combine_masks
@@ -17,10 +19,14 @@ from keras_attention.layers.recurrent import RecurrentDecoder, RecurrentEncoder
 from keras_attention.layers.relative import RelativeAttention, relative_encodings, relative_shift
 from keras_attention.layers.streams import MaskEmbedding, RelativeTransformer, keep_last
 from keras_attention.layers.transformer import Transformer, TransformerBlock
+from keras_attention.layers.vision import ImageEncoder, SelfAttention2D
 
 __all__ = [
     "AdditiveAttention",
+    "AttentionLoss",
     "DotProductAttention",
+    "GumbelNoise",
+    "ImageEncoder",
     "InputEmbedding",
     "LearnedPositions",
     "MaskEmbedding",
@@ -31,14 +37,17 @@ __all__ = [
     "RecurrentEncoder",
     "RelativeAttention",
     "RelativeTransformer",
+    "SelfAttention2D",
     "SinusoidalPositions",
     "Transformer",
     "TransformerBlock",
     "additive_scores",
     "attend",
     "causal_mask",
+    "choose",
     "combine_masks",
     "dot_scores",
+    "doubly_stochastic",
     "keep_last",
     "logits_of_step",
     "masked_softmax",

@@ -89,6 +89,37 @@ def attend(scores, values, mask=None, drop=None):
     return ops.matmul(ops.cast(used, values.dtype), values), weights
 
 
+def choose(scores, values, mask=None, noise=None):
+    """Turn scores into one chosen value per query: context[q] = values[argmax_s(log softmax(scores)[q, s] + noise)].
+
+    With noise from `gumbel_noise` the choice is a draw from the softmax; without it, the likeliest. No gradient
+    flows from the context to the scores.
+
+    Args:
+        scores: (B, Q, S) scores.
+        values: (B, S, M) what is chosen from.
+        mask: (B, S) or (B, Q, S) boolean, True where a position may be looked at.
+        noise: (B, Q, S), or None.
+
+    Returns:
+        context (B, Q, M) in the dtype of `values`, and the softmax's weights (B, Q, S) in float32.
+
+    Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, section 4.1; Maddison et al., 2014 (drawing by
+    Gumbel noise), https://arxiv.org/abs/1411.0030.
+    """
+    weights = masked_softmax(scores, align_mask(mask, len(scores.shape)))
+    chosen = chosen_positions(weights, noise) * ops.cast(weights > 0, "float32")  # nothing, where all is masked
+    return ops.matmul(ops.cast(chosen, values.dtype), values), weights
+
+
+def chosen_positions(weights, noise=None):
+    """Return (B, Q, S) float32, 1 where weights (B, Q, S) and noise, if any, choose; see `choose`."""
+    chances = ops.log(ops.maximum(weights, 1e-30))
+    chances = chances if noise is None else chances + ops.cast(noise, "float32")
+    best = ops.argmax(chances, axis=-1, keepdims=True)
+    return ops.cast(ops.equal(ops.arange(ops.shape(weights)[-1], dtype=best.dtype), best), "float32")
+
+
 def align_mask(mask, rank: int):
     """Give a mask (B, S) or (B, Q, S) the rank of the scores (B, ..., Q, S) that it belongs to."""
     if mask is None:
@@ -106,12 +137,14 @@ class AdditiveAttention(keras.layers.Layer):
 
     Args:
         units: D, the width in which queries and keys are compared.
+        hard: the context is one value, drawn or the likeliest, and not the mean of all; see `choose`.
 
     Call arguments:
         query: (B, Q, any).
         memory: (B, S, M), the values.
         mask: (B, S) or (B, Q, S) boolean, True = may be looked at.
         keys: (B, S, D), what `project_keys(memory)` gave; computed here when absent.
+        noise: (B, Q, S) for a hard attention, which draws with it.
 
     Output:
         context (B, Q, M) and weights (B, Q, S) in float32. A fully masked row is all zero.
@@ -128,12 +161,12 @@ class AdditiveAttention(keras.layers.Layer):
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473.
     """
 
-    def __init__(self, units: int, **kwargs) -> None:
+    def __init__(self, units: int, hard: bool = False, **kwargs) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
         if units <= 0:
             raise ValueError(f"`units` is {units}; expected a positive integer.")
-        self.units = units
+        self.units, self.hard = units, hard
         self.query_projection = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy, name="query")
         self.key_projection = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy, name="key")
 
@@ -147,10 +180,11 @@ class AdditiveAttention(keras.layers.Layer):
         """Return U memory, (B, S, D): the part of the score that does not depend on the query."""
         return self.key_projection(memory)
 
-    def call(self, query, memory, mask=None, keys=None):
+    def call(self, query, memory, mask=None, keys=None, noise=None):
         """Compute the output; the class describes arguments and shapes."""
         keys = self.project_keys(memory) if keys is None else keys
-        return attend(additive_scores(self.query_projection(query), keys, self.vector), memory, mask)
+        scores = additive_scores(self.query_projection(query), keys, self.vector)
+        return choose(scores, memory, mask, noise) if self.hard else attend(scores, memory, mask)
 
     def compute_mask(self, *_: object, **__: object) -> None:
         """Pass no implicit mask on: masks are arguments."""
@@ -162,7 +196,7 @@ class AdditiveAttention(keras.layers.Layer):
 
     def get_config(self) -> dict:
         """Return the constructor's arguments, for saving."""
-        return {**super().get_config(), "units": self.units}
+        return {**super().get_config(), "units": self.units, "hard": self.hard}
 
 
 @keras.saving.register_keras_serializable("keras_attention")

@@ -5,6 +5,11 @@
               context_t, weights_t = attention(h_t, memory)
               feed_t = tanh(W [h_t; context_t])            (input feeding)
 
+    or, looking first:
+              context_t, weights_t = attention(h_{t-1}, memory);  context_t = sigmoid(G h_{t-1}) context_t
+              h_t = cell([x_t; context_t], h_{t-1})
+              output_t = tanh(x_t + W [h_t; context_t])    (deep output)
+
 The decoder's whole-sequence call is a loop over its own `step`, so that training and decoding
 cannot differ.
 """
@@ -139,17 +144,20 @@ class RecurrentDecoder(keras.layers.Layer):
     """Stacked cells that write a sequence, looking at a memory through any attention, or at none.
 
     With attention, each step attends with the top cell's output h_t and answers
-    tanh(W [h_t; context_t]), which also joins the next step's input (input feeding). Without it,
-    the answer is tanh(W h_t), and the initial state is all that the decoder knows.
+    tanh(W [h_t; context_t]), which also joins the next step's input (input feeding). With `look_first`, it
+    attends with h_{t-1} before the cell runs, as Show, Attend and Tell does: the context, times a scalar gate
+    sigmoid(G h_{t-1}), joins the cell's input, and the answer is tanh(x_t + W [h_t; context_t]). Without
+    attention, the answer is tanh(W h_t), and the initial state is all that the decoder knows.
 
     Args:
         units: width of each cell.
         output_dim: F, width of the output.
         num_layers: stacked cells.
         cell: `"simple"`, `"gru"` or `"lstm"`.
-        attention: a layer with `project_keys(memory)` and `call(query, memory, mask, keys)`, such
+        attention: a layer with `project_keys(memory)` and `call(query, memory, mask, keys, noise)`, such
             as `AdditiveAttention`; or None.
         dropout: probability of dropping a feature of the inputs and of the outputs.
+        look_first: attend before the cell runs; the inputs are then F wide, as the output.
 
     Call arguments:
         inputs: (B, T, E).
@@ -157,13 +165,14 @@ class RecurrentDecoder(keras.layers.Layer):
             A projection of them starts every layer.
         memory: (B, S, M), when there is an attention.
         mask: (B, S) boolean over the memory, True = may be looked at.
+        noise: (B, T, S), with which a hard attention draws; None for none.
         training: whether dropout is active.
 
     Output:
         outputs (B, T, F); with attention, a pair of them and the weights (B, T, S) in float32.
 
     Raises:
-        ValueError: an unknown cell, or an attention without a memory.
+        ValueError: an unknown cell, an attention without a memory, or, looking first, inputs that are not F wide.
 
     Example:
         >>> from keras_attention.layers import AdditiveAttention
@@ -174,7 +183,7 @@ class RecurrentDecoder(keras.layers.Layer):
 
     Reference: Sutskever et al., 2014, https://arxiv.org/abs/1409.3215; Bahdanau et al., 2015,
     https://arxiv.org/abs/1409.0473; Luong et al., 2015, https://arxiv.org/abs/1508.04025 (input
-    feeding, section 3.3).
+    feeding, section 3.3); Xu et al., 2015, https://arxiv.org/abs/1502.03044 (looking first, sections 3.1.2, 4.2.1).
     """
 
     def __init__(
@@ -185,19 +194,20 @@ class RecurrentDecoder(keras.layers.Layer):
         cell: str = "lstm",
         attention: keras.layers.Layer | None = None,
         dropout: float = 0.0,
+        look_first: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         _check_cell(cell)
         self.units, self.output_dim, self.num_layers, self.cell = units, output_dim, num_layers, cell
-        self.attention, self.dropout = attention, dropout
+        self.attention, self.dropout, self.look_first = attention, dropout, look_first and attention is not None
         self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
         self.supports_jit = keras.backend.backend() != "tensorflow"
         self.cells = [_CELLS[cell](units, dtype=self.dtype_policy, name=f"cell_{i}") for i in range(num_layers)]
-        self.output_projection = keras.layers.Dense(
-            output_dim, activation="tanh", dtype=self.dtype_policy, name="output"
-        )
-        self.bridge = None
+        self.output_projection = keras.layers.Dense(output_dim, dtype=self.dtype_policy, name="output")
+        self.gate = self.bridge = None
+        if self.look_first:
+            self.gate = keras.layers.Dense(1, "sigmoid", dtype=self.dtype_policy, name="gate")
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     @property
@@ -214,8 +224,10 @@ class RecurrentDecoder(keras.layers.Layer):
         if self.attention is not None and memory_shape is None:
             raise ValueError("A decoder with attention needs `memory` (B, S, M); received none.")
         width = inputs_shape[-1]
+        if self.look_first:
+            self._build_gate(width)
         if self.attention is not None:
-            width += self.output_dim
+            width += memory_shape[-1] if self.look_first else self.output_dim
             if not self.attention.built:  # it is, when it was restored
                 self.attention.build((None, None, self.units), memory_shape)
         for cell in self.cells:
@@ -225,6 +237,13 @@ class RecurrentDecoder(keras.layers.Layer):
         self.output_projection.build((None, None, seen))
         if states_shape is not None:
             self._build_bridge(states_shape)
+
+    def _build_gate(self, width: int) -> None:
+        if width != self.output_dim:
+            raise ValueError(
+                f"Inputs are {width} wide; a decoder that looks first needs {self.output_dim}, as its output."
+            )
+        self.gate.build((None, None, self.units))
 
     def _build_bridge(self, states_shape) -> None:
         """One dense layer per state of each cell, from the encoder's state of the same kind."""
@@ -267,50 +286,71 @@ class RecurrentDecoder(keras.layers.Layer):
             return {}, carry
         if mask is None:
             mask = ops.ones(ops.shape(memory)[:2], "bool")
-        carry["feed"] = ops.zeros((batch_size, 1, self.output_dim), self.compute_dtype)
+        if not self.look_first:
+            carry["feed"] = ops.zeros((batch_size, 1, self.output_dim), self.compute_dtype)
         return {"memory": memory, "keys": self.attention.project_keys(memory), "mask": mask}, carry
 
-    def step(self, inputs, constants, carry):
+    def step(self, inputs, constants, carry, noise=None):
         """Advance every beam by one token.
 
         Args:
             inputs: (B, K, E) embedded tokens.
             constants: from `start`.
             carry: from `start` or the last step, each tensor (B, K, ...).
+            noise: (B, K, S), with which a hard attention draws; None for none.
 
         Returns:
             outputs (B, K, F), the new carry, and weights (B, K, S), or None without attention.
         """
-        beams = ops.shape(inputs)[1]
-        hidden = inputs if self.attention is None else ops.concatenate([inputs, carry["feed"]], -1)
-        hidden, states = _merge(hidden), [_merge(state) for state in carry["cells"]]
+        if self.look_first:
+            return self._look_and_run(inputs, constants, carry, noise)
+        if self.attention is None:
+            hidden, cells = self._run_cells(inputs, carry["cells"])
+            return ops.tanh(self.output_projection(hidden)), {"cells": cells}, None
+        hidden, cells = self._run_cells(ops.concatenate([inputs, carry["feed"]], -1), carry["cells"])
+        context, weights = self._attend(hidden, constants, noise)
+        feed = ops.tanh(self.output_projection(ops.concatenate([hidden, context], -1)))
+        return feed, {"cells": cells, "feed": feed}, weights
+
+    def _look_and_run(self, inputs, constants, carry, noise):
+        before = carry["cells"][-self._states_per_cell]  # the top cell's output
+        context, weights = self._attend(before, constants, noise)
+        context = context * self.gate(before)
+        hidden, cells = self._run_cells(ops.concatenate([inputs, context], -1), carry["cells"])
+        seen = self.output_projection(ops.concatenate([hidden, context], -1))
+        return ops.tanh(inputs + seen), {"cells": cells}, weights
+
+    def _attend(self, query, constants, noise):
+        chance = {} if noise is None else {"noise": noise}
+        return self.attention(query, constants["memory"], mask=constants["mask"], keys=constants["keys"], **chance)
+
+    def _run_cells(self, hidden, states):
+        """Feed (B, K, any) through the stack; return the top output (B, K, units) and the new states."""
+        beams = ops.shape(hidden)[1]
+        hidden, states = _merge(hidden), [_merge(state) for state in states]
         per_cell, new_states = self._states_per_cell, []
         for i, cell in enumerate(self.cells):
             hidden, new = cell(hidden, states[i * per_cell : (i + 1) * per_cell])
             new_states += new if isinstance(new, (list, tuple)) else [new]
-        hidden = _split(hidden, beams)
-        carry = {"cells": [_split(state, beams) for state in new_states]}
-        if self.attention is None:
-            return self.output_projection(hidden), carry, None
-        context, weights = self.attention(hidden, constants["memory"], mask=constants["mask"], keys=constants["keys"])
-        carry["feed"] = self.output_projection(ops.concatenate([hidden, context], -1))
-        return carry["feed"], carry, weights
+        return _split(hidden, beams), [_split(state, beams) for state in new_states]
 
-    def call(self, inputs, states=None, memory=None, mask=None, training=False):
+    def call(self, inputs, states=None, memory=None, mask=None, noise=None, training=False):
         """Compute the output; the class describes arguments and shapes."""
         constants, carry = self._begin(ops.shape(inputs)[0], states, memory, mask)
-        collected, _ = self._read(self.dropout_layer(inputs, training=training), constants, carry)
+        collected, _ = self._read(self.dropout_layer(inputs, training=training), constants, carry, noise)
         outputs = self.dropout_layer(collected["outputs"], training=training)
         return outputs if self.attention is None else (outputs, collected["weights"])
 
-    def _read(self, inputs, constants, carry):
+    def _read(self, inputs, constants, carry, noise=None):
         """Step through (B, T, E); return outputs (B, T, F) and weights (B, T, S), and the last carry."""
+        width = inputs.shape[-1]
         collected = {"outputs": ops.zeros((ops.shape(inputs)[0], 1, self.output_dim), self.compute_dtype)}
         if self.attention is not None:
             collected["weights"] = ops.zeros_like(ops.cast(constants["mask"], "float32"))[:, None]
 
-        def body(loop, inputs_t):
-            outputs, carry, weights = self.step(inputs_t[:, None], constants, loop["carry"])
+        def body(loop, given):
+            inputs_t, noise_t = given[:, None, :width], given[:, None, width:]
+            outputs, carry, weights = self.step(inputs_t, constants, loop["carry"], None if noise is None else noise_t)
             new = {"outputs": outputs}
             if weights is not None:
                 new["weights"] = weights
@@ -318,7 +358,8 @@ class RecurrentDecoder(keras.layers.Layer):
             return loop, loop  # TensorFlow's scan wants per-step results shaped like the carry
 
         loop = {"carry": carry, "collected": collected}
-        last, steps = ops.scan(body, loop, ops.swapaxes(inputs, 0, 1))
+        given = inputs if noise is None else ops.concatenate([inputs, noise], axis=-1)
+        last, steps = ops.scan(body, loop, ops.swapaxes(given, 0, 1))
         collected = {key: ops.swapaxes(value[:, :, 0], 0, 1) for key, value in steps["collected"].items()}
         return collected, last["carry"]
 
@@ -344,6 +385,7 @@ class RecurrentDecoder(keras.layers.Layer):
             "cell": self.cell,
             "attention": keras.saving.serialize_keras_object(self.attention),
             "dropout": self.dropout,
+            "look_first": self.look_first,
         }
 
     @classmethod

@@ -1,5 +1,6 @@
 """Ready-made functional models, one per task, built from `layers` by a `config`."""
 
+from keras_attention.models.captioner import Caption, Captioner
 from keras_attention.models.classifier import Classification, TextClassifier
 from keras_attention.models.continuation import Completion
 from keras_attention.models.insight import AttentionMaps, attention_maps, embed, score
@@ -12,6 +13,8 @@ from keras_attention.models.translator import Translation, Translator
 
 __all__ = [
     "AttentionMaps",
+    "Caption",
+    "Captioner",
     "CausalLM",
     "Classification",
     "Completion",

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_attention.config import RecurrentConfig, TransformerConfig, TransformerSizes
+from keras_attention.config import HARD, CaptionerConfig, RecurrentConfig, TransformerConfig, TransformerSizes
 from keras_attention.layers import (
     AdditiveAttention,
     DotProductAttention,
@@ -60,9 +60,15 @@ def make_encoder(config, name: str = "encoder") -> keras.layers.Layer:
 def make_decoder(config, memory: bool = False, name: str = "decoder") -> keras.layers.Layer:
     """Return a layer with `start` and `step` that writes a sequence, looking at a memory if there is one."""
     if isinstance(config, RecurrentConfig):
-        attention = make_attention(config)
         return RecurrentDecoder(
-            config.units, config.embedding_dim, config.num_layers, config.cell, attention, config.dropout, name=name
+            config.units,
+            config.embedding_dim,
+            config.num_layers,
+            config.cell,
+            make_attention(config),
+            config.dropout,
+            look_first=isinstance(config, CaptionerConfig),
+            name=name,
         )
     if config.positions == "relative":
         raise ValueError(
@@ -75,8 +81,8 @@ def make_attention(config: RecurrentConfig) -> keras.layers.Layer | None:
     """Return the attention layer that `config.attention` names, or None."""
     if config.attention is None:
         return None
-    if config.attention == "additive":
-        return AdditiveAttention(config.units, name="attention")
+    if config.attention in ("additive", HARD):
+        return AdditiveAttention(config.units, hard=config.attention == HARD, name="attention")
     return DotProductAttention(config.units, scaled=config.attention == "scaled_dot", name="attention")
 
 

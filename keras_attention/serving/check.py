@@ -37,7 +37,7 @@ class CheckReport:
         return not self.problems
 
 
-def check_export(path: str | pathlib.Path, texts: Sequence[str] = ("we are eating bread", "")) -> CheckReport:
+def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | None = None) -> CheckReport:
     """Check that a stock TensorFlow Serving would run a SavedModel.
 
     First the file is read: the tag is `serve`, no op needs XLA or Python, every op has a CPU kernel
@@ -47,7 +47,8 @@ def check_export(path: str | pathlib.Path, texts: Sequence[str] = ("we are eatin
 
     Args:
         path: a version directory, such as `serving/translator/1`.
-        texts: what string inputs are given; integers are given zeros.
+        examples: what the string inputs of `serving_default` are given: texts, or encoded pictures for `image_bytes`.
+            By default a phrase and an empty one, or a picture and bytes that are none. Integers are given zeros.
 
     Returns:
         `CheckReport`.
@@ -72,7 +73,7 @@ def check_export(path: str | pathlib.Path, texts: Sequence[str] = ("we are eatin
     problems += [*_graph_problems(meta_graph), *_signature_problems(signatures)]
     answer: dict[str, Any] = {}
     if "serving_default" in signatures:
-        answer, failures = _trial(path, signatures["serving_default"], texts)
+        answer, failures = _trial(path, signatures["serving_default"], examples)
         problems += failures
     described = {name: _describe(signature) for name, signature in signatures.items()}
     return CheckReport(str(path), tuple(problems), described, answer)
@@ -155,15 +156,22 @@ def _describe(signature: Any) -> str:
     return f"{names(signature.inputs)} -> {names(signature.outputs)}"
 
 
-def _trial(path: pathlib.Path, signature: Any, texts: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def _trial(
+    path: pathlib.Path, signature: Any, examples: Sequence[str | bytes] | None
+) -> tuple[dict[str, Any], list[str]]:
     """Run a batch and its first row through the C++ loader."""
     from tensorflow.dtypes import as_dtype
 
-    def batch(rows: Sequence[str]) -> dict[str, dict]:
+    from keras_attention.serving.signatures import EXAMPLES, example_picture
+
+    if examples is None:
+        examples = [example_picture(67), b"no picture"] if "image_bytes" in signature.inputs else EXAMPLES
+
+    def batch(rows: Sequence[str | bytes]) -> dict[str, dict]:
         feeds = {}
         for info in signature.inputs.values():
             dtype = as_dtype(info.dtype).name
-            values: list = list(rows) if dtype == "string" else [0] * len(rows)
+            values: list = [_as_text(row) for row in rows] if dtype == "string" else [0] * len(rows)
             for dim in info.tensor_shape.dim[1:]:
                 values = [[value] * max(dim.size, 1) for value in values]
             shaped = values if info.tensor_shape.dim else values[0]
@@ -171,15 +179,20 @@ def _trial(path: pathlib.Path, signature: Any, texts: Sequence[str]) -> tuple[di
         return feeds
 
     outputs = {name: info.name for name, info in signature.outputs.items()}
-    answers = run_stock_loader(path, outputs, [batch(texts), batch(texts[:1])])
+    answers = run_stock_loader(path, outputs, [batch(examples), batch(examples[:1])])
     if isinstance(answers, dict):
         return {}, [f"the C++ loader failed: {answers['error'].splitlines()[0]}"]
     problems = []
-    for rows, answer in zip((len(texts), 1), answers, strict=True):
+    for rows, answer in zip((len(examples), 1), answers, strict=True):
         for name, values in answer.items():
             if not isinstance(values, list) or len(values) != rows:
                 problems.append(f"a batch of {rows} gave a {name} whose axis 0 is not the batch")
     return answers[0], problems
+
+
+def _as_text(value: str | bytes) -> str:
+    """Bytes as a string that JSON can carry and the loader turns back."""
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
 def run_stock_loader(

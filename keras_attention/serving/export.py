@@ -13,33 +13,33 @@ from keras_attention.generation import Strategy
 from keras_attention.models import Task
 from keras_attention.models.insight import has_maps
 
-EXAMPLES = ("we are eating bread", "")
-
 
 def export(
     model: Task,
     directory: str | pathlib.Path,
     version: int = 1,
     strategy: Strategy | None = None,
-    examples: Sequence[str] = EXAMPLES,
+    examples: Sequence[str | bytes] | None = None,
     attention: bool = False,
 ) -> pathlib.Path:
-    """Write a SavedModel that takes raw text and answers with text, score and attention.
+    """Write a SavedModel that takes raw text or pictures and answers with text, score and attention.
 
     The signature `serving_default` is the task's verb:
 
     - `Translator`: text (B,), with sampling also seed (B,) -> text, score (B,), alignment (B, T, S),
       source_pieces (B, S), target_pieces (B, T);
+    - `Captioner`: image_bytes (B,), with sampling also seed (B,) -> caption, score, valid (B,), pieces (B, T),
+      attention (B, T, rows, columns);
     - `CausalLM`: text (B,), with sampling also seed (B,) -> text, score (B,);
     - `TextClassifier`: text (B,) -> label, score (B,), probabilities (B, classes), pieces and
       attention (B, S);
     - `TextTagger`: text (B,) -> words, tags, scores (B, W);
     - `MaskedLM`: text (B,) -> text, candidates and candidate_scores (B, G, 5) for up to G gaps.
 
-    Beside it a language model and a translator have `score`, and an encoder `embed`; see docs/serving.md.
+    Beside it a language model, a translator and a captioner have `score`, and an encoder `embed`; see docs/serving.md.
 
-    Tokenising, search and detokenising are in the graph, which has no XLA and no Python in it. The
-    examples become warm-up requests.
+    Decoding pictures, tokenising, search and detokenising are in the graph, which has no XLA and no Python in it.
+    The examples become warm-up requests.
 
     Args:
         model: what to export.
@@ -47,7 +47,7 @@ def export(
         version: a positive integer; a server takes the highest.
         strategy: how the served model writes; `Greedy()` or, for a language model, `Sampling()`
             by default.
-        examples: texts of the warm-up request; none for no warm-up.
+        examples: texts, or encoded pictures, of the warm-up request; some of our own when absent, empty for no warm-up.
         attention: add the signature `attention`, the maps of every block and head, to a model with
             self-attention over one text.
 
@@ -97,7 +97,7 @@ def _next(directory: pathlib.Path) -> int:
 
 
 def _write(
-    model: Task, path: pathlib.Path, strategy: Strategy | None, examples: Sequence[str], attention: bool
+    model: Task, path: pathlib.Path, strategy: Strategy | None, examples: Sequence[str | bytes] | None, attention: bool
 ) -> None:
     import tensorflow as tf
 
@@ -107,9 +107,10 @@ def _write(
     task = served(model, strategy)
     module = task.module(attention)
     tf.saved_model.save(module, str(path), signatures=module.functions)
-    if not examples:
+    examples = task.examples() if examples is None else examples
+    if not len(examples):
         return
-    inputs = {"text": tf.constant(list(examples))}
+    inputs = {task.given.name: tf.constant(list(examples))}
     if len(task.input_specs()) > 1:
         inputs["seed"] = tf.range(len(examples))
     write_warmup(path, inputs)

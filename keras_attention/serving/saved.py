@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_attention.generation.strategies import NEVER
-from keras_attention.models import Classification, Completion, Filling, Tagging, Translation
+from keras_attention.models import Caption, Classification, Completion, Filling, Tagging, Translation
 from keras_attention.models.task import check_texts
 
 
@@ -44,12 +44,13 @@ class ServedModel:
         self.outputs = set(self.signature.structured_outputs)
         self.tensor = tf.constant
 
-    def answer(self, texts: Iterable[str], batch_size: int, seed: int = 0) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the signature's outputs for batches of texts, in order."""
-        texts = check_texts(texts)
-        for begin in range(0, len(texts), batch_size):
-            batch = texts[begin : begin + batch_size]
-            inputs: dict[str, Any] = {"text": self.tensor(batch)}
+    def answer(
+        self, rows: Sequence[str | bytes], batch_size: int, seed: int = 0, given: str = "text"
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the signature's outputs for batches of texts, or of encoded pictures, in order."""
+        for begin in range(0, len(rows), batch_size):
+            batch = rows[begin : begin + batch_size]
+            inputs: dict[str, Any] = {given: self.tensor(batch)}
             if "seed" in self.inputs:
                 inputs["seed"] = self.tensor(np.arange(begin, begin + len(batch), dtype="int32") + seed)
             yield {name: value.numpy() for name, value in self.signature(**inputs).items()}
@@ -64,6 +65,12 @@ class ServedModel:
         texts = check_texts(texts)
         rows = (row for batch in self.answer(texts, batch_size, seed) for row in _rows(batch))
         return [_translation(text, row) for text, row in zip(texts, rows, strict=True)]
+
+    def caption(self, pictures: Sequence[Any], batch_size: int = 32, seed: int = 0) -> list[Caption]:
+        """Write captions with the strategy that was exported; see `Captioner.caption`."""
+        self._check_verb("caption", "caption")
+        batches = self.answer([encoded_picture(p) for p in pictures], batch_size, seed, "image_bytes")
+        return [_caption(row) for batch in batches for row in _rows(batch)]
 
     def complete(self, prompts: Iterable[str], batch_size: int = 32, seed: int = 0) -> list[Completion]:
         """Continue texts with the strategy that was exported; see `CausalLM.complete`."""
@@ -103,6 +110,17 @@ def load_served(path: str | pathlib.Path) -> ServedModel:
     return ServedModel(path)
 
 
+def encoded_picture(picture: str | pathlib.Path | bytes | np.ndarray) -> bytes:
+    """Return a picture as the bytes of a file: a path is read, an array (h, w, 3) uint8 becomes a PNG."""
+    import tensorflow as tf
+
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, np.ndarray):
+        return tf.io.encode_png(picture).numpy()
+    return pathlib.Path(picture).read_bytes()
+
+
 def _rows(batch: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
     count = len(next(iter(batch.values())))
     return ({name: value[i] for name, value in batch.items()} for i in range(count))
@@ -118,6 +136,17 @@ def _translation(text: str, row: dict[str, Any]) -> Translation:
     attention = attention if target else None
     others = _others(row, Translation, text)
     return Translation(text, row["text"].decode(), float(row["score"]), source, target, attention, others)
+
+
+def _caption(row: dict[str, Any]) -> Caption:
+    if not row["valid"]:
+        return Caption("", 0.0, valid=False)
+    pieces, others = _words(row["pieces"]), ()
+    attention = row["attention"][: len(pieces)] if "attention" in row and pieces else None
+    if "alternatives" in row:
+        pairs = list(zip(row["alternatives"], row["alternative_scores"], strict=True))[1:]
+        others = tuple(Caption(text.decode(), float(score)) for text, score in pairs if score > NEVER / 2)
+    return Caption(row["caption"].decode(), float(row["score"]), pieces, attention, True, others)
 
 
 def _others(row: dict[str, Any], kind: type, given: str) -> tuple:

@@ -15,6 +15,7 @@ from keras_attention.data.batches import text_arrays
 from keras_attention.data.tokenizers import mask_id, rewrites, special_ids
 from keras_attention.generation import Greedy, Sampling, Strategy, decode
 from keras_attention.models import (
+    Captioner,
     CausalLM,
     MaskedLM,
     PermutationLM,
@@ -25,9 +26,12 @@ from keras_attention.models import (
     insight,
 )
 from keras_attention.models.continuation import begins_with_start
+from keras_attention.serving.pictures import decode_pictures
 
 _TEXT = tf.TensorSpec((None,), tf.string, name="text")
+_IMAGE = tf.TensorSpec((None,), tf.string, name="image_bytes")
 _SEED = tf.TensorSpec((None,), tf.int32, name="seed")
+EXAMPLES = ("we are eating bread", "")
 
 
 class GraphTokenizer:
@@ -105,14 +109,20 @@ class Served:
         strategy: how it writes; of no use to a classifier or tagger.
     """
 
+    given = _TEXT  # what the signature takes, beside a seed
+
     def __init__(self, model: Task, strategy: Strategy | None = None) -> None:
         self.model, self.strategy = model, strategy
         for name in model.tokenizer_names:
             setattr(self, name, GraphTokenizer(getattr(model, name)))
 
     def input_specs(self) -> list[tf.TensorSpec]:
-        """Return the signature's inputs: texts, and a seed for each where chance decides."""
-        return [_TEXT, _SEED] if isinstance(self.strategy, Sampling) else [_TEXT]
+        """Return the signature's inputs: texts or pictures, and a seed for each where chance decides."""
+        return [self.given, _SEED] if isinstance(self.strategy, Sampling) else [self.given]
+
+    def examples(self) -> list[str | bytes]:
+        """Return inputs to warm a server up with."""
+        return list(EXAMPLES)
 
     def answer(self, text: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Compute the signature's outputs."""
@@ -167,7 +177,7 @@ class ServedTranslator(Served):
         model, source, target = self.model, self.source_tokenizer, self.target_tokenizer
         ids, mask = source.encode(text, model.config.max_length, ((), (source.special.end,)))
         limits = model.length_limits(tf.reduce_sum(tf.cast(mask, tf.int32), 1), self.strategy)
-        nothing = tf.zeros((tf.shape(text)[0], tf.reduce_max(limits)), tf.int32)
+        nothing = tf.zeros((tf.shape(text)[0], _longest(limits)), tf.int32)
         found = decode(
             model,
             {"source_ids": ids, "source_mask": mask},
@@ -181,7 +191,7 @@ class ServedTranslator(Served):
         )
         kept = tf.not_equal(tf.strings.length(tf.strings.strip(text)), 0)  # an empty line stays one
         lengths = tf.where(kept[:, None], found["lengths"], 0)
-        longest = tf.reduce_max(lengths[:, 0])
+        longest = _longest(lengths[:, 0])
         best = found["tokens"][:, 0, :longest]
         texts = target.decode(found["tokens"], lengths)
         answers = {
@@ -224,7 +234,7 @@ class ServedLanguageModel(Served):
         ids, mask = tokenizer.encode_prompt(text, model.config.max_length - 1, begins_with_start(model))
         lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
         limits = model.length_limits(lengths - 1, self.strategy)
-        room = [(0, 0), (0, tf.maximum(tf.reduce_max(limits), tf.shape(ids)[1]) - tf.shape(ids)[1] + 1)]
+        room = [(0, 0), (0, tf.maximum(_longest(limits), tf.shape(ids)[1]) - tf.shape(ids)[1] + 1)]
         found = decode(
             model,
             {"token_ids": ids[:, : tf.maximum(tf.reduce_min(lengths) - 1, 0)]},
@@ -315,6 +325,73 @@ class ServedTagger(Served):
         }
 
 
+class ServedCaptioner(Served):
+    """image_bytes (B,) -> caption, score, valid (B,), pieces (B, T), attention (B, T, rows, columns).
+
+    With `n_best` or `samples` over 1 also alternatives and alternative_scores (B, N), best first. Pictures
+    are JPEG, PNG, GIF or BMP; one that cannot be read gets an empty caption and False.
+    """
+
+    given = _IMAGE
+
+    def examples(self) -> list[str | bytes]:
+        """Return inputs to warm a server up with."""
+        return [example_picture(self.model.config.image_size)]
+
+    def answer(self, image_bytes: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """Compute the signature's outputs; the class lists them."""
+        model, tokenizer = self.model, self.tokenizer
+        images, valid = decode_pictures(image_bytes, model.config.image_size)
+        limits = tf.zeros_like(valid, tf.int32) + model.length_limit(self.strategy)
+        nothing = tf.zeros((tf.shape(valid)[0], _longest(limits)), tf.int32)
+        found = decode(
+            model,
+            {"images": images},
+            self.strategy,
+            start_ids=tf.zeros_like(limits) + tokenizer.special.start,
+            end_id=tokenizer.special.end,
+            limits=limits,
+            prefix_ids=nothing,
+            prefix_mask=tf.cast(nothing, tf.bool),
+            seeds=tf.zeros_like(limits) if seed is None else seed,
+        )
+        lengths = tf.where(valid[:, None], found["lengths"], 0)
+        longest = _longest(lengths[:, 0])
+        texts = tokenizer.decode(found["tokens"], lengths)
+        answers = {
+            "caption": texts[:, 0],
+            "score": tf.where(valid, found["scores"][:, 0], 0.0),
+            "pieces": tokenizer.pieces(found["tokens"][:, 0, :longest], tf.sequence_mask(lengths[:, 0], longest)),
+            "valid": valid,
+        }
+        if "attention" in found:
+            maps = tf.where(valid[:, None, None], found["attention"][:, 0, :longest], 0.0)
+            grid = (tf.shape(maps)[0], longest, model.vision.rows, model.vision.columns)
+            answers["attention"] = tf.reshape(maps, grid)
+        if self.strategy.answers > 1:
+            answers |= {"alternatives": texts, "alternative_scores": found["scores"]}
+        return answers
+
+    def insights(self, attention: bool) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
+        """Return what else can be asked: name -> function and inputs."""
+        return {"score": (self.score, [_IMAGE, tf.TensorSpec((None,), tf.string, name="caption")])}
+
+    def score(self, image_bytes: tf.Tensor, caption: tf.Tensor) -> dict[str, tf.Tensor]:
+        """image_bytes, caption (B,) -> score (B,), piece_scores and pieces (B, T), valid (B,)."""
+        model, tokenizer = self.model, self.tokenizer
+        images, valid = decode_pictures(image_bytes, model.config.image_size)
+        labels, real = tokenizer.encode(caption, model.config.max_length, ((), (tokenizer.special.end,)))
+        inputs = {"images": images, "target_ids": tokenizer.shift_right(labels)}
+        found = insight.score_tensors(model, inputs, labels, real & valid[:, None])
+        return {**found, "pieces": tokenizer.pieces(labels, real), "valid": valid}
+
+
+def example_picture(size: int) -> bytes:
+    """Return the bytes of a PNG, size x size, that shows a slope of grey."""
+    line = tf.cast(tf.linspace(0.0, 255.0, size), tf.uint8)
+    return tf.io.encode_png(tf.tile(line[None, :, None], (size, 1, 3))).numpy()
+
+
 class ServedMaskedModel(Served):
     """text (B,) -> text (B,), candidates and candidate_scores (B, G, 5), best first, for up to G gaps."""
 
@@ -337,6 +414,11 @@ class ServedMaskedModel(Served):
             "candidates": tokenizer.pieces(best, real & tf.ones_like(best, tf.bool)),
             "candidate_scores": tf.where(real, chances, 0.0),
         }
+
+
+def _longest(lengths: tf.Tensor) -> tf.Tensor:
+    """Return the largest of (B,) lengths, 0 where B is 0."""
+    return tf.reduce_max(tf.concat([lengths, [0]], 0))
 
 
 def _valid(text: tf.Tensor) -> tf.Tensor:
@@ -365,6 +447,8 @@ def served(model: Task, strategy: Strategy | None) -> Served:
     """
     if isinstance(model, Translator):
         return ServedTranslator(model, strategy or Greedy())
+    if isinstance(model, Captioner):
+        return ServedCaptioner(model, strategy or Greedy())
     if isinstance(model, (CausalLM, PermutationLM)):
         return ServedLanguageModel(model, strategy or Sampling())
     if isinstance(model, MaskedLM):

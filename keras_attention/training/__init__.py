@@ -1,5 +1,6 @@
 """Losses, schedules and the run that trains a model, keeps its best, and can be resumed."""
 
+from keras_attention.training.caption_quality import CaptionScores, score_captions
 from keras_attention.training.checkpoints import write_whole
 from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, freeze, rematerialize
 from keras_attention.training.losses import MaskedCrossEntropy
@@ -9,6 +10,7 @@ from keras_attention.training.run import TrainingPlan, compile_model, train
 from keras_attention.training.schedules import WarmUp
 
 __all__ = [
+    "CaptionScores",
     "LayerwiseAdam",
     "MaskedAccuracy",
     "MaskedCrossEntropy",
@@ -20,6 +22,7 @@ __all__ = [
     "enable_lora",
     "freeze",
     "rematerialize",
+    "score_captions",
     "score_texts",
     "scores_by_length",
     "train",

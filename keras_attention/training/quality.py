@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 
@@ -24,13 +25,16 @@ class TextScores:
 
 
 def score_texts(
-    hypotheses: Sequence[str], references: Sequence[str], lowercase: bool = False, tokenizer: str = "13a"
+    hypotheses: Sequence[str],
+    references: Sequence[str | Sequence[str]],
+    lowercase: bool = False,
+    tokenizer: str = "13a",
 ) -> TextScores:
     """Score translations with sacreBLEU and chrF2.
 
     Args:
         hypotheses: what was written, one string per line.
-        references: what should have been, one string per line.
+        references: what should have been, one string per line, or several of which each is right.
         lowercase: compare without regard to case.
         tokenizer: how sacreBLEU parts words, such as `"13a"`, or `"none"` for text that is tokenised already.
 
@@ -54,8 +58,10 @@ def score_texts(
     from sacrebleu.metrics import BLEU, CHRF
 
     bleu, chrf = BLEU(lowercase=lowercase, tokenize=tokenizer), CHRF(lowercase=lowercase)
-    bleu_score = bleu.corpus_score(list(hypotheses), [list(references)])
-    chrf_score = chrf.corpus_score(list(hypotheses), [list(references)])
+    groups = [[group] if isinstance(group, str) else group for group in references]
+    streams = [list(stream) for stream in itertools.zip_longest(*groups)]  # None where there are fewer
+    bleu_score = bleu.corpus_score(list(hypotheses), streams)
+    chrf_score = chrf.corpus_score(list(hypotheses), streams)
     return TextScores(
         round(bleu_score.score, 4), round(chrf_score.score, 4), str(bleu.get_signature()), str(chrf.get_signature())
     )

@@ -1,0 +1,207 @@
+"""Captioners on Flickr8k and on the embedded scenes, trained and reported the same way.
+
+    python benchmarks/captioning_quality.py train flickr_soft runs/flickr_soft
+    python benchmarks/captioning_quality.py train scenes_soft runs/scenes_soft
+    python benchmarks/captioning_quality.py report runs/flickr_soft runs/flickr_hard ...
+    python benchmarks/captioning_quality.py scenes runs/scenes_soft runs/scenes_show_and_tell ...
+
+Flickr8k: train on train.txt, select on dev.txt by BLEU-4 of the greedy captions, five references each; the beam width
+is chosen on dev too. The network that sees is a frozen MobileNet 0.75. BLEU, ROUGE-L, CIDEr and METEOR are those of
+coco-caption. Scenes: train on the train split, select on validation, report test: how many captions are exactly
+right, and how often the largest weight of a colour or shape word lies in the box of its object.
+
+`KERAS_ATTENTION_DATA` names the folder that holds `flickr8k/` and `cnn/`; `FEATURES` one to keep region features in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import pathlib
+import sys
+import time
+
+import keras
+import numpy as np
+from PIL import Image
+
+import keras_attention as ka
+from keras_attention.training.checkpoints import load_arrays
+from keras_attention.visualize import word_maps
+
+DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data"))
+FEATURES = pathlib.Path(os.environ.get("FEATURES", "runs/flickr_features"))
+EPOCHS = int(os.environ.get("EPOCHS", "0"))
+BEAMS = (1, 3, 5, 7)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """How one row of a table is trained."""
+
+    preset: str
+    sizes: dict
+    plan: ka.TrainingPlan
+    pieces: int
+    kind: str = "sentencepiece"
+    batch_tokens: int = 1024
+    scenes: bool = False
+
+
+_FLICKR = ka.TrainingPlan(
+    epochs=EPOCHS or 20, learning_rate=1e-3, warmup_steps=500, clip_norm=5.0, monitor="val_bleu", patience=6, average=3
+)
+_SCENES = ka.TrainingPlan(
+    epochs=EPOCHS or 40, learning_rate=2e-3, warmup_steps=200, label_smoothing=0.0, monitor="val_right", patience=40
+)
+_SCENE_SIZES = {"units": 192, "embedding_dim": 64, "dropout": 0.1}
+SETTINGS = {
+    "flickr_soft": Setting("show_attend_and_tell", {}, _FLICKR, 3000),
+    "flickr_hard": Setting("show_attend_and_tell", {"attention": "hard"}, _FLICKR, 3000),
+    "flickr_show_and_tell": Setting("show_and_tell", {}, _FLICKR, 3000),
+    "flickr_transformer": Setting("transformer_captioner", {}, _FLICKR, 3000),
+    "scenes_soft": Setting(
+        "show_attend_and_tell", {**_SCENE_SIZES, "doubly_stochastic": 0.0}, _SCENES, 200, "bpe", scenes=True
+    ),
+    "scenes_show_and_tell": Setting("show_and_tell", _SCENE_SIZES, _SCENES, 200, "bpe", scenes=True),
+}
+
+
+def flickr(split: str) -> list[ka.data.CaptionedPicture]:
+    """Return the captioned photos that a list of names chooses."""
+    names = set((DATA / "flickr8k" / f"{split}.txt").read_text().split())
+    examples = ka.data.read_captions(DATA / "flickr8k" / "captions.csv", DATA / "flickr8k" / "images")
+    return [example for example in examples if example.name in names]
+
+
+def drawn(split: str) -> list[ka.data.CaptionedPicture]:
+    """Return the embedded scenes as captioned pictures."""
+
+    def encode(image: np.ndarray) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        return file.getvalue()
+
+    return [ka.data.CaptionedPicture(s.name, encode(s.image), s.captions) for s in ka.data.captioned_scenes(split)]
+
+
+def caption(model: ka.Captioner, setting: Setting, examples: list, strategy=None) -> list[ka.models.Caption]:
+    if setting.scenes:
+        return model.caption([example.picture for example in examples], strategy, batch_size=64)
+    regions = ka.data.picture_regions(examples, model, FEATURES)
+    return model.caption_regions(regions.rows(range(len(examples))), strategy, batch_size=64)
+
+
+def bleu_4(captions: list, examples: list) -> float:
+    texts, references = [c.text for c in captions], [e.captions for e in examples]
+    return ka.training.score_captions(texts, references, meteor=False).bleu[3]
+
+
+def scene_scores(captions: list, scenes: list) -> dict[str, float]:
+    """Return the shares of captions that are right, and of maps whose maximum lies in the object of the word."""
+    right = [c.text in ka.data.right_captions(s) for c, s in zip(captions, scenes, strict=True)]
+    inside: list[bool] = []
+    for answer, scene in zip(captions, scenes, strict=True):
+        if answer.attention is not None and answer.text:
+            inside += looks_inside(answer, scene)
+    return {"right": float(np.mean(right)), "inside": float(np.mean(inside)) if inside else float("nan")}
+
+
+def looks_inside(answer: ka.models.Caption, scene: ka.data.Scene) -> list[bool]:
+    """For each colour or shape word: does the centre of the region with its largest weight lie in its object's box?"""
+    words, maps = word_maps(answer)
+    found = []
+    for index, weights in enumerate(maps):
+        thing = ka.data.described_object(scene, words, index)
+        if thing is not None:
+            place = np.array(np.unravel_index(weights.argmax(), weights.shape))
+            row, column = (place + 0.5) * scene.resolution / np.array(weights.shape)
+            top, left, bottom, right = thing.box
+            found.append(bool(top <= row <= bottom and left <= column <= right))
+    return found
+
+
+def train(name: str, directory: str) -> None:
+    setting = SETTINGS[name]
+    keras.utils.set_random_seed(1)
+    load = drawn if setting.scenes else flickr
+    examples, valid = load("train"), load("validation" if setting.scenes else "dev")
+    started = pathlib.Path(directory, "model.keras")
+    model = keras.saving.load_model(started) if started.exists() else make(setting, examples)
+    begin = time.time()
+    scenes = ka.data.captioned_scenes("validation") if setting.scenes else []
+
+    def measure(model: ka.Captioner) -> dict[str, float]:
+        found = caption(model, setting, valid)
+        values = scene_scores(found, scenes) if setting.scenes else {"bleu": bleu_4(found, valid)}
+        return {**{f"val_{key}": value for key, value in values.items()}, "minutes": (time.time() - begin) / 60}
+
+    pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
+    pathlib.Path(directory, "setting.json").write_text(json.dumps(name))
+    cache = {} if setting.scenes else {"cache": FEATURES}
+    batches = ka.caption_batches(examples, model, setting.batch_tokens, **cache)
+    validation = ka.caption_batches(valid, model, setting.batch_tokens, shuffle=False, **cache)
+    history = ka.train(model, batches, directory, setting.plan, validation=validation, measure=measure)
+    ka.plot_history(history, pathlib.Path(directory, "curves.png"))
+    print(f"{name}: {setting.plan.monitor} {max(history[setting.plan.monitor]):.4f} after {time.time() - begin:.0f} s")
+
+
+def make(setting: Setting, examples: list) -> ka.Captioner:
+    tokenizer = ka.train_tokenizer(ka.data.captions_of(examples), setting.kind, setting.pieces, lowercase=True)
+    if setting.scenes:
+        seeing = {"encoder": "small_cnn", "image_size": 64}
+    else:
+        weights = DATA / "cnn" / "mobilenet_v1_075_224.npz"
+        seeing = {"encoder": "mobilenet_0.75", "encoder_weights": weights}
+    return ka.Captioner.from_preset(setting.preset, tokenizer=tokenizer, **seeing, **setting.sizes)
+
+
+def loaded(directory: str) -> tuple[str, Setting, ka.Captioner, dict]:
+    name = json.loads(pathlib.Path(directory, "setting.json").read_text())
+    model = keras.saving.load_model(pathlib.Path(directory, "model.keras"), compile=False)
+    _, note = load_arrays(pathlib.Path(directory, "checkpoint.npz"))
+    return name, SETTINGS[name], model, note
+
+
+def report(*directories: str) -> None:
+    """Score the dev photos with the beam that is best on them."""
+    examples = flickr("dev")
+    print(f"Keras {keras.__version__} on {keras.backend.backend()}; dev, {len(examples)} photos, five references\n")
+    print(
+        "| setting | learned parameters | minutes | epochs | beam | BLEU-1 | -2 | -3 | -4 | METEOR | ROUGE-L | CIDEr |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    for directory in directories:
+        name, setting, model, note = loaded(directory)
+        answers = {k: caption(model, setting, examples, ka.BeamSearch(k) if k > 1 else ka.Greedy()) for k in BEAMS}
+        beam = max(BEAMS, key=lambda k: bleu_4(answers[k], examples))
+        scores = ka.training.score_captions([c.text for c in answers[beam]], [e.captions for e in examples])
+        learned = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+        bleu = " | ".join(f"{value:.1f}" for value in scores.bleu)
+        print(
+            f"| {name} | {learned:,} | {note['history']['minutes'][-1]:.0f} | {note['epoch']} | {beam} | {bleu} "
+            f"| {100 * (scores.meteor or 0):.1f} | {100 * scores.rouge_l:.1f} | {100 * scores.cider:.1f} |",
+            flush=True,
+        )
+
+
+def scenes(*directories: str) -> None:
+    """Score the scenes of the test split, whose combinations were never trained on."""
+    examples, truth = drawn("test"), ka.data.captioned_scenes("test")
+    print(f"Keras {keras.__version__} on {keras.backend.backend()}; {len(truth)} scenes of the test split\n")
+    print("| setting | parameters | minutes | epochs | exactly right | largest weight inside the object |")
+    print("|---|---|---|---|---|---|")
+    for directory in directories:
+        name, setting, model, note = loaded(directory)
+        found = scene_scores(caption(model, setting, examples, ka.BeamSearch(3)), truth)
+        print(
+            f"| {name} | {model.count_params():,} | {note['history']['minutes'][-1]:.0f} | {note['epoch']} "
+            f"| {100 * found['right']:.1f} % | {100 * found['inside']:.1f} % |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    {"train": train, "report": report, "scenes": scenes}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,139 @@
+"""Captioned pictures to batches: seen anew each time, or as region features that a frozen network answered once."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_attention.data.batches import LengthBatches, pad_rows, shift_right
+from keras_attention.data.captions import CaptionedPicture
+from keras_attention.data.datasets import DataError
+from keras_attention.data.features import RegionCache, cached_regions
+from keras_attention.data.images import PictureError, augment_pictures, decode_picture
+from keras_attention.data.tokenizers import encode_texts, special_ids
+
+TOO_MANY = 0.1  # of the pictures unreadable: then the folder is the wrong one
+KEPT_BYTES = 2**30  # decoded pictures that stay in memory
+
+
+def caption_batches(
+    examples: Sequence[CaptionedPicture],
+    captioner: Any,
+    max_tokens: int = 1024,
+    shuffle: bool = True,
+    seed: int = 0,
+    cache: str | pathlib.Path | None = None,
+    augment: bool = False,
+    flip: bool = False,
+) -> LengthBatches:
+    """Turn captioned pictures into batches for `Captioner.fit`; each caption is an example.
+
+    Args:
+        examples: from `read_captions`.
+        captioner: has `tokenizer`, `vision`, `see` and `config`.
+        max_tokens: the most caption tokens in a batch, padding included.
+        shuffle: see `LengthBatches`.
+        seed: see `LengthBatches`.
+        cache: a directory for region features: each picture is seen once, ever, and the batches have `regions` in place
+            of `images`. Only where the network that sees does not learn.
+        augment: change pictures by chance, each time; not with a cache.
+        flip: also mirror them; not for captions that tell left from right.
+
+    Returns:
+        batches of ({`images` (B, size, size, 3) or `regions` (B, R, C), `target_ids` (B, T)}, labels (B, T), weights
+        (B, T) float32, 0 at padding). Pictures that cannot be read are left out, with one warning.
+
+    Raises:
+        ValueError: no examples, a cache for a network that learns, or an augmentation of cached regions.
+        DataError: more than a tenth of the pictures cannot be read.
+    """
+    if cache is not None and captioner.vision.learns:
+        raise ValueError(
+            f"`cache` is {str(cache)!r}, but the network that sees learns (fine_tune_from, or the small CNN): what it "
+            "answers changes. Leave out the cache, or freeze the network."
+        )
+    if cache is not None and augment:
+        raise ValueError(
+            "`augment` changes pictures each time; what a cache holds cannot change. Leave out one of them."
+        )
+    seen: Any = (
+        _Regions(examples, captioner, cache) if cache is not None else _Images(examples, captioner, augment, flip)
+    )
+    rows = [i for i, fine in enumerate(drop_unreadable(examples, seen.valid)) if fine for _ in examples[i].captions]
+    special, longest = special_ids(captioner.tokenizer), captioner.config.max_length
+    captions = [c for example, fine in zip(examples, seen.valid, strict=True) if fine for c in example.captions]
+    targets = encode_texts(captioner.tokenizer, captions, longest, after=(special.end,))
+
+    def collate(indices: np.ndarray, extra: int) -> tuple:
+        labels, weights = pad_rows([targets[i] for i in indices], special.pad, extra)
+        chance = np.random.default_rng([seed, batches.epoch, *indices])
+        inputs = {**seen.inputs([rows[i] for i in indices], chance), "target_ids": shift_right(labels, special.start)}
+        return inputs, labels, weights.astype("float32")
+
+    batches = LengthBatches([len(target) for target in targets], collate, max_tokens, shuffle, seed)
+    return batches
+
+
+def drop_unreadable(examples: Sequence[CaptionedPicture], valid: np.ndarray) -> np.ndarray:
+    """Return `valid` (N,) bool, after a warning that names what is not.
+
+    Raises:
+        DataError: more than a tenth is not.
+    """
+    bad = [example.name for example, fine in zip(examples, valid, strict=True) if not fine]
+    if not bad:
+        return valid
+    named = f"{len(bad)} of {len(examples)} pictures cannot be read: {', '.join(bad[:10])}{', ...' * (len(bad) > 10)}"
+    if len(bad) > TOO_MANY * len(examples):
+        raise DataError(f"{named}. Expected JPEG, PNG, GIF or BMP; mend them, or take them out.")
+    warnings.warn(f"{named}. They are left out.", stacklevel=3)
+    return valid
+
+
+def picture_regions(examples: Sequence[CaptionedPicture], captioner: Any, cache: str | pathlib.Path) -> RegionCache:
+    """Return the region features of every picture, from the cache, or seen now and put there."""
+    return cached_regions(
+        [example.picture for example in examples],
+        captioner.see,
+        captioner.vision.fingerprint(),
+        cache,
+        captioner.config.image_size,
+    )
+
+
+class _Regions:
+    """What a frozen network answered."""
+
+    def __init__(self, examples: Sequence[CaptionedPicture], captioner: Any, cache: str | pathlib.Path) -> None:
+        self.cached = picture_regions(examples, captioner, cache)
+        self.valid = self.cached.valid
+
+    def inputs(self, rows: list[int], chance: np.random.Generator) -> dict[str, np.ndarray]:
+        return {"regions": self.cached.rows(rows)}
+
+
+class _Images:
+    """The pictures themselves, decoded again where they do not fit into memory together."""
+
+    def __init__(self, examples: Sequence[CaptionedPicture], captioner: Any, augment: bool, flip: bool) -> None:
+        self.pictures, self.size = [example.picture for example in examples], captioner.config.image_size
+        self.augment, self.flip = augment, flip
+        decode = functools.lru_cache(KEPT_BYTES // (12 * self.size**2))(decode_picture)
+        self.decode = lambda row: decode(self.pictures[row], self.size)
+        self.valid = np.array([self._is_readable(row) for row in range(len(self.pictures))])
+
+    def _is_readable(self, row: int) -> bool:
+        try:
+            self.decode(row)
+        except PictureError:
+            return False
+        return True
+
+    def inputs(self, rows: list[int], chance: np.random.Generator) -> dict[str, np.ndarray]:
+        images = np.stack([self.decode(row) for row in rows])
+        return {"images": augment_pictures(images, chance, self.flip) if self.augment else images}
