@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: quickstart test check bench clean
+.PHONY: quickstart quickstart-captioner test check bench clean
 
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -12,6 +12,9 @@ BIN := .venv/bin
 
 quickstart: .venv/ready
 	$(BIN)/keras-attention quickstart
+
+quickstart-captioner: .venv/ready
+	$(BIN)/keras-attention quickstart captioner
 
 test: .venv/ready
 	$(BIN)/python -m pytest

@@ -75,11 +75,6 @@ def _decoded(states: int, memory: bool) -> Callable[[np.random.Generator], dict]
     return arguments
 
 
-def _looked_first(chance: np.random.Generator) -> dict:
-    given = _decoded(1, True)(chance)
-    return {**given, "inputs": chance.normal(size=(B, T, 23)).astype("float32")}
-
-
 def _drawn(chance: np.random.Generator) -> dict:
     return {**_attended()(chance), "noise": chance.gumbel(size=(B, Q, S)).astype("float32")}
 
@@ -163,7 +158,7 @@ LAYERS = [
     LayerRow("lstm decoder", lambda: RecurrentDecoder(19, 23, 2, "lstm", AdditiveAttention(29)), _decoded(2, True),
              ((B, T, 23), (B, T, S))),
     LayerRow("decoder that looks first", lambda: RecurrentDecoder(
-        19, 23, 2, attention=AdditiveAttention(29), look_first=True), _looked_first, ((B, T, 23), (B, T, S))),
+        19, 23, 2, attention=AdditiveAttention(29), look_first=True), _decoded(1, True), ((B, T, 23), (B, T, S))),
     LayerRow("hard attention", lambda: AdditiveAttention(19, hard=True), _drawn, ((B, Q, M), (B, Q, S))),
     LayerRow("noise", GumbelNoise, lambda chance: dict(zip(
         ("queries", "memory"), list(_attended()(chance).values())[:2], strict=True)), ((B, Q, S),)),

@@ -173,9 +173,8 @@ def test_quickstart_goes_all_the_way(run, tmp_path, monkeypatch):
     from keras_attention.data import phrases_tfds
 
     monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path / "tfds"))
-    full = quickstart._options
     less = {"train_files": ["tfds:phrases:train[:400]"], "valid_files": ["tfds:phrases:validation[:20]"]}
-    monkeypatch.setattr(quickstart, "_options", lambda epochs: {**full(epochs), **less})
+    monkeypatch.setattr(quickstart, "_PHRASES", {**quickstart._PHRASES, **less})
     code, out, err = run("quickstart", "--out", tmp_path / "q", "--epochs", 1)
     assert code == 0, err
     assert "400 examples to train on, 20 to validate on" in err
@@ -183,6 +182,75 @@ def test_quickstart_goes_all_the_way(run, tmp_path, monkeypatch):
     assert "the C++ loader, XLA off, answers the same" in out
     assert (tmp_path / "q" / "alignment.png").exists()
     assert out.count("keras-attention ") == 3
+
+
+def test_quickstart_captions_scenes(run, tmp_path, monkeypatch):
+    from keras_attention.cli import quickstart
+    from keras_attention.data import scenes_tfds
+
+    monkeypatch.setattr(scenes_tfds, "captioned_scenes", lambda split: ka.data.captioned_scenes(split, 23))
+    monkeypatch.setattr(scenes_tfds, "builder", lambda: scenes_tfds.Scenes(data_dir=tmp_path / "tfds"))
+    less = {"valid_files": ["tfds:scenes:validation[:7]"], "sizes": ["image_size=64", "units=14", "embedding_dim=11"]}
+    monkeypatch.setattr(quickstart, "_SCENES", {**quickstart._SCENES, **less})
+    code, out, err = run("quickstart", "captioner", "--out", tmp_path / "q", "--epochs", 1)
+    assert code == 0, err
+    assert "23 examples to train on, 7 to validate on" in err
+    assert "the C++ loader, XLA off, answers the same" in out
+    assert len(list((tmp_path / "q" / "scenes").glob("*.attention.png"))) == 5
+    assert out.count("keras-attention ") == 3
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of drawn scenes with their captions, one picture broken, and a captioner that saw them."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos")
+    rows = ["image,caption"]
+    for scene in ka.data.captioned_scenes("train", 23):
+        Image.fromarray(scene.image).save(folder / f"{scene.name}.png")
+        rows += [f"{scene.name}.png,{caption}" for caption in scene.captions]
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    (folder / "captions.csv").write_text("\n".join([*rows, "broken.jpg,a dog", "missing.jpg,a cat"]))
+    return folder
+
+
+SEEING = ["--encoder", "small_cnn", "--set", "image_size=32"]
+
+
+@pytest.mark.filterwarnings("ignore:.*captions have no picture", "ignore:.*cannot be read")
+def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path):
+    captions, out = photos / "captions.csv", tmp_path / "run"
+    places = ["--images", photos, "--captions", captions, "--valid", captions]
+    code, _, err = run("train", "captioner", *places, "--out", out, *SMALL, *SEEING, "--tensorboard")
+    assert code == 0, err
+    assert [path for path in (out / "tensorboard").rglob("*tfevents*") if b"caption/0" in path.read_bytes()]
+    pictures = [photos / "train-00000.png", photos / "broken.jpg", photos / "train-00001.png"]
+    code, text, err = run("caption", out / "model.keras", *pictures, "--beam", 3, "--plot", tmp_path / "plots")
+    assert (code, len(text.splitlines()), text.splitlines()[1]) == (0, 3, "")
+    assert "broken.jpg cannot be read; expected JPEG, PNG, GIF or BMP" in err
+    assert len(list((tmp_path / "plots").glob("*.png"))) == 4
+    code, scores, err = run("evaluate", out / "model.keras", "--images", photos, "--captions", captions)
+    assert code == 0, err
+    assert [line.split()[0] for line in scores.splitlines()][:4] == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
+    assert "23 pictures, and 1 that cannot be read" in scores
+    code, _, err = run("export", out / "model.keras", tmp_path / "serving", "--beam", 3)
+    assert code == 0, err
+    code, checked, _ = run("check", tmp_path / "serving" / "1")
+    assert (code, checked.splitlines()[-1]) == (0, "ok: loaded and run by the C++ loader, XLA off")
+    paths = "".join(f"{picture}\n" for picture in pictures)
+    assert run("caption", tmp_path / "serving" / "1", stdin=paths.encode())[1] == text
+    code, scores, err = run("evaluate", tmp_path / "serving" / "1", "--images", photos, "--captions", captions)
+    assert code == 0, err
+
+
+@pytest.mark.filterwarnings("ignore:.*captions have no picture", "ignore:.*cannot be read")
+def test_a_frozen_network_sees_each_picture_once(run, photos, tmp_path):
+    out, captions = tmp_path / "run", photos / "captions.csv"
+    seeing = ["--encoder", "mobilenet_0.25", "--encoder-weights", "none", "--set", "image_size=32"]
+    code, _, err = run("train", "captioner", "--images", photos, "--train", captions, "--out", out, *SMALL, *seeing)
+    assert code == 0, err
+    assert len(list((out / "features").glob("*.regions"))) == 1
 
 
 def test_presets_are_listed(run):
@@ -199,10 +267,27 @@ def broken(tmp_path, model):
     (tmp_path / "latin.txt").write_bytes("caf\u00e9\n".encode("latin1"))
     (tmp_path / "text.keras").write_text("not a model")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "bad").mkdir()
+    for i in range(3):
+        (tmp_path / "bad" / f"{i}.jpg").write_bytes(b"no picture")
+    (tmp_path / "bad.csv").write_text("image,caption\n0.jpg,a\n1.jpg,a dog\n2.jpg,a cat\n")
+    (tmp_path / "other.csv").write_text("image,caption\nx.jpg,a\ny.jpg,a dog\n")
     return tmp_path
 
 
+_CAPTIONER = ["train", "captioner", "--out", "{}/r", "--encoder", "small_cnn", "--vocabulary-size", "71"]
 MISTAKES = [
+    ([*_CAPTIONER, "--captions", "{}/bad.csv"], "give the folder"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/nowhere"], "There is no folder"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/folder"], "holds no pictures"),
+    ([*_CAPTIONER, "--captions", "{}/other.csv", "--images", "{}/bad"], "2 of 2 captions have no picture"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad"], "3 of 3 pictures cannot be read"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--flip"], "--flip belongs to --augment"),
+    (["train", "translator", "--train", "{pairs}", "--images", "x", "--out", "{}/r"],
+     "--images belongs to a captioner"),
+    (["evaluate", "{model}", "{pairs}", "--images", "x"], "--images belongs to a captioner"),
+    (["evaluate", "{model}"], "There is nothing to score on"),
+    (["caption", "{model}", "x.jpg"], "which cannot caption. Try: keras-attention translate"),
     (["train", "translator", "--train", "{}/empty.tsv", "--out", "{}/r"], "empty.tsv holds no examples"),
     (["train", "translator", "--train", "{}/column.tsv", "--out", "{}/r"], "line 1: 1 tab-separated columns"),
     (["train", "translator", "--train", "{}/long.txt", "--train", "{}/short.txt", "--out", "{}/r"], "has 2 lines"),

@@ -7,9 +7,9 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from conformance import MODELS
+from conformance import MODELS, PICTURES
 from conftest import PAIRS
-from test_conformance import randomize, strings
+from test_conformance import WRITES, randomize, strings
 
 import keras_attention as ka
 from keras_attention.serving.check import run_stock_loader, serving_tensors
@@ -53,6 +53,38 @@ def test_every_road_gives_the_same_translation(translator, exported):
             assert row["alternatives"] == [one.text, *(a.text for a in one.alternatives)] or not one.text
 
 
+def test_every_road_gives_the_same_caption(tokenizer, tmp_path):
+    """Broken pictures beside good ones, in any batch, and in a batch of none."""
+    model = ka.Captioner.from_preset(
+        "show_attend_and_tell", tokenizer=tokenizer, encoder="small_cnn", image_size=32, units=14, embedding_dim=11
+    )
+    randomize(model, 0.3)
+    good = [tf.io.encode_jpeg(picture).numpy() for picture in PICTURES]
+    files = [good[0], b"no picture", good[1], good[2][:200], good[2]]
+    strategy = ka.BeamSearch(width=3, n_best=2, max_length=13)
+    here, path = model.caption(files, strategy), ka.export(model, tmp_path, strategy=strategy)
+    served = ka.load_served(path)
+    assert [c.valid for c in here] == [True, False, True, False, True]
+    inputs, outputs = serving_tensors(path)
+    as_text = [file.decode("utf-8", "surrogateescape") for file in files]
+    feeds = [{inputs["image_bytes"]: {"dtype": "string", "values": batch}} for batch in (as_text, *zip(as_text))]
+    answers = run_stock_loader(
+        path, outputs, [{k: {**v, "values": list(v["values"])} for k, v in f.items()} for f in feeds]
+    )
+    for i, (one, two) in enumerate(zip(here, served.caption(files, batch_size=2), strict=True)):
+        assert (one.text, one.valid, one.pieces) == (two.text, two.valid, two.pieces)
+        assert [a.text for a in one.alternatives] == [a.text for a in two.alternatives]
+        if one.valid:
+            np.testing.assert_allclose(one.attention, two.attention, rtol=1e-3, atol=1e-5)
+        for answer, row in ((answers[0], i), (answers[1 + i], 0)):
+            assert (answer["caption"][row], answer["valid"][row]) == (one.text, one.valid)
+            np.testing.assert_allclose(answer["score"][row], one.score, rtol=1e-4, atol=1e-4)
+    assert served.signature(image_bytes=tf.constant([], tf.string))["caption"].shape == (0,)
+    scored = served.loaded.signatures["score"](image_bytes=tf.constant(good), caption=tf.constant(["we eat"] * 3))
+    again = served.loaded.signatures["score"](image_bytes=tf.constant(good[1:2]), caption=tf.constant(["we eat"]))
+    np.testing.assert_allclose(scored["score"][1], again["score"][0], rtol=1e-4)
+
+
 def test_two_tokenizers_keep_two_vocabularies(tmp_path):
     """Also two SavedModels in one process: TF-Text's resources are shared by name."""
     sides = [ka.train_tokenizer([pair[i] for pair in PAIRS], "bpe", size) for i, size in enumerate((43, 97))]
@@ -71,7 +103,7 @@ def test_two_tokenizers_keep_two_vocabularies(tmp_path):
 def test_every_model_exports_passes_the_check_and_answers_the_same(row, tokenizer, tmp_path):
     model = row.make(tokenizer)
     randomize(model, 0.3)
-    generates = row.verb in ("translate", "complete")
+    generates = row.verb in WRITES
     options = {"strategy": ka.Greedy(max_length=7)} if generates else {}
     path = ka.export(model, tmp_path / "m", **options)
     report = ka.check_export(path)

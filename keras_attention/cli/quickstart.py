@@ -1,4 +1,4 @@
-"""quickstart: the whole way on the embedded phrases, in a few minutes."""
+"""quickstart: the whole way on embedded data, phrases or scenes, in a few minutes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from keras_attention.cli.train import run_job, train
 
 
 @click.command()
-@click.option(
-    "--out", default="quickstart", show_default=True, help="Directory to write to; a run that was stopped goes on."
-)
-@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
-def quickstart(out: str, epochs: int) -> None:
-    """Train a small translator on the embedded phrases, use it, export it, and run the export."""
+@click.argument("task", type=click.Choice(["translator", "captioner"]), default="translator")
+@click.option("--out", help="Directory to write to; a run that was stopped goes on.  [default: quickstart/TASK]")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the embedded data.")
+def quickstart(task: str, out: str | None, epochs: int | None) -> None:
+    """Train a small translator or captioner on embedded data, use it, export it, and run the export."""
+    directory = pathlib.Path(out or f"quickstart/{task}")
+    (_translate if task == "translator" else _caption)(directory, epochs)
+
+
+def _translate(directory: pathlib.Path, epochs: int | None) -> None:
     import keras_attention as ka
 
-    directory = pathlib.Path(out)
     click.echo("1. Train rnn_attention on embedded English-Spanish phrases", err=True)
-    model = run_job(jobs()["translator"], "translator", _options(epochs), directory)
+    model = run_job(jobs()["translator"], "translator", _options("translator", _PHRASES, epochs), directory)
     click.echo("\n2. Translate phrases that were in no training pair", err=True)
     wanted = dict([ka.data.LECTURE_PHRASE, *ka.data.phrase_pairs("test")[:4]])
     seen = wanted.keys() & {source for source, _ in ka.data.phrase_pairs("train")}
@@ -33,7 +36,7 @@ def quickstart(out: str, epochs: int) -> None:
         remark = "as expected" if answer.text == expected else f"expected: {expected}"
         click.echo(f"   {answer.source} -> {answer.text}   ({remark})")
     ka.plot_alignment(answers[0], directory / "alignment.png")
-    _serve(model, directory, answers)
+    _serve(model, directory / "serving" / "translator", [a.source for a in answers], [a.text for a in answers])
     click.echo(
         f"\nThe alignment is drawn in {directory / 'alignment.png'}. Try next:\n"
         f"   echo 'they are reading the old letter' | keras-attention translate {directory / 'model.keras'} --beam 4\n"
@@ -42,36 +45,82 @@ def quickstart(out: str, epochs: int) -> None:
     )
 
 
-def _options(epochs: int) -> dict[str, Any]:
-    """What `keras-attention train translator` would be given."""
-    context = train.make_context("train", ["translator", "--out", "unused"])
-    return {
-        **context.params,
-        "train_files": ["tfds:phrases:train"],
-        "valid_files": ["tfds:phrases:validation[:200]"],
-        "preset": "rnn_attention",
-        "sizes": ["units=128", "embedding_dim=96", "dropout=0.1"],
-        "vocabulary_size": 400,
-        "lowercase": True,
-        "epochs": epochs,
-        "learning_rate": 3e-3,
-        "warmup_steps": 100,
-        "label_smoothing": 0.05,
-        "batch_tokens": 1024,
-    }
+def _caption(directory: pathlib.Path, epochs: int | None) -> None:
+    import keras_attention as ka
+
+    click.echo("1. Train show_attend_and_tell on embedded scenes", err=True)
+    model = run_job(jobs()["captioner"], "captioner", _options("captioner", _SCENES, epochs), directory)
+    click.echo("\n2. Caption scenes whose combinations of objects were never trained on", err=True)
+    scenes = ka.data.captioned_scenes("test", 5)
+    pictures = [_write_picture(scene, directory / "scenes") for scene in scenes]
+    answers = model.caption(pictures, ka.BeamSearch(width=3))
+    for picture, answer, scene in zip(pictures, answers, scenes, strict=True):
+        remark = "right" if answer.text in ka.data.right_captions(scene) else f"expected: {scene.captions[0]}"
+        click.echo(f"   {picture} -> {answer.text}   ({remark})")
+        ka.plot_caption(answer, picture, picture.with_suffix(".attention.png"))
+        ka.plot_salient_words(answer, picture, picture.with_suffix(".words.png"))
+    encoded = [picture.read_bytes() for picture in pictures]
+    _serve(model, directory / "serving" / "captioner", encoded, [a.text for a in answers])
+    click.echo(
+        f"\nWhere each word looked is drawn in {directory / 'scenes'}. Try next:\n"
+        f"   keras-attention caption {directory / 'model.keras'} {pictures[0]} --beam 3 --plot pictures/\n"
+        f"   keras-attention evaluate {directory / 'model.keras'} tfds:scenes:test\n"
+        "   keras-attention train captioner --images photos/ --captions captions.csv --out run/"
+    )
 
 
-def _serve(model: Any, directory: pathlib.Path, answers: list) -> None:
+def _write_picture(scene: Any, folder: pathlib.Path) -> pathlib.Path:
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(scene.image).save(folder / f"{scene.name}.png")
+    return folder / f"{scene.name}.png"
+
+
+_PHRASES = {
+    "train_files": ["tfds:phrases:train"],
+    "valid_files": ["tfds:phrases:validation[:200]"],
+    "preset": "rnn_attention",
+    "sizes": ["units=128", "embedding_dim=96", "dropout=0.1"],
+    "vocabulary_size": 400,
+    "lowercase": True,
+    "epochs": 5,
+    "learning_rate": 3e-3,
+    "warmup_steps": 100,
+    "label_smoothing": 0.05,
+    "batch_tokens": 1024,
+}
+_SCENES = {
+    "train_files": ["tfds:scenes:train"],
+    "valid_files": ["tfds:scenes:validation[:200]"],
+    "preset": "show_attend_and_tell",
+    "encoder": "small_cnn",
+    "sizes": ["image_size=64", "units=192", "embedding_dim=64", "dropout=0.1", "doubly_stochastic=0.0"],
+    "tokenizer": "bpe",
+    "vocabulary_size": 200,
+    "epochs": 10,
+    "learning_rate": 2e-3,
+    "label_smoothing": 0.0,
+    "batch_tokens": 1024,
+}
+
+
+def _options(task: str, chosen: dict[str, Any], epochs: int | None) -> dict[str, Any]:
+    """What `keras-attention train` would be given."""
+    context = train.make_context("train", [task, "--out", "unused"])
+    return {**context.params, **chosen, "epochs": epochs or chosen["epochs"]}
+
+
+def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) -> None:
     """Export, run the export in a process of its own, and compare."""
     import keras_attention as ka
 
     click.echo("\n3. Export a SavedModel and run it as a stock TensorFlow Serving would", err=True)
-    serving = directory / "serving" / "translator"
     version = 1 + max((int(path.name) for path in serving.glob("[0-9]*")), default=0)
-    path = ka.export(model, serving, version, ka.BeamSearch(width=4))
-    report = ka.check_export(path, [answer.source for answer in answers])
+    path = ka.export(model, serving, version, ka.BeamSearch(width=4 if hasattr(model, "translate") else 3))
+    report = ka.check_export(path, inputs)
     if not report.ok:
         raise RuntimeError(f"A stock server would not run {path}: {'; '.join(report.problems)}")
-    same = report.answer["text"] == [answer.text for answer in answers]
-    verdict = "the same" if same else "DIFFERENTLY"
-    click.echo(f"   {path}: the C++ loader, XLA off, answers {verdict}: {report.answer['text'][0]}")
+    answered = report.answer["text" if "text" in report.answer else "caption"]
+    verdict = "the same" if answered == texts else "DIFFERENTLY"
+    click.echo(f"   {path}: the C++ loader, XLA off, answers {verdict}: {answered[0]}")

@@ -8,7 +8,7 @@
     or, looking first:
               context_t, weights_t = attention(h_{t-1}, memory);  context_t = sigmoid(G h_{t-1}) context_t
               h_t = cell([x_t; context_t], h_{t-1})
-              output_t = tanh(x_t + W [h_t; context_t])    (deep output)
+              output_t = tanh(W [x_t; h_t; context_t])     (deep output)
 
 The decoder's whole-sequence call is a loop over its own `step`, so that training and decoding
 cannot differ.
@@ -146,7 +146,7 @@ class RecurrentDecoder(keras.layers.Layer):
     With attention, each step attends with the top cell's output h_t and answers
     tanh(W [h_t; context_t]), which also joins the next step's input (input feeding). With `look_first`, it
     attends with h_{t-1} before the cell runs, as Show, Attend and Tell does: the context, times a scalar gate
-    sigmoid(G h_{t-1}), joins the cell's input, and the answer is tanh(x_t + W [h_t; context_t]). Without
+    sigmoid(G h_{t-1}), joins the cell's input, and the answer is tanh(W [x_t; h_t; context_t]). Without
     attention, the answer is tanh(W h_t), and the initial state is all that the decoder knows.
 
     Args:
@@ -157,7 +157,7 @@ class RecurrentDecoder(keras.layers.Layer):
         attention: a layer with `project_keys(memory)` and `call(query, memory, mask, keys, noise)`, such
             as `AdditiveAttention`; or None.
         dropout: probability of dropping a feature of the inputs and of the outputs.
-        look_first: attend before the cell runs; the inputs are then F wide, as the output.
+        look_first: attend before the cell runs.
 
     Call arguments:
         inputs: (B, T, E).
@@ -172,7 +172,7 @@ class RecurrentDecoder(keras.layers.Layer):
         outputs (B, T, F); with attention, a pair of them and the weights (B, T, S) in float32.
 
     Raises:
-        ValueError: an unknown cell, an attention without a memory, or, looking first, inputs that are not F wide.
+        ValueError: an unknown cell, or an attention without a memory.
 
     Example:
         >>> from keras_attention.layers import AdditiveAttention
@@ -223,27 +223,23 @@ class RecurrentDecoder(keras.layers.Layer):
         """Create the weights, for inputs of these shapes."""
         if self.attention is not None and memory_shape is None:
             raise ValueError("A decoder with attention needs `memory` (B, S, M); received none.")
-        width = inputs_shape[-1]
-        if self.look_first:
-            self._build_gate(width)
+        width, seen = inputs_shape[-1], self.units
         if self.attention is not None:
-            width += memory_shape[-1] if self.look_first else self.output_dim
             if not self.attention.built:  # it is, when it was restored
                 self.attention.build((None, None, self.units), memory_shape)
+            seen += memory_shape[-1]
+        if self.look_first:
+            self.gate.build((None, None, self.units))
+            seen += width
+            width += memory_shape[-1]
+        elif self.attention is not None:
+            width += self.output_dim
         for cell in self.cells:
             cell.build((None, width))
             width = self.units
-        seen = self.units + (memory_shape[-1] if self.attention is not None else 0)
         self.output_projection.build((None, None, seen))
         if states_shape is not None:
             self._build_bridge(states_shape)
-
-    def _build_gate(self, width: int) -> None:
-        if width != self.output_dim:
-            raise ValueError(
-                f"Inputs are {width} wide; a decoder that looks first needs {self.output_dim}, as its output."
-            )
-        self.gate.build((None, None, self.units))
 
     def _build_bridge(self, states_shape) -> None:
         """One dense layer per state of each cell, from the encoder's state of the same kind."""
@@ -317,8 +313,8 @@ class RecurrentDecoder(keras.layers.Layer):
         context, weights = self._attend(before, constants, noise)
         context = context * self.gate(before)
         hidden, cells = self._run_cells(ops.concatenate([inputs, context], -1), carry["cells"])
-        seen = self.output_projection(ops.concatenate([hidden, context], -1))
-        return ops.tanh(inputs + seen), {"cells": cells}, weights
+        outputs = self.output_projection(ops.concatenate([inputs, hidden, context], -1))
+        return ops.tanh(outputs), {"cells": cells}, weights
 
     def _attend(self, query, constants, noise):
         chance = {} if noise is None else {"noise": noise}

@@ -1,0 +1,314 @@
+"""Captioners: the decoder that looks first, hard attention, batches of pictures, and what a network sees."""
+
+import io
+import os
+import pathlib
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from PIL import Image
+from test_conformance import randomize
+
+import keras_attention as ka
+from keras_attention.layers import AdditiveAttention, AttentionLoss, GumbelNoise, ImageEncoder, RecurrentDecoder
+from keras_attention.layers.attention import chosen_positions
+from keras_attention.layers.vision import SelfAttention2D, make_network
+
+DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data"))
+
+
+def png(image) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def examples(count: int) -> list:
+    scenes = ka.data.captioned_scenes("train", count)
+    return [ka.data.CaptionedPicture(s.name, png(s.image), s.captions[:2]) for s in scenes]
+
+
+@pytest.fixture(scope="module")
+def words():
+    return ka.train_tokenizer(ka.data.captions_of(examples(89)), "bpe", 131)
+
+
+def small(words, preset="show_attend_and_tell", **sizes):
+    sizes = {"encoder": "small_cnn", "image_size": 32, "units": 14, "embedding_dim": 11, "max_length": 23, **sizes}
+    return ka.Captioner.from_preset(preset, tokenizer=words, encoder_weights=None, **sizes)
+
+
+# The decoder that looks first, against the paper's formulas in numpy
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def test_a_step_is_that_of_the_paper():
+    chance = np.random.default_rng(0)
+    decoder = RecurrentDecoder(7, 5, attention=AdditiveAttention(3), look_first=True)
+    x, memory, mean = (chance.normal(size=size).astype("float32") for size in ((2, 1, 5), (2, 11, 13), (2, 13)))
+    outputs, weights = decoder(x, states=[mean], memory=memory)
+    get = lambda layer: [np.asarray(w) for w in layer.get_weights()]  # noqa: E731
+    h, c = (np.tanh(mean @ kernel + bias) for kernel, bias in map(get, decoder.bridge))
+    (query,), (key,) = get(decoder.attention.query_projection), get(decoder.attention.key_projection)
+    vector = np.asarray(decoder.attention.vector)
+    scores = np.tanh((h @ query)[:, None] + memory @ key) @ vector
+    alpha = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    gate, gate_bias = get(decoder.gate)
+    z = sigmoid(h @ gate + gate_bias) * np.einsum("bs,bsm->bm", alpha, memory)
+    kernel, recurrent, bias = get(decoder.cells[0])
+    i, f, g, o = np.split(np.concatenate([x[:, 0], z], 1) @ kernel + h @ recurrent + bias, 4, axis=1)
+    new = sigmoid(o) * np.tanh(sigmoid(f) * c + sigmoid(i) * np.tanh(g))
+    projection, shift = get(decoder.output_projection)
+    expected = np.tanh(np.concatenate([x[:, 0], new, z], 1) @ projection + shift)
+    np.testing.assert_allclose(np.asarray(weights)[:, 0], alpha, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(outputs)[:, 0], expected, rtol=1e-5, atol=1e-5)
+
+
+# Hard attention
+
+
+def test_noise_draws_with_the_weights_chances():
+    weights = np.array([0.5, 0.3, 0.15, 0.05], "float32")
+    noise = GumbelNoise()(np.ones((1, 20_011, 1)), np.ones((1, 4, 1)), training=True)
+    chosen = np.asarray(chosen_positions(ops.convert_to_tensor(np.tile(weights, (1, 20_011, 1))), noise))
+    np.testing.assert_allclose(chosen[0].mean(0), weights, atol=4 * 0.5 / 20_011**0.5)
+
+
+def test_without_noise_the_likeliest_region_is_the_context():
+    layer = AdditiveAttention(3, hard=True)
+    memory = np.random.default_rng(1).normal(size=(2, 7, 5)).astype("float32")
+    context, weights = layer(np.ones((2, 1, 11), "float32"), memory)
+    best = np.asarray(weights)[:, 0].argmax(-1)
+    np.testing.assert_allclose(np.asarray(context)[:, 0], memory[np.arange(2), best], rtol=1e-6)
+
+
+def gradient(function, x):
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return np.asarray(jax.grad(function)(x))
+    import tensorflow as tf
+
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = function(x)
+    return tape.gradient(value, x).numpy()
+
+
+def test_reinforce_is_its_formula():
+    """d/dz of -(log p - b) log softmax(z)[s] is (log p - b) (softmax(z) - onehot(s)); b is the mean at first."""
+    chance = np.random.default_rng(2)
+    scores, noise = (chance.normal(size=(2, 3, 5)).astype("float32") for _ in range(2))
+    costs, real = chance.uniform(1, 3, (2, 3)).astype("float32"), np.array([[1, 1, 1], [1, 1, 0]], "float32")
+    layer = AttentionLoss(doubly_stochastic=0.0, reinforce=0.7, entropy=0.0)
+
+    def loss(z):
+        layer(z, ops.softmax(z, axis=-1), noise)
+        return layer.loss(ops.convert_to_tensor(costs), ops.convert_to_tensor(real))
+
+    layer(scores, scores, noise)
+    before = [np.array(w) for w in layer.get_weights()]
+    if keras.backend.backend() == "jax":
+        with keras.StatelessScope(state_mapping=[(v, v.value) for v in layer.variables]):
+            found = gradient(loss, scores)
+    else:
+        found = gradient(loss, scores)
+        mean = (-costs * real).sum(1).mean()
+        np.testing.assert_allclose(layer.get_weights()[0], mean, rtol=1e-5)  # 0.9 mean + 0.1 mean
+        assert before[1] == 0
+        assert layer.get_weights()[1] == 1
+    alpha = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    drawn = np.eye(5)[(np.log(alpha) + noise).argmax(-1)]
+    likelihood = (-costs * real).sum(1)
+    reward = 0.7 * (likelihood - likelihood.mean())
+    expected = reward[:, None, None] * (alpha - drawn) * real[:, :, None] / real.sum()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_each_region_is_to_be_seen_once():
+    weights = np.array([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]], "float32")
+    real = np.array([[1.0, 1.0, 0.0]], "float32")  # seen: 1.5, 0.5, 0 -> 0.25 + 0.25 + 1
+    np.testing.assert_allclose(np.asarray(ka.layers.doubly_stochastic(weights, real)), [1.5])
+
+
+# What a network sees
+
+
+def test_self_attention_of_a_grid_begins_as_the_identity():
+    layer = SelfAttention2D(3)
+    grid = np.random.default_rng(3).normal(size=(2, 3, 5, 7)).astype("float32")
+    np.testing.assert_array_equal(np.asarray(layer(grid)), grid)
+    layer.gamma.assign(0.5)
+    outputs, weights = layer(grid, return_weights=True)
+    flat = grid.reshape(2, 15, 7)
+    query, key, value = (
+        flat @ np.asarray(layer_.kernel)[0, 0]
+        for layer_ in (layer.query_projection, layer.key_projection, layer.value_projection)
+    )
+    scores = query @ key.swapaxes(1, 2) / 3**0.5
+    expected = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    kernel, bias = (np.asarray(w) for w in layer.output_projection.get_weights())
+    context = (expected @ value) @ kernel[0, 0] + bias
+    np.testing.assert_allclose(np.asarray(weights), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(outputs), grid + 0.5 * context.reshape(grid.shape), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("vgg16", (0 - 103.939, 100 - 116.779, 255 - 123.68)),  # BGR, means taken off
+        ("mobilenet_0.25", (1.0, 100 / 127.5 - 1, -1.0)),
+        ("DenseNet121", ((1 - 0.485) / 0.229, (100 / 255 - 0.456) / 0.224, -0.406 / 0.225)),
+        ("mobilenet_v3_small", (255.0, 100.0, 0.0)),  # it scales inside
+    ],
+)
+def test_each_network_has_its_own_preprocessing(name, expected):
+    preprocess, network = make_network(name, 32)
+    pixel = ops.convert_to_tensor(np.array([[[[255.0, 100.0, 0.0]]]], "float32"))
+    np.testing.assert_allclose(np.asarray(preprocess(pixel)).ravel(), expected, rtol=1e-5, atol=1e-5)
+    assert len(network.output.shape) == 4
+
+
+def test_a_network_learns_from_a_chosen_layer_on():
+    frozen = ImageEncoder("mobilenet_0.25", 32)
+    assert not frozen.learns
+    part = ImageEncoder("mobilenet_0.25", 32, fine_tune_from="conv_pw_13")
+    assert [v.path.split("/")[-2] for v in part.network.trainable_variables] == ["conv_pw_13"]
+    whole = ImageEncoder("mobilenet_0.25", 32, fine_tune_from="all")
+    assert all("bn" not in v.path for v in whole.network.trainable_variables)
+    assert len(whole.network.trainable_variables) == 27
+    early = ImageEncoder("mobilenet_0.25", 32, grid_layer="conv_pw_5_relu")
+    assert (early.rows, early.columns, early.channels) == (4, 4, 64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("resnet_5000",), "There is no network 'resnet_5000'; expected 'small_cnn' or one of keras.applications"),
+        (("vgg16_0.5",), "VGG16 has no width"),
+        (("mobilenet_0.25", 32, "block9"), "The network has no layer 'block9'"),
+        (("mobilenet_0.25", 32, None, "block9"), "The network has no layer 'block9'"),
+    ],
+)
+def test_what_does_not_exist_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ImageEncoder(*arguments)
+
+
+def test_weights_come_from_files(tmp_path):
+    encoder, other = ImageEncoder("mobilenet_0.25", 32), ImageEncoder("mobilenet_0.25", 32)
+    assert encoder.fingerprint() != other.fingerprint()
+    arrays = {f"{layer.name}/{v.name}": np.asarray(v) for layer in encoder.network.layers for v in layer.weights}
+    np.savez(tmp_path / "w.npz", **arrays)
+    other.load(tmp_path / "w.npz")
+    assert encoder.fingerprint() == other.fingerprint()
+    encoder.network.save_weights(tmp_path / "w.weights.h5")
+    third = ImageEncoder("mobilenet_0.25", 32, grid_layer="conv_pw_13_relu")
+    third.load(tmp_path / "w.weights.h5")
+    assert all((a == b).all() for a, b in zip(encoder.get_weights(), third.get_weights(), strict=True))
+    arrays.pop("conv1/kernel")
+    np.savez(tmp_path / "less.npz", **arrays)
+    np.savez(tmp_path / "wrong.npz", **arrays, **{"conv1/kernel": np.zeros((3, 3))})
+    for name, message in (("less", "has no conv1/kernel"), ("wrong", "conv1/kernel is .3, 3.; expected .3, 3, 3, 8.")):
+        with pytest.raises(ValueError, match=message):
+            other.load(tmp_path / f"{name}.npz")
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        other.load(tmp_path / "none.h5")
+    assert encoder.fingerprint() == other.fingerprint()
+
+
+@pytest.mark.skipif(not (DATA / "cnn").is_dir(), reason="the weights of MobileNet are not here")
+def test_a_published_network_sees_what_another_program_saw():
+    encoder = ImageEncoder("mobilenet_0.75")
+    encoder.load(DATA / "cnn" / "mobilenet_v1_075_224.npz")
+    known = np.load(DATA / "cnn" / "reference_activations.npz")
+    found = np.asarray(encoder(known["pixels"].astype("float32")))
+    np.testing.assert_allclose(found, known["mobilenet075_pw13"].reshape(found.shape), atol=2e-4)
+
+
+# Batches
+
+
+def test_cached_regions_are_what_the_network_sees(words, tmp_path):
+    model, pictures = small(words, encoder="mobilenet_0.25"), examples(5)
+    seen = ka.caption_batches(pictures, model, max_tokens=10_000, shuffle=False)[0]
+    cached = ka.caption_batches(pictures, model, max_tokens=10_000, shuffle=False, cache=tmp_path)[0]
+    assert set(seen[0]) == {"images", "target_ids"}
+    assert set(cached[0]) == {"regions", "target_ids"}
+    np.testing.assert_allclose(cached[0]["regions"], model.see(seen[0]["images"]), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(np.asarray(model(cached[0])), np.asarray(model(seen[0])), atol=1e-2)
+    for one, two in zip(seen[1:], cached[1:], strict=True):
+        np.testing.assert_array_equal(one, two)
+    row = [i for i in seen[1][0] if i > 4]
+    assert ka.data.decode_ids(words, row) in {c for p in pictures for c in p.captions}
+
+
+def test_unreadable_pictures_are_left_out_and_named(words):
+    good = examples(19)
+    bad = ka.data.CaptionedPicture("broken.jpg", b"no picture", ("a dog",))
+    with pytest.warns(UserWarning, match="1 of 20 pictures cannot be read: broken.jpg. They are left out"):
+        batches = ka.caption_batches([*good[:7], bad, *good[7:]], small(words), shuffle=False)
+    assert sum(len(batches[i][1]) for i in range(len(batches))) == 38
+    with pytest.raises(ka.DataError, match="3 of 8 pictures cannot be read"):
+        ka.caption_batches([*good[:5], bad, bad, bad], small(words))
+
+
+def test_augmentation_is_another_each_epoch_and_the_same_again(words):
+    batches = ka.caption_batches(examples(3), small(words), augment=True)
+    first = batches[0][0]["images"]
+    np.testing.assert_array_equal(first, batches[0][0]["images"])
+    batches.start_epoch(1)
+    assert not np.array_equal(np.sort(first.ravel()), np.sort(batches[0][0]["images"].ravel()))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "message"),
+    [
+        ({}, {"cache": "features"}, "the network that sees learns"),
+        ({"encoder": "mobilenet_0.25"}, {"cache": "features", "augment": True}, "Leave out one of them"),
+    ],
+)
+def test_what_cannot_go_together_is_refused(words, sizes, options, message):
+    with pytest.raises(ValueError, match=message):
+        ka.caption_batches(examples(2), small(words, **sizes), **options)
+
+
+# Captions
+
+
+def test_a_picture_that_cannot_be_read_has_an_empty_caption(words):
+    model = small(words)
+    randomize(model, 0.3)
+    picture = examples(1)[0].picture
+    one, bad, two = model.caption([picture, b"<html>", picture])
+    assert (bad.text, bad.valid, bad.attention) == ("", False, None)
+    assert one.text == two.text
+    assert one.attention.shape == (len(one.pieces), 4, 4)
+    np.testing.assert_allclose(one.attention.sum((1, 2)), 1, rtol=1e-5)
+    with pytest.raises(TypeError, match="Wrap it"):
+        model.caption(picture)
+
+
+def test_more_regions_than_learned_positions_are_refused(words):
+    sizes = {"width": 14, "num_heads": 7, "positions": "learned", "max_length": 15}
+    with pytest.raises(ValueError, match="There are 16 regions and 15 learned positions"):
+        ka.Captioner.from_preset("transformer_captioner", tokenizer=words, encoder="small_cnn", image_size=32, **sizes)
+
+
+def test_a_captioner_learns_scenes_by_heart(words):
+    keras.utils.set_random_seed(3)
+    pictures = [ka.data.CaptionedPicture(e.name, e.picture, e.captions[:1]) for e in examples(3)]
+    model = small(words, units=38, embedding_dim=23, dropout=0.0, doubly_stochastic=0.0)
+    model.compile(keras.optimizers.Adam(0.01), ka.MaskedCrossEntropy())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(ka.caption_batches(pictures, model), epochs=300, verbose=0)
+    found = model.caption([p.picture for p in pictures], ka.BeamSearch(width=3))
+    assert [c.text for c in found] == [p.captions[0] for p in pictures]
