@@ -2,6 +2,7 @@
 
 import dataclasses
 import doctest
+import glob
 import importlib
 import os
 import pathlib
@@ -46,6 +47,7 @@ def described(kind):
 def test_public_classes_and_functions_show_an_example():
     shown = [x for x in described((type,)) if not issubclass(x, Exception)]
     results = (
+        "Caption",
         "Translation",
         "Classification",
         "Completion",
@@ -82,6 +84,24 @@ def test_readme_make_commands_exist():
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
 
 
+def test_readme_makes_the_captioners_quickstart():
+    assert "`make quickstart-captioner`" in (ROOT / "README.md").read_text()
+    subprocess.run(["make", "-n", "quickstart-captioner"], cwd=ROOT, check=True, capture_output=True)
+
+
+def write_photos(folder):
+    """Drawn scenes as photos of a user's, and their captions."""
+    from PIL import Image
+
+    folder.mkdir()
+    rows = ["image,caption"]
+    for scene in ka.data.captioned_scenes("train", 7):
+        Image.fromarray(scene.image).save(folder / f"{scene.name}.jpg")
+        rows += [f"{scene.name}.jpg,{caption}" for caption in scene.captions]
+    for name in ("captions.csv", "valid.csv"):
+        (folder.parent / name).write_text("\n".join(rows))
+
+
 RECURRENT = ("units=12", "embedding_dim=7")
 SMALL = ("width=12", "num_heads=3", "num_layers=1", "hidden_dim=7")
 
@@ -111,6 +131,7 @@ def test_readme_commands_run(tmp_path, monkeypatch, capsys):
     (tmp_path / "book.txt").write_text("\n".join(source for source, _ in pairs))
     (tmp_path / "gaps.txt").write_text("we are <mask> bread\nno gap\n")
     write_gpt2(tmp_path / "gpt2", [source for source, _ in pairs])
+    write_photos(tmp_path / "photos")
     (tmp_path / "reviews.tsv").write_text("".join(f"{s}\ten\n{t}\tes\n" for s, t in pairs))
     (tmp_path / "corpus.conllu").write_text("1\tWe\twe\tPRON\n2\teat\teat\tVERB\n\n" * 9)
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("keras-attention ")]
@@ -118,9 +139,14 @@ def test_readme_commands_run(tmp_path, monkeypatch, capsys):
     for line in lines:
         command, _, output = line.split("#")[0].partition(">")
         command, _, given = command.partition("<")
-        arguments = shlex.split(command)
+        arguments = [
+            name for word in shlex.split(command) for name in (sorted(glob.glob(word)) if "*" in word else [word])
+        ]
+        if "captioner" in arguments and "train" in arguments:  # as far as it goes without a download
+            arguments += ["--encoder-weights", "none", "--set", "image_size=64"]
         if arguments[1] == "train" and "--resume" not in arguments:
-            sizes = RECURRENT if not {"--preset", "--init"} & set(arguments) or "rnn_attention" in arguments else SMALL
+            own = {"rnn_attention", "show_attend_and_tell"} & set(arguments)
+            sizes = RECURRENT if own or not {"--preset", "--init"} & set(arguments) else SMALL
             arguments += ["--epochs", "1", "--vocabulary-size", "90"]
             arguments += [] if "--init" in arguments else [x for size in sizes for x in ("--set", size)]
         monkeypatch.setattr(sys, "argv", arguments)
@@ -141,7 +167,9 @@ def test_readme_tree_is_the_tree():
     assert named == real
 
 
-@pytest.mark.parametrize("name", ["translation", "language_model", "classification", "tagging", "pretraining"])
+@pytest.mark.parametrize(
+    "name", ["translation", "language_model", "classification", "tagging", "pretraining", "captioning"]
+)
 def test_examples_run(name, tmp_path):
     program = ROOT / "examples" / f"{name}.py"
     done = subprocess.run(

@@ -109,8 +109,8 @@ class ImageEncoder(keras.layers.Layer):
             `"mobilenet_0.75"`. Its preprocessing is part of the layer.
         image_size: height and width of the images, in pixels.
         grid_layer: name of the layer whose output is the grid; None for the last one before the classifier.
-        fine_tune_from: name of the first layer that learns, or `"all"`; None for none. Batch normalisation keeps its
-            statistics either way.
+        fine_tune_from: name of the first layer that learns, or `"all"`; None for none. A batch normalisation of
+            `keras.applications` keeps its statistics either way.
 
     Call arguments:
         images: (B, image_size, image_size, 3) RGB, 0 to 255, any dtype.
@@ -157,7 +157,8 @@ class ImageEncoder(keras.layers.Layer):
         learning = begin == ALL
         for layer in self.network.layers:
             learning = learning or layer.name == begin
-            layer.trainable = learning and not isinstance(layer, keras.layers.BatchNormalization)
+            keeps = isinstance(layer, keras.layers.BatchNormalization) and self.network_name != SMALL_CNN
+            layer.trainable = learning and not keeps
 
     def call(self, images):
         """Compute the output; the class describes arguments and shapes."""
@@ -259,7 +260,7 @@ def small_cnn(image_size: int, widths: tuple[int, ...] = (32, 64, 96)) -> keras.
     for i, width in enumerate(widths):
         for j, strides in enumerate((2, 1)):
             x = keras.layers.Conv2D(width, 3, strides, "same", use_bias=False, name=f"conv_{i}_{j}")(x)
-            x = keras.layers.GroupNormalization(8, name=f"norm_{i}_{j}")(x)
+            x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm_{i}_{j}")(x)
             x = keras.layers.ReLU(name=f"relu_{i}_{j}")(x)
     return keras.Model(images, x)
 

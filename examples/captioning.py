@@ -1,0 +1,62 @@
+"""Train a captioner on drawn scenes: which object is where? And does each word look at its object?
+
+python examples/captioning.py                                # show, attend and tell; about half an hour on two cores
+python examples/captioning.py --preset show_and_tell
+python examples/captioning.py --preset transformer_captioner
+python examples/captioning.py --attention hard
+python examples/captioning.py --smoke
+"""
+
+import argparse
+import pathlib
+
+import keras
+
+import keras_attention as ka
+
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("--preset", default="show_attend_and_tell")
+parser.add_argument("--attention", default="additive", choices=["additive", "hard"], help="of show_attend_and_tell")
+parser.add_argument("--smoke", action="store_true", help="a size that only shows that it runs")
+parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/captioning"))
+options = parser.parse_args()
+
+keras.utils.set_random_seed(0)
+train = ka.data.read_captions(f"tfds:scenes:train{'[:40]' if options.smoke else ''}")
+valid = ka.data.read_captions("tfds:scenes:validation[:100]")
+sizes = {
+    "show_and_tell": {"units": 192, "embedding_dim": 64, "dropout": 0.1},
+    "show_attend_and_tell": {
+        "units": 192, "embedding_dim": 64, "dropout": 0.1, "doubly_stochastic": 0.0, "attention": options.attention
+    },
+    "transformer_captioner": {"width": 96, "num_heads": 4, "num_layers": 2, "hidden_dim": 192, "dropout": 0.1},
+}[options.preset]  # fmt: skip
+model = ka.Captioner.from_preset(
+    options.preset,
+    tokenizer=ka.train_tokenizer(ka.data.captions_of(train), "bpe", 150 if options.smoke else 200),
+    encoder="small_cnn",
+    image_size=64,
+    **sizes,
+)
+scenes = ka.data.captioned_scenes("validation", 100)
+
+
+def measure(model: ka.Captioner) -> dict[str, float]:
+    """The share of captions that are exactly right, on combinations that were never trained on."""
+    answers = model.caption([example.picture for example in valid], batch_size=100)
+    right = [answer.text in ka.data.right_captions(scene) for answer, scene in zip(answers, scenes, strict=True)]
+    return {"val_right": sum(right) / len(right)}
+
+
+ka.train(
+    model,
+    ka.caption_batches(train, model),
+    options.out,
+    ka.TrainingPlan(epochs=1 if options.smoke else 15, learning_rate=2e-3, label_smoothing=0.0, monitor="val_right"),
+    measure=measure,
+)
+for scene in ka.data.captioned_scenes("test", 3):
+    (answer,) = model.caption([scene.image], ka.BeamSearch(width=3))
+    print(f"{scene.captions[0]!r} is answered {answer.text!r} ({answer.score:.2f})")
+    if answer.attention is not None:
+        ka.plot_caption(answer, scene.image, options.out / f"{scene.name}.png")
