@@ -175,7 +175,9 @@ def report(*directories: str) -> None:
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for directory in directories:
         name, setting, model, note = loaded(directory)
-        answers = {k: caption(model, setting, examples, ka.BeamSearch(k) if k > 1 else ka.Greedy()) for k in BEAMS}
+        answers = {
+            k: caption(model, setting, examples, ka.BeamSearch(width=k) if k > 1 else ka.Greedy()) for k in BEAMS
+        }
         beam = max(BEAMS, key=lambda k: bleu_4(answers[k], examples))
         scores = ka.training.score_captions([c.text for c in answers[beam]], [e.captions for e in examples])
         learned = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
@@ -195,7 +197,7 @@ def scenes(*directories: str) -> None:
     print("|---|---|---|---|---|---|")
     for directory in directories:
         name, setting, model, note = loaded(directory)
-        found = scene_scores(caption(model, setting, examples, ka.BeamSearch(3)), truth)
+        found = scene_scores(caption(model, setting, examples, ka.BeamSearch(width=3)), truth)
         print(
             f"| {name} | {model.count_params():,} | {note['history']['minutes'][-1]:.0f} | {note['epoch']} "
             f"| {100 * found['right']:.1f} % | {100 * found['inside']:.1f} % |",

@@ -48,7 +48,7 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def test_a_step_is_that_of_the_paper():
+def test_a_step_is_its_formula():
     chance = np.random.default_rng(0)
     decoder = RecurrentDecoder(7, 5, attention=AdditiveAttention(3), look_first=True)
     x, memory, mean = (chance.normal(size=size).astype("float32") for size in ((2, 1, 5), (2, 11, 13), (2, 13)))
@@ -57,7 +57,7 @@ def test_a_step_is_that_of_the_paper():
     h, c = (np.tanh(mean @ kernel + bias) for kernel, bias in map(get, decoder.bridge))
     (query,), (key,) = get(decoder.attention.query_projection), get(decoder.attention.key_projection)
     vector = np.asarray(decoder.attention.vector)
-    scores = np.tanh((h @ query)[:, None] + memory @ key) @ vector
+    scores = np.tanh((np.concatenate([x[:, 0], h], 1) @ query)[:, None] + memory @ key) @ vector
     alpha = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     gate, gate_bias = get(decoder.gate)
     z = sigmoid(h @ gate + gate_bias) * np.einsum("bs,bsm->bm", alpha, memory)

@@ -16,7 +16,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
-from keras_attention.data.datasets import DataError, Place, read_lines
+from keras_attention.data.datasets import DataError, Place, open_tfds, read_lines
 
 # In order of preference: a file that has both names its pictures by `file_name`, not by `image_id`.
 IMAGE_COLUMNS = (
@@ -275,23 +275,13 @@ def _fields(data: object, table: str, keys: tuple[str, str], place: Place) -> It
 
 
 def _read_tfds(name: str) -> list[CaptionedPicture]:
-    """Read from TensorFlow Datasets, pictures still encoded: our own scenes, or anything in its catalogue."""
+    """Read from TensorFlow Datasets, pictures still encoded."""
     import tensorflow_datasets as tfds
 
-    from keras_attention.data import scenes_tfds
-
-    _, dataset, *split = name.split(":", 2)
-    try:
-        builder = scenes_tfds.builder() if dataset == scenes_tfds.NAME else tfds.builder(dataset)
-    except tfds.core.DatasetNotFoundError:
-        raise DataError(f"TensorFlow Datasets has no dataset {dataset!r}; see tfds.list_builders().") from None
+    builder, split = open_tfds(name)
     features, caption = builder.info.features, _first(("captions", "caption", "text"), builder.info.features)
     if "image" not in features or not caption:
-        raise DataError(f"{dataset} has the features {', '.join(features)}; expected image and captions.")
-    builder.download_and_prepare()
-    split = split[0] if split else "train"
-    if split.split("[")[0] not in builder.info.splits:
-        raise DataError(f"{dataset} has no split {split!r}; it has {', '.join(builder.info.splits)}.")
+        raise DataError(f"{name} has the features {', '.join(features)}; expected image and captions.")
     rows = tfds.as_numpy(builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}))
     key = _first(NAME_FEATURES, features)
     return [

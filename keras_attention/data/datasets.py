@@ -11,6 +11,7 @@ import json
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 Place = str | pathlib.Path
 
@@ -173,21 +174,36 @@ def _from_json(line: str, columns: Sequence[str], name: str, number: int) -> tup
         raise DataError(f"{name}, line {number}: expected an object {wanted}; received {line[:80]}") from None
 
 
-def _read_tfds(name: str, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """Read from TensorFlow Datasets: our own phrases, or anything in its catalogue."""
+def open_tfds(name: str) -> tuple[Any, str]:
+    """Open `tfds:NAME[:SPLIT]`: our own phrases and scenes, or anything in the catalogue of TensorFlow Datasets.
+
+    Returns:
+        the builder, prepared, and the split, `"train"` when none is named.
+
+    Raises:
+        DataError: there is no such dataset, or it has no such split.
+    """
     import tensorflow_datasets as tfds
 
-    from keras_attention.data import phrases_tfds
+    from keras_attention.data import phrases_tfds, scenes_tfds
 
+    own = {module.NAME: module.builder for module in (phrases_tfds, scenes_tfds)}
     _, dataset, *split = name.split(":", 2)
     try:
-        builder = phrases_tfds.builder() if dataset == phrases_tfds.NAME else tfds.builder(dataset)
+        builder = own[dataset]() if dataset in own else tfds.builder(dataset)
     except tfds.core.DatasetNotFoundError:
         raise DataError(f"TensorFlow Datasets has no dataset {dataset!r}; see tfds.list_builders().") from None
     split = split[0] if split else "train"
     builder.download_and_prepare()
     if split.split("[")[0] not in builder.info.splits:
         raise DataError(f"{dataset} has no split {split!r}; it has {', '.join(builder.info.splits)}.")
+    return builder, split
+
+
+def _read_tfds(name: str, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    import tensorflow_datasets as tfds
+
+    builder, split = open_tfds(name)
     keys = _tfds_keys(builder.info, columns)
     rows = tfds.as_numpy(builder.as_dataset(split=split))
     return [tuple(_tfds_value(builder.info.features[key], row[key]) for key in keys) for row in rows]

@@ -131,7 +131,7 @@ def phrase_pairs(split: str = "train") -> list[tuple[str, str]]:
     if split not in SPLITS:
         raise ValueError(f"There is no split {split!r}; expected one of {', '.join(SPLITS)}.")
     pairs = {pair for part, pair in _all_pairs() if part == split}
-    return sorted(pairs, key=lambda pair: _hash(*pair))
+    return sorted(pairs, key=lambda pair: hash_of(*pair))
 
 
 def _all_pairs() -> Iterator[tuple[str, tuple[str, str]]]:
@@ -144,7 +144,8 @@ def _all_pairs() -> Iterator[tuple[str, tuple[str, str]]]:
                 yield split, _sentence(subject, verb, tense, phrase, negated=index == 3)
 
 
-def _hash(*parts: str) -> int:
+def hash_of(*parts: str) -> int:
+    """Return a number that depends on the words alone: the same on every machine."""
     return int.from_bytes(hashlib.sha256("|".join(parts).encode()).digest()[:8], "big")
 
 
@@ -152,15 +153,15 @@ def _split_of(subject: _Subject, verb: _Verb, tense: str, noun: _Noun) -> str:
     key = (subject.english, verb.english, tense, noun.english)
     if key == ("we", "eat", "progressive", "bread"):
         return "test"  # the lecture's own phrase
-    return ("test", "validation")[chance] if (chance := _hash(*key) % 20) < 2 else "train"
+    return ("test", "validation")[chance] if (chance := hash_of(*key) % 20) < 2 else "train"
 
 
 def _chosen_phrases(subject: _Subject, verb: _Verb, tense: str, noun: _Noun) -> list[tuple[str, str]]:
     """The plainest phrase with the noun, and three others; the last is for a negated sentence."""
     plain, *others = _noun_phrases(noun)
     key = (subject.english, verb.english, tense)
-    others.sort(key=lambda phrase: _hash(*key, *phrase))
-    return [plain, *others[:2], (plain, *others)[_hash(*key, noun.english) % (len(others) + 1)]]
+    others.sort(key=lambda phrase: hash_of(*key, *phrase))
+    return [plain, *others[:2], (plain, *others)[hash_of(*key, noun.english) % (len(others) + 1)]]
 
 
 def _noun_phrases(noun: _Noun) -> list[tuple[str, str]]:

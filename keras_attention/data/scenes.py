@@ -12,14 +12,13 @@ from __future__ import annotations
 import colorsys
 import dataclasses
 import functools
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from keras_attention.data.generated import SPLITS
+from keras_attention.data.generated import SPLITS, hash_of
 
 SCENE_COUNTS = dict(zip(SPLITS, (4000, 500, 500), strict=True))
 COLOURS = {  # hue, saturation, value
@@ -157,13 +156,9 @@ def _is_attribute(word: str) -> bool:
     return word in SIZES or word in COLOURS or word in SHAPES
 
 
-def _hash(*parts: str) -> int:
-    return int.from_bytes(hashlib.sha256("|".join(parts).encode()).digest()[:8], "big")
-
-
 def _chance(*parts: str) -> np.random.RandomState:
     """A stream of its own for each use. `RandomState` is frozen: every NumPy draws the same from it."""
-    return np.random.RandomState(list(divmod(_hash(*parts), 2**32)))
+    return np.random.RandomState(list(divmod(hash_of(*parts), 2**32)))
 
 
 @functools.cache
@@ -179,11 +174,11 @@ def _plans(split: str) -> list[_Plan]:
         ((small, *first), (large, *second), relation)
         for (first, second, relation), small, large in itertools.product(combinations, SIZES, SIZES)
     ]
-    return sorted(plans, key=lambda plan: _hash(*plan[0], *plan[1], plan[2]))
+    return sorted(plans, key=lambda plan: hash_of(*plan[0], *plan[1], plan[2]))
 
 
 def _split_of(*combination: str) -> str:
-    return ("test", "validation")[chance] if (chance := _hash(*combination) % 10) < 2 else "train"
+    return ("test", "validation")[chance] if (chance := hash_of(*combination) % 10) < 2 else "train"
 
 
 def _scene(name: str, plan: _Plan, resolution: int) -> Scene:

@@ -6,7 +6,7 @@
               feed_t = tanh(W [h_t; context_t])            (input feeding)
 
     or, looking first:
-              context_t, weights_t = attention(h_{t-1}, memory);  context_t = sigmoid(G h_{t-1}) context_t
+              context_t, weights_t = attention([x_t; h_{t-1}], memory);  context_t = sigmoid(G h_{t-1}) context_t
               h_t = cell([x_t; context_t], h_{t-1})
               output_t = tanh(W [x_t; h_t; context_t])     (deep output)
 
@@ -145,9 +145,9 @@ class RecurrentDecoder(keras.layers.Layer):
 
     With attention, each step attends with the top cell's output h_t and answers
     tanh(W [h_t; context_t]), which also joins the next step's input (input feeding). With `look_first`, it
-    attends with h_{t-1} before the cell runs, as Show, Attend and Tell does: the context, times a scalar gate
-    sigmoid(G h_{t-1}), joins the cell's input, and the answer is tanh(W [x_t; h_t; context_t]). Without
-    attention, the answer is tanh(W h_t), and the initial state is all that the decoder knows.
+    attends with [x_t; h_{t-1}] before the cell runs, as Show, Attend and Tell does (with h_{t-1} alone): the context,
+    times a scalar gate sigmoid(G h_{t-1}), joins the cell's input, and the answer is tanh(W [x_t; h_t; context_t]).
+    Without attention, the answer is tanh(W h_t), and the initial state is all that the decoder knows.
 
     Args:
         units: width of each cell.
@@ -226,7 +226,8 @@ class RecurrentDecoder(keras.layers.Layer):
         width, seen = inputs_shape[-1], self.units
         if self.attention is not None:
             if not self.attention.built:  # it is, when it was restored
-                self.attention.build((None, None, self.units), memory_shape)
+                query = self.units + (width if self.look_first else 0)
+                self.attention.build((None, None, query), memory_shape)
             seen += memory_shape[-1]
         if self.look_first:
             self.gate.build((None, None, self.units))
@@ -310,7 +311,7 @@ class RecurrentDecoder(keras.layers.Layer):
 
     def _look_and_run(self, inputs, constants, carry, noise):
         before = carry["cells"][-self._states_per_cell]  # the top cell's output
-        context, weights = self._attend(before, constants, noise)
+        context, weights = self._attend(ops.concatenate([inputs, before], -1), constants, noise)
         context = context * self.gate(before)
         hidden, cells = self._run_cells(ops.concatenate([inputs, context], -1), carry["cells"])
         outputs = self.output_projection(ops.concatenate([inputs, hidden, context], -1))

@@ -248,6 +248,8 @@ def make_network(name: str, image_size: int, weights: str | None = None) -> tupl
 def small_cnn(image_size: int, widths: tuple[int, ...] = (32, 64, 96)) -> keras.Model:
     """Return a network for small drawn images: per width two convolutions, of which the first halves the size.
 
+    A region sees 27 pixels and no more, so that what it answers is about its own place.
+
     It knows where it looks: two channels with the coordinates, -1 to 1, stand beside the three colours (Liu et al.,
     2018, https://arxiv.org/abs/1807.03247).
 
@@ -259,7 +261,8 @@ def small_cnn(image_size: int, widths: tuple[int, ...] = (32, 64, 96)) -> keras.
     x = Coordinates(name="coordinates")(x)
     for i, width in enumerate(widths):
         for j, strides in enumerate((2, 1)):
-            x = keras.layers.Conv2D(width, 3, strides, "same", use_bias=False, name=f"conv_{i}_{j}")(x)
+            size = 1 if (i, j) == (len(widths) - 1, 1) else 3
+            x = keras.layers.Conv2D(width, size, strides, "same", use_bias=False, name=f"conv_{i}_{j}")(x)
             x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm_{i}_{j}")(x)
             x = keras.layers.ReLU(name=f"relu_{i}_{j}")(x)
     return keras.Model(images, x)

@@ -1,0 +1,268 @@
+"""Captions per second of an exported captioner, and training steps per second, against PyTorch on the same weights.
+
+    pip install torch     # the peer; needed here only
+    python benchmarks/captioning_speed.py MODEL.keras PICTURE...
+
+MODEL is a `show_attend_and_tell` over MobileNet, such as `captioning_quality.py` trains. The peer is the same network
+written plainly in PyTorch, with the model's weights: Pillow decodes, convolutions with folded batch normalisation, one
+LSTM cell with additive attention, beam 3 with the same penalty, which stops as ours does. The captions are compared.
+Training: a batch of cached regions, forward, backward, clipping and Adam. Each ratio is of medians measured in turn, in
+this run.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+import platform
+import statistics
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+from PIL import Image
+
+import keras_attention as ka
+
+THREADS = os.cpu_count()
+ROUNDS, BEAM, PENALTY = 5, 3, 0.6
+
+
+def torch_captioner(model: ka.Captioner):
+    """The same network and search in PyTorch."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    tensor = lambda value: torch.from_numpy(np.array(keras.ops.convert_to_numpy(value), "float32"))  # noqa: E731
+    decoder, attention, sizes = model.decoder, model.decoder.attention, model.config
+    special = ka.data.special_ids(model.tokenizer)
+
+    class Captioner(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolutions = _mobilenet(model.vision.network, torch)
+            units, width = sizes.units, sizes.embedding_dim
+            self.embedding = nn.Parameter(tensor(model.embedding.embeddings))
+            self.cell = nn.LSTMCell(width + model.vision.channels, units)
+            kernel, recurrent, bias = decoder.cells[0].get_weights()
+            for name, value in (("weight_ih", kernel.T), ("weight_hh", recurrent.T), ("bias_ih", bias)):
+                setattr(self.cell, name, nn.Parameter(tensor(value)))
+            self.cell.bias_hh = nn.Parameter(torch.zeros(4 * units))
+            dense = [*decoder.bridge, attention.query_projection, attention.key_projection, decoder.gate]
+            self.bridge_h, self.bridge_c, self.query, self.key, self.gate, self.output = (
+                _linear(layer, nn, tensor) for layer in (*dense, decoder.output_projection)
+            )
+            self.vector = nn.Parameter(tensor(attention.vector))
+            self.dropout = nn.Dropout(sizes.dropout)
+
+        def see(self, images):
+            grid = self.convolutions((images / 127.5 - 1).permute(0, 3, 1, 2))
+            return grid.flatten(2).transpose(1, 2)
+
+        def begin(self, regions):
+            mean = regions.mean(1)
+            return torch.tanh(self.bridge_h(mean)), torch.tanh(self.bridge_c(mean)), self.key(regions)
+
+        def step(self, x, h, c, regions, keys):
+            scores = torch.tanh(self.query(torch.cat([x, h], -1))[..., None, :] + keys) @ self.vector
+            weights = scores.softmax(-1)
+            context = (weights[..., None, :] @ regions)[..., 0, :] * torch.sigmoid(self.gate(h))
+            h, c = self.cell(torch.cat([x, context], -1), (h, c))
+            return torch.tanh(self.output(torch.cat([x, h, context], -1))), h, c, weights
+
+        def forward(self, regions, tokens):
+            (h, c, keys), outputs, looked = self.begin(regions), [], []
+            for x in self.dropout(self.embedding[tokens]).unbind(1):
+                answer, h, c, weights = self.step(x, h, c, regions, keys)
+                outputs.append(answer)
+                looked.append(weights)
+            return self.dropout(torch.stack(outputs, 1)) @ self.embedding.T, torch.stack(looked, 1)
+
+        @torch.inference_mode()
+        def caption(self, files: list[bytes]) -> list[list[int]]:
+            images = np.stack([ka.data.decode_picture(file, sizes.image_size) for file in files])
+            return self.search(self.see(torch.from_numpy(images)))
+
+        def search(self, regions) -> list[list[int]]:
+            batch = len(regions)
+            h, c, keys = (x.repeat_interleave(BEAM, 0) for x in self.begin(regions))
+            regions = regions.repeat_interleave(BEAM, 0)
+            totals = torch.full((batch, BEAM), -1e9)
+            totals[:, 0] = 0
+            tokens = torch.full((batch * BEAM, 1), special.start)
+            best: list = [(-1e9, [])] * batch
+            limit = sizes.max_length
+            for t in range(1, limit + 1):
+                outputs, h, c, _ = self.step(self.embedding[tokens[:, -1]], h, c, regions, keys)
+                chances = F.log_softmax(outputs @ self.embedding.T, -1).view(batch, BEAM, -1) + totals[..., None]
+                values, indices = chances.flatten(1).topk(2 * BEAM)
+                parents, words = indices // chances.shape[-1], indices % chances.shape[-1]
+                ends, norm = words == special.end, ((5 + t) / 6) ** PENALTY
+                rows = torch.arange(batch)[:, None] * BEAM + parents
+                for b, k in torch.argwhere(ends[:, :BEAM]).tolist():
+                    score = float(values[b, k]) / norm
+                    if score > best[b][0]:
+                        best[b] = (score, tokens[rows[b, k]].tolist()[1:])
+                totals, order = values.masked_fill(ends, -2e9).topk(BEAM)
+                chosen = rows.gather(1, order).flatten()
+                tokens = torch.cat([tokens[chosen], words.gather(1, order).view(-1, 1)], 1)
+                h, c = h[chosen], c[chosen]
+                hope = totals.max(1).values / ((5 + limit) / 6) ** PENALTY
+                if not (hope > torch.tensor([score for score, _ in best])).any():
+                    break
+            for b, (score, _) in enumerate(best):  # the longest end as they are
+                last = float(totals[b, 0]) / ((5 + limit) / 6) ** PENALTY
+                if t == limit and last > score:
+                    best[b] = (last, tokens[b * BEAM].tolist()[1:])
+            return [ids for _, ids in best]
+
+    return Captioner().eval()
+
+
+def _linear(layer, nn, tensor):
+    kernel, *bias = layer.get_weights()
+    linear = nn.Linear(*kernel.shape, bias=bool(bias))
+    linear.weight = nn.Parameter(tensor(kernel.T))
+    if bias:
+        linear.bias = nn.Parameter(tensor(bias[0]))
+    return linear
+
+
+def _mobilenet(network: keras.Model, torch):
+    """The convolutions of a Keras MobileNet as a PyTorch module, batch normalisation folded into them."""
+    parts = []
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.ZeroPadding2D):
+            parts.append(torch.nn.ZeroPad2d((0, 1, 0, 1)))
+        elif isinstance(layer, (keras.layers.DepthwiseConv2D, keras.layers.Conv2D)):
+            kernel, stride, same = layer.get_weights()[0], layer.strides[0], layer.padding == "same"
+            depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+            kernel = kernel.transpose(2, 3, 0, 1) if depthwise else kernel.transpose(3, 2, 0, 1)
+            groups, size = (len(kernel) if depthwise else 1), kernel.shape[-1]
+            padding = size // 2 if same or layer.name == "conv1" else 0
+            convolution = torch.nn.Conv2d(kernel.shape[1] * groups, len(kernel), size, stride, padding, groups=groups)
+            if layer.name == "conv1":  # Keras pads an even image on the right and below only
+                parts.append(torch.nn.ZeroPad2d((0, 1, 0, 1)))
+                convolution.padding = (0, 0)
+            convolution.weight.data = torch.from_numpy(kernel.copy())
+            parts.append(convolution)
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = layer.get_weights()
+            scale = torch.from_numpy(gamma / np.sqrt(variance + layer.epsilon))
+            parts[-1].weight.data *= scale[:, None, None, None]
+            parts[-1].bias.data = torch.from_numpy(beta) - torch.from_numpy(mean) * scale
+        elif isinstance(layer, keras.layers.ReLU):
+            parts.append(torch.nn.ReLU6())
+    return torch.nn.Sequential(*parts)
+
+
+def median_seconds(*functions) -> list[float]:
+    """Run each function in turn, ROUNDS times after one to warm up; return the median of each."""
+    times: list[list[float]] = [[] for _ in functions]
+    for function in functions:
+        function()
+    for _ in range(ROUNDS):
+        for row, function in zip(times, functions, strict=True):
+            begin = time.perf_counter()
+            function()
+            row.append(time.perf_counter() - begin)
+    return [statistics.median(row) for row in times]
+
+
+def inference(model: ka.Captioner, files: list[bytes]) -> None:
+    import tensorflow as tf
+
+    peer = torch_captioner(model)
+    strategy = ka.BeamSearch(width=BEAM, length_penalty=PENALTY)
+    with tempfile.TemporaryDirectory() as directory:
+        served = ka.load_served(ka.export(model, directory, strategy=strategy))
+        ours = [c.text for c in served.caption(files)]
+        theirs = [ka.data.decode_ids(model.tokenizer, ids) for ids in peer.caption(files)]
+        print(f"{sum(a == b for a, b in zip(ours, theirs, strict=True))} of {len(files)} captions are the same\n")
+        from keras_attention.serving.pictures import decode_pictures
+
+        size = model.config.image_size
+        decode = tf.function(lambda raw: decode_pictures(raw, size)[0])
+        see = tf.function(lambda raw: model.vision(decode_pictures(raw, size)[0]))
+        print("| batch | ours, captions/s | PyTorch | ratio | of ours: decode | CNN | search |")
+        print("|---|---|---|---|---|---|---|")
+        for batch in (1, 32):
+            some = (files * batch)[:batch]
+            raw = tf.constant(some)
+            whole, other, first, second = median_seconds(
+                lambda raw=raw: served.signature(image_bytes=raw)["caption"].numpy(),
+                lambda some=some: peer.caption(some),
+                lambda raw=raw: decode(raw).numpy(),
+                lambda raw=raw: see(raw).numpy(),
+            )
+            shares = [100 * part / whole for part in (first, second - first, whole - second)]
+            print(
+                f"| {batch} | {batch / whole:.1f} | {batch / other:.1f} | {other / whole:.2f} | "
+                + " | ".join(f"{share:.0f} %" for share in shares)
+                + " |",
+                flush=True,
+            )
+
+
+def training(model: ka.Captioner) -> None:
+    import torch
+    from torch.nn import functional as F
+
+    chance = np.random.default_rng(0)
+    vocabulary, rows, steps = model.config.vocabulary_size, 64, 14
+    regions = chance.uniform(0, 2, (rows, model.vision.rows * model.vision.columns, model.vision.channels))
+    regions, labels = regions.astype("float32"), chance.integers(4, vocabulary, (rows, steps)).astype("int32")
+    inputs = {"regions": regions, "target_ids": ka.data.batches.shift_right(labels, 2)}
+    peer = torch_captioner(model).train()
+    learned = [p for name, p in peer.named_parameters() if not name.startswith("convolutions")]
+    optimizer = torch.optim.Adam(learned, 1e-4, betas=(0.9, 0.98), eps=1e-9)
+    given = [torch.from_numpy(np.array(x)) for x in (regions, inputs["target_ids"].astype("int64"))]
+    wanted = torch.from_numpy(labels.astype("int64"))
+    penalty = model.config.doubly_stochastic
+
+    def theirs() -> None:
+        optimizer.zero_grad()
+        logits, weights = peer(*given)
+        loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), label_smoothing=0.1)
+        loss = loss + penalty * ((1 - weights.sum(1)) ** 2).sum() / labels.size
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(learned, 1.0)
+        optimizer.step()
+
+    ka.training.compile_model(model, ka.TrainingPlan(learning_rate=1e-4), 100)
+    weights = np.ones(labels.shape, "float32")
+    ours, other = median_seconds(lambda: model.train_on_batch(inputs, labels, weights), theirs)
+    print(f"\n| training, {rows} captions of {steps} tokens, cached regions | ours, steps/s | PyTorch | ratio |")
+    print("|---|---|---|---|")
+    print(f"| | {1 / ours:.2f} | {1 / other:.2f} | {other / ours:.2f} |")
+
+
+def main(path: str, pictures: list[str]) -> None:
+    sys.modules["triton"] = None  # PyTorch's compiler and TensorFlow crash in one process
+    import tensorflow as tf
+    import torch
+
+    torch.set_num_threads(THREADS)
+    versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}, PyTorch {torch.__version__}"
+    print(f"{versions}, Python {platform.python_version()}, {THREADS} cores, medians of {ROUNDS}\n")
+    model = keras.saving.load_model(path, compile=False)
+    inference(model, [_jpeg(pathlib.Path(picture)) for picture in pictures])
+    training(model)
+
+
+def _jpeg(path: pathlib.Path) -> bytes:
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        return path.read_bytes()
+    file = io.BytesIO()
+    Image.open(path).convert("RGB").save(file, "JPEG")
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])
