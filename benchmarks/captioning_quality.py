@@ -91,7 +91,7 @@ def caption(model: ka.Captioner, setting: Setting, examples: list, strategy=None
     if setting.scenes:
         return model.caption([example.picture for example in examples], strategy, batch_size=64)
     regions = ka.data.picture_regions(examples, model, FEATURES)
-    return model.caption_regions(regions.rows(range(len(examples))), strategy, batch_size=64)
+    return model.caption_regions(regions, strategy, batch_size=64)
 
 
 def bleu_4(captions: list, examples: list) -> float:
@@ -130,7 +130,7 @@ def train(name: str, directory: str) -> None:
     examples, valid = load("train"), load("validation" if setting.scenes else "dev")
     started = pathlib.Path(directory, "model.keras")
     model = keras.saving.load_model(started) if started.exists() else make(setting, examples)
-    begin = time.time()
+    begin = time.time() - 60 * minutes_before(directory)
     scenes = ka.data.captioned_scenes("validation") if setting.scenes else []
 
     def measure(model: ka.Captioner) -> dict[str, float]:
@@ -156,6 +156,12 @@ def make(setting: Setting, examples: list) -> ka.Captioner:
         weights = DATA / "cnn" / "mobilenet_v1_075_224.npz"
         seeing = {"encoder": "mobilenet_0.75", "encoder_weights": weights}
     return ka.Captioner.from_preset(setting.preset, tokenizer=tokenizer, **seeing, **setting.sizes)
+
+
+def minutes_before(directory: str) -> float:
+    """Return how long a run that is resumed had been trained."""
+    checkpoint = pathlib.Path(directory, "checkpoint.npz")
+    return load_arrays(checkpoint)[1]["history"]["minutes"][-1] if checkpoint.exists() else 0.0
 
 
 def loaded(directory: str) -> tuple[str, Setting, ka.Captioner, dict]:

@@ -107,7 +107,9 @@ def train(name: str, directory: str) -> None:
         model = keras.saving.load_model(started)
     else:
         model = ka.Translator.from_preset(setting.preset, **setting.sizes, **tokenizers(setting, examples))
-    begin = time.time()
+    checkpoint = pathlib.Path(directory, "checkpoint.npz")
+    before = load_arrays(checkpoint)[1]["history"]["minutes"][-1] if checkpoint.exists() else 0.0
+    begin = time.time() - 60 * before
 
     def measure(model: ka.Translator) -> dict[str, float]:
         return {"val_bleu": scores(model, setting, valid)[1].bleu, "minutes": (time.time() - begin) / 60}

@@ -38,12 +38,13 @@ model = ka.Captioner.from_preset(
     image_size=64,
     **sizes,
 )
-scenes = ka.data.captioned_scenes("validation", 100)
+drawn = {scene.name: scene for scene in ka.data.captioned_scenes("validation")}
 
 
 def measure(model: ka.Captioner) -> dict[str, float]:
     """The share of captions that are exactly right, on combinations that were never trained on."""
     answers = model.caption([example.picture for example in valid], batch_size=100)
+    scenes = [drawn[example.name] for example in valid]
     right = [answer.text in ka.data.right_captions(scene) for answer, scene in zip(answers, scenes, strict=True)]
     return {"val_right": sum(right) / len(right)}
 

@@ -250,9 +250,14 @@ def test_cached_regions_are_what_the_network_sees(words, tmp_path):
     assert ka.data.decode_ids(words, row) in {c for p in pictures for c in p.captions}
 
 
-def test_unreadable_pictures_are_left_out_and_named(words):
+def test_unreadable_pictures_are_left_out_and_named(words, tmp_path):
     good = examples(19)
     bad = ka.data.CaptionedPicture("broken.jpg", b"no picture", ("a dog",))
+    gone = ka.data.CaptionedPicture("gone.jpg", str(tmp_path / "gone.jpg"), ("a dog",))
+    for options in ({}, {"cache": tmp_path}):
+        model = small(words, encoder="mobilenet_0.25" if options else "small_cnn")
+        with pytest.warns(UserWarning, match="1 of 20 pictures cannot be read: gone.jpg"):
+            ka.caption_batches([*good, gone], model, **options)
     with pytest.warns(UserWarning, match="1 of 20 pictures cannot be read: broken.jpg. They are left out"):
         batches = ka.caption_batches([*good[:7], bad, *good[7:]], small(words), shuffle=False)
     assert sum(len(batches[i][1]) for i in range(len(batches))) == 38
@@ -296,10 +301,54 @@ def test_a_picture_that_cannot_be_read_has_an_empty_caption(words):
         model.caption(picture)
 
 
+def test_a_caption_is_scored_by_the_sum_of_its_log_probabilities(words):
+    model, special = small(words), ka.data.special_ids(words)
+    randomize(model, 0.3)
+    pictures, texts = [e.picture for e in examples(2)], ["a small red circle", "there is a blue cross above a square"]
+    expected = []
+    for picture, text in zip(pictures, texts, strict=True):
+        labels = [*ka.data.encode_texts(words, [text])[0], special.end]
+        images, _ = ka.data.read_pictures([picture], 32)
+        logits = np.asarray(model({"images": images, "target_ids": np.array([[special.start, *labels[:-1]]])}))[0]
+        chances = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        expected.append(chances[np.arange(len(labels)), labels].sum())
+    scores = ka.score(model, [*pictures, b"no picture"], [*texts, "a red circle"])
+    np.testing.assert_allclose(scores, [*expected, 0.0], rtol=1e-4)
+    with pytest.raises(ValueError, match="as many targets"):
+        ka.score(model, pictures, ["a red circle"])
+    for wrong in (ka.embed, ka.attention_maps):
+        with pytest.raises(TypeError, match="Captioner has no"):
+            wrong(model, ["a"])
+
+
 def test_more_regions_than_learned_positions_are_refused(words):
     sizes = {"width": 14, "num_heads": 7, "positions": "learned", "max_length": 15}
     with pytest.raises(ValueError, match="There are 16 regions and 15 learned positions"):
         ka.Captioner.from_preset("transformer_captioner", tokenizer=words, encoder="small_cnn", image_size=32, **sizes)
+
+
+@pytest.mark.parametrize("attention", ["additive", "hard"])
+def test_it_trains_in_half_precision(words, attention):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = small(words, attention=attention)
+        model.compile("adam", ka.MaskedCrossEntropy())
+        losses = model.fit(ka.caption_batches(examples(3), model), epochs=2, verbose=0).history["loss"]
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("how", [ka.training.freeze, lambda model: ka.training.enable_lora(model, 2)])
+@pytest.mark.parametrize("preset", ["show_attend_and_tell", "transformer_captioner"])
+def test_what_sees_can_be_frozen(words, preset, how):
+    sizes = {} if preset == "show_attend_and_tell" else {"width": 14, "num_heads": 7, "num_layers": 1}
+    sizes = sizes or {"units": 14, "embedding_dim": 11}
+    model = ka.Captioner.from_preset(preset, tokenizer=words, encoder="small_cnn", image_size=32, **sizes)
+    assert model.vision.learns
+    how(model)
+    assert not model.vision.learns
+    assert model.trainable_variables
 
 
 def test_a_captioner_learns_scenes_by_heart(words):

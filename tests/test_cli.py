@@ -228,8 +228,12 @@ def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path):
     pictures = [photos / "train-00000.png", photos / "broken.jpg", photos / "train-00001.png"]
     code, text, err = run("caption", out / "model.keras", *pictures, "--beam", 3, "--plot", tmp_path / "plots")
     assert (code, len(text.splitlines()), text.splitlines()[1]) == (0, 3, "")
-    assert "broken.jpg cannot be read; expected JPEG, PNG, GIF or BMP" in err
-    assert len(list((tmp_path / "plots").glob("*.png"))) == 4
+    assert "broken.jpg cannot be read; expected a file, JPEG, PNG, GIF or BMP" in err
+    code, text_2, err = run(
+        "caption", out / "model.keras", pictures[0], photos / "no.png", "--plot", tmp_path / "plots"
+    )
+    assert (code, len(text_2.splitlines()), "1 of the pictures are not there" in err) == (1, 2, True)
+    assert len(list((tmp_path / "plots").glob("*.png"))) == 6
     code, scores, err = run("evaluate", out / "model.keras", "--images", photos, "--captions", captions)
     assert code == 0, err
     assert [line.split()[0] for line in scores.splitlines()][:4] == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
@@ -287,6 +291,8 @@ MISTAKES = [
      "--images belongs to a captioner"),
     (["evaluate", "{model}", "{pairs}", "--images", "x"], "--images belongs to a captioner"),
     (["evaluate", "{model}"], "There is nothing to score on"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--init", "{model}"], "--init brings the network"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--encoder-weights", "w.npz"], "has no weights"),
     (["caption", "{model}", "x.jpg"], "which cannot caption. Try: keras-attention translate"),
     (["train", "translator", "--train", "{}/empty.tsv", "--out", "{}/r"], "empty.tsv holds no examples"),
     (["train", "translator", "--train", "{}/column.tsv", "--out", "{}/r"], "line 1: 1 tab-separated columns"),

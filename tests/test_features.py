@@ -132,7 +132,7 @@ def test_what_cannot_be_kept_is_refused(pictures, tmp_path):
         cached_regions([], Encoder(), "a", tmp_path, SIZE)
     with pytest.raises(PictureError, match="None of 2 pictures can be read"):
         cached_regions([b"", b"text"], Encoder(), "a", tmp_path, SIZE)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(PictureError, match="None of 1 pictures"):
         cached_regions([tmp_path / "missing.jpg"], Encoder(), "a", tmp_path, SIZE)
     with pytest.raises(OSError, match="choose another directory"):
         cached_regions(pictures, Encoder(), "a", pictures[0] / "cache", SIZE)

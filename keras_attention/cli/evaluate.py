@@ -14,7 +14,7 @@ from keras_attention.cli.models import load_model
 @click.option("--captions", help="Of a captioner: the file of captions, in place of FILES.")
 @click.option("--images", help="Of a captioner: the folder of the pictures.")
 @click.option("--beam", type=click.IntRange(1), help="Beam width of a translator or captioner; greedy without it.")
-@click.option("--lowercase", is_flag=True, help="Compare translations without regard to case.")
+@click.option("--lowercase", is_flag=True, help="Compare translations without regard to case; captions always are.")
 @click.option("--plot", help="Where to draw BLEU by source length, such as bleu.png.")
 def evaluate(
     model: str,
@@ -51,6 +51,8 @@ def evaluate(
     job = next((job for job in jobs().values() if job.task == name), None)
     if job is None:
         raise click.UsageError(f"{model} is a {name}, which cannot be evaluated here.")
+    if job.pictures and (plot or lowercase):
+        raise click.UsageError("--plot and --lowercase belong to a translator.")
     if images and not job.pictures:
         raise click.UsageError(f"--images belongs to a captioner; {model} is a {name}.")
     examples = job.read(files, images) if job.pictures else job.read(files)

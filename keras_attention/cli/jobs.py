@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -156,7 +157,7 @@ def _measure_captioner(examples: list, cache: Any = None, **_: Any) -> Callable[
             captions = model.caption([example.picture for example in examples], batch_size=64)
         else:
             seen = ka.data.picture_regions(examples, model, cache)
-            captions = model.caption_regions(seen.rows(range(len(examples))), batch_size=64)
+            captions = model.caption_regions(seen, batch_size=64)
             captions = [c if fine else None for c, fine in zip(captions, seen.valid, strict=True)]
         pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c is not None and c.valid]
         return {"val_bleu": ka.training.score_texts(*zip(*pairs, strict=True), lowercase=True).bleu}
@@ -167,6 +168,8 @@ def _measure_captioner(examples: list, cache: Any = None, **_: Any) -> Callable[
 def _evaluate_captioner(model: Any, examples: list, options: dict) -> list[str]:
     import keras_attention as ka
 
+    if importlib.util.find_spec("pycocoevalcap") is None:  # said now, and not when all pictures are captioned
+        raise ImportError("Captions are scored with a package: pip install 'keras-attention[captioning]'")
     beam, chosen = options["beam"], {}
     if not isinstance(model, ka.ServedModel):
         chosen["strategy"] = ka.BeamSearch(width=beam) if beam else ka.Greedy()

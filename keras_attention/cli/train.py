@@ -19,6 +19,7 @@ _OPTIONS: list[Callable] = [
     click.option("--encoder", help="Of a captioner: the network that sees, small_cnn or one of keras.applications, such as mobilenet_v2."),
     click.option("--encoder-weights", help="Its weights: imagenet (downloaded), a file, or none. [default: imagenet]"),
     click.option("--augment", is_flag=True, help="Change pictures by chance each time; a network that is frozen then sees each picture anew."),
+    click.option("--features", help="Folder for what a frozen network answers, which other runs can use.  [default: OUT/features]"),
     click.option("--flip", is_flag=True, help="With --augment: also mirror them; not for captions that tell left from right."),
     click.option("--out", required=True, help="Directory of the run."),
     click.option("--resume", is_flag=True, help="Go on with the run in --out, as it was begun."),
@@ -62,7 +63,8 @@ def train(context: click.Context, task: str, **options: Any) -> None:
         if not plan_file.exists():
             raise click.UsageError(f"{out} holds no run to resume (no run.json).")
         _refuse_changes(context)
-        begun, options = json.loads(plan_file.read_text())
+        begun, chosen = json.loads(plan_file.read_text())
+        options |= chosen  # an older version did not know all of them
         if begun != task:
             raise click.UsageError(f"{out} holds the run of a {begun}; resume it with: train {begun} --resume.")
     elif out.exists() and any(out.iterdir()):
@@ -101,6 +103,8 @@ def run_job(job: Job, task: str, options: dict[str, Any], out: pathlib.Path) -> 
         keras.config.set_dtype_policy(options["mixed_precision"])
     if options["init"] and options["preset"]:
         raise click.UsageError("--init brings its own sizes; leave out --preset.")
+    if options["init"] and (options["encoder"] or options["encoder_weights"]):
+        raise click.UsageError("--init brings the network that sees; leave out --encoder and --encoder-weights.")
     if options["init"] and (options["tokenizer"] or options["lowercase"]):
         raise click.UsageError("--init brings its own tokenizer; leave out --tokenizer and --lowercase.")
     if options["lora"] and options["freeze"]:
@@ -136,7 +140,7 @@ def _read(job: Job, places: list[str], images: str | None) -> list:
 
 def _check_pictures(job: Job, options: dict[str, Any]) -> None:
     """Refuse what belongs to pictures where there are none."""
-    names = ("images", "valid_images", "encoder", "encoder_weights", "augment", "flip")
+    names = ("images", "valid_images", "encoder", "encoder_weights", "features", "augment", "flip")
     given = [f"--{name.replace('_', '-')}" for name in names if options[name]]
     if given and not job.pictures:
         raise click.UsageError(f"{', '.join(given)} belongs to a captioner.")
@@ -150,7 +154,7 @@ def _seeing(job: Job, options: dict[str, Any], model: Any, out: pathlib.Path) ->
         return {}
     if options["augment"] or model.vision.learns:
         return {"augment": options["augment"], "flip": options["flip"]}
-    return {"cache": out / "features"}
+    return {"cache": pathlib.Path(options["features"] or out / "features")}
 
 
 def _steady(seeing: dict[str, Any]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def caption(
 ) -> None:
     """Write a caption for each of PICTURES, or for each path on standard input, with MODEL.
 
-    A picture that cannot be read gets an empty line, and is named on standard error.
+    What cannot be read gets an empty line, and is named on standard error.
     """
     import keras_attention as ka
 
@@ -121,15 +121,20 @@ def caption(
         options["strategy"] = ka.BeamSearch(**beam_options) if beam else ka.Greedy(max_length=max_length)
     if plot is not None:
         pathlib.Path(plot).mkdir(parents=True, exist_ok=True)
-    paths = iter(pictures) if pictures else (line for line in _lines(None) if line.strip())
+    paths, missing = iter(pictures) if pictures else _lines(None), 0
     while chunk := list(itertools.islice(paths, _CHUNK)):
-        for path, answer in zip(chunk, loaded.caption(chunk, **options), strict=True):
-            if not answer.valid:
-                click.echo(f"{path} cannot be read; expected JPEG, PNG, GIF or BMP.", err=True)
+        there = [pathlib.Path(path).is_file() for path in chunk]
+        missing += there.count(False)
+        given = [path if is_file else b"" for path, is_file in zip(chunk, there, strict=True)]
+        for path, answer in zip(chunk, loaded.caption(given, **options), strict=True):
+            if path and not answer.valid:
+                click.echo(f"{path} cannot be read; expected a file, JPEG, PNG, GIF or BMP.", err=True)
             text = _one_line(answer.text)
-            click.echo(f"{answer.score:.4f}\t{text}" if scores else text)
-            if plot is not None:
+            click.echo(f"{answer.score:.4f}\t{text}" if scores and answer.valid else text)
+            if plot is not None and answer.valid:
                 _draw(answer, path, pathlib.Path(plot))
+    if missing and pictures:
+        raise click.ClickException(f"{missing} of the pictures are not there.")
 
 
 def _draw(caption: Any, path: str, folder: pathlib.Path) -> None:
@@ -139,7 +144,10 @@ def _draw(caption: Any, path: str, folder: pathlib.Path) -> None:
     if caption.attention is None:
         click.echo(f"{path}: there is no attention to draw.", err=True)
         return
-    name = pathlib.Path(path).name
+    name, count = pathlib.Path(path).name, 1
+    while (folder / f"{name}.attention.png").exists():  # of another folder
+        count += 1
+        name = f"{pathlib.Path(path).name}.{count}"
     ka.plot_caption(caption, path, folder / f"{name}.attention.png")
     ka.plot_salient_words(caption, path, folder / f"{name}.words.png")
 

@@ -130,7 +130,7 @@ class _Images:
     def _is_readable(self, row: int) -> bool:
         try:
             self.decode(row)
-        except PictureError:
+        except (PictureError, OSError):
             return False
         return True
 

@@ -128,7 +128,10 @@ def _index(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}; expected the folder of the pictures, as images.")
     index: dict[str, list[pathlib.Path]] = {}
-    for parent, _, files in os.walk(folder, followlinks=True):
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(parent))  # a link may lead back
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in seen]
         for path in (pathlib.Path(parent, file) for file in files if not file.startswith(".")):
             if path.suffix.lower() in PICTURE_SUFFIXES:
                 index.setdefault(path.name, []).append(path)

@@ -44,6 +44,9 @@ class RegionCache:
     def __len__(self) -> int:
         return len(self._places)
 
+    def __getitem__(self, some: slice) -> np.ndarray:
+        return self.rows(range(len(self))[some])
+
     def rows(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return (n, R, C) float32, the features of some pictures.
 
@@ -79,7 +82,6 @@ def cached_regions(
         `RegionCache` of N pictures. Features are kept as float16, cut off at its largest number.
 
     Raises:
-        FileNotFoundError: a picture's file is missing.
         OSError: the directory cannot be written.
         PictureError: no picture can be read.
         ValueError: no pictures; or `encode` answers another shape, or what is not a number.
@@ -108,11 +110,17 @@ def cached_regions(
 
 def _digest(picture: str | pathlib.Path | bytes) -> bytes:
     """Return 32 bytes that change with the picture."""
+    picture = _openable(picture)
     if isinstance(picture, bytes):
         return hashlib.sha256(picture).digest()
     path = pathlib.Path(picture).resolve()
     status = path.stat()
     return hashlib.sha256(f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode()).digest()
+
+
+def _openable(picture: str | pathlib.Path | bytes) -> str | pathlib.Path | bytes:
+    """The picture; no bytes at all where its file is not there or may not be read."""
+    return picture if isinstance(picture, bytes) or os.access(picture, os.R_OK) else b""
 
 
 def _record_type(shape: Sequence[int]) -> np.dtype:
@@ -151,7 +159,7 @@ def _encode_missing(
     with _open_to_append(path, kept) as file:
         for i in range(0, len(digests), batch_size):
             batch = digests[i : i + batch_size]
-            images, valid = read_pictures([missing[digest] for digest in batch], identity["size"])
+            images, valid = read_pictures([_openable(missing[digest]) for digest in batch], identity["size"])
             records = _to_records(np.asarray(encode(images)), valid, batch)
             if len(kept) and records.dtype != kept.dtype:
                 raise ValueError(

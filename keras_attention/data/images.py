@@ -56,10 +56,7 @@ def decode_picture(picture: Picture, size: int) -> np.ndarray:
         return _resize(_check_array(picture), size)
     if isinstance(picture, bytes):
         return _decode(picture, "The picture", size)
-    path = pathlib.Path(picture)
-    if path.stat().st_size > MAX_BYTES:
-        raise PictureError(f"{path} has {path.stat().st_size} bytes; expected at most {MAX_BYTES}.")
-    return _decode(path.read_bytes(), str(path), size)
+    return _decode(encoded_picture(picture), str(picture), size)
 
 
 def read_pictures(pictures: Sequence[Picture], size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,6 +84,34 @@ def read_pictures(pictures: Sequence[Picture], size: int) -> tuple[np.ndarray, n
         except PictureError:
             valid[i] = False
     return images, valid
+
+
+def encoded_picture(picture: Picture) -> bytes:
+    """Return the bytes of a picture's file, as a server is sent them; an array becomes a PNG.
+
+    Args:
+        picture: see `decode_picture`.
+
+    Raises:
+        PictureError: an array that is no picture, or a file of more than `MAX_BYTES`.
+        FileNotFoundError: there is no such file.
+
+    Example:
+        >>> encoded_picture(np.zeros((2, 3), "uint8"))[1:4]
+        b'PNG'
+    """
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, np.ndarray):
+        from PIL import Image
+
+        file = io.BytesIO()
+        Image.fromarray(_check_array(picture)).save(file, "PNG")
+        return file.getvalue()
+    path = pathlib.Path(picture)
+    if path.stat().st_size > MAX_BYTES:
+        raise PictureError(f"{path} has {path.stat().st_size} bytes; expected at most {MAX_BYTES}.")
+    return path.read_bytes()
 
 
 def augment_pictures(images: np.ndarray, chance: np.random.Generator, flip: bool = False) -> np.ndarray:
@@ -217,10 +242,10 @@ def _read_jpeg(data: bytes) -> tuple[np.ndarray, int]:
     from PIL import Image
 
     segments = list(_jpeg_segments(data))
-    exif = next((data[b + 10 : e] for kind, b, e in segments if kind == 0xE1 and data[b + 4 : b + 10] == _EXIF), b"")
-    frame = next((data[b + 1 : e] for kind, b, e in segments if 0xC0 <= kind <= 0xCF and kind not in _NO_FRAMES), b"")
+    exif = next((data[b + 10 : e] for kind, b, e in segments if kind == 0xE1 and data[b + 4 : b + 10] == EXIF), b"")
+    frame = next((data[b + 1 : e] for kind, b, e in segments if 0xC0 <= kind <= 0xCF and kind not in NO_FRAMES), b"")
     kind, _, precision, height, width, components = struct.unpack_from(">BHBHHB", frame)
-    if kind not in _FRAMES or precision != 8 or components not in (1, 3, 4):
+    if kind not in FRAMES or precision != 8 or components not in (1, 3, 4):
         raise PictureError("is a JPEG of a rare kind; expected baseline or progressive, 8 bits, 1, 3 or 4 components")
     _check_size(width, height)
     # Without metadata, which Pillow would also parse, and might stumble over.
@@ -231,9 +256,9 @@ def _read_jpeg(data: bytes) -> tuple[np.ndarray, int]:
     return pixels, _orientation(exif)
 
 
-_EXIF = b"Exif\0\0"
-_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
-_NO_FRAMES = (0xC4, 0xC8, 0xCC)
+EXIF = b"Exif\0\0"
+FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
+NO_FRAMES = (0xC4, 0xC8, 0xCC)
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -70,7 +70,7 @@ class AttentionLoss(keras.layers.Layer):
     """
 
     def __init__(self, doubly_stochastic: float = 1.0, reinforce: float = 1.0, entropy: float = 0.01, **kwargs) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**kwargs, autocast=False)  # the weights that are given are float32, and stay so
         self.doubly_stochastic, self.reinforce, self.entropy = doubly_stochastic, reinforce, entropy
         self.attention = self.noise = None
 

@@ -11,6 +11,7 @@ import importlib
 import pathlib
 import pkgutil
 import re
+import zipfile
 from collections.abc import Callable
 
 import keras
@@ -159,6 +160,11 @@ class ImageEncoder(keras.layers.Layer):
             learning = learning or layer.name == begin
             keeps = isinstance(layer, keras.layers.BatchNormalization) and self.network_name != SMALL_CNN
             layer.trainable = learning and not keeps
+
+    def freeze(self) -> None:
+        """Let nothing learn any more."""
+        for layer in self.network.layers:
+            layer.trainable = False
 
     def call(self, images):
         """Compute the output; the class describes arguments and shapes."""
@@ -326,8 +332,11 @@ def _layer(network: keras.Model, name: str) -> keras.layers.Layer:
 
 def _read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Read arrays; what older versions of Keras call a depthwise kernel is a kernel now."""
-    with np.load(path, allow_pickle=False) as file:
-        return {name.replace("/depthwise_kernel", "/kernel"): file[name] for name in file}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name.replace("/depthwise_kernel", "/kernel"): file[name] for name in file}
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is damaged, or no file of arrays ({error}).") from None
 
 
 def _variable_name(layer: keras.layers.Layer, variable: keras.Variable) -> str:

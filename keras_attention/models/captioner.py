@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import HARD, CaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
+from keras_attention.data.features import RegionCache
 from keras_attention.data.images import read_pictures
 from keras_attention.data.tokenizers import decode_ids, ids_to_pieces, special_ids
 from keras_attention.generation import Greedy, SearchCache, Strategy
@@ -139,7 +140,7 @@ class Captioner(Task):
             RuntimeError: the download failed.
         """
         model = super().from_preset(name, **parts)
-        if encoder_weights is not None and model.config.encoder != SMALL_CNN:
+        if encoder_weights not in (None, "imagenet") or (encoder_weights and model.config.encoder != SMALL_CNN):
             model.vision.load(encoder_weights)
         return model
 
@@ -257,8 +258,7 @@ class Captioner(Task):
             FileNotFoundError: there is no such file.
             TypeError: `pictures` is one path or the bytes of one picture.
         """
-        if isinstance(pictures, (str, bytes, pathlib.Path)):
-            raise TypeError(f"Expected a list of pictures; received one {type(pictures).__name__}. Wrap it: [picture].")
+        pictures = check_pictures(pictures)
         answers: list[Caption] = []
         for begin in range(0, len(pictures), batch_size):
             images, valid = read_pictures(pictures[begin : begin + batch_size], self.config.image_size)
@@ -267,7 +267,7 @@ class Captioner(Task):
         return answers
 
     def caption_regions(
-        self, regions: np.ndarray, strategy: Strategy | None = None, batch_size: int = 32
+        self, regions: np.ndarray | RegionCache, strategy: Strategy | None = None, batch_size: int = 32
     ) -> list[Caption]:
         """Write a caption for each image whose regions (N, R, C) are known; see `caption`."""
         answers: list[Caption] = []
@@ -300,3 +300,14 @@ class Captioner(Task):
         if not answers:  # the constraints left nothing
             return Caption("", -math.inf)
         return dataclasses.replace(answers[0], alternatives=tuple(answers[1:]))
+
+
+def check_pictures(pictures: Sequence[Any]) -> list:
+    """Return the pictures as a list.
+
+    Raises:
+        TypeError: a single path or the bytes of a single picture.
+    """
+    if isinstance(pictures, (str, bytes, pathlib.Path)):
+        raise TypeError(f"Expected a list of pictures; received one {type(pictures).__name__}. Wrap it: [picture].")
+    return list(pictures)

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.data.batches import shift_right, text_arrays
+from keras_attention.data.images import read_pictures
 from keras_attention.data.tokenizers import encode_texts, frame_ids, ids_to_pieces, pad_ids, special_ids
 from keras_attention.layers import Transformer
 from keras_attention.models.networks import read_text
@@ -84,7 +85,7 @@ def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
         >>> embed(model, ["a fine film", "a film"]).shape
         (2, 8)
     """
-    if not hasattr(model, "encoder") or not hasattr(model, "embedding"):
+    if not has_encoder(model):
         raise TypeError(f"A {type(model).__name__} has no encoder of one text; expected a MaskedLM or another encoder.")
     found = _in_order(model, check_texts(texts), embedding_tensors, batch_size)
     vectors = [answer["embedding"] for _, answer in found]
@@ -122,24 +123,32 @@ def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> li
     ]
 
 
+def has_encoder(model: Any) -> bool:
+    """Whether a model has an encoder of one text."""
+    return hasattr(model, "encoder") and "token_ids" in model.input
+
+
 def has_maps(model: Any) -> bool:
     """Whether a model reads one text with self-attention."""
     stack = getattr(model, "encoder", None) or getattr(model, "decoder", None)
-    return hasattr(model, "embedding") and hasattr(stack, "blocks")
+    return "token_ids" in model.input and hasattr(stack, "blocks")
 
 
-def score(model: Any, texts: Iterable[str], targets: Iterable[str] | None = None, batch_size: int = 32) -> list[float]:
+def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None, batch_size: int = 32) -> list[float]:
     """Return the log-probability of each text, end token included, in nats.
 
     Args:
-        model: a `CausalLM`, or a `Translator` with `targets`.
-        texts: strings; of a translator, the sources.
-        targets: for each source the translation that is scored.
+        model: a `CausalLM`; or, with `targets`, a `Translator` or `Captioner`.
+        texts: strings; of a translator, the sources; of a captioner, pictures as `Captioner.caption` takes them.
+        targets: for each source the translation, for each picture the caption that is scored.
         batch_size: how many are read at once; it does not change an answer.
+
+    Returns:
+        N numbers; 0 for a picture that cannot be read.
 
     Raises:
         TypeError: the model gives no such probabilities.
-        ValueError: a translator without as many targets as texts, or targets for a language model.
+        ValueError: not as many targets as sources or pictures, or targets for a language model.
 
     Example:
         >>> tokenizer = ka.train_tokenizer(["to be or not to be"], "characters")
@@ -147,33 +156,44 @@ def score(model: Any, texts: Iterable[str], targets: Iterable[str] | None = None
         >>> score(model, ["to be"])[0] < 0
         True
     """
-    texts = check_texts(texts)
-    targets = None if targets is None else check_texts(targets)
     if not hasattr(model, "searches") or model.frame == "end_start":
-        raise TypeError(f"A {type(model).__name__} gives no such probabilities; expected a CausalLM or Translator.")
-    if hasattr(model, "source_tokenizer") != (targets is not None) or (
-        targets is not None and len(targets) != len(texts)
-    ):
-        raise ValueError("A Translator is scored on as many targets as texts, a language model on texts alone.")
-    written = texts if targets is None else targets
+        raise TypeError(
+            f"A {type(model).__name__} gives no such probabilities; expected a CausalLM, Translator or Captioner."
+        )
+    given = list(texts) if "images" in model.input else check_texts(texts)
+    targets = None if targets is None else check_texts(targets)
+    if ("target_ids" in model.input) != (targets is not None) or (targets is not None and len(targets) != len(given)):
+        raise ValueError(
+            "A Translator or Captioner is scored on as many targets as texts or pictures, a language model on texts "
+            "alone."
+        )
     tokenizer = getattr(model, "target_tokenizer", None) or model.tokenizer
-    special, longest = special_ids(tokenizer), model.config.max_length
-    rows = encode_texts(tokenizer, written, longest, after=(special.end,))
-    sources = [] if targets is None else encode_texts(
-        model.source_tokenizer, texts, longest, after=(special_ids(model.source_tokenizer).end,)
-    )  # fmt: skip
-    scores = [0.0] * len(texts)
-    forward = Forward(model, lambda given: score_tensors(model, given["inputs"], given["labels"], given["mask"]))
+    special = special_ids(tokenizer)
+    rows = encode_texts(tokenizer, given if targets is None else targets, model.config.max_length, after=(special.end,))
+    scores = [0.0] * len(given)
+    forward = Forward(model, lambda batch: score_tensors(model, batch["inputs"], batch["labels"], batch["mask"]))
     for batch in length_sorted_batches([len(row) for row in rows], batch_size):
         labels, mask = pad_ids([rows[i] for i in batch], special.pad, multiple=8)
-        inputs = {"token_ids": shift_right(labels, special.start), "padding_mask": mask}
-        if sources:
-            ids, seen = pad_ids([sources[i] for i in batch], special_ids(model.source_tokenizer).pad, multiple=8)
-            inputs = {"source_ids": ids, "source_mask": seen, "target_ids": inputs["token_ids"]}
-        found = forward({"inputs": inputs, "labels": labels, "mask": mask})["score"]
+        shifted = shift_right(labels, special.start)
+        inputs, valid = _scored_inputs(model, [given[i] for i in batch], shifted, mask)
+        found = forward({"inputs": inputs, "labels": labels, "mask": mask & valid[:, None]})["score"]
         for row, index in enumerate(batch):
             scores[index] = float(found[row])
     return scores
+
+
+def _scored_inputs(model: Any, given: list, shifted: np.ndarray, mask: np.ndarray) -> tuple[dict, np.ndarray]:
+    """Return the inputs of a model that is to score what `shifted` (B, T) begins, and which rows can be read."""
+    valid = np.ones(len(given), bool)
+    if "images" in model.input:
+        images, valid = read_pictures(given, model.config.image_size)
+        return {"images": images, "target_ids": shifted}, valid
+    if "source_ids" not in model.input:
+        return {"token_ids": shifted, "padding_mask": mask}, valid
+    special = special_ids(model.source_tokenizer)
+    rows = encode_texts(model.source_tokenizer, given, model.config.max_length, after=(special.end,))
+    ids, seen = pad_ids(rows, special.pad, multiple=8)
+    return {"source_ids": ids, "source_mask": seen, "target_ids": shifted}, valid
 
 
 def _in_order(

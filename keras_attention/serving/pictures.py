@@ -12,11 +12,8 @@ from functools import partial
 
 import tensorflow as tf
 
-from keras_attention.data.images import MAX_BYTES, MAX_PIXELS, MAX_SIDE, MAX_STEPS
+from keras_attention.data.images import EXIF, FRAMES, MAX_BYTES, MAX_PIXELS, MAX_SIDE, MAX_STEPS, NO_FRAMES
 
-_EXIF = b"Exif\0\0"
-_FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive
-_NO_FRAMES = (0xC4, 0xC8, 0xCC)
 # A second frame of one pixel: where the decoder does not come to it, the first one was damaged.
 _LAST_GIF_FRAME = b"\x2c\0\0\0\0\1\0\1\0\x80\0\0\0\0\0\0\2\2\x44\1\0\x3b"
 
@@ -70,7 +67,7 @@ def _read_jpeg(picture: tf.Tensor, data: tf.Tensor, size: int) -> tuple[tf.Tenso
     kind, precision = _number(data, frame + 1, 1), _number(data, frame + 4, 1)
     height, width, components = _number(data, frame + 5, 2), _number(data, frame + 7, 2), _number(data, frame + 9, 1)
     good = scan & (frame > 0) & tf.equal(precision, 8) & _fits(width, height)
-    good &= _among(kind, _FRAMES) & _among(components, (1, 3, 4))
+    good &= _among(kind, FRAMES) & _among(components, (1, 3, 4))
 
     def decode() -> tuple[tf.Tensor, tf.Tensor]:
         pixels = tf.io.decode_jpeg(picture, channels=3, dct_method="INTEGER_ACCURATE", fancy_upscaling=True)
@@ -93,8 +90,8 @@ def _jpeg_segments(picture: tf.Tensor, data: tf.Tensor) -> tuple[tf.Tensor, tf.T
         marker = _byte(data, place + 1)
         junk = tf.not_equal(_byte(data, place), 0xFF) | tf.equal(marker, 0xFF)
         alone = (marker <= 1) | ((marker >= 0xD0) & (marker <= 0xD7))
-        is_frame = (marker >= 0xC0) & (marker <= 0xCF) & ~_among(marker, _NO_FRAMES)
-        is_exif = tf.equal(marker, 0xE1) & tf.equal(tf.strings.substr(picture, place + 4, _INT(len(_EXIF))), _EXIF)
+        is_frame = (marker >= 0xC0) & (marker <= 0xCF) & ~_among(marker, NO_FRAMES)
+        is_exif = tf.equal(marker, 0xE1) & tf.equal(tf.strings.substr(picture, place + 4, _INT(len(EXIF))), EXIF)
         frame = tf.where(~junk & is_frame & tf.equal(frame, 0), place, frame)
         exif = tf.where(~junk & is_exif & tf.equal(exif, 0), place, exif)
         length = tf.where(junk, _INT(1), tf.where(alone, _INT(2), 2 + _number(data, place + 2, 2)))

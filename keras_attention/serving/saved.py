@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.data.images import PictureError, encoded_picture
 from keras_attention.generation.strategies import NEVER
 from keras_attention.models import Caption, Classification, Completion, Filling, Tagging, Translation
+from keras_attention.models.captioner import check_pictures
 from keras_attention.models.task import check_texts
 
 
@@ -69,8 +71,12 @@ class ServedModel:
     def caption(self, pictures: Sequence[Any], batch_size: int = 32, seed: int = 0) -> list[Caption]:
         """Write captions with the strategy that was exported; see `Captioner.caption`."""
         self._check_verb("caption", "caption")
-        batches = self.answer([encoded_picture(p) for p in pictures], batch_size, seed, "image_bytes")
-        return [_caption(row) for batch in batches for row in _rows(batch)]
+        pictures, answers = check_pictures(pictures), []
+        for begin in range(0, len(pictures), batch_size):
+            encoded = [_encoded(picture) for picture in pictures[begin : begin + batch_size]]
+            (batch,) = self.answer(encoded, batch_size, seed + begin, "image_bytes")
+            answers += [_caption(row) for row in _rows(batch)]
+        return answers
 
     def complete(self, prompts: Iterable[str], batch_size: int = 32, seed: int = 0) -> list[Completion]:
         """Continue texts with the strategy that was exported; see `CausalLM.complete`."""
@@ -110,15 +116,12 @@ def load_served(path: str | pathlib.Path) -> ServedModel:
     return ServedModel(path)
 
 
-def encoded_picture(picture: str | pathlib.Path | bytes | np.ndarray) -> bytes:
-    """Return a picture as the bytes of a file: a path is read, an array (h, w, 3) uint8 becomes a PNG."""
-    import tensorflow as tf
-
-    if isinstance(picture, bytes):
-        return picture
-    if isinstance(picture, np.ndarray):
-        return tf.io.encode_png(picture).numpy()
-    return pathlib.Path(picture).read_bytes()
+def _encoded(picture: Any) -> bytes:
+    """The bytes of a picture; none where it is no picture, which the model then says."""
+    try:
+        return encoded_picture(picture)
+    except PictureError:
+        return b""
 
 
 def _rows(batch: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:

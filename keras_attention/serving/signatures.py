@@ -145,7 +145,7 @@ class Served:
     def insights(self, attention: bool) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
         """Return what else can be asked: name -> function and inputs."""
         functions: dict[str, tuple[Callable, list[tf.TensorSpec]]] = {}
-        if hasattr(self.model, "encoder") and hasattr(self.model, "embedding"):
+        if insight.has_encoder(self.model):
             functions["embed"] = (self.embed, [_TEXT])
         if attention and insight.has_maps(self.model):
             functions["attention"] = (self.attention, [_TEXT])
@@ -369,7 +369,8 @@ class ServedCaptioner(Served):
             grid = (tf.shape(maps)[0], longest, model.vision.rows, model.vision.columns)
             answers["attention"] = tf.reshape(maps, grid)
         if self.strategy.answers > 1:
-            answers |= {"alternatives": texts, "alternative_scores": found["scores"]}
+            answers["alternatives"] = texts
+            answers["alternative_scores"] = tf.where(valid[:, None], found["scores"], 0.0)
         return answers
 
     def insights(self, attention: bool) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:

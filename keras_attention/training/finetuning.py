@@ -11,11 +11,14 @@ def freeze(model: keras.Model) -> None:
     """Let only what stands behind the encoder learn.
 
     Args:
-        model: has `embedding` and `encoder`, such as a `TextClassifier`.
+        model: has `embedding` and `encoder`, such as a `TextClassifier`; of a `Captioner`, the network that sees.
 
     Raises:
         ValueError: it has not.
     """
+    if hasattr(model, "vision"):
+        model.vision.freeze()
+        return
     if not (hasattr(model, "embedding") and hasattr(model, "encoder")):
         raise ValueError(f"A {type(model).__name__} has nothing behind an encoder that could learn alone.")
     model.embedding.trainable = model.encoder.trainable = False
@@ -24,7 +27,8 @@ def freeze(model: keras.Model) -> None:
 def enable_lora(model: keras.Model, rank: int) -> int:
     """Freeze the projections inside the blocks and learn W + A B instead, with A and B of a small rank.
 
-    The projections' biases and what stands behind the blocks learn as before; embeddings and norms stay.
+    The projections' biases and what stands behind the blocks learn as before; embeddings, norms, and the network that
+    sees, stay.
 
     Args:
         model: has an `encoder` or `decoder`, or both.
@@ -40,7 +44,9 @@ def enable_lora(model: keras.Model, rank: int) -> int:
     """
     if rank < 1:
         raise ValueError(f"`rank` is {rank}; expected a positive integer.")
-    stacks = [getattr(model, name) for name in ("encoder", "decoder") if hasattr(model, name)]
+    stacks = [getattr(model, name) for name in ("encoder", "decoder") if getattr(model, name, None) is not None]
+    if hasattr(model, "vision"):
+        model.vision.freeze()
     for name in ("embedding", "source_embedding", "target_embedding"):
         if hasattr(model, name):
             getattr(model, name).trainable = False
