@@ -176,6 +176,21 @@ def test_each_network_has_its_own_preprocessing(name, expected):
     assert len(network.output.shape) == 4
 
 
+def test_a_region_of_the_small_network_sees_around_its_own_centre():
+    """A single bright pixel moves the regions around it, as far to the left as to the right."""
+    encoder = ImageEncoder("small_cnn", 64)
+    for layer in encoder.network.layers:
+        if isinstance(layer, keras.layers.Conv2D):  # every path counts, and none cancels another
+            layer.set_weights([np.abs(w) for w in layer.get_weights()])
+    first = encoder.network.get_layer("conv_0_0")
+    first.set_weights([w * np.array([1, 1, 1, 0, 0])[:, None] for w in first.get_weights()])  # without the coordinates
+    image = np.full((1, 64, 64, 3), 127.5, "float32")  # nothing, and in the middle four bright pixels
+    image[:, 31:33, 31:33] = 255.0
+    moved = np.asarray(encoder(image)).sum(-1).reshape(16, 16)
+    np.testing.assert_array_equal(moved > 0, (moved > 0)[::-1, ::-1])
+    assert (moved > 0).any(axis=0).sum() == 8  # (30 + 2) / 4
+
+
 def test_a_network_learns_from_a_chosen_layer_on():
     frozen = ImageEncoder("mobilenet_0.25", 32)
     assert not frozen.learns
@@ -295,7 +310,7 @@ def test_a_picture_that_cannot_be_read_has_an_empty_caption(words):
     one, bad, two = model.caption([picture, b"<html>", picture])
     assert (bad.text, bad.valid, bad.attention) == ("", False, None)
     assert one.text == two.text
-    assert one.attention.shape == (len(one.pieces), 4, 4)
+    assert one.attention.shape == (len(one.pieces), 8, 8)
     np.testing.assert_allclose(one.attention.sum((1, 2)), 1, rtol=1e-5)
     with pytest.raises(TypeError, match="Wrap it"):
         model.caption(picture)
@@ -323,7 +338,7 @@ def test_a_caption_is_scored_by_the_sum_of_its_log_probabilities(words):
 
 def test_more_regions_than_learned_positions_are_refused(words):
     sizes = {"width": 14, "num_heads": 7, "positions": "learned", "max_length": 15}
-    with pytest.raises(ValueError, match="There are 16 regions and 15 learned positions"):
+    with pytest.raises(ValueError, match="There are 64 regions and 15 learned positions"):
         ka.Captioner.from_preset("transformer_captioner", tokenizer=words, encoder="small_cnn", image_size=32, **sizes)
 
 

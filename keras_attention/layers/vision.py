@@ -123,7 +123,7 @@ class ImageEncoder(keras.layers.Layer):
         ValueError: an unknown network or layer.
 
     Example:
-        >>> tuple(ImageEncoder("small_cnn", image_size=64)(keras.ops.ones((2, 64, 64, 3))).shape)
+        >>> tuple(ImageEncoder("small_cnn", image_size=32)(keras.ops.ones((2, 32, 32, 3))).shape)
         (2, 64, 96)
     """
 
@@ -251,24 +251,25 @@ def make_network(name: str, image_size: int, weights: str | None = None) -> tupl
     return module.preprocess_input, network
 
 
-def small_cnn(image_size: int, widths: tuple[int, ...] = (32, 64, 96)) -> keras.Model:
-    """Return a network for small drawn images: per width two convolutions, of which the first halves the size.
+def small_cnn(image_size: int, widths: tuple[int, int, int] = (32, 64, 96)) -> keras.Model:
+    """Return a network for small drawn images, whose grid has a region for each 4 x 4 pixels.
 
-    A region sees 27 pixels and no more, so that what it answers is about its own place.
-
-    It knows where it looks: two channels with the coordinates, -1 to 1, stand beside the three colours (Liu et al.,
-    2018, https://arxiv.org/abs/1807.03247).
+    A region sees the 30 x 30 pixels around its own centre and no more, so that where a decoder looks is where the thing
+    is: the convolutions that halve the size are 4 x 4, which, other than 3 x 3, shift nothing. It knows where it looks:
+    two channels with the coordinates, -1 to 1, stand beside the three colours.
 
     Args:
-        image_size: height and width of the images, in pixels; a multiple of 2 ** len(widths).
-        widths: channels, from the first to the last.
+        image_size: height and width of the images, in pixels; a multiple of 4.
+        widths: channels of the three pairs of convolutions.
+
+    Reference: Liu et al., 2018, https://arxiv.org/abs/1807.03247 (coordinates).
     """
     images = x = keras.Input((image_size, image_size, 3))
     x = Coordinates(name="coordinates")(x)
-    for i, width in enumerate(widths):
-        for j, strides in enumerate((2, 1)):
-            size = 1 if (i, j) == (len(widths) - 1, 1) else 3
-            x = keras.layers.Conv2D(width, size, strides, "same", use_bias=False, name=f"conv_{i}_{j}")(x)
+    shapes = (((4, 2), (3, 1)), ((4, 2), (3, 1)), ((3, 1), (1, 1)))  # kernel, strides
+    for i, (width, pair) in enumerate(zip(widths, shapes, strict=True)):
+        for j, (kernel, strides) in enumerate(pair):
+            x = keras.layers.Conv2D(width, kernel, strides, "same", use_bias=False, name=f"conv_{i}_{j}")(x)
             x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm_{i}_{j}")(x)
             x = keras.layers.ReLU(name=f"relu_{i}_{j}")(x)
     return keras.Model(images, x)

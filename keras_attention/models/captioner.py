@@ -76,7 +76,7 @@ class Captioner(Task):
         >>> model = ka.Captioner.from_preset(
         ...     "show_attend_and_tell", tokenizer=tokenizer, encoder="small_cnn", image_size=64)
         >>> model.caption([np.zeros((64, 64, 3), "uint8")], ka.Greedy(max_length=3))[0].attention.shape[1:]
-        (8, 8)
+        (16, 16)
 
     Reference: Vinyals et al., 2015, https://arxiv.org/abs/1411.4555; Xu et al., 2015,
     https://arxiv.org/abs/1502.03044; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
