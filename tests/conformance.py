@@ -260,7 +260,7 @@ MODELS = [
     ModelRow("show, attend and tell, hard", _captioner("show_attend_and_tell", **_RECURRENT, attention="hard"),
              "caption", PICTURES),
     ModelRow("transformer captioner", _captioner("transformer_captioner", **_SMALL, output_bias=True), "caption",
-             PICTURES),
+             PICTURES, own_code=False),
     ModelRow("tagger", _labelled(ka.TextTagger, "rnn_tagger"), "tag"),
 ]
 # fmt: on

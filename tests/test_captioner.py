@@ -368,11 +368,11 @@ def test_what_sees_can_be_frozen(words, preset, how):
 
 def test_a_captioner_learns_scenes_by_heart(words):
     keras.utils.set_random_seed(3)
-    pictures = [ka.data.CaptionedPicture(e.name, e.picture, e.captions[:1]) for e in examples(3)]
+    pictures = [ka.data.CaptionedPicture(e.name, e.picture, e.captions[:1]) for e in examples(2)]
     model = small(words, units=38, embedding_dim=23, dropout=0.0, doubly_stochastic=0.0)
     model.compile(keras.optimizers.Adam(0.01), ka.MaskedCrossEntropy())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.fit(ka.caption_batches(pictures, model), epochs=300, verbose=0)
+        model.fit(ka.caption_batches(pictures, model), epochs=120, verbose=0)
     found = model.caption([p.picture for p in pictures], ka.BeamSearch(width=3))
     assert [c.text for c in found] == [p.captions[0] for p in pictures]

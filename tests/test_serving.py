@@ -73,7 +73,8 @@ def test_every_road_gives_the_same_caption(tokenizer, tmp_path):
     )
     for i, (one, two) in enumerate(zip(here, served.caption(files, batch_size=2), strict=True)):
         assert (one.text, one.valid, one.pieces) == (two.text, two.valid, two.pieces)
-        assert [a.text for a in one.alternatives] == [a.text for a in two.alternatives]
+        scores = [[a.score for a in answer.alternatives] for answer in (one, two)]
+        np.testing.assert_allclose(*scores, rtol=1e-3)  # of random weights' second best there are several
         if one.valid:
             np.testing.assert_allclose(one.attention, two.attention, rtol=1e-3, atol=1e-5)
         for answer, row in ((answers[0], i), (answers[1 + i], 0)):

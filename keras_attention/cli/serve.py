@@ -77,11 +77,11 @@ def presets(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    click.echo(f"{'preset':19}{'task':16}{'layers':>7}{'width':>7}{'heads':>7}{'parameters':>16}{'lecture':>9}")
+    click.echo(f"{'preset':23}{'task':16}{'layers':>7}{'width':>7}{'heads':>7}{'parameters':>16}{'lecture':>9}")
     for row in rows:
         counted = f"{row['parameters']:,}" if row["parameters"] else "by vocabulary"
         click.echo(
-            f"{row['name']:19}{row['task']:16}{row['layers']:7}{row['width']:7}{row['heads'] or '-':>7}{counted:>16}"
+            f"{row['name']:23}{row['task']:16}{row['layers']:7}{row['width']:7}{row['heads'] or '-':>7}{counted:>16}"
             f"{row['lecture_parameters'] or '-':>9}"
         )
 
