@@ -55,6 +55,7 @@ def test_every_road_gives_the_same_translation(translator, exported):
 
 def test_every_road_gives_the_same_caption(tokenizer, tmp_path):
     """Broken pictures beside good ones, in any batch, and in a batch of none."""
+    keras.utils.set_random_seed(5)
     model = ka.Captioner.from_preset(
         "show_attend_and_tell", tokenizer=tokenizer, encoder="small_cnn", image_size=32, units=14, embedding_dim=11
     )
@@ -73,8 +74,9 @@ def test_every_road_gives_the_same_caption(tokenizer, tmp_path):
     )
     for i, (one, two) in enumerate(zip(here, served.caption(files, batch_size=2), strict=True)):
         assert (one.text, one.valid, one.pieces) == (two.text, two.valid, two.pieces)
-        scores = [[a.score for a in answer.alternatives] for answer in (one, two)]
-        np.testing.assert_allclose(*scores, rtol=1e-3)  # of random weights' second best there are several
+        assert len(one.alternatives) == len(two.alternatives)
+        for a, b in zip(one.alternatives, two.alternatives, strict=True):
+            assert a.text == b.text or abs(a.score - b.score) < 1e-4  # another text only where the two are a tie
         if one.valid:
             np.testing.assert_allclose(one.attention, two.attention, rtol=1e-3, atol=1e-5)
         for answer, row in ((answers[0], i), (answers[1 + i], 0)):

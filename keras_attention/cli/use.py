@@ -46,6 +46,19 @@ def _fixed(model: Any, chosen: dict[str, Any]) -> None:
         raise click.UsageError(f"{', '.join(given)} cannot be chosen now: a SavedModel searches as it was exported.")
 
 
+def _search(model: Any, beam: int | None, length_penalty: float | None, max_length: int | None) -> dict[str, Any]:
+    """Return the strategy that the options describe, none for an exported model, as an argument."""
+    import keras_attention as ka
+
+    _fixed(model, {"beam": beam, "length_penalty": length_penalty, "max_length": max_length})
+    if length_penalty is not None and beam is None:
+        raise click.UsageError("--length-penalty belongs to a beam search; add --beam.")
+    if isinstance(model, ka.ServedModel):
+        return {}
+    options = _given({"width": beam, "length_penalty": length_penalty, "max_length": max_length})
+    return {"strategy": ka.BeamSearch(**options) if beam else ka.Greedy(max_length=max_length)}
+
+
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
@@ -68,16 +81,8 @@ def translate(
     scores: bool,
 ) -> None:
     """Translate each line of SOURCE, or of standard input, with MODEL."""
-    import keras_attention as ka
-
     loaded = load_for("translate", model)
-    _fixed(loaded, {"beam": beam, "length_penalty": length_penalty, "max_length": max_length})
-    if length_penalty is not None and beam is None:
-        raise click.UsageError("--length-penalty belongs to a beam search; add --beam.")
-    options: dict[str, Any] = {"batch_size": batch_size}
-    if not isinstance(loaded, ka.ServedModel):
-        beam_options = _given({"width": beam, "length_penalty": length_penalty, "max_length": max_length})
-        options["strategy"] = ka.BeamSearch(**beam_options) if beam else ka.Greedy(max_length=max_length)
+    options = {"batch_size": batch_size, **_search(loaded, beam, length_penalty, max_length)}
 
     def answer(lines: list[str], done: int) -> list[str]:
         answers = loaded.translate(lines, **options)
@@ -109,16 +114,8 @@ def caption(
 
     What cannot be read gets an empty line, and is named on standard error.
     """
-    import keras_attention as ka
-
     loaded = load_for("caption", model)
-    _fixed(loaded, {"beam": beam, "length_penalty": length_penalty, "max_length": max_length})
-    if length_penalty is not None and beam is None:
-        raise click.UsageError("--length-penalty belongs to a beam search; add --beam.")
-    options: dict[str, Any] = {"batch_size": batch_size}
-    if not isinstance(loaded, ka.ServedModel):
-        beam_options = _given({"width": beam, "length_penalty": length_penalty, "max_length": max_length})
-        options["strategy"] = ka.BeamSearch(**beam_options) if beam else ka.Greedy(max_length=max_length)
+    options = {"batch_size": batch_size, **_search(loaded, beam, length_penalty, max_length)}
     if plot is not None:
         pathlib.Path(plot).mkdir(parents=True, exist_ok=True)
     paths, missing = iter(pictures) if pictures else _lines(None), 0
