@@ -33,6 +33,8 @@ class Task(keras.Model):
         self.config, self.quantization = config, None
         for name, tokenizer in tokenizers.items():
             setattr(self, name, tokenizer)
+            if tokenizer is not None:  # a layer without weights: unbuilt, Keras would run each prediction twice on JAX
+                tokenizer.built = True
 
     @classmethod
     def from_preset(cls, name: str, **parts: Any):
