@@ -1,6 +1,7 @@
-"""One model, 500 sentences, beam 5, every road: is the text the same?
+"""One model, many inputs, beam search, every road: is the text the same?
 
-    python benchmarks/sameness.py runs/attention/model.keras
+    python benchmarks/sameness.py runs/attention/model.keras                 # 500 sentences of Multi30k, beam 5
+    python benchmarks/sameness.py runs/captioner/model.keras PICTURE...      # a captioner, beam 3
 
 In process (one at a time; in batches of 64 in random order), reloaded `.keras`, reloaded SavedModel
 (alone and in batches), the C++ loader with XLA off (alone and in batches), and JAX in a process that cannot import
@@ -16,6 +17,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 
 import keras
 
@@ -23,51 +25,59 @@ import keras_attention as ka
 from keras_attention.serving.check import run_stock_loader, serving_tensors
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data")) / "multi30k"
-BEAM = ka.BeamSearch(width=5, length_penalty=0.6)
 ON_JAX = """
 import sys
 sys.modules["tensorflow"] = sys.modules["tensorflow_text"] = None
 import json, keras
 import keras_attention as ka
-model = keras.saving.load_model(sys.argv[1], compile=False)
-answers = model.translate(json.load(sys.stdin), ka.BeamSearch(width=5, length_penalty=0.6), batch_size=50)
+path, verb, width = sys.argv[1:]
+model = keras.saving.load_model(path, compile=False)
+beam = ka.BeamSearch(width=int(width), length_penalty=0.6)
+answers = getattr(model, verb)(json.load(sys.stdin), beam, batch_size=50)
 print(json.dumps([[a.text, a.score] for a in answers]))
 """
 Answers = list[tuple[str, float]]
+Road = Callable[[list[str], int], Answers]  # texts, or the paths of pictures, and how many at once
 
 
-def of(translations: list) -> Answers:
-    return [(answer.text, answer.score) for answer in translations]
+def of(found: list) -> Answers:
+    return [(answer.text, answer.score) for answer in found]
 
 
-def shuffled(translate, texts: list[str], batch_size: int) -> Answers:
-    order = list(range(len(texts)))
+def shuffled(road: Road, items: list[str], batch_size: int) -> Answers:
+    order = list(range(len(items)))
     random.Random(7).shuffle(order)
-    answers = translate([texts[i] for i in order], batch_size)
+    answers = road([items[i] for i in order], batch_size)
     back = dict(zip(order, answers, strict=True))
-    return [back[i] for i in range(len(texts))]
+    return [back[i] for i in range(len(items))]
 
 
-def stock(path: pathlib.Path):
+def stock(path: pathlib.Path) -> Road:
     inputs, outputs = serving_tensors(path)
-    wanted = {name: outputs[name] for name in ("text", "score")}
+    (given,), text = inputs, "caption" if "caption" in outputs else "text"
+    wanted = {name: outputs[name] for name in (text, "score")}
 
-    def translate(texts: list[str], batch_size: int) -> Answers:
-        batches = [texts[i : i + batch_size] for i in range(0, len(texts), batch_size)]
-        feeds = [{inputs["text"]: {"dtype": "string", "values": batch}} for batch in batches]
+    def read(item: str) -> str:
+        if given == "text":
+            return item
+        return pathlib.Path(item).read_bytes().decode("utf-8", "surrogateescape")
+
+    def run(items: list[str], batch_size: int) -> Answers:
+        batches = [[read(item) for item in items[i : i + batch_size]] for i in range(0, len(items), batch_size)]
+        feeds = [{inputs[given]: {"dtype": "string", "values": batch}} for batch in batches]
         answers = run_stock_loader(path, wanted, feeds)
         if isinstance(answers, dict):
             raise RuntimeError(answers["error"])
-        return [pair for answer in answers for pair in zip(answer["text"], answer["score"], strict=True)]
+        return [pair for answer in answers for pair in zip(answer[text], answer["score"], strict=True)]
 
-    return translate
+    return run
 
 
-def on_jax(path: str, texts: list[str]) -> Answers:
-    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+def on_jax(path: str, verb: str, width: int, items: list[str]) -> Answers:
     done = subprocess.run(
-        [sys.executable, "-c", ON_JAX, path], input=json.dumps(texts), env=environment, capture_output=True, text=True
-    )
+        [sys.executable, "-c", ON_JAX, path, verb, str(width)],
+        input=json.dumps(items), env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True,
+    )  # fmt: skip
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
     return [tuple(row) for row in json.loads(done.stdout.splitlines()[-1])]
@@ -84,30 +94,34 @@ def compare(name: str, expected: Answers, answers: Answers) -> str:
 
 
 def main() -> None:
-    texts = ka.data.read_lines(DATA / "test_2016_flickr.en.gz")[:500]
     model = keras.saving.load_model(sys.argv[1], compile=False)
+    if isinstance(model, ka.Captioner):
+        verb, width, items = "caption", 3, sys.argv[2:]
+    else:
+        verb, width, items = "translate", 5, ka.data.read_lines(DATA / "test_2016_flickr.en.gz")[:500]
+    beam = ka.BeamSearch(width=width, length_penalty=0.6)
 
-    def here(texts: list[str], batch_size: int) -> Answers:
-        return of(model.translate(texts, BEAM, batch_size))
+    def here(items: list[str], batch_size: int) -> Answers:
+        return of(getattr(model, verb)(items, beam, batch_size))
 
-    expected = here(texts, 1)
+    expected = here(items, 1)
     with tempfile.TemporaryDirectory() as directory:
         model.save(pathlib.Path(directory, "again.keras"))
         again = keras.saving.load_model(pathlib.Path(directory, "again.keras"))
-        path = ka.export(model, pathlib.Path(directory, "serving"), strategy=BEAM)
+        path = ka.export(model, pathlib.Path(directory, "serving"), strategy=beam)
         served, loader = ka.load_served(path), stock(path)
 
-        def in_graph(texts: list[str], batch_size: int) -> Answers:
-            return of(served.translate(texts, batch_size))
+        def in_graph(items: list[str], batch_size: int) -> Answers:
+            return of(getattr(served, verb)(items, batch_size))
 
         roads = {
-            "in process, batches of 64": lambda: shuffled(here, texts, 64),
-            "reloaded .keras": lambda: of(again.translate(texts, BEAM, 64)),
-            "reloaded SavedModel, one at a time": lambda: in_graph(texts, 1),
-            "reloaded SavedModel, batches of 64": lambda: shuffled(in_graph, texts, 64),
-            "C++ loader, one at a time": lambda: loader(texts, 1),
-            "C++ loader, batches of 64": lambda: shuffled(loader, texts, 64),
-            "JAX, no TensorFlow": lambda: on_jax(sys.argv[1], texts),
+            "in process, batches of 64": lambda: shuffled(here, items, 64),
+            "reloaded .keras": lambda: of(getattr(again, verb)(items, beam, 64)),
+            "reloaded SavedModel, one at a time": lambda: in_graph(items, 1),
+            "reloaded SavedModel, batches of 64": lambda: shuffled(in_graph, items, 64),
+            "C++ loader, one at a time": lambda: loader(items, 1),
+            "C++ loader, batches of 64": lambda: shuffled(loader, items, 64),
+            "JAX, no TensorFlow": lambda: on_jax(sys.argv[1], verb, width, items),
         }
         print("| against in process, one at a time | same text | ties | different | largest gap in score |")
         print("|---|---|---|---|---|")
