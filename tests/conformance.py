@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 from conftest import PAIRS
 
@@ -211,6 +212,7 @@ def _translator(preset: str, **sizes: Any) -> Callable[[Any], Any]:
 
 _RECURRENT = {"units": 14, "embedding_dim": 11}
 _SMALL = {"width": 14, "num_heads": 7, "num_layers": 2, "hidden_dim": 11}
+_SINGLE = {**_SMALL, "num_layers": 1}  # where other rows have stacks of the same blocks
 
 
 def _labelled(kind: type, preset: str, sizes: dict = _RECURRENT) -> Callable[[Any], Any]:
@@ -228,7 +230,7 @@ def _captioner(preset: str, **sizes: Any) -> Callable[[Any], Any]:
 
 # fmt: off
 MODELS = [
-    ModelRow("seq2seq", _translator("rnn_seq2seq"), "translate"),
+    ModelRow("seq2seq", _translator("rnn_seq2seq"), "translate", own_code=False),
     ModelRow("seq2seq, simple cells", _translator("rnn_seq2seq", cell="simple"), "translate", own_code=False),
     ModelRow("attention", _translator("rnn_attention"), "translate"),
     ModelRow("attention, two gru layers", _translator("rnn_attention", cell="gru", num_layers=2), "translate",
@@ -239,24 +241,25 @@ MODELS = [
         "char_rnn", tokenizer=tokenizer, units=13, embedding_dim=11, max_length=31), "complete"),
     ModelRow("transformer", _translator("transformer_tiny", **_SMALL), "translate"),
     ModelRow("transformer, pre-norm, two vocabularies", _translator("transformer_base", **_SMALL, norm_first=True,
-             shared_vocabulary=False, output_bias=True), "translate"),
+             shared_vocabulary=False, output_bias=True), "translate", own_code=False),
     ModelRow("gpt", lambda tokenizer: ka.CausalLM.from_preset(
-        "gpt2_small", tokenizer=tokenizer, **_SMALL, max_length=31), "complete"),
-    ModelRow("bert", lambda tokenizer: ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **_SMALL), "fill",
+        "gpt2_small", tokenizer=tokenizer, **_SINGLE, max_length=31), "complete"),
+    ModelRow("bert", lambda tokenizer: ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **_SINGLE), "fill",
              ("we <mask> bread", "the <mask> drinks <mask> milk", "")),
-    ModelRow("roberta", lambda tokenizer: ka.MaskedLM.from_preset("roberta_base", tokenizer=tokenizer, **_SMALL),
+    ModelRow("roberta", lambda tokenizer: ka.MaskedLM.from_preset("roberta_base", tokenizer=tokenizer, **_SINGLE),
              "fill", ("we <mask> bread", "the <mask> drinks <mask> milk", ""), own_code=False),
     ModelRow("xlnet", lambda tokenizer: ka.PermutationLM.from_preset(
         "xlnet_base", tokenizer=tokenizer, **_SMALL, max_length=31), "complete"),
-    ModelRow("xlnet classifier", _labelled(ka.TextClassifier, "xlnet_base", _SMALL), "classify"),
-    ModelRow("xlnet tagger", _labelled(ka.TextTagger, "xlnet_base", _SMALL), "tag", own_code=False),
-    ModelRow("bert classifier", _labelled(ka.TextClassifier, "bert_base", _SMALL), "classify"),
-    ModelRow("roberta tagger", _labelled(ka.TextTagger, "roberta_base", _SMALL), "tag", own_code=False),
+    ModelRow("xlnet classifier", _labelled(ka.TextClassifier, "xlnet_base", _SINGLE), "classify", own_code=False),
+    ModelRow("xlnet tagger", _labelled(ka.TextTagger, "xlnet_base", _SINGLE), "tag", own_code=False),
+    ModelRow("bert classifier", _labelled(ka.TextClassifier, "bert_base", _SINGLE), "classify", own_code=False),
+    ModelRow("roberta tagger", _labelled(ka.TextTagger, "roberta_base", _SINGLE), "tag", own_code=False),
     ModelRow("classifier", _labelled(ka.TextClassifier, "rnn_classifier"), "classify"),
     ModelRow("show and tell", _captioner("show_and_tell", **_RECURRENT), "caption", PICTURES),
     ModelRow("show and tell, as drawn", _captioner("show_and_tell", **_RECURRENT, image_enters="state"), "caption",
              PICTURES, own_code=False),
-    ModelRow("show, attend and tell", _captioner("show_attend_and_tell", **_RECURRENT), "caption", PICTURES),
+    ModelRow("show, attend and tell", _captioner("show_attend_and_tell", **_RECURRENT), "caption",
+             PICTURES, own_code=False),
     ModelRow("show, attend and tell, hard", _captioner("show_attend_and_tell", **_RECURRENT, attention="hard"),
              "caption", PICTURES),
     ModelRow("transformer captioner", _captioner("transformer_captioner", **_SMALL, output_bias=True), "caption",
@@ -288,3 +291,12 @@ def batch_for(model: Any) -> dict[str, np.ndarray]:
     targets = ka.data.encode_texts(model.target_tokenizer, [b for _, b in PAIRS[3:6]])
     target_ids, _ = ka.data.pad_ids(targets, special.pad)
     return {"source_ids": ids, "source_mask": mask, "target_ids": target_ids}
+
+
+def compiled(function: Callable) -> Callable:
+    """One program on JAX, which else compiles each operation of each shape by itself, at many times the cost."""
+    if keras.backend.backend() != "jax":
+        return function
+    import jax
+
+    return jax.jit(function)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conformance import LAYERS, MODELS, batch_for
+from conformance import LAYERS, MODELS, batch_for, compiled
 
 import keras_attention as ka
 
@@ -23,16 +23,22 @@ def randomize(model, scale: float = 0.5) -> None:
     model.set_weights([w + chance.normal(0, scale, w.shape).astype(w.dtype) for w in model.get_weights()])
 
 
+def make(row):
+    """The same weights each time: what a hard attention chooses may else hang on a rounding."""
+    keras.utils.set_random_seed(23)
+    return row.make()
+
+
 @layers
 def test_layer_shapes(row):
     arguments = row.arguments(np.random.default_rng(3))
-    assert tuple(a.shape for a in arrays(row.make()(**arguments))) == row.shapes
+    assert tuple(a.shape for a in arrays(make(row)(**arguments))) == row.shapes
 
 
 @layers
 def test_layer_is_the_same_after_its_config(row):
     arguments = row.arguments(np.random.default_rng(3))
-    layer = row.make()
+    layer = make(row)
     before = arrays(layer(**arguments))
     again = type(layer).from_config(layer.get_config())
     again(**arguments)
@@ -46,7 +52,7 @@ def test_layer_ignores_what_is_masked(row):
     arguments = row.arguments(np.random.default_rng(3))
     if "mask" not in arguments:
         return
-    layer, mask = row.make(), arguments["mask"]
+    layer, mask = make(row), arguments["mask"]
     before = arrays(layer(**arguments))
     key = next(name for name in ("memory", "inputs", "tokens", "query") if name in arguments)
     changed = {**arguments, key: np.where(mask[:, :, None], arguments[key], 31.0).astype("float32")}
@@ -60,17 +66,17 @@ def test_layer_ignores_what_is_masked(row):
 @layers
 def test_layer_works_in_half_precision(row):
     arguments = row.arguments(np.random.default_rng(3))
-    before = row.make()
+    before = make(row)
     expected = arrays(before(**arguments))
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        layer = row.make()
+        layer = make(row)
         layer(**arguments)
         layer.set_weights(before.get_weights())
-        answers = layer(**arguments)
+        answers = arrays(layer(**arguments))
     finally:
         keras.config.set_dtype_policy("float32")
-    for one, two in zip(expected, arrays(answers), strict=True):
+    for one, two in zip(expected, answers, strict=True):
         np.testing.assert_allclose(one, two.astype("float32"), atol=0.1)
 
 
@@ -84,11 +90,12 @@ def test_stepping_equals_the_whole_sequence(row, tokenizer):
     model = row.make(tokenizer)
     randomize(model)
     inputs = batch_for(model)
-    whole = keras.ops.convert_to_numpy(model(inputs))
+    whole = keras.ops.convert_to_numpy(compiled(model)(inputs))
     key = "target_ids" if "target_ids" in inputs else "token_ids"
-    state, steps = model.start(beginning(inputs), inputs[key].shape[1]), []
-    for t in range(inputs[key].shape[1]):
-        logits, state, _ = model.step(inputs[key][:, t : t + 1], state)
+    length, step, steps = inputs[key].shape[1], compiled(model.step), []
+    state = compiled(lambda inputs: model.start(inputs, length))(beginning(inputs))
+    for t in range(length):
+        logits, state, _ = step(inputs[key][:, t : t + 1], state)
         steps.append(keras.ops.convert_to_numpy(logits))
     stepped = np.concatenate(steps, 1)
     real = inputs["padding_mask"] if key == "token_ids" else np.ones_like(inputs[key], bool)
@@ -100,10 +107,10 @@ def test_stepping_equals_the_whole_sequence(row, tokenizer):
 def test_only_the_carry_changes_and_beams_are_an_axis(row, tokenizer):
     model = row.make(tokenizer)
     inputs = batch_for(model)
-    state = model.start(beginning(inputs), 7)
+    state = compiled(lambda inputs: model.start(inputs, 7))(beginning(inputs))
     wide = keras.tree.map_structure(lambda x: keras.ops.repeat(x, 5, axis=1), state["carry"])
     state = {"constants": state["constants"], "carry": wide}
-    logits, new, attention = model.step(np.full((3, 5), 4), state)
+    logits, new, attention = compiled(model.step)(np.full((3, 5), 4), state)
     assert tuple(logits.shape) == (3, 5, tokenizer.vocabulary_size())
     assert all(tuple(x.shape[:2]) == (3, 5) for x in keras.tree.flatten(new["carry"]))
     for one, two in zip(arrays(state["constants"]), arrays(new["constants"]), strict=True):
@@ -121,7 +128,7 @@ def test_padding_changes_nothing(row, tokenizer):
         name: value if name == "images" else np.pad(value, [(0, 0)] + [(0, 3)] * (value.ndim - 1))
         for name, value in inputs.items()
     }
-    before, after = (arrays(model(x))[0] for x in (inputs, wider))
+    before, after = (arrays(compiled(model)(x))[0] for x in (inputs, wider))
     if before.ndim == 3:
         after = after[:, : before.shape[1]]
     np.testing.assert_allclose(before, after, rtol=1e-5, atol=1e-5)
@@ -149,6 +156,7 @@ def test_model_is_a_functional_keras_model(row, tokenizer, capsys):
     first = model.get_layer(index=-1)
     part = keras.Model(model.inputs, first.output)
     assert keras.tree.flatten(part.outputs)
+    assert all(layer.built for layer in model._flatten_layers())  # Keras runs a model twice on JAX where one is not
     assert model.count_params() == sum(w.size for w in model.get_weights())
 
 
@@ -157,7 +165,7 @@ def test_model_learns(row, tokenizer):
     """One batch, a few updates: the loss falls, and every weight has moved."""
     model = row.make(tokenizer)
     inputs = batch_for(model)
-    chance, answers = np.random.default_rng(5), model(inputs)
+    chance, answers = np.random.default_rng(5), compiled(model)(inputs)
     draw = lambda logits: chance.integers(0, logits.shape[-1], logits.shape[:-1])  # noqa: E731
     labels = keras.tree.map_structure(draw, answers)
     model.compile(keras.optimizers.Adam(0.03), keras.tree.map_structure(lambda _: ka.MaskedCrossEntropy(), answers))

@@ -137,7 +137,8 @@ def test_rematerialised_blocks_have_the_same_gradients(tokenizer):
 
 def test_int8_answers_nearly_the_same_and_is_kept(tokenizer, tmp_path):
     keras.utils.set_random_seed(5)
-    lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES, max_length=31)
+    sizes = {**SIZES, "num_layers": 1}  # Keras collects garbage for each layer that it quantises
+    lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes, max_length=31)
     ids = np.array([[2, 7, 9, 11, 5]])
     inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids, bool)}
     before = np.array(lm(inputs))

@@ -22,11 +22,11 @@ ENVIRONMENT = {
 }
 
 
-def run_on_jax(*files: str) -> None:
+def run_on_jax(*files: str, **environment: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "0", *files],
         cwd=HERE,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | environment,
         capture_output=True,
         text=True,
         check=False,
