@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.attention import align_mask, attend, dot_scores
-from keras_attention.layers.shapes import reshape, sizes_of
+from keras_attention.layers.shapes import merge_heads, split_heads
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -85,11 +85,12 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def project_query(self, query):
         """Return the queries (..., H, Q, D) of (..., Q, M)."""
-        return self._split(self.query_projection(query))
+        return split_heads(self.query_projection(query), self.num_heads)
 
     def project_memory(self, memory):
         """Return the keys and values (..., H, S, D) of a memory (..., S, any)."""
-        return self._split(self.key_projection(memory)), self._split(self.value_projection(memory))
+        projected = self.key_projection(memory), self.value_projection(memory)
+        return tuple(split_heads(x, self.num_heads) for x in projected)
 
     def fuse_projections(self):
         """Return [W_q W_k W_v] (M, 3 H D) and [b_q b_k b_v] or None: one product for all three, step by step."""
@@ -103,7 +104,7 @@ class MultiHeadAttention(keras.layers.Layer):
         kernel, bias = fused
         projected = ops.matmul(inputs, kernel)
         projected = projected if bias is None else projected + ops.cast(bias, projected.dtype)
-        return [self._split(x) for x in ops.split(projected, 3, axis=-1)]
+        return [split_heads(x, self.num_heads) for x in ops.split(projected, 3, axis=-1)]
 
     def call(self, query, memory=None, mask=None, bias=None, projected=None, return_weights=False, training=False):
         """Compute the output; the class describes arguments and shapes."""
@@ -117,9 +118,7 @@ class MultiHeadAttention(keras.layers.Layer):
             context, weights = _fused(query, keys, values, mask, bias), None
         else:
             context, weights = self._attend(query, keys, values, mask, bias, training)
-        context = ops.swapaxes(context, -2, -3)
-        context = reshape(context, (*sizes_of(context)[:-2], self.num_heads * self.head_dim))
-        return self.output_projection(context), weights if return_weights else None
+        return self.output_projection(merge_heads(context)), weights if return_weights else None
 
     def _attend(self, query, keys, values, mask, bias, training):
         scores = dot_scores(query, keys)
@@ -128,11 +127,6 @@ class MultiHeadAttention(keras.layers.Layer):
         if not (self.dropout and training):
             return attend(scores, values, mask)
         return attend(scores, values, mask, lambda weights: self.dropout_layer(weights, training=training))
-
-    def _split(self, x):
-        """(..., L, H D) -> (..., H, L, D)."""
-        x = reshape(x, (*sizes_of(x)[:-1], self.num_heads, self.head_dim))
-        return ops.swapaxes(x, -2, -3)
 
     def compute_mask(self, *_: object, **__: object) -> None:
         """Pass no implicit mask on: masks are arguments."""

@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_attention.layers.attention import attend, dot_scores
 from keras_attention.layers.positions import sinusoidal_positions
-from keras_attention.layers.shapes import reshape, sizes_of
+from keras_attention.layers.shapes import merge_heads, reshape, sizes_of, split_heads
 
 
 def relative_encodings(queries, keys, width: int, start=None):
@@ -158,7 +158,8 @@ class RelativeAttention(keras.layers.Layer):
 
     def project_memory(self, memory):
         """Return the keys and values (..., H, S, D) of a memory (..., S, M)."""
-        return self._split(self.key_projection(memory)), self._split(self.value_projection(memory))
+        projected = self.key_projection(memory), self.value_projection(memory)
+        return tuple(split_heads(x, self.num_heads) for x in projected)
 
     def call(
         self,
@@ -173,8 +174,9 @@ class RelativeAttention(keras.layers.Layer):
     ):
         """Compute the output; the class describes arguments and shapes."""
         keys, values = projected or self.project_memory(query if memory is None else memory)
-        x = self._split(self.query_projection(query))
-        distances = self._split(self.distance_projection(ops.cast(encodings, x.dtype)))  # (H, Q + S, D)
+        x = split_heads(self.query_projection(query), self.num_heads)
+        distances = self.distance_projection(ops.cast(encodings, x.dtype))
+        distances = split_heads(distances, self.num_heads)  # (H, Q + S, D)
         scores = dot_scores(_shifted(x, self.content_bias), keys)
         scores = scores + relative_shift(dot_scores(_shifted(x, self.distance_bias), distances))
         if same_segment is not None:
@@ -183,9 +185,7 @@ class RelativeAttention(keras.layers.Layer):
         if self.dropout and training:
             drop = lambda weights: self.dropout_layer(weights, training=training)  # noqa: E731
         context, weights = attend(scores, values, mask, drop)
-        context = ops.swapaxes(context, -2, -3)
-        context = reshape(context, (*sizes_of(context)[:-2], self.num_heads * self.head_dim))
-        return self.output_projection(context), weights if return_weights else None
+        return self.output_projection(merge_heads(context)), weights if return_weights else None
 
     def _segment_scores(self, x, same):
         """Score (B, H, Q, D) by whether (B, Q, S) are in the same segment."""
@@ -194,11 +194,6 @@ class RelativeAttention(keras.layers.Layer):
         vectors = ops.swapaxes(ops.cast(self.segments, x.dtype), 0, 1)  # (H, 2, D)
         scores = dot_scores(_shifted(x, self.segment_bias), vectors)  # (B, H, Q, 2)
         return ops.where(ops.expand_dims(same, 1), scores[..., :1], scores[..., 1:])
-
-    def _split(self, x):
-        """(..., L, H D) -> (..., H, L, D)."""
-        x = reshape(x, (*sizes_of(x)[:-1], self.num_heads, self.head_dim))
-        return ops.swapaxes(x, -2, -3)
 
     def compute_mask(self, *_: object, **__: object) -> None:
         """Pass no implicit mask on: masks are arguments."""

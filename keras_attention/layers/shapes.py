@@ -25,3 +25,20 @@ def reshape(x, shape: tuple):
     if len(unknown) == 1:
         shape = tuple(-1 if axis in unknown else size for axis, size in enumerate(shape))
     return ops.reshape(x, shape)
+
+
+def split_heads(x, num_heads: int):
+    """(..., L, H D) -> (..., H, L, D), for H heads.
+
+    Example:
+        >>> import keras
+        >>> tuple(split_heads(keras.ops.zeros((2, 5, 21)), 3).shape)
+        (2, 3, 5, 7)
+    """
+    return ops.swapaxes(reshape(x, (*sizes_of(x)[:-1], num_heads, x.shape[-1] // num_heads)), -2, -3)
+
+
+def merge_heads(x):
+    """(..., H, L, D) -> (..., L, H D), what `split_heads` came from."""
+    x = ops.swapaxes(x, -2, -3)
+    return reshape(x, (*sizes_of(x)[:-2], x.shape[-2] * x.shape[-1]))

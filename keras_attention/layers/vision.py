@@ -124,7 +124,7 @@ class ImageEncoder(keras.layers.Layer):
 
     Example:
         >>> tuple(ImageEncoder("small_cnn", image_size=32)(keras.ops.ones((2, 32, 32, 3))).shape)
-        (2, 64, 96)
+        (2, 64, 98)
     """
 
     def __init__(

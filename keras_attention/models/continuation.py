@@ -12,8 +12,8 @@ import numpy as np
 from keras import ops
 
 from keras_attention.data.tokenizers import decode_ids, encode_texts, ids_to_pieces, pad_ids, special_ids
-from keras_attention.generation import Hypotheses, Strategy
-from keras_attention.models.task import check_texts, length_sorted_batches
+from keras_attention.generation import Hypotheses, Sampling, Strategy
+from keras_attention.models.task import Task, check_texts, length_sorted_batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,42 +35,51 @@ class Completion:
     alternatives: tuple[Completion, ...] = ()
 
 
-def complete_texts(model: Any, prompts: Iterable[str], strategy: Strategy, batch_size: int) -> list[Completion]:
-    """Continue texts; see `CausalLM.complete`.
+class LeftToRight(Task):
+    """A task that continues texts: it has `start`, `step`, `searches` and one tokenizer."""
 
-    Args:
-        model: has `tokenizer`, `config.max_length`, `frame`, `length_limits` and `searches`.
-        prompts: strings.
-        strategy: how to choose.
-        batch_size: how many are written at once.
+    def complete(
+        self, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32
+    ) -> list[Completion]:
+        """Continue texts, from left to right.
 
-    Returns:
-        one `Completion` per prompt, in order.
-    """
-    prompts = check_texts(prompts)
-    rows = encode_texts(model.tokenizer, prompts, model.config.max_length - 1, keep_last=True)
-    rows = [[*_first(model, row), *row] for row in rows]
-    answers: list[Any] = [None] * len(prompts)
-    for batch in length_sorted_batches([len(row) for row in rows], batch_size):
-        found = _search(model, [rows[i] for i in batch], batch, strategy)
-        for row, index in enumerate(batch):
-            answers[index] = _completion(model.tokenizer, prompts[index], rows[index], found, row)
-    return answers
+        Args:
+            prompts: strings; before an empty one the model reads its start token. Of one that is longer than
+                `config.max_length` pieces the model reads the end.
+            strategy: `Sampling()` (default), `Greedy()` or `BeamSearch(...)`. Its `max_length` counts
+                the tokens after the prompt; by default a text fills `config.max_length`. Prompt i
+                is continued with the seed `strategy.seed + i`.
+            batch_size: how many are written at once; it does not change an answer.
+
+        Returns:
+            one `Completion` per prompt, in order.
+
+        Raises:
+            TypeError: `prompts` is one string, or holds something else than strings.
+        """
+        prompts, strategy = check_texts(prompts), strategy or Sampling()
+        rows = encode_texts(self.tokenizer, prompts, self.config.max_length - 1, keep_last=True)
+        rows = [[*_first(self, row), *row] for row in rows]
+        answers: list[Any] = [None] * len(prompts)
+        for batch in length_sorted_batches([len(row) for row in rows], batch_size):
+            found = _search(self, [rows[i] for i in batch], batch, strategy)
+            for row, index in enumerate(batch):
+                answers[index] = _completion(self.tokenizer, prompts[index], rows[index], found, row)
+        return answers
+
+    def length_limits(self, prompt_lengths, strategy: Strategy):
+        """Return how many tokens prompt and answer may have together, (B,); of learned positions there are no more."""
+        longest = prompt_lengths * 0 + self.config.max_length
+        if strategy.max_length is None:
+            return longest
+        wanted = prompt_lengths + strategy.max_length
+        return ops.minimum(wanted, longest) if getattr(self.config, "positions", None) == "learned" else wanted
 
 
 def begins_with_start(model: Any) -> bool:
     """Whether a start token stands before a text: not where it ends texts (GPT-2), or stands after them (XLNet)."""
     special = special_ids(model.tokenizer)
     return special.start != special.end and model.frame != "end_start"
-
-
-def length_limits(model: Any, prompt_lengths, strategy: Strategy):
-    """Return how many tokens prompt and answer may have together, (B,); of learned positions there are no more."""
-    longest = prompt_lengths * 0 + model.config.max_length
-    if strategy.max_length is None:
-        return longest
-    wanted = prompt_lengths + strategy.max_length
-    return ops.minimum(wanted, longest) if getattr(model.config, "positions", None) == "learned" else wanted
 
 
 def _first(model: Any, row: list[int]) -> list[int]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_attention.config import LanguageModelConfig, TransformerConfig
-from keras_attention.generation import Sampling, SearchCache, Strategy
+from keras_attention.generation import SearchCache
 from keras_attention.layers import Transformer, logits_of_step
-from keras_attention.models.continuation import Completion, complete_texts, length_limits
+from keras_attention.models.continuation import LeftToRight
 from keras_attention.models.networks import make_decoder, make_embedding
 from keras_attention.models.task import (
-    Task,
     text_inputs,
     with_vocabulary,
     without_attention,
@@ -22,7 +20,7 @@ from keras_attention.models.task import (
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class CausalLM(Task):
+class CausalLM(LeftToRight):
     """Language model, recurrent or a Transformer: p(x) = prod_t softmax(E f(x_<t))[x_t].
 
     f is the output of a recurrent network or of causal Transformer blocks; E is the token embedding (tied).
@@ -87,28 +85,3 @@ class CausalLM(Task):
         """Read one token per beam, (B, K), and answer logits (B, K, V), the new state, and None."""
         outputs, carry, _ = self.decoder.step(self.embedding(tokens), state["constants"], state["carry"])
         return logits_of_step(self.embedding, outputs), {"constants": state["constants"], "carry": carry}, None
-
-    def complete(
-        self, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32
-    ) -> list[Completion]:
-        """Continue texts.
-
-        Args:
-            prompts: strings; an empty one lets the model begin. Of one that is longer than
-                `config.max_length` pieces the model reads the end.
-            strategy: `Sampling()` (default), `Greedy()` or `BeamSearch(...)`. Its `max_length` counts
-                the tokens after the prompt; by default a text fills `config.max_length`. Prompt i
-                is continued with the seed `strategy.seed + i`.
-            batch_size: how many are written at once; it does not change an answer.
-
-        Returns:
-            one `Completion` per prompt, in order.
-
-        Raises:
-            TypeError: `prompts` is one string, or holds something else than strings.
-        """
-        return complete_texts(self, prompts, strategy or Sampling(), batch_size)
-
-    def length_limits(self, prompt_lengths, strategy: Strategy):
-        """Return how many tokens prompt and answer may have together, (B,)."""
-        return length_limits(self, prompt_lengths, strategy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -10,15 +9,15 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import TransformerConfig
-from keras_attention.generation import Sampling, SearchCache, Strategy
+from keras_attention.generation import SearchCache
 from keras_attention.layers import MaskEmbedding, OutputBias
-from keras_attention.models.continuation import Completion, complete_texts, length_limits
+from keras_attention.models.continuation import LeftToRight
 from keras_attention.models.networks import initializer, make_embedding, make_encoder
-from keras_attention.models.task import Forward, Task, text_inputs, with_vocabulary
+from keras_attention.models.task import Forward, text_inputs, with_vocabulary
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class PermutationLM(Task):
+class PermutationLM(LeftToRight):
     """Permutation language model (XLNet): p(x) = prod_t softmax(E g(x_z[<t], z_t) + b)[x_z[t]], for any order z.
 
     g is the query stream of Transformer blocks with relative attention: it knows where the token stands that it
@@ -155,31 +154,6 @@ class PermutationLM(Task):
         embedded = self.embedding(tokens)
         outputs, carry = self.encoder.step(embedded, self.mask_embedding(embedded), state["carry"])
         return self._to_logits(outputs), {"constants": {}, "carry": carry}, None
-
-    def complete(
-        self, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32
-    ) -> list[Completion]:
-        """Continue texts, from left to right.
-
-        Args:
-            prompts: strings. Of one that is longer than `config.max_length` pieces the model reads the end; before
-                an empty one it reads its start token.
-            strategy: `Sampling()` (default), `Greedy()` or `BeamSearch(...)`. Its `max_length` counts the tokens
-                after the prompt; by default a text fills `config.max_length`. Prompt i is continued with the
-                seed `strategy.seed + i`.
-            batch_size: how many are written at once; it does not change an answer.
-
-        Returns:
-            one `Completion` per prompt, in order.
-
-        Raises:
-            TypeError: `prompts` is one string, or holds something else than strings.
-        """
-        return complete_texts(self, prompts, strategy or Sampling(), batch_size)
-
-    def length_limits(self, prompt_lengths, strategy: Strategy):
-        """Return how many tokens prompt and answer may have together, (B,)."""
-        return length_limits(self, prompt_lengths, strategy)
 
     def backbone(self) -> tuple[keras.layers.Layer, ...]:
         """The layers whose parameters a paper counts."""
