@@ -165,7 +165,7 @@ LAYERS = [
         ("queries", "memory"), list(_attended()(chance).values())[:2], strict=True)), ((B, Q, S),)),
     LayerRow("attention loss", AttentionLoss, lambda chance: {
         "outputs": np.ones((B, T, D), "float32"), "weights": np.ones((B, T, S), "float32")}, ((B, T, D),)),
-    LayerRow("image encoder", lambda: ImageEncoder("small_cnn", 32), _pixels, ((B, 64, 98),)),
+    LayerRow("image encoder", lambda: ImageEncoder("small_cnn", 32), _pixels, ((B, 64, 96),)),
     LayerRow("self-attention of a grid", lambda: SelfAttention2D(7), _feature_map, ((B, Q, S, 14), (B, Q * S, Q * S))),
     LayerRow("self-attention", lambda: MultiHeadAttention(7, 3), _several_heads(False), ((B, S, 14), (B, 7, S, S))),
     LayerRow("cross-attention", lambda: MultiHeadAttention(7, 2, use_bias=False), _several_heads(True),

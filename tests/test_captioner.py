@@ -182,13 +182,13 @@ def test_a_region_of_the_small_network_sees_around_its_own_centre():
     for layer in encoder.network.layers:
         if isinstance(layer, keras.layers.Conv2D):  # every path counts, and none cancels another
             layer.set_weights([np.abs(w) for w in layer.get_weights()])
+    first = encoder.network.get_layer("conv_0_0")
+    first.set_weights([w * np.array([1, 1, 1, 0, 0])[:, None] for w in first.get_weights()])  # without the coordinates
     image = np.full((1, 64, 64, 3), 127.5, "float32")  # nothing, and in the middle four bright pixels
     image[:, 31:33, 31:33] = 255.0
-    regions = np.asarray(encoder(image)).reshape(16, 16, -1)
-    moved = regions[:, :, :-2].sum(-1)
+    moved = np.asarray(encoder(image)).sum(-1).reshape(16, 16)
     np.testing.assert_array_equal(moved > 0, (moved > 0)[::-1, ::-1])
-    assert (moved > 0).any(axis=0).sum() == 4  # (14 + 2) / 4
-    np.testing.assert_allclose(regions[3, 11, -2:], [2 * 3 / 15 - 1, 2 * 11 / 15 - 1], rtol=1e-6)
+    assert (moved > 0).any(axis=0).sum() == 8  # (30 + 2) / 4
 
 
 def test_a_network_learns_from_a_chosen_layer_on():

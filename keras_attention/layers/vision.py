@@ -124,7 +124,7 @@ class ImageEncoder(keras.layers.Layer):
 
     Example:
         >>> tuple(ImageEncoder("small_cnn", image_size=32)(keras.ops.ones((2, 32, 32, 3))).shape)
-        (2, 64, 98)
+        (2, 64, 96)
     """
 
     def __init__(
@@ -254,9 +254,9 @@ def make_network(name: str, image_size: int, weights: str | None = None) -> tupl
 def small_cnn(image_size: int, widths: tuple[int, int, int] = (32, 64, 96)) -> keras.Model:
     """Return a network for small drawn images, whose grid has a region for each 4 x 4 pixels.
 
-    A region sees the 14 x 14 pixels around its own centre and no more, so that where a decoder looks is where the thing
-    is: the convolutions that halve the size are 4 x 4, which, other than 3 x 3, shift nothing. It says where it is: its
-    last two features are its coordinates, -1 to 1, which a decoder compares to tell above from below.
+    A region sees the 30 x 30 pixels around its own centre and no more, so that where a decoder looks is where the thing
+    is: the convolutions that halve the size are 4 x 4, which, other than 3 x 3, shift nothing. It knows where it looks:
+    two channels with the coordinates, -1 to 1, stand beside the three colours.
 
     Args:
         image_size: height and width of the images, in pixels; a multiple of 4.
@@ -265,18 +265,19 @@ def small_cnn(image_size: int, widths: tuple[int, int, int] = (32, 64, 96)) -> k
     Reference: Liu et al., 2018, https://arxiv.org/abs/1807.03247 (coordinates).
     """
     images = x = keras.Input((image_size, image_size, 3))
-    shapes = (((4, 2), (3, 1)), ((4, 2), (1, 1)), ((1, 1), (1, 1)))  # kernel, strides
+    x = Coordinates(name="coordinates")(x)
+    shapes = (((4, 2), (3, 1)), ((4, 2), (3, 1)), ((3, 1), (1, 1)))  # kernel, strides
     for i, (width, pair) in enumerate(zip(widths, shapes, strict=True)):
         for j, (kernel, strides) in enumerate(pair):
             x = keras.layers.Conv2D(width, kernel, strides, "same", use_bias=False, name=f"conv_{i}_{j}")(x)
             x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm_{i}_{j}")(x)
             x = keras.layers.ReLU(name=f"relu_{i}_{j}")(x)
-    return keras.Model(images, Coordinates(name="coordinates")(x))
+    return keras.Model(images, x)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class Coordinates(keras.layers.Layer):
-    """Add two channels to a grid (B, h, w, C): the row and the column of each position, -1 to 1."""
+    """Add two channels to images (B, h, w, C): the row and the column of each position, -1 to 1."""
 
     def call(self, inputs):
         """Compute the output; the class describes arguments and shapes."""
