@@ -230,7 +230,7 @@ def _captioner(preset: str, **sizes: Any) -> Callable[[Any], Any]:
 
 # fmt: off
 MODELS = [
-    ModelRow("seq2seq", _translator("rnn_seq2seq"), "translate", own_code=False),
+    ModelRow("seq2seq", _translator("rnn_seq2seq"), "translate"),
     ModelRow("seq2seq, simple cells", _translator("rnn_seq2seq", cell="simple"), "translate", own_code=False),
     ModelRow("attention", _translator("rnn_attention"), "translate"),
     ModelRow("attention, two gru layers", _translator("rnn_attention", cell="gru", num_layers=2), "translate",
@@ -241,7 +241,7 @@ MODELS = [
         "char_rnn", tokenizer=tokenizer, units=13, embedding_dim=11, max_length=31), "complete"),
     ModelRow("transformer", _translator("transformer_tiny", **_SMALL), "translate"),
     ModelRow("transformer, pre-norm, two vocabularies", _translator("transformer_base", **_SMALL, norm_first=True,
-             shared_vocabulary=False, output_bias=True), "translate", own_code=False),
+             shared_vocabulary=False, output_bias=True), "translate"),
     ModelRow("gpt", lambda tokenizer: ka.CausalLM.from_preset(
         "gpt2_small", tokenizer=tokenizer, **_SINGLE, max_length=31), "complete"),
     ModelRow("bert", lambda tokenizer: ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **_SINGLE), "fill",
@@ -250,16 +250,15 @@ MODELS = [
              "fill", ("we <mask> bread", "the <mask> drinks <mask> milk", ""), own_code=False),
     ModelRow("xlnet", lambda tokenizer: ka.PermutationLM.from_preset(
         "xlnet_base", tokenizer=tokenizer, **_SMALL, max_length=31), "complete"),
-    ModelRow("xlnet classifier", _labelled(ka.TextClassifier, "xlnet_base", _SINGLE), "classify", own_code=False),
+    ModelRow("xlnet classifier", _labelled(ka.TextClassifier, "xlnet_base", _SINGLE), "classify"),
     ModelRow("xlnet tagger", _labelled(ka.TextTagger, "xlnet_base", _SINGLE), "tag", own_code=False),
-    ModelRow("bert classifier", _labelled(ka.TextClassifier, "bert_base", _SINGLE), "classify", own_code=False),
+    ModelRow("bert classifier", _labelled(ka.TextClassifier, "bert_base", _SINGLE), "classify"),
     ModelRow("roberta tagger", _labelled(ka.TextTagger, "roberta_base", _SINGLE), "tag", own_code=False),
     ModelRow("classifier", _labelled(ka.TextClassifier, "rnn_classifier"), "classify"),
     ModelRow("show and tell", _captioner("show_and_tell", **_RECURRENT), "caption", PICTURES),
     ModelRow("show and tell, as drawn", _captioner("show_and_tell", **_RECURRENT, image_enters="state"), "caption",
              PICTURES, own_code=False),
-    ModelRow("show, attend and tell", _captioner("show_attend_and_tell", **_RECURRENT), "caption",
-             PICTURES, own_code=False),
+    ModelRow("show, attend and tell", _captioner("show_attend_and_tell", **_RECURRENT), "caption", PICTURES),
     ModelRow("show, attend and tell, hard", _captioner("show_attend_and_tell", **_RECURRENT, attention="hard"),
              "caption", PICTURES),
     ModelRow("transformer captioner", _captioner("transformer_captioner", **_SMALL, output_bias=True), "caption",
