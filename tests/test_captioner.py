@@ -288,6 +288,23 @@ def test_augmentation_is_another_each_epoch_and_the_same_again(words):
     assert not np.array_equal(np.sort(first.ravel()), np.sort(batches[0][0]["images"].ravel()))
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_every_second_picture_is_mirrored_by_chance(words, tmp_path, cached):
+    model, pictures = small(words, encoder="mobilenet_0.25" if cached else "small_cnn"), examples(1) * 40
+    if cached:  # a new MobileNet answers nearly nothing
+        model.see = lambda images: np.reshape(images, (len(images), 32, -1))
+    options = {"cache": tmp_path} if cached else {}
+    batches = ka.caption_batches(pictures, model, 10**6, flip=True, **options)
+    image = ka.data.read_pictures([pictures[0].picture], 32)[0]
+    both = [np.array(model.see(x)) if cached else x for x in (image, image[:, :, ::-1])]
+    given = batches[0][0]["regions" if cached else "images"]
+    apart = np.array([[np.abs(one - x[0]).max() for x in both] for one in given])
+    assert (apart.min(1) < apart.max(1) / 4).all()  # one or the other
+    assert 0.3 < apart.argmin(1).mean() < 0.7
+    batches.start_epoch(1)
+    assert not np.array_equal(given, batches[0][0]["regions" if cached else "images"])
+
+
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [

@@ -286,7 +286,6 @@ MISTAKES = [
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/folder"], "holds no pictures"),
     ([*_CAPTIONER, "--captions", "{}/other.csv", "--images", "{}/bad"], "2 of 2 captions have no picture"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad"], "3 of 3 pictures cannot be read"),
-    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--flip"], "--flip belongs to --augment"),
     (["train", "translator", "--train", "{pairs}", "--images", "x", "--out", "{}/r"],
      "--images belongs to a captioner"),
     (["evaluate", "{model}", "{pairs}", "--images", "x"], "--images belongs to a captioner"),

@@ -20,7 +20,7 @@ _OPTIONS: list[Callable] = [
     click.option("--encoder-weights", help="Its weights: imagenet (downloaded), a file, or none. [default: imagenet]"),
     click.option("--augment", is_flag=True, help="Change pictures by chance each time; a network that is frozen then sees each picture anew."),
     click.option("--features", help="Folder for what a frozen network answers, which other runs can use.  [default: OUT/features]"),
-    click.option("--flip", is_flag=True, help="With --augment: also mirror them; not for captions that tell left from right."),
+    click.option("--flip", is_flag=True, help="Mirror every second picture, by chance; not for captions that tell left from right."),
     click.option("--out", required=True, help="Directory of the run."),
     click.option("--resume", is_flag=True, help="Go on with the run in --out, as it was begun."),
     click.option("--preset", help="See: keras-attention presets."),
@@ -28,7 +28,7 @@ _OPTIONS: list[Callable] = [
     click.option("--lora", type=click.IntRange(1), help="Learn a correction of this rank to each projection, and leave the rest as it is."),
     click.option("--freeze", is_flag=True, help="Leave the encoder as it is; learn only what stands behind it."),
     click.option("--set", "sizes", multiple=True, metavar="NAME=VALUE", help="A size of the preset that should differ, such as units=512."),
-    click.option("--tokenizer", type=click.Choice(["sentencepiece", "bpe", "wordpiece", "characters"])),
+    click.option("--tokenizer", type=click.Choice(["sentencepiece", "bpe", "wordpiece", "words", "characters"])),
     click.option("--vocabulary-size", type=click.IntRange(8), default=8000, show_default=True),
     click.option("--lowercase", is_flag=True, help="Fold to lower case inside the tokenizers."),
     click.option("--epochs", type=click.IntRange(1), default=20, show_default=True),
@@ -144,8 +144,6 @@ def _check_pictures(job: Job, options: dict[str, Any]) -> None:
     given = [f"--{name.replace('_', '-')}" for name in names if options[name]]
     if given and not job.pictures:
         raise click.UsageError(f"{', '.join(given)} belongs to a captioner.")
-    if options["flip"] and not options["augment"]:
-        raise click.UsageError("--flip belongs to --augment; add it.")
 
 
 def _seeing(job: Job, options: dict[str, Any], model: Any, out: pathlib.Path) -> dict[str, Any]:
@@ -154,7 +152,7 @@ def _seeing(job: Job, options: dict[str, Any], model: Any, out: pathlib.Path) ->
         return {}
     if options["augment"] or model.vision.learns:
         return {"augment": options["augment"], "flip": options["flip"]}
-    return {"cache": pathlib.Path(options["features"] or out / "features")}
+    return {"cache": pathlib.Path(options["features"] or out / "features"), "flip": options["flip"]}
 
 
 def _steady(seeing: dict[str, Any]) -> dict[str, Any]:

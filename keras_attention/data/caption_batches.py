@@ -39,10 +39,10 @@ def caption_batches(
         max_tokens: the most caption tokens in a batch, padding included.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
-        cache: a directory for region features: each picture is seen once, ever, and the batches have `regions` in place
-            of `images`. Only where the network that sees does not learn.
+        cache: a directory for region features: each picture is seen once, ever (its mirror image too, to `flip`), and
+            the batches have `regions` in place of `images`. Only where the network that sees does not learn.
         augment: change pictures by chance, each time; not with a cache.
-        flip: also mirror them; not for captions that tell left from right.
+        flip: mirror every second picture, by chance, each time; not for captions that tell left from right.
 
     Returns:
         batches of ({`images` (B, size, size, 3) or `regions` (B, R, C), `target_ids` (B, T)}, labels (B, T), weights
@@ -62,7 +62,7 @@ def caption_batches(
             "`augment` changes pictures each time; what a cache holds cannot change. Leave out one of them."
         )
     seen: Any = (
-        _Regions(examples, captioner, cache) if cache is not None else _Images(examples, captioner, augment, flip)
+        _Regions(examples, captioner, cache, flip) if cache is not None else _Images(examples, captioner, augment, flip)
     )
     rows = [i for i, fine in enumerate(drop_unreadable(examples, seen.valid)) if fine for _ in examples[i].captions]
     special, longest = special_ids(captioner.tokenizer), captioner.config.max_length
@@ -95,12 +95,14 @@ def drop_unreadable(examples: Sequence[CaptionedPicture], valid: np.ndarray) -> 
     return valid
 
 
-def picture_regions(examples: Sequence[CaptionedPicture], captioner: Any, cache: str | pathlib.Path) -> RegionCache:
-    """Return the region features of every picture, from the cache, or seen now and put there."""
+def picture_regions(
+    examples: Sequence[CaptionedPicture], captioner: Any, cache: str | pathlib.Path, mirrored: bool = False
+) -> RegionCache:
+    """Return the region features of every picture, or of its mirror image, from the cache or seen now and put there."""
     return cached_regions(
         [example.picture for example in examples],
-        captioner.see,
-        captioner.vision.fingerprint(),
+        (lambda images: captioner.see(images[:, :, ::-1])) if mirrored else captioner.see,
+        captioner.vision.fingerprint() + " mirrored" * mirrored,
         cache,
         captioner.config.image_size,
     )
@@ -109,12 +111,18 @@ def picture_regions(examples: Sequence[CaptionedPicture], captioner: Any, cache:
 class _Regions:
     """What a frozen network answered."""
 
-    def __init__(self, examples: Sequence[CaptionedPicture], captioner: Any, cache: str | pathlib.Path) -> None:
+    def __init__(
+        self, examples: Sequence[CaptionedPicture], captioner: Any, cache: str | pathlib.Path, flip: bool
+    ) -> None:
         self.cached = picture_regions(examples, captioner, cache)
+        self.mirrored = picture_regions(examples, captioner, cache, mirrored=True) if flip else None
         self.valid = self.cached.valid
 
     def inputs(self, rows: list[int], chance: np.random.Generator) -> dict[str, np.ndarray]:
-        return {"regions": self.cached.rows(rows)}
+        regions = self.cached.rows(rows)
+        if self.mirrored is not None:
+            regions = _some(self.mirrored.rows(rows), regions, chance)
+        return {"regions": regions}
 
 
 class _Images:
@@ -136,4 +144,14 @@ class _Images:
 
     def inputs(self, rows: list[int], chance: np.random.Generator) -> dict[str, np.ndarray]:
         images = np.stack([self.decode(row) for row in rows])
-        return {"images": augment_pictures(images, chance, self.flip) if self.augment else images}
+        if self.augment:
+            images = augment_pictures(images, chance)
+        if self.flip:
+            images = _some(images[:, :, ::-1], images, chance)
+        return {"images": images}
+
+
+def _some(one: np.ndarray, other: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+    """Take every second row of `one`, by chance, and the rest of `other`."""
+    drawn = chance.random(len(one)) < 0.5
+    return np.where(drawn.reshape(-1, *[1] * (one.ndim - 1)), one, other)

@@ -114,13 +114,12 @@ def encoded_picture(picture: Picture) -> bytes:
     return path.read_bytes()
 
 
-def augment_pictures(images: np.ndarray, chance: np.random.Generator, flip: bool = False) -> np.ndarray:
+def augment_pictures(images: np.ndarray, chance: np.random.Generator) -> np.ndarray:
     """Vary pictures for training: a random crop, resized, with another contrast and brightness.
 
     Args:
         images: (B, h, w, 3) float32 in [0, 255].
         chance: where randomness comes from; the same state gives the same pictures.
-        flip: mirror every second picture, by chance. Not for captions that say "left" or "right".
 
     Returns:
         (B, h, w, 3) float32 in [0, 255]. A crop keeps the aspect ratio and 0.7 to 1 of the area.
@@ -134,11 +133,9 @@ def augment_pictures(images: np.ndarray, chance: np.random.Generator, flip: bool
         side = np.sqrt(chance.uniform(0.7, 1.0))
         top, left = chance.uniform(0.0, 1.0 - side, 2)
         contrast, brightness = chance.uniform(0.8, 1.2, 2)
-        mirrored = flip and chance.random() < 0.5
         image = _zoom(_zoom(image, top, side).swapaxes(0, 1), left, side).swapaxes(0, 1)
         mean = image.mean()
-        image = ((image - mean) * contrast + mean) * brightness
-        varied[i] = np.clip(image[:, ::-1] if mirrored else image, 0.0, 255.0)
+        varied[i] = np.clip(((image - mean) * contrast + mean) * brightness, 0.0, 255.0)
     return varied
 
 
