@@ -10,8 +10,8 @@
               h_t = cell([x_t; context_t], h_{t-1})
               output_t = tanh(W [x_t; h_t; context_t])     (deep output)
 
-The decoder's whole-sequence call is a loop over its own `step`, so that training and decoding
-cannot differ.
+The decoder's whole-sequence call is a loop over its own `_advance`, as `step` is one turn of it, so that training and
+decoding cannot differ; an output that no next step needs is computed after the loop, for all steps at once.
 """
 
 from __future__ import annotations
@@ -136,6 +136,81 @@ class RecurrentEncoder(keras.layers.Layer):
             "cell": self.cell,
             "bidirectional": self.bidirectional,
             "dropout": self.dropout,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class WordSpelling(keras.layers.Layer):
+    """A vector for each word from the characters that spell it, so that words never seen have one too.
+
+    A recurrent layer reads the embedded characters c_1 ... c_P of a word in both directions; the vector is where both
+    end: [h_P; h'_1].
+
+    Args:
+        vocabulary_size: how many characters there are.
+        embedding_dim: width of their embeddings.
+        units: M, width of the vector (both directions together).
+        cell: `"simple"`, `"gru"` or `"lstm"`.
+
+    Call arguments:
+        inputs: (B, S, P) int, the characters of each word.
+        mask: (B, S, P) boolean, True = a real one; padding is on the right. A word without any gets zeros.
+        training: not used; here for Keras.
+
+    Output:
+        (B, S, M).
+
+    Raises:
+        ValueError: an unknown cell, or an odd `units`.
+
+    Example:
+        >>> spelling = WordSpelling(vocabulary_size=11, embedding_dim=3, units=6)
+        >>> tuple(spelling(keras.ops.ones((2, 5, 7), "int32"), mask=keras.ops.ones((2, 5, 7), "bool")).shape)
+        (2, 5, 6)
+
+    Reference: Ling et al., 2015, https://arxiv.org/abs/1508.02096; Lample et al., 2016,
+    https://arxiv.org/abs/1603.01360, section 4.1.
+    """
+
+    def __init__(self, vocabulary_size: int, embedding_dim: int, units: int, cell: str = "lstm", **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.vocabulary_size, self.embedding_dim, self.units, self.cell = vocabulary_size, embedding_dim, units, cell
+        self.supports_jit = keras.backend.backend() != "tensorflow"
+        self.embedding = keras.layers.Embedding(
+            vocabulary_size, embedding_dim, dtype=self.dtype_policy, name="characters"
+        )
+        self.encoder = RecurrentEncoder(units, cell=cell, dtype=self.dtype_policy, name="encoder")
+
+    def build(self, inputs_shape) -> None:
+        """Create the weights, for inputs of these shapes."""
+        self.embedding.build(inputs_shape)
+        self.encoder.build((None, None, self.embedding_dim))
+
+    def call(self, inputs, mask, training=False):
+        """Compute the output; the class describes arguments and shapes."""
+        shape = ops.shape(inputs)
+        embedded = self.embedding(ops.reshape(inputs, (-1, shape[2])))
+        _, states = self.encoder(embedded, mask=ops.reshape(mask, (-1, shape[2])))
+        spelled = ops.reshape(states[0], (-1, shape[1], self.units))
+        real = ops.any(mask, axis=-1, keepdims=True)
+        return ops.where(real, spelled, ops.zeros_like(spelled))
+
+    def compute_mask(self, *_: object, **__: object) -> None:
+        """Pass no implicit mask on: masks are arguments."""
+        return None
+
+    def compute_output_shape(self, inputs_shape, **_: object):
+        """Return the shape of the output."""
+        return (*inputs_shape[:2], self.units)
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "embedding_dim": self.embedding_dim,
+            "units": self.units,
+            "cell": self.cell,
         }
 
 
@@ -283,7 +358,7 @@ class RecurrentDecoder(keras.layers.Layer):
             return {}, carry
         if mask is None:
             mask = ops.ones(ops.shape(memory)[:2], "bool")
-        if not self.look_first:
+        if self._feeds:
             carry["feed"] = ops.zeros((batch_size, 1, self.output_dim), self.compute_dtype)
         return {"memory": memory, "keys": self.attention.project_keys(memory), "mask": mask}, carry
 
@@ -299,23 +374,35 @@ class RecurrentDecoder(keras.layers.Layer):
         Returns:
             outputs (B, K, F), the new carry, and weights (B, K, S), or None without attention.
         """
+        known, carry, weights = self._advance(inputs, constants, carry, noise)
+        return self._output(inputs, known), carry, weights
+
+    def _advance(self, inputs, constants, carry, noise):
+        """Return what the output is made of (B, K, any), beside the inputs, the new carry, and the weights or None."""
         if self.look_first:
-            return self._look_and_run(inputs, constants, carry, noise)
+            before = carry["cells"][-self._states_per_cell]  # the top cell's output
+            context, weights = self._attend(ops.concatenate([inputs, before], -1), constants, noise)
+            context = context * self.gate(before)
+            hidden, cells = self._run_cells(ops.concatenate([inputs, context], -1), carry["cells"])
+            return ops.concatenate([hidden, context], -1), {"cells": cells}, weights
         if self.attention is None:
             hidden, cells = self._run_cells(inputs, carry["cells"])
-            return ops.tanh(self.output_projection(hidden)), {"cells": cells}, None
+            return hidden, {"cells": cells}, None
         hidden, cells = self._run_cells(ops.concatenate([inputs, carry["feed"]], -1), carry["cells"])
         context, weights = self._attend(hidden, constants, noise)
         feed = ops.tanh(self.output_projection(ops.concatenate([hidden, context], -1)))
         return feed, {"cells": cells, "feed": feed}, weights
 
-    def _look_and_run(self, inputs, constants, carry, noise):
-        before = carry["cells"][-self._states_per_cell]  # the top cell's output
-        context, weights = self._attend(ops.concatenate([inputs, before], -1), constants, noise)
-        context = context * self.gate(before)
-        hidden, cells = self._run_cells(ops.concatenate([inputs, context], -1), carry["cells"])
-        outputs = self.output_projection(ops.concatenate([inputs, hidden, context], -1))
-        return ops.tanh(outputs), {"cells": cells}, weights
+    @property
+    def _feeds(self) -> bool:
+        return self.attention is not None and not self.look_first
+
+    def _output(self, inputs, known):
+        """Return the output of what `_advance` answered; one that feeds the next step was computed there."""
+        if self._feeds:
+            return known
+        known = ops.concatenate([inputs, known], -1) if self.look_first else known
+        return ops.tanh(self.output_projection(known))
 
     def _attend(self, query, constants, noise):
         chance = {} if noise is None else {"noise": noise}
@@ -334,21 +421,26 @@ class RecurrentDecoder(keras.layers.Layer):
     def call(self, inputs, states=None, memory=None, mask=None, noise=None, training=False):
         """Compute the output; the class describes arguments and shapes."""
         constants, carry = self._begin(ops.shape(inputs)[0], states, memory, mask)
-        collected, _ = self._read(self.dropout_layer(inputs, training=training), constants, carry, noise)
-        outputs = self.dropout_layer(collected["outputs"], training=training)
+        inputs = self.dropout_layer(inputs, training=training)
+        collected, _ = self._read(inputs, constants, carry, noise)
+        outputs = self.dropout_layer(self._output(inputs, collected["known"]), training=training)
         return outputs if self.attention is None else (outputs, collected["weights"])
 
     def _read(self, inputs, constants, carry, noise=None):
-        """Step through (B, T, E); return outputs (B, T, F) and weights (B, T, S), and the last carry."""
+        """Step through (B, T, E); return `known` (B, T, any) and `weights` (B, T, S), and the last carry."""
         width = inputs.shape[-1]
-        collected = {"outputs": ops.zeros((ops.shape(inputs)[0], 1, self.output_dim), self.compute_dtype)}
+        known = self.output_dim if self._feeds else self.units
+        if self.look_first:
+            known += constants["memory"].shape[-1]
+        collected = {"known": ops.zeros((ops.shape(inputs)[0], 1, known), self.compute_dtype)}
         if self.attention is not None:
             collected["weights"] = ops.zeros_like(ops.cast(constants["mask"], "float32"))[:, None]
 
         def body(loop, given):
             inputs_t, noise_t = given[:, None, :width], given[:, None, width:]
-            outputs, carry, weights = self.step(inputs_t, constants, loop["carry"], None if noise is None else noise_t)
-            new = {"outputs": outputs}
+            noise_t = None if noise is None else noise_t
+            known, carry, weights = self._advance(inputs_t, constants, loop["carry"], noise_t)
+            new = {"known": known}
             if weights is not None:
                 new["weights"] = weights
             loop = {"carry": carry, "collected": new}
