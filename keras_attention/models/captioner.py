@@ -90,7 +90,7 @@ class Captioner(Task):
         self.embedding = make_embedding(config, config.vocabulary_size, "embedding")
         self.decoder = make_decoder(config, memory=True)
         self.output_bias = OutputBias(name="output_bias") if getattr(config, "output_bias", False) else None
-        self.region_projection = self.encoder = self.noise = self.attention_loss = self.region_dropout = None
+        self.region_projection = self.encoder = self.noise = self.attention_loss = None
         (self._prepare_recurrent if isinstance(config, RecurrentConfig) else self._prepare_transformer)(config)
         size = config.image_size
         inputs = {
@@ -107,7 +107,6 @@ class Captioner(Task):
             if config.image_enters == "input":
                 self.region_projection = keras.layers.Dense(config.embedding_dim, name="image")
             return
-        self.region_dropout = keras.layers.Dropout(config.dropout, noise_shape=(None, 1, None), name="region_dropout")
         self.attention_loss = AttentionLoss(
             config.doubly_stochastic, config.reinforce, config.entropy, name="attention_loss"
         )
@@ -183,8 +182,6 @@ class Captioner(Task):
             mask = ops.ones_like(regions[:, :, 0], dtype="bool")
             memory = self.encoder(self.region_projection(regions), mask=mask)[0]
             return {"memory": memory, "mask": mask}
-        if self.region_dropout is not None:  # a feature is dropped in all regions of an image
-            regions = self.region_dropout(regions)
         mean = ops.mean(regions, axis=1)
         if config.attention is not None:
             return {"states": [mean], "memory": regions, "mask": ops.ones_like(regions[:, :, 0], dtype="bool")}
