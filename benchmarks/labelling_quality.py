@@ -52,12 +52,12 @@ def tagger(seed: int, directory: pathlib.Path) -> float:
     words = [" ".join(word for word, _ in sentence) for sentence in train]
     model = ka.TextTagger.from_preset(
         "rnn_tagger",
-        tokenizer=ka.train_tokenizer(words, vocabulary_size=1500),
+        tokenizer=ka.train_tokenizer(words, "words", lowercase=True),
+        character_tokenizer=ka.train_tokenizer(words, "characters"),
         labels=tuple(sorted({tag for sentence in train for _, tag in sentence})),
-        dropout=0.5,
     )
     plan = ka.TrainingPlan(
-        epochs=24,
+        epochs=18,
         learning_rate=3e-3,
         warmup_steps=100,
         label_smoothing=0.1,
@@ -67,7 +67,7 @@ def tagger(seed: int, directory: pathlib.Path) -> float:
     )
     ka.train(
         model,
-        ka.tagging_batches(train, model, max_tokens=512, seed=seed),
+        ka.tagging_batches(train, model, max_tokens=256, seed=seed),
         directory,
         plan,
         validation=ka.tagging_batches(dev, model, shuffle=False),

@@ -41,9 +41,11 @@ def examples(split: str, count: int) -> list[list[tuple[str, str]]]:
 
 
 train, valid = examples("train", 100 if options.smoke else 2000), examples("validation", 100)
+texts = [" ".join(word for word, _ in sentence) for sentence in train]
 model = ka.TextTagger.from_preset(
     "rnn_tagger",
-    tokenizer=ka.train_tokenizer([" ".join(word for word, _ in sentence) for sentence in train], vocabulary_size=300),
+    tokenizer=ka.train_tokenizer(texts, "words"),
+    character_tokenizer=ka.train_tokenizer(texts, "characters"),
     labels=(*LEXICON, "VERB"),
     units=32,
     embedding_dim=32,

@@ -93,10 +93,23 @@ class ClassifierConfig(RecurrentConfig):
 
 @dataclasses.dataclass(frozen=True)
 class TaggerConfig(RecurrentConfig):
-    """A bidirectional encoder and one label per word; `labels` are the tags' names."""
+    """A bidirectional encoder and one label per word; see `RecurrentConfig` for the shared sizes.
+
+    Args:
+        vocabulary_size: pieces in the vocabulary; 0 until a tokenizer is known.
+        labels: the tags' names.
+        character_vocabulary_size: characters that spell the words; 0 where words are not spelled.
+        max_word_length: longest word, in characters, that is spelled; what is beyond is not read.
+    """
 
     vocabulary_size: int = 0
     labels: tuple[str, ...] = ()
+    character_vocabulary_size: int = 0
+    max_word_length: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require_range(self, {"max_word_length": 1, "character_vocabulary_size": 0}, ())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,7 +105,7 @@ PRESETS: dict[str, Preset] = {
         "TextClassifier", ClassifierConfig(embedding_dim=128, units=128, dropout=0.5, attention="additive"),
         "Recurrent networks: many to one", "https://arxiv.org/abs/1409.0473"),
     "rnn_tagger": _recurrent(
-        "TextTagger", TaggerConfig(embedding_dim=128, units=256, dropout=0.4),
+        "TextTagger", TaggerConfig(embedding_dim=128, units=256, dropout=0.5),
         "Recurrent networks: many to many", "https://arxiv.org/abs/1508.01991"),
     "show_and_tell": _recurrent(
         "Captioner", CaptionerConfig(embedding_dim=256, units=512, dropout=0.5, max_length=32),

@@ -34,6 +34,7 @@ from keras_attention.layers import (
     SinusoidalPositions,
     Transformer,
     TransformerBlock,
+    WordSpelling,
     relative_encodings,
 )
 
@@ -62,6 +63,11 @@ def _attended(width: int = M) -> Callable[[np.random.Generator], dict]:
 def _encoded(chance: np.random.Generator) -> dict:
     mask = np.array([[True] * S, [True, True, True, False, False]])
     return {"inputs": chance.normal(size=(B, S, E)).astype("float32"), "mask": mask}
+
+
+def _spelled(chance: np.random.Generator) -> dict:
+    mask = np.arange(S) < np.array([[5, 3, 0], [1, 5, 2]])[:, :, None]
+    return {"inputs": chance.integers(0, 11, (B, Q, S)), "mask": mask}
 
 
 def _decoded(states: int, memory: bool) -> Callable[[np.random.Generator], dict]:
@@ -153,6 +159,7 @@ LAYERS = [
     LayerRow("simple encoder", lambda: RecurrentEncoder(14, cell="simple"), _encoded, ((B, S, 14), (B, 14))),
     LayerRow("gru encoder", lambda: RecurrentEncoder(7, 2, "gru", bidirectional=False), _encoded, ((B, S, 7), (B, 7))),
     LayerRow("lstm encoder", lambda: RecurrentEncoder(14, 2), _encoded, ((B, S, 14), (B, 14), (B, 14))),
+    LayerRow("word spelling", lambda: WordSpelling(11, 3, 14), _spelled, ((B, Q, 14),)),
     LayerRow("simple decoder", lambda: RecurrentDecoder(19, 23, cell="simple"), _decoded(1, False), ((B, T, 23),)),
     LayerRow("gru decoder", lambda: RecurrentDecoder(19, 23, 2, "gru", DotProductAttention(29)), _decoded(1, True),
              ((B, T, 23), (B, T, S))),
@@ -220,6 +227,13 @@ def _labelled(kind: type, preset: str, sizes: dict = _RECURRENT) -> Callable[[An
     return lambda tokenizer: kind.from_preset(preset, tokenizer=tokenizer, labels=labels, **sizes)
 
 
+def _spelling(tokenizer: Any) -> Any:
+    characters = ka.train_tokenizer([a for a, _ in PAIRS], "characters")
+    return ka.TextTagger.from_preset(
+        "rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, labels=("first", "second"), **_RECURRENT
+    )
+
+
 PICTURES = tuple(np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype("uint8") for i in range(3))
 
 
@@ -263,7 +277,8 @@ MODELS = [
              "caption", PICTURES),
     ModelRow("transformer captioner", _captioner("transformer_captioner", **_SMALL, output_bias=True), "caption",
              PICTURES, own_code=False),
-    ModelRow("tagger", _labelled(ka.TextTagger, "rnn_tagger"), "tag"),
+    ModelRow("tagger", _labelled(ka.TextTagger, "rnn_tagger"), "tag", own_code=False),
+    ModelRow("tagger that spells", _spelling, "tag"),
 ]
 # fmt: on
 
@@ -281,6 +296,8 @@ def batch_for(model: Any) -> dict[str, np.ndarray]:
         ahead = np.eye(ids.shape[1], k=1, dtype="float32")[None].repeat(len(ids), 0)
         inputs = {"token_ids": ids, "padding_mask": mask, "segment_ids": np.zeros_like(ids)}
         return {**inputs, "permutation_mask": order, "target_mapping": ahead}
+    if "character_ids" in model.input:
+        return model.word_arrays(model.encode_words([a.split() for a, _ in PAIRS[3:6]]), multiple=1)
     if isinstance(model, ka.Captioner):
         return {"images": np.stack(PICTURES).astype("float32"), "target_ids": ids}
     if not isinstance(model, ka.Translator):

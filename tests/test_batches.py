@@ -107,6 +107,57 @@ def test_a_tag_is_learned_at_a_words_first_piece(tokenizer):
     assert labels[0][weights[0] > 0].tolist() == [0, 1]
 
 
+def test_words_are_spelled_where_they_begin_and_rare_ones_are_hidden(tokenizer):
+    characters = ka.train_tokenizer(["we eat bread"], "characters")
+    model = ka.TextTagger.from_preset(
+        "rnn_tagger",
+        tokenizer=tokenizer,
+        character_tokenizer=characters,
+        labels=("NOUN", "VERB"),
+        units=6,
+        embedding_dim=5,
+        max_word_length=3,
+    )
+    sentences = [[("bread", "NOUN"), ("eat", "VERB")]] * 400
+    whole = ka.tagging_batches(sentences, model, shuffle=False)[0][0]
+    starts = model.encode_words([["bread", "eat"]])[0].starts
+    assert starts[1] > 1  # the first word has several pieces
+    spelled, mask = whole["character_ids"][0], whole["character_mask"][0]
+    assert np.flatnonzero(mask.any(-1)).tolist() == starts
+    wanted = [ids[:3] for ids in ka.data.encode_texts(characters, ["bread", "eat"])]
+    assert [row[real].tolist() for row, real in zip(spelled[starts], mask[starts], strict=True)] == wanted
+    unknown = ka.data.special_ids(tokenizer).unknown
+    assert not (whole["token_ids"] == unknown).any()
+    for times in (1, 3, 400):  # n times in the corpus: hidden with probability 1 / (1 + 4 n)
+        batches = ka.tagging_batches(sentences[:times], model, max_tokens=10**6)
+        hidden = []
+        for epoch in range(1200 // times):
+            batches.start_epoch(epoch)
+            hidden += (batches[0][0]["token_ids"] == unknown).ravel().tolist()
+        share, chance = np.mean(hidden), 1 / (1 + 4 * times)
+        assert share > 0
+        assert abs(share - chance) < 4 * (chance / len(hidden)) ** 0.5, times
+
+
+@pytest.mark.parametrize("spelled", [False, True])
+def test_sentences_of_any_length_and_words_of_any_length_are_learned(tokenizer, spelled):
+    sentences = [[("bread"[:letters], "NOUN")] * words for words, letters in ((5, 5), (4, 3), (3, 4), (2, 2), (1, 1))]
+    options = {"character_tokenizer": ka.train_tokenizer(["bread"], "characters")} if spelled else {}
+    model = ka.TextTagger.from_preset(
+        "rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"), units=6, embedding_dim=5, **options
+    )
+    model.compile("sgd", ka.MaskedCrossEntropy())
+    for seed in range(4):
+        batches = ka.tagging_batches(sentences, model, max_tokens=1, seed=seed)
+        first, second = (
+            {name: x.shape[axis] for name, x in batches[i][0].items() for axis in range(1, x.ndim)} for i in (0, 1)
+        )
+        assert all(first[name] != second[name] for name in first)
+        assert np.isfinite(model.fit(batches, verbose=0).history["loss"]).all()
+    with pytest.raises(ValueError, match="no examples"):
+        ka.tagging_batches([], model)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -143,6 +143,7 @@ def test_a_tagger_from_conllu_to_tags(run, tmp_path):
     out = tmp_path / "run"
     code, _, err = run("train", "tagger", "--train", tmp_path / "x.conllu", "--out", out, *SMALL)
     assert code == 0, err
+    assert keras.saving.load_model(out / "model.keras").character_tokenizer is not None
     _, text, _ = run("tag", out / "model.keras", stdin=b"We eat bread\n\nEat\n")
     assert [len(line.split(" ")) for line in text.splitlines()] == [3, 1, 1]
     assert text.splitlines()[1] == ""

@@ -55,9 +55,12 @@ def test_layer_ignores_what_is_masked(row):
     layer, mask = make(row), arguments["mask"]
     before = arrays(layer(**arguments))
     key = next(name for name in ("memory", "inputs", "tokens", "query") if name in arguments)
-    changed = {**arguments, key: np.where(mask[:, :, None], arguments[key], 31.0).astype("float32")}
+    given = arguments[key]
+    real = mask.reshape(*mask.shape, *[1] * (given.ndim - mask.ndim))
+    changed = {**arguments, key: np.where(real, given, 7 if given.dtype.kind == "i" else 31.0).astype(given.dtype)}
     for one, two in zip(before, arrays(layer(**changed)), strict=True):
-        if one.shape[-2] == mask.shape[1]:  # a self-attention: what padding itself sees is of no account
+        self_attention = mask.ndim == 2 and one.shape[-2] == mask.shape[1]
+        if self_attention:  # what padding itself sees is of no account
             real = mask.reshape(len(mask), *[1] * (one.ndim - 3), mask.shape[1], 1)
             one, two = np.where(real, one, 0.0), np.where(real, two, 0.0)
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)

@@ -45,6 +45,16 @@ def test_a_text_becomes_the_mean_of_its_pieces(masked, tmp_path):
     np.testing.assert_allclose(answer["embedding"], vectors, atol=1e-5)
 
 
+def test_a_tagger_that_spells_embeds_in_a_graph_as_in_python(tokenizer, tmp_path):
+    characters = ka.train_tokenizer(TEXTS, "characters")
+    sizes = {"units": 14, "embedding_dim": 11, "max_length": 7, "max_word_length": 3, "labels": ("a", "b")}
+    model = ka.TextTagger.from_preset("rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, **sizes)
+    texts = [*TEXTS, "", "zzz  x\u00a0y Ünïcode", "a b c d e f g h i j"]
+    with pytest.warns(UserWarning, match="were cut there"):
+        vectors = ka.embed(model, texts)
+    np.testing.assert_allclose(served(model, tmp_path)["embed"](text=np.array(texts))["embedding"], vectors, atol=1e-5)
+
+
 def test_maps_are_distributions_over_what_may_be_seen(masked, lm, tmp_path):
     for model in (masked, lm):
         for maps in ka.attention_maps(model, TEXTS):

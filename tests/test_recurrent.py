@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_attention.layers import AdditiveAttention, RecurrentDecoder, RecurrentEncoder
+from keras_attention.layers import AdditiveAttention, RecurrentDecoder, RecurrentEncoder, WordSpelling
 
 
 def array(x):
@@ -36,6 +36,17 @@ def test_simple_encoder_is_the_lectures_recurrence_both_ways():
         np.testing.assert_allclose(array(outputs)[row, :length], expected, rtol=1e-5, atol=1e-5)
         assert np.abs(array(outputs)[row, length:]).max(initial=0) == 0
         np.testing.assert_allclose(array(state)[row], np.concatenate([there[-1], back[0]]), rtol=1e-5, atol=1e-5)
+
+
+def test_a_word_is_spelled_from_both_ends_and_alone():
+    spelling, ids = WordSpelling(7, 3, units=10, cell="simple"), np.array([[[1, 5, 2, 0], [3, 0, 0, 0], [0, 0, 0, 0]]])
+    lengths = (3, 1, 0)
+    spelled = array(spelling(ids, mask=np.arange(4) < np.array(lengths)[:, None]))[0]
+    table, *weights = (np.array(w) for w in spelling.get_weights())
+    for word, length, vector in zip(ids[0], lengths, spelled, strict=True):
+        letters = table[word[:length]]
+        ends = [elman(x, *w)[-1] for x, w in ((letters, weights[:3]), (letters[::-1], weights[3:])) if length]
+        np.testing.assert_allclose(vector, np.concatenate(ends) if ends else np.zeros(10), rtol=1e-5, atol=1e-5)
 
 
 def sigmoid(x):

@@ -345,7 +345,7 @@ def test_a_long_prompt_is_read_from_its_end(tokenizer, tmp_path):
 def test_half_precision_is_served_as_float32(tokenizer, tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        for row in (row for row in MODELS if row.name in ("classifier", "tagger", "attention")):
+        for row in (row for row in MODELS if row.name in ("classifier", "tagger that spells", "attention")):
             model = row.make(tokenizer)
             report = ka.check_export(ka.export(model, tmp_path / row.name))
             assert report.problems == ()

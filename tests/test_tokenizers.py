@@ -5,8 +5,8 @@ import pytest
 
 from keras_attention.data import decode_ids, encode_texts, ids_to_pieces, pad_ids, special_ids, train_tokenizer
 
-TEXTS = ["We eat bread.", "They drink cold water!", "the boy eats the red apple", "Straße, ÜBER, naïve"] * 3
-KINDS = ("sentencepiece", "bpe", "wordpiece", "characters")
+TEXTS = ["We eat bread.", "They drink cold water!", "the boy eats the red apple", "Straße , ÜBER, naïve"] * 3
+KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -18,7 +18,7 @@ def kind(request):
 
 def test_round_trip(kind):
     tokenizer = train_tokenizer(TEXTS, kind, 97)
-    for text in ("We eat bread", "the red apple"):
+    for text in ("the boy eats", "the red apple"):
         assert decode_ids(tokenizer, encode_texts(tokenizer, [text])[0]) == text
 
 
@@ -26,9 +26,9 @@ def test_special_pieces_are_no_text(kind):
     tokenizer = train_tokenizer(TEXTS, kind, 97)
     special = special_ids(tokenizer)
     assert len({special.pad, special.unknown, special.start, special.end}) == 4
-    ids = encode_texts(tokenizer, ["We eat bread"], after=(special.end,))[0]
+    ids = encode_texts(tokenizer, ["the red apple"], after=(special.end,))[0]
     assert ids[-1] == special.end
-    assert decode_ids(tokenizer, [special.start, *ids, special.pad]) == "We eat bread"
+    assert decode_ids(tokenizer, [special.start, *ids, special.pad]) == "the red apple"
     assert decode_ids(tokenizer, [special.start, special.end]) == ""
 
 
@@ -46,6 +46,14 @@ def test_the_graph_cuts_as_python_does(kind):
     texts = [*TEXTS[:4], "", "  two  spaces ", "zzz unseen ж"]
     in_graph = tf.function(lambda text: tokenizer.tokenize(text))(tf.constant(texts)).to_list()
     assert in_graph == encode_texts(tokenizer, texts)
+
+
+def test_words_are_whole_and_seen_twice():
+    tokenizer = train_tokenizer(["The cat sat .", "the dog don't", "a cat don't sit ."], "words", lowercase=True)
+    found = [encode_texts(tokenizer, [word])[0] for word in ("cat", "THE", "don't", ".", "dog", "do")]
+    assert all(len(ids) == 1 for ids in found)
+    unknown = special_ids(tokenizer).unknown
+    assert [ids == [unknown] for ids in found] == [False] * 4 + [True] * 2
 
 
 def test_characters_keep_every_space_and_line_break():

@@ -126,8 +126,13 @@ def _make_classifier(preset: str, examples: list, options: dict, sizes: dict) ->
 def _make_tagger(preset: str, examples: list, options: dict, sizes: dict) -> Any:
     import keras_attention as ka
 
-    tokenizer = ka.train_tokenizer([" ".join(word for word, _ in sentence) for sentence in examples], **options)
-    return ka.TextTagger.from_preset(preset, tokenizer=tokenizer, labels=_tags(examples), **sizes)
+    texts, tokenizers = [" ".join(word for word, _ in sentence) for sentence in examples], {}
+    recurrent = isinstance(_sizes_of(preset), ka.config.TaggerConfig)
+    if recurrent and options["kind"] == "words":  # folded; the characters tell capitals
+        tokenizers["character_tokenizer"] = ka.train_tokenizer(texts, "characters", lowercase=options["lowercase"])
+        options = {**options, "lowercase": True}
+    tokenizers["tokenizer"] = ka.train_tokenizer(texts, **options)
+    return ka.TextTagger.from_preset(preset, **tokenizers, labels=_tags(examples), **sizes)
 
 
 def _classes(examples: list) -> tuple[str, ...]:
@@ -245,8 +250,7 @@ def _evaluate_classifier(model: Any, examples: list, options: dict) -> list[str]
 
 
 def _evaluate_tagger(model: Any, examples: list, options: dict) -> list[str]:
-    # A space inside a word would part it; a no-break space does not.
-    answers = model.tag([" ".join(word.replace(" ", "\u00a0") for word, _ in sentence) for sentence in examples])
+    answers = model.tag([" ".join(word for word, _ in sentence) for sentence in examples])
     total = right = 0
     for answer, sentence in zip(answers, examples, strict=True):
         total += len(sentence)
@@ -278,6 +282,6 @@ def jobs() -> dict[str, Job]:
             "TextClassifier", "rnn_classifier", "sentencepiece", "val_accuracy", _read_labelled, _make_classifier,
             ka.classification_batches, _evaluate_classifier, labels=_classes),
         "tagger": Job(
-            "TextTagger", "rnn_tagger", "sentencepiece", "val_accuracy", _read_tagged, _make_tagger,
+            "TextTagger", "rnn_tagger", "words", "val_accuracy", _read_tagged, _make_tagger,
             ka.tagging_batches, _evaluate_tagger, labels=_tags),
     }  # fmt: skip

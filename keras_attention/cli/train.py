@@ -28,7 +28,7 @@ _OPTIONS: list[Callable] = [
     click.option("--lora", type=click.IntRange(1), help="Learn a correction of this rank to each projection, and leave the rest as it is."),
     click.option("--freeze", is_flag=True, help="Leave the encoder as it is; learn only what stands behind it."),
     click.option("--set", "sizes", multiple=True, metavar="NAME=VALUE", help="A size of the preset that should differ, such as units=512."),
-    click.option("--tokenizer", type=click.Choice(["sentencepiece", "bpe", "wordpiece", "words", "characters"])),
+    click.option("--tokenizer", type=click.Choice(["sentencepiece", "bpe", "wordpiece", "words", "characters"]), help="How texts are cut. A recurrent tagger reads words, folded to lower case, and spells them beside. [default: the preset's]"),
     click.option("--vocabulary-size", type=click.IntRange(8), default=8000, show_default=True),
     click.option("--lowercase", is_flag=True, help="Fold to lower case inside the tokenizers."),
     click.option("--epochs", type=click.IntRange(1), default=20, show_default=True),

@@ -7,6 +7,7 @@ was interrupted sees the same data again.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -74,13 +75,14 @@ class LengthBatches(keras.utils.PyDataset):
         return len(self.batches)
 
     def __getitem__(self, index: int) -> tuple:
-        # Keras takes the shapes of the first two batches for those of all; one extra column of
-        # padding in the second says that lengths vary.
-        return self.collate(self.batches[index], 1 if index == 1 and self._same_width(0, 1) else 0)
+        # Keras takes the shapes of the first two batches for those of all; columns of padding in the second say that
+        # lengths vary.
+        return self.collate(self.batches[index], self._columns_to_differ() if index == 1 else 0)
 
-    def _same_width(self, a: int, b: int) -> bool:
-        widths = [self.lengths[self.batches[i]].max(0) for i in (a, b)]
-        return bool((widths[0] == widths[1]).any())
+    def _columns_to_differ(self) -> int:
+        """Return the fewest columns that make the second batch differ from the first on each side."""
+        first, second = (self.lengths[self.batches[i]].max(0) for i in (0, 1))
+        return next(extra for extra in itertools.count() if (second + extra != first).all())
 
     def on_epoch_end(self) -> None:
         """Do what the class says, after each epoch."""
@@ -290,18 +292,20 @@ def tagging_batches(
 ) -> LengthBatches:
     """Turn tagged sentences into batches for `TextTagger.fit`.
 
-    A word becomes one or more pieces; its tag is learned at its first piece.
+    A word becomes one or more pieces; its tag is learned at its first piece. Where words are spelled too and batches
+    are shuffled, a piece that occurs n times is taken for unknown with probability 1 / (1 + 4 n), by chance anew each
+    time: so the spelling of rare words is learned, and what to make of unknown ones (Kiperwasser and Goldberg, 2016,
+    https://arxiv.org/abs/1603.04351, section 4.3).
 
     Args:
         examples: sentences, each a sequence of (word, tag).
-        model: has `tokenizer`, `config.labels`, `config.max_length` and `encode_words`.
-        max_tokens: the most tokens in a batch, padding included.
+        model: has `tokenizer`, `config.labels`, `encode_words` and `word_arrays`.
+        max_tokens: the most tokens in a batch, padding included; a word counts as many as it has characters.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
 
     Returns:
-        batches of (`text_arrays`, labels (B, S), weights (B, S),
-        1 at the first piece of each word).
+        batches of (inputs, labels (B, S), weights (B, S), 1 at the first piece of each word).
 
     Raises:
         ValueError: no examples, or a tag that the model does not have.
@@ -310,20 +314,28 @@ def tagging_batches(
     examples = [sentence for sentence in examples if sentence]
     rows = model.encode_words([[word for word, _ in sentence] for sentence in examples])
     labels, weights = [], []
-    for (ids, starts), sentence in zip(rows, examples, strict=True):
-        label, weight = [0] * len(ids), [0] * len(ids)
-        for start, (_, tag) in zip(starts, sentence, strict=False):  # a cut sentence has fewer starts
+    for row, sentence in zip(rows, examples, strict=True):
+        label, weight = [0] * len(row.ids), [0] * len(row.ids)
+        for start, (_, tag) in zip(row.starts, sentence, strict=False):  # a cut sentence has fewer starts
             label[start], weight[start] = _label_id(tag, model.config.labels), 1
         labels.append(label)
         weights.append(weight)
 
+    counts = np.bincount([i for row in rows for i in row.ids] or [special.pad], minlength=special.pad + 1)
+
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        token_ids, mask = pad_rows([rows[i][0] for i in indices], special.pad, extra)
+        inputs = model.word_arrays([rows[i] for i in indices], width_step(), extra)
+        if shuffle and "character_ids" in inputs:
+            chance, ids = np.random.default_rng([seed, batches.epoch, *indices]), inputs["token_ids"]
+            hidden = chance.random(ids.shape) < 1.0 / (1.0 + 4.0 * counts[ids])
+            inputs["token_ids"] = np.where(hidden & inputs["padding_mask"], special.unknown, ids).astype("int32")
         wanted, _ = pad_rows([labels[i] for i in indices], 0, extra)
         counted, _ = pad_rows([weights[i] for i in indices], 0, extra)
-        return text_arrays(model.config, token_ids, mask), wanted, counted.astype("float32")
+        return inputs, wanted, counted.astype("float32")
 
-    return LengthBatches([len(ids) for ids, _ in rows], collate, max_tokens, shuffle, seed)
+    lengths = [(*([max(map(len, row.characters))] if row.characters else ()), len(row.ids)) for row in rows]
+    batches = LengthBatches(lengths, collate, max_tokens, shuffle, seed)
+    return batches
 
 
 def _label_id(label: str, labels: tuple[str, ...]) -> int:

@@ -112,6 +112,9 @@ def read_tagged(place: Place, column: int = 4) -> list[list[tuple[str, str]]]:
         column: which column is the tag, counted from 1; CoNLL-U has UPOS in the 4th. A file with
             two columns has it in the second.
 
+    Returns:
+        sentences of (word, tag). A space inside a word, which would part it, becomes a no-break space.
+
     Raises: as `read_pairs`.
     """
     sentences: list[list[tuple[str, str]]] = [[]]
@@ -129,7 +132,7 @@ def read_tagged(place: Place, column: int = 4) -> list[list[tuple[str, str]]]:
                 f"{place}, line {number}: {len(cells)} tab-separated columns; expected a word and its tag, "
                 f"or CoNLL-U with the tag in column {column}."
             )
-        sentences[-1].append((cells[word], cells[tag]))
+        sentences[-1].append((cells[word].replace(" ", "\u00a0"), cells[tag]))
     return _not_empty([sentence for sentence in sentences if sentence], place)
 
 

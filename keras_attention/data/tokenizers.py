@@ -6,6 +6,7 @@ common families give them.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -21,8 +22,9 @@ from typing import Any
 import numpy as np
 
 WHITE_SPACE = " \t\n\v\f\r"  # what separates words, here and in an exported graph
-KINDS = ("sentencepiece", "bpe", "wordpiece", "characters")
-_SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "characters": "char"}
+KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")
+_SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "words": "word", "characters": "char"}
+_OTHER_PIECES = 6  # padding, unknown, start, end, gap, and the gap as a word
 _NAMES = {
     "pad": ("<pad>", "[PAD]"),
     "unknown": ("<unk>", "[UNK]"),
@@ -52,7 +54,8 @@ def train_tokenizer(
     Args:
         texts: strings.
         kind: `"sentencepiece"` (unigram model), `"bpe"` (byte-pair encoding, as SentencePiece
-            does it), `"wordpiece"`, or `"characters"`, which also keeps line breaks and every space.
+            does it), `"wordpiece"`, `"words"` (whole words between spaces, those that occur at least twice), or
+            `"characters"`, which also keeps line breaks and every space.
         vocabulary_size: the most pieces to make, special ones included; a small corpus gives fewer.
         lowercase: fold to lower case inside the tokenizer, so that it also happens where it serves.
 
@@ -77,7 +80,17 @@ def train_tokenizer(
         raise ValueError("There is no text to train a tokenizer on; every line is empty.")
     if kind == "wordpiece":
         return _train_wordpiece(texts, vocabulary_size, lowercase)
+    if kind == "words":
+        repeated = _repeated_words(texts, lowercase)
+        if not repeated:
+            warnings.warn("No word of these texts occurs twice; each will be the unknown.", stacklevel=2)
+        vocabulary_size = min(vocabulary_size, _OTHER_PIECES + repeated)
     return _train_sentencepiece(texts, _SENTENCEPIECE_TYPES[kind], vocabulary_size, lowercase)
+
+
+def _repeated_words(texts: list[str], lowercase: bool) -> int:
+    counts = collections.Counter(word for text in texts for word in (text.lower() if lowercase else text).split())
+    return sum(count > 1 for count in counts.values())
 
 
 def _train_sentencepiece(texts: list[str], model_type: str, vocabulary_size: int, lowercase: bool) -> Any:
@@ -119,11 +132,11 @@ def _vocabulary_errors(vocabulary_size: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "ocabulary" not in str(error):
+        if not any(sign in str(error) for sign in ("ocabulary", "vocab_size", "insert_id")):
             raise
         raise ValueError(
-            f"`vocabulary_size` is {vocabulary_size}, too few for the characters of this text; it needs at least "
-            "one piece for each, and five more."
+            f"`vocabulary_size` is {vocabulary_size}, too few: it has to hold six pieces that are no text and, but for "
+            "the kind 'words', one for each character of this text."
         ) from error
 
 
@@ -184,8 +197,8 @@ def special_ids(tokenizer: Any) -> SpecialIds:
     """
     if tokenizer is None:
         raise ValueError(
-            "This model has no tokenizer, so it works on ids alone. Make it again with `tokenizer=...`, or import it "
-            "from a directory that holds the tokenizer's files."
+            "This model has no tokenizer, or not all of them, so it works on ids alone. Make it again with "
+            "`tokenizer=...`, or import it from a directory that holds the tokenizer's files."
         )
     ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
     found = {kind: next((ids[name] for name in names if name in ids), None) for kind, names in _NAMES.items()}
@@ -247,6 +260,11 @@ def encode_texts(
         )
     first = -room if keep_last and room else None
     return [[*before, *(row[first:] if keep_last else row[:room]), *after] for row in rows]
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of a text, which stand between ASCII white space."""
+    return [word for word in re.split(f"[{WHITE_SPACE}]+", text) if word]
 
 
 def split_like_gpt2(tokenizer: Any) -> Any:

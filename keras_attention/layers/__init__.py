@@ -15,7 +15,7 @@ from keras_attention.layers.heads import MaskedLanguageHead, OutputBias
 from keras_attention.layers.masks import causal_mask, combine_masks
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.positions import LearnedPositions, SinusoidalPositions, sinusoidal_positions
-from keras_attention.layers.recurrent import RecurrentDecoder, RecurrentEncoder
+from keras_attention.layers.recurrent import RecurrentDecoder, RecurrentEncoder, WordSpelling
 from keras_attention.layers.relative import RelativeAttention, relative_encodings, relative_shift
 from keras_attention.layers.streams import MaskEmbedding, RelativeTransformer, keep_last
 from keras_attention.layers.transformer import Transformer, TransformerBlock
@@ -41,6 +41,7 @@ __all__ = [
     "SinusoidalPositions",
     "Transformer",
     "TransformerBlock",
+    "WordSpelling",
     "additive_scores",
     "attend",
     "causal_mask",

@@ -1,4 +1,4 @@
-"""Recurrent layers on Keras' cells: an encoder, and a decoder with any attention or none.
+"""Recurrent layers on Keras' cells: an encoder, one that spells words, and a decoder with any attention or none.
 
     encoder:  x (B, S, E) --> outputs (B, S, M) and the top layer's final state
     decoder:  h_t = cell([x_t; feed_{t-1}], h_{t-1})
@@ -155,7 +155,6 @@ class WordSpelling(keras.layers.Layer):
     Call arguments:
         inputs: (B, S, P) int, the characters of each word.
         mask: (B, S, P) boolean, True = a real one; padding is on the right. A word without any gets zeros.
-        training: not used; here for Keras.
 
     Output:
         (B, S, M).
@@ -186,7 +185,7 @@ class WordSpelling(keras.layers.Layer):
         self.embedding.build(inputs_shape)
         self.encoder.build((None, None, self.embedding_dim))
 
-    def call(self, inputs, mask, training=False):
+    def call(self, inputs, mask):
         """Compute the output; the class describes arguments and shapes."""
         shape = ops.shape(inputs)
         embedded = self.embedding(ops.reshape(inputs, (-1, shape[2])))

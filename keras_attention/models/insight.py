@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_attention.data.batches import shift_right, text_arrays
 from keras_attention.data.images import read_pictures
-from keras_attention.data.tokenizers import encode_texts, frame_ids, ids_to_pieces, pad_ids, special_ids
+from keras_attention.data.tokenizers import encode_texts, frame_ids, ids_to_pieces, pad_ids, special_ids, split_words
 from keras_attention.layers import Transformer
 from keras_attention.models.networks import read_text
 from keras_attention.models.task import Forward, check_texts, length_sorted_batches
@@ -200,12 +200,19 @@ def _in_order(
     model: Any, texts: list[str], tensors: Callable[[Any, dict], dict], batch_size: int
 ) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
     """Yield the ids of each text and what a function of tensors makes of them, in the order of the texts."""
-    rows = encode_texts(model.tokenizer, texts, model.config.max_length, *frame_of(model))
+    if "character_ids" in model.input:  # a tagger that spells its words
+        words = model.encode_words([split_words(text) for text in texts])
+        rows = [row.ids for row in words]
+    else:
+        words, rows = [], encode_texts(model.tokenizer, texts, model.config.max_length, *frame_of(model))
     answers: list[Any] = [None] * len(texts)
     forward = Forward(model, lambda inputs: tensors(model, inputs))
     for batch in length_sorted_batches([len(row) for row in rows], batch_size):
-        ids, mask = pad_ids([rows[i] for i in batch], special_ids(model.tokenizer).pad, multiple=8)
-        found = forward(text_arrays(model.config, ids, mask))
+        if words:
+            found = forward(model.word_arrays([words[i] for i in batch]))
+        else:
+            ids, mask = pad_ids([rows[i] for i in batch], special_ids(model.tokenizer).pad, multiple=8)
+            found = forward(text_arrays(model.config, ids, mask))
         for row, index in enumerate(batch):
             answers[index] = rows[index], {name: value[row] for name, value in found.items()}
     yield from answers

@@ -140,11 +140,14 @@ def read_text(model: Any, inputs: dict, return_weights: bool = False) -> tuple[A
     """Return the outputs (B, S, M) of a model's encoder or decoder over one text, and its weights, a list.
 
     Args:
-        model: has `embedding`, and `encoder` or `decoder`.
-        inputs: tensors as `text_arrays` makes them.
+        model: has `embedding`, and `encoder` or `decoder`; `spelling` where it reads characters too.
+        inputs: tensors as `text_arrays`, or a tagger's `word_arrays`, makes them.
         return_weights: answer the weights of each block, (B, H, S, S).
     """
     embedded, mask = model.embedding(inputs["token_ids"]), inputs["padding_mask"]
+    if "character_ids" in inputs:
+        spelled = model.spelling(inputs["character_ids"], mask=inputs["character_mask"])
+        embedded = keras.ops.concatenate([embedded, spelled], axis=-1)
     stack = model.encoder if hasattr(model, "encoder") else model.decoder
     if isinstance(stack, RecurrentEncoder):
         return stack(embedded, mask=mask)[0], []

@@ -114,7 +114,7 @@ class Task(keras.Model):
         if "labels" in sizes:
             sizes["labels"] = tuple(sizes["labels"])
         tokenizers = {
-            name: keras.saving.deserialize_keras_object(config.pop(name), custom_objects)
+            name: keras.saving.deserialize_keras_object(config.pop(name, None), custom_objects)
             for name in cls.tokenizer_names
         }
         mode = config.pop("quantization", None)
@@ -122,6 +122,11 @@ class Task(keras.Model):
         if mode is not None:
             model.quantize(mode)  # its weights, which come next, are those of the quantised model
         return model
+
+    @property
+    def tokenizers(self) -> dict[str, Any]:
+        """The tokenizers that the network needs, by their names; None for one that it was made without."""
+        return {name: getattr(self, name) for name in self.tokenizer_names}
 
     @property
     def frame(self) -> str:
@@ -173,13 +178,16 @@ def without_attention(config, task: str):
 
 
 def text_inputs(config) -> dict[str, keras.KerasTensor]:
-    """Return the inputs of a network over one text: ids, padding, and segments where it has them."""
+    """Return the inputs of a network over one text: ids, padding, and segments and characters where it has them."""
     inputs = {
         "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
         "padding_mask": keras.Input((None,), dtype="bool", name="padding_mask"),
     }
     if getattr(config, "num_segments", 0):
         inputs["segment_ids"] = keras.Input((None,), dtype="int32", name="segment_ids")
+    if getattr(config, "character_vocabulary_size", 0):
+        inputs["character_ids"] = keras.Input((None, None), dtype="int32", name="character_ids")
+        inputs["character_mask"] = keras.Input((None, None), dtype="bool", name="character_mask")
     return inputs
 
 

@@ -113,8 +113,8 @@ class Served:
 
     def __init__(self, model: Task, strategy: Strategy | None = None) -> None:
         self.model, self.strategy = model, strategy
-        for name in model.tokenizer_names:
-            setattr(self, name, GraphTokenizer(getattr(model, name)))
+        for name, tokenizer in model.tokenizers.items():
+            setattr(self, name, GraphTokenizer(tokenizer))
 
     def input_specs(self) -> list[tf.TensorSpec]:
         """Return the signature's inputs: texts or pictures, and a seed for each where chance decides."""
@@ -136,7 +136,7 @@ class Served:
         """
         module = tf.Module()
         module.weights = [variable.value for variable in self.model.weights]
-        module.tokenizers = [getattr(self, name).in_graph for name in self.model.tokenizer_names]
+        module.tokenizers = [getattr(self, name).in_graph for name in self.model.tokenizers]
         module.functions = {"serving_default": tf.function(self.answer, input_signature=self.input_specs())}
         for name, (function, specs) in self.insights(attention).items():
             module.functions[name] = tf.function(function, input_signature=specs)
@@ -296,6 +296,27 @@ class ServedTagger(Served):
 
     def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compute the signature's outputs; the class lists them."""
+        model = self.model
+        inputs, words, starts = self._read_words(text)
+        logits = model.forward.tensors(inputs)["logits"]
+        at_words = tf.gather(tf.cast(logits, tf.float32), starts.to_tensor(), batch_dims=1)
+        scores = tf.exp(tf.reduce_max(at_words, -1) - tf.reduce_logsumexp(at_words, -1))
+        tags = tf.gather(tf.constant(model.config.labels), tf.argmax(at_words, -1))
+        real = tf.sequence_mask(words.row_lengths(), tf.shape(tags)[1])
+        return {
+            "words": words.to_tensor(""),
+            "tags": tf.where(real, tags, ""),
+            "scores": tf.where(real, scores, 0.0),
+        }
+
+    def _read(self, text: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        if self.model.spelling is None:
+            return super()._read(text)
+        inputs, _, _ = self._read_words(text)
+        return inputs, self.tokenizer.pieces(inputs["token_ids"], inputs["padding_mask"])
+
+    def _read_words(self, text: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.RaggedTensor, tf.RaggedTensor]:
+        """Return the network's inputs, the words (B, ragged) that fit, and where each begins among the pieces."""
         model, special = self.model, self.tokenizer.special
         before, after = model.word_frame
         longest = model.config.max_length - len(before) - len(after)
@@ -312,16 +333,26 @@ class ServedTagger(Served):
         ids = tf.concat([*(i * ones for i in before), ids, *(i * ones for i in after)], axis=1)
         dense = ids.to_tensor(special.pad)
         dense = tf.pad(dense, [(0, 0), (0, tf.cast(tf.equal(tf.shape(dense)[1], 0), tf.int32))])
-        mask = tf.sequence_mask(ids.row_lengths(), tf.shape(dense)[1])
-        logits = model.forward.tensors(text_arrays(model.config, dense, mask))["logits"]
-        at_words = tf.gather(tf.cast(logits, tf.float32), starts.to_tensor() + len(before), batch_dims=1)
-        scores = tf.exp(tf.reduce_max(at_words, -1) - tf.reduce_logsumexp(at_words, -1))
-        tags = tf.gather(tf.constant(model.config.labels), tf.argmax(at_words, -1))
-        real = tf.sequence_mask(words.row_lengths(), tf.shape(tags)[1])
+        mask, starts = tf.sequence_mask(ids.row_lengths(), tf.shape(dense)[1]), starts + len(before)
+        inputs = text_arrays(model.config, dense, mask)
+        if model.spelling is not None:
+            inputs |= self._spell(words, starts, tf.shape(dense, tf.int64))
+        return inputs, words, starts
+
+    def _spell(self, words: tf.RaggedTensor, starts: tf.RaggedTensor, shape: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the characters of each word, at its first piece."""
+        tokenizer = self.character_tokenizer
+        rows = tokenizer.rows(words.flat_values)[:, : self.model.config.max_word_length]
+        spelled = _never_empty(rows, tokenizer.special.unknown)
+        ids = spelled.to_tensor(tokenizer.special.pad)
+        ids = tf.pad(ids, [(0, 0), (0, tf.cast(tf.equal(tf.shape(ids)[1], 0), tf.int32))])
+        longest = tf.shape(ids, tf.int64)[1]
+        places = tf.stack([starts.value_rowids(), starts.flat_values], axis=1)
+        shape = tf.concat([shape, [longest]], 0)
+        real = tf.cast(tf.sequence_mask(spelled.row_lengths(), longest), tf.int32)
         return {
-            "words": words.to_tensor(""),
-            "tags": tf.where(real, tags, ""),
-            "scores": tf.where(real, scores, 0.0),
+            "character_ids": tf.scatter_nd(places, ids, shape),
+            "character_mask": tf.cast(tf.scatter_nd(places, real, shape), tf.bool),
         }
 
 

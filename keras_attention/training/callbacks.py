@@ -121,7 +121,8 @@ class RunState(keras.callbacks.Callback):
 
 def _fingerprint(model: keras.Model) -> str:
     """A digest of the sizes and vocabularies that a run is bound to."""
-    vocabularies = [getattr(model, name).get_vocabulary() for name in getattr(model, "tokenizer_names", ())]
+    tokenizers = getattr(model, "tokenizers", {}).values()
+    vocabularies = [tokenizer.get_vocabulary() for tokenizer in tokenizers if tokenizer is not None]
     return hashlib.sha256(repr((getattr(model, "config", None), vocabularies)).encode()).hexdigest()
 
 

@@ -21,7 +21,9 @@ def freeze(model: keras.Model) -> None:
         return
     if not (hasattr(model, "embedding") and hasattr(model, "encoder")):
         raise ValueError(f"A {type(model).__name__} has nothing behind an encoder that could learn alone.")
-    model.embedding.trainable = model.encoder.trainable = False
+    for layer in (model.embedding, getattr(model, "spelling", None), model.encoder):
+        if layer is not None:
+            layer.trainable = False
 
 
 def enable_lora(model: keras.Model, rank: int) -> int:
@@ -132,7 +134,7 @@ class LayerwiseAdam(keras.optimizers.AdamW):
         block = re.search(r"block_(\d+)/", path)
         if block:
             return self.layer_decay ** (self.num_layers - 1 - int(block[1]))
-        is_input = any(part in path for part in ("embedding/", "inputs/"))
+        is_input = any(part in path for part in ("embedding/", "spelling/", "inputs/"))
         return self.layer_decay**self.num_layers if is_input else 1.0
 
     def get_config(self) -> dict:
