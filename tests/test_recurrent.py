@@ -1,10 +1,13 @@
 """Recurrent layers, against the recurrence written out in numpy and against Keras' own layers."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
 
-from keras_attention.layers import AdditiveAttention, RecurrentDecoder, RecurrentEncoder, WordSpelling
+from keras_attention.layers import AdditiveAttention, RecurrentDecoder, RecurrentEncoder, WordSpelling, recurrent
 
 
 def array(x):
@@ -36,6 +39,21 @@ def test_simple_encoder_is_the_lectures_recurrence_both_ways():
         np.testing.assert_allclose(array(outputs)[row, :length], expected, rtol=1e-5, atol=1e-5)
         assert np.abs(array(outputs)[row, length:]).max(initial=0) == 0
         np.testing.assert_allclose(array(state)[row], np.concatenate([there[-1], back[0]]), rtol=1e-5, atol=1e-5)
+
+
+def test_what_keras_copied_lives_as_long_as_the_encoder(monkeypatch):
+    """Keras knows a copied layer by its address, which a new one could else have while a model is loaded."""
+    made = []
+
+    def make(*arguments, **options):
+        layer = keras.layers.LSTM(*arguments, **options)
+        made.append(weakref.ref(layer))
+        return layer
+
+    monkeypatch.setitem(recurrent._LAYERS, "lstm", make)
+    encoder = RecurrentEncoder(14, 2)
+    gc.collect()
+    assert [reference() is not None for reference in made] == [True] * encoder.num_layers
 
 
 def test_a_word_is_spelled_from_both_ends_and_alone():

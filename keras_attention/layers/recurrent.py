@@ -92,7 +92,11 @@ class RecurrentEncoder(keras.layers.Layer):
         layer = _LAYERS[self.cell](width, **arguments, name=f"layer_{index}")
         if not self.bidirectional:
             return layer
-        return keras.layers.Bidirectional(layer, dtype=self.dtype_policy, name=f"layer_{index}")
+        both = keras.layers.Bidirectional(layer, dtype=self.dtype_policy, name=f"layer_{index}")
+        # Keras copies `layer`, and knows what it copied by its address: while a model is loaded, another layer that
+        # came to lie there would be taken for it. So it is kept, where Keras does not look for layers.
+        both.copied = lambda: layer
+        return both
 
     def build(self, inputs_shape) -> None:
         """Create the weights, for inputs of these shapes."""
