@@ -141,7 +141,7 @@ def train(name: str, directory: str) -> None:
     pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
     pathlib.Path(directory, "setting.json").write_text(json.dumps(name))
     cache = {} if setting.scenes else {"cache": FEATURES}
-    batches = ka.caption_batches(examples, model, setting.batch_tokens, flip=not setting.scenes, **cache)
+    batches = ka.caption_batches(examples, model, setting.batch_tokens, **cache)
     validation = ka.caption_batches(valid, model, setting.batch_tokens, shuffle=False, **cache)
     history = ka.train(model, batches, directory, setting.plan, validation=validation, measure=measure)
     ka.plot_history(history, pathlib.Path(directory, "curves.png"))

@@ -47,6 +47,15 @@ def test_frozen_encoder_stays(classifier):
     assert moved(classifier) == {w.path for w in [*classifier.pooler.weights, *classifier.head.weights]}
 
 
+def test_what_spells_is_frozen_with_the_encoder(tokenizer):
+    characters = ka.train_tokenizer(["we eat bread"], "characters")
+    model = ka.TextTagger.from_preset(
+        "rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, labels=("a", "b"), units=6, embedding_dim=5
+    )
+    ka.training.freeze(model)
+    assert {w.path for w in model.trainable_variables} == {w.path for w in model.head.weights}
+
+
 def test_lora_moves_only_its_pairs_and_what_stands_behind(classifier, tmp_path):
     count = ka.training.enable_lora(classifier, 3)
     assert count == 2 * 6  # per block: query, key, value, output, and two of the feed-forward network

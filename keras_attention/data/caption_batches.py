@@ -121,7 +121,7 @@ class _Regions:
     def inputs(self, rows: list[int], chance: np.random.Generator) -> dict[str, np.ndarray]:
         regions = self.cached.rows(rows)
         if self.mirrored is not None:
-            regions = _some(self.mirrored.rows(rows), regions, chance)
+            regions = _half_of(self.mirrored.rows(rows), regions, chance)
         return {"regions": regions}
 
 
@@ -147,11 +147,11 @@ class _Images:
         if self.augment:
             images = augment_pictures(images, chance)
         if self.flip:
-            images = _some(images[:, :, ::-1], images, chance)
+            images = _half_of(images[:, :, ::-1], images, chance)
         return {"images": images}
 
 
-def _some(one: np.ndarray, other: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+def _half_of(one: np.ndarray, other: np.ndarray, chance: np.random.Generator) -> np.ndarray:
     """Take every second row of `one`, by chance, and the rest of `other`."""
     drawn = chance.random(len(one)) < 0.5
     return np.where(drawn.reshape(-1, *[1] * (one.ndim - 1)), one, other)
