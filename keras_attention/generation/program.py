@@ -1,9 +1,10 @@
-"""A search compiled once: the model, a strategy, and the arrays that come out."""
+"""What a model computes of arrays, compiled once: any function, and the searches by their strategy."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -30,19 +31,39 @@ class Hypotheses:
                 yield self.tokens[row, n, :length].tolist(), float(score), attention
 
 
-class Search(keras.Model):
-    """One model under one strategy, compiled by Keras on either backend."""
+class Program(keras.Model):
+    """A function of a model and of a dict of arrays, nested or not, compiled by Keras on either backend.
 
-    def __init__(self, model: keras.Model, strategy: Strategy, end_id: int) -> None:
+    Args:
+        model: owns the weights that the function uses.
+        function: dict of tensors -> dict of tensors.
+    """
+
+    def __init__(self, model: keras.Model, function: Callable[[dict], dict]) -> None:
         super().__init__()
-        self.model, self.strategy, self.end_id = model, strategy, end_id
+        self.model, self.function = model, function  # the model's weights become the program's
         self.built = True
         # XLA compiles each shape anew; TensorFlow's own graph takes any batch and length.
         self.compile(jit_compile=keras.backend.backend() != "tensorflow")
 
-    def call(self, arguments: dict) -> dict:
-        """Compute the output; the class describes arguments and shapes."""
-        return decode(self.model, arguments["inputs"], self.strategy, end_id=self.end_id, **arguments["options"])
+    def call(self, inputs: dict) -> dict:
+        """Compute the function."""
+        return self.function(inputs)
+
+    def run(self, inputs: dict) -> dict[str, np.ndarray]:
+        """Compute the function of arrays, whose axis 0 is the batch."""
+        if self.predict_function is None and keras.backend.backend() == "tensorflow":
+            self.make_predict_function()
+            self.predict_function.get_concrete_function([(keras.tree.map_structure(_of_any_size, inputs),)])
+        return {name: np.asarray(value) for name, value in self.predict_on_batch(inputs).items()}
+
+
+def _of_any_size(array: np.ndarray) -> Any:
+    """The TensorFlow type of arrays like this one: of any batch, and, where they hold tokens, of any length."""
+    import tensorflow as tf
+
+    tokens = not np.issubdtype(array.dtype, np.floating)
+    return tf.TensorSpec([None] * array.ndim if tokens else [None, *array.shape[1:]], array.dtype)
 
 
 class SearchCache:
@@ -54,7 +75,7 @@ class SearchCache:
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
-        self.searches: dict[tuple, Search] = {}
+        self.searches: dict[tuple, Program] = {}
 
     def run(
         self,
@@ -85,6 +106,8 @@ class SearchCache:
         # LoRA and quantisation put other weights into a model, which a traced program would not see.
         key = (strategy, end_id, tuple(map(id, self.model.weights)))
         if key not in self.searches:
-            self.searches[key] = Search(self.model, strategy, end_id)
-        found = self.searches[key].predict_on_batch({"inputs": inputs, "options": options})
-        return Hypotheses(**{name: np.asarray(value) for name, value in found.items()})
+            self.searches[key] = Program(
+                self.model,
+                lambda given: decode(self.model, given["inputs"], strategy, end_id=end_id, **given["options"]),
+            )
+        return Hypotheses(**self.searches[key].run({"inputs": inputs, "options": options}))

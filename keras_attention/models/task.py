@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_attention import config as configs
+from keras_attention.generation import Program
 from keras_attention.presets import find_preset
 
 
@@ -197,21 +198,6 @@ def check_labels(labels: Sequence[str]) -> None:
         raise ValueError(f"`labels` is {labels!r}; expected at least two different names.")
 
 
-class ForwardProgram(keras.Model):
-    """A function of a model's inputs, compiled by Keras on either backend."""
-
-    def __init__(self, model: keras.Model, function: Callable[[dict], dict]) -> None:
-        super().__init__()
-        self.model, self.function = model, function  # the model's weights become the program's
-        self.built = True
-        # XLA compiles each shape anew; TensorFlow's own graph takes any batch and length.
-        self.compile(jit_compile=keras.backend.backend() != "tensorflow")
-
-    def call(self, inputs: dict) -> dict:
-        """Compute the function."""
-        return self.function(inputs)
-
-
 class Forward:
     """What a model shows of one pass over its inputs: its output, and whatever it sees beside it.
 
@@ -222,14 +208,14 @@ class Forward:
 
     def __init__(self, model: keras.Model, tensors: Callable[[dict], dict]) -> None:
         self.model, self.tensors = model, tensors
-        self.program: ForwardProgram | None = None
+        self.program: Program | None = None
         self.weights: tuple[int, ...] = ()
 
     def __call__(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         weights = tuple(map(id, self.model.weights))
         if weights != self.weights:  # the first time, and after LoRA or quantisation
-            self.program, self.weights = ForwardProgram(self.model, self.tensors), weights
-        return {name: np.asarray(value) for name, value in self.program.predict_on_batch(inputs).items()}
+            self.program, self.weights = Program(self.model, self.tensors), weights
+        return self.program.run(inputs)
 
 
 def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
