@@ -137,9 +137,9 @@ class Served:
         module = tf.Module()
         module.weights = [variable.value for variable in self.model.weights]
         module.tokenizers = [getattr(self, name).in_graph for name in self.model.tokenizers]
-        module.functions = {"serving_default": tf.function(self.answer, input_signature=self.input_specs())}
+        module.functions = {"serving_default": tf.function(self.answer, self.input_specs(), autograph=False)}
         for name, (function, specs) in self.insights(attention).items():
-            module.functions[name] = tf.function(function, input_signature=specs)
+            module.functions[name] = tf.function(function, specs, autograph=False)
         return module
 
     def insights(self, attention: bool) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
