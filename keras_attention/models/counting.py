@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import functools
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from keras_attention import models
 from keras_attention.presets import PRESETS, find_preset
 
 
+@functools.cache
 def count_parameters(name: str, vocabulary_size: int | None = None) -> int:
     """Count the parameters of a preset, as its paper does.
 
