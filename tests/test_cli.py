@@ -104,6 +104,7 @@ def test_train_resume_and_curves(run, pairs, tmp_path):
     assert "exists and is not empty. Add --resume" in err
     code, _, err = run("train", "translator", "--out", out, "--resume")
     assert code == 0, err
+    assert f"Warning: The run in {out} is finished; its best model is taken as it is." in err.splitlines()
     code, _, err = run("train", "translator", "--out", out, "--resume", "--epochs", 9)
     assert (code, "--epochs cannot change now" in err) == (2, True)
     code, _, err = run("train", "lm", "--out", out, "--resume")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 
 import click
 
@@ -50,9 +51,11 @@ def commands() -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one clear line and a non-zero exit."""
+    """Run the command line; a warning is one clear line, and so is a user's mistake, with a non-zero exit."""
     try:
-        commands.main(standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            commands.main(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -65,3 +68,7 @@ def main() -> None:
     except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
         click.echo(f"Error: {' '.join(str(error).split())}", err=True)
         sys.exit(1)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
