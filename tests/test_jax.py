@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import keras
 import pytest
@@ -19,18 +20,22 @@ ENVIRONMENT = {
     "BLOCK_TENSORFLOW": "1",
     # Compile fast, not well: these programs run for milliseconds.
     "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    # And each program once: many tests make the same layer, or load the same model, again.
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 
 
 def run_on_jax(*files: str, **environment: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", *files],
-        cwd=HERE,
-        env=ENVIRONMENT | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as programs:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-n", "0", *files],
+            cwd=HERE,
+            env=ENVIRONMENT | {"JAX_COMPILATION_CACHE_DIR": programs} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.returncode == 0, done.stdout[-4000:]
     assert " passed" in done.stdout or "100%" in done.stdout
 

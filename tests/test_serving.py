@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conformance import MODELS, PICTURES
 from conftest import PAIRS
-from test_conformance import WRITES, randomize, strings
+from test_conformance import randomize
 
 import keras_attention as ka
 from keras_attention.serving.check import run_stock_loader, serving_tensors
@@ -100,20 +100,6 @@ def test_two_tokenizers_keep_two_vocabularies(tmp_path):
         here, there = (m.translate([s for s, _ in PAIRS]) for m in (model, ka.load_served(path)))
         assert [(a.text, a.source_pieces) for a in here] == [(a.text, a.source_pieces) for a in there]
         assert [row["text"] for row in stock(path, [s for s, _ in PAIRS], 3)] == [a.text for a in here]
-
-
-@pytest.mark.parametrize("row", MODELS, ids=lambda row: row.name)
-def test_every_model_exports_passes_the_check_and_answers_the_same(row, tokenizer, tmp_path):
-    model = row.make(tokenizer)
-    randomize(model, 0.3)
-    generates = row.verb in WRITES
-    options = {"strategy": ka.Greedy(max_length=7)} if generates else {}
-    path = ka.export(model, tmp_path / "m", **options)
-    report = ka.check_export(path)
-    assert report.problems == ()
-    here = getattr(model, row.verb)(row.texts, **options)
-    there = getattr(ka.load_served(path), row.verb)(row.texts)
-    assert [strings(a) for a in here] == [strings(a) for a in there]
 
 
 def test_a_served_sampler_takes_a_seed(tokenizer, tmp_path):
