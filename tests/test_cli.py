@@ -221,7 +221,7 @@ SEEING = ["--encoder", "small_cnn", "--set", "image_size=32"]
 
 
 @pytest.mark.filterwarnings("ignore:.*captions have no picture", "ignore:.*cannot be read")
-def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path):
+def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path, monkeypatch):
     captions, out = photos / "captions.csv", tmp_path / "run"
     places = ["--images", photos, "--captions", captions, "--valid", captions]
     code, _, err = run("train", "captioner", *places, "--out", out, *SMALL, *SEEING, "--tensorboard")
@@ -246,8 +246,9 @@ def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path):
     assert (code, checked.splitlines()[-1]) == (0, "ok: loaded and run by the C++ loader, XLA off")
     paths = "".join(f"{picture}\n" for picture in pictures)
     assert run("caption", tmp_path / "serving" / "1", stdin=paths.encode())[1] == text
+    monkeypatch.setenv("PATH", "")  # nowhere is a Java
     code, scores, err = run("evaluate", tmp_path / "serving" / "1", "--images", photos, "--captions", captions)
-    assert code == 0, err
+    assert (code, "there is no java on the path" in scores) == (0, True), err
 
 
 @pytest.mark.filterwarnings("ignore:.*captions have no picture", "ignore:.*cannot be read")

@@ -123,6 +123,7 @@ def test_readme_commands_run(tmp_path, monkeypatch, capsys):
     from keras_attention.cli import main
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")  # without Java: METEOR takes ten seconds, and test_cli.py asks for it
     pairs = ka.data.phrase_pairs("validation")[:40]
     text = "".join(f"{source}\t{target}\n" for source, target in pairs)
     for name in ("pairs.tsv", "valid.tsv", "test.tsv"):
