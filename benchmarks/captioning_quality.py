@@ -51,7 +51,7 @@ class Setting:
 
 
 _FLICKR = ka.TrainingPlan(
-    epochs=EPOCHS or 20, learning_rate=1e-3, warmup_steps=500, clip_norm=5.0, monitor="val_bleu", patience=6, average=3
+    epochs=EPOCHS or 6, learning_rate=1e-3, warmup_steps=500, clip_norm=5.0, monitor="val_bleu", patience=6, average=3
 )
 _SCENES = ka.TrainingPlan(
     epochs=EPOCHS or 40, learning_rate=2e-3, warmup_steps=200, label_smoothing=0.0, monitor="val_right", patience=40
@@ -141,7 +141,7 @@ def train(name: str, directory: str) -> None:
     pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
     pathlib.Path(directory, "setting.json").write_text(json.dumps(name))
     cache = {} if setting.scenes else {"cache": FEATURES}
-    batches = ka.caption_batches(examples, model, setting.batch_tokens, **cache)
+    batches = ka.caption_batches(examples, model, setting.batch_tokens, flip=not setting.scenes, **cache)
     validation = ka.caption_batches(valid, model, setting.batch_tokens, shuffle=False, **cache)
     history = ka.train(model, batches, directory, setting.plan, validation=validation, measure=measure)
     ka.plot_history(history, pathlib.Path(directory, "curves.png"))
