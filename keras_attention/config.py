@@ -236,7 +236,7 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
             first state is made from it (as the lecture draws it), or `"input"`, it is read before the first word (as
             in the paper).
         doubly_stochastic: weight of the sum over regions of (1 - the attention that a region got from all words)^2;
-            1 in the paper, which pulls the maps flat, 0.02 in the preset.
+            1 in the paper, 0.02 in the preset.
         reinforce: weight of the REINFORCE term of hard attention.
         entropy: weight of the entropy of hard attention, which keeps it from settling too early.
     """
