@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.generation import decode
+from keras_attention.generation import Program, decode
 from keras_attention.generation.constraints import uniform_numbers
 from keras_attention.generation.strategies import NEVER
 
@@ -318,3 +318,16 @@ def test_mistakes_with_models_are_explained(translator, make, message):
 def test_texts_are_a_list_of_strings(translator, texts):
     with pytest.raises(TypeError, match=r"xpected a (list of )?string"):
         translator.translate(texts)
+
+
+def test_tensorflow_traces_a_program_once_for_every_batch_and_length():
+    traces = []
+
+    def count(inputs):
+        traces.append(inputs)
+        return {"sum": keras.ops.sum(inputs["ids"], axis=-1)}
+
+    program = Program(keras.Sequential([keras.Input((17,)), keras.layers.Dense(19)]), count)
+    for shape in [(2, 3), (2, 3), (5, 7), (1, 11)]:
+        assert program.run({"ids": np.full(shape, 13)})["sum"].tolist() == [13 * shape[1]] * shape[0]
+    assert len(traces) == (1 if keras.backend.backend() == "tensorflow" else 3)  # JAX: for each shape
