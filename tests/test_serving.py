@@ -40,8 +40,8 @@ def rows(answer):
 @pytest.mark.filterwarnings("ignore:.*pieces and were cut")
 def test_every_road_gives_the_same_translation(translator, exported):
     here = translator.translate(TEXTS, ka.BeamSearch(width=3, n_best=2))
-    served = ka.load_served(exported).translate(TEXTS, batch_size=4)
-    for one, two in zip(here, served, strict=True):
+    served = ka.load_served(exported)
+    for one, two in zip(here, served.translate(TEXTS, batch_size=4), strict=True):
         assert (one.text, one.source_pieces, one.target_pieces) == (two.text, two.source_pieces, two.target_pieces)
         np.testing.assert_allclose(one.score, two.score, rtol=1e-4, atol=1e-5)
         if one.attention is not None:
@@ -51,6 +51,14 @@ def test_every_road_gives_the_same_translation(translator, exported):
             assert row["text"] == one.text
             assert [piece for piece in row["target_pieces"] if piece] == list(one.target_pieces)
             assert row["alternatives"] == [one.text, *(a.text for a in one.alternatives)] or not one.text
+    for answers in of_nothing(served):
+        assert {value.shape[0] for value in answers.values()} == {0}
+
+
+def of_nothing(served) -> list[dict]:
+    """What each signature answers to a batch of no texts or pictures."""
+    signatures = served.loaded.signatures.values()
+    return [f(**{name: tf.constant([], tf.string) for name in f.structured_input_signature[1]}) for f in signatures]
 
 
 def test_every_road_gives_the_same_caption(tokenizer, tmp_path):
@@ -82,9 +90,11 @@ def test_every_road_gives_the_same_caption(tokenizer, tmp_path):
         for answer, row in ((answers[0], i), (answers[1 + i], 0)):
             assert (answer["caption"][row], answer["valid"][row]) == (one.text, one.valid)
             np.testing.assert_allclose(answer["score"][row], one.score, rtol=1e-4, atol=1e-4)
-    assert served.signature(image_bytes=tf.constant([], tf.string))["caption"].shape == (0,)
-    scored = served.loaded.signatures["score"](image_bytes=tf.constant(good), caption=tf.constant(["we eat"] * 3))
-    again = served.loaded.signatures["score"](image_bytes=tf.constant(good[1:2]), caption=tf.constant(["we eat"]))
+    for answers in of_nothing(served):
+        assert {value.shape[0] for value in answers.values()} == {0}
+    score = served.loaded.signatures["score"]
+    scored = score(image_bytes=tf.constant(good), caption=tf.constant(["we eat"] * 3))
+    again = score(image_bytes=tf.constant(good[1:2]), caption=tf.constant(["we eat"]))
     np.testing.assert_allclose(scored["score"][1], again["score"][0], rtol=1e-4)
 
 

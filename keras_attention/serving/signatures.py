@@ -137,9 +137,8 @@ class Served:
         module = tf.Module()
         module.weights = [variable.value for variable in self.model.weights]
         module.tokenizers = [getattr(self, name).in_graph for name in self.model.tokenizers]
-        module.functions = {"serving_default": tf.function(self.answer, self.input_specs(), autograph=False)}
-        for name, (function, specs) in self.insights(attention).items():
-            module.functions[name] = tf.function(function, specs, autograph=False)
+        functions = {"serving_default": (self.answer, self.input_specs()), **self.insights(attention)}
+        module.functions = {name: _compile(function, specs) for name, (function, specs) in functions.items()}
         return module
 
     def insights(self, attention: bool) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
@@ -177,7 +176,7 @@ class ServedTranslator(Served):
         model, source, target = self.model, self.source_tokenizer, self.target_tokenizer
         ids, mask = source.encode(text, model.config.max_length, ((), (source.special.end,)))
         limits = model.length_limits(tf.reduce_sum(tf.cast(mask, tf.int32), 1), self.strategy)
-        nothing = tf.zeros((tf.shape(text)[0], _longest(limits)), tf.int32)
+        nothing = tf.zeros((tf.shape(text)[0], tf.reduce_max(limits)), tf.int32)
         found = decode(
             model,
             {"source_ids": ids, "source_mask": mask},
@@ -191,7 +190,7 @@ class ServedTranslator(Served):
         )
         kept = tf.not_equal(tf.strings.length(tf.strings.strip(text)), 0)  # an empty line stays one
         lengths = tf.where(kept[:, None], found["lengths"], 0)
-        longest = _longest(lengths[:, 0])
+        longest = tf.reduce_max(lengths[:, 0])
         best = found["tokens"][:, 0, :longest]
         texts = target.decode(found["tokens"], lengths)
         answers = {
@@ -234,7 +233,7 @@ class ServedLanguageModel(Served):
         ids, mask = tokenizer.encode_prompt(text, model.config.max_length - 1, begins_with_start(model))
         lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)
         limits = model.length_limits(lengths - 1, self.strategy)
-        room = [(0, 0), (0, tf.maximum(_longest(limits), tf.shape(ids)[1]) - tf.shape(ids)[1] + 1)]
+        room = [(0, 0), (0, tf.maximum(tf.reduce_max(limits), tf.shape(ids)[1]) - tf.shape(ids)[1] + 1)]
         found = decode(
             model,
             {"token_ids": ids[:, : tf.maximum(tf.reduce_min(lengths) - 1, 0)]},
@@ -374,7 +373,7 @@ class ServedCaptioner(Served):
         model, tokenizer = self.model, self.tokenizer
         images, valid = decode_pictures(image_bytes, model.config.image_size)
         limits = tf.zeros_like(valid, tf.int32) + model.length_limit(self.strategy)
-        nothing = tf.zeros((tf.shape(valid)[0], _longest(limits)), tf.int32)
+        nothing = tf.zeros((tf.shape(valid)[0], tf.reduce_max(limits)), tf.int32)
         found = decode(
             model,
             {"images": images},
@@ -387,7 +386,7 @@ class ServedCaptioner(Served):
             seeds=tf.zeros_like(limits) if seed is None else seed,
         )
         lengths = tf.where(valid[:, None], found["lengths"], 0)
-        longest = _longest(lengths[:, 0])
+        longest = tf.reduce_max(lengths[:, 0])
         texts = tokenizer.decode(found["tokens"], lengths)
         answers = {
             "caption": texts[:, 0],
@@ -448,9 +447,16 @@ class ServedMaskedModel(Served):
         }
 
 
-def _longest(lengths: tf.Tensor) -> tf.Tensor:
-    """Return the largest of (B,) lengths, 0 where B is 0."""
-    return tf.reduce_max(tf.concat([lengths, [0]], 0))
+def _compile(function: Callable, specs: list[tf.TensorSpec]) -> Callable:
+    """Make one graph of a function of a batch. Of a batch of none, on which some layers fail, it computes one row."""
+
+    def answer(*given: tf.Tensor) -> dict[str, tf.Tensor]:
+        size = tf.shape(given[0])[0]
+        spare = tf.cast(tf.equal(size, 0), tf.int32)
+        filled = [tf.concat([x, tf.zeros([spare], x.dtype)], 0) for x in given]
+        return {name: value[:size] for name, value in function(*filled).items()}
+
+    return tf.function(answer, specs, autograph=False)
 
 
 def _valid(text: tf.Tensor) -> tf.Tensor:
