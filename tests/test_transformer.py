@@ -56,7 +56,31 @@ def test_many_heads_by_hand(maps):
     if maps:
         np.testing.assert_allclose(to_numpy(weights), maps_expected, atol=1e-6)
     else:
-        assert weights is None
+        assert weights == []
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: MultiHeadAttention(H, D), lambda: TransformerBlock(MultiHeadAttention(H, D), 11)]
+)
+def test_layers_stand_in_a_functional_model(make, tmp_path):
+    inputs = keras.Input((None, M))
+    model = keras.Model(inputs, make()(inputs)[0])
+    model.compile("sgd", "mse")
+    model.fit(numbers(B, S, M), numbers(B, S, M), verbose=0)
+    model.save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(*(m.predict(numbers(B, 4, M), verbose=0) for m in (model, again)))
+
+
+def test_query_key_and_value_begin_as_one_matrix():
+    layer = MultiHeadAttention(8, 16)
+    layer.build((None, None, 128))
+    for projection, units in (
+        (layer.query_projection, 3 * 128),
+        (layer.value_projection, 3 * 128),
+        (layer.output_projection, 128),
+    ):
+        np.testing.assert_allclose(np.abs(projection.get_weights()[0]).max(), (6 / (128 + units)) ** 0.5, rtol=0.01)
 
 
 def test_self_attention_is_a_bag_until_positions_are_added():

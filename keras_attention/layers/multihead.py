@@ -21,7 +21,8 @@ class MultiHeadAttention(keras.layers.Layer):
         head_dim: D, the width of a head.
         use_bias: add the vectors b.
         dropout: probability of dropping an attention weight, in training.
-        kernel_initializer: of the four projections.
+        kernel_initializer: of the four projections. Glorot's looks at W_q, W_k and W_v as one matrix: they begin smaller
+            by sqrt(2), with which a post-norm stack learns much sooner.
 
     Call arguments:
         query: (..., Q, M).
@@ -63,15 +64,17 @@ class MultiHeadAttention(keras.layers.Layer):
         self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
         self.num_heads, self.head_dim, self.use_bias, self.dropout = num_heads, head_dim, use_bias, dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        fused = self.kernel_initializer
+        if isinstance(fused, keras.initializers.GlorotUniform):
+            fused = keras.initializers.VarianceScaling(0.5, "fan_avg", "uniform")
         self.query_projection, self.key_projection, self.value_projection = (
-            self._dense(num_heads * head_dim, name) for name in ("query", "key", "value")
+            self._dense(num_heads * head_dim, name, fused) for name in ("query", "key", "value")
         )
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
-    def _dense(self, units: int, name: str) -> keras.layers.Dense:
-        initializer = self.kernel_initializer.clone()
+    def _dense(self, units: int, name: str, initializer: keras.initializers.Initializer) -> keras.layers.Dense:
         return keras.layers.Dense(
-            units, use_bias=self.use_bias, kernel_initializer=initializer, dtype=self.dtype_policy, name=name
+            units, use_bias=self.use_bias, kernel_initializer=initializer.clone(), dtype=self.dtype_policy, name=name
         )
 
     def build(self, query_shape, memory_shape=None) -> None:
@@ -80,7 +83,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.query_projection.build(query_shape)
         self.key_projection.build(memory_shape)
         self.value_projection.build(memory_shape)
-        self.output_projection = self._dense(query_shape[-1], "output")
+        self.output_projection = self._dense(query_shape[-1], "output", self.kernel_initializer)
         self.output_projection.build((*query_shape[:-1], self.num_heads * self.head_dim))
 
     def project_query(self, query):
