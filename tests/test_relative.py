@@ -112,6 +112,7 @@ def test_padding_is_not_remembered():
 
 def test_the_last_real_states_are_kept_in_order():
     states = np.arange(8, dtype="float32").reshape(1, 4, 2)
+    assert keep_last(states, np.ones((1, 4), bool), 7)[0].shape[1] == 4  # fewer than asked for: all of them
     kept, mask = keep_last(states, np.array([[True, False, True, False]]), 3)
     assert array(kept)[0, 1:].tolist() == [[0, 1], [4, 5]]
     assert array(mask).tolist() == [[False, True, True]]

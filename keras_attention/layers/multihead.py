@@ -34,7 +34,7 @@ class MultiHeadAttention(keras.layers.Layer):
         training: whether dropout is active.
 
     Output:
-        context (..., Q, M), and weights (..., H, Q, S) in float32, or None where they were not asked for. A
+        context (..., Q, M), and weights (..., H, Q, S) in float32, or [] where they were not asked for. A
         fully masked row of weights is all zero.
 
     Raises:
@@ -121,7 +121,7 @@ class MultiHeadAttention(keras.layers.Layer):
             context, weights = _fused(query, keys, values, mask, bias), None
         else:
             context, weights = self._attend(query, keys, values, mask, bias, training)
-        return self.output_projection(merge_heads(context)), weights if return_weights else None
+        return self.output_projection(merge_heads(context)), weights if return_weights else []
 
     def _attend(self, query, keys, values, mask, bias, training):
         scores = dot_scores(query, keys)
@@ -139,7 +139,7 @@ class MultiHeadAttention(keras.layers.Layer):
         """Return shapes and dtypes of the outputs."""
         context = keras.KerasTensor(query.shape, dtype=self.compute_dtype)
         if not return_weights:
-            return context, None
+            return context, []
         length = (query if memory is None else memory).shape[-2]
         shape = (*query.shape[:-2], self.num_heads, query.shape[-2], length)
         return context, keras.KerasTensor(shape, dtype="float32")

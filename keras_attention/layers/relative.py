@@ -94,7 +94,7 @@ class RelativeAttention(keras.layers.Layer):
         training: whether dropout is active.
 
     Output:
-        context (..., Q, M), and weights (..., H, Q, S) in float32, or None where they were not asked for. A fully
+        context (..., Q, M), and weights (..., H, Q, S) in float32, or [] where they were not asked for. A fully
         masked row of weights is all zero.
 
     Raises:
@@ -185,7 +185,7 @@ class RelativeAttention(keras.layers.Layer):
         if self.dropout and training:
             drop = lambda weights: self.dropout_layer(weights, training=training)  # noqa: E731
         context, weights = attend(scores, values, mask, drop)
-        return self.output_projection(merge_heads(context)), weights if return_weights else None
+        return self.output_projection(merge_heads(context)), weights if return_weights else []
 
     def _segment_scores(self, x, same):
         """Score (B, H, Q, D) by whether (B, Q, S) are in the same segment."""
@@ -203,7 +203,7 @@ class RelativeAttention(keras.layers.Layer):
         """Return shapes and dtypes of the outputs."""
         context = keras.KerasTensor(query.shape, dtype=self.compute_dtype)
         if not return_weights:
-            return context, None
+            return context, []
         length = (query if memory is None else memory).shape[-2]
         shape = (*query.shape[:-2], self.num_heads, query.shape[-2], length)
         return context, keras.KerasTensor(shape, dtype="float32")

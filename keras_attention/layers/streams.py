@@ -38,7 +38,7 @@ def keep_last(states, mask, length=None):
     """
     size = ops.shape(mask)[1]
     order = ops.argsort(ops.arange(size) + size * ops.cast(mask, "int32"), axis=1)  # padding first, then in order
-    order = order if length is None else order[:, size - length :]
+    order = order if length is None else order[:, ops.maximum(size - length, 0) :]
     return ops.take_along_axis(states, ops.expand_dims(order, -1), axis=1), ops.take_along_axis(mask, order, axis=1)
 
 
@@ -312,7 +312,7 @@ def _advance(block, x, target_mapping, options: dict):
             return block.attention(x, **options)
         mapping = ops.cast(target_mapping, x.dtype)
         answer, weights = block.attention(ops.matmul(ops.swapaxes(mapping, 1, 2), x), **options)
-        if weights is not None:
+        if options.get("return_weights"):
             weights = ops.matmul(ops.expand_dims(ops.cast(mapping, weights.dtype), 1), weights)
         return ops.matmul(mapping, answer), weights
 

@@ -46,7 +46,7 @@ class TransformerBlock(keras.layers.Layer):
 
     Output:
         outputs (B, L, M), and the weights of the cross-attention (B, H, L, S), of the self-attention
-        (B, H, L, L) where there is none, in float32, or None where they were not asked for.
+        (B, H, L, L) where there is none, in float32, or [] where they were not asked for.
 
     Example:
         >>> from keras_attention.layers import MultiHeadAttention
@@ -203,7 +203,7 @@ class TransformerBlock(keras.layers.Layer):
         """Return shapes and dtypes of the outputs."""
         outputs = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
         if not return_weights:
-            return outputs, None
+            return outputs, []
         looked_at = memory if self.cross_attention is not None else inputs
         shape = (inputs.shape[0], self.attention.num_heads, inputs.shape[1], looked_at.shape[1])
         return outputs, keras.KerasTensor(shape, dtype="float32")

@@ -29,7 +29,7 @@ ALL = "all"
 class SelfAttention2D(keras.layers.Layer):
     """Self-attention over the positions of a feature map, for use between the layers of any CNN.
 
-        y = x + gamma * W_o (softmax(q k') v),    q, k, v: 1 x 1 convolutions of x
+        y = x + gamma * W_o (softmax(q k' / sqrt(D)) v),    q, k, v: 1 x 1 convolutions of x
 
     gamma is learned and begins at 0, so that the layer begins as the identity.
 
