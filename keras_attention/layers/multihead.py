@@ -21,8 +21,8 @@ class MultiHeadAttention(keras.layers.Layer):
         head_dim: D, the width of a head.
         use_bias: add the vectors b.
         dropout: probability of dropping an attention weight, in training.
-        kernel_initializer: of the four projections. Glorot's looks at W_q, W_k and W_v as one matrix: they begin smaller
-            by sqrt(2), with which a post-norm stack learns much sooner.
+        kernel_initializer: of the four projections. Glorot's looks at W_q, W_k and W_v as one matrix: they begin
+            smaller by sqrt(2), with which a post-norm stack learns much sooner.
 
     Call arguments:
         query: (..., Q, M).

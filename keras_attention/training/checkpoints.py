@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 
 import keras
@@ -44,10 +46,17 @@ def save_arrays(path: pathlib.Path, arrays: Iterable[np.ndarray], note: dict | N
 
 
 def load_arrays(path: pathlib.Path) -> tuple[list[np.ndarray], dict]:
-    """Read what `save_arrays` wrote."""
-    with np.load(path) as file:
-        note = json.loads(file["note"].tobytes())
-        return [file[name] for name in sorted(file.files) if name != "note"], note
+    """Read what `save_arrays` wrote.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with np.load(path) as file:
+            note = json.loads(file["note"].tobytes())
+            return [file[name] for name in sorted(file.files) if name != "note"], note
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}); take it from a copy, or begin the run anew.") from None
 
 
 def assign(variables: Iterable[keras.Variable], arrays: Iterable[np.ndarray]) -> None:

@@ -131,7 +131,7 @@ class LayerwiseAdam(keras.optimizers.AdamW):
 
     def factor(self, path: str) -> float:
         """Return what a variable's rate is multiplied with."""
-        block = re.search(r"block_(\d+)/", path)
+        block = re.search(r"(?:block|layer)_(\d+)/", path)
         if block:
             return self.layer_decay ** (self.num_layers - 1 - int(block[1]))
         is_input = any(part in path for part in ("embedding/", "spelling/", "inputs/"))

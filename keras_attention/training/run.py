@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 import warnings
 from collections.abc import Callable, Sequence
@@ -57,8 +58,15 @@ class TrainingPlan:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "learning_rate", "warmup_steps", "clip_norm", "patience", "average", "accumulate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; expected more than 0.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; expected more than 0, and finite.")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"`label_smoothing` is {self.label_smoothing}; expected a number in [0, 1).")
+        if not (0 < self.layer_decay <= 1 and 0 <= self.weight_decay < math.inf):
+            raise ValueError(
+                f"`layer_decay` is {self.layer_decay} and `weight_decay` {self.weight_decay}; expected a number in "
+                "(0, 1] and one that is not negative."
+            )
         if self.decline not in DECLINES:
             raise ValueError(f"`decline` is {self.decline!r}; expected one of {', '.join(DECLINES)}.")
 
@@ -125,8 +133,8 @@ def train(
         history: name -> one value per epoch. `model` has the best weights.
 
     Raises:
-        ValueError: the monitored value is not among those computed, or the directory holds the run of
-            another model.
+        ValueError: the monitored value is not among those computed or was never finite, or the directory holds the
+            run of another model.
     """
     plan, directory = plan or TrainingPlan(), pathlib.Path(directory)
     monitor = plan.monitor or ("loss" if validation is None else "val_loss")
@@ -137,6 +145,8 @@ def train(
     model.optimizer.build(model.trainable_variables)
     state = RunState(directory, monitor, plan.patience, plan.average, measure)
     begin = state.restore(model)
+    if plan.epochs * len(batches) < plan.accumulate:
+        warnings.warn(f"There are fewer than {plan.accumulate} batches in all: nothing is ever updated.", stacklevel=2)
     batches.start_epoch(begin)
     if state.finished or begin >= plan.epochs:
         warnings.warn(f"The run in {directory} is finished; its best model is taken as it is.", stacklevel=2)
@@ -149,17 +159,32 @@ def train(
             shuffle=False,  # the batches shuffle themselves, reproducibly
             callbacks=[state, *callbacks],
         )
-    _select(model, state, plan, batches if validation is None else validation, "" if validation is None else "val_")
+    if state.best is None:
+        raise ValueError(
+            f"{monitor} was never a finite number: the training diverged, and {directory}/model.keras is as it was "
+            "before. Begin anew with a lower learning rate, or a longer warm-up."
+        )
+    state.load_best(model)
+    if plan.average > 1:
+        _offer_average(model, state, batches, validation)
     return state.history
 
 
-def _select(model: keras.Model, state: RunState, plan: TrainingPlan, data: Any, prefix: str) -> None:
-    """Leave the model with its best weights: those of the best epoch, or the average if better."""
-    if plan.average > 1:
-        average_weights(model, state.recent_weights())
-        values = model.evaluate(data, verbose=0, return_dict=True)
-        logs = {f"{prefix}{name}": value for name, value in values.items()}
-        if state.measure is not None:
-            logs.update(state.measure(model))
-        state.offer(model, logs, "average")
+def _offer_average(model: keras.Model, state: RunState, batches: Any, validation: Any) -> None:
+    """Leave the model with the average of the last epochs' weights, if that is better than the best of them."""
+
+    seen = not state.monitor.startswith("val_")
+    prefix, data = ("", batches) if seen else ("val_", validation)
+
+    def measured() -> dict[str, float]:
+        values = {} if state.measure is None else state.measure(model)
+        if state.monitor in values:
+            return values
+        found = model.evaluate(data, verbose=0, return_dict=True)
+        return {f"{prefix}{name}": value for name, value in found.items()}
+
+    if seen:  # what `fit` says of its own data is a mean over an epoch, with dropout
+        state.best = float(measured()[state.monitor])
+    average_weights(model, state.recent_weights())
+    state.offer(model, measured(), "average")
     state.load_best(model)

@@ -26,7 +26,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         ValueError: an unknown decline, or W below 1.
 
     Example:
-        >>> float(WarmUp(1.0, warmup_steps=10, total_steps=100)(5))
+        >>> float(WarmUp(1.0, warmup_steps=10, total_steps=100)(4))
         0.5
 
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762 (inverse square root);
@@ -52,7 +52,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
             factor = ops.sqrt(self.warmup_steps / ops.maximum(step, float(self.warmup_steps)))
         else:
             factor = ops.ones_like(progress)
-        return self.peak * ops.minimum(step / self.warmup_steps, 1.0) * factor
+        return self.peak * ops.minimum((step + 1.0) / self.warmup_steps, 1.0) * factor
 
     def get_config(self) -> dict:
         """Return the constructor's arguments, for saving."""
