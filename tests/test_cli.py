@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import zipfile
 
 import keras
 import pytest
@@ -231,10 +232,9 @@ def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path, monkeypatc
     code, text, err = run("caption", out / "model.keras", *pictures, "--beam", 3, "--plot", tmp_path / "plots")
     assert (code, len(text.splitlines()), text.splitlines()[1]) == (0, 3, "")
     assert "broken.jpg cannot be read; expected a file, JPEG, PNG, GIF or BMP" in err
-    code, text_2, err = run(
-        "caption", out / "model.keras", pictures[0], photos / "no.png", "--plot", tmp_path / "plots"
-    )
-    assert (code, len(text_2.splitlines()), "1 of the pictures are not there" in err) == (1, 2, True)
+    again = [pictures[0], pictures[0], photos / "no.png", "x" * 300]  # drawn anew, and a second time beside it
+    code, text_2, err = run("caption", out / "model.keras", *again, "--plot", tmp_path / "plots")
+    assert (code, len(text_2.splitlines()), "2 of the pictures are not there" in err) == (1, 4, True)
     assert len(list((tmp_path / "plots").glob("*.png"))) == 6
     code, scores, err = run("evaluate", out / "model.keras", "--images", photos, "--captions", captions)
     assert code == 0, err
@@ -279,6 +279,11 @@ def broken(tmp_path, model):
         (tmp_path / "bad" / f"{i}.jpg").write_bytes(b"no picture")
     (tmp_path / "bad.csv").write_text("image,caption\n0.jpg,a\n1.jpg,a dog\n2.jpg,a cat\n")
     (tmp_path / "other.csv").write_text("image,caption\nx.jpg,a\ny.jpg,a dog\n")
+    for folder, text in (("begun", '["translator", {}]'), ("torn", "")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "run.json").write_text(text)
+    with zipfile.ZipFile(tmp_path / "zip.keras", "w") as file:
+        file.writestr("a", "b")
     return tmp_path
 
 
@@ -320,6 +325,15 @@ MISTAKES = [
     (["export", "{model}", "{}/again", "--length-penalty", "1"], "add --beam"),
     (["evaluate", "{served}", "{pairs}", "--beam", "3"], "cannot be chosen now"),
     (["check", "{}/folder"], "holds no SavedModel"),
+    (["translate", "{}/zip.keras"], "is no model; expected a .keras file"),
+    (["train", "translator", "--train", "{pairs}", "--select", "val_blue", "--out", "{}/r"], "--select val_blue"),
+    (["train", "translator", "--train", "{pairs}", "--select", "val_loss", "--out", "{}/r"], "add --valid FILE"),
+    (["train", "translator", "--train", "{pairs}", "--learning-rate", "0", "--out", "{}/r"], "`learning_rate` is 0.0"),
+    (["train", "translator", "--train", "{pairs}", "--init", "{model}", "--vocabulary-size", "99", "--out", "{}/r"],
+     "--init brings its own tokenizer"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--valid-images", "x"], "add --valid FILE"),
+    (["quickstart", "captioner", "--out", "{}/begun"], "holds another run; choose another --out"),
+    (["train", "translator", "--out", "{}/torn", "--resume"], "run.json is damaged"),
     (["evaluate", "{model}", "{}/empty.tsv"], "holds no examples"),
     (["nonsense"], "No such command"),
 ]  # fmt: skip

@@ -76,6 +76,9 @@ def test_conllu(write):
         ("keys.jsonl", '{"src": "a"}', read_pairs, 'expected an object {"source": ..., "target": ...}'),
         ("words.txt", "a sentence of words\n", read_tagged, "expected a word and its tag"),
         ("none.txt", "", read_texts, "holds no examples"),
+        ("wide.txt", "we eat".encode("utf-16"), read_texts, "iconv -f utf-16 -t utf-8"),
+        ("bare.tsv", "good\t1\nbad\t\n", read_labelled, "'bad' has no label"),
+        ("tags.tsv", "We\tPRON\n\tVERB\n", read_tagged, "line 2: there is no word before the tag"),
     ],
 )
 def test_broken_files_are_explained(write, name, text, read, message):
@@ -83,9 +86,21 @@ def test_broken_files_are_explained(write, name, text, read, message):
         read(write(name, text))
 
 
+@pytest.mark.parametrize("content", [gzip.compress(b"a\tb\n" * 99)[:-9], b"a\tb\n"], ids=["half", "not at all"])
+def test_a_damaged_gzip_file_is_explained(tmp_path, content):
+    (tmp_path / "x.tsv.gz").write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.tsv\.gz is no whole gzip file"):
+        read_pairs(tmp_path / "x.tsv.gz")
+
+
 def test_files_of_unequal_length_are_explained(write):
     with pytest.raises(DataError, match=r"a.en has 2 lines and .*a.es has 1"):
         read_pairs(write("a.en", "one\ntwo\n"), write("a.es", "uno\n"))
+
+
+def test_two_files_of_pairs_are_not_taken_for_sources_and_targets(write):
+    with pytest.raises(DataError, match="Put several files of pairs into one"):
+        read_pairs(write("a.tsv", "one\tuno\n"), write("b.tsv", "two\tdos\n"))
 
 
 def test_a_missing_file_is_explained(tmp_path):

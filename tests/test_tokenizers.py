@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from keras_attention.data import decode_ids, encode_texts, ids_to_pieces, pad_ids, special_ids, train_tokenizer
+from keras_attention.data import (
+    decode_ids,
+    encode_texts,
+    ids_to_pieces,
+    pad_ids,
+    special_ids,
+    tokenizers,
+    train_tokenizer,
+)
 
 TEXTS = ["We eat bread.", "They drink cold water!", "the boy eats the red apple", "Straße , ÜBER, naïve"] * 3
 KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")
@@ -46,6 +54,12 @@ def test_the_graph_cuts_as_python_does(kind):
     texts = [*TEXTS[:4], "", "  two  spaces ", "zzz unseen ж"]
     in_graph = tf.function(lambda text: tokenizer.tokenize(text))(tf.constant(texts)).to_list()
     assert in_graph == encode_texts(tokenizer, texts)
+
+
+def test_a_line_of_a_book_is_trained_on(kind, monkeypatch):
+    monkeypatch.setattr(tokenizers, "_LONGEST", 64)  # of a quarter of a million characters
+    tokenizer = train_tokenizer(["we eat", "they drink " * 50], kind, 60)
+    assert special_ids(tokenizer).unknown not in encode_texts(tokenizer, ["they drink"])[0]
 
 
 def test_words_are_whole_and_seen_twice():

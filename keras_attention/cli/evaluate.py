@@ -51,8 +51,10 @@ def evaluate(
     job = next((job for job in jobs().values() if job.task == name), None)
     if job is None:
         raise click.UsageError(f"{model} is a {name}, which cannot be evaluated here.")
-    if job.pictures and (plot or lowercase):
-        raise click.UsageError("--plot and --lowercase belong to a translator.")
+    if (plot or lowercase) and job.task != "Translator":
+        raise click.UsageError(f"--plot and --lowercase belong to a translator; {model} is a {name}.")
+    if beam and job.task not in ("Translator", "Captioner"):
+        raise click.UsageError(f"--beam belongs to a translator or captioner; {model} is a {name}.")
     if images and not job.pictures:
         raise click.UsageError(f"--images belongs to a captioner; {model} is a {name}.")
     examples = job.read(files, images) if job.pictures else job.read(files)

@@ -70,7 +70,7 @@ def _read_texts(places: Sequence[str]) -> list:
     import keras_attention as ka
 
     place = _one(places)
-    if place.startswith("tfds:") or ".jsonl" in place:
+    if place.startswith("tfds:") or place.removesuffix(".gz").endswith(".jsonl"):
         return ka.data.read_texts(place)
     ka.data.read_texts(place)  # raises where there is nothing to learn
     return ["\n".join(ka.data.read_lines(place))]

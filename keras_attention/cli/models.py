@@ -33,7 +33,7 @@ def load_model(path: str) -> Any:
 
     if place.is_dir():
         return ka.load_served(place)
-    if not zipfile.is_zipfile(place):
+    if not zipfile.is_zipfile(place) or "config.json" not in zipfile.ZipFile(place).namelist():
         raise ValueError(
             f"{path} is no model; expected a .keras file or an exported directory such as serving/translator/1."
         )

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from keras_attention.cli.jobs import jobs
-from keras_attention.cli.train import run_job, train
+from keras_attention.cli.train import read_run, run_job, train
 
 
 @click.command()
@@ -25,7 +25,7 @@ def _translate(directory: pathlib.Path, epochs: int | None) -> None:
     import keras_attention as ka
 
     click.echo("1. Train rnn_attention on embedded English-Spanish phrases", err=True)
-    model = run_job(jobs()["translator"], "translator", _options("translator", _PHRASES, epochs), directory)
+    model = _train("translator", _PHRASES, epochs, directory)
     click.echo("\n2. Translate phrases that were in no training pair", err=True)
     wanted = dict([ka.data.LECTURE_PHRASE, *ka.data.phrase_pairs("test")[:4]])
     seen = wanted.keys() & {source for source, _ in ka.data.phrase_pairs("train")}
@@ -49,7 +49,7 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
     import keras_attention as ka
 
     click.echo("1. Train show_attend_and_tell on embedded scenes", err=True)
-    model = run_job(jobs()["captioner"], "captioner", _options("captioner", _SCENES, epochs), directory)
+    model = _train("captioner", _SCENES, epochs, directory)
     click.echo("\n2. Caption scenes whose combinations of objects were never trained on", err=True)
     scenes = ka.data.captioned_scenes("test", 5)
     pictures = [_write_picture(scene, directory / "scenes") for scene in scenes]
@@ -105,10 +105,14 @@ _SCENES = {
 }
 
 
-def _options(task: str, chosen: dict[str, Any], epochs: int | None) -> dict[str, Any]:
-    """What `keras-attention train` would be given."""
+def _train(task: str, chosen: dict[str, Any], epochs: int | None, directory: pathlib.Path) -> Any:
+    """Do what `keras-attention train` would, or go on with it."""
+    if (directory / "run.json").exists():
+        begun, options = read_run(directory)
+        if begun != task or options["train_files"] != chosen["train_files"]:
+            raise click.UsageError(f"{directory} holds another run; choose another --out.")
     context = train.make_context("train", [task, "--out", "unused"])
-    return {**context.params, **chosen, "epochs": epochs or chosen["epochs"]}
+    return run_job(jobs()[task], task, {**context.params, **chosen, "epochs": epochs or chosen["epochs"]}, directory)
 
 
 def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) -> None:

@@ -29,7 +29,7 @@ _OPTIONS: list[Callable] = [
     click.option("--freeze", is_flag=True, help="Leave the encoder as it is; learn only what stands behind it."),
     click.option("--set", "sizes", multiple=True, metavar="NAME=VALUE", help="A size of the preset that should differ, such as units=512."),
     click.option("--tokenizer", type=click.Choice(["sentencepiece", "bpe", "wordpiece", "words", "characters"]), help="How texts are cut. A recurrent tagger reads words, folded to lower case, and spells them beside. [default: the preset's]"),
-    click.option("--vocabulary-size", type=click.IntRange(8), default=8000, show_default=True),
+    click.option("--vocabulary-size", type=click.IntRange(8), help="Pieces in each tokenizer.  [default: 8000]"),
     click.option("--lowercase", is_flag=True, help="Fold to lower case inside the tokenizers."),
     click.option("--epochs", type=click.IntRange(1), default=20, show_default=True),
     click.option("--learning-rate", type=float, default=1e-3, show_default=True),
@@ -58,12 +58,11 @@ def train(context: click.Context, task: str, **options: Any) -> None:
     """Train a model on your files; write the best one to OUT/model.keras."""
     out = pathlib.Path(options.pop("out"))
     resume = options.pop("resume")
-    plan_file = out / "run.json"
     if resume:
-        if not plan_file.exists():
+        if not (out / "run.json").exists():
             raise click.UsageError(f"{out} holds no run to resume (no run.json).")
         _refuse_changes(context)
-        begun, chosen = json.loads(plan_file.read_text())
+        begun, chosen = read_run(out)
         options |= chosen  # an older version did not know all of them
         if begun != task:
             raise click.UsageError(f"{out} holds the run of a {begun}; resume it with: train {begun} --resume.")
@@ -74,6 +73,15 @@ def train(context: click.Context, task: str, **options: Any) -> None:
     elif not options["train_files"]:
         raise click.UsageError("There is nothing to train on; add --train FILE.")
     run_job(jobs()[task], task, options, out)
+
+
+def read_run(out: pathlib.Path) -> tuple[str, dict[str, Any]]:
+    """Return the task and the options that the run in a directory was begun with."""
+    try:
+        task, options = json.loads((out / "run.json").read_text())
+    except ValueError:
+        raise click.UsageError(f"{out / 'run.json'} is damaged; begin the run anew in another --out.") from None
+    return task, options
 
 
 def _refuse_changes(context: click.Context) -> None:
@@ -105,11 +113,14 @@ def run_job(job: Job, task: str, options: dict[str, Any], out: pathlib.Path) -> 
         raise click.UsageError("--init brings its own sizes; leave out --preset.")
     if options["init"] and (options["encoder"] or options["encoder_weights"]):
         raise click.UsageError("--init brings the network that sees; leave out --encoder and --encoder-weights.")
-    if options["init"] and (options["tokenizer"] or options["lowercase"]):
-        raise click.UsageError("--init brings its own tokenizer; leave out --tokenizer and --lowercase.")
+    if options["init"] and (options["tokenizer"] or options["lowercase"] or options["vocabulary_size"]):
+        raise click.UsageError(
+            "--init brings its own tokenizer; leave out --tokenizer, --lowercase and --vocabulary-size."
+        )
     if options["lora"] and options["freeze"]:
         raise click.UsageError("--lora learns inside the encoder and --freeze does not; choose one of the two.")
     _check_pictures(job, options)
+    plan = _plan(job, options, bool(options["valid_files"]))
     examples = _read(job, options["train_files"], options["images"])
     valid = None
     if options["valid_files"]:
@@ -117,14 +128,15 @@ def run_job(job: Job, task: str, options: dict[str, Any], out: pathlib.Path) -> 
     click.echo(f"{len(examples)} examples to train on, {len(valid or [])} to validate on", err=True)
     model = _model(job, options, examples, out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "run.json").write_text(json.dumps([task, options], indent=2))
+    described = json.dumps([task, options], indent=2)
+    ka.training.write_whole(out / "run.json", lambda name: pathlib.Path(name).write_text(described))
     click.echo(f"{type(model).__name__} with {model.count_params():,} parameters", err=True)
     budget, seed, seeing = options["batch_tokens"], options["seed"], _seeing(job, options, model, out)
     history = ka.train(
         model,
         job.batches(examples, model, budget, True, seed, **seeing),
         out,
-        _plan(job, options, valid is not None),
+        plan,
         validation=job.batches(valid, model, budget, False, **_steady(seeing)) if valid else None,
         measure=job.measure(valid, **_steady(seeing)) if job.measure and valid else None,
         callbacks=_tensorboard(model, valid or examples, out) if options["tensorboard"] else (),
@@ -144,6 +156,10 @@ def _check_pictures(job: Job, options: dict[str, Any]) -> None:
     given = [f"--{name.replace('_', '-')}" for name in names if options[name]]
     if given and not job.pictures:
         raise click.UsageError(f"{', '.join(given)} belongs to a captioner.")
+    if options["valid_images"] and not options["valid_files"]:
+        raise click.UsageError("--valid-images are those of --valid; add --valid FILE.")
+    if options["features"] and options["augment"]:
+        raise click.UsageError("--augment changes pictures each time, so that there are no --features to keep.")
 
 
 def _seeing(job: Job, options: dict[str, Any], model: Any, out: pathlib.Path) -> dict[str, Any]:
@@ -182,7 +198,7 @@ def _fresh(job: Job, options: dict[str, Any], examples: list) -> Any:
     preset = options["preset"] or job.preset
     tokenizer = {
         "kind": options["tokenizer"] or (job.tokenizer if preset == job.preset else "sentencepiece"),
-        "vocabulary_size": options["vocabulary_size"],
+        "vocabulary_size": options["vocabulary_size"] or 8000,
         "lowercase": options["lowercase"],
     }
     sizes = _sizes(options["sizes"])
@@ -225,6 +241,11 @@ def _plan(job: Job, options: dict[str, Any], validated: bool) -> Any:
     import keras_attention as ka
 
     select = options["select"] or (job.select if validated else "loss")
+    known = ("loss", "accuracy", *(["bleu"] if job.measure else []))
+    if not select.endswith(known):
+        raise click.UsageError(f"--select {select}: expected a name that ends in {', '.join(known)}, such as val_loss.")
+    if select.startswith("val_") and not validated:
+        raise click.UsageError(f"--select {select} needs validation data; add --valid FILE.")
     names = (
         "epochs",
         "learning_rate",

@@ -118,33 +118,42 @@ def caption(
     options = {"batch_size": batch_size, **_search(loaded, beam, length_penalty, max_length)}
     if plot is not None:
         pathlib.Path(plot).mkdir(parents=True, exist_ok=True)
-    paths, missing = iter(pictures) if pictures else _lines(None), 0
+    paths, missing, drawn = iter(pictures) if pictures else _lines(None), 0, set()
     while chunk := list(itertools.islice(paths, _CHUNK)):
-        there = [pathlib.Path(path).is_file() for path in chunk]
+        there = [_can_be_opened(path) for path in chunk]
         missing += there.count(False)
-        given = [path if is_file else b"" for path, is_file in zip(chunk, there, strict=True)]
+        given = [path if fine else b"" for path, fine in zip(chunk, there, strict=True)]
         for path, answer in zip(chunk, loaded.caption(given, **options), strict=True):
             if path and not answer.valid:
                 click.echo(f"{path} cannot be read; expected a file, JPEG, PNG, GIF or BMP.", err=True)
             text = _one_line(answer.text)
             click.echo(f"{answer.score:.4f}\t{text}" if scores and answer.valid else text)
             if plot is not None and answer.valid:
-                _draw(answer, path, pathlib.Path(plot))
+                _draw(answer, path, pathlib.Path(plot), drawn)
     if missing and pictures:
-        raise click.ClickException(f"{missing} of the pictures are not there.")
+        raise click.ClickException(f"{missing} of the pictures are not there, or cannot be opened.")
 
 
-def _draw(caption: Any, path: str, folder: pathlib.Path) -> None:
-    """Draw what there is to draw: a model without attention looks nowhere."""
+def _can_be_opened(path: str) -> bool:
+    try:
+        with open(path, "rb"):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def _draw(caption: Any, path: str, folder: pathlib.Path, drawn: set[str]) -> None:
+    """Draw what there is to draw, under a name of its own: a model without attention looks nowhere."""
     import keras_attention as ka
 
     if caption.attention is None:
         click.echo(f"{path}: there is no attention to draw.", err=True)
         return
     name, count = pathlib.Path(path).name, 1
-    while (folder / f"{name}.attention.png").exists():  # of another folder
+    while name in drawn:  # of another folder
         count += 1
         name = f"{pathlib.Path(path).name}.{count}"
+    drawn.add(name)
     ka.plot_caption(caption, path, folder / f"{name}.attention.png")
     ka.plot_salient_words(caption, path, folder / f"{name}.words.png")
 
@@ -217,7 +226,10 @@ def tag(model: str, source: str | None, batch_size: int) -> None:
 )
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 def fill(model: str, source: str | None, candidates: int | None, batch_size: int) -> None:
-    """Fill the gaps, [MASK] or <mask>, of each line of SOURCE, or of standard input, with MODEL."""
+    """Fill the gaps of each line of SOURCE, or of standard input, with MODEL.
+
+    A gap is <mask>, or [MASK] where the model's tokenizer is WordPiece.
+    """
     loaded = load_for("fill", model)
 
     def answer(lines: list[str], done: int) -> list[str]:

@@ -6,10 +6,12 @@ two line-aligned files, or `tfds:NAME[:SPLIT]`.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import pathlib
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,14 +27,17 @@ def read_lines(path: Place) -> list[str]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        DataError: a line is not UTF-8.
+        DataError: a line is not UTF-8, or a `.gz` is damaged.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not path.exists() or path.is_dir():
         raise FileNotFoundError(f"There is no file {path}.")
     opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as file:
-        return list(decode_lines(file, str(path)))
+    try:
+        with opened as file:
+            return list(decode_lines(file, str(path)))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is no whole gzip file ({error}); fetch or make it again.") from None
 
 
 def decode_lines(lines: Iterator[bytes], name: str) -> Iterator[str]:
@@ -49,9 +54,10 @@ def decode_lines(lines: Iterator[bytes], name: str) -> Iterator[str]:
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
+            wide = number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
             raise DataError(
                 f"{name}, line {number}: byte {error.start + 1} is not UTF-8. Convert the file, for "
-                f"example with: iconv -f latin1 -t utf-8"
+                f"example with: iconv -f {'utf-16' if wide else 'latin1'} -t utf-8"
             ) from None
 
 
@@ -71,6 +77,11 @@ def read_pairs(place: Place, targets: Place | None = None) -> list[tuple[str, st
         DataError: no pairs, a missing column or key, files of unequal length, or no UTF-8.
     """
     if targets is not None:
+        if _kind(str(place)) in (".tsv", ".jsonl") or _kind(str(targets)) in (".tsv", ".jsonl"):
+            raise DataError(
+                f"{place} and {targets}: two files are sources and their targets, line by line. Put several files of "
+                "pairs into one."
+            )
         sources, wanted = read_lines(place), read_lines(targets)
         if len(sources) != len(wanted):
             raise DataError(
@@ -86,9 +97,13 @@ def read_pairs(place: Place, targets: Place | None = None) -> list[tuple[str, st
 def read_labelled(place: Place) -> list[tuple[str, str]]:
     """Read (text, label) pairs from TSV, JSONL (`text`, `label`) or `tfds:NAME[:SPLIT]`.
 
-    Raises: as `read_pairs`.
+    Raises: as `read_pairs`; and DataError where a text has no label.
     """
-    return _not_empty([row for row in _read_columns(place, ("text", "label")) if row[0].strip()], place)
+    rows = [row for row in _read_columns(place, ("text", "label")) if row[0].strip()]
+    bare = next((text for text, label in rows if not label.strip()), None)
+    if bare is not None:
+        raise DataError(f"{place}: {bare[:80]!r} has no label; expected one for each text.")
+    return _not_empty(rows, place)
 
 
 def read_texts(place: Place) -> list[str]:
@@ -132,6 +147,8 @@ def read_tagged(place: Place, column: int = 4) -> list[list[tuple[str, str]]]:
                 f"{place}, line {number}: {len(cells)} tab-separated columns; expected a word and its tag, "
                 f"or CoNLL-U with the tag in column {column}."
             )
+        if not cells[word].strip():
+            raise DataError(f"{place}, line {number}: there is no word before the tag.")
         sentences[-1].append((cells[word].replace(" ", "\u00a0"), cells[tag]))
     return _not_empty([sentence for sentence in sentences if sentence], place)
 

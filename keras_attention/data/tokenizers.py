@@ -24,6 +24,7 @@ import numpy as np
 WHITE_SPACE = " \t\n\v\f\r"  # what separates words, here and in an exported graph
 KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")
 _SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "words": "word", "characters": "char"}
+_LONGEST = 1 << 18  # characters in a line of SentencePiece
 _OTHER_PIECES = 6  # padding, unknown, start, end, gap, and the gap as a word
 _NAMES = {
     "pad": ("<pad>", "[PAD]"),
@@ -105,7 +106,9 @@ def _train_sentencepiece(texts: list[str], model_type: str, vocabulary_size: int
             "add_dummy_prefix": False,
             "user_defined_symbols": ["<mask>", "\n"],
         }
-    texts = [line for text in texts for line in text.split("\n") if line.strip()]
+    lines = (line for text in texts for line in text.split("\n") if line.strip())
+    # SentencePiece leaves out what is longer than `max_sentence_length` bytes, and says nothing.
+    texts = [line[i : i + _LONGEST] for line in lines for i in range(0, len(line), _LONGEST)]
     model = io.BytesIO()
     with _lowercase_rules(lowercase, keep_spaces=model_type == "char") as rules, _vocabulary_errors(vocabulary_size):
         sentencepiece.SentencePieceTrainer.train(
@@ -119,7 +122,7 @@ def _train_sentencepiece(texts: list[str], model_type: str, vocabulary_size: int
             unk_id=1,
             bos_id=2,
             eos_id=3,
-            max_sentence_length=1 << 20,
+            max_sentence_length=4 * _LONGEST,
             num_threads=1,  # the pieces do not depend on how many cores there are
             minloglevel=2,
             **{**options, **rules},
@@ -334,9 +337,9 @@ def frame_ids(tokenizer: Any, frame: str) -> tuple[tuple[int, ...], tuple[int, .
 
 
 def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Turn ids back into text, leaving out padding, start and end."""
-    special = special_ids(tokenizer)
-    kept = [i for i in ids if i not in (special.pad, special.start, special.end)]
+    """Turn ids back into text, leaving out padding, start, end, and what is beyond the vocabulary."""
+    special, size = special_ids(tokenizer), tokenizer.vocabulary_size()
+    kept = [i for i in ids if i not in (special.pad, special.start, special.end) and i < size]
     if not kept:
         return ""
     text = tokenizer.detokenize([kept])[0]
@@ -344,8 +347,9 @@ def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 def ids_to_pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """Return the piece behind each id."""
-    return [tokenizer.id_to_token(int(i)) for i in ids]
+    """Return the piece behind each id, "" beyond the vocabulary: a model may know more ids than its tokenizer."""
+    size = tokenizer.vocabulary_size()
+    return [tokenizer.id_to_token(int(i)) if i < size else "" for i in ids]
 
 
 def pad_ids(
