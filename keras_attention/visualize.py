@@ -96,8 +96,8 @@ def plot_alignment(translation: ka.Translation, path: str | pathlib.Path | None 
     sources, targets, weights = word_alignment(translation)
     figure, axes = _figure(1.6 + 0.55 * len(sources), 1.4 + 0.45 * len(targets))
     image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(sources)), sources, rotation=45, ha="left", rotation_mode="anchor")
-    axes.set_yticks(range(len(targets)), targets)
+    axes.set_xticks(range(len(sources)), sources, rotation=45, ha="left", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(range(len(targets)), targets, parse_math=False)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     for (row, column), weight in np.ndenumerate(weights):
@@ -167,7 +167,7 @@ def plot_caption(
     next(places).imshow(pixels)
     for place, word, weights in zip(places, words, maps, strict=False):
         place.imshow(_lit(pixels, weights))
-        place.set_title(word, fontsize=13)
+        place.set_title(word, fontsize=13, parse_math=False)
     for place in np.ravel(axes):
         place.set_axis_off()
     return _finish(figure, path)
@@ -203,7 +203,7 @@ def plot_salient_words(
     rows, columns = (size // -(-size // 8) for size in maps.shape[1:])
     figure, axes = _figure(8, 8 * height / width + 0.4)
     axes.imshow(pixels // 2 + 64, extent=(0, columns, rows, 0), aspect="auto", interpolation="bilinear")
-    axes.set_title(caption.text, fontsize=13)
+    axes.set_title(caption.text, fontsize=13, parse_math=False)
     axes.set_xticks(range(columns + 1), [])
     axes.set_yticks(range(rows + 1), [])
     axes.tick_params(length=0)
@@ -370,7 +370,8 @@ def _write_word(axes: Any, word: str, row: int, column: int, weight: float, poin
 
     strength = min(1.0, (weight - 1) / 4)
     size = min(9 + 9 * strength, points / (0.62 * len(word)))
-    text = axes.text(column + 0.5, row + 0.5, word, ha="center", va="center", color="white", fontsize=size)
+    style = {"ha": "center", "va": "center", "color": "white", "fontsize": size, "parse_math": False}
+    text = axes.text(column + 0.5, row + 0.5, word, **style)
     text.set_alpha(0.6 + 0.4 * strength)
     text.set_path_effects([withStroke(linewidth=2, foreground="black")])
 

@@ -138,6 +138,13 @@ def test_a_unigram_is_not_repeated():
     assert len(set(text)) == len(text) == 6
 
 
+@pytest.mark.parametrize("strategy", [ka.Greedy(), ka.BeamSearch(width=3), ka.Sampling(samples=2)], ids=repr)
+def test_an_end_that_is_given_ends_nothing(strategy):
+    found = search(TableModel(table(5, 1)), strategy, (7, 7), prefix=[(3, END, 2), ()])
+    assert all(text[:3] == (3, END, 2) and len(text) > 3 for text in texts(found))
+    assert all(text[-1] == END or len(text) == 7 for row in (0, 1) for text in texts(found, row))
+
+
 def test_forced_prefix_begins_every_answer_and_costs_nothing():
     model = TableModel(table(5, 4))
     found = search(model, ka.BeamSearch(width=64, length_penalty=0.0, n_best=3), (5, 5), prefix=[(3, 2), ()])

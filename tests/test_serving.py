@@ -328,6 +328,22 @@ def test_a_served_translator_samples_with_its_seed(translator, tmp_path):
     assert len({a.text for a in here}) > 1
 
 
+def test_what_leaves_nothing_fails_alone(tmp_path):
+    """Constraints that nothing satisfies, ids beyond the tokenizer, a seed of 32 bits: an answer each, not an error."""
+    tokenizer = ka.train_tokenizer(["abcabc", "cba"], "characters")
+    model = ka.CausalLM.from_preset(
+        "char_rnn", tokenizer=tokenizer, vocabulary_size=37, units=8, embedding_dim=5, max_length=60
+    )
+    strategy = ka.BeamSearch(width=2, max_length=59, min_length=50, no_repeat_ngram=1)
+    texts = ["abc", "", "ca"]
+    path = ka.export(model, tmp_path / "none", strategy=strategy)
+    assert [c.text for c in ka.load_served(path).complete(texts)] == texts
+    path = ka.export(model, tmp_path / "drawn", strategy=ka.Sampling(max_length=13))
+    for seed in (5, 2**31 + 5):
+        here = model.complete(texts, ka.Sampling(max_length=13, seed=seed))
+        assert [c.text for c in here] == [c.text for c in ka.load_served(path).complete(texts, seed=seed)]
+
+
 def test_a_long_prompt_is_read_from_its_end(tokenizer, tmp_path):
     model = next(row for row in MODELS if row.verb == "complete").make(tokenizer)
     randomize(model, 0.3)

@@ -75,7 +75,11 @@ def decode(
         log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
         log_probs = apply_constraints(log_probs, loop["tokens"], loop["t"], strategy, end_id, prefix_ids, prefix_mask)
         chance = uniform_numbers(seeds, loop["t"], strategy.beams)
-        proposal = strategy.propose(ops.expand_dims(loop["log_probs"], -1) + log_probs, end_id, chance)
+        forced = ops.expand_dims(ops.take(prefix_mask, loop["t"], axis=1), 1)
+        end = ops.where(
+            forced, -1, end_id
+        )  # an end that is given, such as that of a document in a prompt, ends nothing
+        proposal = strategy.propose(ops.expand_dims(loop["log_probs"], -1) + log_probs, end, chance)
         return _update(loop, state["carry"], attention, proposal, strategy, end_id, limits)
 
     (loop,) = ops.while_loop(lambda loop: may_improve(loop), lambda loop: (advance(loop),), (loop,))

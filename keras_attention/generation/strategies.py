@@ -75,12 +75,12 @@ class Strategy:
         """Rank ended hypotheses; here by their log-probability."""
         return log_probs
 
-    def propose(self, totals, end_id: int, uniform) -> Proposal:
+    def propose(self, totals, end_id, uniform) -> Proposal:
         """Choose among the continuations of each hypothesis.
 
         Args:
             totals: (B, K, V) float32, the total log-probability of each continuation.
-            end_id: the token that ends a text.
+            end_id: (B, 1), the token that ends a text, or -1 where none does.
             uniform: (B, K) float32 in [0, 1), this step's chance.
 
         Returns:

@@ -89,7 +89,7 @@ def _read(path: pathlib.Path) -> tuple[Any, list[str]]:
     except DecodeError:
         return None, ["saved_model.pb cannot be read; export the model again"]
     problems = (
-        [] if path.name.isdigit() else [f"the directory is called {path.name}; a server wants an integer version"]
+        [] if path.resolve().name.isdigit() else [f"the directory is called {path}; a server wants an integer version"]
     )
     for meta_graph in saved_model.meta_graphs:
         if set(meta_graph.meta_info_def.tags) == {"serve"}:

@@ -54,7 +54,7 @@ class ServedModel:
             batch = rows[begin : begin + batch_size]
             inputs: dict[str, Any] = {given: self.tensor(batch)}
             if "seed" in self.inputs:
-                inputs["seed"] = self.tensor(np.arange(begin, begin + len(batch), dtype="int32") + seed)
+                inputs["seed"] = self.tensor((np.arange(begin, begin + len(batch)) + seed).astype("int32"))
             yield {name: value.numpy() for name, value in self.signature(**inputs).items()}
 
     def _check_verb(self, verb: str, output: str) -> None:

@@ -47,7 +47,7 @@ class GraphTokenizer:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer, self.special = tokenizer, special_ids(tokenizer)
-        self.vocabulary = list(tokenizer.get_vocabulary())
+        self.vocabulary = [*tokenizer.get_vocabulary(), ""]  # a model may know more ids than its tokenizer
         self.in_graph = tokenizer
         proto = getattr(tokenizer, "proto", None)
         if proto is not None:
@@ -89,14 +89,15 @@ class GraphTokenizer:
 
     def pieces(self, ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Return the piece behind each id (B, T), "" where the mask is False."""
-        return tf.where(mask, tf.gather(tf.constant(self.vocabulary), ids), "")
+        known = tf.minimum(ids, len(self.vocabulary) - 1)
+        return tf.where(mask, tf.gather(tf.constant(self.vocabulary), known), "")
 
     def decode(self, tokens: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Turn (B, N, T) ids into (B, N) strings, as `decode_ids` does."""
         flat = tf.reshape(tokens, (-1, tf.shape(tokens)[2]))
         rows = tf.RaggedTensor.from_tensor(flat, tf.reshape(lengths, (-1,)))
         ids, special = rows.flat_values, self.special
-        text = (ids != special.pad) & (ids != special.start) & (ids != special.end)
+        text = (ids != special.pad) & (ids != special.start) & (ids != special.end) & (ids < len(self.vocabulary) - 1)
         kept = tf.ragged.boolean_mask(rows, rows.with_flat_values(text))
         return tf.reshape(self.in_graph.detokenize(kept), tf.shape(lengths))
 
@@ -248,6 +249,7 @@ class ServedLanguageModel(Served):
         first = tf.zeros_like(found["tokens"][:, :, :1]) + ids[:, :1, None]
         whole = tokenizer.decode(tf.concat([first, found["tokens"]], 2), found["lengths"] + 1)
         before = tf.strings.length(tokenizer.decode(ids[:, None], lengths[:, None])) + tf.zeros_like(found["lengths"])
+        before = tf.minimum(before, tf.strings.length(whole))  # where the constraints left nothing, not even the prompt
         new = _valid(tf.strings.substr(whole, before, tf.strings.length(whole) - before))
         texts = tf.strings.join([tf.repeat(text[:, None], self.strategy.answers, axis=1), new])
         answers = {"text": texts[:, 0], "score": found["scores"][:, 0]}

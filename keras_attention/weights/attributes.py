@@ -111,6 +111,8 @@ def write_config(family: Family, config: Any, task: str) -> dict[str, Any]:
                 "transformers could not read this one."
             )
     written = {row.theirs: row.write(getattr(config, row.ours), config) for row in family.attributes}
+    # Glorot's first weights have no such number; transformers wants one, of which only new weights would hang.
+    written |= {name: 0.02 for name in ("initializer_range", "init_std") if written.get(name, 0) is None}
     required = {name: allowed[0] for name, allowed in family.required.items()}
     labels = dict(enumerate(getattr(config, "labels", ())))
     if labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -187,7 +188,10 @@ def write_tokenizers(model: Any, path: pathlib.Path) -> None:
             "strip_accents": "strip_accents",
             "tokenize_chinese_chars": "split_on_cjk",
         }
+        special = dataclasses.astuple(special_ids(tokenizer))
+        pieces = zip(("pad_token", "unk_token", "cls_token", "sep_token"), special, strict=True)
         settings = {theirs: getattr(tokenizer, ours) for theirs, ours in names.items()}
+        settings |= {name: tokenizer.id_to_token(index) for name, index in pieces} | {"mask_token": "[MASK]"}
     else:
         return
     _write_json(path / "tokenizer_config.json", settings)
