@@ -393,3 +393,51 @@ def test_a_captioner_learns_scenes_by_heart(words):
         model.fit(ka.caption_batches(pictures, model), epochs=120, verbose=0)
     found = model.caption([p.picture for p in pictures], ka.BeamSearch(width=3))
     assert [c.text for c in found] == [p.captions[0] for p in pictures]
+
+
+# Self-critical training
+
+
+def test_a_reward_is_the_cider_of_each_caption_by_itself():
+    from pycocoevalcap.cider.cider import Cider
+
+    groups = [["a dog runs fast", "the dog is running"], ["a red car", "a car"], ["two men sit", "men on a bench"]]
+    captions = ["a dog is running", "a red dog", "men sit on a bench"]
+    theirs = Cider().compute_score(dict(enumerate(groups)), {i: [c] for i, c in enumerate(captions)})[1]
+    assert (theirs > 0).all()
+    order, reward = np.array([2, 0, 0, 1, 2, 2, 1]), ka.training.CiderReward(groups)
+    np.testing.assert_allclose(reward([captions[i].title() + "." for i in order], order), theirs[order], rtol=1e-6)
+
+
+def test_a_captioner_learns_to_be_rewarded(words, tmp_path):
+    keras.utils.set_random_seed(3)
+    pictures, model = examples(7), small(words, units=38, embedding_dim=23, dropout=0.0, doubly_stochastic=0.0)
+    model.compile(keras.optimizers.Adam(0.01), ka.MaskedCrossEntropy())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(ka.caption_batches(pictures, model), epochs=30, verbose=0)
+    batches = ka.training.SelfCriticalBatches(pictures, model, max_tokens=8 * 23 * 7, samples=8)
+    inputs, labels, weights = batches[0]
+    seen = [np.abs(inputs["images"] - ka.data.read_pictures([p.picture], 32)[0]).max((1, 2, 3)) == 0 for p in pictures]
+    places = np.argmax(seen, axis=0)
+    assert sorted(places) == sorted([*range(7)] * 8)
+    texts = [ka.data.decode_ids(words, row.tolist()) for row in labels]
+    rewards = ka.training.CiderReward([p.captions for p in pictures])(texts, places).reshape(7, 8)
+    assert rewards.std(axis=1).max() > 0
+    others = [[np.delete(row, k).mean() for k in range(8)] for row in rewards]
+    np.testing.assert_allclose(weights[:, 0], (rewards - others).ravel(), rtol=1e-5, atol=1e-6)
+    plan = ka.TrainingPlan(
+        epochs=30, learning_rate=5e-4, decline="constant", label_smoothing=0.0, warmup_steps=1, monitor="reward",
+        patience=30,
+    )  # fmt: skip
+    rewards = ka.train(model, batches, tmp_path, plan, measure=lambda _: {"reward": batches.mean_reward})["reward"]
+    assert np.mean(rewards[-5:]) > 1.2 * np.mean(rewards[:5])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "message"),
+    [({"attention": "hard"}, {}, "hard attention, which learns where"), ({}, {"samples": 1}, "expected at least 2")],
+)
+def test_self_critical_training_refuses_what_it_cannot_teach(words, sizes, options, message):
+    with pytest.raises(ValueError, match=message):
+        ka.training.SelfCriticalBatches(examples(2), small(words, **sizes), **options)

@@ -14,6 +14,7 @@ from conftest import PAIRS
 
 import keras_attention as ka
 from keras_attention.cli import main
+from keras_attention.training.checkpoints import load_arrays
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the way out needs TensorFlow")
 
@@ -236,6 +237,10 @@ def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path, monkeypatc
     code, text_2, err = run("caption", out / "model.keras", *again, "--plot", tmp_path / "plots")
     assert (code, len(text_2.splitlines()), "2 of the pictures are not there" in err) == (1, 4, True)
     assert len(list((tmp_path / "plots").glob("*.png"))) == 6
+    better, options = tmp_path / "better", ("--self-critical", "--epochs", 1, "--learning-rate", 1e-4)
+    code, _, err = run("train", "captioner", "--init", out / "model.keras", *places, "--out", better, *options)
+    assert code == 0, err
+    assert len(load_arrays(better / "checkpoint.npz")[1]["history"]["reward"]) == 1
     code, scores, err = run("evaluate", out / "model.keras", "--images", photos, "--captions", captions)
     assert code == 0, err
     assert [line.split()[0] for line in scores.splitlines()][:4] == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
@@ -332,6 +337,7 @@ MISTAKES = [
     (["train", "translator", "--train", "{pairs}", "--init", "{model}", "--vocabulary-size", "99", "--out", "{}/r"],
      "--init brings its own tokenizer"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--valid-images", "x"], "add --valid FILE"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--self-critical"], "add --init MODEL"),
     (["quickstart", "captioner", "--out", "{}/begun"], "holds another run; choose another --out"),
     (["train", "translator", "--out", "{}/torn", "--resume"], "run.json is damaged"),
     (["evaluate", "{model}", "{}/empty.tsv"], "holds no examples"),

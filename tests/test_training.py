@@ -32,6 +32,13 @@ def test_loss_is_the_cross_entropy_with_the_smoothed_distribution(smoothing):
     np.testing.assert_allclose(float(loss), expected, rtol=1e-5)
 
 
+def test_a_negative_weight_makes_a_token_less_likely():
+    logits, labels, weights = random(1, 3, 5), np.array([[1, 4, 0]]), np.array([[2.0, -1.0, 0.0]], "float32")
+    cost = -(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))[0, [0, 1, 2], labels[0]]
+    loss = ka.MaskedCrossEntropy()(labels, logits, sample_weight=weights)
+    np.testing.assert_allclose(float(loss), (2 * cost[0] - cost[1]) / 3, rtol=1e-5)
+
+
 def test_loss_agrees_with_keras():
     logits, labels = random(7, 5), np.array([1, 4, 0, 2, 2, 3, 1])
     theirs = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)

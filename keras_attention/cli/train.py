@@ -21,6 +21,7 @@ _OPTIONS: list[Callable] = [
     click.option("--augment", is_flag=True, help="Change pictures by chance each time; a network that is frozen then sees each picture anew."),
     click.option("--features", help="Folder for what a frozen network answers, which other runs can use.  [default: OUT/features]"),
     click.option("--flip", is_flag=True, help="Mirror every second picture, by chance; not for captions that tell left from right."),
+    click.option("--self-critical", is_flag=True, help="A captioner that is there (--init) learns from captions that it draws itself, by their CIDEr, without label smoothing; at a low --learning-rate, such as 5e-5."),
     click.option("--out", required=True, help="Directory of the run."),
     click.option("--resume", is_flag=True, help="Go on with the run in --out, as it was begun."),
     click.option("--preset", help="See: keras-attention presets."),
@@ -132,13 +133,19 @@ def run_job(job: Job, task: str, options: dict[str, Any], out: pathlib.Path) -> 
     ka.training.write_whole(out / "run.json", lambda name: pathlib.Path(name).write_text(described))
     click.echo(f"{type(model).__name__} with {model.count_params():,} parameters", err=True)
     budget, seed, seeing = options["batch_tokens"], options["seed"], _seeing(job, options, model, out)
+    measure = job.measure(valid, **_steady(seeing)) if job.measure and valid else None
+    if options["self_critical"]:
+        batches = ka.training.SelfCriticalBatches(examples, model, budget, seed=seed, **seeing)
+        measure = _with_reward(measure, batches)
+    else:
+        batches = job.batches(examples, model, budget, True, seed, **seeing)
     history = ka.train(
         model,
-        job.batches(examples, model, budget, True, seed, **seeing),
+        batches,
         out,
         plan,
         validation=job.batches(valid, model, budget, False, **_steady(seeing)) if valid else None,
-        measure=job.measure(valid, **_steady(seeing)) if job.measure and valid else None,
+        measure=measure,
         callbacks=_tensorboard(model, valid or examples, out) if options["tensorboard"] else (),
     )
     ka.plot_history(history, out / "curves.png")
@@ -152,10 +159,12 @@ def _read(job: Job, places: list[str], images: str | None) -> list:
 
 def _check_pictures(job: Job, options: dict[str, Any]) -> None:
     """Refuse what belongs to pictures where there are none."""
-    names = ("images", "valid_images", "encoder", "encoder_weights", "features", "augment", "flip")
+    names = ("images", "valid_images", "encoder", "encoder_weights", "features", "augment", "flip", "self_critical")
     given = [f"--{name.replace('_', '-')}" for name in names if options[name]]
     if given and not job.pictures:
         raise click.UsageError(f"{', '.join(given)} belongs to a captioner.")
+    if options["self_critical"] and not options["init"]:
+        raise click.UsageError("--self-critical needs a captioner that writes captions already; add --init MODEL.")
     if options["valid_images"] and not options["valid_files"]:
         raise click.UsageError("--valid-images are those of --valid; add --valid FILE.")
     if options["features"] and options["augment"]:
@@ -169,6 +178,11 @@ def _seeing(job: Job, options: dict[str, Any], model: Any, out: pathlib.Path) ->
     if options["augment"] or model.vision.learns:
         return {"augment": options["augment"], "flip": options["flip"]}
     return {"cache": pathlib.Path(options["features"] or out / "features"), "flip": options["flip"]}
+
+
+def _with_reward(measure: Callable | None, batches: Any) -> Callable[[Any], dict[str, float]]:
+    """The same measure, and what the model's own captions were worth."""
+    return lambda model: {**(measure(model) if measure else {}), "reward": batches.mean_reward}
 
 
 def _steady(seeing: dict[str, Any]) -> dict[str, Any]:
@@ -240,8 +254,9 @@ def _sizes(given: list[str] | tuple[str, ...]) -> dict[str, Any]:
 def _plan(job: Job, options: dict[str, Any], validated: bool) -> Any:
     import keras_attention as ka
 
-    select = options["select"] or (job.select if validated else "loss")
-    known = ("loss", "accuracy", *(["bleu"] if job.measure else []))
+    critical = options["self_critical"]
+    select = options["select"] or (job.select if validated else "reward" if critical else "loss")
+    known = ("loss", "accuracy", *(["bleu"] if job.measure else []), *(["reward"] if critical else []))
     if not select.endswith(known):
         raise click.UsageError(f"--select {select}: expected a name that ends in {', '.join(known)}, such as val_loss.")
     if select.startswith("val_") and not validated:
@@ -259,7 +274,8 @@ def _plan(job: Job, options: dict[str, Any], validated: bool) -> Any:
         "weight_decay",
         "layer_decay",
     )
-    return ka.TrainingPlan(monitor=select, **{name: options[name] for name in names})
+    chosen = {name: options[name] for name in names} | ({"label_smoothing": 0.0} if critical else {})
+    return ka.TrainingPlan(monitor=select, **chosen)
 
 
 def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:

@@ -52,18 +52,7 @@ def caption_batches(
         ValueError: no examples, a cache for a network that learns, or an augmentation of cached regions.
         DataError: more than a tenth of the pictures cannot be read.
     """
-    if cache is not None and captioner.vision.learns:
-        raise ValueError(
-            f"`cache` is {str(cache)!r}, but the network that sees learns (fine_tune_from, or the small CNN): what it "
-            "answers changes. Leave out the cache, or freeze the network."
-        )
-    if cache is not None and augment:
-        raise ValueError(
-            "`augment` changes pictures each time; what a cache holds cannot change. Leave out one of them."
-        )
-    seen: Any = (
-        _Regions(examples, captioner, cache, flip) if cache is not None else _Images(examples, captioner, augment, flip)
-    )
+    seen = see_pictures(examples, captioner, cache, augment, flip)
     rows = [i for i, fine in enumerate(drop_unreadable(examples, seen.valid)) if fine for _ in examples[i].captions]
     special, longest = special_ids(captioner.tokenizer), captioner.config.max_length
     captions = [c for example, fine in zip(examples, seen.valid, strict=True) if fine for c in example.captions]
@@ -77,6 +66,28 @@ def caption_batches(
 
     batches = LengthBatches([len(target) for target in targets], collate, max_tokens, shuffle, seed)
     return batches
+
+
+def see_pictures(
+    examples: Sequence[CaptionedPicture],
+    captioner: Any,
+    cache: str | pathlib.Path | None,
+    augment: bool,
+    flip: bool,
+) -> _Regions | _Images:
+    """Return what gives the pictures: `valid` (N,) bool and `inputs(rows, chance)`; see `caption_batches`."""
+    if cache is None:
+        return _Images(examples, captioner, augment, flip)
+    if captioner.vision.learns:
+        raise ValueError(
+            f"`cache` is {str(cache)!r}, but the network that sees learns (fine_tune_from, or the small CNN): what it "
+            "answers changes. Leave out the cache, or freeze the network."
+        )
+    if augment:
+        raise ValueError(
+            "`augment` changes pictures each time; what a cache holds cannot change. Leave out one of them."
+        )
+    return _Regions(examples, captioner, cache, flip)
 
 
 def drop_unreadable(examples: Sequence[CaptionedPicture], valid: np.ndarray) -> np.ndarray:

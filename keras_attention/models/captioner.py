@@ -16,7 +16,7 @@ from keras_attention.config import HARD, CaptionerConfig, RecurrentConfig, Trans
 from keras_attention.data.features import RegionCache
 from keras_attention.data.images import read_pictures
 from keras_attention.data.tokenizers import decode_ids, ids_to_pieces, special_ids
-from keras_attention.generation import Greedy, SearchCache, Strategy
+from keras_attention.generation import Greedy, Hypotheses, Sampling, SearchCache, Strategy
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, logits_of_step
 from keras_attention.layers.vision import SMALL_CNN
 from keras_attention.models.networks import initializer, make_decoder, make_embedding, make_encoder
@@ -197,7 +197,7 @@ class Captioner(Task):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if self.attention_loss is None or not training:
             return loss
-        real = ops.ones_like(y, dtype="float32") if sample_weight is None else ops.cast(sample_weight, "float32")
+        real = ops.ones_like(y, "float32") if sample_weight is None else ops.cast(sample_weight != 0, "float32")
         costs = keras.losses.sparse_categorical_crossentropy(y, ops.cast(y_pred, "float32"), from_logits=True)
         return loss + self.attention_loss.loss(costs, real)
 
@@ -262,7 +262,7 @@ class Captioner(Task):
         answers: list[Caption] = []
         for begin in range(0, len(pictures), batch_size):
             images, valid = read_pictures(pictures[begin : begin + batch_size], self.config.image_size)
-            found = self._search({"images": images}, strategy or Greedy(), begin)
+            found = self._captions(self._search({"images": images}, strategy or Greedy(), begin))
             answers += [one if fine else Caption("", 0.0, valid=False) for one, fine in zip(found, valid, strict=True)]
         return answers
 
@@ -273,13 +273,28 @@ class Captioner(Task):
         answers: list[Caption] = []
         for begin in range(0, len(regions), batch_size):
             batch = np.asarray(regions[begin : begin + batch_size], "float32")
-            answers += self._search({"regions": batch}, strategy or Greedy(), begin)
+            answers += self._captions(self._search({"regions": batch}, strategy or Greedy(), begin))
         return answers
 
-    def _search(self, inputs: dict[str, np.ndarray], strategy: Strategy, begin: int) -> list[Caption]:
+    def draw(self, inputs: dict[str, np.ndarray], samples: int, seed: int) -> list[list[list[int]]]:
+        """Draw captions from what the model believes, as ids.
+
+        Args:
+            inputs: `images` (B, size, size, 3) or `regions` (B, R, C).
+            samples: N, how many captions of each image.
+            seed: of the first image; each next one has the next seed.
+
+        Returns:
+            B lists of N captions, each a list of ids, the end token included.
+        """
+        found = self._search(inputs, Sampling(samples=samples), seed)
+        rows = zip(found.tokens, found.lengths, strict=True)
+        return [[ids[:n].tolist() for ids, n in zip(*row, strict=True)] for row in rows]
+
+    def _search(self, inputs: dict[str, np.ndarray], strategy: Strategy, begin: int) -> Hypotheses:
         special, count = special_ids(self.tokenizer), len(next(iter(inputs.values())))
         nothing = np.zeros((count, 0), "int32")
-        found = self.searches.run(
+        return self.searches.run(
             strategy,
             inputs,
             limits=np.full(count, self.length_limit(strategy), "int32"),
@@ -288,7 +303,9 @@ class Captioner(Task):
             start_ids=np.full(count, special.start),
             end_id=special.end,
         )
-        return [self._caption(list(found.of_row(row))) for row in range(count)]
+
+    def _captions(self, found: Hypotheses) -> list[Caption]:
+        return [self._caption(list(found.of_row(row))) for row in range(len(found.scores))]
 
     def _caption(self, hypotheses: list) -> Caption:
         answers = []

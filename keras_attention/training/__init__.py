@@ -1,6 +1,6 @@
 """Losses, schedules and the run that trains a model, keeps its best, and can be resumed."""
 
-from keras_attention.training.caption_quality import CaptionScores, score_captions
+from keras_attention.training.caption_quality import CaptionScores, CiderReward, score_captions
 from keras_attention.training.checkpoints import write_whole
 from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, freeze, rematerialize
 from keras_attention.training.losses import MaskedCrossEntropy
@@ -8,13 +8,16 @@ from keras_attention.training.metrics import MaskedAccuracy, Perplexity
 from keras_attention.training.quality import TextScores, score_texts, scores_by_length
 from keras_attention.training.run import TrainingPlan, compile_model, train
 from keras_attention.training.schedules import WarmUp
+from keras_attention.training.self_critical import SelfCriticalBatches
 
 __all__ = [
     "CaptionScores",
+    "CiderReward",
     "LayerwiseAdam",
     "MaskedAccuracy",
     "MaskedCrossEntropy",
     "Perplexity",
+    "SelfCriticalBatches",
     "TextScores",
     "TrainingPlan",
     "WarmUp",

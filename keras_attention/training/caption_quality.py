@@ -11,6 +11,8 @@ import tempfile
 import threading
 from collections.abc import Sequence
 
+import numpy as np
+
 _WORDS = re.compile(
     r"""
     (?:[a-z]\.){2,}                                  # u.s.
@@ -75,7 +77,7 @@ def score_captions(
     _check(hypotheses, references)
     bleu, rouge, cider = _scorers()
     texts = [*hypotheses, *(text for group in references for text in group)]
-    lines, note, trouble = _tokenize([" ".join(text.replace("|||", " ").split()) for text in texts])
+    lines, note, trouble = _tokenize([_one_line(text) for text in texts])
     written = {index: [line] for index, line in enumerate(lines[: len(hypotheses)])}
     rest = iter(lines[len(hypotheses) :])
     expected = {index: [next(rest) for _ in group] for index, group in enumerate(references)}
@@ -91,6 +93,58 @@ def score_captions(
         value,
         note + (f" No METEOR: {trouble}." if trouble else ""),
     )
+
+
+class CiderReward:
+    """CIDEr of single captions, as a reward to learn from: n-grams count by how few pictures of all have them.
+
+    Args:
+        references: captions that people wrote, one or more per picture, of all N pictures.
+
+    Call arguments:
+        captions: n texts.
+        pictures: (n,) int, which picture each describes.
+
+    Output:
+        (n,) float, 0 to 10.
+
+    Raises:
+        ImportError: pycocoevalcap is not installed.
+        ValueError: a picture without references.
+
+    Example:
+        >>> reward = CiderReward([["a dog runs"], ["a red car"]])
+        >>> [round(float(r), 1) for r in reward(["a red car", "a dog runs"], [1, 1])]
+        [7.5, 0.0]
+
+    Reference: Vedantam et al., 2015, https://arxiv.org/abs/1411.5726.
+    """
+
+    def __init__(self, references: Sequence[Sequence[str]]) -> None:
+        _check([""] * len(references), references)
+        _scorers()  # says what is missing
+        from pycocoevalcap.cider import cider_scorer
+
+        self._cook, self._scorer = cider_scorer.cook_test, cider_scorer.CiderScorer()
+        words = iter(_tokenize([_one_line(text) for group in references for text in group])[0])
+        self._references = [cider_scorer.cook_refs([next(words) for _ in group]) for group in references]
+        self._scorer.crefs = self._references
+        self._scorer.compute_doc_freq()
+
+    def __call__(self, captions: Sequence[str], pictures: Sequence[int]) -> np.ndarray:
+        lines, found, at_once = _tokenize([_one_line(text) for text in captions])[0], [], len(self._references)
+        for begin in range(0, len(lines), at_once):
+            some = slice(begin, begin + at_once)
+            asked = [self._references[picture] for picture in pictures[some]]
+            self._scorer.ctest = [self._cook(line) for line in lines[some]]
+            # The scorer takes the number of references given for N; those beyond the captions are not compared.
+            self._scorer.crefs = asked + self._references[: at_once - len(asked)]
+            found += self._scorer.compute_cider()
+        return np.array(found)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("|||", " ").split())
 
 
 def _check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:

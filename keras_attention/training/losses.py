@@ -14,8 +14,9 @@ class MaskedCrossEntropy(keras.losses.Loss):
 
         -log softmax(z)[y] * (1 - e)  -  e / V * sum_v log softmax(z)[v]
 
-    and the loss is the weighted mean over all tokens. Padding has weight 0, given to `fit` as the
-    sample weight, as the batches of `keras_attention.data` do.
+    and the loss is sum w cost / sum |w| over all tokens. Padding has weight 0, given to `fit` as the
+    sample weight, as the batches of `keras_attention.data` do; a negative weight makes a token less likely, as
+    `SelfCriticalBatches` need it.
 
     Args:
         label_smoothing: e, in [0, 1).
@@ -23,7 +24,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
     Call arguments:
         y_true: (B, T) or (B,) int labels.
         y_pred: (B, T, V) or (B, V) logits, in any float dtype.
-        sample_weight: like `y_true`, 0 where nothing counts.
+        sample_weight: w, like `y_true`, 0 where nothing counts.
 
     Output:
         a float32 scalar, in nats per token.
@@ -39,17 +40,16 @@ class MaskedCrossEntropy(keras.losses.Loss):
     Reference: Szegedy et al., 2016, https://arxiv.org/abs/1512.00567, section 7.
     """
 
-    def __init__(self, label_smoothing: float = 0.0, name: str = "masked_cross_entropy", **kwargs) -> None:
-        kwargs.setdefault("reduction", "mean_with_sample_weight")
-        super().__init__(name=name, dtype="float32", **kwargs)
+    def __init__(self, label_smoothing: float = 0.0, name: str = "masked_cross_entropy") -> None:
+        super().__init__(name=name, reduction=None, dtype="float32")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"`label_smoothing` is {label_smoothing}; expected a number in [0, 1).")
         self.label_smoothing = label_smoothing
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        if sample_weight is None:
-            sample_weight = ops.ones(ops.shape(y_true), "float32")
-        return super().__call__(y_true, y_pred, sample_weight)
+        costs = self.call(y_true, y_pred)
+        weights = ops.ones_like(costs) if sample_weight is None else ops.cast(sample_weight, "float32")
+        return ops.sum(costs * weights) / ops.maximum(ops.sum(ops.abs(weights)), keras.config.epsilon())
 
     def call(self, y_true, y_pred):
         """Compute the output; the class describes arguments and shapes."""
@@ -57,7 +57,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
 
     def get_config(self) -> dict:
         """Return the constructor's arguments, for saving."""
-        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+        return {"label_smoothing": self.label_smoothing, "name": self.name}
 
 
 def token_costs(logits, labels, label_smoothing: float = 0.0):

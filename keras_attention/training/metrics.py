@@ -8,7 +8,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MaskedAccuracy(keras.metrics.SparseCategoricalAccuracy):
-    """The share of tokens, weighted by the sample weight, whose likeliest class is the label.
+    """The share of tokens, weighted by the size of their sample weight, whose likeliest class is the label.
 
     Example:
         >>> metric = MaskedAccuracy()
@@ -19,6 +19,10 @@ class MaskedAccuracy(keras.metrics.SparseCategoricalAccuracy):
 
     def __init__(self, name: str = "accuracy", **kwargs) -> None:
         super().__init__(name=name, **kwargs)
+
+    def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        """Add a batch; arguments as for the loss."""
+        super().update_state(y_true, y_pred, None if sample_weight is None else ops.abs(sample_weight))
 
 
 @keras.saving.register_keras_serializable("keras_attention")

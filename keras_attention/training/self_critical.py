@@ -1,0 +1,135 @@
+"""Self-critical training: a captioner learns from its own captions, each weighed by how much better it is."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_attention.data.batches import shift_right, width_step
+from keras_attention.data.caption_batches import drop_unreadable, see_pictures
+from keras_attention.data.captions import CaptionedPicture
+from keras_attention.data.tokenizers import decode_ids, pad_ids, special_ids
+from keras_attention.training.caption_quality import CiderReward
+
+
+class SelfCriticalBatches(keras.utils.PyDataset):
+    """Captions that the model draws itself, weighed by their reward over that of its others of the same picture.
+
+    Of each picture it draws K captions w_k, of reward r_k, their CIDEr against what people wrote. With the weights
+
+        a_k = r_k - sum_{j != k} r_j / (K - 1)
+
+    the gradient of `MaskedCrossEntropy`, -sum_k a_k grad log p(w_k | picture), follows that of the expected reward.
+    Each epoch draws anew, with the model as it then is, of other pictures. It is for a model that writes captions
+    already, at a low learning rate and without label smoothing; it also brings the model to what it does when it is
+    used: to go on from its own words.
+
+    Args:
+        examples: from `read_captions`.
+        captioner: of soft attention, or none.
+        max_tokens: the most caption tokens in a batch, padding included.
+        samples: K.
+        pictures: the most pictures in an epoch.
+        seed: decides which, and what is drawn.
+        cache: see `caption_batches`.
+        augment: see `caption_batches`.
+        flip: see `caption_batches`.
+
+    Returns:
+        batches like those of `caption_batches`; the weights (B, T) are a_k, and 0 at padding. `rewards` has the mean
+        reward of each epoch.
+
+    Raises:
+        ImportError: pycocoevalcap is not installed.
+        ValueError: fewer than two samples, or a captioner of hard attention, which learns where to look from how
+            likely a caption is, good or not. And see `caption_batches`.
+
+    Example:
+        >>> batches = SelfCriticalBatches(examples, captioner, cache="features")  # doctest: +SKIP
+        >>> plan = ka.TrainingPlan(epochs=12, learning_rate=5e-5, label_smoothing=0.0)  # doctest: +SKIP
+        >>> ka.train(captioner, batches, "runs/better", plan, measure=measure)  # doctest: +SKIP
+
+    Reference: Rennie et al., 2017, https://arxiv.org/abs/1612.00563; the other samples as the baseline: Luo, 2020,
+    https://arxiv.org/abs/2003.09971.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[CaptionedPicture],
+        captioner: Any,
+        max_tokens: int = 1024,
+        samples: int = 5,
+        pictures: int = 1000,
+        seed: int = 0,
+        cache: str | pathlib.Path | None = None,
+        augment: bool = False,
+        flip: bool = False,
+    ) -> None:
+        super().__init__()
+        if samples < 2:
+            raise ValueError(f"`samples` is {samples}; expected at least 2: each is weighed against the others.")
+        if captioner.noise is not None:
+            raise ValueError(
+                "The captioner has hard attention, which learns where to look from how likely a caption is, good or "
+                "not. Self-critical training needs soft attention, or none."
+            )
+        self.captioner, self.samples, self.seed, self.epoch = captioner, samples, seed, 0
+        self.seen = see_pictures(examples, captioner, cache, augment, flip)
+        self.usable = np.flatnonzero(drop_unreadable(examples, self.seen.valid))
+        self.reward = CiderReward([example.captions for example in examples])
+        self.at_once = min(max(1, max_tokens // (samples * captioner.config.max_length)), len(self.usable))
+        self.pictures = min(pictures, len(self.usable)) // self.at_once * self.at_once
+        self.drawn: list[list[list[int]]] = []
+        self.weights = np.zeros((0, 0))
+        self.mean_reward = 0.0
+
+    def __len__(self) -> int:
+        return self.pictures // self.at_once
+
+    def __getitem__(self, index: int) -> tuple:
+        self.on_epoch_begin()
+        special = special_ids(self.captioner.tokenizer)
+        # Keras takes the shapes of the first two batches for those of all; a width of its own says that widths vary.
+        widest = index == min(1, len(self) - 1)
+        multiple = self.captioner.config.max_length + 1 if widest else width_step()
+        labels, real = pad_ids(self.drawn[index], special.pad, multiple)
+        inputs = {name: np.repeat(value, self.samples, axis=0) for name, value in self._see(index).items()}
+        inputs["target_ids"] = shift_right(labels, special.start)
+        return inputs, labels, (real * self.weights[index][:, None]).astype("float32")
+
+    def on_epoch_begin(self) -> None:
+        """Draw the captions of the epoch, with the model as it is, unless that is done."""
+        if self.drawn:
+            return
+        self.drawn = [self._draw(index) for index in range(len(self))]
+        texts = [decode_ids(self.captioner.tokenizer, ids) for captions in self.drawn for ids in captions]
+        rewards = self.reward(texts, np.repeat(self._rows(), self.samples)).reshape(-1, self.samples)
+        others = (rewards.sum(1, keepdims=True) - rewards) / (self.samples - 1)
+        self.weights = (rewards - others).reshape(len(self), -1)
+        self.mean_reward = float(rewards.mean())
+
+    def on_epoch_end(self) -> None:
+        """Forget the captions of the epoch."""
+        self.start_epoch(self.epoch + 1)
+
+    def start_epoch(self, epoch: int) -> None:
+        """Make the given epoch, counted from 0, the next."""
+        self.epoch, self.drawn = epoch, []
+
+    def _rows(self) -> np.ndarray:
+        """Which pictures the epoch has, (batches, pictures)."""
+        chance = np.random.default_rng([self.seed, self.epoch])
+        return chance.choice(self.usable, self.pictures, replace=False).reshape(len(self), -1)
+
+    def _see(self, index: int) -> dict[str, np.ndarray]:
+        return self.seen.inputs(list(self._rows()[index]), np.random.default_rng([self.seed, self.epoch, index]))
+
+    def _draw(self, index: int) -> list[list[int]]:
+        """The captions of a batch: all of its first picture, then all of the next."""
+        seed = self.seed + (self.epoch * len(self) + index) * self.at_once
+        return list(itertools.chain(*self.captioner.draw(self._see(index), self.samples, seed)))
