@@ -4,6 +4,8 @@ import os
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # the workers share the cores already
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 if os.environ.get("BLOCK_TENSORFLOW"):
     for name in ("tensorflow", "tensorflow_text", "tensorflow_datasets"):
         sys.modules[name] = None

@@ -83,12 +83,11 @@ def test_layer_decay_moves_the_first_block_less(classifier):
     ka.training.compile_model(classifier, ka.TrainingPlan(learning_rate=0.01, warmup_steps=1, layer_decay=0.1), 9)
     before = [np.array(block.hidden.kernel) for block in classifier.encoder.blocks]
     batch = ka.classification_batches(EXAMPLES, classifier)[0]
-    for _ in range(2):  # the first update has the rate 0 of the warm-up's beginning
-        classifier.train_on_batch(*batch)
+    classifier.train_on_batch(*batch)
     steps = [
         np.median(np.abs(np.array(b.hidden.kernel) - a)) for a, b in zip(before, classifier.encoder.blocks, strict=True)
     ]
-    assert 0.05 < steps[0] / steps[1] < 0.2
+    np.testing.assert_allclose(steps[0] / steps[1], 0.1, rtol=0.01)
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(tokenizer):
@@ -117,8 +116,8 @@ def test_the_schedule_counts_updates_not_batches(tokenizer):
     for _ in range(4 * 16):
         rates.append(float(model.optimizer.learning_rate))
         model.train_on_batch(*batch)
-    assert rates.index(max(rates)) == 2 * 4
-    assert all(rate > 0 for rate in rates[1:])
+    assert rates.index(max(rates)) == 2 * 4 - 1
+    assert all(rate > 0 for rate in rates)
 
 
 def test_verbs_see_what_lora_and_quantisation_change(classifier):
