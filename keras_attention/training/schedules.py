@@ -12,6 +12,7 @@ DECLINES = ("constant", "linear", "cosine", "inverse_sqrt")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """Rise linearly to a peak over W steps, then decline until step N.
 
+    Steps count from 0; the rate at step s of the warm-up is (s + 1) / W of the peak, so that the first update moves.
     With p = (step - W) / (N - W), clipped to [0, 1], the factor after the warm-up is 1
     (`"constant"`), 1 - p (`"linear"`), (1 + cos(pi p)) / 2 (`"cosine"`) or sqrt(W / step)
     (`"inverse_sqrt"`, which needs no N).

@@ -41,8 +41,8 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         flip: see `caption_batches`.
 
     Returns:
-        batches like those of `caption_batches`; the weights (B, T) are a_k, and 0 at padding. `rewards` has the mean
-        reward of each epoch.
+        batches like those of `caption_batches`; the weights (B, T) are a_k, and 0 at padding. `mean_reward` is that of
+        the captions that were drawn last.
 
     Raises:
         ImportError: pycocoevalcap is not installed.
