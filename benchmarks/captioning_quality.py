@@ -1,14 +1,16 @@
 """Captioners on Flickr8k and on the embedded scenes, trained and reported the same way.
 
     python benchmarks/captioning_quality.py train flickr_soft runs/flickr_soft
+    python benchmarks/captioning_quality.py train flickr_soft_self_critical runs/flickr_better runs/flickr_soft
     python benchmarks/captioning_quality.py train scenes_soft runs/scenes_soft
     python benchmarks/captioning_quality.py report runs/flickr_soft runs/flickr_hard ...
     python benchmarks/captioning_quality.py scenes runs/scenes_soft runs/scenes_show_and_tell ...
 
 Flickr8k: train on train.txt, select on dev.txt by BLEU-4 of the greedy captions, five references each; the beam width
 is chosen on dev too. The network that sees is a frozen MobileNet 0.75. BLEU, ROUGE-L, CIDEr and METEOR are those of
-coco-caption. Scenes: train on the train split, select on validation, report test: how many captions are exactly
-right, and how often the largest weight of a colour or shape word lies in the box of its object.
+coco-caption. Self-critical training goes on from the run that is named last, and its minutes are those of both.
+Scenes: train on the train split, select on validation, report test: how many captions are exactly right, and how often
+the largest weight of a colour or shape word lies in the box of its object.
 
 `KERAS_ATTENTION_DATA` names the folder that holds `flickr8k/` and `cnn/`; `FEATURES` one to keep region features in.
 """
@@ -48,10 +50,14 @@ class Setting:
     kind: str = "sentencepiece"
     batch_tokens: int = 1024
     scenes: bool = False
+    self_critical: bool = False
 
 
 _FLICKR = ka.TrainingPlan(
     epochs=EPOCHS or 6, learning_rate=1e-3, warmup_steps=500, clip_norm=5.0, monitor="val_bleu", patience=6, average=3
+)
+_CRITICAL = ka.TrainingPlan(
+    epochs=EPOCHS or 12, learning_rate=5e-5, warmup_steps=20, clip_norm=5.0, label_smoothing=0.0, monitor="val_bleu"
 )
 _SCENES = ka.TrainingPlan(
     epochs=EPOCHS or 40, learning_rate=2e-3, warmup_steps=200, label_smoothing=0.0, monitor="val_right", patience=40
@@ -59,9 +65,12 @@ _SCENES = ka.TrainingPlan(
 _SCENE_SIZES = {"units": 192, "embedding_dim": 64, "dropout": 0.1}
 SETTINGS = {
     "flickr_soft": Setting("show_attend_and_tell", {}, _FLICKR, 3000),
+    "flickr_soft_self_critical": Setting("show_attend_and_tell", {}, _CRITICAL, 3000, self_critical=True),
     "flickr_hard": Setting("show_attend_and_tell", {"attention": "hard"}, _FLICKR, 3000),
     "flickr_show_and_tell": Setting("show_and_tell", {}, _FLICKR, 3000),
+    "flickr_show_and_tell_self_critical": Setting("show_and_tell", {}, _CRITICAL, 3000, self_critical=True),
     "flickr_transformer": Setting("transformer_captioner", {}, _FLICKR, 3000),
+    "flickr_transformer_self_critical": Setting("transformer_captioner", {}, _CRITICAL, 3000, self_critical=True),
     "scenes_soft": Setting(
         "show_attend_and_tell", {**_SCENE_SIZES, "doubly_stochastic": 0.0}, _SCENES, 200, "bpe", scenes=True
     ),
@@ -123,14 +132,16 @@ def looks_inside(answer: ka.models.Caption, scene: ka.data.Scene) -> list[bool]:
     return found
 
 
-def train(name: str, directory: str) -> None:
+def train(name: str, directory: str, begun: str | None = None) -> None:
     setting = SETTINGS[name]
     keras.utils.set_random_seed(1)
     load = drawn if setting.scenes else flickr
     examples, valid = load("train"), load("validation" if setting.scenes else "dev")
-    started = pathlib.Path(directory, "model.keras")
-    model = keras.saving.load_model(started) if started.exists() else make(setting, examples)
-    begin = time.time() - 60 * minutes_before(directory)
+    source = directory if pathlib.Path(directory, "model.keras").exists() else begun
+    if setting.self_critical and source is None:
+        raise SystemExit(f"{name} goes on from a run: name its folder after {directory}.")
+    model = keras.saving.load_model(pathlib.Path(source, "model.keras")) if source else make(setting, examples)
+    begin = time.time() - 60 * (minutes_before(source) if source else 0)
     scenes = ka.data.captioned_scenes("validation") if setting.scenes else []
 
     def measure(model: ka.Captioner) -> dict[str, float]:
@@ -141,7 +152,8 @@ def train(name: str, directory: str) -> None:
     pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
     pathlib.Path(directory, "setting.json").write_text(json.dumps(name))
     cache = {} if setting.scenes else {"cache": FEATURES}
-    batches = ka.caption_batches(examples, model, setting.batch_tokens, flip=not setting.scenes, **cache)
+    kind = ka.training.SelfCriticalBatches if setting.self_critical else ka.caption_batches
+    batches = kind(examples, model, setting.batch_tokens, flip=not setting.scenes, **cache)
     validation = ka.caption_batches(valid, model, setting.batch_tokens, shuffle=False, **cache)
     history = ka.train(model, batches, directory, setting.plan, validation=validation, measure=measure)
     ka.plot_history(history, pathlib.Path(directory, "curves.png"))

@@ -171,6 +171,8 @@ def test_what_cannot_be_tuned_says_so(tokenizer, classifier):
         ka.TextTagger.from_encoder(classifier, labels=("a", "b"), width=7)
     with pytest.raises(ValueError, match="`rank` is 0"):
         ka.training.enable_lora(classifier, 0)
+    with pytest.raises(ValueError, match="each a string"):
+        ka.TextTagger.from_encoder(classifier, labels=(0, 1))
 
 
 def test_rematerialising_with_dropout_is_refused_on_tensorflow(tokenizer):

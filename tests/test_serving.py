@@ -264,6 +264,16 @@ def test_a_sound_module_passes(tmp_path):
     assert report.answer == {"y": ["ONE", "ZWöLF"]}
 
 
+def test_numbers_of_every_width_go_in_and_out(tmp_path):
+    def answer(x):
+        kinds = (tf.float16, tf.uint8, tf.int16, tf.uint32, tf.int64)
+        return {"y": x * 2, **{f"y_{i}": tf.cast(x + 3, kind) for i, kind in enumerate(kinds)}}
+
+    report = ka.check_export(plant(tmp_path / "1", answer, tf.TensorSpec((None,), tf.float64, name="x")))
+    assert report.problems == ()
+    assert report.answer == {"y": [0.0, 0.0], **{f"y_{i}": [3, 3] for i in range(5)}}
+
+
 def test_a_missing_asset_is_found(tmp_path):
     (tmp_path / "words.txt").write_text("one\ntwo\n")
     table = tf.lookup.StaticHashTable(

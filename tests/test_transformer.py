@@ -154,6 +154,12 @@ def test_a_sequence_longer_than_the_positions_is_an_error():
         SinusoidalPositions()(numbers(1, 3, 5))
 
 
+def test_a_cross_attention_needs_a_memory():
+    block = TransformerBlock(MultiHeadAttention(H, D), 11, cross_attention=MultiHeadAttention(H, D))
+    with pytest.raises(ValueError, match="`memory` is None"):
+        block(numbers(B, S, M))
+
+
 def test_searching_with_a_read_prompt_equals_forcing_it(tokenizer):
     model = ka.CausalLM.from_preset(
         "gpt2_small", tokenizer=tokenizer, width=14, num_heads=7, num_layers=2, hidden_dim=11, max_length=31

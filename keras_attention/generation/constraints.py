@@ -7,7 +7,7 @@ from keras import ops
 from keras_attention.generation.strategies import NEVER, Strategy
 
 
-def apply_constraints(log_probs, tokens, t, strategy: Strategy, end_id: int, prefix_ids, prefix_mask):
+def apply_constraints(log_probs, tokens, t, strategy: Strategy, end_id: int, start_ids, prefix_ids, prefix_mask):
     """Rule out what the strategy forbids, and force what the prefix wants.
 
     Args:
@@ -16,6 +16,7 @@ def apply_constraints(log_probs, tokens, t, strategy: Strategy, end_id: int, pre
         t: scalar int, the step.
         strategy: its `min_length`, `no_repeat_ngram` and `suppress`.
         end_id: the end token, forbidden before `min_length`.
+        start_ids: (B,) int, the token before the first; in a model without a start token, that of a prompt.
         prefix_ids: (B, T) int.
         prefix_mask: (B, T) bool, where the prefix holds; it overrides every other constraint.
 
@@ -30,7 +31,9 @@ def apply_constraints(log_probs, tokens, t, strategy: Strategy, end_id: int, pre
         too_soon = ops.reshape(t - begin < strategy.min_length, (-1, 1, 1))
         log_probs = ops.where(ops.logical_and(too_soon, ops.equal(vocabulary, end_id)), NEVER, log_probs)
     if strategy.no_repeat_ngram:
-        log_probs = _forbid_repeats(log_probs, tokens, t, strategy.no_repeat_ngram)
+        start = ops.broadcast_to(ops.reshape(start_ids, (-1, 1, 1)), (*ops.shape(tokens)[:2], 1))
+        written = ops.concatenate([ops.cast(start, tokens.dtype), tokens], axis=2)
+        log_probs = _forbid_repeats(log_probs, written, t + 1, strategy.no_repeat_ngram)
     token = ops.expand_dims(ops.take(prefix_ids, t, axis=1), -1)  # (B, 1)
     holds = ops.expand_dims(ops.take(prefix_mask, t, axis=1), -1)
     forced = ops.where(ops.equal(vocabulary, token), 0.0, NEVER)

@@ -73,7 +73,9 @@ def decode(
     def advance(loop):
         logits, state, attention = model.step(loop["last"], {"constants": constants, "carry": loop["carry"]})
         log_probs = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
-        log_probs = apply_constraints(log_probs, loop["tokens"], loop["t"], strategy, end_id, prefix_ids, prefix_mask)
+        log_probs = apply_constraints(
+            log_probs, loop["tokens"], loop["t"], strategy, end_id, start_ids, prefix_ids, prefix_mask
+        )
         chance = uniform_numbers(seeds, loop["t"], strategy.beams)
         forced = ops.expand_dims(ops.take(prefix_mask, loop["t"], axis=1), 1)
         end = ops.where(

@@ -48,6 +48,9 @@ class TransformerBlock(keras.layers.Layer):
         outputs (B, L, M), and the weights of the cross-attention (B, H, L, S), of the self-attention
         (B, H, L, L) where there is none, in float32, or [] where they were not asked for.
 
+    Raises:
+        ValueError: a cross-attention without a memory.
+
     Example:
         >>> from keras_attention.layers import MultiHeadAttention
         >>> block = TransformerBlock(MultiHeadAttention(3, 5), hidden_dim=11)
@@ -110,6 +113,8 @@ class TransformerBlock(keras.layers.Layer):
             self.attention_norm, inputs, lambda x: self.attention(x, mask=mask, **options), training
         )
         if self.cross_attention is not None:
+            if memory is None:
+                raise ValueError("This block has a cross-attention, but `memory` is None; expected (B, S, any).")
             x, weights = self.branch(
                 self.cross_norm, x, lambda x: self.cross_attention(x, memory, memory_mask, **options), training
             )

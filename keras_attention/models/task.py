@@ -18,7 +18,8 @@ class Task(keras.Model):
     """A functional Keras model that owns its sizes and its tokenizers.
 
     A subclass builds its graph in `__init__` and names its tokenizers in `tokenizer_names`.
-    `model.save("m.keras")` keeps all of it.
+    `model.save("m.keras")` keeps all of it. It does not keep how a model was trained: a model that is read computes
+    under the dtype policy of its process, and all of its weights learn, until they are frozen again.
 
     Args:
         config: the sizes.
@@ -193,9 +194,10 @@ def text_inputs(config) -> dict[str, keras.KerasTensor]:
 
 
 def check_labels(labels: Sequence[str]) -> None:
-    """Raise ValueError unless there are two or more different labels."""
-    if isinstance(labels, str) or len(labels) < 2 or len(set(labels)) < len(labels):
-        raise ValueError(f"`labels` is {labels!r}; expected at least two different names.")
+    """Raise ValueError unless there are two or more different names."""
+    names = not isinstance(labels, str) and all(isinstance(label, str) for label in labels)
+    if not names or len(labels) < 2 or len(set(labels)) < len(labels):
+        raise ValueError(f"`labels` is {labels!r}; expected at least two different names, each a string.")
 
 
 class Forward:

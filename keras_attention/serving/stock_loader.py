@@ -14,11 +14,15 @@ from __future__ import annotations
 import ctypes
 import itertools
 import json
+import struct
 import sys
 
-FLOAT, INT32, STRING, INT64, BOOL = 1, 3, 7, 9, 10
-_NUMBERS = {FLOAT: ctypes.c_float, INT32: ctypes.c_int32, INT64: ctypes.c_int64, BOOL: ctypes.c_bool}
-_NAMES = {"float32": FLOAT, "int32": INT32, "string": STRING, "int64": INT64, "bool": BOOL}
+STRING = 7
+_NAMES = {
+    "float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int16": 5, "int8": 6, "string": STRING, "int64": 9, "bool": 10,
+    "uint16": 17, "float16": 19, "uint32": 22, "uint64": 23,
+}  # fmt: skip
+_FORMATS = dict(zip((1, 2, 3, 4, 5, 6, 9, 10, 17, 19, 22, 23), "fdiBhbq?HeIQ", strict=True))  # as in `struct`
 _STRING_BYTES = 24  # sizeof(TF_TString)
 
 
@@ -125,13 +129,15 @@ class StockLoader:
         for _ in shape[1:]:
             flat = list(itertools.chain.from_iterable(flat))
         flat = flat if shape else [flat]
-        dtype = _NAMES[feed["dtype"]]
-        size = _STRING_BYTES if dtype == STRING else ctypes.sizeof(_NUMBERS[dtype])
+        dtype = _NAMES.get(feed["dtype"])
+        if dtype is None:
+            raise RuntimeError(f"Inputs of type {feed['dtype']} are not made here.")
+        size = _STRING_BYTES if dtype == STRING else struct.calcsize(_FORMATS[dtype])
         dims = (ctypes.c_int64 * len(shape))(*shape)
         tensor = self.tf.TF_AllocateTensor(dtype, dims, len(shape), size * len(flat))
         data = self.tf.TF_TensorData(tensor)
         if dtype != STRING:
-            (_NUMBERS[dtype] * len(flat)).from_address(data)[:] = flat
+            ctypes.memmove(data, struct.pack(f"{len(flat)}{_FORMATS[dtype]}", *flat), size * len(flat))
             return tensor
         for i, text in enumerate(flat):
             place, raw = data + i * _STRING_BYTES, text.encode("utf-8", "surrogateescape")
@@ -153,8 +159,9 @@ class StockLoader:
                 )
                 for p in places
             ]
-        elif dtype in _NUMBERS:
-            flat = list((_NUMBERS[dtype] * count).from_address(data)) if count else []
+        elif dtype in _FORMATS:
+            layout = f"{count}{_FORMATS[dtype]}"
+            flat = list(struct.unpack(layout, ctypes.string_at(data, struct.calcsize(layout)))) if count else []
         else:
             raise RuntimeError(f"Outputs of type {dtype} are not read here.")
         self.tf.TF_DeleteTensor(tensor)
