@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pathlib
+import statistics
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +34,9 @@ def caption_batches(
 ) -> LengthBatches:
     """Turn captioned pictures into batches for `Captioner.fit`; each caption is an example.
 
+    Without a cache n captions of a picture stand together, so that it is seen once for all of them; n is how many a
+    picture most often has. Where it has fewer left, rows of padding fill up.
+
     Args:
         examples: from `read_captions`.
         captioner: has `tokenizer`, `vision`, `see` and `config`.
@@ -45,26 +49,37 @@ def caption_batches(
         flip: mirror every second picture, by chance, each time; not for captions that tell left from right.
 
     Returns:
-        batches of ({`images` (B, size, size, 3) or `regions` (B, R, C), `target_ids` (B, T)}, labels (B, T), weights
-        (B, T) float32, 0 at padding). Pictures that cannot be read are left out, with one warning.
+        batches of ({`images` (P, size, size, 3) or `regions` (B, R, C), `target_ids` (B, T)}, labels (B, T), weights
+        (B, T) float32, 0 at padding), B = n P. Pictures that cannot be read are left out, with one warning.
 
     Raises:
         ValueError: no examples, a cache for a network that learns, or an augmentation of cached regions.
         DataError: more than a tenth of the pictures cannot be read.
     """
     seen = see_pictures(examples, captioner, cache, augment, flip)
-    rows = [i for i, fine in enumerate(drop_unreadable(examples, seen.valid)) if fine for _ in examples[i].captions]
+    rows = np.flatnonzero(drop_unreadable(examples, seen.valid))
     special, longest = special_ids(captioner.tokenizer), captioner.config.max_length
-    captions = [c for example, fine in zip(examples, seen.valid, strict=True) if fine for c in example.captions]
+    counts = [len(examples[row].captions) for row in rows]
+    captions = [caption for row in rows for caption in examples[row].captions]
     targets = encode_texts(captioner.tokenizer, captions, longest, after=(special.end,))
+    together = statistics.mode(counts) if cache is None and counts else 1
+    parts = [
+        (row, targets[begin : min(begin + together, end)])
+        for row, count, end in zip(rows, counts, np.cumsum(counts, dtype=int), strict=True)
+        for begin in range(end - count, end, together)
+    ]
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        labels, weights = pad_rows([targets[i] for i in indices], special.pad, extra)
+        seen_rows, written = zip(*(parts[i] for i in indices), strict=True)
+        filled = [target for part in written for target in (*part, *[()] * (together - len(part)))]
+        labels, weights = pad_rows(filled, special.pad, extra)
         chance = np.random.default_rng([seed, batches.epoch, *indices])
-        inputs = {**seen.inputs([rows[i] for i in indices], chance), "target_ids": shift_right(labels, special.start)}
+        inputs = {**seen.inputs(list(seen_rows), chance), "target_ids": shift_right(labels, special.start)}
         return inputs, labels, weights.astype("float32")
 
-    batches = LengthBatches([len(target) for target in targets], collate, max_tokens, shuffle, seed)
+    lengths = [max(map(len, part)) for _, part in parts]
+    tokens = max_tokens // together or min(max_tokens, 1)
+    batches = LengthBatches(lengths, collate, tokens, shuffle, seed)
     return batches
 
 

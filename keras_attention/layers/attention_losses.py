@@ -98,7 +98,7 @@ class AttentionLoss(keras.layers.Layer):
             real: (B, T) float32, 0 at padding.
         """
         (weights, noise), self.attention, self.noise = (self.attention, self.noise), None, None
-        total = self.doubly_stochastic * doubly_stochastic(weights, real)
+        total = self.doubly_stochastic * doubly_stochastic(weights, real) * ops.max(real, axis=1)
         if noise is not None:
             total = total + self._hard(weights, noise, ops.sum(-costs * real, axis=1), real)
         return ops.sum(total) / ops.maximum(ops.sum(real), 1.0)
@@ -107,8 +107,9 @@ class AttentionLoss(keras.layers.Layer):
         """Return (B,), whose gradient is that of the expected likelihood over where to look."""
         log_likelihood = ops.stop_gradient(log_likelihood)
         mean, known = ops.convert_to_tensor(self.baseline), ops.convert_to_tensor(self.known)
-        baseline = ops.where(known > 0, mean, ops.mean(log_likelihood))
-        self.baseline.assign(0.9 * baseline + 0.1 * ops.mean(log_likelihood))
+        now = ops.sum(log_likelihood) / ops.maximum(ops.sum(ops.max(real, axis=1)), 1.0)  # of what is no padding
+        baseline = ops.where(known > 0, mean, now)
+        self.baseline.assign(0.9 * baseline + 0.1 * now)
         self.known.assign(1.0)
         chances = ops.log(ops.maximum(weights, 1e-30))
         drawn = ops.sum(chances * ops.stop_gradient(chosen_positions(weights, noise)), axis=-1)

@@ -61,8 +61,9 @@ class Captioner(Task):
         tokenizer: KerasHub tokenizer of the captions.
 
     Call arguments:
-        inputs: dict of `images` (B, size, size, 3) float32, RGB, 0 to 255, or `regions` (B, R, C); and `target_ids`
-            (B, T) int, the caption shifted right to begin with the start token.
+        inputs: dict of `images` (P, size, size, 3) float32, RGB, 0 to 255, or `regions` (P, R, C); and `target_ids`
+            (B, T) int, the captions shifted right to begin with the start token: B / P of the first image, then as
+            many of the next.
 
     Output:
         logits (B, T, V).
@@ -156,9 +157,10 @@ class Captioner(Task):
 
     def call(self, inputs, training=None, mask=None):
         """Compute the output; the class describes arguments and shapes."""
-        if "regions" in inputs:
-            return self._logits(self.config, inputs["regions"], inputs["target_ids"])
-        return super().call(inputs, training=training, mask=mask)
+        regions = inputs["regions"] if "regions" in inputs else self.vision(inputs["images"])
+        pictures, captions = ops.shape(regions)[0], ops.shape(inputs["target_ids"])[0]
+        picture_of = ops.arange(captions) * pictures // ops.maximum(captions, 1)
+        return self._logits(self.config, ops.take(regions, picture_of, axis=0), inputs["target_ids"])
 
     def _logits(self, config, regions, target_ids):
         targets, given = self.embedding(target_ids), self._given(config, regions)

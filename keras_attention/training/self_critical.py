@@ -98,8 +98,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         widest = index == min(1, len(self) - 1)
         multiple = self.captioner.config.max_length + 1 if widest else width_step()
         labels, real = pad_ids(self.drawn[index], special.pad, multiple)
-        inputs = {name: np.repeat(value, self.samples, axis=0) for name, value in self._see(index).items()}
-        inputs["target_ids"] = shift_right(labels, special.start)
+        inputs = {**self._see(index), "target_ids": shift_right(labels, special.start)}
         return inputs, labels, (real * self.weights[index][:, None]).astype("float32")
 
     def on_epoch_begin(self) -> None:
