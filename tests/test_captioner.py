@@ -444,8 +444,25 @@ def test_a_captioner_learns_to_be_rewarded(words):
     rewards, plan = [], ka.TrainingPlan(learning_rate=5e-4, decline="constant", label_smoothing=0.0, warmup_steps=1)
     ka.training.compile_model(model, plan, len(batches))
     note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rewards.append(batches.mean_reward))
-    model.fit(batches, epochs=30, verbose=0, callbacks=[note])
+    model.fit(batches, epochs=60, verbose=0, shuffle=False, callbacks=[batches.callback, note])
     assert np.mean(rewards[-5:]) > 1.2 * np.mean(rewards[:5])
+
+
+def test_captions_are_drawn_as_the_model_has_become(words):
+    model, known = small(words), []
+    batches = ka.training.SelfCriticalBatches(examples(13), model, max_tokens=2 * 23 * 3, samples=3)
+    assert len(batches) == 6
+    draw = model.draw
+    model.draw = lambda *given: known.append(np.array(model.decoder.weights[0])) or draw(*given)
+    plan = ka.TrainingPlan(learning_rate=0.1, warmup_steps=1)
+    ka.training.compile_model(model, plan, len(batches))
+    model.fit(batches, verbose=0, shuffle=False, callbacks=[batches.callback])
+    known = known[-6:]  # Keras looks at the first ones before it begins
+    assert not np.array_equal(known[0], known[-1])
+    if keras.backend.backend() == "jax":
+        assert len(np.unique([x.ravel()[:5] for x in known], axis=0)) == 5  # the first two before any update
+        with pytest.raises(RuntimeError, match="callbacks="):
+            model.fit(batches, verbose=0, shuffle=False)
 
 
 @pytest.mark.parametrize(

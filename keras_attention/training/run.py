@@ -157,7 +157,7 @@ def train(
             initial_epoch=begin,
             validation_data=validation,
             shuffle=False,  # the batches shuffle themselves, reproducibly
-            callbacks=[state, *callbacks],
+            callbacks=[state, *callbacks, *([batches.callback] if hasattr(batches, "callback") else [])],
         )
     if state.best is None:
         raise ValueError(

@@ -16,6 +16,8 @@ from keras_attention.data.captions import CaptionedPicture
 from keras_attention.data.tokenizers import decode_ids, pad_ids, special_ids
 from keras_attention.training.caption_quality import CiderReward
 
+_AHEAD = 2  # Keras may ask for a batch while the one before it is still to be learned
+
 
 class SelfCriticalBatches(keras.utils.PyDataset):
     """Captions that the model draws itself, weighed by their reward over that of its others of the same picture.
@@ -25,9 +27,9 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         a_k = r_k - sum_{j != k} r_j / (K - 1)
 
     the gradient of `MaskedCrossEntropy`, -sum_k a_k grad log p(w_k | picture), follows that of the expected reward.
-    Each epoch draws anew, with the model as it then is, of other pictures. It is for a model that writes captions
-    already, at a low learning rate and without label smoothing; it also brings the model to what it does when it is
-    used: to go on from its own words.
+    A batch is drawn just before it is learned, as the model then is; each epoch has other pictures. It is for a model
+    that writes captions already, at a low learning rate and without label smoothing; it also brings the model to what
+    it does when it is used: to go on from its own words.
 
     Args:
         examples: from `read_captions`.
@@ -41,8 +43,8 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         flip: see `caption_batches`.
 
     Returns:
-        batches like those of `caption_batches`; the weights (B, T) are a_k, and 0 at padding. `mean_reward` is that of
-        the captions that were drawn last.
+        batches like those of `caption_batches`; the weights (B, T) are a_k, and 0 at padding. `keras_attention.train`
+        takes them as they are; `fit` needs `shuffle=False, callbacks=[batches.callback]` too.
 
     Raises:
         ImportError: pycocoevalcap is not installed.
@@ -84,33 +86,53 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         self.reward = CiderReward([example.captions for example in examples])
         self.at_once = min(max(1, max_tokens // (samples * captioner.config.max_length)), len(self.usable))
         self.pictures = min(pictures, len(self.usable)) // self.at_once * self.at_once
-        self.drawn: list[list[list[int]]] = []
-        self.weights = np.zeros((0, 0))
-        self.mean_reward = 0.0
+        self.drawn: dict[int, tuple[list[list[int]], np.ndarray]] = {}
+        self.rewards: list[float] = []
+        self.in_epoch = False
+        self.callback = _DrawAhead(self)
 
     def __len__(self) -> int:
         return self.pictures // self.at_once
 
     def __getitem__(self, index: int) -> tuple:
-        self.on_epoch_begin()
-        special = special_ids(self.captioner.tokenizer)
+        if index not in self.drawn:
+            if self.in_epoch and keras.backend.backend() == "jax":  # where the model has no weights within an epoch
+                raise RuntimeError(
+                    "These batches are drawn as training goes, in their order: call fit(..., shuffle=False, "
+                    "callbacks=[batches.callback])."
+                )
+            self.draw(index)
+        special, (drawn, weights) = special_ids(self.captioner.tokenizer), self.drawn[index]
         # Keras takes the shapes of the first two batches for those of all; a width of its own says that widths vary.
         widest = index == min(1, len(self) - 1)
         multiple = self.captioner.config.max_length + 1 if widest else width_step()
-        labels, real = pad_ids(self.drawn[index], special.pad, multiple)
+        labels, real = pad_ids(drawn, special.pad, multiple)
         inputs = {**self._see(index), "target_ids": shift_right(labels, special.start)}
-        return inputs, labels, (real * self.weights[index][:, None]).astype("float32")
+        return inputs, labels, (real * weights[:, None]).astype("float32")
+
+    def draw(self, index: int) -> None:
+        """Draw the captions of a batch, with the model as it is, unless that is done."""
+        if index in self.drawn or index >= len(self):
+            return
+        seed = self.seed + (self.epoch * len(self) + index) * self.at_once
+        captions = self.captioner.draw(self._see(index), self.samples, seed)
+        drawn = list(itertools.chain(*captions))  # all of the first picture, then all of the next
+        texts = [decode_ids(self.captioner.tokenizer, ids) for ids in drawn]
+        rewards = self.reward(texts, np.repeat(self._rows()[index], self.samples)).reshape(-1, self.samples)
+        others = (rewards.sum(1, keepdims=True) - rewards) / (self.samples - 1)
+        self.drawn[index] = drawn, (rewards - others).ravel()
+        self.rewards.append(rewards.mean())
+
+    @property
+    def mean_reward(self) -> float:
+        """The mean reward of what was drawn in the last epoch."""
+        return float(np.mean(self.rewards)) if self.rewards else 0.0
 
     def on_epoch_begin(self) -> None:
-        """Draw the captions of the epoch, with the model as it is, unless that is done."""
-        if self.drawn:
-            return
-        self.drawn = [self._draw(index) for index in range(len(self))]
-        texts = [decode_ids(self.captioner.tokenizer, ids) for captions in self.drawn for ids in captions]
-        rewards = self.reward(texts, np.repeat(self._rows(), self.samples)).reshape(-1, self.samples)
-        others = (rewards.sum(1, keepdims=True) - rewards) / (self.samples - 1)
-        self.weights = (rewards - others).reshape(len(self), -1)
-        self.mean_reward = float(rewards.mean())
+        """Draw what is asked for before the first update."""
+        self.in_epoch, self.rewards = True, []
+        for index in range(_AHEAD):
+            self.draw(index)
 
     def on_epoch_end(self) -> None:
         """Forget the captions of the epoch."""
@@ -118,7 +140,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
 
     def start_epoch(self, epoch: int) -> None:
         """Make the given epoch, counted from 0, the next."""
-        self.epoch, self.drawn = epoch, []
+        self.epoch, self.drawn, self.in_epoch = epoch, {}, False
 
     def _rows(self) -> np.ndarray:
         """Which pictures the epoch has, (batches, pictures)."""
@@ -128,7 +150,15 @@ class SelfCriticalBatches(keras.utils.PyDataset):
     def _see(self, index: int) -> dict[str, np.ndarray]:
         return self.seen.inputs(list(self._rows()[index]), np.random.default_rng([self.seed, self.epoch, index]))
 
-    def _draw(self, index: int) -> list[list[int]]:
-        """The captions of a batch: all of its first picture, then all of the next."""
-        seed = self.seed + (self.epoch * len(self) + index) * self.at_once
-        return list(itertools.chain(*self.captioner.draw(self._see(index), self.samples, seed)))
+
+class _DrawAhead(keras.callbacks.Callback):
+    """Draws a batch between two updates, where JAX has the weights; elsewhere it is drawn when it is asked for."""
+
+    def __init__(self, batches: SelfCriticalBatches) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()
+            self.batches.draw(batch + _AHEAD)
