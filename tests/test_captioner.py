@@ -449,9 +449,11 @@ def test_a_captioner_learns_to_be_rewarded(words):
 
 
 def test_captions_are_drawn_as_the_model_has_become(words):
-    model, known = small(words), []
+    model, known = small(words, dropout=0.9), []
     batches = ka.training.SelfCriticalBatches(examples(13), model, max_tokens=2 * 23 * 3, samples=3)
     assert len(batches) == 6
+    inputs = {"regions": model.see(batches[0][0]["images"]), "target_ids": batches[0][0]["target_ids"]}
+    np.testing.assert_array_equal(*(np.asarray(model(inputs, training=training)) for training in (False, True)))
     draw = model.draw
     model.draw = lambda *given: known.append(np.array(model.decoder.weights[0])) or draw(*given)
     plan = ka.TrainingPlan(learning_rate=0.1, warmup_steps=1)

@@ -28,8 +28,8 @@ class SelfCriticalBatches(keras.utils.PyDataset):
 
     the gradient of `MaskedCrossEntropy`, -sum_k a_k grad log p(w_k | picture), follows that of the expected reward.
     A batch is drawn just before it is learned, as the model then is; each epoch has other pictures. It is for a model
-    that writes captions already, at a low learning rate and without label smoothing; it also brings the model to what
-    it does when it is used: to go on from its own words.
+    that writes captions already, at a low learning rate, without label smoothing, and with many pictures in a batch, as
+    the gradient is noisy. Dropout is turned off in the model: what the whole network draws, the whole network learns.
 
     Args:
         examples: from `read_captions`.
@@ -64,7 +64,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         self,
         examples: Sequence[CaptionedPicture],
         captioner: Any,
-        max_tokens: int = 1024,
+        max_tokens: int = 4096,
         samples: int = 5,
         pictures: int = 1000,
         seed: int = 0,
@@ -90,6 +90,9 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         self.rewards: list[float] = []
         self.in_epoch = False
         self.callback = _DrawAhead(self)
+        for layer in captioner._flatten_layers():
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = 0.0
 
     def __len__(self) -> int:
         return self.pictures // self.at_once
