@@ -57,20 +57,21 @@ _FLICKR = ka.TrainingPlan(
     epochs=EPOCHS or 6, learning_rate=1e-3, warmup_steps=500, clip_norm=5.0, monitor="val_bleu", patience=6, average=3
 )
 _CRITICAL = ka.TrainingPlan(
-    epochs=EPOCHS or 12, learning_rate=5e-5, warmup_steps=20, clip_norm=5.0, label_smoothing=0.0, monitor="val_bleu"
+    epochs=EPOCHS or 8, learning_rate=1e-4, warmup_steps=10, clip_norm=5.0, label_smoothing=0.0, monitor="val_bleu"
 )
+_SELF_CRITICAL = {"batch_tokens": 5120, "self_critical": True}  # 32 photos, five captions of each
 _SCENES = ka.TrainingPlan(
     epochs=EPOCHS or 40, learning_rate=2e-3, warmup_steps=200, label_smoothing=0.0, monitor="val_right", patience=40
 )
 _SCENE_SIZES = {"units": 192, "embedding_dim": 64, "dropout": 0.1}
 SETTINGS = {
     "flickr_soft": Setting("show_attend_and_tell", {}, _FLICKR, 3000),
-    "flickr_soft_self_critical": Setting("show_attend_and_tell", {}, _CRITICAL, 3000, self_critical=True),
+    "flickr_soft_self_critical": Setting("show_attend_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
     "flickr_hard": Setting("show_attend_and_tell", {"attention": "hard"}, _FLICKR, 3000),
     "flickr_show_and_tell": Setting("show_and_tell", {}, _FLICKR, 3000),
-    "flickr_show_and_tell_self_critical": Setting("show_and_tell", {}, _CRITICAL, 3000, self_critical=True),
+    "flickr_show_and_tell_self_critical": Setting("show_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
     "flickr_transformer": Setting("transformer_captioner", {}, _FLICKR, 3000),
-    "flickr_transformer_self_critical": Setting("transformer_captioner", {}, _CRITICAL, 3000, self_critical=True),
+    "flickr_transformer_self_critical": Setting("transformer_captioner", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
     "scenes_soft": Setting(
         "show_attend_and_tell", {**_SCENE_SIZES, "doubly_stochastic": 0.0}, _SCENES, 200, "bpe", scenes=True
     ),
