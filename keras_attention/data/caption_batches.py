@@ -35,7 +35,7 @@ def caption_batches(
     """Turn captioned pictures into batches for `Captioner.fit`; each caption is an example.
 
     Without a cache n captions of a picture stand together, so that it is seen once for all of them; n is how many a
-    picture most often has. Where it has fewer left, rows of padding fill up.
+    picture most often has, if they fit into a batch. Where it has fewer left, rows of padding fill up.
 
     Args:
         examples: from `read_captions`.
@@ -62,7 +62,8 @@ def caption_batches(
     counts = [len(examples[row].captions) for row in rows]
     captions = [caption for row in rows for caption in examples[row].captions]
     targets = encode_texts(captioner.tokenizer, captions, longest, after=(special.end,))
-    together = statistics.mode(counts) if cache is None and counts else 1
+    usual = statistics.mode(counts or [1]) if cache is None else 1
+    together = max(1, min(usual, max_tokens // max(map(len, targets), default=1)))
     parts = [
         (row, targets[begin : min(begin + together, end)])
         for row, count, end in zip(rows, counts, np.cumsum(counts, dtype=int), strict=True)
@@ -78,8 +79,7 @@ def caption_batches(
         return inputs, labels, weights.astype("float32")
 
     lengths = [max(map(len, part)) for _, part in parts]
-    tokens = max_tokens // together or min(max_tokens, 1)
-    batches = LengthBatches(lengths, collate, tokens, shuffle, seed)
+    batches = LengthBatches(lengths, collate, max_tokens // together, shuffle, seed)
     return batches
 
 
