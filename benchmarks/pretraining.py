@@ -21,7 +21,7 @@ from labelling_quality import DATA, find
 
 import keras_attention as ka
 
-EPOCHS = int(os.environ.get("EPOCHS", "6"))
+EPOCHS = int(os.environ.get("EPOCHS", "10"))
 SEEDS = [int(seed) for seed in os.environ.get("SEEDS", "1").split()]
 SIZES = {"width": 128, "num_layers": 3, "num_heads": 4, "hidden_dim": 512, "max_length": 128, "next_sentence": False}
 
@@ -44,10 +44,10 @@ def pretrain(directory: str) -> None:
     corpus = texts()
     model = fresh(ka.train_tokenizer(corpus, vocabulary_size=4000, lowercase=True))
     held = corpus[::40]
-    plan = ka.TrainingPlan(epochs=EPOCHS, learning_rate=1e-3, warmup_steps=300, label_smoothing=0.0, weight_decay=0.01)
+    plan = ka.TrainingPlan(epochs=EPOCHS, learning_rate=7e-4, warmup_steps=1000, label_smoothing=0.0, weight_decay=0.01)
     history = ka.train(
         model,
-        ka.masked_batches([text for i, text in enumerate(corpus) if i % 40], model, max_tokens=4096),
+        ka.masked_batches([text for i, text in enumerate(corpus) if i % 40], model, max_tokens=1024),
         directory,
         plan,
         validation=ka.masked_batches(held, model, shuffle=False),
