@@ -280,6 +280,25 @@ def test_a_picture_is_seen_once_for_the_captions_that_it_most_often_has(words):
     np.testing.assert_allclose(np.asarray(model(inputs)), np.asarray(model(alone)), atol=1e-5)
 
 
+@pytest.mark.parametrize("given", ["images", "regions"])
+@pytest.mark.parametrize("preset", ["show_and_tell", "show_attend_and_tell", "transformer_captioner"])
+def test_dropout_is_active_in_training_and_nowhere_else(words, preset, given):
+    """Also where a trainer calls the model without its `__call__`, as `fit` does on JAX."""
+    sizes = {"units": 14, "embedding_dim": 11} if preset != "transformer_captioner" else {"width": 12, "num_heads": 2}
+    model = ka.Captioner.from_preset(
+        preset, tokenizer=words, encoder_weights=None, encoder="small_cnn", image_size=32, dropout=0.8, **sizes
+    )
+    images, ids = ka.data.read_pictures([p.picture for p in examples(2)], 32)[0], np.array([[1, 7, 9]] * 2)
+    inputs = {given: images if given == "images" else model.see(images), "target_ids": ids}
+    state = [[v.value for v in values] for values in (model.trainable_variables, model.non_trainable_variables)]
+    steady, other, *dropped = (
+        np.asarray(model.stateless_call(*state, inputs, training=training)[0])
+        for training in (False, False, True, True)
+    )
+    np.testing.assert_array_equal(steady, other)
+    assert all(np.abs(steady - x).max() > 1e-3 for x in dropped)
+
+
 def test_unreadable_pictures_are_left_out_and_named(words, tmp_path):
     good = examples(19)
     bad = ka.data.CaptionedPicture("broken.jpg", b"no picture", ("a dog",))
@@ -431,6 +450,7 @@ def test_a_captioner_learns_to_be_rewarded(words):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(ka.caption_batches(pictures, model), epochs=30, verbose=0)
+    model.vision.freeze()
     batches = ka.training.SelfCriticalBatches(pictures, model, max_tokens=8 * 23 * 7, samples=8)
     inputs, labels, weights = batches[0]
     seen = [np.abs(inputs["images"] - ka.data.read_pictures([p.picture], 32)[0]).max((1, 2, 3)) == 0 for p in pictures]

@@ -157,19 +157,22 @@ class Captioner(Task):
 
     def call(self, inputs, training=None, mask=None):
         """Compute the output; the class describes arguments and shapes."""
-        regions = inputs["regions"] if "regions" in inputs else self.vision(inputs["images"])
+        if "images" in inputs and inputs["images"].shape[0] == inputs["target_ids"].shape[0] is not None:
+            return super().call(inputs, training=training, mask=mask)
+        # `training` goes along by hand: on JAX `fit` calls this outside of the context in which layers look for it.
+        regions = inputs["regions"] if "regions" in inputs else self.vision(inputs["images"], training=training)
         pictures, captions = ops.shape(regions)[0], ops.shape(inputs["target_ids"])[0]
         picture_of = ops.arange(captions) * pictures // ops.maximum(captions, 1)
-        return self._logits(self.config, ops.take(regions, picture_of, axis=0), inputs["target_ids"])
+        return self._logits(self.config, ops.take(regions, picture_of, axis=0), inputs["target_ids"], training)
 
-    def _logits(self, config, regions, target_ids):
-        targets, given = self.embedding(target_ids), self._given(config, regions)
+    def _logits(self, config, regions, target_ids, training=None):
+        targets, given = self.embedding(target_ids), self._given(config, regions, training)
         before = given.pop("before", None)
         if before is not None:  # the image, read as if it were the first word
             targets = ops.concatenate([before, targets], axis=1)
         if self.noise is not None:
-            given["noise"] = self.noise(targets, regions)
-        outputs = self.decoder(targets, **given)
+            given["noise"] = self.noise(targets, regions, training=training)
+        outputs = self.decoder(targets, **given, training=training)
         if self.decoder.has_memory:
             outputs, weights = outputs
             if self.attention_loss is not None:
@@ -178,11 +181,11 @@ class Captioner(Task):
         logits = self._add_bias(self.embedding(outputs, reverse=True))
         return logits if before is None else logits[:, 1:]
 
-    def _given(self, config, regions) -> dict:
+    def _given(self, config, regions, training=None) -> dict:
         """What the decoder knows of an image: `states`, `memory` and `mask`, or one vector `before` the first word."""
         if self.encoder is not None:
             mask = ops.ones_like(regions[:, :, 0], dtype="bool")
-            memory = self.encoder(self.region_projection(regions), mask=mask)[0]
+            memory = self.encoder(self.region_projection(regions), mask=mask, training=training)[0]
             return {"memory": memory, "mask": mask}
         mean = ops.mean(regions, axis=1)
         if config.attention is not None:
