@@ -20,7 +20,9 @@ def arrays(structure) -> list[np.ndarray]:
 
 def randomize(model, scale: float = 0.5) -> None:
     chance = np.random.default_rng(11)
-    model.set_weights([w + chance.normal(0, scale, w.shape).astype(w.dtype) for w in model.get_weights()])
+    drawn = [w + chance.normal(0, scale, w.shape).astype(w.dtype) for w in model.get_weights()]
+    variances = ["moving_variance" in weight.path for weight in model.weights]
+    model.set_weights([np.abs(w) if positive else w for w, positive in zip(drawn, variances, strict=True)])
 
 
 def make(row):

@@ -157,8 +157,6 @@ class Captioner(Task):
 
     def call(self, inputs, training=None, mask=None):
         """Compute the output; the class describes arguments and shapes."""
-        if "images" in inputs and inputs["images"].shape[0] == inputs["target_ids"].shape[0] is not None:
-            return super().call(inputs, training=training, mask=mask)
         # `training` goes along by hand: on JAX `fit` calls this outside of the context in which layers look for it.
         regions = inputs["regions"] if "regions" in inputs else self.vision(inputs["images"], training=training)
         pictures, captions = ops.shape(regions)[0], ops.shape(inputs["target_ids"])[0]
