@@ -110,16 +110,7 @@ def run_job(job: Job, task: str, options: dict[str, Any], out: pathlib.Path) -> 
     keras.utils.set_random_seed(options["seed"])
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
-    if options["init"] and options["preset"]:
-        raise click.UsageError("--init brings its own sizes; leave out --preset.")
-    if options["init"] and (options["encoder"] or options["encoder_weights"]):
-        raise click.UsageError("--init brings the network that sees; leave out --encoder and --encoder-weights.")
-    if options["init"] and (options["tokenizer"] or options["lowercase"] or options["vocabulary_size"]):
-        raise click.UsageError(
-            "--init brings its own tokenizer; leave out --tokenizer, --lowercase and --vocabulary-size."
-        )
-    if options["lora"] and options["freeze"]:
-        raise click.UsageError("--lora learns inside the encoder and --freeze does not; choose one of the two.")
+    _check_beginning(options)
     _check_pictures(job, options)
     plan = _plan(job, options, bool(options["valid_files"]))
     examples = _read(job, options["train_files"], options["images"])
@@ -155,6 +146,20 @@ def run_job(job: Job, task: str, options: dict[str, Any], out: pathlib.Path) -> 
 
 def _read(job: Job, places: list[str], images: str | None) -> list:
     return job.read(places, images) if job.pictures else job.read(places)
+
+
+def _check_beginning(options: dict[str, Any]) -> None:
+    """Refuse what a model that is there already brings itself, and two ways to train a part of it."""
+    if options["init"] and options["preset"]:
+        raise click.UsageError("--init brings its own sizes; leave out --preset.")
+    if options["init"] and (options["encoder"] or options["encoder_weights"]):
+        raise click.UsageError("--init brings the network that sees; leave out --encoder and --encoder-weights.")
+    if options["init"] and (options["tokenizer"] or options["lowercase"] or options["vocabulary_size"]):
+        raise click.UsageError(
+            "--init brings its own tokenizer; leave out --tokenizer, --lowercase and --vocabulary-size."
+        )
+    if options["lora"] and options["freeze"]:
+        raise click.UsageError("--lora learns inside the encoder and --freeze does not; choose one of the two.")
 
 
 def _check_pictures(job: Job, options: dict[str, Any]) -> None:
