@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
+from keras_attention.training.checkpoints import load_arrays
 
 EXAMPLES = [("we eat bread", "food"), ("they drink water", "drink"), ("we drink milk", "drink"), ("eat apple", "food")]
 SIZES = {"width": 14, "num_heads": 7, "num_layers": 2, "hidden_dim": 11, "dropout": 0.0, "attention_dropout": 0.0}
@@ -69,6 +70,30 @@ def test_lora_moves_only_its_pairs_and_what_stands_behind(classifier, tmp_path):
     np.testing.assert_allclose([a.score for a in again.classify(texts)], expected, atol=1e-5)
 
 
+def test_lora_goes_on_learning_after_a_run_and_averages_what_it_learned(classifier, tmp_path):
+    """A file holds W + A B: what is read from it is neither added again to an average, nor dead."""
+    dense = classifier.encoder.blocks[0].hidden
+    before, known = np.array(dense.kernel), []
+    ka.training.enable_lora(classifier, 3)
+    note = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: known.append(np.array(dense.kernel)))
+    batches = ka.classification_batches(EXAMPLES, classifier)
+    plan = ka.TrainingPlan(epochs=3, average=2, warmup_steps=1, learning_rate=0.02, monitor="val_average")
+    rising = iter((1.0, 2.0, 3.0, 4.0))
+    ka.train(
+        classifier, batches, tmp_path / "1", plan, measure=lambda _: {"val_average": next(rising)}, callbacks=[note]
+    )
+    files = [load_arrays(file)[0] for file in sorted((tmp_path / "1").glob("weights-*.npz"))]
+    mean = {w.path: (a + b) / 2 for w, a, b in zip(classifier.weights, *files, strict=True)}
+    expected = before + mean[dense.lora_kernel_a.path] @ mean[dense.lora_kernel_b.path]
+    np.testing.assert_allclose(np.array(dense.kernel), expected, atol=1e-6)
+    assert np.abs(known[-1] - before).max() > 1e-3
+    assert all(any(w.path == layer.lora_kernel_b.path for w in classifier.trainable_weights) for layer in [dense])
+    assert {path for path in moved(classifier) if "lora" in path} >= {
+        dense.lora_kernel_b.path,
+        dense.lora_kernel_a.path,
+    }
+
+
 def test_rates_shrink_from_block_to_block():
     optimizer = ka.training.LayerwiseAdam(1e-3, layer_decay=0.5, num_layers=3)
     paths = ["embedding/embeddings", "encoder/inputs/norm/gamma", "encoder/block_0/hidden/kernel",
@@ -88,6 +113,19 @@ def test_layer_decay_moves_the_first_block_less(classifier):
         np.median(np.abs(np.array(b.hidden.kernel) - a)) for a, b in zip(before, classifier.encoder.blocks, strict=True)
     ]
     np.testing.assert_allclose(steps[0] / steps[1], 0.1, rtol=0.01)
+
+
+def test_a_weight_decays_at_the_rate_of_its_layer():
+    optimizer = ka.training.LayerwiseAdam(0.1, layer_decay=0.1, num_layers=4, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    paths = ("block_0/kernel", "block_3/kernel", "block_3/bias")
+    variables = [keras.Variable(np.ones(3), name=path.replace("/", "_")) for path in paths]
+    for variable, path in zip(variables, paths, strict=True):
+        variable._path = path
+    optimizer.build(variables)
+    optimizer.apply([keras.ops.zeros(3)] * 3)
+    values = [float(variable[0]) for variable in variables]
+    np.testing.assert_allclose(values, [1 - 0.1 * 0.1**3 * 0.5, 1 - 0.1 * 0.5, 1.0], rtol=1e-6)
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(tokenizer):
@@ -160,6 +198,8 @@ def test_int8_answers_nearly_the_same_and_is_kept(tokenizer, tmp_path):
     np.testing.assert_allclose(np.array(again(inputs)), after, atol=1e-6)
     expected, (answer,) = lm.complete(["we"], ka.Greedy(max_length=2)), again.complete(["we"], ka.Greedy(max_length=2))
     assert answer.text == expected[0].text
+    with pytest.raises(ValueError, match="`filters` could not be kept"):
+        lm.quantize("int8", filters=lambda layer: False)
     gc.unfreeze()
 
 

@@ -229,6 +229,24 @@ def test_mixed_precision_trains_in_half_and_loses_in_float32(tokenizer, tmp_path
     assert history["loss"][-1] < history["loss"][0]
 
 
+def test_a_run_in_bfloat16_goes_on(tokenizer, tmp_path):
+    keras.config.set_dtype_policy("bfloat16")
+    try:
+        model, again = (
+            ka.Translator.from_preset(
+                "transformer_tiny", source_tokenizer=tokenizer, target_tokenizer=tokenizer, width=14, num_heads=7
+            )
+            for _ in range(2)
+        )
+        run(model, tmp_path, epochs=2, average=2)
+        kept = [np.array(w, "float32") for w in model.weights]
+        run(again, tmp_path, epochs=3, average=2)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {str(w.dtype) for w in again.trainable_weights} == {"bfloat16"}
+    assert any(not np.array_equal(a, np.array(b, "float32")) for a, b in zip(kept, again.weights, strict=True))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -240,6 +258,7 @@ def test_mixed_precision_trains_in_half_and_loses_in_float32(tokenizer, tmp_path
         (lambda: WarmUp(1.0, 0, 10), "`warmup_steps` is 0"),
         (lambda: ka.MaskedCrossEntropy(1.0), "expected a number in"),
         (lambda: score_texts(["a"], []), "1 translations and 0 references"),
+        (lambda: score_texts(["a b", "c"], [["a b"], []]), "Line 2 has no reference"),
     ],
 )
 def test_mistakes_are_explained(make, message):

@@ -88,23 +88,29 @@ class Task(keras.Model):
                 new.set_weights(old.get_weights())
         return model
 
-    def quantize(self, mode: str | None = None, **options: Any) -> None:
-        """Quantise projections and embeddings as `keras.Model.quantize` does, such as to `"int8"`.
+    def quantize(self, mode: str | None = None, config: Any = None, *, filters: None = None) -> None:
+        """Quantise all projections and embeddings as `keras.Model.quantize` does, such as to `"int8"`.
 
         Args:
             mode: `"int8"` or another of Keras' modes.
-            **options: the other arguments of `keras.Model.quantize`.
+            config: one of Keras' quantization configs, for more than the mode.
+            filters: None: which layers is not a choice, as a file could not keep it.
+
+        Raises:
+            ValueError: there are filters.
         """
-        kinds = (keras.layers.Dense, keras.layers.Embedding)
-        options.setdefault("filters", lambda layer: isinstance(layer, kinds))  # not the tokenizers, nor norms
-        super().quantize(mode, **options)
-        self.quantization = mode
+        if filters is not None:
+            raise ValueError("`filters` could not be kept in a file; expected none: all projections and embeddings.")
+        kinds = (keras.layers.Dense, keras.layers.Embedding)  # not the tokenizers, nor norms
+        super().quantize(mode, config, filters=lambda layer: isinstance(layer, kinds))
+        self.quantization = config
 
     def get_config(self) -> dict:
         """Return the constructor's arguments, for saving."""
         tokenizers = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.tokenizer_names}
         sizes = {"class": type(self.config).__name__, **dataclasses.asdict(self.config)}
-        return {"config": sizes, "name": self.name, "quantization": self.quantization, **tokenizers}
+        quantization = keras.saving.serialize_keras_object(self.quantization)
+        return {"config": sizes, "name": self.name, "quantization": quantization, **tokenizers}
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None):
@@ -119,10 +125,10 @@ class Task(keras.Model):
             name: keras.saving.deserialize_keras_object(config.pop(name, None), custom_objects)
             for name in cls.tokenizer_names
         }
-        mode = config.pop("quantization", None)
+        quantization = keras.saving.deserialize_keras_object(config.pop("quantization", None), custom_objects)
         model = cls(getattr(configs, sizes.pop("class"))(**sizes), **tokenizers, **config)
-        if mode is not None:
-            model.quantize(mode)  # its weights, which come next, are those of the quantised model
+        if quantization is not None:
+            model.quantize(config=quantization)  # its weights, which come next, are those of the quantised model
         return model
 
     @property
@@ -226,11 +232,20 @@ def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[l
     Raises:
         ValueError: `batch_size` is not positive.
     """
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    for begin in batch_begins(len(order), batch_size):
+        yield order[begin : begin + batch_size]
+
+
+def batch_begins(count: int, batch_size: int) -> range:
+    """Return where each batch of `count` examples begins.
+
+    Raises:
+        ValueError: `batch_size` is not positive.
+    """
     if batch_size < 1:
         raise ValueError(f"`batch_size` is {batch_size}; expected a positive integer.")
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    return range(0, count, batch_size)
 
 
 def check_texts(texts: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import keras
 
 from keras_attention.training.checkpoints import assign, load_arrays, save_arrays, write_whole
+from keras_attention.training.finetuning import restart_lora
 
 
 class RunState(keras.callbacks.Callback):
@@ -101,13 +102,14 @@ class RunState(keras.callbacks.Callback):
     def load_best(self, model: keras.Model) -> None:
         """Give the model the weights of the best one."""
         model.load_weights(self.directory / "model.keras")
+        restart_lora(model)  # a file holds the sum W + A B
 
     def recent_weights(self) -> list[pathlib.Path]:
         """The weight files of the last epochs, oldest first."""
         return sorted(self.directory.glob("weights-*.npz"))[-self.average :]
 
     def _keep_recent(self, epoch: int) -> None:
-        weights = [keras.ops.convert_to_numpy(v) for v in self.model.trainable_variables]
+        weights = [keras.ops.convert_to_numpy(v) for v in self.model.weights]
         save_arrays(self.directory / f"weights-{epoch + 1:05d}.npz", weights)
         for old in sorted(self.directory.glob("weights-*.npz"))[: -self.average]:
             old.unlink()

@@ -35,7 +35,7 @@ def write_whole(path: pathlib.Path, write: Callable[[str], None]) -> None:
 
 def save_arrays(path: pathlib.Path, arrays: Iterable[np.ndarray], note: dict | None = None) -> None:
     """Write arrays, and a note that JSON can hold, to one `.npz` file, in one atomic step."""
-    named = {f"array_{i:05d}": np.asarray(array) for i, array in enumerate(arrays)}
+    named = {f"array_{i:05d}": _storable(np.asarray(array)) for i, array in enumerate(arrays)}
     named["note"] = np.frombuffer(json.dumps(note or {}).encode(), "uint8")
 
     def write(name: str) -> None:
@@ -43,6 +43,11 @@ def save_arrays(path: pathlib.Path, arrays: Iterable[np.ndarray], note: dict | N
             np.savez(file, **named)
 
     write_whole(path, write)
+
+
+def _storable(array: np.ndarray) -> np.ndarray:
+    """NumPy's files know no bfloat16; float32 holds the same numbers."""
+    return array.astype("float32") if array.dtype.kind == "V" else array
 
 
 def load_arrays(path: pathlib.Path) -> tuple[list[np.ndarray], dict]:
@@ -85,4 +90,4 @@ def average_weights(model: keras.Model, files: list[pathlib.Path]) -> None:
         arrays = [array.astype("float64") for array in load_arrays(file)[0]]
         totals = arrays if totals is None else [a + b for a, b in zip(totals, arrays, strict=True)]
     if totals is not None:
-        assign(model.trainable_variables, [total / len(files) for total in totals])
+        assign(model.weights, [total / len(files) for total in totals])

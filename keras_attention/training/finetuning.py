@@ -64,6 +64,14 @@ def enable_lora(model: keras.Model, rank: int) -> int:
     return count
 
 
+def restart_lora(model: keras.Model) -> None:
+    """Let A of each pair, which is zero where W + A B was loaded, begin by chance, so that the pair can learn again."""
+    for layer in model._flatten_layers():
+        if getattr(layer, "lora_enabled", False):
+            begin = keras.initializers.HeUniform()(layer.lora_kernel_a.shape, layer.lora_kernel_a.dtype)
+            layer.lora_kernel_a.assign(begin)
+
+
 def rematerialize(model: keras.Model) -> None:
     """Let a model compute each block again in the backward pass: long stacks then fit into less memory.
 
@@ -94,7 +102,7 @@ class LayerwiseAdam(keras.optimizers.AdamW):
     """AdamW whose learning rate shrinks from the last block to the first.
 
     Block i of L, counted from 0, has rate * d^(L - 1 - i). The embeddings have rate * d^L; what stands behind the
-    blocks has the whole rate.
+    blocks has the whole rate. The weight decay of a variable is times its own rate.
 
     Args:
         learning_rate: of the last layers.
@@ -120,14 +128,22 @@ class LayerwiseAdam(keras.optimizers.AdamW):
         self.layer_decay, self.num_layers = layer_decay, num_layers
 
     def build(self, variables) -> None:
-        """Make the moments, and find out the rate of each variable."""
+        """Make the moments, and find out the rate of each variable, and whether it decays."""
         super().build(variables)
         self.factors = [self.factor(variable.path) for variable in variables]
+        self.decays = [self._use_weight_decay(variable) for variable in variables]
 
     def update_step(self, gradient, variable, learning_rate):
         """Move one variable, at the rate of its layer."""
-        factor = self.factors[self._get_variable_index(variable)]
-        super().update_step(gradient, variable, learning_rate * factor)
+        index = self._get_variable_index(variable)
+        rate = learning_rate * self.factors[index]
+        if self.decays[index]:
+            shrink = keras.ops.cast(rate * self.weight_decay, variable.dtype)
+            self.assign_sub(variable, keras.ops.multiply(variable, shrink))
+        super().update_step(gradient, variable, rate)
+
+    def _apply_weight_decay(self, variables) -> None:
+        """Nothing: Keras would do it at one rate for all; `update_step` does it."""
 
     def factor(self, path: str) -> float:
         """Return what a variable's rate is multiplied with."""

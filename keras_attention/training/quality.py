@@ -42,7 +42,7 @@ def score_texts(
         `TextScores`.
 
     Raises:
-        ValueError: no lines, or a different number of them.
+        ValueError: no lines, a different number of them, or one without a reference.
 
     Example:
         >>> score_texts(["we eat fresh bread today"], ["we eat fresh bread today"]).bleu
@@ -59,6 +59,8 @@ def score_texts(
 
     bleu, chrf = BLEU(lowercase=lowercase, tokenize=tokenizer), CHRF(lowercase=lowercase)
     groups = [[group] if isinstance(group, str) else group for group in references]
+    if not all(groups):
+        raise ValueError(f"Line {[bool(group) for group in groups].index(False) + 1} has no reference; expected one.")
     streams = [list(stream) for stream in itertools.zip_longest(*groups)]  # None where there are fewer
     bleu_score = bleu.corpus_score(list(hypotheses), streams)
     chrf_score = chrf.corpus_score(list(hypotheses), streams)
