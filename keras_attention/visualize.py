@@ -13,7 +13,6 @@ import numpy as np
 import keras_attention as ka
 
 WORD_START = "\u2581"  # SentencePiece's sign for a space
-_SPECIAL = ("<pad>", "<s>", "</s>", "[PAD]", "[START]", "[END]", "[CLS]", "[SEP]")
 _UNSPACED = "##"  # WordPiece's sign for a piece that continues a word
 
 
@@ -37,9 +36,9 @@ def merge_words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
     groups: list[list[int]] = []
     for index, piece in enumerate(pieces):
         continues = piece.startswith(_UNSPACED) if wordpiece or not spaced else not piece.startswith(WORD_START)
-        after_special = not words or words[-1] in _SPECIAL
+        after_special = not words or words[-1] in ka.data.NOT_TEXT
         text = piece.removeprefix(_UNSPACED) if wordpiece else piece.replace(WORD_START, "")
-        if continues and not after_special and piece not in _SPECIAL:
+        if continues and not after_special and piece not in ka.data.NOT_TEXT:
             words[-1] += text
             groups[-1].append(index)
         else:
@@ -127,7 +126,7 @@ def word_maps(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
             "show_and_tell). Expected a caption from a model that looks at regions, such as show_attend_and_tell."
         )
     words, groups = merge_words(caption.pieces)
-    kept = [index for index, word in enumerate(words) if word and word not in _SPECIAL]
+    kept = [index for index, word in enumerate(words) if word and word not in ka.data.NOT_TEXT]
     maps = [caption.attention[groups[index]].mean(0) for index in kept]
     return [words[index] for index in kept], np.reshape(maps, (len(kept), *caption.attention.shape[1:]))
 
@@ -330,7 +329,10 @@ def _pixels(image: np.ndarray | bytes | str | pathlib.Path) -> np.ndarray:
     else:
         try:
             with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-                picture = ImageOps.exif_transpose(opened).convert("RGB")
+                upright = ImageOps.exif_transpose(opened)
+                if upright.mode.startswith("I"):  # grey of 16 bits, of which Pillow would make white
+                    upright = Image.fromarray((np.asarray(upright) >> 8).astype("uint8"))
+                picture = upright.convert("RGB")
         except FileNotFoundError:
             raise
         except (OSError, SyntaxError) as error:

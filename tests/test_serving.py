@@ -195,6 +195,11 @@ def test_the_served_model_knows_its_verb(exported):
         served.classify(["we eat"])
 
 
+def test_a_check_of_nothing_is_refused(exported):
+    with pytest.raises(ValueError, match="no examples to try"):
+        ka.check_export(exported, examples=[])
+
+
 @pytest.mark.parametrize("use", [ka.load_served, ka.check_export])
 def test_a_directory_without_a_saved_model_is_explained(tmp_path, use):
     with pytest.raises(ValueError, match="holds no SavedModel"):
@@ -352,6 +357,32 @@ def test_what_leaves_nothing_fails_alone(tmp_path):
     for seed in (5, 2**31 + 5):
         here = model.complete(texts, ka.Sampling(max_length=13, seed=seed))
         assert [c.text for c in here] == [c.text for c in ka.load_served(path).complete(texts, seed=seed)]
+
+
+def test_a_translation_of_broken_characters_and_unknown_pieces_is_answered(tmp_path):
+    """Pieces of bytes that end within a character, ids beyond the tokenizer, an empty best: as in process."""
+    import keras_hub
+
+    names = [chr(i) for i in [*range(33, 127), *range(161, 173), *range(174, 256)]]
+    names += [chr(256 + i) for i in range(256 - len(names))]  # as byte-pair encoding writes the 256 bytes
+    vocabulary = {name: i for i, name in enumerate(["<|endoftext|>", *names, "ab"])}
+    tokenizer = keras_hub.tokenizers.BytePairTokenizer(vocabulary, ["a b"], unsplittable_tokens=["<|endoftext|>"])
+    keras.utils.set_random_seed(5)
+    model = ka.Translator.from_preset(
+        "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, units=8, embedding_dim=5,
+        target_vocabulary_size=len(vocabulary) + 67,
+    )  # fmt: skip
+    texts, here = ["we eat", " ", "bread"], ka.Sampling(max_length=11, samples=2)
+    served = ka.load_served(ka.export(model, tmp_path / "1", strategy=here))
+    for one, two in zip(model.translate(texts, here), served.translate(texts), strict=True):
+        assert (one.text, [a.text for a in one.alternatives]) == (two.text, [a.text for a in two.alternatives])
+        count = max((i + 1 for i, piece in enumerate(one.target_pieces) if piece), default=0)
+        assert one.target_pieces[:count] == two.target_pieces
+        if count:
+            np.testing.assert_allclose(one.attention[:count], two.attention, atol=1e-5)
+    assert "\ufffd" in "".join(answer.text for answer in served.translate(texts))
+    (empty,) = served.answer([" "], 1)
+    assert not empty["alternative_scores"].any()
 
 
 def test_a_long_prompt_is_read_from_its_end(tokenizer, tmp_path):

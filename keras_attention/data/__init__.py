@@ -24,6 +24,7 @@ from keras_attention.data.objectives import masked_batches, pack_texts
 from keras_attention.data.permutations import map_targets, order_mask, permutation_batches, span_targets
 from keras_attention.data.scenes import Scene, SceneObject, captioned_scenes, described_object, right_captions
 from keras_attention.data.tokenizers import (
+    NOT_TEXT,
     SpecialIds,
     decode_ids,
     encode_texts,
@@ -37,6 +38,7 @@ from keras_attention.data.tokenizers import (
 
 __all__ = [
     "LECTURE_PHRASE",
+    "NOT_TEXT",
     "CaptionedPicture",
     "DataError",
     "LengthBatches",

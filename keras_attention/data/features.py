@@ -119,8 +119,8 @@ def _digest(picture: str | pathlib.Path | bytes) -> bytes:
 
 
 def _openable(picture: str | pathlib.Path | bytes) -> str | pathlib.Path | bytes:
-    """The picture; no bytes at all where its file is not there or may not be read."""
-    return picture if isinstance(picture, bytes) or os.access(picture, os.R_OK) else b""
+    """The picture; no bytes at all where there is no such file or it may not be read."""
+    return picture if isinstance(picture, bytes) or (os.path.isfile(picture) and os.access(picture, os.R_OK)) else b""
 
 
 def _record_type(shape: Sequence[int]) -> np.dtype:

@@ -32,6 +32,7 @@ _NAMES = {
     "start": ("<cls>", "<s>", "[START]", "[CLS]", "<bos>"),  # XLNet has both <cls> and <s>, and never uses <s>
     "end": ("<sep>", "</s>", "[END]", "[SEP]", "<eos>", "<|endoftext|>"),
 }
+NOT_TEXT = tuple(name for kind in ("pad", "start", "end") for name in _NAMES[kind])  # pieces that stand beside a text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,7 @@ def train_tokenizer(
         a `keras_hub.tokenizers.SentencePieceTokenizer` or `WordPieceTokenizer`.
 
     Raises:
+        TypeError: `texts` is one string.
         ValueError: an unknown kind, or no text.
 
     Example:
@@ -76,6 +78,8 @@ def train_tokenizer(
     """
     if kind not in KINDS:
         raise ValueError(f"There is no tokenizer {kind!r}; expected one of {', '.join(KINDS)}.")
+    if isinstance(texts, str):
+        raise TypeError("Expected texts, such as a list of strings; received one string. Wrap it: [text].")
     texts = [text for text in texts if text.strip()]
     if not texts:
         raise ValueError("There is no text to train a tokenizer on; every line is empty.")

@@ -63,7 +63,7 @@ class LearnedPositions(keras.layers.Layer):
         initializer: of P.
 
     Call arguments:
-        inputs: (B, L, M); up to seven vectors of padding may stand beyond the last position.
+        inputs: (B, L, M); up to nine vectors of padding may stand beyond the last position.
         start: position of the first vector, a scalar int.
 
     Output:
@@ -94,7 +94,7 @@ class LearnedPositions(keras.layers.Layer):
     def call(self, inputs, start=0):
         """Compute the output; the class describes arguments and shapes."""
         length = inputs.shape[1]
-        if length is not None and length > self.max_length + 7:  # batches are padded to multiples of 8
+        if length is not None and length > self.max_length + 9:  # a batch is padded to a multiple of 8, one by 2 more
             raise ValueError(f"The sequence has {length} tokens; there are positions for {self.max_length}.")
         positions = ops.minimum(ops.arange(ops.shape(inputs)[1]) + start, self.max_length - 1) + self.offset
         return inputs + ops.cast(ops.take(self.table, positions, axis=0), inputs.dtype)

@@ -20,7 +20,7 @@ from keras_attention.generation import Greedy, Hypotheses, Sampling, SearchCache
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, logits_of_step
 from keras_attention.layers.vision import SMALL_CNN
 from keras_attention.models.networks import initializer, make_decoder, make_embedding, make_encoder
-from keras_attention.models.task import Forward, Task, with_vocabulary
+from keras_attention.models.task import Forward, Task, batch_begins, with_vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,7 +263,7 @@ class Captioner(Task):
         """
         pictures = check_pictures(pictures)
         answers: list[Caption] = []
-        for begin in range(0, len(pictures), batch_size):
+        for begin in batch_begins(len(pictures), batch_size):
             images, valid = read_pictures(pictures[begin : begin + batch_size], self.config.image_size)
             found = self._captions(self._search({"images": images}, strategy or Greedy(), begin))
             answers += [one if fine else Caption("", 0.0, valid=False) for one, fine in zip(found, valid, strict=True)]
@@ -274,7 +274,7 @@ class Captioner(Task):
     ) -> list[Caption]:
         """Write a caption for each image whose regions (N, R, C) are known; see `caption`."""
         answers: list[Caption] = []
-        for begin in range(0, len(regions), batch_size):
+        for begin in batch_begins(len(regions), batch_size):
             batch = np.asarray(regions[begin : begin + batch_size], "float32")
             answers += self._captions(self._search({"regions": batch}, strategy or Greedy(), begin))
         return answers

@@ -87,7 +87,11 @@ def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
     """
     if not has_encoder(model):
         raise TypeError(f"A {type(model).__name__} has no encoder of one text; expected a MaskedLM or another encoder.")
-    found = _in_order(model, check_texts(texts), embedding_tensors, batch_size)
+
+    def vectors_alone(model: Any, inputs: dict) -> dict:  # all pieces of all texts would be much to keep
+        return {"embedding": embedding_tensors(model, inputs)["embedding"]}
+
+    found = _in_order(model, check_texts(texts), vectors_alone, batch_size)
     vectors = [answer["embedding"] for _, answer in found]
     width = getattr(model.config, "width", None) or model.config.units
     return np.array(vectors, "float32").reshape(-1, width)

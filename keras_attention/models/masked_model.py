@@ -124,7 +124,10 @@ class MaskedLM(Task):
 
         Raises:
             TypeError: `texts` is one string, or holds something else than strings.
+            ValueError: `candidates` or `batch_size` is not positive.
         """
+        if candidates < 1:
+            raise ValueError(f"`candidates` is {candidates}; expected a positive integer.")
         texts, special = check_texts(texts), special_ids(self.tokenizer)
         frame = frame_ids(self.tokenizer, self.frame)
         rows = encode_texts(self.tokenizer, texts, self.config.max_length, *frame)

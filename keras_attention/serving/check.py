@@ -54,12 +54,14 @@ def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | Non
         `CheckReport`.
 
     Raises:
-        ValueError: the directory holds no SavedModel.
+        ValueError: the directory holds no SavedModel, or there are no examples.
 
     Example:
         >>> ka.check_export("serving/translator/1").ok  # doctest: +SKIP
         True
     """
+    if examples is not None and not len(examples):
+        raise ValueError("There are no examples to try; expected at least one, or None for those of the library.")
     path = pathlib.Path(path)
     if not (path / "saved_model.pb").is_file():
         raise ValueError(

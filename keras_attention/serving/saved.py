@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from keras_attention.data.images import PictureError, encoded_picture
+from keras_attention.data.tokenizers import WHITE_SPACE
 from keras_attention.generation.strategies import NEVER
 from keras_attention.models import Caption, Classification, Completion, Filling, Tagging, Translation
 from keras_attention.models.captioner import check_pictures
-from keras_attention.models.task import check_texts
+from keras_attention.models.task import batch_begins, check_texts
 
 
 class ServedModel:
@@ -50,7 +51,7 @@ class ServedModel:
         self, rows: Sequence[str | bytes], batch_size: int, seed: int = 0, given: str = "text"
     ) -> Iterator[dict[str, np.ndarray]]:
         """Yield the signature's outputs for batches of texts, or of encoded pictures, in order."""
-        for begin in range(0, len(rows), batch_size):
+        for begin in batch_begins(len(rows), batch_size):
             batch = rows[begin : begin + batch_size]
             inputs: dict[str, Any] = {given: self.tensor(batch)}
             if "seed" in self.inputs:
@@ -72,7 +73,7 @@ class ServedModel:
         """Write captions with the strategy that was exported; see `Captioner.caption`."""
         self._check_verb("caption", "caption")
         pictures, answers = check_pictures(pictures), []
-        for begin in range(0, len(pictures), batch_size):
+        for begin in batch_begins(len(pictures), batch_size):
             encoded = [_encoded(picture) for picture in pictures[begin : begin + batch_size]]
             (batch,) = self.answer(encoded, batch_size, seed + begin, "image_bytes")
             answers += [_caption(row) for row in _rows(batch)]
@@ -130,14 +131,16 @@ def _rows(batch: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
 
 
 def _words(values: np.ndarray) -> tuple[str, ...]:
-    return tuple(value.decode() for value in values if value)
+    """What stands before the padding at the end; a piece that the tokenizer does not know is empty too."""
+    count = max(np.flatnonzero(values != b""), default=-1) + 1
+    return tuple(value.decode() for value in values[:count])
 
 
 def _translation(text: str, row: dict[str, Any]) -> Translation:
     source, target = _words(row["source_pieces"]), _words(row["target_pieces"])
     attention = row["alignment"][: len(target), : len(source)] if "alignment" in row else None
     attention = attention if target else None
-    others = _others(row, Translation, text)
+    others = _others(row, Translation, text) if text.strip(WHITE_SPACE) else ()
     return Translation(text, row["text"].decode(), float(row["score"]), source, target, attention, others)
 
 
@@ -154,7 +157,7 @@ def _caption(row: dict[str, Any]) -> Caption:
 
 def _others(row: dict[str, Any], kind: type, given: str) -> tuple:
     """The hypotheses after the best: texts and scores alone."""
-    if "alternatives" not in row or not row["text"]:
+    if "alternatives" not in row:
         return ()
     pairs = list(zip(row["alternatives"], row["alternative_scores"], strict=True))[1:]
     return tuple(kind(given, text.decode(), float(score)) for text, score in pairs if score > NEVER / 2)

@@ -193,7 +193,7 @@ class ServedTranslator(Served):
         lengths = tf.where(kept[:, None], found["lengths"], 0)
         longest = tf.reduce_max(lengths[:, 0])
         best = found["tokens"][:, 0, :longest]
-        texts = target.decode(found["tokens"], lengths)
+        texts = _valid(target.decode(found["tokens"], lengths))
         answers = {
             "text": texts[:, 0],
             "score": tf.where(kept, found["scores"][:, 0], 0.0),
@@ -205,7 +205,7 @@ class ServedTranslator(Served):
             answers["alignment"] = tf.where(kept[:, None, None], maps, 0.0)
         if self.strategy.answers > 1:
             answers["alternatives"] = texts
-            answers["alternative_scores"] = found["scores"]
+            answers["alternative_scores"] = tf.where(kept[:, None], found["scores"], 0.0)
         return answers
 
     def insights(self, attention: bool) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
@@ -389,7 +389,7 @@ class ServedCaptioner(Served):
         )
         lengths = tf.where(valid[:, None], found["lengths"], 0)
         longest = tf.reduce_max(lengths[:, 0])
-        texts = tokenizer.decode(found["tokens"], lengths)
+        texts = _valid(tokenizer.decode(found["tokens"], lengths))
         answers = {
             "caption": texts[:, 0],
             "score": tf.where(valid, found["scores"][:, 0], 0.0),

@@ -48,8 +48,8 @@ class SelfCriticalBatches(keras.utils.PyDataset):
 
     Raises:
         ImportError: pycocoevalcap is not installed.
-        ValueError: fewer than two samples, or a captioner of hard attention, which learns where to look from how
-            likely a caption is, good or not. And see `caption_batches`.
+        ValueError: fewer than two samples, no pictures, or a captioner of hard attention, which learns where to look
+            from how likely a caption is, good or not. And see `caption_batches`.
 
     Example:
         >>> batches = SelfCriticalBatches(examples, captioner, cache="features")  # doctest: +SKIP
@@ -75,6 +75,8 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         super().__init__()
         if samples < 2:
             raise ValueError(f"`samples` is {samples}; expected at least 2: each is weighed against the others.")
+        if pictures < 1:
+            raise ValueError(f"`pictures` is {pictures}; expected a positive integer.")
         if captioner.noise is not None:
             raise ValueError(
                 "The captioner has hard attention, which learns where to look from how likely a caption is, good or "
@@ -84,8 +86,9 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         self.seen = see_pictures(examples, captioner, cache, augment, flip)
         self.usable = np.flatnonzero(drop_unreadable(examples, self.seen.valid))
         self.reward = CiderReward([example.captions for example in examples])
-        self.at_once = min(max(1, max_tokens // (samples * captioner.config.max_length)), len(self.usable))
-        self.pictures = min(pictures, len(self.usable)) // self.at_once * self.at_once
+        pictures = min(pictures, len(self.usable))
+        self.at_once = min(max(1, max_tokens // (samples * captioner.config.max_length)), pictures)
+        self.pictures = pictures // self.at_once * self.at_once
         self.drawn: dict[int, tuple[list[list[int]], np.ndarray]] = {}
         self.rewards: list[float] = []
         self.in_epoch = False
