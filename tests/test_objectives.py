@@ -82,12 +82,12 @@ def test_next_sentences(tokenizer):
     m = model(tokenizer, max_length=61)
     batches = ka.masked_batches(TEXTS, m, max_tokens=10_000, shuffle=False)
     inputs, labels, weights = batches[0]
-    follows, end = labels["next_sentence"], 3
-    assert 0.2 < follows.mean() < 0.8
+    strange, end = labels["next_sentence"], 3  # as in BERT, 0 says that the second follows the first
+    assert 0.2 < strange.mean() < 0.8
     assert set(weights) == {"logits", "next_sentence"}
     lines = {line: (i, j) for i, text in enumerate(TEXTS) for j, line in enumerate(text.split("\n"))}
-    for ids, segments, real, follow in zip(
-        labels["logits"], inputs["segment_ids"], inputs["padding_mask"], follows, strict=True
+    for ids, segments, real, other_place in zip(
+        labels["logits"], inputs["segment_ids"], inputs["padding_mask"], strange, strict=True
     ):
         ids, segments = ids[real], segments[real]
         assert ids[0] == 2
@@ -95,8 +95,7 @@ def test_next_sentences(tokenizer):
         assert segments[np.flatnonzero(ids == end)[0]] == 0
         first, second = (ka.data.decode_ids(tokenizer, ids[segments == s]) for s in (0, 1))
         (i, j), other = lines[first], lines[second]
-        if follow:
-            assert other == (i, j + 1)
+        assert (other != (i, j + 1)) == other_place
 
 
 def test_masked_model_learns_both_objectives(tokenizer):

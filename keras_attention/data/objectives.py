@@ -41,7 +41,7 @@ def masked_batches(
     Returns:
         batches of ({`token_ids` (B, S), `padding_mask` (B, S), and `segment_ids` (B, S) where the model has them},
         labels (B, S), weights (B, S), 1 where a piece was chosen); with the next sentence labels and weights are
-        dicts of `logits` and `next_sentence` (B,), 1 where B follows A.
+        dicts of `logits` and `next_sentence` (B,), 0 where B follows A, as BERT has it, and 1 where it does not.
 
     Raises:
         ValueError: no texts, or a rate outside (0, 1).
@@ -53,9 +53,9 @@ def masked_batches(
         raise ValueError(f"`rate` is {rate}; expected a number between 0 and 1.")
     special = special_ids(model.tokenizer)
     if model.config.next_sentence:
-        rows, follows = _sentence_pairs(texts, model, np.random.default_rng(seed))
+        rows, strange = _sentence_pairs(texts, model, np.random.default_rng(seed))
     else:
-        rows, follows = [(ids, len(ids)) for ids in pack_texts(texts, model)], None
+        rows, strange = [(ids, len(ids)) for ids in pack_texts(texts, model)], None
     gaps = _Gaps(model.tokenizer, rate, whole_words)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
@@ -67,9 +67,9 @@ def masked_batches(
             firsts = np.array([rows[i][1] for i in indices])[:, None]
             later = (np.arange(labels.shape[1]) >= firsts) & mask
             inputs["segment_ids"] = later.astype("int32") * (model.config.num_segments > 1)
-        if follows is None:
+        if strange is None:
             return inputs, labels, chosen.astype("float32")
-        both = {"logits": labels, "next_sentence": follows[indices]}
+        both = {"logits": labels, "next_sentence": strange[indices]}
         return inputs, both, {"logits": chosen.astype("float32"), "next_sentence": np.ones(len(indices), "float32")}
 
     batches = LengthBatches([len(ids) for ids, _ in rows], collate, max_tokens, shuffle, seed)
@@ -94,18 +94,18 @@ def pack_texts(texts: Sequence[str], model: Any) -> list[list[int]]:
 
 
 def _sentence_pairs(texts: Sequence[str], model: Any, chance: np.random.Generator) -> tuple[list, np.ndarray]:
-    """Return rows (ids, length of the first segment), and (N,) int, 1 where the second follows the first."""
+    """Return rows (ids, length of the first segment), and (N,) int, 1 where the second does not follow the first."""
     special, room = special_ids(model.tokenizer), model.config.max_length - 3
     documents = [[line for line in text.split("\n") if line.strip()] for text in texts]
     lines = encode_texts(model.tokenizer, [line for document in documents for line in document])
     ends = np.cumsum([len(document) for document in documents])
-    rows, follows = [], []
+    rows, strange = [], []
     for i in range(len(lines) - 1):
         if i + 1 in ends:
             continue  # the last of its document
-        follows.append(int(chance.random() < 0.5))
+        strange.append(int(chance.random() < 0.5))
         other = int(chance.integers(len(lines) - 1))
-        second = lines[i + 1 if follows[-1] else other + (other > i)]  # any line but the one that follows
+        second = lines[other + (other > i) if strange[-1] else i + 1]  # any line but the one that follows
         first = lines[i][: max(room // 2, room - len(second))]
         second = second[: room - len(first)]
         rows.append(([special.start, *first, special.end, *second, special.end], len(first) + 2))
@@ -114,7 +114,7 @@ def _sentence_pairs(texts: Sequence[str], model: Any, chance: np.random.Generato
             "No text has two lines, so no sentence follows another. Give documents with a sentence per line, or a "
             "model without the next sentence (`next_sentence=False`; --set next_sentence=false)."
         )
-    return rows, np.array(follows, "int32")
+    return rows, np.array(strange, "int32")
 
 
 class _Gaps:

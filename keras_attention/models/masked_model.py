@@ -59,7 +59,7 @@ class MaskedLM(Task):
     """Masked language model: p(x_i | the rest) = softmax(E g(h_i) + b)[x_i], at positions that are masked.
 
     h are the outputs of a Transformer encoder, g a dense layer with a normalisation, and E the token embedding
-    (tied). With `config.next_sentence` the model also says whether the second segment follows the first.
+    (tied). With `config.next_sentence` the model also says whether the second segment follows the first (class 0).
 
     Args:
         config: sizes; the vocabulary size is taken from the tokenizer.
