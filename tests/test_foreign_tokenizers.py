@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import sys
+import unicodedata
 
 import keras
 import pytest
@@ -134,6 +135,82 @@ def test_roberta_splits_as_theirs(gpt2):
     special = special_ids(own)
     assert (special.start, special.pad, special.end, special.unknown) == (0, 1, 2, 3)
     assert mask_id(own) == len(pieces) - 1
+
+
+def test_xlnet_prepares_texts_as_its_authors(tmp_path):
+    """Against their own few lines before SentencePiece; transformers takes some spaces in other ways."""
+    import sentencepiece
+
+    if not DATA.is_dir():
+        pytest.skip("there are no vocabularies in KERAS_ATTENTION_DATA")
+    shutil.copyfile(DATA / "xlnet" / "spiece.model", tmp_path / "spiece.model")
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "spiece.model"))
+    settings = {"do_lower_case": False}
+
+    def theirs(text: str, add_special_tokens: bool) -> dict:
+        text = " ".join(text.split()).replace("``", '"').replace("''", '"')
+        text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+        return {"input_ids": processor.encode(text.lower() if settings["do_lower_case"] else text)}
+
+    texts = [*TEXTS, *FOLDED, "``a'' café in São Paulo", "résumé ``", "각 \u1100\u1161\u11a8"]
+    own = read_tokenizers(tmp_path, "xlnet")["tokenizer"]
+    agree(own, theirs, texts)
+    newest = transformers.XLNetTokenizer.from_pretrained(tmp_path)
+    same = [text for text in texts if "..." not in text and "3.14" not in text]
+    agree(own, newest, same)
+    settings["do_lower_case"] = True
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    agree(read_tokenizers(tmp_path, "xlnet")["tokenizer"], theirs, texts)
+    (tmp_path / "spiece.model").rename(tmp_path / "tokenizer.json")
+    with pytest.raises(ValueError, match=r"lacks spiece\.model"):
+        read_tokenizers(tmp_path, "xlnet")
+
+
+@pytest.mark.parametrize(("name", "lowercase"), [("Paris", False), ("paris", True)])
+def test_a_vocabulary_with_capitals_is_not_folded(name, lowercase, tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", name]))
+    assert read_tokenizers(tmp_path, "bert")["tokenizer"].lowercase == lowercase
+    rules = {"type": "BertNormalizer", "lowercase": not lowercase, "strip_accents": None, "handle_chinese_chars": True}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"normalizer": rules}))
+    assert read_tokenizers(tmp_path, "bert")["tokenizer"].lowercase != lowercase
+
+
+@pytest.mark.parametrize("where", ["added_tokens.json", "tokenizer_config.json"])
+def test_pieces_that_were_added_stand_for_themselves(where, tmp_path):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "we", "eat"]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces))
+    theirs = transformers.BertTokenizer.from_pretrained(tmp_path)
+    theirs.add_tokens(["[ENT]"])
+    decoder = {"added_tokens_decoder": {"7": {"content": "[ENT]"}}}
+    (tmp_path / where).write_text(json.dumps({"[ENT]": 7} if where.startswith("added") else decoder))
+    agree(read_tokenizers(tmp_path, "bert")["tokenizer"], theirs, ["we [ENT] eat", "[ENT]", "we eat[ENT]"])
+    (tmp_path / "vocab.json").write_text(
+        json.dumps({piece: i for i, piece in enumerate([*"abcĠ", "</s>", "ab", "Ġa"])})
+    )
+    (tmp_path / "merges.txt").write_text("a b\nĠ a")
+    theirs = transformers.GPT2Tokenizer.from_pretrained(tmp_path, unk_token="</s>", eos_token="</s>", bos_token="</s>")
+    theirs.add_tokens(["[ENT]"])
+    assert theirs.convert_tokens_to_ids("[ENT]") == 7
+    agree(read_tokenizers(tmp_path, "gpt2")["tokenizer"], theirs, ["ab[ENT]ab", "c a[ENT] ab"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("normalizer", {"type": "Lowercase"}),
+        ("pre_tokenizer", {"type": "Whitespace"}),
+        ("pre_tokenizer", {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel", "add_prefix_space": True}]}),
+        ("pre_tokenizer", {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}),
+    ],
+)
+def test_byte_pairs_that_prepare_texts_in_another_way_are_refused(field, value, tmp_path):
+    whole = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "</s>": 3}, "merges": ["a b"]}}
+    whole |= {"normalizer": None, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
+    assert encode_texts(read_tokenizers(tmp_path, "gpt2")["tokenizer"], ["ab"]) == [[2]]
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**whole, field: value}))
+    with pytest.raises(ValueError, match="expected no normalizer and ByteLevel"):
+        read_tokenizers(tmp_path, "gpt2")
 
 
 def train_pieces(texts: list[str], path: pathlib.Path) -> bytes:

@@ -122,6 +122,35 @@ def test_wrong_requests_say_what_was_expected(saved, tokenizer, tmp_path):
     assert not list(tmp_path.glob("*.unfinished"))
 
 
+def test_ids_that_the_tokenizer_calls_otherwise_are_refused(saved):
+    _, directory = saved("GPT2LMHeadModel")
+    pieces = ["<|endoftext|>", "<s>", "</s>", *"abĠ", "ab"]
+    (directory / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
+    (directory / "merges.txt").write_text("a b\n")
+    with pytest.raises(ValueError, match=r"bos_token_id = 0, eos_token_id = 0, but .* bos_token_id = 1, eos_token_id"):
+        from_huggingface(directory)
+    edit(directory, bos_token_id=1, eos_token_id=2)
+    assert from_huggingface(directory).tokenizer.vocabulary_size() == 7
+    edit(directory, eos_token_id=0)
+    assert from_huggingface(directory, tokenizer=None).tokenizer is None
+
+
+def test_roberta_leaves_only_with_the_padding_that_its_positions_count_from(tokenizer, tmp_path):
+    """transformers takes each piece whose id is that of padding for padding, and counts no position for it."""
+    sizes = {"tokenizer": tokenizer, "width": 15, "num_heads": 3, "num_layers": 2, "hidden_dim": 22}
+    with pytest.raises(ValueError, match=r"`position_offset` is 2; expected 1\."):
+        to_huggingface(ka.MaskedLM.from_preset("roberta_base", **sizes), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    own = ka.MaskedLM.from_preset("roberta_base", position_offset=1, **sizes)
+    to_huggingface(own, tmp_path / "out")
+    model = transformers.RobertaForMaskedLM.from_pretrained(tmp_path / "out").eval()
+    ids = np.array([[2, 7, 9, 1, 11, 13, 3]], "int32")
+    with torch.no_grad():
+        expected = model(torch.tensor(ids).long()).logits.numpy()
+    inputs = {"token_ids": ids, "padding_mask": ids >= 0, "segment_ids": ids * 0}
+    close(own(inputs), torch.tensor(expected), slice(None))
+
+
 def from_original(model, arrays) -> None:
     """Give a model of transformers the arrays of an original checkpoint, by their names."""
     named = {}

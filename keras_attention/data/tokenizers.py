@@ -153,16 +153,47 @@ def _lowercase_rules(active: bool, keep_spaces: bool) -> Iterator[dict[str, str]
     if not active:
         yield {}
         return
+    with _rules_file(_lowercase_table(keep_spaces)) as name:
+        yield {"normalization_rule_tsv": name, "normalization_rule_name": "lower_case"}
+
+
+@contextlib.contextmanager
+def _rules_file(table: Iterable[tuple[str, str]]) -> Iterator[str]:
     with tempfile.NamedTemporaryFile("w", suffix=".tsv", encoding="ascii") as file:
-        file.write("".join(f"{_hex(old)}\t{_hex(new)}\n" for old, new in _lowercase_table(keep_spaces)))
+        file.write("".join(f"{_hex(old)}\t{_hex(new)}\n" for old, new in table))
         file.flush()
-        yield {"normalization_rule_tsv": file.name, "normalization_rule_name": "lower_case"}
+        yield file.name
+
+
+def compile_rules(table: Iterable[tuple[str, str]]) -> bytes:
+    """Return SentencePiece's `precompiled_charsmap` for rules (what stands in a text, what it becomes)."""
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2
+
+    model = io.BytesIO()
+    with _rules_file(table) as name:  # the trainer alone compiles them
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["a"]),
+            model_writer=model,
+            model_type="char",
+            vocab_size=5,
+            hard_vocab_limit=False,
+            normalization_rule_tsv=name,
+            minloglevel=2,
+        )
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
+    return proto.normalizer_spec.precompiled_charsmap
+
+
+def assigned_characters() -> Iterator[str]:
+    """Every character that Unicode gives a meaning."""
+    characters = map(chr, range(sys.maxunicode + 1))
+    return (character for character in characters if unicodedata.category(character) not in ("Cs", "Cn"))
 
 
 def _lowercase_table(keep_spaces: bool) -> Iterator[tuple[str, str]]:
-    for code in range(sys.maxunicode + 1):
-        old = chr(code)
-        if unicodedata.category(old) in ("Cs", "Cn") or (keep_spaces and old.isspace()):
+    for old in assigned_characters():
+        if keep_spaces and old.isspace():
             continue
         new = " " if old.isspace() else unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", old).lower())
         decomposed = unicodedata.normalize("NFD", old)

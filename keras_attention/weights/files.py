@@ -43,11 +43,21 @@ class CheckpointArrays(Mapping):
     def __init__(self, path: pathlib.Path) -> None:
         import tensorflow as tf
 
-        self._reader = tf.train.load_checkpoint(str(path))
+        self._path, self._error = path, tf.errors.OpError
+        try:
+            self._reader = tf.train.load_checkpoint(str(path))
+        except self._error as error:
+            raise self._unreadable(error) from None
         self._names = sorted(self._reader.get_variable_to_shape_map())
 
+    def _unreadable(self, error: Exception) -> ValueError:
+        return ValueError(f"The checkpoint {self._path} cannot be read ({error}); fetch all of its files again.")
+
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._reader.get_tensor(name)
+        try:
+            return self._reader.get_tensor(name)
+        except self._error as error:
+            raise self._unreadable(error) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -71,18 +81,21 @@ def existing_directory(directory: str | pathlib.Path) -> pathlib.Path:
     return path
 
 
-def read_json(path: pathlib.Path) -> Any:
-    """Return what a JSON file holds.
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
 
     Raises:
-        ValueError: the file is absent or no JSON.
+        ValueError: the file is absent, no JSON, or holds something else.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"There is no {path.name} in {str(path.parent)!r}; expected one.") from error
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{str(path)!r} holds a {type(found).__name__}; expected a JSON object.")
+    return found
 
 
 def open_arrays(path: pathlib.Path) -> SafetensorsArrays:

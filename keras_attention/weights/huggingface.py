@@ -58,7 +58,11 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **p
         parts.setdefault(
             "labels", tuple(attributes["id2label"][key] for key in sorted(attributes["id2label"], key=int))
         )
-    return make_model(family, attributes, arrays, own, task, {**_own_tokenizers(path, family, parts), **parts})
+    tokenizers = _own_tokenizers(path, family, parts)
+    model = make_model(family, attributes, arrays, own, task, {**tokenizers, **parts})
+    if tokenizers:
+        _check_special_ids(family, attributes, model)
+    return model
 
 
 def find_family(attributes: Mapping[str, Any], arrays: Mapping[str, Any]) -> Family:
@@ -115,7 +119,8 @@ def make_model(
 def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
     """Write a model as transformers reads it: `config.json`, `model.safetensors`, and simple tokenizers.
 
-    `from_huggingface` makes the same model again. The weights are written in float32.
+    `from_huggingface` makes the same model again, but for `max_length` where positions are relative: no file has a
+    place for it. The weights are written in float32.
 
     Args:
         model: a Transformer of one of the families that have a table.
@@ -179,6 +184,18 @@ def _labels(arrays: Mapping[str, Any], names: Mapping[str, str], has_head: bool,
     if not has_head or head is None:
         raise ValueError("These weights have no labels; expected labels=(...), a name for each class.")
     return tuple(f"LABEL_{i}" for i in range(len(arrays[head])))
+
+
+def _check_special_ids(family: Family, attributes: Mapping[str, Any], model: models.Task) -> None:
+    """Their ids of padding, start and end have to be those that our tokenizer has by the names of its pieces."""
+    found = token_ids_for(family, model)
+    other = {name: attributes[name] for name in found if attributes.get(name) not in (None, found[name])}
+    if other:
+        expected = ", ".join(f"{name} = {found[name]}" for name in other)
+        raise ValueError(
+            f"config.json has {', '.join(f'{name} = {value}' for name, value in other.items())}, but by the names of "
+            f"its pieces the tokenizer has {expected}. Pass another `tokenizer`, or tokenizer=None for none."
+        )
 
 
 def _known_sizes(family: Family, parts: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from keras_attention.weights.xlnet import read_piece_model
 
 _BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _BYTE_SPECIAL = ("<|endoftext|>", "<s>", "</s>", "<pad>", "<unk>", "<mask>")
+_PLAIN = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}  # GPT-2's splitting
 
 
 def read_tokenizers(path: pathlib.Path, family: str) -> dict[str, Any]:
@@ -34,33 +35,40 @@ def read_tokenizers(path: pathlib.Path, family: str) -> dict[str, Any]:
 def word_piece_from_files(path: pathlib.Path) -> Any:
     """Return BERT's tokenizer from `tokenizer.json`, or `vocab.txt` and `tokenizer_config.json`; None without them.
 
+    Where no file says whether it folds case, it does so unless the vocabulary has capitals.
+
     Raises:
         ValueError: `tokenizer.json` has another kind of tokenizer.
     """
-    settings = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").exists() else {}
+    added, settings = _added_pieces(path), _optional_json(path / "tokenizer_config.json")
     if (path / "vocab.txt").exists():
         text = (path / "vocab.txt").read_text(encoding="utf-8")
         pieces = [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
-        lowercase = settings.get("do_lower_case", True)
-        return word_piece(
-            pieces, lowercase, settings.get("strip_accents"), settings.get("tokenize_chinese_chars", True)
-        )
-    if not (path / "tokenizer.json").exists():
+        cased = any(piece != piece.lower() for piece in pieces if not re.fullmatch(r"\[.*\]", piece))
+        fast = _optional_json(path / "tokenizer.json").get("normalizer") or {}
+        rules = {
+            "lowercase": settings.get("do_lower_case", fast.get("lowercase", not cased)),
+            "strip_accents": settings.get("strip_accents", fast.get("strip_accents")),
+            "handle_chinese_chars": settings.get("tokenize_chinese_chars", fast.get("handle_chinese_chars", True)),
+        }
+        pieces = _in_order({piece: i for i, piece in enumerate(pieces)}, added) if added else pieces
+    elif (path / "tokenizer.json").exists():
+        whole = _fast_tokenizer(path, "WordPiece")
+        rules = whole.get("normalizer") or {}
+        if rules.get("type") != "BertNormalizer":
+            raise ValueError(f"tokenizer.json normalises with {rules.get('type')!r}; expected 'BertNormalizer'.")
+        pieces = _in_order(whole["model"]["vocab"], added)
+    else:
         return None
-    whole = _fast_tokenizer(path, "WordPiece")
-    rules = whole.get("normalizer") or {}
-    if rules.get("type") != "BertNormalizer":
-        raise ValueError(f"tokenizer.json normalises with {rules.get('type')!r}; expected 'BertNormalizer'.")
-    return word_piece(
-        _in_order(whole["model"]["vocab"], whole),
-        rules["lowercase"],
-        rules["strip_accents"],
-        rules["handle_chinese_chars"],
-    )
+    return word_piece(pieces, rules["lowercase"], rules["strip_accents"], rules["handle_chinese_chars"], added)
 
 
 def word_piece(
-    pieces: Iterable[str], lowercase: bool, strip_accents: bool | None = None, split_on_cjk: bool = True
+    pieces: Iterable[str],
+    lowercase: bool,
+    strip_accents: bool | None = None,
+    split_on_cjk: bool = True,
+    added: Iterable[str] = (),
 ) -> Any:
     """Return a KerasHub tokenizer that splits as BERT does.
 
@@ -69,6 +77,7 @@ def word_piece(
         lowercase: fold to lower case.
         strip_accents: take accents away; None does as `lowercase` says.
         split_on_cjk: each Chinese character is a word.
+        added: those of the pieces that stand for themselves, wherever they are found.
     """
     import keras_hub
 
@@ -78,7 +87,7 @@ def word_piece(
         lowercase=lowercase,
         strip_accents=lowercase if strip_accents is None else strip_accents,
         split_on_cjk=split_on_cjk,
-        special_tokens=[piece for piece in _BERT_SPECIAL if piece in pieces],
+        special_tokens=[piece for piece in dict.fromkeys((*_BERT_SPECIAL, *added)) if piece in pieces],
         special_tokens_in_strings=True,
     )
 
@@ -90,39 +99,55 @@ def byte_pair_from_files(path: pathlib.Path) -> Any:
     `tokenizer.json`.
 
     Raises:
-        ValueError: `tokenizer.json` has another kind of tokenizer, or the ids have gaps.
+        ValueError: `tokenizer.json` has another kind of tokenizer, or one that prepares texts in another way; the ids
+            have gaps; or there is nothing to merge.
     """
+    added = _added_pieces(path)
     for vocabulary, merges in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
         if (path / vocabulary).exists() and (path / merges).exists():
-            settings = read_json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").exists() else {}
+            settings = _optional_json(path / "tokenizer_config.json")
             lines = (path / merges).read_text(encoding="utf-8").split("\n")
             rules = [line.rstrip("\r") for line in lines if line.strip() and not line.startswith("#version")]
-            pieces = _in_order(read_json(path / vocabulary))
-            return byte_pair(pieces, rules, settings.get("add_prefix_space", False))
+            pieces = _in_order(read_json(path / vocabulary), added)
+            return byte_pair(pieces, rules, settings.get("add_prefix_space", False), added)
     if not (path / "tokenizer.json").exists():
         return None
     whole = _fast_tokenizer(path, "BPE")
     rules = [rule if isinstance(rule, str) else " ".join(rule) for rule in whole["model"]["merges"]]
-    prefix = (whole.get("pre_tokenizer") or {}).get("add_prefix_space", False)
-    return byte_pair(_in_order(whole["model"]["vocab"], whole), rules, prefix)
+    splitting = whole.get("pre_tokenizer") or {}
+    other = {name: value for name, value in splitting.items() if name not in ("add_prefix_space", "trim_offsets")}
+    if whole.get("normalizer") is not None or any(_PLAIN.get(name) != value for name, value in other.items()):
+        raise ValueError(
+            f"tokenizer.json prepares texts with {whole.get('normalizer')} and {splitting}; expected no normalizer and "
+            "ByteLevel, as GPT-2 has it, or tokenizer=None for none."
+        )
+    return byte_pair(_in_order(whole["model"]["vocab"], added), rules, splitting.get("add_prefix_space", False), added)
 
 
-def byte_pair(pieces: Iterable[str], merges: Iterable[str], add_prefix_space: bool = False) -> Any:
+def byte_pair(
+    pieces: Iterable[str], merges: Iterable[str], add_prefix_space: bool = False, added: Iterable[str] = ()
+) -> Any:
     """Return a KerasHub tokenizer that splits as GPT-2 and RoBERTa do.
 
     Args:
         pieces: in the order of their ids, bytes written as printable characters.
         merges: pairs, the first to be merged first.
         add_prefix_space: treat the first word like those that follow a space.
+        added: those of the pieces that stand for themselves, wherever they are found.
+
+    Raises:
+        ValueError: there is nothing to merge.
     """
     import keras_hub
 
-    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    vocabulary, merges = {piece: i for i, piece in enumerate(pieces)}, list(merges)
+    if not merges:
+        raise ValueError("There are no merges; expected pairs of pieces, a line each, in merges.txt.")
     tokenizer = keras_hub.tokenizers.BytePairTokenizer(
         vocabulary,
-        list(merges),
+        merges,
         add_prefix_space=add_prefix_space,
-        unsplittable_tokens=[piece for piece in _BYTE_SPECIAL if piece in vocabulary],
+        unsplittable_tokens=[piece for piece in dict.fromkeys((*_BYTE_SPECIAL, *added)) if piece in vocabulary],
     )
     return split_like_gpt2(tokenizer)
 
@@ -203,6 +228,12 @@ def token_ids_for(family: Family, model: Any) -> dict[str, int]:
     if tokenizer is not None:
         special = special_ids(tokenizer)
         pad, start, end = special.pad, special.start, special.end
+        if family.name == "roberta" and pad + 1 != model.config.position_offset:
+            raise ValueError(
+                f"transformers counts RoBERTa's positions from the id of padding, which is {pad} here, and "
+                f"`position_offset` is {model.config.position_offset}; expected {pad + 1}. Make the model with "
+                f"position_offset={pad + 1}."
+            )
     else:
         sizes = model.config
         last = getattr(sizes, "vocabulary_size", 0) or getattr(sizes, "target_vocabulary_size", 0)
@@ -213,7 +244,9 @@ def token_ids_for(family: Family, model: Any) -> dict[str, int]:
         return {"pad_token_id": pad, "decoder_start_token_id": start, "eos_token_id": end, "forced_eos_token_id": end}
     if family.name == "gpt2":
         return {"bos_token_id": start, "eos_token_id": end}
-    return {"pad_token_id": pad} if family.name == "bert" else {"bos_token_id": start, "eos_token_id": end}
+    if family.name == "roberta":
+        return {"bos_token_id": start, "eos_token_id": end}
+    return {"pad_token_id": pad}
 
 
 def _fast_tokenizer(path: pathlib.Path, kind: str) -> Mapping[str, Any]:
@@ -224,10 +257,24 @@ def _fast_tokenizer(path: pathlib.Path, kind: str) -> Mapping[str, Any]:
     return whole
 
 
-def _in_order(vocabulary: Mapping[str, int], whole: Mapping[str, Any] | None = None) -> list[str]:
+def _optional_json(path: pathlib.Path) -> Mapping[str, Any]:
+    return read_json(path) if path.exists() else {}
+
+
+def _added_pieces(path: pathlib.Path) -> dict[str, int]:
+    """The pieces that were added to a tokenizer after it was trained, or that stand for themselves, and their ids."""
+    listed = _optional_json(path / "tokenizer.json").get("added_tokens", ())
+    decoder = _optional_json(path / "tokenizer_config.json").get("added_tokens_decoder", {})
+    return {
+        **{token["content"]: token["id"] for token in listed},
+        **{token["content"]: int(index) for index, token in decoder.items()},
+        **_optional_json(path / "added_tokens.json"),
+    }
+
+
+def _in_order(vocabulary: Mapping[str, int], added: Mapping[str, int] | None = None) -> list[str]:
     """The pieces in the order of their ids, with those that were added later."""
-    added = {token["content"]: token["id"] for token in (whole or {}).get("added_tokens", ())}
-    ids = {**vocabulary, **added}
+    ids = {**vocabulary, **(added or {})}
     pieces = sorted(ids, key=ids.__getitem__)
     if [ids[piece] for piece in pieces] != list(range(len(pieces))):
         raise ValueError(

@@ -8,14 +8,18 @@ Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237.
 from __future__ import annotations
 
 import dataclasses
+import pathlib
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from keras_attention.config import TransformerConfig
+from keras_attention.data.tokenizers import assigned_characters, compile_rules
 from keras_attention.weights.attributes import activation
 from keras_attention.weights.convert import FIRST, SAME, TRANSPOSED, Attribute, Family, Form, Row, dense, norm
+from keras_attention.weights.files import read_json
 
 # (M, H, D) <-> (M, H D), and of the answer <-> (H D, M)
 INWARD = Form(
@@ -175,10 +179,50 @@ def _original_attribute(row: Attribute) -> Attribute:
     return row
 
 
-def read_piece_model(path: Any) -> Any:
-    """Return the tokenizer of `spiece.model`; None without it."""
-    import keras_hub
+def read_piece_model(path: pathlib.Path) -> Any:
+    """Return the tokenizer of `spiece.model` and `tokenizer_config.json`; None without them.
 
-    if not (path / "spiece.model").exists():
-        return None
-    return keras_hub.tokenizers.SentencePieceTokenizer(proto=(path / "spiece.model").read_bytes())
+    Raises:
+        ValueError: there is only a `tokenizer.json`.
+    """
+    if (path / "spiece.model").exists():
+        file = path / "tokenizer_config.json"
+        settings = read_json(file) if file.exists() else {}
+        model = (path / "spiece.model").read_bytes()
+        return xlnet_pieces(model, settings.get("do_lower_case", False), settings.get("keep_accents", False))
+    if (path / "tokenizer.json").exists():
+        raise ValueError(f"{str(path)!r} lacks spiece.model; expected it, or tokenizer=None to load the weights alone.")
+    return None
+
+
+def xlnet_pieces(model: bytes, lowercase: bool = False, keep_accents: bool = False) -> Any:
+    """Return a KerasHub tokenizer that prepares texts as XLNet does, in the SentencePiece model itself.
+
+    Before the model's own rules, `` and '' become a quotation mark, characters are decomposed (NFKD) and lose their
+    accents.
+
+    Args:
+        model: a serialised SentencePiece model.
+        lowercase: fold to lower case.
+        keep_accents: take no accents away.
+    """
+    import keras_hub
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2
+
+    own = sentencepiece.SentencePieceNormalizer(
+        model_proto=model, add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False
+    )
+
+    def prepared(text: str) -> str:
+        if not keep_accents:
+            text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+        return own.normalize(text.lower() if lowercase else text)
+
+    characters = list(assigned_characters())
+    syllables = (chr(code) for code in range(0xAC00, 0xD7A4))  # of Hangul, which may come in parts
+    table = {"``": '"', "''": '"', **{unicodedata.normalize("NFD", syllable): syllable for syllable in syllables}}
+    table |= {old: new for old in characters if (new := prepared(old)) != old}
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    proto.normalizer_spec.precompiled_charsmap = compile_rules(table.items())
+    return keras_hub.tokenizers.SentencePieceTokenizer(proto=proto.SerializeToString())
