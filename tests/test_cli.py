@@ -134,6 +134,8 @@ def test_a_classifier_from_file_to_labels(run, tmp_path):
     assert len(text.splitlines()) == 3
     assert text.splitlines()[1] == ""
     assert set(text.split()) <= {"good", "bad"}
+    scored = run("classify", out / "model.keras", "--scores", stdin=b"a fine film\n\n")[1].splitlines()
+    assert (scored[0].count("\t"), scored[1]) == (1, "")
     assert run("evaluate", out / "model.keras", tmp_path / "x.tsv")[1].startswith("accuracy ")
     code, _, err = run("translate", out / "model.keras", stdin=b"x\n")
     assert code == 1
@@ -287,11 +289,21 @@ def broken(tmp_path, model):
     for folder, text in (("begun", '["translator", {}]'), ("torn", "")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "run.json").write_text(text)
+    (tmp_path / "labels.tsv").write_text("a fine film\tgood\na dull film\tbad\n")
+    (tmp_path / "strange.tsv").write_text("a fine film\tc\n")
+    (tmp_path / "folder" / "config.json").write_text("[]")
+    (tmp_path / "original").mkdir()
+    for name, text in (("hparams.json", "{}"), ("model.ckpt.index", "no index")):
+        (tmp_path / "original" / name).write_text(text)
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 40] = bytes(40)
+    (tmp_path / "damaged.keras").write_bytes(content)
     with zipfile.ZipFile(tmp_path / "zip.keras", "w") as file:
         file.writestr("a", "b")
     return tmp_path
 
 
+_TINY = [part for size in ("width=4", "num_heads=2", "num_layers=1", "hidden_dim=5") for part in ("--set", size)]
 _CAPTIONER = ["train", "captioner", "--out", "{}/r", "--encoder", "small_cnn", "--vocabulary-size", "71"]
 MISTAKES = [
     ([*_CAPTIONER, "--captions", "{}/bad.csv"], "give the folder"),
@@ -318,7 +330,15 @@ MISTAKES = [
      "is a CausalLM, not a Translator"),
     (["train", "translator", "--train", "{pairs}", "--set", "unit=3", "--out", "{}/r"], "Translator has no unit"),
     (["train", "translator", "--train", "{pairs}", "--set", "units", "--out", "{}/r"], "expected NAME=VALUE"),
+    (["train", "classifier", "--train", "{}/labels.tsv", "--valid", "{}/strange.tsv", "--vocabulary-size", "30",
+      "--out", "{}/r"], "has no label 'c'"),
+    (["train", "mlm", "--preset", "bert_base", "--train", "{}/long.txt", "--valid", "{}/long.txt", "--select",
+      "val_accuracy", "--out", "{}/r", "--tokenizer", "characters", *_TINY],
+     "There is no 'val_accuracy' to select by; this run computes logits_accuracy"),
     (["translate", "{}/nothing.keras"], "There is no model"),
+    (["translate", "{}/damaged.keras"], "is damaged"),
+    (["import", "{}/folder", "{}/x.keras"], "holds a list; expected a JSON object"),
+    (["import", "{}/original", "{}/x.keras"], "cannot be read"),
     (["translate", "{}/text.keras"], "is no model; expected a .keras file"),
     (["translate", "{}/folder"], "holds no SavedModel"),
     (["translate", "{model}", "{}/latin.txt"], "line 1: byte 4 is not UTF-8"),
@@ -355,7 +375,7 @@ def test_a_mistake_is_one_clear_line(run, broken, pairs, model, served, argument
     assert message in last
     assert "Traceback" not in err
     assert out == ""
-    assert not (broken / "r" / "model.keras").exists()
+    assert not (broken / "r").exists()  # the same command may be given again, mended
 
 
 def test_an_export_is_never_overwritten(run, model, served):

@@ -22,7 +22,7 @@ def load_model(path: str) -> Any:
 
     Raises:
         FileNotFoundError: there is nothing at the path.
-        ValueError: it is neither of the two.
+        ValueError: it is neither of the two, or damaged.
     """
     place = pathlib.Path(path)
     if not place.exists():
@@ -37,7 +37,10 @@ def load_model(path: str) -> Any:
         raise ValueError(
             f"{path} is no model; expected a .keras file or an exported directory such as serving/translator/1."
         )
-    return keras.saving.load_model(place, compile=False)
+    try:
+        return keras.saving.load_model(place, compile=False)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is damaged ({error}); take it from a copy, or make it again.") from None
 
 
 def load_for(verb: str, path: str) -> Any:

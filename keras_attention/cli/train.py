@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -119,10 +120,40 @@ def run_job(job: Job, task: str, options: dict[str, Any], out: pathlib.Path) -> 
         valid = _read(job, options["valid_files"], options["valid_images"] or options["images"])
     click.echo(f"{len(examples)} examples to train on, {len(valid or [])} to validate on", err=True)
     model = _model(job, options, examples, out)
+    click.echo(f"{type(model).__name__} with {model.count_params():,} parameters", err=True)
+    with _described(task, options, out):
+        batches, validation, measure = _learned(job, options, model, examples, valid, out)
+        callbacks = _tensorboard(model, valid or examples, out) if options["tensorboard"] else ()
+        history = ka.train(model, batches, out, plan, validation=validation, measure=measure, callbacks=callbacks)
+    ka.plot_history(history, out / "curves.png")
+    click.echo(f"The best model is in {out / 'model.keras'}, the curves in {out / 'curves.png'}.", err=True)
+    return model
+
+
+@contextlib.contextmanager
+def _described(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator[None]:
+    """Write what the run is; where it is refused take that back, so that the mended command may be given."""
+    import keras_attention as ka
+
     out.mkdir(parents=True, exist_ok=True)
     described = json.dumps([task, options], indent=2)
     ka.training.write_whole(out / "run.json", lambda name: pathlib.Path(name).write_text(described))
-    click.echo(f"{type(model).__name__} with {model.count_params():,} parameters", err=True)
+    try:
+        yield
+    except (ValueError, ImportError):
+        if not (out / "model.keras").exists():  # nothing was trained
+            (out / "run.json").unlink()
+            with contextlib.suppress(OSError):  # region features stay
+                out.rmdir()
+        raise
+
+
+def _learned(
+    job: Job, options: dict[str, Any], model: Any, examples: list, valid: list | None, out: pathlib.Path
+) -> tuple[Any, Any, Callable | None]:
+    """Return what to learn from, what to validate on, and what to measure beside; the last two may be None."""
+    import keras_attention as ka
+
     budget, seed, seeing = options["batch_tokens"], options["seed"], _seeing(job, options, model, out)
     measure = job.measure(valid, **_steady(seeing)) if job.measure and valid else None
     if options["self_critical"]:
@@ -130,18 +161,8 @@ def run_job(job: Job, task: str, options: dict[str, Any], out: pathlib.Path) -> 
         measure = _with_reward(measure, batches)
     else:
         batches = job.batches(examples, model, budget, True, seed, **seeing)
-    history = ka.train(
-        model,
-        batches,
-        out,
-        plan,
-        validation=job.batches(valid, model, budget, False, **_steady(seeing)) if valid else None,
-        measure=measure,
-        callbacks=_tensorboard(model, valid or examples, out) if options["tensorboard"] else (),
-    )
-    ka.plot_history(history, out / "curves.png")
-    click.echo(f"The best model is in {out / 'model.keras'}, the curves in {out / 'curves.png'}.", err=True)
-    return model
+    validation = job.batches(valid, model, budget, False, **_steady(seeing)) if valid else None
+    return batches, validation, measure
 
 
 def _read(job: Job, places: list[str], images: str | None) -> list:

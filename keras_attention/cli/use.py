@@ -86,7 +86,7 @@ def translate(
 
     def answer(lines: list[str], done: int) -> list[str]:
         answers = loaded.translate(lines, **options)
-        return [f"{a.score:.4f}\t{_one_line(a.text)}" if scores else _one_line(a.text) for a in answers]
+        return [_line_of(a.source, a.score if scores else None, a.text) for a in answers]
 
     _run(source, answer)
 
@@ -203,7 +203,7 @@ def classify(model: str, source: str | None, batch_size: int, scores: bool) -> N
 
     def answer(lines: list[str], done: int) -> list[str]:
         answers = loaded.classify(lines, batch_size=batch_size)
-        return [f"{a.score:.4f}\t{a.label}" if scores else a.label for a in answers]
+        return [_line_of(a.text, a.score if scores else None, a.label) for a in answers]
 
     _run(source, answer)
 
@@ -237,11 +237,19 @@ def fill(model: str, source: str | None, candidates: int | None, batch_size: int
         if candidates is None:
             return [_one_line(a.text) for a in answers]
         return [
-            "\t".join(" ".join(f"{piece}:{chance:.4f}" for piece, chance in gap[:candidates]) for gap in a.candidates)
+            "\t".join(
+                " ".join(f"{_one_line(piece)}:{chance:.4f}" for piece, chance in gap[:candidates])
+                for gap in a.candidates
+            )
             for a in answers
         ]
 
     _run(source, answer)
+
+
+def _line_of(given: str, score: float | None, text: str) -> str:
+    """One answer, after its score if there is one; an empty line stays an empty line."""
+    return _one_line(text) if score is None or not given.strip() else f"{score:.4f}\t{_one_line(text)}"
 
 
 def _one_line(text: str) -> str:

@@ -98,6 +98,13 @@ def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) 
     )
 
 
+def _computed(model: keras.Model, validated: bool) -> list[str]:
+    """The names of what an epoch of a compiled model says."""
+    outputs = [f"{name}_" for name in model.output] if isinstance(getattr(model, "output", None), dict) else [""]
+    names = sorted({"loss", *(output + name for output in outputs for name in ("loss", "accuracy"))})
+    return names + [f"val_{name}" for name in names] * validated
+
+
 def _for_each(outputs: Sequence[str] | None, make: Callable[[], Any]) -> Any:
     """One for the only output of a model, or one for each by its name."""
     return make() if outputs is None else {name: make() for name in outputs}
@@ -143,6 +150,8 @@ def train(
     directory.mkdir(parents=True, exist_ok=True)
     compile_model(model, plan, len(batches))
     model.optimizer.build(model.trainable_variables)
+    if measure is None and monitor not in (computed := _computed(model, validation is not None)):
+        raise ValueError(f"There is no {monitor!r} to select by; this run computes {', '.join(computed)}.")
     state = RunState(directory, monitor, plan.patience, plan.average, measure)
     begin = state.restore(model)
     if plan.epochs * len(batches) < plan.accumulate:
