@@ -62,6 +62,15 @@ def test_gaps_differ_by_epoch_and_not_by_run(tokenizer):
     assert (one != again[0][0]["token_ids"]).any()
 
 
+def test_a_text_may_have_rows_of_its_own(tokenizer):
+    m, special = model(tokenizer, next_sentence=False, max_length=7), ka.data.special_ids(tokenizer)
+    texts = ["the a eats the old bread", "the bread"]
+    rows = all_of(ka.masked_batches(texts, m, shuffle=False, pack=False))
+    found = sorted(ids[real].tolist() for ids, real in zip(rows["labels"], rows["padding_mask"], strict=True))
+    streams = [[*ids, special.end] for ids in ka.data.encode_texts(tokenizer, texts)]
+    assert found == sorted([special.start, *ids[i : i + 6]] for ids in streams for i in range(0, len(ids), 6))
+
+
 def test_whole_words_are_hidden_whole(tokenizer):
     m = model(tokenizer, next_sentence=False)
     rows = all_of(ka.masked_batches(TEXTS, m, rate=0.5, whole_words=True))

@@ -19,6 +19,7 @@ def masked_batches(
     seed: int = 0,
     rate: float = 0.15,
     whole_words: bool = False,
+    pack: bool = True,
 ) -> LengthBatches:
     """Turn texts into batches for `MaskedLM.fit`, with other gaps in each epoch.
 
@@ -26,8 +27,8 @@ def masked_batches(
     random, and 10 % stay. The model has to say what stood there.
 
     A model without `config.next_sentence` reads texts packed one after the other, each ended by the end token, to
-    rows of `config.max_length`. One with it reads pairs [start] A [end] B [end] of lines; B follows A in its text in
-    half of the pairs, and comes from anywhere in the others.
+    rows of `config.max_length`, or each in rows of its own. One with it reads pairs [start] A [end] B [end] of lines;
+    B follows A in its text in half of the pairs, and comes from anywhere in the others.
 
     Args:
         texts: strings; for the next sentence, documents with one sentence per line.
@@ -37,6 +38,8 @@ def masked_batches(
         seed: where chance begins.
         rate: the share of pieces that are chosen.
         whole_words: choose words, not pieces.
+        pack: several texts in a row, as suits long ones. Of short ones that have nothing to do with each other a model
+            learns sooner where each has its own.
 
     Returns:
         batches of ({`token_ids` (B, S), `padding_mask` (B, S), and `segment_ids` (B, S) where the model has them},
@@ -55,7 +58,7 @@ def masked_batches(
     if model.config.next_sentence:
         rows, strange = _sentence_pairs(texts, model, np.random.default_rng(seed))
     else:
-        rows, strange = [(ids, len(ids)) for ids in pack_texts(texts, model)], None
+        rows, strange = [(ids, len(ids)) for ids in pack_texts(texts, model, pack)], None
     gaps = _Gaps(model.tokenizer, rate, whole_words)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
@@ -76,21 +79,24 @@ def masked_batches(
     return batches
 
 
-def pack_texts(texts: Sequence[str], model: Any) -> list[list[int]]:
+def pack_texts(texts: Sequence[str], model: Any, together: bool = True) -> list[list[int]]:
     """Put texts one after the other, each ended by the end token, and cut the stream into rows.
 
     Args:
         texts: strings.
         model: has `tokenizer`, `config.max_length` and `frame`.
+        together: texts may share a row; if not, each is a stream of its own.
 
     Returns:
         rows of at most `config.max_length` ids, with what the frame puts before a text and after its end token.
     """
     special, (before, after) = special_ids(model.tokenizer), frame_ids(model.tokenizer, model.frame)
     encoded = encode_texts(model.tokenizer, [text for text in texts if text.strip()], after=(special.end,))
-    stream, last = [i for ids in encoded for i in ids], after[1:]  # each text has its end token already
+    streams, last = encoded, after[1:]  # each text has its end token already
+    if together:
+        streams = [[i for ids in encoded for i in ids]]
     room = model.config.max_length - len(before) - len(last)
-    return [[*before, *stream[i : i + room], *last] for i in range(0, len(stream), room)]
+    return [[*before, *ids[i : i + room], *last] for ids in streams for i in range(0, len(ids), room)]
 
 
 def _sentence_pairs(texts: Sequence[str], model: Any, chance: np.random.Generator) -> tuple[list, np.ndarray]:
