@@ -87,14 +87,17 @@ def flickr(split: str) -> list[ka.data.CaptionedPicture]:
 
 
 def drawn(split: str) -> list[ka.data.CaptionedPicture]:
-    """Return the embedded scenes as captioned pictures."""
+    """Return the embedded scenes as captioned pictures, to learn from one caption each: more pictures in a batch."""
 
     def encode(image: np.ndarray) -> bytes:
         file = io.BytesIO()
         Image.fromarray(image).save(file, "PNG")
         return file.getvalue()
 
-    return [ka.data.CaptionedPicture(s.name, encode(s.image), s.captions) for s in ka.data.captioned_scenes(split)]
+    examples = [(s.name, encode(s.image), s.captions) for s in ka.data.captioned_scenes(split)]
+    if split == "train":
+        examples = [(name, image, (caption,)) for name, image, captions in examples for caption in captions]
+    return [ka.data.CaptionedPicture(*example) for example in examples]
 
 
 def caption(model: ka.Captioner, setting: Setting, examples: list, strategy=None) -> list[ka.models.Caption]:

@@ -178,19 +178,25 @@ def test_each_network_has_its_own_preprocessing(name, expected):
     assert len(network.output.shape) == 4
 
 
-def test_a_region_of_the_small_network_sees_around_its_own_centre():
-    """A single bright pixel moves the regions around it, as far to the left as to the right."""
+@pytest.mark.parametrize(("silent", "seen"), [("join_anywhere", 8), ("join_here", 16)])  # (30 + 2) / 4, and all
+def test_a_region_of_the_small_network_sees_around_its_own_centre_and_what_is_anywhere(silent, seen):
+    """A bright spot moves the regions around it, as far to the left as to the right; or all of them, and alike."""
     encoder = ImageEncoder("small_cnn", 64)
-    for layer in encoder.network.layers:
+    network = encoder.network
+    for layer in network.layers:
         if isinstance(layer, keras.layers.Conv2D):  # every path counts, and none cancels another
             layer.set_weights([np.abs(w) for w in layer.get_weights()])
-    first = encoder.network.get_layer("conv_0_0")
-    first.set_weights([w * np.array([1, 1, 1, 0, 0])[:, None] for w in first.get_weights()])  # without the coordinates
+    for name in ("conv_0_0", "conv_anywhere", "join_here"):  # without the coordinates
+        (kernel,) = network.get_layer(name).get_weights()
+        kernel[:, :, -2:] = 0.0
+        network.get_layer(name).set_weights([kernel])
+    network.get_layer(silent).set_weights([np.zeros_like(w) for w in network.get_layer(silent).get_weights()])
     image = np.full((1, 64, 64, 3), 127.5, "float32")  # nothing, and in the middle four bright pixels
     image[:, 31:33, 31:33] = 255.0
     moved = np.asarray(encoder(image)).sum(-1).reshape(16, 16)
     np.testing.assert_array_equal(moved > 0, (moved > 0)[::-1, ::-1])
-    assert (moved > 0).any(axis=0).sum() == 8  # (30 + 2) / 4
+    assert (moved > 0).any(axis=0).sum() == seen
+    assert seen < 16 or np.ptp(moved) == 0
 
 
 def test_a_network_learns_from_a_chosen_layer_on():
@@ -365,6 +371,8 @@ def test_a_picture_that_cannot_be_read_has_an_empty_caption(words):
     np.testing.assert_allclose(one.attention.sum((1, 2)), 1, rtol=1e-5)
     with pytest.raises(TypeError, match="Wrap it"):
         model.caption(picture)
+    with pytest.raises(ValueError, match="`batch_size` is -1"):
+        model.caption([picture], batch_size=-1)
 
 
 def test_a_caption_is_scored_by_the_sum_of_its_log_probabilities(words):
@@ -487,9 +495,19 @@ def test_captions_are_drawn_as_the_model_has_become(words):
             model.fit(batches, verbose=0, shuffle=False)
 
 
+def test_an_epoch_may_have_fewer_pictures_than_a_batch_has_room_for(words):
+    batches = ka.training.SelfCriticalBatches(examples(7), small(words), samples=2, pictures=3)
+    assert len(batches) == 1
+    assert len(batches[0][0]["images"]) == 3
+
+
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
-    [({"attention": "hard"}, {}, "hard attention, which learns where"), ({}, {"samples": 1}, "expected at least 2")],
+    [
+        ({"attention": "hard"}, {}, "hard attention, which learns where"),
+        ({}, {"samples": 1}, "expected at least 2"),
+        ({}, {"pictures": 0}, "`pictures` is 0"),
+    ],
 )
 def test_self_critical_training_refuses_what_it_cannot_teach(words, sizes, options, message):
     with pytest.raises(ValueError, match=message):
