@@ -4,6 +4,7 @@ import dataclasses
 import doctest
 import glob
 import importlib
+import json
 import pathlib
 import pkgutil
 import re
@@ -116,6 +117,9 @@ def write_gpt2(directory, texts):
     config = dataclasses.replace(ka.presets()["gpt2_small"].config, vocabulary_size=pairs.get_vocab_size(), **sizes)
     ka.to_huggingface(ka.CausalLM(config), directory)
     pairs.save_model(str(directory))
+    end = pairs.token_to_id("<|endoftext|>")
+    attributes = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps({**attributes, "bos_token_id": end, "eos_token_id": end}))
 
 
 def test_readme_commands_run(tmp_path, monkeypatch, capsys):

@@ -15,6 +15,7 @@ SIZES = {"width": 14, "num_heads": 7, "num_layers": 2, "hidden_dim": 11, "dropou
 
 @pytest.fixture
 def classifier(tokenizer):
+    keras.utils.set_random_seed(7)
     return ka.TextClassifier.from_preset("bert_base", tokenizer=tokenizer, labels=("drink", "food"), **SIZES)
 
 
@@ -104,13 +105,13 @@ def test_rates_shrink_from_block_to_block():
 
 
 def test_layer_decay_moves_the_first_block_less(classifier):
-    """Adam's first step has the size of the learning rate, whatever the gradient."""
+    """Adam's first step has the size of the learning rate, where the gradient is not all but 0."""
     ka.training.compile_model(classifier, ka.TrainingPlan(learning_rate=0.01, warmup_steps=1, layer_decay=0.1), 9)
     before = [np.array(block.hidden.kernel) for block in classifier.encoder.blocks]
     batch = ka.classification_batches(EXAMPLES, classifier)[0]
     classifier.train_on_batch(*batch)
     steps = [
-        np.median(np.abs(np.array(b.hidden.kernel) - a)) for a, b in zip(before, classifier.encoder.blocks, strict=True)
+        np.abs(np.array(b.hidden.kernel) - a).max() for a, b in zip(before, classifier.encoder.blocks, strict=True)
     ]
     np.testing.assert_allclose(steps[0] / steps[1], 0.1, rtol=0.01)
 

@@ -149,7 +149,7 @@ def test_cached_steps_equal_the_whole_sequence(policy, memory, read):
 
 def test_a_sequence_longer_than_the_positions_is_an_error():
     with pytest.raises(ValueError, match="there are positions for 5"):
-        LearnedPositions(5)(numbers(1, 13, 4))
+        LearnedPositions(5)(numbers(1, 17, 4))
     with pytest.raises(ValueError, match="even width"):
         SinusoidalPositions()(numbers(1, 3, 5))
 

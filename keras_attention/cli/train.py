@@ -135,13 +135,14 @@ def _described(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterato
     """Write what the run is; where it is refused take that back, so that the mended command may be given."""
     import keras_attention as ka
 
+    begun = (out / "run.json").exists()
     out.mkdir(parents=True, exist_ok=True)
     described = json.dumps([task, options], indent=2)
     ka.training.write_whole(out / "run.json", lambda name: pathlib.Path(name).write_text(described))
     try:
         yield
     except (ValueError, ImportError):
-        if not (out / "model.keras").exists():  # nothing was trained
+        if not begun and not (out / "model.keras").exists():  # nothing was trained
             (out / "run.json").unlink()
             with contextlib.suppress(OSError):  # region features stay
                 out.rmdir()
