@@ -23,7 +23,16 @@ import keras_attention as ka
 
 EPOCHS = int(os.environ.get("EPOCHS", "10"))
 SEEDS = [int(seed) for seed in os.environ.get("SEEDS", "1").split()]
-SIZES = {"width": 128, "num_layers": 3, "num_heads": 4, "hidden_dim": 512, "max_length": 128, "next_sentence": False}
+SIZES = {
+    "width": 128,
+    "num_layers": 3,
+    "num_heads": 4,
+    "hidden_dim": 512,
+    "max_length": 128,
+    "next_sentence": False,
+    "positions": "sinusoidal",  # of learned ones a small model learns little in the time that it has
+    "initializer_range": None,
+}
 
 
 def texts() -> list[str]:
@@ -36,7 +45,7 @@ def texts() -> list[str]:
 
 
 def fresh(tokenizer) -> ka.MaskedLM:
-    return ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **SIZES)
+    return ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, dropout=0.0, attention_dropout=0.0, **SIZES)
 
 
 def pretrain(directory: str) -> None:
@@ -44,13 +53,13 @@ def pretrain(directory: str) -> None:
     corpus = texts()
     model = fresh(ka.train_tokenizer(corpus, vocabulary_size=4000, lowercase=True))
     held = corpus[::40]
-    plan = ka.TrainingPlan(epochs=EPOCHS, learning_rate=7e-4, warmup_steps=1000, label_smoothing=0.0, weight_decay=0.01)
+    plan = ka.TrainingPlan(epochs=EPOCHS, learning_rate=1e-3, warmup_steps=400, label_smoothing=0.0, weight_decay=0.01)
     history = ka.train(
         model,
-        ka.masked_batches([text for i, text in enumerate(corpus) if i % 40], model, max_tokens=1024),
+        ka.masked_batches([text for i, text in enumerate(corpus) if i % 40], model, max_tokens=1024, pack=False),
         directory,
         plan,
-        validation=ka.masked_batches(held, model, shuffle=False),
+        validation=ka.masked_batches(held, model, shuffle=False, pack=False),
     )
     print(f"masked accuracy on held-out text: {history['val_accuracy'][-1]:.3f}")
 
@@ -84,7 +93,7 @@ def partut(trained, tokenizer, seed: int) -> float:
 
 def _tune(trained, tokenizer, seed: int, kind: type, make_batches, train: list, dev: list, labels) -> float:
     keras.utils.set_random_seed(seed)
-    model = kind.from_encoder(trained or fresh(tokenizer), labels=labels, dropout=0.2)
+    model = kind.from_encoder(trained or fresh(tokenizer), labels=labels, dropout=0.2, attention_dropout=0.1)
     plan = ka.TrainingPlan(
         epochs=8, learning_rate=5e-4, decline="linear", warmup_steps=60, monitor="val_accuracy", patience=4
     )
