@@ -74,25 +74,18 @@ def test_lora_moves_only_its_pairs_and_what_stands_behind(classifier, tmp_path):
 def test_lora_goes_on_learning_after_a_run_and_averages_what_it_learned(classifier, tmp_path):
     """A file holds W + A B: what is read from it is neither added again to an average, nor dead."""
     dense = classifier.encoder.blocks[0].hidden
-    before, known = np.array(dense.kernel), []
+    before = np.array(dense.kernel)
     ka.training.enable_lora(classifier, 3)
-    note = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: known.append(np.array(dense.kernel)))
     batches = ka.classification_batches(EXAMPLES, classifier)
     plan = ka.TrainingPlan(epochs=3, average=2, warmup_steps=1, learning_rate=0.02, monitor="val_average")
     rising = iter((1.0, 2.0, 3.0, 4.0))
-    ka.train(
-        classifier, batches, tmp_path / "1", plan, measure=lambda _: {"val_average": next(rising)}, callbacks=[note]
-    )
-    files = [load_arrays(file)[0] for file in sorted((tmp_path / "1").glob("weights-*.npz"))]
+    ka.train(classifier, batches, tmp_path, plan, measure=lambda _: {"val_average": next(rising)})
+    files = [load_arrays(file)[0] for file in sorted(tmp_path.glob("weights-*.npz"))]
     mean = {w.path: (a + b) / 2 for w, a, b in zip(classifier.weights, *files, strict=True)}
     expected = before + mean[dense.lora_kernel_a.path] @ mean[dense.lora_kernel_b.path]
     np.testing.assert_allclose(np.array(dense.kernel), expected, atol=1e-6)
-    assert np.abs(known[-1] - before).max() > 1e-3
-    assert all(any(w.path == layer.lora_kernel_b.path for w in classifier.trainable_weights) for layer in [dense])
-    assert {path for path in moved(classifier) if "lora" in path} >= {
-        dense.lora_kernel_b.path,
-        dense.lora_kernel_a.path,
-    }
+    assert np.abs(expected - before).max() > 1e-3
+    assert moved(classifier) >= {dense.lora_kernel_a.path, dense.lora_kernel_b.path}
 
 
 def test_rates_shrink_from_block_to_block():

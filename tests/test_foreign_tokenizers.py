@@ -199,6 +199,7 @@ def test_pieces_that_were_added_stand_for_themselves(where, tmp_path):
     [
         ("normalizer", {"type": "Lowercase"}),
         ("pre_tokenizer", {"type": "Whitespace"}),
+        ("pre_tokenizer", None),
         ("pre_tokenizer", {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel", "add_prefix_space": True}]}),
         ("pre_tokenizer", {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}),
     ],

@@ -86,7 +86,7 @@ def translate(
 
     def answer(lines: list[str], done: int) -> list[str]:
         answers = loaded.translate(lines, **options)
-        return [_line_of(a.source, a.score if scores else None, a.text) for a in answers]
+        return [_line_of(a.score if scores else None, a.text) for a in answers]
 
     _run(source, answer)
 
@@ -203,7 +203,7 @@ def classify(model: str, source: str | None, batch_size: int, scores: bool) -> N
 
     def answer(lines: list[str], done: int) -> list[str]:
         answers = loaded.classify(lines, batch_size=batch_size)
-        return [_line_of(a.text, a.score if scores else None, a.label) for a in answers]
+        return [_line_of(a.score if scores else None, a.label) for a in answers]
 
     _run(source, answer)
 
@@ -247,9 +247,9 @@ def fill(model: str, source: str | None, candidates: int | None, batch_size: int
     _run(source, answer)
 
 
-def _line_of(given: str, score: float | None, text: str) -> str:
-    """One answer, after its score if there is one; an empty line stays an empty line."""
-    return _one_line(text) if score is None or not given.strip() else f"{score:.4f}\t{_one_line(text)}"
+def _line_of(score: float | None, text: str) -> str:
+    """One answer, after its score if there is one; that of an empty line, "" and 0, stays an empty line."""
+    return f"{score:.4f}\t{_one_line(text)}" if score is not None and (text or score) else _one_line(text)
 
 
 def _one_line(text: str) -> str:

@@ -38,8 +38,8 @@ def masked_batches(
         seed: where chance begins.
         rate: the share of pieces that are chosen.
         whole_words: choose words, not pieces.
-        pack: several texts in a row, as suits long ones. Of short ones that have nothing to do with each other a model
-            learns sooner where each has its own.
+        pack: put several texts into a row, as suits long ones; else each has its own, so that short ones that have
+            nothing to do with each other do not meet. Pairs are never packed.
 
     Returns:
         batches of ({`token_ids` (B, S), `padding_mask` (B, S), and `segment_ids` (B, S) where the model has them},

@@ -98,6 +98,11 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     return found
 
 
+def optional_json(path: pathlib.Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds, an empty one where there is no file; see `read_json`."""
+    return read_json(path) if path.exists() else {}
+
+
 def open_arrays(path: pathlib.Path) -> SafetensorsArrays:
     """Return the arrays of a directory, from one file or from the shards that an index names.
 

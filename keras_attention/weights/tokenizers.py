@@ -11,12 +11,11 @@ from typing import Any
 
 from keras_attention.data.tokenizers import special_ids, split_like_gpt2
 from keras_attention.weights.convert import Family
-from keras_attention.weights.files import read_json
+from keras_attention.weights.files import optional_json, read_json
 from keras_attention.weights.xlnet import read_piece_model
 
 _BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _BYTE_SPECIAL = ("<|endoftext|>", "<s>", "</s>", "<pad>", "<unk>", "<mask>")
-_PLAIN = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}  # GPT-2's splitting
 
 
 def read_tokenizers(path: pathlib.Path, family: str) -> dict[str, Any]:
@@ -40,12 +39,12 @@ def word_piece_from_files(path: pathlib.Path) -> Any:
     Raises:
         ValueError: `tokenizer.json` has another kind of tokenizer.
     """
-    added, settings = _added_pieces(path), _optional_json(path / "tokenizer_config.json")
+    added, settings = _added_pieces(path), optional_json(path / "tokenizer_config.json")
     if (path / "vocab.txt").exists():
         text = (path / "vocab.txt").read_text(encoding="utf-8")
         pieces = [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
         cased = any(piece != piece.lower() for piece in pieces if not re.fullmatch(r"\[.*\]", piece))
-        fast = _optional_json(path / "tokenizer.json").get("normalizer") or {}
+        fast = optional_json(path / "tokenizer.json").get("normalizer") or {}
         rules = {
             "lowercase": settings.get("do_lower_case", fast.get("lowercase", not cased)),
             "strip_accents": settings.get("strip_accents", fast.get("strip_accents")),
@@ -105,7 +104,7 @@ def byte_pair_from_files(path: pathlib.Path) -> Any:
     added = _added_pieces(path)
     for vocabulary, merges in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
         if (path / vocabulary).exists() and (path / merges).exists():
-            settings = _optional_json(path / "tokenizer_config.json")
+            settings = optional_json(path / "tokenizer_config.json")
             lines = (path / merges).read_text(encoding="utf-8").split("\n")
             rules = [line.rstrip("\r") for line in lines if line.strip() and not line.startswith("#version")]
             pieces = _in_order(read_json(path / vocabulary), added)
@@ -115,8 +114,8 @@ def byte_pair_from_files(path: pathlib.Path) -> Any:
     whole = _fast_tokenizer(path, "BPE")
     rules = [rule if isinstance(rule, str) else " ".join(rule) for rule in whole["model"]["merges"]]
     splitting = whole.get("pre_tokenizer") or {}
-    other = {name: value for name, value in splitting.items() if name not in ("add_prefix_space", "trim_offsets")}
-    if whole.get("normalizer") is not None or any(_PLAIN.get(name) != value for name, value in other.items()):
+    plain = splitting.get("type") == "ByteLevel" and splitting.get("use_regex", True)
+    if whole.get("normalizer") is not None or not plain:
         raise ValueError(
             f"tokenizer.json prepares texts with {whole.get('normalizer')} and {splitting}; expected no normalizer and "
             "ByteLevel, as GPT-2 has it, or tokenizer=None for none."
@@ -242,9 +241,7 @@ def token_ids_for(family: Family, model: Any) -> dict[str, int]:
         )
     if family.name == "marian":
         return {"pad_token_id": pad, "decoder_start_token_id": start, "eos_token_id": end, "forced_eos_token_id": end}
-    if family.name == "gpt2":
-        return {"bos_token_id": start, "eos_token_id": end}
-    if family.name == "roberta":
+    if family.name in ("gpt2", "roberta"):
         return {"bos_token_id": start, "eos_token_id": end}
     return {"pad_token_id": pad}
 
@@ -257,18 +254,14 @@ def _fast_tokenizer(path: pathlib.Path, kind: str) -> Mapping[str, Any]:
     return whole
 
 
-def _optional_json(path: pathlib.Path) -> Mapping[str, Any]:
-    return read_json(path) if path.exists() else {}
-
-
 def _added_pieces(path: pathlib.Path) -> dict[str, int]:
     """The pieces that were added to a tokenizer after it was trained, or that stand for themselves, and their ids."""
-    listed = _optional_json(path / "tokenizer.json").get("added_tokens", ())
-    decoder = _optional_json(path / "tokenizer_config.json").get("added_tokens_decoder", {})
+    listed = optional_json(path / "tokenizer.json").get("added_tokens", ())
+    decoder = optional_json(path / "tokenizer_config.json").get("added_tokens_decoder", {})
     return {
         **{token["content"]: token["id"] for token in listed},
         **{token["content"]: int(index) for index, token in decoder.items()},
-        **_optional_json(path / "added_tokens.json"),
+        **optional_json(path / "added_tokens.json"),
     }
 
 

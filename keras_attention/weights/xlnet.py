@@ -19,7 +19,7 @@ from keras_attention.config import TransformerConfig
 from keras_attention.data.tokenizers import assigned_characters, compile_rules
 from keras_attention.weights.attributes import activation
 from keras_attention.weights.convert import FIRST, SAME, TRANSPOSED, Attribute, Family, Form, Row, dense, norm
-from keras_attention.weights.files import read_json
+from keras_attention.weights.files import optional_json
 
 # (M, H, D) <-> (M, H D), and of the answer <-> (H D, M)
 INWARD = Form(
@@ -186,8 +186,7 @@ def read_piece_model(path: pathlib.Path) -> Any:
         ValueError: there is only a `tokenizer.json`.
     """
     if (path / "spiece.model").exists():
-        file = path / "tokenizer_config.json"
-        settings = read_json(file) if file.exists() else {}
+        settings = optional_json(path / "tokenizer_config.json")
         model = (path / "spiece.model").read_bytes()
         return xlnet_pieces(model, settings.get("do_lower_case", False), settings.get("keep_accents", False))
     if (path / "tokenizer.json").exists():
