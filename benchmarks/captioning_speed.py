@@ -49,6 +49,7 @@ def torch_captioner(model: ka.Captioner):
             self.convolutions = _mobilenet(model.vision.network, torch)
             units, width = sizes.units, sizes.embedding_dim
             self.embedding = nn.Parameter(tensor(model.embedding.embeddings))
+            self.logits = nn.Parameter(tensor(model.embedding.reverse_embeddings))
             self.cell = nn.LSTMCell(width + model.vision.channels, units)
             kernel, recurrent, bias = decoder.cells[0].get_weights()
             for name, value in (("weight_ih", kernel.T), ("weight_hh", recurrent.T), ("bias_ih", bias)):
@@ -82,7 +83,7 @@ def torch_captioner(model: ka.Captioner):
                 answer, h, c, weights = self.step(x, h, c, regions, keys)
                 outputs.append(answer)
                 looked.append(weights)
-            return self.dropout(torch.stack(outputs, 1)) @ self.embedding.T, torch.stack(looked, 1)
+            return self.dropout(torch.stack(outputs, 1)) @ self.logits, torch.stack(looked, 1)
 
         @torch.inference_mode()
         def caption(self, files: list[bytes]) -> list[list[int]]:
@@ -100,7 +101,7 @@ def torch_captioner(model: ka.Captioner):
             limit = sizes.max_length
             for t in range(1, limit + 1):
                 outputs, h, c, _ = self.step(self.embedding[tokens[:, -1]], h, c, regions, keys)
-                chances = F.log_softmax(outputs @ self.embedding.T, -1).view(batch, BEAM, -1) + totals[..., None]
+                chances = F.log_softmax(outputs @ self.logits, -1).view(batch, BEAM, -1) + totals[..., None]
                 values, indices = chances.flatten(1).topk(2 * BEAM)
                 parents, words = indices // chances.shape[-1], indices % chances.shape[-1]
                 ends, norm = words == special.end, ((5 + t) / 6) ** PENALTY

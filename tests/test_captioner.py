@@ -193,10 +193,12 @@ def test_a_region_of_the_small_network_sees_around_its_own_centre_and_what_is_an
     network.get_layer(silent).set_weights([np.zeros_like(w) for w in network.get_layer(silent).get_weights()])
     image = np.full((1, 64, 64, 3), 127.5, "float32")  # nothing, and in the middle four bright pixels
     image[:, 31:33, 31:33] = 255.0
-    moved = np.asarray(encoder(image)).sum(-1).reshape(16, 16)
+    regions = np.asarray(encoder(image))[0].reshape(16, 16, -1)
+    moved = regions[:, :, :-2].sum(-1)
     np.testing.assert_array_equal(moved > 0, (moved > 0)[::-1, ::-1])
     assert (moved > 0).any(axis=0).sum() == seen
     assert seen < 16 or np.ptp(moved) == 0
+    np.testing.assert_allclose(regions[3, 13, -2:], [3 / 7.5 - 1, 13 / 7.5 - 1], rtol=1e-5)  # where it is
 
 
 def test_a_network_learns_from_a_chosen_layer_on():
@@ -393,6 +395,19 @@ def test_a_caption_is_scored_by_the_sum_of_its_log_probabilities(words):
     for wrong in (ka.embed, ka.attention_maps):
         with pytest.raises(TypeError, match="Captioner has no"):
             wrong(model, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("preset", "tied"), [("show_and_tell", False), ("show_attend_and_tell", False), ("transformer_captioner", True)]
+)
+def test_only_a_transformer_writes_with_its_embedding(words, preset, tied):
+    sizes = {"width": 14, "num_heads": 7} if tied else {"units": 14, "embedding_dim": 11}
+    model = ka.Captioner.from_preset(preset, tokenizer=words, encoder="small_cnn", image_size=32, **sizes)
+    inputs = {"images": np.full((1, 32, 32, 3), 77.0, "float32"), "target_ids": np.array([[1, 7, 9]])}
+    model.embedding.embeddings.assign(np.zeros(model.embedding.embeddings.shape))
+    step = model.step(np.array([[1]]), model.start({"images": inputs["images"]}))[0]
+    assert np.asarray(model(inputs)).any() != tied
+    assert np.asarray(step).any() != tied
 
 
 def test_more_regions_than_learned_positions_are_refused(words):

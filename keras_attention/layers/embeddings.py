@@ -11,15 +11,15 @@ from keras_attention.layers.shapes import reshape, sizes_of
 def logits_of_step(embedding, inputs):
     """Return the logits (B, K, V) of one step's features (B, K, M): embedding(inputs, reverse=True), but fast.
 
-    On TensorFlow they are computed as (E x')', which reads the embeddings E (V, M) row by row, as they are stored;
+    On TensorFlow tied ones are computed as (E x')', which reads the embeddings E (V, M) row by row, as they are stored;
     x E' over few rows x takes several times as long there.
 
     Args:
-        embedding: a `keras.layers.ReversibleEmbedding` with tied weights.
+        embedding: a `keras.layers.ReversibleEmbedding`.
         inputs: (B, K, M).
     """
     plain = embedding.quantization_mode is None and inputs.dtype == embedding.variable_dtype
-    if keras.backend.backend() != "tensorflow" or not plain:
+    if keras.backend.backend() != "tensorflow" or not plain or not embedding.tie_weights:
         return embedding(inputs, reverse=True)
     flat = ops.reshape(inputs, (-1, inputs.shape[-1]))
     logits = ops.transpose(ops.matmul(embedding.embeddings, ops.transpose(flat)))
