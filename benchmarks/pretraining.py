@@ -21,7 +21,7 @@ from labelling_quality import DATA, find
 
 import keras_attention as ka
 
-EPOCHS = int(os.environ.get("EPOCHS", "10"))
+EPOCHS = int(os.environ.get("EPOCHS", "8"))
 SEEDS = [int(seed) for seed in os.environ.get("SEEDS", "1").split()]
 SIZES = {
     "width": 128,
