@@ -73,9 +73,9 @@ SETTINGS = {
     "flickr_transformer": Setting("transformer_captioner", {}, _FLICKR, 3000),
     "flickr_transformer_self_critical": Setting("transformer_captioner", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
     "scenes_soft": Setting(
-        "show_attend_and_tell", {**_SCENE_SIZES, "doubly_stochastic": 0.0}, _SCENES, 200, "bpe", 512, scenes=True
+        "show_attend_and_tell", {**_SCENE_SIZES, "doubly_stochastic": 0.0}, _SCENES, 200, "bpe", scenes=True
     ),
-    "scenes_show_and_tell": Setting("show_and_tell", _SCENE_SIZES, _SCENES, 200, "bpe", 512, scenes=True),
+    "scenes_show_and_tell": Setting("show_and_tell", _SCENE_SIZES, _SCENES, 200, "bpe", scenes=True),
 }
 
 

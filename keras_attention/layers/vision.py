@@ -256,9 +256,8 @@ def small_cnn(image_size: int, widths: tuple[int, int, int] = (32, 64, 96)) -> k
 
     A region sees the 30 x 30 pixels around its own centre, so that where a decoder looks is where the thing is: the
     convolutions that halve the size are 4 x 4, which, other than 3 x 3, shift nothing. It knows where it is, by
-    coordinates, -1 to 1, in two channels of their own, and says it in its last two; and what is anywhere in the image:
-    the largest value over all regions, of each channel of one more convolution, is the same for all of them, and so
-    says nothing of where to look.
+    coordinates, -1 to 1, in two channels of their own; and what is anywhere in the image: the largest value over all
+    regions, of each channel of one more convolution, is the same for all of them, and so says nothing of where to look.
 
     Args:
         image_size: height and width of the images, in pixels; a multiple of 4.
@@ -279,8 +278,7 @@ def small_cnn(image_size: int, widths: tuple[int, int, int] = (32, 64, 96)) -> k
         keras.layers.Conv2D(widths[-1], 1, use_bias=False, name=f"join_{name}")(part)
         for name, part in (("here", here), ("anywhere", anywhere))
     ]
-    regions = _rectify(keras.layers.Add(name="join")(both), "join")
-    return keras.Model(images, Coordinates(name="place")(regions))
+    return keras.Model(images, _rectify(keras.layers.Add(name="join")(both), "join"))
 
 
 def _convolution(x, width: int, name: str, kernel: int = 1, strides: int = 1):
