@@ -63,12 +63,12 @@ _SELF_CRITICAL = {"batch_tokens": 5120, "self_critical": True}  # 32 photos, fiv
 _SCENES = ka.TrainingPlan(
     epochs=EPOCHS or 40, learning_rate=2e-3, warmup_steps=200, label_smoothing=0.0, monitor="val_right", patience=40
 )
-_SCENE_SIZES = {"units": 192, "embedding_dim": 64, "dropout": 0.1}
+_SCENE_SIZES = {"units": 192, "embedding_dim": 64, "dropout": 0.1, "tied": True}
 SETTINGS = {
-    "flickr_soft": Setting("show_attend_and_tell", {}, _FLICKR, 3000),
+    "flickr_soft": Setting("show_attend_and_tell", {"dropout": 0.3}, _FLICKR, 3000),
     "flickr_soft_self_critical": Setting("show_attend_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
-    "flickr_hard": Setting("show_attend_and_tell", {"attention": "hard"}, _FLICKR, 3000),
-    "flickr_show_and_tell": Setting("show_and_tell", {}, _FLICKR, 3000),
+    "flickr_hard": Setting("show_attend_and_tell", {"attention": "hard", "dropout": 0.3}, _FLICKR, 3000),
+    "flickr_show_and_tell": Setting("show_and_tell", {"dropout": 0.3}, _FLICKR, 3000),
     "flickr_show_and_tell_self_critical": Setting("show_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
     "flickr_transformer": Setting("transformer_captioner", {}, _FLICKR, 3000),
     "flickr_transformer_self_critical": Setting("transformer_captioner", {}, _CRITICAL, 3000, **_SELF_CRITICAL),

@@ -27,7 +27,8 @@ valid = ka.data.read_captions("tfds:scenes:validation[:100]")
 sizes = {
     "show_and_tell": {"units": 192, "embedding_dim": 64, "dropout": 0.1},
     "show_attend_and_tell": {
-        "units": 192, "embedding_dim": 64, "dropout": 0.1, "doubly_stochastic": 0.0, "attention": options.attention
+        "units": 192, "embedding_dim": 64, "dropout": 0.1, "tied": True,
+        "doubly_stochastic": 0.0, "attention": options.attention,
     },
     "transformer_captioner": {"width": 96, "num_heads": 4, "num_layers": 2, "hidden_dim": 192, "dropout": 0.1},
 }[options.preset]  # fmt: skip

@@ -235,6 +235,7 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
         image_enters: where there is no attention, how the image, once, gets into the decoder: `"state"`, the decoder's
             first state is made from it (as the lecture draws it), or `"input"`, it is read before the first word (as
             in the paper).
+        tied: write with the embedding, as the other models do, and not with a matrix of its own, as the paper does.
         doubly_stochastic: weight of the sum over regions of (1 - the attention that a region got from all words)^2;
             1 in the paper, 0.02 in the preset.
         reinforce: weight of the REINFORCE term of hard attention.
@@ -243,6 +244,7 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
 
     vocabulary_size: int = 0
     image_enters: str = "input"
+    tied: bool = False
     doubly_stochastic: float = 1.0
     reinforce: float = 1.0
     entropy: float = 0.002

@@ -396,10 +396,15 @@ def test_a_caption_is_scored_by_the_sum_of_its_log_probabilities(words):
 
 
 @pytest.mark.parametrize(
-    ("preset", "tied"), [("show_and_tell", False), ("show_attend_and_tell", False), ("transformer_captioner", True)]
+    ("preset", "tied", "sizes"),
+    [
+        ("show_and_tell", False, {"units": 14, "embedding_dim": 11}),
+        ("show_attend_and_tell", False, {"units": 14, "embedding_dim": 11}),
+        ("show_attend_and_tell", True, {"units": 14, "embedding_dim": 11, "tied": True}),
+        ("transformer_captioner", True, {"width": 14, "num_heads": 7}),
+    ],
 )
-def test_only_a_transformer_writes_with_its_embedding(words, preset, tied):
-    sizes = {"width": 14, "num_heads": 7} if tied else {"units": 14, "embedding_dim": 11}
+def test_only_tied_captioners_write_with_their_embedding(words, preset, tied, sizes):
     model = ka.Captioner.from_preset(preset, tokenizer=words, encoder="small_cnn", image_size=32, **sizes)
     inputs = {"images": np.full((1, 32, 32, 3), 77.0, "float32"), "target_ids": np.array([[1, 7, 9]])}
     model.embedding.embeddings.assign(np.zeros(model.embedding.embeddings.shape))

@@ -49,9 +49,9 @@ class Captioner(Task):
     """A network that sees and a decoder that writes: recurrent, with any attention or none, or a Transformer.
 
     p(y | x) = prod_t softmax(L f_t)[y_t], where f_t is the decoder's output after reading y_<t and the regions of the
-    image x, and L is the embedding in a Transformer (tied), and a matrix of its own in a recurrent network. Without
-    attention the mean region is all that the decoder gets, once; with it, each word looks back at every region, and the
-    first state is made from the mean region.
+    image x, and L is the embedding in a Transformer (tied), and a matrix of its own in a recurrent network, unless that
+    is `tied`. Without attention the mean region is all that the decoder gets, once; with it, each word looks back at
+    every region, and the first state is made from the mean region.
 
     Where the convolutional network does not learn, training may skip it: `regions` (B, R, C), what it answered, may
     stand for `images`; see `caption_batches`.

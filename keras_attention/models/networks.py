@@ -40,13 +40,13 @@ ACTIVATIONS = {"relu": "relu", "silu": "silu", "gelu": gelu, "gelu_tanh": gelu_t
 
 
 def make_embedding(config, vocabulary_size: int, name: str) -> keras.layers.ReversibleEmbedding:
-    """Return token embeddings, which also turn features back into logits: tied, but in a recurrent captioner."""
+    """Return token embeddings, which also turn features back into logits: tied, unless the config says no."""
     width = config.width if isinstance(config, TransformerSizes) else config.embedding_dim
     deviation = getattr(config, "initializer_range", None) or width**-0.5  # logits then begin of order 1
     return keras.layers.ReversibleEmbedding(
         vocabulary_size,
         width,
-        tie_weights=not isinstance(config, CaptionerConfig),
+        tie_weights=getattr(config, "tied", True),
         embeddings_initializer=keras.initializers.RandomNormal(stddev=deviation),
         name=name,
     )
