@@ -49,7 +49,8 @@ def torch_captioner(model: ka.Captioner):
             self.convolutions = _mobilenet(model.vision.network, torch)
             units, width = sizes.units, sizes.embedding_dim
             self.embedding = nn.Parameter(tensor(model.embedding.embeddings))
-            self.logits = nn.Parameter(tensor(model.embedding.reverse_embeddings))
+            own = not sizes.tied
+            self.logits = nn.Parameter(tensor(model.embedding.reverse_embeddings)) if own else self.embedding.T
             self.cell = nn.LSTMCell(width + model.vision.channels, units)
             kernel, recurrent, bias = decoder.cells[0].get_weights()
             for name, value in (("weight_ih", kernel.T), ("weight_hh", recurrent.T), ("bias_ih", bias)):

@@ -30,7 +30,7 @@ SIZES = {
     "hidden_dim": 512,
     "max_length": 128,
     "next_sentence": False,
-    "positions": "sinusoidal",  # of learned ones a small model learns little in the time that it has
+    "positions": "sinusoidal",
     "initializer_range": None,
 }
 
