@@ -458,15 +458,24 @@ def test_a_captioner_learns_scenes_by_heart(words):
 # Self-critical training
 
 
-def test_a_reward_is_the_cider_of_each_caption_by_itself():
+def test_a_reward_is_the_cider_and_bleu_of_each_caption_by_itself():
     from pycocoevalcap.cider.cider import Cider
 
     groups = [["a dog runs fast", "the dog is running"], ["a red car", "a car"], ["two men sit", "men on a bench"]]
     captions = ["a dog is running", "a red dog", "men sit on a bench"]
     theirs = Cider().compute_score(dict(enumerate(groups)), {i: [c] for i, c in enumerate(captions)})[1]
     assert (theirs > 0).all()
-    order, reward = np.array([2, 0, 0, 1, 2, 2, 1]), ka.training.CiderReward(groups)
-    np.testing.assert_allclose(reward([captions[i].title() + "." for i in order], order), theirs[order], rtol=1e-6)
+    order = np.array([2, 0, 0, 1, 2, 2, 1])
+    reward = lambda weight: ka.training.CaptionReward(groups, weight)(  # noqa: E731
+        [captions[i].title() + "." for i in order], order
+    )
+    np.testing.assert_allclose(reward(0.0), theirs[order], rtol=1e-6)
+    bleu = [ka.training.score_captions([c], [g], meteor=False).bleu for c, g in zip(captions, groups, strict=True)]
+    np.testing.assert_allclose((reward(3.0) - reward(0.0)) / 3, np.mean(bleu, axis=1)[order] / 100, rtol=1e-6)
+    by_hand = (2 / 3 + np.sqrt(2 / 3 * 1 / 2)) / 4  # "a red", but not "red dog"; no trigram
+    assert (reward(1.0) - reward(0.0))[3] == pytest.approx(by_hand, abs=2e-5)
+    with pytest.raises(ValueError, match="`bleu_weight` is -1; expected 0 or more"):
+        ka.training.CaptionReward(groups, -1)
 
 
 def test_a_captioner_learns_to_be_rewarded(words):
@@ -483,7 +492,7 @@ def test_a_captioner_learns_to_be_rewarded(words):
     places = np.repeat(np.argmax(seen, axis=0), 8)
     assert sorted(places) == sorted([*range(7)] * 8)
     texts = [ka.data.decode_ids(words, row.tolist()) for row in labels]
-    rewards = ka.training.CiderReward([p.captions for p in pictures])(texts, places).reshape(7, 8)
+    rewards = ka.training.CaptionReward([p.captions for p in pictures])(texts, places).reshape(7, 8)
     assert rewards.std(axis=1).max() > 0
     others = [[np.delete(row, k).mean() for k in range(8)] for row in rewards]
     np.testing.assert_allclose(weights[:, 0], (rewards - others).ravel(), rtol=1e-5, atol=1e-6)

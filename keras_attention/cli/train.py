@@ -22,7 +22,7 @@ _OPTIONS: list[Callable] = [
     click.option("--augment", is_flag=True, help="Change pictures by chance each time; a network that is frozen then sees each picture anew."),
     click.option("--features", help="Folder for what a frozen network answers, which other runs can use.  [default: OUT/features]"),
     click.option("--flip", is_flag=True, help="Mirror every second picture, by chance; not for captions that tell left from right."),
-    click.option("--self-critical", is_flag=True, help="A captioner that is there (--init) learns from captions that it draws itself, by their CIDEr, without label smoothing; at a low --learning-rate, such as 1e-4, and many --batch-tokens, such as 4096."),
+    click.option("--self-critical", is_flag=True, help="A captioner that is there (--init) learns from captions that it draws itself, by their CIDEr and BLEU, without label smoothing; at a low --learning-rate, such as 1e-4, and many --batch-tokens, such as 4096."),
     click.option("--out", required=True, help="Directory of the run."),
     click.option("--resume", is_flag=True, help="Go on with the run in --out, as it was begun."),
     click.option("--preset", help="See: keras-attention presets."),

@@ -1,6 +1,6 @@
 """Losses, schedules and the run that trains a model, keeps its best, and can be resumed."""
 
-from keras_attention.training.caption_quality import CaptionScores, CiderReward, score_captions
+from keras_attention.training.caption_quality import CaptionReward, CaptionScores, score_captions
 from keras_attention.training.checkpoints import write_whole
 from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, freeze, rematerialize
 from keras_attention.training.losses import MaskedCrossEntropy
@@ -11,8 +11,8 @@ from keras_attention.training.schedules import WarmUp
 from keras_attention.training.self_critical import SelfCriticalBatches
 
 __all__ = [
+    "CaptionReward",
     "CaptionScores",
-    "CiderReward",
     "LayerwiseAdam",
     "MaskedAccuracy",
     "MaskedCrossEntropy",

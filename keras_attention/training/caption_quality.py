@@ -95,44 +95,65 @@ def score_captions(
     )
 
 
-class CiderReward:
-    """CIDEr of single captions, as a reward to learn from: n-grams count by how few pictures of all have them.
+class CaptionReward:
+    """How good single captions are, as a reward to learn from.
+
+        r(c) = CIDEr(c) + w (BLEU-1(c) + BLEU-2(c) + BLEU-3(c) + BLEU-4(c)) / 4
+
+    CIDEr counts n-grams by how few pictures of all have them; BLEU, between 0 and 1, has each count alike.
 
     Args:
         references: captions that people wrote, one or more per picture, of all N pictures.
+        bleu_weight: w; 0 for CIDEr alone, as in the paper.
 
     Call arguments:
         captions: n texts.
         pictures: (n,) int, which picture each describes.
 
     Output:
-        (n,) float, 0 to 10.
+        (n,) float, 0 to 10 + w.
 
     Raises:
         ImportError: pycocoevalcap is not installed.
-        ValueError: a picture without references.
+        ValueError: a picture without references, or a negative weight.
 
     Example:
-        >>> reward = CiderReward([["a dog runs"], ["a red car"]])
+        >>> reward = CaptionReward([["a dog runs"], ["a red car"]])
         >>> [round(float(r), 1) for r in reward(["a red car", "a dog runs"], [1, 1])]
-        [7.5, 0.0]
+        [9.0, 0.2]
 
-    Reference: Vedantam et al., 2015, https://arxiv.org/abs/1411.5726.
+    Reference: Vedantam et al., 2015, https://arxiv.org/abs/1411.5726; Papineni et al., 2002,
+    https://aclanthology.org/P02-1040.
     """
 
-    def __init__(self, references: Sequence[Sequence[str]]) -> None:
+    def __init__(self, references: Sequence[Sequence[str]], bleu_weight: float = 2.0) -> None:
+        if bleu_weight < 0:
+            raise ValueError(f"`bleu_weight` is {bleu_weight}; expected 0 or more.")
         _check([""] * len(references), references)
         _scorers()  # says what is missing
+        from pycocoevalcap.bleu.bleu_scorer import BleuScorer
         from pycocoevalcap.cider import cider_scorer
 
+        self.bleu_weight, self._bleu = bleu_weight, BleuScorer
         self._cook, self._scorer = cider_scorer.cook_test, cider_scorer.CiderScorer()
         words = iter(_tokenize([_one_line(text) for group in references for text in group])[0])
-        self._references = [cider_scorer.cook_refs([next(words) for _ in group]) for group in references]
+        self._lines = [[next(words) for _ in group] for group in references]
+        self._references = [cider_scorer.cook_refs(group) for group in self._lines]
         self._scorer.crefs = self._references
         self._scorer.compute_doc_freq()
 
     def __call__(self, captions: Sequence[str], pictures: Sequence[int]) -> np.ndarray:
-        lines, found, at_once = _tokenize([_one_line(text) for text in captions])[0], [], len(self._references)
+        lines = _tokenize([_one_line(text) for text in captions])[0]
+        return self._cider(lines, pictures) + self.bleu_weight * self._mean_bleu(lines, pictures)
+
+    def _mean_bleu(self, lines: list[str], pictures: Sequence[int]) -> np.ndarray:
+        scorer = self._bleu(n=4)
+        for line, picture in zip(lines, pictures, strict=True):
+            scorer += (line, self._lines[picture])
+        return np.mean(scorer.compute_score(option="closest", verbose=0)[1], axis=0)
+
+    def _cider(self, lines: list[str], pictures: Sequence[int]) -> np.ndarray:
+        found, at_once = [], len(self._references)
         for begin in range(0, len(lines), at_once):
             some = slice(begin, begin + at_once)
             asked = [self._references[picture] for picture in pictures[some]]

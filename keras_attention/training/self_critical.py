@@ -14,7 +14,7 @@ from keras_attention.data.batches import shift_right, width_step
 from keras_attention.data.caption_batches import drop_unreadable, see_pictures
 from keras_attention.data.captions import CaptionedPicture
 from keras_attention.data.tokenizers import decode_ids, pad_ids, special_ids
-from keras_attention.training.caption_quality import CiderReward
+from keras_attention.training.caption_quality import CaptionReward
 
 _AHEAD = 2  # Keras may ask for a batch while the one before it is still to be learned
 
@@ -22,7 +22,8 @@ _AHEAD = 2  # Keras may ask for a batch while the one before it is still to be l
 class SelfCriticalBatches(keras.utils.PyDataset):
     """Captions that the model draws itself, weighed by their reward over that of its others of the same picture.
 
-    Of each picture it draws K captions w_k, of reward r_k, their CIDEr against what people wrote. With the weights
+    Of each picture it draws K captions w_k, of reward r_k, the `CaptionReward` (CIDEr and BLEU) against what people
+    wrote. With the weights
 
         a_k = r_k - sum_{j != k} r_j / (K - 1)
 
@@ -85,7 +86,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         self.captioner, self.samples, self.seed, self.epoch = captioner, samples, seed, 0
         self.seen = see_pictures(examples, captioner, cache, augment, flip)
         self.usable = np.flatnonzero(drop_unreadable(examples, self.seen.valid))
-        self.reward = CiderReward([example.captions for example in examples])
+        self.reward = CaptionReward([example.captions for example in examples])
         pictures = min(pictures, len(self.usable))
         self.at_once = min(max(1, max_tokens // (samples * captioner.config.max_length)), pictures)
         self.pictures = pictures // self.at_once * self.at_once
