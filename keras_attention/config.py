@@ -236,6 +236,8 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
             first state is made from it (as the lecture draws it), or `"input"`, it is read before the first word (as
             in the paper).
         tied: write with the embedding, as the other models do, and not with a matrix of its own, as the paper does.
+        coordinates: let the attention know the row and the column of each region, -1 to 1, beside its features: for
+            captions that say where, over a network that does not learn.
         doubly_stochastic: weight of the sum over regions of (1 - the attention that a region got from all words)^2;
             1 in the paper, 0.02 in the preset.
         reinforce: weight of the REINFORCE term of hard attention.
@@ -245,6 +247,7 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
     vocabulary_size: int = 0
     image_enters: str = "input"
     tied: bool = False
+    coordinates: bool = False
     doubly_stochastic: float = 1.0
     reinforce: float = 1.0
     entropy: float = 0.002
@@ -255,6 +258,8 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
         super().__post_init__()
         _require_range(self, {"image_size": 16}, ())
         _require(self.image_enters in IMAGE_ENTRIES, "image_enters", self.image_enters, f"one of {IMAGE_ENTRIES}")
+        reads_them = self.attention is not None or not self.coordinates
+        _require(reads_them, "coordinates", self.coordinates, "False without attention, which alone sees regions")
         for name in ("doubly_stochastic", "reinforce", "entropy"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 

@@ -273,6 +273,8 @@ MODELS = [
     ModelRow("show and tell, as drawn", _captioner("show_and_tell", **_RECURRENT, image_enters="state"), "caption",
              PICTURES, own_code=False),
     ModelRow("show, attend and tell", _captioner("show_attend_and_tell", **_RECURRENT), "caption", PICTURES),
+    ModelRow("show, attend and tell, with coordinates",
+             _captioner("show_attend_and_tell", **_RECURRENT, coordinates=True), "caption", PICTURES),
     ModelRow("show, attend and tell, hard", _captioner("show_attend_and_tell", **_RECURRENT, attention="hard"),
              "caption", PICTURES),
     ModelRow("transformer captioner", _captioner("transformer_captioner", **_SMALL, output_bias=True), "caption",

@@ -247,6 +247,24 @@ def test_weights_come_from_files(tmp_path):
     assert encoder.fingerprint() == other.fingerprint()
 
 
+def test_weights_come_from_another_captioner(words, tmp_path):
+    first = small(words)
+    first.save(tmp_path / "first.keras")
+    sizes = {"encoder": "small_cnn", "image_size": 32, "encoder_weights": tmp_path / "first.keras"}
+    second = ka.Captioner.from_preset("transformer_captioner", tokenizer=words, width=14, num_heads=7, **sizes)
+    image = np.random.default_rng(1).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(second.see(image), first.see(image))
+    with pytest.raises(ValueError, match=r"has no weights but .* received 'imagenet'"):
+        second.vision.load("imagenet")
+    ka.CausalLM.from_preset("char_rnn", tokenizer=words, units=5).save(tmp_path / "other.keras")
+    (tmp_path / "damaged.keras").write_bytes((tmp_path / "first.keras").read_bytes()[:999])
+    for name in ("other", "damaged"):
+        with pytest.raises(ValueError, match=rf"{name}.keras is damaged, or no captioner"):
+            second.vision.load(tmp_path / f"{name}.keras")
+    with pytest.raises(ValueError, match=r"first.keras has no conv1/kernel"):
+        ImageEncoder("mobilenet_0.25", 32).load(tmp_path / "first.keras")
+
+
 @pytest.mark.skipif(not (DATA / "cnn").is_dir(), reason="the weights of MobileNet are not here")
 def test_a_published_network_sees_what_another_program_saw():
     encoder = ImageEncoder("mobilenet_0.75")
@@ -411,6 +429,20 @@ def test_only_tied_captioners_write_with_their_embedding(words, preset, tied, si
     step = model.step(np.array([[1]]), model.start({"images": inputs["images"]}))[0]
     assert np.asarray(model(inputs)).any() != tied
     assert np.asarray(step).any() != tied
+
+
+def test_with_coordinates_the_attention_knows_where_it_looks(words):
+    regions, alike = np.full((1, 16, 96), 7.0, "float32"), {}
+    for coordinates in (False, True):
+        model = small(words, coordinates=coordinates, image_size=16)
+        _, _, weights = model.step(np.array([[1]]), model.start({"regions": regions}))
+        alike[coordinates] = np.ptp(np.asarray(weights)) < 1e-6
+    assert alike == {False: True, True: False}
+    placed = np.asarray(model.vision.place(regions))
+    np.testing.assert_array_equal(placed[..., :-2], regions)
+    np.testing.assert_allclose(placed[0, [0, 3, 4, 15], -2:], [(-1, -1), (-1, 1), (-1 / 3, -1), (1, 1)], rtol=1e-6)
+    with pytest.raises(ValueError, match="expected False without attention"):
+        small(words, preset="show_and_tell", coordinates=True)
 
 
 def test_more_regions_than_learned_positions_are_refused(words):

@@ -316,7 +316,7 @@ MISTAKES = [
     (["evaluate", "{model}", "{pairs}", "--images", "x"], "--images belongs to a captioner"),
     (["evaluate", "{model}"], "There is nothing to score on"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--init", "{model}"], "--init brings the network"),
-    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--encoder-weights", "w.npz"], "has no weights"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--encoder-weights", "w.h5"], "has no weights"),
     (["caption", "{model}", "x.jpg"], "which cannot caption. Try: keras-attention translate"),
     (["train", "translator", "--train", "{}/empty.tsv", "--out", "{}/r"], "empty.tsv holds no examples"),
     (["train", "translator", "--train", "{}/column.tsv", "--out", "{}/r"], "line 1: 1 tab-separated columns"),

@@ -18,7 +18,7 @@ _OPTIONS: list[Callable] = [
     click.option("--images", help="Of a captioner: the folder of the pictures that --train names."),
     click.option("--valid-images", help="The same for --valid; --images when absent."),
     click.option("--encoder", help="Of a captioner: the network that sees, small_cnn or one of keras.applications, such as mobilenet_v2."),
-    click.option("--encoder-weights", help="Its weights: imagenet (downloaded), a file, or none. [default: imagenet]"),
+    click.option("--encoder-weights", help="Its weights: imagenet (downloaded), a file, another captioner, or none. [default: imagenet]"),
     click.option("--augment", is_flag=True, help="Change pictures by chance each time; a network that is frozen then sees each picture anew."),
     click.option("--features", help="Folder for what a frozen network answers, which other runs can use.  [default: OUT/features]"),
     click.option("--flip", is_flag=True, help="Mirror every second picture, by chance; not for captions that tell left from right."),

@@ -175,6 +175,10 @@ class ImageEncoder(keras.layers.Layer):
         """Return the shape of the output."""
         return (images_shape[0], self.rows * self.columns, self.channels)
 
+    def place(self, regions):
+        """Return regions (B, R, C), with the row and the column of each, -1 to 1, as two more features."""
+        return _with_places(regions, _places(self.rows, self.columns).reshape(-1, 2))
+
     def fingerprint(self) -> str:
         """Return a name for what the network answers: it changes with its weights, its grid and the images' size."""
         digest = hashlib.sha256(repr((self.network_name, self.image_size, self.grid_layer)).encode())
@@ -186,22 +190,27 @@ class ImageEncoder(keras.layers.Layer):
         """Give the network weights that were trained before.
 
         Args:
-            source: `"imagenet"`, which Keras downloads; or a file: `.npz` with arrays named `layer/variable`, or
-                weights as Keras writes them for the network without its classifier (`.weights.h5`, `.h5`).
+            source: `"imagenet"`, which Keras downloads; or a file: a captioner's `.keras`, whose network is taken;
+                `.npz` with arrays named `layer/variable`; or weights as Keras writes them for the network without its
+                classifier (`.weights.h5`, `.h5`).
 
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: the file's weights are not those of the network; the first that does not fit is named.
             RuntimeError: the download failed.
         """
-        if self.network_name == SMALL_CNN:
-            raise ValueError("The small CNN has no weights that could be loaded; it learns from your images.")
+        ending = pathlib.Path(source).suffix
+        if self.network_name == SMALL_CNN and ending not in (".keras", ".npz"):
+            raise ValueError(
+                "The small CNN has no weights but what it learned; expected a captioner's .keras, or .npz; "
+                f"received {str(source)!r}."
+            )
         if str(source) != "imagenet" and not pathlib.Path(source).is_file():
             raise FileNotFoundError(f"There is no file {source} with weights of {self.network_name}.")
-        arrays = _read_npz(source) if str(source).endswith(".npz") else self._read_keras(source)
-        _assign(self.network, arrays, str(source))
+        read = {".npz": _read_npz, ".keras": _read_captioner}.get(ending, self._read_weights)
+        _assign(self.network, read(source), str(source))
 
-    def _read_keras(self, source: str | pathlib.Path) -> dict[str, np.ndarray]:
+    def _read_weights(self, source: str | pathlib.Path) -> dict[str, np.ndarray]:
         try:
             _, whole = make_network(self.network_name, self.image_size, weights=str(source))
         except ValueError as error:
@@ -213,7 +222,7 @@ class ImageEncoder(keras.layers.Layer):
                 f"The weights of {self.network_name} could not be downloaded ({error}). Pass a file with them, or None "
                 "for new ones."
             ) from None
-        return {_variable_name(layer, v): np.asarray(v) for layer in whole.layers for v in layer.weights}
+        return _arrays_of(whole)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments, for saving."""
@@ -297,18 +306,22 @@ class Coordinates(keras.layers.Layer):
 
     def call(self, inputs):
         """Compute the output; the class describes arguments and shapes."""
-        batch, height, width, _ = sizes_of(inputs)
-        rows = ops.broadcast_to(ops.reshape(_line(height), (1, -1, 1, 1)), (batch, height, width, 1))
-        columns = ops.broadcast_to(ops.reshape(_line(width), (1, 1, -1, 1)), (batch, height, width, 1))
-        return ops.concatenate([inputs, ops.cast(rows, inputs.dtype), ops.cast(columns, inputs.dtype)], axis=-1)
+        return _with_places(inputs, _places(*inputs.shape[1:3]))
 
     def compute_output_shape(self, inputs_shape):
         """Return the shape of the output."""
         return (*inputs_shape[:-1], inputs_shape[-1] + 2)
 
 
-def _line(size: int) -> np.ndarray:
-    return np.linspace(-1.0, 1.0, size, dtype="float32")
+def _places(rows: int, columns: int) -> np.ndarray:
+    """(rows, columns, 2): the row and the column of each position, -1 to 1."""
+    lines = [np.linspace(-1.0, 1.0, size, dtype="float32") for size in (rows, columns)]
+    return np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1)
+
+
+def _with_places(inputs, places: np.ndarray):
+    everywhere = ops.zeros_like(inputs[..., :1]) + ops.cast(places, inputs.dtype)
+    return ops.concatenate([inputs, everywhere], axis=-1)
 
 
 def _to_unit_range(images):
@@ -354,6 +367,18 @@ def _read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
             return {name.replace("/depthwise_kernel", "/kernel"): file[name] for name in file}
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
         raise ValueError(f"{path} is damaged, or no file of arrays ({error}).") from None
+
+
+def _read_captioner(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        network = keras.saving.load_model(path, compile=False).vision.network
+    except Exception as error:  # whatever a damaged archive, or another model, makes of it
+        raise ValueError(f"{path} is damaged, or no captioner ({error}).") from None
+    return _arrays_of(network)
+
+
+def _arrays_of(network: keras.Model) -> dict[str, np.ndarray]:
+    return {_variable_name(layer, v): ops.convert_to_numpy(v) for layer in network.layers for v in layer.weights}
 
 
 def _variable_name(layer: keras.layers.Layer, variable: keras.Variable) -> str:

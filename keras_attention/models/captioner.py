@@ -188,7 +188,8 @@ class Captioner(Task):
             return {"memory": memory, "mask": mask}
         mean = ops.mean(regions, axis=1)
         if config.attention is not None:
-            return {"states": [mean], "memory": regions, "mask": ops.ones_like(regions[:, :, 0], dtype="bool")}
+            memory = self.vision.place(regions) if config.coordinates else regions
+            return {"states": [mean], "memory": memory, "mask": ops.ones_like(regions[:, :, 0], dtype="bool")}
         if config.image_enters == "state":
             return {"states": [mean]}
         return {"before": ops.expand_dims(self.region_projection(mean), 1)}
