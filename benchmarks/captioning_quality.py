@@ -2,15 +2,17 @@
 
     python benchmarks/captioning_quality.py train flickr_soft runs/flickr_soft
     python benchmarks/captioning_quality.py train flickr_soft_self_critical runs/flickr_better runs/flickr_soft
-    python benchmarks/captioning_quality.py train scenes_soft runs/scenes_soft
+    python benchmarks/captioning_quality.py train scenes_tied runs/scenes_tied
+    python benchmarks/captioning_quality.py train scenes_soft runs/scenes_soft runs/scenes_tied
     python benchmarks/captioning_quality.py report runs/flickr_soft runs/flickr_hard ...
     python benchmarks/captioning_quality.py scenes runs/scenes_soft runs/scenes_show_and_tell ...
 
 Flickr8k: train on train.txt, select on dev.txt by BLEU-4 of the greedy captions, five references each; the beam width
 is chosen on dev too. The network that sees is a frozen MobileNet 0.75. BLEU, ROUGE-L, CIDEr and METEOR are those of
 coco-caption. Self-critical training goes on from the run that is named last, and its minutes are those of both.
-Scenes: train on the train split, select on validation, report test: how many captions are exactly right, and how often
-the largest weight of a colour or shape word lies in the box of its object.
+Scenes: a tied captioner learns to see, and a fresh one to write over its network, frozen (the run that is named last).
+Train on the train split, select on validation, report test: how many captions are exactly right, and how often the
+largest weight of a colour or shape word lies in the box of its object.
 
 `KERAS_ATTENTION_DATA` names the folder that holds `flickr8k/` and `cnn/`; `FEATURES` one to keep region features in.
 """
@@ -34,7 +36,7 @@ from keras_attention.training.checkpoints import load_arrays
 from keras_attention.visualize import word_maps
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data"))
-FEATURES = pathlib.Path(os.environ.get("FEATURES", "runs/flickr_features"))
+FEATURES = pathlib.Path(os.environ.get("FEATURES", "runs/features"))
 EPOCHS = int(os.environ.get("EPOCHS", "0"))
 BEAMS = (1, 3, 5, 7)
 
@@ -51,6 +53,7 @@ class Setting:
     batch_tokens: int = 1024
     scenes: bool = False
     self_critical: bool = False
+    frozen: bool = False
 
 
 _FLICKR = ka.TrainingPlan(
@@ -63,7 +66,9 @@ _SELF_CRITICAL = {"batch_tokens": 5120, "self_critical": True}  # 32 photos, fiv
 _SCENES = ka.TrainingPlan(
     epochs=EPOCHS or 40, learning_rate=2e-3, warmup_steps=200, label_smoothing=0.0, monitor="val_right", patience=40
 )
-_SCENE_SIZES = {"units": 192, "embedding_dim": 64, "dropout": 0.1, "tied": True}
+_SCENE_SIZES = {"units": 192, "embedding_dim": 64, "dropout": 0.1}
+_LOOKING = {**_SCENE_SIZES, "doubly_stochastic": 0.0}
+_DECODER = dataclasses.replace(_SCENES, epochs=EPOCHS or 8)
 SETTINGS = {
     "flickr_soft": Setting("show_attend_and_tell", {"dropout": 0.3}, _FLICKR, 3000),
     "flickr_soft_self_critical": Setting("show_attend_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
@@ -72,8 +77,9 @@ SETTINGS = {
     "flickr_show_and_tell_self_critical": Setting("show_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
     "flickr_transformer": Setting("transformer_captioner", {}, _FLICKR, 3000),
     "flickr_transformer_self_critical": Setting("transformer_captioner", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
+    "scenes_tied": Setting("show_attend_and_tell", {**_LOOKING, "tied": True}, _SCENES, 200, "bpe", scenes=True),
     "scenes_soft": Setting(
-        "show_attend_and_tell", {**_SCENE_SIZES, "doubly_stochastic": 0.0}, _SCENES, 200, "bpe", scenes=True
+        "show_attend_and_tell", {**_LOOKING, "coordinates": True}, _DECODER, 200, "bpe", scenes=True, frozen=True
     ),
     "scenes_show_and_tell": Setting("show_and_tell", _SCENE_SIZES, _SCENES, 200, "bpe", scenes=True),
 }
@@ -101,7 +107,7 @@ def drawn(split: str) -> list[ka.data.CaptionedPicture]:
 
 
 def caption(model: ka.Captioner, setting: Setting, examples: list, strategy=None) -> list[ka.models.Caption]:
-    if setting.scenes:
+    if model.vision.learns:
         return model.caption([example.picture for example in examples], strategy, batch_size=64)
     regions = ka.data.picture_regions(examples, model, FEATURES)
     return model.caption_regions(regions, strategy, batch_size=64)
@@ -142,9 +148,12 @@ def train(name: str, directory: str, begun: str | None = None) -> None:
     load = drawn if setting.scenes else flickr
     examples, valid = load("train"), load("validation" if setting.scenes else "dev")
     source = directory if pathlib.Path(directory, "model.keras").exists() else begun
-    if setting.self_critical and source is None:
+    if (setting.self_critical or setting.frozen) and source is None:
         raise SystemExit(f"{name} goes on from a run: name its folder after {directory}.")
-    model = keras.saving.load_model(pathlib.Path(source, "model.keras")) if source else make(setting, examples)
+    fresh = source is None or (setting.frozen and source == begun)
+    model = make(setting, examples, source) if fresh else keras.saving.load_model(pathlib.Path(source, "model.keras"))
+    if setting.frozen:
+        ka.training.freeze(model)
     begin = time.time() - 60 * (minutes_before(source) if source else 0)
     scenes = ka.data.captioned_scenes("validation") if setting.scenes else []
 
@@ -155,7 +164,7 @@ def train(name: str, directory: str, begun: str | None = None) -> None:
 
     pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
     pathlib.Path(directory, "setting.json").write_text(json.dumps(name))
-    cache = {} if setting.scenes else {"cache": FEATURES}
+    cache = {} if model.vision.learns else {"cache": FEATURES}
     kind = ka.training.SelfCriticalBatches if setting.self_critical else ka.caption_batches
     batches = kind(examples, model, setting.batch_tokens, flip=not setting.scenes, **cache)
     validation = ka.caption_batches(valid, model, setting.batch_tokens, shuffle=False, **cache)
@@ -164,10 +173,11 @@ def train(name: str, directory: str, begun: str | None = None) -> None:
     print(f"{name}: {setting.plan.monitor} {max(history[setting.plan.monitor]):.4f} after {time.time() - begin:.0f} s")
 
 
-def make(setting: Setting, examples: list) -> ka.Captioner:
+def make(setting: Setting, examples: list, begun: str | None) -> ka.Captioner:
     tokenizer = ka.train_tokenizer(ka.data.captions_of(examples), setting.kind, setting.pieces, lowercase=True)
     if setting.scenes:
-        seeing = {"encoder": "small_cnn", "image_size": 64}
+        weights = pathlib.Path(begun, "model.keras") if begun else None
+        seeing = {"encoder": "small_cnn", "image_size": 64, "encoder_weights": weights}
     else:
         weights = DATA / "cnn" / "mobilenet_v1_075_224.npz"
         seeing = {"encoder": "mobilenet_0.75", "encoder_weights": weights}
