@@ -292,11 +292,14 @@ def test_cached_regions_are_what_the_network_sees(words, tmp_path):
     assert ka.data.decode_ids(words, row) in {c for p in pictures for c in p.captions}
 
 
-def test_a_picture_is_seen_once_for_the_captions_that_it_most_often_has(words):
+@pytest.mark.parametrize("preset", ["show_and_tell", "show_attend_and_tell", "transformer_captioner"])
+def test_a_picture_is_seen_once_for_the_captions_that_it_most_often_has(words, preset):
     """Three of two captions, one of five and one of one: parts of two, one, and padding."""
     others = zip(examples(2), (5, 1), strict=True)
     pictures = [*examples(3), *(dataclasses.replace(e, captions=("a dog", *"abcd")[:n]) for e, n in others)]
-    model = small(words, dropout=0.0)
+    sizes = {"width": 12, "num_heads": 2} if preset == "transformer_captioner" else {"units": 14, "embedding_dim": 11}
+    seeing = {"encoder": "small_cnn", "image_size": 32}
+    model = ka.Captioner.from_preset(preset, tokenizer=words, dropout=0.0, **seeing, **sizes)
     inputs, labels, weights = ka.caption_batches(pictures, model, 10**4, shuffle=False)[0]
     assert (len(inputs["images"]), len(labels)) == (7, 14)
     assert weights.any(1).sum() == sum(len(p.captions) for p in pictures)

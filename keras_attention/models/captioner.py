@@ -99,7 +99,8 @@ class Captioner(Task):
             "images": keras.Input((size, size, 3), dtype="float32", name="images"),
             "target_ids": keras.Input((None,), dtype="int32", name="target_ids"),
         }
-        outputs = self._logits(config, self.vision(inputs["images"]), inputs["target_ids"])
+        given = self._given(config, self.vision(inputs["images"]))
+        outputs = self._logits(config, given, inputs["target_ids"])
         super().__init__(config, {"tokenizer": tokenizer}, inputs, outputs, **kwargs)
         self.searches = SearchCache(self)
         self.sight = Forward(self, lambda inputs: {"regions": ops.cast(self.vision(inputs["images"]), "float32")})
@@ -162,15 +163,16 @@ class Captioner(Task):
         regions = inputs["regions"] if "regions" in inputs else self.vision(inputs["images"], training=training)
         pictures, captions = ops.shape(regions)[0], ops.shape(inputs["target_ids"])[0]
         picture_of = ops.arange(captions) * pictures // ops.maximum(captions, 1)
-        return self._logits(self.config, ops.take(regions, picture_of, axis=0), inputs["target_ids"], training)
+        given = self._given(self.config, regions, training)
+        given = keras.tree.map_structure(lambda part: ops.take(part, picture_of, axis=0), given)
+        return self._logits(self.config, given, inputs["target_ids"], training)
 
-    def _logits(self, config, regions, target_ids, training=None):
-        targets, given = self.embedding(target_ids), self._given(config, regions, training)
-        before = given.pop("before", None)
+    def _logits(self, config, given, target_ids, training=None):
+        targets, before = self.embedding(target_ids), given.pop("before", None)
         if before is not None:  # the image, read as if it were the first word
             targets = ops.concatenate([before, targets], axis=1)
         if self.noise is not None:
-            given["noise"] = self.noise(targets, regions, training=training)
+            given["noise"] = self.noise(targets, given["memory"], training=training)
         outputs = self.decoder(targets, **given, training=training)
         if self.decoder.has_memory:
             outputs, weights = outputs
