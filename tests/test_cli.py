@@ -196,11 +196,20 @@ def test_quickstart_captions_scenes(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(scenes_tfds, "captioned_scenes", lambda split: ka.data.captioned_scenes(split, 23))
     monkeypatch.setattr(scenes_tfds, "builder", lambda: scenes_tfds.Scenes(data_dir=tmp_path / "tfds"))
-    less = {"valid_files": ["tfds:scenes:validation[:7]"], "sizes": ["image_size=64", "units=14", "embedding_dim=11"]}
+    less = {
+        "valid_files": ["tfds:scenes:validation[:7]"],
+        "sizes": ["image_size=64", "units=14", "embedding_dim=11", "tied=true"],
+    }
     monkeypatch.setattr(quickstart, "_SCENES", {**quickstart._SCENES, **less})
     code, out, err = run("quickstart", "captioner", "--out", tmp_path / "q", "--epochs", 1)
     assert code == 0, err
-    assert "23 examples to train on, 7 to validate on" in err
+    assert err.count("23 examples to train on, 7 to validate on") == 2
+    seeing, writing = (
+        keras.saving.load_model(path, compile=False)
+        for path in (tmp_path / "q" / "seeing" / "model.keras", tmp_path / "q" / "model.keras")
+    )
+    assert (seeing.config.tied, writing.config.tied, writing.config.coordinates) == (True, False, True)
+    assert seeing.vision.fingerprint() == writing.vision.fingerprint()
     assert "the C++ loader, XLA off, answers the same" in out
     assert len(list((tmp_path / "q" / "scenes").glob("*.attention.png"))) == 5
     assert out.count("keras-attention ") == 3

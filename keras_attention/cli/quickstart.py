@@ -48,8 +48,14 @@ def _translate(directory: pathlib.Path, epochs: int | None) -> None:
 def _caption(directory: pathlib.Path, epochs: int | None) -> None:
     import keras_attention as ka
 
-    click.echo("1. Train show_attend_and_tell on embedded scenes", err=True)
-    model = _train("captioner", _SCENES, epochs, directory)
+    _refuse_another("captioner", _SCENES, directory)
+    click.echo("1. Train show_attend_and_tell on embedded scenes: to see, with tied weights", err=True)
+    seeing = directory / "seeing"
+    _train("captioner", _SCENES, epochs, seeing)
+    click.echo("\n   and anew, to write, over the network that has learned to see", err=True)
+    sizes = [*_SCENES["sizes"], "tied=false", "coordinates=true"]
+    over = {"encoder_weights": str(seeing / "model.keras"), "freeze": True, "sizes": sizes, "epochs": 5}
+    model = _train("captioner", {**_SCENES, **over}, epochs, directory)
     click.echo("\n2. Caption scenes whose combinations of objects were never trained on", err=True)
     scenes = ka.data.captioned_scenes("test", 5)
     pictures = [_write_picture(scene, directory / "scenes") for scene in scenes]
@@ -105,7 +111,7 @@ _SCENES = {
     ],
     "tokenizer": "bpe",
     "vocabulary_size": 200,
-    "epochs": 10,
+    "epochs": 8,
     "learning_rate": 2e-3,
     "label_smoothing": 0.0,
     "batch_tokens": 1024,
@@ -114,12 +120,16 @@ _SCENES = {
 
 def _train(task: str, chosen: dict[str, Any], epochs: int | None, directory: pathlib.Path) -> Any:
     """Do what `keras-attention train` would, or go on with it."""
+    _refuse_another(task, chosen, directory)
+    context = train.make_context("train", [task, "--out", "unused"])
+    return run_job(jobs()[task], task, {**context.params, **chosen, "epochs": epochs or chosen["epochs"]}, directory)
+
+
+def _refuse_another(task: str, chosen: dict[str, Any], directory: pathlib.Path) -> None:
     if (directory / "run.json").exists():
         begun, options = read_run(directory)
         if begun != task or options["train_files"] != chosen["train_files"]:
             raise click.UsageError(f"{directory} holds another run; choose another --out.")
-    context = train.make_context("train", [task, "--out", "unused"])
-    return run_job(jobs()[task], task, {**context.params, **chosen, "epochs": epochs or chosen["epochs"]}, directory)
 
 
 def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) -> None:
