@@ -106,7 +106,7 @@ def drawn(split: str) -> list[ka.data.CaptionedPicture]:
     return [ka.data.CaptionedPicture(*example) for example in examples]
 
 
-def caption(model: ka.Captioner, setting: Setting, examples: list, strategy=None) -> list[ka.models.Caption]:
+def caption(model: ka.Captioner, examples: list, strategy=None) -> list[ka.models.Caption]:
     if model.vision.learns:
         return model.caption([example.picture for example in examples], strategy, batch_size=64)
     regions = ka.data.picture_regions(examples, model, FEATURES)
@@ -158,7 +158,7 @@ def train(name: str, directory: str, begun: str | None = None) -> None:
     scenes = ka.data.captioned_scenes("validation") if setting.scenes else []
 
     def measure(model: ka.Captioner) -> dict[str, float]:
-        found = caption(model, setting, valid)
+        found = caption(model, valid)
         values = scene_scores(found, scenes) if setting.scenes else {"bleu": bleu_4(found, valid)}
         return {**{f"val_{key}": value for key, value in values.items()}, "minutes": (time.time() - begin) / 60}
 
@@ -190,11 +190,11 @@ def minutes_before(directory: str) -> float:
     return load_arrays(checkpoint)[1]["history"]["minutes"][-1] if checkpoint.exists() else 0.0
 
 
-def loaded(directory: str) -> tuple[str, Setting, ka.Captioner, dict]:
+def loaded(directory: str) -> tuple[str, ka.Captioner, dict]:
     name = json.loads(pathlib.Path(directory, "setting.json").read_text())
     model = keras.saving.load_model(pathlib.Path(directory, "model.keras"), compile=False)
     _, note = load_arrays(pathlib.Path(directory, "checkpoint.npz"))
-    return name, SETTINGS[name], model, note
+    return name, model, note
 
 
 def report(*directories: str) -> None:
@@ -206,10 +206,8 @@ def report(*directories: str) -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for directory in directories:
-        name, setting, model, note = loaded(directory)
-        answers = {
-            k: caption(model, setting, examples, ka.BeamSearch(width=k) if k > 1 else ka.Greedy()) for k in BEAMS
-        }
+        name, model, note = loaded(directory)
+        answers = {k: caption(model, examples, ka.BeamSearch(width=k) if k > 1 else ka.Greedy()) for k in BEAMS}
         beam = max(BEAMS, key=lambda k: bleu_4(answers[k], examples))
         scores = ka.training.score_captions([c.text for c in answers[beam]], [e.captions for e in examples])
         learned = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
@@ -228,8 +226,8 @@ def scenes(*directories: str) -> None:
     print("| setting | parameters | minutes | epochs | exactly right | largest weight inside the object |")
     print("|---|---|---|---|---|---|")
     for directory in directories:
-        name, setting, model, note = loaded(directory)
-        found = scene_scores(caption(model, setting, examples, ka.BeamSearch(width=3)), truth)
+        name, model, note = loaded(directory)
+        found = scene_scores(caption(model, examples, ka.BeamSearch(width=3)), truth)
         print(
             f"| {name} | {model.count_params():,} | {note['history']['minutes'][-1]:.0f} | {note['epoch']} "
             f"| {100 * found['right']:.1f} % | {100 * found['inside']:.1f} % |",

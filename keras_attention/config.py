@@ -236,7 +236,7 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
             first state is made from it (as the lecture draws it), or `"input"`, it is read before the first word (as
             in the paper).
         tied: write with the embedding, as the other models do, and not with a matrix of its own, as the paper does.
-        coordinates: let the attention know the row and the column of each region, -1 to 1, beside its features: for
+        coordinates: give the attention the row and the column of each region, -1 to 1, as two more of its features: for
             captions that say where, over a network that does not learn.
         doubly_stochastic: weight of the sum over regions of (1 - the attention that a region got from all words)^2;
             1 in the paper, 0.02 in the preset.

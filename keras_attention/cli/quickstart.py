@@ -1,4 +1,4 @@
-"""quickstart: the whole way on embedded data, phrases or scenes, in a few minutes."""
+"""quickstart: the whole way on embedded data, phrases or scenes."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def _translate(directory: pathlib.Path, epochs: int | None) -> None:
 def _caption(directory: pathlib.Path, epochs: int | None) -> None:
     import keras_attention as ka
 
-    _refuse_another("captioner", _SCENES, directory)
-    click.echo("1. Train show_attend_and_tell on embedded scenes: to see, with tied weights", err=True)
     seeing = directory / "seeing"
-    _train("captioner", _SCENES, epochs, seeing)
-    click.echo("\n   and anew, to write, over the network that has learned to see", err=True)
     sizes = [*_SCENES["sizes"], "tied=false", "coordinates=true"]
     over = {"encoder_weights": str(seeing / "model.keras"), "freeze": True, "sizes": sizes, "epochs": 5}
+    _refuse_another("captioner", {**_SCENES, **over}, directory)
+    click.echo("1. Train show_attend_and_tell on embedded scenes: to see, with tied weights", err=True)
+    _train("captioner", _SCENES, epochs, seeing)
+    click.echo("\n   and anew, to write, over the network that has learned to see", err=True)
     model = _train("captioner", {**_SCENES, **over}, epochs, directory)
     click.echo("\n2. Caption scenes whose combinations of objects were never trained on", err=True)
     scenes = ka.data.captioned_scenes("test", 5)
@@ -128,7 +128,7 @@ def _train(task: str, chosen: dict[str, Any], epochs: int | None, directory: pat
 def _refuse_another(task: str, chosen: dict[str, Any], directory: pathlib.Path) -> None:
     if (directory / "run.json").exists():
         begun, options = read_run(directory)
-        if begun != task or options["train_files"] != chosen["train_files"]:
+        if begun != task or any(options[name] != chosen[name] for name in ("train_files", "sizes")):
             raise click.UsageError(f"{directory} holds another run; choose another --out.")
 
 

@@ -105,7 +105,7 @@ class ImageEncoder(keras.layers.Layer):
     """A convolutional network that turns images into a grid of region features.
 
     Args:
-        network: `"small_cnn"`, a network of our own for small drawn images, which is always learned; or one of
+        network: `"small_cnn"`, a network of our own for small drawn images, which learns until `freeze`; or one of
             `keras.applications`, such as `"mobilenet_v2"`, `"resnet50"`, `"vgg16"`; a MobileNet may have a width:
             `"mobilenet_0.75"`. Its preprocessing is part of the layer.
         image_size: height and width of the images, in pixels.
@@ -139,12 +139,17 @@ class ImageEncoder(keras.layers.Layer):
         self.network_name, self.image_size = network, image_size
         self.grid_layer, self.fine_tune_from = grid_layer, fine_tune_from
         self.preprocess, whole = make_network(network, image_size)
-        grid = whole.output if grid_layer is None else _layer(whole, grid_layer).output
-        if len(grid.shape) != 4:
-            raise ValueError(f"{grid_layer} of {network} answers {grid.shape}; expected a grid (B, rows, columns, C).")
-        self.network = keras.Model(whole.input, grid, name="network")
-        self.rows, self.columns, self.channels = grid.shape[1:]
+        self.network = self._up_to_the_grid(whole)
+        self.rows, self.columns, self.channels = self.network.output.shape[1:]
         self._choose_what_learns()
+
+    def _up_to_the_grid(self, whole: keras.Model) -> keras.Model:
+        grid = whole.output if self.grid_layer is None else _layer(whole, self.grid_layer).output
+        if len(grid.shape) != 4:
+            raise ValueError(
+                f"{self.grid_layer} of {self.network_name} answers {grid.shape}; expected a grid (B, rows, columns, C)."
+            )
+        return keras.Model(whole.input, grid, name="network")
 
     @property
     def learns(self) -> bool:
@@ -162,7 +167,7 @@ class ImageEncoder(keras.layers.Layer):
             layer.trainable = learning and not keeps
 
     def freeze(self) -> None:
-        """Let nothing learn any more."""
+        """Let nothing learn any more, until the layer is made or loaded again."""
         for layer in self.network.layers:
             layer.trainable = False
 
@@ -190,9 +195,9 @@ class ImageEncoder(keras.layers.Layer):
         """Give the network weights that were trained before.
 
         Args:
-            source: `"imagenet"`, which Keras downloads; or a file: a captioner's `.keras`, whose network is taken;
-                `.npz` with arrays named `layer/variable`; or weights as Keras writes them for the network without its
-                classifier (`.weights.h5`, `.h5`).
+            source: `"imagenet"`, which Keras downloads; or a file: the `.keras` of a captioner that sees with the same
+                network up to the same layer; `.npz` with arrays named `layer/variable`; or weights as Keras writes them
+                for the network without its classifier (`.weights.h5`, `.h5`).
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -207,10 +212,25 @@ class ImageEncoder(keras.layers.Layer):
             )
         if str(source) != "imagenet" and not pathlib.Path(source).is_file():
             raise FileNotFoundError(f"There is no file {source} with weights of {self.network_name}.")
-        read = {".npz": _read_npz, ".keras": _read_captioner}.get(ending, self._read_weights)
-        _assign(self.network, read(source), str(source))
+        if ending == ".npz":
+            arrays = _read_npz(source)
+        else:  # by place: Keras numbers layers without a name anew in each network
+            network = self._read_captioner(source) if ending == ".keras" else self._read_weights(source)
+            pairs = zip(_named(self.network), _named(network), strict=True)
+            arrays = {name: ops.convert_to_numpy(variable) for (_, name), (variable, _) in pairs}
+        _assign(self.network, arrays, str(source))
 
-    def _read_weights(self, source: str | pathlib.Path) -> dict[str, np.ndarray]:
+    def _read_captioner(self, path: str | pathlib.Path) -> keras.Model:
+        try:
+            vision = keras.saving.load_model(path, compile=False).vision
+        except Exception as error:  # whatever a damaged archive, or another model, makes of it
+            raise ValueError(f"{path} is damaged, or no captioner ({error}).") from None
+        theirs, ours = ((v.network_name, v.grid_layer) for v in (vision, self))
+        if theirs != ours:
+            raise ValueError(f"{path} sees with {theirs}, a network and the layer of its grid; expected {ours}.")
+        return vision.network
+
+    def _read_weights(self, source: str | pathlib.Path) -> keras.Model:
         try:
             _, whole = make_network(self.network_name, self.image_size, weights=str(source))
         except ValueError as error:
@@ -222,7 +242,7 @@ class ImageEncoder(keras.layers.Layer):
                 f"The weights of {self.network_name} could not be downloaded ({error}). Pass a file with them, or None "
                 "for new ones."
             ) from None
-        return _arrays_of(whole)
+        return self._up_to_the_grid(whole)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments, for saving."""
@@ -369,25 +389,14 @@ def _read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is damaged, or no file of arrays ({error}).") from None
 
 
-def _read_captioner(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        network = keras.saving.load_model(path, compile=False).vision.network
-    except Exception as error:  # whatever a damaged archive, or another model, makes of it
-        raise ValueError(f"{path} is damaged, or no captioner ({error}).") from None
-    return _arrays_of(network)
-
-
-def _arrays_of(network: keras.Model) -> dict[str, np.ndarray]:
-    return {_variable_name(layer, v): ops.convert_to_numpy(v) for layer in network.layers for v in layer.weights}
-
-
-def _variable_name(layer: keras.layers.Layer, variable: keras.Variable) -> str:
-    return f"{layer.name}/{variable.name}"
+def _named(network: keras.Model) -> list[tuple[keras.Variable, str]]:
+    """The weights, layer by layer, with their names."""
+    return [(variable, f"{layer.name}/{variable.name}") for layer in network.layers for variable in layer.weights]
 
 
 def _assign(network: keras.Model, arrays: dict[str, np.ndarray], source: str) -> None:
     """Set every weight, or none and say which does not fit."""
-    pairs = [(v, _variable_name(layer, v)) for layer in network.layers for v in layer.weights]
+    pairs = _named(network)
     for variable, name in pairs:
         if name not in arrays:
             raise ValueError(f"{source} has no {name}; it has {', '.join(sorted(arrays)[:5])}, ...")

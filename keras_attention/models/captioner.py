@@ -134,8 +134,8 @@ class Captioner(Task):
 
         Args:
             name: a name of `keras_attention.presets()`.
-            encoder_weights: of a network of `keras.applications`: `"imagenet"`, which Keras downloads, a file (see
-                `ImageEncoder.load`), or None for new ones. The small CNN has none.
+            encoder_weights: `"imagenet"`, which Keras downloads (new ones, for the small CNN), a file, such as another
+                captioner's `.keras` (see `ImageEncoder.load`), or None for new ones.
             **parts: see `Task.from_preset`.
 
         Raises:

@@ -104,7 +104,7 @@ class CaptionReward:
 
     Args:
         references: captions that people wrote, one or more per picture, of all N pictures.
-        bleu_weight: w; 0 for CIDEr alone, as in the paper.
+        bleu_weight: w; 0 for CIDEr alone.
 
     Call arguments:
         captions: n texts.

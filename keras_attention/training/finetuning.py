@@ -8,7 +8,7 @@ import keras
 
 
 def freeze(model: keras.Model) -> None:
-    """Let only what stands behind the encoder learn.
+    """Let only what stands behind the encoder learn, until the model is loaded again.
 
     Args:
         model: has `embedding` and `encoder`, such as a `TextClassifier`; of a `Captioner`, the network that sees.

@@ -38,6 +38,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         max_tokens: the most caption tokens in a batch, padding included.
         samples: K.
         pictures: the most pictures in an epoch.
+        bleu_weight: of BLEU beside CIDEr in the reward; 0 for CIDEr alone, as in the paper.
         seed: decides which, and what is drawn.
         cache: see `caption_batches`.
         augment: see `caption_batches`.
@@ -68,6 +69,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         max_tokens: int = 4096,
         samples: int = 5,
         pictures: int = 1000,
+        bleu_weight: float = 2.0,
         seed: int = 0,
         cache: str | pathlib.Path | None = None,
         augment: bool = False,
@@ -86,7 +88,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         self.captioner, self.samples, self.seed, self.epoch = captioner, samples, seed, 0
         self.seen = see_pictures(examples, captioner, cache, augment, flip)
         self.usable = np.flatnonzero(drop_unreadable(examples, self.seen.valid))
-        self.reward = CaptionReward([example.captions for example in examples])
+        self.reward = CaptionReward([example.captions for example in examples], bleu_weight)
         pictures = min(pictures, len(self.usable))
         self.at_once = min(max(1, max_tokens // (samples * captioner.config.max_length)), pictures)
         self.pictures = pictures // self.at_once * self.at_once
