@@ -70,10 +70,10 @@ _SCENE_SIZES = {"units": 192, "embedding_dim": 64, "dropout": 0.1}
 _LOOKING = {**_SCENE_SIZES, "doubly_stochastic": 0.0}
 _DECODER = dataclasses.replace(_SCENES, epochs=EPOCHS or 8)
 SETTINGS = {
-    "flickr_soft": Setting("show_attend_and_tell", {"dropout": 0.3}, _FLICKR, 3000),
+    "flickr_soft": Setting("show_attend_and_tell", {}, _FLICKR, 3000),
     "flickr_soft_self_critical": Setting("show_attend_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
-    "flickr_hard": Setting("show_attend_and_tell", {"attention": "hard", "dropout": 0.3}, _FLICKR, 3000),
-    "flickr_show_and_tell": Setting("show_and_tell", {"dropout": 0.3}, _FLICKR, 3000),
+    "flickr_hard": Setting("show_attend_and_tell", {"attention": "hard"}, _FLICKR, 3000),
+    "flickr_show_and_tell": Setting("show_and_tell", {}, _FLICKR, 3000),
     "flickr_show_and_tell_self_critical": Setting("show_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
     "flickr_transformer": Setting("transformer_captioner", {}, _FLICKR, 3000),
     "flickr_transformer_self_critical": Setting("transformer_captioner", {}, _CRITICAL, 3000, **_SELF_CRITICAL),

@@ -108,11 +108,11 @@ PRESETS: dict[str, Preset] = {
         "TextTagger", TaggerConfig(embedding_dim=128, units=256, dropout=0.5),
         "Recurrent networks: many to many", "https://arxiv.org/abs/1508.01991"),
     "show_and_tell": _recurrent(
-        "Captioner", CaptionerConfig(embedding_dim=256, units=512, dropout=0.5, max_length=32),
+        "Captioner", CaptionerConfig(embedding_dim=256, units=512, dropout=0.3, max_length=32),
         "Image captioning: one to many", "https://arxiv.org/abs/1411.4555"),
     "show_attend_and_tell": _recurrent(
         "Captioner", CaptionerConfig(
-            embedding_dim=256, units=512, dropout=0.5, max_length=32, attention="additive", doubly_stochastic=0.02),
+            embedding_dim=256, units=512, dropout=0.3, max_length=32, attention="additive", doubly_stochastic=0.02),
         "Image captioning with RNNs and attention", "https://arxiv.org/abs/1502.03044"),
     "transformer_captioner": Preset(
         "Captioner", TransformerCaptionerConfig(256, 3, 8, 1024, max_length=64, dropout=0.3),

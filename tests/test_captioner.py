@@ -254,6 +254,10 @@ def test_weights_come_from_another_captioner(words, tmp_path):
     second = ka.Captioner.from_preset("transformer_captioner", tokenizer=words, width=14, num_heads=7, **sizes)
     image = np.random.default_rng(1).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
     np.testing.assert_array_equal(second.see(image), first.see(image))
+    arrays = {f"{layer.name}/{v.name}": np.asarray(v) for layer in first.vision.network.layers for v in layer.weights}
+    np.savez(tmp_path / "w.npz", **{name: array + 1 for name, array in arrays.items()})
+    second.vision.load(tmp_path / "w.npz")
+    assert np.abs(second.see(image) - first.see(image)).max() > 1e-3
     with pytest.raises(ValueError, match=r"has no weights but .* received 'imagenet'"):
         second.vision.load("imagenet")
     ka.CausalLM.from_preset("char_rnn", tokenizer=words, units=5).save(tmp_path / "other.keras")
@@ -467,7 +471,7 @@ def test_more_regions_than_learned_positions_are_refused(words):
 def test_it_trains_in_half_precision(words, attention):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = small(words, attention=attention)
+        model = small(words, attention=attention, coordinates=True)
         model.compile("adam", ka.MaskedCrossEntropy())
         losses = model.fit(ka.caption_batches(examples(3), model), epochs=2, verbose=0).history["loss"]
     finally:
