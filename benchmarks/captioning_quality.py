@@ -62,7 +62,7 @@ _FLICKR = ka.TrainingPlan(
 _CRITICAL = ka.TrainingPlan(
     epochs=EPOCHS or 8, learning_rate=1e-4, warmup_steps=10, clip_norm=5.0, label_smoothing=0.0, monitor="val_bleu"
 )
-_SELF_CRITICAL = {"batch_tokens": 5120, "self_critical": True}  # 32 photos, five captions of each
+_SELF_CRITICAL = {"batch_tokens": 5120, "self_critical": True}  # 32 photos, five captions of each, up to 32 tokens
 _SCENES = ka.TrainingPlan(
     epochs=EPOCHS or 40, learning_rate=2e-3, warmup_steps=200, label_smoothing=0.0, monitor="val_right", patience=40
 )
@@ -76,7 +76,9 @@ SETTINGS = {
     "flickr_show_and_tell": Setting("show_and_tell", {}, _FLICKR, 3000),
     "flickr_show_and_tell_self_critical": Setting("show_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
     "flickr_transformer": Setting("transformer_captioner", {}, _FLICKR, 3000),
-    "flickr_transformer_self_critical": Setting("transformer_captioner", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
+    "flickr_transformer_self_critical": Setting(
+        "transformer_captioner", {}, _CRITICAL, 3000, batch_tokens=10240, self_critical=True
+    ),
     "scenes_tied": Setting("show_attend_and_tell", {**_LOOKING, "tied": True}, _SCENES, 200, "bpe", scenes=True),
     "scenes_soft": Setting(
         "show_attend_and_tell", {**_LOOKING, "coordinates": True}, _DECODER, 200, "bpe", scenes=True, frozen=True
