@@ -95,17 +95,14 @@ def flickr(split: str) -> list[ka.data.CaptionedPicture]:
 
 
 def drawn(split: str) -> list[ka.data.CaptionedPicture]:
-    """Return the embedded scenes as captioned pictures, to learn from one caption each: more pictures in a batch."""
+    """Return the embedded scenes as captioned pictures."""
 
     def encode(image: np.ndarray) -> bytes:
         file = io.BytesIO()
         Image.fromarray(image).save(file, "PNG")
         return file.getvalue()
 
-    examples = [(s.name, encode(s.image), s.captions) for s in ka.data.captioned_scenes(split)]
-    if split == "train":
-        examples = [(name, image, (caption,)) for name, image, captions in examples for caption in captions]
-    return [ka.data.CaptionedPicture(*example) for example in examples]
+    return [ka.data.CaptionedPicture(s.name, encode(s.image), s.captions) for s in ka.data.captioned_scenes(split)]
 
 
 def caption(model: ka.Captioner, examples: list, strategy=None) -> list[ka.models.Caption]:
@@ -167,8 +164,11 @@ def train(name: str, directory: str, begun: str | None = None) -> None:
     pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
     pathlib.Path(directory, "setting.json").write_text(json.dumps(name))
     cache = {} if model.vision.learns else {"cache": FEATURES}
-    kind = ka.training.SelfCriticalBatches if setting.self_critical else ka.caption_batches
-    batches = kind(examples, model, setting.batch_tokens, flip=not setting.scenes, **cache)
+    seeing = {"flip": not setting.scenes, **cache}
+    if setting.self_critical:
+        batches = ka.training.SelfCriticalBatches(examples, model, setting.batch_tokens, **seeing)
+    else:
+        batches = ka.caption_batches(examples, model, setting.batch_tokens, together=1, **seeing)
     validation = ka.caption_batches(valid, model, setting.batch_tokens, shuffle=False, **cache)
     history = ka.train(model, batches, directory, setting.plan, validation=validation, measure=measure)
     ka.plot_history(history, pathlib.Path(directory, "curves.png"))

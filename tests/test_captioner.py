@@ -315,7 +315,9 @@ def test_a_picture_is_seen_once_for_the_captions_that_it_most_often_has(words, p
     model = ka.Captioner.from_preset(preset, tokenizer=words, dropout=0.0, **seeing, **sizes)
     inputs, labels, weights = ka.caption_batches(pictures, model, 10**4, shuffle=False)[0]
     assert (len(inputs["images"]), len(labels)) == (7, 14)
-    assert weights.any(1).sum() == sum(len(p.captions) for p in pictures)
+    assert weights.any(1).sum() == sum(len(p.captions) for p in pictures) == 12
+    apart = ka.caption_batches(pictures, model, 10**4, shuffle=False, together=1)[0]
+    assert (len(apart[0]["images"]), len(apart[1])) == (12, 12)
     alone = {"images": np.repeat(inputs["images"], 2, axis=0), "target_ids": inputs["target_ids"]}
     np.testing.assert_allclose(np.asarray(model(inputs)), np.asarray(model(alone)), atol=1e-5)
 

@@ -323,6 +323,8 @@ MISTAKES = [
     (["train", "translator", "--train", "{pairs}", "--images", "x", "--out", "{}/r"],
      "--images belongs to a captioner"),
     (["evaluate", "{model}", "{pairs}", "--images", "x"], "--images belongs to a captioner"),
+    (["train", "captioner", "--init", "x", "--self-critical", "--together", "1", "--captions", "x", "--out", "{}/r"],
+     "--together is for captions that people wrote"),
     (["evaluate", "{model}"], "There is nothing to score on"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--init", "{model}"], "--init brings the network"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--encoder-weights", "w.h5"], "has no weights"),

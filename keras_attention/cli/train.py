@@ -22,6 +22,7 @@ _OPTIONS: list[Callable] = [
     click.option("--augment", is_flag=True, help="Change pictures by chance each time; a network that is frozen then sees each picture anew."),
     click.option("--features", help="Folder for what a frozen network answers, which other runs can use.  [default: OUT/features]"),
     click.option("--flip", is_flag=True, help="Mirror every second picture, by chance; not for captions that tell left from right."),
+    click.option("--together", type=click.IntRange(1), help="Captions of a picture that stand together in a batch, so that it is seen once for all of them; with 1 a batch has more pictures, and a network that begins to learn learns sooner.  [default: all, or 1 with kept --features]"),
     click.option("--self-critical", is_flag=True, help="A captioner that is there (--init) learns from captions that it draws itself, by their CIDEr and BLEU, without label smoothing; at a low --learning-rate, such as 1e-4, and many --batch-tokens, such as 4096."),
     click.option("--out", required=True, help="Directory of the run."),
     click.option("--resume", is_flag=True, help="Go on with the run in --out, as it was begun."),
@@ -186,12 +187,24 @@ def _check_beginning(options: dict[str, Any]) -> None:
 
 def _check_pictures(job: Job, options: dict[str, Any]) -> None:
     """Refuse what belongs to pictures where there are none."""
-    names = ("images", "valid_images", "encoder", "encoder_weights", "features", "augment", "flip", "self_critical")
+    names = (
+        "images",
+        "valid_images",
+        "encoder",
+        "encoder_weights",
+        "features",
+        "augment",
+        "flip",
+        "together",
+        "self_critical",
+    )
     given = [f"--{name.replace('_', '-')}" for name in names if options[name]]
     if given and not job.pictures:
         raise click.UsageError(f"{', '.join(given)} belongs to a captioner.")
     if options["self_critical"] and not options["init"]:
         raise click.UsageError("--self-critical needs a captioner that writes captions already; add --init MODEL.")
+    if options["self_critical"] and options["together"]:
+        raise click.UsageError("--together is for captions that people wrote; leave it out with --self-critical.")
     if options["valid_images"] and not options["valid_files"]:
         raise click.UsageError("--valid-images are those of --valid; add --valid FILE.")
     if options["features"] and options["augment"]:
@@ -202,9 +215,10 @@ def _seeing(job: Job, options: dict[str, Any], model: Any, out: pathlib.Path) ->
     """How pictures are seen: a network that does not learn answers once for each, and that is kept."""
     if not job.pictures:
         return {}
+    seeing = {name: options[name] for name in ("augment", "flip", "together") if options[name]}
     if options["augment"] or model.vision.learns:
-        return {"augment": options["augment"], "flip": options["flip"]}
-    return {"cache": pathlib.Path(options["features"] or out / "features"), "flip": options["flip"]}
+        return seeing
+    return {"cache": pathlib.Path(options["features"] or out / "features"), **seeing}
 
 
 def _with_reward(measure: Callable | None, batches: Any) -> Callable[[Any], dict[str, float]]:

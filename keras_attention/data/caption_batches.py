@@ -31,11 +31,13 @@ def caption_batches(
     cache: str | pathlib.Path | None = None,
     augment: bool = False,
     flip: bool = False,
+    together: int | None = None,
 ) -> LengthBatches:
     """Turn captioned pictures into batches for `Captioner.fit`; each caption is an example.
 
-    Without a cache n captions of a picture stand together, so that it is seen once for all of them; n is how many a
-    picture most often has, if they fit into a batch. Where it has fewer left, rows of padding fill up.
+    n captions of a picture stand together, so that it is seen once for all of them, if they fit into a batch. Where it
+    has fewer left, rows of padding fill up. The fewer stand together, the more pictures has a batch: a network that
+    begins to learn learns sooner.
 
     Args:
         examples: from `read_captions`.
@@ -47,15 +49,18 @@ def caption_batches(
             the batches have `regions` in place of `images`. Only where the network that sees does not learn.
         augment: change pictures by chance, each time; not with a cache.
         flip: mirror every second picture, by chance, each time; not for captions that tell left from right.
+        together: n; None for as many as a picture most often has, or, with a cache, 1.
 
     Returns:
         batches of ({`images` (P, size, size, 3) or `regions` (B, R, C), `target_ids` (B, T)}, labels (B, T), weights
         (B, T) float32, 0 at padding), B = n P. Pictures that cannot be read are left out, with one warning.
 
     Raises:
-        ValueError: no examples, a cache for a network that learns, or an augmentation of cached regions.
+        ValueError: no examples, `together` under 1, a cache for a network that learns, or cached regions to augment.
         DataError: more than a tenth of the pictures cannot be read.
     """
+    if together is not None and together < 1:
+        raise ValueError(f"`together` is {together}; expected a positive integer, or None.")
     seen = see_pictures(examples, captioner, cache, augment, flip)
     rows = np.flatnonzero(drop_unreadable(examples, seen.valid))
     special, longest = special_ids(captioner.tokenizer), captioner.config.max_length
@@ -63,7 +68,7 @@ def caption_batches(
     captions = [caption for row in rows for caption in examples[row].captions]
     targets = encode_texts(captioner.tokenizer, captions, longest, after=(special.end,))
     usual = statistics.mode(counts or [1]) if cache is None else 1
-    together = max(1, min(usual, max_tokens // max(map(len, targets), default=1)))
+    together = max(1, min(together or usual, max_tokens // max(map(len, targets), default=1)))
     parts = [
         (row, targets[begin : min(begin + together, end)])
         for row, count, end in zip(rows, counts, np.cumsum(counts, dtype=int), strict=True)
