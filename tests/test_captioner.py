@@ -463,6 +463,16 @@ def test_with_coordinates_the_attention_knows_where_it_looks(words):
         small(words, preset="show_and_tell", coordinates=True)
 
 
+def test_a_fresh_transformer_looks_at_many_regions(words):
+    """What networks answer is larger than embeddings are; scaled as they are, each region would see one other only."""
+    sizes = {"width": 128, "num_heads": 4, "encoder": "small_cnn", "image_size": 32}
+    model = ka.Captioner.from_preset("transformer_captioner", tokenizer=words, **sizes)
+    regions = np.maximum(np.random.default_rng(2).normal(size=(3, 64, 96)) * 3, 0).astype("float32")
+    _, weights = model.encoder(model.region_projection(regions), return_weights=True)
+    largest = np.asarray(weights[0]).max(-1).mean()
+    assert largest < 0.3
+
+
 def test_more_regions_than_learned_positions_are_refused(words):
     sizes = {"width": 14, "num_heads": 7, "positions": "learned", "max_length": 15}
     with pytest.raises(ValueError, match="There are 64 regions and 15 learned positions"):

@@ -126,7 +126,7 @@ class Captioner(Task):
         self.region_projection = keras.layers.Dense(
             config.width, kernel_initializer=initializer(config), name="region_projection"
         )
-        self.encoder = make_encoder(config)
+        self.encoder = make_encoder(config, dense=True)
 
     @classmethod
     def from_preset(cls, name: str, encoder_weights: str | pathlib.Path | None = "imagenet", **parts: Any):

@@ -52,13 +52,16 @@ def make_embedding(config, vocabulary_size: int, name: str) -> keras.layers.Reve
     )
 
 
-def make_encoder(config, name: str = "encoder") -> keras.layers.Layer:
-    """Return a layer (embedded (B, S, E), mask) -> (outputs (B, S, M), states)."""
+def make_encoder(config, name: str = "encoder", dense: bool = False) -> keras.layers.Layer:
+    """Return a layer (embedded (B, S, E), mask) -> (outputs (B, S, M), states).
+
+    `dense`: a Transformer reads features of any size, such as regions, in place of embeddings, which it would scale.
+    """
     if isinstance(config, RecurrentConfig):
         return RecurrentEncoder(config.units, config.num_layers, config.cell, dropout=config.dropout, name=name)
     if config.positions == "relative":
         return make_relative_transformer(config, name)
-    return make_transformer(config, name)
+    return make_transformer(config, name, dense=dense)
 
 
 def make_decoder(config, memory: bool = False, name: str = "decoder") -> keras.layers.Layer:
@@ -90,7 +93,9 @@ def make_attention(config: RecurrentConfig) -> keras.layers.Layer | None:
     return DotProductAttention(config.units, scaled=config.attention == "scaled_dot", name="attention")
 
 
-def make_transformer(config: TransformerSizes, name: str, causal: bool = False, memory: bool = False) -> Transformer:
+def make_transformer(
+    config: TransformerSizes, name: str, causal: bool = False, memory: bool = False, dense: bool = False
+) -> Transformer:
     """Return the stack of blocks that a config describes."""
     attention = functools.partial(
         MultiHeadAttention,
@@ -105,7 +110,7 @@ def make_transformer(config: TransformerSizes, name: str, causal: bool = False, 
         for i in range(config.num_layers)
     ]
     norm_epsilon = config.epsilon if config.norm_first else None
-    return Transformer(blocks, make_inputs(config), causal, norm_epsilon, name=name)
+    return Transformer(blocks, make_inputs(config, dense), causal, norm_epsilon, name=name)
 
 
 def make_relative_transformer(config: TransformerConfig, name: str) -> RelativeTransformer:
@@ -177,8 +182,8 @@ def at_summary(frame: str, values, mask):
     return keras.ops.squeeze(keras.ops.matmul(last, values), 1)
 
 
-def make_inputs(config: TransformerSizes) -> InputEmbedding:
-    """Return what is added to the token embeddings."""
+def make_inputs(config: TransformerSizes, dense: bool = False) -> InputEmbedding:
+    """Return what is added to the token embeddings, or to dense features, which are normalised and not scaled."""
     scale, positions, segments, norm = 1.0, None, 0, None
     if config.positions == "sinusoidal":
         scale, positions = config.width**0.5, SinusoidalPositions(name="positions")
@@ -189,6 +194,8 @@ def make_inputs(config: TransformerSizes) -> InputEmbedding:
         segments, norm = config.num_segments, config.epsilon if config.embedding_norm else None
     if config.positions == "relative":
         segments = 0  # the attention compares them
+    if dense:
+        scale, norm = 1.0, config.epsilon
     return InputEmbedding(positions, scale, segments, norm, config.dropout, initializer(config), name="inputs")
 
 
