@@ -52,7 +52,7 @@ def measure(model: ka.Captioner) -> dict[str, float]:
 
 ka.train(
     model,
-    ka.caption_batches(train, model),
+    ka.caption_batches(train, model, together=1),  # many scenes in a batch: the network has everything to learn
     options.out,
     ka.TrainingPlan(epochs=1 if options.smoke else 15, learning_rate=2e-3, label_smoothing=0.0, monitor="val_right"),
     measure=measure,
