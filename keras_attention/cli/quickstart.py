@@ -50,7 +50,7 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
 
     seeing = directory / "seeing"
     sizes = [*_SCENES["sizes"], "tied=false", "coordinates=true"]
-    over = {"encoder_weights": str(seeing / "model.keras"), "freeze": True, "sizes": sizes, "epochs": 4}
+    over = {"encoder_weights": str(seeing / "model.keras"), "freeze": True, "sizes": sizes, "epochs": 5}
     _refuse_another("captioner", {**_SCENES, **over}, directory)
     click.echo("1. Train show_attend_and_tell on embedded scenes: to see, with tied weights", err=True)
     _train("captioner", _SCENES, epochs, seeing)
@@ -112,7 +112,7 @@ _SCENES = {
     "tokenizer": "bpe",
     "vocabulary_size": 200,
     "together": 1,
-    "epochs": 6,
+    "epochs": 12,
     "learning_rate": 2e-3,
     "label_smoothing": 0.0,
     "batch_tokens": 1024,
