@@ -196,10 +196,7 @@ def test_quickstart_captions_scenes(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(scenes_tfds, "captioned_scenes", lambda split: ka.data.captioned_scenes(split, 23))
     monkeypatch.setattr(scenes_tfds, "builder", lambda: scenes_tfds.Scenes(data_dir=tmp_path / "tfds"))
-    less = {
-        "valid_files": ["tfds:scenes:validation[:7]"],
-        "sizes": ["image_size=64", "units=14", "embedding_dim=11", "tied=true"],
-    }
+    less = {"valid_files": ["tfds:scenes:validation[:7]"], "sizes": ["image_size=64", "units=14", "embedding_dim=11"]}
     monkeypatch.setattr(quickstart, "_SCENES", {**quickstart._SCENES, **less})
     code, out, err = run("quickstart", "captioner", "--out", tmp_path / "q", "--epochs", 1)
     assert code == 0, err

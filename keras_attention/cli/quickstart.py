@@ -49,13 +49,14 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
     import keras_attention as ka
 
     seeing = directory / "seeing"
-    sizes = [*_SCENES["sizes"], "tied=false", "coordinates=true"]
-    over = {"encoder_weights": str(seeing / "model.keras"), "freeze": True, "sizes": sizes, "epochs": 5}
-    _refuse_another("captioner", {**_SCENES, **over}, directory)
+    to_see = {**_SCENES, "sizes": [*_SCENES["sizes"], "tied=true"]}
+    to_write = {**_SCENES, "sizes": [*_SCENES["sizes"], "coordinates=true"], "freeze": True, "epochs": 5}
+    to_write["encoder_weights"] = str(seeing / "model.keras")
+    _refuse_another("captioner", to_write, directory)
     click.echo("1. Train show_attend_and_tell on embedded scenes: to see, with tied weights", err=True)
-    _train("captioner", _SCENES, epochs, seeing)
+    _train("captioner", to_see, epochs, seeing)
     click.echo("\n   and anew, to write, over the network that has learned to see", err=True)
-    model = _train("captioner", {**_SCENES, **over}, epochs, directory)
+    model = _train("captioner", to_write, epochs, directory)
     click.echo("\n2. Caption scenes whose combinations of objects were never trained on", err=True)
     scenes = ka.data.captioned_scenes("test", 5)
     pictures = [_write_picture(scene, directory / "scenes") for scene in scenes]
@@ -101,14 +102,7 @@ _SCENES = {
     "valid_files": ["tfds:scenes:validation[:200]"],
     "preset": "show_attend_and_tell",
     "encoder": "small_cnn",
-    "sizes": [
-        "image_size=64",
-        "units=192",
-        "embedding_dim=64",
-        "dropout=0.1",
-        "tied=true",
-        "doubly_stochastic=0.0",
-    ],
+    "sizes": ["image_size=64", "units=192", "embedding_dim=64", "dropout=0.1", "doubly_stochastic=0.0"],
     "tokenizer": "bpe",
     "vocabulary_size": 200,
     "together": 1,

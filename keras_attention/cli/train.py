@@ -187,17 +187,8 @@ def _check_beginning(options: dict[str, Any]) -> None:
 
 def _check_pictures(job: Job, options: dict[str, Any]) -> None:
     """Refuse what belongs to pictures where there are none."""
-    names = (
-        "images",
-        "valid_images",
-        "encoder",
-        "encoder_weights",
-        "features",
-        "augment",
-        "flip",
-        "together",
-        "self_critical",
-    )
+    seeing = ("encoder", "encoder_weights", "features", "augment", "flip", "together")
+    names = ("images", "valid_images", *seeing, "self_critical")
     given = [f"--{name.replace('_', '-')}" for name in names if options[name]]
     if given and not job.pictures:
         raise click.UsageError(f"{', '.join(given)} belongs to a captioner.")

@@ -22,8 +22,8 @@ _AHEAD = 2  # Keras may ask for a batch while the one before it is still to be l
 class SelfCriticalBatches(keras.utils.PyDataset):
     """Captions that the model draws itself, weighed by their reward over that of its others of the same picture.
 
-    Of each picture it draws K captions w_k, of reward r_k, the `CaptionReward` (CIDEr and BLEU) against what people
-    wrote. With the weights
+    Of each picture it draws K captions w_k, of reward r_k: CIDEr and BLEU against what people wrote, by `reward`, a
+    `CaptionReward`, which may be set to another (the paper has CIDEr alone). With the weights
 
         a_k = r_k - sum_{j != k} r_j / (K - 1)
 
@@ -38,7 +38,6 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         max_tokens: the most caption tokens in a batch, padding included.
         samples: K.
         pictures: the most pictures in an epoch.
-        bleu_weight: of BLEU beside CIDEr in the reward; 0 for CIDEr alone, as in the paper.
         seed: decides which, and what is drawn.
         cache: see `caption_batches`.
         augment: see `caption_batches`.
@@ -69,7 +68,6 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         max_tokens: int = 4096,
         samples: int = 5,
         pictures: int = 1000,
-        bleu_weight: float = 2.0,
         seed: int = 0,
         cache: str | pathlib.Path | None = None,
         augment: bool = False,
@@ -88,7 +86,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         self.captioner, self.samples, self.seed, self.epoch = captioner, samples, seed, 0
         self.seen = see_pictures(examples, captioner, cache, augment, flip)
         self.usable = np.flatnonzero(drop_unreadable(examples, self.seen.valid))
-        self.reward = CaptionReward([example.captions for example in examples], bleu_weight)
+        self.reward = CaptionReward([example.captions for example in examples])
         pictures = min(pictures, len(self.usable))
         self.at_once = min(max(1, max_tokens // (samples * captioner.config.max_length)), pictures)
         self.pictures = pictures // self.at_once * self.at_once
