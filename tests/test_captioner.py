@@ -316,6 +316,17 @@ def test_a_picture_is_seen_once_for_the_captions_that_it_most_often_has(words, p
     inputs, labels, weights = ka.caption_batches(pictures, model, 10**4, shuffle=False)[0]
     assert (len(inputs["images"]), len(labels)) == (7, 14)
     assert weights.any(1).sum() == sum(len(p.captions) for p in pictures) == 12
+def test_a_batch_mixes_captions_of_different_lengths(words):
+    """In drawn scenes the length of a caption says which relation it has; a batch must not."""
+    model, pictures = small(words), examples(29)
+    of = ka.data.encode_texts(words, ka.data.captions_of(pictures), 23)
+    assert len({len(ids) for ids in of}) > 3
+    batches = ka.caption_batches(pictures, model, max_tokens=160, together=1)
+    lengths = [set(weights.sum(1)) for _, _, weights in (batches[i] for i in range(len(batches)))]
+    assert len(lengths) > 5
+    assert sum(len(found) > 1 for found in lengths) >= len(lengths) - 1
+
+
     apart = ka.caption_batches(pictures, model, 10**4, shuffle=False, together=1)[0]
     assert (len(apart[0]["images"]), len(apart[1])) == (12, 12)
     alone = {"images": np.repeat(inputs["images"], 2, axis=0), "target_ids": inputs["target_ids"]}
