@@ -51,6 +51,7 @@ class Setting:
     pieces: int
     kind: str = "sentencepiece"
     batch_tokens: int = 1024
+    together: int = 1
     scenes: bool = False
     self_critical: bool = False
     frozen: bool = False
@@ -75,7 +76,7 @@ SETTINGS = {
     "flickr_hard": Setting("show_attend_and_tell", {"attention": "hard"}, _FLICKR, 3000),
     "flickr_show_and_tell": Setting("show_and_tell", {}, _FLICKR, 3000),
     "flickr_show_and_tell_self_critical": Setting("show_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
-    "flickr_transformer": Setting("transformer_captioner", {}, _FLICKR, 3000),
+    "flickr_transformer": Setting("transformer_captioner", {}, _FLICKR, 3000, together=5),
     "flickr_transformer_self_critical": Setting(
         "transformer_captioner", {}, _CRITICAL, 3000, batch_tokens=10240, self_critical=True
     ),
@@ -168,7 +169,7 @@ def train(name: str, directory: str, begun: str | None = None) -> None:
     if setting.self_critical:
         batches = ka.training.SelfCriticalBatches(examples, model, setting.batch_tokens, **seeing)
     else:
-        batches = ka.caption_batches(examples, model, setting.batch_tokens, together=1, **seeing)
+        batches = ka.caption_batches(examples, model, setting.batch_tokens, together=setting.together, **seeing)
     validation = ka.caption_batches(valid, model, setting.batch_tokens, shuffle=False, **cache)
     history = ka.train(model, batches, directory, setting.plan, validation=validation, measure=measure)
     ka.plot_history(history, pathlib.Path(directory, "curves.png"))

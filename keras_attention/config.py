@@ -270,13 +270,15 @@ class TransformerCaptionerConfig(VisionSizes, TransformerSizes):
 
     Args:
         vocabulary_size: pieces in the vocabulary; 0 until a tokenizer is known.
+        encoder_layers: blocks over the regions; 0: the decoder looks at what the network saw, and where.
         output_bias: add a learned number to each logit.
     """
 
     vocabulary_size: int = 0
+    encoder_layers: int = 0
     output_bias: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require_range(self, {"image_size": 16}, ())
+        _require_range(self, {"image_size": 16, "encoder_layers": 0}, ())
         _require(self.positions != "relative", "positions", self.positions, "'sinusoidal' or 'learned' in a captioner")

@@ -278,7 +278,9 @@ MODELS = [
     ModelRow("show, attend and tell, hard", _captioner("show_attend_and_tell", **_RECURRENT, attention="hard"),
              "caption", PICTURES),
     ModelRow("transformer captioner", _captioner("transformer_captioner", **_SMALL, output_bias=True), "caption",
-             PICTURES, own_code=False),
+             PICTURES),
+    ModelRow("transformer captioner that encodes, pre-norm", _captioner(
+        "transformer_captioner", **_SMALL, encoder_layers=2, norm_first=True), "caption", PICTURES, own_code=False),
     ModelRow("tagger", _labelled(ka.TextTagger, "rnn_tagger"), "tag", own_code=False),
     ModelRow("tagger that spells", _spelling, "tag"),
 ]

@@ -476,7 +476,7 @@ def test_with_coordinates_the_attention_knows_where_it_looks(words):
 
 def test_a_fresh_transformer_looks_at_many_regions(words):
     """What networks answer is larger than embeddings are; scaled as they are, each region would see one other only."""
-    sizes = {"width": 128, "num_heads": 4, "encoder": "small_cnn", "image_size": 32}
+    sizes = {"width": 128, "num_heads": 4, "encoder_layers": 1, "encoder": "small_cnn", "image_size": 32}
     model = ka.Captioner.from_preset("transformer_captioner", tokenizer=words, **sizes)
     regions = np.maximum(np.random.default_rng(2).normal(size=(3, 64, 96)) * 3, 0).astype("float32")
     _, weights = model.encoder(model.region_projection(regions), return_weights=True)

@@ -241,7 +241,7 @@ class Transformer(keras.layers.Layer):
     """A stack of Transformer blocks over embedded tokens: an encoder, or a decoder (causal).
 
     Args:
-        blocks: `TransformerBlock`s.
+        blocks: `TransformerBlock`s; none only makes the inputs ready.
         inputs: an `InputEmbedding`, which adds positions.
         causal: each token looks only at itself and what came before.
         norm_epsilon: of a last layer normalisation, as pre-norm stacks have it; None for none.
@@ -299,7 +299,7 @@ class Transformer(keras.layers.Layer):
     @property
     def has_memory(self) -> bool:
         """Whether the blocks look at a memory."""
-        return self.blocks[0].cross_attention is not None
+        return any(block.cross_attention is not None for block in self.blocks)
 
     def call(self, tokens, states=None, memory=None, mask=None, segment_ids=None, return_weights=False, training=False):
         """Compute the output; the class describes arguments and shapes."""
@@ -376,8 +376,9 @@ class Transformer(keras.layers.Layer):
         if not return_weights:
             return outputs, []
         length = (memory if self.has_memory else tokens).shape[1]
-        shape = (tokens.shape[0], self.blocks[0].attention.num_heads, tokens.shape[1], length)
-        return outputs, [keras.KerasTensor(shape, dtype="float32") for _ in self.blocks]
+        sizes = tokens.shape[1], length
+        shapes = [(tokens.shape[0], block.attention.num_heads, *sizes) for block in self.blocks]
+        return outputs, [keras.KerasTensor(shape, dtype="float32") for shape in shapes]
 
     def get_config(self) -> dict:
         """Return the constructor's arguments, for saving."""

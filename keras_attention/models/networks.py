@@ -55,7 +55,8 @@ def make_embedding(config, vocabulary_size: int, name: str) -> keras.layers.Reve
 def make_encoder(config, name: str = "encoder", dense: bool = False) -> keras.layers.Layer:
     """Return a layer (embedded (B, S, E), mask) -> (outputs (B, S, M), states).
 
-    `dense`: a Transformer reads features of any size, such as regions, in place of embeddings, which it would scale.
+    `dense`: a Transformer of `config.encoder_layers` blocks reads features of any size, such as regions, in place of
+    embeddings, which it would scale.
     """
     if isinstance(config, RecurrentConfig):
         return RecurrentEncoder(config.units, config.num_layers, config.cell, dropout=config.dropout, name=name)
@@ -107,9 +108,9 @@ def make_transformer(
     )
     blocks = [
         make_block(config, i, attention(name="attention"), attention(name="cross_attention") if memory else None)
-        for i in range(config.num_layers)
+        for i in range(config.encoder_layers if dense else config.num_layers)
     ]
-    norm_epsilon = config.epsilon if config.norm_first else None
+    norm_epsilon = config.epsilon if config.norm_first and blocks else None
     return Transformer(blocks, make_inputs(config, dense), causal, norm_epsilon, name=name)
 
 
