@@ -178,25 +178,19 @@ def test_each_network_has_its_own_preprocessing(name, expected):
     assert len(network.output.shape) == 4
 
 
-@pytest.mark.parametrize(("silent", "seen"), [("join_anywhere", 8), ("join_here", 16)])  # (30 + 2) / 4, and all
-def test_a_region_of_the_small_network_sees_around_its_own_centre_and_what_is_anywhere(silent, seen):
-    """A bright spot moves the regions around it, as far to the left as to the right; or all of them, and alike."""
+def test_a_region_of_the_small_network_sees_around_its_own_centre():
+    """A bright spot moves the regions around it, as far to the left as to the right."""
     encoder = ImageEncoder("small_cnn", 64)
-    network = encoder.network
-    for layer in network.layers:
+    for layer in encoder.network.layers:
         if isinstance(layer, keras.layers.Conv2D):  # every path counts, and none cancels another
             layer.set_weights([np.abs(w) for w in layer.get_weights()])
-    for name in ("conv_0_0", "conv_anywhere", "join_here"):  # without the coordinates
-        (kernel,) = network.get_layer(name).get_weights()
-        kernel[:, :, -2:] = 0.0
-        network.get_layer(name).set_weights([kernel])
-    network.get_layer(silent).set_weights([np.zeros_like(w) for w in network.get_layer(silent).get_weights()])
+    first = encoder.network.get_layer("conv_0_0")
+    first.set_weights([w * np.array([1, 1, 1, 0, 0])[:, None] for w in first.get_weights()])  # without the coordinates
     image = np.full((1, 64, 64, 3), 127.5, "float32")  # nothing, and in the middle four bright pixels
     image[:, 31:33, 31:33] = 255.0
     moved = np.asarray(encoder(image)).sum(-1).reshape(16, 16)
     np.testing.assert_array_equal(moved > 0, (moved > 0)[::-1, ::-1])
-    assert (moved > 0).any(axis=0).sum() == seen
-    assert seen < 16 or np.ptp(moved) == 0
+    assert (moved > 0).any(axis=0).sum() == 8  # (30 + 2) / 4
 
 
 def test_a_network_learns_from_a_chosen_layer_on():
@@ -316,6 +310,12 @@ def test_a_picture_is_seen_once_for_the_captions_that_it_most_often_has(words, p
     inputs, labels, weights = ka.caption_batches(pictures, model, 10**4, shuffle=False)[0]
     assert (len(inputs["images"]), len(labels)) == (7, 14)
     assert weights.any(1).sum() == sum(len(p.captions) for p in pictures) == 12
+    apart = ka.caption_batches(pictures, model, 10**4, shuffle=False, together=1)[0]
+    assert (len(apart[0]["images"]), len(apart[1])) == (12, 12)
+    alone = {"images": np.repeat(inputs["images"], 2, axis=0), "target_ids": inputs["target_ids"]}
+    np.testing.assert_allclose(np.asarray(model(inputs)), np.asarray(model(alone)), atol=1e-5)
+
+
 def test_a_batch_mixes_captions_of_different_lengths(words):
     """In drawn scenes the length of a caption says which relation it has; a batch must not."""
     model, pictures = small(words), examples(29)
@@ -325,12 +325,6 @@ def test_a_batch_mixes_captions_of_different_lengths(words):
     lengths = [set(weights.sum(1)) for _, _, weights in (batches[i] for i in range(len(batches)))]
     assert len(lengths) > 5
     assert sum(len(found) > 1 for found in lengths) >= len(lengths) - 1
-
-
-    apart = ka.caption_batches(pictures, model, 10**4, shuffle=False, together=1)[0]
-    assert (len(apart[0]["images"]), len(apart[1])) == (12, 12)
-    alone = {"images": np.repeat(inputs["images"], 2, axis=0), "target_ids": inputs["target_ids"]}
-    np.testing.assert_allclose(np.asarray(model(inputs)), np.asarray(model(alone)), atol=1e-5)
 
 
 @pytest.mark.parametrize("given", ["images", "regions"])
@@ -555,7 +549,7 @@ def test_a_captioner_learns_to_be_rewarded(words):
     model.compile(keras.optimizers.Adam(0.01), ka.MaskedCrossEntropy())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.fit(ka.caption_batches(pictures, model), epochs=30, verbose=0)
+        model.fit(ka.caption_batches(pictures, model), epochs=10, verbose=0)  # not all yet
     model.vision.freeze()
     batches = ka.training.SelfCriticalBatches(pictures, model, max_tokens=8 * 23 * 7, samples=8)
     inputs, labels, weights = batches[0]

@@ -283,41 +283,25 @@ def make_network(name: str, image_size: int, weights: str | None = None) -> tupl
 def small_cnn(image_size: int, widths: tuple[int, int, int] = (32, 64, 96)) -> keras.Model:
     """Return a network for small drawn images, whose grid has a region for each 4 x 4 pixels.
 
-    A region sees the 30 x 30 pixels around its own centre, so that where a decoder looks is where the thing is: the
-    convolutions that halve the size are 4 x 4, which, other than 3 x 3, shift nothing. It knows where it is, by
-    coordinates, -1 to 1, in two channels of their own; and what is anywhere in the image: the largest value over all
-    regions, of each channel of one more convolution, is the same for all of them, and so says nothing of where to look.
+    A region sees the 30 x 30 pixels around its own centre and no more, so that to know a thing a decoder has to look
+    where it is: the convolutions that halve the size are 4 x 4, which, other than 3 x 3, shift nothing. It knows where
+    it is itself: two channels with the coordinates, -1 to 1, stand beside the three colours.
 
     Args:
         image_size: height and width of the images, in pixels; a multiple of 4.
         widths: channels of the three pairs of convolutions.
 
-    Reference: Liu et al., 2018, https://arxiv.org/abs/1807.03247 (coordinates); Qi et al., 2017,
-    https://arxiv.org/abs/1612.00593, section 4.2 (the largest over all points, beside each point's own).
+    Reference: Liu et al., 2018, https://arxiv.org/abs/1807.03247 (coordinates).
     """
     images = x = keras.Input((image_size, image_size, 3))
     x = Coordinates(name="coordinates")(x)
     shapes = (((4, 2), (3, 1)), ((4, 2), (3, 1)), ((3, 1), (1, 1)))  # kernel, strides
     for i, (width, pair) in enumerate(zip(widths, shapes, strict=True)):
         for j, (kernel, strides) in enumerate(pair):
-            x = _convolution(x, width, f"{i}_{j}", kernel, strides)
-    here = Coordinates(name="grid_coordinates")(x)
-    anywhere = keras.layers.GlobalMaxPooling2D(keepdims=True)(_convolution(here, widths[-1], "anywhere"))
-    both = [
-        keras.layers.Conv2D(widths[-1], 1, use_bias=False, name=f"join_{name}")(part)
-        for name, part in (("here", here), ("anywhere", anywhere))
-    ]
-    return keras.Model(images, _rectify(keras.layers.Add(name="join")(both), "join"))
-
-
-def _convolution(x, width: int, name: str, kernel: int = 1, strides: int = 1):
-    x = keras.layers.Conv2D(width, kernel, strides, "same", use_bias=False, name=f"conv_{name}")(x)
-    return _rectify(x, name)
-
-
-def _rectify(x, name: str):
-    x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm_{name}")(x)
-    return keras.layers.ReLU(name=f"relu_{name}")(x)
+            x = keras.layers.Conv2D(width, kernel, strides, "same", use_bias=False, name=f"conv_{i}_{j}")(x)
+            x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm_{i}_{j}")(x)
+            x = keras.layers.ReLU(name=f"relu_{i}_{j}")(x)
+    return keras.Model(images, x)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
