@@ -50,7 +50,7 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
 
     seeing = directory / "seeing"
     to_see = {**_SCENES, "sizes": [*_SCENES["sizes"], "tied=true"]}
-    to_write = {**_SCENES, "sizes": [*_SCENES["sizes"], "coordinates=true"], "freeze": True, "epochs": 5}
+    to_write = {**_SCENES, "sizes": [*_SCENES["sizes"], "coordinates=true"], "freeze": True, "epochs": 8}
     to_write["encoder_weights"] = str(seeing / "model.keras")
     _refuse_another("captioner", to_write, directory)
     click.echo("1. Train show_attend_and_tell on embedded scenes: to see, with tied weights", err=True)
@@ -106,7 +106,7 @@ _SCENES = {
     "tokenizer": "bpe",
     "vocabulary_size": 200,
     "together": 1,
-    "epochs": 12,
+    "epochs": 5,
     "learning_rate": 2e-3,
     "label_smoothing": 0.0,
     "batch_tokens": 1024,
