@@ -266,7 +266,9 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
 
 @dataclasses.dataclass(frozen=True)
 class TransformerCaptionerConfig(VisionSizes, TransformerSizes):
-    """A network that sees, a Transformer over its regions, and one that writes; see `VisionSizes`, `TransformerSizes`.
+    """A network that sees, a Transformer over its regions if asked, and one that writes.
+
+    See `VisionSizes` and `TransformerSizes`.
 
     Args:
         vocabulary_size: pieces in the vocabulary; 0 until a tokenizer is known.

@@ -116,7 +116,7 @@ PRESETS: dict[str, Preset] = {
         "Image captioning with RNNs and attention", "https://arxiv.org/abs/1502.03044"),
     "transformer_captioner": Preset(
         "Captioner", TransformerCaptionerConfig(256, 3, 8, 1024, max_length=64, dropout=0.3),
-        "The Transformer", "https://arxiv.org/abs/1912.08226"),
+        "The Transformer", "https://arxiv.org/abs/2006.06666"),
     #                             layers  width  heads
     "transformer_tiny":  _translator(4,   128,    4, 0.3,  256, None),
     "transformer_base":  _translator(6,   512,    8, 0.1, 2048, "65M"),
