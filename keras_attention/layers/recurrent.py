@@ -365,22 +365,21 @@ class RecurrentDecoder(keras.layers.Layer):
             carry["feed"] = ops.zeros((batch_size, 1, self.output_dim), self.compute_dtype)
         return {"memory": memory, "keys": self.attention.project_keys(memory), "mask": mask}, carry
 
-    def step(self, inputs, constants, carry, noise=None):
+    def step(self, inputs, constants, carry):
         """Advance every beam by one token.
 
         Args:
             inputs: (B, K, E) embedded tokens.
             constants: from `start`.
             carry: from `start` or the last step, each tensor (B, K, ...).
-            noise: (B, K, S), with which a hard attention draws; None for none.
 
         Returns:
             outputs (B, K, F), the new carry, and weights (B, K, S), or None without attention.
         """
-        known, carry, weights = self._advance(inputs, constants, carry, noise)
+        known, carry, weights = self._advance(inputs, constants, carry)
         return self._output(inputs, known), carry, weights
 
-    def _advance(self, inputs, constants, carry, noise):
+    def _advance(self, inputs, constants, carry, noise=None):
         """Return what the output is made of (B, K, any), beside the inputs, the new carry, and the weights or None."""
         if self.look_first:
             before = carry["cells"][-self._states_per_cell]  # the top cell's output
