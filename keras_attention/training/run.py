@@ -161,7 +161,7 @@ def train(
         warnings.warn(f"The run in {directory} is finished; its best model is taken as it is.", stacklevel=2)
     else:
         model.fit(
-            batches,
+            batches.for_fit() if hasattr(batches, "for_fit") else batches,
             epochs=plan.epochs,
             initial_epoch=begin,
             validation_data=validation,

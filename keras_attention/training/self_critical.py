@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ from keras_attention.data.captions import CaptionedPicture
 from keras_attention.data.tokenizers import decode_ids, pad_ids, special_ids
 from keras_attention.training.caption_quality import CaptionReward
 
-_AHEAD = 2  # Keras may ask for a batch while the one before it is still to be learned
+_AHEAD = 2  # on JAX Keras asks for a batch while the one before it is still to be learned
 
 
 class SelfCriticalBatches(keras.utils.PyDataset):
@@ -45,7 +45,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
 
     Returns:
         batches like those of `caption_batches`; the weights (B, T) are a_k, and 0 at padding. `keras_attention.train`
-        takes them as they are; `fit` needs `shuffle=False, callbacks=[batches.callback]` too.
+        takes them as they are; for Keras' own, `fit(batches.for_fit(), shuffle=False, callbacks=[batches.callback])`.
 
     Raises:
         ImportError: pycocoevalcap is not installed.
@@ -102,13 +102,12 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         return self.pictures // self.at_once
 
     def __getitem__(self, index: int) -> tuple:
-        if index not in self.drawn:
-            if self.in_epoch and keras.backend.backend() == "jax":  # where the model has no weights within an epoch
-                raise RuntimeError(
-                    "These batches are drawn as training goes, in their order: call fit(..., shuffle=False, "
-                    "callbacks=[batches.callback])."
-                )
-            self.draw(index)
+        if self.in_epoch and index not in self.drawn:
+            raise RuntimeError(
+                "These batches are drawn as training goes, in their order: call fit(batches.for_fit(), shuffle=False, "
+                "callbacks=[batches.callback])."
+            )
+        self.draw(index)
         special, (drawn, weights) = special_ids(self.captioner.tokenizer), self.drawn[index]
         # Keras takes the shapes of the first two batches for those of all; a width of its own says that widths vary.
         widest = index == min(1, len(self) - 1)
@@ -116,6 +115,31 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         labels, real = pad_ids(drawn, special.pad, multiple)
         inputs = {**self._see(index), "target_ids": shift_right(labels, special.start)}
         return inputs, labels, (real * weights[:, None]).astype("float32")
+
+    def for_fit(self) -> Any:
+        """Return what `fit` takes: on TensorFlow a `tf.data.Dataset`, which asks for a batch when it is to be learned.
+
+        Keras would ask for those of a `PyDataset` in another thread, while the weights change.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        def batches() -> Iterator[tuple]:
+            for index in range(len(self)):
+                self.draw(index)
+                yield self[index]
+
+        def of_any_size(array: np.ndarray) -> tf.TensorSpec:  # captions by tokens, or pictures
+            return tf.TensorSpec([None, None] if array.ndim == 2 else [None, *array.shape[1:]], array.dtype)
+
+        dataset = tf.data.Dataset.from_generator(
+            batches, output_signature=keras.tree.map_structure(of_any_size, self[0])
+        )
+        options = tf.data.Options()
+        options.autotune.enabled = options.experimental_optimization.inject_prefetch = False
+        cardinality = tf.data.experimental.assert_cardinality(len(self))
+        return dataset.apply(cardinality).with_options(options)
 
     def draw(self, index: int) -> None:
         """Draw the captions of a batch, with the model as it is, unless that is done."""
@@ -138,7 +162,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
     def on_epoch_begin(self) -> None:
         """Draw what is asked for before the first update."""
         self.in_epoch, self.rewards = True, []
-        for index in range(_AHEAD):
+        for index in range(_AHEAD if keras.backend.backend() == "jax" else 1):
             self.draw(index)
 
     def on_epoch_end(self) -> None:
@@ -159,11 +183,19 @@ class SelfCriticalBatches(keras.utils.PyDataset):
 
 
 class _DrawAhead(keras.callbacks.Callback):
-    """Draws a batch between two updates, where JAX has the weights; elsewhere it is drawn when it is asked for."""
+    """Draws a batch between two updates, where JAX has the weights; on TensorFlow it tells the epochs."""
 
     def __init__(self, batches: SelfCriticalBatches) -> None:
         super().__init__()
         self.batches = batches
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        if keras.backend.backend() == "tensorflow":  # Keras tells them to a PyDataset only
+            self.batches.on_epoch_begin()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if keras.backend.backend() == "tensorflow":
+            self.batches.on_epoch_end()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if keras.backend.backend() == "jax":
