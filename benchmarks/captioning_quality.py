@@ -190,7 +190,7 @@ def make(setting: Setting, examples: list, begun: str | None) -> ka.Captioner:
 def minutes_before(directory: str) -> float:
     """Return how long a run that is resumed had been trained."""
     checkpoint = pathlib.Path(directory, "checkpoint.npz")
-    return load_arrays(checkpoint)[1]["history"]["minutes"][-1] if checkpoint.exists() else 0.0
+    return load_arrays(checkpoint)[1]["history"].get("minutes", [0.0])[-1] if checkpoint.exists() else 0.0
 
 
 def loaded(directory: str) -> tuple[str, ka.Captioner, dict]:

@@ -109,7 +109,7 @@ def train(name: str, directory: str) -> None:
     else:
         model = ka.Translator.from_preset(setting.preset, **setting.sizes, **tokenizers(setting, examples))
     checkpoint = pathlib.Path(directory, "checkpoint.npz")
-    before = load_arrays(checkpoint)[1]["history"]["minutes"][-1] if checkpoint.exists() else 0.0
+    before = load_arrays(checkpoint)[1]["history"].get("minutes", [0.0])[-1] if checkpoint.exists() else 0.0
     begin = time.time() - 60 * before
 
     def measure(model: ka.Translator) -> dict[str, float]:

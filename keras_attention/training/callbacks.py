@@ -54,6 +54,7 @@ class RunState(keras.callbacks.Callback):
         """Take up the last checkpoint, if there is one, and return the epoch to begin with."""
         if not self.checkpoint.exists():
             self._save_model(model)  # keeps tokenizers and sizes from the first minute on
+            self._save_state(model, 0)  # and chance, of which a second start would not draw the same
             return 0
         arrays, note = load_arrays(self.checkpoint)
         if note["model"] != _fingerprint(model):
@@ -76,12 +77,14 @@ class RunState(keras.callbacks.Callback):
         self.waited = 0 if self.offer(self.model, logs, epoch + 1) else self.waited + 1
         if self.average > 1:
             self._keep_recent(epoch)
-        note = {key: getattr(self, key) for key in ("history", "best", "best_epoch", "waited")}
-        note["model"] = _fingerprint(self.model)
-        variables = _state_variables(self.model)
-        save_arrays(self.checkpoint, [keras.ops.convert_to_numpy(v) for v in variables], {"epoch": epoch + 1, **note})
+        self._save_state(self.model, epoch + 1)
         if self.finished:
             self.model.stop_training = True
+
+    def _save_state(self, model: keras.Model, epoch: int) -> None:
+        note = {key: getattr(self, key) for key in ("history", "best", "best_epoch", "waited")}
+        arrays = [keras.ops.convert_to_numpy(v) for v in _state_variables(model)]
+        save_arrays(self.checkpoint, arrays, {"epoch": epoch, "model": _fingerprint(model), **note})
 
     def offer(self, model: keras.Model, logs: dict[str, float], epoch: int | str) -> bool:
         """Keep the model if it is the best so far, and say whether it is.
