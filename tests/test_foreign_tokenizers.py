@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import sys
 import unicodedata
+from types import SimpleNamespace
 
 import keras
 import pytest
@@ -13,7 +14,7 @@ import pytest
 import keras_attention as ka
 from keras_attention.data.tokenizers import decode_ids, encode_texts, mask_id, rewrites, special_ids
 from keras_attention.weights import from_huggingface, to_huggingface
-from keras_attention.weights.tokenizers import byte_pair, read_tokenizers, sentence_piece, word_piece
+from keras_attention.weights.tokenizers import byte_pair, read_tokenizers, sentence_piece, word_piece, write_tokenizers
 
 sys.modules.setdefault("triton", None)  # its library and TensorFlow's crash in one process; a CPU needs none
 transformers = pytest.importorskip("transformers", reason="the ids to compare with are its")
@@ -183,7 +184,11 @@ def test_pieces_that_were_added_stand_for_themselves(where, tmp_path):
     theirs.add_tokens(["[ENT]"])
     decoder = {"added_tokens_decoder": {"7": {"content": "[ENT]"}}}
     (tmp_path / where).write_text(json.dumps({"[ENT]": 7} if where.startswith("added") else decoder))
-    agree(read_tokenizers(tmp_path, "bert")["tokenizer"], theirs, ["we [ENT] eat", "[ENT]", "we eat[ENT]"])
+    texts = ["we [ENT] eat", "[ENT]", "we eat[ENT]"]
+    agree(read_tokenizers(tmp_path, "bert")["tokenizer"], theirs, texts)
+    (new := tmp_path / "new").mkdir()
+    write_tokenizers(SimpleNamespace(tokenizer=read_tokenizers(tmp_path, "bert")["tokenizer"]), new)
+    agree(read_tokenizers(new, "bert")["tokenizer"], transformers.BertTokenizer.from_pretrained(new), texts)
     (tmp_path / "vocab.json").write_text(
         json.dumps({piece: i for i, piece in enumerate([*"abcĠ", "</s>", "ab", "Ġa"])})
     )
@@ -191,7 +196,11 @@ def test_pieces_that_were_added_stand_for_themselves(where, tmp_path):
     theirs = transformers.GPT2Tokenizer.from_pretrained(tmp_path, unk_token="</s>", eos_token="</s>", bos_token="</s>")
     theirs.add_tokens(["[ENT]"])
     assert theirs.convert_tokens_to_ids("[ENT]") == 7
-    agree(read_tokenizers(tmp_path, "gpt2")["tokenizer"], theirs, ["ab[ENT]ab", "c a[ENT] ab"])
+    texts = ["ab[ENT]ab", "c a[ENT] ab"]
+    agree(read_tokenizers(tmp_path, "gpt2")["tokenizer"], theirs, texts)
+    write_tokenizers(SimpleNamespace(tokenizer=read_tokenizers(tmp_path, "gpt2")["tokenizer"]), new)
+    written = transformers.GPT2Tokenizer.from_pretrained(new, unk_token="</s>", eos_token="</s>", bos_token="</s>")
+    agree(read_tokenizers(new, "gpt2")["tokenizer"], written, texts)
 
 
 @pytest.mark.parametrize(

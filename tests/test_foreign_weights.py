@@ -65,6 +65,7 @@ def test_old_spellings_are_read(saved):
     first = from_huggingface(directory)
     rename(directory, r"LayerNorm\.weight$", "LayerNorm.gamma", bert__embeddings__position_ids=np.arange(31))
     rename(directory, r"LayerNorm\.bias$", "LayerNorm.beta")
+    edit(directory, directionality="bidi", pooler_fc_size=768, pooler_type="first_token_transform")  # bert-base-chinese
     edit(directory, gradient_checkpointing=False, position_embedding_type="absolute", architectures=["BertForMaskedLM"])
     same(from_huggingface(directory), first)
     _, directory = saved("GPT2LMHeadModel")
@@ -89,6 +90,10 @@ REFUSALS = {
     "no config": (lambda d: (d / "config.json").unlink(), r"There is no config.json"),
     "no weights": (lambda d: (d / "model.safetensors").unlink(), r"neither model.safetensors nor"),
     "pickle": (lambda d: (d / "model.safetensors").rename(d / "pytorch_model.bin"), r"pickle.*safe_serialization=True"),
+    "index": (
+        lambda d: ((d / "model.safetensors").unlink(), (d / "model.safetensors.index.json").write_text("{}")),
+        r"index.json' has no `weight_map`",
+    ),
     "directory": (lambda d: shutil.rmtree(d), r"is not there; expected a directory"),
 }
 
@@ -116,6 +121,11 @@ def test_wrong_requests_say_what_was_expected(saved, tokenizer, tmp_path):
     sizes = {"vocabulary_size": 7, "width": 4, "num_heads": 2, "num_layers": 1}
     with pytest.raises(ValueError, match=r"`norm_first` is False, but gpt2 models always have True"):
         to_huggingface(ka.CausalLM.from_preset("gpt2_small", norm_first=False, **sizes), tmp_path / "out")
+    uneven = ka.PermutationLM.from_preset("xlnet_base", dropout=0.1, attention_dropout=0.3, hidden_dim=5, **sizes)
+    with pytest.raises(
+        ValueError, match=r"`attention_dropout` = 0\.3 and `dropout` = 0\.1, but xlnet has one `dropout`"
+    ):
+        to_huggingface(uneven, tmp_path / "out")
     own = from_huggingface(directory, task="TextClassifier", labels=("a", "b"))
     with pytest.raises(ValueError, match="Nothing was overwritten"):
         to_huggingface(own, directory)

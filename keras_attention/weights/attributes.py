@@ -110,7 +110,13 @@ def write_config(family: Family, config: Any, task: str) -> dict[str, Any]:
                 f"`{name}` is {getattr(config, name)!r}, but {family.name} models always have {value!r}, so "
                 "transformers could not read this one."
             )
-    written = {row.theirs: row.write(getattr(config, row.ours), config) for row in family.attributes}
+    written: dict[str, Any] = {}
+    for row in family.attributes:
+        value = row.write(getattr(config, row.ours), config)
+        if written.setdefault(row.theirs, value) != value:
+            same = [other.ours for other in family.attributes if other.theirs == row.theirs]
+            sizes = " and ".join(f"`{name}` = {getattr(config, name)!r}" for name in same)
+            raise ValueError(f"{sizes}, but {family.name} has one `{row.theirs}` for both; make them equal.")
     # Glorot's first weights have no such number; transformers wants one, of which only new weights would hang.
     written |= {name: 0.02 for name in ("initializer_range", "init_std") if written.get(name, 0) is None}
     required = {name: allowed[0] for name, allowed in family.required.items()}

@@ -45,6 +45,16 @@ ATTRIBUTES = (
     Attribute("layer_norm_eps", "epsilon"),
 )
 
+# What its authors' files name and no code reads, as in bert-base-chinese.
+_AUTHORS_NAMES = (
+    "directionality",
+    "pooler_fc_size",
+    "pooler_num_attention_heads",
+    "pooler_num_fc_layers",
+    "pooler_size_per_head",
+    "pooler_type",
+)
+
 BERT = Family(
     name="bert",
     config=TransformerConfig,
@@ -57,7 +67,7 @@ BERT = Family(
     },
     attributes=(*ATTRIBUTES, Attribute("max_position_embeddings", "max_length")),
     required={"position_embedding_type": ("absolute",)},
-    harmless=frozenset({"classifier_dropout"}),  # only training's
+    harmless=frozenset({"classifier_dropout", *_AUTHORS_NAMES}),  # the first is only training's
     defaults={"layer_norm_eps": 1e-12, "initializer_range": 0.02},
     fixed={
         "norm_first": False,
@@ -90,16 +100,7 @@ BERT = Family(
 # As its authors wrote it: the same names in TensorFlow's spelling, and kernels not transposed.
 ORIGINAL_BERT = dataclasses.replace(
     BERT,
-    harmless=BERT.harmless
-    | {
-        "directionality",
-        "embedding_size",
-        "pooler_fc_size",
-        "pooler_num_attention_heads",
-        "pooler_num_fc_layers",
-        "pooler_size_per_head",
-        "pooler_type",
-    },
+    harmless=BERT.harmless | {"embedding_size"},
     rows=tuple(
         row._replace(form=SAME) if row.form is TRANSPOSED and "seq_relationship" not in row.theirs else row
         for row in BERT.rows

@@ -43,7 +43,7 @@ class CheckpointArrays(Mapping):
     def __init__(self, path: pathlib.Path) -> None:
         import tensorflow as tf
 
-        self._path, self._error = path, tf.errors.OpError
+        self._path, self._error = path, (tf.errors.OpError, IndexError)
         try:
             self._reader = tf.train.load_checkpoint(str(path))
         except self._error as error:
@@ -112,7 +112,9 @@ def open_arrays(path: pathlib.Path) -> SafetensorsArrays:
     if (path / _WHOLE).exists():
         return SafetensorsArrays([path / _WHOLE])
     if (path / _INDEX).exists():
-        names = sorted(set(read_json(path / _INDEX)["weight_map"].values()))
+        names = sorted(set(read_json(path / _INDEX).get("weight_map", {}).values()))
+        if not names:
+            raise ValueError(f"{str(path / _INDEX)!r} has no `weight_map`; expected names of arrays and their files.")
         absent = [name for name in names if not (path / name).exists()]
         if absent:
             raise ValueError(f"{_INDEX} names {', '.join(absent)}, which {str(path)!r} lacks. Download all shards.")

@@ -139,7 +139,12 @@ def original_xlnet(attributes: Mapping[str, Any]) -> Family:
 
     With `untie_r` false there is one u, v and w for all layers, of which each of ours gets a copy. Their "gelu" is the
     approximation by tanh.
+
+    Raises:
+        ValueError: the number of layers is not among the attributes.
     """
+    if "n_layer" not in attributes:
+        raise ValueError("The configuration lacks n_layer; expected every size of the network.")
     layers = attributes["n_layer"]
     stacked = Form(lambda array, heads: _split(array, layers), lambda arrays, heads: np.stack(arrays))
     shared = Form(lambda array, heads: [array] * layers, lambda arrays, heads: arrays[0])
