@@ -122,7 +122,7 @@ ALL = "beach,sand\ndog,a dog\ncat.one,a cat\n"
             ["sand", "a dog", "a cat"],
         ),
         ("dog,a dog\n", r"2 pictures have no caption and were left out: beach.jpg, deep/cat.one.JPEG\.", ["a dog"]),
-        (ALL + "dog,\ndog, \n", r"2 empty captions were left out: dog.png\.", ["sand", "a dog", "a cat"]),
+        (ALL + "dog,\ndog, ...\n", r"2 captions without a word were left out: dog.png\.", ["sand", "a dog", "a cat"]),
         (
             ALL + "".join(f"x{i},c\n" for i in (1, 2, 3)) + ALL + "x4,c\n",
             r"4 captions have no picture in .*: x1, x2, x3, \.\.\.\.",
@@ -270,7 +270,7 @@ def test_datasets_of_the_catalogue(catalogue, monkeypatch, tmp_path, case):
     image = {"image": f.Image(encoding_format="jpeg")}
     declare(catalogue, monkeypatch, tmp_path, {**image, **features}, {"image": str(tmp_path / "x.jpg"), **row})
     if case == "coco":
-        with pytest.warns(UserWarning, match="2 empty captions were left out: x"):
+        with pytest.warns(UserWarning, match="2 captions without a word were left out: x"):
             examples = read_captions("tfds:declared")
     else:
         examples = read_captions("tfds:declared")

@@ -59,6 +59,8 @@ def test_lines_keep_empty_ones_and_lose_a_byte_order_mark(write):
 def test_conllu(write):
     expected = [[("We", "PRON"), ("do", "AUX"), ("n't", "PART")], [("Go", "VERB")]]
     assert read_tagged(write("x.conllu", CONLLU)) == expected
+    assert read_tagged(write("y.conllu", CONLLU + "\n# text = a\tb\n" + CONLLU)) == 2 * expected
+    assert read_tagged(write("hash.tsv", "#\tSYM\n1\tNUM\n")) == [[("#", "SYM"), ("1", "NUM")]]
     assert read_tagged(write("x.tsv", "We\tPRON\ngo\tVERB\n\nGo\tVERB\n")) == [
         [("We", "PRON"), ("go", "VERB")],
         [("Go", "VERB")],
@@ -78,6 +80,7 @@ def test_conllu(write):
         ("none.txt", "", read_texts, "holds no examples"),
         ("wide.txt", "we eat".encode("utf-16"), read_texts, "iconv -f utf-16 -t utf-8"),
         ("bare.tsv", "good\t1\nbad\t\n", read_labelled, "'bad' has no label"),
+        ("no.tsv", "We\tPRON\ngo\t\n", read_tagged, "line 2: the word 'go' has no tag"),
         ("tags.tsv", "We\tPRON\n\tVERB\n", read_tagged, "line 2: there is no word before the tag"),
     ],
 )

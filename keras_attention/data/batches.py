@@ -300,7 +300,8 @@ def tagging_batches(
     Args:
         examples: sentences, each a sequence of (word, tag).
         model: has `tokenizer`, `config.labels`, `encode_words` and `word_arrays`.
-        max_tokens: the most tokens in a batch, padding included; a word counts as many as it has characters.
+        max_tokens: the most tokens in a batch, padding included. A sentence counts its pieces, or the characters of its
+            longest word where those are more.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
 

@@ -73,18 +73,25 @@ def captions_of(examples: Iterable[CaptionedPicture]) -> list[str]:
 
 
 def _complete(examples: list[CaptionedPicture], place: Place) -> list[CaptionedPicture]:
-    """Leave out, and tell, empty captions and pictures without any."""
-    empty = [e.name for e in examples for caption in e.captions if not caption.strip()]
+    """Leave out, and tell, captions without a word and pictures without any."""
+    empty = [e.name for e in examples for caption in e.captions if not has_words(caption)]
     tidy = [
-        dataclasses.replace(e, captions=tuple(" ".join(caption.split()) for caption in e.captions if caption.strip()))
+        dataclasses.replace(
+            e, captions=tuple(" ".join(caption.split()) for caption in e.captions if has_words(caption))
+        )
         for e in examples
     ]
     kept = [example for example in tidy if example.captions]
     if not kept:
-        raise DataError(f"{place} holds no captions; expected at least one that is not empty.")
-    _tell(place, "empty captions were left out", empty)
+        raise DataError(f"{place} holds no captions; expected at least one with a word.")
+    _tell(place, "captions without a word were left out", empty)
     _tell(place, "pictures have no caption and were left out", [e.name for e in tidy if not e.captions])
     return kept
+
+
+def has_words(caption: str) -> bool:
+    """Whether there is a letter or a digit; a caption without has nothing to learn from or to compare with."""
+    return re.search(r"[^\W_]", caption) is not None
 
 
 def _tell(place: Place, what: str, names: Sequence[str]) -> None:

@@ -132,13 +132,18 @@ def read_tagged(place: Place, column: int = 4) -> list[list[tuple[str, str]]]:
 
     Raises: as `read_pairs`.
     """
-    sentences: list[list[tuple[str, str]]] = [[]]
-    for number, line in enumerate(read_lines(place), 1):
+    if str(place).startswith("tfds:"):
+        raise DataError(
+            f"{place}: tagged words are read from a file, CoNLL-U or two columns, not from a tfds: dataset."
+        )
+    lines, sentences = read_lines(place), [[]]
+    conll = any(re.match(r"1\t.*\t.*\t", line) for line in lines)
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             sentences.append([])
             continue
         cells = line.split("\t")
-        comment = line.startswith("#") and len(cells) == 1
+        comment = line.startswith("#") and (conll or len(cells) == 1)
         if comment or (len(cells) > 2 and re.fullmatch(r"\d+[-.]\d+", cells[0])):
             continue  # a comment, a range of words or an empty node
         word, tag = (0, 1) if len(cells) == 2 else (1, column - 1)
@@ -149,6 +154,8 @@ def read_tagged(place: Place, column: int = 4) -> list[list[tuple[str, str]]]:
             )
         if not cells[word].strip():
             raise DataError(f"{place}, line {number}: there is no word before the tag.")
+        if not cells[tag].strip():
+            raise DataError(f"{place}, line {number}: the word {cells[word]!r} has no tag.")
         sentences[-1].append((cells[word].replace(" ", "\u00a0"), cells[tag]))
     return _not_empty([sentence for sentence in sentences if sentence], place)
 
@@ -201,7 +208,7 @@ def open_tfds(name: str) -> tuple[Any, str]:
         the builder, prepared, and the split, `"train"` when none is named.
 
     Raises:
-        DataError: there is no such dataset, or it has no such split.
+        DataError: there is no such dataset, it cannot be prepared, or it has no such split.
     """
     import tensorflow_datasets as tfds
 
@@ -214,7 +221,10 @@ def open_tfds(name: str) -> tuple[Any, str]:
     except tfds.core.DatasetNotFoundError:
         raise DataError(f"TensorFlow Datasets has no dataset {dataset!r}; see tfds.list_builders().") from None
     split = split[0] if split else "train"
-    builder.download_and_prepare()
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # a failed download is a bare Exception there, data to be fetched by hand an assertion
+        raise DataError(f"TensorFlow Datasets cannot prepare {dataset}: {error}") from error
     if split.split("[")[0] not in builder.info.splits:
         raise DataError(f"{dataset} has no split {split!r}; it has {', '.join(builder.info.splits)}.")
     return builder, split

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_attention.data.captions import has_words
+
 _WORDS = re.compile(
     r"""
     (?:[a-z]\.){2,}                                  # u.s.
@@ -175,7 +177,7 @@ def _check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> No
             "number, at least one."
         )
     for index, group in enumerate(references):
-        if isinstance(group, str) or not any(re.search(r"[^\W_]", text) for text in group):
+        if isinstance(group, str) or not any(map(has_words, group)):
             raise ValueError(
                 f"The references of caption {index} are {group!r}; expected a sequence of one or more captions with "
                 "words, such as ['a dog runs']. Leave out pictures that nobody described."
