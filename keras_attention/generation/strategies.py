@@ -7,6 +7,7 @@ which end here. It knows no model and no tokenizer; `decode.py` runs the loop.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -136,7 +137,7 @@ class Sampling(Strategy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.temperature <= 0:
+        if not self.temperature > 0:  # nor NaN
             raise ValueError(f"`temperature` is {self.temperature}; expected more than 0. `Greedy()` is its limit.")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"`top_p` is {self.top_p}; expected a number in (0, 1].")
@@ -189,7 +190,7 @@ class BeamSearch(Strategy):
         n_best: N, at most `width`.
 
     Raises:
-        ValueError: a width below 1, `n_best` outside 1 to `width`, or a negative penalty.
+        ValueError: a width below 1, `n_best` outside 1 to `width`, or a penalty that is negative or not finite.
 
     Example:
         >>> BeamSearch(width=5, length_penalty=1.0).beams
@@ -207,8 +208,11 @@ class BeamSearch(Strategy):
         super().__post_init__()
         if self.width < 1 or not 1 <= self.n_best <= self.width:
             raise ValueError(f"`width` is {self.width} and `n_best` {self.n_best}; expected 1 <= n_best <= width.")
-        if self.length_penalty < 0 or self.coverage_penalty < 0:
-            raise ValueError("`length_penalty` and `coverage_penalty` have to be 0 or more.")
+        if not (0 <= self.length_penalty < math.inf and 0 <= self.coverage_penalty < math.inf):
+            raise ValueError(
+                f"`length_penalty` is {self.length_penalty} and `coverage_penalty` {self.coverage_penalty}; expected "
+                "finite numbers, 0 or more."
+            )
 
     @property
     def beams(self) -> int:
