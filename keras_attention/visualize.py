@@ -13,6 +13,7 @@ import numpy as np
 import keras_attention as ka
 
 WORD_START = "\u2581"  # SentencePiece's sign for a space
+_TALLEST = 4  # no picture is drawn higher than this often its width
 _UNSPACED = "##"  # WordPiece's sign for a piece that continues a word
 
 
@@ -161,7 +162,7 @@ def plot_caption(
     columns = min(5, len(words) + 1)
     rows = -(-(len(words) + 1) // columns)
     height, width, _ = pixels.shape
-    figure, axes = _figure(2.2 * columns, rows * (2.2 * height / width + 0.35), columns, rows)
+    figure, axes = _figure(2.2 * columns, rows * (2.2 * min(height / width, _TALLEST) + 0.35), columns, rows)
     places = iter(np.ravel(axes))
     next(places).imshow(pixels)
     for place, word, weights in zip(places, words, maps, strict=False):
@@ -200,7 +201,7 @@ def plot_salient_words(
     pixels = _pixels(image)
     height, width, _ = pixels.shape
     rows, columns = (size // -(-size // 8) for size in maps.shape[1:])
-    figure, axes = _figure(8, 8 * height / width + 0.4)
+    figure, axes = _figure(8, 8 * min(height / width, _TALLEST) + 0.4)
     axes.imshow(pixels // 2 + 64, extent=(0, columns, rows, 0), aspect="auto", interpolation="bilinear")
     axes.set_title(caption.text, fontsize=13, parse_math=False)
     axes.set_xticks(range(columns + 1), [])
@@ -392,6 +393,22 @@ def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tup
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns)
+
+
+def check_figure_path(path: str | pathlib.Path) -> None:
+    """Say in time that no figure can be written there.
+
+    Raises:
+        ValueError: the suffix names no format that Matplotlib writes.
+        FileNotFoundError: there is no such folder.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    path, formats = pathlib.Path(path), FigureCanvasBase.get_supported_filetypes()
+    if path.suffix[1:].lower() not in formats:
+        raise ValueError(f"{path} ends in no format of a figure; expected one of {', '.join(sorted(formats))}.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into; make it first.")
 
 
 def _finish(figure: Any, path: str | pathlib.Path | None) -> Any:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -369,13 +370,25 @@ MISTAKES = [
     (["quickstart", "captioner", "--out", "{}/begun"], "holds another run; choose another --out"),
     (["train", "translator", "--out", "{}/torn", "--resume"], "run.json is damaged"),
     (["evaluate", "{model}", "{}/empty.tsv"], "holds no examples"),
+    (["evaluate", "{model}", "{pairs}", "--plot", "{}/bleu.xyz"], "ends in no format of a figure; expected one of"),
+    (["evaluate", "{model}", "{pairs}", "--plot", "{}/nowhere/bleu.png"], "There is no folder"),
+    ([*_CAPTIONER[:4], "--captions", "x", "--images", "x", "--init", "x", "--self-critical", "--average", "2"],
+     "--average is kept where it is better"),
+    (["train", "tagger", "--train", "tfds:phrases", "--out", "{}/r"], "not from a tfds: dataset"),
+    (["complete", "{model}", "--seed", "9223372036854775808"], "is not in the range"),
+    (["translate", "{served_in_part}"], "copy or export it again, whole"),
     (["nonsense"], "No such command"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
 def test_a_mistake_is_one_clear_line(run, broken, pairs, model, served, arguments, message):
-    filled = [a.replace("{}", str(broken)).format(pairs=pairs, model=model, served=served) for a in arguments]
+    places = {"pairs": pairs, "model": model, "served": served, "served_in_part": broken / "part"}
+    filled = [a.replace("{}", str(broken)).format(**places) for a in arguments]
+    if "{served_in_part}" in arguments:
+        shutil.copytree(served, broken / "part")
+        (data,) = (broken / "part" / "variables").glob("*.data-*")
+        data.write_bytes(data.read_bytes()[:-999])
     code, out, err = run(*filled, stdin=b"x\n")
     assert code in (1, 2)
     last = err.strip().splitlines()[-1]

@@ -31,6 +31,7 @@ def evaluate(
     references, aligned line by line.
     """
     import keras_attention as ka
+    from keras_attention.visualize import check_figure_path
 
     files = (*files, captions) if captions else files
     if not files:
@@ -57,6 +58,8 @@ def evaluate(
         raise click.UsageError(f"--beam belongs to a translator or captioner; {model} is a {name}.")
     if images and not job.pictures:
         raise click.UsageError(f"--images belongs to a captioner; {model} is a {name}.")
+    if plot:  # said now, and not when all is translated
+        check_figure_path(plot)
     examples = job.read(files, images) if job.pictures else job.read(files)
     for line in job.evaluate(loaded, examples, {"beam": beam, "lowercase": lowercase, "plot": plot}):
         click.echo(line)

@@ -115,9 +115,11 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
         raise click.UsageError(f"{model} does not end in .keras.")
     if target.exists():
         raise click.UsageError(f"{model} exists and is not overwritten; choose another name.")
-    parts = {"labels": tuple(labels.split(","))} if labels else {}
+    parts = {"labels": tuple(label.strip() for label in labels.split(","))} if labels else {}
     original = any(place.glob("*.index"))
     loaded = (ka.from_tensorflow if original else ka.from_huggingface)(place, task=task, **parts)
+    if labels and not hasattr(loaded.config, "labels"):
+        raise click.UsageError(f"--labels belongs to a classifier or tagger; {directory} is a {type(loaded).__name__}.")
     target.parent.mkdir(parents=True, exist_ok=True)
     ka.training.write_whole(target, lambda name: loaded.save(name))
     click.echo(f"{type(loaded).__name__} with {loaded.count_params():,} parameters in {model}.", err=True)

@@ -48,7 +48,7 @@ _OPTIONS: list[Callable] = [
     click.option("--weight-decay", type=float, default=0.0, show_default=True),
     click.option("--layer-decay", type=float, default=1.0, show_default=True, help="Learning rate of each block over that of the next one up."),
     click.option("--remat", is_flag=True, help="Compute each block again in the backward pass, to save memory."),
-    click.option("--seed", type=int, default=0, show_default=True),
+    click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True),
     click.option("--mixed-precision", type=click.Choice(["mixed_bfloat16", "mixed_float16"])),
     click.option("--tensorboard", is_flag=True, help="Write curves and alignments to OUT/tensorboard."),
 ]  # fmt: skip
@@ -142,7 +142,7 @@ def _described(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterato
     ka.training.write_whole(out / "run.json", lambda name: pathlib.Path(name).write_text(described))
     try:
         yield
-    except (ValueError, ImportError):
+    except Exception:
         if not begun and not (out / "model.keras").exists():  # nothing was trained
             (out / "run.json").unlink()
             with contextlib.suppress(OSError):  # region features stay
@@ -293,6 +293,10 @@ def _plan(job: Job, options: dict[str, Any], validated: bool) -> Any:
         raise click.UsageError(f"--select {select}: expected a name that ends in {', '.join(known)}, such as val_loss.")
     if select.startswith("val_") and not validated:
         raise click.UsageError(f"--select {select} needs validation data; add --valid FILE.")
+    if select == "reward" and options["average"] > 1:
+        raise click.UsageError(
+            "--average is kept where it is better, and `reward` is of captions that were drawn before; add --valid FILE."
+        )
     names = (
         "epochs",
         "learning_rate",

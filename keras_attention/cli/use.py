@@ -166,7 +166,7 @@ def _draw(caption: Any, path: str, folder: pathlib.Path, drawn: set[str]) -> Non
 @click.option("--top-p", type=float, help="Draw from the fewest pieces that reach this probability.")
 @click.option("--beam", type=click.IntRange(1), help="Search with this beam width; do not sample.")
 @click.option("--max-length", type=click.IntRange(1), help="The most pieces after the prompt.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 def complete(
     model: str, source: str | None, beam: int | None, max_length: int | None, seed: int, batch_size: int, **chance: Any

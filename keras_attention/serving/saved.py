@@ -23,7 +23,7 @@ class ServedModel:
         path: a directory that `export` wrote.
 
     Raises:
-        ValueError: the directory holds no SavedModel of this library.
+        ValueError: the directory holds no SavedModel of this library, or not all of one.
 
     Example:
         >>> ka.load_served("serving/translator/1").translate(["we are eating bread"])  # doctest: +SKIP
@@ -39,7 +39,10 @@ class ServedModel:
                 f"{path} holds no SavedModel (no saved_model.pb); expected a version directory that "
                 "`keras-attention export` wrote, such as serving/translator/1."
             )
-        self.loaded = tf.saved_model.load(str(path))
+        try:
+            self.loaded = tf.saved_model.load(str(path))
+        except (tf.errors.OpError, IndexError) as error:
+            raise ValueError(f"{path} cannot be read ({error}); copy or export it again, whole.") from None
         self.signature = self.loaded.signatures.get("serving_default")
         if self.signature is None:
             raise ValueError(f"{path} has no signature serving_default; was it written by `keras-attention export`?")
