@@ -2,12 +2,14 @@
 
 import itertools
 import math
+import warnings
 
 import keras
 import numpy as np
 import pytest
 
 import keras_attention as ka
+from keras_attention.data.tokenizers import special_ids
 from keras_attention.generation import Program, decode
 from keras_attention.generation.constraints import uniform_numbers
 from keras_attention.generation.strategies import NEVER
@@ -59,7 +61,7 @@ def table(vocabulary: int, seed: int) -> np.ndarray:
     return rows / rows.sum(1, keepdims=True)
 
 
-def search(model, strategy, limits=(5,), prefix=None, seeds=None, steps=None) -> dict:
+def search(model, strategy, limits=(5,), prefix=None, seeds=None, steps=None, start=START) -> dict:
     batch, steps = len(limits), steps or max(limits)
     ids, mask = np.zeros((batch, steps), "int32"), np.zeros((batch, steps), bool)
     if prefix is not None:
@@ -69,7 +71,7 @@ def search(model, strategy, limits=(5,), prefix=None, seeds=None, steps=None) ->
         model,
         {"x": np.zeros((batch, 1))},
         strategy,
-        start_ids=np.full(batch, START),
+        start_ids=np.full(batch, start),
         end_id=END,
         limits=np.array(limits, "int32"),
         prefix_ids=ids,
@@ -146,15 +148,33 @@ def test_an_end_that_is_given_ends_nothing(strategy):
     assert all(text[-1] == END or len(text) == 7 for row in (0, 1) for text in texts(found, row))
 
 
-def test_forced_prefix_begins_every_answer_and_costs_nothing():
-    model = TableModel(table(5, 4))
-    found = search(model, ka.BeamSearch(width=64, length_penalty=0.0, n_best=3), (5, 5), prefix=[(3, 2), ()])
-    assert all(text[:2] == (3, 2) for text in texts(found, 0))
-    best = texts(found, 0)[0]
-    cost = sum(distribution(model, best[:i])[best[i]] for i in range(2, len(best)))
-    np.testing.assert_allclose(found["scores"][0, 0], cost, rtol=1e-4, atol=1e-5)
-    free = search(model, ka.BeamSearch(width=64, length_penalty=0.0, n_best=3), (5,))
+@pytest.mark.parametrize("penalty", [0.0, 1.5])
+def test_forced_prefix_begins_every_answer_and_costs_nothing(penalty):
+    model, strategy = TableModel(table(5, 4)), ka.BeamSearch(width=64, length_penalty=penalty, n_best=3)
+    found = search(model, strategy, (5, 5), prefix=[(3, 2), ()])
+    texts_after = [
+        (3, 2, *rest)
+        for count in (1, 2, 3)
+        for rest in itertools.product(range(5), repeat=count)
+        if END not in rest[:-1] and (rest[-1] == END or count == 3)
+    ]
+
+    def score(text):
+        cost = sum(distribution(model, text[:i])[text[i]] for i in range(2, len(text)))
+        return cost / ((5 + len(text) - 2) / 6) ** penalty
+
+    best = sorted(texts_after, key=score, reverse=True)[:3]
+    assert texts(found, 0) == best
+    np.testing.assert_allclose(found["scores"][0], [score(text) for text in best], rtol=1e-4, atol=1e-5)
+    free = search(model, strategy, (5,))
     assert texts(found, 1) == texts(free, 0)
+
+
+def test_an_end_may_be_the_token_that_began():
+    rows = np.full((4, 4), 0.01)
+    rows[[END, 2, 3], [2, 3, END]] = 1.0
+    found = search(TableModel(rows), ka.Greedy(no_repeat_ngram=1), (9,), start=END)
+    assert texts(found) == [(2, 3, END)]
 
 
 def test_greedy_follows_the_likeliest_token():
@@ -288,6 +308,35 @@ def test_a_forced_prefix_is_kept_whole(translator):
     one, two = translator.translate(["we eat bread"] * 2, strategy, prefixes=["beben leche fría", ""])
     assert one.text.startswith("beben leche fría")
     assert len(two.target_pieces) == 2
+
+
+def test_learned_positions_are_never_exceeded(tokenizer):
+    sizes = {"width": 12, "num_heads": 2, "num_layers": 1, "hidden_dim": 13, "positions": "learned", "max_length": 7}
+    both = {"source_tokenizer": tokenizer, "target_tokenizer": tokenizer}
+    model = ka.Translator.from_preset("transformer_tiny", **both, **sizes)
+    never_end = (special_ids(tokenizer).end,)
+    for strategy, prefix in ((ka.Greedy(min_length=20, suppress=never_end), ""), (ka.Greedy(), "we eat bread " * 5)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            (answer,) = model.translate(["we eat"], strategy, prefixes=[prefix])
+        assert len(answer.target_pieces) == 7
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports")
+@pytest.mark.parametrize("kind", ["sentencepiece", "wordpiece"])
+def test_a_space_at_the_end_of_a_prompt_is_not_doubled(kind, tmp_path):
+    tokenizer = ka.train_tokenizer(["we eat bread", "they drink milk"] * 9, kind, 31)
+    model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=7, embedding_dim=5, max_length=31)
+    begins = {"sentencepiece": lambda piece: piece[:1] == "\u2581" != piece, "wordpiece": str.isalpha}[kind]
+    within = tuple(i for i, piece in enumerate(tokenizer.get_vocabulary()) if not begins(piece))
+    strategy = ka.Greedy(max_length=3, suppress=within)  # words begin, none goes on
+    prompts = ["we ", "we eat ", "we", "", "we\n"]
+    answers = [answer.text for answer in model.complete(prompts, strategy)]
+    assert all(text.startswith(prompt) for text, prompt in zip(answers, prompts, strict=True))
+    assert not any("  " in text or "\n " in text for text in answers)
+    assert all(" " in text[len(prompt) :] for text, prompt in zip(answers, prompts, strict=True))
+    served = ka.load_served(ka.export(model, tmp_path / "lm", strategy=strategy, examples=()))
+    assert [answer.text for answer in served.complete(prompts)] == answers
 
 
 def test_a_long_prompt_is_continued_from_its_end():

@@ -49,7 +49,8 @@ def decode(
         end_id: the token that ends a text.
         limits: (B,) int, the most tokens of each answer; one that reaches it ends as it is.
         prefix_ids: (B, T) int, tokens that an answer has to begin with; T is the longest answer.
-        prefix_mask: (B, T) bool, where `prefix_ids` holds. Forced tokens cost nothing.
+        prefix_mask: (B, T) bool, where `prefix_ids` holds. Forced tokens cost nothing, and the
+            length in a score leaves them out.
         seeds: (B,) int, where each row's chance begins.
     Returns:
         dict of `tokens` (B, N, T) int, `lengths` (B, N) int (the end token included), `scores` (B, N)
@@ -63,9 +64,10 @@ def decode(
     constants = state["constants"]
     loop["carry"] = keras.tree.map_structure(lambda x: ops.repeat(x, strategy.beams, axis=1), state["carry"])
     limits = ops.minimum(ops.cast(limits, "int32"), steps)
+    forced_tokens = ops.sum(ops.cast(prefix_mask, "int32"), axis=1, keepdims=True)
 
     def may_improve(loop):
-        longest = ops.expand_dims(limits, 1)
+        longest = ops.maximum(ops.expand_dims(limits, 1) - forced_tokens, 1)
         hope = strategy.final_score(loop["log_probs"], longest)
         hope = ops.where(loop["log_probs"] > NEVER / 2, hope, 3 * NEVER)
         return ops.logical_and(loop["t"] < steps, ops.any(ops.max(hope, 1) > ops.min(loop["pool"]["scores"], 1)))
@@ -82,7 +84,8 @@ def decode(
             forced, -1, end_id
         )  # an end that is given, such as that of a document in a prompt, ends nothing
         proposal = strategy.propose(ops.expand_dims(loop["log_probs"], -1) + log_probs, end, chance)
-        return _update(loop, state["carry"], attention, proposal, strategy, end_id, limits)
+        own_length = ops.maximum(loop["t"] + 1 - forced_tokens, 1)
+        return _update(loop, state["carry"], attention, proposal, strategy, end_id, limits, own_length)
 
     (loop,) = ops.while_loop(lambda loop: may_improve(loop), lambda loop: (advance(loop),), (loop,))
     return _answers(loop)
@@ -116,8 +119,8 @@ def _begin(model, inputs, strategy: Strategy, batch, steps, given) -> dict:
     return loop
 
 
-def _update(loop: dict, carry, attention, proposal, strategy: Strategy, end_id: int, limits) -> dict:
-    """Move what ended into the pool and let the rest go on."""
+def _update(loop: dict, carry, attention, proposal, strategy: Strategy, end_id: int, limits, own_length) -> dict:
+    """Move what ended into the pool and let the rest go on; `own_length` (B, 1) counts what was not forced."""
     t, at_limit = loop["t"], ops.expand_dims(loop["t"] + 1 >= limits, 1)
     parents = proposal.parents
     new = {
@@ -139,7 +142,7 @@ def _update(loop: dict, carry, attention, proposal, strategy: Strategy, end_id: 
     ended_log_probs = ops.concatenate([proposal.ended_log_probs, cut], 1)
     ends = ops.zeros_like(proposal.ended_parents) + end_id
     ended = {
-        "scores": _final_scores(strategy, ended_log_probs, ended_parents, t + 1, coverage),
+        "scores": _final_scores(strategy, ended_log_probs, ended_parents, own_length, coverage),
         "lengths": ops.zeros_like(ops.cast(ended_parents, "int32")) + t + 1,
         "tokens": _write(take_beams(loop["tokens"], ended_parents), t, ops.concatenate([ends, proposal.tokens], 1)),
         "lineage": _write(take_beams(loop["lineage"], ended_parents), t, ended_parents),

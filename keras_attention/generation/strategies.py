@@ -180,8 +180,8 @@ class BeamSearch(Strategy):
 
         s(y) = log p(y | x) / ((5 + |y|) / 6)^a  +  b sum_i log min(sum_t attention[t, i], 1)
 
-    with a the length penalty and b the coverage penalty. |y| counts the end token. The search ends
-    as soon as no open hypothesis could still enter the N best.
+    with a the length penalty and b the coverage penalty. |y| counts the end token, and not what was forced.
+    The search ends as soon as no open hypothesis could still enter the N best.
 
     Args:
         width: K.

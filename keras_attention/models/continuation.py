@@ -15,6 +15,8 @@ from keras_attention.data.tokenizers import decode_ids, encode_texts, ids_to_pie
 from keras_attention.generation import Hypotheses, Sampling, Strategy
 from keras_attention.models.task import Task, check_texts, length_sorted_batches
 
+_SPACES = (" ", "\t", "\n", "\f", "\r")
+
 
 @dataclasses.dataclass(frozen=True)
 class Completion:
@@ -23,7 +25,7 @@ class Completion:
     Attributes:
         prompt: how the text begins.
         text: the prompt and its continuation.
-        score: the log-probability of the continuation, in nats.
+        score: the log-probability of the continuation, in nats; of a beam search after its penalties.
         pieces: the pieces of the continuation.
         alternatives: the other texts, when several were asked for.
     """
@@ -104,11 +106,13 @@ def _search(model: Any, rows: list[list[int]], indices: list[int], strategy: Str
 
 
 def _completion(tokenizer: Any, prompt: str, ids: list[int], found: Hypotheses, row: int) -> Completion:
-    answers, before = [], len(decode_ids(tokenizer, ids))
+    answers, read = [], decode_ids(tokenizer, ids)
+    lost_space = prompt.endswith(_SPACES) and not read.endswith(_SPACES)  # a tokenizer reads none at the end
     for written, score, _ in found.of_row(row):
-        text = decode_ids(tokenizer, [ids[0], *written])
-        new = tuple(ids_to_pieces(tokenizer, written[len(ids) - 1 :]))
-        answers.append(Completion(prompt, prompt + text[before:], score, new))
+        new = decode_ids(tokenizer, [ids[0], *written])[len(read) :]
+        new = new.removeprefix(" ") if lost_space else new
+        pieces = tuple(ids_to_pieces(tokenizer, written[len(ids) - 1 :]))
+        answers.append(Completion(prompt, prompt + new, score, pieces))
     if not answers:  # the constraints left nothing
         return Completion(prompt, prompt, -math.inf)
     return dataclasses.replace(answers[0], alternatives=tuple(answers[1:]))

@@ -169,10 +169,15 @@ class Translator(Task):
         """Return how many tokens each answer may have, (B,): 2 S + 8 unless the strategy says."""
         if strategy.max_length is not None:
             wanted = source_lengths * 0 + strategy.max_length
-            learned = getattr(self.config, "positions", None) == "learned"
-            return ops.minimum(wanted, self.config.max_length) if learned else wanted
-        usual = ops.minimum(source_lengths * 2 + 8, self.config.max_length)
-        return ops.maximum(usual, strategy.min_length + 1)
+        else:
+            usual = ops.minimum(source_lengths * 2 + 8, self.config.max_length)
+            wanted = ops.maximum(usual, strategy.min_length + 1)
+        return ops.minimum(wanted, self.config.max_length) if self._learned_positions else wanted
+
+    @property
+    def _learned_positions(self) -> bool:
+        """Whether there are no more than `config.max_length` positions."""
+        return getattr(self.config, "positions", None) == "learned"
 
     def search_strategy(self, strategy: Strategy) -> Strategy:
         """Return the strategy; it never writes the padding where that is what begins a text (Marian)."""
@@ -195,8 +200,8 @@ class Translator(Task):
                 cut there, with one warning that counts them.
             strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`.
             batch_size: how many are decoded at once; it does not change an answer.
-            prefixes: for each text, how its translation has to begin. It is kept whole, whatever
-                the longest length; an empty text stays empty all the same.
+            prefixes: for each text, how its translation has to begin. It is kept whole, whatever the strategy's
+                longest length, up to `config.max_length` pieces; an empty text stays empty all the same.
 
         Returns:
             one `Translation` per text, in order.
@@ -210,12 +215,9 @@ class Translator(Task):
             raise ValueError(f"There are {len(prefixes)} prefixes for {len(texts)} texts; expected one each.")
         end = special_ids(self.source_tokenizer).end
         sources = encode_texts(self.source_tokenizer, texts, self.config.max_length, after=(end,))
-        forced = [
-            ids if text else []
-            for ids, text in zip(
-                encode_texts(self.target_tokenizer, prefixes, self.config.max_length), prefixes, strict=True
-            )
-        ]
+        room = self.config.max_length - self._learned_positions  # one more token is written
+        encoded = encode_texts(self.target_tokenizer, prefixes, room)
+        forced = [ids if text else [] for ids, text in zip(encoded, prefixes, strict=True)]
         answers: list[Translation | None] = [None] * len(texts)
         for batch in length_sorted_batches([len(ids) for ids in sources], batch_size):
             found = self._search([sources[i] for i in batch], [forced[i] for i in batch], batch, strategy)

@@ -248,9 +248,12 @@ class ServedLanguageModel(Served):
         )
         first = tf.zeros_like(found["tokens"][:, :, :1]) + ids[:, :1, None]
         whole = tokenizer.decode(tf.concat([first, found["tokens"]], 2), found["lengths"] + 1)
-        before = tf.strings.length(tokenizer.decode(ids[:, None], lengths[:, None])) + tf.zeros_like(found["lengths"])
+        read = tokenizer.decode(ids[:, None], lengths[:, None])
+        before = tf.strings.length(read) + tf.zeros_like(found["lengths"])
         before = tf.minimum(before, tf.strings.length(whole))  # where the constraints left nothing, not even the prompt
         new = _valid(tf.strings.substr(whole, before, tf.strings.length(whole) - before))
+        lost_space = _ends_in_space(text[:, None]) & ~_ends_in_space(read)  # a tokenizer reads none at the end
+        new = tf.where(lost_space, tf.strings.regex_replace(new, "^ ", ""), new)
         texts = tf.strings.join([tf.repeat(text[:, None], self.strategy.answers, axis=1), new])
         answers = {"text": texts[:, 0], "score": found["scores"][:, 0]}
         if self.strategy.answers > 1:
@@ -459,6 +462,10 @@ def _compile(function: Callable, specs: list[tf.TensorSpec]) -> Callable:
         return {name: value[:size] for name, value in function(*filled).items()}
 
     return tf.function(answer, specs, autograph=False)
+
+
+def _ends_in_space(text: tf.Tensor) -> tf.Tensor:
+    return tf.strings.regex_full_match(text, r"(?s).*\s")
 
 
 def _valid(text: tf.Tensor) -> tf.Tensor:
