@@ -196,6 +196,9 @@ def test_a_region_of_the_small_network_sees_around_its_own_centre():
 def test_a_network_learns_from_a_chosen_layer_on():
     frozen = ImageEncoder("mobilenet_0.25", 32)
     assert not frozen.learns
+    drops = ImageEncoder("efficientnet_b0", 32)
+    image = np.random.default_rng(3).uniform(0, 255, (1, 32, 32, 3))
+    np.testing.assert_array_equal(*(np.asarray(drops(image, training=training)) for training in (False, True)))
     part = ImageEncoder("mobilenet_0.25", 32, fine_tune_from="conv_pw_13")
     assert [v.path.split("/")[-2] for v in part.network.trainable_variables] == ["conv_pw_13"]
     whole = ImageEncoder("mobilenet_0.25", 32, fine_tune_from="all")

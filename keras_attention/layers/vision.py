@@ -173,7 +173,8 @@ class ImageEncoder(keras.layers.Layer):
 
     def call(self, images):
         """Compute the output; the class describes arguments and shapes."""
-        grid = self.network(self.preprocess(ops.cast(images, self.compute_dtype)))
+        training = None if self.learns else False  # EfficientNet drops blocks by chance, frozen or not
+        grid = self.network(self.preprocess(ops.cast(images, self.compute_dtype)), training=training)
         return _flatten(grid)
 
     def compute_output_shape(self, images_shape):
