@@ -60,6 +60,7 @@ def test_maps_are_distributions_over_what_may_be_seen(masked, lm, tmp_path):
         for maps in ka.attention_maps(model, TEXTS):
             assert maps.weights.shape == (2, 7, len(maps.pieces), len(maps.pieces))
             np.testing.assert_allclose(maps.weights.sum(-1), 1.0, atol=1e-5)
+    assert ka.attention_maps(lm, [""])[0].weights.shape[2:] == (len(ka.attention_maps(lm, [""])[0].pieces),) * 2
     assert not np.triu(ka.attention_maps(lm, TEXTS)[1].weights, 1).any()
     maps = ka.attention_maps(masked, TEXTS)
     answer = served(masked, tmp_path, attention=True)["attention"](text=np.array(TEXTS))

@@ -159,6 +159,13 @@ def test_memories_are_those_of_transformers(tmp_path):
     np.testing.assert_allclose(outputs, found.last_hidden_state.numpy(), rtol=0, atol=1e-5)
 
 
+def test_no_memory_is_a_memory(tmp_path):
+    _, model = theirs(tmp_path)
+    inputs = {"token_ids": chance(1).integers(0, V, (B, S)), "padding_mask": np.ones((B, S), bool)}
+    alone, nothing = model.read(inputs, None, 0)
+    np.testing.assert_allclose(model.read(inputs, nothing)[0], alone, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["XLNetForSequenceClassification", "XLNetForTokenClassification"])
 def test_classes_are_those_of_transformers(tmp_path, kind):
     network, model = theirs(tmp_path, kind)

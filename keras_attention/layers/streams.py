@@ -26,7 +26,7 @@ def keep_last(states, mask, length=None):
     Args:
         states: (B, L, M).
         mask: (B, L) boolean, True = a real token.
-        length: m, how many to keep; all when absent.
+        length: m, how many to keep at most; all L when absent or more than L.
 
     Returns:
         states (B, m, M) and their mask (B, m), False on the left where there were fewer than m.
@@ -352,4 +352,5 @@ def _after_memory(mask, memory_mask):
     if memory_mask is None:
         return mask
     before = ops.logical_or(ops.expand_dims(memory_mask, 1), ops.zeros_like(mask[:, :, :1]))
-    return ops.concatenate([before, ops.logical_or(mask, ops.zeros_like(before[:, :, :1]))], axis=2)
+    within = ops.broadcast_to(mask, (ops.shape(memory_mask)[0], *ops.shape(mask)[1:]))
+    return ops.concatenate([before, within], axis=2)

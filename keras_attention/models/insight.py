@@ -215,7 +215,8 @@ def _in_order(
         if words:
             found = forward(model.word_arrays([words[i] for i in batch]))
         else:
-            ids, mask = pad_ids([rows[i] for i in batch], special_ids(model.tokenizer).pad, multiple=8)
+            nothing = int(not any(rows[i] for i in batch))  # is one column of padding
+            ids, mask = pad_ids([rows[i] for i in batch], special_ids(model.tokenizer).pad, multiple=8, extra=nothing)
             found = forward(text_arrays(model.config, ids, mask))
         for row, index in enumerate(batch):
             answers[index] = rows[index], {name: value[row] for name, value in found.items()}
