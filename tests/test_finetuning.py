@@ -42,6 +42,11 @@ def test_a_new_head_stands_on_the_same_encoder(tokenizer):
     )
     with pytest.raises(TypeError, match="no Transformer encoder"):
         ka.TextClassifier.from_encoder(translator, labels=("a", "b"))
+    with pytest.raises(TypeError, match="A CausalLM has no encoder of one text"):
+        ka.CausalLM.from_encoder(masked)
+    ka.training.enable_lora(masked, 2)
+    with pytest.raises(ValueError, match=r"has LoRA matrices\. A file holds the sum"):
+        ka.TextTagger.from_encoder(masked, labels=("a", "b"))
 
 
 def test_frozen_encoder_stays(classifier):
@@ -205,6 +210,8 @@ def test_what_cannot_be_tuned_says_so(tokenizer, classifier):
         ka.TextTagger.from_encoder(classifier, labels=("a", "b"), width=7)
     with pytest.raises(ValueError, match="`rank` is 0"):
         ka.training.enable_lora(classifier, 0)
+    with pytest.raises(ValueError, match="`num_segments` is 2"):
+        ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, num_segments=2, **SIZES)
     with pytest.raises(ValueError, match="each a string"):
         ka.TextTagger.from_encoder(classifier, labels=(0, 1))
 

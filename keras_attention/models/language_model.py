@@ -39,6 +39,7 @@ class CausalLM(LeftToRight):
 
     Raises:
         TypeError: the tokenizer is missing.
+        ValueError: the config has segments.
 
     Example:
         >>> tokenizer = ka.train_tokenizer(["to be or not to be"], "characters")
@@ -52,6 +53,10 @@ class CausalLM(LeftToRight):
 
     def __init__(self, config: LanguageModelConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(without_attention(config, "language model"), "vocabulary_size", tokenizer)
+        if getattr(config, "num_segments", 0):
+            raise ValueError(
+                f"`num_segments` is {config.num_segments}; a language model reads one segment: expected 0."
+            )
         self.embedding = make_embedding(config, config.vocabulary_size, "embedding")
         self.decoder = make_decoder(config)
         inputs = text_inputs(config)

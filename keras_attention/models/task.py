@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_attention import config as configs
 from keras_attention.generation import Program
-from keras_attention.presets import find_preset
+from keras_attention.presets import ENCODER_TASKS, ENCODER_USES, find_preset
 
 
 class Task(keras.Model):
@@ -70,9 +70,11 @@ class Task(keras.Model):
             **parts: `labels`, and what may differ: `dropout`, `attention_dropout`.
 
         Raises:
-            TypeError: `other` has no such encoder.
-            ValueError: a size that cannot change.
+            TypeError: `other` has no such encoder, or this task none to put it into.
+            ValueError: a size that cannot change, or an encoder of other weights: with LoRA, or quantised.
         """
+        if cls.__name__ not in (*ENCODER_TASKS, *ENCODER_USES):
+            raise TypeError(f"A {cls.__name__} has no encoder of one text; see {', '.join(ENCODER_USES)}.")
         if not hasattr(other, "encoder") or not isinstance(other.config, configs.TransformerConfig):
             raise TypeError(
                 f"This {type(other).__name__} has no Transformer encoder that a {cls.__name__} could be built around."
@@ -80,6 +82,11 @@ class Task(keras.Model):
         unknown = sorted(set(parts) - {"labels", "dropout", "attention_dropout"})
         if unknown:
             raise ValueError(f"{', '.join(unknown)} cannot change: the encoder is that of a trained model.")
+        if other.quantization or any(getattr(layer, "lora_enabled", False) for layer in other._flatten_layers()):
+            raise ValueError(
+                "The encoder is quantised or has LoRA matrices. A file holds the sum of LoRA's: save the model, load "
+                "it, and take that. Quantise what is made of it."
+            )
         config = dataclasses.replace(other.config, next_sentence=False, **parts)
         model = cls(config, tokenizer=other.tokenizer)
         for name in ("embedding", "encoder", "pooler"):
