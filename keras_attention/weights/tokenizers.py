@@ -205,7 +205,7 @@ def write_tokenizers(model: Any, path: pathlib.Path) -> None:
         _write_json(path / "vocab.json", dict(tokenizer.vocabulary))
         (path / "merges.txt").write_text("\n".join(["#version: 0.2", *tokenizer.merges]) + "\n", encoding="utf-8")
         settings = {"add_prefix_space": tokenizer.add_prefix_space}
-        added = [piece for piece in tokenizer.unsplittable_tokens if piece not in _BYTE_SPECIAL]
+        added = [piece for piece in tokenizer.unsplittable_tokens or () if piece not in _BYTE_SPECIAL]
     elif hasattr(tokenizer, "suffix_indicator"):
         (path / "vocab.txt").write_text("\n".join(tokenizer.get_vocabulary()) + "\n", encoding="utf-8")
         names = {
@@ -217,7 +217,7 @@ def write_tokenizers(model: Any, path: pathlib.Path) -> None:
         pieces = zip(("pad_token", "unk_token", "cls_token", "sep_token"), special, strict=True)
         settings = {theirs: getattr(tokenizer, ours) for theirs, ours in names.items()}
         settings |= {name: tokenizer.id_to_token(index) for name, index in pieces} | {"mask_token": "[MASK]"}
-        added = [piece for piece in tokenizer.special_tokens if piece not in _BERT_SPECIAL]
+        added = [piece for piece in tokenizer.special_tokens or () if piece not in _BERT_SPECIAL]
     else:
         return
     if added:  # those that stand for themselves wherever they are found
