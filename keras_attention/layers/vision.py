@@ -173,8 +173,8 @@ class ImageEncoder(keras.layers.Layer):
 
     def call(self, images):
         """Compute the output; the class describes arguments and shapes."""
-        training = None if self.learns else False  # EfficientNet drops blocks by chance, frozen or not
-        grid = self.network(self.preprocess(ops.cast(images, self.compute_dtype)), training=training)
+        steady = {} if self.learns else {"training": False}  # EfficientNet drops blocks by chance, frozen or not
+        grid = self.network(self.preprocess(ops.cast(images, self.compute_dtype)), **steady)
         return _flatten(grid)
 
     def compute_output_shape(self, images_shape):
