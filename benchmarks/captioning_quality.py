@@ -9,7 +9,8 @@
 
 Flickr8k: train on train.txt, select on dev.txt by BLEU-4 of the greedy captions, five references each; the beam width
 is chosen on dev too. The network that sees is a frozen MobileNet 0.75. BLEU, ROUGE-L, CIDEr and METEOR are those of
-coco-caption. Self-critical training goes on from the run that is named last, and its minutes are those of both.
+coco-caption. Self-critical training, and hard attention that begins with the weights of a soft one, go on from the run
+that is named last; the minutes are those of both.
 Scenes: a tied captioner learns to see, and a fresh one to write over its network, frozen (the run that is named last).
 Train on the train split, select on validation, report test: how many captions are exactly right, and how often the
 largest weight of a colour or shape word lies in the box of its object.
@@ -55,6 +56,7 @@ class Setting:
     scenes: bool = False
     self_critical: bool = False
     frozen: bool = False
+    warm: bool = False
 
 
 _FLICKR = ka.TrainingPlan(
@@ -74,6 +76,13 @@ SETTINGS = {
     "flickr_soft": Setting("show_attend_and_tell", {}, _FLICKR, 3000),
     "flickr_soft_self_critical": Setting("show_attend_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
     "flickr_hard": Setting("show_attend_and_tell", {"attention": "hard"}, _FLICKR, 3000),
+    "flickr_hard_from_soft": Setting(
+        "show_attend_and_tell",
+        {"attention": "hard"},
+        dataclasses.replace(_FLICKR, epochs=EPOCHS or 2, learning_rate=3e-4, warmup_steps=100, average=1),
+        3000,
+        warm=True,
+    ),
     "flickr_show_and_tell": Setting("show_and_tell", {}, _FLICKR, 3000),
     "flickr_show_and_tell_self_critical": Setting("show_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
     "flickr_transformer": Setting("transformer_captioner", {}, _FLICKR, 3000, together=5),
@@ -148,10 +157,12 @@ def train(name: str, directory: str, begun: str | None = None) -> None:
     load = drawn if setting.scenes else flickr
     examples, valid = load("train"), load("validation" if setting.scenes else "dev")
     source = directory if pathlib.Path(directory, "model.keras").exists() else begun
-    if (setting.self_critical or setting.frozen) and source is None:
+    if (setting.self_critical or setting.frozen or setting.warm) and source is None:
         raise SystemExit(f"{name} goes on from a run: name its folder after {directory}.")
-    fresh = source is None or (setting.frozen and source == begun)
+    fresh = source is None or ((setting.frozen or setting.warm) and source == begun)
     model = make(setting, examples, source) if fresh else keras.saving.load_model(pathlib.Path(source, "model.keras"))
+    if setting.warm and fresh:
+        take_weights(model, source)
     if setting.frozen:
         ka.training.freeze(model)
     begin = time.time() - 60 * (minutes_before(source) if source else 0)
@@ -185,6 +196,15 @@ def make(setting: Setting, examples: list, begun: str | None) -> ka.Captioner:
         weights = DATA / "cnn" / "mobilenet_v1_075_224.npz"
         seeing = {"encoder": "mobilenet_0.75", "encoder_weights": weights}
     return ka.Captioner.from_preset(setting.preset, tokenizer=tokenizer, **seeing, **setting.sizes)
+
+
+def take_weights(model: ka.Captioner, directory: str) -> None:
+    """Give a model the weights of a run's, by their paths; what that lacks, a hard attention's baseline, stays new."""
+    other = keras.saving.load_model(pathlib.Path(directory, "model.keras"), compile=False)
+    known = {weight.path: np.array(weight) for weight in other.weights if "seed" not in weight.path}
+    for weight in model.weights:
+        if weight.path in known:
+            weight.assign(known[weight.path])
 
 
 def minutes_before(directory: str) -> float:
