@@ -330,7 +330,7 @@ def test_a_space_at_the_end_of_a_prompt_is_not_doubled(kind, tmp_path):
     begins = {"sentencepiece": lambda piece: piece[:1] == "\u2581" != piece, "wordpiece": str.isalpha}[kind]
     within = tuple(i for i, piece in enumerate(tokenizer.get_vocabulary()) if not begins(piece))
     strategy = ka.Greedy(max_length=3, suppress=within)  # words begin, none goes on
-    prompts = ["we ", "we eat ", "we", "", "we\n"]
+    prompts = ["we ", "we eat ", "we", "", "we\n", "we\v"]
     answers = [answer.text for answer in model.complete(prompts, strategy)]
     assert all(text.startswith(prompt) for text, prompt in zip(answers, prompts, strict=True))
     assert not any("  " in text or "\n " in text for text in answers)

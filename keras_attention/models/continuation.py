@@ -11,11 +11,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.data.tokenizers import decode_ids, encode_texts, ids_to_pieces, pad_ids, special_ids
+from keras_attention.data.tokenizers import (
+    WHITE_SPACE,
+    decode_ids,
+    encode_texts,
+    ids_to_pieces,
+    pad_ids,
+    special_ids,
+)
 from keras_attention.generation import Hypotheses, Sampling, Strategy
 from keras_attention.models.task import Task, check_texts, length_sorted_batches
-
-_SPACES = (" ", "\t", "\n", "\f", "\r")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +112,7 @@ def _search(model: Any, rows: list[list[int]], indices: list[int], strategy: Str
 
 def _completion(tokenizer: Any, prompt: str, ids: list[int], found: Hypotheses, row: int) -> Completion:
     answers, read = [], decode_ids(tokenizer, ids)
-    lost_space = prompt.endswith(_SPACES) and not read.endswith(_SPACES)  # a tokenizer reads none at the end
+    lost_space = _ends_in_space(prompt) and not _ends_in_space(read)  # a tokenizer reads none at the end
     for written, score, _ in found.of_row(row):
         new = decode_ids(tokenizer, [ids[0], *written])[len(read) :]
         new = new.removeprefix(" ") if lost_space else new
@@ -116,3 +121,7 @@ def _completion(tokenizer: Any, prompt: str, ids: list[int], found: Hypotheses, 
     if not answers:  # the constraints left nothing
         return Completion(prompt, prompt, -math.inf)
     return dataclasses.replace(answers[0], alternatives=tuple(answers[1:]))
+
+
+def _ends_in_space(text: str) -> bool:
+    return text.endswith(tuple(WHITE_SPACE))

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_attention.data.batches import text_arrays
-from keras_attention.data.tokenizers import mask_id, rewrites, special_ids
+from keras_attention.data.tokenizers import WHITE_SPACE, mask_id, rewrites, special_ids
 from keras_attention.generation import Greedy, Sampling, Strategy, decode
 from keras_attention.models import (
     Captioner,
@@ -465,7 +465,7 @@ def _compile(function: Callable, specs: list[tf.TensorSpec]) -> Callable:
 
 
 def _ends_in_space(text: tf.Tensor) -> tf.Tensor:
-    return tf.strings.regex_full_match(text, r"(?s).*\s")
+    return tf.strings.regex_full_match(text, f"(?s).*[{WHITE_SPACE}]")
 
 
 def _valid(text: tf.Tensor) -> tf.Tensor:
