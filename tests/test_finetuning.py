@@ -1,6 +1,7 @@
 """Which weights move, and how far."""
 
 import gc
+import json
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 import keras_attention as ka
 from keras_attention.training.checkpoints import load_arrays
+from keras_attention.weights import from_huggingface, to_huggingface
 
 EXAMPLES = [("we eat bread", "food"), ("they drink water", "drink"), ("we drink milk", "drink"), ("eat apple", "food")]
 SIZES = {"width": 14, "num_heads": 7, "num_layers": 2, "hidden_dim": 11, "dropout": 0.0, "attention_dropout": 0.0}
@@ -47,6 +49,28 @@ def test_a_new_head_stands_on_the_same_encoder(tokenizer):
     ka.training.enable_lora(masked, 2)
     with pytest.raises(ValueError, match=r"has LoRA matrices\. A file holds the sum"):
         ka.TextTagger.from_encoder(masked, labels=("a", "b"))
+
+
+@keras.saving.register_keras_serializable("tests")
+class LoudClassifier(ka.TextClassifier):
+    """A class of a user's own."""
+
+    def shout(self, text: str) -> str:
+        return self.classify([text])[0].label.upper()
+
+
+def test_a_subclass_is_of_its_parents_task(tokenizer, tmp_path):
+    model = LoudClassifier.from_preset("bert_base", tokenizer=tokenizer, labels=("drink", "food"), **SIZES)
+    around = LoudClassifier.from_encoder(model, labels=("a", "b"))
+    around.save(tmp_path / "loud.keras")
+    again = keras.saving.load_model(tmp_path / "loud.keras")
+    assert isinstance(again, LoudClassifier)
+    assert again.shout("we eat") in ("A", "B")
+    to_huggingface(again, tmp_path / "loud")
+    assert json.loads((tmp_path / "loud/config.json").read_text())["architectures"] == ["BertForSequenceClassification"]
+    same = from_huggingface(tmp_path / "loud", tokenizer=tokenizer)
+    assert type(same) is ka.TextClassifier
+    assert same.classify(["we eat"])[0].label.upper() == again.shout("we eat")
 
 
 def test_frozen_encoder_stays(classifier):

@@ -39,6 +39,11 @@ class Task(keras.Model):
                 tokenizer.built = True
 
     @classmethod
+    def task_name(cls) -> str:
+        """Return the name of the class of this library that this one is, or extends."""
+        return next(base.__name__ for base in cls.__mro__ if base.__module__.startswith("keras_attention."))
+
+    @classmethod
     def from_preset(cls, name: str, **parts: Any):
         """Make a model of this task with the sizes of a preset and new weights.
 
@@ -50,7 +55,7 @@ class Task(keras.Model):
         Raises:
             ValueError: an unknown preset (the nearest names are suggested) or an unknown size.
         """
-        config = find_preset(name, cls.__name__)
+        config = find_preset(name, cls.task_name())
         tokenizers = {key: parts.pop(key) for key in cls.tokenizer_names if key in parts}
         fields = {field.name for field in dataclasses.fields(config)}
         unknown = sorted(set(parts) - fields)
@@ -73,7 +78,7 @@ class Task(keras.Model):
             TypeError: `other` has no such encoder, or this task none to put it into.
             ValueError: a size that cannot change, or an encoder of other weights: with LoRA, or quantised.
         """
-        if cls.__name__ not in (*ENCODER_TASKS, *ENCODER_USES):
+        if cls.task_name() not in (*ENCODER_TASKS, *ENCODER_USES):
             raise TypeError(f"A {cls.__name__} has no encoder of one text; see {', '.join(ENCODER_USES)}.")
         if not hasattr(other, "encoder") or not isinstance(other.config, configs.TransformerConfig):
             raise TypeError(

@@ -193,7 +193,7 @@ def find(model: Any, address: str) -> Any:
 def _rows_of(model: keras.Model, family: Family) -> Iterator[tuple[Row, tuple[str, ...]]]:
     """Yield the rows that count for a model, one for each block, with their addresses."""
     for row in family.rows:
-        if row.task not in (None, type(model).__name__):
+        if row.task not in (None, model.task_name()):
             continue
         ours = (row.ours,) if isinstance(row.ours, str) else row.ours
         for i in range(model.config.num_layers if "{i}" in row.theirs else 1):

@@ -141,7 +141,7 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
             "The projections are quantised or carry LoRA's pairs, which transformers has no place for. Write the model "
             "before quantising it; LoRA is merged by saving it and loading it again."
         )
-    attributes = write_config(family, model.config, type(model).__name__)
+    attributes = write_config(family, model.config, model.task_name())
     attributes |= {name: i for name, i in token_ids_for(family, model).items() if name not in attributes}
     with new_directory(directory) as path:
         (path / "config.json").write_text(json.dumps(attributes, indent=2) + "\n", encoding="utf-8")
@@ -159,7 +159,7 @@ def family_of(model: models.Task) -> Family:
     fitting = [
         family
         for family in FAMILIES.values()
-        if type(config) is family.config and type(model).__name__ in family.architectures.values()
+        if type(config) is family.config and model.task_name() in family.architectures.values()
     ]
     if not fitting:
         raise ValueError(
