@@ -9,6 +9,7 @@ segment of a text left behind, its memory, stands before the tokens and is looke
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -139,6 +140,7 @@ class RelativeTransformer(keras.layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
         self.blocks, self.inputs, self.norm_epsilon = list(blocks), inputs, norm_epsilon
+        self.remat = False  # see `training.rematerialize`
         self.norm = None
         if norm_epsilon is not None:
             self.norm = keras.layers.LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
@@ -198,20 +200,27 @@ class RelativeTransformer(keras.layers.Layer):
         for i, block in enumerate(self.blocks):
             before = [] if memories is None else [ops.cast(memories[f"block_{i}"], streams[0].dtype)]
             seen.append(ops.concatenate([*before, streams[0]], axis=1))
-            options = {
-                "projected": block.attention.project_memory(self._normed(block, seen[-1])),
-                "encodings": view["encodings"],
-                "same_segment": view["same_segment"],
-                "return_weights": return_weights,
-                "training": training,
-            }
-            answers = [_advance(block, streams[0], None, {**options, "mask": view["content_mask"]})]
-            if queries is not None:
-                options = {**options, "mask": view["query_mask"]}
-                answers.append(_advance(block, streams[1], target_mapping, options))
-            streams = [x for x, _ in answers]
-            collected += [answers[-1][1]] if return_weights else []
+            look = functools.partial(self._look, block, target_mapping, view, return_weights, training)
+            if self.remat and training and not return_weights:
+                streams = keras.remat(lambda *given, look=look: look(*given)[0])(seen[-1], *streams)
+            else:
+                streams, weights = look(seen[-1], *streams)
+                collected += [weights] if return_weights else []
         return [self._finish(x) for x in streams], seen, collected
+
+    def _look(self, block, target_mapping, view: dict, return_weights, training, seen, content, queries=None):
+        """Return the streams after a block, which looked at `seen` (B, m + L, M), and the weights of the last."""
+        options = {
+            "projected": block.attention.project_memory(self._normed(block, seen)),
+            "encodings": view["encodings"],
+            "same_segment": view["same_segment"],
+            "return_weights": return_weights,
+            "training": training,
+        }
+        answers = [_advance(block, content, None, {**options, "mask": view["content_mask"]})]
+        if queries is not None:
+            answers.append(_advance(block, queries, target_mapping, {**options, "mask": view["query_mask"]}))
+        return [x for x, _ in answers], answers[-1][1]
 
     def _normed(self, block, x):
         return block.attention_norm(x) if block.norm_first else x
