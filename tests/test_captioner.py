@@ -266,6 +266,32 @@ def test_weights_come_from_another_captioner(words, tmp_path):
         ImageEncoder("mobilenet_0.25", 32).load(tmp_path / "first.keras")
 
 
+def test_a_captioner_goes_on_with_a_matrix_of_its_own_and_coordinates(words):
+    first = small(words, tied=True)
+    second = ka.Captioner.from_model(first, tied=False, coordinates=True)
+    second.embedding.reverse_embeddings.assign(np.array(first.embedding.embeddings).T)  # it began anew
+    shapes = {weight.path: weight.shape for weight in first.weights}
+    grown = [weight for weight in second.weights if shapes.get(weight.path, weight.shape) != weight.shape]
+    assert len(grown) == 3  # attention, cell and deep output read the context
+    for weight in grown:
+        rows = shapes[weight.path][0]
+        assert weight.shape[0] == rows + 2
+        weight.assign(np.concatenate([np.array(weight)[:rows], np.zeros((2, weight.shape[1]))]))
+    given = {
+        "images": np.random.default_rng(1).uniform(0, 255, (2, 32, 32, 3)).astype("float32"),
+        "target_ids": np.array([[1, 5, 7, 3]] * 2),
+    }
+    np.testing.assert_allclose(np.array(second(given)), np.array(first(given)), atol=1e-5)
+    xception = small(words, encoder="xception", image_size=71)  # its layers are numbered anew in each network
+    hard = ka.Captioner.from_model(xception, attention="hard")
+    for old, new in zip(xception.vision.get_weights(), hard.vision.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+    with pytest.raises(ValueError, match=r"tied cannot change: embedding/reverse_embeddings would be lost\."):
+        ka.Captioner.from_model(second, tied=True)
+    with pytest.raises(ValueError, match=r"encoder cannot change: .* would be"):
+        ka.Captioner.from_model(first, encoder="mobilenet_0.25")
+
+
 def test_layers_without_a_name_are_known_by_their_place(tmp_path):
     """Keras counts the unnamed ones of a process, so that no two networks call them alike."""
     first, second = ImageEncoder("xception", 71), ImageEncoder("xception", 71)

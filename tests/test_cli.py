@@ -247,9 +247,11 @@ def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path, monkeypatc
     assert (code, len(text_2.splitlines()), "2 of the pictures are not there" in err) == (1, 4, True)
     assert len(list((tmp_path / "plots").glob("*.png"))) == 6
     better, options = tmp_path / "better", ("--self-critical", "--epochs", 1, "--learning-rate", 1e-4)
+    options = (*options, "--set", "coordinates=true")
     code, _, err = run("train", "captioner", "--init", out / "model.keras", *places, "--out", better, *options)
     assert code == 0, err
     assert len(load_arrays(better / "checkpoint.npz")[1]["history"]["reward"]) == 1
+    assert keras.saving.load_model(better / "model.keras", compile=False).config.coordinates
     code, scores, err = run("evaluate", out / "model.keras", "--images", photos, "--captions", captions)
     assert code == 0, err
     assert [line.split()[0] for line in scores.splitlines()][:4] == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
@@ -363,6 +365,8 @@ MISTAKES = [
     (["train", "translator", "--train", "{pairs}", "--select", "val_blue", "--out", "{}/r"], "--select val_blue"),
     (["train", "translator", "--train", "{pairs}", "--select", "val_loss", "--out", "{}/r"], "add --valid FILE"),
     (["train", "translator", "--train", "{pairs}", "--learning-rate", "0", "--out", "{}/r"], "`learning_rate` is 0.0"),
+    (["train", "translator", "--train", "{pairs}", "--init", "{model}", "--set", "units=5", "--out", "{}/r"],
+     "units cannot change: "),
     (["train", "translator", "--train", "{pairs}", "--init", "{model}", "--vocabulary-size", "99", "--out", "{}/r"],
      "--init brings its own tokenizer"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--valid-images", "x"], "add --valid FILE"),

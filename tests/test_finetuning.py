@@ -1,5 +1,6 @@
 """Which weights move, and how far."""
 
+import dataclasses
 import gc
 import json
 
@@ -49,6 +50,28 @@ def test_a_new_head_stands_on_the_same_encoder(tokenizer):
     ka.training.enable_lora(masked, 2)
     with pytest.raises(ValueError, match=r"has LoRA matrices\. A file holds the sum"):
         ka.TextTagger.from_encoder(masked, labels=("a", "b"))
+
+
+def test_a_model_goes_on_with_other_sizes(tokenizer, classifier):
+    ids = np.array([[2, 7, 9, 11, 5]])
+    inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids, bool)}
+    lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES, max_length=11)
+    longer = ka.CausalLM.from_model(lm, max_length=13, dropout=0.5)
+    assert longer.config == dataclasses.replace(lm.config, max_length=13, dropout=0.5)
+    np.testing.assert_allclose(np.array(longer(inputs)), np.array(lm(inputs)), atol=1e-6)
+    renamed = ka.TextClassifier.from_model(classifier, labels=("yes", "no"))
+    names = {"drink": "yes", "food": "no"}
+    assert renamed.classify(["we eat"])[0].label == names[classifier.classify(["we eat"])[0].label]
+    with pytest.raises(ValueError, match=r"max_length cannot change: .* would be \(7, 14\) in place of \(11, 14\)"):
+        ka.CausalLM.from_model(lm, max_length=7)
+    with pytest.raises(ValueError, match=r"num_layers cannot change: .* would be lost"):
+        ka.CausalLM.from_model(lm, num_layers=1)
+    with pytest.raises(ValueError, match=r"labels cannot change: .* would be \(14, 3\) in place of \(14, 2\)"):
+        ka.TextClassifier.from_model(classifier, labels=("a", "b", "c"))
+    with pytest.raises(ValueError, match="CausalLM has no heads"):
+        ka.CausalLM.from_model(lm, heads=7)
+    with pytest.raises(TypeError, match="`other` is a TextClassifier; expected a CausalLM"):
+        ka.CausalLM.from_model(classifier)
 
 
 @keras.saving.register_keras_serializable("tests")

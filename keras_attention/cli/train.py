@@ -30,7 +30,7 @@ _OPTIONS: list[Callable] = [
     click.option("--init", help="Model to begin with: one of the same task, or an encoder to put a new classifier or tagger on."),
     click.option("--lora", type=click.IntRange(1), help="Learn a correction of this rank to each projection, and leave the rest as it is."),
     click.option("--freeze", is_flag=True, help="Leave the encoder as it is; learn only what stands behind it."),
-    click.option("--set", "sizes", multiple=True, metavar="NAME=VALUE", help="A size of the preset that should differ, such as units=512."),
+    click.option("--set", "sizes", multiple=True, metavar="NAME=VALUE", help="A size of the preset, or of --init, that should differ, such as units=512; weights have to fit."),
     click.option("--tokenizer", type=click.Choice(["sentencepiece", "bpe", "wordpiece", "words", "characters"]), help="How texts are cut. A recurrent tagger reads words, folded to lower case, and spells them beside. [default: the preset's]"),
     click.option("--vocabulary-size", type=click.IntRange(8), help="Pieces in each tokenizer.  [default: 8000]"),
     click.option("--lowercase", is_flag=True, help="Fold to lower case inside the tokenizers."),
@@ -256,15 +256,13 @@ def _fresh(job: Job, options: dict[str, Any], examples: list) -> Any:
 
 
 def _initialized(job: Job, options: dict[str, Any], examples: list) -> Any:
-    """A model that is there already, or a new head on its encoder."""
+    """A model that is there already, with sizes that may differ, or a new head on its encoder."""
     import keras_attention as ka
     from keras_attention.cli.models import load_model
 
     model, sizes = load_model(options["init"]), _sizes(options["sizes"])
     if type(model).__name__ == job.task:
-        if sizes:
-            raise click.UsageError(f"--set cannot change {options['init']}, which is a {job.task} already.")
-        return model
+        return type(model).from_model(model, **sizes) if sizes else model
     if job.labels is None:
         raise click.UsageError(f"--init: {options['init']} is a {type(model).__name__}; expected a {job.task}.")
     return getattr(ka, job.task).from_encoder(model, labels=job.labels(examples), **sizes)

@@ -57,14 +57,50 @@ class Task(keras.Model):
         """
         config = find_preset(name, cls.task_name())
         tokenizers = {key: parts.pop(key) for key in cls.tokenizer_names if key in parts}
+        return cls(cls._resized(config, parts), **tokenizers)
+
+    @classmethod
+    def from_model(cls, other: Task, **sizes: Any):
+        """Make a model that goes on from another one of its task, with sizes that differ.
+
+        What both have keeps its weights. What the other lacks begins anew: the rows that more learned positions or a
+        captioner's `coordinates` add to a matrix, an output matrix of its own (`tied=False`), hard attention's
+        baseline.
+
+        Args:
+            other: a model of this task. That weights of its were frozen is not taken over.
+            **sizes: any size that should differ, such as `dropout=0.0`.
+
+        Raises:
+            TypeError: `other` is a model of another task.
+            ValueError: an unknown size; one with which weights would be lost or would not fit; or weights of another
+                kind: with LoRA, or quantised.
+
+        Example:
+            >>> sizes = {"vocabulary_size": 7, "width": 6, "num_heads": 3, "num_layers": 1, "hidden_dim": 5}
+            >>> model = CausalLM.from_preset("gpt2_small", max_length=11, **sizes)
+            >>> longer = CausalLM.from_model(model, max_length=13)
+            >>> bool((longer.embedding.get_weights()[0] == model.embedding.get_weights()[0]).all())
+            True
+        """
+        if not isinstance(other, Task) or other.task_name() != cls.task_name():
+            raise TypeError(f"`other` is a {type(other).__name__}; expected a {cls.task_name()}.")
+        _check_plain(other)
+        config = cls._resized(other.config, sizes)
+        model = cls(config, **{name: getattr(other, name) for name in cls.tokenizer_names})
+        _take_weights(model, other, sizes)
+        return model
+
+    @classmethod
+    def _resized(cls, config, sizes: dict[str, Any]):
         fields = {field.name for field in dataclasses.fields(config)}
-        unknown = sorted(set(parts) - fields)
+        unknown = sorted(set(sizes) - fields)
         if unknown:
             raise ValueError(
                 f"{cls.__name__} has no {', '.join(unknown)}. Tokenizers: {', '.join(cls.tokenizer_names)}; "
                 f"sizes: {', '.join(sorted(fields))}."
             )
-        return cls(dataclasses.replace(config, **parts), **tokenizers)
+        return dataclasses.replace(config, **sizes)
 
     @classmethod
     def from_encoder(cls, other: Task, **parts: Any):
@@ -87,11 +123,7 @@ class Task(keras.Model):
         unknown = sorted(set(parts) - {"labels", "dropout", "attention_dropout"})
         if unknown:
             raise ValueError(f"{', '.join(unknown)} cannot change: the encoder is that of a trained model.")
-        if other.quantization or any(getattr(layer, "lora_enabled", False) for layer in other._flatten_layers()):
-            raise ValueError(
-                "The encoder is quantised or has LoRA matrices. A file holds the sum of LoRA's: save the model, load "
-                "it, and take that. Quantise what is made of it."
-            )
+        _check_plain(other)
         config = dataclasses.replace(other.config, next_sentence=False, **parts)
         model = cls(config, tokenizer=other.tokenizer)
         for name in ("embedding", "encoder", "pooler"):
@@ -216,6 +248,39 @@ def check_labels(labels: Sequence[str]) -> None:
     names = not isinstance(labels, str) and all(isinstance(label, str) for label in labels)
     if not names or len(labels) < 2 or len(set(labels)) < len(labels):
         raise ValueError(f"`labels` is {labels!r}; expected at least two different names, each a string.")
+
+
+def _check_plain(other: Task) -> None:
+    if other.quantization or any(getattr(layer, "lora_enabled", False) for layer in other._flatten_layers()):
+        raise ValueError(
+            "The model is quantised or has LoRA matrices. A file holds the sum of LoRA's: save the model, load it, "
+            "and take that. Quantise what is made of it."
+        )
+
+
+def _take_weights(model: Task, other: Task, changed: Iterable[str]) -> None:
+    """Give a model what another has, by addresses; longer matrices keep their last rows, and what is new stays new."""
+    old, new = _addresses(other), _addresses(model)
+    lost = sorted(old.keys() - new.keys())
+    if lost:
+        raise ValueError(f"{', '.join(changed)} cannot change: {', '.join(lost[:8])} would be lost.")
+    for address, weight in new.items():
+        if address not in old:
+            continue
+        array, begin = np.array(old[address]), np.array(weight)
+        if array.shape[1:] != begin.shape[1:] or array.shape[:1] > begin.shape[:1]:
+            raise ValueError(
+                f"{', '.join(changed)} cannot change: {weight.path} would be {begin.shape} in place of {array.shape}."
+            )
+        begin[tuple(map(slice, array.shape[:1]))] = array
+        weight.assign(begin)
+
+
+def _addresses(model: Task) -> dict[str, Any]:
+    """Name a model's weights by their paths, and a network that sees by order: Keras numbers some layers anew."""
+    seeing = model.vision.weights if hasattr(model, "vision") else []
+    places = {id(weight): f"vision/{i}" for i, weight in enumerate(seeing)}
+    return {places.get(id(weight), weight.path): weight for weight in model.weights}
 
 
 class Forward:
