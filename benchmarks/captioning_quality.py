@@ -11,7 +11,8 @@ Flickr8k: train on train.txt, select on dev.txt by BLEU-4 of the greedy captions
 is chosen on dev too. The network that sees is a frozen MobileNet 0.75. BLEU, ROUGE-L, CIDEr and METEOR are those of
 coco-caption. Self-critical training, and hard attention that begins with the weights of a soft one, go on from the run
 that is named last; the minutes are those of both.
-Scenes: a tied captioner learns to see, and a fresh one to write over its network, frozen (the run that is named last).
+Scenes: a tied captioner learns to see, and goes on (from the run that is named last) over its network, frozen, with an
+output matrix of its own and the coordinates of its regions.
 Train on the train split, select on validation, report test: how many captions are exactly right, and how often the
 largest weight of a colour or shape word lies in the box of its object.
 
@@ -71,7 +72,6 @@ _SCENES = ka.TrainingPlan(
 )
 _SCENE_SIZES = {"units": 192, "embedding_dim": 64, "dropout": 0.1}
 _LOOKING = {**_SCENE_SIZES, "doubly_stochastic": 0.0}
-_DECODER = dataclasses.replace(_SCENES, epochs=EPOCHS or 8)
 SETTINGS = {
     "flickr_soft": Setting("show_attend_and_tell", {}, _FLICKR, 3000),
     "flickr_soft_self_critical": Setting("show_attend_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
@@ -91,7 +91,14 @@ SETTINGS = {
     ),
     "scenes_tied": Setting("show_attend_and_tell", {**_LOOKING, "tied": True}, _SCENES, 200, "bpe", scenes=True),
     "scenes_soft": Setting(
-        "show_attend_and_tell", {**_LOOKING, "coordinates": True}, _DECODER, 200, "bpe", scenes=True, frozen=True
+        "show_attend_and_tell",
+        {"tied": False, "coordinates": True},
+        dataclasses.replace(_SCENES, epochs=EPOCHS or 12),
+        200,
+        "bpe",
+        scenes=True,
+        frozen=True,
+        warm=True,
     ),
     "scenes_show_and_tell": Setting("show_and_tell", _SCENE_SIZES, _SCENES, 200, "bpe", scenes=True),
 }
@@ -157,12 +164,11 @@ def train(name: str, directory: str, begun: str | None = None) -> None:
     load = drawn if setting.scenes else flickr
     examples, valid = load("train"), load("validation" if setting.scenes else "dev")
     source = directory if pathlib.Path(directory, "model.keras").exists() else begun
-    if (setting.self_critical or setting.frozen or setting.warm) and source is None:
+    if (setting.self_critical or setting.warm) and source is None:
         raise SystemExit(f"{name} goes on from a run: name its folder after {directory}.")
-    fresh = source is None or ((setting.frozen or setting.warm) and source == begun)
-    model = make(setting, examples, source) if fresh else keras.saving.load_model(pathlib.Path(source, "model.keras"))
-    if setting.warm and fresh:
-        take_weights(model, source)
+    model = keras.saving.load_model(pathlib.Path(source, "model.keras")) if source else make(setting, examples)
+    if setting.warm and source == begun:
+        model = ka.Captioner.from_model(model, **setting.sizes)
     if setting.frozen:
         ka.training.freeze(model)
     begin = time.time() - 60 * (minutes_before(source) if source else 0)
@@ -187,24 +193,14 @@ def train(name: str, directory: str, begun: str | None = None) -> None:
     print(f"{name}: {setting.plan.monitor} {max(history[setting.plan.monitor]):.4f} after {time.time() - begin:.0f} s")
 
 
-def make(setting: Setting, examples: list, begun: str | None) -> ka.Captioner:
+def make(setting: Setting, examples: list) -> ka.Captioner:
     tokenizer = ka.train_tokenizer(ka.data.captions_of(examples), setting.kind, setting.pieces, lowercase=True)
     if setting.scenes:
-        weights = pathlib.Path(begun, "model.keras") if begun else None
-        seeing = {"encoder": "small_cnn", "image_size": 64, "encoder_weights": weights}
+        seeing = {"encoder": "small_cnn", "image_size": 64}
     else:
         weights = DATA / "cnn" / "mobilenet_v1_075_224.npz"
         seeing = {"encoder": "mobilenet_0.75", "encoder_weights": weights}
     return ka.Captioner.from_preset(setting.preset, tokenizer=tokenizer, **seeing, **setting.sizes)
-
-
-def take_weights(model: ka.Captioner, directory: str) -> None:
-    """Give a model the weights of a run's, by their paths; what that lacks, a hard attention's baseline, stays new."""
-    other = keras.saving.load_model(pathlib.Path(directory, "model.keras"), compile=False)
-    known = {weight.path: np.array(weight) for weight in other.weights if "seed" not in weight.path}
-    for weight in model.weights:
-        if weight.path in known:
-            weight.assign(known[weight.path])
 
 
 def minutes_before(directory: str) -> float:

@@ -50,12 +50,13 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
 
     seeing = directory / "seeing"
     to_see = {**_SCENES, "sizes": [*_SCENES["sizes"], "tied=true"]}
-    to_write = {**_SCENES, "sizes": [*_SCENES["sizes"], "coordinates=true"], "freeze": True, "epochs": 8}
-    to_write["encoder_weights"] = str(seeing / "model.keras")
+    to_write = {name: value for name, value in _SCENES.items() if name not in _BEGINNING}
+    to_write |= {"init": str(seeing / "model.keras"), "sizes": ["tied=false", "coordinates=true"], "freeze": True}
+    to_write["epochs"] = 8
     _refuse_another("captioner", to_write, directory)
     click.echo("1. Train show_attend_and_tell on embedded scenes: to see, with tied weights", err=True)
     _train("captioner", to_see, epochs, seeing)
-    click.echo("\n   and anew, to write, over the network that has learned to see", err=True)
+    click.echo("\n   and on, to write, with a matrix of its own over the network that has learned to see", err=True)
     model = _train("captioner", to_write, epochs, directory)
     click.echo("\n2. Caption scenes whose combinations of objects were never trained on", err=True)
     scenes = ka.data.captioned_scenes("test", 5)
@@ -97,6 +98,7 @@ _PHRASES = {
     "label_smoothing": 0.05,
     "batch_tokens": 1024,
 }
+_BEGINNING = ("preset", "encoder", "tokenizer", "vocabulary_size")  # what a model that is there brings itself
 _SCENES = {
     "train_files": ["tfds:scenes:train"],
     "valid_files": ["tfds:scenes:validation[:200]"],

@@ -284,7 +284,7 @@ def make_network(name: str, image_size: int, weights: str | None = None) -> tupl
 def small_cnn(image_size: int, widths: tuple[int, int, int] = (32, 64, 96)) -> keras.Model:
     """Return a network for small drawn images, whose grid has a region for each 4 x 4 pixels.
 
-    A region sees the 30 x 30 pixels around its own centre and no more, so that to know a thing a decoder has to look
+    A region sees the 22 x 22 pixels around its own centre and no more, so that to know a thing a decoder has to look
     where it is: the convolutions that halve the size are 4 x 4, which, other than 3 x 3, shift nothing. It knows where
     it is itself: two channels with the coordinates, -1 to 1, stand beside the three colours.
 
@@ -296,7 +296,7 @@ def small_cnn(image_size: int, widths: tuple[int, int, int] = (32, 64, 96)) -> k
     """
     images = x = keras.Input((image_size, image_size, 3))
     x = Coordinates(name="coordinates")(x)
-    shapes = (((4, 2), (3, 1)), ((4, 2), (3, 1)), ((3, 1), (1, 1)))  # kernel, strides
+    shapes = (((4, 2), (3, 1)), ((4, 2), (3, 1)), ((1, 1), (1, 1)))  # kernel, strides
     for i, (width, pair) in enumerate(zip(widths, shapes, strict=True)):
         for j, (kernel, strides) in enumerate(pair):
             x = keras.layers.Conv2D(width, kernel, strides, "same", use_bias=False, name=f"conv_{i}_{j}")(x)
