@@ -365,7 +365,7 @@ MISTAKES = [
     (["train", "translator", "--train", "{pairs}", "--select", "val_blue", "--out", "{}/r"], "--select val_blue"),
     (["train", "translator", "--train", "{pairs}", "--select", "val_loss", "--out", "{}/r"], "add --valid FILE"),
     (["train", "translator", "--train", "{pairs}", "--learning-rate", "0", "--out", "{}/r"], "`learning_rate` is 0.0"),
-    (["train", "translator", "--train", "{pairs}", "--init", "{model}", "--set", "units=5", "--out", "{}/r"],
+    (["train", "translator", "--train", "{pairs}", "--init", "{model}", "--set", "units=6", "--out", "{}/r"],
      "units cannot change: "),
     (["train", "translator", "--train", "{pairs}", "--init", "{model}", "--vocabulary-size", "99", "--out", "{}/r"],
      "--init brings its own tokenizer"),
