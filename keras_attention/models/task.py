@@ -77,9 +77,10 @@ class Task(keras.Model):
                 kind: with LoRA, or quantised.
 
         Example:
+            >>> import keras_attention as ka
             >>> sizes = {"vocabulary_size": 7, "width": 6, "num_heads": 3, "num_layers": 1, "hidden_dim": 5}
-            >>> model = CausalLM.from_preset("gpt2_small", max_length=11, **sizes)
-            >>> longer = CausalLM.from_model(model, max_length=13)
+            >>> model = ka.CausalLM.from_preset("gpt2_small", max_length=11, **sizes)
+            >>> longer = ka.CausalLM.from_model(model, max_length=13)
             >>> bool((longer.embedding.get_weights()[0] == model.embedding.get_weights()[0]).all())
             True
         """
