@@ -108,7 +108,7 @@ _SCENES = {
     "tokenizer": "bpe",
     "vocabulary_size": 200,
     "together": 1,
-    "epochs": 5,
+    "epochs": 7,
     "learning_rate": 2e-3,
     "label_smoothing": 0.0,
     "batch_tokens": 1024,
