@@ -63,15 +63,8 @@ _TRANSFORMER = ka.TrainingPlan(
     average=10,
 )
 _LONGER = dataclasses.replace(_TRANSFORMER, epochs=EPOCHS or 76)
-_PLAIN = ka.TrainingPlan(
-    epochs=EPOCHS or 40,
-    learning_rate=3e-3,
-    warmup_steps=1000,
-    clip_norm=5.0,
-    monitor="val_bleu",
-    patience=1000,
-    average=4,
-)
+_COSINE = {"learning_rate": 3e-3, "decline": "cosine", "warmup_steps": 1000, "clip_norm": 5.0, "average": 4}
+_PLAIN = dataclasses.replace(_TRANSFORMER, epochs=EPOCHS or 40, **_COSINE)
 SETTINGS = {
     "rnn_attention": Setting("rnn_attention", {"dropout": 0.4}, ka.TrainingPlan(epochs=EPOCHS or 22, **_RECURRENT)),
     "rnn_seq2seq": Setting("rnn_seq2seq", {"dropout": 0.4}, ka.TrainingPlan(epochs=EPOCHS or 16, **_RECURRENT)),

@@ -34,9 +34,8 @@ def apply_constraints(log_probs, tokens, t, strategy: Strategy, end_id: int, sta
         start = ops.broadcast_to(ops.reshape(start_ids, (-1, 1, 1)), (*ops.shape(tokens)[:2], 1))
         written = ops.concatenate([ops.cast(start, tokens.dtype), tokens], axis=2)
         once = _forbid_repeats(log_probs, written, t + 1, strategy.no_repeat_ngram)
-        log_probs = ops.where(
-            ops.equal(vocabulary, end_id), log_probs, once
-        )  # an end never repeats, though it may have begun the text
+        ends = ops.equal(vocabulary, end_id)  # an end never repeats, though it may have begun the text
+        log_probs = ops.where(ends, log_probs, once)
     token = ops.expand_dims(ops.take(prefix_ids, t, axis=1), -1)  # (B, 1)
     holds = ops.expand_dims(ops.take(prefix_mask, t, axis=1), -1)
     forced = ops.where(ops.equal(vocabulary, token), 0.0, NEVER)
