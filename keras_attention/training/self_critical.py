@@ -91,7 +91,8 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         self.at_once = min(max(1, max_tokens // (samples * captioner.config.max_length)), pictures)
         self.pictures = pictures // self.at_once * self.at_once
         self.drawn: dict[int, tuple[list[list[int]], np.ndarray]] = {}
-        self.rewards: list[float] = []
+        self.rewards: dict[int, float] = {}
+        self.rewarded = 0  # the epoch that they are of
         self.in_epoch = False
         self.callback = _DrawAhead(self)
         for layer in captioner._flatten_layers():
@@ -152,16 +153,18 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         rewards = self.reward(texts, np.repeat(self._rows()[index], self.samples)).reshape(-1, self.samples)
         others = (rewards.sum(1, keepdims=True) - rewards) / (self.samples - 1)
         self.drawn[index] = drawn, (rewards - others).ravel()
-        self.rewards.append(rewards.mean())
+        if self.rewarded != self.epoch:
+            self.rewarded, self.rewards = self.epoch, {}
+        self.rewards[index] = rewards.mean()
 
     @property
     def mean_reward(self) -> float:
         """The mean reward of what was drawn in the last epoch."""
-        return float(np.mean(self.rewards)) if self.rewards else 0.0
+        return float(np.mean(list(self.rewards.values()))) if self.rewards else 0.0
 
     def on_epoch_begin(self) -> None:
         """Draw what is asked for before the first update."""
-        self.in_epoch, self.rewards = True, []
+        self.in_epoch = True
         for index in range(_AHEAD if keras.backend.backend() == "jax" else 1):
             self.draw(index)
 
