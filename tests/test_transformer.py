@@ -147,6 +147,16 @@ def test_cached_steps_equal_the_whole_sequence(policy, memory, read):
     np.testing.assert_allclose(np.concatenate(steps, 1), whole[:, read:], atol=tolerance)
 
 
+def test_float16_is_computed_where_the_backend_has_no_kernel_for_it():
+    """JAX has none on a CPU, which shows only when compiled."""
+    layer, x = MultiHeadAttention(H, D), numbers(B, S, M)
+    expected = to_numpy(layer(x)[0])
+    half = MultiHeadAttention(H, D, dtype="mixed_float16")
+    half(x)
+    half.set_weights(layer.get_weights())
+    np.testing.assert_allclose(to_numpy(compiled(half)(ops.cast(x, "float16"))[0]), expected, atol=0.02)
+
+
 def test_a_sequence_longer_than_the_positions_is_an_error():
     with pytest.raises(ValueError, match="there are positions for 5"):
         LearnedPositions(5)(numbers(1, 17, 4))

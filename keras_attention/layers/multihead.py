@@ -117,7 +117,7 @@ class MultiHeadAttention(keras.layers.Layer):
     def look(self, query, keys, values, mask=None, bias=None, return_weights=False, training=False):
         """Compute the output from projected queries (..., H, Q, D), keys and values (..., H, S, D)."""
         dropping = self.dropout > 0 and training
-        if keras.backend.backend() == "jax" and len(query.shape) == 4 and not (return_weights or dropping):
+        if _can_fuse(query) and not (return_weights or dropping):
             context, weights = _fused(query, keys, values, mask, bias), None
         else:
             context, weights = self._attend(query, keys, values, mask, bias, training)
@@ -154,6 +154,15 @@ class MultiHeadAttention(keras.layers.Layer):
             "dropout": self.dropout,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+
+def _can_fuse(query) -> bool:
+    """JAX has a kernel of its own, but on a CPU none for float16."""
+    if keras.backend.backend() != "jax" or len(query.shape) != 4:
+        return False
+    import jax
+
+    return query.dtype != "float16" or jax.default_backend() != "cpu"
 
 
 def _fused(query, keys, values, mask, bias):
