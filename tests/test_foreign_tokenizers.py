@@ -9,6 +9,7 @@ import unicodedata
 from types import SimpleNamespace
 
 import keras
+import numpy as np
 import pytest
 
 import keras_attention as ka
@@ -290,6 +291,23 @@ def test_a_tokenizer_leaves_and_comes_back(kind, tmp_path):
     assert again.config == own.config
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     assert [theirs(text, add_special_tokens=False)["input_ids"] for text in texts] == ids
+
+
+def test_a_tagger_reads_words_as_they_stand_in_a_text(tmp_path):
+    """To byte pairs "we" is another piece after a space; in Python and in the graph."""
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *"abcdefghijklmnopqrstuvwxyzĠ.", "Ġw", "Ġwe", "we"]
+    sizes = {"width": 4, "num_heads": 2, "num_layers": 1, "hidden_dim": 5}
+    tokenizer = byte_pair(pieces, ["Ġ w", "Ġw e", "w e"])
+    model = ka.TextTagger.from_preset("roberta_base", tokenizer=tokenizer, labels=("a", "b"), **sizes)
+    text = "we do we eat"
+    (row,) = model.encode_words([text.split()])
+    assert row.ids[1:-1] == encode_texts(tokenizer, [text])[0]
+    assert pieces.index("Ġwe") in row.ids
+    served = ka.load_served(ka.export(model, tmp_path, 1))
+    texts = [text, "", "eat we"]
+    for one, other in zip(model.tag(texts), served.tag(texts), strict=True):
+        assert one.words == other.words
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
 
 
 def test_gaps_between_ids_are_refused(gpt2):

@@ -319,6 +319,19 @@ def split_like_gpt2(tokenizer: Any) -> Any:
     return tokenizer
 
 
+def in_sentence(tokenizer: Any, words: Sequence[str]) -> list[str]:
+    """Return the words of a sentence as their tokenizer should be given each alone.
+
+    To one of byte pairs a word is another after a space than at the beginning of a text.
+    """
+    return [" " * (i > 0 and marks_spaces(tokenizer)) + word for i, word in enumerate(words)]
+
+
+def marks_spaces(tokenizer: Any) -> bool:
+    """Return whether a word has other pieces after a space than at the beginning of a text."""
+    return type(tokenizer).__name__ == "BytePairTokenizer" and not tokenizer.add_prefix_space
+
+
 def rewrites(tokenizer: Any, in_graph: bool = False) -> tuple[tuple[str, str], ...]:
     """Return what to replace in a text before a KerasHub tokenizer splits it as its model's authors did.
 

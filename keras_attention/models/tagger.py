@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_attention.config import RecurrentConfig, TaggerConfig, TransformerConfig
 from keras_attention.data.batches import text_arrays
-from keras_attention.data.tokenizers import encode_texts, frame_ids, pad_ids, special_ids, split_words
+from keras_attention.data.tokenizers import encode_texts, frame_ids, in_sentence, pad_ids, special_ids, split_words
 from keras_attention.layers import WordSpelling
 from keras_attention.models.networks import make_embedding, make_encoder, read_text
 from keras_attention.models.task import (
@@ -148,7 +148,8 @@ class TextTagger(Task):
         unknown, (before, after) = special_ids(self.tokenizer).unknown, self.word_frame
         longest = self.config.max_length - len(before) - len(after)
         flat_words = [word for sentence in sentences for word in sentence]
-        words, spelled = iter(encode_texts(self.tokenizer, flat_words)), iter(self._spell(flat_words))
+        given = [word for sentence in sentences for word in in_sentence(self.tokenizer, sentence)]
+        words, spelled = iter(encode_texts(self.tokenizer, given)), iter(self._spell(flat_words))
         rows, cut = [], 0
         for sentence in sentences:
             pieces = [ids or [unknown] for ids in itertools.islice(words, len(sentence))]

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_attention.data.batches import text_arrays
-from keras_attention.data.tokenizers import WHITE_SPACE, mask_id, rewrites, special_ids
+from keras_attention.data.tokenizers import WHITE_SPACE, marks_spaces, mask_id, rewrites, special_ids
 from keras_attention.generation import Greedy, Sampling, Strategy, decode
 from keras_attention.models import (
     Captioner,
@@ -325,7 +325,12 @@ class ServedTagger(Served):
         before, after = model.word_frame
         longest = model.config.max_length - len(before) - len(after)
         words = tf.strings.split(text)
-        flat = _never_empty(self.tokenizer.rows(words.flat_values), special.unknown)
+        given = words.flat_values
+        if marks_spaces(model.tokenizer):
+            places = tf.range(tf.size(given, words.row_splits.dtype))
+            first = tf.equal(places, tf.gather(words.row_splits, words.value_rowids()))
+            given = tf.where(first, given, tf.strings.join([" ", given]))
+        flat = _never_empty(self.tokenizer.rows(given), special.unknown)
         per_word = words.with_flat_values(flat)  # (B, W, pieces)
         ids = per_word.merge_dims(1, 2)[:, :longest]
         starts = words.with_flat_values(flat.row_starts())
