@@ -525,6 +525,19 @@ def test_it_trains_in_half_precision(words, attention):
     assert np.isfinite(losses).all()
 
 
+def test_what_sees_learns_slowest_where_rates_shrink(words):
+    sizes = {"width": 14, "num_heads": 7, "num_layers": 2, "hidden_dim": 11}
+    model = ka.Captioner.from_preset(
+        "transformer_captioner", tokenizer=words, encoder="small_cnn", image_size=32, **sizes
+    )
+    ka.training.compile_model(model, ka.TrainingPlan(layer_decay=0.5), 3)
+    model.optimizer.build(model.trainable_variables)
+    factors = dict(zip((id(v) for v in model.trainable_variables), model.optimizer.factors, strict=True))
+    assert {factors[id(v)] for v in model.vision.trainable_variables} == {0.25}
+    assert {factors[id(v)] for v in model.region_projection.trainable_variables} == {0.25}
+    assert {factors[id(v)] for v in model.decoder.blocks[1].trainable_variables} == {1.0}
+
+
 @pytest.mark.parametrize("how", [ka.training.freeze, lambda model: ka.training.enable_lora(model, 2)])
 @pytest.mark.parametrize("preset", ["show_attend_and_tell", "transformer_captioner"])
 def test_what_sees_can_be_frozen(words, preset, how):

@@ -142,6 +142,7 @@ def test_lora_goes_on_learning_after_a_run_and_averages_what_it_learned(classifi
 
 def test_rates_shrink_from_block_to_block():
     optimizer = ka.training.LayerwiseAdam(1e-3, layer_decay=0.5, num_layers=3)
+    assert ka.training.LayerwiseAdam.from_config(optimizer.get_config()).factor("embedding/embeddings") == 0.125
     paths = ["embedding/embeddings", "encoder/inputs/norm/gamma", "encoder/block_0/hidden/kernel",
              "encoder/block_2/hidden/kernel", "pooler/kernel"]  # fmt: skip
     assert [optimizer.factor(path) for path in paths] == [0.125, 0.125, 0.25, 1.0, 1.0]
@@ -265,7 +266,15 @@ def test_int8_answers_nearly_the_same_and_is_kept(tokenizer, tmp_path):
     assert answer.text == expected[0].text
     with pytest.raises(ValueError, match="`filters` could not be kept"):
         lm.quantize("int8", filters=lambda layer: False)
+    with pytest.raises(ValueError, match="would round what it learns away"):
+        ka.training.enable_lora(lm, 2)
     gc.unfreeze()
+
+
+def test_lora_is_merged_before_a_model_is_quantised(classifier):
+    ka.training.enable_lora(classifier, 2)
+    with pytest.raises(ValueError, match="Save it, load it, and quantise that"):
+        classifier.quantize("int8")
 
 
 def test_what_cannot_be_tuned_says_so(tokenizer, classifier):

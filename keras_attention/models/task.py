@@ -142,11 +142,15 @@ class Task(keras.Model):
             filters: None: which layers is not a choice, as a file could not keep it.
 
         Raises:
-            ValueError: there are filters.
+            ValueError: there are filters, or LoRA matrices.
         """
         if filters is not None:
             raise ValueError("`filters` could not be kept in a file; expected none: all projections and embeddings.")
         kinds = (keras.layers.Dense, keras.layers.Embedding)  # not the tokenizers, nor norms
+        if any(getattr(layer, "lora_enabled", False) for layer in self._flatten_layers()):
+            raise ValueError(
+                "The model has LoRA matrices. Save it, load it, and quantise that: a file holds their sum."
+            )
         super().quantize(mode, config, filters=lambda layer: isinstance(layer, kinds))
         self.quantization = config
 

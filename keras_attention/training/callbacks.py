@@ -102,6 +102,11 @@ class RunState(keras.callbacks.Callback):
             self._save_model(model)
         return better
 
+    def note_best(self) -> None:
+        """Say in the checkpoint, which is that of the last epoch, what is best now."""
+        arrays, note = load_arrays(self.checkpoint)
+        save_arrays(self.checkpoint, arrays, {**note, "best": self.best, "best_epoch": self.best_epoch})
+
     def load_best(self, model: keras.Model) -> None:
         """Give the model the weights of the best one."""
         model.load_weights(self.directory / "model.keras")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import keras
+
+INPUTS = ("embedding/", "spelling/", "inputs/", "region_projection/")  # parts of paths, before the first block
 
 
 def freeze(model: keras.Model) -> None:
@@ -29,8 +32,8 @@ def freeze(model: keras.Model) -> None:
 def enable_lora(model: keras.Model, rank: int) -> int:
     """Freeze the projections inside the blocks and learn W + A B instead, with A and B of a small rank.
 
-    The projections' biases and what stands behind the blocks learn as before; embeddings, norms, and the network that
-    sees, stay.
+    The projections' biases and what stands behind the blocks learn as before; embeddings (and an output matrix beside
+    one), norms, and the network that sees, stay.
 
     Args:
         model: has an `encoder` or `decoder`, or both.
@@ -40,12 +43,17 @@ def enable_lora(model: keras.Model, rank: int) -> int:
         how many projections were given a pair.
 
     Raises:
-        ValueError: the rank is not positive, or the model has no projections.
+        ValueError: the rank is not positive, the model is quantised, or it has no projections.
 
     Reference: Hu et al., 2021, https://arxiv.org/abs/2106.09685.
     """
     if rank < 1:
         raise ValueError(f"`rank` is {rank}; expected a positive integer.")
+    if getattr(model, "quantization", None):
+        raise ValueError(
+            "The model is quantised: a file, which holds the sum W + A B, would round what it learns away. Learn "
+            "first, save, load, and quantise that."
+        )
     stacks = [getattr(model, name) for name in ("encoder", "decoder") if getattr(model, name, None) is not None]
     if hasattr(model, "vision"):
         model.vision.freeze()
@@ -101,13 +109,14 @@ def rematerialize(model: keras.Model) -> None:
 class LayerwiseAdam(keras.optimizers.AdamW):
     """AdamW whose learning rate shrinks from the last block to the first.
 
-    Block i of L, counted from 0, has rate * d^(L - 1 - i). The embeddings have rate * d^L; what stands behind the
-    blocks has the whole rate. The weight decay of a variable is times its own rate.
+    Block i of L, counted from 0, has rate * d^(L - 1 - i). The embeddings, and a network that sees, have rate * d^L;
+    what stands behind the blocks has the whole rate. The weight decay of a variable is times its own rate.
 
     Args:
         learning_rate: of the last layers.
         layer_decay: d, in (0, 1].
         num_layers: L.
+        inputs: parts of the paths of variables that stand before the blocks.
         **kwargs: those of `keras.optimizers.AdamW`.
 
     Raises:
@@ -121,11 +130,18 @@ class LayerwiseAdam(keras.optimizers.AdamW):
     https://arxiv.org/abs/2003.10555 (the decay).
     """
 
-    def __init__(self, learning_rate=1e-3, layer_decay: float = 1.0, num_layers: int = 1, **kwargs) -> None:
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        layer_decay: float = 1.0,
+        num_layers: int = 1,
+        inputs: Sequence[str] = INPUTS,
+        **kwargs,
+    ) -> None:
         super().__init__(learning_rate, **kwargs)
         if not 0 < layer_decay <= 1:
             raise ValueError(f"`layer_decay` is {layer_decay}; expected a number in (0, 1].")
-        self.layer_decay, self.num_layers = layer_decay, num_layers
+        self.layer_decay, self.num_layers, self.inputs = layer_decay, num_layers, tuple(inputs)
 
     def build(self, variables) -> None:
         """Make the moments, and find out the rate of each variable, and whether it decays."""
@@ -147,12 +163,12 @@ class LayerwiseAdam(keras.optimizers.AdamW):
 
     def factor(self, path: str) -> float:
         """Return what a variable's rate is multiplied with."""
+        if any(part in path for part in self.inputs):
+            return self.layer_decay**self.num_layers
         block = re.search(r"(?:block|layer)_(\d+)/", path)
-        if block:
-            return self.layer_decay ** (self.num_layers - 1 - int(block[1]))
-        is_input = any(part in path for part in ("embedding/", "spelling/", "inputs/"))
-        return self.layer_decay**self.num_layers if is_input else 1.0
+        return self.layer_decay ** (self.num_layers - 1 - int(block[1])) if block else 1.0
 
     def get_config(self) -> dict:
         """Return the constructor's arguments, for saving."""
-        return {**super().get_config(), "layer_decay": self.layer_decay, "num_layers": self.num_layers}
+        sizes = {"layer_decay": self.layer_decay, "num_layers": self.num_layers, "inputs": self.inputs}
+        return {**super().get_config(), **sizes}

@@ -13,7 +13,7 @@ import keras
 
 from keras_attention.training.callbacks import RunState
 from keras_attention.training.checkpoints import average_weights
-from keras_attention.training.finetuning import LayerwiseAdam
+from keras_attention.training.finetuning import INPUTS, LayerwiseAdam
 from keras_attention.training.losses import MaskedCrossEntropy
 from keras_attention.training.metrics import MaskedAccuracy
 from keras_attention.training.schedules import DECLINES, WarmUp
@@ -87,7 +87,11 @@ def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) 
     else:
         layers = getattr(model.config, "num_layers", 1)
         optimizer = LayerwiseAdam(
-            layer_decay=plan.layer_decay, num_layers=layers, weight_decay=plan.weight_decay, **options
+            layer_decay=plan.layer_decay,
+            num_layers=layers,
+            inputs=(*INPUTS, *_seeing(model)),
+            weight_decay=plan.weight_decay,
+            **options,
         )
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     outputs = list(model.output) if isinstance(getattr(model, "output", None), dict) else None
@@ -96,6 +100,11 @@ def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) 
         _for_each(outputs, lambda: MaskedCrossEntropy(plan.label_smoothing)),
         weighted_metrics=_for_each(outputs, lambda: [MaskedAccuracy()]),
     )
+
+
+def _seeing(model: keras.Model) -> list[str]:
+    """The paths of the network that sees, which Keras names as if it stood alone."""
+    return [variable.path for variable in model.vision.weights] if hasattr(model, "vision") else []
 
 
 def _computed(model: keras.Model, validated: bool) -> list[str]:
@@ -195,5 +204,6 @@ def _offer_average(model: keras.Model, state: RunState, batches: Any, validation
     if seen:  # what `fit` says of its own data is a mean over an epoch, with dropout
         state.best = float(measured()[state.monitor])
     average_weights(model, state.recent_weights())
-    state.offer(model, measured(), "average")
+    if state.offer(model, measured(), "average"):
+        state.note_best()
     state.load_best(model)
