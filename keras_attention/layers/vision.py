@@ -186,8 +186,9 @@ class ImageEncoder(keras.layers.Layer):
         return _with_places(regions, _places(self.rows, self.columns).reshape(-1, 2))
 
     def fingerprint(self) -> str:
-        """Return a name for what the network answers: it changes with its weights, its grid and the images' size."""
-        digest = hashlib.sha256(repr((self.network_name, self.image_size, self.grid_layer)).encode())
+        """Return a name for what the network answers: it changes with its weights, grid, precision and images."""
+        precision = () if self.compute_dtype == "float32" else (self.compute_dtype,)
+        digest = hashlib.sha256(repr((self.network_name, self.image_size, self.grid_layer, *precision)).encode())
         for weight in self.network.weights:
             digest.update(np.ascontiguousarray(ops.convert_to_numpy(weight)).tobytes())
         return f"{self.network_name}-{digest.hexdigest()[:16]}"
