@@ -40,7 +40,7 @@ class Strategy:
         seed: where chance begins; only `Sampling` uses it.
 
     Raises:
-        ValueError: a negative length, or a minimum over the maximum.
+        ValueError: a negative length, a minimum over the maximum, or a seed outside 0 to 2^31 - 1.
     """
 
     max_length: int | None = None

@@ -335,6 +335,7 @@ def check_texts(texts: Iterable[str]) -> list[str]:
 
     Raises:
         TypeError: a single string, or an element that is no string.
+        ValueError: a text that UTF-8 cannot hold.
     """
     if isinstance(texts, (str, bytes)):
         raise TypeError(f"Expected a list of strings; received one {type(texts).__name__}. Wrap it: [text].")
@@ -342,4 +343,8 @@ def check_texts(texts: Iterable[str]) -> list[str]:
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"Text {index} is {type(text).__name__}; expected a string.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"Text {index} cannot be written as UTF-8: {error.reason}, at {error.start}.") from None
     return texts
