@@ -50,7 +50,7 @@ from keras_attention.models import (
     score,
 )
 from keras_attention.models.counting import count_parameters
-from keras_attention.presets import presets
+from keras_attention.presets import find_preset, presets
 from keras_attention.training import MaskedCrossEntropy, TrainingPlan, train
 
 __version__ = "0.1.0"
@@ -119,6 +119,7 @@ __all__ = [
     "plot_caption",
     "plot_history",
     "plot_salient_words",
+    "find_preset",
     "presets",
     "tagging_batches",
     "to_huggingface",

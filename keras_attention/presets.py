@@ -159,6 +159,10 @@ def find_preset(name: str, task: str) -> RecurrentConfig | TransformerSizes:
     Raises:
         ValueError: there is no such preset, or it is one of another task; the nearest names are
             suggested.
+
+    Example:
+        >>> find_preset("rnn_attention", "Translator").units
+        384
     """
     wanted = (task, *(ENCODER_TASKS if task in ENCODER_USES else ()))
     of_task = [key for key, row in PRESETS.items() if row.task in wanted]

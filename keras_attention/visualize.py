@@ -237,6 +237,8 @@ def plot_history(history: Mapping[str, Sequence[float]], path: str | pathlib.Pat
     for place, name in zip(axes[1:], others, strict=True):
         place.plot(range(1, len(history[name]) + 1), history[name], marker=".", color="tab:green")
         place.set(xlabel="epoch", ylabel=name.replace("_", " "))
+    for place in axes:
+        place.xaxis.get_major_locator().set_params(integer=True)
     return _finish(figure, path)
 
 

@@ -262,8 +262,8 @@ def test_weights_come_from_another_captioner(words, tmp_path):
         second.vision.load("imagenet")
     ka.CausalLM.from_preset("char_rnn", tokenizer=words, units=5).save(tmp_path / "other.keras")
     (tmp_path / "damaged.keras").write_bytes((tmp_path / "first.keras").read_bytes()[:999])
-    for name in ("other", "damaged"):
-        with pytest.raises(ValueError, match=rf"{name}.keras is damaged, or no captioner"):
+    for name, message in (("other", "is a CausalLM; expected a captioner"), ("damaged", "is damaged, or no model")):
+        with pytest.raises(ValueError, match=rf"{name}.keras {message}"):
             second.vision.load(tmp_path / f"{name}.keras")
     with pytest.raises(ValueError, match=r"sees with \('small_cnn', None\), .* expected \('mobilenet_0.25', None\)"):
         ImageEncoder("mobilenet_0.25", 32).load(tmp_path / "first.keras")

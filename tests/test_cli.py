@@ -10,6 +10,7 @@ import sys
 import zipfile
 
 import keras
+import numpy as np
 import pytest
 from conftest import PAIRS
 
@@ -138,6 +139,10 @@ def test_a_classifier_from_file_to_labels(run, tmp_path):
     scored = run("classify", out / "model.keras", "--scores", stdin=b"a fine film\n\n")[1].splitlines()
     assert (scored[0].count("\t"), scored[1]) == (1, "")
     assert run("evaluate", out / "model.keras", tmp_path / "x.tsv")[1].startswith("accuracy ")
+    (tmp_path / "y.tsv").write_text("a fine film\tgut\n")
+    code, text, err = run("evaluate", out / "model.keras", tmp_path / "y.tsv")
+    assert (code, text) == (1, "")
+    assert "y.tsv has none of the labels of" in err
     code, _, err = run("translate", out / "model.keras", stdin=b"x\n")
     assert code == 1
     assert "is a TextClassifier, which cannot translate. Try: keras-attention classify" in err
@@ -172,6 +177,32 @@ def test_a_language_model_from_text_to_text(run, tmp_path):
     beam = run("complete", out / "model.keras", "--max-length", 9, "--beam", 3, stdin=b"to be\n")
     assert beam[0] == 0
     assert run("evaluate", out / "model.keras", tmp_path / "x.txt")[1].startswith("perplexity ")
+    surest = ["--top-k", 1, "--max-length", 9]
+    assert run("export", out / "model.keras", tmp_path / "serving", *surest)[0] == 0
+    expected = run("complete", out / "model.keras", *surest, "--seed", 5, stdin=b"to be\n")[1]
+    assert run("complete", tmp_path / "serving" / "1", "--seed", 7, stdin=b"to be\n")[1] == expected
+    assert "take its .keras file" in run("evaluate", tmp_path / "serving" / "1", tmp_path / "x.txt")[2]
+
+
+def test_a_masked_model_leaves_for_hugging_face_and_comes_back(run, tmp_path):
+    (tmp_path / "x.txt").write_text("we eat bread\nthey drink water\n" * 9)
+    options = ["--preset", "bert_base", "--tokenizer", "characters", "--epochs", 1, *_TINY]
+    code, _, err = run("train", "mlm", "--train", tmp_path / "x.txt", "--out", tmp_path / "run", *options)
+    assert code == 0, err
+    model = tmp_path / "run" / "model.keras"
+    code, text, err = run("fill", model, stdin=b"we <mask> bread\n\nno [MASK]\n")
+    assert (code, text.splitlines()[1:], "Line 3 has no gap; a gap is <mask>" in err) == (0, ["", "no [MASK]"], True)
+    assert run("export", model, tmp_path / "hf", "--huggingface")[0] == 0
+    code, _, err = run("import", tmp_path / "hf", tmp_path / "again.keras")
+    assert (code, "Warning: " in err, "has no tokenizer's files" in err) == (0, True, True)
+    again = keras.saving.load_model(tmp_path / "again.keras", compile=False)
+    np.testing.assert_array_equal(
+        again.encoder.get_weights()[3], keras.saving.load_model(model, compile=False).encoder.get_weights()[3]
+    )
+    code, _, err = run("import", tmp_path / "hf", tmp_path / "labelled.keras", "--labels", "a,b")
+    assert (code, "Add --task TextClassifier" in err) == (2, True)
+    assert run("export", model, tmp_path / "int8", "--int8")[0] == 0
+    assert run("check", tmp_path / "int8" / "1")[0] == 0
 
 
 def test_quickstart_goes_all_the_way(run, tmp_path, monkeypatch):
@@ -241,10 +272,10 @@ def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path, monkeypatc
     pictures = [photos / "train-00000.png", photos / "broken.jpg", photos / "train-00001.png"]
     code, text, err = run("caption", out / "model.keras", *pictures, "--beam", 3, "--plot", tmp_path / "plots")
     assert (code, len(text.splitlines()), text.splitlines()[1]) == (0, 3, "")
-    assert "broken.jpg cannot be read; expected a file, JPEG, PNG, GIF or BMP" in err
+    assert "broken.jpg cannot be read; expected a whole JPEG, PNG, GIF or BMP" in err
     again = [pictures[0], pictures[0], photos / "no.png", "x" * 300]  # drawn anew, and a second time beside it
     code, text_2, err = run("caption", out / "model.keras", *again, "--plot", tmp_path / "plots")
-    assert (code, len(text_2.splitlines()), "2 of the pictures are not there" in err) == (1, 4, True)
+    assert (code, len(text_2.splitlines()), "no.png is not there" in err) == (1, 4, True)
     assert len(list((tmp_path / "plots").glob("*.png"))) == 6
     better, options = tmp_path / "better", ("--self-critical", "--epochs", 1, "--learning-rate", 1e-4)
     options = (*options, "--set", "coordinates=true")
@@ -255,7 +286,7 @@ def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path, monkeypatc
     code, scores, err = run("evaluate", out / "model.keras", "--images", photos, "--captions", captions)
     assert code == 0, err
     assert [line.split()[0] for line in scores.splitlines()][:4] == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
-    assert "23 pictures, and 1 that cannot be read" in scores
+    assert "23 pictures, and 1 that cannot be read: broken.jpg" in scores
     code, _, err = run("export", out / "model.keras", tmp_path / "serving", "--beam", 3)
     assert code == 0, err
     code, checked, _ = run("check", tmp_path / "serving" / "1")
@@ -298,6 +329,9 @@ def broken(tmp_path, model):
     for folder, text in (("begun", '["translator", {}]'), ("torn", "")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "run.json").write_text(text)
+    (tmp_path / "binary.txt").write_bytes(bytes(range(256)))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.keras").write_bytes(model.read_bytes())
     (tmp_path / "labels.tsv").write_text("a fine film\tgood\na dull film\tbad\n")
     (tmp_path / "strange.tsv").write_text("a fine film\tc\n")
     (tmp_path / "folder" / "config.json").write_text("[]")
@@ -381,6 +415,20 @@ MISTAKES = [
     (["train", "tagger", "--train", "tfds:phrases", "--out", "{}/r"], "not from a tfds: dataset"),
     (["complete", "{model}", "--seed", "9223372036854775808"], "is not in the range"),
     (["translate", "{served_in_part}"], "copy or export it again, whole"),
+    ([*_CAPTIONER, "--captions", "x", "--images", "x", "--encoder-weights", "imagenet"], "not trained on ImageNet"),
+    ([*_CAPTIONER, "--captions", "x", "--images", "x", "--freeze"], "the small_cnn has learned nothing yet"),
+    (["train", "translator", "--train", "{}/folder", "--out", "{}/r"], "is a folder; expected a file"),
+    (["train", "translator", "--train", "{pairs}", "--init", "{}/no.keras", "--out", "{}/r"], "there is no model"),
+    (["train", "translator", "--train", "{pairs}", "--out", "{pairs}/r"], "cannot be read or written: Not a directory"),
+    (["export", "{model}", "{pairs}/r"], "cannot be read or written: Not a directory"),
+    (["translate", "{model}", "{}/binary.txt"], "binary.txt is no text, but a binary file"),
+    (["translate", "{}/run"], "is the directory of a run; its model is"),
+    (["fill", "{served}"], "is a SavedModel, which cannot fill. Try: keras-attention translate"),
+    (["export", "{model}", "{}/again", "--huggingface", "--int8"], "leave the other options out"),
+    (["export", "{model}", "{}/again", "--huggingface"], "transformers has no network like this"),
+    (["export", "{model}", "{}/again", "--top-k", "3"], "only a language model samples here"),
+    (["export", "{model}", "{}/again", "--top-k", "3", "--beam", "2"], "choose one of the two"),
+    (["import", "{}/folder", "{}/x.keras", "--task", "classifier"], "is not one of 'Translator'"),
     (["nonsense"], "No such command"),
 ]  # fmt: skip
 

@@ -191,7 +191,7 @@ def test_other_models_are_refused(tmp_path):
 
 def test_the_served_model_knows_its_verb(exported):
     served = ka.load_served(exported)
-    with pytest.raises(TypeError, match="cannot classify; it answers"):
+    with pytest.raises(TypeError, match="cannot classify; it can translate, and answers"):
         served.classify(["we eat"])
 
 

@@ -65,9 +65,19 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, TypeError, OSError, RuntimeError, ImportError) as error:
-        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+    except Exception as error:
+        expected = (ValueError, TypeError, OSError, RuntimeError, ImportError)
+        if not (isinstance(error, expected) or type(error).__module__.startswith("tensorflow")):
+            raise
+        click.echo(f"Error: {' '.join(_message(error).split())}", err=True)
         sys.exit(1)
+
+
+def _message(error: Exception) -> str:
+    """What a user is told; the system's own errors say neither what was tried nor how to mend it."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename} cannot be read or written: {error.strerror}. Choose another place."
+    return str(error)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from keras_attention.cli.jobs import jobs
-from keras_attention.cli.models import load_model
+from keras_attention.cli.models import VERBS, load_model
 
 
 @click.command()
@@ -35,20 +35,15 @@ def evaluate(
 
     files = (*files, captions) if captions else files
     if not files:
-        raise click.UsageError("There is nothing to score on; add FILES.")
+        raise click.UsageError("There is nothing to score on; add FILES (of a captioner, --captions FILE).")
     loaded = load_model(model)
     name = type(loaded).__name__
     if isinstance(loaded, ka.ServedModel):
         if beam is not None:
             raise click.UsageError("--beam cannot be chosen now: a SavedModel searches as it was exported.")
-        known = {
-            "target_pieces": "Translator",
-            "caption": "Captioner",
-            "tags": "TextTagger",
-            "label": "TextClassifier",
-            "candidates": "exported masked language model",
-        }
-        name = next((task for output, task in known.items() if output in loaded.outputs), "exported language model")
+        if loaded.verb in ("complete", "fill", None):
+            raise click.UsageError(f"{model} is an exported language model, which has no loss; take its .keras file.")
+        name = next(task for task, verb in VERBS.items() if verb == loaded.verb)
     job = next((job for job in jobs().values() if job.task == name), None)
     if job is None:
         raise click.UsageError(f"{model} is a {name}, which cannot be evaluated here.")
@@ -61,5 +56,10 @@ def evaluate(
     if plot:  # said now, and not when all is translated
         check_figure_path(plot)
     examples = job.read(files, images) if job.pictures else job.read(files)
+    if job.labels and not isinstance(loaded, ka.ServedModel) and not {*job.labels(examples)} & {*loaded.config.labels}:
+        raise ValueError(
+            f"{', '.join(files)} has none of the labels of {model}, which are {', '.join(loaded.config.labels)}; "
+            f"it has {', '.join(label[:40] for label in job.labels(examples)[:3])}."
+        )
     for line in job.evaluate(loaded, examples, {"beam": beam, "lowercase": lowercase, "plot": plot}):
         click.echo(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 
@@ -33,7 +33,7 @@ class Job:
     read: Callable[..., list]
     make: Callable[[str, list, dict, dict], Any]
     batches: Callable[..., Any]
-    evaluate: Callable[[Any, list, dict], list[str]]
+    evaluate: Callable[[Any, list, dict], Iterable[str]]
     measure: Callable[..., Callable[[Any], dict[str, float]]] | None = None
     labels: Callable[[list], tuple[str, ...]] | None = None
     pictures: bool = False
@@ -183,17 +183,18 @@ def _evaluate_captioner(model: Any, examples: list, options: dict) -> list[str]:
     if not pairs:
         raise ValueError(f"None of the {len(examples)} pictures can be read; expected JPEG, PNG, GIF or BMP.")
     scores = ka.training.score_captions(*zip(*pairs, strict=True))
-    unread = len(examples) - len(pairs)
+    unread = [e.name for c, e in zip(captions, examples, strict=True) if not c.valid]
+    missed = f", and {len(unread)} that cannot be read: {', '.join(unread[:3])}{', ...' * (len(unread) > 3)}"
     return [
         *(f"BLEU-{n} {bleu:.2f}" for n, bleu in enumerate(scores.bleu, 1)),
         *([f"METEOR {100 * scores.meteor:.2f}"] if scores.meteor is not None else []),
         f"ROUGE-L {100 * scores.rouge_l:.2f}",
         f"CIDEr {100 * scores.cider:.2f}",
-        f"  {len(pairs)} pictures{f', and {unread} that cannot be read' if unread else ''}. {scores.note}",
+        f"  {len(pairs)} pictures{missed if unread else ''}. {scores.note}",
     ]
 
 
-def _evaluate_translator(model: Any, examples: list, options: dict) -> list[str]:
+def _evaluate_translator(model: Any, examples: list, options: dict) -> Iterator[str]:
     import keras_attention as ka
 
     sources, references = zip(*examples, strict=True)
@@ -204,14 +205,12 @@ def _evaluate_translator(model: Any, examples: list, options: dict) -> list[str]
     texts = [answer.text for answer in model.translate(list(sources), batch_size=64, **chosen)]
     scores = ka.training.score_texts(texts, references, lowercase)
     bins = ka.training.scores_by_length(sources, texts, references, lowercase=lowercase)
-    if options["plot"]:
+    yield f"BLEU {scores.bleu:.2f}  {scores.bleu_signature}"
+    yield f"chrF {scores.chrf:.2f}  {scores.chrf_signature}"
+    for name, (count, bleu) in bins.items():
+        yield f"  source of {name} words: BLEU {bleu:.2f} ({count} lines)"
+    if options["plot"]:  # last, so that a figure that cannot be written costs no score
         ka.plot_bleu_by_length({"BLEU": bins}, options["plot"])
-    by_length = [f"  source of {name} words: BLEU {bleu:.2f} ({count} lines)" for name, (count, bleu) in bins.items()]
-    return [
-        f"BLEU {scores.bleu:.2f}  {scores.bleu_signature}",
-        f"chrF {scores.chrf:.2f}  {scores.chrf_signature}",
-        *by_length,
-    ]
 
 
 def _evaluate_language_model(model: Any, examples: list, options: dict) -> list[str]:

@@ -17,6 +17,11 @@ VERBS = {
 }
 
 
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def load_model(path: str) -> Any:
     """Load a `.keras` file, or a SavedModel directory, to an object that has the task's verb.
 
@@ -32,6 +37,8 @@ def load_model(path: str) -> Any:
     import keras_attention as ka
 
     if place.is_dir():
+        if (place / "model.keras").is_file() and not (place / "saved_model.pb").exists():
+            raise ValueError(f"{path} is the directory of a run; its model is {place / 'model.keras'}.")
         return ka.load_served(place)
     if not zipfile.is_zipfile(place) or "config.json" not in zipfile.ZipFile(place).namelist():
         raise ValueError(
@@ -49,10 +56,14 @@ def load_for(verb: str, path: str) -> Any:
     Raises:
         ValueError: it is one of another task; its own verb is named.
     """
+    import keras_attention as ka
+
     model = load_model(path)
-    if not hasattr(model, verb):
-        own = VERBS.get(type(model).__name__)
+    served = isinstance(model, ka.ServedModel)
+    if (served and verb != model.verb) or not hasattr(model, verb):
+        own = model.verb if served else VERBS.get(type(model).__name__)
         tasks = " or ".join(task for task, its in VERBS.items() if its == verb)
         hint = f"Try: keras-attention {own} {path}" if own else f"Expected a {tasks}."
-        raise ValueError(f"{path} is a {type(model).__name__}, which cannot {verb}. {hint}")
+        kind = "SavedModel" if served else type(model).__name__
+        raise ValueError(f"{path} is a {kind}, which cannot {verb}. {hint}")
     return model

@@ -9,17 +9,34 @@ from typing import Any
 
 import click
 
-from keras_attention.cli.models import load_model
+from keras_attention.cli.models import VERBS, given, load_model
 
 
 @click.command()
 @click.argument("model")
 @click.argument("directory")
 @click.option("--version", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--beam", type=click.IntRange(1), help="Beam width of the served search; greedy without it.")
+@click.option(
+    "--beam",
+    type=click.IntRange(1),
+    help="Beam width of the served search; without it, a language model samples, and others are greedy.",
+)
 @click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
 @click.option("--max-length", type=click.IntRange(1), help="The most pieces that are written.")
+@click.option("--temperature", type=float, help="Of a language model that samples; 1 by default.")
+@click.option("--top-k", type=click.IntRange(0), help="Of a language model: draw from the k likeliest pieces.")
+@click.option(
+    "--top-p", type=float, help="Of a language model: draw from the fewest pieces that reach this probability."
+)
+@click.option(
+    "--int8",
+    is_flag=True,
+    help="Store the weights of projections and embeddings as 8-bit integers: a smaller, slower model.",
+)
 @click.option("--attention", is_flag=True, help="Also serve the attention maps of every block and head.")
+@click.option(
+    "--huggingface", is_flag=True, help="Write what transformers loads to DIRECTORY, in place of a SavedModel."
+)
 def export(
     model: str,
     directory: str,
@@ -27,27 +44,49 @@ def export(
     beam: int | None,
     length_penalty: float | None,
     max_length: int | None,
+    int8: bool,
     attention: bool,
+    huggingface: bool,
+    **chance: Any,
 ) -> None:
-    """Write MODEL, a .keras file, to DIRECTORY/VERSION/ for TensorFlow Serving."""
+    """Write MODEL, a .keras file, to DIRECTORY/VERSION/ for TensorFlow Serving, or to DIRECTORY for Hugging Face."""
     import keras_attention as ka
 
     loaded = load_model(model)
     if isinstance(loaded, ka.ServedModel):
         raise click.UsageError(f"{model} is exported already; expected a .keras file.")
-    if length_penalty is not None and beam is None:
-        raise click.UsageError("--length-penalty belongs to a beam search; add --beam.")
-    if (beam or max_length) and not hasattr(loaded, "searches"):
-        raise click.UsageError(f"{model} is a {type(loaded).__name__}, which does not search; leave the options out.")
-    strategy = None
-    if beam is not None:
-        penalty = 0.6 if length_penalty is None else length_penalty
-        strategy = ka.BeamSearch(width=beam, length_penalty=penalty, max_length=max_length)
-    elif max_length is not None:
-        kind = ka.Sampling if hasattr(loaded, "complete") else ka.Greedy
-        strategy = kind(max_length=max_length)
+    search = given({"width": beam, "length_penalty": length_penalty, "max_length": max_length, **chance})
+    if huggingface:
+        if search or int8 or attention:
+            raise click.UsageError("--huggingface writes weights and sizes alone; leave the other options out.")
+        ka.to_huggingface(loaded, directory)
+        click.echo(f"Written to {directory}, for transformers.", err=True)
+        return
+    strategy = _strategy(loaded, model, search)
+    if int8:
+        loaded.quantize("int8")
     path = ka.export(loaded, directory, version, strategy, attention=attention)
     click.echo(f"Exported to {path}. Check it with: keras-attention check {path}", err=True)
+
+
+def _strategy(loaded: Any, model: str, search: dict[str, Any]) -> Any:
+    """Return what the options describe; None for the task's own."""
+    import keras_attention as ka
+
+    if not search:
+        return None
+    if not hasattr(loaded, "searches"):
+        raise click.UsageError(f"{model} is a {type(loaded).__name__}, which does not search; leave the options out.")
+    chance = search.keys() & {"temperature", "top_k", "top_p"}
+    if "length_penalty" in search and "width" not in search:
+        raise click.UsageError("--length-penalty belongs to a beam search; add --beam.")
+    if chance and "width" in search:
+        raise click.UsageError("--beam searches and the temperature options sample; choose one of the two.")
+    if chance and not hasattr(loaded, "complete"):
+        raise click.UsageError(f"{model} is a {type(loaded).__name__}; only a language model samples here.")
+    if "width" in search:
+        return ka.BeamSearch(**search)
+    return (ka.Sampling if hasattr(loaded, "complete") else ka.Greedy)(**search)
 
 
 @click.command()
@@ -104,7 +143,11 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.command("import")
 @click.argument("directory")
 @click.argument("model")
-@click.option("--task", help="Such as TextClassifier: put a new head on the encoder that is found.")
+@click.option(
+    "--task",
+    type=click.Choice(list(VERBS)),
+    help="Such as TextClassifier: put a new head on the encoder that is found.",
+)
 @click.option("--labels", help="Names of the classes or tags of a new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:
     """Turn DIRECTORY, of Hugging Face or an original TensorFlow checkpoint, into MODEL, a .keras file."""
@@ -118,8 +161,15 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
     parts = {"labels": tuple(label.strip() for label in labels.split(","))} if labels else {}
     original = any(place.glob("*.index"))
     loaded = (ka.from_tensorflow if original else ka.from_huggingface)(place, task=task, **parts)
-    if labels and not hasattr(loaded.config, "labels"):
-        raise click.UsageError(f"--labels belongs to a classifier or tagger; {directory} is a {type(loaded).__name__}.")
+    if labels and not isinstance(loaded, (ka.TextClassifier, ka.TextTagger)):
+        raise click.UsageError(
+            f"--labels belongs to a new head; {directory} is a {type(loaded).__name__}. Add --task TextClassifier or "
+            "TextTagger."
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     ka.training.write_whole(target, lambda name: loaded.save(name))
     click.echo(f"{type(loaded).__name__} with {loaded.count_params():,} parameters in {model}.", err=True)
+    if None in loaded.tokenizers.values():
+        click.echo(
+            f"Warning: {directory} has no tokenizer's files that are known here: no verb can use {model}.", err=True
+        )

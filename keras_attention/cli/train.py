@@ -24,9 +24,9 @@ _OPTIONS: list[Callable] = [
     click.option("--flip", is_flag=True, help="Mirror every second picture, by chance; not for captions that tell left from right."),
     click.option("--together", type=click.IntRange(1), help="Captions of a picture that stand together in a batch, so that it is seen once for all of them; with 1 a batch has more pictures, and a network that begins to learn learns sooner.  [default: all, or 1 with kept --features]"),
     click.option("--self-critical", is_flag=True, help="A captioner that is there (--init) learns from captions that it draws itself, by their CIDEr and BLEU, without label smoothing; at a low --learning-rate, such as 1e-4, and many --batch-tokens, such as 4096."),
-    click.option("--out", required=True, help="Directory of the run."),
+    click.option("--out", required=True, help="Directory of the run. Its model.keras is the best one so far; before the first epoch ends, the one that it began with."),
     click.option("--resume", is_flag=True, help="Go on with the run in --out, as it was begun."),
-    click.option("--preset", help="See: keras-attention presets."),
+    click.option("--preset", help="See: keras-attention presets.  [default: rnn_attention, show_attend_and_tell, char_rnn, bert_base, xlnet_base, rnn_classifier or rnn_tagger]"),
     click.option("--init", help="Model to begin with: one of the same task, or an encoder to put a new classifier or tagger on."),
     click.option("--lora", type=click.IntRange(1), help="Learn a correction of this rank to each projection, and leave the rest as it is."),
     click.option("--freeze", is_flag=True, help="Leave the encoder as it is; learn only what stands behind it."),
@@ -34,18 +34,18 @@ _OPTIONS: list[Callable] = [
     click.option("--tokenizer", type=click.Choice(["sentencepiece", "bpe", "wordpiece", "words", "characters"]), help="How texts are cut. A recurrent tagger reads words, folded to lower case, and spells them beside. [default: the preset's]"),
     click.option("--vocabulary-size", type=click.IntRange(8), help="Pieces in each tokenizer.  [default: 8000]"),
     click.option("--lowercase", is_flag=True, help="Fold to lower case inside the tokenizers."),
-    click.option("--epochs", type=click.IntRange(1), default=20, show_default=True),
-    click.option("--learning-rate", type=float, default=1e-3, show_default=True),
-    click.option("--decline", type=click.Choice(["cosine", "linear", "inverse_sqrt", "constant"]), default="cosine", show_default=True),
-    click.option("--warmup-steps", type=click.IntRange(1), default=200, show_default=True),
-    click.option("--label-smoothing", type=float, default=0.1, show_default=True),
-    click.option("--clip-norm", type=float, default=1.0, show_default=True),
+    click.option("--epochs", type=click.IntRange(1), default=20, show_default=True, help="The most passes over the data."),
+    click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="The peak, for Adam."),
+    click.option("--decline", type=click.Choice(["cosine", "linear", "inverse_sqrt", "constant"]), default="cosine", show_default=True, help="How the learning rate falls after its peak."),
+    click.option("--warmup-steps", type=click.IntRange(1), default=200, show_default=True, help="Updates until the peak."),
+    click.option("--label-smoothing", type=float, default=0.1, show_default=True, help="Share of the target that is spread over all pieces."),
+    click.option("--clip-norm", type=float, default=1.0, show_default=True, help="The largest norm of all gradients together."),
     click.option("--select", help="Value that selects the best model; BLEU, accuracy or loss on --valid by default."),
     click.option("--patience", type=click.IntRange(1), default=10, show_default=True, help="Epochs without a better value until training stops."),
     click.option("--average", type=click.IntRange(1), default=1, show_default=True, help="Average the weights of this many last epochs."),
     click.option("--batch-tokens", type=click.IntRange(1), default=2048, show_default=True, help="The most tokens in a batch."),
     click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Average the gradients of this many batches for one update."),
-    click.option("--weight-decay", type=float, default=0.0, show_default=True),
+    click.option("--weight-decay", type=float, default=0.0, show_default=True, help="Shrinking of each weight per update, over the learning rate."),
     click.option("--layer-decay", type=float, default=1.0, show_default=True, help="Learning rate of each block over that of the next one up."),
     click.option("--remat", is_flag=True, help="Compute each block again in the backward pass, to save memory."),
     click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True),
@@ -115,14 +115,15 @@ def run_job(job: Job, task: str, options: dict[str, Any], out: pathlib.Path) -> 
     _check_beginning(options)
     _check_pictures(job, options)
     plan = _plan(job, options, bool(options["valid_files"]))
-    examples = _read(job, options["train_files"], options["images"])
-    valid = None
-    if options["valid_files"]:
-        valid = _read(job, options["valid_files"], options["valid_images"] or options["images"])
-    click.echo(f"{len(examples)} examples to train on, {len(valid or [])} to validate on", err=True)
-    model = _model(job, options, examples, out)
-    click.echo(f"{type(model).__name__} with {model.count_params():,} parameters", err=True)
+    _check_names(job, options)
     with _described(task, options, out):
+        examples = _read(job, options["train_files"], options["images"])
+        valid = None
+        if options["valid_files"]:
+            valid = _read(job, options["valid_files"], options["valid_images"] or options["images"])
+        click.echo(f"{len(examples)} examples to train on, {len(valid or [])} to validate on", err=True)
+        model = _model(job, options, examples, out)
+        click.echo(f"{type(model).__name__} with {model.count_params():,} parameters", err=True)
         batches, validation, measure = _learned(job, options, model, examples, valid, out)
         callbacks = _tensorboard(model, valid or examples, out) if options["tensorboard"] else ()
         history = ka.train(model, batches, out, plan, validation=validation, measure=measure, callbacks=callbacks)
@@ -142,7 +143,7 @@ def _described(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterato
     ka.training.write_whole(out / "run.json", lambda name: pathlib.Path(name).write_text(described))
     try:
         yield
-    except Exception:
+    except BaseException:
         if not begun and not (out / "model.keras").exists():  # nothing was trained
             (out / "run.json").unlink()
             with contextlib.suppress(OSError):  # region features stay
@@ -169,6 +170,17 @@ def _learned(
 
 def _read(job: Job, places: list[str], images: str | None) -> list:
     return job.read(places, images) if job.pictures else job.read(places)
+
+
+def _check_names(job: Job, options: dict[str, Any]) -> None:
+    """Refuse what does not exist before anything is read."""
+    import keras_attention as ka
+
+    if options["preset"]:
+        ka.find_preset(options["preset"], job.task)
+    if options["init"] and not pathlib.Path(options["init"]).exists():
+        raise click.UsageError(f"--init: there is no model {options['init']}.")
+    _sizes(options["sizes"])
 
 
 def _check_beginning(options: dict[str, Any]) -> None:
@@ -198,6 +210,10 @@ def _check_pictures(job: Job, options: dict[str, Any]) -> None:
         raise click.UsageError("--together is for captions that people wrote; leave it out with --self-critical.")
     if options["valid_images"] and not options["valid_files"]:
         raise click.UsageError("--valid-images are those of --valid; add --valid FILE.")
+    if options["encoder"] == "small_cnn" and options["encoder_weights"] == "imagenet":
+        raise click.UsageError("The small_cnn was not trained on ImageNet; leave out --encoder-weights.")
+    if options["encoder"] == "small_cnn" and options["freeze"] and options["encoder_weights"] in (None, "none"):
+        raise click.UsageError("--freeze: the small_cnn has learned nothing yet; add --encoder-weights CAPTIONER.")
     if options["features"] and options["augment"]:
         raise click.UsageError("--augment changes pictures each time, so that there are no --features to keep.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +11,9 @@ from typing import Any
 
 import click
 
-from keras_attention.cli.models import load_for
+from keras_attention.cli.models import given, load_for
 
+_GAPS = "a gap is <mask>, or [MASK] where the model's tokenizer is WordPiece."
 _CHUNK = 512  # lines that are read before some are written
 
 
@@ -41,9 +43,9 @@ def _fixed(model: Any, chosen: dict[str, Any]) -> None:
     """An exported model has its strategy in the graph."""
     import keras_attention as ka
 
-    given = [f"--{name.replace('_', '-')}" for name, value in chosen.items() if value is not None]
-    if isinstance(model, ka.ServedModel) and given:
-        raise click.UsageError(f"{', '.join(given)} cannot be chosen now: a SavedModel searches as it was exported.")
+    names = [f"--{name.replace('_', '-')}" for name in given(chosen)]
+    if isinstance(model, ka.ServedModel) and names:
+        raise click.UsageError(f"{', '.join(names)} cannot be chosen now: a SavedModel searches as it was exported.")
 
 
 def _search(model: Any, beam: int | None, length_penalty: float | None, max_length: int | None) -> dict[str, Any]:
@@ -55,12 +57,8 @@ def _search(model: Any, beam: int | None, length_penalty: float | None, max_leng
         raise click.UsageError("--length-penalty belongs to a beam search; add --beam.")
     if isinstance(model, ka.ServedModel):
         return {}
-    options = _given({"width": beam, "length_penalty": length_penalty, "max_length": max_length})
+    options = given({"width": beam, "length_penalty": length_penalty, "max_length": max_length})
     return {"strategy": ka.BeamSearch(**options) if beam else ka.Greedy(max_length=max_length)}
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 @click.command()
@@ -112,7 +110,8 @@ def caption(
 ) -> None:
     """Write a caption for each of PICTURES, or for each path on standard input, with MODEL.
 
-    What cannot be read gets an empty line, and is named on standard error.
+    What cannot be read gets an empty line, and is named on standard error; where one of PICTURES is not even there, the
+    exit code is 1.
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **_search(loaded, beam, length_penalty, max_length)}
@@ -122,10 +121,10 @@ def caption(
     while chunk := list(itertools.islice(paths, _CHUNK)):
         there = [_can_be_opened(path) for path in chunk]
         missing += there.count(False)
-        given = [path if fine else b"" for path, fine in zip(chunk, there, strict=True)]
-        for path, answer in zip(chunk, loaded.caption(given, **options), strict=True):
+        opened = [path if fine else b"" for path, fine in zip(chunk, there, strict=True)]
+        for path, answer in zip(chunk, loaded.caption(opened, **options), strict=True):
             if path and not answer.valid:
-                click.echo(f"{path} cannot be read; expected a file, JPEG, PNG, GIF or BMP.", err=True)
+                click.echo(f"{path} {_why_not(path)}", err=True)
             text = _one_line(answer.text)
             click.echo(f"{answer.score:.4f}\t{text}" if scores and answer.valid else text)
             if plot is not None and answer.valid:
@@ -140,6 +139,15 @@ def _can_be_opened(path: str) -> bool:
             return True
     except (OSError, ValueError):
         return False
+
+
+def _why_not(path: str) -> str:
+    """What is wrong with a picture that has no caption."""
+    if os.path.isdir(path):
+        return f"is a folder; expected pictures, such as {path.rstrip('/')}/*.jpg."
+    if not os.path.exists(path):
+        return "is not there."
+    return "cannot be read; expected a whole JPEG, PNG, GIF or BMP."
 
 
 def _draw(caption: Any, path: str, folder: pathlib.Path, drawn: set[str]) -> None:
@@ -176,16 +184,16 @@ def complete(
 
     loaded = load_for("complete", model)
     _fixed(loaded, {"beam": beam, "max_length": max_length, **chance})
-    if beam and _given(chance):
+    if beam and given(chance):
         raise click.UsageError("--beam searches and the temperature options sample; choose one of the two.")
 
     def answer(lines: list[str], done: int) -> list[str]:
         if isinstance(loaded, ka.ServedModel):
-            answers = loaded.complete(lines, batch_size=batch_size, seed=seed + done)
+            answers = loaded.complete(lines, batch_size=batch_size, seed=(seed + done) % 2**31)
         elif beam:
             answers = loaded.complete(lines, ka.BeamSearch(width=beam, max_length=max_length), batch_size)
         else:
-            strategy = ka.Sampling(seed=seed + done, max_length=max_length, **_given(chance))
+            strategy = ka.Sampling(seed=(seed + done) % 2**31, max_length=max_length, **given(chance))
             answers = loaded.complete(lines, strategy, batch_size)
         return [_one_line(a.text) for a in answers]
 
@@ -234,6 +242,9 @@ def fill(model: str, source: str | None, candidates: int | None, batch_size: int
 
     def answer(lines: list[str], done: int) -> list[str]:
         answers = loaded.fill(lines, batch_size=batch_size)
+        for number, (line, found) in enumerate(zip(lines, answers, strict=True), done + 1):
+            if line.strip() and not found.candidates:
+                click.echo(f"Line {number} has no gap; {_GAPS}", err=True)
         if candidates is None:
             return [_one_line(a.text) for a in answers]
         return [

@@ -63,7 +63,7 @@ def read_captions(place: Place, images: Place | None = None) -> list[CaptionedPi
     if str(place).startswith("tfds:"):
         return _complete(_read_tfds(str(place)), place)
     if images is None:
-        raise DataError(f"{place} only names pictures; give the folder that they are in, as images.")
+        raise DataError(f"{place} only names pictures; give the folder that they are in, as `images` (--images).")
     return _complete(_in_folder(list(_read_rows(place)), pathlib.Path(images).absolute(), place), place)
 
 
@@ -133,7 +133,7 @@ def _in_folder(rows: list[tuple[str, str]], folder: pathlib.Path, place: Place) 
 def _index(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     """All pictures below a folder by their file name, and by their file name without suffix."""
     if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}; expected the folder of the pictures, as images.")
+        raise DataError(f"There is no folder {folder}; expected the folder of the pictures, as `images` (--images).")
     index: dict[str, list[pathlib.Path]] = {}
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):

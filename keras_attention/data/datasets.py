@@ -30,7 +30,9 @@ def read_lines(path: Place) -> list[str]:
         DataError: a line is not UTF-8, or a `.gz` is damaged.
     """
     path = pathlib.Path(path)
-    if not path.exists() or path.is_dir():
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder; expected a file.")
+    if not path.exists():
         raise FileNotFoundError(f"There is no file {path}.")
     opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
     try:
@@ -50,11 +52,15 @@ def decode_lines(lines: Iterator[bytes], name: str) -> Iterator[str]:
     Raises:
         DataError: a line is not UTF-8.
     """
+    binary = False
     for number, line in enumerate(lines, 1):
         try:
+            binary = binary or b"\0" in line
             yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
             wide = number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            if binary and not wide:
+                raise DataError(f"{name} is no text, but a binary file (line {number}).") from None
             raise DataError(
                 f"{name}, line {number}: byte {error.start + 1} is not UTF-8. Convert the file, for "
                 f"example with: iconv -f {'utf-16' if wide else 'latin1'} -t utf-8"

@@ -55,6 +55,8 @@ class Strategy:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; expected 0 or more.")
         if self.max_length is not None and self.max_length <= max(self.min_length, 0):
             raise ValueError(f"`max_length` is {self.max_length}; expected more than `min_length`, {self.min_length}.")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"`seed` is {self.seed}; expected 0 to {2**31 - 1}.")
         object.__setattr__(self, "suppress", tuple(self.suppress))
 
     @property
@@ -138,7 +140,9 @@ class Sampling(Strategy):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.temperature > 0:  # nor NaN
-            raise ValueError(f"`temperature` is {self.temperature}; expected more than 0. `Greedy()` is its limit.")
+            raise ValueError(
+                f"`temperature` is {self.temperature}; expected more than 0. `Greedy()` (--beam 1) is its limit."
+            )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"`top_p` is {self.top_p}; expected a number in (0, 1].")
         if self.top_k < 0 or self.samples < 1:

@@ -224,9 +224,12 @@ class ImageEncoder(keras.layers.Layer):
 
     def _read_captioner(self, path: str | pathlib.Path) -> keras.Model:
         try:
-            vision = keras.saving.load_model(path, compile=False).vision
-        except Exception as error:  # whatever a damaged archive, or another model, makes of it
-            raise ValueError(f"{path} is damaged, or no captioner ({error}).") from None
+            captioner = keras.saving.load_model(path, compile=False)
+        except Exception as error:  # whatever a damaged archive makes of it
+            raise ValueError(f"{path} is damaged, or no model ({error}).") from None
+        if not hasattr(captioner, "vision"):
+            raise ValueError(f"{path} is a {type(captioner).__name__}; expected a captioner.")
+        vision = captioner.vision
         theirs, ours = ((v.network_name, v.grid_layer) for v in (vision, self))
         if theirs != ours:
             raise ValueError(f"{path} sees with {theirs}, a network and the layer of its grid; expected {ours}.")
@@ -241,8 +244,8 @@ class ImageEncoder(keras.layers.Layer):
             if str(source) != "imagenet":
                 raise
             raise RuntimeError(
-                f"The weights of {self.network_name} could not be downloaded ({error}). Pass a file with them, or None "
-                "for new ones."
+                f"The weights of {self.network_name} could not be downloaded ({error}). Pass a file with them, or "
+                "None (--encoder-weights none) for new ones."
             ) from None
         return self._up_to_the_grid(whole)
 

@@ -15,6 +15,8 @@ from keras_attention.models import Caption, Classification, Completion, Filling,
 from keras_attention.models.captioner import check_pictures
 from keras_attention.models.task import batch_begins, check_texts
 
+_VERBS = {"target_pieces": "translate", "caption": "caption", "label": "classify", "tags": "tag", "candidates": "fill"}
+
 
 class ServedModel:
     """A SavedModel of this library, answering with the same objects as the model it came from.
@@ -61,20 +63,27 @@ class ServedModel:
                 inputs["seed"] = self.tensor((np.arange(begin, begin + len(batch)) + seed).astype("int32"))
             yield {name: value.numpy() for name, value in self.signature(**inputs).items()}
 
-    def _check_verb(self, verb: str, output: str) -> None:
-        if output not in self.outputs:
-            raise TypeError(f"This SavedModel cannot {verb}; it answers {', '.join(sorted(self.outputs))}.")
+    @property
+    def verb(self) -> str | None:
+        """What it can do, such as `"translate"`; None for a SavedModel of something else."""
+        completes = self.outputs <= {"text", "score", "alternatives", "alternative_scores"}
+        return next((_VERBS[name] for name in _VERBS if name in self.outputs), "complete" if completes else None)
+
+    def _check_verb(self, verb: str) -> None:
+        if verb != self.verb:
+            can = f"can {self.verb}, and answers" if self.verb else "answers"
+            raise TypeError(f"This SavedModel cannot {verb}; it {can} {', '.join(sorted(self.outputs))}.")
 
     def translate(self, texts: Iterable[str], batch_size: int = 32, seed: int = 0) -> list[Translation]:
         """Translate texts with the strategy that was exported; see `Translator.translate`."""
-        self._check_verb("translate", "target_pieces")
+        self._check_verb("translate")
         texts = check_texts(texts)
         rows = (row for batch in self.answer(texts, batch_size, seed) for row in _rows(batch))
         return [_translation(text, row) for text, row in zip(texts, rows, strict=True)]
 
     def caption(self, pictures: Sequence[Any], batch_size: int = 32, seed: int = 0) -> list[Caption]:
         """Write captions with the strategy that was exported; see `Captioner.caption`."""
-        self._check_verb("caption", "caption")
+        self._check_verb("caption")
         pictures, answers = check_pictures(pictures), []
         for begin in batch_begins(len(pictures), batch_size):
             encoded = [_encoded(picture) for picture in pictures[begin : begin + batch_size]]
@@ -84,8 +93,7 @@ class ServedModel:
 
     def complete(self, prompts: Iterable[str], batch_size: int = 32, seed: int = 0) -> list[Completion]:
         """Continue texts with the strategy that was exported; see `CausalLM.complete`."""
-        if not self.outputs <= {"text", "score", "alternatives", "alternative_scores"}:
-            self._check_verb("complete", "completion")
+        self._check_verb("complete")
         prompts = check_texts(prompts)
         rows = (row for batch in self.answer(prompts, batch_size, seed) for row in _rows(batch))
         return [
@@ -95,21 +103,21 @@ class ServedModel:
 
     def classify(self, texts: Iterable[str], batch_size: int = 32) -> list[Classification]:
         """Label texts; see `TextClassifier.classify`."""
-        self._check_verb("classify", "label")
+        self._check_verb("classify")
         texts = check_texts(texts)
         rows = (row for batch in self.answer(texts, batch_size) for row in _rows(batch))
         return [_classification(text, row) for text, row in zip(texts, rows, strict=True)]
 
     def fill(self, texts: Iterable[str], batch_size: int = 32) -> list[Filling]:
         """Fill the gaps of texts; see `MaskedLM.fill`."""
-        self._check_verb("fill", "candidates")
+        self._check_verb("fill")
         texts = check_texts(texts)
         rows = (row for batch in self.answer(texts, batch_size) for row in _rows(batch))
         return [_filling(text, row) for text, row in zip(texts, rows, strict=True)]
 
     def tag(self, texts: Iterable[str], batch_size: int = 32) -> list[Tagging]:
         """Tag the words of texts; see `TextTagger.tag`."""
-        self._check_verb("tag", "tags")
+        self._check_verb("tag")
         texts = check_texts(texts)
         rows = (row for batch in self.answer(texts, batch_size) for row in _rows(batch))
         return [_tagging(text, row) for text, row in zip(texts, rows, strict=True)]

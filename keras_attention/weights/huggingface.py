@@ -182,7 +182,7 @@ def _labels(arrays: Mapping[str, Any], names: Mapping[str, str], has_head: bool,
         None,
     )
     if not has_head or head is None:
-        raise ValueError("These weights have no labels; expected labels=(...), a name for each class.")
+        raise ValueError("These weights have no labels; expected labels=(...) (--labels A,B), a name for each class.")
     return tuple(f"LABEL_{i}" for i in range(len(arrays[head])))
 
 
