@@ -238,6 +238,9 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
         tied: write with the embedding, as the other models do, and not with a matrix of its own, as the paper does.
         coordinates: give the attention the row and the column of each region, -1 to 1, as two more of its features: for
             captions that say where, over a network that does not learn.
+        look_again: have each word look for itself, at the middle of what it looks for: the image enters through the
+            attention alone, and in training half of the contexts are kept from the decoder's state, and what is read
+            lies up to a region beside what was matched.
         doubly_stochastic: weight of the sum over regions of (1 - the attention that a region got from all words)^2;
             1 in the paper, 0.02 in the preset.
         reinforce: weight of the REINFORCE term of hard attention.
@@ -248,6 +251,7 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
     image_enters: str = "input"
     tied: bool = False
     coordinates: bool = False
+    look_again: bool = False
     doubly_stochastic: float = 1.0
     reinforce: float = 1.0
     entropy: float = 0.002
@@ -258,8 +262,9 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
         super().__post_init__()
         _require_range(self, {"image_size": 16}, ())
         _require(self.image_enters in IMAGE_ENTRIES, "image_enters", self.image_enters, f"one of {IMAGE_ENTRIES}")
-        reads_them = self.attention is not None or not self.coordinates
-        _require(reads_them, "coordinates", self.coordinates, "False without attention, which alone sees regions")
+        for name in ("coordinates", "look_again"):
+            fits = self.attention is not None or not getattr(self, name)
+            _require(fits, name, getattr(self, name), "False without attention, which alone sees regions")
         for name in ("doubly_stochastic", "reinforce", "entropy"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 

@@ -31,6 +31,7 @@ from keras_attention.layers import (
     RelativeAttention,
     RelativeTransformer,
     SelfAttention2D,
+    ShiftRegions,
     SinusoidalPositions,
     Transformer,
     TransformerBlock,
@@ -173,6 +174,8 @@ LAYERS = [
     LayerRow("attention loss", AttentionLoss, lambda chance: {
         "outputs": np.ones((B, T, D), "float32"), "weights": np.ones((B, T, S), "float32")}, ((B, T, D),)),
     LayerRow("image encoder", lambda: ImageEncoder("small_cnn", 32), _pixels, ((B, 64, 96),)),
+    LayerRow("shifted regions", lambda: ShiftRegions(Q, S), lambda chance: {
+        "regions": chance.normal(size=(B, Q * S, M)).astype("float32")}, ((B, Q * S, M),)),
     LayerRow("self-attention of a grid", lambda: SelfAttention2D(7), _feature_map, ((B, Q, S, 14), (B, Q * S, Q * S))),
     LayerRow("self-attention", lambda: MultiHeadAttention(7, 3), _several_heads(False), ((B, S, 14), (B, 7, S, S))),
     LayerRow("cross-attention", lambda: MultiHeadAttention(7, 2, use_bias=False), _several_heads(True),
@@ -275,6 +278,8 @@ MODELS = [
     ModelRow("show, attend and tell", _captioner("show_attend_and_tell", **_RECURRENT), "caption", PICTURES),
     ModelRow("show, attend and tell, with coordinates",
              _captioner("show_attend_and_tell", **_RECURRENT, coordinates=True), "caption", PICTURES),
+    ModelRow("show, attend and tell, looking again",
+             _captioner("show_attend_and_tell", **_RECURRENT, look_again=True), "caption", PICTURES, own_code=False),
     ModelRow("show, attend and tell, hard", _captioner("show_attend_and_tell", **_RECURRENT, attention="hard"),
              "caption", PICTURES),
     ModelRow("transformer captioner", _captioner("transformer_captioner", **_SMALL, output_bias=True), "caption",

@@ -16,7 +16,7 @@ from test_conformance import randomize
 import keras_attention as ka
 from keras_attention.layers import AdditiveAttention, AttentionLoss, GumbelNoise, ImageEncoder, RecurrentDecoder
 from keras_attention.layers.attention import chosen_positions
-from keras_attention.layers.vision import SelfAttention2D, make_network
+from keras_attention.layers.vision import SelfAttention2D, ShiftRegions, make_network
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data"))
 
@@ -141,6 +141,41 @@ def test_each_region_is_to_be_seen_once():
 
 
 # What a network sees
+
+
+def test_regions_are_moved_by_at_most_one_row_and_column():
+    grid = np.arange(2 * 3 * 5, dtype="float32").reshape(1, 3, 5, 2)
+    edges = np.pad(grid, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
+    shifted = {(a, b): edges[0, 1 + a : 4 + a, 1 + b : 6 + b] for a in (-1, 0, 1) for b in (-1, 0, 1)}
+    regions = np.repeat(grid.reshape(1, 15, 2), 97, axis=0)
+    layer = ShiftRegions(3, 5)
+    np.testing.assert_array_equal(np.asarray(layer(regions)), regions)
+    found = np.asarray(layer(regions, training=True)).reshape(97, 3, 5, 2)
+    steps = [[step for step, wanted in shifted.items() if np.array_equal(one, wanted)] for one in found]
+    assert {len(step) for step in steps} == {1}
+    assert {step for (step,) in steps} == set(shifted)
+
+
+def test_a_decoder_that_looks_again_knows_a_picture_by_looking_alone(words):
+    ids, regions = np.array([[2, 7, 9, 11]]), np.random.default_rng(3).normal(size=(2, 1, 64, 96)).astype("float32")
+
+    def difference(look_again: bool, **others) -> float:
+        """How much what is said of two pictures differs."""
+        model = small(words, look_again=look_again)
+        randomize(model, 0.3)
+        texts = model.embedding(ids)
+        one, two = (np.asarray(model.decoder(texts, **model._given(model.config, x), **others)[0]) for x in regions)
+        return np.abs(one - two).max()
+
+    first = small(words, look_again=True)
+    second = ka.Captioner.from_model(first, look_again=False, tied=False)
+    np.testing.assert_array_equal(*(np.asarray(m.decoder.cells[0].kernel) for m in (first, second)))
+    nothing = np.zeros_like(regions[0])
+    assert difference(True) > 1e-3
+    assert difference(True, values=nothing) == 0
+    assert difference(False, values=nothing) > 1e-3
+    with pytest.raises(ValueError, match="`look_again` is True; expected False without attention"):
+        small(words, "show_and_tell", look_again=True)
 
 
 def test_self_attention_of_a_grid_begins_as_the_identity():
@@ -517,10 +552,11 @@ def test_more_regions_than_learned_positions_are_refused(words):
 
 
 @pytest.mark.parametrize("attention", ["additive", "hard"])
-def test_it_trains_in_half_precision(words, attention):
+@pytest.mark.parametrize("look_again", [False, True])
+def test_it_trains_in_half_precision(words, attention, look_again):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = small(words, attention=attention, coordinates=True)
+        model = small(words, attention=attention, coordinates=True, look_again=look_again)
         model.compile("adam", ka.MaskedCrossEntropy())
         losses = model.fit(ka.caption_batches(examples(3), model), epochs=2, verbose=0).history["loss"]
     finally:

@@ -119,6 +119,24 @@ def test_stacked_encoder_is_layer_upon_layer():
     np.testing.assert_allclose(array(state), hidden[:, -1], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("look_first", [True, False])
+def test_cells_that_are_told_nothing_do_as_if_there_was_nothing_to_see(look_first):
+    sizes = {"units": 7, "output_dim": 5, "attention": AdditiveAttention(3), "look_first": look_first}
+    chance = np.random.default_rng(3)
+    inputs, memory = (chance.normal(size=(2, length, 11)).astype("float32") for length in (5, 13))
+    decoder = RecurrentDecoder(**sizes, context_dropout=1 - 1e-6)
+    outputs, weights = decoder(inputs, memory=memory, training=True)
+    if look_first:
+        blind, expected = decoder(inputs, memory=memory, values=np.zeros_like(memory))
+        np.testing.assert_allclose(np.asarray(weights), np.asarray(expected), atol=1e-6)
+        assert np.abs(np.asarray(outputs) - np.asarray(blind)).max() > 1e-2  # the words are told
+    else:  # nothing comes back from the step before
+        alone = [decoder(inputs[:, :t], memory=memory, training=True)[1][:, -1] for t in range(1, 6)]
+        np.testing.assert_allclose(np.asarray(weights), np.stack([np.asarray(a) for a in alone], 1), atol=1e-6)
+    told, _ = decoder(inputs, memory=memory)
+    assert np.abs(np.asarray(told) - np.asarray(outputs)).max() > 1e-3
+
+
 def test_an_attention_without_memory_is_refused():
     with pytest.raises(ValueError, match="needs `memory`"):
         RecurrentDecoder(7, 3, attention=AdditiveAttention(5))(random(2, 5, 11))

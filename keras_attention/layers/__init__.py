@@ -19,7 +19,7 @@ from keras_attention.layers.recurrent import RecurrentDecoder, RecurrentEncoder,
 from keras_attention.layers.relative import RelativeAttention, relative_encodings, relative_shift
 from keras_attention.layers.streams import MaskEmbedding, RelativeTransformer, keep_last
 from keras_attention.layers.transformer import Transformer, TransformerBlock
-from keras_attention.layers.vision import ImageEncoder, SelfAttention2D
+from keras_attention.layers.vision import ImageEncoder, SelfAttention2D, ShiftRegions
 
 __all__ = [
     "AdditiveAttention",
@@ -38,6 +38,7 @@ __all__ = [
     "RelativeAttention",
     "RelativeTransformer",
     "SelfAttention2D",
+    "ShiftRegions",
     "SinusoidalPositions",
     "Transformer",
     "TransformerBlock",

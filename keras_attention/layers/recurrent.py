@@ -236,12 +236,15 @@ class RecurrentDecoder(keras.layers.Layer):
             as `AdditiveAttention`; or None.
         dropout: probability of dropping a feature of the inputs and of the outputs.
         look_first: attend before the cell runs.
+        context_dropout: probability that a step of training keeps its whole context (what it feeds on, without
+            `look_first`) from the cells, so that later steps have to look again.
 
     Call arguments:
         inputs: (B, T, E).
         states: initial states, each (B, any), one list entry per state of a cell; None for zeros.
             A projection of them starts every layer.
         memory: (B, S, M), when there is an attention.
+        values: (B, S, M), of which the context is the weighted sum; `memory` when None.
         mask: (B, S) boolean over the memory, True = may be looked at.
         noise: (B, T, S), with which a hard attention draws; None for none.
         training: whether dropout is active.
@@ -273,6 +276,7 @@ class RecurrentDecoder(keras.layers.Layer):
         attention: keras.layers.Layer | None = None,
         dropout: float = 0.0,
         look_first: bool = False,
+        context_dropout: float = 0.0,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
@@ -286,7 +290,9 @@ class RecurrentDecoder(keras.layers.Layer):
         self.gate = self.bridge = None
         if self.look_first:
             self.gate = keras.layers.Dense(1, "sigmoid", dtype=self.dtype_policy, name="gate")
+        self.context_dropout = context_dropout
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.context_dropout_layer = keras.layers.Dropout(context_dropout, dtype=self.dtype_policy)
 
     @property
     def has_memory(self) -> bool:
@@ -379,18 +385,23 @@ class RecurrentDecoder(keras.layers.Layer):
         known, carry, weights = self._advance(inputs, constants, carry)
         return self._output(inputs, known), carry, weights
 
-    def _advance(self, inputs, constants, carry, noise=None):
-        """Return what the output is made of (B, K, any), beside the inputs, the new carry, and the weights or None."""
+    def _advance(self, inputs, constants, carry, noise=None, told=None):
+        """Return what the output is made of (B, K, any), beside the inputs, the new carry, and the weights or None.
+
+        `told` (B, K, 1), or None, says how much of the context the cells are told.
+        """
         if self.look_first:
             before = carry["cells"][-self._states_per_cell]  # the top cell's output
             context, weights = self._attend(ops.concatenate([inputs, before], -1), constants, noise)
             context = context * self.gate(before)
-            hidden, cells = self._run_cells(ops.concatenate([inputs, context], -1), carry["cells"])
+            fed = context if told is None else context * told
+            hidden, cells = self._run_cells(ops.concatenate([inputs, fed], -1), carry["cells"])
             return ops.concatenate([hidden, context], -1), {"cells": cells}, weights
         if self.attention is None:
             hidden, cells = self._run_cells(inputs, carry["cells"])
             return hidden, {"cells": cells}, None
-        hidden, cells = self._run_cells(ops.concatenate([inputs, carry["feed"]], -1), carry["cells"])
+        fed = carry["feed"] if told is None else carry["feed"] * told
+        hidden, cells = self._run_cells(ops.concatenate([inputs, fed], -1), carry["cells"])
         context, weights = self._attend(hidden, constants, noise)
         feed = ops.tanh(self.output_projection(ops.concatenate([hidden, context], -1)))
         return feed, {"cells": cells, "feed": feed}, weights
@@ -420,15 +431,19 @@ class RecurrentDecoder(keras.layers.Layer):
             new_states += new if isinstance(new, (list, tuple)) else [new]
         return _split(hidden, beams), [_split(state, beams) for state in new_states]
 
-    def call(self, inputs, states=None, memory=None, mask=None, noise=None, training=False):
+    def call(self, inputs, states=None, memory=None, mask=None, noise=None, values=None, training=False):
         """Compute the output; the class describes arguments and shapes."""
         constants, carry = self._begin(ops.shape(inputs)[0], states, memory, mask)
-        inputs = self.dropout_layer(inputs, training=training)
-        collected, _ = self._read(inputs, constants, carry, noise)
+        if values is not None:
+            constants["memory"] = values
+        inputs, told = self.dropout_layer(inputs, training=training), None
+        if self.context_dropout and training and self.attention is not None:
+            told = self.context_dropout_layer(ops.ones_like(inputs[..., :1]), training=training)
+        collected, _ = self._read(inputs, constants, carry, noise, told)
         outputs = self.dropout_layer(self._output(inputs, collected["known"]), training=training)
         return outputs if self.attention is None else (outputs, collected["weights"])
 
-    def _read(self, inputs, constants, carry, noise=None):
+    def _read(self, inputs, constants, carry, noise=None, told=None):
         """Step through (B, T, E); return `known` (B, T, any) and `weights` (B, T, S), and the last carry."""
         width = inputs.shape[-1]
         known = self.output_dim if self._feeds else self.units
@@ -439,9 +454,10 @@ class RecurrentDecoder(keras.layers.Layer):
             collected["weights"] = ops.zeros_like(ops.cast(constants["mask"], "float32"))[:, None]
 
         def body(loop, given):
-            inputs_t, noise_t = given[:, None, :width], given[:, None, width:]
-            noise_t = None if noise is None else noise_t
-            known, carry, weights = self._advance(inputs_t, constants, loop["carry"], noise_t)
+            inputs_t, rest = given[:, None, :width], given[:, None, width:]
+            told_t = None if told is None else rest[..., :1]
+            noise_t = None if noise is None else rest[..., 0 if told is None else 1 :]
+            known, carry, weights = self._advance(inputs_t, constants, loop["carry"], noise_t, told_t)
             new = {"known": known}
             if weights is not None:
                 new["weights"] = weights
@@ -449,7 +465,8 @@ class RecurrentDecoder(keras.layers.Layer):
             return loop, loop  # TensorFlow's scan wants per-step results shaped like the carry
 
         loop = {"carry": carry, "collected": collected}
-        given = inputs if noise is None else ops.concatenate([inputs, noise], axis=-1)
+        given = [part for part in (inputs, told, noise) if part is not None]
+        given = given[0] if len(given) == 1 else ops.concatenate(given, axis=-1)
         last, steps = ops.scan(body, loop, ops.swapaxes(given, 0, 1))
         collected = {key: ops.swapaxes(value[:, :, 0], 0, 1) for key, value in steps["collected"].items()}
         return collected, last["carry"]
@@ -477,6 +494,7 @@ class RecurrentDecoder(keras.layers.Layer):
             "attention": keras.saving.serialize_keras_object(self.attention),
             "dropout": self.dropout,
             "look_first": self.look_first,
+            "context_dropout": self.context_dropout,
         }
 
     @classmethod

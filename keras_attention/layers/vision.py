@@ -310,6 +310,55 @@ def small_cnn(image_size: int, widths: tuple[int, int, int] = (32, 64, 96)) -> k
 
 
 @keras.saving.register_keras_serializable("keras_attention")
+class ShiftRegions(keras.layers.Layer):
+    """In training, let each region be that beside it, by chance and the same way throughout a picture.
+
+        y[i, j] = x[i + a, j + b],    a, b: drawn from -1, 0 and 1 for each picture
+
+    Beyond the edge stand the regions of the edge. An attention that matches the regions as they are, and reads these,
+    does best to look at the middle of what it looks for.
+
+    Args:
+        rows: of the grid.
+        columns: of the grid.
+
+    Call arguments:
+        regions: (B, R, C), R = `rows` * `columns`.
+        training: whether there is chance; without, the regions are answered as they are.
+
+    Output:
+        (B, R, C).
+
+    Example:
+        >>> tuple(ShiftRegions(3, 5)(keras.ops.ones((2, 15, 7)), training=True).shape)
+        (2, 15, 7)
+    """
+
+    def __init__(self, rows: int, columns: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.rows, self.columns = rows, columns
+        self.chance = keras.random.SeedGenerator()
+
+    def call(self, regions, training=False):
+        """Compute the output; the class describes arguments and shapes."""
+        if not training:
+            return regions
+        steps = keras.random.randint((ops.shape(regions)[0], 2), -1, 2, "int32", seed=self.chance)
+        rows = ops.clip(ops.arange(self.rows, dtype="int32") + steps[:, :1], 0, self.rows - 1)
+        columns = ops.clip(ops.arange(self.columns, dtype="int32") + steps[:, 1:], 0, self.columns - 1)
+        places = ops.reshape(rows[:, :, None] * self.columns + columns[:, None], (-1, self.rows * self.columns, 1))
+        return ops.take_along_axis(regions, places, axis=1)
+
+    def compute_output_shape(self, regions_shape):
+        """Return the shape of the output."""
+        return regions_shape
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
+        return {**super().get_config(), "rows": self.rows, "columns": self.columns}
+
+
+@keras.saving.register_keras_serializable("keras_attention")
 class Coordinates(keras.layers.Layer):
     """Add two channels to images (B, h, w, C): the row and the column of each position, -1 to 1."""
 

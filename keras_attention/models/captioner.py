@@ -17,7 +17,7 @@ from keras_attention.data.features import RegionCache
 from keras_attention.data.images import read_pictures
 from keras_attention.data.tokenizers import decode_ids, ids_to_pieces, special_ids
 from keras_attention.generation import Greedy, Hypotheses, Sampling, SearchCache, Strategy
-from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, logits_of_step
+from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions, logits_of_step
 from keras_attention.layers.vision import SMALL_CNN
 from keras_attention.models.networks import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.task import Forward, Task, batch_begins, with_vocabulary
@@ -92,7 +92,7 @@ class Captioner(Task):
         self.embedding = make_embedding(config, config.vocabulary_size, "embedding")
         self.decoder = make_decoder(config, memory=True)
         self.output_bias = OutputBias(name="output_bias") if getattr(config, "output_bias", False) else None
-        self.region_projection = self.encoder = self.noise = self.attention_loss = None
+        self.region_projection = self.encoder = self.noise = self.shift = self.attention_loss = None
         (self._prepare_recurrent if isinstance(config, RecurrentConfig) else self._prepare_transformer)(config)
         size = config.image_size
         inputs = {
@@ -115,6 +115,8 @@ class Captioner(Task):
         )
         if config.attention == HARD:
             self.noise = GumbelNoise(name="noise")
+        if config.look_again:
+            self.shift = ShiftRegions(self.vision.rows, self.vision.columns, name="shift")
 
     def _prepare_transformer(self, config: TransformerCaptionerConfig) -> None:
         regions = self.vision.rows * self.vision.columns
@@ -173,6 +175,8 @@ class Captioner(Task):
             targets = ops.concatenate([before, targets], axis=1)
         if self.noise is not None:
             given["noise"] = self.noise(targets, given["memory"], training=training)
+        if self.shift is not None:
+            given["values"] = self.shift(given["memory"], training=training)
         outputs = self.decoder(targets, **given, training=training)
         if self.decoder.has_memory:
             outputs, weights = outputs
@@ -191,7 +195,8 @@ class Captioner(Task):
         mean = ops.mean(regions, axis=1)
         if config.attention is not None:
             memory = self.vision.place(regions) if config.coordinates else regions
-            return {"states": [mean], "memory": memory, "mask": ops.ones_like(regions[:, :, 0], dtype="bool")}
+            states = {} if config.look_again else {"states": [mean]}
+            return {**states, "memory": memory, "mask": ops.ones_like(regions[:, :, 0], dtype="bool")}
         if config.image_enters == "state":
             return {"states": [mean]}
         return {"before": ops.expand_dims(self.region_projection(mean), 1)}

@@ -76,6 +76,7 @@ def make_decoder(config, memory: bool = False, name: str = "decoder") -> keras.l
             make_attention(config),
             config.dropout,
             look_first=isinstance(config, CaptionerConfig),
+            context_dropout=0.5 if getattr(config, "look_again", False) else 0.0,
             name=name,
         )
     if config.positions == "relative":
