@@ -289,7 +289,7 @@ def test_uniform_numbers_are_uniform():
         (lambda: ka.Sampling(temperature=math.nan), "`temperature` is nan"),
         (lambda: ka.Sampling(top_p=0.0), "expected a number in"),
         (lambda: ka.Greedy(min_length=-1), "`min_length` is -1"),
-        (lambda: ka.Sampling(seed=2**31), "`seed` is 2147483648; expected 0 to 2147483647"),
+        (lambda: ka.Sampling(seed=2**32), "`seed` is 4294967296; expected 0 to 4294967295"),
         (lambda: ka.Greedy(min_length=5, max_length=5), "more than `min_length`"),
     ],
 )

@@ -40,7 +40,7 @@ class Strategy:
         seed: where chance begins; only `Sampling` uses it.
 
     Raises:
-        ValueError: a negative length, a minimum over the maximum, or a seed outside 0 to 2^31 - 1.
+        ValueError: a negative length, a minimum over the maximum, or a seed outside 0 to 2^32 - 1.
     """
 
     max_length: int | None = None
@@ -55,8 +55,8 @@ class Strategy:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; expected 0 or more.")
         if self.max_length is not None and self.max_length <= max(self.min_length, 0):
             raise ValueError(f"`max_length` is {self.max_length}; expected more than `min_length`, {self.min_length}.")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"`seed` is {self.seed}; expected 0 to {2**31 - 1}.")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"`seed` is {self.seed}; expected 0 to {2**32 - 1}.")
         object.__setattr__(self, "suppress", tuple(self.suppress))
 
     @property
