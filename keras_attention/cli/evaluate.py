@@ -41,9 +41,9 @@ def evaluate(
     if isinstance(loaded, ka.ServedModel):
         if beam is not None:
             raise click.UsageError("--beam cannot be chosen now: a SavedModel searches as it was exported.")
-        if loaded.verb in ("complete", "fill", None):
+        if loaded.verb in ("complete", "fill"):
             raise click.UsageError(f"{model} is an exported language model, which has no loss; take its .keras file.")
-        name = next(task for task, verb in VERBS.items() if verb == loaded.verb)
+        name = next((task for task, verb in VERBS.items() if verb == loaded.verb), "SavedModel of something else")
     job = next((job for job in jobs().values() if job.task == name), None)
     if job is None:
         raise click.UsageError(f"{model} is a {name}, which cannot be evaluated here.")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pathlib
 import zipfile
+from collections.abc import Callable
 from typing import Any
+
+import click
 
 VERBS = {
     "Translator": "translate",
@@ -20,6 +23,21 @@ VERBS = {
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were given."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def strategy_of(search: dict[str, Any], otherwise: Callable[..., Any]) -> Any:
+    """Return a beam search where the options give a width, else the strategy of the task."""
+    import keras_attention as ka
+
+    beam, chance = "width" in search, sorted(search.keys() & {"temperature", "top_k", "top_p"})
+    if "length_penalty" in search and not beam:
+        raise click.UsageError("--length-penalty belongs to a beam search; add --beam.")
+    if beam and chance:
+        raise click.UsageError("--beam searches and the temperature options sample; choose one of the two.")
+    if chance and otherwise is not ka.Sampling:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in chance)
+        raise click.UsageError(f"{names}: only a language model samples here.")
+    return (ka.BeamSearch if beam else otherwise)(**search)
 
 
 def load_model(path: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from keras_attention.cli.models import VERBS, given, load_model
+from keras_attention.cli.models import VERBS, given, load_model, strategy_of
 
 
 @click.command()
@@ -77,16 +77,7 @@ def _strategy(loaded: Any, model: str, search: dict[str, Any]) -> Any:
         return None
     if not hasattr(loaded, "searches"):
         raise click.UsageError(f"{model} is a {type(loaded).__name__}, which does not search; leave the options out.")
-    chance = search.keys() & {"temperature", "top_k", "top_p"}
-    if "length_penalty" in search and "width" not in search:
-        raise click.UsageError("--length-penalty belongs to a beam search; add --beam.")
-    if chance and "width" in search:
-        raise click.UsageError("--beam searches and the temperature options sample; choose one of the two.")
-    if chance and not hasattr(loaded, "complete"):
-        raise click.UsageError(f"{model} is a {type(loaded).__name__}; only a language model samples here.")
-    if "width" in search:
-        return ka.BeamSearch(**search)
-    return (ka.Sampling if hasattr(loaded, "complete") else ka.Greedy)(**search)
+    return strategy_of(search, ka.Sampling if hasattr(loaded, "complete") else ka.Greedy)
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import pathlib
@@ -11,7 +12,7 @@ from typing import Any
 
 import click
 
-from keras_attention.cli.models import given, load_for
+from keras_attention.cli.models import given, load_for, strategy_of
 
 _GAPS = "a gap is <mask>, or [MASK] where the model's tokenizer is WordPiece."
 _CHUNK = 512  # lines that are read before some are written
@@ -53,12 +54,10 @@ def _search(model: Any, beam: int | None, length_penalty: float | None, max_leng
     import keras_attention as ka
 
     _fixed(model, {"beam": beam, "length_penalty": length_penalty, "max_length": max_length})
-    if length_penalty is not None and beam is None:
-        raise click.UsageError("--length-penalty belongs to a beam search; add --beam.")
     if isinstance(model, ka.ServedModel):
         return {}
-    options = given({"width": beam, "length_penalty": length_penalty, "max_length": max_length})
-    return {"strategy": ka.BeamSearch(**options) if beam else ka.Greedy(max_length=max_length)}
+    search = given({"width": beam, "length_penalty": length_penalty, "max_length": max_length})
+    return {"strategy": strategy_of(search, ka.Greedy)}
 
 
 @click.command()
@@ -184,17 +183,14 @@ def complete(
 
     loaded = load_for("complete", model)
     _fixed(loaded, {"beam": beam, "max_length": max_length, **chance})
-    if beam and given(chance):
-        raise click.UsageError("--beam searches and the temperature options sample; choose one of the two.")
+    served = isinstance(loaded, ka.ServedModel)
+    strategy = strategy_of(given({"width": beam, "max_length": max_length, **chance}), ka.Sampling)
 
     def answer(lines: list[str], done: int) -> list[str]:
-        if isinstance(loaded, ka.ServedModel):
-            answers = loaded.complete(lines, batch_size=batch_size, seed=(seed + done) % 2**31)
-        elif beam:
-            answers = loaded.complete(lines, ka.BeamSearch(width=beam, max_length=max_length), batch_size)
+        if served:
+            answers = loaded.complete(lines, batch_size=batch_size, seed=seed + done)
         else:
-            strategy = ka.Sampling(seed=(seed + done) % 2**31, max_length=max_length, **given(chance))
-            answers = loaded.complete(lines, strategy, batch_size)
+            answers = loaded.complete(lines, dataclasses.replace(strategy, seed=seed + done), batch_size)
         return [_one_line(a.text) for a in answers]
 
     _run(source, answer)

@@ -133,6 +133,11 @@ class Task(keras.Model):
                 new.set_weights(old.get_weights())
         return model
 
+    @property
+    def has_lora(self) -> bool:
+        """Whether projections carry LoRA's pairs, which a file holds merged."""
+        return any(getattr(layer, "lora_enabled", False) for layer in self._flatten_layers())
+
     def quantize(self, mode: str | None = None, config: Any = None, *, filters: None = None) -> None:
         """Quantise all projections and embeddings as `keras.Model.quantize` does, such as to `"int8"`.
 
@@ -147,7 +152,7 @@ class Task(keras.Model):
         if filters is not None:
             raise ValueError("`filters` could not be kept in a file; expected none: all projections and embeddings.")
         kinds = (keras.layers.Dense, keras.layers.Embedding)  # not the tokenizers, nor norms
-        if any(getattr(layer, "lora_enabled", False) for layer in self._flatten_layers()):
+        if self.has_lora:
             raise ValueError(
                 "The model has LoRA matrices. Save it, load it, and quantise that: a file holds their sum."
             )
@@ -256,7 +261,7 @@ def check_labels(labels: Sequence[str]) -> None:
 
 
 def _check_plain(other: Task) -> None:
-    if other.quantization or any(getattr(layer, "lora_enabled", False) for layer in other._flatten_layers()):
+    if other.quantization or other.has_lora:
         raise ValueError(
             "The model is quantised or has LoRA matrices. A file holds the sum of LoRA's: save the model, load it, "
             "and take that. Quantise what is made of it."

@@ -136,7 +136,7 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
         7
     """
     family = family_of(model)
-    if model.quantization or any("lora_kernel" in weight.path for weight in model.weights):
+    if model.quantization or model.has_lora:
         raise ValueError(
             "The projections are quantised or carry LoRA's pairs, which transformers has no place for. Write the model "
             "before quantising it; LoRA is merged by saving it and loading it again."
