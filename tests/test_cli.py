@@ -85,6 +85,15 @@ def test_evaluate_prints_scores_with_signatures(run, model, served, pairs, tmp_p
     assert (tmp_path / "bleu.png").exists()
 
 
+def test_evaluate_searches_as_translate_does(run, model, tmp_path):
+    sources = ["the boy reads a book and drinks cold milk", "we see the old red house", "they read a cold apple"]
+    search = ["--beam", 5, "--length-penalty", 9]
+    _, said, _ = run("translate", model, *search, stdin="\n".join(sources).encode())
+    (tmp_path / "said.tsv").write_text("".join(f"{s}\t{t}\n" for s, t in zip(sources, said.splitlines(), strict=True)))
+    assert "BLEU 100.00" in run("evaluate", model, tmp_path / "said.tsv", *search)[1]
+    assert "BLEU 100.00" not in run("evaluate", model, tmp_path / "said.tsv", "--beam", 5, "--length-penalty", 0)[1]
+
+
 def test_export_check_and_use(run, model, tmp_path):
     code, _, err = run("export", model, tmp_path / "serving", "--beam", 3)
     assert code == 0
@@ -176,6 +185,7 @@ def test_a_language_model_from_text_to_text(run, tmp_path):
     assert [line[:2] for line in one[1].splitlines()] == ["to", "th"]
     beam = run("complete", out / "model.keras", "--max-length", 9, "--beam", 3, stdin=b"to be\n")
     assert beam[0] == 0
+    assert run("complete", out / "model.keras", "--beam", 3, "--length-penalty", 1, stdin=b"to be\n")[0] == 0
     assert run("evaluate", out / "model.keras", tmp_path / "x.txt")[1].startswith("perplexity ")
     surest = ["--top-k", 1, "--max-length", 9]
     assert run("export", out / "model.keras", tmp_path / "serving", *surest)[0] == 0
@@ -394,6 +404,7 @@ MISTAKES = [
     (["export", "{served}", "{}/again"], "is exported already"),
     (["export", "{model}", "{}/again", "--length-penalty", "1"], "add --beam"),
     (["evaluate", "{served}", "{pairs}", "--beam", "3"], "cannot be chosen now"),
+    (["evaluate", "{model}", "{pairs}", "--length-penalty", "1"], "add --beam"),
     (["check", "{}/folder"], "holds no SavedModel"),
     (["translate", "{}/zip.keras"], "is no model; expected a .keras file"),
     (["train", "translator", "--train", "{pairs}", "--select", "val_blue", "--out", "{}/r"], "--select val_blue"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from keras_attention.cli.jobs import jobs
-from keras_attention.cli.models import VERBS, load_model
+from keras_attention.cli.models import VERBS, load_model, search_of
 
 
 @click.command()
@@ -14,6 +14,7 @@ from keras_attention.cli.models import VERBS, load_model
 @click.option("--captions", help="Of a captioner: the file of captions, in place of FILES.")
 @click.option("--images", help="Of a captioner: the folder of the pictures.")
 @click.option("--beam", type=click.IntRange(1), help="Beam width of a translator or captioner; greedy without it.")
+@click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
 @click.option("--lowercase", is_flag=True, help="Compare translations without regard to case; captions always are.")
 @click.option("--plot", help="Where to draw BLEU by source length, such as bleu.png.")
 def evaluate(
@@ -22,6 +23,7 @@ def evaluate(
     captions: str | None,
     images: str | None,
     beam: int | None,
+    length_penalty: float | None,
     lowercase: bool,
     plot: str | None,
 ) -> None:
@@ -39,8 +41,6 @@ def evaluate(
     loaded = load_model(model)
     name = type(loaded).__name__
     if isinstance(loaded, ka.ServedModel):
-        if beam is not None:
-            raise click.UsageError("--beam cannot be chosen now: a SavedModel searches as it was exported.")
         if loaded.verb in ("complete", "fill"):
             raise click.UsageError(f"{model} is an exported language model, which has no loss; take its .keras file.")
         name = next((task for task, verb in VERBS.items() if verb == loaded.verb), "SavedModel of something else")
@@ -49,8 +49,10 @@ def evaluate(
         raise click.UsageError(f"{model} is a {name}, which cannot be evaluated here.")
     if (plot or lowercase) and job.task != "Translator":
         raise click.UsageError(f"--plot and --lowercase belong to a translator; {model} is a {name}.")
-    if beam and job.task not in ("Translator", "Captioner"):
-        raise click.UsageError(f"--beam belongs to a translator or captioner; {model} is a {name}.")
+    searches = job.task in ("Translator", "Captioner")
+    if (beam or length_penalty is not None) and not searches:
+        raise click.UsageError(f"--beam and --length-penalty belong to a translator or captioner; {model} is a {name}.")
+    search = search_of(loaded, beam, length_penalty) if searches else {}
     if images and not job.pictures:
         raise click.UsageError(f"--images belongs to a captioner; {model} is a {name}.")
     if plot:  # said now, and not when all is translated
@@ -61,5 +63,5 @@ def evaluate(
             f"{', '.join(files)} has none of the labels of {model}, which are {', '.join(loaded.config.labels)}; "
             f"it has {', '.join(label[:40] for label in job.labels(examples)[:3])}."
         )
-    for line in job.evaluate(loaded, examples, {"beam": beam, "lowercase": lowercase, "plot": plot}):
+    for line in job.evaluate(loaded, examples, {"search": search, "lowercase": lowercase, "plot": plot}):
         click.echo(line)

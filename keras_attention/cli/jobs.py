@@ -175,10 +175,7 @@ def _evaluate_captioner(model: Any, examples: list, options: dict) -> list[str]:
 
     if importlib.util.find_spec("pycocoevalcap") is None:  # said now, and not when all pictures are captioned
         raise ImportError("Captions are scored with a package: pip install 'keras-attention[captioning]'")
-    beam, chosen = options["beam"], {}
-    if not isinstance(model, ka.ServedModel):
-        chosen["strategy"] = ka.BeamSearch(width=beam) if beam else ka.Greedy()
-    captions = model.caption([example.picture for example in examples], **chosen)
+    captions = model.caption([example.picture for example in examples], **options["search"])
     pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c.valid]
     if not pairs:
         raise ValueError(f"None of the {len(examples)} pictures can be read; expected JPEG, PNG, GIF or BMP.")
@@ -198,13 +195,9 @@ def _evaluate_translator(model: Any, examples: list, options: dict) -> Iterator[
     import keras_attention as ka
 
     sources, references = zip(*examples, strict=True)
-    beam, lowercase = options["beam"], options["lowercase"]
-    chosen = {}
-    if not isinstance(model, ka.ServedModel):
-        chosen["strategy"] = ka.BeamSearch(width=beam) if beam else ka.Greedy()
-    texts = [answer.text for answer in model.translate(list(sources), batch_size=64, **chosen)]
-    scores = ka.training.score_texts(texts, references, lowercase)
-    bins = ka.training.scores_by_length(sources, texts, references, lowercase=lowercase)
+    texts = [answer.text for answer in model.translate(list(sources), batch_size=64, **options["search"])]
+    scores = ka.training.score_texts(texts, references, options["lowercase"])
+    bins = ka.training.scores_by_length(sources, texts, references, lowercase=options["lowercase"])
     yield f"BLEU {scores.bleu:.2f}  {scores.bleu_signature}"
     yield f"chrF {scores.chrf:.2f}  {scores.chrf_signature}"
     for name, (count, bleu) in bins.items():

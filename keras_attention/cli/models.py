@@ -40,6 +40,28 @@ def strategy_of(search: dict[str, Any], otherwise: Callable[..., Any]) -> Any:
     return (ka.BeamSearch if beam else otherwise)(**search)
 
 
+def fixed(model: Any, chosen: dict[str, Any]) -> None:
+    """Refuse what was chosen for an exported model, which has its strategy in the graph."""
+    import keras_attention as ka
+
+    names = [f"--{name.replace('_', '-')}" for name in given(chosen)]
+    if isinstance(model, ka.ServedModel) and names:
+        raise click.UsageError(f"{', '.join(names)} cannot be chosen now: a SavedModel searches as it was exported.")
+
+
+def search_of(
+    model: Any, beam: int | None, length_penalty: float | None, max_length: int | None = None
+) -> dict[str, Any]:
+    """Return the strategy that the options describe, none for an exported model, as an argument."""
+    import keras_attention as ka
+
+    fixed(model, {"beam": beam, "length_penalty": length_penalty, "max_length": max_length})
+    if isinstance(model, ka.ServedModel):
+        return {}
+    search = given({"width": beam, "length_penalty": length_penalty, "max_length": max_length})
+    return {"strategy": strategy_of(search, ka.Greedy)}
+
+
 def load_model(path: str) -> Any:
     """Load a `.keras` file, or a SavedModel directory, to an object that has the task's verb.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from keras_attention.cli.models import given, load_for, strategy_of
+from keras_attention.cli.models import fixed, given, load_for, search_of, strategy_of
 
 _GAPS = "a gap is <mask>, or [MASK] where the model's tokenizer is WordPiece."
 _CHUNK = 512  # lines that are read before some are written
@@ -40,26 +40,6 @@ def _run(source: str | None, answer: Callable[[list[str], int], Sequence[str]]) 
         click.echo(err=True)
 
 
-def _fixed(model: Any, chosen: dict[str, Any]) -> None:
-    """An exported model has its strategy in the graph."""
-    import keras_attention as ka
-
-    names = [f"--{name.replace('_', '-')}" for name in given(chosen)]
-    if isinstance(model, ka.ServedModel) and names:
-        raise click.UsageError(f"{', '.join(names)} cannot be chosen now: a SavedModel searches as it was exported.")
-
-
-def _search(model: Any, beam: int | None, length_penalty: float | None, max_length: int | None) -> dict[str, Any]:
-    """Return the strategy that the options describe, none for an exported model, as an argument."""
-    import keras_attention as ka
-
-    _fixed(model, {"beam": beam, "length_penalty": length_penalty, "max_length": max_length})
-    if isinstance(model, ka.ServedModel):
-        return {}
-    search = given({"width": beam, "length_penalty": length_penalty, "max_length": max_length})
-    return {"strategy": strategy_of(search, ka.Greedy)}
-
-
 @click.command()
 @click.argument("model")
 @click.argument("source", required=False)
@@ -79,7 +59,7 @@ def translate(
 ) -> None:
     """Translate each line of SOURCE, or of standard input, with MODEL."""
     loaded = load_for("translate", model)
-    options = {"batch_size": batch_size, **_search(loaded, beam, length_penalty, max_length)}
+    options = {"batch_size": batch_size, **search_of(loaded, beam, length_penalty, max_length)}
 
     def answer(lines: list[str], done: int) -> list[str]:
         answers = loaded.translate(lines, **options)
@@ -113,7 +93,7 @@ def caption(
     exit code is 1.
     """
     loaded = load_for("caption", model)
-    options = {"batch_size": batch_size, **_search(loaded, beam, length_penalty, max_length)}
+    options = {"batch_size": batch_size, **search_of(loaded, beam, length_penalty, max_length)}
     if plot is not None:
         pathlib.Path(plot).mkdir(parents=True, exist_ok=True)
     paths, missing, drawn = iter(pictures) if pictures else _lines(None), 0, set()
@@ -172,19 +152,28 @@ def _draw(caption: Any, path: str, folder: pathlib.Path, drawn: set[str]) -> Non
 @click.option("--top-k", type=click.IntRange(0), help="Draw from the k likeliest pieces.")
 @click.option("--top-p", type=float, help="Draw from the fewest pieces that reach this probability.")
 @click.option("--beam", type=click.IntRange(1), help="Search with this beam width; do not sample.")
+@click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
 @click.option("--max-length", type=click.IntRange(1), help="The most pieces after the prompt.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 def complete(
-    model: str, source: str | None, beam: int | None, max_length: int | None, seed: int, batch_size: int, **chance: Any
+    model: str,
+    source: str | None,
+    beam: int | None,
+    length_penalty: float | None,
+    max_length: int | None,
+    seed: int,
+    batch_size: int,
+    **chance: Any,
 ) -> None:
     """Continue each line of SOURCE, or of standard input, with MODEL; line breaks become \\n."""
     import keras_attention as ka
 
     loaded = load_for("complete", model)
-    _fixed(loaded, {"beam": beam, "max_length": max_length, **chance})
+    fixed(loaded, {"beam": beam, "length_penalty": length_penalty, "max_length": max_length, **chance})
     served = isinstance(loaded, ka.ServedModel)
-    strategy = strategy_of(given({"width": beam, "max_length": max_length, **chance}), ka.Sampling)
+    search = {"width": beam, "length_penalty": length_penalty, "max_length": max_length, **chance}
+    strategy = strategy_of(given(search), ka.Sampling)
 
     def answer(lines: list[str], done: int) -> list[str]:
         if served:
