@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -200,6 +201,9 @@ def test_a_masked_model_leaves_for_hugging_face_and_comes_back(run, tmp_path):
     code, _, err = run("train", "mlm", "--train", tmp_path / "x.txt", "--out", tmp_path / "run", *options)
     assert code == 0, err
     model = tmp_path / "run" / "model.keras"
+    scores = re.sub(r"[0-9.]+", "*", run("evaluate", model, tmp_path / "x.txt")[1]).splitlines()
+    assert scores[0] == "loss * nats per predicted piece"
+    assert scores[1:] == ["accuracy * % of predicted pieces", "accuracy * % of next sentences"]
     code, text, err = run("fill", model, stdin=b"we <mask> bread\n\nno [MASK]\n")
     assert (code, text.splitlines()[1:], "Line 3 has no gap; a gap is <mask>" in err) == (0, ["", "no [MASK]"], True)
     assert run("export", model, tmp_path / "hf", "--huggingface")[0] == 0

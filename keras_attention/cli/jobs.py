@@ -232,7 +232,10 @@ def _evaluate_objective(model: Any, batches: Any) -> list[str]:
 
     ka.training.compile_model(model, ka.TrainingPlan(label_smoothing=0.0), 1)
     values = model.evaluate(batches, verbose=0, return_dict=True)
-    return [f"{name} {value:.4f}" for name, value in sorted(values.items())]
+    both = "next_sentence_loss" in values
+    loss, accuracy = (values[f"logits_{name}" if both else name] for name in ("loss", "accuracy"))
+    lines = [f"loss {loss:.4f} nats per predicted piece", f"accuracy {100 * accuracy:.2f} % of predicted pieces"]
+    return lines + [f"accuracy {100 * values['next_sentence_accuracy']:.2f} % of next sentences"] * both
 
 
 def _evaluate_classifier(model: Any, examples: list, options: dict) -> list[str]:
