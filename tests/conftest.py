@@ -1,11 +1,14 @@
 """Small things that many tests share. With `BLOCK_TENSORFLOW` set, TensorFlow cannot be imported."""
 
+import gc
 import os
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # the workers share the cores already
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+# Compile fast, not well: these programs run for milliseconds.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 if os.environ.get("BLOCK_TENSORFLOW"):
     for name in ("tensorflow", "tensorflow_text", "tensorflow_datasets"):
         sys.modules[name] = None
@@ -14,6 +17,8 @@ import keras
 import pytest
 
 import keras_attention as ka
+
+gc.set_threshold(50_000)  # traces are made of many small objects, few of them garbage
 
 PAIRS = [
     ("we eat bread", "comemos pan"),

@@ -18,9 +18,7 @@ ENVIRONMENT = {
     **os.environ,
     "KERAS_BACKEND": "jax",
     "BLOCK_TENSORFLOW": "1",
-    # Compile fast, not well: these programs run for milliseconds.
-    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-    # And each program once: many tests make the same layer, or load the same model, again.
+    # Each program is compiled once: many tests make the same layer, or load the same model, again.
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
