@@ -11,12 +11,13 @@ Flickr8k: train on train.txt, select on dev.txt by BLEU-4 of the greedy captions
 is chosen on dev too. The network that sees is a frozen MobileNet 0.75. BLEU, ROUGE-L, CIDEr and METEOR are those of
 coco-caption. Self-critical training, and hard attention that begins with the weights of a soft one, go on from the run
 that is named last; the minutes are those of both.
-Scenes: a tied captioner learns to see, and goes on (from the run that is named last) over its network, frozen, with an
-output matrix of its own and the coordinates of its regions.
+Scenes: a tied captioner, made to look again for each word, learns to see, and goes on (from the run that is named last)
+over its network, frozen, with an output matrix of its own, the coordinates of its regions and looks that are spread.
 Train on the train split, select on validation, report test: how many captions are exactly right, and how often the
 largest weight of a colour or shape word lies in the box of its object.
 
-`KERAS_ATTENTION_DATA` names the folder that holds `flickr8k/` and `cnn/`; `FEATURES` one to keep region features in.
+`KERAS_ATTENTION_DATA` names the folder that holds `flickr8k/` and `cnn/`; `FEATURES` one to keep region features in;
+`SEED` and `EPOCHS` are those of the run.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from keras_attention.visualize import word_maps
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data"))
 FEATURES = pathlib.Path(os.environ.get("FEATURES", "runs/features"))
 EPOCHS = int(os.environ.get("EPOCHS", "0"))
+SEED = int(os.environ.get("SEED", "1"))
 BEAMS = (1, 3, 5, 7)
 
 
@@ -89,10 +91,17 @@ SETTINGS = {
     "flickr_transformer_self_critical": Setting(
         "transformer_captioner", {}, _CRITICAL, 3000, batch_tokens=10240, self_critical=True
     ),
-    "scenes_tied": Setting("show_attend_and_tell", {**_LOOKING, "tied": True}, _SCENES, 200, "bpe", scenes=True),
+    "scenes_tied": Setting(
+        "show_attend_and_tell",
+        {**_LOOKING, "tied": True, "look_again": True},
+        dataclasses.replace(_SCENES, epochs=EPOCHS or 9),
+        200,
+        "bpe",
+        scenes=True,
+    ),
     "scenes_soft": Setting(
         "show_attend_and_tell",
-        {"tied": False, "coordinates": True},
+        {"tied": False, "coordinates": True, "look_again": False, "spread": 1.5},
         dataclasses.replace(_SCENES, epochs=EPOCHS or 12),
         200,
         "bpe",
@@ -160,7 +169,7 @@ def looks_inside(answer: ka.models.Caption, scene: ka.data.Scene) -> list[bool]:
 
 def train(name: str, directory: str, begun: str | None = None) -> None:
     setting = SETTINGS[name]
-    keras.utils.set_random_seed(1)
+    keras.utils.set_random_seed(SEED)
     load = drawn if setting.scenes else flickr
     examples, valid = load("train"), load("validation" if setting.scenes else "dev")
     source = directory if pathlib.Path(directory, "model.keras").exists() else begun

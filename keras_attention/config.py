@@ -240,7 +240,9 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
             captions that say where, over a network that does not learn.
         look_again: have each word look for itself, at the middle of what it looks for: the image enters through the
             attention alone, and in training half of the contexts are kept from the decoder's state, and what is read
-            lies up to a region beside what was matched.
+            lies up to a region beside what was matched, or anywhere.
+        spread: have each look of an additive attention take in what lies around too, as a Gaussian with this standard
+            deviation, in regions: what is read is smoothed, and so are the maps; 0, as in the paper, for none.
         doubly_stochastic: weight of the sum over regions of (1 - the attention that a region got from all words)^2;
             1 in the paper, 0.02 in the preset.
         reinforce: weight of the REINFORCE term of hard attention.
@@ -252,6 +254,7 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
     tied: bool = False
     coordinates: bool = False
     look_again: bool = False
+    spread: float = 0.0
     doubly_stochastic: float = 1.0
     reinforce: float = 1.0
     entropy: float = 0.002
@@ -265,8 +268,10 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
         for name in ("coordinates", "look_again"):
             fits = self.attention is not None or not getattr(self, name)
             _require(fits, name, getattr(self, name), "False without attention, which alone sees regions")
-        for name in ("doubly_stochastic", "reinforce", "entropy"):
+        for name in ("spread", "doubly_stochastic", "reinforce", "entropy"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        soft = self.attention not in (None, HARD)
+        _require(soft or not self.spread, "spread", self.spread, "0 without attention, or with a hard one")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import math
 import os
 import pathlib
 import warnings
@@ -143,17 +144,16 @@ def test_each_region_is_to_be_seen_once():
 # What a network sees
 
 
-def test_regions_are_moved_by_at_most_one_row_and_column():
-    grid = np.arange(2 * 3 * 5, dtype="float32").reshape(1, 3, 5, 2)
-    edges = np.pad(grid, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
-    shifted = {(a, b): edges[0, 1 + a : 4 + a, 1 + b : 6 + b] for a in (-1, 0, 1) for b in (-1, 0, 1)}
-    regions = np.repeat(grid.reshape(1, 15, 2), 97, axis=0)
-    layer = ShiftRegions(3, 5)
+def test_regions_are_moved_by_one_row_and_column_and_at_times_by_more():
+    grid = np.arange(2 * 5 * 7, dtype="float32").reshape(5, 7, 2)
+    moved = {np.roll(grid, (a, b), (0, 1)).tobytes(): (a, b) for a in range(-2, 3) for b in range(-3, 4)}
+    regions = np.repeat(grid.reshape(1, 35, 2), 1009, axis=0)
+    layer = ShiftRegions(5, 7)
     np.testing.assert_array_equal(np.asarray(layer(regions)), regions)
-    found = np.asarray(layer(regions, training=True)).reshape(97, 3, 5, 2)
-    steps = [[step for step, wanted in shifted.items() if np.array_equal(one, wanted)] for one in found]
-    assert {len(step) for step in steps} == {1}
-    assert {step for (step,) in steps} == set(shifted)
+    steps = [moved[one.tobytes()] for one in np.asarray(layer(regions, training=True))]
+    assert set(steps) == set(moved.values())
+    near = np.mean([max(abs(a), abs(b)) <= 1 for a, b in steps])
+    assert abs(near - (3 / 4 + 1 / 4 * 9 / 35)) < 0.05  # four standard deviations
 
 
 def test_a_decoder_that_looks_again_knows_a_picture_by_looking_alone(words):
@@ -176,6 +176,26 @@ def test_a_decoder_that_looks_again_knows_a_picture_by_looking_alone(words):
     assert difference(False, values=nothing) > 1e-3
     with pytest.raises(ValueError, match="`look_again` is True; expected False without attention"):
         small(words, "show_and_tell", look_again=True)
+
+
+def test_a_look_is_spread_over_what_lies_around(words):
+    plain = small(words)
+    randomize(plain, 0.3)
+    model = ka.Captioner.from_model(plain, spread=1.5)
+    ids, images = np.array([[2, 7, 9], [2, 5, 11]]), np.random.default_rng(3).uniform(0, 255, (2, 32, 32, 3))
+    regions = plain.see(images.astype("float32"))
+    places = [(row, column) for row in range(8) for column in range(8)]
+    near = np.array([[math.exp(-((a - c) ** 2 + (b - d) ** 2) / 4.5) for c, d in places] for a, b in places])
+    near /= near.sum(1, keepdims=True)
+    outputs, weights = plain.decoder(plain.embedding(ids), values=near @ regions, **plain._given(plain.config, regions))
+    expected = np.asarray(plain.embedding(outputs, reverse=True))
+    given = {"regions": regions, "target_ids": ids}
+    np.testing.assert_allclose(np.asarray(model(given)), expected, atol=1e-4)
+    logits, _, seen = model.step(ids[:, :1], model.start(given))
+    np.testing.assert_allclose(np.asarray(logits)[:, 0], expected[:, 0], atol=1e-4)
+    np.testing.assert_allclose(np.asarray(seen)[:, 0], np.asarray(weights)[:, 0] @ near, atol=1e-5)
+    with pytest.raises(ValueError, match="expected 0 without attention, or with a hard one"):
+        small(words, attention="hard", spread=1.5)
 
 
 def test_self_attention_of_a_grid_begins_as_the_identity():

@@ -251,7 +251,8 @@ def test_quickstart_captions_scenes(run, tmp_path, monkeypatch):
         keras.saving.load_model(path, compile=False)
         for path in (tmp_path / "q" / "seeing" / "model.keras", tmp_path / "q" / "model.keras")
     )
-    assert (seeing.config.tied, writing.config.tied, writing.config.coordinates) == (True, False, True)
+    chosen = [(c.tied, c.look_again, c.coordinates, c.spread) for c in (seeing.config, writing.config)]
+    assert chosen == [(True, True, False, 0.0), (False, False, True, 1.5)]
     assert seeing.vision.fingerprint() == writing.vision.fingerprint()
     assert "the C++ loader, XLA off, answers the same" in out
     assert len(list((tmp_path / "q" / "scenes").glob("*.attention.png"))) == 5

@@ -49,12 +49,12 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
     import keras_attention as ka
 
     seeing = directory / "seeing"
-    to_see = {**_SCENES, "sizes": [*_SCENES["sizes"], "tied=true"]}
+    to_see = {**_SCENES, "sizes": [*_SCENES["sizes"], "tied=true", "look_again=true"]}
     to_write = {name: value for name, value in _SCENES.items() if name not in _BEGINNING}
-    to_write |= {"init": str(seeing / "model.keras"), "sizes": ["tied=false", "coordinates=true"], "freeze": True}
-    to_write["epochs"] = 8
+    changes = ["tied=false", "coordinates=true", "look_again=false", "spread=1.5"]
+    to_write |= {"init": str(seeing / "model.keras"), "sizes": changes, "freeze": True, "epochs": 8}
     _refuse_another("captioner", to_write, directory)
-    click.echo("1. Train show_attend_and_tell on embedded scenes: to see, with tied weights", err=True)
+    click.echo("1. Train show_attend_and_tell on embedded scenes: to see, looking again for each word", err=True)
     _train("captioner", to_see, epochs, seeing)
     click.echo("\n   and on, to write, with a matrix of its own over the network that has learned to see", err=True)
     model = _train("captioner", to_write, epochs, directory)

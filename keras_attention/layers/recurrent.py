@@ -336,7 +336,7 @@ class RecurrentDecoder(keras.layers.Layer):
         for i, layer in enumerate(self.bridge):
             layer.build(states_shape[i % len(states_shape)])
 
-    def start(self, tokens, length=None, states=None, memory=None, mask=None):
+    def start(self, tokens, length=None, states=None, memory=None, mask=None, values=None):
         """Return `(constants, carry)`: what no step changes, and what every step does.
 
         Args:
@@ -345,18 +345,19 @@ class RecurrentDecoder(keras.layers.Layer):
             states: the encoder's final states, each (B, any), or None for zeros.
             memory: (B, S, M) or None.
             mask: (B, S) boolean or None.
+            values: (B, S, M), of which a context is the weighted sum; `memory` when None.
 
         Returns:
-            constants, a dict of memory, projected keys and mask, each (B, S, ...), empty without
+            constants, a dict of values, projected keys and mask, each (B, S, ...), empty without
             attention; and carry, a dict of tensors (B, 1, ...), to be widened to (B, K, ...) by
             a search over K beams.
         """
-        constants, carry = self._begin(ops.shape(tokens)[0], states, memory, mask)
+        constants, carry = self._begin(ops.shape(tokens)[0], states, memory, mask, values)
         if tokens.shape[1] != 0:
             _, carry = self._read(tokens, constants, carry)
         return constants, carry
 
-    def _begin(self, batch_size, states, memory, mask):
+    def _begin(self, batch_size, states, memory, mask, values):
         count = self.num_layers * self._states_per_cell
         if states is None:
             flat = [ops.zeros((batch_size, 1, self.units), self.compute_dtype)] * count
@@ -369,7 +370,8 @@ class RecurrentDecoder(keras.layers.Layer):
             mask = ops.ones(ops.shape(memory)[:2], "bool")
         if self._feeds:
             carry["feed"] = ops.zeros((batch_size, 1, self.output_dim), self.compute_dtype)
-        return {"memory": memory, "keys": self.attention.project_keys(memory), "mask": mask}, carry
+        values = memory if values is None else values
+        return {"values": values, "keys": self.attention.project_keys(memory), "mask": mask}, carry
 
     def step(self, inputs, constants, carry):
         """Advance every beam by one token.
@@ -419,7 +421,7 @@ class RecurrentDecoder(keras.layers.Layer):
 
     def _attend(self, query, constants, noise):
         chance = {} if noise is None else {"noise": noise}
-        return self.attention(query, constants["memory"], mask=constants["mask"], keys=constants["keys"], **chance)
+        return self.attention(query, constants["values"], mask=constants["mask"], keys=constants["keys"], **chance)
 
     def _run_cells(self, hidden, states):
         """Feed (B, K, any) through the stack; return the top output (B, K, units) and the new states."""
@@ -433,9 +435,7 @@ class RecurrentDecoder(keras.layers.Layer):
 
     def call(self, inputs, states=None, memory=None, mask=None, noise=None, values=None, training=False):
         """Compute the output; the class describes arguments and shapes."""
-        constants, carry = self._begin(ops.shape(inputs)[0], states, memory, mask)
-        if values is not None:
-            constants["memory"] = values
+        constants, carry = self._begin(ops.shape(inputs)[0], states, memory, mask, values)
         inputs, told = self.dropout_layer(inputs, training=training), None
         if self.context_dropout and training and self.attention is not None:
             told = self.context_dropout_layer(ops.ones_like(inputs[..., :1]), training=training)
@@ -448,7 +448,7 @@ class RecurrentDecoder(keras.layers.Layer):
         width = inputs.shape[-1]
         known = self.output_dim if self._feeds else self.units
         if self.look_first:
-            known += constants["memory"].shape[-1]
+            known += constants["values"].shape[-1]
         collected = {"known": ops.zeros((ops.shape(inputs)[0], 1, known), self.compute_dtype)}
         if self.attention is not None:
             collected["weights"] = ops.zeros_like(ops.cast(constants["mask"], "float32"))[:, None]

@@ -23,6 +23,7 @@ from keras_attention.layers.shapes import reshape, sizes_of
 
 SMALL_CNN = "small_cnn"
 ALL = "all"
+_FAR = 0.25  # of the pictures are read from anywhere
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -311,12 +312,13 @@ def small_cnn(image_size: int, widths: tuple[int, int, int] = (32, 64, 96)) -> k
 
 @keras.saving.register_keras_serializable("keras_attention")
 class ShiftRegions(keras.layers.Layer):
-    """In training, let each region be that beside it, by chance and the same way throughout a picture.
+    """In training, let each region be another, by chance and the same way throughout a picture.
 
-        y[i, j] = x[i + a, j + b],    a, b: drawn from -1, 0 and 1 for each picture
+        y[i, j] = x[(i + a) mod rows, (j + b) mod columns]
 
-    Beyond the edge stand the regions of the edge. An attention that matches the regions as they are, and reads these,
-    does best to look at the middle of what it looks for.
+    a and b are drawn for each picture: in three of four from -1, 0 and 1, in the fourth from all rows and columns. An
+    attention that matches the regions as they are, and reads these, does best to look at the middle of what it looks
+    for; and it learns little from a look elsewhere, where anything might be.
 
     Args:
         rows: of the grid.
@@ -343,9 +345,13 @@ class ShiftRegions(keras.layers.Layer):
         """Compute the output; the class describes arguments and shapes."""
         if not training:
             return regions
-        steps = keras.random.randint((ops.shape(regions)[0], 2), -1, 2, "int32", seed=self.chance)
-        rows = ops.clip(ops.arange(self.rows, dtype="int32") + steps[:, :1], 0, self.rows - 1)
-        columns = ops.clip(ops.arange(self.columns, dtype="int32") + steps[:, 1:], 0, self.columns - 1)
+        batch = ops.shape(regions)[0]
+        beside = keras.random.randint((batch, 2), -1, 2, "int32", seed=self.chance)
+        anywhere = keras.random.randint((batch, 2), 0, self.rows * self.columns, "int32", seed=self.chance)
+        far = keras.random.uniform((batch, 1), seed=self.chance) < _FAR
+        steps = ops.where(far, anywhere, beside)
+        rows = ops.mod(ops.arange(self.rows, dtype="int32") + steps[:, :1], self.rows)
+        columns = ops.mod(ops.arange(self.columns, dtype="int32") + steps[:, 1:], self.columns)
         places = ops.reshape(rows[:, :, None] * self.columns + columns[:, None], (-1, self.rows * self.columns, 1))
         return ops.take_along_axis(regions, places, axis=1)
 
@@ -356,6 +362,28 @@ class ShiftRegions(keras.layers.Layer):
     def get_config(self) -> dict:
         """Return the constructor's arguments, for saving."""
         return {**super().get_config(), "rows": self.rows, "columns": self.columns}
+
+
+def neighbourhoods(rows: int, columns: int, deviation: float) -> np.ndarray:
+    """Return (R, R) float32, R = `rows` * `columns`: row r is a Gaussian around region r, which sums to 1.
+
+        K[r, s] = exp(-|r - s|^2 / (2 deviation^2)) / sum over t of the same
+
+    An attention `weights` (B, T, R) whose looks are spread over what lies around reads `weights @ (K @ regions)`, and
+    has looked at `weights @ K`.
+
+    Args:
+        rows: of the grid.
+        columns: of the grid.
+        deviation: in regions.
+
+    Example:
+        >>> neighbourhoods(1, 3, 1.0).round(2).tolist()[0]  # 1, exp(-1/2) and exp(-2), by their sum
+        [0.57, 0.35, 0.08]
+    """
+    places = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1).reshape(-1, 2)
+    near = np.exp(-np.square(places[:, None] - places).sum(-1) / (2 * deviation**2))
+    return (near / near.sum(-1, keepdims=True)).astype("float32")
 
 
 @keras.saving.register_keras_serializable("keras_attention")

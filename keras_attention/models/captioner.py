@@ -18,7 +18,7 @@ from keras_attention.data.images import read_pictures
 from keras_attention.data.tokenizers import decode_ids, ids_to_pieces, special_ids
 from keras_attention.generation import Greedy, Hypotheses, Sampling, SearchCache, Strategy
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions, logits_of_step
-from keras_attention.layers.vision import SMALL_CNN
+from keras_attention.layers.vision import SMALL_CNN, neighbourhoods
 from keras_attention.models.networks import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.task import Forward, Task, batch_begins, with_vocabulary
 
@@ -92,7 +92,7 @@ class Captioner(Task):
         self.embedding = make_embedding(config, config.vocabulary_size, "embedding")
         self.decoder = make_decoder(config, memory=True)
         self.output_bias = OutputBias(name="output_bias") if getattr(config, "output_bias", False) else None
-        self.region_projection = self.encoder = self.noise = self.shift = self.attention_loss = None
+        self.region_projection = self.encoder = self.noise = self.around = self.shift = self.attention_loss = None
         (self._prepare_recurrent if isinstance(config, RecurrentConfig) else self._prepare_transformer)(config)
         size = config.image_size
         inputs = {
@@ -115,6 +115,8 @@ class Captioner(Task):
         )
         if config.attention == HARD:
             self.noise = GumbelNoise(name="noise")
+        if config.spread:
+            self.around = neighbourhoods(self.vision.rows, self.vision.columns, config.spread)
         if config.look_again:
             self.shift = ShiftRegions(self.vision.rows, self.vision.columns, name="shift")
 
@@ -176,10 +178,11 @@ class Captioner(Task):
         if self.noise is not None:
             given["noise"] = self.noise(targets, given["memory"], training=training)
         if self.shift is not None:
-            given["values"] = self.shift(given["memory"], training=training)
+            given["values"] = self.shift(given.get("values", given["memory"]), training=training)
         outputs = self.decoder(targets, **given, training=training)
         if self.decoder.has_memory:
             outputs, weights = outputs
+            weights = self._spread(weights)
             if self.attention_loss is not None:
                 chance = {"noise": given["noise"]} if self.noise is not None else {}
                 outputs = self.attention_loss(outputs, weights, **chance)
@@ -196,10 +199,15 @@ class Captioner(Task):
         if config.attention is not None:
             memory = self.vision.place(regions) if config.coordinates else regions
             states = {} if config.look_again else {"states": [mean]}
-            return {**states, "memory": memory, "mask": ops.ones_like(regions[:, :, 0], dtype="bool")}
+            values = {} if self.around is None else {"values": ops.matmul(ops.cast(self.around, memory.dtype), memory)}
+            return {**states, **values, "memory": memory, "mask": ops.ones_like(regions[:, :, 0], dtype="bool")}
         if config.image_enters == "state":
             return {"states": [mean]}
         return {"before": ops.expand_dims(self.region_projection(mean), 1)}
+
+    def _spread(self, weights):
+        """Attention (B, T, R) as the words have looked: each look at what lies around too, with `config.spread`."""
+        return weights if weights is None or self.around is None else ops.matmul(weights, self.around)
 
     def _add_bias(self, logits):
         return logits if self.output_bias is None else self.output_bias(logits)
@@ -245,7 +253,7 @@ class Captioner(Task):
         """
         outputs, carry, weights = self.decoder.step(self.embedding(tokens), state["constants"], state["carry"])
         logits = self._add_bias(logits_of_step(self.embedding, outputs))
-        return logits, {"constants": state["constants"], "carry": carry}, weights
+        return logits, {"constants": state["constants"], "carry": carry}, self._spread(weights)
 
     def length_limit(self, strategy: Strategy) -> int:
         """Return how many tokens a caption may have: `config.max_length` unless the strategy says."""
