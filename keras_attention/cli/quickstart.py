@@ -52,7 +52,7 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
     to_see = {**_SCENES, "sizes": [*_SCENES["sizes"], "tied=true", "look_again=true"]}
     to_write = {name: value for name, value in _SCENES.items() if name not in _BEGINNING}
     changes = ["tied=false", "coordinates=true", "look_again=false", "spread=1.5"]
-    to_write |= {"init": str(seeing / "model.keras"), "sizes": changes, "freeze": True, "epochs": 8}
+    to_write |= {"init": str(seeing / "model.keras"), "sizes": changes, "freeze": True, "epochs": 6}
     _refuse_another("captioner", to_write, directory)
     click.echo("1. Train show_attend_and_tell on embedded scenes: to see, looking again for each word", err=True)
     _train("captioner", to_see, epochs, seeing)
@@ -108,7 +108,7 @@ _SCENES = {
     "tokenizer": "bpe",
     "vocabulary_size": 200,
     "together": 1,
-    "epochs": 7,
+    "epochs": 5,
     "learning_rate": 2e-3,
     "label_smoothing": 0.0,
     "batch_tokens": 1024,
