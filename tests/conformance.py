@@ -257,7 +257,7 @@ MODELS = [
     ModelRow("language model", lambda tokenizer: ka.CausalLM.from_preset(
         "char_rnn", tokenizer=tokenizer, units=13, embedding_dim=11, max_length=31), "complete"),
     ModelRow("transformer", _translator("transformer_tiny", **_SMALL), "translate"),
-    ModelRow("transformer, pre-norm, two vocabularies", _translator("transformer_base", **_SMALL, norm_first=True,
+    ModelRow("transformer, pre-norm, two vocabularies", _translator("transformer_base", **_SINGLE, norm_first=True,
              shared_vocabulary=False, output_bias=True), "translate"),
     ModelRow("gpt", lambda tokenizer: ka.CausalLM.from_preset(
         "gpt2_small", tokenizer=tokenizer, **_SINGLE, max_length=31), "complete"),
@@ -282,10 +282,10 @@ MODELS = [
              _captioner("show_attend_and_tell", **_RECURRENT, look_again=True), "caption", PICTURES, own_code=False),
     ModelRow("show, attend and tell, hard", _captioner("show_attend_and_tell", **_RECURRENT, attention="hard"),
              "caption", PICTURES),
-    ModelRow("transformer captioner", _captioner("transformer_captioner", **_SMALL, output_bias=True), "caption",
+    ModelRow("transformer captioner", _captioner("transformer_captioner", **_SINGLE, output_bias=True), "caption",
              PICTURES),
     ModelRow("transformer captioner that encodes, pre-norm", _captioner(
-        "transformer_captioner", **_SMALL, encoder_layers=2, norm_first=True), "caption", PICTURES, own_code=False),
+        "transformer_captioner", **_SINGLE, encoder_layers=1, norm_first=True), "caption", PICTURES, own_code=False),
     ModelRow("tagger", _labelled(ka.TextTagger, "rnn_tagger"), "tag", own_code=False),
     ModelRow("tagger that spells", _spelling, "tag"),
 ]

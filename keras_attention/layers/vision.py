@@ -378,8 +378,8 @@ def neighbourhoods(rows: int, columns: int, deviation: float) -> np.ndarray:
         deviation: in regions.
 
     Example:
-        >>> neighbourhoods(1, 3, 1.0).round(2).tolist()[0]  # 1, exp(-1/2) and exp(-2), by their sum
-        [0.57, 0.35, 0.08]
+        >>> print(neighbourhoods(1, 3, 1.0)[0].round(2))  # 1, exp(-1/2) and exp(-2), by their sum
+        [0.57 0.35 0.08]
     """
     places = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1).reshape(-1, 2)
     near = np.exp(-np.square(places[:, None] - places).sum(-1) / (2 * deviation**2))
