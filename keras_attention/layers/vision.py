@@ -381,9 +381,8 @@ def neighbourhoods(rows: int, columns: int, deviation: float) -> np.ndarray:
         >>> print(neighbourhoods(1, 3, 1.0)[0].round(2))  # 1, exp(-1/2) and exp(-2), by their sum
         [0.57 0.35 0.08]
     """
-    places = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1).reshape(-1, 2)
-    near = np.exp(-np.square(places[:, None] - places).sum(-1) / (2 * deviation**2))
-    return (near / near.sum(-1, keepdims=True)).astype("float32")
+    lines = [np.exp(-np.square(np.subtract.outer(x, x) / deviation) / 2) for x in map(np.arange, (rows, columns))]
+    return np.kron(*(near / near.sum(-1, keepdims=True) for near in lines)).astype("float32")
 
 
 @keras.saving.register_keras_serializable("keras_attention")
