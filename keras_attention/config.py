@@ -24,6 +24,16 @@ def _require_range(config: object, least: dict[str, int], shares: tuple[str, ...
         _require(isinstance(value, (int, float)) and 0 <= value < 1, name, value, "a number in [0, 1)")
 
 
+def _require_kinds(config: object) -> None:
+    """Check that fields of numbers and of booleans hold such: a text such as "False" would be true."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.type == "bool":
+            _require(isinstance(value, bool), field.name, value, "a boolean; --set takes true or false")
+        elif field.type == "float":
+            _require(isinstance(value, (int, float)), field.name, value, "a number")
+
+
 def _require(condition: bool, name: str, received: object, expected: str) -> None:
     if not condition:
         raise ValueError(f"`{name}` is {received!r}; expected {expected}.")
@@ -57,6 +67,7 @@ class RecurrentConfig:
     attentions: ClassVar[tuple[str, ...]] = ATTENTIONS
 
     def __post_init__(self) -> None:
+        _require_kinds(self)
         _require_range(self, {"embedding_dim": 1, "units": 1, "num_layers": 1, "max_length": 2}, ("dropout",))
         _require(self.cell in CELLS, "cell", self.cell, f"one of {CELLS}")
         expected = f"None or one of {self.attentions}"
@@ -151,6 +162,7 @@ class TransformerSizes:
     initializer_range: float | None = None
 
     def __post_init__(self) -> None:
+        _require_kinds(self)
         least = dict.fromkeys(("width", "num_layers", "num_heads", "hidden_dim"), 1)
         _require_range(self, {**least, "max_length": 2}, ("dropout", "attention_dropout"))
         _require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of {self.width}, the width")

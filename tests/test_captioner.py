@@ -197,6 +197,8 @@ def test_a_look_is_spread_over_what_lies_around(words):
     np.testing.assert_allclose(np.asarray(seen)[:, 0], np.asarray(weights)[:, 0] @ near, atol=1e-5)
     with pytest.raises(ValueError, match="expected 0 without attention, or with a hard one"):
         small(words, attention="hard", spread=1.5)
+    with pytest.raises(ValueError, match="`spread` is 'abc'; expected a number"):
+        small(words, spread="abc")
 
 
 def test_self_attention_of_a_grid_begins_as_the_identity():

@@ -390,6 +390,8 @@ MISTAKES = [
      "is a CausalLM, not a Translator"),
     (["train", "translator", "--train", "{pairs}", "--set", "unit=3", "--out", "{}/r"], "Translator has no unit"),
     (["train", "translator", "--train", "{pairs}", "--set", "units", "--out", "{}/r"], "expected NAME=VALUE"),
+    (["train", "translator", "--train", "{pairs}", "--preset", "transformer_tiny", "--tokenizer", "characters", "--set",
+      "shared_vocabulary=False", "--out", "{}/r"], "`shared_vocabulary` is 'False'; expected a boolean"),
     (["train", "classifier", "--train", "{}/labels.tsv", "--valid", "{}/strange.tsv", "--vocabulary-size", "30",
       "--out", "{}/r"], "has no label 'c'"),
     (["train", "mlm", "--preset", "bert_base", "--train", "{}/long.txt", "--valid", "{}/long.txt", "--select",
