@@ -29,6 +29,7 @@ from keras_attention.data import (
     train_tokenizer,
     translation_batches,
 )
+from keras_attention.evaluate import evaluate
 from keras_attention.generation import BeamSearch, Greedy, Sampling
 from keras_attention.models import (
     AttentionMaps,
@@ -76,6 +77,7 @@ __all__ = [
     "AttentionMaps",
     "attention_maps",
     "embed",
+    "evaluate",
     "score",
     "BeamSearch",
     "Caption",

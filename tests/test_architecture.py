@@ -14,18 +14,20 @@ ROOT = pathlib.Path(keras_attention.__file__).parent
 PUBLIC = {""}  # the package itself: `import keras_attention as ka`
 ALLOWED = {
     "config": set(),
+    "storage": set(),
     "data": {"data", "quickstart"},  # its own `tfds:` data sets
     "presets": {"config"},
     "layers": {"layers"},
     "generation": {"generation", "layers.cache"},
-    "models": {"models", "config", "presets", "layers", "data", "generation"},
+    "models": {"models", "config", "presets", "layers", "data", "generation", "metrics"},
     "metrics": {"metrics", "data"},
-    "training": {"training", "layers.masks", "data", "metrics"},
+    "training": {"training", "layers.masks", "data", "metrics", "storage"},
     "weights": {"weights", "config", "presets", "models", "data"},
-    "serving": {"serving", "models", "generation", "data"},
+    "serving": {"serving", "models", "generation", "data", "storage"},
     "visualize": PUBLIC,
+    "evaluate": PUBLIC,
     "quickstart": {"quickstart", "cli"} | PUBLIC,
-    "cli": {"cli", "visualize", "quickstart"} | PUBLIC,
+    "cli": {"cli", "evaluate", "storage", "visualize", "weights"} | PUBLIC,
 }
 SOFTMAX_HOMES = ("layers/attention.py", "layers/heads.py", "generation/")
 

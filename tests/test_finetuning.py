@@ -1,4 +1,4 @@
-"""Which weights move, and how far."""
+"""Fine-tuning: which weights are trained, and at which learning rate."""
 
 import dataclasses
 import gc
@@ -24,7 +24,7 @@ def classifier(tokenizer):
 
 def moved(model, steps: int = 3, **plan) -> set[str]:
     """Paths of the weights that a few updates change."""
-    ka.training.compile_model(model, ka.TrainingPlan(learning_rate=0.05, warmup_steps=1, **plan), steps)
+    ka.training.compile_model(model, ka.training.TrainingPlan(learning_rate=0.05, warmup_steps=1, **plan), steps)
     before = {w.path: np.array(w) for w in model.weights}
     batch = ka.classification_batches(EXAMPLES, model)[0]
     for _ in range(steps):
@@ -32,7 +32,7 @@ def moved(model, steps: int = 3, **plan) -> set[str]:
     return {w.path for w in model.weights if np.abs(np.array(w) - before[w.path]).max() > 0}
 
 
-def test_a_new_head_stands_on_the_same_encoder(tokenizer):
+def test_a_new_head_has_the_same_encoder(tokenizer):
     masked = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **SIZES)
     model = ka.TextTagger.from_encoder(masked, labels=("a", "b"))
     for name in ("embedding", "encoder"):
@@ -101,7 +101,7 @@ def test_frozen_encoder_stays(classifier):
     assert moved(classifier) == {w.path for w in [*classifier.pooler.weights, *classifier.head.weights]}
 
 
-def test_what_spells_is_frozen_with_the_encoder(tokenizer):
+def test_the_character_encoder_is_frozen_with_the_encoder(tokenizer):
     characters = ka.train_tokenizer(["we eat bread"], "characters")
     model = ka.TextTagger.from_preset(
         "rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, labels=("a", "b"), units=6, embedding_dim=5
@@ -110,7 +110,7 @@ def test_what_spells_is_frozen_with_the_encoder(tokenizer):
     assert {w.path for w in model.trainable_variables} == {w.path for w in model.head.weights}
 
 
-def test_lora_moves_only_its_pairs_and_what_stands_behind(classifier, tmp_path):
+def test_lora_moves_only_its_pairs_and_the_layers_after_the_blocks(classifier, tmp_path):
     count = ka.training.enable_lora(classifier, 3)
     assert count == 2 * 6  # per block: query, key, value, output, and two of the feed-forward network
     paths = moved(classifier)
@@ -129,7 +129,9 @@ def test_lora_goes_on_learning_after_a_run_and_averages_what_it_learned(classifi
     before = np.array(dense.kernel)
     ka.training.enable_lora(classifier, 3)
     batches = ka.classification_batches(EXAMPLES, classifier)
-    plan = ka.TrainingPlan(epochs=3, average_checkpoints=2, warmup_steps=1, learning_rate=0.02, monitor="val_average")
+    plan = ka.training.TrainingPlan(
+        epochs=3, average_checkpoints=2, warmup_steps=1, learning_rate=0.02, monitor="val_average"
+    )
     rising = iter((1.0, 2.0, 3.0, 4.0))
     ka.train(classifier, batches, tmp_path, plan, measure=lambda _: {"val_average": next(rising)})
     files = [load_arrays(file)[0] for file in sorted(tmp_path.glob("weights-*.npz"))]
@@ -152,7 +154,9 @@ def test_rates_shrink_from_block_to_block():
 
 def test_layer_decay_moves_the_first_block_less(classifier):
     """Adam's first step has the size of the learning rate, where the gradient is not all but 0."""
-    ka.training.compile_model(classifier, ka.TrainingPlan(learning_rate=0.01, warmup_steps=1, layer_decay=0.1), 9)
+    ka.training.compile_model(
+        classifier, ka.training.TrainingPlan(learning_rate=0.01, warmup_steps=1, layer_decay=0.1), 9
+    )
     before = [np.array(block.hidden.kernel) for block in classifier.encoder.blocks]
     batch = ka.classification_batches(EXAMPLES, classifier)[0]
     classifier.train_on_batch(*batch)
@@ -196,7 +200,9 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tokenizer):
 
 def test_the_schedule_counts_updates_not_batches(tokenizer):
     model = ka.TextClassifier.from_preset("bert_base", tokenizer=tokenizer, labels=("drink", "food"), **SIZES)
-    plan = ka.TrainingPlan(epochs=4, learning_rate=1e-3, warmup_steps=2, gradient_accumulation=4, schedule="linear")
+    plan = ka.training.TrainingPlan(
+        epochs=4, learning_rate=1e-3, warmup_steps=2, gradient_accumulation=4, schedule="linear"
+    )
     ka.training.compile_model(model, plan, 16)
     batch = ka.classification_batches(EXAMPLES, model)[0]
     rates = []
@@ -271,7 +277,7 @@ def test_int8_answers_nearly_the_same_and_is_kept(tokenizer, tmp_path):
     assert answer.text == expected[0].text
     with pytest.raises(ValueError, match="`filters` could not be kept"):
         lm.quantize("int8", filters=lambda layer: False)
-    with pytest.raises(ValueError, match="would round what it learns away"):
+    with pytest.raises(ValueError, match="its rounding would remove what LoRA learns"):
         ka.training.enable_lora(lm, 2)
     gc.unfreeze()
 
@@ -284,7 +290,7 @@ def test_lora_is_merged_before_a_model_is_quantised(classifier):
 
 def test_what_cannot_be_tuned_says_so(tokenizer, classifier):
     lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES)
-    with pytest.raises(ValueError, match="nothing behind an encoder"):
+    with pytest.raises(ValueError, match="no layers after an encoder"):
         ka.training.freeze(lm)
     with pytest.raises(ValueError, match="width cannot change"):
         ka.TextTagger.from_encoder(classifier, labels=("a", "b"), width=7)

@@ -13,8 +13,11 @@ import pytest
 from conftest import PAIRS
 
 import keras_attention as ka
-from keras_attention.training import MaskedAccuracy, Perplexity, WarmUp, score_texts, scores_by_length
-from keras_attention.training.checkpoints import assign, average_weights, load_arrays, save_arrays, write_whole
+from keras_attention.metrics import MaskedAccuracy, Perplexity, score_texts, scores_by_length
+from keras_attention.storage import whole_directory, write_whole
+from keras_attention.training import WarmUp
+from keras_attention.training.checkpoints import assign, average_weights, load_arrays, save_arrays
+from keras_attention.training.run import default_monitor
 
 
 def random(*shape):
@@ -81,7 +84,7 @@ def run(model, directory, **options):
     plan = {"epochs": 4, "learning_rate": 0.02, "warmup_steps": 3, "monitor": "val_loss", **options}
     batches = ka.translation_batches(PAIRS, model, max_tokens=47, seed=13)
     valid = ka.translation_batches(PAIRS[:3], model, shuffle=False)
-    return ka.train(model, batches, directory, ka.TrainingPlan(**plan), validation=valid)
+    return ka.train(model, batches, directory, ka.training.TrainingPlan(**plan), validation=valid)
 
 
 class Stop(keras.callbacks.Callback):
@@ -105,7 +108,7 @@ def test_a_broken_run_goes_on_to_the_same_weights(tokenizer, tmp_path):
     broken = small_model(tokenizer)
     batches = ka.translation_batches(PAIRS, broken, max_tokens=47, seed=13)
     valid = ka.translation_batches(PAIRS[:3], broken, shuffle=False)
-    plan = ka.TrainingPlan(epochs=4, learning_rate=0.02, warmup_steps=3, average_checkpoints=2)
+    plan = ka.training.TrainingPlan(epochs=4, learning_rate=0.02, warmup_steps=3, average_checkpoints=2)
     with pytest.raises(KeyboardInterrupt):
         ka.train(broken, batches, tmp_path / "broken", plan, validation=valid, callbacks=[Stop(2)])
     keras.utils.set_random_seed(99)  # a new process has another chance
@@ -130,7 +133,8 @@ else:
     tokenizer = ka.train_tokenizer([t for p in pairs for t in p], "bpe", 89)
     model = ka.Translator.from_preset("rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer,
                                       units=12, embedding_dim=7, dropout=0.2)
-ka.train(model, ka.translation_batches(pairs, model, max_tokens=101), path, ka.TrainingPlan(epochs=6, monitor="loss"))
+batches = ka.translation_batches(pairs, model, max_tokens=101)
+ka.train(model, batches, path, ka.training.TrainingPlan(epochs=6, monitor="loss"))
 model.save_weights(pathlib.Path(path, "final.weights.h5"))
 """
 
@@ -180,7 +184,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(tokenizer, tmp_path):
         return {"val_bleu": next(values)}
 
     batches = ka.translation_batches(PAIRS, model)
-    plan = ka.TrainingPlan(epochs=6, monitor="val_bleu", patience=3)
+    plan = ka.training.TrainingPlan(epochs=6, monitor="val_bleu", patience=3)
     history = ka.train(model, batches, tmp_path, plan, measure=measure)
     assert history["val_bleu"] == [1.0, 7.0, 3.0, 2.0, 5.0]
     for one, two in zip(model.get_weights(), seen[1], strict=True):
@@ -211,6 +215,60 @@ def test_a_file_is_whole_or_absent(tmp_path):
         write_whole(path, fail)
     assert path.read_text() == "the old one"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_is_whole_or_absent(tmp_path):
+    def fill(path, broken):
+        with whole_directory(path) as partial:
+            partial.mkdir()
+            (partial / "a.txt").write_text("half")
+            if broken:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path / "1", broken=True)
+    assert not list(tmp_path.iterdir())
+    fill(tmp_path / "1", broken=False)
+    assert (tmp_path / "1" / "a.txt").read_text() == "half"
+    assert list(tmp_path.iterdir()) == [tmp_path / "1"]
+
+
+def test_raw_examples_are_selected_by_the_metric_of_their_task(tokenizer, tmp_path, monkeypatch):
+    """The second epoch writes the references, the others parts of them; sacreBLEU itself says what each is worth."""
+    import sacrebleu
+
+    references = [target for _, target in PAIRS]
+    epochs = [[" ".join(text.split()[:n]) for text in references] for n in (2, 9, 4)]
+    written = iter(epochs)
+    monkeypatch.setattr(
+        ka.Translator,
+        "translate",
+        lambda self, sources, batch_size: [ka.Translation(*pair, 0.0) for pair in zip(sources, next(written))],  # noqa: B905
+    )
+    model = small_model(tokenizer)
+    history = ka.train(model, PAIRS, tmp_path, ka.training.TrainingPlan(epochs=3), validation=PAIRS)
+    expected = [sacrebleu.corpus_bleu(texts, [references]).score for texts in epochs]
+    np.testing.assert_allclose(history["val_bleu"], expected, atol=1e-3)
+    assert len(history["val_loss"]) == 3
+    assert load_arrays(tmp_path / "checkpoint.npz")[1]["best_epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "validation", "monitor"),
+    [
+        (ka.Translator, [("a", "b")], "val_bleu"),
+        (ka.Captioner, [object()], "val_bleu"),
+        (ka.TextClassifier, [("a", "b")], "val_accuracy"),
+        (ka.TextTagger, [[("a", "b")]], "val_accuracy"),
+        (ka.CausalLM, ["a"], "val_loss"),
+        (ka.MaskedLM, ["a"], "val_loss"),
+        (ka.Translator, None, "loss"),
+        (ka.Translator, keras.utils.PyDataset(), "val_loss"),
+        (ka.TextClassifier, keras.utils.PyDataset(), "val_accuracy"),
+    ],
+)
+def test_the_default_monitor_is_the_metric_of_the_task(task, validation, monitor):
+    assert default_monitor(task, batches=None, validation=validation) == monitor
 
 
 def test_a_checkpoint_of_another_model_is_refused(tokenizer):
@@ -251,11 +309,20 @@ def test_a_run_in_bfloat16_goes_on(tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ka.TrainingPlan(epochs=0), "`epochs` is 0; expected more than 0"),
-        (lambda: ka.TrainingPlan(learning_rate=float("nan")), "`learning_rate` is nan; expected more than 0"),
-        (lambda: ka.TrainingPlan(label_smoothing=1.5), "`label_smoothing` is 1.5"),
-        (lambda: ka.TrainingPlan(layer_decay=0.0), "`layer_decay` is 0.0"),
-        (lambda: ka.TrainingPlan(schedule="cosin"), "expected one of constant, linear, cosine"),
+        (lambda: ka.training.TrainingPlan(epochs=0), "`epochs` is 0; expected a finite number above 0"),
+        (
+            lambda: ka.training.TrainingPlan(learning_rate=float("nan")),
+            "`learning_rate` is nan; expected a finite number above 0",
+        ),
+        (lambda: ka.training.TrainingPlan(label_smoothing=1.5), "`label_smoothing` is 1.5"),
+        (lambda: ka.training.TrainingPlan(layer_decay=0.0), "`layer_decay` is 0.0"),
+        (lambda: ka.training.TrainingPlan(weight_decay=-1.0), "`weight_decay` is -1.0"),
+        (lambda: ka.training.TrainingPlan(seed=-1), "`seed` is -1"),
+        (
+            lambda: ka.training.TrainingPlan(monitor="reward", average_checkpoints=2),
+            "measured on captions that were drawn",
+        ),
+        (lambda: ka.training.TrainingPlan(schedule="cosin"), "expected one of constant, linear, cosine"),
         (lambda: WarmUp(1.0, 0, 10), "`warmup_steps` is 0"),
         (lambda: ka.MaskedCrossEntropy(1.0), "expected a number in"),
         (lambda: score_texts(["a"], []), "1 translations and 0 references"),
@@ -268,7 +335,9 @@ def test_mistakes_are_explained(make, message):
 
 
 def test_an_unknown_monitor_is_explained(tokenizer, tmp_path):
-    with pytest.raises(ValueError, match="no 'val_blue' to select by; this run computes"):
+    with pytest.raises(
+        ValueError, match=r"The monitor 'val_blue' is not computed in this run\. Expected one of accuracy, loss"
+    ):
         run(small_model(tokenizer), tmp_path, monitor="val_blue", epochs=1)
 
 
@@ -296,7 +365,7 @@ def test_scores_by_length_counts_words():
 
 def test_without_validation_the_training_loss_selects(tokenizer, tmp_path):
     model = small_model(tokenizer)
-    plan = ka.TrainingPlan(epochs=2, average_checkpoints=2)
+    plan = ka.training.TrainingPlan(epochs=2, average_checkpoints=2)
     history = ka.train(model, ka.translation_batches(PAIRS, model), tmp_path, plan)
     assert len(history["loss"]) == 2
 
@@ -326,7 +395,7 @@ def test_a_run_that_diverges_says_so(tokenizer, tmp_path):
             model,
             ka.translation_batches(PAIRS, model),
             tmp_path,
-            ka.TrainingPlan(epochs=2, monitor="val_bleu"),
+            ka.training.TrainingPlan(epochs=2, monitor="val_bleu"),
             measure=lambda _: {"val_bleu": float("nan")},
         )
 
@@ -341,14 +410,16 @@ def test_a_damaged_checkpoint_is_named(tokenizer, tmp_path):
 
 def test_a_monitor_that_cannot_be_computed_is_refused_before_training(tokenizer, tmp_path):
     model = small_model(tokenizer)
-    with pytest.raises(ValueError, match="no validation data and nothing is measured"):
-        ka.train(model, ka.translation_batches(PAIRS, model), tmp_path / "r", ka.TrainingPlan(monitor="val_loss"))
+    with pytest.raises(ValueError, match="names with val_ need validation data"):
+        ka.train(
+            model, ka.translation_batches(PAIRS, model), tmp_path / "r", ka.training.TrainingPlan(monitor="val_loss")
+        )
     assert not (tmp_path / "r").exists()
 
 
 def test_the_run_of_another_model_is_refused_and_a_finished_one_is_said(tokenizer, tmp_path):
     run(small_model(tokenizer), tmp_path, epochs=1)
-    with pytest.warns(UserWarning, match="is finished; its best model is taken"):
+    with pytest.warns(UserWarning, match="is finished; its best model is used"):
         run(small_model(tokenizer), tmp_path, epochs=1)
     with pytest.raises(ValueError, match="other sizes or another vocabulary"):
         run(small_model(tokenizer, units=14), tmp_path, epochs=1)
@@ -356,6 +427,6 @@ def test_the_run_of_another_model_is_refused_and_a_finished_one_is_said(tokenize
 
 def test_not_a_number_is_never_the_best(tokenizer, tmp_path):
     model, values = small_model(tokenizer), iter([float("nan"), 3.0, float("nan")])
-    plan = ka.TrainingPlan(epochs=3, monitor="val_bleu")
+    plan = ka.training.TrainingPlan(epochs=3, monitor="val_bleu")
     ka.train(model, ka.translation_batches(PAIRS, model), tmp_path, plan, measure=lambda _: {"val_bleu": next(values)})
     assert load_arrays(tmp_path / "checkpoint.npz")[1]["best_epoch"] == 2

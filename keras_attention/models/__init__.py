@@ -11,7 +11,10 @@ from keras_attention.models.text_classifier import Classification, TextClassifie
 from keras_attention.models.text_tagger import Tagging, TextTagger
 from keras_attention.models.translator import Translation, Translator
 
+TASKS = (Translator, Captioner, CausalLM, MaskedLM, PermutationLM, TextClassifier, TextTagger)
+
 __all__ = [
+    "TASKS",
     "AttentionMaps",
     "Caption",
     "Captioner",

@@ -13,13 +13,18 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import HARD, CaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
+from keras_attention.data.caption_batches import caption_batches, image_regions
+from keras_attention.data.captions import CaptionedPicture, captions_of, read_captions
 from keras_attention.data.images import read_images
 from keras_attention.data.region_cache import RegionCache
 from keras_attention.data.tokenizers import decode_ids, ids_to_pieces, special_ids
 from keras_attention.generation import Greedy, Hypotheses, Sampling, SearchCache, Strategy
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions, logits_of_step
 from keras_attention.layers.vision import SMALL_CNN, neighbourhoods
+from keras_attention.metrics.captions import check_scorers, score_captions
+from keras_attention.metrics.text import score_texts
 from keras_attention.models.build import initializer, make_decoder, make_embedding, make_encoder
+from keras_attention.models.examples import only_path
 from keras_attention.models.task import Forward, Task, batch_begins, with_vocabulary
 
 
@@ -83,6 +88,14 @@ class Captioner(Task):
     Reference: Vinyals et al., 2015, https://arxiv.org/abs/1411.4555; Xu et al., 2015,
     https://arxiv.org/abs/1502.03044; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
     """
+
+    command_name = "captioner"
+    verb = "caption"
+    output_class = Caption
+    default_preset = "show_attend_and_tell"
+    default_strategy = Greedy
+    metric = "bleu"
+    text_metrics = ("bleu", "cider")
 
     def __init__(self, config: CaptionerConfig | TransformerCaptionerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
@@ -339,6 +352,69 @@ class Captioner(Task):
         if not answers:  # the constraints left nothing
             return Caption("", -math.inf)
         return dataclasses.replace(answers[0], alternatives=tuple(answers[1:]))
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str], images: str | None = None) -> list[CaptionedPicture]:
+        """Read captions and find their images in a folder; see `read_captions`."""
+        return read_captions(only_path(paths), images)
+
+    @staticmethod
+    def texts_of(examples: Sequence[CaptionedPicture]) -> list[str]:
+        """Return all captions."""
+        return captions_of(examples)
+
+    def make_batches(
+        self,
+        examples: Sequence[CaptionedPicture],
+        max_tokens: int = 4096,
+        shuffle: bool = True,
+        seed: int = 0,
+        **images: Any,
+    ):
+        """Turn captioned images into batches; see `caption_batches`.
+
+        Args:
+            examples: from `read_captions`.
+            max_tokens: the most caption tokens in a batch, padding included.
+            shuffle: random order, for training; without it images are neither augmented nor flipped.
+            seed: the seed of the random order.
+            **images: `cache`, `augment`, `flip` and `captions_per_image` of `caption_batches`.
+        """
+        images = images if shuffle else {"cache": images.get("cache")}
+        return caption_batches(examples, self, max_tokens, shuffle, seed, **images)
+
+    def validation_score(self, examples: Sequence[CaptionedPicture], metric: str, cache: Any = None, **_: Any) -> float:
+        """Return BLEU-4 or CIDEr (times 100) of greedy captions; images that cannot be read do not count."""
+        if cache is None:
+            captions = self.caption([example.picture for example in examples], batch_size=64)
+        else:
+            regions = image_regions(examples, self, cache)
+            captions = self.caption_regions(regions, batch_size=64)
+            captions = [c if valid else None for c, valid in zip(captions, regions.valid, strict=True)]
+        pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c is not None and c.valid]
+        texts, references = zip(*pairs, strict=True)
+        if metric == "cider":
+            return 100 * score_captions(texts, references, meteor=False).cider
+        return score_texts(texts, references, lowercase=True).bleu
+
+    @classmethod
+    def score_examples(cls, model: Any, examples: Sequence[CaptionedPicture], **search: Any) -> dict[str, Any]:
+        """Return `bleu_1` to `bleu_4`, `meteor` where Java is, `rouge_l` and `cider`, each times 100."""
+        check_scorers()  # before all images are captioned
+        captions = model.caption([example.picture for example in examples], **search)
+        pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c.valid]
+        if not pairs:
+            raise ValueError(f"None of the {len(examples)} images can be read; expected JPEG, PNG, GIF or BMP.")
+        scores = score_captions(*zip(*pairs, strict=True))
+        return {
+            **{f"bleu_{n}": bleu for n, bleu in enumerate(scores.bleu, 1)},
+            **({} if scores.meteor is None else {"meteor": 100 * scores.meteor}),
+            "rouge_l": 100 * scores.rouge_l,
+            "cider": 100 * scores.cider,
+            "images": len(pairs),
+            "unreadable": [e.name for c, e in zip(captions, examples, strict=True) if not c.valid],
+            "signature": scores.note,
+        }
 
 
 def check_images(pictures: Sequence[Any]) -> list:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,10 +10,12 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import TransformerConfig
-from keras_attention.generation import SearchCache
+from keras_attention.data.permutation import permutation_batches
+from keras_attention.generation import Sampling, SearchCache
 from keras_attention.layers import MaskEmbedding, OutputBias
-from keras_attention.models.autoregressive import AutoregressiveLM
+from keras_attention.models.autoregressive import AutoregressiveLM, Completion
 from keras_attention.models.build import initializer, make_embedding, make_encoder
+from keras_attention.models.examples import read_documents, token_scores
 from keras_attention.models.task import Forward, text_inputs, with_vocabulary
 
 
@@ -49,6 +52,12 @@ class PermutationLM(AutoregressiveLM):
 
     Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237.
     """
+
+    command_name = "plm"
+    verb = "complete"
+    output_class = Completion
+    default_preset = "xlnet_base"
+    default_strategy = Sampling
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         if getattr(config, "positions", None) != "relative":
@@ -158,3 +167,19 @@ class PermutationLM(AutoregressiveLM):
     def backbone(self) -> tuple[keras.layers.Layer, ...]:
         """The layers whose parameters a paper counts."""
         return (self.embedding, self.mask_embedding, self.encoder)
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str]) -> list[str]:
+        """Read texts; see `read_documents`."""
+        return read_documents(paths)
+
+    def make_batches(self, examples: Sequence[str], max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
+        """Turn texts into batches; see `permutation_batches`."""
+        return permutation_batches(examples, self, max_tokens, shuffle, seed)
+
+    @classmethod
+    def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:
+        """Return `loss` and `accuracy` of the tokens that are predicted in random order."""
+        scores = token_scores(model, permutation_batches(examples, model, shuffle=False))
+        signature = "per:predicted token|targets_every:6|seed:0"
+        return {"loss": scores["loss"], "accuracy": scores["accuracy"], "signature": signature}

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 
 from keras_attention import config as configs
-from keras_attention.generation import Program
+from keras_attention.data.tokenizers import train_tokenizer
+from keras_attention.generation import Program, Strategy
 from keras_attention.presets import ENCODER_TASKS, ENCODER_USES, find_preset
 
 
@@ -29,6 +30,14 @@ class Task(keras.Model):
     """
 
     tokenizer_names: tuple[str, ...] = ("tokenizer",)
+    command_name: str  # on the command line, such as `train translator`
+    verb: str  # the name of the method from input to output, such as "translate"
+    output_class: type  # what the verb returns one of for each input
+    default_preset: str
+    default_strategy: type[Strategy] | None = None  # None: the task does not search
+    default_tokenizer = "sentencepiece"  # the kind that the default preset is made with
+    metric = "loss"  # what selects the best model, computed on validation data
+    text_metrics: tuple[str, ...] = ()  # metrics that need texts written by the model; see `validation_score`
 
     def __init__(self, config, tokenizers: dict[str, Any], inputs, outputs, **kwargs) -> None:
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
@@ -198,6 +207,114 @@ class Task(keras.Model):
     def backbone(self) -> tuple[keras.layers.Layer, ...]:
         """The layers whose parameters a paper counts: all, but for the heads of an encoder."""
         return (self,)
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str]) -> list:
+        """Read the examples of this task from files, or from `tfds:NAME[:SPLIT]`.
+
+        Args:
+            paths: one file; for a `Translator` one or two, for a `Captioner` one and the folder of its images.
+
+        Raises:
+            ValueError: the number of files is wrong, or a file holds something else.
+            FileNotFoundError: a file is missing.
+        """
+        raise NotImplementedError(f"{cls.__name__} does not define `read_examples`.")
+
+    @staticmethod
+    def texts_of(examples: Sequence) -> list[str]:
+        """Return the texts of examples, on which a tokenizer is trained."""
+        return list(examples)
+
+    @staticmethod
+    def labels_of(examples: Sequence) -> tuple[str, ...]:
+        """Return the names of the classes or tags of examples; none for a task without labels."""
+        return ()
+
+    @classmethod
+    def from_examples(
+        cls,
+        examples: Sequence,
+        preset: str | None = None,
+        *,
+        tokenizer_kind: str | None = None,
+        vocabulary_size: int = 8000,
+        lowercase: bool = False,
+        **sizes: Any,
+    ):
+        """Make a model with the sizes of a preset, new weights, and tokenizers that are trained on examples.
+
+        Args:
+            examples: what the task learns from, such as pairs of texts; see `keras_attention.data`.
+            preset: a name of `keras_attention.presets()`; `default_preset` when absent.
+            tokenizer_kind: see `train_tokenizer`; `default_tokenizer` for the default preset, else `"sentencepiece"`.
+            vocabulary_size: tokens of each tokenizer.
+            lowercase: whether the tokenizers fold to lower case.
+            **sizes: any size of the preset that should differ, such as `units=512`.
+
+        Raises:
+            ValueError: an unknown preset, size or kind, or texts that are too few for the vocabulary.
+
+        Example:
+            >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
+            >>> model = ka.Translator.from_examples(pairs, "rnn_attention", tokenizer_kind="characters")
+            >>> model.target_tokenizer.vocabulary_size() > 10
+            True
+        """
+        preset = preset or cls.default_preset
+        config = find_preset(preset, cls.task_name())
+        default = cls.default_tokenizer if preset == cls.default_preset else "sentencepiece"
+        options = {
+            "kind": tokenizer_kind or default,
+            "vocabulary_size": vocabulary_size,
+            "lowercase": lowercase,
+        }
+        parts = cls.train_tokenizers(examples, config, sizes, **options)
+        labels = {"labels": cls.labels_of(examples)} if cls.labels_of(examples) else {}
+        return cls.from_preset(preset, **parts, **labels, **sizes)
+
+    @classmethod
+    def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """Return new tokenizers by their names.
+
+        Args:
+            examples: what the task learns from.
+            config: the preset's sizes.
+            sizes: those that differ from the preset.
+            **options: those of `train_tokenizer`: `kind`, `vocabulary_size` and `lowercase`.
+        """
+        return {"tokenizer": train_tokenizer(cls.texts_of(examples), **options)}
+
+    def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
+        """Turn examples into the batches that `fit` takes.
+
+        Args:
+            examples: as the task's `read_examples` returns them.
+            max_tokens: the most tokens in a batch, padding included.
+            shuffle: random order and composition, for training; without it the order is fixed, for validation.
+            seed: the seed of the random order.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `make_batches`.")
+
+    def validation_score(self, examples: Sequence, metric: str) -> float:
+        """Return one of `text_metrics`, computed on what the model writes for the examples.
+
+        Args:
+            examples: as the task's `read_examples` returns them.
+            metric: the metric's name, such as `"bleu"`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no metric of written texts; {metric} was asked for.")
+
+    @classmethod
+    def score_examples(cls, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
+        """Score a model of this task, or its export; `keras_attention.evaluate` says what it returns.
+
+        Args:
+            model: has the task's verb.
+            examples: as the task's `read_examples` returns them.
+            **options: of the verb, such as `strategy` and `batch_size`.
+        """
+        raise NotImplementedError(f"{cls.__name__} does not define `score_examples`.")
 
 
 def with_vocabulary(config, field: str, tokenizer: Any, name: str = "tokenizer"):

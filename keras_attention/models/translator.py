@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -12,9 +12,20 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import TransformerTranslatorConfig, TranslatorConfig
-from keras_attention.data.tokenizers import WHITE_SPACE, decode_ids, encode_texts, ids_to_pieces, pad_ids, special_ids
+from keras_attention.data.batches import translation_batches
+from keras_attention.data.files import read_pairs
+from keras_attention.data.tokenizers import (
+    WHITE_SPACE,
+    decode_ids,
+    encode_texts,
+    ids_to_pieces,
+    pad_ids,
+    special_ids,
+    train_tokenizer,
+)
 from keras_attention.generation import Greedy, Hypotheses, SearchCache, Strategy
 from keras_attention.layers import OutputBias, logits_of_step
+from keras_attention.metrics.text import score_texts, scores_by_length
 from keras_attention.models.build import make_decoder, make_embedding, make_encoder
 from keras_attention.models.task import (
     Task,
@@ -84,6 +95,13 @@ class Translator(Task):
     """
 
     tokenizer_names = ("source_tokenizer", "target_tokenizer")
+    command_name = "translator"
+    verb = "translate"
+    output_class = Translation
+    default_preset = "rnn_attention"
+    default_strategy = Greedy
+    metric = "bleu"
+    text_metrics = ("bleu", "chrf")
 
     def __init__(
         self,
@@ -255,6 +273,45 @@ class Translator(Task):
         if not answers:  # the constraints left nothing
             return Translation(text, "", -math.inf, source_pieces)
         return dataclasses.replace(answers[0], alternatives=tuple(answers[1:]))
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str]) -> list[tuple[str, str]]:
+        """Read (source, target) pairs from one file, or from two that are aligned line by line."""
+        if len(paths) not in (1, 2):
+            raise ValueError(f"There are {len(paths)} files; expected one, or two that are aligned line by line.")
+        return read_pairs(*paths)
+
+    @classmethod
+    def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """Return a tokenizer of each language, or the same one twice where the vocabulary is shared."""
+        sides = [[pair[i] for pair in examples] for i in range(2)]
+        shared = sizes.get("shared_vocabulary", getattr(config, "shared_vocabulary", False))
+        corpora = [[*sides[0], *sides[1]]] if shared else sides
+        tokenizers = [train_tokenizer(corpus, **options) for corpus in corpora]
+        return {"source_tokenizer": tokenizers[0], "target_tokenizer": tokenizers[-1]}
+
+    def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
+        """Turn pairs into batches; see `translation_batches`."""
+        return translation_batches(examples, self, max_tokens, shuffle, seed)
+
+    def validation_score(self, examples: Sequence, metric: str) -> float:
+        """Return BLEU or chrF of greedy translations."""
+        texts = [translation.text for translation in self.translate([source for source, _ in examples], batch_size=64)]
+        return getattr(score_texts(texts, [target for _, target in examples]), metric)
+
+    @classmethod
+    def score_examples(cls, model: Any, examples: Sequence, lowercase: bool = False, **search: Any) -> dict[str, Any]:
+        """Return `bleu`, `chrf`, and BLEU `by_length` of the source; `lowercase` ignores case."""
+        sources, references = zip(*examples, strict=True)
+        texts = [translation.text for translation in model.translate(list(sources), **search)]
+        scores = score_texts(texts, references, lowercase)
+        return {
+            "bleu": scores.bleu,
+            "chrf": scores.chrf,
+            "by_length": scores_by_length(sources, texts, references, lowercase=lowercase),
+            "signature": scores.bleu_signature,
+            "chrf_signature": scores.chrf_signature,
+        }
 
 
 def check_shared(config: TransformerTranslatorConfig, source_tokenizer: Any, target_tokenizer: Any) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import shutil
 from collections.abc import Sequence
 
 import keras
@@ -12,6 +10,7 @@ import keras
 from keras_attention.generation import Strategy
 from keras_attention.models import Task
 from keras_attention.models.introspection import has_maps
+from keras_attention.storage import whole_directory
 
 
 def export(
@@ -83,12 +82,8 @@ def export(
             f"{target} exists and is not overwritten. Choose another version, such as {_next(directory)}."
         )
     directory.mkdir(parents=True, exist_ok=True)
-    partial = directory / f".partial-{version}-{os.getpid()}"
-    try:
+    with whole_directory(target) as partial:
         _write(model, partial, strategy, examples, attention)
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
