@@ -174,7 +174,7 @@ def _evaluate_captioner(model: Any, examples: list, options: dict) -> list[str]:
     import keras_attention as ka
 
     if importlib.util.find_spec("pycocoevalcap") is None:  # said now, and not when all pictures are captioned
-        raise ImportError("Captions are scored with a package: pip install 'keras-attention[captioning]'")
+        raise ImportError("Captions are scored with a package: pip install 'keras-attention-models[captioning]'")
     captions = model.caption([example.picture for example in examples], **options["search"])
     pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c.valid]
     if not pairs:

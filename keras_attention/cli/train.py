@@ -334,7 +334,7 @@ def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
     import keras
 
     if importlib.util.find_spec("tensorboard") is None:
-        raise ImportError("--tensorboard needs a package: pip install 'keras-attention[tensorboard]'")
+        raise ImportError("--tensorboard needs a package: pip install 'keras-attention-models[tensorboard]'")
     directory = out / "tensorboard"
     callbacks: list = [keras.callbacks.TensorBoard(directory, write_graph=False)]
     if hasattr(model, "translate") and model.has_attention:
