@@ -1,4 +1,4 @@
-"""The long description: README.md without what a package index cannot show. Everything else is in pyproject.toml."""
+"""The long description: README.md without what a package index cannot show. Everything else is in setup.cfg."""
 
 import pathlib
 import re
