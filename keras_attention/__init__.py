@@ -49,7 +49,6 @@ from keras_attention.models import (
     embed,
     score,
 )
-from keras_attention.models.counting import count_parameters
 from keras_attention.presets import find_preset, presets
 from keras_attention.training import MaskedCrossEntropy, TrainingPlan, train
 
@@ -101,7 +100,6 @@ __all__ = [
     "check_export",
     "classification_batches",
     "config",
-    "count_parameters",
     "data",
     "export",
     "from_huggingface",

@@ -127,7 +127,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
         "layers": sizes.num_layers,
         "width": getattr(sizes, "width", None) or sizes.units,
         "heads": getattr(sizes, "num_heads", None),
-        "parameters": ka.count_parameters(name) if row.vocabulary_size else None,
+        "parameters": row.parameters,
         "lecture_parameters": row.lecture_parameters,
     }
 
