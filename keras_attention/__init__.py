@@ -66,7 +66,6 @@ _LATE = {
     "plot_bleu_by_length": "visualize",
     "plot_caption": "visualize",
     "plot_history": "visualize",
-    "plot_salient_words": "visualize",
     "to_huggingface": "weights",
 }
 
@@ -114,7 +113,6 @@ __all__ = [
     "plot_bleu_by_length",
     "plot_caption",
     "plot_history",
-    "plot_salient_words",
     "find_preset",
     "metrics",
     "quickstart",
