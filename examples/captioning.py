@@ -44,7 +44,7 @@ drawn = {scene.name: scene for scene in ka.quickstart.captioned_scenes("validati
 
 def measure(model: ka.Captioner) -> dict[str, float]:
     """Return the share of captions that are exactly right, for combinations of objects that are not in training."""
-    answers = model.caption([example.picture for example in valid], batch_size=100)
+    answers = model.caption([example.image for example in valid], batch_size=100)
     scenes = [drawn[example.name] for example in valid]
     right = [answer.text in ka.quickstart.right_captions(scene) for answer, scene in zip(answers, scenes, strict=True)]
     return {"val_right": sum(right) / len(right)}
@@ -52,7 +52,7 @@ def measure(model: ka.Captioner) -> dict[str, float]:
 
 ka.train(
     model,
-    ka.caption_batches(train, model, together=1),  # more images in a batch, because the image encoder learns too
+    ka.caption_batches(train, model, captions_per_image=1),  # more images in a batch, because the image encoder learns too
     options.out,
     ka.TrainingPlan(epochs=1 if options.smoke else 15, learning_rate=2e-3, label_smoothing=0.0, monitor="val_right"),
     measure=measure,

@@ -49,7 +49,6 @@ from keras_attention.models import (
     embed,
     score,
 )
-from keras_attention.models.counting import count_parameters
 from keras_attention.presets import find_preset, presets
 from keras_attention.training import MaskedCrossEntropy, TrainingPlan, train
 
@@ -62,13 +61,11 @@ _LATE = {
     "check_export": "serving",
     "export": "serving",
     "from_huggingface": "weights",
-    "from_tensorflow": "weights",
     "load_served": "serving",
     "plot_alignment": "visualize",
     "plot_bleu_by_length": "visualize",
     "plot_caption": "visualize",
     "plot_history": "visualize",
-    "plot_salient_words": "visualize",
     "to_huggingface": "weights",
 }
 
@@ -102,11 +99,9 @@ __all__ = [
     "check_export",
     "classification_batches",
     "config",
-    "count_parameters",
     "data",
     "export",
     "from_huggingface",
-    "from_tensorflow",
     "generation",
     "language_batches",
     "layers",
@@ -118,7 +113,6 @@ __all__ = [
     "plot_bleu_by_length",
     "plot_caption",
     "plot_history",
-    "plot_salient_words",
     "find_preset",
     "metrics",
     "quickstart",

@@ -30,7 +30,7 @@ def png(image) -> bytes:
 
 def examples(count: int) -> list:
     scenes = ka.quickstart.captioned_scenes("train", count)
-    return [ka.data.CaptionedPicture(s.name, png(s.image), s.captions[:2]) for s in scenes]
+    return [ka.data.CaptionedImage(s.name, png(s.image), s.captions[:2]) for s in scenes]
 
 
 @pytest.fixture(scope="module")
@@ -425,8 +425,8 @@ def test_dropout_is_active_in_training_and_nowhere_else(words, preset, given):
     model = ka.Captioner.from_preset(
         preset, tokenizer=words, encoder_weights=None, encoder="small_cnn", image_size=32, dropout=0.8, **sizes
     )
-    images, ids = ka.data.read_images([p.picture for p in examples(2)], 32)[0], np.array([[1, 7, 9]] * 2)
-    inputs = {given: images if given == "images" else model.see(images), "target_ids": ids}
+    images, ids = ka.data.read_images([p.image for p in examples(2)], 32)[0], np.array([[1, 7, 9]] * 2)
+    inputs = {given: images if given == "images" else model.encode_images(images), "target_ids": ids}
     state = [[v.value for v in values] for values in (model.trainable_variables, model.non_trainable_variables)]
     steady, other, *dropped = (
         np.asarray(model.stateless_call(*state, inputs, training=training)[0])
@@ -438,16 +438,16 @@ def test_dropout_is_active_in_training_and_nowhere_else(words, preset, given):
 
 def test_unreadable_pictures_are_left_out_and_named(words, tmp_path):
     good = examples(19)
-    bad = ka.data.CaptionedPicture("broken.jpg", b"no picture", ("a dog",))
-    gone = ka.data.CaptionedPicture("gone.jpg", str(tmp_path / "gone.jpg"), ("a dog",))
+    bad = ka.data.CaptionedImage("broken.jpg", b"no picture", ("a dog",))
+    gone = ka.data.CaptionedImage("gone.jpg", str(tmp_path / "gone.jpg"), ("a dog",))
     for options in ({}, {"cache": tmp_path}):
         model = small(words, encoder="mobilenet_0.25" if options else "small_cnn")
-        with pytest.warns(UserWarning, match="1 of 20 pictures cannot be read: gone.jpg"):
+        with pytest.warns(UserWarning, match="1 of 20 images cannot be read: gone.jpg"):
             ka.caption_batches([*good, gone], model, **options)
-    with pytest.warns(UserWarning, match="1 of 20 pictures cannot be read: broken.jpg. They are left out"):
+    with pytest.warns(UserWarning, match="1 of 20 images cannot be read: broken.jpg. They are left out"):
         batches = ka.caption_batches([*good[:7], bad, *good[7:]], small(words), shuffle=False)
     assert sum(len(batches[i][1]) for i in range(len(batches))) == 38
-    with pytest.raises(ka.DataError, match="3 of 8 pictures cannot be read"):
+    with pytest.raises(ka.DataError, match="3 of 8 images cannot be read"):
         ka.caption_batches([*good[:5], bad, bad, bad], small(words))
 
 
@@ -463,11 +463,11 @@ def test_augmentation_is_another_each_epoch_and_the_same_again(words):
 def test_every_second_picture_is_mirrored_by_chance(words, tmp_path, cached):
     model, pictures = small(words, encoder="mobilenet_0.25" if cached else "small_cnn"), examples(1) * 40
     if cached:  # a new MobileNet answers nearly nothing
-        model.see = lambda images: np.reshape(images, (len(images), 32, -1))
+        model.encode_images = lambda images: np.reshape(images, (len(images), 32, -1))
     options = {"cache": tmp_path} if cached else {}
     batches = ka.caption_batches(pictures, model, 10**6, flip=True, **options)
-    image = ka.data.read_images([pictures[0].picture], 32)[0]
-    both = [np.array(model.see(x)) if cached else x for x in (image, image[:, :, ::-1])]
+    image = ka.data.read_images([pictures[0].image], 32)[0]
+    both = [np.array(model.encode_images(x)) if cached else x for x in (image, image[:, :, ::-1])]
     given = batches[0][0]["regions" if cached else "images"]
     apart = np.array([[np.abs(one - x[0]).max() for x in both] for one in given])
     assert (apart.min(1) < apart.max(1) / 4).all()  # one or the other
@@ -479,7 +479,7 @@ def test_every_second_picture_is_mirrored_by_chance(words, tmp_path, cached):
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [
-        ({}, {"cache": "features"}, "the network that sees learns"),
+        ({}, {"cache": "features"}, "the image encoder is trained"),
         ({"encoder": "mobilenet_0.25"}, {"cache": "features", "augment": True}, "Leave out one of them"),
     ],
 )
@@ -494,7 +494,7 @@ def test_what_cannot_go_together_is_refused(words, sizes, options, message):
 def test_a_picture_that_cannot_be_read_has_an_empty_caption(words):
     model = small(words)
     randomize(model, 0.3)
-    picture = examples(1)[0].picture
+    picture = examples(1)[0].image
     one, bad, two = model.caption([picture, b"<html>", picture])
     assert (bad.text, bad.valid, bad.attention) == ("", False, None)
     assert one.text == two.text
@@ -509,7 +509,7 @@ def test_a_picture_that_cannot_be_read_has_an_empty_caption(words):
 def test_a_caption_is_scored_by_the_sum_of_its_log_probabilities(words):
     model, special = small(words), ka.data.special_ids(words)
     randomize(model, 0.3)
-    pictures, texts = [e.picture for e in examples(2)], ["a small red circle", "there is a blue cross above a square"]
+    pictures, texts = [e.image for e in examples(2)], ["a small red circle", "there is a blue cross above a square"]
     expected = []
     for picture, text in zip(pictures, texts, strict=True):
         labels = [*ka.data.encode_texts(words, [text])[0], special.end]
@@ -527,7 +527,7 @@ def test_a_caption_is_scored_by_the_sum_of_its_log_probabilities(words):
 
 
 @pytest.mark.parametrize(
-    ("preset", "tie_weights", "sizes"),
+    ("preset", "tied", "sizes"),
     [
         ("show_and_tell", False, {"units": 14, "embedding_dim": 11}),
         ("show_attend_and_tell", False, {"units": 14, "embedding_dim": 11}),
@@ -614,13 +614,13 @@ def test_what_sees_can_be_frozen(words, preset, how):
 
 def test_a_captioner_learns_scenes_by_heart(words):
     keras.utils.set_random_seed(3)
-    pictures = [ka.data.CaptionedPicture(e.name, e.picture, e.captions[:1]) for e in examples(2)]
+    pictures = [ka.data.CaptionedImage(e.name, e.image, e.captions[:1]) for e in examples(2)]
     model = small(words, units=38, embedding_dim=23, dropout=0.0, doubly_stochastic=0.0)
     model.compile(keras.optimizers.Adam(0.01), ka.MaskedCrossEntropy())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(ka.caption_batches(pictures, model), epochs=120, verbose=0)
-    found = model.caption([p.picture for p in pictures], ka.BeamSearch(num_beams=3))
+    found = model.caption([p.image for p in pictures], ka.BeamSearch(num_beams=3))
     assert [c.text for c in found] == [p.captions[0] for p in pictures]
 
 
@@ -655,9 +655,9 @@ def test_a_captioner_learns_to_be_rewarded(words):
         warnings.simplefilter("ignore")
         model.fit(ka.caption_batches(pictures, model), epochs=10, verbose=0)  # not all yet
     model.vision.freeze()
-    batches = ka.training.SelfCriticalBatches(pictures, model, max_tokens=8 * 23 * 7, samples=8)
+    batches = ka.training.SelfCriticalBatches(pictures, model, max_tokens=8 * 23 * 7, captions_per_image=8)
     inputs, labels, weights = batches[0]
-    seen = [np.abs(inputs["images"] - ka.data.read_images([p.picture], 32)[0]).max((1, 2, 3)) == 0 for p in pictures]
+    seen = [np.abs(inputs["images"] - ka.data.read_images([p.image], 32)[0]).max((1, 2, 3)) == 0 for p in pictures]
     places = np.repeat(np.argmax(seen, axis=0), 8)
     assert sorted(places) == sorted([*range(7)] * 8)
     texts = [ka.data.decode_ids(words, row.tolist()) for row in labels]
@@ -675,9 +675,9 @@ def test_a_captioner_learns_to_be_rewarded(words):
 
 def test_captions_are_drawn_as_the_model_has_become(words):
     model, known = small(words, dropout=0.9), []
-    batches = ka.training.SelfCriticalBatches(examples(13), model, max_tokens=2 * 23 * 3, samples=3)
+    batches = ka.training.SelfCriticalBatches(examples(13), model, max_tokens=2 * 23 * 3, captions_per_image=3)
     assert len(batches) == 6
-    inputs = {"regions": model.see(batches[0][0]["images"]), "target_ids": batches[0][0]["target_ids"]}
+    inputs = {"regions": model.encode_images(batches[0][0]["images"]), "target_ids": batches[0][0]["target_ids"]}
     np.testing.assert_array_equal(*(np.asarray(model(inputs, training=training)) for training in (False, True)))
     draw = model.draw
     model.draw = lambda *given: known.append(np.array(model.decoder.weights[0])) or draw(*given)
@@ -693,7 +693,7 @@ def test_captions_are_drawn_as_the_model_has_become(words):
 
 
 def test_an_epoch_may_have_fewer_pictures_than_a_batch_has_room_for(words):
-    batches = ka.training.SelfCriticalBatches(examples(7), small(words), samples=2, pictures=3)
+    batches = ka.training.SelfCriticalBatches(examples(7), small(words), captions_per_image=2, images_per_epoch=3)
     assert len(batches) == 1
     assert len(batches[0][0]["images"]) == 3
 
@@ -701,9 +701,9 @@ def test_an_epoch_may_have_fewer_pictures_than_a_batch_has_room_for(words):
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [
-        ({"attention": "hard"}, {}, "hard attention, which learns where"),
-        ({}, {"samples": 1}, "expected at least 2"),
-        ({}, {"pictures": 0}, "`pictures` is 0"),
+        ({"attention": "hard"}, {}, "hard attention, which learns from the probability"),
+        ({}, {"captions_per_image": 1}, "expected at least 2"),
+        ({}, {"images_per_epoch": 0}, "`images_per_epoch` is 0"),
     ],
 )
 def test_self_critical_training_refuses_what_it_cannot_teach(words, sizes, options, message):

@@ -119,16 +119,15 @@ def presets(as_json: bool) -> None:
 
 
 def _preset_row(name: str, row: Any) -> dict[str, Any]:
-    import keras_attention as ka
 
     sizes = row.config
     return {
         "name": name,
         "task": row.task,
         "layers": sizes.num_layers,
-        "num_beams": getattr(sizes, "width", None) or sizes.units,
+        "width": getattr(sizes, "width", None) or sizes.units,
         "heads": getattr(sizes, "num_heads", None),
-        "parameters": ka.count_parameters(name) if row.vocabulary_size else None,
+        "parameters": row.parameters,
         "lecture_parameters": row.lecture_parameters,
     }
 
@@ -143,7 +142,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 )
 @click.option("--labels", help="Names of the classes or tags of a new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:
-    """Turn DIRECTORY, of Hugging Face or an original TensorFlow checkpoint, into MODEL, a .keras file."""
+    """Convert DIRECTORY, from Hugging Face, to MODEL, a .keras file."""
     import keras_attention as ka
 
     place, target = pathlib.Path(directory), pathlib.Path(model)
@@ -152,8 +151,7 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
     if target.exists():
         raise click.UsageError(f"{model} exists and is not overwritten; choose another name.")
     parts = {"labels": tuple(label.strip() for label in labels.split(","))} if labels else {}
-    original = any(place.glob("*.index"))
-    loaded = (ka.from_tensorflow if original else ka.from_huggingface)(place, task=task, **parts)
+    loaded = ka.from_huggingface(place, task=task, **parts)
     if labels and not isinstance(loaded, (ka.TextClassifier, ka.TextTagger)):
         raise click.UsageError(
             f"--labels belongs to a new head; {directory} is a {type(loaded).__name__}. Add --task TextClassifier or "

@@ -159,7 +159,7 @@ def _measure_captioner(examples: list, cache: Any = None, **_: Any) -> Callable[
 
     def measure(model: Any) -> dict[str, float]:
         if cache is None:
-            captions = model.caption([example.picture for example in examples], batch_size=64)
+            captions = model.caption([example.image for example in examples], batch_size=64)
         else:
             seen = ka.data.image_regions(examples, model, cache)
             captions = model.caption_regions(seen, batch_size=64)
@@ -175,7 +175,7 @@ def _evaluate_captioner(model: Any, examples: list, options: dict) -> list[str]:
 
     if importlib.util.find_spec("pycocoevalcap") is None:  # said now, and not when all pictures are captioned
         raise ImportError("Captions are scored with a package: pip install 'keras-attention-models[captioning]'")
-    captions = model.caption([example.picture for example in examples], **options["search"])
+    captions = model.caption([example.image for example in examples], **options["search"])
     pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c.valid]
     if not pairs:
         raise ValueError(f"None of the {len(examples)} pictures can be read; expected JPEG, PNG, GIF or BMP.")

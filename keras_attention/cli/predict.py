@@ -142,7 +142,6 @@ def _draw(caption: Any, path: str, folder: pathlib.Path, drawn: set[str]) -> Non
         name = f"{pathlib.Path(path).name}.{count}"
     drawn.add(name)
     ka.plot_caption(caption, path, folder / f"{name}.attention.png")
-    ka.plot_salient_words(caption, path, folder / f"{name}.words.png")
 
 
 @click.command()

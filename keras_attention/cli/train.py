@@ -348,5 +348,5 @@ def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
     if hasattr(model, "caption") and model.has_attention:
         from keras_attention.visualize import CaptionImages
 
-        callbacks.append(CaptionImages([example.picture for example in examples[:3]], directory))
+        callbacks.append(CaptionImages([example.image for example in examples[:3]], directory))
     return callbacks

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import io
-import re
 import sys
 import tempfile
 import unicodedata
@@ -19,9 +18,17 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
+from keras_attention.data.batches import pad_ids  # noqa: F401
+from keras_attention.data.tokenizer_rules import (  # noqa: F401
+    WHITE_SPACE,
+    marks_spaces,
+    rewrite_texts,
+    rewrites,
+    split_like_gpt2,
+    split_words,
+)
+from keras_attention.data.tokenizer_rules import add_spaces as in_sentence  # noqa: F401
 
-WHITE_SPACE = " \t\n\v\f\r"  # what separates words, here and in an exported graph
 KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")
 _SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "words": "word", "characters": "char"}
 _LONGEST = 1 << 18  # characters in a line of SentencePiece
@@ -287,7 +294,7 @@ def encode_texts(
     if not texts:
         return []
     special_ids(tokenizer)  # says what is wrong where there is none
-    rows = split_like_gpt2(tokenizer).tokenize(_rewrite(tokenizer, texts))
+    rows = split_like_gpt2(tokenizer).tokenize(rewrite_texts(tokenizer, texts))
     rows = [list(map(int, row)) for row in (rows.to_list() if hasattr(rows, "to_list") else rows)]
     room = None if max_length is None else max(max_length - len(before) - len(after), 0)
     too_long = sum(room is not None and len(row) > room for row in rows)
@@ -298,75 +305,6 @@ def encode_texts(
         )
     first = -room if keep_last and room else None
     return [[*before, *(row[first:] if keep_last else row[:room]), *after] for row in rows]
-
-
-def split_words(text: str) -> list[str]:
-    """Return the words of a text, which stand between ASCII white space."""
-    return [word for word in re.split(f"[{WHITE_SPACE}]+", text) if word]
-
-
-def split_like_gpt2(tokenizer: Any) -> Any:
-    """Return the tokenizer; one of byte pairs then splits words in Python as it does in a TensorFlow graph.
-
-    KerasHub's splits there as Llama 3's does, at every three digits among others, and its files do not keep a rule of
-    one's own. Other tokenizers are left as they are.
-    """
-    own = getattr(tokenizer, "_tokenizer", None)
-    if own is not None and type(tokenizer).__name__ == "BytePairTokenizer":
-        import tokenizers
-
-        own.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(tokenizer.add_prefix_space, use_regex=True)
-    return tokenizer
-
-
-def in_sentence(tokenizer: Any, words: Sequence[str]) -> list[str]:
-    """Return the words of a sentence as their tokenizer should be given each alone.
-
-    To one of byte pairs a word is another after a space than at the beginning of a text.
-    """
-    return [" " * (i > 0 and marks_spaces(tokenizer)) + word for i, word in enumerate(words)]
-
-
-def marks_spaces(tokenizer: Any) -> bool:
-    """Return whether a word has other pieces after a space than at the beginning of a text."""
-    return type(tokenizer).__name__ == "BytePairTokenizer" and not tokenizer.add_prefix_space
-
-
-def rewrites(tokenizer: Any, in_graph: bool = False) -> tuple[tuple[str, str], ...]:
-    """Return what to replace in a text before a KerasHub tokenizer splits it as its model's authors did.
-
-    RoBERTa's `<mask>` takes the space before it; a graph needs to be told where GPT-2 cuts a run of line breaks;
-    and BERT drops control characters and takes every kind of space for one. Most tokenizers need nothing.
-
-    Args:
-        tokenizer: a KerasHub tokenizer.
-        in_graph: it is for `tf.strings.regex_replace`, not Python's.
-
-    Returns:
-        (pattern, replacement) pairs, to be applied in order.
-    """
-    kind, rules = type(tokenizer).__name__, []
-    if kind == "BytePairTokenizer":
-        if "<mask>" in (tokenizer.unsplittable_tokens or ()):
-            rules.append((r"\s+<mask>", "<mask>"))
-        if in_graph:  # KerasHub cuts at its own mark, and takes the mark away
-            rules.append((r"(\s)([\n\r\t\f\v])(\S)", r"\1६\2६\3"))
-    elif kind == "WordPieceTokenizer" and tokenizer.special_tokens_in_strings:
-        rules.append((r"[\p{Cf}\p{Co}\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\x{fffd}]", ""))
-        rules.append((r"[\p{Zs}\x{2028}\x{2029}]", " "))
-        if not in_graph:
-            rules = [(re.sub(r"\\x\{(\w+)\}", r"\\u\1", pattern), new) for pattern, new in rules]
-    return tuple(rules)
-
-
-def _rewrite(tokenizer: Any, texts: Iterable[str]) -> list[str]:
-    texts, rules = list(texts), rewrites(tokenizer)
-    if rules:
-        import regex  # it knows classes such as \p{Zs}
-
-        for pattern, replacement in rules:
-            texts = [regex.sub(pattern, replacement, text) for text in texts]
-    return texts
 
 
 def apply_template(tokenizer: Any, template: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -398,31 +336,3 @@ def ids_to_pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     """Return the piece behind each id, "" beyond the vocabulary: a model may know more ids than its tokenizer."""
     size = tokenizer.vocabulary_size()
     return [tokenizer.id_to_token(int(i)) if i < size else "" for i in ids]
-
-
-def pad_ids(
-    rows: Sequence[Sequence[int]], pad: int, multiple: int = 1, extra: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pad rows of ids on the right to one length.
-
-    Args:
-        rows: B lists of ids.
-        pad: the id to fill up with.
-        multiple: the common length is rounded up to a multiple of this, so that fewer shapes occur.
-        extra: columns of padding beyond that.
-
-    Returns:
-        ids (B, T) int32 and mask (B, T) bool, True = a real token.
-
-    Example:
-        >>> pad_ids([[5, 7], [11]], pad=0)[0].tolist()
-        [[5, 7], [11, 0]]
-    """
-    longest = max((len(row) for row in rows), default=0)
-    length = -(-longest // multiple) * multiple + extra
-    ids = np.full((len(rows), length), pad, "int32")
-    mask = np.zeros((len(rows), length), bool)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = row
-        mask[i, : len(row)] = True
-    return ids, mask

@@ -261,7 +261,7 @@ class Captioner(Task):
         """Return how many tokens a caption may have: `config.max_length` unless the strategy says."""
         return min(strategy.max_new_tokens or self.config.max_length, self.config.max_length)
 
-    def see(self, images: np.ndarray) -> np.ndarray:
+    def encode_images(self, images: np.ndarray) -> np.ndarray:
         """Return the regions (B, R, C) float32 of images (B, size, size, 3), RGB, 0 to 255."""
         return self.image_encoding({"images": images})["regions"]
 

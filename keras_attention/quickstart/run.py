@@ -66,7 +66,6 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
         remark = "right" if answer.text in ka.quickstart.right_captions(scene) else f"expected: {scene.captions[0]}"
         click.echo(f"   {picture} -> {answer.text}   ({remark})")
         ka.plot_caption(answer, picture, picture.with_suffix(".attention.png"))
-        ka.plot_salient_words(answer, picture, picture.with_suffix(".words.png"))
     encoded = [picture.read_bytes() for picture in pictures]
     _serve(model, directory / "serving" / "captioner", encoded, [a.text for a in answers])
     click.echo(
