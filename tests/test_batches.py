@@ -56,7 +56,7 @@ def test_the_first_two_batches_never_look_alike():
 
 
 def test_translation_batch_by_hand(translator, tokenizer):
-    batches = ka.translation_batches(PAIRS[:1], translator)
+    batches = ka.data.translation_batches(PAIRS[:1], translator)
     inputs, labels, weights = batches[0]
     special = ka.data.special_ids(tokenizer)
     source = ka.data.encode_texts(tokenizer, ["we eat bread"])[0]
@@ -68,7 +68,7 @@ def test_translation_batch_by_hand(translator, tokenizer):
 
 
 def test_padding_weighs_nothing(translator):
-    batches = ka.translation_batches(PAIRS, translator, max_tokens=997)
+    batches = ka.data.translation_batches(PAIRS, translator, max_tokens=997)
     _, labels, weights = batches[0]
     pad = ka.data.special_ids(translator.target_tokenizer).pad
     np.testing.assert_array_equal(weights, labels != pad)
@@ -80,9 +80,9 @@ def test_shift_right_by_hand():
 
 
 def test_language_windows_overlap_by_one_and_cover_the_stream():
-    tokenizer = ka.train_tokenizer(["to be or not to be"], "characters")
+    tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=5, embedding_dim=3, max_length=7)
-    batches = ka.language_batches(["to be or not to be"], model, shuffle=False)
+    batches = ka.data.language_batches(["to be or not to be"], model, shuffle=False)
     rows = [
         (ids[mask], label[mask])
         for inputs, labels, _ in (batches[i] for i in range(len(batches)))
@@ -101,7 +101,7 @@ def test_a_tag_is_learned_at_a_words_first_piece(tokenizer):
     model = ka.TextTagger.from_preset(
         "rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"), units=6, embedding_dim=5
     )
-    inputs, labels, weights = ka.tagging_batches([[("bread", "NOUN"), ("drinks", "VERB")]], model)[0]
+    inputs, labels, weights = ka.data.tagging_batches([[("bread", "NOUN"), ("drinks", "VERB")]], model)[0]
     pieces = [ka.data.encode_texts(tokenizer, [word])[0] for word in ("bread", "drinks")]
     assert inputs["token_ids"][0].tolist() == pieces[0] + pieces[1]
     assert np.flatnonzero(weights[0]).tolist() == [0, len(pieces[0])]
@@ -109,7 +109,7 @@ def test_a_tag_is_learned_at_a_words_first_piece(tokenizer):
 
 
 def test_words_are_spelled_where_they_begin_and_rare_ones_are_hidden(tokenizer):
-    characters = ka.train_tokenizer(["we eat bread"], "characters")
+    characters = ka.data.train_tokenizer(["we eat bread"], "characters")
     model = ka.TextTagger.from_preset(
         "rnn_tagger",
         tokenizer=tokenizer,
@@ -120,8 +120,8 @@ def test_words_are_spelled_where_they_begin_and_rare_ones_are_hidden(tokenizer):
         max_word_length=3,
     )
     sentences = [[("bread", "NOUN"), ("eat", "VERB")]] * 400
-    whole = ka.tagging_batches(sentences, model, shuffle=False)[0][0]
-    starts = model.encode_words([["bread", "eat"]])[0].starts
+    whole = ka.data.tagging_batches(sentences, model, shuffle=False)[0][0]
+    starts = model.word_reader.ids([["bread", "eat"]])[0].starts
     assert starts[1] > 1  # the first word has several pieces
     spelled, mask = whole["character_ids"][0], whole["character_mask"][0]
     assert np.flatnonzero(mask.any(-1)).tolist() == starts
@@ -130,7 +130,7 @@ def test_words_are_spelled_where_they_begin_and_rare_ones_are_hidden(tokenizer):
     unknown = ka.data.special_ids(tokenizer).unknown
     assert not (whole["token_ids"] == unknown).any()
     for times in (1, 3, 400):  # n times in the corpus: hidden with probability 1 / (1 + 4 n)
-        batches = ka.tagging_batches(sentences[:times], model, max_tokens=10**6)
+        batches = ka.data.tagging_batches(sentences[:times], model, max_tokens=10**6)
         hidden = []
         for epoch in range(1200 // times):
             batches.start_epoch(epoch)
@@ -143,20 +143,20 @@ def test_words_are_spelled_where_they_begin_and_rare_ones_are_hidden(tokenizer):
 @pytest.mark.parametrize("spelled", [False, True])
 def test_sentences_of_any_length_and_words_of_any_length_are_learned(tokenizer, spelled):
     sentences = [[("bread"[:letters], "NOUN")] * words for words, letters in ((5, 5), (4, 3), (3, 4), (2, 2), (1, 1))]
-    options = {"character_tokenizer": ka.train_tokenizer(["bread"], "characters")} if spelled else {}
+    options = {"character_tokenizer": ka.data.train_tokenizer(["bread"], "characters")} if spelled else {}
     model = ka.TextTagger.from_preset(
         "rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"), units=6, embedding_dim=5, **options
     )
-    model.compile("sgd", ka.MaskedCrossEntropy())
+    model.compile("sgd", ka.training.MaskedCrossEntropy())
     for seed in range(4):
-        batches = ka.tagging_batches(sentences, model, max_tokens=1, seed=seed)
+        batches = ka.data.tagging_batches(sentences, model, max_tokens=1, seed=seed)
         first, second = (
             {name: x.shape[axis] for name, x in batches[i][0].items() for axis in range(1, x.ndim)} for i in (0, 1)
         )
         assert all(first[name] != second[name] for name in first)
         assert np.isfinite(model.fit(batches, verbose=0).history["loss"]).all()
     with pytest.raises(ValueError, match="no examples"):
-        ka.tagging_batches([], model)
+        ka.data.tagging_batches([], model)
 
 
 @pytest.mark.parametrize(
@@ -174,13 +174,13 @@ def test_mistakes_are_explained(make, message):
 def test_an_unknown_label_is_explained(tokenizer):
     model = ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("no", "yes"), units=6)
     with pytest.raises(ValueError, match="no label 'maybe'; it has no, yes"):
-        ka.classification_batches([("we eat", "maybe")], model)
+        ka.data.classification_batches([("we eat", "maybe")], model)
 
 
 def test_on_jax_there_are_few_shapes(translator, monkeypatch):
     """JAX compiles each shape anew: a large corpus has to come in few of them."""
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    batches = ka.translation_batches(ka.quickstart.phrase_pairs("train")[:3000], translator, max_tokens=1024)
+    batches = ka.data.translation_batches(ka.quickstart.phrase_pairs("train")[:3000], translator, max_tokens=1024)
     shapes = {tuple(x.shape for x in batches[i][0].values()) for i in range(len(batches))}
     assert len(batches) > 50
     assert len(shapes) < len(batches) / 4

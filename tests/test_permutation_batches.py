@@ -35,7 +35,7 @@ def test_targets_see_what_comes_before_them_in_one_order():
 
 def batches(tokenizer, **options):
     model = make_model(tokenizer=tokenizer, vocabulary_size=0, max_length=23)
-    return ka.permutation_batches([source for source, _ in PAIRS] * 3, model, max_tokens=70, **options)
+    return ka.data.permutation_batches([source for source, _ in PAIRS] * 3, model, max_tokens=70, **options)
 
 
 def test_batches_say_what_stands_where(tokenizer):
@@ -81,8 +81,8 @@ def test_shares_are_checked(tokenizer):
 
 def test_model_learns_and_goes_on(tokenizer):
     model = make_model(tokenizer=tokenizer, vocabulary_size=0, max_length=23, dropout=0.0, attention_dropout=0.0)
-    data = ka.permutation_batches([source for source, _ in PAIRS], model, shuffle=False)
-    model.compile(keras.optimizers.Adam(0.02), ka.MaskedCrossEntropy())
+    data = ka.data.permutation_batches([source for source, _ in PAIRS], model, shuffle=False)
+    model.compile(keras.optimizers.Adam(0.02), ka.training.MaskedCrossEntropy())
     before = [w.copy() for w in model.get_weights()]
     losses = [float(model.train_on_batch(*data[0])) for _ in range(40)]
     assert losses[-1] < 0.5 * losses[0]

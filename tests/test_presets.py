@@ -42,7 +42,7 @@ def test_billions_are_counted_without_being_allocated():
 def test_a_recurrent_preset_needs_a_vocabulary():
     with pytest.raises(ValueError, match="vocabulary_size"):
         ka.count_parameters("char_rnn")
-    tokenizer = ka.train_tokenizer(["abc"], "characters")
+    tokenizer = ka.data.train_tokenizer(["abc"], "characters")
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer)
     assert ka.count_parameters("char_rnn", tokenizer.vocabulary_size()) == model.count_params()
 
@@ -62,6 +62,6 @@ def test_table_for_machines(capsys, monkeypatch):
 
 
 def test_an_encoder_serves_other_tasks_and_nothing_else_does():
-    tokenizer = ka.train_tokenizer(["abc"], "characters")
+    tokenizer = ka.data.train_tokenizer(["abc"], "characters")
     with pytest.raises(ValueError, match="is a CausalLM, not a TextClassifier"):
         ka.TextClassifier.from_preset("gpt2_small", tokenizer=tokenizer, labels=("a", "b"))

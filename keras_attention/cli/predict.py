@@ -142,7 +142,7 @@ def _draw(caption: Any, path: str, folder: pathlib.Path, drawn: set[str]) -> Non
         name = f"{pathlib.Path(path).name}.{count}"
     drawn.add(name)
     ka.plot_caption(caption, path, folder / f"{name}.attention.png")
-    ka.plot_salient_words(caption, path, folder / f"{name}.words.png")
+    ka.visualize.plot_salient_words(caption, path, folder / f"{name}.words.png")
 
 
 @click.command()
@@ -173,7 +173,7 @@ def complete(
     fixed(
         loaded, {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens, **chance}
     )
-    served = isinstance(loaded, ka.ServedModel)
+    served = isinstance(loaded, ka.serving.ExportedModel)
     search = {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens, **chance}
     strategy = strategy_of(given(search), ka.Sampling)
 

@@ -160,7 +160,7 @@ def tagging_batches(
 
     Args:
         examples: sentences, each a sequence of (word, tag).
-        model: has `tokenizer`, `config.labels`, `encode_words` and `word_arrays`.
+        model: has `tokenizer`, `config.labels`, `word_reader` and `word_arrays`.
         max_tokens: the most tokens in a batch, padding included. A sentence counts its pieces, or the characters of its
             longest word where those are more.
         shuffle: see `LengthBatches`.
@@ -174,7 +174,7 @@ def tagging_batches(
     """
     special = special_ids(model.tokenizer)
     examples = [sentence for sentence in examples if sentence]
-    rows = model.encode_words([[word for word, _ in sentence] for sentence in examples])
+    rows = model.word_reader.ids([[word for word, _ in sentence] for sentence in examples])
     labels, weights = [], []
     for row, sentence in zip(rows, examples, strict=True):
         label, weight = [0] * len(row.ids), [0] * len(row.ids)

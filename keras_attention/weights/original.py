@@ -50,7 +50,7 @@ def from_tensorflow(directory: str | pathlib.Path, task: str | None = None, **pa
         ValueError: it is no such directory, or something of it has no place here.
 
     Example:
-        >>> model = ka.from_tensorflow("uncased_L-12_H-768_A-12")  # doctest: +SKIP
+        >>> model = ka.weights.from_tensorflow("uncased_L-12_H-768_A-12")  # doctest: +SKIP
     """
     path = existing_directory(directory)
     layout = next((layout for layout in _LAYOUTS if (path / layout.sizes).exists()), None)
