@@ -238,6 +238,10 @@ def special_ids(tokenizer: Any) -> SpecialIds:
 
     Raises:
         ValueError: there is no tokenizer, or it has no end token under any of the usual names.
+
+    Example:
+        >>> special_ids(train_tokenizer(["we eat bread"], "characters"))
+        SpecialIds(pad=0, unknown=1, start=2, end=3)
     """
     if tokenizer is None:
         raise ValueError(
@@ -260,6 +264,10 @@ def mask_id(tokenizer: Any) -> int:
 
     Raises:
         ValueError: the tokenizer has none.
+
+    Example:
+        >>> mask_id(train_tokenizer(["we eat bread"], "characters"))
+        4
     """
     ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
     found = next((ids[name] for name in ("[MASK]", "<mask>") if name in ids), None)
@@ -322,7 +330,13 @@ def apply_template(tokenizer: Any, template: str) -> tuple[tuple[int, ...], tupl
 
 
 def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Return the text of ids, without padding, start and end tokens and ids beyond the vocabulary."""
+    """Return the text of ids, without padding, start and end tokens and ids beyond the vocabulary.
+
+    Example:
+        >>> tokenizer = train_tokenizer(["we eat bread"], "characters")
+        >>> decode_ids(tokenizer, [2, *encode_texts(tokenizer, ["eat"])[0], 3, 0, 997])
+        'eat'
+    """
     special, size = special_ids(tokenizer), tokenizer.vocabulary_size()
     kept = [i for i in ids if i not in (special.pad, special.start, special.end) and i < size]
     if not kept:
@@ -332,6 +346,11 @@ def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 def ids_to_pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """Return the piece of each id, and "" beyond the vocabulary, since a model may have more ids than its tokenizer."""
+    """Return the piece of each id, and "" beyond the vocabulary, since a model may have more ids than its tokenizer.
+
+    Example:
+        >>> ids_to_pieces(train_tokenizer(["we eat bread"], "characters"), [2, 3, 997])
+        ['<s>', '</s>', '']
+    """
     size = tokenizer.vocabulary_size()
     return [tokenizer.id_to_token(int(i)) if i < size else "" for i in ids]
