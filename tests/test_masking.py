@@ -1,4 +1,4 @@
-"""What is hidden, and what has to be said of it."""
+"""Masked tokens: how many, which ones, and what a model predicts of them."""
 
 import numpy as np
 import pytest
@@ -29,9 +29,9 @@ def all_of(batches):
     return rows
 
 
-def test_shares_of_what_is_hidden(tokenizer):
+def test_shares_of_masked_tokens(tokenizer):
     m, mask = model(tokenizer, next_sentence=False), ka.data.mask_id(tokenizer)
-    hidden = random = kept = total = 0
+    masked = random = kept = total = 0
     batches = ka.data.masked_batches(TEXTS, m, max_tokens=200)
     for epoch in range(40):
         batches.start_epoch(epoch)
@@ -43,17 +43,17 @@ def test_shares_of_what_is_hidden(tokenizer):
             assert not weights[special].any()  # padding, start and end are never chosen
             np.testing.assert_array_equal(ids[weights == 0], labels[weights == 0])
             chosen = weights == 1
-            hidden += (ids[chosen] == mask).sum()
+            masked += (ids[chosen] == mask).sum()
             kept += (ids[chosen] == labels[chosen]).sum()
             random += ((ids[chosen] != mask) & (ids[chosen] != labels[chosen])).sum()
             total += (~special).sum()
-    chosen = hidden + random + kept
+    chosen = masked + random + kept
     assert abs(chosen / total - 0.15) < 0.01
-    assert abs(hidden / chosen - 0.8) < 0.03
+    assert abs(masked / chosen - 0.8) < 0.03
     assert abs(random / chosen - 0.1) < 0.03
 
 
-def test_gaps_differ_by_epoch_and_not_by_run(tokenizer):
+def test_masks_differ_by_epoch_and_not_by_run(tokenizer):
     m = model(tokenizer, next_sentence=False)
     first, again = ka.data.masked_batches(TEXTS, m, shuffle=True), ka.data.masked_batches(TEXTS, m, shuffle=True)
     one = first[0][0]["token_ids"]
@@ -71,7 +71,7 @@ def test_a_text_may_have_rows_of_its_own(tokenizer):
     assert found == sorted([special.start, *ids[i : i + 6]] for ids in streams for i in range(0, len(ids), 6))
 
 
-def test_whole_words_are_hidden_whole(tokenizer):
+def test_whole_words_are_masked_whole(tokenizer):
     m = model(tokenizer, next_sentence=False)
     rows = all_of(ka.data.masked_batches(TEXTS, m, rate=0.5, whole_words=True))
     pieces = tokenizer.get_vocabulary()
@@ -91,12 +91,12 @@ def test_next_sentences(tokenizer):
     m = model(tokenizer, max_length=61)
     batches = ka.data.masked_batches(TEXTS, m, max_tokens=10_000, shuffle=False)
     inputs, labels, weights = batches[0]
-    strange, end = labels["next_sentence"], 3  # as in BERT, 0 says that the second follows the first
-    assert 0.2 < strange.mean() < 0.8
+    is_random_next, end = labels["next_sentence"], 3  # as in BERT, 0 says that the second follows the first
+    assert 0.2 < is_random_next.mean() < 0.8
     assert set(weights) == {"logits", "next_sentence"}
     lines = {line: (i, j) for i, text in enumerate(TEXTS) for j, line in enumerate(text.split("\n"))}
-    for ids, segments, real, other_place in zip(
-        labels["logits"], inputs["segment_ids"], inputs["padding_mask"], strange, strict=True
+    for ids, segments, real, is_random in zip(
+        labels["logits"], inputs["segment_ids"], inputs["padding_mask"], is_random_next, strict=True
     ):
         ids, segments = ids[real], segments[real]
         assert ids[0] == 2
@@ -104,7 +104,7 @@ def test_next_sentences(tokenizer):
         assert segments[np.flatnonzero(ids == end)[0]] == 0
         first, second = (ka.data.decode_ids(tokenizer, ids[segments == s]) for s in (0, 1))
         (i, j), other = lines[first], lines[second]
-        assert (other != (i, j + 1)) == other_place
+        assert (other != (i, j + 1)) == is_random
 
 
 def test_masked_model_learns_both_objectives(tokenizer):
@@ -126,15 +126,15 @@ def test_packing_wastes_nothing(tokenizer):
     assert sum(i == 3 for row in rows for i in row) == len(TEXTS)
 
 
-def test_a_stride_judges_each_token_once_with_a_longer_past(tokenizer):
+def test_with_a_stride_each_token_counts_once_with_a_longer_context(tokenizer):
     lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES)
     text = [" ".join(TEXTS)]
     length = len(ka.data.encode_texts(tokenizer, text)[0]) + 1
     for stride in (23, 7, 1):
         rows = all_of(ka.data.language_batches(text, lm, shuffle=False, stride=stride))
         assert sum(w.sum() for w in rows["weights"]) == length
-        pasts = [np.flatnonzero(w)[0] for w in rows["weights"] if w.any()]
-        assert sorted(pasts)[1:] == sorted([23 - stride] * (len(pasts) - 1)) or stride == 23
+        contexts = [np.flatnonzero(w)[0] for w in rows["weights"] if w.any()]
+        assert sorted(contexts)[1:] == sorted([23 - stride] * (len(contexts) - 1)) or stride == 23
     with pytest.raises(ValueError, match="stride"):
         ka.data.language_batches(text, lm, stride=24)
 
@@ -155,10 +155,10 @@ def test_single_lines_have_no_next_sentence(tokenizer):
         ka.data.masked_batches(["one line", "another"], model(tokenizer))
 
 
-def test_every_kind_of_tokenizer_has_a_gap():
-    for kind, gap in (("sentencepiece", "<mask>"), ("characters", "<mask>"), ("wordpiece", "[MASK]")):
+def test_every_kind_of_tokenizer_has_a_mask():
+    for kind, mask in (("sentencepiece", "<mask>"), ("characters", "<mask>"), ("wordpiece", "[MASK]")):
         own = ka.data.train_tokenizer(TEXTS, kind, 60)
         m = ka.MaskedLM.from_preset("bert_base", tokenizer=own, **SIZES)
-        (filling,) = m.fill([f"the {gap} bread"])
-        assert len(filling.candidates) == 1, kind
-        assert gap not in filling.text or filling.candidates[0][0][0] == gap
+        (filled,) = m.fill([f"the {mask} bread"])
+        assert len(filled.candidates) == 1, kind
+        assert mask not in filled.text or filled.candidates[0][0][0] == mask
