@@ -183,7 +183,7 @@ def inference(model: ka.Captioner, files: list[bytes]) -> None:
     peer = torch_captioner(model)
     strategy = ka.BeamSearch(num_beams=BEAM, length_penalty=PENALTY)
     with tempfile.TemporaryDirectory() as directory:
-        served = ka.load_served(ka.export(model, directory, strategy=strategy))
+        served = ka.load(model.export(directory, strategy=strategy))
         ours = [c.text for c in served.caption(files)]
         theirs = [ka.data.decode_ids(model.tokenizer, ids) for ids in peer.caption(files)]
         print(f"{sum(a == b for a, b in zip(ours, theirs, strict=True))} of {len(files)} captions are the same\n")
@@ -237,7 +237,7 @@ def training(model: ka.Captioner) -> None:
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
 
-    ka.training.compile_model(model, ka.TrainingPlan(learning_rate=1e-4), 100)
+    ka.training.compile_model(model, ka.training.TrainingPlan(learning_rate=1e-4), 100)
     weights = np.ones(labels.shape, "float32")
     ours, other = median_seconds(lambda: model.train_on_batch(inputs, labels, weights), theirs)
     print(f"\n| training, {rows} captions of {steps} tokens, cached regions | ours, steps/s | PyTorch | ratio |")

@@ -34,7 +34,7 @@ sizes = {
 }[options.preset]  # fmt: skip
 model = ka.Captioner.from_preset(
     options.preset,
-    tokenizer=ka.train_tokenizer(ka.data.captions_of(train), "bpe", 150 if options.smoke else 200),
+    tokenizer=ka.data.train_tokenizer(ka.data.captions_of(train), "bpe", 150 if options.smoke else 200),
     encoder="small_cnn",
     image_size=64,
     **sizes,
@@ -52,9 +52,11 @@ def measure(model: ka.Captioner) -> dict[str, float]:
 
 ka.train(
     model,
-    ka.caption_batches(train, model, captions_per_image=1),  # more images in a batch, because the image encoder learns too
+    ka.data.caption_batches(train, model, captions_per_image=1),  # more images in a batch
     options.out,
-    ka.TrainingPlan(epochs=1 if options.smoke else 15, learning_rate=2e-3, label_smoothing=0.0, monitor="val_right"),
+    ka.training.TrainingPlan(
+        epochs=1 if options.smoke else 15, learning_rate=2e-3, label_smoothing=0.0, monitor="val_right"
+    ),
     measure=measure,
 )
 for scene in ka.quickstart.captioned_scenes("test", 3):

@@ -28,17 +28,17 @@ def examples(split: str, count: int) -> list[tuple[str, str]]:
 train, valid = examples("train", 100 if options.smoke else 1000), examples("validation", 100)
 model = ka.TextClassifier.from_preset(
     "rnn_classifier",
-    tokenizer=ka.train_tokenizer([text for text, _ in train], vocabulary_size=300),
+    tokenizer=ka.data.train_tokenizer([text for text, _ in train], vocabulary_size=300),
     labels=("english", "spanish"),
     units=32,
     embedding_dim=32,
 )
 ka.train(
     model,
-    ka.classification_batches(train, model, max_tokens=512),
+    ka.data.classification_batches(train, model, max_tokens=512),
     options.out,
-    ka.TrainingPlan(epochs=1 if options.smoke else 3, monitor="val_accuracy"),
-    validation=ka.classification_batches(valid, model, shuffle=False),
+    ka.training.TrainingPlan(epochs=1 if options.smoke else 3, monitor="val_accuracy"),
+    validation=ka.data.classification_batches(valid, model, shuffle=False),
 )
 for answer in model.classify(["we are eating bread", "estamos comiendo pan", "los libros nuevos"]):
     piece = answer.pieces[answer.attention.argmax()]

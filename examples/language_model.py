@@ -26,15 +26,15 @@ else:
 text, epochs, units = (text[:4000], 1, 32) if options.smoke else (text, 10, 256)
 
 model = ka.CausalLM.from_preset(
-    "char_rnn", tokenizer=ka.train_tokenizer([text], "characters"), units=units, max_length=128
+    "char_rnn", tokenizer=ka.data.train_tokenizer([text], "characters"), units=units, max_length=128
 )
 cut = int(0.95 * len(text))
 ka.train(
     model,
-    ka.language_batches([text[:cut]], model, max_tokens=4096),
+    ka.data.language_batches([text[:cut]], model, max_tokens=4096),
     options.out,
-    ka.TrainingPlan(epochs=epochs, learning_rate=3e-3, label_smoothing=0.0),
-    validation=ka.language_batches([text[cut:]], model, shuffle=False),
+    ka.training.TrainingPlan(epochs=epochs, learning_rate=3e-3, label_smoothing=0.0),
+    validation=ka.data.language_batches([text[cut:]], model, shuffle=False),
 )
 for seed in range(3):
     (completion,) = model.complete(["the "], ka.Sampling(temperature=0.7, top_p=0.9, max_new_tokens=80, seed=seed))

@@ -19,7 +19,7 @@ options = parser.parse_args()
 keras.utils.set_random_seed(0)
 pairs = ka.quickstart.phrase_pairs("train")[: 100 if options.smoke else 4000]
 texts = [text for pair in pairs for text in pair]
-tokenizer = ka.train_tokenizer(texts, vocabulary_size=400)
+tokenizer = ka.data.train_tokenizer(texts, vocabulary_size=400)
 masked = ka.MaskedLM.from_preset(
     "bert_base",
     tokenizer=tokenizer,
@@ -32,9 +32,9 @@ masked = ka.MaskedLM.from_preset(
 )
 ka.train(
     masked,
-    ka.masked_batches(texts, masked, max_tokens=1024),
+    ka.data.masked_batches(texts, masked, max_tokens=1024),
     options.out / "masked",
-    ka.TrainingPlan(epochs=1 if options.smoke else 20, learning_rate=2e-3, label_smoothing=0.0),
+    ka.training.TrainingPlan(epochs=1 if options.smoke else 20, learning_rate=2e-3, label_smoothing=0.0),
 )
 for filled in masked.fill(["we are eating <mask>", "estamos <mask> pan"]):
     best = ", ".join(f"{piece} {probability:.2f}" for piece, probability in filled.candidates[0][:3])
@@ -45,9 +45,9 @@ model = ka.TextClassifier.from_encoder(masked, labels=("english", "spanish"))
 print(f"{ka.training.enable_lora(model, rank=4)} projections have LoRA of rank 4")
 ka.train(
     model,
-    ka.classification_batches(examples, model, max_tokens=1024),
+    ka.data.classification_batches(examples, model, max_tokens=1024),
     options.out,
-    ka.TrainingPlan(epochs=1 if options.smoke else 2, monitor="accuracy"),
+    ka.training.TrainingPlan(epochs=1 if options.smoke else 2, monitor="accuracy"),
 )
 for answer in model.classify(["we are eating bread", "estamos comiendo pan"]):
     print(f"{answer.text}: {answer.label} ({answer.score:.2f})")

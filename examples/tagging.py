@@ -44,18 +44,18 @@ train, valid = examples("train", 100 if options.smoke else 2000), examples("vali
 texts = [" ".join(word for word, _ in sentence) for sentence in train]
 model = ka.TextTagger.from_preset(
     "rnn_tagger",
-    tokenizer=ka.train_tokenizer(texts, "words"),
-    character_tokenizer=ka.train_tokenizer(texts, "characters"),
+    tokenizer=ka.data.train_tokenizer(texts, "words"),
+    character_tokenizer=ka.data.train_tokenizer(texts, "characters"),
     labels=(*LEXICON, "VERB"),
     units=32,
     embedding_dim=32,
 )
 ka.train(
     model,
-    ka.tagging_batches(train, model, max_tokens=512),
+    ka.data.tagging_batches(train, model, max_tokens=512),
     options.out,
-    ka.TrainingPlan(epochs=1 if options.smoke else 5, learning_rate=3e-3, monitor="val_accuracy"),
-    validation=ka.tagging_batches(valid, model, shuffle=False),
+    ka.training.TrainingPlan(epochs=1 if options.smoke else 5, learning_rate=3e-3, monitor="val_accuracy"),
+    validation=ka.data.tagging_batches(valid, model, shuffle=False),
 )
 for answer in model.tag(["the girl is not opening a red window", "we are eating bread"]):
     print(" ".join(f"{word}/{tag}" for word, tag in zip(answer.words, answer.tags, strict=True)))

@@ -231,7 +231,7 @@ def _labelled(kind: type, preset: str, sizes: dict = _RECURRENT) -> Callable[[An
 
 
 def _character_encoder(tokenizer: Any) -> Any:
-    characters = ka.train_tokenizer([a for a, _ in PAIRS], "characters")
+    characters = ka.data.train_tokenizer([a for a, _ in PAIRS], "characters")
     return ka.TextTagger.from_preset(
         "rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, labels=("first", "second"), **_RECURRENT
     )
@@ -309,7 +309,7 @@ def batch_for(model: Any) -> dict[str, np.ndarray]:
         inputs = {"token_ids": ids, "padding_mask": mask, "segment_ids": np.zeros_like(ids)}
         return {**inputs, "permutation_mask": order, "target_mapping": ahead}
     if "character_ids" in model.input:
-        return model.word_arrays(model.encode_words([a.split() for a, _ in PAIRS[3:6]]), multiple=1)
+        return model.word_arrays(model.word_reader.ids([a.split() for a, _ in PAIRS[3:6]]), multiple=1)
     if isinstance(model, ka.Captioner):
         return {"images": np.stack(PICTURES).astype("float32"), "target_ids": ids}
     if not isinstance(model, ka.Translator):

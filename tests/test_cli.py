@@ -58,7 +58,7 @@ def model(translator, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(translator, tmp_path_factory):
-    return ka.export(translator, tmp_path_factory.mktemp("cli") / "t", strategy=ka.BeamSearch(num_beams=5))
+    return translator.export(tmp_path_factory.mktemp("cli") / "t", strategy=ka.BeamSearch(num_beams=5))
 
 
 SOURCE = "we eat bread\n\nthey drink water\n  \nthe boy eats the red apple"

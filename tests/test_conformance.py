@@ -147,9 +147,9 @@ def test_answers_depend_neither_on_the_batch_nor_on_being_saved_or_exported(row,
     assert again.config == model.config
     assert [strings(a) for a in getattr(again, row.verb)(row.texts, **options)] == together
     if keras.backend.backend() == "tensorflow":  # an export needs it
-        path = ka.export(model, tmp_path / "m", **options)
+        path = model.export(tmp_path / "m", **options)
         assert ka.check_export(path).problems == ()
-        assert [strings(a) for a in getattr(ka.load_served(path), row.verb)(row.texts)] == together
+        assert [strings(a) for a in getattr(ka.load(path), row.verb)(row.texts)] == together
 
 
 @models
@@ -172,7 +172,9 @@ def test_model_learns(row, tokenizer):
     chance, answers = np.random.default_rng(5), compiled(model)(inputs)
     draw = lambda logits: chance.integers(0, logits.shape[-1], logits.shape[:-1])  # noqa: E731
     labels = keras.tree.map_structure(draw, answers)
-    model.compile(keras.optimizers.Adam(0.03), keras.tree.map_structure(lambda _: ka.MaskedCrossEntropy(), answers))
+    model.compile(
+        keras.optimizers.Adam(0.03), keras.tree.map_structure(lambda _: ka.training.MaskedCrossEntropy(), answers)
+    )
     model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the step once more
     before = model.get_weights()
     losses = [float(np.ravel(model.train_on_batch(inputs, labels))[0]) for _ in range(40)]

@@ -24,9 +24,9 @@ def classifier(tokenizer):
 
 def moved(model, steps: int = 3, **plan) -> set[str]:
     """Paths of the weights that a few updates change."""
-    ka.training.compile_model(model, ka.TrainingPlan(learning_rate=0.05, warmup_steps=1, **plan), steps)
+    ka.training.compile_model(model, ka.training.TrainingPlan(learning_rate=0.05, warmup_steps=1, **plan), steps)
     before = {w.path: np.array(w) for w in model.weights}
-    batch = ka.classification_batches(EXAMPLES, model)[0]
+    batch = ka.data.classification_batches(EXAMPLES, model)[0]
     for _ in range(steps):
         model.train_on_batch(*batch)
     return {w.path for w in model.weights if np.abs(np.array(w) - before[w.path]).max() > 0}
@@ -102,7 +102,7 @@ def test_frozen_encoder_stays(classifier):
 
 
 def test_what_spells_is_frozen_with_the_encoder(tokenizer):
-    characters = ka.train_tokenizer(["we eat bread"], "characters")
+    characters = ka.data.train_tokenizer(["we eat bread"], "characters")
     model = ka.TextTagger.from_preset(
         "rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, labels=("a", "b"), units=6, embedding_dim=5
     )
@@ -128,8 +128,10 @@ def test_lora_goes_on_learning_after_a_run_and_averages_what_it_learned(classifi
     dense = classifier.encoder.blocks[0].hidden
     before = np.array(dense.kernel)
     ka.training.enable_lora(classifier, 3)
-    batches = ka.classification_batches(EXAMPLES, classifier)
-    plan = ka.TrainingPlan(epochs=3, average_checkpoints=2, warmup_steps=1, learning_rate=0.02, monitor="val_average")
+    batches = ka.data.classification_batches(EXAMPLES, classifier)
+    plan = ka.training.TrainingPlan(
+        epochs=3, average_checkpoints=2, warmup_steps=1, learning_rate=0.02, monitor="val_average"
+    )
     rising = iter((1.0, 2.0, 3.0, 4.0))
     ka.train(classifier, batches, tmp_path, plan, measure=lambda _: {"val_average": next(rising)})
     files = [load_arrays(file)[0] for file in sorted(tmp_path.glob("weights-*.npz"))]
@@ -152,9 +154,11 @@ def test_rates_shrink_from_block_to_block():
 
 def test_layer_decay_moves_the_first_block_less(classifier):
     """Adam's first step has the size of the learning rate, where the gradient is not all but 0."""
-    ka.training.compile_model(classifier, ka.TrainingPlan(learning_rate=0.01, warmup_steps=1, layer_decay=0.1), 9)
+    ka.training.compile_model(
+        classifier, ka.training.TrainingPlan(learning_rate=0.01, warmup_steps=1, layer_decay=0.1), 9
+    )
     before = [np.array(block.hidden.kernel) for block in classifier.encoder.blocks]
-    batch = ka.classification_batches(EXAMPLES, classifier)[0]
+    batch = ka.data.classification_batches(EXAMPLES, classifier)[0]
     classifier.train_on_batch(*batch)
     steps = [
         np.abs(np.array(b.hidden.kernel) - a).max() for a, b in zip(before, classifier.encoder.blocks, strict=True)
@@ -185,10 +189,10 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tokenizer):
             keras.optimizers.SGD(
                 0.1, gradient_accumulation_steps=gradient_accumulation if gradient_accumulation > 1 else None
             ),
-            ka.MaskedCrossEntropy(),
+            ka.training.MaskedCrossEntropy(),
         )
         for part in pairs if gradient_accumulation > 1 else [EXAMPLES]:
-            model.train_on_batch(*ka.classification_batches(part, model)[0])
+            model.train_on_batch(*ka.data.classification_batches(part, model)[0])
         return np.array(model.head.kernel)
 
     np.testing.assert_allclose(kernel(2), kernel(1), atol=1e-6)
@@ -196,9 +200,11 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tokenizer):
 
 def test_the_schedule_counts_updates_not_batches(tokenizer):
     model = ka.TextClassifier.from_preset("bert_base", tokenizer=tokenizer, labels=("drink", "food"), **SIZES)
-    plan = ka.TrainingPlan(epochs=4, learning_rate=1e-3, warmup_steps=2, gradient_accumulation=4, schedule="linear")
+    plan = ka.training.TrainingPlan(
+        epochs=4, learning_rate=1e-3, warmup_steps=2, gradient_accumulation=4, schedule="linear"
+    )
     ka.training.compile_model(model, plan, 16)
-    batch = ka.classification_batches(EXAMPLES, model)[0]
+    batch = ka.data.classification_batches(EXAMPLES, model)[0]
     rates = []
     for _ in range(4 * 16):
         rates.append(float(model.optimizer.learning_rate))
@@ -215,7 +221,7 @@ def test_verbs_see_what_lora_and_quantisation_change(classifier):
     after = [a.score for a in classifier.classify(texts)]
     assert np.abs(np.subtract(after, before)).max() > 1e-3
     with pytest.raises(ValueError, match="LoRA"):
-        ka.to_huggingface(classifier, "nowhere")
+        ka.weights.to_huggingface(classifier, "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -235,11 +241,11 @@ def test_rematerialised_blocks_have_the_same_gradients(kind, preset, tokenizer, 
         model = kind.from_preset(preset, tokenizer=tokenizer, max_length=11, **labels, **SIZES)
         if again:
             ka.training.rematerialize(model)
-        model.compile(keras.optimizers.SGD(0.1), ka.MaskedCrossEntropy())
+        model.compile(keras.optimizers.SGD(0.1), ka.training.MaskedCrossEntropy())
         if kind is ka.TextClassifier:
-            batches = ka.classification_batches(EXAMPLES, model)
+            batches = ka.data.classification_batches(EXAMPLES, model)
         else:
-            batches = ka.permutation_batches([text for text, _ in EXAMPLES] * 3, model)
+            batches = ka.data.permutation_batches([text for text, _ in EXAMPLES] * 3, model)
         runs.clear()
         model.train_on_batch(*batches[0])
         return model.get_weights()

@@ -308,10 +308,10 @@ def test_a_tagger_encodes_words_as_in_a_text(tmp_path):
     tokenizer = byte_pair(pieces, ["Ġ w", "Ġw e", "w e"])
     model = ka.TextTagger.from_preset("roberta_base", tokenizer=tokenizer, labels=("a", "b"), **sizes)
     text = "we do we eat"
-    (row,) = model.encode_words([text.split()])
+    (row,) = model.word_reader.ids([text.split()])
     assert row.ids[1:-1] == encode_texts(tokenizer, [text])[0]
     assert pieces.index("Ġwe") in row.ids
-    served = ka.load_served(ka.export(model, tmp_path, 1))
+    served = ka.load(model.export(tmp_path, 1))
     texts = [text, "", "eat we"]
     for one, other in zip(model.tag(texts), served.tag(texts), strict=True):
         assert one.words == other.words

@@ -73,6 +73,6 @@ def test_table_for_machines(capsys, monkeypatch):
 
 
 def test_an_encoder_serves_other_tasks_and_nothing_else_does():
-    tokenizer = ka.train_tokenizer(["abc"], "characters")
+    tokenizer = ka.data.train_tokenizer(["abc"], "characters")
     with pytest.raises(ValueError, match="is a CausalLM, not a TextClassifier"):
         ka.TextClassifier.from_preset("gpt2_small", tokenizer=tokenizer, labels=("a", "b"))

@@ -46,7 +46,7 @@ def test_plots_are_written(translator, tmp_path):
     assert labels == [*translation.text.split(), "</s>"]
     ka.plot_history({"loss": [2.0, 1.0], "val_loss": [2.0, 1.5], "val_bleu": [1.0, 9.0]}, tmp_path / "curves.png")
     bins = {"1-9": (31, 38.0), "10+": (17, 36.0)}
-    ka.plot_bleu_by_length({"one": bins, "two": bins}, tmp_path / "bleu.png")
+    ka.visualize.plot_bleu_by_length({"one": bins, "two": bins}, tmp_path / "bleu.png")
     assert all(is_png(tmp_path / f"{name}.png") for name in ("alignment", "curves", "bleu"))
 
 

@@ -21,6 +21,7 @@ from foreign import (
 )
 
 import keras_attention as ka
+from keras_attention.generation import CompiledFunction, decode, search_inputs
 from keras_attention.models import introspection
 from keras_attention.weights import from_huggingface, to_huggingface
 
@@ -128,8 +129,19 @@ def test_a_second_copy_has_to_be_equal(saved):
         from_huggingface(directory)
 
 
-def until_end(tokens, end: int) -> list[int]:
-    """Return the tokens before the end token."""
+def best_tokens(model, inputs: dict, strategy, read: tuple[str, ...]) -> list[list[int]]:
+    """The tokens of the best hypothesis of each row, from a search that `start` reads some of the inputs for."""
+
+    def search(model, inputs, strategy):
+        options = {name: value for name, value in inputs.items() if name not in read}
+        return decode(model, {name: inputs[name] for name in read}, strategy, end_id=END, **options)
+
+    found = CompiledFunction(model, search)(inputs, strategy=strategy)
+    return [row[0, : n[0]].tolist() for row, n in zip(found["tokens"], found["lengths"], strict=True)]
+
+
+def written(tokens, end: int) -> list[int]:
+    """The tokens up to the end."""
     return [int(i) for i in np.asarray(tokens)][: list(tokens).index(end) if end in tokens else None]
 
 
@@ -144,12 +156,10 @@ def test_gpt2_generates_the_tokens_of_transformers(width, saved):
         )  # fmt: skip
     options = {"max_new_tokens": length, "suppress_tokens": (END,)}
     search = ka.BeamSearch(num_beams=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
-    hypotheses = own.searches.run(
-        search, {"token_ids": prompt[:, :3]}, limits=np.array([3 + length]), prefix=(prompt[:, 1:], MASK[:1, 1:4]),
-        seeds=[0], start_ids=prompt[:, 0], end_id=END,
-    )  # fmt: skip
-    (tokens, _, _), *_ = hypotheses.of_row(0)
-    assert tokens == [int(i) for i in found[0, 1:]]
+    prefix = search_inputs(np.array([3 + length]), np.array([0]), prompt[:, 1:], MASK[:1, 1:4])
+    inputs = {"token_ids": prompt[:, :3], "start_ids": prompt[:, 0], **prefix}
+    tokens = best_tokens(own, inputs, search, ("token_ids",))
+    assert tokens == [[int(i) for i in found[0, 1:]]]
 
 
 @pytest.mark.parametrize("width", [1, 4])
@@ -163,10 +173,7 @@ def test_marian_generates_the_tokens_of_transformers(width, saved):
         )  # fmt: skip
     options = {"max_new_tokens": 14, "suppress_tokens": (PAD,)}
     search = ka.BeamSearch(num_beams=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
-    hypotheses = own.searches.run(
-        search, {"source_ids": IDS, "source_mask": MASK}, limits=np.array([14, 14]),
-        prefix=(IDS[:, :0], MASK[:, :0]), seeds=[0, 0], start_ids=np.array([PAD, PAD]), end_id=END,
-    )  # fmt: skip
-    for row, target in enumerate(found):
-        (tokens, _, _), *_ = hypotheses.of_row(row)
-        assert until_end(np.array(tokens), END) == until_end(target[1:].numpy(), END)
+    prefix = search_inputs(np.array([14, 14]), np.array([0, 0]), IDS[:, :0], MASK[:, :0])
+    inputs = {"source_ids": IDS, "source_mask": MASK, "start_ids": np.array([PAD, PAD]), **prefix}
+    for tokens, target in zip(best_tokens(own, inputs, search, ("source_ids", "source_mask")), found, strict=True):
+        assert written(np.array(tokens), END) == written(target[1:].numpy(), END)

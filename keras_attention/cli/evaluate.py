@@ -40,7 +40,7 @@ def evaluate(
         raise click.UsageError("There is nothing to score on; add FILES (of a captioner, --captions FILE).")
     loaded = load_model(model)
     name = type(loaded).__name__
-    if isinstance(loaded, ka.ServedModel):
+    if isinstance(loaded, ka.serving.ExportedModel):
         if loaded.verb in ("complete", "fill"):
             raise click.UsageError(f"{model} is an exported language model, which has no loss; take its .keras file.")
         name = next((task for task, verb in VERBS.items() if verb == loaded.verb), "SavedModel of something else")
@@ -60,7 +60,11 @@ def evaluate(
     if plot:  # said now, and not when all is translated
         check_figure_path(plot)
     examples = job.read(files, images) if job.pictures else job.read(files)
-    if job.labels and not isinstance(loaded, ka.ServedModel) and not {*job.labels(examples)} & {*loaded.config.labels}:
+    if (
+        job.labels
+        and not isinstance(loaded, ka.serving.ExportedModel)
+        and not {*job.labels(examples)} & {*loaded.config.labels}
+    ):
         raise ValueError(
             f"{', '.join(files)} has none of the labels of {model}, which are {', '.join(loaded.config.labels)}; "
             f"it has {', '.join(label[:40] for label in job.labels(examples)[:3])}."

@@ -53,7 +53,7 @@ def export(
     import keras_attention as ka
 
     loaded = load_model(model)
-    if isinstance(loaded, ka.ServedModel):
+    if isinstance(loaded, ka.serving.ExportedModel):
         raise click.UsageError(f"{model} is exported already; expected a .keras file.")
     search = given(
         {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens, **chance}
@@ -61,13 +61,13 @@ def export(
     if huggingface:
         if search or int8 or attention:
             raise click.UsageError("--huggingface writes weights and sizes alone; leave the other options out.")
-        ka.to_huggingface(loaded, directory)
+        ka.weights.to_huggingface(loaded, directory)
         click.echo(f"Written to {directory}, for transformers.", err=True)
         return
     strategy = _strategy(loaded, model, search)
     if int8:
         loaded.quantize("int8")
-    path = ka.export(loaded, directory, version, strategy, attention=attention)
+    path = loaded.export(directory, version, strategy, attention=attention)
     click.echo(f"Exported to {path}. Check it with: keras-attention check {path}", err=True)
 
 
@@ -77,7 +77,7 @@ def _strategy(loaded: Any, model: str, search: dict[str, Any]) -> Any:
 
     if not search:
         return None
-    if not hasattr(loaded, "searches"):
+    if not hasattr(loaded, "step"):
         raise click.UsageError(f"{model} is a {type(loaded).__name__}, which does not search; leave the options out.")
     return strategy_of(search, ka.Sampling if hasattr(loaded, "complete") else ka.Greedy)
 
@@ -151,7 +151,7 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
     if target.exists():
         raise click.UsageError(f"{model} exists and is not overwritten; choose another name.")
     parts = {"labels": tuple(label.strip() for label in labels.split(","))} if labels else {}
-    loaded = ka.from_huggingface(place, task=task, **parts)
+    loaded = ka.weights.from_huggingface(place, task=task, **parts)
     if labels and not isinstance(loaded, (ka.TextClassifier, ka.TextTagger)):
         raise click.UsageError(
             f"--labels belongs to a new head; {directory} is a {type(loaded).__name__}. Add --task TextClassifier or "

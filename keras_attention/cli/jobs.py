@@ -88,7 +88,7 @@ def _make_translator(preset: str, examples: list, options: dict, sizes: dict) ->
     sides = [[pair[i] for pair in examples] for i in range(2)]
     shared = sizes.get("shared_vocabulary", getattr(_sizes_of(preset), "shared_vocabulary", False))
     corpora = [[*sides[0], *sides[1]]] if shared else sides
-    tokenizers = [ka.train_tokenizer(corpus, **options) for corpus in corpora]
+    tokenizers = [ka.data.train_tokenizer(corpus, **options) for corpus in corpora]
     return ka.Translator.from_preset(preset, source_tokenizer=tokenizers[0], target_tokenizer=tokenizers[-1], **sizes)
 
 
@@ -104,7 +104,7 @@ def _make_from_texts(task: str) -> Callable[..., Any]:
     def make(preset: str, examples: list, options: dict, sizes: dict) -> Any:
         import keras_attention as ka
 
-        return getattr(ka, task).from_preset(preset, tokenizer=ka.train_tokenizer(examples, **options), **sizes)
+        return getattr(ka, task).from_preset(preset, tokenizer=ka.data.train_tokenizer(examples, **options), **sizes)
 
     return make
 
@@ -112,14 +112,14 @@ def _make_from_texts(task: str) -> Callable[..., Any]:
 def _make_captioner(preset: str, examples: list, options: dict, sizes: dict) -> Any:
     import keras_attention as ka
 
-    tokenizer = ka.train_tokenizer(ka.data.captions_of(examples), **options)
+    tokenizer = ka.data.train_tokenizer(ka.data.captions_of(examples), **options)
     return ka.Captioner.from_preset(preset, tokenizer=tokenizer, **sizes)
 
 
 def _make_classifier(preset: str, examples: list, options: dict, sizes: dict) -> Any:
     import keras_attention as ka
 
-    tokenizer = ka.train_tokenizer([text for text, _ in examples], **options)
+    tokenizer = ka.data.train_tokenizer([text for text, _ in examples], **options)
     return ka.TextClassifier.from_preset(preset, tokenizer=tokenizer, labels=_classes(examples), **sizes)
 
 
@@ -129,9 +129,9 @@ def _make_tagger(preset: str, examples: list, options: dict, sizes: dict) -> Any
     texts, tokenizers = [" ".join(word for word, _ in sentence) for sentence in examples], {}
     recurrent = isinstance(_sizes_of(preset), ka.config.TaggerConfig)
     if recurrent and options["kind"] == "words":  # folded; the characters tell capitals
-        tokenizers["character_tokenizer"] = ka.train_tokenizer(texts, "characters", lowercase=options["lowercase"])
+        tokenizers["character_tokenizer"] = ka.data.train_tokenizer(texts, "characters", lowercase=options["lowercase"])
         options = {**options, "lowercase": True}
-    tokenizers["tokenizer"] = ka.train_tokenizer(texts, **options)
+    tokenizers["tokenizer"] = ka.data.train_tokenizer(texts, **options)
     return ka.TextTagger.from_preset(preset, **tokenizers, labels=_tags(examples), **sizes)
 
 
@@ -203,14 +203,14 @@ def _evaluate_translator(model: Any, examples: list, options: dict) -> Iterator[
     for name, (count, bleu) in bins.items():
         yield f"  source of {name} words: BLEU {bleu:.2f} ({count} lines)"
     if options["plot"]:  # last, so that a figure that cannot be written costs no score
-        ka.plot_bleu_by_length({"BLEU": bins}, options["plot"])
+        ka.visualize.plot_bleu_by_length({"BLEU": bins}, options["plot"])
 
 
 def _evaluate_language_model(model: Any, examples: list, options: dict) -> list[str]:
     import keras_attention as ka
 
-    model.compile(loss=ka.MaskedCrossEntropy(), weighted_metrics=[ka.metrics.Perplexity()])
-    batches = ka.language_batches(examples, model, shuffle=False, stride=max(model.config.max_length // 2, 1))
+    model.compile(loss=ka.training.MaskedCrossEntropy(), weighted_metrics=[ka.metrics.Perplexity()])
+    batches = ka.data.language_batches(examples, model, shuffle=False, stride=max(model.config.max_length // 2, 1))
     values = model.evaluate(batches, verbose=0, return_dict=True)
     return [f"perplexity {values['perplexity']:.3f} per piece"]
 
@@ -218,19 +218,19 @@ def _evaluate_language_model(model: Any, examples: list, options: dict) -> list[
 def _evaluate_masked_model(model: Any, examples: list, options: dict) -> list[str]:
     import keras_attention as ka
 
-    return _evaluate_objective(model, ka.masked_batches(examples, model, shuffle=False))
+    return _evaluate_objective(model, ka.data.masked_batches(examples, model, shuffle=False))
 
 
 def _evaluate_permutation_model(model: Any, examples: list, options: dict) -> list[str]:
     import keras_attention as ka
 
-    return _evaluate_objective(model, ka.permutation_batches(examples, model, shuffle=False))
+    return _evaluate_objective(model, ka.data.permutation_batches(examples, model, shuffle=False))
 
 
 def _evaluate_objective(model: Any, batches: Any) -> list[str]:
     import keras_attention as ka
 
-    ka.training.compile_model(model, ka.TrainingPlan(label_smoothing=0.0), 1)
+    ka.training.compile_model(model, ka.training.TrainingPlan(label_smoothing=0.0), 1)
     values = model.evaluate(batches, verbose=0, return_dict=True)
     both = "next_sentence_loss" in values
     loss, accuracy = (values[f"logits_{name}" if both else name] for name in ("loss", "accuracy"))
@@ -260,23 +260,23 @@ def jobs() -> dict[str, Job]:
     return {
         "translator": Job(
             "Translator", "rnn_attention", "sentencepiece", "val_bleu", _read_pairs, _make_translator,
-            ka.translation_batches, _evaluate_translator, _measure_translator),
+            ka.data.translation_batches, _evaluate_translator, _measure_translator),
         "captioner": Job(
             "Captioner", "show_attend_and_tell", "sentencepiece", "val_bleu", _read_captions, _make_captioner,
-            ka.caption_batches, _evaluate_captioner, _measure_captioner, pictures=True),
+            ka.data.caption_batches, _evaluate_captioner, _measure_captioner, pictures=True),
         "lm": Job(
             "CausalLM", "char_rnn", "characters", "val_loss", _read_texts, _make_from_texts("CausalLM"),
-            ka.language_batches, _evaluate_language_model),
+            ka.data.language_batches, _evaluate_language_model),
         "mlm": Job(
             "MaskedLM", "bert_base", "sentencepiece", "val_loss", _read_texts, _make_from_texts("MaskedLM"),
-            ka.masked_batches, _evaluate_masked_model),
+            ka.data.masked_batches, _evaluate_masked_model),
         "plm": Job(
             "PermutationLM", "xlnet_base", "sentencepiece", "val_loss", _read_texts, _make_from_texts("PermutationLM"),
-            ka.permutation_batches, _evaluate_permutation_model),
+            ka.data.permutation_batches, _evaluate_permutation_model),
         "classifier": Job(
             "TextClassifier", "rnn_classifier", "sentencepiece", "val_accuracy", _read_labelled, _make_classifier,
-            ka.classification_batches, _evaluate_classifier, labels=_classes),
+            ka.data.classification_batches, _evaluate_classifier, labels=_classes),
         "tagger": Job(
             "TextTagger", "rnn_tagger", "words", "val_accuracy", _read_tagged, _make_tagger,
-            ka.tagging_batches, _evaluate_tagger, labels=_tags),
+            ka.data.tagging_batches, _evaluate_tagger, labels=_tags),
     }  # fmt: skip

@@ -45,7 +45,7 @@ def fixed(model: Any, chosen: dict[str, Any]) -> None:
     import keras_attention as ka
 
     names = [f"--{name.replace('_', '-')}" for name in given(chosen)]
-    if isinstance(model, ka.ServedModel) and names:
+    if isinstance(model, ka.serving.ExportedModel) and names:
         raise click.UsageError(f"{', '.join(names)} cannot be chosen now: a SavedModel searches as it was exported.")
 
 
@@ -56,7 +56,7 @@ def search_of(
     import keras_attention as ka
 
     fixed(model, {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens})
-    if isinstance(model, ka.ServedModel):
+    if isinstance(model, ka.serving.ExportedModel):
         return {}
     search = given({"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens})
     return {"strategy": strategy_of(search, ka.Greedy)}
@@ -79,7 +79,7 @@ def load_model(path: str) -> Any:
     if place.is_dir():
         if (place / "model.keras").is_file() and not (place / "saved_model.pb").exists():
             raise ValueError(f"{path} is the directory of a run; its model is {place / 'model.keras'}.")
-        return ka.load_served(place)
+        return ka.load(place)
     if not zipfile.is_zipfile(place) or "config.json" not in zipfile.ZipFile(place).namelist():
         raise ValueError(
             f"{path} is no model; expected a .keras file or an exported directory such as serving/translator/1."
@@ -99,7 +99,7 @@ def load_for(verb: str, path: str) -> Any:
     import keras_attention as ka
 
     model = load_model(path)
-    served = isinstance(model, ka.ServedModel)
+    served = isinstance(model, ka.serving.ExportedModel)
     if (served and verb != model.verb) or not hasattr(model, verb):
         own = model.verb if served else VERBS.get(type(model).__name__)
         tasks = " or ".join(task for task, its in VERBS.items() if its == verb)

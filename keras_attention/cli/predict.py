@@ -172,7 +172,7 @@ def complete(
     fixed(
         loaded, {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens, **chance}
     )
-    served = isinstance(loaded, ka.ServedModel)
+    served = isinstance(loaded, ka.serving.ExportedModel)
     search = {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens, **chance}
     strategy = strategy_of(given(search), ka.Sampling)
 

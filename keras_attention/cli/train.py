@@ -329,7 +329,7 @@ def _plan(job: Job, options: dict[str, Any], validated: bool) -> Any:
         "layer_decay",
     )
     chosen = {name: options[name] for name in names} | ({"label_smoothing": 0.0} if critical else {})
-    return ka.TrainingPlan(monitor=select, **chosen)
+    return ka.training.TrainingPlan(monitor=select, **chosen)
 
 
 def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:

@@ -1,4 +1,4 @@
-"""Strings and files to batches: read, tokenise, bucket by length, pad, shift."""
+"""Texts, images and files to batches: read, tokenize, sort by length, pad."""
 
 from keras_attention.data.batches import LengthBatches, pad_ids
 from keras_attention.data.caption_batches import caption_batches, image_regions

@@ -1,9 +1,4 @@
-"""Examples to batches: bucketed by length under a token budget, padded, shifted.
-
-Every function returns a `keras.utils.PyDataset`, which `fit` takes on either backend, with or
-without TensorFlow. The order is a function of the seed and the epoch alone, so that a run that
-was interrupted sees the same data again.
-"""
+"""Batches of examples of similar length, with padding and a token budget."""
 
 from __future__ import annotations
 
@@ -17,22 +12,27 @@ from keras import ops
 
 
 class LengthBatches(keras.utils.PyDataset):
-    """Batches of examples of similar length.
+    """Batches of examples of similar length, for `fit` on either backend, with or without TensorFlow.
 
-    Examples are sorted by length, with ties in random order, and cut where a batch would exceed
-    the token budget. The batches then come in random order, the longest first: what does not fit
-    into memory fails at once.
+    Examples are sorted by length, equal lengths in random order, and split where a batch would exceed the token
+    budget. The longest batch comes first, so that too little memory shows at once; the others are in random order. The
+    order depends on the seed and the epoch alone, so that an interrupted run continues with the same data.
 
     Args:
-        lengths: (N,) or (N, 2), each example's length in tokens, the longer side deciding.
-        collate: indices and a number of columns to pad beyond the longest -> one batch, a tuple
-            (inputs, labels, weights).
-        max_tokens: the most tokens in a batch, padding included; a longer example is a batch alone.
-        shuffle: change order and composition each epoch; else the same short-to-long order.
-        seed: where the order begins.
+        lengths: (N,) or (N, 2), the length of each example in tokens; of two the longer one counts.
+        collate: a function of the indices of a batch and of a number of columns to pad beyond the longest example. It
+            returns the batch, a tuple (inputs, labels, weights).
+        max_tokens: the most tokens in a batch, padding included. A longer example is a batch of its own.
+        shuffle: change order and composition of the batches in each epoch; else they are the same, short ones first.
+        seed: the seed of the order.
 
     Raises:
         ValueError: no examples, or a budget below 1.
+
+    Example:
+        >>> batches = LengthBatches([3, 5, 3], lambda indices, extra: indices, max_tokens=8, shuffle=False)
+        >>> [batches[i].tolist() for i in range(len(batches))]
+        [[0, 2], [1]]
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class LengthBatches(keras.utils.PyDataset):
     ) -> None:
         super().__init__()
         if not len(lengths):
-            raise ValueError("There are no examples to make batches of.")
+            raise ValueError("There are no examples to make batches of; expected at least one that is not empty.")
         self.lengths = round_up(np.asarray(lengths).reshape(len(lengths), -1), width_step())
         if max_tokens < 1:
             raise ValueError(f"`max_tokens` is {max_tokens}; expected a positive integer.")
@@ -54,9 +54,9 @@ class LengthBatches(keras.utils.PyDataset):
         self._arrange()
 
     def _arrange(self) -> None:
-        chance = np.random.default_rng([self.seed, self.epoch if self.shuffle else 0])
-        ties = chance.permutation(len(self.lengths)) if self.shuffle else np.arange(len(self.lengths))
-        coarse = round_up(self.lengths, 4)  # the first column breaks ties of the last one roughly
+        rng = np.random.default_rng([self.seed, self.epoch if self.shuffle else 0])
+        ties = rng.permutation(len(self.lengths)) if self.shuffle else np.arange(len(self.lengths))
+        coarse = round_up(self.lengths, 4)  # sort by the last column, then roughly by the first
         order = np.lexsort((ties, coarse[:, 0], self.lengths[:, -1]))
         cost = np.maximum(self.lengths[:, -1], coarse[:, 0])[order]
         batches, begin = [], 0
@@ -66,15 +66,14 @@ class LengthBatches(keras.utils.PyDataset):
                 begin = i
         if self.shuffle:
             middle = batches[:-1]
-            batches = batches[-1:] + [middle[i] for i in chance.permutation(len(middle))]
+            batches = batches[-1:] + [middle[i] for i in rng.permutation(len(middle))]
         self.batches = batches
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, index: int) -> tuple:
-        # Keras takes the shapes of the first two batches for those of all; columns of padding in the second say that
-        # lengths vary.
+        # Keras infers from the first two batches which sizes vary, so these two must have different lengths.
         return self.collate(self.batches[index], self._columns_to_differ() if index == 1 else 0)
 
     def _columns_to_differ(self) -> int:
@@ -83,18 +82,18 @@ class LengthBatches(keras.utils.PyDataset):
         return next(extra for extra in itertools.count() if (second + extra != first).all())
 
     def on_epoch_end(self) -> None:
-        """Do what the class says, after each epoch."""
+        """Arrange the batches of the next epoch."""
         self.start_epoch(self.epoch + 1)
 
     def start_epoch(self, epoch: int) -> None:
-        """Arrange the batches as in the given epoch, counted from 0."""
+        """Arrange the batches of an epoch, counted from 0."""
         self.epoch = epoch
         if self.shuffle:
             self._arrange()
 
 
 def width_step() -> int:
-    """Return what widths are rounded up to: JAX compiles each shape anew, so there are few of them there."""
+    """Return the multiple that lengths are rounded up to: 8 on JAX, which compiles once for each shape; else 1."""
     return 8 if keras.backend.backend() == "jax" else 1
 
 
@@ -103,27 +102,25 @@ def round_up(values: np.ndarray, step: int) -> np.ndarray:
     return -(-values // step) * step
 
 
-def pad_rows(rows: Sequence[Sequence[int]], pad: int, extra: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pad rows of ids as the backend likes their widths; see `pad_ids`."""
-    return pad_ids(rows, pad, multiple=width_step(), extra=extra)
-
-
 def text_arrays(config: Any, token_ids, mask) -> dict[str, Any]:
-    """Return the inputs of a network over one text: ids, padding, and segments where it has them.
+    """Return the inputs of a network over one text: token ids, padding mask and, where it has segments, segment ids.
 
-    The text is all one segment; only XLNet's last token, its `<cls>`, is a segment of its own.
+    All tokens are in segment 0; only XLNet's last token, `<cls>`, is in segment 2.
 
     Args:
         config: may have `num_segments` and `template`.
         token_ids: (B, S) int, an array or a tensor.
-        mask: (B, S) bool, of the same kind.
+        mask: (B, S) bool, of the same kind, True = a real token.
+
+    Returns:
+        dict of `token_ids` (B, S), `padding_mask` (B, S) and perhaps `segment_ids` (B, S) int.
     """
     inputs = {"token_ids": token_ids, "padding_mask": mask}
-    kinds = getattr(config, "num_segments", 0)
-    if not kinds:
+    num_segments = getattr(config, "num_segments", 0)
+    if not num_segments:
         return inputs
     segments = token_ids * 0
-    if config.template == "end_start" and kinds > 2:
+    if config.template == "end_start" and num_segments > 2:
         last = ops.logical_and(mask, ops.logical_not(ops.pad(mask[:, 1:], ((0, 0), (0, 1)))))
         last = ops.cast(last, "int32")
         segments = segments + 2 * (np.asarray(last) if isinstance(token_ids, np.ndarray) else last)
@@ -131,7 +128,7 @@ def text_arrays(config: Any, token_ids, mask) -> dict[str, Any]:
 
 
 def shift_right(ids: np.ndarray, start: int) -> np.ndarray:
-    """Move (B, T) ids one step later and put `start` first.
+    """Shift (B, T) ids one step to the right, after the id `start`.
 
     Example:
         >>> shift_right(np.array([[5, 7, 3]]), 2).tolist()

@@ -1,4 +1,4 @@
-"""Texts to batches: pairs of a translator, texts of a language model, labelled and tagged texts."""
+"""Texts to batches for translators, language models, classifiers and taggers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.batches import LengthBatches, pad_rows, text_arrays, width_step
-from keras_attention.data.text_reader import TextReader
+from keras_attention.data.batches import LengthBatches, pad_ids, text_arrays, width_step
+from keras_attention.data.text_reader import EncodedWords, TextReader
 from keras_attention.data.tokenizers import special_ids
 
 
@@ -30,11 +30,19 @@ def translation_batches(
 
     Returns:
         batches of ({`source_ids` (B, S), `source_mask` (B, S), `target_ids` (B, T)}, labels (B, T),
-        weights (B, T) float32, 0 at padding). `target_ids` begins with the start token; labels are
-        the same text one step ahead, ended by the end token.
+        weights (B, T) float32, 0 at padding). Labels are the tokens of the target and the end token;
+        `target_ids` are the labels shifted right, after the start token.
 
     Raises:
         ValueError: no pairs.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["we eat", "comemos"], "characters")
+        >>> translator = ka.Translator.from_preset(
+        ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, units=8, embedding_dim=4)
+        >>> inputs, labels, weights = ka.data.translation_batches([("we eat", "comemos")], translator)[0]
+        >>> inputs["source_ids"].shape, labels.shape  # one column more for the end token
+        ((1, 7), (1, 8))
     """
     max_length = translator.config.max_length
     source_reader = TextReader.from_template(translator.source_tokenizer, "end", max_length)
@@ -64,24 +72,32 @@ def language_batches(
 ) -> LengthBatches:
     """Turn texts into batches for `CausalLM.fit`.
 
-    Each text is one stream of tokens, ended by the end token and cut into windows of
-    `config.max_length`; a window begins with the last token of the one before.
+    Each text is a stream of tokens from the start token to the end token, split into windows of `config.max_length`. A
+    window begins with the last token of the window before it.
 
     Args:
-        texts: strings; a line, a document or a whole book each.
+        texts: strings; each is a line, a document or a whole book. Empty ones are left out.
         model: has `tokenizer` and `config.max_length`.
         max_tokens: the most tokens in a batch.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
-        pack: put all texts into one stream, one after the other, so that short ones share a window.
-        stride: tokens from one window to the next; `config.max_length` when absent. Where windows overlap,
-            only what the window before did not have counts: each token is then judged with a longer past.
+        pack: put all texts into one stream, so that short texts share a window.
+        stride: tokens from one window to the next; by default `config.max_length`. Where windows overlap, the weight of
+            tokens that the window before it has predicted is 0, so each token counts once and has a longer context.
 
     Returns:
-        batches of ({`token_ids` (B, T), `padding_mask` (B, T)}, labels (B, T), weights (B, T)).
+        batches of ({`token_ids` (B, T), `padding_mask` (B, T)}, labels (B, T), weights (B, T)). Labels are the tokens
+        one step ahead.
 
     Raises:
         ValueError: no texts, or a stride outside 1 to `config.max_length`.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
+        >>> model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=8, embedding_dim=4)
+        >>> inputs, labels, weights = ka.data.language_batches(["to be"], model)[0]
+        >>> bool((inputs["token_ids"][0, 1:] == labels[0, :-1]).all())
+        True
     """
     reader, width = TextReader.from_template(model.tokenizer, "start_end"), model.config.max_length
     stride = width if stride is None else stride
@@ -94,15 +110,15 @@ def language_batches(
     def collate(indices: np.ndarray, extra: int) -> tuple:
         token_ids, mask = reader.pad([windows[i][0][:-1] for i in indices], width_step(), extra)
         labels, _ = reader.pad([windows[i][0][1:] for i in indices], width_step(), extra)
-        old = np.array([windows[i][1] for i in indices])[:, None]
-        counted = mask & (np.arange(mask.shape[1]) >= old)
-        return {"token_ids": token_ids, "padding_mask": mask}, labels, counted.astype("float32")
+        predicted = np.array([windows[i][1] for i in indices])[:, None]
+        weights = mask & (np.arange(mask.shape[1]) >= predicted)
+        return {"token_ids": token_ids, "padding_mask": mask}, labels, weights.astype("float32")
 
     return LengthBatches([len(window) - 1 for window, _ in windows], collate, max_tokens, shuffle, seed)
 
 
 def _windows(stream: list[int], width: int, stride: int) -> Iterator[tuple[list[int], int]]:
-    """Yield windows of up to `width` tokens and the one after, and how many the window before judged already."""
+    """Yield windows of `width` tokens and one more, and how many labels of each the window before has predicted."""
     end = 0
     for begin in range(0, len(stream) - 1, stride):
         yield stream[begin : begin + width + 1], max(end - begin, 0)
@@ -122,16 +138,22 @@ def classification_batches(
 
     Args:
         examples: (text, label) strings.
-        model: has `tokenizer`, `config.labels` and `config.max_length`.
+        model: has `tokenizer`, `template`, `config.labels` and `config.max_length`.
         max_tokens: the most tokens in a batch, padding included.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
 
     Returns:
-        batches of (`text_arrays`, labels (B,), weights (B,)).
+        batches of (`text_arrays`, labels (B,), weights (B,), all 1).
 
     Raises:
         ValueError: no examples, or a label that the model does not have.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["good bread", "bad milk"], "characters")
+        >>> model = ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("bad", "good"))
+        >>> ka.data.classification_batches([("good bread", "good")], model)[0][1].tolist()
+        [1]
     """
     reader = TextReader.from_template(model.tokenizer, model.template, model.config.max_length)
     ids = reader.ids([text for text, _ in examples])
@@ -153,54 +175,64 @@ def tagging_batches(
 ) -> LengthBatches:
     """Turn tagged sentences into batches for `TextTagger.fit`.
 
-    A word becomes one or more pieces; its tag is learned at its first piece. Where words are spelled too and batches
-    are shuffled, a piece that occurs n times is taken for unknown with probability 1 / (1 + 4 n), by chance anew each
-    time: so the spelling of rare words is learned, and what to make of unknown ones (Kiperwasser and Goldberg, 2016,
-    https://arxiv.org/abs/1603.04351, section 4.3).
+    A word has one or more tokens; its tag is the label of its first token. With a tokenizer of characters and
+    `shuffle`, a token that occurs n times becomes the unknown token with probability 1 / (1 + 4 n), drawn again in each
+    epoch, so that the model learns to tag rare words by their characters.
 
     Args:
-        examples: sentences, each a sequence of (word, tag).
-        model: has `tokenizer`, `config.labels`, `encode_words` and `word_arrays`.
-        max_tokens: the most tokens in a batch, padding included. A sentence counts its pieces, or the characters of its
-            longest word where those are more.
+        examples: sentences, each a sequence of (word, tag). Sentences without words are left out.
+        model: has `tokenizer`, `config.labels`, `word_reader` and `word_arrays`.
+        max_tokens: the most tokens in a batch, padding included. The size of a sentence is the number of its tokens, or
+            of the characters of its longest word if they are more.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
 
     Returns:
-        batches of (inputs, labels (B, S), weights (B, S), 1 at the first piece of each word).
+        batches of (inputs, labels (B, S), weights (B, S), 1 at the first token of each word).
 
     Raises:
         ValueError: no examples, or a tag that the model does not have.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
+        >>> model = ka.TextTagger.from_preset("rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"))
+        >>> ka.data.tagging_batches([[("eat", "VERB"), ("bread", "NOUN")]], model)[0][2].astype(int).tolist()
+        [[1, 0, 0, 1, 0, 0, 0, 0]]
+
+    Reference: Kiperwasser and Goldberg, 2016, https://arxiv.org/abs/1603.04351, section 4.3.
     """
     special = special_ids(model.tokenizer)
     examples = [sentence for sentence in examples if sentence]
-    rows = model.encode_words([[word for word, _ in sentence] for sentence in examples])
-    labels, weights = [], []
-    for row, sentence in zip(rows, examples, strict=True):
-        label, weight = [0] * len(row.ids), [0] * len(row.ids)
-        for start, (_, tag) in zip(row.starts, sentence, strict=False):  # a cut sentence has fewer starts
-            label[start], weight[start] = _label_id(tag, model.config.labels), 1
-        labels.append(label)
-        weights.append(weight)
-
+    rows = model.word_reader.ids([[word for word, _ in sentence] for sentence in examples])
+    labels = [_word_labels(row, sentence, model.config.labels) for row, sentence in zip(rows, examples, strict=True)]
     counts = np.bincount([i for row in rows for i in row.ids] or [special.pad], minlength=special.pad + 1)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
         inputs = model.word_arrays([rows[i] for i in indices], width_step(), extra)
         if shuffle and "character_ids" in inputs:
-            chance, ids = np.random.default_rng([seed, batches.epoch, *indices]), inputs["token_ids"]
-            hidden = chance.random(ids.shape) < 1.0 / (1.0 + 4.0 * counts[ids])
-            inputs["token_ids"] = np.where(hidden & inputs["padding_mask"], special.unknown, ids).astype("int32")
-        wanted, _ = pad_rows([labels[i] for i in indices], 0, extra)
-        counted, _ = pad_rows([weights[i] for i in indices], 0, extra)
-        return inputs, wanted, counted.astype("float32")
+            rng, ids = np.random.default_rng([seed, batches.epoch, *indices]), inputs["token_ids"]
+            is_unknown = (rng.random(ids.shape) < 1.0 / (1.0 + 4.0 * counts[ids])) & inputs["padding_mask"]
+            inputs["token_ids"] = np.where(is_unknown, special.unknown, ids).astype("int32")
+        padded, _ = pad_ids([labels[i] for i in indices], -1, width_step(), extra, min_length=1)
+        return inputs, np.maximum(padded, 0), (padded >= 0).astype("float32")
 
     lengths = [(*([max(map(len, row.characters))] if row.characters else ()), len(row.ids)) for row in rows]
     batches = LengthBatches(lengths, collate, max_tokens, shuffle, seed)
     return batches
 
 
+def _word_labels(row: EncodedWords, sentence: Sequence[tuple[str, str]], labels: tuple[str, ...]) -> list[int]:
+    """Return the label at the first token of each word, and -1 at the other tokens."""
+    found = [-1] * len(row.ids)
+    for start, (_, tag) in zip(row.starts, sentence, strict=False):  # a truncated sentence has fewer starts
+        found[start] = _label_id(tag, labels)
+    return found
+
+
 def _label_id(label: str, labels: tuple[str, ...]) -> int:
     if label not in labels:
-        raise ValueError(f"The model has no label {label!r}; it has {', '.join(labels)}.")
+        raise ValueError(
+            f"The model has no label {label!r}; expected one of {', '.join(labels)}. Correct the label, or make the "
+            "model with it (`labels=`)."
+        )
     return labels.index(label)

@@ -53,7 +53,7 @@ class TextReader:
         ValueError: there is no tokenizer, or the truncation side is unknown.
 
     Example:
-        >>> tokenizer = ka.train_tokenizer(["we eat bread"], "characters")
+        >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
         >>> reader = TextReader.from_template(tokenizer, "start_end", max_length=5)
         >>> special = reader.special
         >>> [row[0] == special.start and row[-1] == special.end for row in reader.ids(["we", ""])]
@@ -183,7 +183,7 @@ class WordReader:
         characters: the reader of the characters of a word; None where a model reads none.
 
     Example:
-        >>> tokenizer = ka.train_tokenizer(["we eat bread"], "characters")
+        >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
         >>> reader = WordReader(TextReader.from_template(tokenizer, "start_end"))
         >>> reader.ids([["we", "eat"]])[0].starts
         [1, 3]

@@ -1,7 +1,6 @@
-"""KerasHub tokenizers: trained from the user's text, and used from strings to padded ids and back.
+"""KerasHub tokenizers: train them on texts, encode strings to ids, decode ids to strings.
 
-The functions take any KerasHub tokenizer. Its special tokens are found by the names that the
-common families give them.
+The functions take any KerasHub tokenizer. Special tokens have the names that the common families of models give them.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ from keras_attention.data.tokenizer_rules import add_spaces as in_sentence  # no
 
 KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")
 _SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "words": "word", "characters": "char"}
-_LONGEST = 1 << 18  # characters in a line of SentencePiece
-_OTHER_PIECES = 6  # padding, unknown, start, end, gap, and the gap as a word
+_LONGEST = 1 << 18  # characters in a line that SentencePiece trains on
+_SPECIAL_PIECES = 6  # padding, unknown, start, end, mask, and the mask as a word
 _NAMES = {
     "pad": ("<pad>", "[PAD]"),
     "unknown": ("<unk>", "[UNK]"),
     "start": ("<cls>", "<s>", "[START]", "[CLS]", "<bos>"),  # XLNet has both <cls> and <s>, and never uses <s>
     "end": ("<sep>", "</s>", "[END]", "[SEP]", "<eos>", "<|endoftext|>"),
 }
-NOT_TEXT = tuple(name for kind in ("pad", "start", "end") for name in _NAMES[kind])  # pieces that stand beside a text
+NOT_TEXT = tuple(name for kind in ("pad", "start", "end") for name in _NAMES[kind])  # pieces that no text has
 
 
 @dataclasses.dataclass(frozen=True)
 class SpecialIds:
-    """The ids of the pieces that are no text."""
+    """The ids of the special tokens: padding, unknown, start and end of a text."""
 
     pad: int
     unknown: int
@@ -62,18 +61,18 @@ def train_tokenizer(
 
     Args:
         texts: strings.
-        kind: `"sentencepiece"` (unigram model), `"bpe"` (byte-pair encoding, as SentencePiece
-            does it), `"wordpiece"`, `"words"` (whole words between spaces, those that occur at least twice), or
-            `"characters"`, which also keeps line breaks and every space.
-        vocabulary_size: the most pieces to make, special ones included; a small corpus gives fewer.
-        lowercase: fold to lower case inside the tokenizer, so that it also happens where it serves.
+        kind: `"sentencepiece"` (unigram model), `"bpe"` (SentencePiece's byte-pair encoding), `"wordpiece"`, `"words"`
+            (words between spaces that occur at least twice), or `"characters"`, which keeps line breaks and every
+            space.
+        vocabulary_size: the most pieces, special ones included; a small corpus gives fewer.
+        lowercase: convert to lower case inside the tokenizer, so that an exported model does it too.
 
     Returns:
         a `keras_hub.tokenizers.SentencePieceTokenizer` or `WordPieceTokenizer`.
 
     Raises:
         TypeError: `texts` is one string.
-        ValueError: an unknown kind, or no text.
+        ValueError: an unknown kind, no text, or a vocabulary size below the number of characters and special tokens.
 
     Example:
         >>> tokenizer = train_tokenizer(["we eat bread", "we drink water"], "characters")
@@ -84,19 +83,19 @@ def train_tokenizer(
     https://arxiv.org/abs/1508.07909; Schuster and Nakajima, 2012.
     """
     if kind not in KINDS:
-        raise ValueError(f"There is no tokenizer {kind!r}; expected one of {', '.join(KINDS)}.")
+        raise ValueError(f"`kind` is {kind!r}; expected one of {', '.join(KINDS)}.")
     if isinstance(texts, str):
         raise TypeError("Expected texts, such as a list of strings; received one string. Wrap it: [text].")
     texts = [text for text in texts if text.strip()]
     if not texts:
-        raise ValueError("There is no text to train a tokenizer on; every line is empty.")
+        raise ValueError("There is no text to train a tokenizer on: every line is empty. Expected at least one word.")
     if kind == "wordpiece":
         return _train_wordpiece(texts, vocabulary_size, lowercase)
     if kind == "words":
         repeated = _repeated_words(texts, lowercase)
         if not repeated:
-            warnings.warn("No word of these texts occurs twice; each will be the unknown.", stacklevel=2)
-        vocabulary_size = min(vocabulary_size, _OTHER_PIECES + repeated)
+            warnings.warn("No word of these texts occurs twice, so each becomes the unknown token.", stacklevel=2)
+        vocabulary_size = min(vocabulary_size, _SPECIAL_PIECES + repeated)
     return _train_sentencepiece(texts, _SENTENCEPIECE_TYPES[kind], vocabulary_size, lowercase)
 
 
@@ -118,7 +117,7 @@ def _train_sentencepiece(texts: list[str], model_type: str, vocabulary_size: int
             "user_defined_symbols": ["<mask>", "\n"],
         }
     lines = (line for text in texts for line in text.split("\n") if line.strip())
-    # SentencePiece leaves out what is longer than `max_sentence_length` bytes, and says nothing.
+    # SentencePiece skips lines of more than `max_sentence_length` bytes without a warning.
     texts = [line[i : i + _LONGEST] for line in lines for i in range(0, len(line), _LONGEST)]
     model = io.BytesIO()
     with _lowercase_rules(lowercase, keep_spaces=model_type == "char") as rules, _vocabulary_errors(vocabulary_size):
@@ -134,7 +133,7 @@ def _train_sentencepiece(texts: list[str], model_type: str, vocabulary_size: int
             bos_id=2,
             eos_id=3,
             max_sentence_length=4 * _LONGEST,
-            num_threads=1,  # the pieces do not depend on how many cores there are
+            num_threads=1,  # so that the pieces do not depend on the number of cores
             minloglevel=2,
             **{**options, **rules},
         )
@@ -149,14 +148,14 @@ def _vocabulary_errors(vocabulary_size: int) -> Iterator[None]:
         if not any(sign in str(error) for sign in ("ocabulary", "vocab_size", "insert_id")):
             raise
         raise ValueError(
-            f"`vocabulary_size` is {vocabulary_size}, too few: it has to hold six pieces that are no text and, but for "
-            "the kind 'words', one for each character of this text."
+            f"`vocabulary_size` is {vocabulary_size}, too few; expected room for {_SPECIAL_PIECES} special tokens and, "
+            "except for the kind 'words', for each character of these texts. Increase `vocabulary_size`."
         ) from error
 
 
 @contextlib.contextmanager
 def _lowercase_rules(active: bool, keep_spaces: bool) -> Iterator[dict[str, str]]:
-    """Give SentencePiece's trainer a file of rules, NFKC then lower case, for as long as it trains."""
+    """Yield options of SentencePiece's trainer with a file of rules: NFKC, then lower case."""
     if not active:
         yield {}
         return
@@ -173,12 +172,12 @@ def _rules_file(table: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def compile_rules(table: Iterable[tuple[str, str]]) -> bytes:
-    """Return SentencePiece's `precompiled_charsmap` for rules (what stands in a text, what it becomes)."""
+    """Return SentencePiece's `precompiled_charsmap` for (string, replacement) rules."""
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2
 
     model = io.BytesIO()
-    with _rules_file(table) as name:  # the trainer alone compiles them
+    with _rules_file(table) as name:  # only the trainer compiles them
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(["a"]),
             model_writer=model,
@@ -193,7 +192,7 @@ def compile_rules(table: Iterable[tuple[str, str]]) -> bytes:
 
 
 def assigned_characters() -> Iterator[str]:
-    """Every character that Unicode gives a meaning."""
+    """Yield every character that Unicode assigns."""
     characters = map(chr, range(sys.maxunicode + 1))
     return (character for character in characters if unicodedata.category(character) not in ("Cs", "Cn"))
 
@@ -235,21 +234,25 @@ def _train_wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) ->
 def special_ids(tokenizer: Any) -> SpecialIds:
     """Return the ids of padding, unknown, start and end.
 
-    A missing start is the padding's, with which Marian begins a text; a missing one of another kind is the end's.
+    Without a start token it is the padding's id, as in Marian; without another special token it is the end token's id.
 
     Raises:
-        ValueError: the tokenizer has no end piece under any of the usual names.
+        ValueError: there is no tokenizer, or it has no end token under any of the usual names.
+
+    Example:
+        >>> special_ids(train_tokenizer(["we eat bread"], "characters"))
+        SpecialIds(pad=0, unknown=1, start=2, end=3)
     """
     if tokenizer is None:
         raise ValueError(
-            "This model has no tokenizer, or not all of them, so it works on ids alone. Make it again with "
-            "`tokenizer=...`, or import it from a directory that holds the tokenizer's files."
+            "This model lacks a tokenizer, so it takes ids only; expected a KerasHub tokenizer. Make the model with "
+            "`tokenizer=...`, or import it from a directory that has the tokenizer's files."
         )
     ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
     found = {kind: next((ids[name] for name in names if name in ids), None) for kind, names in _NAMES.items()}
     if found["end"] is None:
         raise ValueError(
-            f"The tokenizer has no end-of-text piece; expected one of {', '.join(_NAMES['end'])} in its vocabulary."
+            f"The tokenizer has no end token; expected one of {', '.join(_NAMES['end'])} in its vocabulary."
         )
     found["start"] = found["pad"] if found["start"] is None else found["start"]
     return SpecialIds(**{kind: found["end"] if index is None else index for kind, index in found.items()})
@@ -257,15 +260,19 @@ def special_ids(tokenizer: Any) -> SpecialIds:
 
 @functools.lru_cache(maxsize=32)
 def mask_id(tokenizer: Any) -> int:
-    """Return the id of the piece that stands for a gap.
+    """Return the id of the mask token.
 
     Raises:
         ValueError: the tokenizer has none.
+
+    Example:
+        >>> mask_id(train_tokenizer(["we eat bread"], "characters"))
+        4
     """
     ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
     found = next((ids[name] for name in ("[MASK]", "<mask>") if name in ids), None)
     if found is None:
-        raise ValueError("The tokenizer has no piece for a gap; expected [MASK] or <mask> in its vocabulary.")
+        raise ValueError("The tokenizer has no mask token; expected [MASK] or <mask> in its vocabulary.")
     return found
 
 
@@ -323,7 +330,13 @@ def apply_template(tokenizer: Any, template: str) -> tuple[tuple[int, ...], tupl
 
 
 def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Turn ids back into text, leaving out padding, start, end, and what is beyond the vocabulary."""
+    """Return the text of ids, without padding, start and end tokens and ids beyond the vocabulary.
+
+    Example:
+        >>> tokenizer = train_tokenizer(["we eat bread"], "characters")
+        >>> decode_ids(tokenizer, [2, *encode_texts(tokenizer, ["eat"])[0], 3, 0, 997])
+        'eat'
+    """
     special, size = special_ids(tokenizer), tokenizer.vocabulary_size()
     kept = [i for i in ids if i not in (special.pad, special.start, special.end) and i < size]
     if not kept:
@@ -333,6 +346,11 @@ def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 def ids_to_pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """Return the piece behind each id, "" beyond the vocabulary: a model may know more ids than its tokenizer."""
+    """Return the piece of each id, and "" beyond the vocabulary, since a model may have more ids than its tokenizer.
+
+    Example:
+        >>> ids_to_pieces(train_tokenizer(["we eat bread"], "characters"), [2, 3, 997])
+        ['<s>', '</s>', '']
+    """
     size = tokenizer.vocabulary_size()
     return [tokenizer.id_to_token(int(i)) if i < size else "" for i in ids]

@@ -134,10 +134,10 @@ def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) ->
 
     click.echo("\n3. Export a SavedModel and run it as a stock TensorFlow Serving would", err=True)
     version = 1 + max((int(path.name) for path in serving.glob("[0-9]*")), default=0)
-    path = ka.export(model, serving, version, ka.BeamSearch(num_beams=4 if hasattr(model, "translate") else 3))
+    path = model.export(serving, version, ka.BeamSearch(num_beams=4 if hasattr(model, "translate") else 3))
     report = ka.check_export(path, inputs)
     if not report.ok:
         raise RuntimeError(f"A stock server would not run {path}: {'; '.join(report.problems)}")
-    answered = report.answer["text" if "text" in report.answer else "caption"]
+    answered = report.outputs["text" if "text" in report.outputs else "caption"]
     verdict = "the same" if answered == texts else "DIFFERENTLY"
     click.echo(f"   {path}: the C++ loader, XLA off, answers {verdict}: {answered[0]}")

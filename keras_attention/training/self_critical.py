@@ -52,7 +52,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
 
     Example:
         >>> batches = SelfCriticalBatches(examples, captioner, cache="features")  # doctest: +SKIP
-        >>> plan = ka.TrainingPlan(epochs=8, learning_rate=1e-4, label_smoothing=0.0)  # doctest: +SKIP
+        >>> plan = ka.training.TrainingPlan(epochs=8, learning_rate=1e-4, label_smoothing=0.0)  # doctest: +SKIP
         >>> ka.train(captioner, batches, "runs/better", plan, measure=measure)  # doctest: +SKIP
 
     Reference: Rennie et al., 2017, https://arxiv.org/abs/1612.00563; the other captions as baseline: Luo, 2020,

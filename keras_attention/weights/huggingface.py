@@ -46,8 +46,8 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **p
 
     Example:
         >>> model = ka.CausalLM.from_preset("gpt2_small", vocabulary_size=7, width=4, num_heads=2, num_layers=1)
-        >>> ka.to_huggingface(model, "tiny-gpt2")
-        >>> ka.from_huggingface("tiny-gpt2").config == model.config
+        >>> ka.weights.to_huggingface(model, "tiny-gpt2")
+        >>> ka.weights.from_huggingface("tiny-gpt2").config == model.config
         True
     """
     path = existing_directory(directory)
@@ -85,8 +85,8 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
 
     Example:
         >>> model = ka.MaskedLM.from_preset("bert_base", vocabulary_size=7, width=4, num_heads=2, num_layers=1)
-        >>> ka.to_huggingface(model, "tiny-bert")
-        >>> ka.from_huggingface("tiny-bert").config.vocabulary_size
+        >>> ka.weights.to_huggingface(model, "tiny-bert")
+        >>> ka.weights.from_huggingface("tiny-bert").config.vocabulary_size
         7
     """
     family = _family_of(model)
