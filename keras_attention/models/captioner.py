@@ -159,7 +159,7 @@ class Captioner(Task):
         if self.shift is not None:
             given["values"] = self.shift(given.get("values", given["memory"]), training=training)
         outputs = self.decoder(targets, **given, training=training)
-        if self.decoder.has_memory:
+        if isinstance(outputs, tuple):
             outputs, weights = outputs
             weights = self._smooth(weights)
             if self.attention_loss is not None:
@@ -172,8 +172,8 @@ class Captioner(Task):
         """What the decoder knows of an image: `states`, `memory` and `mask`, or one vector `before` the first word."""
         if self.encoder is not None:
             mask = ops.ones_like(regions[:, :, 0], dtype="bool")
-            memory = self.encoder(self.region_projection(regions), mask=mask, training=training)[0]
-            return {"memory": memory, "mask": mask}
+            memory = self.encoder(self.region_projection(regions), mask=mask, training=training)
+            return {"memory": memory, "memory_mask": mask}
         mean = ops.mean(regions, axis=1)
         if config.attention is not None:
             memory = self.vision.place(regions) if config.coordinate_features else regions

@@ -88,12 +88,8 @@ class Translator(Task):
         super().__init__(config, tokenizers, inputs, self._logits(inputs), **kwargs)
 
     def _logits(self, inputs):
-        memory, states = self._encode(inputs)
-        targets = self.target_embedding(inputs["target_ids"])
-        if self.has_attention:
-            outputs, _ = self.decoder(targets, states, memory=memory, mask=inputs["source_mask"])
-        else:
-            outputs = self.decoder(targets, states)
+        outputs = self.decoder(self.target_embedding(inputs["target_ids"]), **self._encode(inputs))
+        outputs = outputs[0] if isinstance(outputs, tuple) else outputs
         return self._add_bias(self.target_embedding(outputs, reverse=True))
 
     def _add_bias(self, logits):
@@ -101,11 +97,17 @@ class Translator(Task):
 
     @property
     def has_attention(self) -> bool:
-        """Whether the decoder looks back at the source."""
+        """Whether the decoder attends to the source."""
         return self.decoder.has_memory
 
-    def _encode(self, inputs):
-        return self.encoder(self.source_embedding(inputs["source_ids"]), mask=inputs["source_mask"])
+    def _encode(self, inputs) -> dict:
+        """Return what the decoder takes from the encoder: its outputs and their mask, and its last states."""
+        mask = inputs["source_mask"]
+        encoded = self.encoder(self.source_embedding(inputs["source_ids"]), mask=mask)
+        if isinstance(self.decoder, Transformer):
+            return {"memory": encoded, "memory_mask": mask}
+        memory, states = encoded
+        return {"states": states} | ({"memory": memory, "mask": mask} if self.has_attention else {})
 
     def start(self, inputs: dict, length=None) -> dict:
         """Encode the source and return the state before the first token.
@@ -118,11 +120,9 @@ class Translator(Task):
             dict of `constants` (what no step changes, tensors of the source first by batch) and `carry`
             (tensors (B, 1, ...), changed by every step).
         """
-        memory, states = self._encode(inputs)
-        memory, mask = (memory, inputs["source_mask"]) if self.has_attention else (None, None)
         nothing = self.target_embedding(inputs["source_ids"][:, :0])
         length = self.config.max_length if length is None else length
-        constants, carry = self.decoder.start(nothing, length, states=states, memory=memory, mask=mask)
+        constants, carry = self.decoder.start(nothing, length, **self._encode(inputs))
         return {"constants": constants, "carry": carry}
 
     def step(self, tokens, state: dict):
