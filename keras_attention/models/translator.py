@@ -14,7 +14,7 @@ from keras_attention.config import TransformerTranslatorConfig, TranslatorConfig
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import special_ids
 from keras_attention.generation import Greedy, Strategy, decode, search_inputs
-from keras_attention.layers import OutputBias, logits_of_step
+from keras_attention.layers import OutputBias, Transformer, logits_of_step
 from keras_attention.models.arguments import has_learned_positions, with_vocabulary
 from keras_attention.models.build import make_decoder, make_embedding, make_encoder
 from keras_attention.models.inference import are_empty, check_texts, hypothesis_row, run_batches
