@@ -51,7 +51,7 @@ class Setting:
 
     preset: str
     sizes: dict
-    plan: ka.TrainingPlan
+    plan: ka.training.TrainingPlan
     pieces: int
     kind: str = "sentencepiece"
     batch_tokens: int = 1024
@@ -62,7 +62,7 @@ class Setting:
     warm: bool = False
 
 
-_FLICKR = ka.TrainingPlan(
+_FLICKR = ka.training.TrainingPlan(
     epochs=EPOCHS or 6,
     learning_rate=1e-3,
     warmup_steps=500,
@@ -71,11 +71,11 @@ _FLICKR = ka.TrainingPlan(
     patience=6,
     average_checkpoints=3,
 )
-_CRITICAL = ka.TrainingPlan(
+_CRITICAL = ka.training.TrainingPlan(
     epochs=EPOCHS or 8, learning_rate=1e-4, warmup_steps=10, clip_norm=5.0, label_smoothing=0.0, monitor="val_bleu"
 )
 _SELF_CRITICAL = {"batch_tokens": 5120, "self_critical": True}  # 32 photos, five captions of each, up to 32 tokens
-_SCENES = ka.TrainingPlan(
+_SCENES = ka.training.TrainingPlan(
     epochs=EPOCHS or 40, learning_rate=2e-3, warmup_steps=200, label_smoothing=0.0, monitor="val_right", patience=40
 )
 _SCENE_SIZES = {"units": 192, "embedding_dim": 64, "dropout": 0.1}
@@ -119,14 +119,14 @@ SETTINGS = {
 }
 
 
-def flickr(split: str) -> list[ka.data.CaptionedPicture]:
+def flickr(split: str) -> list[ka.data.CaptionedImage]:
     """Return the captioned photos that a list of names chooses."""
     names = set((DATA / "flickr8k" / f"{split}.txt").read_text().split())
     examples = ka.data.read_captions(DATA / "flickr8k" / "captions.csv", DATA / "flickr8k" / "images")
     return [example for example in examples if example.name in names]
 
 
-def drawn(split: str) -> list[ka.data.CaptionedPicture]:
+def drawn(split: str) -> list[ka.data.CaptionedImage]:
     """Return the embedded scenes as captioned pictures."""
 
     def encode(image: np.ndarray) -> bytes:
@@ -134,14 +134,12 @@ def drawn(split: str) -> list[ka.data.CaptionedPicture]:
         Image.fromarray(image).save(file, "PNG")
         return file.getvalue()
 
-    return [
-        ka.data.CaptionedPicture(s.name, encode(s.image), s.captions) for s in ka.quickstart.captioned_scenes(split)
-    ]
+    return [ka.data.CaptionedImage(s.name, encode(s.image), s.captions) for s in ka.quickstart.captioned_scenes(split)]
 
 
 def caption(model: ka.Captioner, examples: list, strategy=None) -> list[ka.models.Caption]:
     if model.vision.learns:
-        return model.caption([example.picture for example in examples], strategy, batch_size=64)
+        return model.caption([example.image for example in examples], strategy, batch_size=64)
     regions = ka.data.image_regions(examples, model, FEATURES)
     return model.caption_regions(regions, strategy, batch_size=64)
 
@@ -203,17 +201,17 @@ def train(name: str, directory: str, begun: str | None = None) -> None:
     if setting.self_critical:
         batches = ka.training.SelfCriticalBatches(examples, model, setting.batch_tokens, **seeing)
     else:
-        batches = ka.caption_batches(
-            examples, model, setting.batch_tokens, captions_per_image=setting.together, **seeing
+        batches = ka.data.caption_batches(
+            examples, model, setting.batch_tokens, captions_per_image=setting.captions_per_image, **seeing
         )
-    validation = ka.caption_batches(valid, model, setting.batch_tokens, shuffle=False, **cache)
+    validation = ka.data.caption_batches(valid, model, setting.batch_tokens, shuffle=False, **cache)
     history = ka.train(model, batches, directory, setting.plan, validation=validation, measure=measure)
     ka.plot_history(history, pathlib.Path(directory, "curves.png"))
     print(f"{name}: {setting.plan.monitor} {max(history[setting.plan.monitor]):.4f} after {time.time() - begin:.0f} s")
 
 
 def make(setting: Setting, examples: list) -> ka.Captioner:
-    tokenizer = ka.train_tokenizer(ka.data.captions_of(examples), setting.kind, setting.pieces, lowercase=True)
+    tokenizer = ka.data.train_tokenizer(ka.data.captions_of(examples), setting.kind, setting.pieces, lowercase=True)
     if setting.scenes:
         seeing = {"encoder": "small_cnn", "image_size": 64}
     else:

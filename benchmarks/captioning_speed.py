@@ -63,7 +63,7 @@ def torch_captioner(model: ka.Captioner):
             self.vector = nn.Parameter(tensor(attention.vector))
             self.dropout = nn.Dropout(sizes.dropout)
 
-        def see(self, images):
+        def encode_images(self, images):
             grid = self.convolutions((images / 127.5 - 1).permute(0, 3, 1, 2))
             return grid.flatten(2).transpose(1, 2)
 
@@ -89,7 +89,7 @@ def torch_captioner(model: ka.Captioner):
         @torch.inference_mode()
         def caption(self, files: list[bytes]) -> list[list[int]]:
             images = np.stack([ka.data.decode_image(file, sizes.image_size) for file in files])
-            return self.search(self.see(torch.from_numpy(images)))
+            return self.search(self.encode_images(torch.from_numpy(images)))
 
         def search(self, regions) -> list[list[int]]:
             batch = len(regions)
@@ -183,7 +183,7 @@ def inference(model: ka.Captioner, files: list[bytes]) -> None:
     peer = torch_captioner(model)
     strategy = ka.BeamSearch(num_beams=BEAM, length_penalty=PENALTY)
     with tempfile.TemporaryDirectory() as directory:
-        served = ka.load_served(ka.export(model, directory, strategy=strategy))
+        served = ka.load(model.export(directory, strategy=strategy))
         ours = [c.text for c in served.caption(files)]
         theirs = [ka.data.decode_ids(model.tokenizer, ids) for ids in peer.caption(files)]
         print(f"{sum(a == b for a, b in zip(ours, theirs, strict=True))} of {len(files)} captions are the same\n")
@@ -237,7 +237,7 @@ def training(model: ka.Captioner) -> None:
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimizer.step()
 
-    ka.training.compile_model(model, ka.TrainingPlan(learning_rate=1e-4), 100)
+    ka.training.compile_model(model, ka.training.TrainingPlan(learning_rate=1e-4), 100)
     weights = np.ones(labels.shape, "float32")
     ours, other = median_seconds(lambda: model.train_on_batch(inputs, labels, weights), theirs)
     print(f"\n| training, {rows} captions of {steps} tokens, cached regions | ours, steps/s | PyTorch | ratio |")

@@ -64,11 +64,11 @@ def make_gpt2(folder: pathlib.Path) -> None:
 
     keras.utils.set_random_seed(0)
     config = dataclasses.replace(ka.presets()["gpt2_small"].config, vocabulary_size=50_257)
-    ka.to_huggingface(ka.CausalLM(config), folder / "hf")
+    ka.weights.to_huggingface(ka.CausalLM(config), folder / "hf")
     for ours, theirs in (("vocab.json", "encoder.json"), ("merges.txt", "vocab.bpe")):
         (folder / "hf" / ours).write_bytes((DATA / "tokenizers" / "gpt2" / theirs).read_bytes())
-    model = ka.from_huggingface(folder / "hf")
-    ka.export(model, folder / "ours", strategy=ka.Greedy(min_new_tokens=NEW - 1, max_new_tokens=NEW), examples=())
+    model = ka.weights.from_huggingface(folder / "hf")
+    model.export(folder / "ours", strategy=ka.Greedy(min_new_tokens=NEW - 1, max_new_tokens=NEW), examples=())
 
 
 def gpt2_ours(folder: pathlib.Path) -> dict:
@@ -76,7 +76,7 @@ def gpt2_ours(folder: pathlib.Path) -> dict:
 
     import keras_attention as ka
 
-    served = ka.load_served(folder / "ours" / "1")
+    served = ka.load(folder / "ours" / "1")
     rows = [" " + " ".join(words(8 * PROMPT)[i * PROMPT : (i + 1) * PROMPT]) for i in range(8)]
     return measure(lambda b: served.signature(text=tf.constant(rows[:b]))["text"].numpy(), BATCHES["gpt2"], NEW)
 
@@ -144,7 +144,7 @@ def make_translator(folder: pathlib.Path) -> None:
     np.savez(folder / "weights.npz", **{path.replace("/", "|"): w for path, w in named_weights(model).items()})
     (folder / "vocabulary.json").write_text(json.dumps(vocabulary[:VOCABULARY]))
     strategy = ka.BeamSearch(num_beams=BEAM, length_penalty=0.0, min_new_tokens=STEPS - 1, max_new_tokens=STEPS)
-    ka.export(model, folder / "ours", strategy=strategy, examples=())
+    model.export(folder / "ours", strategy=strategy, examples=())
 
 
 def named_weights(model) -> dict:
@@ -163,7 +163,7 @@ def translator_ours(folder: pathlib.Path) -> dict:
 
     import keras_attention as ka
 
-    served = ka.load_served(folder / "ours" / "1")
+    served = ka.load(folder / "ours" / "1")
     rows = [" ".join(row) for row in sources(folder)]
     run = lambda b: served.signature(text=tf.constant(rows[:b]))["text"].numpy()  # noqa: E731
     return measure(run, BATCHES["translator"], STEPS)

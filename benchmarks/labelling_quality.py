@@ -30,17 +30,17 @@ def find(folder: str, word: str) -> pathlib.Path:
 def classifier(seed: int, directory: pathlib.Path) -> float:
     keras.utils.set_random_seed(seed)
     train, dev = (ka.data.read_labelled(find("sst2", split)) for split in ("train", "dev"))
-    tokenizer = ka.train_tokenizer([text for text, _ in train], vocabulary_size=4000, lowercase=True)
+    tokenizer = ka.data.train_tokenizer([text for text, _ in train], vocabulary_size=4000, lowercase=True)
     model = ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("0", "1"))
-    plan = ka.TrainingPlan(
+    plan = ka.training.TrainingPlan(
         epochs=14, learning_rate=2e-3, warmup_steps=100, label_smoothing=0.1, monitor="val_accuracy", patience=6
     )
     ka.train(
         model,
-        ka.classification_batches(train, model, max_tokens=1024, seed=seed),
+        ka.data.classification_batches(train, model, max_tokens=1024, seed=seed),
         directory,
         plan,
-        validation=ka.classification_batches(dev, model, shuffle=False),
+        validation=ka.data.classification_batches(dev, model, shuffle=False),
     )
     answers = model.classify([text for text, _ in dev], batch_size=64)
     return 100 * statistics.mean(a.label == label for a, (_, label) in zip(answers, dev, strict=True))
@@ -52,11 +52,11 @@ def tagger(seed: int, directory: pathlib.Path) -> float:
     words = [" ".join(word for word, _ in sentence) for sentence in train]
     model = ka.TextTagger.from_preset(
         "rnn_tagger",
-        tokenizer=ka.train_tokenizer(words, "words", lowercase=True),
-        character_tokenizer=ka.train_tokenizer(words, "characters"),
+        tokenizer=ka.data.train_tokenizer(words, "words", lowercase=True),
+        character_tokenizer=ka.data.train_tokenizer(words, "characters"),
         labels=tuple(sorted({tag for sentence in train for _, tag in sentence})),
     )
-    plan = ka.TrainingPlan(
+    plan = ka.training.TrainingPlan(
         epochs=18,
         learning_rate=3e-3,
         warmup_steps=100,
@@ -67,10 +67,10 @@ def tagger(seed: int, directory: pathlib.Path) -> float:
     )
     ka.train(
         model,
-        ka.tagging_batches(train, model, max_tokens=256, seed=seed),
+        ka.data.tagging_batches(train, model, max_tokens=256, seed=seed),
         directory,
         plan,
-        validation=ka.tagging_batches(dev, model, shuffle=False),
+        validation=ka.data.tagging_batches(dev, model, shuffle=False),
     )
     answers = model.tag([" ".join(word for word, _ in sentence) for sentence in dev], batch_size=64)
     right = [

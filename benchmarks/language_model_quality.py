@@ -42,10 +42,12 @@ def run(name: str) -> str:
     keras.utils.set_random_seed(1)
     train, valid = corpus()
     preset, sizes = MODELS[name]
-    tokenizer = ka.train_tokenizer([train], "characters")
+    tokenizer = ka.data.train_tokenizer([train], "characters")
     model = ka.CausalLM.from_preset(preset, tokenizer=tokenizer, max_length=CONTEXT, dropout=0.0, **sizes)
-    batches = ka.language_batches([train], model, max_tokens=ROWS * CONTEXT)
-    plan = ka.TrainingPlan(epochs=1, learning_rate=2.5e-3, warmup_steps=100, label_smoothing=0.0, weight_decay=0.05)
+    batches = ka.data.language_batches([train], model, max_tokens=ROWS * CONTEXT)
+    plan = ka.training.TrainingPlan(
+        epochs=1, learning_rate=2.5e-3, warmup_steps=100, label_smoothing=0.0, weight_decay=0.05
+    )
     ka.training.compile_model(model, plan, STEPS)
     begin, losses, epoch = time.time(), [], 0
     while len(losses) < STEPS:
@@ -57,7 +59,7 @@ def run(name: str) -> str:
         batches.start_epoch(epoch)
     minutes = (time.time() - begin) / 60
     plain, sliding = (
-        model.evaluate(ka.language_batches([valid], model, shuffle=False, stride=s), verbose=0, return_dict=True)[
+        model.evaluate(ka.data.language_batches([valid], model, shuffle=False, stride=s), verbose=0, return_dict=True)[
             "loss"
         ]
         for s in (CONTEXT, CONTEXT // 2)

@@ -51,15 +51,17 @@ def fresh(tokenizer) -> ka.MaskedLM:
 def pretrain(directory: str) -> None:
     keras.utils.set_random_seed(1)
     corpus = texts()
-    model = fresh(ka.train_tokenizer(corpus, vocabulary_size=4000, lowercase=True))
+    model = fresh(ka.data.train_tokenizer(corpus, vocabulary_size=4000, lowercase=True))
     held = corpus[::40]
-    plan = ka.TrainingPlan(epochs=EPOCHS, learning_rate=1e-3, warmup_steps=400, label_smoothing=0.0, weight_decay=0.01)
+    plan = ka.training.TrainingPlan(
+        epochs=EPOCHS, learning_rate=1e-3, warmup_steps=400, label_smoothing=0.0, weight_decay=0.01
+    )
     history = ka.train(
         model,
-        ka.masked_batches([text for i, text in enumerate(corpus) if i % 40], model, max_tokens=1024, pack=False),
+        ka.data.masked_batches([text for i, text in enumerate(corpus) if i % 40], model, max_tokens=1024, pack=False),
         directory,
         plan,
-        validation=ka.masked_batches(held, model, shuffle=False, pack=False),
+        validation=ka.data.masked_batches(held, model, shuffle=False, pack=False),
     )
     print(f"masked accuracy on held-out text: {history['val_accuracy'][-1]:.3f}")
 
@@ -81,20 +83,20 @@ def finetune(directory: str) -> None:
 def sst2(trained, tokenizer, seed: int) -> float:
     """SST-2 dev accuracy"""
     train, dev = (ka.data.read_labelled(find("sst2", split)) for split in ("train", "dev"))
-    return _tune(trained, tokenizer, seed, ka.TextClassifier, ka.classification_batches, train, dev, ("0", "1"))
+    return _tune(trained, tokenizer, seed, ka.TextClassifier, ka.data.classification_batches, train, dev, ("0", "1"))
 
 
 def partut(trained, tokenizer, seed: int) -> float:
     """UD English-ParTUT dev UPOS accuracy"""
     train, dev = (ka.data.read_tagged(find("ud_partut", split)) for split in ("train", "dev"))
     labels = tuple(sorted({tag for sentence in train for _, tag in sentence}))
-    return _tune(trained, tokenizer, seed, ka.TextTagger, ka.tagging_batches, train, dev, labels)
+    return _tune(trained, tokenizer, seed, ka.TextTagger, ka.data.tagging_batches, train, dev, labels)
 
 
 def _tune(trained, tokenizer, seed: int, kind: type, make_batches, train: list, dev: list, labels) -> float:
     keras.utils.set_random_seed(seed)
     model = kind.from_encoder(trained or fresh(tokenizer), labels=labels, dropout=0.2, attention_dropout=0.1)
-    plan = ka.TrainingPlan(
+    plan = ka.training.TrainingPlan(
         epochs=8, learning_rate=5e-4, schedule="linear", warmup_steps=60, monitor="val_accuracy", patience=4
     )
     with tempfile.TemporaryDirectory() as directory:

@@ -108,8 +108,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         model.save(pathlib.Path(directory, "again.keras"))
         again = keras.saving.load_model(pathlib.Path(directory, "again.keras"))
-        path = ka.export(model, pathlib.Path(directory, "serving"), strategy=beam)
-        served, loader = ka.load_served(path), stock(path)
+        path = model.export(pathlib.Path(directory, "serving"), strategy=beam)
+        served, loader = ka.load(path), stock(path)
 
         def in_graph(items: list[str], batch_size: int) -> Answers:
             return of(getattr(served, verb)(items, batch_size))

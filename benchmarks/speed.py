@@ -46,9 +46,9 @@ def batch(chance: np.random.Generator, rows: int, source: int, target: int, voca
 
 def ours(config) -> tuple:
     """The preset, compiled as `train` compiles it, with vocabularies of the given size."""
-    tokenizer = ka.train_tokenizer(["a b"], "characters")
+    tokenizer = ka.data.train_tokenizer(["a b"], "characters")
     model = ka.Translator(config, tokenizer, tokenizer)
-    ka.training.compile_model(model, ka.TrainingPlan(), 100)
+    ka.training.compile_model(model, ka.training.TrainingPlan(), 100)
     return model, lambda inputs, labels, weights: model.train_on_batch(inputs, labels, weights)
 
 
@@ -150,7 +150,7 @@ def serving() -> list[str]:
 
     texts = [source for source, _ in ka.quickstart.phrase_pairs("test")][:512]
     tokenizers = {
-        f"{side}_tokenizer": ka.train_tokenizer([p[i] for p in ka.quickstart.phrase_pairs()], vocabulary_size=2000)
+        f"{side}_tokenizer": ka.data.train_tokenizer([p[i] for p in ka.quickstart.phrase_pairs()], vocabulary_size=2000)
         for i, side in enumerate(("source", "target"))
     }
     model = ka.Translator.from_preset("rnn_attention", **tokenizers)
@@ -175,7 +175,7 @@ def serving() -> list[str]:
         )  # fmt: skip
 
     with tempfile.TemporaryDirectory() as directory:
-        served = ka.load_served(ka.export(model, directory, strategy=strategy))
+        served = ka.load(model.export(directory, strategy=strategy))
         for size in (1, 8, 64):
             rows = texts[:size]
             encoded = ka.data.encode_texts(model.source_tokenizer, rows, after=(special.end,))

@@ -46,7 +46,7 @@ def ours() -> Callable[[], object]:
     }
     config = dataclasses.replace(ka.presets()["gpt2_small"].config, vocabulary_size=VOCABULARY, **sizes)
     model, tokens = ka.CausalLM(config), ids()
-    ka.training.compile_model(model, ka.TrainingPlan(label_smoothing=0.0), 100)
+    ka.training.compile_model(model, ka.training.TrainingPlan(label_smoothing=0.0), 100)
     inputs = {"token_ids": tokens[:, :-1], "padding_mask": np.ones((ROWS, LENGTH), bool)}
     return lambda: model.train_on_batch(inputs, tokens[:, 1:], np.ones((ROWS, LENGTH), "float32"))
 

@@ -43,7 +43,7 @@ class Setting:
 
     preset: str
     sizes: dict
-    plan: ka.TrainingPlan
+    plan: ka.training.TrainingPlan
     kind: str = "sentencepiece"
     pieces: int = 5000
     joint: bool = False
@@ -58,7 +58,7 @@ _RECURRENT = {
     "patience": 6,
     "average_checkpoints": 4,
 }
-_TRANSFORMER = ka.TrainingPlan(
+_TRANSFORMER = ka.training.TrainingPlan(
     epochs=EPOCHS or 61,
     learning_rate=5e-3,
     schedule="inverse_sqrt",
@@ -78,8 +78,12 @@ _COSINE = {
 }
 _PLAIN = dataclasses.replace(_TRANSFORMER, epochs=EPOCHS or 40, **_COSINE)
 SETTINGS = {
-    "rnn_attention": Setting("rnn_attention", {"dropout": 0.4}, ka.TrainingPlan(epochs=EPOCHS or 22, **_RECURRENT)),
-    "rnn_seq2seq": Setting("rnn_seq2seq", {"dropout": 0.4}, ka.TrainingPlan(epochs=EPOCHS or 16, **_RECURRENT)),
+    "rnn_attention": Setting(
+        "rnn_attention", {"dropout": 0.4}, ka.training.TrainingPlan(epochs=EPOCHS or 22, **_RECURRENT)
+    ),
+    "rnn_seq2seq": Setting(
+        "rnn_seq2seq", {"dropout": 0.4}, ka.training.TrainingPlan(epochs=EPOCHS or 16, **_RECURRENT)
+    ),
     "transformer_published": Setting("transformer_tiny", {}, _TRANSFORMER, "bpe", 10_000, True, True, 4096),
     "transformer_longer": Setting("transformer_tiny", {}, _LONGER, "bpe", 10_000, True, True, 8192),
     "transformer_plain": Setting("transformer_tiny", {}, _PLAIN, "sentencepiece", 8_000, True, False, 4096),
@@ -103,7 +107,7 @@ def pairs(split: str, setting: Setting) -> list[tuple[str, str]]:
 def tokenizers(setting: Setting, examples: list) -> dict:
     sources, targets = zip(*examples, strict=True)
     corpora = [[*sources, *targets]] * 2 if setting.joint else [sources, targets]
-    trained = [ka.train_tokenizer(texts, setting.kind, setting.pieces, lowercase=True) for texts in corpora]
+    trained = [ka.data.train_tokenizer(texts, setting.kind, setting.pieces, lowercase=True) for texts in corpora]
     return dict(zip(("source_tokenizer", "target_tokenizer"), trained, strict=True))
 
 
@@ -136,10 +140,10 @@ def train(name: str, directory: str) -> None:
     pathlib.Path(directory, "setting.json").write_text(json.dumps(name))
     history = ka.train(
         model,
-        ka.translation_batches(examples, model, max_tokens=setting.batch_tokens),
+        ka.data.translation_batches(examples, model, max_tokens=setting.batch_tokens),
         directory,
         setting.plan,
-        validation=ka.translation_batches(valid, model, max_tokens=3000, shuffle=False),
+        validation=ka.data.translation_batches(valid, model, max_tokens=3000, shuffle=False),
         measure=measure,
     )
     print(f"{name}: best val BLEU (greedy) {max(history['val_bleu']):.2f} after {time.time() - begin:.0f} s")
@@ -176,7 +180,7 @@ def report(*directories: str) -> None:
     for bin_name, (count, _) in next(iter(systems.values())).items():
         cells = [f"{s[bin_name][1]:.2f}" if bin_name in s else "" for s in systems.values()]
         print(f"| {bin_name} | {count} | " + " | ".join(cells) + " |")
-    ka.plot_bleu_by_length(systems, pathlib.Path(__file__).with_name("bleu_by_length.png"))
+    ka.visualize.plot_bleu_by_length(systems, pathlib.Path(__file__).with_name("bleu_by_length.png"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train a classifier: which language is a phrase in? And which pieces gave it away?
+"""Train a classifier that recognises the language of a phrase, and print the token with the largest attention weight.
 
 python examples/classification.py            # half a minute on two cores
 python examples/classification.py --smoke
@@ -12,7 +12,7 @@ import keras
 import keras_attention as ka
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--smoke", action="store_true", help="a size that only shows that it runs")
+parser.add_argument("--smoke", action="store_true", help="a tiny run, as a test")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/classification"))
 options = parser.parse_args()
 
@@ -28,18 +28,18 @@ def examples(split: str, count: int) -> list[tuple[str, str]]:
 train, valid = examples("train", 100 if options.smoke else 1000), examples("validation", 100)
 model = ka.TextClassifier.from_preset(
     "rnn_classifier",
-    tokenizer=ka.train_tokenizer([text for text, _ in train], vocabulary_size=300),
+    tokenizer=ka.data.train_tokenizer([text for text, _ in train], vocabulary_size=300),
     labels=("english", "spanish"),
     units=32,
     embedding_dim=32,
 )
 ka.train(
     model,
-    ka.classification_batches(train, model, max_tokens=512),
+    ka.data.classification_batches(train, model, max_tokens=512),
     options.out,
-    ka.TrainingPlan(epochs=1 if options.smoke else 3, monitor="val_accuracy"),
-    validation=ka.classification_batches(valid, model, shuffle=False),
+    ka.training.TrainingPlan(epochs=1 if options.smoke else 3, monitor="val_accuracy"),
+    validation=ka.data.classification_batches(valid, model, shuffle=False),
 )
 for answer in model.classify(["we are eating bread", "estamos comiendo pan", "los libros nuevos"]):
     piece = answer.pieces[answer.attention.argmax()]
-    print(f"{answer.text}: {answer.label} ({answer.score:.2f}), looked most at {piece!r}")
+    print(f"{answer.text}: {answer.label} ({answer.score:.2f}), largest attention weight at {piece!r}")

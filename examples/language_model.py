@@ -1,4 +1,4 @@
-"""Train a character-level language model and let it write.
+"""Train a character-level language model and sample from it.
 
 python examples/language_model.py --text book.txt     # any plain text
 python examples/language_model.py                     # the embedded English phrases
@@ -13,7 +13,7 @@ import keras
 import keras_attention as ka
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--smoke", action="store_true", help="a size that only shows that it runs")
+parser.add_argument("--smoke", action="store_true", help="a tiny run, as a test")
 parser.add_argument("--text", type=pathlib.Path, help="a plain text file")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/language_model"))
 options = parser.parse_args()
@@ -26,15 +26,15 @@ else:
 text, epochs, units = (text[:4000], 1, 32) if options.smoke else (text, 10, 256)
 
 model = ka.CausalLM.from_preset(
-    "char_rnn", tokenizer=ka.train_tokenizer([text], "characters"), units=units, max_length=128
+    "char_rnn", tokenizer=ka.data.train_tokenizer([text], "characters"), units=units, max_length=128
 )
 cut = int(0.95 * len(text))
 ka.train(
     model,
-    ka.language_batches([text[:cut]], model, max_tokens=4096),
+    ka.data.language_batches([text[:cut]], model, max_tokens=4096),
     options.out,
-    ka.TrainingPlan(epochs=epochs, learning_rate=3e-3, label_smoothing=0.0),
-    validation=ka.language_batches([text[cut:]], model, shuffle=False),
+    ka.training.TrainingPlan(epochs=epochs, learning_rate=3e-3, label_smoothing=0.0),
+    validation=ka.data.language_batches([text[cut:]], model, shuffle=False),
 )
 for seed in range(3):
     (completion,) = model.complete(["the "], ka.Sampling(temperature=0.7, top_p=0.9, max_new_tokens=80, seed=seed))

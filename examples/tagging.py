@@ -12,7 +12,7 @@ import keras
 import keras_attention as ka
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--smoke", action="store_true", help="a size that only shows that it runs")
+parser.add_argument("--smoke", action="store_true", help="a tiny run, as a test")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/tagging"))
 options = parser.parse_args()
 
@@ -29,7 +29,7 @@ TAGS = {word: tag for tag, words in LEXICON.items() for word in words.split()}
 
 
 def examples(split: str, count: int) -> list[list[tuple[str, str]]]:
-    """Phrases with the tag of each word: by lexicon, else by its place."""
+    """Return phrases with the tag of each word, from the lexicon or else from the tag before it."""
     tagged = []
     for text, _ in ka.quickstart.phrase_pairs(split)[:count]:
         words, tags = text.split(), []
@@ -44,18 +44,18 @@ train, valid = examples("train", 100 if options.smoke else 2000), examples("vali
 texts = [" ".join(word for word, _ in sentence) for sentence in train]
 model = ka.TextTagger.from_preset(
     "rnn_tagger",
-    tokenizer=ka.train_tokenizer(texts, "words"),
-    character_tokenizer=ka.train_tokenizer(texts, "characters"),
+    tokenizer=ka.data.train_tokenizer(texts, "words"),
+    character_tokenizer=ka.data.train_tokenizer(texts, "characters"),
     labels=(*LEXICON, "VERB"),
     units=32,
     embedding_dim=32,
 )
 ka.train(
     model,
-    ka.tagging_batches(train, model, max_tokens=512),
+    ka.data.tagging_batches(train, model, max_tokens=512),
     options.out,
-    ka.TrainingPlan(epochs=1 if options.smoke else 5, learning_rate=3e-3, monitor="val_accuracy"),
-    validation=ka.tagging_batches(valid, model, shuffle=False),
+    ka.training.TrainingPlan(epochs=1 if options.smoke else 5, learning_rate=3e-3, monitor="val_accuracy"),
+    validation=ka.data.tagging_batches(valid, model, shuffle=False),
 )
 for answer in model.tag(["the girl is not opening a red window", "we are eating bread"]):
     print(" ".join(f"{word}/{tag}" for word, tag in zip(answer.words, answer.tags, strict=True)))

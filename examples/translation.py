@@ -1,7 +1,7 @@
-"""Train a translator with attention on the embedded phrases, look at its alignment, and export it.
+"""Train a translator with attention on the embedded phrases, plot its attention weights, and export it.
 
 python examples/translation.py            # three minutes on two cores
-python examples/translation.py --smoke    # seconds; shows that it runs, not that it learns
+python examples/translation.py --smoke    # seconds; a tiny run, as a test
 """
 
 import argparse
@@ -12,7 +12,7 @@ import keras
 import keras_attention as ka
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--smoke", action="store_true", help="a size that only shows that it runs")
+parser.add_argument("--smoke", action="store_true", help="a tiny run, as a test")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/translation"))
 options = parser.parse_args()
 
@@ -24,18 +24,18 @@ valid = ka.quickstart.phrase_pairs("validation")[:100]
 # One tokenizer per language, trained on the text; any KerasHub tokenizer would do.
 model = ka.Translator.from_preset(
     "rnn_attention",
-    source_tokenizer=ka.train_tokenizer([source for source, _ in pairs], vocabulary_size=400),
-    target_tokenizer=ka.train_tokenizer([target for _, target in pairs], vocabulary_size=400),
+    source_tokenizer=ka.data.train_tokenizer([source for source, _ in pairs], vocabulary_size=400),
+    target_tokenizer=ka.data.train_tokenizer([target for _, target in pairs], vocabulary_size=400),
     units=128,
     embedding_dim=96,
     dropout=0.1,
 )
 history = ka.train(
     model,
-    ka.translation_batches(pairs, model, max_tokens=1024),
-    options.out,  # a run that was stopped goes on from here
-    ka.TrainingPlan(epochs=epochs, learning_rate=3e-3, warmup_steps=100),
-    validation=ka.translation_batches(valid, model, shuffle=False),
+    ka.data.translation_batches(pairs, model, max_tokens=1024),
+    options.out,  # an interrupted run continues from here
+    ka.training.TrainingPlan(epochs=epochs, learning_rate=3e-3, warmup_steps=100),
+    validation=ka.data.translation_batches(valid, model, shuffle=False),
 )
 ka.plot_history(history, options.out / "curves.png")
 
@@ -46,5 +46,5 @@ for translation in model.translate(
 ka.plot_alignment(translation, options.out / "alignment.png")
 
 if keras.backend.backend() == "tensorflow" and not (options.out / "serving" / "1").exists():
-    path = ka.export(model, options.out / "serving", strategy=ka.BeamSearch(num_beams=4))
+    path = model.export(options.out / "serving", strategy=ka.BeamSearch(num_beams=4))
     print(f"{path}: {'a stock server would run it' if ka.check_export(path).ok else 'not servable'}")

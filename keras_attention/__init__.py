@@ -1,15 +1,19 @@
-"""Attention models in Keras that train on your text and pictures and leave as a SavedModel.
+"""Attention models in Keras: trained on your texts and images, exported as a SavedModel.
 
-Data's way: text, images -> data -> layers -> models -> training -> generation -> serving.
+    import keras_attention as ka
 
-    config      what defines a network            training    loss, schedule, the run, scores
-    presets     its ready-made sizes              generation  greedy, beam, sampling: one loop
-    data        strings and files -> batches      serving     SavedModel out, and its check
-    layers      attention and recurrence          visualize   alignments and curves as pictures
-    models      one functional model per task     cli         keras-attention ...
+The top level has the tasks, what they return, the search strategies, and the functions that take a task. Everything
+else is one module down:
 
-Shapes: B batch, K beams, N answers, Q query length, S source length, T target length, D score
-width, M memory width, V vocabulary. A mask is boolean, True = a real token; padding is on the right.
+    ka.data        files, tokenizers and batches         ka.training   the training run, losses, fine-tuning
+    ka.layers      attention, recurrence, Transformers   ka.metrics    BLEU, CIDEr, accuracy, perplexity
+    ka.config      what defines a network                ka.weights    checkpoints of Hugging Face and TensorFlow
+    ka.serving     the export, its check, its use        ka.quickstart the embedded data sets
+
+Data flows in this order: text, images -> data -> layers -> models -> training -> generation -> serving.
+
+Shapes: B batch, K beams, N hypotheses, Q query length, S source or key length, T target length, R image regions,
+H heads, D head width, M model width, V vocabulary. A mask is boolean, True = a real token; padding is on the right.
 """
 
 from __future__ import annotations
@@ -17,124 +21,93 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from keras_attention import config, data, generation, layers, metrics, models, quickstart, training
-from keras_attention.data import (
-    DataError,
-    caption_batches,
-    classification_batches,
-    language_batches,
-    masked_batches,
-    permutation_batches,
-    tagging_batches,
-    train_tokenizer,
-    translation_batches,
-)
+from keras_attention import config, data, layers, metrics, quickstart, training
 from keras_attention.evaluate import evaluate
 from keras_attention.generation import BeamSearch, Greedy, Sampling
+from keras_attention.loading import load
 from keras_attention.models import (
-    AttentionMaps,
-    Caption,
     Captioner,
     CausalLM,
-    Classification,
-    Completion,
-    FilledMask,
     MaskedLM,
     PermutationLM,
-    Tagging,
     TextClassifier,
     TextTagger,
-    Translation,
     Translator,
     attention_maps,
     embed,
     score,
 )
-from keras_attention.models.counting import count_parameters
+from keras_attention.outputs import (
+    AttentionMaps,
+    Caption,
+    Classification,
+    Completion,
+    FilledMask,
+    Tagging,
+    Translation,
+)
 from keras_attention.presets import find_preset, presets
-from keras_attention.training import MaskedCrossEntropy, TrainingPlan, train
+from keras_attention.training import train
 
 __version__ = "0.1.0"
 
-# Needed only at the end of the way, and slow to import: TensorFlow, Matplotlib.
+# Imported when they are used, because they import TensorFlow or Matplotlib: name -> module.
 _LATE = {
-    "CheckReport": "serving",
-    "ServedModel": "serving",
     "check_export": "serving",
-    "export": "serving",
-    "from_huggingface": "weights",
-    "from_tensorflow": "weights",
-    "load_served": "serving",
     "plot_alignment": "visualize",
-    "plot_bleu_by_length": "visualize",
     "plot_caption": "visualize",
     "plot_history": "visualize",
-    "plot_salient_words": "visualize",
-    "to_huggingface": "weights",
 }
+_LATE_MODULES = ("serving", "visualize", "weights")
 
 __all__ = [
     "AttentionMaps",
-    "attention_maps",
-    "embed",
-    "evaluate",
-    "score",
     "BeamSearch",
     "Caption",
     "Captioner",
     "CausalLM",
-    "CheckReport",
     "Classification",
     "Completion",
-    "DataError",
     "FilledMask",
     "Greedy",
-    "MaskedCrossEntropy",
     "MaskedLM",
     "PermutationLM",
     "Sampling",
-    "ServedModel",
     "Tagging",
     "TextClassifier",
     "TextTagger",
-    "TrainingPlan",
     "Translation",
     "Translator",
-    "caption_batches",
+    "attention_maps",
     "check_export",
-    "classification_batches",
     "config",
-    "count_parameters",
     "data",
-    "export",
-    "from_huggingface",
-    "from_tensorflow",
-    "generation",
-    "language_batches",
+    "embed",
+    "evaluate",
+    "find_preset",
     "layers",
-    "load_served",
-    "masked_batches",
-    "models",
-    "permutation_batches",
+    "load",
+    "metrics",
     "plot_alignment",
-    "plot_bleu_by_length",
     "plot_caption",
     "plot_history",
-    "plot_salient_words",
-    "find_preset",
-    "metrics",
-    "quickstart",
     "presets",
-    "tagging_batches",
-    "to_huggingface",
+    "quickstart",
+    "score",
+    "serving",
     "train",
-    "train_tokenizer",
     "training",
-    "translation_batches",
+    "weights",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _LATE:
         return getattr(importlib.import_module(f"{__name__}.{_LATE[name]}"), name)
+    if name in _LATE_MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -34,7 +34,7 @@ PAIRS = [
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    return ka.train_tokenizer([text for pair in PAIRS for text in pair], "sentencepiece", 71)
+    return ka.data.train_tokenizer([text for pair in PAIRS for text in pair], "sentencepiece", 71)
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +51,6 @@ def translator(tokenizer):
         embedding_dim=23,
         dropout=0.0,
     )
-    model.compile(keras.optimizers.Adam(0.01, global_clipnorm=1.0), ka.MaskedCrossEntropy())
-    model.fit(ka.translation_batches(PAIRS, model, max_tokens=71), epochs=60, verbose=0)
+    model.compile(keras.optimizers.Adam(0.01, global_clipnorm=1.0), ka.training.MaskedCrossEntropy())
+    model.fit(ka.data.translation_batches(PAIRS, model, max_tokens=71), epochs=60, verbose=0)
     return model

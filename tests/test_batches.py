@@ -1,12 +1,16 @@
-"""Batches: every example once, within the budget, shifted, and the same order for the same seed."""
+"""Batches: every example once, within the budget, and in the same order for the same seed; their arrays by hand."""
 
+import types
+
+import keras
 import numpy as np
 import pytest
 from conftest import PAIRS
+from fake_tokenizer import PLAIN, XLNET
 
 import keras_attention as ka
 from keras_attention.data import LengthBatches
-from keras_attention.data.batches import shift_right
+from keras_attention.data.batches import pad_ids, shift_right
 
 
 def batches_of(lengths, **options):
@@ -49,13 +53,13 @@ def test_the_longest_comes_first_and_validation_is_in_order():
     assert ends == sorted(ends)
 
 
-def test_the_first_two_batches_never_look_alike():
+def test_the_first_two_batches_differ_in_length():
     batches = batches_of([3] * 20, max_tokens=6)
     assert [batches[i][1] for i in range(3)] == [0, 1, 0]
 
 
 def test_translation_batch_by_hand(translator, tokenizer):
-    batches = ka.translation_batches(PAIRS[:1], translator)
+    batches = ka.data.translation_batches(PAIRS[:1], translator)
     inputs, labels, weights = batches[0]
     special = ka.data.special_ids(tokenizer)
     source = ka.data.encode_texts(tokenizer, ["we eat bread"])[0]
@@ -66,8 +70,8 @@ def test_translation_batch_by_hand(translator, tokenizer):
     assert weights.tolist() == [[1.0] * (len(target) + 1)]
 
 
-def test_padding_weighs_nothing(translator):
-    batches = ka.translation_batches(PAIRS, translator, max_tokens=997)
+def test_padding_has_no_weight(translator):
+    batches = ka.data.translation_batches(PAIRS, translator, max_tokens=997)
     _, labels, weights = batches[0]
     pad = ka.data.special_ids(translator.target_tokenizer).pad
     np.testing.assert_array_equal(weights, labels != pad)
@@ -78,10 +82,77 @@ def test_shift_right_by_hand():
     np.testing.assert_array_equal(shift_right(np.array([[5, 7, 3], [11, 3, 0]]), 2), [[2, 5, 7], [2, 11, 3]])
 
 
+def test_padding_by_hand():
+    ids, mask = pad_ids([[5, 7, 11], [13]], pad=2, multiple=4, extra=1)
+    np.testing.assert_array_equal(ids, [[5, 7, 11, 2, 2], [13, 2, 2, 2, 2]])
+    np.testing.assert_array_equal(mask, [[1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+
+
+def fake_model(tokenizer, template, **config):
+    return types.SimpleNamespace(
+        tokenizer=tokenizer, template=template, config=types.SimpleNamespace(template=template, **config)
+    )
+
+
+def test_classification_batch_by_hand():
+    model = fake_model(XLNET, "end_start", labels=("no", "yes"), max_length=5, num_segments=3)
+    with pytest.warns(UserWarning, match="1 of 2 texts have more than 5 tokens"):
+        batches = ka.data.classification_batches([("we eat red apple", "yes"), ("bread", "no")], model, shuffle=False)
+    inputs, labels, weights = batches[0]
+    np.testing.assert_array_equal(inputs["token_ids"], [[11, 4, 3, 5, 5], [6, 7, 8, 4, 3]])
+    np.testing.assert_array_equal(inputs["padding_mask"].sum(1), [3, 5])
+    np.testing.assert_array_equal(inputs["segment_ids"], [[0, 0, 2, 0, 0], [0, 0, 0, 0, 2]])
+    assert (labels.tolist(), weights.tolist()) == ([0, 1], [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("options", "windows"),
+    [  # tokens, labels and weights of each window; the texts are <s> 4 5 6 7 </s> and <s> 9 </s>
+        (
+            {},
+            [([2, 4, 5], [4, 5, 6], [1, 1, 1]), ([2, 9], [9, 3], [1, 1]), ([6, 7], [7, 3], [1, 1])],
+        ),
+        (
+            {"stride": 2},
+            [
+                ([2, 4, 5], [4, 5, 6], [1, 1, 1]),
+                ([2, 9], [9, 3], [1, 1]),
+                ([5, 6, 7], [6, 7, 3], [0, 1, 1]),
+            ],
+        ),
+        (
+            {"pack": True},
+            [([2, 4, 5], [4, 5, 6], [1, 1, 1]), ([6, 7, 3], [7, 3, 2], [1, 1, 1]), ([2, 9], [9, 3], [1, 1])],
+        ),
+    ],
+)
+def test_language_windows_by_hand(options, windows):
+    model = fake_model(PLAIN, "end", max_length=3)
+    batches = ka.data.language_batches(["we eat red apple", "", " ", "bread"], model, **options)
+    found = []
+    for inputs, labels, weights in (batches[i] for i in range(len(batches))):
+        for *row, mask in zip(inputs["token_ids"], labels, weights, inputs["padding_mask"], strict=True):
+            found.append(tuple(x[mask].tolist() for x in row))
+    assert sorted(found) == sorted(windows)
+
+
+@pytest.mark.parametrize(
+    ("model", "share_rows", "rows"),
+    [
+        (fake_model(PLAIN, "end", max_length=4), True, [[4, 5, 3, 9], [3]]),
+        (fake_model(PLAIN, "start_end", max_length=4), True, [[2, 4, 5, 3], [2, 9, 3]]),
+        (fake_model(PLAIN, "start_end", max_length=3), False, [[2, 4, 5], [2, 3], [2, 9, 3]]),
+        (fake_model(XLNET, "end_start", max_length=4), True, [[6, 7, 4, 3], [11, 4, 3]]),
+    ],
+)
+def test_packed_rows_by_hand(model, share_rows, rows):
+    assert ka.data.pack_texts(["we eat", "\n", "bread"], model, share_rows) == rows
+
+
 def test_language_windows_overlap_by_one_and_cover_the_stream():
-    tokenizer = ka.train_tokenizer(["to be or not to be"], "characters")
+    tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=5, embedding_dim=3, max_length=7)
-    batches = ka.language_batches(["to be or not to be"], model, shuffle=False)
+    batches = ka.data.language_batches(["to be or not to be"], model, shuffle=False)
     rows = [
         (ids[mask], label[mask])
         for inputs, labels, _ in (batches[i] for i in range(len(batches)))
@@ -96,19 +167,19 @@ def test_language_windows_overlap_by_one_and_cover_the_stream():
     assert written == [*stream, special.end]
 
 
-def test_a_tag_is_learned_at_a_words_first_piece(tokenizer):
+def test_a_tag_is_the_label_of_a_words_first_token(tokenizer):
     model = ka.TextTagger.from_preset(
         "rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"), units=6, embedding_dim=5
     )
-    inputs, labels, weights = ka.tagging_batches([[("bread", "NOUN"), ("drinks", "VERB")]], model)[0]
+    inputs, labels, weights = ka.data.tagging_batches([[("bread", "NOUN"), ("drinks", "VERB")]], model)[0]
     pieces = [ka.data.encode_texts(tokenizer, [word])[0] for word in ("bread", "drinks")]
     assert inputs["token_ids"][0].tolist() == pieces[0] + pieces[1]
     assert np.flatnonzero(weights[0]).tolist() == [0, len(pieces[0])]
     assert labels[0][weights[0] > 0].tolist() == [0, 1]
 
 
-def test_words_are_spelled_where_they_begin_and_rare_ones_are_hidden(tokenizer):
-    characters = ka.train_tokenizer(["we eat bread"], "characters")
+def test_characters_are_at_first_tokens_and_rare_tokens_become_unknown(tokenizer):
+    characters = ka.data.train_tokenizer(["we eat bread"], "characters")
     model = ka.TextTagger.from_preset(
         "rnn_tagger",
         tokenizer=tokenizer,
@@ -119,43 +190,43 @@ def test_words_are_spelled_where_they_begin_and_rare_ones_are_hidden(tokenizer):
         max_word_length=3,
     )
     sentences = [[("bread", "NOUN"), ("eat", "VERB")]] * 400
-    whole = ka.tagging_batches(sentences, model, shuffle=False)[0][0]
-    starts = model.encode_words([["bread", "eat"]])[0].starts
-    assert starts[1] > 1  # the first word has several pieces
+    whole = ka.data.tagging_batches(sentences, model, shuffle=False)[0][0]
+    starts = model.word_reader.ids([["bread", "eat"]])[0].starts
+    assert starts[1] > 1  # the first word has several tokens
     spelled, mask = whole["character_ids"][0], whole["character_mask"][0]
     assert np.flatnonzero(mask.any(-1)).tolist() == starts
     wanted = [ids[:3] for ids in ka.data.encode_texts(characters, ["bread", "eat"])]
     assert [row[real].tolist() for row, real in zip(spelled[starts], mask[starts], strict=True)] == wanted
     unknown = ka.data.special_ids(tokenizer).unknown
     assert not (whole["token_ids"] == unknown).any()
-    for times in (1, 3, 400):  # n times in the corpus: hidden with probability 1 / (1 + 4 n)
-        batches = ka.tagging_batches(sentences[:times], model, max_tokens=10**6)
-        hidden = []
+    for times in (1, 3, 400):  # n times in the corpus: unknown with probability 1 / (1 + 4 n)
+        batches = ka.data.tagging_batches(sentences[:times], model, max_tokens=10**6)
+        is_unknown = []
         for epoch in range(1200 // times):
             batches.start_epoch(epoch)
-            hidden += (batches[0][0]["token_ids"] == unknown).ravel().tolist()
-        share, chance = np.mean(hidden), 1 / (1 + 4 * times)
+            is_unknown += (batches[0][0]["token_ids"] == unknown).ravel().tolist()
+        share, probability = np.mean(is_unknown), 1 / (1 + 4 * times)
         assert share > 0
-        assert abs(share - chance) < 4 * (chance / len(hidden)) ** 0.5, times
+        assert abs(share - probability) < 4 * (probability / len(is_unknown)) ** 0.5, times
 
 
 @pytest.mark.parametrize("spelled", [False, True])
 def test_sentences_of_any_length_and_words_of_any_length_are_learned(tokenizer, spelled):
     sentences = [[("bread"[:letters], "NOUN")] * words for words, letters in ((5, 5), (4, 3), (3, 4), (2, 2), (1, 1))]
-    options = {"character_tokenizer": ka.train_tokenizer(["bread"], "characters")} if spelled else {}
+    options = {"character_tokenizer": ka.data.train_tokenizer(["bread"], "characters")} if spelled else {}
     model = ka.TextTagger.from_preset(
         "rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"), units=6, embedding_dim=5, **options
     )
-    model.compile("sgd", ka.MaskedCrossEntropy())
+    model.compile("sgd", ka.training.MaskedCrossEntropy())
     for seed in range(4):
-        batches = ka.tagging_batches(sentences, model, max_tokens=1, seed=seed)
+        batches = ka.data.tagging_batches(sentences, model, max_tokens=1, seed=seed)
         first, second = (
             {name: x.shape[axis] for name, x in batches[i][0].items() for axis in range(1, x.ndim)} for i in (0, 1)
         )
         assert all(first[name] != second[name] for name in first)
         assert np.isfinite(model.fit(batches, verbose=0).history["loss"]).all()
     with pytest.raises(ValueError, match="no examples"):
-        ka.tagging_batches([], model)
+        ka.data.tagging_batches([], model)
 
 
 @pytest.mark.parametrize(
@@ -172,14 +243,14 @@ def test_mistakes_are_explained(make, message):
 
 def test_an_unknown_label_is_explained(tokenizer):
     model = ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("no", "yes"), units=6)
-    with pytest.raises(ValueError, match="no label 'maybe'; it has no, yes"):
-        ka.classification_batches([("we eat", "maybe")], model)
+    with pytest.raises(ValueError, match="no label 'maybe'; expected one of no, yes"):
+        ka.data.classification_batches([("we eat", "maybe")], model)
 
 
 def test_on_jax_there_are_few_shapes(translator, monkeypatch):
-    """JAX compiles each shape anew: a large corpus has to come in few of them."""
-    monkeypatch.setattr(ka.data.batches, "width_step", lambda: 8)
-    batches = ka.translation_batches(ka.quickstart.phrase_pairs("train")[:3000], translator, max_tokens=1024)
+    """JAX compiles once for each shape, so the batches of a large corpus have few shapes."""
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    batches = ka.data.translation_batches(ka.quickstart.phrase_pairs("train")[:3000], translator, max_tokens=1024)
     shapes = {tuple(x.shape for x in batches[i][0].values()) for i in range(len(batches))}
     assert len(batches) > 50
     assert len(shapes) < len(batches) / 4

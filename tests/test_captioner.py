@@ -30,12 +30,12 @@ def png(image) -> bytes:
 
 def examples(count: int) -> list:
     scenes = ka.quickstart.captioned_scenes("train", count)
-    return [ka.data.CaptionedPicture(s.name, png(s.image), s.captions[:2]) for s in scenes]
+    return [ka.data.CaptionedImage(s.name, png(s.image), s.captions[:2]) for s in scenes]
 
 
 @pytest.fixture(scope="module")
 def words():
-    return ka.train_tokenizer(ka.data.captions_of(examples(89)), "bpe", 131)
+    return ka.data.train_tokenizer(ka.data.captions_of(examples(89)), "bpe", 131)
 
 
 def small(words, preset="show_attend_and_tell", **sizes):
@@ -184,7 +184,7 @@ def test_a_look_is_spread_over_what_lies_around(words):
     randomize(plain, 0.3)
     model = ka.Captioner.from_model(plain, attention_smoothing=1.5)
     ids, images = np.array([[2, 7, 9], [2, 5, 11]]), np.random.default_rng(3).uniform(0, 255, (2, 32, 32, 3))
-    regions = plain.see(images.astype("float32"))
+    regions = plain.encode_images(images.astype("float32"))
     places = [(row, column) for row in range(8) for column in range(8)]
     near = np.array([[math.exp(-((a - c) ** 2 + (b - d) ** 2) / 4.5) for c, d in places] for a, b in places])
     near /= near.sum(1, keepdims=True)
@@ -311,11 +311,11 @@ def test_weights_come_from_another_captioner(words, tmp_path):
     sizes = {"encoder": "small_cnn", "image_size": 32, "encoder_weights": tmp_path / "first.keras"}
     second = ka.Captioner.from_preset("transformer_captioner", tokenizer=words, width=14, num_heads=7, **sizes)
     image = np.random.default_rng(1).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
-    np.testing.assert_array_equal(second.see(image), first.see(image))
+    np.testing.assert_array_equal(second.encode_images(image), first.encode_images(image))
     arrays = {f"{layer.name}/{v.name}": np.asarray(v) for layer in first.vision.network.layers for v in layer.weights}
     np.savez(tmp_path / "w.npz", **{name: array + 1 for name, array in arrays.items()})
     second.vision.load(tmp_path / "w.npz")
-    assert np.abs(second.see(image) - first.see(image)).max() > 1e-3
+    assert np.abs(second.encode_images(image) - first.encode_images(image)).max() > 1e-3
     with pytest.raises(ValueError, match=r"has no weights but .* received 'imagenet'"):
         second.vision.load("imagenet")
     ka.CausalLM.from_preset("char_rnn", tokenizer=words, units=5).save(tmp_path / "other.keras")
@@ -376,8 +376,8 @@ def test_a_published_network_sees_what_another_program_saw():
 
 def test_cached_regions_are_what_the_network_sees(words, tmp_path):
     model, pictures = small(words, encoder="mobilenet_0.25"), examples(5)
-    seen = ka.caption_batches(pictures, model, max_tokens=10_000, shuffle=False)[0]
-    cached = ka.caption_batches(pictures, model, max_tokens=10_000, shuffle=False, cache=tmp_path)[0]
+    seen = ka.data.caption_batches(pictures, model, max_tokens=10_000, shuffle=False)[0]
+    cached = ka.data.caption_batches(pictures, model, max_tokens=10_000, shuffle=False, cache=tmp_path)[0]
     assert set(seen[0]) == {"images", "target_ids"}
     assert set(cached[0]) == {"regions", "target_ids"}
     order, again = (np.lexsort(batch[1].T) for batch in (seen, cached))
@@ -397,10 +397,10 @@ def test_a_picture_is_seen_once_for_the_captions_that_it_most_often_has(words, p
     sizes = {"width": 12, "num_heads": 2} if preset == "transformer_captioner" else {"units": 14, "embedding_dim": 11}
     seeing = {"encoder": "small_cnn", "image_size": 32}
     model = ka.Captioner.from_preset(preset, tokenizer=words, dropout=0.0, **seeing, **sizes)
-    inputs, labels, weights = ka.caption_batches(pictures, model, 10**4, shuffle=False)[0]
+    inputs, labels, weights = ka.data.caption_batches(pictures, model, 10**4, shuffle=False)[0]
     assert (len(inputs["images"]), len(labels)) == (7, 14)
     assert weights.any(1).sum() == sum(len(p.captions) for p in pictures) == 12
-    apart = ka.caption_batches(pictures, model, 10**4, shuffle=False, captions_per_image=1)[0]
+    apart = ka.data.caption_batches(pictures, model, 10**4, shuffle=False, captions_per_image=1)[0]
     assert (len(apart[0]["images"]), len(apart[1])) == (12, 12)
     alone = {"images": np.repeat(inputs["images"], 2, axis=0), "target_ids": inputs["target_ids"]}
     np.testing.assert_allclose(np.asarray(model(inputs)), np.asarray(model(alone)), atol=1e-5)
@@ -411,7 +411,7 @@ def test_a_batch_mixes_captions_of_different_lengths(words):
     model, pictures = small(words), examples(29)
     of = ka.data.encode_texts(words, ka.data.captions_of(pictures), 23)
     assert len({len(ids) for ids in of}) > 3
-    batches = ka.caption_batches(pictures, model, max_tokens=160, captions_per_image=1)
+    batches = ka.data.caption_batches(pictures, model, max_tokens=160, captions_per_image=1)
     lengths = [set(weights.sum(1)) for _, _, weights in (batches[i] for i in range(len(batches)))]
     assert len(lengths) > 5
     assert sum(len(found) > 1 for found in lengths) >= len(lengths) - 1
@@ -425,8 +425,8 @@ def test_dropout_is_active_in_training_and_nowhere_else(words, preset, given):
     model = ka.Captioner.from_preset(
         preset, tokenizer=words, encoder_weights=None, encoder="small_cnn", image_size=32, dropout=0.8, **sizes
     )
-    images, ids = ka.data.read_images([p.picture for p in examples(2)], 32)[0], np.array([[1, 7, 9]] * 2)
-    inputs = {given: images if given == "images" else model.see(images), "target_ids": ids}
+    images, ids = ka.data.read_images([p.image for p in examples(2)], 32)[0], np.array([[1, 7, 9]] * 2)
+    inputs = {given: images if given == "images" else model.encode_images(images), "target_ids": ids}
     state = [[v.value for v in values] for values in (model.trainable_variables, model.non_trainable_variables)]
     steady, other, *dropped = (
         np.asarray(model.stateless_call(*state, inputs, training=training)[0])
@@ -438,21 +438,21 @@ def test_dropout_is_active_in_training_and_nowhere_else(words, preset, given):
 
 def test_unreadable_pictures_are_left_out_and_named(words, tmp_path):
     good = examples(19)
-    bad = ka.data.CaptionedPicture("broken.jpg", b"no picture", ("a dog",))
-    gone = ka.data.CaptionedPicture("gone.jpg", str(tmp_path / "gone.jpg"), ("a dog",))
+    bad = ka.data.CaptionedImage("broken.jpg", b"no picture", ("a dog",))
+    gone = ka.data.CaptionedImage("gone.jpg", str(tmp_path / "gone.jpg"), ("a dog",))
     for options in ({}, {"cache": tmp_path}):
         model = small(words, encoder="mobilenet_0.25" if options else "small_cnn")
-        with pytest.warns(UserWarning, match="1 of 20 pictures cannot be read: gone.jpg"):
-            ka.caption_batches([*good, gone], model, **options)
-    with pytest.warns(UserWarning, match="1 of 20 pictures cannot be read: broken.jpg. They are left out"):
-        batches = ka.caption_batches([*good[:7], bad, *good[7:]], small(words), shuffle=False)
+        with pytest.warns(UserWarning, match="1 of 20 images cannot be read: gone.jpg"):
+            ka.data.caption_batches([*good, gone], model, **options)
+    with pytest.warns(UserWarning, match="1 of 20 images cannot be read: broken.jpg. They are left out"):
+        batches = ka.data.caption_batches([*good[:7], bad, *good[7:]], small(words), shuffle=False)
     assert sum(len(batches[i][1]) for i in range(len(batches))) == 38
-    with pytest.raises(ka.DataError, match="3 of 8 pictures cannot be read"):
-        ka.caption_batches([*good[:5], bad, bad, bad], small(words))
+    with pytest.raises(ka.data.DataError, match="3 of 8 images cannot be read"):
+        ka.data.caption_batches([*good[:5], bad, bad, bad], small(words))
 
 
 def test_augmentation_is_another_each_epoch_and_the_same_again(words):
-    batches = ka.caption_batches(examples(3), small(words), augment=True)
+    batches = ka.data.caption_batches(examples(3), small(words), augment=True)
     first = batches[0][0]["images"]
     np.testing.assert_array_equal(first, batches[0][0]["images"])
     batches.start_epoch(1)
@@ -463,11 +463,11 @@ def test_augmentation_is_another_each_epoch_and_the_same_again(words):
 def test_every_second_picture_is_mirrored_by_chance(words, tmp_path, cached):
     model, pictures = small(words, encoder="mobilenet_0.25" if cached else "small_cnn"), examples(1) * 40
     if cached:  # a new MobileNet answers nearly nothing
-        model.see = lambda images: np.reshape(images, (len(images), 32, -1))
+        model.encode_images = lambda images: np.reshape(images, (len(images), 32, -1))
     options = {"cache": tmp_path} if cached else {}
-    batches = ka.caption_batches(pictures, model, 10**6, flip=True, **options)
-    image = ka.data.read_images([pictures[0].picture], 32)[0]
-    both = [np.array(model.see(x)) if cached else x for x in (image, image[:, :, ::-1])]
+    batches = ka.data.caption_batches(pictures, model, 10**6, flip=True, **options)
+    image = ka.data.read_images([pictures[0].image], 32)[0]
+    both = [np.array(model.encode_images(x)) if cached else x for x in (image, image[:, :, ::-1])]
     given = batches[0][0]["regions" if cached else "images"]
     apart = np.array([[np.abs(one - x[0]).max() for x in both] for one in given])
     assert (apart.min(1) < apart.max(1) / 4).all()  # one or the other
@@ -479,13 +479,13 @@ def test_every_second_picture_is_mirrored_by_chance(words, tmp_path, cached):
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [
-        ({}, {"cache": "features"}, "the network that sees learns"),
+        ({}, {"cache": "features"}, "the image encoder is trained"),
         ({"encoder": "mobilenet_0.25"}, {"cache": "features", "augment": True}, "Leave out one of them"),
     ],
 )
 def test_what_cannot_go_together_is_refused(words, sizes, options, message):
     with pytest.raises(ValueError, match=message):
-        ka.caption_batches(examples(2), small(words, **sizes), **options)
+        ka.data.caption_batches(examples(2), small(words, **sizes), **options)
 
 
 # Captions
@@ -494,7 +494,7 @@ def test_what_cannot_go_together_is_refused(words, sizes, options, message):
 def test_a_picture_that_cannot_be_read_has_an_empty_caption(words):
     model = small(words)
     randomize(model, 0.3)
-    picture = examples(1)[0].picture
+    picture = examples(1)[0].image
     one, bad, two = model.caption([picture, b"<html>", picture])
     assert (bad.text, bad.valid, bad.attention) == ("", False, None)
     assert one.text == two.text
@@ -509,7 +509,7 @@ def test_a_picture_that_cannot_be_read_has_an_empty_caption(words):
 def test_a_caption_is_scored_by_the_sum_of_its_log_probabilities(words):
     model, special = small(words), ka.data.special_ids(words)
     randomize(model, 0.3)
-    pictures, texts = [e.picture for e in examples(2)], ["a small red circle", "there is a blue cross above a square"]
+    pictures, texts = [e.image for e in examples(2)], ["a small red circle", "there is a blue cross above a square"]
     expected = []
     for picture, text in zip(pictures, texts, strict=True):
         labels = [*ka.data.encode_texts(words, [text])[0], special.end]
@@ -527,7 +527,7 @@ def test_a_caption_is_scored_by_the_sum_of_its_log_probabilities(words):
 
 
 @pytest.mark.parametrize(
-    ("preset", "tie_weights", "sizes"),
+    ("preset", "tied", "sizes"),
     [
         ("show_and_tell", False, {"units": 14, "embedding_dim": 11}),
         ("show_attend_and_tell", False, {"units": 14, "embedding_dim": 11}),
@@ -580,8 +580,8 @@ def test_it_trains_in_half_precision(words, attention, grounded_attention):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = small(words, attention=attention, coordinate_features=True, grounded_attention=grounded_attention)
-        model.compile("adam", ka.MaskedCrossEntropy())
-        losses = model.fit(ka.caption_batches(examples(3), model), epochs=2, verbose=0).history["loss"]
+        model.compile("adam", ka.training.MaskedCrossEntropy())
+        losses = model.fit(ka.data.caption_batches(examples(3), model), epochs=2, verbose=0).history["loss"]
     finally:
         keras.config.set_dtype_policy("float32")
     assert np.isfinite(losses).all()
@@ -592,7 +592,7 @@ def test_what_sees_learns_slowest_where_rates_shrink(words):
     model = ka.Captioner.from_preset(
         "transformer_captioner", tokenizer=words, encoder="small_cnn", image_size=32, **sizes
     )
-    ka.training.compile_model(model, ka.TrainingPlan(layer_decay=0.5), 3)
+    ka.training.compile_model(model, ka.training.TrainingPlan(layer_decay=0.5), 3)
     model.optimizer.build(model.trainable_variables)
     factors = dict(zip((id(v) for v in model.trainable_variables), model.optimizer.factors, strict=True))
     assert {factors[id(v)] for v in model.vision.trainable_variables} == {0.25}
@@ -614,13 +614,13 @@ def test_what_sees_can_be_frozen(words, preset, how):
 
 def test_a_captioner_learns_scenes_by_heart(words):
     keras.utils.set_random_seed(3)
-    pictures = [ka.data.CaptionedPicture(e.name, e.picture, e.captions[:1]) for e in examples(2)]
+    pictures = [ka.data.CaptionedImage(e.name, e.image, e.captions[:1]) for e in examples(2)]
     model = small(words, units=38, embedding_dim=23, dropout=0.0, doubly_stochastic=0.0)
-    model.compile(keras.optimizers.Adam(0.01), ka.MaskedCrossEntropy())
+    model.compile(keras.optimizers.Adam(0.01), ka.training.MaskedCrossEntropy())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.fit(ka.caption_batches(pictures, model), epochs=120, verbose=0)
-    found = model.caption([p.picture for p in pictures], ka.BeamSearch(num_beams=3))
+        model.fit(ka.data.caption_batches(pictures, model), epochs=120, verbose=0)
+    found = model.caption([p.image for p in pictures], ka.BeamSearch(num_beams=3))
     assert [c.text for c in found] == [p.captions[0] for p in pictures]
 
 
@@ -650,14 +650,14 @@ def test_a_reward_is_the_cider_and_bleu_of_each_caption_by_itself():
 def test_a_captioner_learns_to_be_rewarded(words):
     keras.utils.set_random_seed(3)
     pictures, model = examples(7), small(words, units=38, embedding_dim=23, dropout=0.0, doubly_stochastic=0.0)
-    model.compile(keras.optimizers.Adam(0.01), ka.MaskedCrossEntropy())
+    model.compile(keras.optimizers.Adam(0.01), ka.training.MaskedCrossEntropy())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.fit(ka.caption_batches(pictures, model), epochs=10, verbose=0)  # not all yet
+        model.fit(ka.data.caption_batches(pictures, model), epochs=10, verbose=0)  # not all yet
     model.vision.freeze()
-    batches = ka.training.SelfCriticalBatches(pictures, model, max_tokens=8 * 23 * 7, samples=8)
+    batches = ka.training.SelfCriticalBatches(pictures, model, max_tokens=8 * 23 * 7, captions_per_image=8)
     inputs, labels, weights = batches[0]
-    seen = [np.abs(inputs["images"] - ka.data.read_images([p.picture], 32)[0]).max((1, 2, 3)) == 0 for p in pictures]
+    seen = [np.abs(inputs["images"] - ka.data.read_images([p.image], 32)[0]).max((1, 2, 3)) == 0 for p in pictures]
     places = np.repeat(np.argmax(seen, axis=0), 8)
     assert sorted(places) == sorted([*range(7)] * 8)
     texts = [ka.data.decode_ids(words, row.tolist()) for row in labels]
@@ -665,7 +665,10 @@ def test_a_captioner_learns_to_be_rewarded(words):
     assert rewards.std(axis=1).max() > 0
     others = [[np.delete(row, k).mean() for k in range(8)] for row in rewards]
     np.testing.assert_allclose(weights[:, 0], (rewards - others).ravel(), rtol=1e-5, atol=1e-6)
-    rewards, plan = [], ka.TrainingPlan(learning_rate=5e-4, schedule="constant", label_smoothing=0.0, warmup_steps=1)
+    rewards, plan = (
+        [],
+        ka.training.TrainingPlan(learning_rate=5e-4, schedule="constant", label_smoothing=0.0, warmup_steps=1),
+    )
     ka.training.compile_model(model, plan, len(batches))
     note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rewards.append(batches.mean_reward))
     model.fit(batches.for_fit(), epochs=60, verbose=0, shuffle=False, callbacks=[batches.callback, note])
@@ -675,13 +678,13 @@ def test_a_captioner_learns_to_be_rewarded(words):
 
 def test_captions_are_drawn_as_the_model_has_become(words):
     model, known = small(words, dropout=0.9), []
-    batches = ka.training.SelfCriticalBatches(examples(13), model, max_tokens=2 * 23 * 3, samples=3)
+    batches = ka.training.SelfCriticalBatches(examples(13), model, max_tokens=2 * 23 * 3, captions_per_image=3)
     assert len(batches) == 6
-    inputs = {"regions": model.see(batches[0][0]["images"]), "target_ids": batches[0][0]["target_ids"]}
+    inputs = {"regions": model.encode_images(batches[0][0]["images"]), "target_ids": batches[0][0]["target_ids"]}
     np.testing.assert_array_equal(*(np.asarray(model(inputs, training=training)) for training in (False, True)))
     draw = model.draw
     model.draw = lambda *given: known.append(np.array(model.decoder.weights[0])) or draw(*given)
-    plan = ka.TrainingPlan(learning_rate=0.1, warmup_steps=1)
+    plan = ka.training.TrainingPlan(learning_rate=0.1, warmup_steps=1)
     ka.training.compile_model(model, plan, len(batches))
     before = np.array(model.decoder.weights[0])
     model.fit(batches.for_fit(), verbose=0, shuffle=False, callbacks=[batches.callback])
@@ -693,7 +696,7 @@ def test_captions_are_drawn_as_the_model_has_become(words):
 
 
 def test_an_epoch_may_have_fewer_pictures_than_a_batch_has_room_for(words):
-    batches = ka.training.SelfCriticalBatches(examples(7), small(words), samples=2, pictures=3)
+    batches = ka.training.SelfCriticalBatches(examples(7), small(words), captions_per_image=2, images_per_epoch=3)
     assert len(batches) == 1
     assert len(batches[0][0]["images"]) == 3
 
@@ -701,9 +704,9 @@ def test_an_epoch_may_have_fewer_pictures_than_a_batch_has_room_for(words):
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [
-        ({"attention": "hard"}, {}, "hard attention, which learns where"),
-        ({}, {"samples": 1}, "expected at least 2"),
-        ({}, {"pictures": 0}, "`pictures` is 0"),
+        ({"attention": "hard"}, {}, "hard attention, which learns from the probability"),
+        ({}, {"captions_per_image": 1}, "expected at least 2"),
+        ({}, {"images_per_epoch": 0}, "`images_per_epoch` is 0"),
     ],
 )
 def test_self_critical_training_refuses_what_it_cannot_teach(words, sizes, options, message):

@@ -115,7 +115,7 @@ def write_gpt2(directory, texts):
     pairs.train_from_iterator(texts, vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False)
     sizes = {name: int(value) for name, value in (size.split("=") for size in SMALL)}
     config = dataclasses.replace(ka.presets()["gpt2_small"].config, vocabulary_size=pairs.get_vocab_size(), **sizes)
-    ka.to_huggingface(ka.CausalLM(config), directory)
+    ka.weights.to_huggingface(ka.CausalLM(config), directory)
     pairs.save_model(str(directory))
     end = pairs.token_to_id("<|endoftext|>")
     attributes = json.loads((directory / "config.json").read_text())

@@ -150,7 +150,7 @@ def test_loss_is_the_mean_over_all_tokens(task, sizes, names):
 
 def test_evaluate_leaves_the_compiled_model_as_it_is():
     model = ka.CausalLM.from_examples(LINES, **RECURRENT)
-    model.compile(optimizer := keras.optimizers.SGD(0.1), ka.MaskedCrossEntropy())
+    model.compile(optimizer := keras.optimizers.SGD(0.1), ka.training.MaskedCrossEntropy())
     ka.evaluate(model, LINES)
     assert model.optimizer is optimizer
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: which weights are trained, and at which learning rate."""
+"""Which weights move, and how far."""
 
 import dataclasses
 import gc
@@ -26,13 +26,13 @@ def moved(model, steps: int = 3, **plan) -> set[str]:
     """Paths of the weights that a few updates change."""
     ka.training.compile_model(model, ka.training.TrainingPlan(learning_rate=0.05, warmup_steps=1, **plan), steps)
     before = {w.path: np.array(w) for w in model.weights}
-    batch = ka.classification_batches(EXAMPLES, model)[0]
+    batch = ka.data.classification_batches(EXAMPLES, model)[0]
     for _ in range(steps):
         model.train_on_batch(*batch)
     return {w.path for w in model.weights if np.abs(np.array(w) - before[w.path]).max() > 0}
 
 
-def test_a_new_head_has_the_same_encoder(tokenizer):
+def test_a_new_head_stands_on_the_same_encoder(tokenizer):
     masked = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **SIZES)
     model = ka.TextTagger.from_encoder(masked, labels=("a", "b"))
     for name in ("embedding", "encoder"):
@@ -101,8 +101,8 @@ def test_frozen_encoder_stays(classifier):
     assert moved(classifier) == {w.path for w in [*classifier.pooler.weights, *classifier.head.weights]}
 
 
-def test_the_character_encoder_is_frozen_with_the_encoder(tokenizer):
-    characters = ka.train_tokenizer(["we eat bread"], "characters")
+def test_what_spells_is_frozen_with_the_encoder(tokenizer):
+    characters = ka.data.train_tokenizer(["we eat bread"], "characters")
     model = ka.TextTagger.from_preset(
         "rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, labels=("a", "b"), units=6, embedding_dim=5
     )
@@ -110,7 +110,7 @@ def test_the_character_encoder_is_frozen_with_the_encoder(tokenizer):
     assert {w.path for w in model.trainable_variables} == {w.path for w in model.head.weights}
 
 
-def test_lora_moves_only_its_pairs_and_the_layers_after_the_blocks(classifier, tmp_path):
+def test_lora_moves_only_its_pairs_and_what_stands_behind(classifier, tmp_path):
     count = ka.training.enable_lora(classifier, 3)
     assert count == 2 * 6  # per block: query, key, value, output, and two of the feed-forward network
     paths = moved(classifier)
@@ -128,7 +128,7 @@ def test_lora_goes_on_learning_after_a_run_and_averages_what_it_learned(classifi
     dense = classifier.encoder.blocks[0].hidden
     before = np.array(dense.kernel)
     ka.training.enable_lora(classifier, 3)
-    batches = ka.classification_batches(EXAMPLES, classifier)
+    batches = ka.data.classification_batches(EXAMPLES, classifier)
     plan = ka.training.TrainingPlan(
         epochs=3, average_checkpoints=2, warmup_steps=1, learning_rate=0.02, monitor="val_average"
     )
@@ -158,7 +158,7 @@ def test_layer_decay_moves_the_first_block_less(classifier):
         classifier, ka.training.TrainingPlan(learning_rate=0.01, warmup_steps=1, layer_decay=0.1), 9
     )
     before = [np.array(block.hidden.kernel) for block in classifier.encoder.blocks]
-    batch = ka.classification_batches(EXAMPLES, classifier)[0]
+    batch = ka.data.classification_batches(EXAMPLES, classifier)[0]
     classifier.train_on_batch(*batch)
     steps = [
         np.abs(np.array(b.hidden.kernel) - a).max() for a, b in zip(before, classifier.encoder.blocks, strict=True)
@@ -189,10 +189,10 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tokenizer):
             keras.optimizers.SGD(
                 0.1, gradient_accumulation_steps=gradient_accumulation if gradient_accumulation > 1 else None
             ),
-            ka.MaskedCrossEntropy(),
+            ka.training.MaskedCrossEntropy(),
         )
         for part in pairs if gradient_accumulation > 1 else [EXAMPLES]:
-            model.train_on_batch(*ka.classification_batches(part, model)[0])
+            model.train_on_batch(*ka.data.classification_batches(part, model)[0])
         return np.array(model.head.kernel)
 
     np.testing.assert_allclose(kernel(2), kernel(1), atol=1e-6)
@@ -204,7 +204,7 @@ def test_the_schedule_counts_updates_not_batches(tokenizer):
         epochs=4, learning_rate=1e-3, warmup_steps=2, gradient_accumulation=4, schedule="linear"
     )
     ka.training.compile_model(model, plan, 16)
-    batch = ka.classification_batches(EXAMPLES, model)[0]
+    batch = ka.data.classification_batches(EXAMPLES, model)[0]
     rates = []
     for _ in range(4 * 16):
         rates.append(float(model.optimizer.learning_rate))
@@ -221,7 +221,7 @@ def test_verbs_see_what_lora_and_quantisation_change(classifier):
     after = [a.score for a in classifier.classify(texts)]
     assert np.abs(np.subtract(after, before)).max() > 1e-3
     with pytest.raises(ValueError, match="LoRA"):
-        ka.to_huggingface(classifier, "nowhere")
+        ka.weights.to_huggingface(classifier, "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -241,11 +241,11 @@ def test_rematerialised_blocks_have_the_same_gradients(kind, preset, tokenizer, 
         model = kind.from_preset(preset, tokenizer=tokenizer, max_length=11, **labels, **SIZES)
         if again:
             ka.training.rematerialize(model)
-        model.compile(keras.optimizers.SGD(0.1), ka.MaskedCrossEntropy())
+        model.compile(keras.optimizers.SGD(0.1), ka.training.MaskedCrossEntropy())
         if kind is ka.TextClassifier:
-            batches = ka.classification_batches(EXAMPLES, model)
+            batches = ka.data.classification_batches(EXAMPLES, model)
         else:
-            batches = ka.permutation_batches([text for text, _ in EXAMPLES] * 3, model)
+            batches = ka.data.permutation_batches([text for text, _ in EXAMPLES] * 3, model)
         runs.clear()
         model.train_on_batch(*batches[0])
         return model.get_weights()

@@ -10,7 +10,7 @@ import pytest
 
 import keras_attention as ka
 from keras_attention.data.tokenizers import special_ids
-from keras_attention.generation import Program, decode
+from keras_attention.generation import CompiledFunction, decode
 from keras_attention.generation.constraints import uniform_numbers
 from keras_attention.generation.strategies import NEVER
 
@@ -230,7 +230,7 @@ def test_search_stops_when_no_open_hypothesis_can_win():
     assert best == [(2, END)]
 
 
-def test_attention_follows_the_lineage_of_a_hypothesis():
+def test_attention_follows_the_parent_beams_of_a_hypothesis():
     attention = np.random.default_rng(3).dirichlet(np.ones(3), size=5).astype("float32")
     found = search(TableModel(table(5, 1), attention), ka.BeamSearch(num_beams=5, num_return_sequences=5), (7,))
     for n, text in enumerate(texts(found)):
@@ -350,7 +350,7 @@ def test_learned_positions_are_never_exceeded(tokenizer):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports")
 @pytest.mark.parametrize("kind", ["sentencepiece", "wordpiece"])
 def test_a_space_at_the_end_of_a_prompt_is_not_doubled(kind, tmp_path):
-    tokenizer = ka.train_tokenizer(["we eat bread", "they drink milk"] * 9, kind, 31)
+    tokenizer = ka.data.train_tokenizer(["we eat bread", "they drink milk"] * 9, kind, 31)
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=7, embedding_dim=5, max_length=31)
     begins = {"sentencepiece": lambda piece: piece[:1] == "\u2581" != piece, "wordpiece": str.isalpha}[kind]
     within = tuple(i for i, piece in enumerate(tokenizer.get_vocabulary()) if not begins(piece))
@@ -360,16 +360,16 @@ def test_a_space_at_the_end_of_a_prompt_is_not_doubled(kind, tmp_path):
     assert all(text.startswith(prompt) for text, prompt in zip(answers, prompts, strict=True))
     assert not any("  " in text or "\n " in text for text in answers)
     assert all(" " in text[len(prompt) :] for text, prompt in zip(answers, prompts, strict=True))
-    served = ka.load_served(ka.export(model, tmp_path / "lm", strategy=strategy, examples=()))
+    served = ka.load(model.export(tmp_path / "lm", strategy=strategy, examples=()))
     assert [answer.text for answer in served.complete(prompts)] == answers
 
 
 def test_a_long_prompt_is_continued_from_its_end():
-    tokenizer = ka.train_tokenizer(["abcdefghij"], "characters")
+    tokenizer = ka.data.train_tokenizer(["abcdefghij"], "characters")
     keras.utils.set_random_seed(3)
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=17, embedding_dim=13, max_length=8)
     prompts = ["abcdefghij", "jjjdefghij", "abcdefjjjj", "defghij"]
-    with pytest.warns(UserWarning, match="3 of 4 texts are longer than 7 pieces"):
+    with pytest.warns(UserWarning, match="3 of 4 texts have more than 8 tokens"):
         answers = model.complete(prompts, ka.Greedy(max_new_tokens=5, suppress_tokens=(1, 2, 3)))
     same, again, other, last = ((a.text[len(a.prompt) :], a.score) for a in answers)
     assert same == again
@@ -407,11 +407,11 @@ def test_texts_are_a_list_of_strings(translator, texts):
 def test_tensorflow_traces_a_program_once_for_every_batch_and_length():
     traces = []
 
-    def count(inputs):
+    def count(model, inputs):
         traces.append(inputs)
         return {"sum": keras.ops.sum(inputs["ids"], axis=-1)}
 
-    program = Program(keras.Sequential([keras.Input((17,)), keras.layers.Dense(19)]), count)
+    program = CompiledFunction(keras.Sequential([keras.Input((17,)), keras.layers.Dense(19)]), count)
     for shape in [(2, 3), (2, 3), (5, 7), (1, 11)]:
-        assert program.run({"ids": np.full(shape, 13)})["sum"].tolist() == [13 * shape[1]] * shape[0]
+        assert program({"ids": np.full(shape, 13)})["sum"].tolist() == [13 * shape[1]] * shape[0]
     assert len(traces) == (1 if keras.backend.backend() == "tensorflow" else 3)  # JAX: for each shape

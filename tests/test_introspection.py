@@ -29,7 +29,7 @@ def translator(tokenizer):
 def served(model, path, **options):
     import tensorflow as tf
 
-    directory = ka.export(model, path, **options)
+    directory = model.export(path, **options)
     assert ka.check_export(directory).ok
     return tf.saved_model.load(str(directory)).signatures
 
@@ -39,18 +39,18 @@ def test_a_text_becomes_the_mean_of_its_pieces(masked, tmp_path):
     special = ka.data.special_ids(masked.tokenizer)
     for vector, text in zip(vectors, TEXTS, strict=True):
         ids = np.array([[special.start, *ka.data.encode_texts(masked.tokenizer, [text])[0], special.end]])
-        outputs, _ = masked.encoder(masked.embedding(ids), mask=np.ones_like(ids, bool), segment_ids=ids * 0)
+        outputs = masked.encoder(masked.embedding(ids), mask=np.ones_like(ids, bool), segment_ids=ids * 0)
         np.testing.assert_allclose(vector, np.array(outputs)[0].mean(0), atol=1e-5)
     answer = served(masked, tmp_path)["embed"](text=np.array(TEXTS))
     np.testing.assert_allclose(answer["embedding"], vectors, atol=1e-5)
 
 
 def test_a_tagger_that_spells_embeds_in_a_graph_as_in_python(tokenizer, tmp_path):
-    characters = ka.train_tokenizer(TEXTS, "characters")
+    characters = ka.data.train_tokenizer(TEXTS, "characters")
     sizes = {"units": 14, "embedding_dim": 11, "max_length": 7, "max_word_length": 3, "labels": ("a", "b")}
     model = ka.TextTagger.from_preset("rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, **sizes)
     texts = [*TEXTS, "", "zzz  x\u00a0y Ünïcode", "a b c d e f g h i j"]
-    with pytest.warns(UserWarning, match="were cut there"):
+    with pytest.warns(UserWarning, match="lost their last words"):
         vectors = ka.embed(model, texts)
     np.testing.assert_allclose(served(model, tmp_path)["embed"](text=np.array(texts))["embedding"], vectors, atol=1e-5)
 

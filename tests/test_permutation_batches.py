@@ -1,33 +1,31 @@
-"""What a permutation language model learns from, that it learns, and what else its encoder serves."""
+"""Targets and factorization orders, a model that learns from them, and other tasks of its encoder."""
 
 import keras
 import numpy as np
 import pytest
 from conftest import PAIRS
-from permuted import H, M, chance, make_model, randomize
+from permuted import H, M, make_model, randomize
 
 import keras_attention as ka
-
-# What it learns from
 
 
 def test_one_of_six_tokens_is_a_target_in_spans():
     for length in (0, 1, 2, 5, 6, 7, 13, 60, 97):
-        chosen = ka.data.span_targets(length, chance(length))
-        assert chosen.sum() == -(-length // 6), length
-    many = np.stack([ka.data.span_targets(60, chance(seed)) for seed in range(500)])
+        is_target = ka.data.span_targets(length, np.random.default_rng(length))
+        assert is_target.sum() == -(-length // 6), length
+    many = np.stack([ka.data.span_targets(60, np.random.default_rng(seed)) for seed in range(500)])
     assert many.any(0).all()  # anywhere
     runs = [len(run) for row in many for run in "".join("x" if x else " " for x in row).split()]
     assert {1, 2, 3, 4, 5} <= set(runs)
 
 
-def test_targets_see_what_comes_before_them_in_one_order():
-    chosen, is_text = np.array([0, 1, 1, 0, 0, 1], bool), np.array([1, 1, 1, 1, 0, 1], bool)
-    seen = ka.data.permutation_mask(chosen, is_text, chance())
-    known = is_text & ~chosen
-    assert seen[:, known].all()
-    assert not seen[known][:, ~known].any()
-    later = seen[~known][:, ~known]  # a strict order: one way or the other, never both, and nobody itself
+def test_targets_attend_to_the_tokens_before_them_in_one_order():
+    is_target, is_text = np.array([0, 1, 1, 0, 0, 1], bool), np.array([1, 1, 1, 1, 0, 1], bool)
+    mask = ka.data.permutation_mask(is_target, is_text, np.random.default_rng(3))
+    known = is_text & ~is_target
+    assert mask[:, known].all()
+    assert not mask[known][:, ~known].any()
+    later = mask[~known][:, ~known]  # a strict order: one of two attends to the other, and none to itself
     assert (later ^ later.T | np.eye(len(later), dtype=bool)).all()
     assert not later.diagonal().any()
     assert sorted(later.sum(1)) == list(range(len(later)))
@@ -35,10 +33,10 @@ def test_targets_see_what_comes_before_them_in_one_order():
 
 def batches(tokenizer, **options):
     model = make_model(tokenizer=tokenizer, vocabulary_size=0, max_length=23)
-    return ka.permutation_batches([source for source, _ in PAIRS] * 3, model, max_tokens=70, **options)
+    return ka.data.permutation_batches([source for source, _ in PAIRS] * 3, model, max_tokens=70, **options)
 
 
-def test_batches_say_what_stands_where(tokenizer):
+def test_batches_map_targets_to_their_positions(tokenizer):
     special, data = ka.data.special_ids(tokenizer), batches(tokenizer)
     for i in range(len(data)):
         inputs, labels, weights = data[i]
@@ -52,7 +50,7 @@ def test_batches_say_what_stands_where(tokenizer):
         assert not np.take_along_axis(own, targets[:, :, None], 2)[weights > 0].any()
 
 
-def test_targets_and_orders_are_a_matter_of_seed_and_epoch(tokenizer):
+def test_targets_and_orders_depend_on_seed_and_epoch(tokenizer):
     def read(data):
         return [keras.tree.flatten(data[i]) for i in range(len(data))]
 
@@ -74,15 +72,15 @@ def test_targets_and_orders_are_a_matter_of_seed_and_epoch(tokenizer):
     assert equal(before, read(still))
 
 
-def test_shares_are_checked(tokenizer):
+def test_a_share_of_one_is_an_error(tokenizer):
     with pytest.raises(ValueError, match="targets_every"):
         batches(tokenizer, targets_every=1)
 
 
-def test_model_learns_and_goes_on(tokenizer):
+def test_model_learns_and_completes(tokenizer):
     model = make_model(tokenizer=tokenizer, vocabulary_size=0, max_length=23, dropout=0.0, attention_dropout=0.0)
-    data = ka.permutation_batches([source for source, _ in PAIRS], model, shuffle=False)
-    model.compile(keras.optimizers.Adam(0.02), ka.MaskedCrossEntropy())
+    data = ka.data.permutation_batches([source for source, _ in PAIRS], model, shuffle=False)
+    model.compile(keras.optimizers.Adam(0.02), ka.training.MaskedCrossEntropy())
     before = [w.copy() for w in model.get_weights()]
     losses = [float(model.train_on_batch(*data[0])) for _ in range(40)]
     assert losses[-1] < 0.5 * losses[0]

@@ -1,13 +1,11 @@
-"""Tokenizers: trained, used in Python and in a graph, padded."""
+"""Tokenizers: trained, and used in Python and in a graph."""
 
-import numpy as np
 import pytest
 
 from keras_attention.data import (
     decode_ids,
     encode_texts,
     ids_to_pieces,
-    pad_ids,
     special_ids,
     tokenizers,
     train_tokenizer,
@@ -30,13 +28,12 @@ def test_round_trip(kind):
         assert decode_ids(tokenizer, encode_texts(tokenizer, [text])[0]) == text
 
 
-def test_special_pieces_are_no_text(kind):
+def test_special_tokens_are_no_text(kind):
     tokenizer = train_tokenizer(TEXTS, kind, 97)
     special = special_ids(tokenizer)
     assert len({special.pad, special.unknown, special.start, special.end}) == 4
-    ids = encode_texts(tokenizer, ["the red apple"], after=(special.end,))[0]
-    assert ids[-1] == special.end
-    assert decode_ids(tokenizer, [special.start, *ids, special.pad]) == "the red apple"
+    ids = encode_texts(tokenizer, ["the red apple"])[0]
+    assert decode_ids(tokenizer, [special.start, *ids, special.end, special.pad]) == "the red apple"
     assert decode_ids(tokenizer, [special.start, special.end]) == ""
 
 
@@ -48,7 +45,7 @@ def test_lowercase_is_in_the_tokenizer(kind):
         assert decode_ids(tokenizer, encode_texts(tokenizer, ["Straße"])[0]) == "straße"
 
 
-def test_the_graph_cuts_as_python_does(kind):
+def test_graph_and_python_give_the_same_ids(kind):
     tf = pytest.importorskip("tensorflow")
     tokenizer = train_tokenizer(TEXTS, kind, 97, lowercase=True)
     texts = [*TEXTS[:4], "", "  two  spaces ", "zzz unseen ж"]
@@ -56,13 +53,13 @@ def test_the_graph_cuts_as_python_does(kind):
     assert in_graph == encode_texts(tokenizer, texts)
 
 
-def test_a_line_of_a_book_is_trained_on(kind, monkeypatch):
+def test_a_long_line_is_trained_on(kind, monkeypatch):
     monkeypatch.setattr(tokenizers, "_LONGEST", 64)  # of a quarter of a million characters
     tokenizer = train_tokenizer(["we eat", "they drink " * 50], kind, 60)
     assert special_ids(tokenizer).unknown not in encode_texts(tokenizer, ["they drink"])[0]
 
 
-def test_words_are_whole_and_seen_twice():
+def test_words_are_whole_and_occur_twice():
     tokenizer = train_tokenizer(["The cat sat .", "the dog don't", "a cat don't sit ."], "words", lowercase=True)
     found = [encode_texts(tokenizer, [word])[0] for word in ("cat", "THE", "don't", ".", "dog", "do")]
     assert all(len(ids) == 1 for ids in found)
@@ -87,26 +84,10 @@ def test_training_is_the_same_every_time():
     assert one.get_vocabulary() == two.get_vocabulary()
 
 
-def test_too_long_texts_are_cut_with_one_counted_warning():
-    tokenizer = train_tokenizer(TEXTS, "characters")
-    end = special_ids(tokenizer).end
-    with pytest.warns(UserWarning, match="2 of 3 texts are longer than 5 pieces") as caught:
-        rows = encode_texts(tokenizer, ["eat", "eat bread", "eat apple"], max_length=5, after=(end,))
-    assert len(caught) == 1
-    assert [len(row) for row in rows] == [4, 5, 5]
-    assert all(row[-1] == end for row in rows)
-
-
-def test_padding_by_hand():
-    ids, mask = pad_ids([[5, 7, 11], [13]], pad=2, multiple=4, extra=1)
-    np.testing.assert_array_equal(ids, [[5, 7, 11, 2, 2], [13, 2, 2, 2, 2]])
-    np.testing.assert_array_equal(mask, [[1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((["a text"], "sentencpiece"), "There is no tokenizer 'sentencpiece'; expected one of sentencepiece"),
+        ((["a text"], "sentencpiece"), "`kind` is 'sentencpiece'; expected one of sentencepiece"),
         ((["", "  "], "bpe"), "every line is empty"),
         ((["abcdefghijklmnop"], "sentencepiece", 8), "`vocabulary_size` is 8, too few"),
     ],
@@ -116,7 +97,7 @@ def test_mistakes_are_explained(arguments, message):
         train_tokenizer(*arguments)
 
 
-def test_a_long_stream_is_read_line_by_line():
+def test_a_book_of_many_lines_is_trained_on():
     """SentencePiece skips sentences over a mebibyte; a book is one text."""
     book = "\n".join(f"we eat bread number {i}" for i in range(60_000))
     assert len(book) > 1 << 20

@@ -31,26 +31,26 @@ def test_loss_is_the_cross_entropy_with_the_smoothed_distribution(smoothing):
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     wanted = np.eye(5)[labels] * (1 - smoothing) + smoothing / 5
     expected = (-(wanted * log_p).sum(-1) * weights).sum() / weights.sum()
-    loss = ka.MaskedCrossEntropy(smoothing)(labels, logits, sample_weight=weights)
+    loss = ka.training.MaskedCrossEntropy(smoothing)(labels, logits, sample_weight=weights)
     np.testing.assert_allclose(float(loss), expected, rtol=1e-5)
 
 
 def test_a_negative_weight_makes_a_token_less_likely():
     logits, labels, weights = random(1, 3, 5), np.array([[1, 4, 0]]), np.array([[2.0, -1.0, 0.0]], "float32")
     cost = -(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))[0, [0, 1, 2], labels[0]]
-    loss = ka.MaskedCrossEntropy()(labels, logits, sample_weight=weights)
+    loss = ka.training.MaskedCrossEntropy()(labels, logits, sample_weight=weights)
     np.testing.assert_allclose(float(loss), (2 * cost[0] - cost[1]) / 3, rtol=1e-5)
 
 
 def test_loss_agrees_with_keras():
     logits, labels = random(7, 5), np.array([1, 4, 0, 2, 2, 3, 1])
     theirs = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)
-    ours = ka.MaskedCrossEntropy(0.2)
+    ours = ka.training.MaskedCrossEntropy(0.2)
     np.testing.assert_allclose(float(ours(labels, logits)), float(theirs(np.eye(5)[labels], logits)), rtol=1e-5)
 
 
 def test_loss_is_float32_from_half_precision_logits():
-    loss = ka.MaskedCrossEntropy()(np.array([[1]]), keras.ops.cast(random(1, 1, 5), "bfloat16"))
+    loss = ka.training.MaskedCrossEntropy()(np.array([[1]]), keras.ops.cast(random(1, 1, 5), "bfloat16"))
     assert keras.backend.standardize_dtype(loss.dtype) == "float32"
 
 
@@ -82,8 +82,8 @@ def small_model(tokenizer, **sizes):
 
 def run(model, directory, **options):
     plan = {"epochs": 4, "learning_rate": 0.02, "warmup_steps": 3, "monitor": "val_loss", **options}
-    batches = ka.translation_batches(PAIRS, model, max_tokens=47, seed=13)
-    valid = ka.translation_batches(PAIRS[:3], model, shuffle=False)
+    batches = ka.data.translation_batches(PAIRS, model, max_tokens=47, seed=13)
+    valid = ka.data.translation_batches(PAIRS[:3], model, shuffle=False)
     return ka.train(model, batches, directory, ka.training.TrainingPlan(**plan), validation=valid)
 
 
@@ -106,8 +106,8 @@ def test_a_broken_run_goes_on_to_the_same_weights(tokenizer, tmp_path):
     whole = small_model(tokenizer)
     history = run(whole, tmp_path / "whole", average_checkpoints=2)
     broken = small_model(tokenizer)
-    batches = ka.translation_batches(PAIRS, broken, max_tokens=47, seed=13)
-    valid = ka.translation_batches(PAIRS[:3], broken, shuffle=False)
+    batches = ka.data.translation_batches(PAIRS, broken, max_tokens=47, seed=13)
+    valid = ka.data.translation_batches(PAIRS[:3], broken, shuffle=False)
     plan = ka.training.TrainingPlan(epochs=4, learning_rate=0.02, warmup_steps=3, average_checkpoints=2)
     with pytest.raises(KeyboardInterrupt):
         ka.train(broken, batches, tmp_path / "broken", plan, validation=valid, callbacks=[Stop(2)])
@@ -130,10 +130,10 @@ import pathlib
 if pathlib.Path(path, "model.keras").exists():
     model = keras.saving.load_model(pathlib.Path(path, "model.keras"), compile=False)
 else:
-    tokenizer = ka.train_tokenizer([t for p in pairs for t in p], "bpe", 89)
+    tokenizer = ka.data.train_tokenizer([t for p in pairs for t in p], "bpe", 89)
     model = ka.Translator.from_preset("rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer,
                                       units=12, embedding_dim=7, dropout=0.2)
-batches = ka.translation_batches(pairs, model, max_tokens=101)
+batches = ka.data.translation_batches(pairs, model, max_tokens=101)
 ka.train(model, batches, path, ka.training.TrainingPlan(epochs=6, monitor="loss"))
 model.save_weights(pathlib.Path(path, "final.weights.h5"))
 """
@@ -183,7 +183,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run(tokenizer, tmp_path):
         seen.append(model.get_weights())
         return {"val_bleu": next(values)}
 
-    batches = ka.translation_batches(PAIRS, model)
+    batches = ka.data.translation_batches(PAIRS, model)
     plan = ka.training.TrainingPlan(epochs=6, monitor="val_bleu", patience=3)
     history = ka.train(model, batches, tmp_path, plan, measure=measure)
     assert history["val_bleu"] == [1.0, 7.0, 3.0, 2.0, 5.0]
@@ -324,7 +324,7 @@ def test_a_run_in_bfloat16_goes_on(tokenizer, tmp_path):
         ),
         (lambda: ka.training.TrainingPlan(schedule="cosin"), "expected one of constant, linear, cosine"),
         (lambda: WarmUp(1.0, 0, 10), "`warmup_steps` is 0"),
-        (lambda: ka.MaskedCrossEntropy(1.0), "expected a number in"),
+        (lambda: ka.training.MaskedCrossEntropy(1.0), "expected a number in"),
         (lambda: score_texts(["a"], []), "1 translations and 0 references"),
         (lambda: score_texts(["a b", "c"], [["a b"], []]), "Line 2 has no reference"),
     ],
@@ -366,7 +366,7 @@ def test_scores_by_length_counts_words():
 def test_without_validation_the_training_loss_selects(tokenizer, tmp_path):
     model = small_model(tokenizer)
     plan = ka.training.TrainingPlan(epochs=2, average_checkpoints=2)
-    history = ka.train(model, ka.translation_batches(PAIRS, model), tmp_path, plan)
+    history = ka.train(model, ka.data.translation_batches(PAIRS, model), tmp_path, plan)
     assert len(history["loss"]) == 2
 
 
@@ -375,7 +375,7 @@ def test_the_average_is_kept_where_it_is_better(tokenizer, tmp_path, monitor):
     """Of an epoch `fit` says a mean over moving weights, with dropout; the average is held against the same measure."""
     model = small_model(tokenizer, dropout=0.5)
     run(model, tmp_path, monitor=monitor, average_checkpoints=4)
-    valid = ka.translation_batches(PAIRS if monitor == "loss" else PAIRS[:3], model, shuffle=False)
+    valid = ka.data.translation_batches(PAIRS if monitor == "loss" else PAIRS[:3], model, shuffle=False)
     kept = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
     arrays, note = load_arrays(tmp_path / "checkpoint.npz")
     assign(model.variables[: len(model.get_weights())], arrays[: len(model.get_weights())])
@@ -393,7 +393,7 @@ def test_a_run_that_diverges_says_so(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="never a finite number: the training diverged"):
         ka.train(
             model,
-            ka.translation_batches(PAIRS, model),
+            ka.data.translation_batches(PAIRS, model),
             tmp_path,
             ka.training.TrainingPlan(epochs=2, monitor="val_bleu"),
             measure=lambda _: {"val_bleu": float("nan")},
@@ -412,7 +412,10 @@ def test_a_monitor_that_cannot_be_computed_is_refused_before_training(tokenizer,
     model = small_model(tokenizer)
     with pytest.raises(ValueError, match="names with val_ need validation data"):
         ka.train(
-            model, ka.translation_batches(PAIRS, model), tmp_path / "r", ka.training.TrainingPlan(monitor="val_loss")
+            model,
+            ka.data.translation_batches(PAIRS, model),
+            tmp_path / "r",
+            ka.training.TrainingPlan(monitor="val_loss"),
         )
     assert not (tmp_path / "r").exists()
 
@@ -428,5 +431,7 @@ def test_the_run_of_another_model_is_refused_and_a_finished_one_is_said(tokenize
 def test_not_a_number_is_never_the_best(tokenizer, tmp_path):
     model, values = small_model(tokenizer), iter([float("nan"), 3.0, float("nan")])
     plan = ka.training.TrainingPlan(epochs=3, monitor="val_bleu")
-    ka.train(model, ka.translation_batches(PAIRS, model), tmp_path, plan, measure=lambda _: {"val_bleu": next(values)})
+    ka.train(
+        model, ka.data.translation_batches(PAIRS, model), tmp_path, plan, measure=lambda _: {"val_bleu": next(values)}
+    )
     assert load_arrays(tmp_path / "checkpoint.npz")[1]["best_epoch"] == 2

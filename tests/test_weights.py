@@ -1,4 +1,4 @@
-"""Foreign weights: the same numbers as transformers computes, and in and out again."""
+"""Foreign weights: outputs equal those of transformers, and reading, writing and reading again changes nothing."""
 
 import keras
 import numpy as np
@@ -21,6 +21,7 @@ from foreign import (
 )
 
 import keras_attention as ka
+from keras_attention.generation import CompiledFunction, decode, search_inputs
 from keras_attention.models import introspection
 from keras_attention.weights import from_huggingface, to_huggingface
 
@@ -28,18 +29,18 @@ __all__ = ["saved"]  # a fixture
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_logits_are_theirs(name, saved):
+def test_logits_are_those_of_transformers(name, saved):
     model, directory = saved(name)
-    own, answer = from_huggingface(directory), theirs(model)
+    own, expected = from_huggingface(directory), theirs(model)
     assert type(own).__name__ == ROWS[name][1]
     found = own(batch(own))
     if name == "BertForPreTraining":
-        close(found["next_sentence"], answer.seq_relationship_logits, slice(None))
-        found, answer = found["logits"], answer.prediction_logits
+        close(found["next_sentence"], expected.seq_relationship_logits, slice(None))
+        found, expected = found["logits"], expected.prediction_logits
     else:
-        answer = answer.logits
-    everything = name == "MarianMTModel" or found.ndim == 2  # a target, or one answer for a text, has no padding
-    close(found, answer, slice(None) if everything else MASK)
+        expected = expected.logits
+    everything = name == "MarianMTModel" or found.ndim == 2  # a target, or one output per text, has no padding
+    close(found, expected, slice(None) if everything else MASK)
 
 
 def test_half_precision_is_read(saved, tmp_path):
@@ -50,7 +51,7 @@ def test_half_precision_is_read(saved, tmp_path):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_out_and_in_again_is_the_identity(name, saved, tmp_path):
+def test_writing_and_reading_again_changes_nothing(name, saved, tmp_path):
     model, directory = saved(name)
     own = from_huggingface(directory)
     to_huggingface(own, tmp_path / "out")
@@ -62,23 +63,23 @@ def test_out_and_in_again_is_the_identity(name, saved, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["BertForMaskedLM", "RobertaForMaskedLM", "GPT2LMHeadModel"])
-def test_hidden_states_and_attention_are_theirs(name, saved):
+def test_hidden_states_and_attention_are_those_of_transformers(name, saved):
     model, directory = saved(name)
     own = from_huggingface(directory)
-    answer, inputs = theirs(model, output_attentions=True, output_hidden_states=True), batch(own)
-    seen = np.array(introspection.attention_tensors(own, inputs)["attention"])  # (B, layers, H, L, L)
-    for i, attention in enumerate(answer.attentions):
-        close(np.swapaxes(seen[:, i], 1, 2), attention.swapaxes(1, 2))
+    expected, inputs = theirs(model, output_attentions=True, output_hidden_states=True), batch(own)
+    maps = np.array(introspection.attention_tensors(own, inputs)["attention"])  # (B, layers, H, L, L)
+    for i, attention in enumerate(expected.attentions):
+        close(np.swapaxes(maps[:, i], 1, 2), attention.swapaxes(1, 2))
     stack = own.decoder if hasattr(own, "decoder") else own.encoder
     x = stack.inputs(own.embedding(IDS), segment_ids=inputs.get("segment_ids"))
     mask = MASK[:, None, :] & (np.tril(np.ones((6, 6), bool)) if stack.causal else True)
     for i, block in enumerate(stack.blocks):
-        close(x, answer.hidden_states[i])
-        x, _ = block(x, mask=keras.ops.convert_to_tensor(mask))
-    close(x if stack.norm is None else stack.norm(x), answer.hidden_states[-1])
+        close(x, expected.hidden_states[i])
+        x = block(x, attention_mask=keras.ops.convert_to_tensor(mask))
+    close(x if stack.norm is None else stack.norm(x), expected.hidden_states[-1])
 
 
-def test_shards_are_one(saved, tmp_path):
+def test_shards_are_read_as_one_file(saved, tmp_path):
     _, directory = saved("BertForMaskedLM", max_shard_size="4KB")
     assert len(list(directory.glob("*.safetensors"))) > 2
     whole = tmp_path / "whole"
@@ -105,7 +106,7 @@ def test_another_task_keeps_the_encoder(name, task, saved):
     assert own.config.dropout == 0.3
     body = getattr(model, model.base_model_prefix, model)
     inputs, own_inputs = theirs(body).last_hidden_state, batch(own)
-    outputs, _ = own.encoder(own.embedding(IDS), mask=MASK, segment_ids=own_inputs["segment_ids"])
+    outputs = own.encoder(own.embedding(IDS), mask=MASK, segment_ids=own_inputs["segment_ids"])
     close(outputs, inputs)
 
 
@@ -128,13 +129,24 @@ def test_a_second_copy_has_to_be_equal(saved):
         from_huggingface(directory)
 
 
+def best_tokens(model, inputs: dict, strategy, read: tuple[str, ...]) -> list[list[int]]:
+    """The tokens of the best hypothesis of each row, from a search that `start` reads some of the inputs for."""
+
+    def search(model, inputs, strategy):
+        options = {name: value for name, value in inputs.items() if name not in read}
+        return decode(model, {name: inputs[name] for name in read}, strategy, end_id=END, **options)
+
+    found = CompiledFunction(model, search)(inputs, strategy=strategy)
+    return [row[0, : n[0]].tolist() for row, n in zip(found["tokens"], found["lengths"], strict=True)]
+
+
 def written(tokens, end: int) -> list[int]:
     """The tokens up to the end."""
     return [int(i) for i in np.asarray(tokens)][: list(tokens).index(end) if end in tokens else None]
 
 
 @pytest.mark.parametrize("width", [1, 3])
-def test_gpt2_writes_what_theirs_writes(width, saved):
+def test_gpt2_generates_the_tokens_of_transformers(width, saved):
     model, directory = saved("GPT2LMHeadModel")
     own, prompt, length = from_huggingface(directory), IDS[:1, :4], 9
     with torch.no_grad():
@@ -144,16 +156,14 @@ def test_gpt2_writes_what_theirs_writes(width, saved):
         )  # fmt: skip
     options = {"max_new_tokens": length, "suppress_tokens": (END,)}
     search = ka.BeamSearch(num_beams=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
-    answer = own.searches.run(
-        search, {"token_ids": prompt[:, :3]}, limits=np.array([3 + length]), prefix=(prompt[:, 1:], MASK[:1, 1:4]),
-        seeds=[0], start_ids=prompt[:, 0], end_id=END,
-    )  # fmt: skip
-    (tokens, _, _), *_ = answer.of_row(0)
-    assert tokens == [int(i) for i in found[0, 1:]]
+    prefix = search_inputs(np.array([3 + length]), np.array([0]), prompt[:, 1:], MASK[:1, 1:4])
+    inputs = {"token_ids": prompt[:, :3], "start_ids": prompt[:, 0], **prefix}
+    tokens = best_tokens(own, inputs, search, ("token_ids",))
+    assert tokens == [[int(i) for i in found[0, 1:]]]
 
 
 @pytest.mark.parametrize("width", [1, 4])
-def test_marian_writes_what_theirs_writes(width, saved):
+def test_marian_generates_the_tokens_of_transformers(width, saved):
     model, directory = saved("MarianMTModel")
     own = from_huggingface(directory)
     with torch.no_grad():
@@ -163,10 +173,7 @@ def test_marian_writes_what_theirs_writes(width, saved):
         )  # fmt: skip
     options = {"max_new_tokens": 14, "suppress_tokens": (PAD,)}
     search = ka.BeamSearch(num_beams=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
-    answer = own.searches.run(
-        search, {"source_ids": IDS, "source_mask": MASK}, limits=np.array([14, 14]),
-        prefix=(IDS[:, :0], MASK[:, :0]), seeds=[0, 0], start_ids=np.array([PAD, PAD]), end_id=END,
-    )  # fmt: skip
-    for row, target in enumerate(found):
-        (tokens, _, _), *_ = answer.of_row(row)
+    prefix = search_inputs(np.array([14, 14]), np.array([0, 0]), IDS[:, :0], MASK[:, :0])
+    inputs = {"source_ids": IDS, "source_mask": MASK, "start_ids": np.array([PAD, PAD]), **prefix}
+    for tokens, target in zip(best_tokens(own, inputs, search, ("source_ids", "source_mask")), found, strict=True):
         assert written(np.array(tokens), END) == written(target[1:].numpy(), END)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import keras_attention as ka
-from keras_attention.cli.loading import is_export, load_model, strategy_of
+from keras_attention.cli.loading import is_export, strategy_of
 from keras_attention.cli.options import Command, Option, given, search_options
 from keras_attention.storage import write_whole
 
@@ -60,21 +60,19 @@ def export(
 
     Without search options a language model samples, and a translator or captioner searches greedily.
     """
-    loaded, search = load_model(model), given(search)
+    loaded, search = ka.load(model), given(search)
     if is_export(loaded):
         raise click.UsageError(f"{model} is already an export; expected a .keras file.")
     if huggingface:
         if search or int8 or attention:
             raise click.UsageError("--huggingface writes weights and sizes alone; leave the other options out.")
-        from keras_attention.weights import to_huggingface
-
-        to_huggingface(loaded, directory)
+        ka.weights.to_huggingface(loaded, directory)
         click.echo(f"Wrote {directory} for transformers.", err=True)
         return
     strategy = strategy_of(type(loaded), search) if search else None
     if int8:
         loaded.quantize("int8")
-    path = ka.export(loaded, directory, version, strategy, attention=attention)
+    path = loaded.export(directory, version, strategy, attention=attention)
     click.echo(f"Exported to {path}. Check it with: keras-attention check {path}", err=True)
 
 
@@ -129,17 +127,14 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.option("--task", type=click.Choice(_TASKS), help="Task of MODEL, if not the one in DIRECTORY; its head is new.")
 @click.option("--labels", help="Names of the classes or tags of a new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:
-    """Convert DIRECTORY, of Hugging Face or an original TensorFlow checkpoint, to MODEL, a .keras file."""
-    from keras_attention.weights import from_huggingface, from_tensorflow
-
-    source, target = pathlib.Path(directory), pathlib.Path(model)
+    """Convert DIRECTORY, of Hugging Face, to MODEL, a .keras file."""
+    target = pathlib.Path(model)
     if target.suffix != ".keras":
         raise click.UsageError(f"{model} does not end in .keras.")
     if target.exists():
         raise click.UsageError(f"{model} exists and is not overwritten; choose another name.")
     parts = {"labels": tuple(label.strip() for label in labels.split(","))} if labels else {}
-    original = any(source.glob("*.index"))
-    loaded = (from_tensorflow if original else from_huggingface)(source, task=task, **parts)
+    loaded = ka.weights.from_huggingface(directory, task=task, **parts)
     if labels and not isinstance(loaded, (ka.TextClassifier, ka.TextTagger)):
         raise click.UsageError(
             f"--labels belongs to a new head; {directory} is a {type(loaded).__name__}. Add --task TextClassifier or "

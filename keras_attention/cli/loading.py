@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-import pathlib
-import zipfile
 from typing import Any
 
 import click
-import keras
 
 import keras_attention as ka
 from keras_attention.cli.options import BEAM, SAMPLING, flag, given
-
-
-def load_model(path: str) -> Any:
-    """Load a `.keras` file, or an exported directory, as an object that has the task's verb.
-
-    Raises:
-        FileNotFoundError: there is nothing at the path.
-        ValueError: it is neither of the two, or damaged.
-    """
-    place = pathlib.Path(path)
-    if not place.exists():
-        raise FileNotFoundError(f"There is no model {path}.")
-    if place.is_dir():
-        if (place / "model.keras").is_file() and not (place / "saved_model.pb").exists():
-            raise ValueError(f"{path} is the directory of a run; its model is {place / 'model.keras'}.")
-        return ka.load_served(place)
-    if not zipfile.is_zipfile(place) or "config.json" not in zipfile.ZipFile(place).namelist():
-        raise ValueError(
-            f"{path} is not a model; expected a .keras file or an exported directory such as serving/translator/1."
-        )
-    try:
-        return keras.saving.load_model(place, compile=False)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is damaged ({error}). Restore it from a backup, or train it again.") from None
 
 
 def load_for(verb: str, path: str) -> Any:
@@ -43,7 +16,7 @@ def load_for(verb: str, path: str) -> Any:
     Raises:
         ValueError: the model is of another task, whose verb is named.
     """
-    model = load_model(path)
+    model = ka.load(path)
     own = getattr(model, "verb", None)
     if own != verb:
         tasks = " or ".join(task.__name__ for task in ka.models.TASKS if task.verb == verb)

@@ -14,7 +14,6 @@ import click
 import keras
 
 import keras_attention as ka
-from keras_attention.cli.loading import load_model
 from keras_attention.storage import write_text
 from keras_attention.visualize import AlignmentImages, CaptionImages, plot_history
 
@@ -156,7 +155,7 @@ def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> di
 def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Path) -> Any:
     """Return the model of a resumed run, one that starts from --init, or a new one."""
     if (out / "model.keras").exists():
-        model = load_model(str(out / "model.keras"))
+        model = ka.load(out / "model.keras")
     elif options["init"]:
         model = _initialised(task, options, examples)
     else:
@@ -188,7 +187,7 @@ def _new(task: type, options: dict[str, Any], examples: list) -> Any:
 
 def _initialised(task: type, options: dict[str, Any], examples: list) -> Any:
     """Return the model of --init, with sizes that may differ, or a new head on its encoder."""
-    model, sizes = load_model(options["init"]), _sizes(options["sizes"])
+    model, sizes = ka.load(options["init"]), _sizes(options["sizes"])
     if isinstance(model, task):
         return type(model).from_model(model, **sizes) if sizes else model
     labels = task.labels_of(examples)
@@ -219,5 +218,5 @@ def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
     if model.verb == "translate" and model.has_attention:
         callbacks.append(AlignmentImages([source for source, _ in examples[:3]], directory))
     if model.verb == "caption" and model.has_attention:
-        callbacks.append(CaptionImages([example.picture for example in examples[:3]], directory))
+        callbacks.append(CaptionImages([example.image for example in examples[:3]], directory))
     return callbacks

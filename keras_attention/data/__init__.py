@@ -1,14 +1,8 @@
-"""Strings and files to batches: read, tokenise, bucket by length, pad, shift."""
+"""Texts, images and files to batches: read, tokenize, sort by length, pad."""
 
-from keras_attention.data.batches import (
-    LengthBatches,
-    classification_batches,
-    language_batches,
-    tagging_batches,
-    translation_batches,
-)
+from keras_attention.data.batches import LengthBatches, pad_ids
 from keras_attention.data.caption_batches import caption_batches, image_regions
-from keras_attention.data.captions import CaptionedPicture, captions_of, read_captions
+from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.files import (
     DataError,
     decode_lines,
@@ -21,6 +15,13 @@ from keras_attention.data.files import (
 from keras_attention.data.images import ImageError, augment_images, decode_image, read_images
 from keras_attention.data.masking import masked_batches, pack_texts
 from keras_attention.data.permutation import map_targets, permutation_batches, permutation_mask, span_targets
+from keras_attention.data.text_batches import (
+    classification_batches,
+    language_batches,
+    tagging_batches,
+    translation_batches,
+)
+from keras_attention.data.text_reader import EncodedWords, TextReader, WordReader
 from keras_attention.data.tokenizers import (
     NOT_TEXT,
     SpecialIds,
@@ -29,42 +30,44 @@ from keras_attention.data.tokenizers import (
     encode_texts,
     ids_to_pieces,
     mask_id,
-    pad_ids,
     special_ids,
     train_tokenizer,
 )
 
 __all__ = [
     "NOT_TEXT",
-    "CaptionedPicture",
+    "CaptionedImage",
     "DataError",
-    "LengthBatches",
+    "EncodedWords",
     "ImageError",
+    "LengthBatches",
     "SpecialIds",
+    "TextReader",
+    "WordReader",
+    "apply_template",
     "augment_images",
     "caption_batches",
     "captions_of",
     "classification_batches",
     "decode_ids",
-    "decode_lines",
     "decode_image",
+    "decode_lines",
     "encode_texts",
-    "apply_template",
     "ids_to_pieces",
+    "image_regions",
     "language_batches",
     "map_targets",
     "mask_id",
     "masked_batches",
-    "permutation_mask",
     "pack_texts",
     "pad_ids",
     "permutation_batches",
-    "image_regions",
+    "permutation_mask",
     "read_captions",
+    "read_images",
     "read_labelled",
     "read_lines",
     "read_pairs",
-    "read_images",
     "read_tagged",
     "read_texts",
     "span_targets",

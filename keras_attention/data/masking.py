@@ -1,14 +1,16 @@
-"""Texts to batches with gaps: what a masked language model learns from."""
+"""Texts to batches with masked tokens, which a masked language model predicts."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_attention.data.batches import LengthBatches, pad_rows
-from keras_attention.data.tokenizers import apply_template, encode_texts, ids_to_pieces, mask_id, special_ids
+from keras_attention.data.batches import LengthBatches, width_step
+from keras_attention.data.text_reader import TextReader
+from keras_attention.data.tokenizers import encode_texts, ids_to_pieces, mask_id, special_ids
 
 
 def masked_batches(
@@ -21,139 +23,173 @@ def masked_batches(
     whole_words: bool = False,
     pack: bool = True,
 ) -> LengthBatches:
-    """Turn texts into batches for `MaskedLM.fit`, with other gaps in each epoch.
+    """Turn texts into batches for `MaskedLM.fit`, with other masked tokens in each epoch.
 
-    Of the pieces that are text, a share is chosen; of these 80 % become the mask piece, 10 % a piece drawn at
-    random, and 10 % stay. The model has to say what stood there.
+    A share of the tokens that are text is chosen. Of these 80 % become the mask token, 10 % become a random token, and
+    10 % stay. The model predicts the chosen tokens.
 
-    A model without `config.next_sentence` reads texts packed one after the other, each ended by the end token, to
-    rows of `config.max_length`, or each in rows of its own. One with it reads pairs [start] A [end] B [end] of lines;
-    B follows A in its text in half of the pairs, and comes from anywhere in the others.
+    Without `config.next_sentence` a row is a part of the stream of all texts, or of one text, with an end token after
+    each text. With it a row is a pair of lines, [start] A [end] B [end]. In half of the pairs B is the line after A in
+    its text; in the others it is any other line.
 
     Args:
-        texts: strings; for the next sentence, documents with one sentence per line.
-        model: has `tokenizer`, `config.max_length` and `config.next_sentence`.
+        texts: strings; for next sentences, documents with one sentence per line. Empty ones are left out.
+        model: has `tokenizer`, `template`, `config.max_length`, `config.num_segments` and `config.next_sentence`.
         max_tokens: the most tokens in a batch, padding included.
-        shuffle: see `LengthBatches`. Without it the gaps are the same each time.
-        seed: where chance begins.
-        rate: the share of pieces that are chosen.
-        whole_words: choose words, not pieces.
-        pack: put several texts into a row, as suits long ones; else each has its own, so that short ones that have
-            nothing to do with each other do not meet. Pairs are never packed.
+        shuffle: see `LengthBatches`. Without it the same tokens are masked in each epoch.
+        seed: the seed of the order and of the masked tokens.
+        rate: the share of tokens that are chosen.
+        whole_words: choose words, not tokens.
+        pack: let texts share a row, which suits long texts; else each text has rows of its own, so that short texts
+            about different things are not mixed. Pairs are never packed.
 
     Returns:
         batches of ({`token_ids` (B, S), `padding_mask` (B, S), and `segment_ids` (B, S) where the model has them},
-        labels (B, S), weights (B, S), 1 where a piece was chosen); with the next sentence labels and weights are
-        dicts of `logits` and `next_sentence` (B,), 0 where B follows A, as BERT has it, and 1 where it does not.
+        labels (B, S), weights (B, S), 1 where a token was chosen). With next sentences labels and weights are dicts of
+        `logits` and `next_sentence` (B,), 0 where B follows A, as in BERT, and 1 where it does not.
 
     Raises:
-        ValueError: no texts, or a rate outside (0, 1).
+        ValueError: no texts, no text with two lines for next sentences, or a rate outside (0, 1).
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "we drink water"], "characters")
+        >>> model = ka.MaskedLM.from_preset(
+        ...     "roberta_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1, max_length=7)
+        >>> inputs, labels, weights = ka.data.masked_batches(["we eat bread"], model)[0]
+        >>> inputs["token_ids"].shape == labels.shape == weights.shape
+        True
 
     Reference: Devlin et al., 2019, https://arxiv.org/abs/1810.04805, appendix A.1; Liu et al., 2019,
-    https://arxiv.org/abs/1907.11692, section 4 (new gaps each epoch, packing).
+    https://arxiv.org/abs/1907.11692, section 4 (other masks in each epoch, packing).
     """
     if not 0 < rate < 1:
         raise ValueError(f"`rate` is {rate}; expected a number between 0 and 1.")
-    special = special_ids(model.tokenizer)
-    if model.config.next_sentence:
-        rows, is_random_next = _sentence_pairs(texts, model, np.random.default_rng(seed))
+    reader, config = TextReader.from_template(model.tokenizer, model.template, model.config.max_length), model.config
+    if config.next_sentence:
+        rows, is_random_next = _sentence_pairs(texts, reader, np.random.default_rng(seed))
     else:
         rows, is_random_next = [(ids, len(ids)) for ids in pack_texts(texts, model, pack)], None
-    gaps = _Gaps(model.tokenizer, rate, whole_words)
+    masker = _Masker.from_tokenizer(model.tokenizer, rate, whole_words)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        chance = np.random.default_rng([seed, batches.epoch if shuffle else 0, int(indices[0])])
-        labels, mask = pad_rows([rows[i][0] for i in indices], special.pad, extra)
-        token_ids, chosen = gaps.cut(labels, mask, chance)
+        rng = np.random.default_rng([seed, batches.epoch if shuffle else 0, int(indices[0])])
+        labels, mask = reader.pad([rows[i][0] for i in indices], width_step(), extra)
+        token_ids, chosen = masker.mask(labels, mask, rng)
         inputs = {"token_ids": token_ids, "padding_mask": mask}
-        if model.config.num_segments:
-            firsts = np.array([rows[i][1] for i in indices])[:, None]
-            later = (np.arange(labels.shape[1]) >= firsts) & mask
-            inputs["segment_ids"] = later.astype("int32") * (model.config.num_segments > 1)
+        if config.num_segments:
+            first_lengths = np.array([rows[i][1] for i in indices])
+            inputs["segment_ids"] = _segment_ids(mask, first_lengths) * (config.num_segments > 1)
+        weights = chosen.astype("float32")
         if is_random_next is None:
-            return inputs, labels, chosen.astype("float32")
+            return inputs, labels, weights
         both = {"logits": labels, "next_sentence": is_random_next[indices]}
-        return inputs, both, {"logits": chosen.astype("float32"), "next_sentence": np.ones(len(indices), "float32")}
+        return inputs, both, {"logits": weights, "next_sentence": np.ones(len(indices), "float32")}
 
     batches = LengthBatches([len(ids) for ids, _ in rows], collate, max_tokens, shuffle, seed)
     return batches
 
 
-def pack_texts(texts: Sequence[str], model: Any, together: bool = True) -> list[list[int]]:
-    """Put texts one after the other, each ended by the end token, and cut the stream into rows.
+def _segment_ids(mask: np.ndarray, first_lengths: np.ndarray) -> np.ndarray:
+    """Return (B, S) int32: 0 in the first segment of a row and at padding, 1 in the second segment."""
+    return ((np.arange(mask.shape[1]) >= first_lengths[:, None]) & mask).astype("int32")
+
+
+def pack_texts(texts: Sequence[str], model: Any, share_rows: bool = True) -> list[list[int]]:
+    """Return rows of a stream of texts, with an end token after each text.
 
     Args:
-        texts: strings.
-        model: has `tokenizer`, `config.max_length` and `template`.
-        together: texts may share a row; if not, each is a stream of its own.
+        texts: strings; empty ones are left out.
+        model: has `tokenizer`, `template` and `config.max_length`.
+        share_rows: put all texts into one stream; else each text is a stream.
 
     Returns:
-        rows of at most `config.max_length` ids, with what the template puts before a text and after its end token.
+        rows of at most `config.max_length` ids. Each has the tokens that the template puts before a text and after
+        its end token.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "we drink water"], "characters")
+        >>> model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, max_length=7)
+        >>> [len(row) for row in pack_texts(["we eat", "we drink"], model)]
+        [7, 7, 2]
     """
-    special, (before, after) = special_ids(model.tokenizer), apply_template(model.tokenizer, model.template)
-    encoded = encode_texts(model.tokenizer, [text for text in texts if text.strip()], after=(special.end,))
-    streams, last = encoded, after[1:]  # each text has its end token already
-    if together:
-        streams = [[i for ids in encoded for i in ids]]
-    room = model.config.max_length - len(before) - len(last)
-    return [[*before, *ids[i : i + room], *last] for ids in streams for i in range(0, len(ids), room)]
+    stream_reader = TextReader.from_template(model.tokenizer, "end")
+    encoded = stream_reader.ids([text for text in texts if not stream_reader.is_empty(text)])
+    streams = [[i for ids in encoded for i in ids]] if share_rows else encoded
+    reader = TextReader.from_template(model.tokenizer, model.template, model.config.max_length)
+    row_reader = dataclasses.replace(reader, after=reader.after[1:])  # the stream has the end tokens
+    size = row_reader.limit
+    return [row_reader.add_template(ids[i : i + size]) for ids in streams for i in range(0, len(ids), size)]
 
 
-def _sentence_pairs(texts: Sequence[str], model: Any, chance: np.random.Generator) -> tuple[list, np.ndarray]:
+def _sentence_pairs(texts: Sequence[str], reader: TextReader, rng: np.random.Generator) -> tuple[list, np.ndarray]:
     """Return rows (ids, length of the first segment), and (N,) int, 1 where the second does not follow the first."""
-    special, room = special_ids(model.tokenizer), model.config.max_length - 3
-    documents = [[line for line in text.split("\n") if line.strip()] for text in texts]
-    lines = encode_texts(model.tokenizer, [line for document in documents for line in document])
+    documents = [[line for line in text.split("\n") if not reader.is_empty(line)] for text in texts]
+    lines = encode_texts(reader.tokenizer, [line for document in documents for line in document])
     ends = np.cumsum([len(document) for document in documents])
     rows, is_random_next = [], []
     for i in range(len(lines) - 1):
         if i + 1 in ends:
-            continue  # the last of its document
-        is_random_next.append(int(chance.random() < 0.5))
-        other = int(chance.integers(len(lines) - 1))
-        second = lines[other + (other > i) if is_random_next[-1] else i + 1]  # any line but the one that follows
-        first = lines[i][: max(room // 2, room - len(second))]
-        second = second[: room - len(first)]
-        rows.append(([special.start, *first, special.end, *second, special.end], len(first) + 2))
+            continue  # the last line of its document
+        is_random_next.append(int(rng.random() < 0.5))
+        other = int(rng.integers(len(lines) - 1))
+        second = lines[other + (other > i) if is_random_next[-1] else i + 1]  # random: any line but i + 1
+        rows.append(_pair(reader, lines[i], second))
     if not rows:
         raise ValueError(
-            "No text has two lines, so no sentence follows another. Give documents with a sentence per line, or a "
-            "model without the next sentence (`next_sentence=False`; --set next_sentence=false)."
+            "No text has two lines, so no sentence follows another. Give documents with a sentence per line, or use a "
+            "model without next sentences (`next_sentence=False`; --set next_sentence=false)."
         )
     return rows, np.array(is_random_next, "int32")
 
 
-class _Gaps:
-    """Chooses pieces and hides them.
+def _pair(reader: TextReader, first: list[int], second: list[int]) -> tuple[list[int], int]:
+    """Return [start] A [end] B [end], truncated, and the length of its first segment."""
+    special, room = reader.special, reader.max_length - 3
+    first = first[: max(room // 2, room - len(second))]
+    second = second[: room - len(first)]
+    return [special.start, *first, special.end, *second, special.end], len(first) + 2
+
+
+@dataclasses.dataclass(frozen=True)
+class _Masker:
+    """Chooses tokens and masks them.
 
     Args:
-        tokenizer: a KerasHub tokenizer.
-        rate: the share of pieces.
+        mask_id: the id of the mask token.
+        is_text: (V,) bool, tokens that may be chosen.
+        begins_word: (V,) bool, tokens at which a word begins; only read to choose whole words.
+        rate: the share of tokens, or words, that are chosen.
         whole_words: choose words.
     """
 
-    def __init__(self, tokenizer: Any, rate: float, whole_words: bool) -> None:
-        special = special_ids(tokenizer)
+    mask_id: int
+    is_text: np.ndarray
+    begins_word: np.ndarray
+    rate: float
+    whole_words: bool
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: Any, rate: float, whole_words: bool) -> _Masker:
+        """Return the masker for a KerasHub tokenizer."""
+        special, mask = special_ids(tokenizer), mask_id(tokenizer)
         pieces = ids_to_pieces(tokenizer, range(tokenizer.vocabulary_size()))
-        self.mask, self.rate, self.whole_words = mask_id(tokenizer), rate, whole_words
-        self.is_text = np.ones(len(pieces), bool)
-        self.is_text[[special.pad, special.start, special.end, self.mask]] = False
-        self.begins_word = np.array([not piece.startswith("##") for piece in pieces])
+        is_text = np.ones(len(pieces), bool)
+        is_text[[special.pad, special.start, special.end, mask]] = False
+        begins_word = np.array([not piece.startswith("##") for piece in pieces])
         for sign in ("\u2581", "\u0120"):  # SentencePiece and byte-pair encoding mark the beginning instead
             if any(piece.startswith(sign) for piece in pieces):
-                self.begins_word = np.array([piece.startswith(sign) for piece in pieces])
-        self.begins_word |= ~self.is_text
+                begins_word = np.array([piece.startswith(sign) for piece in pieces])
+        return cls(mask, is_text, begins_word | ~is_text, rate, whole_words)
 
-    def cut(self, labels: np.ndarray, mask: np.ndarray, chance: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return token_ids (B, S) with gaps, and (B, S) bool where a piece was chosen."""
-        text = mask & self.is_text[labels]
+    def mask(self, labels: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return token_ids (B, S) with masked tokens, and (B, S) bool, True where a token was chosen."""
         if self.whole_words:
             words = np.cumsum(self.begins_word[labels], axis=1)
-            chosen = np.take_along_axis(chance.random((len(labels), words.max() + 1)), words, axis=1) < self.rate
+            chosen = np.take_along_axis(rng.random((len(labels), words.max() + 1)), words, axis=1) < self.rate
         else:
-            chosen = chance.random(labels.shape) < self.rate
-        chosen &= text
-        fate = chance.random(labels.shape)
-        others = np.flatnonzero(self.is_text)[chance.integers(self.is_text.sum(), size=labels.shape)]
-        hidden = np.where(fate < 0.8, self.mask, np.where(fate < 0.9, others, labels))
-        return np.where(chosen, hidden, labels).astype("int32"), chosen
+            chosen = rng.random(labels.shape) < self.rate
+        chosen &= mask & self.is_text[labels]
+        draw = rng.random(labels.shape)
+        others = np.flatnonzero(self.is_text)[rng.integers(self.is_text.sum(), size=labels.shape)]
+        new_ids = np.where(draw < 0.8, self.mask_id, np.where(draw < 0.9, others, labels))
+        return np.where(chosen, new_ids, labels).astype("int32"), chosen

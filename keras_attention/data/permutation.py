@@ -1,4 +1,4 @@
-"""Texts to batches in random order: what a permutation language model learns from."""
+"""Texts to batches with random factorization orders, for a permutation language model."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.batches import LengthBatches, pad_rows, text_arrays
+from keras_attention.data.batches import LengthBatches, text_arrays, width_step
 from keras_attention.data.masking import pack_texts
-from keras_attention.data.tokenizers import special_ids
+from keras_attention.data.text_reader import TextReader
 
-LONGEST_SPAN = 5
+MAX_SPAN = 5
 
 
 def permutation_batches(
@@ -24,56 +24,69 @@ def permutation_batches(
 ) -> LengthBatches:
     """Turn texts into batches for `PermutationLM.fit`, with other targets and orders in each epoch.
 
-    Texts are packed one after the other, each ended by the end token, to rows of `config.max_length`, and each row is
-    ended by what the model's template puts after an end token (XLNet's `<cls>`). Of the pieces that are text one of
-    `targets_every` is a target, in spans; the others stand first in the order and can be seen by all. Targets are
-    predicted in random order, each from what stands before it in that order.
+    A row is a part of the stream of all texts, with an end token after each text, and ends with what the template puts
+    after an end token (XLNet's `<cls>`). One of `targets_every` tokens that are text is a target, in spans. The other
+    tokens come first in the order, and all tokens may attend to them. Targets come next in a random order; each is
+    predicted from the tokens before it in that order.
 
     Args:
-        texts: strings.
-        model: has `tokenizer`, `config.max_length`, `config.num_segments` and `template`.
+        texts: strings; empty ones are left out.
+        model: has `tokenizer`, `template`, `config.max_length` and `config.num_segments`.
         max_tokens: the most tokens in a batch, padding included.
-        shuffle: see `LengthBatches`. Without it targets and orders are the same each time.
-        seed: where chance begins.
-        targets_every: K, one of how many pieces is a target.
+        shuffle: see `LengthBatches`. Without it targets and orders are the same in each epoch.
+        seed: the seed of targets and orders.
+        targets_every: K: one of K tokens is a target.
 
     Returns:
         batches of ({`token_ids` (B, S), `padding_mask` (B, S), `permutation_mask` (B, S, S) bool, `target_mapping`
         (B, P, S) float32, and `segment_ids` (B, S) where the model has them}, labels (B, P), weights (B, P)), with
-        P = S / targets_every, rounded up; a row with fewer targets ends with some of weight 0.
+        P = S / targets_every, rounded up. Weights are 0 beyond the last target of a row.
 
     Raises:
-        ValueError: no texts, or a targets_every below 2.
+        ValueError: no texts, or `targets_every` is below 2.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "we drink water"], "characters")
+        >>> model = ka.PermutationLM.from_preset(
+        ...     "xlnet_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1, max_length=12)
+        >>> inputs, labels, weights = ka.data.permutation_batches(["we eat", "we drink"], model)[0]
+        >>> inputs["target_mapping"].shape[:2] == labels.shape
+        True
 
     Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237, sections 2.2 (partial prediction), 2.3 and A.4
     (spans).
     """
     if targets_every < 2:
-        raise ValueError(f"`targets_every` is {targets_every}; expected an integer, at least 2.")
-    special, rows = special_ids(model.tokenizer), pack_texts(texts, model)
+        raise ValueError(f"`targets_every` is {targets_every}; expected an integer of at least 2.")
+    reader, rows = TextReader.from_template(model.tokenizer, model.template), pack_texts(texts, model)
+    special = reader.special
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        chance = np.random.default_rng([seed, batches.epoch if shuffle else 0, int(indices[0])])
-        ids, mask = pad_rows([rows[i] for i in indices], special.pad, extra)
+        rng = np.random.default_rng([seed, batches.epoch if shuffle else 0, int(indices[0])])
+        ids, mask = reader.pad([rows[i] for i in indices], width_step(), extra)
         is_text = mask & ~np.isin(ids, (special.start, special.end, special.pad))
-        chosen = np.stack([_choose(row, chance, targets_every) for row in is_text])
-        seen = np.stack([permutation_mask(*pair, chance) for pair in zip(chosen, is_text, strict=True)])
-        mapping, places, weights = map_targets(chosen, -(-ids.shape[1] // targets_every) + extra)
-        inputs = {**text_arrays(model.config, ids, mask), "permutation_mask": seen, "target_mapping": mapping}
-        return inputs, np.take_along_axis(ids, places, axis=1), weights
+        is_target = np.stack([_draw_targets(row, rng, targets_every) for row in is_text])
+        order_masks = [permutation_mask(*pair, rng) for pair in zip(is_target, is_text, strict=True)]
+        mapping, positions, weights = map_targets(is_target, -(-ids.shape[1] // targets_every) + extra)
+        inputs = {
+            **text_arrays(model.config, ids, mask),
+            "permutation_mask": np.stack(order_masks),
+            "target_mapping": mapping,
+        }
+        return inputs, np.take_along_axis(ids, positions, axis=1), weights
 
     batches = LengthBatches([len(row) for row in rows], collate, max_tokens, shuffle, seed)
     return batches
 
 
-def span_targets(length: int, chance: np.random.Generator, targets_every: int = 6) -> np.ndarray:
+def span_targets(length: int, rng: np.random.Generator, targets_every: int = 6) -> np.ndarray:
     """Choose one of `targets_every` tokens as a target, in spans of 1 to 5 tokens.
 
-    A span of n tokens is placed at random in a stretch of n `targets_every` tokens.
+    A span of n tokens is at a random position among n `targets_every` tokens.
 
     Args:
-        length: L, how many tokens there are.
-        chance: a generator.
+        length: L, the number of tokens.
+        rng: a random generator.
         targets_every: K.
 
     Returns:
@@ -83,62 +96,62 @@ def span_targets(length: int, chance: np.random.Generator, targets_every: int = 
         >>> int(span_targets(30, np.random.default_rng(0)).sum())
         5
     """
-    goal, chosen, begin = -(-length // targets_every), np.zeros(length, bool), 0
-    while (left := goal - int(chosen.sum())) > 0:
-        span = min(int(chance.integers(1, LONGEST_SPAN + 1)), left)
+    goal, is_target, begin = -(-length // targets_every), np.zeros(length, bool), 0
+    while (left := goal - int(is_target.sum())) > 0:
+        span = min(int(rng.integers(1, MAX_SPAN + 1)), left)
         stretch = min(targets_every * span, length - begin)
-        first = begin + int(chance.integers(stretch - span + 1))
-        chosen[first : first + span] = True
+        first = begin + int(rng.integers(stretch - span + 1))
+        is_target[first : first + span] = True
         begin += stretch
-    return chosen
+    return is_target
 
 
-def permutation_mask(chosen: np.ndarray, is_text: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-    """Draw an order and say who may look at whom in it.
+def permutation_mask(is_target: np.ndarray, is_text: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw a factorization order and return which token may attend to which.
 
-    Text that is no target stands first, all at once, and sees itself. Targets, and what is no text, come after it one
-    by one, and see what came before them.
+    Text that is no target comes first and attends to itself. Targets, and tokens that are no text, come one by one
+    after it; each attends to the tokens before it in the order.
 
     Args:
-        chosen: (S,) bool, the targets.
+        is_target: (S,) bool.
         is_text: (S,) bool, tokens that are neither padding nor special.
-        chance: a generator.
+        rng: a random generator.
 
     Returns:
-        (S, S) bool, True where the row's token may look at the column's.
+        (S, S) bool, True where the row's token may attend to the column's.
 
     Example:
         >>> permutation_mask(np.array([True, False]), np.array([True, True]), np.random.default_rng(0)).tolist()
         [[False, True], [False, True]]
     """
-    first = is_text & ~chosen
-    rank = np.where(first, -1, chance.permutation(len(chosen)))
+    first = is_text & ~is_target
+    rank = np.where(first, -1, rng.permutation(len(is_target)))
     return first[None, :] | (rank[:, None] > rank[None, :])
 
 
-def map_targets(chosen: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Say where the targets stand.
+def map_targets(is_target: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the positions of targets, one-hot and as indices.
 
     Args:
-        chosen: (B, S) bool.
-        count: P, at least as many as a row has.
+        is_target: (B, S) bool.
+        count: P, at least the number of targets in a row.
 
     Returns:
-        `target_mapping` (B, P, S) float32, one-hot, all zero beyond a row's last target; places (B, P) int, 0
+        `target_mapping` (B, P, S) float32, one-hot, all zero beyond the last target of a row; positions (B, P) int, 0
         there; and weights (B, P) float32, 0 there.
 
     Example:
         >>> map_targets(np.array([[False, True, True]]), 2)[1].tolist()
         [[1, 2]]
     """
-    mapping = np.zeros((len(chosen), count, chosen.shape[1]), "float32")
-    for row, places in zip(mapping, map(np.flatnonzero, chosen), strict=True):
-        row[np.arange(len(places)), places] = 1.0
+    mapping = np.zeros((len(is_target), count, is_target.shape[1]), "float32")
+    for row, positions in zip(mapping, map(np.flatnonzero, is_target), strict=True):
+        row[np.arange(len(positions)), positions] = 1.0
     return mapping, mapping.argmax(-1), mapping.max(-1)
 
 
-def _choose(is_text: np.ndarray, chance: np.random.Generator, targets_every: int) -> np.ndarray:
-    """Return (S,) bool, the targets among what is text."""
-    chosen = np.zeros(len(is_text), bool)
-    chosen[is_text] = span_targets(int(is_text.sum()), chance, targets_every)
-    return chosen
+def _draw_targets(is_text: np.ndarray, rng: np.random.Generator, targets_every: int) -> np.ndarray:
+    """Return (S,) bool, the targets among the tokens that are text."""
+    is_target = np.zeros(len(is_text), bool)
+    is_target[is_text] = span_targets(int(is_text.sum()), rng, targets_every)
+    return is_target

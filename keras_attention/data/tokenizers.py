@@ -1,7 +1,6 @@
-"""KerasHub tokenizers: trained from the user's text, and used from strings to padded ids and back.
+"""KerasHub tokenizers: train them on texts, encode strings to ids, decode ids to strings.
 
-The functions take any KerasHub tokenizer. Its special tokens are found by the names that the
-common families give them.
+The functions take any KerasHub tokenizer. Special tokens have the names that the common families of models give them.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import io
-import re
 import sys
 import tempfile
 import unicodedata
@@ -19,25 +17,33 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
+from keras_attention.data.batches import pad_ids  # noqa: F401
+from keras_attention.data.tokenizer_rules import (  # noqa: F401
+    WHITE_SPACE,
+    marks_spaces,
+    rewrite_texts,
+    rewrites,
+    split_like_gpt2,
+    split_words,
+)
+from keras_attention.data.tokenizer_rules import add_spaces as in_sentence  # noqa: F401
 
-WHITE_SPACE = " \t\n\v\f\r"  # what separates words, here and in an exported graph
 KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")
 _SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "words": "word", "characters": "char"}
-_LONGEST = 1 << 18  # characters in a line of SentencePiece
-_OTHER_PIECES = 6  # padding, unknown, start, end, gap, and the gap as a word
+_LONGEST = 1 << 18  # characters in a line that SentencePiece trains on
+_SPECIAL_PIECES = 6  # padding, unknown, start, end, mask, and the mask as a word
 _NAMES = {
     "pad": ("<pad>", "[PAD]"),
     "unknown": ("<unk>", "[UNK]"),
     "start": ("<cls>", "<s>", "[START]", "[CLS]", "<bos>"),  # XLNet has both <cls> and <s>, and never uses <s>
     "end": ("<sep>", "</s>", "[END]", "[SEP]", "<eos>", "<|endoftext|>"),
 }
-NOT_TEXT = tuple(name for kind in ("pad", "start", "end") for name in _NAMES[kind])  # pieces that stand beside a text
+NOT_TEXT = tuple(name for kind in ("pad", "start", "end") for name in _NAMES[kind])  # pieces that no text has
 
 
 @dataclasses.dataclass(frozen=True)
 class SpecialIds:
-    """The ids of the pieces that are no text."""
+    """The ids of the special tokens: padding, unknown, start and end of a text."""
 
     pad: int
     unknown: int
@@ -55,18 +61,18 @@ def train_tokenizer(
 
     Args:
         texts: strings.
-        kind: `"sentencepiece"` (unigram model), `"bpe"` (byte-pair encoding, as SentencePiece
-            does it), `"wordpiece"`, `"words"` (whole words between spaces, those that occur at least twice), or
-            `"characters"`, which also keeps line breaks and every space.
-        vocabulary_size: the most pieces to make, special ones included; a small corpus gives fewer.
-        lowercase: fold to lower case inside the tokenizer, so that it also happens where it serves.
+        kind: `"sentencepiece"` (unigram model), `"bpe"` (SentencePiece's byte-pair encoding), `"wordpiece"`, `"words"`
+            (words between spaces that occur at least twice), or `"characters"`, which keeps line breaks and every
+            space.
+        vocabulary_size: the most pieces, special ones included; a small corpus gives fewer.
+        lowercase: convert to lower case inside the tokenizer, so that an exported model does it too.
 
     Returns:
         a `keras_hub.tokenizers.SentencePieceTokenizer` or `WordPieceTokenizer`.
 
     Raises:
         TypeError: `texts` is one string.
-        ValueError: an unknown kind, or no text.
+        ValueError: an unknown kind, no text, or a vocabulary size below the number of characters and special tokens.
 
     Example:
         >>> tokenizer = train_tokenizer(["we eat bread", "we drink water"], "characters")
@@ -77,19 +83,19 @@ def train_tokenizer(
     https://arxiv.org/abs/1508.07909; Schuster and Nakajima, 2012.
     """
     if kind not in KINDS:
-        raise ValueError(f"There is no tokenizer {kind!r}; expected one of {', '.join(KINDS)}.")
+        raise ValueError(f"`kind` is {kind!r}; expected one of {', '.join(KINDS)}.")
     if isinstance(texts, str):
         raise TypeError("Expected texts, such as a list of strings; received one string. Wrap it: [text].")
     texts = [text for text in texts if text.strip()]
     if not texts:
-        raise ValueError("There is no text to train a tokenizer on; every line is empty.")
+        raise ValueError("There is no text to train a tokenizer on: every line is empty. Expected at least one word.")
     if kind == "wordpiece":
         return _train_wordpiece(texts, vocabulary_size, lowercase)
     if kind == "words":
         repeated = _repeated_words(texts, lowercase)
         if not repeated:
-            warnings.warn("No word of these texts occurs twice; each will be the unknown.", stacklevel=2)
-        vocabulary_size = min(vocabulary_size, _OTHER_PIECES + repeated)
+            warnings.warn("No word of these texts occurs twice, so each becomes the unknown token.", stacklevel=2)
+        vocabulary_size = min(vocabulary_size, _SPECIAL_PIECES + repeated)
     return _train_sentencepiece(texts, _SENTENCEPIECE_TYPES[kind], vocabulary_size, lowercase)
 
 
@@ -111,7 +117,7 @@ def _train_sentencepiece(texts: list[str], model_type: str, vocabulary_size: int
             "user_defined_symbols": ["<mask>", "\n"],
         }
     lines = (line for text in texts for line in text.split("\n") if line.strip())
-    # SentencePiece leaves out what is longer than `max_sentence_length` bytes, and says nothing.
+    # SentencePiece skips lines of more than `max_sentence_length` bytes without a warning.
     texts = [line[i : i + _LONGEST] for line in lines for i in range(0, len(line), _LONGEST)]
     model = io.BytesIO()
     with _lowercase_rules(lowercase, keep_spaces=model_type == "char") as rules, _vocabulary_errors(vocabulary_size):
@@ -127,7 +133,7 @@ def _train_sentencepiece(texts: list[str], model_type: str, vocabulary_size: int
             bos_id=2,
             eos_id=3,
             max_sentence_length=4 * _LONGEST,
-            num_threads=1,  # the pieces do not depend on how many cores there are
+            num_threads=1,  # so that the pieces do not depend on the number of cores
             minloglevel=2,
             **{**options, **rules},
         )
@@ -142,14 +148,14 @@ def _vocabulary_errors(vocabulary_size: int) -> Iterator[None]:
         if not any(sign in str(error) for sign in ("ocabulary", "vocab_size", "insert_id")):
             raise
         raise ValueError(
-            f"`vocabulary_size` is {vocabulary_size}, too few: it has to hold six pieces that are no text and, but for "
-            "the kind 'words', one for each character of this text."
+            f"`vocabulary_size` is {vocabulary_size}, too few; expected room for {_SPECIAL_PIECES} special tokens and, "
+            "except for the kind 'words', for each character of these texts. Increase `vocabulary_size`."
         ) from error
 
 
 @contextlib.contextmanager
 def _lowercase_rules(active: bool, keep_spaces: bool) -> Iterator[dict[str, str]]:
-    """Give SentencePiece's trainer a file of rules, NFKC then lower case, for as long as it trains."""
+    """Yield options of SentencePiece's trainer with a file of rules: NFKC, then lower case."""
     if not active:
         yield {}
         return
@@ -166,12 +172,12 @@ def _rules_file(table: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def compile_rules(table: Iterable[tuple[str, str]]) -> bytes:
-    """Return SentencePiece's `precompiled_charsmap` for rules (what stands in a text, what it becomes)."""
+    """Return SentencePiece's `precompiled_charsmap` for (string, replacement) rules."""
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2
 
     model = io.BytesIO()
-    with _rules_file(table) as name:  # the trainer alone compiles them
+    with _rules_file(table) as name:  # only the trainer compiles them
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(["a"]),
             model_writer=model,
@@ -186,7 +192,7 @@ def compile_rules(table: Iterable[tuple[str, str]]) -> bytes:
 
 
 def assigned_characters() -> Iterator[str]:
-    """Every character that Unicode gives a meaning."""
+    """Yield every character that Unicode assigns."""
     characters = map(chr, range(sys.maxunicode + 1))
     return (character for character in characters if unicodedata.category(character) not in ("Cs", "Cn"))
 
@@ -228,21 +234,25 @@ def _train_wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) ->
 def special_ids(tokenizer: Any) -> SpecialIds:
     """Return the ids of padding, unknown, start and end.
 
-    A missing start is the padding's, with which Marian begins a text; a missing one of another kind is the end's.
+    Without a start token it is the padding's id, as in Marian; without another special token it is the end token's id.
 
     Raises:
-        ValueError: the tokenizer has no end piece under any of the usual names.
+        ValueError: there is no tokenizer, or it has no end token under any of the usual names.
+
+    Example:
+        >>> special_ids(train_tokenizer(["we eat bread"], "characters"))
+        SpecialIds(pad=0, unknown=1, start=2, end=3)
     """
     if tokenizer is None:
         raise ValueError(
-            "This model has no tokenizer, or not all of them, so it works on ids alone. Make it again with "
-            "`tokenizer=...`, or import it from a directory that holds the tokenizer's files."
+            "This model lacks a tokenizer, so it takes ids only; expected a KerasHub tokenizer. Make the model with "
+            "`tokenizer=...`, or import it from a directory that has the tokenizer's files."
         )
     ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
     found = {kind: next((ids[name] for name in names if name in ids), None) for kind, names in _NAMES.items()}
     if found["end"] is None:
         raise ValueError(
-            f"The tokenizer has no end-of-text piece; expected one of {', '.join(_NAMES['end'])} in its vocabulary."
+            f"The tokenizer has no end token; expected one of {', '.join(_NAMES['end'])} in its vocabulary."
         )
     found["start"] = found["pad"] if found["start"] is None else found["start"]
     return SpecialIds(**{kind: found["end"] if index is None else index for kind, index in found.items()})
@@ -250,15 +260,19 @@ def special_ids(tokenizer: Any) -> SpecialIds:
 
 @functools.lru_cache(maxsize=32)
 def mask_id(tokenizer: Any) -> int:
-    """Return the id of the piece that stands for a gap.
+    """Return the id of the mask token.
 
     Raises:
         ValueError: the tokenizer has none.
+
+    Example:
+        >>> mask_id(train_tokenizer(["we eat bread"], "characters"))
+        4
     """
     ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
     found = next((ids[name] for name in ("[MASK]", "<mask>") if name in ids), None)
     if found is None:
-        raise ValueError("The tokenizer has no piece for a gap; expected [MASK] or <mask> in its vocabulary.")
+        raise ValueError("The tokenizer has no mask token; expected [MASK] or <mask> in its vocabulary.")
     return found
 
 
@@ -287,7 +301,7 @@ def encode_texts(
     if not texts:
         return []
     special_ids(tokenizer)  # says what is wrong where there is none
-    rows = split_like_gpt2(tokenizer).tokenize(_rewrite(tokenizer, texts))
+    rows = split_like_gpt2(tokenizer).tokenize(rewrite_texts(tokenizer, texts))
     rows = [list(map(int, row)) for row in (rows.to_list() if hasattr(rows, "to_list") else rows)]
     room = None if max_length is None else max(max_length - len(before) - len(after), 0)
     too_long = sum(room is not None and len(row) > room for row in rows)
@@ -298,75 +312,6 @@ def encode_texts(
         )
     first = -room if keep_last and room else None
     return [[*before, *(row[first:] if keep_last else row[:room]), *after] for row in rows]
-
-
-def split_words(text: str) -> list[str]:
-    """Return the words of a text, which stand between ASCII white space."""
-    return [word for word in re.split(f"[{WHITE_SPACE}]+", text) if word]
-
-
-def split_like_gpt2(tokenizer: Any) -> Any:
-    """Return the tokenizer; one of byte pairs then splits words in Python as it does in a TensorFlow graph.
-
-    KerasHub's splits there as Llama 3's does, at every three digits among others, and its files do not keep a rule of
-    one's own. Other tokenizers are left as they are.
-    """
-    own = getattr(tokenizer, "_tokenizer", None)
-    if own is not None and type(tokenizer).__name__ == "BytePairTokenizer":
-        import tokenizers
-
-        own.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(tokenizer.add_prefix_space, use_regex=True)
-    return tokenizer
-
-
-def in_sentence(tokenizer: Any, words: Sequence[str]) -> list[str]:
-    """Return the words of a sentence as their tokenizer should be given each alone.
-
-    To one of byte pairs a word is another after a space than at the beginning of a text.
-    """
-    return [" " * (i > 0 and marks_spaces(tokenizer)) + word for i, word in enumerate(words)]
-
-
-def marks_spaces(tokenizer: Any) -> bool:
-    """Return whether a word has other pieces after a space than at the beginning of a text."""
-    return type(tokenizer).__name__ == "BytePairTokenizer" and not tokenizer.add_prefix_space
-
-
-def rewrites(tokenizer: Any, in_graph: bool = False) -> tuple[tuple[str, str], ...]:
-    """Return what to replace in a text before a KerasHub tokenizer splits it as its model's authors did.
-
-    RoBERTa's `<mask>` takes the space before it; a graph needs to be told where GPT-2 cuts a run of line breaks;
-    and BERT drops control characters and takes every kind of space for one. Most tokenizers need nothing.
-
-    Args:
-        tokenizer: a KerasHub tokenizer.
-        in_graph: it is for `tf.strings.regex_replace`, not Python's.
-
-    Returns:
-        (pattern, replacement) pairs, to be applied in order.
-    """
-    kind, rules = type(tokenizer).__name__, []
-    if kind == "BytePairTokenizer":
-        if "<mask>" in (tokenizer.unsplittable_tokens or ()):
-            rules.append((r"\s+<mask>", "<mask>"))
-        if in_graph:  # KerasHub cuts at its own mark, and takes the mark away
-            rules.append((r"(\s)([\n\r\t\f\v])(\S)", r"\1६\2६\3"))
-    elif kind == "WordPieceTokenizer" and tokenizer.special_tokens_in_strings:
-        rules.append((r"[\p{Cf}\p{Co}\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\x{fffd}]", ""))
-        rules.append((r"[\p{Zs}\x{2028}\x{2029}]", " "))
-        if not in_graph:
-            rules = [(re.sub(r"\\x\{(\w+)\}", r"\\u\1", pattern), new) for pattern, new in rules]
-    return tuple(rules)
-
-
-def _rewrite(tokenizer: Any, texts: Iterable[str]) -> list[str]:
-    texts, rules = list(texts), rewrites(tokenizer)
-    if rules:
-        import regex  # it knows classes such as \p{Zs}
-
-        for pattern, replacement in rules:
-            texts = [regex.sub(pattern, replacement, text) for text in texts]
-    return texts
 
 
 def apply_template(tokenizer: Any, template: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -385,7 +330,13 @@ def apply_template(tokenizer: Any, template: str) -> tuple[tuple[int, ...], tupl
 
 
 def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Turn ids back into text, leaving out padding, start, end, and what is beyond the vocabulary."""
+    """Return the text of ids, without padding, start and end tokens and ids beyond the vocabulary.
+
+    Example:
+        >>> tokenizer = train_tokenizer(["we eat bread"], "characters")
+        >>> decode_ids(tokenizer, [2, *encode_texts(tokenizer, ["eat"])[0], 3, 0, 997])
+        'eat'
+    """
     special, size = special_ids(tokenizer), tokenizer.vocabulary_size()
     kept = [i for i in ids if i not in (special.pad, special.start, special.end) and i < size]
     if not kept:
@@ -395,34 +346,11 @@ def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
 
 
 def ids_to_pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """Return the piece behind each id, "" beyond the vocabulary: a model may know more ids than its tokenizer."""
-    size = tokenizer.vocabulary_size()
-    return [tokenizer.id_to_token(int(i)) if i < size else "" for i in ids]
-
-
-def pad_ids(
-    rows: Sequence[Sequence[int]], pad: int, multiple: int = 1, extra: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pad rows of ids on the right to one length.
-
-    Args:
-        rows: B lists of ids.
-        pad: the id to fill up with.
-        multiple: the common length is rounded up to a multiple of this, so that fewer shapes occur.
-        extra: columns of padding beyond that.
-
-    Returns:
-        ids (B, T) int32 and mask (B, T) bool, True = a real token.
+    """Return the piece of each id, and "" beyond the vocabulary, since a model may have more ids than its tokenizer.
 
     Example:
-        >>> pad_ids([[5, 7], [11]], pad=0)[0].tolist()
-        [[5, 7], [11, 0]]
+        >>> ids_to_pieces(train_tokenizer(["we eat bread"], "characters"), [2, 3, 997])
+        ['<s>', '</s>', '']
     """
-    longest = max((len(row) for row in rows), default=0)
-    length = -(-longest // multiple) * multiple + extra
-    ids = np.full((len(rows), length), pad, "int32")
-    mask = np.zeros((len(rows), length), bool)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = row
-        mask[i, : len(row)] = True
-    return ids, mask
+    size = tokenizer.vocabulary_size()
+    return [tokenizer.id_to_token(int(i)) if i < size else "" for i in ids]

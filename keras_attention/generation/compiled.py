@@ -1,113 +1,83 @@
-"""What a model computes of arrays, compiled once: any function, and the searches by their strategy."""
+"""A function of a model and of arrays, compiled once."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_attention.generation.decode import decode
-from keras_attention.generation.strategies import NEVER, Strategy
 
+class CompiledFunction:
+    """A function of a model's weights and of arrays, compiled at its first use for each structure of its inputs.
 
-@dataclasses.dataclass(frozen=True)
-class Hypotheses:
-    """What a search found, as numpy arrays; see `decode` for the shapes."""
-
-    tokens: np.ndarray
-    lengths: np.ndarray
-    scores: np.ndarray
-    attention: np.ndarray | None = None
-
-    def of_row(self, row: int) -> Iterator[tuple[list[int], float, np.ndarray | None]]:
-        """Yield (ids, score, attention (T, S)) of each answer of one input, best first."""
-        for n, score in enumerate(self.scores[row]):
-            if score > NEVER / 2:
-                length = self.lengths[row, n]
-                attention = None if self.attention is None else self.attention[row, n, :length]
-                yield self.tokens[row, n, :length].tolist(), float(score), attention
-
-
-class Program(keras.Model):
-    """A function of a model and of a dict of arrays, nested or not, compiled by Keras on either backend.
+    It runs on TensorFlow and on JAX. TensorFlow's program takes any batch and any length; JAX compiles each shape.
 
     Args:
-        model: owns the weights that the function uses.
-        function: dict of tensors -> dict of tensors.
+        model: owns the weights that the function reads.
+        function: (model, inputs, **options) -> dict of tensors, where inputs is a dict of tensors, nested or not.
+
+    Call arguments:
+        inputs: dict of arrays, nested or not, whose axis 0 is the batch.
+        **options: hashable values that are part of the program, such as a strategy.
+
+    Output:
+        dict of numpy arrays.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(5)])
+        >>> double = CompiledFunction(model, lambda model, inputs: {"y": 2 * model(inputs["x"])})
+        >>> double({"x": np.ones((2, 3), "float32")})["y"].shape
+        (2, 5)
     """
 
-    def __init__(self, model: keras.Model, function: Callable[[dict], dict]) -> None:
-        super().__init__()
+    def __init__(self, model: keras.Model, function: Callable[..., dict]) -> None:
+        self.model, self.function = model, function
+        self.programs: dict[tuple, _Program] = {}
+        self.weights: tuple[int, ...] = ()
+
+    def __call__(self, inputs: dict, **options: Any) -> dict[str, np.ndarray]:
+        weights = tuple(map(id, self.model.weights))
+        if weights != self.weights:  # LoRA and quantisation replace weights, which a traced program would not see
+            self.programs, self.weights = {}, weights
+        inputs = keras.tree.map_structure(np.asarray, inputs)
+        structure = keras.tree.map_structure(lambda array: str(_shape_and_type(array)), inputs)
+        key = (repr(structure), tuple(sorted(options.items())))
+        if key not in self.programs:
+            self.programs[key] = _Program(self.model, functools.partial(self.function, self.model, **options), inputs)
+        found = self.programs[key].predict_on_batch(inputs)
+        return {name: np.asarray(value) for name, value in found.items()}
+
+
+class _Program(keras.Model):
+    """A function as a model, since Keras compiles the prediction of a model on either backend.
+
+    Args:
+        model: owns the weights that the function reads.
+        function: dict of tensors -> dict of tensors.
+        inputs: arrays of the structure that it is compiled for.
+    """
+
+    def __init__(self, model: keras.Model, function: Callable[[dict], dict], inputs: dict) -> None:
+        super().__init__(name="program")
         self.model, self.function = model, function  # the model's weights become the program's
         self.built = True
-        # XLA compiles each shape anew; TensorFlow's own graph takes any batch and length.
-        self.compile(jit_compile=keras.backend.backend() != "tensorflow")
+        self.compile(jit_compile=keras.backend.backend() != "tensorflow")  # XLA would compile each shape
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            self.make_predict_function()
+            specs = keras.tree.map_structure(lambda array: tf.TensorSpec(*_shape_and_type(array)), inputs)
+            self.predict_function.get_concrete_function([(specs,)])
 
     def call(self, inputs: dict) -> dict:
         """Compute the function."""
         return self.function(inputs)
 
-    def run(self, inputs: dict) -> dict[str, np.ndarray]:
-        """Compute the function of arrays, whose axis 0 is the batch."""
-        if self.predict_function is None and keras.backend.backend() == "tensorflow":
-            self.make_predict_function()
-            self.predict_function.get_concrete_function([(keras.tree.map_structure(_of_any_size, inputs),)])
-        return {name: np.asarray(value) for name, value in self.predict_on_batch(inputs).items()}
 
-
-def _of_any_size(array: np.ndarray) -> Any:
-    """The TensorFlow type of arrays like this one: of any batch, and, where they hold tokens, of any length."""
-    import tensorflow as tf
-
-    tokens = not np.issubdtype(array.dtype, np.floating)
-    return tf.TensorSpec([None] * array.ndim if tokens else [None, *array.shape[1:]], array.dtype)
-
-
-class SearchCache:
-    """The compiled searches of one model, by strategy.
-
-    Args:
-        model: has `start` and `step`.
-    """
-
-    def __init__(self, model: keras.Model) -> None:
-        self.model = model
-        self.searches: dict[tuple, Program] = {}
-
-    def run(
-        self,
-        strategy: Strategy,
-        inputs: dict[str, np.ndarray],
-        *,
-        limits: np.ndarray,
-        prefix: tuple[np.ndarray, np.ndarray],
-        seeds: np.ndarray,
-        start_ids: np.ndarray,
-        end_id: int,
-    ) -> Hypotheses:
-        """Run the search; see `decode` for the arguments. `prefix` may be shorter than the limits.
-
-        Returns:
-            `Hypotheses`, as numpy arrays.
-        """
-        steps = -(-int(max(limits.max(), prefix[0].shape[1])) // 16) * 16
-        room = [(0, 0), (0, steps - prefix[0].shape[1])]
-        options = {
-            "limits": limits.astype("int32"),
-            "prefix_ids": np.pad(prefix[0], room).astype("int32"),
-            "prefix_mask": np.pad(prefix[1], room),
-            "seeds": np.asarray(seeds, "int32"),
-            "start_ids": np.asarray(start_ids, "int32"),
-        }
-        strategy = dataclasses.replace(strategy, seed=0)  # the seed is an input
-        # LoRA and quantisation put other weights into a model, which a traced program would not see.
-        key = (strategy, end_id, tuple(map(id, self.model.weights)))
-        if key not in self.searches:
-            self.searches[key] = Program(
-                self.model,
-                lambda given: decode(self.model, given["inputs"], strategy, end_id=end_id, **given["options"]),
-            )
-        return Hypotheses(**self.searches[key].run({"inputs": inputs, "options": options}))
+def _shape_and_type(array: np.ndarray) -> tuple[list[int | None], np.dtype]:
+    """Return the shape for which arrays like this one are compiled: any batch and, if they hold ids, any length."""
+    floats = np.issubdtype(array.dtype, np.floating)
+    return [None, *array.shape[1:]] if floats else [None] * array.ndim, array.dtype

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 from keras import ops
 
 NEVER = -1e9  # a log-probability that nothing real reaches, and that float32 can add up
@@ -75,8 +76,12 @@ class Strategy:
 
     @property
     def initial_log_probs(self) -> tuple[float, ...]:
-        """Where the K hypotheses begin: 0, or `NEVER` for a beam that is not yet one."""
+        """The log-probabilities of the K hypotheses at the beginning; `NEVER` for a beam that is not used yet."""
         return (0.0,) * self.num_beams
+
+    def seeds(self, indices: Any) -> np.ndarray:
+        """Return the seed of each text (B,) int32, by the index of its input: `seed` + i."""
+        return (np.asarray(indices, "int64") + self.seed).astype("int32")
 
     def final_score(self, log_probs, length, coverage=None):
         """Rank ended hypotheses; here by their log-probability."""
@@ -225,7 +230,7 @@ class BeamSearch(Strategy):
 
     @property
     def initial_log_probs(self) -> tuple[float, ...]:
-        """Where the K hypotheses begin: one is real."""
+        """The log-probabilities of the K hypotheses at the beginning: one is used."""
         return (0.0,) + (NEVER,) * (self.num_beams - 1)
 
     def final_score(self, log_probs, length, coverage=None):

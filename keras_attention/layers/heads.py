@@ -1,8 +1,9 @@
-"""What stands after the last block and before the logits."""
+"""From the last block to logits and probabilities."""
 
 from __future__ import annotations
 
 import keras
+from keras import ops
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -83,3 +84,19 @@ class MaskedLMHead(keras.layers.Layer):
             "epsilon": self.epsilon,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
+
+
+def probabilities(logits):
+    """Return softmax(logits) over the last axis, in float32 under every dtype policy.
+
+    Args:
+        logits: (..., classes).
+
+    Returns:
+        (..., classes) float32.
+
+    Example:
+        >>> [float(p) for p in probabilities(np.array([0.0, 0.0]))]
+        [0.5, 0.5]
+    """
+    return ops.softmax(ops.cast(logits, "float32"), axis=-1)

@@ -1,9 +1,10 @@
-"""Texts that go on: what every model that writes from left to right does with its prompts."""
+"""What all language models that write from left to right share: the methods that continue prompts.
+
+`CausalLM` and `PermutationLM` have these functions as their methods.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,117 +12,105 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.data.tokenizers import (
-    WHITE_SPACE,
-    decode_ids,
-    encode_texts,
-    ids_to_pieces,
-    pad_ids,
-    special_ids,
-)
-from keras_attention.generation import Hypotheses, Sampling, Strategy
-from keras_attention.models.task import Task, check_texts, length_sorted_batches
+from keras_attention.data.text_reader import TextReader
+from keras_attention.data.tokenizers import special_ids
+from keras_attention.generation import Sampling, Strategy, decode, search_inputs
+from keras_attention.models.arguments import has_learned_positions
+from keras_attention.models.inference import check_texts, run_batches, text_row
+from keras_attention.outputs import Completion
 
 
-@dataclasses.dataclass(frozen=True)
-class Completion:
-    """One answer: a prompt and the text that goes on from it.
+def complete(
+    self: Any, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32
+) -> list[Completion]:
+    """Continue texts, from left to right.
 
-    Attributes:
-        prompt: how the text begins.
-        text: the prompt and its continuation.
-        score: the log-probability of the continuation, in nats; of a beam search after its penalties.
-        pieces: the pieces of the continuation.
-        alternatives: the other texts, when several were asked for.
+    Args:
+        prompts: strings. Before an empty one the model reads its start token. Of a prompt that has more than
+            `config.max_length` - 1 tokens the model reads the last ones; one warning counts such prompts.
+        strategy: `Sampling()` (default), `Greedy()` or `BeamSearch(...)`. Its `max_new_tokens` counts the tokens after
+            the prompt; by default a text fills `config.max_length`. Prompt i has the seed `strategy.seed + i`.
+        batch_size: how many prompts are continued at once; it does not change the result.
+
+    Returns:
+        one `Completion` per prompt, in order.
+
+    Raises:
+        TypeError: `prompts` is one string, or has elements that are not strings.
     """
+    prompts, strategy = check_texts(prompts), strategy or Sampling()
+    reader = prompt_reader(self)
+    rows = reader.ids(prompts)
 
-    prompt: str
-    text: str
-    score: float
-    pieces: tuple[str, ...] = ()
-    alternatives: tuple[Completion, ...] = ()
+    def compute(indices: np.ndarray) -> dict[str, Any]:
+        ids, mask = reader.pad([rows[i] for i in indices])
+        inputs = {"token_ids": ids, "padding_mask": mask, "seeds": strategy.seeds(indices)}
+        return self.compute_row([prompts[i] for i in indices], inputs, strategy=strategy)
 
-
-class AutoregressiveLM(Task):
-    """A task that continues texts: it has `start`, `step`, `searches` and one tokenizer."""
-
-    def complete(
-        self, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32
-    ) -> list[Completion]:
-        """Continue texts, from left to right.
-
-        Args:
-            prompts: strings; before an empty one the model reads its start token. Of one that is longer than
-                `config.max_length` pieces the model reads the end.
-            strategy: `Sampling()` (default), `Greedy()` or `BeamSearch(...)`. Its `max_length` counts
-                the tokens after the prompt; by default a text fills `config.max_length`. Prompt i
-                is continued with the seed `strategy.seed + i`.
-            batch_size: how many are written at once; it does not change an answer.
-
-        Returns:
-            one `Completion` per prompt, in order.
-
-        Raises:
-            TypeError: `prompts` is one string, or holds something else than strings.
-        """
-        prompts, strategy = check_texts(prompts), strategy or Sampling()
-        rows = encode_texts(self.tokenizer, prompts, self.config.max_length - 1, keep_last=True)
-        rows = [[*_first(self, row), *row] for row in rows]
-        answers: list[Any] = [None] * len(prompts)
-        for batch in length_sorted_batches([len(row) for row in rows], batch_size):
-            found = _search(self, [rows[i] for i in batch], batch, strategy)
-            for row, index in enumerate(batch):
-                answers[index] = _completion(self.tokenizer, prompts[index], rows[index], found, row)
-        return answers
-
-    def length_limits(self, prompt_lengths, strategy: Strategy):
-        """Return how many tokens prompt and answer may have together, (B,); of learned positions there are no more."""
-        longest = prompt_lengths * 0 + self.config.max_length
-        if strategy.max_new_tokens is None:
-            return longest
-        wanted = prompt_lengths + strategy.max_new_tokens
-        return ops.minimum(wanted, longest) if getattr(self.config, "positions", None) == "learned" else wanted
+    found = run_batches([len(row) for row in rows], batch_size, compute)
+    return [Completion.from_row(row, prompt) for row, prompt in zip(found, prompts, strict=True)]
 
 
-def begins_with_start(model: Any) -> bool:
-    """Whether a start token stands before a text: not where it ends texts (GPT-2), or stands after them (XLNet)."""
-    special = special_ids(model.tokenizer)
-    return special.start != special.end and model.template != "end_start"
+def prompt_reader(self: Any) -> TextReader:
+    """The reader of prompts."""
+    return TextReader.for_prompts(self.tokenizer, self.config.max_length, self.template)
 
 
-def _first(model: Any, row: list[int]) -> list[int]:
-    """What the model reads before a prompt; before an empty one always the start token."""
-    return [special_ids(model.tokenizer).start] if not row or begins_with_start(model) else []
+def length_limits(self: Any, prompt_lengths, strategy: Strategy):
+    """Return the most tokens of prompt and continuation together, (B,); learned positions have no more."""
+    longest = prompt_lengths * 0 + self.config.max_length
+    if strategy.max_new_tokens is None:
+        return longest
+    wanted = prompt_lengths + strategy.max_new_tokens
+    return ops.minimum(wanted, longest) if has_learned_positions(self.config) else wanted
 
 
-def _search(model: Any, rows: list[list[int]], indices: list[int], strategy: Strategy) -> Hypotheses:
-    special = special_ids(model.tokenizer)
-    ids, mask = pad_ids(rows, special.pad)
-    step = 8 if keras.backend.backend() == "jax" else 1  # JAX compiles each shape anew
-    read = (min(len(row) for row in rows) - 1) // step * step
-    return model.searches.run(
-        strategy,
-        {"token_ids": ids[:, :read]},
-        limits=np.asarray(model.length_limits(mask.sum(1).astype("int32") - 1, strategy)),
-        prefix=(ids[:, 1:], mask[:, 1:]),
-        seeds=np.asarray(indices) + strategy.seed,
-        start_ids=ids[:, 0],
-        end_id=special.end,
-    )
+def prepare(self: Any, inputs: dict, strategy: Strategy) -> dict:
+    """Split prompts into what the network reads at once and what the search forces, and add the limits of the search.
+
+    Args:
+        inputs: dict of `token_ids` (B, S) int, prompts with the token before the first; `padding_mask` (B, S) bool; and
+            `seeds` (B,) int.
+        strategy: how to search.
+
+    Returns:
+        dict of the inputs of `compute`.
+    """
+    ids, mask = inputs["token_ids"], inputs["padding_mask"]
+    lengths = ops.sum(ops.cast(mask, "int32"), axis=1)
+    num_read = ops.maximum(ops.min(lengths) - 1, 0)  # tokens before the last one that all prompts have
+    if keras.backend.backend() == "jax":
+        num_read = int(num_read) // 8 * 8  # JAX compiles each shape
+    limits = self.length_limits(lengths - 1, strategy)
+    search = search_inputs(limits, inputs["seeds"], ids[:, 1:], mask[:, 1:])
+    return {"token_ids": ids[:, :num_read], "start_ids": ids[:, 0], **search}
 
 
-def _completion(tokenizer: Any, prompt: str, ids: list[int], found: Hypotheses, row: int) -> Completion:
-    answers, read = [], decode_ids(tokenizer, ids)
-    lost_space = _ends_in_space(prompt) and not _ends_in_space(read)  # a tokenizer reads none at the end
-    for written, score, _ in found.of_row(row):
-        new = decode_ids(tokenizer, [ids[0], *written])[len(read) :]
-        new = new.removeprefix(" ") if lost_space else new
-        pieces = tuple(ids_to_pieces(tokenizer, written[len(ids) - 1 :]))
-        answers.append(Completion(prompt, prompt + new, score, pieces))
-    if not answers:  # the constraints left nothing
-        return Completion(prompt, prompt, -math.inf)
-    return dataclasses.replace(answers[0], alternatives=tuple(answers[1:]))
+def compute(self: Any, inputs: dict, strategy: Strategy) -> dict:
+    """Search for continuations.
+
+    Args:
+        inputs: dict of tensors, from `prepare`.
+        strategy: how to search.
+
+    Returns:
+        dict of `tokens` (B, N, T), which are the prompt after its first token and the continuation, `lengths` and
+        `scores` (B, N), best first; and `is_written` (B, T), the tokens of the best that are no part of the prompt.
+    """
+    searched = dict(inputs)
+    prompts = {"token_ids": searched.pop("token_ids")}
+    found = decode(self, prompts, strategy, end_id=special_ids(self.tokenizer).end, **searched)
+    steps = ops.arange(ops.shape(found["tokens"])[2])
+    forced = ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1, keepdims=True)
+    return {**found, "is_written": ops.logical_and(steps >= forced, steps < found["lengths"][:, :1])}
 
 
-def _ends_in_space(text: str) -> bool:
-    return text.endswith(tuple(WHITE_SPACE))
+def to_row(self: Any, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    """Return `text` and `score` (B,), and `pieces` (B, T) of the continuation, with "" before and after them.
+
+    With several hypotheses also `alternatives` and `alternative_scores` (B, N), best first.
+    """
+    detokenizer, tokens = detokenizers["tokenizer"], computed["tokens"]
+    texts = detokenizer.continuations(strings, inputs, tokens, computed["lengths"])
+    pieces = detokenizer.pieces(tokens[:, 0], computed["is_written"])
+    return {**text_row(texts, computed["scores"]), "pieces": pieces}

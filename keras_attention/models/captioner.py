@@ -1,11 +1,9 @@
-"""`Captioner`: a picture in, a caption and where each word looked out."""
+"""`Captioner`: an image in, its caption and the attention behind each word out."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,40 +11,22 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import HARD, CaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
-from keras_attention.data.caption_batches import caption_batches, image_regions
-from keras_attention.data.captions import CaptionedPicture, captions_of, read_captions
+from keras_attention.data.caption_batches import caption_batches
+from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.images import read_images
 from keras_attention.data.region_cache import RegionCache
-from keras_attention.data.tokenizers import decode_ids, ids_to_pieces, special_ids
-from keras_attention.generation import Greedy, Hypotheses, Sampling, SearchCache, Strategy
+from keras_attention.data.text_reader import TextReader
+from keras_attention.data.tokenizers import special_ids
+from keras_attention.generation import Greedy, Sampling, Strategy, decode, search_inputs
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions, logits_of_step
 from keras_attention.layers.vision import SMALL_CNN, neighbourhoods
-from keras_attention.metrics.captions import check_scorers, score_captions
-from keras_attention.metrics.text import score_texts
+from keras_attention.models import caption_scores
+from keras_attention.models.arguments import with_vocabulary
 from keras_attention.models.build import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.examples import only_path
-from keras_attention.models.task import Forward, Task, batch_begins, with_vocabulary
-
-
-@dataclasses.dataclass(frozen=True)
-class Caption:
-    """One answer: what was written about a picture, how sure, and where the model looked.
-
-    Attributes:
-        text: the caption; empty for a picture that cannot be read.
-        score: its log-probability, in nats, after length and coverage penalties.
-        pieces: the T pieces that it wrote.
-        attention: (T, rows, columns) weights, float32; None for a model without attention.
-        valid: whether the picture could be read.
-        alternatives: the other hypotheses of an n-best search, best first.
-    """
-
-    text: str
-    score: float
-    pieces: tuple[str, ...] = ()
-    attention: np.ndarray | None = None
-    valid: bool = True
-    alternatives: tuple[Caption, ...] = ()
+from keras_attention.models.inference import check_images, hypothesis_row, run_batches
+from keras_attention.models.task import Task
+from keras_attention.outputs import Caption
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -79,7 +59,7 @@ class Captioner(Task):
         ValueError: an unknown network, or one whose regions are more than the positions of a Transformer.
 
     Example:
-        >>> tokenizer = ka.train_tokenizer(["a red circle above a blue square"], "characters")
+        >>> tokenizer = ka.data.train_tokenizer(["a red circle above a blue square"], "characters")
         >>> model = ka.Captioner.from_preset(
         ...     "show_attend_and_tell", tokenizer=tokenizer, encoder="small_cnn", image_size=64)
         >>> model.caption([np.zeros((64, 64, 3), "uint8")], ka.Greedy(max_new_tokens=3))[0].attention.shape[1:]
@@ -115,10 +95,6 @@ class Captioner(Task):
         given = self._given(config, self.vision(inputs["images"]))
         outputs = self._logits(config, given, inputs["target_ids"])
         super().__init__(config, {"tokenizer": tokenizer}, inputs, outputs, **kwargs)
-        self.searches = SearchCache(self)
-        self.image_encoding = Forward(
-            self, lambda inputs: {"regions": ops.cast(self.vision(inputs["images"]), "float32")}
-        )
 
     def _prepare_recurrent(self, config: CaptionerConfig) -> None:
         if config.attention is None:
@@ -195,7 +171,7 @@ class Captioner(Task):
         if self.shift is not None:
             given["values"] = self.shift(given.get("values", given["memory"]), training=training)
         outputs = self.decoder(targets, **given, training=training)
-        if self.decoder.has_memory:
+        if isinstance(outputs, tuple):
             outputs, weights = outputs
             weights = self._smooth(weights)
             if self.attention_loss is not None:
@@ -208,8 +184,8 @@ class Captioner(Task):
         """What the decoder knows of an image: `states`, `memory` and `mask`, or one vector `before` the first word."""
         if self.encoder is not None:
             mask = ops.ones_like(regions[:, :, 0], dtype="bool")
-            memory = self.encoder(self.region_projection(regions), mask=mask, training=training)[0]
-            return {"memory": memory, "mask": mask}
+            memory = self.encoder(self.region_projection(regions), mask=mask, training=training)
+            return {"memory": memory, "memory_mask": mask}
         mean = ops.mean(regions, axis=1)
         if config.attention is not None:
             memory = self.vision.place(regions) if config.coordinate_features else regions
@@ -274,45 +250,61 @@ class Captioner(Task):
         """Return how many tokens a caption may have: `config.max_length` unless the strategy says."""
         return min(strategy.max_new_tokens or self.config.max_length, self.config.max_length)
 
-    def see(self, images: np.ndarray) -> np.ndarray:
-        """Return the regions (B, R, C) float32 of images (B, size, size, 3), RGB, 0 to 255."""
-        return self.image_encoding({"images": images})["regions"]
+    @property
+    def reader(self) -> TextReader:
+        """The reader of captions."""
+        return TextReader.from_template(self.tokenizer, "end", self.config.max_length)
 
-    def caption(self, pictures: Sequence[Any], strategy: Strategy | None = None, batch_size: int = 32) -> list[Caption]:
-        """Write a caption for each picture.
+    def _encode_images(self, inputs: dict) -> dict:
+        return {"regions": ops.cast(self.vision(inputs["images"]), "float32")}
+
+    def encode_images(self, images: np.ndarray) -> np.ndarray:
+        """Return the regions (B, R, C) float32 of images (B, size, size, 3), RGB, 0 to 255."""
+        return self.compiled_function(type(self)._encode_images)({"images": images})["regions"]
+
+    def caption(self, images: Sequence[Any], strategy: Strategy | None = None, batch_size: int = 32) -> list[Caption]:
+        """Write a caption for each image.
 
         Args:
-            pictures: paths, encoded pictures (bytes of a JPEG, PNG, GIF or BMP), or arrays (h, w, 3) uint8.
-            strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`.
-            batch_size: how many are decoded at once; it does not change an answer.
+            images: paths, encoded images (bytes of a JPEG, PNG, GIF or BMP), or arrays (h, w, 3) uint8.
+            strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`. Image i has the seed
+                `strategy.seed + i`.
+            batch_size: how many images are captioned at once; it does not change the result.
 
         Returns:
-            one `Caption` per picture, in order; an empty one with `valid` False for what cannot be read.
+            one `Caption` per image, in order; an empty one with `valid` False for an image that cannot be read.
 
         Raises:
             FileNotFoundError: there is no such file.
-            TypeError: `pictures` is one path or the bytes of one picture.
+            TypeError: `images` is one path or the bytes of one image.
         """
-        pictures = check_images(pictures)
-        answers: list[Caption] = []
-        for begin in batch_begins(len(pictures), batch_size):
-            images, valid = read_images(pictures[begin : begin + batch_size], self.config.image_size)
-            found = self._captions(self._search({"images": images}, strategy or Greedy(), begin))
-            answers += [one if fine else Caption("", 0.0, valid=False) for one, fine in zip(found, valid, strict=True)]
-        return answers
+        images = check_images(images)
+
+        def read(indices: np.ndarray) -> dict[str, np.ndarray]:
+            pixels, valid = read_images([images[i] for i in indices], self.config.image_size)
+            return {"images": pixels, "valid": valid}
+
+        return self._caption_all(len(images), read, strategy or Greedy(), batch_size)
 
     def caption_regions(
         self, regions: np.ndarray | RegionCache, strategy: Strategy | None = None, batch_size: int = 32
     ) -> list[Caption]:
         """Write a caption for each image whose regions (N, R, C) are known; see `caption`."""
-        answers: list[Caption] = []
-        for begin in batch_begins(len(regions), batch_size):
-            batch = np.asarray(regions[begin : begin + batch_size], "float32")
-            answers += self._captions(self._search({"regions": batch}, strategy or Greedy(), begin))
-        return answers
+
+        def read(indices: np.ndarray) -> dict[str, np.ndarray]:
+            batch = np.asarray(regions[indices[0] : indices[-1] + 1], "float32")
+            return {"regions": batch, "valid": np.ones(len(indices), bool)}
+
+        return self._caption_all(len(regions), read, strategy or Greedy(), batch_size)
+
+    def _caption_all(self, count: int, read: Callable, strategy: Strategy, batch_size: int) -> list[Caption]:
+        def compute(indices: np.ndarray) -> dict[str, Any]:
+            return self.compute_row(None, {**read(indices), "seeds": strategy.seeds(indices)}, strategy=strategy)
+
+        return [Caption.from_row(row) for row in run_batches([0] * count, batch_size, compute)]
 
     def draw(self, inputs: dict[str, np.ndarray], samples: int, seed: int) -> list[list[list[int]]]:
-        """Draw captions from what the model believes, as ids.
+        """Draw captions from the model's distribution, as ids.
 
         Args:
             inputs: `images` (B, size, size, 3) or `regions` (B, R, C).
@@ -322,107 +314,85 @@ class Captioner(Task):
         Returns:
             B lists of N captions, each a list of ids, the end token included.
         """
-        found = self._search(inputs, Sampling(num_return_sequences=samples), seed)
-        rows = zip(found.tokens, found.lengths, strict=True)
+        strategy, count = Sampling(num_return_sequences=samples), len(next(iter(inputs.values())))
+        inputs = {**inputs, "valid": np.ones(count, bool), "seeds": strategy.seeds(np.arange(count) + seed)}
+        found = self.compiled_function(type(self).compute)(self.prepare(inputs, strategy), strategy=strategy)
+        rows = zip(found["tokens"], found["lengths"], strict=True)
         return [[ids[:n].tolist() for ids, n in zip(*row, strict=True)] for row in rows]
 
-    def _search(self, inputs: dict[str, np.ndarray], strategy: Strategy, begin: int) -> Hypotheses:
-        special, count = special_ids(self.tokenizer), len(next(iter(inputs.values())))
-        nothing = np.zeros((count, 0), "int32")
-        return self.searches.run(
-            strategy,
-            inputs,
-            limits=np.full(count, self.length_limit(strategy), "int32"),
-            prefix=(nothing, nothing.astype("bool")),
-            seeds=np.arange(begin, begin + count) + strategy.seed,
-            start_ids=np.full(count, special.start),
-            end_id=special.end,
-        )
+    def prepare(self, inputs: dict, strategy: Strategy) -> dict:
+        """Add the limits of a search to inputs that were read.
 
-    def _captions(self, found: Hypotheses) -> list[Caption]:
-        return [self._caption(list(found.of_row(row))) for row in range(len(found.scores))]
+        Args:
+            inputs: dict of `images` (B, size, size, 3) or `regions` (B, R, C); `valid` (B,) bool, whether an image
+                could be read; and `seeds` (B,) int.
+            strategy: how to search.
 
-    def _caption(self, hypotheses: list) -> Caption:
-        answers = []
-        for ids, score, attention in hypotheses:
-            if attention is not None:
-                attention = attention.reshape(len(ids), self.vision.rows, self.vision.columns)
-            pieces = tuple(ids_to_pieces(self.tokenizer, ids))
-            answers.append(Caption(decode_ids(self.tokenizer, ids), score, pieces, attention))
-        if not answers:  # the constraints left nothing
-            return Caption("", -math.inf)
-        return dataclasses.replace(answers[0], alternatives=tuple(answers[1:]))
+        Returns:
+            dict of the inputs of `compute`.
+        """
+        limits = ops.zeros_like(inputs["seeds"]) + self.length_limit(strategy)
+        nothing = ops.expand_dims(inputs["seeds"], 1)[:, :0]
+        return {**inputs, **search_inputs(limits, inputs["seeds"], nothing, nothing)}
+
+    def compute(self, inputs: dict, strategy: Strategy) -> dict:
+        """Search for captions.
+
+        Args:
+            inputs: dict of tensors, from `prepare`.
+            strategy: how to search.
+
+        Returns:
+            dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for images that could not be read;
+            and of the best `is_written` (B, T) and, from a model with attention, `attention` (B, T, rows, columns).
+        """
+        special, searched = special_ids(self.tokenizer), dict(inputs)
+        given = {name: searched.pop(name) for name in ("images", "regions") if name in searched}
+        valid = ops.expand_dims(searched.pop("valid"), 1)
+        start_ids = ops.zeros_like(searched["limits"]) + special.start
+        found = decode(self, given, strategy, start_ids=start_ids, end_id=special.end, **searched)
+        computed = {"tokens": found["tokens"]}
+        computed |= {name: ops.where(valid, found[name], 0) for name in ("lengths", "scores")}
+        computed["is_written"] = ops.arange(ops.shape(found["tokens"])[2]) < computed["lengths"][:, :1]
+        if "attention" in found:
+            attention = ops.where(ops.expand_dims(valid, -1), found["attention"][:, 0], 0.0)
+            grid = (*ops.shape(attention)[:2], self.vision.rows, self.vision.columns)
+            computed["attention"] = ops.reshape(attention, grid)
+        return computed
+
+    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+        """Return `caption`, `score`, `valid` (B,), `pieces` (B, T), `attention` (B, T, rows, columns).
+
+        With several hypotheses also `alternatives` and `alternative_scores` (B, N), best first.
+        """
+        detokenizer = detokenizers["tokenizer"]
+        return {
+            **hypothesis_row(detokenizer, computed, "caption"),
+            "pieces": detokenizer.pieces(computed["tokens"][:, 0], computed["is_written"]),
+            "valid": inputs["valid"],
+            **{name: computed[name] for name in ("attention",) if name in computed},
+        }
 
     @classmethod
-    def read_examples(cls, paths: Sequence[str], images: str | None = None) -> list[CaptionedPicture]:
+    def read_examples(cls, paths: Sequence[str], images: str | None = None) -> list[CaptionedImage]:
         """Read captions and find their images in a folder; see `read_captions`."""
         return read_captions(only_path(paths), images)
 
     @staticmethod
-    def texts_of(examples: Sequence[CaptionedPicture]) -> list[str]:
+    def texts_of(examples: Sequence[CaptionedImage]) -> list[str]:
         """Return all captions."""
         return captions_of(examples)
 
     def make_batches(
         self,
-        examples: Sequence[CaptionedPicture],
+        examples: Sequence[CaptionedImage],
         max_tokens: int = 4096,
         shuffle: bool = True,
         seed: int = 0,
         **images: Any,
     ):
-        """Turn captioned images into batches; see `caption_batches`.
-
-        Args:
-            examples: from `read_captions`.
-            max_tokens: the most caption tokens in a batch, padding included.
-            shuffle: random order, for training; without it images are neither augmented nor flipped.
-            seed: the seed of the random order.
-            **images: `cache`, `augment`, `flip` and `captions_per_image` of `caption_batches`.
-        """
+        """Turn captioned images into batches; see `caption_batches`. Without `shuffle` images are not augmented."""
         images = images if shuffle else {"cache": images.get("cache")}
         return caption_batches(examples, self, max_tokens, shuffle, seed, **images)
 
-    def validation_score(self, examples: Sequence[CaptionedPicture], metric: str, cache: Any = None, **_: Any) -> float:
-        """Return BLEU-4 or CIDEr (times 100) of greedy captions; images that cannot be read do not count."""
-        if cache is None:
-            captions = self.caption([example.picture for example in examples], batch_size=64)
-        else:
-            regions = image_regions(examples, self, cache)
-            captions = self.caption_regions(regions, batch_size=64)
-            captions = [c if valid else None for c, valid in zip(captions, regions.valid, strict=True)]
-        pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c is not None and c.valid]
-        texts, references = zip(*pairs, strict=True)
-        if metric == "cider":
-            return 100 * score_captions(texts, references, meteor=False).cider
-        return score_texts(texts, references, lowercase=True).bleu
-
-    @classmethod
-    def score_examples(cls, model: Any, examples: Sequence[CaptionedPicture], **search: Any) -> dict[str, Any]:
-        """Return `bleu_1` to `bleu_4`, `meteor` where Java is, `rouge_l` and `cider`, each times 100."""
-        check_scorers()  # before all images are captioned
-        captions = model.caption([example.picture for example in examples], **search)
-        pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c.valid]
-        if not pairs:
-            raise ValueError(f"None of the {len(examples)} images can be read; expected JPEG, PNG, GIF or BMP.")
-        scores = score_captions(*zip(*pairs, strict=True))
-        return {
-            **{f"bleu_{n}": bleu for n, bleu in enumerate(scores.bleu, 1)},
-            **({} if scores.meteor is None else {"meteor": 100 * scores.meteor}),
-            "rouge_l": 100 * scores.rouge_l,
-            "cider": 100 * scores.cider,
-            "images": len(pairs),
-            "unreadable": [e.name for c, e in zip(captions, examples, strict=True) if not c.valid],
-            "signature": scores.note,
-        }
-
-
-def check_images(pictures: Sequence[Any]) -> list:
-    """Return the pictures as a list.
-
-    Raises:
-        TypeError: a single path or the bytes of a single picture.
-    """
-    if isinstance(pictures, (str, bytes, pathlib.Path)):
-        raise TypeError(f"Expected a list of pictures; received one {type(pictures).__name__}. Wrap it: [picture].")
-    return list(pictures)
+    validation_score, score_examples = caption_scores.validation_score, classmethod(caption_scores.score_examples)

@@ -1,4 +1,4 @@
-"""`CausalLM`: the beginning of a text in, its continuation out."""
+"""`CausalLM`: the beginning of a text in, the text with a continuation out."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ import keras
 from keras import ops
 
 from keras_attention.config import LanguageModelConfig, TransformerConfig
-from keras_attention.data.batches import language_batches
-from keras_attention.generation import Sampling, SearchCache
+from keras_attention.data.text_batches import language_batches
+from keras_attention.generation import Sampling
 from keras_attention.layers import Transformer, logits_of_step
-from keras_attention.models.autoregressive import AutoregressiveLM, Completion
+from keras_attention.models import autoregressive
+from keras_attention.models.arguments import text_inputs, with_vocabulary, without_attention
 from keras_attention.models.build import make_decoder, make_embedding
 from keras_attention.models.examples import read_documents, token_scores
-from keras_attention.models.task import (
-    text_inputs,
-    with_vocabulary,
-    without_attention,
-)
+from keras_attention.models.task import Task
+from keras_attention.outputs import Completion
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class CausalLM(AutoregressiveLM):
+class CausalLM(Task):
     """Language model, recurrent or a Transformer: p(x) = prod_t softmax(E f(x_<t))[x_t].
 
     f is the output of a recurrent network or of causal Transformer blocks; E is the token embedding (tied).
@@ -45,7 +43,7 @@ class CausalLM(AutoregressiveLM):
         ValueError: the config has segments.
 
     Example:
-        >>> tokenizer = ka.train_tokenizer(["to be or not to be"], "characters")
+        >>> tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
         >>> model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer)
         >>> model.complete(["to "], ka.Greedy(max_new_tokens=5))[0].text.startswith("to ")
         True
@@ -72,13 +70,12 @@ class CausalLM(AutoregressiveLM):
         inputs = text_inputs(config)
         outputs = self._read(inputs)
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self.embedding(outputs, reverse=True), **kwargs)
-        self.searches = SearchCache(self)
 
     def _read(self, inputs: dict):
         """Return the decoder's outputs (B, T, E)."""
         embedded, mask = self.embedding(inputs["token_ids"]), inputs["padding_mask"]
         if isinstance(self.decoder, Transformer):
-            return self.decoder(embedded, mask=mask)[0]
+            return self.decoder(embedded, mask=mask)
         return self.decoder(embedded * ops.cast(ops.expand_dims(mask, -1), embedded.dtype))
 
     def start(self, inputs: dict, length=None) -> dict:
@@ -97,9 +94,12 @@ class CausalLM(AutoregressiveLM):
         return {"constants": constants, "carry": carry}
 
     def step(self, tokens, state: dict):
-        """Read one token per beam, (B, K), and answer logits (B, K, V), the new state, and None."""
+        """Read one token per beam, (B, K), and return logits (B, K, V), the new state, and None."""
         outputs, carry, _ = self.decoder.step(self.embedding(tokens), state["constants"], state["carry"])
         return logits_of_step(self.embedding, outputs), {"constants": state["constants"], "carry": carry}, None
+
+    complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
+    length_limits, to_row = autoregressive.length_limits, autoregressive.to_row
 
     @classmethod
     def read_examples(cls, paths: Sequence[str]) -> list[str]:

@@ -1,27 +1,22 @@
-"""`MaskedLM`: a text with gaps in, the words that fill them out."""
+"""`MaskedLM`: a text with masks in, the text with its masks filled out."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_attention.config import TransformerConfig
-from keras_attention.data.batches import text_arrays
+from keras_attention.data.batches import pad_ids, text_arrays
 from keras_attention.data.masking import masked_batches
-from keras_attention.data.tokenizers import (
-    apply_template,
-    decode_ids,
-    encode_texts,
-    ids_to_pieces,
-    mask_id,
-    pad_ids,
-    special_ids,
-)
+from keras_attention.data.text_reader import TextReader
+from keras_attention.data.tokenizers import mask_id
 from keras_attention.layers import MaskedLMHead, OutputBias
+from keras_attention.layers.heads import probabilities
+from keras_attention.models.arguments import text_inputs, with_vocabulary
 from keras_attention.models.build import (
     ACTIVATIONS,
     initializer,
@@ -31,29 +26,9 @@ from keras_attention.models.build import (
     read_text,
 )
 from keras_attention.models.examples import read_documents, token_scores
-from keras_attention.models.task import (
-    Forward,
-    Task,
-    check_texts,
-    length_sorted_batches,
-    text_inputs,
-    with_vocabulary,
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class FilledMask:
-    """One answer: a text and what stands in its gaps.
-
-    Attributes:
-        masked: what was read.
-        text: the same with the likeliest piece in each gap.
-        candidates: for each gap the likeliest pieces, as (piece, probability), best first.
-    """
-
-    masked: str
-    text: str
-    candidates: tuple[tuple[tuple[str, float], ...], ...] = ()
+from keras_attention.models.inference import check_texts, run_batches
+from keras_attention.models.task import Task
+from keras_attention.outputs import FilledMask
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -65,7 +40,7 @@ class MaskedLM(Task):
 
     Args:
         config: sizes; the vocabulary size is taken from the tokenizer.
-        tokenizer: KerasHub tokenizer with a mask piece (`[MASK]` or `<mask>`).
+        tokenizer: KerasHub tokenizer with a mask token (`[MASK]` or `<mask>`).
 
     Call arguments:
         inputs: dict of `token_ids` (B, S) int, `padding_mask` (B, S) bool, True = a real token, and, where the
@@ -78,7 +53,7 @@ class MaskedLM(Task):
         TypeError: there is neither a tokenizer nor a vocabulary size.
 
     Example:
-        >>> tokenizer = ka.train_tokenizer(["we eat bread", "we drink water"], vocabulary_size=60)
+        >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "we drink water"], vocabulary_size=60)
         >>> model = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
         >>> len(model.fill(["we <mask> bread"])[0].candidates)
         1
@@ -99,16 +74,15 @@ class MaskedLM(Task):
         self.output_bias = OutputBias(name="output_bias")
         inputs = text_inputs(config)
         outputs, _ = read_text(self, inputs)
-        answer = logits = self._to_logits(outputs)
+        result = logits = self._to_logits(outputs)
         self.pooler = self.next_sentence_head = None
         if config.next_sentence:
             self.pooler = make_pooler(config)
             self.next_sentence_head = keras.layers.Dense(
                 2, kernel_initializer=initializer(config), name="next_sentence"
             )
-            answer = {"logits": logits, "next_sentence": self.next_sentence_head(self.pooler(outputs[:, 0]))}
-        super().__init__(config, {"tokenizer": tokenizer}, inputs, answer, **kwargs)
-        self.forward = Forward(self, lambda inputs: {"logits": self._to_logits(read_text(self, inputs)[0])})
+            result = {"logits": logits, "next_sentence": self.next_sentence_head(self.pooler(outputs[:, 0]))}
+        super().__init__(config, {"tokenizer": tokenizer}, inputs, result, **kwargs)
 
     def _to_logits(self, outputs):
         return self.output_bias(self.embedding(self.head(outputs), reverse=True))
@@ -117,47 +91,81 @@ class MaskedLM(Task):
         """The layers whose parameters a paper counts."""
         return tuple(x for x in (self.embedding, self.encoder, self.pooler) if x is not None)
 
+    @property
+    def reader(self) -> TextReader:
+        """The reader of texts."""
+        return TextReader.from_template(self.tokenizer, self.template, self.config.max_length)
+
     def fill(self, texts: Iterable[str], candidates: int = 5, batch_size: int = 32) -> list[FilledMask]:
-        """Fill the gaps of texts.
+        """Fill the masks of texts.
 
         Args:
-            texts: strings with the mask piece in each gap. One that is longer than `config.max_length` pieces is
-                cut there, with one warning that counts them, and so is what is answered.
-            candidates: how many pieces to name for each gap.
-            batch_size: how many are read at once; it does not change an answer.
+            texts: strings with the mask token, `<mask>` or `[MASK]`, in place of what is to be predicted. A text with
+                more than `config.max_length` tokens is truncated, and so is the result; one warning counts such texts.
+            candidates: how many pieces to return for each mask.
+            batch_size: how many texts are computed at once; it does not change the result.
 
         Returns:
-            one `FilledMask` per text, in order; a text without a gap is answered as it is.
+            one `FilledMask` per text, in order; a text without a mask stays as it is.
 
         Raises:
-            TypeError: `texts` is one string, or holds something else than strings.
+            TypeError: `texts` is one string, or has elements that are not strings.
             ValueError: `candidates` or `batch_size` is not positive.
         """
         if candidates < 1:
             raise ValueError(f"`candidates` is {candidates}; expected a positive integer.")
-        texts, special = check_texts(texts), special_ids(self.tokenizer)
-        template = apply_template(self.tokenizer, self.template)
-        rows = encode_texts(self.tokenizer, texts, self.config.max_length, *template)
-        answers: list[Any] = [None] * len(texts)
-        for batch in length_sorted_batches([len(row) for row in rows], batch_size):
-            ids, mask = pad_ids([rows[i] for i in batch], special.pad, multiple=8)
-            logits = self.forward(text_arrays(self.config, ids, mask))["logits"]
-            for row, index in enumerate(batch):
-                answers[index] = self._answer(texts[index], rows[index], logits[row], candidates)
-        return answers
+        texts, reader = check_texts(texts), self.reader
+        rows = reader.ids(texts)
+        masks = [[i for i, token in enumerate(ids) if token == mask_id(self.tokenizer)] for ids in rows]
 
-    def _answer(self, text: str, ids: list[int], logits: np.ndarray, count: int) -> FilledMask:
-        gaps = [i for i, token in enumerate(ids) if token == mask_id(self.tokenizer)]
-        if not gaps:
-            return FilledMask(text, text)
-        found, ids = [], list(ids)
-        for gap in gaps:
-            scores = logits[gap].astype("float64")
-            best = np.argsort(-scores, kind="stable")[:count]
-            chances = np.exp(scores[best] - scores.max()) / np.exp(scores - scores.max()).sum()
-            found.append(tuple(zip(ids_to_pieces(self.tokenizer, best), map(float, chances), strict=True)))
-            ids[gap] = int(best[0])
-        return FilledMask(text, decode_ids(self.tokenizer, ids), tuple(found))
+        def compute(indices: np.ndarray) -> dict[str, Any]:
+            ids, mask = reader.pad([rows[i] for i in indices], multiple=8)
+            positions, _ = pad_ids([masks[i] for i in indices], -1, multiple=8, min_length=1)
+            inputs = {**text_arrays(self.config, ids, mask), "mask_positions": positions}
+            return self.compute_row([texts[i] for i in indices], inputs, candidates=candidates)
+
+        found = run_batches([len(ids) for ids in rows], batch_size, compute)
+        return [FilledMask.from_row(row, text) for row, text in zip(found, texts, strict=True)]
+
+    def compute(self, inputs: dict, candidates: int = 5) -> dict:
+        """Predict the tokens at masks.
+
+        Args:
+            inputs: dict of the call arguments, and of `mask_positions` (B, G) int, where the masks are, -1 beyond the
+                last.
+            candidates: C, how many tokens to return for each mask.
+
+        Returns:
+            dict of `candidates` (B, G, C) token ids, best first; `candidate_scores` (B, G, C), their probabilities, 0
+            beyond the last mask; `token_ids` (B, S), the text with the best in place of each mask; and `lengths` (B,).
+        """
+        inputs = dict(inputs)
+        positions = inputs.pop("mask_positions")
+        is_mask = ops.expand_dims(positions >= 0, -1)
+        outputs, _ = read_text(self, inputs)
+        outputs = ops.take_along_axis(outputs, ops.expand_dims(ops.maximum(positions, 0), -1), axis=1)
+        scores = probabilities(self._to_logits(outputs))
+        scores, tokens = ops.top_k(scores, min(candidates, scores.shape[-1]))
+        ids = inputs["token_ids"]
+        at_masks = ops.equal(ops.expand_dims(ops.arange(ops.shape(ids)[1]), 1), ops.expand_dims(positions, 1))
+        best = ops.sum(ops.where(at_masks, ops.expand_dims(tokens[:, :, 0], 1), 0), axis=-1)  # (B, S)
+        return {
+            "candidates": tokens,
+            "candidate_scores": ops.where(is_mask, scores, 0.0),
+            "token_ids": ops.where(ops.any(at_masks, axis=-1), best, ids),
+            "lengths": ops.sum(ops.cast(inputs["padding_mask"], "int32"), axis=1),
+        }
+
+    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+        """Return `text` (B,); `candidates` and `candidate_scores` (B, G, C), "" and 0 beyond the last mask."""
+        detokenizer, is_mask = detokenizers["tokenizer"], inputs["mask_positions"] >= 0
+        filled = detokenizer.decode(computed["token_ids"], computed["lengths"])
+        is_candidate = is_mask[:, :, None] & (computed["candidates"] >= 0)
+        return {
+            "text": detokenizer.choose(is_mask[:, 0], filled, strings),
+            "candidates": detokenizer.pieces(computed["candidates"], is_candidate),
+            "candidate_scores": computed["candidate_scores"],
+        }
 
     @classmethod
     def read_examples(cls, paths: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`PermutationLM`: predicts tokens in any order, each from those that its order has before it."""
+"""`PermutationLM`: tokens predicted in any order, each from those that come before it in the order."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from keras import ops
 
 from keras_attention.config import TransformerConfig
 from keras_attention.data.permutation import permutation_batches
-from keras_attention.generation import Sampling, SearchCache
+from keras_attention.generation import Sampling
 from keras_attention.layers import MaskEmbedding, OutputBias
-from keras_attention.models.autoregressive import AutoregressiveLM, Completion
+from keras_attention.models import autoregressive
+from keras_attention.models.arguments import text_inputs, with_vocabulary
 from keras_attention.models.build import initializer, make_embedding, make_encoder
 from keras_attention.models.examples import read_documents, token_scores
-from keras_attention.models.task import Forward, text_inputs, with_vocabulary
+from keras_attention.models.task import Task
+from keras_attention.outputs import Completion
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class PermutationLM(AutoregressiveLM):
+class PermutationLM(Task):
     """Permutation language model (XLNet): p(x) = prod_t softmax(E g(x_z[<t], z_t) + b)[x_z[t]], for any order z.
 
-    g is the query stream of Transformer blocks with relative attention: it knows where the token stands that it
-    predicts, and what stands elsewhere, but not the token. E is the token embedding (tied). Left to right is one
+    g is the query stream of Transformer blocks with relative attention: it has the position of the token that it
+    predicts, and the other tokens, but not the token itself. E is the token embedding (tied). Left to right is one
     of the orders, and the one in which `complete` writes.
 
     Args:
@@ -33,7 +35,7 @@ class PermutationLM(AutoregressiveLM):
 
     Call arguments:
         inputs: dict of `token_ids` (B, S) int; `padding_mask` (B, S) bool, True = a real token; where the config
-            has them, `segment_ids` (B, S) int; `permutation_mask` (B, S, S) bool, True = may be looked at; and
+            has them, `segment_ids` (B, S) int; `permutation_mask` (B, S, S) bool, True = may be attended to; and
             `target_mapping` (B, P, S) float32, one-hot rows that say which tokens to predict.
             `permutation_batches` makes them.
 
@@ -45,7 +47,7 @@ class PermutationLM(AutoregressiveLM):
         ValueError: positions that are not relative.
 
     Example:
-        >>> tokenizer = ka.train_tokenizer(["we eat bread", "we drink water"], vocabulary_size=60)
+        >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "we drink water"], vocabulary_size=60)
         >>> model = ka.PermutationLM.from_preset("xlnet_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
         >>> model.complete(["we eat"], ka.Greedy(max_new_tokens=3))[0].text.startswith("we eat")
         True
@@ -62,8 +64,8 @@ class PermutationLM(AutoregressiveLM):
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         if getattr(config, "positions", None) != "relative":
             raise ValueError(
-                f"`positions` is {getattr(config, 'positions', None)!r}, but a permutation language model goes by "
-                'distances; expected "relative".'
+                f"`positions` is {getattr(config, 'positions', None)!r}, but a permutation language model attends by "
+                'distance; expected "relative".'
             )
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
@@ -74,13 +76,11 @@ class PermutationLM(AutoregressiveLM):
             "permutation_mask": keras.Input((None, None), dtype="bool", name="permutation_mask"),
             "target_mapping": keras.Input((None, None), dtype="float32", name="target_mapping"),
         }
-        outputs, _ = self._predict(inputs)
+        outputs = self._predict(inputs)
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self._to_logits(outputs), **kwargs)
-        self.searches = SearchCache(self)
-        self.forward, self.reader = Forward(self, self._show), Forward(self, self._read)
 
     def _predict(self, inputs: dict, return_attention_scores: bool = False):
-        """Return the query stream (B, P, M), and its weights."""
+        """Return the query stream (B, P, M); with `return_attention_scores` the pair of it and its scores."""
         return self.encoder(
             self.embedding(inputs["token_ids"]),
             mask=inputs["padding_mask"],
@@ -94,14 +94,14 @@ class PermutationLM(AutoregressiveLM):
     def _to_logits(self, outputs):
         return self.output_bias(self.embedding(outputs, reverse=True))
 
-    def _show(self, inputs: dict) -> dict:
-        """Return `logits` (B, P, V) and `attention` (B, layers, H, P, S)."""
+    def predict_masked(self, inputs: dict) -> dict:
+        """Return `logits` (B, P, V) and `attention` (B, layers, H, P, S) of the tokens that are predicted."""
         outputs, weights = self._predict(inputs, return_attention_scores=True)
         return {"logits": self._to_logits(outputs), "attention": ops.stack(weights, 1)}
 
-    def _read(self, inputs: dict) -> dict:
+    def _read_segment(self, inputs: dict) -> dict:
         """Return `outputs` (B, S, M) of the content stream, and the memories."""
-        outputs, memories = self.encoder.read(
+        outputs, memories = self.encoder.encode_segment(
             self.embedding(inputs["token_ids"]),
             inputs["padding_mask"],
             inputs.get("segment_ids"),
@@ -115,19 +115,19 @@ class PermutationLM(AutoregressiveLM):
         memories: dict[str, np.ndarray] | None = None,
         memory_length: int | None = None,
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Read one segment of a text, with what the segments before it left behind.
+        """Read one segment of a text, with the memories of the segments before it.
 
         Args:
             inputs: dict of `token_ids` (B, S), `padding_mask` (B, S) and, optionally, `segment_ids` (B, S).
-            memories: what this method answered for the segment before; None at the beginning of a text.
+            memories: what this method returned for the segment before; None at the beginning of a text.
             memory_length: m, how many tokens to remember; all when absent.
 
         Returns:
-            features (B, S, M), where each token has looked at all others and at the memory; and the memories for
+            features (B, S, M), where each token attends to all others and to the memory; and the memories for
             the next segment, a dict of `block_0`, ... (B, m, M) and `mask` (B, m).
 
         Example:
-            >>> tokenizer = ka.train_tokenizer(["we eat bread"], "characters")
+            >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
             >>> model = ka.PermutationLM.from_preset(
             ...     "xlnet_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
             >>> segment = {"token_ids": np.array([[5, 7, 6]]), "padding_mask": np.ones((1, 3), bool)}
@@ -139,7 +139,9 @@ class PermutationLM(AutoregressiveLM):
         Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860, section 3.2.
         """
         kept = {name: inputs[name] for name in ("token_ids", "padding_mask", "segment_ids") if name in inputs}
-        found = self.reader(kept if memories is None else {**kept, "memories": memories})
+        found = self.compiled_function(type(self)._read_segment)(
+            kept if memories is None else {**kept, "memories": memories}
+        )
         outputs, width = found.pop("outputs"), found["mask"].shape[1]
         first = 0 if memory_length is None else max(width - memory_length, 0)
         return outputs, {name: value[:, first:] for name, value in found.items()}
@@ -159,7 +161,7 @@ class PermutationLM(AutoregressiveLM):
         return {"constants": {}, "carry": self.encoder.start(self.embedding(inputs["token_ids"]), length)}
 
     def step(self, tokens, state: dict):
-        """Read one token per beam, (B, K), and answer logits (B, K, V) of the one after it, the new state, and None."""
+        """Read one token per beam, (B, K), and return logits (B, K, V) of the next one, the new state, and None."""
         embedded = self.embedding(tokens)
         outputs, carry = self.encoder.step(embedded, self.mask_embedding(embedded), state["carry"])
         return self._to_logits(outputs), {"constants": {}, "carry": carry}, None
@@ -167,6 +169,9 @@ class PermutationLM(AutoregressiveLM):
     def backbone(self) -> tuple[keras.layers.Layer, ...]:
         """The layers whose parameters a paper counts."""
         return (self.embedding, self.mask_embedding, self.encoder)
+
+    complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
+    length_limits, to_row = autoregressive.length_limits, autoregressive.to_row
 
     @classmethod
     def read_examples(cls, paths: Sequence[str]) -> list[str]:

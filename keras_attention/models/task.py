@@ -1,32 +1,37 @@
-"""What every task shares: made from a preset, kept whole in one `.keras` file."""
+"""`Task`: what all tasks share, from a preset to one `.keras` file and an export."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_attention import config as configs
-from keras_attention.data.tokenizers import train_tokenizer
-from keras_attention.generation import Program, Strategy
+from keras_attention.generation import CompiledFunction, Strategy
+from keras_attention.models import examples
+from keras_attention.models.inference import Detokenizer
+from keras_attention.models.weight_transfer import check_plain, copy_weights
 from keras_attention.presets import ENCODER_TASKS, ENCODER_USES, find_preset
 
 
 class Task(keras.Model):
     """A functional Keras model that owns its sizes and its tokenizers.
 
-    A subclass builds its graph in `__init__` and names its tokenizers in `tokenizer_names`.
-    `model.save("m.keras")` keeps all of it. It does not keep how a model was trained: a model that is read computes
-    under the dtype policy of its process, and all of its weights learn, until they are frozen again.
+    A subclass builds its network in `__init__`, names its tokenizers in `tokenizer_names`, and defines the computation
+    of its verb: `compute` in `keras.ops`, from ids to numbers and ids, and `to_row`, which puts strings in place of
+    ids. Python and an export use the same two.
+
+    `model.save("m.keras")` saves weights, sizes and tokenizers. A loaded model computes under the dtype policy of its
+    process, and all of its weights are trainable.
 
     Args:
         config: the sizes.
         tokenizers: name -> KerasHub tokenizer, one for each of `tokenizer_names`.
-        inputs: the graph's inputs, a dict of Keras tensors.
-        outputs: the graph's output.
+        inputs: the network's inputs, a dict of Keras tensors.
+        outputs: the network's output.
     """
 
     tokenizer_names: tuple[str, ...] = ("tokenizer",)
@@ -42,9 +47,10 @@ class Task(keras.Model):
     def __init__(self, config, tokenizers: dict[str, Any], inputs, outputs, **kwargs) -> None:
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         self.config, self.quantization = config, None
+        self._compiled_functions: dict[Callable, CompiledFunction] = {}
         for name, tokenizer in tokenizers.items():
             setattr(self, name, tokenizer)
-            if tokenizer is not None:  # a layer without weights: unbuilt, Keras would run each prediction twice on JAX
+            if tokenizer is not None:  # has no weights; if it were unbuilt, Keras would predict twice on JAX
                 tokenizer.built = True
 
     @classmethod
@@ -70,14 +76,14 @@ class Task(keras.Model):
 
     @classmethod
     def from_model(cls, other: Task, **sizes: Any):
-        """Make a model that goes on from another one of its task, with sizes that differ.
+        """Make a model with the weights of another one of its task, and other sizes.
 
-        What both have keeps its weights. What the other lacks begins anew: the rows that more learned positions or a
-        captioner's `coordinate_features` add to a matrix, an output matrix of its own (`tie_weights=False`), hard
-        attention's baseline.
+        Weights that both models have are copied. New ones are initialised: the rows that more learned positions or a
+        captioner's `coordinate_features` add to a matrix, an output matrix of its own (`tie_weights=False`), the
+        baseline of hard attention.
 
         Args:
-            other: a model of this task. That weights of its were frozen is not taken over.
+            other: a model of this task. The new model's weights are trainable, even where those of `other` are not.
             **sizes: any size that should differ, such as `dropout=0.0`.
 
         Raises:
@@ -95,10 +101,10 @@ class Task(keras.Model):
         """
         if not isinstance(other, Task) or other.task_name() != cls.task_name():
             raise TypeError(f"`other` is a {type(other).__name__}; expected a {cls.task_name()}.")
-        _check_plain(other)
+        check_plain(other)
         config = cls._resized(other.config, sizes)
         model = cls(config, **{name: getattr(other, name) for name in cls.tokenizer_names})
-        _take_weights(model, other, sizes)
+        copy_weights(model, other, sizes)
         return model
 
     @classmethod
@@ -114,15 +120,15 @@ class Task(keras.Model):
 
     @classmethod
     def from_encoder(cls, other: Task, **parts: Any):
-        """Make a model of this task around the encoder of another; what stands behind the encoder is new.
+        """Make a model of this task around the encoder of another one; the layers after the encoder are new.
 
         Args:
             other: a model with an encoder of one text, such as a `MaskedLM`.
-            **parts: `labels`, and what may differ: `dropout`, `attention_dropout`.
+            **parts: `labels`, and the sizes that may differ: `dropout`, `attention_dropout`.
 
         Raises:
-            TypeError: `other` has no such encoder, or this task none to put it into.
-            ValueError: a size that cannot change, or an encoder of other weights: with LoRA, or quantised.
+            TypeError: `other` has no such encoder, or this task uses none.
+            ValueError: a size that cannot change, or weights with LoRA or quantised.
         """
         if cls.task_name() not in (*ENCODER_TASKS, *ENCODER_USES):
             raise TypeError(f"A {cls.__name__} has no encoder of one text; see {', '.join(ENCODER_USES)}.")
@@ -133,7 +139,7 @@ class Task(keras.Model):
         unknown = sorted(set(parts) - {"labels", "dropout", "attention_dropout"})
         if unknown:
             raise ValueError(f"{', '.join(unknown)} cannot change: the encoder is that of a trained model.")
-        _check_plain(other)
+        check_plain(other)
         config = dataclasses.replace(other.config, next_sentence=False, **parts)
         model = cls(config, tokenizer=other.tokenizer)
         for name in ("embedding", "encoder", "pooler"):
@@ -144,7 +150,7 @@ class Task(keras.Model):
 
     @property
     def has_lora(self) -> bool:
-        """Whether projections carry LoRA's pairs, which a file holds merged."""
+        """Whether projections have LoRA matrices, which a file holds merged."""
         return any(getattr(layer, "lora_enabled", False) for layer in self._flatten_layers())
 
     def quantize(self, mode: str | None = None, config: Any = None, *, filters: None = None) -> None:
@@ -153,17 +159,20 @@ class Task(keras.Model):
         Args:
             mode: `"int8"` or another of Keras' modes.
             config: one of Keras' quantization configs, for more than the mode.
-            filters: None: which layers is not a choice, as a file could not keep it.
+            filters: None: a file could not hold a choice of layers.
 
         Raises:
             ValueError: there are filters, or LoRA matrices.
         """
         if filters is not None:
-            raise ValueError("`filters` could not be kept in a file; expected none: all projections and embeddings.")
+            raise ValueError(
+                "`filters` cannot be saved in a file; expected None, which quantises all projections and embeddings."
+            )
         kinds = (keras.layers.Dense, keras.layers.Embedding)  # not the tokenizers, nor norms
         if self.has_lora:
             raise ValueError(
-                "The model has LoRA matrices. Save it, load it, and quantise that: a file holds their sum."
+                "The model has LoRA matrices. Save it, load it, and quantise the loaded model: a file holds the sum of "
+                "weights and LoRA matrices."
             )
         super().quantize(mode, config, filters=lambda layer: isinstance(layer, kinds))
         self.quantization = config
@@ -177,7 +186,7 @@ class Task(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None):
-        """Make what `get_config` described."""
+        """Make a model from what `get_config` returned."""
         import keras_hub  # noqa: F401  (registers the tokenizers' classes)
 
         config = dict(config)
@@ -191,29 +200,165 @@ class Task(keras.Model):
         quantization = keras.saving.deserialize_keras_object(config.pop("quantization", None), custom_objects)
         model = cls(getattr(configs, sizes.pop("class"))(**sizes), **tokenizers, **config)
         if quantization is not None:
-            model.quantize(config=quantization)  # its weights, which come next, are those of the quantised model
+            model.quantize(config=quantization)  # the weights, which are loaded next, are quantised
         return model
 
     @property
     def tokenizers(self) -> dict[str, Any]:
-        """The tokenizers that the network needs, by their names; None for one that it was made without."""
+        """The tokenizers that the network needs, by their names; None for one that is missing."""
         return {name: getattr(self, name) for name in self.tokenizer_names}
 
     @property
     def template(self) -> str:
-        """What stands around a text; see `TransformerConfig`."""
+        """The special-token template; see `TransformerConfig`."""
         return getattr(self.config, "template", "end")
 
     def backbone(self) -> tuple[keras.layers.Layer, ...]:
-        """The layers whose parameters a paper counts: all, but for the heads of an encoder."""
+        """The layers whose parameters a paper counts: all but the heads of an encoder."""
         return (self,)
+
+    def compiled_function(self, function: Callable[..., dict]) -> CompiledFunction:
+        """Return a function of arrays that computes function(self, inputs, **options); see `CompiledFunction`."""
+        if function not in self._compiled_functions:
+            self._compiled_functions[function] = CompiledFunction(self, function)
+        return self._compiled_functions[function]
+
+    def prepare(self, inputs: dict, **options: Any) -> dict:
+        """Return the inputs of `compute`, whose shapes depend on values, for inputs that were read."""
+        return inputs
+
+    def compute(self, inputs: dict, **options: Any) -> dict:
+        """Compute the task's result from ids or images.
+
+        This is the whole computation of the task's verb, in `keras.ops`. Python compiles it, and an export has it in
+        its graph.
+
+        Args:
+            inputs: dict of tensors, from `prepare`; axis 0 is the batch.
+            **options: what is part of the program, such as a search's `strategy`.
+
+        Returns:
+            dict of tensors; axis 0 is the batch.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `compute`.")
+
+    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+        """Return the outputs of the task's signature: what was computed, with strings in place of ids.
+
+        It works on numpy arrays, and in a graph on TensorFlow's tensors.
+
+        Args:
+            strings: input strings that are part of the output, such as prompts; None where there are none.
+            inputs: what was read, the argument of `prepare`.
+            computed: what `compute` returned.
+            detokenizers: name -> `Detokenizer`, or `GraphTokenizer` in a graph, of each tokenizer.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `to_row`.")
+
+    def compute_row(self, strings: Any, inputs: dict, **options: Any) -> dict[str, Any]:
+        """Return the outputs of the task's signature for arrays that were read; see `to_row`."""
+        detokenizers = {name: Detokenizer(tokenizer) for name, tokenizer in self.tokenizers.items()}
+        computed = self.compiled_function(type(self).compute)(self.prepare(inputs, **options), **options)
+        return self.to_row(strings, inputs, computed, detokenizers)
+
+    def compile(
+        self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **options: Any
+    ) -> None:
+        """Configure training as `keras.Model.compile` does, with defaults for this task.
+
+        Args:
+            optimizer: by default Adam with a learning rate of 0.001 and clipped gradients.
+            loss: by default `MaskedCrossEntropy` of each output.
+            weighted_metrics: by default the accuracy of each output, where the loss is the default too.
+            **options: the other arguments of `keras.Model.compile`.
+        """
+        from keras_attention.metrics.tokens import MaskedAccuracy
+        from keras_attention.training import MaskedCrossEntropy
+
+        if weighted_metrics == "auto":
+            metrics = keras.tree.map_structure(lambda _: [MaskedAccuracy()], self.output)
+            weighted_metrics = metrics if loss == "auto" else None
+        if loss == "auto":
+            loss = keras.tree.map_structure(lambda _: MaskedCrossEntropy(), self.output)
+        if optimizer == "auto":
+            optimizer = keras.optimizers.Adam(1e-3, beta_2=0.98, global_clipnorm=1.0)
+        super().compile(optimizer, loss, weighted_metrics=weighted_metrics, **options)
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compile as a saved model was compiled."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **options: Any):
+        """Train as `keras.Model.fit` does, on raw examples or on batches.
+
+        Args:
+            x: raw examples, such as pairs of strings, as a list or a tuple; or batches, from `make_batches` or
+                `keras_attention.data`.
+            y: as for `keras.Model.fit`; None for examples and batches.
+            *args: the next arguments of `keras.Model.fit`.
+            validation_data: raw examples or batches.
+            **options: the other arguments of `keras.Model.fit`, such as `epochs`.
+
+        Raises:
+            ValueError: there are no examples, or examples with a `batch_size`.
+
+        Example:
+            >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
+            >>> tokenizer = ka.data.train_tokenizer([text for pair in pairs for text in pair], "characters")
+            >>> model = ka.Translator.from_preset(
+            ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, units=8, embedding_dim=4)
+            >>> model.compile()
+            >>> sorted(model.fit(pairs, validation_data=pairs, verbose=0).history)
+            ['accuracy', 'loss', 'val_accuracy', 'val_loss']
+        """
+        if examples.are_raw(x):
+            if args or options.get("batch_size") is not None:
+                raise ValueError(
+                    "`batch_size` does not apply to raw examples, which are put into batches of similar length. Pass "
+                    "`make_batches(examples, max_tokens=...)` to choose the size of a batch."
+                )
+            x = self.make_batches(x)
+        if examples.are_raw(validation_data):
+            validation_data = self.make_batches(validation_data, shuffle=False)
+        return super().fit(x, y, *args, validation_data=validation_data, **options)
+
+    def export(
+        self,
+        directory: str | pathlib.Path,
+        version: int = 1,
+        strategy: Strategy | None = None,
+        examples: Sequence[str | bytes] | None = None,
+        attention: bool = False,
+    ) -> pathlib.Path:
+        """Write a SavedModel that takes raw text or images; see `keras_attention.serving.export`.
+
+        Args:
+            directory: gets the versions of the model, as `<directory>/<version>/`.
+            version: a positive integer; a server takes the highest.
+            strategy: how the exported model searches; by default the strategy of the task's verb.
+            examples: texts, or encoded images, of the warm-up request; some of the library's when absent, empty for no
+                warm-up.
+            attention: add the signature `attention`, the weights of every block and head, to a model with
+                self-attention over one text.
+
+        Returns:
+            the path of the version.
+
+        Example:
+            >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "comemos pan"], "characters")
+            >>> model = ka.Translator.from_preset(
+            ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer)
+            >>> model.export("serving/translator").name
+            '1'
+        """
+        from keras_attention.serving.export import export
+
+        return export(self, directory, version, strategy, examples, attention)
 
     @classmethod
     def read_examples(cls, paths: Sequence[str]) -> list:
-        """Read the examples of this task from files, or from `tfds:NAME[:SPLIT]`.
-
-        Args:
-            paths: one file; for a `Translator` one or two, for a `Captioner` one and the folder of its images.
+        """Read examples from one file, or from `tfds:NAME[:SPLIT]`; a `Translator` reads two aligned files as well.
 
         Raises:
             ValueError: the number of files is wrong, or a file holds something else.
@@ -231,242 +376,27 @@ class Task(keras.Model):
         """Return the names of the classes or tags of examples; none for a task without labels."""
         return ()
 
-    @classmethod
-    def from_examples(
-        cls,
-        examples: Sequence,
-        preset: str | None = None,
-        *,
-        tokenizer_kind: str | None = None,
-        vocabulary_size: int = 8000,
-        lowercase: bool = False,
-        **sizes: Any,
-    ):
-        """Make a model with the sizes of a preset, new weights, and tokenizers that are trained on examples.
-
-        Args:
-            examples: what the task learns from, such as pairs of texts; see `keras_attention.data`.
-            preset: a name of `keras_attention.presets()`; `default_preset` when absent.
-            tokenizer_kind: see `train_tokenizer`; `default_tokenizer` for the default preset, else `"sentencepiece"`.
-            vocabulary_size: tokens of each tokenizer.
-            lowercase: whether the tokenizers fold to lower case.
-            **sizes: any size of the preset that should differ, such as `units=512`.
-
-        Raises:
-            ValueError: an unknown preset, size or kind, or texts that are too few for the vocabulary.
-
-        Example:
-            >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
-            >>> model = ka.Translator.from_examples(pairs, "rnn_attention", tokenizer_kind="characters")
-            >>> model.target_tokenizer.vocabulary_size() > 10
-            True
-        """
-        preset = preset or cls.default_preset
-        config = find_preset(preset, cls.task_name())
-        default = cls.default_tokenizer if preset == cls.default_preset else "sentencepiece"
-        options = {
-            "kind": tokenizer_kind or default,
-            "vocabulary_size": vocabulary_size,
-            "lowercase": lowercase,
-        }
-        parts = cls.train_tokenizers(examples, config, sizes, **options)
-        labels = {"labels": cls.labels_of(examples)} if cls.labels_of(examples) else {}
-        return cls.from_preset(preset, **parts, **labels, **sizes)
-
-    @classmethod
-    def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
-        """Return new tokenizers by their names.
-
-        Args:
-            examples: what the task learns from.
-            config: the preset's sizes.
-            sizes: those that differ from the preset.
-            **options: those of `train_tokenizer`: `kind`, `vocabulary_size` and `lowercase`.
-        """
-        return {"tokenizer": train_tokenizer(cls.texts_of(examples), **options)}
+    from_examples = classmethod(examples.from_examples)
+    train_tokenizers = classmethod(examples.train_tokenizers)
 
     def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn examples into the batches that `fit` takes.
+        """Turn examples into the batches that `fit` takes, of at most `max_tokens` tokens, padding included.
 
-        Args:
-            examples: as the task's `read_examples` returns them.
-            max_tokens: the most tokens in a batch, padding included.
-            shuffle: random order and composition, for training; without it the order is fixed, for validation.
-            seed: the seed of the random order.
+        `shuffle` is for training: random order and composition, from `seed`; without it the order is fixed.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `make_batches`.")
 
     def validation_score(self, examples: Sequence, metric: str) -> float:
-        """Return one of `text_metrics`, computed on what the model writes for the examples.
-
-        Args:
-            examples: as the task's `read_examples` returns them.
-            metric: the metric's name, such as `"bleu"`.
-        """
+        """Return one of `text_metrics`, such as `"bleu"`, of what the model writes for the examples."""
         raise NotImplementedError(f"{type(self).__name__} has no metric of written texts; {metric} was asked for.")
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
-        """Score a model of this task, or its export; `keras_attention.evaluate` says what it returns.
+        """Score a model of this task, or its export; see `keras_attention.evaluate`.
 
         Args:
             model: has the task's verb.
-            examples: as the task's `read_examples` returns them.
+            examples: as `read_examples` returns them.
             **options: of the verb, such as `strategy` and `batch_size`.
         """
         raise NotImplementedError(f"{cls.__name__} does not define `score_examples`.")
-
-
-def with_vocabulary(config, field: str, tokenizer: Any, name: str = "tokenizer"):
-    """Return `config` with its vocabulary size taken from a tokenizer, unless it is known already.
-
-    Without a tokenizer a model whose vocabulary size is known works on ids; it cannot answer strings.
-
-    Raises:
-        TypeError: there is neither a tokenizer nor a size, or the tokenizer is none.
-        ValueError: the size that is known is too small for the tokenizer.
-    """
-    if tokenizer is None and getattr(config, field):
-        return config
-    if not hasattr(tokenizer, "detokenize"):
-        raise TypeError(
-            f"`{name}` is {type(tokenizer).__name__}; expected a KerasHub tokenizer. "
-            "`keras_attention.train_tokenizer(texts)` makes one."
-        )
-    size = getattr(config, field)
-    if not size:
-        return dataclasses.replace(config, **{field: tokenizer.vocabulary_size()})
-    try:
-        pieces = tokenizer.vocabulary_size()
-    except ValueError:  # it is being loaded, and gets its vocabulary later
-        return config
-    if size < pieces:
-        raise ValueError(f"`{field}` is {size}, but the tokenizer has {pieces} pieces; leave it out.")
-    return config
-
-
-def without_attention(config, task: str):
-    """Return `config`, if it is not that of a recurrent network with attention.
-
-    Raises:
-        ValueError: it is.
-    """
-    if getattr(config, "attention", None) is not None:
-        raise ValueError(f"`attention` is {config.attention!r}, but a recurrent {task} has none; expected None.")
-    return config
-
-
-def text_inputs(config) -> dict[str, keras.KerasTensor]:
-    """Return the inputs of a network over one text: ids, padding, and segments and characters where it has them."""
-    inputs = {
-        "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
-        "padding_mask": keras.Input((None,), dtype="bool", name="padding_mask"),
-    }
-    if getattr(config, "num_segments", 0):
-        inputs["segment_ids"] = keras.Input((None,), dtype="int32", name="segment_ids")
-    if getattr(config, "character_vocabulary_size", 0):
-        inputs["character_ids"] = keras.Input((None, None), dtype="int32", name="character_ids")
-        inputs["character_mask"] = keras.Input((None, None), dtype="bool", name="character_mask")
-    return inputs
-
-
-def check_labels(labels: Sequence[str]) -> None:
-    """Raise ValueError unless there are two or more different names."""
-    names = not isinstance(labels, str) and all(isinstance(label, str) for label in labels)
-    if not names or len(labels) < 2 or len(set(labels)) < len(labels):
-        raise ValueError(f"`labels` is {labels!r}; expected at least two different names, each a string.")
-
-
-def _check_plain(other: Task) -> None:
-    if other.quantization or other.has_lora:
-        raise ValueError(
-            "The model is quantised or has LoRA matrices. A file holds the sum of LoRA's: save the model, load it, "
-            "and take that. Quantise what is made of it."
-        )
-
-
-def _take_weights(model: Task, other: Task, changed: Iterable[str]) -> None:
-    """Give a model what another has, by addresses; longer matrices keep their last rows, and what is new stays new."""
-    old, new = _addresses(other), _addresses(model)
-    lost = sorted(old.keys() - new.keys())
-    if lost:
-        raise ValueError(f"{', '.join(changed)} cannot change: {', '.join(lost[:8])} would be lost.")
-    for address, weight in new.items():
-        if address not in old:
-            continue
-        array, begin = np.array(old[address]), np.array(weight)
-        if array.shape[1:] != begin.shape[1:] or array.shape[:1] > begin.shape[:1]:
-            raise ValueError(
-                f"{', '.join(changed)} cannot change: {weight.path} would be {begin.shape} in place of {array.shape}."
-            )
-        begin[tuple(map(slice, array.shape[:1]))] = array
-        weight.assign(begin)
-
-
-def _addresses(model: Task) -> dict[str, Any]:
-    """Name a model's weights by their paths, and a network that sees by order: Keras numbers some layers anew."""
-    seeing = model.vision.weights if hasattr(model, "vision") else []
-    places = {id(weight): f"vision/{i}" for i, weight in enumerate(seeing)}
-    return {places.get(id(weight), weight.path): weight for weight in model.weights}
-
-
-class Forward:
-    """What a model shows of one pass over its inputs: its output, and whatever it sees beside it.
-
-    Args:
-        model: owns the weights.
-        tensors: inputs -> dict of tensors; also for use inside another graph.
-    """
-
-    def __init__(self, model: keras.Model, tensors: Callable[[dict], dict]) -> None:
-        self.model, self.tensors = model, tensors
-        self.program: Program | None = None
-        self.weights: tuple[int, ...] = ()
-
-    def __call__(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        weights = tuple(map(id, self.model.weights))
-        if weights != self.weights:  # the first time, and after LoRA or quantisation
-            self.program, self.weights = Program(self.model, self.tensors), weights
-        return self.program.run(inputs)
-
-
-def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Yield batches of indices, short sequences first, so that batches carry little padding.
-
-    Raises:
-        ValueError: `batch_size` is not positive.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    for begin in batch_begins(len(order), batch_size):
-        yield order[begin : begin + batch_size]
-
-
-def batch_begins(count: int, batch_size: int) -> range:
-    """Return where each batch of `count` examples begins.
-
-    Raises:
-        ValueError: `batch_size` is not positive.
-    """
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` is {batch_size}; expected a positive integer.")
-    return range(0, count, batch_size)
-
-
-def check_texts(texts: Iterable[str]) -> list[str]:
-    """Return the texts as a list.
-
-    Raises:
-        TypeError: a single string, or an element that is no string.
-        ValueError: a text that UTF-8 cannot hold.
-    """
-    if isinstance(texts, (str, bytes)):
-        raise TypeError(f"Expected a list of strings; received one {type(texts).__name__}. Wrap it: [text].")
-    texts = list(texts)
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"Text {index} is {type(text).__name__}; expected a string.")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"Text {index} cannot be written as UTF-8: {error.reason}, at {error.start}.") from None
-    return texts

@@ -1,8 +1,7 @@
-"""`TextClassifier`: a text in, a label out, and the pieces that decided it."""
+"""`TextClassifier`: a text in, its label and the attention behind it out."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,16 +11,12 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import ClassifierConfig, TransformerConfig
-from keras_attention.data.batches import classification_batches, text_arrays
+from keras_attention.data.batches import text_arrays
 from keras_attention.data.files import read_labelled
-from keras_attention.data.tokenizers import (
-    WHITE_SPACE,
-    apply_template,
-    encode_texts,
-    ids_to_pieces,
-    pad_ids,
-    special_ids,
-)
+from keras_attention.data.text_batches import classification_batches
+from keras_attention.data.text_reader import TextReader
+from keras_attention.layers.heads import probabilities
+from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary
 from keras_attention.models.build import (
     make_attention,
     make_embedding,
@@ -31,34 +26,9 @@ from keras_attention.models.build import (
     read_text,
 )
 from keras_attention.models.examples import check_known_labels, only_path
-from keras_attention.models.task import (
-    Forward,
-    Task,
-    check_labels,
-    check_texts,
-    length_sorted_batches,
-    text_inputs,
-    with_vocabulary,
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Classification:
-    """One answer: the label of a text, how sure, and where the model looked.
-
-    Attributes:
-        text: what was read.
-        label: the likeliest label.
-        score: its probability.
-        pieces: the S pieces that the model read.
-        attention: (S,) weights, float32; None for a model without attention.
-    """
-
-    text: str
-    label: str
-    score: float
-    pieces: tuple[str, ...] = ()
-    attention: np.ndarray | None = None
+from keras_attention.models.inference import are_empty, check_texts, run_batches
+from keras_attention.models.task import Task
+from keras_attention.outputs import Classification
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -85,7 +55,7 @@ class TextClassifier(Task):
         ValueError: fewer than two labels, or one of them twice.
 
     Example:
-        >>> tokenizer = ka.train_tokenizer(["a fine film", "a dull film"], "characters")
+        >>> tokenizer = ka.data.train_tokenizer(["a fine film", "a dull film"], "characters")
         >>> model = ka.TextClassifier.from_preset(
         ...     "rnn_classifier", tokenizer=tokenizer, labels=("bad", "good"))
         >>> model.classify(["a fine film"])[0].label in ("bad", "good")
@@ -116,13 +86,6 @@ class TextClassifier(Task):
         dropout = keras.layers.Dropout(config.dropout, name="dropout")
         self.head = keras.layers.Dense(len(config.labels), name="logits")
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self.head(dropout(summary)), **kwargs)
-        self.forward = Forward(self, self._show)
-
-    def _show(self, inputs: dict) -> dict:
-        """Return `logits` (B, classes) and, where there is any, `attention` (B, S)."""
-        summarize = self._summarize_states if self.pooler is None else self._pool
-        summary, weights = summarize(inputs, return_attention_scores=True)
-        return {"logits": self.head(summary)} | ({} if weights is None else {"attention": weights})
 
     def _summarize_states(self, inputs: dict, return_attention_scores: bool = False):
         """Return the summary of a recurrent encoder, and its weights (B, S) or None."""
@@ -130,7 +93,8 @@ class TextClassifier(Task):
         memory, states = self.encoder(self.embedding(inputs["token_ids"]), mask=mask)
         if self.attention is None:
             return states[0], None
-        context, weights = self.attention(ops.expand_dims(states[0], 1), memory, mask=mask)
+        query = ops.expand_dims(states[0], 1)
+        context, weights = self.attention(query, memory, value_mask=mask, return_attention_scores=True)
         return ops.concatenate([states[0], ops.squeeze(context, 1)], -1), ops.squeeze(weights, 1)
 
     def _pool(self, inputs: dict, return_attention_scores: bool = False):
@@ -144,41 +108,68 @@ class TextClassifier(Task):
         """The layers whose parameters a paper counts."""
         return tuple(x for x in (self.embedding, self.encoder, self.pooler) if x is not None)
 
+    @property
+    def reader(self) -> TextReader:
+        """The reader of texts."""
+        return TextReader.from_template(self.tokenizer, self.template, self.config.max_length)
+
     def classify(self, texts: Iterable[str], batch_size: int = 32) -> list[Classification]:
         """Label texts.
 
         Args:
-            texts: strings. An empty one gets an empty label; one longer than `config.max_length` pieces
-                is cut there, with one warning that counts them.
-            batch_size: how many are read at once; it does not change an answer.
+            texts: strings. An empty one gets an empty label. A text with more than `config.max_length` tokens is
+                truncated; one warning counts such texts.
+            batch_size: how many texts are computed at once; it does not change the result.
 
         Returns:
             one `Classification` per text, in order.
 
         Raises:
-            TypeError: `texts` is one string, or holds something else than strings.
+            TypeError: `texts` is one string, or has elements that are not strings.
         """
-        texts, special = check_texts(texts), special_ids(self.tokenizer)
-        rows = encode_texts(
-            self.tokenizer, texts, self.config.max_length, *apply_template(self.tokenizer, self.template)
-        )
-        answers: list[Any] = [None] * len(texts)
-        for batch in length_sorted_batches([len(row) for row in rows], batch_size):
-            token_ids, mask = pad_ids([rows[i] for i in batch], special.pad, multiple=8)
-            found = self.forward(text_arrays(self.config, token_ids, mask))
-            for row, index in enumerate(batch):
-                answers[index] = self._answer(texts[index], rows[index], found, row)
-        return answers
+        texts, reader = check_texts(texts), self.reader
+        rows, empty = reader.ids(texts), are_empty(texts)
 
-    def _answer(self, text: str, ids: list[int], found: dict, row: int) -> Classification:
-        if not text.strip(WHITE_SPACE):
-            return Classification(text, "", 0.0)
-        logits = found["logits"][row].astype("float64")
-        best = int(logits.argmax())
-        score = 1.0 / np.exp(logits - logits[best]).sum()
-        attention = found["attention"][row, : len(ids)] if "attention" in found else None
-        pieces = tuple(ids_to_pieces(self.tokenizer, ids))
-        return Classification(text, self.config.labels[best], float(score), pieces, attention)
+        def compute(indices: np.ndarray) -> dict[str, Any]:
+            ids, mask = reader.pad([rows[i] for i in indices], multiple=8)
+            inputs = {**text_arrays(self.config, ids, mask), "is_empty": empty[indices]}
+            return self.compute_row(None, inputs)
+
+        found = run_batches([len(ids) for ids in rows], batch_size, compute)
+        return [Classification.from_row(row, text) for row, text in zip(found, texts, strict=True)]
+
+    def compute(self, inputs: dict) -> dict:
+        """Compute the probabilities of the labels.
+
+        Args:
+            inputs: dict of the call arguments, and of `is_empty` (B,) bool.
+
+        Returns:
+            dict of `probabilities` (B, classes), `label_ids` and `score` (B,) of the most probable label, and, where
+            the model has attention, `attention` (B, S); all 0 for empty texts.
+        """
+        inputs = dict(inputs)
+        real = ops.logical_not(inputs.pop("is_empty"))
+        summarize = self._summarize_states if self.pooler is None else self._pool
+        summary, attention = summarize(inputs, return_attention_scores=True)
+        computed = ops.where(ops.expand_dims(real, 1), probabilities(self.head(summary)), 0.0)
+        result = {
+            "probabilities": computed,
+            "label_ids": ops.argmax(computed, axis=-1),
+            "score": ops.max(computed, axis=-1),
+        }
+        if attention is not None:
+            result["attention"] = ops.where(ops.expand_dims(real, 1), ops.cast(attention, "float32"), 0.0)
+        return result
+
+    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+        """Return `label`, `score` (B,), `probabilities` (B, classes), `pieces` and `attention` (B, S)."""
+        detokenizer, computed, real = detokenizers["tokenizer"], dict(computed), ~inputs["is_empty"]
+        return {
+            "label": detokenizer.names(self.config.labels, computed.pop("label_ids"), real),
+            **computed,
+            "pieces": detokenizer.pieces(inputs["token_ids"], inputs["padding_mask"] & real[:, None]),
+        }
 
     @classmethod
     def read_examples(cls, paths: Sequence[str]) -> list[tuple[str, str]]:

@@ -2,72 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_attention.config import RecurrentConfig, TaggerConfig, TransformerConfig
-from keras_attention.data.batches import tagging_batches, text_arrays
+from keras_attention.data.batches import pad_ids, text_arrays
 from keras_attention.data.files import read_tagged
-from keras_attention.data.tokenizers import (
-    apply_template,
-    encode_texts,
-    in_sentence,
-    pad_ids,
-    special_ids,
-    split_words,
-    train_tokenizer,
-)
+from keras_attention.data.text_batches import tagging_batches
+from keras_attention.data.text_reader import EncodedWords, TextReader, WordReader
+from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.layers import CharacterEncoder
+from keras_attention.layers.heads import probabilities
+from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary, without_attention
 from keras_attention.models.build import make_embedding, make_encoder, read_text
 from keras_attention.models.examples import check_known_labels, only_path
-from keras_attention.models.task import (
-    Forward,
-    Task,
-    check_labels,
-    check_texts,
-    length_sorted_batches,
-    text_inputs,
-    with_vocabulary,
-    without_attention,
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Tagging:
-    """One answer: the words of a text and the tag of each.
-
-    Attributes:
-        text: what was read.
-        words: its words, split at white space.
-        tags: the likeliest tag of each word.
-        scores: the probability of each tag.
-    """
-
-    text: str
-    words: tuple[str, ...]
-    tags: tuple[str, ...]
-    scores: tuple[float, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class EncodedWords:
-    """The words of a sentence, as a `TextTagger` reads them.
-
-    Attributes:
-        ids: of their pieces in a row, with what stands around a text.
-        starts: where each word begins among them.
-        characters: the ids that spell each word; nothing where words are not spelled.
-    """
-
-    ids: list[int]
-    starts: list[int]
-    characters: list[list[int]]
+from keras_attention.models.inference import check_texts, padded_words, run_batches
+from keras_attention.models.task import Task
+from keras_attention.outputs import Tagging
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -96,7 +51,7 @@ class TextTagger(Task):
         ValueError: fewer than two labels, or one of them twice.
 
     Example:
-        >>> tokenizer = ka.train_tokenizer(["we eat bread"], "characters")
+        >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
         >>> model = ka.TextTagger.from_preset(
         ...     "rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"))
         >>> len(model.tag(["we eat bread"])[0].tags)
@@ -138,7 +93,6 @@ class TextTagger(Task):
         inputs = text_inputs(config)
         tokenizers = {"tokenizer": tokenizer, "character_tokenizer": character_tokenizer}
         super().__init__(config, tokenizers, inputs, self._logits(inputs), **kwargs)
-        self.forward = Forward(self, lambda inputs: {"logits": self._logits(inputs)})
 
     def _logits(self, inputs: dict):
         return self.head(read_text(self, inputs)[0])
@@ -153,105 +107,68 @@ class TextTagger(Task):
         """The layers whose parameters a paper counts."""
         return tuple(x for x in (self.embedding, self.character_encoder, self.encoder) if x is not None)
 
-    def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[EncodedWords]:
-        """Turn words into ids.
-
-        Args:
-            sentences: words of each sentence.
-
-        Returns:
-            one `EncodedWords` per sentence, of at most `config.max_length` pieces. A sentence that is too long loses
-            its last words, with one warning.
-        """
-        unknown, (before, after) = special_ids(self.tokenizer).unknown, self.word_template
-        longest = self.config.max_length - len(before) - len(after)
-        flat_words = [word for sentence in sentences for word in sentence]
-        given = [word for sentence in sentences for word in in_sentence(self.tokenizer, sentence)]
-        words, spelled = iter(encode_texts(self.tokenizer, given)), iter(self._spell(flat_words))
-        rows, cut = [], 0
-        for sentence in sentences:
-            pieces = [ids or [unknown] for ids in itertools.islice(words, len(sentence))]
-            characters = list(itertools.islice(spelled, len(sentence)))
-            starts = [0, *itertools.accumulate(len(ids) for ids in pieces)][:-1]
-            flat = [i for ids in pieces for i in ids]
-            cut += len(flat) > longest
-            framed = [*before, *flat[:longest], *after]
-            starts = [start + len(before) for start in starts if start < longest]
-            rows.append(EncodedWords(framed, starts, characters[: len(starts)]))
-        if cut:
-            warnings.warn(f"{cut} sentences are longer than {longest} pieces and were cut there.", stacklevel=2)
-        return rows
-
-    def _spell(self, words: list[str]) -> list[list[int]]:
+    @property
+    def word_reader(self) -> WordReader:
+        """The reader of words. A recurrent network reads no special tokens."""
+        template = "none" if isinstance(self.config, RecurrentConfig) else self.template
+        text = TextReader.from_template(self.tokenizer, template, self.config.max_length)
         if self.character_encoder is None:
-            return []
-        unknown = special_ids(self.character_tokenizer).unknown
-        return [
-            ids[: self.config.max_word_length] or [unknown] for ids in encode_texts(self.character_tokenizer, words)
-        ]
+            return WordReader(text)
+        return WordReader(text, TextReader(self.character_tokenizer, max_length=self.config.max_word_length))
 
     def word_arrays(self, rows: Sequence[EncodedWords], multiple: int = 8, extra: int = 0) -> dict[str, np.ndarray]:
-        """Return the inputs of the network, padded.
-
-        Args:
-            rows: B sentences, from `encode_words`.
-            multiple: lengths are rounded up to a multiple of this, so that fewer shapes occur.
-            extra: columns of padding beyond that.
-
-        Returns:
-            dict of the call arguments, `token_ids` (B, S) and the others.
-        """
-        pad = special_ids(self.tokenizer).pad
-        ids, mask = pad_ids([row.ids or [pad] for row in rows], pad, multiple, extra)
-        mask[[not row.ids for row in rows]] = False
-        inputs = text_arrays(self.config, ids, mask)
-        if self.character_encoder is not None:
-            words = [word for row in rows for word in row.characters]
-            pad = special_ids(self.character_tokenizer).pad
-            spelled, real = pad_ids(words or [[pad]], pad, multiple, extra)
-            row_ids = [i for i, row in enumerate(rows) for _ in row.starts]
-            starts = [start for row in rows for start in row.starts]
-            for name, values in (("character_ids", spelled), ("character_mask", real)):
-                inputs[name] = np.zeros((*ids.shape, values.shape[1]), values.dtype)
-                inputs[name][row_ids, starts] = values[: len(words)]
-        return inputs
-
-    @property
-    def word_template(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The ids before and after the words: none for a recurrent network."""
-        if isinstance(self.config, RecurrentConfig):
-            return (), ()
-        return apply_template(self.tokenizer, self.template)
+        """Return sentences as the call arguments; see `WordReader.arrays`."""
+        arrays = self.word_reader.arrays(rows, multiple, extra)
+        return {**arrays, **text_arrays(self.config, arrays["token_ids"], arrays["padding_mask"])}
 
     def tag(self, texts: Iterable[str], batch_size: int = 32) -> list[Tagging]:
         """Tag the words of texts.
 
         Args:
-            texts: strings, whose words stand between ASCII white space.
-            batch_size: how many are read at once; it does not change an answer.
+            texts: strings, whose words are separated by ASCII white space. A text with more than `config.max_length`
+                tokens loses its last words; one warning counts such texts.
+            batch_size: how many texts are computed at once; it does not change the result.
 
         Returns:
             one `Tagging` per text, in order; an empty text has no words.
 
         Raises:
-            TypeError: `texts` is one string, or holds something else than strings.
+            TypeError: `texts` is one string, or has elements that are not strings.
         """
-        texts = check_texts(texts)
-        words = [split_words(text) for text in texts]
-        rows = self.encode_words(words)
-        answers: list[Any] = [None] * len(texts)
-        for batch in length_sorted_batches([len(row.ids) for row in rows], batch_size):
-            logits = self.forward(self.word_arrays([rows[i] for i in batch]))["logits"]
-            for row, index in enumerate(batch):
-                answers[index] = self._answer(texts[index], words[index], logits[row, rows[index].starts])
-        return answers
+        texts, reader = check_texts(texts), self.word_reader
+        words = [reader.split(text) for text in texts]
+        rows = reader.ids(words)
 
-    def _answer(self, text: str, words: list[str], logits: np.ndarray) -> Tagging:
-        logits = logits.astype("float64")
-        best = logits.argmax(-1)
-        scores = 1.0 / np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)
-        tags = tuple(self.config.labels[i] for i in best)
-        return Tagging(text, tuple(words[: len(tags)]), tags, tuple(float(s) for s in scores))
+        def compute(indices: np.ndarray) -> dict[str, Any]:
+            sentences = [rows[i] for i in indices]
+            starts, _ = pad_ids([row.starts for row in sentences], -1, multiple=8, min_length=1)
+            strings = padded_words([words[i][: len(rows[i].starts)] for i in indices], starts.shape[1])
+            return self.compute_row(strings, {**self.word_arrays(sentences), "word_starts": starts})
+
+        found = run_batches([len(row.ids) for row in rows], batch_size, compute)
+        return [Tagging.from_row(row, text) for row, text in zip(found, texts, strict=True)]
+
+    def compute(self, inputs: dict) -> dict:
+        """Compute the most probable tag of each word.
+
+        Args:
+            inputs: dict of the call arguments, and of `word_starts` (B, W) int, the position of the first token of each
+                word, -1 beyond the last word.
+
+        Returns:
+            dict of `tag_ids` (B, W) and `scores` (B, W), their probabilities, 0 beyond the last word.
+        """
+        inputs = dict(inputs)
+        starts = inputs.pop("word_starts")
+        at_words = ops.expand_dims(ops.maximum(starts, 0), -1)
+        scores = probabilities(ops.take_along_axis(self._logits(inputs), at_words, axis=1))
+        return {"tag_ids": ops.argmax(scores, -1), "scores": ops.where(starts >= 0, ops.max(scores, -1), 0.0)}
+
+    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+        """Return `words`, `tags` and `scores` (B, W), "" and 0 beyond the last word. `strings` are the words (B, W)."""
+        names = detokenizers["tokenizer"].names
+        tags = names(self.config.labels, computed["tag_ids"], inputs["word_starts"] >= 0)
+        return {"words": strings, "tags": tags, "scores": computed["scores"]}
 
     @classmethod
     def read_examples(cls, paths: Sequence[str]) -> list[list[tuple[str, str]]]:

@@ -1,9 +1,8 @@
-"""`Translator`: a sentence in, a sentence and its alignment out."""
+"""`Translator`: a text in, its translation and alignment out."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,50 +11,18 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import TransformerTranslatorConfig, TranslatorConfig
-from keras_attention.data.batches import translation_batches
 from keras_attention.data.files import read_pairs
-from keras_attention.data.tokenizers import (
-    WHITE_SPACE,
-    decode_ids,
-    encode_texts,
-    ids_to_pieces,
-    pad_ids,
-    special_ids,
-    train_tokenizer,
-)
-from keras_attention.generation import Greedy, Hypotheses, SearchCache, Strategy
-from keras_attention.layers import OutputBias, logits_of_step
+from keras_attention.data.text_batches import translation_batches
+from keras_attention.data.text_reader import TextReader
+from keras_attention.data.tokenizers import special_ids, train_tokenizer
+from keras_attention.generation import Greedy, Strategy, decode, search_inputs
+from keras_attention.layers import OutputBias, Transformer, logits_of_step
 from keras_attention.metrics.text import score_texts, scores_by_length
+from keras_attention.models.arguments import has_learned_positions, with_vocabulary
 from keras_attention.models.build import make_decoder, make_embedding, make_encoder
-from keras_attention.models.task import (
-    Task,
-    check_texts,
-    length_sorted_batches,
-    with_vocabulary,
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Translation:
-    """One answer: what was read, what was written, how sure, and where the model looked.
-
-    Attributes:
-        source: the text that was translated.
-        text: the translation.
-        score: its log-probability, in nats, after length and coverage penalties.
-        source_pieces: the S pieces that the model read.
-        target_pieces: the T pieces that it wrote.
-        attention: (T, S) weights, float32; None for a model without attention.
-        alternatives: the other hypotheses of an n-best search, best first.
-    """
-
-    source: str
-    text: str
-    score: float
-    source_pieces: tuple[str, ...] = ()
-    target_pieces: tuple[str, ...] = ()
-    attention: np.ndarray | None = None
-    alternatives: tuple[Translation, ...] = ()
+from keras_attention.models.inference import are_empty, check_texts, hypothesis_row, run_batches
+from keras_attention.models.task import Task
+from keras_attention.outputs import Translation
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -84,7 +51,7 @@ class Translator(Task):
         ValueError: one vocabulary is to be shared, and the tokenizers have two.
 
     Example:
-        >>> tokenizer = ka.train_tokenizer(["we eat bread", "comemos pan"], "characters")
+        >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "comemos pan"], "characters")
         >>> model = ka.Translator.from_preset(
         ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer)
         >>> len(model.translate(["we eat"], ka.Greedy(max_new_tokens=3)))
@@ -129,15 +96,10 @@ class Translator(Task):
         }
         tokenizers = {"source_tokenizer": source_tokenizer, "target_tokenizer": target_tokenizer}
         super().__init__(config, tokenizers, inputs, self._logits(inputs), **kwargs)
-        self.searches = SearchCache(self)
 
     def _logits(self, inputs):
-        memory, states = self._encode(inputs)
-        targets = self.target_embedding(inputs["target_ids"])
-        if self.has_attention:
-            outputs, _ = self.decoder(targets, states, memory=memory, mask=inputs["source_mask"])
-        else:
-            outputs = self.decoder(targets, states)
+        outputs = self.decoder(self.target_embedding(inputs["target_ids"]), **self._encode(inputs))
+        outputs = outputs[0] if isinstance(outputs, tuple) else outputs
         return self._add_bias(self.target_embedding(outputs, reverse=True))
 
     def _add_bias(self, logits):
@@ -145,11 +107,17 @@ class Translator(Task):
 
     @property
     def has_attention(self) -> bool:
-        """Whether the decoder looks back at the source."""
+        """Whether the decoder attends to the source."""
         return self.decoder.has_memory
 
-    def _encode(self, inputs):
-        return self.encoder(self.source_embedding(inputs["source_ids"]), mask=inputs["source_mask"])
+    def _encode(self, inputs) -> dict:
+        """Return what the decoder takes from the encoder: its outputs and their mask, and its last states."""
+        mask = inputs["source_mask"]
+        encoded = self.encoder(self.source_embedding(inputs["source_ids"]), mask=mask)
+        if isinstance(self.decoder, Transformer):
+            return {"memory": encoded, "memory_mask": mask}
+        memory, states = encoded
+        return {"states": states} | ({"memory": memory, "mask": mask} if self.has_attention else {})
 
     def start(self, inputs: dict, length=None) -> dict:
         """Encode the source and return the state before the first token.
@@ -162,11 +130,9 @@ class Translator(Task):
             dict of `constants` (what no step changes, tensors of the source first by batch) and `carry`
             (tensors (B, 1, ...), changed by every step).
         """
-        memory, states = self._encode(inputs)
-        memory, mask = (memory, inputs["source_mask"]) if self.has_attention else (None, None)
         nothing = self.target_embedding(inputs["source_ids"][:, :0])
         length = self.config.max_length if length is None else length
-        constants, carry = self.decoder.start(nothing, length, states=states, memory=memory, mask=mask)
+        constants, carry = self.decoder.start(nothing, length, **self._encode(inputs))
         return {"constants": constants, "carry": carry}
 
     def step(self, tokens, state: dict):
@@ -183,22 +149,33 @@ class Translator(Task):
         logits = self._add_bias(logits_of_step(self.target_embedding, outputs))
         return logits, {"constants": state["constants"], "carry": carry}, weights
 
+    @property
+    def source_reader(self) -> TextReader:
+        """The reader of sources."""
+        return TextReader.from_template(self.source_tokenizer, "end", self.config.max_length)
+
+    @property
+    def target_reader(self) -> TextReader:
+        """The reader of targets."""
+        return TextReader.from_template(self.target_tokenizer, "end", self.config.max_length)
+
+    @property
+    def prefix_reader(self) -> TextReader:
+        """The reader of tokens with which a translation has to begin; one more token is written after them."""
+        longest = self.config.max_length - has_learned_positions(self.config)
+        return TextReader.from_template(self.target_tokenizer, "none", longest)
+
     def length_limits(self, source_lengths, strategy: Strategy):
-        """Return how many tokens each answer may have, (B,): 2 S + 8 unless the strategy says."""
+        """Return the most tokens of each translation, (B,): 2 S + 8 unless the strategy has `max_new_tokens`."""
         if strategy.max_new_tokens is not None:
             wanted = source_lengths * 0 + strategy.max_new_tokens
         else:
             usual = ops.minimum(source_lengths * 2 + 8, self.config.max_length)
             wanted = ops.maximum(usual, strategy.min_new_tokens + 1)
-        return ops.minimum(wanted, self.config.max_length) if self._learned_positions else wanted
-
-    @property
-    def _learned_positions(self) -> bool:
-        """Whether there are no more than `config.max_length` positions."""
-        return getattr(self.config, "positions", None) == "learned"
+        return ops.minimum(wanted, self.config.max_length) if has_learned_positions(self.config) else wanted
 
     def search_strategy(self, strategy: Strategy) -> Strategy:
-        """Return the strategy; it never writes the padding where that is what begins a text (Marian)."""
+        """Return the strategy, which never writes the padding token where that begins a text (Marian)."""
         special = special_ids(self.target_tokenizer)
         if special.start != special.pad or special.pad == special.end:
             return strategy
@@ -214,65 +191,94 @@ class Translator(Task):
         """Translate texts.
 
         Args:
-            texts: strings. An empty one stays empty; one longer than `config.max_length` pieces is
-                cut there, with one warning that counts them.
+            texts: strings. The translation of an empty one is empty. A text with more than `config.max_length` tokens
+                is truncated; one warning counts such texts.
             strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`.
-            batch_size: how many are decoded at once; it does not change an answer.
-            prefixes: for each text, how its translation has to begin. It is kept whole, whatever the strategy's
-                longest length, up to `config.max_length` pieces; an empty text stays empty all the same.
+            batch_size: how many texts are translated at once; it does not change the result.
+            prefixes: for each text the beginning of its translation. It is written whole, whatever the strategy's
+                `max_new_tokens`, up to `config.max_length` tokens; the translation of an empty text is empty anyway.
 
         Returns:
             one `Translation` per text, in order.
 
         Raises:
-            TypeError: `texts` is one string, or holds something else than strings.
+            TypeError: `texts` is one string, or has elements that are not strings.
         """
         texts, strategy = check_texts(texts), strategy or Greedy()
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
         if len(prefixes) != len(texts):
             raise ValueError(f"There are {len(prefixes)} prefixes for {len(texts)} texts; expected one each.")
-        end = special_ids(self.source_tokenizer).end
-        sources = encode_texts(self.source_tokenizer, texts, self.config.max_length, after=(end,))
-        room = self.config.max_length - self._learned_positions  # one more token is written
-        encoded = encode_texts(self.target_tokenizer, prefixes, room)
-        forced = [ids if text else [] for ids, text in zip(encoded, prefixes, strict=True)]
-        answers: list[Translation | None] = [None] * len(texts)
-        for batch in length_sorted_batches([len(ids) for ids in sources], batch_size):
-            found = self._search([sources[i] for i in batch], [forced[i] for i in batch], batch, strategy)
-            for row, index in enumerate(batch):
-                answers[index] = self._translation(texts[index], sources[index], found, row)
-        return answers
+        sources, forced, empty = self.source_reader.ids(texts), self.prefix_reader.ids(prefixes), are_empty(texts)
 
-    def _search(self, sources, forced, indices, strategy: Strategy) -> Hypotheses:
-        source_ids, source_mask = pad_ids(sources, special_ids(self.source_tokenizer).pad, multiple=8)
-        prefix_ids, prefix_mask = pad_ids(forced, special_ids(self.target_tokenizer).pad)
-        special = special_ids(self.target_tokenizer)
-        limits = np.asarray(self.length_limits(source_mask.sum(1).astype("int32"), strategy))
-        limits = np.maximum(limits, prefix_mask.sum(1) + 1)
-        return self.searches.run(
-            self.search_strategy(strategy),
-            {"source_ids": source_ids, "source_mask": source_mask},
-            limits=limits,
-            prefix=(prefix_ids, prefix_mask),
-            seeds=np.asarray(indices) + strategy.seed,
-            start_ids=np.full(len(indices), special.start),
-            end_id=special.end,
-        )
+        def compute(indices: np.ndarray) -> dict[str, Any]:
+            ids, mask = self.source_reader.pad([sources[i] for i in indices], multiple=8)
+            prefix_ids, prefix_mask = self.prefix_reader.pad([forced[i] for i in indices])
+            inputs = {
+                "source_ids": ids,
+                "source_mask": mask,
+                "is_empty": empty[indices],
+                "prefix_ids": prefix_ids,
+                "prefix_mask": prefix_mask,
+                "seeds": strategy.seeds(indices),
+            }
+            return self.compute_row(None, inputs, strategy=strategy)
 
-    def _translation(self, text: str, source: list[int], found: Hypotheses, row: int) -> Translation:
-        if not text.strip(WHITE_SPACE):
-            return Translation(text, "", 0.0)
-        source_pieces = tuple(ids_to_pieces(self.source_tokenizer, source))
-        answers = []
-        for ids, score, attention in found.of_row(row):
-            if attention is not None:
-                attention = attention[:, : len(source)]
-            written = decode_ids(self.target_tokenizer, ids)
-            pieces = tuple(ids_to_pieces(self.target_tokenizer, ids))
-            answers.append(Translation(text, written, score, source_pieces, pieces, attention))
-        if not answers:  # the constraints left nothing
-            return Translation(text, "", -math.inf, source_pieces)
-        return dataclasses.replace(answers[0], alternatives=tuple(answers[1:]))
+        rows = run_batches([len(ids) for ids in sources], batch_size, compute)
+        return [Translation.from_row(row, text) for row, text in zip(rows, texts, strict=True)]
+
+    def prepare(self, inputs: dict, strategy: Strategy) -> dict:
+        """Add the limits of a search to inputs that were read.
+
+        Args:
+            inputs: dict of `source_ids` (B, S) int, `source_mask` (B, S) bool, `is_empty` (B,) bool, `seeds` (B,) int
+                and, where translations have to begin with given tokens, `prefix_ids` and `prefix_mask` (B, P).
+            strategy: how to search.
+
+        Returns:
+            dict of the inputs of `compute`.
+        """
+        nothing = inputs["source_ids"][:, :0]
+        prefix_ids, prefix_mask = inputs.get("prefix_ids", nothing), inputs.get("prefix_mask", nothing)
+        limits = self.length_limits(ops.sum(ops.cast(inputs["source_mask"], "int32"), axis=1), strategy)
+        limits = ops.maximum(limits, ops.sum(ops.cast(prefix_mask, "int32"), axis=1) + 1)
+        return {**inputs, **search_inputs(limits, inputs["seeds"], prefix_ids, prefix_mask)}
+
+    def compute(self, inputs: dict, strategy: Strategy) -> dict:
+        """Search for translations.
+
+        Args:
+            inputs: dict of tensors, from `prepare`.
+            strategy: how to search.
+
+        Returns:
+            dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for empty texts; and of the best
+            `is_written` (B, T) and, from a model with attention, `alignment` (B, T, S).
+        """
+        special, searched = special_ids(self.target_tokenizer), dict(inputs)
+        sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
+        real = ops.logical_not(ops.expand_dims(searched.pop("is_empty"), 1))
+        start_ids = ops.zeros_like(searched["limits"]) + special.start
+        strategy = self.search_strategy(strategy)
+        found = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
+        computed = {"tokens": found["tokens"]}
+        computed |= {name: ops.where(real, found[name], 0) for name in ("lengths", "scores")}
+        computed["is_written"] = ops.arange(ops.shape(found["tokens"])[2]) < computed["lengths"][:, :1]
+        if "attention" in found:
+            computed["alignment"] = ops.where(ops.expand_dims(real, -1), found["attention"][:, 0], 0.0)
+        return computed
+
+    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+        """Return `text`, `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
+
+        With several hypotheses also `alternatives` and `alternative_scores` (B, N), best first.
+        """
+        source, target = detokenizers["source_tokenizer"], detokenizers["target_tokenizer"]
+        return {
+            **hypothesis_row(target, computed, "text"),
+            "source_pieces": source.pieces(inputs["source_ids"], inputs["source_mask"] & ~inputs["is_empty"][:, None]),
+            "target_pieces": target.pieces(computed["tokens"][:, 0], computed["is_written"]),
+            **{name: computed[name] for name in ("alignment",) if name in computed},
+        }
 
     @classmethod
     def read_examples(cls, paths: Sequence[str]) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
-"""The one way out: a SavedModel that a stock TensorFlow Serving runs, and the check that it does."""
+"""A SavedModel that a stock TensorFlow Serving runs: its export, its check, and its use from Python."""
 
 from keras_attention.serving.check import CheckReport, check_export
 from keras_attention.serving.export import export
-from keras_attention.serving.saved import ServedModel, load_served
+from keras_attention.serving.exported import ExportedModel
 
-__all__ = ["CheckReport", "ServedModel", "check_export", "export", "load_served"]
+__all__ = ["CheckReport", "ExportedModel", "check_export", "export"]

@@ -1,4 +1,4 @@
-"""Would a stock server run it? Read the SavedModel, then run it in a process of its own."""
+"""Would a stock server run an export? Read the SavedModel, then run it in a process of its own."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _RUNTIME_OPS = ("Placeholder", "NoOp")
 
 @dataclasses.dataclass(frozen=True)
 class CheckReport:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
         path: the SavedModel's directory.
-        problems: one line each; none if a stock server would run it.
+        problems: one line each; empty if a stock server would run it.
         signatures: name -> "inputs -> outputs".
-        answer: what the C++ loader answered to the trial requests, by output.
+        outputs: what the C++ loader returned for the trial batch, by the names of the outputs.
     """
 
     path: str
     problems: tuple[str, ...]
     signatures: dict[str, str]
-    answer: dict[str, Any]
+    outputs: dict[str, Any]
 
     @property
     def ok(self) -> bool:
@@ -47,11 +47,11 @@ def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | Non
 
     Args:
         path: a version directory, such as `serving/translator/1`.
-        examples: what the string inputs of `serving_default` are given: texts, or encoded pictures for `image_bytes`.
-            By default a phrase and an empty one, or a picture and bytes that are none. Integers are given zeros.
+        examples: the string inputs of `serving_default` in the trial: texts, or encoded images for `image_bytes`. By
+            default a phrase and an empty one, or an image and bytes that are not an image. Integers are zero.
 
     Returns:
-        `CheckReport`.
+        a `CheckReport`.
 
     Raises:
         ValueError: the directory holds no SavedModel, or there are no examples.
@@ -73,12 +73,12 @@ def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | Non
         return CheckReport(str(path), tuple(problems), {}, {})
     signatures = {name: s for name, s in meta_graph.signature_def.items() if not name.startswith("__")}
     problems += [*_graph_problems(meta_graph), *_signature_problems(signatures)]
-    answer: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
     if "serving_default" in signatures:
-        answer, failures = _trial(path, signatures["serving_default"], examples)
+        outputs, failures = _trial(path, signatures["serving_default"], examples)
         problems += failures
     described = {name: _describe(signature) for name, signature in signatures.items()}
-    return CheckReport(str(path), tuple(problems), described, answer)
+    return CheckReport(str(path), tuple(problems), described, outputs)
 
 
 def _read(path: pathlib.Path) -> tuple[Any, list[str]]:
@@ -125,7 +125,7 @@ def _graph_problems(meta_graph: Any) -> Iterator[str]:
         if node.op.startswith("Xla"):
             yield f"the op {node.op} ({node.name} in {where}) needs XLA, which a server turns off"
         elif node.op in _PYTHON_OPS:
-            yield f"the op {node.op} ({node.name} in {where}) calls back into Python, which a server has not"
+            yield f"the op {node.op} ({node.name} in {where}) calls Python, which a server does not have"
         elif node.op not in _RUNTIME_OPS and not _has_cpu_kernel(kernels, node.op):
             yield f"the op {node.op} ({node.name} in {where}) has no CPU kernel in TensorFlow or TF-Text"
 
@@ -180,20 +180,20 @@ def _trial(
             feeds[info.name] = {"dtype": dtype, "values": shaped}
         return feeds
 
-    outputs = {name: info.name for name, info in signature.outputs.items()}
-    answers = run_stock_loader(path, outputs, [batch(examples), batch(examples[:1])])
-    if isinstance(answers, dict):
-        return {}, [f"the C++ loader failed: {answers['error'].splitlines()[0]}"]
+    names = {name: info.name for name, info in signature.outputs.items()}
+    results = run_stock_loader(path, names, [batch(examples), batch(examples[:1])])
+    if isinstance(results, dict):
+        return {}, [f"the C++ loader failed: {results['error'].splitlines()[0]}"]
     problems = []
-    for rows, answer in zip((len(examples), 1), answers, strict=True):
-        for name, values in answer.items():
+    for rows, outputs in zip((len(examples), 1), results, strict=True):
+        for name, values in outputs.items():
             if not isinstance(values, list) or len(values) != rows:
-                problems.append(f"a batch of {rows} gave a {name} whose axis 0 is not the batch")
-    return answers[0], problems
+                problems.append(f"for a batch of {rows} the axis 0 of the output {name} is not the batch")
+    return results[0], problems
 
 
 def _as_text(value: str | bytes) -> str:
-    """Bytes as a string that JSON can carry and the loader turns back."""
+    """Return bytes as a string that JSON can hold and from which the loader restores them."""
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
@@ -224,10 +224,10 @@ def run_stock_loader(
     )
     if done.returncode:
         return {"error": f"the process ended with {done.returncode}: {done.stderr.strip()[-500:]}"}
-    answer = json.loads(done.stdout)
-    if answer["python_tensorflow"]:
-        raise RuntimeError("The loader's process imported TensorFlow's Python; its answer proves nothing.")
-    return answer["answers"]
+    reply = json.loads(done.stdout)
+    if reply["python_tensorflow"]:
+        raise RuntimeError("The loader's process imported TensorFlow's Python, so its results prove nothing.")
+    return reply["results"]
 
 
 def serving_tensors(path: str | pathlib.Path) -> tuple[dict[str, str], dict[str, str]]:

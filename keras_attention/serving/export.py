@@ -1,16 +1,22 @@
-"""A model to `<directory>/<version>/`, written beside and renamed into place."""
+"""A model to `<directory>/<version>/`, which is whole or absent."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
+from keras_attention.data.tokenizers import mask_id
 from keras_attention.generation import Strategy
 from keras_attention.models import Task
 from keras_attention.models.introspection import has_maps
 from keras_attention.storage import whole_directory
+
+FACTS = "keras_attention.json"  # in assets.extra
 
 
 def export(
@@ -21,7 +27,7 @@ def export(
     examples: Sequence[str | bytes] | None = None,
     attention: bool = False,
 ) -> pathlib.Path:
-    """Write a SavedModel that takes raw text or pictures and answers with text, score and attention.
+    """Write a SavedModel that takes raw text or images and returns text, scores and attention.
 
     The signature `serving_default` is the task's verb:
 
@@ -29,42 +35,33 @@ def export(
       source_pieces (B, S), target_pieces (B, T);
     - `Captioner`: image_bytes (B,), with sampling also seed (B,) -> caption, score, valid (B,), pieces (B, T),
       attention (B, T, rows, columns);
-    - `CausalLM`: text (B,), with sampling also seed (B,) -> text, score (B,);
-    - `TextClassifier`: text (B,) -> label, score (B,), probabilities (B, classes), pieces and
-      attention (B, S);
+    - `CausalLM`, `PermutationLM`: text (B,), with sampling also seed (B,) -> text, score (B,), pieces (B, T);
+    - `TextClassifier`: text (B,) -> label, score (B,), probabilities (B, classes), pieces and attention (B, S);
     - `TextTagger`: text (B,) -> words, tags, scores (B, W);
-    - `MaskedLM`: text (B,) -> text, candidates and candidate_scores (B, G, 5) for up to G gaps.
+    - `MaskedLM`: text (B,) -> text, candidates and candidate_scores (B, G, 5) for up to G masks.
 
-    Beside it a language model, a translator and a captioner have `score`, and an encoder `embed`; see docs/serving.md.
-
-    Decoding pictures, tokenising, search and detokenising are in the graph, which has no XLA and no Python in it.
-    The examples become warm-up requests.
+    A language model, a translator and a captioner also have the signature `score`, and an encoder `embed`; see
+    docs/serving.md. Decoding of images, tokenization, search and detokenization are in the graph, which has no XLA and
+    no Python in it. The examples become warm-up requests. `assets.extra/keras_attention.json` says what the export is.
 
     Args:
         model: what to export.
-        directory: where servable versions live, as `<directory>/<version>/`.
+        directory: gets the versions of the model, as `<directory>/<version>/`.
         version: a positive integer; a server takes the highest.
-        strategy: how the served model writes; `Greedy()` or, for a language model, `Sampling()`
-            by default.
-        examples: texts, or encoded pictures, of the warm-up request; some of our own when absent, empty for no warm-up.
-        attention: add the signature `attention`, the maps of every block and head, to a model with
-            self-attention over one text.
+        strategy: how the exported model searches; `Greedy()` or, for a language model, `Sampling()` by default.
+        examples: texts, or encoded images, of the warm-up request; some of the library's when absent, empty for no
+            warm-up.
+        attention: add the signature `attention`, the weights of every block and head, to a model with self-attention
+            over one text.
 
     Returns:
         the path of the version.
 
     Raises:
         FileExistsError: the version exists.
-        ValueError: the version is not positive, or there are no attention maps to add.
+        ValueError: the version is not positive, or the model has no attention maps.
         RuntimeError: Keras does not run on TensorFlow.
-        TypeError: `model` is no model of this library.
-
-    Example:
-        >>> tokenizer = ka.train_tokenizer(["we eat bread", "comemos pan"], "characters")
-        >>> model = ka.Translator.from_preset(
-        ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer)
-        >>> ka.export(model, "serving/translator").name
-        '1'
+        TypeError: `model` is not a model of this library.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
@@ -72,7 +69,9 @@ def export(
             "model.save('model.keras') and run: KERAS_BACKEND=tensorflow keras-attention export model.keras DIRECTORY"
         )
     if attention and not has_maps(model):
-        raise ValueError(f"This {type(model).__name__} has no self-attention over one text whose maps could be served.")
+        raise ValueError(
+            f"This {type(model).__name__} has no self-attention over one text, so it has no maps to export."
+        )
     if version < 1:
         raise ValueError(f"`version` is {version}; expected a positive integer.")
     directory = pathlib.Path(directory)
@@ -96,16 +95,49 @@ def _write(
 ) -> None:
     import tensorflow as tf
 
-    from keras_attention.serving.signatures import served
+    from keras_attention.serving.signatures import graph_task
     from keras_attention.serving.warmup import write_warmup
 
-    task = served(model, strategy)
+    task = graph_task(model, strategy)
     module = task.module(attention)
     tf.saved_model.save(module, str(path), signatures=module.functions)
+    (path / "assets.extra").mkdir()
+    facts = describe(model, task.strategy)
+    (path / "assets.extra" / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
     examples = task.examples() if examples is None else examples
     if not len(examples):
         return
-    inputs = {task.given.name: tf.constant(list(examples))}
-    if len(task.input_specs()) > 1:
-        inputs["seed"] = tf.range(len(examples))
-    write_warmup(path, inputs)
+    text, *seed = task.input_specs
+    inputs = {text.name: tf.constant(list(examples))}
+    write_warmup(path, inputs | ({"seed": tf.range(len(examples))} if seed else {}))
+
+
+def describe(model: Task, strategy: Strategy | None) -> dict[str, Any]:
+    """Return what an export says of itself, for clients.
+
+    Args:
+        model: the model that is exported.
+        strategy: how it searches; None for a task that does not.
+
+    Returns:
+        dict of `format` (1), `library`, `version`, `task`, `verb` and `max_length`; `strategy`, its name and options;
+        `labels` of a classifier or tagger; `mask_token` of a masked language model; `image_size` of a captioner.
+    """
+    from keras_attention import __version__
+
+    facts = {
+        "format": 1,
+        "library": "keras_attention",
+        "version": __version__,
+        "task": model.task_name(),
+        "verb": model.verb,
+        "max_length": model.config.max_length,
+    }
+    if strategy is not None:
+        facts["strategy"] = {"name": type(strategy).__name__, **dataclasses.asdict(strategy)}
+    facts |= {
+        name: getattr(model.config, name) for name in ("labels", "image_size") if getattr(model.config, name, None)
+    }
+    if facts["verb"] == "fill":
+        facts["mask_token"] = model.tokenizer.id_to_token(mask_id(model.tokenizer))
+    return facts

@@ -5,7 +5,7 @@ This file is a program, run in its own process. It reads one JSON request from s
     {"libraries": [...], "op_libraries": [...], "export": DIRECTORY,
      "outputs": {name: tensor}, "batches": [{tensor: {"dtype": ..., "values": ...}}, ...]}
 
-and writes the answers, one `{name: values}` per batch, or `{"error": ...}`, to standard output. It
+and writes the results, one `{name: values}` per batch, or `{"error": ...}`, to standard output. It
 uses the C API of the library inside the TensorFlow wheel, through ctypes.
 """
 
@@ -110,12 +110,12 @@ class StockLoader:
             output name -> nested list; strings are decoded as UTF-8.
         """
         inputs, outputs = self._find(list(feeds)), self._find(list(fetches.values()))
-        given = (ctypes.c_void_p * len(feeds))(*[self._tensor(feed) for feed in feeds.values()])
+        tensors = (ctypes.c_void_p * len(feeds))(*[self._tensor(feed) for feed in feeds.values()])
         found = (ctypes.c_void_p * len(fetches))()
         self.tf.TF_SessionRun(
-            self.session, None, inputs, given, len(feeds), outputs, found, len(fetches), None, 0, None, self.status
+            self.session, None, inputs, tensors, len(feeds), outputs, found, len(fetches), None, 0, None, self.status
         )
-        for tensor in given:
+        for tensor in tensors:
             self.tf.TF_DeleteTensor(tensor)
         self._check()
         return {name: self._values(tensor) for name, tensor in zip(fetches, found, strict=True)}
@@ -131,7 +131,7 @@ class StockLoader:
         flat = flat if shape else [flat]
         dtype = _NAMES.get(feed["dtype"])
         if dtype is None:
-            raise RuntimeError(f"Inputs of type {feed['dtype']} are not made here.")
+            raise RuntimeError(f"Inputs of type {feed['dtype']} are not supported.")
         size = _STRING_BYTES if dtype == STRING else struct.calcsize(_FORMATS[dtype])
         dims = (ctypes.c_int64 * len(shape))(*shape)
         tensor = self.tf.TF_AllocateTensor(dtype, dims, len(shape), size * len(flat))
@@ -140,9 +140,9 @@ class StockLoader:
             ctypes.memmove(data, struct.pack(f"{len(flat)}{_FORMATS[dtype]}", *flat), size * len(flat))
             return tensor
         for i, text in enumerate(flat):
-            place, raw = data + i * _STRING_BYTES, text.encode("utf-8", "surrogateescape")
-            self.tf.TF_StringInit(place)
-            self.tf.TF_StringCopy(place, raw, len(raw))
+            slot, raw = data + i * _STRING_BYTES, text.encode("utf-8", "surrogateescape")
+            self.tf.TF_StringInit(slot)
+            self.tf.TF_StringCopy(slot, raw, len(raw))
         return tensor
 
     def _values(self, tensor: int) -> list:
@@ -152,18 +152,18 @@ class StockLoader:
             count *= dim
         dtype, data = self.tf.TF_TensorType(tensor), self.tf.TF_TensorData(tensor)
         if dtype == STRING:
-            places = [data + i * _STRING_BYTES for i in range(count)]
+            slots = [data + i * _STRING_BYTES for i in range(count)]
             flat = [
                 ctypes.string_at(self.tf.TF_StringGetDataPointer(p), self.tf.TF_StringGetSize(p)).decode(
                     "utf-8", "replace"
                 )
-                for p in places
+                for p in slots
             ]
         elif dtype in _FORMATS:
             layout = f"{count}{_FORMATS[dtype]}"
             flat = list(struct.unpack(layout, ctypes.string_at(data, struct.calcsize(layout)))) if count else []
         else:
-            raise RuntimeError(f"Outputs of type {dtype} are not read here.")
+            raise RuntimeError(f"Outputs of type {dtype} are not supported.")
         self.tf.TF_DeleteTensor(tensor)
         return _nest(flat, shape)
 
@@ -176,14 +176,14 @@ def _nest(flat: list, shape: list[int]) -> list:
 
 
 def main() -> None:
-    """Answer the request on standard input."""
+    """Run the request on standard input."""
     request = json.load(sys.stdin)
     try:
         loader = StockLoader(request["libraries"], request["op_libraries"], request["export"])
-        answers = [loader.run(batch, request["outputs"]) for batch in request["batches"]]
+        results = [loader.run(batch, request["outputs"]) for batch in request["batches"]]
     except (RuntimeError, OSError) as error:
-        answers = {"error": str(error)}
-    json.dump({"answers": answers, "python_tensorflow": "tensorflow" in sys.modules}, sys.stdout)
+        results = {"error": str(error)}
+    json.dump({"results": results, "python_tensorflow": "tensorflow" in sys.modules}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import tensorflow as tf
 def write_warmup(path: pathlib.Path, inputs: dict[str, tf.Tensor]) -> None:
     """Write one request to `assets.extra/tf_serving_warmup_requests`.
 
-    The record is a `PredictionLog` (tensorflow_serving/apis/prediction_log.proto), put together here
-    field by field, since its Python classes are no part of TensorFlow:
+    The record is a `PredictionLog` (tensorflow_serving/apis/prediction_log.proto), encoded here field by field, since
+    TensorFlow does not have its Python classes:
     PredictionLog.predict_log = 6, PredictLog.request = 1, PredictRequest.model_spec = 1 and
     inputs = 2 (a map: key = 1, value = 2), ModelSpec.name = 1 and signature_name = 3.
 
@@ -26,7 +26,7 @@ def write_warmup(path: pathlib.Path, inputs: dict[str, tf.Tensor]) -> None:
         value = tf.make_tensor_proto(tensor).SerializeToString()
         request += _field(2, _field(1, name.encode()) + _field(2, value))
     folder = path / "assets.extra"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(folder / "tf_serving_warmup_requests")) as writer:
         writer.write(_field(6, _field(1, request)))
 

@@ -55,7 +55,7 @@ def train(
     Example:
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
         >>> model = ka.Translator.from_examples(pairs, tokenizer_kind="characters", units=12)
-        >>> history = ka.train(model, pairs, "run", ka.TrainingPlan(epochs=2), validation=pairs)
+        >>> history = ka.train(model, pairs, "run", ka.training.TrainingPlan(epochs=2), validation=pairs)
         >>> len(history["val_bleu"])
         2
     """

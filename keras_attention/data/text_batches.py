@@ -1,0 +1,238 @@
+"""Texts to batches for translators, language models, classifiers and taggers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_attention.data.batches import LengthBatches, pad_ids, text_arrays, width_step
+from keras_attention.data.text_reader import EncodedWords, TextReader
+from keras_attention.data.tokenizers import special_ids
+
+
+def translation_batches(
+    pairs: Sequence[tuple[str, str]],
+    translator: Any,
+    max_tokens: int = 4096,
+    shuffle: bool = True,
+    seed: int = 0,
+) -> LengthBatches:
+    """Turn pairs of texts into batches for `Translator.fit`.
+
+    Args:
+        pairs: (source, target) strings.
+        translator: has `source_tokenizer`, `target_tokenizer` and `config.max_length`.
+        max_tokens: the most tokens of either side in a batch, padding included.
+        shuffle: see `LengthBatches`.
+        seed: see `LengthBatches`.
+
+    Returns:
+        batches of ({`source_ids` (B, S), `source_mask` (B, S), `target_ids` (B, T)}, labels (B, T),
+        weights (B, T) float32, 0 at padding). Labels are the tokens of the target and the end token;
+        `target_ids` are the labels shifted right, after the start token.
+
+    Raises:
+        ValueError: no pairs.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["we eat", "comemos"], "characters")
+        >>> translator = ka.Translator.from_preset(
+        ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, units=8, embedding_dim=4)
+        >>> inputs, labels, weights = ka.data.translation_batches([("we eat", "comemos")], translator)[0]
+        >>> inputs["source_ids"].shape, labels.shape  # one column more for the end token
+        ((1, 7), (1, 8))
+    """
+    max_length = translator.config.max_length
+    source_reader = TextReader.from_template(translator.source_tokenizer, "end", max_length)
+    target_reader = TextReader.from_template(translator.target_tokenizer, "end", max_length)
+    sources = source_reader.ids([source for source, _ in pairs])
+    targets = target_reader.ids([target for _, target in pairs])
+
+    def collate(indices: np.ndarray, extra: int) -> tuple:
+        source_ids, source_mask = source_reader.pad([sources[i] for i in indices], width_step(), extra)
+        labels, weights = target_reader.pad([targets[i] for i in indices], width_step(), extra)
+        target_ids = target_reader.shift_right(labels)
+        inputs = {"source_ids": source_ids, "source_mask": source_mask, "target_ids": target_ids}
+        return inputs, labels, weights.astype("float32")
+
+    lengths = [(len(s), len(t)) for s, t in zip(sources, targets, strict=True)]
+    return LengthBatches(lengths, collate, max_tokens, shuffle, seed)
+
+
+def language_batches(
+    texts: Sequence[str],
+    model: Any,
+    max_tokens: int = 4096,
+    shuffle: bool = True,
+    seed: int = 0,
+    pack: bool = False,
+    stride: int | None = None,
+) -> LengthBatches:
+    """Turn texts into batches for `CausalLM.fit`.
+
+    Each text is a stream of tokens from the start token to the end token, split into windows of `config.max_length`. A
+    window begins with the last token of the window before it.
+
+    Args:
+        texts: strings; each is a line, a document or a whole book. Empty ones are left out.
+        model: has `tokenizer` and `config.max_length`.
+        max_tokens: the most tokens in a batch.
+        shuffle: see `LengthBatches`.
+        seed: see `LengthBatches`.
+        pack: put all texts into one stream, so that short texts share a window.
+        stride: tokens from one window to the next; by default `config.max_length`. Where windows overlap, the weight of
+            tokens that the window before it has predicted is 0, so each token counts once and has a longer context.
+
+    Returns:
+        batches of ({`token_ids` (B, T), `padding_mask` (B, T)}, labels (B, T), weights (B, T)). Labels are the tokens
+        one step ahead.
+
+    Raises:
+        ValueError: no texts, or a stride outside 1 to `config.max_length`.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
+        >>> model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=8, embedding_dim=4)
+        >>> inputs, labels, weights = ka.data.language_batches(["to be"], model)[0]
+        >>> bool((inputs["token_ids"][0, 1:] == labels[0, :-1]).all())
+        True
+    """
+    reader, width = TextReader.from_template(model.tokenizer, "start_end"), model.config.max_length
+    stride = width if stride is None else stride
+    if not 1 <= stride <= width:
+        raise ValueError(f"`stride` is {stride}; expected 1 to {width}, which is `config.max_length`.")
+    streams = reader.ids([text for text in texts if not reader.is_empty(text)])
+    streams = [[i for stream in streams for i in stream]] if pack and streams else streams
+    windows = [window for stream in streams for window in _windows(stream, width, stride)]
+
+    def collate(indices: np.ndarray, extra: int) -> tuple:
+        token_ids, mask = reader.pad([windows[i][0][:-1] for i in indices], width_step(), extra)
+        labels, _ = reader.pad([windows[i][0][1:] for i in indices], width_step(), extra)
+        predicted = np.array([windows[i][1] for i in indices])[:, None]
+        weights = mask & (np.arange(mask.shape[1]) >= predicted)
+        return {"token_ids": token_ids, "padding_mask": mask}, labels, weights.astype("float32")
+
+    return LengthBatches([len(window) - 1 for window, _ in windows], collate, max_tokens, shuffle, seed)
+
+
+def _windows(stream: list[int], width: int, stride: int) -> Iterator[tuple[list[int], int]]:
+    """Yield windows of `width` tokens and one more, and how many labels of each the window before has predicted."""
+    end = 0
+    for begin in range(0, len(stream) - 1, stride):
+        yield stream[begin : begin + width + 1], max(end - begin, 0)
+        end = begin + width
+        if end >= len(stream) - 1:
+            break
+
+
+def classification_batches(
+    examples: Sequence[tuple[str, str]],
+    model: Any,
+    max_tokens: int = 4096,
+    shuffle: bool = True,
+    seed: int = 0,
+) -> LengthBatches:
+    """Turn (text, label) pairs into batches for `TextClassifier.fit`.
+
+    Args:
+        examples: (text, label) strings.
+        model: has `tokenizer`, `template`, `config.labels` and `config.max_length`.
+        max_tokens: the most tokens in a batch, padding included.
+        shuffle: see `LengthBatches`.
+        seed: see `LengthBatches`.
+
+    Returns:
+        batches of (`text_arrays`, labels (B,), weights (B,), all 1).
+
+    Raises:
+        ValueError: no examples, or a label that the model does not have.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["good bread", "bad milk"], "characters")
+        >>> model = ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("bad", "good"))
+        >>> ka.data.classification_batches([("good bread", "good")], model)[0][1].tolist()
+        [1]
+    """
+    reader = TextReader.from_template(model.tokenizer, model.template, model.config.max_length)
+    ids = reader.ids([text for text, _ in examples])
+    labels = np.array([_label_id(label, model.config.labels) for _, label in examples], "int32")
+
+    def collate(indices: np.ndarray, extra: int) -> tuple:
+        token_ids, mask = reader.pad([ids[i] for i in indices], width_step(), extra)
+        return text_arrays(model.config, token_ids, mask), labels[indices], np.ones(len(indices), "float32")
+
+    return LengthBatches([len(row) for row in ids], collate, max_tokens, shuffle, seed)
+
+
+def tagging_batches(
+    examples: Sequence[Sequence[tuple[str, str]]],
+    model: Any,
+    max_tokens: int = 4096,
+    shuffle: bool = True,
+    seed: int = 0,
+) -> LengthBatches:
+    """Turn tagged sentences into batches for `TextTagger.fit`.
+
+    A word has one or more tokens; its tag is the label of its first token. With a tokenizer of characters and
+    `shuffle`, a token that occurs n times becomes the unknown token with probability 1 / (1 + 4 n), drawn again in each
+    epoch, so that the model learns to tag rare words by their characters.
+
+    Args:
+        examples: sentences, each a sequence of (word, tag). Sentences without words are left out.
+        model: has `tokenizer`, `config.labels`, `word_reader` and `word_arrays`.
+        max_tokens: the most tokens in a batch, padding included. The size of a sentence is the number of its tokens, or
+            of the characters of its longest word if they are more.
+        shuffle: see `LengthBatches`.
+        seed: see `LengthBatches`.
+
+    Returns:
+        batches of (inputs, labels (B, S), weights (B, S), 1 at the first token of each word).
+
+    Raises:
+        ValueError: no examples, or a tag that the model does not have.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
+        >>> model = ka.TextTagger.from_preset("rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"))
+        >>> ka.data.tagging_batches([[("eat", "VERB"), ("bread", "NOUN")]], model)[0][2].astype(int).tolist()
+        [[1, 0, 0, 1, 0, 0, 0, 0]]
+
+    Reference: Kiperwasser and Goldberg, 2016, https://arxiv.org/abs/1603.04351, section 4.3.
+    """
+    special = special_ids(model.tokenizer)
+    examples = [sentence for sentence in examples if sentence]
+    rows = model.word_reader.ids([[word for word, _ in sentence] for sentence in examples])
+    labels = [_word_labels(row, sentence, model.config.labels) for row, sentence in zip(rows, examples, strict=True)]
+    counts = np.bincount([i for row in rows for i in row.ids] or [special.pad], minlength=special.pad + 1)
+
+    def collate(indices: np.ndarray, extra: int) -> tuple:
+        inputs = model.word_arrays([rows[i] for i in indices], width_step(), extra)
+        if shuffle and "character_ids" in inputs:
+            rng, ids = np.random.default_rng([seed, batches.epoch, *indices]), inputs["token_ids"]
+            is_unknown = (rng.random(ids.shape) < 1.0 / (1.0 + 4.0 * counts[ids])) & inputs["padding_mask"]
+            inputs["token_ids"] = np.where(is_unknown, special.unknown, ids).astype("int32")
+        padded, _ = pad_ids([labels[i] for i in indices], -1, width_step(), extra, min_length=1)
+        return inputs, np.maximum(padded, 0), (padded >= 0).astype("float32")
+
+    lengths = [(*([max(map(len, row.characters))] if row.characters else ()), len(row.ids)) for row in rows]
+    batches = LengthBatches(lengths, collate, max_tokens, shuffle, seed)
+    return batches
+
+
+def _word_labels(row: EncodedWords, sentence: Sequence[tuple[str, str]], labels: tuple[str, ...]) -> list[int]:
+    """Return the label at the first token of each word, and -1 at the other tokens."""
+    found = [-1] * len(row.ids)
+    for start, (_, tag) in zip(row.starts, sentence, strict=False):  # a truncated sentence has fewer starts
+        found[start] = _label_id(tag, labels)
+    return found
+
+
+def _label_id(label: str, labels: tuple[str, ...]) -> int:
+    if label not in labels:
+        raise ValueError(
+            f"The model has no label {label!r}; expected one of {', '.join(labels)}. Correct the label, or make the "
+            "model with it (`labels=`)."
+        )
+    return labels.index(label)

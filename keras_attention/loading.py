@@ -1,0 +1,62 @@
+"""`load`: a model from a `.keras` file, a Hugging Face directory or an export."""
+
+from __future__ import annotations
+
+import pathlib
+import zipfile
+from typing import Any
+
+import keras
+
+
+def load(path: str | pathlib.Path) -> Any:
+    """Load a model, whatever it was saved as.
+
+    Args:
+        path: a `.keras` file; a Hugging Face directory, with `config.json` and weights; or a version directory that
+            `Task.export` wrote, such as `serving/translator/1`.
+
+    Returns:
+        a task, such as a `Translator`; for an export a `keras_attention.serving.ExportedModel`, with the verb of the
+        task.
+
+    Raises:
+        FileNotFoundError: the path does not exist.
+        ValueError: it is none of the three, or damaged.
+
+    Example:
+        >>> ka.load("translator.keras").translate(["we are eating bread"])  # doctest: +SKIP
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no model {path}.")
+    if path.is_dir():
+        return _load_directory(path)
+    if not zipfile.is_zipfile(path) or "config.json" not in zipfile.ZipFile(path).namelist():
+        raise ValueError(
+            f"{path} is not a model; expected a .keras file, a Hugging Face directory or an exported directory such as "
+            "serving/translator/1."
+        )
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is damaged ({error}); copy it again, or train or import the model again.") from None
+
+
+def _load_directory(path: pathlib.Path) -> Any:
+    if (path / "saved_model.pb").exists():
+        from keras_attention.serving import ExportedModel
+
+        return ExportedModel(path)
+    if (path / "config.json").is_file():
+        from keras_attention.weights import from_huggingface
+
+        return from_huggingface(path)
+    if (path / "model.keras").is_file():
+        raise ValueError(f"{path} is the directory of a training run; its model is {path / 'model.keras'}.")
+    versions = sorted((child for child in path.iterdir() if (child / "saved_model.pb").exists()), key=str)
+    hint = f" Its versions are {', '.join(map(str, versions))}." if versions else ""
+    raise ValueError(
+        f"{path} holds no SavedModel (no saved_model.pb) and no config.json of Hugging Face's; expected one of them, "
+        f"such as serving/translator/1.{hint}"
+    )

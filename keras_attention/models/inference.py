@@ -1,0 +1,159 @@
+"""Strings through a model: the one loop over batches, and ids back to strings."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_attention.data.tokenizer_rules import WHITE_SPACE, is_empty
+from keras_attention.data.tokenizers import decode_ids, ids_to_pieces
+from keras_attention.outputs import split_rows
+
+
+def run_batches(
+    lengths: Sequence[int], batch_size: int, compute: Callable[[np.ndarray], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Compute a row for each example, in batches of examples of similar length, so that they carry little padding.
+
+    Args:
+        lengths: of the examples.
+        batch_size: how many examples are computed at once.
+        compute: indices of examples (B,) -> dict of arrays whose axis 0 is the batch.
+
+    Returns:
+        one dict per example, in the order of the examples.
+
+    Raises:
+        ValueError: `batch_size` is not positive.
+    """
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` is {batch_size}; expected a positive integer.")
+    order = np.argsort(np.asarray(lengths, "int64"), kind="stable")
+    rows: list[Any] = [None] * len(order)
+    for begin in range(0, len(order), batch_size):
+        indices = order[begin : begin + batch_size]
+        for index, row in zip(indices, split_rows(compute(indices)), strict=True):
+            rows[index] = row
+    return rows
+
+
+def check_texts(texts: Iterable[str]) -> list[str]:
+    """Return the texts as a list.
+
+    Raises:
+        TypeError: a single string, or an element that is not a string.
+        ValueError: a text that UTF-8 cannot encode.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise TypeError(f"Expected a list of strings; received one {type(texts).__name__}. Wrap it: [text].")
+    texts = list(texts)
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"Text {index} is {type(text).__name__}; expected a string.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"Text {index} cannot be encoded as UTF-8: {error.reason}, at position {error.start}."
+            ) from None
+    return texts
+
+
+def check_images(images: Sequence[Any]) -> list:
+    """Return the images as a list.
+
+    Raises:
+        TypeError: a single path or the bytes of a single image.
+    """
+    if isinstance(images, (str, bytes, pathlib.Path)):
+        raise TypeError(f"Expected a list of images; received one {type(images).__name__}. Wrap it: [image].")
+    return list(images)
+
+
+def are_empty(texts: Sequence[str]) -> np.ndarray:
+    """Return (B,) bool, True where a text has no words."""
+    return np.array([is_empty(text) for text in texts], bool)
+
+
+class Detokenizer:
+    """Arrays of ids to arrays of strings; in a graph, `serving.graph_text.GraphTokenizer` has the same methods.
+
+    Args:
+        tokenizer: a KerasHub tokenizer.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    def pieces(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Return the piece of each id (...), "" where the mask (...) is False."""
+        strings = np.full(mask.shape, "", object)
+        strings[mask] = ids_to_pieces(self.tokenizer, np.asarray(ids)[mask])
+        return strings
+
+    def decode(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Turn ids (..., T), of which the first `lengths` (...) count, into strings (...)."""
+        strings = np.full(lengths.shape, "", object)
+        for place in np.ndindex(*lengths.shape):
+            strings[place] = decode_ids(self.tokenizer, ids[place][: lengths[place]].tolist())
+        return strings
+
+    def continuations(
+        self, prompts: Sequence[str], read: dict[str, np.ndarray], ids: np.ndarray, lengths: np.ndarray
+    ) -> np.ndarray:
+        """Return the prompts with their continuations, (B, N).
+
+        A text is decoded as a whole, and the part that stands for the prompt is cut off: pieces of a text may mean
+        other characters than each piece alone.
+
+        Args:
+            prompts: B strings.
+            read: what the model reads of the prompts: `token_ids` (B, S) and `padding_mask` (B, S).
+            ids: (B, N, T), the prompts after their first token, and the continuations.
+            lengths: (B, N), how many of these ids count.
+        """
+        strings = np.full(lengths.shape, "", object)
+        for row, prompt in enumerate(prompts):
+            first, *others = read["token_ids"][row][read["padding_mask"][row]].tolist()
+            before = decode_ids(self.tokenizer, [first, *others])
+            lost_space = _ends_in_space(prompt) and not _ends_in_space(before)  # a tokenizer reads none at the end
+            for n, length in enumerate(lengths[row]):
+                whole = decode_ids(self.tokenizer, [first, *ids[row, n, :length].tolist()])
+                new = whole[len(before) :]
+                strings[row, n] = prompt + (new.removeprefix(" ") if lost_space else new)
+        return strings
+
+    @staticmethod
+    def names(labels: Sequence[str], ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Return the label of each id, "" where the mask is False."""
+        return np.where(mask, np.array(labels, object)[ids], "")
+
+    @staticmethod
+    def choose(mask: np.ndarray, strings: Any, others: Any) -> np.ndarray:
+        """Return `strings` where the mask is True, else `others`."""
+        return np.where(mask, np.asarray(strings, object), np.asarray(others, object))
+
+
+def _ends_in_space(text: str) -> bool:
+    return text.endswith(tuple(WHITE_SPACE))
+
+
+def padded_words(words: Iterable[Sequence[str]], width: int) -> np.ndarray:
+    """Return the words of B sentences as (B, width) strings, "" beyond the last word."""
+    padded = [[*sentence, *[""] * (width - len(sentence))] for sentence in words]
+    return np.array(padded, object).reshape(len(padded), width)
+
+
+def hypothesis_row(detokenizer: Any, computed: dict, name: str) -> dict[str, Any]:
+    """Return the row of a search: the best text under `name`, its score and, where there are several, alternatives."""
+    texts = detokenizer.decode(computed["tokens"], computed["lengths"])
+    return text_row(texts, computed["scores"], name)
+
+
+def text_row(texts: Any, scores: Any, name: str = "text") -> dict[str, Any]:
+    """Return the row of texts and scores (B, N): the first under `name`, and all as `alternatives` where N > 1."""
+    row = {name: texts[:, 0], "score": scores[:, 0]}
+    return row | ({"alternatives": texts, "alternative_scores": scores} if scores.shape[1] > 1 else {})

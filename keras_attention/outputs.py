@@ -1,0 +1,281 @@
+"""What the tasks return: plain dataclasses, made from rows.
+
+A row is what a signature of an exported model has for one example: a mapping from the signature's output names to
+strings (str or bytes), numbers, and arrays or lists of them, padded at the end. `from_row` reads such a row, wherever
+it was computed: in this process, in a SavedModel, or on a server. This module imports neither Keras nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+_NO_HYPOTHESIS = -5e8  # a score below this says that the search found no such hypothesis
+
+
+@dataclasses.dataclass(frozen=True)
+class Translation:
+    """The translation of one text.
+
+    Attributes:
+        source: the text that was translated.
+        text: the translation.
+        score: its log-probability, in nats, after length and coverage penalties; -inf where the constraints of a
+            search allow no translation.
+        source_pieces: the S pieces of the source.
+        target_pieces: the T pieces of the translation.
+        attention: (T, S) attention weights, float32; None for a model without attention.
+        alternatives: the other hypotheses of a search that returns several, best first: their texts and scores.
+    """
+
+    source: str
+    text: str
+    score: float
+    source_pieces: tuple[str, ...] = ()
+    target_pieces: tuple[str, ...] = ()
+    attention: np.ndarray | None = None
+    alternatives: tuple[Translation, ...] = ()
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], source: str) -> Translation:
+        """Make a translation of `source` from a row.
+
+        Example:
+            >>> row = {"text": b"pan", "score": -0.5, "source_pieces": ["bread", ""], "target_pieces": ["pan"]}
+            >>> Translation.from_row(row, "bread").source_pieces
+            ('bread',)
+        """
+        source_pieces, target_pieces = _strings(row["source_pieces"]), _strings(row["target_pieces"])
+        return cls(
+            source,
+            _string(row["text"]),
+            _score(row["score"]),
+            source_pieces,
+            target_pieces,
+            _weights(row.get("alignment"), len(target_pieces), len(source_pieces)),
+            tuple(cls(source, *other) for other in _alternatives(row)) if source_pieces else (),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Caption:
+    """The caption of one image.
+
+    Attributes:
+        text: the caption; empty for an image that cannot be read.
+        score: its log-probability, in nats, after length and coverage penalties; -inf where the constraints of a
+            search allow no caption.
+        pieces: the T pieces of the caption.
+        attention: (T, rows, columns) attention weights, float32; None for a model without attention.
+        valid: whether the image could be read.
+        alternatives: the other hypotheses of a search that returns several, best first: their texts and scores.
+    """
+
+    text: str
+    score: float
+    pieces: tuple[str, ...] = ()
+    attention: np.ndarray | None = None
+    valid: bool = True
+    alternatives: tuple[Caption, ...] = ()
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Caption:
+        """Make a caption from a row.
+
+        Example:
+            >>> Caption.from_row({"caption": b"", "score": 0.0, "pieces": [], "valid": False}).valid
+            False
+        """
+        if not row["valid"]:
+            return cls("", 0.0, valid=False)
+        pieces = _strings(row["pieces"])
+        others = tuple(cls(*other) for other in _alternatives(row))
+        attention = _weights(row.get("attention"), len(pieces))
+        return cls(_string(row["caption"]), _score(row["score"]), pieces, attention, True, others)
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """A prompt and its continuation.
+
+    Attributes:
+        prompt: the text that was continued.
+        text: the prompt and its continuation.
+        score: the log-probability of the continuation, in nats; after penalties for a beam search; -inf where the
+            constraints of a search allow none.
+        pieces: the pieces of the continuation.
+        alternatives: the other hypotheses of a search that returns several, best first: their texts and scores.
+    """
+
+    prompt: str
+    text: str
+    score: float
+    pieces: tuple[str, ...] = ()
+    alternatives: tuple[Completion, ...] = ()
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], prompt: str) -> Completion:
+        """Make a completion of `prompt` from a row.
+
+        Example:
+            >>> Completion.from_row({"text": "to be", "score": -2.0, "pieces": [" ", "be"]}, "to").pieces
+            (' ', 'be')
+        """
+        others = tuple(cls(prompt, *other) for other in _alternatives(row))
+        return cls(prompt, _string(row["text"]), _score(row["score"]), _strings(row["pieces"]), others)
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """The label of one text.
+
+    Attributes:
+        text: the text that was classified.
+        label: its most probable label; empty for an empty text.
+        score: the probability of the label.
+        pieces: the S pieces of the text.
+        attention: (S,) attention weights of the summary, float32; None for a model without attention.
+    """
+
+    text: str
+    label: str
+    score: float
+    pieces: tuple[str, ...] = ()
+    attention: np.ndarray | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], text: str) -> Classification:
+        """Make the classification of `text` from a row.
+
+        Example:
+            >>> Classification.from_row({"label": b"good", "score": 0.75, "pieces": ["fine"]}, "fine").label
+            'good'
+        """
+        pieces = _strings(row["pieces"])
+        attention = _weights(row.get("attention"), len(pieces))
+        return cls(text, _string(row["label"]), float(row["score"]), pieces, attention)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tagging:
+    """The words of one text and their tags.
+
+    Attributes:
+        text: the text that was tagged.
+        words: its words, split at white space, as many as the model reads.
+        tags: the most probable tag of each word.
+        scores: the probability of each tag.
+    """
+
+    text: str
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+    scores: tuple[float, ...]
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], text: str) -> Tagging:
+        """Make the tagging of `text` from a row.
+
+        Example:
+            >>> row = {"words": ["we", "eat", ""], "tags": ["PRON", "VERB", ""], "scores": [0.75, 0.5, 0.0]}
+            >>> Tagging.from_row(row, "we eat").tags
+            ('PRON', 'VERB')
+        """
+        words = _strings(row["words"])
+        tags, scores = row["tags"][: len(words)], row["scores"][: len(words)]
+        return cls(text, words, tuple(map(_string, tags)), tuple(map(float, scores)))
+
+
+@dataclasses.dataclass(frozen=True)
+class FilledMask:
+    """A text whose masks are filled.
+
+    Attributes:
+        masked: the text with its masks.
+        text: the same with the most probable piece in place of each mask.
+        candidates: for each mask the most probable pieces, as (piece, probability), best first.
+    """
+
+    masked: str
+    text: str
+    candidates: tuple[tuple[tuple[str, float], ...], ...] = ()
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], masked: str) -> FilledMask:
+        """Make what fills the masks of `masked` from a row.
+
+        Example:
+            >>> row = {"text": "we eat", "candidates": [["we", "i"]], "candidate_scores": [[0.5, 0.25]]}
+            >>> FilledMask.from_row(row, "<mask> eat").candidates
+            ((('we', 0.5), ('i', 0.25)),)
+        """
+        candidates = tuple(
+            tuple((_string(piece), float(score)) for piece, score in zip(pieces, scores, strict=True))
+            for pieces, scores in zip(row["candidates"], row["candidate_scores"], strict=True)
+            if any(map(_string, pieces))
+        )
+        return cls(masked, _string(row["text"]), candidates)
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionMaps:
+    """The self-attention of a model over one text.
+
+    Attributes:
+        text: the text that was read.
+        pieces: its S pieces.
+        weights: (layers, H, S, S) attention weights, float32; row q has those of piece q over all pieces.
+    """
+
+    text: str
+    pieces: tuple[str, ...]
+    weights: np.ndarray
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any], text: str) -> AttentionMaps:
+        """Make the attention maps of `text` from a row."""
+        pieces = _strings(row["pieces"])
+        return cls(text, pieces, np.asarray(row["attention"], "float32")[..., : len(pieces), : len(pieces)])
+
+
+def split_rows(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a batch, whose every value has the batch as axis 0.
+
+    Example:
+        >>> [row["score"] for row in split_rows({"score": [0.25, 0.5]})]
+        [0.25, 0.5]
+    """
+    return (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
+
+
+def _string(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _strings(values: Any) -> tuple[str, ...]:
+    """Return strings without the empty ones at the end, which are padding."""
+    strings = [_string(value) for value in values]
+    while strings and not strings[-1]:
+        strings.pop()
+    return tuple(strings)
+
+
+def _score(value: Any) -> float:
+    return float(value) if value > _NO_HYPOTHESIS else -math.inf
+
+
+def _weights(values: Any, *sizes: int) -> np.ndarray | None:
+    """Return attention weights without padding: None where there is no attention, or nothing that attends."""
+    if values is None or not all(sizes):
+        return None
+    return np.asarray(values, "float32")[tuple(slice(size) for size in sizes)]
+
+
+def _alternatives(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield text and score of each hypothesis after the best."""
+    others = zip(row.get("alternatives", ()), row.get("alternative_scores", ()), strict=True)
+    return ((_string(text), float(score)) for text, score in list(others)[1:] if score > _NO_HYPOTHESIS)

@@ -1,0 +1,195 @@
+"""Strings to ids and back in a TensorFlow graph, by the rules of `data/text_reader.py`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from keras_attention.data.text_reader import TextReader, WordReader
+from keras_attention.data.tokenizer_rules import WHITE_SPACE, marks_spaces, rewrites
+from keras_attention.data.tokenizers import special_ids
+
+
+class GraphTokenizer:
+    """A KerasHub tokenizer as operations of a graph, with the methods of `models.inference.Detokenizer`.
+
+    TF-Text names a SentencePiece resource after its node, and nodes of different functions may have the same name: two
+    tokenizers of one SavedModel, or of two, would then read one vocabulary. Here the name is a digest of the
+    vocabulary.
+
+    Args:
+        tokenizer: a KerasHub tokenizer.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer, self.special = tokenizer, special_ids(tokenizer)
+        self.vocabulary = [*tokenizer.get_vocabulary(), ""]  # a model may have more ids than its tokenizer
+        self.in_graph = tokenizer
+        proto = getattr(tokenizer, "proto", None)
+        if proto is not None:
+            import tensorflow_text
+
+            name = f"sentencepiece_{hashlib.sha256(proto).hexdigest()[:16]}"
+            self.in_graph = tensorflow_text.SentencepieceTokenizer(proto, out_type=tf.int32, name=name)
+
+    def tokenize(self, text: tf.Tensor) -> tf.RaggedTensor:
+        """Turn (B,) strings into ids (B, ragged)."""
+        for pattern, new in rewrites(self.tokenizer, in_graph=True):
+            text = tf.strings.regex_replace(text, pattern, new)
+        return tf.cast(self.in_graph.tokenize(text), tf.int32)
+
+    def read(self, text: tf.Tensor, reader: TextReader) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turn (B,) strings into ids (B, S) and a mask (B, S), as `reader.arrays` does."""
+        return self.pad(add_template(self.tokenize(text), reader))
+
+    def pad(self, rows: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turn ids (B, ragged) into ids (B, S) and a mask (B, S)."""
+        ids = rows.to_tensor(self.special.pad)
+        return ids, tf.sequence_mask(rows.row_lengths(), tf.shape(ids)[1])
+
+    def shift_right(self, ids: tf.Tensor) -> tf.Tensor:
+        """Return the start token, then all ids (B, T) but the last, as `TextReader.shift_right` does."""
+        return tf.concat([tf.ones_like(ids[:, :1]) * self.special.start, ids[:, :-1]], axis=1)
+
+    def pieces(self, ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Return the piece of each id (...), "" where the mask (...) is False."""
+        known = tf.minimum(ids, len(self.vocabulary) - 1)
+        return tf.where(mask, tf.gather(tf.constant(self.vocabulary), known), "")
+
+    def decode(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        """Turn ids (..., T), of which the first `lengths` (...) count, into strings (...)."""
+        return _valid(self._bytes(ids, lengths))
+
+    def _bytes(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        """Decode ids to bytes, which need not be UTF-8: byte-level pieces may end within a character."""
+        flat = tf.reshape(ids, (-1, tf.shape(ids)[-1]))
+        rows = tf.RaggedTensor.from_tensor(flat, tf.reshape(lengths, (-1,)))
+        ids, special = rows.flat_values, self.special
+        text = (ids != special.pad) & (ids != special.start) & (ids != special.end) & (ids < len(self.vocabulary) - 1)
+        kept = tf.ragged.boolean_mask(rows, rows.with_flat_values(text))
+        return tf.reshape(self.in_graph.detokenize(kept), tf.shape(lengths))
+
+    def continuations(
+        self, prompts: tf.Tensor, read: dict[str, tf.Tensor], ids: tf.Tensor, lengths: tf.Tensor
+    ) -> tf.Tensor:
+        """Return the prompts with their continuations, (B, N); see `Detokenizer.continuations`."""
+        prompt_ids, mask = read["token_ids"], read["padding_mask"]
+        first = tf.zeros_like(ids[:, :, :1]) + prompt_ids[:, :1, None]
+        whole = self._bytes(tf.concat([first, ids], 2), lengths + 1)
+        before = self._bytes(prompt_ids[:, None], tf.reduce_sum(tf.cast(mask, tf.int32), 1)[:, None])
+        begin = tf.strings.length(before) + tf.zeros_like(lengths)
+        begin = tf.minimum(begin, tf.strings.length(whole))  # the constraints of a search may allow not even the prompt
+        new = _valid(tf.strings.substr(whole, begin, tf.strings.length(whole) - begin))
+        prompts = tf.repeat(prompts[:, None], lengths.shape[1], axis=1)
+        lost_space = _ends_in_space(prompts) & ~_ends_in_space(before)  # a tokenizer reads none at the end
+        new = tf.where(lost_space, tf.strings.regex_replace(new, "^ ", ""), new)
+        return tf.strings.join([prompts, new])
+
+    @staticmethod
+    def names(labels: Sequence[str], ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Return the label of each id, "" where the mask is False."""
+        return tf.where(mask, tf.gather(tf.constant(labels), ids), "")
+
+    @staticmethod
+    def choose(mask: tf.Tensor, strings: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+        """Return `strings` where the mask is True, else `others`."""
+        return tf.where(mask, strings, others)
+
+
+def is_empty(text: tf.Tensor) -> tf.Tensor:
+    """Return (B,) bool, True where a text has no words, as `TextReader.is_empty` does."""
+    return tf.equal(tf.strings.length(tf.strings.strip(text)), 0)
+
+
+def add_template(rows: tf.RaggedTensor, reader: TextReader) -> tf.RaggedTensor:
+    """Truncate ids (B, ragged) and put special tokens around them, as `TextReader.add_template` does."""
+    if reader.limit is not None:
+        left = reader.truncation_side == "left" and reader.limit
+        rows = rows[:, -reader.limit :] if left else rows[:, : reader.limit]
+    before, after = _repeat(reader.before, rows), _repeat(reader.after, rows)
+    if reader.before_empty is not None:
+        empty = tf.cast(tf.equal(rows.row_lengths(), 0), tf.int32)
+        before = tf.gather(tf.ragged.constant([reader.before, reader.before_empty], tf.int32), empty)
+    return tf.concat([before, rows, after], axis=1)
+
+
+def _repeat(ids: Sequence[int], rows: tf.RaggedTensor) -> tf.Tensor:
+    """Return the same ids for each of the rows, (B, len(ids))."""
+    return tf.tile(tf.constant([list(ids)], tf.int32, (1, len(ids))), (rows.nrows(tf.int32), 1))
+
+
+def read_words(
+    text: tf.Tensor, reader: WordReader, tokenizer: GraphTokenizer, character_tokenizer: GraphTokenizer | None
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """Turn (B,) strings into words and ids, as `WordReader` does.
+
+    Returns:
+        the words (B, W) that are not truncated, "" beyond the last one; and a dict of `token_ids` and `padding_mask`
+        (B, S), `word_starts` (B, W), -1 beyond the last word, and, where the reader has characters, `character_ids`
+        and `character_mask` (B, S, P).
+    """
+    words = tf.strings.split(text)
+    per_word = _tokens_of_words(words, tokenizer)
+    starts = _starts(per_word)
+    fits = starts >= 0 if reader.text.limit is None else starts < reader.text.limit
+    words = tf.ragged.boolean_mask(words, fits)
+    starts = tf.ragged.boolean_mask(starts, fits) + len(reader.text.before)
+    ids, mask = tokenizer.pad(add_template(per_word.merge_dims(1, 2), reader.text))
+    room = tf.cast(tf.equal(tf.shape(ids)[1], 0), tf.int32)  # a batch without words is one column of padding
+    ids, mask = tf.pad(ids, [(0, 0), (0, room)]), tf.pad(mask, [(0, 0), (0, room)])
+    arrays = {"token_ids": ids, "padding_mask": mask, "word_starts": tf.cast(starts.to_tensor(-1), tf.int32)}
+    if reader.characters is not None:
+        arrays |= _read_characters(words, starts, tf.shape(ids, tf.int64), reader.characters, character_tokenizer)
+    return words.to_tensor(""), arrays
+
+
+def _tokens_of_words(words: tf.RaggedTensor, tokenizer: GraphTokenizer) -> tf.RaggedTensor:
+    """Return the ids (B, words, tokens) of words (B, ragged), each tokenized alone, at least the unknown token."""
+    strings = words.flat_values
+    if marks_spaces(tokenizer.tokenizer):  # as `add_spaces` does
+        indices = tf.range(tf.size(strings, words.row_splits.dtype))
+        first = tf.equal(indices, tf.gather(words.row_splits, words.value_rowids()))
+        strings = tf.where(first, strings, tf.strings.join([" ", strings]))
+    return words.with_flat_values(_never_empty(tokenizer.tokenize(strings), tokenizer.special.unknown))
+
+
+def _starts(per_word: tf.RaggedTensor) -> tf.RaggedTensor:
+    """Return (B, words) how many tokens come before each word in its sentence."""
+    sentence_starts = tf.cumsum(per_word.merge_dims(1, 2).row_lengths(), exclusive=True)
+    starts = per_word.values.row_starts() - tf.gather(sentence_starts, per_word.value_rowids())
+    return tf.RaggedTensor.from_row_splits(starts, per_word.row_splits)
+
+
+def _read_characters(
+    words: tf.RaggedTensor, starts: tf.RaggedTensor, shape: tf.Tensor, reader: TextReader, tokenizer: GraphTokenizer
+) -> dict[str, tf.Tensor]:
+    """Return the characters of each word, at its first token, in arrays (B, S, P) where `shape` is (B, S)."""
+    rows = add_template(tokenizer.tokenize(words.flat_values), reader)
+    ids, mask = tokenizer.pad(_never_empty(rows, tokenizer.special.unknown))
+    room = tf.cast(tf.equal(tf.shape(ids)[1], 0), tf.int32)
+    ids, mask = tf.pad(ids, [(0, 0), (0, room)]), tf.pad(mask, [(0, 0), (0, room)])
+    places = tf.stack([starts.value_rowids(), starts.flat_values], axis=1)
+    shape = tf.concat([shape, tf.shape(ids, tf.int64)[1:]], 0)
+    return {
+        "character_ids": tf.scatter_nd(places, ids, shape),
+        "character_mask": tf.cast(tf.scatter_nd(places, tf.cast(mask, tf.int32), shape), tf.bool),
+    }
+
+
+def _never_empty(rows: tf.RaggedTensor, filler: int) -> tf.RaggedTensor:
+    """Put one filler into each empty row."""
+    empty = tf.cast(tf.equal(rows.row_lengths(), 0), tf.int64)
+    fillers = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(empty)], filler), empty)
+    return tf.concat([rows, fillers], axis=1)
+
+
+def _ends_in_space(text: tf.Tensor) -> tf.Tensor:
+    return tf.strings.regex_full_match(text, f"(?s).*[{WHITE_SPACE}]")
+
+
+def _valid(text: tf.Tensor) -> tf.Tensor:
+    """Replace bytes that are not UTF-8."""
+    return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")

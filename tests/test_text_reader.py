@@ -1,0 +1,182 @@
+"""Readers: the ids of every special-token template by hand, truncation on both sides, empty texts, words."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from fake_tokenizer import GPT2, MARIAN, PLAIN, XLNET, FakeTokenizer
+
+import keras_attention as ka
+from keras_attention.data import TextReader, WordReader
+from keras_attention.data.text_reader import TEMPLATES
+
+
+@pytest.mark.parametrize(
+    ("reader", "text", "ids"),
+    [
+        (TextReader(PLAIN), "we eat", [4, 5]),
+        (TextReader.from_template(PLAIN, "none"), "we eat", [4, 5]),
+        (TextReader.from_template(PLAIN, "start"), "we eat", [2, 4, 5]),
+        (TextReader.from_template(PLAIN), "we eat", [4, 5, 3]),
+        (TextReader.from_template(PLAIN, "start_end"), "we eat", [2, 4, 5, 3]),
+        (TextReader.from_template(XLNET, "end_start"), "we eat", [6, 7, 4, 3]),
+        (TextReader.from_template(MARIAN, "start_end"), "we eat", [2, 3, 4, 0]),
+        (TextReader.from_template(GPT2, "start_end"), "we eat", [0, 1, 2, 0]),
+        (TextReader.for_decoder(PLAIN), "we eat", [2, 4, 5]),
+        (TextReader.for_decoder(GPT2), "we eat", [1, 2]),
+        (TextReader.for_prompts(PLAIN, 7), "we eat", [2, 4, 5]),
+        (TextReader.for_prompts(PLAIN, 7), "", [2]),
+        (TextReader.for_prompts(GPT2, 7), "we eat", [1, 2]),
+        (TextReader.for_prompts(GPT2, 7), "", [0]),
+        (TextReader.for_prompts(XLNET, 7, "end_start"), "we eat", [6, 7]),
+        (TextReader.for_prompts(XLNET, 7, "end_start"), " ", [3]),
+        (TextReader.for_prompts(MARIAN, 7), "we eat", [2, 3, 4]),
+        (TextReader.from_template(PLAIN, "end"), "", [3]),
+        (TextReader.from_template(PLAIN, "start_end"), "\n", [2, 3]),
+        (TextReader.from_template(PLAIN, "none"), " ", []),
+        (TextReader.from_template(PLAIN, "end"), "we drink", [4, 1, 3]),
+    ],
+)
+def test_ids_by_hand(reader, text, ids):
+    assert reader.ids([text, text]) == [ids, ids]
+
+
+LONG = "we eat red apple and bread"
+
+
+@pytest.mark.parametrize(
+    ("reader", "limit", "ids"),
+    [
+        (TextReader.from_template(PLAIN, "none", 2), 2, [4, 5]),
+        (TextReader.from_template(PLAIN, "end", 3), 2, [4, 5, 3]),
+        (TextReader.from_template(PLAIN, "start_end", 5), 3, [2, 4, 5, 6, 3]),
+        (TextReader.from_template(PLAIN, "start_end", 2), 0, [2, 3]),
+        (TextReader.from_template(PLAIN, "start_end", 1), 0, [2, 3]),
+        (TextReader.from_template(XLNET, "end_start", 5), 3, [6, 7, 8, 4, 3]),
+        (TextReader.for_decoder(PLAIN, 3), 2, [2, 4, 5]),
+        (TextReader.for_decoder(GPT2, 3), 3, [1, 2, 3]),
+        (TextReader.for_prompts(PLAIN, 3), 2, [2, 8, 9]),
+        (TextReader.for_prompts(GPT2, 3), 2, [5, 6]),
+        (TextReader.for_prompts(PLAIN, 1), 0, [2]),
+        (TextReader.for_prompts(GPT2, 1), 0, [0]),
+        (TextReader(PLAIN, (2,), (3,), 5, "left"), 3, [2, 7, 8, 9, 3]),
+    ],
+)
+def test_truncation_by_hand(reader, limit, ids):
+    assert reader.limit == limit
+    with pytest.warns(UserWarning, match=f"1 of 2 texts have more than {reader.max_length} tokens") as caught:
+        assert reader.ids([LONG, ""])[0] == ids
+    assert len(caught) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_text_of_the_longest_length_is_kept_without_a_warning():
+    assert TextReader.from_template(PLAIN, "end", 7).ids([LONG]) == [[4, 5, 6, 7, 8, 9, 3]]
+    assert TextReader.from_template(PLAIN, "end").limit is None
+    assert TextReader.from_template(PLAIN, "end").ids([]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "empty"), [("", True), (" \t\n\v\f\r", True), ("a", False), (" a\n", False), ("\u00a0", False)]
+)
+def test_an_empty_text_is_ascii_white_space(text, empty):
+    assert TextReader.is_empty(text) == empty
+    assert (WordReader.split(text) == []) == empty
+
+
+def test_padding_and_shifting_by_hand():
+    reader = TextReader.from_template(XLNET, "end")
+    ids, mask = reader.arrays(["we eat", "bread"], multiple=4, extra=1)
+    np.testing.assert_array_equal(ids, [[6, 7, 4, 5, 5], [11, 4, 5, 5, 5]])
+    np.testing.assert_array_equal(mask, [[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]])
+    np.testing.assert_array_equal(reader.shift_right(ids), [[3, 6, 7, 4, 5], [3, 11, 4, 5, 5]])
+    assert (ids.dtype, mask.dtype) == ("int32", bool)
+    for rows, options, shape in (
+        ([], {}, (0, 0)),
+        ([[]], {}, (1, 0)),
+        ([[]], {"min_length": 1, "multiple": 3}, (1, 3)),
+    ):
+        assert [x.shape for x in reader.pad(rows, **options)] == [shape, shape]
+
+
+def test_a_reader_of_a_trained_tokenizer():
+    tokenizer = ka.data.train_tokenizer(["we eat"], "characters")
+    w, e, space, a, t = (tokenizer.token_to_id(piece) for piece in ("w", "e", "\u2581", "a", "t"))
+    reader = TextReader.from_template(tokenizer, "start_end", 8)
+    assert reader.ids(["we eat", "eat"]) == [[2, w, e, space, e, a, t, 3], [2, e, a, t, 3]]
+    assert TextReader.for_prompts(tokenizer, 4).add_template([w, e, space, e]) == [2, e, space, e]
+
+
+def test_words_by_hand():
+    reader = WordReader(TextReader.from_template(PLAIN, "start_end"))
+    assert reader.ids([["we", "eat", "red-apple", "and-bread"], [], ["-", "bread"]]) == [
+        ka.data.EncodedWords([2, 4, 5, 6, 7, 8, 9, 3], [1, 2, 3, 5], []),
+        ka.data.EncodedWords([2, 3], [], []),
+        ka.data.EncodedWords([2, 1, 9, 3], [1, 2], []),  # a word without tokens is unknown
+    ]
+
+
+def test_a_long_sentence_loses_its_last_words():
+    reader = WordReader(TextReader.from_template(PLAIN, "end", 4), TextReader(GPT2))
+    with pytest.warns(UserWarning, match="1 of 2 sentences have more than 4 tokens"):
+        long, short = reader.ids([["red-apple", "and-bread", "we"], ["we", "eat"]])
+    assert (long.ids, long.starts, long.characters) == ([6, 7, 8, 3], [0, 2], [[3, 4], [5, 6]])
+    assert (short.ids, short.starts, short.characters) == ([4, 5, 3], [0, 1], [[1], [2]])
+
+
+def test_characters_are_at_the_first_token_of_each_word():
+    reader = WordReader(TextReader.from_template(PLAIN, "end"), TextReader(XLNET, max_length=2))
+    rows = reader.ids([["red-apple", "and-bread-we"], ["eat"], ["-"]])
+    arrays = reader.arrays(rows, multiple=1, extra=1)
+    np.testing.assert_array_equal(
+        arrays["token_ids"], [[6, 7, 8, 9, 4, 3, 0], [5, 3, 0, 0, 0, 0, 0], [1, 3, 0, 0, 0, 0, 0]]
+    )
+    np.testing.assert_array_equal(arrays["padding_mask"].sum(1), [6, 2, 2])
+    words = {(0, 0): [8, 9], (0, 2): [10, 11], (1, 0): [7], (2, 0): [0]}  # the third word has three parts, two are kept
+    found = arrays["character_ids"], arrays["character_mask"]
+    assert {x.shape for x in found} == {(3, 7, 3)}
+    starts = zip(*np.nonzero(arrays["character_mask"].any(-1)), strict=True)
+    assert {(int(i), int(j)): found[0][i, j][found[1][i, j]].tolist() for i, j in starts} == words
+
+
+def test_a_batch_without_words_has_one_step_of_padding():
+    reader = WordReader(TextReader(PLAIN), TextReader(PLAIN))
+    arrays = reader.arrays(reader.ids([[], []]), multiple=1)
+    assert {name: x.shape for name, x in arrays.items()} == {
+        "token_ids": (2, 1),
+        "padding_mask": (2, 1),
+        "character_ids": (2, 1, 1),
+        "character_mask": (2, 1, 1),
+    }
+    assert not arrays["padding_mask"].any()
+
+
+def test_words_after_a_space_have_other_tokens():
+    class BytePairTokenizer(FakeTokenizer):
+        add_prefix_space, unsplittable_tokens = False, ()
+
+        def tokenize(self, texts):
+            return [[9 if text.startswith(" ") else 8] for text in texts]
+
+    assert WordReader(TextReader(BytePairTokenizer("</s>"))).ids([["we", "eat"], ["we"]])[0].ids == [8, 9]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TextReader(None), "lacks a tokenizer"),
+        (lambda: TextReader(FakeTokenizer("<pad>")), "no end token"),
+        (lambda: TextReader.from_template(PLAIN, "middle"), "`template` is 'middle'; expected one of none, start"),
+        (lambda: TextReader(PLAIN, truncation_side="top"), "`truncation_side` is 'top'; expected one of right, left"),
+    ],
+)
+def test_mistakes_are_explained(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_reader_is_a_value_and_knows_every_template_of_a_config():
+    assert TextReader.from_template(PLAIN, "end", 5) == TextReader(PLAIN, (), (3,), 5)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TextReader(PLAIN).max_length = 3
+    assert set(ka.config.TEMPLATES) <= set(TEMPLATES)
