@@ -55,7 +55,7 @@ class Setting:
     pieces: int
     kind: str = "sentencepiece"
     batch_tokens: int = 1024
-    together: int = 1
+    captions_per_image: int = 1
     scenes: bool = False
     self_critical: bool = False
     frozen: bool = False
@@ -63,7 +63,13 @@ class Setting:
 
 
 _FLICKR = ka.TrainingPlan(
-    epochs=EPOCHS or 6, learning_rate=1e-3, warmup_steps=500, clip_norm=5.0, monitor="val_bleu", patience=6, average=3
+    epochs=EPOCHS or 6,
+    learning_rate=1e-3,
+    warmup_steps=500,
+    clip_norm=5.0,
+    monitor="val_bleu",
+    patience=6,
+    average_checkpoints=3,
 )
 _CRITICAL = ka.TrainingPlan(
     epochs=EPOCHS or 8, learning_rate=1e-4, warmup_steps=10, clip_norm=5.0, label_smoothing=0.0, monitor="val_bleu"
@@ -81,19 +87,19 @@ SETTINGS = {
     "flickr_hard_from_soft": Setting(
         "show_attend_and_tell",
         {"attention": "hard"},
-        dataclasses.replace(_FLICKR, epochs=EPOCHS or 2, learning_rate=3e-4, warmup_steps=100, average=1),
+        dataclasses.replace(_FLICKR, epochs=EPOCHS or 2, learning_rate=3e-4, warmup_steps=100, average_checkpoints=1),
         3000,
         warm=True,
     ),
     "flickr_show_and_tell": Setting("show_and_tell", {}, _FLICKR, 3000),
     "flickr_show_and_tell_self_critical": Setting("show_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
-    "flickr_transformer": Setting("transformer_captioner", {}, _FLICKR, 3000, together=5),
+    "flickr_transformer": Setting("transformer_captioner", {}, _FLICKR, 3000, captions_per_image=5),
     "flickr_transformer_self_critical": Setting(
         "transformer_captioner", {}, _CRITICAL, 3000, batch_tokens=10240, self_critical=True
     ),
     "scenes_tied": Setting(
         "show_attend_and_tell",
-        {**_LOOKING, "tied": True, "look_again": True},
+        {**_LOOKING, "tie_weights": True, "grounded_attention": True},
         dataclasses.replace(_SCENES, epochs=EPOCHS or 9),
         200,
         "bpe",
@@ -101,7 +107,7 @@ SETTINGS = {
     ),
     "scenes_soft": Setting(
         "show_attend_and_tell",
-        {"tied": False, "coordinates": True, "look_again": False, "spread": 1.5},
+        {"tie_weights": False, "coordinate_features": True, "grounded_attention": False, "attention_smoothing": 1.5},
         dataclasses.replace(_SCENES, epochs=EPOCHS or 12),
         200,
         "bpe",
@@ -128,24 +134,26 @@ def drawn(split: str) -> list[ka.data.CaptionedPicture]:
         Image.fromarray(image).save(file, "PNG")
         return file.getvalue()
 
-    return [ka.data.CaptionedPicture(s.name, encode(s.image), s.captions) for s in ka.data.captioned_scenes(split)]
+    return [
+        ka.data.CaptionedPicture(s.name, encode(s.image), s.captions) for s in ka.quickstart.captioned_scenes(split)
+    ]
 
 
 def caption(model: ka.Captioner, examples: list, strategy=None) -> list[ka.models.Caption]:
     if model.vision.learns:
         return model.caption([example.picture for example in examples], strategy, batch_size=64)
-    regions = ka.data.picture_regions(examples, model, FEATURES)
+    regions = ka.data.image_regions(examples, model, FEATURES)
     return model.caption_regions(regions, strategy, batch_size=64)
 
 
 def bleu_4(captions: list, examples: list) -> float:
     texts, references = [c.text for c in captions], [e.captions for e in examples]
-    return ka.training.score_captions(texts, references, meteor=False).bleu[3]
+    return ka.metrics.score_captions(texts, references, meteor=False).bleu[3]
 
 
 def scene_scores(captions: list, scenes: list) -> dict[str, float]:
     """Return the shares of captions that are right, and of maps whose maximum lies in the object of the word."""
-    right = [c.text in ka.data.right_captions(s) for c, s in zip(captions, scenes, strict=True)]
+    right = [c.text in ka.quickstart.right_captions(s) for c, s in zip(captions, scenes, strict=True)]
     inside: list[bool] = []
     for answer, scene in zip(captions, scenes, strict=True):
         if answer.attention is not None and answer.text:
@@ -153,12 +161,12 @@ def scene_scores(captions: list, scenes: list) -> dict[str, float]:
     return {"right": float(np.mean(right)), "inside": float(np.mean(inside)) if inside else float("nan")}
 
 
-def looks_inside(answer: ka.models.Caption, scene: ka.data.Scene) -> list[bool]:
+def looks_inside(answer: ka.models.Caption, scene: ka.quickstart.Scene) -> list[bool]:
     """For each colour or shape word: does the centre of the region with its largest weight lie in its object's box?"""
     words, maps = word_maps(answer)
     found = []
     for index, weights in enumerate(maps):
-        thing = ka.data.described_object(scene, words, index)
+        thing = ka.quickstart.described_object(scene, words, index)
         if thing is not None:
             place = np.array(np.unravel_index(weights.argmax(), weights.shape))
             row, column = (place + 0.5) * scene.resolution / np.array(weights.shape)
@@ -181,7 +189,7 @@ def train(name: str, directory: str, begun: str | None = None) -> None:
     if setting.frozen:
         ka.training.freeze(model)
     begin = time.time() - 60 * (minutes_before(source) if source else 0)
-    scenes = ka.data.captioned_scenes("validation") if setting.scenes else []
+    scenes = ka.quickstart.captioned_scenes("validation") if setting.scenes else []
 
     def measure(model: ka.Captioner) -> dict[str, float]:
         found = caption(model, valid)
@@ -195,7 +203,9 @@ def train(name: str, directory: str, begun: str | None = None) -> None:
     if setting.self_critical:
         batches = ka.training.SelfCriticalBatches(examples, model, setting.batch_tokens, **seeing)
     else:
-        batches = ka.caption_batches(examples, model, setting.batch_tokens, together=setting.together, **seeing)
+        batches = ka.caption_batches(
+            examples, model, setting.batch_tokens, captions_per_image=setting.together, **seeing
+        )
     validation = ka.caption_batches(valid, model, setting.batch_tokens, shuffle=False, **cache)
     history = ka.train(model, batches, directory, setting.plan, validation=validation, measure=measure)
     ka.plot_history(history, pathlib.Path(directory, "curves.png"))
@@ -235,9 +245,9 @@ def report(*directories: str) -> None:
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for directory in directories:
         name, model, note = loaded(directory)
-        answers = {k: caption(model, examples, ka.BeamSearch(width=k) if k > 1 else ka.Greedy()) for k in BEAMS}
+        answers = {k: caption(model, examples, ka.BeamSearch(num_beams=k) if k > 1 else ka.Greedy()) for k in BEAMS}
         beam = max(BEAMS, key=lambda k: bleu_4(answers[k], examples))
-        scores = ka.training.score_captions([c.text for c in answers[beam]], [e.captions for e in examples])
+        scores = ka.metrics.score_captions([c.text for c in answers[beam]], [e.captions for e in examples])
         learned = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
         bleu = " | ".join(f"{value:.1f}" for value in scores.bleu)
         print(
@@ -249,13 +259,13 @@ def report(*directories: str) -> None:
 
 def scenes(*directories: str) -> None:
     """Score the scenes of the test split, whose combinations were never trained on."""
-    examples, truth = drawn("test"), ka.data.captioned_scenes("test")
+    examples, truth = drawn("test"), ka.quickstart.captioned_scenes("test")
     print(f"Keras {keras.__version__} on {keras.backend.backend()}; {len(truth)} scenes of the test split\n")
     print("| setting | parameters | minutes | epochs | exactly right | largest weight inside the object |")
     print("|---|---|---|---|---|---|")
     for directory in directories:
         name, model, note = loaded(directory)
-        found = scene_scores(caption(model, examples, ka.BeamSearch(width=3)), truth)
+        found = scene_scores(caption(model, examples, ka.BeamSearch(num_beams=3)), truth)
         print(
             f"| {name} | {model.count_params():,} | {note['history']['minutes'][-1]:.0f} | {note['epoch']} "
             f"| {100 * found['right']:.1f} % | {100 * found['inside']:.1f} % |",

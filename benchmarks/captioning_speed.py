@@ -49,7 +49,7 @@ def torch_captioner(model: ka.Captioner):
             self.convolutions = _mobilenet(model.vision.network, torch)
             units, width = sizes.units, sizes.embedding_dim
             self.embedding = nn.Parameter(tensor(model.embedding.embeddings))
-            own = not sizes.tied
+            own = not sizes.tie_weights
             self.logits = nn.Parameter(tensor(model.embedding.reverse_embeddings)) if own else self.embedding.T
             self.cell = nn.LSTMCell(width + model.vision.channels, units)
             kernel, recurrent, bias = decoder.cells[0].get_weights()
@@ -88,7 +88,7 @@ def torch_captioner(model: ka.Captioner):
 
         @torch.inference_mode()
         def caption(self, files: list[bytes]) -> list[list[int]]:
-            images = np.stack([ka.data.decode_picture(file, sizes.image_size) for file in files])
+            images = np.stack([ka.data.decode_image(file, sizes.image_size) for file in files])
             return self.search(self.see(torch.from_numpy(images)))
 
         def search(self, regions) -> list[list[int]]:
@@ -181,17 +181,17 @@ def inference(model: ka.Captioner, files: list[bytes]) -> None:
     import tensorflow as tf
 
     peer = torch_captioner(model)
-    strategy = ka.BeamSearch(width=BEAM, length_penalty=PENALTY)
+    strategy = ka.BeamSearch(num_beams=BEAM, length_penalty=PENALTY)
     with tempfile.TemporaryDirectory() as directory:
         served = ka.load_served(ka.export(model, directory, strategy=strategy))
         ours = [c.text for c in served.caption(files)]
         theirs = [ka.data.decode_ids(model.tokenizer, ids) for ids in peer.caption(files)]
         print(f"{sum(a == b for a, b in zip(ours, theirs, strict=True))} of {len(files)} captions are the same\n")
-        from keras_attention.serving.pictures import decode_pictures
+        from keras_attention.serving.images import decode_images
 
         size = model.config.image_size
-        decode = tf.function(lambda raw: decode_pictures(raw, size)[0])
-        see = tf.function(lambda raw: model.vision(decode_pictures(raw, size)[0]))
+        decode = tf.function(lambda raw: decode_images(raw, size)[0])
+        see = tf.function(lambda raw: model.vision(decode_images(raw, size)[0]))
         print("| batch | ours, captions/s | PyTorch | ratio | of ours: decode | CNN | search |")
         print("|---|---|---|---|---|---|---|")
         for batch in (1, 32):

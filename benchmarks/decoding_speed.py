@@ -68,7 +68,7 @@ def make_gpt2(folder: pathlib.Path) -> None:
     for ours, theirs in (("vocab.json", "encoder.json"), ("merges.txt", "vocab.bpe")):
         (folder / "hf" / ours).write_bytes((DATA / "tokenizers" / "gpt2" / theirs).read_bytes())
     model = ka.from_huggingface(folder / "hf")
-    ka.export(model, folder / "ours", strategy=ka.Greedy(min_length=NEW - 1, max_length=NEW), examples=())
+    ka.export(model, folder / "ours", strategy=ka.Greedy(min_new_tokens=NEW - 1, max_new_tokens=NEW), examples=())
 
 
 def gpt2_ours(folder: pathlib.Path) -> dict:
@@ -143,7 +143,7 @@ def make_translator(folder: pathlib.Path) -> None:
     model = ka.Translator.from_preset("transformer_base", source_tokenizer=tokenizer, target_tokenizer=tokenizer)
     np.savez(folder / "weights.npz", **{path.replace("/", "|"): w for path, w in named_weights(model).items()})
     (folder / "vocabulary.json").write_text(json.dumps(vocabulary[:VOCABULARY]))
-    strategy = ka.BeamSearch(width=BEAM, length_penalty=0.0, min_length=STEPS - 1, max_length=STEPS)
+    strategy = ka.BeamSearch(num_beams=BEAM, length_penalty=0.0, min_new_tokens=STEPS - 1, max_new_tokens=STEPS)
     ka.export(model, folder / "ours", strategy=strategy, examples=())
 
 

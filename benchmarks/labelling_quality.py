@@ -63,7 +63,7 @@ def tagger(seed: int, directory: pathlib.Path) -> float:
         label_smoothing=0.1,
         monitor="val_accuracy",
         patience=8,
-        average=6,
+        average_checkpoints=6,
     )
     ka.train(
         model,

@@ -23,7 +23,10 @@ import keras_attention as ka
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data")) / "lm_text"
 STEPS, ROWS, CONTEXT = 2000, 12, 64
 MODELS = {
-    "gpt": ("gpt2_small", {"width": 128, "num_layers": 4, "num_heads": 4, "hidden_dim": 512, "attention_dropout": 0.0}),
+    "gpt": (
+        "gpt2_small",
+        {"width": 128, "num_layers": 4, "num_heads": 4, "intermediate_dim": 512, "attention_dropout": 0.0},
+    ),
     "char_rnn": ("char_rnn", {"embedding_dim": 128, "units": 384, "num_layers": 1}),
 }
 

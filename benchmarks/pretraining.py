@@ -27,7 +27,7 @@ SIZES = {
     "width": 128,
     "num_layers": 3,
     "num_heads": 4,
-    "hidden_dim": 512,
+    "intermediate_dim": 512,
     "max_length": 128,
     "next_sentence": False,
     "positions": "sinusoidal",
@@ -95,7 +95,7 @@ def _tune(trained, tokenizer, seed: int, kind: type, make_batches, train: list, 
     keras.utils.set_random_seed(seed)
     model = kind.from_encoder(trained or fresh(tokenizer), labels=labels, dropout=0.2, attention_dropout=0.1)
     plan = ka.TrainingPlan(
-        epochs=8, learning_rate=5e-4, decline="linear", warmup_steps=60, monitor="val_accuracy", patience=4
+        epochs=8, learning_rate=5e-4, schedule="linear", warmup_steps=60, monitor="val_accuracy", patience=4
     )
     with tempfile.TemporaryDirectory() as directory:
         history = ka.train(

@@ -32,7 +32,7 @@ import json, keras
 import keras_attention as ka
 path, verb, width = sys.argv[1:]
 model = keras.saving.load_model(path, compile=False)
-beam = ka.BeamSearch(width=int(width), length_penalty=0.6)
+beam = ka.BeamSearch(num_beams=int(width), length_penalty=0.6)
 answers = getattr(model, verb)(json.load(sys.stdin), beam, batch_size=50)
 print(json.dumps([[a.text, a.score] for a in answers]))
 """
@@ -99,7 +99,7 @@ def main() -> None:
         verb, width, items = "caption", 3, sys.argv[2:]
     else:
         verb, width, items = "translate", 5, ka.data.read_lines(DATA / "test_2016_flickr.en.gz")[:500]
-    beam = ka.BeamSearch(width=width, length_penalty=0.6)
+    beam = ka.BeamSearch(num_beams=width, length_penalty=0.6)
 
     def here(items: list[str], batch_size: int) -> Answers:
         return of(getattr(model, verb)(items, beam, batch_size))

@@ -148,13 +148,13 @@ def serving() -> list[str]:
     """Strings to strings through the signature, against ids to ids through `decode`."""
     import tensorflow as tf
 
-    texts = [source for source, _ in ka.data.phrase_pairs("test")][:512]
+    texts = [source for source, _ in ka.quickstart.phrase_pairs("test")][:512]
     tokenizers = {
-        f"{side}_tokenizer": ka.train_tokenizer([p[i] for p in ka.data.phrase_pairs()], vocabulary_size=2000)
+        f"{side}_tokenizer": ka.train_tokenizer([p[i] for p in ka.quickstart.phrase_pairs()], vocabulary_size=2000)
         for i, side in enumerate(("source", "target"))
     }
     model = ka.Translator.from_preset("rnn_attention", **tokenizers)
-    strategy = ka.BeamSearch(width=5, max_length=24, min_length=20)  # untrained: the length is given
+    strategy = ka.BeamSearch(num_beams=5, max_new_tokens=24, min_new_tokens=20)  # untrained: the length is given
     special = ka.data.special_ids(model.target_tokenizer)
     lines = ["| batch | signature, ms | bare loop, ms | ratio |", "|---|---|---|---|"]
 

@@ -37,7 +37,13 @@ def ours() -> Callable[[], object]:
 
     import keras_attention as ka
 
-    sizes = {"width": WIDTH, "num_layers": LAYERS, "num_heads": HEADS, "hidden_dim": 4 * WIDTH, "max_length": LENGTH}
+    sizes = {
+        "width": WIDTH,
+        "num_layers": LAYERS,
+        "num_heads": HEADS,
+        "intermediate_dim": 4 * WIDTH,
+        "max_length": LENGTH,
+    }
     config = dataclasses.replace(ka.presets()["gpt2_small"].config, vocabulary_size=VOCABULARY, **sizes)
     model, tokens = ka.CausalLM(config), ids()
     ka.training.compile_model(model, ka.TrainingPlan(label_smoothing=0.0), 100)

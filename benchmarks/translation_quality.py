@@ -51,19 +51,31 @@ class Setting:
     batch_tokens: int = 1500
 
 
-_RECURRENT = {"learning_rate": 1.5e-3, "warmup_steps": 300, "monitor": "val_bleu", "patience": 6, "average": 4}
+_RECURRENT = {
+    "learning_rate": 1.5e-3,
+    "warmup_steps": 300,
+    "monitor": "val_bleu",
+    "patience": 6,
+    "average_checkpoints": 4,
+}
 _TRANSFORMER = ka.TrainingPlan(
     epochs=EPOCHS or 61,
     learning_rate=5e-3,
-    decline="inverse_sqrt",
+    schedule="inverse_sqrt",
     warmup_steps=2000,
     clip_norm=1e9,
     monitor="val_bleu",
     patience=1000,
-    average=10,
+    average_checkpoints=10,
 )
 _LONGER = dataclasses.replace(_TRANSFORMER, epochs=EPOCHS or 76)
-_COSINE = {"learning_rate": 3e-3, "decline": "cosine", "warmup_steps": 1000, "clip_norm": 5.0, "average": 4}
+_COSINE = {
+    "learning_rate": 3e-3,
+    "schedule": "cosine",
+    "warmup_steps": 1000,
+    "clip_norm": 5.0,
+    "average_checkpoints": 4,
+}
 _PLAIN = dataclasses.replace(_TRANSFORMER, epochs=EPOCHS or 40, **_COSINE)
 SETTINGS = {
     "rnn_attention": Setting("rnn_attention", {"dropout": 0.4}, ka.TrainingPlan(epochs=EPOCHS or 22, **_RECURRENT)),
@@ -97,11 +109,11 @@ def tokenizers(setting: Setting, examples: list) -> dict:
 
 def scores(
     model: ka.Translator, setting: Setting, examples: list, strategy=None
-) -> tuple[list[str], ka.training.TextScores]:
+) -> tuple[list[str], ka.metrics.TextScores]:
     answers = model.translate([source for source, _ in examples], strategy, batch_size=64)
     texts = [answer.text for answer in answers]
     tokenizer = "none" if setting.moses else "13a"
-    return texts, ka.training.score_texts(texts, [target for _, target in examples], True, tokenizer)
+    return texts, ka.metrics.score_texts(texts, [target for _, target in examples], True, tokenizer)
 
 
 def train(name: str, directory: str) -> None:
@@ -145,13 +157,13 @@ def report(*directories: str) -> None:
         model = keras.saving.load_model(pathlib.Path(directory, "model.keras"), compile=False)
         _, note = load_arrays(pathlib.Path(directory, "checkpoint.npz"))
         valid, examples = pairs("val", setting), pairs("test_2016_flickr", setting)
-        beams = [ka.BeamSearch(width=BEAM, length_penalty=penalty) for penalty in PENALTIES]
+        beams = [ka.BeamSearch(num_beams=BEAM, length_penalty=penalty) for penalty in PENALTIES]
         bleu, penalty, beam = max(
             ((scores(model, setting, valid, b)[1].bleu, b.length_penalty, b) for b in beams), key=lambda found: found[0]
         )
         texts, found = scores(model, setting, examples, beam)
         sources, references = zip(*examples, strict=True)
-        systems[name] = ka.training.scores_by_length(sources, texts, references, lowercase=True)
+        systems[name] = ka.metrics.scores_by_length(sources, texts, references, lowercase=True)
         signatures[name] = f"{found.bleu_signature} {found.chrf_signature}"
         print(
             f"| {name} | {model.count_params():,} | {note['history']['minutes'][-1]:.0f} | {note['epoch']} "

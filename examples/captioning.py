@@ -27,10 +27,10 @@ valid = ka.data.read_captions("tfds:scenes:validation[:100]")
 sizes = {
     "show_and_tell": {"units": 192, "embedding_dim": 64, "dropout": 0.1},
     "show_attend_and_tell": {
-        "units": 192, "embedding_dim": 64, "dropout": 0.1, "tied": True,
+        "units": 192, "embedding_dim": 64, "dropout": 0.1, "tie_weights": True,
         "doubly_stochastic": 0.0, "attention": options.attention,
     },
-    "transformer_captioner": {"width": 96, "num_heads": 4, "num_layers": 2, "hidden_dim": 192, "dropout": 0.1},
+    "transformer_captioner": {"width": 96, "num_heads": 4, "num_layers": 2, "intermediate_dim": 192, "dropout": 0.1},
 }[options.preset]  # fmt: skip
 model = ka.Captioner.from_preset(
     options.preset,
@@ -39,14 +39,14 @@ model = ka.Captioner.from_preset(
     image_size=64,
     **sizes,
 )
-drawn = {scene.name: scene for scene in ka.data.captioned_scenes("validation")}
+drawn = {scene.name: scene for scene in ka.quickstart.captioned_scenes("validation")}
 
 
 def measure(model: ka.Captioner) -> dict[str, float]:
     """The share of captions that are exactly right, on combinations that were never trained on."""
     answers = model.caption([example.picture for example in valid], batch_size=100)
     scenes = [drawn[example.name] for example in valid]
-    right = [answer.text in ka.data.right_captions(scene) for answer, scene in zip(answers, scenes, strict=True)]
+    right = [answer.text in ka.quickstart.right_captions(scene) for answer, scene in zip(answers, scenes, strict=True)]
     return {"val_right": sum(right) / len(right)}
 
 
@@ -57,8 +57,8 @@ ka.train(
     ka.TrainingPlan(epochs=1 if options.smoke else 15, learning_rate=2e-3, label_smoothing=0.0, monitor="val_right"),
     measure=measure,
 )
-for scene in ka.data.captioned_scenes("test", 3):
-    (answer,) = model.caption([scene.image], ka.BeamSearch(width=3))
+for scene in ka.quickstart.captioned_scenes("test", 3):
+    (answer,) = model.caption([scene.image], ka.BeamSearch(num_beams=3))
     print(f"{scene.captions[0]!r} is answered {answer.text!r} ({answer.score:.2f})")
     if answer.attention is not None:
         ka.plot_caption(answer, scene.image, options.out / f"{scene.name}.png")

@@ -21,7 +21,7 @@ keras.utils.set_random_seed(0)
 
 def examples(split: str, count: int) -> list[tuple[str, str]]:
     """Each phrase with the name of its language."""
-    pairs = ka.data.phrase_pairs(split)[:count]
+    pairs = ka.quickstart.phrase_pairs(split)[:count]
     return [(text, label) for pair in pairs for text, label in zip(pair, ("english", "spanish"), strict=True)]
 
 

@@ -22,7 +22,7 @@ keras.utils.set_random_seed(0)
 if options.text:
     text = "\n".join(ka.data.read_lines(options.text))
 else:
-    text = "\n".join(source for source, _ in ka.data.phrase_pairs("train"))
+    text = "\n".join(source for source, _ in ka.quickstart.phrase_pairs("train"))
 text, epochs, units = (text[:4000], 1, 32) if options.smoke else (text, 10, 256)
 
 model = ka.CausalLM.from_preset(
@@ -37,5 +37,5 @@ ka.train(
     validation=ka.language_batches([text[cut:]], model, shuffle=False),
 )
 for seed in range(3):
-    (completion,) = model.complete(["the "], ka.Sampling(temperature=0.7, top_p=0.9, max_length=80, seed=seed))
+    (completion,) = model.complete(["the "], ka.Sampling(temperature=0.7, top_p=0.9, max_new_tokens=80, seed=seed))
     print(f"--- seed {seed}\n{completion.text}")

@@ -17,7 +17,7 @@ parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/pretra
 options = parser.parse_args()
 
 keras.utils.set_random_seed(0)
-pairs = ka.data.phrase_pairs("train")[: 100 if options.smoke else 4000]
+pairs = ka.quickstart.phrase_pairs("train")[: 100 if options.smoke else 4000]
 texts = [text for pair in pairs for text in pair]
 tokenizer = ka.train_tokenizer(texts, vocabulary_size=400)
 masked = ka.MaskedLM.from_preset(
@@ -26,7 +26,7 @@ masked = ka.MaskedLM.from_preset(
     width=64,
     num_heads=4,
     num_layers=2,
-    hidden_dim=128,
+    intermediate_dim=128,
     max_length=64,
     next_sentence=False,
 )

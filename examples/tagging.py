@@ -31,7 +31,7 @@ TAGS = {word: tag for tag, words in LEXICON.items() for word in words.split()}
 def examples(split: str, count: int) -> list[list[tuple[str, str]]]:
     """Phrases with the tag of each word: by lexicon, else by its place."""
     tagged = []
-    for text, _ in ka.data.phrase_pairs(split)[:count]:
+    for text, _ in ka.quickstart.phrase_pairs(split)[:count]:
         words, tags = text.split(), []
         for word in words:
             after_noun_phrase = bool(tags) and tags[-1] in ("DET", "ADJ")

@@ -18,8 +18,8 @@ options = parser.parse_args()
 
 keras.utils.set_random_seed(0)
 count, epochs = (200, 1) if options.smoke else (None, 5)
-pairs = ka.data.phrase_pairs("train")[:count]
-valid = ka.data.phrase_pairs("validation")[:100]
+pairs = ka.quickstart.phrase_pairs("train")[:count]
+valid = ka.quickstart.phrase_pairs("validation")[:100]
 
 # One tokenizer per language, trained on the text; any KerasHub tokenizer would do.
 model = ka.Translator.from_preset(
@@ -39,10 +39,12 @@ history = ka.train(
 )
 ka.plot_history(history, options.out / "curves.png")
 
-for translation in model.translate(["we are eating bread", "she is reading the old letter"], ka.BeamSearch(width=4)):
+for translation in model.translate(
+    ["we are eating bread", "she is reading the old letter"], ka.BeamSearch(num_beams=4)
+):
     print(f"{translation.source} -> {translation.text}  ({translation.score:.2f})")
 ka.plot_alignment(translation, options.out / "alignment.png")
 
 if keras.backend.backend() == "tensorflow" and not (options.out / "serving" / "1").exists():
-    path = ka.export(model, options.out / "serving", strategy=ka.BeamSearch(width=4))
+    path = ka.export(model, options.out / "serving", strategy=ka.BeamSearch(num_beams=4))
     print(f"{path}: {'a stock server would run it' if ka.check_export(path).ok else 'not servable'}")

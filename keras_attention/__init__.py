@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from keras_attention import config, data, generation, layers, models, training
+from keras_attention import config, data, generation, layers, metrics, models, quickstart, training
 from keras_attention.data import (
     DataError,
     caption_batches,
@@ -37,7 +37,7 @@ from keras_attention.models import (
     CausalLM,
     Classification,
     Completion,
-    Filling,
+    FilledMask,
     MaskedLM,
     PermutationLM,
     Tagging,
@@ -85,7 +85,7 @@ __all__ = [
     "Classification",
     "Completion",
     "DataError",
-    "Filling",
+    "FilledMask",
     "Greedy",
     "MaskedCrossEntropy",
     "MaskedLM",
@@ -120,6 +120,8 @@ __all__ = [
     "plot_history",
     "plot_salient_words",
     "find_preset",
+    "metrics",
+    "quickstart",
     "presets",
     "tagging_batches",
     "to_huggingface",

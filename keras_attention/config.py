@@ -8,10 +8,10 @@ from typing import ClassVar
 CELLS = ("simple", "gru", "lstm")
 POSITIONS = ("sinusoidal", "learned", "relative")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
-FRAMES = ("end", "start_end", "end_start")
+TEMPLATES = ("end", "start_end", "end_start")
 ATTENTIONS = ("additive", "dot", "scaled_dot")
 HARD = "hard"
-IMAGE_ENTRIES = ("state", "input")
+IMAGE_ENTRIES = ("init", "pre")
 
 
 def _require_range(config: object, least: dict[str, int], shares: tuple[str, ...]) -> None:
@@ -131,7 +131,7 @@ class TransformerSizes:
         width: M, of embeddings and blocks.
         num_layers: blocks; in a translator as many in the encoder as in the decoder.
         num_heads: H; each head is M / H wide.
-        hidden_dim: width of the feed-forward networks.
+        intermediate_dim: width of the feed-forward networks.
         activation: of the feed-forward networks: `"relu"`, `"gelu"`, `"gelu_tanh"` (its approximation),
             `"silu"`.
         norm_first: pre-norm, with one more normalisation after the last block.
@@ -150,7 +150,7 @@ class TransformerSizes:
     width: int = 512
     num_layers: int = 6
     num_heads: int = 8
-    hidden_dim: int = 2048
+    intermediate_dim: int = 2048
     activation: str = "relu"
     norm_first: bool = False
     positions: str = "sinusoidal"
@@ -163,7 +163,7 @@ class TransformerSizes:
 
     def __post_init__(self) -> None:
         _require_kinds(self)
-        least = dict.fromkeys(("width", "num_layers", "num_heads", "hidden_dim"), 1)
+        least = dict.fromkeys(("width", "num_layers", "num_heads", "intermediate_dim"), 1)
         _require_range(self, {**least, "max_length": 2}, ("dropout", "attention_dropout"))
         _require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of {self.width}, the width")
         _require(self.activation in ACTIVATIONS, "activation", self.activation, f"one of {ACTIVATIONS}")
@@ -201,7 +201,7 @@ class TransformerConfig(TransformerSizes):
         num_segments: kinds of segments that have a vector of their own.
         position_offset: rows of the position table before the first position (2 in RoBERTa).
         embedding_norm: normalise the embeddings before the first block.
-        frame: what stands around a text: `"end"` (text, end), `"start_end"` (start, text, end: BERT) or
+        template: what stands around a text: `"end"` (text, end), `"start_end"` (start, text, end: BERT) or
             `"end_start"` (text, end, start: XLNet, whose start is its `<cls>`).
         next_sentence: a masked language model also learns whether one segment follows the other.
         labels: names of the classes or tags, for a classifier or tagger.
@@ -211,13 +211,13 @@ class TransformerConfig(TransformerSizes):
     num_segments: int = 0
     position_offset: int = 0
     embedding_norm: bool = False
-    frame: str = "end"
+    template: str = "end"
     next_sentence: bool = False
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.frame in FRAMES, "frame", self.frame, f"one of {FRAMES}")
+        _require(self.template in TEMPLATES, "template", self.template, f"one of {TEMPLATES}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,17 +244,15 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
     Args:
         vocabulary_size: pieces in the vocabulary; 0 until a tokenizer is known.
         attention: also `"hard"`: each word looks at one region, drawn in training.
-        image_enters: where there is no attention, how the image, once, gets into the decoder: `"state"`, the decoder's
-            first state is made from it (as the lecture draws it), or `"input"`, it is read before the first word (as
-            in the paper).
-        tied: write with the embedding, as the other models do, and not with a matrix of its own, as the paper does.
-        coordinates: give the attention the row and the column of each region, -1 to 1, as two more of its features: for
-            captions that say where, over a network that does not learn.
-        look_again: have each word look for itself, at the middle of what it looks for: the image enters through the
-            attention alone, and in training half of the contexts are kept from the decoder's state, and what is read
-            lies up to a region beside what was matched, or anywhere.
-        spread: have each look of an additive attention take in what lies around too, as a Gaussian with this standard
-            deviation, in regions: what is read is smoothed, and so are the maps; 0, as in the paper, for none.
+        image_injection: how the image enters a decoder without attention: `"init"`, it makes the first state of the
+            decoder; or `"pre"`, the decoder reads it before the first word, as in the paper.
+        tie_weights: use the word embedding as the output matrix; the paper has a separate one.
+        coordinate_features: append the row and the column of each region, -1 to 1, to its features for the attention.
+        grounded_attention: the image enters through the attention alone; in training, half of the contexts are dropped
+            from the decoder's state and the values are shifted by a region, or taken from anywhere, so that attention
+            must locate each word.
+        attention_smoothing: standard deviation, in regions, of the Gaussian that smooths the weights of an additive
+            attention; 0 for none, as in the paper.
         doubly_stochastic: weight of the sum over regions of (1 - the attention that a region got from all words)^2;
             1 in the paper, 0.02 in the preset.
         reinforce: weight of the REINFORCE term of hard attention.
@@ -262,11 +260,11 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
     """
 
     vocabulary_size: int = 0
-    image_enters: str = "input"
-    tied: bool = False
-    coordinates: bool = False
-    look_again: bool = False
-    spread: float = 0.0
+    image_injection: str = "pre"
+    tie_weights: bool = False
+    coordinate_features: bool = False
+    grounded_attention: bool = False
+    attention_smoothing: float = 0.0
     doubly_stochastic: float = 1.0
     reinforce: float = 1.0
     entropy: float = 0.002
@@ -276,14 +274,21 @@ class CaptionerConfig(VisionSizes, RecurrentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_range(self, {"image_size": 16}, ())
-        _require(self.image_enters in IMAGE_ENTRIES, "image_enters", self.image_enters, f"one of {IMAGE_ENTRIES}")
-        for name in ("coordinates", "look_again"):
+        _require(
+            self.image_injection in IMAGE_ENTRIES, "image_injection", self.image_injection, f"one of {IMAGE_ENTRIES}"
+        )
+        for name in ("coordinate_features", "grounded_attention"):
             fits = self.attention is not None or not getattr(self, name)
             _require(fits, name, getattr(self, name), "False without attention, which alone sees regions")
-        for name in ("spread", "doubly_stochastic", "reinforce", "entropy"):
+        for name in ("attention_smoothing", "doubly_stochastic", "reinforce", "entropy"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         soft = self.attention not in (None, HARD)
-        _require(soft or not self.spread, "spread", self.spread, "0 without attention, or with a hard one")
+        _require(
+            soft or not self.attention_smoothing,
+            "attention_smoothing",
+            self.attention_smoothing,
+            "0 without attention, or with a hard one",
+        )
 
 
 @dataclasses.dataclass(frozen=True)

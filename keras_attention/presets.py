@@ -55,7 +55,7 @@ def _translator(layers: int, width: int, heads: int, dropout: float, hidden: int
 def _bert(layers: int, width: int, heads: int, parameters: str | None) -> Preset:
     config = TransformerConfig(
         width, layers, heads, 4 * width, "gelu", positions="learned", attention_dropout=0.1, epsilon=1e-12,
-        initializer_range=0.02, num_segments=2, embedding_norm=True, frame="start_end", next_sentence=True,
+        initializer_range=0.02, num_segments=2, embedding_norm=True, template="start_end", next_sentence=True,
     )  # fmt: skip
     return Preset("MaskedLM", config, "Scaling up", "https://arxiv.org/abs/1810.04805", 30_522, parameters)
 
@@ -63,7 +63,7 @@ def _bert(layers: int, width: int, heads: int, parameters: str | None) -> Preset
 def _roberta(layers: int, width: int, heads: int, parameters: str | None) -> Preset:
     config = TransformerConfig(
         width, layers, heads, 4 * width, "gelu", positions="learned", attention_dropout=0.1, epsilon=1e-5,
-        initializer_range=0.02, num_segments=1, position_offset=2, embedding_norm=True, frame="start_end",
+        initializer_range=0.02, num_segments=1, position_offset=2, embedding_norm=True, template="start_end",
     )  # fmt: skip
     return Preset("MaskedLM", config, "Scaling up", "https://arxiv.org/abs/1907.11692", 50_265, parameters)
 
@@ -71,7 +71,7 @@ def _roberta(layers: int, width: int, heads: int, parameters: str | None) -> Pre
 def _xlnet(layers: int, width: int, heads: int, parameters: str | None) -> Preset:
     config = TransformerConfig(
         width, layers, heads, 4 * width, "gelu", positions="relative", attention_bias=False, attention_dropout=0.1,
-        epsilon=1e-12, initializer_range=0.02, num_segments=3, frame="end_start",
+        epsilon=1e-12, initializer_range=0.02, num_segments=3, template="end_start",
     )  # fmt: skip
     return Preset("PermutationLM", config, "Scaling up", "https://arxiv.org/abs/1906.08237", 32_000, parameters)
 

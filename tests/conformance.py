@@ -17,15 +17,16 @@ import keras_attention as ka
 from keras_attention.layers import (
     AdditiveAttention,
     AttentionLoss,
+    CharacterEncoder,
     DotProductAttention,
     GumbelNoise,
     ImageEncoder,
     InputEmbedding,
-    LearnedPositions,
-    MaskedLanguageHead,
+    MaskedLMHead,
     MaskEmbedding,
     MultiHeadAttention,
     OutputBias,
+    PositionEmbedding,
     RecurrentDecoder,
     RecurrentEncoder,
     RelativeAttention,
@@ -35,7 +36,6 @@ from keras_attention.layers import (
     SinusoidalPositions,
     Transformer,
     TransformerBlock,
-    WordSpelling,
     relative_encodings,
 )
 
@@ -92,7 +92,7 @@ def _pixels(chance: np.random.Generator) -> dict:
 
 
 def _feature_map(chance: np.random.Generator) -> dict:
-    return {"inputs": chance.normal(size=(B, Q, S, 14)).astype("float32"), "return_weights": True}
+    return {"inputs": chance.normal(size=(B, Q, S, 14)).astype("float32"), "return_attention_scores": True}
 
 
 def _several_heads(memory: bool) -> Callable[[np.random.Generator], dict]:
@@ -101,7 +101,7 @@ def _several_heads(memory: bool) -> Callable[[np.random.Generator], dict]:
         given = {"query": chance.normal(size=(B, Q if memory else S, 14)).astype("float32"), "mask": mask}
         if memory:
             given["memory"] = chance.normal(size=(B, S, M)).astype("float32")
-        return {**given, "return_weights": True}
+        return {**given, "return_attention_scores": True}
 
     return arguments
 
@@ -117,7 +117,7 @@ def _stacked(memory: bool) -> Callable[[np.random.Generator], dict]:
         given = {"tokens": chance.normal(size=(B, Q if memory else S, 14)).astype("float32"), "mask": mask}
         if memory:
             given["memory"] = chance.normal(size=(B, S, M)).astype("float32")
-        return {**given, "return_weights": True}
+        return {**given, "return_attention_scores": True}
 
     return arguments
 
@@ -160,14 +160,14 @@ LAYERS = [
     LayerRow("simple encoder", lambda: RecurrentEncoder(14, cell="simple"), _encoded, ((B, S, 14), (B, 14))),
     LayerRow("gru encoder", lambda: RecurrentEncoder(7, 2, "gru", bidirectional=False), _encoded, ((B, S, 7), (B, 7))),
     LayerRow("lstm encoder", lambda: RecurrentEncoder(14, 2), _encoded, ((B, S, 14), (B, 14), (B, 14))),
-    LayerRow("word spelling", lambda: WordSpelling(11, 3, 14), _spelled, ((B, Q, 14),)),
+    LayerRow("word spelling", lambda: CharacterEncoder(11, 3, 14), _spelled, ((B, Q, 14),)),
     LayerRow("simple decoder", lambda: RecurrentDecoder(19, 23, cell="simple"), _decoded(1, False), ((B, T, 23),)),
     LayerRow("gru decoder", lambda: RecurrentDecoder(19, 23, 2, "gru", DotProductAttention(29)), _decoded(1, True),
              ((B, T, 23), (B, T, S))),
     LayerRow("lstm decoder", lambda: RecurrentDecoder(19, 23, 2, "lstm", AdditiveAttention(29)), _decoded(2, True),
              ((B, T, 23), (B, T, S))),
     LayerRow("decoder that looks first", lambda: RecurrentDecoder(
-        19, 23, 2, attention=AdditiveAttention(29), look_first=True), _decoded(1, True), ((B, T, 23), (B, T, S))),
+        19, 23, 2, attention=AdditiveAttention(29), attend_first=True), _decoded(1, True), ((B, T, 23), (B, T, S))),
     LayerRow("hard attention", lambda: AdditiveAttention(19, hard=True), _drawn, ((B, Q, M), (B, Q, S))),
     LayerRow("noise", GumbelNoise, lambda chance: dict(zip(
         ("queries", "memory"), list(_attended()(chance).values())[:2], strict=True)), ((B, Q, S),)),
@@ -183,11 +183,11 @@ LAYERS = [
     LayerRow("post-norm stack", lambda: Transformer([_block(), _block()], InputEmbedding(SinusoidalPositions())),
              _stacked(False), ((B, S, 14), (B, 7, S, S), (B, 7, S, S))),
     LayerRow("pre-norm causal stack", lambda: Transformer(
-        [_block(norm_first=True)], InputEmbedding(LearnedPositions(S)), causal=True, norm_epsilon=1e-5),
+        [_block(norm_first=True)], InputEmbedding(PositionEmbedding(S)), causal=True, norm_epsilon=1e-5),
              _stacked(False), ((B, S, 14), (B, 7, S, S))),
     LayerRow("decoder stack", lambda: Transformer([_block(True), _block(True)], InputEmbedding(), causal=True),
              _stacked(True), ((B, Q, 14), (B, 7, Q, S), (B, 7, Q, S))),
-    LayerRow("input embedding", lambda: InputEmbedding(LearnedPositions(S, 2), 3.0, 2, 1e-12), _vectors(
+    LayerRow("input embedding", lambda: InputEmbedding(PositionEmbedding(S, 2), 3.0, 2, 1e-12), _vectors(
         "tokens", segment_ids=np.array([[0, 0, 0, 1, 1]] * B)), ((B, S, 14),)),
     LayerRow("relative attention", lambda: RelativeAttention(7, 2), _by_distance, ((B, Q, 14), (B, 7, Q, S))),
     LayerRow("relative stack", lambda: RelativeTransformer([_relative_block()], InputEmbedding()), _stacked(False),
@@ -195,7 +195,7 @@ LAYERS = [
     LayerRow("two streams", lambda: RelativeTransformer([_relative_block(), _relative_block()], InputEmbedding()),
              _in_two_streams, ((B, Q, 14), (B, 7, Q, 2 + S), (B, 7, Q, 2 + S))),
     LayerRow("mask embedding", lambda: MaskEmbedding(14), _vectors("inputs"), ((B, S, 14),)),
-    LayerRow("masked head", MaskedLanguageHead, _vectors("inputs"), ((B, S, 14),)),
+    LayerRow("masked head", MaskedLMHead, _vectors("inputs"), ((B, S, 14),)),
     LayerRow("output bias", OutputBias, _vectors("inputs"), ((B, S, 14),)),
 ]
 # fmt: on
@@ -221,7 +221,7 @@ def _translator(preset: str, **sizes: Any) -> Callable[[Any], Any]:
 
 
 _RECURRENT = {"units": 14, "embedding_dim": 11}
-_SMALL = {"width": 14, "num_heads": 7, "num_layers": 2, "hidden_dim": 11}
+_SMALL = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11}
 _SINGLE = {**_SMALL, "num_layers": 1}  # where other rows have stacks of the same blocks
 
 
@@ -230,7 +230,7 @@ def _labelled(kind: type, preset: str, sizes: dict = _RECURRENT) -> Callable[[An
     return lambda tokenizer: kind.from_preset(preset, tokenizer=tokenizer, labels=labels, **sizes)
 
 
-def _spelling(tokenizer: Any) -> Any:
+def _character_encoder(tokenizer: Any) -> Any:
     characters = ka.train_tokenizer([a for a, _ in PAIRS], "characters")
     return ka.TextTagger.from_preset(
         "rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, labels=("first", "second"), **_RECURRENT
@@ -273,13 +273,16 @@ MODELS = [
     ModelRow("roberta tagger", _labelled(ka.TextTagger, "roberta_base", _SINGLE), "tag", own_code=False),
     ModelRow("classifier", _labelled(ka.TextClassifier, "rnn_classifier"), "classify"),
     ModelRow("show and tell", _captioner("show_and_tell", **_RECURRENT), "caption", PICTURES),
-    ModelRow("show and tell, as drawn", _captioner("show_and_tell", **_RECURRENT, image_enters="state"), "caption",
+    ModelRow("show and tell, as drawn", _captioner("show_and_tell", **_RECURRENT, image_injection="init"), "caption",
              PICTURES, own_code=False),
     ModelRow("show, attend and tell", _captioner("show_attend_and_tell", **_RECURRENT), "caption", PICTURES),
-    ModelRow("show, attend and tell, with coordinates and spread",
-             _captioner("show_attend_and_tell", **_RECURRENT, coordinates=True, spread=1.5), "caption", PICTURES),
-    ModelRow("show, attend and tell, looking again",
-             _captioner("show_attend_and_tell", **_RECURRENT, look_again=True), "caption", PICTURES, own_code=False),
+    ModelRow("show, attend and tell, coordinates and smoothing",
+             _captioner("show_attend_and_tell", **_RECURRENT, coordinate_features=True, attention_smoothing=1.5),
+             "caption",
+             PICTURES),
+    ModelRow("show, attend and tell, grounded",
+             _captioner("show_attend_and_tell", **_RECURRENT, grounded_attention=True), "caption", PICTURES,
+             own_code=False),
     ModelRow("show, attend and tell, hard", _captioner("show_attend_and_tell", **_RECURRENT, attention="hard"),
              "caption", PICTURES),
     ModelRow("transformer captioner", _captioner("transformer_captioner", **_SINGLE, output_bias=True), "caption",
@@ -287,7 +290,7 @@ MODELS = [
     ModelRow("transformer captioner that encodes, pre-norm", _captioner(
         "transformer_captioner", **_SINGLE, encoder_layers=1, norm_first=True), "caption", PICTURES, own_code=False),
     ModelRow("tagger", _labelled(ka.TextTagger, "rnn_tagger"), "tag", own_code=False),
-    ModelRow("tagger that spells", _spelling, "tag"),
+    ModelRow("tagger that spells", _character_encoder, "tag"),
 ]
 # fmt: on
 

@@ -5,7 +5,7 @@ import numpy as np
 
 import keras_attention as ka
 from keras_attention.layers import InputEmbedding, RelativeAttention, RelativeTransformer, TransformerBlock
-from keras_attention.models.networks import gelu
+from keras_attention.models.build import gelu
 
 B, S, P, M, H, D, V = 2, 5, 2, 6, 2, 3, 31
 
@@ -38,7 +38,14 @@ def make_stack(use_segments: bool = True, **block_options) -> RelativeTransforme
 
 
 def make_model(**sizes) -> ka.PermutationLM:
-    small = {"vocabulary_size": V, "width": M, "num_heads": H, "num_layers": 2, "hidden_dim": 11, "max_length": 19}
+    small = {
+        "vocabulary_size": V,
+        "width": M,
+        "num_heads": H,
+        "num_layers": 2,
+        "intermediate_dim": 11,
+        "max_length": 19,
+    }
     model = ka.PermutationLM.from_preset("xlnet_base", **{**small, **sizes})
     randomize(model)
     return model
@@ -54,6 +61,8 @@ def batch(seed: int = 5) -> dict[str, np.ndarray]:
         "token_ids": random.integers(0, V, (B, S)).astype("int32"),
         "padding_mask": mask,
         "segment_ids": np.array([[0, 0, 1, 1, 2], [0, 1, 1, 0, 0]], "int32"),
-        "permutation_mask": np.stack([ka.data.order_mask(*pair, random) for pair in zip(chosen, mask, strict=True)]),
+        "permutation_mask": np.stack(
+            [ka.data.permutation_mask(*pair, random) for pair in zip(chosen, mask, strict=True)]
+        ),
         "target_mapping": np.eye(S, dtype="float32")[targets],
     }

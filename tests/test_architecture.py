@@ -14,16 +14,18 @@ ROOT = pathlib.Path(keras_attention.__file__).parent
 PUBLIC = {""}  # the package itself: `import keras_attention as ka`
 ALLOWED = {
     "config": set(),
-    "data": {"data"},
+    "data": {"data", "quickstart"},  # its own `tfds:` data sets
     "presets": {"config"},
     "layers": {"layers"},
     "generation": {"generation", "layers.cache"},
     "models": {"models", "config", "presets", "layers", "data", "generation"},
-    "training": {"training", "layers.masks", "data"},
+    "metrics": {"metrics", "data"},
+    "training": {"training", "layers.masks", "data", "metrics"},
     "weights": {"weights", "config", "presets", "models", "data"},
     "serving": {"serving", "models", "generation", "data"},
     "visualize": PUBLIC,
-    "cli": {"cli", "visualize"} | PUBLIC,
+    "quickstart": {"quickstart", "cli"} | PUBLIC,
+    "cli": {"cli", "visualize", "quickstart"} | PUBLIC,
 }
 SOFTMAX_HOMES = ("layers/attention.py", "layers/heads.py", "generation/")
 

@@ -179,7 +179,7 @@ def test_an_unknown_label_is_explained(tokenizer):
 def test_on_jax_there_are_few_shapes(translator, monkeypatch):
     """JAX compiles each shape anew: a large corpus has to come in few of them."""
     monkeypatch.setattr(ka.data.batches, "width_step", lambda: 8)
-    batches = ka.translation_batches(ka.data.phrase_pairs("train")[:3000], translator, max_tokens=1024)
+    batches = ka.translation_batches(ka.quickstart.phrase_pairs("train")[:3000], translator, max_tokens=1024)
     shapes = {tuple(x.shape for x in batches[i][0].values()) for i in range(len(batches))}
     assert len(batches) > 50
     assert len(shapes) < len(batches) / 4

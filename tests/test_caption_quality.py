@@ -9,8 +9,8 @@ import time
 
 import pytest
 
+from keras_attention.metrics.captions import score_captions
 from keras_attention.training import caption_quality
-from keras_attention.training.caption_quality import score_captions
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data"))
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR and coco-caption's tokenizer need Java")

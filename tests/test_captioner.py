@@ -29,7 +29,7 @@ def png(image) -> bytes:
 
 
 def examples(count: int) -> list:
-    scenes = ka.data.captioned_scenes("train", count)
+    scenes = ka.quickstart.captioned_scenes("train", count)
     return [ka.data.CaptionedPicture(s.name, png(s.image), s.captions[:2]) for s in scenes]
 
 
@@ -52,7 +52,7 @@ def sigmoid(x):
 
 def test_a_step_is_its_formula():
     chance = np.random.default_rng(0)
-    decoder = RecurrentDecoder(7, 5, attention=AdditiveAttention(3), look_first=True)
+    decoder = RecurrentDecoder(7, 5, attention=AdditiveAttention(3), attend_first=True)
     x, memory, mean = (chance.normal(size=size).astype("float32") for size in ((2, 1, 5), (2, 11, 13), (2, 13)))
     outputs, weights = decoder(x, states=[mean], memory=memory)
     get = lambda layer: [np.asarray(w) for w in layer.get_weights()]  # noqa: E731
@@ -160,29 +160,29 @@ def test_regions_are_moved_by_one_row_and_column_and_at_times_by_more():
 def test_a_decoder_that_looks_again_knows_a_picture_by_looking_alone(words):
     ids, regions = np.array([[2, 7, 9, 11]]), np.random.default_rng(3).normal(size=(2, 1, 64, 96)).astype("float32")
 
-    def difference(look_again: bool, **others) -> float:
+    def difference(grounded_attention: bool, **others) -> float:
         """How much what is said of two pictures differs."""
-        model = small(words, look_again=look_again)
+        model = small(words, grounded_attention=grounded_attention)
         randomize(model, 0.3)
         texts = model.embedding(ids)
         one, two = (np.asarray(model.decoder(texts, **model._given(model.config, x), **others)[0]) for x in regions)
         return np.abs(one - two).max()
 
-    first = small(words, look_again=True)
-    second = ka.Captioner.from_model(first, look_again=False, tied=False)
+    first = small(words, grounded_attention=True)
+    second = ka.Captioner.from_model(first, grounded_attention=False, tie_weights=False)
     np.testing.assert_array_equal(*(np.asarray(m.decoder.cells[0].kernel) for m in (first, second)))
     nothing = np.zeros_like(regions[0])
     assert difference(True) > 1e-3
     assert difference(True, values=nothing) == 0
     assert difference(False, values=nothing) > 1e-3
-    with pytest.raises(ValueError, match="`look_again` is True; expected False without attention"):
-        small(words, "show_and_tell", look_again=True)
+    with pytest.raises(ValueError, match="`grounded_attention` is True; expected False without attention"):
+        small(words, "show_and_tell", grounded_attention=True)
 
 
 def test_a_look_is_spread_over_what_lies_around(words):
     plain = small(words)
     randomize(plain, 0.3)
-    model = ka.Captioner.from_model(plain, spread=1.5)
+    model = ka.Captioner.from_model(plain, attention_smoothing=1.5)
     ids, images = np.array([[2, 7, 9], [2, 5, 11]]), np.random.default_rng(3).uniform(0, 255, (2, 32, 32, 3))
     regions = plain.see(images.astype("float32"))
     places = [(row, column) for row in range(8) for column in range(8)]
@@ -196,9 +196,9 @@ def test_a_look_is_spread_over_what_lies_around(words):
     np.testing.assert_allclose(np.asarray(logits)[:, 0], expected[:, 0], atol=1e-4)
     np.testing.assert_allclose(np.asarray(seen)[:, 0], np.asarray(weights)[:, 0] @ near, atol=1e-5)
     with pytest.raises(ValueError, match="expected 0 without attention, or with a hard one"):
-        small(words, attention="hard", spread=1.5)
-    with pytest.raises(ValueError, match="`spread` is 'abc'; expected a number"):
-        small(words, spread="abc")
+        small(words, attention="hard", attention_smoothing=1.5)
+    with pytest.raises(ValueError, match="`attention_smoothing` is 'abc'; expected a number"):
+        small(words, attention_smoothing="abc")
 
 
 def test_self_attention_of_a_grid_begins_as_the_identity():
@@ -206,7 +206,7 @@ def test_self_attention_of_a_grid_begins_as_the_identity():
     grid = np.random.default_rng(3).normal(size=(2, 3, 5, 7)).astype("float32")
     np.testing.assert_array_equal(np.asarray(layer(grid)), grid)
     layer.gamma.assign(0.5)
-    outputs, weights = layer(grid, return_weights=True)
+    outputs, weights = layer(grid, return_attention_scores=True)
     flat = grid.reshape(2, 15, 7)
     query, key, value = (
         flat @ np.asarray(layer_.kernel)[0, 0]
@@ -328,8 +328,8 @@ def test_weights_come_from_another_captioner(words, tmp_path):
 
 
 def test_a_captioner_goes_on_with_a_matrix_of_its_own_and_coordinates(words):
-    first = small(words, tied=True)
-    second = ka.Captioner.from_model(first, tied=False, coordinates=True)
+    first = small(words, tie_weights=True)
+    second = ka.Captioner.from_model(first, tie_weights=False, coordinate_features=True)
     second.embedding.reverse_embeddings.assign(np.array(first.embedding.embeddings).T)  # it began anew
     shapes = {weight.path: weight.shape for weight in first.weights}
     grown = [weight for weight in second.weights if shapes.get(weight.path, weight.shape) != weight.shape]
@@ -347,8 +347,8 @@ def test_a_captioner_goes_on_with_a_matrix_of_its_own_and_coordinates(words):
     hard = ka.Captioner.from_model(xception, attention="hard")
     for old, new in zip(xception.vision.get_weights(), hard.vision.get_weights(), strict=True):
         np.testing.assert_array_equal(new, old)
-    with pytest.raises(ValueError, match=r"tied cannot change: embedding/reverse_embeddings would be lost\."):
-        ka.Captioner.from_model(second, tied=True)
+    with pytest.raises(ValueError, match=r"tie_weights cannot change: embedding/reverse_embeddings would be lost\."):
+        ka.Captioner.from_model(second, tie_weights=True)
     with pytest.raises(ValueError, match=r"encoder cannot change: .* would be"):
         ka.Captioner.from_model(first, encoder="mobilenet_0.25")
 
@@ -400,7 +400,7 @@ def test_a_picture_is_seen_once_for_the_captions_that_it_most_often_has(words, p
     inputs, labels, weights = ka.caption_batches(pictures, model, 10**4, shuffle=False)[0]
     assert (len(inputs["images"]), len(labels)) == (7, 14)
     assert weights.any(1).sum() == sum(len(p.captions) for p in pictures) == 12
-    apart = ka.caption_batches(pictures, model, 10**4, shuffle=False, together=1)[0]
+    apart = ka.caption_batches(pictures, model, 10**4, shuffle=False, captions_per_image=1)[0]
     assert (len(apart[0]["images"]), len(apart[1])) == (12, 12)
     alone = {"images": np.repeat(inputs["images"], 2, axis=0), "target_ids": inputs["target_ids"]}
     np.testing.assert_allclose(np.asarray(model(inputs)), np.asarray(model(alone)), atol=1e-5)
@@ -411,7 +411,7 @@ def test_a_batch_mixes_captions_of_different_lengths(words):
     model, pictures = small(words), examples(29)
     of = ka.data.encode_texts(words, ka.data.captions_of(pictures), 23)
     assert len({len(ids) for ids in of}) > 3
-    batches = ka.caption_batches(pictures, model, max_tokens=160, together=1)
+    batches = ka.caption_batches(pictures, model, max_tokens=160, captions_per_image=1)
     lengths = [set(weights.sum(1)) for _, _, weights in (batches[i] for i in range(len(batches)))]
     assert len(lengths) > 5
     assert sum(len(found) > 1 for found in lengths) >= len(lengths) - 1
@@ -425,7 +425,7 @@ def test_dropout_is_active_in_training_and_nowhere_else(words, preset, given):
     model = ka.Captioner.from_preset(
         preset, tokenizer=words, encoder_weights=None, encoder="small_cnn", image_size=32, dropout=0.8, **sizes
     )
-    images, ids = ka.data.read_pictures([p.picture for p in examples(2)], 32)[0], np.array([[1, 7, 9]] * 2)
+    images, ids = ka.data.read_images([p.picture for p in examples(2)], 32)[0], np.array([[1, 7, 9]] * 2)
     inputs = {given: images if given == "images" else model.see(images), "target_ids": ids}
     state = [[v.value for v in values] for values in (model.trainable_variables, model.non_trainable_variables)]
     steady, other, *dropped = (
@@ -466,7 +466,7 @@ def test_every_second_picture_is_mirrored_by_chance(words, tmp_path, cached):
         model.see = lambda images: np.reshape(images, (len(images), 32, -1))
     options = {"cache": tmp_path} if cached else {}
     batches = ka.caption_batches(pictures, model, 10**6, flip=True, **options)
-    image = ka.data.read_pictures([pictures[0].picture], 32)[0]
+    image = ka.data.read_images([pictures[0].picture], 32)[0]
     both = [np.array(model.see(x)) if cached else x for x in (image, image[:, :, ::-1])]
     given = batches[0][0]["regions" if cached else "images"]
     apart = np.array([[np.abs(one - x[0]).max() for x in both] for one in given])
@@ -513,7 +513,7 @@ def test_a_caption_is_scored_by_the_sum_of_its_log_probabilities(words):
     expected = []
     for picture, text in zip(pictures, texts, strict=True):
         labels = [*ka.data.encode_texts(words, [text])[0], special.end]
-        images, _ = ka.data.read_pictures([picture], 32)
+        images, _ = ka.data.read_images([picture], 32)
         logits = np.asarray(model({"images": images, "target_ids": np.array([[special.start, *labels[:-1]]])}))[0]
         chances = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         expected.append(chances[np.arange(len(labels)), labels].sum())
@@ -527,11 +527,11 @@ def test_a_caption_is_scored_by_the_sum_of_its_log_probabilities(words):
 
 
 @pytest.mark.parametrize(
-    ("preset", "tied", "sizes"),
+    ("preset", "tie_weights", "sizes"),
     [
         ("show_and_tell", False, {"units": 14, "embedding_dim": 11}),
         ("show_attend_and_tell", False, {"units": 14, "embedding_dim": 11}),
-        ("show_attend_and_tell", True, {"units": 14, "embedding_dim": 11, "tied": True}),
+        ("show_attend_and_tell", True, {"units": 14, "embedding_dim": 11, "tie_weights": True}),
         ("transformer_captioner", True, {"width": 14, "num_heads": 7}),
     ],
 )
@@ -547,7 +547,7 @@ def test_only_tied_captioners_write_with_their_embedding(words, preset, tied, si
 def test_with_coordinates_the_attention_knows_where_it_looks(words):
     regions, alike = np.full((1, 16, 96), 7.0, "float32"), {}
     for coordinates in (False, True):
-        model = small(words, coordinates=coordinates, image_size=16)
+        model = small(words, coordinate_features=coordinates, image_size=16)
         _, _, weights = model.step(np.array([[1]]), model.start({"regions": regions}))
         alike[coordinates] = np.ptp(np.asarray(weights)) < 1e-6
     assert alike == {False: True, True: False}
@@ -555,7 +555,7 @@ def test_with_coordinates_the_attention_knows_where_it_looks(words):
     np.testing.assert_array_equal(placed[..., :-2], regions)
     np.testing.assert_allclose(placed[0, [0, 3, 4, 15], -2:], [(-1, -1), (-1, 1), (-1 / 3, -1), (1, 1)], rtol=1e-6)
     with pytest.raises(ValueError, match="expected False without attention"):
-        small(words, preset="show_and_tell", coordinates=True)
+        small(words, preset="show_and_tell", coordinate_features=True)
 
 
 def test_a_fresh_transformer_looks_at_many_regions(words):
@@ -563,7 +563,7 @@ def test_a_fresh_transformer_looks_at_many_regions(words):
     sizes = {"width": 128, "num_heads": 4, "encoder_layers": 1, "encoder": "small_cnn", "image_size": 32}
     model = ka.Captioner.from_preset("transformer_captioner", tokenizer=words, **sizes)
     regions = np.maximum(np.random.default_rng(2).normal(size=(3, 64, 96)) * 3, 0).astype("float32")
-    _, weights = model.encoder(model.region_projection(regions), return_weights=True)
+    _, weights = model.encoder(model.region_projection(regions), return_attention_scores=True)
     largest = np.asarray(weights[0]).max(-1).mean()
     assert largest < 0.3
 
@@ -575,11 +575,11 @@ def test_more_regions_than_learned_positions_are_refused(words):
 
 
 @pytest.mark.parametrize("attention", ["additive", "hard"])
-@pytest.mark.parametrize("look_again", [False, True])
-def test_it_trains_in_half_precision(words, attention, look_again):
+@pytest.mark.parametrize("grounded_attention", [False, True])
+def test_it_trains_in_half_precision(words, attention, grounded_attention):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = small(words, attention=attention, coordinates=True, look_again=look_again)
+        model = small(words, attention=attention, coordinate_features=True, grounded_attention=grounded_attention)
         model.compile("adam", ka.MaskedCrossEntropy())
         losses = model.fit(ka.caption_batches(examples(3), model), epochs=2, verbose=0).history["loss"]
     finally:
@@ -588,7 +588,7 @@ def test_it_trains_in_half_precision(words, attention, look_again):
 
 
 def test_what_sees_learns_slowest_where_rates_shrink(words):
-    sizes = {"width": 14, "num_heads": 7, "num_layers": 2, "hidden_dim": 11}
+    sizes = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11}
     model = ka.Captioner.from_preset(
         "transformer_captioner", tokenizer=words, encoder="small_cnn", image_size=32, **sizes
     )
@@ -620,7 +620,7 @@ def test_a_captioner_learns_scenes_by_heart(words):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(ka.caption_batches(pictures, model), epochs=120, verbose=0)
-    found = model.caption([p.picture for p in pictures], ka.BeamSearch(width=3))
+    found = model.caption([p.picture for p in pictures], ka.BeamSearch(num_beams=3))
     assert [c.text for c in found] == [p.captions[0] for p in pictures]
 
 
@@ -635,16 +635,16 @@ def test_a_reward_is_the_cider_and_bleu_of_each_caption_by_itself():
     theirs = Cider().compute_score(dict(enumerate(groups)), {i: [c] for i, c in enumerate(captions)})[1]
     assert (theirs > 0).all()
     order = np.array([2, 0, 0, 1, 2, 2, 1])
-    reward = lambda weight: ka.training.CaptionReward(groups, weight)(  # noqa: E731
+    reward = lambda weight: ka.metrics.CaptionReward(groups, weight)(  # noqa: E731
         [captions[i].title() + "." for i in order], order
     )
     np.testing.assert_allclose(reward(0.0), theirs[order], rtol=1e-6)
-    bleu = [ka.training.score_captions([c], [g], meteor=False).bleu for c, g in zip(captions, groups, strict=True)]
+    bleu = [ka.metrics.score_captions([c], [g], meteor=False).bleu for c, g in zip(captions, groups, strict=True)]
     np.testing.assert_allclose((reward(3.0) - reward(0.0)) / 3, np.mean(bleu, axis=1)[order] / 100, rtol=1e-6)
     by_hand = (2 / 3 + np.sqrt(2 / 3 * 1 / 2)) / 4  # "a red", but not "red dog"; no trigram
     assert (reward(1.0) - reward(0.0))[3] == pytest.approx(by_hand, abs=2e-5)
     with pytest.raises(ValueError, match="`bleu_weight` is -1; expected 0 or more"):
-        ka.training.CaptionReward(groups, -1)
+        ka.metrics.CaptionReward(groups, -1)
 
 
 def test_a_captioner_learns_to_be_rewarded(words):
@@ -657,15 +657,15 @@ def test_a_captioner_learns_to_be_rewarded(words):
     model.vision.freeze()
     batches = ka.training.SelfCriticalBatches(pictures, model, max_tokens=8 * 23 * 7, samples=8)
     inputs, labels, weights = batches[0]
-    seen = [np.abs(inputs["images"] - ka.data.read_pictures([p.picture], 32)[0]).max((1, 2, 3)) == 0 for p in pictures]
+    seen = [np.abs(inputs["images"] - ka.data.read_images([p.picture], 32)[0]).max((1, 2, 3)) == 0 for p in pictures]
     places = np.repeat(np.argmax(seen, axis=0), 8)
     assert sorted(places) == sorted([*range(7)] * 8)
     texts = [ka.data.decode_ids(words, row.tolist()) for row in labels]
-    rewards = ka.training.CaptionReward([p.captions for p in pictures])(texts, places).reshape(7, 8)
+    rewards = ka.metrics.CaptionReward([p.captions for p in pictures])(texts, places).reshape(7, 8)
     assert rewards.std(axis=1).max() > 0
     others = [[np.delete(row, k).mean() for k in range(8)] for row in rewards]
     np.testing.assert_allclose(weights[:, 0], (rewards - others).ravel(), rtol=1e-5, atol=1e-6)
-    rewards, plan = [], ka.TrainingPlan(learning_rate=5e-4, decline="constant", label_smoothing=0.0, warmup_steps=1)
+    rewards, plan = [], ka.TrainingPlan(learning_rate=5e-4, schedule="constant", label_smoothing=0.0, warmup_steps=1)
     ka.training.compile_model(model, plan, len(batches))
     note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rewards.append(batches.mean_reward))
     model.fit(batches.for_fit(), epochs=60, verbose=0, shuffle=False, callbacks=[batches.callback, note])

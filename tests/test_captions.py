@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from keras_attention.data.captions import CaptionedPicture, captions_of, read_captions
-from keras_attention.data.datasets import DataError
-from keras_attention.data.scenes import captioned_scenes
+from keras_attention.data.files import DataError
+from keras_attention.quickstart.scenes import captioned_scenes
 
 PICTURES = ("beach.jpg", "dog.png", "deep/cat.one.JPEG")
 
@@ -206,7 +206,7 @@ def test_folders_are_explained(write, tmp_path, images):
 def catalogue(tmp_path, monkeypatch):
     """TensorFlow Datasets with a few of our scenes, prepared in `tmp_path`."""
     tfds = pytest.importorskip("tensorflow_datasets")
-    from keras_attention.data import scenes_tfds
+    from keras_attention.quickstart import scenes_tfds
 
     monkeypatch.setattr(scenes_tfds, "captioned_scenes", lambda split: captioned_scenes(split, 7))
     monkeypatch.setattr(scenes_tfds, "builder", lambda: scenes_tfds.Scenes(data_dir=tmp_path))

@@ -58,7 +58,7 @@ def model(translator, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(translator, tmp_path_factory):
-    return ka.export(translator, tmp_path_factory.mktemp("cli") / "t", strategy=ka.BeamSearch(width=5))
+    return ka.export(translator, tmp_path_factory.mktemp("cli") / "t", strategy=ka.BeamSearch(num_beams=5))
 
 
 SOURCE = "we eat bread\n\nthey drink water\n  \nthe boy eats the red apple"
@@ -71,7 +71,7 @@ def test_translate_writes_one_line_per_line(run, model):
 
 def test_the_export_answers_the_same(run, model, served, tmp_path):
     (tmp_path / "source.txt").write_text(SOURCE)
-    _, one, _ = run("translate", model, tmp_path / "source.txt", "--beam", 5, "--scores")
+    _, one, _ = run("translate", model, tmp_path / "source.txt", "--num-beams", 5, "--scores")
     _, two, _ = run("translate", served, tmp_path / "source.txt", "--scores")
     assert one == two
     assert one.splitlines()[0].split("\t")[1] == "comemos pan"
@@ -88,15 +88,17 @@ def test_evaluate_prints_scores_with_signatures(run, model, served, pairs, tmp_p
 
 def test_evaluate_searches_as_translate_does(run, model, tmp_path):
     sources = ["the boy reads a book and drinks cold milk", "we see the old red house", "they read a cold apple"]
-    search = ["--beam", 5, "--length-penalty", 9]
+    search = ["--num-beams", 5, "--length-penalty", 9]
     _, said, _ = run("translate", model, *search, stdin="\n".join(sources).encode())
     (tmp_path / "said.tsv").write_text("".join(f"{s}\t{t}\n" for s, t in zip(sources, said.splitlines(), strict=True)))
     assert "BLEU 100.00" in run("evaluate", model, tmp_path / "said.tsv", *search)[1]
-    assert "BLEU 100.00" not in run("evaluate", model, tmp_path / "said.tsv", "--beam", 5, "--length-penalty", 0)[1]
+    assert (
+        "BLEU 100.00" not in run("evaluate", model, tmp_path / "said.tsv", "--num-beams", 5, "--length-penalty", 0)[1]
+    )
 
 
 def test_export_check_and_use(run, model, tmp_path):
-    code, _, err = run("export", model, tmp_path / "serving", "--beam", 3)
+    code, _, err = run("export", model, tmp_path / "serving", "--num-beams", 3)
     assert code == 0
     assert "keras-attention check" in err
     code, out, _ = run("check", tmp_path / "serving" / "1")
@@ -107,7 +109,7 @@ def test_export_check_and_use(run, model, tmp_path):
 
 def test_train_resume_and_curves(run, pairs, tmp_path):
     out = tmp_path / "run"
-    arguments = ["--train", pairs, "--valid", pairs, "--out", out, *SMALL, "--average", 2, "--tensorboard"]
+    arguments = ["--train", pairs, "--valid", pairs, "--out", out, *SMALL, "--average-checkpoints", 2, "--tensorboard"]
     code, _, err = run("train", "translator", *arguments)
     assert code == 0, err
     assert {"model.keras", "checkpoint.npz", "run.json", "curves.png", "tensorboard"} <= set(os.listdir(out))
@@ -184,9 +186,9 @@ def test_a_language_model_from_text_to_text(run, tmp_path):
     )
     assert one == two
     assert [line[:2] for line in one[1].splitlines()] == ["to", "th"]
-    beam = run("complete", out / "model.keras", "--max-length", 9, "--beam", 3, stdin=b"to be\n")
+    beam = run("complete", out / "model.keras", "--max-length", 9, "--num-beams", 3, stdin=b"to be\n")
     assert beam[0] == 0
-    assert run("complete", out / "model.keras", "--beam", 3, "--length-penalty", 1, stdin=b"to be\n")[0] == 0
+    assert run("complete", out / "model.keras", "--num-beams", 3, "--length-penalty", 1, stdin=b"to be\n")[0] == 0
     assert run("evaluate", out / "model.keras", tmp_path / "x.txt")[1].startswith("perplexity ")
     surest = ["--top-k", 1, "--max-length", 9]
     assert run("export", out / "model.keras", tmp_path / "serving", *surest)[0] == 0
@@ -222,7 +224,7 @@ def test_a_masked_model_leaves_for_hugging_face_and_comes_back(run, tmp_path):
 def test_quickstart_goes_all_the_way(run, tmp_path, monkeypatch):
     """On a few of the phrases, for one epoch: it learns nothing, but every station is passed."""
     from keras_attention.cli import quickstart
-    from keras_attention.data import phrases_tfds
+    from keras_attention.quickstart import phrases_tfds
 
     monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path / "tfds"))
     less = {"train_files": ["tfds:phrases:train[:400]"], "valid_files": ["tfds:phrases:validation[:20]"]}
@@ -238,9 +240,9 @@ def test_quickstart_goes_all_the_way(run, tmp_path, monkeypatch):
 
 def test_quickstart_captions_scenes(run, tmp_path, monkeypatch):
     from keras_attention.cli import quickstart
-    from keras_attention.data import scenes_tfds
+    from keras_attention.quickstart import scenes_tfds
 
-    monkeypatch.setattr(scenes_tfds, "captioned_scenes", lambda split: ka.data.captioned_scenes(split, 23))
+    monkeypatch.setattr(scenes_tfds, "captioned_scenes", lambda split: ka.quickstart.captioned_scenes(split, 23))
     monkeypatch.setattr(scenes_tfds, "builder", lambda: scenes_tfds.Scenes(data_dir=tmp_path / "tfds"))
     less = {"valid_files": ["tfds:scenes:validation[:7]"], "sizes": ["image_size=64", "units=14", "embedding_dim=11"]}
     monkeypatch.setattr(quickstart, "_SCENES", {**quickstart._SCENES, **less})
@@ -251,7 +253,10 @@ def test_quickstart_captions_scenes(run, tmp_path, monkeypatch):
         keras.saving.load_model(path, compile=False)
         for path in (tmp_path / "q" / "seeing" / "model.keras", tmp_path / "q" / "model.keras")
     )
-    chosen = [(c.tied, c.look_again, c.coordinates, c.spread) for c in (seeing.config, writing.config)]
+    chosen = [
+        (c.tie_weights, c.grounded_attention, c.coordinate_features, c.attention_smoothing)
+        for c in (seeing.config, writing.config)
+    ]
     assert chosen == [(True, True, False, 0.0), (False, False, True, 1.5)]
     assert seeing.vision.fingerprint() == writing.vision.fingerprint()
     assert "the C++ loader, XLA off, answers the same" in out
@@ -266,7 +271,7 @@ def photos(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("photos")
     rows = ["image,caption"]
-    for scene in ka.data.captioned_scenes("train", 23):
+    for scene in ka.quickstart.captioned_scenes("train", 23):
         Image.fromarray(scene.image).save(folder / f"{scene.name}.png")
         rows += [f"{scene.name}.png,{caption}" for caption in scene.captions]
     (folder / "broken.jpg").write_bytes(b"no picture")
@@ -285,7 +290,7 @@ def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path, monkeypatc
     assert code == 0, err
     assert [path for path in (out / "tensorboard").rglob("*tfevents*") if b"caption/0" in path.read_bytes()]
     pictures = [photos / "train-00000.png", photos / "broken.jpg", photos / "train-00001.png"]
-    code, text, err = run("caption", out / "model.keras", *pictures, "--beam", 3, "--plot", tmp_path / "plots")
+    code, text, err = run("caption", out / "model.keras", *pictures, "--num-beams", 3, "--plot", tmp_path / "plots")
     assert (code, len(text.splitlines()), text.splitlines()[1]) == (0, 3, "")
     assert "broken.jpg cannot be read; expected a whole JPEG, PNG, GIF or BMP" in err
     again = [pictures[0], pictures[0], photos / "no.png", "x" * 300]  # drawn anew, and a second time beside it
@@ -293,16 +298,16 @@ def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path, monkeypatc
     assert (code, len(text_2.splitlines()), "no.png is not there" in err) == (1, 4, True)
     assert len(list((tmp_path / "plots").glob("*.png"))) == 6
     better, options = tmp_path / "better", ("--self-critical", "--epochs", 1, "--learning-rate", 1e-4)
-    options = (*options, "--set", "coordinates=true")
+    options = (*options, "--set", "coordinate_features=true")
     code, _, err = run("train", "captioner", "--init", out / "model.keras", *places, "--out", better, *options)
     assert code == 0, err
     assert len(load_arrays(better / "checkpoint.npz")[1]["history"]["reward"]) == 1
-    assert keras.saving.load_model(better / "model.keras", compile=False).config.coordinates
+    assert keras.saving.load_model(better / "model.keras", compile=False).config.coordinate_features
     code, scores, err = run("evaluate", out / "model.keras", "--images", photos, "--captions", captions)
     assert code == 0, err
     assert [line.split()[0] for line in scores.splitlines()][:4] == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
     assert "23 pictures, and 1 that cannot be read: broken.jpg" in scores
-    code, _, err = run("export", out / "model.keras", tmp_path / "serving", "--beam", 3)
+    code, _, err = run("export", out / "model.keras", tmp_path / "serving", "--num-beams", 3)
     assert code == 0, err
     code, checked, _ = run("check", tmp_path / "serving" / "1")
     assert (code, checked.splitlines()[-1]) == (0, "ok: loaded and run by the C++ loader, XLA off")
@@ -361,7 +366,7 @@ def broken(tmp_path, model):
     return tmp_path
 
 
-_TINY = [part for size in ("width=4", "num_heads=2", "num_layers=1", "hidden_dim=5") for part in ("--set", size)]
+_TINY = [part for size in ("width=4", "num_heads=2", "num_layers=1", "intermediate_dim=5") for part in ("--set", size)]
 _CAPTIONER = ["train", "captioner", "--out", "{}/r", "--encoder", "small_cnn", "--vocabulary-size", "71"]
 MISTAKES = [
     ([*_CAPTIONER, "--captions", "{}/bad.csv"], "give the folder"),
@@ -372,8 +377,9 @@ MISTAKES = [
     (["train", "translator", "--train", "{pairs}", "--images", "x", "--out", "{}/r"],
      "--images belongs to a captioner"),
     (["evaluate", "{model}", "{pairs}", "--images", "x"], "--images belongs to a captioner"),
-    (["train", "captioner", "--init", "x", "--self-critical", "--together", "1", "--captions", "x", "--out", "{}/r"],
-     "--together is for captions that people wrote"),
+    (["train", "captioner", "--init", "x", "--self-critical", "--captions-per-image", "1", "--captions", "x",
+      "--out", "{}/r"],
+     "--captions-per-image is for captions that people wrote"),
     (["evaluate", "{model}"], "There is nothing to score on"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--init", "{model}"], "--init brings the network"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--encoder-weights", "w.h5"], "has no weights"),
@@ -394,7 +400,7 @@ MISTAKES = [
       "shared_vocabulary=False", "--out", "{}/r"], "`shared_vocabulary` is 'False'; expected a boolean"),
     (["train", "classifier", "--train", "{}/labels.tsv", "--valid", "{}/strange.tsv", "--vocabulary-size", "30",
       "--out", "{}/r"], "has no label 'c'"),
-    (["train", "mlm", "--preset", "bert_base", "--train", "{}/long.txt", "--valid", "{}/long.txt", "--select",
+    (["train", "mlm", "--preset", "bert_base", "--train", "{}/long.txt", "--valid", "{}/long.txt", "--monitor",
       "val_accuracy", "--out", "{}/r", "--tokenizer", "characters", *_TINY],
      "There is no 'val_accuracy' to select by; this run computes logits_accuracy"),
     (["translate", "{}/nothing.keras"], "There is no model"),
@@ -406,16 +412,16 @@ MISTAKES = [
     (["translate", "{model}", "{}/latin.txt"], "line 1: byte 4 is not UTF-8"),
     (["translate", "{model}", "{}/nothing.txt"], "There is no file"),
     (["translate", "{model}", "--length-penalty", "1"], "belongs to a beam search"),
-    (["translate", "{served}", "--beam", "3"], "cannot be chosen now"),
+    (["translate", "{served}", "--num-beams", "3"], "cannot be chosen now"),
     (["complete", "{model}"], "which cannot complete. Try: keras-attention translate"),
     (["export", "{served}", "{}/again"], "is exported already"),
-    (["export", "{model}", "{}/again", "--length-penalty", "1"], "add --beam"),
-    (["evaluate", "{served}", "{pairs}", "--beam", "3"], "cannot be chosen now"),
-    (["evaluate", "{model}", "{pairs}", "--length-penalty", "1"], "add --beam"),
+    (["export", "{model}", "{}/again", "--length-penalty", "1"], "add --num-beams"),
+    (["evaluate", "{served}", "{pairs}", "--num-beams", "3"], "cannot be chosen now"),
+    (["evaluate", "{model}", "{pairs}", "--length-penalty", "1"], "add --num-beams"),
     (["check", "{}/folder"], "holds no SavedModel"),
     (["translate", "{}/zip.keras"], "is no model; expected a .keras file"),
-    (["train", "translator", "--train", "{pairs}", "--select", "val_blue", "--out", "{}/r"], "--select val_blue"),
-    (["train", "translator", "--train", "{pairs}", "--select", "val_loss", "--out", "{}/r"], "add --valid FILE"),
+    (["train", "translator", "--train", "{pairs}", "--monitor", "val_blue", "--out", "{}/r"], "--monitor val_blue"),
+    (["train", "translator", "--train", "{pairs}", "--monitor", "val_loss", "--out", "{}/r"], "add --valid FILE"),
     (["train", "translator", "--train", "{pairs}", "--learning-rate", "0", "--out", "{}/r"], "`learning_rate` is 0.0"),
     (["train", "translator", "--train", "{pairs}", "--init", "{model}", "--set", "units=6", "--out", "{}/r"],
      "units cannot change: "),
@@ -428,8 +434,9 @@ MISTAKES = [
     (["evaluate", "{model}", "{}/empty.tsv"], "holds no examples"),
     (["evaluate", "{model}", "{pairs}", "--plot", "{}/bleu.xyz"], "ends in no format of a figure; expected one of"),
     (["evaluate", "{model}", "{pairs}", "--plot", "{}/nowhere/bleu.png"], "There is no folder"),
-    ([*_CAPTIONER[:4], "--captions", "x", "--images", "x", "--init", "x", "--self-critical", "--average", "2"],
-     "--average is kept where it is better"),
+    ([*_CAPTIONER[:4], "--captions", "x", "--images", "x", "--init", "x", "--self-critical",
+      "--average-checkpoints", "2"],
+     "--average-checkpoints is kept where it is better"),
     (["train", "tagger", "--train", "tfds:phrases", "--out", "{}/r"], "not from a tfds: dataset"),
     (["complete", "{model}", "--seed", "9223372036854775808"], "is not in the range"),
     (["translate", "{served_in_part}"], "copy or export it again, whole"),
@@ -445,7 +452,7 @@ MISTAKES = [
     (["export", "{model}", "{}/again", "--huggingface", "--int8"], "leave the other options out"),
     (["export", "{model}", "{}/again", "--huggingface"], "transformers has no network like this"),
     (["export", "{model}", "{}/again", "--top-k", "3"], "only a language model samples here"),
-    (["export", "{model}", "{}/again", "--top-k", "3", "--beam", "2"], "choose one of the two"),
+    (["export", "{model}", "{}/again", "--top-k", "3", "--num-beams", "2"], "choose one of the two"),
     (["import", "{}/folder", "{}/x.keras", "--task", "classifier"], "is not one of 'Translator'"),
     (["nonsense"], "No such command"),
 ]  # fmt: skip

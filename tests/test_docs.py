@@ -55,7 +55,7 @@ def test_public_classes_and_functions_show_an_example():
         "Tagging",
         "CheckReport",
         "TrainingPlan",
-        "Filling",
+        "FilledMask",
         "AttentionMaps",
     )
     missing = [x.__name__ for x in shown if ">>>" not in x.__doc__ and x.__name__ not in results]
@@ -96,7 +96,7 @@ def write_photos(folder):
 
     folder.mkdir()
     rows = ["image,caption"]
-    for scene in ka.data.captioned_scenes("train", 7):
+    for scene in ka.quickstart.captioned_scenes("train", 7):
         Image.fromarray(scene.image).save(folder / f"{scene.name}.jpg")
         rows += [f"{scene.name}.jpg,{caption}" for caption in scene.captions]
     for name in ("captions.csv", "valid.csv"):
@@ -104,7 +104,7 @@ def write_photos(folder):
 
 
 RECURRENT = ("units=12", "embedding_dim=7")
-SMALL = ("width=12", "num_heads=3", "num_layers=1", "hidden_dim=7")
+SMALL = ("width=12", "num_heads=3", "num_layers=1", "intermediate_dim=7")
 
 
 def write_gpt2(directory, texts):
@@ -128,7 +128,7 @@ def test_readme_commands_run(tmp_path, monkeypatch, capsys):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", "")  # without Java: METEOR takes ten seconds, and test_cli.py asks for it
-    pairs = ka.data.phrase_pairs("validation")[:40]
+    pairs = ka.quickstart.phrase_pairs("validation")[:40]
     text = "".join(f"{source}\t{target}\n" for source, target in pairs)
     for name in ("pairs.tsv", "valid.tsv", "test.tsv"):
         (tmp_path / name).write_text(text)

@@ -13,7 +13,7 @@ from keras_attention.training.checkpoints import load_arrays
 from keras_attention.weights import from_huggingface, to_huggingface
 
 EXAMPLES = [("we eat bread", "food"), ("they drink water", "drink"), ("we drink milk", "drink"), ("eat apple", "food")]
-SIZES = {"width": 14, "num_heads": 7, "num_layers": 2, "hidden_dim": 11, "dropout": 0.0, "attention_dropout": 0.0}
+SIZES = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11, "dropout": 0.0, "attention_dropout": 0.0}
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_lora_goes_on_learning_after_a_run_and_averages_what_it_learned(classifi
     before = np.array(dense.kernel)
     ka.training.enable_lora(classifier, 3)
     batches = ka.classification_batches(EXAMPLES, classifier)
-    plan = ka.TrainingPlan(epochs=3, average=2, warmup_steps=1, learning_rate=0.02, monitor="val_average")
+    plan = ka.TrainingPlan(epochs=3, average_checkpoints=2, warmup_steps=1, learning_rate=0.02, monitor="val_average")
     rising = iter((1.0, 2.0, 3.0, 4.0))
     ka.train(classifier, batches, tmp_path, plan, measure=lambda _: {"val_average": next(rising)})
     files = [load_arrays(file)[0] for file in sorted(tmp_path.glob("weights-*.npz"))]
@@ -178,14 +178,16 @@ def test_a_weight_decays_at_the_rate_of_its_layer():
 def test_accumulated_gradients_are_those_of_the_whole_batch(tokenizer):
     pairs = [EXAMPLES[:2], EXAMPLES[2:]]
 
-    def kernel(accumulate: int) -> np.ndarray:
+    def kernel(gradient_accumulation: int) -> np.ndarray:
         keras.utils.set_random_seed(5)
         model = ka.TextClassifier.from_preset("bert_base", tokenizer=tokenizer, labels=("drink", "food"), **SIZES)
         model.compile(
-            keras.optimizers.SGD(0.1, gradient_accumulation_steps=accumulate if accumulate > 1 else None),
+            keras.optimizers.SGD(
+                0.1, gradient_accumulation_steps=gradient_accumulation if gradient_accumulation > 1 else None
+            ),
             ka.MaskedCrossEntropy(),
         )
-        for part in pairs if accumulate > 1 else [EXAMPLES]:
+        for part in pairs if gradient_accumulation > 1 else [EXAMPLES]:
             model.train_on_batch(*ka.classification_batches(part, model)[0])
         return np.array(model.head.kernel)
 
@@ -194,7 +196,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tokenizer):
 
 def test_the_schedule_counts_updates_not_batches(tokenizer):
     model = ka.TextClassifier.from_preset("bert_base", tokenizer=tokenizer, labels=("drink", "food"), **SIZES)
-    plan = ka.TrainingPlan(epochs=4, learning_rate=1e-3, warmup_steps=2, accumulate=4, decline="linear")
+    plan = ka.TrainingPlan(epochs=4, learning_rate=1e-3, warmup_steps=2, gradient_accumulation=4, schedule="linear")
     ka.training.compile_model(model, plan, 16)
     batch = ka.classification_batches(EXAMPLES, model)[0]
     rates = []
@@ -262,7 +264,10 @@ def test_int8_answers_nearly_the_same_and_is_kept(tokenizer, tmp_path):
     lm.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras")
     np.testing.assert_allclose(np.array(again(inputs)), after, atol=1e-6)
-    expected, (answer,) = lm.complete(["we"], ka.Greedy(max_length=2)), again.complete(["we"], ka.Greedy(max_length=2))
+    expected, (answer,) = (
+        lm.complete(["we"], ka.Greedy(max_new_tokens=2)),
+        again.complete(["we"], ka.Greedy(max_new_tokens=2)),
+    )
     assert answer.text == expected[0].text
     with pytest.raises(ValueError, match="`filters` could not be kept"):
         lm.quantize("int8", filters=lambda layer: False)

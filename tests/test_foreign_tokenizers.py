@@ -269,7 +269,7 @@ def test_marian_splits_as_theirs(marian):
 
 def small_models(tokenizers: dict) -> dict:
     """kind -> a tiny model with a tokenizer of that kind."""
-    sizes = {"width": 4, "num_heads": 2, "num_layers": 1, "hidden_dim": 5}
+    sizes = {"width": 4, "num_heads": 2, "num_layers": 1, "intermediate_dim": 5}
     return {
         "word pieces": ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizers["word pieces"], **sizes),
         "byte pairs": ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizers["byte pairs"], **sizes),
@@ -296,7 +296,7 @@ def test_a_tokenizer_leaves_and_comes_back(kind, tmp_path):
 def test_a_tagger_reads_words_as_they_stand_in_a_text(tmp_path):
     """To byte pairs "we" is another piece after a space; in Python and in the graph."""
     pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *"abcdefghijklmnopqrstuvwxyzĠ.", "Ġw", "Ġwe", "we"]
-    sizes = {"width": 4, "num_heads": 2, "num_layers": 1, "hidden_dim": 5}
+    sizes = {"width": 4, "num_heads": 2, "num_layers": 1, "intermediate_dim": 5}
     tokenizer = byte_pair(pieces, ["Ġ w", "Ġw e", "w e"])
     model = ka.TextTagger.from_preset("roberta_base", tokenizer=tokenizer, labels=("a", "b"), **sizes)
     text = "we do we eat"

@@ -121,7 +121,7 @@ def test_wrong_requests_say_what_was_expected(saved, tokenizer, tmp_path):
     sizes = {"vocabulary_size": 7, "width": 4, "num_heads": 2, "num_layers": 1}
     with pytest.raises(ValueError, match=r"`norm_first` is False, but gpt2 models always have True"):
         to_huggingface(ka.CausalLM.from_preset("gpt2_small", norm_first=False, **sizes), tmp_path / "out")
-    uneven = ka.PermutationLM.from_preset("xlnet_base", dropout=0.1, attention_dropout=0.3, hidden_dim=5, **sizes)
+    uneven = ka.PermutationLM.from_preset("xlnet_base", dropout=0.1, attention_dropout=0.3, intermediate_dim=5, **sizes)
     with pytest.raises(
         ValueError, match=r"`attention_dropout` = 0\.3 and `dropout` = 0\.1, but xlnet has one `dropout`"
     ):
@@ -147,7 +147,7 @@ def test_ids_that_the_tokenizer_calls_otherwise_are_refused(saved):
 
 def test_roberta_leaves_only_with_the_padding_that_its_positions_count_from(tokenizer, tmp_path):
     """transformers takes each piece whose id is that of padding for padding, and counts no position for it."""
-    sizes = {"tokenizer": tokenizer, "width": 15, "num_heads": 3, "num_layers": 2, "hidden_dim": 22}
+    sizes = {"tokenizer": tokenizer, "width": 15, "num_heads": 3, "num_layers": 2, "intermediate_dim": 22}
     with pytest.raises(ValueError, match=r"`position_offset` is 2; expected 1\."):
         to_huggingface(ka.MaskedLM.from_preset("roberta_base", **sizes), tmp_path / "out")
     assert not list(tmp_path.iterdir())

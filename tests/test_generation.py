@@ -101,7 +101,7 @@ def every_text(model: TableModel, limit: int, allowed=lambda text: True):
 @pytest.mark.parametrize("penalty", [0.0, 0.6, 1.5])
 def test_wide_beam_equals_brute_force(seed, penalty):
     model, limit, n = TableModel(table(4, seed)), 4, 5
-    found = search(model, ka.BeamSearch(width=128, length_penalty=penalty, n_best=n), (limit,))
+    found = search(model, ka.BeamSearch(num_beams=128, length_penalty=penalty, num_return_sequences=n), (limit,))
     scored = [(p / ((5 + len(text)) / 6) ** penalty, text) for text, p in every_text(model, limit)]
     best = sorted(scored, reverse=True)[:n]
     assert texts(found) == [text for _, text in best]
@@ -111,7 +111,9 @@ def test_wide_beam_equals_brute_force(seed, penalty):
 def test_coverage_penalty_equals_brute_force():
     attention = np.random.default_rng(3).dirichlet(np.ones(3), size=4).astype("float32")
     model, limit = TableModel(table(4, 5), attention), 4
-    found = search(model, ka.BeamSearch(width=128, length_penalty=0.6, coverage_penalty=0.4, n_best=3), (limit,))
+    found = search(
+        model, ka.BeamSearch(num_beams=128, length_penalty=0.6, coverage_penalty=0.4, num_return_sequences=3), (limit,)
+    )
 
     def score(text, log_prob):
         seen = sum(attention[token] for token in (START, *text[:-1]))
@@ -129,7 +131,14 @@ def test_constraints_equal_brute_force():
         return 3 not in text and len(set(bigrams)) == len(bigrams) and END not in text[:2]
 
     model, limit = TableModel(table(5, 9)), 5
-    strategy = ka.BeamSearch(width=256, length_penalty=0.0, n_best=4, suppress=(3,), no_repeat_ngram=2, min_length=2)
+    strategy = ka.BeamSearch(
+        num_beams=256,
+        length_penalty=0.0,
+        num_return_sequences=4,
+        suppress_tokens=(3,),
+        no_repeat_ngram_size=2,
+        min_new_tokens=2,
+    )
     found = search(model, strategy, (limit,))
     best = sorted(((p, text) for text, p in every_text(model, limit, allowed)), reverse=True)[:4]
     assert texts(found) == [text for _, text in best]
@@ -137,11 +146,13 @@ def test_constraints_equal_brute_force():
 
 def test_a_unigram_is_not_repeated():
     """Nor is the token that a prompt begins with, where no start token stands before it."""
-    (text,) = texts(search(TableModel(table(8, 2)), ka.Greedy(no_repeat_ngram=1, suppress=(END,)), (6,)))
+    (text,) = texts(search(TableModel(table(8, 2)), ka.Greedy(no_repeat_ngram_size=1, suppress_tokens=(END,)), (6,)))
     assert len({START, *text}) == 7
 
 
-@pytest.mark.parametrize("strategy", [ka.Greedy(), ka.BeamSearch(width=3), ka.Sampling(samples=2)], ids=repr)
+@pytest.mark.parametrize(
+    "strategy", [ka.Greedy(), ka.BeamSearch(num_beams=3), ka.Sampling(num_return_sequences=2)], ids=repr
+)
 def test_an_end_that_is_given_ends_nothing(strategy):
     found = search(TableModel(table(5, 1)), strategy, (7, 7), prefix=[(3, END, 2), ()])
     assert all(text[:3] == (3, END, 2) and len(text) > 3 for text in texts(found))
@@ -150,7 +161,10 @@ def test_an_end_that_is_given_ends_nothing(strategy):
 
 @pytest.mark.parametrize("penalty", [0.0, 1.5])
 def test_forced_prefix_begins_every_answer_and_costs_nothing(penalty):
-    model, strategy = TableModel(table(5, 4)), ka.BeamSearch(width=64, length_penalty=penalty, n_best=3)
+    model, strategy = (
+        TableModel(table(5, 4)),
+        ka.BeamSearch(num_beams=64, length_penalty=penalty, num_return_sequences=3),
+    )
     found = search(model, strategy, (5, 5), prefix=[(3, 2), ()])
     texts_after = [
         (3, 2, *rest)
@@ -173,7 +187,7 @@ def test_forced_prefix_begins_every_answer_and_costs_nothing(penalty):
 def test_an_end_may_be_the_token_that_began():
     rows = np.full((4, 4), 0.01)
     rows[[END, 2, 3], [2, 3, END]] = 1.0
-    found = search(TableModel(rows), ka.Greedy(no_repeat_ngram=1), (9,), start=END)
+    found = search(TableModel(rows), ka.Greedy(no_repeat_ngram_size=1), (9,), start=END)
     assert texts(found) == [(2, 3, END)]
 
 
@@ -185,14 +199,14 @@ def test_greedy_follows_the_likeliest_token():
 
 
 def test_rows_have_their_own_limits():
-    found = search(TableModel(table(7, 6)), ka.Greedy(suppress=(END,)), (2, 7, 3))
+    found = search(TableModel(table(7, 6)), ka.Greedy(suppress_tokens=(END,)), (2, 7, 3))
     assert found["lengths"][:, 0].tolist() == [2, 7, 3]
 
 
 def test_ended_hypotheses_are_frozen():
     """A text's score is that of its own tokens: nothing is added after its end."""
     model = TableModel(table(5, 8))
-    found = search(model, ka.BeamSearch(width=5, length_penalty=0.0, n_best=5), (9,))
+    found = search(model, ka.BeamSearch(num_beams=5, length_penalty=0.0, num_return_sequences=5), (9,))
     for text, score in zip(texts(found), found["scores"][0], strict=False):
         cost = sum(distribution(model, text[:i])[token] for i, token in enumerate(text))
         np.testing.assert_allclose(score, cost, rtol=1e-4, atol=1e-4)
@@ -207,7 +221,7 @@ def test_search_stops_when_no_open_hypothesis_can_win():
     model = TableModel(rows / rows.sum(1, keepdims=True))
     counted = []
     keras.utils.set_random_seed(0)
-    strategy = ka.BeamSearch(width=3, length_penalty=1.0)
+    strategy = ka.BeamSearch(num_beams=3, length_penalty=1.0)
     if keras.backend.backend() == "tensorflow":  # eager: the loop's body runs once per step
         texts(search(model, strategy, (61,)))
         counted.append(model.steps)
@@ -218,7 +232,7 @@ def test_search_stops_when_no_open_hypothesis_can_win():
 
 def test_attention_follows_the_lineage_of_a_hypothesis():
     attention = np.random.default_rng(3).dirichlet(np.ones(3), size=5).astype("float32")
-    found = search(TableModel(table(5, 1), attention), ka.BeamSearch(width=5, n_best=5), (7,))
+    found = search(TableModel(table(5, 1), attention), ka.BeamSearch(num_beams=5, num_return_sequences=5), (7,))
     for n, text in enumerate(texts(found)):
         expected = attention[[START, *text[:-1]]]
         np.testing.assert_allclose(found["attention"][0, n, : len(text)], expected, rtol=1e-5)
@@ -281,16 +295,16 @@ def test_uniform_numbers_are_uniform():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ka.BeamSearch(width=0), "expected 1 <= n_best <= width"),
-        (lambda: ka.BeamSearch(width=2, n_best=3), "expected 1 <= n_best <= width"),
+        (lambda: ka.BeamSearch(num_beams=0), "expected 1 <= num_return_sequences <= num_beams"),
+        (lambda: ka.BeamSearch(num_beams=2, num_return_sequences=3), "expected 1 <= num_return_sequences <= num_beams"),
         (lambda: ka.BeamSearch(length_penalty=-1.0), "0 or more"),
         (lambda: ka.BeamSearch(length_penalty=math.nan), "`length_penalty` is nan"),
         (lambda: ka.Sampling(temperature=0.0), "`temperature` is 0.0"),
         (lambda: ka.Sampling(temperature=math.nan), "`temperature` is nan"),
         (lambda: ka.Sampling(top_p=0.0), "expected a number in"),
-        (lambda: ka.Greedy(min_length=-1), "`min_length` is -1"),
+        (lambda: ka.Greedy(min_new_tokens=-1), "`min_new_tokens` is -1"),
         (lambda: ka.Sampling(seed=2**32), "`seed` is 4294967296; expected 0 to 4294967295"),
-        (lambda: ka.Greedy(min_length=5, max_length=5), "more than `min_length`"),
+        (lambda: ka.Greedy(min_new_tokens=5, max_new_tokens=5), "over 5 \\(`min_new_tokens`"),
     ],
 )
 def test_mistakes_are_explained(make, message):
@@ -299,24 +313,34 @@ def test_mistakes_are_explained(make, message):
 
 
 def test_constraints_that_leave_nothing_give_an_empty_answer(translator):
-    strategy = ka.Greedy(suppress=tuple(range(translator.config.target_vocabulary_size)), max_length=3)
+    strategy = ka.Greedy(suppress_tokens=tuple(range(translator.config.target_vocabulary_size)), max_new_tokens=3)
     (answer,) = translator.translate(["we eat bread"], strategy)
     assert (answer.text, answer.score) == ("", -math.inf)
 
 
 def test_a_forced_prefix_is_kept_whole(translator):
-    strategy = ka.Greedy(max_length=2)
+    strategy = ka.Greedy(max_new_tokens=2)
     one, two = translator.translate(["we eat bread"] * 2, strategy, prefixes=["beben leche fría", ""])
     assert one.text.startswith("beben leche fría")
     assert len(two.target_pieces) == 2
 
 
 def test_learned_positions_are_never_exceeded(tokenizer):
-    sizes = {"width": 12, "num_heads": 2, "num_layers": 1, "hidden_dim": 13, "positions": "learned", "max_length": 7}
+    sizes = {
+        "width": 12,
+        "num_heads": 2,
+        "num_layers": 1,
+        "intermediate_dim": 13,
+        "positions": "learned",
+        "max_length": 7,
+    }
     both = {"source_tokenizer": tokenizer, "target_tokenizer": tokenizer}
     model = ka.Translator.from_preset("transformer_tiny", **both, **sizes)
     never_end = (special_ids(tokenizer).end,)
-    for strategy, prefix in ((ka.Greedy(min_length=20, suppress=never_end), ""), (ka.Greedy(), "we eat bread " * 5)):
+    for strategy, prefix in (
+        (ka.Greedy(min_new_tokens=20, suppress_tokens=never_end), ""),
+        (ka.Greedy(), "we eat bread " * 5),
+    ):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             (answer,) = model.translate(["we eat"], strategy, prefixes=[prefix])
@@ -330,7 +354,7 @@ def test_a_space_at_the_end_of_a_prompt_is_not_doubled(kind, tmp_path):
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=7, embedding_dim=5, max_length=31)
     begins = {"sentencepiece": lambda piece: piece[:1] == "\u2581" != piece, "wordpiece": str.isalpha}[kind]
     within = tuple(i for i, piece in enumerate(tokenizer.get_vocabulary()) if not begins(piece))
-    strategy = ka.Greedy(max_length=3, suppress=within)  # words begin, none goes on
+    strategy = ka.Greedy(max_new_tokens=3, suppress_tokens=within)  # words begin, none goes on
     prompts = ["we ", "we eat ", "we", "", "we\n", "we\v"]
     answers = [answer.text for answer in model.complete(prompts, strategy)]
     assert all(text.startswith(prompt) for text, prompt in zip(answers, prompts, strict=True))
@@ -346,7 +370,7 @@ def test_a_long_prompt_is_continued_from_its_end():
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=17, embedding_dim=13, max_length=8)
     prompts = ["abcdefghij", "jjjdefghij", "abcdefjjjj", "defghij"]
     with pytest.warns(UserWarning, match="3 of 4 texts are longer than 7 pieces"):
-        answers = model.complete(prompts, ka.Greedy(max_length=5, suppress=(1, 2, 3)))
+        answers = model.complete(prompts, ka.Greedy(max_new_tokens=5, suppress_tokens=(1, 2, 3)))
     same, again, other, last = ((a.text[len(a.prompt) :], a.score) for a in answers)
     assert same == again
     assert same[0] == last[0]

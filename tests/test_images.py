@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFilter, ImageOps
 
 from keras_attention.data import images as reading
-from keras_attention.data.images import PictureError, augment_pictures, decode_picture, read_pictures
+from keras_attention.data.images import ImageError, augment_images, decode_image, read_images
 
 SIZE = 23
 needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the graph needs TensorFlow")
@@ -230,15 +230,15 @@ def resized(pixels):
 def in_graph():
     """Bytes -> images and valid, by the graph that is served."""
     tf = pytest.importorskip("tensorflow")
-    from keras_attention.serving.pictures import decode_pictures
+    from keras_attention.serving.images import decode_images
 
-    graph = tf.function(decode_pictures).get_concrete_function(tf.TensorSpec((None,), tf.string), SIZE)
+    graph = tf.function(decode_images).get_concrete_function(tf.TensorSpec((None,), tf.string), SIZE)
     return lambda pictures: tuple(t.numpy() for t in graph(tf.constant(pictures, tf.string)))
 
 
 @pytest.mark.parametrize("name", GOOD)
 def test_a_good_picture_is_what_pillow_makes_of_it(name):
-    image = decode_picture(GOOD[name], SIZE)
+    image = decode_image(GOOD[name], SIZE)
     assert (image.shape, image.dtype) == ((SIZE, SIZE, 3), np.float32)
     atol = 1.0 if "cmyk" in name else 0.01  # Pillow rounds ink to the nearest, TensorFlow down
     np.testing.assert_allclose(image, reference(name, GOOD[name]), rtol=0, atol=atol)
@@ -246,15 +246,15 @@ def test_a_good_picture_is_what_pillow_makes_of_it(name):
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_picture_is_refused(name):
-    with pytest.raises(PictureError, match=r"^The picture .*expected.*\.$"):
-        decode_picture(BAD[name], SIZE)
+    with pytest.raises(ImageError, match=r"^The picture .*expected.*\.$"):
+        decode_image(BAD[name], SIZE)
 
 
 @needs_tensorflow
 def test_python_and_graph_agree_on_every_file(in_graph):
     """All in one batch: a bad picture is zeros and harms none beside it."""
     files = {**GOOD, **BAD, "gif offset": GIF_OFFSET, "gif transparent": GIF_CLEAR}
-    here, valid_here = read_pictures(list(files.values()), SIZE)
+    here, valid_here = read_images(list(files.values()), SIZE)
     there, valid_there = in_graph(list(files.values()))
     for valid in (valid_here, valid_there):
         assert {name for name, good in zip(files, valid, strict=True) if not good} == set(BAD)
@@ -270,7 +270,7 @@ def test_python_and_graph_agree_on_damage_by_chance(in_graph):
         data = GOOD[name]
         files += [data[:cut] for cut in chance.integers(0, len(data), 30)]
         files += [patched(data, place, chance.bytes(1)) for place in chance.integers(0, min(len(data), 200), 30)]
-    (here, valid_here), (there, valid_there) = read_pictures(files, SIZE), in_graph(files)
+    (here, valid_here), (there, valid_there) = read_images(files, SIZE), in_graph(files)
     assert 0.1 < valid_here.mean() < 0.9
     np.testing.assert_array_equal(valid_here, valid_there)
     np.testing.assert_allclose(here, there, rtol=0, atol=0.01)
@@ -281,7 +281,7 @@ def test_python_and_graph_agree_on_damage_by_chance(in_graph):
 def test_a_photo_is_turned_upright(orientation, order, request):
     data = exif(JPEG, orientation, order, at=8 + orientation % 3)
     wanted = resized(np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
-    np.testing.assert_allclose(decode_picture(data, SIZE), wanted, rtol=0, atol=0.01)
+    np.testing.assert_allclose(decode_image(data, SIZE), wanted, rtol=0, atol=0.01)
     assert np.abs(wanted - resized(smooth())).max() > 9 or orientation in (0, 1, 9)
     if keras.backend.backend() == "tensorflow":
         images, valid = request.getfixturevalue("in_graph")([data, b""])
@@ -300,18 +300,18 @@ def test_a_photo_is_turned_upright(orientation, order, request):
     ],
 )
 def test_odd_orientations_say_nothing(data, request):
-    np.testing.assert_array_equal(decode_picture(data, SIZE), decode_picture(JPEG, SIZE))
+    np.testing.assert_array_equal(decode_image(data, SIZE), decode_image(JPEG, SIZE))
     if keras.backend.backend() == "tensorflow":
         images, _ = request.getfixturevalue("in_graph")([data])
-        np.testing.assert_allclose(images[0], decode_picture(data, SIZE), rtol=0, atol=0.01)
+        np.testing.assert_allclose(images[0], decode_image(data, SIZE), rtol=0, atol=0.01)
 
 
 def test_a_gif_is_black_where_it_shows_nothing():
     pixels = np.zeros((3 + 31, 61, 3), "uint8")
     pixels[3:, 5 : 5 + 47] = np.asarray(PALETTE.convert("RGB"))
-    np.testing.assert_allclose(decode_picture(GIF_OFFSET, SIZE), resized(pixels), rtol=0, atol=0.01)
+    np.testing.assert_allclose(decode_image(GIF_OFFSET, SIZE), resized(pixels), rtol=0, atol=0.01)
     cleared = np.where(np.asarray(PALETTE)[..., None] == 2, 0, np.asarray(PALETTE.convert("RGB")))
-    np.testing.assert_allclose(decode_picture(GIF_CLEAR, SIZE), resized(cleared), rtol=0, atol=0.01)
+    np.testing.assert_allclose(decode_image(GIF_CLEAR, SIZE), resized(cleared), rtol=0, atol=0.01)
 
 
 @needs_tensorflow
@@ -319,12 +319,12 @@ def test_a_stock_server_decodes_the_same(tmp_path):
     import tensorflow as tf
 
     from keras_attention.serving.check import check_export, run_stock_loader, serving_tensors
-    from keras_attention.serving.pictures import decode_pictures
+    from keras_attention.serving.images import decode_images
 
     class Decoder(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
         def __call__(self, image_bytes):
-            images, valid = decode_pictures(image_bytes, 5)
+            images, valid = decode_images(image_bytes, 5)
             return {"images": images, "valid": valid}
 
     decoder = Decoder()
@@ -338,7 +338,7 @@ def test_a_stock_server_decodes_the_same(tmp_path):
         tmp_path / "1", outputs, [{inputs["image_bytes"]: {"dtype": "string", "values": feed}} for feed in feeds]
     )
     for batch, answer in zip(batches, answers, strict=True):
-        images, valid = read_pictures(batch, 5)
+        images, valid = read_images(batch, 5)
         assert answer["valid"] == valid.tolist()
         np.testing.assert_allclose(np.reshape(answer["images"], images.shape), images, rtol=0, atol=0.01)
 
@@ -346,7 +346,7 @@ def test_a_stock_server_decodes_the_same(tmp_path):
 def test_large_photos_keep_their_mean():
     """The triangle covers every pixel once: nothing is left out, whatever the scale."""
     pixels = np.random.default_rng(0).integers(0, 256, (1009, 757, 3), dtype=np.uint8)
-    image = decode_picture(pixels, SIZE)
+    image = decode_image(pixels, SIZE)
     np.testing.assert_allclose(image, resized(pixels), rtol=0, atol=0.01)
     np.testing.assert_allclose(image.mean(), pixels.mean(), atol=0.5)
 
@@ -356,44 +356,44 @@ def test_paths_bytes_and_arrays_are_one_picture(tmp_path):
     pixels = smooth()
     alpha = np.concatenate([pixels, pixels[..., :1]], 2)
     same = [tmp_path / "a.png", str(tmp_path / "a.png"), PNG, pixels, alpha]
-    images, valid = read_pictures(same, SIZE)
+    images, valid = read_images(same, SIZE)
     assert valid.all()
     assert (images == images[0]).all()
     grey = [pixels[..., 0], pixels[..., :1], np.repeat(pixels[..., :1], 3, 2)]
-    images, _ = read_pictures(grey, SIZE)
+    images, _ = read_images(grey, SIZE)
     assert (images == images[0]).all()
-    assert read_pictures([], SIZE)[0].shape == (0, SIZE, SIZE, 3)
+    assert read_images([], SIZE)[0].shape == (0, SIZE, SIZE, 3)
 
 
 @pytest.mark.parametrize(
     "wrong", [np.zeros((3, 5), "float32"), np.zeros((3, 5, 2), "uint8"), np.zeros((0, 5), "uint8")]
 )
 def test_other_arrays_are_refused(wrong):
-    with pytest.raises(PictureError, match=r"^(An|The) array .*expected.*\.$"):
-        decode_picture(wrong, SIZE)
+    with pytest.raises(ImageError, match=r"^(An|The) array .*expected.*\.$"):
+        decode_image(wrong, SIZE)
 
 
 def test_limits_come_before_decoding(tmp_path, monkeypatch):
-    for function in (decode_picture, lambda picture, size: read_pictures([picture], size)):
+    for function in (decode_image, lambda picture, size: read_images([picture], size)):
         with pytest.raises(FileNotFoundError):
             function(tmp_path / "missing.jpg", SIZE)
     (tmp_path / "a.jpg").write_bytes(JPEG)
     monkeypatch.setattr(reading, "MAX_BYTES", 97)
     for picture in (JPEG, tmp_path / "a.jpg"):
-        with pytest.raises(PictureError, match=f"{len(JPEG)} bytes; expected at most 97"):
-            decode_picture(picture, SIZE)
+        with pytest.raises(ImageError, match=f"{len(JPEG)} bytes; expected at most 97"):
+            decode_image(picture, SIZE)
     monkeypatch.undo()
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("was decoded"))
     for name in ("jpeg huge", "png huge", "gif huge", "bmp huge"):
-        with pytest.raises(PictureError, match="pixels; expected 1 to 50000000 in all"):
-            decode_picture(BAD[name], SIZE)
+        with pytest.raises(ImageError, match="pixels; expected 1 to 50000000 in all"):
+            decode_image(BAD[name], SIZE)
 
 
 def test_augmentation_varies_and_repeats():
     images = np.stack([smooth(13, 11), smooth(13, 11, seed=1)] * 5).astype("float32")
-    one, two = (augment_pictures(images, np.random.default_rng(3)) for _ in range(2))
+    one, two = (augment_images(images, np.random.default_rng(3)) for _ in range(2))
     assert (one.shape, one.dtype) == (images.shape, np.float32)
     np.testing.assert_array_equal(one, two)
     assert 0 <= one.min() <= one.max() <= 255
     assert all(np.abs(a - b).max() > 1 for a, b in zip(one[:-2], one[2:], strict=True))
-    assert not augment_pictures(np.zeros((2, 3, 5, 3), "float32"), np.random.default_rng(3)).any()
+    assert not augment_images(np.zeros((2, 3, 5, 3), "float32"), np.random.default_rng(3)).any()

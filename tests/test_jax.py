@@ -52,7 +52,7 @@ import keras_attention as ka
 assert keras.backend.backend() == "jax"
 model = keras.saving.load_model(sys.argv[1], compile=False)
 texts = json.loads(sys.argv[2])
-strategies = [ka.Greedy(), ka.BeamSearch(width=5, n_best=3), ka.Sampling(seed=3, temperature=1.5)]
+strategies = [ka.Greedy(), ka.BeamSearch(num_beams=5, num_return_sequences=3), ka.Sampling(seed=3, temperature=1.5)]
 answers = [[(a.text, a.score, [b.text for b in a.alternatives]) for a in model.translate(texts, s)] for s in strategies]
 print(json.dumps(answers))
 """
@@ -69,7 +69,7 @@ def test_the_same_file_says_the_same_on_both_backends(translator, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     there = json.loads(done.stdout.splitlines()[-1])
-    strategies = [ka.Greedy(), ka.BeamSearch(width=5, n_best=3), ka.Sampling(seed=3, temperature=1.5)]
+    strategies = [ka.Greedy(), ka.BeamSearch(num_beams=5, num_return_sequences=3), ka.Sampling(seed=3, temperature=1.5)]
     for strategy, answers in zip(strategies, there, strict=True):
         for here, (text, score, others) in zip(translator.translate(texts, strategy), answers, strict=True):
             assert (here.text, [a.text for a in here.alternatives]) == (text, others)

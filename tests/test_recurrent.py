@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_attention.layers import AdditiveAttention, RecurrentDecoder, RecurrentEncoder, WordSpelling, recurrent
+from keras_attention.layers import AdditiveAttention, CharacterEncoder, RecurrentDecoder, RecurrentEncoder, recurrent
 
 
 def array(x):
@@ -57,7 +57,10 @@ def test_what_keras_copied_lives_as_long_as_the_encoder(monkeypatch):
 
 
 def test_a_word_is_spelled_from_both_ends_and_alone():
-    spelling, ids = WordSpelling(7, 3, units=10, cell="simple"), np.array([[[1, 5, 2, 0], [3, 0, 0, 0], [0, 0, 0, 0]]])
+    spelling, ids = (
+        CharacterEncoder(7, 3, units=10, cell="simple"),
+        np.array([[[1, 5, 2, 0], [3, 0, 0, 0], [0, 0, 0, 0]]]),
+    )
     lengths = (3, 1, 0)
     spelled = array(spelling(ids, mask=np.arange(4) < np.array(lengths)[:, None]))[0]
     table, *weights = (np.array(w) for w in spelling.get_weights())
@@ -119,14 +122,14 @@ def test_stacked_encoder_is_layer_upon_layer():
     np.testing.assert_allclose(array(state), hidden[:, -1], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("look_first", [True, False])
-def test_cells_that_are_told_nothing_do_as_if_there_was_nothing_to_see(look_first):
-    sizes = {"units": 7, "output_dim": 5, "attention": AdditiveAttention(3), "look_first": look_first}
+@pytest.mark.parametrize("attend_first", [True, False])
+def test_cells_that_are_told_nothing_do_as_if_there_was_nothing_to_see(attend_first):
+    sizes = {"units": 7, "output_dim": 5, "attention": AdditiveAttention(3), "attend_first": attend_first}
     chance = np.random.default_rng(3)
     inputs, memory = (chance.normal(size=(2, length, 11)).astype("float32") for length in (5, 13))
     decoder = RecurrentDecoder(**sizes, context_dropout=1 - 1e-6)
     outputs, weights = decoder(inputs, memory=memory, training=True)
-    if look_first:
+    if attend_first:
         blind, expected = decoder(inputs, memory=memory, values=np.zeros_like(memory))
         np.testing.assert_allclose(np.asarray(weights), np.asarray(expected), atol=1e-6)
         assert np.abs(np.asarray(outputs) - np.asarray(blind)).max() > 1e-2  # the words are told

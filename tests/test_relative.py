@@ -9,7 +9,7 @@ from keras import ops
 from permuted import B, D, H, M, P, S, V, array, batch, chance, make_model, make_stack, normal, randomize
 
 import keras_attention as ka
-from keras_attention.layers import RelativeAttention, keep_last, relative_encodings, relative_shift
+from keras_attention.layers import RelativeAttention, gather_last, relative_encodings, relative_shift
 
 # Distances
 
@@ -112,8 +112,8 @@ def test_padding_is_not_remembered():
 
 def test_the_last_real_states_are_kept_in_order():
     states = np.arange(8, dtype="float32").reshape(1, 4, 2)
-    assert keep_last(states, np.ones((1, 4), bool), 7)[0].shape[1] == 4  # fewer than asked for: all of them
-    kept, mask = keep_last(states, np.array([[True, False, True, False]]), 3)
+    assert gather_last(states, np.ones((1, 4), bool), 7)[0].shape[1] == 4  # fewer than asked for: all of them
+    kept, mask = gather_last(states, np.array([[True, False, True, False]]), 3)
     assert array(kept)[0, 1:].tolist() == [[0, 1], [4, 5]]
     assert array(mask).tolist() == [[False, True, True]]
 
@@ -174,7 +174,7 @@ def test_padding_changes_nothing():
 
 def test_targets_in_order_are_all_positions():
     stack, tokens, queries = make_stack(), normal(B, S, M), normal(B, S, M, seed=4)
-    one, weights = stack(tokens, queries=queries, return_weights=True)
+    one, weights = stack(tokens, queries=queries, return_attention_scores=True)
     two, _ = stack(tokens, queries=queries, target_mapping=np.eye(S, dtype="float32")[None].repeat(B, 0))
     np.testing.assert_allclose(array(one), array(two), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(array(weights[0]).sum(-1), 1.0, rtol=1e-5)

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from keras_attention.data.scenes import (
+from keras_attention.quickstart.scenes import (
     COLOURS,
     RELATIONS,
     SCENE_COUNTS,
@@ -210,7 +210,7 @@ def test_mistakes_are_explained(arguments, message):
 
 def test_the_builder_holds_the_same_scenes(tmp_path, monkeypatch):
     tfds = pytest.importorskip("tensorflow_datasets")
-    from keras_attention.data import scenes_tfds
+    from keras_attention.quickstart import scenes_tfds
 
     monkeypatch.setattr(scenes_tfds, "captioned_scenes", lambda split: captioned_scenes(split, 7))
     builder = scenes_tfds.Scenes(data_dir=tmp_path)

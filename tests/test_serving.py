@@ -22,7 +22,7 @@ TEXTS = ["we eat bread", "", "the girl drinks cold milk", "   ", "zzz ж unseen 
 
 @pytest.fixture(scope="module")
 def exported(translator, tmp_path_factory):
-    strategy = ka.BeamSearch(width=3, n_best=2)
+    strategy = ka.BeamSearch(num_beams=3, num_return_sequences=2)
     return ka.export(translator, tmp_path_factory.mktemp("serving") / "translator", strategy=strategy)
 
 
@@ -39,7 +39,7 @@ def rows(answer):
 
 @pytest.mark.filterwarnings("ignore:.*pieces and were cut")
 def test_every_road_gives_the_same_translation(translator, exported):
-    here = translator.translate(TEXTS, ka.BeamSearch(width=3, n_best=2))
+    here = translator.translate(TEXTS, ka.BeamSearch(num_beams=3, num_return_sequences=2))
     served = ka.load_served(exported)
     for one, two in zip(here, served.translate(TEXTS, batch_size=4), strict=True):
         assert (one.text, one.source_pieces, one.target_pieces) == (two.text, two.source_pieces, two.target_pieces)
@@ -70,7 +70,7 @@ def test_every_road_gives_the_same_caption(tokenizer, tmp_path):
     randomize(model, 0.3)
     good = [tf.io.encode_jpeg(picture).numpy() for picture in PICTURES]
     files = [good[0], b"no picture", good[1], good[2][:200], good[2]]
-    strategy = ka.BeamSearch(width=3, n_best=2, max_length=13)
+    strategy = ka.BeamSearch(num_beams=3, num_return_sequences=2, max_new_tokens=13)
     here, path = model.caption(files, strategy), ka.export(model, tmp_path, strategy=strategy)
     served = ka.load_served(path)
     assert [c.valid for c in here] == [True, False, True, False, True]
@@ -115,9 +115,9 @@ def test_two_tokenizers_keep_two_vocabularies(tmp_path):
 def test_a_served_sampler_takes_a_seed(tokenizer, tmp_path):
     model = next(row for row in MODELS if row.verb == "complete").make(tokenizer)
     randomize(model, 0.3)
-    path = ka.export(model, tmp_path / "lm", strategy=ka.Sampling(max_length=7))
+    path = ka.export(model, tmp_path / "lm", strategy=ka.Sampling(max_new_tokens=7))
     prompts = ["we", "", "the boy"]
-    here = model.complete(prompts, ka.Sampling(max_length=7, seed=5))
+    here = model.complete(prompts, ka.Sampling(max_new_tokens=7, seed=5))
     there = ka.load_served(path).complete(prompts, seed=5)
     assert [a.text for a in here] == [a.text for a in there]
     assert ka.check_export(path).ok
@@ -334,10 +334,10 @@ def test_white_space_means_the_same_on_every_road(tokenizer, tmp_path):
 
 
 def test_a_served_translator_samples_with_its_seed(translator, tmp_path):
-    strategy = ka.Sampling(temperature=2.0, samples=2, max_length=7)
+    strategy = ka.Sampling(temperature=2.0, num_return_sequences=2, max_new_tokens=7)
     path = ka.export(translator, tmp_path / "m", strategy=strategy)
     texts = ["we eat bread", "they drink water", "we eat bread"]
-    here = translator.translate(texts, ka.Sampling(temperature=2.0, samples=2, max_length=7, seed=5))
+    here = translator.translate(texts, ka.Sampling(temperature=2.0, num_return_sequences=2, max_new_tokens=7, seed=5))
     there = ka.load_served(path).translate(texts, seed=5)
     assert [(a.text, a.alternatives[0].text) for a in here] == [(a.text, a.alternatives[0].text) for a in there]
     assert len({a.text for a in here}) > 1
@@ -349,13 +349,13 @@ def test_what_leaves_nothing_fails_alone(tmp_path):
     model = ka.CausalLM.from_preset(
         "char_rnn", tokenizer=tokenizer, vocabulary_size=37, units=8, embedding_dim=5, max_length=60
     )
-    strategy = ka.BeamSearch(width=2, max_length=59, min_length=50, no_repeat_ngram=1)
+    strategy = ka.BeamSearch(num_beams=2, max_new_tokens=59, min_new_tokens=50, no_repeat_ngram_size=1)
     texts = ["abc", "", "ca"]
     path = ka.export(model, tmp_path / "none", strategy=strategy)
     assert [c.text for c in ka.load_served(path).complete(texts)] == texts
-    path = ka.export(model, tmp_path / "drawn", strategy=ka.Sampling(max_length=13))
+    path = ka.export(model, tmp_path / "drawn", strategy=ka.Sampling(max_new_tokens=13))
     for seed in (5, 2**31 + 5):
-        here = model.complete(texts, ka.Sampling(max_length=13, seed=seed))
+        here = model.complete(texts, ka.Sampling(max_new_tokens=13, seed=seed))
         assert [c.text for c in here] == [c.text for c in ka.load_served(path).complete(texts, seed=seed)]
 
 
@@ -372,7 +372,7 @@ def test_a_translation_of_broken_characters_and_unknown_pieces_is_answered(tmp_p
         "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, units=8, embedding_dim=5,
         target_vocabulary_size=len(vocabulary) + 67,
     )  # fmt: skip
-    texts, here = ["we eat", " ", "bread"], ka.Sampling(max_length=11, samples=2)
+    texts, here = ["we eat", " ", "bread"], ka.Sampling(max_new_tokens=11, num_return_sequences=2)
     served = ka.load_served(ka.export(model, tmp_path / "1", strategy=here))
     for one, two in zip(model.translate(texts, here), served.translate(texts), strict=True):
         assert (one.text, [a.text for a in one.alternatives]) == (two.text, [a.text for a in two.alternatives])
@@ -389,9 +389,9 @@ def test_a_long_prompt_is_read_from_its_end(tokenizer, tmp_path):
     model = next(row for row in MODELS if row.verb == "complete").make(tokenizer)
     randomize(model, 0.3)
     prompts = ["we eat bread " * 20 + "they drink", "the boy"]
-    served = ka.load_served(ka.export(model, tmp_path / "m", strategy=ka.Greedy(max_length=7)))
+    served = ka.load_served(ka.export(model, tmp_path / "m", strategy=ka.Greedy(max_new_tokens=7)))
     with pytest.warns(UserWarning, match="1 of 2 texts"):
-        here = model.complete(prompts, ka.Greedy(max_length=7))
+        here = model.complete(prompts, ka.Greedy(max_new_tokens=7))
     assert [a.text for a in here] == [a.text for a in served.complete(prompts)]
 
 

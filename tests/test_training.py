@@ -61,11 +61,11 @@ def test_metrics_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("decline", "at_55"),
+    ("schedule", "at_55"),
     [("constant", 1.0), ("linear", 0.5), ("cosine", 0.5), ("inverse_sqrt", math.sqrt(10 / 55))],
 )
-def test_schedule_by_hand(decline, at_55):
-    schedule = WarmUp(2.0, warmup_steps=10, total_steps=100, decline=decline)
+def test_schedule_by_hand(schedule, at_55):
+    schedule = WarmUp(2.0, warmup_steps=10, total_steps=100, schedule=schedule)
     np.testing.assert_allclose([float(schedule(s)) for s in (0, 4, 55)], [0.2, 1.0, 2 * at_55], rtol=1e-5)
     again = WarmUp.from_config(schedule.get_config())
     assert float(again(37)) == float(schedule(37))
@@ -101,16 +101,16 @@ class Stop(keras.callbacks.Callback):
 
 def test_a_broken_run_goes_on_to_the_same_weights(tokenizer, tmp_path):
     whole = small_model(tokenizer)
-    history = run(whole, tmp_path / "whole", average=2)
+    history = run(whole, tmp_path / "whole", average_checkpoints=2)
     broken = small_model(tokenizer)
     batches = ka.translation_batches(PAIRS, broken, max_tokens=47, seed=13)
     valid = ka.translation_batches(PAIRS[:3], broken, shuffle=False)
-    plan = ka.TrainingPlan(epochs=4, learning_rate=0.02, warmup_steps=3, average=2)
+    plan = ka.TrainingPlan(epochs=4, learning_rate=0.02, warmup_steps=3, average_checkpoints=2)
     with pytest.raises(KeyboardInterrupt):
         ka.train(broken, batches, tmp_path / "broken", plan, validation=valid, callbacks=[Stop(2)])
     keras.utils.set_random_seed(99)  # a new process has another chance
     resumed = keras.saving.load_model(tmp_path / "broken" / "model.keras", compile=False)
-    again = run(resumed, tmp_path / "broken", average=2)
+    again = run(resumed, tmp_path / "broken", average_checkpoints=2)
     for one, two in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
     assert again["loss"] == history["loss"]
@@ -121,7 +121,7 @@ import sys
 import keras
 import keras_attention as ka
 keras.utils.set_random_seed(3)
-pairs = ka.data.phrase_pairs("validation")[:60]
+pairs = ka.quickstart.phrase_pairs("validation")[:60]
 path = sys.argv[1]
 import pathlib
 if pathlib.Path(path, "model.keras").exists():
@@ -239,9 +239,9 @@ def test_a_run_in_bfloat16_goes_on(tokenizer, tmp_path):
             )
             for _ in range(2)
         )
-        run(model, tmp_path, epochs=2, average=2)
+        run(model, tmp_path, epochs=2, average_checkpoints=2)
         kept = [np.array(w, "float32") for w in model.weights]
-        run(again, tmp_path, epochs=3, average=2)
+        run(again, tmp_path, epochs=3, average_checkpoints=2)
     finally:
         keras.config.set_dtype_policy("float32")
     assert {str(w.dtype) for w in again.trainable_weights} == {"bfloat16"}
@@ -255,7 +255,7 @@ def test_a_run_in_bfloat16_goes_on(tokenizer, tmp_path):
         (lambda: ka.TrainingPlan(learning_rate=float("nan")), "`learning_rate` is nan; expected more than 0"),
         (lambda: ka.TrainingPlan(label_smoothing=1.5), "`label_smoothing` is 1.5"),
         (lambda: ka.TrainingPlan(layer_decay=0.0), "`layer_decay` is 0.0"),
-        (lambda: ka.TrainingPlan(decline="cosin"), "expected one of constant, linear, cosine"),
+        (lambda: ka.TrainingPlan(schedule="cosin"), "expected one of constant, linear, cosine"),
         (lambda: WarmUp(1.0, 0, 10), "`warmup_steps` is 0"),
         (lambda: ka.MaskedCrossEntropy(1.0), "expected a number in"),
         (lambda: score_texts(["a"], []), "1 translations and 0 references"),
@@ -296,7 +296,7 @@ def test_scores_by_length_counts_words():
 
 def test_without_validation_the_training_loss_selects(tokenizer, tmp_path):
     model = small_model(tokenizer)
-    plan = ka.TrainingPlan(epochs=2, average=2)
+    plan = ka.TrainingPlan(epochs=2, average_checkpoints=2)
     history = ka.train(model, ka.translation_batches(PAIRS, model), tmp_path, plan)
     assert len(history["loss"]) == 2
 
@@ -305,7 +305,7 @@ def test_without_validation_the_training_loss_selects(tokenizer, tmp_path):
 def test_the_average_is_kept_where_it_is_better(tokenizer, tmp_path, monitor):
     """Of an epoch `fit` says a mean over moving weights, with dropout; the average is held against the same measure."""
     model = small_model(tokenizer, dropout=0.5)
-    run(model, tmp_path, monitor=monitor, average=4)
+    run(model, tmp_path, monitor=monitor, average_checkpoints=4)
     valid = ka.translation_batches(PAIRS if monitor == "loss" else PAIRS[:3], model, shuffle=False)
     kept = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
     arrays, note = load_arrays(tmp_path / "checkpoint.npz")
@@ -313,7 +313,7 @@ def test_the_average_is_kept_where_it_is_better(tokenizer, tmp_path, monitor):
     last = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
     average_weights(model, sorted(tmp_path.glob("weights-*.npz")))
     averaged = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
-    assert note["best_epoch"] == ("average" if averaged < last else 4)
+    assert note["best_epoch"] == ("average_checkpoints" if averaged < last else 4)
     if averaged < last:
         np.testing.assert_allclose(note["best"], averaged, rtol=1e-4)
     np.testing.assert_allclose(kept, min(last, averaged), rtol=1e-4)

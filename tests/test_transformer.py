@@ -9,8 +9,8 @@ from keras import ops
 import keras_attention as ka
 from keras_attention.layers import (
     InputEmbedding,
-    LearnedPositions,
     MultiHeadAttention,
+    PositionEmbedding,
     SinusoidalPositions,
     Transformer,
     TransformerBlock,
@@ -18,7 +18,7 @@ from keras_attention.layers import (
     combine_masks,
     sinusoidal_positions,
 )
-from keras_attention.layers.cache import make_cache, write_cache, written_so_far
+from keras_attention.layers.cache import cache_mask, make_cache, write_cache
 
 B, S, H, D = 2, 5, 3, 7
 M = H * D
@@ -50,7 +50,7 @@ def test_many_heads_by_hand(maps):
     mask = np.array([[True, True, False, True, False], [False] * S])  # the second row may look at nothing
     layer(query, memory)
     layer.set_weights([w + 0.1 * numbers(*w.shape, seed=i) for i, w in enumerate(layer.get_weights())])
-    context, weights = layer(query, memory, mask, return_weights=maps)
+    context, weights = layer(query, memory, mask, return_attention_scores=maps)
     expected, maps_expected = by_hand(layer, query, memory, mask)
     np.testing.assert_allclose(to_numpy(context), expected, atol=1e-5)
     if maps:
@@ -87,7 +87,7 @@ def test_self_attention_is_a_bag_until_positions_are_added():
     layer, x, order = MultiHeadAttention(H, D), numbers(B, S, M), np.array([3, 0, 4, 1, 2])
     bare = to_numpy(layer(x)[0])
     np.testing.assert_allclose(to_numpy(layer(x[:, order])[0]), bare[:, order], atol=1e-5)
-    for positions in (SinusoidalPositions(), LearnedPositions(S)):
+    for positions in (SinusoidalPositions(), PositionEmbedding(S)):
         even = x[..., : M - 1]
         placed, moved = (to_numpy(positions(z)) for z in (even, even[:, order]))
         assert np.abs(moved - placed[:, order]).max() > 0.1
@@ -112,7 +112,7 @@ def test_cache_is_written_at_one_time_and_nowhere_else():
     after, before = to_numpy(write_cache(cache, new, 4)), to_numpy(cache)
     np.testing.assert_array_equal(after[:, :, :, 4], new[:, :, :, 0])
     np.testing.assert_array_equal(np.delete(after, 4, 3), np.delete(before, 4, 3))
-    assert to_numpy(written_so_far(cache, 3))[0].tolist() == [True] * 4 + [False] * 2
+    assert to_numpy(cache_mask(cache, 3))[0].tolist() == [True] * 4 + [False] * 2
 
 
 def stack(memory: bool, norm_first: bool) -> Transformer:
@@ -120,7 +120,7 @@ def stack(memory: bool, norm_first: bool) -> Transformer:
         TransformerBlock(MultiHeadAttention(H, D), 11, MultiHeadAttention(H, D) if memory else None, "relu", norm_first)
         for _ in range(2)
     ]
-    return Transformer(blocks, InputEmbedding(LearnedPositions(S)), causal=True, norm_epsilon=1e-5)
+    return Transformer(blocks, InputEmbedding(PositionEmbedding(S)), causal=True, norm_epsilon=1e-5)
 
 
 @pytest.mark.parametrize("policy", ["float32", "bfloat16"])
@@ -159,7 +159,7 @@ def test_float16_is_computed_where_the_backend_has_no_kernel_for_it():
 
 def test_a_sequence_longer_than_the_positions_is_an_error():
     with pytest.raises(ValueError, match="there are positions for 5"):
-        LearnedPositions(5)(numbers(1, 17, 4))
+        PositionEmbedding(5)(numbers(1, 17, 4))
     with pytest.raises(ValueError, match="even width"):
         SinusoidalPositions()(numbers(1, 3, 5))
 
@@ -172,18 +172,18 @@ def test_a_cross_attention_needs_a_memory():
 
 def test_searching_with_a_read_prompt_equals_forcing_it(tokenizer):
     model = ka.CausalLM.from_preset(
-        "gpt2_small", tokenizer=tokenizer, width=14, num_heads=7, num_layers=2, hidden_dim=11, max_length=31
+        "gpt2_small", tokenizer=tokenizer, width=14, num_heads=7, num_layers=2, intermediate_dim=11, max_length=31
     )
-    together = model.complete(["we eat bread", "we"], ka.Greedy(max_length=5))  # the longer prompt is partly forced
-    alone = [model.complete([text], ka.Greedy(max_length=5))[0] for text in ("we eat bread", "we")]
+    together = model.complete(["we eat bread", "we"], ka.Greedy(max_new_tokens=5))  # the longer prompt is partly forced
+    alone = [model.complete([text], ka.Greedy(max_new_tokens=5))[0] for text in ("we eat bread", "we")]
     assert [a.text for a in together] == [a.text for a in alone]
     np.testing.assert_allclose([a.score for a in together], [a.score for a in alone], atol=1e-4)
 
 
 def test_learned_positions_end_an_answer(tokenizer):
-    sizes = {"width": 14, "num_heads": 7, "num_layers": 1, "hidden_dim": 11, "max_length": 13}
+    sizes = {"width": 14, "num_heads": 7, "num_layers": 1, "intermediate_dim": 11, "max_length": 13}
     model = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes)
-    (answer,) = model.complete(["we eat"], ka.Greedy(max_length=60, min_length=59))
+    (answer,) = model.complete(["we eat"], ka.Greedy(max_new_tokens=60, min_new_tokens=59))
     prompt = len(ka.data.encode_texts(tokenizer, ["we eat"])[0])
     assert len(answer.pieces) == 13 - prompt
     with pytest.raises(ValueError, match="relative"):

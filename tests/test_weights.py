@@ -21,7 +21,7 @@ from foreign import (
 )
 
 import keras_attention as ka
-from keras_attention.models import insight
+from keras_attention.models import introspection
 from keras_attention.weights import from_huggingface, to_huggingface
 
 __all__ = ["saved"]  # a fixture
@@ -66,7 +66,7 @@ def test_hidden_states_and_attention_are_theirs(name, saved):
     model, directory = saved(name)
     own = from_huggingface(directory)
     answer, inputs = theirs(model, output_attentions=True, output_hidden_states=True), batch(own)
-    seen = np.array(insight.attention_tensors(own, inputs)["attention"])  # (B, layers, H, L, L)
+    seen = np.array(introspection.attention_tensors(own, inputs)["attention"])  # (B, layers, H, L, L)
     for i, attention in enumerate(answer.attentions):
         close(np.swapaxes(seen[:, i], 1, 2), attention.swapaxes(1, 2))
     stack = own.decoder if hasattr(own, "decoder") else own.encoder
@@ -142,8 +142,8 @@ def test_gpt2_writes_what_theirs_writes(width, saved):
             longs(prompt), max_new_tokens=length, num_beams=width, do_sample=False, length_penalty=0.0,
             early_stopping=False, min_new_tokens=length, pad_token_id=PAD,
         )  # fmt: skip
-    options = {"max_length": length, "suppress": (END,)}
-    search = ka.BeamSearch(width=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
+    options = {"max_new_tokens": length, "suppress_tokens": (END,)}
+    search = ka.BeamSearch(num_beams=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
     answer = own.searches.run(
         search, {"token_ids": prompt[:, :3]}, limits=np.array([3 + length]), prefix=(prompt[:, 1:], MASK[:1, 1:4]),
         seeds=[0], start_ids=prompt[:, 0], end_id=END,
@@ -161,8 +161,8 @@ def test_marian_writes_what_theirs_writes(width, saved):
             longs(IDS), attention_mask=longs(MASK), max_new_tokens=14, num_beams=width, do_sample=False,
             length_penalty=0.0, early_stopping=False, suppress_tokens=[PAD],
         )  # fmt: skip
-    options = {"max_length": 14, "suppress": (PAD,)}
-    search = ka.BeamSearch(width=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
+    options = {"max_new_tokens": 14, "suppress_tokens": (PAD,)}
+    search = ka.BeamSearch(num_beams=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
     answer = own.searches.run(
         search, {"source_ids": IDS, "source_mask": MASK}, limits=np.array([14, 14]),
         prefix=(IDS[:, :0], MASK[:, :0]), seeds=[0, 0], start_ids=np.array([PAD, PAD]), end_id=END,

@@ -123,7 +123,7 @@ def test_features_and_attention_are_those_of_transformers(tmp_path):
         model.embedding(inputs["token_ids"]),
         mask=inputs["padding_mask"],
         segment_ids=inputs["segment_ids"],
-        return_weights=True,
+        return_attention_scores=True,
     )
     real = inputs["padding_mask"]
     np.testing.assert_allclose(array(outputs)[real], found.last_hidden_state.numpy()[real], rtol=0, atol=1e-5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from keras_attention.cli.jobs import jobs
-from keras_attention.cli.models import VERBS, load_model, search_of
+from keras_attention.cli.loading import VERBS, load_model, search_of
 
 
 @click.command()
@@ -13,7 +13,7 @@ from keras_attention.cli.models import VERBS, load_model, search_of
 @click.argument("files", nargs=-1)
 @click.option("--captions", help="Of a captioner: the file of captions, in place of FILES.")
 @click.option("--images", help="Of a captioner: the folder of the pictures.")
-@click.option("--beam", type=click.IntRange(1), help="Beam width of a translator or captioner; greedy without it.")
+@click.option("--num-beams", type=click.IntRange(1), help="Beam width of a translator or captioner; greedy without it.")
 @click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
 @click.option("--lowercase", is_flag=True, help="Compare translations without regard to case; captions always are.")
 @click.option("--plot", help="Where to draw BLEU by source length, such as bleu.png.")
@@ -22,7 +22,7 @@ def evaluate(
     files: tuple[str, ...],
     captions: str | None,
     images: str | None,
-    beam: int | None,
+    num_beams: int | None,
     length_penalty: float | None,
     lowercase: bool,
     plot: str | None,
@@ -50,9 +50,11 @@ def evaluate(
     if (plot or lowercase) and job.task != "Translator":
         raise click.UsageError(f"--plot and --lowercase belong to a translator; {model} is a {name}.")
     searches = job.task in ("Translator", "Captioner")
-    if (beam or length_penalty is not None) and not searches:
-        raise click.UsageError(f"--beam and --length-penalty belong to a translator or captioner; {model} is a {name}.")
-    search = search_of(loaded, beam, length_penalty) if searches else {}
+    if (num_beams or length_penalty is not None) and not searches:
+        raise click.UsageError(
+            f"--num-beams and --length-penalty belong to a translator or captioner; {model} is a {name}."
+        )
+    search = search_of(loaded, num_beams, length_penalty) if searches else {}
     if images and not job.pictures:
         raise click.UsageError(f"--images belongs to a captioner; {model} is a {name}.")
     if plot:  # said now, and not when all is translated

@@ -148,7 +148,7 @@ def _measure_translator(examples: list) -> Callable[[Any], dict[str, float]]:
 
     def measure(model: Any) -> dict[str, float]:
         texts = [answer.text for answer in model.translate([source for source, _ in examples], batch_size=64)]
-        return {"val_bleu": ka.training.score_texts(texts, [target for _, target in examples]).bleu}
+        return {"val_bleu": ka.metrics.score_texts(texts, [target for _, target in examples]).bleu}
 
     return measure
 
@@ -161,11 +161,11 @@ def _measure_captioner(examples: list, cache: Any = None, **_: Any) -> Callable[
         if cache is None:
             captions = model.caption([example.picture for example in examples], batch_size=64)
         else:
-            seen = ka.data.picture_regions(examples, model, cache)
+            seen = ka.data.image_regions(examples, model, cache)
             captions = model.caption_regions(seen, batch_size=64)
             captions = [c if fine else None for c, fine in zip(captions, seen.valid, strict=True)]
         pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c is not None and c.valid]
-        return {"val_bleu": ka.training.score_texts(*zip(*pairs, strict=True), lowercase=True).bleu}
+        return {"val_bleu": ka.metrics.score_texts(*zip(*pairs, strict=True), lowercase=True).bleu}
 
     return measure
 
@@ -179,7 +179,7 @@ def _evaluate_captioner(model: Any, examples: list, options: dict) -> list[str]:
     pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c.valid]
     if not pairs:
         raise ValueError(f"None of the {len(examples)} pictures can be read; expected JPEG, PNG, GIF or BMP.")
-    scores = ka.training.score_captions(*zip(*pairs, strict=True))
+    scores = ka.metrics.score_captions(*zip(*pairs, strict=True))
     unread = [e.name for c, e in zip(captions, examples, strict=True) if not c.valid]
     missed = f", and {len(unread)} that cannot be read: {', '.join(unread[:3])}{', ...' * (len(unread) > 3)}"
     return [
@@ -196,8 +196,8 @@ def _evaluate_translator(model: Any, examples: list, options: dict) -> Iterator[
 
     sources, references = zip(*examples, strict=True)
     texts = [answer.text for answer in model.translate(list(sources), batch_size=64, **options["search"])]
-    scores = ka.training.score_texts(texts, references, options["lowercase"])
-    bins = ka.training.scores_by_length(sources, texts, references, lowercase=options["lowercase"])
+    scores = ka.metrics.score_texts(texts, references, options["lowercase"])
+    bins = ka.metrics.scores_by_length(sources, texts, references, lowercase=options["lowercase"])
     yield f"BLEU {scores.bleu:.2f}  {scores.bleu_signature}"
     yield f"chrF {scores.chrf:.2f}  {scores.chrf_signature}"
     for name, (count, bleu) in bins.items():
@@ -209,7 +209,7 @@ def _evaluate_translator(model: Any, examples: list, options: dict) -> Iterator[
 def _evaluate_language_model(model: Any, examples: list, options: dict) -> list[str]:
     import keras_attention as ka
 
-    model.compile(loss=ka.MaskedCrossEntropy(), weighted_metrics=[ka.training.Perplexity()])
+    model.compile(loss=ka.MaskedCrossEntropy(), weighted_metrics=[ka.metrics.Perplexity()])
     batches = ka.language_batches(examples, model, shuffle=False, stride=max(model.config.max_length // 2, 1))
     values = model.evaluate(batches, verbose=0, return_dict=True)
     return [f"perplexity {values['perplexity']:.3f} per piece"]

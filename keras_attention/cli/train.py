@@ -22,8 +22,8 @@ _OPTIONS: list[Callable] = [
     click.option("--augment", is_flag=True, help="Change pictures by chance each time; a network that is frozen then sees each picture anew."),
     click.option("--features", help="Folder for what a frozen network answers, which other runs can use.  [default: OUT/features]"),
     click.option("--flip", is_flag=True, help="Mirror every second picture, by chance; not for captions that tell left from right."),
-    click.option("--together", type=click.IntRange(1), help="Captions of a picture that stand together in a batch, so that it is seen once for all of them; with 1 a batch has more pictures, and a network that begins to learn learns sooner.  [default: all, or 1 with kept --features]"),
-    click.option("--self-critical", is_flag=True, help="A captioner that is there (--init) learns from captions that it draws itself, by their CIDEr and BLEU, without label smoothing; at a low --learning-rate, such as 1e-4, and many --batch-tokens, such as 4096."),
+    click.option("--captions-per-image", type=click.IntRange(1), help="Captions of a picture that stand together in a batch, so that it is seen once for all of them; with 1 a batch has more pictures, and a network that begins to learn learns sooner.  [default: all, or 1 with kept --features]"),
+    click.option("--self-critical", is_flag=True, help="A captioner that is there (--init) learns from captions that it draws itself, by their CIDEr and BLEU, without label smoothing; at a low --learning-rate, such as 1e-4, and many --max-tokens, such as 4096."),
     click.option("--out", required=True, help="Directory of the run. Its model.keras is the best one so far; before the first epoch ends, the one that it began with."),
     click.option("--resume", is_flag=True, help="Go on with the run in --out, as it was begun."),
     click.option("--preset", help="See: keras-attention presets.  [default: rnn_attention, show_attend_and_tell, char_rnn, bert_base, xlnet_base, rnn_classifier or rnn_tagger]"),
@@ -36,15 +36,15 @@ _OPTIONS: list[Callable] = [
     click.option("--lowercase", is_flag=True, help="Fold to lower case inside the tokenizers."),
     click.option("--epochs", type=click.IntRange(1), default=20, show_default=True, help="The most passes over the data."),
     click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="The peak, for Adam."),
-    click.option("--decline", type=click.Choice(["cosine", "linear", "inverse_sqrt", "constant"]), default="cosine", show_default=True, help="How the learning rate falls after its peak."),
+    click.option("--schedule", type=click.Choice(["cosine", "linear", "inverse_sqrt", "constant"]), default="cosine", show_default=True, help="How the learning rate falls after its peak."),
     click.option("--warmup-steps", type=click.IntRange(1), default=200, show_default=True, help="Updates until the peak."),
     click.option("--label-smoothing", type=float, default=0.1, show_default=True, help="Share of the target that is spread over all pieces."),
     click.option("--clip-norm", type=float, default=1.0, show_default=True, help="The largest norm of all gradients together."),
-    click.option("--select", help="Value that selects the best model; BLEU, accuracy or loss on --valid by default."),
+    click.option("--monitor", help="Value that selects the best model; BLEU, accuracy or loss on --valid by default."),
     click.option("--patience", type=click.IntRange(1), default=10, show_default=True, help="Epochs without a better value until training stops."),
-    click.option("--average", type=click.IntRange(1), default=1, show_default=True, help="Average the weights of this many last epochs."),
-    click.option("--batch-tokens", type=click.IntRange(1), default=2048, show_default=True, help="The most tokens in a batch."),
-    click.option("--accumulate", type=click.IntRange(1), default=1, show_default=True, help="Average the gradients of this many batches for one update."),
+    click.option("--average-checkpoints", type=click.IntRange(1), default=1, show_default=True, help="Average the weights of this many last epochs."),
+    click.option("--max-tokens", type=click.IntRange(1), default=2048, show_default=True, help="The most tokens in a batch."),
+    click.option("--gradient-accumulation", type=click.IntRange(1), default=1, show_default=True, help="Average the gradients of this many batches for one update."),
     click.option("--weight-decay", type=float, default=0.0, show_default=True, help="Shrinking of each weight per update, over the learning rate."),
     click.option("--layer-decay", type=float, default=1.0, show_default=True, help="Learning rate of each block over that of the next one up."),
     click.option("--remat", is_flag=True, help="Compute each block again in the backward pass, to save memory."),
@@ -113,7 +113,7 @@ def run_job(job: Job, task: str, options: dict[str, Any], out: pathlib.Path) -> 
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
     _check_beginning(options)
-    _check_pictures(job, options)
+    _check_images(job, options)
     plan = _plan(job, options, bool(options["valid_files"]))
     _check_names(job, options)
     with _described(task, options, out):
@@ -146,7 +146,7 @@ def _described(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterato
     except BaseException:
         if not begun and not (out / "model.keras").exists():  # nothing was trained
             (out / "run.json").unlink()
-            with contextlib.suppress(OSError):  # region features stay
+            with contextlib.suppress_tokens(OSError):  # region features stay
                 out.rmdir()
         raise
 
@@ -157,7 +157,7 @@ def _learned(
     """Return what to learn from, what to validate on, and what to measure beside; the last two may be None."""
     import keras_attention as ka
 
-    budget, seed, seeing = options["batch_tokens"], options["seed"], _seeing(job, options, model, out)
+    budget, seed, seeing = options["max_tokens"], options["seed"], _seeing(job, options, model, out)
     measure = job.measure(valid, **_steady(seeing)) if job.measure and valid else None
     if options["self_critical"]:
         batches = ka.training.SelfCriticalBatches(examples, model, budget, seed=seed, **seeing)
@@ -197,7 +197,7 @@ def _check_beginning(options: dict[str, Any]) -> None:
         raise click.UsageError("--lora learns inside the encoder and --freeze does not; choose one of the two.")
 
 
-def _check_pictures(job: Job, options: dict[str, Any]) -> None:
+def _check_images(job: Job, options: dict[str, Any]) -> None:
     """Refuse what belongs to pictures where there are none."""
     seeing = ("encoder", "encoder_weights", "features", "augment", "flip", "together")
     names = ("images", "valid_images", *seeing, "self_critical")
@@ -207,7 +207,9 @@ def _check_pictures(job: Job, options: dict[str, Any]) -> None:
     if options["self_critical"] and not options["init"]:
         raise click.UsageError("--self-critical needs a captioner that writes captions already; add --init MODEL.")
     if options["self_critical"] and options["together"]:
-        raise click.UsageError("--together is for captions that people wrote; leave it out with --self-critical.")
+        raise click.UsageError(
+            "--captions-per-image is for captions that people wrote; leave it out with --self-critical."
+        )
     if options["valid_images"] and not options["valid_files"]:
         raise click.UsageError("--valid-images are those of --valid; add --valid FILE.")
     if options["encoder"] == "small_cnn" and options["encoder_weights"] == "imagenet":
@@ -274,7 +276,7 @@ def _fresh(job: Job, options: dict[str, Any], examples: list) -> Any:
 def _initialized(job: Job, options: dict[str, Any], examples: list) -> Any:
     """A model that is there already, with sizes that may differ, or a new head on its encoder."""
     import keras_attention as ka
-    from keras_attention.cli.models import load_model
+    from keras_attention.cli.loading import load_model
 
     model, sizes = load_model(options["init"]), _sizes(options["sizes"])
     if type(model).__name__ == job.task:
@@ -301,26 +303,28 @@ def _plan(job: Job, options: dict[str, Any], validated: bool) -> Any:
     import keras_attention as ka
 
     critical = options["self_critical"]
-    select = options["select"] or (job.select if validated else "reward" if critical else "loss")
+    select = options["monitor"] or (job.select if validated else "reward" if critical else "loss")
     known = ("loss", "accuracy", *(["bleu"] if job.measure else []), *(["reward"] if critical else []))
     if not select.endswith(known):
-        raise click.UsageError(f"--select {select}: expected a name that ends in {', '.join(known)}, such as val_loss.")
-    if select.startswith("val_") and not validated:
-        raise click.UsageError(f"--select {select} needs validation data; add --valid FILE.")
-    if select == "reward" and options["average"] > 1:
         raise click.UsageError(
-            "--average is kept where it is better, and `reward` is of captions that were drawn before; add --valid FILE."
+            f"--monitor {select}: expected a name that ends in {', '.join(known)}, such as val_loss."
+        )
+    if select.startswith("val_") and not validated:
+        raise click.UsageError(f"--monitor {select} needs validation data; add --valid FILE.")
+    if select == "reward" and options["average_checkpoints"] > 1:
+        raise click.UsageError(
+            "--average-checkpoints is kept where it is better, and `reward` is of captions that were drawn before; add --valid FILE."
         )
     names = (
         "epochs",
         "learning_rate",
-        "decline",
+        "schedule",
         "warmup_steps",
         "label_smoothing",
         "clip_norm",
         "patience",
-        "average",
-        "accumulate",
+        "average_checkpoints",
+        "gradient_accumulation",
         "weight_decay",
         "layer_decay",
     )

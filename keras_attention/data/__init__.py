@@ -7,9 +7,9 @@ from keras_attention.data.batches import (
     tagging_batches,
     translation_batches,
 )
-from keras_attention.data.caption_batches import caption_batches, picture_regions
+from keras_attention.data.caption_batches import caption_batches, image_regions
 from keras_attention.data.captions import CaptionedPicture, captions_of, read_captions
-from keras_attention.data.datasets import (
+from keras_attention.data.files import (
     DataError,
     decode_lines,
     read_labelled,
@@ -18,17 +18,15 @@ from keras_attention.data.datasets import (
     read_tagged,
     read_texts,
 )
-from keras_attention.data.generated import LECTURE_PHRASE, phrase_pairs
-from keras_attention.data.images import PictureError, augment_pictures, decode_picture, read_pictures
-from keras_attention.data.objectives import masked_batches, pack_texts
-from keras_attention.data.permutations import map_targets, order_mask, permutation_batches, span_targets
-from keras_attention.data.scenes import Scene, SceneObject, captioned_scenes, described_object, right_captions
+from keras_attention.data.images import ImageError, augment_images, decode_image, read_images
+from keras_attention.data.masking import masked_batches, pack_texts
+from keras_attention.data.permutation import map_targets, permutation_batches, permutation_mask, span_targets
 from keras_attention.data.tokenizers import (
     NOT_TEXT,
     SpecialIds,
+    apply_template,
     decode_ids,
     encode_texts,
-    frame_ids,
     ids_to_pieces,
     mask_id,
     pad_ids,
@@ -37,45 +35,38 @@ from keras_attention.data.tokenizers import (
 )
 
 __all__ = [
-    "LECTURE_PHRASE",
     "NOT_TEXT",
     "CaptionedPicture",
     "DataError",
     "LengthBatches",
-    "PictureError",
-    "Scene",
-    "SceneObject",
+    "ImageError",
     "SpecialIds",
-    "augment_pictures",
+    "augment_images",
     "caption_batches",
-    "captioned_scenes",
     "captions_of",
     "classification_batches",
     "decode_ids",
     "decode_lines",
-    "decode_picture",
-    "described_object",
+    "decode_image",
     "encode_texts",
-    "frame_ids",
+    "apply_template",
     "ids_to_pieces",
     "language_batches",
     "map_targets",
     "mask_id",
     "masked_batches",
-    "order_mask",
+    "permutation_mask",
     "pack_texts",
     "pad_ids",
     "permutation_batches",
-    "phrase_pairs",
-    "picture_regions",
+    "image_regions",
     "read_captions",
     "read_labelled",
     "read_lines",
     "read_pairs",
-    "read_pictures",
+    "read_images",
     "read_tagged",
     "read_texts",
-    "right_captions",
     "span_targets",
     "special_ids",
     "tagging_batches",

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.data.tokenizers import encode_texts, frame_ids, pad_ids, special_ids
+from keras_attention.data.tokenizers import apply_template, encode_texts, pad_ids, special_ids
 
 
 class LengthBatches(keras.utils.PyDataset):
@@ -116,7 +116,7 @@ def text_arrays(config: Any, token_ids, mask) -> dict[str, Any]:
     The text is all one segment; only XLNet's last token, its `<cls>`, is a segment of its own.
 
     Args:
-        config: may have `num_segments` and `frame`.
+        config: may have `num_segments` and `template`.
         token_ids: (B, S) int, an array or a tensor.
         mask: (B, S) bool, of the same kind.
     """
@@ -125,7 +125,7 @@ def text_arrays(config: Any, token_ids, mask) -> dict[str, Any]:
     if not kinds:
         return inputs
     segments = token_ids * 0
-    if config.frame == "end_start" and kinds > 2:
+    if config.template == "end_start" and kinds > 2:
         last = ops.logical_and(mask, ops.logical_not(ops.pad(mask[:, 1:], ((0, 0), (0, 1)))))
         last = ops.cast(last, "int32")
         segments = segments + 2 * (np.asarray(last) if isinstance(token_ids, np.ndarray) else last)
@@ -272,7 +272,7 @@ def classification_batches(
         ValueError: no examples, or a label that the model does not have.
     """
     special = special_ids(model.tokenizer)
-    before, after = frame_ids(model.tokenizer, model.frame)
+    before, after = apply_template(model.tokenizer, model.template)
     ids = encode_texts(model.tokenizer, [text for text, _ in examples], model.config.max_length, before, after)
     labels = np.array([_label_id(label, model.config.labels) for _, label in examples], "int32")
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from keras_attention.data.batches import LengthBatches, round_up, shift_right
 from keras_attention.data.captions import CaptionedPicture
-from keras_attention.data.datasets import DataError
-from keras_attention.data.features import RegionCache, cached_regions
-from keras_attention.data.images import PictureError, augment_pictures, decode_picture
+from keras_attention.data.files import DataError
+from keras_attention.data.images import ImageError, augment_images, decode_image
+from keras_attention.data.region_cache import RegionCache, cached_regions
 from keras_attention.data.tokenizers import encode_texts, pad_ids, special_ids
 
 TOO_MANY = 0.1  # of the pictures unreadable: then the folder is the wrong one
@@ -32,7 +32,7 @@ def caption_batches(
     cache: str | pathlib.Path | None = None,
     augment: bool = False,
     flip: bool = False,
-    together: int | None = None,
+    captions_per_image: int | None = None,
 ) -> LengthBatches:
     """Turn captioned pictures into batches for `Captioner.fit`; each caption is an example.
 
@@ -51,46 +51,47 @@ def caption_batches(
             the batches have `regions` in place of `images`. Only where the network that sees does not learn.
         augment: change pictures by chance, each time; not with a cache.
         flip: mirror every second picture, by chance, each time; not for captions that tell left from right.
-        together: n; None for as many as a picture most often has, or, with a cache, 1.
+        captions_per_image: n; None for as many as a picture most often has, or, with a cache, 1.
 
     Returns:
         batches of ({`images` (P, size, size, 3) or `regions` (B, R, C), `target_ids` (B, T)}, labels (B, T), weights
         (B, T) float32, 0 at padding), B = n P. Pictures that cannot be read are left out, with one warning.
 
     Raises:
-        ValueError: no examples, `together` under 1, a cache for a network that learns, or cached regions to augment.
+        ValueError: no examples, `captions_per_image` under 1, a cache for a network that learns,
+            or cached regions to augment.
         DataError: more than a tenth of the pictures cannot be read.
     """
-    if together is not None and together < 1:
-        raise ValueError(f"`together` is {together}; expected a positive integer, or None.")
-    seen = see_pictures(examples, captioner, cache, augment, flip)
+    if captions_per_image is not None and captions_per_image < 1:
+        raise ValueError(f"`captions_per_image` is {captions_per_image}; expected a positive integer, or None.")
+    seen = encode_images(examples, captioner, cache, augment, flip)
     rows = np.flatnonzero(drop_unreadable(examples, seen.valid))
     special, longest = special_ids(captioner.tokenizer), captioner.config.max_length
     counts = [len(examples[row].captions) for row in rows]
     captions = [caption for row in rows for caption in examples[row].captions]
     targets = encode_texts(captioner.tokenizer, captions, longest, after=(special.end,))
     usual = statistics.mode(counts or [1]) if cache is None else 1
-    together = max(1, min(together or usual, max_tokens // max(map(len, targets), default=1)))
+    captions_per_image = max(1, min(captions_per_image or usual, max_tokens // max(map(len, targets), default=1)))
     parts = [
-        (row, targets[begin : min(begin + together, end)])
+        (row, targets[begin : min(begin + captions_per_image, end)])
         for row, count, end in zip(rows, counts, np.cumsum(counts, dtype=int), strict=True)
-        for begin in range(end - count, end, together)
+        for begin in range(end - count, end, captions_per_image)
     ]
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
         seen_rows, written = zip(*(parts[i] for i in indices), strict=True)
-        filled = [target for part in written for target in (*part, *[()] * (together - len(part)))]
+        filled = [target for part in written for target in (*part, *[()] * (captions_per_image - len(part)))]
         labels, weights = pad_ids(filled, special.pad, _WIDTHS, extra)
         chance = np.random.default_rng([seed, batches.epoch, *indices])
         inputs = {**seen.inputs(list(seen_rows), chance), "target_ids": shift_right(labels, special.start)}
         return inputs, labels, weights.astype("float32")
 
     lengths = round_up(np.array([max(map(len, part)) for _, part in parts]), _WIDTHS)
-    batches = LengthBatches(lengths, collate, max_tokens // together, shuffle, seed)
+    batches = LengthBatches(lengths, collate, max_tokens // captions_per_image, shuffle, seed)
     return batches
 
 
-def see_pictures(
+def encode_images(
     examples: Sequence[CaptionedPicture],
     captioner: Any,
     cache: str | pathlib.Path | None,
@@ -128,7 +129,7 @@ def drop_unreadable(examples: Sequence[CaptionedPicture], valid: np.ndarray) -> 
     return valid
 
 
-def picture_regions(
+def image_regions(
     examples: Sequence[CaptionedPicture], captioner: Any, cache: str | pathlib.Path, mirrored: bool = False
 ) -> RegionCache:
     """Return the region features of every picture, or of its mirror image, from the cache or seen now and put there."""
@@ -147,8 +148,8 @@ class _Regions:
     def __init__(
         self, examples: Sequence[CaptionedPicture], captioner: Any, cache: str | pathlib.Path, flip: bool
     ) -> None:
-        self.cached = picture_regions(examples, captioner, cache)
-        self.mirrored = picture_regions(examples, captioner, cache, mirrored=True) if flip else None
+        self.cached = image_regions(examples, captioner, cache)
+        self.mirrored = image_regions(examples, captioner, cache, mirrored=True) if flip else None
         self.valid = self.cached.valid
 
     def inputs(self, rows: list[int], chance: np.random.Generator) -> dict[str, np.ndarray]:
@@ -164,21 +165,21 @@ class _Images:
     def __init__(self, examples: Sequence[CaptionedPicture], captioner: Any, augment: bool, flip: bool) -> None:
         self.pictures, self.size = [example.picture for example in examples], captioner.config.image_size
         self.augment, self.flip = augment, flip
-        decode = functools.lru_cache(KEPT_BYTES // (12 * self.size**2))(decode_picture)
+        decode = functools.lru_cache(KEPT_BYTES // (12 * self.size**2))(decode_image)
         self.decode = lambda row: decode(self.pictures[row], self.size)
         self.valid = np.array([self._is_readable(row) for row in range(len(self.pictures))])
 
     def _is_readable(self, row: int) -> bool:
         try:
             self.decode(row)
-        except (PictureError, OSError):
+        except (ImageError, OSError):
             return False
         return True
 
     def inputs(self, rows: list[int], chance: np.random.Generator) -> dict[str, np.ndarray]:
         images = np.stack([self.decode(row) for row in rows])
         if self.augment:
-            images = augment_pictures(images, chance)
+            images = augment_images(images, chance)
         if self.flip:
             images = _half_of(images[:, :, ::-1], images, chance)
         return {"images": images}

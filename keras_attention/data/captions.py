@@ -16,7 +16,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
-from keras_attention.data.datasets import DataError, Place, open_tfds, read_lines
+from keras_attention.data.files import DataError, Place, open_tfds, read_lines
 
 # In order of preference: a file that has both names its pictures by `file_name`, not by `image_id`.
 IMAGE_COLUMNS = (

@@ -1,6 +1,6 @@
 """Pictures to arrays: read the header, refuse what is too large, decode, resize, turn upright.
 
-JPEG, PNG, GIF (its first frame) and BMP, with Pillow and NumPy. `serving/pictures.py` does the same
+JPEG, PNG, GIF (its first frame) and BMP, with Pillow and NumPy. `serving/images.py` does the same
 in a TensorFlow graph: both accept the same files and give the same numbers, so that a model sees in
 service what it saw in training. Whatever the two decoders would do differently is therefore done
 here by hand: palettes, CMYK, transparency, orientation.
@@ -25,11 +25,11 @@ MAX_STEPS = 32_768  # segments of a JPEG or blocks of a GIF that are walked to f
 Picture: TypeAlias = "str | pathlib.Path | bytes | np.ndarray"
 
 
-class PictureError(ValueError):
+class ImageError(ValueError):
     """A picture cannot be read; says what was found and what was expected."""
 
 
-def decode_picture(picture: Picture, size: int) -> np.ndarray:
+def decode_image(picture: Picture, size: int) -> np.ndarray:
     """Decode a picture and resize it to a square, whatever its shape was.
 
     Resizing is bilinear and anti-aliased: each output pixel is a mean of the input around its centre,
@@ -45,25 +45,25 @@ def decode_picture(picture: Picture, size: int) -> np.ndarray:
         (size, size, 3) float32, RGB in [0, 255], not rounded.
 
     Raises:
-        PictureError: no such picture, a damaged or truncated one, or one of more than `MAX_PIXELS`.
+        ImageError: no such picture, a damaged or truncated one, or one of more than `MAX_PIXELS`.
         FileNotFoundError: there is no such file.
 
     Example:
-        >>> decode_picture(np.full((2, 3), 7, "uint8"), 5).shape
+        >>> decode_image(np.full((2, 3), 7, "uint8"), 5).shape
         (5, 5, 3)
     """
     if isinstance(picture, np.ndarray):
         return _resize(_check_array(picture), size)
     if isinstance(picture, bytes):
         return _decode(picture, "The picture", size)
-    return _decode(encoded_picture(picture), str(picture), size)
+    return _decode(encoded_image(picture), str(picture), size)
 
 
-def read_pictures(pictures: Sequence[Picture], size: int) -> tuple[np.ndarray, np.ndarray]:
+def read_images(pictures: Sequence[Picture], size: int) -> tuple[np.ndarray, np.ndarray]:
     """Decode pictures into one batch, with zeros for those that cannot be read.
 
     Args:
-        pictures: see `decode_picture`.
+        pictures: see `decode_image`.
         size: height and width of the answer.
 
     Returns:
@@ -73,31 +73,31 @@ def read_pictures(pictures: Sequence[Picture], size: int) -> tuple[np.ndarray, n
         FileNotFoundError: there is no such file.
 
     Example:
-        >>> read_pictures([b"no picture", np.zeros((2, 3), "uint8")], 5)[1].tolist()
+        >>> read_images([b"no picture", np.zeros((2, 3), "uint8")], 5)[1].tolist()
         [False, True]
     """
     images = np.zeros((len(pictures), size, size, 3), "float32")
     valid = np.ones(len(pictures), bool)
     for i, picture in enumerate(pictures):
         try:
-            images[i] = decode_picture(picture, size)
-        except PictureError:
+            images[i] = decode_image(picture, size)
+        except ImageError:
             valid[i] = False
     return images, valid
 
 
-def encoded_picture(picture: Picture) -> bytes:
+def encoded_image(picture: Picture) -> bytes:
     """Return the bytes of a picture's file, as a server is sent them; an array becomes a PNG.
 
     Args:
-        picture: see `decode_picture`.
+        picture: see `decode_image`.
 
     Raises:
-        PictureError: an array that is no picture, or a file of more than `MAX_BYTES`.
+        ImageError: an array that is no picture, or a file of more than `MAX_BYTES`.
         FileNotFoundError: there is no such file.
 
     Example:
-        >>> encoded_picture(np.zeros((2, 3), "uint8"))[1:4]
+        >>> encoded_image(np.zeros((2, 3), "uint8"))[1:4]
         b'PNG'
     """
     if isinstance(picture, bytes):
@@ -110,11 +110,11 @@ def encoded_picture(picture: Picture) -> bytes:
         return file.getvalue()
     path = pathlib.Path(picture)
     if path.stat().st_size > MAX_BYTES:
-        raise PictureError(f"{path} has {path.stat().st_size} bytes; expected at most {MAX_BYTES}.")
+        raise ImageError(f"{path} has {path.stat().st_size} bytes; expected at most {MAX_BYTES}.")
     return path.read_bytes()
 
 
-def augment_pictures(images: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+def augment_images(images: np.ndarray, chance: np.random.Generator) -> np.ndarray:
     """Vary pictures for training: a random crop, resized, with another contrast and brightness.
 
     Args:
@@ -125,7 +125,7 @@ def augment_pictures(images: np.ndarray, chance: np.random.Generator) -> np.ndar
         (B, h, w, 3) float32 in [0, 255]. A crop keeps the aspect ratio and 0.7 to 1 of the area.
 
     Example:
-        >>> augment_pictures(np.zeros((2, 5, 7, 3), "float32"), np.random.default_rng(0)).shape
+        >>> augment_images(np.zeros((2, 5, 7, 3), "float32"), np.random.default_rng(0)).shape
         (2, 5, 7, 3)
     """
     varied = np.empty_like(images, "float32")
@@ -151,20 +151,20 @@ def _zoom(image: np.ndarray, begin: float, part: float) -> np.ndarray:
 
 def _check_array(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
-        raise PictureError(
+        raise ImageError(
             f"An array of shape {pixels.shape} and type {pixels.dtype} is no picture; expected (h, w), "
             "(h, w, 1), (h, w, 3) or (h, w, 4) of type uint8."
         )
     try:
         _check_size(pixels.shape[1], pixels.shape[0])
-    except PictureError as error:
-        raise PictureError(f"The array {error}.") from None
+    except ImageError as error:
+        raise ImageError(f"The array {error}.") from None
     return _three_channels(pixels)
 
 
 def _check_size(width: int, height: int) -> None:
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
-        raise PictureError(
+        raise ImageError(
             f"has {width} x {height} pixels; expected 1 to {MAX_PIXELS} in all and at most {MAX_SIDE} a side"
         )
 
@@ -219,20 +219,20 @@ def _decode(data: bytes, name: str, size: int) -> np.ndarray:
     from PIL import Image
 
     if len(data) > MAX_BYTES:
-        raise PictureError(f"{name} has {len(data)} bytes; expected at most {MAX_BYTES}.")
+        raise ImageError(f"{name} has {len(data)} bytes; expected at most {MAX_BYTES}.")
     for signature, read in _READERS.items():
         if data.startswith(signature):
             try:
                 pixels, orientation = read(data)
-            except PictureError as error:
-                raise PictureError(f"{name} {error}.") from None
+            except ImageError as error:
+                raise ImageError(f"{name} {error}.") from None
             except Image.DecompressionBombError as error:
-                raise PictureError(f"{name} is too large for Pillow: {error}") from None
+                raise ImageError(f"{name} is too large for Pillow: {error}") from None
             except _DAMAGE as error:
-                raise PictureError(f"{name} is damaged or truncated ({error}); expected a whole picture.") from None
+                raise ImageError(f"{name} is damaged or truncated ({error}); expected a whole picture.") from None
             return _turn(_resize(pixels, size), orientation)
     found = f"begins with {data[:8]!r}" if data else "is empty"
-    raise PictureError(f"{name} {found}; expected a JPEG, PNG, GIF or BMP. Convert it to one of these.")
+    raise ImageError(f"{name} {found}; expected a JPEG, PNG, GIF or BMP. Convert it to one of these.")
 
 
 def _read_jpeg(data: bytes) -> tuple[np.ndarray, int]:
@@ -243,7 +243,7 @@ def _read_jpeg(data: bytes) -> tuple[np.ndarray, int]:
     frame = next((data[b + 1 : e] for kind, b, e in segments if 0xC0 <= kind <= 0xCF and kind not in NO_FRAMES), b"")
     kind, _, precision, height, width, components = struct.unpack_from(">BHBHHB", frame)
     if kind not in FRAMES or precision != 8 or components not in (1, 3, 4):
-        raise PictureError("is a JPEG of a rare kind; expected baseline or progressive, 8 bits, 1, 3 or 4 components")
+        raise ImageError("is a JPEG of a rare kind; expected baseline or progressive, 8 bits, 1, 3 or 4 components")
     _check_size(width, height)
     # Without metadata, which Pillow would also parse, and might stumble over.
     kept = [data[b:e] for kind, b, e in segments if kind in (0xE0, 0xEE) or not 0xE0 <= kind <= 0xEF]
@@ -274,7 +274,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             (length,) = struct.unpack_from(">H", data, place + 2)
             yield marker, place, place + 2 + length
             place += 2 + length
-    raise PictureError(f"has over {MAX_STEPS} segments before its pixels; expected a few")
+    raise ImageError(f"has over {MAX_STEPS} segments before its pixels; expected a few")
 
 
 def _orientation(tiff: bytes) -> int:
@@ -302,14 +302,14 @@ def _read_png(data: bytes) -> tuple[np.ndarray, int]:
     from PIL import Image
 
     if data[8:16] != b"\0\0\0\rIHDR":
-        raise PictureError("is a PNG that does not begin as expected, with a header")
+        raise ImageError("is a PNG that does not begin as expected, with a header")
     width, height, depth, colour, method, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     _check_size(width, height)
     chunks = list(_png_chunks(data))
     palettes = [len(chunk) - 12 for kind, chunk in chunks if kind == b"PLTE"]
     odd = (colour & 2 and 0 in palettes) or (colour == 3 and (len(palettes) != 1 or palettes[0] % 3))
     if method or interlaced > 1 or odd:
-        raise PictureError("is a PNG whose header or palette is not as expected")
+        raise ImageError("is a PNG whose header or palette is not as expected")
     bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
     passes = _PNG_PASSES if interlaced else [(0, 0, 1, 1)]
     sizes = [(-(-(height - y) // down), -(-(width - x) // right)) for y, x, down, right in passes]
@@ -336,11 +336,11 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         over |= previous == b"IDAT" and kind != b"IDAT"
         if kind in (b"PLTE", b"IDAT", b"IEND") or place == 8:
             if struct.pack(">I", zlib.crc32(chunk[4:-4])) != chunk[8 + length :]:
-                raise PictureError(f"is a PNG whose chunk {kind!r} is damaged or cut; expected a whole picture")
+                raise ImageError(f"is a PNG whose chunk {kind!r} is damaged or cut; expected a whole picture")
             if kind != b"IDAT" or not over:
                 yield kind, chunk
         elif not kind.isalpha() or kind[:1].isupper():  # critical: pixels may depend on it
-            raise PictureError(f"is a PNG with a chunk {kind!r}; expected those of the standard")
+            raise ImageError(f"is a PNG with a chunk {kind!r}; expected those of the standard")
         place += len(chunk)
 
 
@@ -353,7 +353,7 @@ def _check_inflated(deflated: bytes, expected: int) -> None:
         if not piece and not deflated:
             break
     if not inflate.eof or found < expected:
-        raise PictureError(f"is a PNG with {found} bytes of pixels; expected {expected} and an end")
+        raise ImageError(f"is a PNG with {found} bytes of pixels; expected {expected} and an end")
 
 
 def _from_palette(indices: np.ndarray, palette: bytes) -> np.ndarray:
@@ -377,7 +377,7 @@ def _read_gif(data: bytes) -> tuple[np.ndarray, int]:
     indices = np.asarray(Image.frombytes("L", (width, height), data[begin + 1 : end], "gif", data[begin], local & 0x40))
     clear = indices == (data[control + 6] if control and data[control + 3] & 1 else -1)
     if np.any((indices >= len(colours) // 3) & ~clear):
-        raise PictureError(f"is a GIF with a pixel beyond the {len(colours) // 3} expected colours")
+        raise ImageError(f"is a GIF with a pixel beyond the {len(colours) // 3} expected colours")
     pixels = np.zeros((*canvas, 3), "uint8")
     pixels[top : top + height, left : left + width] = np.where(clear[..., None], 0, _from_palette(indices, colours))
     return pixels, 1
@@ -401,8 +401,8 @@ def _gif_frame(data: bytes) -> tuple[int, int, int]:
             frame, within = place, True
             place += 11 + _gif_colours(data[place + 9])
         else:
-            raise PictureError(f"is a GIF with the block {byte}; expected an extension or a picture")
-    raise PictureError(f"is a GIF of more than {MAX_STEPS} blocks; expected a smaller picture")
+            raise ImageError(f"is a GIF with the block {byte}; expected an extension or a picture")
+    raise ImageError(f"is a GIF of more than {MAX_STEPS} blocks; expected a smaller picture")
 
 
 def _gif_colours(flags: int) -> int:
@@ -413,7 +413,7 @@ def _gif_colours(flags: int) -> int:
 def _read_bmp(data: bytes) -> tuple[np.ndarray, int]:
     begin, header, width, height, _, bits, compression = struct.unpack_from("<IIiiHHI", data, 10)
     if header < 40 or bits not in (24, 32) or compression:
-        raise PictureError("is a BMP of a rare kind; expected 24 or 32 bits, uncompressed")
+        raise ImageError("is a BMP of a rare kind; expected 24 or 32 bits, uncompressed")
     _check_size(width, abs(height))
     stride = -(-width * bits // 32) * 4
     rows = np.frombuffer(data, "uint8", abs(height) * stride, begin).reshape(abs(height), stride)

@@ -369,19 +369,19 @@ def _rewrite(tokenizer: Any, texts: Iterable[str]) -> list[str]:
     return texts
 
 
-def frame_ids(tokenizer: Any, frame: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def apply_template(tokenizer: Any, template: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the ids that stand before and after each text.
 
     Args:
         tokenizer: a KerasHub tokenizer.
-        frame: `"end"`, `"start_end"` or `"end_start"`; see `TransformerConfig`.
+        template: `"end"`, `"start_end"` or `"end_start"`; see `TransformerConfig`.
     """
     special = special_ids(tokenizer)
     return {
         "end": ((), (special.end,)),
         "start_end": ((special.start,), (special.end,)),
         "end_start": ((), (special.end, special.start)),
-    }[frame]
+    }[template]
 
 
 def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:

@@ -14,7 +14,7 @@ def apply_constraints(log_probs, tokens, t, strategy: Strategy, end_id: int, sta
         log_probs: (B, K, V) float32.
         tokens: (B, K, T) int, what has been written before step t.
         t: scalar int, the step.
-        strategy: its `min_length`, `no_repeat_ngram` and `suppress`.
+        strategy: its `min_length`, `no_repeat_ngram_size` and `suppress_tokens`.
         end_id: the end token, forbidden before `min_length`.
         start_ids: (B,) int, the token before the first; in a model without a start token, that of a prompt.
         prefix_ids: (B, T) int.
@@ -24,16 +24,16 @@ def apply_constraints(log_probs, tokens, t, strategy: Strategy, end_id: int, sta
         (B, K, V) log-probabilities, `NEVER` where forbidden, 0 for a forced token.
     """
     vocabulary = ops.arange(log_probs.shape[-1], dtype="int32")
-    for token in strategy.suppress:
+    for token in strategy.suppress_tokens:
         log_probs = ops.where(ops.equal(vocabulary, token), NEVER, log_probs)
-    if strategy.min_length:
+    if strategy.min_new_tokens:
         begin = ops.sum(ops.cast(prefix_mask, "int32"), axis=1)
-        too_soon = ops.reshape(t - begin < strategy.min_length, (-1, 1, 1))
+        too_soon = ops.reshape(t - begin < strategy.min_new_tokens, (-1, 1, 1))
         log_probs = ops.where(ops.logical_and(too_soon, ops.equal(vocabulary, end_id)), NEVER, log_probs)
-    if strategy.no_repeat_ngram:
+    if strategy.no_repeat_ngram_size:
         start = ops.broadcast_to(ops.reshape(start_ids, (-1, 1, 1)), (*ops.shape(tokens)[:2], 1))
         written = ops.concatenate([ops.cast(start, tokens.dtype), tokens], axis=2)
-        once = _forbid_repeats(log_probs, written, t + 1, strategy.no_repeat_ngram)
+        once = _forbid_repeats(log_probs, written, t + 1, strategy.no_repeat_ngram_size)
         ends = ops.equal(vocabulary, end_id)  # an end never repeats, though it may have begun the text
         log_probs = ops.where(ends, log_probs, once)
     token = ops.expand_dims(ops.take(prefix_ids, t, axis=1), -1)  # (B, 1)

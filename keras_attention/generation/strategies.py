@@ -33,46 +33,50 @@ class Strategy:
     """What every strategy can be asked for.
 
     Args:
-        max_length: the most tokens of an answer; None lets the model decide.
-        min_length: the fewest tokens before the end token, not counting a forced prefix.
-        no_repeat_ngram: no n-gram of this length occurs twice in an answer; 0 allows all.
-        suppress: ids of tokens that are never written.
-        seed: where chance begins; only `Sampling` uses it.
+        max_new_tokens: the most tokens of an answer; None lets the model decide.
+        min_new_tokens: the fewest tokens before the end token, not counting a forced prefix.
+        no_repeat_ngram_size: no n-gram of this length occurs twice in an answer; 0 allows all.
+        suppress_tokens: ids of tokens that are never written.
+        num_return_sequences: N, how many hypotheses are returned for each input.
+        seed: the seed of the random numbers; only `Sampling` uses it.
 
     Raises:
         ValueError: a negative length, a minimum over the maximum, or a seed outside 0 to 2^32 - 1.
     """
 
-    max_length: int | None = None
-    min_length: int = 0
-    no_repeat_ngram: int = 0
-    suppress: tuple[int, ...] = ()
+    max_new_tokens: int | None = None
+    min_new_tokens: int = 0
+    no_repeat_ngram_size: int = 0
+    suppress_tokens: tuple[int, ...] = ()
+    num_return_sequences: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("min_length", "no_repeat_ngram"):
+        for name in ("min_new_tokens", "no_repeat_ngram_size"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; expected 0 or more.")
-        if self.max_length is not None and self.max_length <= max(self.min_length, 0):
-            raise ValueError(f"`max_length` is {self.max_length}; expected more than `min_length`, {self.min_length}.")
+        if self.max_new_tokens is not None and self.max_new_tokens <= max(self.min_new_tokens, 0):
+            raise ValueError(
+                f"`max_new_tokens` is {self.max_new_tokens}; expected over {self.min_new_tokens} (`min_new_tokens`)."
+            )
+        self._check_num_return_sequences()
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"`seed` is {self.seed}; expected 0 to {2**32 - 1}.")
-        object.__setattr__(self, "suppress", tuple(self.suppress))
+        object.__setattr__(self, "suppress_tokens", tuple(self.suppress_tokens))
+
+    def _check_num_return_sequences(self) -> None:
+        if self.num_return_sequences < 1:
+            raise ValueError(f"`num_return_sequences` is {self.num_return_sequences}; expected 1 or more.")
 
     @property
-    def beams(self) -> int:
-        """K, the hypotheses that are open at once."""
-        return 1
-
-    @property
-    def answers(self) -> int:
-        """N, the hypotheses that are returned."""
-        return 1
+    def num_beams(self) -> int:
+        """K, the number of open hypotheses."""
+        return self.num_return_sequences
 
     @property
     def initial_log_probs(self) -> tuple[float, ...]:
         """Where the K hypotheses begin: 0, or `NEVER` for a beam that is not yet one."""
-        return (0.0,) * self.beams
+        return (0.0,) * self.num_beams
 
     def final_score(self, log_probs, length, coverage=None):
         """Rank ended hypotheses; here by their log-probability."""
@@ -96,12 +100,19 @@ class Strategy:
 class Greedy(Strategy):
     """Take the likeliest token at each step: y_t = argmax p(y | y_<t, x).
 
-    Args: those of `Strategy`.
+    Args: those of `Strategy`; `num_return_sequences` is 1.
 
     Example:
-        >>> Greedy(max_length=7).beams
+        >>> Greedy(max_new_tokens=7).num_beams
         1
     """
+
+    def _check_num_return_sequences(self) -> None:
+        if self.num_return_sequences != 1:
+            raise ValueError(
+                f"`num_return_sequences` is {self.num_return_sequences}; a greedy search returns 1. "
+                "`BeamSearch` and `Sampling` return more."
+            )
 
     def propose(self, totals, end_id, uniform):
         """Choose among the continuations; see `Strategy.propose`."""
@@ -120,7 +131,8 @@ class Sampling(Strategy):
         temperature: below 1 sharpens, above 1 flattens.
         top_k: keep only the k likeliest tokens; 0 keeps all.
         top_p: keep the fewest likeliest tokens whose probabilities reach p; 1.0 keeps all.
-        samples: N, how many independent texts to draw for each input.
+
+    `num_return_sequences` independent texts are drawn for each input.
 
     Raises:
         ValueError: a temperature that is not positive, or `top_p` outside (0, 1].
@@ -135,28 +147,17 @@ class Sampling(Strategy):
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
-    samples: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.temperature > 0:  # nor NaN
             raise ValueError(
-                f"`temperature` is {self.temperature}; expected more than 0. `Greedy()` (--beam 1) is its limit."
+                f"`temperature` is {self.temperature}; expected more than 0. `Greedy()` (--num-beams 1) is its limit."
             )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"`top_p` is {self.top_p}; expected a number in (0, 1].")
-        if self.top_k < 0 or self.samples < 1:
-            raise ValueError(f"`top_k` is {self.top_k} and `samples` {self.samples}; expected >= 0 and >= 1.")
-
-    @property
-    def beams(self) -> int:
-        """K, the hypotheses that are open at once."""
-        return self.samples
-
-    @property
-    def answers(self) -> int:
-        """N, the hypotheses that are returned."""
-        return self.samples
+        if self.top_k < 0:
+            raise ValueError(f"`top_k` is {self.top_k}; expected 0 or more.")
 
     def propose(self, totals, end_id, uniform):
         """Choose among the continuations; see `Strategy.propose`."""
@@ -188,50 +189,44 @@ class BeamSearch(Strategy):
     The search ends as soon as no open hypothesis could still enter the N best.
 
     Args:
-        width: K.
+        num_beams: K.
         length_penalty: a; 0 compares bare log-probabilities, more favours longer texts.
         coverage_penalty: b; needs a model with attention.
-        n_best: N, at most `width`.
 
     Raises:
-        ValueError: a width below 1, `n_best` outside 1 to `width`, or a penalty that is negative or not finite.
+        ValueError: `num_beams` below 1, `num_return_sequences` outside 1 to `num_beams`, or a penalty that is
+            negative or not finite.
 
     Example:
-        >>> BeamSearch(width=5, length_penalty=1.0).beams
+        >>> BeamSearch(num_beams=5, length_penalty=1.0).num_beams
         5
 
     Reference: Wu et al., 2016, https://arxiv.org/abs/1609.08144, section 7.
     """
 
-    width: int = 4
+    num_beams: int = 4
     length_penalty: float = 0.6
     coverage_penalty: float = 0.0
-    n_best: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.width < 1 or not 1 <= self.n_best <= self.width:
-            raise ValueError(f"`width` is {self.width} and `n_best` {self.n_best}; expected 1 <= n_best <= width.")
         if not (0 <= self.length_penalty < math.inf and 0 <= self.coverage_penalty < math.inf):
             raise ValueError(
                 f"`length_penalty` is {self.length_penalty} and `coverage_penalty` {self.coverage_penalty}; expected "
                 "finite numbers, 0 or more."
             )
 
-    @property
-    def beams(self) -> int:
-        """K, the hypotheses that are open at once."""
-        return self.width
-
-    @property
-    def answers(self) -> int:
-        """N, the hypotheses that are returned."""
-        return self.n_best
+    def _check_num_return_sequences(self) -> None:
+        if self.num_beams < 1 or not 1 <= self.num_return_sequences <= self.num_beams:
+            raise ValueError(
+                f"`num_beams` is {self.num_beams} and `num_return_sequences` {self.num_return_sequences}; "
+                "expected 1 <= num_return_sequences <= num_beams."
+            )
 
     @property
     def initial_log_probs(self) -> tuple[float, ...]:
         """Where the K hypotheses begin: one is real."""
-        return (0.0,) + (NEVER,) * (self.width - 1)
+        return (0.0,) + (NEVER,) * (self.num_beams - 1)
 
     def final_score(self, log_probs, length, coverage=None):
         """Return s(y); an upper bound for all continuations when `length` is the longest possible.
@@ -249,15 +244,15 @@ class BeamSearch(Strategy):
 
     def propose(self, totals, end_id, uniform):
         """Choose among the continuations; see `Strategy.propose`."""
-        beams, vocabulary = totals.shape[1:]
-        flat = ops.reshape(totals, (-1, beams * vocabulary))
-        values, indices = ops.top_k(flat, min(2 * beams, beams * vocabulary))  # best first
+        num_beams, vocabulary = totals.shape[1:]
+        flat = ops.reshape(totals, (-1, num_beams * vocabulary))
+        values, indices = ops.top_k(flat, min(2 * num_beams, num_beams * vocabulary))  # best first
         parents, tokens = indices // vocabulary, indices % vocabulary
         ends = ops.equal(tokens, end_id)
-        in_beam = ops.arange(values.shape[1]) < beams
-        ended = ops.where(ops.logical_and(ends, in_beam), values, NEVER)[:, :beams]
-        open_values, order = ops.top_k(ops.where(ends, 2 * NEVER, values), beams)
-        return Proposal(_take(parents, order), _take(tokens, order), open_values, parents[:, :beams], ended)
+        in_beam = ops.arange(values.shape[1]) < num_beams
+        ended = ops.where(ops.logical_and(ends, in_beam), values, NEVER)[:, :num_beams]
+        open_values, order = ops.top_k(ops.where(ends, 2 * NEVER, values), num_beams)
+        return Proposal(_take(parents, order), _take(tokens, order), open_values, parents[:, :num_beams], ended)
 
 
 def _follow(totals, tokens, end_id) -> Proposal:

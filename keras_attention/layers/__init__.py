@@ -5,20 +5,20 @@ from keras_attention.layers.attention import (
     DotProductAttention,
     additive_scores,
     attend,
-    choose,
     dot_scores,
+    hard_attend,
     masked_softmax,
 )
 from keras_attention.layers.attention_losses import AttentionLoss, GumbelNoise, doubly_stochastic
 from keras_attention.layers.embeddings import InputEmbedding, logits_of_step
-from keras_attention.layers.heads import MaskedLanguageHead, OutputBias
+from keras_attention.layers.heads import MaskedLMHead, OutputBias
 from keras_attention.layers.masks import causal_mask, combine_masks
 from keras_attention.layers.multihead import MultiHeadAttention
-from keras_attention.layers.positions import LearnedPositions, SinusoidalPositions, sinusoidal_positions
-from keras_attention.layers.recurrent import RecurrentDecoder, RecurrentEncoder, WordSpelling
+from keras_attention.layers.positions import PositionEmbedding, SinusoidalPositions, sinusoidal_positions
+from keras_attention.layers.recurrent import CharacterEncoder, RecurrentDecoder, RecurrentEncoder
 from keras_attention.layers.relative import RelativeAttention, relative_encodings, relative_shift
-from keras_attention.layers.streams import MaskEmbedding, RelativeTransformer, keep_last
 from keras_attention.layers.transformer import Transformer, TransformerBlock
+from keras_attention.layers.two_stream import MaskEmbedding, RelativeTransformer, gather_last
 from keras_attention.layers.vision import ImageEncoder, SelfAttention2D, ShiftRegions
 
 __all__ = [
@@ -28,9 +28,9 @@ __all__ = [
     "GumbelNoise",
     "ImageEncoder",
     "InputEmbedding",
-    "LearnedPositions",
+    "PositionEmbedding",
     "MaskEmbedding",
-    "MaskedLanguageHead",
+    "MaskedLMHead",
     "MultiHeadAttention",
     "OutputBias",
     "RecurrentDecoder",
@@ -42,15 +42,15 @@ __all__ = [
     "SinusoidalPositions",
     "Transformer",
     "TransformerBlock",
-    "WordSpelling",
+    "CharacterEncoder",
     "additive_scores",
     "attend",
     "causal_mask",
-    "choose",
+    "hard_attend",
     "combine_masks",
     "dot_scores",
     "doubly_stochastic",
-    "keep_last",
+    "gather_last",
     "logits_of_step",
     "masked_softmax",
     "relative_encodings",

@@ -72,24 +72,24 @@ def masked_softmax(scores, mask=None):
     return ops.where(mask, weights, 0.0)
 
 
-def attend(scores, values, mask=None, drop=None):
+def attend(scores, values, mask=None, dropout_fn=None):
     """Turn scores into a weighted sum of values: context[q] = sum_s softmax(scores)[q, s] values[s].
 
     Args:
         scores: (B, ..., Q, S) scores, such as (B, H, Q, S) for H heads.
         values: (B, ..., S, M) what is summed.
         mask: (B, S) or (B, Q, S) boolean, True where a position may be looked at; 1 for B serves all.
-        drop: dropout, a function of the weights; it does not change the weights that are answered.
+        dropout_fn: dropout, a function of the weights; it does not change the weights that are answered.
 
     Returns:
         context (B, ..., Q, M) in the dtype of `values`, and weights (B, ..., Q, S) in float32.
     """
     weights = masked_softmax(scores, align_mask(mask, len(scores.shape)))
-    used = weights if drop is None else drop(weights)
+    used = weights if dropout_fn is None else dropout_fn(weights)
     return ops.matmul(ops.cast(used, values.dtype), values), weights
 
 
-def choose(scores, values, mask=None, noise=None):
+def hard_attend(scores, values, mask=None, noise=None):
     """Turn scores into one chosen value per query: context[q] = values[argmax_s(log softmax(scores)[q, s] + noise)].
 
     With noise from `gumbel_noise` the choice is a draw from the softmax; without it, the likeliest. No gradient
@@ -113,7 +113,7 @@ def choose(scores, values, mask=None, noise=None):
 
 
 def chosen_positions(weights, noise=None):
-    """Return (B, Q, S) float32, 1 where weights (B, Q, S) and noise, if any, choose; see `choose`."""
+    """Return (B, Q, S) float32, 1 where weights (B, Q, S) and noise, if any, choose; see `hard_attend`."""
     chances = ops.log(ops.maximum(weights, 1e-30))
     chances = chances if noise is None else chances + ops.cast(noise, "float32")
     best = ops.argmax(chances, axis=-1, keepdims=True)
@@ -137,7 +137,7 @@ class AdditiveAttention(keras.layers.Layer):
 
     Args:
         units: D, the width in which queries and keys are compared.
-        hard: the context is one value, drawn or the likeliest, and not the mean of all; see `choose`.
+        hard: the context is one value, drawn or the likeliest, and not the mean of all; see `hard_attend`.
 
     Call arguments:
         query: (B, Q, any).
@@ -184,7 +184,7 @@ class AdditiveAttention(keras.layers.Layer):
         """Compute the output; the class describes arguments and shapes."""
         keys = self.project_keys(memory) if keys is None else keys
         scores = additive_scores(self.query_projection(query), keys, self.vector)
-        return choose(scores, memory, mask, noise) if self.hard else attend(scores, memory, mask)
+        return hard_attend(scores, memory, mask, noise) if self.hard else attend(scores, memory, mask)
 
     def compute_mask(self, *_: object, **__: object) -> None:
         """Pass no implicit mask on: masks are arguments."""

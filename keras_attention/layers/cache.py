@@ -44,12 +44,12 @@ def write_cache(cache, new, t):
     return ops.where(here, ops.cast(new, cache.dtype), cache)
 
 
-def written_so_far(cache, t):
+def cache_mask(cache, t):
     """Return (1, T) boolean: True up to and with time t."""
     return ops.expand_dims(ops.arange(ops.shape(cache)[3]) <= t, 0)
 
 
-def take_beams(values, indices):
+def gather_beams(values, indices):
     """Reorder beams: (B, K, ...) at (B, C) -> (B, C, ...), whole rows at a time.
 
     `keras.ops.take_along_axis` picks element by element on TensorFlow, which for a cache takes longer than the

@@ -30,7 +30,7 @@ class OutputBias(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class MaskedLanguageHead(keras.layers.Layer):
+class MaskedLMHead(keras.layers.Layer):
     """What BERT does before it compares with the embeddings: norm(f(W x + b)).
 
     Args:
@@ -45,7 +45,7 @@ class MaskedLanguageHead(keras.layers.Layer):
         (..., M).
 
     Example:
-        >>> tuple(MaskedLanguageHead()(keras.ops.ones((2, 3, 5))).shape)
+        >>> tuple(MaskedLMHead()(keras.ops.ones((2, 3, 5))).shape)
         (2, 3, 5)
 
     Reference: Devlin et al., 2019, https://arxiv.org/abs/1810.04805, appendix A.2.

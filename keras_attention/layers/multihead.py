@@ -18,7 +18,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     Args:
         num_heads: H.
-        head_dim: D, the width of a head.
+        key_dim: D, the width of a head.
         use_bias: add the vectors b.
         dropout: probability of dropping an attention weight, in training.
         kernel_initializer: of the four projections. Glorot's looks at W_q, W_k and W_v as one matrix: they begin
@@ -30,7 +30,7 @@ class MultiHeadAttention(keras.layers.Layer):
         mask: (B, S) or (B, Q, S) boolean, True = may be looked at.
         bias: added to the scores, broadcastable to (B, H, Q, S).
         projected: what `project_memory(memory)` gave; computed here when absent.
-        return_weights: answer the weights; without them the backend's fused kernel may run.
+        return_attention_scores: answer the weights; without them the backend's fused kernel may run.
         training: whether dropout is active.
 
     Output:
@@ -41,8 +41,8 @@ class MultiHeadAttention(keras.layers.Layer):
         ValueError: a size that is not positive.
 
     Example:
-        >>> layer = MultiHeadAttention(num_heads=3, head_dim=5)
-        >>> context, weights = layer(keras.ops.ones((2, 7, 15)), return_weights=True)
+        >>> layer = MultiHeadAttention(num_heads=3, key_dim=5)
+        >>> context, weights = layer(keras.ops.ones((2, 7, 15)), return_attention_scores=True)
         >>> tuple(context.shape), tuple(weights.shape)
         ((2, 7, 15), (2, 3, 7, 7))
 
@@ -52,23 +52,23 @@ class MultiHeadAttention(keras.layers.Layer):
     def __init__(
         self,
         num_heads: int,
-        head_dim: int,
+        key_dim: int,
         use_bias: bool = True,
         dropout: float = 0.0,
         kernel_initializer="glorot_uniform",
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        if num_heads <= 0 or head_dim <= 0:
-            raise ValueError(f"`num_heads` is {num_heads} and `head_dim` {head_dim}; expected positive integers.")
+        if num_heads <= 0 or key_dim <= 0:
+            raise ValueError(f"`num_heads` is {num_heads} and `key_dim` {key_dim}; expected positive integers.")
         self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
-        self.num_heads, self.head_dim, self.use_bias, self.dropout = num_heads, head_dim, use_bias, dropout
+        self.num_heads, self.key_dim, self.use_bias, self.dropout = num_heads, key_dim, use_bias, dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         fused = self.kernel_initializer
         if isinstance(fused, keras.initializers.GlorotUniform):
             fused = keras.initializers.VarianceScaling(0.5, "fan_avg", "uniform")
         self.query_projection, self.key_projection, self.value_projection = (
-            self._dense(num_heads * head_dim, name, fused) for name in ("query", "key", "value")
+            self._dense(num_heads * key_dim, name, fused) for name in ("query", "key", "value")
         )
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
@@ -84,7 +84,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.key_projection.build(memory_shape)
         self.value_projection.build(memory_shape)
         self.output_projection = self._dense(query_shape[-1], "output", self.kernel_initializer)
-        self.output_projection.build((*query_shape[:-1], self.num_heads * self.head_dim))
+        self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
 
     def project_query(self, query):
         """Return the queries (..., H, Q, D) of (..., Q, M)."""
@@ -109,19 +109,21 @@ class MultiHeadAttention(keras.layers.Layer):
         projected = projected if bias is None else projected + ops.cast(bias, projected.dtype)
         return [split_heads(x, self.num_heads) for x in ops.split(projected, 3, axis=-1)]
 
-    def call(self, query, memory=None, mask=None, bias=None, projected=None, return_weights=False, training=False):
+    def call(
+        self, query, memory=None, mask=None, bias=None, projected=None, return_attention_scores=False, training=False
+    ):
         """Compute the output; the class describes arguments and shapes."""
         keys, values = projected or self.project_memory(query if memory is None else memory)
-        return self.look(self.project_query(query), keys, values, mask, bias, return_weights, training)
+        return self.look(self.project_query(query), keys, values, mask, bias, return_attention_scores, training)
 
-    def look(self, query, keys, values, mask=None, bias=None, return_weights=False, training=False):
+    def look(self, query, keys, values, mask=None, bias=None, return_attention_scores=False, training=False):
         """Compute the output from projected queries (..., H, Q, D), keys and values (..., H, S, D)."""
         dropping = self.dropout > 0 and training
-        if _can_fuse(query) and not (return_weights or dropping):
+        if _can_fuse(query) and not (return_attention_scores or dropping):
             context, weights = _fused(query, keys, values, mask, bias), None
         else:
             context, weights = self._attend(query, keys, values, mask, bias, training)
-        return self.output_projection(merge_heads(context)), weights if return_weights else []
+        return self.output_projection(merge_heads(context)), weights if return_attention_scores else []
 
     def _attend(self, query, keys, values, mask, bias, training):
         scores = dot_scores(query, keys)
@@ -135,10 +137,10 @@ class MultiHeadAttention(keras.layers.Layer):
         """Pass no implicit mask on: masks are arguments."""
         return None
 
-    def compute_output_spec(self, query, memory=None, *_: object, return_weights=False, **__: object):
+    def compute_output_spec(self, query, memory=None, *_: object, return_attention_scores=False, **__: object):
         """Return shapes and dtypes of the outputs."""
         context = keras.KerasTensor(query.shape, dtype=self.compute_dtype)
-        if not return_weights:
+        if not return_attention_scores:
             return context, []
         length = (query if memory is None else memory).shape[-2]
         shape = (*query.shape[:-2], self.num_heads, query.shape[-2], length)
@@ -149,7 +151,7 @@ class MultiHeadAttention(keras.layers.Layer):
         return {
             **super().get_config(),
             "num_heads": self.num_heads,
-            "head_dim": self.head_dim,
+            "key_dim": self.key_dim,
             "use_bias": self.use_bias,
             "dropout": self.dropout,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),

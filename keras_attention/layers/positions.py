@@ -54,7 +54,7 @@ class SinusoidalPositions(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class LearnedPositions(keras.layers.Layer):
+class PositionEmbedding(keras.layers.Layer):
     """Add a learned vector for each position: output[l] = inputs[l] + P[start + l + offset].
 
     Args:
@@ -74,7 +74,7 @@ class LearnedPositions(keras.layers.Layer):
             too long is given the last position instead; batches, verbs and exports cut it before.
 
     Example:
-        >>> tuple(LearnedPositions(7)(keras.ops.zeros((2, 3, 5))).shape)
+        >>> tuple(PositionEmbedding(7)(keras.ops.zeros((2, 3, 5))).shape)
         (2, 3, 5)
 
     Reference: Gehring et al., 2017, https://arxiv.org/abs/1705.03122; Devlin et al., 2019,

@@ -144,7 +144,7 @@ class RecurrentEncoder(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class WordSpelling(keras.layers.Layer):
+class CharacterEncoder(keras.layers.Layer):
     """A vector for each word from the characters that spell it, so that words never seen have one too.
 
     A recurrent layer reads the embedded characters c_1 ... c_P of a word in both directions; the vector is where both
@@ -167,7 +167,7 @@ class WordSpelling(keras.layers.Layer):
         ValueError: an unknown cell, or an odd `units`.
 
     Example:
-        >>> spelling = WordSpelling(vocabulary_size=11, embedding_dim=3, units=6)
+        >>> spelling = CharacterEncoder(vocabulary_size=11, embedding_dim=3, units=6)
         >>> tuple(spelling(keras.ops.ones((2, 5, 7), "int32"), mask=keras.ops.ones((2, 5, 7), "bool")).shape)
         (2, 5, 6)
 
@@ -222,7 +222,7 @@ class RecurrentDecoder(keras.layers.Layer):
     """Stacked cells that write a sequence, looking at a memory through any attention, or at none.
 
     With attention, each step attends with the top cell's output h_t and answers
-    tanh(W [h_t; context_t]), which also joins the next step's input (input feeding). With `look_first`, it
+    tanh(W [h_t; context_t]), which also joins the next step's input (input feeding). With `attend_first`, it
     attends with [x_t; h_{t-1}] before the cell runs, as Show, Attend and Tell does (with h_{t-1} alone): the context,
     times a scalar gate sigmoid(G h_{t-1}), joins the cell's input, and the answer is tanh(W [x_t; h_t; context_t]).
     Without attention, the answer is tanh(W h_t), and the initial state is all that the decoder knows.
@@ -235,9 +235,9 @@ class RecurrentDecoder(keras.layers.Layer):
         attention: a layer with `project_keys(memory)` and `call(query, memory, mask, keys, noise)`, such
             as `AdditiveAttention`; or None.
         dropout: probability of dropping a feature of the inputs and of the outputs.
-        look_first: attend before the cell runs.
+        attend_first: attend before the cell runs.
         context_dropout: probability that a step of training keeps its whole context (what it feeds on, without
-            `look_first`) from the cells, so that later steps have to look again.
+            `attend_first`) from the cells, so that later steps have to look again.
 
     Call arguments:
         inputs: (B, T, E).
@@ -275,20 +275,20 @@ class RecurrentDecoder(keras.layers.Layer):
         cell: str = "lstm",
         attention: keras.layers.Layer | None = None,
         dropout: float = 0.0,
-        look_first: bool = False,
+        attend_first: bool = False,
         context_dropout: float = 0.0,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         _check_cell(cell)
         self.units, self.output_dim, self.num_layers, self.cell = units, output_dim, num_layers, cell
-        self.attention, self.dropout, self.look_first = attention, dropout, look_first and attention is not None
+        self.attention, self.dropout, self.attend_first = attention, dropout, attend_first and attention is not None
         self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
         self.supports_jit = keras.backend.backend() != "tensorflow"
         self.cells = [_CELLS[cell](units, dtype=self.dtype_policy, name=f"cell_{i}") for i in range(num_layers)]
         self.output_projection = keras.layers.Dense(output_dim, dtype=self.dtype_policy, name="output")
         self.gate = self.bridge = None
-        if self.look_first:
+        if self.attend_first:
             self.gate = keras.layers.Dense(1, "sigmoid", dtype=self.dtype_policy, name="gate")
         self.context_dropout = context_dropout
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
@@ -310,10 +310,10 @@ class RecurrentDecoder(keras.layers.Layer):
         width, seen = inputs_shape[-1], self.units
         if self.attention is not None:
             if not self.attention.built:  # it is, when it was restored
-                query = self.units + (width if self.look_first else 0)
+                query = self.units + (width if self.attend_first else 0)
                 self.attention.build((None, None, query), memory_shape)
             seen += memory_shape[-1]
-        if self.look_first:
+        if self.attend_first:
             self.gate.build((None, None, self.units))
             seen += width
             width += memory_shape[-1]
@@ -387,36 +387,36 @@ class RecurrentDecoder(keras.layers.Layer):
         known, carry, weights = self._advance(inputs, constants, carry)
         return self._output(inputs, known), carry, weights
 
-    def _advance(self, inputs, constants, carry, noise=None, told=None):
+    def _advance(self, inputs, constants, carry, noise=None, keep_mask=None):
         """Return what the output is made of (B, K, any), beside the inputs, the new carry, and the weights or None.
 
-        `told` (B, K, 1), or None, says how much of the context the cells are told.
+        `keep_mask` (B, K, 1), or None, says how much of the context the cells are keep_mask.
         """
-        if self.look_first:
+        if self.attend_first:
             before = carry["cells"][-self._states_per_cell]  # the top cell's output
             context, weights = self._attend(ops.concatenate([inputs, before], -1), constants, noise)
             context = context * self.gate(before)
-            fed = context if told is None else context * told
-            hidden, cells = self._run_cells(ops.concatenate([inputs, fed], -1), carry["cells"])
+            cell_context = context if keep_mask is None else context * keep_mask
+            hidden, cells = self._run_cells(ops.concatenate([inputs, cell_context], -1), carry["cells"])
             return ops.concatenate([hidden, context], -1), {"cells": cells}, weights
         if self.attention is None:
             hidden, cells = self._run_cells(inputs, carry["cells"])
             return hidden, {"cells": cells}, None
-        fed = carry["feed"] if told is None else carry["feed"] * told
-        hidden, cells = self._run_cells(ops.concatenate([inputs, fed], -1), carry["cells"])
+        cell_context = carry["feed"] if keep_mask is None else carry["feed"] * keep_mask
+        hidden, cells = self._run_cells(ops.concatenate([inputs, cell_context], -1), carry["cells"])
         context, weights = self._attend(hidden, constants, noise)
         feed = ops.tanh(self.output_projection(ops.concatenate([hidden, context], -1)))
         return feed, {"cells": cells, "feed": feed}, weights
 
     @property
     def _feeds(self) -> bool:
-        return self.attention is not None and not self.look_first
+        return self.attention is not None and not self.attend_first
 
     def _output(self, inputs, known):
         """Return the output of what `_advance` answered; one that feeds the next step was computed there."""
         if self._feeds:
             return known
-        known = ops.concatenate([inputs, known], -1) if self.look_first else known
+        known = ops.concatenate([inputs, known], -1) if self.attend_first else known
         return ops.tanh(self.output_projection(known))
 
     def _attend(self, query, constants, noise):
@@ -436,18 +436,18 @@ class RecurrentDecoder(keras.layers.Layer):
     def call(self, inputs, states=None, memory=None, mask=None, noise=None, values=None, training=False):
         """Compute the output; the class describes arguments and shapes."""
         constants, carry = self._begin(ops.shape(inputs)[0], states, memory, mask, values)
-        inputs, told = self.dropout_layer(inputs, training=training), None
+        inputs, keep_mask = self.dropout_layer(inputs, training=training), None
         if self.context_dropout and training and self.attention is not None:
-            told = self.context_dropout_layer(ops.ones_like(inputs[..., :1]), training=training)
-        collected, _ = self._read(inputs, constants, carry, noise, told)
+            keep_mask = self.context_dropout_layer(ops.ones_like(inputs[..., :1]), training=training)
+        collected, _ = self._read(inputs, constants, carry, noise, keep_mask)
         outputs = self.dropout_layer(self._output(inputs, collected["known"]), training=training)
         return outputs if self.attention is None else (outputs, collected["weights"])
 
-    def _read(self, inputs, constants, carry, noise=None, told=None):
+    def _read(self, inputs, constants, carry, noise=None, keep_mask=None):
         """Step through (B, T, E); return `known` (B, T, any) and `weights` (B, T, S), and the last carry."""
         width = inputs.shape[-1]
         known = self.output_dim if self._feeds else self.units
-        if self.look_first:
+        if self.attend_first:
             known += constants["values"].shape[-1]
         collected = {"known": ops.zeros((ops.shape(inputs)[0], 1, known), self.compute_dtype)}
         if self.attention is not None:
@@ -455,9 +455,9 @@ class RecurrentDecoder(keras.layers.Layer):
 
         def body(loop, given):
             inputs_t, rest = given[:, None, :width], given[:, None, width:]
-            told_t = None if told is None else rest[..., :1]
-            noise_t = None if noise is None else rest[..., 0 if told is None else 1 :]
-            known, carry, weights = self._advance(inputs_t, constants, loop["carry"], noise_t, told_t)
+            keep_mask_t = None if keep_mask is None else rest[..., :1]
+            noise_t = None if noise is None else rest[..., 0 if keep_mask is None else 1 :]
+            known, carry, weights = self._advance(inputs_t, constants, loop["carry"], noise_t, keep_mask_t)
             new = {"known": known}
             if weights is not None:
                 new["weights"] = weights
@@ -465,7 +465,7 @@ class RecurrentDecoder(keras.layers.Layer):
             return loop, loop  # TensorFlow's scan wants per-step results shaped like the carry
 
         loop = {"carry": carry, "collected": collected}
-        given = [part for part in (inputs, told, noise) if part is not None]
+        given = [part for part in (inputs, keep_mask, noise) if part is not None]
         given = given[0] if len(given) == 1 else ops.concatenate(given, axis=-1)
         last, steps = ops.scan(body, loop, ops.swapaxes(given, 0, 1))
         collected = {key: ops.swapaxes(value[:, :, 0], 0, 1) for key, value in steps["collected"].items()}
@@ -493,7 +493,7 @@ class RecurrentDecoder(keras.layers.Layer):
             "cell": self.cell,
             "attention": keras.saving.serialize_keras_object(self.attention),
             "dropout": self.dropout,
-            "look_first": self.look_first,
+            "attend_first": self.attend_first,
             "context_dropout": self.context_dropout,
         }
 

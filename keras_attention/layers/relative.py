@@ -77,7 +77,7 @@ class RelativeAttention(keras.layers.Layer):
 
     Args:
         num_heads: H.
-        head_dim: D, the width of a head.
+        key_dim: D, the width of a head.
         use_segments: have the vectors w and e.
         use_bias: the projections of queries, keys, values and the answer add a vector.
         dropout: probability of dropping an attention weight, in training.
@@ -90,7 +90,7 @@ class RelativeAttention(keras.layers.Layer):
         mask: (B, S) or (B, Q, S) boolean, True = may be looked at.
         same_segment: (B, Q, S) boolean; all in one segment when absent.
         projected: what `project_memory(memory)` gave; computed here when absent.
-        return_weights: answer the weights.
+        return_attention_scores: answer the weights.
         training: whether dropout is active.
 
     Output:
@@ -101,8 +101,9 @@ class RelativeAttention(keras.layers.Layer):
         ValueError: a size that is not positive, or segments for a layer that has no vectors for them.
 
     Example:
-        >>> layer = RelativeAttention(num_heads=3, head_dim=4)
-        >>> context, weights = layer(keras.ops.ones((2, 7, 12)), relative_encodings(7, 7, 12), return_weights=True)
+        >>> layer = RelativeAttention(num_heads=3, key_dim=4)
+        >>> inputs, encodings = keras.ops.ones((2, 7, 12)), relative_encodings(7, 7, 12)
+        >>> context, weights = layer(inputs, encodings, return_attention_scores=True)
         >>> tuple(context.shape), tuple(weights.shape)
         ((2, 7, 12), (2, 3, 7, 7))
 
@@ -113,7 +114,7 @@ class RelativeAttention(keras.layers.Layer):
     def __init__(
         self,
         num_heads: int,
-        head_dim: int,
+        key_dim: int,
         use_segments: bool = True,
         use_bias: bool = False,
         dropout: float = 0.0,
@@ -121,16 +122,16 @@ class RelativeAttention(keras.layers.Layer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        if num_heads <= 0 or head_dim <= 0:
-            raise ValueError(f"`num_heads` is {num_heads} and `head_dim` {head_dim}; expected positive integers.")
+        if num_heads <= 0 or key_dim <= 0:
+            raise ValueError(f"`num_heads` is {num_heads} and `key_dim` {key_dim}; expected positive integers.")
         self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
-        self.num_heads, self.head_dim, self.use_segments = num_heads, head_dim, use_segments
+        self.num_heads, self.key_dim, self.use_segments = num_heads, key_dim, use_segments
         self.use_bias, self.dropout = use_bias, dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.query_projection, self.key_projection, self.value_projection = (
-            self._dense(num_heads * head_dim, name, use_bias) for name in ("query", "key", "value")
+            self._dense(num_heads * key_dim, name, use_bias) for name in ("query", "key", "value")
         )
-        self.distance_projection = self._dense(num_heads * head_dim, "distance", False)
+        self.distance_projection = self._dense(num_heads * key_dim, "distance", False)
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def _dense(self, units: int, name: str, use_bias: bool) -> keras.layers.Dense:
@@ -140,7 +141,7 @@ class RelativeAttention(keras.layers.Layer):
         )
 
     def _vectors(self, name: str, *lead: int):
-        initializer, shape = self.kernel_initializer.clone(), (*lead, self.num_heads, self.head_dim)
+        initializer, shape = self.kernel_initializer.clone(), (*lead, self.num_heads, self.key_dim)
         return self.add_weight(shape=shape, initializer=initializer, name=name)
 
     def build(self, query_shape, encodings_shape=None, memory_shape=None, **_: Any) -> None:
@@ -151,7 +152,7 @@ class RelativeAttention(keras.layers.Layer):
         self.value_projection.build(memory_shape)
         self.distance_projection.build(encodings_shape or (None, query_shape[-1]))
         self.output_projection = self._dense(query_shape[-1], "output", self.use_bias)
-        self.output_projection.build((*query_shape[:-1], self.num_heads * self.head_dim))
+        self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
         self.content_bias, self.distance_bias = self._vectors("content_bias"), self._vectors("distance_bias")
         if self.use_segments:
             self.segment_bias, self.segments = self._vectors("segment_bias"), self._vectors("segments", 2)
@@ -169,7 +170,7 @@ class RelativeAttention(keras.layers.Layer):
         mask=None,
         same_segment=None,
         projected=None,
-        return_weights=False,
+        return_attention_scores=False,
         training=False,
     ):
         """Compute the output; the class describes arguments and shapes."""
@@ -181,11 +182,11 @@ class RelativeAttention(keras.layers.Layer):
         scores = scores + relative_shift(dot_scores(_shifted(x, self.distance_bias), distances))
         if same_segment is not None:
             scores = scores + self._segment_scores(x, same_segment)
-        drop = None
+        dropout_fn = None
         if self.dropout and training:
-            drop = lambda weights: self.dropout_layer(weights, training=training)  # noqa: E731
-        context, weights = attend(scores, values, mask, drop)
-        return self.output_projection(merge_heads(context)), weights if return_weights else []
+            dropout_fn = lambda weights: self.dropout_layer(weights, training=training)  # noqa: E731
+        context, weights = attend(scores, values, mask, dropout_fn)
+        return self.output_projection(merge_heads(context)), weights if return_attention_scores else []
 
     def _segment_scores(self, x, same):
         """Score (B, H, Q, D) by whether (B, Q, S) are in the same segment."""
@@ -199,10 +200,12 @@ class RelativeAttention(keras.layers.Layer):
         """Pass no implicit mask on: masks are arguments."""
         return None
 
-    def compute_output_spec(self, query, encodings=None, memory=None, *_: object, return_weights=False, **__: object):
+    def compute_output_spec(
+        self, query, encodings=None, memory=None, *_: object, return_attention_scores=False, **__: object
+    ):
         """Return shapes and dtypes of the outputs."""
         context = keras.KerasTensor(query.shape, dtype=self.compute_dtype)
-        if not return_weights:
+        if not return_attention_scores:
             return context, []
         length = (query if memory is None else memory).shape[-2]
         shape = (*query.shape[:-2], self.num_heads, query.shape[-2], length)
@@ -213,7 +216,7 @@ class RelativeAttention(keras.layers.Layer):
         return {
             **super().get_config(),
             "num_heads": self.num_heads,
-            "head_dim": self.head_dim,
+            "key_dim": self.key_dim,
             "use_segments": self.use_segments,
             "use_bias": self.use_bias,
             "dropout": self.dropout,

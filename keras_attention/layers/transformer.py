@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.cache import make_cache, write_cache, written_so_far
+from keras_attention.layers.cache import cache_mask, make_cache, write_cache
 from keras_attention.layers.masks import causal_mask, combine_masks
 from keras_attention.layers.shapes import reshape, sizes_of
 
@@ -28,7 +28,7 @@ class TransformerBlock(keras.layers.Layer):
 
     Args:
         attention: a layer such as `MultiHeadAttention`.
-        hidden_dim: width of the feed-forward network.
+        intermediate_dim: width of the feed-forward network.
         cross_attention: a layer of the same kind that looks at the memory; None for none.
         activation: f.
         norm_first: pre-norm.
@@ -41,7 +41,7 @@ class TransformerBlock(keras.layers.Layer):
         mask: (B, L) or (B, L, L) boolean, True = may be looked at.
         memory: (B, S, any), with a cross-attention.
         memory_mask: (B, S) boolean.
-        return_weights: answer the weights.
+        return_attention_scores: answer the weights.
         training: whether dropout is active.
 
     Output:
@@ -53,7 +53,7 @@ class TransformerBlock(keras.layers.Layer):
 
     Example:
         >>> from keras_attention.layers import MultiHeadAttention
-        >>> block = TransformerBlock(MultiHeadAttention(3, 5), hidden_dim=11)
+        >>> block = TransformerBlock(MultiHeadAttention(3, 5), intermediate_dim=11)
         >>> outputs, _ = block(keras.ops.ones((2, 7, 15)))
         >>> tuple(outputs.shape)
         (2, 7, 15)
@@ -65,7 +65,7 @@ class TransformerBlock(keras.layers.Layer):
     def __init__(
         self,
         attention: keras.layers.Layer,
-        hidden_dim: int,
+        intermediate_dim: int,
         cross_attention: keras.layers.Layer | None = None,
         activation="relu",
         norm_first: bool = False,
@@ -77,12 +77,17 @@ class TransformerBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
         self.attention, self.cross_attention = attention, cross_attention
-        self.hidden_dim, self.norm_first, self.dropout, self.epsilon = hidden_dim, norm_first, dropout, epsilon
+        self.intermediate_dim, self.norm_first, self.dropout, self.epsilon = (
+            intermediate_dim,
+            norm_first,
+            dropout,
+            epsilon,
+        )
         self.activation = keras.activations.get(activation)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.attention_norm, self.feed_forward_norm = self._norm("attention_norm"), self._norm("feed_forward_norm")
         self.cross_norm = self._norm("cross_norm") if cross_attention is not None else None
-        self.hidden = self._dense(hidden_dim, "hidden", self.activation)
+        self.hidden = self._dense(intermediate_dim, "hidden", self.activation)
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def _norm(self, name: str) -> keras.layers.Layer:
@@ -103,12 +108,12 @@ class TransformerBlock(keras.layers.Layer):
             self.cross_norm.build(inputs_shape)
         self.hidden.build(inputs_shape)
         self.output_projection = self._dense(inputs_shape[-1], "output")
-        self.output_projection.build((*inputs_shape[:-1], self.hidden_dim))
+        self.output_projection.build((*inputs_shape[:-1], self.intermediate_dim))
         self.feed_forward_norm.build(inputs_shape)
 
-    def call(self, inputs, mask=None, memory=None, memory_mask=None, return_weights=False, training=False):
+    def call(self, inputs, mask=None, memory=None, memory_mask=None, return_attention_scores=False, training=False):
         """Compute the output; the class describes arguments and shapes."""
-        options = {"return_weights": return_weights, "training": training}
+        options = {"return_attention_scores": return_attention_scores, "training": training}
         x, weights = self.branch(
             self.attention_norm, inputs, lambda x: self.attention(x, mask=mask, **options), training
         )
@@ -164,7 +169,7 @@ class TransformerBlock(keras.layers.Layer):
         cache = {name: make_cache(x, length) for name, x in zip(("keys", "values"), kept["own"], strict=True)}
         return self.feed_forward(x), kept["constants"], cache
 
-    def step(self, inputs, t, cache: dict, constants: dict, memory_mask=None, return_weights=False):
+    def step(self, inputs, t, cache: dict, constants: dict, memory_mask=None, return_attention_scores=False):
         """Read one token per beam.
 
         Args:
@@ -173,7 +178,7 @@ class TransformerBlock(keras.layers.Layer):
             cache: keys and values (B, K, H, T, D).
             constants: from `read`.
             memory_mask: (B, S) or None.
-            return_weights: answer the weights of the cross-attention.
+            return_attention_scores: answer the weights of the cross-attention.
 
         Returns:
             outputs (B, K, M), the new cache, and the weights (B, H, K, S) or None.
@@ -187,7 +192,7 @@ class TransformerBlock(keras.layers.Layer):
             else:
                 query, new = self.attention.project_query(x), self.attention.project_memory(x)
             kept["cache"] = [write_cache(cache[n], x, t) for n, x in zip(("keys", "values"), new, strict=True)]
-            answer, _ = self.attention.look(query, *kept["cache"], mask=written_so_far(cache["keys"], t))
+            answer, _ = self.attention.look(query, *kept["cache"], mask=cache_mask(cache["keys"], t))
             return ops.squeeze(answer, 2), None
 
         x, weights = self.branch(self.attention_norm, inputs, look)
@@ -196,7 +201,9 @@ class TransformerBlock(keras.layers.Layer):
             x, weights = self.branch(
                 self.cross_norm,
                 x,
-                lambda x: self.cross_attention(x, mask=memory_mask, projected=projected, return_weights=return_weights),
+                lambda x: self.cross_attention(
+                    x, mask=memory_mask, projected=projected, return_attention_scores=return_attention_scores
+                ),
             )
         return self.feed_forward(x), dict(zip(("keys", "values"), kept["cache"], strict=True)), weights
 
@@ -204,10 +211,12 @@ class TransformerBlock(keras.layers.Layer):
         """Pass no implicit mask on: masks are arguments."""
         return None
 
-    def compute_output_spec(self, inputs, mask=None, memory=None, *_: object, return_weights=False, **__: object):
+    def compute_output_spec(
+        self, inputs, mask=None, memory=None, *_: object, return_attention_scores=False, **__: object
+    ):
         """Return shapes and dtypes of the outputs."""
         outputs = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
-        if not return_weights:
+        if not return_attention_scores:
             return outputs, []
         looked_at = memory if self.cross_attention is not None else inputs
         shape = (inputs.shape[0], self.attention.num_heads, inputs.shape[1], looked_at.shape[1])
@@ -218,7 +227,7 @@ class TransformerBlock(keras.layers.Layer):
         return {
             **super().get_config(),
             "attention": keras.saving.serialize_keras_object(self.attention),
-            "hidden_dim": self.hidden_dim,
+            "intermediate_dim": self.intermediate_dim,
             "cross_attention": keras.saving.serialize_keras_object(self.cross_attention),
             "activation": keras.activations.serialize(self.activation),
             "norm_first": self.norm_first,
@@ -252,7 +261,7 @@ class Transformer(keras.layers.Layer):
         memory: (B, S, any), for blocks with a cross-attention.
         mask: (B, L) boolean, True = a real token, or (B, S) over the memory where there is one.
         segment_ids: (B, L) int or None.
-        return_weights: answer the weights.
+        return_attention_scores: answer the weights.
         training: whether dropout is active.
 
     Output:
@@ -261,7 +270,7 @@ class Transformer(keras.layers.Layer):
 
     Example:
         >>> from keras_attention.layers import InputEmbedding, MultiHeadAttention, SinusoidalPositions
-        >>> blocks = [TransformerBlock(MultiHeadAttention(3, 4), hidden_dim=11) for _ in range(2)]
+        >>> blocks = [TransformerBlock(MultiHeadAttention(3, 4), intermediate_dim=11) for _ in range(2)]
         >>> stack = Transformer(blocks, InputEmbedding(SinusoidalPositions()))
         >>> outputs, _ = stack(keras.ops.ones((2, 7, 12)), mask=keras.ops.ones((2, 7), "bool"))
         >>> tuple(outputs.shape)
@@ -301,19 +310,33 @@ class Transformer(keras.layers.Layer):
         """Whether the blocks look at a memory."""
         return any(block.cross_attention is not None for block in self.blocks)
 
-    def call(self, tokens, states=None, memory=None, mask=None, segment_ids=None, return_weights=False, training=False):
+    def call(
+        self,
+        tokens,
+        states=None,
+        memory=None,
+        mask=None,
+        segment_ids=None,
+        return_attention_scores=False,
+        training=False,
+    ):
         """Compute the output; the class describes arguments and shapes."""
         x, collected = self.inputs(tokens, segment_ids=segment_ids, training=training), []
         own, memory_mask = (None, mask) if self.has_memory else (mask, None)
         if self.causal:
             own = combine_masks(causal_mask(ops.shape(x)[1]), own)
         for block in self.blocks:
-            options = {"mask": own, "memory_mask": memory_mask, "return_weights": return_weights, "training": training}
-            if self.remat and training and not return_weights:
+            options = {
+                "mask": own,
+                "memory_mask": memory_mask,
+                "return_attention_scores": return_attention_scores,
+                "training": training,
+            }
+            if self.remat and training and not return_attention_scores:
                 x, weights = _rematerialized(block, x, memory, options), None
             else:
                 x, weights = block(x, memory=memory, **options)
-            collected += [weights] if return_weights else []
+            collected += [weights] if return_attention_scores else []
         return self._finish(x), collected
 
     def _finish(self, x):
@@ -361,7 +384,12 @@ class Transformer(keras.layers.Layer):
         for i, block in enumerate(self.blocks):
             name = f"block_{i}"
             x, new[name], weights = block.step(
-                x, t, carry[name], constants.get(name, {}), constants.get("mask"), return_weights=self.has_memory
+                x,
+                t,
+                carry[name],
+                constants.get(name, {}),
+                constants.get("mask"),
+                return_attention_scores=self.has_memory,
             )
             looks += [] if weights is None else [ops.mean(weights, axis=1)]
         return self._finish(x), new, sum(looks) / len(looks) if looks else None
@@ -370,10 +398,12 @@ class Transformer(keras.layers.Layer):
         """Pass no implicit mask on: masks are arguments."""
         return None
 
-    def compute_output_spec(self, tokens, states=None, memory=None, *_: object, return_weights=False, **__: object):
+    def compute_output_spec(
+        self, tokens, states=None, memory=None, *_: object, return_attention_scores=False, **__: object
+    ):
         """Return shapes and dtypes of the outputs."""
         outputs = keras.KerasTensor(tokens.shape, dtype=self.compute_dtype)
-        if not return_weights:
+        if not return_attention_scores:
             return outputs, []
         length = (memory if self.has_memory else tokens).shape[1]
         sizes = tokens.shape[1], length

@@ -39,10 +39,10 @@ class SelfAttention2D(keras.layers.Layer):
 
     Call arguments:
         inputs: (B, h, w, C).
-        return_weights: answer the weights too.
+        return_attention_scores: answer the weights too.
 
     Output:
-        (B, h, w, C); with `return_weights` a pair of it and weights (B, h w, h w) in float32: row i is where
+        (B, h, w, C); with `return_attention_scores` a pair of it and weights (B, h w, h w) in float32: row i is where
         position i looked.
 
     Raises:
@@ -76,7 +76,7 @@ class SelfAttention2D(keras.layers.Layer):
         self.output_projection.build((*inputs_shape[:-1], units))
         self.gamma = self.add_weight(shape=(), initializer="zeros", name="gamma")
 
-    def call(self, inputs, return_weights=False):
+    def call(self, inputs, return_attention_scores=False):
         """Compute the output; the class describes arguments and shapes."""
         query, keys, values = (
             _flatten(layer(inputs)) for layer in (self.query_projection, self.key_projection, self.value_projection)
@@ -85,12 +85,12 @@ class SelfAttention2D(keras.layers.Layer):
         batch, height, width, _ = sizes_of(inputs)
         context = reshape(context, (batch, height, width, context.shape[-1]))
         outputs = inputs + ops.cast(self.gamma, inputs.dtype) * self.output_projection(context)
-        return (outputs, weights) if return_weights else outputs
+        return (outputs, weights) if return_attention_scores else outputs
 
-    def compute_output_spec(self, inputs, return_weights=False):
+    def compute_output_spec(self, inputs, return_attention_scores=False):
         """Return shapes and dtypes of the outputs."""
         outputs = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
-        if not return_weights:
+        if not return_attention_scores:
             return outputs
         height, width = inputs.shape[1:3]
         positions = None if None in (height, width) else height * width

@@ -13,13 +13,13 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import HARD, CaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
-from keras_attention.data.features import RegionCache
-from keras_attention.data.images import read_pictures
+from keras_attention.data.images import read_images
+from keras_attention.data.region_cache import RegionCache
 from keras_attention.data.tokenizers import decode_ids, ids_to_pieces, special_ids
 from keras_attention.generation import Greedy, Hypotheses, Sampling, SearchCache, Strategy
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions, logits_of_step
 from keras_attention.layers.vision import SMALL_CNN, neighbourhoods
-from keras_attention.models.networks import initializer, make_decoder, make_embedding, make_encoder
+from keras_attention.models.build import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.task import Forward, Task, batch_begins, with_vocabulary
 
 
@@ -50,8 +50,8 @@ class Captioner(Task):
 
     p(y | x) = prod_t softmax(L f_t)[y_t], where f_t is the decoder's output after reading y_<t and the regions of the
     image x, and L is the embedding in a Transformer (tied), and a matrix of its own in a recurrent network, unless that
-    is `tied`. Without attention the mean region is all that the decoder gets, once; with it, each word looks back at
-    every region, and the first state is made from the mean region.
+    is `tie_weights`. Without attention the mean region is all that the decoder gets, once; with it, each word looks
+    back at     every region, and the first state is made from the mean region.
 
     Where the convolutional network does not learn, training may skip it: `regions` (B, R, C), what it answered, may
     stand for `images`; see `caption_batches`.
@@ -77,7 +77,7 @@ class Captioner(Task):
         >>> tokenizer = ka.train_tokenizer(["a red circle above a blue square"], "characters")
         >>> model = ka.Captioner.from_preset(
         ...     "show_attend_and_tell", tokenizer=tokenizer, encoder="small_cnn", image_size=64)
-        >>> model.caption([np.zeros((64, 64, 3), "uint8")], ka.Greedy(max_length=3))[0].attention.shape[1:]
+        >>> model.caption([np.zeros((64, 64, 3), "uint8")], ka.Greedy(max_new_tokens=3))[0].attention.shape[1:]
         (16, 16)
 
     Reference: Vinyals et al., 2015, https://arxiv.org/abs/1411.4555; Xu et al., 2015,
@@ -103,11 +103,13 @@ class Captioner(Task):
         outputs = self._logits(config, given, inputs["target_ids"])
         super().__init__(config, {"tokenizer": tokenizer}, inputs, outputs, **kwargs)
         self.searches = SearchCache(self)
-        self.sight = Forward(self, lambda inputs: {"regions": ops.cast(self.vision(inputs["images"]), "float32")})
+        self.image_encoding = Forward(
+            self, lambda inputs: {"regions": ops.cast(self.vision(inputs["images"]), "float32")}
+        )
 
     def _prepare_recurrent(self, config: CaptionerConfig) -> None:
         if config.attention is None:
-            if config.image_enters == "input":
+            if config.image_injection == "pre":
                 self.region_projection = keras.layers.Dense(config.embedding_dim, name="image")
             return
         self.attention_loss = AttentionLoss(
@@ -115,9 +117,9 @@ class Captioner(Task):
         )
         if config.attention == HARD:
             self.noise = GumbelNoise(name="noise")
-        if config.spread:
-            self.around = neighbourhoods(self.vision.rows, self.vision.columns, config.spread)
-        if config.look_again:
+        if config.attention_smoothing:
+            self.around = neighbourhoods(self.vision.rows, self.vision.columns, config.attention_smoothing)
+        if config.grounded_attention:
             self.shift = ShiftRegions(self.vision.rows, self.vision.columns, name="shift")
 
     def _prepare_transformer(self, config: TransformerCaptionerConfig) -> None:
@@ -166,9 +168,9 @@ class Captioner(Task):
         # `training` goes along by hand: on JAX `fit` calls this outside of the context in which layers look for it.
         regions = inputs["regions"] if "regions" in inputs else self.vision(inputs["images"], training=training)
         pictures, captions = ops.shape(regions)[0], ops.shape(inputs["target_ids"])[0]
-        picture_of = ops.arange(captions) * pictures // ops.maximum(captions, 1)
+        image_of = ops.arange(captions) * pictures // ops.maximum(captions, 1)
         given = self._given(self.config, regions, training)
-        given = keras.tree.map_structure(lambda part: ops.take(part, picture_of, axis=0), given)
+        given = keras.tree.map_structure(lambda part: ops.take(part, image_of, axis=0), given)
         return self._logits(self.config, given, inputs["target_ids"], training)
 
     def _logits(self, config, given, target_ids, training=None):
@@ -182,7 +184,7 @@ class Captioner(Task):
         outputs = self.decoder(targets, **given, training=training)
         if self.decoder.has_memory:
             outputs, weights = outputs
-            weights = self._spread(weights)
+            weights = self._smooth(weights)
             if self.attention_loss is not None:
                 chance = {"noise": given["noise"]} if self.noise is not None else {}
                 outputs = self.attention_loss(outputs, weights, **chance)
@@ -197,16 +199,16 @@ class Captioner(Task):
             return {"memory": memory, "mask": mask}
         mean = ops.mean(regions, axis=1)
         if config.attention is not None:
-            memory = self.vision.place(regions) if config.coordinates else regions
-            states = {} if config.look_again else {"states": [mean]}
+            memory = self.vision.place(regions) if config.coordinate_features else regions
+            states = {} if config.grounded_attention else {"states": [mean]}
             values = {} if self.around is None else {"values": ops.matmul(ops.cast(self.around, memory.dtype), memory)}
             return {**states, **values, "memory": memory, "mask": ops.ones_like(regions[:, :, 0], dtype="bool")}
-        if config.image_enters == "state":
+        if config.image_injection == "init":
             return {"states": [mean]}
         return {"before": ops.expand_dims(self.region_projection(mean), 1)}
 
-    def _spread(self, weights):
-        """Attention (B, T, R) as the words have looked: each look at what lies around too, with `config.spread`."""
+    def _smooth(self, weights):
+        """Smooth attention (B, T, R) with a Gaussian of `config.attention_smoothing` regions, if any."""
         return weights if weights is None or self.around is None else ops.matmul(weights, self.around)
 
     def _add_bias(self, logits):
@@ -253,15 +255,15 @@ class Captioner(Task):
         """
         outputs, carry, weights = self.decoder.step(self.embedding(tokens), state["constants"], state["carry"])
         logits = self._add_bias(logits_of_step(self.embedding, outputs))
-        return logits, {"constants": state["constants"], "carry": carry}, self._spread(weights)
+        return logits, {"constants": state["constants"], "carry": carry}, self._smooth(weights)
 
     def length_limit(self, strategy: Strategy) -> int:
         """Return how many tokens a caption may have: `config.max_length` unless the strategy says."""
-        return min(strategy.max_length or self.config.max_length, self.config.max_length)
+        return min(strategy.max_new_tokens or self.config.max_length, self.config.max_length)
 
     def see(self, images: np.ndarray) -> np.ndarray:
         """Return the regions (B, R, C) float32 of images (B, size, size, 3), RGB, 0 to 255."""
-        return self.sight({"images": images})["regions"]
+        return self.image_encoding({"images": images})["regions"]
 
     def caption(self, pictures: Sequence[Any], strategy: Strategy | None = None, batch_size: int = 32) -> list[Caption]:
         """Write a caption for each picture.
@@ -278,10 +280,10 @@ class Captioner(Task):
             FileNotFoundError: there is no such file.
             TypeError: `pictures` is one path or the bytes of one picture.
         """
-        pictures = check_pictures(pictures)
+        pictures = check_images(pictures)
         answers: list[Caption] = []
         for begin in batch_begins(len(pictures), batch_size):
-            images, valid = read_pictures(pictures[begin : begin + batch_size], self.config.image_size)
+            images, valid = read_images(pictures[begin : begin + batch_size], self.config.image_size)
             found = self._captions(self._search({"images": images}, strategy or Greedy(), begin))
             answers += [one if fine else Caption("", 0.0, valid=False) for one, fine in zip(found, valid, strict=True)]
         return answers
@@ -307,7 +309,7 @@ class Captioner(Task):
         Returns:
             B lists of N captions, each a list of ids, the end token included.
         """
-        found = self._search(inputs, Sampling(samples=samples), seed)
+        found = self._search(inputs, Sampling(num_return_sequences=samples), seed)
         rows = zip(found.tokens, found.lengths, strict=True)
         return [[ids[:n].tolist() for ids, n in zip(*row, strict=True)] for row in rows]
 
@@ -339,7 +341,7 @@ class Captioner(Task):
         return dataclasses.replace(answers[0], alternatives=tuple(answers[1:]))
 
 
-def check_pictures(pictures: Sequence[Any]) -> list:
+def check_images(pictures: Sequence[Any]) -> list:
     """Return the pictures as a list.
 
     Raises:

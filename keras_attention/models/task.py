@@ -64,8 +64,8 @@ class Task(keras.Model):
         """Make a model that goes on from another one of its task, with sizes that differ.
 
         What both have keeps its weights. What the other lacks begins anew: the rows that more learned positions or a
-        captioner's `coordinates` add to a matrix, an output matrix of its own (`tied=False`), hard attention's
-        baseline.
+        captioner's `coordinate_features` add to a matrix, an output matrix of its own (`tie_weights=False`), hard
+        attention's baseline.
 
         Args:
             other: a model of this task. That weights of its were frozen is not taken over.
@@ -78,7 +78,7 @@ class Task(keras.Model):
 
         Example:
             >>> import keras_attention as ka
-            >>> sizes = {"vocabulary_size": 7, "width": 6, "num_heads": 3, "num_layers": 1, "hidden_dim": 5}
+            >>> sizes = {"vocabulary_size": 7, "width": 6, "num_heads": 3, "num_layers": 1, "intermediate_dim": 5}
             >>> model = ka.CausalLM.from_preset("gpt2_small", max_length=11, **sizes)
             >>> longer = ka.CausalLM.from_model(model, max_length=13)
             >>> bool((longer.embedding.get_weights()[0] == model.embedding.get_weights()[0]).all())
@@ -191,9 +191,9 @@ class Task(keras.Model):
         return {name: getattr(self, name) for name in self.tokenizer_names}
 
     @property
-    def frame(self) -> str:
+    def template(self) -> str:
         """What stands around a text; see `TransformerConfig`."""
-        return getattr(self.config, "frame", "end")
+        return getattr(self.config, "template", "end")
 
     def backbone(self) -> tuple[keras.layers.Layer, ...]:
         """The layers whose parameters a paper counts: all, but for the heads of an encoder."""

@@ -15,7 +15,7 @@ from keras_attention.config import TransformerTranslatorConfig, TranslatorConfig
 from keras_attention.data.tokenizers import WHITE_SPACE, decode_ids, encode_texts, ids_to_pieces, pad_ids, special_ids
 from keras_attention.generation import Greedy, Hypotheses, SearchCache, Strategy
 from keras_attention.layers import OutputBias, logits_of_step
-from keras_attention.models.networks import make_decoder, make_embedding, make_encoder
+from keras_attention.models.build import make_decoder, make_embedding, make_encoder
 from keras_attention.models.task import (
     Task,
     check_texts,
@@ -76,7 +76,7 @@ class Translator(Task):
         >>> tokenizer = ka.train_tokenizer(["we eat bread", "comemos pan"], "characters")
         >>> model = ka.Translator.from_preset(
         ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer)
-        >>> len(model.translate(["we eat"], ka.Greedy(max_length=3)))
+        >>> len(model.translate(["we eat"], ka.Greedy(max_new_tokens=3)))
         1
 
     Reference: Sutskever et al., 2014, https://arxiv.org/abs/1409.3215; Bahdanau et al., 2015,
@@ -167,11 +167,11 @@ class Translator(Task):
 
     def length_limits(self, source_lengths, strategy: Strategy):
         """Return how many tokens each answer may have, (B,): 2 S + 8 unless the strategy says."""
-        if strategy.max_length is not None:
-            wanted = source_lengths * 0 + strategy.max_length
+        if strategy.max_new_tokens is not None:
+            wanted = source_lengths * 0 + strategy.max_new_tokens
         else:
             usual = ops.minimum(source_lengths * 2 + 8, self.config.max_length)
-            wanted = ops.maximum(usual, strategy.min_length + 1)
+            wanted = ops.maximum(usual, strategy.min_new_tokens + 1)
         return ops.minimum(wanted, self.config.max_length) if self._learned_positions else wanted
 
     @property
@@ -184,7 +184,7 @@ class Translator(Task):
         special = special_ids(self.target_tokenizer)
         if special.start != special.pad or special.pad == special.end:
             return strategy
-        return dataclasses.replace(strategy, suppress=(*strategy.suppress, special.pad))
+        return dataclasses.replace(strategy, suppress_tokens=(*strategy.suppress_tokens, special.pad))
 
     def translate(
         self,

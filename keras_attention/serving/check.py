@@ -164,10 +164,10 @@ def _trial(
     """Run a batch and its first row through the C++ loader."""
     from tensorflow.dtypes import as_dtype
 
-    from keras_attention.serving.signatures import EXAMPLES, example_picture
+    from keras_attention.serving.signatures import EXAMPLES, example_image
 
     if examples is None:
-        examples = [example_picture(67), b"no picture"] if "image_bytes" in signature.inputs else EXAMPLES
+        examples = [example_image(67), b"no picture"] if "image_bytes" in signature.inputs else EXAMPLES
 
     def batch(rows: Sequence[str | bytes]) -> dict[str, dict]:
         feeds = {}

@@ -11,7 +11,7 @@ import keras
 
 from keras_attention.generation import Strategy
 from keras_attention.models import Task
-from keras_attention.models.insight import has_maps
+from keras_attention.models.introspection import has_maps
 
 
 def export(

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.images import PictureError, encoded_picture
+from keras_attention.data.images import ImageError, encoded_image
 from keras_attention.data.tokenizers import WHITE_SPACE
 from keras_attention.generation.strategies import NEVER
-from keras_attention.models import Caption, Classification, Completion, Filling, Tagging, Translation
-from keras_attention.models.captioner import check_pictures
+from keras_attention.models import Caption, Classification, Completion, FilledMask, Tagging, Translation
+from keras_attention.models.captioner import check_images
 from keras_attention.models.task import batch_begins, check_texts
 
 _VERBS = {"target_pieces": "translate", "caption": "caption", "label": "classify", "tags": "tag", "candidates": "fill"}
@@ -84,7 +84,7 @@ class ServedModel:
     def caption(self, pictures: Sequence[Any], batch_size: int = 32, seed: int = 0) -> list[Caption]:
         """Write captions with the strategy that was exported; see `Captioner.caption`."""
         self._check_verb("caption")
-        pictures, answers = check_pictures(pictures), []
+        pictures, answers = check_images(pictures), []
         for begin in batch_begins(len(pictures), batch_size):
             encoded = [_encoded(picture) for picture in pictures[begin : begin + batch_size]]
             (batch,) = self.answer(encoded, batch_size, seed + begin, "image_bytes")
@@ -108,7 +108,7 @@ class ServedModel:
         rows = (row for batch in self.answer(texts, batch_size) for row in _rows(batch))
         return [_classification(text, row) for text, row in zip(texts, rows, strict=True)]
 
-    def fill(self, texts: Iterable[str], batch_size: int = 32) -> list[Filling]:
+    def fill(self, texts: Iterable[str], batch_size: int = 32) -> list[FilledMask]:
         """Fill the gaps of texts; see `MaskedLM.fill`."""
         self._check_verb("fill")
         texts = check_texts(texts)
@@ -131,8 +131,8 @@ def load_served(path: str | pathlib.Path) -> ServedModel:
 def _encoded(picture: Any) -> bytes:
     """The bytes of a picture; none where it is no picture, which the model then says."""
     try:
-        return encoded_picture(picture)
-    except PictureError:
+        return encoded_image(picture)
+    except ImageError:
         return b""
 
 
@@ -180,13 +180,13 @@ def _classification(text: str, row: dict[str, Any]) -> Classification:
     return Classification(text, row["label"].decode(), float(row["score"]), pieces, attention)
 
 
-def _filling(text: str, row: dict[str, Any]) -> Filling:
+def _filling(text: str, row: dict[str, Any]) -> FilledMask:
     gaps = [
         tuple((piece.decode(), float(chance)) for piece, chance in zip(pieces, chances, strict=True))
         for pieces, chances in zip(row["candidates"], row["candidate_scores"], strict=True)
         if any(pieces)
     ]
-    return Filling(text, row["text"].decode(), tuple(gaps))
+    return FilledMask(text, row["text"].decode(), tuple(gaps))
 
 
 def _tagging(text: str, row: dict[str, Any]) -> Tagging:

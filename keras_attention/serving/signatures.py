@@ -23,10 +23,10 @@ from keras_attention.models import (
     TextClassifier,
     TextTagger,
     Translator,
-    insight,
+    introspection,
 )
-from keras_attention.models.continuation import begins_with_start
-from keras_attention.serving.pictures import decode_pictures
+from keras_attention.models.autoregressive import begins_with_start
+from keras_attention.serving.images import decode_images
 
 _TEXT = tf.TensorSpec((None,), tf.string, name="text")
 _IMAGE = tf.TensorSpec((None,), tf.string, name="image_bytes")
@@ -74,9 +74,9 @@ class GraphTokenizer:
         ids = rows.to_tensor(self.special.pad)
         return ids, tf.sequence_mask(rows.row_lengths(), tf.shape(ids)[1])
 
-    def encode(self, text: tf.Tensor, max_length: int, frame: tuple) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turn (B,) strings into ids (B, S), with their frame around them, and a mask (B, S)."""
-        before, after = frame
+    def encode(self, text: tf.Tensor, max_length: int, template: tuple) -> tuple[tf.Tensor, tf.Tensor]:
+        """Turn (B,) strings into ids (B, S), with their template around them, and a mask (B, S)."""
+        before, after = template
         rows = self.rows(text)[:, : max(max_length - len(before) - len(after), 0)]
         ones = tf.ones((tf.shape(text)[0], 1), tf.int32)
         rows = tf.concat([*(i * ones for i in before), rows, *(i * ones for i in after)], axis=1)
@@ -145,31 +145,31 @@ class Served:
     def insights(self, attention: bool) -> dict[str, tuple[Callable, list[tf.TensorSpec]]]:
         """Return what else can be asked: name -> function and inputs."""
         functions: dict[str, tuple[Callable, list[tf.TensorSpec]]] = {}
-        if insight.has_encoder(self.model):
+        if introspection.has_encoder(self.model):
             functions["embed"] = (self.embed, [_TEXT])
-        if attention and insight.has_maps(self.model):
+        if attention and introspection.has_maps(self.model):
             functions["attention"] = (self.attention, [_TEXT])
         return functions
 
     def _read(self, text: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        ids, mask = self.tokenizer.encode(text, self.model.config.max_length, insight.frame_of(self.model))
+        ids, mask = self.tokenizer.encode(text, self.model.config.max_length, introspection.template_of(self.model))
         return text_arrays(self.model.config, ids, mask), self.tokenizer.pieces(ids, mask)
 
     def embed(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """text (B,) -> embedding (B, M), piece_embeddings (B, S, M), pieces (B, S)."""
         inputs, pieces = self._read(text)
-        return {**insight.embedding_tensors(self.model, inputs), "pieces": pieces}
+        return {**introspection.embedding_tensors(self.model, inputs), "pieces": pieces}
 
     def attention(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """text (B,) -> attention (B, layers, H, S, S), pieces (B, S)."""
         inputs, pieces = self._read(text)
-        return {**insight.attention_tensors(self.model, inputs), "pieces": pieces}
+        return {**introspection.attention_tensors(self.model, inputs), "pieces": pieces}
 
 
 class ServedTranslator(Served):
     """text (B,) -> text, score (B,), source_pieces (B, S), target_pieces (B, T), alignment (B, T, S).
 
-    With `n_best` or `samples` over 1 also alternatives and alternative_scores (B, N), best first.
+    With `num_return_sequences` over 1 also alternatives and alternative_scores (B, N), best first.
     """
 
     def answer(self, text: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
@@ -203,7 +203,7 @@ class ServedTranslator(Served):
         if "attention" in found:
             maps = found["attention"][:, 0, :longest]
             answers["alignment"] = tf.where(kept[:, None, None], maps, 0.0)
-        if self.strategy.answers > 1:
+        if self.strategy.num_return_sequences > 1:
             answers["alternatives"] = texts
             answers["alternative_scores"] = tf.where(kept[:, None], found["scores"], 0.0)
         return answers
@@ -218,14 +218,14 @@ class ServedTranslator(Served):
         ids, mask = source.encode(text, model.config.max_length, ((), (source.special.end,)))
         labels, real = tokenizer.encode(target, model.config.max_length, ((), (tokenizer.special.end,)))
         inputs = {"source_ids": ids, "source_mask": mask, "target_ids": tokenizer.shift_right(labels)}
-        found = insight.score_tensors(model, inputs, labels, real)
+        found = introspection.score_tensors(model, inputs, labels, real)
         return {**found, "target_pieces": tokenizer.pieces(labels, real)}
 
 
 class ServedLanguageModel(Served):
     """text (B,), and seed (B,) where chance decides -> text, score (B,).
 
-    With `n_best` or `samples` over 1 also alternatives and alternative_scores (B, N), best first.
+    With `num_return_sequences` over 1 also alternatives and alternative_scores (B, N), best first.
     """
 
     def answer(self, text: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
@@ -254,9 +254,9 @@ class ServedLanguageModel(Served):
         new = _valid(tf.strings.substr(whole, before, tf.strings.length(whole) - before))
         lost_space = _ends_in_space(text[:, None]) & ~_ends_in_space(read)  # a tokenizer reads none at the end
         new = tf.where(lost_space, tf.strings.regex_replace(new, "^ ", ""), new)
-        texts = tf.strings.join([tf.repeat(text[:, None], self.strategy.answers, axis=1), new])
+        texts = tf.strings.join([tf.repeat(text[:, None], self.strategy.num_return_sequences, axis=1), new])
         answers = {"text": texts[:, 0], "score": found["scores"][:, 0]}
-        if self.strategy.answers > 1:
+        if self.strategy.num_return_sequences > 1:
             answers |= {"alternatives": texts, "alternative_scores": found["scores"]}
         return answers
 
@@ -270,7 +270,10 @@ class ServedLanguageModel(Served):
         tokenizer = self.tokenizer
         labels, mask = tokenizer.encode(text, self.model.config.max_length, ((), (tokenizer.special.end,)))
         inputs = {"token_ids": tokenizer.shift_right(labels), "padding_mask": mask}
-        return {**insight.score_tensors(self.model, inputs, labels, mask), "pieces": tokenizer.pieces(labels, mask)}
+        return {
+            **introspection.score_tensors(self.model, inputs, labels, mask),
+            "pieces": tokenizer.pieces(labels, mask),
+        }
 
 
 class ServedClassifier(Served):
@@ -279,7 +282,7 @@ class ServedClassifier(Served):
     def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compute the signature's outputs; the class lists them."""
         model = self.model
-        ids, mask = self.tokenizer.encode(text, model.config.max_length, insight.frame_of(model))
+        ids, mask = self.tokenizer.encode(text, model.config.max_length, introspection.template_of(model))
         found = model.forward.tensors(text_arrays(model.config, ids, mask))
         logits = tf.cast(found["logits"], tf.float32)
         probabilities = tf.exp(logits - tf.reduce_logsumexp(logits, -1, keepdims=True))
@@ -314,7 +317,7 @@ class ServedTagger(Served):
         }
 
     def _read(self, text: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        if self.model.spelling is None:
+        if self.model.character_encoder is None:
             return super()._read(text)
         inputs, _, _ = self._read_words(text)
         return inputs, self.tokenizer.pieces(inputs["token_ids"], inputs["padding_mask"])
@@ -322,7 +325,7 @@ class ServedTagger(Served):
     def _read_words(self, text: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.RaggedTensor, tf.RaggedTensor]:
         """Return the network's inputs, the words (B, ragged) that fit, and where each begins among the pieces."""
         model, special = self.model, self.tokenizer.special
-        before, after = model.word_frame
+        before, after = model.word_template
         longest = model.config.max_length - len(before) - len(after)
         words = tf.strings.split(text)
         given = words.flat_values
@@ -344,7 +347,7 @@ class ServedTagger(Served):
         dense = tf.pad(dense, [(0, 0), (0, tf.cast(tf.equal(tf.shape(dense)[1], 0), tf.int32))])
         mask, starts = tf.sequence_mask(ids.row_lengths(), tf.shape(dense)[1]), starts + len(before)
         inputs = text_arrays(model.config, dense, mask)
-        if model.spelling is not None:
+        if model.character_encoder is not None:
             inputs |= self._spell(words, starts, tf.shape(dense, tf.int64))
         return inputs, words, starts
 
@@ -368,7 +371,7 @@ class ServedTagger(Served):
 class ServedCaptioner(Served):
     """image_bytes (B,) -> caption, score, valid (B,), pieces (B, T), attention (B, T, rows, columns).
 
-    With `n_best` or `samples` over 1 also alternatives and alternative_scores (B, N), best first. Pictures
+    With `num_return_sequences` over 1 also alternatives and alternative_scores (B, N), best first. Pictures
     are JPEG, PNG, GIF or BMP; one that cannot be read gets an empty caption and False.
     """
 
@@ -376,12 +379,12 @@ class ServedCaptioner(Served):
 
     def examples(self) -> list[str | bytes]:
         """Return inputs to warm a server up with."""
-        return [example_picture(self.model.config.image_size)]
+        return [example_image(self.model.config.image_size)]
 
     def answer(self, image_bytes: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Compute the signature's outputs; the class lists them."""
         model, tokenizer = self.model, self.tokenizer
-        images, valid = decode_pictures(image_bytes, model.config.image_size)
+        images, valid = decode_images(image_bytes, model.config.image_size)
         limits = tf.zeros_like(valid, tf.int32) + model.length_limit(self.strategy)
         nothing = tf.zeros((tf.shape(valid)[0], tf.reduce_max(limits)), tf.int32)
         found = decode(
@@ -408,7 +411,7 @@ class ServedCaptioner(Served):
             maps = tf.where(valid[:, None, None], found["attention"][:, 0, :longest], 0.0)
             grid = (tf.shape(maps)[0], longest, model.vision.rows, model.vision.columns)
             answers["attention"] = tf.reshape(maps, grid)
-        if self.strategy.answers > 1:
+        if self.strategy.num_return_sequences > 1:
             answers["alternatives"] = texts
             answers["alternative_scores"] = tf.where(valid[:, None], found["scores"], 0.0)
         return answers
@@ -420,14 +423,14 @@ class ServedCaptioner(Served):
     def score(self, image_bytes: tf.Tensor, caption: tf.Tensor) -> dict[str, tf.Tensor]:
         """image_bytes, caption (B,) -> score (B,), piece_scores and pieces (B, T), valid (B,)."""
         model, tokenizer = self.model, self.tokenizer
-        images, valid = decode_pictures(image_bytes, model.config.image_size)
+        images, valid = decode_images(image_bytes, model.config.image_size)
         labels, real = tokenizer.encode(caption, model.config.max_length, ((), (tokenizer.special.end,)))
         inputs = {"images": images, "target_ids": tokenizer.shift_right(labels)}
-        found = insight.score_tensors(model, inputs, labels, real & valid[:, None])
+        found = introspection.score_tensors(model, inputs, labels, real & valid[:, None])
         return {**found, "pieces": tokenizer.pieces(labels, real), "valid": valid}
 
 
-def example_picture(size: int) -> bytes:
+def example_image(size: int) -> bytes:
     """Return the bytes of a PNG, size x size, that shows a slope of grey."""
     line = tf.cast(tf.linspace(0.0, 255.0, size), tf.uint8)
     return tf.io.encode_png(tf.tile(line[None, :, None], (size, 1, 3))).numpy()
@@ -441,7 +444,7 @@ class ServedMaskedModel(Served):
     def answer(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compute the signature's outputs; the class lists them."""
         model, tokenizer = self.model, self.tokenizer
-        ids, mask = tokenizer.encode(text, model.config.max_length, insight.frame_of(model))
+        ids, mask = tokenizer.encode(text, model.config.max_length, introspection.template_of(model))
         logits = tf.cast(model.forward.tensors(text_arrays(model.config, ids, mask))["logits"], tf.float32)
         gap = tf.equal(ids, mask_id(tokenizer.tokenizer))
         filled = tf.where(gap, tf.argmax(logits, -1, tf.int32), ids)

@@ -24,7 +24,7 @@ def freeze(model: keras.Model) -> None:
         return
     if not (hasattr(model, "embedding") and hasattr(model, "encoder")):
         raise ValueError(f"A {type(model).__name__} has nothing behind an encoder that could learn alone.")
-    for layer in (model.embedding, getattr(model, "spelling", None), model.encoder):
+    for layer in (model.embedding, getattr(model, "character_encoder", None), model.encoder):
         if layer is not None:
             layer.trainable = False
 

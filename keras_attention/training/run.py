@@ -11,12 +11,12 @@ from typing import Any
 
 import keras
 
-from keras_attention.training.callbacks import RunState
+from keras_attention.metrics.tokens import MaskedAccuracy
 from keras_attention.training.checkpoints import average_weights
 from keras_attention.training.finetuning import INPUTS, LayerwiseAdam
 from keras_attention.training.losses import MaskedCrossEntropy
-from keras_attention.training.metrics import MaskedAccuracy
-from keras_attention.training.schedules import DECLINES, WarmUp
+from keras_attention.training.optimizers import SCHEDULES, WarmUp
+from keras_attention.training.run_state import RunState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TrainingPlan:
     Args:
         epochs: the most passes over the data.
         learning_rate: the peak, for Adam.
-        decline: see `WarmUp`.
+        schedule: see `WarmUp`.
         warmup_steps: updates until the peak.
         label_smoothing: see `MaskedCrossEntropy`.
         clip_norm: the largest norm of all gradients together.
@@ -35,7 +35,7 @@ class TrainingPlan:
         patience: epochs without a better value until training stops.
         average: how many of the last epochs' weights to average at the end; 1 averages none. The
             average is kept if it is better.
-        accumulate: batches whose gradients are averaged for one update.
+        gradient_accumulation: batches whose gradients are averaged for one update.
         weight_decay: how much each weight shrinks per update, times the learning rate.
         layer_decay: the learning rate of each block over that of the next; see `LayerwiseAdam`.
 
@@ -45,19 +45,27 @@ class TrainingPlan:
 
     epochs: int = 20
     learning_rate: float = 1e-3
-    decline: str = "cosine"
+    schedule: str = "cosine"
     warmup_steps: int = 200
     label_smoothing: float = 0.1
     clip_norm: float = 1.0
     monitor: str | None = None
     patience: int = 10
-    average: int = 1
-    accumulate: int = 1
+    average_checkpoints: int = 1
+    gradient_accumulation: int = 1
     weight_decay: float = 0.0
     layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "learning_rate", "warmup_steps", "clip_norm", "patience", "average", "accumulate"):
+        for name in (
+            "epochs",
+            "learning_rate",
+            "warmup_steps",
+            "clip_norm",
+            "patience",
+            "average_checkpoints",
+            "gradient_accumulation",
+        ):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; expected more than 0, and finite.")
         if not 0 <= self.label_smoothing < 1:
@@ -67,20 +75,20 @@ class TrainingPlan:
                 f"`layer_decay` is {self.layer_decay} and `weight_decay` {self.weight_decay}; expected a number in "
                 "(0, 1] and one that is not negative."
             )
-        if self.decline not in DECLINES:
-            raise ValueError(f"`decline` is {self.decline!r}; expected one of {', '.join(DECLINES)}.")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"`schedule` is {self.schedule!r}; expected one of {', '.join(SCHEDULES)}.")
 
 
 def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> None:
     """Compile a model as the plan says: Adam, clipped gradients, masked smoothed cross-entropy."""
-    warmup, batches = plan.warmup_steps * plan.accumulate, plan.epochs * steps_per_epoch
+    warmup, batches = plan.warmup_steps * plan.gradient_accumulation, plan.epochs * steps_per_epoch
     options = {
         # Keras reads the schedule at the number of batches, however many of them make an update.
-        "learning_rate": WarmUp(plan.learning_rate, warmup, batches, plan.decline),
+        "learning_rate": WarmUp(plan.learning_rate, warmup, batches, plan.schedule),
         "beta_2": 0.98,
         "epsilon": 1e-9,
         "global_clipnorm": plan.clip_norm,
-        "gradient_accumulation_steps": plan.accumulate if plan.accumulate > 1 else None,
+        "gradient_accumulation_steps": plan.gradient_accumulation if plan.gradient_accumulation > 1 else None,
     }
     if plan.layer_decay == 1.0 and not plan.weight_decay:
         optimizer = keras.optimizers.Adam(**options)
@@ -161,10 +169,12 @@ def train(
     model.optimizer.build(model.trainable_variables)
     if measure is None and monitor not in (computed := _computed(model, validation is not None)):
         raise ValueError(f"There is no {monitor!r} to select by; this run computes {', '.join(computed)}.")
-    state = RunState(directory, monitor, plan.patience, plan.average, measure)
+    state = RunState(directory, monitor, plan.patience, plan.average_checkpoints, measure)
     begin = state.restore(model)
-    if plan.epochs * len(batches) < plan.accumulate:
-        warnings.warn(f"There are fewer than {plan.accumulate} batches in all: nothing is ever updated.", stacklevel=2)
+    if plan.epochs * len(batches) < plan.gradient_accumulation:
+        warnings.warn(
+            f"There are fewer than {plan.gradient_accumulation} batches in all: nothing is ever updated.", stacklevel=2
+        )
     batches.start_epoch(begin)
     if state.finished or begin >= plan.epochs:
         warnings.warn(f"The run in {directory} is finished; its best model is taken as it is.", stacklevel=2)
@@ -183,7 +193,7 @@ def train(
             "before. Begin anew with a lower learning rate, or a longer warm-up."
         )
     state.load_best(model)
-    if plan.average > 1:
+    if plan.average_checkpoints > 1:
         _offer_average(model, state, batches, validation)
     return state.history
 
@@ -204,6 +214,6 @@ def _offer_average(model: keras.Model, state: RunState, batches: Any, validation
     if seen:  # what `fit` says of its own data is a mean over an epoch, with dropout
         state.best = float(measured()[state.monitor])
     average_weights(model, state.recent_weights())
-    if state.offer(model, measured(), "average"):
+    if state.offer(model, measured(), "average_checkpoints"):
         state.note_best()
     state.load_best(model)

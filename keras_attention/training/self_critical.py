@@ -11,10 +11,10 @@ import keras
 import numpy as np
 
 from keras_attention.data.batches import shift_right, width_step
-from keras_attention.data.caption_batches import drop_unreadable, see_pictures
+from keras_attention.data.caption_batches import drop_unreadable, encode_images
 from keras_attention.data.captions import CaptionedPicture
 from keras_attention.data.tokenizers import decode_ids, pad_ids, special_ids
-from keras_attention.training.caption_quality import CaptionReward
+from keras_attention.metrics.captions import CaptionReward
 
 _AHEAD = 2  # on JAX Keras asks for a batch while the one before it is still to be learned
 
@@ -84,7 +84,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
                 "not. Self-critical training needs soft attention, or none."
             )
         self.captioner, self.samples, self.seed, self.epoch = captioner, samples, seed, 0
-        self.seen = see_pictures(examples, captioner, cache, augment, flip)
+        self.seen = encode_images(examples, captioner, cache, augment, flip)
         self.usable = np.flatnonzero(drop_unreadable(examples, self.seen.valid))
         self.reward = CaptionReward([example.captions for example in examples])
         pictures = min(pictures, len(self.usable))

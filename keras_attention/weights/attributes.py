@@ -1,4 +1,4 @@
-"""Their `config.json` and our config: every attribute is mapped, required, or known to be harmless."""
+"""Their `config.json` and our config: every attribute is mapped, required, or known to be ignored_attributes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def read_config(family: Family, attributes: Mapping[str, Any]) -> dict[str, Any]
             compute something else than ours.
     """
     required, mapped = {**_REQUIRED, **family.required}, {row.theirs for row in family.attributes}
-    unknown = sorted(set(attributes) - mapped - set(required) - _HARMLESS - family.harmless)
+    unknown = sorted(set(attributes) - mapped - set(required) - _HARMLESS - family.ignored_attributes)
     if unknown:
         raise ValueError(
             f"config.json has {', '.join(f'{name} = {attributes[name]!r}' for name in unknown)}, which this library "
@@ -130,7 +130,7 @@ def _architecture(family: Family, config: Any, task: str) -> str:
     names = [name for name, of in family.architectures.items() if of == task]
     if not names:
         raise ValueError(f"There is no {task} of the family {family.name}; expected one of {family.architectures}.")
-    return names[-1] if any(getattr(config, field) for field in family.signs) else names[0]
+    return names[-1] if any(getattr(config, field) for field in family.flags) else names[0]
 
 
 def config_of(family: Family, fields: dict[str, Any], **more: Any) -> Any:

@@ -35,7 +35,7 @@ ATTRIBUTES = (
     Attribute("hidden_size", "width"),
     Attribute("num_hidden_layers", "num_layers"),
     Attribute("num_attention_heads", "num_heads"),
-    Attribute("intermediate_size", "hidden_dim"),
+    Attribute("intermediate_size", "intermediate_dim"),
     activation("hidden_act"),
     Attribute("hidden_dropout_prob", "dropout"),
     Attribute("attention_probs_dropout_prob", "attention_dropout"),
@@ -67,7 +67,7 @@ BERT = Family(
     },
     attributes=(*ATTRIBUTES, Attribute("max_position_embeddings", "max_length")),
     required={"position_embedding_type": ("absolute",)},
-    harmless=frozenset({"classifier_dropout", *_AUTHORS_NAMES}),  # the first is only training's
+    ignored_attributes=frozenset({"classifier_dropout", *_AUTHORS_NAMES}),  # the first is only training's
     defaults={"layer_norm_eps": 1e-12, "initializer_range": 0.02},
     fixed={
         "norm_first": False,
@@ -75,7 +75,7 @@ BERT = Family(
         "attention_bias": True,
         "position_offset": 0,
         "embedding_norm": True,
-        "frame": "start_end",
+        "template": "start_end",
     },
     rows=(
         *encoder_rows("bert"),
@@ -86,7 +86,7 @@ BERT = Family(
         *dense("cls.seq_relationship", "next_sentence_head"),
         *dense("classifier", "head"),
     ),
-    signs={"next_sentence": "cls.seq_relationship.weight"},
+    flags={"next_sentence": "cls.seq_relationship.weight"},
     tied={
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
@@ -100,7 +100,7 @@ BERT = Family(
 # As its authors wrote it: the same names in TensorFlow's spelling, and kernels not transposed.
 ORIGINAL_BERT = dataclasses.replace(
     BERT,
-    harmless=BERT.harmless | {"embedding_size"},
+    ignored_attributes=BERT.ignored_attributes | {"embedding_size"},
     rows=tuple(
         row._replace(form=SAME) if row.form is TRANSPOSED and "seq_relationship" not in row.theirs else row
         for row in BERT.rows

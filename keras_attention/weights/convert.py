@@ -20,24 +20,26 @@ import keras
 import numpy as np
 
 
-class Form(NamedTuple):
+class Transform(NamedTuple):
     """How one array of theirs becomes ours, and back; both are told H, the number of heads."""
 
     read: Callable[[np.ndarray, int], Sequence[np.ndarray]]
     write: Callable[[Sequence[np.ndarray], int], np.ndarray]
 
-    def then(self, other: Form) -> Form:
+    def then(self, other: Transform) -> Transform:
         """Return this form, and on its one result the other."""
-        return Form(
+        return Transform(
             lambda array, heads: other.read(self.read(array, heads)[0], heads),
             lambda arrays, heads: self.write([other.write(arrays, heads)], heads),
         )
 
 
-SAME = Form(lambda array, heads: [array], lambda arrays, heads: arrays[0])
-TRANSPOSED = Form(lambda array, heads: [array.T], lambda arrays, heads: arrays[0].T)
-FIRST = Form(lambda array, heads: [array[0]], lambda arrays, heads: arrays[0][None])  # (1, ...): only that
-THIRDS = Form(lambda array, heads: np.split(array, 3, axis=-1), lambda arrays, heads: np.concatenate(arrays, axis=-1))
+SAME = Transform(lambda array, heads: [array], lambda arrays, heads: arrays[0])
+TRANSPOSED = Transform(lambda array, heads: [array.T], lambda arrays, heads: arrays[0].T)
+FIRST = Transform(lambda array, heads: [array[0]], lambda arrays, heads: arrays[0][None])  # (1, ...): only that
+THIRDS = Transform(
+    lambda array, heads: np.split(array, 3, axis=-1), lambda arrays, heads: np.concatenate(arrays, axis=-1)
+)
 
 
 class Row(NamedTuple):
@@ -52,11 +54,11 @@ class Row(NamedTuple):
 
     theirs: str
     ours: str | tuple[str, ...]
-    form: Form = SAME
+    form: Transform = SAME
     task: str | None = None
 
 
-def dense(theirs: str, ours: str, form: Form = TRANSPOSED, task: str | None = None) -> tuple[Row, Row]:
+def dense(theirs: str, ours: str, form: Transform = TRANSPOSED, task: str | None = None) -> tuple[Row, Row]:
     """Return the rows of a dense layer; PyTorch keeps W' where Keras keeps W."""
     return Row(f"{theirs}.weight", f"{ours}.kernel", form, task), Row(f"{theirs}.bias", f"{ours}.bias", SAME, task)
 
@@ -92,11 +94,11 @@ class Family:
         architectures: their class -> our task, "" for one that has no head. The first of a task is written.
         attributes: sizes that both know.
         required: their attribute -> the values under which the computation is ours.
-        harmless: their attributes that do not change the computation.
+        ignored_attributes: their attributes that do not change the computation.
         defaults: what an absent attribute means.
         fixed: fields of our config that are the same in the whole family.
         rows: the arrays.
-        signs: a field of our config -> the array whose presence says that it is True.
+        flags: a field of our config -> the array whose presence says that it is True.
         tied: a second copy of an array -> the array. It may be absent, and has to be equal.
         ignored: patterns of names of arrays that nothing here needs.
         heads: patterns of names of arrays that only another task needs.
@@ -110,10 +112,10 @@ class Family:
     attributes: tuple[Attribute, ...]
     rows: tuple[Row, ...]
     required: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
-    harmless: frozenset[str] = frozenset()
+    ignored_attributes: frozenset[str] = frozenset()
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    signs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    flags: Mapping[str, str] = dataclasses.field(default_factory=dict)
     tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ import dataclasses
 
 from keras_attention.config import TransformerConfig
 from keras_attention.weights.attributes import activation
-from keras_attention.weights.convert import FIRST, SAME, THIRDS, Attribute, Family, Form, Row, dense, norm
+from keras_attention.weights.convert import FIRST, SAME, THIRDS, Attribute, Family, Row, Transform, dense, norm
 
 _BLOCK = "decoder.blocks.{i}"
 PROJECTIONS = tuple(f"{_BLOCK}.attention.{name}_projection" for name in ("query", "key", "value"))
@@ -29,7 +29,7 @@ GPT2 = Family(
         Attribute("n_embd", "width"),
         Attribute("n_layer", "num_layers"),
         Attribute("n_head", "num_heads"),
-        Attribute("n_inner", "hidden_dim", lambda value, attributes: value or 4 * attributes["n_embd"]),
+        Attribute("n_inner", "intermediate_dim", lambda value, attributes: value or 4 * attributes["n_embd"]),
         activation("activation_function"),
         Attribute("n_positions", "max_length"),
         Attribute("resid_pdrop", "dropout"),
@@ -39,7 +39,7 @@ GPT2 = Family(
         Attribute("vocab_size", "vocabulary_size"),
     ),
     required={"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,)},
-    harmless=frozenset(_HARMLESS.split()),
+    ignored_attributes=frozenset(_HARMLESS.split()),
     defaults={
         "n_inner": None,
         "activation_function": "gelu_new",
@@ -55,7 +55,7 @@ GPT2 = Family(
         "num_segments": 0,
         "position_offset": 0,
         "embedding_norm": False,
-        "frame": "end",
+        "template": "end",
     },
     rows=(
         Row("transformer.wte.weight", "embedding.embeddings"),
@@ -78,7 +78,7 @@ GPT2 = Family(
 def _original(row: Row) -> Row:
     """Return the row for a kernel (1, M, N), which the authors' convolution of width 1 has."""
     is_kernel = row.theirs.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight"))
-    form: Form = FIRST.then(row.form) if is_kernel else row.form
+    form: Transform = FIRST.then(row.form) if is_kernel else row.form
     return row._replace(form=form)
 
 
@@ -88,7 +88,7 @@ ORIGINAL_GPT2 = dataclasses.replace(
         row._replace(theirs={"n_positions": "n_ctx", "vocab_size": "n_vocab"}.get(row.theirs, row.theirs))
         for row in GPT2.attributes
     ),
-    harmless=frozenset(),
+    ignored_attributes=frozenset(),
     rows=tuple(_original(row) for row in GPT2.rows),
     renamed=(
         (r"/", "."),

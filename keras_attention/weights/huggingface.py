@@ -105,7 +105,7 @@ def make_model(
         )
     kind, fields = getattr(models, task), read_config(family, attributes)
     names = canonical_arrays(family, arrays)
-    fields |= {field: array in names and task == own for field, array in family.signs.items()}
+    fields |= {field: array in names and task == own for field, array in family.flags.items()}
     if task in ("TextClassifier", "TextTagger"):
         fields["labels"] = _labels(arrays, names, task == own, parts)
     parts = {name: value for name, value in parts.items() if name != "labels"}

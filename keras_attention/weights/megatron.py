@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.weights.convert import Family, Form, Row, dense, norm
+from keras_attention.weights.convert import Family, Row, Transform, dense, norm
 from keras_attention.weights.gpt2 import BIASES, GPT2, KERNELS
 
 # How the rows of (3 H D, M) are ordered, by version of the checkpoint: on which axis part, head and feature stand.
@@ -40,7 +40,7 @@ def megatron_family(attributes: Mapping[str, Any]) -> Family:
     form = _interleaved(_ORDERS[version])
     return dataclasses.replace(
         GPT2,
-        harmless=GPT2.harmless | {"checkpoint_version"},
+        ignored_attributes=GPT2.ignored_attributes | {"checkpoint_version"},
         rows=_rows(form),
         tied={},
         ignored=(r"\.attention\.(bias|masked_bias)$", r"\._extra_state$"),
@@ -54,7 +54,7 @@ def megatron_family(attributes: Mapping[str, Any]) -> Family:
     )
 
 
-def _rows(form: Form) -> tuple[Row, ...]:
+def _rows(form: Transform) -> tuple[Row, ...]:
     return (
         Row("word_embeddings.weight", "embedding.embeddings"),
         Row("position_embeddings.weight", "decoder.inputs.positions.table"),
@@ -69,7 +69,7 @@ def _rows(form: Form) -> tuple[Row, ...]:
     )
 
 
-def _interleaved(order: tuple[int, int, int]) -> Form:
+def _interleaved(order: tuple[int, int, int]) -> Transform:
     """Return the form of (3 H D, ...), whose first axis holds part, head and feature in some order."""
 
     def read(array: np.ndarray, heads: int) -> list[np.ndarray]:
@@ -83,4 +83,4 @@ def _interleaved(order: tuple[int, int, int]) -> Form:
         parts = parts.reshape(3, heads, -1, *parts.shape[2:])
         return np.moveaxis(parts, (0, 1, 2), order).reshape(-1, *parts.shape[3:])
 
-    return Form(read, write)
+    return Transform(read, write)

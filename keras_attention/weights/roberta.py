@@ -30,7 +30,7 @@ ROBERTA = Family(
         ),
     ),
     required=BERT.required,
-    harmless=BERT.harmless,
+    ignored_attributes=BERT.ignored_attributes,
     defaults={**BERT.defaults, "pad_token_id": 1},
     fixed={name: value for name, value in BERT.fixed.items() if name != "position_offset"} | {"next_sentence": False},
     rows=(

@@ -18,11 +18,11 @@ import numpy as np
 from keras_attention.config import TransformerConfig
 from keras_attention.data.tokenizers import assigned_characters, compile_rules
 from keras_attention.weights.attributes import activation
-from keras_attention.weights.convert import FIRST, SAME, TRANSPOSED, Attribute, Family, Form, Row, dense, norm
+from keras_attention.weights.convert import FIRST, SAME, TRANSPOSED, Attribute, Family, Row, Transform, dense, norm
 from keras_attention.weights.files import optional_json
 
 # (M, H, D) <-> (M, H D), and of the answer <-> (H D, M)
-INWARD = Form(
+INWARD = Transform(
     lambda array, heads: [array.reshape(len(array), -1)],
     lambda arrays, heads: arrays[0].reshape(len(arrays[0]), heads, -1),
 )
@@ -76,7 +76,7 @@ XLNET = Family(
             lambda value, attributes: attributes["d_model"] / value,
             lambda value, config: config.width // value,
         ),
-        Attribute("d_inner", "hidden_dim"),
+        Attribute("d_inner", "intermediate_dim"),
         activation("ff_activation"),
         Attribute("dropout", "attention_dropout"),
         Attribute("dropout", "dropout"),
@@ -94,7 +94,7 @@ XLNET = Family(
         "summary_use_proj": (True,),
     },
     # How long a memory is kept is said when a text is read; the rest is dropout and the answering of questions.
-    harmless=frozenset(
+    ignored_attributes=frozenset(
         {"end_n_top", "mem_len", "reuse_len", "start_n_top", "summary_last_dropout", "untie_r"}
         | {"use_mems_eval", "use_mems_train"}
     ),
@@ -106,7 +106,7 @@ XLNET = Family(
         "num_segments": 3,
         "position_offset": 0,
         "embedding_norm": False,
-        "frame": "end_start",
+        "template": "end_start",
         "next_sentence": False,
     },
     rows=(
@@ -146,12 +146,12 @@ def original_xlnet(attributes: Mapping[str, Any]) -> Family:
     if "n_layer" not in attributes:
         raise ValueError("The configuration lacks n_layer; expected every size of the network.")
     layers = attributes["n_layer"]
-    stacked = Form(lambda array, heads: _split(array, layers), lambda arrays, heads: np.stack(arrays))
-    shared = Form(lambda array, heads: [array] * layers, lambda arrays, heads: arrays[0])
+    stacked = Transform(lambda array, heads: _split(array, layers), lambda arrays, heads: np.stack(arrays))
+    shared = Transform(lambda array, heads: [array] * layers, lambda arrays, heads: arrays[0])
     return dataclasses.replace(
         XLNET,
         attributes=tuple(_original_attribute(row) for row in XLNET.attributes),
-        harmless=XLNET.harmless | {"tie_weight"},
+        ignored_attributes=XLNET.ignored_attributes | {"tie_weight"},
         rows=(
             *(row._replace(form=SAME) if row.form is TRANSPOSED else row for row in _BODY),
             *(

@@ -42,7 +42,7 @@ class Completion:
     alternatives: tuple[Completion, ...] = ()
 
 
-class LeftToRight(Task):
+class AutoregressiveLM(Task):
     """A task that continues texts: it has `start`, `step`, `searches` and one tokenizer."""
 
     def complete(
@@ -77,16 +77,16 @@ class LeftToRight(Task):
     def length_limits(self, prompt_lengths, strategy: Strategy):
         """Return how many tokens prompt and answer may have together, (B,); of learned positions there are no more."""
         longest = prompt_lengths * 0 + self.config.max_length
-        if strategy.max_length is None:
+        if strategy.max_new_tokens is None:
             return longest
-        wanted = prompt_lengths + strategy.max_length
+        wanted = prompt_lengths + strategy.max_new_tokens
         return ops.minimum(wanted, longest) if getattr(self.config, "positions", None) == "learned" else wanted
 
 
 def begins_with_start(model: Any) -> bool:
     """Whether a start token stands before a text: not where it ends texts (GPT-2), or stands after them (XLNet)."""
     special = special_ids(model.tokenizer)
-    return special.start != special.end and model.frame != "end_start"
+    return special.start != special.end and model.template != "end_start"
 
 
 def _first(model: Any, row: list[int]) -> list[int]:

@@ -29,15 +29,15 @@ def strategy_of(search: dict[str, Any], otherwise: Callable[..., Any]) -> Any:
     """Return a beam search where the options give a width, else the strategy of the task."""
     import keras_attention as ka
 
-    beam, chance = "width" in search, sorted(search.keys() & {"temperature", "top_k", "top_p"})
-    if "length_penalty" in search and not beam:
-        raise click.UsageError("--length-penalty belongs to a beam search; add --beam.")
-    if beam and chance:
-        raise click.UsageError("--beam searches and the temperature options sample; choose one of the two.")
+    num_beams, chance = "num_beams" in search, sorted(search.keys() & {"temperature", "top_k", "top_p"})
+    if "length_penalty" in search and not num_beams:
+        raise click.UsageError("--length-penalty belongs to a beam search; add --num-beams.")
+    if num_beams and chance:
+        raise click.UsageError("--num-beams searches and the temperature options sample; choose one of the two.")
     if chance and otherwise is not ka.Sampling:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in chance)
         raise click.UsageError(f"{names}: only a language model samples here.")
-    return (ka.BeamSearch if beam else otherwise)(**search)
+    return (ka.BeamSearch if num_beams else otherwise)(**search)
 
 
 def fixed(model: Any, chosen: dict[str, Any]) -> None:
@@ -50,15 +50,15 @@ def fixed(model: Any, chosen: dict[str, Any]) -> None:
 
 
 def search_of(
-    model: Any, beam: int | None, length_penalty: float | None, max_length: int | None = None
+    model: Any, num_beams: int | None, length_penalty: float | None, max_new_tokens: int | None = None
 ) -> dict[str, Any]:
     """Return the strategy that the options describe, none for an exported model, as an argument."""
     import keras_attention as ka
 
-    fixed(model, {"beam": beam, "length_penalty": length_penalty, "max_length": max_length})
+    fixed(model, {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens})
     if isinstance(model, ka.ServedModel):
         return {}
-    search = given({"width": beam, "length_penalty": length_penalty, "max_length": max_length})
+    search = given({"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens})
     return {"strategy": strategy_of(search, ka.Greedy)}
 
 

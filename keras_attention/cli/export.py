@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from keras_attention.cli.models import VERBS, given, load_model, strategy_of
+from keras_attention.cli.loading import VERBS, given, load_model, strategy_of
 
 
 @click.command()
@@ -17,12 +17,12 @@ from keras_attention.cli.models import VERBS, given, load_model, strategy_of
 @click.argument("directory")
 @click.option("--version", type=click.IntRange(1), default=1, show_default=True)
 @click.option(
-    "--beam",
+    "--num-beams",
     type=click.IntRange(1),
     help="Beam width of the served search; without it, a language model samples, and others are greedy.",
 )
 @click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
-@click.option("--max-length", type=click.IntRange(1), help="The most pieces that are written.")
+@click.option("--max-new-tokens", type=click.IntRange(1), help="The most pieces that are written.")
 @click.option("--temperature", type=float, help="Of a language model that samples; 1 by default.")
 @click.option("--top-k", type=click.IntRange(0), help="Of a language model: draw from the k likeliest pieces.")
 @click.option(
@@ -41,9 +41,9 @@ def export(
     model: str,
     directory: str,
     version: int,
-    beam: int | None,
+    num_beams: int | None,
     length_penalty: float | None,
-    max_length: int | None,
+    max_new_tokens: int | None,
     int8: bool,
     attention: bool,
     huggingface: bool,
@@ -55,7 +55,9 @@ def export(
     loaded = load_model(model)
     if isinstance(loaded, ka.ServedModel):
         raise click.UsageError(f"{model} is exported already; expected a .keras file.")
-    search = given({"width": beam, "length_penalty": length_penalty, "max_length": max_length, **chance})
+    search = given(
+        {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens, **chance}
+    )
     if huggingface:
         if search or int8 or attention:
             raise click.UsageError("--huggingface writes weights and sizes alone; leave the other options out.")
@@ -124,7 +126,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
         "name": name,
         "task": row.task,
         "layers": sizes.num_layers,
-        "width": getattr(sizes, "width", None) or sizes.units,
+        "num_beams": getattr(sizes, "width", None) or sizes.units,
         "heads": getattr(sizes, "num_heads", None),
         "parameters": ka.count_parameters(name) if row.vocabulary_size else None,
         "lecture_parameters": row.lecture_parameters,

@@ -13,13 +13,20 @@ from keras import ops
 
 from keras_attention.config import ClassifierConfig, TransformerConfig
 from keras_attention.data.batches import text_arrays
-from keras_attention.data.tokenizers import WHITE_SPACE, encode_texts, frame_ids, ids_to_pieces, pad_ids, special_ids
-from keras_attention.models.networks import (
-    at_summary,
+from keras_attention.data.tokenizers import (
+    WHITE_SPACE,
+    apply_template,
+    encode_texts,
+    ids_to_pieces,
+    pad_ids,
+    special_ids,
+)
+from keras_attention.models.build import (
     make_attention,
     make_embedding,
     make_encoder,
     make_pooler,
+    pool_sequence,
     read_text,
 )
 from keras_attention.models.task import (
@@ -96,7 +103,7 @@ class TextClassifier(Task):
         else:
             self.pooler, summarize = make_pooler(config), self._pool
         inputs = text_inputs(config)
-        self.at_summary = functools.partial(at_summary, getattr(config, "frame", "end"))
+        self.pool_sequence = functools.partial(pool_sequence, getattr(config, "template", "end"))
         summary, _ = summarize(inputs)
         dropout = keras.layers.Dropout(config.dropout, name="dropout")
         self.head = keras.layers.Dense(len(config.labels), name="logits")
@@ -106,10 +113,10 @@ class TextClassifier(Task):
     def _show(self, inputs: dict) -> dict:
         """Return `logits` (B, classes) and, where there is any, `attention` (B, S)."""
         summarize = self._summarize_states if self.pooler is None else self._pool
-        summary, weights = summarize(inputs, return_weights=True)
+        summary, weights = summarize(inputs, return_attention_scores=True)
         return {"logits": self.head(summary)} | ({} if weights is None else {"attention": weights})
 
-    def _summarize_states(self, inputs: dict, return_weights: bool = False):
+    def _summarize_states(self, inputs: dict, return_attention_scores: bool = False):
         """Return the summary of a recurrent encoder, and its weights (B, S) or None."""
         mask = inputs["padding_mask"]
         memory, states = self.encoder(self.embedding(inputs["token_ids"]), mask=mask)
@@ -118,12 +125,12 @@ class TextClassifier(Task):
         context, weights = self.attention(ops.expand_dims(states[0], 1), memory, mask=mask)
         return ops.concatenate([states[0], ops.squeeze(context, 1)], -1), ops.squeeze(weights, 1)
 
-    def _pool(self, inputs: dict, return_weights: bool = False):
+    def _pool(self, inputs: dict, return_attention_scores: bool = False):
         """Return the summary of a Transformer, and the last block's weights (B, S), the mean of its heads."""
         mask = inputs["padding_mask"]
-        outputs, weights = read_text(self, inputs, return_weights)
-        summary = self.pooler(self.at_summary(outputs, mask))
-        return summary, self.at_summary(ops.mean(weights[-1], axis=1), mask) if return_weights else None
+        outputs, weights = read_text(self, inputs, return_attention_scores)
+        summary = self.pooler(self.pool_sequence(outputs, mask))
+        return summary, self.pool_sequence(ops.mean(weights[-1], axis=1), mask) if return_attention_scores else None
 
     def backbone(self) -> tuple[keras.layers.Layer, ...]:
         """The layers whose parameters a paper counts."""
@@ -144,7 +151,9 @@ class TextClassifier(Task):
             TypeError: `texts` is one string, or holds something else than strings.
         """
         texts, special = check_texts(texts), special_ids(self.tokenizer)
-        rows = encode_texts(self.tokenizer, texts, self.config.max_length, *frame_ids(self.tokenizer, self.frame))
+        rows = encode_texts(
+            self.tokenizer, texts, self.config.max_length, *apply_template(self.tokenizer, self.template)
+        )
         answers: list[Any] = [None] * len(texts)
         for batch in length_sorted_batches([len(row) for row in rows], batch_size):
             token_ids, mask = pad_ids([rows[i] for i in batch], special.pad, multiple=8)

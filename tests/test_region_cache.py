@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_attention.data.features import cached_regions
-from keras_attention.data.images import PictureError, read_pictures
+from keras_attention.data.images import ImageError, read_images
+from keras_attention.data.region_cache import cached_regions
 
 SIZE = 5
 
@@ -37,7 +37,7 @@ def pictures(tmp_path):
 
 
 def wanted(pictures):
-    return Encoder()(read_pictures(pictures, SIZE)[0]).astype("float16")
+    return Encoder()(read_images(pictures, SIZE)[0]).astype("float16")
 
 
 def test_features_are_computed_once_and_kept(pictures, tmp_path):
@@ -106,7 +106,7 @@ def test_a_file_cut_anywhere_is_taken_up(pictures, tmp_path):
 def test_a_killed_process_is_taken_up(pictures, tmp_path):
     program = (
         "import os, signal, sys\n"
-        "from test_features import Encoder, SIZE, cached_regions\n"
+        "from test_region_cache import Encoder, SIZE, cached_regions\n"
         "class Killed(Encoder):\n"
         "    def __call__(self, images):\n"
         "        if self.seen >= 4: os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -130,9 +130,9 @@ def test_large_numbers_stay_finite(pictures, tmp_path):
 def test_what_cannot_be_kept_is_refused(pictures, tmp_path):
     with pytest.raises(ValueError, match="no pictures"):
         cached_regions([], Encoder(), "a", tmp_path, SIZE)
-    with pytest.raises(PictureError, match="None of 2 pictures can be read"):
+    with pytest.raises(ImageError, match="None of 2 pictures can be read"):
         cached_regions([b"", b"text"], Encoder(), "a", tmp_path, SIZE)
-    with pytest.raises(PictureError, match="None of 1 pictures"):
+    with pytest.raises(ImageError, match="None of 1 pictures"):
         cached_regions([tmp_path / "missing.jpg"], Encoder(), "a", tmp_path, SIZE)
     with pytest.raises(OSError, match="choose another directory"):
         cached_regions(pictures, Encoder(), "a", pictures[0] / "cache", SIZE)
@@ -153,7 +153,7 @@ def test_a_kept_file_needs_no_permission_to_write(pictures, tmp_path, monkeypatc
 
 def test_progress_goes_to_standard_error(pictures, tmp_path, monkeypatch, capsys):
     ticks = iter(range(0, 1000, 6))
-    monkeypatch.setattr("keras_attention.data.features.time.monotonic", lambda: next(ticks))
+    monkeypatch.setattr("keras_attention.data.region_cache.time.monotonic", lambda: next(ticks))
     cached_regions(pictures, Encoder(), "a", tmp_path, SIZE, batch_size=2)
     said = capsys.readouterr()
     assert said.out == ""

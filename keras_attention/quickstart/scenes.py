@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from keras_attention.data.generated import SPLITS, hash_of
+from keras_attention.quickstart.phrases import SPLITS, hash_of
 
 SCENE_COUNTS = dict(zip(SPLITS, (4000, 500, 500), strict=True))
 COLOURS = {  # hue, saturation, value

@@ -11,13 +11,13 @@ from keras import ops
 from keras_attention.config import TransformerConfig
 from keras_attention.generation import SearchCache
 from keras_attention.layers import MaskEmbedding, OutputBias
-from keras_attention.models.continuation import LeftToRight
-from keras_attention.models.networks import initializer, make_embedding, make_encoder
+from keras_attention.models.autoregressive import AutoregressiveLM
+from keras_attention.models.build import initializer, make_embedding, make_encoder
 from keras_attention.models.task import Forward, text_inputs, with_vocabulary
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class PermutationLM(LeftToRight):
+class PermutationLM(AutoregressiveLM):
     """Permutation language model (XLNet): p(x) = prod_t softmax(E g(x_z[<t], z_t) + b)[x_z[t]], for any order z.
 
     g is the query stream of Transformer blocks with relative attention: it knows where the token stands that it
@@ -44,7 +44,7 @@ class PermutationLM(LeftToRight):
     Example:
         >>> tokenizer = ka.train_tokenizer(["we eat bread", "we drink water"], vocabulary_size=60)
         >>> model = ka.PermutationLM.from_preset("xlnet_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
-        >>> model.complete(["we eat"], ka.Greedy(max_length=3))[0].text.startswith("we eat")
+        >>> model.complete(["we eat"], ka.Greedy(max_new_tokens=3))[0].text.startswith("we eat")
         True
 
     Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237.
@@ -70,7 +70,7 @@ class PermutationLM(LeftToRight):
         self.searches = SearchCache(self)
         self.forward, self.reader = Forward(self, self._show), Forward(self, self._read)
 
-    def _predict(self, inputs: dict, return_weights: bool = False):
+    def _predict(self, inputs: dict, return_attention_scores: bool = False):
         """Return the query stream (B, P, M), and its weights."""
         return self.encoder(
             self.embedding(inputs["token_ids"]),
@@ -79,7 +79,7 @@ class PermutationLM(LeftToRight):
             permutation_mask=inputs["permutation_mask"],
             queries=self.mask_embedding(inputs["target_mapping"]),
             target_mapping=inputs["target_mapping"],
-            return_weights=return_weights,
+            return_attention_scores=return_attention_scores,
         )
 
     def _to_logits(self, outputs):
@@ -87,7 +87,7 @@ class PermutationLM(LeftToRight):
 
     def _show(self, inputs: dict) -> dict:
         """Return `logits` (B, P, V) and `attention` (B, layers, H, P, S)."""
-        outputs, weights = self._predict(inputs, return_weights=True)
+        outputs, weights = self._predict(inputs, return_attention_scores=True)
         return {"logits": self._to_logits(outputs), "attention": ops.stack(weights, 1)}
 
     def _read(self, inputs: dict) -> dict:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_attention.data.batches import LengthBatches, pad_rows, text_arrays
-from keras_attention.data.objectives import pack_texts
+from keras_attention.data.masking import pack_texts
 from keras_attention.data.tokenizers import special_ids
 
 LONGEST_SPAN = 5
@@ -20,47 +20,45 @@ def permutation_batches(
     max_tokens: int = 4096,
     shuffle: bool = True,
     seed: int = 0,
-    share: int = 6,
+    targets_every: int = 6,
 ) -> LengthBatches:
     """Turn texts into batches for `PermutationLM.fit`, with other targets and orders in each epoch.
 
     Texts are packed one after the other, each ended by the end token, to rows of `config.max_length`, and each row is
-    ended by what the model's frame puts after an end token (XLNet's `<cls>`). Of the pieces that are text one of
-    `share` is a target, in spans; the others stand first in the order and can be seen by all. Targets are
+    ended by what the model's template puts after an end token (XLNet's `<cls>`). Of the pieces that are text one of
+    `targets_every` is a target, in spans; the others stand first in the order and can be seen by all. Targets are
     predicted in random order, each from what stands before it in that order.
 
     Args:
         texts: strings.
-        model: has `tokenizer`, `config.max_length`, `config.num_segments` and `frame`.
+        model: has `tokenizer`, `config.max_length`, `config.num_segments` and `template`.
         max_tokens: the most tokens in a batch, padding included.
         shuffle: see `LengthBatches`. Without it targets and orders are the same each time.
         seed: where chance begins.
-        share: K, one of how many pieces is a target.
+        targets_every: K, one of how many pieces is a target.
 
     Returns:
         batches of ({`token_ids` (B, S), `padding_mask` (B, S), `permutation_mask` (B, S, S) bool, `target_mapping`
         (B, P, S) float32, and `segment_ids` (B, S) where the model has them}, labels (B, P), weights (B, P)), with
-        P = S / share, rounded up; a row with fewer targets ends with some of weight 0.
+        P = S / targets_every, rounded up; a row with fewer targets ends with some of weight 0.
 
     Raises:
-        ValueError: no texts, or a share below 2.
+        ValueError: no texts, or a targets_every below 2.
 
     Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237, sections 2.2 (partial prediction), 2.3 and A.4
     (spans).
     """
-    if share < 2:
-        raise ValueError(
-            f"`share` is {share}; expected an integer, at least 2: the others are what targets are seen from."
-        )
+    if targets_every < 2:
+        raise ValueError(f"`targets_every` is {targets_every}; expected an integer, at least 2.")
     special, rows = special_ids(model.tokenizer), pack_texts(texts, model)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
         chance = np.random.default_rng([seed, batches.epoch if shuffle else 0, int(indices[0])])
         ids, mask = pad_rows([rows[i] for i in indices], special.pad, extra)
         is_text = mask & ~np.isin(ids, (special.start, special.end, special.pad))
-        chosen = np.stack([_choose(row, chance, share) for row in is_text])
-        seen = np.stack([order_mask(*pair, chance) for pair in zip(chosen, is_text, strict=True)])
-        mapping, places, weights = map_targets(chosen, -(-ids.shape[1] // share) + extra)
+        chosen = np.stack([_choose(row, chance, targets_every) for row in is_text])
+        seen = np.stack([permutation_mask(*pair, chance) for pair in zip(chosen, is_text, strict=True)])
+        mapping, places, weights = map_targets(chosen, -(-ids.shape[1] // targets_every) + extra)
         inputs = {**text_arrays(model.config, ids, mask), "permutation_mask": seen, "target_mapping": mapping}
         return inputs, np.take_along_axis(ids, places, axis=1), weights
 
@@ -68,13 +66,15 @@ def permutation_batches(
     return batches
 
 
-def span_targets(length: int, chance: np.random.Generator, share: int = 6) -> np.ndarray:
-    """Choose one of `share` tokens, in spans of 1 to 5, each somewhere in a stretch of `share` times its length.
+def span_targets(length: int, chance: np.random.Generator, targets_every: int = 6) -> np.ndarray:
+    """Choose one of `targets_every` tokens as a target, in spans of 1 to 5 tokens.
+
+    A span of n tokens is placed at random in a stretch of n `targets_every` tokens.
 
     Args:
         length: L, how many tokens there are.
         chance: a generator.
-        share: K.
+        targets_every: K.
 
     Returns:
         (L,) bool, with L / K of them True, rounded up.
@@ -83,17 +83,17 @@ def span_targets(length: int, chance: np.random.Generator, share: int = 6) -> np
         >>> int(span_targets(30, np.random.default_rng(0)).sum())
         5
     """
-    goal, chosen, begin = -(-length // share), np.zeros(length, bool), 0
+    goal, chosen, begin = -(-length // targets_every), np.zeros(length, bool), 0
     while (left := goal - int(chosen.sum())) > 0:
         span = min(int(chance.integers(1, LONGEST_SPAN + 1)), left)
-        stretch = min(share * span, length - begin)
+        stretch = min(targets_every * span, length - begin)
         first = begin + int(chance.integers(stretch - span + 1))
         chosen[first : first + span] = True
         begin += stretch
     return chosen
 
 
-def order_mask(chosen: np.ndarray, is_text: np.ndarray, chance: np.random.Generator) -> np.ndarray:
+def permutation_mask(chosen: np.ndarray, is_text: np.ndarray, chance: np.random.Generator) -> np.ndarray:
     """Draw an order and say who may look at whom in it.
 
     Text that is no target stands first, all at once, and sees itself. Targets, and what is no text, come after it one
@@ -108,7 +108,7 @@ def order_mask(chosen: np.ndarray, is_text: np.ndarray, chance: np.random.Genera
         (S, S) bool, True where the row's token may look at the column's.
 
     Example:
-        >>> order_mask(np.array([True, False]), np.array([True, True]), np.random.default_rng(0)).tolist()
+        >>> permutation_mask(np.array([True, False]), np.array([True, True]), np.random.default_rng(0)).tolist()
         [[False, True], [False, True]]
     """
     first = is_text & ~chosen
@@ -137,8 +137,8 @@ def map_targets(chosen: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray,
     return mapping, mapping.argmax(-1), mapping.max(-1)
 
 
-def _choose(is_text: np.ndarray, chance: np.random.Generator, share: int) -> np.ndarray:
+def _choose(is_text: np.ndarray, chance: np.random.Generator, targets_every: int) -> np.ndarray:
     """Return (S,) bool, the targets among what is text."""
     chosen = np.zeros(len(is_text), bool)
-    chosen[is_text] = span_targets(int(is_text.sum()), chance, share)
+    chosen[is_text] = span_targets(int(is_text.sum()), chance, targets_every)
     return chosen

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 
-from keras_attention.data.generated import SPLITS, phrase_pairs
+from keras_attention.quickstart.phrases import SPLITS, phrase_pairs
 
 NAME = "phrases"
 
 
 class Phrases(tfds.core.GeneratorBasedBuilder):
-    """English-Spanish phrase pairs, generated offline by `keras_attention.data.generated`."""
+    """English-Spanish phrase pairs, generated offline by `keras_attention.quickstart.phrases`."""
 
     name = NAME
     VERSION = tfds.core.Version("1.0.0")

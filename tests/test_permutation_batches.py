@@ -23,7 +23,7 @@ def test_one_of_six_tokens_is_a_target_in_spans():
 
 def test_targets_see_what_comes_before_them_in_one_order():
     chosen, is_text = np.array([0, 1, 1, 0, 0, 1], bool), np.array([1, 1, 1, 1, 0, 1], bool)
-    seen = ka.data.order_mask(chosen, is_text, chance())
+    seen = ka.data.permutation_mask(chosen, is_text, chance())
     known = is_text & ~chosen
     assert seen[:, known].all()
     assert not seen[known][:, ~known].any()
@@ -75,8 +75,8 @@ def test_targets_and_orders_are_a_matter_of_seed_and_epoch(tokenizer):
 
 
 def test_shares_are_checked(tokenizer):
-    with pytest.raises(ValueError, match="share"):
-        batches(tokenizer, share=1)
+    with pytest.raises(ValueError, match="targets_every"):
+        batches(tokenizer, targets_every=1)
 
 
 def test_model_learns_and_goes_on(tokenizer):
@@ -89,14 +89,14 @@ def test_model_learns_and_goes_on(tokenizer):
     still = [w.path for w, a, b in zip(model.weights, before, model.get_weights(), strict=True) if np.allclose(a, b)]
     assert all("segment" in path for path in still), still  # there is one segment
     prompts = ["we eat", "", "the girl drinks"]
-    together = model.complete(prompts, ka.Greedy(max_length=5))
-    assert [a.text for a in together] == [model.complete([p], ka.Greedy(max_length=5))[0].text for p in prompts]
+    together = model.complete(prompts, ka.Greedy(max_new_tokens=5))
+    assert [a.text for a in together] == [model.complete([p], ka.Greedy(max_new_tokens=5))[0].text for p in prompts]
     assert all(a.text.startswith(a.prompt) for a in together)
 
 
 @pytest.mark.parametrize(("kind", "verb"), [(ka.TextClassifier, "classify"), (ka.TextTagger, "tag")])
 def test_encoder_serves_classifiers_and_taggers(tokenizer, kind, verb):
-    sizes = {"width": M, "num_heads": H, "num_layers": 2, "hidden_dim": 11}
+    sizes = {"width": M, "num_heads": H, "num_layers": 2, "intermediate_dim": 11}
     model = kind.from_preset("xlnet_base", tokenizer=tokenizer, labels=("a", "b"), **sizes)
     randomize(model)
     texts = ["we eat bread", "the girl drinks cold milk"]

@@ -5,7 +5,7 @@ import pytest
 
 import keras_attention as ka
 
-SIZES = {"width": 14, "num_heads": 7, "num_layers": 2, "hidden_dim": 11}
+SIZES = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11}
 TEXTS = ["we eat bread", "they drink cold water", "we"]
 
 
@@ -84,7 +84,7 @@ def test_a_score_is_the_sum_over_pieces(lm, tmp_path):
 
 
 def test_a_translation_is_scored_as_the_search_scores_it(translator, tmp_path):
-    strategy = ka.BeamSearch(width=3, length_penalty=0.0, max_length=40)
+    strategy = ka.BeamSearch(num_beams=3, length_penalty=0.0, max_new_tokens=40)
     ended = [a for a in translator.translate(TEXTS, strategy) if a.target_pieces and a.target_pieces[-1] == "</s>"]
     targets = [*(a.text for a in ended), "comemos pan"]
     scores = ka.score(translator, [*(a.source for a in ended), "we eat bread"], targets)

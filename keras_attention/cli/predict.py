@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from keras_attention.cli.models import fixed, given, load_for, search_of, strategy_of
+from keras_attention.cli.loading import fixed, given, load_for, search_of, strategy_of
 
 _GAPS = "a gap is <mask>, or [MASK] where the model's tokenizer is WordPiece."
 _CHUNK = 512  # lines that are read before some are written
@@ -43,23 +43,23 @@ def _run(source: str | None, answer: Callable[[list[str], int], Sequence[str]]) 
 @click.command()
 @click.argument("model")
 @click.argument("source", required=False)
-@click.option("--beam", type=click.IntRange(1), help="Beam width; greedy without it.")
+@click.option("--num-beams", type=click.IntRange(1), help="Beam width; greedy without it.")
 @click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
-@click.option("--max-length", type=click.IntRange(1), help="The most pieces of a translation.")
+@click.option("--max-new-tokens", type=click.IntRange(1), help="The most pieces of a translation.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--scores", is_flag=True, help="Put each score before its text, separated by a tab.")
 def translate(
     model: str,
     source: str | None,
-    beam: int | None,
+    num_beams: int | None,
     length_penalty: float | None,
-    max_length: int | None,
+    max_new_tokens: int | None,
     batch_size: int,
     scores: bool,
 ) -> None:
     """Translate each line of SOURCE, or of standard input, with MODEL."""
     loaded = load_for("translate", model)
-    options = {"batch_size": batch_size, **search_of(loaded, beam, length_penalty, max_length)}
+    options = {"batch_size": batch_size, **search_of(loaded, num_beams, length_penalty, max_new_tokens)}
 
     def answer(lines: list[str], done: int) -> list[str]:
         answers = loaded.translate(lines, **options)
@@ -71,18 +71,18 @@ def translate(
 @click.command()
 @click.argument("model")
 @click.argument("pictures", nargs=-1)
-@click.option("--beam", type=click.IntRange(1), help="Beam width; greedy without it.")
+@click.option("--num-beams", type=click.IntRange(1), help="Beam width; greedy without it.")
 @click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
-@click.option("--max-length", type=click.IntRange(1), help="The most pieces of a caption.")
+@click.option("--max-new-tokens", type=click.IntRange(1), help="The most pieces of a caption.")
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--scores", is_flag=True, help="Put each score before its caption, separated by a tab.")
 @click.option("--plot", help="Folder to draw each caption's attention into, as NAME.attention.png and NAME.words.png.")
 def caption(
     model: str,
     pictures: tuple[str, ...],
-    beam: int | None,
+    num_beams: int | None,
     length_penalty: float | None,
-    max_length: int | None,
+    max_new_tokens: int | None,
     batch_size: int,
     scores: bool,
     plot: str | None,
@@ -93,7 +93,7 @@ def caption(
     exit code is 1.
     """
     loaded = load_for("caption", model)
-    options = {"batch_size": batch_size, **search_of(loaded, beam, length_penalty, max_length)}
+    options = {"batch_size": batch_size, **search_of(loaded, num_beams, length_penalty, max_new_tokens)}
     if plot is not None:
         pathlib.Path(plot).mkdir(parents=True, exist_ok=True)
     paths, missing, drawn = iter(pictures) if pictures else _lines(None), 0, set()
@@ -151,17 +151,17 @@ def _draw(caption: Any, path: str, folder: pathlib.Path, drawn: set[str]) -> Non
 @click.option("--temperature", type=float, help="Below 1 sharpens, above 1 flattens; 1 by default.")
 @click.option("--top-k", type=click.IntRange(0), help="Draw from the k likeliest pieces.")
 @click.option("--top-p", type=float, help="Draw from the fewest pieces that reach this probability.")
-@click.option("--beam", type=click.IntRange(1), help="Search with this beam width; do not sample.")
+@click.option("--num-beams", type=click.IntRange(1), help="Search with this num_beams width; do not sample.")
 @click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
-@click.option("--max-length", type=click.IntRange(1), help="The most pieces after the prompt.")
+@click.option("--max-new-tokens", type=click.IntRange(1), help="The most pieces after the prompt.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 def complete(
     model: str,
     source: str | None,
-    beam: int | None,
+    num_beams: int | None,
     length_penalty: float | None,
-    max_length: int | None,
+    max_new_tokens: int | None,
     seed: int,
     batch_size: int,
     **chance: Any,
@@ -170,9 +170,11 @@ def complete(
     import keras_attention as ka
 
     loaded = load_for("complete", model)
-    fixed(loaded, {"beam": beam, "length_penalty": length_penalty, "max_length": max_length, **chance})
+    fixed(
+        loaded, {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens, **chance}
+    )
     served = isinstance(loaded, ka.ServedModel)
-    search = {"width": beam, "length_penalty": length_penalty, "max_length": max_length, **chance}
+    search = {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens, **chance}
     strategy = strategy_of(given(search), ka.Sampling)
 
     def answer(lines: list[str], done: int) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_attention.data.batches import LengthBatches, pad_rows
-from keras_attention.data.tokenizers import encode_texts, frame_ids, ids_to_pieces, mask_id, special_ids
+from keras_attention.data.tokenizers import apply_template, encode_texts, ids_to_pieces, mask_id, special_ids
 
 
 def masked_batches(
@@ -56,9 +56,9 @@ def masked_batches(
         raise ValueError(f"`rate` is {rate}; expected a number between 0 and 1.")
     special = special_ids(model.tokenizer)
     if model.config.next_sentence:
-        rows, strange = _sentence_pairs(texts, model, np.random.default_rng(seed))
+        rows, is_random_next = _sentence_pairs(texts, model, np.random.default_rng(seed))
     else:
-        rows, strange = [(ids, len(ids)) for ids in pack_texts(texts, model, pack)], None
+        rows, is_random_next = [(ids, len(ids)) for ids in pack_texts(texts, model, pack)], None
     gaps = _Gaps(model.tokenizer, rate, whole_words)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
@@ -70,9 +70,9 @@ def masked_batches(
             firsts = np.array([rows[i][1] for i in indices])[:, None]
             later = (np.arange(labels.shape[1]) >= firsts) & mask
             inputs["segment_ids"] = later.astype("int32") * (model.config.num_segments > 1)
-        if strange is None:
+        if is_random_next is None:
             return inputs, labels, chosen.astype("float32")
-        both = {"logits": labels, "next_sentence": strange[indices]}
+        both = {"logits": labels, "next_sentence": is_random_next[indices]}
         return inputs, both, {"logits": chosen.astype("float32"), "next_sentence": np.ones(len(indices), "float32")}
 
     batches = LengthBatches([len(ids) for ids, _ in rows], collate, max_tokens, shuffle, seed)
@@ -84,13 +84,13 @@ def pack_texts(texts: Sequence[str], model: Any, together: bool = True) -> list[
 
     Args:
         texts: strings.
-        model: has `tokenizer`, `config.max_length` and `frame`.
+        model: has `tokenizer`, `config.max_length` and `template`.
         together: texts may share a row; if not, each is a stream of its own.
 
     Returns:
-        rows of at most `config.max_length` ids, with what the frame puts before a text and after its end token.
+        rows of at most `config.max_length` ids, with what the template puts before a text and after its end token.
     """
-    special, (before, after) = special_ids(model.tokenizer), frame_ids(model.tokenizer, model.frame)
+    special, (before, after) = special_ids(model.tokenizer), apply_template(model.tokenizer, model.template)
     encoded = encode_texts(model.tokenizer, [text for text in texts if text.strip()], after=(special.end,))
     streams, last = encoded, after[1:]  # each text has its end token already
     if together:
@@ -105,13 +105,13 @@ def _sentence_pairs(texts: Sequence[str], model: Any, chance: np.random.Generato
     documents = [[line for line in text.split("\n") if line.strip()] for text in texts]
     lines = encode_texts(model.tokenizer, [line for document in documents for line in document])
     ends = np.cumsum([len(document) for document in documents])
-    rows, strange = [], []
+    rows, is_random_next = [], []
     for i in range(len(lines) - 1):
         if i + 1 in ends:
             continue  # the last of its document
-        strange.append(int(chance.random() < 0.5))
+        is_random_next.append(int(chance.random() < 0.5))
         other = int(chance.integers(len(lines) - 1))
-        second = lines[other + (other > i) if strange[-1] else i + 1]  # any line but the one that follows
+        second = lines[other + (other > i) if is_random_next[-1] else i + 1]  # any line but the one that follows
         first = lines[i][: max(room // 2, room - len(second))]
         second = second[: room - len(first)]
         rows.append(([special.start, *first, special.end, *second, special.end], len(first) + 2))
@@ -120,7 +120,7 @@ def _sentence_pairs(texts: Sequence[str], model: Any, chance: np.random.Generato
             "No text has two lines, so no sentence follows another. Give documents with a sentence per line, or a "
             "model without the next sentence (`next_sentence=False`; --set next_sentence=false)."
         )
-    return rows, np.array(strange, "int32")
+    return rows, np.array(is_random_next, "int32")
 
 
 class _Gaps:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 
-from keras_attention.data.generated import SPLITS
-from keras_attention.data.scenes import COLOURS, SHAPES, SIZES, Scene, SceneObject, captioned_scenes
+from keras_attention.quickstart.phrases import SPLITS
+from keras_attention.quickstart.scenes import COLOURS, SHAPES, SIZES, Scene, SceneObject, captioned_scenes
 
 NAME = "scenes"
 
 
 class Scenes(tfds.core.GeneratorBasedBuilder):
-    """Pictures of two objects in a relation, drawn offline by `keras_attention.data.scenes`."""
+    """Pictures of two objects in a relation, drawn offline by `keras_attention.quickstart.scenes`."""
 
     name = NAME
     VERSION = tfds.core.Version("1.0.0")

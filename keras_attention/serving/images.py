@@ -18,8 +18,8 @@ from keras_attention.data.images import EXIF, FRAMES, MAX_BYTES, MAX_PIXELS, MAX
 _LAST_GIF_FRAME = b"\x2c\0\0\0\0\1\0\1\0\x80\0\0\0\0\0\0\2\2\x44\1\0\x3b"
 
 
-def decode_pictures(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decode pictures as `keras_attention.data.images.read_pictures` does, in a graph.
+def decode_images(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decode pictures as `keras_attention.data.images.read_images` does, in a graph.
 
     Args:
         image_bytes: (B,) string, JPEG, PNG, GIF or BMP; B may be 0.
@@ -30,7 +30,7 @@ def decode_pictures(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Te
         valid (B,) bool.
 
     Example:
-        >>> images, valid = decode_pictures(tf.constant([b"no picture"]), 5)
+        >>> images, valid = decode_images(tf.constant([b"no picture"]), 5)
         >>> images.shape, valid.numpy().tolist()
         (TensorShape([1, 5, 5, 3]), [False])
     """

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.images import PictureError, read_pictures
+from keras_attention.data.images import ImageError, read_images
 
 _HEADER_BYTES = 4096
 _LARGEST = float(np.finfo("float16").max)
@@ -83,7 +83,7 @@ def cached_regions(
 
     Raises:
         OSError: the directory cannot be written.
-        PictureError: no picture can be read.
+        ImageError: no picture can be read.
         ValueError: no pictures; or `encode` answers another shape, or what is not a number.
 
     Example:
@@ -104,7 +104,7 @@ def cached_regions(
         known = _places(path, identity)
     cache = RegionCache(_records(path, identity), np.array([known[digest] for digest in digests]))
     if not cache.valid.any():
-        raise PictureError(f"None of {len(pictures)} pictures can be read; expected JPEG, PNG, GIF or BMP.")
+        raise ImageError(f"None of {len(pictures)} pictures can be read; expected JPEG, PNG, GIF or BMP.")
     return cache
 
 
@@ -159,7 +159,7 @@ def _encode_missing(
     with _open_to_append(path, kept) as file:
         for i in range(0, len(digests), batch_size):
             batch = digests[i : i + batch_size]
-            images, valid = read_pictures([_openable(missing[digest]) for digest in batch], identity["size"])
+            images, valid = read_images([_openable(missing[digest]) for digest in batch], identity["size"])
             records = _to_records(np.asarray(encode(images)), valid, batch)
             if len(kept) and records.dtype != kept.dtype:
                 raise ValueError(

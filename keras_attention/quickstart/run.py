@@ -27,11 +27,11 @@ def _translate(directory: pathlib.Path, epochs: int | None) -> None:
     click.echo("1. Train rnn_attention on embedded English-Spanish phrases", err=True)
     model = _train("translator", _PHRASES, epochs, directory)
     click.echo("\n2. Translate phrases that were in no training pair", err=True)
-    wanted = dict([ka.data.LECTURE_PHRASE, *ka.data.phrase_pairs("test")[:4]])
-    seen = wanted.keys() & {source for source, _ in ka.data.phrase_pairs("train")}
+    wanted = dict([ka.quickstart.LECTURE_PHRASE, *ka.quickstart.phrase_pairs("test")[:4]])
+    seen = wanted.keys() & {source for source, _ in ka.quickstart.phrase_pairs("train")}
     if seen:
         raise RuntimeError(f"The training split holds {sorted(seen)}, which it must not.")
-    answers = model.translate(wanted, ka.BeamSearch(width=4))
+    answers = model.translate(wanted, ka.BeamSearch(num_beams=4))
     for answer, expected in zip(answers, wanted.values(), strict=True):
         remark = "as expected" if answer.text == expected else f"expected: {expected}"
         click.echo(f"   {answer.source} -> {answer.text}   ({remark})")
@@ -39,7 +39,7 @@ def _translate(directory: pathlib.Path, epochs: int | None) -> None:
     _serve(model, directory / "serving" / "translator", [a.source for a in answers], [a.text for a in answers])
     click.echo(
         f"\nThe alignment is drawn in {directory / 'alignment.png'}. Try next:\n"
-        f"   echo 'they are reading the old letter' | keras-attention translate {directory / 'model.keras'} --beam 4\n"
+        f"   echo 'they are reading the old letter' | keras-attention translate {directory}/model.keras --num-beams 4\n"
         f"   keras-attention evaluate {directory / 'model.keras'} tfds:phrases:test\n"
         "   keras-attention train translator --train pairs.tsv --valid valid.tsv --out run/"
     )
@@ -49,9 +49,9 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
     import keras_attention as ka
 
     seeing = directory / "seeing"
-    to_see = {**_SCENES, "sizes": [*_SCENES["sizes"], "tied=true", "look_again=true"]}
+    to_see = {**_SCENES, "sizes": [*_SCENES["sizes"], "tie_weights=true", "grounded_attention=true"]}
     to_write = {name: value for name, value in _SCENES.items() if name not in _BEGINNING}
-    changes = ["tied=false", "coordinates=true", "look_again=false", "spread=1.5"]
+    changes = ["tie_weights=false", "coordinate_features=true", "grounded_attention=false", "attention_smoothing=1.5"]
     to_write |= {"init": str(seeing / "model.keras"), "sizes": changes, "freeze": True, "epochs": 6}
     _refuse_another("captioner", to_write, directory)
     click.echo("1. Train show_attend_and_tell on embedded scenes: to see, looking again for each word", err=True)
@@ -59,11 +59,11 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
     click.echo("\n   and on, to write, with a matrix of its own over the network that has learned to see", err=True)
     model = _train("captioner", to_write, epochs, directory)
     click.echo("\n2. Caption scenes whose combinations of objects were never trained on", err=True)
-    scenes = ka.data.captioned_scenes("test", 5)
+    scenes = ka.quickstart.captioned_scenes("test", 5)
     pictures = [_write_picture(scene, directory / "scenes") for scene in scenes]
-    answers = model.caption(pictures, ka.BeamSearch(width=3))
+    answers = model.caption(pictures, ka.BeamSearch(num_beams=3))
     for picture, answer, scene in zip(pictures, answers, scenes, strict=True):
-        remark = "right" if answer.text in ka.data.right_captions(scene) else f"expected: {scene.captions[0]}"
+        remark = "right" if answer.text in ka.quickstart.right_captions(scene) else f"expected: {scene.captions[0]}"
         click.echo(f"   {picture} -> {answer.text}   ({remark})")
         ka.plot_caption(answer, picture, picture.with_suffix(".attention.png"))
         ka.plot_salient_words(answer, picture, picture.with_suffix(".words.png"))
@@ -71,7 +71,7 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
     _serve(model, directory / "serving" / "captioner", encoded, [a.text for a in answers])
     click.echo(
         f"\nWhere each word looked is drawn in {directory / 'scenes'}. Try next:\n"
-        f"   keras-attention caption {directory / 'model.keras'} {pictures[0]} --beam 3 --plot pictures/\n"
+        f"   keras-attention caption {directory / 'model.keras'} {pictures[0]} --num-beams 3 --plot pictures/\n"
         f"   keras-attention evaluate {directory / 'model.keras'} tfds:scenes:test\n"
         "   keras-attention train captioner --images photos/ --captions captions.csv --out run/"
     )
@@ -96,7 +96,7 @@ _PHRASES = {
     "learning_rate": 3e-3,
     "warmup_steps": 100,
     "label_smoothing": 0.05,
-    "batch_tokens": 1024,
+    "max_tokens": 1024,
 }
 _BEGINNING = ("preset", "encoder", "tokenizer", "vocabulary_size")  # what a model that is there brings itself
 _SCENES = {
@@ -107,11 +107,11 @@ _SCENES = {
     "sizes": ["image_size=64", "units=192", "embedding_dim=64", "dropout=0.1", "doubly_stochastic=0.0"],
     "tokenizer": "bpe",
     "vocabulary_size": 200,
-    "together": 1,
+    "captions_per_image": 1,
     "epochs": 5,
     "learning_rate": 2e-3,
     "label_smoothing": 0.0,
-    "batch_tokens": 1024,
+    "max_tokens": 1024,
 }
 
 
@@ -135,7 +135,7 @@ def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) ->
 
     click.echo("\n3. Export a SavedModel and run it as a stock TensorFlow Serving would", err=True)
     version = 1 + max((int(path.name) for path in serving.glob("[0-9]*")), default=0)
-    path = ka.export(model, serving, version, ka.BeamSearch(width=4 if hasattr(model, "translate") else 3))
+    path = ka.export(model, serving, version, ka.BeamSearch(num_beams=4 if hasattr(model, "translate") else 3))
     report = ka.check_export(path, inputs)
     if not report.ok:
         raise RuntimeError(f"A stock server would not run {path}: {'; '.join(report.problems)}")

@@ -12,8 +12,8 @@ from keras_attention.layers import (
     AdditiveAttention,
     DotProductAttention,
     InputEmbedding,
-    LearnedPositions,
     MultiHeadAttention,
+    PositionEmbedding,
     RecurrentDecoder,
     RecurrentEncoder,
     RelativeAttention,
@@ -46,7 +46,7 @@ def make_embedding(config, vocabulary_size: int, name: str) -> keras.layers.Reve
     return keras.layers.ReversibleEmbedding(
         vocabulary_size,
         width,
-        tie_weights=getattr(config, "tied", True),
+        tie_weights=getattr(config, "tie_weights", True),
         embeddings_initializer=keras.initializers.RandomNormal(stddev=deviation),
         name=name,
     )
@@ -75,8 +75,8 @@ def make_decoder(config, memory: bool = False, name: str = "decoder") -> keras.l
             config.cell,
             make_attention(config),
             config.dropout,
-            look_first=isinstance(config, CaptionerConfig),
-            context_dropout=0.5 if getattr(config, "look_again", False) else 0.0,
+            attend_first=isinstance(config, CaptionerConfig),
+            context_dropout=0.5 if getattr(config, "grounded_attention", False) else 0.0,
             name=name,
         )
     if config.positions == "relative":
@@ -136,7 +136,7 @@ def make_block(config: TransformerSizes, index: int, attention, cross_attention=
     """Return the block at `index` around its attention layers."""
     return TransformerBlock(
         attention,
-        config.hidden_dim,
+        config.intermediate_dim,
         cross_attention,
         ACTIVATIONS[config.activation],
         config.norm_first,
@@ -147,23 +147,23 @@ def make_block(config: TransformerSizes, index: int, attention, cross_attention=
     )
 
 
-def read_text(model: Any, inputs: dict, return_weights: bool = False) -> tuple[Any, list]:
+def read_text(model: Any, inputs: dict, return_attention_scores: bool = False) -> tuple[Any, list]:
     """Return the outputs (B, S, M) of a model's encoder or decoder over one text, and its weights, a list.
 
     Args:
         model: has `embedding`, and `encoder` or `decoder`; `spelling` where it reads characters too.
         inputs: tensors as `text_arrays`, or a tagger's `word_arrays`, makes them.
-        return_weights: answer the weights of each block, (B, H, S, S).
+        return_attention_scores: answer the weights of each block, (B, H, S, S).
     """
     embedded, mask = model.embedding(inputs["token_ids"]), inputs["padding_mask"]
     if "character_ids" in inputs:
-        spelled = model.spelling(inputs["character_ids"], mask=inputs["character_mask"])
+        spelled = model.character_encoder(inputs["character_ids"], mask=inputs["character_mask"])
         embedded = keras.ops.concatenate([embedded, spelled], axis=-1)
     stack = model.encoder if hasattr(model, "encoder") else model.decoder
     if isinstance(stack, RecurrentEncoder):
         return stack(embedded, mask=mask)[0], []
     options = {"segment_ids": inputs["segment_ids"]} if "segment_ids" in inputs else {}
-    return stack(embedded, mask=mask, return_weights=return_weights, **options)
+    return stack(embedded, mask=mask, return_attention_scores=return_attention_scores, **options)
 
 
 def make_pooler(config: TransformerSizes) -> keras.layers.Dense:
@@ -171,12 +171,12 @@ def make_pooler(config: TransformerSizes) -> keras.layers.Dense:
     return keras.layers.Dense(config.width, "tanh", kernel_initializer=initializer(config), name="pooler")
 
 
-def at_summary(frame: str, values, mask):
+def pool_sequence(template: str, values, mask):
     """Return (B, ...) of (B, S, ...): the values at the position that stands for the whole text.
 
     It is the start token's: the first, or, of a text that it ends, the last real one.
     """
-    if frame == "start_end":
+    if template == "start_end":
         return values[:, 0]
     real = keras.ops.cast(mask, values.dtype)
     following = keras.ops.concatenate([real[:, 1:], keras.ops.zeros_like(real[:, :1])], axis=1)
@@ -191,7 +191,7 @@ def make_inputs(config: TransformerSizes, dense: bool = False) -> InputEmbedding
         scale, positions = config.width**0.5, SinusoidalPositions(name="positions")
     elif config.positions == "learned":
         offset = getattr(config, "position_offset", 0)
-        positions = LearnedPositions(config.max_length, offset, initializer(config), name="positions")
+        positions = PositionEmbedding(config.max_length, offset, initializer(config), name="positions")
     if isinstance(config, TransformerConfig):
         segments, norm = config.num_segments, config.epsilon if config.embedding_norm else None
     if config.positions == "relative":

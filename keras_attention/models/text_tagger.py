@@ -13,9 +13,9 @@ import numpy as np
 
 from keras_attention.config import RecurrentConfig, TaggerConfig, TransformerConfig
 from keras_attention.data.batches import text_arrays
-from keras_attention.data.tokenizers import encode_texts, frame_ids, in_sentence, pad_ids, special_ids, split_words
-from keras_attention.layers import WordSpelling
-from keras_attention.models.networks import make_embedding, make_encoder, read_text
+from keras_attention.data.tokenizers import apply_template, encode_texts, in_sentence, pad_ids, special_ids, split_words
+from keras_attention.layers import CharacterEncoder
+from keras_attention.models.build import make_embedding, make_encoder, read_text
 from keras_attention.models.task import (
     Forward,
     Task,
@@ -65,8 +65,8 @@ class TextTagger(Task):
     """Many to many: an encoder, recurrent in both directions or a Transformer, and a tag at each word.
 
     p(tag_i | x) = softmax(W h_i), with h_i the encoder's output at the first piece of word i. A recurrent encoder reads
-    embedded pieces and, with a tokenizer of characters, beside the first piece of each word what a `WordSpelling` makes
-    of it; the pieces are then best whole words (`train_tokenizer(texts, "words")`).
+    embedded pieces and, with a tokenizer of characters, beside the first piece of each word what a
+    `CharacterEncoder` makes of it; the pieces are then best whole words (`train_tokenizer(texts, "words")`).
 
     Args:
         config: a `TaggerConfig` (recurrent) or `TransformerConfig`, with `labels`, the tags.
@@ -111,10 +111,12 @@ class TextTagger(Task):
                 raise TypeError("A Transformer reads no characters beside its pieces; leave out `character_tokenizer`.")
             config = with_vocabulary(config, "character_vocabulary_size", character_tokenizer, "character_tokenizer")
         check_labels(config.labels)
-        self.spelling = None
+        self.character_encoder = None
         if getattr(config, "character_vocabulary_size", 0):
             width, units = -(-config.embedding_dim // 4), 2 * -(-config.units // 4)  # there are few characters
-            self.spelling = WordSpelling(config.character_vocabulary_size, width, units, config.cell, name="spelling")
+            self.character_encoder = CharacterEncoder(
+                config.character_vocabulary_size, width, units, config.cell, name="character_encoder"
+            )
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
         self.head = keras.layers.Dense(len(config.labels), name="logits")
         inputs = text_inputs(config)
@@ -129,11 +131,11 @@ class TextTagger(Task):
     def tokenizers(self) -> dict[str, Any]:
         """The tokenizers that the network needs; that of characters only where it spells words."""
         found = super().tokenizers
-        return found if self.spelling is not None else {"tokenizer": found["tokenizer"]}
+        return found if self.character_encoder is not None else {"tokenizer": found["tokenizer"]}
 
     def backbone(self) -> tuple[keras.layers.Layer, ...]:
         """The layers whose parameters a paper counts."""
-        return tuple(x for x in (self.embedding, self.spelling, self.encoder) if x is not None)
+        return tuple(x for x in (self.embedding, self.character_encoder, self.encoder) if x is not None)
 
     def encode_words(self, sentences: Sequence[Sequence[str]]) -> list[EncodedWords]:
         """Turn words into ids.
@@ -145,7 +147,7 @@ class TextTagger(Task):
             one `EncodedWords` per sentence, of at most `config.max_length` pieces. A sentence that is too long loses
             its last words, with one warning.
         """
-        unknown, (before, after) = special_ids(self.tokenizer).unknown, self.word_frame
+        unknown, (before, after) = special_ids(self.tokenizer).unknown, self.word_template
         longest = self.config.max_length - len(before) - len(after)
         flat_words = [word for sentence in sentences for word in sentence]
         given = [word for sentence in sentences for word in in_sentence(self.tokenizer, sentence)]
@@ -165,7 +167,7 @@ class TextTagger(Task):
         return rows
 
     def _spell(self, words: list[str]) -> list[list[int]]:
-        if self.spelling is None:
+        if self.character_encoder is None:
             return []
         unknown = special_ids(self.character_tokenizer).unknown
         return [
@@ -187,7 +189,7 @@ class TextTagger(Task):
         ids, mask = pad_ids([row.ids or [pad] for row in rows], pad, multiple, extra)
         mask[[not row.ids for row in rows]] = False
         inputs = text_arrays(self.config, ids, mask)
-        if self.spelling is not None:
+        if self.character_encoder is not None:
             words = [word for row in rows for word in row.characters]
             pad = special_ids(self.character_tokenizer).pad
             spelled, real = pad_ids(words or [[pad]], pad, multiple, extra)
@@ -199,11 +201,11 @@ class TextTagger(Task):
         return inputs
 
     @property
-    def word_frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def word_template(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The ids before and after the words: none for a recurrent network."""
         if isinstance(self.config, RecurrentConfig):
             return (), ()
-        return frame_ids(self.tokenizer, self.frame)
+        return apply_template(self.tokenizer, self.template)
 
     def tag(self, texts: Iterable[str], batch_size: int = 32) -> list[Tagging]:
         """Tag the words of texts.

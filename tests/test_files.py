@@ -114,14 +114,14 @@ def test_a_missing_file_is_explained(tmp_path):
 @pytest.fixture
 def tfds_home(tmp_path, monkeypatch):
     tfds = pytest.importorskip("tensorflow_datasets")
-    from keras_attention.data import phrases_tfds
+    from keras_attention.quickstart import phrases_tfds
 
     monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path))
     return tfds
 
 
 def test_the_embedded_phrases_take_the_catalogues_road(tfds_home):
-    assert sorted(read_pairs("tfds:phrases:test")) == sorted(ka.data.phrase_pairs("test"))
+    assert sorted(read_pairs("tfds:phrases:test")) == sorted(ka.quickstart.phrase_pairs("test"))
     assert len(read_pairs("tfds:phrases:validation[:17]")) == 17
 
 
@@ -135,12 +135,12 @@ def test_tfds_mistakes_are_explained(tfds_home, place, message):
 
 
 def test_phrases_are_many_distinct_and_held_out_by_combination():
-    splits = {name: ka.data.phrase_pairs(name) for name in ("train", "validation", "test")}
+    splits = {name: ka.quickstart.phrase_pairs(name) for name in ("train", "validation", "test")}
     sources = {name: {source for source, _ in pairs} for name, pairs in splits.items()}
     assert len(splits["train"]) == len(set(splits["train"])) > 10_000
     assert not sources["train"] & (sources["validation"] | sources["test"])
-    assert ka.data.LECTURE_PHRASE == ("we are eating bread", "estamos comiendo pan")
-    assert ka.data.LECTURE_PHRASE in splits["test"]
+    assert ka.quickstart.LECTURE_PHRASE == ("we are eating bread", "estamos comiendo pan")
+    assert ka.quickstart.LECTURE_PHRASE in splits["test"]
     assert not [s for s in sources["train"] | sources["validation"] if s.startswith("we are eating") and "bread" in s]
 
 
@@ -158,13 +158,13 @@ def test_phrases_are_many_distinct_and_held_out_by_combination():
 )
 def test_grammar_agrees_and_reorders(pair):
     """Sentences checked by hand: person, number, gender, tense, negation, place of the adjective."""
-    every = {p for name in ("train", "validation", "test") for p in ka.data.phrase_pairs(name)}
+    every = {p for name in ("train", "validation", "test") for p in ka.quickstart.phrase_pairs(name)}
     sources = {source for source, _ in every}
     assert pair in every or pair[0] not in sources
 
 
 def test_most_hand_checked_sentences_are_really_there():
-    every = {p for name in ("train", "validation", "test") for p in ka.data.phrase_pairs(name)}
+    every = {p for name in ("train", "validation", "test") for p in ka.quickstart.phrase_pairs(name)}
     wanted = [("i wrote a letter", "escribí una carta"), ("we are eating bread", "estamos comiendo pan")]
     wanted += [("she reads a book", "ella lee un libro"), ("they are washing a car", "están lavando un coche")]
     assert set(wanted) <= every
@@ -172,7 +172,7 @@ def test_most_hand_checked_sentences_are_really_there():
 
 def test_an_unknown_split_is_explained():
     with pytest.raises(ValueError, match="no split 'dev'; expected one of train"):
-        ka.data.phrase_pairs("dev")
+        ka.quickstart.phrase_pairs("dev")
 
 
 def test_a_hash_can_be_a_word(write):

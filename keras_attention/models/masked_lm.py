@@ -12,16 +12,16 @@ import numpy as np
 from keras_attention.config import TransformerConfig
 from keras_attention.data.batches import text_arrays
 from keras_attention.data.tokenizers import (
+    apply_template,
     decode_ids,
     encode_texts,
-    frame_ids,
     ids_to_pieces,
     mask_id,
     pad_ids,
     special_ids,
 )
-from keras_attention.layers import MaskedLanguageHead, OutputBias
-from keras_attention.models.networks import (
+from keras_attention.layers import MaskedLMHead, OutputBias
+from keras_attention.models.build import (
     ACTIVATIONS,
     initializer,
     make_embedding,
@@ -40,7 +40,7 @@ from keras_attention.models.task import (
 
 
 @dataclasses.dataclass(frozen=True)
-class Filling:
+class FilledMask:
     """One answer: a text and what stands in its gaps.
 
     Attributes:
@@ -88,7 +88,7 @@ class MaskedLM(Task):
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
-        self.head = MaskedLanguageHead(ACTIVATIONS[config.activation], config.epsilon, initializer(config), name="head")
+        self.head = MaskedLMHead(ACTIVATIONS[config.activation], config.epsilon, initializer(config), name="head")
         self.output_bias = OutputBias(name="output_bias")
         inputs = text_inputs(config)
         outputs, _ = read_text(self, inputs)
@@ -110,7 +110,7 @@ class MaskedLM(Task):
         """The layers whose parameters a paper counts."""
         return tuple(x for x in (self.embedding, self.encoder, self.pooler) if x is not None)
 
-    def fill(self, texts: Iterable[str], candidates: int = 5, batch_size: int = 32) -> list[Filling]:
+    def fill(self, texts: Iterable[str], candidates: int = 5, batch_size: int = 32) -> list[FilledMask]:
         """Fill the gaps of texts.
 
         Args:
@@ -120,7 +120,7 @@ class MaskedLM(Task):
             batch_size: how many are read at once; it does not change an answer.
 
         Returns:
-            one `Filling` per text, in order; a text without a gap is answered as it is.
+            one `FilledMask` per text, in order; a text without a gap is answered as it is.
 
         Raises:
             TypeError: `texts` is one string, or holds something else than strings.
@@ -129,8 +129,8 @@ class MaskedLM(Task):
         if candidates < 1:
             raise ValueError(f"`candidates` is {candidates}; expected a positive integer.")
         texts, special = check_texts(texts), special_ids(self.tokenizer)
-        frame = frame_ids(self.tokenizer, self.frame)
-        rows = encode_texts(self.tokenizer, texts, self.config.max_length, *frame)
+        template = apply_template(self.tokenizer, self.template)
+        rows = encode_texts(self.tokenizer, texts, self.config.max_length, *template)
         answers: list[Any] = [None] * len(texts)
         for batch in length_sorted_batches([len(row) for row in rows], batch_size):
             ids, mask = pad_ids([rows[i] for i in batch], special.pad, multiple=8)
@@ -139,10 +139,10 @@ class MaskedLM(Task):
                 answers[index] = self._answer(texts[index], rows[index], logits[row], candidates)
         return answers
 
-    def _answer(self, text: str, ids: list[int], logits: np.ndarray, count: int) -> Filling:
+    def _answer(self, text: str, ids: list[int], logits: np.ndarray, count: int) -> FilledMask:
         gaps = [i for i, token in enumerate(ids) if token == mask_id(self.tokenizer)]
         if not gaps:
-            return Filling(text, text)
+            return FilledMask(text, text)
         found, ids = [], list(ids)
         for gap in gaps:
             scores = logits[gap].astype("float64")
@@ -150,4 +150,4 @@ class MaskedLM(Task):
             chances = np.exp(scores[best] - scores.max()) / np.exp(scores - scores.max()).sum()
             found.append(tuple(zip(ids_to_pieces(self.tokenizer, best), map(float, chances), strict=True)))
             ids[gap] = int(best[0])
-        return Filling(text, decode_ids(self.tokenizer, ids), tuple(found))
+        return FilledMask(text, decode_ids(self.tokenizer, ids), tuple(found))

@@ -6,7 +6,7 @@ import pytest
 import keras_attention as ka
 
 TEXTS = ["\n".join(f"the {a} {b} the {c} bread" for b in ("eats", "sees") for c in ("old", "new")) for a in "abcdefgh"]
-SIZES = {"width": 14, "num_heads": 7, "num_layers": 1, "hidden_dim": 11, "max_length": 23}
+SIZES = {"width": 14, "num_heads": 7, "num_layers": 1, "intermediate_dim": 11, "max_length": 23}
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-DECLINES = ("constant", "linear", "cosine", "inverse_sqrt")
+SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Rise linearly to a peak over W steps, then decline until step N.
+    """Rise linearly to a peak over W steps, then schedule until step N.
 
     Steps count from 0; the rate at step s of the warm-up is (s + 1) / W of the peak, so that the first update moves.
     With p = (step - W) / (N - W), clipped to [0, 1], the factor after the warm-up is 1
@@ -20,11 +20,11 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         peak: the highest learning rate.
         warmup_steps: W, at least 1.
-        total_steps: N, when the decline ends.
-        decline: how it declines.
+        total_steps: N, when the schedule ends.
+        schedule: how it declines.
 
     Raises:
-        ValueError: an unknown decline, or W below 1.
+        ValueError: an unknown schedule, or W below 1.
 
     Example:
         >>> float(WarmUp(1.0, warmup_steps=10, total_steps=100)(4))
@@ -34,22 +34,22 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     Loshchilov and Hutter, 2017, https://arxiv.org/abs/1608.03983 (cosine).
     """
 
-    def __init__(self, peak: float, warmup_steps: int, total_steps: int, decline: str = "cosine") -> None:
-        if decline not in DECLINES:
-            raise ValueError(f"`decline` is {decline!r}; expected one of {', '.join(DECLINES)}.")
+    def __init__(self, peak: float, warmup_steps: int, total_steps: int, schedule: str = "cosine") -> None:
+        if schedule not in SCHEDULES:
+            raise ValueError(f"`schedule` is {schedule!r}; expected one of {', '.join(SCHEDULES)}.")
         if warmup_steps < 1:
             raise ValueError(f"`warmup_steps` is {warmup_steps}; expected at least 1.")
-        self.peak, self.warmup_steps, self.total_steps, self.decline = peak, warmup_steps, total_steps, decline
+        self.peak, self.warmup_steps, self.total_steps, self.schedule = peak, warmup_steps, total_steps, schedule
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
         rest = max(self.total_steps - self.warmup_steps, 1)
         progress = ops.clip((step - self.warmup_steps) / rest, 0.0, 1.0)
-        if self.decline == "linear":
+        if self.schedule == "linear":
             factor = 1.0 - progress
-        elif self.decline == "cosine":
+        elif self.schedule == "cosine":
             factor = 0.5 * (1.0 + ops.cos(3.141592653589793 * progress))
-        elif self.decline == "inverse_sqrt":
+        elif self.schedule == "inverse_sqrt":
             factor = ops.sqrt(self.warmup_steps / ops.maximum(step, float(self.warmup_steps)))
         else:
             factor = ops.ones_like(progress)
@@ -61,5 +61,5 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
             "peak": self.peak,
             "warmup_steps": self.warmup_steps,
             "total_steps": self.total_steps,
-            "decline": self.decline,
+            "schedule": self.schedule,
         }

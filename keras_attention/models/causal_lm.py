@@ -10,8 +10,8 @@ from keras import ops
 from keras_attention.config import LanguageModelConfig, TransformerConfig
 from keras_attention.generation import SearchCache
 from keras_attention.layers import Transformer, logits_of_step
-from keras_attention.models.continuation import LeftToRight
-from keras_attention.models.networks import make_decoder, make_embedding
+from keras_attention.models.autoregressive import AutoregressiveLM
+from keras_attention.models.build import make_decoder, make_embedding
 from keras_attention.models.task import (
     text_inputs,
     with_vocabulary,
@@ -20,7 +20,7 @@ from keras_attention.models.task import (
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class CausalLM(LeftToRight):
+class CausalLM(AutoregressiveLM):
     """Language model, recurrent or a Transformer: p(x) = prod_t softmax(E f(x_<t))[x_t].
 
     f is the output of a recurrent network or of causal Transformer blocks; E is the token embedding (tied).
@@ -44,7 +44,7 @@ class CausalLM(LeftToRight):
     Example:
         >>> tokenizer = ka.train_tokenizer(["to be or not to be"], "characters")
         >>> model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer)
-        >>> model.complete(["to "], ka.Greedy(max_length=5))[0].text.startswith("to ")
+        >>> model.complete(["to "], ka.Greedy(max_new_tokens=5))[0].text.startswith("to ")
         True
 
     Reference: Graves, 2013, https://arxiv.org/abs/1308.0850; Radford et al., 2019 (GPT-2); Shoeybi et al.,

@@ -29,12 +29,12 @@ class RunState(keras.callbacks.Callback):
         directory: pathlib.Path,
         monitor: str,
         patience: int,
-        average: int,
+        average_checkpoints: int,
         measure: Callable[[keras.Model], dict[str, float]] | None,
     ) -> None:
         super().__init__()
         self.directory, self.monitor, self.patience = directory, monitor, patience
-        self.average, self.measure = average, measure
+        self.average_checkpoints, self.measure = average_checkpoints, measure
         self.history: dict[str, list[float]] = {}
         self.best: float | None = None
         self.best_epoch: int | str = 0
@@ -75,7 +75,7 @@ class RunState(keras.callbacks.Callback):
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
         self.waited = 0 if self.offer(self.model, logs, epoch + 1) else self.waited + 1
-        if self.average > 1:
+        if self.average_checkpoints > 1:
             self._keep_recent(epoch)
         self._save_state(self.model, epoch + 1)
         if self.finished:
@@ -114,12 +114,12 @@ class RunState(keras.callbacks.Callback):
 
     def recent_weights(self) -> list[pathlib.Path]:
         """The weight files of the last epochs, oldest first."""
-        return sorted(self.directory.glob("weights-*.npz"))[-self.average :]
+        return sorted(self.directory.glob("weights-*.npz"))[-self.average_checkpoints :]
 
     def _keep_recent(self, epoch: int) -> None:
         weights = [keras.ops.convert_to_numpy(v) for v in self.model.weights]
         save_arrays(self.directory / f"weights-{epoch + 1:05d}.npz", weights)
-        for old in sorted(self.directory.glob("weights-*.npz"))[: -self.average]:
+        for old in sorted(self.directory.glob("weights-*.npz"))[: -self.average_checkpoints]:
             old.unlink()
 
     def _save_model(self, model: keras.Model) -> None:

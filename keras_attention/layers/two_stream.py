@@ -16,12 +16,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.cache import make_cache, write_cache, written_so_far
+from keras_attention.layers.cache import cache_mask, make_cache, write_cache
 from keras_attention.layers.masks import causal_mask, combine_masks
 from keras_attention.layers.relative import relative_encodings
 
 
-def keep_last(states, mask, length=None):
+def gather_last(states, mask, length=None):
     """Keep the last real vectors, moved to the right, so that what comes next stands directly after them.
 
     Args:
@@ -33,7 +33,7 @@ def keep_last(states, mask, length=None):
         states (B, m, M) and their mask (B, m), False on the left where there were fewer than m.
 
     Example:
-        >>> states, mask = keep_last(keras.ops.ones((1, 3, 2)), keras.ops.convert_to_tensor([[True, True, False]]))
+        >>> states, mask = gather_last(keras.ops.ones((1, 3, 2)), keras.ops.convert_to_tensor([[True, True, False]]))
         >>> keras.ops.convert_to_numpy(mask).tolist()
         [[False, True, True]]
     """
@@ -112,7 +112,7 @@ class RelativeTransformer(keras.layers.Layer):
         queries: (B, P, M) what the query stream begins with, such as a `MaskEmbedding`.
         target_mapping: (B, P, L), one-hot rows: where each query stands. P is L, in order, when absent.
         memories: dict of `block_0`, ... (B, m, M) and `mask` (B, m), from `read`; they count as segment 0.
-        return_weights: answer the weights.
+        return_attention_scores: answer the weights.
         training: whether dropout is active.
 
     Output:
@@ -121,7 +121,7 @@ class RelativeTransformer(keras.layers.Layer):
 
     Example:
         >>> from keras_attention.layers import InputEmbedding, RelativeAttention, TransformerBlock
-        >>> blocks = [TransformerBlock(RelativeAttention(3, 4), hidden_dim=11) for _ in range(2)]
+        >>> blocks = [TransformerBlock(RelativeAttention(3, 4), intermediate_dim=11) for _ in range(2)]
         >>> stack = RelativeTransformer(blocks, InputEmbedding())
         >>> outputs, _ = stack(keras.ops.ones((2, 7, 12)), mask=keras.ops.ones((2, 7), "bool"))
         >>> tuple(outputs.shape)
@@ -162,12 +162,14 @@ class RelativeTransformer(keras.layers.Layer):
         queries=None,
         target_mapping=None,
         memories=None,
-        return_weights=False,
+        return_attention_scores=False,
         training=False,
     ):
         """Compute the output; the class describes arguments and shapes."""
         view = _view(tokens, mask, segment_ids, permutation_mask, memories)
-        streams, _, weights = self._run(tokens, queries, target_mapping, view, memories, return_weights, training)
+        streams, _, weights = self._run(
+            tokens, queries, target_mapping, view, memories, return_attention_scores, training
+        )
         return streams[-1], weights
 
     def read(self, tokens, mask=None, segment_ids=None, permutation_mask=None, memories=None, memory_length=None):
@@ -190,31 +192,31 @@ class RelativeTransformer(keras.layers.Layer):
         mask = ops.ones(ops.shape(tokens)[:2], "bool") if mask is None else mask
         if memories is not None:
             mask = ops.concatenate([memories["mask"], mask], axis=1)
-        kept = {f"block_{i}": keep_last(ops.stop_gradient(x), mask, memory_length) for i, x in enumerate(seen)}
+        kept = {f"block_{i}": gather_last(ops.stop_gradient(x), mask, memory_length) for i, x in enumerate(seen)}
         return outputs, {**{name: states for name, (states, _) in kept.items()}, "mask": kept["block_0"][1]}
 
-    def _run(self, tokens, queries, target_mapping, view: dict, memories, return_weights, training):
+    def _run(self, tokens, queries, target_mapping, view: dict, memories, return_attention_scores, training):
         """Return the streams that there are, content first; what each block looked at (B, m + L, M); and weights."""
         streams = [self.inputs(x, training=training) for x in (tokens, queries) if x is not None]
         seen, collected = [], []
         for i, block in enumerate(self.blocks):
             before = [] if memories is None else [ops.cast(memories[f"block_{i}"], streams[0].dtype)]
             seen.append(ops.concatenate([*before, streams[0]], axis=1))
-            look = functools.partial(self._look, block, target_mapping, view, return_weights, training)
-            if self.remat and training and not return_weights:
+            look = functools.partial(self._look, block, target_mapping, view, return_attention_scores, training)
+            if self.remat and training and not return_attention_scores:
                 streams = keras.remat(lambda *given, look=look: look(*given)[0])(seen[-1], *streams)
             else:
                 streams, weights = look(seen[-1], *streams)
-                collected += [weights] if return_weights else []
+                collected += [weights] if return_attention_scores else []
         return [self._finish(x) for x in streams], seen, collected
 
-    def _look(self, block, target_mapping, view: dict, return_weights, training, seen, content, queries=None):
+    def _look(self, block, target_mapping, view: dict, return_attention_scores, training, seen, content, queries=None):
         """Return the streams after a block, which looked at `seen` (B, m + L, M), and the weights of the last."""
         options = {
             "projected": block.attention.project_memory(self._normed(block, seen)),
             "encodings": view["encodings"],
             "same_segment": view["same_segment"],
-            "return_weights": return_weights,
+            "return_attention_scores": return_attention_scores,
             "training": training,
         }
         answers = [_advance(block, content, None, {**options, "mask": view["content_mask"]})]
@@ -268,7 +270,7 @@ class RelativeTransformer(keras.layers.Layer):
         length = ops.shape(carry["block_0"]["keys"])[3]
         options = {
             "encodings": relative_encodings(2, length, tokens.shape[-1], start=t),
-            "mask": written_so_far(carry["block_0"]["keys"], t),
+            "mask": cache_mask(carry["block_0"]["keys"], t),
         }
         new: dict[str, Any] = {"position": carry["position"] + 1}
         for i, block in enumerate(self.blocks):
@@ -283,11 +285,13 @@ class RelativeTransformer(keras.layers.Layer):
         """Pass no implicit mask on: masks are arguments."""
         return None
 
-    def compute_output_spec(self, tokens, *_: object, queries=None, memories=None, return_weights=False, **__: object):
+    def compute_output_spec(
+        self, tokens, *_: object, queries=None, memories=None, return_attention_scores=False, **__: object
+    ):
         """Return shapes and dtypes of the outputs."""
         stream = tokens if queries is None else queries
         outputs = keras.KerasTensor(stream.shape, dtype=self.compute_dtype)
-        if not return_weights:
+        if not return_attention_scores:
             return outputs, []
         length = tokens.shape[1]
         if memories is not None:
@@ -321,7 +325,7 @@ def _advance(block, x, target_mapping, options: dict):
             return block.attention(x, **options)
         mapping = ops.cast(target_mapping, x.dtype)
         answer, weights = block.attention(ops.matmul(ops.swapaxes(mapping, 1, 2), x), **options)
-        if options.get("return_weights"):
+        if options.get("return_attention_scores"):
             weights = ops.matmul(ops.expand_dims(ops.cast(mapping, weights.dtype), 1), weights)
         return ops.matmul(mapping, answer), weights
 

@@ -13,10 +13,17 @@ import numpy as np
 from keras import ops
 
 from keras_attention.data.batches import shift_right, text_arrays
-from keras_attention.data.images import read_pictures
-from keras_attention.data.tokenizers import encode_texts, frame_ids, ids_to_pieces, pad_ids, special_ids, split_words
+from keras_attention.data.images import read_images
+from keras_attention.data.tokenizers import (
+    apply_template,
+    encode_texts,
+    ids_to_pieces,
+    pad_ids,
+    special_ids,
+    split_words,
+)
 from keras_attention.layers import Transformer
-from keras_attention.models.networks import read_text
+from keras_attention.models.build import read_text
 from keras_attention.models.task import Forward, check_texts, length_sorted_batches
 
 
@@ -60,7 +67,7 @@ def score_tensors(model: Any, inputs: dict, labels, mask) -> dict:
 
 def attention_tensors(model: Any, inputs: dict) -> dict:
     """Return `attention` (B, layers, H, S, S), zero in the rows of padding."""
-    _, weights = read_text(model, inputs, return_weights=True)
+    _, weights = read_text(model, inputs, return_attention_scores=True)
     real = ops.reshape(inputs["padding_mask"], (-1, 1, 1, ops.shape(inputs["padding_mask"])[1], 1))
     return {"attention": ops.where(real, ops.stack(weights, 1), 0.0)}
 
@@ -160,7 +167,7 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
         >>> score(model, ["to be"])[0] < 0
         True
     """
-    if not hasattr(model, "searches") or model.frame == "end_start":
+    if not hasattr(model, "searches") or model.template == "end_start":
         raise TypeError(
             f"A {type(model).__name__} gives no such probabilities; expected a CausalLM, Translator or Captioner."
         )
@@ -190,7 +197,7 @@ def _scored_inputs(model: Any, given: list, shifted: np.ndarray, mask: np.ndarra
     """Return the inputs of a model that is to score what `shifted` (B, T) begins, and which rows can be read."""
     valid = np.ones(len(given), bool)
     if "images" in model.input:
-        images, valid = read_pictures(given, model.config.image_size)
+        images, valid = read_images(given, model.config.image_size)
         return {"images": images, "target_ids": shifted}, valid
     if "source_ids" not in model.input:
         return {"token_ids": shifted, "padding_mask": mask}, valid
@@ -208,7 +215,7 @@ def _in_order(
         words = model.encode_words([split_words(text) for text in texts])
         rows = [row.ids for row in words]
     else:
-        words, rows = [], encode_texts(model.tokenizer, texts, model.config.max_length, *frame_of(model))
+        words, rows = [], encode_texts(model.tokenizer, texts, model.config.max_length, *template_of(model))
     answers: list[Any] = [None] * len(texts)
     forward = Forward(model, lambda inputs: tensors(model, inputs))
     for batch in length_sorted_batches([len(row) for row in rows], batch_size):
@@ -223,9 +230,9 @@ def _in_order(
     yield from answers
 
 
-def frame_of(model: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def template_of(model: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the ids around a text that is read, not written: a decoder begins it with the start token."""
     if isinstance(getattr(model, "decoder", None), Transformer):
         special = special_ids(model.tokenizer)
         return ((), ()) if special.start == special.end else ((special.start,), ())
-    return frame_ids(model.tokenizer, model.frame)
+    return apply_template(model.tokenizer, model.template)

@@ -218,7 +218,7 @@ def open_tfds(name: str) -> tuple[Any, str]:
     """
     import tensorflow_datasets as tfds
 
-    from keras_attention.data import phrases_tfds, scenes_tfds
+    from keras_attention.quickstart import phrases_tfds, scenes_tfds
 
     own = {module.NAME: module.builder for module in (phrases_tfds, scenes_tfds)}
     _, dataset, *split = name.split(":", 2)
