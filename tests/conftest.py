@@ -11,6 +11,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")  # the workers share the cores already; a pool of threads only waits, and spins
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -19,8 +21,6 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llv
 if os.environ.get("BLOCK_TENSORFLOW"):
     for name in ("tensorflow", "tensorflow_text", "tensorflow_datasets"):
         sys.modules[name] = None
-
-import pytest
 
 HERE = pathlib.Path(__file__).parent
 gc.set_threshold(50_000)  # traces are made of many small objects, few of them garbage
@@ -35,6 +35,18 @@ PAIRS = [
     ("i see the old house", "veo la casa vieja"),
     ("you read a book", "lees un libro"),
 ]
+
+
+def jax_environment(programs: pathlib.Path) -> dict[str, str]:
+    """Where Keras runs on JAX, without TensorFlow, and each program is compiled once, into the folder `programs`."""
+    return {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "BLOCK_TENSORFLOW": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(programs),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
 
 
 @pytest.fixture(scope="session", autouse=True)

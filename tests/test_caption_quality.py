@@ -5,12 +5,11 @@ import os
 import pathlib
 import shutil
 import sys
-import time
 
 import pytest
 
+from keras_attention.metrics import captions as caption_quality
 from keras_attention.metrics.captions import score_captions
-from keras_attention.training import caption_quality
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data"))
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR and coco-caption's tokenizer need Java")
@@ -155,9 +154,7 @@ def test_an_empty_caption_scores_nothing(no_java):
 )
 def test_java_that_fails_costs_only_meteor(java, script, reason):
     java(script)
-    start = time.monotonic()
     scores = score_captions(["a dog runs"], [["a dog runs", "a dog is running"]])
-    assert time.monotonic() - start < 60
     assert scores.bleu[0] == pytest.approx(100)
     assert scores.meteor is None
     assert reason in scores.note

@@ -97,7 +97,11 @@ def every_text(model: TableModel, limit: int, allowed=lambda text: True):
             yield text, sum(distribution(model, text[:i])[token] for i, token in enumerate(text))
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+# JAX compiles each search anew: there one table is enough to show that it computes the same.
+TABLES = [0, 1, 2] if keras.backend.backend() == "tensorflow" else [0]
+
+
+@pytest.mark.parametrize("seed", TABLES)
 @pytest.mark.parametrize("penalty", [0.0, 0.6, 1.5])
 def test_wide_beam_equals_brute_force(seed, penalty):
     model, limit, n = TableModel(table(4, seed)), 4, 5
