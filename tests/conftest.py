@@ -110,6 +110,20 @@ def own_process(monkeypatch):
     monkeypatch.setattr(check, "subprocess", subprocess)
 
 
+@pytest.fixture
+def untraced_training(monkeypatch):
+    """Train step by step: TensorFlow traces a step for longer than a test runs it. Searches are traced as ever."""
+    import keras
+
+    compile_model = keras.Model.compile
+
+    def compile_eagerly(self, *arguments, **options):
+        trained = bool(arguments) or "loss" in options or "optimizer" in options
+        compile_model(self, *arguments, **options | ({"run_eagerly": True} if trained else {}))
+
+    monkeypatch.setattr(keras.Model, "compile", compile_eagerly)
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     import keras_attention as ka

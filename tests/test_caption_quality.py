@@ -96,6 +96,7 @@ def test_scores_without_java(no_java):
     assert "there is no java on the path" in scores.note
 
 
+@pytest.mark.slow
 @needs_java
 def test_the_two_tokenizers_agree_on_what_people_wrote(monkeypatch):
     groups: dict = {}

@@ -11,9 +11,16 @@ ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 ROWS = [row for row in MODELS if row.own_code or ON_TENSORFLOW]
 layers = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
 MASKED = [row for row in LAYERS if "mask" in row.arguments(np.random.default_rng(3))]
-models = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+
+def params(rows) -> list:
+    """A parameter for each row; those of code that other rows run are slow."""
+    return [pytest.param(row, id=row.name, marks=() if row.own_code else pytest.mark.slow) for row in rows]
+
+
+models = pytest.mark.parametrize("row", params(ROWS))
 WRITES = ("translate", "complete", "caption")
-decoders = pytest.mark.parametrize("row", [row for row in ROWS if row.verb in WRITES], ids=lambda row: row.name)
+decoders = pytest.mark.parametrize("row", params(row for row in ROWS if row.verb in WRITES))
 
 
 def arrays(structure) -> list[np.ndarray]:

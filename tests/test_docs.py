@@ -82,8 +82,8 @@ def pages_with(language):
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """Small presets, few examples, one epoch, and no trace of a training step, which takes longer than its few runs."""
+def quick(monkeypatch, untraced_training):
+    """Small presets, few examples, and one epoch."""
     presets = importlib.import_module("keras_attention.presets")
     small = {}
     for name, preset in presets.PRESETS.items():
@@ -91,16 +91,11 @@ def quick(monkeypatch):
         sizes = {size: value for size, value in SMALL.items() if size in own}
         small[name] = dataclasses.replace(preset, config=dataclasses.replace(preset.config, **sizes))
     monkeypatch.setattr(presets, "PRESETS", small)
-    compile_model, fit, phrases = keras.Model.compile, keras.Model.fit, ka.quickstart.phrase_pairs
-
-    def eagerly(self, *arguments, **options):
-        trained = bool(arguments) or "loss" in options or "optimizer" in options
-        compile_model(self, *arguments, **options | ({"run_eagerly": True} if trained else {}))
+    fit, phrases = keras.Model.fit, ka.quickstart.phrase_pairs
 
     def once(self, *arguments, epochs=1, initial_epoch=0, **options):
         return fit(self, *arguments, epochs=min(epochs, initial_epoch + 1), initial_epoch=initial_epoch, **options)
 
-    monkeypatch.setattr(keras.Model, "compile", eagerly)
     monkeypatch.setattr(keras.Model, "fit", once)
     monkeypatch.setattr(ka.quickstart, "phrase_pairs", lambda split: phrases(split)[:60])
 
@@ -149,6 +144,7 @@ def write_gpt2(directory, texts):
     (directory / "config.json").write_text(json.dumps({**attributes, "bos_token_id": end, "eos_token_id": end}))
 
 
+@pytest.mark.slow
 @pages_with("python")
 def test_the_python_of_a_page_runs(page, desk, capsys):
     if "photos" in page.read_text():
@@ -202,6 +198,7 @@ def run_command(line, desk, monkeypatch, capsys):
         (desk / output.strip()).write_text(written)
 
 
+@pytest.mark.slow
 @pages_with("sh")
 def test_the_commands_of_a_page_run(page, desk, monkeypatch, capsys):
     """Each line in order, with files of ours: those of the package in this process, those of make as far as it says."""
@@ -233,6 +230,7 @@ def test_readme_tree_is_the_tree():
     assert named == real
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["translation", "language_model", "classification", "tagging", "pretraining", "captioning"]
 )

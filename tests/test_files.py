@@ -116,12 +116,14 @@ def tfds_home(tmp_path, monkeypatch):
     tfds = pytest.importorskip("tensorflow_datasets")
     from keras_attention.quickstart import phrases_tfds
 
+    few = {split: ka.quickstart.phrase_pairs(split)[:71] for split in ("train", "validation", "test")}
+    monkeypatch.setattr(phrases_tfds, "phrase_pairs", few.get)
     monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path))
     return tfds
 
 
 def test_the_embedded_phrases_take_the_catalogues_road(tfds_home):
-    assert sorted(read_pairs("tfds:phrases:test")) == sorted(ka.quickstart.phrase_pairs("test"))
+    assert sorted(read_pairs("tfds:phrases:test")) == sorted(ka.quickstart.phrase_pairs("test")[:71])
     assert len(read_pairs("tfds:phrases:validation[:17]")) == 17
 
 

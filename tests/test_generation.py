@@ -7,6 +7,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from conformance import compiled
 
 import keras_attention as ka
 from keras_attention.data.tokenizers import special_ids
@@ -67,17 +68,15 @@ def search(model, strategy, limits=(5,), prefix=None, seeds=None, steps=None, st
     if prefix is not None:
         for row, tokens in enumerate(prefix):
             ids[row, : len(tokens)], mask[row, : len(tokens)] = tokens, True
-    found = decode(
-        model,
-        {"x": np.zeros((batch, 1))},
-        strategy,
-        start_ids=np.full(batch, start),
-        end_id=END,
-        limits=np.array(limits, "int32"),
-        prefix_ids=ids,
-        prefix_mask=mask,
-        seeds=np.array(seeds if seeds is not None else range(batch), "int32"),
-    )
+    options = {
+        "start_ids": np.full(batch, start),
+        "limits": np.array(limits, "int32"),
+        "prefix_ids": ids,
+        "prefix_mask": mask,
+        "seeds": np.array(seeds if seeds is not None else range(batch), "int32"),
+    }
+    run = compiled(lambda given: decode(model, {"x": np.zeros((batch, 1))}, strategy, end_id=END, **given))
+    found = run(options)
     return {name: keras.ops.convert_to_numpy(value) for name, value in found.items()}
 
 

@@ -32,6 +32,7 @@ def test_a_reward_is_the_cider_and_bleu_of_each_caption_by_itself():
         ka.metrics.CaptionReward(groups, -1)
 
 
+@pytest.mark.slow
 def test_a_captioner_learns_to_be_rewarded(words):
     keras.utils.set_random_seed(3)
     pictures, model = examples(7), small(words, units=38, embedding_dim=23, dropout=0.0, doubly_stochastic=0.0)

@@ -138,6 +138,7 @@ model.save_weights(pathlib.Path(path, "final.weights.h5"))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="slow: once, on one backend")
 def test_sigkill_at_any_moment_changes_nothing(tmp_path):
     def start(name):
