@@ -124,6 +124,34 @@ def untraced_training(monkeypatch):
     monkeypatch.setattr(keras.Model, "compile", compile_eagerly)
 
 
+# Commands that leave the model that they load as it is.
+_READING = ("translate", "caption", "complete", "classify", "tag", "fill", "score", "embed", "evaluate")
+
+
+@pytest.fixture(scope="session")
+def _loaded():
+    return {}
+
+
+@pytest.fixture
+def loaded_once(monkeypatch, _loaded):
+    """Commands in this process share the model of a file, with the searches that it has traced, if it has not changed."""
+    import keras
+
+    load_model = keras.saving.load_model
+
+    def load_once(path, **options):
+        if sys.argv[1] not in _READING:
+            return load_model(path, **options)
+        file = os.stat(path)
+        key = (str(path), file.st_mtime_ns, file.st_size, str(options))
+        if key not in _loaded:
+            _loaded[key] = load_model(path, **options)
+        return _loaded[key]
+
+    monkeypatch.setattr(keras.saving, "load_model", load_once)
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     import keras_attention as ka

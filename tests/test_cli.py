@@ -25,7 +25,7 @@ SMALL = ["--set", "units=12", "--set", "embedding_dim=7", "--vocabulary-size", "
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
+def run(capsys, monkeypatch, loaded_once):
     """Run the command line in this process: (exit code, standard output, standard error)."""
 
     def run(*arguments, stdin=b""):

@@ -1,5 +1,7 @@
 """Every layer and every model of `conformance.py`, through every check."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -40,11 +42,29 @@ def make(row):
     return row.make()
 
 
+@functools.cache
+def called(row) -> tuple:
+    """A row's layer, its arguments, and its outputs, which several tests share."""
+    layer, arguments = make(row), row.arguments(np.random.default_rng(3))
+    return layer, arguments, arrays(layer(**arguments))
+
+
+@pytest.fixture
+def model(row, tokenizer):
+    """The model of a row with random weights; tests share it and leave it as it is."""
+    return randomized(row, tokenizer)
+
+
+@functools.cache
+def randomized(row, tokenizer):
+    model = row.make(tokenizer)
+    randomize(model)
+    return model
+
+
 @layers
 def test_layer_has_its_shapes_and_is_the_same_after_its_config(row):
-    arguments = row.arguments(np.random.default_rng(3))
-    layer = make(row)
-    before = arrays(layer(**arguments))
+    layer, arguments, before = called(row)
     assert tuple(a.shape for a in before) == row.shapes
     again = type(layer).from_config(layer.get_config())
     again(**arguments)
@@ -55,9 +75,8 @@ def test_layer_has_its_shapes_and_is_the_same_after_its_config(row):
 
 @pytest.mark.parametrize("row", MASKED, ids=lambda row: row.name)
 def test_layer_ignores_what_is_masked(row):
-    arguments = row.arguments(np.random.default_rng(3))
-    layer, mask = make(row), arguments["mask"]
-    before = arrays(layer(**arguments))
+    layer, arguments, before = called(row)
+    mask = arguments["mask"]
     key = next(name for name in ("memory", "inputs", "tokens", "query") if name in arguments)
     given = arguments[key]
     real = mask.reshape(*mask.shape, *[1] * (given.ndim - mask.ndim))
@@ -72,9 +91,7 @@ def test_layer_ignores_what_is_masked(row):
 
 @layers
 def test_layer_works_in_half_precision(row):
-    arguments = row.arguments(np.random.default_rng(3))
-    before = make(row)
-    expected = arrays(before(**arguments))
+    before, arguments, expected = called(row)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         layer = make(row)
@@ -93,9 +110,7 @@ def beginning(inputs: dict) -> dict:
 
 
 @decoders
-def test_stepping_equals_the_whole_sequence(row, tokenizer):
-    model = row.make(tokenizer)
-    randomize(model)
+def test_stepping_equals_the_whole_sequence(model, tokenizer):
     inputs = batch_for(model)
     whole = keras.ops.convert_to_numpy(compiled(model)(inputs))
     key = "target_ids" if "target_ids" in inputs else "token_ids"
@@ -111,8 +126,7 @@ def test_stepping_equals_the_whole_sequence(row, tokenizer):
 
 
 @decoders
-def test_only_the_carry_changes_and_beams_are_an_axis(row, tokenizer):
-    model = row.make(tokenizer)
+def test_only_the_carry_changes_and_beams_are_an_axis(model, tokenizer):
     inputs = batch_for(model)
     state = compiled(lambda inputs: model.start(inputs, 7))(beginning(inputs))
     wide = keras.tree.map_structure(lambda x: keras.ops.repeat(x, 5, axis=1), state["carry"])
@@ -127,9 +141,7 @@ def test_only_the_carry_changes_and_beams_are_an_axis(row, tokenizer):
 
 
 @models
-def test_padding_changes_nothing(row, tokenizer):
-    model = row.make(tokenizer)
-    randomize(model)
+def test_padding_changes_nothing(model):
     inputs = batch_for(model)
     wider = {
         name: value if name == "images" else np.pad(value, [(0, 0)] + [(0, 3)] * (value.ndim - 1))
@@ -142,10 +154,8 @@ def test_padding_changes_nothing(row, tokenizer):
 
 
 @models
-def test_answers_depend_neither_on_the_batch_nor_on_being_saved_or_exported(row, tokenizer, tmp_path):
+def test_answers_depend_neither_on_the_batch_nor_on_being_saved_or_exported(row, model, tmp_path):
     """What was saved, loaded again and exported answers as the model did, to all texts at once or to one alone."""
-    model = row.make(tokenizer)
-    randomize(model)
     options = {"strategy": ka.Greedy()} if row.verb in WRITES else {}
     together = [strings(a) for a in getattr(model, row.verb)(row.texts, batch_size=3, **options)]
     alone = row.texts if ON_TENSORFLOW else row.texts[:1]  # JAX compiles each shape anew
@@ -164,8 +174,7 @@ def test_answers_depend_neither_on_the_batch_nor_on_being_saved_or_exported(row,
 
 
 @models
-def test_model_is_a_functional_keras_model(row, tokenizer, capsys):
-    model = row.make(tokenizer)
+def test_model_is_a_functional_keras_model(model, capsys):
     model.summary()
     assert f"Total params: {sum(w.size for w in model.get_weights()):,}" in capsys.readouterr().out
     assert all(layer.built for layer in model._flatten_layers())  # Keras runs a model twice on JAX where one is not

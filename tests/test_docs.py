@@ -101,7 +101,7 @@ def quick(monkeypatch, untraced_training):
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch, quick):
+def desk(tmp_path, monkeypatch, quick, loaded_once):
     """A folder with the files that the pages name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", "")  # without Java: METEOR takes ten seconds, and test_cli.py asks for it
