@@ -184,17 +184,17 @@ def test_a_language_model_from_text_to_text(run, tmp_path):
         "train", "lm", "--train", tmp_path / "x.txt", "--valid", tmp_path / "x.txt", "--out", out, *SMALL
     )
     assert code == 0, err
-    one = run("complete", out / "model.keras", "--max-length", 9, "--seed", 5, stdin=b"to be\nthat\n")
+    one = run("complete", out / "model.keras", "--max-new-tokens", 9, "--seed", 5, stdin=b"to be\nthat\n")
     two = run(
-        "complete", out / "model.keras", "--max-length", 9, "--seed", 5, "--batch-size", 1, stdin=b"to be\nthat\n"
+        "complete", out / "model.keras", "--max-new-tokens", 9, "--seed", 5, "--batch-size", 1, stdin=b"to be\nthat\n"
     )
     assert one == two
     assert [line[:2] for line in one[1].splitlines()] == ["to", "th"]
-    beam = run("complete", out / "model.keras", "--max-length", 9, "--num-beams", 3, stdin=b"to be\n")
+    beam = run("complete", out / "model.keras", "--max-new-tokens", 9, "--num-beams", 3, stdin=b"to be\n")
     assert beam[0] == 0
     assert run("complete", out / "model.keras", "--num-beams", 3, "--length-penalty", 1, stdin=b"to be\n")[0] == 0
     assert run("evaluate", out / "model.keras", tmp_path / "x.txt")[1].startswith("perplexity ")
-    surest = ["--top-k", 1, "--max-length", 9]
+    surest = ["--top-k", 1, "--max-new-tokens", 9]
     assert run("export", out / "model.keras", tmp_path / "serving", *surest)[0] == 0
     expected = run("complete", out / "model.keras", *surest, "--seed", 5, stdin=b"to be\n")[1]
     assert run("complete", tmp_path / "serving" / "1", "--seed", 7, stdin=b"to be\n")[1] == expected
