@@ -25,7 +25,7 @@ SMALL = ["--set", "units=12", "--set", "embedding_dim=7", "--vocabulary-size", "
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
+def run(capsys, monkeypatch, loaded_once):
     """Run the command line in this process: (exit code, standard output, standard error)."""
 
     def run(*arguments, stdin=b""):
@@ -127,6 +127,7 @@ def test_train_resume_and_curves(run, pairs, tmp_path):
     assert (code, "holds the run of a translator" in err) == (2, True)
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_train_from_two_files_and_jsonl(run, tmp_path):
     (tmp_path / "a.en").write_text("\n".join(source for source, _ in PAIRS))
     (tmp_path / "a.es").write_text("\n".join(target for _, target in PAIRS))
@@ -138,6 +139,7 @@ def test_train_from_two_files_and_jsonl(run, tmp_path):
     assert "8 examples to train on, 8 to validate on" in err
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_a_classifier_from_file_to_labels(run, tmp_path):
     (tmp_path / "x.tsv").write_text("a fine film\tgood\na dull film\tbad\nso very fine\tgood\nvery dull\tbad\n")
     out = tmp_path / "run"
@@ -160,6 +162,7 @@ def test_a_classifier_from_file_to_labels(run, tmp_path):
     assert "is a TextClassifier, which cannot translate. Try: keras-attention classify" in err
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_a_tagger_from_conllu_to_tags(run, tmp_path):
     lines = ["1\tWe\twe\tPRON", "2\teat\teat\tVERB", "3\tbread\tbread\tNOUN", "", "1\tEat\teat\tVERB", ""]
     (tmp_path / "x.conllu").write_text("\n".join(line + "\t_" * 6 if line else "" for line in lines))
@@ -173,6 +176,7 @@ def test_a_tagger_from_conllu_to_tags(run, tmp_path):
     assert "of 4 words" in run("evaluate", out / "model.keras", tmp_path / "x.conllu")[1]
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_a_language_model_from_text_to_text(run, tmp_path):
     (tmp_path / "x.txt").write_text("to be or not to be\nthat is the question\n" * 3)
     out = tmp_path / "run"
@@ -180,23 +184,24 @@ def test_a_language_model_from_text_to_text(run, tmp_path):
         "train", "lm", "--train", tmp_path / "x.txt", "--valid", tmp_path / "x.txt", "--out", out, *SMALL
     )
     assert code == 0, err
-    one = run("complete", out / "model.keras", "--max-length", 9, "--seed", 5, stdin=b"to be\nthat\n")
+    one = run("complete", out / "model.keras", "--max-new-tokens", 9, "--seed", 5, stdin=b"to be\nthat\n")
     two = run(
-        "complete", out / "model.keras", "--max-length", 9, "--seed", 5, "--batch-size", 1, stdin=b"to be\nthat\n"
+        "complete", out / "model.keras", "--max-new-tokens", 9, "--seed", 5, "--batch-size", 1, stdin=b"to be\nthat\n"
     )
     assert one == two
     assert [line[:2] for line in one[1].splitlines()] == ["to", "th"]
-    beam = run("complete", out / "model.keras", "--max-length", 9, "--num-beams", 3, stdin=b"to be\n")
+    beam = run("complete", out / "model.keras", "--max-new-tokens", 9, "--num-beams", 3, stdin=b"to be\n")
     assert beam[0] == 0
     assert run("complete", out / "model.keras", "--num-beams", 3, "--length-penalty", 1, stdin=b"to be\n")[0] == 0
     assert run("evaluate", out / "model.keras", tmp_path / "x.txt")[1].startswith("perplexity ")
-    surest = ["--top-k", 1, "--max-length", 9]
+    surest = ["--top-k", 1, "--max-new-tokens", 9]
     assert run("export", out / "model.keras", tmp_path / "serving", *surest)[0] == 0
     expected = run("complete", out / "model.keras", *surest, "--seed", 5, stdin=b"to be\n")[1]
     assert run("complete", tmp_path / "serving" / "1", "--seed", 7, stdin=b"to be\n")[1] == expected
     assert "take its .keras file" in run("evaluate", tmp_path / "serving" / "1", tmp_path / "x.txt")[2]
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_a_masked_model_leaves_for_hugging_face_and_comes_back(run, tmp_path):
     (tmp_path / "x.txt").write_text("we eat bread\nthey drink water\n" * 9)
     options = ["--preset", "bert_base", "--tokenizer", "characters", "--epochs", 1, *_TINY]
@@ -221,25 +226,30 @@ def test_a_masked_model_leaves_for_hugging_face_and_comes_back(run, tmp_path):
     assert run("check", tmp_path / "int8" / "1")[0] == 0
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_quickstart_goes_all_the_way(run, tmp_path, monkeypatch):
     """On a few of the phrases, for one epoch: it learns nothing, but every station is passed."""
-    from keras_attention.cli import quickstart
     from keras_attention.quickstart import phrases_tfds
+    from keras_attention.quickstart import run as quickstart
 
     monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path / "tfds"))
-    less = {"train_files": ["tfds:phrases:train[:400]"], "valid_files": ["tfds:phrases:validation[:20]"]}
+    few = {split: ka.quickstart.phrase_pairs(split)[:40] for split in ("train", "validation", "test")}
+    monkeypatch.setattr(phrases_tfds, "phrase_pairs", few.get)
+    less = {"valid_files": ["tfds:phrases:validation[:7]"], "sizes": ["units=14", "embedding_dim=11"]}
     monkeypatch.setattr(quickstart, "_PHRASES", {**quickstart._PHRASES, **less})
     code, out, err = run("quickstart", "--out", tmp_path / "q", "--epochs", 1)
     assert code == 0, err
-    assert "400 examples to train on, 20 to validate on" in err
+    assert "40 examples to train on, 7 to validate on" in err
     assert "we are eating bread -> " in out
     assert "the C++ loader, XLA off, answers the same" in out
     assert (tmp_path / "q" / "alignment.png").exists()
     assert out.count("keras-attention ") == 3
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("untraced_training")
 def test_quickstart_captions_scenes(run, tmp_path, monkeypatch):
-    from keras_attention.cli import quickstart
+    from keras_attention.quickstart import run as quickstart
     from keras_attention.quickstart import scenes_tfds
 
     monkeypatch.setattr(scenes_tfds, "captioned_scenes", lambda split: ka.quickstart.captioned_scenes(split, 23))
@@ -282,7 +292,9 @@ def photos(tmp_path_factory):
 SEEING = ["--encoder", "small_cnn", "--set", "image_size=32"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*captions have no picture", "ignore:.*cannot be read")
+@pytest.mark.usefixtures("untraced_training")
 def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path, monkeypatch):
     captions, out = photos / "captions.csv", tmp_path / "run"
     places = ["--images", photos, "--captions", captions, "--valid", captions]
@@ -318,7 +330,9 @@ def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path, monkeypatc
     assert (code, "there is no java on the path" in scores) == (0, True), err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*captions have no picture", "ignore:.*cannot be read")
+@pytest.mark.usefixtures("untraced_training")
 def test_a_frozen_network_sees_each_picture_once(run, photos, tmp_path):
     out, captions = tmp_path / "run", photos / "captions.csv"
     seeing = ["--encoder", "mobilenet_0.25", "--encoder-weights", "none", "--set", "image_size=32"]
