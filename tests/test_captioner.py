@@ -75,7 +75,7 @@ def test_a_caption_is_scored_by_the_sum_of_its_log_probabilities(words):
 
 
 @pytest.mark.parametrize(
-    ("preset", "tied", "sizes"),
+    ("preset", "tie_weights", "sizes"),
     [
         ("show_and_tell", False, {"units": 14, "embedding_dim": 11}),
         ("show_attend_and_tell", False, {"units": 14, "embedding_dim": 11}),
