@@ -41,7 +41,7 @@ from keras_attention.layers import (
 B, Q, S, T, D, E, M = 2, 3, 5, 7, 11, 13, 17
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LayerRow:
     """A layer, its call arguments, and the shapes that it has to answer with."""
 
@@ -204,7 +204,7 @@ LAYERS = [
 # fmt: on
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ModelRow:
     """A model, the verb that it answers with, and texts, or pictures, for it."""
 

@@ -25,7 +25,7 @@ SMALL = ["--set", "units=12", "--set", "embedding_dim=7", "--vocabulary-size", "
 
 
 @pytest.fixture
-def run(capsys, monkeypatch):
+def run(capsys, monkeypatch, loaded_once):
     """Run the command line in this process: (exit code, standard output, standard error)."""
 
     def run(*arguments, stdin=b""):
@@ -129,6 +129,7 @@ def test_train_resume_and_curves(run, pairs, tmp_path):
     assert (code, "holds the run of a translator" in err) == (2, True)
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_train_from_two_files_and_jsonl(run, tmp_path):
     (tmp_path / "a.en").write_text("\n".join(source for source, _ in PAIRS))
     (tmp_path / "a.es").write_text("\n".join(target for _, target in PAIRS))
@@ -140,6 +141,7 @@ def test_train_from_two_files_and_jsonl(run, tmp_path):
     assert "8 training examples, 8 validation examples" in err
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_a_classifier_from_file_to_labels(run, tmp_path):
     (tmp_path / "x.tsv").write_text("a fine film\tgood\na dull film\tbad\nso very fine\tgood\nvery dull\tbad\n")
     out = tmp_path / "run"
@@ -162,6 +164,7 @@ def test_a_classifier_from_file_to_labels(run, tmp_path):
     assert "is a TextClassifier, which cannot translate. Try: keras-attention classify" in err
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_a_tagger_from_conllu_to_tags(run, tmp_path):
     lines = ["1\tWe\twe\tPRON", "2\teat\teat\tVERB", "3\tbread\tbread\tNOUN", "", "1\tEat\teat\tVERB", ""]
     (tmp_path / "x.conllu").write_text("\n".join(line + "\t_" * 6 if line else "" for line in lines))
@@ -175,6 +178,7 @@ def test_a_tagger_from_conllu_to_tags(run, tmp_path):
     assert " of 4)" in run("evaluate", out / "model.keras", tmp_path / "x.conllu")[1]
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_a_language_model_from_text_to_text(run, tmp_path):
     (tmp_path / "x.txt").write_text("to be or not to be\nthat is the question\n" * 3)
     out = tmp_path / "run"
@@ -202,6 +206,7 @@ def test_a_language_model_from_text_to_text(run, tmp_path):
     )
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_a_masked_model_leaves_for_hugging_face_and_comes_back(run, tmp_path):
     (tmp_path / "x.txt").write_text("we eat bread\nthey drink water\n" * 9)
     options = ["--preset", "bert_base", "--tokenizer", "characters", "--epochs", 1, *_TINY]
@@ -226,23 +231,28 @@ def test_a_masked_model_leaves_for_hugging_face_and_comes_back(run, tmp_path):
     assert run("check", tmp_path / "int8" / "1")[0] == 0
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_quickstart_goes_all_the_way(run, tmp_path, monkeypatch):
     """On a few of the phrases, for one epoch: it learns nothing, but every step is run."""
     from keras_attention.quickstart import phrases_tfds
     from keras_attention.quickstart import run as quickstart
 
     monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path / "tfds"))
-    less = {"train_files": ["tfds:phrases:train[:400]"], "valid_files": ["tfds:phrases:validation[:20]"]}
+    few = {split: ka.quickstart.phrase_pairs(split)[:40] for split in ("train", "validation", "test")}
+    monkeypatch.setattr(phrases_tfds, "phrase_pairs", few.get)
+    less = {"valid_files": ["tfds:phrases:validation[:7]"], "sizes": ["units=14", "embedding_dim=11"]}
     monkeypatch.setattr(quickstart, "_PHRASES", {**quickstart._PHRASES, **less})
     code, out, err = run("quickstart", "--out", tmp_path / "q", "--epochs", 1)
     assert code == 0, err
-    assert "400 training examples, 20 validation examples" in err
+    assert "40 training examples, 7 validation examples" in err
     assert "we are eating bread -> " in out
     assert "the C++ loader, XLA off, returns the same texts" in out
     assert (tmp_path / "q" / "alignment.png").exists()
     assert out.count("keras-attention ") == 3
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("untraced_training")
 def test_quickstart_captions_scenes(run, tmp_path, monkeypatch):
     from keras_attention.quickstart import run as quickstart
     from keras_attention.quickstart import scenes_tfds
@@ -287,7 +297,9 @@ def photos(tmp_path_factory):
 SEEING = ["--encoder", "small_cnn", "--set", "image_size=32"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*captions have no picture", "ignore:.*cannot be read")
+@pytest.mark.usefixtures("untraced_training")
 def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path, monkeypatch):
     captions, out = photos / "captions.csv", tmp_path / "run"
     places = ["--images", photos, "--captions", captions, "--valid", captions]
@@ -303,7 +315,7 @@ def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path, monkeypatc
         pictures[0],
         photos / "no.png",
         "x" * 300,
-    ]  # plotted again, and a second time under another name
+    ]  # plotted again, under a second name
     code, text_2, err = run("caption", out / "model.keras", *again, "--plot", tmp_path / "plots")
     assert (code, len(text_2.splitlines()), "no.png does not exist" in err) == (1, 4, True)
     assert len(list((tmp_path / "plots").glob("*.png"))) == 6
@@ -328,7 +340,9 @@ def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path, monkeypatc
     assert (code, "there is no java on the path" in scores) == (0, True), err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*captions have no picture", "ignore:.*cannot be read")
+@pytest.mark.usefixtures("untraced_training")
 def test_a_frozen_encoder_encodes_each_image_once(run, photos, tmp_path):
     out, captions = tmp_path / "run", photos / "captions.csv"
     seeing = ["--encoder", "mobilenet_0.25", "--encoder-weights", "none", "--set", "image_size=32"]

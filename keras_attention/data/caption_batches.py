@@ -64,8 +64,14 @@ def caption_batches(
         DataError: more than a tenth of the images cannot be read.
 
     Example:
-        >>> batches = caption_batches(examples, captioner, cache="features")  # doctest: +SKIP
-        >>> captioner.fit(batches, epochs=3)  # doctest: +SKIP
+        >>> scenes = ka.quickstart.captioned_scenes("train", 3)
+        >>> examples = [CaptionedImage(s.name, ka.data.images.encoded_image(s.image), s.captions) for s in scenes]
+        >>> tokenizer = ka.train_tokenizer(ka.data.captions_of(examples), "characters")
+        >>> sizes = {"encoder": "small_cnn", "image_size": 32, "units": 8, "max_length": 64}
+        >>> captioner = ka.Captioner.from_preset("show_attend_and_tell", tokenizer=tokenizer, **sizes)
+        >>> inputs, labels, weights = caption_batches(examples, captioner)[0]
+        >>> inputs["images"].shape[1:], len(labels) // len(inputs["images"])  # captions per image
+        ((32, 32, 3), 5)
     """
     if captions_per_image is not None and captions_per_image < 1:
         raise ValueError(f"`captions_per_image` is {captions_per_image}; expected a positive integer, or None.")

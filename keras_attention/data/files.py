@@ -30,6 +30,11 @@ def read_lines(path: PathLike) -> list[str]:
     Raises:
         FileNotFoundError: there is no such file.
         DataError: a line is not UTF-8, or a `.gz` file is damaged.
+
+    Example:
+        >>> _ = pathlib.Path("texts.txt").write_text("we eat\\n\\nwe drink\\n")
+        >>> read_lines("texts.txt")
+        ['we eat', '', 'we drink']
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -87,8 +92,9 @@ def read_pairs(path: PathLike, targets: PathLike | None = None) -> list[tuple[st
         DataError: no pairs, a missing column or key, files of different length, or not UTF-8.
 
     Example:
-        >>> read_pairs("pairs.tsv")  # doctest: +SKIP
-        [('we are eating bread', 'estamos comiendo pan')]
+        >>> _ = pathlib.Path("pairs.tsv").write_text("we eat bread\\tcomemos pan\\n")
+        >>> read_pairs("pairs.tsv")
+        [('we eat bread', 'comemos pan')]
     """
     pairs = _read_columns(path, ("source", "target")) if targets is None else _read_aligned(path, targets)
     return _require_examples([pair for pair in pairs if all(side.strip() for side in pair)], path)
@@ -118,6 +124,11 @@ def read_labelled(path: PathLike) -> list[tuple[str, str]]:
     Raises:
         FileNotFoundError: the file is missing.
         DataError: as for `read_pairs`; or a text has no label.
+
+    Example:
+        >>> _ = pathlib.Path("reviews.jsonl").write_text('{"text": "fine film", "label": 1}')
+        >>> read_labelled("reviews.jsonl")
+        [('fine film', '1')]
     """
     rows = [row for row in _read_columns(path, ("text", "label")) if row[0].strip()]
     unlabelled = next((text for text, label in rows if not label.strip()), None)
@@ -135,6 +146,11 @@ def read_texts(path: PathLike) -> list[str]:
     Raises:
         FileNotFoundError: the file is missing.
         DataError: as for `read_pairs`.
+
+    Example:
+        >>> _ = pathlib.Path("texts.txt").write_text("we eat\\n\\nwe drink\\n")
+        >>> read_texts("texts.txt")
+        ['we eat', 'we drink']
     """
     if str(path).startswith("tfds:") or _suffix(path) == ".jsonl":
         texts = [row[0] for row in _read_columns(path, ("text",))]
@@ -157,6 +173,11 @@ def read_tagged(path: PathLike, column: int = 4) -> list[list[tuple[str, str]]]:
     Raises:
         FileNotFoundError: the file is missing.
         DataError: as for `read_pairs`; or a line has no word or no tag.
+
+    Example:
+        >>> _ = pathlib.Path("tags.tsv").write_text("we\\tPRON\\neat\\tVERB\\n\\ngo\\tVERB\\n")
+        >>> read_tagged("tags.tsv")
+        [[('we', 'PRON'), ('eat', 'VERB')], [('go', 'VERB')]]
     """
     if str(path).startswith("tfds:"):
         raise DataError(f"{path}: tagged words are read from a file, CoNLL-U or two columns, not from tfds:.")

@@ -87,9 +87,10 @@ def cached_regions(
         ValueError: no images; or `encode` returns another shape, or numbers that are not finite.
 
     Example:
-        >>> cache = cached_regions([b"..."], encode, "resnet50 imagenet", "features", 224)  # doctest: +SKIP
-        >>> cache.rows([0]).shape  # doctest: +SKIP
-        (1, 49, 2048)
+        >>> image = ka.data.images.encoded_image(np.zeros((2, 3), "uint8"))
+        >>> cache = cached_regions([image], lambda images: images[:, :2, 0], "an encoder", "features", size=5)
+        >>> cache.rows([0]).shape
+        (1, 2, 3)
     """
     if not len(images):
         raise ValueError("There are no images to encode; expected at least one.")

@@ -24,6 +24,10 @@ def read_columns(name: str, columns: Sequence[str]) -> list[tuple[str, ...]]:
 
     Raises:
         DataError: there is no such data set or split, or it has too few features.
+
+    Example:
+        >>> read_columns("tfds:phrases:test[:1]", ("source", "target"))  # doctest: +SKIP
+        [('we are eating bread', 'estamos comiendo pan')]
     """
     import tensorflow_datasets as tfds
 
@@ -45,6 +49,9 @@ def read_image_rows(name: str) -> list[tuple[str, bytes, tuple[str, ...]]]:
 
     Raises:
         DataError: there is no such data set or split, or it lacks a feature.
+
+    Example:
+        >>> name, image, captions = read_image_rows("tfds:scenes:test[:1]")[0]  # doctest: +SKIP
     """
     import tensorflow_datasets as tfds
 
