@@ -394,9 +394,6 @@ class Task(keras.Model):
     def score_examples(cls, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
         """Score a model of this task, or its export; see `keras_attention.evaluate`.
 
-        Args:
-            model: has the task's verb.
-            examples: as `read_examples` returns them.
-            **options: of the verb, such as `strategy` and `batch_size`.
+        `options` are those of the verb, such as `strategy` and `batch_size`.
         """
         raise NotImplementedError(f"{cls.__name__} does not define `score_examples`.")
