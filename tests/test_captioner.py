@@ -17,7 +17,9 @@ from test_conformance import randomize
 import keras_attention as ka
 from keras_attention.layers import AdditiveAttention, AttentionLoss, GumbelNoise, ImageEncoder, RecurrentDecoder
 from keras_attention.layers.attention import chosen_positions
-from keras_attention.layers.vision import SelfAttention2D, ShiftRegions, make_network
+from keras_attention.layers.regions import SelfAttention2D, ShiftRegions
+from keras_attention.layers.vision import make_network
+from keras_attention.models.vision_weights import load_vision_weights
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data"))
 
@@ -54,7 +56,7 @@ def test_a_step_is_its_formula():
     chance = np.random.default_rng(0)
     decoder = RecurrentDecoder(7, 5, attention=AdditiveAttention(3), attend_first=True)
     x, memory, mean = (chance.normal(size=size).astype("float32") for size in ((2, 1, 5), (2, 11, 13), (2, 13)))
-    outputs, weights = decoder(x, states=[mean], memory=memory)
+    outputs, weights = decoder(x, memory, initial_state=[mean], return_attention_scores=True)
     get = lambda layer: [np.asarray(w) for w in layer.get_weights()]  # noqa: E731
     h, c = (np.tanh(mean @ kernel + bias) for kernel, bias in map(get, decoder.bridge))
     (query,), (key,) = get(decoder.attention.query_projection), get(decoder.attention.key_projection)
@@ -165,7 +167,7 @@ def test_a_decoder_that_looks_again_knows_a_picture_by_looking_alone(words):
         model = small(words, grounded_attention=grounded_attention)
         randomize(model, 0.3)
         texts = model.embedding(ids)
-        one, two = (np.asarray(model.decoder(texts, **model._given(model.config, x), **others)[0]) for x in regions)
+        one, two = (np.asarray(model.decoder(texts, **model._encode(x), **others)) for x in regions)
         return np.abs(one - two).max()
 
     first = small(words, grounded_attention=True)
@@ -184,11 +186,12 @@ def test_a_look_is_spread_over_what_lies_around(words):
     randomize(plain, 0.3)
     model = ka.Captioner.from_model(plain, attention_smoothing=1.5)
     ids, images = np.array([[2, 7, 9], [2, 5, 11]]), np.random.default_rng(3).uniform(0, 255, (2, 32, 32, 3))
-    regions = plain.see(images.astype("float32"))
+    regions = plain.encode_images(images.astype("float32"))
     places = [(row, column) for row in range(8) for column in range(8)]
     near = np.array([[math.exp(-((a - c) ** 2 + (b - d) ** 2) / 4.5) for c, d in places] for a, b in places])
     near /= near.sum(1, keepdims=True)
-    outputs, weights = plain.decoder(plain.embedding(ids), values=near @ regions, **plain._given(plain.config, regions))
+    encoded = {**plain._encode(regions), "values": near @ regions, "return_attention_scores": True}
+    outputs, weights = plain.decoder(plain.embedding(ids), **encoded)
     expected = np.asarray(plain.embedding(outputs, reverse=True))
     given = {"regions": regions, "target_ids": ids}
     np.testing.assert_allclose(np.asarray(model(given)), expected, atol=1e-4)
@@ -270,7 +273,7 @@ def test_a_network_learns_from_a_chosen_layer_on():
     ("arguments", "message"),
     [
         (("resnet_5000",), "There is no network 'resnet_5000'; expected 'small_cnn' or one of keras.applications"),
-        (("vgg16_0.5",), "VGG16 has no width"),
+        (("vgg16_0.5",), "VGG16 has no width multiplier"),
         (("mobilenet_0.25", 32, "block9"), "The network has no layer 'block9'"),
         (("mobilenet_0.25", 32, None, "block9"), "The network has no layer 'block9'"),
     ],
@@ -285,23 +288,23 @@ def test_weights_come_from_files(tmp_path):
     assert encoder.fingerprint() != other.fingerprint()
     arrays = {f"{layer.name}/{v.name}": np.asarray(v) for layer in encoder.network.layers for v in layer.weights}
     np.savez(tmp_path / "w.npz", **arrays)
-    other.load(tmp_path / "w.npz")
+    load_vision_weights(other, tmp_path / "w.npz")
     assert encoder.fingerprint() == other.fingerprint()
     half = ImageEncoder("mobilenet_0.25", 32, dtype="mixed_bfloat16")
-    half.load(tmp_path / "w.npz")
+    load_vision_weights(half, tmp_path / "w.npz")
     assert half.fingerprint() != encoder.fingerprint()
     encoder.network.save_weights(tmp_path / "w.weights.h5")
     third = ImageEncoder("mobilenet_0.25", 32, grid_layer="conv_pw_13_relu")
-    third.load(tmp_path / "w.weights.h5")
+    load_vision_weights(third, tmp_path / "w.weights.h5")
     assert all((a == b).all() for a, b in zip(encoder.get_weights(), third.get_weights(), strict=True))
     arrays.pop("conv1/kernel")
     np.savez(tmp_path / "less.npz", **arrays)
     np.savez(tmp_path / "wrong.npz", **arrays, **{"conv1/kernel": np.zeros((3, 3))})
     for name, message in (("less", "has no conv1/kernel"), ("wrong", "conv1/kernel is .3, 3.; expected .3, 3, 3, 8.")):
         with pytest.raises(ValueError, match=message):
-            other.load(tmp_path / f"{name}.npz")
+            load_vision_weights(other, tmp_path / f"{name}.npz")
     with pytest.raises(FileNotFoundError, match="There is no file"):
-        other.load(tmp_path / "none.h5")
+        load_vision_weights(other, tmp_path / "none.h5")
     assert encoder.fingerprint() == other.fingerprint()
 
 
@@ -311,20 +314,25 @@ def test_weights_come_from_another_captioner(words, tmp_path):
     sizes = {"encoder": "small_cnn", "image_size": 32, "encoder_weights": tmp_path / "first.keras"}
     second = ka.Captioner.from_preset("transformer_captioner", tokenizer=words, width=14, num_heads=7, **sizes)
     image = np.random.default_rng(1).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
-    np.testing.assert_array_equal(second.see(image), first.see(image))
+    np.testing.assert_array_equal(second.encode_images(image), first.encode_images(image))
     arrays = {f"{layer.name}/{v.name}": np.asarray(v) for layer in first.vision.network.layers for v in layer.weights}
     np.savez(tmp_path / "w.npz", **{name: array + 1 for name, array in arrays.items()})
-    second.vision.load(tmp_path / "w.npz")
-    assert np.abs(second.see(image) - first.see(image)).max() > 1e-3
-    with pytest.raises(ValueError, match=r"has no weights but .* received 'imagenet'"):
-        second.vision.load("imagenet")
+    load_vision_weights(second.vision, tmp_path / "w.npz")
+    assert np.abs(second.encode_images(image) - first.encode_images(image)).max() > 1e-3
+    with pytest.raises(
+        ValueError,
+        match=r"imagenet cannot hold the weights of small_cnn, .* expected a captioner's .keras file, or .npz",
+    ):
+        load_vision_weights(second.vision, "imagenet")
     ka.CausalLM.from_preset("char_rnn", tokenizer=words, units=5).save(tmp_path / "other.keras")
     (tmp_path / "damaged.keras").write_bytes((tmp_path / "first.keras").read_bytes()[:999])
     for name, message in (("other", "is a CausalLM; expected a captioner"), ("damaged", "is damaged, or no model")):
         with pytest.raises(ValueError, match=rf"{name}.keras {message}"):
-            second.vision.load(tmp_path / f"{name}.keras")
-    with pytest.raises(ValueError, match=r"sees with \('small_cnn', None\), .* expected \('mobilenet_0.25', None\)"):
-        ImageEncoder("mobilenet_0.25", 32).load(tmp_path / "first.keras")
+            load_vision_weights(second.vision, tmp_path / f"{name}.keras")
+    with pytest.raises(
+        ValueError, match=r"network and grid layer \('small_cnn', None\); expected \('mobilenet_0.25', None\)"
+    ):
+        load_vision_weights(ImageEncoder("mobilenet_0.25", 32), tmp_path / "first.keras")
 
 
 def test_a_captioner_goes_on_with_a_matrix_of_its_own_and_coordinates(words):
@@ -358,14 +366,14 @@ def test_layers_without_a_name_are_known_by_their_place(tmp_path):
     first, second = ImageEncoder("xception", 71), ImageEncoder("xception", 71)
     assert {layer.name for layer in first.network.layers} != {layer.name for layer in second.network.layers}
     first.network.save_weights(tmp_path / "w.weights.h5")
-    second.load(tmp_path / "w.weights.h5")
+    load_vision_weights(second, tmp_path / "w.weights.h5")
     assert all((a == b).all() for a, b in zip(first.get_weights(), second.get_weights(), strict=True))
 
 
 @pytest.mark.skipif(not (DATA / "cnn").is_dir(), reason="the weights of MobileNet are not here")
 def test_a_published_network_sees_what_another_program_saw():
     encoder = ImageEncoder("mobilenet_0.75")
-    encoder.load(DATA / "cnn" / "mobilenet_v1_075_224.npz")
+    load_vision_weights(encoder, DATA / "cnn" / "mobilenet_v1_075_224.npz")
     known = np.load(DATA / "cnn" / "reference_activations.npz")
     found = np.asarray(encoder(known["pixels"].astype("float32")))
     np.testing.assert_allclose(found, known["mobilenet075_pw13"].reshape(found.shape), atol=2e-4)
@@ -426,7 +434,7 @@ def test_dropout_is_active_in_training_and_nowhere_else(words, preset, given):
         preset, tokenizer=words, encoder_weights=None, encoder="small_cnn", image_size=32, dropout=0.8, **sizes
     )
     images, ids = ka.data.read_images([p.picture for p in examples(2)], 32)[0], np.array([[1, 7, 9]] * 2)
-    inputs = {given: images if given == "images" else model.see(images), "target_ids": ids}
+    inputs = {given: images if given == "images" else model.encode_images(images), "target_ids": ids}
     state = [[v.value for v in values] for values in (model.trainable_variables, model.non_trainable_variables)]
     steady, other, *dropped = (
         np.asarray(model.stateless_call(*state, inputs, training=training)[0])
@@ -463,11 +471,11 @@ def test_augmentation_is_another_each_epoch_and_the_same_again(words):
 def test_every_second_picture_is_mirrored_by_chance(words, tmp_path, cached):
     model, pictures = small(words, encoder="mobilenet_0.25" if cached else "small_cnn"), examples(1) * 40
     if cached:  # a new MobileNet answers nearly nothing
-        model.see = lambda images: np.reshape(images, (len(images), 32, -1))
+        model.encode_images = lambda images: np.reshape(images, (len(images), 32, -1))
     options = {"cache": tmp_path} if cached else {}
     batches = ka.caption_batches(pictures, model, 10**6, flip=True, **options)
     image = ka.data.read_images([pictures[0].picture], 32)[0]
-    both = [np.array(model.see(x)) if cached else x for x in (image, image[:, :, ::-1])]
+    both = [np.array(model.encode_images(x)) if cached else x for x in (image, image[:, :, ::-1])]
     given = batches[0][0]["regions" if cached else "images"]
     apart = np.array([[np.abs(one - x[0]).max() for x in both] for one in given])
     assert (apart.min(1) < apart.max(1) / 4).all()  # one or the other
@@ -535,13 +543,13 @@ def test_a_caption_is_scored_by_the_sum_of_its_log_probabilities(words):
         ("transformer_captioner", True, {"width": 14, "num_heads": 7}),
     ],
 )
-def test_only_tied_captioners_write_with_their_embedding(words, preset, tied, sizes):
+def test_only_tied_captioners_write_with_their_embedding(words, preset, tie_weights, sizes):
     model = ka.Captioner.from_preset(preset, tokenizer=words, encoder="small_cnn", image_size=32, **sizes)
     inputs = {"images": np.full((1, 32, 32, 3), 77.0, "float32"), "target_ids": np.array([[1, 7, 9]])}
     model.embedding.embeddings.assign(np.zeros(model.embedding.embeddings.shape))
     step = model.step(np.array([[1]]), model.start({"images": inputs["images"]}))[0]
-    assert np.asarray(model(inputs)).any() != tied
-    assert np.asarray(step).any() != tied
+    assert np.asarray(model(inputs)).any() != tie_weights
+    assert np.asarray(step).any() != tie_weights
 
 
 def test_with_coordinates_the_attention_knows_where_it_looks(words):
@@ -551,7 +559,7 @@ def test_with_coordinates_the_attention_knows_where_it_looks(words):
         _, _, weights = model.step(np.array([[1]]), model.start({"regions": regions}))
         alike[coordinates] = np.ptp(np.asarray(weights)) < 1e-6
     assert alike == {False: True, True: False}
-    placed = np.asarray(model.vision.place(regions))
+    placed = np.asarray(model.vision.append_coordinates(regions))
     np.testing.assert_array_equal(placed[..., :-2], regions)
     np.testing.assert_allclose(placed[0, [0, 3, 4, 15], -2:], [(-1, -1), (-1, 1), (-1 / 3, -1), (1, 1)], rtol=1e-6)
     with pytest.raises(ValueError, match="expected False without attention"):
@@ -677,7 +685,7 @@ def test_captions_are_drawn_as_the_model_has_become(words):
     model, known = small(words, dropout=0.9), []
     batches = ka.training.SelfCriticalBatches(examples(13), model, max_tokens=2 * 23 * 3, samples=3)
     assert len(batches) == 6
-    inputs = {"regions": model.see(batches[0][0]["images"]), "target_ids": batches[0][0]["target_ids"]}
+    inputs = {"regions": model.encode_images(batches[0][0]["images"]), "target_ids": batches[0][0]["target_ids"]}
     np.testing.assert_array_equal(*(np.asarray(model(inputs, training=training)) for training in (False, True)))
     draw = model.draw
     model.draw = lambda *given: known.append(np.array(model.decoder.weights[0])) or draw(*given)

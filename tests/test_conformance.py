@@ -47,9 +47,9 @@ def test_layer_has_its_shapes_and_is_the_same_after_its_config(row):
 @layers
 def test_layer_ignores_what_is_masked(row):
     arguments = row.arguments(np.random.default_rng(3))
-    if "mask" not in arguments:
+    if not {"mask", "memory_mask"} & arguments.keys():
         return
-    layer, mask = make(row), arguments["mask"]
+    layer, mask = make(row), arguments.get("memory_mask", arguments.get("mask"))
     before = arrays(layer(**arguments))
     key = next(name for name in ("memory", "inputs", "tokens", "query") if name in arguments)
     given = arguments[key]

@@ -135,7 +135,7 @@ def image_regions(
     """Return the region features of every picture, or of its mirror image, from the cache or seen now and put there."""
     return cached_regions(
         [example.picture for example in examples],
-        (lambda images: captioner.see(images[:, :, ::-1])) if mirrored else captioner.see,
+        (lambda images: captioner.encode_images(images[:, :, ::-1])) if mirrored else captioner.encode_images,
         captioner.vision.fingerprint() + " mirrored" * mirrored,
         cache,
         captioner.config.image_size,

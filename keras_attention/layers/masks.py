@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from keras import ops
+from keras.src.backend import get_keras_mask  # Keras does not export it
 
 
 def causal_mask(queries, keys=None):
@@ -33,3 +34,12 @@ def combine_masks(*masks):
         mask = ops.expand_dims(mask, 1) if len(mask.shape) == 2 else mask
         combined = mask if combined is None else ops.logical_and(combined, mask)
     return combined
+
+
+def implicit_mask(x):
+    """Return the mask that Keras attached to a tensor, as `Embedding(mask_zero=True)` does; None for none.
+
+    Keras passes an implicit mask to a layer's `call` only in some cases: as `mask` where there is one tensor, as
+    `memory_mask` where the argument is `memory` and there are several. A layer asks here in the other cases.
+    """
+    return get_keras_mask(x)

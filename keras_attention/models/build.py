@@ -59,7 +59,9 @@ def make_encoder(config, name: str = "encoder", dense: bool = False) -> keras.la
     embeddings, which it would scale.
     """
     if isinstance(config, RecurrentConfig):
-        return RecurrentEncoder(config.units, config.num_layers, config.cell, dropout=config.dropout, name=name)
+        return RecurrentEncoder(
+            config.units, config.num_layers, config.cell, dropout=config.dropout, return_state=True, name=name
+        )
     if config.positions == "relative":
         return make_relative_transformer(config, name)
     return make_transformer(config, name, dense=dense)

@@ -119,11 +119,11 @@ class TextClassifier(Task):
     def _summarize_states(self, inputs: dict, return_attention_scores: bool = False):
         """Return the summary of a recurrent encoder, and its weights (B, S) or None."""
         mask = inputs["padding_mask"]
-        memory, states = self.encoder(self.embedding(inputs["token_ids"]), mask=mask)
+        memory, state, *_ = self.encoder(self.embedding(inputs["token_ids"]), mask=mask)
         if self.attention is None:
-            return states[0], None
-        context, weights = self.attention(ops.expand_dims(states[0], 1), memory, mask=mask)
-        return ops.concatenate([states[0], ops.squeeze(context, 1)], -1), ops.squeeze(weights, 1)
+            return state, None
+        context, weights = self.attention(ops.expand_dims(state, 1), memory, mask=mask)
+        return ops.concatenate([state, ops.squeeze(context, 1)], -1), ops.squeeze(weights, 1)
 
     def _pool(self, inputs: dict, return_attention_scores: bool = False):
         """Return the summary of a Transformer, and the last block's weights (B, S), the mean of its heads."""

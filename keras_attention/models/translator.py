@@ -14,7 +14,7 @@ from keras import ops
 from keras_attention.config import TransformerTranslatorConfig, TranslatorConfig
 from keras_attention.data.tokenizers import WHITE_SPACE, decode_ids, encode_texts, ids_to_pieces, pad_ids, special_ids
 from keras_attention.generation import Greedy, Hypotheses, SearchCache, Strategy
-from keras_attention.layers import OutputBias, logits_of_step
+from keras_attention.layers import OutputBias, RecurrentDecoder, logits_of_step
 from keras_attention.models.build import make_decoder, make_embedding, make_encoder
 from keras_attention.models.task import (
     Task,
@@ -114,12 +114,8 @@ class Translator(Task):
         self.searches = SearchCache(self)
 
     def _logits(self, inputs):
-        memory, states = self._encode(inputs)
-        targets = self.target_embedding(inputs["target_ids"])
-        if self.has_attention:
-            outputs, _ = self.decoder(targets, states, memory=memory, mask=inputs["source_mask"])
-        else:
-            outputs = self.decoder(targets, states)
+        outputs = self.decoder(self.target_embedding(inputs["target_ids"]), **self._encode(inputs))
+        outputs = outputs if isinstance(self.decoder, RecurrentDecoder) else outputs[0]
         return self._add_bias(self.target_embedding(outputs, reverse=True))
 
     def _add_bias(self, logits):
@@ -130,8 +126,14 @@ class Translator(Task):
         """Whether the decoder looks back at the source."""
         return self.decoder.has_memory
 
-    def _encode(self, inputs):
-        return self.encoder(self.source_embedding(inputs["source_ids"]), mask=inputs["source_mask"])
+    def _encode(self, inputs) -> dict:
+        """Return what the decoder gets of the source, by the names of its arguments."""
+        mask = inputs["source_mask"]
+        encoded = self.encoder(self.source_embedding(inputs["source_ids"]), mask=mask)
+        if not isinstance(self.decoder, RecurrentDecoder):
+            return {"memory": encoded[0], "mask": mask}
+        memory, *states = encoded
+        return {"initial_state": states} | ({"memory": memory, "memory_mask": mask} if self.has_attention else {})
 
     def start(self, inputs: dict, length=None) -> dict:
         """Encode the source and return the state before the first token.
@@ -144,11 +146,9 @@ class Translator(Task):
             dict of `constants` (what no step changes, tensors of the source first by batch) and `carry`
             (tensors (B, 1, ...), changed by every step).
         """
-        memory, states = self._encode(inputs)
-        memory, mask = (memory, inputs["source_mask"]) if self.has_attention else (None, None)
         nothing = self.target_embedding(inputs["source_ids"][:, :0])
         length = self.config.max_length if length is None else length
-        constants, carry = self.decoder.start(nothing, length, states=states, memory=memory, mask=mask)
+        constants, carry = self.decoder.start(nothing, length, **self._encode(inputs))
         return {"constants": constants, "carry": carry}
 
     def step(self, tokens, state: dict):
