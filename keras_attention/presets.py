@@ -1,4 +1,4 @@
-"""Every ready-made network: name -> task, sizes, and the figure of the lecture that it draws."""
+"""The presets: name -> task, config, and the figure of the lecture that the network is in."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ import dataclasses
 import difflib
 
 from keras_attention.config import (
-    CaptionerConfig,
-    ClassifierConfig,
-    LanguageModelConfig,
+    RecurrentCaptionerConfig,
     RecurrentConfig,
-    TaggerConfig,
     TransformerCaptionerConfig,
     TransformerConfig,
-    TransformerSizes,
-    TransformerTranslatorConfig,
-    TranslatorConfig,
 )
 
 
@@ -24,16 +18,16 @@ class Preset:
     """One row of the table.
 
     Attributes:
-        task: the class that runs it.
-        config: its sizes.
+        task: the name of the class that runs it.
+        config: its config.
         figure: the figure, or row, of the lecture.
-        paper: where it comes from.
-        vocabulary_size: the paper's vocabulary, with which `parameters` are counted; 0 where there is none.
-        lecture_parameters: what the lecture's table says, in words.
+        paper: its address.
+        vocabulary_size: the paper's vocabulary, with which the parameters are counted; 0 for a preset without one.
+        lecture_parameters: the number of parameters in the lecture's table.
     """
 
     task: str
-    config: RecurrentConfig | TransformerSizes
+    config: RecurrentConfig | TransformerConfig
     figure: str
     paper: str
     vocabulary_size: int = 0
@@ -45,9 +39,7 @@ def _recurrent(task: str, config: RecurrentConfig, figure: str, paper: str) -> P
 
 
 def _translator(layers: int, width: int, heads: int, dropout: float, hidden: int, parameters: str | None) -> Preset:
-    config = TransformerTranslatorConfig(
-        width, layers, heads, hidden, max_length=256, attention_bias=False, dropout=dropout
-    )
+    config = TransformerConfig(width, layers, heads, hidden, max_length=256, attention_bias=False, dropout=dropout)
     paper = "https://arxiv.org/abs/1706.03762"
     return Preset("Translator", config, "The Transformer", paper, 37_000, parameters)
 
@@ -93,25 +85,25 @@ _MEGATRON = ("https://arxiv.org/abs/1909.08053", 51_200)
 # fmt: off
 PRESETS: dict[str, Preset] = {
     "rnn_seq2seq": _recurrent(
-        "Translator", TranslatorConfig(embedding_dim=256, units=384, dropout=0.3),
+        "Translator", RecurrentConfig(embedding_dim=256, units=384, dropout=0.3),
         "Sequence to sequence with RNNs", "https://arxiv.org/abs/1409.3215"),
     "rnn_attention": _recurrent(
-        "Translator", TranslatorConfig(embedding_dim=256, units=384, dropout=0.3, attention="additive"),
+        "Translator", RecurrentConfig(embedding_dim=256, units=384, dropout=0.3, attention="additive"),
         "Sequence to sequence with RNNs and attention", "https://arxiv.org/abs/1409.0473"),
     "char_rnn": _recurrent(
-        "CausalLM", LanguageModelConfig(embedding_dim=64, units=512, num_layers=2, dropout=0.2, max_length=256),
+        "CausalLM", RecurrentConfig(embedding_dim=64, units=512, num_layers=2, dropout=0.2, max_length=256),
         "Recurrent networks: one to many", "https://karpathy.github.io/2015/05/21/rnn-effectiveness/"),
     "rnn_classifier": _recurrent(
-        "TextClassifier", ClassifierConfig(embedding_dim=128, units=128, dropout=0.5, attention="additive"),
+        "TextClassifier", RecurrentConfig(embedding_dim=128, units=128, dropout=0.5, attention="additive"),
         "Recurrent networks: many to one", "https://arxiv.org/abs/1409.0473"),
     "rnn_tagger": _recurrent(
-        "TextTagger", TaggerConfig(embedding_dim=128, units=256, dropout=0.5),
+        "TextTagger", RecurrentConfig(embedding_dim=128, units=256, dropout=0.5),
         "Recurrent networks: many to many", "https://arxiv.org/abs/1508.01991"),
     "show_and_tell": _recurrent(
-        "Captioner", CaptionerConfig(embedding_dim=256, units=512, dropout=0.3, max_length=32),
+        "Captioner", RecurrentCaptionerConfig(embedding_dim=256, units=512, dropout=0.3, max_length=32),
         "Image captioning: one to many", "https://arxiv.org/abs/1411.4555"),
     "show_attend_and_tell": _recurrent(
-        "Captioner", CaptionerConfig(
+        "Captioner", RecurrentCaptionerConfig(
             embedding_dim=256, units=512, dropout=0.3, max_length=32, attention="additive", doubly_stochastic=0.02),
         "Image captioning with RNNs and attention", "https://arxiv.org/abs/1502.03044"),
     "transformer_captioner": Preset(
@@ -138,7 +130,7 @@ PRESETS: dict[str, Preset] = {
 }
 # fmt: on
 
-# An encoder that was trained to fill gaps can be fine-tuned for these.
+# An encoder that was trained to fill masks can be fine-tuned for these.
 ENCODER_TASKS = ("MaskedLM", "PermutationLM")
 ENCODER_USES = ("TextClassifier", "TextTagger")
 
@@ -153,8 +145,8 @@ def presets() -> dict[str, Preset]:
     return dict(PRESETS)
 
 
-def find_preset(name: str, task: str) -> RecurrentConfig | TransformerSizes:
-    """Return the sizes of the preset `name`, which has to belong to `task`, or be an encoder that it can use.
+def find_preset(name: str, task: str) -> RecurrentConfig | TransformerConfig:
+    """Return the config of the preset `name`, which belongs to `task` or is an encoder that `task` can use.
 
     Raises:
         ValueError: there is no such preset, or it is one of another task; the nearest names are

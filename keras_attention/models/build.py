@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_attention.config import HARD, CaptionerConfig, RecurrentConfig, TransformerConfig, TransformerSizes
+from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConfig, TransformerConfig
 from keras_attention.layers import (
     AdditiveAttention,
     DotProductAttention,
@@ -41,7 +41,7 @@ ACTIVATIONS = {"relu": "relu", "silu": "silu", "gelu": gelu, "gelu_tanh": gelu_t
 
 def make_embedding(config, vocabulary_size: int, name: str) -> keras.layers.ReversibleEmbedding:
     """Return token embeddings, which also turn features back into logits: tied, unless the config says no."""
-    width = config.width if isinstance(config, TransformerSizes) else config.embedding_dim
+    width = config.width if isinstance(config, TransformerConfig) else config.embedding_dim
     deviation = getattr(config, "initializer_range", None) or width**-0.5  # logits then begin of order 1
     return keras.layers.ReversibleEmbedding(
         vocabulary_size,
@@ -77,7 +77,7 @@ def make_decoder(config, memory: bool = False, name: str = "decoder") -> keras.l
             config.cell,
             make_attention(config),
             config.dropout,
-            attend_first=isinstance(config, CaptionerConfig),
+            attend_first=isinstance(config, RecurrentCaptionerConfig),
             context_dropout=0.5 if getattr(config, "grounded_attention", False) else 0.0,
             name=name,
         )
@@ -98,7 +98,7 @@ def make_attention(config: RecurrentConfig) -> keras.layers.Layer | None:
 
 
 def make_transformer(
-    config: TransformerSizes, name: str, causal: bool = False, memory: bool = False, dense: bool = False
+    config: TransformerConfig, name: str, causal: bool = False, memory: bool = False, dense: bool = False
 ) -> Transformer:
     """Return the stack of blocks that a config describes."""
     attention = functools.partial(
@@ -134,7 +134,7 @@ def make_relative_transformer(config: TransformerConfig, name: str) -> RelativeT
     return RelativeTransformer(blocks, make_inputs(config), norm_epsilon, name=name)
 
 
-def make_block(config: TransformerSizes, index: int, attention, cross_attention=None) -> TransformerBlock:
+def make_block(config: TransformerConfig, index: int, attention, cross_attention=None) -> TransformerBlock:
     """Return the block at `index` around its attention layers."""
     return TransformerBlock(
         attention,
@@ -168,7 +168,7 @@ def read_text(model: Any, inputs: dict, return_attention_scores: bool = False) -
     return stack(embedded, mask=mask, return_attention_scores=return_attention_scores, **options)
 
 
-def make_pooler(config: TransformerSizes) -> keras.layers.Dense:
+def make_pooler(config: TransformerConfig) -> keras.layers.Dense:
     """Return tanh(V x + b), which turns one position into the summary of a text."""
     return keras.layers.Dense(config.width, "tanh", kernel_initializer=initializer(config), name="pooler")
 
@@ -186,24 +186,23 @@ def pool_sequence(template: str, values, mask):
     return keras.ops.squeeze(keras.ops.matmul(last, values), 1)
 
 
-def make_inputs(config: TransformerSizes, dense: bool = False) -> InputEmbedding:
+def make_inputs(config: TransformerConfig, dense: bool = False) -> InputEmbedding:
     """Return what is added to the token embeddings, or to dense features, which are normalised and not scaled."""
     scale, positions, segments, norm = 1.0, None, 0, None
     if config.positions == "sinusoidal":
         scale, positions = config.width**0.5, SinusoidalPositions(name="positions")
     elif config.positions == "learned":
-        offset = getattr(config, "position_offset", 0)
-        positions = PositionEmbedding(config.max_length, offset, initializer(config), name="positions")
-    if isinstance(config, TransformerConfig):
-        segments, norm = config.num_segments, config.epsilon if config.embedding_norm else None
-    if config.positions == "relative":
-        segments = 0  # the attention compares them
+        positions = PositionEmbedding(config.max_length, config.position_offset, initializer(config), name="positions")
+    if config.positions != "relative":  # relative attention compares segments itself
+        segments = config.num_segments
+    if config.embedding_norm:
+        norm = config.epsilon
     if dense:
         scale, norm = 1.0, config.epsilon
     return InputEmbedding(positions, scale, segments, norm, config.dropout, initializer(config), name="inputs")
 
 
-def initializer(config: TransformerSizes) -> keras.initializers.Initializer:
+def initializer(config: TransformerConfig) -> keras.initializers.Initializer:
     """Return how the weights begin."""
     if config.initializer_range is None:
         return keras.initializers.GlorotUniform()

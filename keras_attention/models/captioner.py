@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.config import HARD, CaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
+from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
 from keras_attention.data.images import read_images
 from keras_attention.data.region_cache import RegionCache
 from keras_attention.data.tokenizers import decode_ids, ids_to_pieces, special_ids
@@ -59,7 +59,7 @@ class Captioner(Task):
     `caption_batches`.
 
     Args:
-        config: a `CaptionerConfig` (recurrent) or `TransformerCaptionerConfig`; the vocabulary size is taken from the
+        config: a `RecurrentCaptionerConfig` or `TransformerCaptionerConfig`; the vocabulary size is taken from the
             tokenizer.
         tokenizer: KerasHub tokenizer of the captions.
 
@@ -86,7 +86,9 @@ class Captioner(Task):
     https://arxiv.org/abs/1502.03044; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
     """
 
-    def __init__(self, config: CaptionerConfig | TransformerCaptionerConfig, tokenizer: Any = None, **kwargs) -> None:
+    def __init__(
+        self, config: RecurrentCaptionerConfig | TransformerCaptionerConfig, tokenizer: Any = None, **kwargs
+    ) -> None:
         self.config = config = with_vocabulary(config, "vocabulary_size", tokenizer)
         self.vision = ImageEncoder(
             config.encoder, config.image_size, config.grid_layer, config.fine_tune_from, name="vision"
@@ -112,7 +114,7 @@ class Captioner(Task):
     def _is_recurrent(self) -> bool:
         return isinstance(self.config, RecurrentConfig)
 
-    def _prepare_recurrent(self, config: CaptionerConfig) -> None:
+    def _prepare_recurrent(self, config: RecurrentCaptionerConfig) -> None:
         """Make the layers between the image encoder and a recurrent decoder."""
         if config.attention is None:
             if config.image_injection == "pre":

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_attention import models
+from keras_attention.config import fields_for
 from keras_attention.presets import PRESETS, find_preset
 
 
@@ -39,11 +40,12 @@ def count_parameters(name: str, vocabulary_size: int | None = None) -> int:
     size = vocabulary_size or row.vocabulary_size
     if not size:
         raise ValueError(f"{name} has no vocabulary of its own; pass `vocabulary_size`.")
-    fields = {field.name for field in dataclasses.fields(config)}
-    sizes: dict[str, Any] = {field: size for field in fields if field.endswith("vocabulary_size")}
     task = row.task
     if row.task == "MaskedLM":  # BERT and RoBERTa are counted with what pools a text
         task = "TextClassifier"
+    names = ("vocabulary_size", "source_vocabulary_size", "target_vocabulary_size")
+    fields = fields_for(config, task)
+    sizes: dict[str, Any] = {name: size for name in names if name in fields}
     if "labels" in fields:
         sizes["labels"] = ("a", "b")
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.config import ClassifierConfig, TransformerConfig
+from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import text_arrays
 from keras_attention.data.tokenizers import (
     WHITE_SPACE,
@@ -68,7 +68,7 @@ class TextClassifier(Task):
     Transformer it is tanh(V x_0 + b) at the start token (`<cls>`; the end token, where there is no start).
 
     Args:
-        config: a `ClassifierConfig` (recurrent) or `TransformerConfig`, with `labels`.
+        config: a `RecurrentConfig` or `TransformerConfig`, with `labels`.
         tokenizer: KerasHub tokenizer.
 
     Call arguments:
@@ -93,12 +93,12 @@ class TextClassifier(Task):
     https://arxiv.org/abs/1810.04805.
     """
 
-    def __init__(self, config: ClassifierConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
+    def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
         check_labels(config.labels)
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
         self.attention = self.pooler = None
-        if isinstance(config, ClassifierConfig):
+        if isinstance(config, RecurrentConfig):
             self.attention, summarize = make_attention(config), self._summarize_states
         else:
             self.pooler, summarize = make_pooler(config), self._pool

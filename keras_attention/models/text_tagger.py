@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.config import RecurrentConfig, TaggerConfig, TransformerConfig
+from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import text_arrays
 from keras_attention.data.tokenizers import apply_template, encode_texts, in_sentence, pad_ids, special_ids, split_words
 from keras_attention.layers import CharacterEncoder
@@ -69,7 +69,7 @@ class TextTagger(Task):
     `CharacterEncoder` makes of it; the pieces are then best whole words (`train_tokenizer(texts, "words")`).
 
     Args:
-        config: a `TaggerConfig` (recurrent) or `TransformerConfig`, with `labels`, the tags.
+        config: a `RecurrentConfig` or `TransformerConfig`, with `labels`, the tags.
         tokenizer: KerasHub tokenizer.
         character_tokenizer: another, of characters, that spells the words of a recurrent tagger; or None.
 
@@ -100,14 +100,14 @@ class TextTagger(Task):
 
     def __init__(
         self,
-        config: TaggerConfig | TransformerConfig,
+        config: RecurrentConfig | TransformerConfig,
         tokenizer: Any = None,
         character_tokenizer: Any = None,
         **kwargs,
     ) -> None:
         config = with_vocabulary(without_attention(config, "tagger"), "vocabulary_size", tokenizer)
         if character_tokenizer is not None:
-            if not isinstance(config, TaggerConfig):
+            if not isinstance(config, RecurrentConfig):
                 raise TypeError("A Transformer reads no characters beside its pieces; leave out `character_tokenizer`.")
             config = with_vocabulary(config, "character_vocabulary_size", character_tokenizer, "character_tokenizer")
         check_labels(config.labels)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.config import TransformerTranslatorConfig, TranslatorConfig
+from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.tokenizers import WHITE_SPACE, decode_ids, encode_texts, ids_to_pieces, pad_ids, special_ids
 from keras_attention.generation import Greedy, Hypotheses, SearchCache, Strategy
 from keras_attention.layers import OutputBias, RecurrentDecoder, logits_of_step
@@ -56,7 +56,7 @@ class Translator(Task):
     final encoder state is all the decoder gets; with attention it also looks back at every source position.
 
     Args:
-        config: a `TranslatorConfig` (recurrent) or `TransformerTranslatorConfig`; the vocabulary sizes are
+        config: a `RecurrentConfig` or `TransformerConfig`; the vocabulary sizes are
             taken from the tokenizers.
         source_tokenizer: KerasHub tokenizer of the source language.
         target_tokenizer: KerasHub tokenizer of the target language.
@@ -87,7 +87,7 @@ class Translator(Task):
 
     def __init__(
         self,
-        config: TranslatorConfig | TransformerTranslatorConfig,
+        config: RecurrentConfig | TransformerConfig,
         source_tokenizer: Any = None,
         target_tokenizer: Any = None,
         **kwargs,
@@ -257,7 +257,7 @@ class Translator(Task):
         return dataclasses.replace(answers[0], alternatives=tuple(answers[1:]))
 
 
-def check_shared(config: TransformerTranslatorConfig, source_tokenizer: Any, target_tokenizer: Any) -> None:
+def check_shared(config: TransformerConfig, source_tokenizer: Any, target_tokenizer: Any) -> None:
     """Raise ValueError unless both tokenizers have the same pieces."""
     same = config.source_vocabulary_size == config.target_vocabulary_size
     try:

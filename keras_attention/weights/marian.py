@@ -6,7 +6,7 @@ https://arxiv.org/abs/1706.03762.
 
 from __future__ import annotations
 
-from keras_attention.config import TransformerTranslatorConfig
+from keras_attention.config import TransformerConfig
 from keras_attention.weights.attributes import activation
 from keras_attention.weights.convert import FIRST, Attribute, Family, Row, dense, norm
 
@@ -37,7 +37,7 @@ def _side(side: str) -> tuple[Row, ...]:
 
 MARIAN = Family(
     name="marian",
-    config=TransformerTranslatorConfig,
+    config=TransformerConfig,
     architectures={"MarianMTModel": "Translator"},
     attributes=(
         Attribute("d_model", "width"),
