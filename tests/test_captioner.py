@@ -87,7 +87,7 @@ def test_noise_draws_with_the_weights_chances():
 def test_without_noise_the_likeliest_region_is_the_context():
     layer = AdditiveAttention(3, hard=True)
     memory = np.random.default_rng(1).normal(size=(2, 7, 5)).astype("float32")
-    context, weights = layer(np.ones((2, 1, 11), "float32"), memory)
+    context, weights = layer(np.ones((2, 1, 11), "float32"), memory, return_attention_scores=True)
     best = np.asarray(weights)[:, 0].argmax(-1)
     np.testing.assert_allclose(np.asarray(context)[:, 0], memory[np.arange(2), best], rtol=1e-6)
 

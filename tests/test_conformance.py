@@ -1,13 +1,12 @@
-"""Every layer and every model of `conformance.py`, through every check."""
+"""Every model of `conformance.py`, through every check."""
 
 import keras
 import numpy as np
 import pytest
-from conformance import LAYERS, MODELS, batch_for, compiled
+from conformance import MODELS, batch_for, compiled
 
 import keras_attention as ka
 
-layers = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
 ROWS = [row for row in MODELS if row.own_code or keras.backend.backend() == "tensorflow"]
 models = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 WRITES = ("translate", "complete", "caption")
@@ -23,61 +22,6 @@ def randomize(model, scale: float = 0.5) -> None:
     drawn = [w + chance.normal(0, scale, w.shape).astype(w.dtype) for w in model.get_weights()]
     variances = ["moving_variance" in weight.path for weight in model.weights]
     model.set_weights([np.abs(w) if positive else w for w, positive in zip(drawn, variances, strict=True)])
-
-
-def make(row):
-    """The same weights each time: what a hard attention chooses may else hang on a rounding."""
-    keras.utils.set_random_seed(23)
-    return row.make()
-
-
-@layers
-def test_layer_has_its_shapes_and_is_the_same_after_its_config(row):
-    arguments = row.arguments(np.random.default_rng(3))
-    layer = make(row)
-    before = arrays(layer(**arguments))
-    assert tuple(a.shape for a in before) == row.shapes
-    again = type(layer).from_config(layer.get_config())
-    again(**arguments)
-    again.set_weights(layer.get_weights())
-    for one, two in zip(before, arrays(again(**arguments)), strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-6)
-
-
-@layers
-def test_layer_ignores_what_is_masked(row):
-    arguments = row.arguments(np.random.default_rng(3))
-    if not {"mask", "memory_mask"} & arguments.keys():
-        return
-    layer, mask = make(row), arguments.get("memory_mask", arguments.get("mask"))
-    before = arrays(layer(**arguments))
-    key = next(name for name in ("memory", "inputs", "tokens", "query") if name in arguments)
-    given = arguments[key]
-    real = mask.reshape(*mask.shape, *[1] * (given.ndim - mask.ndim))
-    changed = {**arguments, key: np.where(real, given, 7 if given.dtype.kind == "i" else 31.0).astype(given.dtype)}
-    for one, two in zip(before, arrays(layer(**changed)), strict=True):
-        self_attention = mask.ndim == 2 and one.shape[-2] == mask.shape[1]
-        if self_attention:  # what padding itself sees is of no account
-            real = mask.reshape(len(mask), *[1] * (one.ndim - 3), mask.shape[1], 1)
-            one, two = np.where(real, one, 0.0), np.where(real, two, 0.0)
-        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
-
-
-@layers
-def test_layer_works_in_half_precision(row):
-    arguments = row.arguments(np.random.default_rng(3))
-    before = make(row)
-    expected = arrays(before(**arguments))
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        layer = make(row)
-        layer(**arguments)
-        layer.set_weights(before.get_weights())
-        answers = arrays(layer(**arguments))
-    finally:
-        keras.config.set_dtype_policy("float32")
-    for one, two in zip(expected, answers, strict=True):
-        np.testing.assert_allclose(one, two.astype("float32"), atol=0.1)
 
 
 def beginning(inputs: dict) -> dict:

@@ -7,7 +7,21 @@ import keras
 import numpy as np
 import pytest
 
-from keras_attention.layers import AdditiveAttention, CharacterEncoder, RecurrentDecoder, RecurrentEncoder, recurrent
+from keras_attention.layers import (
+    AdditiveAttention,
+    CharacterEncoder,
+    ImageEncoder,
+    InputEmbedding,
+    MaskedLMHead,
+    OutputBias,
+    PositionEmbedding,
+    RecurrentDecoder,
+    RecurrentEncoder,
+    SelfAttention2D,
+    ShiftRegions,
+    SinusoidalPositions,
+    recurrent,
+)
 
 
 def array(x):
@@ -158,6 +172,38 @@ def test_an_encoder_goes_on_from_its_states():
     np.testing.assert_allclose(np.concatenate([array(first), array(second)], 1), array(whole), rtol=1e-5, atol=1e-6)
     for one, two in zip(last, final, strict=True):
         np.testing.assert_allclose(array(one), array(two), rtol=1e-5, atol=1e-6)
+
+
+def test_an_encoder_with_an_initial_state_still_uses_the_implicit_mask():
+    ids, state = np.array([[3, 1, 4, 0, 0], [1, 5, 9, 2, 6]]), np.full((2, 14), 0.5, "float32")
+    embedded, encoder = keras.layers.Embedding(11, 6, mask_zero=True)(ids), RecurrentEncoder(14, cell="gru")
+    explicit = array(encoder(array(embedded), initial_state=[state], mask=ids != 0))
+    np.testing.assert_allclose(array(encoder(embedded, initial_state=[state])), explicit, rtol=1e-6, atol=1e-6)
+    assert np.abs(explicit - array(encoder(embedded))).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: RecurrentEncoder(14, 2), (5, 6)),
+        (lambda: CharacterEncoder(11, 3, 14, "gru"), (5, 7)),
+        (lambda: RecurrentDecoder(3, 17, cell="gru"), (5, 6)),
+        (lambda: InputEmbedding(SinusoidalPositions()), (5, 6)),
+        (lambda: PositionEmbedding(5), (5, 6)),
+        (lambda: MaskedLMHead(), (5, 6)),
+        (lambda: OutputBias(), (5, 6)),
+        (lambda: ImageEncoder("small_cnn", 12), (12, 12, 3)),
+        (lambda: SelfAttention2D(3), (2, 7, 6)),
+        (lambda: ShiftRegions(2, 7), (14, 6)),
+    ],
+)
+def test_a_layer_with_one_input_stands_in_a_sequential_model(make, shape):
+    layer, inputs = make(), np.abs(random(2, *shape)).astype("float32")
+    model = keras.Sequential([keras.Input(shape), layer])
+    outputs = array(model(inputs))
+    np.testing.assert_allclose(outputs, array(layer(inputs)), rtol=1e-6, atol=1e-6)
+    assert model.output_shape == (None, *outputs.shape[1:])
+    assert model.compute_output_shape((2, *shape)) == outputs.shape
 
 
 @pytest.mark.parametrize(

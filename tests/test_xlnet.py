@@ -47,7 +47,7 @@ BACKWARD = np.tril(np.ones((5, 5), bool))[None]
 def test_one_stream_of_a_published_checkpoint():
     known, model = load_tiny("test_checkpoint_empty", ka.TextTagger, labels=("a", "b"))  # it has no mask embedding
     tokens = model.embedding(known["input_ids"])
-    outputs, _ = model.encoder(tokens, segment_ids=known["seg_ids"], permutation_mask=BACKWARD)
+    outputs = model.encoder(tokens, segment_ids=known["seg_ids"], permutation_mask=BACKWARD)
     np.testing.assert_allclose(array(outputs), known["empty_output"], rtol=0, atol=1e-5)
 
 
@@ -56,7 +56,7 @@ def test_two_streams_and_memory_of_a_published_checkpoint():
     tokens, masked = model.embedding(known["input_ids"]), known["input_query"][..., None].astype("float32")
     queries = masked * model.mask_embedding(tokens) + (1 - masked) * tokens
     options = {"segment_ids": known["seg_ids"], "permutation_mask": BACKWARD, "memories": tiny_memories(known)}
-    outputs, _ = model.encoder(tokens, queries=queries, **options)
+    outputs = model.encoder(tokens, queries=queries, **options)
     logits = array(model._to_logits(outputs))
     chances = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     np.testing.assert_allclose(chances, known["pre_output"], rtol=0, atol=1e-6)
@@ -65,7 +65,7 @@ def test_two_streams_and_memory_of_a_published_checkpoint():
 def test_new_memory_of_a_published_checkpoint():
     known, model = load_tiny("test_checkpoint_pre")
     options = {"segment_ids": known["seg_ids"], "memories": tiny_memories(known), "memory_length": 5}
-    _, new = model.encoder.read(model.embedding(known["input_ids"]), permutation_mask=BACKWARD, **options)
+    _, new = model.encoder.encode_segment(model.embedding(known["input_ids"]), permutation_mask=BACKWARD, **options)
     for i in range(2):
         np.testing.assert_allclose(array(new[f"block_{i}"]), known[f"pre_new_mems_{i}"], rtol=0, atol=1e-5)
 

@@ -13,13 +13,14 @@ import keras
 from keras import ops
 
 from keras_attention.layers.attention import chosen_positions
+from keras_attention.layers.base import BaseLayer
 
 _MOMENTUM = 0.9  # of the moving average b
 _TINY = 1e-30  # keeps a logarithm finite
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class GumbelNoise(keras.layers.Layer):
+class GumbelNoise(BaseLayer):
     """Draw Gumbel noise -log(-log u), u uniform in (0, 1): argmax(log p + noise) is then a draw from p.
 
     Call arguments:
@@ -34,7 +35,7 @@ class GumbelNoise(keras.layers.Layer):
         >>> from keras_attention.layers import AdditiveAttention
         >>> query, memory = keras.random.normal((2, 3, 5)), keras.random.normal((2, 7, 11))
         >>> noise = GumbelNoise()(query, memory, training=True)
-        >>> tuple(AdditiveAttention(13, hard=True)(query, memory, noise=noise)[0].shape)
+        >>> tuple(AdditiveAttention(13, hard=True)(query, memory, noise=noise).shape)
         (2, 3, 11)
 
     Reference: Maddison et al., 2014, https://arxiv.org/abs/1411.0030.
@@ -42,7 +43,6 @@ class GumbelNoise(keras.layers.Layer):
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
         self.seed_generator = keras.random.SeedGenerator()
 
     def call(self, query, memory, training=False):
@@ -59,7 +59,7 @@ class GumbelNoise(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class AttentionLoss(keras.layers.Layer):
+class AttentionLoss(BaseLayer):
     """Return the inputs unchanged, and keep the attention scores of this call for `loss`.
 
     A model calls the layer on the way to its outputs and adds `loss` in its `compute_loss`, where the labels are known.
@@ -89,7 +89,6 @@ class AttentionLoss(keras.layers.Layer):
     def __init__(self, doubly_stochastic: float = 1.0, reinforce: float = 1.0, entropy: float = 0.01, **kwargs) -> None:
         super().__init__(**{**kwargs, "autocast": False})  # scores are float32 and must stay so
         self.doubly_stochastic, self.reinforce, self.entropy = doubly_stochastic, reinforce, entropy
-        self.supports_masking = True
         self.scores = self.noise = None
 
     def build(self, inputs_shape, scores_shape, noise_shape=None) -> None:
@@ -144,15 +143,6 @@ class AttentionLoss(keras.layers.Layer):
         self.baseline.assign(_MOMENTUM * baseline + (1 - _MOMENTUM) * mean)
         self.baseline_known.assign(1.0)
         return baseline
-
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "doubly_stochastic": self.doubly_stochastic,
-            "reinforce": self.reinforce,
-            "entropy": self.entropy,
-        }
 
 
 def doubly_stochastic(scores, real):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.shapes import reshape, sizes_of
 
 
@@ -33,7 +34,7 @@ def logits_of_step(embedding, inputs):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class InputEmbedding(keras.layers.Layer):
+class InputEmbedding(BaseLayer):
     """Add positions and segments to token vectors: x = dropout(norm(scale * tokens + position + segment)).
 
     Args:
@@ -74,7 +75,6 @@ class InputEmbedding(keras.layers.Layer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
         self.positions, self.scale, self.num_segments = positions, scale, num_segments
         self.norm_epsilon, self.dropout = norm_epsilon, dropout
         self.initializer = keras.initializers.get(initializer)
@@ -112,20 +112,3 @@ class InputEmbedding(keras.layers.Layer):
     def compute_output_shape(self, tokens_shape, *_: object):
         """Return the shape of the outputs."""
         return tokens_shape
-
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "positions": keras.saving.serialize_keras_object(self.positions),
-            "scale": self.scale,
-            "num_segments": self.num_segments,
-            "norm_epsilon": self.norm_epsilon,
-            "dropout": self.dropout,
-            "initializer": keras.initializers.serialize(self.initializer),
-        }
-
-    @classmethod
-    def from_config(cls, config: dict) -> InputEmbedding:
-        """Make the layer that `get_config` described."""
-        return cls(**{**config, "positions": keras.saving.deserialize_keras_object(config["positions"])})

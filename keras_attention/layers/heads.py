@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import keras
 
+from keras_attention.layers.base import BaseLayer
+
 
 @keras.saving.register_keras_serializable("keras_attention")
-class OutputBias(keras.layers.Layer):
+class OutputBias(BaseLayer):
     """Add a learned bias to each logit: output[v] = inputs[v] + b[v].
 
     Tied embeddings give logits without a bias; this layer adds one.
@@ -24,10 +26,6 @@ class OutputBias(keras.layers.Layer):
         (1, 3, 11)
     """
 
-    def __init__(self, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
-
     def build(self, inputs_shape) -> None:
         """Create the bias."""
         self.bias = self.add_weight(shape=(inputs_shape[-1],), initializer="zeros", name="bias")
@@ -42,7 +40,7 @@ class OutputBias(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class MaskedLMHead(keras.layers.Layer):
+class MaskedLMHead(BaseLayer):
     """Transform features as BERT does before it compares them with the token embeddings: norm(f(W x + b)).
 
     Args:
@@ -69,7 +67,6 @@ class MaskedLMHead(keras.layers.Layer):
         self, activation="gelu", epsilon: float = 1e-12, kernel_initializer="glorot_uniform", **kwargs
     ) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
         self.activation, self.epsilon = keras.activations.get(activation), epsilon
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.norm = keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype_policy, name="norm")
@@ -93,12 +90,3 @@ class MaskedLMHead(keras.layers.Layer):
     def compute_output_shape(self, inputs_shape):
         """Return the shape of the outputs."""
         return inputs_shape
-
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "activation": keras.activations.serialize(self.activation),
-            "epsilon": self.epsilon,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-        }

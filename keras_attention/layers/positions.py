@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.layers.base import BaseLayer
+
 # A batch is padded to a multiple of 8, and some batches by 2 columns more; such padding needs no position of its own.
 _PADDING = 9
 
@@ -32,7 +34,7 @@ def sinusoidal_positions(positions, width: int):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class SinusoidalPositions(keras.layers.Layer):
+class SinusoidalPositions(BaseLayer):
     """Add the fixed encoding of each position: output[l] = inputs[l] + `sinusoidal_positions`(start + l).
 
     Call arguments:
@@ -53,10 +55,6 @@ class SinusoidalPositions(keras.layers.Layer):
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3.5.
     """
 
-    def __init__(self, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
-
     def build(self, inputs_shape) -> None:
         """Check the width; there are no weights."""
         if inputs_shape[-1] % 2:
@@ -76,7 +74,7 @@ class SinusoidalPositions(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class PositionEmbedding(keras.layers.Layer):
+class PositionEmbedding(BaseLayer):
     """Add a learned vector for each position: output[l] = inputs[l] + P[start + l + offset].
 
     Args:
@@ -106,7 +104,6 @@ class PositionEmbedding(keras.layers.Layer):
 
     def __init__(self, max_length: int, offset: int = 0, initializer="glorot_uniform", **kwargs) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True
         self.max_length, self.offset = max_length, offset
         self.initializer = keras.initializers.get(initializer)
 
@@ -129,9 +126,3 @@ class PositionEmbedding(keras.layers.Layer):
     def compute_output_shape(self, inputs_shape):
         """Return the shape of the outputs."""
         return inputs_shape
-
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        initializer = keras.initializers.serialize(self.initializer)
-        own = {"max_length": self.max_length, "offset": self.offset, "initializer": initializer}
-        return {**super().get_config(), **own}

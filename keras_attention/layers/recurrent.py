@@ -9,6 +9,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import implicit_mask
 
 _LAYERS = {"simple": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
@@ -26,7 +27,7 @@ def states_per_cell(cell: str) -> int:
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class RecurrentEncoder(keras.layers.Layer):
+class RecurrentEncoder(BaseLayer):
     """Stacked recurrent layers over a padded sequence: h_t = cell(x_t, h_{t-1}) in each layer.
 
     A bidirectional layer runs the recurrence forwards and backwards, each of width M / 2, and concatenates the two.
@@ -83,7 +84,6 @@ class RecurrentEncoder(keras.layers.Layer):
             )
         self.units, self.num_layers, self.cell = units, num_layers, cell
         self.bidirectional, self.dropout, self.return_state = bidirectional, dropout, return_state
-        self.supports_masking = True
         self.supports_jit = keras.backend.backend() != "tensorflow"
         self.recurrent_layers = [self._make_layer(i) for i in range(num_layers)]
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
@@ -144,21 +144,9 @@ class RecurrentEncoder(keras.layers.Layer):
         outputs, state = (*inputs_shape[:-1], self.units), (inputs_shape[0], self.units)
         return (outputs, *[state] * states_per_cell(self.cell)) if self.return_state else outputs
 
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "num_layers": self.num_layers,
-            "cell": self.cell,
-            "bidirectional": self.bidirectional,
-            "dropout": self.dropout,
-            "return_state": self.return_state,
-        }
-
 
 @keras.saving.register_keras_serializable("keras_attention")
-class CharacterEncoder(keras.layers.Layer):
+class CharacterEncoder(BaseLayer):
     """Encode each word from its characters, so that a word outside the vocabulary has a vector as well.
 
     A bidirectional recurrent layer reads the embedded characters c_1 ... c_P of a word. The word's vector joins the
@@ -194,7 +182,6 @@ class CharacterEncoder(keras.layers.Layer):
     def __init__(self, vocabulary_size: int, embedding_dim: int, units: int, cell: str = "lstm", **kwargs) -> None:
         super().__init__(**kwargs)
         self.vocabulary_size, self.embedding_dim, self.units, self.cell = vocabulary_size, embedding_dim, units, cell
-        self.supports_masking = True
         self.supports_jit = keras.backend.backend() != "tensorflow"
         self.embedding = keras.layers.Embedding(
             vocabulary_size, embedding_dim, dtype=self.dtype_policy, name="characters"
@@ -224,13 +211,3 @@ class CharacterEncoder(keras.layers.Layer):
     def compute_output_shape(self, inputs_shape):
         """Return the shape of the words' vectors."""
         return (*inputs_shape[:2], self.units)
-
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "vocabulary_size": self.vocabulary_size,
-            "embedding_dim": self.embedding_dim,
-            "units": self.units,
-            "cell": self.cell,
-        }

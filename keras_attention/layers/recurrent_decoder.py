@@ -20,6 +20,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import implicit_mask
 from keras_attention.layers.recurrent import check_cell, states_per_cell
 
@@ -27,7 +28,7 @@ _CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell, "ls
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class RecurrentDecoder(keras.layers.Layer):
+class RecurrentDecoder(BaseLayer):
     """Stacked recurrent cells that read a sequence and, with an attention, attend to a memory at each step.
 
     Without attention, output_t = tanh(W h_t), where h_t is the top cell's output; what the decoder knows of the source
@@ -94,7 +95,6 @@ class RecurrentDecoder(keras.layers.Layer):
         check_cell(cell)
         self.units, self.output_dim, self.num_layers, self.cell = units, output_dim, num_layers, cell
         self.attention, self.dropout, self.attend_first = attention, dropout, attend_first and attention is not None
-        self.supports_masking = True
         self.supports_jit = keras.backend.backend() != "tensorflow"
         self.cells = [_CELLS[cell](units, dtype=self.dtype_policy, name=f"cell_{i}") for i in range(num_layers)]
         self.output_projection = keras.layers.Dense(output_dim, dtype=self.dtype_policy, name="output")
@@ -285,8 +285,14 @@ class RecurrentDecoder(keras.layers.Layer):
 
     def _attend(self, query, step: dict, constants: dict):
         """Return context (B, K, M) and scores (B, K, S)."""
-        noise = {} if step.get("noise") is None else {"noise": step["noise"]}
-        return self.attention(query, constants["values"], mask=constants["mask"], keys=constants["keys"], **noise)
+        return self.attention(
+            query,
+            constants["values"],
+            value_mask=constants["mask"],
+            projected_keys=constants["keys"],
+            return_attention_scores=True,
+            **({} if step.get("noise") is None else {"noise": step["noise"]}),
+        )
 
     def _run_cells(self, inputs, states: list):
         """Run the stack of cells on (B, K, any); return the top cell's output (B, K, units) and the new states."""
@@ -337,25 +343,6 @@ class RecurrentDecoder(keras.layers.Layer):
         if not return_attention_scores:
             return outputs
         return outputs, keras.KerasTensor((batch, length, memory.shape[1]), dtype="float32")
-
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "output_dim": self.output_dim,
-            "num_layers": self.num_layers,
-            "cell": self.cell,
-            "attention": keras.saving.serialize_keras_object(self.attention),
-            "dropout": self.dropout,
-            "attend_first": self.attend_first,
-            "context_dropout": self.context_dropout,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict) -> RecurrentDecoder:
-        """Make the layer that `get_config` described."""
-        return cls(**{**config, "attention": keras.saving.deserialize_keras_object(config["attention"])})
 
 
 def _kept(context, step: dict):

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.layers.attention import attend, dot_scores
+from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.shapes import reshape, sizes_of
 
 FAR_SHIFTS = 0.25  # the share of images whose regions are shifted by any distance
@@ -64,7 +65,7 @@ def gaussian_kernel(rows: int, columns: int, deviation: float) -> np.ndarray:
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class SelfAttention2D(keras.layers.Layer):
+class SelfAttention2D(BaseLayer):
     """Self-attention over the positions of a feature map, for use between the layers of any CNN.
 
         y = x + gamma * W_o (softmax(q k' / sqrt(D)) v),    q, k, v: 1 x 1 convolutions of x
@@ -132,13 +133,9 @@ class SelfAttention2D(keras.layers.Layer):
         positions = None if None in (height, width) else height * width
         return outputs, keras.KerasTensor((inputs.shape[0], positions, positions), dtype="float32")
 
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "units": self.units}
-
 
 @keras.saving.register_keras_serializable("keras_attention")
-class ShiftRegions(keras.layers.Layer):
+class ShiftRegions(BaseLayer):
     """In training, shift the regions of each image by a random number of rows and columns, around the edges.
 
         y[i, j] = x[(i + a) mod rows, (j + b) mod columns]
@@ -189,7 +186,3 @@ class ShiftRegions(keras.layers.Layer):
     def compute_output_shape(self, regions_shape):
         """Return the shape of the outputs."""
         return regions_shape
-
-    def get_config(self) -> dict:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "rows": self.rows, "columns": self.columns}

@@ -191,9 +191,7 @@ class Captioner(Task):
         `prefix` (B, 1, E), a vector that the decoder reads before the first token.
         """
         if not self._is_recurrent:
-            mask = ops.ones_like(regions[:, :, 0], dtype="bool")
-            memory = self.encoder(self.region_projection(regions), mask=mask, training=training)[0]
-            return {"memory": memory, "mask": mask}
+            return {"memory": self.encoder(self.region_projection(regions), training=training)}
         mean = ops.mean(regions, axis=1)
         if self.config.attention is not None:
             return self._memory(regions) | ({} if self.config.grounded_attention else {"initial_state": [mean]})
@@ -224,8 +222,7 @@ class Captioner(Task):
     def _run_decoder(self, targets, encoded: dict, training):
         """Return the decoder's outputs (B, T, any), and give its attention scores to the attention loss, if any."""
         if self.attention_loss is None:
-            outputs = self.decoder(targets, **encoded, training=training)
-            return outputs if self._is_recurrent else outputs[0]
+            return self.decoder(targets, **encoded, training=training)
         outputs, scores = self.decoder(targets, **encoded, return_attention_scores=True, training=training)
         noise = {} if self.noise is None else {"noise": encoded["noise"]}
         return self.attention_loss(outputs, self._smooth(scores), **noise)

@@ -65,13 +65,13 @@ class PermutationLM(AutoregressiveLM):
             "permutation_mask": keras.Input((None, None), dtype="bool", name="permutation_mask"),
             "target_mapping": keras.Input((None, None), dtype="float32", name="target_mapping"),
         }
-        outputs, _ = self._predict(inputs)
+        outputs = self._predict(inputs)
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self._to_logits(outputs), **kwargs)
         self.searches = SearchCache(self)
         self.forward, self.reader = Forward(self, self._show), Forward(self, self._read)
 
     def _predict(self, inputs: dict, return_attention_scores: bool = False):
-        """Return the query stream (B, P, M), and its weights."""
+        """Return the query stream (B, P, M); with `return_attention_scores` the pair of it and its scores."""
         return self.encoder(
             self.embedding(inputs["token_ids"]),
             mask=inputs["padding_mask"],
@@ -92,7 +92,7 @@ class PermutationLM(AutoregressiveLM):
 
     def _read(self, inputs: dict) -> dict:
         """Return `outputs` (B, S, M) of the content stream, and the memories."""
-        outputs, memories = self.encoder.read(
+        outputs, memories = self.encoder.encode_segment(
             self.embedding(inputs["token_ids"]),
             inputs["padding_mask"],
             inputs.get("segment_ids"),

@@ -115,7 +115,6 @@ class Translator(Task):
 
     def _logits(self, inputs):
         outputs = self.decoder(self.target_embedding(inputs["target_ids"]), **self._encode(inputs))
-        outputs = outputs if isinstance(self.decoder, RecurrentDecoder) else outputs[0]
         return self._add_bias(self.target_embedding(outputs, reverse=True))
 
     def _add_bias(self, logits):
@@ -123,15 +122,15 @@ class Translator(Task):
 
     @property
     def has_attention(self) -> bool:
-        """Whether the decoder looks back at the source."""
+        """Whether the decoder attends to the source."""
         return self.decoder.has_memory
 
     def _encode(self, inputs) -> dict:
-        """Return what the decoder gets of the source, by the names of its arguments."""
+        """Return what the decoder takes from the encoder: its outputs and their mask, and its final states."""
         mask = inputs["source_mask"]
         encoded = self.encoder(self.source_embedding(inputs["source_ids"]), mask=mask)
         if not isinstance(self.decoder, RecurrentDecoder):
-            return {"memory": encoded[0], "mask": mask}
+            return {"memory": encoded, "memory_mask": mask}
         memory, *states = encoded
         return {"initial_state": states} | ({"memory": memory, "memory_mask": mask} if self.has_attention else {})
 
