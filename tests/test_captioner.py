@@ -1,4 +1,4 @@
-"""Captioners: the decoder that looks first, hard attention, batches of pictures, and what a network sees."""
+"""Captioners: attention, the image encoder, batches of images, captions and self-critical training."""
 
 import dataclasses
 import io
@@ -45,7 +45,7 @@ def small(words, preset="show_attend_and_tell", **sizes):
     return ka.Captioner.from_preset(preset, tokenizer=words, encoder_weights=None, **sizes)
 
 
-# The decoder that looks first, against the paper's formulas in numpy
+# The decoder that attends first, against the paper's formulas in numpy
 
 
 def sigmoid(x):
@@ -77,14 +77,14 @@ def test_a_step_is_its_formula():
 # Hard attention
 
 
-def test_noise_draws_with_the_weights_chances():
+def test_noise_samples_with_the_scores_as_probabilities():
     weights = np.array([0.5, 0.3, 0.15, 0.05], "float32")
     noise = GumbelNoise()(np.ones((1, 20_011, 1)), np.ones((1, 4, 1)), training=True)
     chosen = np.asarray(chosen_positions(ops.convert_to_tensor(np.tile(weights, (1, 20_011, 1))), noise))
     np.testing.assert_allclose(chosen[0].mean(0), weights, atol=4 * 0.5 / 20_011**0.5)
 
 
-def test_without_noise_the_likeliest_region_is_the_context():
+def test_without_noise_the_most_probable_region_is_the_context():
     layer = AdditiveAttention(3, hard=True)
     memory = np.random.default_rng(1).normal(size=(2, 7, 5)).astype("float32")
     context, weights = layer(np.ones((2, 1, 11), "float32"), memory, return_attention_scores=True)
@@ -137,16 +137,16 @@ def test_reinforce_is_its_formula():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_each_region_is_to_be_seen_once():
+def test_the_doubly_stochastic_loss_is_its_formula():
     weights = np.array([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]], "float32")
     real = np.array([[1.0, 1.0, 0.0]], "float32")  # seen: 1.5, 0.5, 0 -> 0.25 + 0.25 + 1
     np.testing.assert_allclose(np.asarray(ka.layers.doubly_stochastic(weights, real)), [1.5])
 
 
-# What a network sees
+# The image encoder and its regions
 
 
-def test_regions_are_moved_by_one_row_and_column_and_at_times_by_more():
+def test_regions_are_shifted_by_one_row_and_column_and_a_quarter_by_more():
     grid = np.arange(2 * 5 * 7, dtype="float32").reshape(5, 7, 2)
     moved = {np.roll(grid, (a, b), (0, 1)).tobytes(): (a, b) for a in range(-2, 3) for b in range(-3, 4)}
     regions = np.repeat(grid.reshape(1, 35, 2), 1009, axis=0)
@@ -159,11 +159,11 @@ def test_regions_are_moved_by_one_row_and_column_and_at_times_by_more():
     assert abs(near - (3 / 4 + 1 / 4 * 9 / 35)) < 0.05  # four standard deviations
 
 
-def test_a_decoder_that_looks_again_knows_a_picture_by_looking_alone(words):
+def test_with_grounded_attention_the_image_enters_through_attention_alone(words):
     ids, regions = np.array([[2, 7, 9, 11]]), np.random.default_rng(3).normal(size=(2, 1, 64, 96)).astype("float32")
 
     def difference(grounded_attention: bool, **others) -> float:
-        """How much what is said of two pictures differs."""
+        """How much the outputs for two images differ."""
         model = small(words, grounded_attention=grounded_attention)
         randomize(model, 0.3)
         texts = model.embedding(ids)
@@ -181,7 +181,7 @@ def test_a_decoder_that_looks_again_knows_a_picture_by_looking_alone(words):
         small(words, "show_and_tell", grounded_attention=True)
 
 
-def test_a_look_is_spread_over_what_lies_around(words):
+def test_attention_smoothing_is_a_gaussian_over_the_grid(words):
     plain = small(words)
     randomize(plain, 0.3)
     model = ka.Captioner.from_model(plain, attention_smoothing=1.5)
@@ -204,7 +204,7 @@ def test_a_look_is_spread_over_what_lies_around(words):
         small(words, attention_smoothing="abc")
 
 
-def test_self_attention_of_a_grid_begins_as_the_identity():
+def test_self_attention_of_a_grid_starts_as_the_identity():
     layer = SelfAttention2D(3)
     grid = np.random.default_rng(3).normal(size=(2, 3, 5, 7)).astype("float32")
     np.testing.assert_array_equal(np.asarray(layer(grid)), grid)
@@ -239,7 +239,7 @@ def test_each_network_has_its_own_preprocessing(name, expected):
     assert len(network.output.shape) == 4
 
 
-def test_a_region_of_the_small_network_sees_around_its_own_centre():
+def test_the_receptive_field_of_a_region_is_centred():
     """A bright spot moves the regions around it, as far to the left as to the right."""
     encoder = ImageEncoder("small_cnn", 64)
     for layer in encoder.network.layers:
@@ -254,7 +254,7 @@ def test_a_region_of_the_small_network_sees_around_its_own_centre():
     assert (moved > 0).any(axis=0).sum() == 6  # (22 + 2) / 4
 
 
-def test_a_network_learns_from_a_chosen_layer_on():
+def test_a_network_is_trained_from_a_chosen_layer_on():
     frozen = ImageEncoder("mobilenet_0.25", 32)
     assert not frozen.learns
     drops = ImageEncoder("efficientnet_b0", 32)
@@ -278,7 +278,7 @@ def test_a_network_learns_from_a_chosen_layer_on():
         (("mobilenet_0.25", 32, None, "block9"), "The network has no layer 'block9'"),
     ],
 )
-def test_what_does_not_exist_is_named(arguments, message):
+def test_an_unknown_network_or_layer_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         ImageEncoder(*arguments)
 
@@ -361,7 +361,7 @@ def test_a_captioner_goes_on_with_a_matrix_of_its_own_and_coordinates(words):
         ka.Captioner.from_model(first, encoder="mobilenet_0.25")
 
 
-def test_layers_without_a_name_are_known_by_their_place(tmp_path):
+def test_layers_with_numbered_names_are_matched_by_their_order(tmp_path):
     """Keras counts the unnamed ones of a process, so that no two networks call them alike."""
     first, second = ImageEncoder("xception", 71), ImageEncoder("xception", 71)
     assert {layer.name for layer in first.network.layers} != {layer.name for layer in second.network.layers}
@@ -371,7 +371,7 @@ def test_layers_without_a_name_are_known_by_their_place(tmp_path):
 
 
 @pytest.mark.skipif(not (DATA / "cnn").is_dir(), reason="the weights of MobileNet are not here")
-def test_a_published_network_sees_what_another_program_saw():
+def test_a_published_network_gives_the_activations_of_another_program():
     encoder = ImageEncoder("mobilenet_0.75")
     load_vision_weights(encoder, DATA / "cnn" / "mobilenet_v1_075_224.npz")
     known = np.load(DATA / "cnn" / "reference_activations.npz")
@@ -552,7 +552,7 @@ def test_only_tied_captioners_write_with_their_embedding(words, preset, tie_weig
     assert np.asarray(step).any() != tie_weights
 
 
-def test_with_coordinates_the_attention_knows_where_it_looks(words):
+def test_with_coordinate_features_attention_depends_on_the_position(words):
     regions, alike = np.full((1, 16, 96), 7.0, "float32"), {}
     for coordinates in (False, True):
         model = small(words, coordinate_features=coordinates, image_size=16)
@@ -566,8 +566,8 @@ def test_with_coordinates_the_attention_knows_where_it_looks(words):
         small(words, preset="show_and_tell", coordinate_features=True)
 
 
-def test_a_fresh_transformer_looks_at_many_regions(words):
-    """What networks answer is larger than embeddings are; scaled as they are, each region would see one other only."""
+def test_a_new_transformer_attends_to_many_regions(words):
+    """Features are larger than embeddings; if they were scaled as well, each region would attend to one other only."""
     sizes = {"width": 128, "num_heads": 4, "encoder_layers": 1, "encoder": "small_cnn", "image_size": 32}
     model = ka.Captioner.from_preset("transformer_captioner", tokenizer=words, **sizes)
     regions = np.maximum(np.random.default_rng(2).normal(size=(3, 64, 96)) * 3, 0).astype("float32")
@@ -584,7 +584,7 @@ def test_more_regions_than_learned_positions_are_refused(words):
 
 @pytest.mark.parametrize("attention", ["additive", "hard"])
 @pytest.mark.parametrize("grounded_attention", [False, True])
-def test_it_trains_in_half_precision(words, attention, grounded_attention):
+def test_a_captioner_trains_in_half_precision(words, attention, grounded_attention):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = small(words, attention=attention, coordinate_features=True, grounded_attention=grounded_attention)
@@ -595,7 +595,7 @@ def test_it_trains_in_half_precision(words, attention, grounded_attention):
     assert np.isfinite(losses).all()
 
 
-def test_what_sees_learns_slowest_where_rates_shrink(words):
+def test_the_image_encoder_has_the_smallest_layer_wise_rate(words):
     sizes = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11}
     model = ka.Captioner.from_preset(
         "transformer_captioner", tokenizer=words, encoder="small_cnn", image_size=32, **sizes
@@ -610,7 +610,7 @@ def test_what_sees_learns_slowest_where_rates_shrink(words):
 
 @pytest.mark.parametrize("how", [ka.training.freeze, lambda model: ka.training.enable_lora(model, 2)])
 @pytest.mark.parametrize("preset", ["show_attend_and_tell", "transformer_captioner"])
-def test_what_sees_can_be_frozen(words, preset, how):
+def test_the_image_encoder_can_be_frozen(words, preset, how):
     sizes = {} if preset == "show_attend_and_tell" else {"width": 14, "num_heads": 7, "num_layers": 1}
     sizes = sizes or {"units": 14, "embedding_dim": 11}
     model = ka.Captioner.from_preset(preset, tokenizer=words, encoder="small_cnn", image_size=32, **sizes)
