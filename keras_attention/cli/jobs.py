@@ -127,7 +127,7 @@ def _make_tagger(preset: str, examples: list, options: dict, sizes: dict) -> Any
     import keras_attention as ka
 
     texts, tokenizers = [" ".join(word for word, _ in sentence) for sentence in examples], {}
-    recurrent = isinstance(_sizes_of(preset), ka.config.TaggerConfig)
+    recurrent = isinstance(_sizes_of(preset), ka.config.RecurrentConfig)
     if recurrent and options["kind"] == "words":  # folded; the characters tell capitals
         tokenizers["character_tokenizer"] = ka.data.train_tokenizer(texts, "characters", lowercase=options["lowercase"])
         options = {**options, "lowercase": True}

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.config import LanguageModelConfig, TransformerConfig
+from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.layers import Transformer, logits_of_step
 from keras_attention.models import autoregressive
 from keras_attention.models.arguments import text_inputs, with_vocabulary, without_attention
@@ -22,7 +22,7 @@ class CausalLM(Task):
     f is the output of a recurrent network or of causal Transformer blocks; E is the token embedding (tied).
 
     Args:
-        config: a `LanguageModelConfig` (recurrent) or `TransformerConfig`; the vocabulary size is taken from the
+        config: a `RecurrentConfig` or `TransformerConfig`; the vocabulary size is taken from the
             tokenizer.
         tokenizer: KerasHub tokenizer.
 
@@ -47,7 +47,7 @@ class CausalLM(Task):
     2019, https://arxiv.org/abs/1909.08053 (Megatron-LM).
     """
 
-    def __init__(self, config: LanguageModelConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
+    def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(without_attention(config, "language model"), "vocabulary_size", tokenizer)
         if getattr(config, "num_segments", 0):
             raise ValueError(

@@ -101,7 +101,7 @@ class Task(keras.Model):
 
     @classmethod
     def _resized(cls, config, sizes: dict[str, Any]):
-        fields = {field.name for field in dataclasses.fields(config)}
+        fields = configs.fields_for(config, cls.task_name())
         unknown = sorted(set(sizes) - fields)
         if unknown:
             raise ValueError(
@@ -124,7 +124,8 @@ class Task(keras.Model):
         """
         if cls.task_name() not in (*ENCODER_TASKS, *ENCODER_USES):
             raise TypeError(f"A {cls.__name__} has no encoder of one text; see {', '.join(ENCODER_USES)}.")
-        if not hasattr(other, "encoder") or not isinstance(other.config, configs.TransformerConfig):
+        reads_one_text = hasattr(other, "encoder") and "token_ids" in other.input
+        if not reads_one_text or not isinstance(other.config, configs.TransformerConfig):
             raise TypeError(
                 f"This {type(other).__name__} has no Transformer encoder that a {cls.__name__} could be built around."
             )

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.config import RecurrentConfig, TaggerConfig, TransformerConfig
+from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import pad_ids, text_arrays
 from keras_attention.data.text_reader import EncodedWords, TextReader, WordReader
 from keras_attention.layers import CharacterEncoder
@@ -30,7 +30,7 @@ class TextTagger(Task):
     `CharacterEncoder` makes of it; the pieces are then best whole words (`train_tokenizer(texts, "words")`).
 
     Args:
-        config: a `TaggerConfig` (recurrent) or `TransformerConfig`, with `labels`, the tags.
+        config: a `RecurrentConfig` or `TransformerConfig`, with `labels`, the tags.
         tokenizer: KerasHub tokenizer.
         character_tokenizer: another, of characters, that spells the words of a recurrent tagger; or None.
 
@@ -61,14 +61,14 @@ class TextTagger(Task):
 
     def __init__(
         self,
-        config: TaggerConfig | TransformerConfig,
+        config: RecurrentConfig | TransformerConfig,
         tokenizer: Any = None,
         character_tokenizer: Any = None,
         **kwargs,
     ) -> None:
         config = with_vocabulary(without_attention(config, "tagger"), "vocabulary_size", tokenizer)
         if character_tokenizer is not None:
-            if not isinstance(config, TaggerConfig):
+            if not isinstance(config, RecurrentConfig):
                 raise TypeError("A Transformer reads no characters beside its pieces; leave out `character_tokenizer`.")
             config = with_vocabulary(config, "character_vocabulary_size", character_tokenizer, "character_tokenizer")
         check_labels(config.labels)
