@@ -20,8 +20,8 @@ _LINES = {
     "meteor": "METEOR {:.2f}",
     "rouge_l": "ROUGE-L {:.2f}",
     "cider": "CIDEr {:.2f}",
-    "loss": "loss {:.4f} nats per token",
     "perplexity": "perplexity {:.3f} per token",
+    "loss": "loss {:.4f} nats per token",
     "accuracy": "accuracy {:.2%}",
     "next_sentence_accuracy": "accuracy of the next sentence {:.2%}",
 }
@@ -81,9 +81,9 @@ def _report(scores: dict[str, Any]) -> Iterator[str]:
         yield f"  source of {name} words: BLEU {bleu:.2f} ({count} lines)"
     if unreadable := scores.get("unreadable"):
         names = ", ".join(unreadable[:3]) + ", ..." * (len(unreadable) > 3)
-        yield f"  {len(unreadable)} images cannot be read: {names}"
+        yield f"  images that cannot be read: {len(unreadable)} ({names})"
     if "images" in scores:
-        yield f"  {scores['images']} images"
+        yield f"  images: {scores['images']}"
     yield f"  {scores['signature']}"
     if "chrf_signature" in scores:
         yield f"  {scores['chrf_signature']}"

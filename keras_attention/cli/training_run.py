@@ -21,11 +21,11 @@ from keras_attention.visualize import AlignmentImages, CaptionImages, plot_histo
 
 def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
     """Train a model of a task as the options of `train` say, and return it with its best weights."""
-    keras.utils.set_random_seed(options["seed"])
-    if options["mixed_precision"]:
-        keras.config.set_dtype_policy(options["mixed_precision"])
     check_options(task, options)
     plan = _plan(options)
+    keras.utils.set_random_seed(plan.seed)
+    if options["mixed_precision"]:
+        keras.config.set_dtype_policy(options["mixed_precision"])
     with _described(task.command_name, options, out):
         examples = _read(task, options["train_files"], options["images"])
         valid = None
