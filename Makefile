@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: quickstart quickstart-captioner test check bench clean
+.PHONY: quickstart quickstart-captioner test test-fast check bench clean
 
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -18,6 +18,9 @@ quickstart-captioner: .venv/ready
 
 test: .venv/ready
 	$(BIN)/python -m pytest
+
+test-fast: .venv/ready
+	$(BIN)/python -m pytest -m 'not slow'
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -8,6 +8,5 @@ pytestmark = pytest.mark.skipif(keras.backend.backend() == "jax", reason="it is 
 FILES = ("test_attention.py", "test_recurrent.py", "test_transformer.py", "test_generation.py")
 
 
-def test_attention_and_generation_pass_on_jax_without_tensorflow(translator, tmp_path):
-    translator.save(tmp_path / "translator.keras")
-    run_on_jax(*FILES, TRANSLATOR=str(tmp_path / "translator.keras"))
+def test_attention_and_generation_pass_on_jax_without_tensorflow(translator_file, whole_run):
+    run_on_jax(whole_run / "programs", *FILES, TRANSLATOR=str(translator_file))

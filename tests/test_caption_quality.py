@@ -5,12 +5,11 @@ import os
 import pathlib
 import shutil
 import sys
-import time
 
 import pytest
 
+from keras_attention.metrics import captions as caption_metrics
 from keras_attention.metrics.captions import score_captions
-from keras_attention.training import caption_quality
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data"))
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR and coco-caption's tokenizer need Java")
@@ -30,7 +29,7 @@ def stored(name):
 
 
 def fake_captions():
-    """126 pictures of COCO, captions that an early model wrote for them, and their scores."""
+    """126 images of COCO, captions that an early model generated for them, and their scores."""
     found = json.loads(stored(FAKE))
     rows = [str(row) for row in found["image_ids"]]
     return [found["hyp_raw"][row] for row in rows], [found["refs_raw"][row] for row in rows], found["scores"]
@@ -56,14 +55,14 @@ def java(tmp_path, monkeypatch):
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-        monkeypatch.setattr(caption_quality, "_patience", lambda captions: 1.0)
+        monkeypatch.setattr(caption_metrics, "_time_limit", lambda captions: 1.0)
 
     return put
 
 
 @pytest.fixture
 def no_java(monkeypatch):
-    monkeypatch.setattr(caption_quality.shutil, "which", lambda name: None)
+    monkeypatch.setattr(caption_metrics.shutil, "which", lambda name: None)
 
 
 def test_scores_by_hand(no_java):
@@ -84,7 +83,7 @@ def test_scores_are_those_of_the_tools(captions, capfd):
     scores = score_captions(hypotheses, references)
     assert_close(scores, expected, 1e-6)
     assert scores.meteor == pytest.approx(expected["METEOR"], abs=1e-6)
-    assert scores.note == "Words parted by the PTBTokenizer of coco-caption."
+    assert scores.note == "Words split by the PTBTokenizer of coco-caption."
     assert capfd.readouterr().out == ""
 
 
@@ -97,19 +96,20 @@ def test_scores_without_java(no_java):
     assert "there is no java on the path" in scores.note
 
 
+@pytest.mark.slow
 @needs_java
-def test_the_two_tokenizers_agree_on_what_people_wrote(monkeypatch):
+def test_the_two_tokenizers_agree_on_human_captions(monkeypatch):
     groups: dict = {}
     for note in json.loads(stored("coco/captions_val2017.json"))["annotations"]:
         groups.setdefault(note["image_id"], []).append(note["caption"])
     captions = list(groups.values())[:1000]
     first, others = [group[0] for group in captions], [group[1:] for group in captions]
     with_java = score_captions(first, others, meteor=False)
-    monkeypatch.setattr(caption_quality.shutil, "which", lambda name: None)
+    monkeypatch.setattr(caption_metrics.shutil, "which", lambda name: None)
     without = score_captions(first, others, meteor=False)
     assert without.bleu == pytest.approx(with_java.bleu, abs=0.1)
     assert (without.rouge_l, without.cider) == pytest.approx((with_java.rouge_l, with_java.cider), abs=0.001)
-    assert "PTBTokenizer of coco-caption. No METEOR: it was not asked for." in with_java.note
+    assert "PTBTokenizer of coco-caption. No METEOR: it was not requested." in with_java.note
 
 
 @pytest.mark.parametrize(
@@ -122,14 +122,14 @@ def test_the_two_tokenizers_agree_on_what_people_wrote(monkeypatch):
         ("", ""),
     ],
 )
-def test_words_are_parted_like_the_penn_treebank(no_java, text, words):
-    assert caption_quality._tokenize([text])[0] == [words]
+def test_words_are_split_like_the_penn_treebank(no_java, text, words):
+    assert caption_metrics._tokenize([text])[0] == [words]
 
 
 @needs_java
-def test_words_are_parted_the_same_by_java():
+def test_words_are_split_the_same_by_java():
     texts = ["A man's T-shirt, close-up!", "", "Don't stop at 12:30 on Main St. (in the U.S.)", "un café", ""]
-    lines, _, trouble = caption_quality._tokenize(texts)
+    lines, _, trouble = caption_metrics._tokenize(texts)
     assert not trouble
     assert lines[1:3] == ["", "do n't stop at 12:30 on main st. -lrb- in the u.s. -rrb-"]
     assert [lines[0], *lines[3:]] == ["a man 's t-shirt close-up", "un café", ""]
@@ -145,19 +145,17 @@ def test_an_empty_caption_scores_nothing(no_java):
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ('case "$1" in -cp) cat;; *) exec sleep 600;; esac', "or took over 1 seconds (it said nothing)"),
+        ('case "$1" in -cp) cat;; *) exec sleep 600;; esac', "or took over 1 seconds (no error message)"),
         ('case "$1" in -cp) cat;; *) echo no memory >&2; exit 1;; esac', "its program failed"),
         ('case "$1" in -cp) cat;; *) exec cat;; esac', "its program failed"),
         ("exec sleep 600", "timed out after 1.0 seconds"),
         ("exit 3", "exit status 3"),
-        ("cat > /dev/null; echo one line", "answered 1 lines for 3 captions"),
+        ("cat > /dev/null; echo one line", "returned 1 lines for 3 captions"),
     ],
 )
 def test_java_that_fails_costs_only_meteor(java, script, reason):
     java(script)
-    start = time.monotonic()
     scores = score_captions(["a dog runs"], [["a dog runs", "a dog is running"]])
-    assert time.monotonic() - start < 60
     assert scores.bleu[0] == pytest.approx(100)
     assert scores.meteor is None
     assert reason in scores.note
@@ -166,8 +164,8 @@ def test_java_that_fails_costs_only_meteor(java, script, reason):
 @pytest.mark.parametrize(
     ("hypotheses", "references", "message"),
     [
-        ([], [], "0 captions and references for 0 pictures"),
-        (["a dog"], [["a dog"], ["a cat"]], "1 captions and references for 2 pictures"),
+        ([], [], "0 captions and references for 0 images"),
+        (["a dog"], [["a dog"], ["a cat"]], "1 captions and references for 2 images"),
         (["a dog", "a cat"], [["a dog"], []], r"The references of caption 1 are \[\]"),
         (["a dog"], [["", " . "]], "expected a sequence of one or more captions with words"),
         (["a dog"], ["a dog"], "The references of caption 0 are 'a dog'"),

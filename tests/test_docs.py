@@ -10,6 +10,7 @@ import pkgutil
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -21,6 +22,7 @@ import keras_attention as ka
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once, on one backend")
 ROOT = pathlib.Path(ka.__file__).parent.parent
+MAKE = shutil.which("make")
 PROGRAMS = ("keras_attention.serving.stock_loader",)  # run by file, in a process of its own
 
 
@@ -62,32 +64,57 @@ def test_public_classes_and_functions_show_an_example():
     assert not missing
 
 
-def blocks(language):
-    text = (ROOT / "README.md").read_text()
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+# Pages: in each, the commands and the Python of a reader who begins with files of their own.
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ELSEWHERE = ("pip", "git", "cd", "export", "docker", "curl", "tensorflow_model_server")  # what is not ours to run
+NOT_HERE = ("from_tensorflow(", "ka.connect(")  # blocks of Python that need a download, or a server
+ONE_LINE_EACH = ("translate", "complete", "classify", "tag", "fill")
+SMALL = {"units": 12, "embedding_dim": 7, "width": 12, "num_heads": 3, "num_layers": 1, "intermediate_dim": 7}
 
 
-def test_readme_python_runs(tmp_path, monkeypatch, capsys):
+def blocks(language, page=ROOT / "README.md"):
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def pages_with(language):
+    return pytest.mark.parametrize("page", [p for p in PAGES if blocks(language, p)], ids=lambda page: page.name)
+
+
+@pytest.fixture
+def quick(monkeypatch, untraced_training):
+    """Small presets, few examples, and one epoch."""
+    presets = importlib.import_module("keras_attention.presets")
+    small = {}
+    for name, preset in presets.PRESETS.items():
+        own = {field.name for field in dataclasses.fields(preset.config)}
+        sizes = {size: value for size, value in SMALL.items() if size in own}
+        small[name] = dataclasses.replace(preset, config=dataclasses.replace(preset.config, **sizes))
+    monkeypatch.setattr(presets, "PRESETS", small)
+    fit, phrases = keras.Model.fit, ka.quickstart.phrase_pairs
+
+    def once(self, *arguments, epochs=1, initial_epoch=0, **options):
+        return fit(self, *arguments, epochs=min(epochs, initial_epoch + 1), initial_epoch=initial_epoch, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", once)
+    monkeypatch.setattr(ka.quickstart, "phrase_pairs", lambda split: phrases(split)[:60])
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch, quick, loaded_once):
+    """A folder with the files that the pages name."""
     monkeypatch.chdir(tmp_path)
-    names: dict = {}
-    found = blocks("python")
-    assert len(found) >= 5
-    for block in found:
-        exec(compile(block, "README.md", "exec"), names)
-    assert "we are eating bread" in capsys.readouterr().out
-
-
-def test_readme_make_commands_exist():
-    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("make ")]
-    assert {"make quickstart", "make test"} <= {line.split("#")[0].strip() for line in lines}
-    for line in lines:
-        target = line.split("#")[0].split()[1]
-        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
-
-
-def test_readme_makes_the_captioners_quickstart():
-    assert "`make quickstart-captioner`" in (ROOT / "README.md").read_text()
-    subprocess.run(["make", "-n", "quickstart-captioner"], cwd=ROOT, check=True, capture_output=True)
+    monkeypatch.setenv("PATH", "")  # without Java: METEOR takes ten seconds, and test_cli.py asks for it
+    pairs = ka.quickstart.phrase_pairs("validation")[:40]
+    text = "".join(f"{source}\t{target}\n" for source, target in pairs)
+    for name in ("pairs.tsv", "valid.tsv", "test.tsv"):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "source.txt").write_text("".join(f"{source}\n" for source, _ in pairs[:11]))
+    (tmp_path / "book.txt").write_text("\n".join(source for source, _ in pairs))
+    (tmp_path / "gaps.txt").write_text("we are <mask> bread\nno gap\n")
+    (tmp_path / "reviews.tsv").write_text("".join(f"{s}\ten\n{t}\tes\n" for s, t in pairs))
+    (tmp_path / "corpus.conllu").write_text("1\tWe\twe\tPRON\n2\teat\teat\tVERB\n\n" * 9)
+    return tmp_path
 
 
 def write_photos(folder):
@@ -103,18 +130,13 @@ def write_photos(folder):
         (folder.parent / name).write_text("\n".join(rows))
 
 
-RECURRENT = ("units=12", "embedding_dim=7")
-SMALL = ("width=12", "num_heads=3", "num_layers=1", "intermediate_dim=7")
-
-
 def write_gpt2(directory, texts):
     """A small GPT-2 as Hugging Face keeps it, with byte pairs of its own."""
     import tokenizers
 
     pairs = tokenizers.ByteLevelBPETokenizer()
     pairs.train_from_iterator(texts, vocab_size=300, special_tokens=["<|endoftext|>"], show_progress=False)
-    sizes = {name: int(value) for name, value in (size.split("=") for size in SMALL)}
-    config = dataclasses.replace(ka.presets()["gpt2_small"].config, vocabulary_size=pairs.get_vocab_size(), **sizes)
+    config = dataclasses.replace(ka.presets()["gpt2_small"].config, vocabulary_size=pairs.get_vocab_size())
     ka.weights.to_huggingface(ka.CausalLM(config), directory)
     pairs.save_model(str(directory))
     end = pairs.token_to_id("<|endoftext|>")
@@ -122,45 +144,81 @@ def write_gpt2(directory, texts):
     (directory / "config.json").write_text(json.dumps({**attributes, "bos_token_id": end, "eos_token_id": end}))
 
 
-def test_readme_commands_run(tmp_path, monkeypatch, capsys):
-    """Each keras-attention line of the README, in order, with files of ours and one epoch."""
+@pytest.mark.slow
+@pages_with("python")
+def test_the_python_of_a_page_runs(page, desk, capsys):
+    if "photos" in page.read_text():
+        write_photos(desk / "photos")
+    names: dict = {}
+    for block in blocks("python", page):
+        if "gpt2/" in block:
+            write_gpt2(desk / "gpt2", ["we eat bread", "they drink water"])
+        if not any(name in block for name in NOT_HERE):
+            exec(compile(block, str(page), "exec"), names)
+    if page.name == "README.md":
+        assert "we are eating bread" in capsys.readouterr().out
+
+
+def commands(page):
+    """The lines of a page's commands, without comments, those that go on below joined."""
+    lines = [line for block in blocks("sh", page) for line in block.replace("\\\n", " ").splitlines()]
+    lines = [line.split("#")[0].strip() for line in lines]
+    return [re.sub(r"^(\w+=\S+ )+", "", line) for line in lines if line]
+
+
+def shrunk(arguments):
+    """The arguments of a command, for one epoch with small vocabularies and images."""
+    if arguments[1] != "train" or "--resume" in arguments:
+        return arguments
+    arguments = [*arguments, "--epochs", "1", *([] if "--init" in arguments else ["--vocabulary-size", "90"])]
+    if "captioner" in arguments and "--init" not in arguments:  # as far as it goes without a download
+        if "--encoder" in arguments:
+            arguments[arguments.index("--encoder") + 1] = "small_cnn"
+        arguments += ["--encoder-weights", "none", "--set", "image_size=32"]
+    return arguments
+
+
+def run_command(line, desk, monkeypatch, capsys):
+    """Run a keras-attention line in this process."""
     from keras_attention.cli import main
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", "")  # without Java: METEOR takes ten seconds, and test_cli.py asks for it
-    pairs = ka.quickstart.phrase_pairs("validation")[:40]
-    text = "".join(f"{source}\t{target}\n" for source, target in pairs)
-    for name in ("pairs.tsv", "valid.tsv", "test.tsv"):
-        (tmp_path / name).write_text(text)
-    (tmp_path / "source.txt").write_text("".join(f"{source}\n" for source, _ in pairs))
-    (tmp_path / "book.txt").write_text("\n".join(source for source, _ in pairs))
-    (tmp_path / "gaps.txt").write_text("we are <mask> bread\nno gap\n")
-    write_gpt2(tmp_path / "gpt2", [source for source, _ in pairs])
-    write_photos(tmp_path / "photos")
-    (tmp_path / "reviews.tsv").write_text("".join(f"{s}\ten\n{t}\tes\n" for s, t in pairs))
-    (tmp_path / "corpus.conllu").write_text("1\tWe\twe\tPRON\n2\teat\teat\tVERB\n\n" * 9)
-    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("keras-attention ")]
-    assert len(lines) >= 10
-    for line in lines:
-        command, _, output = line.split("#")[0].partition(">")
-        command, _, given = command.partition("<")
-        arguments = [
-            name for word in shlex.split(command) for name in (sorted(glob.glob(word)) if "*" in word else [word])
-        ]
-        if "captioner" in arguments and "train" in arguments:  # as far as it goes without a download
-            arguments += ["--encoder-weights", "none", "--set", "image_size=64"]
-        if arguments[1] == "train" and "--resume" not in arguments:
-            own = {"rnn_attention", "show_attend_and_tell"} & set(arguments)
-            sizes = RECURRENT if own or not {"--preset", "--init"} & set(arguments) else SMALL
-            new = ["--vocabulary-size", "90", *(x for size in sizes for x in ("--set", size))]
-            arguments += ["--epochs", "1", *([] if "--init" in arguments else new)]
-        monkeypatch.setattr(sys, "argv", arguments)
-        monkeypatch.setattr(sys, "stdin", open((given or "source.txt").strip()))
+    command, _, output = line.partition(">")
+    command, _, given = command.partition("<")
+    words = shlex.split(command)
+    arguments = shrunk([name for word in words for name in (sorted(glob.glob(word)) if "*" in word else [word])])
+    source = desk / (given.strip() or "source.txt")
+    monkeypatch.setattr(sys, "argv", arguments)
+    with source.open() as file:
+        monkeypatch.setattr(sys, "stdin", file)
         main()
-        written = capsys.readouterr().out
-        if output:
-            (tmp_path / output.strip()).write_text(written)
-    assert len((tmp_path / "target.txt").read_text().splitlines()) == 40
+    written = capsys.readouterr().out
+    if given and arguments[1] in ONE_LINE_EACH:
+        assert len(written.splitlines()) == len(source.read_text().splitlines()), line
+    if output:
+        (desk / output.strip()).write_text(written)
+
+
+@pytest.mark.slow
+@pages_with("sh")
+def test_the_commands_of_a_page_run(page, desk, monkeypatch, capsys):
+    """Each line in order, with files of ours: those of the package in this process, those of make as far as it says."""
+    write_photos(desk / "photos")
+    write_gpt2(desk / "gpt2", ["we eat bread", "they drink water"])
+    for line in commands(page):
+        program, *rest = shlex.split(line)
+        if program == "keras-attention" and "quickstart" not in rest:  # test_cli.py has a smaller one
+            run_command(line, desk, monkeypatch, capsys)
+        elif program == "make":
+            subprocess.run([MAKE, "-n", *rest], cwd=ROOT, check=True, capture_output=True)
+        elif program == "python" and rest[0].endswith(".py"):
+            assert (ROOT / rest[0]).is_file(), line
+        else:
+            assert program in ("keras-attention", *ELSEWHERE), f"{page.name}: nothing here runs {line!r}"
+
+
+def test_the_readme_begins_with_make():
+    assert {"make quickstart", "make test"} <= set(commands(ROOT / "README.md"))
+    subprocess.run(["make", "-n", "quickstart-captioner"], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_readme_tree_is_the_tree():
@@ -172,6 +230,7 @@ def test_readme_tree_is_the_tree():
     assert named == real
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["translation", "language_model", "classification", "tagging", "pretraining", "captioning"]
 )

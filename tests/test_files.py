@@ -116,12 +116,14 @@ def tfds_home(tmp_path, monkeypatch):
     tfds = pytest.importorskip("tensorflow_datasets")
     from keras_attention.quickstart import phrases_tfds
 
+    few = {split: ka.quickstart.phrase_pairs(split)[:71] for split in ("train", "validation", "test")}
+    monkeypatch.setattr(phrases_tfds, "phrase_pairs", few.get)
     monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path))
     return tfds
 
 
 def test_the_embedded_phrases_take_the_catalogues_road(tfds_home):
-    assert sorted(read_pairs("tfds:phrases:test")) == sorted(ka.quickstart.phrase_pairs("test"))
+    assert sorted(read_pairs("tfds:phrases:test")) == sorted(ka.quickstart.phrase_pairs("test")[:71])
     assert len(read_pairs("tfds:phrases:validation[:17]")) == 17
 
 
@@ -144,30 +146,22 @@ def test_phrases_are_many_distinct_and_held_out_by_combination():
     assert not [s for s in sources["train"] | sources["validation"] if s.startswith("we are eating") and "bread" in s]
 
 
-@pytest.mark.parametrize(
-    "pair",
-    [
-        ("she is drinking cold milk", "ella está bebiendo leche fría"),
+def test_grammar_agrees_and_reorders():
+    """Sentences checked by hand: person, number, gender, tense, negation, place of the adjective."""
+    every = {p for name in ("train", "validation", "test") for p in ka.quickstart.phrase_pairs(name)}
+    checked = {
+        ("she is drinking fresh milk", "ella está bebiendo leche fresca"),
         ("the children will not open the white door", "los niños no abrirán la puerta blanca"),
         ("i wrote a letter", "escribí una carta"),
         ("he reads the old newspapers", "él lee los periódicos viejos"),
-        ("they sell the big cars", "venden los coches grandes"),
+        ("they sell a big orange", "venden una naranja grande"),
         ("my brother washes an apple", "mi hermano lava una manzana"),
-        ("you drink the cold water", "bebes el agua fría"),
-    ],
-)
-def test_grammar_agrees_and_reorders(pair):
-    """Sentences checked by hand: person, number, gender, tense, negation, place of the adjective."""
-    every = {p for name in ("train", "validation", "test") for p in ka.quickstart.phrase_pairs(name)}
-    sources = {source for source, _ in every}
-    assert pair in every or pair[0] not in sources
-
-
-def test_most_hand_checked_sentences_are_really_there():
-    every = {p for name in ("train", "validation", "test") for p in ka.quickstart.phrase_pairs(name)}
-    wanted = [("i wrote a letter", "escribí una carta"), ("we are eating bread", "estamos comiendo pan")]
-    wanted += [("she reads a book", "ella lee un libro"), ("they are washing a car", "están lavando un coche")]
-    assert set(wanted) <= every
+        ("you drink cold milk", "bebes leche fría"),
+        ("we are eating bread", "estamos comiendo pan"),
+        ("she reads a book", "ella lee un libro"),
+        ("they are washing a car", "están lavando un coche"),
+    }
+    assert checked <= every
 
 
 def test_an_unknown_split_is_explained():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import PAIRS
 
 import keras_attention as ka
 
@@ -20,7 +21,7 @@ def lm(tokenizer):
 
 
 @pytest.fixture(scope="module")
-def translator(tokenizer):
+def transformer(tokenizer):
     return ka.Translator.from_preset(
         "transformer_tiny", source_tokenizer=tokenizer, target_tokenizer=tokenizer, **SIZES
     )
@@ -84,22 +85,22 @@ def test_a_score_is_the_sum_over_pieces(lm, tmp_path):
 
 
 def test_a_translation_is_scored_as_the_search_scores_it(translator, tmp_path):
-    strategy = ka.BeamSearch(num_beams=3, length_penalty=0.0, max_new_tokens=40)
-    ended = [a for a in translator.translate(TEXTS, strategy) if a.target_pieces and a.target_pieces[-1] == "</s>"]
-    targets = [*(a.text for a in ended), "comemos pan"]
-    scores = ka.score(translator, [*(a.source for a in ended), "we eat bread"], targets)
-    assert all(s < 0 for s in scores)
-    answer = served(translator, tmp_path)["score"](text=np.array(["we eat bread"]), target=np.array(["comemos pan"]))
-    assert abs(float(answer["score"][0]) - scores[-1]) < 1e-3
-    assert abs(float(answer["piece_scores"].numpy().sum()) - scores[-1]) < 1e-3
+    """Without a length penalty a search sums the log-probabilities of the tokens that it writes."""
+    answers = translator.translate([source for source, _ in PAIRS], ka.BeamSearch(num_beams=3, length_penalty=0.0))
+    assert [a.text for a in answers] == [target for _, target in PAIRS]
+    scores = ka.score(translator, [a.source for a in answers], [a.text for a in answers])
+    np.testing.assert_allclose(scores, [a.score for a in answers], atol=1e-3)
+    answer = served(translator, tmp_path)["score"](text=np.array([PAIRS[0][0]]), target=np.array([PAIRS[0][1]]))
+    np.testing.assert_allclose(answer["score"], scores[:1], atol=1e-3)
+    np.testing.assert_allclose(answer["piece_scores"].numpy().sum(1), scores[:1], atol=1e-3)
 
 
-def test_models_without_it_say_so(masked, lm, translator):
+def test_models_without_it_say_so(masked, lm, transformer):
     with pytest.raises(TypeError, match="no encoder of one text"):
         ka.embed(lm, TEXTS)
     with pytest.raises(TypeError, match="no self-attention over one text"):
-        ka.attention_maps(translator, TEXTS)
+        ka.attention_maps(transformer, TEXTS)
     with pytest.raises(TypeError, match="no such probabilities"):
         ka.score(masked, TEXTS)
     with pytest.raises(ValueError, match="as many targets"):
-        ka.score(translator, TEXTS, TEXTS[:1])
+        ka.score(transformer, TEXTS, TEXTS[:1])

@@ -1,45 +1,36 @@
 """The suite for layers, models, generation and training again on JAX, where TensorFlow cannot be imported."""
 
-import os
+import json
 import pathlib
 import subprocess
 import sys
-import tempfile
 
 import keras
 import pytest
-from conftest import PAIRS
+from conftest import PAIRS, jax_environment
 
 import keras_attention as ka
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() == "jax", reason="it is what this starts")
 HERE = pathlib.Path(__file__).parent
-ENVIRONMENT = {
-    **os.environ,
-    "KERAS_BACKEND": "jax",
-    "BLOCK_TENSORFLOW": "1",
-    # Each program is compiled once: many tests make the same layer, or load the same model, again.
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
 
 
-def run_on_jax(*files: str, **environment: str) -> None:
-    with tempfile.TemporaryDirectory() as programs:
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-n", "0", *files],
-            cwd=HERE,
-            env=ENVIRONMENT | {"JAX_COMPILATION_CACHE_DIR": programs} | environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+def run_on_jax(programs: pathlib.Path, *files: str, **environment: str) -> None:
+    """Run files of this suite on JAX, in one process that keeps what it compiles in `programs`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *files],
+        cwd=HERE,
+        env=jax_environment(programs) | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-4000:]
-    assert " passed" in done.stdout or "100%" in done.stdout
 
 
-def test_layers_and_models_pass_on_jax_without_tensorflow():
-    run_on_jax("test_conformance.py")
+@pytest.mark.slow
+def test_layers_and_models_pass_on_jax_without_tensorflow(whole_run):
+    run_on_jax(whole_run / "programs", "test_conformance.py")
 
 
 PROGRAM = """
@@ -58,14 +49,11 @@ print(json.dumps(answers))
 """
 
 
-def test_the_same_file_says_the_same_on_both_backends(translator, tmp_path):
-    import json
-
-    translator.save(tmp_path / "m.keras")
+def test_the_same_file_says_the_same_on_both_backends(translator, translator_file, whole_run):
     texts = [source for source, _ in PAIRS] + ["the boy drinks the old book", ""]
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path / "m.keras"), json.dumps(texts)],
-        env=ENVIRONMENT, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", PROGRAM, str(translator_file), json.dumps(texts)],
+        env=jax_environment(whole_run / "programs"), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     there = json.loads(done.stdout.splitlines()[-1])

@@ -263,7 +263,7 @@ def test_planted_faults_are_found(tmp_path, name, answer, spec, message):
     assert any(re.search(message, problem) for problem in report.problems), report.problems
 
 
-def test_a_sound_module_passes(tmp_path):
+def test_a_sound_module_passes(tmp_path, own_process):
     report = ka.check_export(plant(tmp_path / "1", fine), ["one", "zwölf"])
     assert report.problems == ()
     assert report.outputs == {"y": ["ONE", "ZWöLF"]}

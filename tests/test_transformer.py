@@ -18,7 +18,7 @@ from keras_attention.layers import (
     combine_masks,
     sinusoidal_positions,
 )
-from keras_attention.layers.cache import cache_mask, make_cache, write_cache
+from keras_attention.layers.cache import cache_mask, gather_beams, make_cache, write_cache
 
 B, S, H, D = 2, 5, 3, 7
 M = H * D
@@ -104,6 +104,14 @@ def test_masks():
     padding = np.array([[True, False]])
     assert to_numpy(combine_masks(causal_mask(2), None, padding))[0].tolist() == [[True, False], [True, False]]
     assert combine_masks(None) is None
+
+
+def test_beams_are_gathered_by_row():
+    values, parents = numbers(B, 3, 7), np.array([[2, 0], [1, 1]])
+    expected = np.stack([values[0, [2, 0]], values[1, [1, 1]]])
+    np.testing.assert_array_equal(to_numpy(gather_beams(values, parents)), expected)
+    counts = np.array([[5, 7, 11], [13, 17, 19]])
+    assert to_numpy(gather_beams(counts, parents)).tolist() == [[11, 5], [17, 17]]
 
 
 def test_cache_is_written_at_one_time_and_nowhere_else():

@@ -34,12 +34,12 @@ class Strategy:
     """What every strategy can be asked for.
 
     Args:
-        max_new_tokens: the most tokens of an answer; None lets the model decide.
-        min_new_tokens: the fewest tokens before the end token, not counting a forced prefix.
-        no_repeat_ngram_size: no n-gram of this length occurs twice in an answer; 0 allows all.
-        suppress_tokens: ids of tokens that are never written.
-        num_return_sequences: N, how many hypotheses are returned for each input.
-        seed: the seed of the random numbers; only `Sampling` uses it.
+        max_new_tokens: the most tokens of an output; the model's own limit when absent.
+        min_new_tokens: the fewest tokens before the end token, without a forced prefix.
+        no_repeat_ngram_size: no n-gram of this length occurs twice in an output; 0 allows all.
+        suppress_tokens: ids of tokens that are never generated.
+        num_return_sequences: hypotheses that are returned for each input, N.
+        seed: seed of the random numbers; only `Sampling` uses it.
 
     Raises:
         ValueError: a negative length, a minimum over the maximum, or a seed outside 0 to 2^32 - 1.
@@ -133,9 +133,9 @@ class Sampling(Strategy):
     text on every backend, and in any batch.
 
     Args:
-        temperature: below 1 sharpens, above 1 flattens.
-        top_k: keep only the k likeliest tokens; 0 keeps all.
-        top_p: keep the fewest likeliest tokens whose probabilities reach p; 1.0 keeps all.
+        temperature: sampling temperature; below 1 sharpens the distribution, above 1 flattens it.
+        top_k: sample from the k most probable tokens; 0 for all.
+        top_p: sample from the fewest most probable tokens whose probabilities sum to p; 1 for all.
 
     `num_return_sequences` independent texts are drawn for each input.
 
@@ -194,9 +194,9 @@ class BeamSearch(Strategy):
     The search ends as soon as no open hypothesis could still enter the N best.
 
     Args:
-        num_beams: K.
-        length_penalty: a; 0 compares bare log-probabilities, more favours longer texts.
-        coverage_penalty: b; needs a model with attention.
+        num_beams: number of beams, K.
+        length_penalty: length penalty of a beam search, a; 0 compares log-probabilities, more favours longer texts.
+        coverage_penalty: coverage penalty of a beam search, b; needs a model with attention.
 
     Raises:
         ValueError: `num_beams` below 1, `num_return_sequences` outside 1 to `num_beams`, or a penalty that is

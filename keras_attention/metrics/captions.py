@@ -1,4 +1,4 @@
-"""How good captions are: BLEU, ROUGE-L, CIDEr and METEOR, computed as the coco-caption tools compute them."""
+"""BLEU, ROUGE-L, CIDEr and METEOR of captions, computed as the coco-caption tools compute them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from keras_attention.data.captions import has_words
 _WORDS = re.compile(
     r"""
     (?:[a-z]\.){2,}                                  # u.s.
-    | \b(?:ave|blvd|dr|ft|jr|mr|mrs|ms|rd|st)\.      # abbreviations keep their point
+    | \b(?:ave|blvd|dr|ft|jr|mr|mrs|ms|rd|st)\.      # abbreviations with their full stop
     | [^\W_]+?(?=n't\b) | n't\b                      # do n't
     | '(?:s|m|d|re|ve|ll)\b                          # man 's
     | \d+(?:[:,]\d+)+                                # 12:30
@@ -32,14 +32,14 @@ _ESCAPES = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", '"': "''"}  
 
 @dataclasses.dataclass(frozen=True)
 class CaptionScores:
-    """Corpus scores of captions against one or more references per picture.
+    """Corpus scores of captions against one or more references per image.
 
     Attributes:
         bleu: BLEU-1 to BLEU-4, 0 to 100.
         rouge_l: ROUGE-L, 0 to 1.
-        cider: CIDEr, 0 to 10. It weighs words by how few pictures have them, so that a single picture scores 0.
+        cider: CIDEr, 0 to 10. It weighs an n-gram by how few images it occurs for, so that a single image scores 0.
         meteor: METEOR 1.5, 0 to 1; `None` where it was not computed.
-        note: which tokenizer parted the words, and why METEOR is missing where it is.
+        note: which tokenizer split the words, and why METEOR is `None`.
     """
 
     bleu: tuple[float, float, float, float]
@@ -55,19 +55,19 @@ def score_captions(
     """Score captions with BLEU-1 to BLEU-4, ROUGE-L, CIDEr and METEOR.
 
     Java runs the tokenizer of coco-caption and METEOR. Without Java METEOR is `None`, and a regular expression
-    parts the words; on 12,000 pictures of COCO and Flickr8k its scores differ from the others' by less than 0.01.
+    splits the words; on 12,000 images of COCO and Flickr8k the scores of the two tokenizers differ by less than 0.01.
 
     Args:
-        hypotheses: what was written, one caption per picture.
-        references: what people wrote, one or more captions per picture.
-        meteor: whether to compute METEOR, the slow one.
+        hypotheses: generated captions, one per image.
+        references: human captions, one or more per image.
+        meteor: whether to compute METEOR, which is slow.
 
     Returns:
         `CaptionScores`.
 
     Raises:
         ImportError: pycocoevalcap is not installed.
-        ValueError: no captions, a different number of hypotheses and references, or a caption without references.
+        ValueError: there are no captions, the numbers differ, or a caption has no references.
 
     Example:
         >>> scores = score_captions(["A dog runs."], [["a dog runs", "the dog is running"]], meteor=False)
@@ -77,47 +77,47 @@ def score_captions(
     Reference: Chen et al., 2015, https://arxiv.org/abs/1504.00325.
     """
     _check(hypotheses, references)
-    bleu, rouge, cider = _scorers()
+    bleu, rouge, cider = check_scorers()
     texts = [*hypotheses, *(text for group in references for text in group)]
-    lines, note, trouble = _tokenize([_one_line(text) for text in texts])
-    written = {index: [line] for index, line in enumerate(lines[: len(hypotheses)])}
+    lines, note, problem = _tokenize([_one_line(text) for text in texts])
+    generated = {index: [line] for index, line in enumerate(lines[: len(hypotheses)])}
     rest = iter(lines[len(hypotheses) :])
     expected = {index: [next(rest) for _ in group] for index, group in enumerate(references)}
     value = None
-    if meteor and not trouble:
-        value, trouble = _meteor(written, expected)
+    if meteor and not problem:
+        value, problem = _meteor(generated, expected)
     elif not meteor:
-        trouble = "it was not asked for"
+        problem = "it was not requested"
     return CaptionScores(
-        tuple(100 * float(score) for score in bleu.compute_score(expected, written, verbose=0)[0]),
-        float(rouge.compute_score(expected, written)[0]),
-        float(cider.compute_score(expected, written)[0]),
+        tuple(100 * float(score) for score in bleu.compute_score(expected, generated, verbose=0)[0]),
+        float(rouge.compute_score(expected, generated)[0]),
+        float(cider.compute_score(expected, generated)[0]),
         value,
-        note + (f" No METEOR: {trouble}." if trouble else ""),
+        note + (f" No METEOR: {problem}." if problem else ""),
     )
 
 
 class CaptionReward:
-    """How good single captions are, as a reward to learn from.
+    """Score of single captions, as the reward of self-critical training.
 
         r(c) = CIDEr(c) + w (BLEU-1(c) + BLEU-2(c) + BLEU-3(c) + BLEU-4(c)) / 4
 
-    CIDEr counts n-grams by how few pictures of all have them; BLEU, between 0 and 1, has each count alike.
+    CIDEr weighs an n-gram by how few images it occurs for; BLEU, between 0 and 1, gives all n-grams the same weight.
 
     Args:
-        references: captions that people wrote, one or more per picture, of all N pictures.
+        references: human captions, one or more per image, of all N images.
         bleu_weight: w; 0 for CIDEr alone.
 
     Call arguments:
         captions: n texts.
-        pictures: (n,) int, which picture each describes.
+        images: (n,) int, the index of the image that each describes.
 
     Output:
         (n,) float, 0 to 10 + w.
 
     Raises:
         ImportError: pycocoevalcap is not installed.
-        ValueError: a picture without references, or a negative weight.
+        ValueError: an image without references, or a negative weight.
 
     Example:
         >>> reward = CaptionReward([["a dog runs"], ["a red car"]])
@@ -132,7 +132,7 @@ class CaptionReward:
         if bleu_weight < 0:
             raise ValueError(f"`bleu_weight` is {bleu_weight}; expected 0 or more.")
         _check([""] * len(references), references)
-        _scorers()  # says what is missing
+        check_scorers()
         from pycocoevalcap.bleu.bleu_scorer import BleuScorer
         from pycocoevalcap.cider import cider_scorer
 
@@ -144,26 +144,26 @@ class CaptionReward:
         self._scorer.crefs = self._references
         self._scorer.compute_doc_freq()
 
-    def __call__(self, captions: Sequence[str], pictures: Sequence[int]) -> np.ndarray:
+    def __call__(self, captions: Sequence[str], images: Sequence[int]) -> np.ndarray:
         lines = _tokenize([_one_line(text) for text in captions])[0]
-        return self._cider(lines, pictures) + self.bleu_weight * self._mean_bleu(lines, pictures)
+        return self._cider(lines, images) + self.bleu_weight * self._mean_bleu(lines, images)
 
-    def _mean_bleu(self, lines: list[str], pictures: Sequence[int]) -> np.ndarray:
+    def _mean_bleu(self, lines: list[str], images: Sequence[int]) -> np.ndarray:
         scorer = self._bleu(n=4)
-        for line, picture in zip(lines, pictures, strict=True):
-            scorer += (line, self._lines[picture])
+        for line, image in zip(lines, images, strict=True):
+            scorer += (line, self._lines[image])
         return np.mean(scorer.compute_score(option="closest", verbose=0)[1], axis=0)
 
-    def _cider(self, lines: list[str], pictures: Sequence[int]) -> np.ndarray:
-        found, at_once = [], len(self._references)
-        for begin in range(0, len(lines), at_once):
-            some = slice(begin, begin + at_once)
-            asked = [self._references[picture] for picture in pictures[some]]
-            self._scorer.ctest = [self._cook(line) for line in lines[some]]
-            # The scorer takes the number of references given for N; those beyond the captions are not compared.
-            self._scorer.crefs = asked + self._references[: at_once - len(asked)]
-            found += self._scorer.compute_cider()
-        return np.array(found)
+    def _cider(self, lines: list[str], images: Sequence[int]) -> np.ndarray:
+        scores, batch_size = [], len(self._references)
+        for begin in range(0, len(lines), batch_size):
+            batch = slice(begin, begin + batch_size)
+            references = [self._references[image] for image in images[batch]]
+            self._scorer.ctest = [self._cook(line) for line in lines[batch]]
+            # The scorer takes the number of references for N; those after the last caption are not compared.
+            self._scorer.crefs = references + self._references[: batch_size - len(references)]
+            scores += self._scorer.compute_cider()
+        return np.array(scores)
 
 
 def _one_line(text: str) -> str:
@@ -173,19 +173,23 @@ def _one_line(text: str) -> str:
 def _check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     if not references or len(hypotheses) != len(references):
         raise ValueError(
-            f"There are {len(hypotheses)} captions and references for {len(references)} pictures; expected the same "
+            f"There are {len(hypotheses)} captions and references for {len(references)} images; expected the same "
             "number, at least one."
         )
     for index, group in enumerate(references):
         if isinstance(group, str) or not any(map(has_words, group)):
             raise ValueError(
                 f"The references of caption {index} are {group!r}; expected a sequence of one or more captions with "
-                "words, such as ['a dog runs']. Leave out pictures that nobody described."
+                "words, such as ['a dog runs']. Leave out images without captions."
             )
 
 
-def _scorers() -> tuple:
-    """BLEU, ROUGE-L and CIDEr of pycocoevalcap."""
+def check_scorers() -> tuple:
+    """Return the scorers of BLEU, ROUGE-L and CIDEr.
+
+    Raises:
+        ImportError: pycocoevalcap is not installed.
+    """
     try:
         from pycocoevalcap.bleu.bleu import Bleu
         from pycocoevalcap.cider.cider import Cider
@@ -198,24 +202,24 @@ def _scorers() -> tuple:
     return Bleu(4), Rouge(), Cider()
 
 
-def _patience(captions: int) -> float:
-    """How many seconds a Java program may take before it counts as hung."""
+def _time_limit(captions: int) -> float:
+    """Return how many seconds a Java program may take before it is stopped."""
     return 300 + captions / 10
 
 
 def _tokenize(texts: list[str]) -> tuple[list[str], str, str]:
-    """Return lower-case words without punctuation, what parted them, and what is wrong with Java, if anything."""
+    """Return lower-case words without punctuation, a note on the tokenizer, and the problem with Java, if any."""
     from pycocoevalcap.tokenizer import ptbtokenizer
 
     try:
         lines = _penn_treebank(texts, pathlib.Path(ptbtokenizer.__file__).parent)
-        note, trouble = "Words parted by the PTBTokenizer of coco-caption.", ""
+        note, problem = "Words split by the PTBTokenizer of coco-caption.", ""
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         lines = [[_ESCAPES.get(word, word) for word in _WORDS.findall(text.lower())] for text in texts]
-        trouble = f"Java is needed: {error}"
-        note = "Words parted by a regular expression like the PTBTokenizer of coco-caption."
+        problem = f"Java is needed: {error}"
+        note = "Words split by a regular expression like the PTBTokenizer of coco-caption."
     dropped = set(ptbtokenizer.PUNCTUATIONS)
-    return [" ".join(word for word in line if word not in dropped) for line in lines], note, trouble
+    return [" ".join(word for word in line if word not in dropped) for line in lines], note, problem
 
 
 def _penn_treebank(texts: list[str], folder: pathlib.Path) -> list[list[str]]:
@@ -228,12 +232,12 @@ def _penn_treebank(texts: list[str], folder: pathlib.Path) -> list[list[str]]:
         input="".join(f"{text}\n" for text in texts),
         capture_output=True,
         encoding="utf-8",
-        timeout=_patience(len(texts)),
+        timeout=_time_limit(len(texts)),
         check=True,
     )
     lines = [line.split() for line in done.stdout.splitlines()]
     if len(lines) != len(texts):
-        raise ValueError(f"its tokenizer answered {len(lines)} lines for {len(texts)} captions")
+        raise ValueError(f"its tokenizer returned {len(lines)} lines for {len(texts)} captions")
     return lines
 
 
@@ -244,37 +248,37 @@ def _java() -> str:
     return java
 
 
-def _meteor(written: dict[int, list[str]], expected: dict[int, list[str]]) -> tuple[float | None, str]:
-    """METEOR, or `None` and the reason."""
+def _meteor(generated: dict[int, list[str]], expected: dict[int, list[str]]) -> tuple[float | None, str]:
+    """Return METEOR and "", or `None` and the reason."""
     from pycocoevalcap.meteor import meteor
 
     command = [_java(), "-jar", "-Xmx2G", meteor.METEOR_JAR, "-", "-", "-stdio", "-l", "en", "-norm"]
     folder = pathlib.Path(meteor.__file__).parent
-    questions = [" ||| ".join(["SCORE", *expected[index], *written[index]]) for index in written]
-    with tempfile.TemporaryFile() as complaints:
+    requests = [" ||| ".join(["SCORE", *expected[index], *generated[index]]) for index in generated]
+    with tempfile.TemporaryFile() as errors:
         try:
-            return _ask_meteor(command, folder, questions, complaints), ""
+            return _run_meteor(command, folder, requests, errors), ""
         except (OSError, ValueError):
-            complaints.seek(0)
-            said = complaints.read().decode(errors="replace").strip()[-200:] or "it said nothing"
-            return None, f"its program failed, or took over {_patience(len(written)):.0f} seconds ({said})"
+            errors.seek(0)
+            message = errors.read().decode(errors="replace").strip()[-200:] or "no error message"
+            return None, f"its program failed, or took over {_time_limit(len(generated)):.0f} seconds ({message})"
 
 
-def _ask_meteor(command: list[str], folder: pathlib.Path, questions: list[str], complaints) -> float:
-    """Talk to METEOR's program: statistics of each caption, then the score of them all."""
+def _run_meteor(command: list[str], folder: pathlib.Path, requests: list[str], errors) -> float:
+    """Run METEOR's program: the statistics of each caption, then the score of all captions."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        command, cwd=folder, stdin=pipe, stdout=pipe, stderr=complaints, encoding="utf-8", bufsize=1
+        command, cwd=folder, stdin=pipe, stdout=pipe, stderr=errors, encoding="utf-8", bufsize=1
     ) as program:
-        watchdog = threading.Timer(_patience(len(questions)), program.kill)
+        watchdog = threading.Timer(_time_limit(len(requests)), program.kill)
         watchdog.start()
         try:
             statistics = []
-            for question in questions:
-                program.stdin.write(f"{question}\n")
+            for request in requests:
+                program.stdin.write(f"{request}\n")
                 statistics.append(program.stdout.readline().strip())
             program.stdin.write(" ||| ".join(["EVAL", *statistics]) + "\n")
-            return [float(program.stdout.readline()) for _ in range(len(questions) + 1)][-1]
+            return [float(program.stdout.readline()) for _ in range(len(requests) + 1)][-1]
         finally:
             watchdog.cancel()
             program.kill()

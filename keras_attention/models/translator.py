@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -11,10 +11,13 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import TransformerTranslatorConfig, TranslatorConfig
+from keras_attention.data.files import read_pairs
+from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizers import special_ids
-from keras_attention.generation import Greedy, Strategy, decode, search_inputs
+from keras_attention.data.tokenizers import special_ids, train_tokenizer
+from keras_attention.generation import Greedy, Strategy, best_hypotheses, decode, search_inputs
 from keras_attention.layers import OutputBias, logits_of_step
+from keras_attention.metrics.text import score_texts, scores_by_length
 from keras_attention.models.arguments import has_learned_positions, with_vocabulary
 from keras_attention.models.build import make_decoder, make_embedding, make_encoder
 from keras_attention.models.inference import are_empty, check_texts, hypothesis_row, run_batches
@@ -58,6 +61,13 @@ class Translator(Task):
     https://arxiv.org/abs/1409.0473; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
     """
 
+    command_name = "translator"
+    verb = "translate"
+    output_class = Translation
+    default_preset = "rnn_attention"
+    default_strategy = Greedy
+    metric = "bleu"
+    text_metrics = ("bleu", "chrf")
     tokenizer_names = ("source_tokenizer", "target_tokenizer")
 
     def __init__(
@@ -242,20 +252,15 @@ class Translator(Task):
 
         Returns:
             dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for empty texts; and of the best
-            `is_written` (B, T) and, from a model with attention, `alignment` (B, T, S).
+            `is_written` (B, T) and, from a model with attention, `attention` (B, T, S).
         """
         special, searched = special_ids(self.target_tokenizer), dict(inputs)
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
-        real = ops.logical_not(ops.expand_dims(searched.pop("is_empty"), 1))
+        is_real = ops.logical_not(searched.pop("is_empty"))
         start_ids = ops.zeros_like(searched["limits"]) + special.start
         strategy = self.search_strategy(strategy)
         found = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
-        computed = {"tokens": found["tokens"]}
-        computed |= {name: ops.where(real, found[name], 0) for name in ("lengths", "scores")}
-        computed["is_written"] = ops.arange(ops.shape(found["tokens"])[2]) < computed["lengths"][:, :1]
-        if "attention" in found:
-            computed["alignment"] = ops.where(ops.expand_dims(real, -1), found["attention"][:, 0], 0.0)
-        return computed
+        return best_hypotheses(found, is_real)
 
     def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text`, `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
@@ -267,7 +272,46 @@ class Translator(Task):
             **hypothesis_row(target, computed, "text"),
             "source_pieces": source.pieces(inputs["source_ids"], inputs["source_mask"] & ~inputs["is_empty"][:, None]),
             "target_pieces": target.pieces(computed["tokens"][:, 0], computed["is_written"]),
-            **{name: computed[name] for name in ("alignment",) if name in computed},
+            **({"alignment": computed["attention"]} if "attention" in computed else {}),
+        }
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str]) -> list[tuple[str, str]]:
+        """Read (source, target) pairs from one file, or from two that are aligned line by line."""
+        if len(paths) not in (1, 2):
+            raise ValueError(f"There are {len(paths)} files; expected one, or two that are aligned line by line.")
+        return read_pairs(*paths)
+
+    @classmethod
+    def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """Return a tokenizer of each language, or the same one twice where the vocabulary is shared."""
+        sides = [[pair[i] for pair in examples] for i in range(2)]
+        shared = sizes.get("shared_vocabulary", getattr(config, "shared_vocabulary", False))
+        corpora = [[*sides[0], *sides[1]]] if shared else sides
+        tokenizers = [train_tokenizer(corpus, **options) for corpus in corpora]
+        return {"source_tokenizer": tokenizers[0], "target_tokenizer": tokenizers[-1]}
+
+    def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
+        """Turn pairs into batches; see `translation_batches`."""
+        return translation_batches(examples, self, max_tokens, shuffle, seed)
+
+    def validation_score(self, examples: Sequence, metric: str) -> float:
+        """Return BLEU or chrF of greedy translations."""
+        texts = [translation.text for translation in self.translate([source for source, _ in examples], batch_size=64)]
+        return getattr(score_texts(texts, [target for _, target in examples]), metric)
+
+    @classmethod
+    def score_examples(cls, model: Any, examples: Sequence, lowercase: bool = False, **search: Any) -> dict[str, Any]:
+        """Return `bleu`, `chrf`, and BLEU `by_length` of the source; `lowercase` ignores case."""
+        sources, references = zip(*examples, strict=True)
+        texts = [translation.text for translation in model.translate(list(sources), **search)]
+        scores = score_texts(texts, references, lowercase)
+        return {
+            "bleu": scores.bleu,
+            "chrf": scores.chrf,
+            "by_length": scores_by_length(sources, texts, references, lowercase=lowercase),
+            "signature": scores.bleu_signature,
+            "chrf_signature": scores.chrf_signature,
         }
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_attention.data.batches import text_arrays
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import mask_id
-from keras_attention.generation import Greedy, Sampling, Strategy
+from keras_attention.generation import Sampling, Strategy
 from keras_attention.models import Task, introspection
 from keras_attention.models.autoregressive import prompt_reader
 from keras_attention.serving.graph_text import GraphTokenizer, is_empty, read_words
@@ -131,10 +131,9 @@ def graph_task(model: Task, strategy: Strategy | None) -> GraphTask:
     """
     if not isinstance(model, Task):
         raise TypeError(f"{type(model).__name__} cannot be exported; expected one of this library's models.")
-    searches = type(model).prepare is not Task.prepare
-    if searches and strategy is None:
-        strategy = Sampling() if hasattr(model, "complete") else Greedy()
-    return GraphTask(model, strategy if searches else None)
+    if model.default_strategy is None:
+        return GraphTask(model, None)
+    return GraphTask(model, strategy or model.default_strategy())
 
 
 def strings_spec(name: str) -> tf.TensorSpec:

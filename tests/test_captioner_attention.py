@@ -1,0 +1,176 @@
+"""A captioner's attention: the decoder that attends first, hard attention, and where each word attends."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from captioners import small, words
+from keras import ops
+from test_conformance import randomize
+
+import keras_attention as ka
+from keras_attention.layers import AdditiveAttention, AttentionLoss, GumbelNoise, RecurrentDecoder
+from keras_attention.layers.attention import chosen_positions
+
+__all__ = ["words"]  # a fixture
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def test_a_step_is_its_formula():
+    chance = np.random.default_rng(0)
+    decoder = RecurrentDecoder(7, 5, attention=AdditiveAttention(3), attend_first=True)
+    x, memory, mean = (chance.normal(size=size).astype("float32") for size in ((2, 1, 5), (2, 11, 13), (2, 13)))
+    outputs, weights = decoder(x, states=[mean], memory=memory)
+    get = lambda layer: [np.asarray(w) for w in layer.get_weights()]  # noqa: E731
+    h, c = (np.tanh(mean @ kernel + bias) for kernel, bias in map(get, decoder.bridge))
+    (query,), (key,) = get(decoder.attention.query_projection), get(decoder.attention.key_projection)
+    vector = np.asarray(decoder.attention.vector)
+    scores = np.tanh((np.concatenate([x[:, 0], h], 1) @ query)[:, None] + memory @ key) @ vector
+    alpha = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    gate, gate_bias = get(decoder.gate)
+    z = sigmoid(h @ gate + gate_bias) * np.einsum("bs,bsm->bm", alpha, memory)
+    kernel, recurrent, bias = get(decoder.cells[0])
+    i, f, g, o = np.split(np.concatenate([x[:, 0], z], 1) @ kernel + h @ recurrent + bias, 4, axis=1)
+    new = sigmoid(o) * np.tanh(sigmoid(f) * c + sigmoid(i) * np.tanh(g))
+    projection, shift = get(decoder.output_projection)
+    expected = np.tanh(np.concatenate([x[:, 0], new, z], 1) @ projection + shift)
+    np.testing.assert_allclose(np.asarray(weights)[:, 0], alpha, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(outputs)[:, 0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_noise_draws_with_the_weights_chances():
+    weights = np.array([0.5, 0.3, 0.15, 0.05], "float32")
+    noise = GumbelNoise()(np.ones((1, 20_011, 1)), np.ones((1, 4, 1)), training=True)
+    chosen = np.asarray(chosen_positions(ops.convert_to_tensor(np.tile(weights, (1, 20_011, 1))), noise))
+    np.testing.assert_allclose(chosen[0].mean(0), weights, atol=4 * 0.5 / 20_011**0.5)
+
+
+def test_without_noise_the_likeliest_region_is_the_context():
+    layer = AdditiveAttention(3, hard=True)
+    memory = np.random.default_rng(1).normal(size=(2, 7, 5)).astype("float32")
+    context, weights = layer(np.ones((2, 1, 11), "float32"), memory)
+    best = np.asarray(weights)[:, 0].argmax(-1)
+    np.testing.assert_allclose(np.asarray(context)[:, 0], memory[np.arange(2), best], rtol=1e-6)
+
+
+def gradient(function, x):
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return np.asarray(jax.grad(function)(x))
+    import tensorflow as tf
+
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = function(x)
+    return tape.gradient(value, x).numpy()
+
+
+def test_reinforce_is_its_formula():
+    """d/dz of -(log p - b) log softmax(z)[s] is (log p - b) (softmax(z) - onehot(s)); b is the mean at first."""
+    chance = np.random.default_rng(2)
+    scores, noise = (chance.normal(size=(3, 3, 5)).astype("float32") for _ in range(2))
+    real = np.array([[1, 1, 1], [1, 1, 0], [0, 0, 0]], "float32")  # the last row is padding
+    costs = chance.uniform(1, 3, (3, 3)).astype("float32")
+    layer = AttentionLoss(doubly_stochastic=0.0, reinforce=0.7, entropy=0.0)
+
+    def loss(z):
+        layer(z, ops.softmax(z, axis=-1), noise)
+        return layer.loss(ops.convert_to_tensor(costs), ops.convert_to_tensor(real))
+
+    layer(scores, scores, noise)
+    before = [np.array(w) for w in layer.get_weights()]
+    if keras.backend.backend() == "jax":
+        with keras.StatelessScope(state_mapping=[(v, v.value) for v in layer.variables]):
+            found = gradient(loss, scores)
+    else:
+        found = gradient(loss, scores)
+        mean = (-costs * real)[:2].sum(1).mean()
+        np.testing.assert_allclose(layer.get_weights()[0], mean, rtol=1e-5)  # 0.9 mean + 0.1 mean
+        assert before[1] == 0
+        assert layer.get_weights()[1] == 1
+    alpha = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    drawn = np.eye(5)[(np.log(alpha) + noise).argmax(-1)]
+    likelihood = (-costs * real).sum(1)
+    reward = 0.7 * (likelihood - likelihood[:2].mean())
+    expected = reward[:, None, None] * (alpha - drawn) * real[:, :, None] / real.sum()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_each_region_is_to_be_seen_once():
+    weights = np.array([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]], "float32")
+    real = np.array([[1.0, 1.0, 0.0]], "float32")  # seen: 1.5, 0.5, 0 -> 0.25 + 0.25 + 1
+    np.testing.assert_allclose(np.asarray(ka.layers.doubly_stochastic(weights, real)), [1.5])
+
+
+def test_a_decoder_that_looks_again_knows_a_picture_by_looking_alone(words):
+    ids, regions = np.array([[2, 7, 9, 11]]), np.random.default_rng(3).normal(size=(2, 1, 64, 96)).astype("float32")
+
+    def difference(grounded_attention: bool, **others) -> float:
+        """How much what is said of two pictures differs."""
+        model = small(words, grounded_attention=grounded_attention)
+        randomize(model, 0.3)
+        texts = model.embedding(ids)
+        one, two = (np.asarray(model.decoder(texts, **model._given(model.config, x), **others)[0]) for x in regions)
+        return np.abs(one - two).max()
+
+    first = small(words, grounded_attention=True)
+    second = ka.Captioner.from_model(first, grounded_attention=False, tie_weights=False)
+    np.testing.assert_array_equal(*(np.asarray(m.decoder.cells[0].kernel) for m in (first, second)))
+    nothing = np.zeros_like(regions[0])
+    assert difference(True) > 1e-3
+    assert difference(True, values=nothing) == 0
+    assert difference(False, values=nothing) > 1e-3
+    with pytest.raises(ValueError, match="`grounded_attention` is True; expected False without attention"):
+        small(words, "show_and_tell", grounded_attention=True)
+
+
+def test_a_look_is_spread_over_what_lies_around(words):
+    plain = small(words)
+    randomize(plain, 0.3)
+    model = ka.Captioner.from_model(plain, attention_smoothing=1.5)
+    ids, images = np.array([[2, 7, 9], [2, 5, 11]]), np.random.default_rng(3).uniform(0, 255, (2, 32, 32, 3))
+    regions = plain.encode_images(images.astype("float32"))
+    places = [(row, column) for row in range(8) for column in range(8)]
+    near = np.array([[math.exp(-((a - c) ** 2 + (b - d) ** 2) / 4.5) for c, d in places] for a, b in places])
+    near /= near.sum(1, keepdims=True)
+    outputs, weights = plain.decoder(plain.embedding(ids), values=near @ regions, **plain._given(plain.config, regions))
+    expected = np.asarray(plain.embedding(outputs, reverse=True))
+    given = {"regions": regions, "target_ids": ids}
+    np.testing.assert_allclose(np.asarray(model(given)), expected, atol=1e-4)
+    logits, _, seen = model.step(ids[:, :1], model.start(given))
+    np.testing.assert_allclose(np.asarray(logits)[:, 0], expected[:, 0], atol=1e-4)
+    np.testing.assert_allclose(np.asarray(seen)[:, 0], np.asarray(weights)[:, 0] @ near, atol=1e-5)
+    with pytest.raises(ValueError, match="expected 0 without attention, or with a hard one"):
+        small(words, attention="hard", attention_smoothing=1.5)
+    with pytest.raises(ValueError, match="`attention_smoothing` is 'abc'; expected a number"):
+        small(words, attention_smoothing="abc")
+
+
+def test_with_coordinates_the_attention_knows_where_it_looks(words):
+    regions, alike = np.full((1, 16, 96), 7.0, "float32"), {}
+    for coordinates in (False, True):
+        model = small(words, coordinate_features=coordinates, image_size=16)
+        _, _, weights = model.step(np.array([[1]]), model.start({"regions": regions}))
+        alike[coordinates] = np.ptp(np.asarray(weights)) < 1e-6
+    assert alike == {False: True, True: False}
+    placed = np.asarray(model.vision.place(regions))
+    np.testing.assert_array_equal(placed[..., :-2], regions)
+    np.testing.assert_allclose(placed[0, [0, 3, 4, 15], -2:], [(-1, -1), (-1, 1), (-1 / 3, -1), (1, 1)], rtol=1e-6)
+    with pytest.raises(ValueError, match="expected False without attention"):
+        small(words, preset="show_and_tell", coordinate_features=True)
+
+
+def test_a_fresh_transformer_looks_at_many_regions(words):
+    """What networks answer is larger than embeddings are; scaled as they are, each region would see one other only."""
+    sizes = {"width": 128, "num_heads": 4, "encoder_layers": 1, "encoder": "small_cnn", "image_size": 32}
+    model = ka.Captioner.from_preset("transformer_captioner", tokenizer=words, **sizes)
+    regions = np.maximum(np.random.default_rng(2).normal(size=(3, 64, 96)) * 3, 0).astype("float32")
+    _, weights = model.encoder(model.region_projection(regions), return_attention_scores=True)
+    largest = np.asarray(weights[0]).max(-1).mean()
+    assert largest < 0.3

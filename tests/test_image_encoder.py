@@ -1,0 +1,174 @@
+"""Image encoders: their regions, their preprocessing, what of them learns, and their weights."""
+
+import os
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from captioners import small, words
+from keras import ops
+
+import keras_attention as ka
+from keras_attention.layers import ImageEncoder
+from keras_attention.layers.vision import SelfAttention2D, ShiftRegions, make_network
+
+DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data"))
+__all__ = ["words"]  # a fixture
+
+
+def test_regions_are_moved_by_one_row_and_column_and_at_times_by_more():
+    grid = np.arange(2 * 5 * 7, dtype="float32").reshape(5, 7, 2)
+    moved = {np.roll(grid, (a, b), (0, 1)).tobytes(): (a, b) for a in range(-2, 3) for b in range(-3, 4)}
+    regions = np.repeat(grid.reshape(1, 35, 2), 1009, axis=0)
+    keras.utils.set_random_seed(3)
+    layer = ShiftRegions(5, 7)
+    np.testing.assert_array_equal(np.asarray(layer(regions)), regions)
+    steps = [moved[one.tobytes()] for one in np.asarray(layer(regions, training=True))]
+    assert set(steps) == set(moved.values())
+    near = np.mean([max(abs(a), abs(b)) <= 1 for a, b in steps])
+    assert abs(near - (3 / 4 + 1 / 4 * 9 / 35)) < 0.05  # four standard deviations
+
+
+def test_self_attention_of_a_grid_begins_as_the_identity():
+    layer = SelfAttention2D(3)
+    grid = np.random.default_rng(3).normal(size=(2, 3, 5, 7)).astype("float32")
+    np.testing.assert_array_equal(np.asarray(layer(grid)), grid)
+    layer.gamma.assign(0.5)
+    outputs, weights = layer(grid, return_attention_scores=True)
+    flat = grid.reshape(2, 15, 7)
+    query, key, value = (
+        flat @ np.asarray(layer_.kernel)[0, 0]
+        for layer_ in (layer.query_projection, layer.key_projection, layer.value_projection)
+    )
+    scores = query @ key.swapaxes(1, 2) / 3**0.5
+    expected = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    kernel, bias = (np.asarray(w) for w in layer.output_projection.get_weights())
+    context = (expected @ value) @ kernel[0, 0] + bias
+    np.testing.assert_allclose(np.asarray(weights), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(outputs), grid + 0.5 * context.reshape(grid.shape), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("vgg16", (0 - 103.939, 100 - 116.779, 255 - 123.68)),  # BGR, means taken off
+        ("mobilenet_0.25", (1.0, 100 / 127.5 - 1, -1.0)),
+        ("DenseNet121", ((1 - 0.485) / 0.229, (100 / 255 - 0.456) / 0.224, -0.406 / 0.225)),
+        ("mobilenet_v3_small", (255.0, 100.0, 0.0)),  # it scales inside
+    ],
+)
+def test_each_network_has_its_own_preprocessing(name, expected):
+    preprocess, network = make_network(name, 32)
+    pixel = ops.convert_to_tensor(np.array([[[[255.0, 100.0, 0.0]]]], "float32"))
+    np.testing.assert_allclose(np.asarray(preprocess(pixel)).ravel(), expected, rtol=1e-5, atol=1e-5)
+    assert len(network.output.shape) == 4
+
+
+def test_a_region_of_the_small_network_sees_around_its_own_centre():
+    """A bright spot moves the regions around it, as far to the left as to the right."""
+    encoder = ImageEncoder("small_cnn", 64)
+    for layer in encoder.network.layers:
+        if isinstance(layer, keras.layers.Conv2D):  # every path counts, and none cancels another
+            layer.set_weights([np.abs(w) for w in layer.get_weights()])
+    first = encoder.network.get_layer("conv_0_0")
+    first.set_weights([w * np.array([1, 1, 1, 0, 0])[:, None] for w in first.get_weights()])  # without the coordinates
+    image = np.full((1, 64, 64, 3), 127.5, "float32")  # nothing, and in the middle four bright pixels
+    image[:, 31:33, 31:33] = 255.0
+    moved = np.asarray(encoder(image)).sum(-1).reshape(16, 16)
+    np.testing.assert_array_equal(moved > 0, (moved > 0)[::-1, ::-1])
+    assert (moved > 0).any(axis=0).sum() == 6  # (22 + 2) / 4
+
+
+def test_a_network_learns_from_a_chosen_layer_on():
+    frozen = ImageEncoder("mobilenet_0.25", 32)
+    assert not frozen.learns
+    drops = ImageEncoder("efficientnet_b0", 32)
+    image = np.random.default_rng(3).uniform(0, 255, (1, 32, 32, 3))
+    np.testing.assert_array_equal(*(np.asarray(drops(image, training=training)) for training in (False, True)))
+    part = ImageEncoder("mobilenet_0.25", 32, fine_tune_from="conv_pw_13")
+    assert [v.path.split("/")[-2] for v in part.network.trainable_variables] == ["conv_pw_13"]
+    whole = ImageEncoder("mobilenet_0.25", 32, fine_tune_from="all")
+    assert all("bn" not in v.path for v in whole.network.trainable_variables)
+    assert len(whole.network.trainable_variables) == 27
+    early = ImageEncoder("mobilenet_0.25", 32, grid_layer="conv_pw_5_relu")
+    assert (early.rows, early.columns, early.channels) == (4, 4, 64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("resnet_5000",), "There is no network 'resnet_5000'; expected 'small_cnn' or one of keras.applications"),
+        (("vgg16_0.5",), "VGG16 has no width"),
+        (("mobilenet_0.25", 32, "block9"), "The network has no layer 'block9'"),
+        (("mobilenet_0.25", 32, None, "block9"), "The network has no layer 'block9'"),
+    ],
+)
+def test_what_does_not_exist_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ImageEncoder(*arguments)
+
+
+def test_weights_come_from_files(tmp_path):
+    encoder, other = ImageEncoder("mobilenet_0.25", 32), ImageEncoder("mobilenet_0.25", 32)
+    assert encoder.fingerprint() != other.fingerprint()
+    arrays = {f"{layer.name}/{v.name}": np.asarray(v) for layer in encoder.network.layers for v in layer.weights}
+    np.savez(tmp_path / "w.npz", **arrays)
+    other.load(tmp_path / "w.npz")
+    assert encoder.fingerprint() == other.fingerprint()
+    half = ImageEncoder("mobilenet_0.25", 32, dtype="mixed_bfloat16")
+    half.load(tmp_path / "w.npz")
+    assert half.fingerprint() != encoder.fingerprint()
+    encoder.network.save_weights(tmp_path / "w.weights.h5")
+    third = ImageEncoder("mobilenet_0.25", 32, grid_layer="conv_pw_13_relu")
+    third.load(tmp_path / "w.weights.h5")
+    assert all((a == b).all() for a, b in zip(encoder.get_weights(), third.get_weights(), strict=True))
+    arrays.pop("conv1/kernel")
+    np.savez(tmp_path / "less.npz", **arrays)
+    np.savez(tmp_path / "wrong.npz", **arrays, **{"conv1/kernel": np.zeros((3, 3))})
+    for name, message in (("less", "has no conv1/kernel"), ("wrong", "conv1/kernel is .3, 3.; expected .3, 3, 3, 8.")):
+        with pytest.raises(ValueError, match=message):
+            other.load(tmp_path / f"{name}.npz")
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        other.load(tmp_path / "none.h5")
+    assert encoder.fingerprint() == other.fingerprint()
+
+
+def test_weights_come_from_another_captioner(words, tmp_path):
+    first = small(words)
+    first.save(tmp_path / "first.keras")
+    sizes = {"encoder": "small_cnn", "image_size": 32, "encoder_weights": tmp_path / "first.keras"}
+    second = ka.Captioner.from_preset("transformer_captioner", tokenizer=words, width=14, num_heads=7, **sizes)
+    image = np.random.default_rng(1).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(second.encode_images(image), first.encode_images(image))
+    arrays = {f"{layer.name}/{v.name}": np.asarray(v) for layer in first.vision.network.layers for v in layer.weights}
+    np.savez(tmp_path / "w.npz", **{name: array + 1 for name, array in arrays.items()})
+    second.vision.load(tmp_path / "w.npz")
+    assert np.abs(second.encode_images(image) - first.encode_images(image)).max() > 1e-3
+    with pytest.raises(ValueError, match=r"has no weights but .* received 'imagenet'"):
+        second.vision.load("imagenet")
+    ka.CausalLM.from_preset("char_rnn", tokenizer=words, units=5).save(tmp_path / "other.keras")
+    (tmp_path / "damaged.keras").write_bytes((tmp_path / "first.keras").read_bytes()[:999])
+    for name, message in (("other", "is a CausalLM; expected a captioner"), ("damaged", "is damaged, or no model")):
+        with pytest.raises(ValueError, match=rf"{name}.keras {message}"):
+            second.vision.load(tmp_path / f"{name}.keras")
+    with pytest.raises(ValueError, match=r"sees with \('small_cnn', None\), .* expected \('mobilenet_0.25', None\)"):
+        ImageEncoder("mobilenet_0.25", 32).load(tmp_path / "first.keras")
+
+
+def test_layers_without_a_name_are_known_by_their_place(tmp_path):
+    """Keras counts the unnamed ones of a process, so that no two networks call them alike."""
+    first, second = ImageEncoder("xception", 71), ImageEncoder("xception", 71)
+    assert {layer.name for layer in first.network.layers} != {layer.name for layer in second.network.layers}
+    first.network.save_weights(tmp_path / "w.weights.h5")
+    second.load(tmp_path / "w.weights.h5")
+    assert all((a == b).all() for a, b in zip(first.get_weights(), second.get_weights(), strict=True))
+
+
+@pytest.mark.skipif(not (DATA / "cnn").is_dir(), reason="the weights of MobileNet are not here")
+def test_a_published_network_sees_what_another_program_saw():
+    encoder = ImageEncoder("mobilenet_0.75")
+    encoder.load(DATA / "cnn" / "mobilenet_v1_075_224.npz")
+    known = np.load(DATA / "cnn" / "reference_activations.npz")
+    found = np.asarray(encoder(known["pixels"].astype("float32")))
+    np.testing.assert_allclose(found, known["mobilenet075_pw13"].reshape(found.shape), atol=2e-4)
