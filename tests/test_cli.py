@@ -433,7 +433,7 @@ MISTAKES = [
     (["import", "{}/folder", "{}/x.keras"], "holds a list; expected a JSON object"),
     (["import", "{}/original", "{}/x.keras"], "cannot be read"),
     (["translate", "{}/text.keras"], "is not a model; expected a .keras file"),
-    (["translate", "{}/folder"], "holds no SavedModel"),
+    (["translate", "{}/folder"], "holds a list; expected a JSON object"),
     (["translate", "{model}", "{}/latin.txt"], "line 1: byte 4 is not UTF-8"),
     (["translate", "{model}", "{}/nothing.txt"], "There is no file"),
     (["translate", "{model}", "--length-penalty", "1"], "belongs to a beam search"),

@@ -82,8 +82,7 @@ class CausalLM(Task):
         """Return the state before the next token.
 
         Args:
-            inputs: dict of `token_ids` (B, L), the tokens that are known already, which are read here at once;
-                L may be 0.
+            inputs: dict of `token_ids` (B, L), tokens that are given and are read at once; L may be 0.
             length: the most tokens that will be read, `config.max_length` when absent.
 
         Returns:

@@ -52,6 +52,6 @@ def count_parameters(name: str, vocabulary_size: int | None = None) -> int:
             model = getattr(models, task)(dataclasses.replace(config, **sizes))
         return sum(layer.count_params() for layer in model.backbone())
 
-    # Keras keeps a list of variables that wait for their first value; that of another thread is thrown away.
+    # Keras lists variables that have no value yet, per thread; the list of this thread is dropped with it.
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         return thread.submit(count).result()

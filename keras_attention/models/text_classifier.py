@@ -33,7 +33,7 @@ from keras_attention.outputs import Classification
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TextClassifier(Task):
-    """Many to one: an encoder and one label for a summary of what it read.
+    """Many to one: an encoder, and one label for the summary of a text.
 
     p(label | x) = softmax(W summary). Of a recurrent encoder the summary is [h; c], the final state h of both
     directions and the context c that h attends to over all positions (absent without attention). Of a

@@ -30,8 +30,8 @@ class Translator(Task):
     """Encoder and decoder from text to text: recurrent, with any attention or none, or a Transformer.
 
     p(y | x) = prod_t softmax(E f_t)[y_t], where f_t is the decoder's output after reading y_<t and
-    the encoded source, and E is the target embedding (tied). In a recurrent network without attention the
-    final encoder state is all the decoder gets; with attention it also looks back at every source position.
+    the encoded source, and E is the target embedding (tied). A recurrent decoder without attention reads the final
+    encoder state alone; with attention it also attends to all source positions.
 
     Args:
         config: a `TranslatorConfig` (recurrent) or `TransformerTranslatorConfig`; the vocabulary sizes are
@@ -48,7 +48,7 @@ class Translator(Task):
 
     Raises:
         TypeError: a tokenizer is missing.
-        ValueError: one vocabulary is to be shared, and the tokenizers have two.
+        ValueError: the vocabulary is shared, but the two tokenizers have different pieces.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "comemos pan"], "characters")
@@ -111,7 +111,7 @@ class Translator(Task):
 
     @property
     def has_attention(self) -> bool:
-        """Whether the decoder looks back at the source."""
+        """Whether the decoder attends to the source."""
         return self.decoder.has_memory
 
     def _encode(self, inputs):
@@ -122,7 +122,7 @@ class Translator(Task):
 
         Args:
             inputs: dict of `source_ids` (B, S) int and `source_mask` (B, S) bool.
-            length: the most tokens that will be read, `config.max_length` when absent.
+            length: the most tokens that will be read; `config.max_length` when absent.
 
         Returns:
             dict of `constants` (what no step changes, tensors of the source first by batch) and `carry`
@@ -136,7 +136,7 @@ class Translator(Task):
         return {"constants": constants, "carry": carry}
 
     def step(self, tokens, state: dict):
-        """Read one token per beam and answer what may come next.
+        """Read one token per beam and return the logits of the next one.
 
         Args:
             tokens: (B, K) int, the tokens written last (at first the start token).
@@ -321,7 +321,7 @@ def check_shared(config: TransformerTranslatorConfig, source_tokenizer: Any, tar
     try:
         if same and source_tokenizer is not target_tokenizer:
             same = source_tokenizer.get_vocabulary() == target_tokenizer.get_vocabulary()
-    except ValueError:  # they are being loaded, and get their vocabularies later
+    except ValueError:  # they are being loaded and get their vocabularies later
         return
     if not same:
         raise ValueError(
