@@ -22,6 +22,7 @@ import importlib
 from typing import Any
 
 from keras_attention import config, data, layers, metrics, quickstart, training
+from keras_attention.evaluate import evaluate
 from keras_attention.generation import BeamSearch, Greedy, Sampling
 from keras_attention.loading import load
 from keras_attention.models import (
@@ -82,6 +83,7 @@ __all__ = [
     "config",
     "data",
     "embed",
+    "evaluate",
     "find_preset",
     "layers",
     "load",

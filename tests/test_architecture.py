@@ -15,19 +15,21 @@ PUBLIC = {""}  # the package itself: `import keras_attention as ka`
 ALLOWED = {
     "config": set(),
     "outputs": set(),
+    "storage": set(),
     "data": {"data", "quickstart"},  # its own `tfds:` data sets
     "presets": {"config"},
     "layers": {"layers"},
     "generation": {"generation", "layers.cache"},
     "models": {"models", "config", "outputs", "presets", "layers", "data", "generation", "metrics"},
     "metrics": {"metrics", "data"},
-    "training": {"training", "layers.masks", "data", "metrics"},
+    "training": {"training", "layers.masks", "data", "metrics", "storage"},
     "weights": {"weights", "config", "presets", "models", "data"},
-    "serving": {"serving", "models", "outputs", "generation", "data", "__version__"},
+    "serving": {"serving", "models", "outputs", "generation", "data", "storage", "__version__"},
     "loading": {"serving", "weights"} | PUBLIC,
     "visualize": PUBLIC,
     "quickstart": {"quickstart", "cli"} | PUBLIC,
-    "cli": {"cli", "visualize", "quickstart"} | PUBLIC,
+    "evaluate": PUBLIC,
+    "cli": {"cli", "evaluate", "storage", "visualize", "weights"} | PUBLIC,
 }
 LATE = {"models/task.py": {"training", "serving"}}  # inside a function, so that the import waits until it is called
 SOFTMAX_HOMES = ("layers/attention.py", "layers/heads.py", "generation/")

@@ -1,4 +1,4 @@
-"""Which weights move, and how far."""
+"""Fine-tuning: which weights are trained, and at which learning rate."""
 
 import dataclasses
 import gc
@@ -32,7 +32,7 @@ def moved(model, steps: int = 3, **plan) -> set[str]:
     return {w.path for w in model.weights if np.abs(np.array(w) - before[w.path]).max() > 0}
 
 
-def test_a_new_head_stands_on_the_same_encoder(tokenizer):
+def test_a_new_head_has_the_same_encoder(tokenizer):
     masked = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **SIZES)
     model = ka.TextTagger.from_encoder(masked, labels=("a", "b"))
     for name in ("embedding", "encoder"):
@@ -101,7 +101,7 @@ def test_frozen_encoder_stays(classifier):
     assert moved(classifier) == {w.path for w in [*classifier.pooler.weights, *classifier.head.weights]}
 
 
-def test_what_spells_is_frozen_with_the_encoder(tokenizer):
+def test_the_character_encoder_is_frozen_with_the_encoder(tokenizer):
     characters = ka.data.train_tokenizer(["we eat bread"], "characters")
     model = ka.TextTagger.from_preset(
         "rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, labels=("a", "b"), units=6, embedding_dim=5
@@ -110,7 +110,7 @@ def test_what_spells_is_frozen_with_the_encoder(tokenizer):
     assert {w.path for w in model.trainable_variables} == {w.path for w in model.head.weights}
 
 
-def test_lora_moves_only_its_pairs_and_what_stands_behind(classifier, tmp_path):
+def test_lora_moves_only_its_pairs_and_the_layers_after_the_blocks(classifier, tmp_path):
     count = ka.training.enable_lora(classifier, 3)
     assert count == 2 * 6  # per block: query, key, value, output, and two of the feed-forward network
     paths = moved(classifier)
@@ -277,7 +277,7 @@ def test_int8_answers_nearly_the_same_and_is_kept(tokenizer, tmp_path):
     assert answer.text == expected[0].text
     with pytest.raises(ValueError, match="`filters` could not be kept"):
         lm.quantize("int8", filters=lambda layer: False)
-    with pytest.raises(ValueError, match="would round what it learns away"):
+    with pytest.raises(ValueError, match="its rounding would remove what LoRA learns"):
         ka.training.enable_lora(lm, 2)
     gc.unfreeze()
 
@@ -290,7 +290,7 @@ def test_lora_is_merged_before_a_model_is_quantised(classifier):
 
 def test_what_cannot_be_tuned_says_so(tokenizer, classifier):
     lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES)
-    with pytest.raises(ValueError, match="nothing behind an encoder"):
+    with pytest.raises(ValueError, match="no layers after an encoder"):
         ka.training.freeze(lm)
     with pytest.raises(ValueError, match="width cannot change"):
         ka.TextTagger.from_encoder(classifier, labels=("a", "b"), width=7)

@@ -14,8 +14,10 @@ from conftest import PAIRS, jax_environment
 
 import keras_attention as ka
 from keras_attention.metrics import MaskedAccuracy, Perplexity, score_texts, scores_by_length
+from keras_attention.storage import whole_directory, write_whole
 from keras_attention.training import WarmUp
-from keras_attention.training.checkpoints import assign, average_weights, load_arrays, save_arrays, write_whole
+from keras_attention.training.checkpoints import assign, average_weights, load_arrays, save_arrays
+from keras_attention.training.run import default_monitor
 
 
 def random(*shape):
@@ -219,6 +221,60 @@ def test_a_file_is_whole_or_absent(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_directory_is_whole_or_absent(tmp_path):
+    def fill(path, broken):
+        with whole_directory(path) as partial:
+            partial.mkdir()
+            (partial / "a.txt").write_text("half")
+            if broken:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path / "1", broken=True)
+    assert not list(tmp_path.iterdir())
+    fill(tmp_path / "1", broken=False)
+    assert (tmp_path / "1" / "a.txt").read_text() == "half"
+    assert list(tmp_path.iterdir()) == [tmp_path / "1"]
+
+
+def test_raw_examples_are_selected_by_the_metric_of_their_task(tokenizer, tmp_path, monkeypatch):
+    """The second epoch writes the references, the others parts of them; sacreBLEU itself says what each is worth."""
+    import sacrebleu
+
+    references = [target for _, target in PAIRS]
+    epochs = [[" ".join(text.split()[:n]) for text in references] for n in (2, 9, 4)]
+    written = iter(epochs)
+    monkeypatch.setattr(
+        ka.Translator,
+        "translate",
+        lambda self, sources, batch_size: [ka.Translation(*pair, 0.0) for pair in zip(sources, next(written))],  # noqa: B905
+    )
+    model = small_model(tokenizer)
+    history = ka.train(model, PAIRS, tmp_path, ka.training.TrainingPlan(epochs=3), validation=PAIRS)
+    expected = [sacrebleu.corpus_bleu(texts, [references]).score for texts in epochs]
+    np.testing.assert_allclose(history["val_bleu"], expected, atol=1e-3)
+    assert len(history["val_loss"]) == 3
+    assert load_arrays(tmp_path / "checkpoint.npz")[1]["best_epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "validation", "monitor"),
+    [
+        (ka.Translator, [("a", "b")], "val_bleu"),
+        (ka.Captioner, [object()], "val_bleu"),
+        (ka.TextClassifier, [("a", "b")], "val_accuracy"),
+        (ka.TextTagger, [[("a", "b")]], "val_accuracy"),
+        (ka.CausalLM, ["a"], "val_loss"),
+        (ka.MaskedLM, ["a"], "val_loss"),
+        (ka.Translator, None, "loss"),
+        (ka.Translator, keras.utils.PyDataset(), "val_loss"),
+        (ka.TextClassifier, keras.utils.PyDataset(), "val_accuracy"),
+    ],
+)
+def test_the_default_monitor_is_the_metric_of_the_task(task, validation, monitor):
+    assert default_monitor(task, batches=None, validation=validation) == monitor
+
+
 def test_a_checkpoint_of_another_model_is_refused(tokenizer):
     with pytest.raises(ValueError, match="do not fit the model"):
         assign(small_model(tokenizer).variables, [np.zeros(3)])
@@ -257,10 +313,19 @@ def test_a_run_in_bfloat16_goes_on(tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ka.training.TrainingPlan(epochs=0), "`epochs` is 0; expected more than 0"),
-        (lambda: ka.training.TrainingPlan(learning_rate=float("nan")), "`learning_rate` is nan; expected more than 0"),
+        (lambda: ka.training.TrainingPlan(epochs=0), "`epochs` is 0; expected a finite number above 0"),
+        (
+            lambda: ka.training.TrainingPlan(learning_rate=float("nan")),
+            "`learning_rate` is nan; expected a finite number above 0",
+        ),
         (lambda: ka.training.TrainingPlan(label_smoothing=1.5), "`label_smoothing` is 1.5"),
         (lambda: ka.training.TrainingPlan(layer_decay=0.0), "`layer_decay` is 0.0"),
+        (lambda: ka.training.TrainingPlan(weight_decay=-1.0), "`weight_decay` is -1.0"),
+        (lambda: ka.training.TrainingPlan(seed=-1), "`seed` is -1"),
+        (
+            lambda: ka.training.TrainingPlan(monitor="reward", average_checkpoints=2),
+            "measured on captions that were drawn",
+        ),
         (lambda: ka.training.TrainingPlan(schedule="cosin"), "expected one of constant, linear, cosine"),
         (lambda: WarmUp(1.0, 0, 10), "`warmup_steps` is 0"),
         (lambda: ka.training.MaskedCrossEntropy(1.0), "expected a number in"),
@@ -274,7 +339,9 @@ def test_mistakes_are_explained(make, message):
 
 
 def test_an_unknown_monitor_is_explained(tokenizer, tmp_path):
-    with pytest.raises(ValueError, match="no 'val_blue' to select by; this run computes"):
+    with pytest.raises(
+        ValueError, match=r"The monitor 'val_blue' is not computed in this run\. Expected one of accuracy, loss"
+    ):
         run(small_model(tokenizer), tmp_path, monitor="val_blue", epochs=1)
 
 
@@ -347,7 +414,7 @@ def test_a_damaged_checkpoint_is_named(tokenizer, tmp_path):
 
 def test_a_monitor_that_cannot_be_computed_is_refused_before_training(tokenizer, tmp_path):
     model = small_model(tokenizer)
-    with pytest.raises(ValueError, match="no validation data and nothing is measured"):
+    with pytest.raises(ValueError, match="names with val_ need validation data"):
         ka.train(
             model,
             ka.data.translation_batches(PAIRS, model),
@@ -359,7 +426,7 @@ def test_a_monitor_that_cannot_be_computed_is_refused_before_training(tokenizer,
 
 def test_the_run_of_another_model_is_refused_and_a_finished_one_is_said(tokenizer, tmp_path):
     run(small_model(tokenizer), tmp_path, epochs=1)
-    with pytest.warns(UserWarning, match="is finished; its best model is taken"):
+    with pytest.warns(UserWarning, match="is finished; its best model is used"):
         run(small_model(tokenizer), tmp_path, epochs=1)
     with pytest.raises(ValueError, match="other sizes or another vocabulary"):
         run(small_model(tokenizer, units=14), tmp_path, epochs=1)

@@ -1,6 +1,6 @@
-"""keras-attention: train, evaluate, use, export and check from the command line.
+"""keras-attention: train, evaluate, predict, export and check from the command line.
 
-Results go to standard output, one line per input line; progress and messages to standard error.
+Outputs go to standard output, one line per input line; progress and messages go to standard error.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import warnings
 import click
 
 _COMMANDS = {
-    "quickstart": "quickstart",
-    "train": "train",
-    "evaluate": "evaluate",
-    "translate": "use",
-    "caption": "use",
-    "complete": "use",
-    "classify": "use",
-    "tag": "use",
-    "fill": "use",
-    "import": "serve",
-    "export": "serve",
-    "check": "serve",
-    "presets": "serve",
+    "quickstart": "quickstart.run",
+    "train": "cli.train",
+    "evaluate": "cli.evaluate",
+    "translate": "cli.predict",
+    "caption": "cli.predict",
+    "complete": "cli.predict",
+    "classify": "cli.predict",
+    "tag": "cli.predict",
+    "fill": "cli.predict",
+    "import": "cli.export",
+    "export": "cli.export",
+    "check": "cli.export",
+    "presets": "cli.export",
 }
 
 
 class _LateGroup(click.Group):
-    """A group whose commands are imported when they are run: `--help` stays fast."""
+    """A group that imports a command when it is run or described."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Return the names, in the order of the help."""
@@ -40,18 +40,18 @@ class _LateGroup(click.Group):
         """Import and return a command."""
         if name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"{__name__}.{_COMMANDS[name]}")
+        module = importlib.import_module(f"keras_attention.{_COMMANDS[name]}")
         return getattr(module, "import_" if name == "import" else name)
 
 
 @click.group(cls=_LateGroup)
 @click.version_option(package_name="keras-attention-models")
 def commands() -> None:
-    """Attention models in Keras: train them on your text and pictures, and serve them."""
+    """Attention models in Keras: train them on your texts and images, use them, and export them for serving."""
 
 
 def main() -> None:
-    """Run the command line; a warning is one clear line, and so is a user's mistake, with a non-zero exit."""
+    """Run the command line; a warning or a user's mistake is one line, and a mistake ends with a non-zero exit code."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -74,9 +74,9 @@ def main() -> None:
 
 
 def _message(error: Exception) -> str:
-    """What a user is told; the system's own errors say neither what was tried nor how to mend it."""
+    """Return the message for the user; an error of the operating system gets the path and a way to fix it."""
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename} cannot be read or written: {error.strerror}. Choose another place."
+        return f"{error.filename} cannot be read or written: {error.strerror}. Choose another path."
     return str(error)
 
 

@@ -1,73 +1,89 @@
-"""evaluate: how good is a model on a file with answers?"""
+"""evaluate: the scores of a model on a file of examples."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import click
 
-from keras_attention.cli.jobs import jobs
-from keras_attention.cli.loading import VERBS, load_model, search_of
+import keras_attention as ka
+from keras_attention.cli.loading import search_for
+from keras_attention.cli.options import Command, Option, refuse_other_tasks, search_options
+from keras_attention.evaluate import task_of
+from keras_attention.visualize import check_figure_path, plot_bleu_by_length
+
+_LINES = {
+    "bleu": "BLEU {:.2f}",
+    "chrf": "chrF {:.2f}",
+    **{f"bleu_{n}": f"BLEU-{n} {{:.2f}}" for n in range(1, 5)},
+    "meteor": "METEOR {:.2f}",
+    "rouge_l": "ROUGE-L {:.2f}",
+    "cider": "CIDEr {:.2f}",
+    "perplexity": "perplexity {:.3f} per token",
+    "loss": "loss {:.4f} nats per token",
+    "accuracy": "accuracy {:.2%}",
+    "next_sentence_accuracy": "accuracy of the next sentence {:.2%}",
+}
+_WRITERS = ("translator", "captioner")
+_PARAMETERS = [
+    click.Argument(["model"]),
+    click.Argument(["files"], nargs=-1),
+    Option("--captions", tasks=["captioner"], help="file of captions, in place of FILES."),
+    Option("--images", tasks=["captioner"], help="folder of the images."),
+    *search_options("num_beams", "length_penalty", tasks=_WRITERS),
+    Option("--lowercase", is_flag=True, tasks=["translator"], help="ignore case; captions are always lower case."),
+    Option("--plot", tasks=["translator"], help="file for a plot of BLEU by source length, such as bleu.png."),
+]
 
 
-@click.command()
-@click.argument("model")
-@click.argument("files", nargs=-1)
-@click.option("--captions", help="Of a captioner: the file of captions, in place of FILES.")
-@click.option("--images", help="Of a captioner: the folder of the pictures.")
-@click.option("--num-beams", type=click.IntRange(1), help="Beam width of a translator or captioner; greedy without it.")
-@click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
-@click.option("--lowercase", is_flag=True, help="Compare translations without regard to case; captions always are.")
-@click.option("--plot", help="Where to draw BLEU by source length, such as bleu.png.")
+@click.command(cls=Command, params=_PARAMETERS)
+@click.pass_context
 def evaluate(
+    context: click.Context,
     model: str,
     files: tuple[str, ...],
     captions: str | None,
     images: str | None,
-    num_beams: int | None,
-    length_penalty: float | None,
     lowercase: bool,
     plot: str | None,
+    **search: Any,
 ) -> None:
-    """Score MODEL on FILES: BLEU and chrF, accuracy, perplexity, or a captioner's metrics, as its task wants.
+    """Score MODEL on FILES: BLEU and chrF, caption metrics, accuracy or perplexity, as its task has it.
 
-    FILES is one file of pairs, labelled texts, tagged words, captions or text, or two files of sources and
-    references, aligned line by line.
+    FILES is one file of the format that `train` reads, or two files of sources and references, aligned line by line.
     """
-    import keras_attention as ka
-    from keras_attention.visualize import check_figure_path
-
     files = (*files, captions) if captions else files
     if not files:
-        raise click.UsageError("There is nothing to score on; add FILES (of a captioner, --captions FILE).")
-    loaded = load_model(model)
-    name = type(loaded).__name__
-    if isinstance(loaded, ka.serving.ExportedModel):
-        if loaded.verb in ("complete", "fill"):
-            raise click.UsageError(f"{model} is an exported language model, which has no loss; take its .keras file.")
-        name = next((task for task, verb in VERBS.items() if verb == loaded.verb), "SavedModel of something else")
-    job = next((job for job in jobs().values() if job.task == name), None)
-    if job is None:
-        raise click.UsageError(f"{model} is a {name}, which cannot be evaluated here.")
-    if (plot or lowercase) and job.task != "Translator":
-        raise click.UsageError(f"--plot and --lowercase belong to a translator; {model} is a {name}.")
-    searches = job.task in ("Translator", "Captioner")
-    if (num_beams or length_penalty is not None) and not searches:
-        raise click.UsageError(
-            f"--num-beams and --length-penalty belong to a translator or captioner; {model} is a {name}."
-        )
-    search = search_of(loaded, num_beams, length_penalty) if searches else {}
-    if images and not job.pictures:
-        raise click.UsageError(f"--images belongs to a captioner; {model} is a {name}.")
-    if plot:  # said now, and not when all is translated
+        raise click.UsageError("There are no examples to score on; add FILES (for a captioner, --captions FILE).")
+    loaded = ka.load(model)
+    task = task_of(loaded)
+    refuse_other_tasks(context, task.command_name)
+    options = {"lowercase": lowercase} if lowercase else {}
+    if task.command_name in _WRITERS:
+        options |= search_for(loaded, search)
+    if plot:  # before the texts are translated
         check_figure_path(plot)
-    examples = job.read(files, images) if job.pictures else job.read(files)
-    if (
-        job.labels
-        and not isinstance(loaded, ka.serving.ExportedModel)
-        and not {*job.labels(examples)} & {*loaded.config.labels}
-    ):
-        raise ValueError(
-            f"{', '.join(files)} has none of the labels of {model}, which are {', '.join(loaded.config.labels)}; "
-            f"it has {', '.join(label[:40] for label in job.labels(examples)[:3])}."
-        )
-    for line in job.evaluate(loaded, examples, {"search": search, "lowercase": lowercase, "plot": plot}):
+    scores = ka.evaluate(loaded, task.read_examples(files, **({"images": images} if images else {})), **options)
+    for line in _report(scores):
         click.echo(line)
+    if plot:
+        plot_bleu_by_length({"BLEU": scores["by_length"]}, plot)
+
+
+def _report(scores: dict[str, Any]) -> Iterator[str]:
+    """Yield one line for each score, then how they were computed."""
+    for name, form in _LINES.items():
+        if name in scores:
+            counts = f" ({scores['correct']} of {scores['total']})" if "total" in scores else ""
+            yield form.format(scores[name]) + counts
+    for name, (count, bleu) in scores.get("by_length", {}).items():
+        yield f"  source of {name} words: BLEU {bleu:.2f} ({count} lines)"
+    if unreadable := scores.get("unreadable"):
+        names = ", ".join(unreadable[:3]) + ", ..." * (len(unreadable) > 3)
+        yield f"  images that cannot be read: {len(unreadable)} ({names})"
+    if "images" in scores:
+        yield f"  images: {scores['images']}"
+    yield f"  {scores['signature']}"
+    if "chrf_signature" in scores:
+        yield f"  {scores['chrf_signature']}"

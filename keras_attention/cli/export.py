@@ -9,85 +9,79 @@ from typing import Any
 
 import click
 
-from keras_attention.cli.loading import VERBS, given, load_model, strategy_of
+import keras_attention as ka
+from keras_attention.cli.loading import is_export, strategy_of
+from keras_attention.cli.options import Command, Option, given, search_options
+from keras_attention.storage import write_whole
+
+_TASKS = [task.__name__ for task in ka.models.TASKS]
+_EXPORT = [
+    click.Argument(["model"]),
+    click.Argument(["directory"]),
+    Option(
+        "--version",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        group="Files",
+        help="number of the version; a server takes the highest.",
+    ),
+    Option(
+        "--huggingface",
+        is_flag=True,
+        group="Files",
+        help="write what Hugging Face transformers loads to DIRECTORY, in place of a SavedModel.",
+    ),
+    *search_options(
+        "num_beams",
+        "length_penalty",
+        "num_return_sequences",
+        "max_new_tokens",
+        "temperature",
+        "top_k",
+        "top_p",
+        group="Search of the served model",
+    ),
+    Option(
+        "--int8",
+        is_flag=True,
+        group="Network",
+        help="quantise projections and embeddings to 8-bit integers; the model is smaller and slower.",
+    ),
+    Option("--attention", is_flag=True, group="Network", help="also serve the attention maps of every block and head."),
+]
 
 
-@click.command()
-@click.argument("model")
-@click.argument("directory")
-@click.option("--version", type=click.IntRange(1), default=1, show_default=True)
-@click.option(
-    "--num-beams",
-    type=click.IntRange(1),
-    help="Beam width of the served search; without it, a language model samples, and others are greedy.",
-)
-@click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
-@click.option("--max-new-tokens", type=click.IntRange(1), help="The most pieces that are written.")
-@click.option("--temperature", type=float, help="Of a language model that samples; 1 by default.")
-@click.option("--top-k", type=click.IntRange(0), help="Of a language model: draw from the k likeliest pieces.")
-@click.option(
-    "--top-p", type=float, help="Of a language model: draw from the fewest pieces that reach this probability."
-)
-@click.option(
-    "--int8",
-    is_flag=True,
-    help="Store the weights of projections and embeddings as 8-bit integers: a smaller, slower model.",
-)
-@click.option("--attention", is_flag=True, help="Also serve the attention maps of every block and head.")
-@click.option(
-    "--huggingface", is_flag=True, help="Write what transformers loads to DIRECTORY, in place of a SavedModel."
-)
+@click.command(cls=Command, params=_EXPORT)
 def export(
-    model: str,
-    directory: str,
-    version: int,
-    num_beams: int | None,
-    length_penalty: float | None,
-    max_new_tokens: int | None,
-    int8: bool,
-    attention: bool,
-    huggingface: bool,
-    **chance: Any,
+    model: str, directory: str, version: int, huggingface: bool, int8: bool, attention: bool, **search: Any
 ) -> None:
-    """Write MODEL, a .keras file, to DIRECTORY/VERSION/ for TensorFlow Serving, or to DIRECTORY for Hugging Face."""
-    import keras_attention as ka
+    """Write MODEL, a .keras file, to DIRECTORY/VERSION/ for TensorFlow Serving, or to DIRECTORY for Hugging Face.
 
-    loaded = load_model(model)
-    if isinstance(loaded, ka.serving.ExportedModel):
-        raise click.UsageError(f"{model} is exported already; expected a .keras file.")
-    search = given(
-        {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens, **chance}
-    )
+    Without search options a language model samples, and a translator or captioner searches greedily.
+    """
+    loaded, search = ka.load(model), given(search)
+    if is_export(loaded):
+        raise click.UsageError(f"{model} is already an export; expected a .keras file.")
     if huggingface:
         if search or int8 or attention:
             raise click.UsageError("--huggingface writes weights and sizes alone; leave the other options out.")
-        ka.weights.to_huggingface(loaded, directory)
-        click.echo(f"Written to {directory}, for transformers.", err=True)
+        from keras_attention.weights import to_huggingface
+
+        to_huggingface(loaded, directory)
+        click.echo(f"Wrote {directory} for transformers.", err=True)
         return
-    strategy = _strategy(loaded, model, search)
+    strategy = strategy_of(type(loaded), search) if search else None
     if int8:
         loaded.quantize("int8")
     path = loaded.export(directory, version, strategy, attention=attention)
     click.echo(f"Exported to {path}. Check it with: keras-attention check {path}", err=True)
 
 
-def _strategy(loaded: Any, model: str, search: dict[str, Any]) -> Any:
-    """Return what the options describe; None for the task's own."""
-    import keras_attention as ka
-
-    if not search:
-        return None
-    if not hasattr(loaded, "step"):
-        raise click.UsageError(f"{model} is a {type(loaded).__name__}, which does not search; leave the options out.")
-    return strategy_of(search, ka.Sampling if hasattr(loaded, "complete") else ka.Greedy)
-
-
 @click.command()
 @click.argument("path")
 def check(path: str) -> None:
-    """Would a stock TensorFlow Serving run the SavedModel at PATH?"""
-    import keras_attention as ka
-
+    """Load and run the SavedModel at PATH as a stock TensorFlow Serving would."""
     report = ka.check_export(path)
     for name, signature in report.signatures.items():
         click.echo(f"{name}: {signature}")
@@ -100,11 +94,9 @@ def check(path: str) -> None:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Write a list of objects.")
+@click.option("--json", "as_json", is_flag=True, help="Write a JSON list of objects.")
 def presets(as_json: bool) -> None:
-    """List every preset with its sizes, its parameters, and what the lecture's table says of them."""
-    import keras_attention as ka
-
+    """List every preset with its sizes, its parameters, and the parameters in the lecture's table."""
     rows = [_preset_row(name, row) for name, row in ka.presets().items()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -119,7 +111,6 @@ def presets(as_json: bool) -> None:
 
 
 def _preset_row(name: str, row: Any) -> dict[str, Any]:
-
     sizes = row.config
     return {
         "name": name,
@@ -135,32 +126,24 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.command("import")
 @click.argument("directory")
 @click.argument("model")
-@click.option(
-    "--task",
-    type=click.Choice(list(VERBS)),
-    help="Such as TextClassifier: put a new head on the encoder that is found.",
-)
+@click.option("--task", type=click.Choice(_TASKS), help="Task of MODEL, if not the one in DIRECTORY; its head is new.")
 @click.option("--labels", help="Names of the classes or tags of a new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:
     """Convert DIRECTORY, from Hugging Face, to MODEL, a .keras file."""
-    import keras_attention as ka
-
-    place, target = pathlib.Path(directory), pathlib.Path(model)
+    source, target = pathlib.Path(directory), pathlib.Path(model)
     if target.suffix != ".keras":
         raise click.UsageError(f"{model} does not end in .keras.")
     if target.exists():
         raise click.UsageError(f"{model} exists and is not overwritten; choose another name.")
     parts = {"labels": tuple(label.strip() for label in labels.split(","))} if labels else {}
-    loaded = ka.weights.from_huggingface(place, task=task, **parts)
+    loaded = ka.weights.from_huggingface(source, task=task, **parts)
     if labels and not isinstance(loaded, (ka.TextClassifier, ka.TextTagger)):
         raise click.UsageError(
             f"--labels belongs to a new head; {directory} is a {type(loaded).__name__}. Add --task TextClassifier or "
             "TextTagger."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    ka.training.write_whole(target, lambda name: loaded.save(name))
+    write_whole(target, lambda name: loaded.save(name))
     click.echo(f"{type(loaded).__name__} with {loaded.count_params():,} parameters in {model}.", err=True)
     if None in loaded.tokenizers.values():
-        click.echo(
-            f"Warning: {directory} has no tokenizer's files that are known here: no verb can use {model}.", err=True
-        )
+        click.echo(f"Warning: {directory} has no tokenizer files of a known kind: {model} takes no strings.", err=True)

@@ -1,4 +1,4 @@
-"""translate, caption, complete, classify, tag, fill: lines or pictures in, lines out."""
+"""translate, caption, complete, classify, tag, fill: one output line for each input line or image."""
 
 from __future__ import annotations
 
@@ -12,104 +12,81 @@ from typing import Any
 
 import click
 
-from keras_attention.cli.loading import fixed, given, load_for, search_of, strategy_of
+import keras_attention as ka
+from keras_attention.cli.loading import is_export, load_for, search_for
+from keras_attention.cli.options import Command, Option, from_fields, search_options
+from keras_attention.visualize import plot_caption
 
-_GAPS = "a gap is <mask>, or [MASK] where the model's tokenizer is WordPiece."
-_CHUNK = 512  # lines that are read before some are written
-
-
-def _lines(source: str | None) -> Iterator[str]:
-    import keras_attention as ka
-
-    if source is not None:
-        yield from ka.data.read_lines(source)
-    else:
-        yield from ka.data.decode_lines(sys.stdin.buffer, "standard input")
-
-
-def _run(source: str | None, answer: Callable[[list[str], int], Sequence[str]]) -> None:
-    """Write one line for each line that is read, with a count on standard error."""
-    lines, done = _lines(source), 0
-    while chunk := list(itertools.islice(lines, _CHUNK)):
-        for text in answer(chunk, done):
-            click.echo(text)
-        done += len(chunk)
-        if sys.stderr.isatty():
-            click.echo(f"\r{done} lines", err=True, nl=False)
-    if sys.stderr.isatty():
-        click.echo(err=True)
+_CHUNK = 512  # lines that are read before their outputs are written
+_MODEL, _SOURCE = click.Argument(["model"]), click.Argument(["source"], required=False)
+_BATCH_SIZE = Option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="inputs that are computed at once; it does not change the outputs.",
+)
+_BEAM_SEARCH = search_options("num_beams", "length_penalty", "max_new_tokens")
+_SAMPLING = search_options("temperature", "top_k", "top_p")
 
 
-@click.command()
-@click.argument("model")
-@click.argument("source", required=False)
-@click.option("--num-beams", type=click.IntRange(1), help="Beam width; greedy without it.")
-@click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
-@click.option("--max-new-tokens", type=click.IntRange(1), help="The most pieces of a translation.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--scores", is_flag=True, help="Put each score before its text, separated by a tab.")
-def translate(
-    model: str,
-    source: str | None,
-    num_beams: int | None,
-    length_penalty: float | None,
-    max_new_tokens: int | None,
-    batch_size: int,
-    scores: bool,
-) -> None:
-    """Translate each line of SOURCE, or of standard input, with MODEL."""
+def _scores(of: str) -> Option:
+    return Option("--scores", is_flag=True, help=f"write the {of} and a tab before each output.")
+
+
+@click.command(cls=Command, params=[_MODEL, _SOURCE, *_BEAM_SEARCH, _BATCH_SIZE, _scores("log-probability")])
+def translate(model: str, source: str | None, batch_size: int, scores: bool, **search: Any) -> None:
+    """Translate each line of SOURCE, or of standard input, with MODEL.
+
+    The search is greedy without --num-beams.
+    """
     loaded = load_for("translate", model)
-    options = {"batch_size": batch_size, **search_of(loaded, num_beams, length_penalty, max_new_tokens)}
+    options = {"batch_size": batch_size, **search_for(loaded, search)}
 
-    def answer(lines: list[str], done: int) -> list[str]:
-        answers = loaded.translate(lines, **options)
-        return [_line_of(a.score if scores else None, a.text) for a in answers]
+    def outputs(lines: list[str], done: int) -> list[str]:
+        return [_line(t.score if scores else None, t.text) for t in loaded.translate(lines, **options)]
 
-    _run(source, answer)
+    _write_lines(source, outputs)
 
 
-@click.command()
-@click.argument("model")
-@click.argument("pictures", nargs=-1)
-@click.option("--num-beams", type=click.IntRange(1), help="Beam width; greedy without it.")
-@click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
-@click.option("--max-new-tokens", type=click.IntRange(1), help="The most pieces of a caption.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--scores", is_flag=True, help="Put each score before its caption, separated by a tab.")
-@click.option("--plot", help="Folder to draw each caption's attention into, as NAME.attention.png and NAME.words.png.")
+_PLOT = Option("--plot", help="folder for plots of each caption's attention: NAME.attention.png, NAME.words.png.")
+
+
+@click.command(
+    cls=Command,
+    params=[
+        _MODEL,
+        click.Argument(["images"], nargs=-1),
+        *_BEAM_SEARCH,
+        _BATCH_SIZE,
+        _scores("log-probability"),
+        _PLOT,
+    ],
+)
 def caption(
-    model: str,
-    pictures: tuple[str, ...],
-    num_beams: int | None,
-    length_penalty: float | None,
-    max_new_tokens: int | None,
-    batch_size: int,
-    scores: bool,
-    plot: str | None,
+    model: str, images: tuple[str, ...], batch_size: int, scores: bool, plot: str | None, **search: Any
 ) -> None:
-    """Write a caption for each of PICTURES, or for each path on standard input, with MODEL.
+    """Write a caption for each of IMAGES, or for each path on standard input, with MODEL.
 
-    What cannot be read gets an empty line, and is named on standard error; where one of PICTURES is not even there, the
-    exit code is 1.
+    The search is greedy without --num-beams. An image that cannot be read gets an empty line and a message on standard
+    error; if one of IMAGES does not exist, the exit code is 1.
     """
     loaded = load_for("caption", model)
-    options = {"batch_size": batch_size, **search_of(loaded, num_beams, length_penalty, max_new_tokens)}
-    if plot is not None:
-        pathlib.Path(plot).mkdir(parents=True, exist_ok=True)
-    paths, missing, drawn = iter(pictures) if pictures else _lines(None), 0, set()
+    options = {"batch_size": batch_size, **search_for(loaded, search)}
+    plots = _Plots(plot) if plot is not None else None
+    paths, missing = iter(images) if images else _lines(None), 0
     while chunk := list(itertools.islice(paths, _CHUNK)):
-        there = [_can_be_opened(path) for path in chunk]
-        missing += there.count(False)
-        opened = [path if fine else b"" for path, fine in zip(chunk, there, strict=True)]
-        for path, answer in zip(chunk, loaded.caption(opened, **options), strict=True):
-            if path and not answer.valid:
-                click.echo(f"{path} {_why_not(path)}", err=True)
-            text = _one_line(answer.text)
-            click.echo(f"{answer.score:.4f}\t{text}" if scores and answer.valid else text)
-            if plot is not None and answer.valid:
-                _draw(answer, path, pathlib.Path(plot), drawn)
-    if missing and pictures:
-        raise click.ClickException(f"{missing} of the pictures are not there, or cannot be opened.")
+        readable = [_can_be_opened(path) for path in chunk]
+        missing += readable.count(False)
+        opened = [path if fine else b"" for path, fine in zip(chunk, readable, strict=True)]
+        for path, result in zip(chunk, loaded.caption(opened, **options), strict=True):
+            if path and not result.valid:
+                click.echo(f"{path} {_problem(path)}", err=True)
+            click.echo(_line(result.score if scores and result.valid else None, result.text))
+            if plots is not None and result.valid:
+                plots.write(result, path)
+    if missing and images:
+        raise click.ClickException(f"{missing} of the images do not exist or cannot be opened.")
 
 
 def _can_be_opened(path: str) -> bool:
@@ -120,132 +97,132 @@ def _can_be_opened(path: str) -> bool:
         return False
 
 
-def _why_not(path: str) -> str:
-    """What is wrong with a picture that has no caption."""
+def _problem(path: str) -> str:
+    """Return why an image has no caption."""
     if os.path.isdir(path):
-        return f"is a folder; expected pictures, such as {path.rstrip('/')}/*.jpg."
+        return f"is a folder; expected images, such as {path.rstrip('/')}/*.jpg."
     if not os.path.exists(path):
-        return "is not there."
-    return "cannot be read; expected a whole JPEG, PNG, GIF or BMP."
+        return "does not exist."
+    return "cannot be read; expected a complete JPEG, PNG, GIF or BMP."
 
 
-def _draw(caption: Any, path: str, folder: pathlib.Path, drawn: set[str]) -> None:
-    """Draw what there is to draw, under a name of its own: a model without attention looks nowhere."""
-    import keras_attention as ka
+class _Plots:
+    """Plots of captions in one folder; images of the same name from two folders get different names."""
 
-    if caption.attention is None:
-        click.echo(f"{path}: there is no attention to draw.", err=True)
-        return
-    name, count = pathlib.Path(path).name, 1
-    while name in drawn:  # of another folder
-        count += 1
-        name = f"{pathlib.Path(path).name}.{count}"
-    drawn.add(name)
-    ka.plot_caption(caption, path, folder / f"{name}.attention.png")
+    def __init__(self, folder: str) -> None:
+        self.folder, self.names = pathlib.Path(folder), set()
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, result: Any, path: str) -> None:
+        """Plot the attention of one caption, if the model has attention."""
+        if result.attention is None:
+            click.echo(f"{path}: the model has no attention to plot.", err=True)
+            return
+        name, count = pathlib.Path(path).name, 1
+        while name in self.names:
+            count += 1
+            name = f"{pathlib.Path(path).name}.{count}"
+        self.names.add(name)
+        plot_caption(result, path, self.folder / f"{name}.attention.png")
 
 
-@click.command()
-@click.argument("model")
-@click.argument("source", required=False)
-@click.option("--temperature", type=float, help="Below 1 sharpens, above 1 flattens; 1 by default.")
-@click.option("--top-k", type=click.IntRange(0), help="Draw from the k likeliest pieces.")
-@click.option("--top-p", type=float, help="Draw from the fewest pieces that reach this probability.")
-@click.option("--num-beams", type=click.IntRange(1), help="Search with this num_beams width; do not sample.")
-@click.option("--length-penalty", type=float, help="Of the beam search; 0.6 by default.")
-@click.option("--max-new-tokens", type=click.IntRange(1), help="The most pieces after the prompt.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-def complete(
-    model: str,
-    source: str | None,
-    num_beams: int | None,
-    length_penalty: float | None,
-    max_new_tokens: int | None,
-    seed: int,
-    batch_size: int,
-    **chance: Any,
-) -> None:
-    """Continue each line of SOURCE, or of standard input, with MODEL; line breaks become \\n."""
-    import keras_attention as ka
+@click.command(
+    cls=Command,
+    params=[_MODEL, _SOURCE, *_SAMPLING, *_BEAM_SEARCH, *from_fields(ka.Sampling, ["seed"]), _BATCH_SIZE],
+)
+def complete(model: str, source: str | None, seed: int, batch_size: int, **search: Any) -> None:
+    """Continue each line of SOURCE, or of standard input, with MODEL; line breaks become \\n.
 
+    The text is sampled without --num-beams.
+    """
     loaded = load_for("complete", model)
-    fixed(
-        loaded, {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens, **chance}
-    )
-    served = isinstance(loaded, ka.serving.ExportedModel)
-    search = {"num_beams": num_beams, "length_penalty": length_penalty, "max_new_tokens": max_new_tokens, **chance}
-    strategy = strategy_of(given(search), ka.Sampling)
+    options = search_for(loaded, search)
 
-    def answer(lines: list[str], done: int) -> list[str]:
-        if served:
-            answers = loaded.complete(lines, batch_size=batch_size, seed=seed + done)
+    def outputs(lines: list[str], done: int) -> list[str]:
+        if is_export(loaded):
+            completions = loaded.complete(lines, batch_size=batch_size, seed=seed + done)
         else:
-            answers = loaded.complete(lines, dataclasses.replace(strategy, seed=seed + done), batch_size)
-        return [_one_line(a.text) for a in answers]
+            strategy = dataclasses.replace(options["strategy"], seed=seed + done)
+            completions = loaded.complete(lines, strategy, batch_size)
+        return [_one_line(completion.text) for completion in completions]
 
-    _run(source, answer)
+    _write_lines(source, outputs)
 
 
-@click.command()
-@click.argument("model")
-@click.argument("source", required=False)
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--scores", is_flag=True, help="Put each probability before its label, separated by a tab.")
+@click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _scores("probability")])
 def classify(model: str, source: str | None, batch_size: int, scores: bool) -> None:
     """Label each line of SOURCE, or of standard input, with MODEL."""
     loaded = load_for("classify", model)
 
-    def answer(lines: list[str], done: int) -> list[str]:
-        answers = loaded.classify(lines, batch_size=batch_size)
-        return [_line_of(a.score if scores else None, a.label) for a in answers]
+    def outputs(lines: list[str], done: int) -> list[str]:
+        results = loaded.classify(lines, batch_size=batch_size)
+        return [_line(result.score if scores else None, result.label) for result in results]
 
-    _run(source, answer)
+    _write_lines(source, outputs)
 
 
-@click.command()
-@click.argument("model")
-@click.argument("source", required=False)
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
+@click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE])
 def tag(model: str, source: str | None, batch_size: int) -> None:
     """Tag the words of each line of SOURCE, or of standard input, with MODEL."""
     loaded = load_for("tag", model)
-    _run(source, lambda lines, done: [" ".join(a.tags) for a in loaded.tag(lines, batch_size=batch_size)])
+    _write_lines(source, lambda lines, done: [" ".join(r.tags) for r in loaded.tag(lines, batch_size=batch_size)])
 
 
-@click.command()
-@click.argument("model")
-@click.argument("source", required=False)
-@click.option(
-    "--candidates", type=click.IntRange(1, 5), help="Write the likeliest pieces of each gap, with their probabilities."
+_CANDIDATES = Option(
+    "--candidates",
+    type=click.IntRange(1, 5),
+    help="write the most probable tokens of each mask with their probabilities, in place of the text.",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
-def fill(model: str, source: str | None, candidates: int | None, batch_size: int) -> None:
-    """Fill the gaps of each line of SOURCE, or of standard input, with MODEL.
 
-    A gap is <mask>, or [MASK] where the model's tokenizer is WordPiece.
+
+@click.command(cls=Command, params=[_MODEL, _SOURCE, _CANDIDATES, _BATCH_SIZE])
+def fill(model: str, source: str | None, candidates: int | None, batch_size: int) -> None:
+    """Fill the masks of each line of SOURCE, or of standard input, with MODEL.
+
+    A mask is <mask>, or [MASK] where the model's tokenizer is WordPiece.
     """
     loaded = load_for("fill", model)
 
-    def answer(lines: list[str], done: int) -> list[str]:
-        answers = loaded.fill(lines, batch_size=batch_size)
-        for number, (line, found) in enumerate(zip(lines, answers, strict=True), done + 1):
-            if line.strip() and not found.candidates:
-                click.echo(f"Line {number} has no gap; {_GAPS}", err=True)
-        if candidates is None:
-            return [_one_line(a.text) for a in answers]
-        return [
-            "\t".join(
-                " ".join(f"{_one_line(piece)}:{chance:.4f}" for piece, chance in gap[:candidates])
-                for gap in a.candidates
-            )
-            for a in answers
-        ]
+    def outputs(lines: list[str], done: int) -> list[str]:
+        results = loaded.fill(lines, batch_size=batch_size)
+        for number, (line, result) in enumerate(zip(lines, results, strict=True), done + 1):
+            if line.strip() and not result.candidates:
+                click.echo(
+                    f"Line {number} has no mask; expected <mask>, or [MASK] where the tokenizer is WordPiece.", err=True
+                )
+        return [_one_line(r.text) if candidates is None else _candidates(r, candidates) for r in results]
 
-    _run(source, answer)
+    _write_lines(source, outputs)
 
 
-def _line_of(score: float | None, text: str) -> str:
-    """One answer, after its score if there is one; that of an empty line, "" and 0, stays an empty line."""
+def _candidates(result: Any, count: int) -> str:
+    """Return the most probable tokens of each mask as `token:probability`; masks are separated by tabs."""
+    masks = [" ".join(f"{_one_line(token)}:{p:.4f}" for token, p in mask[:count]) for mask in result.candidates]
+    return "\t".join(masks)
+
+
+def _write_lines(source: str | None, outputs: Callable[[list[str], int], Sequence[str]]) -> None:
+    """Write one line for each line that is read, with a count on standard error."""
+    lines, done = _lines(source), 0
+    while chunk := list(itertools.islice(lines, _CHUNK)):
+        for text in outputs(chunk, done):
+            click.echo(text)
+        done += len(chunk)
+        if sys.stderr.isatty():
+            click.echo(f"\r{done} lines", err=True, nl=False)
+    if sys.stderr.isatty():
+        click.echo(err=True)
+
+
+def _lines(source: str | None) -> Iterator[str]:
+    if source is not None:
+        yield from ka.data.read_lines(source)
+    else:
+        yield from ka.data.decode_lines(sys.stdin.buffer, "standard input")
+
+
+def _line(score: float | None, text: str) -> str:
+    """Return one output, after its score if there is one; the output of an empty line stays an empty line."""
     return f"{score:.4f}\t{_one_line(text)}" if score is not None and (text or score) else _one_line(text)
 
 

@@ -1,4 +1,4 @@
-"""How good written text is: BLEU and chrF with their signatures, and BLEU by source length."""
+"""BLEU and chrF of generated text with their signatures, and BLEU by source length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class TextScores:
     Attributes:
         bleu: sacreBLEU, 0 to 100.
         chrf: chrF2, 0 to 100.
-        bleu_signature: how BLEU was computed; figures with different signatures cannot be compared.
+        bleu_signature: how BLEU was computed; scores with different signatures cannot be compared.
         chrf_signature: the same for chrF.
     """
 
@@ -33,16 +33,16 @@ def score_texts(
     """Score translations with sacreBLEU and chrF2.
 
     Args:
-        hypotheses: what was written, one string per line.
-        references: what should have been, one string per line, or several of which each is right.
-        lowercase: compare without regard to case.
-        tokenizer: how sacreBLEU parts words, such as `"13a"`, or `"none"` for text that is tokenised already.
+        hypotheses: the translations, one string per line.
+        references: the reference translations, one string per line, or several.
+        lowercase: ignore case.
+        tokenizer: sacreBLEU's tokenizer, such as `"13a"`, or `"none"` for text that is tokenised already.
 
     Returns:
         `TextScores`.
 
     Raises:
-        ValueError: no lines, a different number of them, or one without a reference.
+        ValueError: there are no lines, the numbers differ, or a line has no reference.
 
     Example:
         >>> score_texts(["we eat fresh bread today"], ["we eat fresh bread today"]).bleu
@@ -79,14 +79,14 @@ def scores_by_length(
     """Return BLEU for sources of each length, counted in words.
 
     Args:
-        sources: what was translated.
-        hypotheses: the translations.
-        references: the references.
-        edges: the first length of each bin but the first.
+        sources: the source sentences.
+        hypotheses: their translations.
+        references: their reference translations.
+        edges: the first length of each bin except the first bin.
         lowercase: see `score_texts`.
 
     Returns:
-        name of the bin, such as `"8-10"` -> (number of sentences, BLEU); empty bins are left out.
+        name of the bin, such as `"8-10"` -> (number of sentences, BLEU), without the empty bins.
 
     Reference: the figure of Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, figure 2.
     """

@@ -1,4 +1,4 @@
-"""Metrics over the tokens that count."""
+"""Metrics over the tokens whose sample weight is not 0."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MaskedAccuracy(keras.metrics.SparseCategoricalAccuracy):
-    """The share of tokens, weighted by the size of their sample weight, whose likeliest class is the label.
+    """Accuracy: the part of the tokens, weighted by |sample weight|, whose most probable class is the label.
 
     Example:
         >>> metric = MaskedAccuracy()
@@ -27,7 +27,7 @@ class MaskedAccuracy(keras.metrics.SparseCategoricalAccuracy):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class Perplexity(keras.metrics.Mean):
-    """exp of the mean negative log-likelihood per token that counts.
+    """Perplexity: exp of the weighted mean of the negative log-likelihood per token.
 
     Example:
         >>> metric = Perplexity()
@@ -46,5 +46,5 @@ class Perplexity(keras.metrics.Mean):
         super().update_state(cost, sample_weight=sample_weight)
 
     def result(self):
-        """Return the value over all batches since the last reset."""
+        """Return the perplexity over all batches since the last reset."""
         return ops.exp(super().result())

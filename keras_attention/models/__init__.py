@@ -10,7 +10,10 @@ from keras_attention.models.text_classifier import TextClassifier
 from keras_attention.models.text_tagger import TextTagger
 from keras_attention.models.translator import Translator
 
+TASKS = (Translator, Captioner, CausalLM, MaskedLM, PermutationLM, TextClassifier, TextTagger)
+
 __all__ = [
+    "TASKS",
     "Captioner",
     "CausalLM",
     "MaskedLM",

@@ -11,16 +11,21 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
+from keras_attention.data.caption_batches import caption_batches, image_regions
+from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.images import read_images
 from keras_attention.data.region_cache import RegionCache
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import special_ids
-from keras_attention.generation import Greedy, Sampling, Strategy, decode, search_inputs
+from keras_attention.generation import Greedy, Sampling, Strategy, best_hypotheses, decode, search_inputs
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions, logits_of_step
 from keras_attention.layers.regions import gaussian_kernel
 from keras_attention.layers.vision import SMALL_CNN
+from keras_attention.metrics.captions import score_captions
+from keras_attention.metrics.text import score_texts
 from keras_attention.models.arguments import with_vocabulary
 from keras_attention.models.build import initializer, make_decoder, make_embedding, make_encoder
+from keras_attention.models.examples import caption_scores, only_path
 from keras_attention.models.inference import check_images, hypothesis_row, run_batches
 from keras_attention.models.task import Task
 from keras_attention.models.vision_weights import IMAGENET, load_vision_weights
@@ -66,6 +71,14 @@ class Captioner(Task):
     Reference: Vinyals et al., 2015, https://arxiv.org/abs/1411.4555; Xu et al., 2015,
     https://arxiv.org/abs/1502.03044; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
     """
+
+    command_name = "captioner"
+    verb = "caption"
+    output_class = Caption
+    default_preset = "show_attend_and_tell"
+    default_strategy = Greedy
+    metric = "bleu"
+    text_metrics = ("bleu", "cider")
 
     def __init__(
         self, config: RecurrentCaptionerConfig | TransformerCaptionerConfig, tokenizer: Any = None, **kwargs
@@ -254,10 +267,6 @@ class Captioner(Task):
         logits = self._add_bias(logits_of_step(self.embedding, outputs))
         return logits, {"constants": state["constants"], "carry": carry}, self._smooth(scores)
 
-    def length_limit(self, strategy: Strategy) -> int:
-        """Return how many tokens a caption may have: `config.max_length` unless the strategy says."""
-        return min(strategy.max_new_tokens or self.config.max_length, self.config.max_length)
-
     @property
     def reader(self) -> TextReader:
         """The reader of captions."""
@@ -339,7 +348,8 @@ class Captioner(Task):
         Returns:
             dict of the inputs of `compute`.
         """
-        limits = ops.zeros_like(inputs["seeds"]) + self.length_limit(strategy)
+        longest = min(strategy.max_new_tokens or self.config.max_length, self.config.max_length)
+        limits = ops.zeros_like(inputs["seeds"]) + longest
         nothing = ops.expand_dims(inputs["seeds"], 1)[:, :0]
         return {**inputs, **search_inputs(limits, inputs["seeds"], nothing, nothing)}
 
@@ -356,16 +366,12 @@ class Captioner(Task):
         """
         special, searched = special_ids(self.tokenizer), dict(inputs)
         given = {name: searched.pop(name) for name in ("images", "regions") if name in searched}
-        valid = ops.expand_dims(searched.pop("valid"), 1)
-        start_ids = ops.zeros_like(searched["limits"]) + special.start
+        valid, start_ids = searched.pop("valid"), ops.zeros_like(searched["limits"]) + special.start
         found = decode(self, given, strategy, start_ids=start_ids, end_id=special.end, **searched)
-        computed = {"tokens": found["tokens"]}
-        computed |= {name: ops.where(valid, found[name], 0) for name in ("lengths", "scores")}
-        computed["is_written"] = ops.arange(ops.shape(found["tokens"])[2]) < computed["lengths"][:, :1]
-        if "attention" in found:
-            attention = ops.where(ops.expand_dims(valid, -1), found["attention"][:, 0], 0.0)
-            grid = (*ops.shape(attention)[:2], self.vision.rows, self.vision.columns)
-            computed["attention"] = ops.reshape(attention, grid)
+        computed = best_hypotheses(found, valid)
+        if "attention" in computed:
+            grid = (*ops.shape(computed["attention"])[:2], self.vision.rows, self.vision.columns)
+            computed["attention"] = ops.reshape(computed["attention"], grid)
         return computed
 
     def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
@@ -378,5 +384,54 @@ class Captioner(Task):
             **hypothesis_row(detokenizer, computed, "caption"),
             "pieces": detokenizer.pieces(computed["tokens"][:, 0], computed["is_written"]),
             "valid": inputs["valid"],
-            **{name: computed[name] for name in ("attention",) if name in computed},
+            **({"attention": computed["attention"]} if "attention" in computed else {}),
         }
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str], images: str | None = None) -> list[CaptionedImage]:
+        """Read captions and find their images in a folder; see `read_captions`."""
+        return read_captions(only_path(paths), images)
+
+    @staticmethod
+    def texts_of(examples: Sequence[CaptionedImage]) -> list[str]:
+        """Return all captions."""
+        return captions_of(examples)
+
+    def make_batches(
+        self,
+        examples: Sequence[CaptionedImage],
+        max_tokens: int = 4096,
+        shuffle: bool = True,
+        seed: int = 0,
+        **images: Any,
+    ):
+        """Turn captioned images into batches; see `caption_batches`.
+
+        Args:
+            examples: from `read_captions`.
+            max_tokens: the most caption tokens in a batch, padding included.
+            shuffle: random order, for training; without it images are neither augmented nor flipped.
+            seed: the seed of the random order.
+            **images: `cache`, `augment`, `flip` and `captions_per_image` of `caption_batches`.
+        """
+        images = images if shuffle else {"cache": images.get("cache")}
+        return caption_batches(examples, self, max_tokens, shuffle, seed, **images)
+
+    def validation_score(self, examples: Sequence[CaptionedImage], metric: str, cache: Any = None, **_: Any) -> float:
+        """Return BLEU-4 or CIDEr (times 100) of greedy captions; images that cannot be read do not count."""
+        if cache is None:
+            captions = self.caption([example.image for example in examples], batch_size=64)
+        else:
+            regions = image_regions(examples, self, cache)
+            captions = self.caption_regions(regions, batch_size=64)
+            captions = [c if valid else None for c, valid in zip(captions, regions.valid, strict=True)]
+        pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c is not None and c.valid]
+        texts, references = zip(*pairs, strict=True)
+        if metric == "cider":
+            return 100 * score_captions(texts, references, meteor=False).cider
+        return score_texts(texts, references, lowercase=True).bleu
+
+    @classmethod
+    def score_examples(cls, model: Any, examples: Sequence[CaptionedImage], **search: Any) -> dict[str, Any]:
+        """Return the scores of the captions of images; see `caption_scores`."""
+        return caption_scores(model, examples, **search)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
+from keras_attention.data.text_batches import language_batches
+from keras_attention.generation import Sampling
 from keras_attention.layers import Transformer, logits_of_step
 from keras_attention.models import autoregressive
 from keras_attention.models.arguments import text_inputs, with_vocabulary, without_attention
 from keras_attention.models.build import make_decoder, make_embedding
+from keras_attention.models.examples import read_documents, token_scores
 from keras_attention.models.task import Task
+from keras_attention.outputs import Completion
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -47,6 +52,13 @@ class CausalLM(Task):
     2019, https://arxiv.org/abs/1909.08053 (Megatron-LM).
     """
 
+    command_name = "lm"
+    verb = "complete"
+    output_class = Completion
+    default_preset = "char_rnn"
+    default_strategy = Sampling
+    default_tokenizer = "characters"
+
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(without_attention(config, "language model"), "vocabulary_size", tokenizer)
         if getattr(config, "num_segments", 0):
@@ -70,8 +82,7 @@ class CausalLM(Task):
         """Return the state before the next token.
 
         Args:
-            inputs: dict of `token_ids` (B, L), the tokens that are known already, which are read here at once;
-                L may be 0.
+            inputs: dict of `token_ids` (B, L), tokens that are given and are read at once; L may be 0.
             length: the most tokens that will be read, `config.max_length` when absent.
 
         Returns:
@@ -88,3 +99,20 @@ class CausalLM(Task):
 
     complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
     length_limits, to_row = autoregressive.length_limits, autoregressive.to_row
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str]) -> list[str]:
+        """Read texts; see `read_documents`."""
+        return read_documents(paths)
+
+    def make_batches(self, examples: Sequence[str], max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
+        """Turn texts into batches; see `language_batches`."""
+        return language_batches(examples, self, max_tokens, shuffle, seed)
+
+    @classmethod
+    def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:
+        """Return `loss` and `perplexity` per token; each token is judged with at least half a window before it."""
+        stride = max(model.config.max_length // 2, 1)
+        scores = token_scores(model, language_batches(examples, model, shuffle=False, stride=stride))
+        signature = f"per:token|window:{model.config.max_length}|stride:{stride}"
+        return {"loss": scores["loss"], "perplexity": scores["perplexity"], "signature": signature}

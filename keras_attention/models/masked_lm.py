@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_attention.config import TransformerConfig
 from keras_attention.data.batches import pad_ids, text_arrays
+from keras_attention.data.masking import masked_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import mask_id
 from keras_attention.layers import MaskedLMHead, OutputBias
@@ -24,6 +25,7 @@ from keras_attention.models.build import (
     make_pooler,
     read_text,
 )
+from keras_attention.models.examples import read_documents, token_scores
 from keras_attention.models.inference import check_texts, run_batches
 from keras_attention.models.task import Task
 from keras_attention.outputs import FilledMask
@@ -59,6 +61,11 @@ class MaskedLM(Task):
     Reference: Devlin et al., 2019, https://arxiv.org/abs/1810.04805; Liu et al., 2019,
     https://arxiv.org/abs/1907.11692 (RoBERTa).
     """
+
+    command_name = "mlm"
+    verb = "fill"
+    output_class = FilledMask
+    default_preset = "bert_base"
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
@@ -155,3 +162,22 @@ class MaskedLM(Task):
             "candidates": detokenizer.pieces(computed["candidates"], is_candidate),
             "candidate_scores": computed["candidate_scores"],
         }
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str]) -> list[str]:
+        """Read texts; see `read_documents`."""
+        return read_documents(paths)
+
+    def make_batches(self, examples: Sequence[str], max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
+        """Turn texts into batches; see `masked_batches`."""
+        return masked_batches(examples, self, max_tokens, shuffle, seed)
+
+    @classmethod
+    def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:
+        """Return `loss` and `accuracy` of masked tokens, and `next_sentence_accuracy` where the model has that."""
+        scores = token_scores(model, masked_batches(examples, model, shuffle=False))
+        prefix = "logits_" if model.config.next_sentence else ""
+        result = {name: scores[prefix + name] for name in ("loss", "accuracy")}
+        if model.config.next_sentence:
+            result["next_sentence_accuracy"] = scores["next_sentence_accuracy"]
+        return {**result, "signature": "per:masked token|rate:0.15|seed:0"}

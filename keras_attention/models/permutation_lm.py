@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,11 +10,15 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import TransformerConfig
+from keras_attention.data.permutation import permutation_batches
+from keras_attention.generation import Sampling
 from keras_attention.layers import MaskEmbedding, OutputBias
 from keras_attention.models import autoregressive
 from keras_attention.models.arguments import text_inputs, with_vocabulary
 from keras_attention.models.build import initializer, make_embedding, make_encoder
+from keras_attention.models.examples import read_documents, token_scores
 from keras_attention.models.task import Task
+from keras_attention.outputs import Completion
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -49,6 +54,12 @@ class PermutationLM(Task):
 
     Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237.
     """
+
+    command_name = "plm"
+    verb = "complete"
+    output_class = Completion
+    default_preset = "xlnet_base"
+    default_strategy = Sampling
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         if getattr(config, "positions", None) != "relative":
@@ -127,9 +138,9 @@ class PermutationLM(Task):
 
         Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860, section 3.2.
         """
-        kept = {name: inputs[name] for name in ("token_ids", "padding_mask", "segment_ids") if name in inputs}
+        arrays = {name: inputs[name] for name in ("token_ids", "padding_mask", "segment_ids") if name in inputs}
         found = self.compiled_function(type(self)._read_segment)(
-            kept if memories is None else {**kept, "memories": memories}
+            arrays if memories is None else {**arrays, "memories": memories}
         )
         outputs, width = found.pop("outputs"), found["mask"].shape[1]
         first = 0 if memory_length is None else max(width - memory_length, 0)
@@ -139,8 +150,8 @@ class PermutationLM(Task):
         """Return the state before the next token.
 
         Args:
-            inputs: dict of `token_ids` (B, L), the tokens that are known already, which are read here at once,
-                from left to right; L may be 0.
+            inputs: dict of `token_ids` (B, L), tokens that are given and are read at once, from left to right; L may
+                be 0.
             length: the most tokens that will be read, `config.max_length` when absent.
 
         Returns:
@@ -157,3 +168,19 @@ class PermutationLM(Task):
 
     complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
     length_limits, to_row = autoregressive.length_limits, autoregressive.to_row
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str]) -> list[str]:
+        """Read texts; see `read_documents`."""
+        return read_documents(paths)
+
+    def make_batches(self, examples: Sequence[str], max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
+        """Turn texts into batches; see `permutation_batches`."""
+        return permutation_batches(examples, self, max_tokens, shuffle, seed)
+
+    @classmethod
+    def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:
+        """Return `loss` and `accuracy` of the tokens that are predicted in random order."""
+        scores = token_scores(model, permutation_batches(examples, model, shuffle=False))
+        signature = "per:predicted token|targets_every:6|seed:0"
+        return {"loss": scores["loss"], "accuracy": scores["accuracy"], "signature": signature}

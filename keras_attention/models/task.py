@@ -11,10 +11,12 @@ import keras
 import numpy as np
 
 from keras_attention import config as configs
+from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.generation import CompiledFunction, Strategy
+from keras_attention.models.examples import from_examples
 from keras_attention.models.inference import Detokenizer
-from keras_attention.models.weight_transfer import check_plain, copy_weights
-from keras_attention.presets import ENCODER_TASKS, ENCODER_USES, find_preset
+from keras_attention.models.weight_transfer import from_encoder, from_model
+from keras_attention.presets import find_preset
 
 
 class Task(keras.Model):
@@ -35,6 +37,17 @@ class Task(keras.Model):
     """
 
     tokenizer_names: tuple[str, ...] = ("tokenizer",)
+    command_name: str  # on the command line, such as `train translator`
+    verb: str  # the name of the method from input to output, such as "translate"
+    output_class: type  # what the verb returns one of for each input
+    default_preset: str
+    default_strategy: type[Strategy] | None = None  # None: the task does not search
+    default_tokenizer = "sentencepiece"  # the kind that the default preset is made with
+    metric = "loss"  # what selects the best model, computed on validation data
+    text_metrics: tuple[str, ...] = ()  # metrics that need texts written by the model; see `validation_score`
+
+    from_model, from_encoder = classmethod(from_model), classmethod(from_encoder)
+    from_examples = classmethod(from_examples)
 
     def __init__(self, config, tokenizers: dict[str, Any], inputs, outputs, **kwargs) -> None:
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
@@ -64,43 +77,15 @@ class Task(keras.Model):
         """
         config = find_preset(name, cls.task_name())
         tokenizers = {key: parts.pop(key) for key in cls.tokenizer_names if key in parts}
-        return cls(cls._resized(config, parts), **tokenizers)
+        return cls(cls.resized(config, parts), **tokenizers)
 
     @classmethod
-    def from_model(cls, other: Task, **sizes: Any):
-        """Make a model with the weights of another one of its task, and other sizes.
-
-        Weights that both models have are copied. New ones are initialised: the rows that more learned positions or a
-        captioner's `coordinate_features` add to a matrix, an output matrix of its own (`tie_weights=False`), the
-        baseline of hard attention.
-
-        Args:
-            other: a model of this task. The new model's weights are trainable, even where those of `other` are not.
-            **sizes: any size that should differ, such as `dropout=0.0`.
+    def resized(cls, config, sizes: dict[str, Any]):
+        """Return `config` with other sizes.
 
         Raises:
-            TypeError: `other` is a model of another task.
-            ValueError: an unknown size; one with which weights would be lost or would not fit; or weights of another
-                kind: with LoRA, or quantised.
-
-        Example:
-            >>> import keras_attention as ka
-            >>> sizes = {"vocabulary_size": 7, "width": 6, "num_heads": 3, "num_layers": 1, "intermediate_dim": 5}
-            >>> model = ka.CausalLM.from_preset("gpt2_small", max_length=11, **sizes)
-            >>> longer = ka.CausalLM.from_model(model, max_length=13)
-            >>> bool((longer.embedding.get_weights()[0] == model.embedding.get_weights()[0]).all())
-            True
+            ValueError: an unknown size.
         """
-        if not isinstance(other, Task) or other.task_name() != cls.task_name():
-            raise TypeError(f"`other` is a {type(other).__name__}; expected a {cls.task_name()}.")
-        check_plain(other)
-        config = cls._resized(other.config, sizes)
-        model = cls(config, **{name: getattr(other, name) for name in cls.tokenizer_names})
-        copy_weights(model, other, sizes)
-        return model
-
-    @classmethod
-    def _resized(cls, config, sizes: dict[str, Any]):
         fields = configs.fields_for(config, cls.task_name())
         unknown = sorted(set(sizes) - fields)
         if unknown:
@@ -109,37 +94,6 @@ class Task(keras.Model):
                 f"sizes: {', '.join(sorted(fields))}."
             )
         return dataclasses.replace(config, **sizes)
-
-    @classmethod
-    def from_encoder(cls, other: Task, **parts: Any):
-        """Make a model of this task around the encoder of another one; the layers after the encoder are new.
-
-        Args:
-            other: a model with an encoder of one text, such as a `MaskedLM`.
-            **parts: `labels`, and the sizes that may differ: `dropout`, `attention_dropout`.
-
-        Raises:
-            TypeError: `other` has no such encoder, or this task uses none.
-            ValueError: a size that cannot change, or weights with LoRA or quantised.
-        """
-        if cls.task_name() not in (*ENCODER_TASKS, *ENCODER_USES):
-            raise TypeError(f"A {cls.__name__} has no encoder of one text; see {', '.join(ENCODER_USES)}.")
-        reads_one_text = hasattr(other, "encoder") and "token_ids" in other.input
-        if not reads_one_text or not isinstance(other.config, configs.TransformerConfig):
-            raise TypeError(
-                f"This {type(other).__name__} has no Transformer encoder that a {cls.__name__} could be built around."
-            )
-        unknown = sorted(set(parts) - {"labels", "dropout", "attention_dropout"})
-        if unknown:
-            raise ValueError(f"{', '.join(unknown)} cannot change: the encoder is that of a trained model.")
-        check_plain(other)
-        config = dataclasses.replace(other.config, next_sentence=False, **parts)
-        model = cls(config, tokenizer=other.tokenizer)
-        for name in ("embedding", "encoder", "pooler"):
-            old, new = getattr(other, name, None), getattr(model, name, None)
-            if old is not None and new is not None:
-                new.set_weights(old.get_weights())
-        return model
 
     @property
     def has_lora(self) -> bool:
@@ -344,6 +298,72 @@ class Task(keras.Model):
         from keras_attention.serving.export import export
 
         return export(self, directory, version, strategy, examples, attention)
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str]) -> list:
+        """Read the examples of this task from files, or from `tfds:NAME[:SPLIT]`.
+
+        Args:
+            paths: one file; for a `Translator` one or two, for a `Captioner` one and the folder of its images.
+
+        Raises:
+            ValueError: the number of files is wrong, or a file holds something else.
+            FileNotFoundError: a file is missing.
+        """
+        raise NotImplementedError(f"{cls.__name__} does not define `read_examples`.")
+
+    @staticmethod
+    def texts_of(examples: Sequence) -> list[str]:
+        """Return the texts of examples, on which a tokenizer is trained."""
+        return list(examples)
+
+    @staticmethod
+    def labels_of(examples: Sequence) -> tuple[str, ...]:
+        """Return the names of the classes or tags of examples; none for a task without labels."""
+        return ()
+
+    @classmethod
+    def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """Return new tokenizers by their names.
+
+        Args:
+            examples: what the task learns from.
+            config: the preset's sizes.
+            sizes: those that differ from the preset.
+            **options: those of `train_tokenizer`: `kind`, `vocabulary_size` and `lowercase`.
+        """
+        return {"tokenizer": train_tokenizer(cls.texts_of(examples), **options)}
+
+    def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
+        """Turn examples into the batches that `fit` takes.
+
+        Args:
+            examples: as the task's `read_examples` returns them.
+            max_tokens: the most tokens in a batch, padding included.
+            shuffle: random order and composition, for training; without it the order is fixed, for validation.
+            seed: the seed of the random order.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `make_batches`.")
+
+    def validation_score(self, examples: Sequence, metric: str) -> float:
+        """Return one of `text_metrics`, computed on what the model writes for the examples.
+
+        Args:
+            examples: as the task's `read_examples` returns them.
+            metric: the metric's name, such as `"bleu"`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no metric of written texts; {metric} was asked for.")
+
+    @classmethod
+    def score_examples(cls, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
+        """Score a model of this task, or its export; `keras_attention.evaluate` says what it returns.
+
+        Args:
+            model: has the task's verb.
+            examples: as the task's `read_examples` returns them.
+            **options: of the verb, such as `strategy` and `batch_size`.
+        """
+        raise NotImplementedError(f"{cls.__name__} does not define `score_examples`.")
 
 
 def _are_examples(data: Any) -> bool:

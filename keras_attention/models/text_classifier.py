@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,8 @@ from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import text_arrays
+from keras_attention.data.files import read_labelled
+from keras_attention.data.text_batches import classification_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary
@@ -23,6 +25,7 @@ from keras_attention.models.build import (
     pool_sequence,
     read_text,
 )
+from keras_attention.models.examples import check_known_labels, only_path
 from keras_attention.models.inference import are_empty, check_texts, run_batches
 from keras_attention.models.task import Task
 from keras_attention.outputs import Classification
@@ -30,7 +33,7 @@ from keras_attention.outputs import Classification
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TextClassifier(Task):
-    """Many to one: an encoder and one label for a summary of what it read.
+    """Many to one: an encoder, and one label for the summary of a text.
 
     p(label | x) = softmax(W summary). Of a recurrent encoder the summary is [h; c], the final state h of both
     directions and the context c that h attends to over all positions (absent without attention). Of a
@@ -61,6 +64,12 @@ class TextClassifier(Task):
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473 (the attention); Devlin et al., 2019,
     https://arxiv.org/abs/1810.04805.
     """
+
+    command_name = "classifier"
+    verb = "classify"
+    output_class = Classification
+    default_preset = "rnn_classifier"
+    metric = "accuracy"
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
@@ -156,4 +165,36 @@ class TextClassifier(Task):
             "label": detokenizer.names(self.config.labels, computed.pop("label_ids"), real),
             **computed,
             "pieces": detokenizer.pieces(inputs["token_ids"], inputs["padding_mask"] & real[:, None]),
+        }
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str]) -> list[tuple[str, str]]:
+        """Read (text, label) pairs; see `read_labelled`."""
+        return read_labelled(only_path(paths))
+
+    @staticmethod
+    def texts_of(examples: Sequence[tuple[str, str]]) -> list[str]:
+        """Return the texts."""
+        return [text for text, _ in examples]
+
+    @staticmethod
+    def labels_of(examples: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+        """Return the names of the classes, sorted."""
+        return tuple(sorted({label for _, label in examples}))
+
+    def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
+        """Turn (text, label) pairs into batches; see `classification_batches`."""
+        return classification_batches(examples, self, max_tokens, shuffle, seed)
+
+    @classmethod
+    def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:
+        """Return `accuracy` (0 to 1), and how many of the texts have the right label."""
+        check_known_labels(model, cls.labels_of(examples))
+        outputs = model.classify([text for text, _ in examples], batch_size=batch_size)
+        correct = sum(output.label == label for output, (_, label) in zip(outputs, examples, strict=True))
+        return {
+            "accuracy": correct / len(examples),
+            "correct": correct,
+            "total": len(examples),
+            "signature": "per:text",
         }

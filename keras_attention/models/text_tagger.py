@@ -11,11 +11,15 @@ from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import pad_ids, text_arrays
+from keras_attention.data.files import read_tagged
+from keras_attention.data.text_batches import tagging_batches
 from keras_attention.data.text_reader import EncodedWords, TextReader, WordReader
+from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.layers import CharacterEncoder
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary, without_attention
 from keras_attention.models.build import make_embedding, make_encoder, read_text
+from keras_attention.models.examples import check_known_labels, only_path
 from keras_attention.models.inference import check_texts, padded_words, run_batches
 from keras_attention.models.task import Task
 from keras_attention.outputs import Tagging
@@ -25,22 +29,22 @@ from keras_attention.outputs import Tagging
 class TextTagger(Task):
     """Many to many: an encoder, recurrent in both directions or a Transformer, and a tag at each word.
 
-    p(tag_i | x) = softmax(W h_i), with h_i the encoder's output at the first piece of word i. A recurrent encoder reads
-    embedded pieces and, with a tokenizer of characters, beside the first piece of each word what a
-    `CharacterEncoder` makes of it; the pieces are then best whole words (`train_tokenizer(texts, "words")`).
+    p(tag_i | x) = softmax(W h_i), with h_i the encoder's output at the first token of word i. A recurrent encoder reads
+    embedded tokens and, with a tokenizer of characters, at the first token of each word the word's features from a
+    `CharacterEncoder`. Tokens that are whole words are then best (`train_tokenizer(texts, "words")`).
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`, with `labels`, the tags.
         tokenizer: KerasHub tokenizer.
-        character_tokenizer: another, of characters, that spells the words of a recurrent tagger; or None.
+        character_tokenizer: tokenizer of the characters of words, for a recurrent tagger; or None.
 
     Call arguments:
         inputs: dict of `token_ids` (B, S) int, `padding_mask` (B, S) bool, True = a real token, and, where the
-            family has them, `segment_ids` (B, S) int; where words are spelled, `character_ids` (B, S, P) int and
-            `character_mask` (B, S, P) bool, whose real ones stand at the first piece of each word.
+            family has them, `segment_ids` (B, S) int; with a tokenizer of characters `character_ids` (B, S, P) int
+            and `character_mask` (B, S, P) bool, which is True at the first token of each word alone.
 
     Output:
-        logits (B, S, tags); those at the first piece of each word are the answer.
+        logits (B, S, tags); those at the first token of each word count.
 
     Raises:
         TypeError: the tokenizer is missing, or a Transformer is given characters.
@@ -57,6 +61,12 @@ class TextTagger(Task):
     https://arxiv.org/abs/1603.01360; Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 5.3.
     """
 
+    command_name = "tagger"
+    verb = "tag"
+    output_class = Tagging
+    default_preset = "rnn_tagger"
+    default_tokenizer = "words"
+    metric = "accuracy"
     tokenizer_names = ("tokenizer", "character_tokenizer")
 
     def __init__(
@@ -69,7 +79,7 @@ class TextTagger(Task):
         config = with_vocabulary(without_attention(config, "tagger"), "vocabulary_size", tokenizer)
         if character_tokenizer is not None:
             if not isinstance(config, RecurrentConfig):
-                raise TypeError("A Transformer reads no characters beside its pieces; leave out `character_tokenizer`.")
+                raise TypeError("A Transformer does not read characters; leave out `character_tokenizer`.")
             config = with_vocabulary(config, "character_vocabulary_size", character_tokenizer, "character_tokenizer")
         check_labels(config.labels)
         self.character_encoder = None
@@ -89,7 +99,7 @@ class TextTagger(Task):
 
     @property
     def tokenizers(self) -> dict[str, Any]:
-        """The tokenizers that the network needs; that of characters only where it spells words."""
+        """The tokenizers that the network needs; that of characters only where it reads them."""
         found = super().tokenizers
         return found if self.character_encoder is not None else {"tokenizer": found["tokenizer"]}
 
@@ -155,3 +165,42 @@ class TextTagger(Task):
         names = detokenizers["tokenizer"].names
         tags = names(self.config.labels, computed["tag_ids"], inputs["word_starts"] >= 0)
         return {"words": strings, "tags": tags, "scores": computed["scores"]}
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str]) -> list[list[tuple[str, str]]]:
+        """Read sentences of (word, tag); see `read_tagged`."""
+        return read_tagged(only_path(paths))
+
+    @staticmethod
+    def texts_of(examples: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
+        """Return the sentences, with spaces between their words."""
+        return [" ".join(word for word, _ in sentence) for sentence in examples]
+
+    @staticmethod
+    def labels_of(examples: Sequence[Sequence[tuple[str, str]]]) -> tuple[str, ...]:
+        """Return the tags, sorted."""
+        return tuple(sorted({tag for sentence in examples for _, tag in sentence}))
+
+    @classmethod
+    def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """Return a tokenizer; a recurrent tagger of words, folded to lower case, also gets one of characters."""
+        texts, tokenizers = cls.texts_of(examples), {}
+        if isinstance(config, RecurrentConfig) and options["kind"] == "words":  # the characters keep capitals
+            tokenizers["character_tokenizer"] = train_tokenizer(texts, "characters", lowercase=options["lowercase"])
+            options["lowercase"] = True
+        return {**tokenizers, "tokenizer": train_tokenizer(texts, **options)}
+
+    def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
+        """Turn tagged sentences into batches; see `tagging_batches`."""
+        return tagging_batches(examples, self, max_tokens, shuffle, seed)
+
+    @classmethod
+    def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:
+        """Return `accuracy` (0 to 1), and how many of the words have the right tag."""
+        check_known_labels(model, cls.labels_of(examples))
+        total = correct = 0
+        outputs = model.tag(cls.texts_of(examples), batch_size=batch_size)
+        for output, sentence in zip(outputs, examples, strict=True):
+            total += len(sentence)  # words that were cut off count as wrong
+            correct += sum(tag == expected for tag, (_, expected) in zip(output.tags, sentence, strict=False))
+        return {"accuracy": correct / total, "correct": correct, "total": total, "signature": "per:word"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -11,10 +11,13 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
+from keras_attention.data.files import read_pairs
+from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizers import special_ids
-from keras_attention.generation import Greedy, Strategy, decode, search_inputs
+from keras_attention.data.tokenizers import special_ids, train_tokenizer
+from keras_attention.generation import Greedy, Strategy, best_hypotheses, decode, search_inputs
 from keras_attention.layers import OutputBias, RecurrentDecoder, logits_of_step
+from keras_attention.metrics.text import score_texts, scores_by_length
 from keras_attention.models.arguments import has_learned_positions, with_vocabulary
 from keras_attention.models.build import make_decoder, make_embedding, make_encoder
 from keras_attention.models.inference import are_empty, check_texts, hypothesis_row, run_batches
@@ -27,8 +30,8 @@ class Translator(Task):
     """Encoder and decoder from text to text: recurrent, with any attention or none, or a Transformer.
 
     p(y | x) = prod_t softmax(E f_t)[y_t], where f_t is the decoder's output after reading y_<t and
-    the encoded source, and E is the target embedding (tied). In a recurrent network without attention the
-    final encoder state is all the decoder gets; with attention it also looks back at every source position.
+    the encoded source, and E is the target embedding (tied). A recurrent decoder without attention reads the final
+    encoder state alone; with attention it also attends to all source positions.
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`; the vocabulary sizes are
@@ -45,7 +48,7 @@ class Translator(Task):
 
     Raises:
         TypeError: a tokenizer is missing.
-        ValueError: one vocabulary is to be shared, and the tokenizers have two.
+        ValueError: the vocabulary is shared, but the two tokenizers have different pieces.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "comemos pan"], "characters")
@@ -58,6 +61,13 @@ class Translator(Task):
     https://arxiv.org/abs/1409.0473; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
     """
 
+    command_name = "translator"
+    verb = "translate"
+    output_class = Translation
+    default_preset = "rnn_attention"
+    default_strategy = Greedy
+    metric = "bleu"
+    text_metrics = ("bleu", "chrf")
     tokenizer_names = ("source_tokenizer", "target_tokenizer")
 
     def __init__(
@@ -113,7 +123,7 @@ class Translator(Task):
 
         Args:
             inputs: dict of `source_ids` (B, S) int and `source_mask` (B, S) bool.
-            length: the most tokens that will be read, `config.max_length` when absent.
+            length: the most tokens that will be read; `config.max_length` when absent.
 
         Returns:
             dict of `constants` (what no step changes, tensors of the source first by batch) and `carry`
@@ -125,7 +135,7 @@ class Translator(Task):
         return {"constants": constants, "carry": carry}
 
     def step(self, tokens, state: dict):
-        """Read one token per beam and answer what may come next.
+        """Read one token per beam and return the logits of the next one.
 
         Args:
             tokens: (B, K) int, the tokens written last (at first the start token).
@@ -241,20 +251,15 @@ class Translator(Task):
 
         Returns:
             dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for empty texts; and of the best
-            `is_written` (B, T) and, from a model with attention, `alignment` (B, T, S).
+            `is_written` (B, T) and, from a model with attention, `attention` (B, T, S).
         """
         special, searched = special_ids(self.target_tokenizer), dict(inputs)
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
-        real = ops.logical_not(ops.expand_dims(searched.pop("is_empty"), 1))
+        is_real = ops.logical_not(searched.pop("is_empty"))
         start_ids = ops.zeros_like(searched["limits"]) + special.start
         strategy = self.search_strategy(strategy)
         found = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
-        computed = {"tokens": found["tokens"]}
-        computed |= {name: ops.where(real, found[name], 0) for name in ("lengths", "scores")}
-        computed["is_written"] = ops.arange(ops.shape(found["tokens"])[2]) < computed["lengths"][:, :1]
-        if "attention" in found:
-            computed["alignment"] = ops.where(ops.expand_dims(real, -1), found["attention"][:, 0], 0.0)
-        return computed
+        return best_hypotheses(found, is_real)
 
     def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text`, `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
@@ -266,7 +271,46 @@ class Translator(Task):
             **hypothesis_row(target, computed, "text"),
             "source_pieces": source.pieces(inputs["source_ids"], inputs["source_mask"] & ~inputs["is_empty"][:, None]),
             "target_pieces": target.pieces(computed["tokens"][:, 0], computed["is_written"]),
-            **{name: computed[name] for name in ("alignment",) if name in computed},
+            **({"alignment": computed["attention"]} if "attention" in computed else {}),
+        }
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str]) -> list[tuple[str, str]]:
+        """Read (source, target) pairs from one file, or from two that are aligned line by line."""
+        if len(paths) not in (1, 2):
+            raise ValueError(f"There are {len(paths)} files; expected one, or two that are aligned line by line.")
+        return read_pairs(*paths)
+
+    @classmethod
+    def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """Return a tokenizer of each language, or the same one twice where the vocabulary is shared."""
+        sides = [[pair[i] for pair in examples] for i in range(2)]
+        shared = sizes.get("shared_vocabulary", getattr(config, "shared_vocabulary", False))
+        corpora = [[*sides[0], *sides[1]]] if shared else sides
+        tokenizers = [train_tokenizer(corpus, **options) for corpus in corpora]
+        return {"source_tokenizer": tokenizers[0], "target_tokenizer": tokenizers[-1]}
+
+    def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
+        """Turn pairs into batches; see `translation_batches`."""
+        return translation_batches(examples, self, max_tokens, shuffle, seed)
+
+    def validation_score(self, examples: Sequence, metric: str) -> float:
+        """Return BLEU or chrF of greedy translations."""
+        texts = [translation.text for translation in self.translate([source for source, _ in examples], batch_size=64)]
+        return getattr(score_texts(texts, [target for _, target in examples]), metric)
+
+    @classmethod
+    def score_examples(cls, model: Any, examples: Sequence, lowercase: bool = False, **search: Any) -> dict[str, Any]:
+        """Return `bleu`, `chrf`, and BLEU `by_length` of the source; `lowercase` ignores case."""
+        sources, references = zip(*examples, strict=True)
+        texts = [translation.text for translation in model.translate(list(sources), **search)]
+        scores = score_texts(texts, references, lowercase)
+        return {
+            "bleu": scores.bleu,
+            "chrf": scores.chrf,
+            "by_length": scores_by_length(sources, texts, references, lowercase=lowercase),
+            "signature": scores.bleu_signature,
+            "chrf_signature": scores.chrf_signature,
         }
 
 
@@ -276,7 +320,7 @@ def check_shared(config: TransformerConfig, source_tokenizer: Any, target_tokeni
     try:
         if same and source_tokenizer is not target_tokenizer:
             same = source_tokenizer.get_vocabulary() == target_tokenizer.get_vocabulary()
-    except ValueError:  # they are being loaded, and get their vocabularies later
+    except ValueError:  # they are being loaded and get their vocabularies later
         return
     if not same:
         raise ValueError(

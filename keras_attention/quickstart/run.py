@@ -1,4 +1,4 @@
-"""quickstart: the whole way on embedded data, phrases or scenes."""
+"""quickstart: train, use, export and check a model on embedded data, phrases or scenes."""
 
 from __future__ import annotations
 
@@ -7,82 +7,9 @@ from typing import Any
 
 import click
 
-from keras_attention.cli.jobs import jobs
-from keras_attention.cli.train import read_run, run_job, train
-
-
-@click.command()
-@click.argument("task", type=click.Choice(["translator", "captioner"]), default="translator")
-@click.option("--out", help="Directory to write to; a run that was stopped goes on.  [default: quickstart/TASK]")
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the embedded data.")
-def quickstart(task: str, out: str | None, epochs: int | None) -> None:
-    """Train a small translator or captioner on embedded data, use it, export it, and run the export."""
-    directory = pathlib.Path(out or f"quickstart/{task}")
-    (_translate if task == "translator" else _caption)(directory, epochs)
-
-
-def _translate(directory: pathlib.Path, epochs: int | None) -> None:
-    import keras_attention as ka
-
-    click.echo("1. Train rnn_attention on embedded English-Spanish phrases", err=True)
-    model = _train("translator", _PHRASES, epochs, directory)
-    click.echo("\n2. Translate phrases that were in no training pair", err=True)
-    wanted = dict([ka.quickstart.LECTURE_PHRASE, *ka.quickstart.phrase_pairs("test")[:4]])
-    seen = wanted.keys() & {source for source, _ in ka.quickstart.phrase_pairs("train")}
-    if seen:
-        raise RuntimeError(f"The training split holds {sorted(seen)}, which it must not.")
-    answers = model.translate(wanted, ka.BeamSearch(num_beams=4))
-    for answer, expected in zip(answers, wanted.values(), strict=True):
-        remark = "as expected" if answer.text == expected else f"expected: {expected}"
-        click.echo(f"   {answer.source} -> {answer.text}   ({remark})")
-    ka.plot_alignment(answers[0], directory / "alignment.png")
-    _serve(model, directory / "serving" / "translator", [a.source for a in answers], [a.text for a in answers])
-    click.echo(
-        f"\nThe alignment is drawn in {directory / 'alignment.png'}. Try next:\n"
-        f"   echo 'they are reading the old letter' | keras-attention translate {directory}/model.keras --num-beams 4\n"
-        f"   keras-attention evaluate {directory / 'model.keras'} tfds:phrases:test\n"
-        "   keras-attention train translator --train pairs.tsv --valid valid.tsv --out run/"
-    )
-
-
-def _caption(directory: pathlib.Path, epochs: int | None) -> None:
-    import keras_attention as ka
-
-    seeing = directory / "seeing"
-    to_see = {**_SCENES, "sizes": [*_SCENES["sizes"], "tie_weights=true", "grounded_attention=true"]}
-    to_write = {name: value for name, value in _SCENES.items() if name not in _BEGINNING}
-    changes = ["tie_weights=false", "coordinate_features=true", "grounded_attention=false", "attention_smoothing=1.5"]
-    to_write |= {"init": str(seeing / "model.keras"), "sizes": changes, "freeze": True, "epochs": 6}
-    _refuse_another("captioner", to_write, directory)
-    click.echo("1. Train show_attend_and_tell on embedded scenes: to see, looking again for each word", err=True)
-    _train("captioner", to_see, epochs, seeing)
-    click.echo("\n   and on, to write, with a matrix of its own over the network that has learned to see", err=True)
-    model = _train("captioner", to_write, epochs, directory)
-    click.echo("\n2. Caption scenes whose combinations of objects were never trained on", err=True)
-    scenes = ka.quickstart.captioned_scenes("test", 5)
-    pictures = [_write_picture(scene, directory / "scenes") for scene in scenes]
-    answers = model.caption(pictures, ka.BeamSearch(num_beams=3))
-    for picture, answer, scene in zip(pictures, answers, scenes, strict=True):
-        remark = "right" if answer.text in ka.quickstart.right_captions(scene) else f"expected: {scene.captions[0]}"
-        click.echo(f"   {picture} -> {answer.text}   ({remark})")
-        ka.plot_caption(answer, picture, picture.with_suffix(".attention.png"))
-    encoded = [picture.read_bytes() for picture in pictures]
-    _serve(model, directory / "serving" / "captioner", encoded, [a.text for a in answers])
-    click.echo(
-        f"\nWhere each word looked is drawn in {directory / 'scenes'}. Try next:\n"
-        f"   keras-attention caption {directory / 'model.keras'} {pictures[0]} --num-beams 3 --plot pictures/\n"
-        f"   keras-attention evaluate {directory / 'model.keras'} tfds:scenes:test\n"
-        "   keras-attention train captioner --images photos/ --captions captions.csv --out run/"
-    )
-
-
-def _write_picture(scene: Any, folder: pathlib.Path) -> pathlib.Path:
-    from PIL import Image
-
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(scene.image).save(folder / f"{scene.name}.png")
-    return folder / f"{scene.name}.png"
-
+import keras_attention as ka
+from keras_attention.cli.train import TASKS, default_options, read_run
+from keras_attention.cli.training_run import run_training
 
 _PHRASES = {
     "train_files": ["tfds:phrases:train"],
@@ -97,7 +24,6 @@ _PHRASES = {
     "label_smoothing": 0.05,
     "max_tokens": 1024,
 }
-_BEGINNING = ("preset", "encoder", "tokenizer", "vocabulary_size")  # what a model that is there brings itself
 _SCENES = {
     "train_files": ["tfds:scenes:train"],
     "valid_files": ["tfds:scenes:validation[:200]"],
@@ -112,32 +38,107 @@ _SCENES = {
     "label_smoothing": 0.0,
     "max_tokens": 1024,
 }
+_PARTS_OF_INIT = ("preset", "encoder", "tokenizer", "vocabulary_size")  # the model of --init has these already
+
+
+@click.command()
+@click.argument("task", type=click.Choice(["translator", "captioner"]), default="translator")
+@click.option("--out", help="Directory to write to; a run that was stopped is resumed.  [default: quickstart/TASK]")
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the embedded data.")
+def quickstart(task: str, out: str | None, epochs: int | None) -> None:
+    """Train a small translator or captioner on embedded data, use it, export it, and run the export."""
+    directory = pathlib.Path(out or f"quickstart/{task}")
+    (_translate if task == "translator" else _caption)(directory, epochs)
+
+
+def _translate(directory: pathlib.Path, epochs: int | None) -> None:
+    click.echo("1. Train rnn_attention on embedded English-Spanish phrases", err=True)
+    model = _train("translator", _PHRASES, epochs, directory)
+    click.echo("\n2. Translate phrases that are not in the training data", err=True)
+    references = dict([ka.quickstart.LECTURE_PHRASE, *ka.quickstart.phrase_pairs("test")[:4]])
+    known = references.keys() & {source for source, _ in ka.quickstart.phrase_pairs("train")}
+    if known:
+        raise RuntimeError(f"The training data holds {sorted(known)}, which it must not.")
+    translations = model.translate(references, ka.BeamSearch(num_beams=4))
+    for translation, reference in zip(translations, references.values(), strict=True):
+        remark = "as expected" if translation.text == reference else f"expected: {reference}"
+        click.echo(f"   {translation.source} -> {translation.text}   ({remark})")
+    ka.plot_alignment(translations[0], directory / "alignment.png")
+    _serve(
+        model, directory / "serving" / "translator", [t.source for t in translations], [t.text for t in translations]
+    )
+    click.echo(
+        f"\nThe alignment is drawn in {directory / 'alignment.png'}. Try next:\n"
+        f"   echo 'they are reading the old letter' | keras-attention translate {directory}/model.keras --num-beams 4\n"
+        f"   keras-attention evaluate {directory / 'model.keras'} tfds:phrases:test\n"
+        "   keras-attention train translator --train pairs.tsv --valid valid.tsv --out run/"
+    )
+
+
+def _caption(directory: pathlib.Path, epochs: int | None) -> None:
+    model = _train_captioner(directory, epochs)
+    click.echo("\n2. Caption scenes whose combinations of objects are not in the training data", err=True)
+    scenes = ka.quickstart.captioned_scenes("test", 5)
+    images = [_write_image(scene, directory / "scenes") for scene in scenes]
+    captions = model.caption(images, ka.BeamSearch(num_beams=3))
+    for image, caption, scene in zip(images, captions, scenes, strict=True):
+        correct = caption.text in ka.quickstart.right_captions(scene)
+        click.echo(f"   {image} -> {caption.text}   ({'correct' if correct else f'expected: {scene.captions[0]}'})")
+        ka.plot_caption(caption, image, image.with_suffix(".attention.png"))
+    encoded = [image.read_bytes() for image in images]
+    _serve(model, directory / "serving" / "captioner", encoded, [caption.text for caption in captions])
+    click.echo(
+        f"\nThe attention of each word is drawn in {directory / 'scenes'}. Try next:\n"
+        f"   keras-attention caption {directory / 'model.keras'} {images[0]} --num-beams 3 --plot plots/\n"
+        f"   keras-attention evaluate {directory / 'model.keras'} tfds:scenes:test\n"
+        "   keras-attention train captioner --images photos/ --captions captions.csv --out run/"
+    )
+
+
+def _train_captioner(directory: pathlib.Path, epochs: int | None) -> Any:
+    """Train the image encoder with grounded attention first, then the decoder on the frozen encoder."""
+    first_run = directory / "seeing"
+    first = {**_SCENES, "sizes": [*_SCENES["sizes"], "tie_weights=true", "grounded_attention=true"]}
+    second = {name: value for name, value in _SCENES.items() if name not in _PARTS_OF_INIT}
+    changes = ["tie_weights=false", "coordinate_features=true", "grounded_attention=false", "attention_smoothing=1.5"]
+    second |= {"init": str(first_run / "model.keras"), "sizes": changes, "freeze": True, "epochs": 6}
+    _refuse_another_run("captioner", second, directory)
+    click.echo("1. Train show_attend_and_tell on embedded scenes: first its image encoder", err=True)
+    _train("captioner", first, epochs, first_run)
+    click.echo("\n   then its decoder, on the frozen image encoder", err=True)
+    return _train("captioner", second, epochs, directory)
+
+
+def _write_image(scene: Any, folder: pathlib.Path) -> pathlib.Path:
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(scene.image).save(folder / f"{scene.name}.png")
+    return folder / f"{scene.name}.png"
 
 
 def _train(task: str, chosen: dict[str, Any], epochs: int | None, directory: pathlib.Path) -> Any:
-    """Do what `keras-attention train` would, or go on with it."""
-    _refuse_another(task, chosen, directory)
-    context = train.make_context("train", [task, "--out", "unused"])
-    return run_job(jobs()[task], task, {**context.params, **chosen, "epochs": epochs or chosen["epochs"]}, directory)
+    """Start or resume the run that `keras-attention train` would make."""
+    _refuse_another_run(task, chosen, directory)
+    options = {**default_options(task), **chosen, "epochs": epochs or chosen["epochs"]}
+    return run_training(TASKS[task], options, directory)
 
 
-def _refuse_another(task: str, chosen: dict[str, Any], directory: pathlib.Path) -> None:
+def _refuse_another_run(task: str, chosen: dict[str, Any], directory: pathlib.Path) -> None:
     if (directory / "run.json").exists():
-        begun, options = read_run(directory)
-        if begun != task or any(options[name] != chosen[name] for name in ("train_files", "sizes")):
+        started, options = read_run(directory)
+        if started != task or any(options[name] != chosen[name] for name in ("train_files", "sizes")):
             raise click.UsageError(f"{directory} holds another run; choose another --out.")
 
 
 def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) -> None:
-    """Export, run the export in a process of its own, and compare."""
-    import keras_attention as ka
-
+    """Export the model, run the export in a process of its own, and compare the texts."""
     click.echo("\n3. Export a SavedModel and run it as a stock TensorFlow Serving would", err=True)
     version = 1 + max((int(path.name) for path in serving.glob("[0-9]*")), default=0)
-    path = model.export(serving, version, ka.BeamSearch(num_beams=4 if hasattr(model, "translate") else 3))
+    path = model.export(serving, version, ka.BeamSearch(num_beams=4 if model.verb == "translate" else 3))
     report = ka.check_export(path, inputs)
     if not report.ok:
         raise RuntimeError(f"A stock server would not run {path}: {'; '.join(report.problems)}")
-    answered = report.outputs["text" if "text" in report.outputs else "caption"]
-    verdict = "the same" if answered == texts else "DIFFERENTLY"
-    click.echo(f"   {path}: the C++ loader, XLA off, answers {verdict}: {answered[0]}")
+    outputs = report.answer["text" if "text" in report.answer else "caption"]
+    verdict = "the same texts" if outputs == texts else "OTHER TEXTS"
+    click.echo(f"   {path}: the C++ loader, XLA off, returns {verdict}: {outputs[0]}")

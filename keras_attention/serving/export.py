@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +14,7 @@ from keras_attention.data.tokenizers import mask_id
 from keras_attention.generation import Strategy
 from keras_attention.models import Task
 from keras_attention.models.introspection import has_maps
-from keras_attention.outputs import OUTPUTS
+from keras_attention.storage import whole_directory
 
 FACTS = "keras_attention.json"  # in assets.extra
 
@@ -83,12 +81,8 @@ def export(
             f"{target} exists and is not overwritten. Choose another version, such as {_next(directory)}."
         )
     directory.mkdir(parents=True, exist_ok=True)
-    partial = directory / f".partial-{version}-{os.getpid()}"
-    try:
+    with whole_directory(target) as partial:
         _write(model, partial, strategy, examples, attention)
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return target
 
 
@@ -136,7 +130,7 @@ def describe(model: Task, strategy: Strategy | None) -> dict[str, Any]:
         "library": "keras_attention",
         "version": __version__,
         "task": model.task_name(),
-        "verb": next(verb for verb in OUTPUTS if hasattr(model, verb)),
+        "verb": model.verb,
         "max_length": model.config.max_length,
     }
     if strategy is not None:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_attention.data.batches import text_arrays
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import mask_id
-from keras_attention.generation import Greedy, Sampling, Strategy
+from keras_attention.generation import Sampling, Strategy
 from keras_attention.models import Task, introspection
 from keras_attention.models.autoregressive import prompt_reader
 from keras_attention.serving.graph_text import GraphTokenizer, is_empty, read_words
@@ -77,11 +77,11 @@ class GraphTask:
     def verb(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Compute the task's row; see its `to_row`."""
         model, options = self.model, {} if self.strategy is None else {"strategy": self.strategy}
-        kept, inputs = self.read(model, self.tokenizers, strings)
+        outputs, inputs = self.read(model, self.tokenizers, strings)
         if options:
             inputs["seeds"] = tf.zeros(tf.shape(strings)[:1], tf.int32) if seed is None else seed
         computed = model.compute(model.prepare(inputs, **options), **options)
-        return model.to_row(kept, inputs, computed, self.tokenizers)
+        return model.to_row(outputs, inputs, computed, self.tokenizers)
 
     def score(self, strings: tf.Tensor, target: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Text or image, and target (B,) -> `score` (B,), `piece_scores` and pieces (B, T); of images also `valid`.
@@ -131,10 +131,9 @@ def graph_task(model: Task, strategy: Strategy | None) -> GraphTask:
     """
     if not isinstance(model, Task):
         raise TypeError(f"{type(model).__name__} cannot be exported; expected one of this library's models.")
-    searches = type(model).prepare is not Task.prepare
-    if searches and strategy is None:
-        strategy = Sampling() if hasattr(model, "complete") else Greedy()
-    return GraphTask(model, strategy if searches else None)
+    if model.default_strategy is None:
+        return GraphTask(model, None)
+    return GraphTask(model, strategy or model.default_strategy())
 
 
 def strings_spec(name: str) -> tf.TensorSpec:

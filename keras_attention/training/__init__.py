@@ -1,10 +1,11 @@
-"""Losses, schedules and the run that trains a model, keeps its best, and can be resumed."""
+"""Losses, schedules, fine-tuning, and the run that trains a model, keeps the best, and can be resumed."""
 
-from keras_attention.training.checkpoints import write_whole
+from keras_attention.training.compiling import compile_model
 from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, freeze, rematerialize
 from keras_attention.training.losses import MaskedCrossEntropy
 from keras_attention.training.optimizers import WarmUp
-from keras_attention.training.run import TrainingPlan, compile_model, train
+from keras_attention.training.plan import TrainingPlan
+from keras_attention.training.run import train
 from keras_attention.training.self_critical import SelfCriticalBatches
 
 __all__ = [
@@ -18,5 +19,4 @@ __all__ = [
     "freeze",
     "rematerialize",
     "train",
-    "write_whole",
 ]

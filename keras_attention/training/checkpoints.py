@@ -1,36 +1,17 @@
-"""Weights and states as files that are whole or absent."""
+"""Weights and optimizer states as files, each written in one atomic step."""
 
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import keras
 import numpy as np
 
-
-def write_whole(path: pathlib.Path, write: Callable[[str], None]) -> None:
-    """Write a file beside its place and move it there, so that a kill leaves the old one whole.
-
-    Args:
-        path: where the file belongs.
-        write: writes the file that it is given the name of.
-
-    Raises:
-        OSError: what the disk said; the partial file is gone.
-    """
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        write(str(partial))
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+from keras_attention.storage import write_whole
 
 
 def save_arrays(path: pathlib.Path, arrays: Iterable[np.ndarray], note: dict | None = None) -> None:
@@ -46,7 +27,7 @@ def save_arrays(path: pathlib.Path, arrays: Iterable[np.ndarray], note: dict | N
 
 
 def _storable(array: np.ndarray) -> np.ndarray:
-    """NumPy's files know no bfloat16; float32 holds the same numbers."""
+    """Return bfloat16, which NumPy's files cannot hold, as float32, which can hold all of its values."""
     return array.astype("float32") if array.dtype.kind == "V" else array
 
 
@@ -61,7 +42,7 @@ def load_arrays(path: pathlib.Path) -> tuple[list[np.ndarray], dict]:
             note = json.loads(file["note"].tobytes())
             return [file[name] for name in sorted(file.files) if name != "note"], note
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({error}); take it from a copy, or begin the run anew.") from None
+        raise ValueError(f"{path} is damaged ({error}). Restore it from a backup, or start the run again.") from None
 
 
 def assign(variables: Iterable[keras.Variable], arrays: Iterable[np.ndarray]) -> None:
@@ -74,7 +55,7 @@ def assign(variables: Iterable[keras.Variable], arrays: Iterable[np.ndarray]) ->
     if [tuple(v.shape) for v in variables] != [a.shape for a in arrays]:
         raise ValueError(
             f"The checkpoint holds {len(arrays)} arrays that do not fit the model's {len(variables)} variables. "
-            "Resume with the model that the run began with, or choose another directory."
+            "Resume with the model that the run started with, or choose another directory."
         )
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)

@@ -1,4 +1,4 @@
-"""Fine-tuning: which weights move, and how far."""
+"""Fine-tuning: which weights are trained, and at which learning rate."""
 
 from __future__ import annotations
 
@@ -7,40 +7,43 @@ from collections.abc import Sequence
 
 import keras
 
-INPUTS = ("embedding/", "spelling/", "inputs/", "region_projection/")  # parts of paths, before the first block
+INPUTS = ("embedding/", "character_encoder/", "inputs/", "region_projection/")  # in paths of weights before block 0
 
 
 def freeze(model: keras.Model) -> None:
-    """Let only what stands behind the encoder learn, until the model is loaded again.
+    """Freeze the encoder, so that only the layers after it are trained, until the model is loaded again.
 
     Args:
-        model: has `embedding` and `encoder`, such as a `TextClassifier`; of a `Captioner`, the network that sees.
+        model: has `embedding` and `encoder`, such as a `TextClassifier`; of a `Captioner` the image encoder is frozen.
 
     Raises:
-        ValueError: it has not.
+        ValueError: the model has no encoder with layers after it.
     """
     if hasattr(model, "vision"):
         model.vision.freeze()
         return
     if not (hasattr(model, "embedding") and hasattr(model, "encoder")):
-        raise ValueError(f"A {type(model).__name__} has nothing behind an encoder that could learn alone.")
+        raise ValueError(
+            f"A {type(model).__name__} has no layers after an encoder that could be trained alone. Expected a "
+            "TextClassifier, a TextTagger or a Captioner."
+        )
     for layer in (model.embedding, getattr(model, "character_encoder", None), model.encoder):
         if layer is not None:
             layer.trainable = False
 
 
 def enable_lora(model: keras.Model, rank: int) -> int:
-    """Freeze the projections inside the blocks and learn W + A B instead, with A and B of a small rank.
+    """Fine-tune with LoRA: train W + A B with A and B of a small rank, and freeze W, the blocks' projections.
 
-    The projections' biases and what stands behind the blocks learn as before; embeddings (and an output matrix beside
-    one), norms, and the network that sees, stay.
+    The projections' biases and the layers after the blocks are trained as before. Embeddings (and an output matrix of
+    its own), norms and the image encoder are frozen.
 
     Args:
         model: has an `encoder` or `decoder`, or both.
         rank: columns of A and rows of B.
 
     Returns:
-        how many projections were given a pair.
+        how many projections have LoRA.
 
     Raises:
         ValueError: the rank is not positive, the model is quantised, or it has no projections.
@@ -51,8 +54,8 @@ def enable_lora(model: keras.Model, rank: int) -> int:
         raise ValueError(f"`rank` is {rank}; expected a positive integer.")
     if getattr(model, "quantization", None):
         raise ValueError(
-            "The model is quantised: a file, which holds the sum W + A B, would round what it learns away. Learn "
-            "first, save, load, and quantise that."
+            "The model is quantised: a file holds the sum W + A B, and its rounding would remove what LoRA learns. "
+            "Fine-tune first, save and load the model, then quantise it."
         )
     stacks = [getattr(model, name) for name in ("encoder", "decoder") if getattr(model, name, None) is not None]
     if hasattr(model, "vision"):
@@ -68,37 +71,37 @@ def enable_lora(model: keras.Model, rank: int) -> int:
         elif layer.weights and not list(layer._flatten_layers(include_self=False)):
             layer.trainable = False
     if not count:
-        raise ValueError(f"{type(model).__name__} has no dense projections that could be adapted.")
+        raise ValueError(f"{type(model).__name__} has no dense projections for LoRA.")
     return count
 
 
 def restart_lora(model: keras.Model) -> None:
-    """Let A of each pair, which is zero where W + A B was loaded, begin by chance, so that the pair can learn again."""
+    """Initialise A of each pair at random: where W + A B was loaded A and B are zero, and would stay zero."""
     for layer in model._flatten_layers():
         if getattr(layer, "lora_enabled", False):
-            begin = keras.initializers.HeUniform()(layer.lora_kernel_a.shape, layer.lora_kernel_a.dtype)
-            layer.lora_kernel_a.assign(begin)
+            values = keras.initializers.HeUniform()(layer.lora_kernel_a.shape, layer.lora_kernel_a.dtype)
+            layer.lora_kernel_a.assign(values)
 
 
 def rematerialize(model: keras.Model) -> None:
-    """Let a model compute each block again in the backward pass: long stacks then fit into less memory.
+    """Rematerialise: compute each block again in the backward pass, which needs less memory.
 
     Args:
         model: has an `encoder` or `decoder` of Transformer blocks, or both.
 
     Raises:
-        ValueError: there are no such blocks; or, on TensorFlow, there is dropout, which would fall differently the
+        ValueError: there are no such blocks; or, on TensorFlow, there is dropout, which would drop other units the
             second time.
 
     Reference: Chen et al., 2016, https://arxiv.org/abs/1604.06174.
     """
     stacks = [getattr(model, name) for name in ("encoder", "decoder") if hasattr(getattr(model, name, None), "remat")]
     if not stacks:
-        raise ValueError(f"This {type(model).__name__} has no Transformer blocks that could be computed again.")
+        raise ValueError(f"This {type(model).__name__} has no Transformer blocks to rematerialise.")
     rates = [getattr(layer, "rate", 0.0) for stack in stacks for layer in stack._flatten_layers()]
     if keras.backend.backend() == "tensorflow" and any(rates):
         raise ValueError(
-            "On TensorFlow a block that is computed again draws other dropout, so its gradients would be wrong. Train "
+            "On TensorFlow a block that is computed again drops other units, so its gradients would be wrong. Train "
             "with dropout=0 and attention_dropout=0, or on JAX."
         )
     for stack in stacks:
@@ -107,20 +110,20 @@ def rematerialize(model: keras.Model) -> None:
 
 @keras.saving.register_keras_serializable("keras_attention")
 class LayerwiseAdam(keras.optimizers.AdamW):
-    """AdamW whose learning rate shrinks from the last block to the first.
+    """AdamW whose learning rate decreases from the last block to the first.
 
-    Block i of L, counted from 0, has rate * d^(L - 1 - i). The embeddings, and a network that sees, have rate * d^L;
-    what stands behind the blocks has the whole rate. The weight decay of a variable is times its own rate.
+    Block i of L, counted from 0, has rate * d^(L - 1 - i). The embeddings and an image encoder have rate * d^L; the
+    layers after the blocks have the whole rate. A variable's weight decay is multiplied by its own rate.
 
     Args:
         learning_rate: of the last layers.
         layer_decay: d, in (0, 1].
         num_layers: L.
-        inputs: parts of the paths of variables that stand before the blocks.
+        inputs: parts of the paths of variables before the first block.
         **kwargs: those of `keras.optimizers.AdamW`.
 
     Raises:
-        ValueError: a decay outside (0, 1].
+        ValueError: `layer_decay` outside (0, 1].
 
     Example:
         >>> LayerwiseAdam(1e-4, layer_decay=0.9, num_layers=12).layer_decay
@@ -144,13 +147,13 @@ class LayerwiseAdam(keras.optimizers.AdamW):
         self.layer_decay, self.num_layers, self.inputs = layer_decay, num_layers, tuple(inputs)
 
     def build(self, variables) -> None:
-        """Make the moments, and find out the rate of each variable, and whether it decays."""
+        """Create the moments, and store each variable's rate and whether it has weight decay."""
         super().build(variables)
         self.factors = [self.factor(variable.path) for variable in variables]
         self.decays = [self._use_weight_decay(variable) for variable in variables]
 
     def update_step(self, gradient, variable, learning_rate):
-        """Move one variable, at the rate of its layer."""
+        """Update one variable, at the rate of its layer."""
         index = self._get_variable_index(variable)
         rate = learning_rate * self.factors[index]
         if self.decays[index]:
@@ -159,10 +162,10 @@ class LayerwiseAdam(keras.optimizers.AdamW):
         super().update_step(gradient, variable, rate)
 
     def _apply_weight_decay(self, variables) -> None:
-        """Nothing: Keras would do it at one rate for all; `update_step` does it."""
+        """Do nothing: Keras would use one rate for all variables; `update_step` uses each variable's own."""
 
     def factor(self, path: str) -> float:
-        """Return what a variable's rate is multiplied with."""
+        """Return the factor of the learning rate for the variable with this path."""
         if any(part in path for part in self.inputs):
             return self.layer_decay**self.num_layers
         block = re.search(r"(?:block|layer)_(\d+)/", path)

@@ -8,15 +8,14 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MaskedCrossEntropy(keras.losses.Loss):
-    """Cross-entropy with label smoothing, averaged over the tokens that the weights let count.
+    """Cross-entropy with label smoothing, the weighted mean over tokens.
 
     With logits z, label y, V classes and smoothing e, a token costs
 
         -log softmax(z)[y] * (1 - e)  -  e / V * sum_v log softmax(z)[v]
 
-    and the loss is sum w cost / sum |w| over all tokens. Padding has weight 0, given to `fit` as the
-    sample weight, as the batches of `keras_attention.data` do; a negative weight makes a token less likely, as
-    `SelfCriticalBatches` need it.
+    and the loss is sum w cost / sum |w| over all tokens. The batches of `keras_attention.data` give w to `fit` as the
+    sample weight, with 0 at padding. A negative weight makes a token less likely; `SelfCriticalBatches` uses it.
 
     Args:
         label_smoothing: e, in [0, 1).
@@ -24,13 +23,13 @@ class MaskedCrossEntropy(keras.losses.Loss):
     Call arguments:
         y_true: (B, T) or (B,) int labels.
         y_pred: (B, T, V) or (B, V) logits, in any float dtype.
-        sample_weight: w, like `y_true`, 0 where nothing counts.
+        sample_weight: w, in the shape of `y_true`; 0 at tokens to ignore.
 
     Output:
         a float32 scalar, in nats per token.
 
     Raises:
-        ValueError: a smoothing outside [0, 1).
+        ValueError: `label_smoothing` outside [0, 1).
 
     Example:
         >>> loss = MaskedCrossEntropy()
@@ -63,8 +62,8 @@ class MaskedCrossEntropy(keras.losses.Loss):
 def token_costs(logits, labels, label_smoothing: float = 0.0):
     """Return the smoothed cross-entropy of each token; `MaskedCrossEntropy` has the formula.
 
-    The gradient, softmax(z) - (1 - e) onehot(y) - e / V, is written out: logits are the largest tensor of a
-    training step, and automatic differentiation would walk over them several times more.
+    The gradient, softmax(z) - (1 - e) onehot(y) - e / V, is written by hand: logits are the largest tensor of a
+    training step, and automatic differentiation would read them several times more.
 
     Args:
         logits: (..., V) float32.
@@ -79,14 +78,14 @@ def token_costs(logits, labels, label_smoothing: float = 0.0):
     @ops.custom_gradient
     def costs(logits):
         total = ops.logsumexp(logits, axis=-1)
-        chosen = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1), -1)
-        expected = (1 - smooth) * chosen + (smooth * ops.mean(logits, axis=-1) if smooth else 0.0)
+        label_logits = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1), -1)
+        expected = (1 - smooth) * label_logits + (smooth * ops.mean(logits, axis=-1) if smooth else 0.0)
 
         def gradient(*arguments, upstream=None):
             upstream = arguments[0] if upstream is None else upstream
             probabilities = ops.exp(logits - ops.expand_dims(total, -1))
-            wanted = (1 - smooth) * ops.one_hot(labels, vocabulary, dtype=logits.dtype) + smooth / vocabulary
-            return (probabilities - wanted) * ops.expand_dims(upstream, -1)
+            targets = (1 - smooth) * ops.one_hot(labels, vocabulary, dtype=logits.dtype) + smooth / vocabulary
+            return (probabilities - targets) * ops.expand_dims(upstream, -1)
 
         return total - expected, gradient
 

@@ -1,27 +1,29 @@
-"""Learning-rate schedules: warm-up, then one of the usual declines."""
+"""Learning-rate schedules: a warm-up, then one of the usual decays."""
 
 from __future__ import annotations
+
+import math
 
 import keras
 from keras import ops
 
-SCHEDULES = ("constant", "linear", "cosine", "inverse_sqrt")
+from keras_attention.training.plan import SCHEDULES
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Rise linearly to a peak over W steps, then schedule until step N.
+    """Learning rate that rises linearly to a peak over W steps, then decays until step N.
 
-    Steps count from 0; the rate at step s of the warm-up is (s + 1) / W of the peak, so that the first update moves.
-    With p = (step - W) / (N - W), clipped to [0, 1], the factor after the warm-up is 1
+    Steps count from 0; the rate at step s of the warm-up is (s + 1) / W of the peak, so that the first update is not
+    zero. With p = (step - W) / (N - W), clipped to [0, 1], the factor after the warm-up is 1
     (`"constant"`), 1 - p (`"linear"`), (1 + cos(pi p)) / 2 (`"cosine"`) or sqrt(W / step)
-    (`"inverse_sqrt"`, which needs no N).
+    (`"inverse_sqrt"`, which does not depend on N).
 
     Args:
         peak: the highest learning rate.
         warmup_steps: W, at least 1.
-        total_steps: N, when the schedule ends.
-        schedule: how it declines.
+        total_steps: N, the step at which the decay ends.
+        schedule: the decay.
 
     Raises:
         ValueError: an unknown schedule, or W below 1.
@@ -48,7 +50,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         if self.schedule == "linear":
             factor = 1.0 - progress
         elif self.schedule == "cosine":
-            factor = 0.5 * (1.0 + ops.cos(3.141592653589793 * progress))
+            factor = 0.5 * (1.0 + ops.cos(math.pi * progress))
         elif self.schedule == "inverse_sqrt":
             factor = ops.sqrt(self.warmup_steps / ops.maximum(step, float(self.warmup_steps)))
         else:

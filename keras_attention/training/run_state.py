@@ -1,4 +1,4 @@
-"""What happens after an epoch: measure, keep the best, write the checkpoint, stop in time."""
+"""What happens after an epoch: measure, keep the best model, write the checkpoint, stop early."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from collections.abc import Callable
 
 import keras
 
-from keras_attention.training.checkpoints import assign, load_arrays, save_arrays, write_whole
+from keras_attention.storage import write_whole
+from keras_attention.training.checkpoints import assign, load_arrays, save_arrays
 from keras_attention.training.finetuning import restart_lora
+from keras_attention.training.plan import smaller_is_better
 
 
 class RunState(keras.callbacks.Callback):
-    """The state of a training run, kept in a directory.
+    """The state of a training run, stored in a directory.
 
     Args:
         directory: holds `checkpoint.npz`, `model.keras` and the last epochs' weights.
-        monitor: the value that selects the best model.
-        patience: epochs without a better value until training stops.
-        average: how many of the last epochs' weights to keep.
+        monitor: the metric that selects the best model.
+        patience: epochs without a better value before training stops.
+        average_checkpoints: how many of the last epochs' weights to store.
         measure: called with the model after each epoch; its values join the history.
     """
 
@@ -47,14 +49,14 @@ class RunState(keras.callbacks.Callback):
 
     @property
     def finished(self) -> bool:
-        """Whether patience has run out."""
+        """Whether there were `patience` epochs without a better value."""
         return self.waited >= self.patience
 
     def restore(self, model: keras.Model) -> int:
-        """Take up the last checkpoint, if there is one, and return the epoch to begin with."""
+        """Restore the last checkpoint, if there is one, and return the epoch to start with."""
         if not self.checkpoint.exists():
-            self._save_model(model)  # keeps tokenizers and sizes from the first minute on
-            self._save_state(model, 0)  # and chance, of which a second start would not draw the same
+            self._save_model(model)  # so that tokenizers and sizes are on disk before the first epoch ends
+            self._save_state(model, 0)  # with the random generators, which a second start would seed differently
             return 0
         arrays, note = load_arrays(self.checkpoint)
         if note["model"] != _fingerprint(model):
@@ -68,7 +70,7 @@ class RunState(keras.callbacks.Callback):
         return note["epoch"]
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Do what the class says, after each epoch."""
+        """Measure, keep the best model, write the checkpoint, and stop when patience has run out."""
         logs = logs if logs is not None else {}
         if self.measure is not None:
             logs.update(self.measure(self.model))
@@ -87,23 +89,24 @@ class RunState(keras.callbacks.Callback):
         save_arrays(self.checkpoint, arrays, {"epoch": epoch, "model": _fingerprint(model), **note})
 
     def offer(self, model: keras.Model, logs: dict[str, float], epoch: int | str) -> bool:
-        """Keep the model if it is the best so far, and say whether it is.
+        """Save the model if it is the best so far, and return whether it is.
 
         Raises:
-            ValueError: the monitored value is not in `logs`.
+            ValueError: the monitored metric is not in `logs`.
         """
         if self.monitor not in logs:
-            raise ValueError(f"There is no {self.monitor!r} to select by; this run computes {', '.join(sorted(logs))}.")
+            raise ValueError(
+                f"The monitor {self.monitor!r} is not computed in this run. Expected one of {', '.join(sorted(logs))}."
+            )
         value = float(logs[self.monitor])
-        smaller_is_better = self.monitor.endswith(("loss", "perplexity"))
-        better = self.best is None or (value < self.best if smaller_is_better else value > self.best)
+        better = self.best is None or (value < self.best if smaller_is_better(self.monitor) else value > self.best)
         if better := better and math.isfinite(value):
             self.best, self.best_epoch = value, epoch
             self._save_model(model)
         return better
 
     def note_best(self) -> None:
-        """Say in the checkpoint, which is that of the last epoch, what is best now."""
+        """Write the best value to the checkpoint, whose weights stay those of the last epoch."""
         arrays, note = load_arrays(self.checkpoint)
         save_arrays(self.checkpoint, arrays, {**note, "best": self.best, "best_epoch": self.best_epoch})
 
@@ -113,7 +116,7 @@ class RunState(keras.callbacks.Callback):
         restart_lora(model)  # a file holds the sum W + A B
 
     def recent_weights(self) -> list[pathlib.Path]:
-        """The weight files of the last epochs, oldest first."""
+        """Return the weight files of the last epochs, oldest first."""
         return sorted(self.directory.glob("weights-*.npz"))[-self.average_checkpoints :]
 
     def _keep_recent(self, epoch: int) -> None:
@@ -123,20 +126,17 @@ class RunState(keras.callbacks.Callback):
             old.unlink()
 
     def _save_model(self, model: keras.Model) -> None:
-        def write(name: str) -> None:
-            keras.saving.save_model(model, name)
-
-        write_whole(self.directory / "model.keras", write)
+        write_whole(self.directory / "model.keras", lambda name: keras.saving.save_model(model, name))
 
 
 def _fingerprint(model: keras.Model) -> str:
-    """A digest of the sizes and vocabularies that a run is bound to."""
+    """Return a digest of the sizes and vocabularies, which may not change within a run."""
     tokenizers = getattr(model, "tokenizers", {}).values()
     vocabularies = [tokenizer.get_vocabulary() for tokenizer in tokenizers if tokenizer is not None]
     return hashlib.sha256(repr((getattr(model, "config", None), vocabularies)).encode()).hexdigest()
 
 
 def _state_variables(model: keras.Model) -> list[keras.Variable]:
-    """Everything that decides the rest of a run: weights, chance, optimizer. Metrics start anew."""
+    """Return everything that decides the rest of a run: weights, random generators, optimizer; not the metrics."""
     metrics = {id(v) for v in model.metrics_variables}
     return [v for v in model.variables if id(v) not in metrics] + list(model.optimizer.variables)

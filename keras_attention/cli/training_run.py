@@ -1,0 +1,222 @@
+"""What `train` does: read the examples, make the model, train it, write the curves."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import keras
+
+import keras_attention as ka
+from keras_attention.storage import write_text
+from keras_attention.visualize import AlignmentImages, CaptionImages, plot_history
+
+
+def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
+    """Train a model of a task as the options of `train` say, and return it with its best weights."""
+    check_options(task, options)
+    plan = _plan(options)
+    keras.utils.set_random_seed(plan.seed)
+    if options["mixed_precision"]:
+        keras.config.set_dtype_policy(options["mixed_precision"])
+    with _described(task.command_name, options, out):
+        examples = _read(task, options["train_files"], options["images"])
+        valid = None
+        if options["valid_files"]:
+            valid = _read(task, options["valid_files"], options["valid_images"] or options["images"])
+        click.echo(f"{len(examples)} training examples, {len(valid or [])} validation examples", err=True)
+        model = _model(task, options, examples, out)
+        click.echo(f"{type(model).__name__} with {model.count_params():,} parameters", err=True)
+        callbacks = _tensorboard(model, valid or examples, out) if options["tensorboard"] else ()
+        images = _image_options(options, model, out)
+        if options["self_critical"]:
+            examples = ka.training.SelfCriticalBatches(examples, model, plan.max_tokens, seed=plan.seed, **images)
+        history = ka.train(model, examples, out, plan, validation=valid, batch_options=images, callbacks=callbacks)
+    plot_history(history, out / "curves.png")
+    click.echo(f"The best model is {out / 'model.keras'}, the curves are {out / 'curves.png'}.", err=True)
+    return model
+
+
+def check_options(task: type, options: dict[str, Any]) -> None:
+    """Refuse options that contradict each other, and names of what does not exist, before any file is read.
+
+    Raises:
+        click.UsageError: the options, and what to change.
+        ValueError: there is no such preset of the task.
+    """
+    for wrong, message in [*_model_rules(options), *_image_rules(options)]:
+        if wrong:
+            raise click.UsageError(message)
+    if options["preset"]:
+        ka.find_preset(options["preset"], task.__name__)
+    _sizes(options["sizes"])
+
+
+def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
+    init, monitor, validated = options["init"], options["monitor"] or "", bool(options["valid_files"])
+    return [
+        (init and options["preset"], "--init has its own sizes; leave out --preset."),
+        (
+            init and (options["encoder"] or options["encoder_weights"]),
+            "--init has its own image encoder; leave out --encoder and --encoder-weights.",
+        ),
+        (
+            init and (options["tokenizer"] or options["lowercase"] or options["vocabulary_size"]),
+            "--init has its own tokenizer; leave out --tokenizer, --lowercase and --vocabulary-size.",
+        ),
+        (
+            options["lora"] and options["freeze"],
+            "--lora trains inside the encoder and --freeze does not; choose one of the two.",
+        ),
+        (
+            monitor.startswith("val_") and not validated,
+            f"--monitor {monitor} needs validation data; add --valid FILE.",
+        ),
+        (
+            options["self_critical"] and not validated and options["average_checkpoints"] > 1,
+            "--average-checkpoints needs a metric that the average has too, and `reward` is of sampled captions; add "
+            "--valid FILE.",
+        ),
+    ]
+
+
+def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
+    small = options["encoder"] == "small_cnn"
+    return [
+        (
+            options["self_critical"] and not options["init"],
+            "--self-critical improves a captioner that is trained already; add --init MODEL.",
+        ),
+        (
+            options["self_critical"] and options["captions_per_image"],
+            "--captions-per-image is for human captions; leave it out with --self-critical.",
+        ),
+        (options["valid_images"] and not options["valid_files"], "--valid-images needs captions; add --valid FILE."),
+        (
+            small and options["encoder_weights"] == "imagenet",
+            "There are no ImageNet weights of the small_cnn; leave out --encoder-weights.",
+        ),
+        (
+            small and options["freeze"] and options["encoder_weights"] in (None, "none"),
+            "--freeze: the small_cnn is not trained yet; add --encoder-weights CAPTIONER.",
+        ),
+        (
+            options["features"] and options["augment"],
+            "--augment changes the images in each epoch, so that --features cannot be cached; choose one of the two.",
+        ),
+        (
+            options["init"] and not pathlib.Path(options["init"]).exists(),
+            f"--init: there is no model {options['init']}.",
+        ),
+    ]
+
+
+def _plan(options: dict[str, Any]) -> Any:
+    fields = {field.name: options[field.name] for field in dataclasses.fields(ka.training.TrainingPlan)}
+    if options["self_critical"]:
+        fields["label_smoothing"] = 0.0
+    return ka.training.TrainingPlan(**fields)
+
+
+@contextlib.contextmanager
+def _described(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator[None]:
+    """Write task and options to run.json; remove it if the run fails before training, so that it can start again."""
+    started = (out / "run.json").exists()
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "run.json", json.dumps([task, options], indent=2))
+    try:
+        yield
+    except BaseException:
+        if not started and not (out / "model.keras").exists():
+            (out / "run.json").unlink()
+            with contextlib.suppress(OSError):  # the feature cache stays
+                out.rmdir()
+        raise
+
+
+def _read(task: type, paths: list[str], images: str | None) -> list:
+    return task.read_examples(paths, **({"images": images} if images else {}))
+
+
+def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> dict[str, Any]:
+    """Return how a captioner reads images: through a cache, where a frozen encoder gives each the same features."""
+    chosen = {name: options[name] for name in ("augment", "flip", "captions_per_image") if options[name]}
+    if not hasattr(model, "vision") or options["augment"] or model.vision.learns:
+        return chosen
+    return {"cache": pathlib.Path(options["features"] or out / "features"), **chosen}
+
+
+def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Path) -> Any:
+    """Return the model of a resumed run, one that starts from --init, or a new one."""
+    if (out / "model.keras").exists():
+        model = ka.load(str(out / "model.keras"))
+    elif options["init"]:
+        model = _initialised(task, options, examples)
+    else:
+        model = _new(task, options, examples)
+    if options["lora"]:
+        ka.training.enable_lora(model, options["lora"])
+    elif options["freeze"]:
+        ka.training.freeze(model)
+    if options["remat"]:
+        ka.training.rematerialize(model)
+    return model
+
+
+def _new(task: type, options: dict[str, Any], examples: list) -> Any:
+    sizes = _sizes(options["sizes"])
+    if options["encoder"]:
+        sizes["encoder"] = options["encoder"]
+    if options["encoder_weights"]:
+        sizes["encoder_weights"] = None if options["encoder_weights"] == "none" else options["encoder_weights"]
+    return task.from_examples(
+        examples,
+        options["preset"],
+        tokenizer_kind=options["tokenizer"],
+        vocabulary_size=options["vocabulary_size"] or 8000,
+        lowercase=options["lowercase"],
+        **sizes,
+    )
+
+
+def _initialised(task: type, options: dict[str, Any], examples: list) -> Any:
+    """Return the model of --init, with sizes that may differ, or a new head on its encoder."""
+    model, sizes = ka.load(options["init"]), _sizes(options["sizes"])
+    if isinstance(model, task):
+        return type(model).from_model(model, **sizes) if sizes else model
+    labels = task.labels_of(examples)
+    if not labels:
+        raise click.UsageError(f"--init: {options['init']} is a {type(model).__name__}; expected a {task.__name__}.")
+    return task.from_encoder(model, labels=labels, **sizes)
+
+
+def _sizes(items: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """Return the sizes of `--set NAME=VALUE`."""
+    sizes: dict[str, Any] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set {item}: expected NAME=VALUE, such as units=512.")
+        try:
+            sizes[name] = json.loads(value)
+        except json.JSONDecodeError:
+            sizes[name] = value
+    return sizes
+
+
+def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ImportError("--tensorboard needs a package: pip install 'keras-attention[tensorboard]'")
+    directory = out / "tensorboard"
+    callbacks: list = [keras.callbacks.TensorBoard(directory, write_graph=False)]
+    if model.verb == "translate" and model.has_attention:
+        callbacks.append(AlignmentImages([source for source, _ in examples[:3]], directory))
+    if model.verb == "caption" and model.has_attention:
+        callbacks.append(CaptionImages([example.image for example in examples[:3]], directory))
+    return callbacks

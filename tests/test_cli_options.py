@@ -1,0 +1,109 @@
+"""Options: their groups, the tasks that have them, and the dataclasses that they are made from."""
+
+import dataclasses
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import keras_attention as ka
+from keras_attention.cli import _COMMANDS, commands
+from keras_attention.cli.options import field_descriptions, given_flags
+from keras_attention.cli.train import default_options, train
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(commands, list(arguments), terminal_width=400, max_content_width=400)
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_every_command_has_help(name):
+    code, text = invoke(name, "--help")
+    assert code == 0
+    command = commands.get_command(None, name)
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    assert all(option.help and option.help[0].isupper() and option.help.count(". ") <= 1 for option in options)
+    for option in options:
+        assert option.opts[0] in text
+
+
+def test_the_help_of_train_is_in_groups():
+    _, text = invoke("train", "--help")
+    headings = ["Data:", "Model:", "Optimisation:", "Run:", "Options:"]
+    places = [text.index(f"\n{heading}\n") for heading in headings]
+    assert places == sorted(places)
+    order = ["--train", "--valid", "--max-tokens", "--preset", "--set", "--epochs", "--schedule", "--out", "--monitor"]
+    places = [text.index(f"\n  {name}") for name in order]
+    assert places == sorted(places)
+
+
+def test_every_field_of_a_plan_is_an_option_with_its_default():
+    options = default_options("translator")
+    for field in dataclasses.fields(ka.training.TrainingPlan):
+        assert options[field.name] == field.default
+    assert dict.fromkeys(field_descriptions(ka.training.TrainingPlan)) == dict.fromkeys(
+        field.name for field in dataclasses.fields(ka.training.TrainingPlan)
+    )
+
+
+def test_a_description_is_the_docstring_without_symbols():
+    @dataclasses.dataclass
+    class Base:
+        """Something.
+
+        Args:
+            width: the size, M; 0 for
+                none.
+
+        Raises:
+            ValueError: never.
+        """
+
+        width: int = 3
+
+    @dataclasses.dataclass
+    class Kind(Base):
+        """Another.
+
+        Args:
+            rate: `r` of all.
+        """
+
+        rate: float = 0.5
+
+    assert field_descriptions(Kind) == {"width": "the size; 0 for none.", "rate": "r of all."}
+
+
+CAPTIONER = "belongs to a captioner; a {} has no such option"
+REFUSED = [
+    ("translator", ["--images", "x"], f"--images {CAPTIONER}"),
+    ("lm", ["--augment"], f"--augment {CAPTIONER}"),
+    ("mlm", ["--encoder", "x"], f"--encoder {CAPTIONER}"),
+    ("plm", ["--flip"], f"--flip {CAPTIONER}"),
+    ("classifier", ["--captions-per-image", "2"], f"--captions-per-image {CAPTIONER}"),
+    ("tagger", ["--self-critical"], f"--self-critical {CAPTIONER}"),
+    ("tagger", ["--encoder-weights", "none"], f"--encoder-weights {CAPTIONER}"),
+    ("translator", ["--features", "x"], f"--features {CAPTIONER}"),
+    ("translator", ["--freeze"], "--freeze belongs to a captioner, classifier or tagger; a {} has no such option"),
+]
+
+
+@pytest.mark.parametrize(("task", "arguments", "message"), REFUSED, ids=[f"{r[0]} {r[1][0]}" for r in REFUSED])
+def test_an_option_of_another_task_is_refused(task, arguments, message, tmp_path):
+    code, text = invoke("train", task, "--train", "x", "--out", str(tmp_path / "r"), *arguments)
+    assert code == 2
+    assert message.format(task) in text
+    assert not (tmp_path / "r").exists()
+
+
+def test_only_what_stands_on_the_command_line_is_given():
+    context = train.make_context("train", ["lm", "--out", "x", "--epochs", "20", "--captions", "y"])
+    assert set(given_flags(context)) == {"--out", "--epochs", "--train"}
+
+
+@pytest.mark.parametrize("name", ["--schedule", "--num-beams"])
+def test_a_wrong_value_names_the_option(name):
+    command = ["train", "lm", "--out", "x"] if name == "--schedule" else ["translate", "model.keras"]
+    code, text = invoke(*command, name, "many")
+    assert (code, name in text) == (2, True)

@@ -1,0 +1,179 @@
+"""What each task states about itself, and `ka.evaluate` against values computed by hand or by sacreBLEU."""
+
+import keras
+import numpy as np
+import pytest
+import sacrebleu
+
+import keras_attention as ka
+
+TASKS = ka.models.TASKS
+TINY = {"width": 6, "num_heads": 3, "num_layers": 1, "intermediate_dim": 5, "dropout": 0.0}
+RECURRENT = {"units": 14, "embedding_dim": 3, "dropout": 0.0}
+LINES = ["we eat bread", "they drink water", "we drink cold milk"]
+PAIRS = [("we eat bread today", "hoy comemos pan fresco"), ("they drink water", "beben mucha agua fría")]
+TAGGED = [[("we", "PRON"), ("eat", "VERB")], [("bread", "NOUN"), ("!", "PUNCT")]]
+LABELLED = [("a fine film", "good"), ("a dull film", "bad"), ("so fine", "good")]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.__name__)
+def test_facts_fit_each_other(task):
+    preset = ka.presets()[task.default_preset]
+    assert preset.task == task.__name__
+    assert callable(getattr(task, task.verb))
+    assert task.output_class.__name__ in getattr(task, task.verb).__annotations__["return"]
+    assert task.default_strategy is None or task.default_strategy().num_beams == 1
+    assert bool(task.default_strategy) == hasattr(task, "step")
+    assert task.metric in ("loss", "accuracy", *task.text_metrics)
+
+
+def test_names_on_the_command_line_are_unique():
+    assert len({task.command_name for task in TASKS}) == len(TASKS) == 7
+
+
+FILES = [
+    (ka.Translator, "".join(f"{a}\t{b}\n" for a, b in PAIRS), PAIRS, {"preset": "rnn_seq2seq", **RECURRENT}),
+    (ka.CausalLM, "\n".join(LINES), ["\n".join(LINES)], RECURRENT),
+    (ka.MaskedLM, "\n".join(LINES), ["\n".join(LINES)], TINY),
+    (ka.PermutationLM, "\n".join(LINES), ["\n".join(LINES)], TINY),
+    (ka.TextClassifier, "".join(f"{a}\t{b}\n" for a, b in LABELLED), LABELLED, RECURRENT),
+    (ka.TextTagger, "\n\n".join("\n".join(map("\t".join, s)) for s in TAGGED), TAGGED, RECURRENT),
+]
+
+
+@pytest.mark.parametrize(("task", "text", "examples", "sizes"), FILES, ids=[row[0].__name__ for row in FILES])
+def test_a_file_becomes_a_model_and_batches(task, text, examples, sizes, tmp_path):
+    (tmp_path / "examples.txt").write_text(text)
+    assert task.read_examples([str(tmp_path / "examples.txt")]) == examples
+    kind = {} if task is ka.TextTagger else {"tokenizer_kind": "characters"}
+    model = task.from_examples(examples * 2, **kind, vocabulary_size=60, **sizes)
+    assert all(tokenizer.vocabulary_size() > 8 for tokenizer in model.tokenizers.values())
+    inputs, labels, _ = model.make_batches(examples, max_tokens=97, shuffle=False)[0]
+    assert set(inputs) <= set(model.input)
+    rows = {len(array) for array in [*inputs.values(), *(labels.values() if isinstance(labels, dict) else [labels])]}
+    assert len(rows) == 1
+    with pytest.raises(ValueError, match="There are 3 files"):
+        task.read_examples(["a", "b", "c"])
+
+
+def test_a_recurrent_tagger_reads_words_and_their_characters():
+    model = ka.TextTagger.from_examples(TAGGED * 2, **RECURRENT)
+    assert model.config.labels == ("NOUN", "PRON", "PUNCT", "VERB")
+    assert set("breadwt!") <= set(model.character_tokenizer.get_vocabulary())
+    assert "▁bread" in model.tokenizer.get_vocabulary()
+
+
+def test_a_shared_vocabulary_is_one_tokenizer():
+    tiny = {"tokenizer_kind": "characters", "preset": "transformer_tiny", **TINY}
+    shared = ka.Translator.from_examples(PAIRS, **tiny)
+    assert shared.source_tokenizer is shared.target_tokenizer
+    two = ka.Translator.from_examples(PAIRS, shared_vocabulary=False, **tiny)
+    assert "í" not in two.source_tokenizer.get_vocabulary()
+    assert "í" in two.target_tokenizer.get_vocabulary()
+
+
+class Exported:
+    """What an export looks like: a verb, and a method of its name."""
+
+    def __init__(self, verb, output):
+        self.verb, self.output = verb, output
+
+    def __getattr__(self, name):
+        return lambda inputs, batch_size: [self.output(given) for given in inputs]
+
+
+def test_bleu_and_chrf_are_those_of_sacrebleu():
+    written = {"we eat bread today": "hoy comemos el pan fresco", "they drink water": "beben agua fría"}
+    model = Exported("translate", lambda source: ka.Translation(source, written[source], 0.0))
+    scores = ka.evaluate(model, PAIRS)
+    references = [[target for _, target in PAIRS]]
+    np.testing.assert_allclose(
+        (scores["bleu"], scores["chrf"]),
+        (
+            sacrebleu.corpus_bleu(list(written.values()), references).score,
+            sacrebleu.corpus_chrf(list(written.values()), references).score,
+        ),
+        atol=1e-3,
+    )
+    assert scores["signature"].startswith("nrefs:1|case:mixed")
+    assert {name: count for name, (count, _) in scores["by_length"].items()} == {"1-7": 2}
+    upper = Exported("translate", lambda source: ka.Translation(source, dict(PAIRS)[source].upper(), 0.0))
+    assert ka.evaluate(upper, PAIRS, lowercase=True)["bleu"] == 100
+
+
+def test_accuracy_by_hand():
+    classifier = Exported("classify", lambda text: ka.Classification(text, "good", 0.5))
+    scores = ka.evaluate(classifier, LABELLED)
+    assert (scores["accuracy"], scores["correct"], scores["total"]) == (2 / 3, 2, 3)
+    tagger = Exported("tag", lambda text: ka.Tagging(text, (), ("PRON", "NOUN")[: text.count(" ") + 1], ()))
+    scores = ka.evaluate(tagger, [*TAGGED, [("bread", "NOUN")]])
+    assert (scores["accuracy"], scores["correct"], scores["total"]) == (1 / 5, 1, 5)
+
+
+def log_probabilities(model, inputs):
+    logits = model(inputs)
+    logits = np.asarray(logits["logits"] if isinstance(logits, dict) else logits, "float64")
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+LANGUAGE_MODELS = [
+    (ka.CausalLM, RECURRENT, {"loss", "perplexity", "signature"}),
+    (ka.MaskedLM, {**TINY, "next_sentence": False}, {"loss", "accuracy", "signature"}),
+    (ka.MaskedLM, TINY, {"loss", "accuracy", "next_sentence_accuracy", "signature"}),
+    (ka.PermutationLM, TINY, {"loss", "accuracy", "signature"}),
+]
+
+
+@pytest.mark.parametrize(("task", "sizes", "names"), LANGUAGE_MODELS)
+def test_loss_is_the_mean_over_all_tokens(task, sizes, names):
+    """Over two batches of different size: the sum of costs over the sum of weights."""
+    documents = ["\n".join(LINES * 5), "\n".join(LINES)]
+    model = task.from_examples(documents, tokenizer_kind="characters", max_length=41, **sizes)
+    batches = model.make_batches(documents, shuffle=False)
+    scores = ka.evaluate(model, documents)
+    costs = weights = right = 0.0
+    for inputs, labels, weight in (batches[i] for i in range(len(batches))):
+        if isinstance(labels, dict):
+            labels, weight = labels["logits"], weight["logits"]
+        found = log_probabilities(model, inputs)
+        costs -= (np.take_along_axis(found, labels[..., None], -1)[..., 0] * weight).sum()
+        right += ((found.argmax(-1) == labels) * weight).sum()
+        weights += weight.sum()
+    assert set(scores) == names
+    if task is ka.CausalLM:  # its windows overlap, so that each token is judged with a longer past
+        assert scores["perplexity"] == pytest.approx(np.exp(scores["loss"]))
+        assert 1 < scores["perplexity"] < 2 * np.exp(costs / weights)
+    else:
+        assert scores["loss"] == pytest.approx(costs / weights, rel=1e-4)
+        assert scores["accuracy"] == pytest.approx(right / weights, abs=1e-6)
+
+
+def test_evaluate_leaves_the_compiled_model_as_it_is():
+    model = ka.CausalLM.from_examples(LINES, **RECURRENT)
+    model.compile(optimizer := keras.optimizers.SGD(0.1), ka.training.MaskedCrossEntropy())
+    ka.evaluate(model, LINES)
+    assert model.optimizer is optimizer
+
+
+MISTAKES = [
+    (lambda: ka.evaluate(Exported("translate", None), []), ValueError, "no examples to score on"),
+    (lambda: ka.evaluate(Exported("complete", None), LINES), TypeError, "exported language model has no loss"),
+    (lambda: ka.evaluate(Exported("translate", None), PAIRS, ka.Greedy()), TypeError, "searches as it was exported"),
+    (lambda: ka.evaluate(object(), PAIRS), TypeError, "is a object without a task; expected one of Translator"),
+    (
+        lambda: ka.evaluate(ka.TextClassifier.from_examples(LABELLED, **RECURRENT), [("a film", "gut")]),
+        ValueError,
+        "none of the model's labels, which are bad, good; they have gut",
+    ),
+    (
+        lambda: ka.evaluate(ka.TextClassifier.from_examples(LABELLED, **RECURRENT), LABELLED, ka.Greedy()),
+        TypeError,
+        "a TextClassifier does not search",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "message"), MISTAKES, ids=[row[2] for row in MISTAKES])
+def test_mistakes_are_explained(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
