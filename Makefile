@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: quickstart quickstart-captioner test test-fast check bench clean
 
-.venv/ready: setup.cfg pyproject.toml
+.venv/ready: setup.cfg pyproject.toml setup.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[test]'

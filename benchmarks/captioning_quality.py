@@ -119,14 +119,14 @@ SETTINGS = {
 }
 
 
-def flickr(split: str) -> list[ka.data.CaptionedPicture]:
+def flickr(split: str) -> list[ka.data.CaptionedImage]:
     """Return the captioned photos that a list of names chooses."""
     names = set((DATA / "flickr8k" / f"{split}.txt").read_text().split())
     examples = ka.data.read_captions(DATA / "flickr8k" / "captions.csv", DATA / "flickr8k" / "images")
     return [example for example in examples if example.name in names]
 
 
-def drawn(split: str) -> list[ka.data.CaptionedPicture]:
+def drawn(split: str) -> list[ka.data.CaptionedImage]:
     """Return the embedded scenes as captioned pictures."""
 
     def encode(image: np.ndarray) -> bytes:
@@ -134,14 +134,12 @@ def drawn(split: str) -> list[ka.data.CaptionedPicture]:
         Image.fromarray(image).save(file, "PNG")
         return file.getvalue()
 
-    return [
-        ka.data.CaptionedPicture(s.name, encode(s.image), s.captions) for s in ka.quickstart.captioned_scenes(split)
-    ]
+    return [ka.data.CaptionedImage(s.name, encode(s.image), s.captions) for s in ka.quickstart.captioned_scenes(split)]
 
 
 def caption(model: ka.Captioner, examples: list, strategy=None) -> list[ka.models.Caption]:
     if model.vision.learns:
-        return model.caption([example.picture for example in examples], strategy, batch_size=64)
+        return model.caption([example.image for example in examples], strategy, batch_size=64)
     regions = ka.data.image_regions(examples, model, FEATURES)
     return model.caption_regions(regions, strategy, batch_size=64)
 
@@ -204,7 +202,7 @@ def train(name: str, directory: str, begun: str | None = None) -> None:
         batches = ka.training.SelfCriticalBatches(examples, model, setting.batch_tokens, **seeing)
     else:
         batches = ka.data.caption_batches(
-            examples, model, setting.batch_tokens, captions_per_image=setting.together, **seeing
+            examples, model, setting.batch_tokens, captions_per_image=setting.captions_per_image, **seeing
         )
     validation = ka.data.caption_batches(valid, model, setting.batch_tokens, shuffle=False, **cache)
     history = ka.train(model, batches, directory, setting.plan, validation=validation, measure=measure)

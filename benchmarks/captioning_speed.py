@@ -63,7 +63,7 @@ def torch_captioner(model: ka.Captioner):
             self.vector = nn.Parameter(tensor(attention.vector))
             self.dropout = nn.Dropout(sizes.dropout)
 
-        def see(self, images):
+        def encode_images(self, images):
             grid = self.convolutions((images / 127.5 - 1).permute(0, 3, 1, 2))
             return grid.flatten(2).transpose(1, 2)
 
@@ -89,7 +89,7 @@ def torch_captioner(model: ka.Captioner):
         @torch.inference_mode()
         def caption(self, files: list[bytes]) -> list[list[int]]:
             images = np.stack([ka.data.decode_image(file, sizes.image_size) for file in files])
-            return self.search(self.see(torch.from_numpy(images)))
+            return self.search(self.encode_images(torch.from_numpy(images)))
 
         def search(self, regions) -> list[list[int]]:
             batch = len(regions)

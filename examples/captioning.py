@@ -1,4 +1,4 @@
-"""Train a captioner on drawn scenes: which object is where? And does each word look at its object?
+"""Train a captioner on drawn scenes, and plot which regions each word attends to.
 
 python examples/captioning.py                              # show, attend and tell; 3 minutes an epoch on one core
 python examples/captioning.py --preset show_and_tell
@@ -17,7 +17,7 @@ import keras_attention as ka
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--preset", default="show_attend_and_tell")
 parser.add_argument("--attention", default="additive", choices=["additive", "hard"], help="of show_attend_and_tell")
-parser.add_argument("--smoke", action="store_true", help="a size that only shows that it runs")
+parser.add_argument("--smoke", action="store_true", help="a tiny run, as a test")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/captioning"))
 options = parser.parse_args()
 
@@ -43,8 +43,8 @@ drawn = {scene.name: scene for scene in ka.quickstart.captioned_scenes("validati
 
 
 def measure(model: ka.Captioner) -> dict[str, float]:
-    """The share of captions that are exactly right, on combinations that were never trained on."""
-    answers = model.caption([example.picture for example in valid], batch_size=100)
+    """Return the share of captions that are exactly right, for combinations of objects that are not in training."""
+    answers = model.caption([example.image for example in valid], batch_size=100)
     scenes = [drawn[example.name] for example in valid]
     right = [answer.text in ka.quickstart.right_captions(scene) for answer, scene in zip(answers, scenes, strict=True)]
     return {"val_right": sum(right) / len(right)}
@@ -52,7 +52,7 @@ def measure(model: ka.Captioner) -> dict[str, float]:
 
 ka.train(
     model,
-    ka.data.caption_batches(train, model, together=1),  # many scenes in a batch: the network has everything to learn
+    ka.data.caption_batches(train, model, captions_per_image=1),  # more images in a batch
     options.out,
     ka.training.TrainingPlan(
         epochs=1 if options.smoke else 15, learning_rate=2e-3, label_smoothing=0.0, monitor="val_right"
@@ -61,6 +61,6 @@ ka.train(
 )
 for scene in ka.quickstart.captioned_scenes("test", 3):
     (answer,) = model.caption([scene.image], ka.BeamSearch(num_beams=3))
-    print(f"{scene.captions[0]!r} is answered {answer.text!r} ({answer.score:.2f})")
+    print(f"expected: {scene.captions[0]}\nwritten:  {answer.text}  (score {answer.score:.2f})")
     if answer.attention is not None:
         ka.plot_caption(answer, scene.image, options.out / f"{scene.name}.png")

@@ -1,4 +1,4 @@
-"""Train a classifier: which language is a phrase in? And which pieces gave it away?
+"""Train a classifier that recognises the language of a phrase, and print the token with the largest attention weight.
 
 python examples/classification.py            # half a minute on two cores
 python examples/classification.py --smoke
@@ -12,7 +12,7 @@ import keras
 import keras_attention as ka
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--smoke", action="store_true", help="a size that only shows that it runs")
+parser.add_argument("--smoke", action="store_true", help="a tiny run, as a test")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/classification"))
 options = parser.parse_args()
 
@@ -42,4 +42,4 @@ ka.train(
 )
 for answer in model.classify(["we are eating bread", "estamos comiendo pan", "los libros nuevos"]):
     piece = answer.pieces[answer.attention.argmax()]
-    print(f"{answer.text}: {answer.label} ({answer.score:.2f}), looked most at {piece!r}")
+    print(f"{answer.text}: {answer.label} ({answer.score:.2f}), largest attention weight at {piece!r}")

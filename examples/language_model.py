@@ -1,4 +1,4 @@
-"""Train a character-level language model and let it write.
+"""Train a character-level language model and sample from it.
 
 python examples/language_model.py --text book.txt     # any plain text
 python examples/language_model.py                     # the embedded English phrases
@@ -13,7 +13,7 @@ import keras
 import keras_attention as ka
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--smoke", action="store_true", help="a size that only shows that it runs")
+parser.add_argument("--smoke", action="store_true", help="a tiny run, as a test")
 parser.add_argument("--text", type=pathlib.Path, help="a plain text file")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/language_model"))
 options = parser.parse_args()

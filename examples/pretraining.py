@@ -1,4 +1,4 @@
-"""Train a small BERT to fill gaps, put a classifier on its encoder, and look at where it looks.
+"""Pre-train a small BERT with masks, fine-tune its encoder as a classifier, and read its attention weights.
 
 python examples/pretraining.py            # three minutes on two cores
 python examples/pretraining.py --smoke
@@ -12,7 +12,7 @@ import keras
 import keras_attention as ka
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--smoke", action="store_true", help="a size that only shows that it runs")
+parser.add_argument("--smoke", action="store_true", help="a tiny run, as a test")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/pretraining"))
 options = parser.parse_args()
 
@@ -36,13 +36,13 @@ ka.train(
     options.out / "masked",
     ka.training.TrainingPlan(epochs=1 if options.smoke else 20, learning_rate=2e-3, label_smoothing=0.0),
 )
-for filling in masked.fill(["we are eating <mask>", "estamos <mask> pan"]):
-    best = ", ".join(f"{piece} {chance:.2f}" for piece, chance in filling.candidates[0][:3])
-    print(f"{filling.masked}: {best}")
+for filled in masked.fill(["we are eating <mask>", "estamos <mask> pan"]):
+    best = ", ".join(f"{piece} {probability:.2f}" for piece, probability in filled.candidates[0][:3])
+    print(f"{filled.masked}: {best}")
 
 examples = [(text, label) for pair in pairs for text, label in zip(pair, ("english", "spanish"), strict=True)]
 model = ka.TextClassifier.from_encoder(masked, labels=("english", "spanish"))
-print(f"{ka.training.enable_lora(model, rank=4)} projections learn a correction of rank 4")
+print(f"{ka.training.enable_lora(model, rank=4)} projections have LoRA of rank 4")
 ka.train(
     model,
     ka.data.classification_batches(examples, model, max_tokens=1024),
@@ -52,4 +52,4 @@ ka.train(
 for answer in model.classify(["we are eating bread", "estamos comiendo pan"]):
     print(f"{answer.text}: {answer.label} ({answer.score:.2f})")
 maps = ka.attention_maps(model, ["we are eating bread"])[0]
-print(f"{maps.weights.shape[0]} blocks with {maps.weights.shape[1]} heads looked at {' '.join(maps.pieces)}")
+print(f"{maps.weights.shape[0]} blocks with {maps.weights.shape[1]} heads; tokens: {' '.join(maps.pieces)}")

@@ -1,7 +1,7 @@
-"""Train a translator with attention on the embedded phrases, look at its alignment, and export it.
+"""Train a translator with attention on the embedded phrases, plot its attention weights, and export it.
 
 python examples/translation.py            # three minutes on two cores
-python examples/translation.py --smoke    # seconds; shows that it runs, not that it learns
+python examples/translation.py --smoke    # seconds; a tiny run, as a test
 """
 
 import argparse
@@ -12,7 +12,7 @@ import keras
 import keras_attention as ka
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--smoke", action="store_true", help="a size that only shows that it runs")
+parser.add_argument("--smoke", action="store_true", help="a tiny run, as a test")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/translation"))
 options = parser.parse_args()
 
@@ -33,7 +33,7 @@ model = ka.Translator.from_preset(
 history = ka.train(
     model,
     ka.data.translation_batches(pairs, model, max_tokens=1024),
-    options.out,  # a run that was stopped goes on from here
+    options.out,  # an interrupted run continues from here
     ka.training.TrainingPlan(epochs=epochs, learning_rate=3e-3, warmup_steps=100),
     validation=ka.data.translation_batches(valid, model, shuffle=False),
 )

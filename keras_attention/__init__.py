@@ -34,7 +34,6 @@ from keras_attention.models import (
     TextTagger,
     Translator,
     attention_maps,
-    count_parameters,
     embed,
     score,
 )
@@ -82,7 +81,6 @@ __all__ = [
     "attention_maps",
     "check_export",
     "config",
-    "count_parameters",
     "data",
     "embed",
     "evaluate",

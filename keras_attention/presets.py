@@ -1,4 +1,4 @@
-"""Every ready-made network: name -> task, sizes, and the figure of the lecture that it draws."""
+"""Presets: name -> task, config, parameters, and the figure of the lecture that the network is drawn in."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ class Preset:
     """One row of the table.
 
     Attributes:
-        task: the class that runs it.
-        config: its sizes.
-        figure: the figure, or row, of the lecture.
-        paper: where it comes from.
-        vocabulary_size: the paper's vocabulary, with which `parameters` are counted; 0 where there is none.
-        lecture_parameters: what the lecture's table says, in words.
+        task: the name of the task's class.
+        config: the sizes of the network.
+        figure: the figure of the lecture, or the row of its table.
+        paper: the address of the paper.
+        vocabulary_size: the paper's vocabulary; 0 for a network that has no vocabulary of its own.
+        parameters: the number of parameters with that vocabulary, as the paper counts them: of an encoder without
+            the head of its pre-training, and with its pooler if it has one. None without a vocabulary.
+        lecture_parameters: the number in the lecture's table, as text.
     """
 
     task: str
@@ -37,51 +39,47 @@ class Preset:
     figure: str
     paper: str
     vocabulary_size: int = 0
+    parameters: int | None = None
     lecture_parameters: str | None = None
 
 
-def _recurrent(task: str, config: RecurrentConfig, figure: str, paper: str) -> Preset:
-    return Preset(task, config, figure, paper)
-
-
-def _translator(layers: int, width: int, heads: int, dropout: float, hidden: int, parameters: str | None) -> Preset:
+def _translator(layers: int, width: int, heads: int, dropout: float, intermediate: int, *parameters) -> Preset:
     config = TransformerTranslatorConfig(
-        width, layers, heads, hidden, max_length=256, attention_bias=False, dropout=dropout
+        width, layers, heads, intermediate, max_length=256, attention_bias=False, dropout=dropout
     )
-    paper = "https://arxiv.org/abs/1706.03762"
-    return Preset("Translator", config, "The Transformer", paper, 37_000, parameters)
+    return Preset("Translator", config, "The Transformer", "https://arxiv.org/abs/1706.03762", 37_000, *parameters)
 
 
-def _bert(layers: int, width: int, heads: int, parameters: str | None) -> Preset:
+def _bert(layers: int, width: int, heads: int, *parameters) -> Preset:
     config = TransformerConfig(
         width, layers, heads, 4 * width, "gelu", positions="learned", attention_dropout=0.1, epsilon=1e-12,
         initializer_range=0.02, num_segments=2, embedding_norm=True, template="start_end", next_sentence=True,
     )  # fmt: skip
-    return Preset("MaskedLM", config, "Scaling up", "https://arxiv.org/abs/1810.04805", 30_522, parameters)
+    return Preset("MaskedLM", config, "Scaling up", "https://arxiv.org/abs/1810.04805", 30_522, *parameters)
 
 
-def _roberta(layers: int, width: int, heads: int, parameters: str | None) -> Preset:
+def _roberta(layers: int, width: int, heads: int, *parameters) -> Preset:
     config = TransformerConfig(
         width, layers, heads, 4 * width, "gelu", positions="learned", attention_dropout=0.1, epsilon=1e-5,
         initializer_range=0.02, num_segments=1, position_offset=2, embedding_norm=True, template="start_end",
     )  # fmt: skip
-    return Preset("MaskedLM", config, "Scaling up", "https://arxiv.org/abs/1907.11692", 50_265, parameters)
+    return Preset("MaskedLM", config, "Scaling up", "https://arxiv.org/abs/1907.11692", 50_265, *parameters)
 
 
-def _xlnet(layers: int, width: int, heads: int, parameters: str | None) -> Preset:
+def _xlnet(layers: int, width: int, heads: int, *parameters) -> Preset:
     config = TransformerConfig(
         width, layers, heads, 4 * width, "gelu", positions="relative", attention_bias=False, attention_dropout=0.1,
         epsilon=1e-12, initializer_range=0.02, num_segments=3, template="end_start",
     )  # fmt: skip
-    return Preset("PermutationLM", config, "Scaling up", "https://arxiv.org/abs/1906.08237", 32_000, parameters)
+    return Preset("PermutationLM", config, "Scaling up", "https://arxiv.org/abs/1906.08237", 32_000, *parameters)
 
 
-def _gpt(layers: int, width: int, heads: int, paper: str, vocabulary: int, parameters: str | None) -> Preset:
+def _gpt(layers: int, width: int, heads: int, source: tuple[str, int], *parameters) -> Preset:
     config = TransformerConfig(
         width, layers, heads, 4 * width, "gelu_tanh", True, "learned", 1024, attention_dropout=0.1, epsilon=1e-5,
         initializer_range=0.02,
     )  # fmt: skip
-    return Preset("CausalLM", config, "Scaling up", paper, vocabulary, parameters)
+    return Preset("CausalLM", config, "Scaling up", *source, *parameters)
 
 
 _GPT2 = (
@@ -92,53 +90,53 @@ _MEGATRON = ("https://arxiv.org/abs/1909.08053", 51_200)
 
 # fmt: off
 PRESETS: dict[str, Preset] = {
-    "rnn_seq2seq": _recurrent(
+    "rnn_seq2seq": Preset(
         "Translator", TranslatorConfig(embedding_dim=256, units=384, dropout=0.3),
         "Sequence to sequence with RNNs", "https://arxiv.org/abs/1409.3215"),
-    "rnn_attention": _recurrent(
+    "rnn_attention": Preset(
         "Translator", TranslatorConfig(embedding_dim=256, units=384, dropout=0.3, attention="additive"),
         "Sequence to sequence with RNNs and attention", "https://arxiv.org/abs/1409.0473"),
-    "char_rnn": _recurrent(
+    "char_rnn": Preset(
         "CausalLM", LanguageModelConfig(embedding_dim=64, units=512, num_layers=2, dropout=0.2, max_length=256),
         "Recurrent networks: one to many", "https://karpathy.github.io/2015/05/21/rnn-effectiveness/"),
-    "rnn_classifier": _recurrent(
+    "rnn_classifier": Preset(
         "TextClassifier", ClassifierConfig(embedding_dim=128, units=128, dropout=0.5, attention="additive"),
         "Recurrent networks: many to one", "https://arxiv.org/abs/1409.0473"),
-    "rnn_tagger": _recurrent(
+    "rnn_tagger": Preset(
         "TextTagger", TaggerConfig(embedding_dim=128, units=256, dropout=0.5),
         "Recurrent networks: many to many", "https://arxiv.org/abs/1508.01991"),
-    "show_and_tell": _recurrent(
+    "show_and_tell": Preset(
         "Captioner", CaptionerConfig(embedding_dim=256, units=512, dropout=0.3, max_length=32),
         "Image captioning: one to many", "https://arxiv.org/abs/1411.4555"),
-    "show_attend_and_tell": _recurrent(
+    "show_attend_and_tell": Preset(
         "Captioner", CaptionerConfig(
             embedding_dim=256, units=512, dropout=0.3, max_length=32, attention="additive", doubly_stochastic=0.02),
         "Image captioning with RNNs and attention", "https://arxiv.org/abs/1502.03044"),
     "transformer_captioner": Preset(
         "Captioner", TransformerCaptionerConfig(256, 3, 8, 1024, max_length=64, dropout=0.3),
         "The Transformer", "https://arxiv.org/abs/2006.06666"),
-    #                             layers  width  heads
-    "transformer_tiny":  _translator(4,   128,    4, 0.3,  256, None),
-    "transformer_base":  _translator(6,   512,    8, 0.1, 2048, "65M"),
-    "transformer_large": _translator(6,  1024,   16, 0.3, 4096, "213M"),
-    "bert_base":               _bert(12,  768,   12, "110M"),
-    "bert_large":              _bert(24, 1024,   16, "340M"),
-    "roberta_base":         _roberta(12,  768,   12, None),
-    "roberta_large":        _roberta(24, 1024,   16, "355M"),
-    "xlnet_base":             _xlnet(12,  768,   12, None),
-    "xlnet_large":            _xlnet(24, 1024,   16, "~340M"),
-    "gpt2_small":               _gpt(12,  768,   12, *_GPT2, "117M"),
-    "gpt2_medium":              _gpt(24, 1024,   16, *_GPT2, "345M"),
-    "gpt2_large":               _gpt(36, 1280,   20, *_GPT2, "762M"),
-    "gpt2_xl":                  _gpt(48, 1600,   25, *_GPT2, "1.5B"),
-    "megatron_1.2b":            _gpt(40, 1536,   16, *_MEGATRON, "1.2B"),
-    "megatron_2.5b":            _gpt(54, 1920,   20, *_MEGATRON, "2.5B"),
-    "megatron_4.2b":            _gpt(64, 2304,   24, *_MEGATRON, "4.2B"),
-    "megatron_8.3b":            _gpt(72, 3072,   32, *_MEGATRON, "8.3B"),
+    #                             layers width heads                    parameters, the lecture's
+    "transformer_tiny":  _translator(4,  128,   4, 0.3,  256,     6_054_912, None),
+    "transformer_base":  _translator(6,  512,   8, 0.1, 2048,    63_045_632, "65M"),
+    "transformer_large": _translator(6, 1024,  16, 0.3, 4096,   214_171_648, "213M"),
+    "bert_base":               _bert(12, 768,  12,              109_482_240, "110M"),
+    "bert_large":              _bert(24, 1024, 16,              335_141_888, "340M"),
+    "roberta_base":         _roberta(12, 768,  12,              124_645_632, None),
+    "roberta_large":        _roberta(24, 1024, 16,              355_359_744, "355M"),
+    "xlnet_base":             _xlnet(12, 768,  12,              116_718_336, None),
+    "xlnet_large":            _xlnet(24, 1024, 16,              360_268_800, "~340M"),
+    "gpt2_small":               _gpt(12, 768,  12, _GPT2,       124_439_808, "117M"),
+    "gpt2_medium":              _gpt(24, 1024, 16, _GPT2,       354_823_168, "345M"),
+    "gpt2_large":               _gpt(36, 1280, 20, _GPT2,       774_030_080, "762M"),
+    "gpt2_xl":                  _gpt(48, 1600, 25, _GPT2,     1_557_611_200, "1.5B"),
+    "megatron_1.2b":            _gpt(40, 1536, 16, _MEGATRON, 1_213_479_936, "1.2B"),
+    "megatron_2.5b":            _gpt(54, 1920, 20, _MEGATRON, 2_490_408_960, "2.5B"),
+    "megatron_4.2b":            _gpt(64, 2304, 24, _MEGATRON, 4_199_109_120, "4.2B"),
+    "megatron_8.3b":            _gpt(72, 3072, 32, _MEGATRON, 8_317_040_640, "8.3B"),
 }
 # fmt: on
 
-# An encoder that was trained to fill gaps can be fine-tuned for these.
+# The pre-trained encoder of the first can be fine-tuned for the second.
 ENCODER_TASKS = ("MaskedLM", "PermutationLM")
 ENCODER_USES = ("TextClassifier", "TextTagger")
 
@@ -147,29 +145,32 @@ def presets() -> dict[str, Preset]:
     """Return every preset by name.
 
     Example:
-        >>> presets()["rnn_attention"].config.units
-        384
+        >>> presets()["bert_base"].parameters
+        109482240
     """
     return dict(PRESETS)
 
 
 def find_preset(name: str, task: str) -> RecurrentConfig | TransformerSizes:
-    """Return the sizes of the preset `name`, which has to belong to `task`, or be an encoder that it can use.
+    """Return the config of a preset.
+
+    Args:
+        name: a key of `presets()`.
+        task: the name of the class that will use it, such as `"Translator"`.
 
     Raises:
-        ValueError: there is no such preset, or it is one of another task; the nearest names are
-            suggested.
+        ValueError: there is no such preset (the message suggests similar names), or `task` cannot use it.
 
     Example:
         >>> find_preset("rnn_attention", "Translator").units
         384
     """
-    wanted = (task, *(ENCODER_TASKS if task in ENCODER_USES else ()))
-    of_task = [key for key, row in PRESETS.items() if row.task in wanted]
+    usable = (task, *(ENCODER_TASKS if task in ENCODER_USES else ()))
+    of_task = [key for key, row in PRESETS.items() if row.task in usable]
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4) or of_task
-        raise ValueError(f"There is no preset {name!r}. Did you mean {' or '.join(near)}?")
+        similar = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4) or of_task
+        raise ValueError(f"There is no preset {name!r}. Did you mean {' or '.join(similar)}?")
     row = PRESETS[name]
-    if row.task not in wanted:
+    if row.task not in usable:
         raise ValueError(f"Preset {name!r} is a {row.task}, not a {task}. Presets of {task}: {', '.join(of_task)}.")
     return row.config

@@ -1,4 +1,4 @@
-"""Attention and training as pictures (Matplotlib)."""
+"""Plots of attention and training, drawn with Matplotlib."""
 
 from __future__ import annotations
 
@@ -12,33 +12,37 @@ import numpy as np
 
 import keras_attention as ka
 
-WORD_START = "\u2581"  # SentencePiece's sign for a space
-_TALLEST = 4  # no picture is drawn higher than this often its width
-_UNSPACED = "##"  # WordPiece's sign for a piece that continues a word
+WORD_START = "\u2581"  # SentencePiece's mark for a space
+_CONTINUATION = "##"  # WordPiece's mark for a piece that continues a word
+_MAX_ASPECT = 4  # no image is drawn higher than this multiple of its width
+_MAX_SIDE = 640  # pixels of the longer side of an image that is drawn
+
+ImageLike = np.ndarray | bytes | str | pathlib.Path
+PathLike = str | pathlib.Path
 
 
 def merge_words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
-    """Merge pieces into words.
+    """Merge sub-word pieces into words.
 
     Args:
-        pieces: as a tokenizer cut them: SentencePiece, WordPiece or characters.
+        pieces: of one text, from a SentencePiece, WordPiece or character tokenizer.
 
     Returns:
-        the words, and for each the indices of its pieces. Start, end and padding stand alone,
-        without their text changed.
+        The words, and for each the indices of its pieces. A special token is a word of its own, with its text
+        unchanged.
 
     Example:
         >>> merge_words(["\\u2581com", "emos", "\\u2581pan", "</s>"])
         (['comemos', 'pan', '</s>'], [[0, 1], [2], [3]])
     """
-    wordpiece = any(piece.startswith(_UNSPACED) for piece in pieces)
-    spaced = any(WORD_START in piece for piece in pieces)
+    wordpiece = any(piece.startswith(_CONTINUATION) for piece in pieces)
+    has_spaces = any(WORD_START in piece for piece in pieces)
     words: list[str] = []
     groups: list[list[int]] = []
     for index, piece in enumerate(pieces):
-        continues = piece.startswith(_UNSPACED) if wordpiece or not spaced else not piece.startswith(WORD_START)
+        continues = piece.startswith(_CONTINUATION) if wordpiece or not has_spaces else not piece.startswith(WORD_START)
         after_special = not words or words[-1] in ka.data.NOT_TEXT
-        text = piece.removeprefix(_UNSPACED) if wordpiece else piece.replace(WORD_START, "")
+        text = piece.removeprefix(_CONTINUATION) if wordpiece else piece.replace(WORD_START, "")
         if continues and not after_special and piece not in ka.data.NOT_TEXT:
             words[-1] += text
             groups[-1].append(index)
@@ -51,21 +55,22 @@ def merge_words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
 def word_alignment(translation: ka.Translation) -> tuple[list[str], list[str], np.ndarray]:
     """Merge the attention of a translation from pieces to words.
 
-    A target word attends as its pieces do on average; a source word receives what its pieces
-    receive together, so that each row still sums to 1.
+    The weights of a target word are the mean of those of its pieces; the weight of a source word is the sum of those
+    of its pieces. Each row still sums to 1.
 
     Args:
         translation: from a model with attention.
 
     Returns:
-        source words, target words, and weights (target words, source words).
+        Source words, target words, and weights (target words, source words).
 
     Raises:
         ValueError: the translation has no attention.
     """
     if translation.attention is None:
         raise ValueError(
-            "This translation has no attention: its text was empty, or its model has none (such as rnn_seq2seq)."
+            "This translation has no attention: its text is empty, or its model has none (such as rnn_seq2seq). "
+            "Expected a translation from a model with attention, such as rnn_attention."
         )
     sources, source_groups = merge_words(translation.source_pieces)
     targets, target_groups = merge_words(translation.target_pieces)
@@ -73,15 +78,15 @@ def word_alignment(translation: ka.Translation) -> tuple[list[str], list[str], n
     return sources, targets, np.stack([columns[group].mean(0) for group in target_groups])
 
 
-def plot_alignment(translation: ka.Translation, path: str | pathlib.Path | None = None) -> Any:
-    """Draw which source words each target word looked at.
+def plot_alignment(translation: ka.Translation, path: PathLike | None = None) -> Any:
+    """Plot the attention of a translation as a matrix: a row per target word, a column per source word.
 
     Args:
         translation: from a model with attention.
-        path: where to write the picture; its suffix is the format.
+        path: file to write; its suffix is the format.
 
     Returns:
-        the Matplotlib figure.
+        The Matplotlib figure.
 
     Raises:
         ValueError: the translation has no attention.
@@ -95,7 +100,7 @@ def plot_alignment(translation: ka.Translation, path: str | pathlib.Path | None 
     """
     sources, targets, weights = word_alignment(translation)
     figure, axes = _figure(1.6 + 0.55 * len(sources), 1.4 + 0.45 * len(targets))
-    image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    matrix = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(sources)), sources, rotation=45, ha="left", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(range(len(targets)), targets, parse_math=False)
     axes.xaxis.tick_top()
@@ -104,8 +109,8 @@ def plot_alignment(translation: ka.Translation, path: str | pathlib.Path | None 
         if weight >= 0.05:
             color = "white" if weight > 0.55 else "black"
             axes.text(column, row, f"{weight:.2f}".lstrip("0"), ha="center", va="center", color=color, fontsize=8)
-    figure.colorbar(image, ax=axes, label="attention weight")
-    return _finish(figure, path)
+    figure.colorbar(matrix, ax=axes, label="attention weight")
+    return _save(figure, path)
 
 
 def word_maps(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
@@ -115,40 +120,37 @@ def word_maps(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
         caption: from a model with attention.
 
     Returns:
-        the words, and where each looked: (words, rows, columns), the mean of its pieces. Start, end and padding
-        are left out.
+        The words without special tokens, and weights (words, rows, columns), the mean of those of their pieces.
 
     Raises:
         ValueError: the caption has no attention.
     """
     if caption.attention is None:
         raise ValueError(
-            "This caption has no attention: its picture could not be read, or its model has none (such as "
-            "show_and_tell). Expected a caption from a model that looks at regions, such as show_attend_and_tell."
+            "This caption has no attention: its image could not be read, or its model has none (such as "
+            "show_and_tell). Expected a caption from a model with attention, such as show_attend_and_tell."
         )
     words, groups = merge_words(caption.pieces)
-    kept = [index for index, word in enumerate(words) if word and word not in ka.data.NOT_TEXT]
-    maps = [caption.attention[groups[index]].mean(0) for index in kept]
-    return [words[index] for index in kept], np.reshape(maps, (len(kept), *caption.attention.shape[1:]))
+    indices = [index for index, word in enumerate(words) if word and word not in ka.data.NOT_TEXT]
+    maps = [caption.attention[groups[index]].mean(0) for index in indices]
+    return [words[index] for index in indices], np.reshape(maps, (len(indices), *caption.attention.shape[1:]))
 
 
-def plot_caption(
-    caption: ka.Caption, image: np.ndarray | bytes | str | pathlib.Path, path: str | pathlib.Path | None = None
-) -> Any:
-    """Draw where each word of a caption looked: the picture, then the picture lit by each word's attention.
+def plot_caption(caption: ka.Caption, image: ImageLike, path: PathLike | None = None) -> Any:
+    """Plot an image, and a panel per word of its caption: the image, bright where the word attends.
 
-    Each panel has a scale of its own: the region with the largest weight is the brightest.
+    The weights of each panel are scaled by its largest.
 
     Args:
         caption: from a model with attention.
-        image: the picture as (height, width, 3) uint8, or a file of it, or the bytes of such a file.
-        path: where to write the figure; its suffix is the format.
+        image: (height, width, 3) uint8, a path, or the bytes of an encoded image.
+        path: file to write; its suffix is the format.
 
     Returns:
-        the Matplotlib figure.
+        The Matplotlib figure.
 
     Raises:
-        ValueError: the caption has no attention, or the picture cannot be read.
+        ValueError: the caption has no attention, or the image cannot be read.
 
     Example:
         >>> weights = np.array([[[0.7, 0.1], [0.1, 0.1]], [[0.1, 0.1], [0.1, 0.7]]], "float32")
@@ -162,66 +164,26 @@ def plot_caption(
     columns = min(5, len(words) + 1)
     rows = -(-(len(words) + 1) // columns)
     height, width, _ = pixels.shape
-    figure, axes = _figure(2.2 * columns, rows * (2.2 * min(height / width, _TALLEST) + 0.35), columns, rows)
-    places = iter(np.ravel(axes))
-    next(places).imshow(pixels)
-    for place, word, weights in zip(places, words, maps, strict=False):
-        place.imshow(_lit(pixels, weights))
-        place.set_title(word, fontsize=13, parse_math=False)
-    for place in np.ravel(axes):
-        place.set_axis_off()
-    return _finish(figure, path)
+    figure, axes = _figure(2.2 * columns, rows * (2.2 * min(height / width, _MAX_ASPECT) + 0.35), columns, rows)
+    panels = iter(np.ravel(axes))
+    next(panels).imshow(pixels)
+    for panel, word, weights in zip(panels, words, maps, strict=False):
+        panel.imshow(_overlay(pixels, weights))
+        panel.set_title(word, fontsize=13, parse_math=False)
+    for panel in np.ravel(axes):
+        panel.set_axis_off()
+    return _save(figure, path)
 
 
-def plot_salient_words(
-    caption: ka.Caption, image: np.ndarray | bytes | str | pathlib.Path, path: str | pathlib.Path | None = None
-) -> Any:
-    """Draw a picture with the word of its caption that looked at each region most.
-
-    A word stands where its weight is at least half as large again as its mean weight; the more it stands out, the
-    larger. A fine grid is drawn as one of at most eight rows and columns.
+def plot_history(history: Mapping[str, Sequence[float]], path: PathLike | None = None) -> Any:
+    """Plot training curves: the losses, and each other value on the validation data.
 
     Args:
-        caption: from a model with attention.
-        image: the picture as (height, width, 3) uint8, or a file of it, or the bytes of such a file.
-        path: where to write the figure; its suffix is the format.
+        history: name -> one value per epoch, from `train` or `fit`.
+        path: file to write; its suffix is the format.
 
     Returns:
-        the Matplotlib figure.
-
-    Raises:
-        ValueError: the caption has no attention, or the picture cannot be read.
-
-    Example:
-        >>> weights = np.array([[[0.7, 0.1], [0.1, 0.1]], [[0.1, 0.1], [0.1, 0.7]]], "float32")
-        >>> caption = ka.Caption("red ball", -1.0, ("\\u2581red", "\\u2581ball"), weights)
-        >>> figure = plot_salient_words(caption, np.full((60, 80, 3), 200, "uint8"))
-    """
-    words, maps = word_maps(caption)
-    pixels = _pixels(image)
-    height, width, _ = pixels.shape
-    rows, columns = (size // -(-size // 8) for size in maps.shape[1:])
-    figure, axes = _figure(8, 8 * min(height / width, _TALLEST) + 0.4)
-    axes.imshow(pixels // 2 + 64, extent=(0, columns, rows, 0), aspect="auto", interpolation="bilinear")
-    axes.set_title(caption.text, fontsize=13, parse_math=False)
-    axes.set_xticks(range(columns + 1), [])
-    axes.set_yticks(range(rows + 1), [])
-    axes.tick_params(length=0)
-    axes.grid(color="white", alpha=0.35, linewidth=0.6)
-    for word, row, column, weight in _salient(words, maps, rows, columns):
-        _write_word(axes, word, row, column, weight, 8 * 72 / columns)
-    return _finish(figure, path)
-
-
-def plot_history(history: Mapping[str, Sequence[float]], path: str | pathlib.Path | None = None) -> Any:
-    """Draw training curves: the losses, and whatever else was measured on the validation data.
-
-    Args:
-        history: name -> one value per epoch, as `train` returns it.
-        path: where to write the picture.
-
-    Returns:
-        the Matplotlib figure.
+        The Matplotlib figure.
 
     Example:
         >>> figure = plot_history({"loss": [2.0, 1.0], "val_loss": [2.1, 1.4], "val_bleu": [3.0, 21.0]})
@@ -234,25 +196,23 @@ def plot_history(history: Mapping[str, Sequence[float]], path: str | pathlib.Pat
             axes[0].plot(range(1, len(history[name]) + 1), history[name], marker=".", label=name)
     axes[0].set(xlabel="epoch", ylabel="loss (nats per token)")
     axes[0].legend()
-    for place, name in zip(axes[1:], others, strict=True):
-        place.plot(range(1, len(history[name]) + 1), history[name], marker=".", color="tab:green")
-        place.set(xlabel="epoch", ylabel=name.replace("_", " "))
-    for place in axes:
-        place.xaxis.get_major_locator().set_params(integer=True)
-    return _finish(figure, path)
+    for panel, name in zip(axes[1:], others, strict=True):
+        panel.plot(range(1, len(history[name]) + 1), history[name], marker=".", color="tab:green")
+        panel.set(xlabel="epoch", ylabel=name.replace("_", " "))
+    for panel in axes:
+        panel.xaxis.get_major_locator().set_params(integer=True)
+    return _save(figure, path)
 
 
-def plot_bleu_by_length(
-    systems: Mapping[str, Mapping[str, tuple[int, float]]], path: str | pathlib.Path | None = None
-) -> Any:
-    """Draw BLEU by source length for one or more systems.
+def plot_bleu_by_length(systems: Mapping[str, Mapping[str, tuple[int, float]]], path: PathLike | None = None) -> Any:
+    """Plot BLEU by source length, a line per system.
 
     Args:
-        systems: name -> what `keras_attention.training.scores_by_length` returned.
-        path: where to write the picture.
+        systems: name -> bins from `keras_attention.metrics.scores_by_length`.
+        path: file to write; its suffix is the format.
 
     Returns:
-        the Matplotlib figure.
+        The Matplotlib figure.
 
     Example:
         >>> figure = plot_bleu_by_length({"attention": {"1-9": (31, 38.0), "10+": (17, 36.0)}})
@@ -267,128 +227,125 @@ def plot_bleu_by_length(
     axes.set(xlabel="source length in words (sentences)", ylabel="BLEU")
     axes.set_ylim(bottom=0)
     axes.legend()
-    return _finish(figure, path)
+    return _save(figure, path)
 
 
-class AlignmentImages(keras.callbacks.Callback):
-    """Write the alignments of a few sentences to TensorBoard after each epoch.
+class _TensorBoardPlots(keras.callbacks.Callback):
+    """Writes plots to TensorBoard after each epoch; a subclass yields them."""
 
-    Args:
-        texts: what to translate.
-        directory: TensorBoard's log directory.
-    """
-
-    def __init__(self, texts: Sequence[str], directory: str | pathlib.Path) -> None:
+    def __init__(self, directory: PathLike) -> None:
         super().__init__()
         import tensorflow as tf
 
-        self.texts, self.tf = list(texts), tf
-        self.writer = tf.summary.create_file_writer(str(directory))
+        self._summary = tf.summary
+        self._writer = tf.summary.create_file_writer(str(directory))
+
+    def plots(self) -> Iterator[tuple[str, Any]]:
+        """Yield (name, figure)."""
+        raise NotImplementedError
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Do what the class says, after each epoch."""
+        """Write the plots of the present model."""
+        with self._writer.as_default():
+            for name, figure in self.plots():
+                figure.canvas.draw()
+                self._summary.image(name, np.asarray(figure.canvas.buffer_rgba())[None, :, :, :3], step=epoch)
+        self._writer.flush()
+
+
+class AlignmentImages(_TensorBoardPlots):
+    """Callback that writes the alignments of a few sentences to TensorBoard after each epoch.
+
+    Args:
+        texts: what the model translates.
+        directory: the log directory of TensorBoard.
+    """
+
+    def __init__(self, texts: Sequence[str], directory: PathLike) -> None:
+        super().__init__(directory)
+        self.texts = list(texts)
+
+    def plots(self) -> Iterator[tuple[str, Any]]:
+        """Yield the plot of each translation with attention."""
         for index, translation in enumerate(self.model.translate(self.texts)):
             if translation.attention is not None:
-                with self.writer.as_default():
-                    self.tf.summary.image(f"alignment/{index}", _drawn(plot_alignment(translation)), step=epoch)
-        self.writer.flush()
+                yield f"alignment/{index}", plot_alignment(translation)
 
 
-class CaptionImages(keras.callbacks.Callback):
-    """Write where the captions of a few pictures looked to TensorBoard after each epoch.
+class CaptionImages(_TensorBoardPlots):
+    """Callback that writes the attention of the captions of a few images to TensorBoard after each epoch.
 
     Args:
-        pictures: what to caption: files, their bytes, or (height, width, 3) uint8 arrays.
-        directory: TensorBoard's log directory.
+        images: paths, bytes of encoded images, or arrays (height, width, 3) uint8.
+        directory: the log directory of TensorBoard.
     """
 
-    def __init__(self, pictures: Sequence[np.ndarray | bytes | str | pathlib.Path], directory: str | pathlib.Path):
-        super().__init__()
-        import tensorflow as tf
+    def __init__(self, images: Sequence[ImageLike], directory: PathLike) -> None:
+        super().__init__(directory)
+        self.images = list(images)
 
-        self.pictures, self.tf = list(pictures), tf
-        self.writer = tf.summary.create_file_writer(str(directory))
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Do what the class says, after each epoch."""
-        captions = self.model.caption(self.pictures)
-        for index, (caption, picture) in enumerate(zip(captions, self.pictures, strict=True)):
+    def plots(self) -> Iterator[tuple[str, Any]]:
+        """Yield the plot of each caption with attention."""
+        for index, (caption, image) in enumerate(zip(self.model.caption(self.images), self.images, strict=True)):
             if caption.valid and caption.attention is not None:
-                with self.writer.as_default():
-                    self.tf.summary.image(f"caption/{index}", _drawn(plot_caption(caption, picture)), step=epoch)
-        self.writer.flush()
+                yield f"caption/{index}", plot_caption(caption, image)
 
 
-def _pixels(image: np.ndarray | bytes | str | pathlib.Path) -> np.ndarray:
-    """A picture as people hold it, (height, width, 3) uint8, with its longer side at most 640 pixels."""
+def check_figure_path(path: PathLike) -> None:
+    """Check that a figure can be written to a file, before it is computed.
+
+    Raises:
+        ValueError: Matplotlib writes no format with this suffix.
+        FileNotFoundError: there is no such folder.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    path, formats = pathlib.Path(path), FigureCanvasBase.get_supported_filetypes()
+    if path.suffix[1:].lower() not in formats:
+        raise ValueError(f"{path} has no suffix of a figure; expected one of {', '.join(sorted(formats))}.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into; create it first.")
+
+
+def _pixels(image: ImageLike) -> np.ndarray:
+    """Return an image, turned upright, as (height, width, 3) uint8."""
     from PIL import Image, ImageOps
 
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,), (4,)):
             raise ValueError(
-                f"The picture is {image.dtype} of shape {image.shape}; expected uint8 of shape (height, width, 3)."
+                f"The image is {image.dtype} of shape {image.shape}; expected uint8 of shape (height, width, 3)."
             )
-        picture = Image.fromarray(image[:, :, 0] if image.shape[2:] == (1,) else image).convert("RGB")
+        upright = Image.fromarray(image[:, :, 0] if image.shape[2:] == (1,) else image)
     else:
         try:
             with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
                 upright = ImageOps.exif_transpose(opened)
-                if upright.mode.startswith("I"):  # grey of 16 bits, of which Pillow would make white
-                    upright = Image.fromarray((np.asarray(upright) >> 8).astype("uint8"))
-                picture = upright.convert("RGB")
         except FileNotFoundError:
             raise
         except (OSError, SyntaxError) as error:
-            raise ValueError(f"This is not a whole picture ({error}); expected a JPEG, PNG, GIF or BMP.") from error
-    picture.thumbnail((640, 640))
-    return np.asarray(picture)
+            raise ValueError(
+                f"The image is damaged or of another format ({error}); expected JPEG, PNG, GIF or BMP."
+            ) from error
+        if upright.mode.startswith("I"):  # 16 bits of grey, which Pillow would convert to white
+            upright = Image.fromarray((np.asarray(upright) >> 8).astype("uint8"))
+    upright = upright.convert("RGB")
+    upright.thumbnail((_MAX_SIDE, _MAX_SIDE))
+    return np.asarray(upright)
 
 
-def _resized(weights: np.ndarray, rows: int, columns: int, smooth: bool) -> np.ndarray:
-    """A map (r, c) as (rows, columns): smooth, or the mean of each region."""
+def _overlay(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the image (h, w, 3), bright where `weights` (rows, columns) are largest and dark where they are 0."""
     from PIL import Image
 
-    kind = Image.Resampling.BICUBIC if smooth else Image.Resampling.BOX
-    return np.asarray(Image.fromarray(np.asarray(weights, "float32")).resize((columns, rows), kind))
-
-
-def _lit(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The picture, dark where nobody looks and bright where `weights` is largest."""
-    light = _resized(weights / max(weights.max(), 1e-9), *pixels.shape[:2], smooth=True).clip(0, 1)[:, :, None]
+    height, width, _ = pixels.shape
+    scaled = Image.fromarray(np.asarray(weights / max(weights.max(), 1e-9), "float32"))
+    light = np.asarray(scaled.resize((width, height), Image.Resampling.BICUBIC)).clip(0, 1)[:, :, None]
     return (pixels * (0.2 + 0.5 * light) + 255 * 0.3 * light).astype("uint8")
 
 
-def _salient(words: Sequence[str], maps: np.ndarray, rows: int, columns: int) -> Iterator[tuple[str, int, int, float]]:
-    """The word, row, column and relative weight of each region where a word stands out."""
-    if not words:
-        return
-    coarse = np.stack([_resized(weights, rows, columns, smooth=False) for weights in maps])
-    relative = coarse / np.maximum(coarse.mean((1, 2), keepdims=True), 1e-9)
-    for (row, column), weight in np.ndenumerate(relative.max(0)):
-        if weight >= 1.5:
-            yield words[relative[:, row, column].argmax()], row, column, float(weight)
-
-
-def _write_word(axes: Any, word: str, row: int, column: int, weight: float, points: float) -> None:
-    """Write a word into its region, which is `points` wide; larger and clearer with more weight."""
-    from matplotlib.patheffects import withStroke
-
-    strength = min(1.0, (weight - 1) / 4)
-    size = min(9 + 9 * strength, points / (0.62 * len(word)))
-    style = {"ha": "center", "va": "center", "color": "white", "fontsize": size, "parse_math": False}
-    text = axes.text(column + 0.5, row + 0.5, word, **style)
-    text.set_alpha(0.6 + 0.4 * strength)
-    text.set_path_effects([withStroke(linewidth=2, foreground="black")])
-
-
-def _drawn(figure: Any) -> np.ndarray:
-    """The pixels of a figure, (1, height, width, 3) uint8."""
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[None, :, :, :3]
-
-
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
-    """A figure that needs no display and stays out of pyplot's state."""
+    """Return a figure and its axes; it needs no display and does not change pyplot's state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -397,23 +354,7 @@ def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tup
     return figure, figure.subplots(rows, columns)
 
 
-def check_figure_path(path: str | pathlib.Path) -> None:
-    """Say in time that no figure can be written there.
-
-    Raises:
-        ValueError: the suffix names no format that Matplotlib writes.
-        FileNotFoundError: there is no such folder.
-    """
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    path, formats = pathlib.Path(path), FigureCanvasBase.get_supported_filetypes()
-    if path.suffix[1:].lower() not in formats:
-        raise ValueError(f"{path} ends in no format of a figure; expected one of {', '.join(sorted(formats))}.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into; make it first.")
-
-
-def _finish(figure: Any, path: str | pathlib.Path | None) -> Any:
+def _save(figure: Any, path: PathLike | None) -> Any:
     if path is not None:
         figure.savefig(path)
     return figure

@@ -16,7 +16,7 @@ def png(image) -> bytes:
 
 def examples(count: int) -> list:
     scenes = ka.quickstart.captioned_scenes("train", count)
-    return [ka.data.CaptionedPicture(s.name, png(s.image), s.captions[:2]) for s in scenes]
+    return [ka.data.CaptionedImage(s.name, png(s.image), s.captions[:2]) for s in scenes]
 
 
 @pytest.fixture(scope="session")

@@ -36,13 +36,12 @@ from keras_attention.layers import (
     SinusoidalPositions,
     Transformer,
     TransformerBlock,
-    relative_encodings,
 )
 
 B, Q, S, T, D, E, M = 2, 3, 5, 7, 11, 13, 17
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LayerRow:
     """A layer, its call arguments, and the shapes that it has to answer with."""
 
@@ -55,8 +54,9 @@ class LayerRow:
 def _attended(width: int = M) -> Callable[[np.random.Generator], dict]:
     def arguments(chance: np.random.Generator) -> dict:
         mask = np.array([[True] * S, [True, True, True, False, False]])
-        query, memory = chance.normal(size=(B, Q, D)), chance.normal(size=(B, S, width))
-        return {"query": query.astype("float32"), "memory": memory.astype("float32"), "mask": mask}
+        query, value = chance.normal(size=(B, Q, D)), chance.normal(size=(B, S, width))
+        inputs = {"query": query.astype("float32"), "value": value.astype("float32")}
+        return {**inputs, "query_mask": np.arange(Q) < [[2], [3]], "value_mask": mask, "return_attention_scores": True}
 
     return arguments
 
@@ -98,25 +98,23 @@ def _feature_map(chance: np.random.Generator) -> dict:
 def _several_heads(memory: bool) -> Callable[[np.random.Generator], dict]:
     def arguments(chance: np.random.Generator) -> dict:
         mask = np.array([[True] * S, [True, True, True, False, False]])
-        given = {"query": chance.normal(size=(B, Q if memory else S, 14)).astype("float32"), "mask": mask}
+        given = {"query": chance.normal(size=(B, Q if memory else S, 14)).astype("float32")}
+        given["value_mask" if memory else "query_mask"] = mask
         if memory:
-            given["memory"] = chance.normal(size=(B, S, M)).astype("float32")
+            given["value"] = chance.normal(size=(B, S, M)).astype("float32")
         return {**given, "return_attention_scores": True}
 
     return arguments
 
 
-def _block(cross: bool = False, **options: Any) -> TransformerBlock:
-    attention = [MultiHeadAttention(7, 2, use_bias=not cross) for _ in range(2)]
-    return TransformerBlock(attention[0], 11, attention[1] if cross else None, **options)
-
-
-def _stacked(memory: bool) -> Callable[[np.random.Generator], dict]:
+def _stacked(memory: bool, name: str = "tokens") -> Callable[[np.random.Generator], dict]:
     def arguments(chance: np.random.Generator) -> dict:
         mask = np.array([[True] * S, [True, True, True, False, False]])
-        given = {"tokens": chance.normal(size=(B, Q if memory else S, 14)).astype("float32"), "mask": mask}
+        given = {name: chance.normal(size=(B, T if memory else S, 14)).astype("float32")}
         if memory:
             given["memory"] = chance.normal(size=(B, S, M)).astype("float32")
+            given["memory_mask"] = mask
+        given["mask"] = np.arange(T) < [[5], [7]] if memory else mask
         return {**given, "return_attention_scores": True}
 
     return arguments
@@ -127,11 +125,10 @@ def _vectors(name: str, **others: Any) -> Callable[[np.random.Generator], dict]:
 
 
 def _by_distance(chance: np.random.Generator) -> dict:
-    """Queries, a memory of which they are the last, and who is in whose segment."""
+    """Queries, values of which they are the last positions, and which pairs are in the same segment."""
     given = _several_heads(True)(chance)
-    given["memory"] = chance.normal(size=(B, S, 14)).astype("float32")
-    encodings = np.asarray(relative_encodings(Q, S, 14))
-    return {**given, "encodings": encodings, "same_segment": chance.random((B, Q, S)) < 0.5}
+    given["value"] = chance.normal(size=(B, S, 14)).astype("float32")
+    return {**given, "same_segment": chance.random((B, Q, S)) < 0.5}
 
 
 def _in_two_streams(chance: np.random.Generator) -> dict:
@@ -149,7 +146,7 @@ def _in_two_streams(chance: np.random.Generator) -> dict:
 
 
 def _relative_block() -> TransformerBlock:
-    return TransformerBlock(RelativeAttention(7, 2), 11)
+    return TransformerBlock(7, 11, attention=RelativeAttention(7, 2))
 
 
 # fmt: off
@@ -180,13 +177,19 @@ LAYERS = [
     LayerRow("self-attention", lambda: MultiHeadAttention(7, 3), _several_heads(False), ((B, S, 14), (B, 7, S, S))),
     LayerRow("cross-attention", lambda: MultiHeadAttention(7, 2, use_bias=False), _several_heads(True),
              ((B, Q, 14), (B, 7, Q, S))),
-    LayerRow("post-norm stack", lambda: Transformer([_block(), _block()], InputEmbedding(SinusoidalPositions())),
+    LayerRow("block", lambda: TransformerBlock(7, 11), _stacked(False, "inputs"), ((B, S, 14), (B, 7, S, S))),
+    LayerRow("block with cross-attention", lambda: TransformerBlock(
+        7, 11, "gelu", norm_first=True, attention=MultiHeadAttention(7, 3, use_bias=False)),
+             _stacked(True, "inputs"), ((B, T, 14), (B, 7, T, S))),
+    LayerRow("post-norm stack", lambda: Transformer(
+        [TransformerBlock(7, 11), TransformerBlock(7, 11)], InputEmbedding(SinusoidalPositions())),
              _stacked(False), ((B, S, 14), (B, 7, S, S), (B, 7, S, S))),
     LayerRow("pre-norm causal stack", lambda: Transformer(
-        [_block(norm_first=True)], InputEmbedding(PositionEmbedding(S)), causal=True, norm_epsilon=1e-5),
-             _stacked(False), ((B, S, 14), (B, 7, S, S))),
-    LayerRow("decoder stack", lambda: Transformer([_block(True), _block(True)], InputEmbedding(), causal=True),
-             _stacked(True), ((B, Q, 14), (B, 7, Q, S), (B, 7, Q, S))),
+        [TransformerBlock(7, 11, norm_first=True)], InputEmbedding(PositionEmbedding(S)), causal=True,
+        norm_epsilon=1e-5), _stacked(False), ((B, S, 14), (B, 7, S, S))),
+    LayerRow("decoder stack", lambda: Transformer(
+        [TransformerBlock(7, 11), TransformerBlock(7, 11)], InputEmbedding(), causal=True, cross_attention=True),
+             _stacked(True), ((B, T, 14), (B, 7, T, S), (B, 7, T, S))),
     LayerRow("input embedding", lambda: InputEmbedding(PositionEmbedding(S, 2), 3.0, 2, 1e-12), _vectors(
         "tokens", segment_ids=np.array([[0, 0, 0, 1, 1]] * B)), ((B, S, 14),)),
     LayerRow("relative attention", lambda: RelativeAttention(7, 2), _by_distance, ((B, Q, 14), (B, 7, Q, S))),
@@ -201,7 +204,7 @@ LAYERS = [
 # fmt: on
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ModelRow:
     """A model, the verb that it answers with, and texts, or pictures, for it."""
 

@@ -135,7 +135,7 @@ def _loaded():
 
 @pytest.fixture
 def loaded_once(monkeypatch, _loaded):
-    """Commands in this process share the model of an unchanged file, with the searches that it has traced."""
+    """Commands in this process share the model of a file that has not changed, with the searches that it has traced."""
     import keras
 
     load_model = keras.saving.load_model

@@ -1,4 +1,4 @@
-"""Small models of transformers, one batch for them and for ours, and what both have to share."""
+"""Small models of transformers, one batch for theirs and ours, and comparisons."""
 
 import json
 import os
@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers", reason="the numbers to compar
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "../shared/data")) / "tiny_ckpt"
-V, PAD, END = 29, 28, 0  # the pieces of every model here; Marian's padding and end
+V, PAD, END = 29, 28, 0  # size of every vocabulary here; padding and end of Marian
 IDS = np.array([[5, 7, 11, 13, 3, 2], [17, 19, 23, 4, 0, 0]], "int32")
 MASK = np.array([[True] * 6, [True] * 4 + [False] * 2])
 SEGMENTS = np.array([[0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 0, 0]], "int32")
@@ -34,7 +34,7 @@ _MARIAN = dict(  # noqa: C408
     decoder_start_token_id=PAD, bos_token_id=None, forced_eos_token_id=None, scale_embedding=True,
     activation_function="swish",
 )  # fmt: skip
-# The class of transformers -> how to make one, and what it becomes here.
+# Class of transformers -> a function that makes its config, and the task here.
 ROWS = {
     "BertForPreTraining": (lambda: transformers.BertConfig(**_BERT), "MaskedLM"),
     "BertForMaskedLM": (lambda: transformers.BertConfig(**_BERT, hidden_act="gelu_new"), "MaskedLM"),
@@ -49,14 +49,14 @@ ROWS = {
 
 
 def foreign(name: str):
-    """A small model of transformers with weights that are nowhere 0 or 1."""
+    """Return a small model of transformers with random weights, none exactly 0 or 1."""
     torch.manual_seed(7)
     kind = getattr(transformers, name)
     config = ROWS[name][0]() if name in ROWS else kind.config_class(**(_GPT2 if "GPT2" in name else _BERT))
     model = kind(config)
     with torch.no_grad():
         for path, weight in model.named_parameters():
-            if "embed_positions" not in path:  # Marian's are sines
+            if "embed_positions" not in path:  # sinusoidal in Marian
                 weight.add_(0.2 * torch.randn_like(weight))
         if name == "MarianMTModel":
             model.final_logits_bias.add_(torch.randn_like(model.final_logits_bias))
@@ -94,7 +94,7 @@ def longs(array) -> "torch.Tensor":
 
 
 def theirs(model, **options) -> dict:
-    """What transformers answers to the batch above."""
+    """Return what transformers computes from the batch above."""
     inputs = {"input_ids": longs(IDS), "attention_mask": longs(MASK)}
     if getattr(model.config, "type_vocab_size", 0):
         inputs["token_type_ids"] = longs(SEGMENTS % model.config.type_vocab_size)
@@ -105,7 +105,7 @@ def theirs(model, **options) -> dict:
 
 
 def batch(model) -> dict:
-    """The same batch for a model of ours."""
+    """Return the same batch for a model of ours."""
     if isinstance(model, ka.Translator):
         return {"source_ids": IDS, "source_mask": MASK, "target_ids": IDS[:, ::-1].copy()}
     segments = getattr(model.config, "num_segments", 0)
@@ -120,7 +120,7 @@ def close(one, other, where=MASK) -> None:
 
 
 def same(one, other) -> None:
-    """Two models of ours have the same config and the same weights, bit for bit."""
+    """Check that two models of ours have the same config and exactly the same weights."""
     assert one.config == other.config
     for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

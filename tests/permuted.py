@@ -28,7 +28,7 @@ def randomize(layer, scale: float = 0.5) -> None:
 
 def make_stack(use_segments: bool = True, **block_options) -> RelativeTransformer:
     blocks = [
-        TransformerBlock(RelativeAttention(H, D, use_segments), 11, activation=gelu, epsilon=1e-12, **block_options)
+        TransformerBlock(H, 11, gelu, epsilon=1e-12, attention=RelativeAttention(H, D, use_segments), **block_options)
         for _ in range(2)
     ]
     stack = RelativeTransformer(blocks, InputEmbedding())

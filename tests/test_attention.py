@@ -55,7 +55,9 @@ def test_additive_scores_by_hand():
 @pytest.mark.parametrize("scaled", [True, False])
 def test_dot_product_agrees_with_keras(scaled):
     query, memory, mask = random(2, 3, 7), random(2, 5, 7), np.array([[True] * 5, [True] * 2 + [False] * 3])
-    context, weights = ka.layers.DotProductAttention(scaled=scaled)(query, memory, mask=mask)
+    context, weights = ka.layers.DotProductAttention(scaled=scaled)(
+        query, memory, value_mask=mask, return_attention_scores=True
+    )
     theirs = keras.layers.Attention()
     expected, expected_weights = theirs(
         [query / (7**0.5 if scaled else 1.0), memory], mask=[None, mask], return_attention_scores=True
@@ -67,7 +69,7 @@ def test_dot_product_agrees_with_keras(scaled):
 def test_additive_agrees_with_keras_on_projected_inputs():
     query, memory = random(2, 3, 7), random(2, 5, 11)
     layer = ka.layers.AdditiveAttention(13)
-    context, weights = layer(query, memory)
+    context, weights = layer(query, memory, return_attention_scores=True)
     theirs = keras.layers.AdditiveAttention()
     theirs.build([(2, 3, 13), (2, 5, 11), (2, 5, 13)])
     theirs.set_weights([array(layer.vector)])

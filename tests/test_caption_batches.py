@@ -62,7 +62,7 @@ def test_dropout_is_active_in_training_and_nowhere_else(words, preset, given):
     model = ka.Captioner.from_preset(
         preset, tokenizer=words, encoder_weights=None, encoder="small_cnn", image_size=32, dropout=0.8, **sizes
     )
-    images, ids = ka.data.read_images([p.picture for p in examples(2)], 32)[0], np.array([[1, 7, 9]] * 2)
+    images, ids = ka.data.read_images([p.image for p in examples(2)], 32)[0], np.array([[1, 7, 9]] * 2)
     inputs = {given: images if given == "images" else model.encode_images(images), "target_ids": ids}
     state = [[v.value for v in values] for values in (model.trainable_variables, model.non_trainable_variables)]
     steady, other, *dropped = (
@@ -75,8 +75,8 @@ def test_dropout_is_active_in_training_and_nowhere_else(words, preset, given):
 
 def test_unreadable_pictures_are_left_out_and_named(words, tmp_path):
     good = examples(19)
-    bad = ka.data.CaptionedPicture("broken.jpg", b"no picture", ("a dog",))
-    gone = ka.data.CaptionedPicture("gone.jpg", str(tmp_path / "gone.jpg"), ("a dog",))
+    bad = ka.data.CaptionedImage("broken.jpg", b"no picture", ("a dog",))
+    gone = ka.data.CaptionedImage("gone.jpg", str(tmp_path / "gone.jpg"), ("a dog",))
     for options in ({}, {"cache": tmp_path}):
         model = small(words, encoder="mobilenet_0.25" if options else "small_cnn")
         with pytest.warns(UserWarning, match="1 of 20 pictures cannot be read: gone.jpg"):
@@ -103,7 +103,7 @@ def test_every_second_picture_is_mirrored_by_chance(words, tmp_path, cached):
         model.encode_images = lambda images: np.reshape(images, (len(images), 32, -1))
     options = {"cache": tmp_path} if cached else {}
     batches = ka.data.caption_batches(pictures, model, 10**6, flip=True, **options)
-    image = ka.data.read_images([pictures[0].picture], 32)[0]
+    image = ka.data.read_images([pictures[0].image], 32)[0]
     both = [np.array(model.encode_images(x)) if cached else x for x in (image, image[:, :, ::-1])]
     given = batches[0][0]["regions" if cached else "images"]
     apart = np.array([[np.abs(one - x[0]).max() for x in both] for one in given])

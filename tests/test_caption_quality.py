@@ -18,7 +18,7 @@ FAKE = "metrics/coco/fixture_fakecap126.json"
 
 @pytest.fixture(autouse=True)
 def _library():
-    pytest.importorskip("pycocoevalcap.bleu.bleu", reason="pip install 'keras-attention[captioning]'")
+    pytest.importorskip("pycocoevalcap.bleu.bleu", reason="pip install 'keras-attention-models[captioning]'")
 
 
 def stored(name):
@@ -178,5 +178,5 @@ def test_wrong_captions_are_explained(hypotheses, references, message):
 
 def test_a_missing_library_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocoevalcap.bleu.bleu", None)
-    with pytest.raises(ImportError, match=r"pip install 'keras-attention\[captioning\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'keras-attention-models\[captioning\]'"):
         score_captions(["a dog"], [["a dog"]])

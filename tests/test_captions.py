@@ -1,4 +1,4 @@
-"""Captioned pictures in, and one clear error or warning per kind of broken input."""
+"""Captioned images are read, and each kind of broken input has one clear error or warning."""
 
 import gzip
 import io
@@ -8,11 +8,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from keras_attention.data.captions import CaptionedPicture, captions_of, read_captions
+from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.files import DataError
 from keras_attention.quickstart.scenes import captioned_scenes
 
-PICTURES = ("beach.jpg", "dog.png", "deep/cat.one.JPEG")
+NAMES = ("beach.jpg", "dog.png", "deep/cat.one.JPEG")
 
 
 @pytest.fixture
@@ -35,17 +35,17 @@ def draw(path):
 
 @pytest.fixture
 def images(tmp_path):
-    """A folder with `PICTURES`, and with what is no picture."""
-    for name in PICTURES:
+    """A folder with `NAMES`, and with other files."""
+    for name in NAMES:
         draw(tmp_path / "images" / name)
-    (tmp_path / "images" / "notes.txt").write_text("no picture")
-    (tmp_path / "images" / "._beach.jpg").write_bytes(b"a Mac was here")
+    (tmp_path / "images" / "notes.txt").write_text("not an image")
+    (tmp_path / "images" / "._beach.jpg").write_bytes(b"metadata of a Mac")
     return tmp_path / "images"
 
 
 @pytest.fixture
 def silent(recwarn):
-    """A test with this fixture may not warn."""
+    """Fail a test that warns."""
     yield
     assert [str(warning.message) for warning in recwarn] == []
 
@@ -86,27 +86,27 @@ FORMATS = {
 def test_formats(write, images, silent, name):
     path = write(name, FORMATS[name.removesuffix(".gz")])
     assert read_captions(path, images) == [
-        CaptionedPicture("beach.jpg", str(images / "beach.jpg"), ("A beach, wide.", "sand")),
-        CaptionedPicture("dog.png", str(images / "dog.png"), ("a dog",)),
-        CaptionedPicture("deep/cat.one.JPEG", str(images / "deep/cat.one.JPEG"), ("a cat",)),
+        CaptionedImage("beach.jpg", str(images / "beach.jpg"), ("A beach, wide.", "sand")),
+        CaptionedImage("dog.png", str(images / "dog.png"), ("a dog",)),
+        CaptionedImage("deep/cat.one.JPEG", str(images / "deep/cat.one.JPEG"), ("a cat",)),
     ]
 
 
 def test_a_relative_folder_and_absolute_names(write, images, silent, monkeypatch):
     monkeypatch.chdir(images.parent)
-    rows = "".join(f"{images / name},a picture\n" for name in PICTURES)
-    assert [example.name for example in read_captions(write("c.csv", rows), "images")] == list(PICTURES)
+    rows = "".join(f"{images / name},an image\n" for name in NAMES)
+    assert [example.name for example in read_captions(write("c.csv", rows), "images")] == list(NAMES)
 
 
 def test_folders_behind_links(write, tmp_path, images, silent):
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/photos").symlink_to(images)
-    path = write("c.csv", "".join(f"photos/{name},a picture\n" for name in PICTURES))
-    assert [e.name for e in read_captions(path, tmp_path / "linked")] == [f"photos/{name}" for name in PICTURES]
+    path = write("c.csv", "".join(f"photos/{name},an image\n" for name in NAMES))
+    assert [e.name for e in read_captions(path, tmp_path / "linked")] == [f"photos/{name}" for name in NAMES]
 
 
 def test_captions_of():
-    examples = [CaptionedPicture("a", "a.jpg", ("one", "two")), CaptionedPicture("b", b"", ("three",))]
+    examples = [CaptionedImage("a", "a.jpg", ("one", "two")), CaptionedImage("b", b"", ("three",))]
     assert captions_of(examples) == ["one", "two", "three"]
 
 
@@ -118,14 +118,14 @@ ALL = "beach,sand\ndog,a dog\ncat.one,a cat\n"
     [
         (
             ALL + "x1,a\nx1,b\nx2,c\n",
-            r"3 captions have no picture in .*images and were left out: x1, x2\.",
+            r"3 captions have no image in .*images and were left out: x1, x2\.",
             ["sand", "a dog", "a cat"],
         ),
-        ("dog,a dog\n", r"2 pictures have no caption and were left out: beach.jpg, deep/cat.one.JPEG\.", ["a dog"]),
+        ("dog,a dog\n", r"2 images have no caption and were left out: beach.jpg, deep/cat.one.JPEG\.", ["a dog"]),
         (ALL + "dog,\ndog, ...\n", r"2 captions without a word were left out: dog.png\.", ["sand", "a dog", "a cat"]),
         (
             ALL + "".join(f"x{i},c\n" for i in (1, 2, 3)) + ALL + "x4,c\n",
-            r"4 captions have no picture in .*: x1, x2, x3, \.\.\.\.",
+            r"4 captions have no image in .*: x1, x2, x3, \.\.\.\.",
             ["sand", "sand", "a dog", "a dog", "a cat", "a cat"],
         ),
     ],
@@ -137,19 +137,19 @@ def test_odd_input_is_one_warning(write, images, recwarn, text, message, kept):
         read_captions(write("c.csv", text), images)
 
 
-def test_a_name_in_two_sub_folders_is_told_unless_the_file_names_the_folder(write, tmp_path, recwarn):
+def test_a_name_in_two_sub_folders_is_a_warning_unless_the_file_names_the_folder(write, tmp_path, recwarn):
     for name in ("val/a.png", "train/a.png"):
         draw(tmp_path / "images" / name)
     exact = read_captions(write("c.csv", "val/a.png,one\ntrain/a,two\n"), tmp_path / "images")
     assert [(e.name, *e.captions) for e in exact] == [("val/a.png", "one"), ("train/a.png", "two")]
     assert not len(recwarn)
-    with pytest.warns(UserWarning, match=r"1 names fit several pictures.*sub-folder too: a.png \(train/a.png or val/a"):
+    with pytest.warns(UserWarning, match=r"1 names fit several images.*sub-folder too: a.png \(train/a.png or val/a"):
         found = read_captions(write("c.csv", "a.png,one\nval/a.png,two\n"), tmp_path / "images")
     assert [(e.name, *e.captions) for e in found] == [("train/a.png", "one"), ("val/a.png", "two")]
 
 
-def test_another_sub_folders_picture_is_not_taken(write, images):
-    with pytest.raises(DataError, match="1 of 1 captions have no picture"):
+def test_an_image_of_another_sub_folder_is_not_used(write, images):
+    with pytest.raises(DataError, match="1 of 1 captions have no image"):
         read_captions(write("c.csv", "train/beach.jpg,sand\n"), images)
 
 
@@ -159,21 +159,21 @@ def test_another_sub_folders_picture_is_not_taken(write, images):
         ("c.csv", "", "c.csv holds no captions"),
         ("c.csv", "image,caption\n", "c.csv holds no captions"),
         ("c.csv", "dog,\n", "c.csv holds no captions; expected at least one"),
-        ("c.csv", "dog,a dog\nx,a\ny,b\n", "2 of 3 captions have no picture in .*: x, y. Expected names relative"),
+        ("c.csv", "dog,a dog\nx,a\ny,b\n", "2 of 3 captions have no image in .*: x, y. Expected names relative"),
         ("c.csv", "\nimage,title\ndog,a dog\n", r"c.csv, line 2: 2 columns, image, title; expected a header"),
         ("c.csv", "a,b,c\n", "line 1: 3 columns, a, b, c; expected a header with an image column"),
         ("c.csv", "just words\n", "line 1: 1 columns, just words; expected"),
         ("c.csv", 'image,caption\ndog,"a\ndog"\ndog,a dog, a cat\n', "line 4: 3 columns; expected 2.*in quotes"),
-        ("c.csv", 'image,caption\ndog,"a "big" dog"\n', "line 2: .*a quote inside quotes is doubled"),
+        ("c.csv", 'image,caption\ndog,"a "big" dog"\n', "line 2: .*write a quote inside quotes twice"),
         ("c.csv", 'image,caption\ndog,"a dog\ndog,b\n', "line 2: unexpected end of data"),
         ("c.csv", "dog,caf\u00e9".encode("latin1"), "line 1: byte 8 is not UTF-8"),
         ("c.tsv", "image\tcaption\ndog\n", "c.tsv, line 2: 1 columns; expected 2"),
-        ("c.jsonl", '{"image": "dog", "caption": "a dog"}\n{"image"', "c.jsonl, line 2: no JSON"),
+        ("c.jsonl", '{"image": "dog", "caption": "a dog"}\n{"image"', "c.jsonl, line 2: not JSON"),
         ("c.jsonl", '{"img": "dog", "caption": "a dog"}', r'line 1: expected {"image": ..., "caption": ...}'),
         ("c.jsonl", '{"image": "dog", "caption": null}', 'line 1: expected .* received {"image": "dog"'),
         ("c.jsonl", '{"image": "dog", "captions": ["a dog", 3]}', "line 1: expected"),
         ("c.jsonl", '"dog"', "line 1: expected"),
-        ("c.json", '{"images": [],\n "annotations": ]}', "c.json, line 2: no JSON"),
+        ("c.json", '{"images": [],\n "annotations": ]}', "c.json, line 2: not JSON"),
         ("c.json", '{"images": [{"id": 3}], "annotations": []}', r"c.json, images\[0\]: expected COCO captions"),
         ("c.json", '{"images": [], "annotations": [{"image_id": 3, "bbox": []}]}', r"annotations\[0\]: expected COCO"),
         ("c.json", "[]", r"images\[0\]: expected COCO captions"),
@@ -191,12 +191,12 @@ def test_tabs_leave_quotes_alone(write, images):
 
 def test_folders_are_explained(write, tmp_path, images):
     path = write("c.csv", ALL)
-    with pytest.raises(DataError, match="only names pictures; give the folder"):
+    with pytest.raises(DataError, match="only names images; pass the folder"):
         read_captions(path)
     with pytest.raises(DataError, match=r"There is no folder .*nowhere"):
         read_captions(path, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty holds no pictures; expected files that end in .jpg"):
+    with pytest.raises(DataError, match=r"empty holds no images; expected files that end in .jpg"):
         read_captions(path, tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match=r"There is no file .*nothing.csv"):
         read_captions(tmp_path / "nothing.csv", images)
@@ -213,7 +213,7 @@ def catalogue(tmp_path, monkeypatch):
     return tfds
 
 
-def test_the_embedded_scenes_take_the_catalogues_road(catalogue, silent):
+def test_the_embedded_scenes_are_read_as_a_data_set(catalogue, silent):
     from PIL import Image
 
     examples = {example.name: example for example in read_captions("tfds:scenes:test")}
@@ -221,7 +221,7 @@ def test_the_embedded_scenes_take_the_catalogues_road(catalogue, silent):
     for scene in captioned_scenes("test", 7):
         example = examples[scene.name]
         assert example.captions == scene.captions
-        assert np.array_equal(np.asarray(Image.open(io.BytesIO(example.picture))), scene.image)
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(example.image))), scene.image)
     assert len(read_captions("tfds:scenes:validation[:3]")) == 3
 
 
@@ -235,7 +235,7 @@ def test_tfds_mistakes_are_explained(catalogue, place, message):
 
 
 def declare(tfds, monkeypatch, folder, features, row):
-    """Let `tfds.builder` answer a dataset with these features and two such rows."""
+    """Let `tfds.builder` return a data set with these features and two such rows."""
 
     class Declared(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         name = "declared"
@@ -254,8 +254,8 @@ def declare(tfds, monkeypatch, folder, features, row):
 
 
 @pytest.mark.parametrize("case", ["coco", "one", "list", "text"])
-def test_datasets_of_the_catalogue(catalogue, monkeypatch, tmp_path, case):
-    """As coco_captions declares its features, and in the plainer ways."""
+def test_data_sets_of_other_authors(catalogue, monkeypatch, tmp_path, case):
+    """Features as in coco_captions, and in simpler forms."""
     draw(tmp_path / "x.jpg")
     f, jpeg = catalogue.features, (tmp_path / "x.jpg").read_bytes()
     features, row = {
@@ -276,7 +276,7 @@ def test_datasets_of_the_catalogue(catalogue, monkeypatch, tmp_path, case):
         examples = read_captions("tfds:declared")
     name = {"coco": "x", "one": "11"}.get(case)
     assert [example.name for example in examples] == ([name, name] if name else ["train-0", "train-1"])
-    assert {(example.picture, example.captions) for example in examples} == {(jpeg, ("a dög",))}
+    assert {(example.image, example.captions) for example in examples} == {(jpeg, ("a dög",))}
 
 
 def test_a_dataset_without_captions_is_explained(catalogue, monkeypatch, tmp_path):
@@ -285,6 +285,6 @@ def test_a_dataset_without_captions_is_explained(catalogue, monkeypatch, tmp_pat
         read_captions("tfds:declared")
 
 
-def test_pictures_are_not_printed():
-    assert "JFIF" not in repr(CaptionedPicture("a", b"JFIF" * 1000, ("one",)))
-    assert pathlib.Path(CaptionedPicture("a", "b/a.jpg", ()).picture).name == "a.jpg"
+def test_image_bytes_are_not_printed():
+    assert "JFIF" not in repr(CaptionedImage("a", b"JFIF" * 1000, ("one",)))
+    assert pathlib.Path(CaptionedImage("a", "b/a.jpg", ()).image).name == "a.jpg"

@@ -1,18 +1,16 @@
-"""Every layer and every model of `conformance.py`, through every check."""
+"""Every model of `conformance.py`, through every check."""
 
 import functools
 
 import keras
 import numpy as np
 import pytest
-from conformance import LAYERS, MODELS, batch_for, compiled
+from conformance import MODELS, batch_for, compiled
 
 import keras_attention as ka
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 ROWS = [row for row in MODELS if row.own_code or ON_TENSORFLOW]
-layers = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
-MASKED = [row for row in LAYERS if "mask" in row.arguments(np.random.default_rng(3))]
 
 
 def params(rows) -> list:
@@ -36,19 +34,6 @@ def randomize(model, scale: float = 0.5) -> None:
     model.set_weights([np.abs(w) if positive else w for w, positive in zip(drawn, variances, strict=True)])
 
 
-def make(row):
-    """The same weights each time: what a hard attention chooses may else hang on a rounding."""
-    keras.utils.set_random_seed(23)
-    return row.make()
-
-
-@functools.cache
-def called(row) -> tuple:
-    """A row's layer, its arguments, and its outputs, which several tests share."""
-    layer, arguments = make(row), row.arguments(np.random.default_rng(3))
-    return layer, arguments, arrays(layer(**arguments))
-
-
 @pytest.fixture
 def model(row, tokenizer):
     """The model of a row with random weights; tests share it and leave it as it is."""
@@ -60,48 +45,6 @@ def randomized(row, tokenizer):
     model = row.make(tokenizer)
     randomize(model)
     return model
-
-
-@layers
-def test_layer_has_its_shapes_and_is_the_same_after_its_config(row):
-    layer, arguments, before = called(row)
-    assert tuple(a.shape for a in before) == row.shapes
-    again = type(layer).from_config(layer.get_config())
-    again(**arguments)
-    again.set_weights(layer.get_weights())
-    for one, two in zip(before, arrays(again(**arguments)), strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("row", MASKED, ids=lambda row: row.name)
-def test_layer_ignores_what_is_masked(row):
-    layer, arguments, before = called(row)
-    mask = arguments["mask"]
-    key = next(name for name in ("memory", "inputs", "tokens", "query") if name in arguments)
-    given = arguments[key]
-    real = mask.reshape(*mask.shape, *[1] * (given.ndim - mask.ndim))
-    changed = {**arguments, key: np.where(real, given, 7 if given.dtype.kind == "i" else 31.0).astype(given.dtype)}
-    for one, two in zip(before, arrays(layer(**changed)), strict=True):
-        self_attention = mask.ndim == 2 and one.shape[-2] == mask.shape[1]
-        if self_attention:  # what padding itself sees is of no account
-            real = mask.reshape(len(mask), *[1] * (one.ndim - 3), mask.shape[1], 1)
-            one, two = np.where(real, one, 0.0), np.where(real, two, 0.0)
-        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
-
-
-@layers
-def test_layer_works_in_half_precision(row):
-    before, arguments, expected = called(row)
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        layer = make(row)
-        layer(**arguments)
-        layer.set_weights(before.get_weights())
-        answers = arrays(layer(**arguments))
-    finally:
-        keras.config.set_dtype_policy("float32")
-    for one, two in zip(expected, answers, strict=True):
-        np.testing.assert_allclose(one, two.astype("float32"), atol=0.1)
 
 
 def beginning(inputs: dict) -> dict:
@@ -198,7 +141,7 @@ def test_model_learns(row, tokenizer):
     model.compile(keras.optimizers.Adam(0.03), losses, run_eagerly=eagerly, jit_compile=not ON_TENSORFLOW)
     model.optimizer.build(model.trainable_variables)
     before = model.get_weights()
-    costs = [float(np.ravel(model.train_on_batch(inputs, labels))[0]) for _ in range(12)]
+    costs = [float(np.ravel(model.train_on_batch(inputs, labels))[0]) for _ in range(40)]
     assert costs[-1] < 0.9 * costs[0]
     moved = [not np.allclose(a, b, atol=1e-7) for a, b in zip(before, model.get_weights(), strict=True)]
     assert all(moved), [w.path for w, m in zip(model.weights, moved, strict=True) if not m]

@@ -1,4 +1,4 @@
-"""Files in, examples out, and one clear error per kind of broken file."""
+"""Files are read into examples, and each kind of broken file has one clear error."""
 
 import gzip
 import json
@@ -74,7 +74,7 @@ def test_conllu(write):
         ("blank.tsv", "\n \n", read_pairs, "blank.tsv holds no examples"),
         ("one.tsv", "a\tb\nonly one\n", read_pairs, "line 2: 1 tab-separated columns; expected 2: source, target"),
         ("latin.tsv", "caf\u00e9\tcoffee".encode("latin1"), read_pairs, "line 1: byte 4 is not UTF-8.*iconv"),
-        ("broken.jsonl", '{"source": "a"', read_pairs, "line 1: no JSON"),
+        ("broken.jsonl", '{"source": "a"', read_pairs, "line 1: not JSON"),
         ("keys.jsonl", '{"src": "a"}', read_pairs, 'expected an object {"source": ..., "target": ...}'),
         ("words.txt", "a sentence of words\n", read_tagged, "expected a word and its tag"),
         ("none.txt", "", read_texts, "holds no examples"),
@@ -92,7 +92,7 @@ def test_broken_files_are_explained(write, name, text, read, message):
 @pytest.mark.parametrize("content", [gzip.compress(b"a\tb\n" * 99)[:-9], b"a\tb\n"], ids=["half", "not at all"])
 def test_a_damaged_gzip_file_is_explained(tmp_path, content):
     (tmp_path / "x.tsv.gz").write_bytes(content)
-    with pytest.raises(DataError, match=r"x\.tsv\.gz is no whole gzip file"):
+    with pytest.raises(DataError, match=r"x\.tsv\.gz is not a complete gzip file"):
         read_pairs(tmp_path / "x.tsv.gz")
 
 
@@ -101,8 +101,8 @@ def test_files_of_unequal_length_are_explained(write):
         read_pairs(write("a.en", "one\ntwo\n"), write("a.es", "uno\n"))
 
 
-def test_two_files_of_pairs_are_not_taken_for_sources_and_targets(write):
-    with pytest.raises(DataError, match="Put several files of pairs into one"):
+def test_two_files_of_pairs_are_not_read_as_sources_and_targets(write):
+    with pytest.raises(DataError, match="join them into one file"):
         read_pairs(write("a.tsv", "one\tuno\n"), write("b.tsv", "two\tdos\n"))
 
 
@@ -122,7 +122,7 @@ def tfds_home(tmp_path, monkeypatch):
     return tfds
 
 
-def test_the_embedded_phrases_take_the_catalogues_road(tfds_home):
+def test_the_embedded_phrases_are_read_as_a_data_set(tfds_home):
     assert sorted(read_pairs("tfds:phrases:test")) == sorted(ka.quickstart.phrase_pairs("test")[:71])
     assert len(read_pairs("tfds:phrases:validation[:17]")) == 17
 

@@ -1,4 +1,4 @@
-"""Foreign tokenizers: the ids that transformers gives, in Python and in a TensorFlow graph, and files in and out."""
+"""Foreign tokenizers: ids equal to those of transformers, in Python and in a graph; files are read and written."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import pathlib
 import shutil
 import sys
 import unicodedata
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -15,12 +14,21 @@ import pytest
 import keras_attention as ka
 from keras_attention.data.tokenizers import decode_ids, encode_texts, mask_id, rewrites, special_ids
 from keras_attention.weights import from_huggingface, to_huggingface
-from keras_attention.weights.tokenizers import byte_pair, read_tokenizers, sentence_piece, word_piece, write_tokenizers
+from keras_attention.weights.huggingface import FAMILIES
+from keras_attention.weights.marian import sentence_piece
+from keras_attention.weights.tokenizers import byte_pair, word_piece, write_tokenizer
 
 sys.modules.setdefault("triton", None)  # its library and TensorFlow's crash in one process; a CPU needs none
 transformers = pytest.importorskip("transformers", reason="the ids to compare with are its")
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "../shared/data")) / "tokenizers"
+
+
+def read_tokenizers(directory: pathlib.Path, family: str) -> dict:
+    """Return the tokenizers of a directory by the model's argument."""
+    return FAMILIES[family].read_tokenizers(directory)
+
+
 TEXTS = [
     "Hello world",
     "I'll don't I'M HE'S it's",
@@ -45,7 +53,7 @@ FOLDED = ["straße", "½ ² Ⅷ", "ﬁ ligature", "한국어"]
 
 
 def in_graph(tokenizer, texts: list[str]) -> list[list[int]]:
-    """The ids that a graph gives, as an export has it."""
+    """Return the ids that a graph computes, as in an export."""
     import tensorflow as tf
 
     @tf.function
@@ -58,7 +66,7 @@ def in_graph(tokenizer, texts: list[str]) -> list[list[int]]:
 
 
 def agree(tokenizer, theirs, texts: list[str]) -> None:
-    """Ours and theirs give the same ids, in Python and in a graph."""
+    """Check that our tokenizer and theirs give the same ids, in Python and in a graph."""
     expected = [theirs(text, add_special_tokens=False)["input_ids"] for text in texts]
     assert dict(zip(texts, encode_texts(tokenizer, texts), strict=True)) == dict(zip(texts, expected, strict=True))
     if keras.backend.backend() == "tensorflow":
@@ -105,7 +113,7 @@ def test_bert_splits_as_theirs(case, bert):
 
 
 def test_uncased_bert_folds_more_than_theirs(bert):
-    """What is known to differ: if this fails, KerasHub has changed and the documentation can promise more."""
+    """A known difference: if this fails, KerasHub has changed, and the documentation can promise more."""
     directory = bert("uncased")
     theirs = transformers.BertTokenizer.from_pretrained(directory)
     own = read_tokenizers(directory, "bert")["tokenizer"]
@@ -139,8 +147,8 @@ def test_roberta_splits_as_theirs(gpt2):
     assert mask_id(own) == len(pieces) - 1
 
 
-def test_xlnet_prepares_texts_as_its_authors(tmp_path):
-    """Against their own few lines before SentencePiece; transformers takes some spaces in other ways."""
+def test_xlnet_normalises_texts_as_its_authors(tmp_path):
+    """Compared with the authors' own code before SentencePiece; transformers treats some spaces differently."""
     import sentencepiece
 
     if not DATA.is_dir():
@@ -178,7 +186,7 @@ def test_a_vocabulary_with_capitals_is_not_folded(name, lowercase, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["added_tokens.json", "tokenizer_config.json"])
-def test_pieces_that_were_added_stand_for_themselves(where, tmp_path):
+def test_added_pieces_are_never_split(where, tmp_path):
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "we", "eat"]
     (tmp_path / "vocab.txt").write_text("\n".join(pieces))
     theirs = transformers.BertTokenizer.from_pretrained(tmp_path)
@@ -188,7 +196,7 @@ def test_pieces_that_were_added_stand_for_themselves(where, tmp_path):
     texts = ["we [ENT] eat", "[ENT]", "we eat[ENT]"]
     agree(read_tokenizers(tmp_path, "bert")["tokenizer"], theirs, texts)
     (new := tmp_path / "new").mkdir()
-    write_tokenizers(SimpleNamespace(tokenizer=read_tokenizers(tmp_path, "bert")["tokenizer"]), new)
+    write_tokenizer(read_tokenizers(tmp_path, "bert")["tokenizer"], new)
     agree(read_tokenizers(new, "bert")["tokenizer"], transformers.BertTokenizer.from_pretrained(new), texts)
     (tmp_path / "vocab.json").write_text(
         json.dumps({piece: i for i, piece in enumerate([*"abcĠ", "</s>", "ab", "Ġa"])})
@@ -199,7 +207,7 @@ def test_pieces_that_were_added_stand_for_themselves(where, tmp_path):
     assert theirs.convert_tokens_to_ids("[ENT]") == 7
     texts = ["ab[ENT]ab", "c a[ENT] ab"]
     agree(read_tokenizers(tmp_path, "gpt2")["tokenizer"], theirs, texts)
-    write_tokenizers(SimpleNamespace(tokenizer=read_tokenizers(tmp_path, "gpt2")["tokenizer"]), new)
+    write_tokenizer(read_tokenizers(tmp_path, "gpt2")["tokenizer"], new)
     written = transformers.GPT2Tokenizer.from_pretrained(new, unk_token="</s>", eos_token="</s>", bos_token="</s>")
     agree(read_tokenizers(new, "gpt2")["tokenizer"], written, texts)
 
@@ -214,7 +222,7 @@ def test_pieces_that_were_added_stand_for_themselves(where, tmp_path):
         ("pre_tokenizer", {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}),
     ],
 )
-def test_byte_pairs_that_prepare_texts_in_another_way_are_refused(field, value, tmp_path):
+def test_byte_pairs_with_another_normalizer_or_splitting_are_refused(field, value, tmp_path):
     whole = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "</s>": 3}, "merges": ["a b"]}}
     whole |= {"normalizer": None, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False}}
     (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
@@ -225,7 +233,7 @@ def test_byte_pairs_that_prepare_texts_in_another_way_are_refused(field, value, 
 
 
 def train_pieces(texts: list[str], path: pathlib.Path) -> bytes:
-    """A small SentencePiece model, with no start and no padding, as Marian's."""
+    """Return a small SentencePiece model without start and padding, like Marian's."""
     import sentencepiece
 
     sentencepiece.SentencePieceTrainer.train(
@@ -277,7 +285,7 @@ def small_models(tokenizers: dict) -> dict:
 
 
 @pytest.mark.parametrize("kind", ["word pieces", "byte pairs"])
-def test_a_tokenizer_leaves_and_comes_back(kind, tmp_path):
+def test_a_tokenizer_is_written_and_read_again(kind, tmp_path):
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "we", "eat", "##s", "bread"]
     letters = [*"abcdefghijklmnopqrstuvwxyzĠ.", "Ġw", "Ġwe", "<|endoftext|>"]
     tokenizers = {"word pieces": word_piece(pieces, True), "byte pairs": byte_pair(letters, ["Ġ w", "Ġw e"])}
@@ -293,8 +301,8 @@ def test_a_tokenizer_leaves_and_comes_back(kind, tmp_path):
     assert [theirs(text, add_special_tokens=False)["input_ids"] for text in texts] == ids
 
 
-def test_a_tagger_reads_words_as_they_stand_in_a_text(tmp_path):
-    """To byte pairs "we" is another piece after a space; in Python and in the graph."""
+def test_a_tagger_encodes_words_as_in_a_text(tmp_path):
+    """With byte pairs "we" is another piece after a space, in Python and in the graph."""
     pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *"abcdefghijklmnopqrstuvwxyzĠ.", "Ġw", "Ġwe", "we"]
     sizes = {"width": 4, "num_heads": 2, "num_layers": 1, "intermediate_dim": 5}
     tokenizer = byte_pair(pieces, ["Ġ w", "Ġw e", "w e"])

@@ -1,4 +1,4 @@
-"""Pictures: every format and every damage, read the same in Python and in the graph that is served."""
+"""Images: each format and each kind of damage is read alike in Python and in the served graph."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", r
 
 
 def smooth(width=47, height=31, channels=3, seed=0):
-    """Colours that vary slowly, as in a photo."""
+    """Return an image whose colours vary slowly, as in a photo."""
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
     return np.stack(
         [np.asarray(Image.fromarray(noise[..., c]).filter(ImageFilter.BoxBlur(2))) for c in range(channels)], 2
@@ -80,8 +80,8 @@ def segment(data, marker, content):
     return data[:2] + struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content + data[2:]
 
 
-def patched(data, place, new):
-    return data[:place] + new + data[place + len(new) :]
+def patched(data, at, new):
+    return data[:at] + new + data[at + len(new) :]
 
 
 JPEG = write(RGB, "JPEG", quality=90)
@@ -91,11 +91,12 @@ ADOBE = CMYK.index(b"\xff\xee")
 PNG = write(RGB, "PNG")
 BMP = bmp(np.asarray(RGB))
 GIF = write(RGB, "GIF")
+GIF_FRAME = GIF.index(b"\x2c\0\0\0\0")
 PALETTE = RGB.quantize(7)
 GIF_8 = write(PALETTE, "GIF", interlace=0, optimize=True)  # eight colours, 24 bytes after a header of 13
 AT = GIF_8.index(b"\x2c\0\0\0\0")
 GIF_LOCAL = patched(GIF_8[:13] + GIF_8[37 : AT + 9], 10, b"\0") + b"\x82" + GIF_8[13:37] + GIF_8[AT + 10 :]
-GIF_OFFSET = patched(patched(GIF_8, AT + 1, struct.pack("<HH", 5, 3)), 6, struct.pack("<HH", 61, 29))
+GIF_OFFSET = patched(patched(GIF_8, AT + 1, struct.pack("<HH", 5, 3)), 6, struct.pack("<HH", 61, 37))
 GIF_CLEAR = write(PALETTE, "GIF", transparency=2)
 TEXT_BOMB = chunk(b"zTXt", b"bomb\0\0" + zlib.compress(bytes(80_000_000)))
 
@@ -116,7 +117,7 @@ GOOD = {
     "jpeg with something after": JPEG + b"and more",
     "jpeg odd exif": segment(JPEG, 0xE1, b"Exif\0\0MM"),
     "jpeg odd photoshop": segment(JPEG, 0xED, b"Photoshop 3.0\0008BIM\x04\x04\xff\xff"),
-    "jpeg several pictures": write(RGB, "MPO", save_all=True, append_images=[RGB.crop((0, 0, 5, 7))]),
+    "jpeg several images": write(RGB, "MPO", save_all=True, append_images=[RGB.crop((0, 0, 5, 7))]),
     "png": PNG,
     "png grey": write(RGB.convert("L"), "PNG"),
     "png grey and alpha": write(RGB.convert("LA"), "PNG"),
@@ -197,9 +198,11 @@ BAD = {
     "png odd interlacing": png(smooth(), interlaced=2),
     "png unknown chunk": png(smooth(), extra=chunk(b"ABCD", b"x")),
     "gif huge": patched(GIF, 6, struct.pack("<HH", 65_000, 65_000)),
-    "gif huge frame": patched(GIF, GIF.index(b"\x2c\0\0\0\0") + 5, struct.pack("<HH", 65_000, 65_000)),
-    "gif too few pixels": patched(GIF, GIF.index(b"\x2c\0\0\0\0") + 7, struct.pack("<H", 32)),
-    "gif no frame": GIF[: GIF.index(b"\x2c\0\0\0\0")] + b"\x3b",
+    "gif huge frame": patched(GIF, GIF_FRAME + 5, struct.pack("<HH", 65_000, 65_000)),
+    "gif a frame at an offset": GIF_OFFSET,
+    "gif a screen larger than its frame": patched(GIF_8, 6, struct.pack("<HH", 61, 37)),
+    "gif too few pixels": patched(patched(GIF, GIF_FRAME + 7, struct.pack("<H", 32)), 8, struct.pack("<H", 32)),
+    "gif no frame": GIF[: GIF_FRAME] + b"\x3b",
     "gif no colours": patched(GIF, 10, b"\0")[:13] + GIF[13 + 768 :],
     "gif a pixel beyond its colours": patched(GIF_8[:19] + GIF_8[37:], 10, b"\x80"),
     "bmp huge": patched(BMP, 18, struct.pack("<ii", 100_000, 100_000)),
@@ -210,7 +213,7 @@ BAD = {
 
 
 def reference(name, data):
-    """What Pillow alone makes of a good file, with what it does otherwise."""
+    """Return what Pillow alone decodes from a valid file, corrected where Pillow decides otherwise."""
     if "with a wrong sum" in name or "bomb" in name:
         return resized(smooth())
     image = Image.open(io.BytesIO(data))
@@ -228,16 +231,16 @@ def resized(pixels):
 
 @pytest.fixture(scope="module")
 def in_graph():
-    """Bytes -> images and valid, by the graph that is served."""
+    """A function: encoded images -> images and valid, computed by the served graph."""
     tf = pytest.importorskip("tensorflow")
     from keras_attention.serving.images import decode_images
 
     graph = tf.function(decode_images).get_concrete_function(tf.TensorSpec((None,), tf.string), SIZE)
-    return lambda pictures: tuple(t.numpy() for t in graph(tf.constant(pictures, tf.string)))
+    return lambda encoded: tuple(t.numpy() for t in graph(tf.constant(encoded, tf.string)))
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_good_picture_is_what_pillow_makes_of_it(name):
+def test_a_valid_image_is_decoded_as_by_pillow(name):
     image = decode_image(GOOD[name], SIZE)
     assert (image.shape, image.dtype) == ((SIZE, SIZE, 3), np.float32)
     atol = 1.0 if "cmyk" in name else 0.01  # Pillow rounds ink to the nearest, TensorFlow down
@@ -245,15 +248,15 @@ def test_a_good_picture_is_what_pillow_makes_of_it(name):
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_picture_is_refused(name):
-    with pytest.raises(ImageError, match=r"^The picture .*expected.*\.$"):
+def test_an_invalid_image_is_refused(name):
+    with pytest.raises(ImageError, match=r"^The image .*expected.*\.$"):
         decode_image(BAD[name], SIZE)
 
 
 @needs_tensorflow
 def test_python_and_graph_agree_on_every_file(in_graph):
-    """All in one batch: a bad picture is zeros and harms none beside it."""
-    files = {**GOOD, **BAD, "gif offset": GIF_OFFSET, "gif transparent": GIF_CLEAR}
+    """All in one batch: an invalid image is zeros and does not change the others."""
+    files = {**GOOD, **BAD, "gif transparent": GIF_CLEAR}
     here, valid_here = read_images(list(files.values()), SIZE)
     there, valid_there = in_graph(list(files.values()))
     for valid in (valid_here, valid_there):
@@ -263,13 +266,13 @@ def test_python_and_graph_agree_on_every_file(in_graph):
 
 
 @needs_tensorflow
-def test_python_and_graph_agree_on_damage_by_chance(in_graph):
-    chance = np.random.default_rng(7)
+def test_python_and_graph_agree_on_random_damage(in_graph):
+    rng = np.random.default_rng(7)
     files = []
     for name in ("jpeg 4:2:0", "jpeg progressive", "png palette, alphas", "png 16 bits", "gif 1x1", "bmp 32 bits"):
         data = GOOD[name]
-        files += [data[:cut] for cut in chance.integers(0, len(data), 30)]
-        files += [patched(data, place, chance.bytes(1)) for place in chance.integers(0, min(len(data), 200), 30)]
+        files += [data[:cut] for cut in rng.integers(0, len(data), 30)]
+        files += [patched(data, at, rng.bytes(1)) for at in rng.integers(0, min(len(data), 200), 30)]
     (here, valid_here), (there, valid_there) = read_images(files, SIZE), in_graph(files)
     assert 0.1 < valid_here.mean() < 0.9
     np.testing.assert_array_equal(valid_here, valid_there)
@@ -277,7 +280,7 @@ def test_python_and_graph_agree_on_damage_by_chance(in_graph):
 
 
 @pytest.mark.parametrize("order", "<>", ids=["little", "big"])
-@pytest.mark.parametrize("orientation", range(10))  # 0 and 9 say nothing
+@pytest.mark.parametrize("orientation", range(10))  # 0 and 9 are ignored
 def test_a_photo_is_turned_upright(orientation, order, request):
     data = exif(JPEG, orientation, order, at=8 + orientation % 3)
     wanted = resized(np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
@@ -299,17 +302,14 @@ def test_a_photo_is_turned_upright(orientation, order, request):
         segment(exif(JPEG, 6), 0xE1, b"Exif\0\0II*\0\x08\0\0\0\0\0"),  # the first one decides
     ],
 )
-def test_odd_orientations_say_nothing(data, request):
+def test_odd_orientations_are_ignored(data, request):
     np.testing.assert_array_equal(decode_image(data, SIZE), decode_image(JPEG, SIZE))
     if keras.backend.backend() == "tensorflow":
         images, _ = request.getfixturevalue("in_graph")([data])
         np.testing.assert_allclose(images[0], decode_image(data, SIZE), rtol=0, atol=0.01)
 
 
-def test_a_gif_is_black_where_it_shows_nothing():
-    pixels = np.zeros((3 + 31, 61, 3), "uint8")
-    pixels[3:, 5 : 5 + 47] = np.asarray(PALETTE.convert("RGB"))
-    np.testing.assert_allclose(decode_image(GIF_OFFSET, SIZE), resized(pixels), rtol=0, atol=0.01)
+def test_transparent_pixels_of_a_gif_are_black():
     cleared = np.where(np.asarray(PALETTE)[..., None] == 2, 0, np.asarray(PALETTE.convert("RGB")))
     np.testing.assert_allclose(decode_image(GIF_CLEAR, SIZE), resized(cleared), rtol=0, atol=0.01)
 
@@ -344,14 +344,14 @@ def test_a_stock_server_decodes_the_same(tmp_path):
 
 
 def test_large_photos_keep_their_mean():
-    """The triangle covers every pixel once: nothing is left out, whatever the scale."""
+    """The triangles cover every pixel with the same weight, whatever the scale."""
     pixels = np.random.default_rng(0).integers(0, 256, (1009, 757, 3), dtype=np.uint8)
     image = decode_image(pixels, SIZE)
     np.testing.assert_allclose(image, resized(pixels), rtol=0, atol=0.01)
     np.testing.assert_allclose(image.mean(), pixels.mean(), atol=0.5)
 
 
-def test_paths_bytes_and_arrays_are_one_picture(tmp_path):
+def test_paths_bytes_and_arrays_give_the_same_image(tmp_path):
     (tmp_path / "a.png").write_bytes(PNG)
     pixels = smooth()
     alpha = np.concatenate([pixels, pixels[..., :1]], 2)
@@ -374,14 +374,14 @@ def test_other_arrays_are_refused(wrong):
 
 
 def test_limits_come_before_decoding(tmp_path, monkeypatch):
-    for function in (decode_image, lambda picture, size: read_images([picture], size)):
+    for function in (decode_image, lambda image, size: read_images([image], size)):
         with pytest.raises(FileNotFoundError):
             function(tmp_path / "missing.jpg", SIZE)
     (tmp_path / "a.jpg").write_bytes(JPEG)
     monkeypatch.setattr(reading, "MAX_BYTES", 97)
-    for picture in (JPEG, tmp_path / "a.jpg"):
+    for image in (JPEG, tmp_path / "a.jpg"):
         with pytest.raises(ImageError, match=f"{len(JPEG)} bytes; expected at most 97"):
-            decode_image(picture, SIZE)
+            decode_image(image, SIZE)
     monkeypatch.undo()
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("was decoded"))
     for name in ("jpeg huge", "png huge", "gif huge", "bmp huge"):
@@ -389,7 +389,7 @@ def test_limits_come_before_decoding(tmp_path, monkeypatch):
             decode_image(BAD[name], SIZE)
 
 
-def test_augmentation_varies_and_repeats():
+def test_augmentation_depends_on_the_state_of_the_generator():
     images = np.stack([smooth(13, 11), smooth(13, 11, seed=1)] * 5).astype("float32")
     one, two = (augment_images(images, np.random.default_rng(3)) for _ in range(2))
     assert (one.shape, one.dtype) == (images.shape, np.float32)

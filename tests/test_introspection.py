@@ -40,7 +40,7 @@ def test_a_text_becomes_the_mean_of_its_pieces(masked, tmp_path):
     special = ka.data.special_ids(masked.tokenizer)
     for vector, text in zip(vectors, TEXTS, strict=True):
         ids = np.array([[special.start, *ka.data.encode_texts(masked.tokenizer, [text])[0], special.end]])
-        outputs, _ = masked.encoder(masked.embedding(ids), mask=np.ones_like(ids, bool), segment_ids=ids * 0)
+        outputs = masked.encoder(masked.embedding(ids), mask=np.ones_like(ids, bool), segment_ids=ids * 0)
         np.testing.assert_allclose(vector, np.array(outputs)[0].mean(0), atol=1e-5)
     answer = served(masked, tmp_path)["embed"](text=np.array(TEXTS))
     np.testing.assert_allclose(answer["embedding"], vectors, atol=1e-5)

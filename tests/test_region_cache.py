@@ -1,4 +1,4 @@
-"""Cached features: computed once, never half, and again when the picture or the encoder changes."""
+"""Cached features: computed once, recorded completely, and again when the image or the encoder changes."""
 
 import os
 import pathlib
@@ -17,147 +17,147 @@ SIZE = 5
 
 
 class Encoder:
-    """Answers (B, 3, 2), and counts the pictures that it saw."""
+    """Returns (B, 3, 2), and counts the images that it encoded."""
 
     def __init__(self, factor=1.0):
-        self.factor, self.seen = factor, 0
+        self.factor, self.count = factor, 0
 
     def __call__(self, images):
-        self.seen += len(images)
+        self.count += len(images)
         return images[:, :3, 1, :2] * self.factor
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    chance = np.random.default_rng(0)
+def images(tmp_path):
+    rng = np.random.default_rng(0)
     paths = [tmp_path / f"{i}.png" for i in range(7)]
     for path in paths:
-        Image.fromarray(chance.integers(0, 256, (3, 11, 3), dtype=np.uint8)).save(path)
+        Image.fromarray(rng.integers(0, 256, (3, 11, 3), dtype=np.uint8)).save(path)
     return paths
 
 
-def wanted(pictures):
-    return Encoder()(read_images(pictures, SIZE)[0]).astype("float16")
+def expected(images):
+    return Encoder()(read_images(images, SIZE)[0]).astype("float16")
 
 
-def test_features_are_computed_once_and_kept(pictures, tmp_path):
+def test_features_are_computed_once_and_stored(images, tmp_path):
     encode = Encoder()
-    doubled = [*pictures, pictures[2], pictures[3].read_bytes()]
+    doubled = [*images, images[2], images[3].read_bytes()]
     cache = cached_regions(doubled, encode, "a", tmp_path / "new" / "cache", SIZE, batch_size=3)
-    assert (len(cache), cache.shape, cache.valid.tolist(), encode.seen) == (9, (3, 2), [True] * 9, 8)
+    assert (len(cache), cache.shape, cache.valid.tolist(), encode.count) == (9, (3, 2), [True] * 9, 8)
     rows = cache.rows([8, 0, 2, 7])
     assert (rows.dtype, rows.shape, type(rows)) == (np.float32, (4, 3, 2), np.ndarray)
-    np.testing.assert_array_equal(rows, wanted([pictures[i] for i in (3, 0, 2, 2)]))
+    np.testing.assert_array_equal(rows, expected([images[i] for i in (3, 0, 2, 2)]))
     assert cache.rows([]).shape == (0, 3, 2)
     again = cached_regions(doubled[::-1], encode, "a", tmp_path / "new" / "cache", SIZE)
-    assert encode.seen == 8
+    assert encode.count == 8
     np.testing.assert_array_equal(again.rows(range(9)), cache.rows(range(9))[::-1])
 
 
-def test_another_encoder_or_size_is_another_file(pictures, tmp_path):
-    one = cached_regions(pictures, Encoder(), "a", tmp_path, SIZE)
-    two = cached_regions(pictures, Encoder(0.5), "b", tmp_path, SIZE)
-    large = cached_regions(pictures, Encoder(), "a", tmp_path, SIZE + 2)
+def test_another_encoder_or_size_is_another_file(images, tmp_path):
+    one = cached_regions(images, Encoder(), "a", tmp_path, SIZE)
+    two = cached_regions(images, Encoder(0.5), "b", tmp_path, SIZE)
+    large = cached_regions(images, Encoder(), "a", tmp_path, SIZE + 2)
     np.testing.assert_allclose(two.rows([1]), one.rows([1]) / 2, rtol=1e-3)
     assert not np.array_equal(large.rows([1]), one.rows([1]))
     assert len(list(tmp_path.glob("*.regions"))) == 3
 
 
-def test_only_a_changed_picture_is_encoded_again(pictures, tmp_path):
-    before = cached_regions(pictures, Encoder(), "a", tmp_path, SIZE)
-    Image.fromarray(np.full((3, 11, 3), 77, "uint8")).save(pictures[4])
-    os.utime(pictures[5], ns=(0, 0))
+def test_only_a_changed_image_is_encoded_again(images, tmp_path):
+    before = cached_regions(images, Encoder(), "a", tmp_path, SIZE)
+    Image.fromarray(np.full((3, 11, 3), 77, "uint8")).save(images[4])
+    os.utime(images[5], ns=(0, 0))
     encode = Encoder()
-    cache = cached_regions(pictures, encode, "a", tmp_path, SIZE)
-    assert encode.seen == 2
+    cache = cached_regions(images, encode, "a", tmp_path, SIZE)
+    assert encode.count == 2
     assert (cache.rows([4]) == 77).all()
     assert not (before.rows([4]) == 77).all()
     np.testing.assert_array_equal(cache.rows([5, 6]), before.rows([5, 6]))
 
 
-def test_unreadable_pictures_are_remembered(pictures, tmp_path):
-    pictures[1].write_bytes(b"no picture")
+def test_unreadable_images_are_remembered(images, tmp_path):
+    images[1].write_bytes(b"not an image")
     encode = Encoder()
     for _ in range(2):
-        cache = cached_regions([*pictures, b""], encode, "a", tmp_path, SIZE, batch_size=2)
+        cache = cached_regions([*images, b""], encode, "a", tmp_path, SIZE, batch_size=2)
         assert cache.valid.tolist() == [True, False, *[True] * 5, False]
         assert not cache.rows([1, 7]).any()
-    assert encode.seen == 8
-    Image.fromarray(np.full((3, 11), 77, "uint8")).save(pictures[1])
-    assert cached_regions(pictures, encode, "a", tmp_path, SIZE).valid.all()
-    assert encode.seen == 9
+    assert encode.count == 8
+    Image.fromarray(np.full((3, 11), 77, "uint8")).save(images[1])
+    assert cached_regions(images, encode, "a", tmp_path, SIZE).valid.all()
+    assert encode.count == 9
 
 
-def test_a_file_cut_anywhere_is_taken_up(pictures, tmp_path):
-    """As a process leaves it that is killed while it writes."""
-    cached_regions(pictures, Encoder(), "a", tmp_path, SIZE)
+def test_a_truncated_file_is_continued(images, tmp_path):
+    """A process that is killed while it writes leaves such a file."""
+    cached_regions(images, Encoder(), "a", tmp_path, SIZE)
     (path,) = tmp_path.glob("*.regions")
     whole = path.read_bytes()
     record = (len(whole) - 4096) // 7
     for cut in (0, 1, 31, 4095, 4096, *range(4097, len(whole), 17), len(whole) - 1, len(whole)):
         path.write_bytes(whole[:cut])
         encode = Encoder()
-        cache = cached_regions(pictures, encode, "a", tmp_path, SIZE, batch_size=2)
-        assert encode.seen == 7 - max(cut - 4096, 0) // record
-        np.testing.assert_array_equal(cache.rows(range(7)), wanted(pictures))
+        cache = cached_regions(images, encode, "a", tmp_path, SIZE, batch_size=2)
+        assert encode.count == 7 - max(cut - 4096, 0) // record
+        np.testing.assert_array_equal(cache.rows(range(7)), expected(images))
         assert path.read_bytes() == whole
 
 
-def test_a_killed_process_is_taken_up(pictures, tmp_path):
+def test_a_killed_process_is_continued(images, tmp_path):
     program = (
         "import os, signal, sys\n"
         "from test_region_cache import Encoder, SIZE, cached_regions\n"
         "class Killed(Encoder):\n"
         "    def __call__(self, images):\n"
-        "        if self.seen >= 4: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        if self.count >= 4: os.kill(os.getpid(), signal.SIGKILL)\n"
         "        return super().__call__(images)\n"
         "cached_regions(sys.argv[2:], Killed(), 'a', sys.argv[1], SIZE, batch_size=2)\n"
     )
-    command = [sys.executable, "-c", program, str(tmp_path), *map(str, pictures)]
+    command = [sys.executable, "-c", program, str(tmp_path), *map(str, images)]
     environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent)}
     assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
     encode = Encoder()
-    cache = cached_regions(pictures, encode, "a", tmp_path, SIZE)
-    assert encode.seen == 3
-    np.testing.assert_array_equal(cache.rows(range(7)), wanted(pictures))
+    cache = cached_regions(images, encode, "a", tmp_path, SIZE)
+    assert encode.count == 3
+    np.testing.assert_array_equal(cache.rows(range(7)), expected(images))
 
 
-def test_large_numbers_stay_finite(pictures, tmp_path):
-    cache = cached_regions(pictures, Encoder(1e6), "a", tmp_path, SIZE)
+def test_large_numbers_stay_finite(images, tmp_path):
+    cache = cached_regions(images, Encoder(1e6), "a", tmp_path, SIZE)
     assert cache.rows([0]).max() == np.finfo("float16").max
 
 
-def test_what_cannot_be_kept_is_refused(pictures, tmp_path):
-    with pytest.raises(ValueError, match="no pictures"):
+def test_wrong_input_is_refused(images, tmp_path):
+    with pytest.raises(ValueError, match="There are no images"):
         cached_regions([], Encoder(), "a", tmp_path, SIZE)
-    with pytest.raises(ImageError, match="None of 2 pictures can be read"):
+    with pytest.raises(ImageError, match="None of 2 images can be read"):
         cached_regions([b"", b"text"], Encoder(), "a", tmp_path, SIZE)
-    with pytest.raises(ImageError, match="None of 1 pictures"):
+    with pytest.raises(ImageError, match="None of 1 images"):
         cached_regions([tmp_path / "missing.jpg"], Encoder(), "a", tmp_path, SIZE)
     with pytest.raises(OSError, match="choose another directory"):
-        cached_regions(pictures, Encoder(), "a", pictures[0] / "cache", SIZE)
+        cached_regions(images, Encoder(), "a", images[0] / "cache", SIZE)
     with pytest.raises(ValueError, match=r"shape \(7, 5, 5, 3\); expected \(7, R, C\)"):
-        cached_regions(pictures, lambda images: images, "b", tmp_path, SIZE)
+        cached_regions(images, lambda images: images, "b", tmp_path, SIZE)
     with pytest.raises(ValueError, match="not finite"):
-        cached_regions(pictures, Encoder(np.nan), "b", tmp_path, SIZE)
-    cached_regions(pictures[:3], Encoder(), "b", tmp_path, SIZE)
+        cached_regions(images, Encoder(np.nan), "b", tmp_path, SIZE)
+    cached_regions(images[:3], Encoder(), "b", tmp_path, SIZE)
     with pytest.raises(ValueError, match="another `fingerprint`"):
-        cached_regions(pictures, lambda images: images[:, 0], "b", tmp_path, SIZE)
+        cached_regions(images, lambda images: images[:, 0], "b", tmp_path, SIZE)
 
 
-def test_a_kept_file_needs_no_permission_to_write(pictures, tmp_path, monkeypatch):
-    cached_regions(pictures, Encoder(), "a", tmp_path, SIZE)
+def test_a_complete_file_needs_no_permission_to_write(images, tmp_path, monkeypatch):
+    cached_regions(images, Encoder(), "a", tmp_path, SIZE)
     monkeypatch.setattr(pathlib.Path, "mkdir", lambda *_, **__: pytest.fail("was written"))
-    assert cached_regions(pictures, Encoder(), "a", tmp_path, SIZE).valid.all()
+    assert cached_regions(images, Encoder(), "a", tmp_path, SIZE).valid.all()
 
 
-def test_progress_goes_to_standard_error(pictures, tmp_path, monkeypatch, capsys):
+def test_progress_goes_to_standard_error(images, tmp_path, monkeypatch, capsys):
     ticks = iter(range(0, 1000, 6))
     monkeypatch.setattr("keras_attention.data.region_cache.time.monotonic", lambda: next(ticks))
-    cached_regions(pictures, Encoder(), "a", tmp_path, SIZE, batch_size=2)
+    cached_regions(images, Encoder(), "a", tmp_path, SIZE, batch_size=2)
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines() == [
-        "pictures encoded: 4 of 7, about 9 s left",
-        "pictures encoded: 7 of 7, about 0 s left",
+        "images encoded: 4 of 7, about 9 s left",
+        "images encoded: 7 of 7, about 0 s left",
     ]

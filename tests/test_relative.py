@@ -7,7 +7,7 @@ from keras import ops
 from permuted import B, D, H, M, P, S, V, array, batch, chance, make_model, make_stack, normal, randomize
 
 import keras_attention as ka
-from keras_attention.layers import RelativeAttention, gather_last, relative_encodings, relative_shift
+from keras_attention.layers import RelativeAttention, gather_last, relative_shift
 
 # Distances
 
@@ -26,7 +26,7 @@ def test_attention_is_what_two_loops_say():
     layer = RelativeAttention(H, D)
     query, memory = normal(B, S, M, seed=1), normal(B, 7, M, seed=2)
     same = chance().random((B, S, 7)) < 0.5
-    layer(query, relative_encodings(S, 7, M), memory, same_segment=same)
+    layer(query, memory, same_segment=same)
     randomize(layer)
     q, k, v, r, o = (
         layer.get_weights()[i].reshape(-1, M)
@@ -55,7 +55,7 @@ def test_attention_is_what_two_loops_say():
                 weights = np.exp(scores - scores.max())
                 context.append(weights / weights.sum() @ (memory[b] @ v[:, part]))
             expected[b, i] = np.concatenate(context) @ o
-    found, _ = layer(query, relative_encodings(S, 7, M), memory, same_segment=same)
+    found = layer(query, memory, same_segment=same)
     np.testing.assert_allclose(array(found), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -65,8 +65,8 @@ def test_only_distances_count():
     later = np.concatenate([normal(1, 3, M, seed=9), tokens], 1)
     mask = np.zeros((1, 7, 7), bool)
     mask[:, 3:, 3:] = True
-    alone, _ = stack(tokens)
-    after, _ = stack(later, permutation_mask=mask)
+    alone = stack(tokens)
+    after = stack(later, permutation_mask=mask)
     np.testing.assert_allclose(array(after)[:, 3:], array(alone), rtol=1e-5, atol=1e-5)
 
 
@@ -79,8 +79,8 @@ def test_segments_need_vectors():
 
 def test_one_segment_is_as_good_as_none():
     stack, tokens = make_stack(), normal(B, S, M)
-    one, _ = stack(tokens)
-    two, _ = stack(tokens, segment_ids=np.ones((B, S), "int32"))
+    one = stack(tokens)
+    two = stack(tokens, segment_ids=np.ones((B, S), "int32"))
     np.testing.assert_allclose(array(one), array(two), rtol=1e-5, atol=1e-5)
 
 
@@ -90,9 +90,11 @@ def test_one_segment_is_as_good_as_none():
 def test_memory_is_as_if_the_text_went_on():
     """Read in two segments, backward only, a text gives what it gives when read at once."""
     stack, tokens = make_stack(), normal(B, 7, M)
-    whole, _ = stack(tokens, permutation_mask=np.tril(np.ones((1, 7, 7), bool)))
-    _, memories = stack.read(tokens[:, :4], permutation_mask=np.tril(np.ones((1, 4, 4), bool)))
-    after, _ = stack.read(tokens[:, 4:], permutation_mask=np.tril(np.ones((1, 3, 3), bool)), memories=memories)
+    whole = stack(tokens, permutation_mask=np.tril(np.ones((1, 7, 7), bool)))
+    _, memories = stack.encode_segment(tokens[:, :4], permutation_mask=np.tril(np.ones((1, 4, 4), bool)))
+    after, _ = stack.encode_segment(
+        tokens[:, 4:], permutation_mask=np.tril(np.ones((1, 3, 3), bool)), memories=memories
+    )
     np.testing.assert_allclose(array(after), array(whole)[:, 4:], rtol=1e-5, atol=1e-5)
 
 
@@ -102,8 +104,8 @@ def test_padding_is_not_remembered():
     mask = np.array([[True] * 4 + [False] * 2])
     answers = []
     for first, real in ((tokens, None), (padded, mask)):
-        _, memories = stack.read(first, real)
-        answers.append(array(stack.read(following, memories=memories)[0]))
+        _, memories = stack.encode_segment(first, real)
+        answers.append(array(stack.encode_segment(following, memories=memories)[0]))
     np.testing.assert_allclose(*answers, rtol=1e-5, atol=1e-5)
     assert array(memories["mask"]).tolist() == [[False] * 2 + [True] * 4]
 
@@ -157,7 +159,7 @@ def test_a_query_never_sees_its_own_token_whatever_the_mask_says():
             model.embedding(ids),
             queries=model.mask_embedding(inputs["target_mapping"]),
             target_mapping=inputs["target_mapping"],
-        )[0]
+        )
         for ids in (inputs["token_ids"], changed)
     )
     np.testing.assert_allclose(array(one), array(two), rtol=1e-6, atol=1e-6)
@@ -166,7 +168,7 @@ def test_a_query_never_sees_its_own_token_whatever_the_mask_says():
 def test_targets_in_order_are_all_positions():
     stack, tokens, queries = make_stack(), normal(B, S, M), normal(B, S, M, seed=4)
     one, weights = stack(tokens, queries=queries, return_attention_scores=True)
-    two, _ = stack(tokens, queries=queries, target_mapping=np.eye(S, dtype="float32")[None].repeat(B, 0))
+    two = stack(tokens, queries=queries, target_mapping=np.eye(S, dtype="float32")[None].repeat(B, 0))
     np.testing.assert_allclose(array(one), array(two), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(array(weights[0]).sum(-1), 1.0, rtol=1e-5)
     assert array(weights[0])[:, :, range(S), range(S)].max() == 0.0

@@ -1,4 +1,4 @@
-"""The embedded scenes: what their captions say is what is drawn, the same on every machine."""
+"""The embedded scenes: the drawings show what the captions say, and are the same on every machine."""
 
 import hashlib
 import itertools
@@ -28,7 +28,7 @@ def splits():
 
 
 def combination(scene):
-    """What is held out: colours and shapes, and who is above or left of whom."""
+    """Return what the splits share no element of: colours, shapes, and which object is above or left of the other."""
     things, relation = scene.objects, scene.relation
     if relation in ("below", "right of"):
         things, relation = things[::-1], RELATIONS[relation]
@@ -36,13 +36,13 @@ def combination(scene):
 
 
 def colourful(image):
-    """Where a picture is no grey, (S, S): the objects, never the background or the clutter."""
+    """Return where an image is not grey, (S, S): the objects, without background and clutter."""
     image = image.astype(int)
     return image.max(-1) - image.min(-1) > 75
 
 
 def pixels(box, grow=0.0):
-    """Which pixels of 64 x 64 have their centre in a box, (64, 64)."""
+    """Return which pixels of a 64 x 64 image have their centre in a box, (64, 64) bool."""
     centres = np.arange(64) + 0.5
     top, left, bottom, right = box[0] - grow, box[1] - grow, box[2] + grow, box[3] + grow
     return ((centres > top) & (centres < bottom))[:, None] & (centres > left) & (centres < right)
@@ -60,7 +60,7 @@ def test_splits_have_their_sizes_and_distinct_names(splits):
     assert len({scene.name for found in splits.values() for scene in found}) == sum(SCENE_COUNTS.values())
 
 
-def test_a_count_is_a_prefix_and_may_go_beyond():
+def test_fewer_scenes_are_the_first_of_more():
     assert captioned_scenes("validation", 7) == captioned_scenes("validation")[:7]
     more = captioned_scenes("test", 503)
     assert more[:500] == captioned_scenes("test")
@@ -193,7 +193,7 @@ def test_every_word_of_every_caption_finds_its_object():
             assert set(found) == set(scene.objects)
 
 
-def test_pictures_come_in_other_resolutions():
+def test_images_have_the_resolution_that_is_asked_for():
     small, large = captioned_scenes("test", 1)[0], captioned_scenes("test", 1, resolution=97)[0]
     assert large.image.shape == (97, 97, 3)
     assert large.objects[0].box == pytest.approx([edge * 97 / 64 for edge in small.objects[0].box])
@@ -201,7 +201,7 @@ def test_pictures_come_in_other_resolutions():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("dev",), "no split 'dev'; expected one of train"), (("test", 1, 16), "16 is too coarse.*expected 32 or more")],
+    [(("dev",), "no split 'dev'; expected one of train"), (("test", 1, 16), "16 is too low.*expected 32 or more")],
 )
 def test_mistakes_are_explained(arguments, message):
     with pytest.raises(ValueError, match=message):

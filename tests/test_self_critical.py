@@ -43,7 +43,7 @@ def test_a_captioner_learns_to_be_rewarded(words):
     model.vision.freeze()
     batches = ka.training.SelfCriticalBatches(pictures, model, max_tokens=8 * 23 * 7, samples=8)
     inputs, labels, weights = batches[0]
-    seen = [np.abs(inputs["images"] - ka.data.read_images([p.picture], 32)[0]).max((1, 2, 3)) == 0 for p in pictures]
+    seen = [np.abs(inputs["images"] - ka.data.read_images([p.image], 32)[0]).max((1, 2, 3)) == 0 for p in pictures]
     places = np.repeat(np.argmax(seen, axis=0), 8)
     assert sorted(places) == sorted([*range(7)] * 8)
     texts = [ka.data.decode_ids(words, row.tolist()) for row in labels]

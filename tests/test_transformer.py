@@ -50,21 +50,18 @@ def test_many_heads_by_hand(maps):
     mask = np.array([[True, True, False, True, False], [False] * S])  # the second row may look at nothing
     layer(query, memory)
     layer.set_weights([w + 0.1 * numbers(*w.shape, seed=i) for i, w in enumerate(layer.get_weights())])
-    context, weights = layer(query, memory, mask, return_attention_scores=maps)
+    output = layer(query, memory, value_mask=mask, return_attention_scores=maps)
+    context, scores = output if maps else (output, None)
     expected, maps_expected = by_hand(layer, query, memory, mask)
     np.testing.assert_allclose(to_numpy(context), expected, atol=1e-5)
     if maps:
-        np.testing.assert_allclose(to_numpy(weights), maps_expected, atol=1e-6)
-    else:
-        assert weights == []
+        np.testing.assert_allclose(to_numpy(scores), maps_expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "make", [lambda: MultiHeadAttention(H, D), lambda: TransformerBlock(MultiHeadAttention(H, D), 11)]
-)
+@pytest.mark.parametrize("make", [lambda: MultiHeadAttention(H, D), lambda: TransformerBlock(H, 11)])
 def test_layers_stand_in_a_functional_model(make, tmp_path):
     inputs = keras.Input((None, M))
-    model = keras.Model(inputs, make()(inputs)[0])
+    model = keras.Model(inputs, make()(inputs))
     model.compile("sgd", "mse")
     model.fit(numbers(B, S, M), numbers(B, S, M), verbose=0)
     model.save(tmp_path / "m.keras")
@@ -85,8 +82,8 @@ def test_query_key_and_value_begin_as_one_matrix():
 
 def test_self_attention_is_a_bag_until_positions_are_added():
     layer, x, order = MultiHeadAttention(H, D), numbers(B, S, M), np.array([3, 0, 4, 1, 2])
-    bare = to_numpy(layer(x)[0])
-    np.testing.assert_allclose(to_numpy(layer(x[:, order])[0]), bare[:, order], atol=1e-5)
+    bare = to_numpy(layer(x))
+    np.testing.assert_allclose(to_numpy(layer(x[:, order])), bare[:, order], atol=1e-5)
     for positions in (SinusoidalPositions(), PositionEmbedding(S)):
         even = x[..., : M - 1]
         placed, moved = (to_numpy(positions(z)) for z in (even, even[:, order]))
@@ -124,11 +121,8 @@ def test_cache_is_written_at_one_time_and_nowhere_else():
 
 
 def stack(memory: bool, norm_first: bool) -> Transformer:
-    blocks = [
-        TransformerBlock(MultiHeadAttention(H, D), 11, MultiHeadAttention(H, D) if memory else None, "relu", norm_first)
-        for _ in range(2)
-    ]
-    return Transformer(blocks, InputEmbedding(PositionEmbedding(S)), causal=True, norm_epsilon=1e-5)
+    blocks = [TransformerBlock(H, 11, "relu", norm_first) for _ in range(2)]
+    return Transformer(blocks, InputEmbedding(PositionEmbedding(S)), True, 1e-5, cross_attention=memory)
 
 
 @pytest.mark.parametrize("policy", ["float32", "bfloat16"])
@@ -140,10 +134,10 @@ def test_cached_steps_equal_the_whole_sequence(policy, memory, read):
         layer, x = stack(memory, norm_first=not memory), ops.cast(numbers(B, S, M), policy)
         others = {
             "memory": ops.cast(numbers(B, 3, M, seed=8), policy),
-            "mask": np.array([[True] * 3, [True, True, False]]),
+            "memory_mask": np.array([[True] * 3, [True, True, False]]),
         }
         others = others if memory else {}
-        whole = to_numpy(ops.cast(layer(x, **others)[0], "float32"))
+        whole = to_numpy(ops.cast(layer(x, **others), "float32"))
         constants, carry = layer.start(x[:, :read], S, **others)
         step, steps = compiled(layer.step), []
         for t in range(read, S):
@@ -158,11 +152,11 @@ def test_cached_steps_equal_the_whole_sequence(policy, memory, read):
 def test_float16_is_computed_where_the_backend_has_no_kernel_for_it():
     """JAX has none on a CPU, which shows only when compiled."""
     layer, x = MultiHeadAttention(H, D), numbers(B, S, M)
-    expected = to_numpy(layer(x)[0])
+    expected = to_numpy(layer(x))
     half = MultiHeadAttention(H, D, dtype="mixed_float16")
     half(x)
     half.set_weights(layer.get_weights())
-    np.testing.assert_allclose(to_numpy(compiled(half)(ops.cast(x, "float16"))[0]), expected, atol=0.02)
+    np.testing.assert_allclose(to_numpy(compiled(half)(ops.cast(x, "float16"))), expected, atol=0.02)
 
 
 def test_a_sequence_longer_than_the_positions_is_an_error():
@@ -173,9 +167,16 @@ def test_a_sequence_longer_than_the_positions_is_an_error():
 
 
 def test_a_cross_attention_needs_a_memory():
-    block = TransformerBlock(MultiHeadAttention(H, D), 11, cross_attention=MultiHeadAttention(H, D))
+    with_memory, alone = TransformerBlock(H, 11), TransformerBlock(H, 11)
+    with_memory(numbers(B, S, M), numbers(B, 2, 13))
+    alone(numbers(B, S, M))
     with pytest.raises(ValueError, match="`memory` is None"):
-        block(numbers(B, S, M))
+        with_memory(numbers(B, S, M))
+    with pytest.raises(ValueError, match="built without one"):
+        alone(numbers(B, S, M), numbers(B, 2, 13))
+    for cross_attention, others in ((True, {}), (False, {"memory": numbers(B, 2, 13)})):
+        with pytest.raises(ValueError, match=f"`cross_attention` is {cross_attention}"):
+            Transformer([], InputEmbedding(), cross_attention=cross_attention)(numbers(B, S, M), **others)
 
 
 def test_searching_with_a_read_prompt_equals_forcing_it(tokenizer):

@@ -1,4 +1,4 @@
-"""Foreign weights: the same numbers as transformers computes, and in and out again."""
+"""Foreign weights: outputs equal those of transformers, and reading, writing and reading again changes nothing."""
 
 import keras
 import numpy as np
@@ -29,18 +29,18 @@ __all__ = ["saved"]  # a fixture
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_logits_are_theirs(name, saved):
+def test_logits_are_those_of_transformers(name, saved):
     model, directory = saved(name)
-    own, answer = from_huggingface(directory), theirs(model)
+    own, expected = from_huggingface(directory), theirs(model)
     assert type(own).__name__ == ROWS[name][1]
     found = own(batch(own))
     if name == "BertForPreTraining":
-        close(found["next_sentence"], answer.seq_relationship_logits, slice(None))
-        found, answer = found["logits"], answer.prediction_logits
+        close(found["next_sentence"], expected.seq_relationship_logits, slice(None))
+        found, expected = found["logits"], expected.prediction_logits
     else:
-        answer = answer.logits
-    everything = name == "MarianMTModel" or found.ndim == 2  # a target, or one answer for a text, has no padding
-    close(found, answer, slice(None) if everything else MASK)
+        expected = expected.logits
+    everything = name == "MarianMTModel" or found.ndim == 2  # a target, or one output per text, has no padding
+    close(found, expected, slice(None) if everything else MASK)
 
 
 def test_half_precision_is_read(saved, tmp_path):
@@ -51,7 +51,7 @@ def test_half_precision_is_read(saved, tmp_path):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_out_and_in_again_is_the_identity(name, saved, tmp_path):
+def test_writing_and_reading_again_changes_nothing(name, saved, tmp_path):
     model, directory = saved(name)
     own = from_huggingface(directory)
     to_huggingface(own, tmp_path / "out")
@@ -63,23 +63,23 @@ def test_out_and_in_again_is_the_identity(name, saved, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["BertForMaskedLM", "RobertaForMaskedLM", "GPT2LMHeadModel"])
-def test_hidden_states_and_attention_are_theirs(name, saved):
+def test_hidden_states_and_attention_are_those_of_transformers(name, saved):
     model, directory = saved(name)
     own = from_huggingface(directory)
-    answer, inputs = theirs(model, output_attentions=True, output_hidden_states=True), batch(own)
-    seen = np.array(introspection.attention_tensors(own, inputs)["attention"])  # (B, layers, H, L, L)
-    for i, attention in enumerate(answer.attentions):
-        close(np.swapaxes(seen[:, i], 1, 2), attention.swapaxes(1, 2))
+    expected, inputs = theirs(model, output_attentions=True, output_hidden_states=True), batch(own)
+    maps = np.array(introspection.attention_tensors(own, inputs)["attention"])  # (B, layers, H, L, L)
+    for i, attention in enumerate(expected.attentions):
+        close(np.swapaxes(maps[:, i], 1, 2), attention.swapaxes(1, 2))
     stack = own.decoder if hasattr(own, "decoder") else own.encoder
     x = stack.inputs(own.embedding(IDS), segment_ids=inputs.get("segment_ids"))
     mask = MASK[:, None, :] & (np.tril(np.ones((6, 6), bool)) if stack.causal else True)
     for i, block in enumerate(stack.blocks):
-        close(x, answer.hidden_states[i])
-        x, _ = block(x, mask=keras.ops.convert_to_tensor(mask))
-    close(x if stack.norm is None else stack.norm(x), answer.hidden_states[-1])
+        close(x, expected.hidden_states[i])
+        x = block(x, attention_mask=keras.ops.convert_to_tensor(mask))
+    close(x if stack.norm is None else stack.norm(x), expected.hidden_states[-1])
 
 
-def test_shards_are_one(saved, tmp_path):
+def test_shards_are_read_as_one_file(saved, tmp_path):
     _, directory = saved("BertForMaskedLM", max_shard_size="4KB")
     assert len(list(directory.glob("*.safetensors"))) > 2
     whole = tmp_path / "whole"
@@ -106,7 +106,7 @@ def test_another_task_keeps_the_encoder(name, task, saved):
     assert own.config.dropout == 0.3
     body = getattr(model, model.base_model_prefix, model)
     inputs, own_inputs = theirs(body).last_hidden_state, batch(own)
-    outputs, _ = own.encoder(own.embedding(IDS), mask=MASK, segment_ids=own_inputs["segment_ids"])
+    outputs = own.encoder(own.embedding(IDS), mask=MASK, segment_ids=own_inputs["segment_ids"])
     close(outputs, inputs)
 
 
@@ -146,7 +146,7 @@ def written(tokens, end: int) -> list[int]:
 
 
 @pytest.mark.parametrize("width", [1, 3])
-def test_gpt2_writes_what_theirs_writes(width, saved):
+def test_gpt2_generates_the_tokens_of_transformers(width, saved):
     model, directory = saved("GPT2LMHeadModel")
     own, prompt, length = from_huggingface(directory), IDS[:1, :4], 9
     with torch.no_grad():
@@ -163,7 +163,7 @@ def test_gpt2_writes_what_theirs_writes(width, saved):
 
 
 @pytest.mark.parametrize("width", [1, 4])
-def test_marian_writes_what_theirs_writes(width, saved):
+def test_marian_generates_the_tokens_of_transformers(width, saved):
     model, directory = saved("MarianMTModel")
     own = from_huggingface(directory)
     with torch.no_grad():

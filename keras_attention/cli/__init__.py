@@ -45,7 +45,7 @@ class _LateGroup(click.Group):
 
 
 @click.group(cls=_LateGroup)
-@click.version_option(package_name="keras-attention")
+@click.version_option(package_name="keras-attention-models")
 def commands() -> None:
     """Attention models in Keras: train them on your texts and images, use them, and export them for serving."""
 

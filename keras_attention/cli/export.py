@@ -66,9 +66,7 @@ def export(
     if huggingface:
         if search or int8 or attention:
             raise click.UsageError("--huggingface writes weights and sizes alone; leave the other options out.")
-        from keras_attention.weights import to_huggingface
-
-        to_huggingface(loaded, directory)
+        ka.weights.to_huggingface(loaded, directory)
         click.echo(f"Wrote {directory} for transformers.", err=True)
         return
     strategy = strategy_of(type(loaded), search) if search else None
@@ -118,7 +116,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
         "layers": sizes.num_layers,
         "width": getattr(sizes, "width", None) or sizes.units,
         "heads": getattr(sizes, "num_heads", None),
-        "parameters": ka.count_parameters(name) if row.vocabulary_size else None,
+        "parameters": row.parameters,
         "lecture_parameters": row.lecture_parameters,
     }
 
@@ -129,17 +127,14 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.option("--task", type=click.Choice(_TASKS), help="Task of MODEL, if not the one in DIRECTORY; its head is new.")
 @click.option("--labels", help="Names of the classes or tags of a new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:
-    """Convert DIRECTORY, of Hugging Face or an original TensorFlow checkpoint, to MODEL, a .keras file."""
-    from keras_attention.weights import from_huggingface, from_tensorflow
-
-    source, target = pathlib.Path(directory), pathlib.Path(model)
+    """Convert DIRECTORY, of Hugging Face, to MODEL, a .keras file."""
+    target = pathlib.Path(model)
     if target.suffix != ".keras":
         raise click.UsageError(f"{model} does not end in .keras.")
     if target.exists():
         raise click.UsageError(f"{model} exists and is not overwritten; choose another name.")
     parts = {"labels": tuple(label.strip() for label in labels.split(","))} if labels else {}
-    original = any(source.glob("*.index"))
-    loaded = (from_tensorflow if original else from_huggingface)(source, task=task, **parts)
+    loaded = ka.weights.from_huggingface(directory, task=task, **parts)
     if labels and not isinstance(loaded, (ka.TextClassifier, ka.TextTagger)):
         raise click.UsageError(
             f"--labels belongs to a new head; {directory} is a {type(loaded).__name__}. Add --task TextClassifier or "

@@ -15,7 +15,7 @@ import click
 import keras_attention as ka
 from keras_attention.cli.loading import is_export, load_for, search_for
 from keras_attention.cli.options import Command, Option, from_fields, search_options
-from keras_attention.visualize import plot_caption, plot_salient_words
+from keras_attention.visualize import plot_caption
 
 _CHUNK = 512  # lines that are read before their outputs are written
 _MODEL, _SOURCE = click.Argument(["model"]), click.Argument(["source"], required=False)
@@ -49,7 +49,7 @@ def translate(model: str, source: str | None, batch_size: int, scores: bool, **s
     _write_lines(source, outputs)
 
 
-_PLOT = Option("--plot", help="folder for plots of each caption's attention: NAME.attention.png, NAME.words.png.")
+_PLOT = Option("--plot", help="folder for plots of each caption's attention, NAME.attention.png.")
 
 
 @click.command(
@@ -124,7 +124,6 @@ class _Plots:
             name = f"{pathlib.Path(path).name}.{count}"
         self.names.add(name)
         plot_caption(result, path, self.folder / f"{name}.attention.png")
-        plot_salient_words(result, path, self.folder / f"{name}.words.png")
 
 
 @click.command(

@@ -155,7 +155,7 @@ def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> di
 def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Path) -> Any:
     """Return the model of a resumed run, one that starts from --init, or a new one."""
     if (out / "model.keras").exists():
-        model = ka.load(str(out / "model.keras"))
+        model = ka.load(out / "model.keras")
     elif options["init"]:
         model = _initialised(task, options, examples)
     else:
@@ -218,5 +218,5 @@ def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
     if model.verb == "translate" and model.has_attention:
         callbacks.append(AlignmentImages([source for source, _ in examples[:3]], directory))
     if model.verb == "caption" and model.has_attention:
-        callbacks.append(CaptionImages([example.picture for example in examples[:3]], directory))
+        callbacks.append(CaptionImages([example.image for example in examples[:3]], directory))
     return callbacks

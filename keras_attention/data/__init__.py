@@ -2,7 +2,7 @@
 
 from keras_attention.data.batches import LengthBatches, pad_ids
 from keras_attention.data.caption_batches import caption_batches, image_regions
-from keras_attention.data.captions import CaptionedPicture, captions_of, read_captions
+from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.files import (
     DataError,
     decode_lines,
@@ -36,7 +36,7 @@ from keras_attention.data.tokenizers import (
 
 __all__ = [
     "NOT_TEXT",
-    "CaptionedPicture",
+    "CaptionedImage",
     "DataError",
     "EncodedWords",
     "ImageError",

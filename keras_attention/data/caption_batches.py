@@ -1,8 +1,9 @@
-"""Captioned pictures to batches: seen anew each time, or as region features that a frozen network answered once."""
+"""Batches of captioned images: images that are encoded in training, or cached regions of a frozen image encoder."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import pathlib
 import statistics
 import warnings
@@ -11,20 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.batches import LengthBatches, round_up, shift_right
-from keras_attention.data.captions import CaptionedPicture
+from keras_attention.data.batches import LengthBatches, round_up
+from keras_attention.data.captions import CaptionedImage
 from keras_attention.data.files import DataError
 from keras_attention.data.images import ImageError, augment_images, decode_image
 from keras_attention.data.region_cache import RegionCache, cached_regions
-from keras_attention.data.tokenizers import encode_texts, pad_ids, special_ids
+from keras_attention.data.text_reader import TextReader
 
-TOO_MANY = 0.1  # of the pictures unreadable: then the folder is the wrong one
-KEPT_BYTES = 2**30  # decoded pictures that stay in memory
-_WIDTHS = 8  # captions are padded to multiples of this
+MAX_UNREADABLE = 0.1  # where more of the images cannot be read, it is probably the wrong folder
+DECODED_BYTES = 2**30  # decoded images that stay in memory
+_LENGTH_STEP = 8  # captions are padded to multiples of this
 
 
 def caption_batches(
-    examples: Sequence[CaptionedPicture],
+    examples: Sequence[CaptionedImage],
     captioner: Any,
     max_tokens: int = 1024,
     shuffle: bool = True,
@@ -34,140 +35,178 @@ def caption_batches(
     flip: bool = False,
     captions_per_image: int | None = None,
 ) -> LengthBatches:
-    """Turn captioned pictures into batches for `Captioner.fit`; each caption is an example.
+    """Make batches for `Captioner.fit`; each caption is an example.
 
-    n captions of a picture stand together, so that it is seen once for all of them, if they fit into a batch. Where it
-    has fewer left, rows of padding fill up. The fewer stand together, the more pictures has a batch: a network that
-    begins to learn learns sooner. Captions of up to eight lengths are mixed, and padded: a batch of one length can
-    be one of a single phrase.
+    A batch holds n captions per image, and each image is encoded once for all of them; an image with fewer captions
+    gets rows of padding. With a small n a batch holds more images, from which an untrained image encoder learns
+    faster. A batch mixes captions of up to eight lengths, padded to a multiple of 8: captions of exactly one length can
+    all have the same sentence structure.
 
     Args:
         examples: from `read_captions`.
-        captioner: has `tokenizer`, `vision`, `encode_images` and `config`.
+        captioner: a `Captioner`; its `tokenizer`, `vision`, `encode_images` and `config` are used.
         max_tokens: the most caption tokens in a batch, padding included.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
-        cache: a directory for region features: each picture is seen once, ever (its mirror image too, to `flip`), and
-            the batches have `regions` in place of `images`. Only where the network that sees does not learn.
-        augment: change pictures by chance, each time; not with a cache.
-        flip: mirror every second picture, by chance, each time; not for captions that tell left from right.
-        captions_per_image: n; None for as many as a picture most often has, or, with a cache, 1.
+        cache: a directory for region features. Each image is encoded once (with `flip` its mirror image too) and
+            stored, and batches hold `regions` in place of `images`. Only for a frozen image encoder.
+        augment: augment the images, differently in each epoch; not with a cache.
+        flip: mirror each image with probability 1/2; not for captions that tell left from right.
+        captions_per_image: n; None for the most frequent number of captions of an image, or 1 with a cache.
 
     Returns:
-        batches of ({`images` (P, size, size, 3) or `regions` (B, R, C), `target_ids` (B, T)}, labels (B, T), weights
-        (B, T) float32, 0 at padding), B = n P. Pictures that cannot be read are left out, with one warning.
+        Batches of ({`images` (P, size, size, 3) or `regions` (P, R, C), `target_ids` (B, T)}, labels (B, T), weights
+        (B, T) float32, 0 at padding), B = n P. Images that cannot be read are left out with one warning.
 
     Raises:
-        ValueError: no examples, `captions_per_image` under 1, a cache for a network that learns,
-            or cached regions to augment.
-        DataError: more than a tenth of the pictures cannot be read.
+        ValueError: no examples, `captions_per_image` below 1, a cache for an image encoder that is trained, or a cache
+            with `augment`.
+        DataError: more than a tenth of the images cannot be read.
+
+    Example:
+        >>> scenes = ka.quickstart.captioned_scenes("train", 3)
+        >>> examples = [CaptionedImage(s.name, ka.data.images.encoded_image(s.image), s.captions) for s in scenes]
+        >>> tokenizer = ka.train_tokenizer(ka.data.captions_of(examples), "characters")
+        >>> sizes = {"encoder": "small_cnn", "image_size": 32, "units": 8, "max_length": 64}
+        >>> captioner = ka.Captioner.from_preset("show_attend_and_tell", tokenizer=tokenizer, **sizes)
+        >>> inputs, labels, weights = caption_batches(examples, captioner)[0]
+        >>> inputs["images"].shape[1:], len(labels) // len(inputs["images"])  # captions per image
+        ((32, 32, 3), 5)
     """
     if captions_per_image is not None and captions_per_image < 1:
         raise ValueError(f"`captions_per_image` is {captions_per_image}; expected a positive integer, or None.")
-    seen = encode_images(examples, captioner, cache, augment, flip)
-    rows = np.flatnonzero(drop_unreadable(examples, seen.valid))
-    special, longest = special_ids(captioner.tokenizer), captioner.config.max_length
-    counts = [len(examples[row].captions) for row in rows]
-    captions = [caption for row in rows for caption in examples[row].captions]
-    targets = encode_texts(captioner.tokenizer, captions, longest, after=(special.end,))
-    usual = statistics.mode(counts or [1]) if cache is None else 1
-    captions_per_image = max(1, min(captions_per_image or usual, max_tokens // max(map(len, targets), default=1)))
-    parts = [
-        (row, targets[begin : min(begin + captions_per_image, end)])
-        for row, count, end in zip(rows, counts, np.cumsum(counts, dtype=int), strict=True)
-        for begin in range(end - count, end, captions_per_image)
-    ]
+    images = image_source(examples, captioner, cache, augment, flip)
+    rows = np.flatnonzero(drop_unreadable(examples, images.valid))
+    reader = TextReader.from_template(captioner.tokenizer, "end", captioner.config.max_length)
+    ids = _encode_captions([examples[row] for row in rows], reader)
+    usual = statistics.mode(map(len, ids)) if cache is None and ids else 1
+    longest = max(map(len, itertools.chain(*ids)), default=1)
+    n = max(1, min(captions_per_image or usual, max_tokens // longest))
+    groups = [(row, own[i : i + n]) for row, own in zip(rows, ids, strict=True) for i in range(0, len(own), n)]
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        seen_rows, written = zip(*(parts[i] for i in indices), strict=True)
-        filled = [target for part in written for target in (*part, *[()] * (captions_per_image - len(part)))]
-        labels, weights = pad_ids(filled, special.pad, _WIDTHS, extra)
-        chance = np.random.default_rng([seed, batches.epoch, *indices])
-        inputs = {**seen.inputs(list(seen_rows), chance), "target_ids": shift_right(labels, special.start)}
-        return inputs, labels, weights.astype("float32")
+        image_rows, captions = zip(*(groups[i] for i in indices), strict=True)
+        labels, mask = reader.pad(_fill(captions, n), _LENGTH_STEP, extra)
+        rng = np.random.default_rng([seed, batches.epoch, *indices])
+        inputs = {**images.inputs(list(image_rows), rng), "target_ids": reader.shift_right(labels)}
+        return inputs, labels, mask.astype("float32")
 
-    lengths = round_up(np.array([max(map(len, part)) for _, part in parts]), _WIDTHS)
-    batches = LengthBatches(lengths, collate, max_tokens // captions_per_image, shuffle, seed)
+    lengths = round_up(np.array([max(map(len, captions)) for _, captions in groups]), _LENGTH_STEP)
+    batches = LengthBatches(lengths, collate, max_tokens // n, shuffle, seed)
     return batches
 
 
-def encode_images(
-    examples: Sequence[CaptionedPicture],
-    captioner: Any,
-    cache: str | pathlib.Path | None,
-    augment: bool,
-    flip: bool,
-) -> _Regions | _Images:
-    """Return what gives the pictures: `valid` (N,) bool and `inputs(rows, chance)`; see `caption_batches`."""
-    if cache is None:
-        return _Images(examples, captioner, augment, flip)
-    if captioner.vision.learns:
-        raise ValueError(
-            f"`cache` is {str(cache)!r}, but the network that sees learns (fine_tune_from, or the small CNN): what it "
-            "answers changes. Leave out the cache, or freeze the network."
-        )
-    if augment:
-        raise ValueError(
-            "`augment` changes pictures each time; what a cache holds cannot change. Leave out one of them."
-        )
-    return _Regions(examples, captioner, cache, flip)
+def _encode_captions(examples: Sequence[CaptionedImage], reader: TextReader) -> list[list[list[int]]]:
+    """Return the ids of the captions of each image."""
+    ids = iter(reader.ids([caption for example in examples for caption in example.captions]))
+    return [list(itertools.islice(ids, len(example.captions))) for example in examples]
 
 
-def drop_unreadable(examples: Sequence[CaptionedPicture], valid: np.ndarray) -> np.ndarray:
-    """Return `valid` (N,) bool, after a warning that names what is not.
+def _fill(groups: Sequence[Sequence[list[int]]], n: int) -> list[Sequence[int]]:
+    """Return n rows of ids per group, one group after the other; a smaller group ends in empty rows."""
+    return [ids for group in groups for ids in (*group, *[()] * (n - len(group)))]
+
+
+def drop_unreadable(examples: Sequence[CaptionedImage], valid: np.ndarray) -> np.ndarray:
+    """Return `valid` (N,) bool, after a warning that names the images that are not.
 
     Raises:
         DataError: more than a tenth is not.
     """
-    bad = [example.name for example, fine in zip(examples, valid, strict=True) if not fine]
+    bad = [example.name for example, readable in zip(examples, valid, strict=True) if not readable]
     if not bad:
         return valid
-    named = f"{len(bad)} of {len(examples)} pictures cannot be read: {', '.join(bad[:10])}{', ...' * (len(bad) > 10)}"
-    if len(bad) > TOO_MANY * len(examples):
-        raise DataError(f"{named}. Expected JPEG, PNG, GIF or BMP; mend them, or take them out.")
-    warnings.warn(f"{named}. They are left out.", stacklevel=3)
+    found = f"{len(bad)} of {len(examples)} images cannot be read: {', '.join(bad[:10])}{', ...' * (len(bad) > 10)}"
+    if len(bad) > MAX_UNREADABLE * len(examples):
+        raise DataError(f"{found}. Expected JPEG, PNG, GIF or BMP; convert the files, or remove their captions.")
+    warnings.warn(f"{found}. They are left out.", stacklevel=3)
     return valid
 
 
 def image_regions(
-    examples: Sequence[CaptionedPicture], captioner: Any, cache: str | pathlib.Path, mirrored: bool = False
+    examples: Sequence[CaptionedImage], captioner: Any, cache: str | pathlib.Path, mirrored: bool = False
 ) -> RegionCache:
-    """Return the region features of every picture, or of its mirror image, from the cache or seen now and put there."""
+    """Return the region features of each image from the cache; what it lacks is encoded and added to it.
+
+    Args:
+        examples: N images, from `read_captions`.
+        captioner: a `Captioner` whose image encoder is frozen.
+        cache: a directory; see `caption_batches`.
+        mirrored: encode the mirror images.
+
+    Returns:
+        `RegionCache` of N images.
+
+    Raises:
+        ImageError: no image can be read.
+        OSError: the directory cannot be written.
+    """
+    encode = captioner.encode_images
     return cached_regions(
-        [example.picture for example in examples],
-        (lambda images: captioner.encode_images(images[:, :, ::-1])) if mirrored else captioner.encode_images,
+        [example.image for example in examples],
+        (lambda images: encode(images[:, :, ::-1])) if mirrored else encode,
         captioner.vision.fingerprint() + " mirrored" * mirrored,
         cache,
         captioner.config.image_size,
     )
 
 
-class _Regions:
-    """What a frozen network answered."""
+def image_source(
+    examples: Sequence[CaptionedImage],
+    captioner: Any,
+    cache: str | pathlib.Path | None = None,
+    augment: bool = False,
+    flip: bool = False,
+) -> _CachedRegions | _DecodedImages:
+    """Return an object that supplies a captioner's image inputs; see `caption_batches` for the arguments.
+
+    Returns:
+        An object with `valid` (N,) bool, whether each image can be read, and `inputs(rows, rng)`: n rows -> {`images`
+        (n, size, size, 3)} or {`regions` (n, R, C)}, float32.
+
+    Raises:
+        ValueError: a cache for an image encoder that is trained, or a cache with `augment`.
+    """
+    if cache is None:
+        return _DecodedImages(examples, captioner, augment, flip)
+    if captioner.vision.learns:
+        raise ValueError(
+            f"`cache` is {str(cache)!r}, but the image encoder is trained (`fine_tune_from`, or small_cnn), so that "
+            "its features change. Leave out the cache, or freeze the image encoder."
+        )
+    if augment:
+        raise ValueError(
+            "`augment` changes images in each epoch; cached features cannot change. Leave out one of them."
+        )
+    return _CachedRegions(examples, captioner, cache, flip)
+
+
+class _CachedRegions:
+    """Region features of a frozen image encoder, read from disk."""
 
     def __init__(
-        self, examples: Sequence[CaptionedPicture], captioner: Any, cache: str | pathlib.Path, flip: bool
+        self, examples: Sequence[CaptionedImage], captioner: Any, cache: str | pathlib.Path, flip: bool
     ) -> None:
-        self.cached = image_regions(examples, captioner, cache)
+        self.regions = image_regions(examples, captioner, cache)
         self.mirrored = image_regions(examples, captioner, cache, mirrored=True) if flip else None
-        self.valid = self.cached.valid
+        self.valid = self.regions.valid
 
-    def inputs(self, rows: list[int], chance: np.random.Generator) -> dict[str, np.ndarray]:
-        regions = self.cached.rows(rows)
+    def inputs(self, rows: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:
+        regions = self.regions.rows(rows)
         if self.mirrored is not None:
-            regions = _half_of(self.mirrored.rows(rows), regions, chance)
+            regions = _mix(self.mirrored.rows(rows), regions, rng)
         return {"regions": regions}
 
 
-class _Images:
-    """The pictures themselves, decoded again where they do not fit into memory together."""
+class _DecodedImages:
+    """Decoded images; those that do not fit into memory together are decoded again in each epoch."""
 
-    def __init__(self, examples: Sequence[CaptionedPicture], captioner: Any, augment: bool, flip: bool) -> None:
-        self.pictures, self.size = [example.picture for example in examples], captioner.config.image_size
+    def __init__(self, examples: Sequence[CaptionedImage], captioner: Any, augment: bool, flip: bool) -> None:
+        self.encoded, self.size = [example.image for example in examples], captioner.config.image_size
         self.augment, self.flip = augment, flip
-        decode = functools.lru_cache(KEPT_BYTES // (12 * self.size**2))(decode_image)
-        self.decode = lambda row: decode(self.pictures[row], self.size)
-        self.valid = np.array([self._is_readable(row) for row in range(len(self.pictures))])
+        decode = functools.lru_cache(DECODED_BYTES // (12 * self.size**2))(decode_image)
+        self.decode = lambda row: decode(self.encoded[row], self.size)
+        self.valid = np.array([self._is_readable(row) for row in range(len(self.encoded))])
 
     def _is_readable(self, row: int) -> bool:
         try:
@@ -176,16 +215,16 @@ class _Images:
             return False
         return True
 
-    def inputs(self, rows: list[int], chance: np.random.Generator) -> dict[str, np.ndarray]:
+    def inputs(self, rows: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:
         images = np.stack([self.decode(row) for row in rows])
         if self.augment:
-            images = augment_images(images, chance)
+            images = augment_images(images, rng)
         if self.flip:
-            images = _half_of(images[:, :, ::-1], images, chance)
+            images = _mix(images[:, :, ::-1], images, rng)
         return {"images": images}
 
 
-def _half_of(one: np.ndarray, other: np.ndarray, chance: np.random.Generator) -> np.ndarray:
-    """Take every second row of `one`, by chance, and the rest of `other`."""
-    drawn = chance.random(len(one)) < 0.5
-    return np.where(drawn.reshape(-1, *[1] * (one.ndim - 1)), one, other)
+def _mix(one: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Take each row from `one` with probability 1/2, else from `other`."""
+    from_one = rng.random(len(one)) < 0.5
+    return np.where(from_one.reshape(-1, *[1] * (one.ndim - 1)), one, other)

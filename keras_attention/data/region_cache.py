@@ -1,8 +1,8 @@
-"""What a frozen encoder sees in each picture, computed once and kept on disk.
+"""Region features of a frozen image encoder, computed once and stored on disk.
 
-One file per encoder: a header of one page, then one record per picture, in the order in which they
-were computed. A record ends with the digest of its picture, and the file only ever grows at its end,
-so that a process which is killed leaves at most one record too short, which the next one cuts off.
+One file per encoder: a header of one page, then one record per image, in the order in which they were computed. A
+record ends with the digest of its image. The file only grows at its end, so that a process that is killed leaves at
+most one incomplete record, which the next process removes.
 """
 
 from __future__ import annotations
@@ -25,163 +25,166 @@ _LARGEST = float(np.finfo("float16").max)
 
 
 class RegionCache:
-    """Region features of pictures, read from disk as they are asked for.
+    """Region features (N, R, C) of N images, read from disk on request.
 
     Attributes:
-        valid: (N,) bool, whether each picture could be read.
-        shape: (R, C) of one picture's features.
+        valid: (N,) bool, whether each image could be read.
+        shape: (R, C) of the features of one image.
 
     Args:
         records: memory-mapped, see `cached_regions`.
-        places: (N,) int, each picture's record.
+        record_of: (N,) int, the record of each image.
     """
 
-    def __init__(self, records: np.ndarray, places: np.ndarray) -> None:
-        self._records, self._places = records, places
-        self.valid = np.asarray(records["valid"])[places]
+    def __init__(self, records: np.ndarray, record_of: np.ndarray) -> None:
+        self._records, self._record_of = records, record_of
+        self.valid = np.asarray(records["valid"])[record_of]
         self.shape: tuple[int, int] = records["regions"].shape[1:]
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._record_of)
 
-    def __getitem__(self, some: slice) -> np.ndarray:
-        return self.rows(range(len(self))[some])
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self.rows(range(len(self))[rows])
 
     def rows(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return (n, R, C) float32, the features of some pictures.
+        """Return the features (n, R, C) float32 of some images.
 
         Args:
-            indices: (n,) int, which pictures, counted as they were given.
+            indices: (n,) int, between 0 and N - 1.
         """
-        return np.asarray(self._records["regions"][self._places[np.asarray(indices, int)]], "float32")
+        return np.asarray(self._records["regions"][self._record_of[np.asarray(indices, int)]], "float32")
 
 
 def cached_regions(
-    pictures: Sequence[str | pathlib.Path | bytes],
+    images: Sequence[str | pathlib.Path | bytes],
     encode: Callable[[np.ndarray], Any],
     fingerprint: str,
     directory: str | pathlib.Path,
     size: int,
     batch_size: int = 32,
 ) -> RegionCache:
-    """Encode pictures, or take their features from disk where they are there already.
+    """Return the region features of images: from disk, or encoded and written to disk.
 
-    A picture is encoded anew when its file changes (path, size or time of change) or its bytes do. An
-    unreadable one is recorded as such and not tried again. It may be killed at any moment and called
-    again: what was written is kept. One process at a time may write to a directory.
+    An image is encoded again when its file (path, size or modification time) or its bytes change. An image that cannot
+    be read is recorded as such and not tried again. After an interruption a new call continues with what was written.
+    Only one process at a time may write to a directory.
 
     Args:
-        pictures: N paths or encoded pictures.
+        images: N paths or encoded images.
         encode: (B, size, size, 3) float32 in [0, 255] -> (B, R, C), an array or a tensor.
-        fingerprint: names the encoder and its weights; another name is another file.
-        directory: where to keep the file; made if it is not there.
-        size: height and width to which pictures are resized.
-        batch_size: pictures to encode at once.
+        fingerprint: identifies the encoder and its weights; each fingerprint has its own file.
+        directory: where the files are stored; created if it does not exist.
+        size: height and width to which images are resized.
+        batch_size: images per call of `encode`.
 
     Returns:
-        `RegionCache` of N pictures. Features are kept as float16, cut off at its largest number.
+        `RegionCache` of N images. Features are stored as float16, clipped to its range.
 
     Raises:
         OSError: the directory cannot be written.
-        ImageError: no picture can be read.
-        ValueError: no pictures; or `encode` answers another shape, or what is not a number.
+        ImageError: no image can be read.
+        ValueError: no images; or `encode` returns another shape, or numbers that are not finite.
 
     Example:
-        >>> cache = cached_regions([b"..."], encode, "resnet50 imagenet", "features", 224)  # doctest: +SKIP
-        >>> cache.rows([0]).shape  # doctest: +SKIP
-        (1, 49, 2048)
+        >>> image = ka.data.images.encoded_image(np.zeros((2, 3), "uint8"))
+        >>> cache = cached_regions([image], lambda images: images[:, :2, 0], "an encoder", "features", size=5)
+        >>> cache.rows([0]).shape
+        (1, 2, 3)
     """
-    if not len(pictures):
-        raise ValueError("There are no pictures to encode; expected at least one.")
-    digests = [_digest(picture) for picture in pictures]
+    if not len(images):
+        raise ValueError("There are no images to encode; expected at least one.")
+    digests = [_digest(image) for image in images]
     identity = {"fingerprint": fingerprint, "size": size, "format": 1}
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = pathlib.Path(directory) / f"{name}.regions"
-    known = _places(path, identity)
-    missing = {digest: picture for digest, picture in zip(digests, pictures, strict=True) if digest not in known}
+    known = _record_numbers(path, identity)
+    missing = {digest: image for digest, image in zip(digests, images, strict=True) if digest not in known}
     if missing:
         _encode_missing(missing, encode, path, identity, batch_size)
-        known = _places(path, identity)
-    cache = RegionCache(_records(path, identity), np.array([known[digest] for digest in digests]))
+        known = _record_numbers(path, identity)
+    cache = RegionCache(_open_records(path, identity), np.array([known[digest] for digest in digests]))
     if not cache.valid.any():
-        raise ImageError(f"None of {len(pictures)} pictures can be read; expected JPEG, PNG, GIF or BMP.")
+        raise ImageError(f"None of {len(images)} images can be read; expected JPEG, PNG, GIF or BMP.")
     return cache
 
 
-def _digest(picture: str | pathlib.Path | bytes) -> bytes:
-    """Return 32 bytes that change with the picture."""
-    picture = _openable(picture)
-    if isinstance(picture, bytes):
-        return hashlib.sha256(picture).digest()
-    path = pathlib.Path(picture).resolve()
+def _digest(image: str | pathlib.Path | bytes) -> bytes:
+    """Return 32 bytes that change with the image."""
+    image = _readable(image)
+    if isinstance(image, bytes):
+        return hashlib.sha256(image).digest()
+    path = pathlib.Path(image).resolve()
     status = path.stat()
     return hashlib.sha256(f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode()).digest()
 
 
-def _openable(picture: str | pathlib.Path | bytes) -> str | pathlib.Path | bytes:
-    """The picture; no bytes at all where there is no such file or it may not be read."""
-    return picture if isinstance(picture, bytes) or (os.path.isfile(picture) and os.access(picture, os.R_OK)) else b""
+def _readable(image: str | pathlib.Path | bytes) -> str | pathlib.Path | bytes:
+    """Return the image, or no bytes where there is no such file or no permission to read it."""
+    return image if isinstance(image, bytes) or (os.path.isfile(image) and os.access(image, os.R_OK)) else b""
 
 
 def _record_type(shape: Sequence[int]) -> np.dtype:
     return np.dtype([("regions", "<f2", tuple(shape)), ("valid", "?"), ("digest", "u1", 32)])
 
 
-def _records(path: pathlib.Path, identity: dict) -> np.ndarray:
-    """Map the whole records of a file; none where there is no file, or another one's."""
+def _open_records(path: pathlib.Path, identity: dict) -> np.ndarray:
+    """Map the complete records of a file; an empty array where there is no file, or one with another identity."""
     nothing = np.zeros(0, _record_type((0, 0)))
     if not path.is_file():
         return nothing
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     try:
-        described = json.loads(header)
+        description = json.loads(header)
     except ValueError:
-        return nothing  # killed while it wrote the header
-    shape = described.pop("shape")
+        return nothing  # the process was killed while it wrote the header
+    shape = description.pop("shape")
     count = (path.stat().st_size - _HEADER_BYTES) // _record_type(shape).itemsize
-    if described != identity or count < 1:
+    if description != identity or count < 1:
         return nothing
     return np.memmap(path, _record_type(shape), "r", _HEADER_BYTES, (count,))
 
 
-def _places(path: pathlib.Path, identity: dict) -> dict[bytes, int]:
-    """Return which record each digest has."""
-    return {digest.tobytes(): place for place, digest in enumerate(_records(path, identity)["digest"])}
+def _record_numbers(path: pathlib.Path, identity: dict) -> dict[bytes, int]:
+    """Return digest of an image -> number of its record."""
+    return {digest.tobytes(): number for number, digest in enumerate(_open_records(path, identity)["digest"])}
 
 
 def _encode_missing(
     missing: dict[bytes, Any], encode: Callable, path: pathlib.Path, identity: dict, batch_size: int
 ) -> None:
-    """Append the records of pictures to a file."""
-    digests, kept = list(missing), _records(path, identity)
-    begun = told = time.monotonic()
-    with _open_to_append(path, kept) as file:
+    """Append the records of images to a file."""
+    digests, existing = list(missing), _open_records(path, identity)
+    begin = reported = time.monotonic()
+    with _open_to_append(path, existing) as file:
         for i in range(0, len(digests), batch_size):
             batch = digests[i : i + batch_size]
-            images, valid = read_images([_openable(missing[digest]) for digest in batch], identity["size"])
-            records = _to_records(np.asarray(encode(images)), valid, batch)
-            if len(kept) and records.dtype != kept.dtype:
+            pixels, valid = read_images([_readable(missing[digest]) for digest in batch], identity["size"])
+            records = _to_records(np.asarray(encode(pixels)), valid, batch)
+            if len(existing) and records.dtype != existing.dtype:
                 raise ValueError(
-                    f"`encode` answered regions {records['regions'].shape[1:]}, but {path} holds "
-                    f"{kept['regions'].shape[1:]}; give another encoder another `fingerprint`."
+                    f"`encode` returned regions {records['regions'].shape[1:]}, but {path} holds "
+                    f"{existing['regions'].shape[1:]}; use another `fingerprint` for another encoder."
                 )
             if file.tell() == 0:
                 header = json.dumps({**identity, "shape": records["regions"].shape[1:]}).encode()
                 file.write(header.ljust(_HEADER_BYTES))
             file.write(records.tobytes())
             file.flush()
-            told = _tell(i + len(batch), len(digests), begun, told)
+            reported = _report(i + len(batch), len(digests), begin, reported)
 
 
 def _open_to_append(path: pathlib.Path, records: np.ndarray) -> Any:
-    """Open a file behind its last whole record, or at its begin where it has none."""
+    """Open a file after its last complete record, or at its begin where it has none."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
     except OSError as error:
         raise OSError(
-            error.errno, f"Features cannot be kept there ({error.strerror}); choose another directory", str(path.parent)
+            error.errno,
+            f"Features cannot be stored there ({error.strerror}); choose another directory",
+            str(path.parent),
         ) from None
     file.truncate(_HEADER_BYTES + records.nbytes if len(records) else 0)
     file.seek(0, os.SEEK_END)
@@ -190,9 +193,9 @@ def _open_to_append(path: pathlib.Path, records: np.ndarray) -> Any:
 
 def _to_records(regions: np.ndarray, valid: np.ndarray, digests: list[bytes]) -> np.ndarray:
     if regions.ndim != 3 or len(regions) != len(digests):
-        raise ValueError(f"`encode` answered the shape {regions.shape}; expected ({len(digests)}, R, C).")
+        raise ValueError(f"`encode` returned the shape {regions.shape}; expected ({len(digests)}, R, C).")
     if not np.isfinite(regions[valid]).all():
-        raise ValueError("`encode` answered numbers that are not finite; check the encoder's weights and its input.")
+        raise ValueError("`encode` returned numbers that are not finite; check the encoder's weights and its input.")
     records = np.zeros(len(digests), _record_type(regions.shape[1:]))
     records["regions"][valid] = np.clip(regions[valid], -_LARGEST, _LARGEST)
     records["valid"] = valid
@@ -200,11 +203,11 @@ def _to_records(regions: np.ndarray, valid: np.ndarray, digests: list[bytes]) ->
     return records
 
 
-def _tell(done: int, total: int, begun: float, told: float) -> float:
-    """Say on standard error how far it is, every ten seconds; answers when it last did."""
+def _report(done: int, total: int, begin: float, reported: float) -> float:
+    """Print the progress on standard error every ten seconds; return the time of the last report."""
     now = time.monotonic()
-    if now - told < 10 and (done < total or told == begun):
-        return told
-    rest = (now - begun) / done * (total - done)
-    print(f"pictures encoded: {done} of {total}, about {rest:.0f} s left", file=sys.stderr, flush=True)
+    if now - reported < 10 and (done < total or reported == begin):
+        return reported
+    remaining = (now - begin) / done * (total - done)
+    print(f"images encoded: {done} of {total}, about {remaining:.0f} s left", file=sys.stderr, flush=True)
     return now

@@ -1,4 +1,4 @@
-"""Parts of networks: plain arguments in, `keras.ops` inside, TensorFlow and JAX alike."""
+"""Layers for any Keras model: attention, Transformer blocks, recurrent networks, image encoders, heads."""
 
 from keras_attention.layers.attention import (
     AdditiveAttention,
@@ -17,7 +17,8 @@ from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.positions import PositionEmbedding, SinusoidalPositions, sinusoidal_positions
 from keras_attention.layers.recurrent import CharacterEncoder, RecurrentDecoder, RecurrentEncoder
 from keras_attention.layers.relative import RelativeAttention, relative_encodings, relative_shift
-from keras_attention.layers.transformer import Transformer, TransformerBlock
+from keras_attention.layers.transformer import Transformer
+from keras_attention.layers.transformer_block import TransformerBlock
 from keras_attention.layers.two_stream import MaskEmbedding, RelativeTransformer, gather_last
 from keras_attention.layers.vision import ImageEncoder, SelfAttention2D, ShiftRegions
 

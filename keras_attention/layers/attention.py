@@ -1,21 +1,24 @@
 """The one attention: scores -> masked softmax -> context.
 
     query (B, Q, D) --+
-                      +--> scores (B, Q, S) --> masked softmax --> weights (B, Q, S) --+
-    keys (B, S, D) ---+                         mask (B, S)                            +--> context (B, Q, M)
-    values (B, S, M) ------------------------------------------------------------------+
+                      +--> scores (B, Q, S) --> masked softmax --> scores (B, Q, S) --+
+    key (B, S, D) ----+                         mask (B, S)                           +--> context (B, Q, M)
+    value (B, S, M) ------------------------------------------------------------------+
 
-B batch, Q query length, S source length, D score width, M memory width; with several heads, H of them
-stand between B and the lengths. A mask is boolean, True
-where a position may be looked at. The free functions are the whole computation; a layer adds the
-projections. `project_keys` is separate from the call, so that a decoder projects its source once
-and not once per step.
+B batch, Q query length, S source length, D width of the comparison, M width of the values; H heads, where there are
+several, follow B. A mask is boolean, True where a position may be attended to. The free functions are the whole
+computation; a layer adds the projections. `project_keys` is separate from the call, so that a decoder projects its
+source once and not in each step.
 """
 
 from __future__ import annotations
 
 import keras
 from keras import ops
+
+from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.masks import scores_mask
+from keras_attention.layers.shapes import output_specs
 
 
 def additive_scores(query, keys, vector):
@@ -55,14 +58,14 @@ def dot_scores(query, keys, scaled: bool = True):
 
 
 def masked_softmax(scores, mask=None):
-    """Softmax over the last axis, in float32, giving masked positions exactly zero.
+    """Return softmax over the last axis, in float32, and exactly 0 at masked positions.
 
     Args:
         scores: (..., S) scores.
-        mask: boolean, broadcastable to `scores`; True where a position may be looked at.
+        mask: boolean, broadcastable to `scores`; True where a position may be attended to.
 
     Returns:
-        (..., S) float32 weights. Each row sums to 1, or to 0 where the mask allows nothing.
+        (..., S) float32. Each row sums to 1, or to 0 where everything is masked.
     """
     scores = ops.cast(scores, "float32")
     if mask is None:
@@ -73,16 +76,16 @@ def masked_softmax(scores, mask=None):
 
 
 def attend(scores, values, mask=None, dropout_fn=None):
-    """Turn scores into a weighted sum of values: context[q] = sum_s softmax(scores)[q, s] values[s].
+    """Return the weighted sum of values: context[q] = sum_s softmax(scores)[q, s] values[s].
 
     Args:
         scores: (B, ..., Q, S) scores, such as (B, H, Q, S) for H heads.
-        values: (B, ..., S, M) what is summed.
-        mask: (B, S) or (B, Q, S) boolean, True where a position may be looked at; 1 for B serves all.
-        dropout_fn: dropout, a function of the weights; it does not change the weights that are answered.
+        values: (B, ..., S, M).
+        mask: (B, S) or (B, Q, S) boolean, True where a position may be attended to; B may be 1.
+        dropout_fn: dropout, a function of the normalised scores; the scores that are returned are without it.
 
     Returns:
-        context (B, ..., Q, M) in the dtype of `values`, and weights (B, ..., Q, S) in float32.
+        context (B, ..., Q, M) in the dtype of `values`, and the normalised scores (B, ..., Q, S) in float32.
     """
     weights = masked_softmax(scores, align_mask(mask, len(scores.shape)))
     used = weights if dropout_fn is None else dropout_fn(weights)
@@ -90,38 +93,38 @@ def attend(scores, values, mask=None, dropout_fn=None):
 
 
 def hard_attend(scores, values, mask=None, noise=None):
-    """Turn scores into one chosen value per query: context[q] = values[argmax_s(log softmax(scores)[q, s] + noise)].
+    """Return one value per query: context[q] = values[argmax_s(log softmax(scores)[q, s] + noise[q, s])].
 
-    With noise from `gumbel_noise` the choice is a draw from the softmax; without it, the likeliest. No gradient
+    With Gumbel noise the position is a sample from the softmax; without noise it is the most probable one. No gradient
     flows from the context to the scores.
 
     Args:
         scores: (B, Q, S) scores.
-        values: (B, S, M) what is chosen from.
-        mask: (B, S) or (B, Q, S) boolean, True where a position may be looked at.
+        values: (B, S, M).
+        mask: (B, S) or (B, Q, S) boolean, True where a position may be attended to.
         noise: (B, Q, S), or None.
 
     Returns:
-        context (B, Q, M) in the dtype of `values`, and the softmax's weights (B, Q, S) in float32.
+        context (B, Q, M) in the dtype of `values`, and the normalised scores (B, Q, S) in float32.
 
-    Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, section 4.1; Maddison et al., 2014 (drawing by
+    Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, section 4.1; Maddison et al., 2014 (sampling with
     Gumbel noise), https://arxiv.org/abs/1411.0030.
     """
     weights = masked_softmax(scores, align_mask(mask, len(scores.shape)))
-    chosen = chosen_positions(weights, noise) * ops.cast(weights > 0, "float32")  # nothing, where all is masked
+    chosen = chosen_positions(weights, noise) * ops.cast(weights > 0, "float32")  # none where everything is masked
     return ops.matmul(ops.cast(chosen, values.dtype), values), weights
 
 
 def chosen_positions(weights, noise=None):
-    """Return (B, Q, S) float32, 1 where weights (B, Q, S) and noise, if any, choose; see `hard_attend`."""
-    chances = ops.log(ops.maximum(weights, 1e-30))
-    chances = chances if noise is None else chances + ops.cast(noise, "float32")
-    best = ops.argmax(chances, axis=-1, keepdims=True)
+    """Return (B, Q, S) float32, 1 at the position that `hard_attend` selects for a query and 0 elsewhere."""
+    log_probabilities = ops.log(ops.maximum(weights, 1e-30))
+    log_probabilities = log_probabilities if noise is None else log_probabilities + ops.cast(noise, "float32")
+    best = ops.argmax(log_probabilities, axis=-1, keepdims=True)
     return ops.cast(ops.equal(ops.arange(ops.shape(weights)[-1], dtype=best.dtype), best), "float32")
 
 
 def align_mask(mask, rank: int):
-    """Give a mask (B, S) or (B, Q, S) the rank of the scores (B, ..., Q, S) that it belongs to."""
+    """Return a mask (B, S) or (B, Q, S) with the rank of the scores (B, ..., Q, S); None stays None."""
     if mask is None:
         return None
     if len(mask.shape) == 2:
@@ -132,30 +135,40 @@ def align_mask(mask, rank: int):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class AdditiveAttention(keras.layers.Layer):
-    """Additive attention: score[q, s] = v' tanh(W query[q] + U memory[s]).
+class AdditiveAttention(BaseLayer):
+    """Additive attention: score[q, s] = v' tanh(W query[q] + U key[s]).
+
+    The context is the mean of the values by these scores: context[q] = sum_s softmax(score)[q, s] value[s].
 
     Args:
         units: D, the width in which queries and keys are compared.
-        hard: the context is one value, drawn or the likeliest, and not the mean of all; see `hard_attend`.
+        hard: the context is the value of one position instead of the weighted sum; see `hard_attend`.
 
     Call arguments:
         query: (B, Q, any).
-        memory: (B, S, M), the values.
-        mask: (B, S) or (B, Q, S) boolean, True = may be looked at.
-        keys: (B, S, D), what `project_keys(memory)` gave; computed here when absent.
-        noise: (B, Q, S) for a hard attention, which draws with it.
+        value: (B, S, M).
+        key: (B, S, any); `value` when None.
+        query_mask: (B, Q) boolean; passed on.
+        value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
+        attention_mask: (B, Q, S) boolean, True = may be attended to.
+        return_attention_scores: return the scores too.
+        training: not used.
+        use_causal_mask: each query attends to its own position and to those before it.
+        projected_keys: (B, S, D) from `project_keys`, which a decoder computes once; from `key` when None.
+        noise: (B, Q, S) with which hard attention samples.
 
     Output:
-        context (B, Q, M) and weights (B, Q, S) in float32. A fully masked row is all zero.
+        context (B, Q, M); with `return_attention_scores` the pair (context, scores), where the scores (B, Q, S) are
+        float32 and each row sums to 1, or to 0 where everything is masked.
 
     Raises:
         ValueError: `units` is not positive.
 
     Example:
         >>> layer = AdditiveAttention(7)
-        >>> context, weights = layer(keras.ops.ones((2, 3, 5)), keras.ops.ones((2, 11, 13)))
-        >>> tuple(context.shape), tuple(weights.shape)
+        >>> context, scores = layer(
+        ...     keras.ops.ones((2, 3, 5)), keras.ops.ones((2, 11, 13)), return_attention_scores=True)
+        >>> tuple(context.shape), tuple(scores.shape)
         ((2, 3, 13), (2, 3, 11))
 
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473.
@@ -163,120 +176,145 @@ class AdditiveAttention(keras.layers.Layer):
 
     def __init__(self, units: int, hard: bool = False, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
         if units <= 0:
             raise ValueError(f"`units` is {units}; expected a positive integer.")
         self.units, self.hard = units, hard
-        self.query_projection = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy, name="query")
-        self.key_projection = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy, name="key")
+        self.query_projection, self.key_projection = _projections(self, units)
 
-    def build(self, query_shape, memory_shape) -> None:
+    def build(self, query_shape, value_shape, key_shape=None) -> None:
         """Create the weights, for inputs of these shapes."""
         self.query_projection.build(query_shape)
-        self.key_projection.build(memory_shape)
+        self.key_projection.build(key_shape or value_shape)
         self.vector = self.add_weight(shape=(self.units,), initializer=_vector_initializer, name="vector")
 
-    def project_keys(self, memory):
-        """Return U memory, (B, S, D): the part of the score that does not depend on the query."""
-        return self.key_projection(memory)
+    def project_keys(self, key):
+        """Return U key, (B, S, D): the part of the score that does not depend on the query."""
+        return self.key_projection(key)
 
-    def call(self, query, memory, mask=None, keys=None, noise=None):
+    def call(
+        self,
+        query,
+        value,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+        use_causal_mask=False,
+        projected_keys=None,
+        noise=None,
+    ):
         """Compute the output; the class describes arguments and shapes."""
-        keys = self.project_keys(memory) if keys is None else keys
+        mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
+        keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
         scores = additive_scores(self.query_projection(query), keys, self.vector)
-        return hard_attend(scores, memory, mask, noise) if self.hard else attend(scores, memory, mask)
+        outputs = hard_attend(scores, value, mask, noise) if self.hard else attend(scores, value, mask)
+        return outputs if return_attention_scores else outputs[0]
 
-    def compute_mask(self, *_: object, **__: object) -> None:
-        """Pass no implicit mask on: masks are arguments."""
-        return None
-
-    def compute_output_shape(self, query_shape, memory_shape):
-        """Return the shapes of the outputs."""
-        return _output_shapes(query_shape, memory_shape)
-
-    def get_config(self) -> dict:
-        """Return the constructor's arguments, for saving."""
-        return {**super().get_config(), "units": self.units, "hard": self.hard}
+    def compute_output_spec(self, query, value, *_: object, return_attention_scores=False, **__: object):
+        """Return shapes and dtypes of the outputs."""
+        return _output_specs(self, query, value, return_attention_scores)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class DotProductAttention(keras.layers.Layer):
-    """Dot-product attention: score[q, s] = (W query[q]) . (U memory[s]) (/ sqrt(D)).
+class DotProductAttention(BaseLayer):
+    """Dot-product attention: score[q, s] = (W query[q]) . (U key[s]) (/ sqrt(D)).
+
+    The context is the mean of the values by these scores: context[q] = sum_s softmax(score)[q, s] value[s].
 
     Args:
-        units: D, the width of the projections; None for none, when query and memory are compared
-            as they are and need the same width.
+        units: D, the width of the projections; None for none, when query and key are compared as they are and need
+            the same width.
         scaled: divide the scores by sqrt(D).
 
     Call arguments:
         query: (B, Q, any).
-        memory: (B, S, M), the values.
-        mask: (B, S) or (B, Q, S) boolean, True = may be looked at.
-        keys: (B, S, D), what `project_keys(memory)` gave; computed here when absent.
+        value: (B, S, M).
+        key: (B, S, any); `value` when None.
+        query_mask: (B, Q) boolean; passed on.
+        value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
+        attention_mask: (B, Q, S) boolean, True = may be attended to.
+        return_attention_scores: return the scores too.
+        training: not used.
+        use_causal_mask: each query attends to its own position and to those before it.
+        projected_keys: (B, S, D) from `project_keys`, which a decoder computes once; from `key` when None.
 
     Output:
-        context (B, Q, M) and weights (B, Q, S) in float32. A fully masked row is all zero.
+        context (B, Q, M); with `return_attention_scores` the pair (context, scores), where the scores (B, Q, S) are
+        float32 and each row sums to 1, or to 0 where everything is masked.
 
     Raises:
-        ValueError: `units` is None and the two widths differ.
+        ValueError: `units` is not positive, or it is None and the widths of query and key differ.
 
     Example:
         >>> layer = DotProductAttention()
-        >>> context, weights = layer(keras.ops.ones((2, 3, 5)), keras.ops.ones((2, 7, 5)))
-        >>> tuple(context.shape), tuple(weights.shape)
-        ((2, 3, 5), (2, 3, 7))
+        >>> tuple(layer(keras.ops.ones((2, 3, 5)), keras.ops.ones((2, 7, 5))).shape)
+        (2, 3, 5)
 
     Reference: Luong et al., 2015, https://arxiv.org/abs/1508.04025.
     """
 
     def __init__(self, units: int | None = None, scaled: bool = True, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
+        if units is not None and units <= 0:
+            raise ValueError(f"`units` is {units}; expected a positive integer, or None for no projections.")
         self.units, self.scaled = units, scaled
-        self.query_projection = self.key_projection = None
-        if units is not None:
-            self.query_projection = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy, name="query")
-            self.key_projection = keras.layers.Dense(units, use_bias=False, dtype=self.dtype_policy, name="key")
+        self.query_projection, self.key_projection = (None, None) if units is None else _projections(self, units)
 
-    def build(self, query_shape, memory_shape) -> None:
+    def build(self, query_shape, value_shape, key_shape=None) -> None:
         """Create the weights, for inputs of these shapes."""
+        key_shape = key_shape or value_shape
         if self.units is not None:
             self.query_projection.build(query_shape)
-            self.key_projection.build(memory_shape)
-        elif query_shape[-1] != memory_shape[-1]:
+            self.key_projection.build(key_shape)
+        elif query_shape[-1] != key_shape[-1]:
             raise ValueError(
-                f"Queries are {query_shape[-1]} wide and the memory {memory_shape[-1]}; without projections "
-                "both need the same width. Pass `units` to project them."
+                f"Queries are {query_shape[-1]} wide and keys {key_shape[-1]}; without projections both need the "
+                "same width. Pass `units` to project them."
             )
 
-    def project_keys(self, memory):
-        """Return U memory, (B, S, D); the memory itself where there is no projection."""
-        return memory if self.units is None else self.key_projection(memory)
+    def project_keys(self, key):
+        """Return U key, (B, S, D); `key` itself where there is no projection."""
+        return key if self.units is None else self.key_projection(key)
 
-    def call(self, query, memory, mask=None, keys=None):
+    def call(
+        self,
+        query,
+        value,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+        use_causal_mask=False,
+        projected_keys=None,
+    ):
         """Compute the output; the class describes arguments and shapes."""
-        keys = self.project_keys(memory) if keys is None else keys
+        mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
+        keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
         query = query if self.units is None else self.query_projection(query)
-        return attend(dot_scores(query, keys, self.scaled), memory, mask)
+        outputs = attend(dot_scores(query, keys, self.scaled), value, mask)
+        return outputs if return_attention_scores else outputs[0]
 
-    def compute_mask(self, *_: object, **__: object) -> None:
-        """Pass no implicit mask on: masks are arguments."""
-        return None
+    def compute_output_spec(self, query, value, *_: object, return_attention_scores=False, **__: object):
+        """Return shapes and dtypes of the outputs."""
+        return _output_specs(self, query, value, return_attention_scores)
 
-    def compute_output_shape(self, query_shape, memory_shape):
-        """Return the shapes of the outputs."""
-        return _output_shapes(query_shape, memory_shape)
 
-    def get_config(self) -> dict:
-        """Return the constructor's arguments, for saving."""
-        return {**super().get_config(), "units": self.units, "scaled": self.scaled}
+def _projections(layer: BaseLayer, units: int) -> tuple[keras.layers.Dense, keras.layers.Dense]:
+    return tuple(layer.make_dense(units, name, "glorot_uniform", use_bias=False) for name in ("query", "key"))
 
 
 def _vector_initializer(shape, dtype=None):
-    """Glorot's range for a (D,) vector seen as the D x 1 matrix that it is."""
+    """Return values in Glorot's range, for a vector (D,) as the D x 1 matrix that it is."""
     limit = (6.0 / (shape[0] + 1)) ** 0.5
     return keras.random.uniform(shape, -limit, limit, dtype=dtype)
 
 
-def _output_shapes(query_shape, memory_shape):
-    return (*query_shape[:-1], memory_shape[-1]), (*query_shape[:-1], memory_shape[1])
+def _output_specs(layer: BaseLayer, query, value, return_attention_scores: bool):
+    scores_shape = (*query.shape[:-1], value.shape[1]) if return_attention_scores else None
+    return output_specs(layer, (*query.shape[:-1], value.shape[-1]), scores_shape)

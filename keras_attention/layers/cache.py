@@ -1,8 +1,8 @@
 """The key/value cache of step-by-step decoding, as pure functions.
 
-A cache is (B, K, H, T, D): the keys, or the values, of what each of K beams has written so far, with room
-for T tokens. On TensorFlow the write is a choice by position, which needs no XLA (`keras.ops.slice_update` would be an
-op that a stock server cannot run); it was as fast there as a scatter and as a strided update.
+A cache is (B, K, H, T, D): the keys, or the values, of the tokens of each of K beams, with room for T tokens. On
+TensorFlow a write selects by position, which needs no XLA (`keras.ops.slice_update` becomes an op that a stock server
+cannot run) and was as fast as a scatter or a strided update.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from keras_attention.layers.shapes import reshape, sizes_of
 
 
 def make_cache(projected, length):
-    """Give what has been read so far room to grow.
+    """Return a cache that holds the first L tokens and has room for T.
 
     Args:
         projected: (B, H, L, D) keys or values of the first L tokens; L may be 0.
@@ -28,7 +28,7 @@ def make_cache(projected, length):
 
 
 def write_cache(cache, new, t):
-    """Put (B, K, H, 1, D) at time t of a cache (B, K, H, T, D).
+    """Return the cache with the keys or values of one more token per beam at position t.
 
     Args:
         cache: (B, K, H, T, D).
@@ -36,28 +36,28 @@ def write_cache(cache, new, t):
         t: scalar int.
 
     Returns:
-        the cache, with `new` at t.
+        (B, K, H, T, D).
     """
     if keras.backend.backend() == "jax":
         return ops.slice_update(cache, (0, 0, 0, t, 0), ops.cast(new, cache.dtype))
-    here = ops.expand_dims(ops.equal(ops.arange(ops.shape(cache)[3]), t), -1)  # (T, 1)
-    return ops.where(here, ops.cast(new, cache.dtype), cache)
+    is_t = ops.expand_dims(ops.equal(ops.arange(ops.shape(cache)[3]), t), -1)  # (T, 1)
+    return ops.where(is_t, ops.cast(new, cache.dtype), cache)
 
 
 def cache_mask(cache, t):
-    """Return (1, T) boolean: True up to and with time t."""
+    """Return which positions of a cache are written once position t is: (1, T) boolean, True up to t."""
     return ops.expand_dims(ops.arange(ops.shape(cache)[3]) <= t, 0)
 
 
 def gather_beams(values, indices):
-    """Reorder beams: (B, K, ...) at (B, C) -> (B, C, ...), whole rows at a time.
+    """Return the beams that `indices` names, whole rows at a time: (B, K, ...) -> (B, C, ...).
 
     `keras.ops.take_along_axis` picks element by element on TensorFlow, which for a cache takes longer than the
     network.
 
     Args:
         values: (B, K, ...).
-        indices: (B, C) int, which of the K beams.
+        indices: (B, C) int, each in [0, K).
     """
     count = indices.shape[1]
     if values.shape[1] == 1 and count == 1:

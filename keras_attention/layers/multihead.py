@@ -1,4 +1,4 @@
-"""Multi-head attention: H scaled dot-product attentions side by side, each over D of the features."""
+"""Multi-head attention: H scaled dot-product attentions in parallel, each of width D."""
 
 from __future__ import annotations
 
@@ -6,45 +6,49 @@ import keras
 from keras import ops
 
 from keras_attention.layers.attention import align_mask, attend, dot_scores
-from keras_attention.layers.shapes import merge_heads, split_heads
+from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.masks import scores_mask
+from keras_attention.layers.shapes import merge_heads, output_specs, split_heads
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(BaseLayer):
     """Multi-head attention, self or cross.
 
-    For each head h: context_h = softmax(Q_h K_h' / sqrt(D) + bias) V_h with Q = query W_q + b_q, K = memory
-    W_k + b_k and V = memory W_v + b_v; the answer is [context_1 ... context_H] W_o + b_o.
+    For each head h: context_h = softmax(Q_h K_h' / sqrt(D)) V_h with Q = query W_q + b_q, K = key W_k + b_k and
+    V = value W_v + b_v; the output is [context_1 ... context_H] W_o + b_o.
 
     Args:
         num_heads: H.
         key_dim: D, the width of a head.
+        dropout: probability of dropping an attention score, in training.
         use_bias: add the vectors b.
-        dropout: probability of dropping an attention weight, in training.
-        kernel_initializer: of the four projections. Glorot's looks at W_q, W_k and W_v as one matrix: they begin
+        kernel_initializer: of the four projections. Glorot's is applied to W_q, W_k and W_v as one matrix: they begin
             smaller by sqrt(2), with which a post-norm stack learns much sooner.
 
     Call arguments:
-        query: (..., Q, M).
-        memory: (..., S, any); the query itself when absent (self-attention).
-        mask: (B, S) or (B, Q, S) boolean, True = may be looked at.
-        bias: added to the scores, broadcastable to (B, H, Q, S).
-        projected: what `project_memory(memory)` gave; computed here when absent.
-        return_attention_scores: answer the weights; without them the backend's fused kernel may run.
+        query: (B, Q, M).
+        value: (B, S, any); the query itself when None (self-attention).
+        key: (B, S, any); `value` when None.
+        query_mask: (B, Q) boolean; passed on, and the mask of `value` too in self-attention.
+        value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
+        attention_mask: (B, Q, S) boolean, True = may be attended to.
+        return_attention_scores: return the scores too; without them the backend's fused kernel may run.
         training: whether dropout is active.
+        use_causal_mask: each query attends to its own position and to those before it.
 
     Output:
-        context (..., Q, M), and weights (..., H, Q, S) in float32, or [] where they were not asked for. A
-        fully masked row of weights is all zero.
+        context (B, Q, M); with `return_attention_scores` the pair (context, scores), where the scores
+        (B, H, Q, S) are float32 and each row sums to 1, or to 0 where everything is masked.
 
     Raises:
         ValueError: a size that is not positive.
 
     Example:
         >>> layer = MultiHeadAttention(num_heads=3, key_dim=5)
-        >>> context, weights = layer(keras.ops.ones((2, 7, 15)), return_attention_scores=True)
-        >>> tuple(context.shape), tuple(weights.shape)
-        ((2, 7, 15), (2, 3, 7, 7))
+        >>> model = keras.Sequential([keras.layers.Embedding(11, 15, mask_zero=True), layer])
+        >>> tuple(model(keras.ops.array([[7, 2, 0]])).shape)
+        (1, 3, 15)
 
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3.2.
     """
@@ -53,113 +57,110 @@ class MultiHeadAttention(keras.layers.Layer):
         self,
         num_heads: int,
         key_dim: int,
-        use_bias: bool = True,
         dropout: float = 0.0,
+        use_bias: bool = True,
         kernel_initializer="glorot_uniform",
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         if num_heads <= 0 or key_dim <= 0:
             raise ValueError(f"`num_heads` is {num_heads} and `key_dim` {key_dim}; expected positive integers.")
-        self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
-        self.num_heads, self.key_dim, self.use_bias, self.dropout = num_heads, key_dim, use_bias, dropout
+        self.num_heads, self.key_dim, self.dropout, self.use_bias = num_heads, key_dim, dropout, use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         fused = self.kernel_initializer
         if isinstance(fused, keras.initializers.GlorotUniform):
             fused = keras.initializers.VarianceScaling(0.5, "fan_avg", "uniform")
         self.query_projection, self.key_projection, self.value_projection = (
-            self._dense(num_heads * key_dim, name, fused) for name in ("query", "key", "value")
+            self.make_dense(num_heads * key_dim, name, fused, use_bias) for name in ("query", "key", "value")
         )
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
-    def _dense(self, units: int, name: str, initializer: keras.initializers.Initializer) -> keras.layers.Dense:
-        return keras.layers.Dense(
-            units, use_bias=self.use_bias, kernel_initializer=initializer.clone(), dtype=self.dtype_policy, name=name
-        )
-
-    def build(self, query_shape, memory_shape=None) -> None:
+    def build(self, query_shape, value_shape=None, key_shape=None) -> None:
         """Create the weights, for inputs of these shapes."""
-        memory_shape = memory_shape or query_shape
+        value_shape = value_shape or query_shape
         self.query_projection.build(query_shape)
-        self.key_projection.build(memory_shape)
-        self.value_projection.build(memory_shape)
-        self.output_projection = self._dense(query_shape[-1], "output", self.kernel_initializer)
+        self.key_projection.build(key_shape or value_shape)
+        self.value_projection.build(value_shape)
+        self.output_projection = self.make_dense(query_shape[-1], "output", self.kernel_initializer, self.use_bias)
         self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
 
     def project_query(self, query):
         """Return the queries (..., H, Q, D) of (..., Q, M)."""
         return split_heads(self.query_projection(query), self.num_heads)
 
-    def project_memory(self, memory):
-        """Return the keys and values (..., H, S, D) of a memory (..., S, any)."""
-        projected = self.key_projection(memory), self.value_projection(memory)
+    def project_memory(self, value, key=None):
+        """Return the keys and values (..., H, S, D) of `value` (..., S, any) and, where it differs, `key`."""
+        projected = self.key_projection(value if key is None else key), self.value_projection(value)
         return tuple(split_heads(x, self.num_heads) for x in projected)
 
     def fuse_projections(self):
-        """Return [W_q W_k W_v] (M, 3 H D) and [b_q b_k b_v] or None: one product for all three, step by step."""
+        """Return [W_q W_k W_v] (M, 3 H D) and [b_q b_k b_v] or None: one product instead of three in each step."""
         layers = (self.query_projection, self.key_projection, self.value_projection)
         kernel = ops.concatenate([ops.cast(layer.kernel, self.compute_dtype) for layer in layers], axis=1)
         bias = ops.concatenate([layer.bias for layer in layers], axis=0) if self.use_bias else None
         return kernel, bias
 
-    def project_all(self, inputs, fused):
-        """Return queries, keys and values (..., H, L, D) of inputs (..., L, M), through fused projections."""
+    def project_all(self, inputs, fused=None):
+        """Return queries, keys and values (..., H, L, D) of inputs (..., L, M); `fused` is from `fuse_projections`."""
+        if fused is None:
+            return self.project_query(inputs), *self.project_memory(inputs)
         kernel, bias = fused
         projected = ops.matmul(inputs, kernel)
         projected = projected if bias is None else projected + ops.cast(bias, projected.dtype)
         return [split_heads(x, self.num_heads) for x in ops.split(projected, 3, axis=-1)]
 
     def call(
-        self, query, memory=None, mask=None, bias=None, projected=None, return_attention_scores=False, training=False
+        self,
+        query,
+        value=None,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+        use_causal_mask=False,
     ):
         """Compute the output; the class describes arguments and shapes."""
-        keys, values = projected or self.project_memory(query if memory is None else memory)
-        return self.look(self.project_query(query), keys, values, mask, bias, return_attention_scores, training)
+        if value is None:
+            value, value_mask = query, query_mask if value_mask is None else value_mask
+        mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
+        keys, values = self.project_memory(value, key)
+        context, scores = self.attend(
+            self.project_query(query), keys, values, mask, return_attention_scores, bool(training)
+        )
+        return (context, scores) if return_attention_scores else context
 
-    def look(self, query, keys, values, mask=None, bias=None, return_attention_scores=False, training=False):
-        """Compute the output from projected queries (..., H, Q, D), keys and values (..., H, S, D)."""
+    def attend(self, query, keys, values, mask=None, return_attention_scores=False, training=False):
+        """Return the output, and the scores or None, of inputs that are projected already.
+
+        Args:
+            query: (..., H, Q, D), from `project_query`.
+            keys, values: (..., H, S, D), from `project_memory`.
+            mask: (B, S) or (B, Q, S) boolean, True = may be attended to.
+            return_attention_scores: return the scores; they are None else.
+            training: whether dropout is active.
+
+        Returns:
+            (..., Q, M), and (..., H, Q, S) float32 or None.
+        """
         dropping = self.dropout > 0 and training
         if _can_fuse(query) and not (return_attention_scores or dropping):
-            context, weights = _fused(query, keys, values, mask, bias), None
-        else:
-            context, weights = self._attend(query, keys, values, mask, bias, training)
-        return self.output_projection(merge_heads(context)), weights if return_attention_scores else []
+            return self.output_projection(merge_heads(_fused(query, keys, values, mask))), None
+        dropout_fn = (lambda scores: self.dropout_layer(scores, training=True)) if dropping else None
+        context, scores = attend(dot_scores(query, keys), values, mask, dropout_fn)
+        return self.output_projection(merge_heads(context)), scores if return_attention_scores else None
 
-    def _attend(self, query, keys, values, mask, bias, training):
-        scores = dot_scores(query, keys)
-        if bias is not None:
-            scores = scores + bias
-        if not (self.dropout and training):
-            return attend(scores, values, mask)
-        return attend(scores, values, mask, lambda weights: self.dropout_layer(weights, training=training))
-
-    def compute_mask(self, *_: object, **__: object) -> None:
-        """Pass no implicit mask on: masks are arguments."""
-        return None
-
-    def compute_output_spec(self, query, memory=None, *_: object, return_attention_scores=False, **__: object):
+    def compute_output_spec(self, query, value=None, *_: object, return_attention_scores=False, **__: object):
         """Return shapes and dtypes of the outputs."""
-        context = keras.KerasTensor(query.shape, dtype=self.compute_dtype)
-        if not return_attention_scores:
-            return context, []
-        length = (query if memory is None else memory).shape[-2]
-        shape = (*query.shape[:-2], self.num_heads, query.shape[-2], length)
-        return context, keras.KerasTensor(shape, dtype="float32")
-
-    def get_config(self) -> dict:
-        """Return the constructor's arguments, for saving."""
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "key_dim": self.key_dim,
-            "use_bias": self.use_bias,
-            "dropout": self.dropout,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-        }
+        length = (query if value is None else value).shape[-2]
+        scores_shape = (*query.shape[:-2], self.num_heads, query.shape[-2], length)
+        return output_specs(self, query.shape, scores_shape if return_attention_scores else None)
 
 
 def _can_fuse(query) -> bool:
-    """JAX has a kernel of its own, but on a CPU none for float16."""
+    """Return whether the backend has a fused kernel: JAX has one, but on a CPU none for float16."""
     if keras.backend.backend() != "jax" or len(query.shape) != 4:
         return False
     import jax
@@ -167,11 +168,11 @@ def _can_fuse(query) -> bool:
     return query.dtype != "float16" or jax.default_backend() != "cpu"
 
 
-def _fused(query, keys, values, mask, bias):
-    """The backend's own kernel: the same numbers, but the weights never leave it."""
+def _fused(query, keys, values, mask):
+    """Return the context (B, H, Q, D) by the backend's fused kernel, which never stores the scores."""
     query, keys, values = (ops.swapaxes(x, 1, 2) for x in (query, keys, values))
     mask = align_mask(mask, 4)
-    context = ops.swapaxes(ops.dot_product_attention(query, keys, values, bias=bias, mask=mask), 1, 2)
+    context = ops.swapaxes(ops.dot_product_attention(query, keys, values, mask=mask), 1, 2)
     if mask is None:
         return context
-    return ops.where(ops.any(mask, axis=-1, keepdims=True), context, 0.0)  # a fully masked row sees nothing
+    return ops.where(ops.any(mask, axis=-1, keepdims=True), context, 0.0)  # a fully masked row attends to nothing

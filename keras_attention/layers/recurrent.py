@@ -232,7 +232,7 @@ class RecurrentDecoder(keras.layers.Layer):
         output_dim: F, width of the output.
         num_layers: stacked cells.
         cell: `"simple"`, `"gru"` or `"lstm"`.
-        attention: a layer with `project_keys(memory)` and `call(query, memory, mask, keys, noise)`, such
+        attention: a layer with `project_keys(key)` and the call arguments of `AdditiveAttention`, such
             as `AdditiveAttention`; or None.
         dropout: probability of dropping a feature of the inputs and of the outputs.
         attend_first: attend before the cell runs.
@@ -420,8 +420,13 @@ class RecurrentDecoder(keras.layers.Layer):
         return ops.tanh(self.output_projection(known))
 
     def _attend(self, query, constants, noise):
-        chance = {} if noise is None else {"noise": noise}
-        return self.attention(query, constants["values"], mask=constants["mask"], keys=constants["keys"], **chance)
+        options = {
+            "value_mask": constants["mask"],
+            "projected_keys": constants["keys"],
+            "return_attention_scores": True,
+        }
+        options |= {} if noise is None else {"noise": noise}
+        return self.attention(query, constants["values"], **options)
 
     def _run_cells(self, hidden, states):
         """Feed (B, K, any) through the stack; return the top output (B, K, units) and the new states."""

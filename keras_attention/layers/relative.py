@@ -1,33 +1,33 @@
-"""Attention that knows how far apart two tokens are, not where they stand.
+"""Relative attention: multi-head attention whose scores depend on the distance between two tokens.
 
     score[q, s] = ((x_q + u) . k_s  +  (x_q + v) . r_(q - s)  +  (x_q + w) . e_[same segment]) / sqrt(D)
 
-The encodings r of the distances are computed, so any length will do; u, v, w and e are learned.
+The encodings r of the distances are computed, so sequences of any length are possible; u, v, w and e are learned.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import keras
 from keras import ops
 
 from keras_attention.layers.attention import attend, dot_scores
+from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.masks import scores_mask
 from keras_attention.layers.positions import sinusoidal_positions
-from keras_attention.layers.shapes import merge_heads, reshape, sizes_of, split_heads
+from keras_attention.layers.shapes import merge_heads, output_specs, reshape, sizes_of, split_heads
 
 
 def relative_encodings(queries, keys, width: int, start=None):
-    """Encode every distance between Q queries that stand side by side and S keys: d = start + Q, ..., start - S + 1.
+    """Return the encodings of the distances between Q queries in a row and S keys: start + Q, ..., start - S + 1.
 
     Args:
         queries: Q, an integer or a scalar tensor.
         keys: S, the same.
         width: M, even.
-        start: position of the first query, the first key being at 0; S - Q when absent.
+        start: position of the first query, where the first key is at 0; S - Q when None.
 
     Returns:
-        (Q + S, M) float32, sines before cosines, from the key farthest behind to the one farthest ahead.
+        (Q + S, M) float32, sines before cosines, from the key farthest before to the one farthest after.
 
     Example:
         >>> tuple(relative_encodings(3, 5, 4).shape)
@@ -42,8 +42,9 @@ def relative_encodings(queries, keys, width: int, start=None):
 def relative_shift(scores):
     """Turn scores by distance into scores by position: output[q, s] = scores[q, Q - q + s].
 
-    Column r of `scores` belongs to the distance start + Q - r (see `relative_encodings`), and query q stands at
-    start + q. Reading the same numbers row by row, one column narrower, moves each row by one more than the last.
+    Column r of `scores` belongs to the distance start + Q - r (see `relative_encodings`), and query q is at position
+    start + q. Read row by row as a matrix that is one column narrower, the same numbers move each row by one more
+    than the row before.
 
     Args:
         scores: (..., Q, Q + S).
@@ -60,52 +61,54 @@ def relative_shift(scores):
     """
     *lead, queries, distances = sizes_of(scores)
     x = reshape(scores, (*lead, distances, queries))[..., 1:, :]
-    rest = sizes_of(x)[-2]  # Q + S - 1, or 0 of nothing
+    rest = sizes_of(x)[-2]  # Q + S - 1, or 0 of an empty sequence
     return reshape(x, (*lead, queries, rest))[..., : distances - queries]
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class RelativeAttention(keras.layers.Layer):
+class RelativeAttention(BaseLayer):
     """Multi-head attention by content, distance and segment.
 
-    With x = query W_q, k = memory W_k and r = encodings W_r, for each head:
+    With x = query W_q, k = key W_k and r = encodings W_r, for each head:
 
         score[q, s] = ((x_q + u) . k_s + (x_q + v) . r_(q - s) + (x_q + w) . e_c) / sqrt(D)
 
-    where c says whether q and s stand in the same segment (e_0) or not (e_1). The answer is
-    [context_1 ... context_H] W_o. Distances are encoded before they are projected, so any length will do.
+    where c = 0 if q and s are in the same segment and 1 if they are not. The output is
+    [context_1 ... context_H] W_o with context_h = softmax(score_h) (value W_v)_h.
 
     Args:
         num_heads: H.
         key_dim: D, the width of a head.
         use_segments: have the vectors w and e.
-        use_bias: the projections of queries, keys, values and the answer add a vector.
-        dropout: probability of dropping an attention weight, in training.
+        use_bias: the projections of queries, keys, values and the output add a vector.
+        dropout: probability of dropping an attention score, in training.
         kernel_initializer: of the projections and of u, v, w and e.
 
     Call arguments:
-        query: (..., Q, M).
-        encodings: (Q + S, M), from `relative_encodings`.
-        memory: (..., S, M); the query itself when absent.
-        mask: (B, S) or (B, Q, S) boolean, True = may be looked at.
-        same_segment: (B, Q, S) boolean; all in one segment when absent.
-        projected: what `project_memory(memory)` gave; computed here when absent.
-        return_attention_scores: answer the weights.
+        query: (B, Q, M), M even.
+        value: (B, S, M), of which the queries are the last Q positions; the query itself when None (self-attention).
+        key: (B, S, M); `value` when None.
+        query_mask: (B, Q) boolean; passed on, and the mask of `value` too in self-attention.
+        value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
+        attention_mask: (B, Q, S) boolean, True = may be attended to.
+        return_attention_scores: return the scores too.
         training: whether dropout is active.
+        use_causal_mask: each query attends to its own position and to those before it.
+        encodings: (Q + S, M) of the distances; `relative_encodings(Q, S, M)` when None.
+        same_segment: (B, Q, S) boolean, True = in the same segment; the scores have no third term when None.
 
     Output:
-        context (..., Q, M), and weights (..., H, Q, S) in float32, or [] where they were not asked for. A fully
-        masked row of weights is all zero.
+        context (B, Q, M); with `return_attention_scores` the pair (context, scores), where the scores
+        (B, H, Q, S) are float32 and each row sums to 1, or to 0 where everything is masked.
 
     Raises:
-        ValueError: a size that is not positive, or segments for a layer that has no vectors for them.
+        ValueError: a size that is not positive, an odd M, or segments for a layer that has no vectors for them.
 
     Example:
         >>> layer = RelativeAttention(num_heads=3, key_dim=4)
-        >>> inputs, encodings = keras.ops.ones((2, 7, 12)), relative_encodings(7, 7, 12)
-        >>> context, weights = layer(inputs, encodings, return_attention_scores=True)
-        >>> tuple(context.shape), tuple(weights.shape)
-        ((2, 7, 12), (2, 3, 7, 7))
+        >>> model = keras.Sequential([keras.layers.Embedding(11, 12, mask_zero=True), layer])
+        >>> tuple(model(keras.ops.array([[7, 2, 0]])).shape)
+        (1, 3, 12)
 
     Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860 (Transformer-XL); Yang et al., 2019,
     https://arxiv.org/abs/1906.08237, section 2.5 (segments).
@@ -124,106 +127,111 @@ class RelativeAttention(keras.layers.Layer):
         super().__init__(**kwargs)
         if num_heads <= 0 or key_dim <= 0:
             raise ValueError(f"`num_heads` is {num_heads} and `key_dim` {key_dim}; expected positive integers.")
-        self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
         self.num_heads, self.key_dim, self.use_segments = num_heads, key_dim, use_segments
         self.use_bias, self.dropout = use_bias, dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.query_projection, self.key_projection, self.value_projection = (
-            self._dense(num_heads * key_dim, name, use_bias) for name in ("query", "key", "value")
+            self.make_dense(num_heads * key_dim, name, self.kernel_initializer, use_bias)
+            for name in ("query", "key", "value")
         )
-        self.distance_projection = self._dense(num_heads * key_dim, "distance", False)
+        self.distance_projection = self.make_dense(num_heads * key_dim, "distance", self.kernel_initializer, False)
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
-    def _dense(self, units: int, name: str, use_bias: bool) -> keras.layers.Dense:
-        initializer = self.kernel_initializer.clone()
-        return keras.layers.Dense(
-            units, use_bias=use_bias, kernel_initializer=initializer, dtype=self.dtype_policy, name=name
-        )
-
-    def _vectors(self, name: str, *lead: int):
-        initializer, shape = self.kernel_initializer.clone(), (*lead, self.num_heads, self.key_dim)
-        return self.add_weight(shape=shape, initializer=initializer, name=name)
-
-    def build(self, query_shape, encodings_shape=None, memory_shape=None, **_: Any) -> None:
+    def build(self, query_shape, value_shape=None, key_shape=None, encodings_shape=None) -> None:
         """Create the weights, for inputs of these shapes."""
-        memory_shape = memory_shape or query_shape
+        if query_shape[-1] % 2:
+            raise ValueError(f"The queries are {query_shape[-1]} wide; encodings of distances need an even width.")
+        value_shape = value_shape or query_shape
         self.query_projection.build(query_shape)
-        self.key_projection.build(memory_shape)
-        self.value_projection.build(memory_shape)
+        self.key_projection.build(key_shape or value_shape)
+        self.value_projection.build(value_shape)
         self.distance_projection.build(encodings_shape or (None, query_shape[-1]))
-        self.output_projection = self._dense(query_shape[-1], "output", self.use_bias)
+        self.output_projection = self.make_dense(query_shape[-1], "output", self.kernel_initializer, self.use_bias)
         self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
         self.content_bias, self.distance_bias = self._vectors("content_bias"), self._vectors("distance_bias")
         if self.use_segments:
             self.segment_bias, self.segments = self._vectors("segment_bias"), self._vectors("segments", 2)
 
-    def project_memory(self, memory):
-        """Return the keys and values (..., H, S, D) of a memory (..., S, M)."""
-        projected = self.key_projection(memory), self.value_projection(memory)
+    def _vectors(self, name: str, *lead: int):
+        initializer, shape = self.kernel_initializer.clone(), (*lead, self.num_heads, self.key_dim)
+        return self.add_weight(shape=shape, initializer=initializer, name=name)
+
+    def project_query(self, query):
+        """Return the queries (..., H, Q, D) of (..., Q, M)."""
+        return split_heads(self.query_projection(query), self.num_heads)
+
+    def project_memory(self, value, key=None):
+        """Return the keys and values (..., H, S, D) of `value` (..., S, M) and, where it differs, `key`."""
+        projected = self.key_projection(value if key is None else key), self.value_projection(value)
         return tuple(split_heads(x, self.num_heads) for x in projected)
 
     def call(
         self,
         query,
-        encodings,
-        memory=None,
-        mask=None,
-        same_segment=None,
-        projected=None,
+        value=None,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
         return_attention_scores=False,
-        training=False,
+        training=None,
+        use_causal_mask=False,
+        encodings=None,
+        same_segment=None,
     ):
         """Compute the output; the class describes arguments and shapes."""
-        keys, values = projected or self.project_memory(query if memory is None else memory)
-        x = split_heads(self.query_projection(query), self.num_heads)
-        distances = self.distance_projection(ops.cast(encodings, x.dtype))
-        distances = split_heads(distances, self.num_heads)  # (H, Q + S, D)
-        scores = dot_scores(_shifted(x, self.content_bias), keys)
-        scores = scores + relative_shift(dot_scores(_shifted(x, self.distance_bias), distances))
-        if same_segment is not None:
-            scores = scores + self._segment_scores(x, same_segment)
-        dropout_fn = None
-        if self.dropout and training:
-            dropout_fn = lambda weights: self.dropout_layer(weights, training=training)  # noqa: E731
-        context, weights = attend(scores, values, mask, dropout_fn)
-        return self.output_projection(merge_heads(context)), weights if return_attention_scores else []
+        if value is None:
+            value, value_mask = query, query_mask if value_mask is None else value_mask
+        mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
+        if encodings is None:
+            encodings = relative_encodings(ops.shape(query)[1], ops.shape(value)[1], query.shape[-1])
+        keys, values = self.project_memory(value, key)
+        context, scores = self.attend(
+            self.project_query(query), keys, values, encodings, mask, same_segment, bool(training)
+        )
+        return (context, scores) if return_attention_scores else context
 
-    def _segment_scores(self, x, same):
-        """Score (B, H, Q, D) by whether (B, Q, S) are in the same segment."""
+    def attend(self, query, keys, values, encodings, mask=None, same_segment=None, training=False):
+        """Return the output and the scores of inputs that are projected already.
+
+        Args:
+            query: (..., H, Q, D), from `project_query`.
+            keys, values: (..., H, S, D), from `project_memory`.
+            encodings: (Q + S, M), from `relative_encodings`.
+            mask: (B, S) or (B, Q, S) boolean, True = may be attended to.
+            same_segment: (B, Q, S) boolean or None.
+            training: whether dropout is active.
+
+        Returns:
+            (..., Q, M), and (..., H, Q, S) float32.
+        """
+        distances = self.distance_projection(ops.cast(encodings, query.dtype))
+        distances = split_heads(distances, self.num_heads)  # (H, Q + S, D)
+        scores = dot_scores(_add_to_heads(query, self.content_bias), keys)
+        scores = scores + relative_shift(dot_scores(_add_to_heads(query, self.distance_bias), distances))
+        if same_segment is not None:
+            scores = scores + self._segment_scores(query, same_segment)
+        dropping = self.dropout > 0 and training
+        dropout_fn = (lambda scores: self.dropout_layer(scores, training=True)) if dropping else None
+        context, scores = attend(scores, values, mask, dropout_fn)
+        return self.output_projection(merge_heads(context)), scores
+
+    def _segment_scores(self, query, same_segment):
+        """Return the third term of the scores (B, H, Q, S), of queries (B, H, Q, D)."""
         if not self.use_segments:
             raise ValueError("`same_segment` was given, but `use_segments` is False; make the layer with True.")
-        vectors = ops.swapaxes(ops.cast(self.segments, x.dtype), 0, 1)  # (H, 2, D)
-        scores = dot_scores(_shifted(x, self.segment_bias), vectors)  # (B, H, Q, 2)
-        return ops.where(ops.expand_dims(same, 1), scores[..., :1], scores[..., 1:])
+        vectors = ops.swapaxes(ops.cast(self.segments, query.dtype), 0, 1)  # (H, 2, D)
+        scores = dot_scores(_add_to_heads(query, self.segment_bias), vectors)  # (B, H, Q, 2)
+        return ops.where(ops.expand_dims(same_segment, 1), scores[..., :1], scores[..., 1:])
 
-    def compute_mask(self, *_: object, **__: object) -> None:
-        """Pass no implicit mask on: masks are arguments."""
-        return None
-
-    def compute_output_spec(
-        self, query, encodings=None, memory=None, *_: object, return_attention_scores=False, **__: object
-    ):
+    def compute_output_spec(self, query, value=None, *_: object, return_attention_scores=False, **__: object):
         """Return shapes and dtypes of the outputs."""
-        context = keras.KerasTensor(query.shape, dtype=self.compute_dtype)
-        if not return_attention_scores:
-            return context, []
-        length = (query if memory is None else memory).shape[-2]
-        shape = (*query.shape[:-2], self.num_heads, query.shape[-2], length)
-        return context, keras.KerasTensor(shape, dtype="float32")
-
-    def get_config(self) -> dict:
-        """Return the constructor's arguments, for saving."""
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "key_dim": self.key_dim,
-            "use_segments": self.use_segments,
-            "use_bias": self.use_bias,
-            "dropout": self.dropout,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-        }
+        length = (query if value is None else value).shape[-2]
+        scores_shape = (*query.shape[:-2], self.num_heads, query.shape[-2], length)
+        return output_specs(self, query.shape, scores_shape if return_attention_scores else None)
 
 
-def _shifted(x, bias):
-    """Add (H, D) to (..., H, Q, D)."""
+def _add_to_heads(x, bias):
+    """Add one vector per head: (..., H, Q, D) + (H, D)."""
     return x + ops.expand_dims(ops.cast(bias, x.dtype), 1)

@@ -1,7 +1,8 @@
-"""Sizes of tensors, as far as they are known."""
+"""Sizes and shapes of tensors, as far as they are known."""
 
 from __future__ import annotations
 
+import keras
 from keras import ops
 
 
@@ -9,7 +10,6 @@ def sizes_of(x) -> tuple:
     """Return the size of each axis: an integer where it is known, a scalar tensor where it is not.
 
     Example:
-        >>> import keras
         >>> sizes_of(keras.ops.zeros((2, 3)))
         (2, 3)
     """
@@ -20,7 +20,7 @@ def sizes_of(x) -> tuple:
 
 
 def reshape(x, shape: tuple):
-    """Reshape as `ops.reshape`, to sizes of which some are scalar tensors, and keep what is known of them."""
+    """Reshape x as `keras.ops.reshape` does, and keep the sizes that are known; `shape` may hold scalar tensors."""
     unknown = [axis for axis, size in enumerate(shape) if not isinstance(size, int)]
     if len(unknown) == 1:
         shape = tuple(-1 if axis in unknown else size for axis, size in enumerate(shape))
@@ -28,10 +28,9 @@ def reshape(x, shape: tuple):
 
 
 def split_heads(x, num_heads: int):
-    """(..., L, H D) -> (..., H, L, D), for H heads.
+    """Split the features into H heads: (..., L, H D) -> (..., H, L, D).
 
     Example:
-        >>> import keras
         >>> tuple(split_heads(keras.ops.zeros((2, 5, 21)), 3).shape)
         (2, 3, 5, 7)
     """
@@ -39,6 +38,17 @@ def split_heads(x, num_heads: int):
 
 
 def merge_heads(x):
-    """(..., H, L, D) -> (..., L, H D), what `split_heads` came from."""
+    """Join the heads again: (..., H, L, D) -> (..., L, H D), the inverse of `split_heads`.
+
+    Example:
+        >>> tuple(merge_heads(keras.ops.zeros((2, 3, 5, 7))).shape)
+        (2, 5, 21)
+    """
     x = ops.swapaxes(x, -2, -3)
     return reshape(x, (*sizes_of(x)[:-2], x.shape[-2] * x.shape[-1]))
+
+
+def output_specs(layer: keras.layers.Layer, shape: tuple, scores_shape: tuple | None = None):
+    """Return the symbolic output of a layer, of this shape; with the scores' shape, the pair (output, scores)."""
+    output = keras.KerasTensor(shape, dtype=layer.compute_dtype)
+    return output if scores_shape is None else (output, keras.KerasTensor(scores_shape, dtype="float32"))

@@ -197,7 +197,7 @@ def check_scorers() -> tuple:
     except ImportError as error:
         raise ImportError(
             "Captions are scored with pycocoevalcap, which cannot be imported; install it with "
-            "pip install 'keras-attention[captioning]'."
+            "pip install 'keras-attention-models[captioning]'."
         ) from error
     return Bleu(4), Rouge(), Cider()
 

@@ -2,7 +2,6 @@
 
 from keras_attention.models.captioner import Captioner
 from keras_attention.models.causal_lm import CausalLM
-from keras_attention.models.counting import count_parameters
 from keras_attention.models.introspection import attention_maps, embed, score
 from keras_attention.models.masked_lm import MaskedLM
 from keras_attention.models.permutation_lm import PermutationLM
@@ -24,7 +23,6 @@ __all__ = [
     "TextTagger",
     "Translator",
     "attention_maps",
-    "count_parameters",
     "embed",
     "score",
 ]

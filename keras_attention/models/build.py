@@ -1,8 +1,7 @@
-"""Layers from a config: the parts that tasks are put together from."""
+"""The layers of a task, made from its config."""
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import keras
@@ -40,9 +39,9 @@ ACTIVATIONS = {"relu": "relu", "silu": "silu", "gelu": gelu, "gelu_tanh": gelu_t
 
 
 def make_embedding(config, vocabulary_size: int, name: str) -> keras.layers.ReversibleEmbedding:
-    """Return token embeddings, which also turn features back into logits: tied, unless the config says no."""
+    """Return the token embeddings, which also turn features into logits (with the same weights: `tie_weights`)."""
     width = config.width if isinstance(config, TransformerSizes) else config.embedding_dim
-    deviation = getattr(config, "initializer_range", None) or width**-0.5  # logits then begin of order 1
+    deviation = getattr(config, "initializer_range", None) or width**-0.5  # so that the first logits are of order 1
     return keras.layers.ReversibleEmbedding(
         vocabulary_size,
         width,
@@ -53,10 +52,13 @@ def make_embedding(config, vocabulary_size: int, name: str) -> keras.layers.Reve
 
 
 def make_encoder(config, name: str = "encoder", dense: bool = False) -> keras.layers.Layer:
-    """Return a layer (embedded (B, S, E), mask) -> (outputs (B, S, M), states).
+    """Return the encoder that a config describes: a layer embedded (B, S, E) -> outputs (B, S, M).
 
-    `dense`: a Transformer of `config.encoder_layers` blocks reads features of any size, such as regions, in place of
-    embeddings, which it would scale.
+    Args:
+        config: of a task.
+        name: of the layer.
+        dense: a Transformer of `config.encoder_layers` blocks that takes features, such as regions, in the place of
+            embeddings; it does not scale them.
     """
     if isinstance(config, RecurrentConfig):
         return RecurrentEncoder(config.units, config.num_layers, config.cell, dropout=config.dropout, name=name)
@@ -66,7 +68,7 @@ def make_encoder(config, name: str = "encoder", dense: bool = False) -> keras.la
 
 
 def make_decoder(config, memory: bool = False, name: str = "decoder") -> keras.layers.Layer:
-    """Return a layer with `start` and `step` that writes a sequence, looking at a memory if there is one."""
+    """Return the decoder that a config describes, with `start` and `step`; with `memory` it attends to one."""
     if isinstance(config, RecurrentConfig):
         return RecurrentDecoder(
             config.units,
@@ -81,7 +83,7 @@ def make_decoder(config, memory: bool = False, name: str = "decoder") -> keras.l
         )
     if config.positions == "relative":
         raise ValueError(
-            "`positions` is 'relative', which a PermutationLM or an encoder has; expected another for a decoder."
+            "`positions` is 'relative', which only a PermutationLM and encoders have; expected another for a decoder."
         )
     return make_transformer(config, name, causal=True, memory=memory)
 
@@ -99,82 +101,92 @@ def make_transformer(
     config: TransformerSizes, name: str, causal: bool = False, memory: bool = False, dense: bool = False
 ) -> Transformer:
     """Return the stack of blocks that a config describes."""
-    attention = functools.partial(
-        MultiHeadAttention,
-        config.num_heads,
-        config.width // config.num_heads,
-        config.attention_bias,
-        config.attention_dropout,
-        initializer(config),
-    )
     blocks = [
-        make_block(config, i, attention(name="attention"), attention(name="cross_attention") if memory else None)
+        make_block(
+            config,
+            i,
+            MultiHeadAttention(
+                config.num_heads,
+                config.width // config.num_heads,
+                dropout=config.attention_dropout,
+                use_bias=config.attention_bias,
+                kernel_initializer=initializer(config),
+                name="attention",
+            ),
+        )
         for i in range(config.encoder_layers if dense else config.num_layers)
     ]
     norm_epsilon = config.epsilon if config.norm_first and blocks else None
-    return Transformer(blocks, make_inputs(config, dense), causal, norm_epsilon, name=name)
+    return Transformer(blocks, make_inputs(config, dense), causal, norm_epsilon, cross_attention=memory, name=name)
 
 
 def make_relative_transformer(config: TransformerConfig, name: str) -> RelativeTransformer:
-    """Return the stack of blocks that a config describes, whose attention goes by distance and segment."""
-    attention = functools.partial(
-        RelativeAttention,
-        config.num_heads,
-        config.width // config.num_heads,
-        config.num_segments > 0,
-        config.attention_bias,
-        config.attention_dropout,
-        initializer(config),
-        name="attention",
-    )
-    blocks = [make_block(config, i, attention()) for i in range(config.num_layers)]
+    """Return the stack of blocks with relative attention that a config describes."""
+    blocks = [
+        make_block(
+            config,
+            i,
+            RelativeAttention(
+                config.num_heads,
+                config.width // config.num_heads,
+                use_segments=config.num_segments > 0,
+                use_bias=config.attention_bias,
+                dropout=config.attention_dropout,
+                kernel_initializer=initializer(config),
+                name="attention",
+            ),
+        )
+        for i in range(config.num_layers)
+    ]
     norm_epsilon = config.epsilon if config.norm_first else None
     return RelativeTransformer(blocks, make_inputs(config), norm_epsilon, name=name)
 
 
-def make_block(config: TransformerSizes, index: int, attention, cross_attention=None) -> TransformerBlock:
-    """Return the block at `index` around its attention layers."""
+def make_block(config: TransformerSizes, index: int, attention: keras.layers.Layer) -> TransformerBlock:
+    """Return the block at `index`, with this attention layer."""
     return TransformerBlock(
-        attention,
+        config.num_heads,
         config.intermediate_dim,
-        cross_attention,
         ACTIVATIONS[config.activation],
         config.norm_first,
         config.dropout,
         config.epsilon,
         initializer(config),
+        attention,
         name=f"block_{index}",
     )
 
 
 def read_text(model: Any, inputs: dict, return_attention_scores: bool = False) -> tuple[Any, list]:
-    """Return the outputs (B, S, M) of a model's encoder or decoder over one text, and its weights, a list.
+    """Return the outputs (B, S, M) of a model's encoder or decoder for texts, and the scores of each block.
 
     Args:
-        model: has `embedding`, and `encoder` or `decoder`; `spelling` where it reads characters too.
+        model: has `embedding`, and `encoder` or `decoder`; `character_encoder` where it reads characters too.
         inputs: tensors as `text_arrays`, or a tagger's `word_arrays`, makes them.
-        return_attention_scores: answer the weights of each block, (B, H, S, S).
+        return_attention_scores: return the scores (B, H, S, S) of each block, in a list; it is empty else.
     """
     embedded, mask = model.embedding(inputs["token_ids"]), inputs["padding_mask"]
     if "character_ids" in inputs:
-        spelled = model.character_encoder(inputs["character_ids"], mask=inputs["character_mask"])
-        embedded = keras.ops.concatenate([embedded, spelled], axis=-1)
+        words = model.character_encoder(inputs["character_ids"], mask=inputs["character_mask"])
+        embedded = keras.ops.concatenate([embedded, words], axis=-1)
     stack = model.encoder if hasattr(model, "encoder") else model.decoder
     if isinstance(stack, RecurrentEncoder):
         return stack(embedded, mask=mask)[0], []
     options = {"segment_ids": inputs["segment_ids"]} if "segment_ids" in inputs else {}
-    return stack(embedded, mask=mask, return_attention_scores=return_attention_scores, **options)
+    if return_attention_scores:
+        return stack(embedded, mask=mask, return_attention_scores=True, **options)
+    return stack(embedded, mask=mask, **options), []
 
 
 def make_pooler(config: TransformerSizes) -> keras.layers.Dense:
-    """Return tanh(V x + b), which turns one position into the summary of a text."""
+    """Return the layer tanh(V x + b), which is applied to the position that represents a text."""
     return keras.layers.Dense(config.width, "tanh", kernel_initializer=initializer(config), name="pooler")
 
 
 def pool_sequence(template: str, values, mask):
-    """Return (B, ...) of (B, S, ...): the values at the position that stands for the whole text.
+    """Return (B, ...) of (B, S, ...): the values at the position that represents the whole text.
 
-    It is the start token's: the first, or, of a text that it ends, the last real one.
+    It is the position of the start token: the first one or, where the start token ends a text, the last real one.
     """
     if template == "start_end":
         return values[:, 0]
@@ -185,7 +197,7 @@ def pool_sequence(template: str, values, mask):
 
 
 def make_inputs(config: TransformerSizes, dense: bool = False) -> InputEmbedding:
-    """Return what is added to the token embeddings, or to dense features, which are normalised and not scaled."""
+    """Return the `InputEmbedding` of a stack; with `dense` for features, which it normalises and does not scale."""
     scale, positions, segments, norm = 1.0, None, 0, None
     if config.positions == "sinusoidal":
         scale, positions = config.width**0.5, SinusoidalPositions(name="positions")
@@ -195,14 +207,14 @@ def make_inputs(config: TransformerSizes, dense: bool = False) -> InputEmbedding
     if isinstance(config, TransformerConfig):
         segments, norm = config.num_segments, config.epsilon if config.embedding_norm else None
     if config.positions == "relative":
-        segments = 0  # the attention compares them
+        segments = 0  # the attention compares segments
     if dense:
         scale, norm = 1.0, config.epsilon
     return InputEmbedding(positions, scale, segments, norm, config.dropout, initializer(config), name="inputs")
 
 
 def initializer(config: TransformerSizes) -> keras.initializers.Initializer:
-    """Return how the weights begin."""
+    """Return the initializer of the weights."""
     if config.initializer_range is None:
         return keras.initializers.GlorotUniform()
     return keras.initializers.TruncatedNormal(stddev=config.initializer_range)

@@ -11,8 +11,8 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import HARD, CaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
-from keras_attention.data.caption_batches import caption_batches, image_regions
-from keras_attention.data.captions import CaptionedPicture, captions_of, read_captions
+from keras_attention.data.caption_batches import caption_batches
+from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.images import read_images
 from keras_attention.data.region_cache import RegionCache
 from keras_attention.data.text_reader import TextReader
@@ -20,11 +20,10 @@ from keras_attention.data.tokenizers import special_ids
 from keras_attention.generation import Greedy, Sampling, Strategy, best_hypotheses, decode, search_inputs
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions, logits_of_step
 from keras_attention.layers.vision import SMALL_CNN, neighbourhoods
-from keras_attention.metrics.captions import score_captions
-from keras_attention.metrics.text import score_texts
+from keras_attention.models import caption_scores
 from keras_attention.models.arguments import with_vocabulary
 from keras_attention.models.build import initializer, make_decoder, make_embedding, make_encoder
-from keras_attention.models.examples import caption_scores, only_path
+from keras_attention.models.examples import only_path
 from keras_attention.models.inference import check_images, hypothesis_row, run_batches
 from keras_attention.models.task import Task
 from keras_attention.outputs import Caption
@@ -172,7 +171,7 @@ class Captioner(Task):
         if self.shift is not None:
             given["values"] = self.shift(given.get("values", given["memory"]), training=training)
         outputs = self.decoder(targets, **given, training=training)
-        if self.decoder.has_memory:
+        if isinstance(outputs, tuple):
             outputs, weights = outputs
             weights = self._smooth(weights)
             if self.attention_loss is not None:
@@ -185,8 +184,8 @@ class Captioner(Task):
         """What the decoder knows of an image: `states`, `memory` and `mask`, or one vector `before` the first word."""
         if self.encoder is not None:
             mask = ops.ones_like(regions[:, :, 0], dtype="bool")
-            memory = self.encoder(self.region_projection(regions), mask=mask, training=training)[0]
-            return {"memory": memory, "mask": mask}
+            memory = self.encoder(self.region_projection(regions), mask=mask, training=training)
+            return {"memory": memory, "memory_mask": mask}
         mean = ops.mean(regions, axis=1)
         if config.attention is not None:
             memory = self.vision.place(regions) if config.coordinate_features else regions
@@ -368,50 +367,25 @@ class Captioner(Task):
         }
 
     @classmethod
-    def read_examples(cls, paths: Sequence[str], images: str | None = None) -> list[CaptionedPicture]:
+    def read_examples(cls, paths: Sequence[str], images: str | None = None) -> list[CaptionedImage]:
         """Read captions and find their images in a folder; see `read_captions`."""
         return read_captions(only_path(paths), images)
 
     @staticmethod
-    def texts_of(examples: Sequence[CaptionedPicture]) -> list[str]:
+    def texts_of(examples: Sequence[CaptionedImage]) -> list[str]:
         """Return all captions."""
         return captions_of(examples)
 
     def make_batches(
         self,
-        examples: Sequence[CaptionedPicture],
+        examples: Sequence[CaptionedImage],
         max_tokens: int = 4096,
         shuffle: bool = True,
         seed: int = 0,
         **images: Any,
     ):
-        """Turn captioned images into batches; see `caption_batches`.
-
-        Args:
-            examples: from `read_captions`.
-            max_tokens: the most caption tokens in a batch, padding included.
-            shuffle: random order, for training; without it images are neither augmented nor flipped.
-            seed: the seed of the random order.
-            **images: `cache`, `augment`, `flip` and `captions_per_image` of `caption_batches`.
-        """
+        """Turn captioned images into batches; see `caption_batches`. Without `shuffle` images are not augmented."""
         images = images if shuffle else {"cache": images.get("cache")}
         return caption_batches(examples, self, max_tokens, shuffle, seed, **images)
 
-    def validation_score(self, examples: Sequence[CaptionedPicture], metric: str, cache: Any = None, **_: Any) -> float:
-        """Return BLEU-4 or CIDEr (times 100) of greedy captions; images that cannot be read do not count."""
-        if cache is None:
-            captions = self.caption([example.picture for example in examples], batch_size=64)
-        else:
-            regions = image_regions(examples, self, cache)
-            captions = self.caption_regions(regions, batch_size=64)
-            captions = [c if valid else None for c, valid in zip(captions, regions.valid, strict=True)]
-        pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c is not None and c.valid]
-        texts, references = zip(*pairs, strict=True)
-        if metric == "cider":
-            return 100 * score_captions(texts, references, meteor=False).cider
-        return score_texts(texts, references, lowercase=True).bleu
-
-    @classmethod
-    def score_examples(cls, model: Any, examples: Sequence[CaptionedPicture], **search: Any) -> dict[str, Any]:
-        """Return the scores of the captions of images; see `caption_scores`."""
-        return caption_scores(model, examples, **search)
+    validation_score, score_examples = caption_scores.validation_score, classmethod(caption_scores.score_examples)

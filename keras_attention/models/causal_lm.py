@@ -75,7 +75,7 @@ class CausalLM(Task):
         """Return the decoder's outputs (B, T, E)."""
         embedded, mask = self.embedding(inputs["token_ids"]), inputs["padding_mask"]
         if isinstance(self.decoder, Transformer):
-            return self.decoder(embedded, mask=mask)[0]
+            return self.decoder(embedded, mask=mask)
         return self.decoder(embedded * ops.cast(ops.expand_dims(mask, -1), embedded.dtype))
 
     def start(self, inputs: dict, length=None) -> dict:

@@ -76,11 +76,11 @@ class PermutationLM(Task):
             "permutation_mask": keras.Input((None, None), dtype="bool", name="permutation_mask"),
             "target_mapping": keras.Input((None, None), dtype="float32", name="target_mapping"),
         }
-        outputs, _ = self._predict(inputs)
+        outputs = self._predict(inputs)
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self._to_logits(outputs), **kwargs)
 
     def _predict(self, inputs: dict, return_attention_scores: bool = False):
-        """Return the query stream (B, P, M), and its weights."""
+        """Return the query stream (B, P, M); with `return_attention_scores` the pair of it and its scores."""
         return self.encoder(
             self.embedding(inputs["token_ids"]),
             mask=inputs["padding_mask"],
@@ -101,7 +101,7 @@ class PermutationLM(Task):
 
     def _read_segment(self, inputs: dict) -> dict:
         """Return `outputs` (B, S, M) of the content stream, and the memories."""
-        outputs, memories = self.encoder.read(
+        outputs, memories = self.encoder.encode_segment(
             self.embedding(inputs["token_ids"]),
             inputs["padding_mask"],
             inputs.get("segment_ids"),

@@ -93,7 +93,8 @@ class TextClassifier(Task):
         memory, states = self.encoder(self.embedding(inputs["token_ids"]), mask=mask)
         if self.attention is None:
             return states[0], None
-        context, weights = self.attention(ops.expand_dims(states[0], 1), memory, mask=mask)
+        query = ops.expand_dims(states[0], 1)
+        context, weights = self.attention(query, memory, value_mask=mask, return_attention_scores=True)
         return ops.concatenate([states[0], ops.squeeze(context, 1)], -1), ops.squeeze(weights, 1)
 
     def _pool(self, inputs: dict, return_attention_scores: bool = False):

@@ -16,7 +16,7 @@ from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import special_ids, train_tokenizer
 from keras_attention.generation import Greedy, Strategy, best_hypotheses, decode, search_inputs
-from keras_attention.layers import OutputBias, logits_of_step
+from keras_attention.layers import OutputBias, Transformer, logits_of_step
 from keras_attention.metrics.text import score_texts, scores_by_length
 from keras_attention.models.arguments import has_learned_positions, with_vocabulary
 from keras_attention.models.build import make_decoder, make_embedding, make_encoder
@@ -98,12 +98,8 @@ class Translator(Task):
         super().__init__(config, tokenizers, inputs, self._logits(inputs), **kwargs)
 
     def _logits(self, inputs):
-        memory, states = self._encode(inputs)
-        targets = self.target_embedding(inputs["target_ids"])
-        if self.has_attention:
-            outputs, _ = self.decoder(targets, states, memory=memory, mask=inputs["source_mask"])
-        else:
-            outputs = self.decoder(targets, states)
+        outputs = self.decoder(self.target_embedding(inputs["target_ids"]), **self._encode(inputs))
+        outputs = outputs[0] if isinstance(outputs, tuple) else outputs
         return self._add_bias(self.target_embedding(outputs, reverse=True))
 
     def _add_bias(self, logits):
@@ -114,8 +110,14 @@ class Translator(Task):
         """Whether the decoder attends to the source."""
         return self.decoder.has_memory
 
-    def _encode(self, inputs):
-        return self.encoder(self.source_embedding(inputs["source_ids"]), mask=inputs["source_mask"])
+    def _encode(self, inputs) -> dict:
+        """Return what the decoder takes from the encoder: its outputs and their mask, and its last states."""
+        mask = inputs["source_mask"]
+        encoded = self.encoder(self.source_embedding(inputs["source_ids"]), mask=mask)
+        if isinstance(self.decoder, Transformer):
+            return {"memory": encoded, "memory_mask": mask}
+        memory, states = encoded
+        return {"states": states} | ({"memory": memory, "mask": mask} if self.has_attention else {})
 
     def start(self, inputs: dict, length=None) -> dict:
         """Encode the source and return the state before the first token.
@@ -128,11 +130,9 @@ class Translator(Task):
             dict of `constants` (what no step changes, tensors of the source first by batch) and `carry`
             (tensors (B, 1, ...), changed by every step).
         """
-        memory, states = self._encode(inputs)
-        memory, mask = (memory, inputs["source_mask"]) if self.has_attention else (None, None)
         nothing = self.target_embedding(inputs["source_ids"][:, :0])
         length = self.config.max_length if length is None else length
-        constants, carry = self.decoder.start(nothing, length, states=states, memory=memory, mask=mask)
+        constants, carry = self.decoder.start(nothing, length, **self._encode(inputs))
         return {"constants": constants, "carry": carry}
 
     def step(self, tokens, state: dict):

@@ -85,7 +85,6 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
         correct = caption.text in ka.quickstart.right_captions(scene)
         click.echo(f"   {image} -> {caption.text}   ({'correct' if correct else f'expected: {scene.captions[0]}'})")
         ka.plot_caption(caption, image, image.with_suffix(".attention.png"))
-        ka.visualize.plot_salient_words(caption, image, image.with_suffix(".words.png"))
     encoded = [image.read_bytes() for image in images]
     _serve(model, directory / "serving" / "captioner", encoded, [caption.text for caption in captions])
     click.echo(
@@ -140,6 +139,6 @@ def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) ->
     report = ka.check_export(path, inputs)
     if not report.ok:
         raise RuntimeError(f"A stock server would not run {path}: {'; '.join(report.problems)}")
-    outputs = report.answer["text" if "text" in report.answer else "caption"]
+    outputs = report.outputs["text" if "text" in report.outputs else "caption"]
     verdict = "the same texts" if outputs == texts else "OTHER TEXTS"
     click.echo(f"   {path}: the C++ loader, XLA off, returns {verdict}: {outputs[0]}")

@@ -1,10 +1,9 @@
-"""The embedded default pictures: two coloured objects in a relation, drawn here, offline, with captions.
+"""The embedded scenes: drawn images of two coloured objects in a relation, with captions, without a download.
 
-A scene is what its captions say, "a small red circle above a large blue square", on a background of
-varying tone with grey clutter and noise. A combination is the colour and shape of both objects and
-whether one is above or left of the other; all scenes of a combination are in one split, so that the
-held-out splits hold only combinations that training never saw, of colours, shapes, sizes and
-relations that it did. The same pixels come out on every machine.
+A scene shows what its captions say, such as "a small red circle above a large blue square", on a background of varying
+tone with grey clutter and noise. A combination is the colour and shape of both objects, and whether one is above or
+left of the other. All scenes of a combination are in one split, so that no combination of the validation and test
+splits is in the training split; all colours, shapes, sizes and relations are. Every machine draws the same pixels.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # in a bo
     "triangle": lambda y, x: abs(x) <= (y + 1) / 2,
     "cross": lambda y, x: np.minimum(abs(y), abs(x)) <= 0.3,
 }
-SIZES = {"small": (5.5, 6.5), "large": (11.0, 12.5)}  # half the side of the box, in 64ths of the picture
-RELATIONS = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}  # and the reverse
+SIZES = {"small": (5.5, 6.5), "large": (11.0, 12.5)}  # half the side of the box, in 64ths of the image
+RELATIONS = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}  # and the inverse
 TEMPLATES = (
     "{0} {1} {2}",
     "there is {0} {1} {2}",
@@ -44,9 +43,9 @@ TEMPLATES = (
     "the picture shows {0} {1} {2}",
     "{1} {2} there is {0}",
 )
-_UNIT = 64.0  # layouts are made on a grid of 64 and scaled to the picture
+_UNIT = 64.0  # layouts are made on a grid of 64 and scaled to the image
 _MARGIN, _GAP, _SLANT = 2.0, 3.0, 0.3
-_FINE = 4  # a pixel is 4 x 4 points, for smooth edges
+_FINE = 4  # a pixel is drawn as 4 x 4 points, for smooth edges
 
 _Kind = tuple[str, str, str]  # size, colour, shape
 _Plan = tuple[_Kind, _Kind, str]  # the upper or left object, the other, "above" or "left of"
@@ -54,7 +53,14 @@ _Plan = tuple[_Kind, _Kind, str]  # the upper or left object, the other, "above"
 
 @dataclasses.dataclass(frozen=True)
 class SceneObject:
-    """An object of a scene; `box` is (top, left, bottom, right) in pixels and fits tightly."""
+    """An object of a scene.
+
+    Attributes:
+        size: a key of `SIZES`.
+        colour: a key of `COLOURS`.
+        shape: a key of `SHAPES`.
+        box: (top, left, bottom, right) in pixels, the smallest around the object.
+    """
 
     size: str
     colour: str
@@ -63,13 +69,21 @@ class SceneObject:
 
     @property
     def phrase(self) -> str:
-        """What captions call it: "a small red circle"."""
+        """The noun phrase in captions, such as "a small red circle"."""
         return f"a {self.size} {self.colour} {self.shape}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A captioned picture: the first object is in `relation` ("above", "left of", ...) to the second."""
+    """A captioned image.
+
+    Attributes:
+        name: unique among the scenes; the drawing depends on it.
+        objects: the two objects.
+        relation: the first object is "above", "below", "left of" or "right of" the second.
+        captions: five captions.
+        resolution: the side of the image in pixels.
+    """
 
     name: str
     objects: tuple[SceneObject, SceneObject]
@@ -79,14 +93,14 @@ class Scene:
 
     @functools.cached_property
     def image(self) -> np.ndarray:
-        """The pixels, (resolution, resolution, 3) uint8, drawn when first asked for."""
-        draw = _chance("pixels", self.name)
-        canvas = _background(draw, self.resolution)
-        for _ in range(draw.randint(4, 9)):
-            _paint_clutter(canvas, draw)
+        """The pixels (resolution, resolution, 3) uint8, drawn at the first access."""
+        rng = _rng("pixels", self.name)
+        canvas = _background(rng, self.resolution)
+        for _ in range(rng.randint(4, 9)):
+            _paint_clutter(canvas, rng)
         for thing in self.objects:
-            _paint(canvas, thing.box, _outline(thing), _tint(draw, thing.colour))
-        noise = draw.randint(0, draw.randint(2, 12), (2, *canvas.shape))
+            _paint(canvas, thing.box, _outline(thing), _tint(rng, thing.colour))
+        noise = rng.randint(0, rng.randint(2, 12), (2, *canvas.shape))
         return np.clip(np.floor(canvas + noise[0] - noise[1] + 0.5), 0, 255).astype("uint8")
 
 
@@ -95,12 +109,12 @@ def captioned_scenes(split: str = "train", count: int | None = None, resolution:
 
     Args:
         split: `"train"`, `"validation"` or `"test"`.
-        count: how many; 4000, 500 and 500 unless told. A smaller count is a prefix of a larger one; a
-            larger one goes on with new drawings, of the same combinations.
-        resolution: the side of the pictures in pixels.
+        count: the number of scenes; by default 4000, 500 and 500. Fewer scenes are the first of more; beyond the
+            default there are new drawings of the same combinations.
+        resolution: the side of the images in pixels, 32 or more.
 
     Raises:
-        ValueError: an unknown split, or pictures too small to tell their objects.
+        ValueError: an unknown split, or a resolution below 32.
 
     Example:
         >>> scene = captioned_scenes("test", 1)[0]
@@ -110,14 +124,14 @@ def captioned_scenes(split: str = "train", count: int | None = None, resolution:
     if split not in SPLITS:
         raise ValueError(f"There is no split {split!r}; expected one of {', '.join(SPLITS)}.")
     if resolution < 32:
-        raise ValueError(f"A resolution of {resolution} is too coarse for small objects; expected 32 or more.")
+        raise ValueError(f"A resolution of {resolution} is too low for small objects; expected 32 or more.")
     plans = itertools.cycle(_plans(split))
     numbers = range(SCENE_COUNTS[split] if count is None else count)
     return [_scene(f"{split}-{number:05d}", plan, resolution) for number, plan in zip(numbers, plans, strict=False)]
 
 
 def right_captions(scene: Scene) -> set[str]:
-    """Return every sentence that is exactly right for a scene: all templates, in both orders of naming.
+    """Return every correct caption of a scene: all templates, with either object first.
 
     Example:
         >>> scene = captioned_scenes("test", 1)[0]
@@ -128,14 +142,19 @@ def right_captions(scene: Scene) -> set[str]:
 
 
 def described_object(scene: Scene, words: Sequence[str], index: int) -> SceneObject | None:
-    """Find the object that the colour or shape at `words[index]` describes.
+    """Return the object that the colour or shape `words[index]` of a caption describes.
 
-    The attributes around the word are its noun phrase: in "a small red circle above ..." both `red`
-    and `circle` describe the object that is small, red and a circle.
+    The word is read with the attributes around it: in "a small red circle above ..." both `red` and `circle` describe
+    the small red circle.
+
+    Args:
+        scene: the scene of the caption.
+        words: the caption.
+        index: the index of a word.
 
     Returns:
-        the one object with all attributes of the phrase; None where no object or both have them, or
-        where the word is no colour and no shape.
+        The only object with all these attributes; None where no object or both have them, or where the word is
+        neither a colour nor a shape.
 
     Raises:
         IndexError: there is no word at `index`.
@@ -156,14 +175,14 @@ def _is_attribute(word: str) -> bool:
     return word in SIZES or word in COLOURS or word in SHAPES
 
 
-def _chance(*parts: str) -> np.random.RandomState:
-    """A stream of its own for each use. `RandomState` is frozen: every NumPy draws the same from it."""
+def _rng(*parts: str) -> np.random.RandomState:
+    """Return a generator for one use. All versions of NumPy draw the same numbers from a `RandomState`."""
     return np.random.RandomState(list(divmod(hash_of(*parts), 2**32)))
 
 
 @functools.cache
 def _plans(split: str) -> list[_Plan]:
-    """Each combination of a split in each pair of sizes, in a fixed random order."""
+    """Return each combination of a split with each pair of sizes, in a fixed random order."""
     kinds = list(itertools.product(COLOURS, SHAPES))
     combinations = [
         (first, second, relation)
@@ -178,23 +197,23 @@ def _plans(split: str) -> list[_Plan]:
 
 
 def _split_of(*combination: str) -> str:
-    return ("test", "validation")[chance] if (chance := hash_of(*combination) % 10) < 2 else "train"
+    return {0: "test", 1: "validation"}.get(hash_of(*combination) % 10, "train")
 
 
 def _scene(name: str, plan: _Plan, resolution: int) -> Scene:
     first, second, relation = plan
-    draw = _chance("layout", name)
-    boxes = _layout(draw, first[0], second[0], relation, resolution / _UNIT)
+    rng = _rng("layout", name)
+    boxes = _layout(rng, first[0], second[0], relation, resolution / _UNIT)
     objects = (SceneObject(*first, boxes[0]), SceneObject(*second, boxes[1]))
-    if draw.randint(2):
+    if rng.randint(2):
         objects, relation = objects[::-1], RELATIONS[relation]
-    turn = draw.randint(2)
+    turn = rng.randint(2)
     captions = (pair[(turn + i) % 2] for i, pair in enumerate(_sentences(objects, relation)))
     return Scene(name, objects, relation, tuple(captions), resolution)
 
 
 def _sentences(objects: tuple[SceneObject, SceneObject], relation: str) -> list[tuple[str, str]]:
-    """Each template in both orders: "A above B" and "B below A"."""
+    """Return each template with either object first: "A above B" and "B below A"."""
     first, second = (thing.phrase for thing in objects)
     return [
         (template.format(first, relation, second), template.format(second, RELATIONS[relation], first))
@@ -202,15 +221,15 @@ def _sentences(objects: tuple[SceneObject, SceneObject], relation: str) -> list[
     ]
 
 
-def _layout(draw: np.random.RandomState, size: str, other: str, relation: str, scale: float) -> list[tuple]:
-    """The boxes of two objects: apart along the relation's axis, and nearly level across it."""
-    a, b = draw.uniform(*SIZES[size]), draw.uniform(*SIZES[other])
-    near, far = sorted(draw.uniform(0, _UNIT - 2 * (_MARGIN + a + b) - _GAP, 2))
+def _layout(rng: np.random.RandomState, size: str, other_size: str, relation: str, scale: float) -> list[tuple]:
+    """Return the boxes of two objects: apart along the axis of the relation, and nearly level across it."""
+    a, b = rng.uniform(*SIZES[size]), rng.uniform(*SIZES[other_size])
+    near, far = sorted(rng.uniform(0, _UNIT - 2 * (_MARGIN + a + b) - _GAP, 2))
     along = (_MARGIN + near + a, _MARGIN + far + 2 * a + _GAP + b)
-    across = draw.uniform(_MARGIN + a, _UNIT - _MARGIN - a)
-    beside = across + draw.uniform(-_SLANT, _SLANT) * (along[1] - along[0])
-    beside = min(max(beside, _MARGIN + b), _UNIT - _MARGIN - b)
-    centres = [(along[0], across), (along[1], beside)]
+    across = rng.uniform(_MARGIN + a, _UNIT - _MARGIN - a)
+    other_across = across + rng.uniform(-_SLANT, _SLANT) * (along[1] - along[0])
+    other_across = min(max(other_across, _MARGIN + b), _UNIT - _MARGIN - b)
+    centres = [(along[0], across), (along[1], other_across)]
     if relation == "left of":
         centres = [centre[::-1] for centre in centres]
     return [
@@ -225,40 +244,40 @@ def _outline(thing: SceneObject) -> Callable[[np.ndarray, np.ndarray], np.ndarra
     return lambda y, x: SHAPES[thing.shape]((y - y0) / half, (x - x0) / half)
 
 
-def _tint(draw: np.random.RandomState, colour: str) -> np.ndarray:
+def _tint(rng: np.random.RandomState, colour: str) -> np.ndarray:
     hue, saturation, value = COLOURS[colour]
-    hue += draw.uniform(-0.012, 0.012)
-    saturation, value = min(saturation + draw.uniform(-0.07, 0.05), 1), min(value + draw.uniform(-0.06, 0.06), 1)
+    hue += rng.uniform(-0.012, 0.012)
+    saturation, value = min(saturation + rng.uniform(-0.07, 0.05), 1), min(value + rng.uniform(-0.06, 0.06), 1)
     return 255 * np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value))
 
 
-def _background(draw: np.random.RandomState, resolution: int) -> np.ndarray:
-    """A grey of any tone with a breath of colour, darker towards one side; (S, S, 3) float64."""
-    grey = draw.uniform(70, 215) + draw.uniform(-7, 7, 3)
+def _background(rng: np.random.RandomState, resolution: int) -> np.ndarray:
+    """Return a nearly grey background that is darker towards one side, (S, S, 3) float64."""
+    grey = rng.uniform(70, 215) + rng.uniform(-7, 7, 3)
     along = np.arange(resolution) / (resolution - 1) - 0.5
-    slope = draw.uniform(-30, 30, 2)
+    slope = rng.uniform(-30, 30, 2)
     return grey + (slope[0] * along[:, None] + slope[1] * along)[:, :, None]
 
 
-def _paint_clutter(canvas: np.ndarray, draw: np.random.RandomState) -> None:
-    """A thin line or a dot, grey: what no caption speaks of."""
+def _paint_clutter(canvas: np.ndarray, rng: np.random.RandomState) -> None:
+    """Paint a thin grey line or a dot, which no caption describes."""
     scale = len(canvas) / _UNIT
-    tone = canvas.mean() + draw.choice((-1, 1)) * draw.uniform(18, 45)
-    y0, x0 = draw.uniform(0, _UNIT, 2) * scale
-    dy, dx = draw.uniform(-26, 26, 2) * scale * (draw.randint(3) > 0)  # one in three is a dot
-    radius = draw.uniform(0.4, 0.6) * scale * (1 if dy or dx else 2)
+    tone = canvas.mean() + rng.choice((-1, 1)) * rng.uniform(18, 45)
+    y0, x0 = rng.uniform(0, _UNIT, 2) * scale
+    dy, dx = rng.uniform(-26, 26, 2) * scale * (rng.randint(3) > 0)  # one in three is a dot
+    radius = rng.uniform(0.4, 0.6) * scale * (1 if dy or dx else 2)
 
     def inside(y, x):
-        share = ((y - y0) * dy + (x - x0) * dx) / max(dy * dy + dx * dx, 1e-9)
-        share = np.clip(share, 0, 1)
-        return (y - y0 - share * dy) ** 2 + (x - x0 - share * dx) ** 2 <= radius * radius
+        t = ((y - y0) * dy + (x - x0) * dx) / max(dy * dy + dx * dx, 1e-9)
+        t = np.clip(t, 0, 1)
+        return (y - y0 - t * dy) ** 2 + (x - x0 - t * dx) ** 2 <= radius * radius
 
     box = (min(y0, y0 + dy), min(x0, x0 + dx), max(y0, y0 + dy), max(x0, x0 + dx))
     _paint(canvas, tuple(edge + side * radius for edge, side in zip(box, (-1, -1, 1, 1), strict=True)), inside, tone)
 
 
 def _paint(canvas: np.ndarray, box: tuple, inside: Callable, colour: np.ndarray | float) -> None:
-    """Blend a colour into the part of the canvas (S, S, 3) within `box` where `inside(y, x)` is true."""
+    """Blend a colour into the canvas (S, S, 3) within `box` where `inside(y, x)` is true."""
     rows, columns = (
         np.arange(max(math.floor(low), 0), min(math.ceil(high), len(canvas))) for low, high in (box[0::2], box[1::2])
     )

@@ -1,4 +1,4 @@
-"""The embedded scenes as a TensorFlow Datasets builder: they take the catalogue's road."""
+"""A TensorFlow Datasets builder of the embedded scenes: `tfds:scenes`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "scenes"
 
 
 class Scenes(tfds.core.GeneratorBasedBuilder):
-    """Pictures of two objects in a relation, drawn offline by `keras_attention.quickstart.scenes`."""
+    """Images of two objects in a relation, drawn by `keras_attention.quickstart.scenes`."""
 
     name = NAME
     VERSION = tfds.core.Version("1.0.0")
@@ -23,7 +23,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
         features = tfds.features
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Drawn pictures of two coloured objects in a relation, each with five captions.",
+            description="Drawn images of two coloured objects in a relation, each with five captions.",
             features=features.FeaturesDict(
                 {
                     "image": features.Image(shape=(64, 64, 3), encoding_format="png"),
@@ -50,7 +50,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
 
 
 def builder() -> Scenes:
-    """Return the builder; it prepares itself in the usual TensorFlow Datasets directory."""
+    """Return the builder, which writes to the directory of TensorFlow Datasets."""
     return Scenes()
 
 

@@ -1,126 +1,112 @@
-"""Self-critical training: a captioner learns from its own captions, each weighed by how much better it is."""
+"""Self-critical training: a captioner learns from captions that it samples, weighted by how much better each is."""
 
 from __future__ import annotations
 
 import itertools
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_attention.data.batches import shift_right, width_step
-from keras_attention.data.caption_batches import drop_unreadable, encode_images
-from keras_attention.data.captions import CaptionedPicture
-from keras_attention.data.tokenizers import decode_ids, pad_ids, special_ids
+from keras_attention.data.batches import width_step
+from keras_attention.data.caption_batches import drop_unreadable, image_source
+from keras_attention.data.captions import CaptionedImage
+from keras_attention.data.text_reader import TextReader
+from keras_attention.data.tokenizers import decode_ids
 from keras_attention.metrics.captions import CaptionReward
 
-_AHEAD = 2  # on JAX Keras asks for a batch while the one before it is still to be learned
+_AHEAD = 2  # on JAX, Keras asks for a batch while the one before it is still to be learned
 
 
 class SelfCriticalBatches(keras.utils.PyDataset):
-    """Captions that the model draws itself, weighed by their reward over that of its others of the same picture.
+    """Batches of captions sampled from the model, weighted by their reward over that of its other captions.
 
-    Of each picture it draws K captions w_k, of reward r_k: CIDEr and BLEU against what people wrote, by `reward`, a
-    `CaptionReward`, which may be set to another (the paper has CIDEr alone). With the weights
+    For each image the model samples K captions w_k with rewards r_k (`CaptionReward`: CIDEr and BLEU against the
+    references; the attribute `reward` may be set to another function). With the weights
 
         a_k = r_k - sum_{j != k} r_j / (K - 1)
 
-    the gradient of `MaskedCrossEntropy`, -sum_k a_k grad log p(w_k | picture), follows that of the expected reward.
-    A batch is drawn just before it is learned, as the model then is; each epoch has other pictures. It is for a model
-    that writes captions already, at a low learning rate, without label smoothing, and with many pictures in a batch, as
-    the gradient is noisy. Dropout is turned off in the model: what the whole network draws, the whole network learns.
+    the gradient of `MaskedCrossEntropy`, -sum_k a_k grad log p(w_k | image), estimates that of the expected reward. A
+    batch is sampled just before it is learned; each epoch has other images. Start from a trained captioner, with a low
+    learning rate, without label smoothing, and with many images in a batch, since the gradient is noisy. The model's
+    dropout is turned off, so that the network that learns is the one that sampled.
 
     Args:
         examples: from `read_captions`.
-        captioner: of soft attention, or none.
+        captioner: a `Captioner` with soft attention or none.
         max_tokens: the most caption tokens in a batch, padding included.
-        samples: K.
-        pictures: the most pictures in an epoch.
-        seed: decides which, and what is drawn.
-        cache: see `caption_batches`.
-        augment: see `caption_batches`.
-        flip: see `caption_batches`.
+        captions_per_image: K.
+        images_per_epoch: the most images in an epoch.
+        seed: decides which images, and which captions are sampled.
+        **image_options: `cache`, `augment` and `flip` of `caption_batches`.
 
     Returns:
-        batches like those of `caption_batches`; the weights (B, T) are a_k, and 0 at padding. `keras_attention.train`
-        takes them as they are; for Keras' own, `fit(batches.for_fit(), shuffle=False, callbacks=[batches.callback])`.
+        Batches like those of `caption_batches`; the weights (B, T) are a_k, and 0 at padding. `keras_attention.train`
+        takes them directly; with Keras call `fit(batches.for_fit(), shuffle=False, callbacks=[batches.callback])`.
 
     Raises:
         ImportError: pycocoevalcap is not installed.
-        ValueError: fewer than two samples, no pictures, or a captioner of hard attention, which learns where to look
-            from how likely a caption is, good or not. And see `caption_batches`.
+        ValueError: `captions_per_image` below 2, no images, or a captioner with hard attention. See also
+            `caption_batches`.
 
     Example:
         >>> batches = SelfCriticalBatches(examples, captioner, cache="features")  # doctest: +SKIP
         >>> plan = ka.training.TrainingPlan(epochs=8, learning_rate=1e-4, label_smoothing=0.0)  # doctest: +SKIP
         >>> ka.train(captioner, batches, "runs/better", plan, measure=measure)  # doctest: +SKIP
 
-    Reference: Rennie et al., 2017, https://arxiv.org/abs/1612.00563; the other samples as the baseline: Luo, 2020,
+    Reference: Rennie et al., 2017, https://arxiv.org/abs/1612.00563; the other captions as baseline: Luo, 2020,
     https://arxiv.org/abs/2003.09971.
     """
 
     def __init__(
         self,
-        examples: Sequence[CaptionedPicture],
+        examples: Sequence[CaptionedImage],
         captioner: Any,
         max_tokens: int = 4096,
-        samples: int = 5,
-        pictures: int = 1000,
+        captions_per_image: int = 5,
+        images_per_epoch: int = 1000,
         seed: int = 0,
-        cache: str | pathlib.Path | None = None,
-        augment: bool = False,
-        flip: bool = False,
+        **image_options: Any,
     ) -> None:
         super().__init__()
-        if samples < 2:
-            raise ValueError(f"`samples` is {samples}; expected at least 2: each is weighed against the others.")
-        if pictures < 1:
-            raise ValueError(f"`pictures` is {pictures}; expected a positive integer.")
-        if captioner.noise is not None:
-            raise ValueError(
-                "The captioner has hard attention, which learns where to look from how likely a caption is, good or "
-                "not. Self-critical training needs soft attention, or none."
-            )
-        self.captioner, self.samples, self.seed, self.epoch = captioner, samples, seed, 0
-        self.seen = encode_images(examples, captioner, cache, augment, flip)
-        self.usable = np.flatnonzero(drop_unreadable(examples, self.seen.valid))
+        _check_arguments(captioner, captions_per_image, images_per_epoch)
+        self.captioner, self.captions_per_image, self.seed, self.epoch = captioner, captions_per_image, seed, 0
+        self.reader = TextReader.from_template(captioner.tokenizer, "end", captioner.config.max_length)
+        self.images = image_source(examples, captioner, **image_options)
+        self.readable = np.flatnonzero(drop_unreadable(examples, self.images.valid))
         self.reward = CaptionReward([example.captions for example in examples])
-        pictures = min(pictures, len(self.usable))
-        self.at_once = min(max(1, max_tokens // (samples * captioner.config.max_length)), pictures)
-        self.pictures = pictures // self.at_once * self.at_once
-        self.drawn: dict[int, tuple[list[list[int]], np.ndarray]] = {}
-        self.rewards: dict[int, float] = {}
-        self.rewarded = 0  # the epoch that they are of
+        count = min(images_per_epoch, len(self.readable))
+        per_batch = max(1, max_tokens // (captions_per_image * captioner.config.max_length))
+        self.images_per_batch = min(per_batch, count)
+        self.images_per_epoch = count // self.images_per_batch * self.images_per_batch
+        self.sampled: dict[int, tuple[list[list[int]], np.ndarray]] = {}
+        self.rewards: dict[tuple[int, int], float] = {}
         self.in_epoch = False
-        self.callback = _DrawAhead(self)
-        for layer in captioner._flatten_layers():
-            if isinstance(layer, keras.layers.Dropout):
-                layer.rate = 0.0
+        self.callback = _SampleAhead(self)
+        _turn_dropout_off(captioner)
 
     def __len__(self) -> int:
-        return self.pictures // self.at_once
+        return self.images_per_epoch // self.images_per_batch
 
     def __getitem__(self, index: int) -> tuple:
-        if self.in_epoch and index not in self.drawn:
+        if self.in_epoch and index not in self.sampled:
             raise RuntimeError(
-                "These batches are drawn as training goes, in their order: call fit(batches.for_fit(), shuffle=False, "
+                "These batches are sampled during training, in order: call fit(batches.for_fit(), shuffle=False, "
                 "callbacks=[batches.callback])."
             )
-        self.draw(index)
-        special, (drawn, weights) = special_ids(self.captioner.tokenizer), self.drawn[index]
+        self.sample(index)
+        captions, weights = self.sampled[index]
         # Keras takes the shapes of the first two batches for those of all; a width of its own says that widths vary.
         widest = index == min(1, len(self) - 1)
-        multiple = self.captioner.config.max_length + 1 if widest else width_step()
-        labels, real = pad_ids(drawn, special.pad, multiple)
-        inputs = {**self._see(index), "target_ids": shift_right(labels, special.start)}
-        return inputs, labels, (real * weights[:, None]).astype("float32")
+        labels, mask = self.reader.pad(captions, self.captioner.config.max_length + 1 if widest else width_step())
+        inputs = {**self._image_inputs(index), "target_ids": self.reader.shift_right(labels)}
+        return inputs, labels, (mask * weights[:, None]).astype("float32")
 
     def for_fit(self) -> Any:
-        """Return what `fit` takes: on TensorFlow a `tf.data.Dataset`, which asks for a batch when it is to be learned.
+        """Return what `fit` takes: on TensorFlow a `tf.data.Dataset`, which makes a batch when it is to be learned.
 
-        Keras would ask for those of a `PyDataset` in another thread, while the weights change.
+        Keras would ask a `PyDataset` for batches in another thread, while the weights change.
         """
         if keras.backend.backend() != "tensorflow":
             return self
@@ -128,10 +114,10 @@ class SelfCriticalBatches(keras.utils.PyDataset):
 
         def batches() -> Iterator[tuple]:
             for index in range(len(self)):
-                self.draw(index)
+                self.sample(index)
                 yield self[index]
 
-        def of_any_size(array: np.ndarray) -> tf.TensorSpec:  # captions by tokens, or pictures
+        def of_any_size(array: np.ndarray) -> tf.TensorSpec:  # captions by tokens, or images
             return tf.TensorSpec([None, None] if array.ndim == 2 else [None, *array.shape[1:]], array.dtype)
 
         dataset = tf.data.Dataset.from_generator(
@@ -142,58 +128,81 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         cardinality = tf.data.experimental.assert_cardinality(len(self))
         return dataset.apply(cardinality).with_options(options)
 
-    def draw(self, index: int) -> None:
-        """Draw the captions of a batch, with the model as it is, unless that is done."""
-        if index in self.drawn or index >= len(self):
+    def sample(self, index: int) -> None:
+        """Sample the captions of a batch with the present weights of the model, unless that is done."""
+        if index in self.sampled or index >= len(self):
             return
-        seed = self.seed + (self.epoch * len(self) + index) * self.at_once
-        captions = self.captioner.draw(self._see(index), self.samples, seed)
-        drawn = list(itertools.chain(*captions))  # all of the first picture, then all of the next
-        texts = [decode_ids(self.captioner.tokenizer, ids) for ids in drawn]
-        rewards = self.reward(texts, np.repeat(self._rows()[index], self.samples)).reshape(-1, self.samples)
-        others = (rewards.sum(1, keepdims=True) - rewards) / (self.samples - 1)
-        self.drawn[index] = drawn, (rewards - others).ravel()
-        if self.rewarded != self.epoch:
-            self.rewarded, self.rewards = self.epoch, {}
-        self.rewards[index] = rewards.mean()
+        seed = self.seed + (self.epoch * len(self) + index) * self.images_per_batch
+        found = self.captioner.draw(self._image_inputs(index), self.captions_per_image, seed)
+        captions = list(itertools.chain(*found))  # all of the first image, then all of the next
+        texts = [decode_ids(self.captioner.tokenizer, ids) for ids in captions]
+        rewards = self.reward(texts, np.repeat(self._image_rows()[index], self.captions_per_image))
+        rewards = rewards.reshape(-1, self.captions_per_image)
+        others = (rewards.sum(1, keepdims=True) - rewards) / (self.captions_per_image - 1)
+        self.sampled[index] = captions, (rewards - others).ravel()
+        self.rewards[self.epoch, index] = rewards.mean()
 
     @property
     def mean_reward(self) -> float:
-        """The mean reward of what was drawn in the last epoch."""
-        return float(np.mean(list(self.rewards.values()))) if self.rewards else 0.0
+        """The mean reward of the captions of the last epoch in which any were sampled; 0 before the first."""
+        last = max(self.rewards, default=(0, 0))[0]
+        return float(np.mean([r for (epoch, _), r in self.rewards.items() if epoch == last] or [0.0]))
 
     def on_epoch_begin(self) -> None:
-        """Draw what is asked for before the first update."""
+        """Sample the batches that Keras asks for before the first update."""
         self.in_epoch = True
         for index in range(_AHEAD if keras.backend.backend() == "jax" else 1):
-            self.draw(index)
+            self.sample(index)
 
     def on_epoch_end(self) -> None:
-        """Forget the captions of the epoch."""
+        """Continue with the next epoch."""
         self.start_epoch(self.epoch + 1)
 
     def start_epoch(self, epoch: int) -> None:
-        """Make the given epoch, counted from 0, the next."""
-        self.epoch, self.drawn, self.in_epoch = epoch, {}, False
+        """Continue with the given epoch, counted from 0."""
+        self.epoch, self.sampled, self.in_epoch = epoch, {}, False
 
-    def _rows(self) -> np.ndarray:
-        """Which pictures the epoch has, (batches, pictures)."""
-        chance = np.random.default_rng([self.seed, self.epoch])
-        return chance.choice(self.usable, self.pictures, replace=False).reshape(len(self), -1)
+    def _image_rows(self) -> np.ndarray:
+        """Return the rows of `examples` that the epoch has, (batches, images)."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        rows = rng.choice(self.readable, self.images_per_epoch, replace=False)
+        return rows.reshape(-1, self.images_per_batch)
 
-    def _see(self, index: int) -> dict[str, np.ndarray]:
-        return self.seen.inputs(list(self._rows()[index]), np.random.default_rng([self.seed, self.epoch, index]))
+    def _image_inputs(self, index: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng([self.seed, self.epoch, index])
+        return self.images.inputs(list(self._image_rows()[index]), rng)
 
 
-class _DrawAhead(keras.callbacks.Callback):
-    """Draws a batch between two updates, where JAX has the weights; on TensorFlow it tells the epochs."""
+def _check_arguments(captioner: Any, captions_per_image: int, images_per_epoch: int) -> None:
+    if captions_per_image < 2:
+        raise ValueError(
+            f"`captions_per_image` is {captions_per_image}; expected at least 2: each caption is compared with the "
+            "others of its image."
+        )
+    if images_per_epoch < 1:
+        raise ValueError(f"`images_per_epoch` is {images_per_epoch}; expected a positive integer.")
+    if captioner.noise is not None:
+        raise ValueError(
+            "The captioner has hard attention, which learns from the probability of a caption, whatever its reward. "
+            "Use a captioner with soft attention or none."
+        )
+
+
+def _turn_dropout_off(model: keras.Model) -> None:
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+
+
+class _SampleAhead(keras.callbacks.Callback):
+    """On JAX, samples a batch between two updates, when the model has its weights; on TensorFlow, counts the epochs."""
 
     def __init__(self, batches: SelfCriticalBatches) -> None:
         super().__init__()
         self.batches = batches
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        if keras.backend.backend() == "tensorflow":  # Keras tells them to a PyDataset only
+        if keras.backend.backend() == "tensorflow":  # Keras calls `on_epoch_begin` of a PyDataset only
             self.batches.on_epoch_begin()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -203,4 +212,4 @@ class _DrawAhead(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
-            self.batches.draw(batch + _AHEAD)
+            self.batches.sample(batch + _AHEAD)

@@ -1,4 +1,4 @@
-"""Their `config.json` and our config: every attribute is mapped, required, or known to be ignored_attributes."""
+"""Convert a foreign `config.json` to our config and back: each attribute is mapped, required or known to be ignored."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _ACTIVATIONS = {
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
-_WRITTEN = {"relu": "relu", "silu": "swish", "gelu": "gelu", "gelu_tanh": "gelu_new"}
+_WRITTEN_ACTIVATIONS = {"relu": "relu", "silu": "swish", "gelu": "gelu", "gelu_tanh": "gelu_new"}
 
 # What transformers writes for every family, and what only its training, decoding or loading reads.
-_HARMLESS_NAMES = """
+_IGNORED_NAMES = """
     _attn_implementation _attn_implementation_autoset _name_or_path _num_labels architectures attn_implementation
     bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward cls_token_id decoder_start_token_id
     diversity_penalty do_sample dtype early_stopping encoder_no_repeat_ngram_size eos_token_id
@@ -31,7 +31,7 @@ _HARMLESS_NAMES = """
     sep_token_id suppress_tokens task_specific_params temperature tokenizer_class top_k top_p torch_dtype torchscript
     transformers_version typical_p use_bfloat16 use_cache
 """
-_HARMLESS = frozenset(_HARMLESS_NAMES.split())
+_IGNORED = frozenset(_IGNORED_NAMES.split())
 _REQUIRED: dict[str, tuple] = {
     "add_cross_attention": (False,),
     "cross_attention_hidden_size": (None,),
@@ -45,33 +45,33 @@ _REQUIRED: dict[str, tuple] = {
 
 
 def activation(theirs: str) -> Attribute:
-    """Return the row of an activation function.
-
-    Raises:
-        ValueError: when it is read: there is none of that name here.
-    """
+    """Return the row of an activation function; reading it raises a ValueError for one that is not supported."""
 
     def read(value: Any, attributes: Mapping[str, Any]) -> str:
         if value not in _ACTIVATIONS:
             raise ValueError(f"`{theirs}` is {value!r}; expected one of {', '.join(_ACTIVATIONS)}.")
         return _ACTIVATIONS[value]
 
-    return Attribute(theirs, "activation", read, lambda value, config: _WRITTEN[value])
+    return Attribute(theirs, "activation", read, lambda value, config: _WRITTEN_ACTIVATIONS[value])
 
 
 def read_config(family: Family, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of our config that their attributes say.
+    """Return the fields of our config from their attributes.
+
+    Args:
+        family: the tables.
+        attributes: the content of `config.json`.
 
     Raises:
-        ValueError: an attribute that the family's tables do not know, or a value under which the network would
-            compute something else than ours.
+        ValueError: an attribute that the tables do not have, or a value with which their network computes something
+            else than ours.
     """
     required, mapped = {**_REQUIRED, **family.required}, {row.theirs for row in family.attributes}
-    unknown = sorted(set(attributes) - mapped - set(required) - _HARMLESS - family.ignored_attributes)
+    unknown = sorted(set(attributes) - mapped - set(required) - _IGNORED - family.ignored_attributes)
     if unknown:
         raise ValueError(
             f"config.json has {', '.join(f'{name} = {attributes[name]!r}' for name in unknown)}, which this library "
-            f"does not know for {family.name}; it could change what the network computes. Take it out of config.json "
+            f"does not know for {family.name}; it could change what the network computes. Remove it from config.json "
             "if it does not."
         )
     known = {**family.defaults, **attributes}
@@ -79,7 +79,7 @@ def read_config(family: Family, attributes: Mapping[str, Any]) -> dict[str, Any]
         if name in known and known[name] not in allowed:
             expected = " or ".join(repr(value) for value in allowed)
             raise ValueError(
-                f"`{name}` is {known[name]!r}, which {family.name} does not have here; expected {expected}."
+                f"`{name}` is {known[name]!r}, which is not supported for {family.name}; expected {expected}."
             )
     return {**family.fixed, **_mapped_fields(family, known)}
 
@@ -99,10 +99,15 @@ def _mapped_fields(family: Family, known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_config(family: Family, config: Any, task: str) -> dict[str, Any]:
-    """Return their attributes for our config: the inverse of `read_config`.
+    """Return their attributes from our config: the inverse of `read_config`.
+
+    Args:
+        family: the tables.
+        config: our config.
+        task: the name of the task, such as `"CausalLM"`.
 
     Raises:
-        ValueError: the config has something that the family has not.
+        ValueError: the family cannot express a field of the config.
     """
     for name, value in family.fixed.items():
         if getattr(config, name) != value:
@@ -117,7 +122,7 @@ def write_config(family: Family, config: Any, task: str) -> dict[str, Any]:
             same = [other.ours for other in family.attributes if other.theirs == row.theirs]
             sizes = " and ".join(f"`{name}` = {getattr(config, name)!r}" for name in same)
             raise ValueError(f"{sizes}, but {family.name} has one `{row.theirs}` for both; make them equal.")
-    # Glorot's first weights have no such number; transformers wants one, of which only new weights would hang.
+    # None stands for Glorot's initialisation. transformers needs a number, which only initial weights depend on.
     written |= {name: 0.02 for name in ("initializer_range", "init_std") if written.get(name, 0) is None}
     required = {name: allowed[0] for name, allowed in family.required.items()}
     labels = dict(enumerate(getattr(config, "labels", ())))
@@ -133,7 +138,13 @@ def _architecture(family: Family, config: Any, task: str) -> str:
     return names[-1] if any(getattr(config, field) for field in family.flags) else names[0]
 
 
-def config_of(family: Family, fields: dict[str, Any], **more: Any) -> Any:
-    """Return our config with the fields, as far as its class has them."""
+def make_config(family: Family, fields: Mapping[str, Any], **changes: Any) -> Any:
+    """Return our config with those fields that its class has.
+
+    Args:
+        family: the tables.
+        fields: from `read_config`.
+        **changes: fields that replace them.
+    """
     known = {field.name for field in dataclasses.fields(family.config)}
-    return family.config(**{name: value for name, value in {**fields, **more}.items() if name in known})
+    return family.config(**{name: value for name, value in {**fields, **changes}.items() if name in known})

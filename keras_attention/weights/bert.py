@@ -1,15 +1,14 @@
-"""BERT: names of its arrays and attributes, as transformers writes them and as its authors did.
+"""BERT: the names of its arrays and attributes in transformers.
 
 Reference: Devlin et al., 2019, https://arxiv.org/abs/1810.04805.
 """
 
 from __future__ import annotations
 
-import dataclasses
-
 from keras_attention.config import TransformerConfig
 from keras_attention.weights.attributes import activation
-from keras_attention.weights.convert import SAME, TRANSPOSED, Attribute, Family, Row, dense, norm
+from keras_attention.weights.convert import Attribute, Family, Row, dense, norm
+from keras_attention.weights.tokenizers import read_word_piece
 
 
 def encoder_rows(body: str) -> tuple[Row, ...]:
@@ -45,8 +44,8 @@ ATTRIBUTES = (
     Attribute("layer_norm_eps", "epsilon"),
 )
 
-# What its authors' files name and no code reads, as in bert-base-chinese.
-_AUTHORS_NAMES = (
+# Attributes of early files, such as those of bert-base-chinese, that no code reads.
+_UNUSED_ATTRIBUTES = (
     "directionality",
     "pooler_fc_size",
     "pooler_num_attention_heads",
@@ -66,8 +65,11 @@ BERT = Family(
         "BertModel": "",
     },
     attributes=(*ATTRIBUTES, Attribute("max_position_embeddings", "max_length")),
+    read_tokenizers=read_word_piece,
+    token_ids={"pad_token_id": "pad"},
+    default_token_ids=(0, 0, 0),
     required={"position_embedding_type": ("absolute",)},
-    ignored_attributes=frozenset({"classifier_dropout", *_AUTHORS_NAMES}),  # the first is only training's
+    ignored_attributes=frozenset({"classifier_dropout", *_UNUSED_ATTRIBUTES}),
     defaults={"layer_norm_eps": 1e-12, "initializer_range": 0.02},
     fixed={
         "norm_first": False,
@@ -94,23 +96,5 @@ BERT = Family(
     ignored=(r"\.position_ids$", r"^bert\.pooler\."),
     heads=(r"^cls\.", r"^classifier\."),
     prefix="bert.",
-    renamed=((r"\.gamma$", ".weight"), (r"\.beta$", ".bias")),  # the first checkpoints of transformers
-)
-
-# As its authors wrote it: the same names in TensorFlow's spelling, and kernels not transposed.
-ORIGINAL_BERT = dataclasses.replace(
-    BERT,
-    ignored_attributes=BERT.ignored_attributes | {"embedding_size"},
-    rows=tuple(
-        row._replace(form=SAME) if row.form is TRANSPOSED and "seq_relationship" not in row.theirs else row
-        for row in BERT.rows
-    ),
-    ignored=(*BERT.ignored, r"\.adam_[mv]$", r"^global_step$"),
-    renamed=(
-        (r"/", "."),
-        (r"\.layer_(\d+)\.", r".layer.\1."),
-        (r"\.(kernel|gamma|output_weights)$", ".weight"),
-        (r"\.(beta|output_bias)$", ".bias"),
-        (r"_embeddings$", "_embeddings.weight"),
-    ),
+    renamed=((r"\.gamma$", ".weight"), (r"\.beta$", ".bias")),  # in the first checkpoints of transformers
 )

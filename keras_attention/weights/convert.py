@@ -1,17 +1,17 @@
-"""The one engine of foreign weights: tables say which of their arrays is which of ours.
+"""Convert foreign checkpoints: one engine, which reads a table of names per family.
 
-A row names one foreign array, where its numbers stand in our model, and the form that leads from one to the
-other:
+A row of a table names one foreign array, the weights of our model that it holds, and the transform between both:
 
     Row("h.{i}.attn.c_attn.weight", ("decoder.blocks.{i}.attention.query_projection.kernel", ...), THIRDS)
 
-The same rows lead in and out. An address is a path of attributes from the model; a row whose address a model does
-not have (a head of another task) does not count for it.
+The same rows are used in both directions. An address is a path of attributes from the model; rows whose addresses a
+model does not have, such as the head of another task, do not apply to it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,15 +19,22 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+_HEADS = ("head.", "pooler.", "output_bias.", "next_sentence_head.")  # addresses that only one task has
+
 
 class Transform(NamedTuple):
-    """How one array of theirs becomes ours, and back; both are told H, the number of heads."""
+    """Converts one foreign array to our arrays, and back; H is the number of attention heads.
+
+    Attributes:
+        read: (foreign array, H) -> our arrays.
+        write: (our arrays, H) -> foreign array.
+    """
 
     read: Callable[[np.ndarray, int], Sequence[np.ndarray]]
     write: Callable[[Sequence[np.ndarray], int], np.ndarray]
 
     def then(self, other: Transform) -> Transform:
-        """Return this form, and on its one result the other."""
+        """Return the transform that applies this one, and `other` to its only result."""
         return Transform(
             lambda array, heads: other.read(self.read(array, heads)[0], heads),
             lambda arrays, heads: self.write([other.write(arrays, heads)], heads),
@@ -36,7 +43,7 @@ class Transform(NamedTuple):
 
 SAME = Transform(lambda array, heads: [array], lambda arrays, heads: arrays[0])
 TRANSPOSED = Transform(lambda array, heads: [array.T], lambda arrays, heads: arrays[0].T)
-FIRST = Transform(lambda array, heads: [array[0]], lambda arrays, heads: arrays[0][None])  # (1, ...): only that
+FIRST = Transform(lambda array, heads: [array[0]], lambda arrays, heads: arrays[0][None])  # (1, ...) <-> (...)
 THIRDS = Transform(
     lambda array, heads: np.split(array, 3, axis=-1), lambda arrays, heads: np.concatenate(arrays, axis=-1)
 )
@@ -46,21 +53,22 @@ class Row(NamedTuple):
     """One line of a table.
 
     Attributes:
-        theirs: name of a foreign array; `{i}` counts the blocks.
+        theirs: the name of a foreign array; `{i}` is the number of a block.
         ours: one or several addresses, such as `"encoder.blocks.{i}.hidden.kernel"`.
-        form: how the one becomes the other.
-        task: the only task that the row is for; None for any.
+        transform: converts between both.
+        task: the only task to which the row applies; None for any.
     """
 
     theirs: str
     ours: str | tuple[str, ...]
-    form: Transform = SAME
+    transform: Transform = SAME
     task: str | None = None
 
 
-def dense(theirs: str, ours: str, form: Transform = TRANSPOSED, task: str | None = None) -> tuple[Row, Row]:
-    """Return the rows of a dense layer; PyTorch keeps W' where Keras keeps W."""
-    return Row(f"{theirs}.weight", f"{ours}.kernel", form, task), Row(f"{theirs}.bias", f"{ours}.bias", SAME, task)
+def dense(theirs: str, ours: str, transform: Transform = TRANSPOSED, task: str | None = None) -> tuple[Row, Row]:
+    """Return the rows of a dense layer; PyTorch stores the transposed kernel of Keras."""
+    kernel = Row(f"{theirs}.weight", f"{ours}.kernel", transform, task)
+    return kernel, Row(f"{theirs}.bias", f"{ours}.bias", SAME, task)
 
 
 def norm(theirs: str, ours: str) -> tuple[Row, Row]:
@@ -69,13 +77,13 @@ def norm(theirs: str, ours: str) -> tuple[Row, Row]:
 
 
 class Attribute(NamedTuple):
-    """One size of theirs and the field of our config that says the same.
+    """An attribute of a foreign `config.json` and the equivalent field of our config.
 
     Attributes:
-        theirs: its name in their `config.json`.
+        theirs: the attribute.
         ours: the field.
-        read: (its value, all their attributes) -> our value.
-        write: (our value, our config) -> its value.
+        read: (value of the attribute, all attributes) -> value of the field.
+        write: (value of the field, our config) -> value of the attribute.
     """
 
     theirs: str
@@ -86,24 +94,29 @@ class Attribute(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """What distinguishes the checkpoints of one family: tables, no code.
+    """A family of checkpoints: tables, and the reader of its tokenizers.
 
     Args:
-        name: the `model_type`.
+        name: the `model_type` in `config.json`.
         config: the class of our config.
-        architectures: their class -> our task, "" for one that has no head. The first of a task is written.
-        attributes: sizes that both know.
-        required: their attribute -> the values under which the computation is ours.
-        ignored_attributes: their attributes that do not change the computation.
-        defaults: what an absent attribute means.
-        fixed: fields of our config that are the same in the whole family.
+        architectures: their class -> our task, "" for one without a head. The first of a task is written.
+        attributes: attributes that are fields of our config.
         rows: the arrays.
+        read_tokenizers: directory -> tokenizers by the model's argument, such as `{"tokenizer": ...}`; empty where the
+            directory has none.
+        token_ids: their attribute -> which special token has this id: `"pad"`, `"start"` or `"end"`.
+        default_token_ids: ids of pad, start and end in a model without tokenizer; negative ones count from the end of
+            the vocabulary.
+        required: their attribute -> the values with which their network computes what ours does.
+        ignored_attributes: their attributes that do not change the computation.
+        defaults: values of attributes that are absent.
+        fixed: fields of our config with one value in the whole family.
         flags: a field of our config -> the array whose presence says that it is True.
-        tied: a second copy of an array -> the array. It may be absent, and has to be equal.
-        ignored: patterns of names of arrays that nothing here needs.
+        tied: the name of a second copy of an array -> the array. The copy may be absent, and has to be equal.
+        ignored: patterns of names of arrays that are not needed here.
         heads: patterns of names of arrays that only another task needs.
-        prefix: stands before the names of the body, unless it was saved alone.
-        renamed: (pattern, replacement), from spellings of other writers to that of the rows.
+        prefix: the beginning of the body's names; absent in a checkpoint that holds the body alone.
+        renamed: (pattern, replacement) from other spellings of names to those of the rows.
     """
 
     name: str
@@ -111,6 +124,9 @@ class Family:
     architectures: Mapping[str, str]
     attributes: tuple[Attribute, ...]
     rows: tuple[Row, ...]
+    read_tokenizers: Callable[[pathlib.Path], dict[str, Any]]
+    token_ids: Mapping[str, str]
+    default_token_ids: tuple[int, int, int]
     required: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
     ignored_attributes: frozenset[str] = frozenset()
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -123,8 +139,8 @@ class Family:
     renamed: tuple[tuple[str, str], ...] = ()
 
 
-def canonical_arrays(family: Family, arrays: Mapping[str, Any]) -> dict[str, str]:
-    """Return the name in the family's rows -> the name in `arrays`, for every array."""
+def canonical_names(family: Family, arrays: Mapping[str, Any]) -> dict[str, str]:
+    """Return the name that the family's rows have -> the name in `arrays`, for every array."""
     names = {}
     for original in arrays:
         name = original
@@ -135,56 +151,54 @@ def canonical_arrays(family: Family, arrays: Mapping[str, Any]) -> dict[str, str
         bodies = tuple(row.theirs for row in family.rows if row.theirs.startswith(family.prefix))
         starts = {body.removeprefix(family.prefix).split(".")[0] for body in bodies}
         names = {family.prefix + name if name.split(".")[0] in starts else name: old for name, old in names.items()}
-    for copy, source in family.tied.items():  # some writers keep the copy and leave the source out
+    for copy, source in family.tied.items():  # some checkpoints hold the copy alone
         if source not in names and copy in names:
             names[source] = names.pop(copy)
     return names
 
 
-def load_arrays(model: keras.Model, family: Family, arrays: Mapping[str, np.ndarray], fresh: bool = False) -> None:
+def load_arrays(model: keras.Model, family: Family, arrays: Mapping[str, np.ndarray], new_head: bool = False) -> None:
     """Set every weight of a model from foreign arrays.
 
     Args:
         model: a task of this library.
         family: the tables.
         arrays: name -> array; read one at a time.
-        fresh: the head of the model keeps its new weights, its pooler where `arrays` has none, and the head of
-            another task in `arrays` is left out.
+        new_head: the model keeps its initial head, and its initial pooler where `arrays` has none; the head of another
+            task in `arrays` is left out.
 
     Raises:
-        ValueError: an array is missing, left over, of the wrong shape, or not equal to the one it is tied to.
+        ValueError: an array is missing, unused, of the wrong shape, or differs from the one that it is tied to.
     """
-    names, rows = canonical_arrays(family, arrays), list(_rows_of(model, family))
-    if fresh:
-        names = {name: old for name, old in names.items() if not _matches(name, family.heads)}
-    missing = [(row, at) for row, at in rows if row.theirs not in names and not (fresh and _is_head(row))]
-    used = {row.theirs for row, _ in rows} | set(family.tied)
-    left = [old for name, old in names.items() if name not in used and not _matches(name, family.ignored)]
-    _check_complete([row.theirs for row, _ in missing], left, model, family)
-    _check_covered(model, rows)
-    for copy, source in family.tied.items():
-        if copy in names and not np.array_equal(arrays[names[copy]], arrays[names[source]]):
-            raise ValueError(
-                f"{names[copy]} differs from {names[source]}; a {family.name} here has one array for both."
-            )
-    for row, addresses in rows:
+    names, rows = canonical_names(family, arrays), list(_rows_of(model, family))
+    if new_head:
+        names = {name: original for name, original in names.items() if not _matches(name, family.heads)}
+    _check_rows(model, rows)
+    _check_arrays(model, family, names, rows, new_head)
+    _check_copies(family, names, arrays)
+    for row in rows:
         if row.theirs in names:
-            _assign(model, row, addresses, np.asarray(arrays[names[row.theirs]]))
+            _assign(model, row, np.asarray(arrays[names[row.theirs]]))
 
 
 def collect_arrays(model: keras.Model, family: Family) -> dict[str, np.ndarray]:
-    """Return the weights of a model as the family's arrays, in float32: the inverse of `load_arrays`."""
+    """Return the weights of a model as the family's arrays, in float32: the inverse of `load_arrays`.
+
+    Args:
+        model: a task of this library.
+        family: the tables.
+    """
     rows = list(_rows_of(model, family))
-    _check_covered(model, rows)
-    heads, arrays = _num_heads(model), {}
-    for row, addresses in rows:
-        ours = [keras.ops.convert_to_numpy(find(model, address)).astype("float32") for address in addresses]
-        arrays[row.theirs] = np.ascontiguousarray(row.form.write(ours, heads))
+    _check_rows(model, rows)
+    arrays = {}
+    for row in rows:
+        ours = [keras.ops.convert_to_numpy(find(model, address)).astype("float32") for address in row.ours]
+        arrays[row.theirs] = np.ascontiguousarray(row.transform.write(ours, model.config.num_heads))
     return arrays
 
 
 def find(model: Any, address: str) -> Any:
-    """Return what stands at an address such as `"encoder.blocks.0.hidden.kernel"`, or None."""
+    """Return the object at an address such as `"encoder.blocks.0.hidden.kernel"`, or None."""
     for part in address.split("."):
         if model is None:
             return None
@@ -192,8 +206,8 @@ def find(model: Any, address: str) -> Any:
     return model
 
 
-def _rows_of(model: keras.Model, family: Family) -> Iterator[tuple[Row, tuple[str, ...]]]:
-    """Yield the rows that count for a model, one for each block, with their addresses."""
+def _rows_of(model: keras.Model, family: Family) -> Iterator[Row]:
+    """Yield the rows that apply to a model, one for each block; `ours` is a tuple of addresses."""
     for row in family.rows:
         if row.task not in (None, model.task_name()):
             continue
@@ -201,28 +215,22 @@ def _rows_of(model: keras.Model, family: Family) -> Iterator[tuple[Row, tuple[st
         for i in range(model.config.num_layers if "{i}" in row.theirs else 1):
             addresses = tuple(address.replace("{i}", str(i)) for address in ours)
             if all(find(model, address) is not None for address in addresses):
-                yield row._replace(theirs=row.theirs.replace("{i}", str(i)), ours=addresses), addresses
+                yield row._replace(theirs=row.theirs.replace("{i}", str(i)), ours=addresses)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(re.search(pattern, name) for pattern in patterns)
 
 
-def _is_head(row: Row) -> bool:
-    return all(address.startswith(("head.", "pooler.", "output_bias.", "next_sentence_head.")) for address in row.ours)
-
-
-def _num_heads(model: keras.Model) -> int:
-    return model.config.num_heads
-
-
-def _assign(model: keras.Model, row: Row, addresses: Sequence[str], array: np.ndarray) -> None:
-    variables = [find(model, address) for address in addresses]
+def _assign(model: keras.Model, row: Row, array: np.ndarray) -> None:
     try:
-        values = row.form.read(array, _num_heads(model))
+        values = row.transform.read(array, model.config.num_heads)
     except (ValueError, IndexError) as error:
-        raise ValueError(f"{row.theirs} has the shape {array.shape}, which does not lead to {addresses}.") from error
-    for address, variable, value in zip(addresses, variables, values, strict=True):
+        raise ValueError(
+            f"{row.theirs} has the shape {array.shape}, which cannot be converted to {', '.join(row.ours)}."
+        ) from error
+    for address, value in zip(row.ours, values, strict=True):
+        variable = find(model, address)
         if tuple(value.shape) != tuple(variable.shape):
             raise ValueError(
                 f"{row.theirs} has the shape {array.shape}; for {address} the config says {tuple(variable.shape)}."
@@ -230,24 +238,39 @@ def _assign(model: keras.Model, row: Row, addresses: Sequence[str], array: np.nd
         variable.assign(np.asarray(value, "float32"))
 
 
-def _check_complete(missing: list[str], left: list[str], model: keras.Model, family: Family) -> None:
-    task, faults = type(model).__name__, []
-    if missing:
-        faults.append(f"lack {_shorten(missing)}")
-    if left:
-        faults.append(f"also hold {_shorten(left)}, which nothing in it would use")
-    if faults:
-        raise ValueError(
-            f"These weights are not those of a {task} of the family {family.name}: they {' and '.join(faults)}. "
-            "Expected exactly the arrays of its table; `task=` names another task, which begins with a new head."
-        )
-
-
-def _check_covered(model: keras.Model, rows: Sequence[tuple[Row, tuple[str, ...]]]) -> None:
-    known = {id(find(model, address)) for _, addresses in rows for address in addresses}
+def _check_rows(model: keras.Model, rows: Sequence[Row]) -> None:
+    """Refuse a model with a weight that no row names."""
+    known = {id(find(model, address)) for row in rows for address in row.ours}
     others = [weight.path for weight in model.weights if id(weight) not in known]
     if others:
         raise ValueError(f"The table has no row for {_shorten(others)} of this {type(model).__name__}.")
+
+
+def _check_arrays(
+    model: keras.Model, family: Family, names: Mapping[str, str], rows: Sequence[Row], new_head: bool
+) -> None:
+    """Refuse arrays of which one is missing, or one would not be used."""
+    needed = [row.theirs for row in rows if not (new_head and all(a.startswith(_HEADS) for a in row.ours))]
+    missing = [name for name in needed if name not in names]
+    used = {row.theirs for row in rows} | set(family.tied)
+    unused = [old for name, old in names.items() if name not in used and not _matches(name, family.ignored)]
+    faults = [f"lack {_shorten(missing)}"] * bool(missing)
+    faults += [f"also hold {_shorten(unused)}, which it would not use"] * bool(unused)
+    if faults:
+        raise ValueError(
+            f"These weights are not those of a {type(model).__name__} of the family {family.name}: they "
+            f"{' and '.join(faults)}. Expected exactly the arrays of its table; with `task=` another task gets a new "
+            "head."
+        )
+
+
+def _check_copies(family: Family, names: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> None:
+    for copy, source in family.tied.items():
+        if copy in names and not np.array_equal(arrays[names[copy]], arrays[names[source]]):
+            raise ValueError(
+                f"{names[copy]} differs from {names[source]}; expected equal arrays: a {family.name} model here "
+                "has one weight for both."
+            )
 
 
 def _shorten(names: Sequence[str]) -> str:

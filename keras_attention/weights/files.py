@@ -1,4 +1,4 @@
-"""Directories of foreign weights: arrays read one at a time, and written whole or not at all."""
+"""Files of foreign weights: arrays are read one at a time, and a directory is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class SafetensorsArrays(Mapping):
-    """name -> array over one or several safetensors files; an array is read when it is asked for."""
+    """A mapping from name to array over safetensors files; an array is read on request.
+
+    Args:
+        paths: one or several files of one model.
+
+    Raises:
+        ValueError: a file cannot be read.
+    """
 
     def __init__(self, paths: list[pathlib.Path]) -> None:
-        import ml_dtypes  # noqa: F401  (numpy then knows bfloat16)
+        import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -37,55 +44,26 @@ class SafetensorsArrays(Mapping):
         return len(self._file_of)
 
 
-class CheckpointArrays(Mapping):
-    """name -> array over a TensorFlow checkpoint; an array is read when it is asked for."""
-
-    def __init__(self, path: pathlib.Path) -> None:
-        import tensorflow as tf
-
-        self._path, self._error = path, (tf.errors.OpError, IndexError)
-        try:
-            self._reader = tf.train.load_checkpoint(str(path))
-        except self._error as error:
-            raise self._unreadable(error) from None
-        self._names = sorted(self._reader.get_variable_to_shape_map())
-
-    def _unreadable(self, error: Exception) -> ValueError:
-        return ValueError(f"The checkpoint {self._path} cannot be read ({error}); fetch all of its files again.")
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        try:
-            return self._reader.get_tensor(name)
-        except self._error as error:
-            raise self._unreadable(error) from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
 def existing_directory(directory: str | pathlib.Path) -> pathlib.Path:
-    """Return the path of a directory that is there.
+    """Return the path of a directory.
 
     Raises:
-        ValueError: it is not, or is no directory.
+        ValueError: there is no such directory.
     """
     path = pathlib.Path(directory)
     if not path.is_dir():
-        what = "a file" if path.exists() else "not there"
+        problem = "is a file" if path.exists() else "does not exist"
         raise ValueError(
-            f"{str(path)!r} is {what}; expected a directory with config.json and weights. Download it first."
+            f"{str(path)!r} {problem}; expected a directory with config.json and weights. Download it first."
         )
     return path
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Return the object that a JSON file holds.
+    """Return the JSON object in a file.
 
     Raises:
-        ValueError: the file is absent, no JSON, or holds something else.
+        ValueError: the file does not exist, is not JSON, or holds another value.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -99,15 +77,15 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def optional_json(path: pathlib.Path) -> dict[str, Any]:
-    """Return the object that a JSON file holds, an empty one where there is no file; see `read_json`."""
+    """Return the JSON object in a file, or an empty one where there is no file; see `read_json`."""
     return read_json(path) if path.exists() else {}
 
 
 def open_arrays(path: pathlib.Path) -> SafetensorsArrays:
-    """Return the arrays of a directory, from one file or from the shards that an index names.
+    """Return the arrays of a directory, from one file or from the shards that its index names.
 
     Raises:
-        ValueError: there are none, a shard is absent, or they are a pickle.
+        ValueError: there are no safetensors files, a shard is missing, or the weights are a pickle.
     """
     if (path / _WHOLE).exists():
         return SafetensorsArrays([path / _WHOLE])
@@ -115,16 +93,16 @@ def open_arrays(path: pathlib.Path) -> SafetensorsArrays:
         names = sorted(set(read_json(path / _INDEX).get("weight_map", {}).values()))
         if not names:
             raise ValueError(f"{str(path / _INDEX)!r} has no `weight_map`; expected names of arrays and their files.")
-        absent = [name for name in names if not (path / name).exists()]
-        if absent:
-            raise ValueError(f"{_INDEX} names {', '.join(absent)}, which {str(path)!r} lacks. Download all shards.")
+        missing = [name for name in names if not (path / name).exists()]
+        if missing:
+            raise ValueError(f"{_INDEX} names {', '.join(missing)}, which {str(path)!r} lacks. Download all shards.")
         return SafetensorsArrays([path / name for name in names])
     pickles = sorted(file.name for file in path.glob("pytorch_model*.bin"))
     if pickles:
         raise ValueError(
-            f"{str(path)!r} has {', '.join(pickles)}, a pickle, which could run any code; expected {_WHOLE}. With "
-            "transformers: AutoModel.from_pretrained(dir).save_pretrained(new_dir, safe_serialization=True), with the "
-            "model's own class in place of AutoModel."
+            f"{str(path)!r} has {', '.join(pickles)}, a pickle, which can run any code; expected {_WHOLE}. Convert it "
+            "with transformers: AutoModel.from_pretrained(dir).save_pretrained(new_dir, safe_serialization=True). Use "
+            "the model's own class in place of AutoModel."
         )
     raise ValueError(f"{str(path)!r} has neither {_WHOLE} nor {_INDEX}; expected one of them.")
 
@@ -138,7 +116,7 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def new_directory(directory: str | pathlib.Path) -> Iterator[pathlib.Path]:
-    """Give a directory beside `directory` to write to, and rename it into place when all went well.
+    """Yield a temporary directory, which is renamed to `directory` where no error occurs.
 
     Raises:
         ValueError: `directory` exists; nothing is overwritten.
@@ -146,11 +124,11 @@ def new_directory(directory: str | pathlib.Path) -> Iterator[pathlib.Path]:
     path = pathlib.Path(directory)
     if path.exists():
         raise ValueError(f"{str(path)!r} exists; expected a new directory. Nothing was overwritten.")
-    beside = path.parent / f"{path.name}.unfinished"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    temporary = path.parent / f"{path.name}.unfinished"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
     try:
-        yield beside
-        beside.rename(path)
+        yield temporary
+        temporary.rename(path)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)

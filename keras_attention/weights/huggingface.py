@@ -1,4 +1,4 @@
-"""Directories of Hugging Face's transformers: in as our models, and out again."""
+"""Read a Hugging Face directory as a model of ours, and write it."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_attention import models
-from keras_attention.weights.attributes import config_of, read_config, write_config
+from keras_attention.data.tokenizers import special_ids
+from keras_attention.weights.attributes import make_config, read_config, write_config
 from keras_attention.weights.bert import BERT
-from keras_attention.weights.convert import Family, canonical_arrays, collect_arrays, load_arrays
+from keras_attention.weights.convert import Family, canonical_names, collect_arrays, load_arrays
 from keras_attention.weights.files import existing_directory, new_directory, open_arrays, read_json, write_arrays
 from keras_attention.weights.gpt2 import GPT2
 from keras_attention.weights.marian import MARIAN
-from keras_attention.weights.megatron import is_megatron, megatron_family
 from keras_attention.weights.roberta import ROBERTA
-from keras_attention.weights.tokenizers import read_tokenizers, token_ids_for, write_tokenizers
+from keras_attention.weights.tokenizers import write_tokenizer
 from keras_attention.weights.xlnet import XLNET
 
 FAMILIES = {family.name: family for family in (BERT, ROBERTA, GPT2, MARIAN, XLNET)}
 
 
 def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **parts: Any) -> models.Task:
-    """Make a model of ours from a directory that transformers wrote: sizes, weights and tokenizers.
+    """Make a model from a directory that transformers wrote: sizes, weights and tokenizers.
 
-    Nothing is guessed: an attribute of `config.json` that could change the computation and is not known here, an
-    array that is left over, and one that is missing are errors.
+    An attribute of `config.json` that could change the computation and is not known here is an error, and so is an
+    array that is missing or would not be used.
 
     Args:
         directory: holds `config.json`, `model.safetensors` (or shards with their index), and the tokenizer's files;
-            without those the model works on ids.
-        task: `"TextClassifier"`, `"MaskedLM"`, ...; by default that of the class that wrote it. Another task keeps the
-            encoder and begins with a new head.
+            without those the model takes token ids.
+        task: `"TextClassifier"`, `"MaskedLM"`, ...; None for the task of the class that wrote it. Another task keeps
+            the encoder and gets a new head.
         **parts: `labels` of a classifier or tagger; `tokenizer` (of a translator `source_tokenizer` and
-            `target_tokenizer`) instead of the directory's, None for none; and any size that should differ, such as
+            `target_tokenizer`) in place of the directory's, None for none; and fields of the config to change, such as
             `dropout=0.2`.
 
     Returns:
-        a `MaskedLM`, `PermutationLM`, `TextClassifier`, `TextTagger`, `CausalLM` or `Translator`.
+        A `MaskedLM`, `PermutationLM`, `TextClassifier`, `TextTagger`, `CausalLM` or `Translator`.
 
     Raises:
-        ValueError: it is no such directory, the family or task is not known, or something of it has no place here.
+        ValueError: not such a directory, an unknown family, task or part, or a content that is not supported.
 
     Example:
         >>> model = ka.CausalLM.from_preset("gpt2_small", vocabulary_size=7, width=4, num_heads=2, num_layers=1)
@@ -52,79 +52,33 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **p
     """
     path = existing_directory(directory)
     attributes, arrays = read_json(path / "config.json"), open_arrays(path)
-    family = find_family(attributes, arrays)
-    own = family.architectures.get(next(iter(attributes.get("architectures") or ()), ""), "")
-    if "id2label" in attributes and task in (None, own):
-        parts.setdefault(
-            "labels", tuple(attributes["id2label"][key] for key in sorted(attributes["id2label"], key=int))
-        )
-    tokenizers = _own_tokenizers(path, family, parts)
-    model = make_model(family, attributes, arrays, own, task, {**tokenizers, **parts})
+    family = _find_family(attributes)
+    own_task = family.architectures.get(next(iter(attributes.get("architectures") or ()), ""), "")
+    task = _check_task(task or own_task, family)
+    given = any("tokenizer" in name for name in parts)
+    tokenizers = {} if given else family.read_tokenizers(path)
+    fields = read_config(family, attributes)
+    names = canonical_names(family, arrays)
+    fields |= {field: array in names and task == own_task for field, array in family.flags.items()}
+    if task in ("TextClassifier", "TextTagger"):
+        fields["labels"] = _labels(family, attributes, arrays, task, own_task, parts.pop("labels", ()))
+    parts.pop("labels", None)
+    model = _make_model(family, task, fields, {**tokenizers, **parts})
+    load_arrays(model, family, arrays, new_head=task != own_task)
     if tokenizers:
         _check_special_ids(family, attributes, model)
     return model
 
 
-def find_family(attributes: Mapping[str, Any], arrays: Mapping[str, Any]) -> Family:
-    """Return the tables for a checkpoint.
-
-    Raises:
-        ValueError: there are none.
-    """
-    if is_megatron(arrays):
-        return megatron_family(attributes)
-    name = attributes.get("model_type")
-    if name not in FAMILIES:
-        raise ValueError(f"The `model_type` in config.json is {name!r}; expected one of {', '.join(FAMILIES)}.")
-    return FAMILIES[name]
-
-
-def make_model(
-    family: Family,
-    attributes: Mapping[str, Any],
-    arrays: Mapping[str, Any],
-    own: str,
-    task: str | None,
-    parts: dict[str, Any],
-) -> models.Task:
-    """Make the model that a family's tables describe, with the weights `arrays`.
-
-    Args:
-        family: the tables.
-        attributes: their sizes.
-        arrays: name -> array.
-        own: the task whose head is in `arrays`, or "".
-        task: the task to make; None for `own`.
-        parts: tokenizers, labels, and sizes that should differ.
-    """
-    known = sorted(set(family.architectures.values()) - {""})
-    task = task or own
-    if task not in known:
-        raise ValueError(
-            f"`task` is {task!r}; expected one of {', '.join(known)}, since these weights do not say which."
-        )
-    kind, fields = getattr(models, task), read_config(family, attributes)
-    names = canonical_arrays(family, arrays)
-    fields |= {field: array in names and task == own for field, array in family.flags.items()}
-    if task in ("TextClassifier", "TextTagger"):
-        fields["labels"] = _labels(arrays, names, task == own, parts)
-    parts = {name: value for name, value in parts.items() if name != "labels"}
-    tokenizers = {name: parts.pop(name) for name in kind.tokenizer_names if name in parts}
-    config = dataclasses.replace(config_of(family, fields), **_known_sizes(family, parts))
-    model = kind(config, **tokenizers)
-    load_arrays(model, family, arrays, fresh=task != own)
-    return model
-
-
 def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
-    """Write a model as transformers reads it: `config.json`, `model.safetensors`, and simple tokenizers.
+    """Write a model as transformers reads it: `config.json`, `model.safetensors` and the tokenizer's files.
 
-    `from_huggingface` makes the same model again, but for `max_length` where positions are relative: no file has a
-    place for it. The weights are written in float32.
+    `from_huggingface` makes the same model again, except for `max_length` where positions are relative, for which
+    `config.json` has no attribute. Weights are written in float32, and no SentencePiece tokenizers.
 
     Args:
-        model: a Transformer of one of the families that have a table.
-        directory: a new one; written beside and renamed into place.
+        model: a Transformer of a family that has a table.
+        directory: a new one; it appears when all of it is written.
 
     Raises:
         ValueError: the directory exists, or transformers has no such network.
@@ -135,26 +89,69 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
         >>> ka.weights.from_huggingface("tiny-bert").config.vocabulary_size
         7
     """
-    family = family_of(model)
+    family = _family_of(model)
     if model.quantization or model.has_lora:
         raise ValueError(
-            "The projections are quantised or carry LoRA's pairs, which transformers has no place for. Write the model "
-            "before quantising it; LoRA is merged by saving it and loading it again."
+            "The model is quantised or has LoRA weights, which transformers cannot read here. Write it before "
+            "quantising it; LoRA is merged by saving the model and loading it again."
         )
-    attributes = write_config(family, model.config, model.task_name())
-    attributes |= {name: i for name, i in token_ids_for(family, model).items() if name not in attributes}
+    attributes = {**_token_ids(family, model), **write_config(family, model.config, model.task_name())}
     with new_directory(directory) as path:
         (path / "config.json").write_text(json.dumps(attributes, indent=2) + "\n", encoding="utf-8")
         write_arrays(path, collect_arrays(model, family))
-        write_tokenizers(model, path)
+        write_tokenizer(getattr(model, "tokenizer", None), path)
 
 
-def family_of(model: models.Task) -> Family:
-    """Return the tables that a model can be written with.
+def _find_family(attributes: Mapping[str, Any]) -> Family:
+    name = attributes.get("model_type")
+    if name not in FAMILIES:
+        raise ValueError(f"The `model_type` in config.json is {name!r}; expected one of {', '.join(FAMILIES)}.")
+    return FAMILIES[name]
 
-    Raises:
-        ValueError: transformers has no such network.
-    """
+
+def _check_task(task: str, family: Family) -> str:
+    known = sorted(set(family.architectures.values()) - {""})
+    if task not in known:
+        raise ValueError(
+            f"`task` is {task!r}; expected one of {', '.join(known)}, since these weights do not say which."
+        )
+    return task
+
+
+def _make_model(family: Family, task: str, fields: Mapping[str, Any], parts: dict[str, Any]) -> models.Task:
+    """Make a model with initial weights; `parts` are tokenizers and fields to change."""
+    kind, known = getattr(models, task), {field.name for field in dataclasses.fields(family.config)}
+    tokenizers = {name: parts.pop(name) for name in kind.tokenizer_names if name in parts}
+    unknown = sorted(set(parts) - known)
+    if unknown:
+        raise ValueError(
+            f"There is no {', '.join(unknown)}; expected tokenizers, labels, or {', '.join(sorted(known))}."
+        )
+    return kind(make_config(family, fields, **parts), **tokenizers)
+
+
+def _labels(
+    family: Family,
+    attributes: Mapping[str, Any],
+    arrays: Mapping[str, Any],
+    task: str,
+    own_task: str,
+    labels: tuple[str, ...],
+) -> tuple[str, ...]:
+    """Return the labels that are given, those of `config.json`, or LABEL_0, LABEL_1, ... for each row of the head."""
+    if labels:
+        return tuple(labels)
+    if task == own_task and "id2label" in attributes:
+        return tuple(attributes["id2label"][key] for key in sorted(attributes["id2label"], key=int))
+    biases = [row.theirs for row in family.rows if row.ours == "head.bias" and row.task in (None, task)]
+    names = canonical_names(family, arrays)
+    if task != own_task or biases[0] not in names:
+        raise ValueError("These weights have no labels; expected labels=(...) (--labels A,B), a name for each class.")
+    return tuple(f"LABEL_{i}" for i in range(len(arrays[names[biases[0]]])))
+
+
+def _family_of(model: models.Task) -> Family:
+    """Return the tables that fit the model best; `write_config` then names what does not fit."""
     config = getattr(model, "config", None)
     fitting = [
         family
@@ -166,29 +163,41 @@ def family_of(model: models.Task) -> Family:
             f"transformers has no network like this {type(model).__name__}; expected a Transformer of one of "
             f"{', '.join(FAMILIES)}."
         )
-    # The nearest; `write_config` says what it lacks, if anything.
     return min(
         fitting,
         key=lambda family: sum(getattr(config, name) != value for name, value in family.fixed.items()),
     )
 
 
-def _labels(arrays: Mapping[str, Any], names: Mapping[str, str], has_head: bool, parts: Mapping[str, Any]) -> tuple:
-    """The names of the classes: those given, or LABEL_0, LABEL_1, ... for each row of the head."""
-    if parts.get("labels"):
-        return tuple(parts["labels"])
-    head = next(
-        (names[name] for name in ("classifier.out_proj.bias", "classifier.bias", "logits_proj.bias") if name in names),
-        None,
-    )
-    if not has_head or head is None:
-        raise ValueError("These weights have no labels; expected labels=(...) (--labels A,B), a name for each class.")
-    return tuple(f"LABEL_{i}" for i in range(len(arrays[head])))
+def _token_ids(family: Family, model: models.Task) -> dict[str, int]:
+    """Return the `*_token_id` attributes of a model.
+
+    Raises:
+        ValueError: a field of the config says another id than the tokenizer.
+    """
+    tokenizer = getattr(model, "tokenizer", None) or getattr(model, "target_tokenizer", None)
+    if tokenizer is None:
+        config = model.config
+        size = getattr(config, "vocabulary_size", 0) or getattr(config, "target_vocabulary_size", 0)
+        ids = dict(zip(("pad", "start", "end"), (i % size for i in family.default_token_ids), strict=True))
+    else:
+        ids = dataclasses.asdict(special_ids(tokenizer))
+    found = {name: ids[kind] for name, kind in family.token_ids.items()}
+    for row in family.attributes:  # RoBERTa's positions are counted from the padding id
+        value = getattr(model.config, row.ours)
+        if tokenizer is not None and row.theirs in found and row.read(found[row.theirs], {}) != value:
+            expected = row.read(found[row.theirs], {})
+            raise ValueError(
+                f"transformers computes `{row.ours}` from {row.theirs}, which is {found[row.theirs]} in this "
+                f"tokenizer, and `{row.ours}` is {value}; expected {expected}. Make the model with "
+                f"{row.ours}={expected}."
+            )
+    return found
 
 
 def _check_special_ids(family: Family, attributes: Mapping[str, Any], model: models.Task) -> None:
-    """Their ids of padding, start and end have to be those that our tokenizer has by the names of its pieces."""
-    found = token_ids_for(family, model)
+    """Refuse ids of padding, start and end in `config.json` that the tokenizer's pieces contradict."""
+    found = _token_ids(family, model)
     other = {name: attributes[name] for name in found if attributes.get(name) not in (None, found[name])}
     if other:
         expected = ", ".join(f"{name} = {found[name]}" for name in other)
@@ -196,20 +205,3 @@ def _check_special_ids(family: Family, attributes: Mapping[str, Any], model: mod
             f"config.json has {', '.join(f'{name} = {value}' for name, value in other.items())}, but by the names of "
             f"its pieces the tokenizer has {expected}. Pass another `tokenizer`, or tokenizer=None for none."
         )
-
-
-def _known_sizes(family: Family, parts: Mapping[str, Any]) -> Mapping[str, Any]:
-    fields = {field.name for field in dataclasses.fields(family.config)}
-    unknown = sorted(set(parts) - fields)
-    if unknown:
-        raise ValueError(
-            f"There is no {', '.join(unknown)}; expected tokenizers, labels, or {', '.join(sorted(fields))}."
-        )
-    return parts
-
-
-def _own_tokenizers(path: pathlib.Path, family: Family, parts: Mapping[str, Any]) -> dict[str, Any]:
-    """The directory's tokenizers, unless they are given."""
-    if any("tokenizer" in name for name in parts):
-        return {}
-    return read_tokenizers(path, family.name)

@@ -1,4 +1,4 @@
-"""Marian (OPUS-MT): a Transformer translator whose one embedding serves both sides and the output.
+"""Marian (OPUS-MT): a Transformer translator with one embedding for source, target and output.
 
 Reference: Junczys-Dowmunt et al., 2018, https://arxiv.org/abs/1804.00344; Vaswani et al., 2017,
 https://arxiv.org/abs/1706.03762.
@@ -6,12 +6,18 @@ https://arxiv.org/abs/1706.03762.
 
 from __future__ import annotations
 
+import pathlib
+import re
+from typing import Any
+
 from keras_attention.config import TransformerTranslatorConfig
 from keras_attention.weights.attributes import activation
 from keras_attention.weights.convert import FIRST, Attribute, Family, Row, dense, norm
+from keras_attention.weights.files import read_json
+from keras_attention.weights.tokenizers import order_by_id
 
-# Dropout that only some papers' training has, and what old versions of transformers wrote twice.
-_HARMLESS = """
+# Kinds of dropout that this library does not have, and what old versions of transformers wrote twice.
+_IGNORED = """
     activation_dropout classif_dropout classifier_dropout decoder_layerdrop encoder_layerdrop extra_pos_embeddings
     num_hidden_layers
 """
@@ -33,6 +39,60 @@ def _side(side: str) -> tuple[Row, ...]:
         *dense(f"{theirs}.fc2", f"{ours}.output_projection"),
         *norm(f"{theirs}.final_layer_norm", f"{ours}.feed_forward_norm"),
     )
+
+
+def read_marian_tokenizers(path: pathlib.Path) -> dict[str, Any]:
+    """Return the source and target tokenizer of `vocab.json`, `source.spm` and `target.spm`; none without them.
+
+    Raises:
+        ValueError: some of the files are missing.
+    """
+    names = ("vocab.json", "source.spm", "target.spm")
+    missing = [name for name in names if not (path / name).exists()]
+    if len(missing) == len(names):
+        return {}
+    if missing:
+        raise ValueError(
+            f"{str(path)!r} lacks {', '.join(missing)} of a Marian tokenizer; expected {', '.join(names)}."
+        )
+    pieces = order_by_id(read_json(path / "vocab.json"))
+    return {
+        f"{side}_tokenizer": sentence_piece((path / f"{side}.spm").read_bytes(), pieces)
+        for side in ("source", "target")
+    }
+
+
+def sentence_piece(model: bytes, pieces: list[str]) -> Any:
+    """Return a KerasHub tokenizer with the pieces of a SentencePiece model in another order.
+
+    Pieces that the model does not have are never used, except for single characters where the model has no piece. A
+    language code such as `>>fra<<` is one piece at the beginning of a text.
+
+    Args:
+        model: a serialised SentencePiece model.
+        pieces: in the order of their ids, with `<unk>` and `</s>`.
+    """
+    import keras_hub
+    from sentencepiece import sentencepiece_model_pb2
+
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    kinds = sentencepiece_model_pb2.ModelProto.SentencePiece.Type
+    known = {piece.piece: (piece.piece, piece.score, piece.type) for piece in proto.pieces}
+    usable = {name: row for name, row in known.items() if row[2] in (kinds.NORMAL, kinds.USER_DEFINED)}
+    lowest = min((score for _, score, _ in usable.values()), default=0.0) - 10.0  # as SentencePiece scores `<unk>`
+    del proto.pieces[:]
+    for piece in pieces:
+        if piece in ("<unk>", "</s>", "<pad>", "<s>"):
+            row = (piece, 0.0, kinds.UNKNOWN if piece == "<unk>" else kinds.CONTROL)
+        elif re.fullmatch(r">>.+<<", piece):
+            row = (f"▁{piece}", 0.0, kinds.USER_DEFINED)  # after the space with which every text begins
+        else:
+            row = usable.get(piece, (piece, lowest, kinds.NORMAL if len(piece) == 1 else kinds.UNUSED))
+        proto.pieces.add(piece=row[0], score=row[1], type=row[2])
+    for kind, piece in (("unk", "<unk>"), ("eos", "</s>"), ("pad", "<pad>"), ("bos", "<s>")):
+        setattr(proto.trainer_spec, f"{kind}_id", pieces.index(piece) if piece in pieces else -1)
+    proto.trainer_spec.vocab_size = len(pieces)
+    return keras_hub.tokenizers.SentencePieceTokenizer(proto=proto.SerializeToString())
 
 
 MARIAN = Family(
@@ -59,6 +119,14 @@ MARIAN = Family(
             lambda value, attributes: value or attributes["vocab_size"],
         ),
     ),
+    read_tokenizers=read_marian_tokenizers,
+    token_ids={
+        "pad_token_id": "pad",
+        "decoder_start_token_id": "start",
+        "eos_token_id": "end",
+        "forced_eos_token_id": "end",
+    },
+    default_token_ids=(-1, -1, 0),
     required={
         "is_encoder_decoder": (True,),
         "scale_embedding": (True,),
@@ -69,7 +137,7 @@ MARIAN = Family(
         "add_final_layer_norm": (False,),
         "add_bias_logits": (False,),
     },
-    ignored_attributes=frozenset(_HARMLESS.split()),
+    ignored_attributes=frozenset(_IGNORED.split()),
     defaults={"scale_embedding": False, "decoder_vocab_size": None},
     fixed={
         "norm_first": False,
@@ -90,5 +158,5 @@ MARIAN = Family(
         "model.decoder.embed_tokens.weight": "model.shared.weight",
         "lm_head.weight": "model.shared.weight",
     },
-    ignored=(r"\.embed_positions\.weight$",),  # sines, computed here
+    ignored=(r"\.embed_positions\.weight$",),  # sinusoidal, computed here
 )

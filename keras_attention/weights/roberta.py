@@ -1,4 +1,4 @@
-"""RoBERTa: BERT's encoder with other heads, and two unused rows before the first position.
+"""RoBERTa: the encoder of BERT with other heads, and unused positions before the first.
 
 Reference: Liu et al., 2019, https://arxiv.org/abs/1907.11692.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from keras_attention.config import TransformerConfig
 from keras_attention.weights.bert import ATTRIBUTES, BERT, encoder_rows
 from keras_attention.weights.convert import Attribute, Family, Row, dense, norm
+from keras_attention.weights.tokenizers import read_byte_pair
 
 ROBERTA = Family(
     name="roberta",
@@ -20,7 +21,7 @@ ROBERTA = Family(
     },
     attributes=(
         *ATTRIBUTES,
-        # Positions are counted from the row after that of padding.
+        # The first position is the row after that of the padding id.
         Attribute("pad_token_id", "position_offset", lambda value, _: value + 1, lambda value, _: value - 1),
         Attribute(
             "max_position_embeddings",
@@ -29,6 +30,9 @@ ROBERTA = Family(
             lambda value, config: value + config.position_offset,
         ),
     ),
+    read_tokenizers=read_byte_pair,
+    token_ids={"pad_token_id": "pad", "bos_token_id": "start", "eos_token_id": "end"},
+    default_token_ids=(1, 0, 2),
     required=BERT.required,
     ignored_attributes=BERT.ignored_attributes,
     defaults={**BERT.defaults, "pad_token_id": 1},

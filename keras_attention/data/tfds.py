@@ -1,0 +1,121 @@
+"""Read data sets of TensorFlow Datasets, named `tfds:NAME[:SPLIT]`, among them the embedded phrases and scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras_attention.data.files import DataError
+
+CAPTION_FEATURES = ("captions", "caption", "text")
+CAPTION_KEYS = ("caption", "captions", "text", "comment", "sentence", "description")  # of a caption with other fields
+NAME_FEATURES = ("name", "image/filename", "image_filename", "filename", "file_name", "image/id", "image_id", "id")
+
+
+def read_columns(name: str, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """Read columns of text.
+
+    Args:
+        name: `tfds:NAME[:SPLIT]`.
+        columns: names of features; where the data set lacks one, its supervised keys are read in their place.
+
+    Returns:
+        Rows, each a tuple of strings, one per column; a class label is its name.
+
+    Raises:
+        DataError: there is no such data set or split, or it has too few features.
+
+    Example:
+        >>> read_columns("tfds:phrases:test[:1]", ("source", "target"))  # doctest: +SKIP
+        [('we are eating bread', 'estamos comiendo pan')]
+    """
+    import tensorflow_datasets as tfds
+
+    builder, split = _open(name)
+    features = builder.info.features
+    keys = _feature_names(builder.info, columns)
+    rows = tfds.as_numpy(builder.as_dataset(split=split))
+    return [tuple(_to_text(row[key], features[key]) for key in keys) for row in rows]
+
+
+def read_image_rows(name: str) -> list[tuple[str, bytes, tuple[str, ...]]]:
+    """Read images with their captions.
+
+    Args:
+        name: `tfds:NAME[:SPLIT]`; the data set has a feature `image`, and `captions`, `caption` or `text`.
+
+    Returns:
+        Rows (name of the image, the encoded image, captions). An image without a name is called `SPLIT-NUMBER`.
+
+    Raises:
+        DataError: there is no such data set or split, or it lacks a feature.
+
+    Example:
+        >>> name, image, captions = read_image_rows("tfds:scenes:test[:1]")[0]  # doctest: +SKIP
+    """
+    import tensorflow_datasets as tfds
+
+    builder, split = _open(name)
+    features = builder.info.features
+    caption = next((key for key in CAPTION_FEATURES if key in features), None)
+    if "image" not in features or caption is None:
+        raise DataError(f"{name} has the features {', '.join(features)}; expected image and captions.")
+    key = next((key for key in NAME_FEATURES if key in features), None)
+    rows = tfds.as_numpy(builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}))
+    return [
+        (_to_text(row[key]) if key else f"{split}-{number}", row["image"], _captions(row[caption]))
+        for number, row in enumerate(rows)
+    ]
+
+
+def _open(name: str) -> tuple[Any, str]:
+    """Return the prepared builder and the split, `"train"` where `name` has none."""
+    import tensorflow_datasets as tfds
+
+    from keras_attention.quickstart import phrases_tfds, scenes_tfds
+
+    embedded = {module.NAME: module.builder for module in (phrases_tfds, scenes_tfds)}
+    _, dataset, *rest = name.split(":", 2)
+    split = rest[0] if rest else "train"
+    try:
+        builder = embedded[dataset]() if dataset in embedded else tfds.builder(dataset)
+    except tfds.core.DatasetNotFoundError:
+        raise DataError(f"TensorFlow Datasets has no dataset {dataset!r}; see tfds.list_builders().") from None
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # a failed download raises Exception itself, data to download by hand AssertionError
+        raise DataError(f"TensorFlow Datasets cannot prepare {dataset}: {error}") from error
+    if split.split("[")[0] not in builder.info.splits:
+        raise DataError(f"{dataset} has no split {split!r}; it has {', '.join(builder.info.splits)}.")
+    return builder, split
+
+
+def _feature_names(info: Any, columns: Sequence[str]) -> Sequence[str]:
+    """Return the columns themselves where they are features, else the data set's supervised keys."""
+    if all(column in info.features for column in columns):
+        return columns
+    keys = info.supervised_keys
+    if keys is None or len(keys) < len(columns):
+        raise DataError(
+            f"{info.name} has the features {', '.join(info.features)}; expected {', '.join(columns)}, "
+            "or supervised keys."
+        )
+    return [str(key) for key in keys[: len(columns)]]
+
+
+def _captions(value: Any) -> tuple[str, ...]:
+    """Return the captions of a row, which is one text, several, or several texts with other fields."""
+    if isinstance(value, dict):
+        key = next((key for key in CAPTION_KEYS if key in value), None)
+        if key is None:
+            raise DataError(
+                f"The captions have the fields {', '.join(value)}; expected one of {', '.join(CAPTION_KEYS)}."
+            )
+        value = value[key]
+    return (_to_text(value),) if isinstance(value, bytes) else tuple(_to_text(text) for text in value)
+
+
+def _to_text(value: Any, feature: Any = None) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    return feature.int2str(int(value)) if hasattr(feature, "int2str") else str(value)

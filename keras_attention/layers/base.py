@@ -1,0 +1,41 @@
+"""What every layer here shares: it passes masks on, and its config is its constructor's arguments."""
+
+from __future__ import annotations
+
+import inspect
+
+import keras
+
+from keras_attention.layers.masks import implicit_mask
+
+
+class BaseLayer(keras.layers.Layer):
+    """A Keras layer that keeps each argument of its constructor in an attribute of the same name.
+
+    From these attributes `get_config` makes the config. The implicit mask of the first input is passed on.
+    """
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """Return the implicit mask of the first input, for the output; an explicit mask is not passed on."""
+        return implicit_mask(inputs)
+
+    def make_dense(self, units: int, name: str, initializer, use_bias: bool = True, activation=None):
+        """Return a `keras.layers.Dense` in this layer's dtype policy, with a copy of the initializer."""
+        kernel = keras.initializers.get(initializer).clone()
+        return keras.layers.Dense(
+            units, activation, use_bias, kernel_initializer=kernel, dtype=self.dtype_policy, name=name
+        )
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
+        parameters = inspect.signature(type(self).__init__).parameters.values()
+        names = [p.name for p in parameters if p.name != "self" and p.kind is not p.VAR_KEYWORD]
+        return {
+            **super().get_config(),
+            **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in names},
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> BaseLayer:
+        """Return the layer that `get_config` described."""
+        return cls(**keras.saving.deserialize_keras_object(config))

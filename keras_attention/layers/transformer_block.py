@@ -1,0 +1,257 @@
+"""The Transformer block: attention and a feed-forward network, each in a residual branch.
+
+    post-norm:  x = norm(x + attention(x));  x = norm(x + cross(x));  x = norm(x + feed_forward(x))
+    pre-norm:   x = x + attention(norm(x));  x = x + cross(norm(x));  x = x + feed_forward(norm(x))
+
+A whole sequence, the prompt of a decoder and a single step of it go through the same branches; they differ only in
+the function with which a branch attends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.cache import cache_mask, make_cache, write_cache
+from keras_attention.layers.masks import causal_mask, implicit_mask
+from keras_attention.layers.multihead import MultiHeadAttention
+from keras_attention.layers.shapes import output_specs
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class TransformerBlock(BaseLayer):
+    """Self-attention, cross-attention where there is a memory, and the feed-forward network W_2 f(W_1 x + b_1) + b_2.
+
+    Each of them is a residual branch with dropout and a layer normalisation, before the branch (pre-norm) or after
+    the sum (post-norm). A block that is first called with a memory has a cross-attention.
+
+    Args:
+        num_heads: H.
+        intermediate_dim: width of the feed-forward network.
+        activation: f.
+        norm_first: pre-norm.
+        dropout: probability of dropping a feature of a branch.
+        epsilon: of the normalisations.
+        kernel_initializer: of W_1 and W_2, and of the attention where the block makes it.
+        attention: a layer with H heads, such as `RelativeAttention`; `MultiHeadAttention(H, M // H)` when None. The
+            cross-attention is made with the same arguments.
+
+    Call arguments:
+        inputs: (B, L, M).
+        memory: (B, S, any), to which the cross-attention attends.
+        mask: (B, L) boolean, True = a real token; the implicit mask of `inputs` when None.
+        memory_mask: (B, S) boolean, True = may be attended to; the implicit mask of `memory` when None.
+        attention_mask: (B, L, L) boolean, True = may be attended to.
+        return_attention_scores: return the scores too.
+        training: whether dropout is active.
+        use_causal_mask: each token attends to itself and to the tokens before it.
+
+    Output:
+        outputs (B, L, M); with `return_attention_scores` the pair (outputs, scores), where the scores are float32,
+        those of the cross-attention (B, H, L, S) or, where there is none, of the self-attention (B, H, L, L).
+
+    Raises:
+        ValueError: M is not a multiple of H, `attention` has other than H heads, or the memory is missing or new.
+
+    Example:
+        >>> embedding, block = keras.layers.Embedding(11, 6, mask_zero=True), TransformerBlock(2, 13)
+        >>> model = keras.Sequential([embedding, block])
+        >>> tuple(model(keras.ops.array([[7, 2, 0]])).shape)
+        (1, 3, 6)
+
+    Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762 (post-norm); Radford et al., 2019
+    (pre-norm, GPT-2); Xiong et al., 2020, https://arxiv.org/abs/2002.04745 (both compared).
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        intermediate_dim: int,
+        activation="relu",
+        norm_first: bool = False,
+        dropout: float = 0.0,
+        epsilon: float = 1e-6,
+        kernel_initializer="glorot_uniform",
+        attention: keras.layers.Layer | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        if attention is not None and attention.num_heads != num_heads:
+            raise ValueError(f"`num_heads` is {num_heads}, but `attention` has {attention.num_heads} heads.")
+        self.num_heads, self.intermediate_dim, self.norm_first = num_heads, intermediate_dim, norm_first
+        self.dropout, self.epsilon, self.attention, self.cross_attention = dropout, epsilon, attention, None
+        self.activation = keras.activations.get(activation)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def build(self, inputs_shape, memory_shape=None) -> None:
+        """Create the weights, for inputs of these shapes."""
+        if self.attention is None:
+            self.attention = self._make_attention(inputs_shape[-1])
+        if not self.attention.built:  # it is built already where a file was loaded
+            self.attention.build(inputs_shape, inputs_shape)
+        if memory_shape is not None:
+            config = {**self.attention.get_config(), "name": "cross_attention"}
+            self.cross_attention = type(self.attention).from_config(config)
+            self.cross_attention.build(inputs_shape, memory_shape)
+            self.cross_norm = self._norm("cross_norm", inputs_shape)
+        self.attention_norm = self._norm("attention_norm", inputs_shape)
+        self.feed_forward_norm = self._norm("feed_forward_norm", inputs_shape)
+        self.hidden = self.make_dense(
+            self.intermediate_dim, "hidden", self.kernel_initializer, activation=self.activation
+        )
+        self.hidden.build(inputs_shape)
+        self.output_projection = self.make_dense(inputs_shape[-1], "output", self.kernel_initializer)
+        self.output_projection.build((*inputs_shape[:-1], self.intermediate_dim))
+
+    def _norm(self, name: str, shape) -> keras.layers.Layer:
+        norm = keras.layers.LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy, name=name)
+        norm.build(shape)
+        return norm
+
+    def _make_attention(self, width: int) -> MultiHeadAttention:
+        if width % self.num_heads:
+            raise ValueError(f"The inputs are {width} wide; expected a multiple of `num_heads`, {self.num_heads}.")
+        options = {"kernel_initializer": self.kernel_initializer, "dtype": self.dtype_policy, "name": "attention"}
+        return MultiHeadAttention(self.num_heads, width // self.num_heads, **options)
+
+    def call(
+        self,
+        inputs,
+        memory=None,
+        mask=None,
+        memory_mask=None,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+        use_causal_mask=False,
+    ):
+        """Compute the output; the class describes arguments and shapes."""
+        self._check_memory(memory)
+        mask = implicit_mask(inputs) if mask is None else mask
+        memory_mask = implicit_mask(memory) if memory_mask is None else memory_mask
+        options = {"return_attention_scores": return_attention_scores, "training": training}
+        masks = {"attention_mask": attention_mask, "use_causal_mask": use_causal_mask}
+
+        def attend(attention, x, memory, mask, **masks):
+            output = attention(x, memory, value_mask=mask, **masks, **options)
+            return output if return_attention_scores else (output, None)
+
+        outputs, scores, cross_scores = self.run_branches(
+            inputs,
+            lambda x: attend(self.attention, x, x, mask, **masks),
+            lambda x: attend(self.cross_attention, x, memory, memory_mask),
+            training,
+        )
+        scores = scores if self.cross_attention is None else cross_scores
+        return (outputs, scores) if return_attention_scores else outputs
+
+    def _check_memory(self, memory) -> None:
+        if memory is None and self.cross_attention is not None:
+            raise ValueError("`memory` is None, but this block was built with one; expected (B, S, any).")
+        if memory is not None and self.cross_attention is None:
+            raise ValueError(
+                f"`memory` has the shape {tuple(memory.shape)}, but this block was built without one; expected None. "
+                "Pass the memory in the first call."
+            )
+
+    def run_branches(self, inputs, attend: Callable, cross_attend: Callable | None = None, training=False):
+        """Run the residual branches of the block, with these functions in the place of the attention.
+
+        Args:
+            inputs: (..., L, M).
+            attend: x -> (context like x, anything), the self-attention.
+            cross_attend: the same, of the cross-attention; called only where the block has one.
+            training: whether dropout is active.
+
+        Returns:
+            outputs (..., L, M), and what each function returned besides its context (None for a missing one).
+        """
+        x, own = self._branch(self.attention_norm, inputs, attend, training)
+        crossed = None
+        if self.cross_attention is not None:
+            x, crossed = self._branch(self.cross_norm, x, cross_attend, training)
+        x, _ = self._branch(self.feed_forward_norm, x, lambda x: (self.feed_forward(x), None), training)
+        return x, own, crossed
+
+    def _branch(self, norm, x, function: Callable, training) -> tuple:
+        output, extra = function(norm(x) if self.norm_first else x)
+        x = x + self.dropout_layer(output, training=training)
+        return (x if self.norm_first else norm(x)), extra
+
+    def attention_inputs(self, x):
+        """Return what the self-attention reads of x: norm(x) with pre-norm, x itself with post-norm."""
+        return self.attention_norm(x) if self.norm_first else x
+
+    def feed_forward(self, x):
+        """Return W_2 f(W_1 x + b_1) + b_2."""
+        return self.output_projection(self.hidden(x))
+
+    def prefill(self, inputs, length, memory=None, memory_mask=None):
+        """Run the block over the first L tokens of a decoder at once, and return the state for its steps.
+
+        Args:
+            inputs: (B, L, M); L may be 0.
+            length: T, how many tokens there will be at most.
+            memory: (B, S, any) or None.
+            memory_mask: (B, S) or None.
+
+        Returns:
+            outputs (B, L, M); constants, a dict of the memory's keys and values, each (B, H, S, D), and of the fused
+            projections of the self-attention where they are not quantised; and the caches of keys and values, each
+            (B, 1, H, T, D).
+        """
+
+        def attend(attention, x, memory, mask):
+            keys, values = attention.project_memory(memory)
+            context, _ = attention.attend(attention.project_query(x), keys, values, mask)
+            return context, {"keys": keys, "values": values}
+
+        causal = causal_mask(ops.shape(inputs)[1])
+        x, own, crossed = self.run_branches(
+            inputs,
+            lambda x: attend(self.attention, x, x, causal),
+            lambda x: attend(self.cross_attention, x, memory, memory_mask),
+        )
+        constants: dict[str, Any] = {} if crossed is None else crossed
+        if self.attention.query_projection.quantization_mode is None:
+            constants = {**constants, "fused": self.attention.fuse_projections()}
+        return x, constants, {name: make_cache(x, length) for name, x in own.items()}
+
+    def step(self, inputs, t, cache: dict, constants: dict, memory_mask=None, return_attention_scores=False):
+        """Run the block over one token per beam.
+
+        Args:
+            inputs: (B, K, M).
+            t: scalar int, the position of these tokens.
+            cache: keys and values, each (B, K, H, T, D).
+            constants: from `prefill`.
+            memory_mask: (B, S) or None.
+            return_attention_scores: return the scores of the cross-attention.
+
+        Returns:
+            outputs (B, K, M), the new cache, and the scores (B, H, K, S) or None.
+        """
+
+        def attend(x):
+            query, *new = self.attention.project_all(ops.expand_dims(x, 2), constants.get("fused"))
+            written = {name: write_cache(cache[name], x, t) for name, x in zip(("keys", "values"), new, strict=True)}
+            context, _ = self.attention.attend(query, **written, mask=cache_mask(cache["keys"], t))
+            return ops.squeeze(context, 2), written
+
+        def cross_attend(x):
+            query, memory = self.cross_attention.project_query(x), (constants["keys"], constants["values"])
+            return self.cross_attention.attend(query, *memory, memory_mask, return_attention_scores)
+
+        return self.run_branches(inputs, attend, cross_attend)
+
+    def compute_output_spec(self, inputs, memory=None, *_: object, return_attention_scores=False, **__: object):
+        """Return shapes and dtypes of the outputs."""
+        self._check_memory(memory)
+        length = (inputs if memory is None else memory).shape[1]
+        scores_shape = (inputs.shape[0], self.num_heads, inputs.shape[1], length)
+        return output_specs(self, inputs.shape, scores_shape if return_attention_scores else None)

@@ -1,0 +1,176 @@
+"""Every layer of `conformance.py` as Keras expects it: masks, specs, copies, dtypes, LoRA and quantisation."""
+
+import copy
+import json
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from conformance import LAYERS
+
+# In these the masks of the recurrent layers are not yet those of Keras.
+PENDING = ("simple encoder", "gru encoder", "lstm encoder", "gru decoder", "lstm decoder", "decoder that looks first")
+rows = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
+
+
+def arrays(structure) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(structure) if x is not None]
+
+
+def assert_close(one, two, tolerance: float = 1e-6) -> None:
+    for a, b in zip(arrays(one), arrays(two), strict=True):
+        np.testing.assert_allclose(a.astype("float32"), b.astype("float32"), rtol=tolerance, atol=tolerance)
+
+
+def make(row):
+    """The same weights each time: what hard attention selects may otherwise depend on a rounding."""
+    keras.utils.set_random_seed(23)
+    return row.make(), row.arguments(np.random.default_rng(3))
+
+
+def tensors_of(arguments: dict) -> dict:
+    """The call arguments that are arrays, or dicts and lists of them."""
+    return {name: x for name, x in arguments.items() if not isinstance(x, bool)}
+
+
+def masks_of(arguments: dict) -> dict[str, tuple[str, np.ndarray]]:
+    """For each mask of an input, the name of the mask argument: input -> (argument, mask)."""
+    first = next(name for name in arguments if not name.endswith("mask"))
+    names = {name: first if name == "mask" else name.removesuffix("_mask") for name in arguments if "mask" in name}
+    return {x: (name, arguments[name]) for name, x in names.items() if x in arguments}
+
+
+def padded(x: np.ndarray, mask: np.ndarray, value: float) -> np.ndarray:
+    real = mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
+    return np.where(real, x, value).astype(x.dtype)
+
+
+@rows
+def test_layer_has_its_shapes_and_its_spec_has_them_too(row):
+    layer, arguments = make(row)
+    outputs = arrays(layer(**arguments))
+    assert tuple(x.shape for x in outputs) == row.shapes
+    flags = [True, False] if "return_attention_scores" in arguments else [None]
+    for flag in flags:
+        options = {} if flag is None else {"return_attention_scores": flag}
+        real = layer(**{**arguments, **options})
+        symbols = keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype.name), tensors_of(arguments))
+        specs = keras.tree.flatten(layer(**symbols, **options))
+        facts = [(tuple(x.shape), keras.backend.standardize_dtype(x.dtype)) for x in keras.tree.flatten(real)]
+        assert [(tuple(x.shape), x.dtype) for x in specs] == facts
+        if flag is False:
+            assert_close(real, outputs[0], 1e-5)  # the output alone, by a fused kernel perhaps
+
+
+@rows
+def test_layer_is_the_same_after_its_config_went_through_json(row):
+    layer, arguments = make(row)
+    before = layer(**arguments)
+    again = type(layer).from_config(json.loads(json.dumps(layer.get_config())))
+    again(**arguments)
+    again.set_weights(layer.get_weights())
+    assert_close(again(**arguments), before)
+
+
+def used_twice(layer, arguments: dict) -> tuple[keras.Model, list[np.ndarray]]:
+    """A functional model that calls one layer on two sets of inputs, and arrays for it."""
+    first = tensors_of(arguments)
+    second = {name: x[::-1] if isinstance(x, np.ndarray) else x for name, x in first.items()}
+    options = {name: x for name, x in arguments.items() if isinstance(x, bool)}
+    symbols = [
+        keras.tree.map_structure(lambda x: keras.Input(x.shape[1:], dtype=x.dtype.name), x) for x in (first, second)
+    ]
+    outputs = [layer(**x, **options) for x in symbols]
+    return keras.Model(*(keras.tree.flatten(x) for x in (symbols, outputs))), keras.tree.flatten([first, second])
+
+
+@rows
+def test_layer_is_used_twice_in_a_functional_model_that_is_copied(row):
+    layer, arguments = make(row)
+    model, inputs = used_twice(layer, arguments)
+    expected = model(inputs)
+    assert_close(arrays(expected)[: len(row.shapes)], layer(**arguments), 1e-5)
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    for again in (clone, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert_close(again(inputs), expected, 1e-5)
+
+
+@rows
+def test_implicit_masks_are_used_like_explicit_ones_and_passed_on(row):
+    if row.name in PENDING:
+        return
+    layer, arguments = make(row)
+    masks = {x: pair for x, pair in masks_of(arguments).items() if arguments[x].dtype.kind == "f"}
+    if not masks:
+        return
+    explicit = {**arguments, **{x: padded(arguments[x], mask, 0.0) for x, (_, mask) in masks.items()}}
+    implicit = {name: x for name, x in explicit.items() if name not in [name for name, _ in masks.values()]}
+    for x, (_, mask) in masks.items():  # what `Embedding(mask_zero=True)` does to ids, `Masking` does to vectors
+        implicit[x] = keras.layers.Masking(-7.0)(padded(arguments[x], mask, -7.0))
+    outputs = layer(**implicit)
+    assert_close(outputs, layer(**explicit))
+    first, found = next(iter(arguments)), keras.tree.flatten(outputs)[0]
+    if first in masks and tuple(found.shape[:2]) == masks[first][1].shape:
+        after = keras.layers.GlobalAveragePooling1D()(found)  # a layer of Keras that uses a mask
+        real = masks[first][1][..., None]
+        assert_close(after, (arrays(found)[0] * real).sum(1) / real.sum(1), 1e-5)
+
+
+@rows
+def test_padding_changes_nothing(row):
+    if "decoder" in row.name and row.name in PENDING:
+        return
+    layer, arguments = make(row)
+    before = arrays(layer(**arguments))
+    for x, (name, mask) in masks_of(arguments).items():
+        value = 7 if arguments[x].dtype.kind == "i" else 31.0
+        for one, two in zip(before, arrays(layer(**{**arguments, x: padded(arguments[x], mask, value)})), strict=True):
+            if x == next(iter(arguments)) and mask.ndim == 2 and one.shape[-2] == mask.shape[1]:
+                real = mask.reshape(len(mask), *[1] * (one.ndim - 3), mask.shape[1], 1)
+                one, two = np.where(real, one, 0.0), np.where(real, two, 0.0)  # the output at padding may be anything
+            np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@rows
+def test_layer_works_in_half_precision(row):
+    before, arguments = make(row)
+    expected = before(**arguments)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        layer, _ = make(row)
+        layer(**arguments)
+        layer.set_weights(before.get_weights())
+        assert_close(layer(**arguments), expected, 0.1)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@rows
+def test_lora_changes_nothing_until_it_is_trained(row):
+    layer, arguments = make(row)
+    before = arrays(layer(**arguments))
+    dense = [part for part in layer._flatten_layers() if isinstance(part, keras.layers.Dense)]
+    for part in dense:
+        part.enable_lora(2)
+    assert_close(layer(**arguments), before)
+    for part in dense:
+        part.lora_kernel_b.assign(np.random.default_rng(5).normal(size=part.lora_kernel_b.shape))
+    if dense:
+        assert np.abs(arrays(layer(**arguments))[0] - before[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in LAYERS if not {"stack", "streams", "decoder", "hard"} & set(row.name.split())],
+    ids=lambda row: row.name,
+)
+def test_int8_is_near(row):
+    """Without stacks and decoders, whose parts have rows, and hard attention, which may select another position."""
+    layer, arguments = make(row)
+    expected = arrays(layer(**arguments))
+    for part in layer._flatten_layers():  # as `keras.Model.quantize` does
+        if isinstance(part, keras.layers.Dense):
+            part.quantize("int8")
+    assert_close(layer(**arguments), expected, 0.15)
