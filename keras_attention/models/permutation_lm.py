@@ -166,10 +166,6 @@ class PermutationLM(Task):
         outputs, carry = self.encoder.step(embedded, self.mask_embedding(embedded), state["carry"])
         return self._to_logits(outputs), {"constants": {}, "carry": carry}, None
 
-    def backbone(self) -> tuple[keras.layers.Layer, ...]:
-        """The layers whose parameters a paper counts."""
-        return (self.embedding, self.mask_embedding, self.encoder)
-
     complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
     length_limits, to_row = autoregressive.length_limits, autoregressive.to_row
 

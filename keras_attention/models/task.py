@@ -157,10 +157,6 @@ class Task(keras.Model):
         """The special-token template; see `TransformerConfig`."""
         return getattr(self.config, "template", "end")
 
-    def backbone(self) -> tuple[keras.layers.Layer, ...]:
-        """The layers whose parameters a paper counts: all but the heads of an encoder."""
-        return (self,)
-
     def compiled_function(self, function: Callable[..., dict]) -> CompiledFunction:
         """Return a function of arrays that computes function(self, inputs, **options); see `CompiledFunction`."""
         if function not in self._compiled_functions:

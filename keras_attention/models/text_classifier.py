@@ -104,10 +104,6 @@ class TextClassifier(Task):
         summary = self.pooler(self.pool_sequence(outputs, mask))
         return summary, self.pool_sequence(ops.mean(weights[-1], axis=1), mask) if return_attention_scores else None
 
-    def backbone(self) -> tuple[keras.layers.Layer, ...]:
-        """The layers whose parameters a paper counts."""
-        return tuple(x for x in (self.embedding, self.encoder, self.pooler) if x is not None)
-
     @property
     def reader(self) -> TextReader:
         """The reader of texts."""

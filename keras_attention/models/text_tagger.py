@@ -103,10 +103,6 @@ class TextTagger(Task):
         found = super().tokenizers
         return found if self.character_encoder is not None else {"tokenizer": found["tokenizer"]}
 
-    def backbone(self) -> tuple[keras.layers.Layer, ...]:
-        """The layers whose parameters a paper counts."""
-        return tuple(x for x in (self.embedding, self.character_encoder, self.encoder) if x is not None)
-
     @property
     def word_reader(self) -> WordReader:
         """The reader of words. A recurrent network reads no special tokens."""
