@@ -242,16 +242,6 @@ class AttentionMaps:
         return cls(text, pieces, np.asarray(row["attention"], "float32")[..., : len(pieces), : len(pieces)])
 
 
-OUTPUTS = {
-    "translate": Translation,
-    "caption": Caption,
-    "complete": Completion,
-    "classify": Classification,
-    "tag": Tagging,
-    "fill": FilledMask,
-}  # verb -> class of what it returns
-
-
 def split_rows(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a batch, whose every value has the batch as axis 0.
 

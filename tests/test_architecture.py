@@ -29,7 +29,7 @@ ALLOWED = {
     "visualize": PUBLIC,
     "quickstart": {"quickstart", "cli"} | PUBLIC,
     "evaluate": PUBLIC,
-    "cli": {"cli", "evaluate", "storage", "visualize", "weights"} | PUBLIC,
+    "cli": {"cli", "evaluate", "storage", "visualize"} | PUBLIC,
 }
 LATE = {"models/task.py": {"training", "serving"}}  # inside a function, so that the import waits until it is called
 SOFTMAX_HOMES = ("layers/attention.py", "layers/heads.py", "generation/")

@@ -244,7 +244,7 @@ def test_quickstart_goes_all_the_way(run, tmp_path, monkeypatch):
     monkeypatch.setattr(quickstart, "_PHRASES", {**quickstart._PHRASES, **less})
     code, out, err = run("quickstart", "--out", tmp_path / "q", "--epochs", 1)
     assert code == 0, err
-    assert "40 examples to train on, 7 to validate on" in err
+    assert "40 training examples, 7 validation examples" in err
     assert "we are eating bread -> " in out
     assert "the C++ loader, XLA off, returns the same texts" in out
     assert (tmp_path / "q" / "alignment.png").exists()
@@ -315,7 +315,7 @@ def test_a_captioner_from_a_folder_to_captions(run, photos, tmp_path, monkeypatc
         pictures[0],
         photos / "no.png",
         "x" * 300,
-    ]  # plotted again, and a second time under another name
+    ]  # plotted again, under a second name
     code, text_2, err = run("caption", out / "model.keras", *again, "--plot", tmp_path / "plots")
     assert (code, len(text_2.splitlines()), "no.png does not exist" in err) == (1, 4, True)
     assert len(list((tmp_path / "plots").glob("*.png"))) == 6

@@ -1,4 +1,4 @@
-"""Fine-tuning: which weights are trained, and at which learning rate."""
+"""Which weights move, and how far."""
 
 import dataclasses
 import gc
@@ -32,7 +32,7 @@ def moved(model, steps: int = 3, **plan) -> set[str]:
     return {w.path for w in model.weights if np.abs(np.array(w) - before[w.path]).max() > 0}
 
 
-def test_a_new_head_has_the_same_encoder(tokenizer):
+def test_a_new_head_stands_on_the_same_encoder(tokenizer):
     masked = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **SIZES)
     model = ka.TextTagger.from_encoder(masked, labels=("a", "b"))
     for name in ("embedding", "encoder"):
@@ -110,7 +110,7 @@ def test_the_character_encoder_is_frozen_with_the_encoder(tokenizer):
     assert {w.path for w in model.trainable_variables} == {w.path for w in model.head.weights}
 
 
-def test_lora_moves_only_its_pairs_and_the_layers_after_the_blocks(classifier, tmp_path):
+def test_lora_moves_only_its_pairs_and_what_stands_behind(classifier, tmp_path):
     count = ka.training.enable_lora(classifier, 3)
     assert count == 2 * 6  # per block: query, key, value, output, and two of the feed-forward network
     paths = moved(classifier)

@@ -66,9 +66,7 @@ def export(
     if huggingface:
         if search or int8 or attention:
             raise click.UsageError("--huggingface writes weights and sizes alone; leave the other options out.")
-        from keras_attention.weights import to_huggingface
-
-        to_huggingface(loaded, directory)
+        ka.weights.to_huggingface(loaded, directory)
         click.echo(f"Wrote {directory} for transformers.", err=True)
         return
     strategy = strategy_of(type(loaded), search) if search else None
@@ -130,13 +128,13 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.option("--labels", help="Names of the classes or tags of a new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:
     """Convert DIRECTORY, from Hugging Face, to MODEL, a .keras file."""
-    source, target = pathlib.Path(directory), pathlib.Path(model)
+    target = pathlib.Path(model)
     if target.suffix != ".keras":
         raise click.UsageError(f"{model} does not end in .keras.")
     if target.exists():
         raise click.UsageError(f"{model} exists and is not overwritten; choose another name.")
     parts = {"labels": tuple(label.strip() for label in labels.split(","))} if labels else {}
-    loaded = ka.weights.from_huggingface(source, task=task, **parts)
+    loaded = ka.weights.from_huggingface(directory, task=task, **parts)
     if labels and not isinstance(loaded, (ka.TextClassifier, ka.TextTagger)):
         raise click.UsageError(
             f"--labels belongs to a new head; {directory} is a {type(loaded).__name__}. Add --task TextClassifier or "

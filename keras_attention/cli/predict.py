@@ -49,7 +49,7 @@ def translate(model: str, source: str | None, batch_size: int, scores: bool, **s
     _write_lines(source, outputs)
 
 
-_PLOT = Option("--plot", help="folder for plots of each caption's attention: NAME.attention.png, NAME.words.png.")
+_PLOT = Option("--plot", help="folder for plots of each caption's attention, NAME.attention.png.")
 
 
 @click.command(

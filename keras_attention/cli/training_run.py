@@ -155,7 +155,7 @@ def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> di
 def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Path) -> Any:
     """Return the model of a resumed run, one that starts from --init, or a new one."""
     if (out / "model.keras").exists():
-        model = ka.load(str(out / "model.keras"))
+        model = ka.load(out / "model.keras")
     elif options["init"]:
         model = _initialised(task, options, examples)
     else:

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
-from keras_attention.data.caption_batches import caption_batches, image_regions
+from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.images import read_images
 from keras_attention.data.region_cache import RegionCache
@@ -21,11 +21,10 @@ from keras_attention.generation import Greedy, Sampling, Strategy, best_hypothes
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions, logits_of_step
 from keras_attention.layers.regions import gaussian_kernel
 from keras_attention.layers.vision import SMALL_CNN
-from keras_attention.metrics.captions import score_captions
-from keras_attention.metrics.text import score_texts
+from keras_attention.models import caption_scores
 from keras_attention.models.arguments import with_vocabulary
 from keras_attention.models.build import initializer, make_decoder, make_embedding, make_encoder
-from keras_attention.models.examples import caption_scores, only_path
+from keras_attention.models.examples import only_path
 from keras_attention.models.inference import check_images, hypothesis_row, run_batches
 from keras_attention.models.task import Task
 from keras_attention.models.vision_weights import IMAGENET, load_vision_weights
@@ -405,33 +404,8 @@ class Captioner(Task):
         seed: int = 0,
         **images: Any,
     ):
-        """Turn captioned images into batches; see `caption_batches`.
-
-        Args:
-            examples: from `read_captions`.
-            max_tokens: the most caption tokens in a batch, padding included.
-            shuffle: random order, for training; without it images are neither augmented nor flipped.
-            seed: the seed of the random order.
-            **images: `cache`, `augment`, `flip` and `captions_per_image` of `caption_batches`.
-        """
+        """Turn captioned images into batches; see `caption_batches`. Without `shuffle` images are not augmented."""
         images = images if shuffle else {"cache": images.get("cache")}
         return caption_batches(examples, self, max_tokens, shuffle, seed, **images)
 
-    def validation_score(self, examples: Sequence[CaptionedImage], metric: str, cache: Any = None, **_: Any) -> float:
-        """Return BLEU-4 or CIDEr (times 100) of greedy captions; images that cannot be read do not count."""
-        if cache is None:
-            captions = self.caption([example.image for example in examples], batch_size=64)
-        else:
-            regions = image_regions(examples, self, cache)
-            captions = self.caption_regions(regions, batch_size=64)
-            captions = [c if valid else None for c, valid in zip(captions, regions.valid, strict=True)]
-        pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c is not None and c.valid]
-        texts, references = zip(*pairs, strict=True)
-        if metric == "cider":
-            return 100 * score_captions(texts, references, meteor=False).cider
-        return score_texts(texts, references, lowercase=True).bleu
-
-    @classmethod
-    def score_examples(cls, model: Any, examples: Sequence[CaptionedImage], **search: Any) -> dict[str, Any]:
-        """Return the scores of the captions of images; see `caption_scores`."""
-        return caption_scores(model, examples, **search)
+    validation_score, score_examples = caption_scores.validation_score, classmethod(caption_scores.score_examples)

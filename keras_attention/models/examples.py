@@ -1,4 +1,4 @@
-"""What the tasks share when they read examples, and when they score a model on them."""
+"""What the tasks share when a model is made from examples and scored on them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_attention.data.files import read_lines, read_texts
-from keras_attention.metrics.captions import check_scorers, score_captions
+from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.metrics.tokens import MaskedAccuracy, Perplexity
 from keras_attention.presets import find_preset
 
@@ -23,19 +24,19 @@ def from_examples(
     vocabulary_size: int = 8000,
     lowercase: bool = False,
     **sizes: Any,
-):
+) -> Any:
     """Make a model with the sizes of a preset, new weights, and tokenizers that are trained on examples.
 
     Args:
         examples: what the task learns from, such as pairs of texts; see `keras_attention.data`.
-        preset: a name of `keras_attention.presets()`; `default_preset` when absent.
+        preset: a name of `keras_attention.presets()`; the task's `default_preset` when absent.
         tokenizer_kind: see `train_tokenizer`; `default_tokenizer` for the default preset, else `"sentencepiece"`.
         vocabulary_size: tokens of each tokenizer.
         lowercase: whether the tokenizers fold to lower case.
         **sizes: any size of the preset that should differ, such as `units=512`.
 
     Raises:
-        ValueError: an unknown preset, size or kind, or texts that are too few for the vocabulary.
+        ValueError: an unknown preset, size or kind, or too few texts for the vocabulary.
 
     Example:
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
@@ -46,14 +47,32 @@ def from_examples(
     preset = preset or cls.default_preset
     config = find_preset(preset, cls.task_name())
     default = cls.default_tokenizer if preset == cls.default_preset else "sentencepiece"
-    options = {
-        "kind": tokenizer_kind or default,
-        "vocabulary_size": vocabulary_size,
-        "lowercase": lowercase,
-    }
+    options = {"kind": tokenizer_kind or default, "vocabulary_size": vocabulary_size, "lowercase": lowercase}
     parts = cls.train_tokenizers(examples, config, sizes, **options)
-    labels = {"labels": cls.labels_of(examples)} if cls.labels_of(examples) else {}
-    return cls.from_preset(preset, **parts, **labels, **sizes)
+    labels = cls.labels_of(examples)
+    return cls.from_preset(preset, **parts, **({"labels": labels} if labels else {}), **sizes)
+
+
+def train_tokenizers(
+    cls: Any, examples: Sequence, config: Any, sizes: dict[str, Any], **options: Any
+) -> dict[str, Any]:
+    """Return new tokenizers by their names.
+
+    Args:
+        examples: what the task learns from.
+        config: the preset's sizes.
+        sizes: those that differ from the preset.
+        **options: those of `train_tokenizer`: `kind`, `vocabulary_size` and `lowercase`.
+    """
+    return {"tokenizer": train_tokenizer(cls.texts_of(examples), **options)}
+
+
+def are_raw(data: Any) -> bool:
+    """Whether data for `fit` are raw examples: a list or tuple, but not of arrays, tensors or dicts of them."""
+    if not isinstance(data, (list, tuple)):
+        return False
+    arrays = (dict, np.ndarray)
+    return not any(isinstance(part, arrays) or keras.ops.is_tensor(part) for part in data)
 
 
 def only_path(paths: Sequence[str]) -> str:
@@ -125,22 +144,3 @@ def check_known_labels(model: Any, labels: Sequence[str]) -> None:
             f"The examples have none of the model's labels, which are {', '.join(own)}; they have "
             f"{', '.join(label[:40] for label in labels[:3])}. Expected examples of the task that the model learned."
         )
-
-
-def caption_scores(model: Any, examples: Sequence[Any], **search: Any) -> dict[str, Any]:
-    """Caption images and return `bleu_1` to `bleu_4`, `meteor` where Java is, `rouge_l` and `cider`, each times 100."""
-    check_scorers()  # before all images are captioned
-    captions = model.caption([example.image for example in examples], **search)
-    pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c.valid]
-    if not pairs:
-        raise ValueError(f"None of the {len(examples)} images can be read; expected JPEG, PNG, GIF or BMP.")
-    scores = score_captions(*zip(*pairs, strict=True))
-    return {
-        **{f"bleu_{n}": bleu for n, bleu in enumerate(scores.bleu, 1)},
-        **({} if scores.meteor is None else {"meteor": 100 * scores.meteor}),
-        "rouge_l": 100 * scores.rouge_l,
-        "cider": 100 * scores.cider,
-        "images": len(pairs),
-        "unreadable": [e.name for c, e in zip(captions, examples, strict=True) if not c.valid],
-        "signature": scores.note,
-    }

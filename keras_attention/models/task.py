@@ -8,12 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_attention import config as configs
-from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.generation import CompiledFunction, Strategy
-from keras_attention.models.examples import from_examples
+from keras_attention.models import examples
 from keras_attention.models.inference import Detokenizer
 from keras_attention.models.weight_transfer import from_encoder, from_model
 from keras_attention.presets import find_preset
@@ -47,7 +45,6 @@ class Task(keras.Model):
     text_metrics: tuple[str, ...] = ()  # metrics that need texts written by the model; see `validation_score`
 
     from_model, from_encoder = classmethod(from_model), classmethod(from_encoder)
-    from_examples = classmethod(from_examples)
 
     def __init__(self, config, tokenizers: dict[str, Any], inputs, outputs, **kwargs) -> None:
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
@@ -255,14 +252,14 @@ class Task(keras.Model):
             >>> sorted(model.fit(pairs, validation_data=pairs, verbose=0).history)
             ['accuracy', 'loss', 'val_accuracy', 'val_loss']
         """
-        if _are_examples(x):
+        if examples.are_raw(x):
             if args or options.get("batch_size") is not None:
                 raise ValueError(
                     "`batch_size` does not apply to raw examples, which are put into batches of similar length. Pass "
                     "`make_batches(examples, max_tokens=...)` to choose the size of a batch."
                 )
             x = self.make_batches(x)
-        if _are_examples(validation_data):
+        if examples.are_raw(validation_data):
             validation_data = self.make_batches(validation_data, shuffle=False)
         return super().fit(x, y, *args, validation_data=validation_data, **options)
 
@@ -301,10 +298,7 @@ class Task(keras.Model):
 
     @classmethod
     def read_examples(cls, paths: Sequence[str]) -> list:
-        """Read the examples of this task from files, or from `tfds:NAME[:SPLIT]`.
-
-        Args:
-            paths: one file; for a `Translator` one or two, for a `Captioner` one and the folder of its images.
+        """Read examples from one file, or from `tfds:NAME[:SPLIT]`; a `Translator` reads two aligned files as well.
 
         Raises:
             ValueError: the number of files is wrong, or a file holds something else.
@@ -322,53 +316,24 @@ class Task(keras.Model):
         """Return the names of the classes or tags of examples; none for a task without labels."""
         return ()
 
-    @classmethod
-    def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
-        """Return new tokenizers by their names.
-
-        Args:
-            examples: what the task learns from.
-            config: the preset's sizes.
-            sizes: those that differ from the preset.
-            **options: those of `train_tokenizer`: `kind`, `vocabulary_size` and `lowercase`.
-        """
-        return {"tokenizer": train_tokenizer(cls.texts_of(examples), **options)}
+    from_examples = classmethod(examples.from_examples)
+    train_tokenizers = classmethod(examples.train_tokenizers)
 
     def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn examples into the batches that `fit` takes.
+        """Turn examples into the batches that `fit` takes, of at most `max_tokens` tokens, padding included.
 
-        Args:
-            examples: as the task's `read_examples` returns them.
-            max_tokens: the most tokens in a batch, padding included.
-            shuffle: random order and composition, for training; without it the order is fixed, for validation.
-            seed: the seed of the random order.
+        `shuffle` is for training: random order and composition, from `seed`; without it the order is fixed.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `make_batches`.")
 
     def validation_score(self, examples: Sequence, metric: str) -> float:
-        """Return one of `text_metrics`, computed on what the model writes for the examples.
-
-        Args:
-            examples: as the task's `read_examples` returns them.
-            metric: the metric's name, such as `"bleu"`.
-        """
+        """Return one of `text_metrics`, such as `"bleu"`, of what the model writes for the examples."""
         raise NotImplementedError(f"{type(self).__name__} has no metric of written texts; {metric} was asked for.")
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
-        """Score a model of this task, or its export; `keras_attention.evaluate` says what it returns.
+        """Score a model of this task, or its export; see `keras_attention.evaluate`.
 
-        Args:
-            model: has the task's verb.
-            examples: as the task's `read_examples` returns them.
-            **options: of the verb, such as `strategy` and `batch_size`.
+        `options` are those of the verb, such as `strategy` and `batch_size`.
         """
         raise NotImplementedError(f"{cls.__name__} does not define `score_examples`.")
-
-
-def _are_examples(data: Any) -> bool:
-    """Whether data for `fit` are raw examples: a list or tuple, but not of arrays, tensors or dicts of them."""
-    if not isinstance(data, (list, tuple)):
-        return False
-    arrays = (dict, np.ndarray)
-    return not any(isinstance(part, arrays) or keras.ops.is_tensor(part) for part in data)

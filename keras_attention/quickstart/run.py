@@ -139,6 +139,6 @@ def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) ->
     report = ka.check_export(path, inputs)
     if not report.ok:
         raise RuntimeError(f"A stock server would not run {path}: {'; '.join(report.problems)}")
-    outputs = report.answer["text" if "text" in report.answer else "caption"]
+    outputs = report.outputs["text" if "text" in report.outputs else "caption"]
     verdict = "the same texts" if outputs == texts else "OTHER TEXTS"
     click.echo(f"   {path}: the C++ loader, XLA off, returns {verdict}: {outputs[0]}")

@@ -1,0 +1,51 @@
+"""How a `Captioner`, or its export, is scored on captioned images: its methods of these names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras_attention.data.caption_batches import image_regions
+from keras_attention.data.captions import CaptionedImage
+from keras_attention.metrics.captions import check_scorers, score_captions
+from keras_attention.metrics.text import score_texts
+
+
+def validation_score(self: Any, examples: Sequence[CaptionedImage], metric: str, cache: Any = None, **_: Any) -> float:
+    """Return BLEU-4 or CIDEr (times 100) of greedy captions; images that cannot be read do not count.
+
+    Args:
+        examples: from `read_captions`.
+        metric: `"bleu"` or `"cider"`.
+        cache: the directory of region features, if training uses one.
+    """
+    if cache is None:
+        captions = self.caption([example.image for example in examples], batch_size=64)
+    else:
+        regions = image_regions(examples, self, cache)
+        captions = self.caption_regions(regions, batch_size=64)
+        captions = [c if valid else None for c, valid in zip(captions, regions.valid, strict=True)]
+    pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c is not None and c.valid]
+    texts, references = zip(*pairs, strict=True)
+    if metric == "cider":
+        return 100 * score_captions(texts, references, meteor=False).cider
+    return score_texts(texts, references, lowercase=True).bleu
+
+
+def score_examples(cls: type, model: Any, examples: Sequence[CaptionedImage], **search: Any) -> dict[str, Any]:
+    """Return `bleu_1` to `bleu_4`, `meteor` where Java is, `rouge_l` and `cider`, each times 100."""
+    check_scorers()  # before all images are captioned
+    captions = model.caption([example.image for example in examples], **search)
+    pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c.valid]
+    if not pairs:
+        raise ValueError(f"None of the {len(examples)} images can be read; expected JPEG, PNG, GIF or BMP.")
+    scores = score_captions(*zip(*pairs, strict=True))
+    return {
+        **{f"bleu_{n}": bleu for n, bleu in enumerate(scores.bleu, 1)},
+        **({} if scores.meteor is None else {"meteor": 100 * scores.meteor}),
+        "rouge_l": 100 * scores.rouge_l,
+        "cider": 100 * scores.cider,
+        "images": len(pairs),
+        "unreadable": [e.name for c, e in zip(captions, examples, strict=True) if not c.valid],
+        "signature": scores.note,
+    }
