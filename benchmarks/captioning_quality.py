@@ -8,11 +8,12 @@
     python benchmarks/captioning_quality.py scenes runs/scenes_soft runs/scenes_show_and_tell ...
 
 Flickr8k: train on train.txt, select on dev.txt by BLEU-4 of the greedy captions, five references each; the beam width
-is chosen on dev too. The network that sees is a frozen MobileNet 0.75. BLEU, ROUGE-L, CIDEr and METEOR are those of
-coco-caption. Self-critical training, and hard attention that begins with the weights of a soft one, go on from the run
-that is named last; the minutes are those of both.
-Scenes: a tied captioner, made to look again for each word, learns to see, and goes on (from the run that is named last)
-over its network, frozen, with an output matrix of its own, the coordinates of its regions and looks that are spread.
+is chosen on dev too. The image encoder is a frozen MobileNet 0.75. BLEU, ROUGE-L, CIDEr and METEOR are those of
+coco-caption. Self-critical training, and hard attention that starts from the weights of soft attention, continue the
+run that is named last; the minutes are those of both.
+Scenes: first a captioner with tied weights and grounded attention trains the image encoder. A second one continues
+from it (the run that is named last) with the image encoder frozen, a separate output matrix, coordinate features and
+smoothed attention.
 Train on the train split, select on validation, report test: how many captions are exactly right, and how often the
 largest weight of a colour or shape word lies in the box of its object.
 
@@ -79,7 +80,7 @@ _SCENES = ka.training.TrainingPlan(
     epochs=EPOCHS or 40, learning_rate=2e-3, warmup_steps=200, label_smoothing=0.0, monitor="val_right", patience=40
 )
 _SCENE_SIZES = {"units": 192, "embedding_dim": 64, "dropout": 0.1}
-_LOOKING = {**_SCENE_SIZES, "doubly_stochastic": 0.0}
+_GROUNDED = {**_SCENE_SIZES, "doubly_stochastic": 0.0}
 SETTINGS = {
     "flickr_soft": Setting("show_attend_and_tell", {}, _FLICKR, 3000),
     "flickr_soft_self_critical": Setting("show_attend_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
@@ -99,7 +100,7 @@ SETTINGS = {
     ),
     "scenes_tied": Setting(
         "show_attend_and_tell",
-        {**_LOOKING, "tie_weights": True, "grounded_attention": True},
+        {**_GROUNDED, "tie_weights": True, "grounded_attention": True},
         dataclasses.replace(_SCENES, epochs=EPOCHS or 9),
         200,
         "bpe",
@@ -153,15 +154,15 @@ def scene_scores(captions: list, scenes: list) -> dict[str, float]:
     """Return the shares of captions that are right, and of maps whose maximum lies in the object of the word."""
     right = [c.text in ka.quickstart.right_captions(s) for c, s in zip(captions, scenes, strict=True)]
     inside: list[bool] = []
-    for answer, scene in zip(captions, scenes, strict=True):
-        if answer.attention is not None and answer.text:
-            inside += looks_inside(answer, scene)
+    for output, scene in zip(captions, scenes, strict=True):
+        if output.attention is not None and output.text:
+            inside += looks_inside(output, scene)
     return {"right": float(np.mean(right)), "inside": float(np.mean(inside)) if inside else float("nan")}
 
 
-def looks_inside(answer: ka.models.Caption, scene: ka.quickstart.Scene) -> list[bool]:
+def looks_inside(output: ka.models.Caption, scene: ka.quickstart.Scene) -> list[bool]:
     """For each colour or shape word: does the centre of the region with its largest weight lie in its object's box?"""
-    words, maps = word_maps(answer)
+    words, maps = word_maps(output)
     found = []
     for index, weights in enumerate(maps):
         thing = ka.quickstart.described_object(scene, words, index)
@@ -243,9 +244,9 @@ def report(*directories: str) -> None:
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for directory in directories:
         name, model, note = loaded(directory)
-        answers = {k: caption(model, examples, ka.BeamSearch(num_beams=k) if k > 1 else ka.Greedy()) for k in BEAMS}
-        beam = max(BEAMS, key=lambda k: bleu_4(answers[k], examples))
-        scores = ka.metrics.score_captions([c.text for c in answers[beam]], [e.captions for e in examples])
+        outputs = {k: caption(model, examples, ka.BeamSearch(num_beams=k) if k > 1 else ka.Greedy()) for k in BEAMS}
+        beam = max(BEAMS, key=lambda k: bleu_4(outputs[k], examples))
+        scores = ka.metrics.score_captions([c.text for c in outputs[beam]], [e.captions for e in examples])
         learned = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
         bleu = " | ".join(f"{value:.1f}" for value in scores.bleu)
         print(

@@ -81,8 +81,8 @@ def torch_captioner(model: ka.Captioner):
         def forward(self, regions, tokens):
             (h, c, keys), outputs, looked = self.begin(regions), [], []
             for x in self.dropout(self.embedding[tokens]).unbind(1):
-                answer, h, c, weights = self.step(x, h, c, regions, keys)
-                outputs.append(answer)
+                output, h, c, weights = self.step(x, h, c, regions, keys)
+                outputs.append(output)
                 looked.append(weights)
             return self.dropout(torch.stack(outputs, 1)) @ self.logits, torch.stack(looked, 1)
 
@@ -102,9 +102,9 @@ def torch_captioner(model: ka.Captioner):
             limit = sizes.max_length
             for t in range(1, limit + 1):
                 outputs, h, c, _ = self.step(self.embedding[tokens[:, -1]], h, c, regions, keys)
-                chances = F.log_softmax(outputs @ self.logits, -1).view(batch, BEAM, -1) + totals[..., None]
-                values, indices = chances.flatten(1).topk(2 * BEAM)
-                parents, words = indices // chances.shape[-1], indices % chances.shape[-1]
+                log_probs = F.log_softmax(outputs @ self.logits, -1).view(batch, BEAM, -1) + totals[..., None]
+                values, indices = log_probs.flatten(1).topk(2 * BEAM)
+                parents, words = indices // log_probs.shape[-1], indices % log_probs.shape[-1]
                 ends, norm = words == special.end, ((5 + t) / 6) ** PENALTY
                 rows = torch.arange(batch)[:, None] * BEAM + parents
                 for b, k in torch.argwhere(ends[:, :BEAM]).tolist():

@@ -1,4 +1,4 @@
-"""Decoding speed and memory of exported Transformers beside other engines, on the same random weights.
+"""Decoding speed and memory of exported Transformers next to other engines, on the same random weights.
 
     pip install torch transformers ctranslate2     # the peers; needed here only
     python benchmarks/decoding_speed.py gpt2        # GPT-2 124M, greedy, prompt 16, 64 more tokens
@@ -259,16 +259,16 @@ def main() -> None:
         for engine in ENGINES[work]:
             command = [sys.executable, __file__, work, engine.__name__, folder]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
-            answers = [line[7:] for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-            if not answers:
+            results = [line[7:] for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+            if not results:
                 print(f"| {engine.__name__} | failed: {done.stderr.strip().splitlines()[-1][:200]} |", flush=True)
                 continue
-            answer = json.loads(answers[0])
-            speeds = list(answer["speeds"].values())
+            result = json.loads(results[0])
+            speeds = list(result["speeds"].values())
             ours = ours or speeds
             ratios = " | ".join(f"{us / them:.2f}" for us, them in zip(ours, speeds, strict=True))
             cells = " | ".join(f"{speed:,.1f}" for speed in speeds)
-            print(f"| {engine.__name__} | {cells} | {ratios} | {answer['gib']:.2f} |", flush=True)
+            print(f"| {engine.__name__} | {cells} | {ratios} | {result['gib']:.2f} |", flush=True)
     print(f"\nMedians of {ROUNDS} runs.")
 
 

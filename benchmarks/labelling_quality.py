@@ -42,8 +42,8 @@ def classifier(seed: int, directory: pathlib.Path) -> float:
         plan,
         validation=ka.data.classification_batches(dev, model, shuffle=False),
     )
-    answers = model.classify([text for text, _ in dev], batch_size=64)
-    return 100 * statistics.mean(a.label == label for a, (_, label) in zip(answers, dev, strict=True))
+    outputs = model.classify([text for text, _ in dev], batch_size=64)
+    return 100 * statistics.mean(a.label == label for a, (_, label) in zip(outputs, dev, strict=True))
 
 
 def tagger(seed: int, directory: pathlib.Path) -> float:
@@ -72,11 +72,11 @@ def tagger(seed: int, directory: pathlib.Path) -> float:
         plan,
         validation=ka.data.tagging_batches(dev, model, shuffle=False),
     )
-    answers = model.tag([" ".join(word for word, _ in sentence) for sentence in dev], batch_size=64)
+    outputs = model.tag([" ".join(word for word, _ in sentence) for sentence in dev], batch_size=64)
     right = [
         tag == wanted
-        for answer, sentence in zip(answers, dev, strict=True)
-        for tag, (_, wanted) in zip(answer.tags, sentence, strict=True)
+        for output, sentence in zip(outputs, dev, strict=True)
+        for tag, (_, wanted) in zip(output.tags, sentence, strict=True)
     ]
     return 100 * statistics.mean(right)
 

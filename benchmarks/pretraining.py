@@ -1,4 +1,4 @@
-"""Does pre-training help? A small BERT, trained to fill gaps, then fine-tuned; beside it the same model untrained.
+"""Does pre-training help? A small BERT is pre-trained and fine-tuned, next to the same model untrained.
 
     python benchmarks/pretraining.py pretrain runs/bert
     python benchmarks/pretraining.py finetune runs/bert

@@ -1,7 +1,7 @@
-"""One model, many inputs, beam search, every road: is the text the same?
+"""One model, many inputs, beam search, every path: is the text the same?
 
     python benchmarks/sameness.py runs/attention/model.keras                 # 500 sentences of Multi30k, beam 5
-    python benchmarks/sameness.py runs/captioner/model.keras PICTURE...      # a captioner, beam 3
+    python benchmarks/sameness.py runs/captioner/model.keras IMAGE...        # a captioner, beam 3
 
 In process (one at a time; in batches of 64 in random order), reloaded `.keras`, reloaded SavedModel
 (alone and in batches), the C++ loader with XLA off (alone and in batches), and JAX in a process that cannot import
@@ -33,26 +33,26 @@ import keras_attention as ka
 path, verb, width = sys.argv[1:]
 model = keras.saving.load_model(path, compile=False)
 beam = ka.BeamSearch(num_beams=int(width), length_penalty=0.6)
-answers = getattr(model, verb)(json.load(sys.stdin), beam, batch_size=50)
-print(json.dumps([[a.text, a.score] for a in answers]))
+outputs = getattr(model, verb)(json.load(sys.stdin), beam, batch_size=50)
+print(json.dumps([[a.text, a.score] for a in outputs]))
 """
-Answers = list[tuple[str, float]]
-Road = Callable[[list[str], int], Answers]  # texts, or the paths of pictures, and how many at once
+Outputs = list[tuple[str, float]]
+Run = Callable[[list[str], int], Outputs]  # texts or the paths of images, and the batch size
 
 
-def of(found: list) -> Answers:
-    return [(answer.text, answer.score) for answer in found]
+def of(found: list) -> Outputs:
+    return [(output.text, output.score) for output in found]
 
 
-def shuffled(road: Road, items: list[str], batch_size: int) -> Answers:
+def shuffled(run: Run, items: list[str], batch_size: int) -> Outputs:
     order = list(range(len(items)))
     random.Random(7).shuffle(order)
-    answers = road([items[i] for i in order], batch_size)
-    back = dict(zip(order, answers, strict=True))
+    outputs = run([items[i] for i in order], batch_size)
+    back = dict(zip(order, outputs, strict=True))
     return [back[i] for i in range(len(items))]
 
 
-def stock(path: pathlib.Path) -> Road:
+def stock(path: pathlib.Path) -> Run:
     inputs, outputs = serving_tensors(path)
     (given,), text = inputs, "caption" if "caption" in outputs else "text"
     wanted = {name: outputs[name] for name in (text, "score")}
@@ -62,18 +62,18 @@ def stock(path: pathlib.Path) -> Road:
             return item
         return pathlib.Path(item).read_bytes().decode("utf-8", "surrogateescape")
 
-    def run(items: list[str], batch_size: int) -> Answers:
+    def run(items: list[str], batch_size: int) -> Outputs:
         batches = [[read(item) for item in items[i : i + batch_size]] for i in range(0, len(items), batch_size)]
         feeds = [{inputs[given]: {"dtype": "string", "values": batch}} for batch in batches]
-        answers = run_stock_loader(path, wanted, feeds)
-        if isinstance(answers, dict):
-            raise RuntimeError(answers["error"])
-        return [pair for answer in answers for pair in zip(answer[text], answer["score"], strict=True)]
+        results = run_stock_loader(path, wanted, feeds)
+        if isinstance(results, dict):
+            raise RuntimeError(results["error"])
+        return [pair for output in results for pair in zip(output[text], output["score"], strict=True)]
 
     return run
 
 
-def on_jax(path: str, verb: str, width: int, items: list[str]) -> Answers:
+def on_jax(path: str, verb: str, width: int, items: list[str]) -> Outputs:
     done = subprocess.run(
         [sys.executable, "-c", ON_JAX, path, verb, str(width)],
         input=json.dumps(items), env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True,
@@ -83,14 +83,14 @@ def on_jax(path: str, verb: str, width: int, items: list[str]) -> Answers:
     return [tuple(row) for row in json.loads(done.stdout.splitlines()[-1])]
 
 
-def compare(name: str, expected: Answers, answers: Answers) -> str:
-    different = [(a, b) for a, b in zip(expected, answers, strict=True) if a[0] != b[0]]
+def compare(name: str, expected: Outputs, outputs: Outputs) -> str:
+    different = [(a, b) for a, b in zip(expected, outputs, strict=True) if a[0] != b[0]]
     ties = [pair for pair in different if abs(pair[0][1] - pair[1][1]) < 1e-4]
     for (text, score), (other, other_score) in different:
         print(f"  {score:.6f} {text}\n  {other_score:.6f} {other}")
-    gap = max(abs(a[1] - b[1]) for a, b in zip(expected, answers, strict=True))
+    difference = max(abs(a[1] - b[1]) for a, b in zip(expected, outputs, strict=True))
     same = len(expected) - len(different)
-    return f"| {name} | {same} of {len(expected)} | {len(ties)} | {len(different) - len(ties)} | {gap:.1e} |"
+    return f"| {name} | {same} of {len(expected)} | {len(ties)} | {len(different) - len(ties)} | {difference:.1e} |"
 
 
 def main() -> None:
@@ -101,7 +101,7 @@ def main() -> None:
         verb, width, items = "translate", 5, ka.data.read_lines(DATA / "test_2016_flickr.en.gz")[:500]
     beam = ka.BeamSearch(num_beams=width, length_penalty=0.6)
 
-    def here(items: list[str], batch_size: int) -> Answers:
+    def here(items: list[str], batch_size: int) -> Outputs:
         return of(getattr(model, verb)(items, beam, batch_size))
 
     expected = here(items, 1)
@@ -111,10 +111,10 @@ def main() -> None:
         path = model.export(pathlib.Path(directory, "serving"), strategy=beam)
         served, loader = ka.load(path), stock(path)
 
-        def in_graph(items: list[str], batch_size: int) -> Answers:
+        def in_graph(items: list[str], batch_size: int) -> Outputs:
             return of(getattr(served, verb)(items, batch_size))
 
-        roads = {
+        runs = {
             "in process, batches of 64": lambda: shuffled(here, items, 64),
             "reloaded .keras": lambda: of(getattr(again, verb)(items, beam, 64)),
             "reloaded SavedModel, one at a time": lambda: in_graph(items, 1),
@@ -123,10 +123,10 @@ def main() -> None:
             "C++ loader, batches of 64": lambda: shuffled(loader, items, 64),
             "JAX, no TensorFlow": lambda: on_jax(sys.argv[1], verb, width, items),
         }
-        print("| against in process, one at a time | same text | ties | different | largest gap in score |")
+        print("| against in process, one at a time | same text | ties | different | largest difference in score |")
         print("|---|---|---|---|---|")
-        for name, road in roads.items():
-            print(compare(name, expected, road()), flush=True)
+        for name, run in runs.items():
+            print(compare(name, expected, run()), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training speed and memory of a GPT-2 beside KerasHub and Hugging Face: 6 layers, 512 wide, V = 8,192, batch 8 x 128.
+"""Training speed and memory of a GPT-2 next to KerasHub and Hugging Face: 6 layers, 512 wide, V = 8,192, batch 8 x 128.
 
     pip install torch transformers     # a peer; needed here only
     python benchmarks/training_speed.py
@@ -126,14 +126,14 @@ def main() -> None:
     first = None
     for engine in ENGINES:
         done = subprocess.run([sys.executable, __file__, engine.__name__], capture_output=True, text=True, check=False)
-        answers = [line[7:] for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-        if not answers:
+        results = [line[7:] for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+        if not results:
             print(f"| {engine.__name__} | failed: {done.stderr.strip().splitlines()[-1][:200]} |", flush=True)
             continue
-        answer = json.loads(answers[0])
-        first = first or answer["speed"]
-        ratio = first / answer["speed"]
-        print(f"| {engine.__name__} | {answer['speed']:,.0f} | {ratio:.2f} | {answer['gib']:.2f} |", flush=True)
+        result = json.loads(results[0])
+        first = first or result["speed"]
+        ratio = first / result["speed"]
+        print(f"| {engine.__name__} | {result['speed']:,.0f} | {ratio:.2f} | {result['gib']:.2f} |", flush=True)
     print(f"\nMedians of {ROUNDS} steps, one after the other.")
 
 

@@ -114,8 +114,8 @@ def tokenizers(setting: Setting, examples: list) -> dict:
 def scores(
     model: ka.Translator, setting: Setting, examples: list, strategy=None
 ) -> tuple[list[str], ka.metrics.TextScores]:
-    answers = model.translate([source for source, _ in examples], strategy, batch_size=64)
-    texts = [answer.text for answer in answers]
+    outputs = model.translate([source for source, _ in examples], strategy, batch_size=64)
+    texts = [output.text for output in outputs]
     tokenizer = "none" if setting.moses else "13a"
     return texts, ka.metrics.score_texts(texts, [target for _, target in examples], True, tokenizer)
 

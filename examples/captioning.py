@@ -44,9 +44,9 @@ drawn = {scene.name: scene for scene in ka.quickstart.captioned_scenes("validati
 
 def measure(model: ka.Captioner) -> dict[str, float]:
     """Return the share of captions that are exactly right, for combinations of objects that are not in training."""
-    answers = model.caption([example.image for example in valid], batch_size=100)
+    outputs = model.caption([example.image for example in valid], batch_size=100)
     scenes = [drawn[example.name] for example in valid]
-    right = [answer.text in ka.quickstart.right_captions(scene) for answer, scene in zip(answers, scenes, strict=True)]
+    right = [output.text in ka.quickstart.right_captions(scene) for output, scene in zip(outputs, scenes, strict=True)]
     return {"val_right": sum(right) / len(right)}
 
 
@@ -60,7 +60,7 @@ ka.train(
     measure=measure,
 )
 for scene in ka.quickstart.captioned_scenes("test", 3):
-    (answer,) = model.caption([scene.image], ka.BeamSearch(num_beams=3))
-    print(f"expected: {scene.captions[0]}\nwritten:  {answer.text}  (score {answer.score:.2f})")
-    if answer.attention is not None:
-        ka.plot_caption(answer, scene.image, options.out / f"{scene.name}.png")
+    (output,) = model.caption([scene.image], ka.BeamSearch(num_beams=3))
+    print(f"expected: {scene.captions[0]}\nwritten:  {output.text}  (score {output.score:.2f})")
+    if output.attention is not None:
+        ka.plot_caption(output, scene.image, options.out / f"{scene.name}.png")

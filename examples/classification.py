@@ -40,6 +40,6 @@ ka.train(
     ka.training.TrainingPlan(epochs=1 if options.smoke else 3, monitor="val_accuracy"),
     validation=ka.data.classification_batches(valid, model, shuffle=False),
 )
-for answer in model.classify(["we are eating bread", "estamos comiendo pan", "los libros nuevos"]):
-    piece = answer.pieces[answer.attention.argmax()]
-    print(f"{answer.text}: {answer.label} ({answer.score:.2f}), largest attention weight at {piece!r}")
+for output in model.classify(["we are eating bread", "estamos comiendo pan", "los libros nuevos"]):
+    piece = output.pieces[output.attention.argmax()]
+    print(f"{output.text}: {output.label} ({output.score:.2f}), largest attention weight at {piece!r}")

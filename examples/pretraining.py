@@ -49,7 +49,7 @@ ka.train(
     options.out,
     ka.training.TrainingPlan(epochs=1 if options.smoke else 2, monitor="accuracy"),
 )
-for answer in model.classify(["we are eating bread", "estamos comiendo pan"]):
-    print(f"{answer.text}: {answer.label} ({answer.score:.2f})")
+for output in model.classify(["we are eating bread", "estamos comiendo pan"]):
+    print(f"{output.text}: {output.label} ({output.score:.2f})")
 maps = ka.attention_maps(model, ["we are eating bread"])[0]
 print(f"{maps.weights.shape[0]} blocks with {maps.weights.shape[1]} heads; tokens: {' '.join(maps.pieces)}")

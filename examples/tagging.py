@@ -57,5 +57,5 @@ ka.train(
     ka.training.TrainingPlan(epochs=1 if options.smoke else 5, learning_rate=3e-3, monitor="val_accuracy"),
     validation=ka.data.tagging_batches(valid, model, shuffle=False),
 )
-for answer in model.tag(["the girl is not opening a red window", "we are eating bread"]):
-    print(" ".join(f"{word}/{tag}" for word, tag in zip(answer.words, answer.tags, strict=True)))
+for output in model.tag(["the girl is not opening a red window", "we are eating bread"]):
+    print(" ".join(f"{word}/{tag}" for word, tag in zip(output.words, output.tags, strict=True)))

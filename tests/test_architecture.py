@@ -27,8 +27,8 @@ ALLOWED = {
     "serving": {"serving", "models", "outputs", "generation", "data", "storage", "__version__"},
     "loading": {"serving", "weights"} | PUBLIC,
     "visualize": PUBLIC,
-    "evaluate": PUBLIC,
     "quickstart": {"quickstart", "cli"} | PUBLIC,
+    "evaluate": PUBLIC,
     "cli": {"cli", "evaluate", "storage", "visualize"} | PUBLIC,
 }
 LATE = {"models/task.py": {"training", "serving"}}  # inside a function, so that the import waits until it is called

@@ -1,4 +1,4 @@
-"""The one attention, against values worked out by hand and against Keras' own layers."""
+"""Additive and dot-product attention, against values computed by hand and against the layers of Keras."""
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ def test_masked_softmax_by_hand():
     np.testing.assert_allclose(array(masked_softmax(scores, mask)), [[1 / 4, 3 / 4, 0]], rtol=1e-6)
 
 
-def test_a_fully_masked_row_gets_nothing():
+def test_a_fully_masked_row_has_zero_scores_and_context():
     scores, values = random(2, 3, 5), random(2, 5, 7)
     mask = np.array([[True] * 5, [False] * 5])
     context, weights = attend(scores, values, mask)
@@ -86,13 +86,13 @@ def test_dot_scores_scale_with_the_width():
 
 
 def test_keys_are_projected_once(monkeypatch, translator):
-    """A whole translation projects the source once, however many words it writes."""
+    """A translation projects the source once, however many tokens it writes."""
     calls = []
     project = type(translator.decoder.attention).project_keys
     monkeypatch.setattr(
         type(translator.decoder.attention),
         "project_keys",
-        lambda self, memory: calls.append(1) or project(self, memory),
+        lambda self, key: calls.append(1) or project(self, key),
     )
     special = ka.data.special_ids(translator.source_tokenizer)
     ids, mask = ka.data.pad_ids(ka.data.encode_texts(translator.source_tokenizer, ["we eat bread"]), special.pad)
@@ -107,6 +107,7 @@ def test_keys_are_projected_once(monkeypatch, translator):
     [
         (lambda: ka.layers.AdditiveAttention(0), "`units` is 0; expected a positive integer"),
         (lambda: ka.layers.DotProductAttention()(random(1, 2, 3), random(1, 2, 5)), "both need the same width"),
+        (lambda: ka.layers.DotProductAttention(0), "or None for no projections"),
         (lambda: ka.layers.RecurrentEncoder(5), "needs an even number"),
         (lambda: ka.layers.RecurrentEncoder(6, cell="lstn"), "expected one of simple, gru, lstm"),
     ],

@@ -5,7 +5,7 @@ import pytest
 from test_jax import run_on_jax
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() == "jax", reason="it is what this starts")
-FILES = ("test_attention.py", "test_recurrent.py", "test_transformer.py", "test_generation.py")
+FILES = ("test_attention.py", "test_layers.py", "test_recurrent.py", "test_transformer.py", "test_generation.py")
 
 
 def test_attention_and_generation_pass_on_jax_without_tensorflow(translator_file, whole_run):

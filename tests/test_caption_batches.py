@@ -63,7 +63,7 @@ def test_dropout_is_active_in_training_and_nowhere_else(words, preset, given):
         preset, tokenizer=words, encoder_weights=None, encoder="small_cnn", image_size=32, dropout=0.8, **sizes
     )
     images, ids = ka.data.read_images([p.image for p in examples(2)], 32)[0], np.array([[1, 7, 9]] * 2)
-    inputs = {given: images if given == "images" else model.see(images), "target_ids": ids}
+    inputs = {given: images if given == "images" else model.encode_images(images), "target_ids": ids}
     state = [[v.value for v in values] for values in (model.trainable_variables, model.non_trainable_variables)]
     steady, other, *dropped = (
         np.asarray(model.stateless_call(*state, inputs, training=training)[0])
@@ -79,12 +79,12 @@ def test_unreadable_pictures_are_left_out_and_named(words, tmp_path):
     gone = ka.data.CaptionedImage("gone.jpg", str(tmp_path / "gone.jpg"), ("a dog",))
     for options in ({}, {"cache": tmp_path}):
         model = small(words, encoder="mobilenet_0.25" if options else "small_cnn")
-        with pytest.warns(UserWarning, match="1 of 20 pictures cannot be read: gone.jpg"):
+        with pytest.warns(UserWarning, match="1 of 20 images cannot be read: gone.jpg"):
             ka.data.caption_batches([*good, gone], model, **options)
-    with pytest.warns(UserWarning, match="1 of 20 pictures cannot be read: broken.jpg. They are left out"):
+    with pytest.warns(UserWarning, match="1 of 20 images cannot be read: broken.jpg. They are left out"):
         batches = ka.data.caption_batches([*good[:7], bad, *good[7:]], small(words), shuffle=False)
     assert sum(len(batches[i][1]) for i in range(len(batches))) == 38
-    with pytest.raises(ka.data.DataError, match="3 of 8 pictures cannot be read"):
+    with pytest.raises(ka.data.DataError, match="3 of 8 images cannot be read"):
         ka.data.caption_batches([*good[:5], bad, bad, bad], small(words))
 
 
@@ -100,11 +100,11 @@ def test_augmentation_is_another_each_epoch_and_the_same_again(words):
 def test_every_second_picture_is_mirrored_by_chance(words, tmp_path, cached):
     model, pictures = small(words, encoder="mobilenet_0.25" if cached else "small_cnn"), examples(1) * 40
     if cached:  # a new MobileNet answers nearly nothing
-        model.see = lambda images: np.reshape(images, (len(images), 32, -1))
+        model.encode_images = lambda images: np.reshape(images, (len(images), 32, -1))
     options = {"cache": tmp_path} if cached else {}
     batches = ka.data.caption_batches(pictures, model, 10**6, flip=True, **options)
     image = ka.data.read_images([pictures[0].image], 32)[0]
-    both = [np.array(model.see(x)) if cached else x for x in (image, image[:, :, ::-1])]
+    both = [np.array(model.encode_images(x)) if cached else x for x in (image, image[:, :, ::-1])]
     given = batches[0][0]["regions" if cached else "images"]
     apart = np.array([[np.abs(one - x[0]).max() for x in both] for one in given])
     assert (apart.min(1) < apart.max(1) / 4).all()  # one or the other

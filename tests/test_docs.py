@@ -111,7 +111,7 @@ def desk(tmp_path, monkeypatch, quick, loaded_once):
         (tmp_path / name).write_text(text)
     (tmp_path / "source.txt").write_text("".join(f"{source}\n" for source, _ in pairs[:11]))
     (tmp_path / "book.txt").write_text("\n".join(source for source, _ in pairs))
-    (tmp_path / "gaps.txt").write_text("we are <mask> bread\nno gap\n")
+    (tmp_path / "masked.txt").write_text("we are <mask> bread\nno mask\n")
     (tmp_path / "reviews.tsv").write_text("".join(f"{s}\ten\n{t}\tes\n" for s, t in pairs))
     (tmp_path / "corpus.conllu").write_text("1\tWe\twe\tPRON\n2\teat\teat\tVERB\n\n" * 9)
     return tmp_path

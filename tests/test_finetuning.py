@@ -101,7 +101,7 @@ def test_frozen_encoder_stays(classifier):
     assert moved(classifier) == {w.path for w in [*classifier.pooler.weights, *classifier.head.weights]}
 
 
-def test_what_spells_is_frozen_with_the_encoder(tokenizer):
+def test_the_character_encoder_is_frozen_with_the_encoder(tokenizer):
     characters = ka.data.train_tokenizer(["we eat bread"], "characters")
     model = ka.TextTagger.from_preset(
         "rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, labels=("a", "b"), units=6, embedding_dim=5

@@ -41,7 +41,9 @@ def count(name: str) -> int:
     def build():
         with keras.StatelessScope(initialize_variables=False):
             model = getattr(ka, task)(dataclasses.replace(row.config, **config, **labels))
-        return sum(layer.count_params() for layer in model.backbone())
+        encoder = [getattr(model, name, None) for name in ("embedding", "mask_embedding", "encoder", "pooler")]
+        layers = encoder if row.task in ("MaskedLM", "PermutationLM") else [model]  # not the head of pre-training
+        return sum(layer.count_params() for layer in layers if layer is not None)
 
     # Keras keeps a list of variables without a value; that of another thread ends with it.
     with concurrent.futures.ThreadPoolExecutor(1) as thread:

@@ -7,7 +7,14 @@ from keras import ops
 from permuted import B, D, H, M, P, S, V, array, batch, chance, make_model, make_stack, normal, randomize
 
 import keras_attention as ka
-from keras_attention.layers import RelativeAttention, gather_last, relative_shift
+from keras_attention.layers import (
+    InputEmbedding,
+    RelativeAttention,
+    RelativeTransformer,
+    TransformerBlock,
+    gather_last,
+    relative_shift,
+)
 
 # Distances
 
@@ -22,7 +29,7 @@ def test_each_row_is_shifted_by_one_more_than_the_last():
         np.testing.assert_array_equal(array(relative_shift(scores)), expected)
 
 
-def test_attention_is_what_two_loops_say():
+def test_relative_attention_by_hand():
     layer = RelativeAttention(H, D)
     query, memory = normal(B, S, M, seed=1), normal(B, 7, M, seed=2)
     same = chance().random((B, S, 7)) < 0.5
@@ -60,7 +67,7 @@ def test_attention_is_what_two_loops_say():
 
 
 def test_only_distances_count():
-    """Tokens that only look back a little see the same wherever they stand."""
+    """Tokens that attend to the same tokens at the same distances have the same outputs at any position."""
     stack, tokens = make_stack(), normal(1, 4, M)
     later = np.concatenate([normal(1, 3, M, seed=9), tokens], 1)
     mask = np.zeros((1, 7, 7), bool)
@@ -70,14 +77,18 @@ def test_only_distances_count():
     np.testing.assert_allclose(array(after)[:, 3:], array(alone), rtol=1e-5, atol=1e-5)
 
 
-def test_segments_need_vectors():
+def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="use_segments"):
         make_stack(use_segments=False)(normal(B, S, M), segment_ids=np.zeros((B, S), "int32"))
     with pytest.raises(ValueError, match="positive"):
         RelativeAttention(0, 3)
+    with pytest.raises(ValueError, match="even width"):
+        RelativeAttention(1, 3)(normal(B, S, 3))
+    with pytest.raises(ValueError, match="no `RelativeAttention`"):
+        RelativeTransformer([TransformerBlock(H, 11)], InputEmbedding())
 
 
-def test_one_segment_is_as_good_as_none():
+def test_one_segment_equals_none():
     stack, tokens = make_stack(), normal(B, S, M)
     one = stack(tokens)
     two = stack(tokens, segment_ids=np.ones((B, S), "int32"))
@@ -87,8 +98,8 @@ def test_one_segment_is_as_good_as_none():
 # Memory
 
 
-def test_memory_is_as_if_the_text_went_on():
-    """Read in two segments, backward only, a text gives what it gives when read at once."""
+def test_two_segments_equal_one_text():
+    """With attention to the left only, a text in two segments has the outputs of the whole text."""
     stack, tokens = make_stack(), normal(B, 7, M)
     whole = stack(tokens, permutation_mask=np.tril(np.ones((1, 7, 7), bool)))
     _, memories = stack.encode_segment(tokens[:, :4], permutation_mask=np.tril(np.ones((1, 4, 4), bool)))
@@ -98,7 +109,7 @@ def test_memory_is_as_if_the_text_went_on():
     np.testing.assert_allclose(array(after), array(whole)[:, 4:], rtol=1e-5, atol=1e-5)
 
 
-def test_padding_is_not_remembered():
+def test_padding_is_not_kept_in_the_memory():
     stack, tokens, following = make_stack(), normal(1, 4, M), normal(1, 3, M, seed=8)
     padded = np.concatenate([tokens, normal(1, 2, M, seed=7)], 1)
     mask = np.array([[True] * 4 + [False] * 2])
@@ -132,7 +143,7 @@ def test_model_reads_segments():
 # Streams
 
 
-def test_a_token_cannot_see_itself_but_others_before_it_in_the_order():
+def test_a_query_depends_on_the_tokens_before_it_in_the_order_alone():
     model, inputs = make_model(), batch()
     before = array(model(inputs))
     for b in range(B):
@@ -146,14 +157,14 @@ def test_a_token_cannot_see_itself_but_others_before_it_in_the_order():
                 assert (moved > 1e-4) == inputs["permutation_mask"][b, target, s], (b, s, p)
 
 
-def test_a_query_never_sees_its_own_token_whatever_the_mask_says():
+def test_a_query_never_attends_to_its_own_token_whatever_the_mask_is():
     model, inputs = make_model(), batch()
     inputs["permutation_mask"] = np.ones((B, S, S), bool)
     inputs["target_mapping"] = np.eye(S, dtype="float32")[[[3], [1]]]
     changed = inputs["token_ids"].copy()
     changed[0, 3], changed[1, 1] = (changed[0, 3] + 1) % V, (changed[1, 1] + 1) % V
     stack = model.encoder
-    stack.blocks = stack.blocks[:1]  # in a second block others would have told it
+    stack.blocks = stack.blocks[:1]  # in a second block it would reach the query through other tokens
     one, two = (
         stack(
             model.embedding(ids),
@@ -178,7 +189,7 @@ def test_targets_in_order_are_all_positions():
 
 
 def forward(model, ids: np.ndarray) -> np.ndarray:
-    """The logits of each token from all before it, all at once, and of one more."""
+    """The logits of each token, and of one more, from all tokens before it at once."""
     longer = np.pad(ids, ((0, 0), (0, 1)))
     batch, length = longer.shape
     inputs = {
@@ -192,7 +203,7 @@ def forward(model, ids: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("read", "norm_first"), [(0, False), (1, True), (3, False)])
-def test_stepping_equals_reading_everything(read, norm_first):
+def test_steps_equal_the_whole_sequence(read, norm_first):
     model = make_model(norm_first=norm_first)
     ids = chance().integers(0, V, (B, 6)).astype("int32")
     state, steps = model.start({"token_ids": ids[:, :read]}, 9), []

@@ -243,7 +243,7 @@ def fine(text):
 FAULTS = [
     ("xla op", xla_op, None, "the op XlaDynamicUpdateSlice .* needs XLA"),
     ("compiled", compiled, None, "must be compiled by XLA"),
-    ("py_function", python_function, None, "the op EagerPyFunc .* calls back into Python"),
+    ("py_function", python_function, None, "the op EagerPyFunc .* calls Python"),
     (
         "scalar input",
         fine,

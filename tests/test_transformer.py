@@ -1,4 +1,4 @@
-"""Self-attention, positions and the cache, against numbers worked out here."""
+"""Multi-head attention, blocks, positions and the cache, against loops and the layers of Keras."""
 
 import keras
 import numpy as np
@@ -38,8 +38,8 @@ def by_hand(layer: MultiHeadAttention, query: np.ndarray, memory: np.ndarray, ma
     for b, h, i in np.ndindex(weights.shape[:3]):
         part = slice(h * D, (h + 1) * D)
         scores = np.array([q[b, i, part] @ k[b, j, part] / D**0.5 for j in range(memory.shape[1])])
-        chances = np.where(mask[b], np.exp(scores - scores.max()), 0.0)
-        weights[b, h, i] = chances / chances.sum() if mask[b].any() else 0.0
+        probabilities = np.where(mask[b], np.exp(scores - scores.max()), 0.0)
+        weights[b, h, i] = probabilities / probabilities.sum() if mask[b].any() else 0.0
         context[b, i, part] = weights[b, h, i] @ v[b, :, part]
     return context @ weight["output"][0] + weight["output"][1], weights
 
@@ -47,7 +47,7 @@ def by_hand(layer: MultiHeadAttention, query: np.ndarray, memory: np.ndarray, ma
 @pytest.mark.parametrize("maps", [True, False], ids=["maps", "fused"])
 def test_many_heads_by_hand(maps):
     layer, query, memory = MultiHeadAttention(H, D), numbers(B, 4, M), numbers(B, S, 11, seed=5)
-    mask = np.array([[True, True, False, True, False], [False] * S])  # the second row may look at nothing
+    mask = np.array([[True, True, False, True, False], [False] * S])  # the second row may attend to nothing
     layer(query, memory)
     layer.set_weights([w + 0.1 * numbers(*w.shape, seed=i) for i, w in enumerate(layer.get_weights())])
     output = layer(query, memory, value_mask=mask, return_attention_scores=maps)
@@ -58,8 +58,55 @@ def test_many_heads_by_hand(maps):
         np.testing.assert_allclose(to_numpy(scores), maps_expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_many_heads_agree_with_keras_on_its_implicit_masks(causal):
+    ids = np.array([[3, 1, 4, 0, 0], [1, 5, 9, 2, 6]])
+    x = keras.layers.Embedding(11, M, mask_zero=True)(ids)
+    layer, theirs = MultiHeadAttention(H, D), keras.layers.MultiHeadAttention(H, D)
+    options = {"use_causal_mask": causal, "return_attention_scores": True}
+    layer(x, x)
+    theirs.build(x.shape, x.shape)  # a call would remove the mask of its inputs
+    copy_weights(layer, theirs)
+    for one, two in zip(layer(x, x, **options), theirs(x, x, **options), strict=True):
+        one, two = (np.moveaxis(to_numpy(y), -2, 1)[ids != 0] for y in (one, two))
+        np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def copy_weights(layer: MultiHeadAttention, theirs: keras.layers.MultiHeadAttention) -> None:
+    pairs = zip(layer.get_weights(), theirs.get_weights(), strict=True)
+    theirs.set_weights([ours.reshape(other.shape) for ours, other in pairs])
+
+
+def test_a_block_with_a_memory_equals_layers_of_keras():
+    block, x = TransformerBlock(H, 11, norm_first=True), ops.convert_to_tensor(numbers(B, S, M))
+    memory = keras.layers.Embedding(11, 13, mask_zero=True)(np.array([[3, 1, 0], [1, 5, 9]]))
+    found = block(x, memory)
+    for attention, norm in ((block.attention, block.attention_norm), (block.cross_attention, block.cross_norm)):
+        query, theirs = norm(x), keras.layers.MultiHeadAttention(H, D)
+        value = query if attention is block.attention else memory
+        theirs.build(query.shape, value.shape)  # a call would remove the mask of its inputs
+        copy_weights(attention, theirs)
+        x = x + theirs(query, value)
+    hidden = ops.relu(ops.matmul(block.feed_forward_norm(x), block.hidden.kernel) + block.hidden.bias)
+    x = x + ops.matmul(hidden, block.output_projection.kernel) + block.output_projection.bias
+    np.testing.assert_allclose(to_numpy(found), to_numpy(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TransformerBlock(2, 11)(numbers(1, 3, 5)), "expected a multiple of `num_heads`, 2"),
+        (lambda: TransformerBlock(2, 11, attention=MultiHeadAttention(3, 5)), "`attention` has 3 heads"),
+        (lambda: MultiHeadAttention(0, 5), "expected positive integers"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_explained(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
 @pytest.mark.parametrize("make", [lambda: MultiHeadAttention(H, D), lambda: TransformerBlock(H, 11)])
-def test_layers_stand_in_a_functional_model(make, tmp_path):
+def test_layers_work_in_a_functional_model(make, tmp_path):
     inputs = keras.Input((None, M))
     model = keras.Model(inputs, make()(inputs))
     model.compile("sgd", "mse")
@@ -179,7 +226,7 @@ def test_a_cross_attention_needs_a_memory():
             Transformer([], InputEmbedding(), cross_attention=cross_attention)(numbers(B, S, M), **others)
 
 
-def test_searching_with_a_read_prompt_equals_forcing_it(tokenizer):
+def test_a_prompt_read_at_once_equals_a_forced_one(tokenizer):
     model = ka.CausalLM.from_preset(
         "gpt2_small", tokenizer=tokenizer, width=14, num_heads=7, num_layers=2, intermediate_dim=11, max_length=31
     )
@@ -189,7 +236,7 @@ def test_searching_with_a_read_prompt_equals_forcing_it(tokenizer):
     np.testing.assert_allclose([a.score for a in together], [a.score for a in alone], atol=1e-4)
 
 
-def test_learned_positions_end_an_answer(tokenizer):
+def test_learned_positions_limit_a_completion(tokenizer):
     sizes = {"width": 14, "num_heads": 7, "num_layers": 1, "intermediate_dim": 11, "max_length": 13}
     model = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes)
     (answer,) = model.complete(["we eat"], ka.Greedy(max_new_tokens=60, min_new_tokens=59))

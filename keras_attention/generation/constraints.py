@@ -1,4 +1,4 @@
-"""What may be written next, and by which chance."""
+"""Constraints on the next token, and the random numbers that choose it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from keras_attention.generation.strategies import NEVER, Strategy
 
 
 def apply_constraints(log_probs, tokens, t, strategy: Strategy, end_id: int, start_ids, prefix_ids, prefix_mask):
-    """Rule out what the strategy forbids, and force what the prefix wants.
+    """Exclude the tokens that the strategy forbids, and force those of the prefix.
 
     Args:
         log_probs: (B, K, V) float32.
-        tokens: (B, K, T) int, what has been written before step t.
+        tokens: (B, K, T) int, the tokens written before step t.
         t: scalar int, the step.
-        strategy: its `min_length`, `no_repeat_ngram_size` and `suppress_tokens`.
-        end_id: the end token, forbidden before `min_length`.
+        strategy: its `min_new_tokens`, `no_repeat_ngram_size` and `suppress_tokens`.
+        end_id: the end token, forbidden before `min_new_tokens`.
         start_ids: (B,) int, the token before the first; in a model without a start token, that of a prompt.
         prefix_ids: (B, T) int.
         prefix_mask: (B, T) bool, where the prefix holds; it overrides every other constraint.
@@ -34,7 +34,7 @@ def apply_constraints(log_probs, tokens, t, strategy: Strategy, end_id: int, sta
         start = ops.broadcast_to(ops.reshape(start_ids, (-1, 1, 1)), (*ops.shape(tokens)[:2], 1))
         written = ops.concatenate([ops.cast(start, tokens.dtype), tokens], axis=2)
         once = _forbid_repeats(log_probs, written, t + 1, strategy.no_repeat_ngram_size)
-        ends = ops.equal(vocabulary, end_id)  # an end never repeats, though it may have begun the text
+        ends = ops.equal(vocabulary, end_id)  # an end is never a repetition, though the same token may begin the text
         log_probs = ops.where(ends, log_probs, once)
     token = ops.expand_dims(ops.take(prefix_ids, t, axis=1), -1)  # (B, 1)
     holds = ops.expand_dims(ops.take(prefix_mask, t, axis=1), -1)
@@ -43,7 +43,7 @@ def apply_constraints(log_probs, tokens, t, strategy: Strategy, end_id: int, sta
 
 
 def _forbid_repeats(log_probs, tokens, t, n: int):
-    """Forbid each token that would complete an n-gram that already stands in its hypothesis."""
+    """Forbid each token that would complete an n-gram that its hypothesis already has."""
     beams, vocabulary = log_probs.shape[1:]
     steps = ops.shape(tokens)[2]
     positions = ops.arange(steps)  # where an earlier n-gram would end
@@ -66,8 +66,8 @@ def _forbid_repeats(log_probs, tokens, t, n: int):
 def uniform_numbers(seeds, t, beams: int):
     """Return (B, K) float32 numbers in [0, 1) that depend on the seed, the step and the beam alone.
 
-    A 32-bit integer hash (two rounds of multiply and shift) stands in for a generator, since the
-    backends' own generators give different numbers.
+    They come from a 32-bit integer hash (two rounds of multiply and shift), since the generators of the backends give
+    different numbers.
 
     Args:
         seeds: (B,) int.

@@ -270,6 +270,26 @@ def _results(loop: LoopState) -> dict:
     return results
 
 
+def best_hypotheses(found: dict, is_real) -> dict:
+    """Return what a search found without what it found for empty inputs.
+
+    Args:
+        found: from `decode`.
+        is_real: (B,) bool, False for an input that is empty or could not be read.
+
+    Returns:
+        dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), 0 where `is_real` is False; and of the best
+        hypothesis `is_written` (B, T) bool and, where there is attention, `attention` (B, T, S).
+    """
+    is_real = ops.expand_dims(is_real, 1)
+    lengths, scores = (ops.where(is_real, found[name], 0) for name in ("lengths", "scores"))
+    is_written = ops.arange(ops.shape(found["tokens"])[2]) < lengths[:, :1]
+    best = {"tokens": found["tokens"], "lengths": lengths, "scores": scores, "is_written": is_written}
+    if "attention" in found:
+        best["attention"] = ops.where(ops.expand_dims(is_real, -1), found["attention"][:, 0], 0.0)
+    return best
+
+
 def search_inputs(limits, seeds, prefix_ids, prefix_mask) -> dict:
     """Return `limits`, `seeds`, `prefix_ids` and `prefix_mask` of `decode`: T is made as long as the longest limit.
 

@@ -1,7 +1,7 @@
-"""How a search chooses: greedily, with a beam, or by chance.
+"""Search strategies: greedy, beam search and sampling.
 
-A strategy sees the log-probabilities of every continuation and proposes which hypotheses go on and
-which end here. It knows no model and no tokenizer; `decode.py` runs the loop.
+A strategy reads the log-probabilities of all continuations and proposes which hypotheses go on and which end. It knows
+no model and no tokenizer; `decode.py` runs the loop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NEVER = -1e9  # a log-probability that nothing real reaches, and that float32 ca
 
 
 class Proposal(NamedTuple):
-    """What one step chose, for each of B rows: K hypotheses that go on and C that may end here.
+    """The choice of one step, for each of B rows: K hypotheses that go on and C that may end.
 
     A hypothesis that does not exist has a log-probability of `NEVER` or less.
     """
@@ -31,7 +31,7 @@ class Proposal(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Strategy:
-    """What every strategy can be asked for.
+    """The options that all strategies have.
 
     Args:
         max_new_tokens: the most tokens of an output; the model's own limit when absent.
@@ -84,7 +84,7 @@ class Strategy:
         return (np.asarray(indices, "int64") + self.seed).astype("int32")
 
     def final_score(self, log_probs, length, coverage=None):
-        """Rank ended hypotheses; here by their log-probability."""
+        """Return the score that ranks finished hypotheses; here their log-probability."""
         return log_probs
 
     def propose(self, totals, end_id, uniform) -> Proposal:
@@ -93,7 +93,7 @@ class Strategy:
         Args:
             totals: (B, K, V) float32, the total log-probability of each continuation.
             end_id: (B, 1), the token that ends a text, or -1 where none does.
-            uniform: (B, K) float32 in [0, 1), this step's chance.
+            uniform: (B, K) float32 in [0, 1), the random numbers of this step.
 
         Returns:
             a `Proposal`.
@@ -169,16 +169,16 @@ class Sampling(Strategy):
         return _follow(totals, self._draw(totals, uniform), end_id)
 
     def _draw(self, totals, uniform):
-        """Return (B, K) tokens drawn with the chance (B, K)."""
+        """Return (B, K) tokens drawn with the random numbers (B, K)."""
         count = min(self.top_k or totals.shape[-1], totals.shape[-1])
         values, tokens = ops.top_k(totals, count)
         probabilities = ops.softmax((values - values[..., :1]) / self.temperature, axis=-1)
         cumulative = ops.cumsum(probabilities, axis=-1)
         likeliest = ops.logical_and(cumulative - probabilities < self.top_p, probabilities > 0)
-        kept = ops.cast(likeliest, "float32")
-        mass = ops.max(cumulative * kept, axis=-1)
+        is_kept = ops.cast(likeliest, "float32")
+        mass = ops.max(cumulative * is_kept, axis=-1)
         reached = ops.cast(cumulative <= ops.expand_dims(uniform * mass, -1), "int32")
-        chosen = ops.minimum(ops.sum(reached, axis=-1), ops.cast(ops.sum(kept, axis=-1), "int32") - 1)
+        chosen = ops.minimum(ops.sum(reached, axis=-1), ops.cast(ops.sum(is_kept, axis=-1), "int32") - 1)
         return _pick(tokens, chosen)
 
 
@@ -261,7 +261,7 @@ class BeamSearch(Strategy):
 
 
 def _follow(totals, tokens, end_id) -> Proposal:
-    """Let every hypothesis go on by its own token; the one that wrote the end token ends."""
+    """Extend each hypothesis by its own token; a hypothesis that writes the end token ends."""
     values = _pick(totals, tokens)
     ends = ops.equal(tokens, end_id)
     parents = ops.zeros_like(tokens) + ops.arange(totals.shape[1], dtype=tokens.dtype)

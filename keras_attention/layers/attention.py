@@ -71,8 +71,7 @@ def masked_softmax(scores, mask=None):
     if mask is None:
         return ops.softmax(scores, axis=-1)
     mask = ops.cast(mask, "bool")
-    weights = ops.softmax(ops.where(mask, scores, -1e30), axis=-1)
-    return ops.where(mask, weights, 0.0)
+    return ops.where(mask, ops.softmax(ops.where(mask, scores, -1e30), axis=-1), 0.0)
 
 
 def attend(scores, values, mask=None, dropout_fn=None):
@@ -87,9 +86,9 @@ def attend(scores, values, mask=None, dropout_fn=None):
     Returns:
         context (B, ..., Q, M) in the dtype of `values`, and the normalised scores (B, ..., Q, S) in float32.
     """
-    weights = masked_softmax(scores, align_mask(mask, len(scores.shape)))
-    used = weights if dropout_fn is None else dropout_fn(weights)
-    return ops.matmul(ops.cast(used, values.dtype), values), weights
+    scores = masked_softmax(scores, align_mask(mask, len(scores.shape)))
+    dropped = scores if dropout_fn is None else dropout_fn(scores)
+    return ops.matmul(ops.cast(dropped, values.dtype), values), scores
 
 
 def hard_attend(scores, values, mask=None, noise=None):
@@ -110,17 +109,17 @@ def hard_attend(scores, values, mask=None, noise=None):
     Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, section 4.1; Maddison et al., 2014 (sampling with
     Gumbel noise), https://arxiv.org/abs/1411.0030.
     """
-    weights = masked_softmax(scores, align_mask(mask, len(scores.shape)))
-    chosen = chosen_positions(weights, noise) * ops.cast(weights > 0, "float32")  # none where everything is masked
-    return ops.matmul(ops.cast(chosen, values.dtype), values), weights
+    scores = masked_softmax(scores, align_mask(mask, len(scores.shape)))
+    chosen = chosen_positions(scores, noise) * ops.cast(scores > 0, "float32")  # none where everything is masked
+    return ops.matmul(ops.cast(chosen, values.dtype), values), scores
 
 
-def chosen_positions(weights, noise=None):
+def chosen_positions(scores, noise=None):
     """Return (B, Q, S) float32, 1 at the position that `hard_attend` selects for a query and 0 elsewhere."""
-    log_probabilities = ops.log(ops.maximum(weights, 1e-30))
+    log_probabilities = ops.log(ops.maximum(scores, 1e-30))
     log_probabilities = log_probabilities if noise is None else log_probabilities + ops.cast(noise, "float32")
     best = ops.argmax(log_probabilities, axis=-1, keepdims=True)
-    return ops.cast(ops.equal(ops.arange(ops.shape(weights)[-1], dtype=best.dtype), best), "float32")
+    return ops.cast(ops.equal(ops.arange(ops.shape(scores)[-1], dtype=best.dtype), best), "float32")
 
 
 def align_mask(mask, rank: int):

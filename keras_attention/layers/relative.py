@@ -220,7 +220,7 @@ class RelativeAttention(BaseLayer):
     def _segment_scores(self, query, same_segment):
         """Return the third term of the scores (B, H, Q, S), of queries (B, H, Q, D)."""
         if not self.use_segments:
-            raise ValueError("`same_segment` was given, but `use_segments` is False; make the layer with True.")
+            raise ValueError("`same_segment` is not None, but `use_segments` is False; make the layer with True.")
         vectors = ops.swapaxes(ops.cast(self.segments, query.dtype), 0, 1)  # (H, 2, D)
         scores = dot_scores(_add_to_heads(query, self.segment_bias), vectors)  # (B, H, Q, 2)
         return ops.where(ops.expand_dims(same_segment, 1), scores[..., :1], scores[..., 1:])

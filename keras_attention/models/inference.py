@@ -106,20 +106,20 @@ class Detokenizer:
     ) -> np.ndarray:
         """Return the prompts with their continuations, (B, N).
 
-        A text is decoded as a whole, and the part that stands for the prompt is cut off: pieces of a text may mean
-        other characters than each piece alone.
+        A text is decoded as a whole, and the decoded prompt is cut off, because the characters of a piece may depend
+        on the pieces before it.
 
         Args:
             prompts: B strings.
             read: what the model reads of the prompts: `token_ids` (B, S) and `padding_mask` (B, S).
-            ids: (B, N, T), the prompts after their first token, and the continuations.
+            ids: (B, N, T), the prompts without their first token, and the continuations.
             lengths: (B, N), how many of these ids count.
         """
         strings = np.full(lengths.shape, "", object)
         for row, prompt in enumerate(prompts):
             first, *others = read["token_ids"][row][read["padding_mask"][row]].tolist()
             before = decode_ids(self.tokenizer, [first, *others])
-            lost_space = _ends_in_space(prompt) and not _ends_in_space(before)  # a tokenizer reads none at the end
+            lost_space = _ends_in_space(prompt) and not _ends_in_space(before)  # a tokenizer may drop it
             for n, length in enumerate(lengths[row]):
                 whole = decode_ids(self.tokenizer, [first, *ids[row, n, :length].tolist()])
                 new = whole[len(before) :]

@@ -87,10 +87,6 @@ class MaskedLM(Task):
     def _to_logits(self, outputs):
         return self.output_bias(self.embedding(self.head(outputs), reverse=True))
 
-    def backbone(self) -> tuple[keras.layers.Layer, ...]:
-        """The layers whose parameters a paper counts."""
-        return tuple(x for x in (self.embedding, self.encoder, self.pooler) if x is not None)
-
     @property
     def reader(self) -> TextReader:
         """The reader of texts."""

@@ -138,9 +138,9 @@ class PermutationLM(Task):
 
         Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860, section 3.2.
         """
-        kept = {name: inputs[name] for name in ("token_ids", "padding_mask", "segment_ids") if name in inputs}
+        arrays = {name: inputs[name] for name in ("token_ids", "padding_mask", "segment_ids") if name in inputs}
         found = self.compiled_function(type(self)._read_segment)(
-            kept if memories is None else {**kept, "memories": memories}
+            arrays if memories is None else {**arrays, "memories": memories}
         )
         outputs, width = found.pop("outputs"), found["mask"].shape[1]
         first = 0 if memory_length is None else max(width - memory_length, 0)
@@ -150,8 +150,8 @@ class PermutationLM(Task):
         """Return the state before the next token.
 
         Args:
-            inputs: dict of `token_ids` (B, L), the tokens that are known already, which are read here at once,
-                from left to right; L may be 0.
+            inputs: dict of `token_ids` (B, L), tokens that are given and are read at once, from left to right; L may
+                be 0.
             length: the most tokens that will be read, `config.max_length` when absent.
 
         Returns:
@@ -165,10 +165,6 @@ class PermutationLM(Task):
         embedded = self.embedding(tokens)
         outputs, carry = self.encoder.step(embedded, self.mask_embedding(embedded), state["carry"])
         return self._to_logits(outputs), {"constants": {}, "carry": carry}, None
-
-    def backbone(self) -> tuple[keras.layers.Layer, ...]:
-        """The layers whose parameters a paper counts."""
-        return (self.embedding, self.mask_embedding, self.encoder)
 
     complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
     length_limits, to_row = autoregressive.length_limits, autoregressive.to_row

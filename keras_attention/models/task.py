@@ -13,8 +13,8 @@ from keras_attention import config as configs
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.models import examples
 from keras_attention.models.inference import Detokenizer
-from keras_attention.models.weight_transfer import check_plain, copy_weights
-from keras_attention.presets import ENCODER_TASKS, ENCODER_USES, find_preset
+from keras_attention.models.weight_transfer import from_encoder, from_model
+from keras_attention.presets import find_preset
 
 
 class Task(keras.Model):
@@ -44,6 +44,8 @@ class Task(keras.Model):
     metric = "loss"  # what selects the best model, computed on validation data
     text_metrics: tuple[str, ...] = ()  # metrics that need texts written by the model; see `validation_score`
 
+    from_model, from_encoder = classmethod(from_model), classmethod(from_encoder)
+
     def __init__(self, config, tokenizers: dict[str, Any], inputs, outputs, **kwargs) -> None:
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         self.config, self.quantization = config, None
@@ -72,44 +74,16 @@ class Task(keras.Model):
         """
         config = find_preset(name, cls.task_name())
         tokenizers = {key: parts.pop(key) for key in cls.tokenizer_names if key in parts}
-        return cls(cls._resized(config, parts), **tokenizers)
+        return cls(cls.resized(config, parts), **tokenizers)
 
     @classmethod
-    def from_model(cls, other: Task, **sizes: Any):
-        """Make a model with the weights of another one of its task, and other sizes.
-
-        Weights that both models have are copied. New ones are initialised: the rows that more learned positions or a
-        captioner's `coordinate_features` add to a matrix, an output matrix of its own (`tie_weights=False`), the
-        baseline of hard attention.
-
-        Args:
-            other: a model of this task. The new model's weights are trainable, even where those of `other` are not.
-            **sizes: any size that should differ, such as `dropout=0.0`.
+    def resized(cls, config, sizes: dict[str, Any]):
+        """Return `config` with other sizes.
 
         Raises:
-            TypeError: `other` is a model of another task.
-            ValueError: an unknown size; one with which weights would be lost or would not fit; or weights of another
-                kind: with LoRA, or quantised.
-
-        Example:
-            >>> import keras_attention as ka
-            >>> sizes = {"vocabulary_size": 7, "width": 6, "num_heads": 3, "num_layers": 1, "intermediate_dim": 5}
-            >>> model = ka.CausalLM.from_preset("gpt2_small", max_length=11, **sizes)
-            >>> longer = ka.CausalLM.from_model(model, max_length=13)
-            >>> bool((longer.embedding.get_weights()[0] == model.embedding.get_weights()[0]).all())
-            True
+            ValueError: an unknown size.
         """
-        if not isinstance(other, Task) or other.task_name() != cls.task_name():
-            raise TypeError(f"`other` is a {type(other).__name__}; expected a {cls.task_name()}.")
-        check_plain(other)
-        config = cls._resized(other.config, sizes)
-        model = cls(config, **{name: getattr(other, name) for name in cls.tokenizer_names})
-        copy_weights(model, other, sizes)
-        return model
-
-    @classmethod
-    def _resized(cls, config, sizes: dict[str, Any]):
-        fields = {field.name for field in dataclasses.fields(config)}
+        fields = configs.fields_for(config, cls.task_name())
         unknown = sorted(set(sizes) - fields)
         if unknown:
             raise ValueError(
@@ -117,36 +91,6 @@ class Task(keras.Model):
                 f"sizes: {', '.join(sorted(fields))}."
             )
         return dataclasses.replace(config, **sizes)
-
-    @classmethod
-    def from_encoder(cls, other: Task, **parts: Any):
-        """Make a model of this task around the encoder of another one; the layers after the encoder are new.
-
-        Args:
-            other: a model with an encoder of one text, such as a `MaskedLM`.
-            **parts: `labels`, and the sizes that may differ: `dropout`, `attention_dropout`.
-
-        Raises:
-            TypeError: `other` has no such encoder, or this task uses none.
-            ValueError: a size that cannot change, or weights with LoRA or quantised.
-        """
-        if cls.task_name() not in (*ENCODER_TASKS, *ENCODER_USES):
-            raise TypeError(f"A {cls.__name__} has no encoder of one text; see {', '.join(ENCODER_USES)}.")
-        if not hasattr(other, "encoder") or not isinstance(other.config, configs.TransformerConfig):
-            raise TypeError(
-                f"This {type(other).__name__} has no Transformer encoder that a {cls.__name__} could be built around."
-            )
-        unknown = sorted(set(parts) - {"labels", "dropout", "attention_dropout"})
-        if unknown:
-            raise ValueError(f"{', '.join(unknown)} cannot change: the encoder is that of a trained model.")
-        check_plain(other)
-        config = dataclasses.replace(other.config, next_sentence=False, **parts)
-        model = cls(config, tokenizer=other.tokenizer)
-        for name in ("embedding", "encoder", "pooler"):
-            old, new = getattr(other, name, None), getattr(model, name, None)
-            if old is not None and new is not None:
-                new.set_weights(old.get_weights())
-        return model
 
     @property
     def has_lora(self) -> bool:
@@ -212,10 +156,6 @@ class Task(keras.Model):
     def template(self) -> str:
         """The special-token template; see `TransformerConfig`."""
         return getattr(self.config, "template", "end")
-
-    def backbone(self) -> tuple[keras.layers.Layer, ...]:
-        """The layers whose parameters a paper counts: all but the heads of an encoder."""
-        return (self,)
 
     def compiled_function(self, function: Callable[..., dict]) -> CompiledFunction:
         """Return a function of arrays that computes function(self, inputs, **options); see `CompiledFunction`."""

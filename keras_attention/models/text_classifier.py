@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.config import ClassifierConfig, TransformerConfig
+from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import text_arrays
 from keras_attention.data.files import read_labelled
 from keras_attention.data.text_batches import classification_batches
@@ -33,14 +33,14 @@ from keras_attention.outputs import Classification
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TextClassifier(Task):
-    """Many to one: an encoder and one label for a summary of what it read.
+    """Many to one: an encoder, and one label for the summary of a text.
 
     p(label | x) = softmax(W summary). Of a recurrent encoder the summary is [h; c], the final state h of both
     directions and the context c that h attends to over all positions (absent without attention). Of a
     Transformer it is tanh(V x_0 + b) at the start token (`<cls>`; the end token, where there is no start).
 
     Args:
-        config: a `ClassifierConfig` (recurrent) or `TransformerConfig`, with `labels`.
+        config: a `RecurrentConfig` or `TransformerConfig`, with `labels`.
         tokenizer: KerasHub tokenizer.
 
     Call arguments:
@@ -71,12 +71,12 @@ class TextClassifier(Task):
     default_preset = "rnn_classifier"
     metric = "accuracy"
 
-    def __init__(self, config: ClassifierConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
+    def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
         check_labels(config.labels)
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
         self.attention = self.pooler = None
-        if isinstance(config, ClassifierConfig):
+        if isinstance(config, RecurrentConfig):
             self.attention, summarize = make_attention(config), self._summarize_states
         else:
             self.pooler, summarize = make_pooler(config), self._pool
@@ -90,12 +90,12 @@ class TextClassifier(Task):
     def _summarize_states(self, inputs: dict, return_attention_scores: bool = False):
         """Return the summary of a recurrent encoder, and its weights (B, S) or None."""
         mask = inputs["padding_mask"]
-        memory, states = self.encoder(self.embedding(inputs["token_ids"]), mask=mask)
+        memory, state, *_ = self.encoder(self.embedding(inputs["token_ids"]), mask=mask)
         if self.attention is None:
-            return states[0], None
-        query = ops.expand_dims(states[0], 1)
+            return state, None
+        query = ops.expand_dims(state, 1)
         context, weights = self.attention(query, memory, value_mask=mask, return_attention_scores=True)
-        return ops.concatenate([states[0], ops.squeeze(context, 1)], -1), ops.squeeze(weights, 1)
+        return ops.concatenate([state, ops.squeeze(context, 1)], -1), ops.squeeze(weights, 1)
 
     def _pool(self, inputs: dict, return_attention_scores: bool = False):
         """Return the summary of a Transformer, and the last block's weights (B, S), the mean of its heads."""
@@ -103,10 +103,6 @@ class TextClassifier(Task):
         outputs, weights = read_text(self, inputs, return_attention_scores)
         summary = self.pooler(self.pool_sequence(outputs, mask))
         return summary, self.pool_sequence(ops.mean(weights[-1], axis=1), mask) if return_attention_scores else None
-
-    def backbone(self) -> tuple[keras.layers.Layer, ...]:
-        """The layers whose parameters a paper counts."""
-        return tuple(x for x in (self.embedding, self.encoder, self.pooler) if x is not None)
 
     @property
     def reader(self) -> TextReader:

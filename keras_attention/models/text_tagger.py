@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.config import RecurrentConfig, TaggerConfig, TransformerConfig
+from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import pad_ids, text_arrays
 from keras_attention.data.files import read_tagged
 from keras_attention.data.text_batches import tagging_batches
@@ -29,22 +29,22 @@ from keras_attention.outputs import Tagging
 class TextTagger(Task):
     """Many to many: an encoder, recurrent in both directions or a Transformer, and a tag at each word.
 
-    p(tag_i | x) = softmax(W h_i), with h_i the encoder's output at the first piece of word i. A recurrent encoder reads
-    embedded pieces and, with a tokenizer of characters, beside the first piece of each word what a
-    `CharacterEncoder` makes of it; the pieces are then best whole words (`train_tokenizer(texts, "words")`).
+    p(tag_i | x) = softmax(W h_i), with h_i the encoder's output at the first token of word i. A recurrent encoder reads
+    embedded tokens and, with a tokenizer of characters, at the first token of each word the word's features from a
+    `CharacterEncoder`. Tokens that are whole words are then best (`train_tokenizer(texts, "words")`).
 
     Args:
-        config: a `TaggerConfig` (recurrent) or `TransformerConfig`, with `labels`, the tags.
+        config: a `RecurrentConfig` or `TransformerConfig`, with `labels`, the tags.
         tokenizer: KerasHub tokenizer.
-        character_tokenizer: another, of characters, that spells the words of a recurrent tagger; or None.
+        character_tokenizer: tokenizer of the characters of words, for a recurrent tagger; or None.
 
     Call arguments:
         inputs: dict of `token_ids` (B, S) int, `padding_mask` (B, S) bool, True = a real token, and, where the
-            family has them, `segment_ids` (B, S) int; where words are spelled, `character_ids` (B, S, P) int and
-            `character_mask` (B, S, P) bool, whose real ones stand at the first piece of each word.
+            family has them, `segment_ids` (B, S) int; with a tokenizer of characters `character_ids` (B, S, P) int
+            and `character_mask` (B, S, P) bool, which is True at the first token of each word alone.
 
     Output:
-        logits (B, S, tags); those at the first piece of each word are the answer.
+        logits (B, S, tags); those at the first token of each word count.
 
     Raises:
         TypeError: the tokenizer is missing, or a Transformer is given characters.
@@ -61,25 +61,25 @@ class TextTagger(Task):
     https://arxiv.org/abs/1603.01360; Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 5.3.
     """
 
-    tokenizer_names = ("tokenizer", "character_tokenizer")
     command_name = "tagger"
     verb = "tag"
     output_class = Tagging
     default_preset = "rnn_tagger"
     default_tokenizer = "words"
     metric = "accuracy"
+    tokenizer_names = ("tokenizer", "character_tokenizer")
 
     def __init__(
         self,
-        config: TaggerConfig | TransformerConfig,
+        config: RecurrentConfig | TransformerConfig,
         tokenizer: Any = None,
         character_tokenizer: Any = None,
         **kwargs,
     ) -> None:
         config = with_vocabulary(without_attention(config, "tagger"), "vocabulary_size", tokenizer)
         if character_tokenizer is not None:
-            if not isinstance(config, TaggerConfig):
-                raise TypeError("A Transformer reads no characters beside its pieces; leave out `character_tokenizer`.")
+            if not isinstance(config, RecurrentConfig):
+                raise TypeError("A Transformer does not read characters; leave out `character_tokenizer`.")
             config = with_vocabulary(config, "character_vocabulary_size", character_tokenizer, "character_tokenizer")
         check_labels(config.labels)
         self.character_encoder = None
@@ -99,13 +99,9 @@ class TextTagger(Task):
 
     @property
     def tokenizers(self) -> dict[str, Any]:
-        """The tokenizers that the network needs; that of characters only where it spells words."""
+        """The tokenizers that the network needs; that of characters only where it reads them."""
         found = super().tokenizers
         return found if self.character_encoder is not None else {"tokenizer": found["tokenizer"]}
-
-    def backbone(self) -> tuple[keras.layers.Layer, ...]:
-        """The layers whose parameters a paper counts."""
-        return tuple(x for x in (self.embedding, self.character_encoder, self.encoder) if x is not None)
 
     @property
     def word_reader(self) -> WordReader:
@@ -189,7 +185,7 @@ class TextTagger(Task):
     def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return a tokenizer; a recurrent tagger of words, folded to lower case, also gets one of characters."""
         texts, tokenizers = cls.texts_of(examples), {}
-        if isinstance(config, TaggerConfig) and options["kind"] == "words":  # the characters keep capitals
+        if isinstance(config, RecurrentConfig) and options["kind"] == "words":  # the characters keep capitals
             tokenizers["character_tokenizer"] = train_tokenizer(texts, "characters", lowercase=options["lowercase"])
             options["lowercase"] = True
         return {**tokenizers, "tokenizer": train_tokenizer(texts, **options)}

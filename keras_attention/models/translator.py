@@ -10,13 +10,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.config import TransformerTranslatorConfig, TranslatorConfig
+from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.files import read_pairs
 from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import special_ids, train_tokenizer
-from keras_attention.generation import Greedy, Strategy, decode, search_inputs
-from keras_attention.layers import OutputBias, Transformer, logits_of_step
+from keras_attention.generation import Greedy, Strategy, best_hypotheses, decode, search_inputs
+from keras_attention.layers import OutputBias, RecurrentDecoder, logits_of_step
 from keras_attention.metrics.text import score_texts, scores_by_length
 from keras_attention.models.arguments import has_learned_positions, with_vocabulary
 from keras_attention.models.build import make_decoder, make_embedding, make_encoder
@@ -30,11 +30,11 @@ class Translator(Task):
     """Encoder and decoder from text to text: recurrent, with any attention or none, or a Transformer.
 
     p(y | x) = prod_t softmax(E f_t)[y_t], where f_t is the decoder's output after reading y_<t and
-    the encoded source, and E is the target embedding (tied). In a recurrent network without attention the
-    final encoder state is all the decoder gets; with attention it also looks back at every source position.
+    the encoded source, and E is the target embedding (tied). A recurrent decoder without attention reads the final
+    encoder state alone; with attention it also attends to all source positions.
 
     Args:
-        config: a `TranslatorConfig` (recurrent) or `TransformerTranslatorConfig`; the vocabulary sizes are
+        config: a `RecurrentConfig` or `TransformerConfig`; the vocabulary sizes are
             taken from the tokenizers.
         source_tokenizer: KerasHub tokenizer of the source language.
         target_tokenizer: KerasHub tokenizer of the target language.
@@ -48,7 +48,7 @@ class Translator(Task):
 
     Raises:
         TypeError: a tokenizer is missing.
-        ValueError: one vocabulary is to be shared, and the tokenizers have two.
+        ValueError: the vocabulary is shared, but the two tokenizers have different pieces.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "comemos pan"], "characters")
@@ -61,7 +61,6 @@ class Translator(Task):
     https://arxiv.org/abs/1409.0473; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
     """
 
-    tokenizer_names = ("source_tokenizer", "target_tokenizer")
     command_name = "translator"
     verb = "translate"
     output_class = Translation
@@ -69,10 +68,11 @@ class Translator(Task):
     default_strategy = Greedy
     metric = "bleu"
     text_metrics = ("bleu", "chrf")
+    tokenizer_names = ("source_tokenizer", "target_tokenizer")
 
     def __init__(
         self,
-        config: TranslatorConfig | TransformerTranslatorConfig,
+        config: RecurrentConfig | TransformerConfig,
         source_tokenizer: Any = None,
         target_tokenizer: Any = None,
         **kwargs,
@@ -99,7 +99,6 @@ class Translator(Task):
 
     def _logits(self, inputs):
         outputs = self.decoder(self.target_embedding(inputs["target_ids"]), **self._encode(inputs))
-        outputs = outputs[0] if isinstance(outputs, tuple) else outputs
         return self._add_bias(self.target_embedding(outputs, reverse=True))
 
     def _add_bias(self, logits):
@@ -111,20 +110,20 @@ class Translator(Task):
         return self.decoder.has_memory
 
     def _encode(self, inputs) -> dict:
-        """Return what the decoder takes from the encoder: its outputs and their mask, and its last states."""
+        """Return what the decoder takes from the encoder: its outputs and their mask, and its final states."""
         mask = inputs["source_mask"]
         encoded = self.encoder(self.source_embedding(inputs["source_ids"]), mask=mask)
-        if isinstance(self.decoder, Transformer):
+        if not isinstance(self.decoder, RecurrentDecoder):
             return {"memory": encoded, "memory_mask": mask}
-        memory, states = encoded
-        return {"states": states} | ({"memory": memory, "mask": mask} if self.has_attention else {})
+        memory, *states = encoded
+        return {"initial_state": states} | ({"memory": memory, "memory_mask": mask} if self.has_attention else {})
 
     def start(self, inputs: dict, length=None) -> dict:
         """Encode the source and return the state before the first token.
 
         Args:
             inputs: dict of `source_ids` (B, S) int and `source_mask` (B, S) bool.
-            length: the most tokens that will be read, `config.max_length` when absent.
+            length: the most tokens that will be read; `config.max_length` when absent.
 
         Returns:
             dict of `constants` (what no step changes, tensors of the source first by batch) and `carry`
@@ -136,7 +135,7 @@ class Translator(Task):
         return {"constants": constants, "carry": carry}
 
     def step(self, tokens, state: dict):
-        """Read one token per beam and answer what may come next.
+        """Read one token per beam and return the logits of the next one.
 
         Args:
             tokens: (B, K) int, the tokens written last (at first the start token).
@@ -252,20 +251,15 @@ class Translator(Task):
 
         Returns:
             dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for empty texts; and of the best
-            `is_written` (B, T) and, from a model with attention, `alignment` (B, T, S).
+            `is_written` (B, T) and, from a model with attention, `attention` (B, T, S).
         """
         special, searched = special_ids(self.target_tokenizer), dict(inputs)
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
-        real = ops.logical_not(ops.expand_dims(searched.pop("is_empty"), 1))
+        is_real = ops.logical_not(searched.pop("is_empty"))
         start_ids = ops.zeros_like(searched["limits"]) + special.start
         strategy = self.search_strategy(strategy)
         found = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
-        computed = {"tokens": found["tokens"]}
-        computed |= {name: ops.where(real, found[name], 0) for name in ("lengths", "scores")}
-        computed["is_written"] = ops.arange(ops.shape(found["tokens"])[2]) < computed["lengths"][:, :1]
-        if "attention" in found:
-            computed["alignment"] = ops.where(ops.expand_dims(real, -1), found["attention"][:, 0], 0.0)
-        return computed
+        return best_hypotheses(found, is_real)
 
     def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text`, `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
@@ -277,7 +271,7 @@ class Translator(Task):
             **hypothesis_row(target, computed, "text"),
             "source_pieces": source.pieces(inputs["source_ids"], inputs["source_mask"] & ~inputs["is_empty"][:, None]),
             "target_pieces": target.pieces(computed["tokens"][:, 0], computed["is_written"]),
-            **{name: computed[name] for name in ("alignment",) if name in computed},
+            **({"alignment": computed["attention"]} if "attention" in computed else {}),
         }
 
     @classmethod
@@ -320,13 +314,13 @@ class Translator(Task):
         }
 
 
-def check_shared(config: TransformerTranslatorConfig, source_tokenizer: Any, target_tokenizer: Any) -> None:
+def check_shared(config: TransformerConfig, source_tokenizer: Any, target_tokenizer: Any) -> None:
     """Raise ValueError unless both tokenizers have the same pieces."""
     same = config.source_vocabulary_size == config.target_vocabulary_size
     try:
         if same and source_tokenizer is not target_tokenizer:
             same = source_tokenizer.get_vocabulary() == target_tokenizer.get_vocabulary()
-    except ValueError:  # they are being loaded, and get their vocabularies later
+    except ValueError:  # they are being loaded and get their vocabularies later
         return
     if not same:
         raise ValueError(

@@ -84,7 +84,7 @@ class GraphTokenizer:
         begin = tf.minimum(begin, tf.strings.length(whole))  # the constraints of a search may allow not even the prompt
         new = _valid(tf.strings.substr(whole, begin, tf.strings.length(whole) - begin))
         prompts = tf.repeat(prompts[:, None], lengths.shape[1], axis=1)
-        lost_space = _ends_in_space(prompts) & ~_ends_in_space(before)  # a tokenizer reads none at the end
+        lost_space = _ends_in_space(prompts) & ~_ends_in_space(before)  # a tokenizer may drop it
         new = tf.where(lost_space, tf.strings.regex_replace(new, "^ ", ""), new)
         return tf.strings.join([prompts, new])
 

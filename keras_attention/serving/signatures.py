@@ -77,11 +77,11 @@ class GraphTask:
     def verb(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Compute the task's row; see its `to_row`."""
         model, options = self.model, {} if self.strategy is None else {"strategy": self.strategy}
-        kept, inputs = self.read(model, self.tokenizers, strings)
+        outputs, inputs = self.read(model, self.tokenizers, strings)
         if options:
             inputs["seeds"] = tf.zeros(tf.shape(strings)[:1], tf.int32) if seed is None else seed
         computed = model.compute(model.prepare(inputs, **options), **options)
-        return model.to_row(kept, inputs, computed, self.tokenizers)
+        return model.to_row(outputs, inputs, computed, self.tokenizers)
 
     def score(self, strings: tf.Tensor, target: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Text or image, and target (B,) -> `score` (B,), `piece_scores` and pieces (B, T); of images also `valid`.

@@ -1,0 +1,98 @@
+"""Objects from rows: strings or bytes, arrays or lists, padded at the end."""
+
+import math
+
+import numpy as np
+import pytest
+
+from keras_attention.outputs import (
+    AttentionMaps,
+    Caption,
+    Classification,
+    Completion,
+    FilledMask,
+    Tagging,
+    Translation,
+    split_rows,
+)
+
+TRANSLATION = {
+    "text": b"comemos pan",
+    "score": np.float32(-0.5),
+    "source_pieces": np.array([b"we", b"", b"eat", b"", b""], object),  # a piece that is not known is empty too
+    "target_pieces": np.array([b"comemos", b"pan", b""], object),
+    "alignment": np.arange(15.0).reshape(3, 5),
+}
+SEVERAL = {"alternatives": [b"a", b"b", b"c"], "alternative_scores": [-1.0, -2.0, -3e9]}
+
+
+def test_a_translation_loses_its_padding():
+    translation = Translation.from_row(TRANSLATION, "we eat")
+    assert translation.source_pieces == ("we", "", "eat")
+    assert translation.target_pieces == ("comemos", "pan")
+    np.testing.assert_array_equal(translation.attention, [[0, 1, 2], [5, 6, 7]])
+    assert (translation.source, translation.text, translation.score) == ("we eat", "comemos pan", -0.5)
+
+
+def test_alternatives_are_the_other_hypotheses_that_were_found():
+    (other,) = Translation.from_row({**TRANSLATION, **SEVERAL}, "we eat").alternatives
+    assert (other.source, other.text, other.score) == ("we eat", "b", -2.0)
+    empty = {**TRANSLATION, **SEVERAL, "text": "", "source_pieces": [], "target_pieces": []}
+    assert Translation.from_row(empty, " ").alternatives == ()
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (
+            Completion.from_row({"text": "to be", "score": -3e9, "pieces": ["", "", "be", ""]}, "to"),
+            Completion("to", "to be", -math.inf, ("", "", "be")),
+        ),
+        (
+            Classification.from_row(
+                {"label": b"good", "score": 0.75, "pieces": [b"fine"], "probabilities": []}, "fine"
+            ),
+            Classification("fine", "good", 0.75, ("fine",)),
+        ),
+        (
+            Classification.from_row({"label": "", "score": 0.0, "pieces": ["", ""], "attention": [0.0, 0.0]}, ""),
+            Classification("", "", 0.0),
+        ),
+        (
+            Tagging.from_row(
+                {"words": ["we", "eat", ""], "tags": ["P", "V", ""], "scores": [0.5, 0.25, 0.0]}, "we eat"
+            ),
+            Tagging("we eat", ("we", "eat"), ("P", "V"), (0.5, 0.25)),
+        ),
+        (
+            FilledMask.from_row(
+                {"text": "we", "candidates": [["we", ""], ["", ""]], "candidate_scores": [[0.5, 0.25], [0.0, 0.0]]}, "_"
+            ),
+            FilledMask("_", "we", ((("we", 0.5), ("", 0.25)),)),
+        ),
+        (Caption.from_row({"caption": b"", "score": 0.0, "pieces": [], "valid": False}), Caption("", 0.0, valid=False)),
+    ],
+    ids=lambda output: type(output).__name__,
+)
+def test_outputs_from_rows(output, expected):
+    assert output == expected
+
+
+def test_a_caption_has_attention_over_a_grid():
+    row = {
+        "caption": "a dog",
+        "score": -1.0,
+        "pieces": ["a", "dog", ""],
+        "valid": True,
+        "attention": np.ones((3, 5, 7)),
+    }
+    assert Caption.from_row(row).attention.shape == (2, 5, 7)
+
+
+def test_attention_maps_lose_their_padding():
+    row = {"attention": np.ones((2, 3, 5, 5)), "pieces": ["a", "b", "", "", ""]}
+    assert AttentionMaps.from_row(row, "a b").weights.shape == (2, 3, 2, 2)
+
+
+def test_rows_of_a_batch():
+    assert list(split_rows({"a": [1, 2], "b": ["x", "y"]})) == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
