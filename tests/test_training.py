@@ -376,8 +376,8 @@ def test_without_validation_the_training_loss_selects(tokenizer, tmp_path):
 
 @pytest.mark.parametrize("monitor", ["loss", "val_loss"])
 def test_the_average_is_kept_where_it_is_better(tokenizer, tmp_path, monitor):
-    """Of an epoch `fit` says a mean over moving weights, with dropout; the average is held against the same measure."""
-    model = small_model(tokenizer, dropout=0.5)
+    """The average is compared with the best epoch, which is the last here, on the same measure, without dropout."""
+    model = small_model(tokenizer, dropout=0.1)
     run(model, tmp_path, monitor=monitor, average_checkpoints=4)
     valid = ka.data.translation_batches(PAIRS if monitor == "loss" else PAIRS[:3], model, shuffle=False)
     kept = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
