@@ -284,7 +284,7 @@ def test_int8_answers_nearly_the_same_and_is_kept(tokenizer, tmp_path):
 
 def test_lora_is_merged_before_a_model_is_quantised(classifier):
     ka.training.enable_lora(classifier, 2)
-    with pytest.raises(ValueError, match="Save it, load it, and quantise that"):
+    with pytest.raises(ValueError, match="Save it, load it, and quantise the loaded model"):
         classifier.quantize("int8")
 
 
