@@ -62,11 +62,13 @@ def test_a_model_goes_on_with_other_sizes(tokenizer, classifier):
     renamed = ka.TextClassifier.from_model(classifier, labels=("yes", "no"))
     names = {"drink": "yes", "food": "no"}
     assert renamed.classify(["we eat"])[0].label == names[classifier.classify(["we eat"])[0].label]
-    with pytest.raises(ValueError, match=r"max_length cannot change: .* would be \(7, 14\) in place of \(11, 14\)"):
+    with pytest.raises(
+        ValueError, match=r"max_length cannot change: .* would have the shape \(7, 14\), not \(11, 14\)"
+    ):
         ka.CausalLM.from_model(lm, max_length=7)
     with pytest.raises(ValueError, match=r"num_layers cannot change: .* would be lost"):
         ka.CausalLM.from_model(lm, num_layers=1)
-    with pytest.raises(ValueError, match=r"labels cannot change: .* would be \(14, 3\) in place of \(14, 2\)"):
+    with pytest.raises(ValueError, match=r"labels cannot change: .* would have the shape \(14, 3\), not \(14, 2\)"):
         ka.TextClassifier.from_model(classifier, labels=("a", "b", "c"))
     with pytest.raises(ValueError, match="CausalLM has no heads"):
         ka.CausalLM.from_model(lm, heads=7)
@@ -275,7 +277,7 @@ def test_int8_answers_nearly_the_same_and_is_kept(tokenizer, tmp_path):
         again.complete(["we"], ka.Greedy(max_new_tokens=2)),
     )
     assert answer.text == expected[0].text
-    with pytest.raises(ValueError, match="`filters` could not be kept"):
+    with pytest.raises(ValueError, match="`filters` cannot be saved"):
         lm.quantize("int8", filters=lambda layer: False)
     with pytest.raises(ValueError, match="its rounding would remove what LoRA learns"):
         ka.training.enable_lora(lm, 2)
@@ -305,5 +307,5 @@ def test_what_cannot_be_tuned_says_so(tokenizer, classifier):
 def test_rematerialising_with_dropout_is_refused_on_tensorflow(tokenizer):
     model = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **{**SIZES, "dropout": 0.1})
     if keras.backend.backend() == "tensorflow":
-        with pytest.raises(ValueError, match="draws other dropout"):
+        with pytest.raises(ValueError, match="drops other units"):
             ka.training.rematerialize(model)
