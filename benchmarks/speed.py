@@ -118,7 +118,7 @@ def theirs(config):
 def training() -> list[str]:
     import torch
 
-    config = ka.config.TranslatorConfig(
+    config = ka.config.RecurrentConfig(
         embedding_dim=256, units=384, dropout=0.3, attention="additive",
         source_vocabulary_size=5000, target_vocabulary_size=5000,
     )  # fmt: skip

@@ -6,16 +6,10 @@ import dataclasses
 import difflib
 
 from keras_attention.config import (
-    CaptionerConfig,
-    ClassifierConfig,
-    LanguageModelConfig,
+    RecurrentCaptionerConfig,
     RecurrentConfig,
-    TaggerConfig,
     TransformerCaptionerConfig,
     TransformerConfig,
-    TransformerSizes,
-    TransformerTranslatorConfig,
-    TranslatorConfig,
 )
 
 
@@ -35,7 +29,7 @@ class Preset:
     """
 
     task: str
-    config: RecurrentConfig | TransformerSizes
+    config: RecurrentConfig | TransformerConfig
     figure: str
     paper: str
     vocabulary_size: int = 0
@@ -44,7 +38,7 @@ class Preset:
 
 
 def _translator(layers: int, width: int, heads: int, dropout: float, intermediate: int, *parameters) -> Preset:
-    config = TransformerTranslatorConfig(
+    config = TransformerConfig(
         width, layers, heads, intermediate, max_length=256, attention_bias=False, dropout=dropout
     )
     return Preset("Translator", config, "The Transformer", "https://arxiv.org/abs/1706.03762", 37_000, *parameters)
@@ -91,25 +85,25 @@ _MEGATRON = ("https://arxiv.org/abs/1909.08053", 51_200)
 # fmt: off
 PRESETS: dict[str, Preset] = {
     "rnn_seq2seq": Preset(
-        "Translator", TranslatorConfig(embedding_dim=256, units=384, dropout=0.3),
+        "Translator", RecurrentConfig(embedding_dim=256, units=384, dropout=0.3),
         "Sequence to sequence with RNNs", "https://arxiv.org/abs/1409.3215"),
     "rnn_attention": Preset(
-        "Translator", TranslatorConfig(embedding_dim=256, units=384, dropout=0.3, attention="additive"),
+        "Translator", RecurrentConfig(embedding_dim=256, units=384, dropout=0.3, attention="additive"),
         "Sequence to sequence with RNNs and attention", "https://arxiv.org/abs/1409.0473"),
     "char_rnn": Preset(
-        "CausalLM", LanguageModelConfig(embedding_dim=64, units=512, num_layers=2, dropout=0.2, max_length=256),
+        "CausalLM", RecurrentConfig(embedding_dim=64, units=512, num_layers=2, dropout=0.2, max_length=256),
         "Recurrent networks: one to many", "https://karpathy.github.io/2015/05/21/rnn-effectiveness/"),
     "rnn_classifier": Preset(
-        "TextClassifier", ClassifierConfig(embedding_dim=128, units=128, dropout=0.5, attention="additive"),
+        "TextClassifier", RecurrentConfig(embedding_dim=128, units=128, dropout=0.5, attention="additive"),
         "Recurrent networks: many to one", "https://arxiv.org/abs/1409.0473"),
     "rnn_tagger": Preset(
-        "TextTagger", TaggerConfig(embedding_dim=128, units=256, dropout=0.5),
+        "TextTagger", RecurrentConfig(embedding_dim=128, units=256, dropout=0.5),
         "Recurrent networks: many to many", "https://arxiv.org/abs/1508.01991"),
     "show_and_tell": Preset(
-        "Captioner", CaptionerConfig(embedding_dim=256, units=512, dropout=0.3, max_length=32),
+        "Captioner", RecurrentCaptionerConfig(embedding_dim=256, units=512, dropout=0.3, max_length=32),
         "Image captioning: one to many", "https://arxiv.org/abs/1411.4555"),
     "show_attend_and_tell": Preset(
-        "Captioner", CaptionerConfig(
+        "Captioner", RecurrentCaptionerConfig(
             embedding_dim=256, units=512, dropout=0.3, max_length=32, attention="additive", doubly_stochastic=0.02),
         "Image captioning with RNNs and attention", "https://arxiv.org/abs/1502.03044"),
     "transformer_captioner": Preset(
@@ -151,7 +145,7 @@ def presets() -> dict[str, Preset]:
     return dict(PRESETS)
 
 
-def find_preset(name: str, task: str) -> RecurrentConfig | TransformerSizes:
+def find_preset(name: str, task: str) -> RecurrentConfig | TransformerConfig:
     """Return the config of a preset.
 
     Args:

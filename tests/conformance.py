@@ -66,18 +66,20 @@ def _encoded(chance: np.random.Generator) -> dict:
     return {"inputs": chance.normal(size=(B, S, E)).astype("float32"), "mask": mask}
 
 
-def _spelled(chance: np.random.Generator) -> dict:
+def _characters(chance: np.random.Generator) -> dict:
     mask = np.arange(S) < np.array([[5, 3, 0], [1, 5, 2]])[:, :, None]
     return {"inputs": chance.integers(0, 11, (B, Q, S)), "mask": mask}
 
 
 def _decoded(states: int, memory: bool) -> Callable[[np.random.Generator], dict]:
-    def arguments(chance: np.random.Generator) -> dict:
-        given: dict = {"inputs": chance.normal(size=(B, T, E)).astype("float32")}
-        given["states"] = [chance.normal(size=(B, M)).astype("float32") for _ in range(states)]
+    def arguments(rng: np.random.Generator) -> dict:
+        given: dict = {"inputs": rng.normal(size=(B, T, E)).astype("float32")}
+        given["initial_state"] = [rng.normal(size=(B, M)).astype("float32") for _ in range(states)]
+        given["mask"] = np.arange(T) < [[5], [7]]
         if memory:
-            given["memory"] = chance.normal(size=(B, S, M)).astype("float32")
-            given["mask"] = np.array([[True] * S, [True, True, False, False, False]])
+            given["memory"] = rng.normal(size=(B, S, M)).astype("float32")
+            given["memory_mask"] = np.array([[True] * S, [True, True, False, False, False]])
+            given["return_attention_scores"] = True
         return given
 
     return arguments
@@ -154,22 +156,24 @@ LAYERS = [
     LayerRow("additive", lambda: AdditiveAttention(19), _attended(), ((B, Q, M), (B, Q, S))),
     LayerRow("dot", lambda: DotProductAttention(scaled=False), _attended(D), ((B, Q, D), (B, Q, S))),
     LayerRow("scaled dot", lambda: DotProductAttention(19), _attended(), ((B, Q, M), (B, Q, S))),
-    LayerRow("simple encoder", lambda: RecurrentEncoder(14, cell="simple"), _encoded, ((B, S, 14), (B, 14))),
-    LayerRow("gru encoder", lambda: RecurrentEncoder(7, 2, "gru", bidirectional=False), _encoded, ((B, S, 7), (B, 7))),
-    LayerRow("lstm encoder", lambda: RecurrentEncoder(14, 2), _encoded, ((B, S, 14), (B, 14), (B, 14))),
-    LayerRow("word spelling", lambda: CharacterEncoder(11, 3, 14), _spelled, ((B, Q, 14),)),
+    LayerRow("simple encoder", lambda: RecurrentEncoder(14, cell="simple"), _encoded, ((B, S, 14),)),
+    LayerRow("gru encoder", lambda: RecurrentEncoder(7, 2, "gru", bidirectional=False, return_state=True), _encoded,
+             ((B, S, 7), (B, 7))),
+    LayerRow("lstm encoder", lambda: RecurrentEncoder(14, 2, return_state=True), _encoded,
+             ((B, S, 14), (B, 14), (B, 14))),
+    LayerRow("character encoder", lambda: CharacterEncoder(11, 3, 14), _characters, ((B, Q, 14),)),
     LayerRow("simple decoder", lambda: RecurrentDecoder(19, 23, cell="simple"), _decoded(1, False), ((B, T, 23),)),
     LayerRow("gru decoder", lambda: RecurrentDecoder(19, 23, 2, "gru", DotProductAttention(29)), _decoded(1, True),
              ((B, T, 23), (B, T, S))),
     LayerRow("lstm decoder", lambda: RecurrentDecoder(19, 23, 2, "lstm", AdditiveAttention(29)), _decoded(2, True),
              ((B, T, 23), (B, T, S))),
-    LayerRow("decoder that looks first", lambda: RecurrentDecoder(
+    LayerRow("attention-first decoder", lambda: RecurrentDecoder(
         19, 23, 2, attention=AdditiveAttention(29), attend_first=True), _decoded(1, True), ((B, T, 23), (B, T, S))),
     LayerRow("hard attention", lambda: AdditiveAttention(19, hard=True), _drawn, ((B, Q, M), (B, Q, S))),
     LayerRow("noise", GumbelNoise, lambda chance: dict(zip(
-        ("queries", "memory"), list(_attended()(chance).values())[:2], strict=True)), ((B, Q, S),)),
+        ("query", "memory"), list(_attended()(chance).values())[:2], strict=True)), ((B, Q, S),)),
     LayerRow("attention loss", AttentionLoss, lambda chance: {
-        "outputs": np.ones((B, T, D), "float32"), "weights": np.ones((B, T, S), "float32")}, ((B, T, D),)),
+        "inputs": np.ones((B, T, D), "float32"), "scores": np.ones((B, T, S), "float32")}, ((B, T, D),)),
     LayerRow("image encoder", lambda: ImageEncoder("small_cnn", 32), _pixels, ((B, 64, 96),)),
     LayerRow("shifted regions", lambda: ShiftRegions(Q, S), lambda chance: {
         "regions": chance.normal(size=(B, Q * S, M)).astype("float32")}, ((B, Q * S, M),)),
@@ -293,7 +297,7 @@ MODELS = [
     ModelRow("transformer captioner that encodes, pre-norm", _captioner(
         "transformer_captioner", **_SINGLE, encoder_layers=1, norm_first=True), "caption", PICTURES, own_code=False),
     ModelRow("tagger", _labelled(ka.TextTagger, "rnn_tagger"), "tag", own_code=False),
-    ModelRow("tagger that spells", _character_encoder, "tag"),
+    ModelRow("tagger with characters", _character_encoder, "tag"),
 ]
 # fmt: on
 

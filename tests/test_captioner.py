@@ -99,7 +99,7 @@ def test_more_regions_than_learned_positions_are_refused(words):
 
 
 @pytest.mark.parametrize(("attention", "grounded_attention"), [("additive", False), ("hard", True)])
-def test_it_trains_in_half_precision(words, attention, grounded_attention):
+def test_a_captioner_trains_in_half_precision(words, attention, grounded_attention):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = small(words, attention=attention, coordinate_features=True, grounded_attention=grounded_attention)
@@ -110,7 +110,7 @@ def test_it_trains_in_half_precision(words, attention, grounded_attention):
     assert np.isfinite(losses).all()
 
 
-def test_what_sees_learns_slowest_where_rates_shrink(words):
+def test_the_image_encoder_has_the_smallest_layer_wise_rate(words):
     sizes = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11}
     model = ka.Captioner.from_preset(
         "transformer_captioner", tokenizer=words, encoder="small_cnn", image_size=32, **sizes
@@ -125,7 +125,7 @@ def test_what_sees_learns_slowest_where_rates_shrink(words):
 
 @pytest.mark.parametrize("how", [ka.training.freeze, lambda model: ka.training.enable_lora(model, 2)])
 @pytest.mark.parametrize("preset", ["show_attend_and_tell", "transformer_captioner"])
-def test_what_sees_can_be_frozen(words, preset, how):
+def test_the_image_encoder_can_be_frozen(words, preset, how):
     sizes = {} if preset == "show_attend_and_tell" else {"width": 14, "num_heads": 7, "num_layers": 1}
     sizes = sizes or {"units": 14, "embedding_dim": 11}
     model = ka.Captioner.from_preset(preset, tokenizer=words, encoder="small_cnn", image_size=32, **sizes)

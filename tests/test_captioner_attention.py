@@ -24,7 +24,7 @@ def test_a_step_is_its_formula():
     chance = np.random.default_rng(0)
     decoder = RecurrentDecoder(7, 5, attention=AdditiveAttention(3), attend_first=True)
     x, memory, mean = (chance.normal(size=size).astype("float32") for size in ((2, 1, 5), (2, 11, 13), (2, 13)))
-    outputs, weights = decoder(x, states=[mean], memory=memory)
+    outputs, weights = decoder(x, memory, initial_state=[mean], return_attention_scores=True)
     get = lambda layer: [np.asarray(w) for w in layer.get_weights()]  # noqa: E731
     h, c = (np.tanh(mean @ kernel + bias) for kernel, bias in map(get, decoder.bridge))
     (query,), (key,) = get(decoder.attention.query_projection), get(decoder.attention.key_projection)
@@ -42,17 +42,17 @@ def test_a_step_is_its_formula():
     np.testing.assert_allclose(np.asarray(outputs)[:, 0], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_noise_draws_with_the_weights_chances():
+def test_noise_samples_with_the_scores_as_probabilities():
     weights = np.array([0.5, 0.3, 0.15, 0.05], "float32")
     noise = GumbelNoise()(np.ones((1, 20_011, 1)), np.ones((1, 4, 1)), training=True)
     chosen = np.asarray(chosen_positions(ops.convert_to_tensor(np.tile(weights, (1, 20_011, 1))), noise))
     np.testing.assert_allclose(chosen[0].mean(0), weights, atol=4 * 0.5 / 20_011**0.5)
 
 
-def test_without_noise_the_likeliest_region_is_the_context():
+def test_without_noise_the_most_probable_region_is_the_context():
     layer = AdditiveAttention(3, hard=True)
     memory = np.random.default_rng(1).normal(size=(2, 7, 5)).astype("float32")
-    context, weights = layer(np.ones((2, 1, 11), "float32"), memory)
+    context, weights = layer(np.ones((2, 1, 11), "float32"), memory, return_attention_scores=True)
     best = np.asarray(weights)[:, 0].argmax(-1)
     np.testing.assert_allclose(np.asarray(context)[:, 0], memory[np.arange(2), best], rtol=1e-6)
 
@@ -102,21 +102,21 @@ def test_reinforce_is_its_formula():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_each_region_is_to_be_seen_once():
+def test_the_doubly_stochastic_loss_is_its_formula():
     weights = np.array([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]], "float32")
     real = np.array([[1.0, 1.0, 0.0]], "float32")  # seen: 1.5, 0.5, 0 -> 0.25 + 0.25 + 1
     np.testing.assert_allclose(np.asarray(ka.layers.doubly_stochastic(weights, real)), [1.5])
 
 
-def test_a_decoder_that_looks_again_knows_a_picture_by_looking_alone(words):
+def test_with_grounded_attention_the_image_enters_through_attention_alone(words):
     ids, regions = np.array([[2, 7, 9, 11]]), np.random.default_rng(3).normal(size=(2, 1, 64, 96)).astype("float32")
 
     def difference(grounded_attention: bool, **others) -> float:
-        """How much what is said of two pictures differs."""
+        """How much the outputs for two images differ."""
         model = small(words, grounded_attention=grounded_attention)
         randomize(model, 0.3)
         texts = model.embedding(ids)
-        one, two = (np.asarray(model.decoder(texts, **model._given(model.config, x), **others)[0]) for x in regions)
+        one, two = (np.asarray(model.decoder(texts, **model._encode(x), **others)) for x in regions)
         return np.abs(one - two).max()
 
     first = small(words, grounded_attention=True)
@@ -130,7 +130,7 @@ def test_a_decoder_that_looks_again_knows_a_picture_by_looking_alone(words):
         small(words, "show_and_tell", grounded_attention=True)
 
 
-def test_a_look_is_spread_over_what_lies_around(words):
+def test_attention_smoothing_is_a_gaussian_over_the_grid(words):
     plain = small(words)
     randomize(plain, 0.3)
     model = ka.Captioner.from_model(plain, attention_smoothing=1.5)
@@ -139,7 +139,8 @@ def test_a_look_is_spread_over_what_lies_around(words):
     places = [(row, column) for row in range(8) for column in range(8)]
     near = np.array([[math.exp(-((a - c) ** 2 + (b - d) ** 2) / 4.5) for c, d in places] for a, b in places])
     near /= near.sum(1, keepdims=True)
-    outputs, weights = plain.decoder(plain.embedding(ids), values=near @ regions, **plain._given(plain.config, regions))
+    encoded = {**plain._encode(regions), "values": near @ regions, "return_attention_scores": True}
+    outputs, weights = plain.decoder(plain.embedding(ids), **encoded)
     expected = np.asarray(plain.embedding(outputs, reverse=True))
     given = {"regions": regions, "target_ids": ids}
     np.testing.assert_allclose(np.asarray(model(given)), expected, atol=1e-4)
@@ -152,22 +153,22 @@ def test_a_look_is_spread_over_what_lies_around(words):
         small(words, attention_smoothing="abc")
 
 
-def test_with_coordinates_the_attention_knows_where_it_looks(words):
+def test_with_coordinate_features_attention_depends_on_the_position(words):
     regions, alike = np.full((1, 16, 96), 7.0, "float32"), {}
     for coordinates in (False, True):
         model = small(words, coordinate_features=coordinates, image_size=16)
         _, _, weights = model.step(np.array([[1]]), model.start({"regions": regions}))
         alike[coordinates] = np.ptp(np.asarray(weights)) < 1e-6
     assert alike == {False: True, True: False}
-    placed = np.asarray(model.vision.place(regions))
+    placed = np.asarray(model.vision.append_coordinates(regions))
     np.testing.assert_array_equal(placed[..., :-2], regions)
     np.testing.assert_allclose(placed[0, [0, 3, 4, 15], -2:], [(-1, -1), (-1, 1), (-1 / 3, -1), (1, 1)], rtol=1e-6)
     with pytest.raises(ValueError, match="expected False without attention"):
         small(words, preset="show_and_tell", coordinate_features=True)
 
 
-def test_a_fresh_transformer_looks_at_many_regions(words):
-    """What networks answer is larger than embeddings are; scaled as they are, each region would see one other only."""
+def test_a_new_transformer_attends_to_many_regions(words):
+    """Features are larger than embeddings; if they were scaled as well, each region would attend to one other only."""
     sizes = {"width": 128, "num_heads": 4, "encoder_layers": 1, "encoder": "small_cnn", "image_size": 32}
     model = ka.Captioner.from_preset("transformer_captioner", tokenizer=words, **sizes)
     regions = np.maximum(np.random.default_rng(2).normal(size=(3, 64, 96)) * 3, 0).astype("float32")

@@ -1,42 +1,111 @@
-"""Sizes outside their range are refused where they are given, with the name, the value and what was expected."""
+"""What a config accepts: every rejected value with its message, and the fields of each task."""
 
-import dataclasses
+import re
 
 import pytest
 
 import keras_attention as ka
+from keras_attention.config import (
+    RecurrentCaptionerConfig,
+    RecurrentConfig,
+    TransformerCaptionerConfig,
+    TransformerConfig,
+    fields_for,
+)
 
-MISTAKES = [
-    ("rnn_attention", {"units": 0}, "`units` is 0; expected an integer, at least 1"),
-    ("rnn_attention", {"units": 2.5}, r"`units` is 2\.5; expected an integer, at least 1"),
-    ("rnn_attention", {"embedding_dim": -3}, "`embedding_dim` is -3; expected an integer, at least 1"),
-    ("rnn_attention", {"num_layers": 0}, "`num_layers` is 0; expected an integer, at least 1"),
-    ("rnn_attention", {"max_length": 1}, "`max_length` is 1; expected an integer, at least 2"),
-    ("rnn_attention", {"dropout": 1.0}, r"`dropout` is 1\.0; expected a number in \[0, 1\)"),
-    ("rnn_attention", {"dropout": "0.1"}, "`dropout` is '0.1'; expected a number"),
-    ("rnn_attention", {"cell": "lstn"}, "`cell` is 'lstn'; expected one of .*'simple', 'gru', 'lstm'"),
-    ("rnn_attention", {"attention": "hard"}, "`attention` is 'hard'; expected None or one of .*'additive', 'dot'"),
-    ("rnn_tagger", {"max_word_length": 0}, "`max_word_length` is 0; expected an integer, at least 1"),
-    ("transformer_base", {"num_heads": 7}, "`num_heads` is 7; expected a divisor of 512, the width"),
-    ("transformer_base", {"width": 0}, "`width` is 0; expected an integer, at least 1"),
-    ("transformer_base", {"activation": "mish"}, "`activation` is 'mish'; expected one of .*'relu', 'gelu'"),
-    ("transformer_base", {"positions": "none"}, "`positions` is 'none'; expected one of .*'sinusoidal', 'learned'"),
-    ("transformer_base", {"positions": "relative"}, "`positions` is 'relative'; expected 'sinusoidal' or 'learned'"),
-    ("transformer_base", {"attention_dropout": -0.1}, r"`attention_dropout` is -0\.1; expected a number in \[0, 1\)"),
-    ("transformer_base", {"shared_vocabulary": "False"}, "`shared_vocabulary` is 'False'; expected a boolean"),
-    ("bert_base", {"template": "middle"}, "`template` is 'middle'; expected one of .*'end', 'start_end', 'end_start'"),
+CELLS, ATTENTIONS = "('simple', 'gru', 'lstm')", "('additive', 'dot', 'scaled_dot')"
+POSITIONS = "one of ('sinusoidal', 'learned', 'relative')"
+# fmt: off
+REJECTED = [
+    (RecurrentConfig, {"embedding_dim": 0}, "an integer, at least 1"),
+    (RecurrentConfig, {"units": 2.5}, "an integer, at least 1"),
+    (RecurrentConfig, {"num_layers": "2"}, "an integer, at least 1"),
+    (RecurrentConfig, {"max_length": 1}, "an integer, at least 2"),
+    (RecurrentConfig, {"max_word_length": 0}, "an integer, at least 1"),
+    (RecurrentConfig, {"vocabulary_size": -1}, "an integer, at least 0"),
+    (RecurrentConfig, {"source_vocabulary_size": -1}, "an integer, at least 0"),
+    (RecurrentConfig, {"target_vocabulary_size": 0.5}, "an integer, at least 0"),
+    (RecurrentConfig, {"character_vocabulary_size": -1}, "an integer, at least 0"),
+    (RecurrentConfig, {"dropout": 1.0}, "a number in [0, 1)"),
+    (RecurrentConfig, {"dropout": "0.1"}, "a number"),
+    (RecurrentConfig, {"cell": "lstn"}, f"one of {CELLS}"),
+    (RecurrentConfig, {"attention": "hard"}, f"None or one of {ATTENTIONS}"),
+    (TransformerConfig, {"width": 0}, "an integer, at least 1"),
+    (TransformerConfig, {"num_layers": 0}, "an integer, at least 1"),
+    (TransformerConfig, {"num_heads": 7}, "a divisor of 512, the width"),
+    (TransformerConfig, {"intermediate_dim": -3}, "an integer, at least 1"),
+    (TransformerConfig, {"max_length": 1}, "an integer, at least 2"),
+    (TransformerConfig, {"num_segments": -1}, "an integer, at least 0"),
+    (TransformerConfig, {"position_offset": -1}, "an integer, at least 0"),
+    (TransformerConfig, {"vocabulary_size": -1}, "an integer, at least 0"),
+    (TransformerConfig, {"dropout": -0.1}, "a number in [0, 1)"),
+    (TransformerConfig, {"attention_dropout": 1}, "a number in [0, 1)"),
+    (TransformerConfig, {"epsilon": "1e-6"}, "a number"),
+    (TransformerConfig, {"activation": "tanh"}, "one of ('relu', 'gelu', 'gelu_tanh', 'silu')"),
+    (TransformerConfig, {"positions": "rotary"}, POSITIONS),
+    (TransformerConfig, {"template": "start"}, "one of ('end', 'start_end', 'end_start')"),
+    (TransformerConfig, {"norm_first": "False"}, "a boolean; --set takes true or false"),
+    (TransformerConfig, {"attention_bias": 1}, "a boolean; --set takes true or false"),
+    (TransformerConfig, {"shared_vocabulary": "true"}, "a boolean; --set takes true or false"),
+    (TransformerConfig, {"output_bias": None}, "a boolean; --set takes true or false"),
+    (TransformerConfig, {"embedding_norm": 0}, "a boolean; --set takes true or false"),
+    (TransformerConfig, {"next_sentence": "no"}, "a boolean; --set takes true or false"),
+    (RecurrentCaptionerConfig, {"image_size": 15}, "an integer, at least 16"),
+    (RecurrentCaptionerConfig, {"attention": "soft"}, f"None or one of {ATTENTIONS[:-1]}, 'hard')"),
+    (RecurrentCaptionerConfig, {"image_injection": "merge"}, "one of ('init', 'pre')"),
+    (RecurrentCaptionerConfig, {"coordinate_features": True}, "False without attention"),
+    (RecurrentCaptionerConfig, {"grounded_attention": True}, "False without attention"),
+    (RecurrentCaptionerConfig, {"tie_weights": "False"}, "a boolean; --set takes true or false"),
+    (RecurrentCaptionerConfig, {"attention_smoothing": -1.0}, "0 or more"),
+    (RecurrentCaptionerConfig, {"attention_smoothing": 1.5}, "0 without attention, or with a hard one"),
+    (RecurrentCaptionerConfig, {"attention_smoothing": 1.5, "attention": "hard"}, "0 without attention"),
+    (RecurrentCaptionerConfig, {"doubly_stochastic": -1.0}, "0 or more"),
+    (RecurrentCaptionerConfig, {"reinforce": -1.0}, "0 or more"),
+    (RecurrentCaptionerConfig, {"entropy": -1.0}, "0 or more"),
+    (TransformerCaptionerConfig, {"image_size": 15}, "an integer, at least 16"),
+    (TransformerCaptionerConfig, {"encoder_layers": -1}, "an integer, at least 0"),
+    (TransformerCaptionerConfig, {"positions": "relative"}, "'sinusoidal' or 'learned' in a captioner"),
 ]
+# fmt: on
 
 
-@pytest.mark.parametrize(("preset", "sizes", "message"), MISTAKES, ids=[f"{p} {s}" for p, s, _ in MISTAKES])
-def test_a_size_outside_its_range_is_explained(preset, sizes, message):
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(ka.presets()[preset].config, **sizes)
+@pytest.mark.parametrize(("kind", "values", "expected"), REJECTED)
+def test_a_wrong_value_is_rejected_with_what_was_expected(kind, values, expected):
+    (name, value), *_ = values.items()
+    with pytest.raises(ValueError, match=re.escape(f"`{name}` is {value!r}; expected {expected}")):
+        kind(**values)
 
 
-@pytest.mark.parametrize("name", ka.presets())
-def test_a_preset_is_frozen_and_may_have_other_sizes(name):
-    config = ka.presets()[name].config
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        config.max_length = 3
-    assert dataclasses.replace(config, max_length=17).max_length == 17
+ONE_TEXT = ("CausalLM", "MaskedLM", "PermutationLM", "TextClassifier", "TextTagger")
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks"),
+    [
+        ("vocabulary_size", (*ONE_TEXT, "Captioner")),
+        ("source_vocabulary_size", ("Translator",)),
+        ("labels", ("TextClassifier", "TextTagger")),
+        ("template", ONE_TEXT),
+        ("output_bias", ("Translator", "Captioner")),
+        ("dropout", (*ONE_TEXT, "Captioner", "Translator")),
+    ],
+)
+def test_a_field_belongs_to_its_tasks(name, tasks):
+    found = [task for task in (*ONE_TEXT, "Captioner", "Translator") if name in fields_for(TransformerConfig, task)]
+    assert set(found) == set(tasks)
+
+
+@pytest.mark.parametrize(
+    ("task", "preset", "field"),
+    [
+        ("Translator", "rnn_attention", {"labels": ("a", "b")}),
+        ("Translator", "transformer_tiny", {"template": "start_end"}),
+        ("CausalLM", "char_rnn", {"character_vocabulary_size": 7}),
+        ("MaskedLM", "bert_base", {"shared_vocabulary": True}),
+        ("Captioner", "show_and_tell", {"labels": ("a", "b")}),
+    ],
+)
+def test_a_field_of_another_task_is_refused_by_a_preset(task, preset, field):
+    (name,) = field
+    with pytest.raises(ValueError, match=f"{task} has no {name}"):
+        getattr(ka, task).from_preset(preset, **field)

@@ -11,13 +11,15 @@ from keras import ops
 
 import keras_attention as ka
 from keras_attention.layers import ImageEncoder
-from keras_attention.layers.vision import SelfAttention2D, ShiftRegions, make_network
+from keras_attention.layers.regions import SelfAttention2D, ShiftRegions
+from keras_attention.layers.vision import make_network
+from keras_attention.models.vision_weights import load_vision_weights
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data"))
 __all__ = ["words"]  # a fixture
 
 
-def test_regions_are_moved_by_one_row_and_column_and_at_times_by_more():
+def test_regions_are_shifted_by_one_row_and_column_and_a_quarter_by_more():
     grid = np.arange(2 * 5 * 7, dtype="float32").reshape(5, 7, 2)
     moved = {np.roll(grid, (a, b), (0, 1)).tobytes(): (a, b) for a in range(-2, 3) for b in range(-3, 4)}
     regions = np.repeat(grid.reshape(1, 35, 2), 1009, axis=0)
@@ -30,7 +32,7 @@ def test_regions_are_moved_by_one_row_and_column_and_at_times_by_more():
     assert abs(near - (3 / 4 + 1 / 4 * 9 / 35)) < 0.05  # four standard deviations
 
 
-def test_self_attention_of_a_grid_begins_as_the_identity():
+def test_self_attention_of_a_grid_starts_as_the_identity():
     layer = SelfAttention2D(3)
     grid = np.random.default_rng(3).normal(size=(2, 3, 5, 7)).astype("float32")
     np.testing.assert_array_equal(np.asarray(layer(grid)), grid)
@@ -65,7 +67,7 @@ def test_each_network_has_its_own_preprocessing(name, expected):
     assert len(network.output.shape) == 4
 
 
-def test_a_region_of_the_small_network_sees_around_its_own_centre():
+def test_the_receptive_field_of_a_region_is_centred():
     """A bright spot moves the regions around it, as far to the left as to the right."""
     encoder = ImageEncoder("small_cnn", 64)
     for layer in encoder.network.layers:
@@ -80,7 +82,7 @@ def test_a_region_of_the_small_network_sees_around_its_own_centre():
     assert (moved > 0).any(axis=0).sum() == 6  # (22 + 2) / 4
 
 
-def test_a_network_learns_from_a_chosen_layer_on():
+def test_a_network_is_trained_from_a_chosen_layer_on():
     frozen = ImageEncoder("mobilenet_0.25", 32)
     assert not frozen.learns
     drops = ImageEncoder("efficientnet_b0", 32)
@@ -99,12 +101,12 @@ def test_a_network_learns_from_a_chosen_layer_on():
     ("arguments", "message"),
     [
         (("resnet_5000",), "There is no network 'resnet_5000'; expected 'small_cnn' or one of keras.applications"),
-        (("vgg16_0.5",), "VGG16 has no width"),
+        (("vgg16_0.5",), "VGG16 has no width multiplier"),
         (("mobilenet_0.25", 32, "block9"), "The network has no layer 'block9'"),
         (("mobilenet_0.25", 32, None, "block9"), "The network has no layer 'block9'"),
     ],
 )
-def test_what_does_not_exist_is_named(arguments, message):
+def test_an_unknown_network_or_layer_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         ImageEncoder(*arguments)
 
@@ -114,23 +116,23 @@ def test_weights_come_from_files(tmp_path):
     assert encoder.fingerprint() != other.fingerprint()
     arrays = {f"{layer.name}/{v.name}": np.asarray(v) for layer in encoder.network.layers for v in layer.weights}
     np.savez(tmp_path / "w.npz", **arrays)
-    other.load(tmp_path / "w.npz")
+    load_vision_weights(other, tmp_path / "w.npz")
     assert encoder.fingerprint() == other.fingerprint()
     half = ImageEncoder("mobilenet_0.25", 32, dtype="mixed_bfloat16")
-    half.load(tmp_path / "w.npz")
+    load_vision_weights(half, tmp_path / "w.npz")
     assert half.fingerprint() != encoder.fingerprint()
     encoder.network.save_weights(tmp_path / "w.weights.h5")
     third = ImageEncoder("mobilenet_0.25", 32, grid_layer="conv_pw_13_relu")
-    third.load(tmp_path / "w.weights.h5")
+    load_vision_weights(third, tmp_path / "w.weights.h5")
     assert all((a == b).all() for a, b in zip(encoder.get_weights(), third.get_weights(), strict=True))
     arrays.pop("conv1/kernel")
     np.savez(tmp_path / "less.npz", **arrays)
     np.savez(tmp_path / "wrong.npz", **arrays, **{"conv1/kernel": np.zeros((3, 3))})
     for name, message in (("less", "has no conv1/kernel"), ("wrong", "conv1/kernel is .3, 3.; expected .3, 3, 3, 8.")):
         with pytest.raises(ValueError, match=message):
-            other.load(tmp_path / f"{name}.npz")
+            load_vision_weights(other, tmp_path / f"{name}.npz")
     with pytest.raises(FileNotFoundError, match="There is no file"):
-        other.load(tmp_path / "none.h5")
+        load_vision_weights(other, tmp_path / "none.h5")
     assert encoder.fingerprint() == other.fingerprint()
 
 
@@ -143,32 +145,37 @@ def test_weights_come_from_another_captioner(words, tmp_path):
     np.testing.assert_array_equal(second.encode_images(image), first.encode_images(image))
     arrays = {f"{layer.name}/{v.name}": np.asarray(v) for layer in first.vision.network.layers for v in layer.weights}
     np.savez(tmp_path / "w.npz", **{name: array + 1 for name, array in arrays.items()})
-    second.vision.load(tmp_path / "w.npz")
+    load_vision_weights(second.vision, tmp_path / "w.npz")
     assert np.abs(second.encode_images(image) - first.encode_images(image)).max() > 1e-3
-    with pytest.raises(ValueError, match=r"has no weights but .* received 'imagenet'"):
-        second.vision.load("imagenet")
+    with pytest.raises(
+        ValueError,
+        match=r"imagenet cannot hold the weights of small_cnn, .* expected a captioner's .keras file, or .npz",
+    ):
+        load_vision_weights(second.vision, "imagenet")
     ka.CausalLM.from_preset("char_rnn", tokenizer=words, units=5).save(tmp_path / "other.keras")
     (tmp_path / "damaged.keras").write_bytes((tmp_path / "first.keras").read_bytes()[:999])
     for name, message in (("other", "is a CausalLM; expected a captioner"), ("damaged", "is damaged, or no model")):
         with pytest.raises(ValueError, match=rf"{name}.keras {message}"):
-            second.vision.load(tmp_path / f"{name}.keras")
-    with pytest.raises(ValueError, match=r"sees with \('small_cnn', None\), .* expected \('mobilenet_0.25', None\)"):
-        ImageEncoder("mobilenet_0.25", 32).load(tmp_path / "first.keras")
+            load_vision_weights(second.vision, tmp_path / f"{name}.keras")
+    with pytest.raises(
+        ValueError, match=r"network and grid layer \('small_cnn', None\); expected \('mobilenet_0.25', None\)"
+    ):
+        load_vision_weights(ImageEncoder("mobilenet_0.25", 32), tmp_path / "first.keras")
 
 
-def test_layers_without_a_name_are_known_by_their_place(tmp_path):
+def test_layers_with_numbered_names_are_matched_by_their_order(tmp_path):
     """Keras counts the unnamed ones of a process, so that no two networks call them alike."""
     first, second = ImageEncoder("xception", 71), ImageEncoder("xception", 71)
     assert {layer.name for layer in first.network.layers} != {layer.name for layer in second.network.layers}
     first.network.save_weights(tmp_path / "w.weights.h5")
-    second.load(tmp_path / "w.weights.h5")
+    load_vision_weights(second, tmp_path / "w.weights.h5")
     assert all((a == b).all() for a, b in zip(first.get_weights(), second.get_weights(), strict=True))
 
 
 @pytest.mark.skipif(not (DATA / "cnn").is_dir(), reason="the weights of MobileNet are not here")
-def test_a_published_network_sees_what_another_program_saw():
+def test_a_published_network_gives_the_activations_of_another_program():
     encoder = ImageEncoder("mobilenet_0.75")
-    encoder.load(DATA / "cnn" / "mobilenet_v1_075_224.npz")
+    load_vision_weights(encoder, DATA / "cnn" / "mobilenet_v1_075_224.npz")
     known = np.load(DATA / "cnn" / "reference_activations.npz")
     found = np.asarray(encoder(known["pixels"].astype("float32")))
     np.testing.assert_allclose(found, known["mobilenet075_pw13"].reshape(found.shape), atol=2e-4)

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from conformance import LAYERS
 
-# In these the masks of the recurrent layers are not yet those of Keras.
-PENDING = ("simple encoder", "gru encoder", "lstm encoder", "gru decoder", "lstm decoder", "decoder that looks first")
 rows = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
 
 
@@ -99,8 +97,6 @@ def test_layer_is_used_twice_in_a_functional_model_that_is_copied(row):
 
 @rows
 def test_implicit_masks_are_used_like_explicit_ones_and_passed_on(row):
-    if row.name in PENDING:
-        return
     layer, arguments = make(row)
     masks = {x: pair for x, pair in masks_of(arguments).items() if arguments[x].dtype.kind == "f"}
     if not masks:
@@ -120,8 +116,6 @@ def test_implicit_masks_are_used_like_explicit_ones_and_passed_on(row):
 
 @rows
 def test_padding_changes_nothing(row):
-    if "decoder" in row.name and row.name in PENDING:
-        return
     layer, arguments = make(row)
     before = arrays(layer(**arguments))
     for x, (name, mask) in masks_of(arguments).items():

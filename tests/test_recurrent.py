@@ -7,7 +7,21 @@ import keras
 import numpy as np
 import pytest
 
-from keras_attention.layers import AdditiveAttention, CharacterEncoder, RecurrentDecoder, RecurrentEncoder, recurrent
+from keras_attention.layers import (
+    AdditiveAttention,
+    CharacterEncoder,
+    ImageEncoder,
+    InputEmbedding,
+    MaskedLMHead,
+    OutputBias,
+    PositionEmbedding,
+    RecurrentDecoder,
+    RecurrentEncoder,
+    SelfAttention2D,
+    ShiftRegions,
+    SinusoidalPositions,
+    recurrent,
+)
 
 
 def array(x):
@@ -28,9 +42,9 @@ def elman(x, w_x, w_h, b):
 
 
 def test_simple_encoder_is_the_lectures_recurrence_both_ways():
-    encoder, x = RecurrentEncoder(14, cell="simple"), random(2, 5, 3)
+    encoder, x = RecurrentEncoder(14, cell="simple", return_state=True), random(2, 5, 3)
     mask = np.array([[True] * 5, [True] * 3 + [False] * 2])
-    outputs, (state,) = encoder(x, mask=mask)
+    outputs, state = encoder(x, mask=mask)
     forward, backward = (np.array(encoder.get_weights()[i : i + 3], object) for i in (0, 3))
     for row, length in ((0, 5), (1, 3)):
         there = elman(x[row, :length], *forward)
@@ -41,8 +55,8 @@ def test_simple_encoder_is_the_lectures_recurrence_both_ways():
         np.testing.assert_allclose(array(state)[row], np.concatenate([there[-1], back[0]]), rtol=1e-5, atol=1e-5)
 
 
-def test_what_keras_copied_lives_as_long_as_the_encoder(monkeypatch):
-    """Keras knows a copied layer by its address, which a new one could else have while a model is loaded."""
+def test_the_layer_that_keras_copies_lives_as_long_as_the_encoder(monkeypatch):
+    """Keras remembers a copied layer by its address, which a new layer could take while a model is loaded."""
     made = []
 
     def make(*arguments, **options):
@@ -56,17 +70,15 @@ def test_what_keras_copied_lives_as_long_as_the_encoder(monkeypatch):
     assert [reference() is not None for reference in made] == [True] * encoder.num_layers
 
 
-def test_a_word_is_spelled_from_both_ends_and_alone():
-    spelling, ids = (
-        CharacterEncoder(7, 3, units=10, cell="simple"),
-        np.array([[[1, 5, 2, 0], [3, 0, 0, 0], [0, 0, 0, 0]]]),
-    )
-    lengths = (3, 1, 0)
-    spelled = array(spelling(ids, mask=np.arange(4) < np.array(lengths)[:, None]))[0]
-    table, *weights = (np.array(w) for w in spelling.get_weights())
-    for word, length, vector in zip(ids[0], lengths, spelled, strict=True):
-        letters = table[word[:length]]
-        ends = [elman(x, *w)[-1] for x, w in ((letters, weights[:3]), (letters[::-1], weights[3:])) if length]
+def test_a_words_vector_joins_the_final_states_of_its_characters_in_both_directions():
+    encoder = CharacterEncoder(7, 3, units=10, cell="simple")
+    ids, lengths = np.array([[[1, 2, 3, 0], [4, 0, 0, 0], [5, 6, 5, 6]]]), (3, 1, 0)
+    vectors = array(encoder(ids, mask=np.arange(4) < np.array(lengths)[:, None]))[0]
+    table, *weights = (np.array(w) for w in encoder.get_weights())
+    for word, length, vector in zip(ids[0], lengths, vectors, strict=True):
+        characters = table[word[:length]]
+        both = ((characters, weights[:3]), (characters[::-1], weights[3:]))
+        ends = [elman(x, *w)[-1] for x, w in both if length]
         np.testing.assert_allclose(vector, np.concatenate(ends) if ends else np.zeros(10), rtol=1e-5, atol=1e-5)
 
 
@@ -75,11 +87,11 @@ def sigmoid(x):
 
 
 def test_lstm_decoder_with_attention_and_input_feeding_by_hand():
-    """Two steps of one layer, written out: gates, additive attention, tanh, feeding."""
+    """Two steps of one layer in numpy: gates, additive attention, output, input feeding."""
     attention = AdditiveAttention(5)
     decoder = RecurrentDecoder(units=7, output_dim=3, attention=attention)
     x, memory, states = random(1, 2, 4), random(1, 6, 11), [random(1, 11, seed=1), random(1, 11, seed=2)]
-    outputs, weights = decoder(x, states, memory=memory)
+    outputs, weights = decoder(x, memory, initial_state=states, return_attention_scores=True)
     kernel, recurrent, bias = (array(w) for w in decoder.cells[0].weights)
     w_q, u_k = (array(layer.kernel) for layer in (attention.query_projection, attention.key_projection))
     v = array(attention.vector)
@@ -110,8 +122,8 @@ def test_decoder_without_attention_is_keras_layer_and_a_projection(cell, layer):
 
 
 def test_stacked_encoder_is_layer_upon_layer():
-    encoder, x = RecurrentEncoder(7, num_layers=2, cell="gru", bidirectional=False), random(2, 5, 3)
-    outputs, (state,) = encoder(x)
+    encoder, x = RecurrentEncoder(7, 2, "gru", bidirectional=False, return_state=True), random(2, 5, 3)
+    outputs, state = encoder(x)
     hidden = x
     for layer in encoder.recurrent_layers:
         theirs = keras.layers.GRU(7, return_sequences=True)
@@ -123,23 +135,86 @@ def test_stacked_encoder_is_layer_upon_layer():
 
 
 @pytest.mark.parametrize("attend_first", [True, False])
-def test_cells_that_are_told_nothing_do_as_if_there_was_nothing_to_see(attend_first):
+def test_cells_without_context_run_as_with_an_empty_memory(attend_first):
     sizes = {"units": 7, "output_dim": 5, "attention": AdditiveAttention(3), "attend_first": attend_first}
-    chance = np.random.default_rng(3)
-    inputs, memory = (chance.normal(size=(2, length, 11)).astype("float32") for length in (5, 13))
+    inputs, memory = random(2, 5, 11), random(2, 13, 11)
     decoder = RecurrentDecoder(**sizes, context_dropout=1 - 1e-6)
-    outputs, weights = decoder(inputs, memory=memory, training=True)
-    if attend_first:
-        blind, expected = decoder(inputs, memory=memory, values=np.zeros_like(memory))
-        np.testing.assert_allclose(np.asarray(weights), np.asarray(expected), atol=1e-6)
-        assert np.abs(np.asarray(outputs) - np.asarray(blind)).max() > 1e-2  # the words are told
-    else:  # nothing comes back from the step before
-        alone = [decoder(inputs[:, :t], memory=memory, training=True)[1][:, -1] for t in range(1, 6)]
-        np.testing.assert_allclose(np.asarray(weights), np.stack([np.asarray(a) for a in alone], 1), atol=1e-6)
-    told, _ = decoder(inputs, memory=memory)
-    assert np.abs(np.asarray(told) - np.asarray(outputs)).max() > 1e-3
+    decode = lambda inputs, **options: decoder(inputs, memory, return_attention_scores=True, **options)  # noqa: E731
+    outputs, scores = decode(inputs, training=True)
+    if attend_first:  # the cells get zeros, the output projection gets the context
+        without, expected = decode(inputs, values=np.zeros_like(memory))
+        np.testing.assert_allclose(array(scores), array(expected), atol=1e-6)
+        assert np.abs(array(outputs) - array(without)).max() > 1e-2
+    else:  # nothing is fed from the step before
+        single = [decode(inputs[:, :t], training=True)[1][:, -1] for t in range(1, 6)]
+        np.testing.assert_allclose(array(scores), np.stack([array(x) for x in single], 1), atol=1e-6)
+    assert np.abs(array(decode(inputs)[0]) - array(outputs)).max() > 1e-3
 
 
-def test_an_attention_without_memory_is_refused():
-    with pytest.raises(ValueError, match="needs `memory`"):
-        RecurrentDecoder(7, 3, attention=AdditiveAttention(5))(random(2, 5, 11))
+def test_a_masked_step_keeps_the_states():
+    """Padding on the left: the real tokens give what they give alone."""
+    decoder = RecurrentDecoder(7, 5, 2, attention=AdditiveAttention(3))
+    inputs, memory, mask = random(2, 5, 11), random(2, 13, 11), np.array([[False] * 2 + [True] * 3] * 2)
+    outputs, scores = decoder(inputs, memory, mask=mask, return_attention_scores=True)
+    expected, expected_scores = decoder(inputs[:, 2:], memory, return_attention_scores=True)
+    np.testing.assert_allclose(array(outputs)[:, 2:], array(expected), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(array(scores)[:, 2:], array(expected_scores), rtol=1e-5, atol=1e-6)
+    assert not array(outputs)[:, :2].any()
+    assert not array(scores)[:, :2].any()
+
+
+def test_an_encoder_goes_on_from_its_states():
+    """Two parts of a sequence, read one after the other, are the whole sequence."""
+    encoder, x = RecurrentEncoder(7, cell="lstm", bidirectional=False, return_state=True), random(2, 5, 3)
+    whole, *final = encoder(x)
+    first, *states = encoder(x[:, :2])
+    second, *last = encoder(x[:, 2:], initial_state=states)
+    np.testing.assert_allclose(np.concatenate([array(first), array(second)], 1), array(whole), rtol=1e-5, atol=1e-6)
+    for one, two in zip(last, final, strict=True):
+        np.testing.assert_allclose(array(one), array(two), rtol=1e-5, atol=1e-6)
+
+
+def test_an_encoder_with_an_initial_state_still_uses_the_implicit_mask():
+    ids, state = np.array([[3, 1, 4, 0, 0], [1, 5, 9, 2, 6]]), np.full((2, 14), 0.5, "float32")
+    embedded, encoder = keras.layers.Embedding(11, 6, mask_zero=True)(ids), RecurrentEncoder(14, cell="gru")
+    explicit = array(encoder(array(embedded), initial_state=[state], mask=ids != 0))
+    np.testing.assert_allclose(array(encoder(embedded, initial_state=[state])), explicit, rtol=1e-6, atol=1e-6)
+    assert np.abs(explicit - array(encoder(embedded))).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: RecurrentEncoder(14, 2), (5, 6)),
+        (lambda: CharacterEncoder(11, 3, 14, "gru"), (5, 7)),
+        (lambda: RecurrentDecoder(3, 17, cell="gru"), (5, 6)),
+        (lambda: InputEmbedding(SinusoidalPositions()), (5, 6)),
+        (lambda: PositionEmbedding(5), (5, 6)),
+        (lambda: MaskedLMHead(), (5, 6)),
+        (lambda: OutputBias(), (5, 6)),
+        (lambda: ImageEncoder("small_cnn", 12), (12, 12, 3)),
+        (lambda: SelfAttention2D(3), (2, 7, 6)),
+        (lambda: ShiftRegions(2, 7), (14, 6)),
+    ],
+)
+def test_a_layer_with_one_input_stands_in_a_sequential_model(make, shape):
+    layer, inputs = make(), np.abs(random(2, *shape)).astype("float32")
+    model = keras.Sequential([keras.Input(shape), layer])
+    outputs = array(model(inputs))
+    np.testing.assert_allclose(outputs, array(layer(inputs)), rtol=1e-6, atol=1e-6)
+    assert model.output_shape == (None, *outputs.shape[1:])
+    assert model.compute_output_shape((2, *shape)) == outputs.shape
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: RecurrentDecoder(7, 3, attention=AdditiveAttention(5))(x), "needs `memory` .* received none"),
+        (lambda x: RecurrentDecoder(7, 3)(x, return_attention_scores=True), "this decoder has no attention"),
+        (lambda x: RecurrentDecoder(7, 3, cell="lstn"), "`cell` is 'lstn'; expected one of simple, gru, lstm"),
+        (lambda x: RecurrentEncoder(7), "`units` is 7; a bidirectional encoder needs an even number"),
+    ],
+)
+def test_wrong_arguments_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(random(2, 5, 11))

@@ -15,12 +15,14 @@ from keras_attention.layers.heads import MaskedLMHead, OutputBias
 from keras_attention.layers.masks import causal_mask, combine_masks
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.positions import PositionEmbedding, SinusoidalPositions, sinusoidal_positions
-from keras_attention.layers.recurrent import CharacterEncoder, RecurrentDecoder, RecurrentEncoder
+from keras_attention.layers.recurrent import CharacterEncoder, RecurrentEncoder
+from keras_attention.layers.recurrent_decoder import RecurrentDecoder
+from keras_attention.layers.regions import SelfAttention2D, ShiftRegions
 from keras_attention.layers.relative import RelativeAttention, relative_encodings, relative_shift
 from keras_attention.layers.transformer import Transformer
 from keras_attention.layers.transformer_block import TransformerBlock
 from keras_attention.layers.two_stream import MaskEmbedding, RelativeTransformer, gather_last
-from keras_attention.layers.vision import ImageEncoder, SelfAttention2D, ShiftRegions
+from keras_attention.layers.vision import ImageEncoder
 
 __all__ = [
     "AdditiveAttention",

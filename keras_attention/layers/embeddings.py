@@ -1,22 +1,29 @@
-"""What enters a Transformer: token vectors, and what is added to them before the first block."""
+"""The input of a Transformer's first block: token vectors, positions and segments."""
 
 from __future__ import annotations
 
 import keras
 from keras import ops
 
+from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.shapes import reshape, sizes_of
 
 
 def logits_of_step(embedding, inputs):
-    """Return the logits (B, K, V) of one step's features (B, K, M): embedding(inputs, reverse=True), but fast.
+    """Return the logits (B, K, V) of one decoding step: `embedding(inputs, reverse=True)`, but faster.
 
-    On TensorFlow tied ones are computed as (E x')', which reads the embeddings E (V, M) row by row, as they are stored;
-    x E' over few rows x takes several times as long there.
+    On TensorFlow, tied logits are computed as (E x')', which reads the embedding matrix E (V, M) row by row, as it is
+    stored; x E' with few rows x takes several times as long.
 
     Args:
         embedding: a `keras.layers.ReversibleEmbedding`.
-        inputs: (B, K, M).
+        inputs: (B, K, M), the features x of K beams.
+
+    Example:
+        >>> embedding = keras.layers.ReversibleEmbedding(11, 7)
+        >>> embedding.build()
+        >>> tuple(logits_of_step(embedding, keras.ops.ones((2, 3, 7))).shape)
+        (2, 3, 11)
     """
     plain = embedding.quantization_mode is None and inputs.dtype == embedding.variable_dtype
     if keras.backend.backend() != "tensorflow" or not plain or not embedding.tie_weights:
@@ -27,22 +34,20 @@ def logits_of_step(embedding, inputs):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class InputEmbedding(keras.layers.Layer):
-    """Make embedded tokens ready for the first block.
-
-        x = dropout(norm(scale * tokens + position + segment))
+class InputEmbedding(BaseLayer):
+    """Add positions and segments to token vectors: x = dropout(norm(scale * tokens + position + segment)).
 
     Args:
-        positions: a layer `(inputs, start)`, such as `SinusoidalPositions`; None adds none.
+        positions: a layer with `call(inputs, start)`, such as `SinusoidalPositions`; None adds no positions.
         scale: multiplies the tokens; sqrt(M) in the Transformer.
-        num_segments: how many kinds of segments have a vector of their own; 0 for none.
+        num_segments: the number of segment vectors; 0 adds none.
         norm_epsilon: of a layer normalisation; None for no normalisation.
         dropout: probability of dropping a feature.
-        initializer: of the segments' vectors.
+        initializer: of the segment vectors.
 
     Call arguments:
-        tokens: (B, L, M) embedded tokens.
-        segment_ids: (B, L) int; all 0 when absent.
+        tokens: (B, L, M) embedded tokens. Their implicit mask is passed on.
+        segment_ids: (B, L) int; all 0 when None.
         start: position of the first token, a scalar int.
         training: whether dropout is active.
 
@@ -51,9 +56,9 @@ class InputEmbedding(keras.layers.Layer):
 
     Example:
         >>> from keras_attention.layers import SinusoidalPositions
-        >>> layer = InputEmbedding(SinusoidalPositions(), scale=2.0)
-        >>> tuple(layer(keras.ops.ones((2, 3, 4))).shape)
-        (2, 3, 4)
+        >>> inputs = InputEmbedding(SinusoidalPositions(), scale=6**0.5)
+        >>> keras.Sequential([keras.Input((5,)), keras.layers.Embedding(11, 6), inputs]).output_shape
+        (None, 5, 6)
 
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3.4; Devlin et al., 2019,
     https://arxiv.org/abs/1810.04805 (segments).
@@ -70,7 +75,6 @@ class InputEmbedding(keras.layers.Layer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        self.supports_masking = True  # masks are arguments; Keras' implicit ones are let pass
         self.positions, self.scale, self.num_segments = positions, scale, num_segments
         self.norm_epsilon, self.dropout = norm_epsilon, dropout
         self.initializer = keras.initializers.get(initializer)
@@ -84,7 +88,7 @@ class InputEmbedding(keras.layers.Layer):
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, tokens_shape, segment_ids_shape=None) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         if self.positions is not None and not self.positions.built:
             self.positions.build(tokens_shape)
         if self.segments is not None:
@@ -94,7 +98,7 @@ class InputEmbedding(keras.layers.Layer):
             self.norm.build(tokens_shape)
 
     def call(self, tokens, segment_ids=None, start=0, training=False):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the outputs; the class describes the arguments."""
         x = tokens * self.scale if self.scale != 1.0 else tokens
         if self.segments is not None:
             segment_ids = ops.zeros(ops.shape(x)[:2], "int32") if segment_ids is None else segment_ids
@@ -106,27 +110,5 @@ class InputEmbedding(keras.layers.Layer):
         return self.dropout_layer(x, training=training)
 
     def compute_output_shape(self, tokens_shape, *_: object):
-        """Return the shape of the output."""
+        """Return the shape of the outputs."""
         return tokens_shape
-
-    def compute_mask(self, *_: object, **__: object) -> None:
-        """Pass no implicit mask on: masks are arguments."""
-        return None
-
-    def get_config(self) -> dict:
-        """Return the constructor's arguments, for saving."""
-        return {
-            **super().get_config(),
-            "positions": keras.saving.serialize_keras_object(self.positions),
-            "scale": self.scale,
-            "num_segments": self.num_segments,
-            "norm_epsilon": self.norm_epsilon,
-            "dropout": self.dropout,
-            "initializer": keras.initializers.serialize(self.initializer),
-        }
-
-    @classmethod
-    def from_config(cls, config: dict) -> InputEmbedding:
-        """Make what `get_config` described."""
-        positions = keras.saving.deserialize_keras_object(config["positions"])
-        return cls(**{**config, "positions": positions})

@@ -5,10 +5,14 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.layers.base import BaseLayer
+
 
 @keras.saving.register_keras_serializable("keras_attention")
-class OutputBias(keras.layers.Layer):
-    """Add a learned number to each logit: output[v] = inputs[v] + b[v].
+class OutputBias(BaseLayer):
+    """Add a learned bias to each logit: output[v] = inputs[v] + b[v].
+
+    Tied embeddings give logits without a bias; this layer adds one.
 
     Call arguments:
         inputs: (..., V).
@@ -17,26 +21,32 @@ class OutputBias(keras.layers.Layer):
         (..., V).
 
     Example:
-        >>> tuple(OutputBias()(keras.ops.ones((2, 3, 5))).shape)
-        (2, 3, 5)
+        >>> embedding = keras.layers.ReversibleEmbedding(11, 7)
+        >>> features = embedding(keras.ops.array([[3, 1, 4]]))
+        >>> tuple(OutputBias()(embedding(features, reverse=True)).shape)
+        (1, 3, 11)
     """
 
     def build(self, inputs_shape) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the bias."""
         self.bias = self.add_weight(shape=(inputs_shape[-1],), initializer="zeros", name="bias")
 
     def call(self, inputs):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the outputs; the class describes the arguments."""
         return inputs + self.bias
+
+    def compute_output_shape(self, inputs_shape):
+        """Return the shape of the outputs."""
+        return inputs_shape
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class MaskedLMHead(keras.layers.Layer):
-    """What BERT does before it compares with the embeddings: norm(f(W x + b)).
+class MaskedLMHead(BaseLayer):
+    """Transform features as BERT does before it compares them with the token embeddings: norm(f(W x + b)).
 
     Args:
         activation: f.
-        epsilon: of the normalisation.
+        epsilon: of the layer normalisation.
         kernel_initializer: of W.
 
     Call arguments:
@@ -46,8 +56,10 @@ class MaskedLMHead(keras.layers.Layer):
         (..., M).
 
     Example:
-        >>> tuple(MaskedLMHead()(keras.ops.ones((2, 3, 5))).shape)
-        (2, 3, 5)
+        >>> embedding = keras.layers.ReversibleEmbedding(11, 7)
+        >>> features = MaskedLMHead()(embedding(keras.ops.array([[3, 1, 4]])))
+        >>> tuple(embedding(features, reverse=True).shape)
+        (1, 3, 11)
 
     Reference: Devlin et al., 2019, https://arxiv.org/abs/1810.04805, appendix A.2.
     """
@@ -61,7 +73,7 @@ class MaskedLMHead(keras.layers.Layer):
         self.norm = keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype_policy, name="norm")
 
     def build(self, inputs_shape) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         self.dense = keras.layers.Dense(
             inputs_shape[-1],
             self.activation,
@@ -73,17 +85,12 @@ class MaskedLMHead(keras.layers.Layer):
         self.norm.build(inputs_shape)
 
     def call(self, inputs):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the outputs; the class describes the arguments."""
         return self.norm(self.dense(inputs))
 
-    def get_config(self) -> dict:
-        """Return the constructor's arguments, for saving."""
-        return {
-            **super().get_config(),
-            "activation": keras.activations.serialize(self.activation),
-            "epsilon": self.epsilon,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-        }
+    def compute_output_shape(self, inputs_shape):
+        """Return the shape of the outputs."""
+        return inputs_shape
 
 
 def probabilities(logits):

@@ -1,9 +1,14 @@
-"""Where a token stands: without positions, self-attention sees a bag of tokens."""
+"""Positions, added to token vectors: without them, self-attention cannot tell the order of its tokens."""
 
 from __future__ import annotations
 
 import keras
 from keras import ops
+
+from keras_attention.layers.base import BaseLayer
+
+# A batch is padded to a multiple of 8, and some batches by 2 columns more; such padding needs no position of its own.
+_PADDING = 9
 
 
 def sinusoidal_positions(positions, width: int):
@@ -14,8 +19,12 @@ def sinusoidal_positions(positions, width: int):
         width: M, even.
 
     Returns:
-        (L, M) float32. The sines stand before the cosines, as in the authors' code; the paper interleaves
+        (L, M) float32. The sines come first and the cosines second, as in the authors' code; the paper interleaves
         them, which is the same up to the order of the features.
+
+    Example:
+        >>> sinusoidal_positions(keras.ops.array([0.0]), 4)[0].numpy().tolist()  # doctest: +SKIP
+        [0.0, 0.0, 1.0, 1.0]
 
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3.5.
     """
@@ -25,8 +34,8 @@ def sinusoidal_positions(positions, width: int):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class SinusoidalPositions(keras.layers.Layer):
-    """Add the fixed encoding of `sinusoidal_positions` to each vector.
+class SinusoidalPositions(BaseLayer):
+    """Add the fixed encoding of each position: output[l] = inputs[l] + `sinusoidal_positions`(start + l).
 
     Call arguments:
         inputs: (B, L, M).
@@ -35,9 +44,13 @@ class SinusoidalPositions(keras.layers.Layer):
     Output:
         (B, L, M).
 
+    Raises:
+        ValueError: M is odd.
+
     Example:
-        >>> tuple(SinusoidalPositions()(keras.ops.zeros((2, 3, 4))).shape)
-        (2, 3, 4)
+        >>> layers = [keras.Input((5,)), keras.layers.Embedding(11, 6), SinusoidalPositions()]
+        >>> keras.Sequential(layers).output_shape
+        (None, 5, 6)
 
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3.5.
     """
@@ -45,37 +58,45 @@ class SinusoidalPositions(keras.layers.Layer):
     def build(self, inputs_shape) -> None:
         """Check the width; there are no weights."""
         if inputs_shape[-1] % 2:
-            raise ValueError(f"The vectors are {inputs_shape[-1]} wide; sinusoidal positions need an even width.")
+            raise ValueError(
+                f"The vectors are {inputs_shape[-1]} wide; sinusoidal positions need an even width. Change it, or use "
+                "`PositionEmbedding`."
+            )
 
     def call(self, inputs, start=0):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the outputs; the class describes the arguments."""
         positions = ops.arange(ops.shape(inputs)[1]) + start
         return inputs + ops.cast(sinusoidal_positions(positions, inputs.shape[-1]), inputs.dtype)
 
+    def compute_output_shape(self, inputs_shape):
+        """Return the shape of the outputs."""
+        return inputs_shape
+
 
 @keras.saving.register_keras_serializable("keras_attention")
-class PositionEmbedding(keras.layers.Layer):
+class PositionEmbedding(BaseLayer):
     """Add a learned vector for each position: output[l] = inputs[l] + P[start + l + offset].
 
     Args:
-        max_length: the most positions.
-        offset: rows of P before that of the first position, which nothing uses (RoBERTa has 2).
+        max_length: the number of positions.
+        offset: the number of rows of P before that of the first position, which are not used (2 in RoBERTa).
         initializer: of P.
 
     Call arguments:
-        inputs: (B, L, M); up to nine vectors of padding may stand beyond the last position.
+        inputs: (B, L, M). Up to nine vectors of padding may follow the last position.
         start: position of the first vector, a scalar int.
 
     Output:
         (B, L, M).
 
     Raises:
-        ValueError: the sequence is longer than that. Where the length is only known when a graph runs, what is
-            too long is given the last position instead; batches, verbs and exports cut it before.
+        ValueError: the sequence is longer than `max_length`. Where the length is only known when a graph runs, the
+            vectors beyond it get the last position instead.
 
     Example:
-        >>> tuple(PositionEmbedding(7)(keras.ops.zeros((2, 3, 5))).shape)
-        (2, 3, 5)
+        >>> layers = [keras.Input((5,)), keras.layers.Embedding(11, 6), PositionEmbedding(7)]
+        >>> keras.Sequential(layers).output_shape
+        (None, 5, 6)
 
     Reference: Gehring et al., 2017, https://arxiv.org/abs/1705.03122; Devlin et al., 2019,
     https://arxiv.org/abs/1810.04805.
@@ -87,20 +108,21 @@ class PositionEmbedding(keras.layers.Layer):
         self.initializer = keras.initializers.get(initializer)
 
     def build(self, inputs_shape) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         shape = (self.max_length + self.offset, inputs_shape[-1])
         self.table = self.add_weight(shape=shape, initializer=self.initializer, name="table")
 
     def call(self, inputs, start=0):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the outputs; the class describes the arguments."""
         length = inputs.shape[1]
-        if length is not None and length > self.max_length + 9:  # a batch is padded to a multiple of 8, one by 2 more
-            raise ValueError(f"The sequence has {length} tokens; there are positions for {self.max_length}.")
+        if length is not None and length > self.max_length + _PADDING:
+            raise ValueError(
+                f"The sequence has {length} tokens; there are positions for {self.max_length}. Shorten it, or make the "
+                "layer with a larger `max_length`."
+            )
         positions = ops.minimum(ops.arange(ops.shape(inputs)[1]) + start, self.max_length - 1) + self.offset
         return inputs + ops.cast(ops.take(self.table, positions, axis=0), inputs.dtype)
 
-    def get_config(self) -> dict:
-        """Return the constructor's arguments, for saving."""
-        initializer = keras.initializers.serialize(self.initializer)
-        own = {"max_length": self.max_length, "offset": self.offset, "initializer": initializer}
-        return {**super().get_config(), **own}
+    def compute_output_shape(self, inputs_shape):
+        """Return the shape of the outputs."""
+        return inputs_shape

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_attention.config import HARD, CaptionerConfig, RecurrentConfig, TransformerConfig, TransformerSizes
+from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConfig, TransformerConfig
 from keras_attention.layers import (
     AdditiveAttention,
     DotProductAttention,
@@ -40,7 +40,7 @@ ACTIVATIONS = {"relu": "relu", "silu": "silu", "gelu": gelu, "gelu_tanh": gelu_t
 
 def make_embedding(config, vocabulary_size: int, name: str) -> keras.layers.ReversibleEmbedding:
     """Return the token embeddings, which also turn features into logits (with the same weights: `tie_weights`)."""
-    width = config.width if isinstance(config, TransformerSizes) else config.embedding_dim
+    width = config.width if isinstance(config, TransformerConfig) else config.embedding_dim
     deviation = getattr(config, "initializer_range", None) or width**-0.5  # so that the first logits are of order 1
     return keras.layers.ReversibleEmbedding(
         vocabulary_size,
@@ -61,7 +61,9 @@ def make_encoder(config, name: str = "encoder", dense: bool = False) -> keras.la
             embeddings; it does not scale them.
     """
     if isinstance(config, RecurrentConfig):
-        return RecurrentEncoder(config.units, config.num_layers, config.cell, dropout=config.dropout, name=name)
+        return RecurrentEncoder(
+            config.units, config.num_layers, config.cell, dropout=config.dropout, return_state=True, name=name
+        )
     if config.positions == "relative":
         return make_relative_transformer(config, name)
     return make_transformer(config, name, dense=dense)
@@ -77,7 +79,7 @@ def make_decoder(config, memory: bool = False, name: str = "decoder") -> keras.l
             config.cell,
             make_attention(config),
             config.dropout,
-            attend_first=isinstance(config, CaptionerConfig),
+            attend_first=isinstance(config, RecurrentCaptionerConfig),
             context_dropout=0.5 if getattr(config, "grounded_attention", False) else 0.0,
             name=name,
         )
@@ -98,7 +100,7 @@ def make_attention(config: RecurrentConfig) -> keras.layers.Layer | None:
 
 
 def make_transformer(
-    config: TransformerSizes, name: str, causal: bool = False, memory: bool = False, dense: bool = False
+    config: TransformerConfig, name: str, causal: bool = False, memory: bool = False, dense: bool = False
 ) -> Transformer:
     """Return the stack of blocks that a config describes."""
     blocks = [
@@ -142,7 +144,7 @@ def make_relative_transformer(config: TransformerConfig, name: str) -> RelativeT
     return RelativeTransformer(blocks, make_inputs(config), norm_epsilon, name=name)
 
 
-def make_block(config: TransformerSizes, index: int, attention: keras.layers.Layer) -> TransformerBlock:
+def make_block(config: TransformerConfig, index: int, attention: keras.layers.Layer) -> TransformerBlock:
     """Return the block at `index`, with this attention layer."""
     return TransformerBlock(
         config.num_heads,
@@ -178,7 +180,7 @@ def read_text(model: Any, inputs: dict, return_attention_scores: bool = False) -
     return stack(embedded, mask=mask, **options), []
 
 
-def make_pooler(config: TransformerSizes) -> keras.layers.Dense:
+def make_pooler(config: TransformerConfig) -> keras.layers.Dense:
     """Return the layer tanh(V x + b), which is applied to the position that represents a text."""
     return keras.layers.Dense(config.width, "tanh", kernel_initializer=initializer(config), name="pooler")
 
@@ -196,24 +198,23 @@ def pool_sequence(template: str, values, mask):
     return keras.ops.squeeze(keras.ops.matmul(last, values), 1)
 
 
-def make_inputs(config: TransformerSizes, dense: bool = False) -> InputEmbedding:
+def make_inputs(config: TransformerConfig, dense: bool = False) -> InputEmbedding:
     """Return the `InputEmbedding` of a stack; with `dense` for features, which it normalises and does not scale."""
     scale, positions, segments, norm = 1.0, None, 0, None
     if config.positions == "sinusoidal":
         scale, positions = config.width**0.5, SinusoidalPositions(name="positions")
     elif config.positions == "learned":
-        offset = getattr(config, "position_offset", 0)
-        positions = PositionEmbedding(config.max_length, offset, initializer(config), name="positions")
-    if isinstance(config, TransformerConfig):
-        segments, norm = config.num_segments, config.epsilon if config.embedding_norm else None
-    if config.positions == "relative":
-        segments = 0  # the attention compares segments
+        positions = PositionEmbedding(config.max_length, config.position_offset, initializer(config), name="positions")
+    if config.positions != "relative":  # relative attention compares segments itself
+        segments = config.num_segments
+    if config.embedding_norm:
+        norm = config.epsilon
     if dense:
         scale, norm = 1.0, config.epsilon
     return InputEmbedding(positions, scale, segments, norm, config.dropout, initializer(config), name="inputs")
 
 
-def initializer(config: TransformerSizes) -> keras.initializers.Initializer:
+def initializer(config: TransformerConfig) -> keras.initializers.Initializer:
     """Return the initializer of the weights."""
     if config.initializer_range is None:
         return keras.initializers.GlorotUniform()

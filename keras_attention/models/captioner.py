@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.config import HARD, CaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
+from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
 from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.images import read_images
@@ -19,44 +19,46 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import special_ids
 from keras_attention.generation import Greedy, Sampling, Strategy, best_hypotheses, decode, search_inputs
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions, logits_of_step
-from keras_attention.layers.vision import SMALL_CNN, neighbourhoods
+from keras_attention.layers.regions import gaussian_kernel
+from keras_attention.layers.vision import SMALL_CNN
 from keras_attention.models import caption_scores
 from keras_attention.models.arguments import with_vocabulary
 from keras_attention.models.build import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.examples import only_path
 from keras_attention.models.inference import check_images, hypothesis_row, run_batches
 from keras_attention.models.task import Task
+from keras_attention.models.vision_weights import IMAGENET, load_vision_weights
 from keras_attention.outputs import Caption
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class Captioner(Task):
-    """A network that sees and a decoder that writes: recurrent, with any attention or none, or a Transformer.
+    """An image encoder and a decoder that writes a caption: recurrent, with any attention or none, or a Transformer.
 
-    p(y | x) = prod_t softmax(L f_t)[y_t], where f_t is the decoder's output after reading y_<t and the regions of the
-    image x. L is the token embedding (tied) in a Transformer, and in a recurrent network with `tie_weights`; else a
-    matrix of its own. Without attention the decoder reads the mean region once; with it, each step attends to all
-    regions, and the first state is computed from the mean region.
+    p(y | x) = prod_t softmax(L f_t)[y_t], where f_t is the decoder's output after the tokens y_<t and the regions of
+    the image x. L is the token embedding in a Transformer, and a matrix of its own in a recurrent decoder unless
+    `tie_weights` is True. Without attention, the decoder gets the mean of the regions once; with attention, each word
+    attends to all regions, and the mean of the regions makes the initial state.
 
-    Where the image encoder is frozen, training may skip it: `regions` (P, R, C), its outputs, take the place of
-    `images`; see `caption_batches`.
+    If the image encoder is frozen, training may skip it: `regions` (P, R, C), its outputs, can replace `images`; see
+    `caption_batches`.
 
     Args:
-        config: a `CaptionerConfig` (recurrent) or `TransformerCaptionerConfig`; the vocabulary size is taken from the
+        config: a `RecurrentCaptionerConfig` or `TransformerCaptionerConfig`; the vocabulary size is taken from the
             tokenizer.
         tokenizer: KerasHub tokenizer of the captions.
 
     Call arguments:
         inputs: dict of `images` (P, size, size, 3) float32, RGB, 0 to 255, or `regions` (P, R, C); and `target_ids`
-            (B, T) int, the captions shifted right to begin with the start token: B / P of the first image, then as
-            many of the next.
+            (B, T) int, the captions shifted right, so that they begin with the start token: B / P of the first image,
+            then as many of the next.
 
     Output:
         logits (B, T, V).
 
     Raises:
         TypeError: there is no tokenizer.
-        ValueError: an unknown network, or one whose regions are more than the positions of a Transformer.
+        ValueError: an unknown network, or more regions than learned positions of a Transformer.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["a red circle above a blue square"], "characters")
@@ -77,26 +79,32 @@ class Captioner(Task):
     metric = "bleu"
     text_metrics = ("bleu", "cider")
 
-    def __init__(self, config: CaptionerConfig | TransformerCaptionerConfig, tokenizer: Any = None, **kwargs) -> None:
-        config = with_vocabulary(config, "vocabulary_size", tokenizer)
+    def __init__(
+        self, config: RecurrentCaptionerConfig | TransformerCaptionerConfig, tokenizer: Any = None, **kwargs
+    ) -> None:
+        self.config = config = with_vocabulary(config, "vocabulary_size", tokenizer)
         self.vision = ImageEncoder(
             config.encoder, config.image_size, config.grid_layer, config.fine_tune_from, name="vision"
         )
         self.embedding = make_embedding(config, config.vocabulary_size, "embedding")
         self.decoder = make_decoder(config, memory=True)
         self.output_bias = OutputBias(name="output_bias") if getattr(config, "output_bias", False) else None
-        self.region_projection = self.encoder = self.noise = self.around = self.shift = self.attention_loss = None
-        (self._prepare_recurrent if isinstance(config, RecurrentConfig) else self._prepare_transformer)(config)
+        self.region_projection = self.encoder = self.noise = self.smoothing = self.shift = self.attention_loss = None
+        (self._prepare_recurrent if self._is_recurrent else self._prepare_transformer)(config)
         size = config.image_size
         inputs = {
             "images": keras.Input((size, size, 3), dtype="float32", name="images"),
             "target_ids": keras.Input((None,), dtype="int32", name="target_ids"),
         }
-        given = self._given(config, self.vision(inputs["images"]))
-        outputs = self._logits(config, given, inputs["target_ids"])
+        outputs = self._decode(self._encode(self.vision(inputs["images"])), inputs["target_ids"])
         super().__init__(config, {"tokenizer": tokenizer}, inputs, outputs, **kwargs)
 
-    def _prepare_recurrent(self, config: CaptionerConfig) -> None:
+    @property
+    def _is_recurrent(self) -> bool:
+        return isinstance(self.config, RecurrentConfig)
+
+    def _prepare_recurrent(self, config: RecurrentCaptionerConfig) -> None:
+        """Make the layers between the image encoder and a recurrent decoder."""
         if config.attention is None:
             if config.image_injection == "pre":
                 self.region_projection = keras.layers.Dense(config.embedding_dim, name="image")
@@ -104,14 +112,16 @@ class Captioner(Task):
         self.attention_loss = AttentionLoss(
             config.doubly_stochastic, config.reinforce, config.entropy, name="attention_loss"
         )
+        rows, columns = self.vision.rows, self.vision.columns
         if config.attention == HARD:
             self.noise = GumbelNoise(name="noise")
         if config.attention_smoothing:
-            self.around = neighbourhoods(self.vision.rows, self.vision.columns, config.attention_smoothing)
+            self.smoothing = gaussian_kernel(rows, columns, config.attention_smoothing)
         if config.grounded_attention:
-            self.shift = ShiftRegions(self.vision.rows, self.vision.columns, name="shift")
+            self.shift = ShiftRegions(rows, columns, name="shift")
 
     def _prepare_transformer(self, config: TransformerCaptionerConfig) -> None:
+        """Make the layers between the image encoder and a Transformer decoder."""
         regions = self.vision.rows * self.vision.columns
         if config.positions == "learned" and regions > config.max_length:
             raise ValueError(
@@ -129,8 +139,9 @@ class Captioner(Task):
 
         Args:
             name: a name of `keras_attention.presets()`.
-            encoder_weights: `"imagenet"`, which Keras downloads (new ones, for the small CNN), a file, such as another
-                captioner's `.keras` (see `ImageEncoder.load`), or None for new ones.
+            encoder_weights: weights of the image encoder: `"imagenet"`, which Keras downloads (random ones for the
+                small CNN); a file, such as another captioner's `.keras` (see `load_vision_weights`); or None for
+                random ones.
             **parts: see `Task.from_preset`.
 
         Raises:
@@ -138,73 +149,82 @@ class Captioner(Task):
             RuntimeError: the download failed.
         """
         model = super().from_preset(name, **parts)
-        if encoder_weights not in (None, "imagenet") or (encoder_weights and model.config.encoder != SMALL_CNN):
-            model.vision.load(encoder_weights)
+        if encoder_weights not in (None, IMAGENET) or (encoder_weights and model.config.encoder != SMALL_CNN):
+            load_vision_weights(model.vision, encoder_weights)
         return model
 
     @property
     def has_attention(self) -> bool:
-        """Whether the decoder looks back at the regions."""
+        """Whether the decoder attends to the regions."""
         return self.decoder.has_memory
 
     @property
     def input_spec(self) -> None:
-        """Nothing: the inputs hold either `images` or `regions`."""
+        """None, because the inputs hold either `images` or `regions`."""
         return None
 
     def call(self, inputs, training=None, mask=None):
-        """Compute the output; the class describes arguments and shapes."""
-        # `training` goes along by hand: on JAX `fit` calls this outside of the context in which layers look for it.
+        """Compute the logits; the class describes the arguments."""
+        # On JAX, `fit` calls this outside of the context from which layers take `training`, so it is passed on.
         regions = inputs["regions"] if "regions" in inputs else self.vision(inputs["images"], training=training)
-        pictures, captions = ops.shape(regions)[0], ops.shape(inputs["target_ids"])[0]
-        image_of = ops.arange(captions) * pictures // ops.maximum(captions, 1)
-        given = self._given(self.config, regions, training)
-        given = keras.tree.map_structure(lambda part: ops.take(part, image_of, axis=0), given)
-        return self._logits(self.config, given, inputs["target_ids"], training)
+        images, captions = ops.shape(regions)[0], ops.shape(inputs["target_ids"])[0]
+        image_of = ops.arange(captions) * images // ops.maximum(captions, 1)
+        encoded = self._encode(regions, training)
+        encoded = keras.tree.map_structure(lambda x: ops.take(x, image_of, axis=0), encoded)
+        return self._decode(encoded, inputs["target_ids"], training)
 
-    def _logits(self, config, given, target_ids, training=None):
-        targets, before = self.embedding(target_ids), given.pop("before", None)
-        if before is not None:  # the image, read as if it were the first word
-            targets = ops.concatenate([before, targets], axis=1)
-        if self.noise is not None:
-            given["noise"] = self.noise(targets, given["memory"], training=training)
-        if self.shift is not None:
-            given["values"] = self.shift(given.get("values", given["memory"]), training=training)
-        outputs = self.decoder(targets, **given, training=training)
-        if isinstance(outputs, tuple):
-            outputs, weights = outputs
-            weights = self._smooth(weights)
-            if self.attention_loss is not None:
-                chance = {"noise": given["noise"]} if self.noise is not None else {}
-                outputs = self.attention_loss(outputs, weights, **chance)
-        logits = self._add_bias(self.embedding(outputs, reverse=True))
-        return logits if before is None else logits[:, 1:]
+    def _encode(self, regions, training=None) -> dict:
+        """Return the decoder's arguments that come from the image.
 
-    def _given(self, config, regions, training=None) -> dict:
-        """What the decoder knows of an image: `states`, `memory` and `mask`, or one vector `before` the first word."""
-        if self.encoder is not None:
-            mask = ops.ones_like(regions[:, :, 0], dtype="bool")
-            memory = self.encoder(self.region_projection(regions), mask=mask, training=training)
-            return {"memory": memory, "memory_mask": mask}
+        They are `memory` and `initial_state`, as far as the decoder has them, and `values` with smoothed attention; or
+        `prefix` (B, 1, E), a vector that the decoder reads before the first token.
+        """
+        if not self._is_recurrent:
+            return {"memory": self.encoder(self.region_projection(regions), training=training)}
         mean = ops.mean(regions, axis=1)
-        if config.attention is not None:
-            memory = self.vision.place(regions) if config.coordinate_features else regions
-            states = {} if config.grounded_attention else {"states": [mean]}
-            values = {} if self.around is None else {"values": ops.matmul(ops.cast(self.around, memory.dtype), memory)}
-            return {**states, **values, "memory": memory, "mask": ops.ones_like(regions[:, :, 0], dtype="bool")}
-        if config.image_injection == "init":
-            return {"states": [mean]}
-        return {"before": ops.expand_dims(self.region_projection(mean), 1)}
+        if self.config.attention is not None:
+            return self._memory(regions) | ({} if self.config.grounded_attention else {"initial_state": [mean]})
+        if self.config.image_injection == "init":
+            return {"initial_state": [mean]}
+        return {"prefix": ops.expand_dims(self.region_projection(mean), 1)}
 
-    def _smooth(self, weights):
-        """Smooth attention (B, T, R) with a Gaussian of `config.attention_smoothing` regions, if any."""
-        return weights if weights is None or self.around is None else ops.matmul(weights, self.around)
+    def _memory(self, regions) -> dict:
+        """Return `memory` (B, R, C) for the attention, and `values`, smoothed regions, with smoothed attention."""
+        memory = self.vision.append_coordinates(regions) if self.config.coordinate_features else regions
+        if self.smoothing is None:
+            return {"memory": memory}
+        return {"memory": memory, "values": ops.matmul(ops.cast(self.smoothing, memory.dtype), memory)}
+
+    def _decode(self, encoded: dict, target_ids, training=None):
+        """Return the logits (B, T, V) after each of the tokens (B, T), from `_encode`'s dict for B images."""
+        targets, encoded = self.embedding(target_ids), dict(encoded)
+        prefix = encoded.pop("prefix", None)
+        if prefix is not None:
+            targets = ops.concatenate([prefix, targets], axis=1)
+        if self.noise is not None:
+            encoded["noise"] = self.noise(targets, encoded["memory"], training=training)
+        if self.shift is not None:
+            encoded["values"] = self.shift(encoded.get("values", encoded["memory"]), training=training)
+        logits = self._add_bias(self.embedding(self._run_decoder(targets, encoded, training), reverse=True))
+        return logits if prefix is None else logits[:, 1:]
+
+    def _run_decoder(self, targets, encoded: dict, training):
+        """Return the decoder's outputs (B, T, any), and give its attention scores to the attention loss, if any."""
+        if self.attention_loss is None:
+            return self.decoder(targets, **encoded, training=training)
+        outputs, scores = self.decoder(targets, **encoded, return_attention_scores=True, training=training)
+        noise = {} if self.noise is None else {"noise": encoded["noise"]}
+        return self.attention_loss(outputs, self._smooth(scores), **noise)
+
+    def _smooth(self, scores):
+        """Smooth attention scores (B, T, R) with a Gaussian of `config.attention_smoothing` regions, if any."""
+        return scores if scores is None or self.smoothing is None else ops.matmul(scores, self.smoothing)
 
     def _add_bias(self, logits):
         return logits if self.output_bias is None else self.output_bias(logits)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Return the compiled loss, and in training what the attention costs; see `AttentionLoss`."""
+        """Return the compiled loss and, in training, the loss of the attention; see `AttentionLoss`."""
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if self.attention_loss is None or not training:
             return loss
@@ -213,38 +233,38 @@ class Captioner(Task):
         return loss + self.attention_loss.loss(costs, real)
 
     def start(self, inputs: dict, length=None) -> dict:
-        """See the image and return the state before the first token.
+        """Encode the images and return the state before the first token.
 
         Args:
             inputs: dict of `images` (B, size, size, 3) or `regions` (B, R, C).
-            length: the most tokens that will be read, `config.max_length` when absent.
+            length: the most tokens that will be read, `config.max_length` when None.
 
         Returns:
             dict of `constants` (what no step changes, first by batch) and `carry` (tensors (B, 1, ...), changed by
             every step).
         """
         regions = inputs["regions"] if "regions" in inputs else self.vision(inputs["images"])
-        given = self._given(self.config, regions)
-        before = given.pop("before", None)
-        if before is None:
-            before = self.embedding(ops.zeros_like(regions[:, :0, 0], dtype="int32"))
+        encoded = self._encode(regions)
+        prefix = encoded.pop("prefix", None)
+        if prefix is None:
+            prefix = self.embedding(ops.zeros_like(regions[:, :0, 0], dtype="int32"))
         length = self.config.max_length if length is None else length
-        constants, carry = self.decoder.start(before, length, **given)
+        constants, carry = self.decoder.start(prefix, length, **encoded)
         return {"constants": constants, "carry": carry}
 
     def step(self, tokens, state: dict):
-        """Read one token per beam and answer what may come next.
+        """Read one token per beam and return the logits of the next one.
 
         Args:
-            tokens: (B, K) int, the tokens written last (at first the start token).
+            tokens: (B, K) int, the last tokens (at first the start token).
             state: from `start` or the last step; `carry` tensors are (B, K, ...).
 
         Returns:
-            logits (B, K, V), the new state, and attention weights (B, K, R) or None.
+            logits (B, K, V), the new state, and attention scores (B, K, R) or None.
         """
-        outputs, carry, weights = self.decoder.step(self.embedding(tokens), state["constants"], state["carry"])
+        outputs, carry, scores = self.decoder.step(self.embedding(tokens), state["constants"], state["carry"])
         logits = self._add_bias(logits_of_step(self.embedding, outputs))
-        return logits, {"constants": state["constants"], "carry": carry}, self._smooth(weights)
+        return logits, {"constants": state["constants"], "carry": carry}, self._smooth(scores)
 
     @property
     def reader(self) -> TextReader:
@@ -300,15 +320,12 @@ class Captioner(Task):
         return [Caption.from_row(row) for row in run_batches([0] * count, batch_size, compute)]
 
     def draw(self, inputs: dict[str, np.ndarray], samples: int, seed: int) -> list[list[list[int]]]:
-        """Draw captions from the model's distribution, as ids.
+        """Draw captions from the model's distribution, as ids with the end token: B lists of N captions.
 
         Args:
             inputs: `images` (B, size, size, 3) or `regions` (B, R, C).
             samples: N, how many captions of each image.
             seed: of the first image; each next one has the next seed.
-
-        Returns:
-            B lists of N captions, each a list of ids, the end token included.
         """
         strategy, count = Sampling(num_return_sequences=samples), len(next(iter(inputs.values())))
         inputs = {**inputs, "valid": np.ones(count, bool), "seeds": strategy.seeds(np.arange(count) + seed)}
@@ -317,15 +334,12 @@ class Captioner(Task):
         return [[ids[:n].tolist() for ids, n in zip(*row, strict=True)] for row in rows]
 
     def prepare(self, inputs: dict, strategy: Strategy) -> dict:
-        """Add the limits of a search to inputs that were read.
+        """Add the limits of a search to inputs that were read, which are the inputs of `compute` then.
 
         Args:
             inputs: dict of `images` (B, size, size, 3) or `regions` (B, R, C); `valid` (B,) bool, whether an image
                 could be read; and `seeds` (B,) int.
             strategy: how to search.
-
-        Returns:
-            dict of the inputs of `compute`.
         """
         longest = min(strategy.max_new_tokens or self.config.max_length, self.config.max_length)
         limits = ops.zeros_like(inputs["seeds"]) + longest
@@ -333,11 +347,7 @@ class Captioner(Task):
         return {**inputs, **search_inputs(limits, inputs["seeds"], nothing, nothing)}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
-        """Search for captions.
-
-        Args:
-            inputs: dict of tensors, from `prepare`.
-            strategy: how to search.
+        """Search for captions, with the inputs from `prepare`.
 
         Returns:
             dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for images that could not be read;
@@ -363,8 +373,7 @@ class Captioner(Task):
             **hypothesis_row(detokenizer, computed, "caption"),
             "pieces": detokenizer.pieces(computed["tokens"][:, 0], computed["is_written"]),
             "valid": inputs["valid"],
-            **({"attention": computed["attention"]} if "attention" in computed else {}),
-        }
+        } | ({"attention": computed["attention"]} if "attention" in computed else {})
 
     @classmethod
     def read_examples(cls, paths: Sequence[str], images: str | None = None) -> list[CaptionedImage]:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.config import LanguageModelConfig, TransformerConfig
+from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_batches import language_batches
 from keras_attention.generation import Sampling
 from keras_attention.layers import Transformer, logits_of_step
@@ -27,7 +27,7 @@ class CausalLM(Task):
     f is the output of a recurrent network or of causal Transformer blocks; E is the token embedding (tied).
 
     Args:
-        config: a `LanguageModelConfig` (recurrent) or `TransformerConfig`; the vocabulary size is taken from the
+        config: a `RecurrentConfig` or `TransformerConfig`; the vocabulary size is taken from the
             tokenizer.
         tokenizer: KerasHub tokenizer.
 
@@ -59,7 +59,7 @@ class CausalLM(Task):
     default_strategy = Sampling
     default_tokenizer = "characters"
 
-    def __init__(self, config: LanguageModelConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
+    def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(without_attention(config, "language model"), "vocabulary_size", tokenizer)
         if getattr(config, "num_segments", 0):
             raise ValueError(

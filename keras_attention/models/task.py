@@ -83,7 +83,7 @@ class Task(keras.Model):
         Raises:
             ValueError: an unknown size.
         """
-        fields = {field.name for field in dataclasses.fields(config)}
+        fields = configs.fields_for(config, cls.task_name())
         unknown = sorted(set(sizes) - fields)
         if unknown:
             raise ValueError(

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.config import ClassifierConfig, TransformerConfig
+from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import text_arrays
 from keras_attention.data.files import read_labelled
 from keras_attention.data.text_batches import classification_batches
@@ -40,7 +40,7 @@ class TextClassifier(Task):
     Transformer it is tanh(V x_0 + b) at the start token (`<cls>`; the end token, where there is no start).
 
     Args:
-        config: a `ClassifierConfig` (recurrent) or `TransformerConfig`, with `labels`.
+        config: a `RecurrentConfig` or `TransformerConfig`, with `labels`.
         tokenizer: KerasHub tokenizer.
 
     Call arguments:
@@ -71,12 +71,12 @@ class TextClassifier(Task):
     default_preset = "rnn_classifier"
     metric = "accuracy"
 
-    def __init__(self, config: ClassifierConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
+    def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
         check_labels(config.labels)
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
         self.attention = self.pooler = None
-        if isinstance(config, ClassifierConfig):
+        if isinstance(config, RecurrentConfig):
             self.attention, summarize = make_attention(config), self._summarize_states
         else:
             self.pooler, summarize = make_pooler(config), self._pool
@@ -90,12 +90,12 @@ class TextClassifier(Task):
     def _summarize_states(self, inputs: dict, return_attention_scores: bool = False):
         """Return the summary of a recurrent encoder, and its weights (B, S) or None."""
         mask = inputs["padding_mask"]
-        memory, states = self.encoder(self.embedding(inputs["token_ids"]), mask=mask)
+        memory, state, *_ = self.encoder(self.embedding(inputs["token_ids"]), mask=mask)
         if self.attention is None:
-            return states[0], None
-        query = ops.expand_dims(states[0], 1)
+            return state, None
+        query = ops.expand_dims(state, 1)
         context, weights = self.attention(query, memory, value_mask=mask, return_attention_scores=True)
-        return ops.concatenate([states[0], ops.squeeze(context, 1)], -1), ops.squeeze(weights, 1)
+        return ops.concatenate([state, ops.squeeze(context, 1)], -1), ops.squeeze(weights, 1)
 
     def _pool(self, inputs: dict, return_attention_scores: bool = False):
         """Return the summary of a Transformer, and the last block's weights (B, S), the mean of its heads."""

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.config import RecurrentConfig, TaggerConfig, TransformerConfig
+from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import pad_ids, text_arrays
 from keras_attention.data.files import read_tagged
 from keras_attention.data.text_batches import tagging_batches
@@ -34,7 +34,7 @@ class TextTagger(Task):
     `CharacterEncoder`. Tokens that are whole words are then best (`train_tokenizer(texts, "words")`).
 
     Args:
-        config: a `TaggerConfig` (recurrent) or `TransformerConfig`, with `labels`, the tags.
+        config: a `RecurrentConfig` or `TransformerConfig`, with `labels`, the tags.
         tokenizer: KerasHub tokenizer.
         character_tokenizer: tokenizer of the characters of words, for a recurrent tagger; or None.
 
@@ -71,14 +71,14 @@ class TextTagger(Task):
 
     def __init__(
         self,
-        config: TaggerConfig | TransformerConfig,
+        config: RecurrentConfig | TransformerConfig,
         tokenizer: Any = None,
         character_tokenizer: Any = None,
         **kwargs,
     ) -> None:
         config = with_vocabulary(without_attention(config, "tagger"), "vocabulary_size", tokenizer)
         if character_tokenizer is not None:
-            if not isinstance(config, TaggerConfig):
+            if not isinstance(config, RecurrentConfig):
                 raise TypeError("A Transformer does not read characters; leave out `character_tokenizer`.")
             config = with_vocabulary(config, "character_vocabulary_size", character_tokenizer, "character_tokenizer")
         check_labels(config.labels)
@@ -185,7 +185,7 @@ class TextTagger(Task):
     def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return a tokenizer; a recurrent tagger of words, folded to lower case, also gets one of characters."""
         texts, tokenizers = cls.texts_of(examples), {}
-        if isinstance(config, TaggerConfig) and options["kind"] == "words":  # the characters keep capitals
+        if isinstance(config, RecurrentConfig) and options["kind"] == "words":  # the characters keep capitals
             tokenizers["character_tokenizer"] = train_tokenizer(texts, "characters", lowercase=options["lowercase"])
             options["lowercase"] = True
         return {**tokenizers, "tokenizer": train_tokenizer(texts, **options)}

@@ -10,13 +10,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.config import TransformerTranslatorConfig, TranslatorConfig
+from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.files import read_pairs
 from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import special_ids, train_tokenizer
 from keras_attention.generation import Greedy, Strategy, best_hypotheses, decode, search_inputs
-from keras_attention.layers import OutputBias, Transformer, logits_of_step
+from keras_attention.layers import OutputBias, RecurrentDecoder, logits_of_step
 from keras_attention.metrics.text import score_texts, scores_by_length
 from keras_attention.models.arguments import has_learned_positions, with_vocabulary
 from keras_attention.models.build import make_decoder, make_embedding, make_encoder
@@ -34,7 +34,7 @@ class Translator(Task):
     encoder state alone; with attention it also attends to all source positions.
 
     Args:
-        config: a `TranslatorConfig` (recurrent) or `TransformerTranslatorConfig`; the vocabulary sizes are
+        config: a `RecurrentConfig` or `TransformerConfig`; the vocabulary sizes are
             taken from the tokenizers.
         source_tokenizer: KerasHub tokenizer of the source language.
         target_tokenizer: KerasHub tokenizer of the target language.
@@ -72,7 +72,7 @@ class Translator(Task):
 
     def __init__(
         self,
-        config: TranslatorConfig | TransformerTranslatorConfig,
+        config: RecurrentConfig | TransformerConfig,
         source_tokenizer: Any = None,
         target_tokenizer: Any = None,
         **kwargs,
@@ -99,7 +99,6 @@ class Translator(Task):
 
     def _logits(self, inputs):
         outputs = self.decoder(self.target_embedding(inputs["target_ids"]), **self._encode(inputs))
-        outputs = outputs[0] if isinstance(outputs, tuple) else outputs
         return self._add_bias(self.target_embedding(outputs, reverse=True))
 
     def _add_bias(self, logits):
@@ -111,13 +110,13 @@ class Translator(Task):
         return self.decoder.has_memory
 
     def _encode(self, inputs) -> dict:
-        """Return what the decoder takes from the encoder: its outputs and their mask, and its last states."""
+        """Return what the decoder takes from the encoder: its outputs and their mask, and its final states."""
         mask = inputs["source_mask"]
         encoded = self.encoder(self.source_embedding(inputs["source_ids"]), mask=mask)
-        if isinstance(self.decoder, Transformer):
+        if not isinstance(self.decoder, RecurrentDecoder):
             return {"memory": encoded, "memory_mask": mask}
-        memory, states = encoded
-        return {"states": states} | ({"memory": memory, "mask": mask} if self.has_attention else {})
+        memory, *states = encoded
+        return {"initial_state": states} | ({"memory": memory, "memory_mask": mask} if self.has_attention else {})
 
     def start(self, inputs: dict, length=None) -> dict:
         """Encode the source and return the state before the first token.
@@ -315,7 +314,7 @@ class Translator(Task):
         }
 
 
-def check_shared(config: TransformerTranslatorConfig, source_tokenizer: Any, target_tokenizer: Any) -> None:
+def check_shared(config: TransformerConfig, source_tokenizer: Any, target_tokenizer: Any) -> None:
     """Raise ValueError unless both tokenizers have the same pieces."""
     same = config.source_vocabulary_size == config.target_vocabulary_size
     try:

@@ -10,7 +10,7 @@ import pathlib
 import re
 from typing import Any
 
-from keras_attention.config import TransformerTranslatorConfig
+from keras_attention.config import TransformerConfig
 from keras_attention.weights.attributes import activation
 from keras_attention.weights.convert import FIRST, Attribute, Family, Row, dense, norm
 from keras_attention.weights.files import read_json
@@ -97,7 +97,7 @@ def sentence_piece(model: bytes, pieces: list[str]) -> Any:
 
 MARIAN = Family(
     name="marian",
-    config=TransformerTranslatorConfig,
+    config=TransformerConfig,
     architectures={"MarianMTModel": "Translator"},
     attributes=(
         Attribute("d_model", "width"),

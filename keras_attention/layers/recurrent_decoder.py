@@ -1,0 +1,372 @@
+"""A recurrent decoder on Keras' cells, with any attention or none.
+
+    without attention:          h_t = cell(x_t, h_{t-1});   output_t = tanh(W h_t)
+
+    attention, input feeding:   h_t = cell([x_t; output_{t-1}], h_{t-1})
+                                context_t = attention(h_t, memory)
+                                output_t = tanh(W [h_t; context_t])
+
+    attention first:            context_t = sigmoid(G h_{t-1}) attention([x_t; h_{t-1}], memory)
+                                h_t = cell([x_t; context_t], h_{t-1})
+                                output_t = tanh(W [x_t; h_t; context_t])     (deep output)
+
+Training runs the whole sequence as a loop over the function that `step` calls once, so that training and decoding
+cannot differ. Only input feeding needs the output inside the loop; otherwise W is applied after the loop, to all steps
+at once.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.masks import implicit_mask
+from keras_attention.layers.recurrent import check_cell, states_per_cell
+
+_CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell, "lstm": keras.layers.LSTMCell}
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class RecurrentDecoder(BaseLayer):
+    """Stacked recurrent cells that read a sequence and, with an attention, attend to a memory at each step.
+
+    Without attention, output_t = tanh(W h_t), where h_t is the top cell's output; what the decoder knows of the source
+    is its initial state. With attention, the step attends with h_t: output_t = tanh(W [h_t; context_t]), and the next
+    step's input is [x_{t+1}; output_t] (input feeding). With `attend_first`, the step attends with [x_t; h_{t-1}]
+    before the cells run: the context, times a gate sigmoid(G h_{t-1}), joins their input, and
+    output_t = tanh(W [x_t; h_t; context_t]).
+
+    Args:
+        units: width of each cell.
+        output_dim: F, width of the outputs.
+        num_layers: the number of stacked cells.
+        cell: `"simple"`, `"gru"` or `"lstm"`.
+        attention: `AdditiveAttention`, `DotProductAttention`, or a layer with the same methods; None for none.
+        dropout: probability of dropping a feature of the inputs and of the outputs.
+        attend_first: attend before the cells run.
+        context_dropout: probability that, in training, the cells of a step receive no context (without
+            `attend_first`, no fed output), so that a later step must attend to it again.
+
+    Call arguments:
+        inputs: (B, T, E).
+        memory: (B, S, M); needed with an attention.
+        mask: (B, T) boolean, True = a real token. A masked step keeps the states, and its output is zero. The
+            implicit mask of `inputs` when None.
+        memory_mask: (B, S) boolean, True = may be attended. The implicit mask of `memory` when None.
+        initial_state: a list of states, each (B, any), such as an encoder's final states; zeros when None. A learned
+            projection of them gives the first state of every cell.
+        values: (B, S, M), of which the context is the weighted sum; `memory` when None.
+        noise: (B, T, S), with which hard attention draws a position (see `GumbelNoise`); None for none.
+        return_attention_scores: also return the attention scores.
+        training: whether dropout is active.
+
+    Output:
+        outputs (B, T, F). With `return_attention_scores`, a tuple of the outputs and scores (B, T, S) in float32.
+
+    Raises:
+        ValueError: an unknown cell, an attention without `memory`, or `return_attention_scores` without attention.
+
+    Example:
+        >>> from keras_attention.layers import AdditiveAttention
+        >>> inputs, memory = keras.Input((None, 13)), keras.Input((None, 19))
+        >>> outputs = RecurrentDecoder(units=7, output_dim=5, attention=AdditiveAttention(3))(inputs, memory)
+        >>> keras.Model([inputs, memory], keras.layers.Dense(11)(outputs)).output_shape
+        (None, None, 11)
+
+    Reference: Sutskever et al., 2014, https://arxiv.org/abs/1409.3215; Bahdanau et al., 2015,
+    https://arxiv.org/abs/1409.0473; Luong et al., 2015, https://arxiv.org/abs/1508.04025 (input
+    feeding, section 3.3); Xu et al., 2015, https://arxiv.org/abs/1502.03044 (attention first, sections 3.1.2, 4.2.1).
+    """
+
+    def __init__(
+        self,
+        units: int,
+        output_dim: int,
+        num_layers: int = 1,
+        cell: str = "lstm",
+        attention: keras.layers.Layer | None = None,
+        dropout: float = 0.0,
+        attend_first: bool = False,
+        context_dropout: float = 0.0,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_cell(cell)
+        self.units, self.output_dim, self.num_layers, self.cell = units, output_dim, num_layers, cell
+        self.attention, self.dropout, self.attend_first = attention, dropout, attend_first and attention is not None
+        self.supports_jit = keras.backend.backend() != "tensorflow"
+        self.cells = [_CELLS[cell](units, dtype=self.dtype_policy, name=f"cell_{i}") for i in range(num_layers)]
+        self.output_projection = keras.layers.Dense(output_dim, dtype=self.dtype_policy, name="output")
+        self.gate = self.bridge = None
+        if self.attend_first:
+            self.gate = keras.layers.Dense(1, "sigmoid", dtype=self.dtype_policy, name="gate")
+        self.context_dropout = context_dropout
+        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.context_dropout_layer = keras.layers.Dropout(context_dropout, dtype=self.dtype_policy)
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether each step attends to a memory."""
+        return self.attention is not None
+
+    @property
+    def _feeds_output(self) -> bool:
+        """Whether a step's output joins the next step's input."""
+        return self.has_memory and not self.attend_first
+
+    def build(self, inputs_shape, memory_shape=None, initial_state_shape=None) -> None:
+        """Create the weights."""
+        self._check_memory(memory_shape)
+        width = inputs_shape[-1]
+        cell_width, features = width, self.units
+        if self.has_memory:
+            context = memory_shape[-1]
+            cell_width += context if self.attend_first else self.output_dim
+            features += context
+            if not self.attention.built:  # a restored one is built already
+                query = self.units + (width if self.attend_first else 0)
+                self.attention.build((None, None, query), memory_shape)
+        if self.attend_first:
+            features += width
+            self.gate.build((None, None, self.units))
+        for cell in self.cells:
+            cell.build((None, cell_width))
+            cell_width = self.units
+        self.output_projection.build((None, None, features))
+        if initial_state_shape is not None:
+            self._build_bridge(initial_state_shape)
+
+    def _check_memory(self, memory) -> None:
+        if self.has_memory and memory is None:
+            raise ValueError(
+                "A decoder with attention needs `memory` (B, S, M); received none. Pass it, or make the decoder with "
+                "`attention=None`."
+            )
+
+    def _build_bridge(self, shapes) -> None:
+        """Make a projection for each state of each cell, from the initial state of the same kind."""
+        shapes = [shapes] if isinstance(shapes[-1], int) else shapes
+        count = self.num_layers * states_per_cell(self.cell)
+        self.bridge = [
+            keras.layers.Dense(self.units, activation="tanh", dtype=self.dtype_policy, name=f"bridge_{i}")
+            for i in range(count)
+        ]
+        for i, layer in enumerate(self.bridge):
+            layer.build(tuple(shapes[i % len(shapes)]))
+
+    def call(
+        self,
+        inputs,
+        memory=None,
+        mask=None,
+        memory_mask=None,
+        initial_state=None,
+        values=None,
+        noise=None,
+        return_attention_scores=False,
+        training=False,
+    ):
+        """Compute the outputs; the class describes the arguments."""
+        self._check_scores(return_attention_scores)
+        mask = implicit_mask(inputs) if mask is None else mask
+        constants, carry = self._begin(ops.shape(inputs)[0], memory, memory_mask, initial_state, values)
+        inputs, keep_mask = self.dropout_layer(inputs, training=training), None
+        if self.context_dropout and training and self.has_memory:
+            keep_mask = self.context_dropout_layer(ops.ones_like(inputs[..., :1]), training=training)
+        steps = {"inputs": inputs, "noise": noise, "keep_mask": keep_mask, "mask": mask}
+        features, scores, _ = self._scan(steps, constants, carry)
+        outputs = self.dropout_layer(self._project(inputs, features), training=training)
+        outputs = _zero_padding(outputs, mask)
+        return (outputs, _zero_padding(scores, mask)) if return_attention_scores else outputs
+
+    def _check_scores(self, return_attention_scores: bool) -> None:
+        if return_attention_scores and not self.has_memory:
+            raise ValueError(
+                "`return_attention_scores` is True, but this decoder has no attention; expected False. Pass "
+                "`attention` to its constructor."
+            )
+
+    def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None):
+        """Return `(constants, carry)`, the state of decoding before the next token.
+
+        Args:
+            tokens: (B, L, E) embedded tokens that are known already and read here; L may be 0.
+            length: not used; a Transformer allocates a cache of this length.
+            memory: (B, S, M) or None.
+            memory_mask: (B, S) boolean or None.
+            initial_state: a list of states, each (B, any), or None for zeros.
+            values: (B, S, M), of which a context is the weighted sum; `memory` when None.
+
+        Returns:
+            constants, a dict of values, projected keys and mask, each (B, S, ...), empty without attention, which no
+            step changes; and carry, a dict of tensors (B, 1, ...), which every step changes and a search over K beams
+            repeats to (B, K, ...).
+        """
+        constants, carry = self._begin(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
+        if tokens.shape[1] != 0:
+            _, _, carry = self._scan({"inputs": tokens}, constants, carry)
+        return constants, carry
+
+    def step(self, inputs, constants, carry):
+        """Advance every beam by one token.
+
+        Args:
+            inputs: (B, K, E) embedded tokens.
+            constants: from `start`.
+            carry: from `start` or the last step, each tensor (B, K, ...).
+
+        Returns:
+            outputs (B, K, F), the new carry, and scores (B, K, S), or None without attention.
+        """
+        features, scores, carry = self._advance({"inputs": inputs}, constants, carry)
+        return self._project(inputs, features), carry, scores
+
+    def _begin(self, batch_size, memory, memory_mask, initial_state, values):
+        """Return `(constants, carry)` before the first token."""
+        self._check_memory(memory)
+        carry = {"cells": self._first_states(batch_size, initial_state)}
+        if not self.has_memory:
+            return {}, carry
+        if memory_mask is None:
+            memory_mask = implicit_mask(memory)
+        if memory_mask is None:
+            memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
+        if self._feeds_output:
+            carry["fed"] = ops.zeros((batch_size, 1, self.output_dim), self.compute_dtype)
+        values = memory if values is None else values
+        return {"values": values, "keys": self.attention.project_keys(memory), "mask": memory_mask}, carry
+
+    def _first_states(self, batch_size, initial_state) -> list:
+        """Return the first states of all cells, each (B, 1, units)."""
+        if initial_state is None:
+            count = self.num_layers * states_per_cell(self.cell)
+            return [ops.zeros((batch_size, 1, self.units), self.compute_dtype)] * count
+        given = keras.tree.flatten(initial_state)
+        return [ops.expand_dims(layer(given[i % len(given)]), 1) for i, layer in enumerate(self.bridge)]
+
+    def _advance(self, step: dict, constants: dict, carry: dict):
+        """Advance by one token: `(features, scores, carry)`; `_project` turns features into outputs.
+
+        Args:
+            step: `inputs` (B, K, E); and, or None, `noise` (B, K, S) and `keep_mask` (B, K, 1), which scales the
+                context that the cells receive.
+            constants: from `_begin`.
+            carry: of the step before.
+        """
+        if not self.has_memory:
+            hidden, cells = self._run_cells(step["inputs"], carry["cells"])
+            return hidden, None, {"cells": cells}
+        return (self._attend_then_run if self.attend_first else self._run_then_attend)(step, constants, carry)
+
+    def _run_then_attend(self, step: dict, constants: dict, carry: dict):
+        """Input feeding; the features are the output, which the next step reads."""
+        cell_context = _kept(carry["fed"], step)
+        hidden, cells = self._run_cells(ops.concatenate([step["inputs"], cell_context], -1), carry["cells"])
+        context, scores = self._attend(hidden, step, constants)
+        output = ops.tanh(self.output_projection(ops.concatenate([hidden, context], -1)))
+        return output, scores, {"cells": cells, "fed": output}
+
+    def _attend_then_run(self, step: dict, constants: dict, carry: dict):
+        """Attention first; the features are [h_t; context_t]."""
+        hidden = carry["cells"][-states_per_cell(self.cell)]  # the top cell's output in the step before
+        context, scores = self._attend(ops.concatenate([step["inputs"], hidden], -1), step, constants)
+        context = context * self.gate(hidden)
+        cell_context = _kept(context, step)
+        hidden, cells = self._run_cells(ops.concatenate([step["inputs"], cell_context], -1), carry["cells"])
+        return ops.concatenate([hidden, context], -1), scores, {"cells": cells}
+
+    def _project(self, inputs, features):
+        """Turn the features of `_advance` (B, T, any) into outputs (B, T, F)."""
+        if self._feeds_output:
+            return features  # the step computed it
+        features = ops.concatenate([inputs, features], -1) if self.attend_first else features
+        return ops.tanh(self.output_projection(features))
+
+    def _attend(self, query, step: dict, constants: dict):
+        """Return context (B, K, M) and scores (B, K, S)."""
+        return self.attention(
+            query,
+            constants["values"],
+            value_mask=constants["mask"],
+            projected_keys=constants["keys"],
+            return_attention_scores=True,
+            **({} if step.get("noise") is None else {"noise": step["noise"]}),
+        )
+
+    def _run_cells(self, inputs, states: list):
+        """Run the stack of cells on (B, K, any); return the top cell's output (B, K, units) and the new states."""
+        beams, count = ops.shape(inputs)[1], states_per_cell(self.cell)
+        hidden, states, new_states = _merge_beams(inputs), [_merge_beams(state) for state in states], []
+        for i, cell in enumerate(self.cells):
+            hidden, new = cell(hidden, states[i * count : (i + 1) * count])
+            new_states += keras.tree.flatten(new)
+        return _split_beams(hidden, beams), [_split_beams(state, beams) for state in new_states]
+
+    def _scan(self, steps: dict, constants: dict, carry: dict):
+        """Advance over T tokens: `(features (B, T, any), scores (B, T, S) or None, the last carry)`.
+
+        `steps` is as in `_advance`, with an axis T in place of K; its `mask` (B, T) may be True for real tokens.
+        """
+        batch = ops.shape(steps["inputs"])[0]
+        loop = {"carry": carry, "features": ops.zeros((batch, 1, self._feature_dim(constants)), self.compute_dtype)}
+        if self.has_memory:
+            loop["scores"] = ops.zeros_like(ops.cast(constants["mask"], "float32"))[:, None]
+
+        def body(loop, step):
+            step = {name: ops.expand_dims(value, 1) for name, value in step.items()}
+            features, scores, carry = self._advance(step, constants, loop["carry"])
+            loop = {"carry": _kept_states(carry, loop["carry"], step.get("mask")), "features": features}
+            loop |= {} if scores is None else {"scores": scores}
+            return loop, loop  # TensorFlow's scan collects only what is shaped like the carry
+
+        steps = {name: ops.swapaxes(value, 0, 1) for name, value in steps.items() if value is not None}
+        last, collected = ops.scan(body, loop, steps)
+        features, scores = (
+            None if collected.get(name) is None else ops.swapaxes(collected[name][:, :, 0], 0, 1)
+            for name in ("features", "scores")
+        )
+        return features, scores, last["carry"]
+
+    def _feature_dim(self, constants: dict) -> int:
+        """Return the width of the features of `_advance`."""
+        if self._feeds_output:
+            return self.output_dim
+        return self.units + (constants["values"].shape[-1] if self.attend_first else 0)
+
+    def compute_output_spec(self, inputs, memory=None, *_: object, return_attention_scores=False, **__: object):
+        """Return the shapes and dtypes of the outputs."""
+        self._check_memory(memory)
+        self._check_scores(return_attention_scores)
+        batch, length = inputs.shape[:2]
+        outputs = keras.KerasTensor((batch, length, self.output_dim), dtype=self.compute_dtype)
+        if not return_attention_scores:
+            return outputs
+        return outputs, keras.KerasTensor((batch, length, memory.shape[1]), dtype="float32")
+
+
+def _kept(context, step: dict):
+    """Scale a context (B, K, any) by the step's `keep_mask` (B, K, 1), if any."""
+    return context if step.get("keep_mask") is None else context * step["keep_mask"]
+
+
+def _kept_states(new: dict, old: dict, mask):
+    """Return the new states, or the old ones where a mask (B, 1), if any, is False."""
+    if mask is None:
+        return new
+    return keras.tree.map_structure(lambda a, b: ops.where(ops.expand_dims(mask, -1), a, b), new, old)
+
+
+def _zero_padding(x, mask):
+    """Set x (B, T, any) to zero where a mask (B, T), if any, is False."""
+    return x if mask is None else ops.where(ops.expand_dims(mask, -1), x, ops.zeros_like(x))
+
+
+def _merge_beams(x):
+    """(B, K, D) -> (B * K, D)."""
+    return ops.reshape(x, (-1, x.shape[-1]))
+
+
+def _split_beams(x, beams):
+    """(B * K, D) -> (B, K, D)."""
+    return ops.reshape(x, (-1, beams, x.shape[-1]))

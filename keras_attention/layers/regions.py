@@ -1,0 +1,188 @@
+"""Layers and functions on a grid of regions: self-attention, random shifts, smoothing, coordinates.
+
+A grid (B, rows, columns, C) and its regions (B, R, C), R = rows * columns, hold the same vectors, row by row.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attention.layers.attention import attend, dot_scores
+from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.shapes import reshape, sizes_of
+
+FAR_SHIFTS = 0.25  # the share of images whose regions are shifted by any distance
+
+
+def to_regions(grid):
+    """(B, rows, columns, C) -> (B, R, C), row by row."""
+    batch, rows, columns, channels = sizes_of(grid)
+    return reshape(grid, (batch, rows * columns, channels))
+
+
+def append_coordinates(grid):
+    """Append the row and the column of each position, -1 to 1, to its features.
+
+    Args:
+        grid: (B, rows, columns, C) of known rows and columns.
+
+    Returns:
+        (B, rows, columns, C + 2).
+
+    Example:
+        >>> append_coordinates(keras.ops.ones((1, 2, 3, 5)))[0, 0, :, -1].numpy().tolist()  # doctest: +SKIP
+        [-1.0, 0.0, 1.0]
+
+    Reference: Liu et al., 2018, https://arxiv.org/abs/1807.03247.
+    """
+    lines = [np.linspace(-1.0, 1.0, size, dtype="float32") for size in grid.shape[1:3]]
+    coordinates = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1)  # (rows, columns, 2)
+    coordinates = ops.zeros_like(grid[..., :1]) + ops.cast(coordinates, grid.dtype)
+    return ops.concatenate([grid, coordinates], axis=-1)
+
+
+def gaussian_kernel(rows: int, columns: int, deviation: float) -> np.ndarray:
+    """Return the Gaussian around each region: K[r, s] = exp(-|r - s|^2 / (2 deviation^2)) / sum over t of the same.
+
+    Smoothed attention scores are `scores @ K`; their context is `scores @ (K @ regions)`.
+
+    Args:
+        rows: of the grid.
+        columns: of the grid.
+        deviation: standard deviation, in regions.
+
+    Returns:
+        (R, R) float32, R = `rows` * `columns`; each row sums to 1.
+
+    Example:
+        >>> print(gaussian_kernel(1, 3, 1.0)[0].round(2))  # 1, exp(-1/2) and exp(-2), divided by their sum
+        [0.57 0.35 0.08]
+    """
+    lines = [np.exp(-np.square(np.subtract.outer(x, x) / deviation) / 2) for x in map(np.arange, (rows, columns))]
+    return np.kron(*(line / line.sum(-1, keepdims=True) for line in lines)).astype("float32")
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class SelfAttention2D(BaseLayer):
+    """Self-attention over the positions of a feature map, for use between the layers of any CNN.
+
+        y = x + gamma * W_o (softmax(q k' / sqrt(D)) v),    q, k, v: 1 x 1 convolutions of x
+
+    gamma is learned and starts at 0, so that the layer starts as the identity.
+
+    Args:
+        units: D, the channels of queries, keys and values; an eighth of the input's when None.
+
+    Call arguments:
+        inputs: (B, h, w, C).
+        return_attention_scores: also return the attention scores.
+
+    Output:
+        (B, h, w, C). With `return_attention_scores`, a tuple of it and scores (B, h w, h w) in float32, of which row i
+        holds what position i attends to.
+
+    Raises:
+        ValueError: `units` is not positive.
+
+    Example:
+        >>> layers = [keras.Input((15, 15, 3)), keras.layers.Conv2D(16, 3, strides=2), SelfAttention2D()]
+        >>> keras.Sequential(layers).output_shape
+        (None, 7, 7, 16)
+
+    Reference: Wang et al., 2018, https://arxiv.org/abs/1711.07971 (non-local networks); Zhang et al., 2019,
+    https://arxiv.org/abs/1805.08318 (gamma).
+    """
+
+    def __init__(self, units: int | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if units is not None and units < 1:
+            raise ValueError(f"`units` is {units}; expected a positive integer, or None for an eighth of the channels.")
+        self.units = units
+
+    def build(self, inputs_shape) -> None:
+        """Create the weights."""
+        channels = inputs_shape[-1]
+        units = self.units or max(channels // 8, 1)
+        self.query_projection, self.key_projection, self.value_projection = (
+            keras.layers.Conv2D(units, 1, use_bias=False, dtype=self.dtype_policy, name=name)
+            for name in ("query", "key", "value")
+        )
+        self.output_projection = keras.layers.Conv2D(channels, 1, dtype=self.dtype_policy, name="output")
+        for layer in (self.query_projection, self.key_projection, self.value_projection):
+            layer.build(inputs_shape)
+        self.output_projection.build((*inputs_shape[:-1], units))
+        self.gamma = self.add_weight(shape=(), initializer="zeros", name="gamma")
+
+    def call(self, inputs, return_attention_scores=False):
+        """Compute the outputs; the class describes the arguments."""
+        projections = self.query_projection, self.key_projection, self.value_projection
+        query, keys, values = (to_regions(projection(inputs)) for projection in projections)
+        context, scores = attend(dot_scores(query, keys), values)
+        context = reshape(context, (*sizes_of(inputs)[:3], context.shape[-1]))
+        outputs = inputs + ops.cast(self.gamma, inputs.dtype) * self.output_projection(context)
+        return (outputs, scores) if return_attention_scores else outputs
+
+    def compute_output_spec(self, inputs, return_attention_scores=False):
+        """Return the shapes and dtypes of the outputs."""
+        outputs = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+        if not return_attention_scores:
+            return outputs
+        height, width = inputs.shape[1:3]
+        positions = None if None in (height, width) else height * width
+        return outputs, keras.KerasTensor((inputs.shape[0], positions, positions), dtype="float32")
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class ShiftRegions(BaseLayer):
+    """In training, shift the regions of each image by a random number of rows and columns, around the edges.
+
+        y[i, j] = x[(i + a) mod rows, (j + b) mod columns]
+
+    For three quarters of the images a and b are drawn from -1, 0 and 1; for the others from all rows and columns.
+    Where attention scores come from the regions themselves and the values are shifted, attention to the middle of an
+    object reads the object most often, and attention to another region reads something random.
+
+    Args:
+        rows: of the grid.
+        columns: of the grid.
+
+    Call arguments:
+        regions: (B, R, C), R = `rows` * `columns`.
+        training: shift the regions; otherwise they are returned as they are.
+
+    Output:
+        (B, R, C).
+
+    Example:
+        >>> tuple(ShiftRegions(3, 5)(keras.ops.ones((2, 15, 7)), training=True).shape)
+        (2, 15, 7)
+    """
+
+    def __init__(self, rows: int, columns: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.rows, self.columns = rows, columns
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, regions, training=False):
+        """Compute the outputs; the class describes the arguments."""
+        if not training:
+            return regions
+        count, shifts = self.rows * self.columns, self._draw_shifts(ops.shape(regions)[0])
+        rows = ops.mod(ops.arange(self.rows, dtype="int32") + shifts[:, :1], self.rows)
+        columns = ops.mod(ops.arange(self.columns, dtype="int32") + shifts[:, 1:], self.columns)
+        sources = ops.reshape(rows[:, :, None] * self.columns + columns[:, None], (-1, count, 1))
+        return ops.take_along_axis(regions, sources, axis=1)
+
+    def _draw_shifts(self, batch):
+        """Return the rows and columns by which each image is shifted, (B, 2)."""
+        seed = self.seed_generator
+        near = keras.random.randint((batch, 2), -1, 2, "int32", seed=seed)
+        far = keras.random.randint((batch, 2), 0, self.rows * self.columns, "int32", seed=seed)
+        is_far = keras.random.uniform((batch, 1), seed=seed) < FAR_SHIFTS
+        return ops.where(is_far, far, near)
+
+    def compute_output_shape(self, regions_shape):
+        """Return the shape of the outputs."""
+        return regions_shape

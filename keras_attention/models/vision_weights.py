@@ -1,0 +1,110 @@
+"""Weights of an image encoder that were trained before: from ImageNet, from a file, from another captioner."""
+
+from __future__ import annotations
+
+import pathlib
+import zipfile
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attention.layers import ImageEncoder
+from keras_attention.layers.vision import SMALL_CNN, make_network
+
+IMAGENET = "imagenet"
+
+
+def load_vision_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> None:
+    """Load the weights of an image encoder's network.
+
+    Args:
+        encoder: an image encoder.
+        source: `"imagenet"`, which Keras downloads; or a file: the `.keras` of a captioner whose image encoder has the
+            same network and grid layer; `.npz` with arrays named `layer/variable`; or weights as Keras writes them
+            for the network without its classifier (`.weights.h5`, `.h5`).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file's weights are not those of the network; the first that does not fit is named.
+        RuntimeError: the download failed.
+
+    Example:
+        >>> import tempfile
+        >>> first, second = (ImageEncoder("small_cnn", image_size=32) for _ in range(2))
+        >>> arrays = {f"{layer.name}/{v.name}": v for layer in first.network.layers for v in layer.weights}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/weights.npz", **arrays)
+        ...     load_vision_weights(second, f"{folder}/weights.npz")
+        >>> first.fingerprint() == second.fingerprint()
+        True
+    """
+    ending = pathlib.Path(source).suffix
+    if encoder.network_name == SMALL_CNN and ending not in (".keras", ".npz"):
+        raise ValueError(
+            f"{source} cannot hold the weights of {SMALL_CNN}, which has only those that it learned; expected a "
+            "captioner's .keras file, or .npz."
+        )
+    if str(source) != IMAGENET and not pathlib.Path(source).is_file():
+        raise FileNotFoundError(f"There is no file {source} with weights of {encoder.network_name}.")
+    if ending == ".npz":
+        arrays = _read_npz(source)
+    else:  # by order: the names of some layers are numbers, which Keras counts again in each network
+        network = _read_captioner(encoder, source) if ending == ".keras" else _read_weights(encoder, source)
+        pairs = zip(_named(encoder.network), _named(network), strict=True)
+        arrays = {name: ops.convert_to_numpy(variable) for (_, name), (variable, _) in pairs}
+    _assign(encoder.network, arrays, str(source))
+
+
+def _read_captioner(encoder: ImageEncoder, path: str | pathlib.Path) -> keras.Model:
+    try:
+        captioner = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # a damaged archive raises almost anything
+        raise ValueError(f"{path} is damaged, or no model ({error}).") from None
+    if not hasattr(captioner, "vision"):
+        raise ValueError(f"{path} is a {type(captioner).__name__}; expected a captioner.")
+    theirs, ours = ((x.network_name, x.grid_layer) for x in (captioner.vision, encoder))
+    if theirs != ours:
+        raise ValueError(f"The image encoder of {path} has the network and grid layer {theirs}; expected {ours}.")
+    return captioner.vision.network
+
+
+def _read_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> keras.Model:
+    try:
+        _, whole = make_network(encoder.network_name, encoder.image_size, weights=str(source))
+    except ValueError as error:
+        raise ValueError(f"{source} does not hold the weights of {encoder.network_name}: {error}") from None
+    except Exception as error:  # Keras raises a bare Exception for a failed download
+        if str(source) != IMAGENET:
+            raise
+        raise RuntimeError(
+            f"The weights of {encoder.network_name} could not be downloaded ({error}). Pass a file with them, or "
+            "None (--encoder-weights none) for random ones."
+        ) from None
+    return encoder.up_to_grid(whole)
+
+
+def _read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """Read arrays. Older versions of Keras call the kernel of a depthwise convolution `depthwise_kernel`."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name.replace("/depthwise_kernel", "/kernel"): file[name] for name in file}
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is damaged, or no file of arrays ({error}).") from None
+
+
+def _named(network: keras.Model) -> list[tuple[keras.Variable, str]]:
+    """Return the weights with their names, layer by layer."""
+    return [(variable, f"{layer.name}/{variable.name}") for layer in network.layers for variable in layer.weights]
+
+
+def _assign(network: keras.Model, arrays: dict[str, np.ndarray], source: str) -> None:
+    """Set every weight, or none, and name the first that does not fit."""
+    pairs = _named(network)
+    for variable, name in pairs:
+        if name not in arrays:
+            raise ValueError(f"{source} has no {name}; it has {', '.join(sorted(arrays)[:5])}, ...")
+        if arrays[name].shape != tuple(variable.shape):
+            raise ValueError(f"{source}: {name} is {arrays[name].shape}; expected {tuple(variable.shape)}.")
+    for variable, name in pairs:
+        variable.assign(arrays[name])
