@@ -79,12 +79,12 @@ def test_unreadable_pictures_are_left_out_and_named(words, tmp_path):
     gone = ka.data.CaptionedImage("gone.jpg", str(tmp_path / "gone.jpg"), ("a dog",))
     for options in ({}, {"cache": tmp_path}):
         model = small(words, encoder="mobilenet_0.25" if options else "small_cnn")
-        with pytest.warns(UserWarning, match="1 of 20 pictures cannot be read: gone.jpg"):
+        with pytest.warns(UserWarning, match="1 of 20 images cannot be read: gone.jpg"):
             ka.data.caption_batches([*good, gone], model, **options)
-    with pytest.warns(UserWarning, match="1 of 20 pictures cannot be read: broken.jpg. They are left out"):
+    with pytest.warns(UserWarning, match="1 of 20 images cannot be read: broken.jpg. They are left out"):
         batches = ka.data.caption_batches([*good[:7], bad, *good[7:]], small(words), shuffle=False)
     assert sum(len(batches[i][1]) for i in range(len(batches))) == 38
-    with pytest.raises(ka.data.DataError, match="3 of 8 pictures cannot be read"):
+    with pytest.raises(ka.data.DataError, match="3 of 8 images cannot be read"):
         ka.data.caption_batches([*good[:5], bad, bad, bad], small(words))
 
 
@@ -116,7 +116,7 @@ def test_every_second_picture_is_mirrored_by_chance(words, tmp_path, cached):
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [
-        ({}, {"cache": "features"}, "the network that sees learns"),
+        ({}, {"cache": "features"}, "the image encoder is trained"),
         ({"encoder": "mobilenet_0.25"}, {"cache": "features", "augment": True}, "Leave out one of them"),
     ],
 )
