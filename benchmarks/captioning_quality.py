@@ -11,8 +11,8 @@ Flickr8k: train on train.txt, select on dev.txt by BLEU-4 of the greedy captions
 is chosen on dev too. The image encoder is a frozen MobileNet 0.75. BLEU, ROUGE-L, CIDEr and METEOR are those of
 coco-caption. Self-critical training, and hard attention that starts from the weights of soft attention, continue the
 run that is named last; the minutes are those of both.
-Scenes: first a captioner with tied weights and grounded attention trains the image encoder. A second one continues from
-it (the run that is named last) with the image encoder frozen, a separate output matrix, coordinate features and
+Scenes: first a captioner with tied weights and grounded attention trains the image encoder. A second one continues
+from it (the run that is named last) with the image encoder frozen, a separate output matrix, coordinate features and
 smoothed attention.
 Train on the train split, select on validation, report test: how many captions are exactly right, and how often the
 largest weight of a colour or shape word lies in the box of its object.

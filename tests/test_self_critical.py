@@ -41,7 +41,7 @@ def test_a_captioner_learns_to_be_rewarded(words):
         warnings.simplefilter("ignore")
         model.fit(ka.data.caption_batches(pictures, model), epochs=10, verbose=0)  # not all yet
     model.vision.freeze()
-    batches = ka.training.SelfCriticalBatches(pictures, model, max_tokens=8 * 23 * 7, samples=8)
+    batches = ka.training.SelfCriticalBatches(pictures, model, max_tokens=8 * 23 * 7, captions_per_image=8)
     inputs, labels, weights = batches[0]
     seen = [np.abs(inputs["images"] - ka.data.read_images([p.image], 32)[0]).max((1, 2, 3)) == 0 for p in pictures]
     places = np.repeat(np.argmax(seen, axis=0), 8)
@@ -64,7 +64,7 @@ def test_a_captioner_learns_to_be_rewarded(words):
 
 def test_captions_are_drawn_as_the_model_has_become(words):
     model, known = small(words, dropout=0.9), []
-    batches = ka.training.SelfCriticalBatches(examples(13), model, max_tokens=2 * 23 * 3, samples=3)
+    batches = ka.training.SelfCriticalBatches(examples(13), model, max_tokens=2 * 23 * 3, captions_per_image=3)
     assert len(batches) == 6
     inputs = {"regions": model.encode_images(batches[0][0]["images"]), "target_ids": batches[0][0]["target_ids"]}
     np.testing.assert_array_equal(*(np.asarray(model(inputs, training=training)) for training in (False, True)))
@@ -82,7 +82,7 @@ def test_captions_are_drawn_as_the_model_has_become(words):
 
 
 def test_an_epoch_may_have_fewer_pictures_than_a_batch_has_room_for(words):
-    batches = ka.training.SelfCriticalBatches(examples(7), small(words), samples=2, pictures=3)
+    batches = ka.training.SelfCriticalBatches(examples(7), small(words), captions_per_image=2, images_per_epoch=3)
     assert len(batches) == 1
     assert len(batches[0][0]["images"]) == 3
 

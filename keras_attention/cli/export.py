@@ -127,7 +127,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.option("--task", type=click.Choice(_TASKS), help="Task of MODEL, if not the one in DIRECTORY; its head is new.")
 @click.option("--labels", help="Names of the classes or tags of a new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:
-    """Convert DIRECTORY, of Hugging Face, to MODEL, a .keras file."""
+    """Convert DIRECTORY, from Hugging Face, to MODEL, a .keras file."""
     target = pathlib.Path(model)
     if target.suffix != ".keras":
         raise click.UsageError(f"{model} does not end in .keras.")

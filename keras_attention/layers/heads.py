@@ -1,4 +1,4 @@
-"""From the last block to logits and probabilities."""
+"""Layers between the last block and the logits."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import implicit_mask
 from keras_attention.layers.recurrent import check_cell, states_per_cell
 
+_STEP_PARTS = ("mask", "keep_mask", "inputs", "noise")  # of `_join`; the noise is last, as its width may be unknown
 _CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell, "lstm": keras.layers.LSTMCell}
 
 
@@ -306,7 +307,7 @@ class RecurrentDecoder(BaseLayer):
     def _scan(self, steps: dict, constants: dict, carry: dict):
         """Advance over T tokens: `(features (B, T, any), scores (B, T, S) or None, the last carry)`.
 
-        `steps` is as in `_advance`, with an axis T in place of K; its `mask` (B, T) may be True for real tokens.
+        `steps` is as in `_advance`, with an axis T in place of K; and `mask` (B, T), True for real tokens, or None.
         """
         batch = ops.shape(steps["inputs"])[0]
         loop = {"carry": carry, "features": ops.zeros((batch, 1, self._feature_dim(constants)), self.compute_dtype)}
@@ -314,14 +315,13 @@ class RecurrentDecoder(BaseLayer):
             loop["scores"] = ops.zeros_like(ops.cast(constants["mask"], "float32"))[:, None]
 
         def body(loop, step):
-            step = {name: ops.expand_dims(value, 1) for name, value in step.items()}
+            step = _separate(step, steps)
             features, scores, carry = self._advance(step, constants, loop["carry"])
             loop = {"carry": _kept_states(carry, loop["carry"], step.get("mask")), "features": features}
             loop |= {} if scores is None else {"scores": scores}
             return loop, loop  # TensorFlow's scan collects only what is shaped like the carry
 
-        steps = {name: ops.swapaxes(value, 0, 1) for name, value in steps.items() if value is not None}
-        last, collected = ops.scan(body, loop, steps)
+        last, collected = ops.scan(body, loop, _join(steps))
         features, scores = (
             None if collected.get(name) is None else ops.swapaxes(collected[name][:, :, 0], 0, 1)
             for name in ("features", "scores")
@@ -345,16 +345,31 @@ class RecurrentDecoder(BaseLayer):
         return outputs, keras.KerasTensor((batch, length, memory.shape[1]), dtype="float32")
 
 
+def _join(steps: dict):
+    """Return one tensor (T, B, any) of all that the steps read: TensorFlow scans several only where it knows T."""
+    parts = [steps[name] for name in _STEP_PARTS if steps.get(name) is not None]
+    parts = [ops.cast(x if len(x.shape) == 3 else ops.expand_dims(x, -1), steps["inputs"].dtype) for x in parts]
+    return ops.swapaxes(ops.concatenate(parts, axis=-1), 0, 1)
+
+
+def _separate(joined, steps: dict) -> dict:
+    """Return the parts of one step, (B, any) of `_join(steps)`, by name, each (B, 1, any)."""
+    parts, begin = {}, 0
+    for name in _STEP_PARTS:
+        if steps.get(name) is not None:
+            end = None if name == "noise" else begin + (steps[name].shape[-1] if name == "inputs" else 1)
+            parts[name], begin = ops.expand_dims(joined[:, begin:end], 1), end
+    return parts
+
+
 def _kept(context, step: dict):
     """Scale a context (B, K, any) by the step's `keep_mask` (B, K, 1), if any."""
     return context if step.get("keep_mask") is None else context * step["keep_mask"]
 
 
 def _kept_states(new: dict, old: dict, mask):
-    """Return the new states, or the old ones where a mask (B, 1), if any, is False."""
-    if mask is None:
-        return new
-    return keras.tree.map_structure(lambda a, b: ops.where(ops.expand_dims(mask, -1), a, b), new, old)
+    """Return the new states, or the old ones where a mask (B, 1, 1) of numbers, if any, is 0."""
+    return new if mask is None else keras.tree.map_structure(lambda a, b: ops.where(mask > 0, a, b), new, old)
 
 
 def _zero_padding(x, mask):

@@ -58,7 +58,7 @@ def from_encoder(cls: Any, other: Any, **parts: Any):
     """
     if cls.task_name() not in (*ENCODER_TASKS, *ENCODER_USES):
         raise TypeError(f"A {cls.__name__} has no encoder of one text; see {', '.join(ENCODER_USES)}.")
-    reads_one_text = hasattr(other, "encoder") and "token_ids" in other.input
+    reads_one_text = "token_ids" in getattr(other, "input", {}) and hasattr(other, "encoder")
     if not reads_one_text or not isinstance(other.config, TransformerConfig):
         raise TypeError(
             f"This {type(other).__name__} has no Transformer encoder that a {cls.__name__} could be built around."
