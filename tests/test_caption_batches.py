@@ -116,7 +116,7 @@ def test_every_second_picture_is_mirrored_by_chance(words, tmp_path, cached):
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [
-        ({}, {"cache": "features"}, "the network that sees learns"),
+        ({}, {"cache": "features"}, "the image encoder is trained"),
         ({"encoder": "mobilenet_0.25"}, {"cache": "features", "augment": True}, "Leave out one of them"),
     ],
 )

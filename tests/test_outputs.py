@@ -45,8 +45,8 @@ def test_alternatives_are_the_other_hypotheses_that_were_found():
     ("output", "expected"),
     [
         (
-            Completion.from_row({"text": "to be", "score": -3e9, "pieces": ["", "", "be", ""]}, "to"),
-            Completion("to", "to be", -math.inf, ("", "", "be")),
+            Completion.from_row({"text": "to be", "score": -3e9, "pieces": [" ", "be", ""]}, "to"),
+            Completion("to", "to be", -math.inf, (" ", "be")),
         ),
         (
             Classification.from_row(

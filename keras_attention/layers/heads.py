@@ -1,4 +1,4 @@
-"""Layers between the last block and the logits."""
+"""Layers between the last block and the logits, and probabilities of logits."""
 
 from __future__ import annotations
 

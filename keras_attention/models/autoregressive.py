@@ -95,22 +95,24 @@ def compute(self: Any, inputs: dict, strategy: Strategy) -> dict:
 
     Returns:
         dict of `tokens` (B, N, T), which are the prompt after its first token and the continuation, `lengths` and
-        `scores` (B, N), best first; and `is_written` (B, T), the tokens of the best that are no part of the prompt.
+        `scores` (B, N), best first; and of the best `new_tokens` (B, T), the continuation, with `is_written` (B, T).
     """
     searched = dict(inputs)
     prompts = {"token_ids": searched.pop("token_ids")}
     found = decode(self, prompts, strategy, end_id=special_ids(self.tokenizer).end, **searched)
     steps = ops.arange(ops.shape(found["tokens"])[2])
     forced = ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1, keepdims=True)
-    return {**found, "is_written": ops.logical_and(steps >= forced, steps < found["lengths"][:, :1])}
+    places = ops.minimum(steps + forced, ops.maximum(ops.shape(steps)[0] - 1, 0))
+    new_tokens = ops.take_along_axis(found["tokens"][:, 0], places, axis=1)
+    return {**found, "new_tokens": new_tokens, "is_written": steps < found["lengths"][:, :1] - forced}
 
 
 def to_row(self: Any, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-    """Return `text` and `score` (B,), and `pieces` (B, T) of the continuation, with "" before and after them.
+    """Return `text` and `score` (B,), and `pieces` (B, T) of the continuation.
 
     With several hypotheses also `alternatives` and `alternative_scores` (B, N), best first.
     """
     detokenizer, tokens = detokenizers["tokenizer"], computed["tokens"]
     texts = detokenizer.continuations(strings, inputs, tokens, computed["lengths"])
-    pieces = detokenizer.pieces(tokens[:, 0], computed["is_written"])
+    pieces = detokenizer.pieces(computed["new_tokens"], computed["is_written"])
     return {**text_row(texts, computed["scores"]), "pieces": pieces}

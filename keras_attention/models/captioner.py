@@ -320,15 +320,12 @@ class Captioner(Task):
         return [Caption.from_row(row) for row in run_batches([0] * count, batch_size, compute)]
 
     def draw(self, inputs: dict[str, np.ndarray], samples: int, seed: int) -> list[list[list[int]]]:
-        """Draw captions from the model's distribution, as ids.
+        """Draw captions from the model's distribution, as ids with the end token: B lists of N captions.
 
         Args:
             inputs: `images` (B, size, size, 3) or `regions` (B, R, C).
             samples: N, how many captions of each image.
             seed: of the first image; each next one has the next seed.
-
-        Returns:
-            B lists of N captions, each a list of ids, the end token included.
         """
         strategy, count = Sampling(num_return_sequences=samples), len(next(iter(inputs.values())))
         inputs = {**inputs, "valid": np.ones(count, bool), "seeds": strategy.seeds(np.arange(count) + seed)}
@@ -337,15 +334,12 @@ class Captioner(Task):
         return [[ids[:n].tolist() for ids, n in zip(*row, strict=True)] for row in rows]
 
     def prepare(self, inputs: dict, strategy: Strategy) -> dict:
-        """Add the limits of a search to inputs that were read.
+        """Add the limits of a search to inputs that were read, which are the inputs of `compute` then.
 
         Args:
             inputs: dict of `images` (B, size, size, 3) or `regions` (B, R, C); `valid` (B,) bool, whether an image
                 could be read; and `seeds` (B,) int.
             strategy: how to search.
-
-        Returns:
-            dict of the inputs of `compute`.
         """
         longest = min(strategy.max_new_tokens or self.config.max_length, self.config.max_length)
         limits = ops.zeros_like(inputs["seeds"]) + longest
@@ -353,11 +347,7 @@ class Captioner(Task):
         return {**inputs, **search_inputs(limits, inputs["seeds"], nothing, nothing)}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
-        """Search for captions.
-
-        Args:
-            inputs: dict of tensors, from `prepare`.
-            strategy: how to search.
+        """Search for captions, with the inputs from `prepare`.
 
         Returns:
             dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for images that could not be read;
@@ -383,8 +373,7 @@ class Captioner(Task):
             **hypothesis_row(detokenizer, computed, "caption"),
             "pieces": detokenizer.pieces(computed["tokens"][:, 0], computed["is_written"]),
             "valid": inputs["valid"],
-            **({"attention": computed["attention"]} if "attention" in computed else {}),
-        }
+        } | ({"attention": computed["attention"]} if "attention" in computed else {})
 
     @classmethod
     def read_examples(cls, paths: Sequence[str], images: str | None = None) -> list[CaptionedImage]:
