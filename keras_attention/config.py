@@ -85,6 +85,22 @@ class RecurrentConfig:
 
     attentions: ClassVar[tuple[str, ...]] = ATTENTIONS
 
+    # The values of a `TransformerConfig`'s fields for a recurrent network, so that code reads either config.
+    num_heads: ClassVar[None] = None
+    num_segments: ClassVar[int] = 0
+    positions: ClassVar[None] = None
+    template: ClassVar[str] = "end"
+    initializer_range: ClassVar[None] = None
+    shared_vocabulary: ClassVar[bool] = False
+    output_bias: ClassVar[bool] = False
+    tie_weights: ClassVar[bool] = True
+    grounded_attention: ClassVar[bool] = False
+
+    @property
+    def width(self) -> int:
+        """The width of an encoder's outputs."""
+        return self.units
+
     def __post_init__(self) -> None:
         _require_kinds(self)
         least = dict.fromkeys(("embedding_dim", "units", "num_layers", "max_word_length"), 1)
@@ -158,6 +174,17 @@ class TransformerConfig:
     template: str = _only("end", *_ONE_TEXT)
     next_sentence: bool = _only(False, *_ONE_TEXT)
     labels: tuple[str, ...] = _only((), *_LABELLED)
+
+    # The values of a `RecurrentConfig`'s fields for a Transformer, so that code reads either config.
+    attention: ClassVar[None] = None
+    character_vocabulary_size: ClassVar[int] = 0
+    tie_weights: ClassVar[bool] = True
+    grounded_attention: ClassVar[bool] = False
+
+    @property
+    def embedding_dim(self) -> int:
+        """The width of the token embeddings."""
+        return self.width
 
     def __post_init__(self) -> None:
         _require_kinds(self)

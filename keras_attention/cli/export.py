@@ -114,8 +114,8 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
         "name": name,
         "task": row.task,
         "layers": sizes.num_layers,
-        "width": getattr(sizes, "width", None) or sizes.units,
-        "heads": getattr(sizes, "num_heads", None),
+        "width": sizes.width,
+        "heads": sizes.num_heads,
         "parameters": row.parameters,
         "lecture_parameters": row.lecture_parameters,
     }

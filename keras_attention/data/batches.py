@@ -108,7 +108,7 @@ def text_arrays(config: Any, token_ids, mask) -> dict[str, Any]:
     All tokens are in segment 0; only XLNet's last token, `<cls>`, is in segment 2.
 
     Args:
-        config: may have `num_segments` and `template`.
+        config: has `num_segments` and `template`.
         token_ids: (B, S) int, an array or a tensor.
         mask: (B, S) bool, of the same kind, True = a real token.
 
@@ -116,7 +116,7 @@ def text_arrays(config: Any, token_ids, mask) -> dict[str, Any]:
         dict of `token_ids` (B, S), `padding_mask` (B, S) and perhaps `segment_ids` (B, S) int.
     """
     inputs = {"token_ids": token_ids, "padding_mask": mask}
-    num_segments = getattr(config, "num_segments", 0)
+    num_segments = config.num_segments
     if not num_segments:
         return inputs
     segments = token_ids * 0

@@ -43,7 +43,7 @@ def without_attention(config, task: str):
     Raises:
         ValueError: it is the config of a recurrent network with attention.
     """
-    if getattr(config, "attention", None) is not None:
+    if config.attention is not None:
         raise ValueError(f"`attention` is {config.attention!r}, but a recurrent {task} has none; expected None.")
     return config
 
@@ -54,9 +54,9 @@ def text_inputs(config) -> dict[str, keras.KerasTensor]:
         "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
         "padding_mask": keras.Input((None,), dtype="bool", name="padding_mask"),
     }
-    if getattr(config, "num_segments", 0):
+    if config.num_segments:
         inputs["segment_ids"] = keras.Input((None,), dtype="int32", name="segment_ids")
-    if getattr(config, "character_vocabulary_size", 0):
+    if config.character_vocabulary_size:
         inputs["character_ids"] = keras.Input((None, None), dtype="int32", name="character_ids")
         inputs["character_mask"] = keras.Input((None, None), dtype="bool", name="character_mask")
     return inputs
@@ -71,4 +71,4 @@ def check_labels(labels: Sequence[str]) -> None:
 
 def has_learned_positions(config) -> bool:
     """Whether a network has a table of positions, so that a text has at most `config.max_length` tokens."""
-    return getattr(config, "positions", None) == "learned"
+    return config.positions == "learned"

@@ -40,12 +40,11 @@ ACTIVATIONS = {"relu": "relu", "silu": "silu", "gelu": gelu, "gelu_tanh": gelu_t
 
 def make_embedding(config, vocabulary_size: int, name: str) -> keras.layers.ReversibleEmbedding:
     """Return the token embeddings, which also turn features into logits (with the same weights: `tie_weights`)."""
-    width = config.width if isinstance(config, TransformerConfig) else config.embedding_dim
-    deviation = getattr(config, "initializer_range", None) or width**-0.5  # so that the first logits are of order 1
+    deviation = config.initializer_range or config.embedding_dim**-0.5  # so that the first logits are of order 1
     return keras.layers.ReversibleEmbedding(
         vocabulary_size,
-        width,
-        tie_weights=getattr(config, "tie_weights", True),
+        config.embedding_dim,
+        tie_weights=config.tie_weights,
         embeddings_initializer=keras.initializers.RandomNormal(stddev=deviation),
         name=name,
     )
@@ -80,7 +79,7 @@ def make_decoder(config, memory: bool = False, name: str = "decoder") -> keras.l
             make_attention(config),
             config.dropout,
             attend_first=isinstance(config, RecurrentCaptionerConfig),
-            context_dropout=0.5 if getattr(config, "grounded_attention", False) else 0.0,
+            context_dropout=0.5 if config.grounded_attention else 0.0,
             name=name,
         )
     if config.positions == "relative":

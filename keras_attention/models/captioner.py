@@ -88,7 +88,7 @@ class Captioner(Task):
         )
         self.embedding = make_embedding(config, config.vocabulary_size, "embedding")
         self.decoder = make_decoder(config, memory=True)
-        self.output_bias = OutputBias(name="output_bias") if getattr(config, "output_bias", False) else None
+        self.output_bias = OutputBias(name="output_bias") if config.output_bias else None
         self.region_projection = self.encoder = self.noise = self.smoothing = self.shift = self.attention_loss = None
         (self._prepare_recurrent if self._is_recurrent else self._prepare_transformer)(config)
         size = config.image_size

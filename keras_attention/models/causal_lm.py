@@ -61,7 +61,7 @@ class CausalLM(Task):
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(without_attention(config, "language model"), "vocabulary_size", tokenizer)
-        if getattr(config, "num_segments", 0):
+        if config.num_segments:
             raise ValueError(
                 f"`num_segments` is {config.num_segments}; a language model reads one segment: expected 0."
             )

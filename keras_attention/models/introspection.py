@@ -76,8 +76,7 @@ def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
     if not has_encoder(model):
         raise TypeError(f"A {type(model).__name__} has no encoder of one text; expected a MaskedLM or another encoder.")
     rows = _rows(model, check_texts(texts), _embedding_alone, batch_size)
-    width = getattr(model.config, "width", None) or model.config.units
-    return np.array([row["embedding"] for row in rows], "float32").reshape(-1, width)
+    return np.array([row["embedding"] for row in rows], "float32").reshape(-1, model.config.width)
 
 
 def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> list[AttentionMaps]:

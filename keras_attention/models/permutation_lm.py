@@ -62,9 +62,9 @@ class PermutationLM(Task):
     default_strategy = Sampling
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
-        if getattr(config, "positions", None) != "relative":
+        if config.positions != "relative":
             raise ValueError(
-                f"`positions` is {getattr(config, 'positions', None)!r}, but a permutation language model attends by "
+                f"`positions` is {config.positions!r}, but a permutation language model attends by "
                 'distance; expected "relative".'
             )
         config = with_vocabulary(config, "vocabulary_size", tokenizer)

@@ -155,7 +155,7 @@ class Task(keras.Model):
     @property
     def template(self) -> str:
         """The special-token template; see `TransformerConfig`."""
-        return getattr(self.config, "template", "end")
+        return self.config.template
 
     def compiled_function(self, function: Callable[..., dict]) -> CompiledFunction:
         """Return a function of arrays that computes function(self, inputs, **options); see `CompiledFunction`."""

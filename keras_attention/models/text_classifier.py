@@ -81,7 +81,7 @@ class TextClassifier(Task):
         else:
             self.pooler, summarize = make_pooler(config), self._pool
         inputs = text_inputs(config)
-        self.pool_sequence = functools.partial(pool_sequence, getattr(config, "template", "end"))
+        self.pool_sequence = functools.partial(pool_sequence, config.template)
         summary, _ = summarize(inputs)
         dropout = keras.layers.Dropout(config.dropout, name="dropout")
         self.head = keras.layers.Dense(len(config.labels), name="logits")

@@ -83,7 +83,7 @@ class TextTagger(Task):
             config = with_vocabulary(config, "character_vocabulary_size", character_tokenizer, "character_tokenizer")
         check_labels(config.labels)
         self.character_encoder = None
-        if getattr(config, "character_vocabulary_size", 0):
+        if config.character_vocabulary_size:
             width, units = -(-config.embedding_dim // 4), 2 * -(-config.units // 4)  # there are few characters
             self.character_encoder = CharacterEncoder(
                 config.character_vocabulary_size, width, units, config.cell, name="character_encoder"

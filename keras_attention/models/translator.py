@@ -79,7 +79,7 @@ class Translator(Task):
     ) -> None:
         config = with_vocabulary(config, "source_vocabulary_size", source_tokenizer, "source_tokenizer")
         config = with_vocabulary(config, "target_vocabulary_size", target_tokenizer, "target_tokenizer")
-        if getattr(config, "shared_vocabulary", False):
+        if config.shared_vocabulary:
             check_shared(config, source_tokenizer, target_tokenizer)
             self.source_embedding = self.target_embedding = make_embedding(
                 config, config.source_vocabulary_size, "embedding"
@@ -88,7 +88,7 @@ class Translator(Task):
             self.source_embedding = make_embedding(config, config.source_vocabulary_size, "source_embedding")
             self.target_embedding = make_embedding(config, config.target_vocabulary_size, "target_embedding")
         self.encoder, self.decoder = make_encoder(config), make_decoder(config, memory=True)
-        self.output_bias = OutputBias(name="output_bias") if getattr(config, "output_bias", False) else None
+        self.output_bias = OutputBias(name="output_bias") if config.output_bias else None
         inputs = {
             "source_ids": keras.Input((None,), dtype="int32", name="source_ids"),
             "source_mask": keras.Input((None,), dtype="bool", name="source_mask"),
@@ -285,7 +285,7 @@ class Translator(Task):
     def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return a tokenizer of each language, or the same one twice where the vocabulary is shared."""
         sides = [[pair[i] for pair in examples] for i in range(2)]
-        shared = sizes.get("shared_vocabulary", getattr(config, "shared_vocabulary", False))
+        shared = sizes.get("shared_vocabulary", config.shared_vocabulary)
         corpora = [[*sides[0], *sides[1]]] if shared else sides
         tokenizers = [train_tokenizer(corpus, **options) for corpus in corpora]
         return {"source_tokenizer": tokenizers[0], "target_tokenizer": tokenizers[-1]}

@@ -52,7 +52,7 @@ def _optimizer(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> 
     image_encoder = [variable.path for variable in model.vision.weights] if hasattr(model, "vision") else []
     optimizer = LayerwiseAdam(
         layer_decay=plan.layer_decay,
-        num_layers=getattr(model.config, "num_layers", 1),
+        num_layers=model.config.num_layers,
         inputs=(*INPUTS, *image_encoder),
         weight_decay=plan.weight_decay,
         **options,

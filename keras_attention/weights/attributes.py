@@ -125,7 +125,7 @@ def write_config(family: Family, config: Any, task: str) -> dict[str, Any]:
     # None stands for Glorot's initialisation. transformers needs a number, which only initial weights depend on.
     written |= {name: 0.02 for name in ("initializer_range", "init_std") if written.get(name, 0) is None}
     required = {name: allowed[0] for name, allowed in family.required.items()}
-    labels = dict(enumerate(getattr(config, "labels", ())))
+    labels = dict(enumerate(config.labels))
     if labels:
         written |= {"id2label": labels, "label2id": {label: i for i, label in labels.items()}}
     return {"model_type": family.name, "architectures": [_architecture(family, config, task)], **required, **written}
