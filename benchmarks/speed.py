@@ -178,8 +178,7 @@ def serving() -> list[str]:
         served = ka.load(model.export(directory, strategy=strategy))
         for size in (1, 8, 64):
             rows = texts[:size]
-            encoded = ka.data.encode_texts(model.source_tokenizer, rows, after=(special.end,))
-            ids, mask = ka.data.pad_ids(encoded, special.pad)
+            ids, mask = model.source_reader.arrays(rows)
             arguments = [tf.constant(ids), tf.constant(mask), tf.fill((size,), 24)]
             given = tf.constant(rows)
             runs = {"served": lambda given=given: served.signature(text=given), "bare": lambda a=arguments: bare(*a)}

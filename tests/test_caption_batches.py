@@ -46,7 +46,7 @@ def test_a_picture_is_seen_once_for_the_captions_that_it_most_often_has(words, p
 def test_a_batch_mixes_captions_of_different_lengths(words):
     """In drawn scenes the length of a caption says which relation it has; a batch must not."""
     model, pictures = small(words), examples(29)
-    of = ka.data.encode_texts(words, ka.data.captions_of(pictures), 23)
+    of = [ids[:23] for ids in ka.data.encode_texts(words, ka.data.captions_of(pictures))]
     assert len({len(ids) for ids in of}) > 3
     batches = ka.data.caption_batches(pictures, model, max_tokens=160, captions_per_image=1)
     lengths = [set(weights.sum(1)) for _, _, weights in (batches[i] for i in range(len(batches)))]

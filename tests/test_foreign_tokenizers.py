@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.data.tokenizers import decode_ids, encode_texts, mask_id, rewrites, special_ids
+from keras_attention.data.tokenizer_rules import rewrites
+from keras_attention.data.tokenizers import decode_ids, encode_texts, mask_id, special_ids
 from keras_attention.weights import from_huggingface, to_huggingface
 from keras_attention.weights.huggingface import FAMILIES
 from keras_attention.weights.marian import sentence_piece

@@ -25,7 +25,6 @@ from keras_attention.data.text_reader import EncodedWords, TextReader, WordReade
 from keras_attention.data.tokenizers import (
     NOT_TEXT,
     SpecialIds,
-    apply_template,
     decode_ids,
     encode_texts,
     ids_to_pieces,
@@ -44,7 +43,6 @@ __all__ = [
     "SpecialIds",
     "TextReader",
     "WordReader",
-    "apply_template",
     "augment_images",
     "caption_batches",
     "captions_of",

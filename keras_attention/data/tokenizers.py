@@ -17,16 +17,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from keras_attention.data.batches import pad_ids  # noqa: F401
-from keras_attention.data.tokenizer_rules import (  # noqa: F401
-    WHITE_SPACE,
-    marks_spaces,
-    rewrite_texts,
-    rewrites,
-    split_like_gpt2,
-    split_words,
-)
-from keras_attention.data.tokenizer_rules import add_spaces as in_sentence  # noqa: F401
+from keras_attention.data.tokenizer_rules import rewrite_texts, split_like_gpt2
 
 KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")
 _SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "words": "word", "characters": "char"}
@@ -276,57 +267,18 @@ def mask_id(tokenizer: Any) -> int:
     return found
 
 
-def encode_texts(
-    tokenizer: Any,
-    texts: Sequence[str],
-    max_length: int | None = None,
-    before: Sequence[int] = (),
-    after: Sequence[int] = (),
-    keep_last: bool = False,
-) -> list[list[int]]:
-    """Turn texts into ids.
+def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Turn texts into ids, one list per text, without special tokens; see `TextReader` for those.
 
     Args:
         tokenizer: a KerasHub tokenizer.
         texts: strings.
-        max_length: the most ids to keep of a text, what stands around it included; more are cut off,
-            with one warning that counts the texts.
-        before: ids to put before each text.
-        after: ids to put after it.
-        keep_last: cut off the beginning of a text that is too long, not its end.
-
-    Returns:
-        one list of ids per text.
     """
     if not texts:
         return []
     special_ids(tokenizer)  # says what is wrong where there is none
     rows = split_like_gpt2(tokenizer).tokenize(rewrite_texts(tokenizer, texts))
-    rows = [list(map(int, row)) for row in (rows.to_list() if hasattr(rows, "to_list") else rows)]
-    room = None if max_length is None else max(max_length - len(before) - len(after), 0)
-    too_long = sum(room is not None and len(row) > room for row in rows)
-    if too_long:
-        warnings.warn(
-            f"{too_long} of {len(rows)} texts are longer than {max_length} pieces and were cut there.",
-            stacklevel=2,
-        )
-    first = -room if keep_last and room else None
-    return [[*before, *(row[first:] if keep_last else row[:room]), *after] for row in rows]
-
-
-def apply_template(tokenizer: Any, template: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the ids that stand before and after each text.
-
-    Args:
-        tokenizer: a KerasHub tokenizer.
-        template: `"end"`, `"start_end"` or `"end_start"`; see `TransformerConfig`.
-    """
-    special = special_ids(tokenizer)
-    return {
-        "end": ((), (special.end,)),
-        "start_end": ((special.start,), (special.end,)),
-        "end_start": ((), (special.end, special.start)),
-    }[template]
+    return [list(map(int, row)) for row in (rows.to_list() if hasattr(rows, "to_list") else rows)]
 
 
 def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
