@@ -1,4 +1,4 @@
-"""Small captioners of drawn scenes, which several tests share."""
+"""Small captioners and captioned scenes that several tests share."""
 
 import io
 
@@ -20,10 +20,10 @@ def examples(count: int) -> list:
 
 
 @pytest.fixture(scope="session")
-def words():
+def caption_tokenizer():
     return ka.data.train_tokenizer(ka.data.captions_of(examples(89)), "bpe", 131)
 
 
-def small(words, preset="show_attend_and_tell", **sizes):
+def small_captioner(caption_tokenizer, preset="show_attend_and_tell", **sizes):
     sizes = {"encoder": "small_cnn", "image_size": 32, "units": 14, "embedding_dim": 11, "max_length": 23, **sizes}
-    return ka.Captioner.from_preset(preset, tokenizer=words, encoder_weights=None, **sizes)
+    return ka.Captioner.from_preset(preset, tokenizer=caption_tokenizer, encoder_weights=None, **sizes)

@@ -1,4 +1,4 @@
-"""A tokenizer whose ids are known by heart, with the special tokens of several families."""
+"""A tokenizer with fixed ids, and the special tokens of several model families."""
 
 import re
 

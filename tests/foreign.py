@@ -1,4 +1,4 @@
-"""Small models of transformers, one batch for theirs and ours, and comparisons."""
+"""Small models of transformers, one batch for them and for our models, and comparisons."""
 
 import json
 import os
@@ -10,13 +10,13 @@ import pytest
 
 import keras_attention as ka
 
-sys.modules.setdefault("triton", None)  # its library and TensorFlow's crash in one process; a CPU needs none
+sys.modules.setdefault("triton", None)  # triton and TensorFlow crash in one process; a CPU does not need triton
 torch = pytest.importorskip("torch", reason="the weights to compare with are made by torch")
 transformers = pytest.importorskip("transformers", reason="the numbers to compare with are its")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "../shared/data")) / "tiny_ckpt"
-V, PAD, END = 29, 28, 0  # size of every vocabulary here; padding and end of Marian
+V, PAD, END = 29, 28, 0  # size of every vocabulary; padding and end id of Marian
 IDS = np.array([[5, 7, 11, 13, 3, 2], [17, 19, 23, 4, 0, 0]], "int32")
 MASK = np.array([[True] * 6, [True] * 4 + [False] * 2])
 SEGMENTS = np.array([[0, 0, 0, 1, 1, 1], [0, 1, 1, 1, 0, 0]], "int32")
@@ -34,7 +34,7 @@ _MARIAN = dict(  # noqa: C408
     decoder_start_token_id=PAD, bos_token_id=None, forced_eos_token_id=None, scale_embedding=True,
     activation_function="swish",
 )  # fmt: skip
-# Class of transformers -> a function that makes its config, and the task here.
+# Class of transformers -> a function that makes its config, and our task.
 ROWS = {
     "BertForPreTraining": (lambda: transformers.BertConfig(**_BERT), "MaskedLM"),
     "BertForMaskedLM": (lambda: transformers.BertConfig(**_BERT, hidden_act="gelu_new"), "MaskedLM"),
@@ -49,7 +49,7 @@ ROWS = {
 
 
 def foreign(name: str):
-    """Return a small model of transformers with random weights, none exactly 0 or 1."""
+    """Return a small model of transformers with random weights; no weight is exactly 0 or 1."""
     torch.manual_seed(7)
     kind = getattr(transformers, name)
     config = ROWS[name][0]() if name in ROWS else kind.config_class(**(_GPT2 if "GPT2" in name else _BERT))
@@ -66,7 +66,7 @@ def foreign(name: str):
 
 @pytest.fixture
 def saved(tmp_path):
-    """A function: class name -> the model of transformers, and the directory where it is saved."""
+    """A function: class name -> the model of transformers, and its directory."""
 
     def save(name: str, **options):
         model = foreign(name)
@@ -83,7 +83,7 @@ def edit(directory: pathlib.Path, **attributes) -> None:
 
 
 def edit_arrays(directory: pathlib.Path, change) -> None:
-    """Change `model.safetensors` by a function of its dict."""
+    """Change `model.safetensors` with a function that edits its dict."""
     arrays = safetensors_numpy.load_file(directory / "model.safetensors")
     change(arrays)
     safetensors_numpy.save_file(arrays, directory / "model.safetensors", metadata={"format": "pt"})
@@ -93,7 +93,7 @@ def longs(array) -> "torch.Tensor":
     return torch.tensor(np.asarray(array).astype("int64"))
 
 
-def theirs(model, **options) -> dict:
+def transformers_outputs(model, **options) -> dict:
     """Return what transformers computes from the batch above."""
     inputs = {"input_ids": longs(IDS), "attention_mask": longs(MASK)}
     if getattr(model.config, "type_vocab_size", 0):
@@ -105,7 +105,7 @@ def theirs(model, **options) -> dict:
 
 
 def batch(model) -> dict:
-    """Return the same batch for a model of ours."""
+    """Return the same batch for our model."""
     if isinstance(model, ka.Translator):
         return {"source_ids": IDS, "source_mask": MASK, "target_ids": IDS[:, ::-1].copy()}
     segments = getattr(model.config, "num_segments", 0)
@@ -120,7 +120,7 @@ def close(one, other, where=MASK) -> None:
 
 
 def same(one, other) -> None:
-    """Check that two models of ours have the same config and exactly the same weights."""
+    """Check that two of our models have the same config and exactly the same weights."""
     assert one.config == other.config
     for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -1,4 +1,4 @@
-"""Small permutation models with random weights, and one batch for them."""
+"""Small permutation language models with random weights, and one batch for them."""
 
 import keras
 import numpy as np
@@ -14,12 +14,12 @@ def array(x) -> np.ndarray:
     return keras.ops.convert_to_numpy(x)
 
 
-def chance(seed: int = 3) -> np.random.Generator:
+def make_rng(seed: int = 3) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
 def normal(*shape: int, seed: int = 3) -> np.ndarray:
-    return chance(seed).normal(size=shape).astype("float32")
+    return make_rng(seed).normal(size=shape).astype("float32")
 
 
 def randomize(layer, scale: float = 0.5) -> None:
@@ -53,16 +53,14 @@ def make_model(**sizes) -> ka.PermutationLM:
 
 def batch(seed: int = 5) -> dict[str, np.ndarray]:
     """Ids with padding, random orders, and two targets in each row."""
-    random = chance(seed)
+    rng = make_rng(seed)
     mask = np.array([[True] * S, [True] * 3 + [False] * 2])
     targets = np.array([[3, 0], [2, 0]])
     chosen = np.eye(S, dtype=bool)[targets].any(1)
     return {
-        "token_ids": random.integers(0, V, (B, S)).astype("int32"),
+        "token_ids": rng.integers(0, V, (B, S)).astype("int32"),
         "padding_mask": mask,
         "segment_ids": np.array([[0, 0, 1, 1, 2], [0, 1, 1, 0, 0]], "int32"),
-        "permutation_mask": np.stack(
-            [ka.data.permutation_mask(*pair, random) for pair in zip(chosen, mask, strict=True)]
-        ),
+        "permutation_mask": np.stack([ka.data.permutation_mask(*pair, rng) for pair in zip(chosen, mask, strict=True)]),
         "target_mapping": np.eye(S, dtype="float32")[targets],
     }

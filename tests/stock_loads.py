@@ -1,4 +1,4 @@
-"""A program: the stock loader for many exports, a request a line and an answer a line, in one process."""
+"""A program: run the stock loader for many exports in one process, with one request and one result per line."""
 
 import contextlib
 import importlib.util
@@ -7,16 +7,16 @@ import sys
 
 
 def main(program: str) -> None:
-    """Answer each line as `program`, the stock loader's file, answers its standard input."""
+    """Print for each input line what `program`, the file of the stock loader, prints for it."""
     spec = importlib.util.spec_from_file_location("stock_loader", program)
     loader = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loader)
-    requests, answers = sys.stdin, sys.stdout
+    requests, output = sys.stdin, sys.stdout
     for request in requests:
         sys.stdin = io.StringIO(request)
-        with contextlib.redirect_stdout(io.StringIO()) as answer:
+        with contextlib.redirect_stdout(io.StringIO()) as result:
             loader.main()
-        print(answer.getvalue(), file=answers, flush=True)
+        print(result.getvalue(), file=output, flush=True)
 
 
 if __name__ == "__main__":

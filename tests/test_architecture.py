@@ -1,4 +1,4 @@
-"""The house: who may import whom, where softmax may be called, and what an import costs."""
+"""The package's structure: allowed imports, allowed calls of softmax, and the cost of an import."""
 
 import ast
 import os
@@ -16,7 +16,7 @@ ALLOWED = {
     "config": set(),
     "outputs": set(),
     "storage": set(),
-    "data": {"data", "quickstart"},  # its own `tfds:` data sets
+    "data": {"data", "quickstart"},  # the package's `tfds:` data sets
     "presets": {"config"},
     "layers": {"layers"},
     "generation": {"generation", "layers.cache"},
@@ -31,7 +31,7 @@ ALLOWED = {
     "evaluate": PUBLIC,
     "cli": {"cli", "evaluate", "storage", "visualize"} | PUBLIC,
 }
-LATE = {"models/task.py": {"training", "serving"}}  # inside a function, so that the import waits until it is called
+LATE = {"models/task.py": {"training", "serving"}}  # inside a function: imported at the first call
 SOFTMAX_HOMES = ("layers/attention.py", "layers/heads.py", "generation/")
 
 
@@ -40,12 +40,12 @@ def sources() -> list[pathlib.Path]:
 
 
 def imported(path: pathlib.Path) -> set[str]:
-    """Our own modules that a file imports, without the package's name."""
+    """Modules of this package that a file imports, without the package's name."""
     return {name for node in ast.walk(ast.parse(path.read_text())) for name in imported_by(node)}
 
 
 def imported_by(node: ast.AST) -> set[str]:
-    """Our own modules that one statement imports, without the package's name."""
+    """Modules of this package that one statement imports, without the package's name."""
     names = []
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
@@ -63,18 +63,18 @@ def permitted(module: str, allowed: set[str]) -> bool:
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_run_one_way(path):
+def test_imports_follow_the_allowed_directions(path):
     folder = path.relative_to(ROOT).parts[0].removesuffix(".py")
     if folder == "__init__":
         return
     late = LATE.get(path.relative_to(ROOT).as_posix(), set())
     wrong = {module for module in imported(path) if not permitted(module, ALLOWED[folder] | late)}
     assert not wrong, f"{folder} may import {sorted(ALLOWED[folder])}"
-    at_the_top = {module for node in ast.parse(path.read_text()).body for module in imported_by(node)}
-    assert not {module for module in at_the_top if permitted(module, late)}
+    top_level = {module for node in ast.parse(path.read_text()).body for module in imported_by(node)}
+    assert not {module for module in top_level if permitted(module, late)}
 
 
-def test_softmax_is_called_in_few_places():
+def test_softmax_is_called_only_in_allowed_modules():
     wrong = []
     for path in sources():
         name = path.relative_to(ROOT).as_posix()
@@ -85,7 +85,7 @@ def test_softmax_is_called_in_few_places():
     assert not wrong
 
 
-def test_there_is_no_drawer_for_odds_and_ends():
+def test_no_module_is_named_utils_or_helpers():
     assert not [path for path in sources() if path.stem in ("utils", "misc", "helpers", "common")]
 
 
@@ -97,7 +97,7 @@ def test_import_on_jax_needs_neither_tensorflow_nor_keras_hub():
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_import_leaves_the_heavy_packages_alone():
+def test_import_does_not_import_optional_packages():
     program = (
         "import sys, keras; before = set(sys.modules); import keras_attention; new = set(sys.modules) - before\n"
         "heavy = {'keras_hub', 'matplotlib', 'sacrebleu', 'tensorflow', 'tensorflow_datasets', 'click'}\n"
@@ -107,6 +107,6 @@ def test_import_leaves_the_heavy_packages_alone():
     assert done.stdout.strip() == "[]"
 
 
-def test_public_names_exist_and_are_described():
+def test_public_names_exist_and_have_docstrings():
     for name in keras_attention.__all__:
         assert getattr(keras_attention, name).__doc__, name

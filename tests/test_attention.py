@@ -58,8 +58,8 @@ def test_dot_product_agrees_with_keras(scaled):
     context, weights = ka.layers.DotProductAttention(scaled=scaled)(
         query, memory, value_mask=mask, return_attention_scores=True
     )
-    theirs = keras.layers.Attention()
-    expected, expected_weights = theirs(
+    keras_layer = keras.layers.Attention()
+    expected, expected_weights = keras_layer(
         [query / (7**0.5 if scaled else 1.0), memory], mask=[None, mask], return_attention_scores=True
     )
     np.testing.assert_allclose(array(context), array(expected), rtol=1e-5, atol=1e-5)
@@ -70,23 +70,23 @@ def test_additive_agrees_with_keras_on_projected_inputs():
     query, memory = random(2, 3, 7), random(2, 5, 11)
     layer = ka.layers.AdditiveAttention(13)
     context, weights = layer(query, memory, return_attention_scores=True)
-    theirs = keras.layers.AdditiveAttention()
-    theirs.build([(2, 3, 13), (2, 5, 11), (2, 5, 13)])
-    theirs.set_weights([array(layer.vector)])
-    expected, expected_weights = theirs(
+    keras_layer = keras.layers.AdditiveAttention()
+    keras_layer.build([(2, 3, 13), (2, 5, 11), (2, 5, 13)])
+    keras_layer.set_weights([array(layer.vector)])
+    expected, expected_weights = keras_layer(
         [layer.query_projection(query), memory, layer.project_keys(memory)], return_attention_scores=True
     )
     np.testing.assert_allclose(array(context), array(expected), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(array(weights), array(expected_weights), rtol=1e-5, atol=1e-5)
 
 
-def test_dot_scores_scale_with_the_width():
+def test_dot_scores_are_divided_by_the_root_of_the_width():
     query, keys = random(1, 2, 16), random(1, 3, 16)
     np.testing.assert_allclose(array(dot_scores(query, keys)) * 4, array(dot_scores(query, keys, False)), rtol=1e-5)
 
 
 def test_keys_are_projected_once(monkeypatch, translator):
-    """A translation projects the source once, however many tokens it writes."""
+    """A translation projects the source once, for any number of generated tokens."""
     calls = []
     project = type(translator.decoder.attention).project_keys
     monkeypatch.setattr(
@@ -112,6 +112,6 @@ def test_keys_are_projected_once(monkeypatch, translator):
         (lambda: ka.layers.RecurrentEncoder(6, cell="lstn"), "expected one of simple, gru, lstm"),
     ],
 )
-def test_mistakes_are_explained(make, message):
+def test_invalid_arguments_are_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -1,10 +1,10 @@
-"""The other half of `test_jax.py`, in a file of its own, which comes early, so that both cores have work."""
+"""The other half of `test_jax.py`. It is a separate file that runs early, so that both cores have work."""
 
 import keras
 import pytest
 from test_jax import run_on_jax
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() == "jax", reason="it is what this starts")
+pytestmark = pytest.mark.skipif(keras.backend.backend() == "jax", reason="this test starts JAX itself")
 FILES = ("test_attention.py", "test_layers.py", "test_recurrent.py", "test_transformer.py", "test_generation.py")
 
 

@@ -1,4 +1,4 @@
-"""Batches: every example once, within the budget, and in the same order for the same seed; their arrays by hand."""
+"""Batches: every example once, at most `max_tokens`, the same order for the same seed, and arrays computed by hand."""
 
 import types
 
@@ -20,7 +20,7 @@ def batches_of(lengths, **options):
 LENGTHS = np.random.default_rng(5).integers(1, 41, size=(307, 2))
 
 
-def test_every_example_comes_once_and_within_the_budget():
+def test_every_example_is_in_one_batch_of_at_most_max_tokens():
     batches = batches_of(LENGTHS, max_tokens=211)
     indices = [batches[i][0] for i in range(len(batches))]
     assert sorted(np.concatenate(indices)) == list(range(307))
@@ -28,13 +28,13 @@ def test_every_example_comes_once_and_within_the_budget():
         assert len(batch) == 1 or len(batch) * LENGTHS[batch].max() <= 211
 
 
-def test_little_padding():
+def test_batches_have_little_padding():
     batches = batches_of(LENGTHS, max_tokens=211)
     padded = sum(len(b) * LENGTHS[b, 1].max() for b in batches.batches)
     assert LENGTHS[:, 1].sum() / padded > 0.95
 
 
-def test_order_depends_on_seed_and_epoch_alone():
+def test_order_depends_only_on_seed_and_epoch():
     one, two = batches_of(LENGTHS, seed=3), batches_of(LENGTHS, seed=3)
     one.on_epoch_end()
     one.on_epoch_end()
@@ -45,7 +45,7 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert len(one) == len(two)
 
 
-def test_the_longest_comes_first_and_validation_is_in_order():
+def test_the_longest_batch_is_first_and_validation_is_sorted_by_length():
     batches = batches_of(LENGTHS, max_tokens=211)
     assert LENGTHS[batches.batches[0], 1].max() == LENGTHS[:, 1].max()
     fixed = batches_of(LENGTHS, max_tokens=211, shuffle=False)
@@ -70,7 +70,7 @@ def test_translation_batch_by_hand(translator, tokenizer):
     assert weights.tolist() == [[1.0] * (len(target) + 1)]
 
 
-def test_padding_has_no_weight(translator):
+def test_padding_has_zero_weight(translator):
     batches = ka.data.translation_batches(PAIRS, translator, max_tokens=997)
     _, labels, weights = batches[0]
     pad = ka.data.special_ids(translator.target_tokenizer).pad
@@ -129,11 +129,11 @@ def test_classification_batch_by_hand():
 def test_language_windows_by_hand(options, windows):
     model = fake_model(PLAIN, "end", max_length=3)
     batches = ka.data.language_batches(["we eat red apple", "", " ", "bread"], model, **options)
-    found = []
+    rows = []
     for inputs, labels, weights in (batches[i] for i in range(len(batches))):
         for *row, mask in zip(inputs["token_ids"], labels, weights, inputs["padding_mask"], strict=True):
-            found.append(tuple(x[mask].tolist() for x in row))
-    assert sorted(found) == sorted(windows)
+            rows.append(tuple(x[mask].tolist() for x in row))
+    assert sorted(rows) == sorted(windows)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_packed_rows_by_hand(model, share_rows, rows):
     assert ka.data.pack_texts(["we eat", "\n", "bread"], model, share_rows) == rows
 
 
-def test_language_windows_overlap_by_one_and_cover_the_stream():
+def test_language_windows_overlap_by_one_token_and_cover_the_text():
     tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=5, embedding_dim=3, max_length=7)
     batches = ka.data.language_batches(["to be or not to be"], model, shuffle=False)
@@ -190,30 +190,30 @@ def test_characters_are_at_first_tokens_and_rare_tokens_become_unknown(tokenizer
         max_word_length=3,
     )
     sentences = [[("bread", "NOUN"), ("eat", "VERB")]] * 400
-    whole = ka.data.tagging_batches(sentences, model, shuffle=False)[0][0]
+    inputs = ka.data.tagging_batches(sentences, model, shuffle=False)[0][0]
     starts = model.word_reader.ids([["bread", "eat"]])[0].starts
     assert starts[1] > 1  # the first word has several tokens
-    spelled, mask = whole["character_ids"][0], whole["character_mask"][0]
+    character_ids, mask = inputs["character_ids"][0], inputs["character_mask"][0]
     assert np.flatnonzero(mask.any(-1)).tolist() == starts
-    wanted = [ids[:3] for ids in ka.data.encode_texts(characters, ["bread", "eat"])]
-    assert [row[real].tolist() for row, real in zip(spelled[starts], mask[starts], strict=True)] == wanted
+    expected = [ids[:3] for ids in ka.data.encode_texts(characters, ["bread", "eat"])]
+    assert [row[real].tolist() for row, real in zip(character_ids[starts], mask[starts], strict=True)] == expected
     unknown = ka.data.special_ids(tokenizer).unknown
-    assert not (whole["token_ids"] == unknown).any()
-    for times in (1, 3, 400):  # n times in the corpus: unknown with probability 1 / (1 + 4 n)
+    assert not (inputs["token_ids"] == unknown).any()
+    for times in (1, 3, 400):  # a token that occurs n times becomes unknown with probability 1 / (1 + 4 n)
         batches = ka.data.tagging_batches(sentences[:times], model, max_tokens=10**6)
         is_unknown = []
         for epoch in range(1200 // times):
             batches.start_epoch(epoch)
             is_unknown += (batches[0][0]["token_ids"] == unknown).ravel().tolist()
-        share, probability = np.mean(is_unknown), 1 / (1 + 4 * times)
-        assert share > 0
-        assert abs(share - probability) < 4 * (probability / len(is_unknown)) ** 0.5, times
+        frequency, probability = np.mean(is_unknown), 1 / (1 + 4 * times)
+        assert frequency > 0
+        assert abs(frequency - probability) < 4 * (probability / len(is_unknown)) ** 0.5, times
 
 
-@pytest.mark.parametrize("spelled", [False, True])
-def test_sentences_of_any_length_and_words_of_any_length_are_learned(tokenizer, spelled):
+@pytest.mark.parametrize("with_characters", [False, True])
+def test_a_tagger_trains_on_sentences_and_words_of_any_length(tokenizer, with_characters):
     sentences = [[("bread"[:letters], "NOUN")] * words for words, letters in ((5, 5), (4, 3), (3, 4), (2, 2), (1, 1))]
-    options = {"character_tokenizer": ka.data.train_tokenizer(["bread"], "characters")} if spelled else {}
+    options = {"character_tokenizer": ka.data.train_tokenizer(["bread"], "characters")} if with_characters else {}
     model = ka.TextTagger.from_preset(
         "rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"), units=6, embedding_dim=5, **options
     )
@@ -236,22 +236,22 @@ def test_sentences_of_any_length_and_words_of_any_length_are_learned(tokenizer, 
         (lambda: batches_of([3], max_tokens=0), "expected a positive integer"),
     ],
 )
-def test_mistakes_are_explained(make, message):
+def test_invalid_arguments_are_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_an_unknown_label_is_explained(tokenizer):
+def test_an_unknown_label_is_an_error(tokenizer):
     model = ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("no", "yes"), units=6)
     with pytest.raises(ValueError, match="no label 'maybe'; expected one of no, yes"):
         ka.data.classification_batches([("we eat", "maybe")], model)
 
 
-def test_on_jax_there_are_few_shapes(translator, monkeypatch):
+def test_batches_have_few_shapes_on_jax(translator, monkeypatch):
     """JAX compiles once for each shape, so the batches of a large corpus have few shapes."""
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     batches = ka.data.translation_batches(ka.quickstart.phrase_pairs("train")[:3000], translator, max_tokens=1024)
     shapes = {tuple(x.shape for x in batches[i][0].values()) for i in range(len(batches))}
     assert len(batches) > 50
     assert len(shapes) < len(batches) / 4
-    assert {width % 8 for shape in shapes for _, width in shape} <= {0, 1}  # 1: the second batch's extra column
+    assert {width % 8 for shape in shapes for _, width in shape} <= {0, 1}  # 1: the extra column of the second batch

@@ -1,4 +1,4 @@
-"""Caption scores: by hand, against what the coco-caption tools gave, without Java, and with a Java that fails."""
+"""Caption scores: computed by hand, by coco-caption, without Java, and with a Java that fails."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from keras_attention.metrics.captions import score_captions
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data"))
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR and coco-caption's tokenizer need Java")
-FAKE = "metrics/coco/fixture_fakecap126.json"
+GENERATED = "metrics/coco/fixture_fakecap126.json"
 
 
 @pytest.fixture(autouse=True)
@@ -28,11 +28,11 @@ def stored(name):
     return path.read_text()
 
 
-def fake_captions():
-    """126 images of COCO, captions that an early model generated for them, and their scores."""
-    found = json.loads(stored(FAKE))
-    rows = [str(row) for row in found["image_ids"]]
-    return [found["hyp_raw"][row] for row in rows], [found["refs_raw"][row] for row in rows], found["scores"]
+def generated_captions():
+    """Return captions that a model generated for 126 images of COCO, their references, and their scores."""
+    content = json.loads(stored(GENERATED))
+    rows = [str(row) for row in content["image_ids"]]
+    return [content["hyp_raw"][row] for row in rows], [content["refs_raw"][row] for row in rows], content["scores"]
 
 
 def two_sentences():
@@ -48,16 +48,16 @@ def assert_close(scores, expected, tolerance):
 
 @pytest.fixture
 def java(tmp_path, monkeypatch):
-    """Put a `java` on the path that is a shell script."""
+    """Put a shell script with the name `java` on the path."""
 
-    def put(script):
+    def write_java(script):
         program = tmp_path / "java"
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         monkeypatch.setattr(caption_metrics, "_time_limit", lambda captions: 1.0)
 
-    return put
+    return write_java
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def test_scores_by_hand(no_java):
 
 
 @needs_java
-@pytest.mark.parametrize("captions", [two_sentences, fake_captions])
-def test_scores_are_those_of_the_tools(captions, capfd):
+@pytest.mark.parametrize("captions", [two_sentences, generated_captions])
+def test_scores_equal_those_of_coco_caption(captions, capfd):
     hypotheses, references, expected = captions()
     scores = score_captions(hypotheses, references)
     assert_close(scores, expected, 1e-6)
@@ -88,7 +88,7 @@ def test_scores_are_those_of_the_tools(captions, capfd):
 
 
 def test_scores_without_java(no_java):
-    hypotheses, references, expected = fake_captions()
+    hypotheses, references, expected = generated_captions()
     scores = score_captions(hypotheses, references)
     assert_close(scores, expected, 1e-4)
     assert scores.meteor is None
@@ -127,7 +127,7 @@ def test_words_are_split_like_the_penn_treebank(no_java, text, words):
 
 
 @needs_java
-def test_words_are_split_the_same_by_java():
+def test_java_splits_words_in_the_same_way():
     texts = ["A man's T-shirt, close-up!", "", "Don't stop at 12:30 on Main St. (in the U.S.)", "un café", ""]
     lines, _, trouble = caption_metrics._tokenize(texts)
     assert not trouble
@@ -135,7 +135,7 @@ def test_words_are_split_the_same_by_java():
     assert [lines[0], *lines[3:]] == ["a man 's t-shirt close-up", "un café", ""]
 
 
-def test_an_empty_caption_scores_nothing(no_java):
+def test_an_empty_caption_scores_zero(no_java):
     scores = score_captions(["", "a dog"], [["a dog runs"], ["a dog"]])
     assert 0 < scores.bleu[0] < 100
     assert scores.rouge_l == pytest.approx(0.5)
@@ -153,7 +153,7 @@ def test_an_empty_caption_scores_nothing(no_java):
         ("cat > /dev/null; echo one line", "returned 1 lines for 3 captions"),
     ],
 )
-def test_java_that_fails_costs_only_meteor(java, script, reason):
+def test_without_a_working_java_only_meteor_is_missing(java, script, reason):
     java(script)
     scores = score_captions(["a dog runs"], [["a dog runs", "a dog is running"]])
     assert scores.bleu[0] == pytest.approx(100)
@@ -171,12 +171,12 @@ def test_java_that_fails_costs_only_meteor(java, script, reason):
         (["a dog"], ["a dog"], "The references of caption 0 are 'a dog'"),
     ],
 )
-def test_wrong_captions_are_explained(hypotheses, references, message):
+def test_invalid_captions_are_an_error(hypotheses, references, message):
     with pytest.raises(ValueError, match=message):
         score_captions(hypotheses, references)
 
 
-def test_a_missing_library_names_the_extra(monkeypatch):
+def test_an_error_names_the_extra_of_a_missing_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocoevalcap.bleu.bleu", None)
     with pytest.raises(ImportError, match=r"pip install 'keras-attention-models\[captioning\]'"):
         score_captions(["a dog"], [["a dog"]])

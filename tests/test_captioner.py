@@ -1,35 +1,39 @@
-"""Captioners: what they write, how it is scored, and what of them learns."""
+"""Captioners: their captions, their scores, and their trainable weights."""
 
 import warnings
 
 import keras
 import numpy as np
 import pytest
-from captioners import examples, small, words
+from captioners import caption_tokenizer, examples, small_captioner
 from test_conformance import randomize
 
 import keras_attention as ka
 
-__all__ = ["words"]  # a fixture
+__all__ = ["caption_tokenizer"]  # a fixture
 
 
-def test_a_captioner_goes_on_with_a_matrix_of_its_own_and_coordinates(words):
-    first = small(words, tie_weights=True)
+def test_from_model_adds_an_output_matrix_and_coordinate_features(caption_tokenizer):
+    first = small_captioner(caption_tokenizer, tie_weights=True)
     second = ka.Captioner.from_model(first, tie_weights=False, coordinate_features=True)
-    second.embedding.reverse_embeddings.assign(np.array(first.embedding.embeddings).T)  # it began anew
+    second.embedding.reverse_embeddings.assign(
+        np.array(first.embedding.embeddings).T
+    )  # the new matrix was initialised at random
     shapes = {weight.path: weight.shape for weight in first.weights}
-    grown = [weight for weight in second.weights if shapes.get(weight.path, weight.shape) != weight.shape]
-    assert len(grown) == 3  # attention, cell and deep output read the context
-    for weight in grown:
+    enlarged = [weight for weight in second.weights if shapes.get(weight.path, weight.shape) != weight.shape]
+    assert len(enlarged) == 3  # attention, cell and deep output have the context as input
+    for weight in enlarged:
         rows = shapes[weight.path][0]
         assert weight.shape[0] == rows + 2
         weight.assign(np.concatenate([np.array(weight)[:rows], np.zeros((2, weight.shape[1]))]))
-    given = {
+    inputs = {
         "images": np.random.default_rng(1).uniform(0, 255, (2, 32, 32, 3)).astype("float32"),
         "target_ids": np.array([[1, 5, 7, 3]] * 2),
     }
-    np.testing.assert_allclose(np.array(second(given)), np.array(first(given)), atol=1e-5)
-    xception = small(words, encoder="xception", image_size=71)  # its layers are numbered anew in each network
+    np.testing.assert_allclose(np.array(second(inputs)), np.array(first(inputs)), atol=1e-5)
+    xception = small_captioner(
+        caption_tokenizer, encoder="xception", image_size=71
+    )  # the numbers in its layer names differ from network to network
     hard = ka.Captioner.from_model(xception, attention="hard")
     for old, new in zip(xception.vision.get_weights(), hard.vision.get_weights(), strict=True):
         np.testing.assert_array_equal(new, old)
@@ -39,36 +43,36 @@ def test_a_captioner_goes_on_with_a_matrix_of_its_own_and_coordinates(words):
         ka.Captioner.from_model(first, encoder="mobilenet_0.25")
 
 
-def test_a_picture_that_cannot_be_read_has_an_empty_caption(words):
-    model = small(words)
+def test_an_unreadable_image_has_an_empty_caption(caption_tokenizer):
+    model = small_captioner(caption_tokenizer)
     randomize(model, 0.3)
-    picture = examples(1)[0].image
-    one, bad, two = model.caption([picture, b"<html>", picture])
-    assert (bad.text, bad.valid, bad.attention) == ("", False, None)
+    image = examples(1)[0].image
+    one, unreadable, two = model.caption([image, b"<html>", image])
+    assert (unreadable.text, unreadable.valid, unreadable.attention) == ("", False, None)
     assert one.text == two.text
     assert one.attention.shape == (len(one.pieces), 8, 8)
     np.testing.assert_allclose(one.attention.sum((1, 2)), 1, rtol=1e-5)
     with pytest.raises(TypeError, match="Wrap it"):
-        model.caption(picture)
+        model.caption(image)
     with pytest.raises(ValueError, match="`batch_size` is -1"):
-        model.caption([picture], batch_size=-1)
+        model.caption([image], batch_size=-1)
 
 
-def test_a_caption_is_scored_by_the_sum_of_its_log_probabilities(words):
-    model, special = small(words), ka.data.special_ids(words)
+def test_the_score_of_a_caption_is_the_sum_of_its_log_probabilities(caption_tokenizer):
+    model, special = small_captioner(caption_tokenizer), ka.data.special_ids(caption_tokenizer)
     randomize(model, 0.3)
-    pictures, texts = [e.image for e in examples(2)], ["a small red circle", "there is a blue cross above a square"]
+    images, texts = [e.image for e in examples(2)], ["a small red circle", "there is a blue cross above a square"]
     expected = []
-    for picture, text in zip(pictures, texts, strict=True):
-        labels = [*ka.data.encode_texts(words, [text])[0], special.end]
-        images, _ = ka.data.read_images([picture], 32)
-        logits = np.asarray(model({"images": images, "target_ids": np.array([[special.start, *labels[:-1]]])}))[0]
-        chances = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-        expected.append(chances[np.arange(len(labels)), labels].sum())
-    scores = ka.score(model, [*pictures, b"no picture"], [*texts, "a red circle"])
+    for image, text in zip(images, texts, strict=True):
+        labels = [*ka.data.encode_texts(caption_tokenizer, [text])[0], special.end]
+        pixels, _ = ka.data.read_images([image], 32)
+        logits = np.asarray(model({"images": pixels, "target_ids": np.array([[special.start, *labels[:-1]]])}))[0]
+        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        expected.append(log_probs[np.arange(len(labels)), labels].sum())
+    scores = ka.score(model, [*images, b"no image"], [*texts, "a red circle"])
     np.testing.assert_allclose(scores, [*expected, 0.0], rtol=1e-4)
     with pytest.raises(ValueError, match="as many targets"):
-        ka.score(model, pictures, ["a red circle"])
+        ka.score(model, images, ["a red circle"])
     for wrong in (ka.embed, ka.attention_maps):
         with pytest.raises(TypeError, match="Captioner has no"):
             wrong(model, ["a"])
@@ -83,8 +87,8 @@ def test_a_caption_is_scored_by_the_sum_of_its_log_probabilities(words):
         ("transformer_captioner", True, {"width": 14, "num_heads": 7}),
     ],
 )
-def test_only_tied_captioners_write_with_their_embedding(words, preset, tie_weights, sizes):
-    model = ka.Captioner.from_preset(preset, tokenizer=words, encoder="small_cnn", image_size=32, **sizes)
+def test_only_tied_weights_make_the_embedding_the_output_matrix(caption_tokenizer, preset, tie_weights, sizes):
+    model = ka.Captioner.from_preset(preset, tokenizer=caption_tokenizer, encoder="small_cnn", image_size=32, **sizes)
     inputs = {"images": np.full((1, 32, 32, 3), 77.0, "float32"), "target_ids": np.array([[1, 7, 9]])}
     model.embedding.embeddings.assign(np.zeros(model.embedding.embeddings.shape))
     step = model.step(np.array([[1]]), model.start({"images": inputs["images"]}))[0]
@@ -92,17 +96,21 @@ def test_only_tied_captioners_write_with_their_embedding(words, preset, tie_weig
     assert np.asarray(step).any() != tie_weights
 
 
-def test_more_regions_than_learned_positions_are_refused(words):
+def test_more_regions_than_learned_positions_are_an_error(caption_tokenizer):
     sizes = {"width": 14, "num_heads": 7, "positions": "learned", "max_length": 15}
     with pytest.raises(ValueError, match="There are 64 regions and 15 learned positions"):
-        ka.Captioner.from_preset("transformer_captioner", tokenizer=words, encoder="small_cnn", image_size=32, **sizes)
+        ka.Captioner.from_preset(
+            "transformer_captioner", tokenizer=caption_tokenizer, encoder="small_cnn", image_size=32, **sizes
+        )
 
 
 @pytest.mark.parametrize(("attention", "grounded_attention"), [("additive", False), ("hard", True)])
-def test_a_captioner_trains_in_half_precision(words, attention, grounded_attention):
+def test_a_captioner_trains_in_half_precision(caption_tokenizer, attention, grounded_attention):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = small(words, attention=attention, coordinate_features=True, grounded_attention=grounded_attention)
+        model = small_captioner(
+            caption_tokenizer, attention=attention, coordinate_features=True, grounded_attention=grounded_attention
+        )
         model.compile("adam", ka.training.MaskedCrossEntropy())
         losses = model.fit(ka.data.caption_batches(examples(3), model), epochs=2, verbose=0).history["loss"]
     finally:
@@ -110,10 +118,10 @@ def test_a_captioner_trains_in_half_precision(words, attention, grounded_attenti
     assert np.isfinite(losses).all()
 
 
-def test_the_image_encoder_has_the_smallest_layer_wise_rate(words):
+def test_the_image_encoder_has_the_smallest_layer_wise_rate(caption_tokenizer):
     sizes = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11}
     model = ka.Captioner.from_preset(
-        "transformer_captioner", tokenizer=words, encoder="small_cnn", image_size=32, **sizes
+        "transformer_captioner", tokenizer=caption_tokenizer, encoder="small_cnn", image_size=32, **sizes
     )
     ka.training.compile_model(model, ka.training.TrainingPlan(layer_decay=0.5), 3)
     model.optimizer.build(model.trainable_variables)
@@ -123,25 +131,25 @@ def test_the_image_encoder_has_the_smallest_layer_wise_rate(words):
     assert {factors[id(v)] for v in model.decoder.blocks[1].trainable_variables} == {1.0}
 
 
-@pytest.mark.parametrize("how", [ka.training.freeze, lambda model: ka.training.enable_lora(model, 2)])
+@pytest.mark.parametrize("freeze", [ka.training.freeze, lambda model: ka.training.enable_lora(model, 2)])
 @pytest.mark.parametrize("preset", ["show_attend_and_tell", "transformer_captioner"])
-def test_the_image_encoder_can_be_frozen(words, preset, how):
+def test_the_image_encoder_can_be_frozen(caption_tokenizer, preset, freeze):
     sizes = {} if preset == "show_attend_and_tell" else {"width": 14, "num_heads": 7, "num_layers": 1}
     sizes = sizes or {"units": 14, "embedding_dim": 11}
-    model = ka.Captioner.from_preset(preset, tokenizer=words, encoder="small_cnn", image_size=32, **sizes)
+    model = ka.Captioner.from_preset(preset, tokenizer=caption_tokenizer, encoder="small_cnn", image_size=32, **sizes)
     assert model.vision.learns
-    how(model)
+    freeze(model)
     assert not model.vision.learns
     assert model.trainable_variables
 
 
-def test_a_captioner_learns_scenes_by_heart(words):
+def test_a_captioner_memorises_scenes(caption_tokenizer):
     keras.utils.set_random_seed(3)
-    pictures = [ka.data.CaptionedImage(e.name, e.image, e.captions[:1]) for e in examples(2)]
-    model = small(words, units=38, embedding_dim=23, dropout=0.0, doubly_stochastic=0.0)
+    captioned = [ka.data.CaptionedImage(e.name, e.image, e.captions[:1]) for e in examples(2)]
+    model = small_captioner(caption_tokenizer, units=38, embedding_dim=23, dropout=0.0, doubly_stochastic=0.0)
     model.compile(keras.optimizers.Adam(0.01), ka.training.MaskedCrossEntropy())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.fit(ka.data.caption_batches(pictures, model), epochs=120, verbose=0)
-    found = model.caption([p.image for p in pictures], ka.BeamSearch(num_beams=3))
-    assert [c.text for c in found] == [p.captions[0] for p in pictures]
+        model.fit(ka.data.caption_batches(captioned, model), epochs=120, verbose=0)
+    outputs = model.caption([example.image for example in captioned], ka.BeamSearch(num_beams=3))
+    assert [caption.text for caption in outputs] == [example.captions[0] for example in captioned]

@@ -1,11 +1,11 @@
-"""A captioner's attention: the decoder that attends first, hard attention, and where each word attends."""
+"""A captioner's attention: `attend_first`, hard attention, and options for attention that locates words."""
 
 import math
 
 import keras
 import numpy as np
 import pytest
-from captioners import small, words
+from captioners import caption_tokenizer, small_captioner
 from keras import ops
 from test_conformance import randomize
 
@@ -13,17 +13,17 @@ import keras_attention as ka
 from keras_attention.layers import AdditiveAttention, AttentionLoss, GumbelNoise, RecurrentDecoder
 from keras_attention.layers.attention import chosen_positions
 
-__all__ = ["words"]  # a fixture
+__all__ = ["caption_tokenizer"]  # a fixture
 
 
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def test_a_step_is_its_formula():
-    chance = np.random.default_rng(0)
+def test_a_step_with_attend_first_by_hand():
+    rng = np.random.default_rng(0)
     decoder = RecurrentDecoder(7, 5, attention=AdditiveAttention(3), attend_first=True)
-    x, memory, mean = (chance.normal(size=size).astype("float32") for size in ((2, 1, 5), (2, 11, 13), (2, 13)))
+    x, memory, mean = (rng.normal(size=size).astype("float32") for size in ((2, 1, 5), (2, 11, 13), (2, 13)))
     outputs, weights = decoder(x, memory, initial_state=[mean], return_attention_scores=True)
     get = lambda layer: [np.asarray(w) for w in layer.get_weights()]  # noqa: E731
     h, c = (np.tanh(mean @ kernel + bias) for kernel, bias in map(get, decoder.bridge))
@@ -42,7 +42,7 @@ def test_a_step_is_its_formula():
     np.testing.assert_allclose(np.asarray(outputs)[:, 0], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_noise_samples_with_the_scores_as_probabilities():
+def test_gumbel_noise_samples_with_the_scores_as_probabilities():
     weights = np.array([0.5, 0.3, 0.15, 0.05], "float32")
     noise = GumbelNoise()(np.ones((1, 20_011, 1)), np.ones((1, 4, 1)), training=True)
     chosen = np.asarray(chosen_positions(ops.convert_to_tensor(np.tile(weights, (1, 20_011, 1))), noise))
@@ -71,12 +71,12 @@ def gradient(function, x):
     return tape.gradient(value, x).numpy()
 
 
-def test_reinforce_is_its_formula():
-    """d/dz of -(log p - b) log softmax(z)[s] is (log p - b) (softmax(z) - onehot(s)); b is the mean at first."""
-    chance = np.random.default_rng(2)
-    scores, noise = (chance.normal(size=(3, 3, 5)).astype("float32") for _ in range(2))
+def test_the_reinforce_gradient_by_hand():
+    """d/dz of -(log p - b) log softmax(z)[s] is (log p - b) (softmax(z) - onehot(s)); b is initially the mean."""
+    rng = np.random.default_rng(2)
+    scores, noise = (rng.normal(size=(3, 3, 5)).astype("float32") for _ in range(2))
     real = np.array([[1, 1, 1], [1, 1, 0], [0, 0, 0]], "float32")  # the last row is padding
-    costs = chance.uniform(1, 3, (3, 3)).astype("float32")
+    costs = rng.uniform(1, 3, (3, 3)).astype("float32")
     layer = AttentionLoss(doubly_stochastic=0.0, reinforce=0.7, entropy=0.0)
 
     def loss(z):
@@ -87,9 +87,9 @@ def test_reinforce_is_its_formula():
     before = [np.array(w) for w in layer.get_weights()]
     if keras.backend.backend() == "jax":
         with keras.StatelessScope(state_mapping=[(v, v.value) for v in layer.variables]):
-            found = gradient(loss, scores)
+            computed = gradient(loss, scores)
     else:
-        found = gradient(loss, scores)
+        computed = gradient(loss, scores)
         mean = (-costs * real)[:2].sum(1).mean()
         np.testing.assert_allclose(layer.get_weights()[0], mean, rtol=1e-5)  # 0.9 mean + 0.1 mean
         assert before[1] == 0
@@ -99,27 +99,27 @@ def test_reinforce_is_its_formula():
     likelihood = (-costs * real).sum(1)
     reward = 0.7 * (likelihood - likelihood[:2].mean())
     expected = reward[:, None, None] * (alpha - drawn) * real[:, :, None] / real.sum()
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(computed, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_the_doubly_stochastic_loss_is_its_formula():
+def test_the_doubly_stochastic_loss_by_hand():
     weights = np.array([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]], "float32")
-    real = np.array([[1.0, 1.0, 0.0]], "float32")  # seen: 1.5, 0.5, 0 -> 0.25 + 0.25 + 1
+    real = np.array([[1.0, 1.0, 0.0]], "float32")  # sums over time: 1.5, 0.5, 0 -> 0.25 + 0.25 + 1
     np.testing.assert_allclose(np.asarray(ka.layers.doubly_stochastic(weights, real)), [1.5])
 
 
-def test_with_grounded_attention_the_image_enters_through_attention_alone(words):
+def test_with_grounded_attention_only_attention_reads_the_image(caption_tokenizer):
     ids, regions = np.array([[2, 7, 9, 11]]), np.random.default_rng(3).normal(size=(2, 1, 64, 96)).astype("float32")
 
     def difference(grounded_attention: bool, **others) -> float:
-        """How much the outputs for two images differ."""
-        model = small(words, grounded_attention=grounded_attention)
+        """Return how much the outputs for two images differ."""
+        model = small_captioner(caption_tokenizer, grounded_attention=grounded_attention)
         randomize(model, 0.3)
         texts = model.embedding(ids)
         one, two = (np.asarray(model.decoder(texts, **model._encode(x), **others)) for x in regions)
         return np.abs(one - two).max()
 
-    first = small(words, grounded_attention=True)
+    first = small_captioner(caption_tokenizer, grounded_attention=True)
     second = ka.Captioner.from_model(first, grounded_attention=False, tie_weights=False)
     np.testing.assert_array_equal(*(np.asarray(m.decoder.cells[0].kernel) for m in (first, second)))
     nothing = np.zeros_like(regions[0])
@@ -127,36 +127,36 @@ def test_with_grounded_attention_the_image_enters_through_attention_alone(words)
     assert difference(True, values=nothing) == 0
     assert difference(False, values=nothing) > 1e-3
     with pytest.raises(ValueError, match="`grounded_attention` is True; expected False without attention"):
-        small(words, "show_and_tell", grounded_attention=True)
+        small_captioner(caption_tokenizer, "show_and_tell", grounded_attention=True)
 
 
-def test_attention_smoothing_is_a_gaussian_over_the_grid(words):
-    plain = small(words)
+def test_attention_smoothing_is_a_gaussian_over_the_grid(caption_tokenizer):
+    plain = small_captioner(caption_tokenizer)
     randomize(plain, 0.3)
     model = ka.Captioner.from_model(plain, attention_smoothing=1.5)
     ids, images = np.array([[2, 7, 9], [2, 5, 11]]), np.random.default_rng(3).uniform(0, 255, (2, 32, 32, 3))
     regions = plain.encode_images(images.astype("float32"))
-    places = [(row, column) for row in range(8) for column in range(8)]
-    near = np.array([[math.exp(-((a - c) ** 2 + (b - d) ** 2) / 4.5) for c, d in places] for a, b in places])
-    near /= near.sum(1, keepdims=True)
-    encoded = {**plain._encode(regions), "values": near @ regions, "return_attention_scores": True}
+    positions = [(row, column) for row in range(8) for column in range(8)]
+    gaussian = np.array([[math.exp(-((a - c) ** 2 + (b - d) ** 2) / 4.5) for c, d in positions] for a, b in positions])
+    gaussian /= gaussian.sum(1, keepdims=True)
+    encoded = {**plain._encode(regions), "values": gaussian @ regions, "return_attention_scores": True}
     outputs, weights = plain.decoder(plain.embedding(ids), **encoded)
     expected = np.asarray(plain.embedding(outputs, reverse=True))
-    given = {"regions": regions, "target_ids": ids}
-    np.testing.assert_allclose(np.asarray(model(given)), expected, atol=1e-4)
-    logits, _, seen = model.step(ids[:, :1], model.start(given))
+    inputs = {"regions": regions, "target_ids": ids}
+    np.testing.assert_allclose(np.asarray(model(inputs)), expected, atol=1e-4)
+    logits, _, scores_of_step = model.step(ids[:, :1], model.start(inputs))
     np.testing.assert_allclose(np.asarray(logits)[:, 0], expected[:, 0], atol=1e-4)
-    np.testing.assert_allclose(np.asarray(seen)[:, 0], np.asarray(weights)[:, 0] @ near, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(scores_of_step)[:, 0], np.asarray(weights)[:, 0] @ gaussian, atol=1e-5)
     with pytest.raises(ValueError, match="expected 0 without attention, or with a hard one"):
-        small(words, attention="hard", attention_smoothing=1.5)
+        small_captioner(caption_tokenizer, attention="hard", attention_smoothing=1.5)
     with pytest.raises(ValueError, match="`attention_smoothing` is 'abc'; expected a number"):
-        small(words, attention_smoothing="abc")
+        small_captioner(caption_tokenizer, attention_smoothing="abc")
 
 
-def test_with_coordinate_features_attention_depends_on_the_position(words):
+def test_with_coordinate_features_attention_depends_on_the_position(caption_tokenizer):
     regions, alike = np.full((1, 16, 96), 7.0, "float32"), {}
     for coordinates in (False, True):
-        model = small(words, coordinate_features=coordinates, image_size=16)
+        model = small_captioner(caption_tokenizer, coordinate_features=coordinates, image_size=16)
         _, _, weights = model.step(np.array([[1]]), model.start({"regions": regions}))
         alike[coordinates] = np.ptp(np.asarray(weights)) < 1e-6
     assert alike == {False: True, True: False}
@@ -164,13 +164,13 @@ def test_with_coordinate_features_attention_depends_on_the_position(words):
     np.testing.assert_array_equal(placed[..., :-2], regions)
     np.testing.assert_allclose(placed[0, [0, 3, 4, 15], -2:], [(-1, -1), (-1, 1), (-1 / 3, -1), (1, 1)], rtol=1e-6)
     with pytest.raises(ValueError, match="expected False without attention"):
-        small(words, preset="show_and_tell", coordinate_features=True)
+        small_captioner(caption_tokenizer, preset="show_and_tell", coordinate_features=True)
 
 
-def test_a_new_transformer_attends_to_many_regions(words):
-    """Features are larger than embeddings; if they were scaled as well, each region would attend to one other only."""
+def test_a_new_transformer_attends_to_many_regions(caption_tokenizer):
+    """Features are larger than embeddings. If they were scaled too, each region would attend to only one other."""
     sizes = {"width": 128, "num_heads": 4, "encoder_layers": 1, "encoder": "small_cnn", "image_size": 32}
-    model = ka.Captioner.from_preset("transformer_captioner", tokenizer=words, **sizes)
+    model = ka.Captioner.from_preset("transformer_captioner", tokenizer=caption_tokenizer, **sizes)
     regions = np.maximum(np.random.default_rng(2).normal(size=(3, 64, 96)) * 3, 0).astype("float32")
     _, weights = model.encoder(model.region_projection(regions), return_attention_scores=True)
     largest = np.asarray(weights[0]).max(-1).mean()

@@ -1,4 +1,4 @@
-"""Captioned images are read, and each kind of broken input has one clear error or warning."""
+"""Captioned images are read from files, and each kind of invalid input has one clear error or warning."""
 
 import gzip
 import io
@@ -35,7 +35,7 @@ def draw(path):
 
 @pytest.fixture
 def images(tmp_path):
-    """A folder with `NAMES`, and with other files."""
+    """A folder with the images `NAMES` and other files."""
     for name in NAMES:
         draw(tmp_path / "images" / name)
     (tmp_path / "images" / "notes.txt").write_text("not an image")
@@ -83,7 +83,7 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", [*FORMATS, "plain.csv.gz", "coco.json.gz"])
-def test_formats(write, images, silent, name):
+def test_every_format_is_read(write, images, silent, name):
     path = write(name, FORMATS[name.removesuffix(".gz")])
     assert read_captions(path, images) == [
         CaptionedImage("beach.jpg", str(images / "beach.jpg"), ("A beach, wide.", "sand")),
@@ -92,20 +92,20 @@ def test_formats(write, images, silent, name):
     ]
 
 
-def test_a_relative_folder_and_absolute_names(write, images, silent, monkeypatch):
+def test_relative_folders_and_absolute_names_are_read(write, images, silent, monkeypatch):
     monkeypatch.chdir(images.parent)
     rows = "".join(f"{images / name},an image\n" for name in NAMES)
     assert [example.name for example in read_captions(write("c.csv", rows), "images")] == list(NAMES)
 
 
-def test_folders_behind_links(write, tmp_path, images, silent):
+def test_symbolic_links_to_folders_are_followed(write, tmp_path, images, silent):
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/photos").symlink_to(images)
     path = write("c.csv", "".join(f"photos/{name},an image\n" for name in NAMES))
     assert [e.name for e in read_captions(path, tmp_path / "linked")] == [f"photos/{name}" for name in NAMES]
 
 
-def test_captions_of():
+def test_captions_of_returns_all_captions():
     examples = [CaptionedImage("a", "a.jpg", ("one", "two")), CaptionedImage("b", b"", ("three",))]
     assert captions_of(examples) == ["one", "two", "three"]
 
@@ -114,7 +114,7 @@ ALL = "beach,sand\ndog,a dog\ncat.one,a cat\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "message", "kept"),
+    ("text", "message", "captions"),
     [
         (
             ALL + "x1,a\nx1,b\nx2,c\n",
@@ -130,22 +130,22 @@ ALL = "beach,sand\ndog,a dog\ncat.one,a cat\n"
         ),
     ],
 )
-def test_odd_input_is_one_warning(write, images, recwarn, text, message, kept):
-    assert captions_of(read_captions(write("c.csv", text), images)) == kept
+def test_unusual_input_has_one_warning(write, images, recwarn, text, message, captions):
+    assert captions_of(read_captions(write("c.csv", text), images)) == captions
     assert len(recwarn) == 1
     with pytest.warns(UserWarning, match=message):
         read_captions(write("c.csv", text), images)
 
 
-def test_a_name_in_two_sub_folders_is_a_warning_unless_the_file_names_the_folder(write, tmp_path, recwarn):
+def test_an_ambiguous_name_in_two_sub_folders_has_a_warning(write, tmp_path, recwarn):
     for name in ("val/a.png", "train/a.png"):
         draw(tmp_path / "images" / name)
     exact = read_captions(write("c.csv", "val/a.png,one\ntrain/a,two\n"), tmp_path / "images")
     assert [(e.name, *e.captions) for e in exact] == [("val/a.png", "one"), ("train/a.png", "two")]
     assert not len(recwarn)
     with pytest.warns(UserWarning, match=r"1 names fit several images.*sub-folder too: a.png \(train/a.png or val/a"):
-        found = read_captions(write("c.csv", "a.png,one\nval/a.png,two\n"), tmp_path / "images")
-    assert [(e.name, *e.captions) for e in found] == [("train/a.png", "one"), ("val/a.png", "two")]
+        captioned = read_captions(write("c.csv", "a.png,one\nval/a.png,two\n"), tmp_path / "images")
+    assert [(e.name, *e.captions) for e in captioned] == [("train/a.png", "one"), ("val/a.png", "two")]
 
 
 def test_an_image_of_another_sub_folder_is_not_used(write, images):
@@ -179,17 +179,17 @@ def test_an_image_of_another_sub_folder_is_not_used(write, images):
         ("c.json", "[]", r"images\[0\]: expected COCO captions"),
     ],
 )
-def test_broken_files_are_explained(write, images, name, text, message):
+def test_invalid_files_are_an_error(write, images, name, text, message):
     with pytest.raises(DataError, match=message):
         read_captions(write(name, text), images)
 
 
-def test_tabs_leave_quotes_alone(write, images):
+def test_quotes_in_tab_separated_files_are_literal(write, images):
     path = write("c.tsv", 'dog\t"stop" says a sign\nbeach\t" sand\ncat.one\ta "cat"\n')
     assert captions_of(read_captions(path, images)) == ['"stop" says a sign', '" sand', 'a "cat"']
 
 
-def test_folders_are_explained(write, tmp_path, images):
+def test_invalid_folders_are_an_error(write, tmp_path, images):
     path = write("c.csv", ALL)
     with pytest.raises(DataError, match="only names images; pass the folder"):
         read_captions(path)
@@ -204,7 +204,7 @@ def test_folders_are_explained(write, tmp_path, images):
 
 @pytest.fixture
 def catalogue(tmp_path, monkeypatch):
-    """TensorFlow Datasets with a few of our scenes, prepared in `tmp_path`."""
+    """TensorFlow Datasets with a few drawn scenes, prepared in `tmp_path`."""
     tfds = pytest.importorskip("tensorflow_datasets")
     from keras_attention.quickstart import scenes_tfds
 
@@ -226,12 +226,12 @@ def test_the_embedded_scenes_are_read_as_a_data_set(catalogue, silent):
 
 
 @pytest.mark.parametrize(
-    ("place", "message"),
+    ("source", "message"),
     [("tfds:scenez", "no dataset 'scenez'"), ("tfds:scenes:dev", "no split 'dev'; it has")],
 )
-def test_tfds_mistakes_are_explained(catalogue, place, message):
+def test_invalid_tfds_names_are_an_error(catalogue, source, message):
     with pytest.raises(DataError, match=message):
-        read_captions(place)
+        read_captions(source)
 
 
 def declare(tfds, monkeypatch, folder, features, row):
@@ -254,8 +254,8 @@ def declare(tfds, monkeypatch, folder, features, row):
 
 
 @pytest.mark.parametrize("case", ["coco", "one", "list", "text"])
-def test_data_sets_of_other_authors(catalogue, monkeypatch, tmp_path, case):
-    """Features as in coco_captions, and in simpler forms."""
+def test_other_tfds_features_are_read(catalogue, monkeypatch, tmp_path, case):
+    """The features of coco_captions, and simpler ones."""
     draw(tmp_path / "x.jpg")
     f, jpeg = catalogue.features, (tmp_path / "x.jpg").read_bytes()
     features, row = {
@@ -279,7 +279,7 @@ def test_data_sets_of_other_authors(catalogue, monkeypatch, tmp_path, case):
     assert {(example.image, example.captions) for example in examples} == {(jpeg, ("a dög",))}
 
 
-def test_a_dataset_without_captions_is_explained(catalogue, monkeypatch, tmp_path):
+def test_a_tfds_data_set_without_captions_is_an_error(catalogue, monkeypatch, tmp_path):
     declare(catalogue, monkeypatch, tmp_path, {"label": np.int64}, {"label": 3})
     with pytest.raises(DataError, match="has the features label; expected image and captions"):
         read_captions("tfds:declared")

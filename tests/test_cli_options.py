@@ -1,4 +1,4 @@
-"""Options: their groups, the tasks that have them, and the dataclasses that they are made from."""
+"""Options: their groups, their tasks, and the dataclasses that define them."""
 
 import dataclasses
 
@@ -31,14 +31,14 @@ def test_every_command_has_help(name):
 def test_the_help_of_train_is_in_groups():
     _, text = invoke("train", "--help")
     headings = ["Data:", "Model:", "Optimisation:", "Run:", "Options:"]
-    places = [text.index(f"\n{heading}\n") for heading in headings]
-    assert places == sorted(places)
+    positions = [text.index(f"\n{heading}\n") for heading in headings]
+    assert positions == sorted(positions)
     order = ["--train", "--valid", "--max-tokens", "--preset", "--set", "--epochs", "--schedule", "--out", "--monitor"]
-    places = [text.index(f"\n  {name}") for name in order]
-    assert places == sorted(places)
+    positions = [text.index(f"\n  {name}") for name in order]
+    assert positions == sorted(positions)
 
 
-def test_every_field_of_a_plan_is_an_option_with_its_default():
+def test_every_field_of_the_training_plan_is_an_option_with_its_default():
     options = default_options("translator")
     for field in dataclasses.fields(ka.training.TrainingPlan):
         assert options[field.name] == field.default
@@ -90,20 +90,20 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("task", "arguments", "message"), REFUSED, ids=[f"{r[0]} {r[1][0]}" for r in REFUSED])
-def test_an_option_of_another_task_is_refused(task, arguments, message, tmp_path):
+def test_an_option_of_another_task_is_an_error(task, arguments, message, tmp_path):
     code, text = invoke("train", task, "--train", "x", "--out", str(tmp_path / "r"), *arguments)
     assert code == 2
     assert message.format(task) in text
     assert not (tmp_path / "r").exists()
 
 
-def test_only_what_stands_on_the_command_line_is_given():
+def test_given_flags_are_the_options_on_the_command_line():
     context = train.make_context("train", ["lm", "--out", "x", "--epochs", "20", "--captions", "y"])
     assert set(given_flags(context)) == {"--out", "--epochs", "--train"}
 
 
 @pytest.mark.parametrize("name", ["--schedule", "--num-beams"])
-def test_a_wrong_value_names_the_option(name):
+def test_an_error_for_an_invalid_value_names_the_option(name):
     command = ["train", "lm", "--out", "x"] if name == "--schedule" else ["translate", "model.keras"]
     code, text = invoke(*command, name, "many")
     assert (code, name in text) == (2, True)

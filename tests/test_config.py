@@ -1,4 +1,4 @@
-"""What a config accepts: every rejected value with its message, and the fields of each task."""
+"""Config validation: every invalid value with its message, and the fields of each task."""
 
 import re
 
@@ -70,7 +70,7 @@ REJECTED = [
 
 
 @pytest.mark.parametrize(("kind", "values", "expected"), REJECTED)
-def test_a_wrong_value_is_rejected_with_what_was_expected(kind, values, expected):
+def test_an_error_for_an_invalid_value_names_the_expected_ones(kind, values, expected):
     (name, value), *_ = values.items()
     with pytest.raises(ValueError, match=re.escape(f"`{name}` is {value!r}; expected {expected}")):
         kind(**values)
@@ -91,8 +91,10 @@ ONE_TEXT = ("CausalLM", "MaskedLM", "PermutationLM", "TextClassifier", "TextTagg
     ],
 )
 def test_a_field_belongs_to_its_tasks(name, tasks):
-    found = [task for task in (*ONE_TEXT, "Captioner", "Translator") if name in fields_for(TransformerConfig, task)]
-    assert set(found) == set(tasks)
+    tasks_with_field = [
+        task for task in (*ONE_TEXT, "Captioner", "Translator") if name in fields_for(TransformerConfig, task)
+    ]
+    assert set(tasks_with_field) == set(tasks)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ def test_a_field_belongs_to_its_tasks(name, tasks):
         ("Captioner", "show_and_tell", {"labels": ("a", "b")}),
     ],
 )
-def test_a_field_of_another_task_is_refused_by_a_preset(task, preset, field):
+def test_from_preset_rejects_a_field_of_another_task(task, preset, field):
     (name,) = field
     with pytest.raises(ValueError, match=f"{task} has no {name}"):
         getattr(ka, task).from_preset(preset, **field)

@@ -1,4 +1,4 @@
-"""Every model of `conformance.py`, through every check."""
+"""Every check for every model of `conformance.py`."""
 
 import functools
 
@@ -10,12 +10,12 @@ from conformance import MODELS, batch_for, compiled
 import keras_attention as ka
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
-ROWS = [row for row in MODELS if row.own_code or ON_TENSORFLOW]
+ROWS = [row for row in MODELS if row.is_unique or ON_TENSORFLOW]
 
 
 def params(rows) -> list:
-    """A parameter for each row; those of code that other rows run are slow."""
-    return [pytest.param(row, id=row.name, marks=() if row.own_code else pytest.mark.slow) for row in rows]
+    """A parameter for each row; rows whose code other rows run are marked slow."""
+    return [pytest.param(row, id=row.name, marks=() if row.is_unique else pytest.mark.slow) for row in rows]
 
 
 models = pytest.mark.parametrize("row", params(ROWS))
@@ -28,15 +28,15 @@ def arrays(structure) -> list[np.ndarray]:
 
 
 def randomize(model, scale: float = 0.5) -> None:
-    chance = np.random.default_rng(11)
-    drawn = [w + chance.normal(0, scale, w.shape).astype(w.dtype) for w in model.get_weights()]
+    rng = np.random.default_rng(11)
+    drawn = [w + rng.normal(0, scale, w.shape).astype(w.dtype) for w in model.get_weights()]
     variances = ["moving_variance" in weight.path for weight in model.weights]
     model.set_weights([np.abs(w) if positive else w for w, positive in zip(drawn, variances, strict=True)])
 
 
 @pytest.fixture
 def model(row, tokenizer):
-    """The model of a row with random weights; tests share it and leave it as it is."""
+    """The model of a row with random weights; tests share it and do not change it."""
     return randomized(row, tokenizer)
 
 
@@ -47,18 +47,18 @@ def randomized(row, tokenizer):
     return model
 
 
-def beginning(inputs: dict) -> dict:
-    """What a decoder is given before its first token."""
+def start_inputs(inputs: dict) -> dict:
+    """The inputs that a decoder needs before its first token."""
     return {k: v[:, :0] if k in ("token_ids", "padding_mask") else v for k, v in inputs.items() if k != "target_ids"}
 
 
 @decoders
-def test_stepping_equals_the_whole_sequence(model, tokenizer):
+def test_step_by_step_decoding_equals_the_whole_sequence(model, tokenizer):
     inputs = batch_for(model)
     whole = keras.ops.convert_to_numpy(compiled(model)(inputs))
     key = "target_ids" if "target_ids" in inputs else "token_ids"
     length, step, steps = inputs[key].shape[1], compiled(model.step), []
-    state = compiled(lambda inputs: model.start(inputs, length))(beginning(inputs))
+    state = compiled(lambda inputs: model.start(inputs, length))(start_inputs(inputs))
     for t in range(length):
         logits, state, _ = step(inputs[key][:, t : t + 1], state)
         steps.append(keras.ops.convert_to_numpy(logits))
@@ -69,9 +69,9 @@ def test_stepping_equals_the_whole_sequence(model, tokenizer):
 
 
 @decoders
-def test_only_the_carry_changes_and_beams_are_an_axis(model, tokenizer):
+def test_a_step_changes_only_the_carry_and_accepts_a_beam_axis(model, tokenizer):
     inputs = batch_for(model)
-    state = compiled(lambda inputs: model.start(inputs, 7))(beginning(inputs))
+    state = compiled(lambda inputs: model.start(inputs, 7))(start_inputs(inputs))
     wide = keras.tree.map_structure(lambda x: keras.ops.repeat(x, 5, axis=1), state["carry"])
     state = {"constants": state["constants"], "carry": wide}
     logits, new, attention = compiled(model.step)(np.full((3, 5), 4), state)
@@ -84,7 +84,7 @@ def test_only_the_carry_changes_and_beams_are_an_axis(model, tokenizer):
 
 
 @models
-def test_padding_changes_nothing(model):
+def test_outputs_do_not_depend_on_padding(model):
     inputs = batch_for(model)
     wider = {
         name: value if name == "images" else np.pad(value, [(0, 0)] + [(0, 3)] * (value.ndim - 1))
@@ -97,22 +97,22 @@ def test_padding_changes_nothing(model):
 
 
 @models
-def test_answers_depend_neither_on_the_batch_nor_on_being_saved_or_exported(row, model, tmp_path):
-    """What was saved, loaded again and exported answers as the model did, to all texts at once or to one alone."""
+def test_outputs_are_the_same_in_any_batch_and_after_saving_or_exporting(row, model, tmp_path):
+    """The saved and the exported model return the same as the model, for one batch and for single inputs."""
     options = {"strategy": ka.Greedy()} if row.verb in WRITES else {}
     together = [strings(a) for a in getattr(model, row.verb)(row.texts, batch_size=3, **options)]
-    alone = row.texts if ON_TENSORFLOW else row.texts[:1]  # JAX compiles each shape anew
+    alone = row.texts if ON_TENSORFLOW else row.texts[:1]  # JAX compiles again for each shape
     assert [strings(getattr(model, row.verb)([text], **options)[0]) for text in alone] == together[: len(alone)]
     model.save(tmp_path / "m.keras")
-    again = keras.saving.load_model(tmp_path / "m.keras")
-    assert again.config == model.config
-    if ON_TENSORFLOW and row.own_code:
-        path = again.export(tmp_path / "m", **options)
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert loaded.config == model.config
+    if ON_TENSORFLOW and row.is_unique:
+        path = loaded.export(tmp_path / "m", **options)
         assert ka.check_export(path).problems == ()
         assert [strings(a) for a in getattr(ka.load(path), row.verb)(row.texts)] == together
-    else:  # no export, or one of code that other rows run
+    else:  # no export on JAX, or of code that other rows export
         inputs = batch_for(model)
-        for one, two in zip(arrays(compiled(model)(inputs)), arrays(compiled(again)(inputs)), strict=True):
+        for one, two in zip(arrays(compiled(model)(inputs)), arrays(compiled(loaded)(inputs)), strict=True):
             np.testing.assert_array_equal(one, two)
 
 
@@ -120,7 +120,9 @@ def test_answers_depend_neither_on_the_batch_nor_on_being_saved_or_exported(row,
 def test_model_is_a_functional_keras_model(model, capsys):
     model.summary()
     assert f"Total params: {sum(w.size for w in model.get_weights()):,}" in capsys.readouterr().out
-    assert all(layer.built for layer in model._flatten_layers())  # Keras runs a model twice on JAX where one is not
+    assert all(
+        layer.built for layer in model._flatten_layers()
+    )  # Keras runs a model with an unbuilt layer twice on JAX
     if ON_TENSORFLOW:
         part, inputs = keras.Model(model.inputs, model.get_layer(index=-1).output), batch_for(model)
         assert {len(x) for x in arrays(part(inputs))} == {len(next(iter(inputs.values())))}
@@ -128,25 +130,25 @@ def test_model_is_a_functional_keras_model(model, capsys):
 
 @models
 def test_model_learns(row, tokenizer):
-    """One batch, a few updates: the loss falls, and every weight has moved."""
+    """In a few updates on one batch the loss decreases and every weight changes."""
     keras.utils.set_random_seed(23)
     model = row.make(tokenizer)
     inputs = batch_for(model)
-    chance, answers = np.random.default_rng(5), compiled(model)(inputs)
-    draw = lambda logits: chance.integers(0, logits.shape[-1], logits.shape[:-1])  # noqa: E731
-    labels = keras.tree.map_structure(draw, answers)
-    losses = keras.tree.map_structure(lambda _: ka.training.MaskedCrossEntropy(), answers)
-    # Without recurrence TensorFlow takes longer to trace a step than to run it, which tests of training do.
+    rng, logits_of_batch = np.random.default_rng(5), compiled(model)(inputs)
+    draw = lambda logits: rng.integers(0, logits.shape[-1], logits.shape[:-1])  # noqa: E731
+    labels = keras.tree.map_structure(draw, logits_of_batch)
+    losses = keras.tree.map_structure(lambda _: ka.training.MaskedCrossEntropy(), logits_of_batch)
+    # TensorFlow takes longer to trace a step of a Transformer than to run it; other tests trace training.
     eagerly = ON_TENSORFLOW and hasattr(model.config, "num_heads")
     model.compile(keras.optimizers.Adam(0.03), losses, run_eagerly=eagerly, jit_compile=not ON_TENSORFLOW)
     model.optimizer.build(model.trainable_variables)
     before = model.get_weights()
     costs = [float(np.ravel(model.train_on_batch(inputs, labels))[0]) for _ in range(40)]
     assert costs[-1] < 0.9 * costs[0]
-    moved = [not np.allclose(a, b, atol=1e-7) for a, b in zip(before, model.get_weights(), strict=True)]
-    assert all(moved), [w.path for w, m in zip(model.weights, moved, strict=True) if not m]
+    changed = [not np.allclose(a, b, atol=1e-7) for a, b in zip(before, model.get_weights(), strict=True)]
+    assert all(changed), [w.path for w, m in zip(model.weights, changed, strict=True) if not m]
 
 
-def strings(answer) -> tuple:
-    """What an answer says, without its numbers."""
-    return tuple(getattr(answer, name) for name in ("text", "label", "tags", "masked") if hasattr(answer, name))
+def strings(output) -> tuple:
+    """Return the strings of an output, without its numbers."""
+    return tuple(getattr(output, name) for name in ("text", "label", "tags", "masked") if hasattr(output, name))

@@ -1,4 +1,4 @@
-"""What the documentation shows is run: every docstring's example, every block of the README."""
+"""The documentation's code is run: the example of every docstring, and the commands and Python of every page."""
 
 import dataclasses
 import doctest
@@ -23,7 +23,7 @@ import keras_attention as ka
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once, on one backend")
 ROOT = pathlib.Path(ka.__file__).parent.parent
 MAKE = shutil.which("make")
-PROGRAMS = ("keras_attention.serving.stock_loader",)  # run by file, in a process of its own
+PROGRAMS = ("keras_attention.serving.stock_loader",)  # run as a file, in a new process
 
 
 def modules():
@@ -47,7 +47,7 @@ def described(kind):
     return [getattr(ka, name) for name in ka.__all__ if isinstance(getattr(ka, name), kind)]
 
 
-def test_public_classes_and_functions_show_an_example():
+def test_public_classes_and_functions_have_an_example():
     shown = [x for x in described((type,)) if not issubclass(x, Exception)]
     results = (
         "Caption",
@@ -64,11 +64,11 @@ def test_public_classes_and_functions_show_an_example():
     assert not missing
 
 
-# Pages: in each, the commands and the Python of a reader who begins with files of their own.
+# Pages: the commands and the Python of each page run in a folder with small files of the names that they use.
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-ELSEWHERE = ("pip", "git", "cd", "export", "docker", "curl", "tensorflow_model_server")  # what is not ours to run
-NOT_HERE = ("from_tensorflow(", "ka.connect(")  # blocks of Python that need a download, or a server
+ELSEWHERE = ("pip", "git", "cd", "export", "docker", "curl", "tensorflow_model_server")  # not run here
+NEEDS_NETWORK = ("from_tensorflow(", "ka.connect(")  # Python that needs a download or a server
 ONE_LINE_EACH = ("translate", "complete", "classify", "tag", "fill")
 SMALL = {"units": 12, "embedding_dim": 7, "width": 12, "num_heads": 3, "num_layers": 1, "intermediate_dim": 7}
 
@@ -82,29 +82,29 @@ def pages_with(language):
 
 
 @pytest.fixture
-def quick(monkeypatch, untraced_training):
+def small_training(monkeypatch, untraced_training):
     """Small presets, few examples, and one epoch."""
     presets = importlib.import_module("keras_attention.presets")
     small = {}
     for name, preset in presets.PRESETS.items():
-        own = {field.name for field in dataclasses.fields(preset.config)}
-        sizes = {size: value for size, value in SMALL.items() if size in own}
+        fields = {field.name for field in dataclasses.fields(preset.config)}
+        sizes = {size: value for size, value in SMALL.items() if size in fields}
         small[name] = dataclasses.replace(preset, config=dataclasses.replace(preset.config, **sizes))
     monkeypatch.setattr(presets, "PRESETS", small)
     fit, phrases = keras.Model.fit, ka.quickstart.phrase_pairs
 
-    def once(self, *arguments, epochs=1, initial_epoch=0, **options):
+    def fit_one_epoch(self, *arguments, epochs=1, initial_epoch=0, **options):
         return fit(self, *arguments, epochs=min(epochs, initial_epoch + 1), initial_epoch=initial_epoch, **options)
 
-    monkeypatch.setattr(keras.Model, "fit", once)
+    monkeypatch.setattr(keras.Model, "fit", fit_one_epoch)
     monkeypatch.setattr(ka.quickstart, "phrase_pairs", lambda split: phrases(split)[:60])
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch, quick, loaded_once):
-    """A folder with the files that the pages name."""
+def folder(tmp_path, monkeypatch, small_training, loaded_once):
+    """A folder with the files that the pages use."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", "")  # without Java: METEOR takes ten seconds, and test_cli.py asks for it
+    monkeypatch.setenv("PATH", "")  # without Java: METEOR takes ten seconds, and test_cli.py computes it
     pairs = ka.quickstart.phrase_pairs("validation")[:40]
     text = "".join(f"{source}\t{target}\n" for source, target in pairs)
     for name in ("pairs.tsv", "valid.tsv", "test.tsv"):
@@ -118,7 +118,7 @@ def desk(tmp_path, monkeypatch, quick, loaded_once):
 
 
 def write_photos(folder):
-    """Drawn scenes as photos of a user's, and their captions."""
+    """Write drawn scenes as photos, and their captions."""
     from PIL import Image
 
     folder.mkdir()
@@ -131,7 +131,7 @@ def write_photos(folder):
 
 
 def write_gpt2(directory, texts):
-    """A small GPT-2 as Hugging Face keeps it, with byte pairs of its own."""
+    """Write a small GPT-2 in the format of Hugging Face, with its tokenizer."""
     import tokenizers
 
     pairs = tokenizers.ByteLevelBPETokenizer()
@@ -146,68 +146,68 @@ def write_gpt2(directory, texts):
 
 @pytest.mark.slow
 @pages_with("python")
-def test_the_python_of_a_page_runs(page, desk, capsys):
+def test_the_python_of_a_page_runs(page, folder, capsys):
     if "photos" in page.read_text():
-        write_photos(desk / "photos")
+        write_photos(folder / "photos")
     names: dict = {}
     for block in blocks("python", page):
         if "gpt2/" in block:
-            write_gpt2(desk / "gpt2", ["we eat bread", "they drink water"])
-        if not any(name in block for name in NOT_HERE):
+            write_gpt2(folder / "gpt2", ["we eat bread", "they drink water"])
+        if not any(name in block for name in NEEDS_NETWORK):
             exec(compile(block, str(page), "exec"), names)
     if page.name == "README.md":
         assert "we are eating bread" in capsys.readouterr().out
 
 
 def commands(page):
-    """The lines of a page's commands, without comments, those that go on below joined."""
+    """The commands of a page, without comments; continued lines are joined."""
     lines = [line for block in blocks("sh", page) for line in block.replace("\\\n", " ").splitlines()]
     lines = [line.split("#")[0].strip() for line in lines]
     return [re.sub(r"^(\w+=\S+ )+", "", line) for line in lines if line]
 
 
 def shrunk(arguments):
-    """The arguments of a command, for one epoch with small vocabularies and images."""
+    """The arguments of a command, changed to one epoch with small vocabularies and images."""
     if arguments[1] != "train" or "--resume" in arguments:
         return arguments
     arguments = [*arguments, "--epochs", "1", *([] if "--init" in arguments else ["--vocabulary-size", "90"])]
-    if "captioner" in arguments and "--init" not in arguments:  # as far as it goes without a download
+    if "captioner" in arguments and "--init" not in arguments:  # without downloaded weights
         if "--encoder" in arguments:
             arguments[arguments.index("--encoder") + 1] = "small_cnn"
         arguments += ["--encoder-weights", "none", "--set", "image_size=32"]
     return arguments
 
 
-def run_command(line, desk, monkeypatch, capsys):
+def run_command(line, folder, monkeypatch, capsys):
     """Run a keras-attention line in this process."""
     from keras_attention.cli import main
 
     command, _, output = line.partition(">")
-    command, _, given = command.partition("<")
+    command, _, input_file = command.partition("<")
     words = shlex.split(command)
     arguments = shrunk([name for word in words for name in (sorted(glob.glob(word)) if "*" in word else [word])])
-    source = desk / (given.strip() or "source.txt")
+    source = folder / (input_file.strip() or "source.txt")
     monkeypatch.setattr(sys, "argv", arguments)
     with source.open() as file:
         monkeypatch.setattr(sys, "stdin", file)
         main()
-    written = capsys.readouterr().out
-    if given and arguments[1] in ONE_LINE_EACH:
-        assert written.count("\n") == source.read_text().count("\n"), line
+    printed = capsys.readouterr().out
+    if input_file and arguments[1] in ONE_LINE_EACH:
+        assert printed.count("\n") == source.read_text().count("\n"), line
     if output:
-        (desk / output.strip()).write_text(written)
+        (folder / output.strip()).write_text(printed)
 
 
 @pytest.mark.slow
 @pages_with("sh")
-def test_the_commands_of_a_page_run(page, desk, monkeypatch, capsys):
-    """Each line in order, with files of ours: those of the package in this process, those of make as far as it says."""
-    write_photos(desk / "photos")
-    write_gpt2(desk / "gpt2", ["we eat bread", "they drink water"])
+def test_the_commands_of_a_page_run(page, folder, monkeypatch, capsys):
+    """Run the package's commands in order and in this process; only print what `make` would run."""
+    write_photos(folder / "photos")
+    write_gpt2(folder / "gpt2", ["we eat bread", "they drink water"])
     for line in commands(page):
         program, *rest = shlex.split(line)
-        if program == "keras-attention" and "quickstart" not in rest:  # test_cli.py has a smaller one
-            run_command(line, desk, monkeypatch, capsys)
+        if program == "keras-attention" and "quickstart" not in rest:  # test_cli.py runs a smaller quickstart
+            run_command(line, folder, monkeypatch, capsys)
         elif program == "make":
             subprocess.run([MAKE, "-n", *rest], cwd=ROOT, check=True, capture_output=True)
         elif program == "python" and rest[0].endswith(".py"):
@@ -221,7 +221,7 @@ def test_the_readme_begins_with_make():
     subprocess.run(["make", "-n", "quickstart-captioner"], cwd=ROOT, check=True, capture_output=True)
 
 
-def test_readme_tree_is_the_tree():
+def test_the_tree_in_the_readme_names_every_module():
     (tree,) = [block for block in blocks("text") if "keras_attention/" in block]
     named = set(re.findall(r"^  (\w+)(?:/|\.py)", tree, re.MULTILINE))
     real = {
@@ -234,7 +234,7 @@ def test_readme_tree_is_the_tree():
 @pytest.mark.parametrize(
     "name", ["translation", "language_model", "classification", "tagging", "pretraining", "captioning"]
 )
-def test_examples_run(name, tmp_path, monkeypatch, capsys):
+def test_example_programs_run(name, tmp_path, monkeypatch, capsys):
     program = ROOT / "examples" / f"{name}.py"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [str(program), "--smoke", "--out", str(tmp_path / "run")])

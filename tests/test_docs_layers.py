@@ -1,4 +1,4 @@
-"""The page of layers: each of its blocks runs, in order, and every layer is on it."""
+"""The page of layers: its code runs in order, and it has every layer."""
 
 import pathlib
 import re
@@ -9,8 +9,8 @@ import pytest
 import keras_attention as ka
 
 PAGE = (pathlib.Path(ka.__file__).parent.parent / "docs" / "layers.md").read_text()
-PENDING = ("RecurrentEncoder", "RecurrentDecoder", "CharacterEncoder")  # they return their states or scores too
-TRAINING = ("AttentionLoss", "GumbelNoise", "ShiftRegions")  # parts of how a captioner is trained
+PENDING = ("RecurrentEncoder", "RecurrentDecoder", "CharacterEncoder")  # they return states or scores too
+TRAINING = ("AttentionLoss", "GumbelNoise", "ShiftRegions")  # parts of a captioner's training
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once, on one backend")

@@ -1,4 +1,4 @@
-"""What each task states about itself, and `ka.evaluate` against values computed by hand or by sacreBLEU."""
+"""The class attributes of each task, and `ka.evaluate` against values computed by hand or by sacreBLEU."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ LABELLED = [("a fine film", "good"), ("a dull film", "bad"), ("so fine", "good")
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.__name__)
-def test_facts_fit_each_other(task):
+def test_the_attributes_of_a_task_are_consistent(task):
     preset = ka.presets()[task.default_preset]
     assert preset.task == task.__name__
     assert callable(getattr(task, task.verb))
@@ -56,7 +56,7 @@ def test_a_file_becomes_a_model_and_batches(task, text, examples, sizes, tmp_pat
         task.read_examples(["a", "b", "c"])
 
 
-def test_a_recurrent_tagger_reads_words_and_their_characters():
+def test_a_recurrent_tagger_has_a_word_and_a_character_tokenizer():
     model = ka.TextTagger.from_examples(TAGGED * 2, **RECURRENT)
     assert model.config.labels == ("NOUN", "PRON", "PUNCT", "VERB")
     assert set("breadwt!") <= set(model.character_tokenizer.get_vocabulary())
@@ -73,16 +73,16 @@ def test_a_shared_vocabulary_is_one_tokenizer():
 
 
 class Exported:
-    """What an export looks like: a verb, and a method of its name."""
+    """A replacement for an export: a verb, and a method with its name."""
 
     def __init__(self, verb, output):
         self.verb, self.output = verb, output
 
     def __getattr__(self, name):
-        return lambda inputs, batch_size: [self.output(given) for given in inputs]
+        return lambda inputs, batch_size: [self.output(x) for x in inputs]
 
 
-def test_bleu_and_chrf_are_those_of_sacrebleu():
+def test_bleu_and_chrf_equal_those_of_sacrebleu():
     written = {"we eat bread today": "hoy comemos el pan fresco", "they drink water": "beben agua fría"}
     model = Exported("translate", lambda source: ka.Translation(source, written[source], 0.0))
     scores = ka.evaluate(model, PAIRS)
@@ -126,7 +126,7 @@ LANGUAGE_MODELS = [
 
 @pytest.mark.parametrize(("task", "sizes", "names"), LANGUAGE_MODELS)
 def test_loss_is_the_mean_over_all_tokens(task, sizes, names):
-    """Over two batches of different size: the sum of costs over the sum of weights."""
+    """For two batches of different size: the sum of the losses divided by the sum of the weights."""
     documents = ["\n".join(LINES * 5), "\n".join(LINES)]
     model = task.from_examples(documents, tokenizer_kind="characters", max_length=41, **sizes)
     batches = model.make_batches(documents, shuffle=False)
@@ -135,12 +135,12 @@ def test_loss_is_the_mean_over_all_tokens(task, sizes, names):
     for inputs, labels, weight in (batches[i] for i in range(len(batches))):
         if isinstance(labels, dict):
             labels, weight = labels["logits"], weight["logits"]
-        found = log_probabilities(model, inputs)
-        costs -= (np.take_along_axis(found, labels[..., None], -1)[..., 0] * weight).sum()
-        right += ((found.argmax(-1) == labels) * weight).sum()
+        log_probs = log_probabilities(model, inputs)
+        costs -= (np.take_along_axis(log_probs, labels[..., None], -1)[..., 0] * weight).sum()
+        right += ((log_probs.argmax(-1) == labels) * weight).sum()
         weights += weight.sum()
     assert set(scores) == names
-    if task is ka.CausalLM:  # its windows overlap, so that each token is judged with a longer past
+    if task is ka.CausalLM:  # its windows overlap, so that each token has a longer context
         assert scores["perplexity"] == pytest.approx(np.exp(scores["loss"]))
         assert 1 < scores["perplexity"] < 2 * np.exp(costs / weights)
     else:
@@ -148,7 +148,7 @@ def test_loss_is_the_mean_over_all_tokens(task, sizes, names):
         assert scores["accuracy"] == pytest.approx(right / weights, abs=1e-6)
 
 
-def test_evaluate_leaves_the_compiled_model_as_it_is():
+def test_evaluate_does_not_change_the_compiled_model():
     model = ka.CausalLM.from_examples(LINES, **RECURRENT)
     model.compile(optimizer := keras.optimizers.SGD(0.1), ka.training.MaskedCrossEntropy())
     ka.evaluate(model, LINES)
@@ -174,6 +174,6 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("make", "error", "message"), MISTAKES, ids=[row[2] for row in MISTAKES])
-def test_mistakes_are_explained(make, error, message):
+def test_invalid_arguments_are_errors(make, error, message):
     with pytest.raises(error, match=message):
         make()

@@ -1,4 +1,4 @@
-"""Files are read into examples, and each kind of broken file has one clear error."""
+"""Files are read into examples, and each kind of invalid file has one clear error."""
 
 import gzip
 import json
@@ -31,32 +31,32 @@ def write(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["pairs.tsv", "pairs.tsv.gz"])
-def test_tsv(write, name):
+def test_tab_separated_pairs_are_read(write, name):
     path = write(name, "a b\tc d\tsource of the pair\r\n\n\tempty side\ne\tf\n")
     assert read_pairs(path) == [("a b", "c d"), ("e", "f")]
 
 
-def test_jsonl(write):
+def test_json_lines_are_read(write):
     rows = [{"source": "a\u2028b", "target": "c", "id": 3}, {"source": "d", "target": "e"}]
     path = write("pairs.jsonl", "\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
     assert read_pairs(path) == [("a\u2028b", "c"), ("d", "e")]
 
 
-def test_aligned_files(write):
+def test_two_aligned_files_are_read(write):
     assert read_pairs(write("a.en", "one\ntwo\n"), write("a.es", "uno\ndos")) == [("one", "uno"), ("two", "dos")]
 
 
-def test_labelled_and_texts(write):
+def test_labelled_texts_and_plain_texts_are_read(write):
     assert read_labelled(write("x.tsv", "fine film\t1\n")) == [("fine film", "1")]
     assert read_texts(write("x.txt", "one\n\ntwo\n")) == ["one", "two"]
     assert read_texts(write("x.jsonl", '{"text": "one"}\n')) == ["one"]
 
 
-def test_lines_keep_empty_ones_and_lose_a_byte_order_mark(write):
+def test_empty_lines_are_read_and_a_byte_order_mark_is_removed(write):
     assert read_lines(write("x.txt", "\ufeffone\n\ntwo\n".encode())) == ["one", "", "two"]
 
 
-def test_conllu(write):
+def test_conllu_is_read(write):
     expected = [[("We", "PRON"), ("do", "AUX"), ("n't", "PART")], [("Go", "VERB")]]
     assert read_tagged(write("x.conllu", CONLLU)) == expected
     assert read_tagged(write("y.conllu", CONLLU + "\n# text = a\tb\n" + CONLLU)) == 2 * expected
@@ -84,19 +84,19 @@ def test_conllu(write):
         ("tags.tsv", "We\tPRON\n\tVERB\n", read_tagged, "line 2: there is no word before the tag"),
     ],
 )
-def test_broken_files_are_explained(write, name, text, read, message):
+def test_invalid_files_are_an_error(write, name, text, read, message):
     with pytest.raises(DataError, match=message):
         read(write(name, text))
 
 
 @pytest.mark.parametrize("content", [gzip.compress(b"a\tb\n" * 99)[:-9], b"a\tb\n"], ids=["half", "not at all"])
-def test_a_damaged_gzip_file_is_explained(tmp_path, content):
+def test_a_damaged_gzip_file_is_an_error(tmp_path, content):
     (tmp_path / "x.tsv.gz").write_bytes(content)
     with pytest.raises(DataError, match=r"x\.tsv\.gz is not a complete gzip file"):
         read_pairs(tmp_path / "x.tsv.gz")
 
 
-def test_files_of_unequal_length_are_explained(write):
+def test_aligned_files_of_unequal_length_are_an_error(write):
     with pytest.raises(DataError, match=r"a.en has 2 lines and .*a.es has 1"):
         read_pairs(write("a.en", "one\ntwo\n"), write("a.es", "uno\n"))
 
@@ -106,7 +106,7 @@ def test_two_files_of_pairs_are_not_read_as_sources_and_targets(write):
         read_pairs(write("a.tsv", "one\tuno\n"), write("b.tsv", "two\tdos\n"))
 
 
-def test_a_missing_file_is_explained(tmp_path):
+def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no file"):
         read_pairs(tmp_path / "nothing.tsv")
 
@@ -128,15 +128,15 @@ def test_the_embedded_phrases_are_read_as_a_data_set(tfds_home):
 
 
 @pytest.mark.parametrize(
-    ("place", "message"),
+    ("source", "message"),
     [("tfds:phrasez", "no dataset 'phrasez'"), ("tfds:phrases:dev", "no split 'dev'; it has")],
 )
-def test_tfds_mistakes_are_explained(tfds_home, place, message):
+def test_invalid_tfds_names_are_an_error(tfds_home, source, message):
     with pytest.raises(DataError, match=message):
-        read_pairs(place)
+        read_pairs(source)
 
 
-def test_phrases_are_many_distinct_and_held_out_by_combination():
+def test_phrases_are_distinct_and_splits_share_no_combination():
     splits = {name: ka.quickstart.phrase_pairs(name) for name in ("train", "validation", "test")}
     sources = {name: {source for source, _ in pairs} for name, pairs in splits.items()}
     assert len(splits["train"]) == len(set(splits["train"])) > 10_000
@@ -146,8 +146,8 @@ def test_phrases_are_many_distinct_and_held_out_by_combination():
     assert not [s for s in sources["train"] | sources["validation"] if s.startswith("we are eating") and "bread" in s]
 
 
-def test_grammar_agrees_and_reorders():
-    """Sentences checked by hand: person, number, gender, tense, negation, place of the adjective."""
+def test_phrases_have_spanish_agreement_and_word_order():
+    """Sentences checked by hand: person, number, gender, tense, negation, position of the adjective."""
     every = {p for name in ("train", "validation", "test") for p in ka.quickstart.phrase_pairs(name)}
     checked = {
         ("she is drinking fresh milk", "ella está bebiendo leche fresca"),
@@ -164,7 +164,7 @@ def test_grammar_agrees_and_reorders():
     assert checked <= every
 
 
-def test_an_unknown_split_is_explained():
+def test_an_unknown_split_is_an_error():
     with pytest.raises(ValueError, match="no split 'dev'; expected one of train"):
         ka.quickstart.phrase_pairs("dev")
 
@@ -180,6 +180,6 @@ def test_a_hash_can_be_a_word(write):
         ("null.jsonl", '{"source": null, "target": "b"}', read_pairs),
     ],
 )
-def test_nothing_is_dropped_silently(write, name, text, read):
+def test_skipped_lines_have_a_warning(write, name, text, read):
     with pytest.raises(DataError, match="line 1"):
         read(write(name, text))

@@ -1,4 +1,4 @@
-"""Which weights move, and how far."""
+"""Fine-tuning: which weights change, and by how much."""
 
 import dataclasses
 import gc
@@ -22,8 +22,8 @@ def classifier(tokenizer):
     return ka.TextClassifier.from_preset("bert_base", tokenizer=tokenizer, labels=("drink", "food"), **SIZES)
 
 
-def moved(model, steps: int = 3, **plan) -> set[str]:
-    """Paths of the weights that a few updates change."""
+def changed(model, steps: int = 3, **plan) -> set[str]:
+    """Return the paths of the weights that a few updates change."""
     ka.training.compile_model(model, ka.training.TrainingPlan(learning_rate=0.05, warmup_steps=1, **plan), steps)
     before = {w.path: np.array(w) for w in model.weights}
     batch = ka.data.classification_batches(EXAMPLES, model)[0]
@@ -32,7 +32,7 @@ def moved(model, steps: int = 3, **plan) -> set[str]:
     return {w.path for w in model.weights if np.abs(np.array(w) - before[w.path]).max() > 0}
 
 
-def test_a_new_head_stands_on_the_same_encoder(tokenizer):
+def test_from_encoder_copies_the_encoder_under_a_new_head(tokenizer):
     masked = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **SIZES)
     model = ka.TextTagger.from_encoder(masked, labels=("a", "b"))
     for name in ("embedding", "encoder"):
@@ -52,7 +52,7 @@ def test_a_new_head_stands_on_the_same_encoder(tokenizer):
         ka.TextTagger.from_encoder(masked, labels=("a", "b"))
 
 
-def test_a_model_goes_on_with_other_sizes(tokenizer, classifier):
+def test_from_model_copies_weights_into_other_sizes(tokenizer, classifier):
     ids = np.array([[2, 7, 9, 11, 5]])
     inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids, bool)}
     lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES, max_length=11)
@@ -78,16 +78,16 @@ def test_a_model_goes_on_with_other_sizes(tokenizer, classifier):
 
 @keras.saving.register_keras_serializable("tests")
 class LoudClassifier(ka.TextClassifier):
-    """A class of a user's own."""
+    """A user's subclass."""
 
     def shout(self, text: str) -> str:
         return self.classify([text])[0].label.upper()
 
 
-def test_a_subclass_is_of_its_parents_task(tokenizer, tmp_path):
+def test_a_subclass_has_its_parents_task(tokenizer, tmp_path):
     model = LoudClassifier.from_preset("bert_base", tokenizer=tokenizer, labels=("drink", "food"), **SIZES)
-    around = LoudClassifier.from_encoder(model, labels=("a", "b"))
-    around.save(tmp_path / "loud.keras")
+    new_head = LoudClassifier.from_encoder(model, labels=("a", "b"))
+    new_head.save(tmp_path / "loud.keras")
     again = keras.saving.load_model(tmp_path / "loud.keras")
     assert isinstance(again, LoudClassifier)
     assert again.shout("we eat") in ("A", "B")
@@ -98,9 +98,9 @@ def test_a_subclass_is_of_its_parents_task(tokenizer, tmp_path):
     assert same.classify(["we eat"])[0].label.upper() == again.shout("we eat")
 
 
-def test_frozen_encoder_stays(classifier):
+def test_freeze_changes_only_the_pooler_and_the_head(classifier):
     ka.training.freeze(classifier)
-    assert moved(classifier) == {w.path for w in [*classifier.pooler.weights, *classifier.head.weights]}
+    assert changed(classifier) == {w.path for w in [*classifier.pooler.weights, *classifier.head.weights]}
 
 
 def test_the_character_encoder_is_frozen_with_the_encoder(tokenizer):
@@ -112,21 +112,21 @@ def test_the_character_encoder_is_frozen_with_the_encoder(tokenizer):
     assert {w.path for w in model.trainable_variables} == {w.path for w in model.head.weights}
 
 
-def test_lora_moves_only_its_pairs_and_what_stands_behind(classifier, tmp_path):
+def test_lora_changes_only_its_matrices_biases_and_the_head(classifier, tmp_path):
     count = ka.training.enable_lora(classifier, 3)
-    assert count == 2 * 6  # per block: query, key, value, output, and two of the feed-forward network
-    paths = moved(classifier)
+    assert count == 2 * 6  # per block: query, key, value and output projections, and two feed-forward layers
+    paths = changed(classifier)
     assert all(any(part in path for part in ("lora", "bias", "pooler", "logits")) for path in paths)
     assert sum("lora" in path for path in paths) == 2 * count
     texts = [text for text, _ in EXAMPLES]
-    expected = [answer.score for answer in classifier.classify(texts)]
+    expected = [output.score for output in classifier.classify(texts)]
     classifier.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras")
     np.testing.assert_allclose([a.score for a in again.classify(texts)], expected, atol=1e-5)
 
 
-def test_lora_goes_on_learning_after_a_run_and_averages_what_it_learned(classifier, tmp_path):
-    """A file holds W + A B: what is read from it is neither added again to an average, nor dead."""
+def test_lora_trains_after_loading_and_after_averaging_checkpoints(classifier, tmp_path):
+    """A file holds W + A B. Reading it does not add A B twice, and A B stays trainable."""
     dense = classifier.encoder.blocks[0].hidden
     before = np.array(dense.kernel)
     ka.training.enable_lora(classifier, 3)
@@ -141,10 +141,10 @@ def test_lora_goes_on_learning_after_a_run_and_averages_what_it_learned(classifi
     expected = before + mean[dense.lora_kernel_a.path] @ mean[dense.lora_kernel_b.path]
     np.testing.assert_allclose(np.array(dense.kernel), expected, atol=1e-6)
     assert np.abs(expected - before).max() > 1e-3
-    assert moved(classifier) >= {dense.lora_kernel_a.path, dense.lora_kernel_b.path}
+    assert changed(classifier) >= {dense.lora_kernel_a.path, dense.lora_kernel_b.path}
 
 
-def test_rates_shrink_from_block_to_block():
+def test_layer_decay_multiplies_the_rate_from_block_to_block():
     optimizer = ka.training.LayerwiseAdam(1e-3, layer_decay=0.5, num_layers=3)
     assert ka.training.LayerwiseAdam.from_config(optimizer.get_config()).factor("embedding/embeddings") == 0.125
     paths = ["embedding/embeddings", "encoder/inputs/norm/gamma", "encoder/block_0/hidden/kernel",
@@ -154,8 +154,8 @@ def test_rates_shrink_from_block_to_block():
         ka.training.LayerwiseAdam(1e-3, layer_decay=0.0)
 
 
-def test_layer_decay_moves_the_first_block_less(classifier):
-    """Adam's first step has the size of the learning rate, where the gradient is not all but 0."""
+def test_layer_decay_changes_the_first_block_less(classifier):
+    """Adam's first step equals the learning rate, if the gradient is not nearly 0."""
     ka.training.compile_model(
         classifier, ka.training.TrainingPlan(learning_rate=0.01, warmup_steps=1, layer_decay=0.1), 9
     )
@@ -168,7 +168,7 @@ def test_layer_decay_moves_the_first_block_less(classifier):
     np.testing.assert_allclose(steps[0] / steps[1], 0.1, rtol=0.01)
 
 
-def test_a_weight_decays_at_the_rate_of_its_layer():
+def test_weight_decay_uses_the_rate_of_the_layer():
     optimizer = ka.training.LayerwiseAdam(0.1, layer_decay=0.1, num_layers=4, weight_decay=0.5)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     paths = ("block_0/kernel", "block_3/kernel", "block_3/bias")
@@ -181,7 +181,7 @@ def test_a_weight_decays_at_the_rate_of_its_layer():
     np.testing.assert_allclose(values, [1 - 0.1 * 0.1**3 * 0.5, 1 - 0.1 * 0.5, 1.0], rtol=1e-6)
 
 
-def test_accumulated_gradients_are_those_of_the_whole_batch(tokenizer):
+def test_accumulated_gradients_equal_those_of_the_whole_batch(tokenizer):
     pairs = [EXAMPLES[:2], EXAMPLES[2:]]
 
     def kernel(gradient_accumulation: int) -> np.ndarray:
@@ -215,11 +215,11 @@ def test_the_schedule_counts_updates_not_batches(tokenizer):
     assert all(rate > 0 for rate in rates)
 
 
-def test_verbs_see_what_lora_and_quantisation_change(classifier):
+def test_verbs_use_the_weights_that_lora_and_quantisation_change(classifier):
     texts = [text for text, _ in EXAMPLES]
     before = [a.score for a in classifier.classify(texts)]
     ka.training.enable_lora(classifier, 3)
-    moved(classifier)
+    changed(classifier)
     after = [a.score for a in classifier.classify(texts)]
     assert np.abs(np.subtract(after, before)).max() > 1e-3
     with pytest.raises(ValueError, match="LoRA"):
@@ -234,7 +234,9 @@ def test_rematerialised_blocks_have_the_same_gradients(kind, preset, tokenizer, 
     runs = []
     feed_forward = ka.layers.TransformerBlock.feed_forward
     monkeypatch.setattr(
-        ka.layers.TransformerBlock, "feed_forward", lambda *given: runs.append(given) or feed_forward(*given)
+        ka.layers.TransformerBlock,
+        "feed_forward",
+        lambda *arguments: runs.append(arguments) or feed_forward(*arguments),
     )
 
     def weights(again: bool) -> list[np.ndarray]:
@@ -255,13 +257,13 @@ def test_rematerialised_blocks_have_the_same_gradients(kind, preset, tokenizer, 
     expected, once = weights(False), len(runs)
     for one, two in zip(expected, weights(True), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-6)
-    if keras.backend.backend() == "tensorflow":  # JAX traces them once in any case
+    if keras.backend.backend() == "tensorflow":  # JAX traces them only once
         assert len(runs) == 2 * once
 
 
-def test_int8_answers_nearly_the_same_and_is_kept(tokenizer, tmp_path):
+def test_int8_outputs_are_close_and_are_saved(tokenizer, tmp_path):
     keras.utils.set_random_seed(5)
-    gc.freeze()  # Keras collects garbage for each layer that it quantises, among all that other tests left
+    gc.freeze()  # Keras collects garbage for each quantised layer; freeze hides the objects of other tests
     lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES, max_length=31)
     ids = np.array([[2, 7, 9, 11, 5]])
     inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids, bool)}
@@ -272,11 +274,11 @@ def test_int8_answers_nearly_the_same_and_is_kept(tokenizer, tmp_path):
     lm.save(tmp_path / "m.keras")
     again = keras.saving.load_model(tmp_path / "m.keras")
     np.testing.assert_allclose(np.array(again(inputs)), after, atol=1e-6)
-    expected, (answer,) = (
+    expected, (output,) = (
         lm.complete(["we"], ka.Greedy(max_new_tokens=2)),
         again.complete(["we"], ka.Greedy(max_new_tokens=2)),
     )
-    assert answer.text == expected[0].text
+    assert output.text == expected[0].text
     with pytest.raises(ValueError, match="`filters` cannot be saved"):
         lm.quantize("int8", filters=lambda layer: False)
     with pytest.raises(ValueError, match="its rounding would remove what LoRA learns"):
@@ -284,13 +286,13 @@ def test_int8_answers_nearly_the_same_and_is_kept(tokenizer, tmp_path):
     gc.unfreeze()
 
 
-def test_lora_is_merged_before_a_model_is_quantised(classifier):
+def test_a_model_with_lora_cannot_be_quantised(classifier):
     ka.training.enable_lora(classifier, 2)
     with pytest.raises(ValueError, match="Save it, load it, and quantise the loaded model"):
         classifier.quantize("int8")
 
 
-def test_what_cannot_be_tuned_says_so(tokenizer, classifier):
+def test_invalid_fine_tuning_is_an_error(tokenizer, classifier):
     lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES)
     with pytest.raises(ValueError, match="no layers after an encoder"):
         ka.training.freeze(lm)
@@ -304,7 +306,7 @@ def test_what_cannot_be_tuned_says_so(tokenizer, classifier):
         ka.TextTagger.from_encoder(classifier, labels=(0, 1))
 
 
-def test_rematerialising_with_dropout_is_refused_on_tensorflow(tokenizer):
+def test_rematerialising_with_dropout_is_an_error_on_tensorflow(tokenizer):
     model = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **{**SIZES, "dropout": 0.1})
     if keras.backend.backend() == "tensorflow":
         with pytest.raises(ValueError, match="drops other units"):

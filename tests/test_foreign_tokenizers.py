@@ -1,4 +1,4 @@
-"""Foreign tokenizers: ids equal to those of transformers, in Python and in a graph; files are read and written."""
+"""Tokenizers of transformers: equal ids in Python and in a graph, and files that are read and written."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from keras_attention.weights.huggingface import FAMILIES
 from keras_attention.weights.marian import sentence_piece
 from keras_attention.weights.tokenizers import byte_pair, word_piece, write_tokenizer
 
-sys.modules.setdefault("triton", None)  # its library and TensorFlow's crash in one process; a CPU needs none
+sys.modules.setdefault("triton", None)  # triton and TensorFlow crash in one process; a CPU does not need triton
 transformers = pytest.importorskip("transformers", reason="the ids to compare with are its")
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "../shared/data")) / "tokenizers"
@@ -49,7 +49,7 @@ TEXTS = [
     "",
     " ",
 ]
-# Where KerasHub's tokenizer folds case by NFKC, and BERT's does not; nothing else here differs.
+# Texts for which KerasHub's tokenizer lowercases with NFKC, and BERT's does not. There is no other known difference.
 FOLDED = ["straße", "½ ² Ⅷ", "ﬁ ligature", "한국어"]
 
 
@@ -66,9 +66,9 @@ def in_graph(tokenizer, texts: list[str]) -> list[list[int]]:
     return [[int(i) for i in row] for row in encode(tf.constant(texts)).to_list()]
 
 
-def agree(tokenizer, theirs, texts: list[str]) -> None:
-    """Check that our tokenizer and theirs give the same ids, in Python and in a graph."""
-    expected = [theirs(text, add_special_tokens=False)["input_ids"] for text in texts]
+def assert_same_ids(tokenizer, reference, texts: list[str]) -> None:
+    """Check that our tokenizer returns the ids of transformers, in Python and in a graph."""
+    expected = [reference(text, add_special_tokens=False)["input_ids"] for text in texts]
     assert dict(zip(texts, encode_texts(tokenizer, texts), strict=True)) == dict(zip(texts, expected, strict=True))
     if keras.backend.backend() == "tensorflow":
         assert dict(zip(texts, in_graph(tokenizer, texts), strict=True)) == dict(zip(texts, expected, strict=True))
@@ -76,7 +76,7 @@ def agree(tokenizer, theirs, texts: list[str]) -> None:
 
 @pytest.fixture
 def bert(tmp_path):
-    """A function: "cased" or "uncased" -> the directory of a tokenizer with the real vocabulary."""
+    """A function: "cased" or "uncased" -> the directory of a tokenizer with BERT's vocabulary."""
 
     def make(case: str) -> pathlib.Path:
         if not DATA.is_dir():
@@ -99,57 +99,59 @@ def gpt2(tmp_path):
 
 
 @pytest.mark.parametrize("case", ["cased", "uncased"])
-def test_bert_splits_as_theirs(case, bert):
+def test_bert_ids_equal_those_of_transformers(case, bert):
     directory = bert(case)
-    theirs = transformers.BertTokenizer.from_pretrained(directory)
-    own = read_tokenizers(directory, "bert")["tokenizer"]
-    agree(own, theirs, [*TEXTS, "the [MASK] sat", *(FOLDED if case == "cased" else ())])
-    assert mask_id(own) == theirs.mask_token_id
-    assert special_ids(own) == ka.data.tokenizers.SpecialIds(0, 100, 101, 102)
-    theirs.save_pretrained(directory / "new")  # newer versions write one tokenizer.json
+    reference = transformers.BertTokenizer.from_pretrained(directory)
+    converted = read_tokenizers(directory, "bert")["tokenizer"]
+    assert_same_ids(converted, reference, [*TEXTS, "the [MASK] sat", *(FOLDED if case == "cased" else ())])
+    assert mask_id(converted) == reference.mask_token_id
+    assert special_ids(converted) == ka.data.tokenizers.SpecialIds(0, 100, 101, 102)
+    reference.save_pretrained(directory / "new")  # newer versions write only tokenizer.json
     (directory / "new" / "vocab.txt").unlink(missing_ok=True)
     again = read_tokenizers(directory / "new", "bert")["tokenizer"]
-    assert again.get_config() == {**own.get_config(), "name": again.name}
-    assert again.get_vocabulary() == own.get_vocabulary()
+    assert again.get_config() == {**converted.get_config(), "name": again.name}
+    assert again.get_vocabulary() == converted.get_vocabulary()
 
 
-def test_uncased_bert_folds_more_than_theirs(bert):
-    """A known difference: if this fails, KerasHub has changed, and the documentation can promise more."""
+def test_uncased_bert_normalises_more_than_transformers(bert):
+    """A known difference. If this test fails, KerasHub has changed, and the documentation can promise equal ids."""
     directory = bert("uncased")
-    theirs = transformers.BertTokenizer.from_pretrained(directory)
-    own = read_tokenizers(directory, "bert")["tokenizer"]
+    reference = transformers.BertTokenizer.from_pretrained(directory)
+    converted = read_tokenizers(directory, "bert")["tokenizer"]
     for text in FOLDED:
-        assert encode_texts(own, [text])[0] != theirs(text, add_special_tokens=False)["input_ids"]
+        assert encode_texts(converted, [text])[0] != reference(text, add_special_tokens=False)["input_ids"]
 
 
-def test_gpt2_splits_as_theirs(gpt2):
-    theirs = transformers.GPT2Tokenizer.from_pretrained(gpt2)
-    own = read_tokenizers(gpt2, "gpt2")["tokenizer"]
-    agree(own, theirs, [*TEXTS, *FOLDED, "one<|endoftext|>two", "we  don't\r\n\r\nknow", "x  \t", "1.5%\n\n1"])
-    assert special_ids(own).end == special_ids(own).start == 50256
+def test_gpt2_ids_equal_those_of_transformers(gpt2):
+    reference = transformers.GPT2Tokenizer.from_pretrained(gpt2)
+    converted = read_tokenizers(gpt2, "gpt2")["tokenizer"]
+    assert_same_ids(
+        converted, reference, [*TEXTS, *FOLDED, "one<|endoftext|>two", "we  don't\r\n\r\nknow", "x  \t", "1.5%\n\n1"]
+    )
+    assert special_ids(converted).end == special_ids(converted).start == 50256
     for text in TEXTS:
-        assert decode_ids(own, encode_texts(own, [text])[0]) == text
-    theirs.save_pretrained(gpt2 / "new")
-    assert read_tokenizers(gpt2 / "new", "gpt2")["tokenizer"].vocabulary == own.vocabulary
+        assert decode_ids(converted, encode_texts(converted, [text])[0]) == text
+    reference.save_pretrained(gpt2 / "new")
+    assert read_tokenizers(gpt2 / "new", "gpt2")["tokenizer"].vocabulary == converted.vocabulary
 
 
-def test_roberta_splits_as_theirs(gpt2):
+def test_roberta_ids_equal_those_of_transformers(gpt2):
     from tokenizers import AddedToken
 
     pieces = [piece for piece in json.loads((gpt2 / "vocab.json").read_text()) if piece != "<|endoftext|>"]
     pieces = ["<s>", "<pad>", "</s>", "<unk>", *pieces, "<mask>"]
     (gpt2 / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
     mask = AddedToken("<mask>", lstrip=True, special=True)
-    theirs = transformers.RobertaTokenizer.from_pretrained(gpt2, mask_token=mask)
-    own = read_tokenizers(gpt2, "roberta")["tokenizer"]
-    agree(own, theirs, [*TEXTS, "we <mask> it   <mask>.", "<mask>"])
-    special = special_ids(own)
+    reference = transformers.RobertaTokenizer.from_pretrained(gpt2, mask_token=mask)
+    converted = read_tokenizers(gpt2, "roberta")["tokenizer"]
+    assert_same_ids(converted, reference, [*TEXTS, "we <mask> it   <mask>.", "<mask>"])
+    special = special_ids(converted)
     assert (special.start, special.pad, special.end, special.unknown) == (0, 1, 2, 3)
-    assert mask_id(own) == len(pieces) - 1
+    assert mask_id(converted) == len(pieces) - 1
 
 
-def test_xlnet_normalises_texts_as_its_authors(tmp_path):
-    """Compared with the authors' own code before SentencePiece; transformers treats some spaces differently."""
+def test_xlnet_normalises_texts_like_the_authors_code(tmp_path):
+    """The expected text is that of the authors' code; transformers normalises some white space differently."""
     import sentencepiece
 
     if not DATA.is_dir():
@@ -158,27 +160,27 @@ def test_xlnet_normalises_texts_as_its_authors(tmp_path):
     processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "spiece.model"))
     settings = {"do_lower_case": False}
 
-    def theirs(text: str, add_special_tokens: bool) -> dict:
+    def reference(text: str, add_special_tokens: bool) -> dict:
         text = " ".join(text.split()).replace("``", '"').replace("''", '"')
         text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
         return {"input_ids": processor.encode(text.lower() if settings["do_lower_case"] else text)}
 
     texts = [*TEXTS, *FOLDED, "``a'' café in São Paulo", "résumé ``", "각 \u1100\u1161\u11a8"]
-    own = read_tokenizers(tmp_path, "xlnet")["tokenizer"]
-    agree(own, theirs, texts)
+    converted = read_tokenizers(tmp_path, "xlnet")["tokenizer"]
+    assert_same_ids(converted, reference, texts)
     newest = transformers.XLNetTokenizer.from_pretrained(tmp_path)
     same = [text for text in texts if "..." not in text and "3.14" not in text]
-    agree(own, newest, same)
+    assert_same_ids(converted, newest, same)
     settings["do_lower_case"] = True
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    agree(read_tokenizers(tmp_path, "xlnet")["tokenizer"], theirs, texts)
+    assert_same_ids(read_tokenizers(tmp_path, "xlnet")["tokenizer"], reference, texts)
     (tmp_path / "spiece.model").rename(tmp_path / "tokenizer.json")
     with pytest.raises(ValueError, match=r"lacks spiece\.model"):
         read_tokenizers(tmp_path, "xlnet")
 
 
 @pytest.mark.parametrize(("name", "lowercase"), [("Paris", False), ("paris", True)])
-def test_a_vocabulary_with_capitals_is_not_folded(name, lowercase, tmp_path):
+def test_a_vocabulary_with_capitals_is_not_lowercased(name, lowercase, tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", name]))
     assert read_tokenizers(tmp_path, "bert")["tokenizer"].lowercase == lowercase
     rules = {"type": "BertNormalizer", "lowercase": not lowercase, "strip_accents": None, "handle_chinese_chars": True}
@@ -187,30 +189,32 @@ def test_a_vocabulary_with_capitals_is_not_folded(name, lowercase, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["added_tokens.json", "tokenizer_config.json"])
-def test_added_pieces_are_never_split(where, tmp_path):
+def test_added_tokens_are_never_split(where, tmp_path):
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "we", "eat"]
     (tmp_path / "vocab.txt").write_text("\n".join(pieces))
-    theirs = transformers.BertTokenizer.from_pretrained(tmp_path)
-    theirs.add_tokens(["[ENT]"])
+    reference = transformers.BertTokenizer.from_pretrained(tmp_path)
+    reference.add_tokens(["[ENT]"])
     decoder = {"added_tokens_decoder": {"7": {"content": "[ENT]"}}}
     (tmp_path / where).write_text(json.dumps({"[ENT]": 7} if where.startswith("added") else decoder))
     texts = ["we [ENT] eat", "[ENT]", "we eat[ENT]"]
-    agree(read_tokenizers(tmp_path, "bert")["tokenizer"], theirs, texts)
+    assert_same_ids(read_tokenizers(tmp_path, "bert")["tokenizer"], reference, texts)
     (new := tmp_path / "new").mkdir()
     write_tokenizer(read_tokenizers(tmp_path, "bert")["tokenizer"], new)
-    agree(read_tokenizers(new, "bert")["tokenizer"], transformers.BertTokenizer.from_pretrained(new), texts)
+    assert_same_ids(read_tokenizers(new, "bert")["tokenizer"], transformers.BertTokenizer.from_pretrained(new), texts)
     (tmp_path / "vocab.json").write_text(
         json.dumps({piece: i for i, piece in enumerate([*"abcĠ", "</s>", "ab", "Ġa"])})
     )
     (tmp_path / "merges.txt").write_text("a b\nĠ a")
-    theirs = transformers.GPT2Tokenizer.from_pretrained(tmp_path, unk_token="</s>", eos_token="</s>", bos_token="</s>")
-    theirs.add_tokens(["[ENT]"])
-    assert theirs.convert_tokens_to_ids("[ENT]") == 7
+    reference = transformers.GPT2Tokenizer.from_pretrained(
+        tmp_path, unk_token="</s>", eos_token="</s>", bos_token="</s>"
+    )
+    reference.add_tokens(["[ENT]"])
+    assert reference.convert_tokens_to_ids("[ENT]") == 7
     texts = ["ab[ENT]ab", "c a[ENT] ab"]
-    agree(read_tokenizers(tmp_path, "gpt2")["tokenizer"], theirs, texts)
+    assert_same_ids(read_tokenizers(tmp_path, "gpt2")["tokenizer"], reference, texts)
     write_tokenizer(read_tokenizers(tmp_path, "gpt2")["tokenizer"], new)
     written = transformers.GPT2Tokenizer.from_pretrained(new, unk_token="</s>", eos_token="</s>", bos_token="</s>")
-    agree(read_tokenizers(new, "gpt2")["tokenizer"], written, texts)
+    assert_same_ids(read_tokenizers(new, "gpt2")["tokenizer"], written, texts)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +227,7 @@ def test_added_pieces_are_never_split(where, tmp_path):
         ("pre_tokenizer", {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}),
     ],
 )
-def test_byte_pairs_with_another_normalizer_or_splitting_are_refused(field, value, tmp_path):
+def test_unsupported_normalizers_and_pre_tokenizers_are_an_error(field, value, tmp_path):
     whole = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "</s>": 3}, "merges": ["a b"]}}
     whole |= {"normalizer": None, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False}}
     (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
@@ -234,7 +238,7 @@ def test_byte_pairs_with_another_normalizer_or_splitting_are_refused(field, valu
 
 
 def train_pieces(texts: list[str], path: pathlib.Path) -> bytes:
-    """Return a small SentencePiece model without start and padding, like Marian's."""
+    """Return a small SentencePiece model without start and padding tokens, like Marian's."""
     import sentencepiece
 
     sentencepiece.SentencePieceTrainer.train(
@@ -247,37 +251,43 @@ def train_pieces(texts: list[str], path: pathlib.Path) -> bytes:
 
 @pytest.fixture
 def marian(tmp_path):
-    """The directory of a Marian tokenizer with two small SentencePiece models and one order of ids."""
+    """The directory of a Marian tokenizer with two small SentencePiece models and one vocabulary."""
     from sentencepiece import sentencepiece_model_pb2
 
     models = [
         train_pieces(["we eat bread and drink water", "the boy eats the red apple"], tmp_path / "source.spm"),
         train_pieces(["comemos pan y bebemos agua", "el niño come la manzana roja"], tmp_path / "target.spm"),
     ]
-    found = {piece.piece for model in models for piece in sentencepiece_model_pb2.ModelProto.FromString(model).pieces}
-    pieces = ["</s>", "<unk>", ">>spa<<", *sorted(found - {"</s>", "<unk>"}, reverse=True), "<pad>"]
+    all_pieces = {
+        piece.piece for model in models for piece in sentencepiece_model_pb2.ModelProto.FromString(model).pieces
+    }
+    pieces = ["</s>", "<unk>", ">>spa<<", *sorted(all_pieces - {"</s>", "<unk>"}, reverse=True), "<pad>"]
     (tmp_path / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"source_lang": "en", "target_lang": "es"}))
     return tmp_path
 
 
-def test_marian_splits_as_theirs(marian):
-    theirs = transformers.MarianTokenizer.from_pretrained(marian)
-    own = read_tokenizers(marian, "marian")
-    agree(own["source_tokenizer"], theirs, ["we eat", " the  red water", "xyz 日本 boy", "", ">>spa<< we eat bread"])
-    expected = theirs(text_target="bebemos el agua roja", add_special_tokens=False)["input_ids"]
-    assert encode_texts(own["target_tokenizer"], ["bebemos el agua roja"]) == [expected]
-    assert decode_ids(own["target_tokenizer"], expected) == "bebemos el agua roja"
-    special = special_ids(own["source_tokenizer"])
+def test_marian_ids_equal_those_of_transformers(marian):
+    reference = transformers.MarianTokenizer.from_pretrained(marian)
+    converted = read_tokenizers(marian, "marian")
+    assert_same_ids(
+        converted["source_tokenizer"],
+        reference,
+        ["we eat", " the  red water", "xyz 日本 boy", "", ">>spa<< we eat bread"],
+    )
+    expected = reference(text_target="bebemos el agua roja", add_special_tokens=False)["input_ids"]
+    assert encode_texts(converted["target_tokenizer"], ["bebemos el agua roja"]) == [expected]
+    assert decode_ids(converted["target_tokenizer"], expected) == "bebemos el agua roja"
+    special = special_ids(converted["source_tokenizer"])
     assert (special.end, special.unknown) == (0, 1)
-    assert special.start == special.pad == theirs.pad_token_id
+    assert special.start == special.pad == reference.pad_token_id
     (marian / "target.spm").unlink()
     with pytest.raises(ValueError, match=r"lacks target\.spm of a Marian tokenizer"):
         read_tokenizers(marian, "marian")
 
 
 def small_models(tokenizers: dict) -> dict:
-    """kind -> a tiny model with a tokenizer of that kind."""
+    """Return a dict: kind -> a tiny model with a tokenizer of that kind."""
     sizes = {"width": 4, "num_heads": 2, "num_layers": 1, "intermediate_dim": 5}
     return {
         "word pieces": ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizers["word pieces"], **sizes),
@@ -286,24 +296,24 @@ def small_models(tokenizers: dict) -> dict:
 
 
 @pytest.mark.parametrize("kind", ["word pieces", "byte pairs"])
-def test_a_tokenizer_is_written_and_read_again(kind, tmp_path):
+def test_a_written_tokenizer_is_read_with_the_same_ids(kind, tmp_path):
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "we", "eat", "##s", "bread"]
     letters = [*"abcdefghijklmnopqrstuvwxyzĠ.", "Ġw", "Ġwe", "<|endoftext|>"]
     tokenizers = {"word pieces": word_piece(pieces, True), "byte pairs": byte_pair(letters, ["Ġ w", "Ġw e"])}
-    own, texts = small_models(tokenizers)[kind], ["we eats bread.", "do we eat"]
-    ids = encode_texts(own.tokenizer, texts)
-    own.save(tmp_path / "m.keras")
+    converted, texts = small_models(tokenizers)[kind], ["we eats bread.", "do we eat"]
+    ids = encode_texts(converted.tokenizer, texts)
+    converted.save(tmp_path / "m.keras")
     assert encode_texts(keras.saving.load_model(tmp_path / "m.keras").tokenizer, texts) == ids
-    to_huggingface(own, tmp_path / "out")
+    to_huggingface(converted, tmp_path / "out")
     again = from_huggingface(tmp_path / "out")
     assert encode_texts(again.tokenizer, texts) == ids
-    assert again.config == own.config
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
-    assert [theirs(text, add_special_tokens=False)["input_ids"] for text in texts] == ids
+    assert again.config == converted.config
+    reference = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert [reference(text, add_special_tokens=False)["input_ids"] for text in texts] == ids
 
 
-def test_a_tagger_encodes_words_as_in_a_text(tmp_path):
-    """With byte pairs "we" is another piece after a space, in Python and in the graph."""
+def test_a_tagger_encodes_words_with_their_preceding_space(tmp_path):
+    """In byte-pair encoding the piece of "we" depends on the space before it, in Python and in the graph."""
     pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *"abcdefghijklmnopqrstuvwxyzĠ.", "Ġw", "Ġwe", "we"]
     sizes = {"width": 4, "num_heads": 2, "num_layers": 1, "intermediate_dim": 5}
     tokenizer = byte_pair(pieces, ["Ġ w", "Ġw e", "w e"])
@@ -319,13 +329,13 @@ def test_a_tagger_encodes_words_as_in_a_text(tmp_path):
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-6)
 
 
-def test_gaps_between_ids_are_refused(gpt2):
+def test_missing_ids_in_a_vocabulary_are_an_error(gpt2):
     (gpt2 / "vocab.json").write_text(json.dumps({"a": 0, "b": 7}))
     with pytest.raises(ValueError, match="2 pieces, but ids up to 7; expected every id from 0"):
         read_tokenizers(gpt2, "gpt2")
 
 
-def test_a_piece_of_no_model_is_never_used(marian):
+def test_a_piece_that_the_sentencepiece_model_lacks_is_never_used(marian):
     pieces = list(json.loads((marian / "vocab.json").read_text()))
-    own = sentence_piece((marian / "source.spm").read_bytes(), [*pieces[:-1], "▁eat▁bread", "<pad>"])
-    assert own.token_to_id("▁eat▁bread") not in encode_texts(own, ["we eat bread"])[0]
+    converted = sentence_piece((marian / "source.spm").read_bytes(), [*pieces[:-1], "▁eat▁bread", "<pad>"])
+    assert converted.token_to_id("▁eat▁bread") not in encode_texts(converted, ["we eat bread"])[0]

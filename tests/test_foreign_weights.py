@@ -1,4 +1,4 @@
-"""Foreign weights in older spellings, and the errors for what is not supported."""
+"""Weights of transformers with older names, and the errors for unsupported models."""
 
 import json
 import re
@@ -23,7 +23,7 @@ __all__ = ["saved"]  # a fixture
 
 
 def rename(directory, pattern: str, replacement: str, **more) -> None:
-    """Give arrays other names, and add some."""
+    """Rename arrays of a checkpoint, and add some."""
 
     def change(arrays: dict) -> None:
         for name in list(arrays):
@@ -33,7 +33,7 @@ def rename(directory, pattern: str, replacement: str, **more) -> None:
     edit_arrays(directory, change)
 
 
-def test_old_spellings_are_read(saved):
+def test_older_names_of_weights_are_read(saved):
     _, directory = saved("BertForPreTraining")
     first = from_huggingface(directory)
     rename(directory, r"LayerNorm\.weight$", "LayerNorm.gamma", bert__embeddings__position_ids=np.arange(31))
@@ -72,7 +72,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_unsupported_content_is_refused(case, saved):
+def test_unsupported_models_are_an_error(case, saved):
     _, directory = saved("BertForMaskedLM")
     break_it, message = REFUSALS[case]
     break_it(directory)
@@ -80,7 +80,7 @@ def test_unsupported_content_is_refused(case, saved):
         from_huggingface(directory)
 
 
-def test_wrong_requests_say_what_was_expected(saved, tokenizer, tmp_path):
+def test_errors_for_invalid_arguments_name_the_expected_values(saved, tokenizer, tmp_path):
     _, directory = saved("BertModel")
     with pytest.raises(ValueError, match="`task` is ''; expected one of MaskedLM, TextClassifier, TextTagger"):
         from_huggingface(directory)
@@ -99,13 +99,13 @@ def test_wrong_requests_say_what_was_expected(saved, tokenizer, tmp_path):
         ValueError, match=r"`attention_dropout` = 0\.3 and `dropout` = 0\.1, but xlnet has one `dropout`"
     ):
         to_huggingface(uneven, tmp_path / "out")
-    own = from_huggingface(directory, task="TextClassifier", labels=("a", "b"))
+    converted = from_huggingface(directory, task="TextClassifier", labels=("a", "b"))
     with pytest.raises(ValueError, match="Nothing was overwritten"):
-        to_huggingface(own, directory)
+        to_huggingface(converted, directory)
     assert not list(tmp_path.glob("*.unfinished"))
 
 
-def test_special_ids_that_the_tokenizer_contradicts_are_refused(saved):
+def test_special_ids_that_differ_from_the_tokenizers_are_an_error(saved):
     _, directory = saved("GPT2LMHeadModel")
     pieces = ["<|endoftext|>", "<s>", "</s>", *"abĠ", "ab"]
     (directory / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
@@ -118,17 +118,17 @@ def test_special_ids_that_the_tokenizer_contradicts_are_refused(saved):
     assert from_huggingface(directory, tokenizer=None).tokenizer is None
 
 
-def test_roberta_is_written_only_if_its_first_position_follows_the_padding_id(tokenizer, tmp_path):
-    """transformers treats each token with the padding id as padding, and gives it no position."""
+def test_roberta_is_exported_only_if_its_first_position_follows_the_padding_id(tokenizer, tmp_path):
+    """transformers gives no position to a token with the padding id."""
     sizes = {"tokenizer": tokenizer, "width": 15, "num_heads": 3, "num_layers": 2, "intermediate_dim": 22}
     with pytest.raises(ValueError, match=r"`position_offset` is 2; expected 1\."):
         to_huggingface(ka.MaskedLM.from_preset("roberta_base", **sizes), tmp_path / "out")
     assert not list(tmp_path.iterdir())
-    own = ka.MaskedLM.from_preset("roberta_base", position_offset=1, **sizes)
-    to_huggingface(own, tmp_path / "out")
+    converted = ka.MaskedLM.from_preset("roberta_base", position_offset=1, **sizes)
+    to_huggingface(converted, tmp_path / "out")
     model = transformers.RobertaForMaskedLM.from_pretrained(tmp_path / "out").eval()
     ids = np.array([[2, 7, 9, 1, 11, 13, 3]], "int32")
     with torch.no_grad():
         expected = model(torch.tensor(ids).long()).logits.numpy()
     inputs = {"token_ids": ids, "padding_mask": ids >= 0, "segment_ids": ids * 0}
-    close(own(inputs), torch.tensor(expected), slice(None))
+    close(converted(inputs), torch.tensor(expected), slice(None))

@@ -1,4 +1,4 @@
-"""The search, over a fake model whose every probability is a table: no network, no tokenizer."""
+"""Decoding with a fake model whose probabilities are a table: no network, no tokenizer."""
 
 import itertools
 import math
@@ -19,9 +19,9 @@ START, END = 0, 1
 
 
 class TableModel:
-    """p(next | last token) is a row of a table; attention row t is `attention[last]`.
+    """p(next | last token) is a row of `table`; the attention of a step is `attention[last]`.
 
-    The carry holds the last token's history so that a wrong reordering of beams shows.
+    The carry depends on all tokens of a hypothesis, so that a wrong reordering of beams changes the result.
     """
 
     def __init__(self, table: np.ndarray, attention: np.ndarray | None = None) -> None:
@@ -39,7 +39,7 @@ class TableModel:
     def step(self, tokens, state):
         self.steps += 1
         code = state["carry"]["code"] * 0.5 + keras.ops.cast(tokens[..., None], "float32")
-        # The distribution depends on the whole history through `code`, not on the last token alone.
+        # The distribution depends on all previous tokens through `code`, not only on the last token.
         logits = keras.ops.take(self.log_probs, tokens, axis=0)
         logits = logits + 0.3 * keras.ops.sin(code * keras.ops.arange(1, self.log_probs.shape[1] + 1, dtype="float32"))
         attention = None if self.attention is None else keras.ops.take(self.attention, tokens, axis=0)
@@ -47,7 +47,7 @@ class TableModel:
 
 
 def distribution(model: TableModel, history: tuple[int, ...]) -> np.ndarray:
-    """The same distribution, computed on its own: log p(next | START, history)."""
+    """The same distribution, computed independently: log p(next | START, history)."""
     code = 0.0
     for token in (START, *history):
         code = code * 0.5 + token
@@ -57,8 +57,8 @@ def distribution(model: TableModel, history: tuple[int, ...]) -> np.ndarray:
 
 
 def table(vocabulary: int, seed: int) -> np.ndarray:
-    chance = np.random.default_rng(seed)
-    rows = chance.dirichlet(np.full(vocabulary, 0.7), size=vocabulary) + 0.01
+    rng = np.random.default_rng(seed)
+    rows = rng.dirichlet(np.full(vocabulary, 0.7), size=vocabulary) + 0.01
     return rows / rows.sum(1, keepdims=True)
 
 
@@ -75,18 +75,18 @@ def search(model, strategy, limits=(5,), prefix=None, seeds=None, steps=None, st
         "prefix_mask": mask,
         "seeds": np.array(seeds if seeds is not None else range(batch), "int32"),
     }
-    run = compiled(lambda given: decode(model, {"x": np.zeros((batch, 1))}, strategy, end_id=END, **given))
-    found = run(options)
-    return {name: keras.ops.convert_to_numpy(value) for name, value in found.items()}
+    run = compiled(lambda arguments: decode(model, {"x": np.zeros((batch, 1))}, strategy, end_id=END, **arguments))
+    hypotheses = run(options)
+    return {name: keras.ops.convert_to_numpy(value) for name, value in hypotheses.items()}
 
 
-def texts(found: dict, row: int = 0) -> list[tuple[int, ...]]:
-    rows = zip(found["tokens"][row], found["lengths"][row], found["scores"][row], strict=True)
+def texts(hypotheses: dict, row: int = 0) -> list[tuple[int, ...]]:
+    rows = zip(hypotheses["tokens"][row], hypotheses["lengths"][row], hypotheses["scores"][row], strict=True)
     return [tuple(int(t) for t in tokens[:length]) for tokens, length, score in rows if score > NEVER / 2]
 
 
 def every_text(model: TableModel, limit: int, allowed=lambda text: True):
-    """All texts that end, or reach the limit, with their log-probability: brute force."""
+    """Brute force: yield every text that ends or reaches the limit, with its log-probability."""
     vocabulary = len(model.log_probs)
     for length in range(1, limit + 1):
         for text in itertools.product(range(vocabulary), repeat=length):
@@ -96,36 +96,36 @@ def every_text(model: TableModel, limit: int, allowed=lambda text: True):
             yield text, sum(distribution(model, text[:i])[token] for i, token in enumerate(text))
 
 
-# JAX compiles each search anew: there one table is enough to show that it computes the same.
+# JAX compiles each search again, so one table is tested there.
 TABLES = [0, 1, 2] if keras.backend.backend() == "tensorflow" else [0]
 
 
 @pytest.mark.parametrize("seed", TABLES)
 @pytest.mark.parametrize("penalty", [0.0, 0.6, 1.5])
-def test_wide_beam_equals_brute_force(seed, penalty):
+def test_a_wide_beam_search_equals_brute_force(seed, penalty):
     model, limit, n = TableModel(table(4, seed)), 4, 5
-    found = search(model, ka.BeamSearch(num_beams=128, length_penalty=penalty, num_return_sequences=n), (limit,))
+    hypotheses = search(model, ka.BeamSearch(num_beams=128, length_penalty=penalty, num_return_sequences=n), (limit,))
     scored = [(p / ((5 + len(text)) / 6) ** penalty, text) for text, p in every_text(model, limit)]
     best = sorted(scored, reverse=True)[:n]
-    assert texts(found) == [text for _, text in best]
-    np.testing.assert_allclose(found["scores"][0], [score for score, _ in best], rtol=1e-4, atol=1e-5)
+    assert texts(hypotheses) == [text for _, text in best]
+    np.testing.assert_allclose(hypotheses["scores"][0], [score for score, _ in best], rtol=1e-4, atol=1e-5)
 
 
 def test_coverage_penalty_equals_brute_force():
     attention = np.random.default_rng(3).dirichlet(np.ones(3), size=4).astype("float32")
     model, limit = TableModel(table(4, 5), attention), 4
-    found = search(
+    hypotheses = search(
         model, ka.BeamSearch(num_beams=128, length_penalty=0.6, coverage_penalty=0.4, num_return_sequences=3), (limit,)
     )
 
     def score(text, log_prob):
-        seen = sum(attention[token] for token in (START, *text[:-1]))
-        coverage = np.log(np.clip(seen, 1e-6, 1.0)).sum()
+        attention_sums = sum(attention[token] for token in (START, *text[:-1]))
+        coverage = np.log(np.clip(attention_sums, 1e-6, 1.0)).sum()
         return log_prob / ((5 + len(text)) / 6) ** 0.6 + 0.4 * coverage
 
     best = sorted(((score(text, p), text) for text, p in every_text(model, limit)), reverse=True)[:3]
-    assert texts(found) == [text for _, text in best]
-    np.testing.assert_allclose(found["scores"][0], [s for s, _ in best], rtol=1e-4, atol=1e-5)
+    assert texts(hypotheses) == [text for _, text in best]
+    np.testing.assert_allclose(hypotheses["scores"][0], [s for s, _ in best], rtol=1e-4, atol=1e-5)
 
 
 def test_constraints_equal_brute_force():
@@ -142,13 +142,13 @@ def test_constraints_equal_brute_force():
         no_repeat_ngram_size=2,
         min_new_tokens=2,
     )
-    found = search(model, strategy, (limit,))
+    hypotheses = search(model, strategy, (limit,))
     best = sorted(((p, text) for text, p in every_text(model, limit, allowed)), reverse=True)[:4]
-    assert texts(found) == [text for _, text in best]
+    assert texts(hypotheses) == [text for _, text in best]
 
 
 def test_a_unigram_is_not_repeated():
-    """Nor is the token that a prompt begins with, where no start token stands before it."""
+    """This includes the start token."""
     (text,) = texts(search(TableModel(table(8, 2)), ka.Greedy(no_repeat_ngram_size=1, suppress_tokens=(END,)), (6,)))
     assert len({START, *text}) == 7
 
@@ -156,19 +156,19 @@ def test_a_unigram_is_not_repeated():
 @pytest.mark.parametrize(
     "strategy", [ka.Greedy(), ka.BeamSearch(num_beams=3), ka.Sampling(num_return_sequences=2)], ids=repr
 )
-def test_an_end_that_is_given_ends_nothing(strategy):
-    found = search(TableModel(table(5, 1)), strategy, (7, 7), prefix=[(3, END, 2), ()])
-    assert all(text[:3] == (3, END, 2) and len(text) > 3 for text in texts(found))
-    assert all(text[-1] == END or len(text) == 7 for row in (0, 1) for text in texts(found, row))
+def test_an_end_token_in_a_prefix_does_not_end_the_text(strategy):
+    hypotheses = search(TableModel(table(5, 1)), strategy, (7, 7), prefix=[(3, END, 2), ()])
+    assert all(text[:3] == (3, END, 2) and len(text) > 3 for text in texts(hypotheses))
+    assert all(text[-1] == END or len(text) == 7 for row in (0, 1) for text in texts(hypotheses, row))
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.5])
-def test_forced_prefix_begins_every_answer_and_costs_nothing(penalty):
+def test_every_output_begins_with_the_prefix_which_adds_no_score(penalty):
     model, strategy = (
         TableModel(table(5, 4)),
         ka.BeamSearch(num_beams=64, length_penalty=penalty, num_return_sequences=3),
     )
-    found = search(model, strategy, (5, 5), prefix=[(3, 2), ()])
+    hypotheses = search(model, strategy, (5, 5), prefix=[(3, 2), ()])
     texts_after = [
         (3, 2, *rest)
         for count in (1, 2, 3)
@@ -181,43 +181,43 @@ def test_forced_prefix_begins_every_answer_and_costs_nothing(penalty):
         return cost / ((5 + len(text) - 2) / 6) ** penalty
 
     best = sorted(texts_after, key=score, reverse=True)[:3]
-    assert texts(found, 0) == best
-    np.testing.assert_allclose(found["scores"][0], [score(text) for text in best], rtol=1e-4, atol=1e-5)
+    assert texts(hypotheses, 0) == best
+    np.testing.assert_allclose(hypotheses["scores"][0], [score(text) for text in best], rtol=1e-4, atol=1e-5)
     free = search(model, strategy, (5,))
-    assert texts(found, 1) == texts(free, 0)
+    assert texts(hypotheses, 1) == texts(free, 0)
 
 
-def test_an_end_may_be_the_token_that_began():
+def test_the_end_token_may_equal_the_start_token():
     rows = np.full((4, 4), 0.01)
     rows[[END, 2, 3], [2, 3, END]] = 1.0
-    found = search(TableModel(rows), ka.Greedy(no_repeat_ngram_size=1), (9,), start=END)
-    assert texts(found) == [(2, 3, END)]
+    hypotheses = search(TableModel(rows), ka.Greedy(no_repeat_ngram_size=1), (9,), start=END)
+    assert texts(hypotheses) == [(2, 3, END)]
 
 
-def test_greedy_follows_the_likeliest_token():
+def test_greedy_takes_the_most_probable_token():
     model, text = TableModel(table(7, 6)), ()
     while len(text) < 9 and (not text or text[-1] != END):
         text += (int(distribution(model, text).argmax()),)
     assert texts(search(model, ka.Greedy(), (9,))) == [text]
 
 
-def test_rows_have_their_own_limits():
-    found = search(TableModel(table(7, 6)), ka.Greedy(suppress_tokens=(END,)), (2, 7, 3))
-    assert found["lengths"][:, 0].tolist() == [2, 7, 3]
+def test_each_row_has_its_own_limit():
+    hypotheses = search(TableModel(table(7, 6)), ka.Greedy(suppress_tokens=(END,)), (2, 7, 3))
+    assert hypotheses["lengths"][:, 0].tolist() == [2, 7, 3]
 
 
 def test_ended_hypotheses_are_frozen():
-    """A text's score is that of its own tokens: nothing is added after its end."""
+    """A text's score is the sum over its tokens: nothing is added after its end."""
     model = TableModel(table(5, 8))
-    found = search(model, ka.BeamSearch(num_beams=5, length_penalty=0.0, num_return_sequences=5), (9,))
-    for text, score in zip(texts(found), found["scores"][0], strict=False):
+    hypotheses = search(model, ka.BeamSearch(num_beams=5, length_penalty=0.0, num_return_sequences=5), (9,))
+    for text, score in zip(texts(hypotheses), hypotheses["scores"][0], strict=False):
         cost = sum(distribution(model, text[:i])[token] for i, token in enumerate(text))
         np.testing.assert_allclose(score, cost, rtol=1e-4, atol=1e-4)
         assert END not in text[:-1]
 
 
 def test_search_stops_when_no_open_hypothesis_can_win():
-    """The end is certain after one token; a limit of 61 must not cost 61 steps."""
+    """The end token is certain after one token, so a limit of 61 must not run 61 steps."""
     rows = np.full((5, 5), 1e-6)
     rows[START] = [1e-6, 1e-6, 0.5, 0.3, 0.2]
     rows[2:, END] = 1.0
@@ -225,7 +225,7 @@ def test_search_stops_when_no_open_hypothesis_can_win():
     counted = []
     keras.utils.set_random_seed(0)
     strategy = ka.BeamSearch(num_beams=3, length_penalty=1.0)
-    if keras.backend.backend() == "tensorflow":  # eager: the loop's body runs once per step
+    if keras.backend.backend() == "tensorflow":  # eager: the body of the loop runs once per step
         texts(search(model, strategy, (61,)))
         counted.append(model.steps)
         assert 2 <= counted[0] <= 4
@@ -235,36 +235,36 @@ def test_search_stops_when_no_open_hypothesis_can_win():
 
 def test_attention_follows_the_parent_beams_of_a_hypothesis():
     attention = np.random.default_rng(3).dirichlet(np.ones(3), size=5).astype("float32")
-    found = search(TableModel(table(5, 1), attention), ka.BeamSearch(num_beams=5, num_return_sequences=5), (7,))
-    for n, text in enumerate(texts(found)):
+    hypotheses = search(TableModel(table(5, 1), attention), ka.BeamSearch(num_beams=5, num_return_sequences=5), (7,))
+    for n, text in enumerate(texts(hypotheses)):
         expected = attention[[START, *text[:-1]]]
-        np.testing.assert_allclose(found["attention"][0, n, : len(text)], expected, rtol=1e-5)
-        assert (found["attention"][0, n, len(text) :] == 0).all()
+        np.testing.assert_allclose(hypotheses["attention"][0, n, : len(text)], expected, rtol=1e-5)
+        assert (hypotheses["attention"][0, n, len(text) :] == 0).all()
 
 
 def test_sampling_follows_the_distribution():
     model, count = TableModel(table(5, 3)), 4000
-    found = search(model, ka.Sampling(), (1,) * count, seeds=range(count))
-    seen = np.bincount(found["tokens"][:, 0, 0], minlength=5) / count
+    hypotheses = search(model, ka.Sampling(), (1,) * count, seeds=range(count))
+    frequencies = np.bincount(hypotheses["tokens"][:, 0, 0], minlength=5) / count
     expected = np.exp(distribution(model, ()))
-    assert np.abs(seen - expected).max() < 4 * math.sqrt(0.25 / count)
+    assert np.abs(frequencies - expected).max() < 4 * math.sqrt(0.25 / count)
 
 
 @pytest.mark.parametrize(
-    ("options", "kept"),
+    ("options", "num_candidates"),
     [({"top_k": 2}, 2), ({"top_p": 0.5}, None), ({"temperature": 0.01}, 1)],
 )
-def test_sampling_stays_among_the_likeliest(options, kept):
+def test_top_k_and_top_p_sampling_use_the_most_probable_tokens(options, num_candidates):
     model, count = TableModel(table(7, 3)), 500
     probabilities = np.exp(distribution(model, ()))
     order = np.argsort(-probabilities)
-    if kept is None:
-        kept = int(np.searchsorted(np.cumsum(probabilities[order]), options["top_p"])) + 1
-    found = search(model, ka.Sampling(**options), (1,) * count, seeds=range(count))
-    assert set(found["tokens"][:, 0, 0].tolist()) == set(order[:kept].tolist())
+    if num_candidates is None:
+        num_candidates = int(np.searchsorted(np.cumsum(probabilities[order]), options["top_p"])) + 1
+    hypotheses = search(model, ka.Sampling(**options), (1,) * count, seeds=range(count))
+    assert set(hypotheses["tokens"][:, 0, 0].tolist()) == set(order[:num_candidates].tolist())
 
 
-def test_a_seed_gives_one_text_in_any_batch():
+def test_a_seed_returns_the_same_text_in_any_batch():
     model = TableModel(table(7, 3))
     together = search(model, ka.Sampling(), (9,) * 5, seeds=[3, 5, 7, 11, 13])
     for row, seed in enumerate([3, 5, 7, 11, 13]):
@@ -272,8 +272,8 @@ def test_a_seed_gives_one_text_in_any_batch():
     assert len({texts(together, row)[0] for row in range(5)}) > 2
 
 
-def test_uniform_numbers_are_the_hash_that_they_claim_to_be():
-    """The same 32-bit arithmetic in Python's integers: every backend has to give these numbers."""
+def test_uniform_numbers_equal_the_documented_hash():
+    """The hash in Python's integers: every backend must return these numbers."""
 
     def mix(x):
         x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
@@ -310,25 +310,25 @@ def test_uniform_numbers_are_uniform():
         (lambda: ka.Greedy(min_new_tokens=5, max_new_tokens=5), "over 5 \\(`min_new_tokens`"),
     ],
 )
-def test_mistakes_are_explained(make, message):
+def test_invalid_strategies_are_an_error(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_constraints_that_leave_nothing_give_an_empty_answer(translator):
+def test_constraints_that_allow_no_token_return_an_empty_text(translator):
     strategy = ka.Greedy(suppress_tokens=tuple(range(translator.config.target_vocabulary_size)), max_new_tokens=3)
-    (answer,) = translator.translate(["we eat bread"], strategy)
-    assert (answer.text, answer.score) == ("", -math.inf)
+    (output,) = translator.translate(["we eat bread"], strategy)
+    assert (output.text, output.score) == ("", -math.inf)
 
 
-def test_a_forced_prefix_is_kept_whole(translator):
+def test_a_prefix_longer_than_max_new_tokens_is_not_truncated(translator):
     strategy = ka.Greedy(max_new_tokens=2)
     one, two = translator.translate(["we eat bread"] * 2, strategy, prefixes=["beben leche fría", ""])
     assert one.text.startswith("beben leche fría")
     assert len(two.target_pieces) == 2
 
 
-def test_learned_positions_are_never_exceeded(tokenizer):
+def test_outputs_are_not_longer_than_the_learned_positions(tokenizer):
     sizes = {
         "width": 12,
         "num_heads": 2,
@@ -346,8 +346,8 @@ def test_learned_positions_are_never_exceeded(tokenizer):
     ):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            (answer,) = model.translate(["we eat"], strategy, prefixes=[prefix])
-        assert len(answer.target_pieces) == 7
+            (output,) = model.translate(["we eat"], strategy, prefixes=[prefix])
+        assert len(output.target_pieces) == 7
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports")
@@ -357,14 +357,14 @@ def test_a_space_at_the_end_of_a_prompt_is_not_doubled(kind, tmp_path):
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=7, embedding_dim=5, max_length=31)
     begins = {"sentencepiece": lambda piece: piece[:1] == "\u2581" != piece, "wordpiece": str.isalpha}[kind]
     within = tuple(i for i, piece in enumerate(tokenizer.get_vocabulary()) if not begins(piece))
-    strategy = ka.Greedy(max_new_tokens=3, suppress_tokens=within)  # words begin, none goes on
+    strategy = ka.Greedy(max_new_tokens=3, suppress_tokens=within)  # only pieces that begin a word
     prompts = ["we ", "we eat ", "we", "", "we\n", "we\v"]
-    answers = [answer.text for answer in model.complete(prompts, strategy)]
-    assert all(text.startswith(prompt) for text, prompt in zip(answers, prompts, strict=True))
-    assert not any("  " in text or "\n " in text for text in answers)
-    assert all(" " in text[len(prompt) :] for text, prompt in zip(answers, prompts, strict=True))
+    texts_of_model = [output.text for output in model.complete(prompts, strategy)]
+    assert all(text.startswith(prompt) for text, prompt in zip(texts_of_model, prompts, strict=True))
+    assert not any("  " in text or "\n " in text for text in texts_of_model)
+    assert all(" " in text[len(prompt) :] for text, prompt in zip(texts_of_model, prompts, strict=True))
     served = ka.load(model.export(tmp_path / "lm", strategy=strategy, examples=()))
-    assert [answer.text for answer in served.complete(prompts)] == answers
+    assert [output.text for output in served.complete(prompts)] == texts_of_model
 
 
 def test_a_long_prompt_is_continued_from_its_end():
@@ -373,8 +373,8 @@ def test_a_long_prompt_is_continued_from_its_end():
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=17, embedding_dim=13, max_length=8)
     prompts = ["abcdefghij", "jjjdefghij", "abcdefjjjj", "defghij"]
     with pytest.warns(UserWarning, match="3 of 4 texts have more than 8 tokens"):
-        answers = model.complete(prompts, ka.Greedy(max_new_tokens=5, suppress_tokens=(1, 2, 3)))
-    same, again, other, last = ((a.text[len(a.prompt) :], a.score) for a in answers)
+        outputs = model.complete(prompts, ka.Greedy(max_new_tokens=5, suppress_tokens=(1, 2, 3)))
+    same, again, other, last = ((a.text[len(a.prompt) :], a.score) for a in outputs)
     assert same == again
     assert same[0] == last[0]
     assert other[1] != same[1]
@@ -396,25 +396,25 @@ def test_a_long_prompt_is_continued_from_its_end():
         ),
     ],
 )
-def test_mistakes_with_models_are_explained(translator, make, message):
+def test_invalid_arguments_of_models_are_an_error(translator, make, message):
     with pytest.raises(ValueError, match=message):
         make(translator)
 
 
 @pytest.mark.parametrize("texts", ["we eat", b"we eat", [3]])
-def test_texts_are_a_list_of_strings(translator, texts):
+def test_other_inputs_than_a_list_of_strings_are_an_error(translator, texts):
     with pytest.raises(TypeError, match=r"xpected a (list of )?string"):
         translator.translate(texts)
 
 
-def test_tensorflow_traces_a_program_once_for_every_batch_and_length():
+def test_tensorflow_traces_a_function_once_for_all_batch_sizes_and_lengths():
     traces = []
 
     def count(model, inputs):
         traces.append(inputs)
         return {"sum": keras.ops.sum(inputs["ids"], axis=-1)}
 
-    program = CompiledFunction(keras.Sequential([keras.Input((17,)), keras.layers.Dense(19)]), count)
+    function = CompiledFunction(keras.Sequential([keras.Input((17,)), keras.layers.Dense(19)]), count)
     for shape in [(2, 3), (2, 3), (5, 7), (1, 11)]:
-        assert program({"ids": np.full(shape, 13)})["sum"].tolist() == [13 * shape[1]] * shape[0]
-    assert len(traces) == (1 if keras.backend.backend() == "tensorflow" else 3)  # JAX: for each shape
+        assert function({"ids": np.full(shape, 13)})["sum"].tolist() == [13 * shape[1]] * shape[0]
+    assert len(traces) == (1 if keras.backend.backend() == "tensorflow" else 3)  # JAX: once for each shape

@@ -1,4 +1,4 @@
-"""Image encoders: their regions, their preprocessing, what of them learns, and their weights."""
+"""Image encoders: their regions, preprocessing, trainable weights, and files of weights."""
 
 import os
 import pathlib
@@ -6,7 +6,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
-from captioners import small, words
+from captioners import caption_tokenizer, small_captioner
 from keras import ops
 
 import keras_attention as ka
@@ -16,23 +16,23 @@ from keras_attention.layers.vision import make_network
 from keras_attention.models.vision_weights import load_vision_weights
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data"))
-__all__ = ["words"]  # a fixture
+__all__ = ["caption_tokenizer"]  # a fixture
 
 
-def test_regions_are_shifted_by_one_row_and_column_and_a_quarter_by_more():
+def test_shift_regions_shifts_by_at_most_one_row_and_column_in_three_of_four_images():
     grid = np.arange(2 * 5 * 7, dtype="float32").reshape(5, 7, 2)
-    moved = {np.roll(grid, (a, b), (0, 1)).tobytes(): (a, b) for a in range(-2, 3) for b in range(-3, 4)}
+    shifts = {np.roll(grid, (a, b), (0, 1)).tobytes(): (a, b) for a in range(-2, 3) for b in range(-3, 4)}
     regions = np.repeat(grid.reshape(1, 35, 2), 1009, axis=0)
     keras.utils.set_random_seed(3)
     layer = ShiftRegions(5, 7)
     np.testing.assert_array_equal(np.asarray(layer(regions)), regions)
-    steps = [moved[one.tobytes()] for one in np.asarray(layer(regions, training=True))]
-    assert set(steps) == set(moved.values())
+    steps = [shifts[one.tobytes()] for one in np.asarray(layer(regions, training=True))]
+    assert set(steps) == set(shifts.values())
     near = np.mean([max(abs(a), abs(b)) <= 1 for a, b in steps])
     assert abs(near - (3 / 4 + 1 / 4 * 9 / 35)) < 0.05  # four standard deviations
 
 
-def test_self_attention_of_a_grid_starts_as_the_identity():
+def test_2d_self_attention_is_initially_the_identity():
     layer = SelfAttention2D(3)
     grid = np.random.default_rng(3).normal(size=(2, 3, 5, 7)).astype("float32")
     np.testing.assert_array_equal(np.asarray(layer(grid)), grid)
@@ -54,13 +54,13 @@ def test_self_attention_of_a_grid_starts_as_the_identity():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("vgg16", (0 - 103.939, 100 - 116.779, 255 - 123.68)),  # BGR, means taken off
+        ("vgg16", (0 - 103.939, 100 - 116.779, 255 - 123.68)),  # BGR, minus the means
         ("mobilenet_0.25", (1.0, 100 / 127.5 - 1, -1.0)),
         ("DenseNet121", ((1 - 0.485) / 0.229, (100 / 255 - 0.456) / 0.224, -0.406 / 0.225)),
-        ("mobilenet_v3_small", (255.0, 100.0, 0.0)),  # it scales inside
+        ("mobilenet_v3_small", (255.0, 100.0, 0.0)),  # the network rescales its inputs
     ],
 )
-def test_each_network_has_its_own_preprocessing(name, expected):
+def test_each_network_has_the_preprocessing_of_its_family(name, expected):
     preprocess, network = make_network(name, 32)
     pixel = ops.convert_to_tensor(np.array([[[[255.0, 100.0, 0.0]]]], "float32"))
     np.testing.assert_allclose(np.asarray(preprocess(pixel)).ravel(), expected, rtol=1e-5, atol=1e-5)
@@ -68,21 +68,23 @@ def test_each_network_has_its_own_preprocessing(name, expected):
 
 
 def test_the_receptive_field_of_a_region_is_centred():
-    """A bright spot moves the regions around it, as far to the left as to the right."""
+    """A bright spot changes the same number of regions to its left and to its right."""
     encoder = ImageEncoder("small_cnn", 64)
     for layer in encoder.network.layers:
-        if isinstance(layer, keras.layers.Conv2D):  # every path counts, and none cancels another
+        if isinstance(layer, keras.layers.Conv2D):  # positive weights: no two paths cancel
             layer.set_weights([np.abs(w) for w in layer.get_weights()])
     first = encoder.network.get_layer("conv_0_0")
-    first.set_weights([w * np.array([1, 1, 1, 0, 0])[:, None] for w in first.get_weights()])  # without the coordinates
-    image = np.full((1, 64, 64, 3), 127.5, "float32")  # nothing, and in the middle four bright pixels
+    first.set_weights(
+        [w * np.array([1, 1, 1, 0, 0])[:, None] for w in first.get_weights()]
+    )  # no weights for the coordinates
+    image = np.full((1, 64, 64, 3), 127.5, "float32")  # grey, with four bright pixels in the middle
     image[:, 31:33, 31:33] = 255.0
-    moved = np.asarray(encoder(image)).sum(-1).reshape(16, 16)
-    np.testing.assert_array_equal(moved > 0, (moved > 0)[::-1, ::-1])
-    assert (moved > 0).any(axis=0).sum() == 6  # (22 + 2) / 4
+    changes = np.asarray(encoder(image)).sum(-1).reshape(16, 16)
+    np.testing.assert_array_equal(changes > 0, (changes > 0)[::-1, ::-1])
+    assert (changes > 0).any(axis=0).sum() == 6  # (22 + 2) / 4
 
 
-def test_a_network_is_trained_from_a_chosen_layer_on():
+def test_fine_tune_from_trains_the_layers_from_the_given_one():
     frozen = ImageEncoder("mobilenet_0.25", 32)
     assert not frozen.learns
     drops = ImageEncoder("efficientnet_b0", 32)
@@ -106,12 +108,12 @@ def test_a_network_is_trained_from_a_chosen_layer_on():
         (("mobilenet_0.25", 32, None, "block9"), "The network has no layer 'block9'"),
     ],
 )
-def test_an_unknown_network_or_layer_is_refused(arguments, message):
+def test_an_unknown_network_or_layer_is_an_error(arguments, message):
     with pytest.raises(ValueError, match=message):
         ImageEncoder(*arguments)
 
 
-def test_weights_come_from_files(tmp_path):
+def test_weights_are_loaded_from_files(tmp_path):
     encoder, other = ImageEncoder("mobilenet_0.25", 32), ImageEncoder("mobilenet_0.25", 32)
     assert encoder.fingerprint() != other.fingerprint()
     arrays = {f"{layer.name}/{v.name}": np.asarray(v) for layer in encoder.network.layers for v in layer.weights}
@@ -136,11 +138,13 @@ def test_weights_come_from_files(tmp_path):
     assert encoder.fingerprint() == other.fingerprint()
 
 
-def test_weights_come_from_another_captioner(words, tmp_path):
-    first = small(words)
+def test_weights_are_loaded_from_another_captioner(caption_tokenizer, tmp_path):
+    first = small_captioner(caption_tokenizer)
     first.save(tmp_path / "first.keras")
     sizes = {"encoder": "small_cnn", "image_size": 32, "encoder_weights": tmp_path / "first.keras"}
-    second = ka.Captioner.from_preset("transformer_captioner", tokenizer=words, width=14, num_heads=7, **sizes)
+    second = ka.Captioner.from_preset(
+        "transformer_captioner", tokenizer=caption_tokenizer, width=14, num_heads=7, **sizes
+    )
     image = np.random.default_rng(1).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
     np.testing.assert_array_equal(second.encode_images(image), first.encode_images(image))
     arrays = {f"{layer.name}/{v.name}": np.asarray(v) for layer in first.vision.network.layers for v in layer.weights}
@@ -152,7 +156,7 @@ def test_weights_come_from_another_captioner(words, tmp_path):
         match=r"imagenet cannot hold the weights of small_cnn, .* expected a captioner's .keras file, or .npz",
     ):
         load_vision_weights(second.vision, "imagenet")
-    ka.CausalLM.from_preset("char_rnn", tokenizer=words, units=5).save(tmp_path / "other.keras")
+    ka.CausalLM.from_preset("char_rnn", tokenizer=caption_tokenizer, units=5).save(tmp_path / "other.keras")
     (tmp_path / "damaged.keras").write_bytes((tmp_path / "first.keras").read_bytes()[:999])
     for name, message in (("other", "is a CausalLM; expected a captioner"), ("damaged", "is damaged, or no model")):
         with pytest.raises(ValueError, match=rf"{name}.keras {message}"):
@@ -164,7 +168,7 @@ def test_weights_come_from_another_captioner(words, tmp_path):
 
 
 def test_layers_with_numbered_names_are_matched_by_their_order(tmp_path):
-    """Keras counts the unnamed ones of a process, so that no two networks call them alike."""
+    """Keras numbers unnamed layers per process, so that two networks have different names for them."""
     first, second = ImageEncoder("xception", 71), ImageEncoder("xception", 71)
     assert {layer.name for layer in first.network.layers} != {layer.name for layer in second.network.layers}
     first.network.save_weights(tmp_path / "w.weights.h5")
@@ -172,10 +176,10 @@ def test_layers_with_numbered_names_are_matched_by_their_order(tmp_path):
     assert all((a == b).all() for a, b in zip(first.get_weights(), second.get_weights(), strict=True))
 
 
-@pytest.mark.skipif(not (DATA / "cnn").is_dir(), reason="the weights of MobileNet are not here")
-def test_a_published_network_gives_the_activations_of_another_program():
+@pytest.mark.skipif(not (DATA / "cnn").is_dir(), reason="the weights of MobileNet are absent")
+def test_a_published_network_has_the_activations_of_a_reference_implementation():
     encoder = ImageEncoder("mobilenet_0.75")
     load_vision_weights(encoder, DATA / "cnn" / "mobilenet_v1_075_224.npz")
-    known = np.load(DATA / "cnn" / "reference_activations.npz")
-    found = np.asarray(encoder(known["pixels"].astype("float32")))
-    np.testing.assert_allclose(found, known["mobilenet075_pw13"].reshape(found.shape), atol=2e-4)
+    reference = np.load(DATA / "cnn" / "reference_activations.npz")
+    activations = np.asarray(encoder(reference["pixels"].astype("float32")))
+    np.testing.assert_allclose(activations, reference["mobilenet075_pw13"].reshape(activations.shape), atol=2e-4)

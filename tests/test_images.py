@@ -1,4 +1,4 @@
-"""Images: each format and each kind of damage is read alike in Python and in the served graph."""
+"""Images: Python and the served graph read each format, and each damaged file, in the same way."""
 
 import io
 import struct
@@ -38,7 +38,7 @@ def chunk(kind, content):
 
 
 def png(pixels, interlaced=False, extra=b"", size=None, data=None):
-    """A PNG of (h, w, channels) uint8 or uint16, written by hand."""
+    """Return a PNG of (h, w, channels) uint8 or uint16, written without a library."""
     height, width, channels = pixels.shape
     steps = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     passes = [pixels[y::dy, x::dx] for y, x, dy, dx in steps] if interlaced else [pixels]
@@ -50,7 +50,7 @@ def png(pixels, interlaced=False, extra=b"", size=None, data=None):
 
 
 def split_png(between):
-    """Two chunks of pixels with something between them."""
+    """Return a PNG with two chunks of pixels, and other bytes between them."""
     at = PNG.index(b"IDAT") - 4
     data = PNG[at + 8 : -16]
     return PNG[:at] + chunk(b"IDAT", data[:101]) + between + chunk(b"IDAT", data[101:]) + PNG[-12:]
@@ -67,7 +67,7 @@ def bmp(pixels, bits=24, header=40, compression=0, top_down=False):
 
 
 def exif(data, orientation, order="<", kind=3, at=8):
-    """Put EXIF with an orientation into a JPEG."""
+    """Return a JPEG with an EXIF orientation."""
     entries = [(0x010F, 2, 3, b"ab\0\0"), (0x0112, kind, 1, struct.pack(f"{order}HH", orientation, 0))]
     tiff = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, at) + bytes(max(at - 8, 0))
     tiff += struct.pack(f"{order}H", len(entries))
@@ -76,7 +76,7 @@ def exif(data, orientation, order="<", kind=3, at=8):
 
 
 def segment(data, marker, content):
-    """Put a segment first into a JPEG."""
+    """Return a JPEG with a new first segment."""
     return data[:2] + struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content + data[2:]
 
 
@@ -93,7 +93,7 @@ BMP = bmp(np.asarray(RGB))
 GIF = write(RGB, "GIF")
 GIF_FRAME = GIF.index(b"\x2c\0\0\0\0")
 PALETTE = RGB.quantize(7)
-GIF_8 = write(PALETTE, "GIF", interlace=0, optimize=True)  # eight colours, 24 bytes after a header of 13
+GIF_8 = write(PALETTE, "GIF", interlace=0, optimize=True)  # eight colours: 24 bytes after a header of 13 bytes
 AT = GIF_8.index(b"\x2c\0\0\0\0")
 GIF_LOCAL = patched(GIF_8[:13] + GIF_8[37 : AT + 9], 10, b"\0") + b"\x82" + GIF_8[13:37] + GIF_8[AT + 10 :]
 GIF_OFFSET = patched(patched(GIF_8, AT + 1, struct.pack("<HH", 5, 3)), 6, struct.pack("<HH", 61, 37))
@@ -213,7 +213,7 @@ BAD = {
 
 
 def reference(name, data):
-    """Return what Pillow alone decodes from a valid file, corrected where Pillow decides otherwise."""
+    """Return what Pillow decodes from a valid file, corrected for known differences."""
     if "with a wrong sum" in name or "bomb" in name:
         return resized(smooth())
     image = Image.open(io.BytesIO(data))
@@ -240,69 +240,69 @@ def in_graph():
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_valid_image_is_decoded_as_by_pillow(name):
+def test_a_valid_image_is_decoded_like_in_pillow(name):
     image = decode_image(GOOD[name], SIZE)
     assert (image.shape, image.dtype) == ((SIZE, SIZE, 3), np.float32)
-    atol = 1.0 if "cmyk" in name else 0.01  # Pillow rounds ink to the nearest, TensorFlow down
+    atol = 1.0 if "cmyk" in name else 0.01  # Pillow rounds ink to the nearest value, TensorFlow rounds down
     np.testing.assert_allclose(image, reference(name, GOOD[name]), rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_an_invalid_image_is_refused(name):
+def test_an_invalid_image_is_an_error(name):
     with pytest.raises(ImageError, match=r"^The image .*expected.*\.$"):
         decode_image(BAD[name], SIZE)
 
 
 @needs_tensorflow
 def test_python_and_graph_agree_on_every_file(in_graph):
-    """All in one batch: an invalid image is zeros and does not change the others."""
+    """All files are in one batch. An invalid image is zeros and does not change the others."""
     files = {**GOOD, **BAD, "gif transparent": GIF_CLEAR}
-    here, valid_here = read_images(list(files.values()), SIZE)
-    there, valid_there = in_graph(list(files.values()))
-    for valid in (valid_here, valid_there):
-        assert {name for name, good in zip(files, valid, strict=True) if not good} == set(BAD)
-    np.testing.assert_allclose(here, there, rtol=0, atol=0.01)
-    assert not there[~valid_there].any()
+    in_python, valid_in_python = read_images(list(files.values()), SIZE)
+    in_tensorflow, valid_in_tensorflow = in_graph(list(files.values()))
+    for valid in (valid_in_python, valid_in_tensorflow):
+        assert {name for name, is_valid in zip(files, valid, strict=True) if not is_valid} == set(BAD)
+    np.testing.assert_allclose(in_python, in_tensorflow, rtol=0, atol=0.01)
+    assert not in_tensorflow[~valid_in_tensorflow].any()
 
 
 @needs_tensorflow
-def test_python_and_graph_agree_on_random_damage(in_graph):
+def test_python_and_graph_agree_on_randomly_damaged_files(in_graph):
     rng = np.random.default_rng(7)
     files = []
     for name in ("jpeg 4:2:0", "jpeg progressive", "png palette, alphas", "png 16 bits", "gif 1x1", "bmp 32 bits"):
         data = GOOD[name]
         files += [data[:cut] for cut in rng.integers(0, len(data), 30)]
         files += [patched(data, at, rng.bytes(1)) for at in rng.integers(0, min(len(data), 200), 30)]
-    (here, valid_here), (there, valid_there) = read_images(files, SIZE), in_graph(files)
-    assert 0.1 < valid_here.mean() < 0.9
-    np.testing.assert_array_equal(valid_here, valid_there)
-    np.testing.assert_allclose(here, there, rtol=0, atol=0.01)
+    (in_python, valid_in_python), (in_tensorflow, valid_in_tensorflow) = read_images(files, SIZE), in_graph(files)
+    assert 0.1 < valid_in_python.mean() < 0.9
+    np.testing.assert_array_equal(valid_in_python, valid_in_tensorflow)
+    np.testing.assert_allclose(in_python, in_tensorflow, rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize("order", "<>", ids=["little", "big"])
 @pytest.mark.parametrize("orientation", range(10))  # 0 and 9 are ignored
-def test_a_photo_is_turned_upright(orientation, order, request):
+def test_a_photo_is_rotated_by_its_exif_orientation(orientation, order, request):
     data = exif(JPEG, orientation, order, at=8 + orientation % 3)
-    wanted = resized(np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
-    np.testing.assert_allclose(decode_image(data, SIZE), wanted, rtol=0, atol=0.01)
-    assert np.abs(wanted - resized(smooth())).max() > 9 or orientation in (0, 1, 9)
+    expected = resized(np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
+    np.testing.assert_allclose(decode_image(data, SIZE), expected, rtol=0, atol=0.01)
+    assert np.abs(expected - resized(smooth())).max() > 9 or orientation in (0, 1, 9)
     if keras.backend.backend() == "tensorflow":
         images, valid = request.getfixturevalue("in_graph")([data, b""])
         assert valid.tolist() == [True, False]
-        np.testing.assert_allclose(images[0], wanted, rtol=0, atol=0.01)
+        np.testing.assert_allclose(images[0], expected, rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize(
     "data",
     [
-        exif(JPEG, 6, kind=4),  # not a short number
-        segment(JPEG, 0xE1, b"Exif\0\0II*\0\xff\xff\xff\xff\1\0"),  # a table beyond the end
-        segment(JPEG, 0xE1, b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\1\3\0"),  # a table that is cut
+        exif(JPEG, 6, kind=4),  # not a 16-bit number
+        segment(JPEG, 0xE1, b"Exif\0\0II*\0\xff\xff\xff\xff\1\0"),  # a table after the end
+        segment(JPEG, 0xE1, b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\1\3\0"),  # a truncated table
         segment(JPEG, 0xE1, b"Exif\0\0"),
-        segment(exif(JPEG, 6), 0xE1, b"Exif\0\0II*\0\x08\0\0\0\0\0"),  # the first one decides
+        segment(exif(JPEG, 6), 0xE1, b"Exif\0\0II*\0\x08\0\0\0\0\0"),  # the first EXIF segment is used
     ],
 )
-def test_odd_orientations_are_ignored(data, request):
+def test_invalid_orientations_are_ignored(data, request):
     np.testing.assert_array_equal(decode_image(data, SIZE), decode_image(JPEG, SIZE))
     if keras.backend.backend() == "tensorflow":
         images, _ = request.getfixturevalue("in_graph")([data])
@@ -315,7 +315,7 @@ def test_transparent_pixels_of_a_gif_are_black():
 
 
 @needs_tensorflow
-def test_a_stock_server_decodes_the_same(tmp_path):
+def test_the_stock_loader_decodes_the_same(tmp_path):
     import tensorflow as tf
 
     from keras_attention.serving.check import check_export, run_stock_loader, serving_tensors
@@ -334,17 +334,17 @@ def test_a_stock_server_decodes_the_same(tmp_path):
     files = [JPEG, b"", BAD["jpeg huge"], exif(JPEG, 6, ">"), GIF, BAD["png too few rows"], PNG, BMP]
     batches = [files, [], files[1:2], files[:1]]
     feeds = [[data.decode("utf-8", "surrogateescape") for data in batch] for batch in batches]
-    answers = run_stock_loader(
+    outputs = run_stock_loader(
         tmp_path / "1", outputs, [{inputs["image_bytes"]: {"dtype": "string", "values": feed}} for feed in feeds]
     )
-    for batch, answer in zip(batches, answers, strict=True):
+    for batch, output in zip(batches, outputs, strict=True):
         images, valid = read_images(batch, 5)
-        assert answer["valid"] == valid.tolist()
-        np.testing.assert_allclose(np.reshape(answer["images"], images.shape), images, rtol=0, atol=0.01)
+        assert output["valid"] == valid.tolist()
+        np.testing.assert_allclose(np.reshape(output["images"], images.shape), images, rtol=0, atol=0.01)
 
 
-def test_large_photos_keep_their_mean():
-    """The triangles cover every pixel with the same weight, whatever the scale."""
+def test_resizing_preserves_the_mean_of_large_photos():
+    """The triangle filters give every pixel the same weight at every scale."""
     pixels = np.random.default_rng(0).integers(0, 256, (1009, 757, 3), dtype=np.uint8)
     image = decode_image(pixels, SIZE)
     np.testing.assert_allclose(image, resized(pixels), rtol=0, atol=0.01)
@@ -368,12 +368,12 @@ def test_paths_bytes_and_arrays_give_the_same_image(tmp_path):
 @pytest.mark.parametrize(
     "wrong", [np.zeros((3, 5), "float32"), np.zeros((3, 5, 2), "uint8"), np.zeros((0, 5), "uint8")]
 )
-def test_other_arrays_are_refused(wrong):
+def test_other_arrays_are_an_error(wrong):
     with pytest.raises(ImageError, match=r"^(An|The) array .*expected.*\.$"):
         decode_image(wrong, SIZE)
 
 
-def test_limits_come_before_decoding(tmp_path, monkeypatch):
+def test_size_limits_are_checked_before_decoding(tmp_path, monkeypatch):
     for function in (decode_image, lambda image, size: read_images([image], size)):
         with pytest.raises(FileNotFoundError):
             function(tmp_path / "missing.jpg", SIZE)
@@ -389,7 +389,7 @@ def test_limits_come_before_decoding(tmp_path, monkeypatch):
             decode_image(BAD[name], SIZE)
 
 
-def test_augmentation_depends_on_the_state_of_the_generator():
+def test_augmentation_is_determined_by_the_random_generator():
     images = np.stack([smooth(13, 11), smooth(13, 11, seed=1)] * 5).astype("float32")
     one, two = (augment_images(images, np.random.default_rng(3)) for _ in range(2))
     assert (one.shape, one.dtype) == (images.shape, np.float32)

@@ -1,4 +1,4 @@
-"""Vectors, probabilities and maps beside a task's answer: in Python, and in an export."""
+"""Embeddings, scores and attention maps of a model: in Python and in an export."""
 
 import numpy as np
 import pytest
@@ -35,18 +35,18 @@ def served(model, path, **options):
     return tf.saved_model.load(str(directory)).signatures
 
 
-def test_a_text_becomes_the_mean_of_its_pieces(masked, tmp_path):
+def test_the_embedding_of_a_text_is_the_mean_of_its_token_vectors(masked, tmp_path):
     vectors = ka.embed(masked, TEXTS)
     special = ka.data.special_ids(masked.tokenizer)
     for vector, text in zip(vectors, TEXTS, strict=True):
         ids = np.array([[special.start, *ka.data.encode_texts(masked.tokenizer, [text])[0], special.end]])
         outputs = masked.encoder(masked.embedding(ids), mask=np.ones_like(ids, bool), segment_ids=ids * 0)
         np.testing.assert_allclose(vector, np.array(outputs)[0].mean(0), atol=1e-5)
-    answer = served(masked, tmp_path)["embed"](text=np.array(TEXTS))
-    np.testing.assert_allclose(answer["embedding"], vectors, atol=1e-5)
+    outputs = served(masked, tmp_path)["embed"](text=np.array(TEXTS))
+    np.testing.assert_allclose(outputs["embedding"], vectors, atol=1e-5)
 
 
-def test_a_tagger_that_spells_embeds_in_a_graph_as_in_python(tokenizer, tmp_path):
+def test_a_tagger_with_characters_has_equal_embeddings_in_python_and_in_an_export(tokenizer, tmp_path):
     characters = ka.data.train_tokenizer(TEXTS, "characters")
     sizes = {"units": 14, "embedding_dim": 11, "max_length": 7, "max_word_length": 3, "labels": ("a", "b")}
     model = ka.TextTagger.from_preset("rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, **sizes)
@@ -56,7 +56,7 @@ def test_a_tagger_that_spells_embeds_in_a_graph_as_in_python(tokenizer, tmp_path
     np.testing.assert_allclose(served(model, tmp_path)["embed"](text=np.array(texts))["embedding"], vectors, atol=1e-5)
 
 
-def test_maps_are_distributions_over_what_may_be_seen(masked, lm, tmp_path):
+def test_attention_maps_are_distributions_over_the_unmasked_tokens(masked, lm, tmp_path):
     for model in (masked, lm):
         for maps in ka.attention_maps(model, TEXTS):
             assert maps.weights.shape == (2, 7, len(maps.pieces), len(maps.pieces))
@@ -64,38 +64,40 @@ def test_maps_are_distributions_over_what_may_be_seen(masked, lm, tmp_path):
     assert ka.attention_maps(lm, [""])[0].weights.shape[2:] == (len(ka.attention_maps(lm, [""])[0].pieces),) * 2
     assert not np.triu(ka.attention_maps(lm, TEXTS)[1].weights, 1).any()
     maps = ka.attention_maps(masked, TEXTS)
-    answer = served(masked, tmp_path, attention=True)["attention"](text=np.array(TEXTS))
+    outputs = served(masked, tmp_path, attention=True)["attention"](text=np.array(TEXTS))
     for i, one in enumerate(maps):
         size = len(one.pieces)
-        np.testing.assert_allclose(answer["attention"][i, :, :, :size, :size], one.weights, atol=1e-5)
-        assert not answer["attention"][i, :, :, size:].numpy().any()
+        np.testing.assert_allclose(outputs["attention"][i, :, :, :size, :size], one.weights, atol=1e-5)
+        assert not outputs["attention"][i, :, :, size:].numpy().any()
 
 
-def test_a_score_is_the_sum_over_pieces(lm, tmp_path):
+def test_the_score_of_a_text_is_the_sum_of_its_log_probabilities(lm, tmp_path):
     special = ka.data.special_ids(lm.tokenizer)
     scores = ka.score(lm, TEXTS)
     for text, score in zip(TEXTS, scores, strict=True):
         ids = [special.start, *ka.data.encode_texts(lm.tokenizer, [text])[0], special.end]
-        given = np.array([ids[:-1]])
-        logits = np.array(lm({"token_ids": given, "padding_mask": np.ones_like(given, bool)}))[0].astype("float64")
-        chances = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-        assert abs(score - chances[np.arange(len(ids) - 1), ids[1:]].sum()) < 1e-3
-    answer = served(lm, tmp_path)["score"](text=np.array(TEXTS))
-    np.testing.assert_allclose(answer["score"], scores, atol=1e-3)
+        token_ids = np.array([ids[:-1]])
+        logits = np.array(lm({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids, bool)}))[0].astype(
+            "float64"
+        )
+        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        assert abs(score - log_probs[np.arange(len(ids) - 1), ids[1:]].sum()) < 1e-3
+    outputs = served(lm, tmp_path)["score"](text=np.array(TEXTS))
+    np.testing.assert_allclose(outputs["score"], scores, atol=1e-3)
 
 
-def test_a_translation_is_scored_as_the_search_scores_it(translator, tmp_path):
-    """Without a length penalty a search sums the log-probabilities of the tokens that it writes."""
-    answers = translator.translate([source for source, _ in PAIRS], ka.BeamSearch(num_beams=3, length_penalty=0.0))
-    assert [a.text for a in answers] == [target for _, target in PAIRS]
-    scores = ka.score(translator, [a.source for a in answers], [a.text for a in answers])
-    np.testing.assert_allclose(scores, [a.score for a in answers], atol=1e-3)
-    answer = served(translator, tmp_path)["score"](text=np.array([PAIRS[0][0]]), target=np.array([PAIRS[0][1]]))
-    np.testing.assert_allclose(answer["score"], scores[:1], atol=1e-3)
-    np.testing.assert_allclose(answer["piece_scores"].numpy().sum(1), scores[:1], atol=1e-3)
+def test_the_score_of_a_translation_equals_that_of_the_search(translator, tmp_path):
+    """Without a length penalty, beam search sums the log-probabilities of the generated tokens."""
+    translations = translator.translate([source for source, _ in PAIRS], ka.BeamSearch(num_beams=3, length_penalty=0.0))
+    assert [a.text for a in translations] == [target for _, target in PAIRS]
+    scores = ka.score(translator, [a.source for a in translations], [a.text for a in translations])
+    np.testing.assert_allclose(scores, [a.score for a in translations], atol=1e-3)
+    outputs = served(translator, tmp_path)["score"](text=np.array([PAIRS[0][0]]), target=np.array([PAIRS[0][1]]))
+    np.testing.assert_allclose(outputs["score"], scores[:1], atol=1e-3)
+    np.testing.assert_allclose(outputs["piece_scores"].numpy().sum(1), scores[:1], atol=1e-3)
 
 
-def test_models_without_it_say_so(masked, lm, transformer):
+def test_unsupported_models_are_an_error(masked, lm, transformer):
     with pytest.raises(TypeError, match="no encoder of one text"):
         ka.embed(lm, TEXTS)
     with pytest.raises(TypeError, match="no self-attention over one text"):

@@ -1,4 +1,4 @@
-"""The suite for layers, models, generation and training again on JAX, where TensorFlow cannot be imported."""
+"""Tests of layers, models, generation and training, run on JAX without TensorFlow."""
 
 import json
 import pathlib
@@ -11,12 +11,12 @@ from conftest import PAIRS, jax_environment
 
 import keras_attention as ka
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() == "jax", reason="it is what this starts")
+pytestmark = pytest.mark.skipif(keras.backend.backend() == "jax", reason="this test starts JAX itself")
 HERE = pathlib.Path(__file__).parent
 
 
 def run_on_jax(programs: pathlib.Path, *files: str, **environment: str) -> None:
-    """Run files of this suite on JAX, in one process that keeps what it compiles in `programs`."""
+    """Run test files on JAX in one process; its compilation cache is `programs`."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *files],
         cwd=HERE,
@@ -44,21 +44,23 @@ assert keras.backend.backend() == "jax"
 model = keras.saving.load_model(sys.argv[1], compile=False)
 texts = json.loads(sys.argv[2])
 strategies = [ka.Greedy(), ka.BeamSearch(num_beams=5, num_return_sequences=3), ka.Sampling(seed=3, temperature=1.5)]
-answers = [[(a.text, a.score, [b.text for b in a.alternatives]) for a in model.translate(texts, s)] for s in strategies]
-print(json.dumps(answers))
+outputs = [[(a.text, a.score, [b.text for b in a.alternatives]) for a in model.translate(texts, s)] for s in strategies]
+print(json.dumps(outputs))
 """
 
 
-def test_the_same_file_says_the_same_on_both_backends(translator, translator_file, whole_run):
+def test_a_model_file_translates_the_same_on_both_backends(translator, translator_file, whole_run):
     texts = [source for source, _ in PAIRS] + ["the boy drinks the old book", ""]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(translator_file), json.dumps(texts)],
         env=jax_environment(whole_run / "programs"), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    there = json.loads(done.stdout.splitlines()[-1])
+    outputs_on_jax = json.loads(done.stdout.splitlines()[-1])
     strategies = [ka.Greedy(), ka.BeamSearch(num_beams=5, num_return_sequences=3), ka.Sampling(seed=3, temperature=1.5)]
-    for strategy, answers in zip(strategies, there, strict=True):
-        for here, (text, score, others) in zip(translator.translate(texts, strategy), answers, strict=True):
-            assert (here.text, [a.text for a in here.alternatives]) == (text, others)
-            assert abs(here.score - score) < 1e-3
+    for strategy, outputs in zip(strategies, outputs_on_jax, strict=True):
+        for translation, (text, score, alternatives) in zip(
+            translator.translate(texts, strategy), outputs, strict=True
+        ):
+            assert (translation.text, [a.text for a in translation.alternatives]) == (text, alternatives)
+            assert abs(translation.score - score) < 1e-3

@@ -1,4 +1,4 @@
-"""Every layer of `conformance.py` as Keras expects it: masks, specs, copies, dtypes, LoRA and quantisation."""
+"""Every layer of `conformance.py` works with Keras: masks, specs, copies, dtypes, LoRA and quantisation."""
 
 import copy
 import json
@@ -22,18 +22,18 @@ def assert_close(one, two, tolerance: float = 1e-6) -> None:
 
 
 def make(row):
-    """The same weights each time: what hard attention selects may otherwise depend on a rounding."""
+    """Make a layer with the same weights each time: otherwise rounding may change what hard attention selects."""
     keras.utils.set_random_seed(23)
     return row.make(), row.arguments(np.random.default_rng(3))
 
 
 def tensors_of(arguments: dict) -> dict:
-    """The call arguments that are arrays, or dicts and lists of them."""
+    """Return the call arguments that are arrays, or dicts and lists of arrays."""
     return {name: x for name, x in arguments.items() if not isinstance(x, bool)}
 
 
 def masks_of(arguments: dict) -> dict[str, tuple[str, np.ndarray]]:
-    """For each mask of an input, the name of the mask argument: input -> (argument, mask)."""
+    """Return a dict of masks: input name -> (name of its mask argument, mask)."""
     first = next(name for name in arguments if not name.endswith("mask"))
     names = {name: first if name == "mask" else name.removesuffix("_mask") for name in arguments if "mask" in name}
     return {x: (name, arguments[name]) for name, x in names.items() if x in arguments}
@@ -45,7 +45,7 @@ def padded(x: np.ndarray, mask: np.ndarray, value: float) -> np.ndarray:
 
 
 @rows
-def test_layer_has_its_shapes_and_its_spec_has_them_too(row):
+def test_layer_and_its_output_spec_have_the_expected_shapes(row):
     layer, arguments = make(row)
     outputs = arrays(layer(**arguments))
     assert tuple(x.shape for x in outputs) == row.shapes
@@ -58,11 +58,11 @@ def test_layer_has_its_shapes_and_its_spec_has_them_too(row):
         facts = [(tuple(x.shape), keras.backend.standardize_dtype(x.dtype)) for x in keras.tree.flatten(real)]
         assert [(tuple(x.shape), x.dtype) for x in specs] == facts
         if flag is False:
-            assert_close(real, outputs[0], 1e-5)  # the output alone, by a fused kernel perhaps
+            assert_close(real, outputs[0], 1e-5)  # without the scores; possibly a fused kernel
 
 
 @rows
-def test_layer_is_the_same_after_its_config_went_through_json(row):
+def test_layer_is_recreated_from_its_config_in_json(row):
     layer, arguments = make(row)
     before = layer(**arguments)
     again = type(layer).from_config(json.loads(json.dumps(layer.get_config())))
@@ -72,7 +72,7 @@ def test_layer_is_the_same_after_its_config_went_through_json(row):
 
 
 def used_twice(layer, arguments: dict) -> tuple[keras.Model, list[np.ndarray]]:
-    """A functional model that calls one layer on two sets of inputs, and arrays for it."""
+    """Return a functional model that calls one layer on two sets of inputs, and arrays for it."""
     first = tensors_of(arguments)
     second = {name: x[::-1] if isinstance(x, np.ndarray) else x for name, x in first.items()}
     options = {name: x for name, x in arguments.items() if isinstance(x, bool)}
@@ -84,7 +84,7 @@ def used_twice(layer, arguments: dict) -> tuple[keras.Model, list[np.ndarray]]:
 
 
 @rows
-def test_layer_is_used_twice_in_a_functional_model_that_is_copied(row):
+def test_a_functional_model_that_calls_a_layer_twice_can_be_cloned(row):
     layer, arguments = make(row)
     model, inputs = used_twice(layer, arguments)
     expected = model(inputs)
@@ -96,26 +96,26 @@ def test_layer_is_used_twice_in_a_functional_model_that_is_copied(row):
 
 
 @rows
-def test_implicit_masks_are_used_like_explicit_ones_and_passed_on(row):
+def test_implicit_masks_equal_explicit_ones_and_are_propagated(row):
     layer, arguments = make(row)
     masks = {x: pair for x, pair in masks_of(arguments).items() if arguments[x].dtype.kind == "f"}
     if not masks:
         return
     explicit = {**arguments, **{x: padded(arguments[x], mask, 0.0) for x, (_, mask) in masks.items()}}
     implicit = {name: x for name, x in explicit.items() if name not in [name for name, _ in masks.values()]}
-    for x, (_, mask) in masks.items():  # what `Embedding(mask_zero=True)` does to ids, `Masking` does to vectors
+    for x, (_, mask) in masks.items():  # as `Embedding(mask_zero=True)` and `Masking` do
         implicit[x] = keras.layers.Masking(-7.0)(padded(arguments[x], mask, -7.0))
     outputs = layer(**implicit)
     assert_close(outputs, layer(**explicit))
-    first, found = next(iter(arguments)), keras.tree.flatten(outputs)[0]
-    if first in masks and tuple(found.shape[:2]) == masks[first][1].shape:
-        after = keras.layers.GlobalAveragePooling1D()(found)  # a layer of Keras that uses a mask
+    first, output = next(iter(arguments)), keras.tree.flatten(outputs)[0]
+    if first in masks and tuple(output.shape[:2]) == masks[first][1].shape:
+        after = keras.layers.GlobalAveragePooling1D()(output)  # a layer of Keras that uses the mask
         real = masks[first][1][..., None]
-        assert_close(after, (arrays(found)[0] * real).sum(1) / real.sum(1), 1e-5)
+        assert_close(after, (arrays(output)[0] * real).sum(1) / real.sum(1), 1e-5)
 
 
 @rows
-def test_padding_changes_nothing(row):
+def test_outputs_do_not_depend_on_padding(row):
     layer, arguments = make(row)
     before = arrays(layer(**arguments))
     for x, (name, mask) in masks_of(arguments).items():
@@ -123,7 +123,7 @@ def test_padding_changes_nothing(row):
         for one, two in zip(before, arrays(layer(**{**arguments, x: padded(arguments[x], mask, value)})), strict=True):
             if x == next(iter(arguments)) and mask.ndim == 2 and one.shape[-2] == mask.shape[1]:
                 real = mask.reshape(len(mask), *[1] * (one.ndim - 3), mask.shape[1], 1)
-                one, two = np.where(real, one, 0.0), np.where(real, two, 0.0)  # the output at padding may be anything
+                one, two = np.where(real, one, 0.0), np.where(real, two, 0.0)  # the output at padding is undefined
             np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
@@ -142,7 +142,7 @@ def test_layer_works_in_half_precision(row):
 
 
 @rows
-def test_lora_changes_nothing_until_it_is_trained(row):
+def test_new_lora_matrices_do_not_change_the_outputs(row):
     layer, arguments = make(row)
     before = arrays(layer(**arguments))
     dense = [part for part in layer._flatten_layers() if isinstance(part, keras.layers.Dense)]
@@ -160,8 +160,8 @@ def test_lora_changes_nothing_until_it_is_trained(row):
     [row for row in LAYERS if not {"stack", "streams", "decoder", "hard"} & set(row.name.split())],
     ids=lambda row: row.name,
 )
-def test_int8_is_near(row):
-    """Without stacks and decoders, whose parts have rows, and hard attention, which may select another position."""
+def test_int8_outputs_are_close(row):
+    """Stacks and decoders are omitted, because their parts have rows; hard attention may select another position."""
     layer, arguments = make(row)
     expected = arrays(layer(**arguments))
     for part in layer._flatten_layers():  # as `keras.Model.quantize` does

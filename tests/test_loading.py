@@ -1,4 +1,4 @@
-"""`load`, what an export says of itself, and training from raw examples."""
+"""`load`, the facts file of an export, and training on raw examples."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def test_a_file_and_an_export_load_as_models_with_the_same_verb(classifier, tmp_
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an export needs TensorFlow")
-def test_an_export_says_how_it_searches(tokenizer, tmp_path):
+def test_an_export_records_its_strategy(tokenizer, tmp_path):
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SMALL)
     served = ka.load(model.export(tmp_path / "lm", strategy=ka.BeamSearch(num_beams=3, max_new_tokens=5), examples=()))
     assert served.facts["strategy"]["name"] == "BeamSearch"
@@ -62,7 +62,7 @@ def test_an_export_says_how_it_searches(tokenizer, tmp_path):
         (lambda path: write(path / "3" / "saved_model.pb", b"").parent.parent, ValueError, "Its versions are .*3"),
     ],
 )
-def test_what_is_not_a_model_is_explained(tmp_path, make, error, message):
+def test_a_path_without_a_model_is_an_error(tmp_path, make, error, message):
     with pytest.raises(error, match=message):
         ka.load(make(tmp_path))
 
@@ -90,7 +90,7 @@ def make(kind: str, tokenizer):
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)
-def test_fit_takes_raw_examples(kind, tokenizer):
+def test_fit_accepts_raw_examples(kind, tokenizer):
     model, examples = make(kind, tokenizer), EXAMPLES[kind]
     model.compile()
     history = model.fit(examples, validation_data=tuple(examples), epochs=5, verbose=0).history
@@ -98,15 +98,15 @@ def test_fit_takes_raw_examples(kind, tokenizer):
     assert history["loss"][4] < history["loss"][0]
 
 
-def test_a_batch_size_for_raw_examples_is_refused(tokenizer):
+def test_a_batch_size_for_raw_examples_is_an_error(tokenizer):
     model = make("classifier", tokenizer)
     model.compile()
     with pytest.raises(ValueError, match="`batch_size` does not apply to raw examples"):
         model.fit(EXAMPLES["classifier"], batch_size=2)
 
 
-def test_a_loss_of_ones_own_gets_no_metrics(tokenizer, tmp_path):
-    """And a model that is loaded is compiled as it was."""
+def test_compile_with_a_custom_loss_adds_no_metrics(tokenizer, tmp_path):
+    """A loaded model has the same loss."""
     model = make("classifier", tokenizer)
     model.compile("sgd", ka.training.MaskedCrossEntropy(), jit_compile=False)
     batch = model.make_batches(EXAMPLES["classifier"])[0]

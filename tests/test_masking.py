@@ -1,4 +1,4 @@
-"""Masked tokens: how many, which ones, and what a model predicts of them."""
+"""Masked tokens: their number, their selection, and their prediction."""
 
 import numpy as np
 import pytest
@@ -19,19 +19,19 @@ def model(tokenizer, **sizes):
 
 
 def all_of(batches):
-    """All rows of an epoch, one array for each name."""
+    """Return all rows of an epoch: a dict of lists, one for each array."""
     rows = {}
     for i in range(len(batches)):
         inputs, labels, weights = batches[i]
-        found = {**inputs, "labels": labels, "weights": weights}
-        for name, value in found.items():
+        arrays = {**inputs, "labels": labels, "weights": weights}
+        for name, value in arrays.items():
             rows.setdefault(name, []).extend(np.asarray(value))
     return rows
 
 
-def test_shares_of_masked_tokens(tokenizer):
+def test_15_percent_are_targets_and_80_percent_of_them_are_masked(tokenizer):
     m, mask = model(tokenizer, next_sentence=False), ka.data.mask_id(tokenizer)
-    masked = random = kept = total = 0
+    masked = random = unchanged = total = 0
     batches = ka.data.masked_batches(TEXTS, m, max_tokens=200)
     for epoch in range(40):
         batches.start_epoch(epoch)
@@ -40,20 +40,20 @@ def test_shares_of_masked_tokens(tokenizer):
             rows["token_ids"], rows["labels"], rows["weights"], rows["padding_mask"], strict=True
         ):
             special = np.isin(labels, [0, 2, 3]) | ~real
-            assert not weights[special].any()  # padding, start and end are never chosen
+            assert not weights[special].any()  # padding, start and end tokens are never targets
             np.testing.assert_array_equal(ids[weights == 0], labels[weights == 0])
             chosen = weights == 1
             masked += (ids[chosen] == mask).sum()
-            kept += (ids[chosen] == labels[chosen]).sum()
+            unchanged += (ids[chosen] == labels[chosen]).sum()
             random += ((ids[chosen] != mask) & (ids[chosen] != labels[chosen])).sum()
             total += (~special).sum()
-    chosen = masked + random + kept
+    chosen = masked + random + unchanged
     assert abs(chosen / total - 0.15) < 0.01
     assert abs(masked / chosen - 0.8) < 0.03
     assert abs(random / chosen - 0.1) < 0.03
 
 
-def test_masks_differ_by_epoch_and_not_by_run(tokenizer):
+def test_masks_depend_on_the_epoch_and_are_reproducible(tokenizer):
     m = model(tokenizer, next_sentence=False)
     first, again = ka.data.masked_batches(TEXTS, m, shuffle=True), ka.data.masked_batches(TEXTS, m, shuffle=True)
     one = first[0][0]["token_ids"]
@@ -62,16 +62,16 @@ def test_masks_differ_by_epoch_and_not_by_run(tokenizer):
     assert (one != again[0][0]["token_ids"]).any()
 
 
-def test_a_text_may_have_rows_of_its_own(tokenizer):
+def test_without_packing_each_text_has_its_own_rows(tokenizer):
     m, special = model(tokenizer, next_sentence=False, max_length=7), ka.data.special_ids(tokenizer)
     texts = ["the a eats the old bread", "the bread"]
     rows = all_of(ka.data.masked_batches(texts, m, shuffle=False, pack=False))
-    found = sorted(ids[real].tolist() for ids, real in zip(rows["labels"], rows["padding_mask"], strict=True))
+    ids_of_rows = sorted(ids[real].tolist() for ids, real in zip(rows["labels"], rows["padding_mask"], strict=True))
     streams = [[*ids, special.end] for ids in ka.data.encode_texts(tokenizer, texts)]
-    assert found == sorted([special.start, *ids[i : i + 6]] for ids in streams for i in range(0, len(ids), 6))
+    assert ids_of_rows == sorted([special.start, *ids[i : i + 6]] for ids in streams for i in range(0, len(ids), 6))
 
 
-def test_whole_words_are_masked_whole(tokenizer):
+def test_whole_word_masking_masks_every_token_of_a_word(tokenizer):
     m = model(tokenizer, next_sentence=False)
     rows = all_of(ka.data.masked_batches(TEXTS, m, rate=0.5, whole_words=True))
     pieces = tokenizer.get_vocabulary()
@@ -87,11 +87,11 @@ def test_whole_words_are_masked_whole(tokenizer):
         assert all(len(set(word)) <= 1 for word in words)
 
 
-def test_next_sentences(tokenizer):
+def test_half_of_the_next_sentences_are_random(tokenizer):
     m = model(tokenizer, max_length=61)
     batches = ka.data.masked_batches(TEXTS, m, max_tokens=10_000, shuffle=False)
     inputs, labels, weights = batches[0]
-    is_random_next, end = labels["next_sentence"], 3  # as in BERT, 0 says that the second follows the first
+    is_random_next, end = labels["next_sentence"], 3  # as in BERT, 0 means that the second sentence follows the first
     assert 0.2 < is_random_next.mean() < 0.8
     assert set(weights) == {"logits", "next_sentence"}
     lines = {line: (i, j) for i, text in enumerate(TEXTS) for j, line in enumerate(text.split("\n"))}
@@ -118,7 +118,7 @@ def test_masked_model_learns_both_objectives(tokenizer):
     assert "next_sentence_accuracy" in history
 
 
-def test_packing_wastes_nothing(tokenizer):
+def test_packed_rows_have_little_padding(tokenizer):
     m = model(tokenizer, next_sentence=False)
     rows = ka.data.pack_texts(TEXTS, m)
     assert {len(row) for row in rows[:-1]} == {23}
@@ -126,7 +126,7 @@ def test_packing_wastes_nothing(tokenizer):
     assert sum(i == 3 for row in rows for i in row) == len(TEXTS)
 
 
-def test_with_a_stride_each_token_counts_once_with_a_longer_context(tokenizer):
+def test_with_a_stride_each_token_has_weight_once_and_a_longer_context(tokenizer):
     lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES)
     text = [" ".join(TEXTS)]
     length = len(ka.data.encode_texts(tokenizer, text)[0]) + 1
@@ -139,23 +139,23 @@ def test_with_a_stride_each_token_counts_once_with_a_longer_context(tokenizer):
         ka.data.language_batches(text, lm, stride=24)
 
 
-def test_packed_language_batches_share_windows(tokenizer):
+def test_packed_texts_share_windows(tokenizer):
     lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES)
-    apart, packed = (len(ka.data.language_batches(["a", "b", "c"], lm, pack=pack).lengths) for pack in (False, True))
-    assert (apart, packed) == (3, 1)
+    separate, packed = (len(ka.data.language_batches(["a", "b", "c"], lm, pack=pack).lengths) for pack in (False, True))
+    assert (separate, packed) == (3, 1)
 
 
-def test_a_rate_outside_its_range_is_an_error(tokenizer):
+def test_an_invalid_masking_rate_is_an_error(tokenizer):
     with pytest.raises(ValueError, match="`rate` is 1"):
         ka.data.masked_batches(TEXTS, model(tokenizer), rate=1)
 
 
-def test_single_lines_have_no_next_sentence(tokenizer):
+def test_next_sentence_prediction_needs_texts_of_two_lines(tokenizer):
     with pytest.raises(ValueError, match="next_sentence=False"):
         ka.data.masked_batches(["one line", "another"], model(tokenizer))
 
 
-def test_every_kind_of_tokenizer_has_a_mask():
+def test_every_kind_of_tokenizer_has_a_mask_token():
     for kind, mask in (("sentencepiece", "<mask>"), ("characters", "<mask>"), ("wordpiece", "[MASK]")):
         own = ka.data.train_tokenizer(TEXTS, kind, 60)
         m = ka.MaskedLM.from_preset("bert_base", tokenizer=own, **SIZES)

@@ -1,4 +1,4 @@
-"""Objects from rows: strings or bytes, arrays or lists, padded at the end."""
+"""Output objects are made from rows of strings or bytes, arrays or lists, with padding at the end."""
 
 import math
 
@@ -19,14 +19,14 @@ from keras_attention.outputs import (
 TRANSLATION = {
     "text": b"comemos pan",
     "score": np.float32(-0.5),
-    "source_pieces": np.array([b"we", b"", b"eat", b"", b""], object),  # a piece that is not known is empty too
+    "source_pieces": np.array([b"we", b"", b"eat", b"", b""], object),  # an unknown piece is empty too
     "target_pieces": np.array([b"comemos", b"pan", b""], object),
     "alignment": np.arange(15.0).reshape(3, 5),
 }
 SEVERAL = {"alternatives": [b"a", b"b", b"c"], "alternative_scores": [-1.0, -2.0, -3e9]}
 
 
-def test_a_translation_loses_its_padding():
+def test_padding_is_removed_from_a_translation():
     translation = Translation.from_row(TRANSLATION, "we eat")
     assert translation.source_pieces == ("we", "", "eat")
     assert translation.target_pieces == ("comemos", "pan")
@@ -34,7 +34,7 @@ def test_a_translation_loses_its_padding():
     assert (translation.source, translation.text, translation.score) == ("we eat", "comemos pan", -0.5)
 
 
-def test_alternatives_are_the_other_hypotheses_that_were_found():
+def test_alternatives_are_the_other_finished_hypotheses():
     (other,) = Translation.from_row({**TRANSLATION, **SEVERAL}, "we eat").alternatives
     assert (other.source, other.text, other.score) == ("we eat", "b", -2.0)
     empty = {**TRANSLATION, **SEVERAL, "text": "", "source_pieces": [], "target_pieces": []}
@@ -89,10 +89,10 @@ def test_a_caption_has_attention_over_a_grid():
     assert Caption.from_row(row).attention.shape == (2, 5, 7)
 
 
-def test_attention_maps_lose_their_padding():
+def test_padding_is_removed_from_attention_maps():
     row = {"attention": np.ones((2, 3, 5, 5)), "pieces": ["a", "b", "", "", ""]}
     assert AttentionMaps.from_row(row, "a b").weights.shape == (2, 3, 2, 2)
 
 
-def test_rows_of_a_batch():
+def test_a_batch_is_split_into_rows():
     assert list(split_rows({"a": [1, 2], "b": ["x", "y"]})) == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]

@@ -1,4 +1,4 @@
-"""Targets and factorization orders, a model that learns from them, and other tasks of its encoder."""
+"""Targets and factorization orders, training on them, and other tasks with the same encoder."""
 
 import keras
 import numpy as np
@@ -9,23 +9,25 @@ from permuted import H, M, make_model, randomize
 import keras_attention as ka
 
 
-def test_one_of_six_tokens_is_a_target_in_spans():
+def test_one_of_six_tokens_is_a_target_and_targets_are_spans():
     for length in (0, 1, 2, 5, 6, 7, 13, 60, 97):
         is_target = ka.data.span_targets(length, np.random.default_rng(length))
         assert is_target.sum() == -(-length // 6), length
     many = np.stack([ka.data.span_targets(60, np.random.default_rng(seed)) for seed in range(500)])
-    assert many.any(0).all()  # anywhere
+    assert many.any(0).all()  # at any position
     runs = [len(run) for row in many for run in "".join("x" if x else " " for x in row).split()]
     assert {1, 2, 3, 4, 5} <= set(runs)
 
 
-def test_targets_attend_to_the_tokens_before_them_in_one_order():
+def test_a_target_attends_to_the_tokens_before_it_in_the_order():
     is_target, is_text = np.array([0, 1, 1, 0, 0, 1], bool), np.array([1, 1, 1, 1, 0, 1], bool)
     mask = ka.data.permutation_mask(is_target, is_text, np.random.default_rng(3))
-    known = is_text & ~is_target
-    assert mask[:, known].all()
-    assert not mask[known][:, ~known].any()
-    later = mask[~known][:, ~known]  # a strict order: one of two attends to the other, and none to itself
+    is_context = is_text & ~is_target
+    assert mask[:, is_context].all()
+    assert not mask[is_context][:, ~is_context].any()
+    later = mask[~is_context][
+        :, ~is_context
+    ]  # a strict order: of two targets, one attends to the other; none attends to itself
     assert (later ^ later.T | np.eye(len(later), dtype=bool)).all()
     assert not later.diagonal().any()
     assert sorted(later.sum(1)) == list(range(len(later)))
@@ -46,8 +48,8 @@ def test_batches_map_targets_to_their_positions(tokenizer):
         assert weights.any(1).all()
         assert (ids[np.arange(len(ids)), inputs["padding_mask"].sum(1) - 1] == special.start).all()
         targets = mapping.argmax(-1)
-        own = np.take_along_axis(inputs["permutation_mask"], targets[:, :, None], 1)
-        assert not np.take_along_axis(own, targets[:, :, None], 2)[weights > 0].any()
+        row_masks = np.take_along_axis(inputs["permutation_mask"], targets[:, :, None], 1)
+        assert not np.take_along_axis(row_masks, targets[:, :, None], 2)[weights > 0].any()
 
 
 def test_targets_and_orders_depend_on_seed_and_epoch(tokenizer):
@@ -66,26 +68,28 @@ def test_targets_and_orders_depend_on_seed_and_epoch(tokenizer):
     assert not equal(before, read(first))
     first.start_epoch(0)
     assert equal(before, read(first))
-    still = batches(tokenizer, shuffle=False)
-    before = read(still)
-    still.on_epoch_end()
-    assert equal(before, read(still))
+    unshuffled = batches(tokenizer, shuffle=False)
+    before = read(unshuffled)
+    unshuffled.on_epoch_end()
+    assert equal(before, read(unshuffled))
 
 
-def test_a_share_of_one_is_an_error(tokenizer):
+def test_targets_every_one_is_an_error(tokenizer):
     with pytest.raises(ValueError, match="targets_every"):
         batches(tokenizer, targets_every=1)
 
 
-def test_model_learns_and_completes(tokenizer):
+def test_a_model_trains_and_completes_prompts(tokenizer):
     model = make_model(tokenizer=tokenizer, vocabulary_size=0, max_length=23, dropout=0.0, attention_dropout=0.0)
     data = ka.data.permutation_batches([source for source, _ in PAIRS], model, shuffle=False)
     model.compile(keras.optimizers.Adam(0.02), ka.training.MaskedCrossEntropy())
     before = [w.copy() for w in model.get_weights()]
     losses = [float(model.train_on_batch(*data[0])) for _ in range(40)]
     assert losses[-1] < 0.5 * losses[0]
-    still = [w.path for w, a, b in zip(model.weights, before, model.get_weights(), strict=True) if np.allclose(a, b)]
-    assert all("segment" in path for path in still), still  # there is one segment
+    unchanged = [
+        w.path for w, a, b in zip(model.weights, before, model.get_weights(), strict=True) if np.allclose(a, b)
+    ]
+    assert all("segment" in path for path in unchanged), unchanged  # the texts have only one segment
     prompts = ["we eat", "", "the girl drinks"]
     together = model.complete(prompts, ka.Greedy(max_new_tokens=5))
     assert [a.text for a in together] == [model.complete([p], ka.Greedy(max_new_tokens=5))[0].text for p in prompts]
@@ -93,7 +97,7 @@ def test_model_learns_and_completes(tokenizer):
 
 
 @pytest.mark.parametrize(("kind", "verb"), [(ka.TextClassifier, "classify"), (ka.TextTagger, "tag")])
-def test_encoder_serves_classifiers_and_taggers(tokenizer, kind, verb):
+def test_classifiers_and_taggers_use_the_encoder(tokenizer, kind, verb):
     sizes = {"width": M, "num_heads": H, "num_layers": 2, "intermediate_dim": 11}
     model = kind.from_preset("xlnet_base", tokenizer=tokenizer, labels=("a", "b"), **sizes)
     randomize(model)

@@ -1,4 +1,4 @@
-"""The numbers of parameters of every preset, against the papers' exact counts."""
+"""The number of parameters of every preset equals the exact count of its paper."""
 
 import concurrent.futures
 import dataclasses
@@ -30,37 +30,37 @@ EXACT = {
 
 
 def count(name: str) -> int:
-    """Count the parameters of a preset's network as its paper does; no weight gets a value."""
+    """Count the parameters of a preset like its paper, without creating the values of the weights."""
     row = ka.presets()[name]
     config = {"vocabulary_size": row.vocabulary_size}
     if row.task == "Translator":
         config = {f"{side}_vocabulary_size": row.vocabulary_size for side in ("source", "target")}
-    task = "TextClassifier" if row.task == "MaskedLM" else row.task  # its pooler is counted
+    task = "TextClassifier" if row.task == "MaskedLM" else row.task  # the paper counts the pooler
     labels = {"labels": ("a", "b")} if task == "TextClassifier" else {}
 
     def build():
         with keras.StatelessScope(initialize_variables=False):
             model = getattr(ka, task)(dataclasses.replace(row.config, **config, **labels))
         encoder = [getattr(model, name, None) for name in ("embedding", "mask_embedding", "encoder", "pooler")]
-        layers = encoder if row.task in ("MaskedLM", "PermutationLM") else [model]  # not the head of pre-training
+        layers = encoder if row.task in ("MaskedLM", "PermutationLM") else [model]  # without the head for pre-training
         return sum(layer.count_params() for layer in layers if layer is not None)
 
-    # Keras keeps a list of variables without a value; that of another thread ends with it.
+    # Keras has a list per thread of variables without a value; it ends with the thread.
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         return thread.submit(build).result()
 
 
-def test_every_preset_with_a_vocabulary_has_exactly_its_parameters():
+def test_every_preset_with_a_vocabulary_has_the_papers_number_of_parameters():
     rows = {name: row.parameters for name, row in ka.presets().items() if row.vocabulary_size}
     assert {name: count(name) for name in rows} == rows
     assert rows == {**EXACT, "transformer_tiny": 6_054_912}
 
 
-def test_a_recurrent_preset_has_no_vocabulary_of_its_own():
+def test_a_recurrent_preset_has_no_vocabulary_size():
     assert all(row.parameters is None for row in ka.presets().values() if not row.vocabulary_size)
 
 
-def test_table_for_machines(capsys, monkeypatch):
+def test_presets_can_be_printed_as_json(capsys, monkeypatch):
     from keras_attention.cli import commands
 
     commands.main(["presets", "--json"], standalone_mode=False)
@@ -74,7 +74,7 @@ def test_table_for_machines(capsys, monkeypatch):
     assert "8,317,040,640" in capsys.readouterr().out
 
 
-def test_an_encoder_serves_other_tasks_and_nothing_else_does():
+def test_only_presets_of_encoders_can_be_used_for_other_tasks():
     tokenizer = ka.data.train_tokenizer(["abc"], "characters")
     with pytest.raises(ValueError, match="is a CausalLM, not a TextClassifier"):
         ka.TextClassifier.from_preset("gpt2_small", tokenizer=tokenizer, labels=("a", "b"))

@@ -1,4 +1,4 @@
-"""Recurrent layers, against the recurrence written out in numpy and against Keras' own layers."""
+"""Recurrent layers, against the recurrence in NumPy and against the layers of Keras."""
 
 import gc
 import weakref
@@ -41,22 +41,24 @@ def elman(x, w_x, w_h, b):
     return np.array(hidden)
 
 
-def test_simple_encoder_is_the_lectures_recurrence_both_ways():
+def test_simple_encoder_is_the_lectures_recurrence_in_both_directions():
     encoder, x = RecurrentEncoder(14, cell="simple", return_state=True), random(2, 5, 3)
     mask = np.array([[True] * 5, [True] * 3 + [False] * 2])
     outputs, state = encoder(x, mask=mask)
     forward, backward = (np.array(encoder.get_weights()[i : i + 3], object) for i in (0, 3))
     for row, length in ((0, 5), (1, 3)):
-        there = elman(x[row, :length], *forward)
-        back = elman(x[row, :length][::-1], *backward)[::-1]
-        expected = np.concatenate([there, back], -1)
+        forward_states = elman(x[row, :length], *forward)
+        backward_states = elman(x[row, :length][::-1], *backward)[::-1]
+        expected = np.concatenate([forward_states, backward_states], -1)
         np.testing.assert_allclose(array(outputs)[row, :length], expected, rtol=1e-5, atol=1e-5)
         assert np.abs(array(outputs)[row, length:]).max(initial=0) == 0
-        np.testing.assert_allclose(array(state)[row], np.concatenate([there[-1], back[0]]), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            array(state)[row], np.concatenate([forward_states[-1], backward_states[0]]), rtol=1e-5, atol=1e-5
+        )
 
 
-def test_the_layer_that_keras_copies_lives_as_long_as_the_encoder(monkeypatch):
-    """Keras remembers a copied layer by its address, which a new layer could take while a model is loaded."""
+def test_the_layer_that_keras_copies_is_not_deleted_before_the_encoder(monkeypatch):
+    """Keras identifies a copied layer by its address, which a new layer could get while a model is loaded."""
     made = []
 
     def make(*arguments, **options):
@@ -87,7 +89,7 @@ def sigmoid(x):
 
 
 def test_lstm_decoder_with_attention_and_input_feeding_by_hand():
-    """Two steps of one layer in numpy: gates, additive attention, output, input feeding."""
+    """Two steps of one layer in NumPy: gates, additive attention, output, input feeding."""
     attention = AdditiveAttention(5)
     decoder = RecurrentDecoder(units=7, output_dim=3, attention=attention)
     x, memory, states = random(1, 2, 4), random(1, 6, 11), [random(1, 11, seed=1), random(1, 11, seed=2)]
@@ -111,48 +113,48 @@ def test_lstm_decoder_with_attention_and_input_feeding_by_hand():
 
 
 @pytest.mark.parametrize(("cell", "layer"), [("gru", keras.layers.GRU), ("lstm", keras.layers.LSTM)])
-def test_decoder_without_attention_is_keras_layer_and_a_projection(cell, layer):
+def test_decoder_without_attention_equals_a_keras_layer_and_a_projection(cell, layer):
     decoder, x = RecurrentDecoder(units=7, output_dim=3, cell=cell), random(2, 5, 11)
     outputs = decoder(x)
-    theirs = layer(7, return_sequences=True)
-    theirs.build((2, 5, 11))
-    theirs.set_weights(decoder.cells[0].get_weights())
-    expected = np.tanh(array(decoder.output_projection(theirs(x))))
+    keras_layer = layer(7, return_sequences=True)
+    keras_layer.build((2, 5, 11))
+    keras_layer.set_weights(decoder.cells[0].get_weights())
+    expected = np.tanh(array(decoder.output_projection(keras_layer(x))))
     np.testing.assert_allclose(array(outputs), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_stacked_encoder_is_layer_upon_layer():
+def test_stacked_encoder_equals_one_layer_after_another():
     encoder, x = RecurrentEncoder(7, 2, "gru", bidirectional=False, return_state=True), random(2, 5, 3)
     outputs, state = encoder(x)
     hidden = x
     for layer in encoder.recurrent_layers:
-        theirs = keras.layers.GRU(7, return_sequences=True)
-        theirs.build(hidden.shape)
-        theirs.set_weights(layer.get_weights())
-        hidden = array(theirs(hidden))
+        keras_layer = keras.layers.GRU(7, return_sequences=True)
+        keras_layer.build(hidden.shape)
+        keras_layer.set_weights(layer.get_weights())
+        hidden = array(keras_layer(hidden))
     np.testing.assert_allclose(array(outputs), hidden, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(array(state), hidden[:, -1], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("attend_first", [True, False])
-def test_cells_without_context_run_as_with_an_empty_memory(attend_first):
+def test_cells_without_context_equal_cells_with_an_empty_memory(attend_first):
     sizes = {"units": 7, "output_dim": 5, "attention": AdditiveAttention(3), "attend_first": attend_first}
     inputs, memory = random(2, 5, 11), random(2, 13, 11)
     decoder = RecurrentDecoder(**sizes, context_dropout=1 - 1e-6)
     decode = lambda inputs, **options: decoder(inputs, memory, return_attention_scores=True, **options)  # noqa: E731
     outputs, scores = decode(inputs, training=True)
-    if attend_first:  # the cells get zeros, the output projection gets the context
+    if attend_first:  # the input of the cells is zeros, the input of the output projection is the context
         without, expected = decode(inputs, values=np.zeros_like(memory))
         np.testing.assert_allclose(array(scores), array(expected), atol=1e-6)
         assert np.abs(array(outputs) - array(without)).max() > 1e-2
-    else:  # nothing is fed from the step before
+    else:  # there is no input feeding
         single = [decode(inputs[:, :t], training=True)[1][:, -1] for t in range(1, 6)]
         np.testing.assert_allclose(array(scores), np.stack([array(x) for x in single], 1), atol=1e-6)
     assert np.abs(array(decode(inputs)[0]) - array(outputs)).max() > 1e-3
 
 
-def test_a_masked_step_keeps_the_states():
-    """Padding on the left: the real tokens give what they give alone."""
+def test_a_masked_step_does_not_change_the_states():
+    """With padding on the left, the outputs of the real tokens do not change."""
     decoder = RecurrentDecoder(7, 5, 2, attention=AdditiveAttention(3))
     inputs, memory, mask = random(2, 5, 11), random(2, 13, 11), np.array([[False] * 2 + [True] * 3] * 2)
     outputs, scores = decoder(inputs, memory, mask=mask, return_attention_scores=True)
@@ -163,8 +165,8 @@ def test_a_masked_step_keeps_the_states():
     assert not array(scores)[:, :2].any()
 
 
-def test_an_encoder_goes_on_from_its_states():
-    """Two parts of a sequence, read one after the other, are the whole sequence."""
+def test_an_encoder_continues_from_its_final_states():
+    """Encoding two parts of a sequence one after the other equals encoding the whole sequence."""
     encoder, x = RecurrentEncoder(7, cell="lstm", bidirectional=False, return_state=True), random(2, 5, 3)
     whole, *final = encoder(x)
     first, *states = encoder(x[:, :2])
@@ -197,7 +199,7 @@ def test_an_encoder_with_an_initial_state_still_uses_the_implicit_mask():
         (lambda: ShiftRegions(2, 7), (14, 6)),
     ],
 )
-def test_a_layer_with_one_input_stands_in_a_sequential_model(make, shape):
+def test_a_layer_with_one_input_works_in_a_sequential_model(make, shape):
     layer, inputs = make(), np.abs(random(2, *shape)).astype("float32")
     model = keras.Sequential([keras.Input(shape), layer])
     outputs = array(model(inputs))
@@ -215,6 +217,6 @@ def test_a_layer_with_one_input_stands_in_a_sequential_model(make, shape):
         (lambda x: RecurrentEncoder(7), "`units` is 7; a bidirectional encoder needs an even number"),
     ],
 )
-def test_wrong_arguments_are_refused(call, message):
+def test_invalid_arguments_are_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call(random(2, 5, 11))

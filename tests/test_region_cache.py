@@ -1,4 +1,4 @@
-"""Cached features: computed once, recorded completely, and again when the image or the encoder changes."""
+"""Cached features: computed once, stored completely, and computed again if the image or the encoder changes."""
 
 import os
 import pathlib
@@ -17,7 +17,7 @@ SIZE = 5
 
 
 class Encoder:
-    """Returns (B, 3, 2), and counts the images that it encoded."""
+    """An image encoder with outputs (B, 3, 2), which counts the encoded images."""
 
     def __init__(self, factor=1.0):
         self.factor, self.count = factor, 0
@@ -54,7 +54,7 @@ def test_features_are_computed_once_and_stored(images, tmp_path):
     np.testing.assert_array_equal(again.rows(range(9)), cache.rows(range(9))[::-1])
 
 
-def test_another_encoder_or_size_is_another_file(images, tmp_path):
+def test_another_encoder_or_image_size_has_another_file(images, tmp_path):
     one = cached_regions(images, Encoder(), "a", tmp_path, SIZE)
     two = cached_regions(images, Encoder(0.5), "b", tmp_path, SIZE)
     large = cached_regions(images, Encoder(), "a", tmp_path, SIZE + 2)
@@ -75,7 +75,7 @@ def test_only_a_changed_image_is_encoded_again(images, tmp_path):
     np.testing.assert_array_equal(cache.rows([5, 6]), before.rows([5, 6]))
 
 
-def test_unreadable_images_are_remembered(images, tmp_path):
+def test_unreadable_images_are_stored_as_unreadable(images, tmp_path):
     images[1].write_bytes(b"not an image")
     encode = Encoder()
     for _ in range(2):
@@ -89,7 +89,7 @@ def test_unreadable_images_are_remembered(images, tmp_path):
 
 
 def test_a_truncated_file_is_continued(images, tmp_path):
-    """A process that is killed while it writes leaves such a file."""
+    """A process that is killed while it writes leaves a truncated file."""
     cached_regions(images, Encoder(), "a", tmp_path, SIZE)
     (path,) = tmp_path.glob("*.regions")
     whole = path.read_bytes()
@@ -122,12 +122,12 @@ def test_a_killed_process_is_continued(images, tmp_path):
     np.testing.assert_array_equal(cache.rows(range(7)), expected(images))
 
 
-def test_large_numbers_stay_finite(images, tmp_path):
+def test_large_features_stay_finite(images, tmp_path):
     cache = cached_regions(images, Encoder(1e6), "a", tmp_path, SIZE)
     assert cache.rows([0]).max() == np.finfo("float16").max
 
 
-def test_wrong_input_is_refused(images, tmp_path):
+def test_invalid_arguments_are_errors(images, tmp_path):
     with pytest.raises(ValueError, match="There are no images"):
         cached_regions([], Encoder(), "a", tmp_path, SIZE)
     with pytest.raises(ImageError, match="None of 2 images can be read"):

@@ -1,10 +1,10 @@
-"""Relative attention and its two streams: against loops, with a memory, without leaks, step by step."""
+"""Relative attention and two streams: against loops, with a memory, without leaks, step by step."""
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
-from permuted import B, D, H, M, P, S, V, array, batch, chance, make_model, make_stack, normal, randomize
+from permuted import B, D, H, M, P, S, V, array, batch, make_model, make_rng, make_stack, normal, randomize
 
 import keras_attention as ka
 from keras_attention.layers import (
@@ -32,7 +32,7 @@ def test_each_row_is_shifted_by_one_more_than_the_last():
 def test_relative_attention_by_hand():
     layer = RelativeAttention(H, D)
     query, memory = normal(B, S, M, seed=1), normal(B, 7, M, seed=2)
-    same = chance().random((B, S, 7)) < 0.5
+    same = make_rng().random((B, S, 7)) < 0.5
     layer(query, memory, same_segment=same)
     randomize(layer)
     q, k, v, r, o = (
@@ -62,11 +62,11 @@ def test_relative_attention_by_hand():
                 weights = np.exp(scores - scores.max())
                 context.append(weights / weights.sum() @ (memory[b] @ v[:, part]))
             expected[b, i] = np.concatenate(context) @ o
-    found = layer(query, memory, same_segment=same)
-    np.testing.assert_allclose(array(found), expected, rtol=1e-4, atol=1e-5)
+    outputs = layer(query, memory, same_segment=same)
+    np.testing.assert_allclose(array(outputs), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_only_distances_count():
+def test_outputs_depend_only_on_distances():
     """Tokens that attend to the same tokens at the same distances have the same outputs at any position."""
     stack, tokens = make_stack(), normal(1, 4, M)
     later = np.concatenate([normal(1, 3, M, seed=9), tokens], 1)
@@ -77,7 +77,7 @@ def test_only_distances_count():
     np.testing.assert_allclose(array(after)[:, 3:], array(alone), rtol=1e-5, atol=1e-5)
 
 
-def test_what_does_not_fit_is_refused():
+def test_invalid_sizes_are_an_error():
     with pytest.raises(ValueError, match="use_segments"):
         make_stack(use_segments=False)(normal(B, S, M), segment_ids=np.zeros((B, S), "int32"))
     with pytest.raises(ValueError, match="positive"):
@@ -88,7 +88,7 @@ def test_what_does_not_fit_is_refused():
         RelativeTransformer([TransformerBlock(H, 11)], InputEmbedding())
 
 
-def test_one_segment_equals_none():
+def test_one_segment_equals_no_segments():
     stack, tokens = make_stack(), normal(B, S, M)
     one = stack(tokens)
     two = stack(tokens, segment_ids=np.ones((B, S), "int32"))
@@ -98,8 +98,8 @@ def test_one_segment_equals_none():
 # Memory
 
 
-def test_two_segments_equal_one_text():
-    """With attention to the left only, a text in two segments has the outputs of the whole text."""
+def test_a_text_in_two_segments_equals_the_whole_text():
+    """With causal attention and a memory, the outputs are those of the whole text."""
     stack, tokens = make_stack(), normal(B, 7, M)
     whole = stack(tokens, permutation_mask=np.tril(np.ones((1, 7, 7), bool)))
     _, memories = stack.encode_segment(tokens[:, :4], permutation_mask=np.tril(np.ones((1, 4, 4), bool)))
@@ -109,29 +109,29 @@ def test_two_segments_equal_one_text():
     np.testing.assert_allclose(array(after), array(whole)[:, 4:], rtol=1e-5, atol=1e-5)
 
 
-def test_padding_is_not_kept_in_the_memory():
+def test_the_memory_has_no_padding():
     stack, tokens, following = make_stack(), normal(1, 4, M), normal(1, 3, M, seed=8)
     padded = np.concatenate([tokens, normal(1, 2, M, seed=7)], 1)
     mask = np.array([[True] * 4 + [False] * 2])
-    answers = []
+    outputs = []
     for first, real in ((tokens, None), (padded, mask)):
         _, memories = stack.encode_segment(first, real)
-        answers.append(array(stack.encode_segment(following, memories=memories)[0]))
-    np.testing.assert_allclose(*answers, rtol=1e-5, atol=1e-5)
+        outputs.append(array(stack.encode_segment(following, memories=memories)[0]))
+    np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-5)
     assert array(memories["mask"]).tolist() == [[False] * 2 + [True] * 4]
 
 
-def test_the_last_real_states_are_kept_in_order():
+def test_gather_last_returns_the_last_unmasked_states_in_order():
     states = np.arange(8, dtype="float32").reshape(1, 4, 2)
-    assert gather_last(states, np.ones((1, 4), bool), 7)[0].shape[1] == 4  # fewer than asked for: all of them
-    kept, mask = gather_last(states, np.array([[True, False, True, False]]), 3)
-    assert array(kept)[0, 1:].tolist() == [[0, 1], [4, 5]]
+    assert gather_last(states, np.ones((1, 4), bool), 7)[0].shape[1] == 4  # fewer than requested: all of them
+    last_states, mask = gather_last(states, np.array([[True, False, True, False]]), 3)
+    assert array(last_states)[0, 1:].tolist() == [[0, 1], [4, 5]]
     assert array(mask).tolist() == [[False, True, True]]
 
 
-def test_model_reads_segments():
+def test_a_model_encodes_a_text_in_segments():
     model = make_model()
-    ids, mask = chance().integers(0, V, (B, 4)), np.ones((B, 4), bool)
+    ids, mask = make_rng().integers(0, V, (B, 4)), np.ones((B, 4), bool)
     segment = {"token_ids": ids, "padding_mask": mask}
     alone, memories = model.read(segment)
     after, memories = model.read(segment, memories, memory_length=6)
@@ -143,7 +143,7 @@ def test_model_reads_segments():
 # Streams
 
 
-def test_a_query_depends_on_the_tokens_before_it_in_the_order_alone():
+def test_a_query_depends_only_on_the_tokens_before_it_in_the_order():
     model, inputs = make_model(), batch()
     before = array(model(inputs))
     for b in range(B):
@@ -164,7 +164,7 @@ def test_a_query_never_attends_to_its_own_token_whatever_the_mask_is():
     changed = inputs["token_ids"].copy()
     changed[0, 3], changed[1, 1] = (changed[0, 3] + 1) % V, (changed[1, 1] + 1) % V
     stack = model.encoder
-    stack.blocks = stack.blocks[:1]  # in a second block it would reach the query through other tokens
+    stack.blocks = stack.blocks[:1]  # in a second block the query would depend on it through other tokens
     one, two = (
         stack(
             model.embedding(ids),
@@ -176,7 +176,7 @@ def test_a_query_never_attends_to_its_own_token_whatever_the_mask_is():
     np.testing.assert_allclose(array(one), array(two), rtol=1e-6, atol=1e-6)
 
 
-def test_targets_in_order_are_all_positions():
+def test_targets_in_order_equal_all_positions():
     stack, tokens, queries = make_stack(), normal(B, S, M), normal(B, S, M, seed=4)
     one, weights = stack(tokens, queries=queries, return_attention_scores=True)
     two = stack(tokens, queries=queries, target_mapping=np.eye(S, dtype="float32")[None].repeat(B, 0))
@@ -189,7 +189,7 @@ def test_targets_in_order_are_all_positions():
 
 
 def forward(model, ids: np.ndarray) -> np.ndarray:
-    """The logits of each token, and of one more, from all tokens before it at once."""
+    """Return the logits of each token and of one more, each from all previous tokens, in one call."""
     longer = np.pad(ids, ((0, 0), (0, 1)))
     batch, length = longer.shape
     inputs = {
@@ -205,7 +205,7 @@ def forward(model, ids: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("read", "norm_first"), [(0, False), (1, True), (3, False)])
 def test_steps_equal_the_whole_sequence(read, norm_first):
     model = make_model(norm_first=norm_first)
-    ids = chance().integers(0, V, (B, 6)).astype("int32")
+    ids = make_rng().integers(0, V, (B, 6)).astype("int32")
     state, steps = model.start({"token_ids": ids[:, :read]}, 9), []
     for t in range(read, 6):
         logits, state, _ = model.step(ids[:, t : t + 1], state)
@@ -215,7 +215,7 @@ def test_steps_equal_the_whole_sequence(read, norm_first):
 
 def test_beams_are_an_axis():
     model = make_model()
-    ids = chance().integers(0, V, (B, 4)).astype("int32")
+    ids = make_rng().integers(0, V, (B, 4)).astype("int32")
     state = model.start({"token_ids": ids[:, :3]}, 7)
     one, _, _ = model.step(ids[:, 3:], state)
     wide = {**state, "carry": keras.tree.map_structure(lambda x: ops.repeat(x, 3, axis=1), state["carry"])}
@@ -227,6 +227,6 @@ def test_beams_are_an_axis():
 # The model
 
 
-def test_positions_have_to_be_relative():
+def test_absolute_positions_are_an_error():
     with pytest.raises(ValueError, match="relative"):
         ka.PermutationLM(ka.config.TransformerConfig(positions="learned", vocabulary_size=V))

@@ -1,4 +1,4 @@
-"""The embedded scenes: the drawings show what the captions say, and are the same on every machine."""
+"""The embedded scenes: images match their captions, and are the same on every machine."""
 
 import hashlib
 import itertools
@@ -28,7 +28,7 @@ def splits():
 
 
 def combination(scene):
-    """Return what the splits share no element of: colours, shapes, and which object is above or left of the other."""
+    """Return the colours, the shapes, and which object is above or left of the other; no two splits share one."""
     things, relation = scene.objects, scene.relation
     if relation in ("below", "right of"):
         things, relation = things[::-1], RELATIONS[relation]
@@ -36,13 +36,13 @@ def combination(scene):
 
 
 def colourful(image):
-    """Return where an image is not grey, (S, S): the objects, without background and clutter."""
+    """Return a mask (S, S) of the pixels that are not grey: the objects, without background and clutter."""
     image = image.astype(int)
     return image.max(-1) - image.min(-1) > 75
 
 
 def pixels(box, grow=0.0):
-    """Return which pixels of a 64 x 64 image have their centre in a box, (64, 64) bool."""
+    """Return a mask (64, 64) of the pixels whose centre is in a box."""
     centres = np.arange(64) + 0.5
     top, left, bottom, right = box[0] - grow, box[1] - grow, box[2] + grow, box[3] + grow
     return ((centres > top) & (centres < bottom))[:, None] & (centres > left) & (centres < right)
@@ -56,11 +56,11 @@ def test_pixels_are_the_same_on_every_machine():
 
 
 def test_splits_have_their_sizes_and_distinct_names(splits):
-    assert {split: len(found) for split, found in splits.items()} == SCENE_COUNTS
-    assert len({scene.name for found in splits.values() for scene in found}) == sum(SCENE_COUNTS.values())
+    assert {split: len(scenes) for split, scenes in splits.items()} == SCENE_COUNTS
+    assert len({scene.name for scenes in splits.values() for scene in scenes}) == sum(SCENE_COUNTS.values())
 
 
-def test_fewer_scenes_are_the_first_of_more():
+def test_a_smaller_number_of_scenes_is_a_prefix_of_a_larger_one():
     assert captioned_scenes("validation", 7) == captioned_scenes("validation")[:7]
     more = captioned_scenes("test", 503)
     assert more[:500] == captioned_scenes("test")
@@ -68,34 +68,34 @@ def test_fewer_scenes_are_the_first_of_more():
 
 
 def test_no_held_out_combination_occurs_in_training(splits):
-    met = {split: {combination(scene) for scene in found} for split, found in splits.items()}
-    assert not any(met[one] & met[other] for one, other in itertools.combinations(SPLITS, 2))
-    texts = {split: {text for scene in found for text in right_captions(scene)} for split, found in splits.items()}
+    combinations = {split: {combination(scene) for scene in scenes} for split, scenes in splits.items()}
+    assert not any(combinations[one] & combinations[other] for one, other in itertools.combinations(SPLITS, 2))
+    texts = {split: {text for scene in scenes for text in right_captions(scene)} for split, scenes in splits.items()}
     assert not texts["train"] & (texts["validation"] | texts["test"])
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_every_attribute_is_in_every_split(splits, split):
+def test_every_split_has_every_attribute(splits, split):
     things = [thing for scene in splits[split] for thing in scene.objects]
     assert {thing.size for thing in things} == set(SIZES)
     assert {(thing.colour, thing.shape) for thing in things} == set(itertools.product(COLOURS, SHAPES))
     assert {scene.relation for scene in splits[split]} == set(RELATIONS)
 
 
-def test_relations_are_true_and_plain(splits):
-    """The boxes are apart along the relation's axis, by more than they are aslant."""
+def test_relations_are_correct_and_unambiguous(splits):
+    """The boxes are separate along the axis of the relation, with a small offset along the other axis."""
     for scene in itertools.chain(*splits.values()):
         (top, left, bottom, right), other = scene.objects[0].box, scene.objects[1].box
-        gap = {"above": other[0] - bottom, "below": top - other[2]}
-        gap |= {"left of": other[1] - right, "right of": left - other[3]}
-        assert gap[scene.relation] >= 2.99
+        distances = {"above": other[0] - bottom, "below": top - other[2]}
+        distances |= {"left of": other[1] - right, "right of": left - other[3]}
+        assert distances[scene.relation] >= 2.99
         down, along = abs(top + bottom - other[0] - other[2]), abs(left + right - other[1] - other[3])
         slant = along / down if scene.relation in ("above", "below") else down / along
         assert slant < 0.5
         assert all(0 < edge < 64 for thing in scene.objects for edge in thing.box)
 
 
-def test_sizes_are_far_apart(splits):
+def test_small_and_large_objects_differ_clearly_in_size(splits):
     sides = {size: [] for size in SIZES}
     for thing in (thing for scene in splits["train"] for thing in scene.objects):
         sides[thing.size].append(thing.box[2] - thing.box[0])
@@ -115,8 +115,8 @@ def test_boxes_are_tight_around_the_coloured_pixels():
             assert np.abs(np.subtract(edges, box)).max() < 2.5, scene.name
 
 
-def test_objects_have_their_colour():
-    """The middle of each object is nearest, of all colours drawn plainly, to its own."""
+def test_objects_have_the_colour_of_their_caption():
+    """The nearest plain colour of each object's centre is the object's colour."""
     import colorsys
 
     plain = {name: 255 * np.array(colorsys.hsv_to_rgb(*hsv)) for name, hsv in COLOURS.items()}
@@ -128,7 +128,7 @@ def test_objects_have_their_colour():
             assert min(plain, key=lambda name: ((plain[name] - middle) ** 2).sum()) == thing.colour
 
 
-def test_captions_are_right_in_both_orders(splits):
+def test_captions_are_correct_in_both_orders(splits):
     for scene in splits["test"]:
         assert len(set(scene.captions)) == 5
         assert set(scene.captions) <= right_captions(scene)
@@ -142,7 +142,7 @@ BLUE = SceneObject("large", "blue", "square", (29.0, 7.0, 53.0, 31.0))
 SMALL_BLUE = SceneObject("small", "blue", "square", (29.0, 7.0, 41.0, 19.0))
 
 
-def test_right_captions_of_a_scene():
+def test_correct_captions_of_a_scene():
     assert right_captions(Scene("s", (RED, BLUE), "above", ())) == {
         "a small red circle above a large blue square",
         "a large blue square below a small red circle",
@@ -171,10 +171,10 @@ def test_right_captions_of_a_scene():
         ("a circle above a square", 1, RED),
         ("a circle above a square", -1, BLUE),
         ("red", 0, RED),
-        ("red circle blue square", 0, None),  # a phrase that no object is
+        ("red circle blue square", 0, None),  # a phrase that describes no object
     ],
 )
-def test_described_object(caption, index, expected):
+def test_described_object_finds_the_object_of_a_word(caption, index, expected):
     assert described_object(Scene("s", (RED, BLUE), "above", ()), caption.split(), index) == expected
 
 
@@ -186,14 +186,14 @@ def test_a_phrase_that_fits_both_objects_describes_none():
     assert described_object(both, ["a", "small", "blue", "square"], 3) == SMALL_BLUE
 
 
-def test_every_word_of_every_caption_finds_its_object():
+def test_every_colour_in_a_caption_describes_an_object():
     for scene in captioned_scenes("validation", 71):
         for words in (caption.split() for caption in scene.captions):
-            found = [described_object(scene, words, i) for i, word in enumerate(words) if word in COLOURS]
-            assert set(found) == set(scene.objects)
+            described = [described_object(scene, words, i) for i, word in enumerate(words) if word in COLOURS]
+            assert set(described) == set(scene.objects)
 
 
-def test_images_have_the_resolution_that_is_asked_for():
+def test_images_have_the_requested_resolution():
     small, large = captioned_scenes("test", 1)[0], captioned_scenes("test", 1, resolution=97)[0]
     assert large.image.shape == (97, 97, 3)
     assert large.objects[0].box == pytest.approx([edge * 97 / 64 for edge in small.objects[0].box])
@@ -203,12 +203,12 @@ def test_images_have_the_resolution_that_is_asked_for():
     ("arguments", "message"),
     [(("dev",), "no split 'dev'; expected one of train"), (("test", 1, 16), "16 is too low.*expected 32 or more")],
 )
-def test_mistakes_are_explained(arguments, message):
+def test_invalid_arguments_are_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         captioned_scenes(*arguments)
 
 
-def test_the_builder_holds_the_same_scenes(tmp_path, monkeypatch):
+def test_the_tfds_builder_has_the_same_scenes(tmp_path, monkeypatch):
     tfds = pytest.importorskip("tensorflow_datasets")
     from keras_attention.quickstart import scenes_tfds
 

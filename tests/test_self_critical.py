@@ -1,18 +1,18 @@
-"""Self-critical training: the reward by hand, the advantage of each caption, and that it is learned."""
+"""Self-critical training: the reward by hand, the advantage of each caption, and an increasing reward."""
 
 import warnings
 
 import keras
 import numpy as np
 import pytest
-from captioners import examples, small, words
+from captioners import caption_tokenizer, examples, small_captioner
 
 import keras_attention as ka
 
-__all__ = ["words"]  # a fixture
+__all__ = ["caption_tokenizer"]  # a fixture
 
 
-def test_a_reward_is_the_cider_and_bleu_of_each_caption_by_itself():
+def test_the_reward_is_the_cider_and_bleu_of_each_caption():
     from pycocoevalcap.cider.cider import Cider
 
     groups = [["a dog runs fast", "the dog is running"], ["a red car", "a car"], ["two men sit", "men on a bench"]]
@@ -26,31 +26,37 @@ def test_a_reward_is_the_cider_and_bleu_of_each_caption_by_itself():
     np.testing.assert_allclose(reward(0.0), theirs[order], rtol=1e-6)
     bleu = [ka.metrics.score_captions([c], [g], meteor=False).bleu for c, g in zip(captions, groups, strict=True)]
     np.testing.assert_allclose((reward(3.0) - reward(0.0)) / 3, np.mean(bleu, axis=1)[order] / 100, rtol=1e-6)
-    by_hand = (2 / 3 + np.sqrt(2 / 3 * 1 / 2)) / 4  # "a red", but not "red dog"; no trigram
+    by_hand = (2 / 3 + np.sqrt(2 / 3 * 1 / 2)) / 4  # the bigram "a red" is right, "red dog" is not; there is no trigram
     assert (reward(1.0) - reward(0.0))[3] == pytest.approx(by_hand, abs=2e-5)
     with pytest.raises(ValueError, match="`bleu_weight` is -1; expected 0 or more"):
         ka.metrics.CaptionReward(groups, -1)
 
 
 @pytest.mark.slow
-def test_a_captioner_learns_to_be_rewarded(words):
+def test_training_increases_the_reward(caption_tokenizer):
     keras.utils.set_random_seed(3)
-    pictures, model = examples(7), small(words, units=38, embedding_dim=23, dropout=0.0, doubly_stochastic=0.0)
+    captioned, model = (
+        examples(7),
+        small_captioner(caption_tokenizer, units=38, embedding_dim=23, dropout=0.0, doubly_stochastic=0.0),
+    )
     model.compile(keras.optimizers.Adam(0.01), ka.training.MaskedCrossEntropy())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.fit(ka.data.caption_batches(pictures, model), epochs=10, verbose=0)  # not all yet
+        model.fit(ka.data.caption_batches(captioned, model), epochs=10, verbose=0)  # not yet converged
     model.vision.freeze()
-    batches = ka.training.SelfCriticalBatches(pictures, model, max_tokens=8 * 23 * 7, captions_per_image=8)
+    batches = ka.training.SelfCriticalBatches(captioned, model, max_tokens=8 * 23 * 7, captions_per_image=8)
     inputs, labels, weights = batches[0]
-    seen = [np.abs(inputs["images"] - ka.data.read_images([p.image], 32)[0]).max((1, 2, 3)) == 0 for p in pictures]
-    places = np.repeat(np.argmax(seen, axis=0), 8)
-    assert sorted(places) == sorted([*range(7)] * 8)
-    texts = [ka.data.decode_ids(words, row.tolist()) for row in labels]
-    rewards = ka.metrics.CaptionReward([p.captions for p in pictures])(texts, places).reshape(7, 8)
+    is_image = [
+        np.abs(inputs["images"] - ka.data.read_images([example.image], 32)[0]).max((1, 2, 3)) == 0
+        for example in captioned
+    ]
+    image_indices = np.repeat(np.argmax(is_image, axis=0), 8)
+    assert sorted(image_indices) == sorted([*range(7)] * 8)
+    texts = [ka.data.decode_ids(caption_tokenizer, row.tolist()) for row in labels]
+    rewards = ka.metrics.CaptionReward([example.captions for example in captioned])(texts, image_indices).reshape(7, 8)
     assert rewards.std(axis=1).max() > 0
-    others = [[np.delete(row, k).mean() for k in range(8)] for row in rewards]
-    np.testing.assert_allclose(weights[:, 0], (rewards - others).ravel(), rtol=1e-5, atol=1e-6)
+    mean_of_others = [[np.delete(row, k).mean() for k in range(8)] for row in rewards]
+    np.testing.assert_allclose(weights[:, 0], (rewards - mean_of_others).ravel(), rtol=1e-5, atol=1e-6)
     rewards, plan = (
         [],
         ka.training.TrainingPlan(learning_rate=5e-4, schedule="constant", label_smoothing=0.0, warmup_steps=1),
@@ -58,31 +64,35 @@ def test_a_captioner_learns_to_be_rewarded(words):
     ka.training.compile_model(model, plan, len(batches))
     note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rewards.append(batches.mean_reward))
     model.fit(batches.for_fit(), epochs=60, verbose=0, shuffle=False, callbacks=[batches.callback, note])
-    assert rewards[0] > 0  # of the only batch, which TensorFlow asks for before the epoch begins
+    assert rewards[0] > 0  # the reward of the only batch, which TensorFlow requests before the epoch begins
     assert np.mean(rewards[-5:]) > 1.2 * np.mean(rewards[:5])
 
 
-def test_captions_are_drawn_as_the_model_has_become(words):
-    model, known = small(words, dropout=0.9), []
+def test_captions_are_sampled_from_the_updated_model(caption_tokenizer):
+    model, weights_of_samples = small_captioner(caption_tokenizer, dropout=0.9), []
     batches = ka.training.SelfCriticalBatches(examples(13), model, max_tokens=2 * 23 * 3, captions_per_image=3)
     assert len(batches) == 6
     inputs = {"regions": model.encode_images(batches[0][0]["images"]), "target_ids": batches[0][0]["target_ids"]}
     np.testing.assert_array_equal(*(np.asarray(model(inputs, training=training)) for training in (False, True)))
     draw = model.draw
-    model.draw = lambda *given: known.append(np.array(model.decoder.weights[0])) or draw(*given)
+    model.draw = lambda *arguments: weights_of_samples.append(np.array(model.decoder.weights[0])) or draw(*arguments)
     plan = ka.training.TrainingPlan(learning_rate=0.1, warmup_steps=1)
     ka.training.compile_model(model, plan, len(batches))
     before = np.array(model.decoder.weights[0])
     model.fit(batches.for_fit(), verbose=0, shuffle=False, callbacks=[batches.callback])
-    assert len(np.unique([x.ravel()[:5] for x in known], axis=0)) == len(known) == 5  # the first was drawn above
-    early = keras.backend.backend() == "jax"  # the second is drawn before any update
-    assert np.array_equal(known[0], before) == early
-    with pytest.raises(Exception, match=r"fit\(batches\.for_fit"):  # TensorFlow wraps what a data set raises
+    assert (
+        len(np.unique([x.ravel()[:5] for x in weights_of_samples], axis=0)) == len(weights_of_samples) == 5
+    )  # the captions of the first batch were sampled above
+    early = keras.backend.backend() == "jax"  # on JAX the second batch is sampled before any update
+    assert np.array_equal(weights_of_samples[0], before) == early
+    with pytest.raises(Exception, match=r"fit\(batches\.for_fit"):  # TensorFlow wraps the errors of a data set
         model.fit(batches, verbose=0, shuffle=False)
 
 
-def test_an_epoch_may_have_fewer_pictures_than_a_batch_has_room_for(words):
-    batches = ka.training.SelfCriticalBatches(examples(7), small(words), captions_per_image=2, images_per_epoch=3)
+def test_an_epoch_may_have_fewer_images_than_a_full_batch(caption_tokenizer):
+    batches = ka.training.SelfCriticalBatches(
+        examples(7), small_captioner(caption_tokenizer), captions_per_image=2, images_per_epoch=3
+    )
     assert len(batches) == 1
     assert len(batches[0][0]["images"]) == 3
 
@@ -95,6 +105,6 @@ def test_an_epoch_may_have_fewer_pictures_than_a_batch_has_room_for(words):
         ({}, {"pictures": 0}, "`pictures` is 0"),
     ],
 )
-def test_self_critical_training_refuses_what_it_cannot_teach(words, sizes, options, message):
+def test_unsupported_self_critical_training_is_an_error(caption_tokenizer, sizes, options, message):
     with pytest.raises(ValueError, match=message):
-        ka.training.SelfCriticalBatches(examples(2), small(words, **sizes), **options)
+        ka.training.SelfCriticalBatches(examples(2), small_captioner(caption_tokenizer, **sizes), **options)

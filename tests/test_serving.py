@@ -1,4 +1,4 @@
-"""Exports: the same answers on every road, and every planted fault found."""
+"""Exports: the same outputs in Python, from a loaded export and from the stock loader; the check of exports."""
 
 import pathlib
 import re
@@ -7,7 +7,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from conformance import MODELS, PICTURES
+from conformance import IMAGES, MODELS
 from conftest import PAIRS
 from test_conformance import randomize
 
@@ -26,80 +26,81 @@ def exported(translator, tmp_path_factory):
     return translator.export(tmp_path_factory.mktemp("serving") / "translator", strategy=strategy)
 
 
-def stock(path, texts, batch_size):
+def run_stock(path, texts, batch_size):
     inputs, outputs = serving_tensors(path)
     batches = [texts[i : i + batch_size] for i in range(0, len(texts), batch_size)]
     feeds = [{inputs["text"]: {"dtype": "string", "values": batch}} for batch in batches]
-    return [row for answer in run_stock_loader(path, outputs, feeds) for row in rows(answer)]
+    return [row for output in run_stock_loader(path, outputs, feeds) for row in rows(output)]
 
 
-def rows(answer):
-    return [{name: values[i] for name, values in answer.items()} for i in range(len(answer["text"]))]
+def rows(output):
+    return [{name: values[i] for name, values in output.items()} for i in range(len(output["text"]))]
 
 
 @pytest.mark.filterwarnings("ignore:.*were truncated")
-def test_every_road_gives_the_same_translation(translator, exported):
-    here = translator.translate(TEXTS, ka.BeamSearch(num_beams=3, num_return_sequences=2))
+def test_model_export_and_stock_loader_return_the_same_translation(translator, exported):
+    in_python = translator.translate(TEXTS, ka.BeamSearch(num_beams=3, num_return_sequences=2))
     served = ka.load(exported)
-    for one, two in zip(here, served.translate(TEXTS, batch_size=4), strict=True):
+    for one, two in zip(in_python, served.translate(TEXTS, batch_size=4), strict=True):
         assert (one.text, one.source_pieces, one.target_pieces) == (two.text, two.source_pieces, two.target_pieces)
         np.testing.assert_allclose(one.score, two.score, rtol=1e-4, atol=1e-5)
         if one.attention is not None:
             np.testing.assert_allclose(one.attention, two.attention, rtol=1e-3, atol=1e-5)
     for batch_size in (1, 5):
-        for one, row in zip(here, stock(exported, TEXTS, batch_size), strict=True):
+        for one, row in zip(in_python, run_stock(exported, TEXTS, batch_size), strict=True):
             assert row["text"] == one.text
             assert [piece for piece in row["target_pieces"] if piece] == list(one.target_pieces)
             assert row["alternatives"] == [one.text, *(a.text for a in one.alternatives)] or not one.text
-    for answers in of_nothing(served):
-        assert {value.shape[0] for value in answers.values()} == {0}
+    for outputs in outputs_of_an_empty_batch(served):
+        assert {value.shape[0] for value in outputs.values()} == {0}
 
 
-def of_nothing(served) -> list[dict]:
-    """What each signature answers to a batch of no texts or pictures."""
+def outputs_of_an_empty_batch(served) -> list[dict]:
+    """Return the outputs of each signature for an empty batch."""
     signatures = served.loaded.signatures.values()
     return [f(**{name: tf.constant([], tf.string) for name in f.structured_input_signature[1]}) for f in signatures]
 
 
-def test_every_road_gives_the_same_caption(tokenizer, tmp_path):
-    """Broken pictures beside good ones, in any batch, and in a batch of none."""
+def test_model_export_and_stock_loader_return_the_same_caption(tokenizer, tmp_path):
+    """The inputs are batches with readable and unreadable images, and an empty batch."""
     keras.utils.set_random_seed(5)
     model = ka.Captioner.from_preset(
         "show_attend_and_tell", tokenizer=tokenizer, encoder="small_cnn", image_size=32, units=14, embedding_dim=11
     )
     randomize(model, 0.3)
-    good = [tf.io.encode_jpeg(picture).numpy() for picture in PICTURES]
-    files = [good[0], b"no picture", good[1], good[2][:200], good[2]]
+    encoded_images = [tf.io.encode_jpeg(image).numpy() for image in IMAGES]
+    files = [encoded_images[0], b"no image", encoded_images[1], encoded_images[2][:200], encoded_images[2]]
     strategy = ka.BeamSearch(num_beams=3, num_return_sequences=2, max_new_tokens=13)
-    here, path = model.caption(files, strategy), model.export(tmp_path, strategy=strategy)
+    in_python, path = model.caption(files, strategy), model.export(tmp_path, strategy=strategy)
     served = ka.load(path)
-    assert [c.valid for c in here] == [True, False, True, False, True]
+    assert [c.valid for c in in_python] == [True, False, True, False, True]
     inputs, outputs = serving_tensors(path)
     as_text = [file.decode("utf-8", "surrogateescape") for file in files]
     feeds = [{inputs["image_bytes"]: {"dtype": "string", "values": batch}} for batch in (as_text, *zip(as_text))]
-    answers = run_stock_loader(
+    outputs = run_stock_loader(
         path, outputs, [{k: {**v, "values": list(v["values"])} for k, v in f.items()} for f in feeds]
     )
-    for i, (one, two) in enumerate(zip(here, served.caption(files, batch_size=2), strict=True)):
+    for i, (one, two) in enumerate(zip(in_python, served.caption(files, batch_size=2), strict=True)):
         assert (one.text, one.valid, one.pieces) == (two.text, two.valid, two.pieces)
         assert len(one.alternatives) == len(two.alternatives)
         for a, b in zip(one.alternatives, two.alternatives, strict=True):
-            assert a.text == b.text or abs(a.score - b.score) < 1e-4  # another text only where the two are a tie
+            # the texts may differ only if the scores are equal
+            assert a.text == b.text or abs(a.score - b.score) < 1e-4
         if one.valid:
             np.testing.assert_allclose(one.attention, two.attention, rtol=1e-3, atol=1e-5)
-        for answer, row in ((answers[0], i), (answers[1 + i], 0)):
-            assert (answer["caption"][row], answer["valid"][row]) == (one.text, one.valid)
-            np.testing.assert_allclose(answer["score"][row], one.score, rtol=1e-4, atol=1e-4)
-    for answers in of_nothing(served):
-        assert {value.shape[0] for value in answers.values()} == {0}
+        for output, row in ((outputs[0], i), (outputs[1 + i], 0)):
+            assert (output["caption"][row], output["valid"][row]) == (one.text, one.valid)
+            np.testing.assert_allclose(output["score"][row], one.score, rtol=1e-4, atol=1e-4)
+    for outputs in outputs_of_an_empty_batch(served):
+        assert {value.shape[0] for value in outputs.values()} == {0}
     score = served.loaded.signatures["score"]
-    scored = score(image_bytes=tf.constant(good), caption=tf.constant(["we eat"] * 3))
-    again = score(image_bytes=tf.constant(good[1:2]), caption=tf.constant(["we eat"]))
+    scored = score(image_bytes=tf.constant(encoded_images), caption=tf.constant(["we eat"] * 3))
+    again = score(image_bytes=tf.constant(encoded_images[1:2]), caption=tf.constant(["we eat"]))
     np.testing.assert_allclose(scored["score"][1], again["score"][0], rtol=1e-4)
 
 
-def test_two_tokenizers_keep_two_vocabularies(tmp_path):
-    """Also two SavedModels in one process: TF-Text's resources are shared by name."""
+def test_two_tokenizers_have_separate_vocabularies(tmp_path):
+    """This includes two SavedModels in one process, because TF-Text shares resources by name."""
     sides = [ka.data.train_tokenizer([pair[i] for pair in PAIRS], "bpe", size) for i, size in enumerate((43, 97))]
     for version, (source, target) in enumerate((sides, sides[::-1]), 1):
         model = ka.Translator.from_preset(
@@ -107,31 +108,31 @@ def test_two_tokenizers_keep_two_vocabularies(tmp_path):
         )
         randomize(model, 0.4)
         path = model.export(tmp_path, version)
-        here, there = (m.translate([s for s, _ in PAIRS]) for m in (model, ka.load(path)))
-        assert [(a.text, a.source_pieces) for a in here] == [(a.text, a.source_pieces) for a in there]
-        assert [row["text"] for row in stock(path, [s for s, _ in PAIRS], 3)] == [a.text for a in here]
+        in_python, in_export = (m.translate([s for s, _ in PAIRS]) for m in (model, ka.load(path)))
+        assert [(a.text, a.source_pieces) for a in in_python] == [(a.text, a.source_pieces) for a in in_export]
+        assert [row["text"] for row in run_stock(path, [s for s, _ in PAIRS], 3)] == [a.text for a in in_python]
 
 
-def test_a_served_sampler_takes_a_seed(tokenizer, tmp_path):
+def test_an_exported_sampling_model_has_a_seed_input(tokenizer, tmp_path):
     model = next(row for row in MODELS if row.verb == "complete").make(tokenizer)
     randomize(model, 0.3)
     path = model.export(tmp_path / "lm", strategy=ka.Sampling(max_new_tokens=7))
     prompts = ["we", "", "the boy"]
-    here = model.complete(prompts, ka.Sampling(max_new_tokens=7, seed=5))
-    there = ka.load(path).complete(prompts, seed=5)
-    assert [a.text for a in here] == [a.text for a in there]
+    in_python = model.complete(prompts, ka.Sampling(max_new_tokens=7, seed=5))
+    in_export = ka.load(path).complete(prompts, seed=5)
+    assert [a.text for a in in_python] == [a.text for a in in_export]
     assert ka.check_export(path).ok
 
 
-def test_report_describes_the_signature(exported):
+def test_the_report_describes_the_signature(exported):
     report = ka.check_export(exported)
     assert report.ok
     assert report.signatures["serving_default"].startswith("text (?) -> alignment (?, ?, ?)")
     assert report.outputs["text"][1] == ""
 
 
-def test_warm_up_holds_a_predict_request(exported):
-    """Read with an independent reader: the generic protobuf wire format, by hand."""
+def test_the_warm_up_file_has_a_predict_request(exported):
+    """The test parses the protobuf wire format without the code of the package."""
     from tensorflow.core.framework.tensor_pb2 import TensorProto
 
     path = exported / "assets.extra" / "tf_serving_warmup_requests"
@@ -167,7 +168,7 @@ def test_an_export_is_never_overwritten(translator, exported):
     assert sorted(p.stat().st_mtime_ns for p in exported.rglob("*")) == before
 
 
-def test_a_failed_export_leaves_nothing(translator, tmp_path, monkeypatch):
+def test_a_failed_export_leaves_no_files(translator, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -178,41 +179,41 @@ def test_a_failed_export_leaves_nothing(translator, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("version", [0, -3])
-def test_a_version_is_positive(translator, tmp_path, version):
+def test_a_version_that_is_not_positive_is_an_error(translator, tmp_path, version):
     with pytest.raises(ValueError, match="expected a positive integer"):
         translator.export(tmp_path, version=version)
 
 
-def test_other_models_are_refused(tmp_path):
+def test_other_keras_models_cannot_be_exported(tmp_path):
     with pytest.raises(TypeError, match="cannot be exported"):
         ka.serving.export(keras.Sequential([keras.layers.Dense(3)]), tmp_path / "m")
     assert not list((tmp_path / "m").iterdir())
 
 
-def test_the_served_model_knows_its_verb(exported):
+def test_an_export_rejects_the_verbs_of_other_tasks(exported):
     served = ka.load(exported)
     with pytest.raises(TypeError, match="is a Translator, which cannot classify; it can translate"):
         served.classify(["we eat"])
 
 
-def test_a_check_of_nothing_is_refused(exported):
+def test_a_check_without_examples_is_an_error(exported):
     with pytest.raises(ValueError, match="no examples to try"):
         ka.check_export(exported, examples=[])
 
 
 @pytest.mark.parametrize("use", [ka.load, ka.check_export])
-def test_a_directory_without_a_saved_model_is_explained(tmp_path, use):
+def test_a_directory_without_a_saved_model_is_an_error(tmp_path, use):
     with pytest.raises(ValueError, match="holds no SavedModel"):
         use(tmp_path)
 
 
-# Planted faults: each module would load in Python, and each has to be found.
+# Modules that load in Python but not in TensorFlow Serving: the check must report each.
 
 
-def plant(path: pathlib.Path, answer, spec=None, assets=()) -> pathlib.Path:
+def save_module(path: pathlib.Path, function, spec=None, assets=()) -> pathlib.Path:
     module = tf.Module()
-    module.kept = list(assets)
-    module.serve = tf.function(answer, input_signature=[spec or tf.TensorSpec((None,), tf.string, name="text")])
+    module.assets = list(assets)
+    module.serve = tf.function(function, input_signature=[spec or tf.TensorSpec((None,), tf.string, name="text")])
     tf.saved_model.save(module, str(path), signatures={"serving_default": module.serve})
     return path
 
@@ -256,30 +257,30 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "answer", "spec", "message"), FAULTS, ids=[fault[0] for fault in FAULTS])
-def test_planted_faults_are_found(tmp_path, name, answer, spec, message):
-    report = ka.check_export(plant(tmp_path / "1", answer, spec), ["one", "two", "three"])
+@pytest.mark.parametrize(("name", "function", "spec", "message"), FAULTS, ids=[fault[0] for fault in FAULTS])
+def test_the_check_reports_unsuitable_modules(tmp_path, name, function, spec, message):
+    report = ka.check_export(save_module(tmp_path / "1", function, spec), ["one", "two", "three"])
     assert not report.ok
     assert any(re.search(message, problem) for problem in report.problems), report.problems
 
 
-def test_a_sound_module_passes(tmp_path, own_process):
-    report = ka.check_export(plant(tmp_path / "1", fine), ["one", "zwölf"])
+def test_a_correct_module_passes_the_check(tmp_path, own_process):
+    report = ka.check_export(save_module(tmp_path / "1", fine), ["one", "zwölf"])
     assert report.problems == ()
     assert report.outputs == {"y": ["ONE", "ZWöLF"]}
 
 
-def test_numbers_of_every_width_go_in_and_out(tmp_path):
-    def answer(x):
+def test_the_check_supports_inputs_and_outputs_of_every_dtype(tmp_path):
+    def function(x):
         kinds = (tf.float16, tf.uint8, tf.int16, tf.uint32, tf.int64)
         return {"y": x * 2, **{f"y_{i}": tf.cast(x + 3, kind) for i, kind in enumerate(kinds)}}
 
-    report = ka.check_export(plant(tmp_path / "1", answer, tf.TensorSpec((None,), tf.float64, name="x")))
+    report = ka.check_export(save_module(tmp_path / "1", function, tf.TensorSpec((None,), tf.float64, name="x")))
     assert report.problems == ()
     assert report.outputs == {"y": [0.0, 0.0], **{f"y_{i}": [3, 3] for i in range(5)}}
 
 
-def test_a_missing_asset_is_found(tmp_path):
+def test_the_check_reports_a_missing_asset(tmp_path):
     (tmp_path / "words.txt").write_text("one\ntwo\n")
     table = tf.lookup.StaticHashTable(
         tf.lookup.TextFileInitializer(
@@ -291,14 +292,14 @@ def test_a_missing_asset_is_found(tmp_path):
         ),
         -1,
     )
-    path = plant(tmp_path / "1", lambda text: {"y": table.lookup(text)}, assets=[table])
+    path = save_module(tmp_path / "1", lambda text: {"y": table.lookup(text)}, assets=[table])
     assert ka.check_export(path, ["two", "three"]).outputs == {"y": [1, -1]}
     shutil.rmtree(path / "assets")
     report = ka.check_export(path)
     assert any("the C++ loader failed" in problem for problem in report.problems)
 
 
-def test_missing_weights_are_found(exported, tmp_path):
+def test_the_check_reports_missing_weights(exported, tmp_path):
     path = tmp_path / "1"
     shutil.copytree(exported, path)
     shutil.rmtree(path / "variables")
@@ -313,7 +314,7 @@ def test_missing_weights_are_found(exported, tmp_path):
         ("latest", None, "integer version"),
     ],
 )
-def test_broken_directories_are_found(exported, tmp_path, name, content, message):
+def test_the_check_reports_invalid_directories(exported, tmp_path, name, content, message):
     path = tmp_path / name
     shutil.copytree(exported, path)
     if content is not None:
@@ -321,30 +322,34 @@ def test_broken_directories_are_found(exported, tmp_path, name, content, message
     assert any(message in problem for problem in ka.check_export(path).problems)
 
 
-def test_pairs_are_learned(translator):
-    """The fixture that the tests above rely on does what it says."""
+def test_the_translator_has_memorised_the_pairs(translator):
+    """Other tests rely on this property of the fixture."""
     assert [a.text for a in translator.translate([s for s, _ in PAIRS])] == [t for _, t in PAIRS]
 
 
-def test_white_space_means_the_same_on_every_road(tokenizer, tmp_path):
+def test_white_space_is_split_the_same_in_python_and_in_an_export(tokenizer, tmp_path):
     model = next(row for row in MODELS if row.verb == "tag").make(tokenizer)
     texts = ["we\u00a0eat bread", "\u3000", " we\teat\x0b bread ", "\t"]
     served = ka.load(model.export(tmp_path / "m"))
     assert [a.words for a in model.tag(texts)] == [a.words for a in served.tag(texts)]
 
 
-def test_a_served_translator_samples_with_its_seed(translator, tmp_path):
+def test_an_exported_translator_samples_the_same_with_the_same_seed(translator, tmp_path):
     strategy = ka.Sampling(temperature=2.0, num_return_sequences=2, max_new_tokens=7)
     path = translator.export(tmp_path / "m", strategy=strategy)
     texts = ["we eat bread", "they drink water", "we eat bread"]
-    here = translator.translate(texts, ka.Sampling(temperature=2.0, num_return_sequences=2, max_new_tokens=7, seed=5))
-    there = ka.load(path).translate(texts, seed=5)
-    assert [(a.text, a.alternatives[0].text) for a in here] == [(a.text, a.alternatives[0].text) for a in there]
-    assert len({a.text for a in here}) > 1
+    in_python = translator.translate(
+        texts, ka.Sampling(temperature=2.0, num_return_sequences=2, max_new_tokens=7, seed=5)
+    )
+    in_export = ka.load(path).translate(texts, seed=5)
+    assert [(a.text, a.alternatives[0].text) for a in in_python] == [
+        (a.text, a.alternatives[0].text) for a in in_export
+    ]
+    assert len({a.text for a in in_python}) > 1
 
 
-def test_what_leaves_nothing_fails_alone(tmp_path):
-    """Constraints that nothing satisfies, ids beyond the tokenizer, a seed of 32 bits: an answer each, not an error."""
+def test_an_export_returns_one_output_per_input_in_extreme_cases(tmp_path):
+    """Constraints that allow no token, ids that the tokenizer lacks, and a seed of 32 bits are not errors."""
     tokenizer = ka.data.train_tokenizer(["abcabc", "cba"], "characters")
     model = ka.CausalLM.from_preset(
         "char_rnn", tokenizer=tokenizer, vocabulary_size=37, units=8, embedding_dim=5, max_length=60
@@ -355,16 +360,16 @@ def test_what_leaves_nothing_fails_alone(tmp_path):
     assert [c.text for c in ka.load(path).complete(texts)] == texts
     path = model.export(tmp_path / "drawn", strategy=ka.Sampling(max_new_tokens=13))
     for seed in (5, 2**31 + 5):
-        here = model.complete(texts, ka.Sampling(max_new_tokens=13, seed=seed))
-        assert [c.text for c in here] == [c.text for c in ka.load(path).complete(texts, seed=seed)]
+        in_python = model.complete(texts, ka.Sampling(max_new_tokens=13, seed=seed))
+        assert [c.text for c in in_python] == [c.text for c in ka.load(path).complete(texts, seed=seed)]
 
 
-def test_a_translation_of_broken_characters_and_unknown_pieces_is_answered(tmp_path):
-    """Pieces of bytes that end within a character, ids beyond the tokenizer, an empty best: as in process."""
+def test_incomplete_characters_and_unknown_ids_are_decoded_as_in_python(tmp_path):
+    """Outputs with incomplete UTF-8 characters, ids that the tokenizer lacks, and an empty best hypothesis."""
     import keras_hub
 
     names = [chr(i) for i in [*range(33, 127), *range(161, 173), *range(174, 256)]]
-    names += [chr(256 + i) for i in range(256 - len(names))]  # as byte-pair encoding writes the 256 bytes
+    names += [chr(256 + i) for i in range(256 - len(names))]  # the 256 byte symbols of byte-pair encoding
     vocabulary = {name: i for i, name in enumerate(["<|endoftext|>", *names, "ab"])}
     tokenizer = keras_hub.tokenizers.BytePairTokenizer(vocabulary, ["a b"], unsplittable_tokens=["<|endoftext|>"])
     keras.utils.set_random_seed(5)
@@ -372,32 +377,32 @@ def test_a_translation_of_broken_characters_and_unknown_pieces_is_answered(tmp_p
         "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, units=8, embedding_dim=5,
         target_vocabulary_size=len(vocabulary) + 67,
     )  # fmt: skip
-    texts, here = ["we eat", " ", "bread"], ka.Sampling(max_new_tokens=11, num_return_sequences=2)
-    served = ka.load(model.export(tmp_path / "1", strategy=here))
-    for one, two in zip(model.translate(texts, here), served.translate(texts), strict=True):
+    texts, strategy = ["we eat", " ", "bread"], ka.Sampling(max_new_tokens=11, num_return_sequences=2)
+    served = ka.load(model.export(tmp_path / "1", strategy=strategy))
+    for one, two in zip(model.translate(texts, strategy), served.translate(texts), strict=True):
         assert (one.text, [a.text for a in one.alternatives]) == (two.text, [a.text for a in two.alternatives])
         count = max((i + 1 for i, piece in enumerate(one.target_pieces) if piece), default=0)
         assert one.target_pieces[:count] == two.target_pieces
         if count:
             np.testing.assert_allclose(one.attention[:count], two.attention, atol=1e-5)
-    assert "\ufffd" in "".join(answer.text for answer in served.translate(texts))
+    assert "\ufffd" in "".join(output.text for output in served.translate(texts))
     assert not served.compute_row([" "], np.zeros(1, "int32"))["alternative_scores"].any()
 
 
-def test_a_long_prompt_is_read_from_its_end(tokenizer, tmp_path):
+def test_a_long_prompt_is_truncated_at_its_start(tokenizer, tmp_path):
     model = next(row for row in MODELS if row.verb == "complete").make(tokenizer)
     randomize(model, 0.3)
     prompts = ["we eat bread " * 20 + "they drink", "the boy"]
     served = ka.load(model.export(tmp_path / "m", strategy=ka.Greedy(max_new_tokens=7)))
     with pytest.warns(UserWarning, match="1 of 2 texts"):
-        here = model.complete(prompts, ka.Greedy(max_new_tokens=7))
-    assert [a.text for a in here] == [a.text for a in served.complete(prompts)]
+        in_python = model.complete(prompts, ka.Greedy(max_new_tokens=7))
+    assert [a.text for a in in_python] == [a.text for a in served.complete(prompts)]
 
 
-def test_half_precision_is_served_as_float32(tokenizer, tmp_path):
+def test_models_in_half_precision_can_be_exported(tokenizer, tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        for row in (row for row in MODELS if row.name in ("classifier", "tagger that spells", "attention")):
+        for row in (row for row in MODELS if row.name in ("classifier", "tagger with characters", "attention")):
             model = row.make(tokenizer)
             report = ka.check_export(model.export(tmp_path / row.name))
             assert report.problems == ()

@@ -1,4 +1,4 @@
-"""Readers: the ids of every special-token template by hand, truncation on both sides, empty texts, words."""
+"""Text readers: ids for every special-token template, truncation on both sides, empty texts, and words."""
 
 import dataclasses
 
@@ -70,7 +70,7 @@ def test_truncation_by_hand(reader, limit, ids):
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_text_of_the_longest_length_is_kept_without_a_warning():
+def test_a_text_of_max_length_is_not_truncated():
     assert TextReader.from_template(PLAIN, "end", 7).ids([LONG]) == [[4, 5, 6, 7, 8, 9, 3]]
     assert TextReader.from_template(PLAIN, "end").limit is None
     assert TextReader.from_template(PLAIN, "end").ids([]) == []
@@ -79,7 +79,7 @@ def test_a_text_of_the_longest_length_is_kept_without_a_warning():
 @pytest.mark.parametrize(
     ("text", "empty"), [("", True), (" \t\n\v\f\r", True), ("a", False), (" a\n", False), ("\u00a0", False)]
 )
-def test_an_empty_text_is_ascii_white_space(text, empty):
+def test_a_text_of_ascii_white_space_is_empty(text, empty):
     assert TextReader.is_empty(text) == empty
     assert (WordReader.split(text) == []) == empty
 
@@ -99,7 +99,7 @@ def test_padding_and_shifting_by_hand():
         assert [x.shape for x in reader.pad(rows, **options)] == [shape, shape]
 
 
-def test_a_reader_of_a_trained_tokenizer():
+def test_a_reader_with_a_trained_tokenizer():
     tokenizer = ka.data.train_tokenizer(["we eat"], "characters")
     w, e, space, a, t = (tokenizer.token_to_id(piece) for piece in ("w", "e", "\u2581", "a", "t"))
     reader = TextReader.from_template(tokenizer, "start_end", 8)
@@ -112,11 +112,11 @@ def test_words_by_hand():
     assert reader.ids([["we", "eat", "red-apple", "and-bread"], [], ["-", "bread"]]) == [
         ka.data.EncodedWords([2, 4, 5, 6, 7, 8, 9, 3], [1, 2, 3, 5], []),
         ka.data.EncodedWords([2, 3], [], []),
-        ka.data.EncodedWords([2, 1, 9, 3], [1, 2], []),  # a word without tokens is unknown
+        ka.data.EncodedWords([2, 1, 9, 3], [1, 2], []),  # a word without tokens becomes the unknown token
     ]
 
 
-def test_a_long_sentence_loses_its_last_words():
+def test_a_long_sentence_is_truncated_after_a_whole_word():
     reader = WordReader(TextReader.from_template(PLAIN, "end", 4), TextReader(GPT2))
     with pytest.warns(UserWarning, match="1 of 2 sentences have more than 4 tokens"):
         long, short = reader.ids([["red-apple", "and-bread", "we"], ["we", "eat"]])
@@ -132,11 +132,11 @@ def test_characters_are_at_the_first_token_of_each_word():
         arrays["token_ids"], [[6, 7, 8, 9, 4, 3, 0], [5, 3, 0, 0, 0, 0, 0], [1, 3, 0, 0, 0, 0, 0]]
     )
     np.testing.assert_array_equal(arrays["padding_mask"].sum(1), [6, 2, 2])
-    words = {(0, 0): [8, 9], (0, 2): [10, 11], (1, 0): [7], (2, 0): [0]}  # the third word has three parts, two are kept
-    found = arrays["character_ids"], arrays["character_mask"]
-    assert {x.shape for x in found} == {(3, 7, 3)}
-    starts = zip(*np.nonzero(arrays["character_mask"].any(-1)), strict=True)
-    assert {(int(i), int(j)): found[0][i, j][found[1][i, j]].tolist() for i, j in starts} == words
+    words = {(0, 0): [8, 9], (0, 2): [10, 11], (1, 0): [7], (2, 0): [0]}  # the last word has 3 tokens, 2 are used
+    ids, mask = arrays["character_ids"], arrays["character_mask"]
+    assert {x.shape for x in (ids, mask)} == {(3, 7, 3)}
+    starts = zip(*np.nonzero(mask.any(-1)), strict=True)
+    assert {(int(i), int(j)): ids[i, j][mask[i, j]].tolist() for i, j in starts} == words
 
 
 def test_a_batch_without_words_has_one_step_of_padding():
@@ -151,7 +151,7 @@ def test_a_batch_without_words_has_one_step_of_padding():
     assert not arrays["padding_mask"].any()
 
 
-def test_words_after_a_space_have_other_tokens():
+def test_words_are_encoded_with_the_space_before_them():
     class BytePairTokenizer(FakeTokenizer):
         add_prefix_space, unsplittable_tokens = False, ()
 
@@ -170,12 +170,12 @@ def test_words_after_a_space_have_other_tokens():
         (lambda: TextReader(PLAIN, truncation_side="top"), "`truncation_side` is 'top'; expected one of right, left"),
     ],
 )
-def test_mistakes_are_explained(make, message):
+def test_invalid_arguments_are_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_a_reader_is_a_value_and_knows_every_template_of_a_config():
+def test_readers_are_immutable_and_support_every_template_of_a_config():
     assert TextReader.from_template(PLAIN, "end", 5) == TextReader(PLAIN, (), (3,), 5)
     with pytest.raises(dataclasses.FrozenInstanceError):
         TextReader(PLAIN).max_length = 3

@@ -1,4 +1,4 @@
-"""Tokenizers: trained, and used in Python and in a graph."""
+"""Tokenizers: trained, and applied in Python and in a graph."""
 
 import pytest
 
@@ -22,13 +22,13 @@ def kind(request):
     return request.param
 
 
-def test_round_trip(kind):
+def test_decoding_the_ids_of_a_text_returns_the_text(kind):
     tokenizer = train_tokenizer(TEXTS, kind, 97)
     for text in ("the boy eats", "the red apple"):
         assert decode_ids(tokenizer, encode_texts(tokenizer, [text])[0]) == text
 
 
-def test_special_tokens_are_no_text(kind):
+def test_special_tokens_are_decoded_as_nothing(kind):
     tokenizer = train_tokenizer(TEXTS, kind, 97)
     special = special_ids(tokenizer)
     assert len({special.pad, special.unknown, special.start, special.end}) == 4
@@ -37,7 +37,7 @@ def test_special_tokens_are_no_text(kind):
     assert decode_ids(tokenizer, [special.start, special.end]) == ""
 
 
-def test_lowercase_is_in_the_tokenizer(kind):
+def test_a_lowercase_tokenizer_lowercases_texts(kind):
     tokenizer = train_tokenizer(TEXTS, kind, 97, lowercase=True)
     one, two = encode_texts(tokenizer, ["STRASSE We EAT Über", "strasse we eat über"])
     assert one == two
@@ -53,33 +53,33 @@ def test_graph_and_python_give_the_same_ids(kind):
     assert in_graph == encode_texts(tokenizer, texts)
 
 
-def test_a_long_line_is_trained_on(kind, monkeypatch):
-    monkeypatch.setattr(tokenizers, "_LONGEST", 64)  # of a quarter of a million characters
+def test_a_long_line_is_used_in_training(kind, monkeypatch):
+    monkeypatch.setattr(tokenizers, "_LONGEST", 64)  # normally a quarter of a million characters
     tokenizer = train_tokenizer(["we eat", "they drink " * 50], kind, 60)
     assert special_ids(tokenizer).unknown not in encode_texts(tokenizer, ["they drink"])[0]
 
 
-def test_words_are_whole_and_occur_twice():
+def test_a_vocabulary_of_words_has_the_words_that_occur_twice():
     tokenizer = train_tokenizer(["The cat sat .", "the dog don't", "a cat don't sit ."], "words", lowercase=True)
-    found = [encode_texts(tokenizer, [word])[0] for word in ("cat", "THE", "don't", ".", "dog", "do")]
-    assert all(len(ids) == 1 for ids in found)
+    ids_of_words = [encode_texts(tokenizer, [word])[0] for word in ("cat", "THE", "don't", ".", "dog", "do")]
+    assert all(len(ids) == 1 for ids in ids_of_words)
     unknown = special_ids(tokenizer).unknown
-    assert [ids == [unknown] for ids in found] == [False] * 4 + [True] * 2
+    assert [ids == [unknown] for ids in ids_of_words] == [False] * 4 + [True] * 2
 
 
-def test_characters_keep_every_space_and_line_break():
+def test_a_character_tokenizer_preserves_spaces_and_line_breaks():
     tokenizer = train_tokenizer(["to be,\n  or not\tto be"], "characters")
     text = "be  to\n\n or\t,"
     assert decode_ids(tokenizer, encode_texts(tokenizer, [text])[0]) == text
 
 
-def test_pieces_are_the_text():
+def test_joined_pieces_are_the_text():
     tokenizer = train_tokenizer(TEXTS, "sentencepiece", 97)
     pieces = ids_to_pieces(tokenizer, encode_texts(tokenizer, ["We eat bread"])[0])
     assert "".join(pieces).replace("\u2581", " ").strip() == "We eat bread"
 
 
-def test_training_is_the_same_every_time():
+def test_training_is_deterministic():
     one, two = (train_tokenizer(TEXTS, "sentencepiece", 97) for _ in range(2))
     assert one.get_vocabulary() == two.get_vocabulary()
 
@@ -92,13 +92,13 @@ def test_training_is_the_same_every_time():
         ((["abcdefghijklmnop"], "sentencepiece", 8), "`vocabulary_size` is 8, too few"),
     ],
 )
-def test_mistakes_are_explained(arguments, message):
+def test_invalid_arguments_are_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         train_tokenizer(*arguments)
 
 
-def test_a_book_of_many_lines_is_trained_on():
-    """SentencePiece skips sentences over a mebibyte; a book is one text."""
+def test_a_text_over_a_mebibyte_is_used_in_training():
+    """SentencePiece skips sentences over a mebibyte, so the text is split into lines."""
     book = "\n".join(f"we eat bread number {i}" for i in range(60_000))
     assert len(book) > 1 << 20
     assert train_tokenizer([book], "bpe", 97).vocabulary_size() == 97

@@ -1,4 +1,4 @@
-"""Losses by hand, schedules by hand, and runs: resumed, averaged, selected, kept whole."""
+"""Losses, schedules and metrics by hand; resuming, averaging and selecting checkpoints; atomic files."""
 
 import math
 import os
@@ -25,12 +25,12 @@ def random(*shape):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3])
-def test_loss_is_the_cross_entropy_with_the_smoothed_distribution(smoothing):
+def test_the_loss_is_the_cross_entropy_with_the_smoothed_distribution(smoothing):
     logits, labels = random(2, 3, 5), np.array([[1, 4, 0], [2, 2, 3]])
     weights = np.array([[1, 1, 0], [1, 0, 0]], "float32")
     log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    wanted = np.eye(5)[labels] * (1 - smoothing) + smoothing / 5
-    expected = (-(wanted * log_p).sum(-1) * weights).sum() / weights.sum()
+    smoothed = np.eye(5)[labels] * (1 - smoothing) + smoothing / 5
+    expected = (-(smoothed * log_p).sum(-1) * weights).sum() / weights.sum()
     loss = ka.training.MaskedCrossEntropy(smoothing)(labels, logits, sample_weight=weights)
     np.testing.assert_allclose(float(loss), expected, rtol=1e-5)
 
@@ -42,14 +42,14 @@ def test_a_negative_weight_makes_a_token_less_likely():
     np.testing.assert_allclose(float(loss), (2 * cost[0] - cost[1]) / 3, rtol=1e-5)
 
 
-def test_loss_agrees_with_keras():
+def test_the_loss_agrees_with_keras():
     logits, labels = random(7, 5), np.array([1, 4, 0, 2, 2, 3, 1])
     theirs = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)
     ours = ka.training.MaskedCrossEntropy(0.2)
     np.testing.assert_allclose(float(ours(labels, logits)), float(theirs(np.eye(5)[labels], logits)), rtol=1e-5)
 
 
-def test_loss_is_float32_from_half_precision_logits():
+def test_the_loss_of_half_precision_logits_is_float32():
     loss = ka.training.MaskedCrossEntropy()(np.array([[1]]), keras.ops.cast(random(1, 1, 5), "bfloat16"))
     assert keras.backend.standardize_dtype(loss.dtype) == "float32"
 
@@ -88,7 +88,7 @@ def run(model, directory, **options):
 
 
 class Stop(keras.callbacks.Callback):
-    """Break a run in the middle of an epoch."""
+    """Interrupt a run in the middle of an epoch."""
 
     def __init__(self, epoch: int) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def test_a_broken_run_goes_on_to_the_same_weights(tokenizer, tmp_path):
+def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(tokenizer, tmp_path):
     whole = small_model(tokenizer)
     history = run(whole, tmp_path / "whole", average_checkpoints=2)
     broken = small_model(tokenizer)
@@ -111,7 +111,7 @@ def test_a_broken_run_goes_on_to_the_same_weights(tokenizer, tmp_path):
     plan = ka.training.TrainingPlan(epochs=4, learning_rate=0.02, warmup_steps=3, average_checkpoints=2)
     with pytest.raises(KeyboardInterrupt):
         ka.train(broken, batches, tmp_path / "broken", plan, validation=valid, callbacks=[Stop(2)])
-    keras.utils.set_random_seed(99)  # a new process has another chance
+    keras.utils.set_random_seed(99)  # a new process has another random state
     resumed = keras.saving.load_model(tmp_path / "broken" / "model.keras", compile=False)
     again = run(resumed, tmp_path / "broken", average_checkpoints=2)
     for one, two in zip(whole.get_weights(), resumed.get_weights(), strict=True):
@@ -119,9 +119,9 @@ def test_a_broken_run_goes_on_to_the_same_weights(tokenizer, tmp_path):
     assert again["loss"] == history["loss"]
 
 
-KILLED = """
+PROGRAM = """
 import sys
-for name in ("tensorflow", "tensorflow_text"):  # JAX starts sooner, and finds what it has compiled before
+for name in ("tensorflow", "tensorflow_text"):  # JAX starts faster, and has a compilation cache
     sys.modules[name] = None
 import keras
 import keras_attention as ka
@@ -143,16 +143,16 @@ model.save_weights(pathlib.Path(path, "final.weights.h5"))
 
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="slow: once, on one backend")
-def test_sigkill_at_any_moment_changes_nothing(tmp_path):
+def test_a_killed_and_resumed_run_has_the_same_weights(tmp_path):
     def start(name):
         return subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(tmp_path / name)],
+            [sys.executable, "-c", PROGRAM, str(tmp_path / name)],
             env=jax_environment(tmp_path / "programs"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
     assert start("whole").wait() == 0
     checkpoint = tmp_path / "killed" / "checkpoint.npz"
-    for epoch in (0, 1):  # in the first epoch, before which only the state of the beginning is there, and later
+    for epoch in (0, 1):  # in the first epoch, with only the initial state stored, and in a later one
         process = start("killed")
         deadline = time.time() + 120
         while not (checkpoint.exists() and load_arrays(checkpoint)[1]["epoch"] >= epoch) and time.time() < deadline:
@@ -167,31 +167,31 @@ def test_sigkill_at_any_moment_changes_nothing(tmp_path):
 
     weights = []
     for name in ("whole", "killed"):
-        found = {}
+        arrays = {}
         with h5py.File(tmp_path / name / "final.weights.h5") as file:
             file.visititems(
-                lambda key, item, found=found: found.update({key: item[()]} if hasattr(item, "shape") else {})
+                lambda key, item, arrays=arrays: arrays.update({key: item[()]} if hasattr(item, "shape") else {})
             )
-        weights.append(found)
+        weights.append(arrays)
     assert weights[0].keys() == weights[1].keys()
     assert len(weights[0]) > 10
     for key, value in weights[0].items():
         np.testing.assert_array_equal(value, weights[1][key], err_msg=key)
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_the_run(tokenizer, tmp_path):
+def test_the_best_epoch_is_restored_and_patience_ends_the_run(tokenizer, tmp_path):
     model, values = small_model(tokenizer), iter([1.0, 7.0, 3.0, 2.0, 5.0, 8.0])
-    seen = []
+    weights_of_epochs = []
 
     def measure(model):
-        seen.append(model.get_weights())
+        weights_of_epochs.append(model.get_weights())
         return {"val_bleu": next(values)}
 
     batches = ka.data.translation_batches(PAIRS, model)
     plan = ka.training.TrainingPlan(epochs=6, monitor="val_bleu", patience=3)
     history = ka.train(model, batches, tmp_path, plan, measure=measure)
     assert history["val_bleu"] == [1.0, 7.0, 3.0, 2.0, 5.0]
-    for one, two in zip(model.get_weights(), seen[1], strict=True):
+    for one, two in zip(model.get_weights(), weights_of_epochs[1], strict=True):
         np.testing.assert_array_equal(one, two)
 
 
@@ -206,7 +206,7 @@ def test_average_of_checkpoints_by_hand(tokenizer, tmp_path):
         np.testing.assert_allclose(one + 1, two, rtol=1e-5, atol=1e-5)
 
 
-def test_a_file_is_whole_or_absent(tmp_path):
+def test_a_file_is_written_completely_or_not_at_all(tmp_path):
     path = tmp_path / "model.keras"
     path.write_text("the old one")
 
@@ -221,7 +221,7 @@ def test_a_file_is_whole_or_absent(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_directory_is_whole_or_absent(tmp_path):
+def test_a_directory_is_written_completely_or_not_at_all(tmp_path):
     def fill(path, broken):
         with whole_directory(path) as partial:
             partial.mkdir()
@@ -237,17 +237,17 @@ def test_a_directory_is_whole_or_absent(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "1"]
 
 
-def test_raw_examples_are_selected_by_the_metric_of_their_task(tokenizer, tmp_path, monkeypatch):
-    """The second epoch writes the references, the others parts of them; sacreBLEU itself says what each is worth."""
+def test_with_raw_examples_the_metric_of_the_task_selects_the_epoch(tokenizer, tmp_path, monkeypatch):
+    """The outputs are the references in the second epoch, and parts of them in the others; sacreBLEU scores them."""
     import sacrebleu
 
     references = [target for _, target in PAIRS]
     epochs = [[" ".join(text.split()[:n]) for text in references] for n in (2, 9, 4)]
-    written = iter(epochs)
+    translations = iter(epochs)
     monkeypatch.setattr(
         ka.Translator,
         "translate",
-        lambda self, sources, batch_size: [ka.Translation(*pair, 0.0) for pair in zip(sources, next(written))],  # noqa: B905
+        lambda self, sources, batch_size: [ka.Translation(*pair, 0.0) for pair in zip(sources, next(translations))],  # noqa: B905
     )
     model = small_model(tokenizer)
     history = ka.train(model, PAIRS, tmp_path, ka.training.TrainingPlan(epochs=3), validation=PAIRS)
@@ -275,12 +275,12 @@ def test_the_default_monitor_is_the_metric_of_the_task(task, validation, monitor
     assert default_monitor(task, batches=None, validation=validation) == monitor
 
 
-def test_a_checkpoint_of_another_model_is_refused(tokenizer):
+def test_a_checkpoint_of_another_model_is_an_error(tokenizer):
     with pytest.raises(ValueError, match="do not fit the model"):
         assign(small_model(tokenizer).variables, [np.zeros(3)])
 
 
-def test_mixed_precision_trains_in_half_and_loses_in_float32(tokenizer, tmp_path):
+def test_mixed_precision_computes_in_bfloat16_with_float32_weights(tokenizer, tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = small_model(tokenizer)
@@ -292,7 +292,7 @@ def test_mixed_precision_trains_in_half_and_loses_in_float32(tokenizer, tmp_path
     assert history["loss"][-1] < history["loss"][0]
 
 
-def test_a_run_in_bfloat16_goes_on(tokenizer, tmp_path):
+def test_a_run_in_bfloat16_is_resumed(tokenizer, tmp_path):
     keras.config.set_dtype_policy("bfloat16")
     try:
         model, again = (
@@ -302,12 +302,12 @@ def test_a_run_in_bfloat16_goes_on(tokenizer, tmp_path):
             for _ in range(2)
         )
         run(model, tmp_path, epochs=2, average_checkpoints=2)
-        kept = [np.array(w, "float32") for w in model.weights]
+        before = [np.array(w, "float32") for w in model.weights]
         run(again, tmp_path, epochs=3, average_checkpoints=2)
     finally:
         keras.config.set_dtype_policy("float32")
     assert {str(w.dtype) for w in again.trainable_weights} == {"bfloat16"}
-    assert any(not np.array_equal(a, np.array(b, "float32")) for a, b in zip(kept, again.weights, strict=True))
+    assert any(not np.array_equal(a, np.array(b, "float32")) for a, b in zip(before, again.weights, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -333,12 +333,12 @@ def test_a_run_in_bfloat16_goes_on(tokenizer, tmp_path):
         (lambda: score_texts(["a b", "c"], [["a b"], []]), "Line 2 has no reference"),
     ],
 )
-def test_mistakes_are_explained(make, message):
+def test_invalid_arguments_are_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_an_unknown_monitor_is_explained(tokenizer, tmp_path):
+def test_an_unknown_monitor_is_an_error(tokenizer, tmp_path):
     with pytest.raises(
         ValueError, match=r"The monitor 'val_blue' is not computed in this run\. Expected one of accuracy, loss"
     ):
@@ -346,7 +346,7 @@ def test_an_unknown_monitor_is_explained(tokenizer, tmp_path):
 
 
 def test_bleu_by_hand():
-    """Six of seven words, one brevity-free sentence: modified precisions 6/7, 4/6, 2/5, 1/4."""
+    """One sentence without a brevity penalty: the modified precisions are 6/7, 4/6, 3/5 and 2/4."""
     hypothesis, reference = "the cat sat on the red mat", "the cat sat on the blue mat"
     expected = 100 * math.exp(sum(map(math.log, (6 / 7, 4 / 6, 3 / 5, 2 / 4))) / 4)
     scores = score_texts([hypothesis], [reference])
@@ -355,7 +355,7 @@ def test_bleu_by_hand():
     assert "case:mixed" in scores.bleu_signature
 
 
-def test_case_counts_unless_told():
+def test_scores_are_case_sensitive_unless_lowercase_is_true():
     hypothesis, reference = ["We Eat Fresh Bread Today"], ["we eat fresh bread today"]
     assert score_texts(hypothesis, reference).bleu < 1
     np.testing.assert_allclose(score_texts(hypothesis, reference, lowercase=True).bleu, 100)
@@ -367,7 +367,7 @@ def test_scores_by_length_counts_words():
     assert {name: count for name, (count, _) in bins.items()} == {"1-2": 1, "3-8": 1, "9+": 1}
 
 
-def test_without_validation_the_training_loss_selects(tokenizer, tmp_path):
+def test_without_validation_the_training_loss_is_the_monitor(tokenizer, tmp_path):
     model = small_model(tokenizer)
     plan = ka.training.TrainingPlan(epochs=2, average_checkpoints=2)
     history = ka.train(model, ka.data.translation_batches(PAIRS, model), tmp_path, plan)
@@ -375,12 +375,12 @@ def test_without_validation_the_training_loss_selects(tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("monitor", ["loss", "val_loss"])
-def test_the_average_is_kept_where_it_is_better(tokenizer, tmp_path, monitor):
-    """The average is compared with the best epoch, which is the last here, on the same measure, without dropout."""
+def test_the_average_is_used_if_it_is_better(tokenizer, tmp_path, monitor):
+    """The average and the best epoch (here the last) are compared on the same loss, without dropout."""
     model = small_model(tokenizer, dropout=0.1)
     run(model, tmp_path, monitor=monitor, average_checkpoints=4)
     valid = ka.data.translation_batches(PAIRS if monitor == "loss" else PAIRS[:3], model, shuffle=False)
-    kept = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
+    final = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
     arrays, note = load_arrays(tmp_path / "checkpoint.npz")
     assign(model.variables[: len(model.get_weights())], arrays[: len(model.get_weights())])
     last = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
@@ -389,10 +389,10 @@ def test_the_average_is_kept_where_it_is_better(tokenizer, tmp_path, monitor):
     assert note["best_epoch"] == ("average_checkpoints" if averaged < last else 4)
     if averaged < last:
         np.testing.assert_allclose(note["best"], averaged, rtol=1e-4)
-    np.testing.assert_allclose(kept, min(last, averaged), rtol=1e-4)
+    np.testing.assert_allclose(final, min(last, averaged), rtol=1e-4)
 
 
-def test_a_run_that_diverges_says_so(tokenizer, tmp_path):
+def test_a_run_that_diverges_is_an_error(tokenizer, tmp_path):
     model = small_model(tokenizer)
     with pytest.raises(ValueError, match="never a finite number: the training diverged"):
         ka.train(
@@ -404,7 +404,7 @@ def test_a_run_that_diverges_says_so(tokenizer, tmp_path):
         )
 
 
-def test_a_damaged_checkpoint_is_named(tokenizer, tmp_path):
+def test_a_damaged_checkpoint_is_an_error(tokenizer, tmp_path):
     run(small_model(tokenizer), tmp_path, epochs=1)
     whole = (tmp_path / "checkpoint.npz").read_bytes()
     (tmp_path / "checkpoint.npz").write_bytes(whole[: len(whole) // 2])
@@ -412,7 +412,7 @@ def test_a_damaged_checkpoint_is_named(tokenizer, tmp_path):
         run(small_model(tokenizer), tmp_path, epochs=2)
 
 
-def test_a_monitor_that_cannot_be_computed_is_refused_before_training(tokenizer, tmp_path):
+def test_a_monitor_that_cannot_be_computed_is_an_error_before_training(tokenizer, tmp_path):
     model = small_model(tokenizer)
     with pytest.raises(ValueError, match="names with val_ need validation data"):
         ka.train(
@@ -424,7 +424,7 @@ def test_a_monitor_that_cannot_be_computed_is_refused_before_training(tokenizer,
     assert not (tmp_path / "r").exists()
 
 
-def test_the_run_of_another_model_is_refused_and_a_finished_one_is_said(tokenizer, tmp_path):
+def test_resuming_another_models_run_is_an_error_and_a_finished_run_a_warning(tokenizer, tmp_path):
     run(small_model(tokenizer), tmp_path, epochs=1)
     with pytest.warns(UserWarning, match="is finished; its best model is used"):
         run(small_model(tokenizer), tmp_path, epochs=1)
@@ -432,7 +432,7 @@ def test_the_run_of_another_model_is_refused_and_a_finished_one_is_said(tokenize
         run(small_model(tokenizer, units=14), tmp_path, epochs=1)
 
 
-def test_not_a_number_is_never_the_best(tokenizer, tmp_path):
+def test_an_epoch_with_nan_is_never_the_best(tokenizer, tmp_path):
     model, values = small_model(tokenizer), iter([float("nan"), 3.0, float("nan")])
     plan = ka.training.TrainingPlan(epochs=3, monitor="val_bleu")
     ka.train(

@@ -30,7 +30,7 @@ def numbers(*shape: int, seed: int = 3) -> np.ndarray:
 
 
 def by_hand(layer: MultiHeadAttention, query: np.ndarray, memory: np.ndarray, mask: np.ndarray):
-    """Multi-head attention as a loop over heads and positions, in float64."""
+    """Return multi-head attention computed in loops over heads and positions, in float64."""
     weight = {name: [to_numpy(w).astype("float64") for w in getattr(layer, f"{name}_projection").weights]
               for name in ("query", "key", "value", "output")}  # fmt: skip
     q, k, v = (x @ weight[n][0] + weight[n][1] for n, x in (("query", query), ("key", memory), ("value", memory)))
@@ -45,9 +45,9 @@ def by_hand(layer: MultiHeadAttention, query: np.ndarray, memory: np.ndarray, ma
 
 
 @pytest.mark.parametrize("maps", [True, False], ids=["maps", "fused"])
-def test_many_heads_by_hand(maps):
+def test_multi_head_attention_by_hand(maps):
     layer, query, memory = MultiHeadAttention(H, D), numbers(B, 4, M), numbers(B, S, 11, seed=5)
-    mask = np.array([[True, True, False, True, False], [False] * S])  # the second row may attend to nothing
+    mask = np.array([[True, True, False, True, False], [False] * S])  # all values of the second row are masked
     layer(query, memory)
     layer.set_weights([w + 0.1 * numbers(*w.shape, seed=i) for i, w in enumerate(layer.get_weights())])
     output = layer(query, memory, value_mask=mask, return_attention_scores=maps)
@@ -59,37 +59,37 @@ def test_many_heads_by_hand(maps):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_many_heads_agree_with_keras_on_its_implicit_masks(causal):
+def test_multi_head_attention_agrees_with_keras_on_implicit_masks(causal):
     ids = np.array([[3, 1, 4, 0, 0], [1, 5, 9, 2, 6]])
     x = keras.layers.Embedding(11, M, mask_zero=True)(ids)
-    layer, theirs = MultiHeadAttention(H, D), keras.layers.MultiHeadAttention(H, D)
+    layer, keras_layer = MultiHeadAttention(H, D), keras.layers.MultiHeadAttention(H, D)
     options = {"use_causal_mask": causal, "return_attention_scores": True}
     layer(x, x)
-    theirs.build(x.shape, x.shape)  # a call would remove the mask of its inputs
-    copy_weights(layer, theirs)
-    for one, two in zip(layer(x, x, **options), theirs(x, x, **options), strict=True):
+    keras_layer.build(x.shape, x.shape)  # a call would remove the masks of its inputs
+    copy_weights(layer, keras_layer)
+    for one, two in zip(layer(x, x, **options), keras_layer(x, x, **options), strict=True):
         one, two = (np.moveaxis(to_numpy(y), -2, 1)[ids != 0] for y in (one, two))
         np.testing.assert_allclose(one, two, atol=1e-5)
 
 
-def copy_weights(layer: MultiHeadAttention, theirs: keras.layers.MultiHeadAttention) -> None:
-    pairs = zip(layer.get_weights(), theirs.get_weights(), strict=True)
-    theirs.set_weights([ours.reshape(other.shape) for ours, other in pairs])
+def copy_weights(layer: MultiHeadAttention, keras_layer: keras.layers.MultiHeadAttention) -> None:
+    pairs = zip(layer.get_weights(), keras_layer.get_weights(), strict=True)
+    keras_layer.set_weights([ours.reshape(other.shape) for ours, other in pairs])
 
 
-def test_a_block_with_a_memory_equals_layers_of_keras():
+def test_a_block_with_a_memory_equals_the_layers_of_keras():
     block, x = TransformerBlock(H, 11, norm_first=True), ops.convert_to_tensor(numbers(B, S, M))
     memory = keras.layers.Embedding(11, 13, mask_zero=True)(np.array([[3, 1, 0], [1, 5, 9]]))
-    found = block(x, memory)
+    outputs = block(x, memory)
     for attention, norm in ((block.attention, block.attention_norm), (block.cross_attention, block.cross_norm)):
-        query, theirs = norm(x), keras.layers.MultiHeadAttention(H, D)
+        query, keras_layer = norm(x), keras.layers.MultiHeadAttention(H, D)
         value = query if attention is block.attention else memory
-        theirs.build(query.shape, value.shape)  # a call would remove the mask of its inputs
-        copy_weights(attention, theirs)
-        x = x + theirs(query, value)
+        keras_layer.build(query.shape, value.shape)  # a call would remove the masks of its inputs
+        copy_weights(attention, keras_layer)
+        x = x + keras_layer(query, value)
     hidden = ops.relu(ops.matmul(block.feed_forward_norm(x), block.hidden.kernel) + block.hidden.bias)
     x = x + ops.matmul(hidden, block.output_projection.kernel) + block.output_projection.bias
-    np.testing.assert_allclose(to_numpy(found), to_numpy(x), atol=1e-5)
+    np.testing.assert_allclose(to_numpy(outputs), to_numpy(x), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_block_with_a_memory_equals_layers_of_keras():
         (lambda: MultiHeadAttention(0, 5), "expected positive integers"),
     ],
 )
-def test_sizes_that_do_not_fit_are_explained(make, message):
+def test_invalid_sizes_are_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -116,7 +116,7 @@ def test_layers_work_in_a_functional_model(make, tmp_path):
     np.testing.assert_array_equal(*(m.predict(numbers(B, 4, M), verbose=0) for m in (model, again)))
 
 
-def test_query_key_and_value_begin_as_one_matrix():
+def test_query_key_and_value_are_initialised_as_one_matrix():
     layer = MultiHeadAttention(8, 16)
     layer.build((None, None, 128))
     for projection, units in (
@@ -127,23 +127,23 @@ def test_query_key_and_value_begin_as_one_matrix():
         np.testing.assert_allclose(np.abs(projection.get_weights()[0]).max(), (6 / (128 + units)) ** 0.5, rtol=0.01)
 
 
-def test_self_attention_is_a_bag_until_positions_are_added():
+def test_only_positions_make_self_attention_depend_on_the_order():
     layer, x, order = MultiHeadAttention(H, D), numbers(B, S, M), np.array([3, 0, 4, 1, 2])
-    bare = to_numpy(layer(x))
-    np.testing.assert_allclose(to_numpy(layer(x[:, order])), bare[:, order], atol=1e-5)
+    without_positions = to_numpy(layer(x))
+    np.testing.assert_allclose(to_numpy(layer(x[:, order])), without_positions[:, order], atol=1e-5)
     for positions in (SinusoidalPositions(), PositionEmbedding(S)):
         even = x[..., : M - 1]
-        placed, moved = (to_numpy(positions(z)) for z in (even, even[:, order]))
-        assert np.abs(moved - placed[:, order]).max() > 0.1
+        with_positions, reordered = (to_numpy(positions(z)) for z in (even, even[:, order]))
+        assert np.abs(reordered - with_positions[:, order]).max() > 0.1
 
 
 def test_sinusoids_by_hand():
-    found = to_numpy(sinusoidal_positions(np.array([0, 3]), 4))
+    outputs = to_numpy(sinusoidal_positions(np.array([0, 3]), 4))
     expected = [[0, 0, 1, 1], [np.sin(3), np.sin(0.03), np.cos(3), np.cos(0.03)]]
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(outputs, expected, atol=1e-6)
 
 
-def test_masks():
+def test_causal_and_combined_masks_by_hand():
     assert to_numpy(causal_mask(2, 3))[0].tolist() == [[True, True, False], [True, True, True]]
     padding = np.array([[True, False]])
     assert to_numpy(combine_masks(causal_mask(2), None, padding))[0].tolist() == [[True, False], [True, False]]
@@ -158,7 +158,7 @@ def test_beams_are_gathered_by_row():
     assert to_numpy(gather_beams(counts, parents)).tolist() == [[11, 5], [17, 17]]
 
 
-def test_cache_is_written_at_one_time_and_nowhere_else():
+def test_write_cache_changes_only_one_time_step():
     cache = make_cache(numbers(B, H, 2, D), 6)
     new = numbers(B, 1, H, 1, D, seed=9)
     after, before = to_numpy(write_cache(cache, new, 4)), to_numpy(cache)
@@ -196,8 +196,8 @@ def test_cached_steps_equal_the_whole_sequence(policy, memory, read):
     np.testing.assert_allclose(np.concatenate(steps, 1), whole[:, read:], atol=tolerance)
 
 
-def test_float16_is_computed_where_the_backend_has_no_kernel_for_it():
-    """JAX has none on a CPU, which shows only when compiled."""
+def test_float16_works_without_a_float16_kernel_in_the_backend():
+    """JAX has none on a CPU, and fails only in compiled functions."""
     layer, x = MultiHeadAttention(H, D), numbers(B, S, M)
     expected = to_numpy(layer(x))
     half = MultiHeadAttention(H, D, dtype="mixed_float16")
@@ -213,7 +213,7 @@ def test_a_sequence_longer_than_the_positions_is_an_error():
         SinusoidalPositions()(numbers(1, 3, 5))
 
 
-def test_a_cross_attention_needs_a_memory():
+def test_cross_attention_without_a_memory_is_an_error():
     with_memory, alone = TransformerBlock(H, 11), TransformerBlock(H, 11)
     with_memory(numbers(B, S, M), numbers(B, 2, 13))
     alone(numbers(B, S, M))
@@ -226,21 +226,23 @@ def test_a_cross_attention_needs_a_memory():
             Transformer([], InputEmbedding(), cross_attention=cross_attention)(numbers(B, S, M), **others)
 
 
-def test_a_prompt_read_at_once_equals_a_forced_one(tokenizer):
+def test_prefilling_a_prompt_equals_decoding_it_token_by_token(tokenizer):
     model = ka.CausalLM.from_preset(
         "gpt2_small", tokenizer=tokenizer, width=14, num_heads=7, num_layers=2, intermediate_dim=11, max_length=31
     )
-    together = model.complete(["we eat bread", "we"], ka.Greedy(max_new_tokens=5))  # the longer prompt is partly forced
+    together = model.complete(
+        ["we eat bread", "we"], ka.Greedy(max_new_tokens=5)
+    )  # the longer prompt is partly decoded
     alone = [model.complete([text], ka.Greedy(max_new_tokens=5))[0] for text in ("we eat bread", "we")]
     assert [a.text for a in together] == [a.text for a in alone]
     np.testing.assert_allclose([a.score for a in together], [a.score for a in alone], atol=1e-4)
 
 
-def test_learned_positions_limit_a_completion(tokenizer):
+def test_learned_positions_limit_the_length_of_a_completion(tokenizer):
     sizes = {"width": 14, "num_heads": 7, "num_layers": 1, "intermediate_dim": 11, "max_length": 13}
     model = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes)
-    (answer,) = model.complete(["we eat"], ka.Greedy(max_new_tokens=60, min_new_tokens=59))
+    (completion,) = model.complete(["we eat"], ka.Greedy(max_new_tokens=60, min_new_tokens=59))
     prompt = len(ka.data.encode_texts(tokenizer, ["we eat"])[0])
-    assert len(answer.pieces) == 13 - prompt
+    assert len(completion.pieces) == 13 - prompt
     with pytest.raises(ValueError, match="relative"):
         ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes, positions="relative")

@@ -1,4 +1,4 @@
-"""Plots: pieces and their weights are merged into words, and panels are bright where a word attends."""
+"""Plots: pieces and their weights are merged into words, and the attended regions of a panel are bright."""
 
 import io
 import types
@@ -23,7 +23,7 @@ U = "\u2581"
         ([], [], []),
     ],
 )
-def test_pieces_become_words(pieces, words, groups):
+def test_pieces_are_merged_into_words(pieces, words, groups):
     assert merge_words(pieces) == (words, groups)
 
 
@@ -39,7 +39,7 @@ def is_png(path):
     return path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
 
 
-def test_plots_are_written(translator, tmp_path):
+def test_plots_are_saved_as_files(translator, tmp_path):
     (translation,) = translator.translate(["the boy eats the red apple"])
     figure = ka.plot_alignment(translation, tmp_path / "alignment.png")
     labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
@@ -50,14 +50,14 @@ def test_plots_are_written(translator, tmp_path):
     assert all(is_png(tmp_path / f"{name}.png") for name in ("alignment", "curves", "bleu"))
 
 
-def test_no_attention_is_explained(translator):
+def test_a_plot_without_attention_is_an_error(translator):
     (empty,) = translator.translate([""])
     with pytest.raises(ValueError, match="This translation has no attention"):
         ka.plot_alignment(empty)
 
 
 def spot(row, column, rows=7, columns=5):
-    """All the weight on one region."""
+    """Return an attention map with all weight on one region."""
     weights = np.zeros((rows, columns), "float32")
     weights[row, column] = 1
     return weights
@@ -85,13 +85,13 @@ def shown(axes):
     return np.asarray(axes.images[0].get_array())
 
 
-def test_a_word_has_the_mean_weights_of_its_pieces():
+def test_the_weights_of_a_word_are_the_mean_of_its_pieces():
     words, maps = word_maps(caption())
     assert words == ["a", "puppy"]
     np.testing.assert_allclose(maps[1], (spot(1, 1) + spot(5, 3)) / 2)
 
 
-def test_a_panel_is_bright_where_its_word_attends(tmp_path):
+def test_the_attended_region_of_a_panel_is_bright(tmp_path):
     maps = np.stack([spot(0, 0), spot(6, 4)])
     figure = plot_caption(caption((f"{U}a", f"{U}dog"), maps), photo(70, 50), tmp_path / "caption.png")
     assert is_png(tmp_path / "caption.png")
@@ -131,11 +131,11 @@ def test_images_are_arrays_files_or_bytes(tmp_path):
 
 def test_a_rotated_photo_is_drawn_upright():
     exif = Image.Exif()
-    exif[0x0112] = 6  # "turn me by 90 degrees"
+    exif[0x0112] = 6  # rotated by 90 degrees
     assert shown(plot_caption(caption(), encoded(photo(40, 60), "JPEG", exif=exif)).axes[0]).shape == (60, 40, 3)
 
 
-def test_what_cannot_be_plotted_is_explained(tmp_path):
+def test_invalid_captions_and_images_are_errors(tmp_path):
     with pytest.raises(ValueError, match="This caption has no attention: its image could not be read, or its model"):
         plot_caption(caption(attention=None), photo())
     with pytest.raises(ValueError, match=r"The image is float32 of shape \(83, 131, 3\); expected uint8"):
@@ -147,7 +147,7 @@ def test_what_cannot_be_plotted_is_explained(tmp_path):
         plot_caption(caption(), tmp_path / "absent.jpg")
 
 
-def test_captions_go_to_tensorboard(tmp_path):
+def test_captions_are_written_to_tensorboard(tmp_path):
     tf = pytest.importorskip("tensorflow")
     captions = [caption(), caption(valid=False), caption(attention=None), caption()]
     images = CaptionImages([photo(), b"not an image", photo(), photo()], tmp_path)

@@ -1,4 +1,4 @@
-"""Foreign weights: outputs equal those of transformers, and reading, writing and reading again changes nothing."""
+"""Weights of transformers: equal outputs, and equal weights after reading, writing and reading again."""
 
 import keras
 import numpy as np
@@ -15,9 +15,9 @@ from foreign import (
     longs,
     same,
     saved,
-    theirs,
     torch,
     transformers,
+    transformers_outputs,
 )
 
 import keras_attention as ka
@@ -29,33 +29,33 @@ __all__ = ["saved"]  # a fixture
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_logits_are_those_of_transformers(name, saved):
+def test_logits_equal_those_of_transformers(name, saved):
     model, directory = saved(name)
-    own, expected = from_huggingface(directory), theirs(model)
-    assert type(own).__name__ == ROWS[name][1]
-    found = own(batch(own))
+    converted, expected = from_huggingface(directory), transformers_outputs(model)
+    assert type(converted).__name__ == ROWS[name][1]
+    outputs = converted(batch(converted))
     if name == "BertForPreTraining":
-        close(found["next_sentence"], expected.seq_relationship_logits, slice(None))
-        found, expected = found["logits"], expected.prediction_logits
+        close(outputs["next_sentence"], expected.seq_relationship_logits, slice(None))
+        outputs, expected = outputs["logits"], expected.prediction_logits
     else:
         expected = expected.logits
-    everything = name == "MarianMTModel" or found.ndim == 2  # a target, or one output per text, has no padding
-    close(found, expected, slice(None) if everything else MASK)
+    everything = name == "MarianMTModel" or outputs.ndim == 2  # a target, or one output per text, has no padding
+    close(outputs, expected, slice(None) if everything else MASK)
 
 
-def test_half_precision_is_read(saved, tmp_path):
+def test_weights_in_half_precision_are_read(saved, tmp_path):
     model, _ = saved("GPT2LMHeadModel")
     model.bfloat16().save_pretrained(tmp_path / "half")
-    own = from_huggingface(tmp_path / "half")
-    close(own(batch(own)), theirs(model.float()).logits)
+    converted = from_huggingface(tmp_path / "half")
+    close(converted(batch(converted)), transformers_outputs(model.float()).logits)
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_writing_and_reading_again_changes_nothing(name, saved, tmp_path):
+def test_written_weights_are_read_without_change(name, saved, tmp_path):
     model, directory = saved(name)
-    own = from_huggingface(directory)
-    to_huggingface(own, tmp_path / "out")
-    same(from_huggingface(tmp_path / "out"), own)
+    converted = from_huggingface(directory)
+    to_huggingface(converted, tmp_path / "out")
+    same(from_huggingface(tmp_path / "out"), converted)
     again, info = getattr(transformers, name).from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(info.values()), info
     for path, weight in model.state_dict().items():
@@ -63,15 +63,15 @@ def test_writing_and_reading_again_changes_nothing(name, saved, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["BertForMaskedLM", "RobertaForMaskedLM", "GPT2LMHeadModel"])
-def test_hidden_states_and_attention_are_those_of_transformers(name, saved):
+def test_hidden_states_and_attention_equal_those_of_transformers(name, saved):
     model, directory = saved(name)
-    own = from_huggingface(directory)
-    expected, inputs = theirs(model, output_attentions=True, output_hidden_states=True), batch(own)
-    maps = np.array(introspection.attention_tensors(own, inputs)["attention"])  # (B, layers, H, L, L)
+    converted = from_huggingface(directory)
+    expected, inputs = transformers_outputs(model, output_attentions=True, output_hidden_states=True), batch(converted)
+    maps = np.array(introspection.attention_tensors(converted, inputs)["attention"])  # (B, layers, H, L, L)
     for i, attention in enumerate(expected.attentions):
         close(np.swapaxes(maps[:, i], 1, 2), attention.swapaxes(1, 2))
-    stack = own.decoder if hasattr(own, "decoder") else own.encoder
-    x = stack.inputs(own.embedding(IDS), segment_ids=inputs.get("segment_ids"))
+    stack = converted.decoder if hasattr(converted, "decoder") else converted.encoder
+    x = stack.inputs(converted.embedding(IDS), segment_ids=inputs.get("segment_ids"))
     mask = MASK[:, None, :] & (np.tril(np.ones((6, 6), bool)) if stack.causal else True)
     for i, block in enumerate(stack.blocks):
         close(x, expected.hidden_states[i])
@@ -99,25 +99,25 @@ def test_shards_are_read_as_one_file(saved, tmp_path):
         ("BertForTokenClassification", "TextClassifier"),
     ],
 )
-def test_another_task_keeps_the_encoder(name, task, saved):
+def test_another_task_has_the_same_encoder(name, task, saved):
     model, directory = saved(name)
-    own = from_huggingface(directory, task=task, labels=("bad", "good", "so so"), dropout=0.3)
-    assert own.config.labels == ("bad", "good", "so so")
-    assert own.config.dropout == 0.3
+    converted = from_huggingface(directory, task=task, labels=("bad", "good", "so so"), dropout=0.3)
+    assert converted.config.labels == ("bad", "good", "so so")
+    assert converted.config.dropout == 0.3
     body = getattr(model, model.base_model_prefix, model)
-    inputs, own_inputs = theirs(body).last_hidden_state, batch(own)
-    outputs = own.encoder(own.embedding(IDS), mask=MASK, segment_ids=own_inputs["segment_ids"])
-    close(outputs, inputs)
+    expected, inputs = transformers_outputs(body).last_hidden_state, batch(converted)
+    outputs = converted.encoder(converted.embedding(IDS), mask=MASK, segment_ids=inputs["segment_ids"])
+    close(outputs, expected)
 
 
-def test_a_body_alone_is_a_language_model(saved):
+def test_a_model_without_a_head_is_read_as_a_language_model(saved):
     model, directory = saved("GPT2Model")
-    logits = theirs(model).last_hidden_state @ model.wte.weight.T
-    own = from_huggingface(directory)
-    close(own(batch(own)), logits.detach())
+    logits = transformers_outputs(model).last_hidden_state @ model.wte.weight.T
+    converted = from_huggingface(directory)
+    close(converted(batch(converted)), logits.detach())
 
 
-def test_a_second_copy_has_to_be_equal(saved):
+def test_a_second_copy_of_a_weight_must_be_equal(saved):
     _, directory = saved("GPT2LMHeadModel")
     first = from_huggingface(directory)
     edit_arrays(directory, lambda arrays: arrays.update({"lm_head.weight": arrays["transformer.wte.weight"].copy()}))
@@ -130,27 +130,27 @@ def test_a_second_copy_has_to_be_equal(saved):
 
 
 def best_tokens(model, inputs: dict, strategy, read: tuple[str, ...]) -> list[list[int]]:
-    """The tokens of the best hypothesis of each row, from a search that `start` reads some of the inputs for."""
+    """Return the tokens of the best hypothesis of each row; `start` gets only the inputs in `read`."""
 
     def search(model, inputs, strategy):
         options = {name: value for name, value in inputs.items() if name not in read}
         return decode(model, {name: inputs[name] for name in read}, strategy, end_id=END, **options)
 
-    found = CompiledFunction(model, search)(inputs, strategy=strategy)
-    return [row[0, : n[0]].tolist() for row, n in zip(found["tokens"], found["lengths"], strict=True)]
+    result = CompiledFunction(model, search)(inputs, strategy=strategy)
+    return [row[0, : n[0]].tolist() for row, n in zip(result["tokens"], result["lengths"], strict=True)]
 
 
 def written(tokens, end: int) -> list[int]:
-    """The tokens up to the end."""
+    """Return the tokens up to the end token."""
     return [int(i) for i in np.asarray(tokens)][: list(tokens).index(end) if end in tokens else None]
 
 
 @pytest.mark.parametrize("width", [1, 3])
 def test_gpt2_generates_the_tokens_of_transformers(width, saved):
     model, directory = saved("GPT2LMHeadModel")
-    own, prompt, length = from_huggingface(directory), IDS[:1, :4], 9
+    converted, prompt, length = from_huggingface(directory), IDS[:1, :4], 9
     with torch.no_grad():
-        found = model.generate(
+        generated = model.generate(
             longs(prompt), max_new_tokens=length, num_beams=width, do_sample=False, length_penalty=0.0,
             early_stopping=False, min_new_tokens=length, pad_token_id=PAD,
         )  # fmt: skip
@@ -158,16 +158,16 @@ def test_gpt2_generates_the_tokens_of_transformers(width, saved):
     search = ka.BeamSearch(num_beams=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
     prefix = search_inputs(np.array([3 + length]), np.array([0]), prompt[:, 1:], MASK[:1, 1:4])
     inputs = {"token_ids": prompt[:, :3], "start_ids": prompt[:, 0], **prefix}
-    tokens = best_tokens(own, inputs, search, ("token_ids",))
-    assert tokens == [[int(i) for i in found[0, 1:]]]
+    tokens = best_tokens(converted, inputs, search, ("token_ids",))
+    assert tokens == [[int(i) for i in generated[0, 1:]]]
 
 
 @pytest.mark.parametrize("width", [1, 4])
 def test_marian_generates_the_tokens_of_transformers(width, saved):
     model, directory = saved("MarianMTModel")
-    own = from_huggingface(directory)
+    converted = from_huggingface(directory)
     with torch.no_grad():
-        found = model.generate(
+        generated = model.generate(
             longs(IDS), attention_mask=longs(MASK), max_new_tokens=14, num_beams=width, do_sample=False,
             length_penalty=0.0, early_stopping=False, suppress_tokens=[PAD],
         )  # fmt: skip
@@ -175,5 +175,7 @@ def test_marian_generates_the_tokens_of_transformers(width, saved):
     search = ka.BeamSearch(num_beams=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
     prefix = search_inputs(np.array([14, 14]), np.array([0, 0]), IDS[:, :0], MASK[:, :0])
     inputs = {"source_ids": IDS, "source_mask": MASK, "start_ids": np.array([PAD, PAD]), **prefix}
-    for tokens, target in zip(best_tokens(own, inputs, search, ("source_ids", "source_mask")), found, strict=True):
+    for tokens, target in zip(
+        best_tokens(converted, inputs, search, ("source_ids", "source_mask")), generated, strict=True
+    ):
         assert written(np.array(tokens), END) == written(target[1:].numpy(), END)
