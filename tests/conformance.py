@@ -1,4 +1,4 @@
-"""One row per layer and per model; `test_conformance.py` drives every row through every check.
+"""One row per layer and per model; `test_conformance.py` and `test_layers.py` run every check on every row.
 
 Sizes are distinct primes, so that a swapped axis cannot pass.
 """
@@ -43,7 +43,7 @@ B, Q, S, T, D, E, M = 2, 3, 5, 7, 11, 13, 17
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayerRow:
-    """A layer, its call arguments, and the shapes that it has to answer with."""
+    """A layer, its call arguments, and the shapes of its outputs."""
 
     name: str
     make: Callable[[], Any]
@@ -51,97 +51,97 @@ class LayerRow:
     shapes: tuple[tuple[int, ...], ...]
 
 
-def _attended(width: int = M) -> Callable[[np.random.Generator], dict]:
-    def arguments(chance: np.random.Generator) -> dict:
+def _query_and_value(width: int = M) -> Callable[[np.random.Generator], dict]:
+    def arguments(rng: np.random.Generator) -> dict:
         mask = np.array([[True] * S, [True, True, True, False, False]])
-        query, value = chance.normal(size=(B, Q, D)), chance.normal(size=(B, S, width))
+        query, value = rng.normal(size=(B, Q, D)), rng.normal(size=(B, S, width))
         inputs = {"query": query.astype("float32"), "value": value.astype("float32")}
         return {**inputs, "query_mask": np.arange(Q) < [[2], [3]], "value_mask": mask, "return_attention_scores": True}
 
     return arguments
 
 
-def _encoded(chance: np.random.Generator) -> dict:
+def _sequence(rng: np.random.Generator) -> dict:
     mask = np.array([[True] * S, [True, True, True, False, False]])
-    return {"inputs": chance.normal(size=(B, S, E)).astype("float32"), "mask": mask}
+    return {"inputs": rng.normal(size=(B, S, E)).astype("float32"), "mask": mask}
 
 
-def _characters(chance: np.random.Generator) -> dict:
+def _characters(rng: np.random.Generator) -> dict:
     mask = np.arange(S) < np.array([[5, 3, 0], [1, 5, 2]])[:, :, None]
-    return {"inputs": chance.integers(0, 11, (B, Q, S)), "mask": mask}
+    return {"inputs": rng.integers(0, 11, (B, Q, S)), "mask": mask}
 
 
-def _decoded(states: int, memory: bool) -> Callable[[np.random.Generator], dict]:
+def _decoder(states: int, memory: bool) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
-        given: dict = {"inputs": rng.normal(size=(B, T, E)).astype("float32")}
-        given["initial_state"] = [rng.normal(size=(B, M)).astype("float32") for _ in range(states)]
-        given["mask"] = np.arange(T) < [[5], [7]]
+        arrays: dict = {"inputs": rng.normal(size=(B, T, E)).astype("float32")}
+        arrays["initial_state"] = [rng.normal(size=(B, M)).astype("float32") for _ in range(states)]
+        arrays["mask"] = np.arange(T) < [[5], [7]]
         if memory:
-            given["memory"] = rng.normal(size=(B, S, M)).astype("float32")
-            given["memory_mask"] = np.array([[True] * S, [True, True, False, False, False]])
-            given["return_attention_scores"] = True
-        return given
+            arrays["memory"] = rng.normal(size=(B, S, M)).astype("float32")
+            arrays["memory_mask"] = np.array([[True] * S, [True, True, False, False, False]])
+            arrays["return_attention_scores"] = True
+        return arrays
 
     return arguments
 
 
-def _drawn(chance: np.random.Generator) -> dict:
-    return {**_attended()(chance), "noise": chance.gumbel(size=(B, Q, S)).astype("float32")}
+def _hard_attention(rng: np.random.Generator) -> dict:
+    return {**_query_and_value()(rng), "noise": rng.gumbel(size=(B, Q, S)).astype("float32")}
 
 
-def _pixels(chance: np.random.Generator) -> dict:
-    return {"images": chance.uniform(0, 255, (B, 32, 32, 3)).astype("float32")}
+def _pixels(rng: np.random.Generator) -> dict:
+    return {"images": rng.uniform(0, 255, (B, 32, 32, 3)).astype("float32")}
 
 
-def _feature_map(chance: np.random.Generator) -> dict:
-    return {"inputs": chance.normal(size=(B, Q, S, 14)).astype("float32"), "return_attention_scores": True}
+def _feature_map(rng: np.random.Generator) -> dict:
+    return {"inputs": rng.normal(size=(B, Q, S, 14)).astype("float32"), "return_attention_scores": True}
 
 
-def _several_heads(memory: bool) -> Callable[[np.random.Generator], dict]:
-    def arguments(chance: np.random.Generator) -> dict:
+def _multi_head(memory: bool) -> Callable[[np.random.Generator], dict]:
+    def arguments(rng: np.random.Generator) -> dict:
         mask = np.array([[True] * S, [True, True, True, False, False]])
-        given = {"query": chance.normal(size=(B, Q if memory else S, 14)).astype("float32")}
-        given["value_mask" if memory else "query_mask"] = mask
+        arrays = {"query": rng.normal(size=(B, Q if memory else S, 14)).astype("float32")}
+        arrays["value_mask" if memory else "query_mask"] = mask
         if memory:
-            given["value"] = chance.normal(size=(B, S, M)).astype("float32")
-        return {**given, "return_attention_scores": True}
+            arrays["value"] = rng.normal(size=(B, S, M)).astype("float32")
+        return {**arrays, "return_attention_scores": True}
 
     return arguments
 
 
-def _stacked(memory: bool, name: str = "tokens") -> Callable[[np.random.Generator], dict]:
-    def arguments(chance: np.random.Generator) -> dict:
+def _stack(memory: bool, name: str = "tokens") -> Callable[[np.random.Generator], dict]:
+    def arguments(rng: np.random.Generator) -> dict:
         mask = np.array([[True] * S, [True, True, True, False, False]])
-        given = {name: chance.normal(size=(B, T if memory else S, 14)).astype("float32")}
+        arrays = {name: rng.normal(size=(B, T if memory else S, 14)).astype("float32")}
         if memory:
-            given["memory"] = chance.normal(size=(B, S, M)).astype("float32")
-            given["memory_mask"] = mask
-        given["mask"] = np.arange(T) < [[5], [7]] if memory else mask
-        return {**given, "return_attention_scores": True}
+            arrays["memory"] = rng.normal(size=(B, S, M)).astype("float32")
+            arrays["memory_mask"] = mask
+        arrays["mask"] = np.arange(T) < [[5], [7]] if memory else mask
+        return {**arrays, "return_attention_scores": True}
 
     return arguments
 
 
 def _vectors(name: str, **others: Any) -> Callable[[np.random.Generator], dict]:
-    return lambda chance: {name: chance.normal(size=(B, S, 14)).astype("float32"), **others}
+    return lambda rng: {name: rng.normal(size=(B, S, 14)).astype("float32"), **others}
 
 
-def _by_distance(chance: np.random.Generator) -> dict:
-    """Queries, values of which they are the last positions, and which pairs are in the same segment."""
-    given = _several_heads(True)(chance)
-    given["value"] = chance.normal(size=(B, S, 14)).astype("float32")
-    return {**given, "same_segment": chance.random((B, Q, S)) < 0.5}
+def _relative_attention(rng: np.random.Generator) -> dict:
+    """Queries, values, and which pairs are in the same segment. The queries are the last positions of the values."""
+    arrays = _multi_head(True)(rng)
+    arrays["value"] = rng.normal(size=(B, S, 14)).astype("float32")
+    return {**arrays, "same_segment": rng.random((B, Q, S)) < 0.5}
 
 
-def _in_two_streams(chance: np.random.Generator) -> dict:
-    """Q queries that stand somewhere among S tokens, and two tokens of a memory."""
+def _two_streams(rng: np.random.Generator) -> dict:
+    """Q queries at some positions of S tokens, and a memory of two tokens."""
     targets = np.array([[0, 2, 1], [2, 0, 1]])
-    memory = {f"block_{i}": chance.normal(size=(B, 2, 14)).astype("float32") for i in range(2)}
+    memory = {f"block_{i}": rng.normal(size=(B, 2, 14)).astype("float32") for i in range(2)}
     return {
-        **_stacked(False)(chance),
+        **_stack(False)(rng),
         "segment_ids": np.array([[0, 0, 0, 1, 1], [0, 1, 1, 1, 1]]),
-        "permutation_mask": chance.random((B, S, S)) < 0.5,
-        "queries": chance.normal(size=(B, Q, 14)).astype("float32"),
+        "permutation_mask": rng.random((B, S, S)) < 0.5,
+        "queries": rng.normal(size=(B, Q, 14)).astype("float32"),
         "target_mapping": np.eye(S, dtype="float32")[targets],
         "memories": {**memory, "mask": np.array([[True, True], [False, True]])},
     }
@@ -153,56 +153,56 @@ def _relative_block() -> TransformerBlock:
 
 # fmt: off
 LAYERS = [
-    LayerRow("additive", lambda: AdditiveAttention(19), _attended(), ((B, Q, M), (B, Q, S))),
-    LayerRow("dot", lambda: DotProductAttention(scaled=False), _attended(D), ((B, Q, D), (B, Q, S))),
-    LayerRow("scaled dot", lambda: DotProductAttention(19), _attended(), ((B, Q, M), (B, Q, S))),
-    LayerRow("simple encoder", lambda: RecurrentEncoder(14, cell="simple"), _encoded, ((B, S, 14),)),
-    LayerRow("gru encoder", lambda: RecurrentEncoder(7, 2, "gru", bidirectional=False, return_state=True), _encoded,
+    LayerRow("additive", lambda: AdditiveAttention(19), _query_and_value(), ((B, Q, M), (B, Q, S))),
+    LayerRow("dot-product", lambda: DotProductAttention(scaled=False), _query_and_value(D), ((B, Q, D), (B, Q, S))),
+    LayerRow("scaled dot-product", lambda: DotProductAttention(19), _query_and_value(), ((B, Q, M), (B, Q, S))),
+    LayerRow("simple encoder", lambda: RecurrentEncoder(14, cell="simple"), _sequence, ((B, S, 14),)),
+    LayerRow("gru encoder", lambda: RecurrentEncoder(7, 2, "gru", bidirectional=False, return_state=True), _sequence,
              ((B, S, 7), (B, 7))),
-    LayerRow("lstm encoder", lambda: RecurrentEncoder(14, 2, return_state=True), _encoded,
+    LayerRow("lstm encoder", lambda: RecurrentEncoder(14, 2, return_state=True), _sequence,
              ((B, S, 14), (B, 14), (B, 14))),
     LayerRow("character encoder", lambda: CharacterEncoder(11, 3, 14), _characters, ((B, Q, 14),)),
-    LayerRow("simple decoder", lambda: RecurrentDecoder(19, 23, cell="simple"), _decoded(1, False), ((B, T, 23),)),
-    LayerRow("gru decoder", lambda: RecurrentDecoder(19, 23, 2, "gru", DotProductAttention(29)), _decoded(1, True),
+    LayerRow("simple decoder", lambda: RecurrentDecoder(19, 23, cell="simple"), _decoder(1, False), ((B, T, 23),)),
+    LayerRow("gru decoder", lambda: RecurrentDecoder(19, 23, 2, "gru", DotProductAttention(29)), _decoder(1, True),
              ((B, T, 23), (B, T, S))),
-    LayerRow("lstm decoder", lambda: RecurrentDecoder(19, 23, 2, "lstm", AdditiveAttention(29)), _decoded(2, True),
+    LayerRow("lstm decoder", lambda: RecurrentDecoder(19, 23, 2, "lstm", AdditiveAttention(29)), _decoder(2, True),
              ((B, T, 23), (B, T, S))),
     LayerRow("attention-first decoder", lambda: RecurrentDecoder(
-        19, 23, 2, attention=AdditiveAttention(29), attend_first=True), _decoded(1, True), ((B, T, 23), (B, T, S))),
-    LayerRow("hard attention", lambda: AdditiveAttention(19, hard=True), _drawn, ((B, Q, M), (B, Q, S))),
-    LayerRow("noise", GumbelNoise, lambda chance: dict(zip(
-        ("query", "memory"), list(_attended()(chance).values())[:2], strict=True)), ((B, Q, S),)),
-    LayerRow("attention loss", AttentionLoss, lambda chance: {
+        19, 23, 2, attention=AdditiveAttention(29), attend_first=True), _decoder(1, True), ((B, T, 23), (B, T, S))),
+    LayerRow("hard attention", lambda: AdditiveAttention(19, hard=True), _hard_attention, ((B, Q, M), (B, Q, S))),
+    LayerRow("gumbel noise", GumbelNoise, lambda rng: dict(zip(
+        ("query", "memory"), list(_query_and_value()(rng).values())[:2], strict=True)), ((B, Q, S),)),
+    LayerRow("attention loss", AttentionLoss, lambda rng: {
         "inputs": np.ones((B, T, D), "float32"), "scores": np.ones((B, T, S), "float32")}, ((B, T, D),)),
     LayerRow("image encoder", lambda: ImageEncoder("small_cnn", 32), _pixels, ((B, 64, 96),)),
-    LayerRow("shifted regions", lambda: ShiftRegions(Q, S), lambda chance: {
-        "regions": chance.normal(size=(B, Q * S, M)).astype("float32")}, ((B, Q * S, M),)),
-    LayerRow("self-attention of a grid", lambda: SelfAttention2D(7), _feature_map, ((B, Q, S, 14), (B, Q * S, Q * S))),
-    LayerRow("self-attention", lambda: MultiHeadAttention(7, 3), _several_heads(False), ((B, S, 14), (B, 7, S, S))),
-    LayerRow("cross-attention", lambda: MultiHeadAttention(7, 2, use_bias=False), _several_heads(True),
+    LayerRow("shift regions", lambda: ShiftRegions(Q, S), lambda rng: {
+        "regions": rng.normal(size=(B, Q * S, M)).astype("float32")}, ((B, Q * S, M),)),
+    LayerRow("2d self-attention", lambda: SelfAttention2D(7), _feature_map, ((B, Q, S, 14), (B, Q * S, Q * S))),
+    LayerRow("self-attention", lambda: MultiHeadAttention(7, 3), _multi_head(False), ((B, S, 14), (B, 7, S, S))),
+    LayerRow("cross-attention", lambda: MultiHeadAttention(7, 2, use_bias=False), _multi_head(True),
              ((B, Q, 14), (B, 7, Q, S))),
-    LayerRow("block", lambda: TransformerBlock(7, 11), _stacked(False, "inputs"), ((B, S, 14), (B, 7, S, S))),
+    LayerRow("transformer block", lambda: TransformerBlock(7, 11), _stack(False, "inputs"), ((B, S, 14), (B, 7, S, S))),
     LayerRow("block with cross-attention", lambda: TransformerBlock(
         7, 11, "gelu", norm_first=True, attention=MultiHeadAttention(7, 3, use_bias=False)),
-             _stacked(True, "inputs"), ((B, T, 14), (B, 7, T, S))),
+             _stack(True, "inputs"), ((B, T, 14), (B, 7, T, S))),
     LayerRow("post-norm stack", lambda: Transformer(
         [TransformerBlock(7, 11), TransformerBlock(7, 11)], InputEmbedding(SinusoidalPositions())),
-             _stacked(False), ((B, S, 14), (B, 7, S, S), (B, 7, S, S))),
+             _stack(False), ((B, S, 14), (B, 7, S, S), (B, 7, S, S))),
     LayerRow("pre-norm causal stack", lambda: Transformer(
         [TransformerBlock(7, 11, norm_first=True)], InputEmbedding(PositionEmbedding(S)), causal=True,
-        norm_epsilon=1e-5), _stacked(False), ((B, S, 14), (B, 7, S, S))),
+        norm_epsilon=1e-5), _stack(False), ((B, S, 14), (B, 7, S, S))),
     LayerRow("decoder stack", lambda: Transformer(
         [TransformerBlock(7, 11), TransformerBlock(7, 11)], InputEmbedding(), causal=True, cross_attention=True),
-             _stacked(True), ((B, T, 14), (B, 7, T, S), (B, 7, T, S))),
+             _stack(True), ((B, T, 14), (B, 7, T, S), (B, 7, T, S))),
     LayerRow("input embedding", lambda: InputEmbedding(PositionEmbedding(S, 2), 3.0, 2, 1e-12), _vectors(
         "tokens", segment_ids=np.array([[0, 0, 0, 1, 1]] * B)), ((B, S, 14),)),
-    LayerRow("relative attention", lambda: RelativeAttention(7, 2), _by_distance, ((B, Q, 14), (B, 7, Q, S))),
-    LayerRow("relative stack", lambda: RelativeTransformer([_relative_block()], InputEmbedding()), _stacked(False),
+    LayerRow("relative attention", lambda: RelativeAttention(7, 2), _relative_attention, ((B, Q, 14), (B, 7, Q, S))),
+    LayerRow("relative stack", lambda: RelativeTransformer([_relative_block()], InputEmbedding()), _stack(False),
              ((B, S, 14), (B, 7, S, S))),
     LayerRow("two streams", lambda: RelativeTransformer([_relative_block(), _relative_block()], InputEmbedding()),
-             _in_two_streams, ((B, Q, 14), (B, 7, Q, 2 + S), (B, 7, Q, 2 + S))),
+             _two_streams, ((B, Q, 14), (B, 7, Q, 2 + S), (B, 7, Q, 2 + S))),
     LayerRow("mask embedding", lambda: MaskEmbedding(14), _vectors("inputs"), ((B, S, 14),)),
-    LayerRow("masked head", MaskedLMHead, _vectors("inputs"), ((B, S, 14),)),
+    LayerRow("masked lm head", MaskedLMHead, _vectors("inputs"), ((B, S, 14),)),
     LayerRow("output bias", OutputBias, _vectors("inputs"), ((B, S, 14),)),
 ]
 # fmt: on
@@ -210,13 +210,13 @@ LAYERS = [
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelRow:
-    """A model, the verb that it answers with, and texts, or pictures, for it."""
+    """A model, its verb, and input texts or images."""
 
     name: str
     make: Callable[[Any], Any]
     verb: str
     texts: tuple = ("we eat bread", "the girl drinks cold milk", "")
-    own_code: bool = True  # False where other rows run the same code: then once, on TensorFlow, is enough
+    is_unique: bool = True  # False if other rows run the same code: then slow
 
 
 def _translator(preset: str, **sizes: Any) -> Callable[[Any], Any]:
@@ -229,7 +229,7 @@ def _translator(preset: str, **sizes: Any) -> Callable[[Any], Any]:
 
 _RECURRENT = {"units": 14, "embedding_dim": 11}
 _SMALL = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11}
-_SINGLE = {**_SMALL, "num_layers": 1}  # where other rows have stacks of the same blocks
+_SINGLE = {**_SMALL, "num_layers": 1}  # other rows test two layers of the same blocks
 
 
 def _labelled(kind: type, preset: str, sizes: dict = _RECURRENT) -> Callable[[Any], Any]:
@@ -244,23 +244,24 @@ def _character_encoder(tokenizer: Any) -> Any:
     )
 
 
-PICTURES = tuple(np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype("uint8") for i in range(3))
+IMAGES = tuple(np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype("uint8") for i in range(3))
 
 
 def _captioner(preset: str, **sizes: Any) -> Callable[[Any], Any]:
-    seeing = {"encoder": "small_cnn", "image_size": 32, "max_length": 31}
-    return lambda tokenizer: ka.Captioner.from_preset(preset, tokenizer=tokenizer, **seeing, **sizes)
+    encoder_options = {"encoder": "small_cnn", "image_size": 32, "max_length": 31}
+    return lambda tokenizer: ka.Captioner.from_preset(preset, tokenizer=tokenizer, **encoder_options, **sizes)
 
 
 # fmt: off
 MODELS = [
     ModelRow("seq2seq", _translator("rnn_seq2seq"), "translate"),
-    ModelRow("seq2seq, simple cells", _translator("rnn_seq2seq", cell="simple"), "translate", own_code=False),
+    ModelRow("seq2seq, simple cells", _translator("rnn_seq2seq", cell="simple"), "translate", is_unique=False),
     ModelRow("attention", _translator("rnn_attention"), "translate"),
     ModelRow("attention, two gru layers", _translator("rnn_attention", cell="gru", num_layers=2), "translate",
-             own_code=False),
-    ModelRow("dot attention", _translator("rnn_attention", attention="dot"), "translate", own_code=False),
-    ModelRow("scaled dot attention", _translator("rnn_attention", attention="scaled_dot"), "translate", own_code=False),
+             is_unique=False),
+    ModelRow("dot attention", _translator("rnn_attention", attention="dot"), "translate", is_unique=False),
+    ModelRow("scaled dot attention", _translator("rnn_attention", attention="scaled_dot"), "translate",
+             is_unique=False),
     ModelRow("language model", lambda tokenizer: ka.CausalLM.from_preset(
         "char_rnn", tokenizer=tokenizer, units=13, embedding_dim=11, max_length=31), "complete"),
     ModelRow("transformer", _translator("transformer_tiny", **_SMALL), "translate"),
@@ -271,45 +272,45 @@ MODELS = [
     ModelRow("bert", lambda tokenizer: ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **_SINGLE), "fill",
              ("we <mask> bread", "the <mask> drinks <mask> milk", "")),
     ModelRow("roberta", lambda tokenizer: ka.MaskedLM.from_preset("roberta_base", tokenizer=tokenizer, **_SINGLE),
-             "fill", ("we <mask> bread", "the <mask> drinks <mask> milk", ""), own_code=False),
+             "fill", ("we <mask> bread", "the <mask> drinks <mask> milk", ""), is_unique=False),
     ModelRow("xlnet", lambda tokenizer: ka.PermutationLM.from_preset(
         "xlnet_base", tokenizer=tokenizer, **_SMALL, max_length=31), "complete"),
     ModelRow("xlnet classifier", _labelled(ka.TextClassifier, "xlnet_base", _SINGLE), "classify"),
-    ModelRow("xlnet tagger", _labelled(ka.TextTagger, "xlnet_base", _SINGLE), "tag", own_code=False),
+    ModelRow("xlnet tagger", _labelled(ka.TextTagger, "xlnet_base", _SINGLE), "tag", is_unique=False),
     ModelRow("bert classifier", _labelled(ka.TextClassifier, "bert_base", _SINGLE), "classify"),
-    ModelRow("roberta tagger", _labelled(ka.TextTagger, "roberta_base", _SINGLE), "tag", own_code=False),
+    ModelRow("roberta tagger", _labelled(ka.TextTagger, "roberta_base", _SINGLE), "tag", is_unique=False),
     ModelRow("classifier", _labelled(ka.TextClassifier, "rnn_classifier"), "classify"),
-    ModelRow("show and tell", _captioner("show_and_tell", **_RECURRENT), "caption", PICTURES),
-    ModelRow("show and tell, as drawn", _captioner("show_and_tell", **_RECURRENT, image_injection="init"), "caption",
-             PICTURES, own_code=False),
-    ModelRow("show, attend and tell", _captioner("show_attend_and_tell", **_RECURRENT), "caption", PICTURES),
+    ModelRow("show and tell", _captioner("show_and_tell", **_RECURRENT), "caption", IMAGES),
+    ModelRow("show and tell, image as initial state",
+             _captioner("show_and_tell", **_RECURRENT, image_injection="init"), "caption", IMAGES, is_unique=False),
+    ModelRow("show, attend and tell", _captioner("show_attend_and_tell", **_RECURRENT), "caption", IMAGES),
     ModelRow("show, attend and tell, coordinates and smoothing",
              _captioner("show_attend_and_tell", **_RECURRENT, coordinate_features=True, attention_smoothing=1.5),
              "caption",
-             PICTURES),
+             IMAGES),
     ModelRow("show, attend and tell, grounded",
-             _captioner("show_attend_and_tell", **_RECURRENT, grounded_attention=True), "caption", PICTURES,
-             own_code=False),
+             _captioner("show_attend_and_tell", **_RECURRENT, grounded_attention=True), "caption", IMAGES,
+             is_unique=False),
     ModelRow("show, attend and tell, hard", _captioner("show_attend_and_tell", **_RECURRENT, attention="hard"),
-             "caption", PICTURES),
+             "caption", IMAGES),
     ModelRow("transformer captioner", _captioner("transformer_captioner", **_SINGLE, output_bias=True), "caption",
-             PICTURES),
-    ModelRow("transformer captioner that encodes, pre-norm", _captioner(
-        "transformer_captioner", **_SINGLE, encoder_layers=1, norm_first=True), "caption", PICTURES, own_code=False),
-    ModelRow("tagger", _labelled(ka.TextTagger, "rnn_tagger"), "tag", own_code=False),
+             IMAGES),
+    ModelRow("transformer captioner with encoder, pre-norm", _captioner(
+        "transformer_captioner", **_SINGLE, encoder_layers=1, norm_first=True), "caption", IMAGES, is_unique=False),
+    ModelRow("tagger", _labelled(ka.TextTagger, "rnn_tagger"), "tag", is_unique=False),
     ModelRow("tagger with characters", _character_encoder, "tag"),
 ]
 # fmt: on
 
 
 def batch_for(model: Any) -> dict[str, np.ndarray]:
-    """The inputs of one batch of `PAIRS`, or of pictures, with padding in it."""
+    """Inputs of one batch of `PAIRS`, or of images, with padding."""
     special = ka.data.special_ids(getattr(model, "source_tokenizer", None) or model.tokenizer)
     sources = ka.data.encode_texts(
         getattr(model, "source_tokenizer", None) or model.tokenizer, [a for a, _ in PAIRS[3:6]]
     )
     ids, mask = ka.data.pad_ids(sources, special.pad)
-    if isinstance(model, ka.PermutationLM):  # from left to right, each token from what comes before it
+    if isinstance(model, ka.PermutationLM):  # from left to right: each token is predicted from the tokens before it
         ids, mask = (np.pad(x, ((0, 0), (0, 1))) for x in (ids, mask))
         order = np.tril(np.ones((len(ids), ids.shape[1], ids.shape[1]), bool), -1)
         ahead = np.eye(ids.shape[1], k=1, dtype="float32")[None].repeat(len(ids), 0)
@@ -318,7 +319,7 @@ def batch_for(model: Any) -> dict[str, np.ndarray]:
     if "character_ids" in model.input:
         return model.word_arrays(model.word_reader.ids([a.split() for a, _ in PAIRS[3:6]]), multiple=1)
     if isinstance(model, ka.Captioner):
-        return {"images": np.stack(PICTURES).astype("float32"), "target_ids": ids}
+        return {"images": np.stack(IMAGES).astype("float32"), "target_ids": ids}
     if not isinstance(model, ka.Translator):
         inputs = {"token_ids": ids, "padding_mask": mask}
         kinds = getattr(model.config, "num_segments", 0)
@@ -329,7 +330,7 @@ def batch_for(model: Any) -> dict[str, np.ndarray]:
 
 
 def compiled(function: Callable) -> Callable:
-    """One program on JAX, which else compiles each operation of each shape by itself, at many times the cost."""
+    """Compile a function on JAX, which otherwise compiles each operation for each shape, and much more slowly."""
     if keras.backend.backend() != "jax":
         return function
     import jax

@@ -1,6 +1,6 @@
-"""Small things that many tests share. With `BLOCK_TENSORFLOW` set, TensorFlow cannot be imported.
+"""Fixtures that many tests share. With `BLOCK_TENSORFLOW` set, TensorFlow cannot be imported.
 
-Nothing heavy is imported here at the top: the process that only hands tests out to the workers reads this file too.
+No large package is imported at the top: the process that only distributes tests to workers imports this file too.
 """
 
 import contextlib
@@ -14,16 +14,16 @@ import sys
 import pytest
 
 for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(name, "1")  # the workers share the cores already; a pool of threads only waits, and spins
+    os.environ.setdefault(name, "1")  # the workers already use all cores; more threads would only wait
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Compile fast, not well: these programs run for milliseconds.
+# Compile fast, without optimization: these programs run for milliseconds.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 if os.environ.get("BLOCK_TENSORFLOW"):
     for name in ("tensorflow", "tensorflow_text", "tensorflow_datasets"):
         sys.modules[name] = None
 
 HERE = pathlib.Path(__file__).parent
-gc.set_threshold(50_000)  # traces are made of many small objects, few of them garbage
+gc.set_threshold(50_000)  # tracing makes many small objects, and few of them are garbage
 
 PAIRS = [
     ("we eat bread", "comemos pan"),
@@ -38,7 +38,7 @@ PAIRS = [
 
 
 def jax_environment(programs: pathlib.Path) -> dict[str, str]:
-    """Where Keras runs on JAX, without TensorFlow, and each program is compiled once, into the folder `programs`."""
+    """Return the environment for Keras on JAX without TensorFlow, with the compilation cache in `programs`."""
     return {
         **os.environ,
         "KERAS_BACKEND": "jax",
@@ -51,7 +51,7 @@ def jax_environment(programs: pathlib.Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _fast_graphs():
-    """Run TensorFlow's graphs as they are traced: to optimize one takes longer than to run it here."""
+    """Turn off graph optimization in TensorFlow: optimizing a small graph takes longer than running it."""
     import keras
 
     if keras.backend.backend() == "tensorflow":
@@ -61,7 +61,7 @@ def _fast_graphs():
 
 
 class _OneLoader:
-    """Stands for the module `subprocess` where exports are checked: one process loads them all, one after another."""
+    """A replacement for the module `subprocess` in the check of exports: one process loads all exports, one by one."""
 
     def __init__(self):
         self.process = None
@@ -73,9 +73,9 @@ class _OneLoader:
             self.process = subprocess.Popen(program, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
         self.process.stdin.write(f"{input}\n")
         self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if answer:
-            return subprocess.CompletedProcess(command, 0, answer, "")
+        output = self.process.stdout.readline()
+        if output:
+            return subprocess.CompletedProcess(command, 0, output, "")
         code, self.process = self.process.wait(), None
         return subprocess.CompletedProcess(command, code or 1, "", "the process died")
 
@@ -87,7 +87,7 @@ class _OneLoader:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_loader():
-    """Check exports in one process for the session; `own_process` gives a test a process of its own."""
+    """Check all exports of the session in one process; the fixture `own_process` starts a new one."""
     import keras
 
     if keras.backend.backend() != "tensorflow":
@@ -104,7 +104,7 @@ def _one_loader():
 
 @pytest.fixture
 def own_process(monkeypatch):
-    """Check exports as a user does, each in a process of its own."""
+    """Check each export in a new process, as for a user."""
     from keras_attention.serving import check
 
     monkeypatch.setattr(check, "subprocess", subprocess)
@@ -112,7 +112,7 @@ def own_process(monkeypatch):
 
 @pytest.fixture
 def untraced_training(monkeypatch):
-    """Train step by step: TensorFlow traces a step for longer than a test runs it. Searches are traced as ever."""
+    """Train eagerly: TensorFlow takes longer to trace a step than to run it here. Searches are still traced."""
     import keras
 
     compile_model = keras.Model.compile
@@ -124,8 +124,8 @@ def untraced_training(monkeypatch):
     monkeypatch.setattr(keras.Model, "compile", compile_eagerly)
 
 
-# Commands that leave the model that they load as it is.
-_READING = ("translate", "caption", "complete", "classify", "tag", "fill", "score", "embed", "evaluate")
+# Commands that do not change the model that they load.
+_READ_ONLY = ("translate", "caption", "complete", "classify", "tag", "fill", "score", "embed", "evaluate")
 
 
 @pytest.fixture(scope="session")
@@ -135,13 +135,13 @@ def _loaded():
 
 @pytest.fixture
 def loaded_once(monkeypatch, _loaded):
-    """Commands in this process share the model of a file that has not changed, with the searches that it has traced."""
+    """Load each unchanged model file once, so that commands share the model and its traced searches."""
     import keras
 
     load_model = keras.saving.load_model
 
     def load_once(path, **options):
-        if sys.argv[1] not in _READING:
+        if sys.argv[1] not in _READ_ONLY:
             return load_model(path, **options)
         file = os.stat(path)
         key = (str(path), file.st_mtime_ns, file.st_size, str(options))
@@ -161,14 +161,14 @@ def tokenizer():
 
 @pytest.fixture(scope="session")
 def whole_run(tmp_path_factory):
-    """A folder that all workers of one run share."""
+    """A folder that all workers of one test run share."""
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @contextlib.contextmanager
 def made_once(path):
-    """Lock a file of the run; the first worker makes it, and the others take it as it is."""
+    """Lock a file of the test run; the first worker writes it, and the others read it."""
     with open(f"{path}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield not path.exists()
@@ -176,7 +176,7 @@ def made_once(path):
 
 @pytest.fixture(scope="session")
 def translator_file(tokenizer, whole_run):
-    """The file of a translator with attention that knows `PAIRS` by heart; TensorFlow trains it, once for a run."""
+    """The file of an attention translator that has memorised `PAIRS`; TensorFlow trains it, once per test run."""
     if "TRANSLATOR" in os.environ:
         return pathlib.Path(os.environ["TRANSLATOR"])
     import keras
@@ -203,7 +203,7 @@ def translator_file(tokenizer, whole_run):
 
 @pytest.fixture(scope="session")
 def translator(translator_file):
-    """The translator in `translator_file`."""
+    """The translator of `translator_file`."""
     import keras
 
     import keras_attention  # noqa: F401  (registers its classes)
