@@ -1,0 +1,157 @@
+"""The command line: every mistake is an error of one line and writes no files."""
+
+import shutil
+import zipfile
+
+import keras
+import pytest
+from command_line import TINY, model, pairs, run, served
+
+__all__ = ["model", "pairs", "run", "served"]  # fixtures
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an export needs TensorFlow")
+
+
+@pytest.fixture
+def folder(tmp_path, model):
+    """A folder with invalid files of every kind."""
+    (tmp_path / "empty.tsv").write_text("")
+    (tmp_path / "column.tsv").write_text("no tab\n")
+    (tmp_path / "long.txt").write_text("a\nb\n")
+    (tmp_path / "short.txt").write_text("a\n")
+    (tmp_path / "latin.txt").write_bytes("caf\u00e9\n".encode("latin1"))
+    (tmp_path / "text.keras").write_text("not a model")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "bad").mkdir()
+    for i in range(3):
+        (tmp_path / "bad" / f"{i}.jpg").write_bytes(b"no image")
+    (tmp_path / "bad.csv").write_text("image,caption\n0.jpg,a\n1.jpg,a dog\n2.jpg,a cat\n")
+    (tmp_path / "other.csv").write_text("image,caption\nx.jpg,a\ny.jpg,a dog\n")
+    for name, text in (("begun", '["translator", {}]'), ("damaged", "")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(text)
+    (tmp_path / "binary.txt").write_bytes(bytes(range(256)))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.keras").write_bytes(model.read_bytes())
+    (tmp_path / "labels.tsv").write_text("a fine film\tgood\na dull film\tbad\n")
+    (tmp_path / "unknown_label.tsv").write_text("a fine film\tc\n")
+    (tmp_path / "folder" / "config.json").write_text("[]")
+    (tmp_path / "original").mkdir()
+    (tmp_path / "original" / "model.ckpt.index").write_text("a checkpoint of TensorFlow")
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 40] = bytes(40)
+    (tmp_path / "damaged.keras").write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "zip.keras", "w") as file:
+        file.writestr("a", "b")
+    return tmp_path
+
+
+_CAPTIONER = ["train", "captioner", "--out", "{}/r", "--encoder", "small_cnn", "--vocabulary-size", "71"]
+MISTAKES = [
+    ([*_CAPTIONER, "--captions", "{}/bad.csv"], "pass the folder that holds them"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/nowhere"], "There is no folder"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/folder"], "holds no images"),
+    ([*_CAPTIONER, "--captions", "{}/other.csv", "--images", "{}/bad"], "2 of 2 captions have no image"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad"], "3 of 3 images cannot be read"),
+    (["train", "translator", "--train", "{pairs}", "--images", "x", "--out", "{}/r"],
+     "--images belongs to a captioner"),
+    (["evaluate", "{model}", "{pairs}", "--images", "x"], "--images belongs to a captioner"),
+    (["train", "captioner", "--init", "x", "--self-critical", "--captions-per-image", "1", "--captions", "x",
+      "--out", "{}/r"],
+     "--captions-per-image is for human captions"),
+    (["evaluate", "{model}"], "There are no examples to score on"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--init", "{model}"],
+     "--init has its own image encoder"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--encoder-weights", "w.h5"], "has no weights"),
+    (["caption", "{model}", "x.jpg"], "which cannot caption. Try: keras-attention translate"),
+    (["train", "translator", "--train", "{}/empty.tsv", "--out", "{}/r"], "empty.tsv holds no examples"),
+    (["train", "translator", "--train", "{}/column.tsv", "--out", "{}/r"], "line 1: 1 tab-separated columns"),
+    (["train", "translator", "--train", "{}/long.txt", "--train", "{}/short.txt", "--out", "{}/r"], "has 2 lines"),
+    (["train", "translator", "--train", "{}/nothing.tsv", "--out", "{}/r"], "There is no file"),
+    (["train", "translator", "--out", "{}/r"], "There are no examples to train on"),
+    (["train", "translator", "--out", "{}/r", "--resume"], "holds no run to resume"),
+    (["train", "translator", "--train", "{pairs}", "--preset", "rnn_atention", "--out", "{}/r"],
+     "Did you mean rnn_attention"),
+    (["train", "translator", "--train", "{pairs}", "--preset", "char_rnn", "--out", "{}/r"],
+     "is a CausalLM, not a Translator"),
+    (["train", "translator", "--train", "{pairs}", "--set", "unit=3", "--out", "{}/r"], "Translator has no unit"),
+    (["train", "translator", "--train", "{pairs}", "--set", "units", "--out", "{}/r"], "expected NAME=VALUE"),
+    (["train", "translator", "--train", "{pairs}", "--preset", "transformer_tiny", "--tokenizer", "characters", "--set",
+      "shared_vocabulary=False", "--out", "{}/r"], "`shared_vocabulary` is 'False'; expected a boolean"),
+    (["train", "classifier", "--train", "{}/labels.tsv", "--valid", "{}/unknown_label.tsv", "--vocabulary-size", "30",
+      "--out", "{}/r"], "has no label 'c'"),
+    (["train", "mlm", "--preset", "bert_base", "--train", "{}/long.txt", "--valid", "{}/long.txt", "--monitor",
+      "val_accuracy", "--out", "{}/r", "--tokenizer", "characters", *TINY],
+     "The monitor 'val_accuracy' is not computed in this run. Expected one of logits_accuracy"),
+    (["translate", "{}/nothing.keras"], "There is no model"),
+    (["translate", "{}/damaged.keras"], "is damaged"),
+    (["import", "{}/folder", "{}/x.keras"], "holds a list; expected a JSON object"),
+    (["import", "{}/original", "{}/x.keras"], "There is no config.json"),
+    (["translate", "{}/text.keras"], "is not a model; expected a .keras file"),
+    (["translate", "{}/folder"], "holds a list; expected a JSON object"),
+    (["translate", "{model}", "{}/latin.txt"], "line 1: byte 4 is not UTF-8"),
+    (["translate", "{model}", "{}/nothing.txt"], "There is no file"),
+    (["translate", "{model}", "--length-penalty", "1"], "belongs to a beam search"),
+    (["translate", "{served}", "--num-beams", "3"], "cannot be changed: an export"),
+    (["complete", "{model}"], "which cannot complete. Try: keras-attention translate"),
+    (["export", "{served}", "{}/again"], "is already an export"),
+    (["export", "{model}", "{}/again", "--length-penalty", "1"], "add --num-beams"),
+    (["evaluate", "{served}", "{pairs}", "--num-beams", "3"], "cannot be changed: an export"),
+    (["evaluate", "{model}", "{pairs}", "--length-penalty", "1"], "add --num-beams"),
+    (["check", "{}/folder"], "holds no SavedModel"),
+    (["translate", "{}/zip.keras"], "is not a model; expected a .keras file"),
+    (["train", "translator", "--train", "{pairs}", "--monitor", "val_blue", "--out", "{}/r"], "--monitor val_blue"),
+    (["train", "translator", "--train", "{pairs}", "--monitor", "val_loss", "--out", "{}/r"], "add --valid FILE"),
+    (["train", "translator", "--train", "{pairs}", "--learning-rate", "0", "--out", "{}/r"], "`learning_rate` is 0.0"),
+    (["train", "translator", "--train", "{pairs}", "--init", "{model}", "--set", "units=6", "--out", "{}/r"],
+     "units cannot change: "),
+    (["train", "translator", "--train", "{pairs}", "--init", "{model}", "--vocabulary-size", "99", "--out", "{}/r"],
+     "--init has its own tokenizer"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--valid-images", "x"], "add --valid FILE"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--self-critical"], "add --init MODEL"),
+    (["quickstart", "captioner", "--out", "{}/begun"], "holds another run; choose another --out"),
+    (["train", "translator", "--out", "{}/damaged", "--resume"], "run.json is damaged"),
+    (["evaluate", "{model}", "{}/empty.tsv"], "holds no examples"),
+    (["evaluate", "{model}", "{pairs}", "--plot", "{}/bleu.xyz"], "has no suffix of a figure; expected one of"),
+    (["evaluate", "{model}", "{pairs}", "--plot", "{}/nowhere/bleu.png"], "There is no folder"),
+    ([*_CAPTIONER[:4], "--captions", "x", "--images", "x", "--init", "x", "--self-critical",
+      "--average-checkpoints", "2"],
+     "--average-checkpoints needs a metric"),
+    (["train", "tagger", "--train", "tfds:phrases", "--out", "{}/r"], "not from tfds:"),
+    (["train", "translator", "--train", "{pairs}", "--out", "{}/r", "--seed", "9223372036854775808"],
+     "`seed` is 9223372036854775808; expected 0 to 4294967295"),
+    (["translate", "{served_incomplete}"], "copy or export it again, whole"),
+    ([*_CAPTIONER, "--captions", "x", "--images", "x", "--encoder-weights", "imagenet"],
+     "no ImageNet weights of the small_cnn"),
+    ([*_CAPTIONER, "--captions", "x", "--images", "x", "--freeze"], "the small_cnn is not trained yet"),
+    (["train", "translator", "--train", "{}/folder", "--out", "{}/r"], "is a folder; expected a file"),
+    (["train", "translator", "--train", "{pairs}", "--init", "{}/no.keras", "--out", "{}/r"], "there is no model"),
+    (["train", "translator", "--train", "{pairs}", "--out", "{pairs}/r"], "cannot be read or written: Not a directory"),
+    (["export", "{model}", "{pairs}/r"], "cannot be read or written: Not a directory"),
+    (["translate", "{model}", "{}/binary.txt"], "binary.txt is a binary file"),
+    (["translate", "{}/run"], "is the directory of a training run; its model is"),
+    (["fill", "{served}"], "is a SavedModel, which cannot fill. Try: keras-attention translate"),
+    (["export", "{model}", "{}/again", "--huggingface", "--int8"], "leave the other options out"),
+    (["export", "{model}", "{}/again", "--huggingface"], "transformers has no network like this"),
+    (["export", "{model}", "{}/again", "--top-k", "3"], "a translator does not sample"),
+    (["export", "{model}", "{}/again", "--top-k", "3", "--num-beams", "2"], "choose one of the two"),
+    (["import", "{}/folder", "{}/x.keras", "--task", "classifier"], "is not one of 'Translator'"),
+    (["nonsense"], "No such command"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+def test_a_mistake_is_an_error_of_one_line(run, folder, pairs, model, served, arguments, message):
+    paths = {"pairs": pairs, "model": model, "served": served, "served_incomplete": folder / "part"}
+    command = [a.replace("{}", str(folder)).format(**paths) for a in arguments]
+    if "{served_incomplete}" in arguments:
+        shutil.copytree(served, folder / "part")
+        (data,) = (folder / "part" / "variables").glob("*.data-*")
+        data.write_bytes(data.read_bytes()[:-999])
+    code, out, err = run(*command, stdin=b"x\n")
+    assert code in (1, 2)
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert message in last
+    assert "Traceback" not in err
+    assert out == ""
+    assert not (folder / "r").exists()  # so that the corrected command can run
