@@ -141,7 +141,7 @@ class Sampling(Strategy):
     Args:
         temperature: sampling temperature; below 1 sharpens the distribution, above 1 flattens it.
         top_k: sample from the k most probable tokens; 0 for all.
-        top_p: sample from the fewest most probable tokens whose probabilities sum to p; 1 for all.
+        top_p: sample from the smallest set of most probable tokens with a total probability of at least p; 1 for all.
 
     Raises:
         ValueError: `temperature` is not positive, `top_k` is negative, or `top_p` is outside (0, 1]; see also
