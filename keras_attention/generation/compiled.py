@@ -41,7 +41,7 @@ class CompiledFunction:
 
     def __call__(self, inputs: dict, **options: Any) -> dict[str, np.ndarray]:
         weights = tuple(map(id, self.model.weights))
-        if weights != self.weights:  # LoRA and quantisation replace weights; old programs would use the old ones
+        if weights != self.weights:  # LoRA and quantisation replace weights; traced programs use the old ones
             self.programs, self.weights = {}, weights
         inputs = keras.tree.map_structure(np.asarray, inputs)
         structure = keras.tree.map_structure(lambda array: str(_shape_and_type(array)), inputs)

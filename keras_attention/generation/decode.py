@@ -86,7 +86,8 @@ def decode(
         end_id: the token that ends a text.
         limits: (B,) int, the maximum number of tokens of each text. A text of this length ends without an end token.
         prefix_ids: (B, T) int, forced tokens at the beginning of each text; T is the largest limit.
-        prefix_mask: (B, T) bool, True = forced. Forced tokens do not count in the score or in its length.
+        prefix_mask: (B, T) bool, True = forced. Forced tokens do not change the score, and the length penalty
+            does not count them.
         seeds: (B,) int, the seed of the random numbers of each row.
 
     Returns:
