@@ -307,7 +307,7 @@ def test_uniform_numbers_are_uniform():
         (lambda: ka.Sampling(top_p=0.0), "expected a number in"),
         (lambda: ka.Greedy(min_new_tokens=-1), "`min_new_tokens` is -1"),
         (lambda: ka.Sampling(seed=2**32), "`seed` is 4294967296; expected 0 to 4294967295"),
-        (lambda: ka.Greedy(min_new_tokens=5, max_new_tokens=5), "over 5 \\(`min_new_tokens`"),
+        (lambda: ka.Greedy(min_new_tokens=5, max_new_tokens=5), "more than 5 \\(`min_new_tokens`"),
     ],
 )
 def test_mistakes_are_explained(make, message):
