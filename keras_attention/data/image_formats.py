@@ -157,7 +157,7 @@ def _read_png(data: bytes) -> tuple[np.ndarray, int]:
 
 
 def _check_png(data: bytes, chunks: list[tuple[bytes, bytes]]) -> None:
-    """Check the header, the palette and that the compressed data hold all pixels."""
+    """Check the header and the palette, and that the compressed data contain all pixels."""
     width, height, depth, colour, method, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     palettes = [len(chunk) - 12 for kind, chunk in chunks if kind == b"PLTE"]
     invalid_palette = (colour & 2 and 0 in palettes) or (colour == 3 and (len(palettes) != 1 or palettes[0] % 3))
@@ -232,7 +232,7 @@ def _read_gif(data: bytes) -> tuple[np.ndarray, int]:
 
 
 def _gif_frame(data: bytes) -> tuple[int, int, int]:
-    """Return where the first graphic control block (0 if none) and the first frame begin, and where the frame ends."""
+    """Return the beginnings of the first graphic control block (0 for none) and frame, and the end of the frame."""
     at, control, frame = 13 + _gif_palette_bytes(data[10]), 0, 0
     in_block = False  # a chain of sub-blocks, each after its length; the last has length 0
     for _ in range(MAX_STEPS):

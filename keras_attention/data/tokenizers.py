@@ -38,9 +38,8 @@ _NAMES = {
     "start": ("<cls>", "<s>", "[START]", "[CLS]", "<bos>"),  # XLNet has both <cls> and <s>, and never uses <s>
     "end": ("<sep>", "</s>", "[END]", "[SEP]", "<eos>", "<|endoftext|>"),
 }
-NOT_TEXT = tuple(
-    name for kind in ("pad", "start", "end") for name in _NAMES[kind]
-)  # pieces that are not part of a text
+# Pieces that are not part of a text.
+NOT_TEXT = tuple(name for kind in ("pad", "start", "end") for name in _NAMES[kind])
 
 
 @dataclasses.dataclass(frozen=True)

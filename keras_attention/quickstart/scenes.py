@@ -291,7 +291,7 @@ def _paint_clutter(canvas: np.ndarray, rng: np.random.RandomState) -> None:
 
 
 def _paint(canvas: np.ndarray, box: tuple, inside: Callable, colour: np.ndarray | float) -> None:
-    """Blend a colour into the canvas (S, S, 3) within `box` where `inside(y, x)` is true."""
+    """Blend a colour into the pixels of the canvas (S, S, 3) for which `inside(y, x)` is true; all are in `box`."""
     rows, columns = (
         np.arange(max(math.floor(low), 0), min(math.ceil(high), len(canvas))) for low, high in (box[0::2], box[1::2])
     )
