@@ -81,7 +81,7 @@ def test_unreadable_pictures_are_left_out_and_named(words, tmp_path):
         model = small(words, encoder="mobilenet_0.25" if options else "small_cnn")
         with pytest.warns(UserWarning, match="1 of 20 images cannot be read: gone.jpg"):
             ka.data.caption_batches([*good, gone], model, **options)
-    with pytest.warns(UserWarning, match="1 of 20 images cannot be read: broken.jpg. They are left out"):
+    with pytest.warns(UserWarning, match="1 of 20 images cannot be read: broken.jpg. They are skipped"):
         batches = ka.data.caption_batches([*good[:7], bad, *good[7:]], small(words), shuffle=False)
     assert sum(len(batches[i][1]) for i in range(len(batches))) == 38
     with pytest.raises(ka.data.DataError, match="3 of 8 images cannot be read"):
@@ -116,8 +116,8 @@ def test_every_second_picture_is_mirrored_by_chance(words, tmp_path, cached):
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [
-        ({}, {"cache": "features"}, "the image encoder is trained"),
-        ({"encoder": "mobilenet_0.25"}, {"cache": "features", "augment": True}, "Leave out one of them"),
+        ({}, {"cache": "features"}, "the image encoder is trainable"),
+        ({"encoder": "mobilenet_0.25"}, {"cache": "features", "augment": True}, "Use only one of them"),
     ],
 )
 def test_what_cannot_go_together_is_refused(words, sizes, options, message):
