@@ -214,7 +214,7 @@ def run_stock_loader(
     request = {
         "libraries": [str(tensorflow / f"libtensorflow_{part}.so.2") for part in ("framework", "cc")],
         "op_libraries": sorted(str(file) for file in (text / "python" / "ops").glob("*.so")),
-        "export": str(path),
+        "export": str(pathlib.Path(path).resolve()),
         "outputs": outputs,
         "batches": batches,
     }
