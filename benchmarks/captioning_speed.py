@@ -186,9 +186,10 @@ def inference(model: ka.Captioner, files: list[bytes]) -> None:
     strategy = ka.BeamSearch(num_beams=BEAM, length_penalty=PENALTY)
     with tempfile.TemporaryDirectory() as directory:
         served = ka.load(model.export(directory, strategy=strategy))
-        ours = [c.text for c in served.caption(files)]
-        theirs = [ka.data.decode_ids(model.tokenizer, ids) for ids in peer.caption(files)]
-        print(f"{sum(a == b for a, b in zip(ours, theirs, strict=True))} of {len(files)} captions are the same\n")
+        our_captions = [c.text for c in served.caption(files)]
+        torch_captions = [ka.data.decode_ids(model.tokenizer, ids) for ids in peer.caption(files)]
+        same = sum(a == b for a, b in zip(our_captions, torch_captions, strict=True))
+        print(f"{same} of {len(files)} captions are the same\n")
         from keras_attention.serving.images import decode_images
 
         size = model.config.image_size
@@ -230,7 +231,7 @@ def training(model: ka.Captioner) -> None:
     torch_labels = torch.from_numpy(labels.astype("int64"))
     penalty = model.config.doubly_stochastic
 
-    def theirs() -> None:
+    def torch_step() -> None:
         optimizer.zero_grad()
         logits, weights = peer(*torch_inputs)
         loss = F.cross_entropy(logits.flatten(0, 1), torch_labels.flatten(), label_smoothing=0.1)
@@ -241,7 +242,7 @@ def training(model: ka.Captioner) -> None:
 
     ka.training.compile_model(model, ka.training.TrainingPlan(learning_rate=1e-4), 100)
     weights = np.ones(labels.shape, "float32")
-    ours, other = median_seconds(lambda: model.train_on_batch(inputs, labels, weights), theirs)
+    ours, other = median_seconds(lambda: model.train_on_batch(inputs, labels, weights), torch_step)
     print(f"\n| training, {rows} captions of {steps} tokens, cached regions | ours, steps/s | PyTorch | ratio |")
     print("|---|---|---|---|")
     print(f"| | {1 / ours:.2f} | {1 / other:.2f} | {other / ours:.2f} |")

@@ -65,8 +65,8 @@ def make_gpt2(folder: pathlib.Path) -> None:
     keras.utils.set_random_seed(0)
     config = dataclasses.replace(ka.presets()["gpt2_small"].config, vocabulary_size=50_257)
     ka.weights.to_huggingface(ka.CausalLM(config), folder / "hf")
-    for ours, theirs in (("vocab.json", "encoder.json"), ("merges.txt", "vocab.bpe")):
-        (folder / "hf" / ours).write_bytes((DATA / "tokenizers" / "gpt2" / theirs).read_bytes())
+    for target, source in (("vocab.json", "encoder.json"), ("merges.txt", "vocab.bpe")):
+        (folder / "hf" / target).write_bytes((DATA / "tokenizers" / "gpt2" / source).read_bytes())
     model = ka.weights.from_huggingface(folder / "hf")
     model.export(folder / "ours", strategy=ka.Greedy(min_new_tokens=NEW - 1, max_new_tokens=NEW), examples=())
 
@@ -266,7 +266,7 @@ def main() -> None:
             result = json.loads(results[0])
             speeds = list(result["speeds"].values())
             ours = ours or speeds
-            ratios = " | ".join(f"{us / them:.2f}" for us, them in zip(ours, speeds, strict=True))
+            ratios = " | ".join(f"{our_speed / speed:.2f}" for our_speed, speed in zip(ours, speeds, strict=True))
             cells = " | ".join(f"{speed:,.1f}" for speed in speeds)
             print(f"| {engine.__name__} | {cells} | {ratios} | {result['gib']:.2f} |", flush=True)
     print(f"\nMedians of {ROUNDS} runs.")

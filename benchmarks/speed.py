@@ -94,7 +94,7 @@ def torch_network(config):
     return Network()
 
 
-def theirs(config):
+def torch_step(config):
     """Return the training step of the PyTorch network."""
     import torch
     from torch import nn
@@ -127,20 +127,22 @@ def training() -> list[str]:
         ["| batch | ours, tokens/s | PyTorch, tokens/s | ratio |", "|---|---|---|---|"],
     )
     _, our_step = ours(config)
-    their_step = theirs(config)
+    step_in_torch = torch_step(config)
     for rows, source, target in ((96, 16, 16), (32, 16, 16), (48, 32, 32)):
         batches = [batch(rng, rows, source, target, 5000) for _ in range(4)]
-        speeds = {"ours": [], "theirs": []}
-        for step in (our_step, their_step):
+        speeds = {"ours": [], "torch": []}
+        for step in (our_step, step_in_torch):
             step(*batches[0])
         for _ in range(ROUNDS):
-            for name, step in (("ours", our_step), ("theirs", their_step)):
+            for name, step in (("ours", our_step), ("torch", step_in_torch)):
                 begin = time.perf_counter()
                 for one in batches:
                     step(*one)
                 speeds[name].append(len(batches) * rows * target / (time.perf_counter() - begin))
-        us, them = (statistics.median(speeds[name]) for name in ("ours", "theirs"))
-        lines.append(f"| {rows} x {source} -> {target} | {us:,.0f} | {them:,.0f} | {us / them:.2f} |")
+        our_speed, torch_speed = (statistics.median(speeds[name]) for name in ("ours", "torch"))
+        lines.append(
+            f"| {rows} x {source} -> {target} | {our_speed:,.0f} | {torch_speed:,.0f} | {our_speed / torch_speed:.2f} |"
+        )
     return [f"Training, PyTorch {torch.__version__}", "", *lines]
 
 
