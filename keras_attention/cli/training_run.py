@@ -25,7 +25,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
     keras.utils.set_random_seed(plan.seed)
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
-    with _described(task.command_name, options, out):
+    with _run_file(task.command_name, options, out):
         examples = _read(task, options["train_files"], options["images"])
         valid = None
         if options["valid_files"]:
@@ -125,7 +125,7 @@ def _plan(options: dict[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _described(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator[None]:
+def _run_file(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator[None]:
     """Write the task and the options to run.json; remove it if the run fails before training, to allow a new start."""
     started = (out / "run.json").exists()
     out.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ def train(
     directory.mkdir(parents=True, exist_ok=True)
     compile_model(model, plan, len(batches))
     model.optimizer.build(model.trainable_variables)
-    measures = _joined(scores, measure)
+    measures = _combined(scores, measure)
     state = RunState(directory, monitor, plan.patience, plan.average_checkpoints, measures)
     _fit(model, state, plan, batches, valid, callbacks)
     state.load_best(model)
@@ -115,7 +115,7 @@ def _task_scores(
     return scores
 
 
-def _joined(
+def _combined(
     scores: dict[str, Callable[[Any], float]], measure: Callable[[Any], dict[str, float]] | None
 ) -> Callable[[Any], dict[str, float]] | None:
     """Return one function that computes the scores and calls `measure`; None if there are neither."""
@@ -141,21 +141,21 @@ def _fit(
     model: keras.Model, state: RunState, plan: TrainingPlan, batches: Any, validation: Any, callbacks: Sequence
 ) -> None:
     """Train from the epoch of the last checkpoint to the end."""
-    begin = state.restore(model)
+    first_epoch = state.restore(model)
     if plan.epochs * len(batches) < plan.gradient_accumulation:
         warnings.warn(
             f"There are fewer than {plan.gradient_accumulation} batches in all, so no weight is updated; lower "
             "`gradient_accumulation`.",
             stacklevel=3,
         )
-    batches.start_epoch(begin)
-    if state.finished or begin >= plan.epochs:
+    batches.start_epoch(first_epoch)
+    if state.finished or first_epoch >= plan.epochs:
         warnings.warn(f"The run in {state.directory} is finished; its best model is used.", stacklevel=3)
     else:
         model.fit(
             batches.for_fit() if hasattr(batches, "for_fit") else batches,
             epochs=plan.epochs,
-            initial_epoch=begin,
+            initial_epoch=first_epoch,
             validation_data=validation,
             shuffle=False,  # the batches shuffle with the seed of the plan
             callbacks=[state, *callbacks, *([batches.callback] if hasattr(batches, "callback") else [])],

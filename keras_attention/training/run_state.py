@@ -106,7 +106,7 @@ class RunState(keras.callbacks.Callback):
         return is_better
 
     def note_best(self) -> None:
-        """Write the best value to the checkpoint, without a change of its weights, which are of the last epoch."""
+        """Write the best value to the checkpoint; its weights are still the weights of the last epoch."""
         arrays, note = load_arrays(self.checkpoint)
         save_arrays(self.checkpoint, arrays, {**note, "best": self.best, "best_epoch": self.best_epoch})
 

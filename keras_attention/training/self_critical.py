@@ -154,11 +154,11 @@ class SelfCriticalBatches(keras.utils.PyDataset):
             self.sample(index)
 
     def on_epoch_end(self) -> None:
-        """Continue with the next epoch."""
+        """Start the next epoch."""
         self.start_epoch(self.epoch + 1)
 
     def start_epoch(self, epoch: int) -> None:
-        """Continue with the given epoch, counted from 0."""
+        """Start this epoch, counted from 0."""
         self.epoch, self.sampled, self.in_epoch = epoch, {}, False
 
     def _image_rows(self) -> np.ndarray:
