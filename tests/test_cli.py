@@ -215,7 +215,7 @@ def test_a_masked_model_leaves_for_hugging_face_and_comes_back(run, tmp_path):
     model = tmp_path / "run" / "model.keras"
     scores = re.sub(r"[0-9.]+", "*", run("evaluate", model, tmp_path / "x.txt")[1]).splitlines()
     assert scores[0] == "loss * nats per token"
-    assert scores[1:] == ["accuracy *%", "accuracy of the next sentence *%", "  per:masked token|rate:*|seed:*"]
+    assert scores[1:] == ["accuracy *%", "next-sentence accuracy *%", "  per:masked token|rate:*|seed:*"]
     code, text, err = run("fill", model, stdin=b"we <mask> bread\n\nno [MASK]\n")
     assert (code, text.splitlines()[1:], "Line 3 has no mask; expected <mask>" in err) == (0, ["", "no [MASK]"], True)
     assert run("export", model, tmp_path / "hf", "--huggingface")[0] == 0
@@ -402,7 +402,7 @@ MISTAKES = [
     (["evaluate", "{model}", "{pairs}", "--images", "x"], "--images belongs to a captioner"),
     (["train", "captioner", "--init", "x", "--self-critical", "--captions-per-image", "1", "--captions", "x",
       "--out", "{}/r"],
-     "--captions-per-image is for human captions"),
+     "--captions-per-image applies to human captions"),
     (["evaluate", "{model}"], "There are no examples to score on"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--init", "{model}"],
      "--init has its own image encoder"),
@@ -460,13 +460,13 @@ MISTAKES = [
     (["evaluate", "{model}", "{pairs}", "--plot", "{}/nowhere/bleu.png"], "There is no folder"),
     ([*_CAPTIONER[:4], "--captions", "x", "--images", "x", "--init", "x", "--self-critical",
       "--average-checkpoints", "2"],
-     "--average-checkpoints needs a metric"),
+     "--average-checkpoints needs a validation metric"),
     (["train", "tagger", "--train", "tfds:phrases", "--out", "{}/r"], "not from tfds:"),
     (["train", "translator", "--train", "{pairs}", "--out", "{}/r", "--seed", "9223372036854775808"],
      "`seed` is 9223372036854775808; expected 0 to 4294967295"),
     (["translate", "{served_in_part}"], "copy or export it again, whole"),
     ([*_CAPTIONER, "--captions", "x", "--images", "x", "--encoder-weights", "imagenet"],
-     "no ImageNet weights of the small_cnn"),
+     "no ImageNet weights for small_cnn"),
     ([*_CAPTIONER, "--captions", "x", "--images", "x", "--freeze"], "the small_cnn is not trained yet"),
     (["train", "translator", "--train", "{}/folder", "--out", "{}/r"], "is a folder; expected a file"),
     (["train", "translator", "--train", "{pairs}", "--init", "{}/no.keras", "--out", "{}/r"], "there is no model"),
