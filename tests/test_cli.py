@@ -464,7 +464,7 @@ MISTAKES = [
     (["train", "tagger", "--train", "tfds:phrases", "--out", "{}/r"], "not from tfds:"),
     (["train", "translator", "--train", "{pairs}", "--out", "{}/r", "--seed", "9223372036854775808"],
      "`seed` is 9223372036854775808; expected 0 to 4294967295"),
-    (["translate", "{served_in_part}"], "copy or export it again, whole"),
+    (["translate", "{served_in_part}"], "Copy it again, or export the model again"),
     ([*_CAPTIONER, "--captions", "x", "--images", "x", "--encoder-weights", "imagenet"],
      "no ImageNet weights for small_cnn"),
     ([*_CAPTIONER, "--captions", "x", "--images", "x", "--freeze"], "the small_cnn is not trained yet"),
@@ -505,7 +505,7 @@ def test_a_mistake_is_one_clear_line(run, broken, pairs, model, served, argument
 def test_an_export_is_never_overwritten(run, model, served):
     code, _, err = run("export", model, served.parent)
     assert code == 1
-    assert "is not overwritten. Choose another version, such as 2" in err
+    assert "is not overwritten. Pass another version, such as 2" in err
 
 
 def test_long_lines_are_cut_with_one_warning(model):

@@ -387,12 +387,12 @@ def test_a_long_prompt_is_continued_from_its_end():
         (lambda t: ka.TextTagger.from_preset("rnn_tagger", tokenizer=t.source_tokenizer, labels="ab"), "two different"),
         (
             lambda t: ka.CausalLM.from_preset("char_rnn", tokenizer=t.source_tokenizer, attention="dot"),
-            "a recurrent language model has none",
+            "a recurrent language model uses none",
         ),
         (lambda t: ka.CausalLM.from_preset("char_rnn", tokenizer=t.source_tokenizer, units="x"), "an integer"),
         (
             lambda t: ka.CausalLM.from_preset("char_rnn", tokenizer=t.source_tokenizer, vocabulary_size=3),
-            "pieces; leave it out",
+            "pieces; omit `vocabulary_size`",
         ),
     ],
 )
