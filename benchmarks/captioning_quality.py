@@ -1,4 +1,4 @@
-"""Captioners on Flickr8k and on the embedded scenes, trained and reported the same way.
+"""Train and score captioners on Flickr8k and on the embedded scenes.
 
     python benchmarks/captioning_quality.py train flickr_soft runs/flickr_soft
     python benchmarks/captioning_quality.py train flickr_soft_self_critical runs/flickr_better runs/flickr_soft
@@ -7,18 +7,19 @@
     python benchmarks/captioning_quality.py report runs/flickr_soft runs/flickr_hard ...
     python benchmarks/captioning_quality.py scenes runs/scenes_soft runs/scenes_show_and_tell ...
 
-Flickr8k: train on train.txt, select on dev.txt by BLEU-4 of the greedy captions, five references each; the beam width
-is chosen on dev too. The image encoder is a frozen MobileNet 0.75. BLEU, ROUGE-L, CIDEr and METEOR are those of
-coco-caption. Self-critical training, and hard attention that starts from the weights of soft attention, continue the
-run that is named last; the minutes are those of both.
-Scenes: first a captioner with tied weights and grounded attention trains the image encoder. A second one continues
-from it (the run that is named last) with the image encoder frozen, a separate output matrix, coordinate features and
-smoothed attention.
-Train on the train split, select on validation, report test: how many captions are exactly right, and how often the
-largest weight of a colour or shape word lies in the box of its object.
+Flickr8k: the models are trained on train.txt. The best model is selected on dev.txt by BLEU-4 of the greedy captions,
+with five references each; the number of beams is selected on dev.txt too. The image encoder is a frozen MobileNet 0.75.
+BLEU, ROUGE-L, CIDEr and METEOR are computed as in coco-caption. Self-critical training and `flickr_hard_from_soft`
+start from the model of another run, the last argument; the minutes include that run.
 
-`KERAS_ATTENTION_DATA` names the folder that holds `flickr8k/` and `cnn/`; `FEATURES` one to keep region features in;
-`SEED` and `EPOCHS` are those of the run.
+Scenes: in the first stage, a captioner with tied weights and grounded attention trains the image encoder. The second
+stage starts from that run, the last argument, and freezes the image encoder; it has a separate output matrix,
+coordinate features and attention smoothing. The models are trained on the train split, selected on the validation split
+and scored on the test split. The scores are the share of captions that are exactly right, and how often the largest
+attention weight of a colour or shape word is inside the box of its object.
+
+Environment variables: `KERAS_ATTENTION_DATA` is the folder with `flickr8k/` and `cnn/`, `FEATURES` is the folder of the
+feature cache, and `SEED` and `EPOCHS` are the seed and the epochs of the run.
 """
 
 from __future__ import annotations
@@ -48,19 +49,19 @@ BEAMS = (1, 3, 5, 7)
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """How one row of a table is trained."""
+    """The model and the training of one row of a table."""
 
     preset: str
     sizes: dict
     plan: ka.training.TrainingPlan
-    pieces: int
-    kind: str = "sentencepiece"
-    batch_tokens: int = 1024
+    vocabulary_size: int
+    tokenizer_kind: str = "sentencepiece"
+    max_tokens: int = 1024
     captions_per_image: int = 1
     scenes: bool = False
     self_critical: bool = False
     frozen: bool = False
-    warm: bool = False
+    from_other_run: bool = False
 
 
 _FLICKR = ka.training.TrainingPlan(
@@ -75,7 +76,7 @@ _FLICKR = ka.training.TrainingPlan(
 _CRITICAL = ka.training.TrainingPlan(
     epochs=EPOCHS or 8, learning_rate=1e-4, warmup_steps=10, clip_norm=5.0, label_smoothing=0.0, monitor="val_bleu"
 )
-_SELF_CRITICAL = {"batch_tokens": 5120, "self_critical": True}  # 32 photos, five captions of each, up to 32 tokens
+_SELF_CRITICAL = {"max_tokens": 5120, "self_critical": True}  # 32 photos, five captions of each, up to 32 tokens
 _SCENES = ka.training.TrainingPlan(
     epochs=EPOCHS or 40, learning_rate=2e-3, warmup_steps=200, label_smoothing=0.0, monitor="val_right", patience=40
 )
@@ -90,13 +91,13 @@ SETTINGS = {
         {"attention": "hard"},
         dataclasses.replace(_FLICKR, epochs=EPOCHS or 2, learning_rate=3e-4, warmup_steps=100, average_checkpoints=1),
         3000,
-        warm=True,
+        from_other_run=True,
     ),
     "flickr_show_and_tell": Setting("show_and_tell", {}, _FLICKR, 3000),
     "flickr_show_and_tell_self_critical": Setting("show_and_tell", {}, _CRITICAL, 3000, **_SELF_CRITICAL),
     "flickr_transformer": Setting("transformer_captioner", {}, _FLICKR, 3000, captions_per_image=5),
     "flickr_transformer_self_critical": Setting(
-        "transformer_captioner", {}, _CRITICAL, 3000, batch_tokens=10240, self_critical=True
+        "transformer_captioner", {}, _CRITICAL, 3000, max_tokens=10240, self_critical=True
     ),
     "scenes_tied": Setting(
         "show_attend_and_tell",
@@ -114,21 +115,21 @@ SETTINGS = {
         "bpe",
         scenes=True,
         frozen=True,
-        warm=True,
+        from_other_run=True,
     ),
     "scenes_show_and_tell": Setting("show_and_tell", _SCENE_SIZES, _SCENES, 200, "bpe", scenes=True),
 }
 
 
-def flickr(split: str) -> list[ka.data.CaptionedImage]:
-    """Return the captioned photos that a list of names chooses."""
+def flickr_examples(split: str) -> list[ka.data.CaptionedImage]:
+    """Return the captioned photos of a split."""
     names = set((DATA / "flickr8k" / f"{split}.txt").read_text().split())
     examples = ka.data.read_captions(DATA / "flickr8k" / "captions.csv", DATA / "flickr8k" / "images")
     return [example for example in examples if example.name in names]
 
 
-def drawn(split: str) -> list[ka.data.CaptionedImage]:
-    """Return the embedded scenes as captioned pictures."""
+def scene_examples(split: str) -> list[ka.data.CaptionedImage]:
+    """Return the embedded scenes as captioned images."""
 
     def encode(image: np.ndarray) -> bytes:
         file = io.BytesIO()
@@ -151,39 +152,40 @@ def bleu_4(captions: list, examples: list) -> float:
 
 
 def scene_scores(captions: list, scenes: list) -> dict[str, float]:
-    """Return the shares of captions that are right, and of maps whose maximum lies in the object of the word."""
+    """Return the share of captions that are right, and of attention maps whose maximum is inside the word's object."""
     right = [c.text in ka.quickstart.right_captions(s) for c, s in zip(captions, scenes, strict=True)]
     inside: list[bool] = []
     for output, scene in zip(captions, scenes, strict=True):
         if output.attention is not None and output.text:
-            inside += looks_inside(output, scene)
+            inside += attends_inside(output, scene)
     return {"right": float(np.mean(right)), "inside": float(np.mean(inside)) if inside else float("nan")}
 
 
-def looks_inside(output: ka.models.Caption, scene: ka.quickstart.Scene) -> list[bool]:
-    """For each colour or shape word: does the centre of the region with its largest weight lie in its object's box?"""
+def attends_inside(output: ka.models.Caption, scene: ka.quickstart.Scene) -> list[bool]:
+    """Return, for each colour or shape word, whether the region with its largest weight is inside its object's box."""
     words, maps = word_maps(output)
-    found = []
+    inside = []
     for index, weights in enumerate(maps):
-        thing = ka.quickstart.described_object(scene, words, index)
-        if thing is not None:
-            place = np.array(np.unravel_index(weights.argmax(), weights.shape))
-            row, column = (place + 0.5) * scene.resolution / np.array(weights.shape)
-            top, left, bottom, right = thing.box
-            found.append(bool(top <= row <= bottom and left <= column <= right))
-    return found
+        scene_object = ka.quickstart.described_object(scene, words, index)
+        if scene_object is not None:
+            region = np.array(np.unravel_index(weights.argmax(), weights.shape))
+            row, column = (region + 0.5) * scene.resolution / np.array(weights.shape)
+            top, left, bottom, right = scene_object.box
+            inside.append(bool(top <= row <= bottom and left <= column <= right))
+    return inside
 
 
-def train(name: str, directory: str, begun: str | None = None) -> None:
+def train(name: str, directory: str, first_run: str | None = None) -> None:
+    """Train a setting in a directory; some settings start from the model of another run."""
     setting = SETTINGS[name]
     keras.utils.set_random_seed(SEED)
-    load = drawn if setting.scenes else flickr
+    load = scene_examples if setting.scenes else flickr_examples
     examples, valid = load("train"), load("validation" if setting.scenes else "dev")
-    source = directory if pathlib.Path(directory, "model.keras").exists() else begun
-    if (setting.self_critical or setting.warm) and source is None:
-        raise SystemExit(f"{name} goes on from a run: name its folder after {directory}.")
+    source = directory if pathlib.Path(directory, "model.keras").exists() else first_run
+    if (setting.self_critical or setting.from_other_run) and source is None:
+        raise SystemExit(f"{name} starts from the model of another run; add the folder of that run after {directory}.")
     model = keras.saving.load_model(pathlib.Path(source, "model.keras")) if source else make(setting, examples)
-    if setting.warm and source == begun:
+    if setting.from_other_run and source == first_run:
         model = ka.Captioner.from_model(model, **setting.sizes)
     if setting.frozen:
         ka.training.freeze(model)
@@ -191,38 +193,40 @@ def train(name: str, directory: str, begun: str | None = None) -> None:
     scenes = ka.quickstart.captioned_scenes("validation") if setting.scenes else []
 
     def measure(model: ka.Captioner) -> dict[str, float]:
-        found = caption(model, valid)
-        values = scene_scores(found, scenes) if setting.scenes else {"bleu": bleu_4(found, valid)}
+        captions = caption(model, valid)
+        values = scene_scores(captions, scenes) if setting.scenes else {"bleu": bleu_4(captions, valid)}
         return {**{f"val_{key}": value for key, value in values.items()}, "minutes": (time.time() - begin) / 60}
 
     pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
     pathlib.Path(directory, "setting.json").write_text(json.dumps(name))
     cache = {} if model.vision.learns else {"cache": FEATURES}
-    seeing = {"flip": not setting.scenes, **cache}
+    image_options = {"flip": not setting.scenes, **cache}
     if setting.self_critical:
-        batches = ka.training.SelfCriticalBatches(examples, model, setting.batch_tokens, **seeing)
+        batches = ka.training.SelfCriticalBatches(examples, model, setting.max_tokens, **image_options)
     else:
         batches = ka.data.caption_batches(
-            examples, model, setting.batch_tokens, captions_per_image=setting.captions_per_image, **seeing
+            examples, model, setting.max_tokens, captions_per_image=setting.captions_per_image, **image_options
         )
-    validation = ka.data.caption_batches(valid, model, setting.batch_tokens, shuffle=False, **cache)
+    validation = ka.data.caption_batches(valid, model, setting.max_tokens, shuffle=False, **cache)
     history = ka.train(model, batches, directory, setting.plan, validation=validation, measure=measure)
     ka.plot_history(history, pathlib.Path(directory, "curves.png"))
     print(f"{name}: {setting.plan.monitor} {max(history[setting.plan.monitor]):.4f} after {time.time() - begin:.0f} s")
 
 
 def make(setting: Setting, examples: list) -> ka.Captioner:
-    tokenizer = ka.data.train_tokenizer(ka.data.captions_of(examples), setting.kind, setting.pieces, lowercase=True)
+    tokenizer = ka.data.train_tokenizer(
+        ka.data.captions_of(examples), setting.tokenizer_kind, setting.vocabulary_size, lowercase=True
+    )
     if setting.scenes:
-        seeing = {"encoder": "small_cnn", "image_size": 64}
+        image_encoder = {"encoder": "small_cnn", "image_size": 64}
     else:
         weights = DATA / "cnn" / "mobilenet_v1_075_224.npz"
-        seeing = {"encoder": "mobilenet_0.75", "encoder_weights": weights}
-    return ka.Captioner.from_preset(setting.preset, tokenizer=tokenizer, **seeing, **setting.sizes)
+        image_encoder = {"encoder": "mobilenet_0.75", "encoder_weights": weights}
+    return ka.Captioner.from_preset(setting.preset, tokenizer=tokenizer, **image_encoder, **setting.sizes)
 
 
 def minutes_before(directory: str) -> float:
-    """Return how long a run that is resumed had been trained."""
+    """Return the minutes of training of a run before it is resumed; 0 for a new run."""
     checkpoint = pathlib.Path(directory, "checkpoint.npz")
     return load_arrays(checkpoint)[1]["history"].get("minutes", [0.0])[-1] if checkpoint.exists() else 0.0
 
@@ -235,8 +239,8 @@ def loaded(directory: str) -> tuple[str, ka.Captioner, dict]:
 
 
 def report(*directories: str) -> None:
-    """Score the dev photos with the beam that is best on them."""
-    examples = flickr("dev")
+    """Print a table with the scores on the dev photos, with the number of beams that has the best BLEU-4."""
+    examples = flickr_examples("dev")
     print(f"Keras {keras.__version__} on {keras.backend.backend()}; dev, {len(examples)} photos, five references\n")
     print(
         "| setting | learned parameters | minutes | epochs | beam | BLEU-1 | -2 | -3 | -4 | METEOR | ROUGE-L | CIDEr |"
@@ -257,17 +261,17 @@ def report(*directories: str) -> None:
 
 
 def scenes(*directories: str) -> None:
-    """Score the scenes of the test split, whose combinations were never trained on."""
-    examples, truth = drawn("test"), ka.quickstart.captioned_scenes("test")
+    """Print a table with the scores on the test scenes, whose combinations of objects are not in the training data."""
+    examples, truth = scene_examples("test"), ka.quickstart.captioned_scenes("test")
     print(f"Keras {keras.__version__} on {keras.backend.backend()}; {len(truth)} scenes of the test split\n")
     print("| setting | parameters | minutes | epochs | exactly right | largest weight inside the object |")
     print("|---|---|---|---|---|---|")
     for directory in directories:
         name, model, note = loaded(directory)
-        found = scene_scores(caption(model, examples, ka.BeamSearch(num_beams=3)), truth)
+        result = scene_scores(caption(model, examples, ka.BeamSearch(num_beams=3)), truth)
         print(
             f"| {name} | {model.count_params():,} | {note['history']['minutes'][-1]:.0f} | {note['epoch']} "
-            f"| {100 * found['right']:.1f} % | {100 * found['inside']:.1f} % |",
+            f"| {100 * result['right']:.1f} % | {100 * result['inside']:.1f} % |",
             flush=True,
         )
 

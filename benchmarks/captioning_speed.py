@@ -1,13 +1,15 @@
-"""Captions per second of an exported captioner, and training steps per second, against PyTorch on the same weights.
+"""Measure captions and training steps per second of a captioner, and of the same network in PyTorch.
 
-    pip install torch     # the peer; needed here only
-    python benchmarks/captioning_speed.py MODEL.keras PICTURE...
+    pip install torch     # only for the comparison
+    python benchmarks/captioning_speed.py MODEL.keras IMAGE...
 
-MODEL is a `show_attend_and_tell` over MobileNet, such as `captioning_quality.py` trains. The peer is the same network
-written plainly in PyTorch, with the model's weights: Pillow decodes, convolutions with folded batch normalisation, one
-LSTM cell with additive attention, beam 3 with the same penalty, which stops as ours does. The captions are compared.
-Training: a batch of cached regions, forward, backward, clipping and Adam. Each ratio is of medians measured in turn, in
-this run.
+MODEL is a `show_attend_and_tell` with a MobileNet, such as `captioning_quality.py` trains. The network in PyTorch has
+the same weights: Pillow decodes the images, the batch normalisation is folded into the convolutions, and an LSTM cell
+has additive attention. Its beam search has 3 beams, the same length penalty and the same stopping rule. The script
+compares the captions.
+
+Training: one step on a batch of cached regions, with forward pass, backward pass, gradient clipping and Adam. The
+measurements alternate between both networks; each ratio is a ratio of medians.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ ROUNDS, BEAM, PENALTY = 5, 3, 0.6
 
 
 def torch_captioner(model: ka.Captioner):
-    """The same network and search in PyTorch."""
+    """Return the same network and search in PyTorch."""
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -49,8 +51,8 @@ def torch_captioner(model: ka.Captioner):
             self.convolutions = _mobilenet(model.vision.network, torch)
             units, width = sizes.units, sizes.embedding_dim
             self.embedding = nn.Parameter(tensor(model.embedding.embeddings))
-            own = not sizes.tie_weights
-            self.logits = nn.Parameter(tensor(model.embedding.reverse_embeddings)) if own else self.embedding.T
+            tied = sizes.tie_weights
+            self.logits = self.embedding.T if tied else nn.Parameter(tensor(model.embedding.reverse_embeddings))
             self.cell = nn.LSTMCell(width + model.vision.channels, units)
             kernel, recurrent, bias = decoder.cells[0].get_weights()
             for name, value in (("weight_ih", kernel.T), ("weight_hh", recurrent.T), ("bias_ih", bias)):
@@ -79,12 +81,12 @@ def torch_captioner(model: ka.Captioner):
             return torch.tanh(self.output(torch.cat([x, h, context], -1))), h, c, weights
 
         def forward(self, regions, tokens):
-            (h, c, keys), outputs, looked = self.begin(regions), [], []
+            (h, c, keys), outputs, attention_weights = self.begin(regions), [], []
             for x in self.dropout(self.embedding[tokens]).unbind(1):
                 output, h, c, weights = self.step(x, h, c, regions, keys)
                 outputs.append(output)
-                looked.append(weights)
-            return self.dropout(torch.stack(outputs, 1)) @ self.logits, torch.stack(looked, 1)
+                attention_weights.append(weights)
+            return self.dropout(torch.stack(outputs, 1)) @ self.logits, torch.stack(attention_weights, 1)
 
         @torch.inference_mode()
         def caption(self, files: list[bytes]) -> list[list[int]]:
@@ -112,13 +114,13 @@ def torch_captioner(model: ka.Captioner):
                     if score > best[b][0]:
                         best[b] = (score, tokens[rows[b, k]].tolist()[1:])
                 totals, order = values.masked_fill(ends, -2e9).topk(BEAM)
-                chosen = rows.gather(1, order).flatten()
-                tokens = torch.cat([tokens[chosen], words.gather(1, order).view(-1, 1)], 1)
-                h, c = h[chosen], c[chosen]
-                hope = totals.max(1).values / ((5 + limit) / 6) ** PENALTY
-                if not (hope > torch.tensor([score for score, _ in best])).any():
+                selected = rows.gather(1, order).flatten()
+                tokens = torch.cat([tokens[selected], words.gather(1, order).view(-1, 1)], 1)
+                h, c = h[selected], c[selected]
+                score_bound = totals.max(1).values / ((5 + limit) / 6) ** PENALTY
+                if not (score_bound > torch.tensor([score for score, _ in best])).any():
                     break
-            for b, (score, _) in enumerate(best):  # the longest end as they are
+            for b, (score, _) in enumerate(best):  # a hypothesis of maximum length needs no end token
                 last = float(totals[b, 0]) / ((5 + limit) / 6) ** PENALTY
                 if t == limit and last > score:
                     best[b] = (last, tokens[b * BEAM].tolist()[1:])
@@ -137,7 +139,7 @@ def _linear(layer, nn, tensor):
 
 
 def _mobilenet(network: keras.Model, torch):
-    """The convolutions of a Keras MobileNet as a PyTorch module, batch normalisation folded into them."""
+    """Return a Keras MobileNet as a PyTorch module, with batch normalisation folded into the convolutions."""
     parts = []
     for layer in network.layers:
         if isinstance(layer, keras.layers.ZeroPadding2D):
@@ -149,7 +151,7 @@ def _mobilenet(network: keras.Model, torch):
             groups, size = (len(kernel) if depthwise else 1), kernel.shape[-1]
             padding = size // 2 if same or layer.name == "conv1" else 0
             convolution = torch.nn.Conv2d(kernel.shape[1] * groups, len(kernel), size, stride, padding, groups=groups)
-            if layer.name == "conv1":  # Keras pads an even image on the right and below only
+            if layer.name == "conv1":  # Keras pads an even image only on the right and at the bottom
                 parts.append(torch.nn.ZeroPad2d((0, 1, 0, 1)))
                 convolution.padding = (0, 0)
             convolution.weight.data = torch.from_numpy(kernel.copy())
@@ -165,7 +167,7 @@ def _mobilenet(network: keras.Model, torch):
 
 
 def median_seconds(*functions) -> list[float]:
-    """Run each function in turn, ROUNDS times after one to warm up; return the median of each."""
+    """Return the median time of each function; they run alternately, ROUNDS times after a warm-up."""
     times: list[list[float]] = [[] for _ in functions]
     for function in functions:
         function()
@@ -184,15 +186,16 @@ def inference(model: ka.Captioner, files: list[bytes]) -> None:
     strategy = ka.BeamSearch(num_beams=BEAM, length_penalty=PENALTY)
     with tempfile.TemporaryDirectory() as directory:
         served = ka.load(model.export(directory, strategy=strategy))
-        ours = [c.text for c in served.caption(files)]
-        theirs = [ka.data.decode_ids(model.tokenizer, ids) for ids in peer.caption(files)]
-        print(f"{sum(a == b for a, b in zip(ours, theirs, strict=True))} of {len(files)} captions are the same\n")
+        our_captions = [c.text for c in served.caption(files)]
+        torch_captions = [ka.data.decode_ids(model.tokenizer, ids) for ids in peer.caption(files)]
+        same = sum(a == b for a, b in zip(our_captions, torch_captions, strict=True))
+        print(f"{same} of {len(files)} captions are the same\n")
         from keras_attention.serving.images import decode_images
 
         size = model.config.image_size
         decode = tf.function(lambda raw: decode_images(raw, size)[0])
-        see = tf.function(lambda raw: model.vision(decode_images(raw, size)[0]))
-        print("| batch | ours, captions/s | PyTorch | ratio | of ours: decode | CNN | search |")
+        encode = tf.function(lambda raw: model.vision(decode_images(raw, size)[0]))
+        print("| batch | ours, captions/s | PyTorch | ratio | share of time: decode | CNN | search |")
         print("|---|---|---|---|---|---|---|")
         for batch in (1, 32):
             some = (files * batch)[:batch]
@@ -201,7 +204,7 @@ def inference(model: ka.Captioner, files: list[bytes]) -> None:
                 lambda raw=raw: served.signature(image_bytes=raw)["caption"].numpy(),
                 lambda some=some: peer.caption(some),
                 lambda raw=raw: decode(raw).numpy(),
-                lambda raw=raw: see(raw).numpy(),
+                lambda raw=raw: encode(raw).numpy(),
             )
             shares = [100 * part / whole for part in (first, second - first, whole - second)]
             print(
@@ -216,37 +219,37 @@ def training(model: ka.Captioner) -> None:
     import torch
     from torch.nn import functional as F
 
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     vocabulary, rows, steps = model.config.vocabulary_size, 64, 14
-    regions = chance.uniform(0, 2, (rows, model.vision.rows * model.vision.columns, model.vision.channels))
-    regions, labels = regions.astype("float32"), chance.integers(4, vocabulary, (rows, steps)).astype("int32")
+    regions = rng.uniform(0, 2, (rows, model.vision.rows * model.vision.columns, model.vision.channels))
+    regions, labels = regions.astype("float32"), rng.integers(4, vocabulary, (rows, steps)).astype("int32")
     inputs = {"regions": regions, "target_ids": ka.data.batches.shift_right(labels, 2)}
     peer = torch_captioner(model).train()
-    learned = [p for name, p in peer.named_parameters() if not name.startswith("convolutions")]
-    optimizer = torch.optim.Adam(learned, 1e-4, betas=(0.9, 0.98), eps=1e-9)
-    given = [torch.from_numpy(np.array(x)) for x in (regions, inputs["target_ids"].astype("int64"))]
-    wanted = torch.from_numpy(labels.astype("int64"))
+    trainable = [p for name, p in peer.named_parameters() if not name.startswith("convolutions")]
+    optimizer = torch.optim.Adam(trainable, 1e-4, betas=(0.9, 0.98), eps=1e-9)
+    torch_inputs = [torch.from_numpy(np.array(x)) for x in (regions, inputs["target_ids"].astype("int64"))]
+    torch_labels = torch.from_numpy(labels.astype("int64"))
     penalty = model.config.doubly_stochastic
 
-    def theirs() -> None:
+    def torch_step() -> None:
         optimizer.zero_grad()
-        logits, weights = peer(*given)
-        loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), label_smoothing=0.1)
+        logits, weights = peer(*torch_inputs)
+        loss = F.cross_entropy(logits.flatten(0, 1), torch_labels.flatten(), label_smoothing=0.1)
         loss = loss + penalty * ((1 - weights.sum(1)) ** 2).sum() / labels.size
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(learned, 1.0)
+        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         optimizer.step()
 
     ka.training.compile_model(model, ka.training.TrainingPlan(learning_rate=1e-4), 100)
     weights = np.ones(labels.shape, "float32")
-    ours, other = median_seconds(lambda: model.train_on_batch(inputs, labels, weights), theirs)
+    ours, other = median_seconds(lambda: model.train_on_batch(inputs, labels, weights), torch_step)
     print(f"\n| training, {rows} captions of {steps} tokens, cached regions | ours, steps/s | PyTorch | ratio |")
     print("|---|---|---|---|")
     print(f"| | {1 / ours:.2f} | {1 / other:.2f} | {other / ours:.2f} |")
 
 
-def main(path: str, pictures: list[str]) -> None:
-    sys.modules["triton"] = None  # PyTorch's compiler and TensorFlow crash in one process
+def main(path: str, images: list[str]) -> None:
+    sys.modules["triton"] = None  # with Triton, PyTorch and TensorFlow crash in the same process
     import tensorflow as tf
     import torch
 
@@ -254,7 +257,7 @@ def main(path: str, pictures: list[str]) -> None:
     versions = f"TensorFlow {tf.__version__}, Keras {keras.__version__}, PyTorch {torch.__version__}"
     print(f"{versions}, Python {platform.python_version()}, {THREADS} cores, medians of {ROUNDS}\n")
     model = keras.saving.load_model(path, compile=False)
-    inference(model, [_jpeg(pathlib.Path(picture)) for picture in pictures])
+    inference(model, [_jpeg(pathlib.Path(image)) for image in images])
     training(model)
 
 

@@ -1,12 +1,12 @@
-"""Decoding speed and memory of exported Transformers next to other engines, on the same random weights.
+"""Measure the decoding speed and memory of exported Transformers and of other engines, with the same random weights.
 
-    pip install torch transformers ctranslate2     # the peers; needed here only
-    python benchmarks/decoding_speed.py gpt2        # GPT-2 124M, greedy, prompt 16, 64 more tokens
-    python benchmarks/decoding_speed.py translator  # Transformer-base, V = 16,000, beam 4, source 20, 32 steps
+    pip install torch transformers ctranslate2     # only for the comparison
+    python benchmarks/decoding_speed.py gpt2        # GPT-2 124M, greedy, prompt of 16 tokens, 64 new tokens
+    python benchmarks/decoding_speed.py translator  # Transformer-base, 4 beams, source of 20 tokens, 32 new tokens
 
-Ours is the SavedModel, strings to strings, without XLA; the peers get ids or pieces. Each engine runs in a process of
-its own, one after the other, with as many threads as there are cores; medians of `ROUNDS`. `KERAS_ATTENTION_DATA` names
-the folder that holds `tokenizers/gpt2`.
+Our engine is the SavedModel without XLA, with strings as input and output; the other engines get ids or tokens. Each
+engine runs in a separate process with one thread per core. The table has medians of `ROUNDS` runs.
+`KERAS_ATTENTION_DATA` is the folder with `tokenizers/gpt2`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ BATCHES = {"gpt2": (1, 8), "translator": (1, 32)}
 
 
 def peak_gib() -> float:
-    """The most memory that this process ever had; `ru_maxrss` would count its parent's."""
+    """Return the peak memory of this process; `ru_maxrss` would include the parent process."""
     status = pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1]
     return int(status.split()[0]) / 2**20
 
 
 def measure(run: Callable[[int], object], batches: tuple[int, ...], tokens: int) -> dict:
-    """Tokens per second by batch, and the most memory that the process ever had."""
+    """Return tokens per second for each batch size, and the peak memory of the process."""
     speeds = {}
     for batch in batches:
         run(batch)
@@ -50,7 +50,7 @@ def measure(run: Callable[[int], object], batches: tuple[int, ...], tokens: int)
 
 
 def words(count: int) -> list[str]:
-    """Words that are one piece of GPT-2 each."""
+    """Return words that are one token of GPT-2 each."""
     vocabulary = json.loads((DATA / "tokenizers" / "gpt2" / "encoder.json").read_text())
     return [
         piece[1:] for piece in vocabulary if piece[:1] == "\u0120" and piece[1:].isalpha() and piece.isascii() is False
@@ -65,8 +65,8 @@ def make_gpt2(folder: pathlib.Path) -> None:
     keras.utils.set_random_seed(0)
     config = dataclasses.replace(ka.presets()["gpt2_small"].config, vocabulary_size=50_257)
     ka.weights.to_huggingface(ka.CausalLM(config), folder / "hf")
-    for ours, theirs in (("vocab.json", "encoder.json"), ("merges.txt", "vocab.bpe")):
-        (folder / "hf" / ours).write_bytes((DATA / "tokenizers" / "gpt2" / theirs).read_bytes())
+    for target, source in (("vocab.json", "encoder.json"), ("merges.txt", "vocab.bpe")):
+        (folder / "hf" / target).write_bytes((DATA / "tokenizers" / "gpt2" / source).read_bytes())
     model = ka.weights.from_huggingface(folder / "hf")
     model.export(folder / "ours", strategy=ka.Greedy(min_new_tokens=NEW - 1, max_new_tokens=NEW), examples=())
 
@@ -116,9 +116,9 @@ def gpt2_keras_hub(folder: pathlib.Path) -> dict:
 
     backbone = keras_hub.models.GPT2Backbone(50_257, 12, 12, 768, 3072, dropout=0.0, max_sequence_length=1024)
     model = keras_hub.models.GPT2CausalLM(backbone)
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     ids = np.zeros((8, PROMPT + NEW), "int32")
-    ids[:, :PROMPT] = chance.integers(0, 50_000, (8, PROMPT))
+    ids[:, :PROMPT] = rng.integers(0, 50_000, (8, PROMPT))
     mask = np.arange(PROMPT + NEW)[None].repeat(8, 0) < PROMPT
     step = model.make_generate_function()
     return measure(
@@ -133,10 +133,10 @@ def make_translator(folder: pathlib.Path) -> None:
     import keras_attention as ka
 
     keras.utils.set_random_seed(0)
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     vocabulary = ["[PAD]", "[UNK]", "[START]", "[END]", "[MASK]"]
-    vocabulary += list(dict.fromkeys("".join(chance.choice(letters, 6)) for _ in range(2 * VOCABULARY)))
+    vocabulary += list(dict.fromkeys("".join(rng.choice(letters, 6)) for _ in range(2 * VOCABULARY)))
     import keras_hub
 
     tokenizer = keras_hub.tokenizers.WordPieceTokenizer(vocabulary=vocabulary[:VOCABULARY], oov_token="[UNK]")
@@ -186,28 +186,28 @@ def translator_ctranslate2_int8(folder: pathlib.Path) -> dict:
 
 
 def to_ctranslate2(folder: pathlib.Path):
-    """The same weights as a specification of CTranslate2."""
+    """Return a CTranslate2 specification with the same weights."""
     import ctranslate2
     import numpy as np
 
     file = np.load(folder / "weights.npz")
-    found = {path.split("|", 1)[1] if path.startswith("translator") else path: file[path] for path in file.files}
+    weights = {path.split("|", 1)[1] if path.startswith("translator") else path: file[path] for path in file.files}
     spec = ctranslate2.specs.TransformerSpec.from_config(6, 8, pre_norm=False)
 
     def kernel(*paths: str):
-        return np.concatenate([found[f"{path}|kernel"].T for path in paths])
+        return np.concatenate([weights[f"{path}|kernel"].T for path in paths])
 
     def dense(target, *paths: str) -> None:
         target.weight = kernel(*paths)
-        biases = [found.get(f"{path}|bias") for path in paths]
+        biases = [weights.get(f"{path}|bias") for path in paths]
         target.bias = np.concatenate(biases) if biases[0] is not None else np.zeros(len(target.weight), "float32")
 
     def norm(target, path: str) -> None:
-        target.gamma, target.beta = found[f"{path}|gamma"], found[f"{path}|beta"]
+        target.gamma, target.beta = weights[f"{path}|gamma"], weights[f"{path}|beta"]
 
     for side, stack in (("encoder", spec.encoder), ("decoder", spec.decoder)):
         embeddings = stack.embeddings[0] if side == "encoder" else stack.embeddings
-        embeddings.weight, stack.scale_embeddings = found["embedding|embeddings"], True
+        embeddings.weight, stack.scale_embeddings = weights["embedding|embeddings"], True
         for i, layer in enumerate(stack.layer):
             block = f"{side}|block_{i}"
             dense(layer.self_attention.linear[0], *(f"{block}|attention|{part}" for part in ("query", "key", "value")))
@@ -221,7 +221,7 @@ def to_ctranslate2(folder: pathlib.Path):
             dense(layer.ffn.linear_0, f"{block}|hidden")
             dense(layer.ffn.linear_1, f"{block}|output")
             norm(layer.ffn.layer_norm, f"{block}|feed_forward_norm")
-    spec.decoder.projection.weight = found["embedding|embeddings"]
+    spec.decoder.projection.weight = weights["embedding|embeddings"]
     vocabulary = json.loads((folder / "vocabulary.json").read_text())
     spec.register_source_vocabulary(vocabulary)
     spec.register_target_vocabulary(vocabulary)
@@ -251,7 +251,7 @@ def main() -> None:
     )
     first, second = BATCHES[work]
     print(
-        f"| engine | tokens/s, batch {first} | batch {second} | ours over it | | peak GiB |\n|---|---|---|---|---|---|"
+        f"| engine | tokens/s, batch {first} | batch {second} | ours / engine | | peak GiB |\n|---|---|---|---|---|---|"
     )
     with tempfile.TemporaryDirectory() as folder:
         globals()[f"make_{work}"](pathlib.Path(folder))
@@ -266,7 +266,7 @@ def main() -> None:
             result = json.loads(results[0])
             speeds = list(result["speeds"].values())
             ours = ours or speeds
-            ratios = " | ".join(f"{us / them:.2f}" for us, them in zip(ours, speeds, strict=True))
+            ratios = " | ".join(f"{our_speed / speed:.2f}" for our_speed, speed in zip(ours, speeds, strict=True))
             cells = " | ".join(f"{speed:,.1f}" for speed in speeds)
             print(f"| {engine.__name__} | {cells} | {ratios} | {result['gib']:.2f} |", flush=True)
     print(f"\nMedians of {ROUNDS} runs.")

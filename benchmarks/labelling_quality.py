@@ -1,10 +1,11 @@
-"""Many to one and many to many: SST-2 with `rnn_classifier`, UD English-ParTUT with `rnn_tagger`.
+"""Train and score `rnn_classifier` on SST-2 and `rnn_tagger` on UD English-ParTUT.
 
     python benchmarks/labelling_quality.py classifier runs/classifier
     python benchmarks/labelling_quality.py tagger runs/tagger
 
-Trains on train, selects on and reports dev, without outside embeddings; three seeds, all shown.
-`KERAS_ATTENTION_DATA` names the folder that holds `sst2/` and `ud_partut/`.
+The models are trained on the train split, without pre-trained embeddings; the best model is selected and scored on the
+dev split. The script prints the accuracy of three seeds and their median.
+`KERAS_ATTENTION_DATA` is the folder with `sst2/` and `ud_partut/`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data"))
 
 
 def find(folder: str, word: str) -> pathlib.Path:
-    """The one file of a split, whatever its suffix."""
+    """Return the file of a split, with any suffix."""
     return next(path for path in sorted((DATA / folder).iterdir()) if word in path.name)
 
 
@@ -74,9 +75,9 @@ def tagger(seed: int, directory: pathlib.Path) -> float:
     )
     outputs = model.tag([" ".join(word for word, _ in sentence) for sentence in dev], batch_size=64)
     right = [
-        tag == wanted
+        tag == expected
         for output, sentence in zip(outputs, dev, strict=True)
-        for tag, (_, wanted) in zip(output.tags, sentence, strict=True)
+        for tag, (_, expected) in zip(output.tags, sentence, strict=True)
     ]
     return 100 * statistics.mean(right)
 

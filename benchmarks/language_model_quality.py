@@ -1,11 +1,11 @@
-"""tinyshakespeare by characters: a small GPT and a recurrent network of the same size, on equally many tokens.
+"""Train and score character language models on tinyshakespeare: a small GPT and a recurrent network of the same size.
 
     python benchmarks/language_model_quality.py gpt char_rnn
 
-nanoGPT's recipe for a CPU: 4 layers, 128 wide, 4 heads, context 64, 2,000 updates of 12 x 64 characters, no dropout;
-the last tenth of the text is for validation. Its authors report a loss of 1.88 nats per character there, at a learning
-rate of 1e-3; here it is 2.5e-3, with a cosine down and a weight decay of 0.05. `KERAS_ATTENTION_DATA` names the folder
-that holds `lm_text/`.
+The setting is nanoGPT's for a CPU: 4 layers of width 128, 4 heads, context 64, 2,000 updates of 12 x 64 characters, no
+dropout; the last tenth of the text is the validation data. The authors of nanoGPT report a loss of 1.88 nats per
+character with a learning rate of 1e-3. Here the learning rate is 2.5e-3, with cosine decay and a weight decay of 0.05.
+`KERAS_ATTENTION_DATA` is the folder with `lm_text/`.
 """
 
 from __future__ import annotations
@@ -70,6 +70,6 @@ def run(name: str) -> str:
 if __name__ == "__main__":
     names = sys.argv[1:] or list(MODELS)
     print(f"Keras {keras.__version__} on {keras.backend.backend()}, {STEPS} updates of {ROWS} x {CONTEXT} characters\n")
-    print("| model | parameters | validation loss | with half a window of past | minutes |\n|---|---|---|---|---|")
+    print("| model | parameters | validation loss | with half a window of context | minutes |\n|---|---|---|---|---|")
     for model_name in names:
         print(run(model_name), flush=True)

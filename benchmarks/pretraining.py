@@ -1,11 +1,11 @@
-"""Does pre-training help? A small BERT is pre-trained and fine-tuned, next to the same model untrained.
+"""Measure what pre-training adds: fine-tune a pre-trained small BERT, and the same model without pre-training.
 
     python benchmarks/pretraining.py pretrain runs/bert
     python benchmarks/pretraining.py finetune runs/bert
 
-Pre-training reads the plain text of the training sets at hand (SST-2, ParTUT, Multi30k English, WikiText-2 validation),
-without their labels. Fine-tuning selects on and reports dev, one seed each unless `SEEDS` says
-more. `KERAS_ATTENTION_DATA` names the folder.
+The pre-training data are texts without labels: SST-2, ParTUT and Multi30k English (train), and WikiText-2 (validation).
+Fine-tuned models are selected and scored on the dev splits. `SEEDS` are the seeds, one by default, and
+`KERAS_ATTENTION_DATA` is the folder with the data.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ SIZES = {
 
 
 def texts() -> list[str]:
-    found = [text for text, _ in ka.data.read_labelled(find("sst2", "train"))]
-    found += [" ".join(word for word, _ in sentence) for sentence in ka.data.read_tagged(find("ud_partut", "train"))]
-    found += ka.data.read_lines(DATA / "multi30k" / "train.en.gz")
+    corpus = [text for text, _ in ka.data.read_labelled(find("sst2", "train"))]
+    corpus += [" ".join(word for word, _ in sentence) for sentence in ka.data.read_tagged(find("ud_partut", "train"))]
+    corpus += ka.data.read_lines(DATA / "multi30k" / "train.en.gz")
     wiki = ka.data.read_lines(DATA / "lm_text" / "wikitext2" / "valid.txt")
-    found += [line for line in wiki if len(line.split()) > 5]
-    return [text.lower() for text in found]
+    corpus += [line for line in wiki if len(line.split()) > 5]
+    return [text.lower() for text in corpus]
 
 
-def fresh(tokenizer) -> ka.MaskedLM:
+def new_model(tokenizer) -> ka.MaskedLM:
     return ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, dropout=0.0, attention_dropout=0.0, **SIZES)
 
 
 def pretrain(directory: str) -> None:
     keras.utils.set_random_seed(1)
     corpus = texts()
-    model = fresh(ka.data.train_tokenizer(corpus, vocabulary_size=4000, lowercase=True))
-    held = corpus[::40]
+    model = new_model(ka.data.train_tokenizer(corpus, vocabulary_size=4000, lowercase=True))
+    held_out = corpus[::40]
     plan = ka.training.TrainingPlan(
         epochs=EPOCHS, learning_rate=1e-3, warmup_steps=400, label_smoothing=0.0, weight_decay=0.01
     )
@@ -61,21 +61,21 @@ def pretrain(directory: str) -> None:
         ka.data.masked_batches([text for i, text in enumerate(corpus) if i % 40], model, max_tokens=1024, pack=False),
         directory,
         plan,
-        validation=ka.data.masked_batches(held, model, shuffle=False, pack=False),
+        validation=ka.data.masked_batches(held_out, model, shuffle=False, pack=False),
     )
     print(f"masked accuracy on held-out text: {history['val_accuracy'][-1]:.3f}")
 
 
 def finetune(directory: str) -> None:
     trained = keras.saving.load_model(pathlib.Path(directory, "model.keras"), compile=False)
-    print("| task | the same model untrained | pre-trained |\n|---|---|---|")
+    print("| task | without pre-training | pre-trained |\n|---|---|---|")
     for task in (sst2, partut):
         scores = {
             name: [task(trained if name == "trained" else None, trained.tokenizer, seed) for seed in SEEDS]
             for name in ("untrained", "trained")
         }
         cells = [
-            f"{statistics.median(found):.2f} % ({', '.join(f'{s:.2f}' for s in found)})" for found in scores.values()
+            f"{statistics.median(values):.2f} % ({', '.join(f'{s:.2f}' for s in values)})" for values in scores.values()
         ]
         print(f"| {task.__doc__} | {' | '.join(cells)} |", flush=True)
 
@@ -95,7 +95,7 @@ def partut(trained, tokenizer, seed: int) -> float:
 
 def _tune(trained, tokenizer, seed: int, kind: type, make_batches, train: list, dev: list, labels) -> float:
     keras.utils.set_random_seed(seed)
-    model = kind.from_encoder(trained or fresh(tokenizer), labels=labels, dropout=0.2, attention_dropout=0.1)
+    model = kind.from_encoder(trained or new_model(tokenizer), labels=labels, dropout=0.2, attention_dropout=0.1)
     plan = ka.training.TrainingPlan(
         epochs=8, learning_rate=5e-4, schedule="linear", warmup_steps=60, monitor="val_accuracy", patience=4
     )

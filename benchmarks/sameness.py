@@ -1,11 +1,11 @@
-"""One model, many inputs, beam search, every path: is the text the same?
+"""Check that a model generates the same text on every path, with beam search.
 
-    python benchmarks/sameness.py runs/attention/model.keras                 # 500 sentences of Multi30k, beam 5
-    python benchmarks/sameness.py runs/captioner/model.keras IMAGE...        # a captioner, beam 3
+    python benchmarks/sameness.py runs/attention/model.keras           # translator: 500 sentences of Multi30k, 5 beams
+    python benchmarks/sameness.py runs/captioner/model.keras IMAGE...  # captioner: 3 beams
 
-In process (one at a time; in batches of 64 in random order), reloaded `.keras`, reloaded SavedModel
-(alone and in batches), the C++ loader with XLA off (alone and in batches), and JAX in a process that cannot import
-TensorFlow. A line that differs is shown with both scores: a tie within 1e-4, or a bug.
+The paths are: in process, the reloaded `.keras` file, the reloaded SavedModel, the C++ loader with XLA off, and JAX in
+a process without TensorFlow. Inputs run one at a time and in batches of 64, in random order. If the texts of an input
+differ, the script prints both with their scores; scores within 1e-4 are a tie, otherwise there is a bug.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ import sys
 sys.modules["tensorflow"] = sys.modules["tensorflow_text"] = None
 import json, keras
 import keras_attention as ka
-path, verb, width = sys.argv[1:]
+path, verb, num_beams = sys.argv[1:]
 model = keras.saving.load_model(path, compile=False)
-beam = ka.BeamSearch(num_beams=int(width), length_penalty=0.6)
+beam = ka.BeamSearch(num_beams=int(num_beams), length_penalty=0.6)
 outputs = getattr(model, verb)(json.load(sys.stdin), beam, batch_size=50)
 print(json.dumps([[a.text, a.score] for a in outputs]))
 """
@@ -40,32 +40,32 @@ Outputs = list[tuple[str, float]]
 Run = Callable[[list[str], int], Outputs]  # texts or the paths of images, and the batch size
 
 
-def of(found: list) -> Outputs:
-    return [(output.text, output.score) for output in found]
+def texts_and_scores(outputs: list) -> Outputs:
+    return [(output.text, output.score) for output in outputs]
 
 
 def shuffled(run: Run, items: list[str], batch_size: int) -> Outputs:
     order = list(range(len(items)))
     random.Random(7).shuffle(order)
     outputs = run([items[i] for i in order], batch_size)
-    back = dict(zip(order, outputs, strict=True))
-    return [back[i] for i in range(len(items))]
+    by_index = dict(zip(order, outputs, strict=True))
+    return [by_index[i] for i in range(len(items))]
 
 
 def stock(path: pathlib.Path) -> Run:
     inputs, outputs = serving_tensors(path)
-    (given,), text = inputs, "caption" if "caption" in outputs else "text"
-    wanted = {name: outputs[name] for name in (text, "score")}
+    (input_name,), text = inputs, "caption" if "caption" in outputs else "text"
+    output_tensors = {name: outputs[name] for name in (text, "score")}
 
     def read(item: str) -> str:
-        if given == "text":
+        if input_name == "text":
             return item
         return pathlib.Path(item).read_bytes().decode("utf-8", "surrogateescape")
 
     def run(items: list[str], batch_size: int) -> Outputs:
         batches = [[read(item) for item in items[i : i + batch_size]] for i in range(0, len(items), batch_size)]
-        feeds = [{inputs[given]: {"dtype": "string", "values": batch}} for batch in batches]
-        results = run_stock_loader(path, wanted, feeds)
+        feeds = [{inputs[input_name]: {"dtype": "string", "values": batch}} for batch in batches]
+        results = run_stock_loader(path, output_tensors, feeds)
         if isinstance(results, dict):
             raise RuntimeError(results["error"])
         return [pair for output in results for pair in zip(output[text], output["score"], strict=True)]
@@ -73,9 +73,9 @@ def stock(path: pathlib.Path) -> Run:
     return run
 
 
-def on_jax(path: str, verb: str, width: int, items: list[str]) -> Outputs:
+def on_jax(path: str, verb: str, num_beams: int, items: list[str]) -> Outputs:
     done = subprocess.run(
-        [sys.executable, "-c", ON_JAX, path, verb, str(width)],
+        [sys.executable, "-c", ON_JAX, path, verb, str(num_beams)],
         input=json.dumps(items), env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode:
@@ -96,34 +96,34 @@ def compare(name: str, expected: Outputs, outputs: Outputs) -> str:
 def main() -> None:
     model = keras.saving.load_model(sys.argv[1], compile=False)
     if isinstance(model, ka.Captioner):
-        verb, width, items = "caption", 3, sys.argv[2:]
+        verb, num_beams, items = "caption", 3, sys.argv[2:]
     else:
-        verb, width, items = "translate", 5, ka.data.read_lines(DATA / "test_2016_flickr.en.gz")[:500]
-    beam = ka.BeamSearch(num_beams=width, length_penalty=0.6)
+        verb, num_beams, items = "translate", 5, ka.data.read_lines(DATA / "test_2016_flickr.en.gz")[:500]
+    beam = ka.BeamSearch(num_beams=num_beams, length_penalty=0.6)
 
     def here(items: list[str], batch_size: int) -> Outputs:
-        return of(getattr(model, verb)(items, beam, batch_size))
+        return texts_and_scores(getattr(model, verb)(items, beam, batch_size))
 
     expected = here(items, 1)
     with tempfile.TemporaryDirectory() as directory:
         model.save(pathlib.Path(directory, "again.keras"))
-        again = keras.saving.load_model(pathlib.Path(directory, "again.keras"))
+        reloaded = keras.saving.load_model(pathlib.Path(directory, "again.keras"))
         path = model.export(pathlib.Path(directory, "serving"), strategy=beam)
         served, loader = ka.load(path), stock(path)
 
         def in_graph(items: list[str], batch_size: int) -> Outputs:
-            return of(getattr(served, verb)(items, batch_size))
+            return texts_and_scores(getattr(served, verb)(items, batch_size))
 
         runs = {
             "in process, batches of 64": lambda: shuffled(here, items, 64),
-            "reloaded .keras": lambda: of(getattr(again, verb)(items, beam, 64)),
+            "reloaded .keras": lambda: texts_and_scores(getattr(reloaded, verb)(items, beam, 64)),
             "reloaded SavedModel, one at a time": lambda: in_graph(items, 1),
             "reloaded SavedModel, batches of 64": lambda: shuffled(in_graph, items, 64),
             "C++ loader, one at a time": lambda: loader(items, 1),
             "C++ loader, batches of 64": lambda: shuffled(loader, items, 64),
-            "JAX, no TensorFlow": lambda: on_jax(sys.argv[1], verb, width, items),
+            "JAX, no TensorFlow": lambda: on_jax(sys.argv[1], verb, num_beams, items),
         }
-        print("| against in process, one at a time | same text | ties | different | largest difference in score |")
+        print("| path, compared with one at a time | same text | ties | different | largest difference in score |")
         print("|---|---|---|---|---|")
         for name, run in runs.items():
             print(compare(name, expected, run()), flush=True)

@@ -1,14 +1,14 @@
-"""Training speed against PyTorch, the price of serving, and the price of an import.
+"""Measure the training speed compared with PyTorch, the overhead of serving, and the import time.
 
-    pip install torch     # the peer; needed here only
+    pip install torch     # only for the comparison
     python benchmarks/speed.py
 
-Training: `rnn_attention` against the same network written plainly in PyTorch (nn.LSTM on packed sequences,
-nn.LSTMCell with additive attention and input feeding, tied embeddings, Adam, clipping, label smoothing), on
-the same batches of the embedded phrases and of long synthetic sentences; target tokens per second, median.
-Serving: an exported beam search, strings to strings, against the bare loop over ids in one TensorFlow graph.
-Import: `import keras_attention` against `import keras`, each in a new process, median of seven.
-Everything is a ratio of two measurements made side by side in this run.
+Training: `rnn_attention` and the same network in PyTorch (nn.LSTM on packed sequences, nn.LSTMCell with additive
+attention and input feeding, tied embeddings, Adam, gradient clipping, label smoothing), on the same batches of random
+ids; median of target tokens per second.
+Serving: an exported beam search, with strings as input and output, and the decode loop on ids in one TensorFlow graph.
+Import: `import keras_attention` and `import keras`, each in a new process; median of seven.
+All ratios are of measurements that alternate in the same run.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ THREADS = os.cpu_count()
 ROUNDS = 5
 
 
-def batch(chance: np.random.Generator, rows: int, source: int, target: int, vocabulary: int) -> tuple:
-    """One batch of random ids, with padding of up to a quarter of each source."""
-    lengths = chance.integers(source * 3 // 4, source + 1, rows)
+def batch(rng: np.random.Generator, rows: int, source: int, target: int, vocabulary: int) -> tuple:
+    """Return a batch of random ids; at most a quarter of each source is padding."""
+    lengths = rng.integers(source * 3 // 4, source + 1, rows)
     lengths[0] = source
     mask = np.arange(source) < lengths[:, None]
-    ids = chance.integers(4, vocabulary, (rows, source)).astype("int32") * mask
-    labels = chance.integers(4, vocabulary, (rows, target)).astype("int32")
+    ids = rng.integers(4, vocabulary, (rows, source)).astype("int32") * mask
+    labels = rng.integers(4, vocabulary, (rows, target)).astype("int32")
     inputs = {"source_ids": ids, "source_mask": mask, "target_ids": ka.data.batches.shift_right(labels, 2)}
     return inputs, labels, np.ones(labels.shape, "float32")
 
 
 def ours(config) -> tuple:
-    """The preset, compiled as `train` compiles it, with vocabularies of the given size."""
+    """Return the preset, compiled as `train` compiles it, and its training step."""
     tokenizer = ka.data.train_tokenizer(["a b"], "characters")
     model = ka.Translator(config, tokenizer, tokenizer)
     ka.training.compile_model(model, ka.training.TrainingPlan(), 100)
@@ -53,7 +53,7 @@ def ours(config) -> tuple:
 
 
 def torch_network(config):
-    """The same network in PyTorch: same sizes, same steps, same number of parameters but for biases."""
+    """Return the same network in PyTorch, with the same sizes and number of parameters, except for biases."""
     import torch
     from torch import nn
 
@@ -94,8 +94,8 @@ def torch_network(config):
     return Network()
 
 
-def theirs(config):
-    """A training step of the peer."""
+def torch_step(config):
+    """Return the training step of the PyTorch network."""
     import torch
     from torch import nn
 
@@ -107,8 +107,8 @@ def theirs(config):
         optimizer.zero_grad()
         arguments = [torch.from_numpy(inputs[name]) for name in ("source_ids", "source_mask", "target_ids")]
         logits = network(*arguments)
-        wanted = torch.from_numpy(labels).long().flatten()
-        nn.functional.cross_entropy(logits.flatten(0, 1), wanted, label_smoothing=0.1).backward()
+        torch_labels = torch.from_numpy(labels).long().flatten()
+        nn.functional.cross_entropy(logits.flatten(0, 1), torch_labels, label_smoothing=0.1).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
 
@@ -122,30 +122,32 @@ def training() -> list[str]:
         embedding_dim=256, units=384, dropout=0.3, attention="additive",
         source_vocabulary_size=5000, target_vocabulary_size=5000,
     )  # fmt: skip
-    chance, lines = (
+    rng, lines = (
         np.random.default_rng(0),
         ["| batch | ours, tokens/s | PyTorch, tokens/s | ratio |", "|---|---|---|---|"],
     )
     _, our_step = ours(config)
-    their_step = theirs(config)
+    step_in_torch = torch_step(config)
     for rows, source, target in ((96, 16, 16), (32, 16, 16), (48, 32, 32)):
-        batches = [batch(chance, rows, source, target, 5000) for _ in range(4)]
-        speeds = {"ours": [], "theirs": []}
-        for step in (our_step, their_step):
+        batches = [batch(rng, rows, source, target, 5000) for _ in range(4)]
+        speeds = {"ours": [], "torch": []}
+        for step in (our_step, step_in_torch):
             step(*batches[0])
         for _ in range(ROUNDS):
-            for name, step in (("ours", our_step), ("theirs", their_step)):
+            for name, step in (("ours", our_step), ("torch", step_in_torch)):
                 begin = time.perf_counter()
                 for one in batches:
                     step(*one)
                 speeds[name].append(len(batches) * rows * target / (time.perf_counter() - begin))
-        us, them = (statistics.median(speeds[name]) for name in ("ours", "theirs"))
-        lines.append(f"| {rows} x {source} -> {target} | {us:,.0f} | {them:,.0f} | {us / them:.2f} |")
+        our_speed, torch_speed = (statistics.median(speeds[name]) for name in ("ours", "torch"))
+        lines.append(
+            f"| {rows} x {source} -> {target} | {our_speed:,.0f} | {torch_speed:,.0f} | {our_speed / torch_speed:.2f} |"
+        )
     return [f"Training, PyTorch {torch.__version__}", "", *lines]
 
 
 def serving() -> list[str]:
-    """Strings to strings through the signature, against ids to ids through `decode`."""
+    """Return a table of the times of the exported signature, on strings, and of `decode`, on ids."""
     import tensorflow as tf
 
     texts = [source for source, _ in ka.quickstart.phrase_pairs("test")][:512]
@@ -154,11 +156,11 @@ def serving() -> list[str]:
         for i, side in enumerate(("source", "target"))
     }
     model = ka.Translator.from_preset("rnn_attention", **tokenizers)
-    strategy = ka.BeamSearch(num_beams=5, max_new_tokens=24, min_new_tokens=20)  # untrained: the length is given
+    strategy = ka.BeamSearch(num_beams=5, max_new_tokens=24, min_new_tokens=20)  # fixed length: the model is untrained
     special = ka.data.special_ids(model.target_tokenizer)
     lines = ["| batch | signature, ms | bare loop, ms | ratio |", "|---|---|---|---|"]
 
-    # Open shapes, as a served graph has them; a graph traced for one shape is up to a fifth faster.
+    # The shapes vary, as in a served graph; a graph that is traced for one shape is up to a fifth faster.
     shapes = [
         tf.TensorSpec((None, None), tf.int32),
         tf.TensorSpec((None, None), tf.bool),
@@ -180,8 +182,8 @@ def serving() -> list[str]:
             rows = texts[:size]
             ids, mask = model.source_reader.arrays(rows)
             arguments = [tf.constant(ids), tf.constant(mask), tf.fill((size,), 24)]
-            given = tf.constant(rows)
-            runs = {"served": lambda given=given: served.signature(text=given), "bare": lambda a=arguments: bare(*a)}
+            text = tf.constant(rows)
+            runs = {"served": lambda text=text: served.signature(text=text), "bare": lambda a=arguments: bare(*a)}
             times: dict[str, list[float]] = {name: [] for name in runs}
             for run in runs.values():
                 run()
@@ -203,9 +205,9 @@ def importing() -> list[str]:
 
     times: dict[str, list[float]] = {"import keras": [], "import keras, keras_attention": []}
     for _ in range(7):
-        for statement, found in times.items():
-            found.append(seconds(statement))
-    plain, both = (statistics.median(found) for found in times.values())
+        for statement, seconds_of_runs in times.items():
+            seconds_of_runs.append(seconds(statement))
+    plain, both = (statistics.median(runs) for runs in times.values())
     return [f"Import: keras {plain:.2f} s, with keras_attention {both:.2f} s: {both - plain:+.2f} s"]
 
 

@@ -1,10 +1,11 @@
-"""Training speed and memory of a GPT-2 next to KerasHub and Hugging Face: 6 layers, 512 wide, V = 8,192, batch 8 x 128.
+"""Measure the training speed and memory of a GPT-2, compared with KerasHub and Hugging Face.
 
-    pip install torch transformers     # a peer; needed here only
+    pip install torch transformers     # only for the comparison
     python benchmarks/training_speed.py
 
-Each engine trains in a process of its own, on the same ids, with Adam; tokens per second, medians of `ROUNDS`
-steps, and the most memory that the process ever had. `ours_bfloat16` is ours with `mixed_bfloat16`.
+The model has 6 layers of width 512 and V = 8,192; a batch is 8 x 128 tokens. Each engine trains in a separate process,
+on the same ids, with Adam. The table has tokens per second, the median of `ROUNDS` steps, and the peak memory.
+`ours_bfloat16` is our model with `mixed_bfloat16`.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ ENGINES = (ours, keras_hub, hugging_face, ours_bfloat16)
 
 
 def peak_gib() -> float:
-    """The most memory that this process ever had; `ru_maxrss` would count its parent's."""
+    """Return the peak memory of this process; `ru_maxrss` would include the parent process."""
     status = pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1]
     return int(status.split()[0]) / 2**20
 
@@ -122,7 +123,7 @@ def main() -> None:
     print(
         f"{platform.machine()}, {os.cpu_count()} cores; {', '.join(f'{p} {metadata.version(p)}' for p in packages)}\n"
     )
-    print("| engine | tokens/s | ours over it | peak GiB |\n|---|---|---|---|")
+    print("| engine | tokens/s | ours / engine | peak GiB |\n|---|---|---|---|")
     first = None
     for engine in ENGINES:
         done = subprocess.run([sys.executable, __file__, engine.__name__], capture_output=True, text=True, check=False)

@@ -1,21 +1,23 @@
-"""Multi30k English to German: recurrent and Transformer presets, trained and reported the same way.
+"""Train and score recurrent and Transformer presets on Multi30k, English to German.
 
-    pip install sacremoses                                         # for the published setting
+    pip install sacremoses                                         # only for transformer_published and _longer
     python benchmarks/translation_quality.py train rnn_attention runs/attention
     python benchmarks/translation_quality.py train transformer_published runs/tiny
     python benchmarks/translation_quality.py report runs/attention runs/tiny ...
 
-Trains on train, selects on val, and reports test2016 once with beam 5, whose length penalty is
-chosen on val. A setting says how text is prepared:
+The models are trained on train; the best model and the length penalty are selected on val. Each model is scored once on
+test2016, with 5 beams. The settings are:
 
-- `rnn_attention`, `rnn_seq2seq`: SentencePiece, 5,000 pieces per language, lower case; tokenizer 13a.
-- `transformer_published`: lower-cased and tokenised with Moses, joint byte-pair encoding of 10,000 pieces,
-  post-norm, learning rate 0.005, 2,000 steps of warm-up, updates of 4,096 tokens, the average of ten checkpoints.
-  Scored on the tokenised text, as published.
-- `transformer_longer`: goes on with a copy of its run, with twice as many tokens in an update, for 15 more epochs.
-- `transformer_plain`: the same network on raw text, joint SentencePiece of 8,000 pieces, lower case; tokenizer 13a.
+- `rnn_attention`, `rnn_seq2seq`: lower case, SentencePiece with 5,000 pieces per language; sacreBLEU tokenizer 13a.
+- `transformer_published`: the setting of the paper. Lower case, Moses tokenisation, joint byte-pair encoding with
+  10,000 pieces, post-norm, learning rate 0.005, 2,000 warm-up steps, updates of 4,096 tokens, average of ten
+  checkpoints. BLEU is computed on the tokenised text, as in the paper.
+- `transformer_longer`: continues a copy of the run of `transformer_published` for 15 more epochs, with twice as many
+  tokens in an update.
+- `transformer_plain`: the same network on raw text in lower case, joint SentencePiece with 8,000 pieces; sacreBLEU
+  tokenizer 13a.
 
-`KERAS_ATTENTION_DATA` names the folder that holds `multi30k/`.
+`KERAS_ATTENTION_DATA` is the folder with `multi30k/`.
 """
 
 from __future__ import annotations
@@ -33,13 +35,13 @@ import keras_attention as ka
 from keras_attention.training.checkpoints import load_arrays
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data")) / "multi30k"
-BEAM, PENALTIES = 5, (0.6, 1.0, 1.5, 1.75, 2.0)  # the length penalty is chosen on val
+BEAM, PENALTIES = 5, (0.6, 1.0, 1.5, 1.75, 2.0)  # the length penalty is selected on val
 EPOCHS = int(os.environ.get("EPOCHS", "0"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """How one row of the table is trained."""
+    """The model, the tokenizers and the training of one row of the table."""
 
     preset: str
     sizes: dict
@@ -91,15 +93,15 @@ SETTINGS = {
 
 
 def pairs(split: str, setting: Setting) -> list[tuple[str, str]]:
-    read = ka.data.read_pairs(DATA / f"{split}.en.gz", DATA / f"{split}.de.gz")
+    raw_pairs = ka.data.read_pairs(DATA / f"{split}.en.gz", DATA / f"{split}.de.gz")
     if not setting.moses:
-        return read
+        return raw_pairs
     import sacremoses
 
     sides = (sacremoses.MosesTokenizer(lang) for lang in ("en", "de"))
     texts = [
         [tokenizer.tokenize(text.lower(), return_str=True, escape=False) for text in side]
-        for tokenizer, side in zip(sides, zip(*read, strict=True), strict=True)
+        for tokenizer, side in zip(sides, zip(*raw_pairs, strict=True), strict=True)
     ]
     return list(zip(*texts, strict=True))
 
@@ -124,9 +126,9 @@ def train(name: str, directory: str) -> None:
     setting = SETTINGS[name]
     keras.utils.set_random_seed(1)
     examples, valid = pairs("train", setting), pairs("val", setting)
-    started = pathlib.Path(directory, "model.keras")
-    if started.exists():
-        model = keras.saving.load_model(started)
+    saved_model = pathlib.Path(directory, "model.keras")
+    if saved_model.exists():
+        model = keras.saving.load_model(saved_model)
     else:
         model = ka.Translator.from_preset(setting.preset, **setting.sizes, **tokenizers(setting, examples))
     checkpoint = pathlib.Path(directory, "checkpoint.npz")
@@ -150,7 +152,7 @@ def train(name: str, directory: str) -> None:
 
 
 def report(*directories: str) -> None:
-    """Score test2016 once per run, and draw BLEU by source length."""
+    """Print tables with the scores of each run on test2016, and plot BLEU by source length."""
     systems, signatures = {}, {}
     print(f"Keras {keras.__version__} on {keras.backend.backend()}; beam {BEAM}\n")
     print("| setting | parameters | minutes of training | epochs | val BLEU | penalty | test2016 BLEU | chrF |")
@@ -163,15 +165,15 @@ def report(*directories: str) -> None:
         valid, examples = pairs("val", setting), pairs("test_2016_flickr", setting)
         beams = [ka.BeamSearch(num_beams=BEAM, length_penalty=penalty) for penalty in PENALTIES]
         bleu, penalty, beam = max(
-            ((scores(model, setting, valid, b)[1].bleu, b.length_penalty, b) for b in beams), key=lambda found: found[0]
+            ((scores(model, setting, valid, b)[1].bleu, b.length_penalty, b) for b in beams), key=lambda row: row[0]
         )
-        texts, found = scores(model, setting, examples, beam)
+        texts, result = scores(model, setting, examples, beam)
         sources, references = zip(*examples, strict=True)
         systems[name] = ka.metrics.scores_by_length(sources, texts, references, lowercase=True)
-        signatures[name] = f"{found.bleu_signature} {found.chrf_signature}"
+        signatures[name] = f"{result.bleu_signature} {result.chrf_signature}"
         print(
             f"| {name} | {model.count_params():,} | {note['history']['minutes'][-1]:.0f} | {note['epoch']} "
-            f"| {bleu:.2f} | {penalty} | {found.bleu:.2f} | {found.chrf:.2f} |",
+            f"| {bleu:.2f} | {penalty} | {result.bleu:.2f} | {result.chrf:.2f} |",
             flush=True,
         )
     print()

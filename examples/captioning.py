@@ -16,8 +16,10 @@ import keras_attention as ka
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--preset", default="show_attend_and_tell")
-parser.add_argument("--attention", default="additive", choices=["additive", "hard"], help="of show_attend_and_tell")
-parser.add_argument("--smoke", action="store_true", help="a tiny run, as a test")
+parser.add_argument(
+    "--attention", default="additive", choices=["additive", "hard"], help="the attention of show_attend_and_tell"
+)
+parser.add_argument("--smoke", action="store_true", help="a tiny run that tests the program")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/captioning"))
 options = parser.parse_args()
 
@@ -43,7 +45,7 @@ drawn = {scene.name: scene for scene in ka.quickstart.captioned_scenes("validati
 
 
 def measure(model: ka.Captioner) -> dict[str, float]:
-    """Return the share of captions that are exactly right, for combinations of objects that are not in training."""
+    """Return the share of exactly correct captions; the combinations of objects are not in the training data."""
     outputs = model.caption([example.image for example in valid], batch_size=100)
     scenes = [drawn[example.name] for example in valid]
     right = [output.text in ka.quickstart.right_captions(scene) for output, scene in zip(outputs, scenes, strict=True)]
@@ -52,7 +54,7 @@ def measure(model: ka.Captioner) -> dict[str, float]:
 
 ka.train(
     model,
-    ka.data.caption_batches(train, model, captions_per_image=1),  # more images in a batch
+    ka.data.caption_batches(train, model, captions_per_image=1),  # a batch then has more images
     options.out,
     ka.training.TrainingPlan(
         epochs=1 if options.smoke else 15, learning_rate=2e-3, label_smoothing=0.0, monitor="val_right"

@@ -12,7 +12,7 @@ import keras
 import keras_attention as ka
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--smoke", action="store_true", help="a tiny run, as a test")
+parser.add_argument("--smoke", action="store_true", help="a tiny run that tests the program")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/classification"))
 options = parser.parse_args()
 
@@ -20,7 +20,7 @@ keras.utils.set_random_seed(0)
 
 
 def examples(split: str, count: int) -> list[tuple[str, str]]:
-    """Each phrase with the name of its language."""
+    """Return each phrase with the name of its language."""
     pairs = ka.quickstart.phrase_pairs(split)[:count]
     return [(text, label) for pair in pairs for text, label in zip(pair, ("english", "spanish"), strict=True)]
 

@@ -13,7 +13,7 @@ import keras
 import keras_attention as ka
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--smoke", action="store_true", help="a tiny run, as a test")
+parser.add_argument("--smoke", action="store_true", help="a tiny run that tests the program")
 parser.add_argument("--text", type=pathlib.Path, help="a plain text file")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/language_model"))
 options = parser.parse_args()

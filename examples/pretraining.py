@@ -1,4 +1,4 @@
-"""Pre-train a small BERT with masks, fine-tune its encoder as a classifier, and read its attention weights.
+"""Pre-train a small BERT with masked tokens, fine-tune its encoder as a classifier, and read its attention weights.
 
 python examples/pretraining.py            # three minutes on two cores
 python examples/pretraining.py --smoke
@@ -12,7 +12,7 @@ import keras
 import keras_attention as ka
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--smoke", action="store_true", help="a tiny run, as a test")
+parser.add_argument("--smoke", action="store_true", help="a tiny run that tests the program")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/pretraining"))
 options = parser.parse_args()
 

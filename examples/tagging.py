@@ -12,7 +12,7 @@ import keras
 import keras_attention as ka
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--smoke", action="store_true", help="a tiny run, as a test")
+parser.add_argument("--smoke", action="store_true", help="a tiny run that tests the program")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/tagging"))
 options = parser.parse_args()
 
@@ -29,7 +29,7 @@ TAGS = {word: tag for tag, words in LEXICON.items() for word in words.split()}
 
 
 def examples(split: str, count: int) -> list[list[tuple[str, str]]]:
-    """Return phrases with the tag of each word, from the lexicon or else from the tag before it."""
+    """Return phrases with the tag of each word, from the lexicon or from the tag of the previous word."""
     tagged = []
     for text, _ in ka.quickstart.phrase_pairs(split)[:count]:
         words, tags = text.split(), []

@@ -1,7 +1,7 @@
 """Train a translator with attention on the embedded phrases, plot its attention weights, and export it.
 
 python examples/translation.py            # three minutes on two cores
-python examples/translation.py --smoke    # seconds; a tiny run, as a test
+python examples/translation.py --smoke    # a tiny run that tests the program
 """
 
 import argparse
@@ -12,7 +12,7 @@ import keras
 import keras_attention as ka
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--smoke", action="store_true", help="a tiny run, as a test")
+parser.add_argument("--smoke", action="store_true", help="a tiny run that tests the program")
 parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/translation"))
 options = parser.parse_args()
 
@@ -21,7 +21,7 @@ count, epochs = (200, 1) if options.smoke else (None, 5)
 pairs = ka.quickstart.phrase_pairs("train")[:count]
 valid = ka.quickstart.phrase_pairs("validation")[:100]
 
-# One tokenizer per language, trained on the text; any KerasHub tokenizer would do.
+# One tokenizer per language, trained on the text; any other KerasHub tokenizer works too.
 model = ka.Translator.from_preset(
     "rnn_attention",
     source_tokenizer=ka.data.train_tokenizer([source for source, _ in pairs], vocabulary_size=400),
@@ -33,7 +33,7 @@ model = ka.Translator.from_preset(
 history = ka.train(
     model,
     ka.data.translation_batches(pairs, model, max_tokens=1024),
-    options.out,  # an interrupted run continues from here
+    options.out,  # an interrupted run continues from this directory
     ka.training.TrainingPlan(epochs=epochs, learning_rate=3e-3, warmup_steps=100),
     validation=ka.data.translation_batches(valid, model, shuffle=False),
 )
@@ -47,4 +47,4 @@ ka.plot_alignment(translation, options.out / "alignment.png")
 
 if keras.backend.backend() == "tensorflow" and not (options.out / "serving" / "1").exists():
     path = model.export(options.out / "serving", strategy=ka.BeamSearch(num_beams=4))
-    print(f"{path}: {'a stock server would run it' if ka.check_export(path).ok else 'not servable'}")
+    print(f"{path}: TensorFlow Serving {'can' if ka.check_export(path).ok else 'cannot'} run it")

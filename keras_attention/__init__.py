@@ -1,19 +1,20 @@
-"""Attention models in Keras: trained on your texts and images, exported as a SavedModel.
+"""Attention models in Keras: train them on your texts and images, and export them as a SavedModel.
 
     import keras_attention as ka
 
-The top level has the tasks, what they return, the search strategies, and the functions that take a task. Everything
-else is one module down:
+The top level has the tasks, the classes of their outputs, the search strategies, and the functions that take a task.
+The modules have the rest:
 
-    ka.data        files, tokenizers and batches         ka.training   the training run, losses, fine-tuning
+    ka.data        files, tokenizers and batches         ka.training   training runs, losses, fine-tuning
     ka.layers      attention, recurrence, Transformers   ka.metrics    BLEU, CIDEr, accuracy, perplexity
-    ka.config      what defines a network                ka.weights    checkpoints of Hugging Face and TensorFlow
-    ka.serving     the export, its check, its use        ka.quickstart the embedded data sets
+    ka.config      sizes and options of the networks     ka.weights    Hugging Face and TensorFlow checkpoints
+    ka.serving     exports: write, check and run them    ka.quickstart embedded data sets
 
 Data flows in this order: text, images -> data -> layers -> models -> training -> generation -> serving.
 
 Shapes: B batch, K beams, N hypotheses, Q query length, S source or key length, T target length, R image regions,
-H heads, D head width, M model width, V vocabulary. A mask is boolean, True = a real token; padding is on the right.
+H heads, D size of a head, M model width, V vocabulary size. A mask is boolean; True marks a real token. Padding is on
+the right.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from keras_attention.training import train
 
 __version__ = "0.1.0"
 
-# Imported when they are used, because they import TensorFlow or Matplotlib: name -> module.
+# name -> module. These modules import TensorFlow or Matplotlib, so they are imported at the first use.
 _LATE = {
     "check_export": "serving",
     "plot_alignment": "visualize",

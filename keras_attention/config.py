@@ -1,9 +1,10 @@
-"""What defines a network: frozen dataclasses of numbers and names.
+"""The configurations of networks: frozen dataclasses of numbers and names.
 
-    RecurrentConfig     --> RecurrentCaptionerConfig     = RecurrentConfig and ImageEncoderConfig
-    TransformerConfig   --> TransformerCaptionerConfig   = TransformerConfig and ImageEncoderConfig
+    RecurrentCaptionerConfig     = RecurrentConfig and ImageEncoderConfig
+    TransformerCaptionerConfig   = TransformerConfig and ImageEncoderConfig
 
-One class serves several tasks. A field that belongs to some of them names them in its metadata; see `fields_for`.
+Several tasks use the same class. If only some tasks use a field, the metadata of the field lists them; see
+`fields_for`.
 """
 
 from __future__ import annotations
@@ -24,16 +25,19 @@ _ONE_TEXT = ("CausalLM", "MaskedLM", "PermutationLM", *_LABELLED)
 
 
 def _only(default: Any, *tasks: str) -> Any:
-    """Return a field that belongs to these tasks."""
+    """Return a dataclass field that only these tasks use."""
     return dataclasses.field(default=default, metadata={"tasks": tasks})
 
 
 def fields_for(config: object, task: str) -> set[str]:
-    """Return the names of the fields that a task reads.
+    """Return the names of the fields that a task uses.
 
     Args:
         config: a config or its class.
         task: the name of a task, such as `"Translator"`.
+
+    Returns:
+        a set of names.
 
     Example:
         >>> "labels" in fields_for(RecurrentConfig, "TextTagger"), "labels" in fields_for(RecurrentConfig, "Translator")
@@ -44,25 +48,27 @@ def fields_for(config: object, task: str) -> set[str]:
 
 @dataclasses.dataclass(frozen=True)
 class RecurrentConfig:
-    """A recurrent network over texts: a language model, classifier, tagger or translator.
+    """The config of a recurrent network for texts: a language model, classifier, tagger or translator.
 
     Args:
-        embedding_dim: width of the token embeddings.
-        units: width of a recurrent layer (of a bidirectional one, of both directions together).
+        embedding_dim: the width of the token embeddings.
+        units: the width of a recurrent layer (both directions together if it is bidirectional).
         num_layers: the number of recurrent layers, in the encoder and in the decoder.
         cell: `"simple"` (h_t = tanh(W_hh h_{t-1} + W_xh x_t + b)), `"gru"` or `"lstm"`.
         attention: `"additive"`, `"dot"`, `"scaled_dot"`, or None for a network without attention.
         dropout: probability of dropping an input or output feature, in [0, 1).
-        max_length: longest sequence, in tokens, that batches and decoding use.
-        vocabulary_size: tokens in the vocabulary; 0 until a tokenizer is known. A translator has the next two instead.
-        source_vocabulary_size: the same for a translator's source.
-        target_vocabulary_size: the same for a translator's target.
-        labels: the names of a classifier's classes or of a tagger's tags.
-        character_vocabulary_size: characters in a tagger's character vocabulary; 0 for a tagger that reads tokens only.
-        max_word_length: longest word, in characters, that a tagger reads; the rest of a longer word is ignored.
+        max_length: the maximum length of a sequence in training and decoding, in tokens.
+        vocabulary_size: the number of tokens in the vocabulary; 0 before the model has a tokenizer. A translator uses
+            the next two fields instead.
+        source_vocabulary_size: the number of tokens in the source vocabulary of a translator.
+        target_vocabulary_size: the number of tokens in the target vocabulary of a translator.
+        labels: the classes of a classifier, or the tags of a tagger.
+        character_vocabulary_size: the number of characters in the character vocabulary of a tagger; 0 for a tagger
+            that reads only tokens.
+        max_word_length: the number of characters that a tagger reads of each word; it ignores the others.
 
     Raises:
-        ValueError: a value outside its range.
+        ValueError: a value has the wrong type or is out of range.
 
     Example:
         >>> RecurrentConfig(units=384, attention="additive").cell
@@ -103,8 +109,8 @@ class RecurrentConfig:
 
     def __post_init__(self) -> None:
         _require_kinds(self)
-        least = dict.fromkeys(("embedding_dim", "units", "num_layers", "max_word_length"), 1)
-        _require_range(self, {**least, "max_length": 2, **_vocabulary_sizes(self)}, ("dropout",))
+        minimums = dict.fromkeys(("embedding_dim", "units", "num_layers", "max_word_length"), 1)
+        _require_range(self, {**minimums, "max_length": 2, **_vocabulary_sizes(self)}, ("dropout",))
         _require_one_of(self, "cell", CELLS)
         expected = f"None or one of {self.attentions}"
         _require(self.attention in (None, *self.attentions), "attention", self.attention, expected)
@@ -112,38 +118,40 @@ class RecurrentConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
-    """A Transformer over texts: a language model of any kind, a classifier, tagger or translator.
+    """The config of a Transformer for texts: a language model of any kind, a classifier, tagger or translator.
 
     Args:
-        width: M, of embeddings and blocks.
-        num_layers: the number of blocks; a translator has as many in the encoder as in the decoder.
-        num_heads: H; each head is M / H wide.
-        intermediate_dim: width of the feed-forward networks.
-        activation: of the feed-forward networks: `"relu"`, `"gelu"`, `"gelu_tanh"` (its approximation) or `"silu"`.
-        norm_first: pre-norm, with one more normalisation after the last block.
+        width: M, the width of embeddings and blocks.
+        num_layers: the number of blocks; in a translator, of the encoder and of the decoder.
+        num_heads: H; the width of a head is M / H.
+        intermediate_dim: the width of the feed-forward networks.
+        activation: the activation of the feed-forward networks: `"relu"`, `"gelu"`, `"gelu_tanh"` (an approximation of
+            `"gelu"`) or `"silu"`.
+        norm_first: use pre-norm blocks, and a normalisation after the last block.
         positions: `"sinusoidal"` (the embeddings are then multiplied by sqrt(M)), `"learned"` or `"relative"`.
-        max_length: longest sequence, in tokens.
-        attention_bias: the projections of the attention have a bias.
+        max_length: the maximum length of a sequence, in tokens.
+        attention_bias: use biases in the projections of the attention.
         dropout: probability of dropping a feature, in [0, 1).
-        attention_dropout: probability of dropping an attention score.
-        epsilon: of the layer normalisations.
+        attention_dropout: probability of dropping an attention score, in [0, 1).
+        epsilon: epsilon of the layer normalisations.
         initializer_range: standard deviation of the initial weights; None for Glorot's initializer.
-        vocabulary_size: tokens in the vocabulary; 0 until a tokenizer is known. A translator has the next two instead.
-        source_vocabulary_size: the same for a translator's source.
-        target_vocabulary_size: the same for a translator's target.
-        shared_vocabulary: a translator's source, target and output share one embedding; both tokenizers then have the
-            same vocabulary.
-        output_bias: a translator or captioner adds a learned bias to each logit.
+        vocabulary_size: the number of tokens in the vocabulary; 0 before the model has a tokenizer. A translator uses
+            the next two fields instead.
+        source_vocabulary_size: the number of tokens in the source vocabulary of a translator.
+        target_vocabulary_size: the number of tokens in the target vocabulary of a translator.
+        shared_vocabulary: use one embedding matrix for source, target and output of a translator; both tokenizers must
+            then have the same vocabulary.
+        output_bias: add a learned bias to the logits of a translator or captioner.
         num_segments: the number of segment vectors.
-        position_offset: rows of the position table before the first position (2 in RoBERTa).
+        position_offset: the number of unused rows at the start of the position table (2 in RoBERTa).
         embedding_norm: normalise the embeddings before the first block.
-        template: the special-token template of a text: `"end"` (text, end), `"start_end"` (start, text, end: BERT) or
-            `"end_start"` (text, end, start: XLNet, whose start token is its `<cls>`).
-        next_sentence: a masked language model also learns whether one segment follows the other.
-        labels: the names of a classifier's classes or of a tagger's tags.
+        template: the special-token template of a text: `"end"` (text, end), `"start_end"` (start, text, end, as in
+            BERT) or `"end_start"` (text, end, start, as in XLNet, whose start token is `<cls>`).
+        next_sentence: train a masked language model also on next-sentence prediction.
+        labels: the classes of a classifier, or the tags of a tagger.
 
     Raises:
-        ValueError: a value outside its range.
+        ValueError: a value has the wrong type or is out of range.
 
     Example:
         >>> TransformerConfig(width=768, num_layers=12, num_heads=12, intermediate_dim=3072).norm_first
@@ -188,9 +196,9 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         _require_kinds(self)
-        least = dict.fromkeys(("width", "num_layers", "num_heads", "intermediate_dim"), 1)
-        least |= {"max_length": 2, "num_segments": 0, "position_offset": 0, **_vocabulary_sizes(self)}
-        _require_range(self, least, ("dropout", "attention_dropout"))
+        minimums = dict.fromkeys(("width", "num_layers", "num_heads", "intermediate_dim"), 1)
+        minimums |= {"max_length": 2, "num_segments": 0, "position_offset": 0, **_vocabulary_sizes(self)}
+        _require_range(self, minimums, ("dropout", "attention_dropout"))
         _require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of {self.width}, the width")
         _require_one_of(self, "activation", ACTIVATIONS)
         _require_one_of(self, "positions", POSITIONS)
@@ -199,13 +207,18 @@ class TransformerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ImageEncoderConfig:
-    """A captioner's image encoder; see `layers.ImageEncoder`.
+    """The config of the image encoder of a captioner; see `layers.ImageEncoder`.
 
     Args:
         encoder: `"small_cnn"` or the name of a `keras.applications` network, such as `"mobilenet_v2"`.
         image_size: height and width to which every image is resized, in pixels.
-        grid_layer: name of the layer whose output is the grid of regions; None for the last one.
-        fine_tune_from: name of the first layer that is trained, or `"all"`; None for none.
+        grid_layer: name of the layer whose output is the grid of regions; None for the last layer before the
+            classifier.
+        fine_tune_from: name of the first trained layer, or `"all"`; None for a frozen network.
+
+    Example:
+        >>> ImageEncoderConfig("resnet50", image_size=160).fine_tune_from is None
+        True
     """
 
     encoder: str = "mobilenet_v2"
@@ -216,23 +229,35 @@ class ImageEncoderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RecurrentCaptionerConfig(ImageEncoderConfig, RecurrentConfig):
-    """An image encoder and a recurrent decoder; see `ImageEncoderConfig` and `RecurrentConfig` for the other fields.
+    """The config of an image encoder and a recurrent decoder.
+
+    `ImageEncoderConfig` and `RecurrentConfig` describe the other fields.
 
     Args:
-        attention: also `"hard"`: each word attends to one region, which is drawn in training.
-        image_injection: how the image enters a decoder without attention: `"init"`, it makes the decoder's initial
-            state; or `"pre"`, the decoder reads it before the first word, as in the paper.
-        tie_weights: use the token embedding as the output matrix; the paper has a separate one.
-        coordinate_features: append the row and the column of each region, -1 to 1, to its features for the attention.
-        grounded_attention: the image enters through the attention alone; in training, half of the contexts are dropped
-            from the decoder's state and the values are shifted by a region, or taken from anywhere, so that attention
-            must locate each word.
+        attention: also `"hard"`: each word attends to one region, which is sampled in training.
+        image_injection: how a decoder without attention receives the image: `"init"`, as its initial state; or
+            `"pre"`, as its input before the first word, as in the paper.
+        tie_weights: use the token embedding as the output matrix; the paper has a separate output matrix.
+        coordinate_features: append the row and the column of each region, from -1 to 1, to its features for the
+            attention.
+        grounded_attention: use the image only in the attention. In training, drop half of the contexts from the input
+            of the cells, and shift the values of the regions, so that attention must locate each word.
         attention_smoothing: standard deviation, in regions, of the Gaussian that smooths the scores of a soft
-            attention; 0 for none, as in the paper.
-        doubly_stochastic: weight of the sum over regions of (1 - the attention that a region got from all words)^2;
-            1 in the paper, 0.02 in the preset.
+            attention; 0 for no smoothing, as in the paper.
+        doubly_stochastic: weight of the doubly stochastic loss, the sum over regions of (1 - the attention of all words
+            to the region)^2; 1 in the paper, 0.02 in the preset.
         reinforce: weight of the REINFORCE term of hard attention.
-        entropy: weight of the entropy of hard attention, which keeps the scores from becoming one-hot too early.
+        entropy: weight of the entropy of hard attention, which prevents one-hot scores too early in training.
+
+    Raises:
+        ValueError: a value has the wrong type or is out of range, or an option for attention is set without attention.
+
+    Example:
+        >>> RecurrentCaptionerConfig(units=384, attention="hard").encoder
+        'mobilenet_v2'
+
+    Reference: Vinyals et al., 2015, https://arxiv.org/abs/1411.4555; Xu et al., 2015,
+    https://arxiv.org/abs/1502.03044.
     """
 
     image_injection: str = "pre"
@@ -256,16 +281,26 @@ class RecurrentCaptionerConfig(ImageEncoderConfig, RecurrentConfig):
         for name in ("attention_smoothing", "doubly_stochastic", "reinforce", "entropy"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         is_soft, smoothing = self.attention not in (None, HARD), self.attention_smoothing
-        expected = "0 without attention, or with a hard one"
+        expected = "0 without attention or with hard attention"
         _require(is_soft or not smoothing, "attention_smoothing", smoothing, expected)
 
 
 @dataclasses.dataclass(frozen=True)
 class TransformerCaptionerConfig(ImageEncoderConfig, TransformerConfig):
-    """An image encoder and a Transformer decoder; see `ImageEncoderConfig` and `TransformerConfig` for other fields.
+    """The config of an image encoder and a Transformer decoder.
+
+    `ImageEncoderConfig` and `TransformerConfig` describe the other fields.
 
     Args:
-        encoder_layers: blocks over the regions; with 0 the decoder attends to their projections, with positions.
+        encoder_layers: the number of blocks over the regions; with 0, the decoder attends to the projected regions,
+            with positions.
+
+    Raises:
+        ValueError: a value has the wrong type or is out of range, or `positions` is `"relative"`.
+
+    Example:
+        >>> TransformerCaptionerConfig(width=256, num_layers=3).encoder_layers
+        0
     """
 
     encoder_layers: int = 0
@@ -277,12 +312,12 @@ class TransformerCaptionerConfig(ImageEncoderConfig, TransformerConfig):
 
 
 def _vocabulary_sizes(config: object) -> dict[str, int]:
-    """Return the least value, 0, of each vocabulary size."""
+    """Return the minimum, 0, of each vocabulary size."""
     return {field.name: 0 for field in dataclasses.fields(config) if field.name.endswith("vocabulary_size")}
 
 
 def _require_kinds(config: object) -> None:
-    """Check that fields of numbers and of booleans hold such: as a boolean, the text "False" is True."""
+    """Check that number and boolean fields have these types; a string such as "False" would count as True."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.type == "bool":
@@ -291,11 +326,11 @@ def _require_kinds(config: object) -> None:
             _require(isinstance(value, (int, float)), field.name, value, "a number")
 
 
-def _require_range(config: object, least: dict[str, int], probabilities: tuple[str, ...]) -> None:
-    """Check that integers are not too small, and that probabilities are in [0, 1)."""
-    for name, smallest in least.items():
+def _require_range(config: object, minimums: dict[str, int], probabilities: tuple[str, ...]) -> None:
+    """Check the minimums of integers, and that probabilities are in [0, 1)."""
+    for name, minimum in minimums.items():
         value = getattr(config, name)
-        _require(isinstance(value, int) and value >= smallest, name, value, f"an integer, at least {smallest}")
+        _require(isinstance(value, int) and value >= minimum, name, value, f"an integer, at least {minimum}")
     for name in probabilities:
         value = getattr(config, name)
         _require(isinstance(value, (int, float)) and 0 <= value < 1, name, value, "a number in [0, 1)")

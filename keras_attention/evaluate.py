@@ -1,4 +1,4 @@
-"""`evaluate`: a model and examples in, the scores of its task out."""
+"""`evaluate`: compute the metrics of a model on examples."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import keras_attention as ka
 def evaluate(
     model: Any, examples: Sequence, strategy: Any = None, *, batch_size: int = 64, **options: Any
 ) -> dict[str, Any]:
-    """Score a model on examples with the metrics of its task.
+    """Compute the metrics of a model's task on examples.
 
     | task | examples | scores |
     |---|---|---|
-    | `Translator` | (source, target) | `bleu`, `chrf`, `by_length`: bin of source lengths -> (sentences, BLEU) |
+    | `Translator` | (source, target) | `bleu`, `chrf`, `by_length`: range of source lengths -> (sentences, BLEU) |
     | `Captioner` | `read_captions` | `bleu_1` to `bleu_4`, `meteor` (with Java), `rouge_l`, `cider`, each times 100 |
     | `CausalLM` | texts | `loss` (nats) and `perplexity` per token |
-    | `MaskedLM` | texts | `loss`, `accuracy` of masked tokens, `next_sentence_accuracy` where the model has it |
+    | `MaskedLM` | texts | `loss`, `accuracy` of masked tokens, `next_sentence_accuracy` if the model has this head |
     | `PermutationLM` | texts | `loss`, `accuracy` of predicted tokens |
     | `TextClassifier` | (text, label) | `accuracy` (0 to 1), `correct`, `total` |
     | `TextTagger` | sentences of (word, tag) | `accuracy` (0 to 1), `correct`, `total` |
@@ -26,18 +26,19 @@ def evaluate(
     Args:
         model: a task of this library, or an exported model that is not a language model.
         examples: as in the table; `keras_attention.data` reads them from files.
-        strategy: how a `Translator` or `Captioner` searches; greedily when absent.
-        batch_size: texts or images that are computed at once; it does not change the scores.
-        **options: of a `Translator` `lowercase=True`, to ignore case.
+        strategy: search strategy of a `Translator` or `Captioner`; greedy by default.
+        batch_size: texts or images in a batch; the scores do not depend on it.
+        **options: for a `Translator`, `lowercase=True` ignores case in BLEU and chrF.
 
     Returns:
-        dict of the scores, and `signature`, which says how they were computed: scores with different signatures
-        cannot be compared.
+        dict of the scores and a `signature`, which describes how they were computed. Do not compare scores with
+        different signatures.
 
     Raises:
-        TypeError: `model` is none of these, or `strategy` is given for a model that does not search, or an export.
-        ValueError: there are no examples, or they have none of the model's labels.
-        ImportError: captions are scored without pycocoevalcap.
+        TypeError: `model` is neither a task nor an export, or `strategy` is passed for a model that does not search or
+            for an export.
+        ValueError: there are no examples, or no example has a label of the model.
+        ImportError: pycocoevalcap is not installed and the model is a `Captioner`.
 
     Example:
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
@@ -57,17 +58,17 @@ def evaluate(
         options["batch_size"] = batch_size
     if strategy is not None:
         if exported or not task.text_metrics:
-            reason = "an export searches as it was exported" if exported else f"a {task.__name__} does not search"
+            reason = "an export has a fixed strategy" if exported else f"a {task.__name__} does not search"
             raise TypeError(f"`strategy` is {strategy!r}, but {reason}; leave it out.")
         options["strategy"] = strategy
     return task.score_examples(model, examples, **options)
 
 
 def task_of(model: Any) -> type:
-    """Return the task of a model, or of an exported model.
+    """Return the task class of a model or of an exported model.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: the object is neither.
     """
     if isinstance(model, ka.models.Task):
         return type(model)

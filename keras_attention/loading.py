@@ -1,4 +1,4 @@
-"""`load`: a model from a `.keras` file, a Hugging Face directory or an export."""
+"""`load`: load a model from a `.keras` file, a Hugging Face directory or an export."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import keras
 
 
 def load(path: str | pathlib.Path) -> Any:
-    """Load a model, whatever it was saved as.
+    """Load a model from a `.keras` file, a Hugging Face directory or an export.
 
     Args:
-        path: a `.keras` file; a Hugging Face directory, with `config.json` and weights; or a version directory that
-            `Task.export` wrote, such as `serving/translator/1`.
+        path: a `.keras` file, a Hugging Face directory with `config.json` and weights, or a version directory of
+            `Task.export`, such as `serving/translator/1`.
 
     Returns:
-        a task, such as a `Translator`; for an export a `keras_attention.serving.ExportedModel`, with the verb of the
-        task.
+        a task, such as a `Translator`; for an export, a `keras_attention.serving.ExportedModel` with the method of the
+        task, such as `translate`.
 
     Raises:
         FileNotFoundError: the path does not exist.
-        ValueError: it is none of the three, or damaged.
+        ValueError: the path is none of the three, or the file is damaged.
 
     Example:
         >>> ka.load("translator.keras").translate(["we are eating bread"])  # doctest: +SKIP
@@ -57,6 +57,6 @@ def _load_directory(path: pathlib.Path) -> Any:
     versions = sorted((child for child in path.iterdir() if (child / "saved_model.pb").exists()), key=str)
     hint = f" Its versions are {', '.join(map(str, versions))}." if versions else ""
     raise ValueError(
-        f"{path} holds no SavedModel (no saved_model.pb) and no config.json of Hugging Face's; expected one of them, "
+        f"{path} holds no SavedModel (saved_model.pb) and no Hugging Face model (config.json); expected one of them, "
         f"such as serving/translator/1.{hint}"
     )

@@ -1,8 +1,8 @@
-"""What the tasks return: plain dataclasses, made from rows.
+"""The outputs of the tasks: plain dataclasses, made from rows.
 
-A row is what a signature of an exported model has for one example: a mapping from the signature's output names to
-strings (str or bytes), numbers, and arrays or lists of them, padded at the end. `from_row` reads such a row, wherever
-it was computed: in this process, in a SavedModel, or on a server. This module imports neither Keras nor TensorFlow.
+A row is the output of an exported signature for one example: a mapping from output names to strings (str or bytes),
+numbers, and arrays or lists of them, padded at the end. `from_row` reads rows that were computed in this process, in a
+SavedModel, or on a server. This module imports neither Keras nor TensorFlow.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-_NO_HYPOTHESIS = -5e8  # a score below this says that the search found no such hypothesis
+_NO_HYPOTHESIS = -5e8  # a hypothesis with a lower score does not exist
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Translation:
     Attributes:
         source: the text that was translated.
         text: the translation.
-        score: its log-probability, in nats, after length and coverage penalties; -inf where the constraints of a
-            search allow no translation.
+        score: its log-probability, in nats, after length and coverage penalties; -inf if the constraints of the search
+            allow no translation.
         source_pieces: the S pieces of the source.
         target_pieces: the T pieces of the translation.
         attention: (T, S) attention weights, float32; None for a model without attention.
-        alternatives: the other hypotheses of a search that returns several, best first: their texts and scores.
+        alternatives: the other hypotheses, best first, with text and score; empty if the search returns one.
     """
 
     source: str
@@ -67,12 +67,12 @@ class Caption:
 
     Attributes:
         text: the caption; empty for an image that cannot be read.
-        score: its log-probability, in nats, after length and coverage penalties; -inf where the constraints of a
-            search allow no caption.
+        score: its log-probability, in nats, after length and coverage penalties; -inf if the constraints of the search
+            allow no caption.
         pieces: the T pieces of the caption.
         attention: (T, rows, columns) attention weights, float32; None for a model without attention.
         valid: whether the image could be read.
-        alternatives: the other hypotheses of a search that returns several, best first: their texts and scores.
+        alternatives: the other hypotheses, best first, with text and score; empty if the search returns one.
     """
 
     text: str
@@ -105,10 +105,10 @@ class Completion:
     Attributes:
         prompt: the text that was continued.
         text: the prompt and its continuation.
-        score: the log-probability of the continuation, in nats; after penalties for a beam search; -inf where the
-            constraints of a search allow none.
+        score: the log-probability of the continuation, in nats, after the penalties of a beam search; -inf if the
+            constraints of the search allow no continuation.
         pieces: the pieces of the continuation.
-        alternatives: the other hypotheses of a search that returns several, best first: their texts and scores.
+        alternatives: the other hypotheses, best first, with text and score; empty if the search returns one.
     """
 
     prompt: str
@@ -138,7 +138,7 @@ class Classification:
         label: its most probable label; empty for an empty text.
         score: the probability of the label.
         pieces: the S pieces of the text.
-        attention: (S,) attention weights of the summary, float32; None for a model without attention.
+        attention: (S,) attention weights of the pooling over pieces, float32; None for a model without attention.
     """
 
     text: str
@@ -166,7 +166,7 @@ class Tagging:
 
     Attributes:
         text: the text that was tagged.
-        words: its words, split at white space, as many as the model reads.
+        words: its words, split at white space; words after the maximum length of the model are missing.
         tags: the most probable tag of each word.
         scores: the probability of each tag.
     """
@@ -192,12 +192,12 @@ class Tagging:
 
 @dataclasses.dataclass(frozen=True)
 class FilledMask:
-    """A text whose masks are filled.
+    """A text with filled masks.
 
     Attributes:
-        masked: the text with its masks.
-        text: the same with the most probable piece in place of each mask.
-        candidates: for each mask the most probable pieces, as (piece, probability), best first.
+        masked: the text with masks.
+        text: the text with each mask replaced by its most probable piece.
+        candidates: for each mask, the most probable pieces as (piece, probability), best first.
     """
 
     masked: str
@@ -206,7 +206,7 @@ class FilledMask:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], masked: str) -> FilledMask:
-        """Make what fills the masks of `masked` from a row.
+        """Make the filled text of `masked` from a row.
 
         Example:
             >>> row = {"text": "we eat", "candidates": [["we", "i"]], "candidate_scores": [[0.5, 0.25]]}
@@ -228,7 +228,7 @@ class AttentionMaps:
     Attributes:
         text: the text that was read.
         pieces: its S pieces.
-        weights: (layers, H, S, S) attention weights, float32; row q has those of piece q over all pieces.
+        weights: (layers, H, S, S) attention weights, float32; row q has the weights of query q over all S keys.
     """
 
     text: str
@@ -237,13 +237,25 @@ class AttentionMaps:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], text: str) -> AttentionMaps:
-        """Make the attention maps of `text` from a row."""
+        """Make the attention maps of `text` from a row.
+
+        Example:
+            >>> row = {"pieces": ["we", "eat", ""], "attention": np.ones((1, 2, 3, 3))}
+            >>> AttentionMaps.from_row(row, "we eat").weights.shape
+            (1, 2, 2, 2)
+        """
         pieces = _strings(row["pieces"])
         return cls(text, pieces, np.asarray(row["attention"], "float32")[..., : len(pieces), : len(pieces)])
 
 
 def split_rows(batch: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a batch, whose every value has the batch as axis 0.
+    """Yield the rows of a batch. Axis 0 of every value is the batch.
+
+    Args:
+        batch: a mapping from names to arrays or lists of the same length B.
+
+    Yields:
+        B dicts with the names of the batch.
 
     Example:
         >>> [row["score"] for row in split_rows({"score": [0.25, 0.5]})]
@@ -257,7 +269,7 @@ def _string(value: str | bytes) -> str:
 
 
 def _strings(values: Any) -> tuple[str, ...]:
-    """Return strings without the empty ones at the end, which are padding."""
+    """Return the strings without padding, the empty strings at the end."""
     strings = [_string(value) for value in values]
     while strings and not strings[-1]:
         strings.pop()
@@ -269,13 +281,13 @@ def _score(value: Any) -> float:
 
 
 def _weights(values: Any, *sizes: int) -> np.ndarray | None:
-    """Return attention weights without padding: None where there is no attention, or nothing that attends."""
+    """Return attention weights without padding; None without attention, or if a size is 0."""
     if values is None or not all(sizes):
         return None
     return np.asarray(values, "float32")[tuple(slice(size) for size in sizes)]
 
 
 def _alternatives(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield text and score of each hypothesis after the best."""
+    """Return the texts and scores of all hypotheses but the best."""
     others = zip(row.get("alternatives", ()), row.get("alternative_scores", ()), strict=True)
     return ((_string(text), float(score)) for text, score in list(others)[1:] if score > _NO_HYPOTHESIS)

@@ -1,4 +1,4 @@
-"""Presets: name -> task, config, parameters, and the figure of the lecture that the network is drawn in."""
+"""Presets: name -> task, config, number of parameters, and the figure of the lecture that shows the network."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ from keras_attention.config import (
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """One row of the table.
+    """One row of the table of presets.
 
     Attributes:
-        task: the name of the task's class.
-        config: the sizes of the network.
-        figure: the figure of the lecture, or the row of its table.
-        paper: the address of the paper.
-        vocabulary_size: the paper's vocabulary; 0 for a network that has no vocabulary of its own.
-        parameters: the number of parameters with that vocabulary, as the paper counts them: of an encoder without
-            the head of its pre-training, and with its pooler if it has one. None without a vocabulary.
-        lecture_parameters: the number in the lecture's table, as text.
+        task: the name of the task class, such as `"Translator"`.
+        config: the config of the network.
+        figure: the figure of the lecture that shows the network, or the table of the lecture that lists it.
+        paper: the URL of the paper.
+        vocabulary_size: the vocabulary size in the paper; 0 if the preset has no fixed vocabulary.
+        parameters: the number of parameters with this vocabulary, counted as in the paper: for an encoder, without the
+            pre-training head but with the pooler (if any). None without a vocabulary.
+        lecture_parameters: the number of parameters in the table of the lecture, as text.
+
+    Example:
+        >>> presets()["gpt2_small"].task
+        'CausalLM'
     """
 
     task: str
@@ -109,7 +113,7 @@ PRESETS: dict[str, Preset] = {
     "transformer_captioner": Preset(
         "Captioner", TransformerCaptionerConfig(256, 3, 8, 1024, max_length=64, dropout=0.3),
         "The Transformer", "https://arxiv.org/abs/2006.06666"),
-    #                             layers width heads                    parameters, the lecture's
+    #                             layers width heads                    parameters, lecture_parameters
     "transformer_tiny":  _translator(4,  128,   4, 0.3,  256,     6_054_912, None),
     "transformer_base":  _translator(6,  512,   8, 0.1, 2048,    63_045_632, "65M"),
     "transformer_large": _translator(6, 1024,  16, 0.3, 4096,   214_171_648, "213M"),
@@ -130,13 +134,13 @@ PRESETS: dict[str, Preset] = {
 }
 # fmt: on
 
-# The pre-trained encoder of the first can be fine-tuned for the second.
+# The pre-trained encoders of ENCODER_TASKS can be fine-tuned for ENCODER_USES.
 ENCODER_TASKS = ("MaskedLM", "PermutationLM")
 ENCODER_USES = ("TextClassifier", "TextTagger")
 
 
 def presets() -> dict[str, Preset]:
-    """Return every preset by name.
+    """Return all presets, by name.
 
     Example:
         >>> presets()["bert_base"].parameters
@@ -150,21 +154,26 @@ def find_preset(name: str, task: str) -> RecurrentConfig | TransformerConfig:
 
     Args:
         name: a key of `presets()`.
-        task: the name of the class that will use it, such as `"Translator"`.
+        task: the name of the task class, such as `"Translator"`.
+
+    Returns:
+        a config.
 
     Raises:
-        ValueError: there is no such preset (the message suggests similar names), or `task` cannot use it.
+        ValueError: the name is unknown (the message suggests similar names), or `task` cannot use the preset.
 
     Example:
         >>> find_preset("rnn_attention", "Translator").units
         384
     """
-    usable = (task, *(ENCODER_TASKS if task in ENCODER_USES else ()))
-    of_task = [key for key, row in PRESETS.items() if row.task in usable]
+    usable_tasks = (task, *(ENCODER_TASKS if task in ENCODER_USES else ()))
+    usable_names = [key for key, row in PRESETS.items() if row.task in usable_tasks]
     if name not in PRESETS:
-        similar = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4) or of_task
+        similar = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4) or usable_names
         raise ValueError(f"There is no preset {name!r}. Did you mean {' or '.join(similar)}?")
     row = PRESETS[name]
-    if row.task not in usable:
-        raise ValueError(f"Preset {name!r} is a {row.task}, not a {task}. Presets of {task}: {', '.join(of_task)}.")
+    if row.task not in usable_tasks:
+        raise ValueError(
+            f"Preset {name!r} is a {row.task}, not a {task}. Presets of {task}: {', '.join(usable_names)}."
+        )
     return row.config

@@ -1,4 +1,4 @@
-"""Atomic writes: a file or a directory is whole or absent."""
+"""Atomic writes: a file or a directory is complete or absent."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from collections.abc import Callable, Iterator
 
 
 def write_whole(path: str | pathlib.Path, write: Callable[[str], None]) -> None:
-    """Write a file under a temporary name in the same directory, then rename it.
+    """Write a file atomically: under a temporary name in the same directory, and then rename it.
 
-    A process that is killed while it writes leaves the old file as it was.
+    If the process is killed while it writes, the old file remains unchanged.
 
     Args:
         path: the file to write; an old file is replaced.
-        write: called with the temporary name; writes the file.
+        write: a function that writes the file with the given temporary name.
 
     Raises:
-        OSError: the disk is full or the directory cannot be written; the temporary file is removed.
+        OSError: the disk is full, or the directory is not writable; the temporary file is removed.
 
     Example:
         >>> write_whole("note.txt", lambda name: open(name, "w").write("done"))  # doctest: +SKIP
     """
     path = pathlib.Path(path)
-    partial = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix, which Keras reads
+    partial = path.with_name(f".{os.getpid()}.{path.name}")  # Keras needs the same suffix
     try:
         write(str(partial))
         with open(partial, "rb") as file:
@@ -36,22 +36,27 @@ def write_whole(path: str | pathlib.Path, write: Callable[[str], None]) -> None:
 
 
 def write_text(path: str | pathlib.Path, text: str) -> None:
-    """Write a text file as UTF-8, whole or not at all; see `write_whole`."""
+    """Write a UTF-8 text file atomically; see `write_whole`.
+
+    Args:
+        path: the file to write; an old file is replaced.
+        text: the content.
+    """
     write_whole(path, lambda name: pathlib.Path(name).write_text(text, encoding="utf-8"))
 
 
 @contextlib.contextmanager
 def whole_directory(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
-    """Fill a new directory under a temporary name next to it; rename it when the block ends without an error.
+    """Write a directory atomically: under a temporary name next to it, renamed if the `with` block has no error.
 
     Args:
-        path: the directory to make; its parent exists.
+        path: the directory to write; its parent must exist.
 
     Yields:
-        the temporary directory's path. Whoever fills it makes the directory.
+        the path of the temporary directory. The caller must create the directory.
 
     Raises:
-        OSError: the directory exists and is not empty, or cannot be written; the temporary directory is removed.
+        OSError: `path` exists and is not empty, or cannot be written; the temporary directory is removed.
 
     Example:
         >>> with whole_directory("export/1") as partial:  # doctest: +SKIP

@@ -14,8 +14,8 @@ import keras_attention as ka
 
 WORD_START = "\u2581"  # SentencePiece's mark for a space
 _CONTINUATION = "##"  # WordPiece's mark for a piece that continues a word
-_MAX_ASPECT = 4  # no image is drawn higher than this multiple of its width
-_MAX_SIDE = 640  # pixels of the longer side of an image that is drawn
+_MAX_ASPECT = 4  # the largest height of a drawn image, in multiples of its width
+_MAX_SIDE = 640  # the most pixels of the longer side of a drawn image
 
 ImageLike = np.ndarray | bytes | str | pathlib.Path
 PathLike = str | pathlib.Path
@@ -25,11 +25,10 @@ def merge_words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
     """Merge sub-word pieces into words.
 
     Args:
-        pieces: of one text, from a SentencePiece, WordPiece or character tokenizer.
+        pieces: the pieces of one text, from a SentencePiece, WordPiece or character tokenizer.
 
     Returns:
-        The words, and for each the indices of its pieces. A special token is a word of its own, with its text
-        unchanged.
+        The words, and for each word the indices of its pieces. A special token is a separate, unchanged word.
 
     Example:
         >>> merge_words(["\\u2581com", "emos", "\\u2581pan", "</s>"])
@@ -55,8 +54,8 @@ def merge_words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
 def word_alignment(translation: ka.Translation) -> tuple[list[str], list[str], np.ndarray]:
     """Merge the attention of a translation from pieces to words.
 
-    The weights of a target word are the mean of those of its pieces; the weight of a source word is the sum of those
-    of its pieces. Each row still sums to 1.
+    The weights of a target word are the mean over its pieces. The weight of a source word is the sum over its pieces.
+    So each row still sums to 1.
 
     Args:
         translation: from a model with attention.
@@ -66,6 +65,12 @@ def word_alignment(translation: ka.Translation) -> tuple[list[str], list[str], n
 
     Raises:
         ValueError: the translation has no attention.
+
+    Example:
+        >>> weights = np.array([[0.5, 0.25, 0.25]], "float32")
+        >>> pieces = ("\\u2581eat", "\\u2581bre", "ad"), ("\\u2581pan",)
+        >>> word_alignment(ka.Translation("eat bread", "pan", -1.0, *pieces, weights))[2].tolist()
+        [[0.5, 0.5]]
     """
     if translation.attention is None:
         raise ValueError(
@@ -120,10 +125,16 @@ def word_maps(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
         caption: from a model with attention.
 
     Returns:
-        The words without special tokens, and weights (words, rows, columns), the mean of those of their pieces.
+        The words without special tokens, and weights (words, rows, columns), the mean over the pieces of each word.
 
     Raises:
         ValueError: the caption has no attention.
+
+    Example:
+        >>> caption = ka.Caption("pan", -1.0, ("\\u2581p", "an"), np.full((2, 3, 5), 0.25, "float32"))
+        >>> words, weights = word_maps(caption)
+        >>> words, weights.shape
+        (['pan'], (1, 3, 5))
     """
     if caption.attention is None:
         raise ValueError(
@@ -137,9 +148,9 @@ def word_maps(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
 
 
 def plot_caption(caption: ka.Caption, image: ImageLike, path: PathLike | None = None) -> Any:
-    """Plot an image, and a panel per word of its caption: the image, bright where the word attends.
+    """Plot an image and, for each word of its caption, a copy in which the attended regions are bright.
 
-    The weights of each panel are scaled by its largest.
+    The weights of each panel are divided by the largest weight of the panel.
 
     Args:
         caption: from a model with attention.
@@ -176,7 +187,7 @@ def plot_caption(caption: ka.Caption, image: ImageLike, path: PathLike | None = 
 
 
 def plot_history(history: Mapping[str, Sequence[float]], path: PathLike | None = None) -> Any:
-    """Plot training curves: the losses, and each other value on the validation data.
+    """Plot training curves: the losses, and each validation metric.
 
     Args:
         history: name -> one value per epoch, from `train` or `fit`.
@@ -231,7 +242,7 @@ def plot_bleu_by_length(systems: Mapping[str, Mapping[str, tuple[int, float]]], 
 
 
 class _TensorBoardPlots(keras.callbacks.Callback):
-    """Writes plots to TensorBoard after each epoch; a subclass yields them."""
+    """Writes plots to TensorBoard after each epoch; `plots` of a subclass yields them."""
 
     def __init__(self, directory: PathLike) -> None:
         super().__init__()
@@ -245,7 +256,7 @@ class _TensorBoardPlots(keras.callbacks.Callback):
         raise NotImplementedError
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Write the plots of the present model."""
+        """Write the plots of the current model."""
         with self._writer.as_default():
             for name, figure in self.plots():
                 figure.canvas.draw()
@@ -257,7 +268,7 @@ class AlignmentImages(_TensorBoardPlots):
     """Callback that writes the alignments of a few sentences to TensorBoard after each epoch.
 
     Args:
-        texts: what the model translates.
+        texts: source texts; the model translates them.
         directory: the log directory of TensorBoard.
     """
 
@@ -292,23 +303,29 @@ class CaptionImages(_TensorBoardPlots):
 
 
 def check_figure_path(path: PathLike) -> None:
-    """Check that a figure can be written to a file, before it is computed.
+    """Check that a figure can be written to a file, before the figure is computed.
+
+    Args:
+        path: the file; its suffix is the format.
 
     Raises:
-        ValueError: Matplotlib writes no format with this suffix.
-        FileNotFoundError: there is no such folder.
+        ValueError: Matplotlib does not write a format with this suffix.
+        FileNotFoundError: the folder does not exist.
+
+    Example:
+        >>> check_figure_path("alignment.png")
     """
     from matplotlib.backend_bases import FigureCanvasBase
 
     path, formats = pathlib.Path(path), FigureCanvasBase.get_supported_filetypes()
     if path.suffix[1:].lower() not in formats:
-        raise ValueError(f"{path} has no suffix of a figure; expected one of {', '.join(sorted(formats))}.")
+        raise ValueError(f"{path} does not have the suffix of a figure; expected one of {', '.join(sorted(formats))}.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into; create it first.")
 
 
 def _pixels(image: ImageLike) -> np.ndarray:
-    """Return an image, turned upright, as (height, width, 3) uint8."""
+    """Return an image, rotated by its EXIF orientation, as (height, width, 3) uint8."""
     from PIL import Image, ImageOps
 
     if isinstance(image, np.ndarray):
@@ -327,7 +344,7 @@ def _pixels(image: ImageLike) -> np.ndarray:
             raise ValueError(
                 f"The image is damaged or of another format ({error}); expected JPEG, PNG, GIF or BMP."
             ) from error
-        if upright.mode.startswith("I"):  # 16 bits of grey, which Pillow would convert to white
+        if upright.mode.startswith("I"):  # 16-bit grey, which Pillow converts to white
             upright = Image.fromarray((np.asarray(upright) >> 8).astype("uint8"))
     upright = upright.convert("RGB")
     upright.thumbnail((_MAX_SIDE, _MAX_SIDE))
@@ -335,7 +352,7 @@ def _pixels(image: ImageLike) -> np.ndarray:
 
 
 def _overlay(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the image (h, w, 3), bright where `weights` (rows, columns) are largest and dark where they are 0."""
+    """Return the image (h, w, 3), bright for large and dark for small `weights` (rows, columns)."""
     from PIL import Image
 
     height, width, _ = pixels.shape
@@ -345,7 +362,7 @@ def _overlay(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
-    """Return a figure and its axes; it needs no display and does not change pyplot's state."""
+    """Return a figure and its axes, without a display and without pyplot's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

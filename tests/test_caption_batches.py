@@ -87,7 +87,7 @@ def test_unreadable_images_are_skipped_with_a_warning(caption_tokenizer, tmp_pat
         model = small_captioner(caption_tokenizer, encoder="mobilenet_0.25" if options else "small_cnn")
         with pytest.warns(UserWarning, match="1 of 20 images cannot be read: missing.jpg"):
             ka.data.caption_batches([*readable, missing], model, **options)
-    with pytest.warns(UserWarning, match="1 of 20 images cannot be read: broken.jpg. They are left out"):
+    with pytest.warns(UserWarning, match="1 of 20 images cannot be read: broken.jpg. They are skipped"):
         batches = ka.data.caption_batches(
             [*readable[:7], broken, *readable[7:]], small_captioner(caption_tokenizer), shuffle=False
         )
@@ -127,8 +127,8 @@ def test_images_are_flipped_with_probability_one_half(caption_tokenizer, tmp_pat
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [
-        ({}, {"cache": "features"}, "the image encoder is trained"),
-        ({"encoder": "mobilenet_0.25"}, {"cache": "features", "augment": True}, "Leave out one of them"),
+        ({}, {"cache": "features"}, "the image encoder is trainable"),
+        ({"encoder": "mobilenet_0.25"}, {"cache": "features", "augment": True}, "Use only one of them"),
     ],
 )
 def test_options_that_exclude_each_other_are_an_error(caption_tokenizer, sizes, options, message):

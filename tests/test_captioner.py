@@ -37,7 +37,9 @@ def test_from_model_adds_an_output_matrix_and_coordinate_features(caption_tokeni
     hard = ka.Captioner.from_model(xception, attention="hard")
     for old, new in zip(xception.vision.get_weights(), hard.vision.get_weights(), strict=True):
         np.testing.assert_array_equal(new, old)
-    with pytest.raises(ValueError, match=r"tie_weights cannot change: embedding/reverse_embeddings would be lost\."):
+    with pytest.raises(
+        ValueError, match=r"tie_weights cannot change: the weights embedding/reverse_embeddings would be lost\."
+    ):
         ka.Captioner.from_model(second, tie_weights=True)
     with pytest.raises(ValueError, match=r"encoder cannot change: .* would have the shape"):
         ka.Captioner.from_model(first, encoder="mobilenet_0.25")
@@ -98,7 +100,7 @@ def test_only_tied_weights_make_the_embedding_the_output_matrix(caption_tokenize
 
 def test_more_regions_than_learned_positions_are_an_error(caption_tokenizer):
     sizes = {"width": 14, "num_heads": 7, "positions": "learned", "max_length": 15}
-    with pytest.raises(ValueError, match="There are 64 regions and 15 learned positions"):
+    with pytest.raises(ValueError, match="There are 64 regions, but only 15 learned positions"):
         ka.Captioner.from_preset(
             "transformer_captioner", tokenizer=caption_tokenizer, encoder="small_cnn", image_size=32, **sizes
         )

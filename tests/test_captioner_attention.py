@@ -147,7 +147,7 @@ def test_attention_smoothing_is_a_gaussian_over_the_grid(caption_tokenizer):
     logits, _, scores_of_step = model.step(ids[:, :1], model.start(inputs))
     np.testing.assert_allclose(np.asarray(logits)[:, 0], expected[:, 0], atol=1e-4)
     np.testing.assert_allclose(np.asarray(scores_of_step)[:, 0], np.asarray(weights)[:, 0] @ gaussian, atol=1e-5)
-    with pytest.raises(ValueError, match="expected 0 without attention, or with a hard one"):
+    with pytest.raises(ValueError, match="expected 0 without attention or with hard attention"):
         small_captioner(caption_tokenizer, attention="hard", attention_smoothing=1.5)
     with pytest.raises(ValueError, match="`attention_smoothing` is 'abc'; expected a number"):
         small_captioner(caption_tokenizer, attention_smoothing="abc")

@@ -118,11 +118,11 @@ ALL = "beach,sand\ndog,a dog\ncat.one,a cat\n"
     [
         (
             ALL + "x1,a\nx1,b\nx2,c\n",
-            r"3 captions have no image in .*images and were left out: x1, x2\.",
+            r"3 captions have no image in .*images and were skipped: x1, x2\.",
             ["sand", "a dog", "a cat"],
         ),
-        ("dog,a dog\n", r"2 images have no caption and were left out: beach.jpg, deep/cat.one.JPEG\.", ["a dog"]),
-        (ALL + "dog,\ndog, ...\n", r"2 captions without a word were left out: dog.png\.", ["sand", "a dog", "a cat"]),
+        ("dog,a dog\n", r"2 images have no caption and were skipped: beach.jpg, deep/cat.one.JPEG\.", ["a dog"]),
+        (ALL + "dog,\ndog, ...\n", r"2 captions without a word were skipped: dog.png\.", ["sand", "a dog", "a cat"]),
         (
             ALL + "".join(f"x{i},c\n" for i in (1, 2, 3)) + ALL + "x4,c\n",
             r"4 captions have no image in .*: x1, x2, x3, \.\.\.\.",
@@ -143,7 +143,7 @@ def test_an_ambiguous_name_in_two_sub_folders_has_a_warning(write, tmp_path, rec
     exact = read_captions(write("c.csv", "val/a.png,one\ntrain/a,two\n"), tmp_path / "images")
     assert [(e.name, *e.captions) for e in exact] == [("val/a.png", "one"), ("train/a.png", "two")]
     assert not len(recwarn)
-    with pytest.warns(UserWarning, match=r"1 names fit several images.*sub-folder too: a.png \(train/a.png or val/a"):
+    with pytest.warns(UserWarning, match=r"1 names match several images.*sub-folder too: a.png \(train/a.png or val/a"):
         captioned = read_captions(write("c.csv", "a.png,one\nval/a.png,two\n"), tmp_path / "images")
     assert [(e.name, *e.captions) for e in captioned] == [("train/a.png", "one"), ("val/a.png", "two")]
 
@@ -164,7 +164,7 @@ def test_an_image_of_another_sub_folder_is_not_used(write, images):
         ("c.csv", "a,b,c\n", "line 1: 3 columns, a, b, c; expected a header with an image column"),
         ("c.csv", "just words\n", "line 1: 1 columns, just words; expected"),
         ("c.csv", 'image,caption\ndog,"a\ndog"\ndog,a dog, a cat\n', "line 4: 3 columns; expected 2.*in quotes"),
-        ("c.csv", 'image,caption\ndog,"a "big" dog"\n', "line 2: .*write a quote inside quotes twice"),
+        ("c.csv", 'image,caption\ndog,"a "big" dog"\n', "line 2: .*write a quotation mark inside quotes twice"),
         ("c.csv", 'image,caption\ndog,"a dog\ndog,b\n', "line 2: unexpected end of data"),
         ("c.csv", "dog,caf\u00e9".encode("latin1"), "line 1: byte 8 is not UTF-8"),
         ("c.tsv", "image\tcaption\ndog\n", "c.tsv, line 2: 1 columns; expected 2"),
@@ -270,7 +270,7 @@ def test_other_tfds_features_are_read(catalogue, monkeypatch, tmp_path, case):
     image = {"image": f.Image(encoding_format="jpeg")}
     declare(catalogue, monkeypatch, tmp_path, {**image, **features}, {"image": str(tmp_path / "x.jpg"), **row})
     if case == "coco":
-        with pytest.warns(UserWarning, match="2 captions without a word were left out: x"):
+        with pytest.warns(UserWarning, match="2 captions without a word were skipped: x"):
             examples = read_captions("tfds:declared")
     else:
         examples = read_captions("tfds:declared")

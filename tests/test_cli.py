@@ -176,7 +176,7 @@ def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, t
     model = tmp_path / "run" / "model.keras"
     scores = re.sub(r"[0-9.]+", "*", run("evaluate", model, tmp_path / "x.txt")[1]).splitlines()
     assert scores[0] == "loss * nats per token"
-    assert scores[1:] == ["accuracy *%", "accuracy of the next sentence *%", "  per:masked token|rate:*|seed:*"]
+    assert scores[1:] == ["accuracy *%", "next-sentence accuracy *%", "  per:masked token|rate:*|seed:*"]
     code, text, err = run("fill", model, stdin=b"we <mask> bread\n\nno [MASK]\n")
     assert (code, text.splitlines()[1:], "Line 3 has no mask; expected <mask>" in err) == (0, ["", "no [MASK]"], True)
     assert run("export", model, tmp_path / "hf", "--huggingface")[0] == 0
@@ -315,7 +315,7 @@ def test_presets_prints_every_preset(run):
 def test_an_export_is_never_overwritten(run, model, served):
     code, _, err = run("export", model, served.parent)
     assert code == 1
-    assert "is not overwritten. Choose another version, such as 2" in err
+    assert "is not overwritten. Pass another version, such as 2" in err
 
 
 def test_long_lines_are_truncated_with_one_warning(model):

@@ -57,7 +57,7 @@ REJECTED = [
     (RecurrentCaptionerConfig, {"grounded_attention": True}, "False without attention"),
     (RecurrentCaptionerConfig, {"tie_weights": "False"}, "a boolean; --set takes true or false"),
     (RecurrentCaptionerConfig, {"attention_smoothing": -1.0}, "0 or more"),
-    (RecurrentCaptionerConfig, {"attention_smoothing": 1.5}, "0 without attention, or with a hard one"),
+    (RecurrentCaptionerConfig, {"attention_smoothing": 1.5}, "0 without attention or with hard attention"),
     (RecurrentCaptionerConfig, {"attention_smoothing": 1.5, "attention": "hard"}, "0 without attention"),
     (RecurrentCaptionerConfig, {"doubly_stochastic": -1.0}, "0 or more"),
     (RecurrentCaptionerConfig, {"reinforce": -1.0}, "0 or more"),

@@ -221,12 +221,11 @@ def test_the_readme_begins_with_make():
     subprocess.run(["make", "-n", "quickstart-captioner"], cwd=ROOT, check=True, capture_output=True)
 
 
-def test_the_tree_in_the_readme_names_every_module():
-    (tree,) = [block for block in blocks("text") if "keras_attention/" in block]
+def test_the_map_of_contributing_lists_every_file_and_folder():
+    (tree,) = [block for block in blocks("text", ROOT / "CONTRIBUTING.md") if "keras_attention/" in block]
     named = set(re.findall(r"^  (\w+)(?:/|\.py)", tree, re.MULTILINE))
-    real = {
-        path.stem for path in (ROOT / "keras_attention").iterdir() if path.name not in ("__init__.py", "__pycache__")
-    }
+    others = ("__init__.py", "__pycache__", "py.typed")
+    real = {path.stem for path in (ROOT / "keras_attention").iterdir() if path.name not in others}
     assert named == real
 
 

@@ -48,7 +48,7 @@ def test_from_encoder_copies_the_encoder_under_a_new_head(tokenizer):
     with pytest.raises(TypeError, match="A CausalLM has no encoder of one text"):
         ka.CausalLM.from_encoder(masked)
     ka.training.enable_lora(masked, 2)
-    with pytest.raises(ValueError, match=r"has LoRA matrices\. A file holds the sum"):
+    with pytest.raises(ValueError, match=r"has LoRA matrices\. Save and load"):
         ka.TextTagger.from_encoder(masked, labels=("a", "b"))
 
 

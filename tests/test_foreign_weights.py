@@ -49,15 +49,15 @@ def test_older_names_of_weights_are_read(saved):
 
 
 REFUSALS = {
-    "unknown attribute": (lambda d: edit(d, rope_theta=5), r"rope_theta = 5.*could change what the network computes"),
+    "unknown attribute": (lambda d: edit(d, rope_theta=5), r"rope_theta = 5.*could change the computation"),
     "another value": (lambda d: edit(d, position_embedding_type="relative_key"), r"expected 'absolute'"),
     "decoder": (lambda d: edit(d, is_decoder=True), r"`is_decoder` is True"),
     "activation": (lambda d: edit(d, hidden_act="mish"), r"'mish'; expected one of relu"),
     "family": (lambda d: edit(d, model_type="t5"), r"'t5'; expected one of bert, roberta"),
-    "size": (lambda d: edit(d, intermediate_size=23), r"intermediate.*has the shape \(22, 15\).*the config says"),
+    "size": (lambda d: edit(d, intermediate_size=23), r"intermediate.*has the shape \(22, 15\).*by the config"),
     "left over": (
         lambda d: edit_arrays(d, lambda a: a.update(x=a["cls.predictions.bias"])),
-        r"also hold x, which it would not use",
+        r"also have x, which the model does not use",
     ),
     "missing": (lambda d: edit_arrays(d, lambda a: a.pop("cls.predictions.bias")), r"lack cls\.predictions\.bias"),
     "no config": (lambda d: (d / "config.json").unlink(), r"There is no config.json"),

@@ -307,7 +307,7 @@ def test_uniform_numbers_are_uniform():
         (lambda: ka.Sampling(top_p=0.0), "expected a number in"),
         (lambda: ka.Greedy(min_new_tokens=-1), "`min_new_tokens` is -1"),
         (lambda: ka.Sampling(seed=2**32), "`seed` is 4294967296; expected 0 to 4294967295"),
-        (lambda: ka.Greedy(min_new_tokens=5, max_new_tokens=5), "over 5 \\(`min_new_tokens`"),
+        (lambda: ka.Greedy(min_new_tokens=5, max_new_tokens=5), "more than 5 \\(`min_new_tokens`"),
     ],
 )
 def test_invalid_strategies_are_an_error(make, message):
@@ -387,12 +387,12 @@ def test_a_long_prompt_is_continued_from_its_end():
         (lambda t: ka.TextTagger.from_preset("rnn_tagger", tokenizer=t.source_tokenizer, labels="ab"), "two different"),
         (
             lambda t: ka.CausalLM.from_preset("char_rnn", tokenizer=t.source_tokenizer, attention="dot"),
-            "a recurrent language model has none",
+            "a recurrent language model uses none",
         ),
         (lambda t: ka.CausalLM.from_preset("char_rnn", tokenizer=t.source_tokenizer, units="x"), "an integer"),
         (
             lambda t: ka.CausalLM.from_preset("char_rnn", tokenizer=t.source_tokenizer, vocabulary_size=3),
-            "pieces; leave it out",
+            "pieces; omit `vocabulary_size`",
         ),
     ],
 )

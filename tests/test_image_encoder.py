@@ -153,12 +153,15 @@ def test_weights_are_loaded_from_another_captioner(caption_tokenizer, tmp_path):
     assert np.abs(second.encode_images(image) - first.encode_images(image)).max() > 1e-3
     with pytest.raises(
         ValueError,
-        match=r"imagenet cannot hold the weights of small_cnn, .* expected a captioner's .keras file, or .npz",
+        match=r"imagenet cannot have weights of small_cnn, .* expected a captioner's .keras file, or .npz",
     ):
         load_vision_weights(second.vision, "imagenet")
     ka.CausalLM.from_preset("char_rnn", tokenizer=caption_tokenizer, units=5).save(tmp_path / "other.keras")
     (tmp_path / "damaged.keras").write_bytes((tmp_path / "first.keras").read_bytes()[:999])
-    for name, message in (("other", "is a CausalLM; expected a captioner"), ("damaged", "is damaged, or no model")):
+    for name, message in (
+        ("other", "is a CausalLM; expected a captioner"),
+        ("damaged", "is damaged or not a Keras model"),
+    ):
         with pytest.raises(ValueError, match=rf"{name}.keras {message}"):
             load_vision_weights(second.vision, tmp_path / f"{name}.keras")
     with pytest.raises(

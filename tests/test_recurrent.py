@@ -211,7 +211,7 @@ def test_a_layer_with_one_input_works_in_a_sequential_model(make, shape):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: RecurrentDecoder(7, 3, attention=AdditiveAttention(5))(x), "needs `memory` .* received none"),
+        (lambda x: RecurrentDecoder(7, 3, attention=AdditiveAttention(5))(x), "needs `memory` .* received None"),
         (lambda x: RecurrentDecoder(7, 3)(x, return_attention_scores=True), "this decoder has no attention"),
         (lambda x: RecurrentDecoder(7, 3, cell="lstn"), "`cell` is 'lstn'; expected one of simple, gru, lstm"),
         (lambda x: RecurrentEncoder(7), "`units` is 7; a bidirectional encoder needs an even number"),

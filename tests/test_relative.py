@@ -84,7 +84,7 @@ def test_invalid_sizes_are_an_error():
         RelativeAttention(0, 3)
     with pytest.raises(ValueError, match="even width"):
         RelativeAttention(1, 3)(normal(B, S, 3))
-    with pytest.raises(ValueError, match="no `RelativeAttention`"):
+    with pytest.raises(ValueError, match="not a `RelativeAttention`"):
         RelativeTransformer([TransformerBlock(H, 11)], InputEmbedding())
 
 

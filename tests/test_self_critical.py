@@ -100,9 +100,9 @@ def test_an_epoch_may_have_fewer_images_than_a_full_batch(caption_tokenizer):
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [
-        ({"attention": "hard"}, {}, "hard attention, which learns where"),
-        ({}, {"samples": 1}, "expected at least 2"),
-        ({}, {"pictures": 0}, "`pictures` is 0"),
+        ({"attention": "hard"}, {}, "hard attention, which learns from the probability"),
+        ({}, {"captions_per_image": 1}, "expected at least 2"),
+        ({}, {"images_per_epoch": 0}, "`images_per_epoch` is 0"),
     ],
 )
 def test_unsupported_self_critical_training_is_an_error(caption_tokenizer, sizes, options, message):

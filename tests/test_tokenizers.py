@@ -54,7 +54,7 @@ def test_graph_and_python_give_the_same_ids(kind):
 
 
 def test_a_long_line_is_used_in_training(kind, monkeypatch):
-    monkeypatch.setattr(tokenizers, "_LONGEST", 64)  # normally a quarter of a million characters
+    monkeypatch.setattr(tokenizers, "_MAX_LINE_LENGTH", 64)  # normally a quarter of a million characters
     tokenizer = train_tokenizer(["we eat", "they drink " * 50], kind, 60)
     assert special_ids(tokenizer).unknown not in encode_texts(tokenizer, ["they drink"])[0]
 
@@ -89,7 +89,7 @@ def test_training_is_deterministic():
     [
         ((["a text"], "sentencpiece"), "`kind` is 'sentencpiece'; expected one of sentencepiece"),
         ((["", "  "], "bpe"), "every line is empty"),
-        ((["abcdefghijklmnop"], "sentencepiece", 8), "`vocabulary_size` is 8, too few"),
+        ((["abcdefghijklmnop"], "sentencepiece", 8), "`vocabulary_size` is 8, too small"),
     ],
 )
 def test_invalid_arguments_are_errors(arguments, message):

@@ -324,7 +324,7 @@ def test_a_run_in_bfloat16_is_resumed(tokenizer, tmp_path):
         (lambda: ka.training.TrainingPlan(seed=-1), "`seed` is -1"),
         (
             lambda: ka.training.TrainingPlan(monitor="reward", average_checkpoints=2),
-            "measured on captions that were drawn",
+            "computed on captions that are sampled in training",
         ),
         (lambda: ka.training.TrainingPlan(schedule="cosin"), "expected one of constant, linear, cosine"),
         (lambda: WarmUp(1.0, 0, 10), "`warmup_steps` is 0"),

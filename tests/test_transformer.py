@@ -219,7 +219,7 @@ def test_cross_attention_without_a_memory_is_an_error():
     alone(numbers(B, S, M))
     with pytest.raises(ValueError, match="`memory` is None"):
         with_memory(numbers(B, S, M))
-    with pytest.raises(ValueError, match="built without one"):
+    with pytest.raises(ValueError, match="built without a memory"):
         alone(numbers(B, S, M), numbers(B, 2, 13))
     for cross_attention, others in ((True, {}), (False, {"memory": numbers(B, 2, 13)})):
         with pytest.raises(ValueError, match=f"`cross_attention` is {cross_attention}"):

@@ -30,14 +30,14 @@ _COMMANDS = {
 
 
 class _LateGroup(click.Group):
-    """A group that imports a command when it is run or described."""
+    """A group that imports a command only when the command runs or its help is shown."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Return the names, in the order of the help."""
+        """Return the names of the commands, in the order of the help."""
         return list(_COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """Import and return a command."""
+        """Import a command and return it; None if there is no such command."""
         if name not in _COMMANDS:
             return None
         module = importlib.import_module(f"keras_attention.{_COMMANDS[name]}")
@@ -47,11 +47,11 @@ class _LateGroup(click.Group):
 @click.group(cls=_LateGroup)
 @click.version_option(package_name="keras-attention-models")
 def commands() -> None:
-    """Attention models in Keras: train them on your texts and images, use them, and export them for serving."""
+    """Train attention models in Keras on your texts and images, use them, and export them for serving."""
 
 
 def main() -> None:
-    """Run the command line; a warning or a user's mistake is one line, and a mistake ends with a non-zero exit code."""
+    """Run the command line. A warning or an error is printed as one line; an error ends with a non-zero exit code."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def _message(error: Exception) -> str:
-    """Return the message for the user; an error of the operating system gets the path and a way to fix it."""
+    """Return the message for the user; for an `OSError` it names the path and says how to fix it."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename} cannot be read or written: {error.strerror}. Choose another path."
     return str(error)

@@ -1,4 +1,4 @@
-"""evaluate: the scores of a model on a file of examples."""
+"""evaluate: the metrics of a model on a file of examples."""
 
 from __future__ import annotations
 
@@ -23,17 +23,22 @@ _LINES = {
     "perplexity": "perplexity {:.3f} per token",
     "loss": "loss {:.4f} nats per token",
     "accuracy": "accuracy {:.2%}",
-    "next_sentence_accuracy": "accuracy of the next sentence {:.2%}",
+    "next_sentence_accuracy": "next-sentence accuracy {:.2%}",
 }
 _WRITERS = ("translator", "captioner")
 _PARAMETERS = [
     click.Argument(["model"]),
     click.Argument(["files"], nargs=-1),
-    Option("--captions", tasks=["captioner"], help="file of captions, in place of FILES."),
-    Option("--images", tasks=["captioner"], help="folder of the images."),
-    *search_options("num_beams", "length_penalty", tasks=_WRITERS),
-    Option("--lowercase", is_flag=True, tasks=["translator"], help="ignore case; captions are always lower case."),
-    Option("--plot", tasks=["translator"], help="file for a plot of BLEU by source length, such as bleu.png."),
+    Option("--captions", metavar="FILE", tasks=["captioner"], help="file of captions, instead of FILES."),
+    Option("--images", metavar="FOLDER", tasks=["captioner"], help="folder of the images."),
+    *search_options("num_beams", "length_penalty", group="Beam search", tasks=_WRITERS),
+    Option("--lowercase", is_flag=True, tasks=["translator"], help="ignore case in BLEU and chrF."),
+    Option(
+        "--plot",
+        metavar="FILE",
+        tasks=["translator"],
+        help="write a plot of BLEU by source length to this file, such as bleu.png.",
+    ),
 ]
 
 
@@ -49,9 +54,10 @@ def evaluate(
     plot: str | None,
     **search: Any,
 ) -> None:
-    """Score MODEL on FILES: BLEU and chrF, caption metrics, accuracy or perplexity, as its task has it.
+    """Compute the metrics of MODEL on FILES.
 
-    FILES is one file of the format that `train` reads, or two files of sources and references, aligned line by line.
+    FILES is one file in a format that `train` reads, or two line-aligned text files of sources and references. The
+    metrics depend on the task: BLEU and chrF, caption metrics, perplexity or accuracy.
     """
     files = (*files, captions) if captions else files
     if not files:
@@ -62,7 +68,7 @@ def evaluate(
     options = {"lowercase": lowercase} if lowercase else {}
     if task.command_name in _WRITERS:
         options |= search_for(loaded, search)
-    if plot:  # before the texts are translated
+    if plot:  # fail before the translation, which takes long
         check_figure_path(plot)
     scores = ka.evaluate(loaded, task.read_examples(files, **({"images": images} if images else {})), **options)
     for line in _report(scores):
@@ -72,11 +78,11 @@ def evaluate(
 
 
 def _report(scores: dict[str, Any]) -> Iterator[str]:
-    """Yield one line for each score, then how they were computed."""
-    for name, form in _LINES.items():
+    """Yield one line for each score, then the signatures, which say how the scores were computed."""
+    for name, template in _LINES.items():
         if name in scores:
             counts = f" ({scores['correct']} of {scores['total']})" if "total" in scores else ""
-            yield form.format(scores[name]) + counts
+            yield template.format(scores[name]) + counts
     for name, (count, bleu) in scores.get("by_length", {}).items():
         yield f"  source of {name} words: BLEU {bleu:.2f} ({count} lines)"
     if unreadable := scores.get("unreadable"):

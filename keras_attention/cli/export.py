@@ -11,7 +11,7 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.loading import is_export, strategy_of
-from keras_attention.cli.options import Command, Option, given, search_options
+from keras_attention.cli.options import Command, Option, drop_unset, search_options
 from keras_attention.storage import write_whole
 
 _TASKS = [task.__name__ for task in ka.models.TASKS]
@@ -23,14 +23,14 @@ _EXPORT = [
         type=click.IntRange(1),
         default=1,
         show_default=True,
-        group="Files",
-        help="number of the version; a server takes the highest.",
+        group="Output",
+        help="version number; a server uses the highest.",
     ),
     Option(
         "--huggingface",
         is_flag=True,
-        group="Files",
-        help="write what Hugging Face transformers loads to DIRECTORY, in place of a SavedModel.",
+        group="Output",
+        help="write a model for Hugging Face transformers instead of a SavedModel.",
     ),
     *search_options(
         "num_beams",
@@ -40,15 +40,15 @@ _EXPORT = [
         "temperature",
         "top_k",
         "top_p",
-        group="Search of the served model",
+        group="Decoding",
     ),
     Option(
         "--int8",
         is_flag=True,
-        group="Network",
-        help="quantise projections and embeddings to 8-bit integers; the model is smaller and slower.",
+        group="Model",
+        help="quantise projections and embeddings to int8; the model is smaller and slower.",
     ),
-    Option("--attention", is_flag=True, group="Network", help="also serve the attention maps of every block and head."),
+    Option("--attention", is_flag=True, group="Model", help="also export the attention maps of all blocks and heads."),
 ]
 
 
@@ -56,16 +56,17 @@ _EXPORT = [
 def export(
     model: str, directory: str, version: int, huggingface: bool, int8: bool, attention: bool, **search: Any
 ) -> None:
-    """Write MODEL, a .keras file, to DIRECTORY/VERSION/ for TensorFlow Serving, or to DIRECTORY for Hugging Face.
+    """Export MODEL, a .keras file, for TensorFlow Serving.
 
-    Without search options a language model samples, and a translator or captioner searches greedily.
+    The SavedModel is written to DIRECTORY/VERSION/. By default a language model samples, and a translator or captioner
+    decodes greedily.
     """
-    loaded, search = ka.load(model), given(search)
+    loaded, search = ka.load(model), drop_unset(search)
     if is_export(loaded):
         raise click.UsageError(f"{model} is already an export; expected a .keras file.")
     if huggingface:
         if search or int8 or attention:
-            raise click.UsageError("--huggingface writes weights and sizes alone; leave the other options out.")
+            raise click.UsageError("--huggingface writes only weights and sizes; leave the other options out.")
         ka.weights.to_huggingface(loaded, directory)
         click.echo(f"Wrote {directory} for transformers.", err=True)
         return
@@ -79,22 +80,27 @@ def export(
 @click.command()
 @click.argument("path")
 def check(path: str) -> None:
-    """Load and run the SavedModel at PATH as a stock TensorFlow Serving would."""
+    """Check that TensorFlow Serving can run the SavedModel at PATH."""
     report = ka.check_export(path)
     for name, signature in report.signatures.items():
         click.echo(f"{name}: {signature}")
     for problem in report.problems:
         click.echo(f"problem: {problem}")
     if not report.ok:
-        click.echo(f"Error: {len(report.problems)} problem(s); a stock server would not serve this.", err=True)
+        click.echo(
+            f"Error: {len(report.problems)} problem(s); TensorFlow Serving cannot run this SavedModel.", err=True
+        )
         sys.exit(1)
     click.echo("ok: loaded and run by the C++ loader, XLA off")
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Write a JSON list of objects.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, one object per preset.")
 def presets(as_json: bool) -> None:
-    """List every preset with its sizes, its parameters, and the parameters in the lecture's table."""
+    """List the presets with their sizes and parameter counts.
+
+    The last column is the parameter count in the lecture's table.
+    """
     rows = [_preset_row(name, row) for name, row in ka.presets().items()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -124,10 +130,10 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.command("import")
 @click.argument("directory")
 @click.argument("model")
-@click.option("--task", type=click.Choice(_TASKS), help="Task of MODEL, if not the one in DIRECTORY; its head is new.")
-@click.option("--labels", help="Names of the classes or tags of a new head, separated by commas.")
+@click.option("--task", type=click.Choice(_TASKS), help="Task of MODEL, with a new head.  [default: DIRECTORY's task]")
+@click.option("--labels", metavar="NAMES", help="Classes or tags of the new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:
-    """Convert DIRECTORY, from Hugging Face, to MODEL, a .keras file."""
+    """Convert a Hugging Face DIRECTORY to MODEL, a .keras file."""
     target = pathlib.Path(model)
     if target.suffix != ".keras":
         raise click.UsageError(f"{model} does not end in .keras.")
@@ -137,11 +143,11 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
     loaded = ka.weights.from_huggingface(directory, task=task, **parts)
     if labels and not isinstance(loaded, (ka.TextClassifier, ka.TextTagger)):
         raise click.UsageError(
-            f"--labels belongs to a new head; {directory} is a {type(loaded).__name__}. Add --task TextClassifier or "
+            f"--labels needs a new head; {directory} is a {type(loaded).__name__}. Add --task TextClassifier or "
             "TextTagger."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, lambda name: loaded.save(name))
     click.echo(f"{type(loaded).__name__} with {loaded.count_params():,} parameters in {model}.", err=True)
     if None in loaded.tokenizers.values():
-        click.echo(f"Warning: {directory} has no tokenizer files of a known kind: {model} takes no strings.", err=True)
+        click.echo(f"Warning: {directory} has no tokenizer files that can be read; {model} takes ids only.", err=True)

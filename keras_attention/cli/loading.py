@@ -1,4 +1,4 @@
-"""The MODEL argument, and the search that options describe for it."""
+"""Load the MODEL argument, and make its search strategy from the options."""
 
 from __future__ import annotations
 
@@ -7,54 +7,62 @@ from typing import Any
 import click
 
 import keras_attention as ka
-from keras_attention.cli.options import BEAM, SAMPLING, flag, given
+from keras_attention.cli.options import BEAM, SAMPLING, drop_unset, flag
 
 
 def load_for(verb: str, path: str) -> Any:
-    """Load a model that has the given verb.
+    """Load a model and check that it has this method, such as `translate`.
 
     Raises:
-        ValueError: the model is of another task, whose verb is named.
+        ValueError: the model has another task; the message names the right command.
     """
     model = ka.load(path)
-    own = getattr(model, "verb", None)
-    if own != verb:
+    model_verb = getattr(model, "verb", None)
+    if model_verb != verb:
         tasks = " or ".join(task.__name__ for task in ka.models.TASKS if task.verb == verb)
-        hint = f"Try: keras-attention {own} {path}" if own else f"Expected a {tasks}."
+        hint = f"Try: keras-attention {model_verb} {path}" if model_verb else f"Expected a {tasks}."
         kind = "SavedModel" if is_export(model) else type(model).__name__
         raise ValueError(f"{path} is a {kind}, which cannot {verb}. {hint}")
     return model
 
 
 def is_export(model: Any) -> bool:
-    """Return whether a model was loaded from an export, which has its strategy in the graph."""
+    """Return whether a model was loaded from an export, whose strategy is fixed in the graph."""
     return not isinstance(model, ka.models.Task)
 
 
 def search_for(model: Any, search: dict[str, Any]) -> dict[str, Any]:
-    """Return the strategy that options describe as an argument of the model's verb; none for an export.
+    """Return the arguments of the model's method for the search: `strategy`, or nothing for an export.
 
     Args:
         model: a task, or an export.
-        search: the fields of a strategy; None where an option was not given.
+        search: the fields of a strategy; None for an option that is not set.
 
     Raises:
-        click.UsageError: the options contradict each other, or the model.
+        click.UsageError: the options contradict each other, or do not apply to the model.
     """
     if is_export(model):
-        if names := ", ".join(map(flag, given(search))):
-            raise click.UsageError(f"{names} cannot be changed: an export searches as it was exported.")
+        if names := ", ".join(map(flag, drop_unset(search))):
+            raise click.UsageError(f"{names} cannot be changed: an export has a fixed strategy.")
         return {}
-    return {"strategy": strategy_of(type(model), given(search))}
+    return {"strategy": strategy_of(type(model), drop_unset(search))}
 
 
 def strategy_of(task: type, search: dict[str, Any]) -> Any:
-    """Return a beam search where the options give the number of beams, else the task's default strategy."""
+    """Return a `BeamSearch` if the options set `num_beams`, else the task's default strategy.
+
+    Args:
+        task: the class of the model.
+        search: the fields of the strategy that the options set.
+
+    Raises:
+        click.UsageError: the options contradict each other, or do not apply to the task.
+    """
     sampling = [flag(name) for name in SAMPLING if name in search]
     beam = "num_beams" in search
     if task.default_strategy is None:
         names = ", ".join(map(flag, search))
-        raise click.UsageError(f"{names}: a {task.command_name} does not search; leave it out.")
+        raise click.UsageError(f"{names}: a {task.command_name} does not search; leave out the option.")
     if not beam and any(name in search for name in BEAM):
         raise click.UsageError("--length-penalty belongs to a beam search; add --num-beams.")
     if beam and sampling:

@@ -1,4 +1,4 @@
-"""Options in groups, for some tasks only, or made from the fields and the docstring of a dataclass."""
+"""Options with a group in the help and a list of tasks; some are made from the fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SAMPLING = ("temperature", "top_k", "top_p")
 
 
 class Option(click.Option):
-    """An option that stands in a group of the help and may belong to some tasks only.
+    """An option with a group in the help, for all tasks or for some.
 
     Args:
-        *declarations: its names.
-        group: heading of the help under which it stands.
-        tasks: names of the tasks that have it, such as `"captioner"`; none means all of them.
-        **settings: those of `click.Option`.
+        *declarations: the names of the option.
+        group: heading of the group in the help.
+        tasks: names of the tasks that have the option, such as `"captioner"`; empty for all tasks.
+        **settings: arguments of `click.Option`.
     """
 
     def __init__(self, *declarations: str, group: str = "Options", tasks: Sequence[str] = (), **settings: Any) -> None:
@@ -36,7 +36,7 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """A command whose help shows its options in their groups, in the order of the list."""
+    """A command whose help lists the options by group, in the order of `params`; the group "Options" is last."""
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options to the help."""
@@ -44,18 +44,18 @@ class Command(click.Command):
         for option in self.get_params(context):
             if isinstance(option, click.Option):
                 groups.setdefault(getattr(option, "group", "Options"), []).append(option.get_help_record(context))
-        for name, records in sorted(groups.items(), key=lambda group: group[0] == "Options"):  # --help is last
+        for name, records in sorted(groups.items(), key=lambda group: group[0] == "Options"):
             with formatter.section(name):
                 formatter.write_dl(records)
 
 
 def from_fields(kind: type, names: Iterable[str], *, search: bool = False, **settings: Any) -> list[Option]:
-    """Make one option for each of some fields of a dataclass; the help is what the docstring says of the field.
+    """Make one option for each named field of a dataclass; its help is the field's description in the docstring.
 
     Args:
         kind: a dataclass whose docstring describes its fields under `Args:`.
-        names: of the fields.
-        search: the option's value is None unless it is given; the field's default is only shown.
+        names: the fields.
+        search: an option that is not on the command line is None; the help shows the default of the field.
         **settings: `group` and `tasks` of `Option`.
     """
     hints, descriptions = typing.get_type_hints(kind), field_descriptions(kind)
@@ -63,15 +63,15 @@ def from_fields(kind: type, names: Iterable[str], *, search: bool = False, **set
     options = []
     for name in names:
         default, text = defaults[name], descriptions[name]
-        shown = f"  [default: {default}]" if search and default is not None else ""
-        shown = "  [default: no beam search]" if name == "num_beams" else shown
+        default_text = f"  [default: {default}]" if search and default is not None else ""
+        default_text = "  [default: no beam search]" if name == "num_beams" else default_text
         options.append(
             Option(
                 flag(name),
                 type=_click_type(hints[name]),
                 default=None if search else default,
                 show_default=not search and default is not None,
-                help=text + shown,
+                help=text + default_text,
                 **settings,
             )
         )
@@ -79,7 +79,7 @@ def from_fields(kind: type, names: Iterable[str], *, search: bool = False, **set
 
 
 def field_descriptions(kind: type) -> dict[str, str]:
-    """Return what the docstrings of a dataclass and its bases say under `Args:` of each field."""
+    """Return field -> its description under `Args:` in the docstrings of a dataclass and its bases."""
     descriptions: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         section = re.search(r"^Args:\n((?:    .*\n?)+)", inspect.cleandoc(base.__doc__ or ""), re.MULTILINE)
@@ -98,7 +98,7 @@ def _click_type(hint: Any) -> Any:
 
 
 def search_options(*names: str, **settings: Any) -> list[Option]:
-    """Make the options of a search from the fields of `BeamSearch` and `Sampling`."""
+    """Make the options of a search strategy from the fields of `BeamSearch` and `Sampling`."""
     return [
         option
         for name in names
@@ -107,17 +107,17 @@ def search_options(*names: str, **settings: Any) -> list[Option]:
 
 
 def flag(name: str) -> str:
-    """Return the option of a field, such as `--num-beams`."""
+    """Return the name of a field's option, such as `--num-beams`."""
     return f"--{name.replace('_', '-')}"
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that have a value."""
+def drop_unset(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that are not None."""
     return {name: value for name, value in options.items() if value is not None}
 
 
 def given_flags(context: click.Context) -> dict[str, click.Parameter]:
-    """Return the options that stand on the command line, by their flags."""
+    """Return the options on the command line: flag -> option."""
     return {
         parameter.opts[0]: parameter
         for parameter in context.command.params
@@ -127,10 +127,10 @@ def given_flags(context: click.Context) -> dict[str, click.Parameter]:
 
 
 def refuse_other_tasks(context: click.Context, task: str) -> None:
-    """Refuse options on the command line that belong to other tasks.
+    """Raise an error if the command line has an option that this task does not have.
 
     Raises:
-        click.UsageError: the first such option, the tasks that have it, and the task at hand.
+        click.UsageError: the message names the first such option and the tasks that have it.
     """
     for name, option in given_flags(context).items():
         tasks = getattr(option, "tasks", ())

@@ -14,20 +14,23 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.loading import is_export, load_for, search_for
-from keras_attention.cli.options import Command, Option, from_fields, search_options
+from keras_attention.cli.options import Command, Option, search_options
 from keras_attention.visualize import plot_caption
 
-_CHUNK = 512  # lines that are read before their outputs are written
+_CHUNK = 512  # lines that are read and processed together
 _MODEL, _SOURCE = click.Argument(["model"]), click.Argument(["source"], required=False)
 _BATCH_SIZE = Option(
     "--batch-size",
     type=click.IntRange(1),
     default=32,
     show_default=True,
-    help="inputs that are computed at once; it does not change the outputs.",
+    help="inputs in a batch; the outputs do not depend on it.",
 )
-_BEAM_SEARCH = search_options("num_beams", "length_penalty", "max_new_tokens")
-_SAMPLING = search_options("temperature", "top_k", "top_p")
+_BEAM_SEARCH = [
+    *search_options("num_beams", "length_penalty", group="Beam search"),
+    *search_options("max_new_tokens"),
+]
+_SAMPLING = search_options("temperature", "top_k", "top_p", group="Sampling")
 
 
 def _scores(of: str) -> Option:
@@ -36,9 +39,9 @@ def _scores(of: str) -> Option:
 
 @click.command(cls=Command, params=[_MODEL, _SOURCE, *_BEAM_SEARCH, _BATCH_SIZE, _scores("log-probability")])
 def translate(model: str, source: str | None, batch_size: int, scores: bool, **search: Any) -> None:
-    """Translate each line of SOURCE, or of standard input, with MODEL.
+    """Translate each line of SOURCE with MODEL.
 
-    The search is greedy without --num-beams.
+    SOURCE is a text file; the default is standard input. The default search is greedy; --num-beams selects beam search.
     """
     loaded = load_for("translate", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -49,7 +52,7 @@ def translate(model: str, source: str | None, batch_size: int, scores: bool, **s
     _write_lines(source, outputs)
 
 
-_PLOT = Option("--plot", help="folder for plots of each caption's attention, NAME.attention.png.")
+_PLOT = Option("--plot", metavar="FOLDER", help="plot the attention of each caption to FOLDER/NAME.attention.png.")
 
 
 @click.command(
@@ -66,10 +69,11 @@ _PLOT = Option("--plot", help="folder for plots of each caption's attention, NAM
 def caption(
     model: str, images: tuple[str, ...], batch_size: int, scores: bool, plot: str | None, **search: Any
 ) -> None:
-    """Write a caption for each of IMAGES, or for each path on standard input, with MODEL.
+    """Write a caption for each of IMAGES with MODEL.
 
-    The search is greedy without --num-beams. An image that cannot be read gets an empty line and a message on standard
-    error; if one of IMAGES does not exist, the exit code is 1.
+    IMAGES are files; the default is the paths on standard input, one per line. The default search is greedy;
+    --num-beams selects beam search. An image that cannot be read gets an empty line and a message on standard error; if
+    one of IMAGES does not exist, the exit code is 1.
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -78,7 +82,7 @@ def caption(
     while chunk := list(itertools.islice(paths, _CHUNK)):
         readable = [_can_be_opened(path) for path in chunk]
         missing += readable.count(False)
-        opened = [path if fine else b"" for path, fine in zip(chunk, readable, strict=True)]
+        opened = [path if ok else b"" for path, ok in zip(chunk, readable, strict=True)]
         for path, result in zip(chunk, loaded.caption(opened, **options), strict=True):
             if path and not result.valid:
                 click.echo(f"{path} {_problem(path)}", err=True)
@@ -107,7 +111,7 @@ def _problem(path: str) -> str:
 
 
 class _Plots:
-    """Plots of captions in one folder; images of the same name from two folders get different names."""
+    """Write plots of captions to one folder; images with the same name get different plot names."""
 
     def __init__(self, folder: str) -> None:
         self.folder, self.names = pathlib.Path(folder), set()
@@ -126,14 +130,18 @@ class _Plots:
         plot_caption(result, path, self.folder / f"{name}.attention.png")
 
 
+_SEED = Option("--seed", type=int, default=0, show_default=True, group="Sampling", help="seed of the random numbers.")
+
+
 @click.command(
     cls=Command,
-    params=[_MODEL, _SOURCE, *_SAMPLING, *_BEAM_SEARCH, *from_fields(ka.Sampling, ["seed"]), _BATCH_SIZE],
+    params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_BEAM_SEARCH, _BATCH_SIZE],
 )
 def complete(model: str, source: str | None, seed: int, batch_size: int, **search: Any) -> None:
-    """Continue each line of SOURCE, or of standard input, with MODEL; line breaks become \\n.
+    """Continue each line of SOURCE with MODEL.
 
-    The text is sampled without --num-beams.
+    SOURCE is a text file; the default is standard input. The default is to sample; --num-beams selects beam search. A
+    line break in an output is written as \\n.
     """
     loaded = load_for("complete", model)
     options = search_for(loaded, search)
@@ -151,7 +159,10 @@ def complete(model: str, source: str | None, seed: int, batch_size: int, **searc
 
 @click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _scores("probability")])
 def classify(model: str, source: str | None, batch_size: int, scores: bool) -> None:
-    """Label each line of SOURCE, or of standard input, with MODEL."""
+    """Write the label of each line of SOURCE, predicted by MODEL.
+
+    SOURCE is a text file; the default is standard input.
+    """
     loaded = load_for("classify", model)
 
     def outputs(lines: list[str], done: int) -> list[str]:
@@ -163,7 +174,10 @@ def classify(model: str, source: str | None, batch_size: int, scores: bool) -> N
 
 @click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE])
 def tag(model: str, source: str | None, batch_size: int) -> None:
-    """Tag the words of each line of SOURCE, or of standard input, with MODEL."""
+    """Write the tags of the words of each line of SOURCE.
+
+    SOURCE is a text file; the default is standard input.
+    """
     loaded = load_for("tag", model)
     _write_lines(source, lambda lines, done: [" ".join(r.tags) for r in loaded.tag(lines, batch_size=batch_size)])
 
@@ -171,15 +185,16 @@ def tag(model: str, source: str | None, batch_size: int) -> None:
 _CANDIDATES = Option(
     "--candidates",
     type=click.IntRange(1, 5),
-    help="write the most probable tokens of each mask with their probabilities, in place of the text.",
+    help="write this many candidates for each mask, with probabilities, instead of the text.",
 )
 
 
 @click.command(cls=Command, params=[_MODEL, _SOURCE, _CANDIDATES, _BATCH_SIZE])
 def fill(model: str, source: str | None, candidates: int | None, batch_size: int) -> None:
-    """Fill the masks of each line of SOURCE, or of standard input, with MODEL.
+    """Fill the masks in each line of SOURCE with MODEL.
 
-    A mask is <mask>, or [MASK] where the model's tokenizer is WordPiece.
+    SOURCE is a text file; the default is standard input. A mask is written [MASK] for a WordPiece tokenizer, and <mask>
+    for the others.
     """
     loaded = load_for("fill", model)
 
@@ -188,7 +203,7 @@ def fill(model: str, source: str | None, candidates: int | None, batch_size: int
         for number, (line, result) in enumerate(zip(lines, results, strict=True), done + 1):
             if line.strip() and not result.candidates:
                 click.echo(
-                    f"Line {number} has no mask; expected <mask>, or [MASK] where the tokenizer is WordPiece.", err=True
+                    f"Line {number} has no mask; expected <mask>, or [MASK] if the tokenizer is WordPiece.", err=True
                 )
         return [_one_line(r.text) if candidates is None else _candidates(r, candidates) for r in results]
 
@@ -202,7 +217,7 @@ def _candidates(result: Any, count: int) -> str:
 
 
 def _write_lines(source: str | None, outputs: Callable[[list[str], int], Sequence[str]]) -> None:
-    """Write one line for each line that is read, with a count on standard error."""
+    """Write one output line for each input line, and the number of lines to standard error if it is a terminal."""
     lines, done = _lines(source), 0
     while chunk := list(itertools.islice(lines, _CHUNK)):
         for text in outputs(chunk, done):
@@ -222,7 +237,7 @@ def _lines(source: str | None) -> Iterator[str]:
 
 
 def _line(score: float | None, text: str) -> str:
-    """Return one output, after its score if there is one; the output of an empty line stays an empty line."""
+    """Return the output line, with the score and a tab before the text; for an empty input the line is empty."""
     return f"{score:.4f}\t{_one_line(text)}" if score is not None and (text or score) else _one_line(text)
 
 

@@ -1,9 +1,11 @@
-"""train: its options, and how a run is started or resumed."""
+"""train: the options, and the start or resumption of a run."""
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -19,88 +21,109 @@ _PRESETS = ", ".join(task.default_preset for task in ka.models.TASKS)
 _POLICIES = click.Choice(["mixed_bfloat16", "mixed_float16"])
 
 
-def _data(*names: str, **settings: Any) -> Option:
-    return Option(*names, group="Data", **settings)
-
-
-def _model(*names: str, **settings: Any) -> Option:
-    return Option(*names, group="Model", **settings)
-
-
-def _run(*names: str, **settings: Any) -> Option:
-    return Option(*names, group="Run", **settings)
+def _grouped(group: str) -> Callable[..., Option]:
+    return functools.partial(Option, group=group)
 
 
 def _plan(group: str, *names: str) -> list[Option]:
     return from_fields(ka.training.TrainingPlan, names, group=group)
 
 
+_data, _tokenizer, _image, _model = map(_grouped, ("Data", "Tokenizers", "Images", "Model"))
+_finetuning, _optimisation, _run = map(_grouped, ("Fine-tuning", "Optimisation", "Run"))
 _DATA = [
     _data(
         "--train",
         "--captions",
         "train_files",
+        metavar="FILE",
         multiple=True,
         help="training file: TSV, CSV, JSONL, COCO JSON, CoNLL-U, text or tfds:NAME[:SPLIT]; twice for two aligned "
         "text files.",
     ),
-    _data("--valid", "valid_files", multiple=True, help="validation file, in the same format; selects the best model."),
-    _data("--images", tasks=_CAPTIONER, help="folder of the images that --train names."),
-    _data("--valid-images", tasks=_CAPTIONER, help="folder of the images that --valid names.  [default: --images]"),
-    _data("--tokenizer", type=_KINDS, help="kind of tokenizer.  [default: the preset's]"),
-    _data("--vocabulary-size", type=click.IntRange(8), help="tokens of each tokenizer.  [default: 8000]"),
-    _data("--lowercase", is_flag=True, help="fold texts to lower case in the tokenizers."),
-    *_plan("Data", "max_tokens"),
     _data(
+        "--valid",
+        "valid_files",
+        metavar="FILE",
+        multiple=True,
+        help="validation file, in the same format; selects the best model.",
+    ),
+    *_plan("Data", "max_tokens"),
+    _tokenizer("--tokenizer", type=_KINDS, help="kind of tokenizer.  [default: the preset's]"),
+    _tokenizer("--vocabulary-size", type=click.IntRange(8), help="tokens of each tokenizer.  [default: 8000]"),
+    _tokenizer("--lowercase", is_flag=True, help="convert texts to lower case."),
+    _image("--images", metavar="FOLDER", tasks=_CAPTIONER, help="folder of the images that --train names."),
+    _image(
+        "--valid-images",
+        metavar="FOLDER",
+        tasks=_CAPTIONER,
+        help="folder of the images that --valid names.  [default: --images]",
+    ),
+    _image(
         "--captions-per-image",
         type=click.IntRange(1),
         tasks=_CAPTIONER,
         help="captions per image in a batch; each image is encoded once for all of them.  [default: all, or 1 with a "
         "feature cache]",
     ),
-    _data("--augment", is_flag=True, tasks=_CAPTIONER, help="augment the images; turns the feature cache off."),
-    _data(
-        "--flip", is_flag=True, tasks=_CAPTIONER, help="mirror half of the images; not if captions say left or right."
+    _image("--augment", is_flag=True, tasks=_CAPTIONER, help="augment the images; turns the feature cache off."),
+    _image(
+        "--flip",
+        is_flag=True,
+        tasks=_CAPTIONER,
+        help="mirror half of the images; not suitable if captions say left or right.",
     ),
-    _data(
-        "--features", tasks=_CAPTIONER, help="folder of the feature cache of a frozen encoder.  [default: OUT/features]"
+    _image(
+        "--features",
+        metavar="FOLDER",
+        tasks=_CAPTIONER,
+        help="folder of the feature cache of a frozen image encoder.  [default: OUT/features]",
     ),
 ]
 _MODEL = [
-    _model("--preset", help=f"name in `keras-attention presets`.  [default, by task: {_PRESETS}]"),
+    _model("--preset", metavar="NAME", help=f"name in `keras-attention presets`.  [default, by task: {_PRESETS}]"),
     _model(
         "--set",
         "sizes",
         multiple=True,
         metavar="NAME=VALUE",
-        help="size that differs from the preset or from --init, such as units=512.",
+        help="change a size of the preset or of --init, such as units=512.",
     ),
-    _model("--init", help="model to start from: one of the same task, or an encoder for a classifier or tagger."),
-    _model("--encoder", tasks=_CAPTIONER, help="image encoder: small_cnn, or a keras.applications network."),
+    _model(
+        "--encoder",
+        metavar="NAME",
+        tasks=_CAPTIONER,
+        help="image encoder, small_cnn or a network of keras.applications.",
+    ),
     _model(
         "--encoder-weights",
+        metavar="WEIGHTS",
         tasks=_CAPTIONER,
         help="weights of the image encoder: imagenet (downloaded), a file, a captioner, or none.  [default: imagenet]",
     ),
-    _model("--lora", type=click.IntRange(1), help="fine-tune with LoRA of this rank."),
-    _model("--freeze", is_flag=True, tasks=_ENCODERS, help="freeze the encoder; train only the layers after it."),
-    _model("--remat", is_flag=True, help="recompute each block in the backward pass, to save memory."),
-    _model("--mixed-precision", type=_POLICIES, help="dtype policy of Keras.  [default: float32]"),
+    _finetuning(
+        "--init",
+        metavar="MODEL",
+        help="model to start from: the same task, or a Transformer encoder for a classifier or tagger.",
+    ),
+    _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
+    _finetuning("--freeze", is_flag=True, tasks=_ENCODERS, help="freeze the encoder; train only the layers after it."),
 ]
 _OPTIMISATION = [
     *_plan("Optimisation", "epochs", "learning_rate", "schedule", "warmup_steps", "label_smoothing", "clip_norm"),
     *_plan("Optimisation", "weight_decay", "layer_decay", "gradient_accumulation"),
-    Option(
+    _optimisation("--remat", is_flag=True, help="recompute each block in the backward pass, to save memory."),
+    _optimisation("--mixed-precision", type=_POLICIES, help="dtype policy of Keras.  [default: float32]"),
+    _optimisation(
         "--self-critical",
         is_flag=True,
-        group="Optimisation",
         tasks=_CAPTIONER,
         help="self-critical training of --init, with CIDEr and BLEU of sampled captions as the reward; use a low "
         "--learning-rate, such as 1e-4.",
     ),
 ]
 _RUN = [
-    _run("--out", required=True, help="directory of the run; the best model so far is OUT/model.keras."),
+    _run("--out", metavar="DIRECTORY", required=True, help="directory of the run; the best model is OUT/model.keras."),
     _run("--resume", is_flag=True, help="resume the run in --out, with its options."),
     *_plan("Run", "monitor", "patience", "average_checkpoints"),
     _run("--seed", type=int, default=0, show_default=True, help="seed of all random numbers."),
@@ -112,7 +135,12 @@ _TASK = click.Argument(["task"], type=click.Choice(list(TASKS)))
 @click.command(cls=Command, params=[_TASK, *_DATA, *_MODEL, *_OPTIMISATION, *_RUN])
 @click.pass_context
 def train(context: click.Context, task: str, **options: Any) -> None:
-    """Train a model of TASK on your files and write the best one to OUT/model.keras."""
+    """Train a model of TASK on your files.
+
+    The tasks lm, mlm and plm are causal, masked and permutation language models. Example:
+
+    keras-attention train translator --train train.tsv --valid valid.tsv --out run
+    """
     refuse_other_tasks(context, task)
     out, resume = pathlib.Path(options.pop("out")), options.pop("resume")
     if resume:
@@ -127,7 +155,7 @@ def train(context: click.Context, task: str, **options: Any) -> None:
 
 
 def _resumed(context: click.Context, task: str, out: pathlib.Path) -> dict[str, Any]:
-    """Return the options of the run in a directory, which stay as they were."""
+    """Return the options of the run in a directory; they cannot change."""
     if not (out / "run.json").exists():
         raise click.UsageError(f"{out} holds no run to resume (no run.json).")
     if changed := [name for name in given_flags(context) if name not in ("--out", "--resume")]:
@@ -141,7 +169,7 @@ def _resumed(context: click.Context, task: str, out: pathlib.Path) -> dict[str, 
 
 
 def read_run(out: pathlib.Path) -> tuple[str, dict[str, Any]]:
-    """Return the task and the options that the run in a directory was started with."""
+    """Return the task and the options of the run in a directory."""
     try:
         task, options = json.loads((out / "run.json").read_text())
     except ValueError:
@@ -150,6 +178,6 @@ def read_run(out: pathlib.Path) -> tuple[str, dict[str, Any]]:
 
 
 def default_options(task: str) -> dict[str, Any]:
-    """Return the options of `train` with their defaults."""
+    """Return the options of `train` and their defaults."""
     parameters = train.make_context("train", [task, "--out", "unused"]).params
     return {name: value for name, value in parameters.items() if name not in ("task", "out", "resume")}

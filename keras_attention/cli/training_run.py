@@ -1,4 +1,4 @@
-"""What `train` does: read the examples, make the model, train it, write the curves."""
+"""A training run of the command line: read the examples, make the model, train it, plot the curves."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from keras_attention.visualize import AlignmentImages, CaptionImages, plot_histo
 
 
 def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
-    """Train a model of a task as the options of `train` say, and return it with its best weights."""
+    """Train a model of a task with the options of `train`, and return it with the best weights."""
     check_options(task, options)
     plan = _plan(options)
     keras.utils.set_random_seed(plan.seed)
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
-    with _described(task.command_name, options, out):
+    with _run_file(task.command_name, options, out):
         examples = _read(task, options["train_files"], options["images"])
         valid = None
         if options["valid_files"]:
@@ -44,11 +44,11 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
 
 
 def check_options(task: type, options: dict[str, Any]) -> None:
-    """Refuse options that contradict each other, and names of what does not exist, before any file is read.
+    """Check the options before any file is read: that they fit together, and that the preset and --init exist.
 
     Raises:
-        click.UsageError: the options, and what to change.
-        ValueError: there is no such preset of the task.
+        click.UsageError: options contradict each other; the message says what to change.
+        ValueError: the task has no such preset.
     """
     for wrong, message in [*_model_rules(options), *_image_rules(options)]:
         if wrong:
@@ -72,7 +72,7 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
         ),
         (
             options["lora"] and options["freeze"],
-            "--lora trains inside the encoder and --freeze does not; choose one of the two.",
+            "--lora trains the encoder and --freeze does not; choose one of the two.",
         ),
         (
             monitor.startswith("val_") and not validated,
@@ -80,7 +80,7 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
         ),
         (
             options["self_critical"] and not validated and options["average_checkpoints"] > 1,
-            "--average-checkpoints needs a metric that the average has too, and `reward` is of sampled captions; add "
+            "--average-checkpoints needs a validation metric, since `reward` is not computed for the average; add "
             "--valid FILE.",
         ),
     ]
@@ -91,16 +91,16 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
     return [
         (
             options["self_critical"] and not options["init"],
-            "--self-critical improves a captioner that is trained already; add --init MODEL.",
+            "--self-critical needs a trained captioner; add --init MODEL.",
         ),
         (
             options["self_critical"] and options["captions_per_image"],
-            "--captions-per-image is for human captions; leave it out with --self-critical.",
+            "--captions-per-image applies to human captions; leave it out with --self-critical.",
         ),
         (options["valid_images"] and not options["valid_files"], "--valid-images needs captions; add --valid FILE."),
         (
             small and options["encoder_weights"] == "imagenet",
-            "There are no ImageNet weights of the small_cnn; leave out --encoder-weights.",
+            "There are no ImageNet weights for small_cnn; leave out --encoder-weights.",
         ),
         (
             small and options["freeze"] and options["encoder_weights"] in (None, "none"),
@@ -108,7 +108,7 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
         ),
         (
             options["features"] and options["augment"],
-            "--augment changes the images in each epoch, so that --features cannot be cached; choose one of the two.",
+            "--augment changes the images in each epoch, so their features cannot be cached; leave out --features.",
         ),
         (
             options["init"] and not pathlib.Path(options["init"]).exists(),
@@ -125,8 +125,8 @@ def _plan(options: dict[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _described(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator[None]:
-    """Write task and options to run.json; remove it if the run fails before training, so that it can start again."""
+def _run_file(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator[None]:
+    """Write the task and the options to run.json; remove it if the run fails before training, to allow a new start."""
     started = (out / "run.json").exists()
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "run.json", json.dumps([task, options], indent=2))
@@ -135,7 +135,7 @@ def _described(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterato
     except BaseException:
         if not started and not (out / "model.keras").exists():
             (out / "run.json").unlink()
-            with contextlib.suppress(OSError):  # the feature cache stays
+            with contextlib.suppress(OSError):  # it may contain the feature cache
                 out.rmdir()
         raise
 
@@ -145,7 +145,7 @@ def _read(task: type, paths: list[str], images: str | None) -> list:
 
 
 def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> dict[str, Any]:
-    """Return how a captioner reads images: through a cache, where a frozen encoder gives each the same features."""
+    """Return the image options of `make_batches`; a cache only if the features of an image never change."""
     chosen = {name: options[name] for name in ("augment", "flip", "captions_per_image") if options[name]}
     if not hasattr(model, "vision") or options["augment"] or model.vision.learns:
         return chosen
@@ -153,7 +153,7 @@ def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> di
 
 
 def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Path) -> Any:
-    """Return the model of a resumed run, one that starts from --init, or a new one."""
+    """Return the model of the run in `out`, a model that starts from --init, or a new model."""
     if (out / "model.keras").exists():
         model = ka.load(out / "model.keras")
     elif options["init"]:
@@ -186,7 +186,7 @@ def _new(task: type, options: dict[str, Any], examples: list) -> Any:
 
 
 def _initialised(task: type, options: dict[str, Any], examples: list) -> Any:
-    """Return the model of --init, with sizes that may differ, or a new head on its encoder."""
+    """Return the model of --init, with the sizes of --set, or a new model on its encoder."""
     model, sizes = ka.load(options["init"]), _sizes(options["sizes"])
     if isinstance(model, task):
         return type(model).from_model(model, **sizes) if sizes else model
@@ -212,7 +212,7 @@ def _sizes(items: list[str] | tuple[str, ...]) -> dict[str, Any]:
 
 def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
     if importlib.util.find_spec("tensorboard") is None:
-        raise ImportError("--tensorboard needs a package: pip install 'keras-attention[tensorboard]'")
+        raise ImportError("--tensorboard needs the package tensorboard: pip install 'keras-attention[tensorboard]'")
     directory = out / "tensorboard"
     callbacks: list = [keras.callbacks.TensorBoard(directory, write_graph=False)]
     if model.verb == "translate" and model.has_attention:

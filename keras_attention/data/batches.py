@@ -12,22 +12,24 @@ from keras import ops
 
 
 class LengthBatches(keras.utils.PyDataset):
-    """Batches of examples of similar length, for `fit` on either backend, with or without TensorFlow.
+    """Batches of examples of similar length, as a `PyDataset` for `fit` on TensorFlow and JAX.
 
-    Examples are sorted by length, equal lengths in random order, and split where a batch would exceed the token
-    budget. The longest batch comes first, so that too little memory shows at once; the others are in random order. The
-    order depends on the seed and the epoch alone, so that an interrupted run continues with the same data.
+    Examples are sorted by length, with equal lengths in random order, and split into batches of at most `max_tokens`.
+    The longest batch comes first: if it does not fit into memory, training fails at once and not later. The other
+    batches are in random order. The order depends only on the seed and the epoch, so an interrupted run continues with
+    the same batches.
 
     Args:
-        lengths: (N,) or (N, 2), the length of each example in tokens; of two the longer one counts.
-        collate: a function of the indices of a batch and of a number of columns to pad beyond the longest example. It
-            returns the batch, a tuple (inputs, labels, weights).
-        max_tokens: the most tokens in a batch, padding included. A longer example is a batch of its own.
-        shuffle: change order and composition of the batches in each epoch; else they are the same, short ones first.
-        seed: the seed of the order.
+        lengths: (N,) or (N, 2), the length of each example in tokens. If an example has two lengths, such as source and
+            target, the longer one counts.
+        collate: (indices of the examples, extra columns of padding) -> batch, a tuple (inputs, labels, weights).
+        max_tokens: the most tokens in a batch, padding included. A longer example has its own batch.
+        shuffle: form and order the batches differently in each epoch. If False, the batches are always the same, the
+            shortest first.
+        seed: the seed of the random order.
 
     Raises:
-        ValueError: no examples, or a budget below 1.
+        ValueError: there are no examples, or `max_tokens` is below 1.
 
     Example:
         >>> batches = LengthBatches([3, 5, 3], lambda indices, extra: indices, max_tokens=8, shuffle=False)
@@ -77,7 +79,7 @@ class LengthBatches(keras.utils.PyDataset):
         return self.collate(self.batches[index], self._columns_to_differ() if index == 1 else 0)
 
     def _columns_to_differ(self) -> int:
-        """Return the fewest columns that make the second batch differ from the first on each side."""
+        """Return the fewest extra columns with which every length of the second batch differs from the first batch."""
         first, second = (self.lengths[self.batches[i]].max(0) for i in (0, 1))
         return next(extra for extra in itertools.count() if (second + extra != first).all())
 
@@ -98,22 +100,33 @@ def width_step() -> int:
 
 
 def round_up(values: np.ndarray, step: int) -> np.ndarray:
-    """Round integers up to multiples of `step`."""
+    """Round integers up to multiples of `step`.
+
+    Example:
+        >>> round_up(np.array([3, 7]), 5).tolist()
+        [5, 10]
+    """
     return -(-values // step) * step
 
 
 def text_arrays(config: Any, token_ids, mask) -> dict[str, Any]:
-    """Return the inputs of a network over one text: token ids, padding mask and, where it has segments, segment ids.
+    """Return the inputs of a network over one text: token ids, padding mask and, if it has segments, segment ids.
 
-    All tokens are in segment 0; only XLNet's last token, `<cls>`, is in segment 2.
+    All tokens are in segment 0, except for XLNet's last token, `<cls>`, which is in segment 2.
 
     Args:
-        config: has `num_segments` and `template`.
+        config: the config of a model; its `num_segments` and `template` are used.
         token_ids: (B, S) int, an array or a tensor.
         mask: (B, S) bool, of the same kind, True = a real token.
 
     Returns:
-        dict of `token_ids` (B, S), `padding_mask` (B, S) and perhaps `segment_ids` (B, S) int.
+        dict of `token_ids` (B, S), `padding_mask` (B, S) and, if `num_segments` is not 0, `segment_ids` (B, S) int.
+
+    Example:
+        >>> config = ka.config.TransformerConfig(num_segments=2)
+        >>> inputs = text_arrays(config, np.array([[5, 7, 3]]), np.array([[True, True, True]]))
+        >>> inputs["segment_ids"].tolist()
+        [[0, 0, 0]]
     """
     inputs = {"token_ids": token_ids, "padding_mask": mask}
     num_segments = config.num_segments
@@ -128,7 +141,7 @@ def text_arrays(config: Any, token_ids, mask) -> dict[str, Any]:
 
 
 def shift_right(ids: np.ndarray, start: int) -> np.ndarray:
-    """Shift (B, T) ids one step to the right, after the id `start`.
+    """Shift (B, T) ids one step to the right, with the id `start` first.
 
     Example:
         >>> shift_right(np.array([[5, 7, 3]]), 2).tolist()
@@ -146,8 +159,8 @@ def pad_ids(
         rows: B lists of ids.
         pad: the id of padding.
         multiple: the common length is rounded up to a multiple of this, so that fewer shapes occur.
-        extra: columns of padding beyond that.
-        min_length: the least length, before it is rounded up.
+        extra: columns of padding that are added after rounding.
+        min_length: the shortest common length before rounding.
 
     Returns:
         ids (B, T) int32 and mask (B, T) bool, True = a real token.

@@ -1,4 +1,4 @@
-"""Batches of captioned images: images that are encoded in training, or cached regions of a frozen image encoder."""
+"""Batches of captioned images, with decoded images or with the cached regions of a frozen image encoder."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from keras_attention.data.images import ImageError, augment_images, decode_image
 from keras_attention.data.region_cache import RegionCache, cached_regions
 from keras_attention.data.text_reader import TextReader
 
-MAX_UNREADABLE = 0.1  # where more of the images cannot be read, it is probably the wrong folder
-DECODED_BYTES = 2**30  # decoded images that stay in memory
+MAX_UNREADABLE = 0.1  # the largest share of unreadable images; with more, the folder is probably wrong
+DECODED_BYTES = 2**30  # size limit of the decoded images that stay in memory
 _LENGTH_STEP = 8  # captions are padded to multiples of this
 
 
@@ -37,10 +37,10 @@ def caption_batches(
 ) -> LengthBatches:
     """Make batches for `Captioner.fit`; each caption is an example.
 
-    A batch holds n captions per image, and each image is encoded once for all of them; an image with fewer captions
-    gets rows of padding. With a small n a batch holds more images, from which an untrained image encoder learns
-    faster. A batch mixes captions of up to eight lengths, padded to a multiple of 8: captions of exactly one length can
-    all have the same sentence structure.
+    A batch has n captions per image, and each image is encoded once for all of them. An image with fewer captions gets
+    rows of padding. With a small n a batch has more images, and an untrained image encoder learns faster. Captions are
+    padded to a multiple of 8, so a batch mixes captions of up to eight lengths: captions of exactly one length can all
+    have the same sentence structure.
 
     Args:
         examples: from `read_captions`.
@@ -48,25 +48,25 @@ def caption_batches(
         max_tokens: the most caption tokens in a batch, padding included.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
-        cache: a directory for region features. Each image is encoded once (with `flip` its mirror image too) and
-            stored, and batches hold `regions` in place of `images`. Only for a frozen image encoder.
+        cache: a directory for region features. Each image (with `flip` also its mirror image) is encoded once and
+            stored, and batches have `regions` instead of `images`. Only for a frozen image encoder.
         augment: augment the images, differently in each epoch; not with a cache.
-        flip: mirror each image with probability 1/2; not for captions that tell left from right.
-        captions_per_image: n; None for the most frequent number of captions of an image, or 1 with a cache.
+        flip: mirror each image with probability 1/2. Do not use it if captions mention left or right.
+        captions_per_image: n. None for the most frequent number of captions per image, or 1 with a cache.
 
     Returns:
         Batches of ({`images` (P, size, size, 3) or `regions` (P, R, C), `target_ids` (B, T)}, labels (B, T), weights
-        (B, T) float32, 0 at padding), B = n P. Images that cannot be read are left out with one warning.
+        (B, T) float32, 0 at padding), B = n P. Unreadable images are skipped; one warning names them.
 
     Raises:
-        ValueError: no examples, `captions_per_image` below 1, a cache for an image encoder that is trained, or a cache
-            with `augment`.
+        ValueError: there are no examples, `captions_per_image` is below 1, or there is a cache although the image
+            encoder is trainable or `augment` is True.
         DataError: more than a tenth of the images cannot be read.
 
     Example:
         >>> scenes = ka.quickstart.captioned_scenes("train", 3)
         >>> examples = [CaptionedImage(s.name, ka.data.images.encoded_image(s.image), s.captions) for s in scenes]
-        >>> tokenizer = ka.train_tokenizer(ka.data.captions_of(examples), "characters")
+        >>> tokenizer = ka.data.train_tokenizer(ka.data.captions_of(examples), "characters")
         >>> sizes = {"encoder": "small_cnn", "image_size": 32, "units": 8, "max_length": 64}
         >>> captioner = ka.Captioner.from_preset("show_attend_and_tell", tokenizer=tokenizer, **sizes)
         >>> inputs, labels, weights = caption_batches(examples, captioner)[0]
@@ -79,10 +79,10 @@ def caption_batches(
     rows = np.flatnonzero(drop_unreadable(examples, images.valid))
     reader = TextReader.from_template(captioner.tokenizer, "end", captioner.config.max_length)
     ids = _encode_captions([examples[row] for row in rows], reader)
-    usual = statistics.mode(map(len, ids)) if cache is None and ids else 1
-    longest = max(map(len, itertools.chain(*ids)), default=1)
-    n = max(1, min(captions_per_image or usual, max_tokens // longest))
-    groups = [(row, own[i : i + n]) for row, own in zip(rows, ids, strict=True) for i in range(0, len(own), n)]
+    default_n = statistics.mode(map(len, ids)) if cache is None and ids else 1
+    max_caption = max(map(len, itertools.chain(*ids)), default=1)
+    n = max(1, min(captions_per_image or default_n, max_tokens // max_caption))
+    groups = [(row, texts[i : i + n]) for row, texts in zip(rows, ids, strict=True) for i in range(0, len(texts), n)]
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
         image_rows, captions = zip(*(groups[i] for i in indices), strict=True)
@@ -103,30 +103,34 @@ def _encode_captions(examples: Sequence[CaptionedImage], reader: TextReader) -> 
 
 
 def _fill(groups: Sequence[Sequence[list[int]]], n: int) -> list[Sequence[int]]:
-    """Return n rows of ids per group, one group after the other; a smaller group ends in empty rows."""
+    """Return n rows of ids for each group; empty rows complete a smaller group."""
     return [ids for group in groups for ids in (*group, *[()] * (n - len(group)))]
 
 
 def drop_unreadable(examples: Sequence[CaptionedImage], valid: np.ndarray) -> np.ndarray:
-    """Return `valid` (N,) bool, after a warning that names the images that are not.
+    """Warn about unreadable images, and return `valid` (N,) bool.
+
+    Args:
+        examples: N images, from `read_captions`.
+        valid: (N,) bool, whether each image can be read.
 
     Raises:
-        DataError: more than a tenth is not.
+        DataError: more than a tenth of the images cannot be read.
     """
     bad = [example.name for example, readable in zip(examples, valid, strict=True) if not readable]
     if not bad:
         return valid
-    found = f"{len(bad)} of {len(examples)} images cannot be read: {', '.join(bad[:10])}{', ...' * (len(bad) > 10)}"
+    problem = f"{len(bad)} of {len(examples)} images cannot be read: {', '.join(bad[:10])}{', ...' * (len(bad) > 10)}"
     if len(bad) > MAX_UNREADABLE * len(examples):
-        raise DataError(f"{found}. Expected JPEG, PNG, GIF or BMP; convert the files, or remove their captions.")
-    warnings.warn(f"{found}. They are left out.", stacklevel=3)
+        raise DataError(f"{problem}. Expected JPEG, PNG, GIF or BMP; convert the files, or remove their captions.")
+    warnings.warn(f"{problem}. They are skipped.", stacklevel=3)
     return valid
 
 
 def image_regions(
     examples: Sequence[CaptionedImage], captioner: Any, cache: str | pathlib.Path, mirrored: bool = False
 ) -> RegionCache:
-    """Return the region features of each image from the cache; what it lacks is encoded and added to it.
+    """Return the cached region features of each image; encode and store those that are missing.
 
     Args:
         examples: N images, from `read_captions`.
@@ -165,18 +169,18 @@ def image_source(
         (n, size, size, 3)} or {`regions` (n, R, C)}, float32.
 
     Raises:
-        ValueError: a cache for an image encoder that is trained, or a cache with `augment`.
+        ValueError: there is a cache although the image encoder is trainable or `augment` is True.
     """
     if cache is None:
         return _DecodedImages(examples, captioner, augment, flip)
     if captioner.vision.learns:
         raise ValueError(
-            f"`cache` is {str(cache)!r}, but the image encoder is trained (`fine_tune_from`, or small_cnn), so that "
-            "its features change. Leave out the cache, or freeze the image encoder."
+            f"`cache` is {str(cache)!r}, but the image encoder is trainable (`fine_tune_from`, or small_cnn), so its "
+            "features change. Remove the cache, or freeze the image encoder."
         )
     if augment:
         raise ValueError(
-            "`augment` changes images in each epoch; cached features cannot change. Leave out one of them."
+            "`augment` changes images in each epoch, but cached features cannot change. Use only one of them."
         )
     return _CachedRegions(examples, captioner, cache, flip)
 
@@ -199,7 +203,7 @@ class _CachedRegions:
 
 
 class _DecodedImages:
-    """Decoded images; those that do not fit into memory together are decoded again in each epoch."""
+    """Decoded images. `DECODED_BYTES` of them stay in memory; the others are decoded again in each epoch."""
 
     def __init__(self, examples: Sequence[CaptionedImage], captioner: Any, augment: bool, flip: bool) -> None:
         self.encoded, self.size = [example.image for example in examples], captioner.config.image_size

@@ -1,8 +1,8 @@
 """Read images with captions, from a file and a folder of images or from TensorFlow Datasets.
 
-A file of captions (CSV, TSV, JSONL or COCO's JSON, each also as `.gz`) names images in a folder; `tfds:NAME[:SPLIT]`
-holds its own. What is incomplete (a caption without an image, an image without a caption) is left out with one warning
-per kind; what cannot be read is an error that names the line.
+A file of captions (CSV, TSV, JSONL or COCO's JSON, each also as `.gz`) names images in a folder. A data set
+`tfds:NAME[:SPLIT]` includes its images. Captions without an image and images without a caption are skipped, with one
+warning for each kind. An invalid line is an error that names the line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from keras_attention.data.files import DataError, PathLike, read_lines
 
-# In order of preference: where a file has both, `file_name` names its images and not `image_id`.
+# In order of preference: if a file has both columns, `file_name` is used and not `image_id`.
 IMAGE_COLUMNS = (
     "file_name", "filename", "file", "image", "image_name", "image_file", "image_path", "path", "picture", "image_id",
 )  # fmt: skip
@@ -32,9 +32,13 @@ class CaptionedImage:
     """An image with its captions.
 
     Attributes:
-        name: unique among the examples, for messages.
+        name: unique among the examples; used in messages.
         image: a path, or the bytes of an encoded image (JPEG, PNG, GIF or BMP).
         captions: reference captions, one or more.
+
+    Example:
+        >>> CaptionedImage("dog", "photos/dog.jpg", ("a dog runs", "a brown dog"))
+        CaptionedImage(name='dog', captions=('a dog runs', 'a brown dog'))
     """
 
     name: str
@@ -58,8 +62,8 @@ def read_captions(path: PathLike, images: PathLike | None = None) -> list[Captio
 
     Raises:
         FileNotFoundError: there is no file `path`.
-        DataError: no captions, a missing column or key, not UTF-8, a folder without images, or more than half of the
-            captions have no image.
+        DataError: there are no captions, a column or key is missing, the file is not UTF-8, the folder has no images,
+            or more than half of the captions have no image.
 
     Example:
         >>> examples = read_captions("captions.csv", images="photos")  # doctest: +SKIP
@@ -76,7 +80,7 @@ def read_captions(path: PathLike, images: PathLike | None = None) -> list[Captio
 
 
 def captions_of(examples: Iterable[CaptionedImage]) -> list[str]:
-    """Return all captions as one list, in order; a tokenizer is trained on it.
+    """Return all captions in one list, for example to train a tokenizer.
 
     Args:
         examples: from `read_captions`.
@@ -89,12 +93,17 @@ def captions_of(examples: Iterable[CaptionedImage]) -> list[str]:
 
 
 def has_words(caption: str) -> bool:
-    """Return whether there is a letter or a digit; other captions cannot be learned from or scored."""
+    """Return whether a caption has a letter or a digit. Captions without one are skipped in training and scoring.
+
+    Example:
+        >>> has_words("a dog"), has_words("...")
+        (True, False)
+    """
     return re.search(r"[^\W_]", caption) is not None
 
 
 def _clean(examples: list[CaptionedImage], path: PathLike) -> list[CaptionedImage]:
-    """Leave out captions without a word and images without a caption, each kind with one warning."""
+    """Remove captions without a word and images without a caption, with one warning for each kind."""
     wordless = [example.name for example in examples for caption in example.captions if not has_words(caption)]
     cleaned = [
         dataclasses.replace(
@@ -105,14 +114,14 @@ def _clean(examples: list[CaptionedImage], path: PathLike) -> list[CaptionedImag
     complete = [example for example in cleaned if example.captions]
     if not complete:
         raise DataError(f"{path} holds no captions; expected at least one with a word.")
-    _warn(path, "captions without a word were left out", wordless)
-    _warn(path, "images have no caption and were left out", [e.name for e in cleaned if not e.captions])
+    _warn(path, "captions without a word were skipped", wordless)
+    _warn(path, "images have no caption and were skipped", [e.name for e in cleaned if not e.captions])
     return complete
 
 
-def _warn(path: PathLike, what: str, names: Sequence[str]) -> None:
+def _warn(path: PathLike, problem: str, names: Sequence[str]) -> None:
     if names:
-        warnings.warn(f"{path}: {len(names)} {what}: {_shorten(names)}.")
+        warnings.warn(f"{path}: {len(names)} {problem}: {_shorten(names)}.")
 
 
 def _shorten(names: Sequence[str]) -> str:
@@ -131,11 +140,11 @@ def _join_images(rows: list[tuple[str, str]], folder: pathlib.Path, path: PathLi
     if 2 * len(missing) > len(rows):
         raise DataError(
             f"{path}: {len(missing)} of {len(rows)} captions have no image in {folder}: {_shorten(missing)}. Expected "
-            f"names relative to that folder, which holds {_shorten(_relative(_all_images(index), folder))}."
+            f"names relative to that folder, which contains {_shorten(_relative(_all_images(index), folder))}."
         )
-    _warn(path, f"captions have no image in {folder} and were left out", missing)
+    _warn(path, f"captions have no image in {folder} and were skipped", missing)
     ambiguous = [f"{n} ({' or '.join(_relative(files, folder))})" for n, files in matches.items() if len(files) > 1]
-    _warn(path, "names fit several images, of which the first is used; write the sub-folder too", ambiguous)
+    _warn(path, "names match several images, and the first is used; write the sub-folder too", ambiguous)
     captions: dict[pathlib.Path, list[str]] = {}
     for name, caption in rows:
         for file in matches[name][:1]:
@@ -147,13 +156,13 @@ def _join_images(rows: list[tuple[str, str]], folder: pathlib.Path, path: PathLi
 
 
 def _index_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """Return all images below a folder by their file name, and by their file name without suffix."""
+    """Return file name, with and without suffix -> all images in a folder and its sub-folders with this name."""
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}; expected the folder of the images, as `images` (--images).")
     index: dict[str, list[pathlib.Path]] = {}
     visited: set[str] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
-        visited.add(os.path.realpath(parent))  # a link may lead back
+        visited.add(os.path.realpath(parent))  # a link may lead to a parent folder
         folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in visited]
         for file in (pathlib.Path(parent, name) for name in files if not name.startswith(".")):
             if file.suffix.lower() in IMAGE_SUFFIXES:
@@ -173,7 +182,7 @@ def _relative(files: Iterable[pathlib.Path], folder: pathlib.Path) -> list[str]:
 
 
 def _find_images(name: str, index: dict[str, list[pathlib.Path]], folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return the images whose path ends with the name; where one equals it, that one alone."""
+    """Return the images whose path ends with the name; if a path is equal to the name, only this image."""
     for candidate in (name, re.sub(r"#\d+$", "", name)):
         parts = pathlib.PurePosixPath(candidate.strip().replace("\\", "/")).parts
         files = sorted(file for file in index.get(parts[-1] if parts else "", ()) if _ends_with(file, parts))
@@ -205,13 +214,13 @@ def _table_rows(path: PathLike) -> Iterator[tuple[str, str]]:
         if len(cells) != width:
             raise DataError(
                 f"{path}, line {number}: {len(cells)} columns; expected {width}, as in the first line. Put a caption "
-                f'that holds the separator in quotes: "a dog, a cat". Received {str(cells)[:80]}'
+                f'that contains the separator in quotes: "a dog, a cat". Received {str(cells)[:80]}'
             )
         yield cells[columns[0]], cells[columns[1]]
 
 
 def _read_table(path: PathLike) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, cells). Only a comma-separated table has quotes, which may span lines."""
+    """Yield (line number, cells). In a comma-separated table, a quoted cell may have several lines."""
     lines = read_lines(path)
     first = next((line for line in lines if line.strip()), "")
     separator = next((mark for mark in "\t|" if mark in first), ",")
@@ -224,7 +233,7 @@ def _read_table(path: PathLike) -> Iterator[tuple[int, list[str]]]:
         try:
             cells = next(rows, None)
         except csv.Error as error:
-            raise DataError(f"{path}, line {start}: {error}; write a quote inside quotes twice.") from None
+            raise DataError(f"{path}, line {start}: {error}; write a quotation mark inside quotes twice.") from None
         if cells is None:
             return
         if any(cell.strip() for cell in cells):
@@ -245,8 +254,8 @@ def _find_columns(cells: list[str], where: str) -> tuple[tuple[int, int], bool]:
     return (0, 1), False
 
 
-def _first_of(wanted: Iterable[str], names: Iterable[str]) -> str | None:
-    return next((name for name in wanted if name in names), None)
+def _first_of(candidates: Iterable[str], names: Iterable[str]) -> str | None:
+    return next((name for name in candidates if name in names), None)
 
 
 def _jsonl_rows(path: PathLike) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Read files of texts, pairs, labels and tags into lists of examples; an error names the file and the line.
+"""Read files of texts, pairs, labels and tags into lists of examples. An error names the file and the line.
 
 A path is a file (`pairs.tsv`, `pairs.jsonl`, `corpus.conllu`, each also as `.gz`) or `tfds:NAME[:SPLIT]`, a data
 set of TensorFlow Datasets.
@@ -18,14 +18,17 @@ PathLike = str | pathlib.Path
 
 
 class DataError(ValueError):
-    """Data that cannot be used; the message says where, what was expected, and how to fix it."""
+    """Data cannot be used. The message names the file and the line, what was expected, and how to fix it."""
 
 
 def read_lines(path: PathLike) -> list[str]:
-    """Read a UTF-8 text file, plain or `.gz`, as lines without their line ends. Empty lines are kept.
+    """Read the lines of a UTF-8 text file, plain or `.gz`.
 
     Args:
         path: the file.
+
+    Returns:
+        All lines, also empty ones, without their line ends.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -56,10 +59,17 @@ def decode_lines(lines: Iterator[bytes], name: str) -> Iterator[str]:
 
     Args:
         lines: each ends with `\n` or `\r\n`.
-        name: the file's name, for the error.
+        name: the file's name, for error messages.
+
+    Returns:
+        An iterator over strings. A byte order mark at the beginning is removed.
 
     Raises:
         DataError: a line is not UTF-8.
+
+    Example:
+        >>> list(decode_lines(iter([b"we eat\r\n", b"bread\n"]), "texts.txt"))
+        ['we eat', 'bread']
     """
     binary = False
     for number, line in enumerate(lines, 1):
@@ -85,11 +95,12 @@ def read_pairs(path: PathLike, targets: PathLike | None = None) -> list[tuple[st
         targets: a text file of targets; its line i is the translation of line i of `path`.
 
     Returns:
-        Pairs of strings, without those that have an empty side.
+        (source, target) strings. Pairs with an empty source or target are skipped.
 
     Raises:
         FileNotFoundError: a file is missing.
-        DataError: no pairs, a missing column or key, files of different length, or not UTF-8.
+        DataError: there are no pairs, a column or key is missing, the two files have different numbers of lines, or a
+            file is not UTF-8.
 
     Example:
         >>> _ = pathlib.Path("pairs.tsv").write_text("we eat bread\\tcomemos pan\\n")
@@ -103,8 +114,8 @@ def read_pairs(path: PathLike, targets: PathLike | None = None) -> list[tuple[st
 def _read_aligned(path: PathLike, targets: PathLike) -> list[tuple[str, str]]:
     if {_suffix(path), _suffix(targets)} & {".tsv", ".jsonl"}:
         raise DataError(
-            f"{path} and {targets}: two files are read as sources and targets, line by line. To use several files of "
-            "pairs, join them into one file."
+            f"{path} and {targets}: two files are read as sources and targets, line by line; expected text files. To "
+            "use several files of pairs, join them into one file."
         )
     source_lines, target_lines = read_lines(path), read_lines(targets)
     if len(source_lines) != len(target_lines):
@@ -116,10 +127,13 @@ def _read_aligned(path: PathLike, targets: PathLike) -> list[tuple[str, str]]:
 
 
 def read_labelled(path: PathLike) -> list[tuple[str, str]]:
-    """Read (text, label) pairs, without those that have no text.
+    """Read (text, label) pairs.
 
     Args:
-        path: a TSV file, a JSONL file (`text`, `label`) or `tfds:NAME[:SPLIT]`.
+        path: a TSV file (the first two columns), a JSONL file (`text`, `label`) or `tfds:NAME[:SPLIT]`.
+
+    Returns:
+        (text, label) strings. Lines without a text are skipped.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -138,10 +152,13 @@ def read_labelled(path: PathLike) -> list[tuple[str, str]]:
 
 
 def read_texts(path: PathLike) -> list[str]:
-    """Read texts, without empty ones.
+    """Read texts.
 
     Args:
-        path: a text file (a text per line), a JSONL file (`text`) or `tfds:NAME[:SPLIT]`.
+        path: a text file (one text per line), a JSONL file (`text`) or `tfds:NAME[:SPLIT]`.
+
+    Returns:
+        Strings. Empty texts are skipped.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -164,11 +181,11 @@ def read_tagged(path: PathLike, column: int = 4) -> list[list[tuple[str, str]]]:
 
     Args:
         path: a file with one word per line and an empty line after each sentence.
-        column: number of the tag's column, the first is 1; in CoNLL-U the 4th is UPOS. In a file with two columns the
-            tag is in the second.
+        column: number of the tag's column, counted from 1; UPOS is column 4 of CoNLL-U. In a file with two columns the
+            tag is in the second column.
 
     Returns:
-        Sentences, each a list of (word, tag). Spaces in a word become no-break spaces, so that it stays one word.
+        Sentences, each a list of (word, tag). Spaces in a word become no-break spaces, because a space separates words.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -180,7 +197,7 @@ def read_tagged(path: PathLike, column: int = 4) -> list[list[tuple[str, str]]]:
         [[('we', 'PRON'), ('eat', 'VERB')], [('go', 'VERB')]]
     """
     if str(path).startswith("tfds:"):
-        raise DataError(f"{path}: tagged words are read from a file, CoNLL-U or two columns, not from tfds:.")
+        raise DataError(f"{path}: tagged words cannot be read from tfds:; expected a file, CoNLL-U or two columns.")
     lines, sentences = read_lines(path), [[]]
     conll = any(re.match(r"1\t.*\t.*\t", line) for line in lines)
     for number, line in enumerate(lines, 1):

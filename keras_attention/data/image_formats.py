@@ -1,10 +1,10 @@
 """Decode JPEG, PNG, GIF and BMP with Pillow and NumPy, exactly as TensorFlow decodes them in a served graph.
 
-`serving/images.py` does the same in a graph. Both accept the same files and give the same pixels, except for rare bit
-flips inside compressed data. What Pillow and TensorFlow do differently is therefore done here by hand: palettes, CMYK,
-transparency, orientation, the check that all pixels are there.
+`serving/images.py` does the same in a graph. Both accept the same files and return the same pixels, except for rare bit
+flips inside compressed data. Pillow and TensorFlow differ in palettes, CMYK, transparency, orientation and the check
+for missing pixels, so this module implements these itself.
 
-Each reader checks the header before it decodes, and returns pixels (h, w, 3) uint8 and an EXIF orientation, 1 to 8.
+Each reader checks the header before it decodes, and returns pixels (h, w, 3) uint8 and the EXIF orientation, 1 to 8.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from collections.abc import Iterator
 import numpy as np
 
 MAX_PIXELS = 50_000_000
-MAX_SIDE = 65_500  # libjpeg's limit, here for every format
-MAX_STEPS = 32_768  # segments of a JPEG or blocks of a GIF that are searched for the pixels
+MAX_SIDE = 65_500  # libjpeg's limit, applied to every format
+MAX_STEPS = 32_768  # the most segments of a JPEG, or blocks of a GIF, before the pixels
 
 EXIF = b"Exif\0\0"
 JPEG_FRAMES = (0xC0, 0xC1, 0xC2)  # markers: baseline, extended, progressive
-NOT_FRAMES = (0xC4, 0xC8, 0xCC)  # markers between those of frames that begin no frame
+NOT_FRAMES = (0xC4, 0xC8, 0xCC)  # markers in the same range that do not begin a frame
 
 _PNG_PASSES = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
 
-# What Pillow, struct and zlib raise on damaged bytes.
+# Exceptions that Pillow, struct and zlib raise on damaged bytes.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 
 
 class ImageError(ValueError):
-    """An image cannot be read; the message says what was found and what was expected."""
+    """An image cannot be read. The message names the problem and what was expected."""
 
 
 def decode_bytes(data: bytes) -> tuple[np.ndarray, int]:
@@ -41,11 +41,11 @@ def decode_bytes(data: bytes) -> tuple[np.ndarray, int]:
         data: a JPEG, PNG, GIF (the first frame is decoded) or BMP (24 or 32 bits, uncompressed).
 
     Returns:
-        Pixels (h, w, 3) uint8, RGB, and the orientation, 1 to 8, that its EXIF data give a JPEG.
+        Pixels (h, w, 3) uint8, RGB, and the EXIF orientation of a JPEG, 1 to 8; 1 for other formats.
 
     Raises:
-        ImageError: another format, a damaged or truncated file, or more than `MAX_PIXELS` pixels. The message is the
-            end of a sentence, without the image's name and the point.
+        ImageError: the format is another one, the file is damaged or truncated, or it has more than `MAX_PIXELS`
+            pixels. The message has no subject and no full stop: the caller adds the image's name.
     """
     from PIL import Image
 
@@ -59,12 +59,12 @@ def decode_bytes(data: bytes) -> tuple[np.ndarray, int]:
                 raise ImageError(f"is too large for Pillow ({error}); expected a smaller image") from None
             except _DAMAGE as error:
                 raise ImageError(f"is damaged or truncated ({error}); expected a complete image") from None
-    found = f"begins with {data[:8]!r}" if data else "is empty"
-    raise ImageError(f"{found}; expected a JPEG, PNG, GIF or BMP. Convert it to one of these")
+    problem = f"begins with {data[:8]!r}" if data else "is empty"
+    raise ImageError(f"{problem}; expected a JPEG, PNG, GIF or BMP. Convert it to one of these")
 
 
 def check_size(width: int, height: int) -> None:
-    """Raise an `ImageError` where an image has no pixels, more than `MAX_PIXELS`, or a side over `MAX_SIDE`."""
+    """Raise an `ImageError` if an image has no pixels, more than `MAX_PIXELS` pixels, or a side over `MAX_SIDE`."""
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and width * height <= MAX_PIXELS):
         raise ImageError(
             f"has {width} x {height} pixels; expected 1 to {MAX_PIXELS} in all and at most {MAX_SIDE} a side"
@@ -72,7 +72,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def to_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Return (h, w, 3) of (h, w, 1 to 4) or (h, w) pixels: grey is repeated, the alpha channel of 2 or 4 removed."""
+    """Return (h, w, 3) from (h, w, 1 to 4) or (h, w): repeat a grey channel, remove the last of 2 or 4 (alpha)."""
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     return pixels[..., :3] if pixels.shape[2] > 2 else np.repeat(pixels[..., :1], 3, axis=2)
 
@@ -88,9 +88,9 @@ def _read_jpeg(data: bytes) -> tuple[np.ndarray, int]:
     frame = next((data[b + 1 : e] for kind, b, e in segments if 0xC0 <= kind <= 0xCF and kind not in NOT_FRAMES), b"")
     kind, _, precision, height, width, components = struct.unpack_from(">BHBHHB", frame)
     if kind not in JPEG_FRAMES or precision != 8 or components not in (1, 3, 4):
-        raise ImageError("is a JPEG of a rare kind; expected baseline or progressive, 8 bits, 1, 3 or 4 components")
+        raise ImageError("is an unsupported JPEG; expected baseline or progressive, 8 bits, 1, 3 or 4 components")
     check_size(width, height)
-    # Without metadata: Pillow would parse them, and could fail.
+    # Remove the metadata: Pillow parses them and can fail.
     parts = [data[b:e] for kind, b, e in segments if kind in (0xE0, 0xEE) or not 0xE0 <= kind <= 0xEF]
     with Image.open(io.BytesIO(b"".join([data[:2], *parts])), formats=("JPEG",)) as image:
         pixels = np.asarray(image)
@@ -114,11 +114,11 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             (length,) = struct.unpack_from(">H", data, at + 2)
             yield marker, at, at + 2 + length
             at += 2 + length
-    raise ImageError(f"has over {MAX_STEPS} segments before its pixels; expected a few")
+    raise ImageError(f"has over {MAX_STEPS} segments before its pixels; expected fewer")
 
 
 def _orientation(tiff: bytes) -> int:
-    """Return the orientation, 1 to 8, from what follows `Exif\\0\\0`; 1 where there is none."""
+    """Return the orientation, 1 to 8, from the bytes after `Exif\\0\\0`; 1 if there is none."""
     order = ">" if tiff[:1] == b"M" else "<"
     if len(tiff) < 10:
         return 1
@@ -145,7 +145,7 @@ def _read_png(data: bytes) -> tuple[np.ndarray, int]:
     from PIL import Image
 
     if data[8:16] != b"\0\0\0\rIHDR":
-        raise ImageError("is a PNG that begins with another chunk; expected its header")
+        raise ImageError("is a PNG without a header; expected the chunk IHDR first")
     chunks = list(_png_chunks(data))
     _check_png(data, chunks)
     with Image.open(io.BytesIO(b"".join([data[:8], *(chunk for _, chunk in chunks)])), formats=("PNG",)) as image:
@@ -157,12 +157,12 @@ def _read_png(data: bytes) -> tuple[np.ndarray, int]:
 
 
 def _check_png(data: bytes, chunks: list[tuple[bytes, bytes]]) -> None:
-    """Check the header, the palette and that the compressed data hold all pixels."""
+    """Check the header and the palette, and that the compressed data contain all pixels."""
     width, height, depth, colour, method, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
     palettes = [len(chunk) - 12 for kind, chunk in chunks if kind == b"PLTE"]
-    odd = (colour & 2 and 0 in palettes) or (colour == 3 and (len(palettes) != 1 or palettes[0] % 3))
-    if method or interlaced > 1 or odd:
-        raise ImageError("is a PNG whose header or palette is not as expected")
+    invalid_palette = (colour & 2 and 0 in palettes) or (colour == 3 and (len(palettes) != 1 or palettes[0] % 3))
+    if method or interlaced > 1 or invalid_palette:
+        raise ImageError("has an invalid header or palette; expected a standard PNG")
     bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
     passes = _PNG_PASSES if interlaced else [(0, 0, 1, 1)]
     sizes = [(-(-(height - y) // down), -(-(width - x) // right)) for y, x, down, right in passes]
@@ -173,7 +173,7 @@ def _check_png(data: bytes, chunks: list[tuple[bytes, bytes]]) -> None:
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield (kind, chunk) of the chunks that the pixels need, without transparency, animation and metadata."""
     check_size(*struct.unpack_from(">II", data, 16))
-    at, kind, pixels_ended = 8, b"", False  # all pixels are in one run of chunks
+    at, kind, pixels_ended = 8, b"", False  # all chunks with pixels (IDAT) are consecutive
     while kind != b"IEND":
         previous = kind
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -185,12 +185,12 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             if kind != b"IDAT" or not pixels_ended:
                 yield kind, chunk
         elif not kind.isalpha() or kind[:1].isupper():  # critical: pixels may depend on it
-            raise ImageError(f"is a PNG with a chunk {kind!r}; expected those of the standard")
+            raise ImageError(f"is a PNG with an unknown chunk {kind!r}; expected standard chunks")
         at += len(chunk)
 
 
 def _check_inflated(deflated: bytes, expected: int) -> None:
-    """Inflate in parts and count: Pillow accepts data that end before the last pixel."""
+    """Check that the compressed data are complete, because Pillow accepts data that end before the last pixel."""
     inflate, count = zlib.decompressobj(wbits=0), 0
     while not inflate.eof:
         part = inflate.decompress(deflated, 2**20)
@@ -198,7 +198,7 @@ def _check_inflated(deflated: bytes, expected: int) -> None:
         if not part and not deflated:
             break
     if not inflate.eof or count < expected:
-        raise ImageError(f"is a PNG with {count} bytes of pixels; expected {expected} and an end")
+        raise ImageError(f"is a PNG with {count} bytes of pixels; expected {expected} and the end of the data")
 
 
 def _apply_palette(indices: np.ndarray, palette: bytes) -> np.ndarray:
@@ -208,7 +208,7 @@ def _apply_palette(indices: np.ndarray, palette: bytes) -> np.ndarray:
     return table[indices]
 
 
-# GIF: the first frame, which has to fill the image; transparent pixels are black
+# GIF: the first frame, which must fill the image; transparent pixels are black
 
 
 def _read_gif(data: bytes) -> tuple[np.ndarray, int]:
@@ -219,18 +219,20 @@ def _read_gif(data: bytes) -> tuple[np.ndarray, int]:
     left, top, width, height, local = struct.unpack_from("<HHHHB", data, frame + 1)
     check_size(screen_width, screen_height)
     if (left, top, width, height) != (0, 0, screen_width, screen_height):
-        raise ImageError(f"is a GIF whose first frame has {width} x {height} pixels at {left}, {top}; expected all")
+        raise ImageError(
+            f"is a GIF whose first frame has {width} x {height} pixels at {left}, {top}; expected the full size"
+        )
     begin = frame + 10 + _gif_palette_bytes(local)
     palette = data[frame + 10 : begin] or data[13 : 13 + _gif_palette_bytes(flags)]
     indices = np.asarray(Image.frombytes("L", (width, height), data[begin + 1 : end], "gif", data[begin], local & 0x40))
     transparent = indices == (data[control + 6] if control and data[control + 3] & 1 else -1)
     if np.any((indices >= len(palette) // 3) & ~transparent):
-        raise ImageError(f"is a GIF with a pixel beyond the {len(palette) // 3} expected colours")
+        raise ImageError(f"is a GIF with a colour beyond its palette; expected one of {len(palette) // 3}")
     return np.where(transparent[..., None], np.uint8(0), _apply_palette(indices, palette)), 1
 
 
 def _gif_frame(data: bytes) -> tuple[int, int, int]:
-    """Return where the first graphic control block (0 if none) and the first frame begin, and where the frame ends."""
+    """Return the beginnings of the first graphic control block (0 for none) and frame, and the end of the frame."""
     at, control, frame = 13 + _gif_palette_bytes(data[10]), 0, 0
     in_block = False  # a chain of sub-blocks, each after its length; the last has length 0
     for _ in range(MAX_STEPS):
@@ -252,7 +254,7 @@ def _gif_frame(data: bytes) -> tuple[int, int, int]:
 
 
 def _gif_palette_bytes(flags: int) -> int:
-    """Return the number of bytes of the palette that `flags` describe."""
+    """Return the size in bytes of the palette that `flags` describe."""
     return 3 * 2 ** (1 + flags % 8) if flags & 0x80 else 0
 
 
@@ -262,7 +264,7 @@ def _gif_palette_bytes(flags: int) -> int:
 def _read_bmp(data: bytes) -> tuple[np.ndarray, int]:
     begin, header, width, height, _, bits, compression = struct.unpack_from("<IIiiHHI", data, 10)
     if header < 40 or bits not in (24, 32) or compression:
-        raise ImageError("is a BMP of a rare kind; expected 24 or 32 bits, uncompressed")
+        raise ImageError("is an unsupported BMP; expected 24 or 32 bits, uncompressed")
     check_size(width, abs(height))
     stride = -(-width * bits // 32) * 4
     rows = np.frombuffer(data, "uint8", abs(height) * stride, begin).reshape(abs(height), stride)

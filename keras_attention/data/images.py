@@ -1,4 +1,4 @@
-"""Read images as arrays of one size: decode, resize, turn upright; augment them for training."""
+"""Decode, resize and rotate images into arrays of one size, and augment them for training."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ ImageLike: TypeAlias = "str | pathlib.Path | bytes | np.ndarray"
 
 
 def decode_image(image: ImageLike, size: int) -> np.ndarray:
-    """Decode an image and resize it to a square, whatever its aspect ratio.
+    """Decode an image and resize it to a square; the aspect ratio is not preserved.
 
-    Resizing is bilinear with anti-aliasing: an output pixel is the mean of the input around its centre, weighted by a
-    triangle of two pixels of the coarser grid. Grey is repeated, the alpha channel removed (transparent pixels of a
-    GIF are black), and a JPEG is turned upright by its EXIF orientation.
+    Resizing is bilinear with anti-aliasing: an output pixel is a mean of the input pixels around its centre, weighted
+    by a triangle that is two pixels of the coarser grid wide. A grey channel is repeated. The alpha channel is removed;
+    transparent pixels of a GIF are black. A JPEG is rotated by its EXIF orientation.
 
     Args:
         image: the path or the bytes of a JPEG, PNG, GIF (its first frame) or BMP (24 or 32 bits, uncompressed); or an
@@ -32,7 +32,8 @@ def decode_image(image: ImageLike, size: int) -> np.ndarray:
         (size, size, 3) float32, RGB in [0, 255], not rounded.
 
     Raises:
-        ImageError: another format, a damaged or truncated file, or more than 50 million pixels.
+        ImageError: the format is another one, the file is damaged or truncated, or the image has more than 50 million
+            pixels.
         FileNotFoundError: there is no such file.
 
     Example:
@@ -79,13 +80,16 @@ def read_images(images: Sequence[ImageLike], size: int) -> tuple[np.ndarray, np.
 
 
 def encoded_image(image: ImageLike) -> bytes:
-    """Return an encoded image, as a server receives it: the bytes of a file, or an array as PNG.
+    """Return the bytes of an encoded image, as a server receives them.
 
     Args:
         image: see `decode_image`.
 
+    Returns:
+        The contents of a file, or an array encoded as PNG.
+
     Raises:
-        ImageError: an array of another shape or type, or a file of more than `MAX_BYTES`.
+        ImageError: an array has another shape or type, or a file has more than `MAX_BYTES` bytes.
         FileNotFoundError: there is no such file.
 
     Example:
@@ -109,11 +113,11 @@ def encoded_image(image: ImageLike) -> bytes:
 def augment_images(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Augment images: crop each at random, resize it back, and change its contrast and brightness.
 
-    A crop keeps the aspect ratio and 0.7 to 1 of the area; contrast and brightness are multiplied by 0.8 to 1.2.
+    A crop has the same aspect ratio and 0.7 to 1 of the area. Contrast and brightness are multiplied by 0.8 to 1.2.
 
     Args:
         images: (B, h, w, 3) float32 in [0, 255].
-        rng: the same state gives the same images.
+        rng: a random generator; the same state gives the same images.
 
     Returns:
         (B, h, w, 3) float32 in [0, 255].
@@ -134,7 +138,7 @@ def augment_images(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _zoom(image: np.ndarray, begin: float, part: float) -> np.ndarray:
-    """Resize some of the rows to all of them; `begin` and `part` are fractions of their number."""
+    """Crop rows and resize the crop to all rows; `begin` and `part` are fractions of the number of rows."""
     length = len(image)
     position = (begin + (np.arange(length) + 0.5) / length * part) * length - 0.5
     position = np.clip(position, 0, length - 1).astype("float32")
@@ -144,7 +148,7 @@ def _zoom(image: np.ndarray, begin: float, part: float) -> np.ndarray:
 
 
 def _check_array(pixels: np.ndarray) -> np.ndarray:
-    """Return (h, w, 3) uint8 of an array that a user gives."""
+    """Check an array, and return it as (h, w, 3) uint8."""
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
         raise ImageError(
             f"An array of shape {pixels.shape} and type {pixels.dtype} is not an image; expected (h, w), "
@@ -164,7 +168,7 @@ def _resize(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _resize_rows(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resize (n, ...) to (size, ...) float32: each row is a mean of the rows around it, weighted by a triangle."""
+    """Resize (n, ...) to (size, ...) float32; each new row is a mean of rows, weighted by a triangle."""
     length = len(pixels)
     if length == size:
         return pixels.astype("float32")
@@ -180,7 +184,7 @@ def _resize_rows(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _turn(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn a square image (size, size, 3) upright, from one of EXIF's eight orientations."""
+    """Rotate and flip a square image (size, size, 3) by its EXIF orientation, 1 to 8."""
     image = image.swapaxes(0, 1) if orientation >= 5 else image
     image = image[:, ::-1] if orientation in (2, 3, 6, 7) else image
     return np.ascontiguousarray(image[::-1] if orientation in (3, 4, 7, 8) else image)

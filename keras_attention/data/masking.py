@@ -1,4 +1,4 @@
-"""Texts to batches with masked tokens, which a masked language model predicts."""
+"""Texts to batches with masked tokens, for a masked language model."""
 
 from __future__ import annotations
 
@@ -23,33 +23,34 @@ def masked_batches(
     whole_words: bool = False,
     pack: bool = True,
 ) -> LengthBatches:
-    """Turn texts into batches for `MaskedLM.fit`, with other masked tokens in each epoch.
+    """Turn texts into batches for `MaskedLM.fit`, with different masked tokens in each epoch.
 
-    A share of the tokens that are text is chosen. Of these 80 % become the mask token, 10 % become a random token, and
-    10 % stay. The model predicts the chosen tokens.
+    A random share of the text tokens is chosen. 80 % of the chosen tokens become the mask token, 10 % become a random
+    token, and 10 % do not change. The model predicts the chosen tokens.
 
-    Without `config.next_sentence` a row is a part of the stream of all texts, or of one text, with an end token after
-    each text. With it a row is a pair of lines, [start] A [end] B [end]. In half of the pairs B is the line after A in
-    its text; in the others it is any other line.
+    If `config.next_sentence` is False, a row is a part of a stream of texts with an end token after each text. If it is
+    True, a row is a pair of lines, [start] A [end] B [end]. In half of the pairs B is the line after A; in the other
+    half B is a random other line.
 
     Args:
-        texts: strings; for next sentences, documents with one sentence per line. Empty ones are left out.
+        texts: strings; for next-sentence prediction, documents with one sentence per line. Empty texts are skipped.
         model: has `tokenizer`, `template`, `config.max_length`, `config.num_segments` and `config.next_sentence`.
         max_tokens: the most tokens in a batch, padding included.
-        shuffle: see `LengthBatches`. Without it the same tokens are masked in each epoch.
+        shuffle: see `LengthBatches`. If False, the same tokens are masked in each epoch.
         seed: the seed of the order and of the masked tokens.
         rate: the share of tokens that are chosen.
-        whole_words: choose words, not tokens.
-        pack: let texts share a row, which suits long texts; else each text has rows of its own, so that short texts
-            about different things are not mixed. Pairs are never packed.
+        whole_words: choose whole words instead of single tokens.
+        pack: join all texts into one stream, so a row may contain several texts. If False, a row contains one text, so
+            short texts about different topics are not mixed. Sentence pairs are never packed.
 
     Returns:
-        batches of ({`token_ids` (B, S), `padding_mask` (B, S), and `segment_ids` (B, S) where the model has them},
-        labels (B, S), weights (B, S), 1 where a token was chosen). With next sentences labels and weights are dicts of
-        `logits` and `next_sentence` (B,), 0 where B follows A, as in BERT, and 1 where it does not.
+        batches of ({`token_ids` (B, S), `padding_mask` (B, S), and `segment_ids` (B, S) if the model has segments},
+        labels (B, S), weights (B, S), 1 for a chosen token). For next-sentence prediction, labels and weights are dicts
+        with the keys `logits` (B, S) and `next_sentence` (B,). As in BERT, its label is 0 if B follows A and 1 if not.
 
     Raises:
-        ValueError: no texts, no text with two lines for next sentences, or a rate outside (0, 1).
+        ValueError: there are no texts, no text has the two lines that next-sentence prediction needs, or `rate` is
+            outside (0, 1).
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "we drink water"], "characters")
@@ -60,7 +61,7 @@ def masked_batches(
         True
 
     Reference: Devlin et al., 2019, https://arxiv.org/abs/1810.04805, appendix A.1; Liu et al., 2019,
-    https://arxiv.org/abs/1907.11692, section 4 (other masks in each epoch, packing).
+    https://arxiv.org/abs/1907.11692, section 4 (dynamic masking, packing).
     """
     if not 0 < rate < 1:
         raise ValueError(f"`rate` is {rate}; expected a number between 0 and 1.")
@@ -95,16 +96,16 @@ def _segment_ids(mask: np.ndarray, first_lengths: np.ndarray) -> np.ndarray:
 
 
 def pack_texts(texts: Sequence[str], model: Any, share_rows: bool = True) -> list[list[int]]:
-    """Return rows of a stream of texts, with an end token after each text.
+    """Join texts into a stream, with an end token after each text, and split the stream into rows.
 
     Args:
-        texts: strings; empty ones are left out.
+        texts: strings; empty texts are skipped.
         model: has `tokenizer`, `template` and `config.max_length`.
-        share_rows: put all texts into one stream; else each text is a stream.
+        share_rows: join all texts into one stream. If False, each text is a separate stream.
 
     Returns:
-        rows of at most `config.max_length` ids. Each has the tokens that the template puts before a text and after
-        its end token.
+        Rows of at most `config.max_length` ids. Each row has the special tokens that the template puts before a text
+        and after its end token.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "we drink water"], "characters")
@@ -116,13 +117,13 @@ def pack_texts(texts: Sequence[str], model: Any, share_rows: bool = True) -> lis
     encoded = stream_reader.ids([text for text in texts if not stream_reader.is_empty(text)])
     streams = [[i for ids in encoded for i in ids]] if share_rows else encoded
     reader = TextReader.from_template(model.tokenizer, model.template, model.config.max_length)
-    row_reader = dataclasses.replace(reader, after=reader.after[1:])  # the stream has the end tokens
+    row_reader = dataclasses.replace(reader, after=reader.after[1:])  # the stream already has the end tokens
     size = row_reader.limit
     return [row_reader.add_template(ids[i : i + size]) for ids in streams for i in range(0, len(ids), size)]
 
 
 def _sentence_pairs(texts: Sequence[str], reader: TextReader, rng: np.random.Generator) -> tuple[list, np.ndarray]:
-    """Return rows (ids, length of the first segment), and (N,) int, 1 where the second does not follow the first."""
+    """Return rows (ids, length of the first segment), and (N,) int, 1 if the second line does not follow the first."""
     documents = [[line for line in text.split("\n") if not reader.is_empty(line)] for text in texts]
     lines = encode_texts(reader.tokenizer, [line for document in documents for line in document])
     ends = np.cumsum([len(document) for document in documents])
@@ -136,17 +137,17 @@ def _sentence_pairs(texts: Sequence[str], reader: TextReader, rng: np.random.Gen
         rows.append(_pair(reader, lines[i], second))
     if not rows:
         raise ValueError(
-            "No text has two lines, so no sentence follows another. Give documents with a sentence per line, or use a "
-            "model without next sentences (`next_sentence=False`; --set next_sentence=false)."
+            "No text has two lines; next-sentence prediction needs pairs of lines. Pass documents with one sentence "
+            "per line, or make the model with `next_sentence=False` (--set next_sentence=false)."
         )
     return rows, np.array(is_random_next, "int32")
 
 
 def _pair(reader: TextReader, first: list[int], second: list[int]) -> tuple[list[int], int]:
     """Return [start] A [end] B [end], truncated, and the length of its first segment."""
-    special, room = reader.special, reader.max_length - 3
-    first = first[: max(room // 2, room - len(second))]
-    second = second[: room - len(first)]
+    special, limit = reader.special, reader.max_length - 3
+    first = first[: max(limit // 2, limit - len(second))]
+    second = second[: limit - len(first)]
     return [special.start, *first, special.end, *second, special.end], len(first) + 2
 
 
@@ -157,9 +158,9 @@ class _Masker:
     Args:
         mask_id: the id of the mask token.
         is_text: (V,) bool, tokens that may be chosen.
-        begins_word: (V,) bool, tokens at which a word begins; only read to choose whole words.
-        rate: the share of tokens, or words, that are chosen.
-        whole_words: choose words.
+        begins_word: (V,) bool, tokens at which a word begins; only used with `whole_words`.
+        rate: the share of tokens, or of words, that are chosen.
+        whole_words: choose whole words instead of single tokens.
     """
 
     mask_id: int
@@ -176,13 +177,13 @@ class _Masker:
         is_text = np.ones(len(pieces), bool)
         is_text[[special.pad, special.start, special.end, mask]] = False
         begins_word = np.array([not piece.startswith("##") for piece in pieces])
-        for sign in ("\u2581", "\u0120"):  # SentencePiece and byte-pair encoding mark the beginning instead
-            if any(piece.startswith(sign) for piece in pieces):
-                begins_word = np.array([piece.startswith(sign) for piece in pieces])
+        for marker in ("\u2581", "\u0120"):  # SentencePiece and byte-pair encoding mark the first token of a word
+            if any(piece.startswith(marker) for piece in pieces):
+                begins_word = np.array([piece.startswith(marker) for piece in pieces])
         return cls(mask, is_text, begins_word | ~is_text, rate, whole_words)
 
     def mask(self, labels: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return token_ids (B, S) with masked tokens, and (B, S) bool, True where a token was chosen."""
+        """Return token_ids (B, S) with masked tokens, and (B, S) bool, True for a chosen token."""
         if self.whole_words:
             words = np.cumsum(self.begins_word[labels], axis=1)
             chosen = np.take_along_axis(rng.random((len(labels), words.max() + 1)), words, axis=1) < self.rate
@@ -190,6 +191,6 @@ class _Masker:
             chosen = rng.random(labels.shape) < self.rate
         chosen &= mask & self.is_text[labels]
         draw = rng.random(labels.shape)
-        others = np.flatnonzero(self.is_text)[rng.integers(self.is_text.sum(), size=labels.shape)]
-        new_ids = np.where(draw < 0.8, self.mask_id, np.where(draw < 0.9, others, labels))
+        random_ids = np.flatnonzero(self.is_text)[rng.integers(self.is_text.sum(), size=labels.shape)]
+        new_ids = np.where(draw < 0.8, self.mask_id, np.where(draw < 0.9, random_ids, labels))
         return np.where(chosen, new_ids, labels).astype("int32"), chosen

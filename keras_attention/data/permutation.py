@@ -22,28 +22,28 @@ def permutation_batches(
     seed: int = 0,
     targets_every: int = 6,
 ) -> LengthBatches:
-    """Turn texts into batches for `PermutationLM.fit`, with other targets and orders in each epoch.
+    """Turn texts into batches for `PermutationLM.fit`, with different targets and orders in each epoch.
 
-    A row is a part of the stream of all texts, with an end token after each text, and ends with what the template puts
-    after an end token (XLNet's `<cls>`). One of `targets_every` tokens that are text is a target, in spans. The other
-    tokens come first in the order, and all tokens may attend to them. Targets come next in a random order; each is
-    predicted from the tokens before it in that order.
+    A row is a part of the stream of all texts, with an end token after each text. It ends with the token that the
+    template puts after the end token (XLNet's `<cls>`). One in `targets_every` text tokens is a target; targets form
+    spans. The other tokens come first in the order, and all tokens may attend to them. Targets follow in a random
+    order; each is predicted from the tokens before it in that order.
 
     Args:
-        texts: strings; empty ones are left out.
+        texts: strings; empty texts are skipped.
         model: has `tokenizer`, `template`, `config.max_length` and `config.num_segments`.
         max_tokens: the most tokens in a batch, padding included.
-        shuffle: see `LengthBatches`. Without it targets and orders are the same in each epoch.
+        shuffle: see `LengthBatches`. If False, targets and orders are the same in each epoch.
         seed: the seed of targets and orders.
-        targets_every: K: one of K tokens is a target.
+        targets_every: K; one in K text tokens is a target.
 
     Returns:
         batches of ({`token_ids` (B, S), `padding_mask` (B, S), `permutation_mask` (B, S, S) bool, `target_mapping`
-        (B, P, S) float32, and `segment_ids` (B, S) where the model has them}, labels (B, P), weights (B, P)), with
-        P = S / targets_every, rounded up. Weights are 0 beyond the last target of a row.
+        (B, P, S) float32, and `segment_ids` (B, S) if the model has segments}, labels (B, P), weights (B, P)), with
+        P = S / targets_every, rounded up. Weights are 0 after the last target of a row.
 
     Raises:
-        ValueError: no texts, or `targets_every` is below 2.
+        ValueError: there are no texts, or `targets_every` is below 2.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "we drink water"], "characters")
@@ -80,9 +80,9 @@ def permutation_batches(
 
 
 def span_targets(length: int, rng: np.random.Generator, targets_every: int = 6) -> np.ndarray:
-    """Choose one of `targets_every` tokens as a target, in spans of 1 to 5 tokens.
+    """Choose one in `targets_every` tokens as targets, in spans of 1 to 5 tokens.
 
-    A span of n tokens is at a random position among n `targets_every` tokens.
+    A span of n tokens has a random position in a window of n `targets_every` tokens.
 
     Args:
         length: L, the number of tokens.
@@ -99,18 +99,18 @@ def span_targets(length: int, rng: np.random.Generator, targets_every: int = 6) 
     goal, is_target, begin = -(-length // targets_every), np.zeros(length, bool), 0
     while (left := goal - int(is_target.sum())) > 0:
         span = min(int(rng.integers(1, MAX_SPAN + 1)), left)
-        stretch = min(targets_every * span, length - begin)
-        first = begin + int(rng.integers(stretch - span + 1))
+        window = min(targets_every * span, length - begin)
+        first = begin + int(rng.integers(window - span + 1))
         is_target[first : first + span] = True
-        begin += stretch
+        begin += window
     return is_target
 
 
 def permutation_mask(is_target: np.ndarray, is_text: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw a factorization order and return which token may attend to which.
 
-    Text that is no target comes first and attends to itself. Targets, and tokens that are no text, come one by one
-    after it; each attends to the tokens before it in the order.
+    Text tokens that are not targets come first in the order and attend to one another. Targets, special tokens and
+    padding follow in a random order; each attends to the tokens before it.
 
     Args:
         is_target: (S,) bool.
@@ -118,7 +118,7 @@ def permutation_mask(is_target: np.ndarray, is_text: np.ndarray, rng: np.random.
         rng: a random generator.
 
     Returns:
-        (S, S) bool, True where the row's token may attend to the column's.
+        (S, S) bool, True if the token of the row may attend to the token of the column.
 
     Example:
         >>> permutation_mask(np.array([True, False]), np.array([True, True]), np.random.default_rng(0)).tolist()
@@ -137,8 +137,8 @@ def map_targets(is_target: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarr
         count: P, at least the number of targets in a row.
 
     Returns:
-        `target_mapping` (B, P, S) float32, one-hot, all zero beyond the last target of a row; positions (B, P) int, 0
-        there; and weights (B, P) float32, 0 there.
+        `target_mapping` (B, P, S) float32, one-hot; positions (B, P) int; and weights (B, P) float32, 1 for a target.
+        After the last target of a row all three are 0.
 
     Example:
         >>> map_targets(np.array([[False, True, True]]), 2)[1].tolist()

@@ -1,8 +1,8 @@
 """Region features of a frozen image encoder, computed once and stored on disk.
 
-One file per encoder: a header of one page, then one record per image, in the order in which they were computed. A
-record ends with the digest of its image. The file only grows at its end, so that a process that is killed leaves at
-most one incomplete record, which the next process removes.
+There is one file per encoder: a header of one page, then one record per image, in the order of encoding. A record ends
+with the digest of its image. Records are only appended: a killed process leaves at most one incomplete record, which
+the next process removes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from keras_attention.data.images import ImageError, read_images
 
 _HEADER_BYTES = 4096
-_LARGEST = float(np.finfo("float16").max)
+_MAX_FLOAT16 = float(np.finfo("float16").max)
 
 
 class RegionCache:
@@ -32,8 +32,8 @@ class RegionCache:
         shape: (R, C) of the features of one image.
 
     Args:
-        records: memory-mapped, see `cached_regions`.
-        record_of: (N,) int, the record of each image.
+        records: memory-mapped records; see `cached_regions`.
+        record_of: (N,) int, the number of each image's record.
     """
 
     def __init__(self, records: np.ndarray, record_of: np.ndarray) -> None:
@@ -64,17 +64,17 @@ def cached_regions(
     size: int,
     batch_size: int = 32,
 ) -> RegionCache:
-    """Return the region features of images: from disk, or encoded and written to disk.
+    """Return the region features of images; read them from disk, or encode the images and store the features.
 
-    An image is encoded again when its file (path, size or modification time) or its bytes change. An image that cannot
-    be read is recorded as such and not tried again. After an interruption a new call continues with what was written.
-    Only one process at a time may write to a directory.
+    An image is encoded again if its file (path, size or modification time) or its bytes change. An unreadable image is
+    recorded as unreadable and is not read again. After an interruption, a new call continues after the last stored
+    image. Only one process at a time may write to a directory.
 
     Args:
         images: N paths or encoded images.
         encode: (B, size, size, 3) float32 in [0, 255] -> (B, R, C), an array or a tensor.
         fingerprint: identifies the encoder and its weights; each fingerprint has its own file.
-        directory: where the files are stored; created if it does not exist.
+        directory: the directory of the files; created if it does not exist.
         size: height and width to which images are resized.
         batch_size: images per call of `encode`.
 
@@ -84,7 +84,7 @@ def cached_regions(
     Raises:
         OSError: the directory cannot be written.
         ImageError: no image can be read.
-        ValueError: no images; or `encode` returns another shape, or numbers that are not finite.
+        ValueError: there are no images, or `encode` returns another shape or numbers that are not finite.
 
     Example:
         >>> image = ka.data.images.encoded_image(np.zeros((2, 3), "uint8"))
@@ -120,7 +120,7 @@ def _digest(image: str | pathlib.Path | bytes) -> bytes:
 
 
 def _readable(image: str | pathlib.Path | bytes) -> str | pathlib.Path | bytes:
-    """Return the image, or no bytes where there is no such file or no permission to read it."""
+    """Return the image, or b"" if its file does not exist or cannot be opened."""
     return image if isinstance(image, bytes) or (os.path.isfile(image) and os.access(image, os.R_OK)) else b""
 
 
@@ -129,25 +129,25 @@ def _record_type(shape: Sequence[int]) -> np.dtype:
 
 
 def _open_records(path: pathlib.Path, identity: dict) -> np.ndarray:
-    """Map the complete records of a file; an empty array where there is no file, or one with another identity."""
-    nothing = np.zeros(0, _record_type((0, 0)))
+    """Memory-map the complete records of a file; return an empty array if it does not exist or has another identity."""
+    no_records = np.zeros(0, _record_type((0, 0)))
     if not path.is_file():
-        return nothing
+        return no_records
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     try:
         description = json.loads(header)
     except ValueError:
-        return nothing  # the process was killed while it wrote the header
+        return no_records  # the process was killed while it wrote the header
     shape = description.pop("shape")
     count = (path.stat().st_size - _HEADER_BYTES) // _record_type(shape).itemsize
     if description != identity or count < 1:
-        return nothing
+        return no_records
     return np.memmap(path, _record_type(shape), "r", _HEADER_BYTES, (count,))
 
 
 def _record_numbers(path: pathlib.Path, identity: dict) -> dict[bytes, int]:
-    """Return digest of an image -> number of its record."""
+    """Return a dict: digest of an image -> number of its record."""
     return {digest.tobytes(): number for number, digest in enumerate(_open_records(path, identity)["digest"])}
 
 
@@ -176,14 +176,14 @@ def _encode_missing(
 
 
 def _open_to_append(path: pathlib.Path, records: np.ndarray) -> Any:
-    """Open a file after its last complete record, or at its begin where it has none."""
+    """Open a file to append after its last complete record, or at its beginning if it has none."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("ab")
     except OSError as error:
         raise OSError(
             error.errno,
-            f"Features cannot be stored there ({error.strerror}); choose another directory",
+            f"Features cannot be stored in this directory ({error.strerror}); choose another directory",
             str(path.parent),
         ) from None
     file.truncate(_HEADER_BYTES + records.nbytes if len(records) else 0)
@@ -197,7 +197,7 @@ def _to_records(regions: np.ndarray, valid: np.ndarray, digests: list[bytes]) ->
     if not np.isfinite(regions[valid]).all():
         raise ValueError("`encode` returned numbers that are not finite; check the encoder's weights and its input.")
     records = np.zeros(len(digests), _record_type(regions.shape[1:]))
-    records["regions"][valid] = np.clip(regions[valid], -_LARGEST, _LARGEST)
+    records["regions"][valid] = np.clip(regions[valid], -_MAX_FLOAT16, _MAX_FLOAT16)
     records["valid"] = valid
     records["digest"] = np.frombuffer(b"".join(digests), "u1").reshape(-1, 32)
     return records

@@ -30,18 +30,18 @@ def translation_batches(
 
     Returns:
         batches of ({`source_ids` (B, S), `source_mask` (B, S), `target_ids` (B, T)}, labels (B, T),
-        weights (B, T) float32, 0 at padding). Labels are the tokens of the target and the end token;
-        `target_ids` are the labels shifted right, after the start token.
+        weights (B, T) float32, 0 at padding). Labels are the tokens of the target and the end token.
+        `target_ids` are the start token and the labels without the last one.
 
     Raises:
-        ValueError: no pairs.
+        ValueError: there are no pairs.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat", "comemos"], "characters")
         >>> translator = ka.Translator.from_preset(
         ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, units=8, embedding_dim=4)
         >>> inputs, labels, weights = ka.data.translation_batches([("we eat", "comemos")], translator)[0]
-        >>> inputs["source_ids"].shape, labels.shape  # one column more for the end token
+        >>> inputs["source_ids"].shape, labels.shape  # one more column for the end token
         ((1, 7), (1, 8))
     """
     max_length = translator.config.max_length
@@ -72,25 +72,26 @@ def language_batches(
 ) -> LengthBatches:
     """Turn texts into batches for `CausalLM.fit`.
 
-    Each text is a stream of tokens from the start token to the end token, split into windows of `config.max_length`. A
-    window begins with the last token of the window before it.
+    Each text is a stream of tokens from the start token to the end token. It is split into windows of
+    `config.max_length` tokens. A window begins with the last token of the previous window.
 
     Args:
-        texts: strings; each is a line, a document or a whole book. Empty ones are left out.
+        texts: strings; each is a line, a document or a whole book. Empty texts are skipped.
         model: has `tokenizer` and `config.max_length`.
         max_tokens: the most tokens in a batch.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
-        pack: put all texts into one stream, so that short texts share a window.
-        stride: tokens from one window to the next; by default `config.max_length`. Where windows overlap, the weight of
-            tokens that the window before it has predicted is 0, so each token counts once and has a longer context.
+        pack: join all texts into one stream, so that a window may contain several short texts.
+        stride: the number of tokens between the beginnings of two windows; None for `config.max_length`, which gives no
+            overlap. If windows overlap, a token that the previous window predicts has the weight 0, so each token
+            counts once and has a longer context.
 
     Returns:
-        batches of ({`token_ids` (B, T), `padding_mask` (B, T)}, labels (B, T), weights (B, T)). Labels are the tokens
-        one step ahead.
+        batches of ({`token_ids` (B, T), `padding_mask` (B, T)}, labels (B, T), weights (B, T)). The label of a token
+        is the next token.
 
     Raises:
-        ValueError: no texts, or a stride outside 1 to `config.max_length`.
+        ValueError: there are no texts, or `stride` is outside 1 to `config.max_length`.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
@@ -118,7 +119,7 @@ def language_batches(
 
 
 def _windows(stream: list[int], width: int, stride: int) -> Iterator[tuple[list[int], int]]:
-    """Yield windows of `width` tokens and one more, and how many labels of each the window before has predicted."""
+    """Yield (window of `width` + 1 tokens, number of its labels that the previous window predicts)."""
     end = 0
     for begin in range(0, len(stream) - 1, stride):
         yield stream[begin : begin + width + 1], max(end - begin, 0)
@@ -144,10 +145,11 @@ def classification_batches(
         seed: see `LengthBatches`.
 
     Returns:
-        batches of (`text_arrays`, labels (B,), weights (B,), all 1).
+        batches of ({`token_ids` (B, S), `padding_mask` (B, S), and `segment_ids` (B, S) if the model has segments},
+        labels (B,), weights (B,), all 1).
 
     Raises:
-        ValueError: no examples, or a label that the model does not have.
+        ValueError: there are no examples, or the model does not have a label.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["good bread", "bad milk"], "characters")
@@ -175,15 +177,15 @@ def tagging_batches(
 ) -> LengthBatches:
     """Turn tagged sentences into batches for `TextTagger.fit`.
 
-    A word has one or more tokens; its tag is the label of its first token. With a tokenizer of characters and
-    `shuffle`, a token that occurs n times becomes the unknown token with probability 1 / (1 + 4 n), drawn again in each
-    epoch, so that the model learns to tag rare words by their characters.
+    A word has one or more tokens; its tag is the label of its first token. If the model has a character tokenizer and
+    `shuffle` is True, a token that occurs n times becomes the unknown token with probability 1 / (1 + 4 n), drawn again
+    in each epoch. So the model learns to tag rare words by their characters.
 
     Args:
-        examples: sentences, each a sequence of (word, tag). Sentences without words are left out.
+        examples: sentences, each a sequence of (word, tag). Sentences without words are skipped.
         model: has `tokenizer`, `config.labels`, `word_reader` and `word_arrays`.
-        max_tokens: the most tokens in a batch, padding included. The size of a sentence is the number of its tokens, or
-            of the characters of its longest word if they are more.
+        max_tokens: the most tokens in a batch, padding included. The length of a sentence is the larger of two numbers:
+            its tokens, and the characters of its longest word.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
 
@@ -191,7 +193,7 @@ def tagging_batches(
         batches of (inputs, labels (B, S), weights (B, S), 1 at the first token of each word).
 
     Raises:
-        ValueError: no examples, or a tag that the model does not have.
+        ValueError: there are no examples, or the model does not have a tag.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
@@ -222,17 +224,17 @@ def tagging_batches(
 
 
 def _word_labels(row: EncodedWords, sentence: Sequence[tuple[str, str]], labels: tuple[str, ...]) -> list[int]:
-    """Return the label at the first token of each word, and -1 at the other tokens."""
-    found = [-1] * len(row.ids)
+    """Return (S,) ids: the label at the first token of each word, -1 at the other tokens."""
+    label_ids = [-1] * len(row.ids)
     for start, (_, tag) in zip(row.starts, sentence, strict=False):  # a truncated sentence has fewer starts
-        found[start] = _label_id(tag, labels)
-    return found
+        label_ids[start] = _label_id(tag, labels)
+    return label_ids
 
 
 def _label_id(label: str, labels: tuple[str, ...]) -> int:
     if label not in labels:
         raise ValueError(
-            f"The model has no label {label!r}; expected one of {', '.join(labels)}. Correct the label, or make the "
-            "model with it (`labels=`)."
+            f"The model has no label {label!r}; expected one of {', '.join(labels)}. Correct the label, or add "
+            "it to the model's `labels`."
         )
     return labels.index(label)

@@ -1,7 +1,7 @@
 """`TextReader` and `WordReader`: strings to token ids, with special tokens, truncation and padding.
 
-A reader is a frozen rule. Batches, a task's verb and its exported graph apply the same reader, so that all of them
-give a network the same ids: Python calls `ids`, and the graph reads the fields.
+A reader is an immutable encoding rule. Batches, prediction methods (such as `translate`) and the exported graph use the
+same reader, so a network always receives the same ids. Python calls `ids`; the graph is built from the fields.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ class TextReader:
     |---|---|
     | source, target or caption; a text that is scored | `from_template(tokenizer, "end", max_length)` |
     | text of an encoder (BERT, RoBERTa, XLNet, a classifier) | `from_template(tokenizer, template, max_length)` |
-    | text whose states a Transformer decoder computes | `for_decoder(tokenizer, max_length)` |
+    | text that a Transformer decoder embeds | `for_decoder(tokenizer, max_length)` |
     | prompt of a language model | `for_prompts(tokenizer, max_length, template)` |
-    | how a translation begins | `from_template(tokenizer, "none", max_length)` |
+    | prefix of a translation | `from_template(tokenizer, "none", max_length)` |
     | words of a tagger | `WordReader` |
 
     Args:
         tokenizer: a KerasHub tokenizer.
         before: ids before the text.
         after: ids after the text.
-        max_length: the longest row, with `before` and `after`; None for no limit. A longer text is truncated.
-        truncation_side: which end of a long text is dropped: `"right"` keeps its beginning, `"left"` its end.
-        before_empty: ids before a text that has no tokens; None for `before`.
+        max_length: the most ids in a row, `before` and `after` included; None for no limit. A longer text is truncated.
+        truncation_side: `"right"` removes the end of a text that is too long, `"left"` its beginning.
+        before_empty: ids before a text without tokens; None for `before`.
 
     Raises:
-        ValueError: there is no tokenizer, or the truncation side is unknown.
+        ValueError: `tokenizer` is None, or the truncation side is unknown.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
@@ -89,16 +89,19 @@ class TextReader:
 
     @classmethod
     def for_decoder(cls, tokenizer: Any, max_length: int | None = None) -> TextReader:
-        """Return the reader of a text that a decoder encodes: a start token goes first, unless it is the end token."""
+        """Return the reader of a text that a decoder encodes.
+
+        The start token is put before the text, unless it is also the end token.
+        """
         special = special_ids(tokenizer)
         return cls.from_template(tokenizer, "none" if special.start == special.end else "start", max_length)
 
     @classmethod
     def for_prompts(cls, tokenizer: Any, max_length: int, template: str = "end") -> TextReader:
-        """Return the reader of prompts, which keeps the last `max_length` - 1 tokens of a prompt.
+        """Return the reader of prompts, which truncates a prompt to its last `max_length` - 1 tokens.
 
-        The start token goes first. It does so only for an empty prompt where it is the end token too (GPT-2), or where
-        the template puts it after a text (XLNet).
+        The start token is put before the prompt. If it is also the end token (GPT-2), or if the template puts it after
+        a text (XLNet), only an empty prompt gets it.
         """
         special = special_ids(tokenizer)
         starts = special.start != special.end and template != "end_start"
@@ -112,7 +115,7 @@ class TextReader:
 
     @property
     def limit(self) -> int | None:
-        """The most tokens of a text that are kept, without `before` and `after`; None for no limit."""
+        """The most tokens of a text after truncation, without `before` and `after`; None for no limit."""
         if self.max_length is None:
             return None
         return max(self.max_length - len(self.before) - len(self.after), 0)
@@ -123,7 +126,7 @@ class TextReader:
         return is_empty(text)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return one list of ids per text; one warning counts the texts that are truncated."""
+        """Return one list of ids per text; one warning gives the number of truncated texts."""
         rows, limit = encode_texts(self.tokenizer, texts), self.limit
         long = sum(limit is not None and len(row) > limit for row in rows)
         if long:
@@ -137,9 +140,9 @@ class TextReader:
     def add_template(self, ids: Sequence[int]) -> list[int]:
         """Return the ids of a text, truncated, between `before` and `after`."""
         surplus = 0 if self.limit is None else max(len(ids) - self.limit, 0)
-        kept = ids[surplus:] if self.truncation_side == "left" else ids[: len(ids) - surplus]
-        before = self.before if kept or self.before_empty is None else self.before_empty
-        return [*before, *kept, *self.after]
+        text_ids = ids[surplus:] if self.truncation_side == "left" else ids[: len(ids) - surplus]
+        before = self.before if text_ids or self.before_empty is None else self.before_empty
+        return [*before, *text_ids, *self.after]
 
     def pad(
         self, rows: Sequence[Sequence[int]], multiple: int = 1, extra: int = 0, min_length: int = 0
@@ -152,7 +155,7 @@ class TextReader:
         return self.pad(self.ids(texts), multiple, extra)
 
     def shift_right(self, ids: np.ndarray) -> np.ndarray:
-        """Return what a decoder reads to predict the labels `ids` (B, T): the start token, then all but the last."""
+        """Return the decoder's input (B, T) for the labels `ids` (B, T): the start token, then all ids but the last."""
         return shift_right(ids, self.special.start)
 
 
@@ -161,9 +164,9 @@ class EncodedWords:
     """The words of a sentence as token ids.
 
     Attributes:
-        ids: the tokens of all words in a row, with the special-token template.
+        ids: the tokens of all words, with special tokens.
         starts: the index in `ids` of the first token of each word.
-        characters: the ids of the characters of each word; empty without a tokenizer of characters.
+        characters: the ids of the characters of each word; empty without a character tokenizer.
     """
 
     ids: list[int]
@@ -173,14 +176,14 @@ class EncodedWords:
 
 @dataclasses.dataclass(frozen=True)
 class WordReader:
-    """Turns words into token ids, each word alone, so that every word has a first token.
+    """Turns words into token ids. Each word is tokenized separately, so every word has a first token.
 
     A word without tokens becomes the unknown token. A sentence with more tokens than `text.limit` loses its last
     words; a word with more characters than `characters.limit` loses its last characters.
 
     Args:
-        text: the reader of a sentence: tokenizer, template and longest row.
-        characters: the reader of the characters of a word; None where a model reads none.
+        text: the reader of a sentence: tokenizer, special tokens and `max_length`.
+        characters: the reader of the characters of a word; None for a model without character input.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
@@ -198,10 +201,14 @@ class WordReader:
         return split_words(text)
 
     def ids(self, sentences: Sequence[Sequence[str]]) -> list[EncodedWords]:
-        """Return one `EncodedWords` per sentence, a sequence of words; one warning counts those that are truncated."""
+        """Return one `EncodedWords` per sentence; one warning gives the number of truncated sentences.
+
+        Args:
+            sentences: sequences of words.
+        """
         tokenizer, unknown = self.text.tokenizer, self.text.special.unknown
         tokens = iter(encode_texts(tokenizer, [w for words in sentences for w in add_spaces(tokenizer, words)]))
-        characters = iter(self._spell([word for words in sentences for word in words]))
+        characters = iter(self._character_ids([word for words in sentences for word in words]))
         rows, long = [], 0
         for words in sentences:
             tokens_of_words = [ids or [unknown] for ids in itertools.islice(tokens, len(words))]
@@ -224,7 +231,7 @@ class WordReader:
         ids = self.text.add_template(list(itertools.chain(*tokens)))
         return EncodedWords(ids, starts, characters[: len(starts)])
 
-    def _spell(self, words: list[str]) -> list[list[int]]:
+    def _character_ids(self, words: list[str]) -> list[list[int]]:
         if self.characters is None:
             return []
         reader, unknown = self.characters, self.characters.special.unknown
@@ -236,11 +243,11 @@ class WordReader:
         Args:
             rows: B sentences, from `ids`.
             multiple: lengths are rounded up to a multiple of this, so that fewer shapes occur.
-            extra: columns of padding beyond that.
+            extra: columns of padding that are added after rounding.
 
         Returns:
             `token_ids` (B, S) int32, `padding_mask` (B, S) bool and, with a reader of characters, `character_ids`
-            (B, S, P) int32 and `character_mask` (B, S, P) bool, whose real ones are at the first token of each word.
+            (B, S, P) int32 and `character_mask` (B, S, P) bool, True for the characters of a word, at its first token.
         """
         ids, mask = self.text.pad([row.ids for row in rows], multiple, extra, min_length=1)
         arrays = {"token_ids": ids, "padding_mask": mask}
@@ -249,8 +256,8 @@ class WordReader:
         words = [characters for row in rows for characters in row.characters]
         row_ids = [i for i, row in enumerate(rows) for _ in row.starts]
         starts = [start for row in rows for start in row.starts]
-        spelled = self.characters.pad(words, multiple, extra, min_length=1)
-        for name, values in zip(("character_ids", "character_mask"), spelled, strict=True):
+        character_arrays = self.characters.pad(words, multiple, extra, min_length=1)
+        for name, values in zip(("character_ids", "character_mask"), character_arrays, strict=True):
             arrays[name] = np.zeros((*ids.shape, values.shape[1]), values.dtype)
             arrays[name][row_ids, starts] = values
         return arrays

@@ -1,4 +1,4 @@
-"""Read data sets of TensorFlow Datasets, named `tfds:NAME[:SPLIT]`, among them the embedded phrases and scenes."""
+"""Read data sets of TensorFlow Datasets, `tfds:NAME[:SPLIT]`, including the embedded phrases and scenes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import Any
 from keras_attention.data.files import DataError
 
 CAPTION_FEATURES = ("captions", "caption", "text")
-CAPTION_KEYS = ("caption", "captions", "text", "comment", "sentence", "description")  # of a caption with other fields
+CAPTION_KEYS = (
+    "caption",
+    "captions",
+    "text",
+    "comment",
+    "sentence",
+    "description",
+)  # text of a caption that has several fields
 NAME_FEATURES = ("name", "image/filename", "image_filename", "filename", "file_name", "image/id", "image_id", "id")
 
 
@@ -17,10 +24,10 @@ def read_columns(name: str, columns: Sequence[str]) -> list[tuple[str, ...]]:
 
     Args:
         name: `tfds:NAME[:SPLIT]`.
-        columns: names of features; where the data set lacks one, its supervised keys are read in their place.
+        columns: names of features. If the data set lacks one, its supervised keys are read instead.
 
     Returns:
-        Rows, each a tuple of strings, one per column; a class label is its name.
+        Rows, each a tuple of strings, one per column. A class label is returned as its name.
 
     Raises:
         DataError: there is no such data set or split, or it has too few features.
@@ -69,7 +76,7 @@ def read_image_rows(name: str) -> list[tuple[str, bytes, tuple[str, ...]]]:
 
 
 def _open(name: str) -> tuple[Any, str]:
-    """Return the prepared builder and the split, `"train"` where `name` has none."""
+    """Return the prepared builder, and the split; it is `"train"` if `name` has none."""
     import tensorflow_datasets as tfds
 
     from keras_attention.quickstart import phrases_tfds, scenes_tfds
@@ -83,7 +90,7 @@ def _open(name: str) -> tuple[Any, str]:
         raise DataError(f"TensorFlow Datasets has no dataset {dataset!r}; see tfds.list_builders().") from None
     try:
         builder.download_and_prepare()
-    except Exception as error:  # a failed download raises Exception itself, data to download by hand AssertionError
+    except Exception as error:  # a failed download raises Exception; a missing manual download, AssertionError
         raise DataError(f"TensorFlow Datasets cannot prepare {dataset}: {error}") from error
     if split.split("[")[0] not in builder.info.splits:
         raise DataError(f"{dataset} has no split {split!r}; it has {', '.join(builder.info.splits)}.")
@@ -91,7 +98,7 @@ def _open(name: str) -> tuple[Any, str]:
 
 
 def _feature_names(info: Any, columns: Sequence[str]) -> Sequence[str]:
-    """Return the columns themselves where they are features, else the data set's supervised keys."""
+    """Return the columns if they are features, else the data set's supervised keys."""
     if all(column in info.features for column in columns):
         return columns
     keys = info.supervised_keys
@@ -104,7 +111,7 @@ def _feature_names(info: Any, columns: Sequence[str]) -> Sequence[str]:
 
 
 def _captions(value: Any) -> tuple[str, ...]:
-    """Return the captions of a row, which is one text, several, or several texts with other fields."""
+    """Return the captions of a row; `value` is one text, several texts, or a dict of fields with several texts."""
     if isinstance(value, dict):
         key = next((key for key in CAPTION_KEYS if key in value), None)
         if key is None:

@@ -1,6 +1,6 @@
-"""What each kind of tokenizer does differently, and how a text is split into words.
+"""Rules for each kind of tokenizer, and the rule that splits a text into words.
 
-The rules are data or work on strings, so that Python and an exported graph apply the same ones.
+The rules are data or functions of strings, so Python and an exported graph apply the same rules.
 """
 
 from __future__ import annotations
@@ -33,38 +33,44 @@ def split_words(text: str) -> list[str]:
 
 
 def add_spaces(tokenizer: Any, words: Sequence[str]) -> list[str]:
-    """Return the words of a sentence as strings that are tokenized one by one.
+    """Return the words of a sentence as strings, to tokenize them one by one.
 
-    For a byte-pair tokenizer of GPT-2's kind each word but the first gets a space before it, because its tokens after
-    a space differ from those at the beginning of a text.
+    For GPT-2's byte-pair tokenizer, a space is put before each word except the first, because a word has other tokens
+    after a space than at the beginning of a text.
+
+    Example:
+        >>> add_spaces(ka.data.train_tokenizer(["we eat bread"], "characters"), ["we", "eat"])
+        ['we', 'eat']
     """
     return [" " * (i > 0 and marks_spaces(tokenizer)) + word for i, word in enumerate(words)]
 
 
 def marks_spaces(tokenizer: Any) -> bool:
-    """Return whether a word has other tokens after a space than at the beginning of a text."""
+    """Return whether the tokens of a word depend on a space before it, as in GPT-2."""
     return type(tokenizer).__name__ == "BytePairTokenizer" and not tokenizer.add_prefix_space
 
 
 def split_like_gpt2(tokenizer: Any) -> Any:
-    """Make a byte-pair tokenizer split words in Python as it does in a TensorFlow graph, and return it.
+    """Change a byte-pair tokenizer so that Python splits words as a TensorFlow graph does, and return it.
 
-    KerasHub's Python implementation splits as Llama 3 does, for example at every three digits, and its saved files
-    do not keep another rule. Tokenizers of other kinds are not changed.
+    KerasHub's Python implementation splits as Llama 3 does, for example after every three digits, and its saved files
+    do not store the rule. Other kinds of tokenizers are not changed.
     """
-    own = getattr(tokenizer, "_tokenizer", None)
-    if own is not None and type(tokenizer).__name__ == "BytePairTokenizer":
+    python_tokenizer = getattr(tokenizer, "_tokenizer", None)
+    if python_tokenizer is not None and type(tokenizer).__name__ == "BytePairTokenizer":
         import tokenizers
 
-        own.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(tokenizer.add_prefix_space, use_regex=True)
+        rule = tokenizers.pre_tokenizers.ByteLevel(tokenizer.add_prefix_space, use_regex=True)
+        python_tokenizer.pre_tokenizer = rule
     return tokenizer
 
 
 def rewrites(tokenizer: Any, in_graph: bool = False) -> tuple[tuple[str, str], ...]:
-    """Return the replacements in a text that make a KerasHub tokenizer split it as the model's authors did.
+    """Return the replacements in a text with which a KerasHub tokenizer splits it as the original tokenizer does.
 
-    RoBERTa's `<mask>` includes the space before it. In a graph GPT-2's tokenizer needs a mark where it splits a run of
-    line breaks. BERT's drops control characters and treats every kind of space as one. Most tokenizers need nothing.
+    RoBERTa's `<mask>` includes the space before it. In a graph, GPT-2's tokenizer needs a marker to split several line
+    breaks. BERT's tokenizer removes control characters and replaces every kind of space by an ASCII space. Most
+    tokenizers need no replacements.
 
     Args:
         tokenizer: a KerasHub tokenizer.
@@ -77,7 +83,7 @@ def rewrites(tokenizer: Any, in_graph: bool = False) -> tuple[tuple[str, str], .
     if kind == "BytePairTokenizer":
         if "<mask>" in (tokenizer.unsplittable_tokens or ()):
             rules.append((r"\s+<mask>", "<mask>"))
-        if in_graph:  # KerasHub splits at this character and drops it
+        if in_graph:  # KerasHub splits at this character and removes it
             rules.append((r"(\s)([\n\r\t\f\v])(\S)", r"\1६\2६\3"))
     elif kind == "WordPieceTokenizer" and tokenizer.special_tokens_in_strings:
         rules.append((r"[\p{Cf}\p{Co}\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\x{fffd}]", ""))

@@ -1,6 +1,6 @@
 """KerasHub tokenizers: train them on texts, encode strings to ids, decode ids to strings.
 
-The functions take any KerasHub tokenizer. Special tokens have the names that the common families of models give them.
+The functions take any KerasHub tokenizer. They recognise special tokens by their usual names, such as `[CLS]` or `<s>`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from keras_attention.data.tokenizer_rules import rewrite_texts, split_like_gpt2
 
 KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")
 _SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "words": "word", "characters": "char"}
-_LONGEST = 1 << 18  # characters in a line that SentencePiece trains on
+_MAX_LINE_LENGTH = 1 << 18  # the most characters in a line for SentencePiece's trainer
 _SPECIAL_PIECES = 6  # padding, unknown, start, end, mask, and the mask as a word
 _NAMES = {
     "pad": ("<pad>", "[PAD]"),
@@ -29,12 +29,20 @@ _NAMES = {
     "start": ("<cls>", "<s>", "[START]", "[CLS]", "<bos>"),  # XLNet has both <cls> and <s>, and never uses <s>
     "end": ("<sep>", "</s>", "[END]", "[SEP]", "<eos>", "<|endoftext|>"),
 }
-NOT_TEXT = tuple(name for kind in ("pad", "start", "end") for name in _NAMES[kind])  # pieces that no text has
+# Pieces that are not part of a text.
+NOT_TEXT = tuple(name for kind in ("pad", "start", "end") for name in _NAMES[kind])
 
 
 @dataclasses.dataclass(frozen=True)
 class SpecialIds:
-    """The ids of the special tokens: padding, unknown, start and end of a text."""
+    """The ids of the special tokens.
+
+    Attributes:
+        pad: the id of padding.
+        unknown: the id of the unknown token.
+        start: the id of the token before a text.
+        end: the id of the token after a text.
+    """
 
     pad: int
     unknown: int
@@ -53,17 +61,18 @@ def train_tokenizer(
     Args:
         texts: strings.
         kind: `"sentencepiece"` (unigram model), `"bpe"` (SentencePiece's byte-pair encoding), `"wordpiece"`, `"words"`
-            (words between spaces that occur at least twice), or `"characters"`, which keeps line breaks and every
+            (words between spaces that occur at least twice), or `"characters"`, which preserves line breaks and every
             space.
-        vocabulary_size: the most pieces, special ones included; a small corpus gives fewer.
-        lowercase: convert to lower case inside the tokenizer, so that an exported model does it too.
+        vocabulary_size: the most pieces, special tokens included; a small corpus gives fewer.
+        lowercase: convert texts to lower case inside the tokenizer, also in an exported model.
 
     Returns:
         a `keras_hub.tokenizers.SentencePieceTokenizer` or `WordPieceTokenizer`.
 
     Raises:
         TypeError: `texts` is one string.
-        ValueError: an unknown kind, no text, or a vocabulary size below the number of characters and special tokens.
+        ValueError: the kind is unknown, all texts are empty, or the vocabulary size is below the number of characters
+            and special tokens.
 
     Example:
         >>> tokenizer = train_tokenizer(["we eat bread", "we drink water"], "characters")
@@ -109,7 +118,7 @@ def _train_sentencepiece(texts: list[str], model_type: str, vocabulary_size: int
         }
     lines = (line for text in texts for line in text.split("\n") if line.strip())
     # SentencePiece skips lines of more than `max_sentence_length` bytes without a warning.
-    texts = [line[i : i + _LONGEST] for line in lines for i in range(0, len(line), _LONGEST)]
+    texts = [line[i : i + _MAX_LINE_LENGTH] for line in lines for i in range(0, len(line), _MAX_LINE_LENGTH)]
     model = io.BytesIO()
     with _lowercase_rules(lowercase, keep_spaces=model_type == "char") as rules, _vocabulary_errors(vocabulary_size):
         sentencepiece.SentencePieceTrainer.train(
@@ -123,8 +132,8 @@ def _train_sentencepiece(texts: list[str], model_type: str, vocabulary_size: int
             unk_id=1,
             bos_id=2,
             eos_id=3,
-            max_sentence_length=4 * _LONGEST,
-            num_threads=1,  # so that the pieces do not depend on the number of cores
+            max_sentence_length=4 * _MAX_LINE_LENGTH,
+            num_threads=1,  # the pieces must not depend on the number of cores
             minloglevel=2,
             **{**options, **rules},
         )
@@ -136,17 +145,17 @@ def _vocabulary_errors(vocabulary_size: int) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not any(sign in str(error) for sign in ("ocabulary", "vocab_size", "insert_id")):
+        if not any(word in str(error) for word in ("ocabulary", "vocab_size", "insert_id")):
             raise
         raise ValueError(
-            f"`vocabulary_size` is {vocabulary_size}, too few; expected room for {_SPECIAL_PIECES} special tokens and, "
-            "except for the kind 'words', for each character of these texts. Increase `vocabulary_size`."
+            f"`vocabulary_size` is {vocabulary_size}, too small; expected at least {_SPECIAL_PIECES} special tokens "
+            "and, except for the kind 'words', each character of these texts. Increase `vocabulary_size`."
         ) from error
 
 
 @contextlib.contextmanager
 def _lowercase_rules(active: bool, keep_spaces: bool) -> Iterator[dict[str, str]]:
-    """Yield options of SentencePiece's trainer with a file of rules: NFKC, then lower case."""
+    """Yield options for SentencePiece's trainer: a file of rules for NFKC and lower case; none unless `active`."""
     if not active:
         yield {}
         return
@@ -168,7 +177,7 @@ def compile_rules(table: Iterable[tuple[str, str]]) -> bytes:
     from sentencepiece import sentencepiece_model_pb2
 
     model = io.BytesIO()
-    with _rules_file(table) as name:  # only the trainer compiles them
+    with _rules_file(table) as name:  # only the trainer can compile rules
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(["a"]),
             model_writer=model,
@@ -225,10 +234,14 @@ def _train_wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) ->
 def special_ids(tokenizer: Any) -> SpecialIds:
     """Return the ids of padding, unknown, start and end.
 
-    Without a start token it is the padding's id, as in Marian; without another special token it is the end token's id.
+    If the tokenizer has no start token, `start` is the id of padding, as in Marian. If it has no padding or unknown
+    token, the id is that of the end token.
+
+    Args:
+        tokenizer: a KerasHub tokenizer.
 
     Raises:
-        ValueError: there is no tokenizer, or it has no end token under any of the usual names.
+        ValueError: `tokenizer` is None, or its vocabulary has no end token with one of the usual names.
 
     Example:
         >>> special_ids(train_tokenizer(["we eat bread"], "characters"))
@@ -236,35 +249,38 @@ def special_ids(tokenizer: Any) -> SpecialIds:
     """
     if tokenizer is None:
         raise ValueError(
-            "This model lacks a tokenizer, so it takes ids only; expected a KerasHub tokenizer. Make the model with "
-            "`tokenizer=...`, or import it from a directory that has the tokenizer's files."
+            "This model lacks a tokenizer, so it only takes token ids; expected a KerasHub tokenizer. Make the model "
+            "with `tokenizer=...`, or import it from a directory that has the tokenizer's files."
         )
     ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
-    found = {kind: next((ids[name] for name in names if name in ids), None) for kind, names in _NAMES.items()}
-    if found["end"] is None:
+    special = {kind: next((ids[name] for name in names if name in ids), None) for kind, names in _NAMES.items()}
+    if special["end"] is None:
         raise ValueError(
             f"The tokenizer has no end token; expected one of {', '.join(_NAMES['end'])} in its vocabulary."
         )
-    found["start"] = found["pad"] if found["start"] is None else found["start"]
-    return SpecialIds(**{kind: found["end"] if index is None else index for kind, index in found.items()})
+    special["start"] = special["pad"] if special["start"] is None else special["start"]
+    return SpecialIds(**{kind: special["end"] if index is None else index for kind, index in special.items()})
 
 
 @functools.lru_cache(maxsize=32)
 def mask_id(tokenizer: Any) -> int:
     """Return the id of the mask token.
 
+    Args:
+        tokenizer: a KerasHub tokenizer.
+
     Raises:
-        ValueError: the tokenizer has none.
+        ValueError: the tokenizer has no mask token.
 
     Example:
         >>> mask_id(train_tokenizer(["we eat bread"], "characters"))
         4
     """
     ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
-    found = next((ids[name] for name in ("[MASK]", "<mask>") if name in ids), None)
-    if found is None:
+    index = next((ids[name] for name in ("[MASK]", "<mask>") if name in ids), None)
+    if index is None:
         raise ValueError("The tokenizer has no mask token; expected [MASK] or <mask> in its vocabulary.")
-    return found
+    return index
 
 
 def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -273,16 +289,31 @@ def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     Args:
         tokenizer: a KerasHub tokenizer.
         texts: strings.
+
+    Returns:
+        One list of ids per text.
+
+    Raises:
+        ValueError: see `special_ids`.
+
+    Example:
+        >>> tokenizer = train_tokenizer(["we eat bread"], "characters")
+        >>> [len(ids) for ids in encode_texts(tokenizer, ["we eat", "we"])]
+        [6, 2]
     """
     if not texts:
         return []
-    special_ids(tokenizer)  # says what is wrong where there is none
+    special_ids(tokenizer)  # raises an error if there is no usable tokenizer
     rows = split_like_gpt2(tokenizer).tokenize(rewrite_texts(tokenizer, texts))
     return [list(map(int, row)) for row in (rows.to_list() if hasattr(rows, "to_list") else rows)]
 
 
 def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Return the text of ids, without padding, start and end tokens and ids beyond the vocabulary.
+    """Return the text of ids. Padding, start and end tokens, and ids beyond the vocabulary are removed.
+
+    Args:
+        tokenizer: a KerasHub tokenizer.
+        ids: the ids of one text.
 
     Example:
         >>> tokenizer = train_tokenizer(["we eat bread"], "characters")
@@ -290,15 +321,21 @@ def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
         'eat'
     """
     special, size = special_ids(tokenizer), tokenizer.vocabulary_size()
-    kept = [i for i in ids if i not in (special.pad, special.start, special.end) and i < size]
-    if not kept:
+    text_ids = [i for i in ids if i not in (special.pad, special.start, special.end) and i < size]
+    if not text_ids:
         return ""
-    text = tokenizer.detokenize([kept])[0]
+    text = tokenizer.detokenize([text_ids])[0]
     return text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
 
 
 def ids_to_pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """Return the piece of each id, and "" beyond the vocabulary, since a model may have more ids than its tokenizer.
+    """Return the piece of each id, or "" for an id beyond the vocabulary.
+
+    A model may have more ids than its tokenizer.
+
+    Args:
+        tokenizer: a KerasHub tokenizer.
+        ids: ids of tokens.
 
     Example:
         >>> ids_to_pieces(train_tokenizer(["we eat bread"], "characters"), [2, 3, 997])

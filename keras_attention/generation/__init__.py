@@ -1,4 +1,4 @@
-"""One search over `step`: greedy, beam and sampling are strategies of one loop."""
+"""Text generation: one decoding loop, with greedy search, beam search and sampling as strategies."""
 
 from keras_attention.generation.compiled import CompiledFunction
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs

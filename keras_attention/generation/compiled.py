@@ -1,4 +1,4 @@
-"""A function of a model and of arrays, compiled once."""
+"""A function of a model and of arrays, compiled once for each structure of its inputs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import numpy as np
 
 
 class CompiledFunction:
-    """A function of a model's weights and of arrays, compiled at its first use for each structure of its inputs.
+    """A compiled function of a model and of arrays, on TensorFlow or JAX.
 
-    It runs on TensorFlow and on JAX. TensorFlow's program takes any batch and any length; JAX compiles each shape.
+    The first call with a new structure of inputs compiles the function. A program on TensorFlow accepts any batch size
+    and any length; JAX compiles each shape.
 
     Args:
-        model: owns the weights that the function reads.
-        function: (model, inputs, **options) -> dict of tensors, where inputs is a dict of tensors, nested or not.
+        model: the model whose weights the function uses.
+        function: (model, inputs, **options) -> dict of tensors, with inputs a (nested) dict of tensors.
 
     Call arguments:
-        inputs: dict of arrays, nested or not, whose axis 0 is the batch.
-        **options: hashable values that are part of the program, such as a strategy.
+        inputs: (nested) dict of arrays with the batch as axis 0.
+        **options: hashable constants of the program, such as a strategy.
 
     Output:
         dict of numpy arrays.
@@ -40,29 +41,29 @@ class CompiledFunction:
 
     def __call__(self, inputs: dict, **options: Any) -> dict[str, np.ndarray]:
         weights = tuple(map(id, self.model.weights))
-        if weights != self.weights:  # LoRA and quantisation replace weights, which a traced program would not see
+        if weights != self.weights:  # LoRA and quantisation replace weights; traced programs use the old ones
             self.programs, self.weights = {}, weights
         inputs = keras.tree.map_structure(np.asarray, inputs)
         structure = keras.tree.map_structure(lambda array: str(_shape_and_type(array)), inputs)
         key = (repr(structure), tuple(sorted(options.items())))
         if key not in self.programs:
             self.programs[key] = _Program(self.model, functools.partial(self.function, self.model, **options), inputs)
-        found = self.programs[key].predict_on_batch(inputs)
-        return {name: np.asarray(value) for name, value in found.items()}
+        outputs = self.programs[key].predict_on_batch(inputs)
+        return {name: np.asarray(value) for name, value in outputs.items()}
 
 
 class _Program(keras.Model):
-    """A function as a model, since Keras compiles the prediction of a model on either backend.
+    """A function wrapped in a model, because Keras compiles the predictions of a model on both backends.
 
     Args:
-        model: owns the weights that the function reads.
+        model: the model whose weights the function uses.
         function: dict of tensors -> dict of tensors.
-        inputs: arrays of the structure that it is compiled for.
+        inputs: example arrays; the function is compiled for their structure.
     """
 
     def __init__(self, model: keras.Model, function: Callable[[dict], dict], inputs: dict) -> None:
         super().__init__(name="program")
-        self.model, self.function = model, function  # the model's weights become the program's
+        self.model, self.function = model, function  # Keras tracks the weights of `model` as weights of the program
         self.built = True
         self.compile(jit_compile=keras.backend.backend() != "tensorflow")  # XLA would compile each shape
         if keras.backend.backend() == "tensorflow":
@@ -78,6 +79,6 @@ class _Program(keras.Model):
 
 
 def _shape_and_type(array: np.ndarray) -> tuple[list[int | None], np.dtype]:
-    """Return the shape for which arrays like this one are compiled: any batch and, if they hold ids, any length."""
+    """Return the input shape and dtype to compile for: any batch size and, for integers and booleans, any length."""
     floats = np.issubdtype(array.dtype, np.floating)
     return [None, *array.shape[1:]] if floats else [None] * array.ndim, array.dtype

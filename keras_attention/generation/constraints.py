@@ -1,4 +1,4 @@
-"""Constraints on the next token, and the random numbers that choose it."""
+"""Constraints on the next token, and the random numbers for sampling it."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ from keras_attention.generation.strategies import NEVER, Strategy
 
 
 def apply_constraints(log_probs, tokens, t, strategy: Strategy, end_id: int, start_ids, prefix_ids, prefix_mask):
-    """Exclude the tokens that the strategy forbids, and force those of the prefix.
+    """Exclude the tokens that the strategy forbids, and force the tokens of the prefix.
 
     Args:
         log_probs: (B, K, V) float32.
-        tokens: (B, K, T) int, the tokens written before step t.
+        tokens: (B, K, T) int, the tokens generated before step t.
         t: scalar int, the step.
-        strategy: its `min_new_tokens`, `no_repeat_ngram_size` and `suppress_tokens`.
+        strategy: `min_new_tokens`, `no_repeat_ngram_size` and `suppress_tokens` are read.
         end_id: the end token, forbidden before `min_new_tokens`.
-        start_ids: (B,) int, the token before the first; in a model without a start token, that of a prompt.
-        prefix_ids: (B, T) int.
-        prefix_mask: (B, T) bool, where the prefix holds; it overrides every other constraint.
+        start_ids: (B,) int, the start token or, in a model without a start token, the first token of the prompt.
+        prefix_ids: (B, T) int, the forced tokens.
+        prefix_mask: (B, T) bool, True = forced; overrides all other constraints.
 
     Returns:
-        (B, K, V) log-probabilities, `NEVER` where forbidden, 0 for a forced token.
+        (B, K, V) log-probabilities: `NEVER` for a forbidden token, 0 for a forced token.
     """
     vocabulary = ops.arange(log_probs.shape[-1], dtype="int32")
     for token in strategy.suppress_tokens:
         log_probs = ops.where(ops.equal(vocabulary, token), NEVER, log_probs)
     if strategy.min_new_tokens:
-        begin = ops.sum(ops.cast(prefix_mask, "int32"), axis=1)
-        too_soon = ops.reshape(t - begin < strategy.min_new_tokens, (-1, 1, 1))
+        num_forced = ops.sum(ops.cast(prefix_mask, "int32"), axis=1)
+        too_soon = ops.reshape(t - num_forced < strategy.min_new_tokens, (-1, 1, 1))
         log_probs = ops.where(ops.logical_and(too_soon, ops.equal(vocabulary, end_id)), NEVER, log_probs)
     if strategy.no_repeat_ngram_size:
         start = ops.broadcast_to(ops.reshape(start_ids, (-1, 1, 1)), (*ops.shape(tokens)[:2], 1))
         written = ops.concatenate([ops.cast(start, tokens.dtype), tokens], axis=2)
-        once = _forbid_repeats(log_probs, written, t + 1, strategy.no_repeat_ngram_size)
-        ends = ops.equal(vocabulary, end_id)  # an end is never a repetition, though the same token may begin the text
-        log_probs = ops.where(ends, log_probs, once)
+        without_repeats = _forbid_repeats(log_probs, written, t + 1, strategy.no_repeat_ngram_size)
+        is_end = ops.equal(vocabulary, end_id)  # always allowed, because the same token may also start the text
+        log_probs = ops.where(is_end, log_probs, without_repeats)
     token = ops.expand_dims(ops.take(prefix_ids, t, axis=1), -1)  # (B, 1)
-    holds = ops.expand_dims(ops.take(prefix_mask, t, axis=1), -1)
+    is_forced = ops.expand_dims(ops.take(prefix_mask, t, axis=1), -1)
     forced = ops.where(ops.equal(vocabulary, token), 0.0, NEVER)
-    return ops.where(ops.expand_dims(holds, 1), ops.expand_dims(forced, 1), log_probs)
+    return ops.where(ops.expand_dims(is_forced, 1), ops.expand_dims(forced, 1), log_probs)
 
 
 def _forbid_repeats(log_probs, tokens, t, n: int):
-    """Forbid each token that would complete an n-gram that its hypothesis already has."""
+    """Forbid each token that would complete an n-gram for the second time in its hypothesis."""
     beams, vocabulary = log_probs.shape[1:]
     steps = ops.shape(tokens)[2]
-    positions = ops.arange(steps)  # where an earlier n-gram would end
+    positions = ops.arange(steps)  # of the last token of an earlier n-gram
     same = ops.logical_and(positions >= n - 1, positions < t)
     same = ops.broadcast_to(same, ops.shape(tokens))
     for back in range(1, n):
@@ -55,8 +55,8 @@ def _forbid_repeats(log_probs, tokens, t, n: int):
         same = ops.logical_and(same, ops.equal(earlier, ops.expand_dims(recent, -1)))
     rows = ops.expand_dims(ops.arange(ops.shape(tokens)[0] * beams), -1)
     flat_tokens = ops.reshape(tokens, (-1, steps))
-    nowhere = ops.shape(tokens)[0] * beams * vocabulary
-    targets = ops.where(ops.reshape(same, (-1, steps)), rows * vocabulary + flat_tokens, nowhere)
+    unused = ops.shape(tokens)[0] * beams * vocabulary  # the index of an extra element, which is removed at the end
+    targets = ops.where(ops.reshape(same, (-1, steps)), rows * vocabulary + flat_tokens, unused)
     flat = ops.concatenate([ops.reshape(log_probs, (-1,)), ops.zeros((1,), log_probs.dtype)])
     targets = ops.reshape(targets, (-1, 1))
     flat = ops.scatter_update(flat, targets, ops.full((ops.shape(targets)[0],), NEVER, log_probs.dtype))
@@ -64,15 +64,23 @@ def _forbid_repeats(log_probs, tokens, t, n: int):
 
 
 def uniform_numbers(seeds, t, beams: int):
-    """Return (B, K) float32 numbers in [0, 1) that depend on the seed, the step and the beam alone.
+    """Return uniform random numbers in [0, 1) that depend only on the seed, the step and the beam.
 
-    They come from a 32-bit integer hash (two rounds of multiply and shift), since the generators of the backends give
-    different numbers.
+    A 32-bit integer hash (two rounds of multiply and shift) computes them, because the random generators of the
+    backends return different numbers.
 
     Args:
         seeds: (B,) int.
         t: scalar int, the step.
         beams: K.
+
+    Returns:
+        (B, K) float32.
+
+    Example:
+        >>> import keras
+        >>> tuple(uniform_numbers(keras.ops.array([3, 5]), 7, beams=11).shape)
+        (2, 11)
 
     Reference: the mixing function is `lowbias32`, https://nullprogram.com/blog/2018/07/31/.
     """

@@ -1,14 +1,14 @@
-"""The one search loop, over any model with `start(inputs)` and `step(tokens, state)`.
+"""The decoding loop, for any model with `start(inputs, length)` and `step(tokens, state)`.
 
-    open hypotheses      (B, K): the tokens so far, their log-probability, the model's carry
-    finished hypotheses  (B, N): the best that have ended, best first
+    open hypotheses      (B, K): the tokens so far, their log-probability, the carry of the model
+    finished hypotheses  (B, N): the best finished hypotheses, best first
 
-Each step asks the model for logits, applies the constraints, lets the strategy propose, reorders the carry (and only
-the carry: all beams share the `constants`), and moves hypotheses that ended to the finished ones. Attention is written
-once and never reordered: each hypothesis remembers in which beam each of its steps was made (its `parent_beams`), and
-its attention is gathered at the end.
+Each step computes the logits, applies the constraints, calls the strategy to choose among the continuations, reorders
+the carry, and moves finished hypotheses to their list. The `constants` are not reordered, because all beams share them.
+Attention is written once and never reordered: each hypothesis stores the beam of each of its steps (`parent_beams`),
+and its attention is gathered at the end.
 
-All sizes are fixed, all operations are `keras.ops`, and none needs XLA, so that the loop computes the same on
+All shapes are fixed, and all operations are `keras.ops` that do not need XLA, so the loop computes the same on
 TensorFlow, on JAX and in an exported graph.
 """
 
@@ -26,17 +26,17 @@ from keras_attention.layers.cache import gather_beams
 
 
 class OpenHypotheses(NamedTuple):
-    """The K hypotheses of each row that go on."""
+    """The K unfinished hypotheses of each row."""
 
-    last: Any  # (B, K) the token written last
+    last: Any  # (B, K) the last token
     log_probs: Any  # (B, K)
     tokens: Any  # (B, K, T)
-    parent_beams: Any  # (B, K, T) the beam in which each step was made
-    carry: Any  # the model's own tensors (B, K, ...)
+    parent_beams: Any  # (B, K, T) the beam of each step
+    carry: Any  # the carry of the model, tensors (B, K, ...)
 
 
 class FinishedHypotheses(NamedTuple):
-    """The N best hypotheses of each row that have ended, best first."""
+    """The N best finished hypotheses of each row, best first."""
 
     scores: Any  # (B, N)
     lengths: Any  # (B, N)
@@ -45,14 +45,14 @@ class FinishedHypotheses(NamedTuple):
 
 
 class AttentionRecord(NamedTuple):
-    """What each beam attended to."""
+    """The attention weights of all steps, and their sums."""
 
     weights: Any  # (T, B, K, S), never reordered
-    coverage: Any  # (B, K, S), the sum over the steps of each open hypothesis; 1 at padding
+    coverage: Any  # (B, K, S), the sum of the weights over the steps of each open hypothesis; 1 at padding
 
 
 class LoopState(NamedTuple):
-    """What the loop carries from step to step."""
+    """The state of the loop between two steps."""
 
     t: Any  # scalar, the step
     open: OpenHypotheses
@@ -72,30 +72,44 @@ def decode(
     prefix_mask,
     seeds,
 ) -> dict:
-    """Search for the best texts of a model.
+    """Generate the N best texts of each row with a model and a strategy.
 
     Args:
-        model: has `start(inputs, length) -> state`, with length the most tokens that it will read, and
-            `step(tokens, state) -> (logits, state, attention)`, where state is a dict of `constants` and `carry`;
-            with attention, `constants["mask"]` (B, S) says what may be attended to.
-        inputs: dict of tensors for `start`. Where it has `token_ids` (B, L), `start` reads these L tokens at
-            once: the start token and as much as all rows have of the prefix, without the last token of either.
-        strategy: how to choose.
-        start_ids: (B,) int, the token before the first.
+        model: has two methods: `start(inputs, length) -> state`, with length the maximum number of tokens, and
+            `step(tokens, state) -> (logits, state, attention)`. Tokens are (B, K), logits (B, K, V), attention is
+            (B, K, S) or None, and a state is a dict of `constants` and `carry`. With attention,
+            `constants["mask"]` (B, S) is True for positions that may be attended to.
+        inputs: dict of tensors for `start`. If it has `token_ids` (B, L), `start` reads these L tokens in one pass: the
+            first L tokens of the start token and the prefix. Every row must have at least L + 1 of them.
+        strategy: a `Strategy`, such as `Greedy()`.
+        start_ids: (B,) int, the token before the first generated or forced token.
         end_id: the token that ends a text.
-        limits: (B,) int, the most tokens of each text; one that reaches it ends without an end token.
-        prefix_ids: (B, T) int, tokens with which a text has to begin; T is the longest limit.
-        prefix_mask: (B, T) bool, where `prefix_ids` holds. Forced tokens cost nothing, and the length in a score
+        limits: (B,) int, the maximum number of tokens of each text. A text of this length ends without an end token.
+        prefix_ids: (B, T) int, forced tokens at the beginning of each text; T is the largest limit.
+        prefix_mask: (B, T) bool, True = forced. Forced tokens do not change the score, and the length penalty
             does not count them.
-        seeds: (B,) int, the seed of each row's random numbers.
+        seeds: (B,) int, the seed of the random numbers of each row.
 
     Returns:
-        dict of `tokens` (B, N, T) int, T now at least the longest length; `lengths` (B, N) int, the end token included;
-        `scores` (B, N) float32 with `NEVER` or less where there is no such hypothesis, best first; and, from a model
-        with attention, `attention` (B, N, T, S) float32.
+        dict, hypotheses in order, best first: `tokens` (B, N, T) int; `lengths` (B, N) int, end token included;
+        `scores` (B, N) float32, `NEVER` or less if there is no such hypothesis; and, for a model with attention,
+        `attention` (B, N, T, S) float32. T may be smaller than in `prefix_ids`.
+
+    Example:
+        >>> from keras_attention.generation import Greedy
+        >>> class Counter:  # generates 1, 2, 3, ...
+        ...     def start(self, inputs, length):
+        ...         return {"constants": {}, "carry": {}}
+        ...     def step(self, tokens, state):
+        ...         return 9 * keras.ops.one_hot(tokens + 1, 7), state, None
+        >>> prefix = np.zeros((1, 0), "int32")
+        >>> inputs = search_inputs(np.array([11]), np.array([0]), prefix, prefix)
+        >>> results = decode(Counter(), {}, Greedy(), start_ids=np.array([0]), end_id=3, **inputs)
+        >>> keras.ops.convert_to_numpy(results["tokens"])[0, 0, :3].tolist()
+        [1, 2, 3]
     """
     steps = ops.shape(prefix_ids)[1]
-    begun = ops.concatenate([ops.cast(ops.expand_dims(start_ids, 1), "int32"), ops.cast(prefix_ids, "int32")], axis=1)
+    prompt = ops.concatenate([ops.cast(ops.expand_dims(start_ids, 1), "int32"), ops.cast(prefix_ids, "int32")], axis=1)
     state = model.start(inputs, steps)
     search = Search(
         model=model,
@@ -109,14 +123,14 @@ def decode(
         seeds=seeds,
     )
     num_read = ops.shape(inputs["token_ids"])[1] if "token_ids" in inputs else 0
-    first = search.first_state(state["carry"], begun, num_read)
+    first = search.first_state(state["carry"], prompt, num_read)
     (last,) = ops.while_loop(search.may_improve, lambda loop: (search.advance(loop),), (first,))
     return _results(last)
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What no step of a search changes; `decode` describes the fields. `limits` are (B, 1) here."""
+    """The inputs of a search, which are the same at every step; see `decode`. `limits` are (B, 1) here."""
 
     model: Any
     strategy: Strategy
@@ -130,23 +144,23 @@ class Search:
 
     @property
     def forced_tokens(self):
-        """(B, 1), how many tokens of each text are forced."""
+        """The number of forced tokens of each text, (B, 1)."""
         return ops.sum(ops.cast(self.prefix_mask, "int32"), axis=1, keepdims=True)
 
-    def first_state(self, carry, begun, num_read) -> LoopState:
-        """Return the state before the first step.
+    def first_state(self, carry, prompt, num_read) -> LoopState:
+        """Return the state of the loop before the first step.
 
         Args:
-            carry: the model's tensors (B, 1, ...).
-            begun: (B, 1 + T), the start token and the prefix.
-            num_read: how many of these the model has read.
+            carry: the carry of the model, tensors (B, 1, ...).
+            prompt: (B, 1 + T), the start token and the prefix.
+            num_read: the number of tokens of the prompt that `start` has read.
         """
         (batch, steps), beams = ops.shape(self.prefix_ids), self.strategy.num_beams
-        already = ops.where(ops.arange(steps) < num_read, begun[:, 1:], 0)
+        tokens_read = ops.where(ops.arange(steps) < num_read, prompt[:, 1:], 0)
         open_hypotheses = OpenHypotheses(
-            last=ops.repeat(ops.expand_dims(ops.take(begun, num_read, axis=1), 1), beams, axis=1),
+            last=ops.repeat(ops.expand_dims(ops.take(prompt, num_read, axis=1), 1), beams, axis=1),
             log_probs=ops.zeros((batch, beams), "float32") + ops.convert_to_tensor(self.strategy.initial_log_probs),
-            tokens=ops.repeat(ops.expand_dims(already, 1), beams, axis=1),
+            tokens=ops.repeat(ops.expand_dims(tokens_read, 1), beams, axis=1),
             parent_beams=ops.zeros((batch, beams, steps), "int32"),
             carry=keras.tree.map_structure(lambda x: ops.repeat(x, beams, axis=1), carry),
         )
@@ -171,9 +185,9 @@ class Search:
         )
 
     def may_improve(self, loop: LoopState):
-        """Whether an open hypothesis could still enter the finished ones."""
-        longest = ops.maximum(self.limits - self.forced_tokens, 1)
-        score_bound = self.strategy.final_score(loop.open.log_probs, longest)
+        """Return whether an open hypothesis could still become one of the N best finished hypotheses."""
+        max_length = ops.maximum(self.limits - self.forced_tokens, 1)
+        score_bound = self.strategy.final_score(loop.open.log_probs, max_length)
         score_bound = ops.where(loop.open.log_probs > NEVER / 2, score_bound, 3 * NEVER)
         better = ops.max(score_bound, 1) > ops.min(loop.finished.scores, 1)
         return ops.logical_and(loop.t < ops.shape(self.prefix_ids)[1], ops.any(better))
@@ -203,7 +217,7 @@ class Search:
             self.prefix_mask,
         )
         forced = ops.expand_dims(ops.take(self.prefix_mask, loop.t, axis=1), 1)
-        end = ops.where(forced, -1, self.end_id)  # an end within a prefix, as between two documents, ends nothing
+        end = ops.where(forced, -1, self.end_id)  # a forced end token does not end the text
         uniform = uniform_numbers(self.seeds, loop.t, self.strategy.num_beams)
         return self.strategy.propose(ops.expand_dims(loop.open.log_probs, -1) + log_probs, end, uniform)
 
@@ -211,7 +225,7 @@ class Search:
         return loop.t + 1 >= self.limits
 
     def _extend(self, loop: LoopState, proposal: Proposal, carry) -> OpenHypotheses:
-        """Return the hypotheses that go on."""
+        """Return the open hypotheses after this step."""
         parents = proposal.parents
         return OpenHypotheses(
             last=ops.cast(proposal.tokens, "int32"),
@@ -222,7 +236,7 @@ class Search:
         )
 
     def _record(self, attention, loop: LoopState, parents) -> tuple[AttentionRecord | tuple, Any]:
-        """Return the attention with this step's, and the coverage (B, K, S) of each beam before it is reordered."""
+        """Add the attention of this step; return the new record, and the coverage (B, K, S) before reordering."""
         if attention is None:
             return loop.attention, None
         attention = ops.cast(attention, "float32")
@@ -231,13 +245,13 @@ class Search:
         return AttentionRecord(weights, gather_beams(coverage, parents)), coverage
 
     def _finish(self, loop: LoopState, proposal: Proposal, coverage) -> FinishedHypotheses:
-        """Return the best of the finished hypotheses and those that end at this step.
+        """Return the N best finished hypotheses, with the hypotheses that end at this step.
 
-        A hypothesis ends by the end token or, without one, at its limit.
+        A hypothesis ends with the end token, or at its limit.
         """
-        cut = ops.where(self._at_limit(loop), proposal.log_probs, NEVER)
+        at_limit = ops.where(self._at_limit(loop), proposal.log_probs, NEVER)
         parents = ops.concatenate([proposal.ended_parents, proposal.parents], 1)
-        log_probs = ops.concatenate([proposal.ended_log_probs, cut], 1)
+        log_probs = ops.concatenate([proposal.ended_log_probs, at_limit], 1)
         last = ops.concatenate([ops.zeros_like(proposal.ended_parents) + self.end_id, proposal.tokens], 1)
         ended = FinishedHypotheses(
             scores=self._final_scores(log_probs, parents, loop.t + 1, coverage),
@@ -250,71 +264,86 @@ class Search:
         return FinishedHypotheses(*(gather_beams(values, best) for values in both))
 
     def _final_scores(self, log_probs, parents, length, coverage):
-        own_length = ops.maximum(length - self.forced_tokens, 1)
-        covered = None if coverage is None else gather_beams(coverage, parents)
-        scores = self.strategy.final_score(log_probs, own_length, covered)
+        length = ops.maximum(length - self.forced_tokens, 1)
+        coverage = None if coverage is None else gather_beams(coverage, parents)
+        scores = self.strategy.final_score(log_probs, length, coverage)
         return ops.where(log_probs > NEVER / 2, scores, 3 * NEVER)
 
 
 def _results(loop: LoopState) -> dict:
-    """Return what was found. On TensorFlow, where shapes may depend on values, T is the longest length."""
+    """Return the results of `decode`. On TensorFlow, T is the largest length; JAX needs a fixed shape."""
     scores, lengths, tokens, parent_beams = loop.finished
-    longest = ops.max(lengths) if keras.backend.backend() == "tensorflow" else ops.shape(tokens)[2]
-    results = {"tokens": tokens[:, :, :longest], "lengths": lengths, "scores": scores}
+    steps = ops.max(lengths) if keras.backend.backend() == "tensorflow" else ops.shape(tokens)[2]
+    results = {"tokens": tokens[:, :, :steps], "lengths": lengths, "scores": scores}
     if loop.attention:
-        weights = loop.attention.weights[:longest]
-        beams = ops.one_hot(parent_beams[:, :, :longest], weights.shape[2], dtype="float32")  # (B, N, T, K)
+        weights = loop.attention.weights[:steps]
+        beams = ops.one_hot(parent_beams[:, :, :steps], weights.shape[2], dtype="float32")  # (B, N, T, K)
         attention = ops.einsum("tbks,bntk->bnts", weights, beams)
-        written = ops.arange(longest) < ops.expand_dims(lengths, -1)
-        results["attention"] = ops.where(ops.expand_dims(written, -1), attention, 0.0)
+        is_written = ops.arange(steps) < ops.expand_dims(lengths, -1)
+        results["attention"] = ops.where(ops.expand_dims(is_written, -1), attention, 0.0)
     return results
 
 
-def best_hypotheses(found: dict, is_real) -> dict:
-    """Return what a search found without what it found for empty inputs.
+def best_hypotheses(results: dict, is_real) -> dict:
+    """Return the results of `decode`, with lengths, scores and attention 0 for empty inputs.
 
     Args:
-        found: from `decode`.
+        results: the results of `decode`.
         is_real: (B,) bool, False for an input that is empty or could not be read.
 
     Returns:
-        dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), 0 where `is_real` is False; and of the best
-        hypothesis `is_written` (B, T) bool and, where there is attention, `attention` (B, T, S).
+        dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), and, for the best hypothesis only, `is_written`
+        (B, T) bool and, if the model has attention, `attention` (B, T, S).
+
+    Example:
+        >>> lengths, scores = np.full((2, 1), 3, "int32"), np.full((2, 1), -5.0, "float32")
+        >>> results = {"tokens": np.ones((2, 1, 3), "int32"), "lengths": lengths, "scores": scores}
+        >>> keras.ops.convert_to_numpy(best_hypotheses(results, np.array([True, False]))["lengths"]).tolist()
+        [[3], [0]]
     """
     is_real = ops.expand_dims(is_real, 1)
-    lengths, scores = (ops.where(is_real, found[name], 0) for name in ("lengths", "scores"))
-    is_written = ops.arange(ops.shape(found["tokens"])[2]) < lengths[:, :1]
-    best = {"tokens": found["tokens"], "lengths": lengths, "scores": scores, "is_written": is_written}
-    if "attention" in found:
-        best["attention"] = ops.where(ops.expand_dims(is_real, -1), found["attention"][:, 0], 0.0)
+    lengths, scores = (ops.where(is_real, results[name], 0) for name in ("lengths", "scores"))
+    is_written = ops.arange(ops.shape(results["tokens"])[2]) < lengths[:, :1]
+    best = {"tokens": results["tokens"], "lengths": lengths, "scores": scores, "is_written": is_written}
+    if "attention" in results:
+        best["attention"] = ops.where(ops.expand_dims(is_real, -1), results["attention"][:, 0], 0.0)
     return best
 
 
 def search_inputs(limits, seeds, prefix_ids, prefix_mask) -> dict:
-    """Return `limits`, `seeds`, `prefix_ids` and `prefix_mask` of `decode`: T is made as long as the longest limit.
+    """Return the arguments `limits`, `seeds`, `prefix_ids` and `prefix_mask` of `decode`, padded from P to T.
 
-    JAX compiles each shape, so T is a multiple of 16 there.
+    T is the largest limit. JAX compiles each shape, so on JAX T is rounded up to a multiple of 16.
 
     Args:
         limits: (B,) int.
         seeds: (B,) int.
         prefix_ids: (B, P) int; P may be 0.
         prefix_mask: (B, P) bool.
+
+    Returns:
+        dict of `limits` (B,), `seeds` (B,), `prefix_ids` (B, T) and `prefix_mask` (B, T).
+
+    Example:
+        >>> prefix = np.array([[2, 3]])
+        >>> inputs = search_inputs(np.array([16]), np.array([7]), prefix, prefix > 0)
+        >>> tuple(inputs["prefix_ids"].shape)
+        (1, 16)
     """
     width = ops.shape(prefix_ids)[1]
     steps = ops.maximum(ops.max(limits), width)
     if keras.backend.backend() == "jax":
         steps = -(-int(steps) // 16) * 16
-    room = ((0, 0), (0, steps - width))
+    padding = ((0, 0), (0, steps - width))
     return {
         "limits": ops.cast(limits, "int32"),
         "seeds": ops.cast(seeds, "int32"),
-        "prefix_ids": ops.pad(ops.cast(prefix_ids, "int32"), room),
-        "prefix_mask": ops.cast(ops.pad(ops.cast(prefix_mask, "int32"), room), "bool"),
+        "prefix_ids": ops.pad(ops.cast(prefix_ids, "int32"), padding),
+        "prefix_mask": ops.cast(ops.pad(ops.cast(prefix_mask, "int32"), padding), "bool"),
     }
 
 
 def _write(values, t, new):
-    """Put (B, K) at time t of (B, K, T)."""
-    here = ops.equal(ops.arange(ops.shape(values)[2]), t)
-    return ops.where(here, ops.expand_dims(ops.cast(new, values.dtype), -1), values)
+    """Return values (B, K, T) with `new` (B, K) at step t."""
+    is_t = ops.equal(ops.arange(ops.shape(values)[2]), t)
+    return ops.where(is_t, ops.expand_dims(ops.cast(new, values.dtype), -1), values)

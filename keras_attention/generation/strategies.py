@@ -1,7 +1,7 @@
 """Search strategies: greedy, beam search and sampling.
 
-A strategy reads the log-probabilities of all continuations and proposes which hypotheses go on and which end. It knows
-no model and no tokenizer; `decode.py` runs the loop.
+A strategy chooses, from the log-probabilities of all continuations, which hypotheses continue and which end. It uses
+neither the model nor the tokenizer; `decode.py` runs the loop.
 """
 
 from __future__ import annotations
@@ -13,36 +13,37 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-NEVER = -1e9  # a log-probability that nothing real reaches, and that float32 can add up
+NEVER = -1e9  # lower than any real log-probability; sums of it remain finite in float32
 
 
 class Proposal(NamedTuple):
-    """The choice of one step, for each of B rows: K hypotheses that go on and C that may end.
+    """The choice of one step for each of B rows: K hypotheses that continue, and C hypotheses that end.
 
-    A hypothesis that does not exist has a log-probability of `NEVER` or less.
+    Unused entries have a log-probability of `NEVER` or less.
     """
 
-    parents: Any  # (B, K) which beam each open hypothesis extends
-    tokens: Any  # (B, K) by which token
+    parents: Any  # (B, K) the beam that each open hypothesis extends
+    tokens: Any  # (B, K) its new token
     log_probs: Any  # (B, K) its total log-probability
-    ended_parents: Any  # (B, C) which beam each ended hypothesis extends, by the end token
+    ended_parents: Any  # (B, C) the beam that each ended hypothesis extends with the end token
     ended_log_probs: Any  # (B, C) its total log-probability
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Strategy:
-    """The options that all strategies have.
+    """The base class of strategies, with their common options.
 
     Args:
-        max_new_tokens: the most tokens of an output; the model's own limit when absent.
-        min_new_tokens: the fewest tokens before the end token, without a forced prefix.
-        no_repeat_ngram_size: no n-gram of this length occurs twice in an output; 0 allows all.
+        max_new_tokens: the maximum number of tokens of an output; the limit of the model when None.
+        min_new_tokens: the minimum number of tokens before the end token; a forced prefix does not count.
+        no_repeat_ngram_size: no n-gram of this length occurs twice in an output; 0 for no limit.
         suppress_tokens: ids of tokens that are never generated.
-        num_return_sequences: hypotheses that are returned for each input, N.
+        num_return_sequences: the number of hypotheses returned for each input, N.
         seed: seed of the random numbers; only `Sampling` uses it.
 
     Raises:
-        ValueError: a negative length, a minimum over the maximum, or a seed outside 0 to 2^32 - 1.
+        ValueError: `min_new_tokens` or `no_repeat_ngram_size` is negative, `max_new_tokens` is not over
+            `min_new_tokens`, `num_return_sequences` is below 1, or `seed` is outside 0 to 2^32 - 1.
     """
 
     max_new_tokens: int | None = None
@@ -58,7 +59,8 @@ class Strategy:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; expected 0 or more.")
         if self.max_new_tokens is not None and self.max_new_tokens <= max(self.min_new_tokens, 0):
             raise ValueError(
-                f"`max_new_tokens` is {self.max_new_tokens}; expected over {self.min_new_tokens} (`min_new_tokens`)."
+                f"`max_new_tokens` is {self.max_new_tokens}; expected more than {self.min_new_tokens} "
+                "(`min_new_tokens`)."
             )
         self._check_num_return_sequences()
         if not 0 <= self.seed < 2**32:
@@ -76,23 +78,23 @@ class Strategy:
 
     @property
     def initial_log_probs(self) -> tuple[float, ...]:
-        """The log-probabilities of the K hypotheses at the beginning; `NEVER` for a beam that is not used yet."""
+        """The initial log-probabilities of the K hypotheses; `NEVER` for an unused beam."""
         return (0.0,) * self.num_beams
 
     def seeds(self, indices: Any) -> np.ndarray:
-        """Return the seed of each text (B,) int32, by the index of its input: `seed` + i."""
+        """Return the seed of each text, (B,) int32: `seed` + the index of its input."""
         return (np.asarray(indices, "int64") + self.seed).astype("int32")
 
     def final_score(self, log_probs, length, coverage=None):
-        """Return the score that ranks finished hypotheses; here their log-probability."""
+        """Return the score that ranks finished hypotheses; here, the log-probability."""
         return log_probs
 
     def propose(self, totals, end_id, uniform) -> Proposal:
-        """Choose among the continuations of each hypothesis.
+        """Choose among the continuations of the hypotheses.
 
         Args:
             totals: (B, K, V) float32, the total log-probability of each continuation.
-            end_id: (B, 1), the token that ends a text, or -1 where none does.
+            end_id: (B, 1) int, the end token; -1 in rows whose next token is forced.
             uniform: (B, K) float32 in [0, 1), the random numbers of this step.
 
         Returns:
@@ -103,9 +105,12 @@ class Strategy:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Greedy(Strategy):
-    """Take the likeliest token at each step: y_t = argmax p(y | y_<t, x).
+    """Greedy search: choose the most probable token at each step, y_t = argmax p(y | y_<t, x).
 
-    Args: those of `Strategy`; `num_return_sequences` is 1.
+    The options are those of `Strategy`; `num_return_sequences` must be 1.
+
+    Raises:
+        ValueError: see `Strategy`.
 
     Example:
         >>> Greedy(max_new_tokens=7).num_beams
@@ -115,8 +120,8 @@ class Greedy(Strategy):
     def _check_num_return_sequences(self) -> None:
         if self.num_return_sequences != 1:
             raise ValueError(
-                f"`num_return_sequences` is {self.num_return_sequences}; a greedy search returns 1. "
-                "`BeamSearch` and `Sampling` return more."
+                f"`num_return_sequences` is {self.num_return_sequences}; expected 1 for greedy search. "
+                "`BeamSearch` and `Sampling` can return more."
             )
 
     def propose(self, totals, end_id, uniform):
@@ -126,21 +131,21 @@ class Greedy(Strategy):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling(Strategy):
-    """Draw each token from softmax(logits / temperature), cut to the likeliest.
+    """Sample each token from softmax(logits / temperature), restricted by `top_k` and `top_p`.
 
-    One number in [0, 1) per step decides, by inverting the cumulative distribution over the tokens
-    in order of probability. It is a hash of the seed and the step, so the same seed gives the same
-    text on every backend, and in any batch.
+    The token is chosen by inverting the cumulative distribution over the tokens, most probable first, at a uniform
+    random number. This number is a hash of the seed, the step and the beam, so that a seed gives the same text on every
+    backend and in any batch. The `num_return_sequences` texts of an input are sampled independently. The other options
+    are those of `Strategy`.
 
     Args:
         temperature: sampling temperature; below 1 sharpens the distribution, above 1 flattens it.
         top_k: sample from the k most probable tokens; 0 for all.
-        top_p: sample from the fewest most probable tokens whose probabilities sum to p; 1 for all.
-
-    `num_return_sequences` independent texts are drawn for each input.
+        top_p: sample from the smallest set of most probable tokens with a total probability of at least p; 1 for all.
 
     Raises:
-        ValueError: a temperature that is not positive, or `top_p` outside (0, 1].
+        ValueError: `temperature` is not positive, `top_k` is negative, or `top_p` is outside (0, 1]; see also
+            `Strategy`.
 
     Example:
         >>> Sampling(temperature=0.7, top_k=5, seed=3).temperature
@@ -157,7 +162,8 @@ class Sampling(Strategy):
         super().__post_init__()
         if not self.temperature > 0:  # nor NaN
             raise ValueError(
-                f"`temperature` is {self.temperature}; expected more than 0. `Greedy()` (--num-beams 1) is its limit."
+                f"`temperature` is {self.temperature}; expected more than 0. For the most probable token at each step, "
+                "use `Greedy()` (--num-beams 1)."
             )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"`top_p` is {self.top_p}; expected a number in (0, 1].")
@@ -169,29 +175,29 @@ class Sampling(Strategy):
         return _follow(totals, self._draw(totals, uniform), end_id)
 
     def _draw(self, totals, uniform):
-        """Return (B, K) tokens drawn with the random numbers (B, K)."""
+        """Return one sampled token per hypothesis, (B, K)."""
         count = min(self.top_k or totals.shape[-1], totals.shape[-1])
         values, tokens = ops.top_k(totals, count)
         probabilities = ops.softmax((values - values[..., :1]) / self.temperature, axis=-1)
         cumulative = ops.cumsum(probabilities, axis=-1)
-        likeliest = ops.logical_and(cumulative - probabilities < self.top_p, probabilities > 0)
-        is_kept = ops.cast(likeliest, "float32")
-        mass = ops.max(cumulative * is_kept, axis=-1)
-        reached = ops.cast(cumulative <= ops.expand_dims(uniform * mass, -1), "int32")
-        chosen = ops.minimum(ops.sum(reached, axis=-1), ops.cast(ops.sum(is_kept, axis=-1), "int32") - 1)
+        in_top_p = ops.logical_and(cumulative - probabilities < self.top_p, probabilities > 0)
+        in_top_p = ops.cast(in_top_p, "float32")
+        mass = ops.max(cumulative * in_top_p, axis=-1)
+        passed = ops.cast(cumulative <= ops.expand_dims(uniform * mass, -1), "int32")
+        chosen = ops.minimum(ops.sum(passed, axis=-1), ops.cast(ops.sum(in_top_p, axis=-1), "int32") - 1)
         return _pick(tokens, chosen)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BeamSearch(Strategy):
-    """Keep the K likeliest open hypotheses at each step, and the N best that have ended.
+    """Beam search: keep the K most probable open hypotheses at each step, and the N best finished hypotheses.
 
-    An ended hypothesis leaves the beam and is frozen with the score
+    A finished hypothesis leaves the beam. Its score is
 
         s(y) = log p(y | x) / ((5 + |y|) / 6)^a  +  b sum_i log min(sum_t attention[t, i], 1)
 
-    with a the length penalty and b the coverage penalty. |y| counts the end token, and not what was forced.
-    The search ends as soon as no open hypothesis could still enter the N best.
+    with the length penalty a and the coverage penalty b. |y| includes the end token, but no forced tokens. The search
+    ends when no open hypothesis can become one of the N best. The other options are those of `Strategy`.
 
     Args:
         num_beams: number of beams, K.
@@ -199,8 +205,8 @@ class BeamSearch(Strategy):
         coverage_penalty: coverage penalty of a beam search, b; needs a model with attention.
 
     Raises:
-        ValueError: `num_beams` below 1, `num_return_sequences` outside 1 to `num_beams`, or a penalty that is
-            negative or not finite.
+        ValueError: `num_beams` is below 1, `num_return_sequences` is outside 1 to `num_beams`, or a penalty is negative
+            or not finite; see also `Strategy`.
 
     Example:
         >>> BeamSearch(num_beams=5, length_penalty=1.0).num_beams
@@ -230,16 +236,21 @@ class BeamSearch(Strategy):
 
     @property
     def initial_log_probs(self) -> tuple[float, ...]:
-        """The log-probabilities of the K hypotheses at the beginning: one is used."""
+        """The initial log-probabilities of the K hypotheses; `NEVER` for all beams but the first."""
         return (0.0,) + (NEVER,) * (self.num_beams - 1)
 
     def final_score(self, log_probs, length, coverage=None):
-        """Return s(y); an upper bound for all continuations when `length` is the longest possible.
+        """Return the score s(y).
+
+        With the maximum `length` and no `coverage`, it is an upper bound of the scores of all continuations.
 
         Args:
             log_probs: (B, C) total log-probabilities.
-            length: tokens including the end, broadcastable to (B, C).
-            coverage: (B, C, S) attention summed over time, 1 at padding; None counts as complete.
+            length: number of tokens including the end token, broadcastable to (B, C).
+            coverage: (B, C, S) attention summed over the steps, 1 at padding; None for no coverage penalty.
+
+        Returns:
+            (B, C) float32.
         """
         score = log_probs / ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
         if not self.coverage_penalty or coverage is None:
@@ -261,7 +272,7 @@ class BeamSearch(Strategy):
 
 
 def _follow(totals, tokens, end_id) -> Proposal:
-    """Extend each hypothesis by its own token; a hypothesis that writes the end token ends."""
+    """Extend each hypothesis by its token; a hypothesis with the end token ends."""
     values = _pick(totals, tokens)
     ends = ops.equal(tokens, end_id)
     parents = ops.zeros_like(tokens) + ops.arange(totals.shape[1], dtype=tokens.dtype)
@@ -269,10 +280,10 @@ def _follow(totals, tokens, end_id) -> Proposal:
 
 
 def _pick(values, indices):
-    """(B, K, V) at (B, K) -> (B, K)."""
+    """Index the last axis: values (B, K, V) at indices (B, K) -> (B, K)."""
     return ops.squeeze(ops.take_along_axis(values, ops.expand_dims(indices, -1), axis=-1), -1)
 
 
 def _take(values, indices):
-    """(B, C) at (B, K) -> (B, K)."""
+    """Index axis 1: values (B, C) at indices (B, K) -> (B, K)."""
     return ops.take_along_axis(values, indices, axis=1)

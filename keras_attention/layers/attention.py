@@ -1,14 +1,13 @@
-"""The one attention: scores -> masked softmax -> context.
+"""Attention: scores -> masked softmax -> context.
 
     query (B, Q, D) --+
                       +--> scores (B, Q, S) --> masked softmax --> scores (B, Q, S) --+
     key (B, S, D) ----+                         mask (B, S)                           +--> context (B, Q, M)
     value (B, S, M) ------------------------------------------------------------------+
 
-B batch, Q query length, S source length, D width of the comparison, M width of the values; H heads, where there are
-several, follow B. A mask is boolean, True where a position may be attended to. The free functions are the whole
-computation; a layer adds the projections. `project_keys` is separate from the call, so that a decoder projects its
-source once and not in each step.
+B batch, Q query length, S source length, D width of the projected queries and keys, M width of the values. With H
+heads, the axis H follows B. A mask is boolean; True = may be attended to. The functions compute attention; the layers
+add projections. `project_keys` is separate from `call`, so that a decoder projects its source once, not at each step.
 """
 
 from __future__ import annotations
@@ -32,6 +31,11 @@ def additive_scores(query, keys, vector):
     Returns:
         (B, Q, S) scores, in the dtype of the inputs.
 
+    Example:
+        >>> scores = additive_scores(keras.ops.ones((2, 3, 7)), keras.ops.ones((2, 5, 7)), keras.ops.ones((7,)))
+        >>> tuple(scores.shape)
+        (2, 3, 5)
+
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, appendix A.1.2.
     """
     hidden = ops.tanh(ops.expand_dims(query, 2) + ops.expand_dims(keys, 1))  # (B, Q, S, D)
@@ -49,6 +53,10 @@ def dot_scores(query, keys, scaled: bool = True):
     Returns:
         (..., Q, S) scores, in the dtype of the inputs.
 
+    Example:
+        >>> tuple(dot_scores(keras.ops.ones((2, 3, 7)), keras.ops.ones((2, 5, 7))).shape)
+        (2, 3, 5)
+
     Reference: Luong et al., 2015, https://arxiv.org/abs/1508.04025 (plain);
     Vaswani et al., 2017, https://arxiv.org/abs/1706.03762 (scaled).
     """
@@ -58,14 +66,19 @@ def dot_scores(query, keys, scaled: bool = True):
 
 
 def masked_softmax(scores, mask=None):
-    """Return softmax over the last axis, in float32, and exactly 0 at masked positions.
+    """Return the softmax over the last axis, in float32; masked positions are exactly 0.
 
     Args:
         scores: (..., S) scores.
-        mask: boolean, broadcastable to `scores`; True where a position may be attended to.
+        mask: boolean, broadcastable to `scores`; True = may be attended to.
 
     Returns:
-        (..., S) float32. Each row sums to 1, or to 0 where everything is masked.
+        (..., S) float32. Each row sums to 1, or to 0 if all its positions are masked.
+
+    Example:
+        >>> scores = masked_softmax(keras.ops.zeros((1, 3)), keras.ops.array([[True, True, False]]))
+        >>> keras.ops.convert_to_numpy(scores).tolist()
+        [[0.5, 0.5, 0.0]]
     """
     scores = ops.cast(scores, "float32")
     if mask is None:
@@ -80,11 +93,16 @@ def attend(scores, values, mask=None, dropout_fn=None):
     Args:
         scores: (B, ..., Q, S) scores, such as (B, H, Q, S) for H heads.
         values: (B, ..., S, M).
-        mask: (B, S) or (B, Q, S) boolean, True where a position may be attended to; B may be 1.
-        dropout_fn: dropout, a function of the normalised scores; the scores that are returned are without it.
+        mask: (B, S) or (B, Q, S) boolean, True = may be attended to; B may be 1.
+        dropout_fn: function that applies dropout to the normalised scores. The returned scores are without dropout.
 
     Returns:
         context (B, ..., Q, M) in the dtype of `values`, and the normalised scores (B, ..., Q, S) in float32.
+
+    Example:
+        >>> context, scores = attend(keras.ops.zeros((2, 3, 5)), keras.ops.ones((2, 5, 7)))
+        >>> tuple(context.shape), tuple(scores.shape)
+        ((2, 3, 7), (2, 3, 5))
     """
     scores = masked_softmax(scores, align_mask(mask, len(scores.shape)))
     dropped = scores if dropout_fn is None else dropout_fn(scores)
@@ -94,28 +112,33 @@ def attend(scores, values, mask=None, dropout_fn=None):
 def hard_attend(scores, values, mask=None, noise=None):
     """Return one value per query: context[q] = values[argmax_s(log softmax(scores)[q, s] + noise[q, s])].
 
-    With Gumbel noise the position is a sample from the softmax; without noise it is the most probable one. No gradient
-    flows from the context to the scores.
+    With Gumbel noise, the position is a sample from the softmax. Without noise, it is the most probable position. No
+    gradient flows from the context to the scores.
 
     Args:
         scores: (B, Q, S) scores.
         values: (B, S, M).
-        mask: (B, S) or (B, Q, S) boolean, True where a position may be attended to.
+        mask: (B, S) or (B, Q, S) boolean, True = may be attended to.
         noise: (B, Q, S), or None.
 
     Returns:
         context (B, Q, M) in the dtype of `values`, and the normalised scores (B, Q, S) in float32.
 
+    Example:
+        >>> context, _ = hard_attend(keras.ops.array([[[0.0, 2.0]]]), keras.ops.array([[[3.0], [5.0]]]))
+        >>> keras.ops.convert_to_numpy(context).tolist()
+        [[[5.0]]]
+
     Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, section 4.1; Maddison et al., 2014 (sampling with
     Gumbel noise), https://arxiv.org/abs/1411.0030.
     """
     scores = masked_softmax(scores, align_mask(mask, len(scores.shape)))
-    chosen = chosen_positions(scores, noise) * ops.cast(scores > 0, "float32")  # none where everything is masked
+    chosen = chosen_positions(scores, noise) * ops.cast(scores > 0, "float32")  # all 0 if all positions are masked
     return ops.matmul(ops.cast(chosen, values.dtype), values), scores
 
 
 def chosen_positions(scores, noise=None):
-    """Return (B, Q, S) float32, 1 at the position that `hard_attend` selects for a query and 0 elsewhere."""
+    """Return the positions that `hard_attend` selects, as one-hot rows (B, Q, S) in float32."""
     log_probabilities = ops.log(ops.maximum(scores, 1e-30))
     log_probabilities = log_probabilities if noise is None else log_probabilities + ops.cast(noise, "float32")
     best = ops.argmax(log_probabilities, axis=-1, keepdims=True)
@@ -123,7 +146,7 @@ def chosen_positions(scores, noise=None):
 
 
 def align_mask(mask, rank: int):
-    """Return a mask (B, S) or (B, Q, S) with the rank of the scores (B, ..., Q, S); None stays None."""
+    """Insert axes into a mask (B, S) or (B, Q, S), so that it broadcasts to scores (B, ..., Q, S) of this rank."""
     if mask is None:
         return None
     if len(mask.shape) == 2:
@@ -137,28 +160,29 @@ def align_mask(mask, rank: int):
 class AdditiveAttention(BaseLayer):
     """Additive attention: score[q, s] = v' tanh(W query[q] + U key[s]).
 
-    The context is the mean of the values by these scores: context[q] = sum_s softmax(score)[q, s] value[s].
+    The context is the weighted mean of the values: context[q] = sum_s softmax(score)[q, s] value[s].
 
     Args:
-        units: D, the width in which queries and keys are compared.
-        hard: the context is the value of one position instead of the weighted sum; see `hard_attend`.
+        units: D, the width of the projected queries and keys.
+        hard: return the value of one position instead of the weighted mean; see `hard_attend`.
 
     Call arguments:
         query: (B, Q, any).
         value: (B, S, M).
         key: (B, S, any); `value` when None.
-        query_mask: (B, Q) boolean; passed on.
+        query_mask: (B, Q) boolean; not used. The output gets the implicit mask of `query`.
         value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
         attention_mask: (B, Q, S) boolean, True = may be attended to.
-        return_attention_scores: return the scores too.
+        return_attention_scores: also return the scores.
         training: not used.
-        use_causal_mask: each query attends to its own position and to those before it.
-        projected_keys: (B, S, D) from `project_keys`, which a decoder computes once; from `key` when None.
-        noise: (B, Q, S) with which hard attention samples.
+        use_causal_mask: each query attends to its own position and to earlier positions only.
+        projected_keys: (B, S, D), the result of `project_keys`, so that a decoder computes it once; computed from
+            `key` when None.
+        noise: (B, Q, S), Gumbel noise for sampling with hard attention.
 
     Output:
-        context (B, Q, M); with `return_attention_scores` the pair (context, scores), where the scores (B, Q, S) are
-        float32 and each row sums to 1, or to 0 where everything is masked.
+        context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, Q, S) are float32, and
+        each row sums to 1, or to 0 if all its positions are masked.
 
     Raises:
         ValueError: `units` is not positive.
@@ -187,7 +211,7 @@ class AdditiveAttention(BaseLayer):
         self.vector = self.add_weight(shape=(self.units,), initializer=_vector_initializer, name="vector")
 
     def project_keys(self, key):
-        """Return U key, (B, S, D): the part of the score that does not depend on the query."""
+        """Return the projected keys U key, (B, S, D); they do not depend on the query."""
         return self.key_projection(key)
 
     def call(
@@ -221,31 +245,31 @@ class AdditiveAttention(BaseLayer):
 class DotProductAttention(BaseLayer):
     """Dot-product attention: score[q, s] = (W query[q]) . (U key[s]) (/ sqrt(D)).
 
-    The context is the mean of the values by these scores: context[q] = sum_s softmax(score)[q, s] value[s].
+    The context is the weighted mean of the values: context[q] = sum_s softmax(score)[q, s] value[s].
 
     Args:
-        units: D, the width of the projections; None for none, when query and key are compared as they are and need
-            the same width.
+        units: D, the width of the projections; None for no projections: queries and keys then need the same width.
         scaled: divide the scores by sqrt(D).
 
     Call arguments:
         query: (B, Q, any).
         value: (B, S, M).
         key: (B, S, any); `value` when None.
-        query_mask: (B, Q) boolean; passed on.
+        query_mask: (B, Q) boolean; not used. The output gets the implicit mask of `query`.
         value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
         attention_mask: (B, Q, S) boolean, True = may be attended to.
-        return_attention_scores: return the scores too.
+        return_attention_scores: also return the scores.
         training: not used.
-        use_causal_mask: each query attends to its own position and to those before it.
-        projected_keys: (B, S, D) from `project_keys`, which a decoder computes once; from `key` when None.
+        use_causal_mask: each query attends to its own position and to earlier positions only.
+        projected_keys: (B, S, D), the result of `project_keys`, so that a decoder computes it once; computed from
+            `key` when None.
 
     Output:
-        context (B, Q, M); with `return_attention_scores` the pair (context, scores), where the scores (B, Q, S) are
-        float32 and each row sums to 1, or to 0 where everything is masked.
+        context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, Q, S) are float32, and
+        each row sums to 1, or to 0 if all its positions are masked.
 
     Raises:
-        ValueError: `units` is not positive, or it is None and the widths of query and key differ.
+        ValueError: `units` is not positive, or `units` is None and the widths of query and key differ.
 
     Example:
         >>> layer = DotProductAttention()
@@ -275,7 +299,7 @@ class DotProductAttention(BaseLayer):
             )
 
     def project_keys(self, key):
-        """Return U key, (B, S, D); `key` itself where there is no projection."""
+        """Return the projected keys U key, (B, S, D); `key` unchanged without projections."""
         return key if self.units is None else self.key_projection(key)
 
     def call(
@@ -309,7 +333,7 @@ def _projections(layer: BaseLayer, units: int) -> tuple[keras.layers.Dense, kera
 
 
 def _vector_initializer(shape, dtype=None):
-    """Return values in Glorot's range, for a vector (D,) as the D x 1 matrix that it is."""
+    """Return Glorot-uniform values for a vector (D,), treated as a D x 1 matrix."""
     limit = (6.0 / (shape[0] + 1)) ** 0.5
     return keras.random.uniform(shape, -limit, limit, dtype=dtype)
 

@@ -1,10 +1,11 @@
-"""Losses of a captioner's attention: every region is attended once, and hard attention learns by REINFORCE.
+"""Losses of a captioner's attention: the doubly stochastic loss, and REINFORCE for hard attention.
 
     soft:  L = -log p(y | x)  +  lambda sum_i (1 - sum_t a_ti)^2
-    hard:  the gradient of L is that of  -log p(y | s)  -  lambda_r (log p(y | s) - b) log p(s)  -  lambda_e H[s]
+    hard:  grad L = grad [-log p(y | s)  -  lambda_r (log p(y | s) - b) log p(s)  -  lambda_e H[s]]
 
-a_t are the attention scores of step t over the regions, s the regions that were drawn, b a moving average of
-log p(y | s), and H the entropy.
+a_t are the attention scores of step t over the regions, s the sampled regions, b a moving average of log p(y | s), and
+H the entropy. The lambda term is smallest if the words together attend to each region once. In the gradient, b and the
+factor (log p(y | s) - b) are constants.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from keras_attention.layers.attention import chosen_positions
 from keras_attention.layers.base import BaseLayer
 
 _MOMENTUM = 0.9  # of the moving average b
-_TINY = 1e-30  # keeps a logarithm finite
+_TINY = 1e-30  # lower bound of the argument of a logarithm
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class GumbelNoise(BaseLayer):
-    """Draw Gumbel noise -log(-log u), u uniform in (0, 1): argmax(log p + noise) is then a draw from p.
+    """Return Gumbel noise -log(-log u), u uniform in (0, 1), so that argmax(log p + noise) is a sample from p.
 
     Call arguments:
         query: (B, T, any), one query for each step.
         memory: (B, R, any).
-        training: draw noise; zeros otherwise.
+        training: return noise; zeros otherwise.
 
     Output:
         (B, T, R) in the layer's dtype.
@@ -60,9 +61,9 @@ class GumbelNoise(BaseLayer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class AttentionLoss(BaseLayer):
-    """Return the inputs unchanged, and keep the attention scores of this call for `loss`.
+    """Return the inputs unchanged, and store the attention scores of this call for `loss`.
 
-    A model calls the layer on the way to its outputs and adds `loss` in its `compute_loss`, where the labels are known.
+    A model calls the layer in its `call`, and adds `loss` in its `compute_loss`, which has the labels.
 
     Args:
         doubly_stochastic: lambda, the weight of the doubly stochastic loss.
@@ -72,7 +73,7 @@ class AttentionLoss(BaseLayer):
     Call arguments:
         inputs: any tensor.
         scores: (B, T, R) attention scores.
-        noise: (B, T, R), with which hard attention drew; None for soft attention.
+        noise: (B, T, R), the noise with which hard attention sampled; None for soft attention.
 
     Output:
         `inputs`.
@@ -87,7 +88,7 @@ class AttentionLoss(BaseLayer):
     """
 
     def __init__(self, doubly_stochastic: float = 1.0, reinforce: float = 1.0, entropy: float = 0.01, **kwargs) -> None:
-        super().__init__(**{**kwargs, "autocast": False})  # scores are float32 and must stay so
+        super().__init__(**{**kwargs, "autocast": False})  # the scores must remain float32
         self.doubly_stochastic, self.reinforce, self.entropy = doubly_stochastic, reinforce, entropy
         self.scores = self.noise = None
 
@@ -124,19 +125,19 @@ class AttentionLoss(BaseLayer):
         return ops.sum(total) / ops.maximum(ops.sum(real), 1.0)
 
     def _hard_loss(self, scores, noise, log_likelihood, real):
-        """Return (B,), whose gradient is that of the expected log-likelihood under the drawn regions."""
+        """Return the loss of hard attention (B,): a REINFORCE term for the sampled regions, and an entropy term."""
         log_likelihood = ops.stop_gradient(log_likelihood)
         baseline = self._update_baseline(log_likelihood, real)
         log_scores = ops.log(ops.maximum(scores, _TINY))
         log_drawn = ops.sum(log_scores * ops.stop_gradient(chosen_positions(scores, noise)), axis=-1)
         entropy = -ops.sum(scores * log_scores, axis=-1)
         reinforce = -self.reinforce * (log_likelihood - baseline) * ops.sum(log_drawn * real, axis=1)
-        reinforce = reinforce - ops.stop_gradient(reinforce)  # it has a gradient, and the value 0
+        reinforce = reinforce - ops.stop_gradient(reinforce)  # the value is 0; only the gradient matters
         return reinforce - self.entropy * ops.sum(entropy * real, axis=1)
 
     def _update_baseline(self, log_likelihood, real):
-        """Return b before this batch, or the batch's own mean the first time, and update b."""
-        rows = ops.maximum(ops.sum(ops.max(real, axis=1)), 1.0)  # those that are not padding
+        """Return b of the batches before this one (for the first batch, its mean), and update b."""
+        rows = ops.maximum(ops.sum(ops.max(real, axis=1)), 1.0)  # rows with real tokens
         mean = ops.sum(log_likelihood) / rows
         known = ops.convert_to_tensor(self.baseline_known) > 0
         baseline = ops.where(known, ops.convert_to_tensor(self.baseline), mean)
@@ -146,11 +147,14 @@ class AttentionLoss(BaseLayer):
 
 
 def doubly_stochastic(scores, real):
-    """Return (B,): sum_i (1 - sum_t a_ti)^2 over the regions i, with scores a_t of the real steps t.
+    """Return sum_i (1 - sum_t a_ti)^2 over the regions i, where a_t are the scores of the real steps t.
 
     Args:
         scores: (B, T, R) float32; each step's scores sum to 1.
         real: (B, T) float32, 1 for a real step and 0 for padding.
+
+    Returns:
+        (B,) float32.
 
     Example:
         >>> float(doubly_stochastic(keras.ops.array([[[1.0, 0.0], [1.0, 0.0]]]), keras.ops.ones((1, 2)))[0])

@@ -1,4 +1,4 @@
-"""What every layer here shares: it passes masks on, and its config is its constructor's arguments."""
+"""The base class of the layers: it propagates masks, and makes the config from the constructor's arguments."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ from keras_attention.layers.masks import implicit_mask
 
 
 class BaseLayer(keras.layers.Layer):
-    """A Keras layer that keeps each argument of its constructor in an attribute of the same name.
+    """A Keras layer that stores each argument of its constructor in an attribute of the same name.
 
-    From these attributes `get_config` makes the config. The implicit mask of the first input is passed on.
+    `get_config` reads these attributes. The output gets the implicit mask of the first input.
+
+    Example:
+        >>> class Scale(BaseLayer):
+        ...     def __init__(self, factor, **kwargs):
+        ...         super().__init__(**kwargs)
+        ...         self.factor = factor
+        >>> Scale(7).get_config()["factor"]
+        7
     """
 
     def compute_mask(self, inputs, previous_mask=None):
-        """Return the implicit mask of the first input, for the output; an explicit mask is not passed on."""
+        """Return the mask of the output: the implicit mask of the first input. An explicit mask is ignored."""
         return implicit_mask(inputs)
 
     def make_dense(self, units: int, name: str, initializer, use_bias: bool = True, activation=None):
@@ -37,5 +45,5 @@ class BaseLayer(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict) -> BaseLayer:
-        """Return the layer that `get_config` described."""
+        """Return a layer made from the config that `get_config` returned."""
         return cls(**keras.saving.deserialize_keras_object(config))

@@ -1,8 +1,8 @@
 """The key/value cache of step-by-step decoding, as pure functions.
 
-A cache is (B, K, H, T, D): the keys, or the values, of the tokens of each of K beams, with room for T tokens. On
-TensorFlow a write selects by position, which needs no XLA (`keras.ops.slice_update` becomes an op that a stock server
-cannot run) and was as fast as a scatter or a strided update.
+A cache (B, K, H, T, D) stores the keys or the values of up to T tokens for each of K beams. On TensorFlow, a write uses
+`keras.ops.where`, which was as fast as a scatter or a strided update. `keras.ops.slice_update` would need XLA, which a
+stock TensorFlow server does not have.
 """
 
 from __future__ import annotations
@@ -14,25 +14,29 @@ from keras_attention.layers.shapes import reshape, sizes_of
 
 
 def make_cache(projected, length):
-    """Return a cache that holds the first L tokens and has room for T.
+    """Return a cache for T tokens that holds the first L tokens.
 
     Args:
         projected: (B, H, L, D) keys or values of the first L tokens; L may be 0.
         length: T, at least L, an integer or a scalar tensor.
 
     Returns:
-        (B, 1, H, T, D), zero beyond L.
+        (B, 1, H, T, D), zero after the first L tokens.
+
+    Example:
+        >>> tuple(make_cache(keras.ops.ones((2, 3, 5, 7)), 11).shape)
+        (2, 1, 3, 11, 7)
     """
-    room = length - ops.shape(projected)[2]
-    return ops.expand_dims(ops.pad(projected, ((0, 0), (0, 0), (0, room), (0, 0))), 1)
+    padding = length - ops.shape(projected)[2]
+    return ops.expand_dims(ops.pad(projected, ((0, 0), (0, 0), (0, padding), (0, 0))), 1)
 
 
 def write_cache(cache, new, t):
-    """Return the cache with the keys or values of one more token per beam at position t.
+    """Return the cache with one more token per beam, at position t.
 
     Args:
         cache: (B, K, H, T, D).
-        new: (B, K, H, 1, D).
+        new: (B, K, H, 1, D), the keys or the values of the token.
         t: scalar int.
 
     Returns:
@@ -45,23 +49,31 @@ def write_cache(cache, new, t):
 
 
 def cache_mask(cache, t):
-    """Return which positions of a cache are written once position t is: (1, T) boolean, True up to t."""
+    """Return the mask of the written positions of a cache: (1, T) boolean, True up to and including t."""
     return ops.expand_dims(ops.arange(ops.shape(cache)[3]) <= t, 0)
 
 
 def gather_beams(values, indices):
-    """Return the beams that `indices` names, whole rows at a time: (B, K, ...) -> (B, C, ...).
+    """Select beams by index: (B, K, ...) -> (B, C, ...).
 
-    `keras.ops.take_along_axis` picks element by element on TensorFlow, which for a cache takes longer than the
-    network.
+    This copies whole rows. On TensorFlow, `keras.ops.take_along_axis` gathers element by element, which for a cache
+    takes longer than the network.
 
     Args:
         values: (B, K, ...).
         indices: (B, C) int, each in [0, K).
+
+    Returns:
+        (B, C, ...).
+
+    Example:
+        >>> values = keras.ops.array([[[3], [5], [7]]])
+        >>> keras.ops.convert_to_numpy(gather_beams(values, keras.ops.array([[2, 0]]))).tolist()
+        [[[7], [3]]]
     """
     count = indices.shape[1]
     if values.shape[1] == 1 and count == 1:
-        return values  # a single beam has a single parent
+        return values  # one beam has itself as its only parent
     batch, beams, *rest = sizes_of(values)
     rows = ops.expand_dims(ops.arange(batch) * beams, 1) + ops.cast(indices, "int32")
     taken = ops.take(ops.reshape(values, (-1, *rest)), ops.reshape(rows, (-1,)), axis=0)

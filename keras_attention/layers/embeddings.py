@@ -10,14 +10,17 @@ from keras_attention.layers.shapes import reshape, sizes_of
 
 
 def logits_of_step(embedding, inputs):
-    """Return the logits (B, K, V) of one decoding step: `embedding(inputs, reverse=True)`, but faster.
+    """Return the logits of one decoding step: `embedding(inputs, reverse=True)`, but faster.
 
-    On TensorFlow, tied logits are computed as (E x')', which reads the embedding matrix E (V, M) row by row, as it is
-    stored; x E' with few rows x takes several times as long.
+    On TensorFlow, tied logits are computed as (E x')', which reads the embedding matrix E (V, M) in its memory order.
+    With few rows x, the product x E' takes several times as long.
 
     Args:
         embedding: a `keras.layers.ReversibleEmbedding`.
         inputs: (B, K, M), the features x of K beams.
+
+    Returns:
+        (B, K, V).
 
     Example:
         >>> embedding = keras.layers.ReversibleEmbedding(11, 7)
@@ -39,14 +42,14 @@ class InputEmbedding(BaseLayer):
 
     Args:
         positions: a layer with `call(inputs, start)`, such as `SinusoidalPositions`; None adds no positions.
-        scale: multiplies the tokens; sqrt(M) in the Transformer.
+        scale: factor of the tokens; sqrt(M) in the Transformer.
         num_segments: the number of segment vectors; 0 adds none.
-        norm_epsilon: of a layer normalisation; None for no normalisation.
+        norm_epsilon: epsilon of the layer normalisation; None for no normalisation.
         dropout: probability of dropping a feature.
-        initializer: of the segment vectors.
+        initializer: initializer of the segment vectors.
 
     Call arguments:
-        tokens: (B, L, M) embedded tokens. Their implicit mask is passed on.
+        tokens: (B, L, M) embedded tokens. The output gets their implicit mask.
         segment_ids: (B, L) int; all 0 when None.
         start: position of the first token, a scalar int.
         training: whether dropout is active.

@@ -1,4 +1,4 @@
-"""Layers between the last block and the logits, and probabilities of logits."""
+"""Layers after the last block: the bias of the logits, the head of a masked language model, probabilities."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class OutputBias(BaseLayer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MaskedLMHead(BaseLayer):
-    """Transform features as BERT does before it compares them with the token embeddings: norm(f(W x + b)).
+    """Transform features before the output matrix, as in BERT: outputs = norm(f(W inputs + b)).
 
     Args:
-        activation: f.
-        epsilon: of the layer normalisation.
-        kernel_initializer: of W.
+        activation: the activation f.
+        epsilon: epsilon of the layer normalisation.
+        kernel_initializer: initializer of W.
 
     Call arguments:
         inputs: (..., M).

@@ -1,4 +1,4 @@
-"""Masks: boolean, True where a position may be attended to, or where a token is real."""
+"""Masks: boolean; True = a real token, or a position that may be attended to."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from keras.src.backend import get_keras_mask, set_keras_mask  # Keras does not e
 
 
 def implicit_mask(x):
-    """Return the mask that Keras attached to a tensor, as `Embedding(mask_zero=True)` does, or None.
+    """Return the implicit mask of a tensor, which `Embedding(mask_zero=True)` attaches, or None.
 
-    Keras passes an implicit mask to a layer's `call` only in some cases: as `mask` where there is one tensor, as
-    `value_mask` where the argument is `value` and there are several. A layer asks here in the other cases.
+    Keras passes an implicit mask to `call` only in two cases: as `mask` if the layer has one tensor argument, and as
+    `NAME_mask` for each tensor argument NAME if it has several. This function covers the other cases.
 
     Example:
         >>> import keras
@@ -22,18 +22,20 @@ def implicit_mask(x):
 
 
 def attach_mask(x, mask):
-    """Return x with an implicit mask, which the layers after it find; `mask` may be None."""
+    """Attach an implicit mask, for the next layers, to x and return x; do nothing if `mask` is None."""
     if mask is not None:
         set_keras_mask(x, mask)
     return x
 
 
 def causal_mask(queries, keys=None):
-    """Return where a position may attend from left to right: mask[q, s] = (s <= q + S - Q).
+    """Return the mask of left-to-right attention: mask[q, s] = (s <= q + S - Q).
+
+    The queries are at the last Q of the S key positions.
 
     Args:
         queries: Q, an integer or a scalar tensor.
-        keys: S, the same; Q when None. Of more keys than queries, the last Q belong to the queries.
+        keys: S, an integer or a scalar tensor; Q when None.
 
     Returns:
         (1, Q, S) boolean.
@@ -44,15 +46,18 @@ def causal_mask(queries, keys=None):
         [[True, True, False], [True, True, True]]
     """
     keys = queries if keys is None else keys
-    own = ops.expand_dims(ops.arange(queries), 1) + (keys - queries)
-    return ops.expand_dims(ops.arange(keys) <= own, 0)
+    query_positions = ops.expand_dims(ops.arange(queries), 1) + (keys - queries)
+    return ops.expand_dims(ops.arange(keys) <= query_positions, 0)
 
 
 def combine_masks(*masks):
-    """Return where all masks are True: each is (B, S) or (B, Q, S), or None, which allows everything.
+    """Combine masks with a logical and.
+
+    Args:
+        *masks: each (B, S) or (B, Q, S) boolean, or None, which allows every position.
 
     Returns:
-        (B, Q, S) boolean, where B and Q may be 1; None where all masks are None.
+        (B, Q, S) boolean, B and Q may be 1; None if all masks are None.
 
     Example:
         >>> import keras
@@ -72,7 +77,7 @@ def combine_masks(*masks):
 def scores_mask(
     query, value, key=None, value_mask=None, key_mask=None, attention_mask=None, use_causal_mask: bool = False
 ):
-    """Return which keys each query may attend to, from the masks that an attention layer of Keras takes.
+    """Combine the masks that an attention layer of Keras takes: which keys each query may attend to.
 
     Args:
         query: (B, Q, any).
@@ -81,10 +86,10 @@ def scores_mask(
         value_mask: (B, S) boolean; the implicit mask of `value` when None.
         key_mask: (B, S) boolean; the implicit mask of `key` when None.
         attention_mask: (B, Q, S) boolean or None.
-        use_causal_mask: apply `causal_mask` too.
+        use_causal_mask: also apply `causal_mask`.
 
     Returns:
-        (B, Q, S) boolean, where B and Q may be 1; None where everything is allowed.
+        (B, Q, S) boolean, B and Q may be 1; None if there is no mask.
     """
     value_mask = implicit_mask(value) if value_mask is None else value_mask
     key_mask = implicit_mask(key) if key_mask is None else key_mask

@@ -23,26 +23,27 @@ class MultiHeadAttention(BaseLayer):
         key_dim: D, the width of a head.
         dropout: probability of dropping an attention score, in training.
         use_bias: add the vectors b.
-        kernel_initializer: of the four projections. Glorot's is applied to W_q, W_k and W_v as one matrix: they begin
-            smaller by sqrt(2), with which a post-norm stack learns much sooner.
+        kernel_initializer: initializer of the four projections. Glorot's treats W_q, W_k and W_v as one matrix, so
+            their initial values are smaller by sqrt(2); with them, a post-norm stack learns much sooner.
 
     Call arguments:
         query: (B, Q, M).
-        value: (B, S, any); the query itself when None (self-attention).
+        value: (B, S, any); `query` when None (self-attention).
         key: (B, S, any); `value` when None.
-        query_mask: (B, Q) boolean; passed on, and the mask of `value` too in self-attention.
+        query_mask: (B, Q) boolean; in self-attention, the default of `value_mask`. The output gets the implicit mask
+            of `query`.
         value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
         attention_mask: (B, Q, S) boolean, True = may be attended to.
-        return_attention_scores: return the scores too; without them the backend's fused kernel may run.
+        return_attention_scores: also return the scores; without them, the backend's fused kernel may run.
         training: whether dropout is active.
-        use_causal_mask: each query attends to its own position and to those before it.
+        use_causal_mask: each query attends to its own position and to earlier positions only.
 
     Output:
-        context (B, Q, M); with `return_attention_scores` the pair (context, scores), where the scores
-        (B, H, Q, S) are float32 and each row sums to 1, or to 0 where everything is masked.
+        context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, H, Q, S) are float32,
+        and each row sums to 1, or to 0 if all its positions are masked.
 
     Raises:
-        ValueError: a size that is not positive.
+        ValueError: `num_heads` or `key_dim` is not positive.
 
     Example:
         >>> layer = MultiHeadAttention(num_heads=3, key_dim=5)
@@ -85,16 +86,16 @@ class MultiHeadAttention(BaseLayer):
         self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
 
     def project_query(self, query):
-        """Return the queries (..., H, Q, D) of (..., Q, M)."""
+        """Return the projected queries, split into heads: (..., Q, M) -> (..., H, Q, D)."""
         return split_heads(self.query_projection(query), self.num_heads)
 
     def project_memory(self, value, key=None):
-        """Return the keys and values (..., H, S, D) of `value` (..., S, any) and, where it differs, `key`."""
+        """Return the projected keys and values, (..., H, S, D) each; the inputs are (..., S, any)."""
         projected = self.key_projection(value if key is None else key), self.value_projection(value)
         return tuple(split_heads(x, self.num_heads) for x in projected)
 
     def fuse_projections(self):
-        """Return [W_q W_k W_v] (M, 3 H D) and [b_q b_k b_v] or None: one product instead of three in each step."""
+        """Return [W_q W_k W_v] (M, 3 H D) and [b_q b_k b_v] or None: a step then has one product instead of three."""
         layers = (self.query_projection, self.key_projection, self.value_projection)
         kernel = ops.concatenate([ops.cast(layer.kernel, self.compute_dtype) for layer in layers], axis=1)
         bias = ops.concatenate([layer.bias for layer in layers], axis=0) if self.use_bias else None
@@ -133,13 +134,13 @@ class MultiHeadAttention(BaseLayer):
         return (context, scores) if return_attention_scores else context
 
     def attend(self, query, keys, values, mask=None, return_attention_scores=False, training=False):
-        """Return the output, and the scores or None, of inputs that are projected already.
+        """Return the output and the scores (or None) for projected queries, keys and values.
 
         Args:
             query: (..., H, Q, D), from `project_query`.
             keys, values: (..., H, S, D), from `project_memory`.
             mask: (B, S) or (B, Q, S) boolean, True = may be attended to.
-            return_attention_scores: return the scores; they are None else.
+            return_attention_scores: return the scores; otherwise None.
             training: whether dropout is active.
 
         Returns:
@@ -160,7 +161,7 @@ class MultiHeadAttention(BaseLayer):
 
 
 def _can_fuse(query) -> bool:
-    """Return whether the backend has a fused kernel: JAX has one, but on a CPU none for float16."""
+    """Return whether the backend has a fused kernel for this query: JAX has one, except for float16 on a CPU."""
     if keras.backend.backend() != "jax" or len(query.shape) != 4:
         return False
     import jax
@@ -169,10 +170,10 @@ def _can_fuse(query) -> bool:
 
 
 def _fused(query, keys, values, mask):
-    """Return the context (B, H, Q, D) by the backend's fused kernel, which never stores the scores."""
+    """Return the context (B, H, Q, D) from the backend's fused kernel, which does not store the scores."""
     query, keys, values = (ops.swapaxes(x, 1, 2) for x in (query, keys, values))
     mask = align_mask(mask, 4)
     context = ops.swapaxes(ops.dot_product_attention(query, keys, values, mask=mask), 1, 2)
     if mask is None:
         return context
-    return ops.where(ops.any(mask, axis=-1, keepdims=True), context, 0.0)  # a fully masked row attends to nothing
+    return ops.where(ops.any(mask, axis=-1, keepdims=True), context, 0.0)  # 0 if all positions are masked

@@ -1,4 +1,4 @@
-"""Positions, added to token vectors: without them, self-attention cannot tell the order of its tokens."""
+"""Position encodings. They are added to token vectors, because self-attention ignores the order of its tokens."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from keras import ops
 
 from keras_attention.layers.base import BaseLayer
 
-# A batch is padded to a multiple of 8, and some batches by 2 columns more; such padding needs no position of its own.
+# A batch is padded to a multiple of 8, and sometimes by 2 more columns. This padding needs no positions in the table.
 _PADDING = 9
 
 
 def sinusoidal_positions(positions, width: int):
-    """Return sin(p / 10000^(2i / M)) for i < M / 2, then cos of the same.
+    """Return the position encodings sin(p / 10000^(2i / M)) and cos(p / 10000^(2i / M)) for i < M / 2.
 
     Args:
-        positions: (L,) numbers.
+        positions: (L,) numbers p.
         width: M, even.
 
     Returns:
-        (L, M) float32. The sines come first and the cosines second, as in the authors' code; the paper interleaves
-        them, which is the same up to the order of the features.
+        (L, M) float32: first all sines, then all cosines, as in the authors' code. The paper interleaves them; only the
+        order of the features differs.
 
     Example:
-        >>> sinusoidal_positions(keras.ops.array([0.0]), 4)[0].numpy().tolist()  # doctest: +SKIP
-        [0.0, 0.0, 1.0, 1.0]
+        >>> keras.ops.convert_to_numpy(sinusoidal_positions(keras.ops.array([0.0]), 4)).tolist()
+        [[0.0, 0.0, 1.0, 1.0]]
 
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3.5.
     """
@@ -35,11 +35,11 @@ def sinusoidal_positions(positions, width: int):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class SinusoidalPositions(BaseLayer):
-    """Add the fixed encoding of each position: output[l] = inputs[l] + `sinusoidal_positions`(start + l).
+    """Add sinusoidal position encodings: output[l] = inputs[l] + `sinusoidal_positions`(start + l).
 
     Call arguments:
         inputs: (B, L, M).
-        start: position of the first vector, a scalar int.
+        start: the position of the first vector, a scalar int.
 
     Output:
         (B, L, M).
@@ -59,8 +59,8 @@ class SinusoidalPositions(BaseLayer):
         """Check the width; there are no weights."""
         if inputs_shape[-1] % 2:
             raise ValueError(
-                f"The vectors are {inputs_shape[-1]} wide; sinusoidal positions need an even width. Change it, or use "
-                "`PositionEmbedding`."
+                f"The vectors are {inputs_shape[-1]} wide; sinusoidal positions need an even width. Change the "
+                "width, or use `PositionEmbedding`."
             )
 
     def call(self, inputs, start=0):
@@ -79,19 +79,19 @@ class PositionEmbedding(BaseLayer):
 
     Args:
         max_length: the number of positions.
-        offset: the number of rows of P before that of the first position, which are not used (2 in RoBERTa).
-        initializer: of P.
+        offset: the number of unused rows at the start of P (2 in RoBERTa).
+        initializer: initializer of P.
 
     Call arguments:
-        inputs: (B, L, M). Up to nine vectors of padding may follow the last position.
-        start: position of the first vector, a scalar int.
+        inputs: (B, L, M). L may exceed `max_length` by up to nine vectors of padding.
+        start: the position of the first vector, a scalar int.
 
     Output:
         (B, L, M).
 
     Raises:
-        ValueError: the sequence is longer than `max_length`. Where the length is only known when a graph runs, the
-            vectors beyond it get the last position instead.
+        ValueError: the sequence is longer than `max_length`. If the length is not known when the graph is traced, there
+            is no error, and all further vectors get the last position.
 
     Example:
         >>> layers = [keras.Input((5,)), keras.layers.Embedding(11, 6), PositionEmbedding(7)]
@@ -117,8 +117,8 @@ class PositionEmbedding(BaseLayer):
         length = inputs.shape[1]
         if length is not None and length > self.max_length + _PADDING:
             raise ValueError(
-                f"The sequence has {length} tokens; there are positions for {self.max_length}. Shorten it, or make the "
-                "layer with a larger `max_length`."
+                f"The sequence has {length} tokens, but there are positions for {self.max_length}. Shorten the "
+                "sequence, or create the layer with a larger `max_length`."
             )
         positions = ops.minimum(ops.arange(ops.shape(inputs)[1]) + start, self.max_length - 1) + self.offset
         return inputs + ops.cast(ops.take(self.table, positions, axis=0), inputs.dtype)

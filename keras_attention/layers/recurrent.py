@@ -1,4 +1,4 @@
-"""Recurrent encoders on Keras' layers: one over a sequence of vectors, one over the characters of words.
+"""Recurrent encoders, built from the recurrent layers of Keras: for a sequence of vectors, and for characters of words.
 
 RecurrentEncoder:  inputs (B, S, E) --> outputs (B, S, M), and the top layer's final states (B, M)
 CharacterEncoder:  character ids (B, S, P) --> one vector for each word (B, S, M)
@@ -16,7 +16,7 @@ _LAYERS = {"simple": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": ke
 
 
 def check_cell(cell: str) -> None:
-    """Raise ValueError unless `cell` names a kind of recurrent cell."""
+    """Raise ValueError if `cell` is not the name of a recurrent cell."""
     if cell not in _LAYERS:
         raise ValueError(f"`cell` is {cell!r}; expected one of {', '.join(_LAYERS)}.")
 
@@ -30,30 +30,30 @@ def states_per_cell(cell: str) -> int:
 class RecurrentEncoder(BaseLayer):
     """Stacked recurrent layers over a padded sequence: h_t = cell(x_t, h_{t-1}) in each layer.
 
-    A bidirectional layer runs the recurrence forwards and backwards, each of width M / 2, and concatenates the two.
-    Padding neither enters the states nor changes a result.
+    A bidirectional layer runs forwards and backwards, each with width M / 2, and concatenates both outputs. Padding
+    changes neither the states nor the outputs.
 
     Args:
         units: M, the width of the outputs (both directions together).
         num_layers: the number of layers.
         cell: `"simple"` (h_t = tanh(W_hh h_{t-1} + W_xh x_t + b)), `"gru"` or `"lstm"`.
         bidirectional: read the sequence in both directions.
-        dropout: probability of dropping a feature of the inputs, between layers, and of the outputs.
+        dropout: probability of dropping a feature of the inputs, of the outputs, and between layers.
         return_state: also return the top layer's final states.
 
     Call arguments:
         inputs: (B, S, E).
-        initial_state: the first states of every layer, a list with one (B, M) for each state of a cell; zeros when
-            None.
+        initial_state: list of the initial states (B, M), one for each state of a cell; every layer starts with them.
+            Zeros when None.
         mask: (B, S) boolean, True = a real token; padding is on the right. The implicit mask of `inputs` when None.
         training: whether dropout is active.
 
     Output:
-        outputs (B, S, M), zero at padding. With `return_state`, a tuple of the outputs and the final states, each
-        (B, M): one for `"simple"` and `"gru"`, hidden and cell state for `"lstm"`.
+        outputs (B, S, M), zero at padding. With `return_state`, a tuple of the outputs and the final states (B, M): one
+        state for `"simple"` and `"gru"`, hidden and cell state for `"lstm"`.
 
     Raises:
-        ValueError: an unknown cell, or an odd `units` for a bidirectional encoder.
+        ValueError: the cell is unknown, or the encoder is bidirectional and `units` is odd.
 
     Example:
         >>> ids = keras.ops.array([[3, 1, 4, 0, 0], [1, 5, 9, 2, 6]])
@@ -79,8 +79,8 @@ class RecurrentEncoder(BaseLayer):
         check_cell(cell)
         if bidirectional and units % 2:
             raise ValueError(
-                f"`units` is {units}; a bidirectional encoder needs an even number. Change it, or pass "
-                "`bidirectional=False`."
+                f"`units` is {units}; a bidirectional encoder needs an even number. Change `units`, or "
+                "pass `bidirectional=False`."
             )
         self.units, self.num_layers, self.cell = units, num_layers, cell
         self.bidirectional, self.dropout, self.return_state = bidirectional, dropout, return_state
@@ -92,14 +92,14 @@ class RecurrentEncoder(BaseLayer):
         width = self.units // 2 if self.bidirectional else self.units
         arguments = {"return_sequences": True, "return_state": True, "dtype": self.dtype_policy}
         if self.cell != "simple":
-            arguments["use_cudnn"] = False  # a graph traced with CuDNN on a GPU does not serve on a CPU
+            arguments["use_cudnn"] = False  # a graph that was traced with cuDNN on a GPU does not run on a CPU
         layer = _LAYERS[self.cell](width, **arguments, name=f"layer_{index}")
         if not self.bidirectional:
             return layer
         both = keras.layers.Bidirectional(layer, dtype=self.dtype_policy, name=f"layer_{index}")
-        # Keras makes copies of `layer` and remembers the original by its address. If the original were freed, a layer
-        # that is made later at the same address would be taken for it while a model is loaded. A closure keeps it
-        # alive where Keras does not look for layers.
+        # Keras copies `layer` and identifies the original by its `id`. If Python freed the original, a later layer
+        # could get the same `id`, and Keras would confuse them when it loads a model. The closure keeps the original
+        # alive; Keras would track a plain attribute as a sub-layer.
         both.copied = lambda: layer
         return both
 
@@ -124,7 +124,7 @@ class RecurrentEncoder(BaseLayer):
         return (outputs, *self._join_directions(states)) if self.return_state else outputs
 
     def _split_directions(self, states) -> list | None:
-        """Return the states of both directions, as a bidirectional layer of Keras takes them."""
+        """Return the forward states, then the backward states, as `keras.layers.Bidirectional` expects them."""
         if states is None:
             return None
         states = keras.tree.flatten(states)
@@ -140,34 +140,34 @@ class RecurrentEncoder(BaseLayer):
         return [ops.concatenate(pair, -1) for pair in zip(states[:half], states[half:], strict=True)]
 
     def compute_output_shape(self, inputs_shape):
-        """Return the shape of the outputs, and with `return_state` of each state."""
+        """Return the shape of the outputs and, with `return_state`, of each state."""
         outputs, state = (*inputs_shape[:-1], self.units), (inputs_shape[0], self.units)
         return (outputs, *[state] * states_per_cell(self.cell)) if self.return_state else outputs
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class CharacterEncoder(BaseLayer):
-    """Encode each word from its characters, so that a word outside the vocabulary has a vector as well.
+    """Encode each word from its characters, so that words outside the vocabulary have vectors too.
 
-    A bidirectional recurrent layer reads the embedded characters c_1 ... c_P of a word. The word's vector joins the
-    final states of both directions: [h_P; h'_1].
+    A bidirectional recurrent layer reads the embedded characters c_1 ... c_P of a word. The vector of the word is the
+    concatenation of the final states of both directions: [h_P; h'_1].
 
     Args:
         vocabulary_size: the number of characters.
-        embedding_dim: width of the character embeddings.
-        units: M, width of a word's vector (both directions together).
+        embedding_dim: the width of the character embeddings.
+        units: M, the width of the vector of a word (both directions together).
         cell: `"simple"`, `"gru"` or `"lstm"`.
 
     Call arguments:
         inputs: (B, S, P) int, the characters of each word.
-        mask: (B, S, P) boolean, True = a real character; padding is on the right. The implicit mask of `inputs` when
-            None, or all characters where there is none.
+        mask: (B, S, P) boolean, True = a real character; padding is on the right. When None, the implicit mask of
+            `inputs`; without it, all characters are real.
 
     Output:
-        (B, S, M); zero for a word without characters.
+        (B, S, M), zero for a word without characters.
 
     Raises:
-        ValueError: an unknown cell, or an odd `units`.
+        ValueError: the cell is unknown, or `units` is odd.
 
     Example:
         >>> characters = keras.ops.array([[[3, 1, 4], [1, 5, 0]]])
@@ -194,7 +194,7 @@ class CharacterEncoder(BaseLayer):
         self.encoder.build((None, None, self.embedding_dim))
 
     def call(self, inputs, mask=None):
-        """Compute the words' vectors; the class describes the arguments."""
+        """Compute the vectors of the words; the class describes the arguments."""
         shape = ops.shape(inputs)
         embedded = self.embedding(ops.reshape(inputs, (-1, shape[2])))
         words_mask = None if mask is None else ops.reshape(mask, (-1, shape[2]))
@@ -205,9 +205,9 @@ class CharacterEncoder(BaseLayer):
         return ops.where(ops.any(mask, axis=-1, keepdims=True), outputs, ops.zeros_like(outputs))
 
     def compute_mask(self, inputs, mask=None):
-        """Return (B, S): True for a word with characters; None without a mask of the characters."""
+        """Return the mask of the words, (B, S): True for a word with characters. None without a character mask."""
         return None if mask is None else ops.any(mask, axis=-1)
 
     def compute_output_shape(self, inputs_shape):
-        """Return the shape of the words' vectors."""
+        """Return the shape of the vectors of the words."""
         return (*inputs_shape[:2], self.units)

@@ -1,4 +1,4 @@
-"""A recurrent decoder on Keras' cells, with any attention or none.
+"""A recurrent decoder, built from the recurrent cells of Keras, with or without attention.
 
     without attention:          h_t = cell(x_t, h_{t-1});   output_t = tanh(W h_t)
 
@@ -10,9 +10,9 @@
                                 h_t = cell([x_t; context_t], h_{t-1})
                                 output_t = tanh(W [x_t; h_t; context_t])     (deep output)
 
-Training runs the whole sequence as a loop over the function that `step` calls once, so that training and decoding
-cannot differ. Only input feeding needs the output inside the loop; otherwise W is applied after the loop, to all steps
-at once.
+Training runs a loop over the whole sequence. The loop calls the same function as `step`, so that training and decoding
+compute the same. Input feeding needs the output inside the loop. Otherwise W is applied after the loop, to all steps at
+once.
 """
 
 from __future__ import annotations
@@ -24,41 +24,42 @@ from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import implicit_mask
 from keras_attention.layers.recurrent import check_cell, states_per_cell
 
-_STEP_PARTS = ("mask", "keep_mask", "inputs", "noise")  # of `_join`; the noise is last, as its width may be unknown
+# The order of the tensors that `_join` concatenates; the noise is last, because its width may be unknown.
+_STEP_PARTS = ("mask", "keep_mask", "inputs", "noise")
 _CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell, "lstm": keras.layers.LSTMCell}
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class RecurrentDecoder(BaseLayer):
-    """Stacked recurrent cells that read a sequence and, with an attention, attend to a memory at each step.
+    """Stacked recurrent cells over a sequence; with an attention, each step attends to a memory.
 
-    Without attention, output_t = tanh(W h_t), where h_t is the top cell's output; what the decoder knows of the source
-    is its initial state. With attention, the step attends with h_t: output_t = tanh(W [h_t; context_t]), and the next
-    step's input is [x_{t+1}; output_t] (input feeding). With `attend_first`, the step attends with [x_t; h_{t-1}]
-    before the cells run: the context, times a gate sigmoid(G h_{t-1}), joins their input, and
-    output_t = tanh(W [x_t; h_t; context_t]).
+    Without attention, output_t = tanh(W h_t), where h_t is the output of the top cell. The initial state is then the
+    only information about the source. With attention, the query is h_t, output_t = tanh(W [h_t; context_t]), and the
+    input of the next step is [x_{t+1}; output_t] (input feeding). With `attend_first`, the query is [x_t; h_{t-1}]: the
+    attention runs before the cells, the context is multiplied by a gate sigmoid(G h_{t-1}), the input of the cells is
+    [x_t; context_t], and output_t = tanh(W [x_t; h_t; context_t]).
 
     Args:
-        units: width of each cell.
-        output_dim: F, width of the outputs.
+        units: the width of each cell.
+        output_dim: F, the width of the outputs.
         num_layers: the number of stacked cells.
         cell: `"simple"`, `"gru"` or `"lstm"`.
-        attention: `AdditiveAttention`, `DotProductAttention`, or a layer with the same methods; None for none.
+        attention: `AdditiveAttention`, `DotProductAttention`, or a layer with the same methods; None for no attention.
         dropout: probability of dropping a feature of the inputs and of the outputs.
-        attend_first: attend before the cells run.
-        context_dropout: probability that, in training, the cells of a step receive no context (without
-            `attend_first`, no fed output), so that a later step must attend to it again.
+        attend_first: run the attention before the cells.
+        context_dropout: probability, in training, that the cells of a step do not receive the context (with input
+            feeding, the last output), so that a later step must attend again.
 
     Call arguments:
         inputs: (B, T, E).
-        memory: (B, S, M); needed with an attention.
-        mask: (B, T) boolean, True = a real token. A masked step keeps the states, and its output is zero. The
-            implicit mask of `inputs` when None.
-        memory_mask: (B, S) boolean, True = may be attended. The implicit mask of `memory` when None.
-        initial_state: a list of states, each (B, any), such as an encoder's final states; zeros when None. A learned
-            projection of them gives the first state of every cell.
-        values: (B, S, M), of which the context is the weighted sum; `memory` when None.
-        noise: (B, T, S), with which hard attention draws a position (see `GumbelNoise`); None for none.
+        memory: (B, S, M); required with an attention.
+        mask: (B, T) boolean, True = a real token. A masked step does not change the states, and its output is zero.
+            The implicit mask of `inputs` when None.
+        memory_mask: (B, S) boolean, True = may be attended to. The implicit mask of `memory` when None.
+        initial_state: a list of states (B, any), such as the final states of an encoder; zeros when None. Learned
+            projections of them are the initial states of all cells.
+        values: (B, S, M); the context is their weighted mean. `memory` when None.
+        noise: (B, T, S), the noise with which hard attention samples (see `GumbelNoise`); None for no noise.
         return_attention_scores: also return the attention scores.
         training: whether dropout is active.
 
@@ -66,7 +67,8 @@ class RecurrentDecoder(BaseLayer):
         outputs (B, T, F). With `return_attention_scores`, a tuple of the outputs and scores (B, T, S) in float32.
 
     Raises:
-        ValueError: an unknown cell, an attention without `memory`, or `return_attention_scores` without attention.
+        ValueError: the cell is unknown, `memory` is missing with an attention, or `return_attention_scores` is True
+            without attention.
 
     Example:
         >>> from keras_attention.layers import AdditiveAttention
@@ -113,7 +115,7 @@ class RecurrentDecoder(BaseLayer):
 
     @property
     def _feeds_output(self) -> bool:
-        """Whether a step's output joins the next step's input."""
+        """Whether the output of a step is part of the input of the next step (input feeding)."""
         return self.has_memory and not self.attend_first
 
     def build(self, inputs_shape, memory_shape=None, initial_state_shape=None) -> None:
@@ -125,9 +127,9 @@ class RecurrentDecoder(BaseLayer):
             context = memory_shape[-1]
             cell_width += context if self.attend_first else self.output_dim
             features += context
-            if not self.attention.built:  # a restored one is built already
-                query = self.units + (width if self.attend_first else 0)
-                self.attention.build((None, None, query), memory_shape)
+            if not self.attention.built:  # Keras has built it already when it loads a file
+                query_width = self.units + (width if self.attend_first else 0)
+                self.attention.build((None, None, query_width), memory_shape)
         if self.attend_first:
             features += width
             self.gate.build((None, None, self.units))
@@ -141,12 +143,12 @@ class RecurrentDecoder(BaseLayer):
     def _check_memory(self, memory) -> None:
         if self.has_memory and memory is None:
             raise ValueError(
-                "A decoder with attention needs `memory` (B, S, M); received none. Pass it, or make the decoder with "
-                "`attention=None`."
+                "A decoder with attention needs `memory` (B, S, M); received None. Pass `memory`, or create the "
+                "decoder with `attention=None`."
             )
 
     def _build_bridge(self, shapes) -> None:
-        """Make a projection for each state of each cell, from the initial state of the same kind."""
+        """Create one projection for each state of each cell; its input is the initial state of the same kind."""
         shapes = [shapes] if isinstance(shapes[-1], int) else shapes
         count = self.num_layers * states_per_cell(self.cell)
         self.bridge = [
@@ -189,20 +191,20 @@ class RecurrentDecoder(BaseLayer):
             )
 
     def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None):
-        """Return `(constants, carry)`, the state of decoding before the next token.
+        """Read `tokens`, and return `(constants, carry)`, the decoding state before the next token.
 
         Args:
-            tokens: (B, L, E) embedded tokens that are known already and read here; L may be 0.
+            tokens: (B, L, E) embedded tokens of the prompt; L may be 0.
             length: not used; a Transformer allocates a cache of this length.
             memory: (B, S, M) or None.
             memory_mask: (B, S) boolean or None.
-            initial_state: a list of states, each (B, any), or None for zeros.
-            values: (B, S, M), of which a context is the weighted sum; `memory` when None.
+            initial_state: a list of states (B, any), or None for zeros.
+            values: (B, S, M); the context is their weighted mean. `memory` when None.
 
         Returns:
-            constants, a dict of values, projected keys and mask, each (B, S, ...), empty without attention, which no
-            step changes; and carry, a dict of tensors (B, 1, ...), which every step changes and a search over K beams
-            repeats to (B, K, ...).
+            constants, a dict that is the same at every step: values, projected keys and mask, each (B, S, ...); empty
+            without attention. And carry, a dict of tensors (B, 1, ...) that every step updates. A search over K beams
+            repeats the carry to (B, K, ...).
         """
         constants, carry = self._begin(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
         if tokens.shape[1] != 0:
@@ -215,10 +217,10 @@ class RecurrentDecoder(BaseLayer):
         Args:
             inputs: (B, K, E) embedded tokens.
             constants: from `start`.
-            carry: from `start` or the last step, each tensor (B, K, ...).
+            carry: from `start` or the last step; each tensor is (B, K, ...).
 
         Returns:
-            outputs (B, K, F), the new carry, and scores (B, K, S), or None without attention.
+            outputs (B, K, F), the new carry, and scores (B, K, S) or None without attention.
         """
         features, scores, carry = self._advance({"inputs": inputs}, constants, carry)
         return self._project(inputs, features), carry, scores
@@ -239,21 +241,21 @@ class RecurrentDecoder(BaseLayer):
         return {"values": values, "keys": self.attention.project_keys(memory), "mask": memory_mask}, carry
 
     def _first_states(self, batch_size, initial_state) -> list:
-        """Return the first states of all cells, each (B, 1, units)."""
+        """Return the initial states of all cells, each (B, 1, units)."""
         if initial_state is None:
             count = self.num_layers * states_per_cell(self.cell)
             return [ops.zeros((batch_size, 1, self.units), self.compute_dtype)] * count
-        given = keras.tree.flatten(initial_state)
-        return [ops.expand_dims(layer(given[i % len(given)]), 1) for i, layer in enumerate(self.bridge)]
+        states = keras.tree.flatten(initial_state)
+        return [ops.expand_dims(layer(states[i % len(states)]), 1) for i, layer in enumerate(self.bridge)]
 
     def _advance(self, step: dict, constants: dict, carry: dict):
-        """Advance by one token: `(features, scores, carry)`; `_project` turns features into outputs.
+        """Advance by one token, and return `(features, scores, carry)`; `_project` turns features into outputs.
 
         Args:
-            step: `inputs` (B, K, E); and, or None, `noise` (B, K, S) and `keep_mask` (B, K, 1), which scales the
-                context that the cells receive.
+            step: dict of `inputs` (B, K, E) and, optionally, `noise` (B, K, S) and `keep_mask` (B, K, 1), a factor of
+                the context that the cells receive.
             constants: from `_begin`.
-            carry: of the step before.
+            carry: from `_begin` or the last step.
         """
         if not self.has_memory:
             hidden, cells = self._run_cells(step["inputs"], carry["cells"])
@@ -261,31 +263,31 @@ class RecurrentDecoder(BaseLayer):
         return (self._attend_then_run if self.attend_first else self._run_then_attend)(step, constants, carry)
 
     def _run_then_attend(self, step: dict, constants: dict, carry: dict):
-        """Input feeding; the features are the output, which the next step reads."""
-        cell_context = _kept(carry["fed"], step)
+        """Advance with input feeding; the features are the output, which the next step reads."""
+        cell_context = _mask_context(carry["fed"], step)
         hidden, cells = self._run_cells(ops.concatenate([step["inputs"], cell_context], -1), carry["cells"])
         context, scores = self._attend(hidden, step, constants)
         output = ops.tanh(self.output_projection(ops.concatenate([hidden, context], -1)))
         return output, scores, {"cells": cells, "fed": output}
 
     def _attend_then_run(self, step: dict, constants: dict, carry: dict):
-        """Attention first; the features are [h_t; context_t]."""
-        hidden = carry["cells"][-states_per_cell(self.cell)]  # the top cell's output in the step before
+        """Advance with the attention first; the features are [h_t; context_t]."""
+        hidden = carry["cells"][-states_per_cell(self.cell)]  # the output of the top cell at the last step
         context, scores = self._attend(ops.concatenate([step["inputs"], hidden], -1), step, constants)
         context = context * self.gate(hidden)
-        cell_context = _kept(context, step)
+        cell_context = _mask_context(context, step)
         hidden, cells = self._run_cells(ops.concatenate([step["inputs"], cell_context], -1), carry["cells"])
         return ops.concatenate([hidden, context], -1), scores, {"cells": cells}
 
     def _project(self, inputs, features):
         """Turn the features of `_advance` (B, T, any) into outputs (B, T, F)."""
         if self._feeds_output:
-            return features  # the step computed it
+            return features  # these are the outputs already
         features = ops.concatenate([inputs, features], -1) if self.attend_first else features
         return ops.tanh(self.output_projection(features))
 
     def _attend(self, query, step: dict, constants: dict):
-        """Return context (B, K, M) and scores (B, K, S)."""
+        """Return the context (B, K, M) and the scores (B, K, S)."""
         return self.attention(
             query,
             constants["values"],
@@ -296,7 +298,7 @@ class RecurrentDecoder(BaseLayer):
         )
 
     def _run_cells(self, inputs, states: list):
-        """Run the stack of cells on (B, K, any); return the top cell's output (B, K, units) and the new states."""
+        """Run the stack of cells on (B, K, any); return the output of the top cell (B, K, units) and the new states."""
         beams, count = ops.shape(inputs)[1], states_per_cell(self.cell)
         hidden, states, new_states = _merge_beams(inputs), [_merge_beams(state) for state in states], []
         for i, cell in enumerate(self.cells):
@@ -305,9 +307,10 @@ class RecurrentDecoder(BaseLayer):
         return _split_beams(hidden, beams), [_split_beams(state, beams) for state in new_states]
 
     def _scan(self, steps: dict, constants: dict, carry: dict):
-        """Advance over T tokens: `(features (B, T, any), scores (B, T, S) or None, the last carry)`.
+        """Advance over T tokens, and return features (B, T, any), scores (B, T, S) or None, and the last carry.
 
-        `steps` is as in `_advance`, with an axis T in place of K; and `mask` (B, T), True for real tokens, or None.
+        `steps` has the entries of `step` in `_advance`, with an axis T instead of K, and optionally `mask` (B, T), True
+        for real tokens.
         """
         batch = ops.shape(steps["inputs"])[0]
         loop = {"carry": carry, "features": ops.zeros((batch, 1, self._feature_dim(constants)), self.compute_dtype)}
@@ -317,9 +320,9 @@ class RecurrentDecoder(BaseLayer):
         def body(loop, step):
             step = _separate(step, steps)
             features, scores, carry = self._advance(step, constants, loop["carry"])
-            loop = {"carry": _kept_states(carry, loop["carry"], step.get("mask")), "features": features}
+            loop = {"carry": _mask_states(carry, loop["carry"], step.get("mask")), "features": features}
             loop |= {} if scores is None else {"scores": scores}
-            return loop, loop  # TensorFlow's scan collects only what is shaped like the carry
+            return loop, loop  # on TensorFlow, `scan` collects only a structure like the carry
 
         last, collected = ops.scan(body, loop, _join(steps))
         features, scores = (
@@ -346,14 +349,14 @@ class RecurrentDecoder(BaseLayer):
 
 
 def _join(steps: dict):
-    """Return one tensor (T, B, any) of all that the steps read: TensorFlow scans several only where it knows T."""
+    """Return one tensor (T, B, any) with all inputs of the steps: TensorFlow can scan several only if T is known."""
     parts = [steps[name] for name in _STEP_PARTS if steps.get(name) is not None]
     parts = [ops.cast(x if len(x.shape) == 3 else ops.expand_dims(x, -1), steps["inputs"].dtype) for x in parts]
     return ops.swapaxes(ops.concatenate(parts, axis=-1), 0, 1)
 
 
 def _separate(joined, steps: dict) -> dict:
-    """Return the parts of one step, (B, any) of `_join(steps)`, by name, each (B, 1, any)."""
+    """Split one step (B, any) of `_join(steps)` into its parts, and return them by name, each (B, 1, any)."""
     parts, begin = {}, 0
     for name in _STEP_PARTS:
         if steps.get(name) is not None:
@@ -362,18 +365,18 @@ def _separate(joined, steps: dict) -> dict:
     return parts
 
 
-def _kept(context, step: dict):
-    """Scale a context (B, K, any) by the step's `keep_mask` (B, K, 1), if any."""
+def _mask_context(context, step: dict):
+    """Multiply a context (B, K, any) by the `keep_mask` (B, K, 1) of the step, if there is one."""
     return context if step.get("keep_mask") is None else context * step["keep_mask"]
 
 
-def _kept_states(new: dict, old: dict, mask):
-    """Return the new states, or the old ones where a mask (B, 1, 1) of numbers, if any, is 0."""
+def _mask_states(new: dict, old: dict, mask):
+    """Return the new states, but the old ones in rows whose mask (B, 1, 1), a tensor of numbers or None, is 0."""
     return new if mask is None else keras.tree.map_structure(lambda a, b: ops.where(mask > 0, a, b), new, old)
 
 
 def _zero_padding(x, mask):
-    """Set x (B, T, any) to zero where a mask (B, T), if any, is False."""
+    """Set x (B, T, any) to zero where the mask (B, T), if not None, is False."""
     return x if mask is None else ops.where(ops.expand_dims(mask, -1), x, ops.zeros_like(x))
 
 

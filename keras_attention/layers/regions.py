@@ -1,6 +1,6 @@
-"""Layers and functions on a grid of regions: self-attention, random shifts, smoothing, coordinates.
+"""Layers and functions for a grid of regions: self-attention, random shifts, smoothing, coordinates.
 
-A grid (B, rows, columns, C) and its regions (B, R, C), R = rows * columns, hold the same vectors, row by row.
+A grid (B, rows, columns, C) and its regions (B, R, C), R = rows * columns, are the same vectors, row by row.
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ from keras_attention.layers.attention import attend, dot_scores
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.shapes import reshape, sizes_of
 
-FAR_SHIFTS = 0.25  # the share of images whose regions are shifted by any distance
+FAR_SHIFTS = 0.25  # the fraction of images whose regions are shifted by any distance
 
 
 def to_regions(grid):
-    """(B, rows, columns, C) -> (B, R, C), row by row."""
+    """Flatten a grid row by row: (B, rows, columns, C) -> (B, R, C)."""
     batch, rows, columns, channels = sizes_of(grid)
     return reshape(grid, (batch, rows * columns, channels))
 
 
 def append_coordinates(grid):
-    """Append the row and the column of each position, -1 to 1, to its features.
+    """Append the row and the column of each position, from -1 to 1, to its features.
 
     Args:
-        grid: (B, rows, columns, C) of known rows and columns.
+        grid: (B, rows, columns, C); rows and columns must be known.
 
     Returns:
         (B, rows, columns, C + 2).
 
     Example:
-        >>> append_coordinates(keras.ops.ones((1, 2, 3, 5)))[0, 0, :, -1].numpy().tolist()  # doctest: +SKIP
+        >>> grid = append_coordinates(keras.ops.ones((1, 2, 3, 5)))
+        >>> keras.ops.convert_to_numpy(grid)[0, 0, :, -1].tolist()
         [-1.0, 0.0, 1.0]
 
     Reference: Liu et al., 2018, https://arxiv.org/abs/1807.03247.
@@ -44,13 +45,14 @@ def append_coordinates(grid):
 
 
 def gaussian_kernel(rows: int, columns: int, deviation: float) -> np.ndarray:
-    """Return the Gaussian around each region: K[r, s] = exp(-|r - s|^2 / (2 deviation^2)) / sum over t of the same.
+    """Return Gaussian weights around each region: K[r, s] = g[r, s] / sum_t g[r, t].
 
-    Smoothed attention scores are `scores @ K`; their context is `scores @ (K @ regions)`.
+    g[r, s] = exp(-|r - s|^2 / (2 deviation^2)), with the distance |r - s| in regions. Smoothed attention scores are
+    `scores @ K`, and their context is `scores @ (K @ regions)`.
 
     Args:
-        rows: of the grid.
-        columns: of the grid.
+        rows: the number of rows of the grid.
+        columns: the number of columns of the grid.
         deviation: standard deviation, in regions.
 
     Returns:
@@ -66,22 +68,22 @@ def gaussian_kernel(rows: int, columns: int, deviation: float) -> np.ndarray:
 
 @keras.saving.register_keras_serializable("keras_attention")
 class SelfAttention2D(BaseLayer):
-    """Self-attention over the positions of a feature map, for use between the layers of any CNN.
+    """Self-attention over the positions of a feature map, between the layers of a CNN.
 
         y = x + gamma * W_o (softmax(q k' / sqrt(D)) v),    q, k, v: 1 x 1 convolutions of x
 
-    gamma is learned and starts at 0, so that the layer starts as the identity.
+    gamma is learned and starts at 0, so that a new layer is the identity.
 
     Args:
-        units: D, the channels of queries, keys and values; an eighth of the input's when None.
+        units: D, the channels of queries, keys and values; an eighth of the input channels when None.
 
     Call arguments:
         inputs: (B, h, w, C).
         return_attention_scores: also return the attention scores.
 
     Output:
-        (B, h, w, C). With `return_attention_scores`, a tuple of it and scores (B, h w, h w) in float32, of which row i
-        holds what position i attends to.
+        outputs (B, h, w, C). With `return_attention_scores`, the pair (outputs, scores): scores (B, h w, h w) are
+        float32, and row i has the scores of the query at position i.
 
     Raises:
         ValueError: `units` is not positive.
@@ -136,21 +138,21 @@ class SelfAttention2D(BaseLayer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class ShiftRegions(BaseLayer):
-    """In training, shift the regions of each image by a random number of rows and columns, around the edges.
+    """In training, shift the regions of each image cyclically by a random number of rows and columns.
 
         y[i, j] = x[(i + a) mod rows, (j + b) mod columns]
 
-    For three quarters of the images a and b are drawn from -1, 0 and 1; for the others from all rows and columns.
-    Where attention scores come from the regions themselves and the values are shifted, attention to the middle of an
-    object reads the object most often, and attention to another region reads something random.
+    For three quarters of the images, a and b are sampled from -1, 0 and 1; for the others, from all rows and columns.
+    A captioner uses the shifted regions as values and the regions themselves as keys. Attention to the centre of an
+    object then usually reads the object; attention to another region reads a random one.
 
     Args:
-        rows: of the grid.
-        columns: of the grid.
+        rows: the number of rows of the grid.
+        columns: the number of columns of the grid.
 
     Call arguments:
         regions: (B, R, C), R = `rows` * `columns`.
-        training: shift the regions; otherwise they are returned as they are.
+        training: shift the regions; otherwise return them unchanged.
 
     Output:
         (B, R, C).
@@ -176,7 +178,7 @@ class ShiftRegions(BaseLayer):
         return ops.take_along_axis(regions, sources, axis=1)
 
     def _draw_shifts(self, batch):
-        """Return the rows and columns by which each image is shifted, (B, 2)."""
+        """Return the random shifts of each image, in rows and columns: (B, 2) int."""
         seed = self.seed_generator
         near = keras.random.randint((batch, 2), -1, 2, "int32", seed=seed)
         far = keras.random.randint((batch, 2), 0, self.rows * self.columns, "int32", seed=seed)

@@ -2,7 +2,8 @@
 
     score[q, s] = ((x_q + u) . k_s  +  (x_q + v) . r_(q - s)  +  (x_q + w) . e_[same segment]) / sqrt(D)
 
-The encodings r of the distances are computed, so sequences of any length are possible; u, v, w and e are learned.
+The distance encodings r are computed and not learned, so sequences of any length are possible. u, v, w and e are
+learned.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from keras_attention.layers.shapes import merge_heads, output_specs, reshape, si
 
 
 def relative_encodings(queries, keys, width: int, start=None):
-    """Return the encodings of the distances between Q queries in a row and S keys: start + Q, ..., start - S + 1.
+    """Return the encodings of all distances between Q consecutive queries and S keys: start + Q, ..., start - S + 1.
 
     Args:
         queries: Q, an integer or a scalar tensor.
-        keys: S, the same.
+        keys: S, an integer or a scalar tensor.
         width: M, even.
-        start: position of the first query, where the first key is at 0; S - Q when None.
+        start: the position of the first query, if the first key is at position 0; S - Q when None.
 
     Returns:
-        (Q + S, M) float32, sines before cosines, from the key farthest before to the one farthest after.
+        (Q + S, M) float32, sines before cosines. The distances decrease: keys far before the query are first.
 
     Example:
         >>> tuple(relative_encodings(3, 5, 4).shape)
@@ -40,11 +41,11 @@ def relative_encodings(queries, keys, width: int, start=None):
 
 
 def relative_shift(scores):
-    """Turn scores by distance into scores by position: output[q, s] = scores[q, Q - q + s].
+    """Convert scores per distance to scores per key position: output[q, s] = scores[q, Q - q + s].
 
-    Column r of `scores` belongs to the distance start + Q - r (see `relative_encodings`), and query q is at position
-    start + q. Read row by row as a matrix that is one column narrower, the same numbers move each row by one more
-    than the row before.
+    Column r of `scores` has the distance start + Q - r (see `relative_encodings`); query q is at position start + q.
+    The shift is a reshape to a matrix with one column less, which moves each row by one column more than the previous
+    row.
 
     Args:
         scores: (..., Q, Q + S).
@@ -61,48 +62,50 @@ def relative_shift(scores):
     """
     *lead, queries, distances = sizes_of(scores)
     x = reshape(scores, (*lead, distances, queries))[..., 1:, :]
-    rest = sizes_of(x)[-2]  # Q + S - 1, or 0 of an empty sequence
+    rest = sizes_of(x)[-2]  # Q + S - 1, or 0 for an empty sequence
     return reshape(x, (*lead, queries, rest))[..., : distances - queries]
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class RelativeAttention(BaseLayer):
-    """Multi-head attention by content, distance and segment.
+    """Multi-head attention whose scores depend on content, distance and segment.
 
     With x = query W_q, k = key W_k and r = encodings W_r, for each head:
 
         score[q, s] = ((x_q + u) . k_s + (x_q + v) . r_(q - s) + (x_q + w) . e_c) / sqrt(D)
 
-    where c = 0 if q and s are in the same segment and 1 if they are not. The output is
-    [context_1 ... context_H] W_o with context_h = softmax(score_h) (value W_v)_h.
+    c = 0 if q and s are in the same segment, else 1. The output is [context_1 ... context_H] W_o with
+    context_h = softmax(score_h) (value W_v)_h.
 
     Args:
         num_heads: H.
         key_dim: D, the width of a head.
-        use_segments: have the vectors w and e.
-        use_bias: the projections of queries, keys, values and the output add a vector.
+        use_segments: create the vectors w and e.
+        use_bias: add bias vectors in the projections of queries, keys, values and outputs.
         dropout: probability of dropping an attention score, in training.
-        kernel_initializer: of the projections and of u, v, w and e.
+        kernel_initializer: initializer of the projections and of u, v, w and e.
 
     Call arguments:
         query: (B, Q, M), M even.
-        value: (B, S, M), of which the queries are the last Q positions; the query itself when None (self-attention).
+        value: (B, S, M); `query` when None (self-attention). The queries are at the last Q positions of `value`.
         key: (B, S, M); `value` when None.
-        query_mask: (B, Q) boolean; passed on, and the mask of `value` too in self-attention.
+        query_mask: (B, Q) boolean; in self-attention, the default of `value_mask`. The output gets the implicit mask
+            of `query`.
         value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
         attention_mask: (B, Q, S) boolean, True = may be attended to.
-        return_attention_scores: return the scores too.
+        return_attention_scores: also return the scores.
         training: whether dropout is active.
-        use_causal_mask: each query attends to its own position and to those before it.
-        encodings: (Q + S, M) of the distances; `relative_encodings(Q, S, M)` when None.
-        same_segment: (B, Q, S) boolean, True = in the same segment; the scores have no third term when None.
+        use_causal_mask: each query attends to its own position and to earlier positions only.
+        encodings: (Q + S, M), the distance encodings; `relative_encodings(Q, S, M)` when None.
+        same_segment: (B, Q, S) boolean, True = in the same segment; None for scores without the third term.
 
     Output:
-        context (B, Q, M); with `return_attention_scores` the pair (context, scores), where the scores
-        (B, H, Q, S) are float32 and each row sums to 1, or to 0 where everything is masked.
+        context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, H, Q, S) are float32,
+        and each row sums to 1, or to 0 if all its positions are masked.
 
     Raises:
-        ValueError: a size that is not positive, an odd M, or segments for a layer that has no vectors for them.
+        ValueError: `num_heads` or `key_dim` is not positive, M is odd, or `same_segment` is not None while
+            `use_segments` is False.
 
     Example:
         >>> layer = RelativeAttention(num_heads=3, key_dim=4)
@@ -140,7 +143,7 @@ class RelativeAttention(BaseLayer):
     def build(self, query_shape, value_shape=None, key_shape=None, encodings_shape=None) -> None:
         """Create the weights, for inputs of these shapes."""
         if query_shape[-1] % 2:
-            raise ValueError(f"The queries are {query_shape[-1]} wide; encodings of distances need an even width.")
+            raise ValueError(f"The queries are {query_shape[-1]} wide; distance encodings need an even width.")
         value_shape = value_shape or query_shape
         self.query_projection.build(query_shape)
         self.key_projection.build(key_shape or value_shape)
@@ -157,11 +160,11 @@ class RelativeAttention(BaseLayer):
         return self.add_weight(shape=shape, initializer=initializer, name=name)
 
     def project_query(self, query):
-        """Return the queries (..., H, Q, D) of (..., Q, M)."""
+        """Return the projected queries, split into heads: (..., Q, M) -> (..., H, Q, D)."""
         return split_heads(self.query_projection(query), self.num_heads)
 
     def project_memory(self, value, key=None):
-        """Return the keys and values (..., H, S, D) of `value` (..., S, M) and, where it differs, `key`."""
+        """Return the projected keys and values, (..., H, S, D) each; the inputs are (..., S, M)."""
         projected = self.key_projection(value if key is None else key), self.value_projection(value)
         return tuple(split_heads(x, self.num_heads) for x in projected)
 
@@ -193,7 +196,7 @@ class RelativeAttention(BaseLayer):
         return (context, scores) if return_attention_scores else context
 
     def attend(self, query, keys, values, encodings, mask=None, same_segment=None, training=False):
-        """Return the output and the scores of inputs that are projected already.
+        """Return the output and the scores for projected queries, keys and values.
 
         Args:
             query: (..., H, Q, D), from `project_query`.
@@ -218,9 +221,9 @@ class RelativeAttention(BaseLayer):
         return self.output_projection(merge_heads(context)), scores
 
     def _segment_scores(self, query, same_segment):
-        """Return the third term of the scores (B, H, Q, S), of queries (B, H, Q, D)."""
+        """Return the third term of the scores: queries (B, H, Q, D) -> (B, H, Q, S)."""
         if not self.use_segments:
-            raise ValueError("`same_segment` is not None, but `use_segments` is False; make the layer with True.")
+            raise ValueError("`same_segment` is not None, but `use_segments` is False; create the layer with True.")
         vectors = ops.swapaxes(ops.cast(self.segments, query.dtype), 0, 1)  # (H, 2, D)
         scores = dot_scores(_add_to_heads(query, self.segment_bias), vectors)  # (B, H, Q, 2)
         return ops.where(ops.expand_dims(same_segment, 1), scores[..., :1], scores[..., 1:])

@@ -1,4 +1,4 @@
-"""Sizes and shapes of tensors, as far as they are known."""
+"""Functions on tensor shapes, which may have unknown sizes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from keras import ops
 
 
 def sizes_of(x) -> tuple:
-    """Return the size of each axis: an integer where it is known, a scalar tensor where it is not.
+    """Return the size of each axis: an integer if it is known, else a scalar tensor.
 
     Example:
         >>> sizes_of(keras.ops.zeros((2, 3)))
@@ -20,7 +20,7 @@ def sizes_of(x) -> tuple:
 
 
 def reshape(x, shape: tuple):
-    """Reshape x as `keras.ops.reshape` does, and keep the sizes that are known; `shape` may hold scalar tensors."""
+    """Reshape x like `keras.ops.reshape`, but keep known sizes static; sizes in `shape` may be scalar tensors."""
     unknown = [axis for axis, size in enumerate(shape) if not isinstance(size, int)]
     if len(unknown) == 1:
         shape = tuple(-1 if axis in unknown else size for axis, size in enumerate(shape))
@@ -38,7 +38,7 @@ def split_heads(x, num_heads: int):
 
 
 def merge_heads(x):
-    """Join the heads again: (..., H, L, D) -> (..., L, H D), the inverse of `split_heads`.
+    """Concatenate the heads: (..., H, L, D) -> (..., L, H D), the inverse of `split_heads`.
 
     Example:
         >>> tuple(merge_heads(keras.ops.zeros((2, 3, 5, 7))).shape)
@@ -49,6 +49,6 @@ def merge_heads(x):
 
 
 def output_specs(layer: keras.layers.Layer, shape: tuple, scores_shape: tuple | None = None):
-    """Return the symbolic output of a layer, of this shape; with the scores' shape, the pair (output, scores)."""
+    """Return the symbolic output of a layer; if `scores_shape` is not None, the pair (output, scores)."""
     output = keras.KerasTensor(shape, dtype=layer.compute_dtype)
     return output if scores_shape is None else (output, keras.KerasTensor(scores_shape, dtype="float32"))

@@ -16,30 +16,31 @@ from keras_attention.layers.shapes import output_specs, reshape, sizes_of
 class Transformer(BaseLayer):
     """A stack of Transformer blocks over embedded tokens: an encoder, or a decoder (causal).
 
-    x = blocks(inputs(tokens)), and norm(x) at the end where there is a last normalisation.
+    outputs = norm(blocks(inputs(tokens))); without `norm_epsilon`, outputs = blocks(inputs(tokens)).
 
     Args:
-        blocks: `TransformerBlock`s; there may be none.
+        blocks: list of `TransformerBlock`s; may be empty.
         inputs: an `InputEmbedding`, which adds positions.
-        causal: each token attends to itself and to the tokens before it.
-        norm_epsilon: of a last layer normalisation, as pre-norm stacks have it; None for none.
+        causal: each token attends to itself and to earlier tokens only.
+        norm_epsilon: epsilon of a layer normalisation after the last block, for pre-norm stacks; None for no
+            normalisation.
         cross_attention: the blocks attend to a memory.
 
     Call arguments:
         tokens: (B, L, M) embedded tokens.
-        memory: (B, S, any), with `cross_attention`.
+        memory: (B, S, any); required with `cross_attention`.
         mask: (B, L) boolean, True = a real token; the implicit mask of `tokens` when None.
         memory_mask: (B, S) boolean, True = may be attended to; the implicit mask of `memory` when None.
         segment_ids: (B, L) int or None.
-        return_attention_scores: return the scores too.
+        return_attention_scores: also return the scores.
         training: whether dropout is active.
 
     Output:
-        outputs (B, L, M); with `return_attention_scores` the pair (outputs, scores), where the scores are a list of
-        what each block returns, (B, H, L, S) or (B, H, L, L) in float32.
+        outputs (B, L, M). With `return_attention_scores`, the pair (outputs, scores): scores are a list with one
+        float32 tensor per block, (B, H, L, S) with a memory or else (B, H, L, L).
 
     Raises:
-        ValueError: `cross_attention` without a memory, or a memory without it.
+        ValueError: `cross_attention` is True and `memory` is None, or the other way around.
 
     Example:
         >>> from keras_attention.layers import InputEmbedding, SinusoidalPositions, TransformerBlock
@@ -71,9 +72,9 @@ class Transformer(BaseLayer):
     def build(self, tokens_shape, memory_shape=None) -> None:
         """Create the weights, for inputs of these shapes."""
         if (memory_shape is not None) != self.cross_attention:
-            found = "None" if memory_shape is None else f"of the shape {tuple(memory_shape)}"
+            received = "is None" if memory_shape is None else f"has the shape {tuple(memory_shape)}"
             raise ValueError(
-                f"`cross_attention` is {self.cross_attention}, but `memory` is {found}; expected both or neither."
+                f"`cross_attention` is {self.cross_attention}, but `memory` {received}; expected both or neither."
             )
         if not self.inputs.built:
             self.inputs.build(tokens_shape)
@@ -121,21 +122,21 @@ class Transformer(BaseLayer):
         return x if self.norm is None else self.norm(x)
 
     def start(self, tokens, length, memory=None, memory_mask=None):
-        """Return `(constants, carry)`, the state of decoding before the next token.
+        """Read `tokens` in one pass, and return `(constants, carry)`, the state before the next token.
 
         Args:
-            tokens: (B, L, M) embedded tokens that are known already and read here at once; L may be 0.
-            length: T, how many tokens there will be at most, an integer or a scalar tensor.
+            tokens: (B, L, M) embedded tokens of the prompt; L may be 0.
+            length: T, the maximum number of tokens, an integer or a scalar tensor.
             memory: (B, S, any) or None.
             memory_mask: (B, S) boolean or None.
 
         Returns:
-            constants, which no step changes: a dict of what each block's `prefill` returns and, where there is a
-            memory, its mask; and carry, which every step changes: a dict of the position (B, 1) and each block's
-            cache (B, 1, H, T, D).
+            constants, a dict that is the same at every step: the constants of each block (see
+            `TransformerBlock.prefill`) and, with a memory, its mask. And carry, a dict that every step updates: the
+            position (B, 1) and the cache of each block (B, 1, H, T, D).
         """
-        batch, known = ops.shape(tokens)[0], ops.shape(tokens)[1]
-        constants, carry = {}, {"position": ops.zeros((batch, 1), "int32") + known}
+        batch, length_read = ops.shape(tokens)[0], ops.shape(tokens)[1]
+        constants, carry = {}, {"position": ops.zeros((batch, 1), "int32") + length_read}
         if self.has_memory:
             constants["mask"] = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
         x = self.inputs(tokens)
@@ -150,10 +151,10 @@ class Transformer(BaseLayer):
         Args:
             tokens: (B, K, M) embedded tokens.
             constants: from `start`.
-            carry: from `start` or the last step, each tensor (B, K, ...).
+            carry: from `start` or the last step; each tensor is (B, K, ...).
 
         Returns:
-            outputs (B, K, M), the new carry, and the scores (B, K, S), the mean over blocks and heads, or None
+            outputs (B, K, M), the new carry, and the scores (B, K, S), their mean over blocks and heads, or None
             without a memory.
         """
         t = ops.max(carry["position"])
@@ -181,7 +182,7 @@ class Transformer(BaseLayer):
 
 
 def _rematerialized(block, x, memory, options: dict):
-    """Return a block's outputs, which the backward pass computes again, so that its activations are not stored."""
+    """Return the outputs of a block; the backward pass recomputes its activations instead of storing them."""
     if memory is None:
         return keras.remat(lambda x: block(x, **options))(x)
     return keras.remat(lambda x, memory: block(x, memory, **options))(x, memory)

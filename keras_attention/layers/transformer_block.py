@@ -3,8 +3,8 @@
     post-norm:  x = norm(x + attention(x));  x = norm(x + cross(x));  x = norm(x + feed_forward(x))
     pre-norm:   x = x + attention(norm(x));  x = x + cross(norm(x));  x = x + feed_forward(norm(x))
 
-A whole sequence, the prompt of a decoder and a single step of it go through the same branches; they differ only in
-the function with which a branch attends.
+`call` (a whole sequence), `prefill` (the prompt of a decoder) and `step` (one token) run the same branches. Only the
+attention functions of the branches differ.
 """
 
 from __future__ import annotations
@@ -24,38 +24,39 @@ from keras_attention.layers.shapes import output_specs
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TransformerBlock(BaseLayer):
-    """Self-attention, cross-attention where there is a memory, and the feed-forward network W_2 f(W_1 x + b_1) + b_2.
+    """Self-attention, cross-attention to a memory (if any), and the feed-forward network W_2 f(W_1 x + b_1) + b_2.
 
-    Each of them is a residual branch with dropout and a layer normalisation, before the branch (pre-norm) or after
-    the sum (post-norm). A block that is first called with a memory has a cross-attention.
+    Each of them is a residual branch with dropout and a layer normalisation: before the branch (pre-norm), or after the
+    sum (post-norm). If the first call has a memory, the block creates a cross-attention.
 
     Args:
         num_heads: H.
-        intermediate_dim: width of the feed-forward network.
-        activation: f.
-        norm_first: pre-norm.
+        intermediate_dim: the width of the feed-forward network.
+        activation: the activation f.
+        norm_first: use pre-norm.
         dropout: probability of dropping a feature of a branch.
-        epsilon: of the normalisations.
-        kernel_initializer: of W_1 and W_2, and of the attention where the block makes it.
+        epsilon: epsilon of the normalisations.
+        kernel_initializer: initializer of W_1, W_2 and, if `attention` is None, of the attention.
         attention: a layer with H heads, such as `RelativeAttention`; `MultiHeadAttention(H, M // H)` when None. The
-            cross-attention is made with the same arguments.
+            cross-attention is a new layer with the same arguments.
 
     Call arguments:
         inputs: (B, L, M).
-        memory: (B, S, any), to which the cross-attention attends.
+        memory: (B, S, any), the keys and values of the cross-attention.
         mask: (B, L) boolean, True = a real token; the implicit mask of `inputs` when None.
         memory_mask: (B, S) boolean, True = may be attended to; the implicit mask of `memory` when None.
         attention_mask: (B, L, L) boolean, True = may be attended to.
-        return_attention_scores: return the scores too.
+        return_attention_scores: also return the scores.
         training: whether dropout is active.
-        use_causal_mask: each token attends to itself and to the tokens before it.
+        use_causal_mask: each token attends to itself and to earlier tokens only.
 
     Output:
-        outputs (B, L, M); with `return_attention_scores` the pair (outputs, scores), where the scores are float32,
-        those of the cross-attention (B, H, L, S) or, where there is none, of the self-attention (B, H, L, L).
+        outputs (B, L, M). With `return_attention_scores`, the pair (outputs, scores): float32 scores of the
+        cross-attention (B, H, L, S) or, without a memory, of the self-attention (B, H, L, L).
 
     Raises:
-        ValueError: M is not a multiple of H, `attention` has other than H heads, or the memory is missing or new.
+        ValueError: M is not a multiple of H, `attention` does not have H heads, or a call has a memory and the first
+            call had none, or the other way around.
 
     Example:
         >>> embedding, block = keras.layers.Embedding(11, 6, mask_zero=True), TransformerBlock(2, 13)
@@ -81,7 +82,9 @@ class TransformerBlock(BaseLayer):
     ) -> None:
         super().__init__(**kwargs)
         if attention is not None and attention.num_heads != num_heads:
-            raise ValueError(f"`num_heads` is {num_heads}, but `attention` has {attention.num_heads} heads.")
+            raise ValueError(
+                f"`num_heads` is {num_heads}, but `attention` has {attention.num_heads} heads; expected equal numbers."
+            )
         self.num_heads, self.intermediate_dim, self.norm_first = num_heads, intermediate_dim, norm_first
         self.dropout, self.epsilon, self.attention, self.cross_attention = dropout, epsilon, attention, None
         self.activation = keras.activations.get(activation)
@@ -92,7 +95,7 @@ class TransformerBlock(BaseLayer):
         """Create the weights, for inputs of these shapes."""
         if self.attention is None:
             self.attention = self._make_attention(inputs_shape[-1])
-        if not self.attention.built:  # it is built already where a file was loaded
+        if not self.attention.built:  # Keras has built it already when it loads a file
             self.attention.build(inputs_shape, inputs_shape)
         if memory_shape is not None:
             config = {**self.attention.get_config(), "name": "cross_attention"}
@@ -152,31 +155,33 @@ class TransformerBlock(BaseLayer):
 
     def _check_memory(self, memory) -> None:
         if memory is None and self.cross_attention is not None:
-            raise ValueError("`memory` is None, but this block was built with one; expected (B, S, any).")
+            raise ValueError("`memory` is None, but this block was built with a memory; expected (B, S, any).")
         if memory is not None and self.cross_attention is None:
             raise ValueError(
-                f"`memory` has the shape {tuple(memory.shape)}, but this block was built without one; expected None. "
-                "Pass the memory in the first call."
+                f"`memory` has the shape {tuple(memory.shape)}, but this block was built without a memory; expected "
+                "None. Pass the memory in the first call."
             )
 
     def run_branches(self, inputs, attend: Callable, cross_attend: Callable | None = None, training=False):
-        """Run the residual branches of the block, with these functions in the place of the attention.
+        """Run the residual branches of the block with these attention functions.
 
         Args:
             inputs: (..., L, M).
-            attend: x -> (context like x, anything), the self-attention.
-            cross_attend: the same, of the cross-attention; called only where the block has one.
+            attend: the self-attention, a function x -> (context, extra). The context has the shape of x; extra is any
+                other result, such as scores.
+            cross_attend: the cross-attention, a function like `attend`; called only if the block has a
+                cross-attention.
             training: whether dropout is active.
 
         Returns:
-            outputs (..., L, M), and what each function returned besides its context (None for a missing one).
+            outputs (..., L, M), the extra result of `attend`, and the extra result of `cross_attend` or None.
         """
-        x, own = self._branch(self.attention_norm, inputs, attend, training)
-        crossed = None
+        x, extra = self._branch(self.attention_norm, inputs, attend, training)
+        cross_extra = None
         if self.cross_attention is not None:
-            x, crossed = self._branch(self.cross_norm, x, cross_attend, training)
+            x, cross_extra = self._branch(self.cross_norm, x, cross_attend, training)
         x, _ = self._branch(self.feed_forward_norm, x, lambda x: (self.feed_forward(x), None), training)
-        return x, own, crossed
+        return x, extra, cross_extra
 
     def _branch(self, norm, x, function: Callable, training) -> tuple:
         output, extra = function(norm(x) if self.norm_first else x)
@@ -184,7 +189,7 @@ class TransformerBlock(BaseLayer):
         return (x if self.norm_first else norm(x)), extra
 
     def attention_inputs(self, x):
-        """Return what the self-attention reads of x: norm(x) with pre-norm, x itself with post-norm."""
+        """Return the input of the self-attention: norm(x) with pre-norm, x with post-norm."""
         return self.attention_norm(x) if self.norm_first else x
 
     def feed_forward(self, x):
@@ -192,18 +197,18 @@ class TransformerBlock(BaseLayer):
         return self.output_projection(self.hidden(x))
 
     def prefill(self, inputs, length, memory=None, memory_mask=None):
-        """Run the block over the first L tokens of a decoder at once, and return the state for its steps.
+        """Run the block over the prompt of a decoder in one pass, and return the state for its steps.
 
         Args:
             inputs: (B, L, M); L may be 0.
-            length: T, how many tokens there will be at most.
+            length: T, the maximum number of tokens.
             memory: (B, S, any) or None.
             memory_mask: (B, S) or None.
 
         Returns:
-            outputs (B, L, M); constants, a dict of the memory's keys and values, each (B, H, S, D), and of the fused
-            projections of the self-attention where they are not quantised; and the caches of keys and values, each
-            (B, 1, H, T, D).
+            outputs (B, L, M); constants, a dict of the keys and values of the memory, each (B, H, S, D), and of the
+            fused projections of the self-attention if they are not quantised; and a dict of the caches of keys and
+            values, each (B, 1, H, T, D).
         """
 
         def attend(attention, x, memory, mask):
@@ -212,15 +217,15 @@ class TransformerBlock(BaseLayer):
             return context, {"keys": keys, "values": values}
 
         causal = causal_mask(ops.shape(inputs)[1])
-        x, own, crossed = self.run_branches(
+        x, projected, memory_projected = self.run_branches(
             inputs,
             lambda x: attend(self.attention, x, x, causal),
             lambda x: attend(self.cross_attention, x, memory, memory_mask),
         )
-        constants: dict[str, Any] = {} if crossed is None else crossed
+        constants: dict[str, Any] = {} if memory_projected is None else memory_projected
         if self.attention.query_projection.quantization_mode is None:
             constants = {**constants, "fused": self.attention.fuse_projections()}
-        return x, constants, {name: make_cache(x, length) for name, x in own.items()}
+        return x, constants, {name: make_cache(x, length) for name, x in projected.items()}
 
     def step(self, inputs, t, cache: dict, constants: dict, memory_mask=None, return_attention_scores=False):
         """Run the block over one token per beam.

@@ -1,10 +1,10 @@
-"""Two-stream attention: a stack of blocks with relative attention, in one stream or in two, with a memory or without.
+"""Two-stream attention: a stack of blocks with relative attention, with one or two streams, with or without memory.
 
-    content stream  h_q: attends to the tokens that it may attend to, and to itself
-    query stream    g_q: attends to the same tokens, but never to itself, so that it can predict itself
+    content stream  h_q: the token at q attends to the allowed tokens and to itself
+    query stream    g_q: the query at q attends to the allowed tokens but never to the token at q, which it predicts
 
-Both streams go through the same blocks; keys and values are always those of the content stream. The memory of the
-segments before, of a longer text, precedes the tokens and is attended to like them.
+Both streams run through the same blocks, with the keys and values of the content stream. For a longer text, the memory
+of the previous segments precedes the tokens, and both streams also attend to it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from keras_attention.layers.shapes import output_specs
 
 
 def gather_last(states, mask, length=None):
-    """Return the last real vectors of each row, moved to the right, so that a next segment follows them directly.
+    """Return the last real vectors of each row, with padding on the left, so that the next segment follows directly.
 
     Args:
         states: (B, L, M).
         mask: (B, L) boolean, True = a real token.
-        length: m, how many to keep at most; all L when None or more than L.
+        length: m, the maximum number of vectors; L when None or larger than L.
 
     Returns:
-        states (B, m, M) and their mask (B, m), False on the left where a row has fewer than m.
+        states (B, m, M) and their mask (B, m), False for the padding on the left of rows with fewer than m vectors.
 
     Example:
         >>> states, mask = gather_last(keras.ops.ones((1, 3, 2)), keras.ops.convert_to_tensor([[True, True, False]]))
@@ -46,14 +46,14 @@ def gather_last(states, mask, length=None):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MaskEmbedding(BaseLayer):
-    """One learned vector m at every position that is to be predicted: output[b, p] = m.
+    """Return one learned vector m for every position to predict: output[b, p] = m.
 
     Args:
         width: M.
-        initializer: of m.
+        initializer: initializer of m.
 
     Call arguments:
-        inputs: (B, P, any), of which only the shape matters.
+        inputs: (B, P, any); only the shape is used.
 
     Output:
         (B, P, M).
@@ -84,35 +84,37 @@ class MaskEmbedding(BaseLayer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class RelativeTransformer(BaseLayer):
-    """A stack of Transformer blocks with relative attention, in one stream or two, with a memory.
+    """A stack of Transformer blocks with relative attention, with one or two streams and a memory.
 
-    Without `queries` it is an encoder and has the content stream alone. With them it has the query stream too, which
-    begins at `queries` and is the output.
+    Without `queries`, the layer is an encoder and returns the content stream. With `queries`, which are the input of
+    the query stream, it runs both streams and returns the query stream.
 
     Args:
-        blocks: `TransformerBlock`s whose attention is a `RelativeAttention`.
+        blocks: list of `TransformerBlock`s whose attention is a `RelativeAttention`.
         inputs: an `InputEmbedding` without positions and segments.
-        norm_epsilon: of a last layer normalisation, as pre-norm stacks have it; None for none.
+        norm_epsilon: epsilon of a layer normalisation after the last block, for pre-norm stacks; None for no
+            normalisation.
 
     Call arguments:
         tokens: (B, L, M) embedded tokens, M even.
         mask: (B, L) boolean, True = a real token; the implicit mask of `tokens` when None.
-        segment_ids: (B, L) int; all in one segment when None.
-        permutation_mask: (B, L, L) boolean, True = may be attended to; everything may when None. A token always
-            attends to itself in the content stream, and never in the query stream.
-        queries: (B, P, M), what the query stream begins with, such as a `MaskEmbedding`.
-        target_mapping: (B, P, L), one-hot rows: the position of each query. P is L, in order, when None.
+        segment_ids: (B, L) int; one segment when None.
+        permutation_mask: (B, L, L) boolean, True = may be attended to; None allows all positions. In the content
+            stream, a token always attends to itself; in the query stream, never.
+        queries: (B, P, M), the input of the query stream, such as the output of a `MaskEmbedding`.
+        target_mapping: (B, P, L), one-hot rows: the position of each query. When None, P is L, and query q is at
+            position q.
         memories: dict of `block_0`, ... (B, m, M) and `mask` (B, m), from `encode_segment`; they are in segment 0.
-        return_attention_scores: return the scores too.
+        return_attention_scores: also return the scores.
         training: whether dropout is active.
 
     Output:
-        outputs, (B, L, M) of the content stream or (B, P, M) of the query stream; with `return_attention_scores` the
-        pair (outputs, scores), where the scores are a list of those of each block in the same stream,
-        (B, H, L or P, m + L) in float32.
+        outputs, (B, L, M) of the content stream or (B, P, M) of the query stream. With `return_attention_scores`, the
+        pair (outputs, scores): scores are a list with one float32 tensor per block, (B, H, L or P, m + L), of the same
+        stream.
 
     Raises:
-        ValueError: a block whose attention is not a `RelativeAttention`.
+        ValueError: the attention of a block is not a `RelativeAttention`.
 
     Example:
         >>> from keras_attention.layers import InputEmbedding, RelativeAttention, TransformerBlock
@@ -135,7 +137,7 @@ class RelativeTransformer(BaseLayer):
         super().__init__(**kwargs)
         if not all(isinstance(block.attention, RelativeAttention) for block in blocks):
             raise ValueError(
-                "A block has no `RelativeAttention`; expected blocks such as "
+                "The attention of a block is not a `RelativeAttention`; expected blocks such as "
                 "TransformerBlock(num_heads, intermediate_dim, attention=RelativeAttention(num_heads, key_dim))."
             )
         self.blocks, self.inputs, self.norm_epsilon = list(blocks), inputs, norm_epsilon
@@ -147,7 +149,7 @@ class RelativeTransformer(BaseLayer):
     def build(self, tokens_shape, **_: Any) -> None:
         """Create the weights, for inputs of these shapes."""
         for layer in (self.inputs, *self.blocks):
-            if not layer.built:  # it is built already where a file was loaded
+            if not layer.built:  # Keras has built it already when it loads a file
                 layer.build(tokens_shape)
         if self.norm is not None:
             self.norm.build(tokens_shape)
@@ -175,35 +177,36 @@ class RelativeTransformer(BaseLayer):
     def encode_segment(
         self, tokens, mask=None, segment_ids=None, permutation_mask=None, memories=None, memory_length=None
     ):
-        """Encode one segment of a longer text, with the memory of the segments before.
+        """Encode one segment of a longer text, with the memory of the previous segments.
 
         Args:
             tokens: (B, L, M) embedded tokens.
             mask: (B, L) boolean, True = a real token.
             segment_ids: (B, L) int.
             permutation_mask: (B, L, L) boolean, True = may be attended to.
-            memories: what this method returned for the segment before; None for the first one.
-            memory_length: m, how many tokens to keep, those of `memories` included; all when None.
+            memories: the memories that this method returned for the previous segment; None for the first segment.
+            memory_length: m, the maximum number of tokens in the new memories, old ones included; all when None.
 
         Returns:
             outputs (B, L, M), and memories: a dict of `block_0`, ... (B, m, M), the inputs of each block, and `mask`
-            (B, m). Padding is not kept, so it changes nothing; no gradient flows into a memory.
+            (B, m). Memories do not include padding. No gradient flows into them.
         """
         context = _attention_context(tokens, mask, segment_ids, permutation_mask, memories)
         outputs, attended, _ = self._run([tokens], context, None, memories)
         mask = ops.ones(ops.shape(tokens)[:2], "bool") if mask is None else mask
         if memories is not None:
             mask = ops.concatenate([memories["mask"], mask], axis=1)
-        kept = [gather_last(ops.stop_gradient(x), mask, memory_length) for x in attended]
-        return outputs, {**{f"block_{i}": states for i, (states, _) in enumerate(kept)}, "mask": kept[0][1]}
+        new = [gather_last(ops.stop_gradient(x), mask, memory_length) for x in attended]
+        return outputs, {**{f"block_{i}": states for i, (states, _) in enumerate(new)}, "mask": new[0][1]}
 
     def _run(
         self, streams: list, context: dict, target_mapping, memories, return_attention_scores=False, training=False
     ):
-        """Run all blocks over the content stream and, where there is one, the query stream.
+        """Run all blocks over `streams`: the content stream and, if any, the query stream.
 
         Returns:
-            the last stream's outputs, what each block attended to, (B, m + L, M) each, and the last stream's scores.
+            the outputs of the last stream; the memory and content that each block attended to, (B, m + L, M) each; and
+            the scores of the last stream.
         """
         streams, attended, scores = [self.inputs(x, training=training) for x in streams], [], []
         for i, block in enumerate(self.blocks):
@@ -224,18 +227,18 @@ class RelativeTransformer(BaseLayer):
         return x if self.norm is None else self.norm(x)
 
     def start(self, tokens, length):
-        """Read the first tokens from left to right, and return the `carry` that every step changes.
+        """Read `tokens` from left to right in one pass, and return the `carry`, which every step updates.
 
         Args:
-            tokens: (B, L, M) embedded tokens; L may be 0.
-            length: T, how many tokens there will be at most, an integer or a scalar tensor.
+            tokens: (B, L, M) embedded tokens of the prompt; L may be 0.
+            length: T, the maximum number of tokens, an integer or a scalar tensor.
 
         Returns:
-            a dict of the position (B, 1) and each block's cache of keys and values (B, 1, H, T, D).
+            a dict of the position (B, 1) and, for each block, its cache of keys and values (B, 1, H, T, D).
         """
-        batch, known = ops.shape(tokens)[0], ops.shape(tokens)[1]
-        carry: dict[str, Any] = {"position": ops.zeros((batch, 1), "int32") + known}
-        encodings, mask = relative_encodings(known, known, tokens.shape[-1]), causal_mask(known)
+        batch, size = ops.shape(tokens)[0], ops.shape(tokens)[1]
+        carry: dict[str, Any] = {"position": ops.zeros((batch, 1), "int32") + size}
+        encodings, mask = relative_encodings(size, size, tokens.shape[-1]), causal_mask(size)
         x = self.inputs(tokens)
         for i, block in enumerate(self.blocks):
             keys, values = block.attention.project_memory(block.attention_inputs(x))
@@ -244,15 +247,15 @@ class RelativeTransformer(BaseLayer):
         return carry
 
     def step(self, tokens, queries, carry: dict):
-        """Read one token per beam, and return the features of the position after it.
+        """Read one token per beam, and return the features of the next position.
 
-        The token at t and the query at t + 1 attend to the same tokens, those up to t, so both go through each block
-        as two rows of one sequence.
+        The token at t and the query at t + 1 both attend to the tokens up to t, so each block processes them as two
+        rows of one sequence.
 
         Args:
             tokens: (B, K, M) embedded tokens.
-            queries: (B, K, M), what the query stream begins with.
-            carry: from `start` or the last step, each tensor (B, K, ...).
+            queries: (B, K, M), the input of the query stream.
+            carry: from `start` or the last step; each tensor is (B, K, ...).
 
         Returns:
             outputs (B, K, M) of the query stream, and the new carry.
@@ -270,7 +273,7 @@ class RelativeTransformer(BaseLayer):
         return self._finish(x[:, :, 1]), new
 
     def compute_mask(self, *_: object, **__: object) -> None:
-        """Return None: `call` attaches the implicit mask of the stream that it returns."""
+        """Return None, because `call` attaches the implicit mask of the returned stream itself."""
         return None
 
     def compute_output_spec(
@@ -289,9 +292,9 @@ class RelativeTransformer(BaseLayer):
 
 
 def _run_block(block, memory, streams: Sequence, context: dict, target_mapping, training):
-    """Return the streams after a block, whose keys and values are those of `memory` (B, m + L, M), and the last scores.
+    """Run a block over the streams; return its outputs, one per stream, and the scores of the last stream.
 
-    Each stream attends to the same keys and values; only its mask differs.
+    All streams attend to the keys and values of `memory` (B, m + L, M); only their masks differ.
     """
     keys, values = block.attention.project_memory(block.attention_inputs(memory))
     outputs, scores = [], None
@@ -305,7 +308,7 @@ def _run_block(block, memory, streams: Sequence, context: dict, target_mapping, 
 
 
 def _attend_to(block, keys, values, encodings, mask, same_segment=None, training=False) -> Callable:
-    """Return the function x -> (context, scores) with which a block attends to these keys and values."""
+    """Return a function x -> (context, scores): the attention of a block to these keys and values."""
 
     def attend(x):
         query = block.attention.project_query(x)
@@ -315,7 +318,7 @@ def _attend_to(block, keys, values, encodings, mask, same_segment=None, training
 
 
 def _at_targets(attend: Callable, target_mapping) -> Callable:
-    """Return `attend` for queries (B, P, M): each attends from the position that its one-hot row (B, P, L) names."""
+    """Return `attend` for queries (B, P, M) at the positions of their one-hot rows in `target_mapping` (B, P, L)."""
 
     def attend_at_targets(x):
         mapping = ops.cast(target_mapping, x.dtype)
@@ -327,26 +330,26 @@ def _at_targets(attend: Callable, target_mapping) -> Callable:
 
 
 def _attention_context(tokens, mask, segment_ids, permutation_mask, memories) -> dict:
-    """Return what every block of a stack attends with: `masks` of both streams, `encodings` and `same_segment`."""
+    """Return the attention arguments that all blocks share: `masks` of both streams, `encodings`, `same_segment`."""
     length, memory_mask = ops.shape(tokens)[1], None if memories is None else memories["mask"]
     keys = length if memories is None else length + ops.shape(memory_mask)[1]
-    same = None
+    same_segment = None
     if segment_ids is not None:
-        of_keys = segment_ids
+        key_segments = segment_ids
         if memories is not None:
-            of_keys = ops.concatenate([ops.zeros_like(memory_mask, dtype=segment_ids.dtype), segment_ids], axis=1)
-        same = ops.equal(ops.expand_dims(segment_ids, 2), ops.expand_dims(of_keys, 1))
+            key_segments = ops.concatenate([ops.zeros_like(memory_mask, dtype=segment_ids.dtype), segment_ids], axis=1)
+        same_segment = ops.equal(ops.expand_dims(segment_ids, 2), ops.expand_dims(key_segments, 1))
     return {
-        "masks": [_after_memory(own, memory_mask) for own in _stream_masks(length, mask, permutation_mask)],
+        "masks": [_prepend_memory(x, memory_mask) for x in _stream_masks(length, mask, permutation_mask)],
         "encodings": relative_encodings(length, keys, tokens.shape[-1]),
-        "same_segment": same,
+        "same_segment": same_segment,
     }
 
 
 def _stream_masks(length, mask, permutation_mask) -> list:
-    """Return the masks (B, L, L) of the content and the query stream, where B may be 1.
+    """Return the masks (B, L, L) of the content and the query stream; B may be 1.
 
-    A token always attends to itself in the content stream, even as padding, and never in the query stream.
+    In the content stream, every token attends to itself, even padding; in the query stream, never.
     """
     itself = ops.expand_dims(ops.equal(ops.expand_dims(ops.arange(length), 1), ops.arange(length)), 0)  # (1, L, L)
     allowed = combine_masks(mask, permutation_mask)
@@ -354,8 +357,8 @@ def _stream_masks(length, mask, permutation_mask) -> list:
     return [ops.logical_or(allowed, itself), ops.logical_and(allowed, ops.logical_not(itself))]
 
 
-def _after_memory(mask, memory_mask):
-    """Return a mask (B, L, m + L) of a mask (B, L, L), where B may be 1, and one of the memory (B, m) or None."""
+def _prepend_memory(mask, memory_mask):
+    """Prepend the mask of the memory (B, m), if any, to a mask (B, L, L), B may be 1: return (B, L, m + L)."""
     if memory_mask is None:
         return mask
     before = ops.logical_or(ops.expand_dims(memory_mask, 1), ops.zeros_like(mask[:, :, :1]))

@@ -1,7 +1,7 @@
-"""The image encoder: a convolutional network that turns an image into a grid of region features.
+"""The image encoder: a convolutional network that computes a grid of region features from an image.
 
-images (B, h, w, 3), 0 to 255 --> the network's own preprocessing --> network --> grid (B, rows, columns, C)
-                                                                           --> regions (B, R, C), R = rows columns
+images (B, h, w, 3), 0 to 255 --> preprocessing of the network --> network --> grid (B, rows, columns, C)
+                                                                        --> regions (B, R, C), R = rows * columns
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ ALL = "all"
 
 @keras.saving.register_keras_serializable("keras_attention")
 class ImageEncoder(keras.layers.Layer):
-    """Encode images as a grid of region features, with a convolutional network up to one of its layers.
+    """Encode images as a grid of region features: the output of one layer of a convolutional network.
 
     Args:
         network: `"small_cnn"`, a network for small drawn images that is trained until `freeze`; or the name of a
-            `keras.applications` network, such as `"mobilenet_v2"`, `"resnet50"`, `"vgg16"`. A MobileNet's name may
-            hold a width multiplier: `"mobilenet_0.75"`. The network's preprocessing is part of the layer.
+            `keras.applications` network, such as `"mobilenet_v2"`, `"resnet50"`, `"vgg16"`. The name of a MobileNet
+            may include a width multiplier: `"mobilenet_0.75"`. The layer includes the preprocessing of the network.
         image_size: height and width of the images, in pixels.
-        grid_layer: name of the layer whose output is the grid; None for the last one before the classifier.
-        fine_tune_from: name of the first layer that is trained, or `"all"`; None for none. The batch normalisations
-            of `keras.applications` keep their statistics in any case.
+        grid_layer: name of the layer whose output is the grid; None for the last layer before the classifier.
+        fine_tune_from: name of the first trained layer, or `"all"`; None for a frozen network. The batch
+            normalisations of `keras.applications` always remain frozen.
 
     Call arguments:
         images: (B, image_size, image_size, 3) RGB, 0 to 255, any dtype.
@@ -42,7 +42,7 @@ class ImageEncoder(keras.layers.Layer):
         (B, R, C), the regions row by row: R = `rows` * `columns`.
 
     Raises:
-        ValueError: an unknown network or layer, or a layer whose output is not a grid.
+        ValueError: the network or a layer is unknown, or the output of `grid_layer` is not a grid.
 
     Example:
         >>> encoder = ImageEncoder("small_cnn", image_size=32)
@@ -68,7 +68,7 @@ class ImageEncoder(keras.layers.Layer):
         self._choose_trainable()
 
     def up_to_grid(self, whole: keras.Model) -> keras.Model:
-        """Return a network up to the layer `grid_layer`."""
+        """Return the part of a network up to the layer `grid_layer`."""
         grid = whole.output if self.grid_layer is None else _find_layer(whole, self.grid_layer).output
         if len(grid.shape) != 4:
             raise ValueError(
@@ -93,13 +93,13 @@ class ImageEncoder(keras.layers.Layer):
             layer.trainable = trainable and not fixed
 
     def freeze(self) -> None:
-        """Train no weight of the network any more, until the layer is made or loaded again."""
+        """Freeze all weights of the network. This is not saved: after loading, call `freeze` again."""
         for layer in self.network.layers:
             layer.trainable = False
 
     def call(self, images):
         """Compute the regions; the class describes the arguments."""
-        # A frozen network must not change with the mode: EfficientNet drops blocks at random in training.
+        # A frozen network must compute the same in training: EfficientNet would drop blocks at random.
         mode = {} if self.learns else {"training": False}
         return to_regions(self.network(self.preprocess(ops.cast(images, self.compute_dtype)), **mode))
 
@@ -108,12 +108,12 @@ class ImageEncoder(keras.layers.Layer):
         return (images_shape[0], self.rows * self.columns, self.channels)
 
     def append_coordinates(self, regions):
-        """Return regions (B, R, C + 2): with the row and the column of each, -1 to 1, as two more features."""
+        """Append the row and the column of each region, from -1 to 1: (B, R, C) -> (B, R, C + 2)."""
         grid = ops.reshape(regions, (-1, self.rows, self.columns, regions.shape[-1]))
         return to_regions(append_coordinates(grid))
 
     def fingerprint(self) -> str:
-        """Return a name for the layer's output, which changes with its weights, grid, precision and image size."""
+        """Return a hash of everything that the outputs depend on: network, weights, grid, precision and image size."""
         precision = () if self.compute_dtype == "float32" else (self.compute_dtype,)
         digest = hashlib.sha256(repr((self.network_name, self.image_size, self.grid_layer, *precision)).encode())
         for weight in self.network.weights:
@@ -132,20 +132,25 @@ class ImageEncoder(keras.layers.Layer):
 
 
 def make_network(name: str, image_size: int, weights: str | None = None) -> tuple[Callable, keras.Model]:
-    """Return the preprocessing of a network, a function of images 0 to 255, and the network without its classifier.
+    """Return the preprocessing function of a network, for images 0 to 255, and the network without its classifier.
+
+    Args:
+        name: `"small_cnn"` or the name of a `keras.applications` network; see `ImageEncoder`.
+        image_size: height and width of the images, in pixels.
+        weights: `"imagenet"`, or None for random weights.
 
     Raises:
-        ValueError: there is no such network, or it has no width multiplier.
+        ValueError: the network is unknown, or it has no width multiplier.
     """
     if name == SMALL_CNN:
         return _to_unit_range, small_cnn(image_size)
     base, _, alpha = name.partition("_0.") if "_0." in name else name.partition("_1.")
     base, options = (base, {"alpha": float(name[len(base) + 1 :])}) if alpha else (name, {})
-    known = _applications()
-    if _letters(base) not in known:
-        names = ", ".join(sorted(function for _, function in known.values()))
+    networks = _applications()
+    if _letters(base) not in networks:
+        names = ", ".join(sorted(function for _, function in networks.values()))
         raise ValueError(f"There is no network {name!r}; expected {SMALL_CNN!r} or one of keras.applications: {names}.")
-    module, function = known[_letters(base)]
+    module, function = networks[_letters(base)]
     module = importlib.import_module(f"keras.applications.{module}")
     make = getattr(keras.applications, function)
     shape = (image_size, image_size, 3)
@@ -157,16 +162,19 @@ def make_network(name: str, image_size: int, weights: str | None = None) -> tupl
 
 
 def small_cnn(image_size: int, widths: tuple[int, int, int] = (32, 64, 96)) -> keras.Model:
-    """Return a network for small drawn images, whose grid has a region for each 4 x 4 pixels.
+    """Return a network for small drawn images, whose grid has one region per 4 x 4 pixels.
 
-    The receptive field of a region is the 22 x 22 pixels around its own centre, so that a decoder has to attend to
-    the region of an object to describe it. The two convolutions with stride 2 have an even kernel, 4 x 4: with an odd
-    one, padding would move the receptive field off the centre. Two channels with the coordinates, -1 to 1, join the
-    three colours.
+    The receptive field of a region is 22 x 22 pixels around its centre, so a decoder must attend to the region of an
+    object to describe it. The two convolutions with stride 2 have an even kernel, 4 x 4; with an odd kernel, padding
+    would shift the receptive field off the centre. The input has two more channels: the coordinates, from -1 to 1.
 
     Args:
         image_size: height and width of the images, in pixels; a multiple of 4.
         widths: channels of the three pairs of convolutions.
+
+    Example:
+        >>> small_cnn(20, widths=(3, 5, 7)).output_shape
+        (None, 5, 5, 7)
 
     Reference: Liu et al., 2018, https://arxiv.org/abs/1807.03247 (coordinates).
     """
@@ -183,10 +191,23 @@ def small_cnn(image_size: int, widths: tuple[int, int, int] = (32, 64, 96)) -> k
 
 @keras.saving.register_keras_serializable("keras_attention")
 class CoordinateChannels(keras.layers.Layer):
-    """Append two channels to images (B, h, w, C): the row and the column of each pixel, -1 to 1."""
+    """Append two channels to images: the row and the column of each pixel, from -1 to 1.
+
+    Call arguments:
+        inputs: (B, h, w, C).
+
+    Output:
+        (B, h, w, C + 2).
+
+    Example:
+        >>> tuple(CoordinateChannels()(keras.ops.ones((2, 5, 7, 3))).shape)
+        (2, 5, 7, 5)
+
+    Reference: Liu et al., 2018, https://arxiv.org/abs/1807.03247.
+    """
 
     def call(self, inputs):
-        """Compute the images with coordinates, (B, h, w, C + 2)."""
+        """Compute the output; the class describes arguments and shapes."""
         return append_coordinates(inputs)
 
     def compute_output_shape(self, inputs_shape):
@@ -199,23 +220,23 @@ def _to_unit_range(images):
 
 
 def _letters(name: str) -> str:
-    """Return a name in lower case without anything but letters and digits."""
+    """Return a name in lower case, only its letters and digits."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _applications() -> dict[str, tuple[str, str]]:
-    """Return (module, function) of every network of `keras.applications`, by the letters of the function's name."""
-    found, modules = {}, [module.name for module in pkgutil.iter_modules(keras.applications.__path__)]
+    """Return {`_letters` of the function's name: (module, function)} of all networks of `keras.applications`."""
+    networks, modules = {}, [module.name for module in pkgutil.iter_modules(keras.applications.__path__)]
     for module in modules:
         loaded = importlib.import_module(f"keras.applications.{module}")
         for function in dir(loaded):
             if function[0].isupper() and hasattr(loaded, "preprocess_input"):
-                found[_letters(function)] = (module, function)
-    for function in dir(keras.applications):  # MobileNetV3Small and MobileNetV3Large are in no module of their own
-        own = [module for module in modules if _letters(function).startswith(_letters(module))]
-        if function[0].isupper() and own:
-            found.setdefault(_letters(function), (max(own, key=len), function))
-    return found
+                networks[_letters(function)] = (module, function)
+    for function in dir(keras.applications):  # MobileNetV3Small and MobileNetV3Large have no separate module
+        matching = [module for module in modules if _letters(function).startswith(_letters(module))]
+        if function[0].isupper() and matching:
+            networks.setdefault(_letters(function), (max(matching, key=len), function))
+    return networks
 
 
 def _find_layer(network: keras.Model, name: str) -> keras.layers.Layer:

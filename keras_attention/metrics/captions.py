@@ -37,9 +37,9 @@ class CaptionScores:
     Attributes:
         bleu: BLEU-1 to BLEU-4, 0 to 100.
         rouge_l: ROUGE-L, 0 to 1.
-        cider: CIDEr, 0 to 10. It weighs an n-gram by how few images it occurs for, so that a single image scores 0.
-        meteor: METEOR 1.5, 0 to 1; `None` where it was not computed.
-        note: which tokenizer split the words, and why METEOR is `None`.
+        cider: CIDEr, 0 to 10. An n-gram has more weight if it occurs for fewer images, so a single image scores 0.
+        meteor: METEOR 1.5, 0 to 1; `None` if it was not computed.
+        note: the tokenizer that split the words, and the reason if METEOR is `None`.
     """
 
     bleu: tuple[float, float, float, float]
@@ -54,13 +54,13 @@ def score_captions(
 ) -> CaptionScores:
     """Score captions with BLEU-1 to BLEU-4, ROUGE-L, CIDEr and METEOR.
 
-    Java runs the tokenizer of coco-caption and METEOR. Without Java METEOR is `None`, and a regular expression
-    splits the words; on 12,000 images of COCO and Flickr8k the scores of the two tokenizers differ by less than 0.01.
+    The tokenizer of coco-caption and METEOR need Java. Without Java, METEOR is `None`, and a regular expression splits
+    the words; on 12,000 images of COCO and Flickr8k the scores of the two tokenizers differ by less than 0.01.
 
     Args:
         hypotheses: generated captions, one per image.
         references: human captions, one or more per image.
-        meteor: whether to compute METEOR, which is slow.
+        meteor: compute METEOR, which is slow.
 
     Returns:
         `CaptionScores`.
@@ -98,11 +98,12 @@ def score_captions(
 
 
 class CaptionReward:
-    """Score of single captions, as the reward of self-critical training.
+    """Score each caption, as the reward of self-critical training.
 
         r(c) = CIDEr(c) + w (BLEU-1(c) + BLEU-2(c) + BLEU-3(c) + BLEU-4(c)) / 4
 
-    CIDEr weighs an n-gram by how few images it occurs for; BLEU, between 0 and 1, gives all n-grams the same weight.
+    In CIDEr, an n-gram has more weight if it occurs for fewer images. In BLEU, here between 0 and 1, all n-grams have
+    the same weight.
 
     Args:
         references: human captions, one or more per image, of all N images.
@@ -110,14 +111,14 @@ class CaptionReward:
 
     Call arguments:
         captions: n texts.
-        images: (n,) int, the index of the image that each describes.
+        images: (n,) int, the index of each caption's image.
 
     Output:
         (n,) float, 0 to 10 + w.
 
     Raises:
         ImportError: pycocoevalcap is not installed.
-        ValueError: an image without references, or a negative weight.
+        ValueError: an image has no references, or `bleu_weight` is negative.
 
     Example:
         >>> reward = CaptionReward([["a dog runs"], ["a red car"]])
@@ -160,7 +161,7 @@ class CaptionReward:
             batch = slice(begin, begin + batch_size)
             references = [self._references[image] for image in images[batch]]
             self._scorer.ctest = [self._cook(line) for line in lines[batch]]
-            # The scorer takes the number of references for N; those after the last caption are not compared.
+            # The scorer uses the length of `crefs` as N; references after the last caption are not compared.
             self._scorer.crefs = references + self._references[: batch_size - len(references)]
             scores += self._scorer.compute_cider()
         return np.array(scores)
@@ -180,7 +181,7 @@ def _check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> No
         if isinstance(group, str) or not any(map(has_words, group)):
             raise ValueError(
                 f"The references of caption {index} are {group!r}; expected a sequence of one or more captions with "
-                "words, such as ['a dog runs']. Leave out images without captions."
+                "words, such as ['a dog runs']. Remove images without captions."
             )
 
 
@@ -203,12 +204,12 @@ def check_scorers() -> tuple:
 
 
 def _time_limit(captions: int) -> float:
-    """Return how many seconds a Java program may take before it is stopped."""
+    """Return the time limit of a Java program in seconds."""
     return 300 + captions / 10
 
 
 def _tokenize(texts: list[str]) -> tuple[list[str], str, str]:
-    """Return lower-case words without punctuation, a note on the tokenizer, and the problem with Java, if any."""
+    """Return lower-case words without punctuation, a note on the tokenizer, and the problem with Java or ""."""
     from pycocoevalcap.tokenizer import ptbtokenizer
 
     try:
@@ -249,7 +250,7 @@ def _java() -> str:
 
 
 def _meteor(generated: dict[int, list[str]], expected: dict[int, list[str]]) -> tuple[float | None, str]:
-    """Return METEOR and "", or `None` and the reason."""
+    """Return METEOR and "", or `None` and the problem."""
     from pycocoevalcap.meteor import meteor
 
     command = [_java(), "-jar", "-Xmx2G", meteor.METEOR_JAR, "-", "-", "-stdio", "-l", "en", "-norm"]

@@ -34,9 +34,9 @@ def score_texts(
 
     Args:
         hypotheses: the translations, one string per line.
-        references: the reference translations, one string per line, or several.
+        references: the reference translations, one string per line, or a sequence of strings per line.
         lowercase: ignore case.
-        tokenizer: sacreBLEU's tokenizer, such as `"13a"`, or `"none"` for text that is tokenised already.
+        tokenizer: sacreBLEU's tokenizer, such as `"13a"`, or `"none"` for tokenized text.
 
     Returns:
         `TextScores`.
@@ -61,7 +61,7 @@ def score_texts(
     groups = [[group] if isinstance(group, str) else group for group in references]
     if not all(groups):
         raise ValueError(f"Line {[bool(group) for group in groups].index(False) + 1} has no reference; expected one.")
-    streams = [list(stream) for stream in itertools.zip_longest(*groups)]  # None where there are fewer
+    streams = [list(stream) for stream in itertools.zip_longest(*groups)]  # None for a line with fewer references
     bleu_score = bleu.corpus_score(list(hypotheses), streams)
     chrf_score = chrf.corpus_score(list(hypotheses), streams)
     return TextScores(
@@ -82,13 +82,18 @@ def scores_by_length(
         sources: the source sentences.
         hypotheses: their translations.
         references: their reference translations.
-        edges: the first length of each bin except the first bin.
+        edges: the shortest length of each bin after the first bin.
         lowercase: see `score_texts`.
 
     Returns:
-        name of the bin, such as `"8-10"` -> (number of sentences, BLEU), without the empty bins.
+        dict: name of the bin, such as `"8-10"` -> (number of sentences, BLEU). Empty bins are not in it.
 
-    Reference: the figure of Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, figure 2.
+    Example:
+        >>> lines = ["we eat fresh bread today", "they drink cold milk"]
+        >>> scores_by_length(lines, lines, lines, edges=(5,))
+        {'1-4': (1, 100.0), '5+': (1, 100.0)}
+
+    Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, figure 2.
     """
     begins, ends = [1, *edges], [edge - 1 for edge in edges] + [None]
     bins: dict[str, tuple[int, float]] = {}

@@ -1,4 +1,4 @@
-"""Ready-made functional models, one per task, built from `layers` by a `config`."""
+"""Functional Keras models, one per task; a config sets their sizes and layers."""
 
 from keras_attention.models.captioner import Captioner
 from keras_attention.models.causal_lm import CausalLM

@@ -1,4 +1,4 @@
-"""From a task's arguments, its config and tokenizers, to what its network needs."""
+"""Check the config and tokenizers of a task, and make the inputs of its network."""
 
 from __future__ import annotations
 
@@ -10,46 +10,52 @@ import keras
 
 
 def with_vocabulary(config, field: str, tokenizer: Any, name: str = "tokenizer"):
-    """Return `config` with its vocabulary size taken from a tokenizer, unless it is known already.
+    """Return `config` with the tokenizer's vocabulary size, unless it already has one.
 
-    Without a tokenizer a model whose vocabulary size is known works on ids; it has no verb.
+    A model without a tokenizer computes logits from ids, but cannot read strings; its config must have the size.
+
+    Args:
+        config: the config of a task.
+        field: the field of the vocabulary size, such as `"vocabulary_size"`.
+        tokenizer: KerasHub tokenizer, or None.
+        name: the name of the task's tokenizer argument, for errors.
 
     Raises:
-        TypeError: there is neither a tokenizer nor a size, or the tokenizer is of another type.
-        ValueError: the size is too small for the tokenizer.
+        TypeError: there is neither a tokenizer nor a size, or `tokenizer` is not a KerasHub tokenizer.
+        ValueError: the size is smaller than the tokenizer's vocabulary.
     """
     if tokenizer is None and getattr(config, field):
         return config
     if not hasattr(tokenizer, "detokenize"):
         raise TypeError(
             f"`{name}` is {type(tokenizer).__name__}; expected a KerasHub tokenizer. "
-            "`keras_attention.data.train_tokenizer(texts)` makes one."
+            "`keras_attention.data.train_tokenizer(texts)` trains one."
         )
     size = getattr(config, field)
     if not size:
         return dataclasses.replace(config, **{field: tokenizer.vocabulary_size()})
     try:
         pieces = tokenizer.vocabulary_size()
-    except ValueError:  # it is being loaded and gets its vocabulary later
+    except ValueError:  # Keras is loading the tokenizer and sets its vocabulary later
         return config
     if size < pieces:
-        raise ValueError(f"`{field}` is {size}, but the tokenizer has {pieces} pieces; leave it out.")
+        raise ValueError(f"`{field}` is {size}, but the tokenizer has {pieces} pieces; omit `{field}`.")
     return config
 
 
 def without_attention(config, task: str):
-    """Return `config`.
+    """Return `config` after checking that it has no attention.
 
     Raises:
-        ValueError: it is the config of a recurrent network with attention.
+        ValueError: `config.attention` is not None.
     """
     if config.attention is not None:
-        raise ValueError(f"`attention` is {config.attention!r}, but a recurrent {task} has none; expected None.")
+        raise ValueError(f"`attention` is {config.attention!r}, but a recurrent {task} uses none; expected None.")
     return config
 
 
 def text_inputs(config) -> dict[str, keras.KerasTensor]:
-    """Return the inputs of a network over one text: ids, padding, and segments and characters where it has them."""
+    """Return the Keras inputs of a network for one text: ids, mask and, if configured, segments and characters."""
     inputs = {
         "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
         "padding_mask": keras.Input((None,), dtype="bool", name="padding_mask"),
@@ -63,12 +69,12 @@ def text_inputs(config) -> dict[str, keras.KerasTensor]:
 
 
 def check_labels(labels: Sequence[str]) -> None:
-    """Raise ValueError unless there are two or more different names."""
+    """Raise ValueError unless `labels` are at least two different strings."""
     names = not isinstance(labels, str) and all(isinstance(label, str) for label in labels)
     if not names or len(labels) < 2 or len(set(labels)) < len(labels):
         raise ValueError(f"`labels` is {labels!r}; expected at least two different names, each a string.")
 
 
 def has_learned_positions(config) -> bool:
-    """Whether a network has a table of positions, so that a text has at most `config.max_length` tokens."""
+    """Return whether positions are learned, which limits a text to `config.max_length` tokens."""
     return config.positions == "learned"

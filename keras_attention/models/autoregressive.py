@@ -1,6 +1,6 @@
-"""What all language models that write from left to right share: the methods that continue prompts.
+"""Continue prompts from left to right.
 
-`CausalLM` and `PermutationLM` have these functions as their methods.
+`CausalLM` and `PermutationLM` use these functions as methods.
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ def complete(
     """Continue texts, from left to right.
 
     Args:
-        prompts: strings. Before an empty one the model reads its start token. Of a prompt that has more than
-            `config.max_length` - 1 tokens the model reads the last ones; one warning counts such prompts.
-        strategy: `Sampling()` (default), `Greedy()` or `BeamSearch(...)`. Its `max_new_tokens` counts the tokens after
-            the prompt; by default a text fills `config.max_length`. Prompt i has the seed `strategy.seed + i`.
-        batch_size: how many prompts are continued at once; it does not change the result.
+        prompts: strings. For an empty prompt, the model reads only the start token. A prompt of more than
+            `config.max_length` - 1 tokens loses its first tokens; one warning counts such prompts.
+        strategy: `Sampling()` (default), `Greedy()` or `BeamSearch(...)`. Its `max_new_tokens` limits the tokens after
+            the prompt; by default, prompt and continuation together have at most `config.max_length` tokens. Prompt i
+            uses the seed `strategy.seed + i`.
+        batch_size: number of prompts in a batch; it does not change the result.
 
     Returns:
         one `Completion` per prompt, in order.
 
     Raises:
-        TypeError: `prompts` is one string, or has elements that are not strings.
+        TypeError: `prompts` is one string, or contains other types than strings.
     """
     prompts, strategy = check_texts(prompts), strategy or Sampling()
     reader = prompt_reader(self)
@@ -47,38 +48,37 @@ def complete(
         inputs = {"token_ids": ids, "padding_mask": mask, "seeds": strategy.seeds(indices)}
         return self.compute_row([prompts[i] for i in indices], inputs, strategy=strategy)
 
-    found = run_batches([len(row) for row in rows], batch_size, compute)
-    return [Completion.from_row(row, prompt) for row, prompt in zip(found, prompts, strict=True)]
+    completed = run_batches([len(row) for row in rows], batch_size, compute)
+    return [Completion.from_row(row, prompt) for row, prompt in zip(completed, prompts, strict=True)]
 
 
 def prompt_reader(self: Any) -> TextReader:
-    """The reader of prompts."""
+    """Return the reader of prompts, which makes token ids."""
     return TextReader.for_prompts(self.tokenizer, self.config.max_length, self.template)
 
 
 def length_limits(self: Any, prompt_lengths, strategy: Strategy):
-    """Return the most tokens of prompt and continuation together, (B,); learned positions have no more."""
-    longest = prompt_lengths * 0 + self.config.max_length
+    """Return the maximum number of tokens of prompt and continuation together, (B,)."""
+    max_lengths = prompt_lengths * 0 + self.config.max_length
     if strategy.max_new_tokens is None:
-        return longest
-    wanted = prompt_lengths + strategy.max_new_tokens
-    return ops.minimum(wanted, longest) if has_learned_positions(self.config) else wanted
+        return max_lengths
+    limits = prompt_lengths + strategy.max_new_tokens
+    return ops.minimum(limits, max_lengths) if has_learned_positions(self.config) else limits
 
 
 def prepare(self: Any, inputs: dict, strategy: Strategy) -> dict:
-    """Split prompts into what the network reads at once and what the search forces, and add the limits of the search.
+    """Split each prompt into tokens that the network reads in one call and tokens that the search forces.
 
     Args:
-        inputs: dict of `token_ids` (B, S) int, prompts with the token before the first; `padding_mask` (B, S) bool; and
-            `seeds` (B,) int.
-        strategy: how to search.
+        inputs: dict of `token_ids` (B, S) int, the prompts; `padding_mask` (B, S) bool; and `seeds` (B,) int.
+        strategy: the search strategy.
 
     Returns:
-        dict of the inputs of `compute`.
+        dict of the inputs of `compute`, with the length limits of the search.
     """
     ids, mask = inputs["token_ids"], inputs["padding_mask"]
     lengths = ops.sum(ops.cast(mask, "int32"), axis=1)
-    num_read = ops.maximum(ops.min(lengths) - 1, 0)  # tokens before the last one that all prompts have
+    num_read = ops.maximum(ops.min(lengths) - 1, 0)  # of the shortest prompt, without its last token
     if keras.backend.backend() == "jax":
         num_read = int(num_read) // 8 * 8  # JAX compiles each shape
     limits = self.length_limits(lengths - 1, strategy)
@@ -91,26 +91,27 @@ def compute(self: Any, inputs: dict, strategy: Strategy) -> dict:
 
     Args:
         inputs: dict of tensors, from `prepare`.
-        strategy: how to search.
+        strategy: the search strategy.
 
     Returns:
-        dict of `tokens` (B, N, T), which are the prompt after its first token and the continuation, `lengths` and
-        `scores` (B, N), best first; and of the best `new_tokens` (B, T), the continuation, with `is_written` (B, T).
+        dict of `tokens` (B, N, T), the prompt without its first token and the continuation; `lengths` and `scores`
+        (B, N), best first; and, of the best hypothesis, `new_tokens` (B, T), the continuation, and its mask
+        `is_written` (B, T).
     """
     searched = dict(inputs)
     prompts = {"token_ids": searched.pop("token_ids")}
-    found = decode(self, prompts, strategy, end_id=special_ids(self.tokenizer).end, **searched)
-    steps = ops.arange(ops.shape(found["tokens"])[2])
+    hypotheses = decode(self, prompts, strategy, end_id=special_ids(self.tokenizer).end, **searched)
+    steps = ops.arange(ops.shape(hypotheses["tokens"])[2])
     forced = ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1, keepdims=True)
-    places = ops.minimum(steps + forced, ops.maximum(ops.shape(steps)[0] - 1, 0))
-    new_tokens = ops.take_along_axis(found["tokens"][:, 0], places, axis=1)
-    return {**found, "new_tokens": new_tokens, "is_written": steps < found["lengths"][:, :1] - forced}
+    positions = ops.minimum(steps + forced, ops.maximum(ops.shape(steps)[0] - 1, 0))
+    new_tokens = ops.take_along_axis(hypotheses["tokens"][:, 0], positions, axis=1)
+    return {**hypotheses, "new_tokens": new_tokens, "is_written": steps < hypotheses["lengths"][:, :1] - forced}
 
 
 def to_row(self: Any, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
     """Return `text` and `score` (B,), and `pieces` (B, T) of the continuation.
 
-    With several hypotheses also `alternatives` and `alternative_scores` (B, N), best first.
+    If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
     """
     detokenizer, tokens = detokenizers["tokenizer"], computed["tokens"]
     texts = detokenizer.continuations(strings, inputs, tokens, computed["lengths"])

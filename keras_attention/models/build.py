@@ -1,4 +1,4 @@
-"""The layers of a task, made from its config."""
+"""Make the layers of a task from its config."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def gelu_tanh(x):
 
 @keras.saving.register_keras_serializable("keras_attention")
 def gelu(x):
-    """Return x Phi(x), exactly."""
+    """Return x Phi(x), where Phi is the normal distribution function."""
     return keras.ops.gelu(x, approximate=False)
 
 
@@ -39,7 +39,7 @@ ACTIVATIONS = {"relu": "relu", "silu": "silu", "gelu": gelu, "gelu_tanh": gelu_t
 
 
 def make_embedding(config, vocabulary_size: int, name: str) -> keras.layers.ReversibleEmbedding:
-    """Return the token embeddings, which also turn features into logits (with the same weights: `tie_weights`)."""
+    """Return the token embedding, which also computes logits; with `tie_weights` from the same matrix."""
     deviation = config.initializer_range or config.embedding_dim**-0.5  # so that the first logits are of order 1
     return keras.layers.ReversibleEmbedding(
         vocabulary_size,
@@ -54,10 +54,10 @@ def make_encoder(config, name: str = "encoder", dense: bool = False) -> keras.la
     """Return the encoder that a config describes: a layer embedded (B, S, E) -> outputs (B, S, M).
 
     Args:
-        config: of a task.
-        name: of the layer.
-        dense: a Transformer of `config.encoder_layers` blocks that takes features, such as regions, in the place of
-            embeddings; it does not scale them.
+        config: the config of a task.
+        name: the name of the layer.
+        dense: make a Transformer of `config.encoder_layers` blocks for features, such as image regions, instead of
+            token embeddings; it does not scale them.
     """
     if isinstance(config, RecurrentConfig):
         return RecurrentEncoder(
@@ -69,7 +69,7 @@ def make_encoder(config, name: str = "encoder", dense: bool = False) -> keras.la
 
 
 def make_decoder(config, memory: bool = False, name: str = "decoder") -> keras.layers.Layer:
-    """Return the decoder that a config describes, with `start` and `step`; with `memory` it attends to one."""
+    """Return the decoder that a config describes, with `start` and `step`; with `memory` it has cross-attention."""
     if isinstance(config, RecurrentConfig):
         return RecurrentDecoder(
             config.units,
@@ -84,7 +84,7 @@ def make_decoder(config, memory: bool = False, name: str = "decoder") -> keras.l
         )
     if config.positions == "relative":
         raise ValueError(
-            "`positions` is 'relative', which only a PermutationLM and encoders have; expected another for a decoder."
+            "`positions` is 'relative', which only a PermutationLM and encoders support; expected another value."
         )
     return make_transformer(config, name, causal=True, memory=memory)
 
@@ -101,7 +101,7 @@ def make_attention(config: RecurrentConfig) -> keras.layers.Layer | None:
 def make_transformer(
     config: TransformerConfig, name: str, causal: bool = False, memory: bool = False, dense: bool = False
 ) -> Transformer:
-    """Return the stack of blocks that a config describes."""
+    """Return the stack of Transformer blocks that a config describes."""
     blocks = [
         make_block(
             config,
@@ -122,7 +122,7 @@ def make_transformer(
 
 
 def make_relative_transformer(config: TransformerConfig, name: str) -> RelativeTransformer:
-    """Return the stack of blocks with relative attention that a config describes."""
+    """Return the stack of Transformer blocks with relative attention that a config describes."""
     blocks = [
         make_block(
             config,
@@ -144,7 +144,7 @@ def make_relative_transformer(config: TransformerConfig, name: str) -> RelativeT
 
 
 def make_block(config: TransformerConfig, index: int, attention: keras.layers.Layer) -> TransformerBlock:
-    """Return the block at `index`, with this attention layer."""
+    """Return block `index` of a stack, with this self-attention layer."""
     return TransformerBlock(
         config.num_heads,
         config.intermediate_dim,
@@ -162,9 +162,9 @@ def read_text(model: Any, inputs: dict, return_attention_scores: bool = False) -
     """Return the outputs (B, S, M) of a model's encoder or decoder for texts, and the scores of each block.
 
     Args:
-        model: has `embedding`, and `encoder` or `decoder`; `character_encoder` where it reads characters too.
-        inputs: tensors as `text_arrays`, or a tagger's `word_arrays`, makes them.
-        return_attention_scores: return the scores (B, H, S, S) of each block, in a list; it is empty else.
+        model: has `embedding`, and `encoder` or `decoder`; a tagger that reads characters has `character_encoder`.
+        inputs: dict of tensors, from `text_arrays` or a tagger's `word_arrays`.
+        return_attention_scores: return a list of the scores (B, H, S, S) of each block; otherwise it is empty.
     """
     embedded, mask = model.embedding(inputs["token_ids"]), inputs["padding_mask"]
     if "character_ids" in inputs:
@@ -180,14 +180,14 @@ def read_text(model: Any, inputs: dict, return_attention_scores: bool = False) -
 
 
 def make_pooler(config: TransformerConfig) -> keras.layers.Dense:
-    """Return the layer tanh(V x + b), which is applied to the position that represents a text."""
+    """Return the layer tanh(V x + b) for the output at the position that represents a text."""
     return keras.layers.Dense(config.width, "tanh", kernel_initializer=initializer(config), name="pooler")
 
 
 def pool_sequence(template: str, values, mask):
     """Return (B, ...) of (B, S, ...): the values at the position that represents the whole text.
 
-    It is the position of the start token: the first one or, where the start token ends a text, the last real one.
+    It is the position of the start token: the first one, or the last real one if the template puts it at the end.
     """
     if template == "start_end":
         return values[:, 0]
@@ -198,7 +198,7 @@ def pool_sequence(template: str, values, mask):
 
 
 def make_inputs(config: TransformerConfig, dense: bool = False) -> InputEmbedding:
-    """Return the `InputEmbedding` of a stack; with `dense` for features, which it normalises and does not scale."""
+    """Return the `InputEmbedding` of a stack; with `dense` for features, which are normalised but not scaled."""
     scale, positions, segments, norm = 1.0, None, 0, None
     if config.positions == "sinusoidal":
         scale, positions = config.width**0.5, SinusoidalPositions(name="positions")

@@ -1,4 +1,4 @@
-"""How a `Captioner`, or its export, is scored on captioned images: its methods of these names."""
+"""Score a `Captioner` or its export on captioned images; `Captioner` uses these functions as methods."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from keras_attention.metrics.text import score_texts
 
 
 def validation_score(self: Any, examples: Sequence[CaptionedImage], metric: str, cache: Any = None, **_: Any) -> float:
-    """Return BLEU-4 or CIDEr (times 100) of greedy captions; images that cannot be read do not count.
+    """Return BLEU-4 or CIDEr (times 100) of greedy captions; unreadable images are ignored.
 
     Args:
         examples: from `read_captions`.
         metric: `"bleu"` or `"cider"`.
-        cache: the directory of region features, if training uses one.
+        cache: directory of region features, or None.
     """
     if cache is None:
         captions = self.caption([example.image for example in examples], batch_size=64)
@@ -33,8 +33,8 @@ def validation_score(self: Any, examples: Sequence[CaptionedImage], metric: str,
 
 
 def score_examples(cls: type, model: Any, examples: Sequence[CaptionedImage], **search: Any) -> dict[str, Any]:
-    """Return `bleu_1` to `bleu_4`, `meteor` where Java is, `rouge_l` and `cider`, each times 100."""
-    check_scorers()  # before all images are captioned
+    """Return `bleu_1` to `bleu_4`, `meteor` (if Java is installed), `rouge_l` and `cider`, each times 100."""
+    check_scorers()  # fail before the slow captioning
     captions = model.caption([example.image for example in examples], **search)
     pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c.valid]
     if not pairs:

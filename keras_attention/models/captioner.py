@@ -1,4 +1,4 @@
-"""`Captioner`: an image in, its caption and the attention behind each word out."""
+"""`Captioner`: from an image to its caption and the attention of each token."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from keras_attention.outputs import Caption
 
 @keras.saving.register_keras_serializable("keras_attention")
 class Captioner(Task):
-    """An image encoder and a decoder that writes a caption: recurrent, with any attention or none, or a Transformer.
+    """Compute the caption of an image, with an image encoder and a recurrent or Transformer decoder.
 
     p(y | x) = prod_t softmax(L f_t)[y_t], where f_t is the decoder's output after the tokens y_<t and the regions of
-    the image x. L is the token embedding in a Transformer, and a matrix of its own in a recurrent decoder unless
-    `tie_weights` is True. Without attention, the decoder gets the mean of the regions once; with attention, each word
-    attends to all regions, and the mean of the regions makes the initial state.
+    the image x. L is the token embedding if `tie_weights` is True, and a separate matrix otherwise.
+    A recurrent decoder with attention attends to all regions for each token, and its initial state is computed from
+    the mean of the regions. One without attention reads this mean once.
 
-    If the image encoder is frozen, training may skip it: `regions` (P, R, C), its outputs, can replace `images`; see
+    If the image encoder is frozen, training can use its cached outputs, `regions` (P, R, C), instead of `images`; see
     `caption_batches`.
 
     Args:
@@ -50,15 +50,15 @@ class Captioner(Task):
 
     Call arguments:
         inputs: dict of `images` (P, size, size, 3) float32, RGB, 0 to 255, or `regions` (P, R, C); and `target_ids`
-            (B, T) int, the captions shifted right, so that they begin with the start token: B / P of the first image,
-            then as many of the next.
+            (B, T) int, the captions shifted right to begin with the start token: B / P captions of the first image,
+            then B / P of the second, and so on.
 
     Output:
         logits (B, T, V).
 
     Raises:
-        TypeError: there is no tokenizer.
-        ValueError: an unknown network, or more regions than learned positions of a Transformer.
+        TypeError: there is neither a tokenizer nor a vocabulary size.
+        ValueError: the image encoder is unknown, or a Transformer has more regions than learned positions.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["a red circle above a blue square"], "characters")
@@ -125,8 +125,8 @@ class Captioner(Task):
         regions = self.vision.rows * self.vision.columns
         if config.positions == "learned" and regions > config.max_length:
             raise ValueError(
-                f"There are {regions} regions and {config.max_length} learned positions; expected `max_length` to be "
-                "at least as many, or sinusoidal positions."
+                f"There are {regions} regions, but only {config.max_length} learned positions; expected a larger "
+                "`max_length`, or sinusoidal positions."
             )
         self.region_projection = keras.layers.Dense(
             config.width, kernel_initializer=initializer(config), name="region_projection"
@@ -139,13 +139,13 @@ class Captioner(Task):
 
         Args:
             name: a name of `keras_attention.presets()`.
-            encoder_weights: weights of the image encoder: `"imagenet"`, which Keras downloads (random ones for the
-                small CNN); a file, such as another captioner's `.keras` (see `load_vision_weights`); or None for
-                random ones.
+            encoder_weights: weights of the image encoder: `"imagenet"`, which Keras downloads (`small_cnn` has no
+                such weights and is initialised randomly); a file, such as a captioner's `.keras` (see
+                `load_vision_weights`); or None for random weights.
             **parts: see `Task.from_preset`.
 
         Raises:
-            ValueError: an unknown preset or size, or weights that do not fit.
+            ValueError: the preset or size is unknown, or the weights do not fit.
             RuntimeError: the download failed.
         """
         model = super().from_preset(name, **parts)
@@ -155,28 +155,28 @@ class Captioner(Task):
 
     @property
     def has_attention(self) -> bool:
-        """Whether the decoder attends to the regions."""
+        """True if the decoder attends to the regions."""
         return self.decoder.has_memory
 
     @property
     def input_spec(self) -> None:
-        """None, because the inputs hold either `images` or `regions`."""
+        """None: the inputs contain either `images` or `regions`, which one spec cannot describe."""
         return None
 
     def call(self, inputs, training=None, mask=None):
-        """Compute the logits; the class describes the arguments."""
-        # On JAX, `fit` calls this outside of the context from which layers take `training`, so it is passed on.
+        """Compute the logits (B, T, V); see the class for the arguments."""
+        # On JAX, `fit` does not set `training` in Keras' call context, so it is passed to the layers.
         regions = inputs["regions"] if "regions" in inputs else self.vision(inputs["images"], training=training)
         images, captions = ops.shape(regions)[0], ops.shape(inputs["target_ids"])[0]
-        image_of = ops.arange(captions) * images // ops.maximum(captions, 1)
+        image_indices = ops.arange(captions) * images // ops.maximum(captions, 1)
         encoded = self._encode(regions, training)
-        encoded = keras.tree.map_structure(lambda x: ops.take(x, image_of, axis=0), encoded)
+        encoded = keras.tree.map_structure(lambda x: ops.take(x, image_indices, axis=0), encoded)
         return self._decode(encoded, inputs["target_ids"], training)
 
     def _encode(self, regions, training=None) -> dict:
-        """Return the decoder's arguments that come from the image.
+        """Return the decoder arguments that are computed from the image.
 
-        They are `memory` and `initial_state`, as far as the decoder has them, and `values` with smoothed attention; or
+        They are `memory` and `initial_state` if the decoder uses them, and `values` for smoothed attention; or
         `prefix` (B, 1, E), a vector that the decoder reads before the first token.
         """
         if not self._is_recurrent:
@@ -189,14 +189,14 @@ class Captioner(Task):
         return {"prefix": ops.expand_dims(self.region_projection(mean), 1)}
 
     def _memory(self, regions) -> dict:
-        """Return `memory` (B, R, C) for the attention, and `values`, smoothed regions, with smoothed attention."""
+        """Return `memory` (B, R, C) and, for smoothed attention, `values`, the smoothed regions."""
         memory = self.vision.append_coordinates(regions) if self.config.coordinate_features else regions
         if self.smoothing is None:
             return {"memory": memory}
         return {"memory": memory, "values": ops.matmul(ops.cast(self.smoothing, memory.dtype), memory)}
 
     def _decode(self, encoded: dict, target_ids, training=None):
-        """Return the logits (B, T, V) after each of the tokens (B, T), from `_encode`'s dict for B images."""
+        """Return the logits (B, T, V) for tokens (B, T) and the dict that `_encode` returned for B images."""
         targets, encoded = self.embedding(target_ids), dict(encoded)
         prefix = encoded.pop("prefix", None)
         if prefix is not None:
@@ -209,7 +209,7 @@ class Captioner(Task):
         return logits if prefix is None else logits[:, 1:]
 
     def _run_decoder(self, targets, encoded: dict, training):
-        """Return the decoder's outputs (B, T, any), and give its attention scores to the attention loss, if any."""
+        """Return the decoder's outputs (B, T, any); pass its attention scores to the attention loss, if any."""
         if self.attention_loss is None:
             return self.decoder(targets, **encoded, training=training)
         outputs, scores = self.decoder(targets, **encoded, return_attention_scores=True, training=training)
@@ -217,14 +217,14 @@ class Captioner(Task):
         return self.attention_loss(outputs, self._smooth(scores), **noise)
 
     def _smooth(self, scores):
-        """Smooth attention scores (B, T, R) with a Gaussian of `config.attention_smoothing` regions, if any."""
+        """Smooth attention scores (B, T, R) with a Gaussian, if `config.attention_smoothing` is set."""
         return scores if scores is None or self.smoothing is None else ops.matmul(scores, self.smoothing)
 
     def _add_bias(self, logits):
         return logits if self.output_bias is None else self.output_bias(logits)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Return the compiled loss and, in training, the loss of the attention; see `AttentionLoss`."""
+        """Return the compiled loss plus, in training, the attention loss; see `AttentionLoss`."""
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if self.attention_loss is None or not training:
             return loss
@@ -237,11 +237,11 @@ class Captioner(Task):
 
         Args:
             inputs: dict of `images` (B, size, size, 3) or `regions` (B, R, C).
-            length: the most tokens that will be read, `config.max_length` when None.
+            length: the maximum number of tokens; `config.max_length` if None.
 
         Returns:
-            dict of `constants` (what no step changes, first by batch) and `carry` (tensors (B, 1, ...), changed by
-            every step).
+            dict of `constants` (tensors (B, ...), equal at all steps) and `carry` (tensors (B, 1, ...), updated at
+            each step).
         """
         regions = inputs["regions"] if "regions" in inputs else self.vision(inputs["images"])
         encoded = self._encode(regions)
@@ -257,7 +257,7 @@ class Captioner(Task):
 
         Args:
             tokens: (B, K) int, the last tokens (at first the start token).
-            state: from `start` or the last step; `carry` tensors are (B, K, ...).
+            state: from `start` or the previous step; `carry` tensors are (B, K, ...).
 
         Returns:
             logits (B, K, V), the new state, and attention scores (B, K, R) or None.
@@ -268,7 +268,7 @@ class Captioner(Task):
 
     @property
     def reader(self) -> TextReader:
-        """The reader of captions."""
+        """The `TextReader` of captions."""
         return TextReader.from_template(self.tokenizer, "end", self.config.max_length)
 
     def _encode_images(self, inputs: dict) -> dict:
@@ -283,15 +283,15 @@ class Captioner(Task):
 
         Args:
             images: paths, encoded images (bytes of a JPEG, PNG, GIF or BMP), or arrays (h, w, 3) uint8.
-            strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`. Image i has the seed
+            strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`. Image i uses the seed
                 `strategy.seed + i`.
-            batch_size: how many images are captioned at once; it does not change the result.
+            batch_size: number of images in a batch; it does not change the result.
 
         Returns:
-            one `Caption` per image, in order; an empty one with `valid` False for an image that cannot be read.
+            one `Caption` per image, in order; an image that cannot be read has an empty one, with `valid` False.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: a file does not exist.
             TypeError: `images` is one path or the bytes of one image.
         """
         images = check_images(images)
@@ -305,7 +305,7 @@ class Captioner(Task):
     def caption_regions(
         self, regions: np.ndarray | RegionCache, strategy: Strategy | None = None, batch_size: int = 32
     ) -> list[Caption]:
-        """Write a caption for each image whose regions (N, R, C) are known; see `caption`."""
+        """Write a caption for each of N images from its regions (N, R, C); see `caption`."""
 
         def read(indices: np.ndarray) -> dict[str, np.ndarray]:
             batch = np.asarray(regions[indices[0] : indices[-1] + 1], "float32")
@@ -320,44 +320,44 @@ class Captioner(Task):
         return [Caption.from_row(row) for row in run_batches([0] * count, batch_size, compute)]
 
     def draw(self, inputs: dict[str, np.ndarray], samples: int, seed: int) -> list[list[list[int]]]:
-        """Draw captions from the model's distribution, as ids with the end token: B lists of N captions.
+        """Sample captions from the model's distribution; return B lists of N lists of ids, with the end token.
 
         Args:
-            inputs: `images` (B, size, size, 3) or `regions` (B, R, C).
-            samples: N, how many captions of each image.
-            seed: of the first image; each next one has the next seed.
+            inputs: dict of `images` (B, size, size, 3) or `regions` (B, R, C).
+            samples: N, the number of captions per image.
+            seed: the seed of the first image; image i uses `seed + i`.
         """
         strategy, count = Sampling(num_return_sequences=samples), len(next(iter(inputs.values())))
         inputs = {**inputs, "valid": np.ones(count, bool), "seeds": strategy.seeds(np.arange(count) + seed)}
-        found = self.compiled_function(type(self).compute)(self.prepare(inputs, strategy), strategy=strategy)
-        rows = zip(found["tokens"], found["lengths"], strict=True)
+        computed = self.compiled_function(type(self).compute)(self.prepare(inputs, strategy), strategy=strategy)
+        rows = zip(computed["tokens"], computed["lengths"], strict=True)
         return [[ids[:n].tolist() for ids, n in zip(*row, strict=True)] for row in rows]
 
     def prepare(self, inputs: dict, strategy: Strategy) -> dict:
-        """Add the limits of a search to inputs that were read, which are the inputs of `compute` then.
+        """Return the inputs of `compute`: these inputs and the length limits of the search.
 
         Args:
-            inputs: dict of `images` (B, size, size, 3) or `regions` (B, R, C); `valid` (B,) bool, whether an image
-                could be read; and `seeds` (B,) int.
-            strategy: how to search.
+            inputs: dict of `images` (B, size, size, 3) or `regions` (B, R, C); `valid` (B,) bool, False for images
+                that cannot be read; and `seeds` (B,) int.
+            strategy: the search strategy.
         """
-        longest = min(strategy.max_new_tokens or self.config.max_length, self.config.max_length)
-        limits = ops.zeros_like(inputs["seeds"]) + longest
-        nothing = ops.expand_dims(inputs["seeds"], 1)[:, :0]
-        return {**inputs, **search_inputs(limits, inputs["seeds"], nothing, nothing)}
+        limit = min(strategy.max_new_tokens or self.config.max_length, self.config.max_length)
+        limits = ops.zeros_like(inputs["seeds"]) + limit
+        no_prefix = ops.expand_dims(inputs["seeds"], 1)[:, :0]
+        return {**inputs, **search_inputs(limits, inputs["seeds"], no_prefix, no_prefix)}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
-        """Search for captions, with the inputs from `prepare`.
+        """Search for captions; `inputs` come from `prepare`.
 
         Returns:
-            dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for images that could not be read;
-            and of the best `is_written` (B, T) and, from a model with attention, `attention` (B, T, rows, columns).
+            dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for images that cannot be read;
+            and, of the best caption, `is_written` (B, T) and, with attention, `attention` (B, T, rows, columns).
         """
         special, searched = special_ids(self.tokenizer), dict(inputs)
-        given = {name: searched.pop(name) for name in ("images", "regions") if name in searched}
+        encoder_inputs = {name: searched.pop(name) for name in ("images", "regions") if name in searched}
         valid, start_ids = searched.pop("valid"), ops.zeros_like(searched["limits"]) + special.start
-        found = decode(self, given, strategy, start_ids=start_ids, end_id=special.end, **searched)
-        computed = best_hypotheses(found, valid)
+        hypotheses = decode(self, encoder_inputs, strategy, start_ids=start_ids, end_id=special.end, **searched)
+        computed = best_hypotheses(hypotheses, valid)
         if "attention" in computed:
             grid = (*ops.shape(computed["attention"])[:2], self.vision.rows, self.vision.columns)
             computed["attention"] = ops.reshape(computed["attention"], grid)
@@ -366,7 +366,7 @@ class Captioner(Task):
     def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `caption`, `score`, `valid` (B,), `pieces` (B, T), `attention` (B, T, rows, columns).
 
-        With several hypotheses also `alternatives` and `alternative_scores` (B, N), best first.
+        If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
         """
         detokenizer = detokenizers["tokenizer"]
         return {
@@ -377,7 +377,7 @@ class Captioner(Task):
 
     @classmethod
     def read_examples(cls, paths: Sequence[str], images: str | None = None) -> list[CaptionedImage]:
-        """Read captions and find their images in a folder; see `read_captions`."""
+        """Read captions, whose images are in the folder `images`; see `read_captions`."""
         return read_captions(only_path(paths), images)
 
     @staticmethod
@@ -393,7 +393,7 @@ class Captioner(Task):
         seed: int = 0,
         **images: Any,
     ):
-        """Turn captioned images into batches; see `caption_batches`. Without `shuffle` images are not augmented."""
+        """Turn captioned images into batches; see `caption_batches`. Without `shuffle`, images are never augmented."""
         images = images if shuffle else {"cache": images.get("cache")}
         return caption_batches(examples, self, max_tokens, shuffle, seed, **images)
 

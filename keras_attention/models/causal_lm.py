@@ -1,4 +1,4 @@
-"""`CausalLM`: the beginning of a text in, the text with a continuation out."""
+"""`CausalLM`: continues texts."""
 
 from __future__ import annotations
 
@@ -27,20 +27,19 @@ class CausalLM(Task):
     f is the output of a recurrent network or of causal Transformer blocks; E is the token embedding (tied).
 
     Args:
-        config: a `RecurrentConfig` or `TransformerConfig`; the vocabulary size is taken from the
-            tokenizer.
+        config: a `RecurrentConfig` or `TransformerConfig`; the vocabulary size is taken from the tokenizer.
         tokenizer: KerasHub tokenizer.
 
     Call arguments:
-        inputs: dict of `token_ids` (B, T) int, beginning with the start token, and `padding_mask`
-            (B, T) bool, True = a real token.
+        inputs: dict of `token_ids` (B, T) int, which begin with the start token, and `padding_mask` (B, T) bool,
+            True for real tokens.
 
     Output:
         logits (B, T, V).
 
     Raises:
-        TypeError: the tokenizer is missing.
-        ValueError: the config has segments.
+        TypeError: there is neither a tokenizer nor a vocabulary size.
+        ValueError: the config has segments, or a recurrent config has attention.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
@@ -63,7 +62,7 @@ class CausalLM(Task):
         config = with_vocabulary(without_attention(config, "language model"), "vocabulary_size", tokenizer)
         if config.num_segments:
             raise ValueError(
-                f"`num_segments` is {config.num_segments}; a language model reads one segment: expected 0."
+                f"`num_segments` is {config.num_segments}, but a CausalLM has no segment embeddings; expected 0."
             )
         self.embedding = make_embedding(config, config.vocabulary_size, "embedding")
         self.decoder = make_decoder(config)
@@ -82,11 +81,12 @@ class CausalLM(Task):
         """Return the state before the next token.
 
         Args:
-            inputs: dict of `token_ids` (B, L), tokens that are given and are read at once; L may be 0.
-            length: the most tokens that will be read, `config.max_length` when absent.
+            inputs: dict of `token_ids` (B, L), prompt tokens that are read in one call; L may be 0.
+            length: the maximum number of tokens; `config.max_length` if None.
 
         Returns:
-            dict of `constants` (what no step changes) and `carry` (tensors (B, 1, ...)).
+            dict of `constants` (tensors (B, ...), equal at all steps) and `carry` (tensors (B, 1, ...), updated at
+            each step).
         """
         length = self.config.max_length if length is None else length
         constants, carry = self.decoder.start(self.embedding(inputs["token_ids"]), length)
@@ -111,7 +111,7 @@ class CausalLM(Task):
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:
-        """Return `loss` and `perplexity` per token; each token is judged with at least half a window before it."""
+        """Return `loss` and `perplexity` per token; each token has at least half a window of context."""
         stride = max(model.config.max_length // 2, 1)
         scores = token_scores(model, language_batches(examples, model, shuffle=False, stride=stride))
         signature = f"per:token|window:{model.config.max_length}|stride:{stride}"

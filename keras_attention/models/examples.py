@@ -1,4 +1,4 @@
-"""What the tasks share when a model is made from examples and scored on them."""
+"""Make a model from examples, and score a model on examples: functions that all tasks share."""
 
 from __future__ import annotations
 
@@ -25,18 +25,22 @@ def from_examples(
     lowercase: bool = False,
     **sizes: Any,
 ) -> Any:
-    """Make a model with the sizes of a preset, new weights, and tokenizers that are trained on examples.
+    """Make a model with the sizes of a preset, new weights, and tokenizers trained on the examples.
 
     Args:
-        examples: what the task learns from, such as pairs of texts; see `keras_attention.data`.
-        preset: a name of `keras_attention.presets()`; the task's `default_preset` when absent.
-        tokenizer_kind: see `train_tokenizer`; `default_tokenizer` for the default preset, else `"sentencepiece"`.
-        vocabulary_size: tokens of each tokenizer.
-        lowercase: whether the tokenizers fold to lower case.
-        **sizes: any size of the preset that should differ, such as `units=512`.
+        examples: training examples of the task, such as pairs of texts; see `keras_attention.data`.
+        preset: a name of `keras_attention.presets()`; by default the task's `default_preset`.
+        tokenizer_kind: see `train_tokenizer`; by default the task's `default_tokenizer` with the default preset, and
+            `"sentencepiece"` with other presets.
+        vocabulary_size: number of tokens of each tokenizer.
+        lowercase: True to make the tokenizers convert text to lower case.
+        **sizes: sizes that replace those of the preset, such as `units=512`.
+
+    Returns:
+        a model of this task.
 
     Raises:
-        ValueError: an unknown preset, size or kind, or too few texts for the vocabulary.
+        ValueError: the preset, a size or the kind is unknown, or there are too few texts for the vocabulary.
 
     Example:
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
@@ -56,19 +60,22 @@ def from_examples(
 def train_tokenizers(
     cls: Any, examples: Sequence, config: Any, sizes: dict[str, Any], **options: Any
 ) -> dict[str, Any]:
-    """Return new tokenizers by their names.
+    """Train the tokenizers of a task on examples.
 
     Args:
-        examples: what the task learns from.
+        examples: training examples of the task.
         config: the preset's sizes.
-        sizes: those that differ from the preset.
-        **options: those of `train_tokenizer`: `kind`, `vocabulary_size` and `lowercase`.
+        sizes: sizes that replace those of the preset.
+        **options: the options of `train_tokenizer`: `kind`, `vocabulary_size` and `lowercase`.
+
+    Returns:
+        dict of tokenizers by the names of the constructor's arguments.
     """
     return {"tokenizer": train_tokenizer(cls.texts_of(examples), **options)}
 
 
 def are_raw(data: Any) -> bool:
-    """Whether data for `fit` are raw examples: a list or tuple, but not of arrays, tensors or dicts of them."""
+    """Return whether data for `fit` are raw examples: a list or tuple without arrays, tensors or dicts."""
     if not isinstance(data, (list, tuple)):
         return False
     arrays = (dict, np.ndarray)
@@ -76,20 +83,28 @@ def are_raw(data: Any) -> bool:
 
 
 def only_path(paths: Sequence[str]) -> str:
-    """Return the one path.
+    """Return the single path of a list.
 
     Raises:
-        ValueError: there are none, or several.
+        ValueError: there is not exactly one path.
     """
     if len(paths) != 1:
-        raise ValueError(f"There are {len(paths)} files; this task reads one.")
+        raise ValueError(f"There are {len(paths)} files; this task reads exactly one.")
     return str(paths[0])
 
 
 def read_documents(paths: Sequence[str]) -> list[str]:
-    """Read texts for a language model: a text file is one document, a record of JSONL or `tfds:` is one each.
+    """Read texts for a language model: a text file is one document; each record of JSONL or `tfds:` is one document.
 
-    Raises: as `keras_attention.data.read_texts`; ValueError where there are several paths.
+    Args:
+        paths: one path, or one `tfds:NAME[:SPLIT]`.
+
+    Returns:
+        list of strings.
+
+    Raises:
+        ValueError: there is not exactly one path.
+        FileNotFoundError: the file does not exist; see `keras_attention.data.read_texts` for more errors.
     """
     path = only_path(paths)
     texts = read_texts(path)
@@ -103,16 +118,16 @@ def token_scores(model: keras.Model, batches: Any) -> dict[str, float]:
 
         loss = sum w cost / sum w,  perplexity = exp(loss)
 
-    The sums go over all batches, so that the values do not depend on how the batches are cut. The model's own
-    `compile` is left as it is.
+    The sums are over all batches, so that the values do not depend on the batch size. A copy of the model is compiled,
+    so that the metrics of `model` do not change.
 
     Args:
         model: a functional model with logits (B, T, V), or a dict of such outputs.
-        batches: of (inputs, labels, weights).
+        batches: batches of (inputs, labels, weights).
 
     Returns:
-        `loss` in nats, `perplexity` and `accuracy` (0 to 1); of a dict of outputs, those of each with its name before
-        them, such as `logits_loss`.
+        dict of `loss` in nats, `perplexity` and `accuracy` (0 to 1). For a dict of outputs, each name has the output's
+        name as prefix, such as `logits_loss`.
     """
     outputs = model.output
     names = list(outputs) if isinstance(outputs, dict) else None
@@ -121,7 +136,7 @@ def token_scores(model: keras.Model, batches: Any) -> dict[str, float]:
         return [Perplexity(), MaskedAccuracy()]
 
     scored = keras.Model(model.input, outputs)
-    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)  # Keras requires one; it is not read
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)  # Keras requires a loss
     scored.compile(
         loss=cross_entropy if names is None else dict.fromkeys(names, cross_entropy),
         weighted_metrics=metrics() if names is None else {name: metrics() for name in names},
@@ -137,10 +152,10 @@ def token_scores(model: keras.Model, batches: Any) -> dict[str, float]:
 
 
 def check_known_labels(model: Any, labels: Sequence[str]) -> None:
-    """Raise ValueError where none of the labels is one of the model's; an exported model does not tell its labels."""
-    own = getattr(getattr(model, "config", None), "labels", None)
-    if own and not {*labels} & {*own}:
+    """Raise ValueError if the model has none of the labels; exported models, which have no config, are not checked."""
+    model_labels = getattr(getattr(model, "config", None), "labels", None)
+    if model_labels and not {*labels} & {*model_labels}:
         raise ValueError(
-            f"The examples have none of the model's labels, which are {', '.join(own)}; they have "
-            f"{', '.join(label[:40] for label in labels[:3])}. Expected examples of the task that the model learned."
+            f"The examples have none of the model's labels, which are {', '.join(model_labels)}; they have "
+            f"{', '.join(label[:40] for label in labels[:3])}. Expected examples with labels of the model."
         )

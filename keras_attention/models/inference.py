@@ -1,4 +1,4 @@
-"""Strings through a model: the one loop over batches, and ids back to strings."""
+"""Run a model on lists of strings or images: check them, loop over batches, and turn ids into strings."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from keras_attention.outputs import split_rows
 def run_batches(
     lengths: Sequence[int], batch_size: int, compute: Callable[[np.ndarray], dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Compute a row for each example, in batches of examples of similar length, so that they carry little padding.
+    """Compute a row for each example, in batches of similar length, which need little padding.
 
     Args:
-        lengths: of the examples.
-        batch_size: how many examples are computed at once.
-        compute: indices of examples (B,) -> dict of arrays whose axis 0 is the batch.
+        lengths: the length of each example.
+        batch_size: number of examples in a batch.
+        compute: a function from the indices of a batch (B,) to a dict of arrays; axis 0 is the batch.
 
     Returns:
         one dict per example, in the order of the examples.
@@ -44,8 +44,8 @@ def check_texts(texts: Iterable[str]) -> list[str]:
     """Return the texts as a list.
 
     Raises:
-        TypeError: a single string, or an element that is not a string.
-        ValueError: a text that UTF-8 cannot encode.
+        TypeError: `texts` is one string, or contains other types than strings.
+        ValueError: UTF-8 cannot encode a text.
     """
     if isinstance(texts, (str, bytes)):
         raise TypeError(f"Expected a list of strings; received one {type(texts).__name__}. Wrap it: [text].")
@@ -66,7 +66,7 @@ def check_images(images: Sequence[Any]) -> list:
     """Return the images as a list.
 
     Raises:
-        TypeError: a single path or the bytes of a single image.
+        TypeError: `images` is one path or the bytes of one image.
     """
     if isinstance(images, (str, bytes, pathlib.Path)):
         raise TypeError(f"Expected a list of images; received one {type(images).__name__}. Wrap it: [image].")
@@ -74,12 +74,12 @@ def check_images(images: Sequence[Any]) -> list:
 
 
 def are_empty(texts: Sequence[str]) -> np.ndarray:
-    """Return (B,) bool, True where a text has no words."""
+    """Return (B,) bool, True for texts without words."""
     return np.array([is_empty(text) for text in texts], bool)
 
 
 class Detokenizer:
-    """Arrays of ids to arrays of strings; in a graph, `serving.graph_text.GraphTokenizer` has the same methods.
+    """Turn arrays of ids into arrays of strings. `GraphTokenizer` has the same methods for a TensorFlow graph.
 
     Args:
         tokenizer: a KerasHub tokenizer.
@@ -95,10 +95,10 @@ class Detokenizer:
         return strings
 
     def decode(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Turn ids (..., T), of which the first `lengths` (...) count, into strings (...)."""
+        """Turn the first `lengths` (...) of ids (..., T) into strings (...)."""
         strings = np.full(lengths.shape, "", object)
-        for place in np.ndindex(*lengths.shape):
-            strings[place] = decode_ids(self.tokenizer, ids[place][: lengths[place]].tolist())
+        for index in np.ndindex(*lengths.shape):
+            strings[index] = decode_ids(self.tokenizer, ids[index][: lengths[index]].tolist())
         return strings
 
     def continuations(
@@ -106,14 +106,14 @@ class Detokenizer:
     ) -> np.ndarray:
         """Return the prompts with their continuations, (B, N).
 
-        A text is decoded as a whole, and the decoded prompt is cut off, because the characters of a piece may depend
-        on the pieces before it.
+        The characters of a piece may depend on the pieces before it. Therefore prompt and continuation are decoded
+        together, and the decoded prompt is removed.
 
         Args:
             prompts: B strings.
-            read: what the model reads of the prompts: `token_ids` (B, S) and `padding_mask` (B, S).
+            read: dict of `token_ids` (B, S) and `padding_mask` (B, S), the prompt tokens that the model reads.
             ids: (B, N, T), the prompts without their first token, and the continuations.
-            lengths: (B, N), how many of these ids count.
+            lengths: (B, N), how many of these ids are real.
         """
         strings = np.full(lengths.shape, "", object)
         for row, prompt in enumerate(prompts):
@@ -142,18 +142,18 @@ def _ends_in_space(text: str) -> bool:
 
 
 def padded_words(words: Iterable[Sequence[str]], width: int) -> np.ndarray:
-    """Return the words of B sentences as (B, width) strings, "" beyond the last word."""
+    """Return the words of B sentences as (B, width) strings, padded with ""."""
     padded = [[*sentence, *[""] * (width - len(sentence))] for sentence in words]
     return np.array(padded, object).reshape(len(padded), width)
 
 
 def hypothesis_row(detokenizer: Any, computed: dict, name: str) -> dict[str, Any]:
-    """Return the row of a search: the best text under `name`, its score and, where there are several, alternatives."""
+    """Return the row of a search: the best text, called `name`, its score and, if there are any, alternatives."""
     texts = detokenizer.decode(computed["tokens"], computed["lengths"])
     return text_row(texts, computed["scores"], name)
 
 
 def text_row(texts: Any, scores: Any, name: str = "text") -> dict[str, Any]:
-    """Return the row of texts and scores (B, N): the first under `name`, and all as `alternatives` where N > 1."""
+    """Return the row of texts and scores (B, N): the first text, called `name`, and all as `alternatives` if N > 1."""
     row = {name: texts[:, 0], "score": scores[:, 0]}
     return row | ({"alternatives": texts, "alternative_scores": scores} if scores.shape[1] > 1 else {})

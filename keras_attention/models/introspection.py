@@ -1,6 +1,6 @@
-"""What a model computes of a text besides its task's result: embeddings, log-probabilities, attention maps.
+"""Compute embeddings, log-probabilities and attention maps of texts.
 
-Each has a function of tensors, which an export has in its graph, and one of strings.
+Each has two functions: one of tensors, which an export contains, and one of strings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def embedding_tensors(model: Any, inputs: dict) -> dict:
 
 
 def _embedding_alone(model: Any, inputs: dict) -> dict:
-    """Return `embedding` (B, M) alone: those of all tokens of all texts would need much memory."""
+    """Return only `embedding` (B, M), because the embeddings of all tokens of all texts need much memory."""
     return {"embedding": embedding_tensors(model, inputs)["embedding"]}
 
 
@@ -38,7 +38,7 @@ def score_tensors(model: Any, inputs: dict) -> dict:
 
     Args:
         model: returns logits (B, T, V).
-        inputs: dict of the model's `inputs`, `labels` (B, T) int and `mask` (B, T) bool, True where a label counts.
+        inputs: dict of `inputs`, those of the model; `labels` (B, T) int; and `mask` (B, T) bool, True for real labels.
     """
     logits = ops.cast(model(inputs["inputs"]), "float32")
     chosen = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(inputs["labels"], -1), axis=-1), -1)
@@ -47,7 +47,7 @@ def score_tensors(model: Any, inputs: dict) -> dict:
 
 
 def attention_tensors(model: Any, inputs: dict) -> dict:
-    """Return `attention` (B, layers, H, S, S), zero in the rows of padding."""
+    """Return `attention` (B, layers, H, S, S), 0 in rows of padding."""
     _, weights = read_text(model, inputs, return_attention_scores=True)
     real = ops.reshape(inputs["padding_mask"], (-1, 1, 1, ops.shape(inputs["padding_mask"])[1], 1))
     return {"attention": ops.cast(ops.where(real, ops.stack(weights, 1), 0.0), "float32")}
@@ -57,9 +57,9 @@ def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
     """Turn texts into vectors: the mean of the encoder's outputs over all tokens.
 
     Args:
-        model: has an encoder, such as a `MaskedLM` or a `TextClassifier`.
+        model: a model with an encoder of one text, such as a `MaskedLM` or a `TextClassifier`.
         texts: strings.
-        batch_size: how many texts are computed at once; it does not change the result.
+        batch_size: number of texts in a batch; it does not change the result.
 
     Returns:
         (N, M) float32.
@@ -83,9 +83,9 @@ def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> li
     """Return the self-attention weights over each text, in every block and head.
 
     Args:
-        model: an encoder or language model with Transformer blocks, trained with a fused kernel or not.
+        model: a model with Transformer blocks that reads one text. The scores are computed without a fused kernel.
         texts: strings.
-        batch_size: how many texts are computed at once; it does not change the result.
+        batch_size: number of texts in a batch; it does not change the result.
 
     Returns:
         one `AttentionMaps` per text.
@@ -100,30 +100,30 @@ def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> li
         (1, 2, 8, 8)
     """
     if not has_maps(model):
-        raise TypeError(f"This {type(model).__name__} has no self-attention over one text, so it has no maps of it.")
+        raise TypeError(f"This {type(model).__name__} has no self-attention over one text and no attention maps.")
     texts = check_texts(texts)
     rows = _rows(model, texts, attention_tensors, batch_size)
     return [AttentionMaps.from_row(row, text) for row, text in zip(rows, texts, strict=True)]
 
 
 def has_encoder(model: Any) -> bool:
-    """Whether a model has an encoder of one text."""
+    """Return whether a model has an encoder of one text."""
     return hasattr(model, "encoder") and "token_ids" in model.input
 
 
 def has_maps(model: Any) -> bool:
-    """Whether a model reads one text with self-attention."""
+    """Return whether a model has self-attention over one text."""
     stack = getattr(model, "encoder", None) or getattr(model, "decoder", None)
     return "token_ids" in model.input and hasattr(stack, "blocks")
 
 
 def gives_scores(model: Any) -> bool:
-    """Whether a model gives each token of a text a probability, from left to right."""
+    """Return whether a model computes the probability of each token from the tokens before it."""
     return hasattr(model, "decoder")
 
 
 def reader_of(model: Any) -> TextReader:
-    """Return the reader of a text whose states are computed, of a model with one tokenizer."""
+    """Return the `TextReader` for embeddings and attention maps, of a model that reads one text."""
     if isinstance(getattr(model, "decoder", None), Transformer):
         return TextReader.for_decoder(model.tokenizer, model.config.max_length)
     return TextReader.from_template(model.tokenizer, model.template, model.config.max_length)
@@ -132,19 +132,19 @@ def reader_of(model: Any) -> TextReader:
 def _rows(
     model: Any, texts: list[str], function: Callable[[Any, dict], dict], batch_size: int
 ) -> list[dict[str, np.ndarray]]:
-    """Return a row of each text: what a function of tensors computes, and the `pieces` (S,)."""
-    spells = "character_ids" in model.input  # a tagger that reads characters of words
-    reader = model.word_reader if spells else reader_of(model)
-    encoded = reader.ids([reader.split(text) for text in texts] if spells else texts)
+    """Return a row for each text: the outputs of a function of tensors, and `pieces` (S,)."""
+    reads_characters = "character_ids" in model.input  # only of a tagger
+    reader = model.word_reader if reads_characters else reader_of(model)
+    encoded = reader.ids([reader.split(text) for text in texts] if reads_characters else texts)
     detokenizer = Detokenizer(model.tokenizer)
 
     def compute(indices: np.ndarray) -> dict[str, Any]:
         batch = [encoded[i] for i in indices]
-        arrays = model.word_arrays(batch) if spells else _arrays(model, reader, batch)
+        arrays = model.word_arrays(batch) if reads_characters else _arrays(model, reader, batch)
         pieces = detokenizer.pieces(arrays["token_ids"], arrays["padding_mask"])
         return {**model.compiled_function(function)(arrays), "pieces": pieces}
 
-    return run_batches([len(row.ids if spells else row) for row in encoded], batch_size, compute)
+    return run_batches([len(row.ids if reads_characters else row) for row in encoded], batch_size, compute)
 
 
 def _arrays(model: Any, reader: TextReader, batch: list[list[int]]) -> dict[str, np.ndarray]:
@@ -156,16 +156,16 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
 
     Args:
         model: a `CausalLM`; or, with `targets`, a `Translator` or `Captioner`.
-        texts: strings; for a translator the sources; for a captioner images as `Captioner.caption` takes them.
-        targets: for each source the translation, for each image the caption that is scored.
-        batch_size: how many texts are computed at once; it does not change the result.
+        texts: strings; for a translator the sources; for a captioner the images, see `Captioner.caption`.
+        targets: for a translator or captioner, the translation or caption to score for each source or image.
+        batch_size: number of texts in a batch; it does not change the result.
 
     Returns:
-        N numbers; 0 for an image that cannot be read.
+        list of N floats; 0 for an image that cannot be read.
 
     Raises:
-        TypeError: the model gives no such probabilities.
-        ValueError: not as many targets as sources or images, or targets for a language model.
+        TypeError: the model does not compute such probabilities.
+        ValueError: the numbers of targets and of sources or images differ, or a language model has targets.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
@@ -175,14 +175,14 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
     """
     if not gives_scores(model):
         raise TypeError(
-            f"A {type(model).__name__} gives no such probabilities; expected a CausalLM, Translator or Captioner."
+            f"A {type(model).__name__} does not compute log-probabilities from left to right; expected a CausalLM, "
+            "Translator or Captioner."
         )
     sources = list(texts) if "images" in model.input else check_texts(texts)
     targets = None if targets is None else check_texts(targets)
     if ("target_ids" in model.input) != (targets is not None) or (targets is not None and len(targets) != len(sources)):
         raise ValueError(
-            "A Translator or Captioner is scored on as many targets as texts or images, a language model on texts "
-            "alone."
+            "A Translator or Captioner needs one target for each text or image; a language model needs `targets=None`."
         )
     tokenizer = getattr(model, "target_tokenizer", None) or model.tokenizer
     reader = TextReader.from_template(tokenizer, "end", model.config.max_length)
@@ -199,7 +199,7 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
 
 
 def _scored_inputs(model: Any, sources: list, shifted: np.ndarray, mask: np.ndarray) -> tuple[dict, np.ndarray]:
-    """Return the inputs of a model that scores targets, `shifted` (B, T) to the right, and which rows can be read."""
+    """Return the inputs of a model for targets that are `shifted` (B, T) right, and (B,) False for damaged images."""
     valid = np.ones(len(sources), bool)
     if "images" in model.input:
         images, valid = read_images(sources, model.config.image_size)

@@ -1,4 +1,4 @@
-"""`MaskedLM`: a text with masks in, the text with its masks filled out."""
+"""`MaskedLM`: fills the masks of texts."""
 
 from __future__ import annotations
 
@@ -35,19 +35,20 @@ from keras_attention.outputs import FilledMask
 class MaskedLM(Task):
     """Masked language model: p(x_i | the rest) = softmax(E g(h_i) + b)[x_i], at positions that are masked.
 
-    h are the outputs of a Transformer encoder, g a dense layer with a normalisation, and E the token embedding
-    (tied). With `config.next_sentence` the model also says whether the second segment follows the first (class 0).
+    h_i are the outputs of a Transformer encoder, g is a dense layer with layer normalisation, and E is the token
+    embedding (tied). With `config.next_sentence`, the model also predicts whether the second segment follows the first
+    (class 0) or is a random one (class 1).
 
     Args:
-        config: sizes; the vocabulary size is taken from the tokenizer.
+        config: a `TransformerConfig`; the vocabulary size is taken from the tokenizer.
         tokenizer: KerasHub tokenizer with a mask token (`[MASK]` or `<mask>`).
 
     Call arguments:
-        inputs: dict of `token_ids` (B, S) int, `padding_mask` (B, S) bool, True = a real token, and, where the
-            family has them, `segment_ids` (B, S) int.
+        inputs: dict of `token_ids` (B, S) int, `padding_mask` (B, S) bool, True for real tokens, and, if the config
+            has segments, `segment_ids` (B, S) int.
 
     Output:
-        logits (B, S, V); with `next_sentence` a dict of `logits` and `next_sentence` (B, 2).
+        logits (B, S, V); with `next_sentence`, a dict of `logits` and `next_sentence` (B, 2).
 
     Raises:
         TypeError: there is neither a tokenizer nor a vocabulary size.
@@ -89,23 +90,23 @@ class MaskedLM(Task):
 
     @property
     def reader(self) -> TextReader:
-        """The reader of texts."""
+        """The `TextReader` of texts."""
         return TextReader.from_template(self.tokenizer, self.template, self.config.max_length)
 
     def fill(self, texts: Iterable[str], candidates: int = 5, batch_size: int = 32) -> list[FilledMask]:
         """Fill the masks of texts.
 
         Args:
-            texts: strings with the mask token, `<mask>` or `[MASK]`, in place of what is to be predicted. A text with
-                more than `config.max_length` tokens is truncated, and so is the result; one warning counts such texts.
-            candidates: how many pieces to return for each mask.
-            batch_size: how many texts are computed at once; it does not change the result.
+            texts: strings with a mask token, `<mask>` or `[MASK]`, for each token to predict. A text with more than
+                `config.max_length` tokens is truncated, and so is the result; one warning counts such texts.
+            candidates: number of pieces to return for each mask.
+            batch_size: number of texts in a batch; it does not change the result.
 
         Returns:
-            one `FilledMask` per text, in order; a text without a mask stays as it is.
+            one `FilledMask` per text, in order; a text without a mask does not change.
 
         Raises:
-            TypeError: `texts` is one string, or has elements that are not strings.
+            TypeError: `texts` is one string, or contains other types than strings.
             ValueError: `candidates` or `batch_size` is not positive.
         """
         if candidates < 1:
@@ -120,20 +121,20 @@ class MaskedLM(Task):
             inputs = {**text_arrays(self.config, ids, mask), "mask_positions": positions}
             return self.compute_row([texts[i] for i in indices], inputs, candidates=candidates)
 
-        found = run_batches([len(ids) for ids in rows], batch_size, compute)
-        return [FilledMask.from_row(row, text) for row, text in zip(found, texts, strict=True)]
+        filled = run_batches([len(ids) for ids in rows], batch_size, compute)
+        return [FilledMask.from_row(row, text) for row, text in zip(filled, texts, strict=True)]
 
     def compute(self, inputs: dict, candidates: int = 5) -> dict:
-        """Predict the tokens at masks.
+        """Predict the tokens at the masks.
 
         Args:
-            inputs: dict of the call arguments, and of `mask_positions` (B, G) int, where the masks are, -1 beyond the
-                last.
-            candidates: C, how many tokens to return for each mask.
+            inputs: dict of the call arguments and `mask_positions` (B, G) int, the positions of the masks, padded
+                with -1.
+            candidates: C, the number of tokens to return for each mask.
 
         Returns:
-            dict of `candidates` (B, G, C) token ids, best first; `candidate_scores` (B, G, C), their probabilities, 0
-            beyond the last mask; `token_ids` (B, S), the text with the best in place of each mask; and `lengths` (B,).
+            dict of `candidates` (B, G, C), token ids, best first; `candidate_scores` (B, G, C), their probabilities,
+            padded with 0; `token_ids` (B, S), the text in which the best token replaces each mask; and `lengths` (B,).
         """
         inputs = dict(inputs)
         positions = inputs.pop("mask_positions")
@@ -153,7 +154,7 @@ class MaskedLM(Task):
         }
 
     def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-        """Return `text` (B,); `candidates` and `candidate_scores` (B, G, C), "" and 0 beyond the last mask."""
+        """Return `text` (B,); `candidates` and `candidate_scores` (B, G, C), padded with "" and 0."""
         detokenizer, is_mask = detokenizers["tokenizer"], inputs["mask_positions"] >= 0
         filled = detokenizer.decode(computed["token_ids"], computed["lengths"])
         is_candidate = is_mask[:, :, None] & (computed["candidates"] >= 0)
@@ -174,7 +175,7 @@ class MaskedLM(Task):
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:
-        """Return `loss` and `accuracy` of masked tokens, and `next_sentence_accuracy` where the model has that."""
+        """Return `loss` and `accuracy` of masked tokens, and `next_sentence_accuracy` if the model predicts that."""
         scores = token_scores(model, masked_batches(examples, model, shuffle=False))
         prefix = "logits_" if model.config.next_sentence else ""
         result = {name: scores[prefix + name] for name in ("loss", "accuracy")}

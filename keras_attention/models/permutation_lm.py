@@ -1,4 +1,4 @@
-"""`PermutationLM`: tokens predicted in any order, each from those that come before it in the order."""
+"""`PermutationLM`: predicts tokens in any order, each from the tokens before it in that order."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from keras_attention.outputs import Completion
 class PermutationLM(Task):
     """Permutation language model (XLNet): p(x) = prod_t softmax(E g(x_z[<t], z_t) + b)[x_z[t]], for any order z.
 
-    g is the query stream of Transformer blocks with relative attention: it has the position of the token that it
-    predicts, and the other tokens, but not the token itself. E is the token embedding (tied). Left to right is one
-    of the orders, and the one in which `complete` writes.
+    g is the query stream of Transformer blocks with relative attention. It gets the position of the predicted token
+    and the earlier tokens of the order, but not the predicted token. E is the token embedding (tied). `complete` uses
+    the order from left to right.
 
     Args:
-        config: sizes, with `positions="relative"`; the vocabulary size is taken from the tokenizer.
+        config: a `TransformerConfig` with `positions="relative"`; the vocabulary size is taken from the tokenizer.
         tokenizer: KerasHub tokenizer.
 
     Call arguments:
-        inputs: dict of `token_ids` (B, S) int; `padding_mask` (B, S) bool, True = a real token; where the config
-            has them, `segment_ids` (B, S) int; `permutation_mask` (B, S, S) bool, True = may be attended to; and
-            `target_mapping` (B, P, S) float32, one-hot rows that say which tokens to predict.
+        inputs: dict of `token_ids` (B, S) int; `padding_mask` (B, S) bool, True for real tokens; if the config has
+            segments, `segment_ids` (B, S) int; `permutation_mask` (B, S, S) bool, True if token i may attend to token
+            j; and `target_mapping` (B, P, S) float32, the one-hot positions of the tokens to predict.
             `permutation_batches` makes them.
 
     Output:
@@ -44,7 +44,7 @@ class PermutationLM(Task):
 
     Raises:
         TypeError: there is neither a tokenizer nor a vocabulary size.
-        ValueError: positions that are not relative.
+        ValueError: `config.positions` is not "relative".
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "we drink water"], vocabulary_size=60)
@@ -64,8 +64,8 @@ class PermutationLM(Task):
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         if config.positions != "relative":
             raise ValueError(
-                f"`positions` is {config.positions!r}, but a permutation language model attends by "
-                'distance; expected "relative".'
+                f"`positions` is {config.positions!r}, but a PermutationLM uses relative attention; "
+                'expected "relative".'
             )
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
@@ -80,7 +80,7 @@ class PermutationLM(Task):
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self._to_logits(outputs), **kwargs)
 
     def _predict(self, inputs: dict, return_attention_scores: bool = False):
-        """Return the query stream (B, P, M); with `return_attention_scores` the pair of it and its scores."""
+        """Return the query stream (B, P, M); with `return_attention_scores`, the pair (query stream, scores)."""
         return self.encoder(
             self.embedding(inputs["token_ids"]),
             mask=inputs["padding_mask"],
@@ -95,7 +95,7 @@ class PermutationLM(Task):
         return self.output_bias(self.embedding(outputs, reverse=True))
 
     def predict_masked(self, inputs: dict) -> dict:
-        """Return `logits` (B, P, V) and `attention` (B, layers, H, P, S) of the tokens that are predicted."""
+        """Return `logits` (B, P, V) and `attention` (B, layers, H, P, S) of the predicted tokens."""
         outputs, weights = self._predict(inputs, return_attention_scores=True)
         return {"logits": self._to_logits(outputs), "attention": ops.stack(weights, 1)}
 
@@ -115,16 +115,16 @@ class PermutationLM(Task):
         memories: dict[str, np.ndarray] | None = None,
         memory_length: int | None = None,
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Read one segment of a text, with the memories of the segments before it.
+        """Encode one segment of a text, with the memories of the segments before it.
 
         Args:
             inputs: dict of `token_ids` (B, S), `padding_mask` (B, S) and, optionally, `segment_ids` (B, S).
-            memories: what this method returned for the segment before; None at the beginning of a text.
-            memory_length: m, how many tokens to remember; all when absent.
+            memories: the memories that this method returned for the previous segment; None for the first one.
+            memory_length: m, the number of last tokens to remember; None for all tokens.
 
         Returns:
-            features (B, S, M), where each token attends to all others and to the memory; and the memories for
-            the next segment, a dict of `block_0`, ... (B, m, M) and `mask` (B, m).
+            features (B, S, M), for which each token attends to the segment and the memory; and the memories for the
+            next segment, a dict of `block_0`, ... (B, m, M) and `mask` (B, m).
 
         Example:
             >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
@@ -139,23 +139,22 @@ class PermutationLM(Task):
         Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860, section 3.2.
         """
         arrays = {name: inputs[name] for name in ("token_ids", "padding_mask", "segment_ids") if name in inputs}
-        found = self.compiled_function(type(self)._read_segment)(
+        encoded = self.compiled_function(type(self)._read_segment)(
             arrays if memories is None else {**arrays, "memories": memories}
         )
-        outputs, width = found.pop("outputs"), found["mask"].shape[1]
+        outputs, width = encoded.pop("outputs"), encoded["mask"].shape[1]
         first = 0 if memory_length is None else max(width - memory_length, 0)
-        return outputs, {name: value[:, first:] for name, value in found.items()}
+        return outputs, {name: value[:, first:] for name, value in encoded.items()}
 
     def start(self, inputs: dict, length=None) -> dict:
         """Return the state before the next token.
 
         Args:
-            inputs: dict of `token_ids` (B, L), tokens that are given and are read at once, from left to right; L may
-                be 0.
-            length: the most tokens that will be read, `config.max_length` when absent.
+            inputs: dict of `token_ids` (B, L), prompt tokens that are read in one call, from left to right; L may be 0.
+            length: the maximum number of tokens; `config.max_length` if None.
 
         Returns:
-            dict of `constants` (empty) and `carry` (tensors (B, 1, ...)).
+            dict of `constants` (empty) and `carry` (tensors (B, 1, ...), updated at each step).
         """
         length = self.config.max_length if length is None else length
         return {"constants": {}, "carry": self.encoder.start(self.embedding(inputs["token_ids"]), length)}
@@ -180,7 +179,7 @@ class PermutationLM(Task):
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:
-        """Return `loss` and `accuracy` of the tokens that are predicted in random order."""
+        """Return `loss` and `accuracy` of tokens that are predicted in random order."""
         scores = token_scores(model, permutation_batches(examples, model, shuffle=False))
         signature = "per:predicted token|targets_every:6|seed:0"
         return {"loss": scores["loss"], "accuracy": scores["accuracy"], "signature": signature}

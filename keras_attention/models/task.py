@@ -1,4 +1,4 @@
-"""`Task`: what all tasks share, from a preset to one `.keras` file and an export."""
+"""`Task`: the base class of all models: presets, `.keras` files, training and exports."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from keras_attention.presets import find_preset
 
 
 class Task(keras.Model):
-    """A functional Keras model that owns its sizes and its tokenizers.
+    """A functional Keras model with a config and tokenizers.
 
-    A subclass builds its network in `__init__`, names its tokenizers in `tokenizer_names`, and defines the computation
-    of its verb: `compute` in `keras.ops`, from ids to numbers and ids, and `to_row`, which puts strings in place of
-    ids. Python and an export use the same two.
+    A subclass builds its network in `__init__`, lists its tokenizers in `tokenizer_names`, and defines the two parts of
+    its verb: `compute`, in `keras.ops`, from ids to numbers and ids; and `to_row`, which replaces ids by strings. The
+    Python method and an export use both.
 
-    `model.save("m.keras")` saves weights, sizes and tokenizers. A loaded model computes under the dtype policy of its
-    process, and all of its weights are trainable.
+    `model.save("m.keras")` saves weights, sizes and tokenizers. A loaded model uses the current dtype policy, and all
+    of its weights are trainable.
 
     Args:
-        config: the sizes.
-        tokenizers: name -> KerasHub tokenizer, one for each of `tokenizer_names`.
+        config: the sizes, such as a `TransformerConfig`.
+        tokenizers: dict of KerasHub tokenizers, one for each of `tokenizer_names`; None for a missing one.
         inputs: the network's inputs, a dict of Keras tensors.
         outputs: the network's output.
     """
 
     tokenizer_names: tuple[str, ...] = ("tokenizer",)
-    command_name: str  # on the command line, such as `train translator`
-    verb: str  # the name of the method from input to output, such as "translate"
-    output_class: type  # what the verb returns one of for each input
+    command_name: str  # the task on the command line, such as "translator"
+    verb: str  # name of the method that maps inputs to outputs, such as "translate"
+    output_class: type  # the verb returns one per input
     default_preset: str
     default_strategy: type[Strategy] | None = None  # None: the task does not search
-    default_tokenizer = "sentencepiece"  # the kind that the default preset is made with
-    metric = "loss"  # what selects the best model, computed on validation data
-    text_metrics: tuple[str, ...] = ()  # metrics that need texts written by the model; see `validation_score`
+    default_tokenizer = "sentencepiece"  # the kind for the default preset
+    metric = "loss"  # selects the best model on validation data
+    text_metrics: tuple[str, ...] = ()  # metrics of generated texts; see `validation_score`
 
     from_model, from_encoder = classmethod(from_model), classmethod(from_encoder)
 
@@ -52,12 +52,12 @@ class Task(keras.Model):
         self._compiled_functions: dict[Callable, CompiledFunction] = {}
         for name, tokenizer in tokenizers.items():
             setattr(self, name, tokenizer)
-            if tokenizer is not None:  # has no weights; if it were unbuilt, Keras would predict twice on JAX
+            if tokenizer is not None:  # an unbuilt layer would make Keras predict twice on JAX
                 tokenizer.built = True
 
     @classmethod
     def task_name(cls) -> str:
-        """Return the name of the class of this library that this one is, or extends."""
+        """Return the name of this class, or of the class of this library that it extends."""
         return next(base.__name__ for base in cls.__mro__ if base.__module__.startswith("keras_attention."))
 
     @classmethod
@@ -66,11 +66,14 @@ class Task(keras.Model):
 
         Args:
             name: a name of `keras_attention.presets()`.
-            **parts: the tokenizers (and, for classifiers and taggers, `labels`), and any size of
-                the preset that should differ, such as `units=512`.
+            **parts: the tokenizers; for classifiers and taggers, `labels`; and sizes that replace those of the preset,
+                such as `units=512`.
+
+        Returns:
+            a model of this task.
 
         Raises:
-            ValueError: an unknown preset (the nearest names are suggested) or an unknown size.
+            ValueError: the preset or a size is unknown; for a preset, the message suggests similar names.
         """
         config = find_preset(name, cls.task_name())
         tokenizers = {key: parts.pop(key) for key in cls.tokenizer_names if key in parts}
@@ -81,7 +84,7 @@ class Task(keras.Model):
         """Return `config` with other sizes.
 
         Raises:
-            ValueError: an unknown size.
+            ValueError: a size is unknown.
         """
         fields = configs.fields_for(config, cls.task_name())
         unknown = sorted(set(sizes) - fields)
@@ -94,29 +97,29 @@ class Task(keras.Model):
 
     @property
     def has_lora(self) -> bool:
-        """Whether projections have LoRA matrices, which a file holds merged."""
+        """True if projections have LoRA matrices; saving merges them into the weights."""
         return any(getattr(layer, "lora_enabled", False) for layer in self._flatten_layers())
 
     def quantize(self, mode: str | None = None, config: Any = None, *, filters: None = None) -> None:
-        """Quantise all projections and embeddings as `keras.Model.quantize` does, such as to `"int8"`.
+        """Quantise all projections and embeddings; see `keras.Model.quantize`.
 
         Args:
-            mode: `"int8"` or another of Keras' modes.
-            config: one of Keras' quantization configs, for more than the mode.
-            filters: None: a file could not hold a choice of layers.
+            mode: a mode of Keras, such as `"int8"`.
+            config: a quantization config of Keras, for more options than the mode.
+            filters: must be None, because a saved file does not store which layers are quantised.
 
         Raises:
-            ValueError: there are filters, or LoRA matrices.
+            ValueError: `filters` is not None, or the model has LoRA matrices.
         """
         if filters is not None:
             raise ValueError(
                 "`filters` cannot be saved in a file; expected None, which quantises all projections and embeddings."
             )
-        kinds = (keras.layers.Dense, keras.layers.Embedding)  # not the tokenizers, nor norms
+        kinds = (keras.layers.Dense, keras.layers.Embedding)  # neither tokenizers nor normalisation
         if self.has_lora:
             raise ValueError(
-                "The model has LoRA matrices. Save it, load it, and quantise the loaded model: a file holds the sum of "
-                "weights and LoRA matrices."
+                "The model has LoRA matrices. Save and load it first, which merges them into the weights. Then "
+                "quantise the loaded model."
             )
         super().quantize(mode, config, filters=lambda layer: isinstance(layer, kinds))
         self.quantization = config
@@ -130,7 +133,7 @@ class Task(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None):
-        """Make a model from what `get_config` returned."""
+        """Make a model from a dict that `get_config` returned."""
         import keras_hub  # noqa: F401  (registers the tokenizers' classes)
 
         config = dict(config)
@@ -144,12 +147,12 @@ class Task(keras.Model):
         quantization = keras.saving.deserialize_keras_object(config.pop("quantization", None), custom_objects)
         model = cls(getattr(configs, sizes.pop("class"))(**sizes), **tokenizers, **config)
         if quantization is not None:
-            model.quantize(config=quantization)  # the weights, which are loaded next, are quantised
+            model.quantize(config=quantization)  # before Keras loads the weights, which are quantised
         return model
 
     @property
     def tokenizers(self) -> dict[str, Any]:
-        """The tokenizers that the network needs, by their names; None for one that is missing."""
+        """The tokenizers of the network, by name; a missing one is None."""
         return {name: getattr(self, name) for name in self.tokenizer_names}
 
     @property
@@ -158,24 +161,24 @@ class Task(keras.Model):
         return self.config.template
 
     def compiled_function(self, function: Callable[..., dict]) -> CompiledFunction:
-        """Return a function of arrays that computes function(self, inputs, **options); see `CompiledFunction`."""
+        """Compile `function(self, inputs, **options)` for arrays; see `CompiledFunction`."""
         if function not in self._compiled_functions:
             self._compiled_functions[function] = CompiledFunction(self, function)
         return self._compiled_functions[function]
 
     def prepare(self, inputs: dict, **options: Any) -> dict:
-        """Return the inputs of `compute`, whose shapes depend on values, for inputs that were read."""
+        """Return the inputs of `compute`. Their shapes may depend on values of `inputs`, such as the longest length."""
         return inputs
 
     def compute(self, inputs: dict, **options: Any) -> dict:
         """Compute the task's result from ids or images.
 
-        This is the whole computation of the task's verb, in `keras.ops`. Python compiles it, and an export has it in
-        its graph.
+        This is the whole computation of the task's verb, in `keras.ops`. The Python method compiles it, and an export
+        contains it.
 
         Args:
             inputs: dict of tensors, from `prepare`; axis 0 is the batch.
-            **options: what is part of the program, such as a search's `strategy`.
+            **options: constants of the compiled function, such as the `strategy` of a search.
 
         Returns:
             dict of tensors; axis 0 is the batch.
@@ -183,20 +186,20 @@ class Task(keras.Model):
         raise NotImplementedError(f"{type(self).__name__} does not define `compute`.")
 
     def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-        """Return the outputs of the task's signature: what was computed, with strings in place of ids.
+        """Return the outputs of the task's signature: the computed values, with strings instead of ids.
 
-        It works on numpy arrays, and in a graph on TensorFlow's tensors.
+        It works on NumPy arrays and, in an export, on TensorFlow tensors.
 
         Args:
-            strings: input strings that are part of the output, such as prompts; None where there are none.
-            inputs: what was read, the argument of `prepare`.
-            computed: what `compute` returned.
-            detokenizers: name -> `Detokenizer`, or `GraphTokenizer` in a graph, of each tokenizer.
+            strings: input strings that the output contains, such as prompts; or None.
+            inputs: dict of arrays, the argument of `prepare`.
+            computed: dict of arrays, from `compute`.
+            detokenizers: dict of a `Detokenizer`, or `GraphTokenizer` in an export, for each tokenizer.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `to_row`.")
 
     def compute_row(self, strings: Any, inputs: dict, **options: Any) -> dict[str, Any]:
-        """Return the outputs of the task's signature for arrays that were read; see `to_row`."""
+        """Run `prepare`, `compute` and `to_row` on a batch of arrays; see `to_row` for the result."""
         detokenizers = {name: Detokenizer(tokenizer) for name, tokenizer in self.tokenizers.items()}
         computed = self.compiled_function(type(self).compute)(self.prepare(inputs, **options), **options)
         return self.to_row(strings, inputs, computed, detokenizers)
@@ -204,12 +207,12 @@ class Task(keras.Model):
     def compile(
         self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **options: Any
     ) -> None:
-        """Configure training as `keras.Model.compile` does, with defaults for this task.
+        """Configure training; see `keras.Model.compile`. The defaults fit this task.
 
         Args:
             optimizer: by default Adam with a learning rate of 0.001 and clipped gradients.
-            loss: by default `MaskedCrossEntropy` of each output.
-            weighted_metrics: by default the accuracy of each output, where the loss is the default too.
+            loss: by default `MaskedCrossEntropy` for each output.
+            weighted_metrics: by default, if `loss` is the default too, `MaskedAccuracy` for each output.
             **options: the other arguments of `keras.Model.compile`.
         """
         from keras_attention.metrics.tokens import MaskedAccuracy
@@ -225,23 +228,23 @@ class Task(keras.Model):
         super().compile(optimizer, loss, weighted_metrics=weighted_metrics, **options)
 
     def compile_from_config(self, config: dict) -> None:
-        """Compile as a saved model was compiled."""
+        """Compile with the configuration of a saved model."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **options: Any):
-        """Train as `keras.Model.fit` does, on raw examples or on batches.
+        """Train on raw examples or on batches; see `keras.Model.fit`.
 
         Args:
             x: raw examples, such as pairs of strings, as a list or a tuple; or batches, from `make_batches` or
                 `keras_attention.data`.
-            y: as for `keras.Model.fit`; None for examples and batches.
-            *args: the next arguments of `keras.Model.fit`.
+            y: None for examples and batches; see `keras.Model.fit`.
+            *args: further positional arguments of `keras.Model.fit`.
             validation_data: raw examples or batches.
             **options: the other arguments of `keras.Model.fit`, such as `epochs`.
 
         Raises:
-            ValueError: there are no examples, or examples with a `batch_size`.
+            ValueError: there are no examples, or `batch_size` is set for raw examples.
 
         Example:
             >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
@@ -255,8 +258,8 @@ class Task(keras.Model):
         if examples.are_raw(x):
             if args or options.get("batch_size") is not None:
                 raise ValueError(
-                    "`batch_size` does not apply to raw examples, which are put into batches of similar length. Pass "
-                    "`make_batches(examples, max_tokens=...)` to choose the size of a batch."
+                    "`batch_size` does not apply to raw examples, because their batches are limited by tokens. Pass "
+                    "`model.make_batches(examples, max_tokens=...)` to set the limit."
                 )
             x = self.make_batches(x)
         if examples.are_raw(validation_data):
@@ -274,16 +277,20 @@ class Task(keras.Model):
         """Write a SavedModel that takes raw text or images; see `keras_attention.serving.export`.
 
         Args:
-            directory: gets the versions of the model, as `<directory>/<version>/`.
-            version: a positive integer; a server takes the highest.
-            strategy: how the exported model searches; by default the strategy of the task's verb.
-            examples: texts, or encoded images, of the warm-up request; some of the library's when absent, empty for no
-                warm-up.
-            attention: add the signature `attention`, the weights of every block and head, to a model with
+            directory: parent directory; the model is written to `<directory>/<version>/`.
+            version: a positive integer; a server loads the highest one.
+            strategy: the search strategy of the export; by default the one of the task's verb.
+            examples: texts or encoded images for the warm-up request; None for built-in ones, empty for no warm-up.
+            attention: add the signature `attention`, the attention scores of every block and head; the model must have
                 self-attention over one text.
 
         Returns:
-            the path of the version.
+            the path `<directory>/<version>`.
+
+        Raises:
+            FileExistsError: the version exists.
+            ValueError: the version is not positive, or the model has no attention maps.
+            RuntimeError: the backend of Keras is not TensorFlow.
 
         Example:
             >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "comemos pan"], "characters")
@@ -298,37 +305,41 @@ class Task(keras.Model):
 
     @classmethod
     def read_examples(cls, paths: Sequence[str]) -> list:
-        """Read examples from one file, or from `tfds:NAME[:SPLIT]`; a `Translator` reads two aligned files as well.
+        """Read examples from one file or `tfds:NAME[:SPLIT]`; a `Translator` also reads two aligned files.
 
         Raises:
-            ValueError: the number of files is wrong, or a file holds something else.
-            FileNotFoundError: a file is missing.
+            ValueError: the number of files is wrong, or a file has another format.
+            FileNotFoundError: a file does not exist.
         """
         raise NotImplementedError(f"{cls.__name__} does not define `read_examples`.")
 
     @staticmethod
     def texts_of(examples: Sequence) -> list[str]:
-        """Return the texts of examples, on which a tokenizer is trained."""
+        """Return the texts of examples, for training a tokenizer."""
         return list(examples)
 
     @staticmethod
     def labels_of(examples: Sequence) -> tuple[str, ...]:
-        """Return the names of the classes or tags of examples; none for a task without labels."""
+        """Return the names of the classes or tags of examples; empty for a task without labels."""
         return ()
 
     from_examples = classmethod(examples.from_examples)
     train_tokenizers = classmethod(examples.train_tokenizers)
 
     def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn examples into the batches that `fit` takes, of at most `max_tokens` tokens, padding included.
+        """Turn examples into batches for `fit`.
 
-        `shuffle` is for training: random order and composition, from `seed`; without it the order is fixed.
+        Args:
+            examples: raw examples of the task.
+            max_tokens: maximum number of tokens in a batch, with padding.
+            shuffle: True for training: examples are batched in random order. False for a fixed order.
+            seed: of the random order.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `make_batches`.")
 
     def validation_score(self, examples: Sequence, metric: str) -> float:
-        """Return one of `text_metrics`, such as `"bleu"`, of what the model writes for the examples."""
-        raise NotImplementedError(f"{type(self).__name__} has no metric of written texts; {metric} was asked for.")
+        """Return one of `text_metrics`, such as `"bleu"`, of the texts that the model generates for the examples."""
+        raise NotImplementedError(f"{type(self).__name__} has no metric of generated texts, such as {metric}.")
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:

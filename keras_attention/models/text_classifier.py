@@ -1,4 +1,4 @@
-"""`TextClassifier`: a text in, its label and the attention behind it out."""
+"""`TextClassifier`: from a text to its label and attention."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ from keras_attention.outputs import Classification
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TextClassifier(Task):
-    """Many to one: an encoder, and one label for the summary of a text.
+    """Compute the label of a text, from a recurrent or Transformer encoder.
 
-    p(label | x) = softmax(W summary). Of a recurrent encoder the summary is [h; c], the final state h of both
-    directions and the context c that h attends to over all positions (absent without attention). Of a
-    Transformer it is tanh(V x_0 + b) at the start token (`<cls>`; the end token, where there is no start).
+    p(label | x) = softmax(W s), where s is a summary of the text. For a recurrent encoder s = [h; c]: h is the final
+    state of both directions, and c is the context of attention with query h over all positions (omitted without
+    attention). For a Transformer s = tanh(V x_0 + b), where x_0 is the output at the start token; see `pool_sequence`.
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`, with `labels`.
         tokenizer: KerasHub tokenizer.
 
     Call arguments:
-        inputs: dict of `token_ids` (B, S) int, `padding_mask` (B, S) bool, True = a real token, and, where the
-            family has them, `segment_ids` (B, S) int.
+        inputs: dict of `token_ids` (B, S) int, `padding_mask` (B, S) bool, True for real tokens, and, if the config
+            has segments, `segment_ids` (B, S) int.
 
     Output:
         logits (B, classes).
 
     Raises:
-        TypeError: the tokenizer is missing.
-        ValueError: fewer than two labels, or one of them twice.
+        TypeError: there is neither a tokenizer nor a vocabulary size.
+        ValueError: there are fewer than two labels, or equal ones.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["a fine film", "a dull film"], "characters")
@@ -88,7 +88,7 @@ class TextClassifier(Task):
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self.head(dropout(summary)), **kwargs)
 
     def _summarize_states(self, inputs: dict, return_attention_scores: bool = False):
-        """Return the summary of a recurrent encoder, and its weights (B, S) or None."""
+        """Return the summary of a recurrent encoder, and its attention scores (B, S) or None."""
         mask = inputs["padding_mask"]
         memory, state, *_ = self.encoder(self.embedding(inputs["token_ids"]), mask=mask)
         if self.attention is None:
@@ -98,7 +98,7 @@ class TextClassifier(Task):
         return ops.concatenate([state, ops.squeeze(context, 1)], -1), ops.squeeze(weights, 1)
 
     def _pool(self, inputs: dict, return_attention_scores: bool = False):
-        """Return the summary of a Transformer, and the last block's weights (B, S), the mean of its heads."""
+        """Return the summary of a Transformer, and the scores (B, S) of the last block, averaged over heads."""
         mask = inputs["padding_mask"]
         outputs, weights = read_text(self, inputs, return_attention_scores)
         summary = self.pooler(self.pool_sequence(outputs, mask))
@@ -106,22 +106,22 @@ class TextClassifier(Task):
 
     @property
     def reader(self) -> TextReader:
-        """The reader of texts."""
+        """The `TextReader` of texts."""
         return TextReader.from_template(self.tokenizer, self.template, self.config.max_length)
 
     def classify(self, texts: Iterable[str], batch_size: int = 32) -> list[Classification]:
         """Label texts.
 
         Args:
-            texts: strings. An empty one gets an empty label. A text with more than `config.max_length` tokens is
+            texts: strings. An empty text gets an empty label. A text with more than `config.max_length` tokens is
                 truncated; one warning counts such texts.
-            batch_size: how many texts are computed at once; it does not change the result.
+            batch_size: number of texts in a batch; it does not change the result.
 
         Returns:
             one `Classification` per text, in order.
 
         Raises:
-            TypeError: `texts` is one string, or has elements that are not strings.
+            TypeError: `texts` is one string, or contains other types than strings.
         """
         texts, reader = check_texts(texts), self.reader
         rows, empty = reader.ids(texts), are_empty(texts)
@@ -131,18 +131,18 @@ class TextClassifier(Task):
             inputs = {**text_arrays(self.config, ids, mask), "is_empty": empty[indices]}
             return self.compute_row(None, inputs)
 
-        found = run_batches([len(ids) for ids in rows], batch_size, compute)
-        return [Classification.from_row(row, text) for row, text in zip(found, texts, strict=True)]
+        classified = run_batches([len(ids) for ids in rows], batch_size, compute)
+        return [Classification.from_row(row, text) for row, text in zip(classified, texts, strict=True)]
 
     def compute(self, inputs: dict) -> dict:
         """Compute the probabilities of the labels.
 
         Args:
-            inputs: dict of the call arguments, and of `is_empty` (B,) bool.
+            inputs: dict of the call arguments and `is_empty` (B,) bool, True for texts without words.
 
         Returns:
-            dict of `probabilities` (B, classes), `label_ids` and `score` (B,) of the most probable label, and, where
-            the model has attention, `attention` (B, S); all 0 for empty texts.
+            dict of `probabilities` (B, classes); `label_ids` and `score` (B,), the most probable label and its
+            probability; and, if the model has attention, `attention` (B, S). All are 0 for empty texts.
         """
         inputs = dict(inputs)
         real = ops.logical_not(inputs.pop("is_empty"))
@@ -188,7 +188,7 @@ class TextClassifier(Task):
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:
-        """Return `accuracy` (0 to 1), and how many of the texts have the right label."""
+        """Return `accuracy` (0 to 1), and the numbers of correct and of all texts."""
         check_known_labels(model, cls.labels_of(examples))
         outputs = model.classify([text for text, _ in examples], batch_size=batch_size)
         correct = sum(output.label == label for output, (_, label) in zip(outputs, examples, strict=True))

@@ -1,4 +1,4 @@
-"""`TextTagger`: words in, one tag per word out."""
+"""`TextTagger`: from words to one tag per word."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from keras_attention.outputs import Tagging
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TextTagger(Task):
-    """Many to many: an encoder, recurrent in both directions or a Transformer, and a tag at each word.
+    """Compute a tag for each word, with a bidirectional recurrent encoder or a Transformer encoder.
 
-    p(tag_i | x) = softmax(W h_i), with h_i the encoder's output at the first token of word i. A recurrent encoder reads
-    embedded tokens and, with a tokenizer of characters, at the first token of each word the word's features from a
-    `CharacterEncoder`. Tokens that are whole words are then best (`train_tokenizer(texts, "words")`).
+    p(tag_i | x) = softmax(W h_i), where h_i is the encoder's output at the first token of word i. If there is a
+    character tokenizer, a recurrent encoder reads the token embeddings and, at the first token of each word, features
+    of the word from a `CharacterEncoder`. This works best if tokens are words (`train_tokenizer(texts, "words")`).
 
     Args:
-        config: a `RecurrentConfig` or `TransformerConfig`, with `labels`, the tags.
+        config: a `RecurrentConfig` or `TransformerConfig`, whose `labels` are the tags.
         tokenizer: KerasHub tokenizer.
-        character_tokenizer: tokenizer of the characters of words, for a recurrent tagger; or None.
+        character_tokenizer: KerasHub tokenizer of the characters of words, for a recurrent tagger; or None.
 
     Call arguments:
-        inputs: dict of `token_ids` (B, S) int, `padding_mask` (B, S) bool, True = a real token, and, where the
-            family has them, `segment_ids` (B, S) int; with a tokenizer of characters `character_ids` (B, S, P) int
-            and `character_mask` (B, S, P) bool, which is True at the first token of each word alone.
+        inputs: dict of `token_ids` (B, S) int, `padding_mask` (B, S) bool, True for real tokens, and, if the config
+            has segments, `segment_ids` (B, S) int; with a character tokenizer also `character_ids` (B, S, P) int
+            and `character_mask` (B, S, P) bool, which is True only at the first token of each word.
 
     Output:
-        logits (B, S, tags); those at the first token of each word count.
+        logits (B, S, tags); only those at the first token of each word are used.
 
     Raises:
-        TypeError: the tokenizer is missing, or a Transformer is given characters.
-        ValueError: fewer than two labels, or one of them twice.
+        TypeError: there is neither a tokenizer nor a vocabulary size, or a Transformer has a character tokenizer.
+        ValueError: there are fewer than two labels, or equal ones; or a recurrent config has attention.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
@@ -79,12 +79,12 @@ class TextTagger(Task):
         config = with_vocabulary(without_attention(config, "tagger"), "vocabulary_size", tokenizer)
         if character_tokenizer is not None:
             if not isinstance(config, RecurrentConfig):
-                raise TypeError("A Transformer does not read characters; leave out `character_tokenizer`.")
+                raise TypeError("A Transformer tagger does not read characters; expected `character_tokenizer=None`.")
             config = with_vocabulary(config, "character_vocabulary_size", character_tokenizer, "character_tokenizer")
         check_labels(config.labels)
         self.character_encoder = None
         if config.character_vocabulary_size:
-            width, units = -(-config.embedding_dim // 4), 2 * -(-config.units // 4)  # there are few characters
+            width, units = -(-config.embedding_dim // 4), 2 * -(-config.units // 4)  # few characters exist
             self.character_encoder = CharacterEncoder(
                 config.character_vocabulary_size, width, units, config.cell, name="character_encoder"
             )
@@ -99,13 +99,13 @@ class TextTagger(Task):
 
     @property
     def tokenizers(self) -> dict[str, Any]:
-        """The tokenizers that the network needs; that of characters only where it reads them."""
-        found = super().tokenizers
-        return found if self.character_encoder is not None else {"tokenizer": found["tokenizer"]}
+        """The tokenizers of the network, by name; the character tokenizer only if the network reads characters."""
+        tokenizers = super().tokenizers
+        return tokenizers if self.character_encoder is not None else {"tokenizer": tokenizers["tokenizer"]}
 
     @property
     def word_reader(self) -> WordReader:
-        """The reader of words. A recurrent network reads no special tokens."""
+        """The `WordReader` of words. A recurrent network reads no special tokens."""
         template = "none" if isinstance(self.config, RecurrentConfig) else self.template
         text = TextReader.from_template(self.tokenizer, template, self.config.max_length)
         if self.character_encoder is None:
@@ -113,7 +113,7 @@ class TextTagger(Task):
         return WordReader(text, TextReader(self.character_tokenizer, max_length=self.config.max_word_length))
 
     def word_arrays(self, rows: Sequence[EncodedWords], multiple: int = 8, extra: int = 0) -> dict[str, np.ndarray]:
-        """Return sentences as the call arguments; see `WordReader.arrays`."""
+        """Turn encoded sentences into the call arguments; see `WordReader.arrays`."""
         arrays = self.word_reader.arrays(rows, multiple, extra)
         return {**arrays, **text_arrays(self.config, arrays["token_ids"], arrays["padding_mask"])}
 
@@ -123,13 +123,13 @@ class TextTagger(Task):
         Args:
             texts: strings, whose words are separated by ASCII white space. A text with more than `config.max_length`
                 tokens loses its last words; one warning counts such texts.
-            batch_size: how many texts are computed at once; it does not change the result.
+            batch_size: number of texts in a batch; it does not change the result.
 
         Returns:
             one `Tagging` per text, in order; an empty text has no words.
 
         Raises:
-            TypeError: `texts` is one string, or has elements that are not strings.
+            TypeError: `texts` is one string, or contains other types than strings.
         """
         texts, reader = check_texts(texts), self.word_reader
         words = [reader.split(text) for text in texts]
@@ -141,18 +141,18 @@ class TextTagger(Task):
             strings = padded_words([words[i][: len(rows[i].starts)] for i in indices], starts.shape[1])
             return self.compute_row(strings, {**self.word_arrays(sentences), "word_starts": starts})
 
-        found = run_batches([len(row.ids) for row in rows], batch_size, compute)
-        return [Tagging.from_row(row, text) for row, text in zip(found, texts, strict=True)]
+        tagged = run_batches([len(row.ids) for row in rows], batch_size, compute)
+        return [Tagging.from_row(row, text) for row, text in zip(tagged, texts, strict=True)]
 
     def compute(self, inputs: dict) -> dict:
         """Compute the most probable tag of each word.
 
         Args:
-            inputs: dict of the call arguments, and of `word_starts` (B, W) int, the position of the first token of each
-                word, -1 beyond the last word.
+            inputs: dict of the call arguments and `word_starts` (B, W) int, the position of the first token of each
+                word, padded with -1.
 
         Returns:
-            dict of `tag_ids` (B, W) and `scores` (B, W), their probabilities, 0 beyond the last word.
+            dict of `tag_ids` (B, W), and `scores` (B, W), their probabilities, padded with 0.
         """
         inputs = dict(inputs)
         starts = inputs.pop("word_starts")
@@ -161,19 +161,19 @@ class TextTagger(Task):
         return {"tag_ids": ops.argmax(scores, -1), "scores": ops.where(starts >= 0, ops.max(scores, -1), 0.0)}
 
     def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-        """Return `words`, `tags` and `scores` (B, W), "" and 0 beyond the last word. `strings` are the words (B, W)."""
+        """Return `words`, `tags` and `scores` (B, W), padded with "" and 0. `strings` are the words (B, W)."""
         names = detokenizers["tokenizer"].names
         tags = names(self.config.labels, computed["tag_ids"], inputs["word_starts"] >= 0)
         return {"words": strings, "tags": tags, "scores": computed["scores"]}
 
     @classmethod
     def read_examples(cls, paths: Sequence[str]) -> list[list[tuple[str, str]]]:
-        """Read sentences of (word, tag); see `read_tagged`."""
+        """Read sentences, each a list of (word, tag); see `read_tagged`."""
         return read_tagged(only_path(paths))
 
     @staticmethod
     def texts_of(examples: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
-        """Return the sentences, with spaces between their words."""
+        """Return the sentences as strings, with spaces between the words."""
         return [" ".join(word for word, _ in sentence) for sentence in examples]
 
     @staticmethod
@@ -183,9 +183,9 @@ class TextTagger(Task):
 
     @classmethod
     def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
-        """Return a tokenizer; a recurrent tagger of words, folded to lower case, also gets one of characters."""
+        """Return a tokenizer; for words in a recurrent tagger, a lower-case one and a character tokenizer."""
         texts, tokenizers = cls.texts_of(examples), {}
-        if isinstance(config, RecurrentConfig) and options["kind"] == "words":  # the characters keep capitals
+        if isinstance(config, RecurrentConfig) and options["kind"] == "words":  # characters keep capitals
             tokenizers["character_tokenizer"] = train_tokenizer(texts, "characters", lowercase=options["lowercase"])
             options["lowercase"] = True
         return {**tokenizers, "tokenizer": train_tokenizer(texts, **options)}
@@ -196,11 +196,11 @@ class TextTagger(Task):
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:
-        """Return `accuracy` (0 to 1), and how many of the words have the right tag."""
+        """Return `accuracy` (0 to 1), and the numbers of correct and of all words."""
         check_known_labels(model, cls.labels_of(examples))
         total = correct = 0
         outputs = model.tag(cls.texts_of(examples), batch_size=batch_size)
         for output, sentence in zip(outputs, examples, strict=True):
-            total += len(sentence)  # words that were cut off count as wrong
+            total += len(sentence)  # truncated words count as wrong
             correct += sum(tag == expected for tag, (_, expected) in zip(output.tags, sentence, strict=False))
         return {"accuracy": correct / total, "correct": correct, "total": total, "signature": "per:word"}

@@ -1,4 +1,4 @@
-"""`Translator`: a text in, its translation and alignment out."""
+"""`Translator`: from a text to its translation and alignment."""
 
 from __future__ import annotations
 
@@ -27,27 +27,26 @@ from keras_attention.outputs import Translation
 
 @keras.saving.register_keras_serializable("keras_attention")
 class Translator(Task):
-    """Encoder and decoder from text to text: recurrent, with any attention or none, or a Transformer.
+    """Compute the translation of a text, with a recurrent or Transformer encoder and decoder.
 
-    p(y | x) = prod_t softmax(E f_t)[y_t], where f_t is the decoder's output after reading y_<t and
-    the encoded source, and E is the target embedding (tied). A recurrent decoder without attention reads the final
-    encoder state alone; with attention it also attends to all source positions.
+    p(y | x) = prod_t softmax(E f_t)[y_t], where f_t is the decoder's output after reading y_<t and the encoded source,
+    and E is the target embedding (tied). A recurrent decoder starts from the final encoder states; with attention, it
+    also attends to all source positions.
 
     Args:
-        config: a `RecurrentConfig` or `TransformerConfig`; the vocabulary sizes are
-            taken from the tokenizers.
+        config: a `RecurrentConfig` or `TransformerConfig`; the vocabulary sizes are taken from the tokenizers.
         source_tokenizer: KerasHub tokenizer of the source language.
         target_tokenizer: KerasHub tokenizer of the target language.
 
     Call arguments:
-        inputs: dict of `source_ids` (B, S) int, `source_mask` (B, S) bool, `target_ids` (B, T)
-            int, the target shifted right to begin with the start token.
+        inputs: dict of `source_ids` (B, S) int, `source_mask` (B, S) bool, True for real tokens, and `target_ids`
+            (B, T) int, the target shifted right to begin with the start token.
 
     Output:
         logits (B, T, V).
 
     Raises:
-        TypeError: a tokenizer is missing.
+        TypeError: a tokenizer and its vocabulary size are both missing.
         ValueError: the vocabulary is shared, but the two tokenizers have different pieces.
 
     Example:
@@ -106,11 +105,11 @@ class Translator(Task):
 
     @property
     def has_attention(self) -> bool:
-        """Whether the decoder attends to the source."""
+        """True if the decoder attends to the source."""
         return self.decoder.has_memory
 
     def _encode(self, inputs) -> dict:
-        """Return what the decoder takes from the encoder: its outputs and their mask, and its final states."""
+        """Return the decoder arguments from the encoder: its outputs and their mask, and its final states."""
         mask = inputs["source_mask"]
         encoded = self.encoder(self.source_embedding(inputs["source_ids"]), mask=mask)
         if not isinstance(self.decoder, RecurrentDecoder):
@@ -123,26 +122,26 @@ class Translator(Task):
 
         Args:
             inputs: dict of `source_ids` (B, S) int and `source_mask` (B, S) bool.
-            length: the most tokens that will be read; `config.max_length` when absent.
+            length: the maximum number of tokens; `config.max_length` if None.
 
         Returns:
-            dict of `constants` (what no step changes, tensors of the source first by batch) and `carry`
-            (tensors (B, 1, ...), changed by every step).
+            dict of `constants` (tensors (B, ...), equal at all steps) and `carry` (tensors (B, 1, ...), updated at
+            each step).
         """
-        nothing = self.target_embedding(inputs["source_ids"][:, :0])
+        no_tokens = self.target_embedding(inputs["source_ids"][:, :0])
         length = self.config.max_length if length is None else length
-        constants, carry = self.decoder.start(nothing, length, **self._encode(inputs))
+        constants, carry = self.decoder.start(no_tokens, length, **self._encode(inputs))
         return {"constants": constants, "carry": carry}
 
     def step(self, tokens, state: dict):
         """Read one token per beam and return the logits of the next one.
 
         Args:
-            tokens: (B, K) int, the tokens written last (at first the start token).
-            state: from `start` or the last step; `carry` tensors are (B, K, ...).
+            tokens: (B, K) int, the last tokens (at first the start token).
+            state: from `start` or the previous step; `carry` tensors are (B, K, ...).
 
         Returns:
-            logits (B, K, V), the new state, and attention weights (B, K, S) or None.
+            logits (B, K, V), the new state, and attention scores (B, K, S) or None.
         """
         outputs, carry, weights = self.decoder.step(self.target_embedding(tokens), state["constants"], state["carry"])
         logits = self._add_bias(logits_of_step(self.target_embedding, outputs))
@@ -150,31 +149,31 @@ class Translator(Task):
 
     @property
     def source_reader(self) -> TextReader:
-        """The reader of sources."""
+        """The `TextReader` of sources."""
         return TextReader.from_template(self.source_tokenizer, "end", self.config.max_length)
 
     @property
     def target_reader(self) -> TextReader:
-        """The reader of targets."""
+        """The `TextReader` of targets."""
         return TextReader.from_template(self.target_tokenizer, "end", self.config.max_length)
 
     @property
     def prefix_reader(self) -> TextReader:
-        """The reader of tokens with which a translation has to begin; one more token is written after them."""
-        longest = self.config.max_length - has_learned_positions(self.config)
-        return TextReader.from_template(self.target_tokenizer, "none", longest)
+        """The `TextReader` of prefixes. It leaves room for one generated token if positions are learned."""
+        limit = self.config.max_length - has_learned_positions(self.config)
+        return TextReader.from_template(self.target_tokenizer, "none", limit)
 
     def length_limits(self, source_lengths, strategy: Strategy):
-        """Return the most tokens of each translation, (B,): 2 S + 8 unless the strategy has `max_new_tokens`."""
+        """Return the maximum number of tokens of each translation, (B,): `max_new_tokens`, or 2 S + 8 by default."""
         if strategy.max_new_tokens is not None:
-            wanted = source_lengths * 0 + strategy.max_new_tokens
+            limits = source_lengths * 0 + strategy.max_new_tokens
         else:
-            usual = ops.minimum(source_lengths * 2 + 8, self.config.max_length)
-            wanted = ops.maximum(usual, strategy.min_new_tokens + 1)
-        return ops.minimum(wanted, self.config.max_length) if has_learned_positions(self.config) else wanted
+            default = ops.minimum(source_lengths * 2 + 8, self.config.max_length)
+            limits = ops.maximum(default, strategy.min_new_tokens + 1)
+        return ops.minimum(limits, self.config.max_length) if has_learned_positions(self.config) else limits
 
     def search_strategy(self, strategy: Strategy) -> Strategy:
-        """Return the strategy, which never writes the padding token where that begins a text (Marian)."""
+        """Return the strategy; if the start token is the padding token (Marian), it suppresses the padding token."""
         special = special_ids(self.target_tokenizer)
         if special.start != special.pad or special.pad == special.end:
             return strategy
@@ -190,18 +189,19 @@ class Translator(Task):
         """Translate texts.
 
         Args:
-            texts: strings. The translation of an empty one is empty. A text with more than `config.max_length` tokens
+            texts: strings. The translation of an empty text is empty. A text with more than `config.max_length` tokens
                 is truncated; one warning counts such texts.
             strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`.
-            batch_size: how many texts are translated at once; it does not change the result.
-            prefixes: for each text the beginning of its translation. It is written whole, whatever the strategy's
-                `max_new_tokens`, up to `config.max_length` tokens; the translation of an empty text is empty anyway.
+            batch_size: number of texts in a batch; it does not change the result.
+            prefixes: the beginning of the translation for each text. It has at most `config.max_length` tokens and
+                may be longer than the strategy's `max_new_tokens`. The translation of an empty text ignores it.
 
         Returns:
             one `Translation` per text, in order.
 
         Raises:
-            TypeError: `texts` is one string, or has elements that are not strings.
+            TypeError: `texts` is one string, or contains other types than strings; the same for `prefixes`.
+            ValueError: the numbers of texts and prefixes differ.
         """
         texts, strategy = check_texts(texts), strategy or Greedy()
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
@@ -226,18 +226,18 @@ class Translator(Task):
         return [Translation.from_row(row, text) for row, text in zip(rows, texts, strict=True)]
 
     def prepare(self, inputs: dict, strategy: Strategy) -> dict:
-        """Add the limits of a search to inputs that were read.
+        """Add the length limits of the search.
 
         Args:
             inputs: dict of `source_ids` (B, S) int, `source_mask` (B, S) bool, `is_empty` (B,) bool, `seeds` (B,) int
-                and, where translations have to begin with given tokens, `prefix_ids` and `prefix_mask` (B, P).
-            strategy: how to search.
+                and optionally `prefix_ids` and `prefix_mask` (B, P), the first tokens of the translations.
+            strategy: the search strategy.
 
         Returns:
             dict of the inputs of `compute`.
         """
-        nothing = inputs["source_ids"][:, :0]
-        prefix_ids, prefix_mask = inputs.get("prefix_ids", nothing), inputs.get("prefix_mask", nothing)
+        no_prefix = inputs["source_ids"][:, :0]
+        prefix_ids, prefix_mask = inputs.get("prefix_ids", no_prefix), inputs.get("prefix_mask", no_prefix)
         limits = self.length_limits(ops.sum(ops.cast(inputs["source_mask"], "int32"), axis=1), strategy)
         limits = ops.maximum(limits, ops.sum(ops.cast(prefix_mask, "int32"), axis=1) + 1)
         return {**inputs, **search_inputs(limits, inputs["seeds"], prefix_ids, prefix_mask)}
@@ -247,24 +247,24 @@ class Translator(Task):
 
         Args:
             inputs: dict of tensors, from `prepare`.
-            strategy: how to search.
+            strategy: the search strategy.
 
         Returns:
-            dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for empty texts; and of the best
-            `is_written` (B, T) and, from a model with attention, `attention` (B, T, S).
+            dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for empty texts; and, of the best
+            translation, `is_written` (B, T) and, with attention, `attention` (B, T, S).
         """
         special, searched = special_ids(self.target_tokenizer), dict(inputs)
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
         is_real = ops.logical_not(searched.pop("is_empty"))
         start_ids = ops.zeros_like(searched["limits"]) + special.start
         strategy = self.search_strategy(strategy)
-        found = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
-        return best_hypotheses(found, is_real)
+        hypotheses = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
+        return best_hypotheses(hypotheses, is_real)
 
     def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text`, `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
 
-        With several hypotheses also `alternatives` and `alternative_scores` (B, N), best first.
+        If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
         """
         source, target = detokenizers["source_tokenizer"], detokenizers["target_tokenizer"]
         return {
@@ -276,14 +276,14 @@ class Translator(Task):
 
     @classmethod
     def read_examples(cls, paths: Sequence[str]) -> list[tuple[str, str]]:
-        """Read (source, target) pairs from one file, or from two that are aligned line by line."""
+        """Read (source, target) pairs from one file, or from two files that are aligned line by line."""
         if len(paths) not in (1, 2):
             raise ValueError(f"There are {len(paths)} files; expected one, or two that are aligned line by line.")
         return read_pairs(*paths)
 
     @classmethod
     def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
-        """Return a tokenizer of each language, or the same one twice where the vocabulary is shared."""
+        """Return a tokenizer for each language, or the same one for both if the vocabulary is shared."""
         sides = [[pair[i] for pair in examples] for i in range(2)]
         shared = sizes.get("shared_vocabulary", config.shared_vocabulary)
         corpora = [[*sides[0], *sides[1]]] if shared else sides
@@ -301,7 +301,7 @@ class Translator(Task):
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, lowercase: bool = False, **search: Any) -> dict[str, Any]:
-        """Return `bleu`, `chrf`, and BLEU `by_length` of the source; `lowercase` ignores case."""
+        """Return `bleu`, `chrf` and `by_length`, the BLEU by source length; `lowercase` ignores case."""
         sources, references = zip(*examples, strict=True)
         texts = [translation.text for translation in model.translate(list(sources), **search)]
         scores = score_texts(texts, references, lowercase)
@@ -320,7 +320,7 @@ def check_shared(config: TransformerConfig, source_tokenizer: Any, target_tokeni
     try:
         if same and source_tokenizer is not target_tokenizer:
             same = source_tokenizer.get_vocabulary() == target_tokenizer.get_vocabulary()
-    except ValueError:  # they are being loaded and get their vocabularies later
+    except ValueError:  # Keras is loading the tokenizers and sets their vocabularies later
         return
     if not same:
         raise ValueError(

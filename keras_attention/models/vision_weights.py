@@ -1,4 +1,4 @@
-"""Weights of an image encoder that were trained before: from ImageNet, from a file, from another captioner."""
+"""Load pretrained weights of an image encoder: from ImageNet, from a file, or from a captioner."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ IMAGENET = "imagenet"
 
 
 def load_vision_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> None:
-    """Load the weights of an image encoder's network.
+    """Load pretrained weights into the network of an image encoder.
 
     Args:
-        encoder: an image encoder.
-        source: `"imagenet"`, which Keras downloads; or a file: the `.keras` of a captioner whose image encoder has the
-            same network and grid layer; `.npz` with arrays named `layer/variable`; or weights as Keras writes them
-            for the network without its classifier (`.weights.h5`, `.h5`).
+        encoder: the image encoder that gets the weights.
+        source: `"imagenet"`, which Keras downloads; or a file: a captioner's `.keras`, whose image encoder has the
+            same network and grid layer; `.npz` with arrays named `layer/variable`; or weights that Keras saved for the
+            network without its classifier (`.weights.h5`, `.h5`).
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file's weights are not those of the network; the first that does not fit is named.
+        FileNotFoundError: the file does not exist.
+        ValueError: the weights do not fit the network; the message names the first wrong one.
         RuntimeError: the download failed.
 
     Example:
@@ -42,14 +42,14 @@ def load_vision_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> No
     ending = pathlib.Path(source).suffix
     if encoder.network_name == SMALL_CNN and ending not in (".keras", ".npz"):
         raise ValueError(
-            f"{source} cannot hold the weights of {SMALL_CNN}, which has only those that it learned; expected a "
+            f"{source} cannot have weights of {SMALL_CNN}, for which Keras has no pretrained weights; expected a "
             "captioner's .keras file, or .npz."
         )
     if str(source) != IMAGENET and not pathlib.Path(source).is_file():
         raise FileNotFoundError(f"There is no file {source} with weights of {encoder.network_name}.")
     if ending == ".npz":
         arrays = _read_npz(source)
-    else:  # by order: the names of some layers are numbers, which Keras counts again in each network
+    else:  # matched by order, because Keras numbers some layers differently in each network
         network = _read_captioner(encoder, source) if ending == ".keras" else _read_weights(encoder, source)
         pairs = zip(_named(encoder.network), _named(network), strict=True)
         arrays = {name: ops.convert_to_numpy(variable) for (_, name), (variable, _) in pairs}
@@ -59,13 +59,13 @@ def load_vision_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> No
 def _read_captioner(encoder: ImageEncoder, path: str | pathlib.Path) -> keras.Model:
     try:
         captioner = keras.saving.load_model(path, compile=False)
-    except Exception as error:  # a damaged archive raises almost anything
-        raise ValueError(f"{path} is damaged, or no model ({error}).") from None
+    except Exception as error:  # a damaged archive can raise any exception
+        raise ValueError(f"{path} is damaged or not a Keras model ({error}).") from None
     if not hasattr(captioner, "vision"):
         raise ValueError(f"{path} is a {type(captioner).__name__}; expected a captioner.")
-    theirs, ours = ((x.network_name, x.grid_layer) for x in (captioner.vision, encoder))
-    if theirs != ours:
-        raise ValueError(f"The image encoder of {path} has the network and grid layer {theirs}; expected {ours}.")
+    saved, expected = ((x.network_name, x.grid_layer) for x in (captioner.vision, encoder))
+    if saved != expected:
+        raise ValueError(f"The image encoder of {path} has the network and grid layer {saved}; expected {expected}.")
     return captioner.vision.network
 
 
@@ -73,24 +73,24 @@ def _read_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> keras.Mo
     try:
         _, whole = make_network(encoder.network_name, encoder.image_size, weights=str(source))
     except ValueError as error:
-        raise ValueError(f"{source} does not hold the weights of {encoder.network_name}: {error}") from None
+        raise ValueError(f"{source} does not have the weights of {encoder.network_name}: {error}") from None
     except Exception as error:  # Keras raises a bare Exception for a failed download
         if str(source) != IMAGENET:
             raise
         raise RuntimeError(
-            f"The weights of {encoder.network_name} could not be downloaded ({error}). Pass a file with them, or "
-            "None (--encoder-weights none) for random ones."
+            f"The weights of {encoder.network_name} could not be downloaded ({error}). Pass a file of weights, or "
+            "None (--encoder-weights none) for random weights."
         ) from None
     return encoder.up_to_grid(whole)
 
 
 def _read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """Read arrays. Older versions of Keras call the kernel of a depthwise convolution `depthwise_kernel`."""
+    """Read arrays. Rename `depthwise_kernel`, the name of depthwise kernels in older versions of Keras."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name.replace("/depthwise_kernel", "/kernel"): file[name] for name in file}
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is damaged, or no file of arrays ({error}).") from None
+        raise ValueError(f"{path} is damaged or not an .npz file ({error}).") from None
 
 
 def _named(network: keras.Model) -> list[tuple[keras.Variable, str]]:
@@ -99,7 +99,7 @@ def _named(network: keras.Model) -> list[tuple[keras.Variable, str]]:
 
 
 def _assign(network: keras.Model, arrays: dict[str, np.ndarray], source: str) -> None:
-    """Set every weight, or none, and name the first that does not fit."""
+    """Set all weights; if one does not fit, set none and raise an error with its name."""
     pairs = _named(network)
     for variable, name in pairs:
         if name not in arrays:

@@ -1,4 +1,4 @@
-"""`Task.from_model` and `Task.from_encoder`: a model with weights of another one."""
+"""Make a model with weights of another model: `Task.from_model` and `Task.from_encoder`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from keras_attention.presets import ENCODER_TASKS, ENCODER_USES
 
 
 def from_model(cls: Any, other: Any, **sizes: Any):
-    """Make a model with the weights of another one of its task, and other sizes.
+    """Copy a model of the same task, with other sizes.
 
-    Weights that both models have are copied. New ones are initialised: the rows that more learned positions or a
-    captioner's `coordinate_features` add to a matrix, an output matrix of its own (`tie_weights=False`), the
+    Weights that both models have are copied; new ones are initialised. New ones are, for example, the additional rows
+    for more learned positions or a captioner's `coordinate_features`, an output matrix (`tie_weights=False`), and the
     baseline of hard attention.
 
     Args:
-        other: a model of this task. The new model's weights are trainable, even where those of `other` are not.
-        **sizes: any size that should differ, such as `dropout=0.0`.
+        other: a model of this task.
+        **sizes: sizes that replace those of `other`, such as `dropout=0.0`.
+
+    Returns:
+        a model of this task; all of its weights are trainable, even if some of `other` are frozen.
 
     Raises:
         TypeError: `other` is a model of another task.
-        ValueError: an unknown size; one with which weights would be lost or would not fit; or weights of another
-            kind: with LoRA, or quantised.
+        ValueError: a size is unknown, or it would remove weights or change shapes (more rows are possible); or `other`
+            is quantised or has LoRA matrices.
 
     Example:
         >>> import keras_attention as ka
@@ -46,26 +49,40 @@ def from_model(cls: Any, other: Any, **sizes: Any):
 
 
 def from_encoder(cls: Any, other: Any, **parts: Any):
-    """Make a model of this task around the encoder of another one; the layers after the encoder are new.
+    """Make a model of this task with the encoder of another model; the layers after the encoder are new.
 
     Args:
-        other: a model with an encoder of one text, such as a `MaskedLM`.
-        **parts: `labels`, and the sizes that may differ: `dropout`, `attention_dropout`.
+        other: a model with a Transformer encoder of one text, such as a `MaskedLM`.
+        **parts: `labels`, and the sizes that may change: `dropout`, `attention_dropout`.
+
+    Returns:
+        a model of this task.
 
     Raises:
-        TypeError: `other` has no such encoder, or this task uses none.
-        ValueError: a size that cannot change, or weights with LoRA or quantised.
+        TypeError: `other` or this task has no Transformer encoder of one text.
+        ValueError: a size cannot change, or `other` is quantised or has LoRA matrices.
+
+    Example:
+        >>> import keras_attention as ka
+        >>> tokenizer = ka.data.train_tokenizer(["a fine film"], "characters")
+        >>> pretrained = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
+        >>> model = ka.TextClassifier.from_encoder(pretrained, labels=("bad", "good"))
+        >>> model.classify(["a fine film"])[0].label in ("bad", "good")
+        True
+
+    Reference: Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 3.2.
     """
     if cls.task_name() not in (*ENCODER_TASKS, *ENCODER_USES):
-        raise TypeError(f"A {cls.__name__} has no encoder of one text; see {', '.join(ENCODER_USES)}.")
+        raise TypeError(f"A {cls.__name__} has no encoder of one text; expected one of {', '.join(ENCODER_USES)}.")
     reads_one_text = "token_ids" in getattr(other, "input", {}) and hasattr(other, "encoder")
     if not reads_one_text or not isinstance(other.config, TransformerConfig):
         raise TypeError(
-            f"This {type(other).__name__} has no Transformer encoder that a {cls.__name__} could be built around."
+            f"This {type(other).__name__} has no Transformer encoder of one text; expected a model with one, such "
+            "as a MaskedLM."
         )
     unknown = sorted(set(parts) - {"labels", "dropout", "attention_dropout"})
     if unknown:
-        raise ValueError(f"{', '.join(unknown)} cannot change: the encoder is that of a trained model.")
+        raise ValueError(f"{', '.join(unknown)} cannot change, because the encoder is already trained.")
     check_plain(other)
     config = dataclasses.replace(other.config, next_sentence=False, **parts)
     model = cls(config, tokenizer=other.tokenizer)
@@ -77,31 +94,31 @@ def from_encoder(cls: Any, other: Any, **parts: Any):
 
 
 def check_plain(other: Any) -> None:
-    """Raise ValueError where a model has weights of another kind: with LoRA, or quantised."""
+    """Raise ValueError if a model is quantised or has LoRA matrices."""
     if other.quantization or other.has_lora:
         raise ValueError(
-            "The model is quantised or has LoRA matrices. A file holds the sum of weights and LoRA matrices: save the "
-            "model, load it, and use the loaded one; quantise the new model."
+            "The model is quantised or has LoRA matrices. Save and load a model with LoRA, which merges "
+            "the matrices into the weights. If it is quantised, use the original model, and quantise the new one."
         )
 
 
 def copy_weights(model: Any, other: Any, changed: Iterable[str]) -> None:
-    """Copy the weights that two models share, by their addresses; new or enlarged ones are initialised.
+    """Copy the weights that two models share; new ones, and new rows of enlarged ones, do not change.
 
-    A matrix with more rows than before gets the old rows as its first ones.
+    Weights are matched by path. If a matrix has more rows than the old one, its first rows are replaced.
 
     Args:
-        model: the model that is changed.
-        other: the model that is copied from.
-        changed: the sizes in which the two differ, for the error.
+        model: the model that gets the weights.
+        other: the model whose weights are copied.
+        changed: names of the sizes that differ, for the error.
 
     Raises:
-        ValueError: a weight would be lost, or does not fit.
+        ValueError: `model` does not have a weight of `other`, or the shapes do not fit.
     """
     old, new = _addresses(other), _addresses(model)
     lost = sorted(old.keys() - new.keys())
     if lost:
-        raise ValueError(f"{', '.join(changed)} cannot change: {', '.join(lost[:8])} would be lost.")
+        raise ValueError(f"{', '.join(changed)} cannot change: the weights {', '.join(lost[:8])} would be lost.")
     for address, weight in new.items():
         if address not in old:
             continue
@@ -116,7 +133,7 @@ def copy_weights(model: Any, other: Any, changed: Iterable[str]) -> None:
 
 
 def _addresses(model: Any) -> dict[str, Any]:
-    """Name the weights by their paths; those of an image encoder by their order, as Keras numbers some layers again."""
+    """Return the weights by path; those of an image encoder by order, as Keras numbers some layers per network."""
     image_encoder = model.vision.weights if hasattr(model, "vision") else []
     names = {id(weight): f"vision/{i}" for i, weight in enumerate(image_encoder)}
     return {names.get(id(weight), weight.path): weight for weight in model.weights}

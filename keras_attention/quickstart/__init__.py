@@ -1,4 +1,4 @@
-"""The embedded phrases and scenes, and what `keras-attention quickstart` does with them."""
+"""The embedded phrases and scenes, and the command `keras-attention quickstart`."""
 
 from keras_attention.quickstart.phrases import LECTURE_PHRASE, phrase_pairs
 from keras_attention.quickstart.scenes import Scene, SceneObject, captioned_scenes, described_object, right_captions

@@ -2,8 +2,8 @@
 
 Sentences have the form subject - verb - object, with agreement in person, number and gender, four tenses, negation,
 and the reordering of adjectives ("the fresh bread" -> "el pan fresco"). A combination is a subject, a verb, a tense
-and a noun. All sentences of a combination are in one split, so that no combination of the validation and test splits
-is in the training split. Every machine generates the same pairs.
+and a noun. All sentences of a combination are in one split, so the training split has no combination of the validation
+and test splits. The pairs are the same on every machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LECTURE_PHRASE = ("we are eating bread", "estamos comiendo pan")
 @dataclasses.dataclass(frozen=True)
 class _Subject:
     english: str
-    spanish: str  # empty where Spanish omits the pronoun
+    spanish: str  # empty if Spanish omits the pronoun
     person: int  # 0 I, 1 you, 2 he or she, 3 we, 4 they
 
 
@@ -42,7 +42,7 @@ class _Noun:
     feminine: bool
     countable: bool
     adjectives: str
-    article: str = ""  # where it differs from that of the gender: "el agua"
+    article: str = ""  # if it is not the usual article of the gender: "el agua"
 
 
 _SUBJECTS = (
@@ -120,8 +120,11 @@ def phrase_pairs(split: str = "train") -> list[tuple[str, str]]:
     Args:
         split: `"train"` (more than 10,000 pairs), `"validation"` or `"test"`.
 
+    Returns:
+        A list of (English, Spanish) strings.
+
     Raises:
-        ValueError: an unknown split.
+        ValueError: the split is unknown.
 
     Example:
         >>> ("we are eating bread", "estamos comiendo pan") in phrase_pairs("test")
@@ -144,14 +147,14 @@ def _all_pairs() -> Iterator[tuple[str, tuple[str, str]]]:
 
 
 def hash_of(*parts: str) -> int:
-    """Return an integer that depends on the strings alone, the same on every machine."""
+    """Return an integer that depends only on the strings and is the same on every machine."""
     return int.from_bytes(hashlib.sha256("|".join(parts).encode()).digest()[:8], "big")
 
 
 def _split_of(subject: _Subject, verb: _Verb, tense: str, noun: _Noun) -> str:
     key = (subject.english, verb.english, tense, noun.english)
     if key == ("we", "eat", "progressive", "bread"):
-        return "test"  # the lecture's own phrase
+        return "test"  # the example of the lecture
     return {0: "test", 1: "validation"}.get(hash_of(*key) % 20, "train")
 
 

@@ -1,4 +1,4 @@
-"""quickstart: train, use, export and check a model on embedded data, phrases or scenes."""
+"""The command `quickstart`: train, use, export and check a model on embedded phrases or scenes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ _SCENES = {
     "label_smoothing": 0.0,
     "max_tokens": 1024,
 }
-_PARTS_OF_INIT = ("preset", "encoder", "tokenizer", "vocabulary_size")  # the model of --init has these already
+# The model of `--init` already has these options.
+_PARTS_OF_INIT = ("preset", "encoder", "tokenizer", "vocabulary_size")
 
 
 @click.command()
@@ -58,7 +59,7 @@ def _translate(directory: pathlib.Path, epochs: int | None) -> None:
     references = dict([ka.quickstart.LECTURE_PHRASE, *ka.quickstart.phrase_pairs("test")[:4]])
     known = references.keys() & {source for source, _ in ka.quickstart.phrase_pairs("train")}
     if known:
-        raise RuntimeError(f"The training data holds {sorted(known)}, which it must not.")
+        raise RuntimeError(f"The training data contains the test phrases {sorted(known)}; expected none.")
     translations = model.translate(references, ka.BeamSearch(num_beams=4))
     for translation, reference in zip(translations, references.values(), strict=True):
         remark = "as expected" if translation.text == reference else f"expected: {reference}"
@@ -118,7 +119,7 @@ def _write_image(scene: Any, folder: pathlib.Path) -> pathlib.Path:
 
 
 def _train(task: str, chosen: dict[str, Any], epochs: int | None, directory: pathlib.Path) -> Any:
-    """Start or resume the run that `keras-attention train` would make."""
+    """Start or resume a run, as `keras-attention train` does."""
     _refuse_another_run(task, chosen, directory)
     options = {**default_options(task), **chosen, "epochs": epochs or chosen["epochs"]}
     return run_training(TASKS[task], options, directory)
@@ -128,17 +129,17 @@ def _refuse_another_run(task: str, chosen: dict[str, Any], directory: pathlib.Pa
     if (directory / "run.json").exists():
         started, options = read_run(directory)
         if started != task or any(options[name] != chosen[name] for name in ("train_files", "sizes")):
-            raise click.UsageError(f"{directory} holds another run; choose another --out.")
+            raise click.UsageError(f"{directory} contains another run; choose another --out.")
 
 
 def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) -> None:
-    """Export the model, run the export in a process of its own, and compare the texts."""
-    click.echo("\n3. Export a SavedModel and run it as a stock TensorFlow Serving would", err=True)
+    """Export the model, run the export in a separate process, and compare the texts."""
+    click.echo("\n3. Export a SavedModel and run it as TensorFlow Serving does", err=True)
     version = 1 + max((int(path.name) for path in serving.glob("[0-9]*")), default=0)
     path = model.export(serving, version, ka.BeamSearch(num_beams=4 if model.verb == "translate" else 3))
     report = ka.check_export(path, inputs)
     if not report.ok:
-        raise RuntimeError(f"A stock server would not run {path}: {'; '.join(report.problems)}")
+        raise RuntimeError(f"TensorFlow Serving cannot run {path}: {'; '.join(report.problems)}")
     outputs = report.outputs["text" if "text" in report.outputs else "caption"]
-    verdict = "the same texts" if outputs == texts else "OTHER TEXTS"
+    verdict = "the same texts" if outputs == texts else "DIFFERENT TEXTS"
     click.echo(f"   {path}: the C++ loader, XLA off, returns {verdict}: {outputs[0]}")

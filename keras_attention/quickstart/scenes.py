@@ -1,9 +1,11 @@
 """The embedded scenes: drawn images of two coloured objects in a relation, with captions, without a download.
 
-A scene shows what its captions say, such as "a small red circle above a large blue square", on a background of varying
-tone with grey clutter and noise. A combination is the colour and shape of both objects, and whether one is above or
-left of the other. All scenes of a combination are in one split, so that no combination of the validation and test
-splits is in the training split; all colours, shapes, sizes and relations are. Every machine draws the same pixels.
+A caption describes both objects and their relation, such as "a small red circle above a large blue square". The
+background has a varying tone, grey clutter and noise. The pixels are the same on every machine.
+
+A combination is the colours and shapes of both objects and their relation, above or left of. All scenes of a
+combination are in one split, so the training split has no combination of the validation and test splits. It has all
+colours, shapes, sizes and relations.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ class SceneObject:
         size: a key of `SIZES`.
         colour: a key of `COLOURS`.
         shape: a key of `SHAPES`.
-        box: (top, left, bottom, right) in pixels, the smallest around the object.
+        box: (top, left, bottom, right) in pixels, the bounding box of the object.
     """
 
     size: str
@@ -109,12 +111,15 @@ def captioned_scenes(split: str = "train", count: int | None = None, resolution:
 
     Args:
         split: `"train"`, `"validation"` or `"test"`.
-        count: the number of scenes; by default 4000, 500 and 500. Fewer scenes are the first of more; beyond the
-            default there are new drawings of the same combinations.
+        count: the number of scenes; None for 4000 (train) or 500. A smaller count returns the first scenes; a larger
+            count adds new drawings of the same combinations.
         resolution: the side of the images in pixels, 32 or more.
 
+    Returns:
+        A list of `Scene`.
+
     Raises:
-        ValueError: an unknown split, or a resolution below 32.
+        ValueError: the split is unknown, or the resolution is below 32.
 
     Example:
         >>> scene = captioned_scenes("test", 1)[0]
@@ -133,6 +138,9 @@ def captioned_scenes(split: str = "train", count: int | None = None, resolution:
 def right_captions(scene: Scene) -> set[str]:
     """Return every correct caption of a scene: all templates, with either object first.
 
+    Args:
+        scene: a scene.
+
     Example:
         >>> scene = captioned_scenes("test", 1)[0]
         >>> len(right_captions(scene)), right_captions(scene) >= set(scene.captions)
@@ -144,20 +152,26 @@ def right_captions(scene: Scene) -> set[str]:
 def described_object(scene: Scene, words: Sequence[str], index: int) -> SceneObject | None:
     """Return the object that the colour or shape `words[index]` of a caption describes.
 
-    The word is read with the attributes around it: in "a small red circle above ..." both `red` and `circle` describe
-    the small red circle.
+    The adjacent attributes count too: in "a small red circle above ..." both `red` and `circle` describe the small red
+    circle.
 
     Args:
         scene: the scene of the caption.
-        words: the caption.
+        words: the words of the caption.
         index: the index of a word.
 
     Returns:
-        The only object with all these attributes; None where no object or both have them, or where the word is
+        The only object with all these attributes; None if no object or both objects have them, or if the word is
         neither a colour nor a shape.
 
     Raises:
         IndexError: there is no word at `index`.
+
+    Example:
+        >>> scene = captioned_scenes("test", 1)[0]
+        >>> first = scene.objects[0]
+        >>> described_object(scene, first.phrase.split(), 3) == first
+        True
     """
     if words[index] not in COLOURS and words[index] not in SHAPES:
         return None
@@ -167,8 +181,8 @@ def described_object(scene: Scene, words: Sequence[str], index: int) -> SceneObj
     while last + 1 < len(words) and _is_attribute(words[last + 1]):
         last += 1
     phrase = set(words[first : last + 1])
-    found = [thing for thing in scene.objects if phrase <= {thing.size, thing.colour, thing.shape}]
-    return found[0] if len(found) == 1 else None
+    matches = [thing for thing in scene.objects if phrase <= {thing.size, thing.colour, thing.shape}]
+    return matches[0] if len(matches) == 1 else None
 
 
 def _is_attribute(word: str) -> bool:
@@ -176,7 +190,7 @@ def _is_attribute(word: str) -> bool:
 
 
 def _rng(*parts: str) -> np.random.RandomState:
-    """Return a generator for one use. All versions of NumPy draw the same numbers from a `RandomState`."""
+    """Return a random generator. All versions of NumPy draw the same numbers from a `RandomState`."""
     return np.random.RandomState(list(divmod(hash_of(*parts), 2**32)))
 
 
@@ -222,7 +236,7 @@ def _sentences(objects: tuple[SceneObject, SceneObject], relation: str) -> list[
 
 
 def _layout(rng: np.random.RandomState, size: str, other_size: str, relation: str, scale: float) -> list[tuple]:
-    """Return the boxes of two objects: apart along the axis of the relation, and nearly level across it."""
+    """Return the boxes of two objects: separate along the axis of the relation, nearly aligned on the other axis."""
     a, b = rng.uniform(*SIZES[size]), rng.uniform(*SIZES[other_size])
     near, far = sorted(rng.uniform(0, _UNIT - 2 * (_MARGIN + a + b) - _GAP, 2))
     along = (_MARGIN + near + a, _MARGIN + far + 2 * a + _GAP + b)
@@ -277,7 +291,7 @@ def _paint_clutter(canvas: np.ndarray, rng: np.random.RandomState) -> None:
 
 
 def _paint(canvas: np.ndarray, box: tuple, inside: Callable, colour: np.ndarray | float) -> None:
-    """Blend a colour into the canvas (S, S, 3) within `box` where `inside(y, x)` is true."""
+    """Blend a colour into the pixels of the canvas (S, S, 3) for which `inside(y, x)` is true; all are in `box`."""
     rows, columns = (
         np.arange(max(math.floor(low), 0), min(math.ceil(high), len(canvas))) for low, high in (box[0::2], box[1::2])
     )

@@ -1,4 +1,4 @@
-"""A SavedModel that a stock TensorFlow Serving runs: its export, its check, and its use from Python."""
+"""Export models for TensorFlow Serving, check the exports, and run them from Python."""
 
 from keras_attention.serving.check import CheckReport, check_export
 from keras_attention.serving.export import export

@@ -1,4 +1,4 @@
-"""Would a stock server run an export? Read the SavedModel, then run it in a process of its own."""
+"""Check that a stock TensorFlow Serving can run an export: read the SavedModel, then run it in a new process."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class CheckReport:
 
     Attributes:
         path: the SavedModel's directory.
-        problems: one line each; empty if a stock server would run it.
-        signatures: name -> "inputs -> outputs".
-        outputs: what the C++ loader returned for the trial batch, by the names of the outputs.
+        problems: one line per problem; empty if a stock server can run the SavedModel.
+        signatures: dict of signature names to descriptions "inputs -> outputs".
+        outputs: dict of output names to the values that the C++ loader computed for the test batch.
     """
 
     path: str
@@ -33,35 +33,35 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether no problem was found."""
+        """True if there are no problems."""
         return not self.problems
 
 
 def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | None = None) -> CheckReport:
-    """Check that a stock TensorFlow Serving would run a SavedModel.
+    """Check that a stock TensorFlow Serving can run a SavedModel.
 
-    First the file is read: the tag is `serve`, no op needs XLA or Python, every op has a CPU kernel
-    in TensorFlow or TF-Text, and every input and output of every signature has an open batch as
-    axis 0. Then `serving_default` is run through the C++ loader with XLA off, in a process that
-    never imports TensorFlow's Python, on a batch and on its first row alone.
+    First, the file is checked: it has the tag `serve`; no op needs XLA or Python; each op has a CPU kernel in
+    TensorFlow or TF-Text; and in each signature, axis 0 of each input and output is a batch of any size. Then the C++
+    loader runs `serving_default` in a new process, with XLA disabled and without Python's TensorFlow. It runs a batch
+    of all examples, and a batch of only the first one.
 
     Args:
         path: a version directory, such as `serving/translator/1`.
-        examples: the string inputs of `serving_default` in the trial: texts, or encoded images for `image_bytes`. By
-            default a phrase and an empty one, or an image and bytes that are not an image. Integers are zero.
+        examples: string inputs of `serving_default`: texts, or encoded images for `image_bytes`. By default a phrase
+            and an empty string, or an image and bytes that are not an image. Integer inputs are 0.
 
     Returns:
         a `CheckReport`.
 
     Raises:
-        ValueError: the directory holds no SavedModel, or there are no examples.
+        ValueError: the directory holds no SavedModel, or `examples` is empty.
 
     Example:
         >>> ka.check_export("serving/translator/1").ok  # doctest: +SKIP
         True
     """
     if examples is not None and not len(examples):
-        raise ValueError("There are no examples to try; expected at least one, or None for those of the library.")
+        raise ValueError("`examples` is empty; expected at least one example, or None for built-in ones.")
     path = pathlib.Path(path)
     if not (path / "saved_model.pb").is_file():
         raise ValueError(
@@ -75,7 +75,7 @@ def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | Non
     problems += [*_graph_problems(meta_graph), *_signature_problems(signatures)]
     outputs: dict[str, Any] = {}
     if "serving_default" in signatures:
-        outputs, failures = _trial(path, signatures["serving_default"], examples)
+        outputs, failures = _run(path, signatures["serving_default"], examples)
         problems += failures
     described = {name: _describe(signature) for name, signature in signatures.items()}
     return CheckReport(str(path), tuple(problems), described, outputs)
@@ -90,13 +90,11 @@ def _read(path: pathlib.Path) -> tuple[Any, list[str]]:
         saved_model.ParseFromString((path / "saved_model.pb").read_bytes())
     except DecodeError:
         return None, ["saved_model.pb cannot be read; export the model again"]
-    problems = (
-        [] if path.resolve().name.isdigit() else [f"the directory is called {path}; a server wants an integer version"]
-    )
+    problems = [] if path.resolve().name.isdigit() else [f"the directory is called {path}; a server expects an integer"]
     for meta_graph in saved_model.meta_graphs:
         if set(meta_graph.meta_info_def.tags) == {"serve"}:
             return meta_graph, problems
-    return None, [*problems, "no graph has exactly the tag `serve`"]
+    return None, [*problems, "no graph has `serve` as its only tag"]
 
 
 def _nodes(meta_graph: Any) -> Iterator[tuple[str, Any]]:
@@ -106,24 +104,24 @@ def _nodes(meta_graph: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _graph_problems(meta_graph: Any) -> Iterator[str]:
-    """Ops that a stock server cannot run."""
-    import tensorflow_text  # noqa: F401  (registers its kernels, as the server links them)
+    """Yield a line for each kind of op that a stock server cannot run."""
+    import tensorflow_text  # noqa: F401  (registers its kernels, which the server has)
     from tensorflow.python.framework import kernels
 
     functions = {function.signature.name for function in meta_graph.graph_def.library.function}
     for function in meta_graph.graph_def.library.function:
         if function.attr["_XlaMustCompile"].b:
-            yield f"the function {function.signature.name} must be compiled by XLA, which a server turns off"
-    seen: set[str] = set()
+            yield f"the function {function.signature.name} must be compiled by XLA, which a server disables"
+    reported: set[str] = set()
     for where, node in _nodes(meta_graph):
-        if node.attr["_XlaMustCompile"].b and "_XlaMustCompile" not in seen:
-            seen.add("_XlaMustCompile")
-            yield f"{node.name} in {where} must be compiled by XLA, which a server turns off"
-        if node.op in seen or node.op in functions:
+        if node.attr["_XlaMustCompile"].b and "_XlaMustCompile" not in reported:
+            reported.add("_XlaMustCompile")
+            yield f"{node.name} in {where} must be compiled by XLA, which a server disables"
+        if node.op in reported or node.op in functions:
             continue
-        seen.add(node.op)
+        reported.add(node.op)
         if node.op.startswith("Xla"):
-            yield f"the op {node.op} ({node.name} in {where}) needs XLA, which a server turns off"
+            yield f"the op {node.op} ({node.name} in {where}) needs XLA, which a server disables"
         elif node.op in _PYTHON_OPS:
             yield f"the op {node.op} ({node.name} in {where}) calls Python, which a server does not have"
         elif node.op not in _RUNTIME_OPS and not _has_cpu_kernel(kernels, node.op):
@@ -142,10 +140,10 @@ def _signature_problems(signatures: dict[str, Any]) -> Iterator[str]:
             for key, info in tensors.items():
                 shape = info.tensor_shape
                 if shape.unknown_rank:
-                    yield f"{name}: the {kind} {key} has no known rank; expected the batch as axis 0"
+                    yield f"{name}: the {kind} {key} has an unknown rank; expected the batch as axis 0"
                 elif not shape.dim or shape.dim[0].size != -1:
                     sizes = [dim.size for dim in shape.dim]
-                    yield f"{name}: the {kind} {key} has the shape {sizes}; expected an open batch as axis 0"
+                    yield f"{name}: the {kind} {key} has the shape {sizes}; expected a batch of any size (-1) as axis 0"
 
 
 def _describe(signature: Any) -> str:
@@ -158,10 +156,10 @@ def _describe(signature: Any) -> str:
     return f"{names(signature.inputs)} -> {names(signature.outputs)}"
 
 
-def _trial(
+def _run(
     path: pathlib.Path, signature: Any, examples: Sequence[str | bytes] | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """Run a batch and its first row through the C++ loader."""
+    """Run all examples, and the first one alone, in the C++ loader."""
     from tensorflow.dtypes import as_dtype
 
     from keras_attention.serving.signatures import EXAMPLES, example_image
@@ -188,33 +186,36 @@ def _trial(
     for rows, outputs in zip((len(examples), 1), results, strict=True):
         for name, values in outputs.items():
             if not isinstance(values, list) or len(values) != rows:
-                problems.append(f"for a batch of {rows} the axis 0 of the output {name} is not the batch")
+                problems.append(f"for a batch of {rows} rows, axis 0 of the output {name} is not the batch")
     return results[0], problems
 
 
 def _as_text(value: str | bytes) -> str:
-    """Return bytes as a string that JSON can hold and from which the loader restores them."""
+    """Return bytes as a string for JSON, which the loader turns back into the same bytes."""
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
 def run_stock_loader(
     path: str | pathlib.Path, outputs: dict[str, str], batches: list[dict[str, dict]]
 ) -> list[dict[str, list]] | dict[str, str]:
-    """Run a SavedModel in the C++ loader, with XLA off, in a process without Python's TensorFlow.
+    """Run a SavedModel in the C++ loader, with XLA disabled, in a process without Python's TensorFlow.
 
     Args:
         path: the SavedModel's directory.
-        outputs: output name -> tensor name.
-        batches: each input tensor's name -> {"dtype": ..., "values": nested list}.
+        outputs: dict of output names to tensor names.
+        batches: one dict per batch, of input tensor names to `{"dtype": ..., "values": nested list}`.
 
     Returns:
-        one dict of output name -> nested list per batch; or `{"error": message}`.
+        one dict per batch, of output names to nested lists; or `{"error": message}`.
+
+    Raises:
+        RuntimeError: TensorFlow or TF-Text is not installed.
     """
     tensorflow, text = (_package_directory(name) for name in ("tensorflow", "tensorflow_text"))
     request = {
         "libraries": [str(tensorflow / f"libtensorflow_{part}.so.2") for part in ("framework", "cc")],
         "op_libraries": sorted(str(file) for file in (text / "python" / "ops").glob("*.so")),
-        "export": str(path),
+        "export": str(pathlib.Path(path).resolve()),
         "outputs": outputs,
         "batches": batches,
     }
@@ -226,12 +227,12 @@ def run_stock_loader(
         return {"error": f"the process ended with {done.returncode}: {done.stderr.strip()[-500:]}"}
     reply = json.loads(done.stdout)
     if reply["python_tensorflow"]:
-        raise RuntimeError("The loader's process imported TensorFlow's Python, so its results prove nothing.")
+        raise RuntimeError("The process of the C++ loader imported Python's TensorFlow, so its results are not valid.")
     return reply["results"]
 
 
 def serving_tensors(path: str | pathlib.Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the inputs and outputs of `serving_default`: name -> tensor name.
+    """Return the inputs and outputs of `serving_default`, as dicts of names to tensor names.
 
     Raises:
         ValueError: the SavedModel has no such signature.

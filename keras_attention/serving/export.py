@@ -1,4 +1,4 @@
-"""A model to `<directory>/<version>/`, which is whole or absent."""
+"""Write a model to `<directory>/<version>/`; if this fails, the directory does not exist."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def export(
 ) -> pathlib.Path:
     """Write a SavedModel that takes raw text or images and returns text, scores and attention.
 
-    The signature `serving_default` is the task's verb:
+    The signature `serving_default` computes the task's verb:
 
     - `Translator`: text (B,), with sampling also seed (B,) -> text, score (B,), alignment (B, T, S),
       source_pieces (B, S), target_pieces (B, T);
@@ -41,36 +41,41 @@ def export(
     - `MaskedLM`: text (B,) -> text, candidates and candidate_scores (B, G, 5) for up to G masks.
 
     A language model, a translator and a captioner also have the signature `score`, and an encoder `embed`; see
-    docs/serving.md. Decoding of images, tokenization, search and detokenization are in the graph, which has no XLA and
-    no Python in it. The examples become warm-up requests. `assets.extra/keras_attention.json` says what the export is.
+    docs/serving.md. The graph contains image decoding, tokenization, search and detokenization; it needs neither XLA
+    nor Python. The examples become a warm-up request. `assets.extra/keras_attention.json` describes the export.
 
     Args:
-        model: what to export.
-        directory: gets the versions of the model, as `<directory>/<version>/`.
-        version: a positive integer; a server takes the highest.
-        strategy: how the exported model searches; `Greedy()` or, for a language model, `Sampling()` by default.
-        examples: texts, or encoded images, of the warm-up request; some of the library's when absent, empty for no
-            warm-up.
-        attention: add the signature `attention`, the weights of every block and head, to a model with self-attention
-            over one text.
+        model: the model to export.
+        directory: parent directory; the model is written to `<directory>/<version>/`.
+        version: a positive integer; a server loads the highest one.
+        strategy: the search strategy of the export; by default `Greedy()` or, for a language model, `Sampling()`.
+        examples: texts or encoded images for the warm-up request; None for built-in ones, empty for no warm-up.
+        attention: add the signature `attention`, the attention scores of every block and head; the model must have
+            self-attention over one text.
 
     Returns:
-        the path of the version.
+        the path `<directory>/<version>`.
 
     Raises:
         FileExistsError: the version exists.
         ValueError: the version is not positive, or the model has no attention maps.
-        RuntimeError: Keras does not run on TensorFlow.
+        RuntimeError: the backend of Keras is not TensorFlow.
         TypeError: `model` is not a model of this library.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
+        >>> model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=8, embedding_dim=4)
+        >>> export(model, "serving/lm", strategy=ka.Greedy(max_new_tokens=3)).name
+        '1'
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
-            f"Keras runs on {keras.backend.backend()}; an export needs TensorFlow. Save the model with "
+            f"The backend of Keras is {keras.backend.backend()}; expected TensorFlow. Save the model with "
             "model.save('model.keras') and run: KERAS_BACKEND=tensorflow keras-attention export model.keras DIRECTORY"
         )
     if attention and not has_maps(model):
         raise ValueError(
-            f"This {type(model).__name__} has no self-attention over one text, so it has no maps to export."
+            f"This {type(model).__name__} has no self-attention over one text; expected `attention=False`."
         )
     if version < 1:
         raise ValueError(f"`version` is {version}; expected a positive integer.")
@@ -78,7 +83,7 @@ def export(
     target = directory / str(version)
     if target.exists():
         raise FileExistsError(
-            f"{target} exists and is not overwritten. Choose another version, such as {_next(directory)}."
+            f"{target} exists and is not overwritten. Pass another version, such as {_next(directory)}."
         )
     directory.mkdir(parents=True, exist_ok=True)
     with whole_directory(target) as partial:
@@ -113,11 +118,11 @@ def _write(
 
 
 def describe(model: Task, strategy: Strategy | None) -> dict[str, Any]:
-    """Return what an export says of itself, for clients.
+    """Return the description of an export for clients.
 
     Args:
         model: the model that is exported.
-        strategy: how it searches; None for a task that does not.
+        strategy: the search strategy; None for a task without search.
 
     Returns:
         dict of `format` (1), `library`, `version`, `task`, `verb` and `max_length`; `strategy`, its name and options;

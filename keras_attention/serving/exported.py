@@ -1,4 +1,4 @@
-"""An exported model in Python, with the verb of the model that was exported."""
+"""Run an exported model from Python."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from keras_attention.serving.export import FACTS
 
 
 class ExportedModel:
-    """A SavedModel of this library, which returns the same objects as the model that was exported.
+    """A SavedModel of this library, with the verb of the original model, which returns the same objects.
 
     Args:
         path: a version directory that `Task.export` wrote.
 
     Attributes:
-        facts: what the export says of itself: `task`, `verb`, `version` of the library, `strategy`, `labels` and so on.
+        facts: description of the export: `task`, `verb`, `version` of the library, `strategy`, `labels` and more.
 
     Raises:
-        ValueError: the directory does not hold a whole SavedModel of this library.
+        ValueError: the directory holds no SavedModel of this library, or a damaged one.
 
     Example:
         >>> ka.load("serving/translator/1").translate(["we are eating bread"])  # doctest: +SKIP
@@ -45,18 +45,18 @@ class ExportedModel:
         try:
             self.loaded = tf.saved_model.load(str(path))
         except (tf.errors.OpError, IndexError) as error:
-            raise ValueError(f"{path} cannot be read ({error}); copy or export it again, whole.") from None
+            raise ValueError(f"{path} is damaged ({error}). Copy it again, or export the model again.") from None
         self.signature = self.loaded.signatures["serving_default"]
         self.tensor = tf.constant
 
     @property
     def task(self) -> str:
-        """The name of the class of the model that was exported, such as `"Translator"`."""
+        """Class name of the original model, such as `"Translator"`."""
         return self.facts["task"]
 
     @property
     def verb(self) -> str:
-        """The name of the method from input to output, such as `"translate"`."""
+        """Name of the method that maps inputs to outputs, such as `"translate"`."""
         return self.facts["verb"]
 
     def compute_row(self, strings: Sequence[str | bytes], seeds: np.ndarray) -> dict[str, np.ndarray]:
@@ -64,7 +64,7 @@ class ExportedModel:
 
         Args:
             strings: B texts or images.
-            seeds: (B,) int32, the seed of each; used where the strategy samples.
+            seeds: (B,) int32, one seed per string; used only if the strategy is `Sampling`.
         """
         names = self.signature.structured_input_signature[1]
         inputs = {name: self.tensor(seeds if name == "seed" else list(strings)) for name in names}
@@ -81,18 +81,18 @@ class ExportedModel:
         return run_batches(lengths, batch_size, compute)
 
     def translate(self, texts: Iterable[str], batch_size: int = 32, seed: int = 0) -> list[Translation]:
-        """Translate texts with the strategy that was exported; see `Translator.translate`."""
+        """Translate texts with the exported strategy; see `Translator.translate`."""
         texts = check_texts(texts)
         rows = self._rows("translate", texts, batch_size, seed)
         return [Translation.from_row(row, text) for row, text in zip(rows, texts, strict=True)]
 
     def caption(self, images: Sequence[Any], batch_size: int = 32, seed: int = 0) -> list[Caption]:
-        """Write captions with the strategy that was exported; see `Captioner.caption`."""
+        """Write captions with the exported strategy; see `Captioner.caption`."""
         encoded = _EncodedImages(check_images(images))
         return [Caption.from_row(row) for row in self._rows("caption", encoded, batch_size, seed)]
 
     def complete(self, prompts: Iterable[str], batch_size: int = 32, seed: int = 0) -> list[Completion]:
-        """Continue texts with the strategy that was exported; see `CausalLM.complete`."""
+        """Continue texts with the exported strategy; see `CausalLM.complete`."""
         prompts = check_texts(prompts)
         rows = self._rows("complete", prompts, batch_size, seed)
         return [Completion.from_row(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
@@ -117,7 +117,7 @@ class ExportedModel:
 
 
 class _EncodedImages:
-    """A sequence of images that are encoded as they are asked for, since all of them may need much memory."""
+    """A sequence of images that encodes an image on access, because all images may need much memory."""
 
     def __init__(self, images: list) -> None:
         self.images = images
@@ -126,7 +126,7 @@ class _EncodedImages:
         return len(self.images)
 
     def __getitem__(self, index: int) -> bytes:
-        """Return the bytes of an image; none where it is not an image, which the model then says."""
+        """Return the bytes of an image, or no bytes if it is damaged; the model then returns `valid` False."""
         try:
             return encoded_image(self.images[index])
         except ImageError:

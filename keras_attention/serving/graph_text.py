@@ -1,4 +1,4 @@
-"""Strings to ids and back in a TensorFlow graph, by the rules of `data/text_reader.py`."""
+"""Turn strings into ids and ids into strings in a TensorFlow graph, as `data/text_reader.py` does in Python."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from keras_attention.data.tokenizers import special_ids
 
 
 class GraphTokenizer:
-    """A KerasHub tokenizer as operations of a graph, with the methods of `models.inference.Detokenizer`.
+    """A KerasHub tokenizer as operations of a TensorFlow graph, with the methods of `models.inference.Detokenizer`.
 
-    TF-Text names a SentencePiece resource after its node, and nodes of different functions may have the same name: two
-    tokenizers of one SavedModel, or of two, would then read one vocabulary. Here the name is a digest of the
+    TF-Text names a SentencePiece resource after its node, and nodes of different functions can have equal names. Two
+    tokenizers, of one or two SavedModels, would then share one vocabulary. To avoid this, the name is a hash of the
     vocabulary.
 
     Args:
@@ -26,7 +26,7 @@ class GraphTokenizer:
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer, self.special = tokenizer, special_ids(tokenizer)
-        self.vocabulary = [*tokenizer.get_vocabulary(), ""]  # a model may have more ids than its tokenizer
+        self.vocabulary = [*tokenizer.get_vocabulary(), ""]  # "" for ids of the model that the tokenizer does not have
         self.in_graph = tokenizer
         proto = getattr(tokenizer, "proto", None)
         if proto is not None:
@@ -42,7 +42,7 @@ class GraphTokenizer:
         return tf.cast(self.in_graph.tokenize(text), tf.int32)
 
     def read(self, text: tf.Tensor, reader: TextReader) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turn (B,) strings into ids (B, S) and a mask (B, S), as `reader.arrays` does."""
+        """Turn (B,) strings into ids (B, S) and a mask (B, S), like `reader.arrays`."""
         return self.pad(add_template(self.tokenize(text), reader))
 
     def pad(self, rows: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -51,7 +51,7 @@ class GraphTokenizer:
         return ids, tf.sequence_mask(rows.row_lengths(), tf.shape(ids)[1])
 
     def shift_right(self, ids: tf.Tensor) -> tf.Tensor:
-        """Return the start token, then all ids (B, T) but the last, as `TextReader.shift_right` does."""
+        """Put the start token before ids (B, T) and remove the last ones, like `TextReader.shift_right`."""
         return tf.concat([tf.ones_like(ids[:, :1]) * self.special.start, ids[:, :-1]], axis=1)
 
     def pieces(self, ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -60,17 +60,18 @@ class GraphTokenizer:
         return tf.where(mask, tf.gather(tf.constant(self.vocabulary), known), "")
 
     def decode(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        """Turn ids (..., T), of which the first `lengths` (...) count, into strings (...)."""
+        """Turn the first `lengths` (...) of ids (..., T) into strings (...)."""
         return _valid(self._bytes(ids, lengths))
 
     def _bytes(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        """Decode ids to bytes, which need not be UTF-8: byte-level pieces may end within a character."""
+        """Decode ids to bytes, which may be invalid UTF-8, because byte-level pieces can end inside a character."""
         flat = tf.reshape(ids, (-1, tf.shape(ids)[-1]))
         rows = tf.RaggedTensor.from_tensor(flat, tf.reshape(lengths, (-1,)))
         ids, special = rows.flat_values, self.special
-        text = (ids != special.pad) & (ids != special.start) & (ids != special.end) & (ids < len(self.vocabulary) - 1)
-        kept = tf.ragged.boolean_mask(rows, rows.with_flat_values(text))
-        return tf.reshape(self.in_graph.detokenize(kept), tf.shape(lengths))
+        is_text = (ids != special.pad) & (ids != special.start) & (ids != special.end)
+        is_text = is_text & (ids < len(self.vocabulary) - 1)
+        text_ids = tf.ragged.boolean_mask(rows, rows.with_flat_values(is_text))
+        return tf.reshape(self.in_graph.detokenize(text_ids), tf.shape(lengths))
 
     def continuations(
         self, prompts: tf.Tensor, read: dict[str, tf.Tensor], ids: tf.Tensor, lengths: tf.Tensor
@@ -81,7 +82,7 @@ class GraphTokenizer:
         whole = self._bytes(tf.concat([first, ids], 2), lengths + 1)
         before = self._bytes(prompt_ids[:, None], tf.reduce_sum(tf.cast(mask, tf.int32), 1)[:, None])
         begin = tf.strings.length(before) + tf.zeros_like(lengths)
-        begin = tf.minimum(begin, tf.strings.length(whole))  # the constraints of a search may allow not even the prompt
+        begin = tf.minimum(begin, tf.strings.length(whole))  # the search may forbid tokens of the prompt
         new = _valid(tf.strings.substr(whole, begin, tf.strings.length(whole) - begin))
         prompts = tf.repeat(prompts[:, None], lengths.shape[1], axis=1)
         lost_space = _ends_in_space(prompts) & ~_ends_in_space(before)  # a tokenizer may drop it
@@ -100,12 +101,12 @@ class GraphTokenizer:
 
 
 def is_empty(text: tf.Tensor) -> tf.Tensor:
-    """Return (B,) bool, True where a text has no words, as `TextReader.is_empty` does."""
+    """Return (B,) bool, True for texts without words, like `models.inference.are_empty`."""
     return tf.equal(tf.strings.length(tf.strings.strip(text)), 0)
 
 
 def add_template(rows: tf.RaggedTensor, reader: TextReader) -> tf.RaggedTensor:
-    """Truncate ids (B, ragged) and put special tokens around them, as `TextReader.add_template` does."""
+    """Truncate ids (B, ragged) and add special tokens, like `TextReader.add_template`."""
     if reader.limit is not None:
         left = reader.truncation_side == "left" and reader.limit
         rows = rows[:, -reader.limit :] if left else rows[:, : reader.limit]
@@ -117,19 +118,25 @@ def add_template(rows: tf.RaggedTensor, reader: TextReader) -> tf.RaggedTensor:
 
 
 def _repeat(ids: Sequence[int], rows: tf.RaggedTensor) -> tf.Tensor:
-    """Return the same ids for each of the rows, (B, len(ids))."""
+    """Repeat ids for each row, (B, len(ids))."""
     return tf.tile(tf.constant([list(ids)], tf.int32, (1, len(ids))), (rows.nrows(tf.int32), 1))
 
 
 def read_words(
     text: tf.Tensor, reader: WordReader, tokenizer: GraphTokenizer, character_tokenizer: GraphTokenizer | None
 ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Turn (B,) strings into words and ids, as `WordReader` does.
+    """Turn (B,) strings into words and ids, like `WordReader`.
+
+    Args:
+        text: (B,) strings.
+        reader: `WordReader` of the model.
+        tokenizer: tokenizer of the text.
+        character_tokenizer: tokenizer of the characters of words; None if the model does not read characters.
 
     Returns:
-        the words (B, W) that are not truncated, "" beyond the last one; and a dict of `token_ids` and `padding_mask`
-        (B, S), `word_starts` (B, W), -1 beyond the last word, and, where the reader has characters, `character_ids`
-        and `character_mask` (B, S, P).
+        the words (B, W) after truncation, padded with ""; and a dict of `token_ids` and `padding_mask` (B, S),
+        `word_starts` (B, W), padded with -1, and, if the reader reads characters, `character_ids` and
+        `character_mask` (B, S, P).
     """
     words = tf.strings.split(text)
     per_word = _tokens_of_words(words, tokenizer)
@@ -138,8 +145,8 @@ def read_words(
     words = tf.ragged.boolean_mask(words, fits)
     starts = tf.ragged.boolean_mask(starts, fits) + len(reader.text.before)
     ids, mask = tokenizer.pad(add_template(per_word.merge_dims(1, 2), reader.text))
-    room = tf.cast(tf.equal(tf.shape(ids)[1], 0), tf.int32)  # a batch without words is one column of padding
-    ids, mask = tf.pad(ids, [(0, 0), (0, room)]), tf.pad(mask, [(0, 0), (0, room)])
+    padding = tf.cast(tf.equal(tf.shape(ids)[1], 0), tf.int32)  # a batch without words is one column of padding
+    ids, mask = tf.pad(ids, [(0, 0), (0, padding)]), tf.pad(mask, [(0, 0), (0, padding)])
     arrays = {"token_ids": ids, "padding_mask": mask, "word_starts": tf.cast(starts.to_tensor(-1), tf.int32)}
     if reader.characters is not None:
         arrays |= _read_characters(words, starts, tf.shape(ids, tf.int64), reader.characters, character_tokenizer)
@@ -147,9 +154,9 @@ def read_words(
 
 
 def _tokens_of_words(words: tf.RaggedTensor, tokenizer: GraphTokenizer) -> tf.RaggedTensor:
-    """Return the ids (B, words, tokens) of words (B, ragged), each tokenized alone, at least the unknown token."""
+    """Tokenize each word (B, ragged) alone, to ids (B, words, tokens); an empty result becomes the unknown token."""
     strings = words.flat_values
-    if marks_spaces(tokenizer.tokenizer):  # as `add_spaces` does
+    if marks_spaces(tokenizer.tokenizer):  # like `add_spaces`
         indices = tf.range(tf.size(strings, words.row_splits.dtype))
         first = tf.equal(indices, tf.gather(words.row_splits, words.value_rowids()))
         strings = tf.where(first, strings, tf.strings.join([" ", strings]))
@@ -157,7 +164,7 @@ def _tokens_of_words(words: tf.RaggedTensor, tokenizer: GraphTokenizer) -> tf.Ra
 
 
 def _starts(per_word: tf.RaggedTensor) -> tf.RaggedTensor:
-    """Return (B, words) how many tokens come before each word in its sentence."""
+    """Return the number of tokens before each word in its sentence, (B, words)."""
     sentence_starts = tf.cumsum(per_word.merge_dims(1, 2).row_lengths(), exclusive=True)
     starts = per_word.values.row_starts() - tf.gather(sentence_starts, per_word.value_rowids())
     return tf.RaggedTensor.from_row_splits(starts, per_word.row_splits)
@@ -166,21 +173,21 @@ def _starts(per_word: tf.RaggedTensor) -> tf.RaggedTensor:
 def _read_characters(
     words: tf.RaggedTensor, starts: tf.RaggedTensor, shape: tf.Tensor, reader: TextReader, tokenizer: GraphTokenizer
 ) -> dict[str, tf.Tensor]:
-    """Return the characters of each word, at its first token, in arrays (B, S, P) where `shape` is (B, S)."""
+    """Return arrays (B, S, P) with the characters of each word at its first token; `shape` is (B, S)."""
     rows = add_template(tokenizer.tokenize(words.flat_values), reader)
     ids, mask = tokenizer.pad(_never_empty(rows, tokenizer.special.unknown))
-    room = tf.cast(tf.equal(tf.shape(ids)[1], 0), tf.int32)
-    ids, mask = tf.pad(ids, [(0, 0), (0, room)]), tf.pad(mask, [(0, 0), (0, room)])
-    places = tf.stack([starts.value_rowids(), starts.flat_values], axis=1)
+    padding = tf.cast(tf.equal(tf.shape(ids)[1], 0), tf.int32)
+    ids, mask = tf.pad(ids, [(0, 0), (0, padding)]), tf.pad(mask, [(0, 0), (0, padding)])
+    positions = tf.stack([starts.value_rowids(), starts.flat_values], axis=1)
     shape = tf.concat([shape, tf.shape(ids, tf.int64)[1:]], 0)
     return {
-        "character_ids": tf.scatter_nd(places, ids, shape),
-        "character_mask": tf.cast(tf.scatter_nd(places, tf.cast(mask, tf.int32), shape), tf.bool),
+        "character_ids": tf.scatter_nd(positions, ids, shape),
+        "character_mask": tf.cast(tf.scatter_nd(positions, tf.cast(mask, tf.int32), shape), tf.bool),
     }
 
 
 def _never_empty(rows: tf.RaggedTensor, filler: int) -> tf.RaggedTensor:
-    """Put one filler into each empty row."""
+    """Put the id `filler` into each empty row."""
     empty = tf.cast(tf.equal(rows.row_lengths(), 0), tf.int64)
     fillers = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(empty)], filler), empty)
     return tf.concat([rows, fillers], axis=1)
@@ -191,5 +198,5 @@ def _ends_in_space(text: tf.Tensor) -> tf.Tensor:
 
 
 def _valid(text: tf.Tensor) -> tf.Tensor:
-    """Replace bytes that are not UTF-8."""
+    """Replace bytes that are invalid UTF-8."""
     return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")

@@ -1,8 +1,8 @@
-"""Decode images in a graph that a stock server runs, exactly as `data/images.py` does in Python.
+"""Decode images in a graph that a stock TensorFlow server runs, exactly as `data/images.py` does in Python.
 
-Each reader checks the header before anything is decoded, and returns an image and whether it is valid. TensorFlow's
-decoders fail on damaged bytes; the data set around them drops what failed, so that a damaged image costs its own row
-and not the batch.
+Each reader checks the header before it decodes, and returns an image and whether it is valid. TensorFlow's decoders
+raise errors on damaged bytes. A `tf.data` pipeline ignores these errors, so a damaged image does not affect the other
+images of the batch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_attention.data.image_formats import EXIF, JPEG_FRAMES, MAX_PIXELS, MAX_SIDE, MAX_STEPS, NOT_FRAMES
 from keras_attention.data.images import MAX_BYTES
 
-# A second frame of one pixel. Where the decoder does not return it, the first frame is damaged.
+# A second frame of one pixel. If the decoder does not return it, the first frame is damaged.
 _LAST_GIF_FRAME = b"\x2c\0\0\0\0\1\0\1\0\x80\0\0\0\0\0\0\2\2\x44\1\0\x3b"
 _INT = partial(tf.constant, dtype=tf.int64)
 
@@ -27,7 +27,7 @@ def decode_images(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tens
         size: height and width of the result.
 
     Returns:
-        Images (B, size, size, 3) float32 in [0, 255], zeros where an image cannot be read, and valid (B,) bool.
+        Images (B, size, size, 3) float32 in [0, 255], zeros for an unreadable image, and valid (B,) bool.
 
     Example:
         >>> images, valid = decode_images(tf.constant([b"not an image"]), 5)
@@ -40,7 +40,7 @@ def decode_images(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tens
         image, valid = _decode(encoded, size)
         return tf.where(valid, row, count), image
 
-    rejected = tf.data.Dataset.from_tensors((count, tf.zeros((size, size, 3))))  # a last row for what is not valid
+    rejected = tf.data.Dataset.from_tensors((count, tf.zeros((size, size, 3))))  # one more row, for all invalid images
     decoded = tf.data.Dataset.from_tensor_slices((tf.range(count), image_bytes))
     decoded = decoded.map(decode, num_parallel_calls=4, deterministic=False).ignore_errors()
     rows, images = decoded.concatenate(rejected).batch(tf.cast(count, tf.int64) + 1).get_single_element()
@@ -50,7 +50,7 @@ def decode_images(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tens
 
 
 def _decode(encoded: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return an image (size, size, 3) float32 and whether it is valid; damaged bytes may also be an error."""
+    """Return an image (size, size, 3) float32 and whether it is valid; damaged bytes may also raise an error."""
     data = tf.io.decode_raw(encoded, tf.uint8)
     signatures = {b"\xff\xd8\xff": 0, b"\x89PNG\r\n\x1a\n": 1, b"GIF87a": 2, b"GIF89a": 2, b"BM": 3}
     readers = [_read_jpeg, _read_png, _read_gif, _read_bmp]
@@ -86,9 +86,9 @@ def _read_jpeg(encoded: tf.Tensor, data: tf.Tensor, size: int) -> tuple[tf.Tenso
 
 
 def _jpeg_segments(encoded: tf.Tensor, data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return where the first frame and the first EXIF segment begin, 0 if none, and whether a scan follows."""
+    """Return the beginnings of the first frame and EXIF segment, 0 for none, and whether a scan follows."""
 
-    def goes_on(at, frame, exif, steps):
+    def continues(at, frame, exif, steps):
         ended = tf.equal(_byte(data, at), 0xFF) & _is_one_of(_byte(data, at + 1), (0xD9, 0xDA))
         return (steps < MAX_STEPS) & ~ended
 
@@ -103,12 +103,12 @@ def _jpeg_segments(encoded: tf.Tensor, data: tf.Tensor) -> tuple[tf.Tensor, tf.T
         length = tf.where(junk, _INT(1), tf.where(without_length, _INT(2), 2 + _number(data, at + 2, 2)))
         return at + length, frame, exif, steps + 1
 
-    at, frame, exif, _ = tf.while_loop(goes_on, step, (_INT(2), _INT(0), _INT(0), _INT(0)))
+    at, frame, exif, _ = tf.while_loop(continues, step, (_INT(2), _INT(0), _INT(0), _INT(0)))
     return frame, exif, tf.equal(_number(data, at, 2), 0xFFDA)
 
 
 def _orientation(data: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
-    """Return the orientation, 1 to 8, of an EXIF segment; 1 where there is none."""
+    """Return the orientation, 1 to 8, of an EXIF segment; 1 if it has none."""
     tiff = data[exif + 10 : exif + 2 + _number(data, exif + 2, 2)]
     short = tf.size(tiff, tf.int64) < 10
     tiff = tf.cond(short, lambda: tf.zeros(10, tf.uint8), lambda: tiff)
@@ -116,15 +116,15 @@ def _orientation(data: tf.Tensor, exif: tf.Tensor) -> tf.Tensor:
     first = tf.minimum(_number(tiff, 4, 4, big), tf.size(tiff, tf.int64) - 2)
     table = tiff[first + 2 : first + 2 + 12 * _number(tiff, first, 2, big)]
     table = tf.reshape(table[: tf.size(table) // 12 * 12], (-1, 12))
-    # Tag 0x0112, type 3 (short): the first such entry decides.
-    wanted = tf.where(big, tf.constant([1, 0x12, 0, 3], tf.uint8), tf.constant([0x12, 1, 3, 0], tf.uint8))
-    found = table[tf.reduce_all(tf.equal(table[:, :4], wanted), 1)][:1]
-    value = tf.cond(tf.size(found) > 0, lambda: _number(found[0], 8, 2, big), lambda: _INT(1))
+    # The first entry with the tag 0x0112 and the type 3 (short) has the orientation.
+    tag_and_type = tf.where(big, tf.constant([1, 0x12, 0, 3], tf.uint8), tf.constant([0x12, 1, 3, 0], tf.uint8))
+    entries = table[tf.reduce_all(tf.equal(table[:, :4], tag_and_type), 1)][:1]
+    value = tf.cond(tf.size(entries) > 0, lambda: _number(entries[0], 8, 2, big), lambda: _INT(1))
     return tf.where((value >= 1) & (value <= 8), value, _INT(1))
 
 
 def _turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turn a square image (size, size, 3) upright, from one of EXIF's eight orientations."""
+    """Rotate and flip a square image (size, size, 3) by its EXIF orientation, 1 to 8."""
     image = tf.where(orientation >= 5, tf.transpose(image, (1, 0, 2)), image)
     image = tf.where(_is_one_of(orientation, (2, 3, 6, 7)), image[:, ::-1], image)
     return tf.where(_is_one_of(orientation, (3, 4, 7, 8)), image[::-1], image)
@@ -146,7 +146,7 @@ def _read_gif(encoded: tf.Tensor, data: tf.Tensor, size: int) -> tuple[tf.Tensor
     left_top, sides = (tf.stack([_number(data, frame + at, 2, False) for at in pair]) for pair in ((1, 3), (5, 7)))
     fills_screen = tf.reduce_all(tf.equal(left_top, 0)) & tf.reduce_all(tf.equal(sides, screen))
 
-    def decode() -> tuple[tf.Tensor, tf.Tensor]:  # the first frame alone: others could be of any number
+    def decode() -> tuple[tf.Tensor, tf.Tensor]:  # only the first frame; a file may have any number of frames
         frames = tf.io.decode_gif(tf.strings.join([tf.strings.substr(encoded, _INT(0), end), _LAST_GIF_FRAME]))
         return _resize(frames[0], size), tf.equal(tf.shape(frames)[0], 2)
 
@@ -154,9 +154,9 @@ def _read_gif(encoded: tf.Tensor, data: tf.Tensor, size: int) -> tuple[tf.Tensor
 
 
 def _gif_frame(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return where the first frame begins and ends; fails if there is none, or more than `MAX_STEPS` blocks."""
+    """Return the beginning and end of the first frame; fails without a frame within `MAX_STEPS` blocks."""
 
-    def goes_on(at, frame, in_block, steps):
+    def continues(at, frame, in_block, steps):
         return in_block | tf.equal(frame, 0)
 
     def step(at, frame, in_block, steps):
@@ -169,12 +169,12 @@ def _gif_frame(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return at, frame, extension | image | (in_block & (byte > 0)), steps + 1
 
     start = 13 + _gif_palette_bytes(_byte(data, 10))
-    at, frame, _, _ = tf.while_loop(goes_on, step, (start, _INT(0), tf.constant(False), _INT(0)))
+    at, frame, _, _ = tf.while_loop(continues, step, (start, _INT(0), tf.constant(False), _INT(0)))
     return frame, at
 
 
 def _gif_palette_bytes(flags: tf.Tensor) -> tf.Tensor:
-    """Return the number of bytes of the palette that `flags` describe."""
+    """Return the size in bytes of the palette that `flags` describe."""
     return tf.where(flags >= 0x80, 3 * tf.bitwise.left_shift(_INT(2), flags % 8), _INT(0))
 
 
@@ -219,7 +219,7 @@ def _fits(width: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
 
 
 def _resize(pixels: tf.Tensor, size: int) -> tf.Tensor:
-    """Resize (h, w, 3) uint8 to (size, size, 3) float32 as `tf.image.resize` does, without a copy in float32."""
+    """Resize (h, w, 3) uint8 to (size, size, 3) float32 as `tf.image.resize` does, without a float32 copy."""
     scale = size / tf.cast(tf.shape(pixels)[:2], tf.float32)
     image = tf.raw_ops.ScaleAndTranslate(
         images=pixels[None], size=[size, size], scale=scale, translation=[0.0, 0.0], kernel_type="triangle"

@@ -1,7 +1,7 @@
-"""The signatures of an exported model: strings in, strings out, in one TensorFlow graph.
+"""The signatures of an exported model, from strings to strings in one TensorFlow graph.
 
-What they compute is the task's `compute` and `to_row`, or a function of `models/introspection.py`. Every tensor has the
-batch as axis 0.
+They compute the task's `compute` and `to_row`, or a function of `models/introspection.py`. Axis 0 of each tensor is the
+batch.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Signature = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
 
 
 class GraphTask:
-    """A task with strings or encoded images at its two ends, in a graph.
+    """The functions of a task in a TensorFlow graph, from strings or encoded images to strings.
 
     Args:
-        model: the task.
-        strategy: how it searches; None for a task that does not.
+        model: the model to export.
+        strategy: the search strategy; None for a task without search.
     """
 
     def __init__(self, model: Task, strategy: Strategy | None) -> None:
@@ -39,7 +39,7 @@ class GraphTask:
 
     @property
     def input_specs(self) -> list[tf.TensorSpec]:
-        """The inputs of `serving_default`: texts or images, and for each a seed where the strategy samples."""
+        """The inputs of `serving_default`: texts or images and, if the strategy is `Sampling`, a seed for each."""
         spec = strings_spec("image_bytes" if "images" in self.model.input else "text")
         seed = tf.TensorSpec((None,), tf.int32, name="seed")
         return [spec, seed] if isinstance(self.strategy, Sampling) else [spec]
@@ -49,10 +49,10 @@ class GraphTask:
         return [example_image(self.model.config.image_size)] if "images" in self.model.input else list(EXAMPLES)
 
     def module(self, attention: bool = False) -> tf.Module:
-        """Return what a SavedModel holds: the functions (`functions`), and the variables and tokenizers they read.
+        """Return a module with everything that is saved: `functions`, and the weights and tokenizers that they use.
 
-        The variables are TensorFlow's own, not Keras' wrappers: through these a C++ loader would restore copies that no
-        function reads. The state of optimizer and dropout is left out.
+        The weights are TensorFlow variables, because for Keras variables a C++ loader would restore copies that no
+        function uses. The states of the optimizer and of dropout are not saved.
         """
         module = tf.Module()
         module.weights = [variable.value for variable in self.model.weights]
@@ -61,7 +61,7 @@ class GraphTask:
         return module
 
     def signatures(self, attention: bool) -> dict[str, Signature]:
-        """Return the functions and their inputs by name: the task's verb, and what else the model can compute."""
+        """Return the functions and their inputs by name: the task's verb; `score`, `embed`, `attention` if possible."""
         model, text = self.model, strings_spec("text")
         signatures: dict[str, Signature] = {"serving_default": (self.verb, self.input_specs)}
         if introspection.gives_scores(model):
@@ -75,7 +75,7 @@ class GraphTask:
         return signatures
 
     def verb(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """Compute the task's row; see its `to_row`."""
+        """Compute the outputs of the task's verb; see `Task.to_row`."""
         model, options = self.model, {} if self.strategy is None else {"strategy": self.strategy}
         outputs, inputs = self.read(model, self.tokenizers, strings)
         if options:
@@ -84,9 +84,9 @@ class GraphTask:
         return model.to_row(outputs, inputs, computed, self.tokenizers)
 
     def score(self, strings: tf.Tensor, target: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """Text or image, and target (B,) -> `score` (B,), `piece_scores` and pieces (B, T); of images also `valid`.
+        """Text or image, and target (B,) -> `score` (B,), `piece_scores` and pieces (B, T); for images also `valid`.
 
-        The end token is scored too.
+        The score includes the end token.
         """
         model, is_translator = self.model, "source_tokenizer" in self.tokenizers
         tokenizer = self.tokenizers["target_tokenizer" if is_translator else "tokenizer"]
@@ -105,11 +105,11 @@ class GraphTask:
         return {**row, "target_pieces" if is_translator else "pieces": tokenizer.pieces(labels, mask)}
 
     def embed(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """text (B,) -> `embedding` (B, M), `piece_embeddings` (B, S, M), `pieces` (B, S)."""
+        """Text (B,) -> `embedding` (B, M), `piece_embeddings` (B, S, M), `pieces` (B, S)."""
         return self._inspect(introspection.embedding_tensors, text)
 
     def attention(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """text (B,) -> `attention` (B, layers, H, S, S), `pieces` (B, S)."""
+        """Text (B,) -> `attention` (B, layers, H, S, S), `pieces` (B, S)."""
         return self._inspect(introspection.attention_tensors, text)
 
     def _inspect(self, function: Callable[[Any, dict], dict], text: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -124,20 +124,20 @@ class GraphTask:
 
 
 def graph_task(model: Task, strategy: Strategy | None) -> GraphTask:
-    """Return a task in a graph, with the strategy of its verb where none is chosen.
+    """Return the `GraphTask` of a model; the default strategy is that of its verb.
 
     Raises:
         TypeError: the model is not a task of this library.
     """
     if not isinstance(model, Task):
-        raise TypeError(f"{type(model).__name__} cannot be exported; expected one of this library's models.")
+        raise TypeError(f"{type(model).__name__} cannot be exported; expected a model of this library.")
     if model.default_strategy is None:
         return GraphTask(model, None)
     return GraphTask(model, strategy or model.default_strategy())
 
 
 def strings_spec(name: str) -> tf.TensorSpec:
-    """Return the type of a batch of strings."""
+    """Return the `TensorSpec` of a batch of strings."""
     return tf.TensorSpec((None,), tf.string, name=name)
 
 
@@ -161,8 +161,8 @@ def _read_masked(model: Any, tokenizers: dict[str, GraphTokenizer], text: tf.Ten
     is_mask = tf.equal(ids, mask_id(model.tokenizer))
     positions = tf.zeros_like(ids) + tf.range(tf.shape(ids)[1])
     positions = tf.ragged.boolean_mask(positions, is_mask).to_tensor(-1)
-    room = tf.cast(tf.equal(tf.shape(positions)[1], 0), tf.int32)
-    positions = tf.pad(positions, [(0, 0), (0, room)], constant_values=-1)
+    padding = tf.cast(tf.equal(tf.shape(positions)[1], 0), tf.int32)
+    positions = tf.pad(positions, [(0, 0), (0, padding)], constant_values=-1)
     return text, {**text_arrays(model.config, ids, mask), "mask_positions": positions}
 
 
@@ -177,7 +177,7 @@ def _read_words(model: Any, tokenizers: dict[str, GraphTokenizer], text: tf.Tens
     return words, {**arrays, **text_arrays(model.config, arrays["token_ids"], arrays["padding_mask"])}
 
 
-_READERS = {  # task: (model, tokenizers, strings) -> the strings of its row, and the arrays of `prepare`
+_READERS = {  # task: (model, tokenizers, strings) -> (strings for `to_row`, inputs of `prepare`)
     "Translator": _read_source,
     "Captioner": _read_image,
     "CausalLM": _read_prompt,
@@ -189,18 +189,18 @@ _READERS = {  # task: (model, tokenizers, strings) -> the strings of its row, an
 
 
 def example_image(size: int) -> bytes:
-    """Return the bytes of a PNG, size x size, that shows a gradient of grey."""
+    """Return the bytes of a PNG of size x size pixels, a grey gradient."""
     line = tf.cast(tf.linspace(0.0, 255.0, size), tf.uint8)
     return tf.io.encode_png(tf.tile(line[None, :, None], (size, 1, 3))).numpy()
 
 
 def _compile(function: Callable, specs: list[tf.TensorSpec]) -> Callable:
-    """Make one graph of a function of a batch. For an empty batch, on which some layers fail, it computes one row."""
+    """Compile a function to a graph. It adds a row to an empty batch, on which some layers fail."""
 
     def signature(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         size = tf.shape(inputs[0])[0]
-        spare = tf.cast(tf.equal(size, 0), tf.int32)
-        filled = [tf.concat([x, tf.zeros([spare], x.dtype)], 0) for x in inputs]
+        num_added = tf.cast(tf.equal(size, 0), tf.int32)
+        filled = [tf.concat([x, tf.zeros([num_added], x.dtype)], 0) for x in inputs]
         return {name: value[:size] for name, value in function(*filled).items()}
 
     return tf.function(signature, specs, autograph=False)

@@ -1,12 +1,13 @@
-"""Run a SavedModel as a stock TensorFlow Serving does: C++ loader, XLA off, no Python TensorFlow.
+"""Run a SavedModel as a stock TensorFlow Serving does: in C++, with XLA disabled, without Python's TensorFlow.
 
-This file is a program, run in its own process. It reads one JSON request from standard input,
+This file is a program for a separate process. It reads one JSON request from standard input,
 
     {"libraries": [...], "op_libraries": [...], "export": DIRECTORY,
      "outputs": {name: tensor}, "batches": [{tensor: {"dtype": ..., "values": ...}}, ...]}
 
-and writes the results, one `{name: values}` per batch, or `{"error": ...}`, to standard output. It
-uses the C API of the library inside the TensorFlow wheel, through ctypes.
+and writes one JSON object to standard output: `results`, one `{name: values}` per batch, or `{"error": ...}`; and
+`python_tensorflow`, true if the process imported Python's TensorFlow. It calls the C API of the library in the
+TensorFlow wheel with ctypes.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ class _Output(ctypes.Structure):
 
 
 class StockLoader:
-    """A SavedModel in a session of the C API.
+    """A SavedModel in a session of TensorFlow's C API.
 
     Args:
         libraries: `libtensorflow_framework.so.2` and `libtensorflow_cc.so.2`, in this order.
-        op_libraries: shared objects with more ops, such as TF-Text's.
+        op_libraries: shared libraries with more ops, such as those of TF-Text.
         export: the SavedModel's directory.
+
+    Raises:
+        RuntimeError: a library or the SavedModel cannot be loaded.
     """
 
     def __init__(self, libraries: list[str], op_libraries: list[str], export: str) -> None:
@@ -96,29 +100,29 @@ class StockLoader:
             slot.operation = self.tf.TF_GraphOperationByName(self.graph, operation.encode())
             slot.index = int(index or 0)
             if not slot.operation:
-                raise RuntimeError(f"The graph has no operation {operation}, which the signature names.")
+                raise RuntimeError(f"The graph has no operation {operation}, which the signature uses.")
         return outputs
 
     def run(self, feeds: dict[str, dict], fetches: dict[str, str]) -> dict[str, list]:
         """Run the graph once.
 
         Args:
-            feeds: tensor name -> {"dtype": ..., "values": nested list}.
-            fetches: output name -> tensor name.
+            feeds: dict of tensor names to `{"dtype": ..., "values": nested list}`.
+            fetches: dict of output names to tensor names.
 
         Returns:
-            output name -> nested list; strings are decoded as UTF-8.
+            dict of output names to nested lists; strings are decoded as UTF-8.
         """
         inputs, outputs = self._find(list(feeds)), self._find(list(fetches.values()))
         tensors = (ctypes.c_void_p * len(feeds))(*[self._tensor(feed) for feed in feeds.values()])
-        found = (ctypes.c_void_p * len(fetches))()
+        results = (ctypes.c_void_p * len(fetches))()
         self.tf.TF_SessionRun(
-            self.session, None, inputs, tensors, len(feeds), outputs, found, len(fetches), None, 0, None, self.status
+            self.session, None, inputs, tensors, len(feeds), outputs, results, len(fetches), None, 0, None, self.status
         )
         for tensor in tensors:
             self.tf.TF_DeleteTensor(tensor)
         self._check()
-        return {name: self._values(tensor) for name, tensor in zip(fetches, found, strict=True)}
+        return {name: self._values(tensor) for name, tensor in zip(fetches, results, strict=True)}
 
     def _tensor(self, feed: dict) -> int:
         shape, flat = [], feed["values"]

@@ -1,4 +1,4 @@
-"""Warm-up requests, so that the first user of a server does not wait for its first run."""
+"""Write warm-up requests, with which a server runs a model once before the first user's request."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import tensorflow as tf
 
 
 def write_warmup(path: pathlib.Path, inputs: dict[str, tf.Tensor]) -> None:
-    """Write one request to `assets.extra/tf_serving_warmup_requests`.
+    """Write one warm-up request to `assets.extra/tf_serving_warmup_requests`.
 
-    The record is a `PredictionLog` (tensorflow_serving/apis/prediction_log.proto), encoded here field by field, since
-    TensorFlow does not have its Python classes:
+    The record is a `PredictionLog` (tensorflow_serving/apis/prediction_log.proto), encoded here field by field,
+    because TensorFlow has no Python class for it:
     PredictionLog.predict_log = 6, PredictLog.request = 1, PredictRequest.model_spec = 1 and
     inputs = 2 (a map: key = 1, value = 2), ModelSpec.name = 1 and signature_name = 3.
 
     Args:
         path: the SavedModel's directory.
-        inputs: name -> tensor, the signature's inputs.
+        inputs: dict of the input tensors of `serving_default` by name.
 
     Reference: https://www.tensorflow.org/tfx/serving/saved_model_warmup.
     """
@@ -32,7 +32,7 @@ def write_warmup(path: pathlib.Path, inputs: dict[str, tf.Tensor]) -> None:
 
 
 def _field(number: int, payload: bytes) -> bytes:
-    """One length-delimited protobuf field."""
+    """Encode a length-delimited protobuf field."""
     return bytes([number << 3 | 2]) + _varint(len(payload)) + payload
 
 

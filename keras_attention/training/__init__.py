@@ -1,4 +1,4 @@
-"""Losses, schedules, fine-tuning, and the run that trains a model, keeps the best, and can be resumed."""
+"""Training: losses, learning-rate schedules, fine-tuning, and `train`, which saves the best model and can resume."""
 
 from keras_attention.training.compiling import compile_model
 from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, freeze, rematerialize

@@ -1,4 +1,4 @@
-"""Weights and optimizer states as files, each written in one atomic step."""
+"""Save and load arrays, such as weights and optimizer states; each file is written atomically."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from keras_attention.storage import write_whole
 
 
 def save_arrays(path: pathlib.Path, arrays: Iterable[np.ndarray], note: dict | None = None) -> None:
-    """Write arrays, and a note that JSON can hold, to one `.npz` file, in one atomic step."""
+    """Write arrays and a note to one `.npz` file, atomically.
+
+    Args:
+        path: the file.
+        arrays: the arrays, in order.
+        note: values that JSON can represent.
+    """
     named = {f"array_{i:05d}": _storable(np.asarray(array)) for i, array in enumerate(arrays)}
     named["note"] = np.frombuffer(json.dumps(note or {}).encode(), "uint8")
 
@@ -27,12 +33,15 @@ def save_arrays(path: pathlib.Path, arrays: Iterable[np.ndarray], note: dict | N
 
 
 def _storable(array: np.ndarray) -> np.ndarray:
-    """Return bfloat16, which NumPy's files cannot hold, as float32, which can hold all of its values."""
+    """Convert bfloat16, which `.npz` files do not support, to float32, without loss."""
     return array.astype("float32") if array.dtype.kind == "V" else array
 
 
 def load_arrays(path: pathlib.Path) -> tuple[list[np.ndarray], dict]:
-    """Read what `save_arrays` wrote.
+    """Read the arrays and the note of a file that `save_arrays` wrote.
+
+    Returns:
+        (the arrays, in order, the note).
 
     Raises:
         ValueError: the file is damaged.
@@ -46,10 +55,10 @@ def load_arrays(path: pathlib.Path) -> tuple[list[np.ndarray], dict]:
 
 
 def assign(variables: Iterable[keras.Variable], arrays: Iterable[np.ndarray]) -> None:
-    """Give variables the values of arrays, in order.
+    """Assign arrays to variables, in order.
 
     Raises:
-        ValueError: their number or a shape differs.
+        ValueError: the number of arrays or a shape differs.
     """
     variables, arrays = list(variables), list(arrays)
     if [tuple(v.shape) for v in variables] != [a.shape for a in arrays]:
@@ -62,7 +71,7 @@ def assign(variables: Iterable[keras.Variable], arrays: Iterable[np.ndarray]) ->
 
 
 def average_weights(model: keras.Model, files: list[pathlib.Path]) -> None:
-    """Give a model the mean of the weights in several files that `save_arrays` wrote.
+    """Assign the mean of the weights in several files of `save_arrays` to a model.
 
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 6.1.
     """

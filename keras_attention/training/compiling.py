@@ -1,4 +1,4 @@
-"""How a model is compiled for a `TrainingPlan`: optimizer, schedule, loss and metrics."""
+"""Compile a model for a `TrainingPlan`: optimizer, schedule, loss and metrics."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ from keras_attention.training.plan import TrainingPlan
 
 
 def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> None:
-    """Compile a model as a plan says: Adam, clipped gradients, masked and smoothed cross-entropy.
+    """Compile a model with a plan: Adam, gradient clipping, masked cross-entropy with label smoothing.
 
     Args:
         model: a model of this library.
-        plan: how to train.
-        steps_per_epoch: batches in an epoch; the schedule ends after all epochs.
+        plan: the hyperparameters.
+        steps_per_epoch: batches in an epoch; the schedule ends after `plan.epochs` epochs.
+
+    Example:
+        >>> model = ka.CausalLM.from_examples(["we eat bread"], tokenizer_kind="characters", units=12)
+        >>> compile_model(model, ka.training.TrainingPlan(), steps_per_epoch=11)
+        >>> model.optimizer.name
+        'adam'
     """
     model.compile(
         _optimizer(model, plan, steps_per_epoch),
@@ -30,14 +36,14 @@ def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) 
 
 
 def computed_names(model: keras.Model, validated: bool) -> list[str]:
-    """Return the names of what an epoch of a compiled model computes, such as `val_loss`."""
+    """Return the names of the values that Keras computes in an epoch, such as `val_loss`."""
     prefixes = [f"{name}_" for name in _output_names(model)] or [""]
     names = sorted({"loss", *(prefix + name for prefix in prefixes for name in ("loss", "accuracy"))})
     return names + [f"val_{name}" for name in names] * validated
 
 
 def _optimizer(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    # Keras reads the schedule at the number of batches, however many of them make an update.
+    # Keras evaluates the schedule at the number of batches, even if several batches make one update.
     warmup, batches = plan.warmup_steps * plan.gradient_accumulation, plan.epochs * steps_per_epoch
     options = {
         "learning_rate": WarmUp(plan.learning_rate, warmup, batches, plan.schedule),
@@ -48,7 +54,7 @@ def _optimizer(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> 
     }
     if plan.layer_decay == 1.0 and not plan.weight_decay:
         return keras.optimizers.Adam(**options)
-    # Keras names the variables of an image encoder as if it were a model of its own.
+    # The variable paths of an image encoder do not start with the name of the captioner.
     image_encoder = [variable.path for variable in model.vision.weights] if hasattr(model, "vision") else []
     optimizer = LayerwiseAdam(
         layer_decay=plan.layer_decay,
@@ -62,12 +68,12 @@ def _optimizer(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> 
 
 
 def _output_names(model: keras.Model) -> list[str]:
-    """Return the names of a model's outputs; none where it has only one."""
+    """Return the names of a model's outputs; an empty list if the model has one output."""
     outputs = getattr(model, "output", None)
     return list(outputs) if isinstance(outputs, dict) else []
 
 
 def _per_output(model: keras.Model, make: Callable[[], Any]) -> Any:
-    """Return one for the only output of a model, or one for each by its name."""
+    """Return `make()` for a model with one output, or output name -> `make()` for several."""
     names = _output_names(model)
     return {name: make() for name in names} if names else make()

@@ -1,4 +1,4 @@
-"""Fine-tuning: which weights are trained, and at which learning rate."""
+"""Fine-tuning: freezing, LoRA, rematerialisation, and a learning rate for each layer."""
 
 from __future__ import annotations
 
@@ -7,24 +7,37 @@ from collections.abc import Sequence
 
 import keras
 
-INPUTS = ("embedding/", "character_encoder/", "inputs/", "region_projection/")  # in paths of weights before block 0
+INPUTS = (
+    "embedding/",
+    "character_encoder/",
+    "inputs/",
+    "region_projection/",
+)  # parts of the paths of weights before block 0
 
 
 def freeze(model: keras.Model) -> None:
-    """Freeze the encoder, so that only the layers after it are trained, until the model is loaded again.
+    """Freeze the encoder: only the layers after it are trained. A model that is loaded again is not frozen.
 
     Args:
-        model: has `embedding` and `encoder`, such as a `TextClassifier`; of a `Captioner` the image encoder is frozen.
+        model: a model with an encoder of text, such as a `TextClassifier`, or a `Captioner`, whose image encoder is
+            frozen.
 
     Raises:
         ValueError: the model has no encoder with layers after it.
+
+    Example:
+        >>> examples = [("we eat bread", "food"), ("they drink water", "drink")]
+        >>> model = ka.TextClassifier.from_examples(examples, tokenizer_kind="characters", units=12)
+        >>> freeze(model)
+        >>> model.encoder.trainable_weights
+        []
     """
     if hasattr(model, "vision"):
         model.vision.freeze()
         return
     if not (hasattr(model, "embedding") and hasattr(model, "encoder")):
         raise ValueError(
-            f"A {type(model).__name__} has no layers after an encoder that could be trained alone. Expected a "
+            f"A {type(model).__name__} has no layers after an encoder, so nothing would be trained. Expected a "
             "TextClassifier, a TextTagger or a Captioner."
         )
     for layer in (model.embedding, getattr(model, "character_encoder", None), model.encoder):
@@ -33,20 +46,27 @@ def freeze(model: keras.Model) -> None:
 
 
 def enable_lora(model: keras.Model, rank: int) -> int:
-    """Fine-tune with LoRA: train W + A B with A and B of a small rank, and freeze W, the blocks' projections.
+    """Turn LoRA on: replace the matrix W of each projection in the blocks by W + A B, and train A and B only.
 
-    The projections' biases and the layers after the blocks are trained as before. Embeddings (and an output matrix of
-    its own), norms and the image encoder are frozen.
+    W, embeddings, an untied output matrix, norms and an image encoder are frozen. The biases of the projections and the
+    layers after the blocks are trained.
 
     Args:
-        model: has an `encoder` or `decoder`, or both.
-        rank: columns of A and rows of B.
+        model: has an `encoder`, a `decoder` or both.
+        rank: number of columns of A and rows of B.
 
     Returns:
-        how many projections have LoRA.
+        the number of projections with LoRA.
 
     Raises:
         ValueError: the rank is not positive, the model is quantised, or it has no projections.
+
+    Example:
+        >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
+        >>> sizes = {"width": 14, "num_heads": 2, "num_layers": 3, "intermediate_dim": 5}
+        >>> model = ka.Translator.from_examples(pairs, "transformer_tiny", tokenizer_kind="characters", **sizes)
+        >>> enable_lora(model, rank=2)
+        48
 
     Reference: Hu et al., 2021, https://arxiv.org/abs/2106.09685.
     """
@@ -76,7 +96,7 @@ def enable_lora(model: keras.Model, rank: int) -> int:
 
 
 def restart_lora(model: keras.Model) -> None:
-    """Initialise A of each pair at random: where W + A B was loaded A and B are zero, and would stay zero."""
+    """Initialise A of each LoRA layer at random: in a loaded model A and B are zero, and their gradients too."""
     for layer in model._flatten_layers():
         if getattr(layer, "lora_enabled", False):
             values = keras.initializers.HeUniform()(layer.lora_kernel_a.shape, layer.lora_kernel_a.dtype)
@@ -84,14 +104,20 @@ def restart_lora(model: keras.Model) -> None:
 
 
 def rematerialize(model: keras.Model) -> None:
-    """Rematerialise: compute each block again in the backward pass, which needs less memory.
+    """Turn on rematerialisation: the backward pass recomputes each block instead of storing its activations.
 
     Args:
         model: has an `encoder` or `decoder` of Transformer blocks, or both.
 
     Raises:
-        ValueError: there are no such blocks; or, on TensorFlow, there is dropout, which would drop other units the
-            second time.
+        ValueError: the model has no Transformer blocks, or it has dropout and the backend is TensorFlow, where the
+            second computation would drop other units.
+
+    Example:
+        >>> sizes = {"width": 14, "num_heads": 2, "num_layers": 3, "intermediate_dim": 5, "dropout": 0.0}
+        >>> sizes["attention_dropout"] = 0.0
+        >>> model = ka.CausalLM.from_examples(["we eat bread"], "gpt2_small", tokenizer_kind="characters", **sizes)
+        >>> rematerialize(model)
 
     Reference: Chen et al., 2016, https://arxiv.org/abs/1604.06174.
     """
@@ -101,7 +127,7 @@ def rematerialize(model: keras.Model) -> None:
     rates = [getattr(layer, "rate", 0.0) for stack in stacks for layer in stack._flatten_layers()]
     if keras.backend.backend() == "tensorflow" and any(rates):
         raise ValueError(
-            "On TensorFlow a block that is computed again drops other units, so its gradients would be wrong. Train "
+            "On TensorFlow a block that is recomputed drops other units, so the gradients would be wrong. Train "
             "with dropout=0 and attention_dropout=0, or on JAX."
         )
     for stack in stacks:
@@ -110,17 +136,17 @@ def rematerialize(model: keras.Model) -> None:
 
 @keras.saving.register_keras_serializable("keras_attention")
 class LayerwiseAdam(keras.optimizers.AdamW):
-    """AdamW whose learning rate decreases from the last block to the first.
+    """AdamW with a learning rate for each layer, which decreases from the last block to the first.
 
-    Block i of L, counted from 0, has rate * d^(L - 1 - i). The embeddings and an image encoder have rate * d^L; the
-    layers after the blocks have the whole rate. A variable's weight decay is multiplied by its own rate.
+    Block i of L, counted from 0, has the learning rate r d^(L - 1 - i). The embeddings and an image encoder have r d^L;
+    the layers after the blocks have r. The weight decay of a variable is multiplied by its learning rate.
 
     Args:
-        learning_rate: of the last layers.
+        learning_rate: r, a number or a schedule.
         layer_decay: d, in (0, 1].
         num_layers: L.
-        inputs: parts of the paths of variables before the first block.
-        **kwargs: those of `keras.optimizers.AdamW`.
+        inputs: a variable whose path contains one of these strings has r d^L.
+        **kwargs: arguments of `keras.optimizers.AdamW`.
 
     Raises:
         ValueError: `layer_decay` outside (0, 1].
@@ -147,13 +173,13 @@ class LayerwiseAdam(keras.optimizers.AdamW):
         self.layer_decay, self.num_layers, self.inputs = layer_decay, num_layers, tuple(inputs)
 
     def build(self, variables) -> None:
-        """Create the moments, and store each variable's rate and whether it has weight decay."""
+        """Create the moments; store for each variable the factor of its learning rate and whether it decays."""
         super().build(variables)
         self.factors = [self.factor(variable.path) for variable in variables]
         self.decays = [self._use_weight_decay(variable) for variable in variables]
 
     def update_step(self, gradient, variable, learning_rate):
-        """Update one variable, at the rate of its layer."""
+        """Update one variable with the learning rate of its layer."""
         index = self._get_variable_index(variable)
         rate = learning_rate * self.factors[index]
         if self.decays[index]:
@@ -162,7 +188,7 @@ class LayerwiseAdam(keras.optimizers.AdamW):
         super().update_step(gradient, variable, rate)
 
     def _apply_weight_decay(self, variables) -> None:
-        """Do nothing: Keras would use one rate for all variables; `update_step` uses each variable's own."""
+        """Do nothing: `update_step` applies the weight decay, since each layer has its own learning rate."""
 
     def factor(self, path: str) -> float:
         """Return the factor of the learning rate for the variable with this path."""

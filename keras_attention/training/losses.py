@@ -8,14 +8,15 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MaskedCrossEntropy(keras.losses.Loss):
-    """Cross-entropy with label smoothing, the weighted mean over tokens.
+    """Cross-entropy with label smoothing, averaged over tokens with weights.
 
-    With logits z, label y, V classes and smoothing e, a token costs
+    With logits z, label y, V classes and smoothing e, the cost of a token is
 
         -log softmax(z)[y] * (1 - e)  -  e / V * sum_v log softmax(z)[v]
 
-    and the loss is sum w cost / sum |w| over all tokens. The batches of `keras_attention.data` give w to `fit` as the
-    sample weight, with 0 at padding. A negative weight makes a token less likely; `SelfCriticalBatches` uses it.
+    and the loss is sum w cost / sum |w| over all tokens. The batches of `keras_attention.data` pass w to `fit` as
+    the sample weight, which is 0 at padding. `SelfCriticalBatches` uses negative weights: they lower the probability of
+    a token.
 
     Args:
         label_smoothing: e, in [0, 1).
@@ -23,7 +24,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
     Call arguments:
         y_true: (B, T) or (B,) int labels.
         y_pred: (B, T, V) or (B, V) logits, in any float dtype.
-        sample_weight: w, in the shape of `y_true`; 0 at tokens to ignore.
+        sample_weight: w, with the shape of `y_true`; 0 at tokens to ignore. The default is 1.
 
     Output:
         a float32 scalar, in nats per token.
@@ -60,10 +61,10 @@ class MaskedCrossEntropy(keras.losses.Loss):
 
 
 def token_costs(logits, labels, label_smoothing: float = 0.0):
-    """Return the smoothed cross-entropy of each token; `MaskedCrossEntropy` has the formula.
+    """Compute the smoothed cross-entropy of each token; `MaskedCrossEntropy` has the formula.
 
-    The gradient, softmax(z) - (1 - e) onehot(y) - e / V, is written by hand: logits are the largest tensor of a
-    training step, and automatic differentiation would read them several times more.
+    The gradient, softmax(z) - (1 - e) onehot(y) - e / V, is explicit, because the logits are the largest tensor of a
+    training step and automatic differentiation would read them several times more.
 
     Args:
         logits: (..., V) float32.

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: a warm-up, then one of the usual decays."""
+"""Learning-rate schedules: a warm-up, then a decay."""
 
 from __future__ import annotations
 
@@ -14,19 +14,22 @@ from keras_attention.training.plan import SCHEDULES
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """Learning rate that rises linearly to a peak over W steps, then decays until step N.
 
-    Steps count from 0; the rate at step s of the warm-up is (s + 1) / W of the peak, so that the first update is not
-    zero. With p = (step - W) / (N - W), clipped to [0, 1], the factor after the warm-up is 1
-    (`"constant"`), 1 - p (`"linear"`), (1 + cos(pi p)) / 2 (`"cosine"`) or sqrt(W / step)
-    (`"inverse_sqrt"`, which does not depend on N).
+    Steps count from 0. In the warm-up, the learning rate at step s is peak (s + 1) / W, so it is never zero. After the
+    warm-up it is the peak times a factor. With p = (s - W) / (N - W), clipped to [0, 1], the factor is
+
+        "constant"        1
+        "linear"          1 - p
+        "cosine"          (1 + cos(pi p)) / 2
+        "inverse_sqrt"    sqrt(W / s), independent of N
 
     Args:
         peak: the highest learning rate.
         warmup_steps: W, at least 1.
         total_steps: N, the step at which the decay ends.
-        schedule: the decay.
+        schedule: name of the decay, as above.
 
     Raises:
-        ValueError: an unknown schedule, or W below 1.
+        ValueError: the schedule is unknown, or W is below 1.
 
     Example:
         >>> float(WarmUp(1.0, warmup_steps=10, total_steps=100)(4))
@@ -45,8 +48,8 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
-        rest = max(self.total_steps - self.warmup_steps, 1)
-        progress = ops.clip((step - self.warmup_steps) / rest, 0.0, 1.0)
+        decay_steps = max(self.total_steps - self.warmup_steps, 1)
+        progress = ops.clip((step - self.warmup_steps) / decay_steps, 0.0, 1.0)
         if self.schedule == "linear":
             factor = 1.0 - progress
         elif self.schedule == "cosine":

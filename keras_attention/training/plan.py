@@ -1,4 +1,4 @@
-"""`TrainingPlan`: how to train, as one frozen dataclass; the options of `keras-attention train` are made from it."""
+"""`TrainingPlan`, the hyperparameters of training; the options of `keras-attention train` are made from it."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ _POSITIVE = (
 
 @dataclasses.dataclass(frozen=True)
 class TrainingPlan:
-    """How to train; the defaults suit a small recurrent network.
+    """Hyperparameters of training; the defaults suit a small recurrent network.
 
     Args:
-        epochs: the most passes over the examples.
-        max_tokens: the most tokens in a batch, padding included.
+        epochs: maximum number of epochs.
+        max_tokens: maximum number of tokens in a batch, padding included.
         learning_rate: peak learning rate of Adam.
-        schedule: curve of the learning rate after the warm-up.
-        warmup_steps: updates in which the learning rate rises to its peak.
-        label_smoothing: part of the target probability that is spread evenly over all tokens.
-        clip_norm: the gradients are clipped to this global norm.
+        schedule: decay of the learning rate after the warm-up.
+        warmup_steps: updates until the learning rate reaches its peak.
+        label_smoothing: part of the target probability that is divided equally among all tokens.
+        clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW.
-        layer_decay: learning rate of each block, divided by that of the block above it.
+        layer_decay: learning rate of each block relative to the next block.
         gradient_accumulation: batches whose gradients are averaged for one update.
-        monitor: metric that selects the best model, such as val_bleu, val_cider, val_accuracy or val_loss; the task's
-            metric when absent.
-        patience: epochs without a better metric before training stops.
-        average_checkpoints: average the weights of this many last epochs; kept if it is better.
+        monitor: metric that selects the best model, such as val_bleu, val_cider, val_accuracy or val_loss; by default
+            the metric of the task.
+        patience: epochs without an improvement before training stops.
+        average_checkpoints: number of last epochs whose weights are averaged; the average is used if it is better.
         seed: seed of the random order of the examples.
 
     Raises:
-        ValueError: a value outside its range.
+        ValueError: a value is outside its range.
 
     Example:
         >>> TrainingPlan(epochs=7, monitor="val_bleu").patience
@@ -80,11 +80,11 @@ class TrainingPlan:
             raise ValueError(f"`seed` is {self.seed}; expected 0 to {2**32 - 1}.")
         if self.monitor == "reward" and self.average_checkpoints > 1:
             raise ValueError(
-                "`average_checkpoints` cannot be used with the monitor 'reward', which an average does not have: it "
-                "is measured on captions that were drawn in training. Monitor a metric of validation data."
+                "`average_checkpoints` cannot be used with the monitor 'reward', which is computed on captions that "
+                "are sampled in training, and not for an average. Monitor a metric of validation data."
             )
 
 
 def smaller_is_better(metric: str) -> bool:
-    """Return whether a smaller value of a metric is better: of a loss or a perplexity."""
+    """Return whether a smaller value of a metric is better: true for a loss and a perplexity."""
     return metric.endswith(("loss", "perplexity"))

@@ -1,4 +1,4 @@
-"""One training run in one directory: the best model, a checkpoint to resume from, the history."""
+"""`train`: a training run in a directory, with the best model and a checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -26,36 +26,39 @@ def train(
     batch_options: Mapping[str, Any] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, list[float]]:
-    """Train a model and keep the best; resume if the directory holds an unfinished run.
+    """Train a model and save the best one; resume if the directory has an unfinished run.
 
-    After each epoch the whole state (weights, optimizer, random generators, history) is written to
-    `checkpoint.npz`, in one atomic step, and the best model so far to `model.keras`. A run that was
-    killed resumes from there and ends with the same weights as one that was not.
+    After each epoch, the whole state (weights, optimizer, random generators, history) is written atomically to
+    `checkpoint.npz`, and the best model so far to `model.keras`. A run that was interrupted resumes from the checkpoint
+    and ends with the same weights as a run without interruption.
 
     Args:
-        model: a task of this library; a run that is resumed needs the same one.
+        model: a task of this library. To resume a run, pass the same model.
         examples: raw examples of the task, such as pairs of texts, or batches from `keras_attention.data`.
-        directory: the directory of the run; made if it is missing.
-        plan: how to train.
-        validation: raw examples or batches to validate on. With raw examples the task's metric, such as BLEU of a
-            `Translator`, selects the best model; with batches, what Keras computes on them.
-        measure: called with the model after each epoch; the values that it returns, such as
-            `{"val_f1": 0.7}`, join the history and can be monitored.
-        batch_options: more arguments of the task's `make_batches`, such as `{"cache": "run/features"}` of a
-            `Captioner` whose image encoder is frozen.
+        directory: the directory of the run; created if it does not exist.
+        plan: the hyperparameters; `TrainingPlan()` by default.
+        validation: raw examples or batches. With raw examples, the metric of the task, such as BLEU, selects the best
+            model by default; with batches, a metric that Keras computes.
+        measure: a function that is called with the model after each epoch; it returns metrics, such as
+            `{"val_f1": 0.7}`, which are added to the history and can be monitored.
+        batch_options: more arguments of the task's `make_batches`, such as `{"cache": "run/features"}` for a
+            `Captioner` with a frozen image encoder.
         callbacks: more Keras callbacks.
 
     Returns:
-        history: name -> one value per epoch. `model` has the best weights.
+        the history: metric -> one value per epoch. `model` has the best weights.
 
     Raises:
-        ValueError: the monitored metric is not computed or was never finite, or the directory holds the run of
-            another model.
+        ValueError: the monitored metric is not computed or was never finite, or the directory has the run of another
+            model.
+        TypeError: `examples` are raw and the model is not a task.
 
     Example:
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
         >>> model = ka.Translator.from_examples(pairs, tokenizer_kind="characters", units=12)
         >>> history = ka.train(model, pairs, "run", ka.training.TrainingPlan(epochs=2), validation=pairs)
+        Epoch 1/2
+        ...
         >>> len(history["val_bleu"])
         2
     """
@@ -69,7 +72,7 @@ def train(
     directory.mkdir(parents=True, exist_ok=True)
     compile_model(model, plan, len(batches))
     model.optimizer.build(model.trainable_variables)
-    measures = _joined(scores, measure)
+    measures = _combined(scores, measure)
     state = RunState(directory, monitor, plan.patience, plan.average_checkpoints, measures)
     _fit(model, state, plan, batches, valid, callbacks)
     state.load_best(model)
@@ -79,7 +82,7 @@ def train(
 
 
 def _batches(model: keras.Model, examples: Any, plan: TrainingPlan, options: dict, shuffle: bool = True) -> Any:
-    """Return batches as they are, and raw examples as batches."""
+    """Make batches of raw examples; return batches unchanged."""
     if isinstance(examples, keras.utils.PyDataset):
         return examples
     if not hasattr(model, "make_batches"):
@@ -88,7 +91,7 @@ def _batches(model: keras.Model, examples: Any, plan: TrainingPlan, options: dic
 
 
 def default_monitor(model: keras.Model, batches: Any, validation: Any) -> str:
-    """Return the task's metric on validation data; without validation data the reward, or the loss."""
+    """Return the validation metric of the task; if there is no validation data, the reward or the training loss."""
     if validation is None:
         return "reward" if hasattr(batches, "mean_reward") else "loss"
     metric = getattr(model, "metric", "loss")
@@ -99,7 +102,7 @@ def default_monitor(model: keras.Model, batches: Any, validation: Any) -> str:
 def _task_scores(
     model: keras.Model, batches: Any, validation: Any, monitor: str, options: dict
 ) -> dict[str, Callable[[Any], float]]:
-    """Return what is computed after each epoch by its name: metrics of written texts, and the reward."""
+    """Return metric -> function for the metrics that Keras does not compute: those of generated texts, the reward."""
     scores: dict[str, Callable[[Any], float]] = {}
     if validation is not None and not isinstance(validation, keras.utils.PyDataset):
         for metric in getattr(model, "text_metrics", ()):
@@ -112,10 +115,10 @@ def _task_scores(
     return scores
 
 
-def _joined(
+def _combined(
     scores: dict[str, Callable[[Any], float]], measure: Callable[[Any], dict[str, float]] | None
 ) -> Callable[[Any], dict[str, float]] | None:
-    """Return one function that computes the task's scores and what the user measures; None where there is neither."""
+    """Return one function that computes the scores and calls `measure`; None if there are neither."""
     if not scores and measure is None:
         return None
 
@@ -138,33 +141,34 @@ def _fit(
     model: keras.Model, state: RunState, plan: TrainingPlan, batches: Any, validation: Any, callbacks: Sequence
 ) -> None:
     """Train from the epoch of the last checkpoint to the end."""
-    begin = state.restore(model)
+    first_epoch = state.restore(model)
     if plan.epochs * len(batches) < plan.gradient_accumulation:
         warnings.warn(
-            f"There are fewer than {plan.gradient_accumulation} batches in all: no weight is ever updated.",
+            f"There are fewer than {plan.gradient_accumulation} batches in all, so no weight is updated; lower "
+            "`gradient_accumulation`.",
             stacklevel=3,
         )
-    batches.start_epoch(begin)
-    if state.finished or begin >= plan.epochs:
+    batches.start_epoch(first_epoch)
+    if state.finished or first_epoch >= plan.epochs:
         warnings.warn(f"The run in {state.directory} is finished; its best model is used.", stacklevel=3)
     else:
         model.fit(
             batches.for_fit() if hasattr(batches, "for_fit") else batches,
             epochs=plan.epochs,
-            initial_epoch=begin,
+            initial_epoch=first_epoch,
             validation_data=validation,
-            shuffle=False,  # the batches shuffle themselves, reproducibly
+            shuffle=False,  # the batches shuffle with the seed of the plan
             callbacks=[state, *callbacks, *([batches.callback] if hasattr(batches, "callback") else [])],
         )
     if state.best is None:
         raise ValueError(
-            f"{state.monitor} was never a finite number: the training diverged, and {state.directory}/model.keras is "
-            "the model before it. Start again with a lower learning rate or a longer warm-up."
+            f"{state.monitor} was never a finite number: the training diverged. {state.directory}/model.keras has the "
+            "initial weights. Start again with a lower learning rate or a longer warm-up."
         )
 
 
 def _offer_average(model: keras.Model, state: RunState, batches: Any, validation: Any) -> None:
-    """Leave the model with the average of the last epochs' weights, if that is better than the best of them."""
+    """Load the average of the last epochs' weights into the model if it is better than the best epoch."""
     trained = not state.monitor.startswith("val_")
     prefix, data = ("", batches) if trained else ("val_", validation)
 
@@ -175,7 +179,7 @@ def _offer_average(model: keras.Model, state: RunState, batches: Any, validation
         computed = model.evaluate(data, verbose=0, return_dict=True)
         return {f"{prefix}{name}": value for name, value in computed.items()}
 
-    if trained:  # `fit` reports a mean over an epoch, with dropout
+    if trained:  # the value of `fit` is a mean over an epoch with dropout, so compute it again
         state.best = float(measured()[state.monitor])
     average_weights(model, state.recent_weights())
     if state.offer(model, measured(), "average_checkpoints"):

@@ -1,4 +1,4 @@
-"""What happens after an epoch: measure, keep the best model, write the checkpoint, stop early."""
+"""The callback of a training run: compute metrics, save the best model and a checkpoint, stop early."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from keras_attention.training.plan import smaller_is_better
 
 
 class RunState(keras.callbacks.Callback):
-    """The state of a training run, stored in a directory.
+    """The state of a training run, saved in a directory after each epoch.
 
     Args:
-        directory: holds `checkpoint.npz`, `model.keras` and the last epochs' weights.
+        directory: for `checkpoint.npz`, `model.keras` and the weights of the last epochs.
         monitor: the metric that selects the best model.
-        patience: epochs without a better value before training stops.
-        average_checkpoints: how many of the last epochs' weights to store.
-        measure: called with the model after each epoch; its values join the history.
+        patience: epochs without an improvement before training stops.
+        average_checkpoints: number of last epochs whose weights are saved.
+        measure: called with the model after each epoch; its values are added to the history.
     """
 
     def __init__(
@@ -44,24 +44,24 @@ class RunState(keras.callbacks.Callback):
 
     @property
     def checkpoint(self) -> pathlib.Path:
-        """The file to resume from."""
+        """The file of the last checkpoint."""
         return self.directory / "checkpoint.npz"
 
     @property
     def finished(self) -> bool:
-        """Whether there were `patience` epochs without a better value."""
+        """Whether the last `patience` epochs brought no improvement."""
         return self.waited >= self.patience
 
     def restore(self, model: keras.Model) -> int:
-        """Restore the last checkpoint, if there is one, and return the epoch to start with."""
+        """Restore the last checkpoint, if there is one, and return the number of finished epochs."""
         if not self.checkpoint.exists():
-            self._save_model(model)  # so that tokenizers and sizes are on disk before the first epoch ends
-            self._save_state(model, 0)  # with the random generators, which a second start would seed differently
+            self._save_model(model)  # a run that stops in the first epoch needs the tokenizers and sizes
+            self._save_state(model, 0)  # and the state of the random generators
             return 0
         arrays, note = load_arrays(self.checkpoint)
         if note["model"] != _fingerprint(model):
             raise ValueError(
-                f"{self.directory} holds the run of a model with other sizes or another vocabulary. Load its "
+                f"{self.directory} has the run of a model with other sizes or another vocabulary. Load its "
                 "model.keras to resume it, or choose another directory."
             )
         assign(_state_variables(model), arrays)
@@ -70,7 +70,7 @@ class RunState(keras.callbacks.Callback):
         return note["epoch"]
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Measure, keep the best model, write the checkpoint, and stop when patience has run out."""
+        """Compute the metrics, save the best model and a checkpoint, and stop early."""
         logs = logs if logs is not None else {}
         if self.measure is not None:
             logs.update(self.measure(self.model))
@@ -78,7 +78,7 @@ class RunState(keras.callbacks.Callback):
             self.history.setdefault(name, []).append(float(value))
         self.waited = 0 if self.offer(self.model, logs, epoch + 1) else self.waited + 1
         if self.average_checkpoints > 1:
-            self._keep_recent(epoch)
+            self._save_weights(epoch)
         self._save_state(self.model, epoch + 1)
         if self.finished:
             self.model.stop_training = True
@@ -89,7 +89,7 @@ class RunState(keras.callbacks.Callback):
         save_arrays(self.checkpoint, arrays, {"epoch": epoch, "model": _fingerprint(model), **note})
 
     def offer(self, model: keras.Model, logs: dict[str, float], epoch: int | str) -> bool:
-        """Save the model if it is the best so far, and return whether it is.
+        """Save the model if it is the best so far; return whether it is.
 
         Raises:
             ValueError: the monitored metric is not in `logs`.
@@ -99,27 +99,27 @@ class RunState(keras.callbacks.Callback):
                 f"The monitor {self.monitor!r} is not computed in this run. Expected one of {', '.join(sorted(logs))}."
             )
         value = float(logs[self.monitor])
-        better = self.best is None or (value < self.best if smaller_is_better(self.monitor) else value > self.best)
-        if better := better and math.isfinite(value):
+        is_better = self.best is None or (value < self.best if smaller_is_better(self.monitor) else value > self.best)
+        if is_better := is_better and math.isfinite(value):
             self.best, self.best_epoch = value, epoch
             self._save_model(model)
-        return better
+        return is_better
 
     def note_best(self) -> None:
-        """Write the best value to the checkpoint, whose weights stay those of the last epoch."""
+        """Write the best value to the checkpoint; its weights are still the weights of the last epoch."""
         arrays, note = load_arrays(self.checkpoint)
         save_arrays(self.checkpoint, arrays, {**note, "best": self.best, "best_epoch": self.best_epoch})
 
     def load_best(self, model: keras.Model) -> None:
-        """Give the model the weights of the best one."""
+        """Load the weights of the best model."""
         model.load_weights(self.directory / "model.keras")
-        restart_lora(model)  # a file holds the sum W + A B
+        restart_lora(model)  # the file has W + A B, not A and B
 
     def recent_weights(self) -> list[pathlib.Path]:
         """Return the weight files of the last epochs, oldest first."""
         return sorted(self.directory.glob("weights-*.npz"))[-self.average_checkpoints :]
 
-    def _keep_recent(self, epoch: int) -> None:
+    def _save_weights(self, epoch: int) -> None:
         weights = [keras.ops.convert_to_numpy(v) for v in self.model.weights]
         save_arrays(self.directory / f"weights-{epoch + 1:05d}.npz", weights)
         for old in sorted(self.directory.glob("weights-*.npz"))[: -self.average_checkpoints]:
@@ -130,13 +130,13 @@ class RunState(keras.callbacks.Callback):
 
 
 def _fingerprint(model: keras.Model) -> str:
-    """Return a digest of the sizes and vocabularies, which may not change within a run."""
+    """Return a digest of the sizes and vocabularies, which must not change in a run."""
     tokenizers = getattr(model, "tokenizers", {}).values()
     vocabularies = [tokenizer.get_vocabulary() for tokenizer in tokenizers if tokenizer is not None]
     return hashlib.sha256(repr((getattr(model, "config", None), vocabularies)).encode()).hexdigest()
 
 
 def _state_variables(model: keras.Model) -> list[keras.Variable]:
-    """Return everything that decides the rest of a run: weights, random generators, optimizer; not the metrics."""
+    """Return the variables to restore: weights, random generators and optimizer, without the metrics."""
     metrics = {id(v) for v in model.metrics_variables}
     return [v for v in model.variables if id(v) not in metrics] + list(model.optimizer.variables)

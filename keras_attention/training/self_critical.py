@@ -1,4 +1,4 @@
-"""Self-critical training: a captioner learns from captions that it samples, weighted by how much better each is."""
+"""Self-critical training: a captioner is trained on captions that it samples, weighted by their rewards."""
 
 from __future__ import annotations
 
@@ -16,46 +16,47 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import decode_ids
 from keras_attention.metrics.captions import CaptionReward
 
-_AHEAD = 2  # on JAX, Keras asks for a batch while the one before it is still to be learned
+_AHEAD = 2  # on JAX, Keras reads a batch before the update on the previous one
 
 
 class SelfCriticalBatches(keras.utils.PyDataset):
-    """Batches of captions sampled from the model, weighted by their reward over that of its other captions.
+    """Batches of captions that the model samples, weighted by their advantage over its other captions of the image.
 
-    For each image the model samples K captions w_k with rewards r_k (`CaptionReward`: CIDEr and BLEU against the
-    references; the attribute `reward` may be set to another function). With the weights
+    For each image the model samples K captions w_k with rewards r_k. The reward is `CaptionReward`, CIDEr and BLEU
+    against the references; set the attribute `reward` to use another function. With the weights
 
         a_k = r_k - sum_{j != k} r_j / (K - 1)
 
-    the gradient of `MaskedCrossEntropy`, -sum_k a_k grad log p(w_k | image), estimates that of the expected reward. A
-    batch is sampled just before it is learned; each epoch has other images. Start from a trained captioner, with a low
-    learning rate, without label smoothing, and with many images in a batch, since the gradient is noisy. The model's
-    dropout is turned off, so that the network that learns is the one that sampled.
+    the gradient of `MaskedCrossEntropy`, -sum_k a_k grad log p(w_k | image), is an estimate of the gradient of the
+    negative expected reward. A batch is sampled just before its update; each epoch has other images.
+
+    Start from a trained captioner, with a low learning rate and without label smoothing. Use many images in a batch,
+    since the gradient is noisy. The model's dropout is turned off: sampling and training need the same probabilities.
 
     Args:
         examples: from `read_captions`.
-        captioner: a `Captioner` with soft attention or none.
-        max_tokens: the most caption tokens in a batch, padding included.
+        captioner: a `Captioner` with soft attention or without attention.
+        max_tokens: maximum number of caption tokens in a batch, padding included.
         captions_per_image: K.
-        images_per_epoch: the most images in an epoch.
-        seed: decides which images, and which captions are sampled.
-        **image_options: `cache`, `augment` and `flip` of `caption_batches`.
+        images_per_epoch: maximum number of images in an epoch.
+        seed: seed of the choice of images and of the sampling.
+        **image_options: the arguments `cache`, `augment` and `flip` of `caption_batches`.
 
     Returns:
-        Batches like those of `caption_batches`; the weights (B, T) are a_k, and 0 at padding. `keras_attention.train`
-        takes them directly; with Keras call `fit(batches.for_fit(), shuffle=False, callbacks=[batches.callback])`.
+        Batches like those of `caption_batches`; the weights (B, T) are a_k, and 0 at padding. Pass them to
+        `keras_attention.train`, or call `fit(batches.for_fit(), shuffle=False, callbacks=[batches.callback])`.
 
     Raises:
         ImportError: pycocoevalcap is not installed.
-        ValueError: `captions_per_image` below 2, no images, or a captioner with hard attention. See also
-            `caption_batches`.
+        ValueError: `captions_per_image` is below 2, there are no images, or the captioner has hard attention; and
+            the errors of `caption_batches`.
 
     Example:
         >>> batches = SelfCriticalBatches(examples, captioner, cache="features")  # doctest: +SKIP
         >>> plan = ka.training.TrainingPlan(epochs=8, learning_rate=1e-4, label_smoothing=0.0)  # doctest: +SKIP
         >>> ka.train(captioner, batches, "runs/better", plan, measure=measure)  # doctest: +SKIP
 
-    Reference: Rennie et al., 2017, https://arxiv.org/abs/1612.00563; the other captions as baseline: Luo, 2020,
+    Reference: Rennie et al., 2017, https://arxiv.org/abs/1612.00563; the baseline: Luo, 2020,
     https://arxiv.org/abs/2003.09971.
     """
 
@@ -97,16 +98,16 @@ class SelfCriticalBatches(keras.utils.PyDataset):
             )
         self.sample(index)
         captions, weights = self.sampled[index]
-        # Keras takes the shapes of the first two batches for those of all; a width of its own says that widths vary.
-        widest = index == min(1, len(self) - 1)
-        labels, mask = self.reader.pad(captions, self.captioner.config.max_length + 1 if widest else width_step())
+        # Keras infers the shapes of all batches from the first two; the second is wider to show that widths vary.
+        is_wide = index == min(1, len(self) - 1)
+        labels, mask = self.reader.pad(captions, self.captioner.config.max_length + 1 if is_wide else width_step())
         inputs = {**self._image_inputs(index), "target_ids": self.reader.shift_right(labels)}
         return inputs, labels, (mask * weights[:, None]).astype("float32")
 
     def for_fit(self) -> Any:
-        """Return what `fit` takes: on TensorFlow a `tf.data.Dataset`, which makes a batch when it is to be learned.
+        """Return the argument for `fit`; on TensorFlow a `tf.data.Dataset` that samples a batch just before its update.
 
-        Keras would ask a `PyDataset` for batches in another thread, while the weights change.
+        Keras would read a `PyDataset` in another thread, while the weights change.
         """
         if keras.backend.backend() != "tensorflow":
             return self
@@ -117,53 +118,51 @@ class SelfCriticalBatches(keras.utils.PyDataset):
                 self.sample(index)
                 yield self[index]
 
-        def of_any_size(array: np.ndarray) -> tf.TensorSpec:  # captions by tokens, or images
+        def spec(array: np.ndarray) -> tf.TensorSpec:  # the sizes of batch and captions vary
             return tf.TensorSpec([None, None] if array.ndim == 2 else [None, *array.shape[1:]], array.dtype)
 
-        dataset = tf.data.Dataset.from_generator(
-            batches, output_signature=keras.tree.map_structure(of_any_size, self[0])
-        )
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=keras.tree.map_structure(spec, self[0]))
         options = tf.data.Options()
         options.autotune.enabled = options.experimental_optimization.inject_prefetch = False
         cardinality = tf.data.experimental.assert_cardinality(len(self))
         return dataset.apply(cardinality).with_options(options)
 
     def sample(self, index: int) -> None:
-        """Sample the captions of a batch with the present weights of the model, unless that is done."""
+        """Sample the captions of a batch with the current weights, unless they are sampled already."""
         if index in self.sampled or index >= len(self):
             return
         seed = self.seed + (self.epoch * len(self) + index) * self.images_per_batch
-        found = self.captioner.draw(self._image_inputs(index), self.captions_per_image, seed)
-        captions = list(itertools.chain(*found))  # all of the first image, then all of the next
+        sampled = self.captioner.draw(self._image_inputs(index), self.captions_per_image, seed)
+        captions = list(itertools.chain(*sampled))  # grouped by image
         texts = [decode_ids(self.captioner.tokenizer, ids) for ids in captions]
         rewards = self.reward(texts, np.repeat(self._image_rows()[index], self.captions_per_image))
         rewards = rewards.reshape(-1, self.captions_per_image)
-        others = (rewards.sum(1, keepdims=True) - rewards) / (self.captions_per_image - 1)
-        self.sampled[index] = captions, (rewards - others).ravel()
+        baseline = (rewards.sum(1, keepdims=True) - rewards) / (self.captions_per_image - 1)
+        self.sampled[index] = captions, (rewards - baseline).ravel()
         self.rewards[self.epoch, index] = rewards.mean()
 
     @property
     def mean_reward(self) -> float:
-        """The mean reward of the captions of the last epoch in which any were sampled; 0 before the first."""
+        """The mean reward of the captions of the last epoch; 0 before the first."""
         last = max(self.rewards, default=(0, 0))[0]
         return float(np.mean([r for (epoch, _), r in self.rewards.items() if epoch == last] or [0.0]))
 
     def on_epoch_begin(self) -> None:
-        """Sample the batches that Keras asks for before the first update."""
+        """Sample the batches that Keras reads before the first update."""
         self.in_epoch = True
         for index in range(_AHEAD if keras.backend.backend() == "jax" else 1):
             self.sample(index)
 
     def on_epoch_end(self) -> None:
-        """Continue with the next epoch."""
+        """Start the next epoch."""
         self.start_epoch(self.epoch + 1)
 
     def start_epoch(self, epoch: int) -> None:
-        """Continue with the given epoch, counted from 0."""
+        """Start this epoch, counted from 0."""
         self.epoch, self.sampled, self.in_epoch = epoch, {}, False
 
     def _image_rows(self) -> np.ndarray:
-        """Return the rows of `examples` that the epoch has, (batches, images)."""
+        """Return the indices of the examples of the epoch, (batches, images)."""
         rng = np.random.default_rng([self.seed, self.epoch])
         rows = rng.choice(self.readable, self.images_per_epoch, replace=False)
         return rows.reshape(-1, self.images_per_batch)
@@ -176,15 +175,15 @@ class SelfCriticalBatches(keras.utils.PyDataset):
 def _check_arguments(captioner: Any, captions_per_image: int, images_per_epoch: int) -> None:
     if captions_per_image < 2:
         raise ValueError(
-            f"`captions_per_image` is {captions_per_image}; expected at least 2: each caption is compared with the "
-            "others of its image."
+            f"`captions_per_image` is {captions_per_image}; expected at least 2, since each caption is compared with "
+            "the others of its image."
         )
     if images_per_epoch < 1:
         raise ValueError(f"`images_per_epoch` is {images_per_epoch}; expected a positive integer.")
     if captioner.noise is not None:
         raise ValueError(
-            "The captioner has hard attention, which learns from the probability of a caption, whatever its reward. "
-            "Use a captioner with soft attention or none."
+            "The captioner has hard attention, which learns from the probability of a caption and not from its reward. "
+            "Use a captioner with soft attention or without attention."
         )
 
 
@@ -195,7 +194,7 @@ def _turn_dropout_off(model: keras.Model) -> None:
 
 
 class _SampleAhead(keras.callbacks.Callback):
-    """On JAX, samples a batch between two updates, when the model has its weights; on TensorFlow, counts the epochs."""
+    """On JAX, sample a batch between two updates; on TensorFlow, start and end the epochs of the batches."""
 
     def __init__(self, batches: SelfCriticalBatches) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Foreign weights: one engine (`convert.py`), and one table of names per family."""
+"""Hugging Face weights: one converter (`convert.py`), and one table of names per family."""
 
 from keras_attention.weights.huggingface import from_huggingface, to_huggingface
 

@@ -1,4 +1,4 @@
-"""Convert a foreign `config.json` to our config and back: each attribute is mapped, required or known to be ignored."""
+"""Convert transformers' `config.json` to our config and back; each attribute is mapped, checked or ignored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ACTIVATIONS = {
 }
 _WRITTEN_ACTIVATIONS = {"relu": "relu", "silu": "swish", "gelu": "gelu", "gelu_tanh": "gelu_new"}
 
-# What transformers writes for every family, and what only its training, decoding or loading reads.
+# Attributes of every family that do not change the network: only training, decoding or loading uses them.
 _IGNORED_NAMES = """
     _attn_implementation _attn_implementation_autoset _name_or_path _num_labels architectures attn_implementation
     bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward cls_token_id decoder_start_token_id
@@ -45,7 +45,7 @@ _REQUIRED: dict[str, tuple] = {
 
 
 def activation(theirs: str) -> Attribute:
-    """Return the row of an activation function; reading it raises a ValueError for one that is not supported."""
+    """Return the row of the attribute `theirs`, an activation function; its `read` refuses unsupported ones."""
 
     def read(value: Any, attributes: Mapping[str, Any]) -> str:
         if value not in _ACTIVATIONS:
@@ -56,23 +56,25 @@ def activation(theirs: str) -> Attribute:
 
 
 def read_config(family: Family, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of our config from their attributes.
+    """Return the fields of our config for a `config.json`.
 
     Args:
-        family: the tables.
+        family: the tables of the checkpoint's family.
         attributes: the content of `config.json`.
 
+    Returns:
+        dict of field -> value.
+
     Raises:
-        ValueError: an attribute that the tables do not have, or a value with which their network computes something
-            else than ours.
+        ValueError: an attribute is unknown or missing, or its value is not supported.
     """
     required, mapped = {**_REQUIRED, **family.required}, {row.theirs for row in family.attributes}
     unknown = sorted(set(attributes) - mapped - set(required) - _IGNORED - family.ignored_attributes)
     if unknown:
         raise ValueError(
             f"config.json has {', '.join(f'{name} = {attributes[name]!r}' for name in unknown)}, which this library "
-            f"does not know for {family.name}; it could change what the network computes. Remove it from config.json "
-            "if it does not."
+            f"does not know for {family.name}. An unknown attribute could change the computation; remove it from "
+            "config.json if it does not."
         )
     known = {**family.defaults, **attributes}
     for name, allowed in required.items():
@@ -99,10 +101,10 @@ def _mapped_fields(family: Family, known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_config(family: Family, config: Any, task: str) -> dict[str, Any]:
-    """Return their attributes from our config: the inverse of `read_config`.
+    """Return the content of `config.json` for our config; the inverse of `read_config`.
 
     Args:
-        family: the tables.
+        family: the tables of the family to write.
         config: our config.
         task: the name of the task, such as `"CausalLM"`.
 
@@ -113,7 +115,7 @@ def write_config(family: Family, config: Any, task: str) -> dict[str, Any]:
         if getattr(config, name) != value:
             raise ValueError(
                 f"`{name}` is {getattr(config, name)!r}, but {family.name} models always have {value!r}, so "
-                "transformers could not read this one."
+                "transformers cannot load this model."
             )
     written: dict[str, Any] = {}
     for row in family.attributes:
@@ -122,7 +124,7 @@ def write_config(family: Family, config: Any, task: str) -> dict[str, Any]:
             same = [other.ours for other in family.attributes if other.theirs == row.theirs]
             sizes = " and ".join(f"`{name}` = {getattr(config, name)!r}" for name in same)
             raise ValueError(f"{sizes}, but {family.name} has one `{row.theirs}` for both; make them equal.")
-    # None stands for Glorot's initialisation. transformers needs a number, which only initial weights depend on.
+    # None means Glorot's initialisation. transformers needs a number; only initial weights depend on it.
     written |= {name: 0.02 for name in ("initializer_range", "init_std") if written.get(name, 0) is None}
     required = {name: allowed[0] for name, allowed in family.required.items()}
     labels = dict(enumerate(config.labels))
@@ -139,12 +141,12 @@ def _architecture(family: Family, config: Any, task: str) -> str:
 
 
 def make_config(family: Family, fields: Mapping[str, Any], **changes: Any) -> Any:
-    """Return our config with those fields that its class has.
+    """Return our config; fields that its class does not have are ignored.
 
     Args:
-        family: the tables.
+        family: the tables of the family.
         fields: from `read_config`.
-        **changes: fields that replace them.
+        **changes: fields that replace those of `fields`.
     """
     known = {field.name for field in dataclasses.fields(family.config)}
     return family.config(**{name: value for name, value in {**fields, **changes}.items() if name in known})

@@ -1,11 +1,12 @@
-"""Convert foreign checkpoints: one engine, which reads a table of names per family.
+"""Convert Hugging Face checkpoints with one table of names per family.
 
-A row of a table names one foreign array, the weights of our model that it holds, and the transform between both:
+A row of a table names one foreign array (an array of the checkpoint), the weights of our model that it contains, and
+the transform between both:
 
     Row("h.{i}.attn.c_attn.weight", ("decoder.blocks.{i}.attention.query_projection.kernel", ...), THIRDS)
 
-The same rows are used in both directions. An address is a path of attributes from the model; rows whose addresses a
-model does not have, such as the head of another task, do not apply to it.
+The same rows are used in both directions. An address is a path of attributes from the model. If a model does not have
+the addresses of a row, such as the head of another task, the row does not apply to it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Transform(NamedTuple):
     write: Callable[[Sequence[np.ndarray], int], np.ndarray]
 
     def then(self, other: Transform) -> Transform:
-        """Return the transform that applies this one, and `other` to its only result."""
+        """Return the transform that applies this one and then `other`; this one must have a single result."""
         return Transform(
             lambda array, heads: other.read(self.read(array, heads)[0], heads),
             lambda arrays, heads: self.write([other.write(arrays, heads)], heads),
@@ -53,10 +54,10 @@ class Row(NamedTuple):
     """One line of a table.
 
     Attributes:
-        theirs: the name of a foreign array; `{i}` is the number of a block.
-        ours: one or several addresses, such as `"encoder.blocks.{i}.hidden.kernel"`.
+        theirs: the name of the foreign array; `{i}` is the number of a block.
+        ours: one or several addresses in our model, such as `"encoder.blocks.{i}.hidden.kernel"`.
         transform: converts between both.
-        task: the only task to which the row applies; None for any.
+        task: the only task to which the row applies; None for all tasks.
     """
 
     theirs: str
@@ -77,11 +78,11 @@ def norm(theirs: str, ours: str) -> tuple[Row, Row]:
 
 
 class Attribute(NamedTuple):
-    """An attribute of a foreign `config.json` and the equivalent field of our config.
+    """An attribute of transformers' `config.json` and the equivalent field of our config.
 
     Attributes:
-        theirs: the attribute.
-        ours: the field.
+        theirs: the name of the attribute.
+        ours: the name of the field.
         read: (value of the attribute, all attributes) -> value of the field.
         write: (value of the field, our config) -> value of the attribute.
     """
@@ -99,24 +100,25 @@ class Family:
     Args:
         name: the `model_type` in `config.json`.
         config: the class of our config.
-        architectures: their class -> our task, "" for one without a head. The first of a task is written.
-        attributes: attributes that are fields of our config.
+        architectures: transformers class -> our task; "" for a class without a head. Of several classes with the same
+            task, the first is written, or the last if one of `flags` is set.
+        attributes: attributes that correspond to fields of our config.
         rows: the arrays.
-        read_tokenizers: directory -> tokenizers by the model's argument, such as `{"tokenizer": ...}`; empty where the
-            directory has none.
-        token_ids: their attribute -> which special token has this id: `"pad"`, `"start"` or `"end"`.
-        default_token_ids: ids of pad, start and end in a model without tokenizer; negative ones count from the end of
+        read_tokenizers: directory -> dict of the model's tokenizer arguments, such as `{"tokenizer": ...}`; empty if
+            the directory has no tokenizer.
+        token_ids: attribute -> the special token with this id: `"pad"`, `"start"` or `"end"`.
+        default_token_ids: ids of pad, start and end in a model without tokenizer; negative ids count from the end of
             the vocabulary.
-        required: their attribute -> the values with which their network computes what ours does.
-        ignored_attributes: their attributes that do not change the computation.
-        defaults: values of attributes that are absent.
-        fixed: fields of our config with one value in the whole family.
-        flags: a field of our config -> the array whose presence says that it is True.
-        tied: the name of a second copy of an array -> the array. The copy may be absent, and has to be equal.
-        ignored: patterns of names of arrays that are not needed here.
-        heads: patterns of names of arrays that only another task needs.
-        prefix: the beginning of the body's names; absent in a checkpoint that holds the body alone.
-        renamed: (pattern, replacement) from other spellings of names to those of the rows.
+        required: attribute -> its supported values.
+        ignored_attributes: attributes that do not change the computation.
+        defaults: values of attributes that `config.json` does not have.
+        fixed: fields of our config that have one value in the whole family.
+        flags: boolean field of our config -> the array that a checkpoint has if the field is True.
+        tied: name of a copy of an array -> name of the array. A checkpoint may lack the copy; else both must be equal.
+        ignored: patterns of names of arrays that are not loaded.
+        heads: patterns of names of arrays that only one task has.
+        prefix: the prefix of the base model's array names; a checkpoint of the base model alone lacks it.
+        renamed: (pattern, replacement) pairs from old names of arrays to the names in the rows.
     """
 
     name: str
@@ -140,7 +142,7 @@ class Family:
 
 
 def canonical_names(family: Family, arrays: Mapping[str, Any]) -> dict[str, str]:
-    """Return the name that the family's rows have -> the name in `arrays`, for every array."""
+    """Return a dict: the name of each array in the family's rows -> its name in `arrays`."""
     names = {}
     for original in arrays:
         name = original
@@ -151,24 +153,23 @@ def canonical_names(family: Family, arrays: Mapping[str, Any]) -> dict[str, str]
         bodies = tuple(row.theirs for row in family.rows if row.theirs.startswith(family.prefix))
         starts = {body.removeprefix(family.prefix).split(".")[0] for body in bodies}
         names = {family.prefix + name if name.split(".")[0] in starts else name: old for name, old in names.items()}
-    for copy, source in family.tied.items():  # some checkpoints hold the copy alone
+    for copy, source in family.tied.items():  # some checkpoints have only the copy
         if source not in names and copy in names:
             names[source] = names.pop(copy)
     return names
 
 
 def load_arrays(model: keras.Model, family: Family, arrays: Mapping[str, np.ndarray], new_head: bool = False) -> None:
-    """Set every weight of a model from foreign arrays.
+    """Set every weight of a model from the arrays of a checkpoint.
 
     Args:
         model: a task of this library.
-        family: the tables.
+        family: the tables of the checkpoint's family.
         arrays: name -> array; read one at a time.
-        new_head: the model keeps its initial head, and its initial pooler where `arrays` has none; the head of another
-            task in `arrays` is left out.
+        new_head: do not load a head. The model keeps its initial head, and its initial pooler if `arrays` has none.
 
     Raises:
-        ValueError: an array is missing, unused, of the wrong shape, or differs from the one that it is tied to.
+        ValueError: an array is missing, unused, of the wrong shape, or different from the array that it is tied to.
     """
     names, rows = canonical_names(family, arrays), list(_rows_of(model, family))
     if new_head:
@@ -182,11 +183,14 @@ def load_arrays(model: keras.Model, family: Family, arrays: Mapping[str, np.ndar
 
 
 def collect_arrays(model: keras.Model, family: Family) -> dict[str, np.ndarray]:
-    """Return the weights of a model as the family's arrays, in float32: the inverse of `load_arrays`.
+    """Return the weights of a model as the arrays of a checkpoint, in float32; the inverse of `load_arrays`.
 
     Args:
         model: a task of this library.
-        family: the tables.
+        family: the tables of the family to write.
+
+    Returns:
+        dict of name -> array.
     """
     rows = list(_rows_of(model, family))
     _check_rows(model, rows)
@@ -233,13 +237,13 @@ def _assign(model: keras.Model, row: Row, array: np.ndarray) -> None:
         variable = find(model, address)
         if tuple(value.shape) != tuple(variable.shape):
             raise ValueError(
-                f"{row.theirs} has the shape {array.shape}; for {address} the config says {tuple(variable.shape)}."
+                f"{row.theirs} has the shape {array.shape}; by the config {address} has {tuple(variable.shape)}."
             )
         variable.assign(np.asarray(value, "float32"))
 
 
 def _check_rows(model: keras.Model, rows: Sequence[Row]) -> None:
-    """Refuse a model with a weight that no row names."""
+    """Raise a ValueError if a weight of the model is in no row."""
     known = {id(find(model, address)) for row in rows for address in row.ours}
     others = [weight.path for weight in model.weights if id(weight) not in known]
     if others:
@@ -249,18 +253,18 @@ def _check_rows(model: keras.Model, rows: Sequence[Row]) -> None:
 def _check_arrays(
     model: keras.Model, family: Family, names: Mapping[str, str], rows: Sequence[Row], new_head: bool
 ) -> None:
-    """Refuse arrays of which one is missing, or one would not be used."""
+    """Raise a ValueError if an array is missing or unused."""
     needed = [row.theirs for row in rows if not (new_head and all(a.startswith(_HEADS) for a in row.ours))]
     missing = [name for name in needed if name not in names]
     used = {row.theirs for row in rows} | set(family.tied)
     unused = [old for name, old in names.items() if name not in used and not _matches(name, family.ignored)]
     faults = [f"lack {_shorten(missing)}"] * bool(missing)
-    faults += [f"also hold {_shorten(unused)}, which it would not use"] * bool(unused)
+    faults += [f"also have {_shorten(unused)}, which the model does not use"] * bool(unused)
     if faults:
         raise ValueError(
-            f"These weights are not those of a {type(model).__name__} of the family {family.name}: they "
-            f"{' and '.join(faults)}. Expected exactly the arrays of its table; with `task=` another task gets a new "
-            "head."
+            f"These weights do not fit a {type(model).__name__} of the family {family.name}: they "
+            f"{' and '.join(faults)}. Expected exactly the arrays of the family's table. To load another task with a "
+            "new head, pass `task=`."
         )
 
 
@@ -268,8 +272,8 @@ def _check_copies(family: Family, names: Mapping[str, str], arrays: Mapping[str,
     for copy, source in family.tied.items():
         if copy in names and not np.array_equal(arrays[names[copy]], arrays[names[source]]):
             raise ValueError(
-                f"{names[copy]} differs from {names[source]}; expected equal arrays: a {family.name} model here "
-                "has one weight for both."
+                f"{names[copy]} differs from {names[source]}; expected equal arrays, because "
+                f"this library has one weight for both in a {family.name} model."
             )
 
 

@@ -1,4 +1,4 @@
-"""Files of foreign weights: arrays are read one at a time, and a directory is written completely or not at all."""
+"""Read and write Hugging Face files. Arrays are read one at a time; a directory is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 class SafetensorsArrays(Mapping):
-    """A mapping from name to array over safetensors files; an array is read on request.
+    """A mapping from name to array over safetensors files. An array is read when it is accessed.
 
     Args:
         paths: one or several files of one model.
@@ -31,7 +31,7 @@ class SafetensorsArrays(Mapping):
         try:
             self._handles = [safe_open(path, framework="np") for path in paths]
         except SafetensorError as error:
-            raise ValueError(f"{paths[0].parent} holds a safetensors file that cannot be read ({error}).") from error
+            raise ValueError(f"{paths[0].parent} has a safetensors file that cannot be read ({error}).") from error
         self._file_of = {name: handle for handle in self._handles for name in handle.keys()}  # noqa: SIM118
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -63,21 +63,21 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """Return the JSON object in a file.
 
     Raises:
-        ValueError: the file does not exist, is not JSON, or holds another value.
+        ValueError: the file does not exist, is not JSON, or contains another value.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"There is no {path.name} in {str(path.parent)!r}; expected one.") from error
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{str(path)!r} holds a {type(found).__name__}; expected a JSON object.")
-    return found
+    if not isinstance(content, dict):
+        raise ValueError(f"{str(path)!r} contains a {type(content).__name__}; expected a JSON object.")
+    return content
 
 
 def optional_json(path: pathlib.Path) -> dict[str, Any]:
-    """Return the JSON object in a file, or an empty one where there is no file; see `read_json`."""
+    """Return the JSON object in a file, or an empty dict if the file does not exist; see `read_json`."""
     return read_json(path) if path.exists() else {}
 
 
@@ -100,15 +100,15 @@ def open_arrays(path: pathlib.Path) -> SafetensorsArrays:
     pickles = sorted(file.name for file in path.glob("pytorch_model*.bin"))
     if pickles:
         raise ValueError(
-            f"{str(path)!r} has {', '.join(pickles)}, a pickle, which can run any code; expected {_WHOLE}. Convert it "
-            "with transformers: AutoModel.from_pretrained(dir).save_pretrained(new_dir, safe_serialization=True). Use "
-            "the model's own class in place of AutoModel."
+            f"{str(path)!r} has {', '.join(pickles)}, a pickle, which can execute any code; expected {_WHOLE}. Convert "
+            "it with transformers: AutoModel.from_pretrained(dir).save_pretrained(new_dir, safe_serialization=True), "
+            "with the class of the model instead of AutoModel."
         )
     raise ValueError(f"{str(path)!r} has neither {_WHOLE} nor {_INDEX}; expected one of them.")
 
 
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays to a directory, as transformers expects them."""
+    """Write arrays to `model.safetensors` in a directory, as transformers expects them."""
     from safetensors.numpy import save_file
 
     save_file(dict(arrays), path / _WHOLE, metadata={"format": "pt"})
@@ -116,7 +116,7 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def new_directory(directory: str | pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yield a temporary directory, which is renamed to `directory` where no error occurs.
+    """Yield a temporary directory, and rename it to `directory` if no error occurs.
 
     Raises:
         ValueError: `directory` exists; nothing is overwritten.

@@ -1,4 +1,4 @@
-"""GPT-2, and Megatron-GPT2 as transformers converts it: the names of their arrays and attributes in transformers.
+"""GPT-2 and Megatron-GPT2 (converted by transformers): the names of their arrays and attributes in transformers.
 
 Reference: Radford et al., 2019 (Language Models are Unsupervised Multitask Learners); Shoeybi et al., 2019,
 https://arxiv.org/abs/1909.08053.
@@ -15,7 +15,7 @@ _BLOCK = "decoder.blocks.{i}"
 _PROJECTIONS = tuple(f"{_BLOCK}.attention.{name}_projection" for name in ("query", "key", "value"))
 _KERNELS, _BIASES = (tuple(f"{name}.{part}" for name in _PROJECTIONS) for part in ("kernel", "bias"))
 _THEIRS = "transformer.h.{i}"
-# `n_ctx` is the size of the mask; the others are dropout of the embeddings, other heads, and precision.
+# `n_ctx` is the size of the mask; the others concern dropout of the embeddings, other heads and precision.
 _IGNORED = """
     n_ctx embd_pdrop reorder_and_upcast_attn summary_activation summary_first_dropout summary_proj_to_labels
     summary_type summary_use_proj

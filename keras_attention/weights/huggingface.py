@@ -1,4 +1,4 @@
-"""Read a Hugging Face directory as a model of ours, and write it."""
+"""Read and write models as Hugging Face directories."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ FAMILIES = {family.name: family for family in (BERT, ROBERTA, GPT2, MARIAN, XLNE
 
 
 def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **parts: Any) -> models.Task:
-    """Make a model from a directory that transformers wrote: sizes, weights and tokenizers.
+    """Load a model from a Hugging Face directory: config, weights and tokenizers.
 
-    An attribute of `config.json` that could change the computation and is not known here is an error, and so is an
-    array that is missing or would not be used.
+    Unknown attributes of `config.json`, missing arrays and unused arrays are errors.
 
     Args:
-        directory: holds `config.json`, `model.safetensors` (or shards with their index), and the tokenizer's files;
-            without those the model takes token ids.
-        task: `"TextClassifier"`, `"MaskedLM"`, ...; None for the task of the class that wrote it. Another task keeps
-            the encoder and gets a new head.
-        **parts: `labels` of a classifier or tagger; `tokenizer` (of a translator `source_tokenizer` and
-            `target_tokenizer`) in place of the directory's, None for none; and fields of the config to change, such as
-            `dropout=0.2`.
+        directory: has `config.json`, `model.safetensors` (or shards with their index), and the tokenizer's files.
+            Without tokenizer files the model takes token ids.
+        task: `"TextClassifier"`, `"MaskedLM"`, ...; None for the task of the class in `config.json`. Another task gets
+            the encoder's weights and a new head.
+        **parts: `labels` of a classifier or tagger; `tokenizer` (for a translator `source_tokenizer` and
+            `target_tokenizer`) instead of the directory's, or None to load no tokenizer; and fields of the config to
+            change, such as `dropout=0.2`.
 
     Returns:
         A `MaskedLM`, `PermutationLM`, `TextClassifier`, `TextTagger`, `CausalLM` or `Translator`.
 
     Raises:
-        ValueError: not such a directory, an unknown family, task or part, or a content that is not supported.
+        ValueError: the directory is not a Hugging Face directory; the family, the task or one of `parts` is unknown; or
+            the config, weights or tokenizer are not supported.
 
     Example:
         >>> model = ka.CausalLM.from_preset("gpt2_small", vocabulary_size=7, width=4, num_heads=2, num_layers=1)
@@ -53,35 +53,36 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **p
     path = existing_directory(directory)
     attributes, arrays = read_json(path / "config.json"), open_arrays(path)
     family = _find_family(attributes)
-    own_task = family.architectures.get(next(iter(attributes.get("architectures") or ()), ""), "")
-    task = _check_task(task or own_task, family)
-    given = any("tokenizer" in name for name in parts)
-    tokenizers = {} if given else family.read_tokenizers(path)
+    stored_task = family.architectures.get(next(iter(attributes.get("architectures") or ()), ""), "")
+    task = _check_task(task or stored_task, family)
+    has_tokenizer = any("tokenizer" in name for name in parts)
+    tokenizers = {} if has_tokenizer else family.read_tokenizers(path)
     fields = read_config(family, attributes)
     names = canonical_names(family, arrays)
-    fields |= {field: array in names and task == own_task for field, array in family.flags.items()}
+    fields |= {field: array in names and task == stored_task for field, array in family.flags.items()}
     if task in ("TextClassifier", "TextTagger"):
-        fields["labels"] = _labels(family, attributes, arrays, task, own_task, parts.pop("labels", ()))
+        fields["labels"] = _labels(family, attributes, arrays, task, stored_task, parts.pop("labels", ()))
     parts.pop("labels", None)
     model = _make_model(family, task, fields, {**tokenizers, **parts})
-    load_arrays(model, family, arrays, new_head=task != own_task)
+    load_arrays(model, family, arrays, new_head=task != stored_task)
     if tokenizers:
         _check_special_ids(family, attributes, model)
     return model
 
 
 def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
-    """Write a model as transformers reads it: `config.json`, `model.safetensors` and the tokenizer's files.
+    """Write a model as a Hugging Face directory: `config.json`, `model.safetensors` and the tokenizer's files.
 
-    `from_huggingface` makes the same model again, except for `max_length` where positions are relative, for which
-    `config.json` has no attribute. Weights are written in float32, and no SentencePiece tokenizers.
+    `from_huggingface` loads the same model, except for the `max_length` of a model with relative positions, because
+    `config.json` has no attribute for it. Weights are written in float32. SentencePiece tokenizers are not written.
 
     Args:
-        model: a Transformer of a family that has a table.
-        directory: a new one; it appears when all of it is written.
+        model: a Transformer of one of the families BERT, RoBERTa, GPT-2, Marian and XLNet.
+        directory: a new directory. It is created after all files are written.
 
     Raises:
-        ValueError: the directory exists, or transformers has no such network.
+        ValueError: the directory exists, transformers has no such network, or the model is quantised or has LoRA
+            weights.
 
     Example:
         >>> model = ka.MaskedLM.from_preset("bert_base", vocabulary_size=7, width=4, num_heads=2, num_layers=1)
@@ -92,8 +93,8 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
     family = _family_of(model)
     if model.quantization or model.has_lora:
         raise ValueError(
-            "The model is quantised or has LoRA weights, which transformers cannot read here. Write it before "
-            "quantising it; LoRA is merged by saving the model and loading it again."
+            "The model is quantised or has LoRA weights, which cannot be written for transformers. Write it before you "
+            "quantise it; to merge LoRA, save the model and load it again."
         )
     attributes = {**_token_ids(family, model), **write_config(family, model.config, model.task_name())}
     with new_directory(directory) as path:
@@ -113,7 +114,7 @@ def _check_task(task: str, family: Family) -> str:
     known = sorted(set(family.architectures.values()) - {""})
     if task not in known:
         raise ValueError(
-            f"`task` is {task!r}; expected one of {', '.join(known)}, since these weights do not say which."
+            f"`task` is {task!r}; expected one of {', '.join(known)}. Pass `task=` if config.json does not define it."
         )
     return task
 
@@ -135,17 +136,17 @@ def _labels(
     attributes: Mapping[str, Any],
     arrays: Mapping[str, Any],
     task: str,
-    own_task: str,
+    stored_task: str,
     labels: tuple[str, ...],
 ) -> tuple[str, ...]:
-    """Return the labels that are given, those of `config.json`, or LABEL_0, LABEL_1, ... for each row of the head."""
+    """Return `labels`, else the labels in `config.json`, else LABEL_0, LABEL_1, ... for the rows of the head."""
     if labels:
         return tuple(labels)
-    if task == own_task and "id2label" in attributes:
+    if task == stored_task and "id2label" in attributes:
         return tuple(attributes["id2label"][key] for key in sorted(attributes["id2label"], key=int))
     biases = [row.theirs for row in family.rows if row.ours == "head.bias" and row.task in (None, task)]
     names = canonical_names(family, arrays)
-    if task != own_task or biases[0] not in names:
+    if task != stored_task or biases[0] not in names:
         raise ValueError("These weights have no labels; expected labels=(...) (--labels A,B), a name for each class.")
     return tuple(f"LABEL_{i}" for i in range(len(arrays[names[biases[0]]])))
 
@@ -173,7 +174,7 @@ def _token_ids(family: Family, model: models.Task) -> dict[str, int]:
     """Return the `*_token_id` attributes of a model.
 
     Raises:
-        ValueError: a field of the config says another id than the tokenizer.
+        ValueError: a field of the config contradicts the ids of the tokenizer.
     """
     tokenizer = getattr(model, "tokenizer", None) or getattr(model, "target_tokenizer", None)
     if tokenizer is None:
@@ -182,26 +183,26 @@ def _token_ids(family: Family, model: models.Task) -> dict[str, int]:
         ids = dict(zip(("pad", "start", "end"), (i % size for i in family.default_token_ids), strict=True))
     else:
         ids = dataclasses.asdict(special_ids(tokenizer))
-    found = {name: ids[kind] for name, kind in family.token_ids.items()}
+    token_ids = {name: ids[kind] for name, kind in family.token_ids.items()}
     for row in family.attributes:  # RoBERTa's positions are counted from the padding id
         value = getattr(model.config, row.ours)
-        if tokenizer is not None and row.theirs in found and row.read(found[row.theirs], {}) != value:
-            expected = row.read(found[row.theirs], {})
+        if tokenizer is not None and row.theirs in token_ids and row.read(token_ids[row.theirs], {}) != value:
+            expected = row.read(token_ids[row.theirs], {})
             raise ValueError(
-                f"transformers computes `{row.ours}` from {row.theirs}, which is {found[row.theirs]} in this "
-                f"tokenizer, and `{row.ours}` is {value}; expected {expected}. Make the model with "
+                f"transformers computes `{row.ours}` from {row.theirs}, which is {token_ids[row.theirs]} in this "
+                f"tokenizer, but `{row.ours}` is {value}; expected {expected}. Make the model with "
                 f"{row.ours}={expected}."
             )
-    return found
+    return token_ids
 
 
 def _check_special_ids(family: Family, attributes: Mapping[str, Any], model: models.Task) -> None:
-    """Refuse ids of padding, start and end in `config.json` that the tokenizer's pieces contradict."""
-    found = _token_ids(family, model)
-    other = {name: attributes[name] for name in found if attributes.get(name) not in (None, found[name])}
+    """Raise a ValueError if `config.json` and the tokenizer have different ids of padding, start or end."""
+    token_ids = _token_ids(family, model)
+    other = {name: attributes[name] for name in token_ids if attributes.get(name) not in (None, token_ids[name])}
     if other:
-        expected = ", ".join(f"{name} = {found[name]}" for name in other)
+        expected = ", ".join(f"{name} = {token_ids[name]}" for name in other)
         raise ValueError(
-            f"config.json has {', '.join(f'{name} = {value}' for name, value in other.items())}, but by the names of "
-            f"its pieces the tokenizer has {expected}. Pass another `tokenizer`, or tokenizer=None for none."
+            f"config.json has {', '.join(f'{name} = {value}' for name, value in other.items())}, but the tokenizer has "
+            f"{expected}. Pass another `tokenizer`, or tokenizer=None to load no tokenizer."
         )

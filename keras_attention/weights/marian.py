@@ -16,7 +16,7 @@ from keras_attention.weights.convert import FIRST, Attribute, Family, Row, dense
 from keras_attention.weights.files import read_json
 from keras_attention.weights.tokenizers import order_by_id
 
-# Kinds of dropout that this library does not have, and what old versions of transformers wrote twice.
+# Kinds of dropout that this library does not have, and duplicates that old versions of transformers wrote.
 _IGNORED = """
     activation_dropout classif_dropout classifier_dropout decoder_layerdrop encoder_layerdrop extra_pos_embeddings
     num_hidden_layers
@@ -42,10 +42,10 @@ def _side(side: str) -> tuple[Row, ...]:
 
 
 def read_marian_tokenizers(path: pathlib.Path) -> dict[str, Any]:
-    """Return the source and target tokenizer of `vocab.json`, `source.spm` and `target.spm`; none without them.
+    """Return the source and target tokenizers from `vocab.json`, `source.spm` and `target.spm`, or {} without them.
 
     Raises:
-        ValueError: some of the files are missing.
+        ValueError: only some of the files exist.
     """
     names = ("vocab.json", "source.spm", "target.spm")
     missing = [name for name in names if not (path / name).exists()]
@@ -65,8 +65,8 @@ def read_marian_tokenizers(path: pathlib.Path) -> dict[str, Any]:
 def sentence_piece(model: bytes, pieces: list[str]) -> Any:
     """Return a KerasHub tokenizer with the pieces of a SentencePiece model in another order.
 
-    Pieces that the model does not have are never used, except for single characters where the model has no piece. A
-    language code such as `>>fra<<` is one piece at the beginning of a text.
+    A piece that the SentencePiece model lacks is never used, unless it is a single character; such a character is used
+    if no other piece matches. A language code such as `>>fra<<` is one piece at the beginning of a text.
 
     Args:
         model: a serialised SentencePiece model.
@@ -85,7 +85,7 @@ def sentence_piece(model: bytes, pieces: list[str]) -> Any:
         if piece in ("<unk>", "</s>", "<pad>", "<s>"):
             row = (piece, 0.0, kinds.UNKNOWN if piece == "<unk>" else kinds.CONTROL)
         elif re.fullmatch(r">>.+<<", piece):
-            row = (f"▁{piece}", 0.0, kinds.USER_DEFINED)  # after the space with which every text begins
+            row = (f"▁{piece}", 0.0, kinds.USER_DEFINED)  # SentencePiece puts a space before every text
         else:
             row = usable.get(piece, (piece, lowest, kinds.NORMAL if len(piece) == 1 else kinds.UNUSED))
         proto.pieces.add(piece=row[0], score=row[1], type=row[2])

@@ -1,4 +1,4 @@
-"""RoBERTa: the encoder of BERT with other heads, and unused positions before the first.
+"""RoBERTa: BERT's encoder with other heads; the first rows of its position embeddings are unused.
 
 Reference: Liu et al., 2019, https://arxiv.org/abs/1907.11692.
 """
@@ -21,7 +21,7 @@ ROBERTA = Family(
     },
     attributes=(
         *ATTRIBUTES,
-        # The first position is the row after that of the padding id.
+        # Positions begin at the row after the padding id.
         Attribute("pad_token_id", "position_offset", lambda value, _: value + 1, lambda value, _: value - 1),
         Attribute(
             "max_position_embeddings",

@@ -18,13 +18,13 @@ _BYTE_SPECIAL = ("<|endoftext|>", "<s>", "</s>", "<pad>", "<unk>", "<mask>")
 
 
 def read_word_piece(path: pathlib.Path) -> dict[str, Any]:
-    """Return the tokenizer of BERT from `vocab.txt` or `tokenizer.json`; none without them.
+    """Return {"tokenizer": ...} for BERT from `vocab.txt` or `tokenizer.json`, or {} without these files.
 
-    Where neither `tokenizer_config.json` nor `tokenizer.json` says whether it folds case, it does so unless the
-    vocabulary has capital letters.
+    If neither `tokenizer_config.json` nor `tokenizer.json` has the setting, the tokenizer converts texts to lower case,
+    unless the vocabulary has capital letters.
 
     Raises:
-        ValueError: `tokenizer.json` holds another kind of tokenizer.
+        ValueError: `tokenizer.json` has another kind of tokenizer.
     """
     added = _added_pieces(path)
     if (path / "vocab.txt").exists():
@@ -38,12 +38,12 @@ def read_word_piece(path: pathlib.Path) -> dict[str, Any]:
         pieces = order_by_id(content["model"]["vocab"], added)
     else:
         return {}
-    folding = rules["lowercase"], rules["strip_accents"], rules["handle_chinese_chars"]
-    return {"tokenizer": word_piece(pieces, *folding, added)}
+    options = rules["lowercase"], rules["strip_accents"], rules["handle_chinese_chars"]
+    return {"tokenizer": word_piece(pieces, *options, added)}
 
 
 def _read_vocabulary(path: pathlib.Path) -> tuple[list[str], dict[str, bool | None]]:
-    """Return the pieces of `vocab.txt`, and the rules by which texts are normalised."""
+    """Return the pieces of `vocab.txt`, and the options of the normalizer."""
     text = (path / "vocab.txt").read_text(encoding="utf-8")
     pieces = [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
     cased = any(piece != piece.lower() for piece in pieces if not re.fullmatch(r"\[.*\]", piece))
@@ -66,11 +66,11 @@ def word_piece(
     """Return a KerasHub tokenizer that splits texts as BERT does.
 
     Args:
-        pieces: in the order of their ids.
-        lowercase: fold to lower case.
+        pieces: the pieces in the order of their ids.
+        lowercase: convert to lower case.
         strip_accents: remove accents; None for the value of `lowercase`.
-        split_on_cjk: each Chinese character is a word.
-        added: those of the pieces that are never split, wherever they occur in a text.
+        split_on_cjk: treat each Chinese character as a word.
+        added: pieces that are never split in a text.
     """
     import keras_hub
 
@@ -86,11 +86,13 @@ def word_piece(
 
 
 def read_byte_pair(path: pathlib.Path) -> dict[str, Any]:
-    """Return the tokenizer of GPT-2 or RoBERTa from `vocab.json` and `merges.txt`, or `tokenizer.json`; else none.
+    """Return {"tokenizer": ...} for GPT-2 or RoBERTa, or {} without tokenizer files.
+
+    The files are `vocab.json` and `merges.txt`, or `tokenizer.json`.
 
     Raises:
-        ValueError: `tokenizer.json` holds another kind of tokenizer, or one that normalises or splits texts
-            differently; ids are missing; or there are no merges.
+        ValueError: `tokenizer.json` has another kind of tokenizer, or one that normalizes or splits texts differently;
+            ids are missing; or there are no merges.
     """
     added = _added_pieces(path)
     if (path / "vocab.json").exists() and (path / "merges.txt").exists():
@@ -108,13 +110,13 @@ def read_byte_pair(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _prefix_space(content: Mapping[str, Any]) -> bool:
-    """Return whether a text gets a space in front; refuse a tokenizer that prepares texts as GPT-2 does not."""
+    """Return whether a space is put before a text; raise a ValueError if texts are not split as in GPT-2."""
     splitting = content.get("pre_tokenizer") or {}
     plain = splitting.get("type") == "ByteLevel" and splitting.get("use_regex", True)
     if content.get("normalizer") is not None or not plain:
         raise ValueError(
-            f"tokenizer.json prepares texts with {content.get('normalizer')} and {splitting}; expected no normalizer "
-            "and ByteLevel, as GPT-2 has it, or tokenizer=None for none."
+            f"tokenizer.json has the normalizer {content.get('normalizer')} and the pre-tokenizer {splitting}; "
+            "expected no normalizer and ByteLevel, as in GPT-2. Pass tokenizer=None to load no tokenizer."
         )
     return splitting.get("add_prefix_space", False)
 
@@ -125,10 +127,10 @@ def byte_pair(
     """Return a KerasHub tokenizer that splits texts as GPT-2 and RoBERTa do.
 
     Args:
-        pieces: in the order of their ids, bytes written as printable characters.
-        merges: pairs of pieces, the first is merged first.
-        add_prefix_space: treat the first word like those that follow a space.
-        added: those of the pieces that are never split, wherever they occur in a text.
+        pieces: the pieces in the order of their ids, with bytes as printable characters.
+        merges: pairs of pieces in the order of merging.
+        add_prefix_space: put a space before the first word.
+        added: pieces that are never split in a text.
 
     Raises:
         ValueError: there are no merges.
@@ -148,7 +150,7 @@ def byte_pair(
 
 
 def write_tokenizer(tokenizer: Any, path: pathlib.Path) -> None:
-    """Write a tokenizer as transformers reads it. Other kinds than WordPiece and byte pairs are not written.
+    """Write a WordPiece or byte-pair tokenizer as transformers reads it. Other kinds are not written.
 
     Args:
         tokenizer: a KerasHub tokenizer, or None.
@@ -193,7 +195,7 @@ def _write_word_piece(tokenizer: Any, path: pathlib.Path) -> tuple[dict[str, Any
 
 
 def order_by_id(vocabulary: Mapping[str, int], added: Mapping[str, int] | None = None) -> list[str]:
-    """Return the pieces of a vocabulary, and those that were added to it, in the order of their ids.
+    """Return the pieces of a vocabulary and the added pieces, in the order of their ids.
 
     Raises:
         ValueError: an id is missing.
@@ -203,21 +205,24 @@ def order_by_id(vocabulary: Mapping[str, int], added: Mapping[str, int] | None =
     if [ids[piece] for piece in pieces] != list(range(len(pieces))):
         raise ValueError(
             f"The tokenizer has {len(pieces)} pieces, but ids up to {max(ids.values())}; expected every id from 0. "
-            "Pass tokenizer=None to load the weights alone."
+            "Pass tokenizer=None to load only the weights."
         )
     return pieces
 
 
 def _fast_tokenizer(path: pathlib.Path, kind: str) -> Mapping[str, Any]:
     content = read_json(path / "tokenizer.json")
-    found = content.get("model", {}).get("type")
-    if found != kind:
-        raise ValueError(f"tokenizer.json holds a {found!r} tokenizer; expected {kind!r}, or tokenizer=None for none.")
+    stored_kind = content.get("model", {}).get("type")
+    if stored_kind != kind:
+        raise ValueError(
+            f"tokenizer.json has a {stored_kind!r} tokenizer; expected {kind!r}. Pass tokenizer=None to load no "
+            "tokenizer."
+        )
     return content
 
 
 def _added_pieces(path: pathlib.Path) -> dict[str, int]:
-    """Return the pieces that are never split, special ones or added after training, and their ids."""
+    """Return {piece: id} of the pieces that are never split: special tokens, and pieces added after training."""
     listed = optional_json(path / "tokenizer.json").get("added_tokens", ())
     decoder = optional_json(path / "tokenizer_config.json").get("added_tokens_decoder", {})
     return {

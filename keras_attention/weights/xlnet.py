@@ -1,6 +1,6 @@
 """XLNet: the names of its arrays and attributes in transformers.
 
-Their projections have the shape (M, H, D), also that of the output; the only attention biases are u, v and w.
+All projections have the shape (M, H, D), also the output projection. The only attention biases are u, v and w.
 
 Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237.
 """
@@ -26,18 +26,20 @@ _HEADS_FIRST = _HEADS_LAST.then(TRANSPOSED)
 
 
 def read_xlnet_tokenizer(path: pathlib.Path) -> dict[str, Any]:
-    """Return the tokenizer of `spiece.model` and `tokenizer_config.json`; none without them.
+    """Return {"tokenizer": ...} from `spiece.model` and `tokenizer_config.json`, or {} without tokenizer files.
 
     Raises:
-        ValueError: there is only a `tokenizer.json`.
+        ValueError: there is a `tokenizer.json`, but no `spiece.model`.
     """
     if (path / "spiece.model").exists():
         settings = optional_json(path / "tokenizer_config.json")
         model = (path / "spiece.model").read_bytes()
-        folding = settings.get("do_lower_case", False), settings.get("keep_accents", False)
-        return {"tokenizer": xlnet_pieces(model, *folding)}
+        normalization = settings.get("do_lower_case", False), settings.get("keep_accents", False)
+        return {"tokenizer": xlnet_pieces(model, *normalization)}
     if (path / "tokenizer.json").exists():
-        raise ValueError(f"{str(path)!r} lacks spiece.model; expected it, or tokenizer=None to load the weights alone.")
+        raise ValueError(
+            f"{str(path)!r} lacks spiece.model; add the file, or pass tokenizer=None to load only weights."
+        )
     return {}
 
 
@@ -49,21 +51,21 @@ def xlnet_pieces(model: bytes, lowercase: bool = False, keep_accents: bool = Fal
 
     Args:
         model: a serialised SentencePiece model.
-        lowercase: fold to lower case.
+        lowercase: convert to lower case.
         keep_accents: do not remove accents.
     """
     import keras_hub
     import sentencepiece
     from sentencepiece import sentencepiece_model_pb2
 
-    own = sentencepiece.SentencePieceNormalizer(
+    normalizer = sentencepiece.SentencePieceNormalizer(
         model_proto=model, add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False
     )
 
     def normalise(text: str) -> str:
         if not keep_accents:
             text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-        return own.normalize(text.lower() if lowercase else text)
+        return normalizer.normalize(text.lower() if lowercase else text)
 
     characters = list(assigned_characters())
     syllables = (chr(code) for code in range(0xAC00, 0xD7A4))  # Hangul, which may be decomposed
@@ -142,7 +144,7 @@ XLNET = Family(
         "summary_type": ("last",),
         "summary_use_proj": (True,),
     },
-    # The length of the memory is an argument of reading; the others are dropout and question answering.
+    # The length of the memory is an argument of `PermutationLM.read`; the others concern dropout and other heads.
     ignored_attributes=frozenset(
         {"end_n_top", "mem_len", "reuse_len", "start_n_top", "summary_last_dropout", "untie_r"}
         | {"use_mems_eval", "use_mems_train"}
@@ -164,7 +166,7 @@ XLNET = Family(
         *_HEADS,
     ),
     tied={"lm_loss.weight": "transformer.word_embedding.weight"},
-    ignored=(r"\.mask_emb$",),  # a classifier predicts no token
+    ignored=(r"\.mask_emb$",),  # a classifier does not predict tokens
     heads=(r"^lm_loss\.", r"^sequence_summary\.", r"^logits_proj\.", r"^classifier\."),
     prefix="transformer.",
 )
