@@ -328,4 +328,4 @@ def test_long_lines_are_truncated_with_one_warning(model):
     )  # fmt: skip
     assert len(done.stdout.splitlines()) == 3
     assert done.stdout.splitlines()[1:] == ["", "comemos pan"]
-    assert done.stderr.count("1 of 3 texts are longer than 128 pieces") == 1
+    assert done.stderr.count("1 of 3 texts have more than 128 tokens") == 1

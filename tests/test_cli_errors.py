@@ -112,7 +112,7 @@ MISTAKES = [
     (["quickstart", "captioner", "--out", "{}/begun"], "contains another run; choose another --out"),
     (["train", "translator", "--out", "{}/damaged", "--resume"], "run.json is damaged"),
     (["evaluate", "{model}", "{}/empty.tsv"], "holds no examples"),
-    (["evaluate", "{model}", "{pairs}", "--plot", "{}/bleu.xyz"], "does not have the suffix of a figure; expected one of"),
+    (["evaluate", "{model}", "{pairs}", "--plot", "{}/bleu.xyz"], "does not have the suffix of a figure"),
     (["evaluate", "{model}", "{pairs}", "--plot", "{}/nowhere/bleu.png"], "There is no folder"),
     ([*_CAPTIONER[:4], "--captions", "x", "--images", "x", "--init", "x", "--self-critical",
       "--average-checkpoints", "2"],

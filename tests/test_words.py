@@ -1,0 +1,56 @@
+"""The field's words: phrases that a reader would have to translate are banned from package, docs and help."""
+
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+FOLDERS = ("keras_attention", "docs", "examples", "benchmarks", "tests")
+# A banned phrase, as a regular expression -> what to write.
+BANNED = {
+    r"networks? that (sees?|learned to see)|what sees|to see with": "image encoder",
+    r"\bsights?\b|\bsee_pictures\b": "encode_images",
+    r"looks? (back )?at|looked at|look(s|ed|ing)? again|\blooks are\b|(it|each word) look(s|ed)": "attend",
+    r"\blook_(first|again)\b": "attend_first, grounded_attention",
+    r"\bimage_enters\b": "image_injection",
+    r"\bhidden_dim\b": "intermediate_dim",
+    r"\bhead_dim\b": "key_dim",
+    r"\breturn_weights\b": "return_attention_scores",
+    r"\bDECLINES?\b|--decline\b|\bdeclines?\b": "decay, schedule",
+    r"\bby chance\b|\bchances\b|where chance begins": "at random, probability, seed",
+    r"\banswer(s|ed|ing)?\b": "return, output",
+    r"\b(CaptionedPicture|PictureError|decode_picture|read_pictures)\b": "image",
+    r"\bgaps?\b|\bFillings?\b": "mask, FilledMask",
+    r"\bFRAMES\b|\bframe_ids\b": "special-token template",
+    r"\bLeftToRight\b|\bSearchCache\b": "AutoregressiveLM, CompiledFunction",
+    r"\blineage\b|\btake_beams\b|\bwritten_so_far\b": "parent_beams, gather_beams, cache_mask",
+    r"\bat_summary\b|\bkeep_last\b": "pool_sequence, gather_last",
+    r"\bWordSpelling\b|\bspell(s|ed|ing|ings)?\b": "CharacterEncoder",
+    r"\bMaskedLanguageHead\b|\bLearnedPositions\b": "MaskedLMHead, PositionEmbedding",
+    r"\bn_best\b|--n-best\b|--samples\b": "num_return_sequences",
+    r"\bno_repeat_ngram\b|--no-repeat-ngram\b(?!-size)": "no_repeat_ngram_size",
+    r"--batch-tokens\b|--select\b|--accumulate\b|--average\b(?!-)|--together\b": "the option's new name",
+    r"\bharmless\b": "ignored_attributes",
+    r"\broads?\b|\bthe house\b|\banew\b|\bmend(s|ed|ing)?\b|\bbeside\b": "path, structure, again, fix, next to",
+    r"\bby heart\b": "memorised",
+    r"\bstands? (for|in|before|after|behind|around|next|where|what)\b|what stands": "is",
+}
+# The grammar of the embedded phrases is data; the changelog and the table above name what is banned.
+EXEMPT = ("tests/test_words.py", "keras_attention/quickstart/phrases.py")
+
+
+def texts():
+    paths = [path for folder in FOLDERS for kind in ("*.py", "*.md") for path in (ROOT / folder).rglob(kind)]
+    return [path for path in [*paths, *ROOT.glob("*.md")] if path.relative_to(ROOT).as_posix() not in EXEMPT]
+
+
+@pytest.mark.parametrize("pattern", BANNED)
+def test_a_banned_phrase_is_nowhere(pattern):
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in texts()
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+    assert not found, f"write {BANNED[pattern]} instead:\n" + "\n".join(found)
