@@ -10,6 +10,8 @@ import pytest
 from conformance import LAYERS
 
 rows = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
+# Copies, dtype policies, LoRA and quantisation are Keras' code, which is the same on JAX.
+once = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tested once, on TensorFlow")
 
 
 def arrays(structure) -> list[np.ndarray]:
@@ -62,6 +64,7 @@ def test_layer_and_its_output_spec_have_the_expected_shapes(row):
 
 
 @rows
+@once
 def test_layer_is_recreated_from_its_config_in_json(row):
     layer, arguments = make(row)
     before = layer(**arguments)
@@ -84,6 +87,7 @@ def used_twice(layer, arguments: dict) -> tuple[keras.Model, list[np.ndarray]]:
 
 
 @rows
+@once
 def test_a_functional_model_that_calls_a_layer_twice_can_be_cloned(row):
     layer, arguments = make(row)
     model, inputs = used_twice(layer, arguments)
@@ -128,6 +132,7 @@ def test_outputs_do_not_depend_on_padding(row):
 
 
 @rows
+@once
 def test_layer_works_in_half_precision(row):
     before, arguments = make(row)
     expected = before(**arguments)
@@ -142,6 +147,7 @@ def test_layer_works_in_half_precision(row):
 
 
 @rows
+@once
 def test_new_lora_matrices_do_not_change_the_outputs(row):
     layer, arguments = make(row)
     before = arrays(layer(**arguments))
@@ -160,6 +166,7 @@ def test_new_lora_matrices_do_not_change_the_outputs(row):
     [row for row in LAYERS if not {"stack", "streams", "decoder", "hard"} & set(row.name.split())],
     ids=lambda row: row.name,
 )
+@once
 def test_int8_outputs_are_close(row):
     """Stacks and decoders are omitted, because their parts have rows; hard attention may select another position."""
     layer, arguments = make(row)
