@@ -1,4 +1,4 @@
-"""Presets: name -> task, config, number of parameters, and the figure of the lecture that shows the network."""
+"""Presets: name -> task, config, number of parameters and paper."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Preset:
         vocabulary_size: the vocabulary size in the paper; 0 if the preset has no fixed vocabulary.
         parameters: the number of parameters with this vocabulary, counted as in the paper: for an encoder, without the
             pre-training head but with the pooler (if any). None without a vocabulary.
-        lecture_parameters: the number of parameters in the table of the lecture, as text.
+        quoted_parameters: the number of parameters that is commonly quoted, as text.
 
     Example:
         >>> presets()["gpt2_small"].task
@@ -38,7 +38,7 @@ class Preset:
     paper: str
     vocabulary_size: int = 0
     parameters: int | None = None
-    lecture_parameters: str | None = None
+    quoted_parameters: str | None = None
 
 
 def _translator(layers: int, width: int, heads: int, dropout: float, intermediate: int, *parameters) -> Preset:
@@ -113,7 +113,7 @@ PRESETS: dict[str, Preset] = {
     "transformer_captioner": Preset(
         "Captioner", TransformerCaptionerConfig(256, 3, 8, 1024, max_length=64, dropout=0.3),
         "The Transformer", "https://arxiv.org/abs/2006.06666"),
-    #                             layers width heads                    parameters, lecture_parameters
+    #                             layers width heads                    parameters, quoted_parameters
     "transformer_tiny":  _translator(4,  128,   4, 0.3,  256,     6_054_912, None),
     "transformer_base":  _translator(6,  512,   8, 0.1, 2048,    63_045_632, "65M"),
     "transformer_large": _translator(6, 1024,  16, 0.3, 4096,   214_171_648, "213M"),

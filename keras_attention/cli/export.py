@@ -99,18 +99,18 @@ def check(path: str) -> None:
 def presets(as_json: bool) -> None:
     """List the presets with their sizes and parameter counts.
 
-    The last column is the parameter count in the lecture's table.
+    The last column is the parameter count that is commonly quoted.
     """
     rows = [_preset_row(name, row) for name, row in ka.presets().items()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    click.echo(f"{'preset':23}{'task':16}{'layers':>7}{'width':>7}{'heads':>7}{'parameters':>16}{'lecture':>9}")
+    click.echo(f"{'preset':23}{'task':16}{'layers':>7}{'width':>7}{'heads':>7}{'parameters':>16}{'quoted':>9}")
     for row in rows:
         counted = f"{row['parameters']:,}" if row["parameters"] else "by vocabulary"
         click.echo(
             f"{row['name']:23}{row['task']:16}{row['layers']:7}{row['width']:7}{row['heads'] or '-':>7}{counted:>16}"
-            f"{row['lecture_parameters'] or '-':>9}"
+            f"{row['quoted_parameters'] or '-':>9}"
         )
 
 
@@ -123,7 +123,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
         "width": sizes.width,
         "heads": sizes.num_heads,
         "parameters": row.parameters,
-        "lecture_parameters": row.lecture_parameters,
+        "quoted_parameters": row.quoted_parameters,
     }
 
 

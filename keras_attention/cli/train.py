@@ -38,8 +38,8 @@ _DATA = [
         "train_files",
         metavar="FILE",
         multiple=True,
-        help="training file: TSV, CSV, JSONL, COCO JSON, CoNLL-U, text or tfds:NAME[:SPLIT]; twice for two aligned "
-        "text files.",
+        help="training file: TSV, CSV, JSONL, COCO JSON, CoNLL-U, text or tfds:NAME[:SPLIT]; repeat "
+        "the option for two line-aligned files (source, target).",
     ),
     _data(
         "--valid",
@@ -49,29 +49,29 @@ _DATA = [
         help="validation file, in the same format; selects the best model.",
     ),
     *_plan("Data", "max_tokens"),
-    _tokenizer("--tokenizer", type=_KINDS, help="kind of tokenizer.  [default: the preset's]"),
-    _tokenizer("--vocabulary-size", type=click.IntRange(8), help="tokens of each tokenizer.  [default: 8000]"),
+    _tokenizer("--tokenizer", type=_KINDS, help="kind of tokenizer.  [default: sentencepiece, or that of the task]"),
+    _tokenizer("--vocabulary-size", type=click.IntRange(8), help="vocabulary size of each tokenizer.  [default: 8000]"),
     _tokenizer("--lowercase", is_flag=True, help="convert texts to lower case."),
-    _image("--images", metavar="FOLDER", tasks=_CAPTIONER, help="folder of the images that --train names."),
+    _image("--images", metavar="FOLDER", tasks=_CAPTIONER, help="folder of the training images."),
     _image(
         "--valid-images",
         metavar="FOLDER",
         tasks=_CAPTIONER,
-        help="folder of the images that --valid names.  [default: --images]",
+        help="folder of the validation images.  [default: --images]",
     ),
     _image(
         "--captions-per-image",
         type=click.IntRange(1),
         tasks=_CAPTIONER,
-        help="captions per image in a batch; each image is encoded once for all of them.  [default: all, or 1 with a "
-        "feature cache]",
+        help="captions per image in a batch; each image is encoded once for all of them.  [default: the most "
+        "frequent number of captions, or 1 with a feature cache]",
     ),
     _image("--augment", is_flag=True, tasks=_CAPTIONER, help="augment the images; turns the feature cache off."),
     _image(
         "--flip",
         is_flag=True,
         tasks=_CAPTIONER,
-        help="mirror half of the images; not suitable if captions say left or right.",
+        help="flip each image horizontally with probability 0.5; not if captions say left or right.",
     ),
     _image(
         "--features",
@@ -87,7 +87,7 @@ _MODEL = [
         "sizes",
         multiple=True,
         metavar="NAME=VALUE",
-        help="change a size of the preset or of --init, such as units=512.",
+        help="override a config field of the preset or of --init, such as units=512.",
     ),
     _model(
         "--encoder",
@@ -104,7 +104,7 @@ _MODEL = [
     _finetuning(
         "--init",
         metavar="MODEL",
-        help="model to start from: the same task, or a Transformer encoder for a classifier or tagger.",
+        help="model whose weights are the initial ones: of the same task, or an encoder (mlm, plm) for a classifier or tagger.",
     ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
     _finetuning("--freeze", is_flag=True, tasks=_ENCODERS, help="freeze the encoder; train only the layers after it."),

@@ -212,7 +212,9 @@ def _sizes(items: list[str] | tuple[str, ...]) -> dict[str, Any]:
 
 def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
     if importlib.util.find_spec("tensorboard") is None:
-        raise ImportError("--tensorboard needs the package tensorboard: pip install 'keras-attention[tensorboard]'")
+        raise ImportError(
+            "--tensorboard needs the package tensorboard: pip install 'keras-attention-models[tensorboard]'"
+        )
     directory = out / "tensorboard"
     callbacks: list = [keras.callbacks.TensorBoard(directory, write_graph=False)]
     if model.verb == "translate" and model.has_attention:

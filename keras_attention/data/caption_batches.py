@@ -27,7 +27,7 @@ _LENGTH_STEP = 8  # captions are padded to multiples of this
 def caption_batches(
     examples: Sequence[CaptionedImage],
     captioner: Any,
-    max_tokens: int = 1024,
+    max_tokens: int = 4096,
     shuffle: bool = True,
     seed: int = 0,
     cache: str | pathlib.Path | None = None,

@@ -34,11 +34,11 @@ class Strategy:
     """The base class of strategies, with their common options.
 
     Args:
-        max_new_tokens: the maximum number of tokens of an output; the limit of the model when None.
+        max_new_tokens: maximum number of new tokens; by default the limit of the model.
         min_new_tokens: the minimum number of tokens before the end token; a forced prefix does not count.
         no_repeat_ngram_size: no n-gram of this length occurs twice in an output; 0 for no limit.
         suppress_tokens: ids of tokens that are never generated.
-        num_return_sequences: the number of hypotheses returned for each input, N.
+        num_return_sequences: number of outputs per input, N.
         seed: seed of the random numbers; only `Sampling` uses it.
 
     Raises:
@@ -201,7 +201,7 @@ class BeamSearch(Strategy):
 
     Args:
         num_beams: number of beams, K.
-        length_penalty: length penalty of a beam search, a; 0 compares log-probabilities, more favours longer texts.
+        length_penalty: length penalty of a beam search, a; 0 for none, larger values favour longer outputs.
         coverage_penalty: coverage penalty of a beam search, b; needs a model with attention.
 
     Raises:

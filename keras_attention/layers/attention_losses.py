@@ -87,7 +87,9 @@ class AttentionLoss(BaseLayer):
     Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, sections 4.1 and 4.2.
     """
 
-    def __init__(self, doubly_stochastic: float = 1.0, reinforce: float = 1.0, entropy: float = 0.01, **kwargs) -> None:
+    def __init__(
+        self, doubly_stochastic: float = 1.0, reinforce: float = 1.0, entropy: float = 0.002, **kwargs
+    ) -> None:
         super().__init__(**{**kwargs, "autocast": False})  # the scores must remain float32
         self.doubly_stochastic, self.reinforce, self.entropy = doubly_stochastic, reinforce, entropy
         self.scores = self.noise = None

@@ -44,10 +44,10 @@ _PARTS_OF_INIT = ("preset", "encoder", "tokenizer", "vocabulary_size")
 
 @click.command()
 @click.argument("task", type=click.Choice(["translator", "captioner"]), default="translator")
-@click.option("--out", help="Directory to write to; a run that was stopped is resumed.  [default: quickstart/TASK]")
-@click.option("--epochs", type=click.IntRange(1), help="Passes over the embedded data.")
+@click.option("--out", help="Output directory; an unfinished run in it is resumed.  [default: quickstart/TASK]")
+@click.option("--epochs", type=click.IntRange(1), help="Number of epochs.")
 def quickstart(task: str, out: str | None, epochs: int | None) -> None:
-    """Train a small translator or captioner on embedded data, use it, export it, and run the export."""
+    """Train a small translator or captioner on built-in data, and export it."""
     directory = pathlib.Path(out or f"quickstart/{task}")
     (_translate if task == "translator" else _caption)(directory, epochs)
 
@@ -62,7 +62,7 @@ def _translate(directory: pathlib.Path, epochs: int | None) -> None:
         raise RuntimeError(f"The training data contains the test phrases {sorted(known)}; expected none.")
     translations = model.translate(references, ka.BeamSearch(num_beams=4))
     for translation, reference in zip(translations, references.values(), strict=True):
-        remark = "as expected" if translation.text == reference else f"expected: {reference}"
+        remark = "equals the reference" if translation.text == reference else f"the reference is: {reference}"
         click.echo(f"   {translation.source} -> {translation.text}   ({remark})")
     ka.plot_alignment(translations[0], directory / "alignment.png")
     _serve(

@@ -30,15 +30,15 @@ class TrainingPlan:
         learning_rate: peak learning rate of Adam.
         schedule: decay of the learning rate after the warm-up.
         warmup_steps: updates until the learning rate reaches its peak.
-        label_smoothing: part of the target probability that is divided equally among all tokens.
+        label_smoothing: label smoothing, in [0, 1).
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW.
-        layer_decay: learning rate of each block relative to the next block.
-        gradient_accumulation: batches whose gradients are averaged for one update.
-        monitor: metric that selects the best model, such as val_bleu, val_cider, val_accuracy or val_loss; by default
-            the metric of the task.
+        layer_decay: layer-wise learning-rate decay: the factor per block towards the input.
+        gradient_accumulation: number of batches per update; their gradients are averaged.
+        monitor: metric that selects the best model. By default val_bleu (translator, captioner), val_accuracy
+            (classifier, tagger) or val_loss.
         patience: epochs without an improvement before training stops.
-        average_checkpoints: number of last epochs whose weights are averaged; the average is used if it is better.
+        average_checkpoints: average the weights of the last N epochs; the average is saved if it scores better.
         seed: seed of the random order of the examples.
 
     Raises:
