@@ -10,7 +10,7 @@ The modules have the rest:
     ka.config      sizes and options of the networks     ka.weights    Hugging Face checkpoints
     ka.serving     exports: write, check and run them    ka.quickstart embedded data sets
 
-Data flows in this order: text, images -> data -> layers -> models -> training -> generation -> serving.
+Data flows in this order: files -> data -> models (built from layers) -> training -> generation -> serving.
 
 Shapes: B batch, K beams, N hypotheses, Q query length, S source or key length, T target length, R image regions,
 H heads, D size of a head, M model width, V vocabulary size. A mask is boolean; True marks a real token. Padding is on

@@ -29,7 +29,7 @@ _WRITERS = ("translator", "captioner")
 _PARAMETERS = [
     click.Argument(["model"]),
     click.Argument(["files"], nargs=-1),
-    Option("--captions", metavar="FILE", tasks=["captioner"], help="file of captions, instead of FILES."),
+    Option("--captions", metavar="FILE", tasks=["captioner"], help="file of captions; the same as FILES."),
     Option("--images", metavar="FOLDER", tasks=["captioner"], help="folder of the images."),
     *search_options("num_beams", "length_penalty", group="Beam search", tasks=_WRITERS),
     Option("--lowercase", is_flag=True, tasks=["translator"], help="ignore case in BLEU and chrF."),

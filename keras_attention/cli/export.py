@@ -24,7 +24,7 @@ _EXPORT = [
         default=1,
         show_default=True,
         group="Output",
-        help="version number; a server uses the highest.",
+        help="version number; TensorFlow Serving loads the highest.",
     ),
     Option(
         "--huggingface",
@@ -46,9 +46,14 @@ _EXPORT = [
         "--int8",
         is_flag=True,
         group="Model",
-        help="quantise projections and embeddings to int8; the model is smaller and slower.",
+        help="quantise projections and embeddings to int8; smaller, but slower on a CPU.",
     ),
-    Option("--attention", is_flag=True, group="Model", help="also export the attention maps of all blocks and heads."),
+    Option(
+        "--attention",
+        is_flag=True,
+        group="Model",
+        help="add the signature attention, with the maps of all blocks and heads.",
+    ),
 ]
 
 
@@ -58,8 +63,8 @@ def export(
 ) -> None:
     """Export MODEL, a .keras file, for TensorFlow Serving.
 
-    The SavedModel is written to DIRECTORY/VERSION/. By default a language model samples, and a translator or captioner
-    decodes greedily.
+    The SavedModel is written to DIRECTORY/VERSION/. The default is sampling for a language model, and greedy
+    search for a translator or captioner.
     """
     loaded, search = ka.load(model), drop_unset(search)
     if is_export(loaded):
@@ -130,7 +135,11 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.command("import")
 @click.argument("directory")
 @click.argument("model")
-@click.option("--task", type=click.Choice(_TASKS), help="Task of MODEL, with a new head.  [default: DIRECTORY's task]")
+@click.option(
+    "--task",
+    type=click.Choice(_TASKS),
+    help="Load the encoder for this task, with a new head.  [default: the task in config.json]",
+)
 @click.option("--labels", metavar="NAMES", help="Classes or tags of the new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:
     """Convert a Hugging Face DIRECTORY to MODEL, a .keras file."""

@@ -24,7 +24,7 @@ _BATCH_SIZE = Option(
     type=click.IntRange(1),
     default=32,
     show_default=True,
-    help="inputs in a batch; the outputs do not depend on it.",
+    help="batch size; it does not change the outputs.",
 )
 _BEAM_SEARCH = [
     *search_options("num_beams", "length_penalty", group="Beam search"),
@@ -34,14 +34,15 @@ _SAMPLING = search_options("temperature", "top_k", "top_p", group="Sampling")
 
 
 def _scores(of: str) -> Option:
-    return Option("--scores", is_flag=True, help=f"write the {of} and a tab before each output.")
+    return Option("--scores", is_flag=True, help=f"start each output line with its {of} and a tab.")
 
 
 @click.command(cls=Command, params=[_MODEL, _SOURCE, *_BEAM_SEARCH, _BATCH_SIZE, _scores("log-probability")])
 def translate(model: str, source: str | None, batch_size: int, scores: bool, **search: Any) -> None:
     """Translate each line of SOURCE with MODEL.
 
-    SOURCE is a text file; the default is standard input. The default search is greedy; --num-beams selects beam search.
+    MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
+    default is standard input. The default search is greedy; --num-beams selects beam search.
     """
     loaded = load_for("translate", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -71,7 +72,8 @@ def caption(
 ) -> None:
     """Write a caption for each of IMAGES with MODEL.
 
-    IMAGES are files; the default is the paths on standard input, one per line. The default search is greedy;
+    MODEL is a .keras file or the directory of an export. IMAGES are files; the default is
+    the paths on standard input, one per line. The default search is greedy;
     --num-beams selects beam search. An image that cannot be read gets an empty line and a message on standard error; if
     one of IMAGES does not exist, the exit code is 1.
     """
@@ -140,7 +142,8 @@ _SEED = Option("--seed", type=int, default=0, show_default=True, group="Sampling
 def complete(model: str, source: str | None, seed: int, batch_size: int, **search: Any) -> None:
     """Continue each line of SOURCE with MODEL.
 
-    SOURCE is a text file; the default is standard input. The default is to sample; --num-beams selects beam search. A
+    MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
+    default is standard input. Sampling is the default; --num-beams selects beam search. A
     line break in an output is written as \\n.
     """
     loaded = load_for("complete", model)
@@ -161,7 +164,8 @@ def complete(model: str, source: str | None, seed: int, batch_size: int, **searc
 def classify(model: str, source: str | None, batch_size: int, scores: bool) -> None:
     """Write the label of each line of SOURCE, predicted by MODEL.
 
-    SOURCE is a text file; the default is standard input.
+    MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
+    default is standard input.
     """
     loaded = load_for("classify", model)
 
@@ -176,7 +180,8 @@ def classify(model: str, source: str | None, batch_size: int, scores: bool) -> N
 def tag(model: str, source: str | None, batch_size: int) -> None:
     """Write the tags of the words of each line of SOURCE.
 
-    SOURCE is a text file; the default is standard input.
+    MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
+    default is standard input.
     """
     loaded = load_for("tag", model)
     _write_lines(source, lambda lines, done: [" ".join(r.tags) for r in loaded.tag(lines, batch_size=batch_size)])
@@ -193,7 +198,8 @@ _CANDIDATES = Option(
 def fill(model: str, source: str | None, candidates: int | None, batch_size: int) -> None:
     """Fill the masks in each line of SOURCE with MODEL.
 
-    SOURCE is a text file; the default is standard input. A mask is written [MASK] for a WordPiece tokenizer, and <mask>
+    MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
+    default is standard input. A mask is written [MASK] for a WordPiece tokenizer, and <mask>
     for the others.
     """
     loaded = load_for("fill", model)

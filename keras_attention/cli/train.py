@@ -104,10 +104,13 @@ _MODEL = [
     _finetuning(
         "--init",
         metavar="MODEL",
-        help="model whose weights are the initial ones: of the same task, or an encoder (mlm, plm) for a classifier or tagger.",
+        help="start from the weights of this model: of the same task, or an encoder (mlm, plm) for a classifier or "
+        "tagger.",
     ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
-    _finetuning("--freeze", is_flag=True, tasks=_ENCODERS, help="freeze the encoder; train only the layers after it."),
+    _finetuning(
+        "--freeze", is_flag=True, tasks=_ENCODERS, help="freeze the encoder (of a captioner, the image encoder)."
+    ),
 ]
 _OPTIMISATION = [
     *_plan("Optimisation", "epochs", "learning_rate", "schedule", "warmup_steps", "label_smoothing", "clip_norm"),
