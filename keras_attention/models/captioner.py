@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,9 +13,7 @@ from keras import ops
 from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
 from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
-from keras_attention.data.images import read_images
 from keras_attention.data.region_cache import RegionCache
-from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import special_ids
 from keras_attention.generation import Greedy, Sampling, Strategy, best_hypotheses, decode, search_inputs
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions, logits_of_step
@@ -25,7 +23,8 @@ from keras_attention.models import caption_scores
 from keras_attention.models.arguments import with_vocabulary
 from keras_attention.models.build import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.examples import only_path
-from keras_attention.models.inference import check_images, hypothesis_row, run_batches
+from keras_attention.models.inference import check_images, hypothesis_row, make_outputs, run_batches
+from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
 from keras_attention.models.vision_weights import IMAGENET, load_vision_weights
 from keras_attention.outputs import Caption
@@ -266,11 +265,6 @@ class Captioner(Task):
         logits = self._add_bias(logits_of_step(self.embedding, outputs))
         return logits, {"constants": state["constants"], "carry": carry}, self._smooth(scores)
 
-    @property
-    def reader(self) -> TextReader:
-        """The `TextReader` of captions."""
-        return TextReader.from_template(self.tokenizer, "end", self.config.max_length)
-
     def _encode_images(self, inputs: dict) -> dict:
         return {"regions": ops.cast(self.vision(inputs["images"]), "float32")}
 
@@ -294,30 +288,30 @@ class Captioner(Task):
             FileNotFoundError: a file does not exist.
             TypeError: `images` is one path or the bytes of one image.
         """
-        images = check_images(images)
+        images, strategy = check_images(images), strategy or Greedy()
+        inputs = encode_inputs(None, images)
+        return self.run_verb(
+            inputs, None, batch_size, lambda indices: {"seeds": strategy.seeds(indices)}, strategy=strategy
+        )
 
-        def read(indices: np.ndarray) -> dict[str, np.ndarray]:
-            pixels, valid = read_images([images[i] for i in indices], self.config.image_size)
-            return {"images": pixels, "valid": valid}
-
-        return self._caption_all(len(images), read, strategy or Greedy(), batch_size)
+    def to_inputs(self, batch: Any) -> dict[str, Any]:
+        """Return `images` (B, size, size, 3), and `valid` (B,), False for images that cannot be read."""
+        images, valid = batch.decode_images(self.config.image_size)
+        return {"images": images, "valid": valid}
 
     def caption_regions(
         self, regions: np.ndarray | RegionCache, strategy: Strategy | None = None, batch_size: int = 32
     ) -> list[Caption]:
         """Write a caption for each of N images from its regions (N, R, C); see `caption`."""
 
-        def read(indices: np.ndarray) -> dict[str, np.ndarray]:
-            batch = np.asarray(regions[indices[0] : indices[-1] + 1], "float32")
-            return {"regions": batch, "valid": np.ones(len(indices), bool)}
+        strategy = strategy or Greedy()
 
-        return self._caption_all(len(regions), read, strategy or Greedy(), batch_size)
-
-    def _caption_all(self, count: int, read: Callable, strategy: Strategy, batch_size: int) -> list[Caption]:
         def compute(indices: np.ndarray) -> dict[str, Any]:
-            return self.compute_row(None, {**read(indices), "seeds": strategy.seeds(indices)}, strategy=strategy)
+            batch = np.asarray(regions[indices[0] : indices[-1] + 1], "float32")
+            inputs = {"regions": batch, "valid": np.ones(len(indices), bool), "seeds": strategy.seeds(indices)}
+            return self.compute_row(None, inputs, strategy=strategy)
 
-        return [Caption.from_row(row) for row in run_batches([0] * count, batch_size, compute)]
+        return make_outputs(Caption, run_batches([0] * len(regions), batch_size, compute), None)
 
     def draw(self, inputs: dict[str, np.ndarray], samples: int, seed: int) -> list[list[list[int]]]:
         """Sample captions from the model's distribution; return B lists of N lists of ids, with the end token.

@@ -98,6 +98,7 @@ class CausalLM(Task):
         return logits_of_step(self.embedding, outputs), {"constants": state["constants"], "carry": carry}, None
 
     complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
+    input_reader, to_inputs = autoregressive.input_reader, autoregressive.to_inputs
     length_limits, to_row = autoregressive.length_limits, autoregressive.to_row
 
     @classmethod

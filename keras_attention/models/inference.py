@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.tokenizer_rules import WHITE_SPACE, is_empty
+from keras_attention.data.tokenizer_rules import WHITE_SPACE
 from keras_attention.data.tokenizers import decode_ids, ids_to_pieces
 from keras_attention.outputs import split_rows
 
@@ -73,9 +73,11 @@ def check_images(images: Sequence[Any]) -> list:
     return list(images)
 
 
-def are_empty(texts: Sequence[str]) -> np.ndarray:
-    """Return (B,) bool, True for texts without words."""
-    return np.array([is_empty(text) for text in texts], bool)
+def make_outputs(output_class: type, rows: Sequence[dict[str, Any]], texts: Sequence[str] | None) -> list:
+    """Return an object of `output_class` for each row and, except for images, its text."""
+    if texts is None:
+        return [output_class.from_row(row) for row in rows]
+    return [output_class.from_row(row, text) for row, text in zip(rows, texts, strict=True)]
 
 
 class Detokenizer:
@@ -139,12 +141,6 @@ class Detokenizer:
 
 def _ends_in_space(text: str) -> bool:
     return text.endswith(tuple(WHITE_SPACE))
-
-
-def padded_words(words: Iterable[Sequence[str]], width: int) -> np.ndarray:
-    """Return the words of B sentences as (B, width) strings, padded with ""."""
-    padded = [[*sentence, *[""] * (width - len(sentence))] for sentence in words]
-    return np.array(padded, object).reshape(len(padded), width)
 
 
 def hypothesis_row(detokenizer: Any, computed: dict, name: str) -> dict[str, Any]:

@@ -166,6 +166,7 @@ class PermutationLM(Task):
         return self._to_logits(outputs), {"constants": {}, "carry": carry}, None
 
     complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
+    input_reader, to_inputs = autoregressive.input_reader, autoregressive.to_inputs
     length_limits, to_row = autoregressive.length_limits, autoregressive.to_row
 
     @classmethod

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_attention import config as configs
+from keras_attention.data.text_reader import TextReader, WordReader
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.models import examples
-from keras_attention.models.inference import Detokenizer
+from keras_attention.models.inference import Detokenizer, make_outputs, run_batches
 from keras_attention.models.weight_transfer import from_encoder, from_model
 from keras_attention.presets import find_preset
 
@@ -20,9 +22,9 @@ from keras_attention.presets import find_preset
 class Task(keras.Model):
     """A functional Keras model with a config and tokenizers.
 
-    A subclass builds its network in `__init__`, lists its tokenizers in `tokenizer_names`, and defines the two parts of
-    its verb: `compute`, in `keras.ops`, from ids to numbers and ids; and `to_row`, which replaces ids by strings. The
-    Python method and an export use both.
+    A subclass builds its network in `__init__`, lists its tokenizers in `tokenizer_names`, and defines the three parts
+    of its verb: `to_inputs`, from strings to ids; `compute`, in `keras.ops`, from ids to numbers and ids; and `to_row`,
+    which replaces ids by strings. The Python method and an export use all three.
 
     `model.save("m.keras")` saves weights, sizes and tokenizers. A loaded model uses the current dtype policy, and all
     of its weights are trainable.
@@ -39,6 +41,7 @@ class Task(keras.Model):
     verb: str  # name of the method that maps inputs to outputs, such as "translate"
     output_class: type  # the verb returns one per input
     default_preset: str
+    input_reader: TextReader | WordReader | None = None  # of the verb's texts; None: the verb reads images
     default_strategy: type[Strategy] | None = None  # None: the task does not search
     default_tokenizer = "sentencepiece"  # the kind for the default preset
     metric = "loss"  # selects the best model on validation data
@@ -166,6 +169,17 @@ class Task(keras.Model):
             self._compiled_functions[function] = CompiledFunction(self, function)
         return self._compiled_functions[function]
 
+    def to_inputs(self, batch: Any) -> dict[str, Any]:
+        """Return the inputs of `prepare` for a batch of texts or images.
+
+        Args:
+            batch: `TextInputs`, `WordInputs` or `ImageInputs`; in an export, the class for a graph.
+
+        Returns:
+            dict of NumPy arrays or, in an export, of TensorFlow tensors; axis 0 is the batch.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `to_inputs`.")
+
     def prepare(self, inputs: dict, **options: Any) -> dict:
         """Return the inputs of `compute`. Their shapes may depend on values of `inputs`, such as the longest length."""
         return inputs
@@ -203,6 +217,34 @@ class Task(keras.Model):
         detokenizers = {name: Detokenizer(tokenizer) for name, tokenizer in self.tokenizers.items()}
         computed = self.compiled_function(type(self).compute)(self.prepare(inputs, **options), **options)
         return self.to_row(strings, inputs, computed, detokenizers)
+
+    def run_verb(
+        self,
+        inputs: Any,
+        texts: Sequence[str] | None,
+        batch_size: int,
+        add_inputs: Callable[[np.ndarray], dict] | None = None,
+        **options: Any,
+    ) -> list:
+        """Compute one output for each text or image.
+
+        Args:
+            inputs: N texts or images, from `encode_inputs`.
+            texts: the N texts; None for images.
+            batch_size: number of texts or images in a batch.
+            add_inputs: function from the indices of a batch to more inputs of `prepare`, such as seeds.
+            **options: constants of the compiled function, such as the `strategy` of a search.
+
+        Returns:
+            N objects of `output_class`.
+        """
+
+        def compute(indices: np.ndarray) -> dict[str, Any]:
+            batch = inputs.take(indices)
+            added = {} if add_inputs is None else add_inputs(indices)
+            return self.compute_row(batch.strings, {**self.to_inputs(batch), **added}, **options)
+
+        return make_outputs(self.output_class, run_batches(inputs.lengths, batch_size, compute), texts)
 
     def compile(
         self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **options: Any

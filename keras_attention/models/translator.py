@@ -20,7 +20,8 @@ from keras_attention.layers import OutputBias, RecurrentDecoder, logits_of_step
 from keras_attention.metrics.text import score_texts, scores_by_length
 from keras_attention.models.arguments import has_learned_positions, with_vocabulary
 from keras_attention.models.build import make_decoder, make_embedding, make_encoder
-from keras_attention.models.inference import are_empty, check_texts, hypothesis_row, run_batches
+from keras_attention.models.inference import check_texts, hypothesis_row
+from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
 from keras_attention.outputs import Translation
 
@@ -148,7 +149,7 @@ class Translator(Task):
         return logits, {"constants": state["constants"], "carry": carry}, weights
 
     @property
-    def source_reader(self) -> TextReader:
+    def input_reader(self) -> TextReader:
         """The `TextReader` of sources."""
         return TextReader.from_template(self.source_tokenizer, "end", self.config.max_length)
 
@@ -207,23 +208,19 @@ class Translator(Task):
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
         if len(prefixes) != len(texts):
             raise ValueError(f"There are {len(prefixes)} prefixes for {len(texts)} texts; expected one each.")
-        sources, forced, empty = self.source_reader.ids(texts), self.prefix_reader.ids(prefixes), are_empty(texts)
+        forced = self.prefix_reader.ids(prefixes)
 
-        def compute(indices: np.ndarray) -> dict[str, Any]:
-            ids, mask = self.source_reader.pad([sources[i] for i in indices], multiple=8)
+        def add_inputs(indices: np.ndarray) -> dict[str, np.ndarray]:
             prefix_ids, prefix_mask = self.prefix_reader.pad([forced[i] for i in indices])
-            inputs = {
-                "source_ids": ids,
-                "source_mask": mask,
-                "is_empty": empty[indices],
-                "prefix_ids": prefix_ids,
-                "prefix_mask": prefix_mask,
-                "seeds": strategy.seeds(indices),
-            }
-            return self.compute_row(None, inputs, strategy=strategy)
+            return {"prefix_ids": prefix_ids, "prefix_mask": prefix_mask, "seeds": strategy.seeds(indices)}
 
-        rows = run_batches([len(ids) for ids in sources], batch_size, compute)
-        return [Translation.from_row(row, text) for row, text in zip(rows, texts, strict=True)]
+        inputs = encode_inputs(self.input_reader, texts)
+        return self.run_verb(inputs, texts, batch_size, add_inputs, strategy=strategy)
+
+    def to_inputs(self, batch: Any) -> dict[str, Any]:
+        """Return `source_ids` and `source_mask` (B, S), and `is_empty` (B,), True for texts without words."""
+        ids, mask = batch.arrays()
+        return {"source_ids": ids, "source_mask": mask, "is_empty": batch.are_empty()}
 
     def prepare(self, inputs: dict, strategy: Strategy) -> dict:
         """Add the length limits of the search.
