@@ -73,7 +73,7 @@ def test_the_score_of_a_caption_is_the_sum_of_its_log_probabilities(caption_toke
         expected.append(log_probs[np.arange(len(labels)), labels].sum())
     scores = ka.score(model, [*images, b"no image"], [*texts, "a red circle"])
     np.testing.assert_allclose(scores, [*expected, 0.0], rtol=1e-4)
-    with pytest.raises(ValueError, match="as many targets"):
+    with pytest.raises(ValueError, match="one target for each"):
         ka.score(model, images, ["a red circle"])
     for wrong in (ka.embed, ka.attention_maps):
         with pytest.raises(TypeError, match="Captioner has no"):

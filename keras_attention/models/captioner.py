@@ -16,10 +16,10 @@ from keras_attention.data.captions import CaptionedImage, captions_of, read_capt
 from keras_attention.data.region_cache import RegionCache
 from keras_attention.data.tokenizers import special_ids
 from keras_attention.generation import Greedy, Sampling, Strategy, best_hypotheses, decode, search_inputs
-from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions, logits_of_step
+from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
 from keras_attention.layers.regions import gaussian_kernel
 from keras_attention.layers.vision import SMALL_CNN
-from keras_attention.models import caption_scores
+from keras_attention.models import caption_scores, decoding
 from keras_attention.models.arguments import with_vocabulary
 from keras_attention.models.build import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.examples import only_path
@@ -152,10 +152,10 @@ class Captioner(Task):
             load_vision_weights(model.vision, encoder_weights)
         return model
 
-    @property
-    def has_attention(self) -> bool:
-        """True if the decoder attends to the regions."""
-        return self.decoder.has_memory
+    start, _add_bias, has_attention = decoding.start, decoding.add_bias, decoding.has_attention
+
+    def _target_embedding(self):
+        return self.embedding
 
     @property
     def input_spec(self) -> None:
@@ -219,9 +219,6 @@ class Captioner(Task):
         """Smooth attention scores (B, T, R) with a Gaussian, if `config.attention_smoothing` is set."""
         return scores if scores is None or self.smoothing is None else ops.matmul(scores, self.smoothing)
 
-    def _add_bias(self, logits):
-        return logits if self.output_bias is None else self.output_bias(logits)
-
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return the compiled loss plus, in training, the attention loss; see `AttentionLoss`."""
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
@@ -231,39 +228,19 @@ class Captioner(Task):
         costs = keras.losses.sparse_categorical_crossentropy(y, ops.cast(y_pred, "float32"), from_logits=True)
         return loss + self.attention_loss.loss(costs, real)
 
-    def start(self, inputs: dict, length=None) -> dict:
-        """Encode the images and return the state before the first token.
-
-        Args:
-            inputs: dict of `images` (B, size, size, 3) or `regions` (B, R, C).
-            length: the maximum number of tokens; `config.max_length` if None.
-
-        Returns:
-            dict of `constants` (tensors (B, ...), equal at all steps) and `carry` (tensors (B, 1, ...), updated at
-            each step).
-        """
+    def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
+        """Return the embeddings of the prefix (B, 0 or 1, E), and the decoder arguments."""
         regions = inputs["regions"] if "regions" in inputs else self.vision(inputs["images"])
         encoded = self._encode(regions)
         prefix = encoded.pop("prefix", None)
         if prefix is None:
             prefix = self.embedding(ops.zeros_like(regions[:, :0, 0], dtype="int32"))
-        length = self.config.max_length if length is None else length
-        constants, carry = self.decoder.start(prefix, length, **encoded)
-        return {"constants": constants, "carry": carry}
+        return prefix, encoded
 
     def step(self, tokens, state: dict):
-        """Read one token per beam and return the logits of the next one.
-
-        Args:
-            tokens: (B, K) int, the last tokens (at first the start token).
-            state: from `start` or the previous step; `carry` tensors are (B, K, ...).
-
-        Returns:
-            logits (B, K, V), the new state, and attention scores (B, K, R) or None.
-        """
-        outputs, carry, scores = self.decoder.step(self.embedding(tokens), state["constants"], state["carry"])
-        logits = self._add_bias(logits_of_step(self.embedding, outputs))
-        return logits, {"constants": state["constants"], "carry": carry}, self._smooth(scores)
+        """Read one token per beam and return the logits of the next one; see `decoding.step`."""
+        logits, state, scores = decoding.step(self, tokens, state)
+        return logits, state, self._smooth(scores)
 
     def _encode_images(self, inputs: dict) -> dict:
         return {"regions": ops.cast(self.vision(inputs["images"]), "float32")}
