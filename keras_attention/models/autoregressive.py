@@ -15,7 +15,7 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import special_ids
 from keras_attention.generation import Sampling, Strategy, decode, search_inputs
 from keras_attention.models.arguments import has_learned_positions
-from keras_attention.models.inference import check_texts, text_row
+from keras_attention.models.inference import check_texts, text_outputs
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.outputs import Completion
 
@@ -109,7 +109,7 @@ def compute(self: Any, inputs: dict, strategy: Strategy) -> dict:
     return {**hypotheses, "new_tokens": new_tokens, "is_written": steps < hypotheses["lengths"][:, :1] - forced}
 
 
-def to_row(self: Any, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+def to_outputs(self: Any, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
     """Return `text` and `score` (B,), and `pieces` (B, T) of the continuation.
 
     If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
@@ -117,4 +117,4 @@ def to_row(self: Any, strings: Any, inputs: dict, computed: dict, detokenizers: 
     detokenizer, tokens = detokenizers["tokenizer"], computed["tokens"]
     texts = detokenizer.continuations(strings, inputs, tokens, computed["lengths"])
     pieces = detokenizer.pieces(computed["new_tokens"], computed["is_written"])
-    return {**text_row(texts, computed["scores"]), "pieces": pieces}
+    return {**text_outputs(texts, computed["scores"]), "pieces": pieces}

@@ -23,7 +23,7 @@ from keras_attention.models import caption_scores, decoding
 from keras_attention.models.arguments import with_vocabulary
 from keras_attention.models.build import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.examples import only_path
-from keras_attention.models.inference import check_images, hypothesis_row, make_outputs, run_batches
+from keras_attention.models.inference import check_images, hypothesis_outputs, objects_from_rows, run_batches
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
 from keras_attention.models.vision_weights import IMAGENET, load_vision_weights
@@ -286,11 +286,11 @@ class Captioner(Task):
         def compute(indices: np.ndarray) -> dict[str, Any]:
             batch = np.asarray(regions[indices[0] : indices[-1] + 1], "float32")
             inputs = {"regions": batch, "valid": np.ones(len(indices), bool), "seeds": strategy.seeds(indices)}
-            return self.compute_row(None, inputs, strategy=strategy)
+            return self.compute_outputs(None, inputs, strategy=strategy)
 
-        return make_outputs(Caption, run_batches([0] * len(regions), batch_size, compute), None)
+        return objects_from_rows(Caption, run_batches([0] * len(regions), batch_size, compute), None)
 
-    def draw(self, inputs: dict[str, np.ndarray], samples: int, seed: int) -> list[list[list[int]]]:
+    def sample_captions(self, inputs: dict[str, np.ndarray], samples: int, seed: int) -> list[list[list[int]]]:
         """Sample captions from the model's distribution; return B lists of N lists of ids, with the end token.
 
         Args:
@@ -334,14 +334,14 @@ class Captioner(Task):
             computed["attention"] = ops.reshape(computed["attention"], grid)
         return computed
 
-    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `caption`, `score`, `valid` (B,), `pieces` (B, T), `attention` (B, T, rows, columns).
 
         If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
         """
         detokenizer = detokenizers["tokenizer"]
         return {
-            **hypothesis_row(detokenizer, computed, "caption"),
+            **hypothesis_outputs(detokenizer, computed, "caption"),
             "pieces": detokenizer.pieces(computed["tokens"][:, 0], computed["is_written"]),
             "valid": inputs["valid"],
         } | ({"attention": computed["attention"]} if "attention" in computed else {})

@@ -88,7 +88,7 @@ class CausalLM(Task):
     start, step = decoding.start, decoding.step
     complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
     input_reader, to_inputs = autoregressive.input_reader, autoregressive.to_inputs
-    length_limits, to_row = autoregressive.length_limits, autoregressive.to_row
+    length_limits, to_outputs = autoregressive.length_limits, autoregressive.to_outputs
 
     @classmethod
     def read_examples(cls, paths: Sequence[str]) -> list[str]:

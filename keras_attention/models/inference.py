@@ -73,7 +73,7 @@ def check_images(images: Sequence[Any]) -> list:
     return list(images)
 
 
-def make_outputs(output_class: type, rows: Sequence[dict[str, Any]], texts: Sequence[str] | None) -> list:
+def objects_from_rows(output_class: type, rows: Sequence[dict[str, Any]], texts: Sequence[str] | None) -> list:
     """Return an object of `output_class` for each row and, except for images, its text."""
     if texts is None:
         return [output_class.from_row(row) for row in rows]
@@ -143,13 +143,13 @@ def _ends_in_space(text: str) -> bool:
     return text.endswith(tuple(WHITE_SPACE))
 
 
-def hypothesis_row(detokenizer: Any, computed: dict, name: str) -> dict[str, Any]:
-    """Return the row of a search: the best text, called `name`, its score and, if there are any, alternatives."""
+def hypothesis_outputs(detokenizer: Any, computed: dict, name: str) -> dict[str, Any]:
+    """Return the outputs of a search: the best texts, called `name`, their scores and, if N > 1, all hypotheses."""
     texts = detokenizer.decode(computed["tokens"], computed["lengths"])
-    return text_row(texts, computed["scores"], name)
+    return text_outputs(texts, computed["scores"], name)
 
 
-def text_row(texts: Any, scores: Any, name: str = "text") -> dict[str, Any]:
-    """Return the row of texts and scores (B, N): the first text, called `name`, and all as `alternatives` if N > 1."""
-    row = {name: texts[:, 0], "score": scores[:, 0]}
-    return row | ({"alternatives": texts, "alternative_scores": scores} if scores.shape[1] > 1 else {})
+def text_outputs(texts: Any, scores: Any, name: str = "text") -> dict[str, Any]:
+    """Return the outputs for texts and scores (B, N): the first, called `name`, and all as `alternatives` if N > 1."""
+    outputs = {name: texts[:, 0], "score": scores[:, 0]}
+    return outputs | ({"alternatives": texts, "alternative_scores": scores} if scores.shape[1] > 1 else {})

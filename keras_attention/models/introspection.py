@@ -21,11 +21,11 @@ from keras_attention.outputs import AttentionMaps
 
 
 def embedding_tensors(model: Any, inputs: dict) -> dict:
-    """Return `embedding` (B, M), the mean of `piece_embeddings` (B, S, M) over the real tokens."""
+    """Return `embedding` (B, M), the mean of `token_embeddings` (B, S, M) over the real tokens."""
     outputs, _ = read_text(model, inputs)
     real = ops.expand_dims(ops.cast(inputs["padding_mask"], outputs.dtype), -1)
     total = ops.sum(outputs * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
-    return {"embedding": ops.cast(total, "float32"), "piece_embeddings": ops.cast(outputs * real, "float32")}
+    return {"embedding": ops.cast(total, "float32"), "token_embeddings": ops.cast(outputs * real, "float32")}
 
 
 def _embedding_alone(model: Any, inputs: dict) -> dict:
@@ -34,7 +34,7 @@ def _embedding_alone(model: Any, inputs: dict) -> dict:
 
 
 def score_tensors(model: Any, inputs: dict) -> dict:
-    """Return `piece_scores` (B, T), log p(label | the labels before it), and `score` (B,), their sum.
+    """Return `token_scores` (B, T), log p(label | the labels before it), and `score` (B,), their sum.
 
     Args:
         model: returns logits (B, T, V).
@@ -43,14 +43,14 @@ def score_tensors(model: Any, inputs: dict) -> dict:
     logits = ops.cast(model(inputs["inputs"]), "float32")
     chosen = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(inputs["labels"], -1), axis=-1), -1)
     scores = ops.where(inputs["mask"], chosen - ops.logsumexp(logits, axis=-1), 0.0)
-    return {"score": ops.sum(scores, axis=-1), "piece_scores": scores}
+    return {"score": ops.sum(scores, axis=-1), "token_scores": scores}
 
 
 def attention_tensors(model: Any, inputs: dict) -> dict:
     """Return `attention` (B, layers, H, S, S), 0 in rows of padding."""
-    _, weights = read_text(model, inputs, return_attention_scores=True)
+    _, scores = read_text(model, inputs, return_attention_scores=True)
     real = ops.reshape(inputs["padding_mask"], (-1, 1, 1, ops.shape(inputs["padding_mask"])[1], 1))
-    return {"attention": ops.cast(ops.where(real, ops.stack(weights, 1), 0.0), "float32")}
+    return {"attention": ops.cast(ops.where(real, ops.stack(scores, 1), 0.0), "float32")}
 
 
 def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
@@ -80,10 +80,10 @@ def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
 
 
 def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> list[AttentionMaps]:
-    """Return the self-attention weights over each text, in every block and head.
+    """Return the self-attention scores over each text, in every block and head.
 
     Args:
-        model: a model with Transformer blocks that reads one text. The scores are computed without a fused kernel.
+        model: a model with Transformer blocks that reads one text. It computes the scores without a fused kernel.
         texts: strings.
         batch_size: number of texts in a batch; it does not change the result.
 
@@ -117,7 +117,7 @@ def has_maps(model: Any) -> bool:
     return "token_ids" in model.input and hasattr(stack, "blocks")
 
 
-def gives_scores(model: Any) -> bool:
+def can_score(model: Any) -> bool:
     """Return whether a model computes the probability of each token from the tokens before it."""
     return hasattr(model, "decoder")
 
@@ -176,7 +176,7 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
         >>> score(model, ["to be"])[0] < 0
         True
     """
-    if not gives_scores(model):
+    if not can_score(model):
         raise TypeError(
             f"A {type(model).__name__} does not compute log-probabilities from left to right; expected a CausalLM, "
             "Translator or Captioner."

@@ -148,7 +148,7 @@ class MaskedLM(Task):
             "lengths": ops.sum(ops.cast(inputs["padding_mask"], "int32"), axis=1),
         }
 
-    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text` (B,); `candidates` and `candidate_scores` (B, G, C), padded with "" and 0."""
         detokenizer, is_mask = detokenizers["tokenizer"], inputs["mask_positions"] >= 0
         filled = detokenizer.decode(computed["token_ids"], computed["lengths"])

@@ -13,8 +13,8 @@ import numpy as np
 from keras_attention import config as configs
 from keras_attention.data.text_reader import TextReader, WordReader
 from keras_attention.generation import CompiledFunction, Strategy
-from keras_attention.models import examples
-from keras_attention.models.inference import Detokenizer, make_outputs, run_batches
+from keras_attention.models.examples import are_raw, from_examples, train_tokenizers
+from keras_attention.models.inference import Detokenizer, objects_from_rows, run_batches
 from keras_attention.models.weight_transfer import from_encoder, from_model
 from keras_attention.presets import find_preset
 
@@ -23,8 +23,8 @@ class Task(keras.Model):
     """A functional Keras model with a config and tokenizers.
 
     A subclass builds its network in `__init__`, lists its tokenizers in `tokenizer_names`, and defines the three parts
-    of its verb: `to_inputs`, from strings to ids; `compute`, in `keras.ops`, from ids to numbers and ids; and `to_row`,
-    which replaces ids by strings. The Python method and an export use all three.
+    of its verb: `to_inputs`, from strings to ids; `compute`, in `keras.ops`, from ids to numbers and ids; and
+    `to_outputs`, which replaces ids by strings. The Python method and an export use all three.
 
     `model.save("m.keras")` saves weights, sizes and tokenizers. A loaded model uses the current dtype policy, and all
     of its weights are trainable.
@@ -199,7 +199,7 @@ class Task(keras.Model):
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `compute`.")
 
-    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return the outputs of the task's signature: the computed values, with strings instead of ids.
 
         It works on NumPy arrays and, in an export, on TensorFlow tensors.
@@ -210,13 +210,13 @@ class Task(keras.Model):
             computed: dict of arrays, from `compute`.
             detokenizers: dict of a `Detokenizer`, or `GraphTokenizer` in an export, for each tokenizer.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define `to_row`.")
+        raise NotImplementedError(f"{type(self).__name__} does not define `to_outputs`.")
 
-    def compute_row(self, strings: Any, inputs: dict, **options: Any) -> dict[str, Any]:
-        """Run `prepare`, `compute` and `to_row` on a batch of arrays; see `to_row` for the result."""
+    def compute_outputs(self, strings: Any, inputs: dict, **options: Any) -> dict[str, Any]:
+        """Run `prepare`, `compute` and `to_outputs` on a batch of arrays; see `to_outputs` for the result."""
         detokenizers = {name: Detokenizer(tokenizer) for name, tokenizer in self.tokenizers.items()}
         computed = self.compiled_function(type(self).compute)(self.prepare(inputs, **options), **options)
-        return self.to_row(strings, inputs, computed, detokenizers)
+        return self.to_outputs(strings, inputs, computed, detokenizers)
 
     def run_verb(
         self,
@@ -242,9 +242,9 @@ class Task(keras.Model):
         def compute(indices: np.ndarray) -> dict[str, Any]:
             batch = inputs.take(indices)
             added = {} if add_inputs is None else add_inputs(indices)
-            return self.compute_row(batch.strings, {**self.to_inputs(batch), **added}, **options)
+            return self.compute_outputs(batch.strings, {**self.to_inputs(batch), **added}, **options)
 
-        return make_outputs(self.output_class, run_batches(inputs.lengths, batch_size, compute), texts)
+        return objects_from_rows(self.output_class, run_batches(inputs.lengths, batch_size, compute), texts)
 
     def compile(
         self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **options: Any
@@ -297,14 +297,14 @@ class Task(keras.Model):
             >>> sorted(model.fit(pairs, validation_data=pairs, verbose=0).history)
             ['accuracy', 'loss', 'val_accuracy', 'val_loss']
         """
-        if examples.are_raw(x):
+        if are_raw(x):
             if args or options.get("batch_size") is not None:
                 raise ValueError(
                     "`batch_size` does not apply to raw examples, because their batches are limited by tokens. Pass "
                     "`model.make_batches(examples, max_tokens=...)` to set the limit."
                 )
             x = self.make_batches(x)
-        if examples.are_raw(validation_data):
+        if are_raw(validation_data):
             validation_data = self.make_batches(validation_data, shuffle=False)
         return super().fit(x, y, *args, validation_data=validation_data, **options)
 
@@ -365,8 +365,8 @@ class Task(keras.Model):
         """Return the names of the classes or tags of examples; empty for a task without labels."""
         return ()
 
-    from_examples = classmethod(examples.from_examples)
-    train_tokenizers = classmethod(examples.train_tokenizers)
+    from_examples = classmethod(from_examples)
+    train_tokenizers = classmethod(train_tokenizers)
 
     def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
         """Turn examples into batches for `fit`.

@@ -94,15 +94,15 @@ class TextClassifier(Task):
         if self.attention is None:
             return state, None
         query = ops.expand_dims(state, 1)
-        context, weights = self.attention(query, memory, value_mask=mask, return_attention_scores=True)
-        return ops.concatenate([state, ops.squeeze(context, 1)], -1), ops.squeeze(weights, 1)
+        context, scores = self.attention(query, memory, value_mask=mask, return_attention_scores=True)
+        return ops.concatenate([state, ops.squeeze(context, 1)], -1), ops.squeeze(scores, 1)
 
     def _pool(self, inputs: dict, return_attention_scores: bool = False):
         """Return the summary of a Transformer, and the scores (B, S) of the last block, averaged over heads."""
         mask = inputs["padding_mask"]
-        outputs, weights = read_text(self, inputs, return_attention_scores)
+        outputs, scores = read_text(self, inputs, return_attention_scores)
         summary = self.pooler(self.pool_sequence(outputs, mask))
-        return summary, self.pool_sequence(ops.mean(weights[-1], axis=1), mask) if return_attention_scores else None
+        return summary, self.pool_sequence(ops.mean(scores[-1], axis=1), mask) if return_attention_scores else None
 
     @property
     def input_reader(self) -> TextReader:
@@ -154,7 +154,7 @@ class TextClassifier(Task):
             result["attention"] = ops.where(ops.expand_dims(real, 1), ops.cast(attention, "float32"), 0.0)
         return result
 
-    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `label`, `score` (B,), `probabilities` (B, classes), `pieces` and `attention` (B, S)."""
         detokenizer, computed, real = detokenizers["tokenizer"], dict(computed), ~inputs["is_empty"]
         return {

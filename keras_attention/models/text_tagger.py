@@ -158,7 +158,7 @@ class TextTagger(Task):
         scores = probabilities(ops.take_along_axis(self._logits(inputs), at_words, axis=1))
         return {"tag_ids": ops.argmax(scores, -1), "scores": ops.where(starts >= 0, ops.max(scores, -1), 0.0)}
 
-    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `words`, `tags` and `scores` (B, W), padded with "" and 0. `strings` are the words (B, W)."""
         names = detokenizers["tokenizer"].names
         tags = names(self.config.labels, computed["tag_ids"], inputs["word_starts"] >= 0)

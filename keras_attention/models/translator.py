@@ -21,7 +21,7 @@ from keras_attention.metrics.text import score_texts, scores_by_length
 from keras_attention.models import decoding
 from keras_attention.models.arguments import has_learned_positions, with_vocabulary
 from keras_attention.models.build import make_decoder, make_embedding, make_encoder
-from keras_attention.models.inference import check_texts, hypothesis_row
+from keras_attention.models.inference import check_texts, hypothesis_outputs
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
 from keras_attention.outputs import Translation
@@ -226,14 +226,14 @@ class Translator(Task):
         hypotheses = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
         return best_hypotheses(hypotheses, is_real)
 
-    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text`, `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
 
         If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
         """
         source, target = detokenizers["source_tokenizer"], detokenizers["target_tokenizer"]
         return {
-            **hypothesis_row(target, computed, "text"),
+            **hypothesis_outputs(target, computed, "text"),
             "source_pieces": source.pieces(inputs["source_ids"], inputs["source_mask"] & ~inputs["is_empty"][:, None]),
             "target_pieces": target.pieces(computed["tokens"][:, 0], computed["is_written"]),
             **({"alignment": computed["attention"]} if "attention" in computed else {}),

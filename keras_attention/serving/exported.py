@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_attention.data.images import ImageError, encoded_image
 from keras_attention.models import Captioner, CausalLM, MaskedLM, Task, TextClassifier, TextTagger, Translator
-from keras_attention.models.inference import check_images, check_texts, make_outputs, run_batches
+from keras_attention.models.inference import check_images, check_texts, objects_from_rows, run_batches
 from keras_attention.serving.export import METADATA_FILE
 
 
@@ -80,7 +80,7 @@ class ExportedModel:
         """Name of the method that maps inputs to outputs, such as `"translate"`."""
         return self.metadata["verb"]
 
-    def compute_row(self, strings: Sequence[str | bytes], seeds: np.ndarray) -> dict[str, np.ndarray]:
+    def compute_outputs(self, strings: Sequence[str | bytes], seeds: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs of `serving_default` for a batch of texts or encoded images.
 
         Args:
@@ -98,10 +98,10 @@ class ExportedModel:
         strings = _EncodedImages(check_images(inputs)) if reads_images else texts
 
         def compute(indices: np.ndarray) -> dict[str, np.ndarray]:
-            return self.compute_row([strings[i] for i in indices], (indices + seed).astype("int32"))
+            return self.compute_outputs([strings[i] for i in indices], (indices + seed).astype("int32"))
 
         lengths = [0] * len(strings) if reads_images else list(map(len, strings))
-        return make_outputs(output_class, run_batches(lengths, batch_size, compute), texts)
+        return objects_from_rows(output_class, run_batches(lengths, batch_size, compute), texts)
 
     translate, caption, complete = _method(Translator), _method(Captioner), _method(CausalLM)
     fill, classify, tag = _method(MaskedLM), _method(TextClassifier), _method(TextTagger)

@@ -1,7 +1,7 @@
 """The signatures of an exported model, from strings to strings in one TensorFlow graph.
 
-They compute the task's `to_inputs`, `compute` and `to_row`, or a function of `models/introspection.py`. Axis 0 of each
-tensor is the batch.
+They compute the task's `to_inputs`, `compute` and `to_outputs`, or a function of `models/introspection.py`. Axis 0 of
+each tensor is the batch.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class GraphTask:
         """Return the functions and their inputs by name: the task's verb; `score`, `embed`, `attention` if possible."""
         model, text = self.model, strings_spec("text")
         signatures: dict[str, Signature] = {"serving_default": (self.verb, self.input_specs)}
-        if introspection.gives_scores(model):
+        if introspection.can_score(model):
             target = strings_spec("caption" if "images" in model.input else "target")
             specs = [self.input_specs[0], target] if "target_ids" in model.input else [text]
             signatures["score"] = (self.score, specs)
@@ -71,14 +71,14 @@ class GraphTask:
         return signatures
 
     def verb(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """Compute the outputs of the task's verb; see `Task.to_row`."""
+        """Compute the outputs of the task's verb; see `Task.to_outputs`."""
         model, options = self.model, {} if self.strategy is None else {"strategy": self.strategy}
         batch = self.read(model.input_reader, strings)
         inputs = model.to_inputs(batch)
         if options:
             inputs["seeds"] = tf.zeros(tf.shape(strings)[:1], tf.int32) if seed is None else seed
         computed = model.compute(model.prepare(inputs, **options), **options)
-        return model.to_row(batch.strings, inputs, computed, self.tokenizers)
+        return model.to_outputs(batch.strings, inputs, computed, self.tokenizers)
 
     def read(self, reader: TextReader | WordReader | None, strings: tf.Tensor) -> Any:
         """Tokenize texts; see `encode_in_graph`."""
@@ -89,7 +89,7 @@ class GraphTask:
         return next(each for each in self.tokenizers.values() if each.tokenizer is tokenizer)
 
     def score(self, strings: tf.Tensor, target: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """Text or image, and target (B,) -> `score` (B,), `piece_scores` and pieces (B, T); for images also `valid`.
+        """Text or image, and target (B,) -> `score` (B,), `token_scores` and pieces (B, T); for images also `valid`.
 
         The score includes the end token.
         """
@@ -102,7 +102,7 @@ class GraphTask:
         return {**images, **introspection.score_tensors(model, inputs), name: pieces}
 
     def embed(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Text (B,) -> `embedding` (B, M), `piece_embeddings` (B, S, M), `pieces` (B, S)."""
+        """Text (B,) -> `embedding` (B, M), `token_embeddings` (B, S, M), `pieces` (B, S)."""
         return self._inspect(introspection.embedding_tensors, text)
 
     def attention(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
