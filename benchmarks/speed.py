@@ -180,7 +180,7 @@ def serving() -> list[str]:
         served = ka.load(model.export(directory, strategy=strategy))
         for size in (1, 8, 64):
             rows = texts[:size]
-            ids, mask = model.source_reader.arrays(rows)
+            ids, mask = model.input_reader.arrays(rows)
             arguments = [tf.constant(ids), tf.constant(mask), tf.fill((size,), 24)]
             text = tf.constant(rows)
             runs = {"served": lambda text=text: served.signature(text=text), "bare": lambda a=arguments: bare(*a)}

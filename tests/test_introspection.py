@@ -94,7 +94,7 @@ def test_the_score_of_a_translation_equals_that_of_the_search(translator, tmp_pa
     np.testing.assert_allclose(scores, [a.score for a in translations], atol=1e-3)
     outputs = served(translator, tmp_path)["score"](text=np.array([PAIRS[0][0]]), target=np.array([PAIRS[0][1]]))
     np.testing.assert_allclose(outputs["score"], scores[:1], atol=1e-3)
-    np.testing.assert_allclose(outputs["piece_scores"].numpy().sum(1), scores[:1], atol=1e-3)
+    np.testing.assert_allclose(outputs["token_scores"].numpy().sum(1), scores[:1], atol=1e-3)
 
 
 def test_unsupported_models_are_an_error(masked, lm, transformer):

@@ -1,4 +1,4 @@
-"""`load`, the facts file of an export, and training on raw examples."""
+"""`load`, the description of an export, and training on raw examples."""
 
 import json
 import math
@@ -25,8 +25,8 @@ def test_a_file_and_an_export_load_as_models_with_the_same_verb(classifier, tmp_
     models = [classifier, loaded]
     if keras.backend.backend() == "tensorflow":
         path = classifier.export(tmp_path / "m")
-        facts = json.loads((path / "assets.extra" / "keras_attention.json").read_text("utf-8"))
-        assert facts == {
+        metadata = json.loads((path / "assets.extra" / "keras_attention.json").read_text("utf-8"))
+        assert metadata == {
             "format": 1, "library": "keras_attention", "version": ka.__version__, "task": "TextClassifier",
             "verb": "classify", "max_length": classifier.config.max_length, "labels": ["no", "yes"],
         }  # fmt: skip
@@ -45,8 +45,8 @@ def test_a_file_and_an_export_load_as_models_with_the_same_verb(classifier, tmp_
 def test_an_export_records_its_strategy(tokenizer, tmp_path):
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SMALL)
     served = ka.load(model.export(tmp_path / "lm", strategy=ka.BeamSearch(num_beams=3, max_new_tokens=5), examples=()))
-    assert served.facts["strategy"]["name"] == "BeamSearch"
-    assert served.facts["strategy"]["num_beams"] == 3
+    assert served.metadata["strategy"]["name"] == "BeamSearch"
+    assert served.metadata["strategy"]["num_beams"] == 3
     (one,), (two,) = (m.complete(["we"], **o) for m, o in (
         (model, {"strategy": ka.BeamSearch(num_beams=3, max_new_tokens=5)}), (served, {})))  # fmt: skip
     assert (one.text, one.pieces) == (two.text, two.pieces)

@@ -386,7 +386,7 @@ def test_incomplete_characters_and_unknown_ids_are_decoded_as_in_python(tmp_path
         if count:
             np.testing.assert_allclose(one.attention[:count], two.attention, atol=1e-5)
     assert "\ufffd" in "".join(output.text for output in served.translate(texts))
-    assert not served.compute_row([" "], np.zeros(1, "int32"))["alternative_scores"].any()
+    assert not served.compute_outputs([" "], np.zeros(1, "int32"))["alternative_scores"].any()
 
 
 def test_a_long_prompt_is_truncated_at_its_start(tokenizer, tmp_path):

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import special_ids
 from keras_attention.generation import Sampling, Strategy, decode, search_inputs
 from keras_attention.models.arguments import has_learned_positions
-from keras_attention.models.inference import check_texts, run_batches, text_row
+from keras_attention.models.inference import check_texts, text_outputs
+from keras_attention.models.inputs import encode_inputs
 from keras_attention.outputs import Completion
 
 
@@ -40,21 +40,22 @@ def complete(
         TypeError: `prompts` is one string, or contains other types than strings.
     """
     prompts, strategy = check_texts(prompts), strategy or Sampling()
-    reader = prompt_reader(self)
-    rows = reader.ids(prompts)
-
-    def compute(indices: np.ndarray) -> dict[str, Any]:
-        ids, mask = reader.pad([rows[i] for i in indices])
-        inputs = {"token_ids": ids, "padding_mask": mask, "seeds": strategy.seeds(indices)}
-        return self.compute_row([prompts[i] for i in indices], inputs, strategy=strategy)
-
-    completed = run_batches([len(row) for row in rows], batch_size, compute)
-    return [Completion.from_row(row, prompt) for row, prompt in zip(completed, prompts, strict=True)]
+    inputs = encode_inputs(self.input_reader, prompts, multiple=1)
+    return self.run_verb(
+        inputs, prompts, batch_size, lambda indices: {"seeds": strategy.seeds(indices)}, strategy=strategy
+    )
 
 
-def prompt_reader(self: Any) -> TextReader:
-    """Return the reader of prompts, which makes token ids."""
+@property
+def input_reader(self: Any) -> TextReader:
+    """The `TextReader` of prompts."""
     return TextReader.for_prompts(self.tokenizer, self.config.max_length, self.template)
+
+
+def to_inputs(self: Any, batch: Any) -> dict[str, Any]:
+    """Return `token_ids` and `padding_mask` (B, S) of the prompts."""
+    ids, mask = batch.arrays()
+    return {"token_ids": ids, "padding_mask": mask}
 
 
 def length_limits(self: Any, prompt_lengths, strategy: Strategy):
@@ -108,7 +109,7 @@ def compute(self: Any, inputs: dict, strategy: Strategy) -> dict:
     return {**hypotheses, "new_tokens": new_tokens, "is_written": steps < hypotheses["lengths"][:, :1] - forced}
 
 
-def to_row(self: Any, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+def to_outputs(self: Any, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
     """Return `text` and `score` (B,), and `pieces` (B, T) of the continuation.
 
     If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
@@ -116,4 +117,4 @@ def to_row(self: Any, strings: Any, inputs: dict, computed: dict, detokenizers: 
     detokenizer, tokens = detokenizers["tokenizer"], computed["tokens"]
     texts = detokenizer.continuations(strings, inputs, tokens, computed["lengths"])
     pieces = detokenizer.pieces(computed["new_tokens"], computed["is_written"])
-    return {**text_row(texts, computed["scores"]), "pieces": pieces}
+    return {**text_outputs(texts, computed["scores"]), "pieces": pieces}

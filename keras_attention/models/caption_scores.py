@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from keras_attention.data.caption_batches import image_regions
 from keras_attention.data.captions import CaptionedImage
 from keras_attention.metrics.captions import check_scorers, score_captions
 from keras_attention.metrics.text import score_texts
+from keras_attention.outputs import Caption
 
 
 def validation_score(self: Any, examples: Sequence[CaptionedImage], metric: str, cache: Any = None, **_: Any) -> float:
@@ -18,15 +20,17 @@ def validation_score(self: Any, examples: Sequence[CaptionedImage], metric: str,
         examples: from `read_captions`.
         metric: `"bleu"` or `"cider"`.
         cache: directory of region features, or None.
+
+    Raises:
+        ValueError: no image can be read.
     """
     if cache is None:
         captions = self.caption([example.image for example in examples], batch_size=64)
     else:
         regions = image_regions(examples, self, cache)
         captions = self.caption_regions(regions, batch_size=64)
-        captions = [c if valid else None for c, valid in zip(captions, regions.valid, strict=True)]
-    pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c is not None and c.valid]
-    texts, references = zip(*pairs, strict=True)
+        captions = [dataclasses.replace(c, valid=bool(v)) for c, v in zip(captions, regions.valid, strict=True)]
+    texts, references = _readable(captions, examples)
     if metric == "cider":
         return 100 * score_captions(texts, references, meteor=False).cider
     return score_texts(texts, references, lowercase=True).bleu
@@ -36,16 +40,22 @@ def score_examples(cls: type, model: Any, examples: Sequence[CaptionedImage], **
     """Return `bleu_1` to `bleu_4`, `meteor` (if Java is installed), `rouge_l` and `cider`, each times 100."""
     check_scorers()  # fail before the slow captioning
     captions = model.caption([example.image for example in examples], **search)
-    pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c.valid]
-    if not pairs:
-        raise ValueError(f"None of the {len(examples)} images can be read; expected JPEG, PNG, GIF or BMP.")
-    scores = score_captions(*zip(*pairs, strict=True))
+    texts, references = _readable(captions, examples)
+    scores = score_captions(texts, references)
     return {
         **{f"bleu_{n}": bleu for n, bleu in enumerate(scores.bleu, 1)},
         **({} if scores.meteor is None else {"meteor": 100 * scores.meteor}),
         "rouge_l": 100 * scores.rouge_l,
         "cider": 100 * scores.cider,
-        "images": len(pairs),
+        "images": len(texts),
         "unreadable": [e.name for c, e in zip(captions, examples, strict=True) if not c.valid],
         "signature": scores.note,
     }
+
+
+def _readable(captions: Sequence[Caption], examples: Sequence[CaptionedImage]) -> tuple[list[str], list]:
+    """Return the captions of the images that can be read, and their references."""
+    pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c.valid]
+    if not pairs:
+        raise ValueError(f"None of the {len(examples)} images can be read; expected JPEG, PNG, GIF or BMP.")
+    return [text for text, _ in pairs], [references for _, references in pairs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,19 +13,18 @@ from keras import ops
 from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
 from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
-from keras_attention.data.images import read_images
 from keras_attention.data.region_cache import RegionCache
-from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import special_ids
 from keras_attention.generation import Greedy, Sampling, Strategy, best_hypotheses, decode, search_inputs
-from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions, logits_of_step
+from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
 from keras_attention.layers.regions import gaussian_kernel
 from keras_attention.layers.vision import SMALL_CNN
-from keras_attention.models import caption_scores
+from keras_attention.models import caption_scores, decoding
 from keras_attention.models.arguments import with_vocabulary
 from keras_attention.models.build import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.examples import only_path
-from keras_attention.models.inference import check_images, hypothesis_row, run_batches
+from keras_attention.models.inference import check_images, hypothesis_outputs, objects_from_rows, run_batches
+from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
 from keras_attention.models.vision_weights import IMAGENET, load_vision_weights
 from keras_attention.outputs import Caption
@@ -153,10 +152,10 @@ class Captioner(Task):
             load_vision_weights(model.vision, encoder_weights)
         return model
 
-    @property
-    def has_attention(self) -> bool:
-        """True if the decoder attends to the regions."""
-        return self.decoder.has_memory
+    start, _add_bias, has_attention = decoding.start, decoding.add_bias, decoding.has_attention
+
+    def _target_embedding(self):
+        return self.embedding
 
     @property
     def input_spec(self) -> None:
@@ -220,9 +219,6 @@ class Captioner(Task):
         """Smooth attention scores (B, T, R) with a Gaussian, if `config.attention_smoothing` is set."""
         return scores if scores is None or self.smoothing is None else ops.matmul(scores, self.smoothing)
 
-    def _add_bias(self, logits):
-        return logits if self.output_bias is None else self.output_bias(logits)
-
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return the compiled loss plus, in training, the attention loss; see `AttentionLoss`."""
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
@@ -232,44 +228,19 @@ class Captioner(Task):
         costs = keras.losses.sparse_categorical_crossentropy(y, ops.cast(y_pred, "float32"), from_logits=True)
         return loss + self.attention_loss.loss(costs, real)
 
-    def start(self, inputs: dict, length=None) -> dict:
-        """Encode the images and return the state before the first token.
-
-        Args:
-            inputs: dict of `images` (B, size, size, 3) or `regions` (B, R, C).
-            length: the maximum number of tokens; `config.max_length` if None.
-
-        Returns:
-            dict of `constants` (tensors (B, ...), equal at all steps) and `carry` (tensors (B, 1, ...), updated at
-            each step).
-        """
+    def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
+        """Return the embeddings of the prefix (B, 0 or 1, E), and the decoder arguments."""
         regions = inputs["regions"] if "regions" in inputs else self.vision(inputs["images"])
         encoded = self._encode(regions)
         prefix = encoded.pop("prefix", None)
         if prefix is None:
             prefix = self.embedding(ops.zeros_like(regions[:, :0, 0], dtype="int32"))
-        length = self.config.max_length if length is None else length
-        constants, carry = self.decoder.start(prefix, length, **encoded)
-        return {"constants": constants, "carry": carry}
+        return prefix, encoded
 
     def step(self, tokens, state: dict):
-        """Read one token per beam and return the logits of the next one.
-
-        Args:
-            tokens: (B, K) int, the last tokens (at first the start token).
-            state: from `start` or the previous step; `carry` tensors are (B, K, ...).
-
-        Returns:
-            logits (B, K, V), the new state, and attention scores (B, K, R) or None.
-        """
-        outputs, carry, scores = self.decoder.step(self.embedding(tokens), state["constants"], state["carry"])
-        logits = self._add_bias(logits_of_step(self.embedding, outputs))
-        return logits, {"constants": state["constants"], "carry": carry}, self._smooth(scores)
-
-    @property
-    def reader(self) -> TextReader:
-        """The `TextReader` of captions."""
-        return TextReader.from_template(self.tokenizer, "end", self.config.max_length)
+        """Read one token per beam and return the logits of the next one; see `decoding.step`."""
+        logits, state, scores = decoding.step(self, tokens, state)
+        return logits, state, self._smooth(scores)
 
     def _encode_images(self, inputs: dict) -> dict:
         return {"regions": ops.cast(self.vision(inputs["images"]), "float32")}
@@ -294,32 +265,32 @@ class Captioner(Task):
             FileNotFoundError: a file does not exist.
             TypeError: `images` is one path or the bytes of one image.
         """
-        images = check_images(images)
+        images, strategy = check_images(images), strategy or Greedy()
+        inputs = encode_inputs(None, images)
+        return self.run_verb(
+            inputs, None, batch_size, lambda indices: {"seeds": strategy.seeds(indices)}, strategy=strategy
+        )
 
-        def read(indices: np.ndarray) -> dict[str, np.ndarray]:
-            pixels, valid = read_images([images[i] for i in indices], self.config.image_size)
-            return {"images": pixels, "valid": valid}
-
-        return self._caption_all(len(images), read, strategy or Greedy(), batch_size)
+    def to_inputs(self, batch: Any) -> dict[str, Any]:
+        """Return `images` (B, size, size, 3), and `valid` (B,), False for images that cannot be read."""
+        images, valid = batch.decode_images(self.config.image_size)
+        return {"images": images, "valid": valid}
 
     def caption_regions(
         self, regions: np.ndarray | RegionCache, strategy: Strategy | None = None, batch_size: int = 32
     ) -> list[Caption]:
         """Write a caption for each of N images from its regions (N, R, C); see `caption`."""
 
-        def read(indices: np.ndarray) -> dict[str, np.ndarray]:
-            batch = np.asarray(regions[indices[0] : indices[-1] + 1], "float32")
-            return {"regions": batch, "valid": np.ones(len(indices), bool)}
+        strategy = strategy or Greedy()
 
-        return self._caption_all(len(regions), read, strategy or Greedy(), batch_size)
-
-    def _caption_all(self, count: int, read: Callable, strategy: Strategy, batch_size: int) -> list[Caption]:
         def compute(indices: np.ndarray) -> dict[str, Any]:
-            return self.compute_row(None, {**read(indices), "seeds": strategy.seeds(indices)}, strategy=strategy)
+            batch = np.asarray(regions[indices[0] : indices[-1] + 1], "float32")
+            inputs = {"regions": batch, "valid": np.ones(len(indices), bool), "seeds": strategy.seeds(indices)}
+            return self.compute_outputs(None, inputs, strategy=strategy)
 
-        return [Caption.from_row(row) for row in run_batches([0] * count, batch_size, compute)]
+        return objects_from_rows(Caption, run_batches([0] * len(regions), batch_size, compute), None)
 
-    def draw(self, inputs: dict[str, np.ndarray], samples: int, seed: int) -> list[list[list[int]]]:
+    def sample_captions(self, inputs: dict[str, np.ndarray], samples: int, seed: int) -> list[list[list[int]]]:
         """Sample captions from the model's distribution; return B lists of N lists of ids, with the end token.
 
         Args:
@@ -363,14 +334,14 @@ class Captioner(Task):
             computed["attention"] = ops.reshape(computed["attention"], grid)
         return computed
 
-    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `caption`, `score`, `valid` (B,), `pieces` (B, T), `attention` (B, T, rows, columns).
 
         If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
         """
         detokenizer = detokenizers["tokenizer"]
         return {
-            **hypothesis_row(detokenizer, computed, "caption"),
+            **hypothesis_outputs(detokenizer, computed, "caption"),
             "pieces": detokenizer.pieces(computed["tokens"][:, 0], computed["is_written"]),
             "valid": inputs["valid"],
         } | ({"attention": computed["attention"]} if "attention" in computed else {})

@@ -11,8 +11,8 @@ from keras import ops
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_batches import language_batches
 from keras_attention.generation import Sampling
-from keras_attention.layers import Transformer, logits_of_step
-from keras_attention.models import autoregressive
+from keras_attention.layers import Transformer
+from keras_attention.models import autoregressive, decoding
 from keras_attention.models.arguments import text_inputs, with_vocabulary, without_attention
 from keras_attention.models.build import make_decoder, make_embedding
 from keras_attention.models.examples import read_documents, token_scores
@@ -57,6 +57,7 @@ class CausalLM(Task):
     default_preset = "char_rnn"
     default_strategy = Sampling
     default_tokenizer = "characters"
+    output_bias = None
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(without_attention(config, "language model"), "vocabulary_size", tokenizer)
@@ -77,28 +78,17 @@ class CausalLM(Task):
             return self.decoder(embedded, mask=mask)
         return self.decoder(embedded * ops.cast(ops.expand_dims(mask, -1), embedded.dtype))
 
-    def start(self, inputs: dict, length=None) -> dict:
-        """Return the state before the next token.
+    def _target_embedding(self):
+        return self.embedding
 
-        Args:
-            inputs: dict of `token_ids` (B, L), prompt tokens that are read in one call; L may be 0.
-            length: the maximum number of tokens; `config.max_length` if None.
+    def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
+        """Return the embeddings of the prompt tokens (B, L, E), and no decoder arguments."""
+        return self.embedding(inputs["token_ids"]), {}
 
-        Returns:
-            dict of `constants` (tensors (B, ...), equal at all steps) and `carry` (tensors (B, 1, ...), updated at
-            each step).
-        """
-        length = self.config.max_length if length is None else length
-        constants, carry = self.decoder.start(self.embedding(inputs["token_ids"]), length)
-        return {"constants": constants, "carry": carry}
-
-    def step(self, tokens, state: dict):
-        """Read one token per beam, (B, K), and return logits (B, K, V), the new state, and None."""
-        outputs, carry, _ = self.decoder.step(self.embedding(tokens), state["constants"], state["carry"])
-        return logits_of_step(self.embedding, outputs), {"constants": state["constants"], "carry": carry}, None
-
+    start, step = decoding.start, decoding.step
     complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
-    length_limits, to_row = autoregressive.length_limits, autoregressive.to_row
+    input_reader, to_inputs = autoregressive.input_reader, autoregressive.to_inputs
+    length_limits, to_outputs = autoregressive.length_limits, autoregressive.to_outputs
 
     @classmethod
     def read_examples(cls, paths: Sequence[str]) -> list[str]:

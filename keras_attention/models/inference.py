@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.tokenizer_rules import WHITE_SPACE, is_empty
+from keras_attention.data.tokenizer_rules import WHITE_SPACE
 from keras_attention.data.tokenizers import decode_ids, ids_to_pieces
 from keras_attention.outputs import split_rows
 
@@ -73,9 +73,11 @@ def check_images(images: Sequence[Any]) -> list:
     return list(images)
 
 
-def are_empty(texts: Sequence[str]) -> np.ndarray:
-    """Return (B,) bool, True for texts without words."""
-    return np.array([is_empty(text) for text in texts], bool)
+def objects_from_rows(output_class: type, rows: Sequence[dict[str, Any]], texts: Sequence[str] | None) -> list:
+    """Return an object of `output_class` for each row and, except for images, its text."""
+    if texts is None:
+        return [output_class.from_row(row) for row in rows]
+    return [output_class.from_row(row, text) for row, text in zip(rows, texts, strict=True)]
 
 
 class Detokenizer:
@@ -141,19 +143,13 @@ def _ends_in_space(text: str) -> bool:
     return text.endswith(tuple(WHITE_SPACE))
 
 
-def padded_words(words: Iterable[Sequence[str]], width: int) -> np.ndarray:
-    """Return the words of B sentences as (B, width) strings, padded with ""."""
-    padded = [[*sentence, *[""] * (width - len(sentence))] for sentence in words]
-    return np.array(padded, object).reshape(len(padded), width)
-
-
-def hypothesis_row(detokenizer: Any, computed: dict, name: str) -> dict[str, Any]:
-    """Return the row of a search: the best text, called `name`, its score and, if there are any, alternatives."""
+def hypothesis_outputs(detokenizer: Any, computed: dict, name: str) -> dict[str, Any]:
+    """Return the outputs of a search: the best texts, called `name`, their scores and, if N > 1, all hypotheses."""
     texts = detokenizer.decode(computed["tokens"], computed["lengths"])
-    return text_row(texts, computed["scores"], name)
+    return text_outputs(texts, computed["scores"], name)
 
 
-def text_row(texts: Any, scores: Any, name: str = "text") -> dict[str, Any]:
-    """Return the row of texts and scores (B, N): the first text, called `name`, and all as `alternatives` if N > 1."""
-    row = {name: texts[:, 0], "score": scores[:, 0]}
-    return row | ({"alternatives": texts, "alternative_scores": scores} if scores.shape[1] > 1 else {})
+def text_outputs(texts: Any, scores: Any, name: str = "text") -> dict[str, Any]:
+    """Return the outputs for texts and scores (B, N): the first, called `name`, and all as `alternatives` if N > 1."""
+    outputs = {name: texts[:, 0], "score": scores[:, 0]}
+    return outputs | ({"alternatives": texts, "alternative_scores": scores} if scores.shape[1] > 1 else {})

@@ -12,20 +12,20 @@ import numpy as np
 from keras import ops
 
 from keras_attention.data.batches import text_arrays
-from keras_attention.data.images import read_images
-from keras_attention.data.text_reader import TextReader
+from keras_attention.data.text_reader import TextReader, WordReader
 from keras_attention.layers import Transformer
 from keras_attention.models.build import read_text
 from keras_attention.models.inference import Detokenizer, check_texts, run_batches
+from keras_attention.models.inputs import encode_inputs
 from keras_attention.outputs import AttentionMaps
 
 
 def embedding_tensors(model: Any, inputs: dict) -> dict:
-    """Return `embedding` (B, M), the mean of `piece_embeddings` (B, S, M) over the real tokens."""
+    """Return `embedding` (B, M), the mean of `token_embeddings` (B, S, M) over the real tokens."""
     outputs, _ = read_text(model, inputs)
     real = ops.expand_dims(ops.cast(inputs["padding_mask"], outputs.dtype), -1)
     total = ops.sum(outputs * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
-    return {"embedding": ops.cast(total, "float32"), "piece_embeddings": ops.cast(outputs * real, "float32")}
+    return {"embedding": ops.cast(total, "float32"), "token_embeddings": ops.cast(outputs * real, "float32")}
 
 
 def _embedding_alone(model: Any, inputs: dict) -> dict:
@@ -34,7 +34,7 @@ def _embedding_alone(model: Any, inputs: dict) -> dict:
 
 
 def score_tensors(model: Any, inputs: dict) -> dict:
-    """Return `piece_scores` (B, T), log p(label | the labels before it), and `score` (B,), their sum.
+    """Return `token_scores` (B, T), log p(label | the labels before it), and `score` (B,), their sum.
 
     Args:
         model: returns logits (B, T, V).
@@ -43,14 +43,14 @@ def score_tensors(model: Any, inputs: dict) -> dict:
     logits = ops.cast(model(inputs["inputs"]), "float32")
     chosen = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(inputs["labels"], -1), axis=-1), -1)
     scores = ops.where(inputs["mask"], chosen - ops.logsumexp(logits, axis=-1), 0.0)
-    return {"score": ops.sum(scores, axis=-1), "piece_scores": scores}
+    return {"score": ops.sum(scores, axis=-1), "token_scores": scores}
 
 
 def attention_tensors(model: Any, inputs: dict) -> dict:
     """Return `attention` (B, layers, H, S, S), 0 in rows of padding."""
-    _, weights = read_text(model, inputs, return_attention_scores=True)
+    _, scores = read_text(model, inputs, return_attention_scores=True)
     real = ops.reshape(inputs["padding_mask"], (-1, 1, 1, ops.shape(inputs["padding_mask"])[1], 1))
-    return {"attention": ops.cast(ops.where(real, ops.stack(weights, 1), 0.0), "float32")}
+    return {"attention": ops.cast(ops.where(real, ops.stack(scores, 1), 0.0), "float32")}
 
 
 def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
@@ -80,10 +80,10 @@ def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
 
 
 def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> list[AttentionMaps]:
-    """Return the self-attention weights over each text, in every block and head.
+    """Return the self-attention scores over each text, in every block and head.
 
     Args:
-        model: a model with Transformer blocks that reads one text. The scores are computed without a fused kernel.
+        model: a model with Transformer blocks that reads one text. It computes the scores without a fused kernel.
         texts: strings.
         batch_size: number of texts in a batch; it does not change the result.
 
@@ -117,13 +117,15 @@ def has_maps(model: Any) -> bool:
     return "token_ids" in model.input and hasattr(stack, "blocks")
 
 
-def gives_scores(model: Any) -> bool:
+def can_score(model: Any) -> bool:
     """Return whether a model computes the probability of each token from the tokens before it."""
     return hasattr(model, "decoder")
 
 
-def reader_of(model: Any) -> TextReader:
-    """Return the `TextReader` for embeddings and attention maps, of a model that reads one text."""
+def reader_of(model: Any) -> TextReader | WordReader:
+    """Return the reader for embeddings and attention maps, of a model that reads one text."""
+    if "character_ids" in model.input:  # a tagger
+        return model.input_reader
     if isinstance(getattr(model, "decoder", None), Transformer):
         return TextReader.for_decoder(model.tokenizer, model.config.max_length)
     return TextReader.from_template(model.tokenizer, model.template, model.config.max_length)
@@ -133,22 +135,23 @@ def _rows(
     model: Any, texts: list[str], function: Callable[[Any, dict], dict], batch_size: int
 ) -> list[dict[str, np.ndarray]]:
     """Return a row for each text: the outputs of a function of tensors, and `pieces` (S,)."""
-    reads_characters = "character_ids" in model.input  # only of a tagger
-    reader = model.word_reader if reads_characters else reader_of(model)
-    encoded = reader.ids([reader.split(text) for text in texts] if reads_characters else texts)
-    detokenizer = Detokenizer(model.tokenizer)
+    inputs, detokenizer = encode_inputs(reader_of(model), texts), Detokenizer(model.tokenizer)
 
     def compute(indices: np.ndarray) -> dict[str, Any]:
-        batch = [encoded[i] for i in indices]
-        arrays = model.word_arrays(batch) if reads_characters else _arrays(model, reader, batch)
+        arrays = encoder_inputs(model, inputs.take(indices))
         pieces = detokenizer.pieces(arrays["token_ids"], arrays["padding_mask"])
         return {**model.compiled_function(function)(arrays), "pieces": pieces}
 
-    return run_batches([len(row.ids if reads_characters else row) for row in encoded], batch_size, compute)
+    return run_batches(inputs.lengths, batch_size, compute)
 
 
-def _arrays(model: Any, reader: TextReader, batch: list[list[int]]) -> dict[str, np.ndarray]:
-    return text_arrays(model.config, *reader.pad(batch, multiple=8, min_length=1))
+def encoder_inputs(model: Any, batch: Any) -> dict[str, Any]:
+    """Return the call arguments for a batch of texts that `reader_of(model)` reads."""
+    if "character_ids" not in model.input:
+        return text_arrays(model.config, *batch.arrays())
+    arrays = model.to_inputs(batch)
+    arrays.pop("word_starts")
+    return arrays
 
 
 def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None, batch_size: int = 32) -> list[float]:
@@ -173,7 +176,7 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
         >>> score(model, ["to be"])[0] < 0
         True
     """
-    if not gives_scores(model):
+    if not can_score(model):
         raise TypeError(
             f"A {type(model).__name__} does not compute log-probabilities from left to right; expected a CausalLM, "
             "Translator or Captioner."
@@ -184,27 +187,38 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
         raise ValueError(
             "A Translator or Captioner needs one target for each text or image; a language model needs `targets=None`."
         )
-    tokenizer = getattr(model, "target_tokenizer", None) or model.tokenizer
-    reader = TextReader.from_template(tokenizer, "end", model.config.max_length)
-    rows = reader.ids(sources if targets is None else targets)
+    labels = encode_inputs(target_reader(model), sources if targets is None else targets)
+    encoded = None if targets is None else encode_inputs(model.input_reader, sources)
 
     def compute(indices: np.ndarray) -> dict[str, Any]:
-        labels, mask = reader.pad([rows[i] for i in indices], multiple=8)
-        inputs, valid = _scored_inputs(model, [sources[i] for i in indices], reader.shift_right(labels), mask)
-        return model.compiled_function(score_tensors)(
-            {"inputs": inputs, "labels": labels, "mask": mask & valid[:, None]}
-        )
+        batch = None if encoded is None else encoded.take(indices)
+        inputs, _ = score_inputs(model, labels.take(indices), batch)
+        return model.compiled_function(score_tensors)(inputs)
 
-    return [float(row["score"]) for row in run_batches([len(ids) for ids in rows], batch_size, compute)]
+    return [float(row["score"]) for row in run_batches(labels.lengths, batch_size, compute)]
 
 
-def _scored_inputs(model: Any, sources: list, shifted: np.ndarray, mask: np.ndarray) -> tuple[dict, np.ndarray]:
-    """Return the inputs of a model for targets that are `shifted` (B, T) right, and (B,) False for damaged images."""
-    valid = np.ones(len(sources), bool)
-    if "images" in model.input:
-        images, valid = read_images(sources, model.config.image_size)
-        return {"images": images, "target_ids": shifted}, valid
-    if "source_ids" not in model.input:
-        return {"token_ids": shifted, "padding_mask": mask}, valid
-    ids, source_mask = model.source_reader.arrays(sources, multiple=8)
-    return {"source_ids": ids, "source_mask": source_mask, "target_ids": shifted}, valid
+def target_reader(model: Any) -> TextReader:
+    """Return the `TextReader` of the texts that `score` scores."""
+    tokenizer = getattr(model, "target_tokenizer", None) or model.tokenizer
+    return TextReader.from_template(tokenizer, "end", model.config.max_length)
+
+
+def score_inputs(model: Any, targets: Any, sources: Any | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the inputs of `score_tensors`; and, for images, a dict of `valid` (B,), False for damaged ones.
+
+    Args:
+        model: a model that computes the probability of each token from the tokens before it.
+        targets: a batch of the texts to score; see `encode_inputs`.
+        sources: a batch of sources or images; None for a language model.
+    """
+    labels, mask = targets.arrays()
+    shifted = targets.shift_right(labels)
+    if sources is None:
+        inputs = {"token_ids": shifted, "padding_mask": mask}
+    else:
+        inputs = {**model.to_inputs(sources), "target_ids": shifted}
+        inputs.pop("is_empty", None)
+    images = {"valid": inputs.pop("valid")} if "valid" in inputs else {}
+    counted = mask & images["valid"][:, None] if images else mask
+    return {"inputs": inputs, "labels": labels, "mask": counted}, images

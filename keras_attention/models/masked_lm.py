@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_attention.config import TransformerConfig
-from keras_attention.data.batches import pad_ids, text_arrays
+from keras_attention.data.batches import text_arrays
 from keras_attention.data.masking import masked_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import mask_id
@@ -26,7 +25,8 @@ from keras_attention.models.build import (
     read_text,
 )
 from keras_attention.models.examples import read_documents, token_scores
-from keras_attention.models.inference import check_texts, run_batches
+from keras_attention.models.inference import check_texts
+from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
 from keras_attention.outputs import FilledMask
 
@@ -89,7 +89,7 @@ class MaskedLM(Task):
         return self.output_bias(self.embedding(self.head(outputs), reverse=True))
 
     @property
-    def reader(self) -> TextReader:
+    def input_reader(self) -> TextReader:
         """The `TextReader` of texts."""
         return TextReader.from_template(self.tokenizer, self.template, self.config.max_length)
 
@@ -111,18 +111,13 @@ class MaskedLM(Task):
         """
         if candidates < 1:
             raise ValueError(f"`candidates` is {candidates}; expected a positive integer.")
-        texts, reader = check_texts(texts), self.reader
-        rows = reader.ids(texts)
-        masks = [[i for i, token in enumerate(ids) if token == mask_id(self.tokenizer)] for ids in rows]
+        texts = check_texts(texts)
+        return self.run_verb(encode_inputs(self.input_reader, texts), texts, batch_size, candidates=candidates)
 
-        def compute(indices: np.ndarray) -> dict[str, Any]:
-            ids, mask = reader.pad([rows[i] for i in indices], multiple=8)
-            positions, _ = pad_ids([masks[i] for i in indices], -1, multiple=8, min_length=1)
-            inputs = {**text_arrays(self.config, ids, mask), "mask_positions": positions}
-            return self.compute_row([texts[i] for i in indices], inputs, candidates=candidates)
-
-        filled = run_batches([len(ids) for ids in rows], batch_size, compute)
-        return [FilledMask.from_row(row, text) for row, text in zip(filled, texts, strict=True)]
+    def to_inputs(self, batch: Any) -> dict[str, Any]:
+        """Return the call arguments and `mask_positions` (B, G), the positions of the masks, padded with -1."""
+        positions = batch.positions(mask_id(self.tokenizer))
+        return {**text_arrays(self.config, *batch.arrays()), "mask_positions": positions}
 
     def compute(self, inputs: dict, candidates: int = 5) -> dict:
         """Predict the tokens at the masks.
@@ -153,7 +148,7 @@ class MaskedLM(Task):
             "lengths": ops.sum(ops.cast(inputs["padding_mask"], "int32"), axis=1),
         }
 
-    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text` (B,); `candidates` and `candidate_scores` (B, G, C), padded with "" and 0."""
         detokenizer, is_mask = detokenizers["tokenizer"], inputs["mask_positions"] >= 0
         filled = detokenizer.decode(computed["token_ids"], computed["lengths"])

@@ -96,8 +96,8 @@ class PermutationLM(Task):
 
     def predict_masked(self, inputs: dict) -> dict:
         """Return `logits` (B, P, V) and `attention` (B, layers, H, P, S) of the predicted tokens."""
-        outputs, weights = self._predict(inputs, return_attention_scores=True)
-        return {"logits": self._to_logits(outputs), "attention": ops.stack(weights, 1)}
+        outputs, scores = self._predict(inputs, return_attention_scores=True)
+        return {"logits": self._to_logits(outputs), "attention": ops.stack(scores, 1)}
 
     def _read_segment(self, inputs: dict) -> dict:
         """Return `outputs` (B, S, M) of the content stream, and the memories."""
@@ -166,7 +166,8 @@ class PermutationLM(Task):
         return self._to_logits(outputs), {"constants": {}, "carry": carry}, None
 
     complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
-    length_limits, to_row = autoregressive.length_limits, autoregressive.to_row
+    input_reader, to_inputs = autoregressive.input_reader, autoregressive.to_inputs
+    length_limits, to_outputs = autoregressive.length_limits, autoregressive.to_outputs
 
     @classmethod
     def read_examples(cls, paths: Sequence[str]) -> list[str]:

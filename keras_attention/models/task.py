@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_attention import config as configs
+from keras_attention.data.text_reader import TextReader, WordReader
 from keras_attention.generation import CompiledFunction, Strategy
-from keras_attention.models import examples
-from keras_attention.models.inference import Detokenizer
+from keras_attention.models.examples import are_raw, from_examples, train_tokenizers
+from keras_attention.models.inference import Detokenizer, objects_from_rows, run_batches
 from keras_attention.models.weight_transfer import from_encoder, from_model
 from keras_attention.presets import find_preset
 
@@ -20,9 +22,9 @@ from keras_attention.presets import find_preset
 class Task(keras.Model):
     """A functional Keras model with a config and tokenizers.
 
-    A subclass builds its network in `__init__`, lists its tokenizers in `tokenizer_names`, and defines the two parts of
-    its verb: `compute`, in `keras.ops`, from ids to numbers and ids; and `to_row`, which replaces ids by strings. The
-    Python method and an export use both.
+    A subclass builds its network in `__init__`, lists its tokenizers in `tokenizer_names`, and defines the three parts
+    of its verb: `to_inputs`, from strings to ids; `compute`, in `keras.ops`, from ids to numbers and ids; and
+    `to_outputs`, which replaces ids by strings. The Python method and an export use all three.
 
     `model.save("m.keras")` saves weights, sizes and tokenizers. A loaded model uses the current dtype policy, and all
     of its weights are trainable.
@@ -39,6 +41,7 @@ class Task(keras.Model):
     verb: str  # name of the method that maps inputs to outputs, such as "translate"
     output_class: type  # the verb returns one per input
     default_preset: str
+    input_reader: TextReader | WordReader | None = None  # of the verb's texts; None: the verb reads images
     default_strategy: type[Strategy] | None = None  # None: the task does not search
     default_tokenizer = "sentencepiece"  # the kind for the default preset
     metric = "loss"  # selects the best model on validation data
@@ -166,6 +169,17 @@ class Task(keras.Model):
             self._compiled_functions[function] = CompiledFunction(self, function)
         return self._compiled_functions[function]
 
+    def to_inputs(self, batch: Any) -> dict[str, Any]:
+        """Return the inputs of `prepare` for a batch of texts or images.
+
+        Args:
+            batch: `TextInputs`, `WordInputs` or `ImageInputs`; in an export, the class for a graph.
+
+        Returns:
+            dict of NumPy arrays or, in an export, of TensorFlow tensors; axis 0 is the batch.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `to_inputs`.")
+
     def prepare(self, inputs: dict, **options: Any) -> dict:
         """Return the inputs of `compute`. Their shapes may depend on values of `inputs`, such as the longest length."""
         return inputs
@@ -185,7 +199,7 @@ class Task(keras.Model):
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `compute`.")
 
-    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return the outputs of the task's signature: the computed values, with strings instead of ids.
 
         It works on NumPy arrays and, in an export, on TensorFlow tensors.
@@ -196,13 +210,41 @@ class Task(keras.Model):
             computed: dict of arrays, from `compute`.
             detokenizers: dict of a `Detokenizer`, or `GraphTokenizer` in an export, for each tokenizer.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define `to_row`.")
+        raise NotImplementedError(f"{type(self).__name__} does not define `to_outputs`.")
 
-    def compute_row(self, strings: Any, inputs: dict, **options: Any) -> dict[str, Any]:
-        """Run `prepare`, `compute` and `to_row` on a batch of arrays; see `to_row` for the result."""
+    def compute_outputs(self, strings: Any, inputs: dict, **options: Any) -> dict[str, Any]:
+        """Run `prepare`, `compute` and `to_outputs` on a batch of arrays; see `to_outputs` for the result."""
         detokenizers = {name: Detokenizer(tokenizer) for name, tokenizer in self.tokenizers.items()}
         computed = self.compiled_function(type(self).compute)(self.prepare(inputs, **options), **options)
-        return self.to_row(strings, inputs, computed, detokenizers)
+        return self.to_outputs(strings, inputs, computed, detokenizers)
+
+    def run_verb(
+        self,
+        inputs: Any,
+        texts: Sequence[str] | None,
+        batch_size: int,
+        add_inputs: Callable[[np.ndarray], dict] | None = None,
+        **options: Any,
+    ) -> list:
+        """Compute one output for each text or image.
+
+        Args:
+            inputs: N texts or images, from `encode_inputs`.
+            texts: the N texts; None for images.
+            batch_size: number of texts or images in a batch.
+            add_inputs: function from the indices of a batch to more inputs of `prepare`, such as seeds.
+            **options: constants of the compiled function, such as the `strategy` of a search.
+
+        Returns:
+            N objects of `output_class`.
+        """
+
+        def compute(indices: np.ndarray) -> dict[str, Any]:
+            batch = inputs.take(indices)
+            added = {} if add_inputs is None else add_inputs(indices)
+            return self.compute_outputs(batch.strings, {**self.to_inputs(batch), **added}, **options)
+
+        return objects_from_rows(self.output_class, run_batches(inputs.lengths, batch_size, compute), texts)
 
     def compile(
         self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **options: Any
@@ -255,14 +297,14 @@ class Task(keras.Model):
             >>> sorted(model.fit(pairs, validation_data=pairs, verbose=0).history)
             ['accuracy', 'loss', 'val_accuracy', 'val_loss']
         """
-        if examples.are_raw(x):
+        if are_raw(x):
             if args or options.get("batch_size") is not None:
                 raise ValueError(
                     "`batch_size` does not apply to raw examples, because their batches are limited by tokens. Pass "
                     "`model.make_batches(examples, max_tokens=...)` to set the limit."
                 )
             x = self.make_batches(x)
-        if examples.are_raw(validation_data):
+        if are_raw(validation_data):
             validation_data = self.make_batches(validation_data, shuffle=False)
         return super().fit(x, y, *args, validation_data=validation_data, **options)
 
@@ -323,8 +365,8 @@ class Task(keras.Model):
         """Return the names of the classes or tags of examples; empty for a task without labels."""
         return ()
 
-    from_examples = classmethod(examples.from_examples)
-    train_tokenizers = classmethod(examples.train_tokenizers)
+    from_examples = classmethod(from_examples)
+    train_tokenizers = classmethod(train_tokenizers)
 
     def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
         """Turn examples into batches for `fit`.

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
@@ -26,7 +25,8 @@ from keras_attention.models.build import (
     read_text,
 )
 from keras_attention.models.examples import check_known_labels, only_path
-from keras_attention.models.inference import are_empty, check_texts, run_batches
+from keras_attention.models.inference import check_texts
+from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
 from keras_attention.outputs import Classification
 
@@ -94,18 +94,18 @@ class TextClassifier(Task):
         if self.attention is None:
             return state, None
         query = ops.expand_dims(state, 1)
-        context, weights = self.attention(query, memory, value_mask=mask, return_attention_scores=True)
-        return ops.concatenate([state, ops.squeeze(context, 1)], -1), ops.squeeze(weights, 1)
+        context, scores = self.attention(query, memory, value_mask=mask, return_attention_scores=True)
+        return ops.concatenate([state, ops.squeeze(context, 1)], -1), ops.squeeze(scores, 1)
 
     def _pool(self, inputs: dict, return_attention_scores: bool = False):
         """Return the summary of a Transformer, and the scores (B, S) of the last block, averaged over heads."""
         mask = inputs["padding_mask"]
-        outputs, weights = read_text(self, inputs, return_attention_scores)
+        outputs, scores = read_text(self, inputs, return_attention_scores)
         summary = self.pooler(self.pool_sequence(outputs, mask))
-        return summary, self.pool_sequence(ops.mean(weights[-1], axis=1), mask) if return_attention_scores else None
+        return summary, self.pool_sequence(ops.mean(scores[-1], axis=1), mask) if return_attention_scores else None
 
     @property
-    def reader(self) -> TextReader:
+    def input_reader(self) -> TextReader:
         """The `TextReader` of texts."""
         return TextReader.from_template(self.tokenizer, self.template, self.config.max_length)
 
@@ -123,16 +123,12 @@ class TextClassifier(Task):
         Raises:
             TypeError: `texts` is one string, or contains other types than strings.
         """
-        texts, reader = check_texts(texts), self.reader
-        rows, empty = reader.ids(texts), are_empty(texts)
+        texts = check_texts(texts)
+        return self.run_verb(encode_inputs(self.input_reader, texts), texts, batch_size)
 
-        def compute(indices: np.ndarray) -> dict[str, Any]:
-            ids, mask = reader.pad([rows[i] for i in indices], multiple=8)
-            inputs = {**text_arrays(self.config, ids, mask), "is_empty": empty[indices]}
-            return self.compute_row(None, inputs)
-
-        classified = run_batches([len(ids) for ids in rows], batch_size, compute)
-        return [Classification.from_row(row, text) for row, text in zip(classified, texts, strict=True)]
+    def to_inputs(self, batch: Any) -> dict[str, Any]:
+        """Return the call arguments and `is_empty` (B,), True for texts without words."""
+        return {**text_arrays(self.config, *batch.arrays()), "is_empty": batch.are_empty()}
 
     def compute(self, inputs: dict) -> dict:
         """Compute the probabilities of the labels.
@@ -158,7 +154,7 @@ class TextClassifier(Task):
             result["attention"] = ops.where(ops.expand_dims(real, 1), ops.cast(attention, "float32"), 0.0)
         return result
 
-    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `label`, `score` (B,), `probabilities` (B, classes), `pieces` and `attention` (B, S)."""
         detokenizer, computed, real = detokenizers["tokenizer"], dict(computed), ~inputs["is_empty"]
         return {

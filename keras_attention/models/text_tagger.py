@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
-from keras_attention.data.batches import pad_ids, text_arrays
+from keras_attention.data.batches import text_arrays
 from keras_attention.data.files import read_tagged
 from keras_attention.data.text_batches import tagging_batches
 from keras_attention.data.text_reader import EncodedWords, TextReader, WordReader
@@ -20,7 +20,8 @@ from keras_attention.layers.heads import probabilities
 from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary, without_attention
 from keras_attention.models.build import make_embedding, make_encoder, read_text
 from keras_attention.models.examples import check_known_labels, only_path
-from keras_attention.models.inference import check_texts, padded_words, run_batches
+from keras_attention.models.inference import check_texts
+from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
 from keras_attention.outputs import Tagging
 
@@ -112,6 +113,8 @@ class TextTagger(Task):
             return WordReader(text)
         return WordReader(text, TextReader(self.character_tokenizer, max_length=self.config.max_word_length))
 
+    input_reader = word_reader
+
     def word_arrays(self, rows: Sequence[EncodedWords], multiple: int = 8, extra: int = 0) -> dict[str, np.ndarray]:
         """Turn encoded sentences into the call arguments; see `WordReader.arrays`."""
         arrays = self.word_reader.arrays(rows, multiple, extra)
@@ -131,18 +134,13 @@ class TextTagger(Task):
         Raises:
             TypeError: `texts` is one string, or contains other types than strings.
         """
-        texts, reader = check_texts(texts), self.word_reader
-        words = [reader.split(text) for text in texts]
-        rows = reader.ids(words)
+        texts = check_texts(texts)
+        return self.run_verb(encode_inputs(self.input_reader, texts), texts, batch_size)
 
-        def compute(indices: np.ndarray) -> dict[str, Any]:
-            sentences = [rows[i] for i in indices]
-            starts, _ = pad_ids([row.starts for row in sentences], -1, multiple=8, min_length=1)
-            strings = padded_words([words[i][: len(rows[i].starts)] for i in indices], starts.shape[1])
-            return self.compute_row(strings, {**self.word_arrays(sentences), "word_starts": starts})
-
-        tagged = run_batches([len(row.ids) for row in rows], batch_size, compute)
-        return [Tagging.from_row(row, text) for row, text in zip(tagged, texts, strict=True)]
+    def to_inputs(self, batch: Any) -> dict[str, Any]:
+        """Return the call arguments and `word_starts` (B, W), the position of each word, padded with -1."""
+        arrays = batch.arrays()
+        return {**arrays, **text_arrays(self.config, arrays["token_ids"], arrays["padding_mask"])}
 
     def compute(self, inputs: dict) -> dict:
         """Compute the most probable tag of each word.
@@ -160,7 +158,7 @@ class TextTagger(Task):
         scores = probabilities(ops.take_along_axis(self._logits(inputs), at_words, axis=1))
         return {"tag_ids": ops.argmax(scores, -1), "scores": ops.where(starts >= 0, ops.max(scores, -1), 0.0)}
 
-    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `words`, `tags` and `scores` (B, W), padded with "" and 0. `strings` are the words (B, W)."""
         names = detokenizers["tokenizer"].names
         tags = names(self.config.labels, computed["tag_ids"], inputs["word_starts"] >= 0)

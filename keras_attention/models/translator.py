@@ -16,11 +16,13 @@ from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import special_ids, train_tokenizer
 from keras_attention.generation import Greedy, Strategy, best_hypotheses, decode, search_inputs
-from keras_attention.layers import OutputBias, RecurrentDecoder, logits_of_step
+from keras_attention.layers import OutputBias, RecurrentDecoder
 from keras_attention.metrics.text import score_texts, scores_by_length
+from keras_attention.models import decoding
 from keras_attention.models.arguments import has_learned_positions, with_vocabulary
 from keras_attention.models.build import make_decoder, make_embedding, make_encoder
-from keras_attention.models.inference import are_empty, check_texts, hypothesis_row, run_batches
+from keras_attention.models.inference import check_texts, hypothesis_outputs
+from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
 from keras_attention.outputs import Translation
 
@@ -100,13 +102,11 @@ class Translator(Task):
         outputs = self.decoder(self.target_embedding(inputs["target_ids"]), **self._encode(inputs))
         return self._add_bias(self.target_embedding(outputs, reverse=True))
 
-    def _add_bias(self, logits):
-        return logits if self.output_bias is None else self.output_bias(logits)
+    start, step = decoding.start, decoding.step
+    _add_bias, has_attention = decoding.add_bias, decoding.has_attention
 
-    @property
-    def has_attention(self) -> bool:
-        """True if the decoder attends to the source."""
-        return self.decoder.has_memory
+    def _target_embedding(self):
+        return self.target_embedding
 
     def _encode(self, inputs) -> dict:
         """Return the decoder arguments from the encoder: its outputs and their mask, and its final states."""
@@ -117,45 +117,14 @@ class Translator(Task):
         memory, *states = encoded
         return {"initial_state": states} | ({"memory": memory, "memory_mask": mask} if self.has_attention else {})
 
-    def start(self, inputs: dict, length=None) -> dict:
-        """Encode the source and return the state before the first token.
-
-        Args:
-            inputs: dict of `source_ids` (B, S) int and `source_mask` (B, S) bool.
-            length: the maximum number of tokens; `config.max_length` if None.
-
-        Returns:
-            dict of `constants` (tensors (B, ...), equal at all steps) and `carry` (tensors (B, 1, ...), updated at
-            each step).
-        """
-        no_tokens = self.target_embedding(inputs["source_ids"][:, :0])
-        length = self.config.max_length if length is None else length
-        constants, carry = self.decoder.start(no_tokens, length, **self._encode(inputs))
-        return {"constants": constants, "carry": carry}
-
-    def step(self, tokens, state: dict):
-        """Read one token per beam and return the logits of the next one.
-
-        Args:
-            tokens: (B, K) int, the last tokens (at first the start token).
-            state: from `start` or the previous step; `carry` tensors are (B, K, ...).
-
-        Returns:
-            logits (B, K, V), the new state, and attention scores (B, K, S) or None.
-        """
-        outputs, carry, weights = self.decoder.step(self.target_embedding(tokens), state["constants"], state["carry"])
-        logits = self._add_bias(logits_of_step(self.target_embedding, outputs))
-        return logits, {"constants": state["constants"], "carry": carry}, weights
+    def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
+        """Return the embeddings of no tokens (B, 0, E), and the decoder arguments."""
+        return self.target_embedding(inputs["source_ids"][:, :0]), self._encode(inputs)
 
     @property
-    def source_reader(self) -> TextReader:
+    def input_reader(self) -> TextReader:
         """The `TextReader` of sources."""
         return TextReader.from_template(self.source_tokenizer, "end", self.config.max_length)
-
-    @property
-    def target_reader(self) -> TextReader:
-        """The `TextReader` of targets."""
-        return TextReader.from_template(self.target_tokenizer, "end", self.config.max_length)
 
     @property
     def prefix_reader(self) -> TextReader:
@@ -207,23 +176,19 @@ class Translator(Task):
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
         if len(prefixes) != len(texts):
             raise ValueError(f"There are {len(prefixes)} prefixes for {len(texts)} texts; expected one each.")
-        sources, forced, empty = self.source_reader.ids(texts), self.prefix_reader.ids(prefixes), are_empty(texts)
+        forced = self.prefix_reader.ids(prefixes)
 
-        def compute(indices: np.ndarray) -> dict[str, Any]:
-            ids, mask = self.source_reader.pad([sources[i] for i in indices], multiple=8)
+        def add_inputs(indices: np.ndarray) -> dict[str, np.ndarray]:
             prefix_ids, prefix_mask = self.prefix_reader.pad([forced[i] for i in indices])
-            inputs = {
-                "source_ids": ids,
-                "source_mask": mask,
-                "is_empty": empty[indices],
-                "prefix_ids": prefix_ids,
-                "prefix_mask": prefix_mask,
-                "seeds": strategy.seeds(indices),
-            }
-            return self.compute_row(None, inputs, strategy=strategy)
+            return {"prefix_ids": prefix_ids, "prefix_mask": prefix_mask, "seeds": strategy.seeds(indices)}
 
-        rows = run_batches([len(ids) for ids in sources], batch_size, compute)
-        return [Translation.from_row(row, text) for row, text in zip(rows, texts, strict=True)]
+        inputs = encode_inputs(self.input_reader, texts)
+        return self.run_verb(inputs, texts, batch_size, add_inputs, strategy=strategy)
+
+    def to_inputs(self, batch: Any) -> dict[str, Any]:
+        """Return `source_ids` and `source_mask` (B, S), and `is_empty` (B,), True for texts without words."""
+        ids, mask = batch.arrays()
+        return {"source_ids": ids, "source_mask": mask, "is_empty": batch.are_empty()}
 
     def prepare(self, inputs: dict, strategy: Strategy) -> dict:
         """Add the length limits of the search.
@@ -261,14 +226,14 @@ class Translator(Task):
         hypotheses = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
         return best_hypotheses(hypotheses, is_real)
 
-    def to_row(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text`, `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
 
         If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
         """
         source, target = detokenizers["source_tokenizer"], detokenizers["target_tokenizer"]
         return {
-            **hypothesis_row(target, computed, "text"),
+            **hypothesis_outputs(target, computed, "text"),
             "source_pieces": source.pieces(inputs["source_ids"], inputs["source_mask"] & ~inputs["is_empty"][:, None]),
             "target_pieces": target.pieces(computed["tokens"][:, 0], computed["is_written"]),
             **({"alignment": computed["attention"]} if "attention" in computed else {}),

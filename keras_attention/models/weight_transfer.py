@@ -41,7 +41,7 @@ def from_model(cls: Any, other: Any, **sizes: Any):
     """
     if not hasattr(other, "task_name") or other.task_name() != cls.task_name():
         raise TypeError(f"`other` is a {type(other).__name__}; expected a {cls.task_name()}.")
-    check_plain(other)
+    check_not_quantized(other)
     config = cls.resized(other.config, sizes)
     model = cls(config, **{name: getattr(other, name) for name in cls.tokenizer_names})
     copy_weights(model, other, sizes)
@@ -83,7 +83,7 @@ def from_encoder(cls: Any, other: Any, **parts: Any):
     unknown = sorted(set(parts) - {"labels", "dropout", "attention_dropout"})
     if unknown:
         raise ValueError(f"{', '.join(unknown)} cannot change, because the encoder is already trained.")
-    check_plain(other)
+    check_not_quantized(other)
     config = dataclasses.replace(other.config, next_sentence=False, **parts)
     model = cls(config, tokenizer=other.tokenizer)
     for name in ("embedding", "encoder", "pooler"):
@@ -93,7 +93,7 @@ def from_encoder(cls: Any, other: Any, **parts: Any):
     return model
 
 
-def check_plain(other: Any) -> None:
+def check_not_quantized(other: Any) -> None:
     """Raise ValueError if a model is quantised or has LoRA matrices."""
     if other.quantization or other.has_lora:
         raise ValueError(

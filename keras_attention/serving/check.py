@@ -1,4 +1,4 @@
-"""Check that a stock TensorFlow Serving can run an export: read the SavedModel, then run it in a new process."""
+"""Check that an unmodified TensorFlow Serving can run an export: read the SavedModel, then run it in a new process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CheckReport:
 
     Attributes:
         path: the SavedModel's directory.
-        problems: one line per problem; empty if a stock server can run the SavedModel.
+        problems: one line per problem; empty if an unmodified TensorFlow Serving can run the SavedModel.
         signatures: dict of signature names to descriptions "inputs -> outputs".
         outputs: dict of output names to the values that the C++ loader computed for the test batch.
     """
@@ -38,7 +38,7 @@ class CheckReport:
 
 
 def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | None = None) -> CheckReport:
-    """Check that a stock TensorFlow Serving can run a SavedModel.
+    """Check that an unmodified TensorFlow Serving can run a SavedModel.
 
     First, the file is checked: it has the tag `serve`; no op needs XLA or Python; each op has a CPU kernel in
     TensorFlow or TF-Text; and in each signature, axis 0 of each input and output is a batch of any size. Then the C++
@@ -104,7 +104,7 @@ def _nodes(meta_graph: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _graph_problems(meta_graph: Any) -> Iterator[str]:
-    """Yield a line for each kind of op that a stock server cannot run."""
+    """Yield a line for each kind of op that an unmodified TensorFlow Serving cannot run."""
     import tensorflow_text  # noqa: F401  (registers its kernels, which the server has)
     from tensorflow.python.framework import kernels
 
@@ -165,7 +165,7 @@ def _run(
     from keras_attention.serving.signatures import EXAMPLES, example_image
 
     if examples is None:
-        examples = [example_image(67), b"no picture"] if "image_bytes" in signature.inputs else EXAMPLES
+        examples = [example_image(67), b"not an image"] if "image_bytes" in signature.inputs else EXAMPLES
 
     def batch(rows: Sequence[str | bytes]) -> dict[str, dict]:
         feeds = {}

@@ -16,7 +16,7 @@ from keras_attention.models import Task
 from keras_attention.models.introspection import has_maps
 from keras_attention.storage import whole_directory
 
-FACTS = "keras_attention.json"  # in assets.extra
+METADATA_FILE = "keras_attention.json"  # in assets.extra
 
 
 def export(
@@ -107,8 +107,10 @@ def _write(
     module = task.module(attention)
     tf.saved_model.save(module, str(path), signatures=module.functions)
     (path / "assets.extra").mkdir()
-    facts = describe(model, task.strategy)
-    (path / "assets.extra" / FACTS).write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    metadata = describe(model, task.strategy)
+    (path / "assets.extra" / METADATA_FILE).write_text(
+        json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", "utf-8"
+    )
     examples = task.examples() if examples is None else examples
     if not len(examples):
         return
@@ -130,7 +132,7 @@ def describe(model: Task, strategy: Strategy | None) -> dict[str, Any]:
     """
     from keras_attention import __version__
 
-    facts = {
+    metadata = {
         "format": 1,
         "library": "keras_attention",
         "version": __version__,
@@ -139,10 +141,10 @@ def describe(model: Task, strategy: Strategy | None) -> dict[str, Any]:
         "max_length": model.config.max_length,
     }
     if strategy is not None:
-        facts["strategy"] = {"name": type(strategy).__name__, **dataclasses.asdict(strategy)}
-    facts |= {
+        metadata["strategy"] = {"name": type(strategy).__name__, **dataclasses.asdict(strategy)}
+    metadata |= {
         name: getattr(model.config, name) for name in ("labels", "image_size") if getattr(model.config, name, None)
     }
-    if facts["verb"] == "fill":
-        facts["mask_token"] = model.tokenizer.id_to_token(mask_id(model.tokenizer))
-    return facts
+    if metadata["verb"] == "fill":
+        metadata["mask_token"] = model.tokenizer.id_to_token(mask_id(model.tokenizer))
+    return metadata

@@ -4,25 +4,46 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_attention.data.images import ImageError, encoded_image
-from keras_attention.models.inference import check_images, check_texts, run_batches
-from keras_attention.outputs import Caption, Classification, Completion, FilledMask, Tagging, Translation
-from keras_attention.serving.export import FACTS
+from keras_attention.models import Captioner, CausalLM, MaskedLM, Task, TextClassifier, TextTagger, Translator
+from keras_attention.models.inference import check_images, check_texts, objects_from_rows, run_batches
+from keras_attention.serving.export import METADATA_FILE
+
+
+def _method(task: type[Task]) -> Callable[..., list]:
+    """Return the method of `ExportedModel` that is called `task.verb`."""
+
+    def method(self: ExportedModel, inputs: Iterable[Any], batch_size: int = 32, seed: int = 0) -> list:
+        if task.verb != self.verb:
+            raise TypeError(f"This SavedModel is a {self.task}, which cannot {task.verb}; it can {self.verb}.")
+        return self._predict(task.output_class, inputs, batch_size, seed)
+
+    method.__name__ = task.verb
+    method.__doc__ = f"""See `{task.task_name()}.{task.verb}`. The search strategy is that of the export.
+
+    Args:
+        inputs: texts or images.
+        batch_size: number of texts or images in a batch; it does not change the result.
+        seed: the seed of the first input; input i uses `seed + i`. Only the strategy `Sampling` uses it.
+    """
+    return method
 
 
 class ExportedModel:
-    """A SavedModel of this library, with the verb of the original model, which returns the same objects.
+    """A loaded export. It has the prediction method of the exported model, such as `translate`.
+
+    The method returns objects of the same class.
 
     Args:
         path: a version directory that `Task.export` wrote.
 
     Attributes:
-        facts: description of the export: `task`, `verb`, `version` of the library, `strategy`, `labels` and more.
+        metadata: description of the export: `task`, `verb`, `version` of the library, `strategy`, `labels` and more.
 
     Raises:
         ValueError: the directory holds no SavedModel of this library, or a damaged one.
@@ -41,7 +62,7 @@ class ExportedModel:
                 f"{path} holds no SavedModel (no saved_model.pb); expected a version directory that "
                 "`keras-attention export` wrote, such as serving/translator/1."
             )
-        self.facts = _read_facts(path)
+        self.metadata = _read_metadata(path)
         try:
             self.loaded = tf.saved_model.load(str(path))
         except (tf.errors.OpError, IndexError) as error:
@@ -52,14 +73,14 @@ class ExportedModel:
     @property
     def task(self) -> str:
         """Class name of the original model, such as `"Translator"`."""
-        return self.facts["task"]
+        return self.metadata["task"]
 
     @property
     def verb(self) -> str:
         """Name of the method that maps inputs to outputs, such as `"translate"`."""
-        return self.facts["verb"]
+        return self.metadata["verb"]
 
-    def compute_row(self, strings: Sequence[str | bytes], seeds: np.ndarray) -> dict[str, np.ndarray]:
+    def compute_outputs(self, strings: Sequence[str | bytes], seeds: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs of `serving_default` for a batch of texts or encoded images.
 
         Args:
@@ -70,50 +91,20 @@ class ExportedModel:
         inputs = {name: self.tensor(seeds if name == "seed" else list(strings)) for name in names}
         return {name: value.numpy() for name, value in self.signature(**inputs).items()}
 
-    def _rows(self, verb: str, strings: Sequence[str | bytes], batch_size: int, seed: int = 0) -> list[dict[str, Any]]:
-        if verb != self.verb:
-            raise TypeError(f"This SavedModel is a {self.task}, which cannot {verb}; it can {self.verb}.")
+    def _predict(self, output_class: type, inputs: Iterable[Any], batch_size: int, seed: int) -> list:
+        """Return an object of `output_class` for each text or image."""
+        reads_images = "image_bytes" in self.signature.structured_input_signature[1]
+        texts = None if reads_images else check_texts(inputs)
+        strings = _EncodedImages(check_images(inputs)) if reads_images else texts
 
         def compute(indices: np.ndarray) -> dict[str, np.ndarray]:
-            return self.compute_row([strings[i] for i in indices], (indices + seed).astype("int32"))
+            return self.compute_outputs([strings[i] for i in indices], (indices + seed).astype("int32"))
 
-        lengths = list(map(len, strings)) if isinstance(strings, list) else [0] * len(strings)
-        return run_batches(lengths, batch_size, compute)
+        lengths = [0] * len(strings) if reads_images else list(map(len, strings))
+        return objects_from_rows(output_class, run_batches(lengths, batch_size, compute), texts)
 
-    def translate(self, texts: Iterable[str], batch_size: int = 32, seed: int = 0) -> list[Translation]:
-        """Translate texts with the exported strategy; see `Translator.translate`."""
-        texts = check_texts(texts)
-        rows = self._rows("translate", texts, batch_size, seed)
-        return [Translation.from_row(row, text) for row, text in zip(rows, texts, strict=True)]
-
-    def caption(self, images: Sequence[Any], batch_size: int = 32, seed: int = 0) -> list[Caption]:
-        """Write captions with the exported strategy; see `Captioner.caption`."""
-        encoded = _EncodedImages(check_images(images))
-        return [Caption.from_row(row) for row in self._rows("caption", encoded, batch_size, seed)]
-
-    def complete(self, prompts: Iterable[str], batch_size: int = 32, seed: int = 0) -> list[Completion]:
-        """Continue texts with the exported strategy; see `CausalLM.complete`."""
-        prompts = check_texts(prompts)
-        rows = self._rows("complete", prompts, batch_size, seed)
-        return [Completion.from_row(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
-
-    def classify(self, texts: Iterable[str], batch_size: int = 32) -> list[Classification]:
-        """Label texts; see `TextClassifier.classify`."""
-        texts = check_texts(texts)
-        rows = self._rows("classify", texts, batch_size)
-        return [Classification.from_row(row, text) for row, text in zip(rows, texts, strict=True)]
-
-    def fill(self, texts: Iterable[str], batch_size: int = 32) -> list[FilledMask]:
-        """Fill the masks of texts, with 5 candidates each; see `MaskedLM.fill`."""
-        texts = check_texts(texts)
-        rows = self._rows("fill", texts, batch_size)
-        return [FilledMask.from_row(row, text) for row, text in zip(rows, texts, strict=True)]
-
-    def tag(self, texts: Iterable[str], batch_size: int = 32) -> list[Tagging]:
-        """Tag the words of texts; see `TextTagger.tag`."""
-        texts = check_texts(texts)
-        rows = self._rows("tag", texts, batch_size)
-        return [Tagging.from_row(row, text) for row, text in zip(rows, texts, strict=True)]
+    translate, caption, complete = _method(Translator), _method(Captioner), _method(CausalLM)
+    fill, classify, tag = _method(MaskedLM), _method(TextClassifier), _method(TextTagger)
 
 
 class _EncodedImages:
@@ -133,11 +124,11 @@ class _EncodedImages:
             return b""
 
 
-def _read_facts(path: pathlib.Path) -> dict[str, Any]:
+def _read_metadata(path: pathlib.Path) -> dict[str, Any]:
     try:
-        return json.loads((path / "assets.extra" / FACTS).read_text("utf-8"))
+        return json.loads((path / "assets.extra" / METADATA_FILE).read_text("utf-8"))
     except (OSError, ValueError):
         raise ValueError(
-            f"{path} is not a SavedModel of this library: assets.extra/{FACTS} is missing or damaged. Export the model "
-            "again with `keras-attention export`."
+            f"{path} is not a SavedModel of this library: assets.extra/{METADATA_FILE} is missing or damaged. "
+            "Export the model again with `keras-attention export`."
         ) from None

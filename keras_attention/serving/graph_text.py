@@ -101,7 +101,7 @@ class GraphTokenizer:
 
 
 def is_empty(text: tf.Tensor) -> tf.Tensor:
-    """Return (B,) bool, True for texts without words, like `models.inference.are_empty`."""
+    """Return (B,) bool, True for texts without words, like `TextReader.is_empty`."""
     return tf.equal(tf.strings.length(tf.strings.strip(text)), 0)
 
 

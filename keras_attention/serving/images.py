@@ -1,4 +1,4 @@
-"""Decode images in a graph that a stock TensorFlow server runs, exactly as `data/images.py` does in Python.
+"""Decode images in a graph that an unmodified TensorFlow Serving runs, exactly as `data/images.py` does in Python.
 
 Each reader checks the header before it decodes, and returns an image and whether it is valid. TensorFlow's decoders
 raise errors on damaged bytes. A `tf.data` pipeline ignores these errors, so a damaged image does not affect the other

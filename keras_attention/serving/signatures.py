@@ -1,7 +1,7 @@
 """The signatures of an exported model, from strings to strings in one TensorFlow graph.
 
-They compute the task's `compute` and `to_row`, or a function of `models/introspection.py`. Axis 0 of each tensor is the
-batch.
+They compute the task's `to_inputs`, `compute` and `to_outputs`, or a function of `models/introspection.py`. Axis 0 of
+each tensor is the batch.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.data.batches import text_arrays
-from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizers import mask_id
+from keras_attention.data.text_reader import TextReader, WordReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.models import Task, introspection
-from keras_attention.models.autoregressive import prompt_reader
-from keras_attention.serving.graph_text import GraphTokenizer, is_empty, read_words
-from keras_attention.serving.images import decode_images
+from keras_attention.serving.graph_inputs import encode_in_graph
+from keras_attention.serving.graph_text import GraphTokenizer
 
 EXAMPLES = ("we are eating bread", "")
 Signature = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
@@ -35,7 +32,6 @@ class GraphTask:
     def __init__(self, model: Task, strategy: Strategy | None) -> None:
         self.model, self.strategy = model, strategy
         self.tokenizers = {name: GraphTokenizer(tokenizer) for name, tokenizer in model.tokenizers.items()}
-        self.read = _READERS[model.task_name()]
 
     @property
     def input_specs(self) -> list[tf.TensorSpec]:
@@ -64,9 +60,9 @@ class GraphTask:
         """Return the functions and their inputs by name: the task's verb; `score`, `embed`, `attention` if possible."""
         model, text = self.model, strings_spec("text")
         signatures: dict[str, Signature] = {"serving_default": (self.verb, self.input_specs)}
-        if introspection.gives_scores(model):
-            target = {"Translator": "target", "Captioner": "caption"}.get(model.task_name())
-            specs = [self.input_specs[0], strings_spec(target)] if target else [text]
+        if introspection.can_score(model):
+            target = strings_spec("caption" if "images" in model.input else "target")
+            specs = [self.input_specs[0], target] if "target_ids" in model.input else [text]
             signatures["score"] = (self.score, specs)
         if introspection.has_encoder(model):
             signatures["embed"] = (self.embed, [text])
@@ -75,37 +71,38 @@ class GraphTask:
         return signatures
 
     def verb(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """Compute the outputs of the task's verb; see `Task.to_row`."""
+        """Compute the outputs of the task's verb; see `Task.to_outputs`."""
         model, options = self.model, {} if self.strategy is None else {"strategy": self.strategy}
-        outputs, inputs = self.read(model, self.tokenizers, strings)
+        batch = self.read(model.input_reader, strings)
+        inputs = model.to_inputs(batch)
         if options:
             inputs["seeds"] = tf.zeros(tf.shape(strings)[:1], tf.int32) if seed is None else seed
         computed = model.compute(model.prepare(inputs, **options), **options)
-        return model.to_row(outputs, inputs, computed, self.tokenizers)
+        return model.to_outputs(batch.strings, inputs, computed, self.tokenizers)
+
+    def read(self, reader: TextReader | WordReader | None, strings: tf.Tensor) -> Any:
+        """Tokenize texts; see `encode_in_graph`."""
+        return encode_in_graph(reader, strings, self.graph_tokenizer)
+
+    def graph_tokenizer(self, tokenizer: Any) -> GraphTokenizer:
+        """Return the `GraphTokenizer` of a tokenizer of the model."""
+        return next(each for each in self.tokenizers.values() if each.tokenizer is tokenizer)
 
     def score(self, strings: tf.Tensor, target: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """Text or image, and target (B,) -> `score` (B,), `piece_scores` and pieces (B, T); for images also `valid`.
+        """Text or image, and target (B,) -> `score` (B,), `token_scores` and pieces (B, T); for images also `valid`.
 
         The score includes the end token.
         """
-        model, is_translator = self.model, "source_tokenizer" in self.tokenizers
-        tokenizer = self.tokenizers["target_tokenizer" if is_translator else "tokenizer"]
-        reader = TextReader.from_template(tokenizer.tokenizer, "end", model.config.max_length)
-        labels, mask = tokenizer.read(strings if target is None else target, reader)
-        shifted, row = tokenizer.shift_right(labels), {}
-        if target is None:
-            inputs = {"token_ids": shifted, "padding_mask": mask}
-        else:
-            _, inputs = self.read(model, self.tokenizers, strings)
-            inputs.pop("is_empty", None)
-            row = {"valid": inputs.pop("valid")} if "valid" in inputs else {}
-            inputs["target_ids"] = shifted
-        counted = mask & row["valid"][:, None] if row else mask
-        row |= introspection.score_tensors(model, {"inputs": inputs, "labels": labels, "mask": counted})
-        return {**row, "target_pieces" if is_translator else "pieces": tokenizer.pieces(labels, mask)}
+        model = self.model
+        sources = None if target is None else self.read(model.input_reader, strings)
+        targets = self.read(introspection.target_reader(model), strings if target is None else target)
+        inputs, images = introspection.score_inputs(model, targets, sources)
+        name = "target_pieces" if "target_tokenizer" in self.tokenizers else "pieces"
+        pieces = targets.tokenizer.pieces(*targets.arrays())
+        return {**images, **introspection.score_tensors(model, inputs), name: pieces}
 
     def embed(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Text (B,) -> `embedding` (B, M), `piece_embeddings` (B, S, M), `pieces` (B, S)."""
+        """Text (B,) -> `embedding` (B, M), `token_embeddings` (B, S, M), `pieces` (B, S)."""
         return self._inspect(introspection.embedding_tensors, text)
 
     def attention(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -113,13 +110,9 @@ class GraphTask:
         return self._inspect(introspection.attention_tensors, text)
 
     def _inspect(self, function: Callable[[Any, dict], dict], text: tf.Tensor) -> dict[str, tf.Tensor]:
-        model, tokenizer = self.model, self.tokenizers["tokenizer"]
-        if "character_ids" in model.input:
-            _, arrays = _read_words(model, self.tokenizers, text)
-            arrays.pop("word_starts")
-        else:
-            arrays = text_arrays(model.config, *tokenizer.read(text, introspection.reader_of(model)))
-        pieces = tokenizer.pieces(arrays["token_ids"], arrays["padding_mask"])
+        model = self.model
+        arrays = introspection.encoder_inputs(model, self.read(introspection.reader_of(model), text))
+        pieces = self.tokenizers["tokenizer"].pieces(arrays["token_ids"], arrays["padding_mask"])
         return {**function(model, arrays), "pieces": pieces}
 
 
@@ -139,53 +132,6 @@ def graph_task(model: Task, strategy: Strategy | None) -> GraphTask:
 def strings_spec(name: str) -> tf.TensorSpec:
     """Return the `TensorSpec` of a batch of strings."""
     return tf.TensorSpec((None,), tf.string, name=name)
-
-
-def _read_source(model: Any, tokenizers: dict[str, GraphTokenizer], text: tf.Tensor) -> tuple[None, dict]:
-    ids, mask = tokenizers["source_tokenizer"].read(text, model.source_reader)
-    return None, {"source_ids": ids, "source_mask": mask, "is_empty": is_empty(text)}
-
-
-def _read_image(model: Any, tokenizers: dict[str, GraphTokenizer], image_bytes: tf.Tensor) -> tuple[None, dict]:
-    images, valid = decode_images(image_bytes, model.config.image_size)
-    return None, {"images": images, "valid": valid}
-
-
-def _read_prompt(model: Any, tokenizers: dict[str, GraphTokenizer], text: tf.Tensor) -> tuple[tf.Tensor, dict]:
-    ids, mask = tokenizers["tokenizer"].read(text, prompt_reader(model))
-    return text, {"token_ids": ids, "padding_mask": mask}
-
-
-def _read_masked(model: Any, tokenizers: dict[str, GraphTokenizer], text: tf.Tensor) -> tuple[tf.Tensor, dict]:
-    ids, mask = tokenizers["tokenizer"].read(text, model.reader)
-    is_mask = tf.equal(ids, mask_id(model.tokenizer))
-    positions = tf.zeros_like(ids) + tf.range(tf.shape(ids)[1])
-    positions = tf.ragged.boolean_mask(positions, is_mask).to_tensor(-1)
-    padding = tf.cast(tf.equal(tf.shape(positions)[1], 0), tf.int32)
-    positions = tf.pad(positions, [(0, 0), (0, padding)], constant_values=-1)
-    return text, {**text_arrays(model.config, ids, mask), "mask_positions": positions}
-
-
-def _read_text(model: Any, tokenizers: dict[str, GraphTokenizer], text: tf.Tensor) -> tuple[None, dict]:
-    ids, mask = tokenizers["tokenizer"].read(text, model.reader)
-    return None, {**text_arrays(model.config, ids, mask), "is_empty": is_empty(text)}
-
-
-def _read_words(model: Any, tokenizers: dict[str, GraphTokenizer], text: tf.Tensor) -> tuple[tf.Tensor, dict]:
-    characters = tokenizers.get("character_tokenizer")
-    words, arrays = read_words(text, model.word_reader, tokenizers["tokenizer"], characters)
-    return words, {**arrays, **text_arrays(model.config, arrays["token_ids"], arrays["padding_mask"])}
-
-
-_READERS = {  # task: (model, tokenizers, strings) -> (strings for `to_row`, inputs of `prepare`)
-    "Translator": _read_source,
-    "Captioner": _read_image,
-    "CausalLM": _read_prompt,
-    "PermutationLM": _read_prompt,
-    "MaskedLM": _read_masked,
-    "TextClassifier": _read_text,
-    "TextTagger": _read_words,
-}
 
 
 def example_image(size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Run a SavedModel as a stock TensorFlow Serving does: in C++, with XLA disabled, without Python's TensorFlow.
+"""Run a SavedModel as an unmodified TensorFlow Serving does: in C++, with XLA disabled, without Python's TensorFlow.
 
 This file is a program for a separate process. It reads one JSON request from standard input,
 

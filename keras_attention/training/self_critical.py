@@ -132,7 +132,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         if index in self.sampled or index >= len(self):
             return
         seed = self.seed + (self.epoch * len(self) + index) * self.images_per_batch
-        sampled = self.captioner.draw(self._image_inputs(index), self.captions_per_image, seed)
+        sampled = self.captioner.sample_captions(self._image_inputs(index), self.captions_per_image, seed)
         captions = list(itertools.chain(*sampled))  # grouped by image
         texts = [decode_ids(self.captioner.tokenizer, ids) for ids in captions]
         rewards = self.reward(texts, np.repeat(self._image_rows()[index], self.captions_per_image))

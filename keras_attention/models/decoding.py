@@ -1,0 +1,57 @@
+"""One step of a decoder at a time, for the search.
+
+`Translator`, `Captioner` and `CausalLM` use these functions as methods. Such a model has a `decoder`, an `output_bias`
+or None, and two methods: `_target_embedding` and `_encode_start`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_attention.layers import logits_of_step
+
+
+def start(self: Any, inputs: dict, length=None) -> dict:
+    """Encode the inputs and return the state before the first token.
+
+    Args:
+        inputs: dict of a translator's `source_ids` (B, S) int and `source_mask` (B, S) bool; of a captioner's `images`
+            (B, size, size, 3) or `regions` (B, R, C); or of a language model's `token_ids` (B, L), prompt tokens that
+            are read in one call, where L may be 0.
+        length: the maximum number of tokens; `config.max_length` if None.
+
+    Returns:
+        dict of `constants` (tensors (B, ...), equal at all steps) and `carry` (tensors (B, 1, ...), updated at
+        each step).
+    """
+    embedded, encoded = self._encode_start(inputs)
+    length = self.config.max_length if length is None else length
+    constants, carry = self.decoder.start(embedded, length, **encoded)
+    return {"constants": constants, "carry": carry}
+
+
+def step(self: Any, tokens, state: dict):
+    """Read one token per beam and return the logits of the next one.
+
+    Args:
+        tokens: (B, K) int, the last tokens (at first the start token).
+        state: from `start` or the previous step; `carry` tensors are (B, K, ...).
+
+    Returns:
+        logits (B, K, V), the new state, and attention scores (B, K, S) or None.
+    """
+    embedding = self._target_embedding()
+    outputs, carry, scores = self.decoder.step(embedding(tokens), state["constants"], state["carry"])
+    logits = add_bias(self, logits_of_step(embedding, outputs))
+    return logits, {"constants": state["constants"], "carry": carry}, scores
+
+
+def add_bias(self: Any, logits):
+    """Add the output bias to logits (..., V), if the model has one."""
+    return logits if self.output_bias is None else self.output_bias(logits)
+
+
+@property
+def has_attention(self: Any) -> bool:
+    """True if the decoder attends to the encoder's outputs."""
+    return self.decoder.has_memory

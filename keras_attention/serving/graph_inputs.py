@@ -1,0 +1,101 @@
+"""The texts or images that an export reads, as the classes of `models/inputs.py` in a TensorFlow graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from keras_attention.data.text_reader import TextReader, WordReader
+from keras_attention.serving.graph_text import GraphTokenizer, is_empty, read_words
+from keras_attention.serving.images import decode_images
+
+
+class GraphTextInputs:
+    """Texts and their token ids; see `TextInputs`.
+
+    Args:
+        strings: (B,) texts.
+        reader: the `TextReader` of the texts.
+        tokenizer: the reader's tokenizer.
+    """
+
+    def __init__(self, strings: tf.Tensor, reader: TextReader, tokenizer: GraphTokenizer) -> None:
+        self.strings, self.tokenizer = strings, tokenizer
+        self.ids, self.mask = tokenizer.read(strings, reader)
+
+    def arrays(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return ids (B, S) and mask (B, S); see `TextInputs.arrays`."""
+        return self.ids, self.mask
+
+    def are_empty(self) -> tf.Tensor:
+        """Return (B,) bool, True for texts without words."""
+        return is_empty(self.strings)
+
+    def positions(self, token_id: int) -> tf.Tensor:
+        """Return (B, G), the positions of a token in each text, padded with -1; G is at least 1."""
+        positions = tf.zeros_like(self.ids) + tf.range(tf.shape(self.ids)[1])
+        positions = tf.ragged.boolean_mask(positions, tf.equal(self.ids, token_id)).to_tensor(-1)
+        padding = tf.cast(tf.equal(tf.shape(positions)[1], 0), tf.int32)
+        return tf.pad(positions, [(0, 0), (0, padding)], constant_values=-1)
+
+    def shift_right(self, ids: tf.Tensor) -> tf.Tensor:
+        """Return the decoder's input (B, T) for the labels `ids` (B, T); see `TextReader.shift_right`."""
+        return self.tokenizer.shift_right(ids)
+
+
+class GraphWordInputs:
+    """The words of texts and their token ids; see `WordInputs`.
+
+    Args:
+        texts: (B,) texts.
+        reader: the `WordReader` of the words.
+        tokenizer: the tokenizer of the text.
+        character_tokenizer: the tokenizer of the characters of words; None if the model does not read characters.
+    """
+
+    def __init__(
+        self,
+        texts: tf.Tensor,
+        reader: WordReader,
+        tokenizer: GraphTokenizer,
+        character_tokenizer: GraphTokenizer | None,
+    ) -> None:
+        self.strings, self._arrays = read_words(texts, reader, tokenizer, character_tokenizer)
+
+    def arrays(self) -> dict[str, tf.Tensor]:
+        """Return the arrays of a sentence; see `WordInputs.arrays`."""
+        return dict(self._arrays)
+
+
+class GraphImageInputs:
+    """Encoded images; see `ImageInputs`.
+
+    Args:
+        strings: (B,) bytes of images.
+    """
+
+    def __init__(self, strings: tf.Tensor) -> None:
+        self.strings = strings
+
+    def decode_images(self, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return images (B, size, size, 3) and valid (B,) bool; see `serving.images.decode_images`."""
+        return decode_images(self.strings, size)
+
+
+def encode_in_graph(
+    reader: TextReader | WordReader | None, strings: tf.Tensor, graph_tokenizer: Callable
+) -> GraphTextInputs | GraphWordInputs | GraphImageInputs:
+    """Tokenize (B,) texts as `encode_inputs` does.
+
+    Args:
+        reader: the reader of the texts; None for images.
+        strings: (B,) texts or encoded images.
+        graph_tokenizer: returns the `GraphTokenizer` of a KerasHub tokenizer.
+    """
+    if reader is None:
+        return GraphImageInputs(strings)
+    if isinstance(reader, WordReader):
+        characters = None if reader.characters is None else graph_tokenizer(reader.characters.tokenizer)
+        return GraphWordInputs(strings, reader, graph_tokenizer(reader.text.tokenizer), characters)
+    return GraphTextInputs(strings, reader, graph_tokenizer(reader.tokenizer))
