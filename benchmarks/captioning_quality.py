@@ -1,4 +1,4 @@
-"""Train and score captioners on Flickr8k and on the embedded scenes.
+"""Train and score captioners on Flickr8k and on the built-in scenes.
 
     python benchmarks/captioning_quality.py train flickr_soft runs/flickr_soft
     python benchmarks/captioning_quality.py train flickr_soft_self_critical runs/flickr_better runs/flickr_soft
@@ -129,7 +129,7 @@ def flickr_examples(split: str) -> list[ka.data.CaptionedImage]:
 
 
 def scene_examples(split: str) -> list[ka.data.CaptionedImage]:
-    """Return the embedded scenes as captioned images."""
+    """Return the built-in scenes as captioned images."""
 
     def encode(image: np.ndarray) -> bytes:
         file = io.BytesIO()

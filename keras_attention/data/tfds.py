@@ -1,4 +1,4 @@
-"""Read data sets of TensorFlow Datasets, `tfds:NAME[:SPLIT]`, including the embedded phrases and scenes."""
+"""Read data sets of TensorFlow Datasets, `tfds:NAME[:SPLIT]`, including the built-in phrases and scenes."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ def _open(name: str) -> tuple[Any, str]:
 
     from keras_attention.quickstart import phrases_tfds, scenes_tfds
 
-    embedded = {module.NAME: module.builder for module in (phrases_tfds, scenes_tfds)}
+    built_in = {module.NAME: module.builder for module in (phrases_tfds, scenes_tfds)}
     _, dataset, *rest = name.split(":", 2)
     split = rest[0] if rest else "train"
     try:
-        builder = embedded[dataset]() if dataset in embedded else tfds.builder(dataset)
+        builder = built_in[dataset]() if dataset in built_in else tfds.builder(dataset)
     except tfds.core.DatasetNotFoundError:
         raise DataError(f"TensorFlow Datasets has no dataset {dataset!r}; see tfds.list_builders().") from None
     try:

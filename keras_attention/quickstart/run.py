@@ -1,4 +1,4 @@
-"""The command `quickstart`: train, use, export and check a model on embedded phrases or scenes."""
+"""The command `quickstart`: train, use, export and check a model on built-in phrases or scenes."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def quickstart(task: str, out: str | None, epochs: int | None) -> None:
 
 
 def _translate(directory: pathlib.Path, epochs: int | None) -> None:
-    click.echo("1. Train rnn_attention on embedded English-Spanish phrases", err=True)
+    click.echo("1. Train rnn_attention on built-in English-Spanish phrases", err=True)
     model = _train("translator", _PHRASES, epochs, directory)
     click.echo("\n2. Translate phrases that are not in the training data", err=True)
-    references = dict([ka.quickstart.LECTURE_PHRASE, *ka.quickstart.phrase_pairs("test")[:4]])
+    references = dict([ka.quickstart.EXAMPLE_PHRASE, *ka.quickstart.phrase_pairs("test")[:4]])
     known = references.keys() & {source for source, _ in ka.quickstart.phrase_pairs("train")}
     if known:
         raise RuntimeError(f"The training data contains the test phrases {sorted(known)}; expected none.")
@@ -98,13 +98,13 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
 
 def _train_captioner(directory: pathlib.Path, epochs: int | None) -> Any:
     """Train the image encoder with grounded attention first, then the decoder on the frozen encoder."""
-    first_run = directory / "seeing"
+    first_run = directory / "image_encoder"
     first = {**_SCENES, "sizes": [*_SCENES["sizes"], "tie_weights=true", "grounded_attention=true"]}
     second = {name: value for name, value in _SCENES.items() if name not in _PARTS_OF_INIT}
     changes = ["tie_weights=false", "coordinate_features=true", "grounded_attention=false", "attention_smoothing=1.5"]
     second |= {"init": str(first_run / "model.keras"), "sizes": changes, "freeze": True, "epochs": 6}
     _refuse_another_run("captioner", second, directory)
-    click.echo("1. Train show_attend_and_tell on embedded scenes: first its image encoder", err=True)
+    click.echo("1. Train show_attend_and_tell on built-in scenes: first its image encoder", err=True)
     _train("captioner", first, epochs, first_run)
     click.echo("\n   then its decoder, on the frozen image encoder", err=True)
     return _train("captioner", second, epochs, directory)

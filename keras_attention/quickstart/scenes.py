@@ -1,4 +1,4 @@
-"""The embedded scenes: drawn images of two coloured objects in a relation, with captions, without a download.
+"""The built-in scenes: drawn images of two coloured objects in a relation, with captions, without a download.
 
 A caption describes both objects and their relation, such as "a small red circle above a large blue square". The
 background has a varying tone, grey clutter and noise. The pixels are the same on every machine.
@@ -107,7 +107,7 @@ class Scene:
 
 
 def captioned_scenes(split: str = "train", count: int | None = None, resolution: int = 64) -> list[Scene]:
-    """Return the embedded scenes of a split, in a fixed random order.
+    """Return the built-in scenes of a split, in a fixed random order.
 
     Args:
         split: `"train"`, `"validation"` or `"test"`.
