@@ -80,7 +80,7 @@ def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
 
 
 def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> list[AttentionMaps]:
-    """Return the self-attention weights over each text, in every block and head.
+    """Return the self-attention scores over each text, in every block and head.
 
     Args:
         model: a model with Transformer blocks that reads one text. The scores are computed without a fused kernel.
@@ -96,7 +96,7 @@ def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> li
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["a fine film"], "characters")
         >>> model = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
-        >>> attention_maps(model, ["a film"])[0].weights.shape
+        >>> attention_maps(model, ["a film"])[0].scores.shape
         (1, 2, 8, 8)
     """
     if not has_maps(model):
