@@ -97,7 +97,9 @@ def test_lstm_decoder_with_attention_and_input_feeding_by_hand():
     kernel, recurrent, bias = (array(w) for w in decoder.cells[0].weights)
     w_q, u_k = (array(layer.kernel) for layer in (attention.query_projection, attention.key_projection))
     v = array(attention.vector)
-    h, c = (np.tanh(s @ array(b.kernel) + array(b.bias)) for s, b in zip(states, decoder.bridge, strict=True))
+    h, c = (
+        np.tanh(s @ array(b.kernel) + array(b.bias)) for s, b in zip(states, decoder.state_projections, strict=True)
+    )
     feed = np.zeros((1, 3))
     for t in range(2):
         gates = np.concatenate([x[:, t], feed], -1) @ kernel + h @ recurrent + bias
