@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from keras_attention.data.captions import CAPTION_COLUMNS
 from keras_attention.data.files import DataError
 
 CAPTION_FEATURES = ("captions", "caption", "text")
-CAPTION_KEYS = (
-    "caption",
-    "captions",
-    "text",
-    "comment",
-    "sentence",
-    "description",
-)  # text of a caption that has several fields
 NAME_FEATURES = ("name", "image/filename", "image_filename", "filename", "file_name", "image/id", "image_id", "id")
 
 
@@ -113,10 +106,10 @@ def _feature_names(info: Any, columns: Sequence[str]) -> Sequence[str]:
 def _captions(value: Any) -> tuple[str, ...]:
     """Return the captions of a row; `value` is one text, several texts, or a dict of fields with several texts."""
     if isinstance(value, dict):
-        key = next((key for key in CAPTION_KEYS if key in value), None)
+        key = next((key for key in CAPTION_COLUMNS if key in value), None)
         if key is None:
             raise DataError(
-                f"The captions have the fields {', '.join(value)}; expected one of {', '.join(CAPTION_KEYS)}."
+                f"The captions have the fields {', '.join(value)}; expected one of {', '.join(CAPTION_COLUMNS)}."
             )
         value = value[key]
     return (_to_text(value),) if isinstance(value, bytes) else tuple(_to_text(text) for text in value)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_attention.data.batches import text_arrays
+from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.images import read_images
 from keras_attention.data.text_reader import TextReader
 from keras_attention.layers import Transformer
@@ -148,7 +148,7 @@ def _rows(
 
 
 def _arrays(model: Any, reader: TextReader, batch: list[list[int]]) -> dict[str, np.ndarray]:
-    return text_arrays(model.config, *reader.pad(batch, multiple=8, min_length=1))
+    return text_model_inputs(model.config, *reader.pad(batch, multiple=8, min_length=1))
 
 
 def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None, batch_size: int = 32) -> list[float]:

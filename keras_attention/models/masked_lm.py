@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import TransformerConfig
-from keras_attention.data.batches import pad_ids, text_arrays
+from keras_attention.data.batches import pad_ids, text_model_inputs
 from keras_attention.data.masking import masked_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import mask_id
@@ -118,7 +118,7 @@ class MaskedLM(Task):
         def compute(indices: np.ndarray) -> dict[str, Any]:
             ids, mask = reader.pad([rows[i] for i in indices], multiple=8)
             positions, _ = pad_ids([masks[i] for i in indices], -1, multiple=8, min_length=1)
-            inputs = {**text_arrays(self.config, ids, mask), "mask_positions": positions}
+            inputs = {**text_model_inputs(self.config, ids, mask), "mask_positions": positions}
             return self.compute_row([texts[i] for i in indices], inputs, candidates=candidates)
 
         filled = run_batches([len(ids) for ids in rows], batch_size, compute)

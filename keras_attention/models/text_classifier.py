@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
-from keras_attention.data.batches import text_arrays
+from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.files import read_labelled
 from keras_attention.data.text_batches import classification_batches
 from keras_attention.data.text_reader import TextReader
@@ -128,7 +128,7 @@ class TextClassifier(Task):
 
         def compute(indices: np.ndarray) -> dict[str, Any]:
             ids, mask = reader.pad([rows[i] for i in indices], multiple=8)
-            inputs = {**text_arrays(self.config, ids, mask), "is_empty": empty[indices]}
+            inputs = {**text_model_inputs(self.config, ids, mask), "is_empty": empty[indices]}
             return self.compute_row(None, inputs)
 
         classified = run_batches([len(ids) for ids in rows], batch_size, compute)

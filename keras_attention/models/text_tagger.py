@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
-from keras_attention.data.batches import pad_ids, text_arrays
+from keras_attention.data.batches import pad_ids, text_model_inputs
 from keras_attention.data.files import read_tagged
 from keras_attention.data.text_batches import tagging_batches
 from keras_attention.data.text_reader import EncodedWords, TextReader, WordReader
@@ -115,7 +115,7 @@ class TextTagger(Task):
     def word_arrays(self, rows: Sequence[EncodedWords], multiple: int = 8, extra: int = 0) -> dict[str, np.ndarray]:
         """Turn encoded sentences into the call arguments; see `WordReader.arrays`."""
         arrays = self.word_reader.arrays(rows, multiple, extra)
-        return {**arrays, **text_arrays(self.config, arrays["token_ids"], arrays["padding_mask"])}
+        return {**arrays, **text_model_inputs(self.config, arrays["token_ids"], arrays["padding_mask"])}
 
     def tag(self, texts: Iterable[str], batch_size: int = 32) -> list[Tagging]:
         """Tag the words of texts.

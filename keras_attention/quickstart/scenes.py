@@ -38,7 +38,7 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # in a bo
 }
 SIZES = {"small": (5.5, 6.5), "large": (11.0, 12.5)}  # half the side of the box, in 64ths of the image
 RELATIONS = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}  # and the inverse
-TEMPLATES = (
+CAPTION_PATTERNS = (
     "{0} {1} {2}",
     "there is {0} {1} {2}",
     "{0} is {1} {2}",
@@ -231,7 +231,7 @@ def _sentences(objects: tuple[SceneObject, SceneObject], relation: str) -> list[
     first, second = (thing.phrase for thing in objects)
     return [
         (template.format(first, relation, second), template.format(second, RELATIONS[relation], first))
-        for template in TEMPLATES
+        for template in CAPTION_PATTERNS
     ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.data.batches import text_arrays
+from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import mask_id
 from keras_attention.generation import Sampling, Strategy
@@ -118,7 +118,7 @@ class GraphTask:
             _, arrays = _read_words(model, self.tokenizers, text)
             arrays.pop("word_starts")
         else:
-            arrays = text_arrays(model.config, *tokenizer.read(text, introspection.reader_of(model)))
+            arrays = text_model_inputs(model.config, *tokenizer.read(text, introspection.reader_of(model)))
         pieces = tokenizer.pieces(arrays["token_ids"], arrays["padding_mask"])
         return {**function(model, arrays), "pieces": pieces}
 
@@ -163,18 +163,18 @@ def _read_masked(model: Any, tokenizers: dict[str, GraphTokenizer], text: tf.Ten
     positions = tf.ragged.boolean_mask(positions, is_mask).to_tensor(-1)
     padding = tf.cast(tf.equal(tf.shape(positions)[1], 0), tf.int32)
     positions = tf.pad(positions, [(0, 0), (0, padding)], constant_values=-1)
-    return text, {**text_arrays(model.config, ids, mask), "mask_positions": positions}
+    return text, {**text_model_inputs(model.config, ids, mask), "mask_positions": positions}
 
 
 def _read_text(model: Any, tokenizers: dict[str, GraphTokenizer], text: tf.Tensor) -> tuple[None, dict]:
     ids, mask = tokenizers["tokenizer"].read(text, model.reader)
-    return None, {**text_arrays(model.config, ids, mask), "is_empty": is_empty(text)}
+    return None, {**text_model_inputs(model.config, ids, mask), "is_empty": is_empty(text)}
 
 
 def _read_words(model: Any, tokenizers: dict[str, GraphTokenizer], text: tf.Tensor) -> tuple[tf.Tensor, dict]:
     characters = tokenizers.get("character_tokenizer")
     words, arrays = read_words(text, model.word_reader, tokenizers["tokenizer"], characters)
-    return words, {**arrays, **text_arrays(model.config, arrays["token_ids"], arrays["padding_mask"])}
+    return words, {**arrays, **text_model_inputs(model.config, arrays["token_ids"], arrays["padding_mask"])}
 
 
 _READERS = {  # task: (model, tokenizers, strings) -> (strings for `to_row`, inputs of `prepare`)
