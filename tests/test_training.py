@@ -381,14 +381,14 @@ def test_the_average_is_used_if_it_is_better(tokenizer, tmp_path, monitor):
     run(model, tmp_path, monitor=monitor, average_checkpoints=4)
     valid = ka.data.translation_batches(PAIRS if monitor == "loss" else PAIRS[:3], model, shuffle=False)
     final = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
-    arrays, note = load_arrays(tmp_path / "checkpoint.npz")
+    arrays, metadata = load_arrays(tmp_path / "checkpoint.npz")
     assign(model.variables[: len(model.get_weights())], arrays[: len(model.get_weights())])
     last = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
     average_weights(model, sorted(tmp_path.glob("weights-*.npz")))
     averaged = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
-    assert note["best_epoch"] == ("average_checkpoints" if averaged < last else 4)
+    assert metadata["best_epoch"] == ("average_checkpoints" if averaged < last else 4)
     if averaged < last:
-        np.testing.assert_allclose(note["best"], averaged, rtol=1e-4)
+        np.testing.assert_allclose(metadata["best"], averaged, rtol=1e-4)
     np.testing.assert_allclose(final, min(last, averaged), rtol=1e-4)
 
 

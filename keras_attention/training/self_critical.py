@@ -44,7 +44,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
 
     Returns:
         Batches like those of `caption_batches`; the weights (B, T) are a_k, and 0 at padding. Pass them to
-        `keras_attention.train`, or call `fit(batches.for_fit(), shuffle=False, callbacks=[batches.callback])`.
+        `keras_attention.train`, or call `fit(batches.for_fit(), shuffle=False, callbacks=batches.callbacks)`.
 
     Raises:
         ImportError: pycocoevalcap is not installed.
@@ -84,7 +84,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         self.sampled: dict[int, tuple[list[list[int]], np.ndarray]] = {}
         self.rewards: dict[tuple[int, int], float] = {}
         self.in_epoch = False
-        self.callback = _SampleAhead(self)
+        self.callbacks = (_SampleAhead(self),)
         _turn_dropout_off(captioner)
 
     def __len__(self) -> int:
@@ -94,7 +94,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         if self.in_epoch and index not in self.sampled:
             raise RuntimeError(
                 "These batches are sampled during training, in order: call fit(batches.for_fit(), shuffle=False, "
-                "callbacks=[batches.callback])."
+                "callbacks=batches.callbacks)."
             )
         self.sample(index)
         captions, weights = self.sampled[index]
