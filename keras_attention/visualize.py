@@ -15,7 +15,7 @@ import keras_attention as ka
 WORD_START = "\u2581"  # SentencePiece's mark for a space
 _CONTINUATION = "##"  # WordPiece's mark for a piece that continues a word
 _MAX_ASPECT = 4  # the largest height of a drawn image, in multiples of its width
-_MAX_SIDE = 640  # the most pixels of the longer side of a drawn image
+_MAX_SIDE = 640  # maximum number of pixels of the longer side of a drawn image
 
 ImageLike = np.ndarray | bytes | str | pathlib.Path
 PathLike = str | pathlib.Path

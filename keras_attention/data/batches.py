@@ -93,7 +93,7 @@ class LengthBatches(keras.utils.PyDataset):
         return self.collate(self.batches[index], self._extra_padding() if index == 1 else 0)
 
     def _extra_padding(self) -> int:
-        """Return the fewest extra columns with which every length of the second batch differs from the first batch."""
+        """Return the number of extra columns that makes each length of the second batch differ from the first."""
         first, second = (self.lengths[self.batches[i]].max(0) for i in (0, 1))
         return next(extra for extra in itertools.count() if (second + extra != first).all())
 

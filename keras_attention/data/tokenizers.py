@@ -63,7 +63,7 @@ def train_tokenizer(
         kind: `"sentencepiece"` (unigram model), `"bpe"` (SentencePiece's byte-pair encoding), `"wordpiece"`, `"words"`
             (words between spaces that occur at least twice), or `"characters"`, which preserves line breaks and every
             space.
-        vocabulary_size: the most pieces, special tokens included; a small corpus gives fewer.
+        vocabulary_size: maximum number of pieces, special tokens included; a small corpus gives fewer.
         lowercase: convert texts to lower case inside the tokenizer, also in an exported model.
 
     Returns:

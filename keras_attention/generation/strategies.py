@@ -19,7 +19,18 @@ NO_HYPOTHESIS = 3 * NEVER  # score of an unused entry, lower than every other sc
 
 
 def is_possible(log_probs):
-    """Return whether each total log-probability contains no forbidden token: it is over `NEVER / 2`."""
+    """Return whether each hypothesis has no forbidden token.
+
+    Args:
+        log_probs: total log-probabilities, of any shape; `NEVER` is added for each forbidden token.
+
+    Returns:
+        booleans of the same shape.
+
+    Example:
+        >>> is_possible(np.array([-7.0, NEVER - 7.0])).tolist()
+        [True, False]
+    """
     return log_probs > NEVER / 2
 
 
