@@ -272,7 +272,8 @@ def test_with_raw_examples_the_metric_of_the_task_selects_the_epoch(tokenizer, t
     ],
 )
 def test_the_default_monitor_is_the_metric_of_the_task(task, validation, monitor):
-    assert default_monitor(task, batches=None, validation=validation) == monitor
+    batches = ka.data.LengthBatches([3], lambda indices, extra: indices)
+    assert default_monitor(task, batches, validation) == monitor
 
 
 def test_a_checkpoint_of_another_model_is_an_error(tokenizer):
