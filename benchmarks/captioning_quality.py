@@ -1,4 +1,4 @@
-"""Train and score captioners on Flickr8k and on the embedded scenes.
+"""Train and score captioners on Flickr8k and on the built-in scenes.
 
     python benchmarks/captioning_quality.py train flickr_soft runs/flickr_soft
     python benchmarks/captioning_quality.py train flickr_soft_self_critical runs/flickr_better runs/flickr_soft
@@ -16,7 +16,7 @@ Scenes: in the first stage, a captioner with tied weights and grounded attention
 stage starts from that run, the last argument, and freezes the image encoder; it has a separate output matrix,
 coordinate features and attention smoothing. The models are trained on the train split, selected on the validation split
 and scored on the test split. The scores are the share of captions that are exactly right, and how often the largest
-attention weight of a colour or shape word is inside the box of its object.
+attention score of a colour or shape word is inside the box of its object.
 
 Environment variables: `KERAS_ATTENTION_DATA` is the folder with `flickr8k/` and `cnn/`, `FEATURES` is the folder of the
 feature cache, and `SEED` and `EPOCHS` are the seed and the epochs of the run.
@@ -37,6 +37,7 @@ import numpy as np
 from PIL import Image
 
 import keras_attention as ka
+from keras_attention.data.caption_batches import image_regions
 from keras_attention.training.checkpoints import load_arrays
 from keras_attention.visualize import word_maps
 
@@ -129,7 +130,7 @@ def flickr_examples(split: str) -> list[ka.data.CaptionedImage]:
 
 
 def scene_examples(split: str) -> list[ka.data.CaptionedImage]:
-    """Return the embedded scenes as captioned images."""
+    """Return the built-in scenes as captioned images."""
 
     def encode(image: np.ndarray) -> bytes:
         file = io.BytesIO()
@@ -142,7 +143,7 @@ def scene_examples(split: str) -> list[ka.data.CaptionedImage]:
 def caption(model: ka.Captioner, examples: list, strategy=None) -> list[ka.models.Caption]:
     if model.vision.learns:
         return model.caption([example.image for example in examples], strategy, batch_size=64)
-    regions = ka.data.image_regions(examples, model, FEATURES)
+    regions = image_regions(examples, model, FEATURES)
     return model.caption_regions(regions, strategy, batch_size=64)
 
 
@@ -234,8 +235,8 @@ def minutes_before(directory: str) -> float:
 def loaded(directory: str) -> tuple[str, ka.Captioner, dict]:
     name = json.loads(pathlib.Path(directory, "setting.json").read_text())
     model = keras.saving.load_model(pathlib.Path(directory, "model.keras"), compile=False)
-    _, note = load_arrays(pathlib.Path(directory, "checkpoint.npz"))
-    return name, model, note
+    _, metadata = load_arrays(pathlib.Path(directory, "checkpoint.npz"))
+    return name, model, metadata
 
 
 def report(*directories: str) -> None:
@@ -247,14 +248,15 @@ def report(*directories: str) -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for directory in directories:
-        name, model, note = loaded(directory)
+        name, model, metadata = loaded(directory)
         outputs = {k: caption(model, examples, ka.BeamSearch(num_beams=k) if k > 1 else ka.Greedy()) for k in BEAMS}
         beam = max(BEAMS, key=lambda k: bleu_4(outputs[k], examples))
         scores = ka.metrics.score_captions([c.text for c in outputs[beam]], [e.captions for e in examples])
         learned = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
         bleu = " | ".join(f"{value:.1f}" for value in scores.bleu)
         print(
-            f"| {name} | {learned:,} | {note['history']['minutes'][-1]:.0f} | {note['epoch']} | {beam} | {bleu} "
+            f"| {name} | {learned:,} | {metadata['history']['minutes'][-1]:.0f} | {metadata['epoch']} | {beam} "
+            f"| {bleu} "
             f"| {100 * (scores.meteor or 0):.1f} | {100 * scores.rouge_l:.1f} | {100 * scores.cider:.1f} |",
             flush=True,
         )
@@ -267,10 +269,10 @@ def scenes(*directories: str) -> None:
     print("| setting | parameters | minutes | epochs | exactly right | largest weight inside the object |")
     print("|---|---|---|---|---|---|")
     for directory in directories:
-        name, model, note = loaded(directory)
+        name, model, metadata = loaded(directory)
         result = scene_scores(caption(model, examples, ka.BeamSearch(num_beams=3)), truth)
         print(
-            f"| {name} | {model.count_params():,} | {note['history']['minutes'][-1]:.0f} | {note['epoch']} "
+            f"| {name} | {model.count_params():,} | {metadata['history']['minutes'][-1]:.0f} | {metadata['epoch']} "
             f"| {100 * result['right']:.1f} % | {100 * result['inside']:.1f} % |",
             flush=True,
         )

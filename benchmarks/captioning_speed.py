@@ -58,7 +58,7 @@ def torch_captioner(model: ka.Captioner):
             for name, value in (("weight_ih", kernel.T), ("weight_hh", recurrent.T), ("bias_ih", bias)):
                 setattr(self.cell, name, nn.Parameter(tensor(value)))
             self.cell.bias_hh = nn.Parameter(torch.zeros(4 * units))
-            dense = [*decoder.bridge, attention.query_projection, attention.key_projection, decoder.gate]
+            dense = [*decoder.state_projections, attention.query_projection, attention.key_projection, decoder.gate]
             self.bridge_h, self.bridge_c, self.query, self.key, self.gate, self.output = (
                 _linear(layer, nn, tensor) for layer in (*dense, decoder.output_projection)
             )
@@ -90,7 +90,7 @@ def torch_captioner(model: ka.Captioner):
 
         @torch.inference_mode()
         def caption(self, files: list[bytes]) -> list[list[int]]:
-            images = np.stack([ka.data.decode_image(file, sizes.image_size) for file in files])
+            images = np.stack([ka.data.images.decode_image(file, sizes.image_size) for file in files])
             return self.search(self.encode_images(torch.from_numpy(images)))
 
         def search(self, regions) -> list[list[int]]:

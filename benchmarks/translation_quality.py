@@ -161,7 +161,7 @@ def report(*directories: str) -> None:
         name = json.loads(pathlib.Path(directory, "setting.json").read_text())
         setting = SETTINGS[name]
         model = keras.saving.load_model(pathlib.Path(directory, "model.keras"), compile=False)
-        _, note = load_arrays(pathlib.Path(directory, "checkpoint.npz"))
+        _, metadata = load_arrays(pathlib.Path(directory, "checkpoint.npz"))
         valid, examples = pairs("val", setting), pairs("test_2016_flickr", setting)
         beams = [ka.BeamSearch(num_beams=BEAM, length_penalty=penalty) for penalty in PENALTIES]
         bleu, penalty, beam = max(
@@ -172,7 +172,7 @@ def report(*directories: str) -> None:
         systems[name] = ka.metrics.scores_by_length(sources, texts, references, lowercase=True)
         signatures[name] = f"{result.bleu_signature} {result.chrf_signature}"
         print(
-            f"| {name} | {model.count_params():,} | {note['history']['minutes'][-1]:.0f} | {note['epoch']} "
+            f"| {name} | {model.count_params():,} | {metadata['history']['minutes'][-1]:.0f} | {metadata['epoch']} "
             f"| {bleu:.2f} | {penalty} | {result.bleu:.2f} | {result.chrf:.2f} |",
             flush=True,
         )

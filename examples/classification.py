@@ -1,4 +1,4 @@
-"""Train a classifier that recognises the language of a phrase, and print the token with the largest attention weight.
+"""Train a classifier that recognises the language of a phrase, and print the token with the largest attention score.
 
 python examples/classification.py            # half a minute on two cores
 python examples/classification.py --smoke
@@ -42,4 +42,4 @@ ka.train(
 )
 for output in model.classify(["we are eating bread", "estamos comiendo pan", "los libros nuevos"]):
     piece = output.pieces[output.attention.argmax()]
-    print(f"{output.text}: {output.label} ({output.score:.2f}), largest attention weight at {piece!r}")
+    print(f"{output.text}: {output.label} ({output.score:.2f}), largest attention score at {piece!r}")

@@ -1,7 +1,7 @@
 """Train a character-level language model and sample from it.
 
 python examples/language_model.py --text book.txt     # any plain text
-python examples/language_model.py                     # the embedded English phrases
+python examples/language_model.py                     # the built-in English phrases
 python examples/language_model.py --smoke
 """
 

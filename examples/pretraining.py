@@ -1,4 +1,4 @@
-"""Pre-train a small BERT with masked tokens, fine-tune its encoder as a classifier, and read its attention weights.
+"""Pre-train a small BERT with masked tokens, fine-tune its encoder as a classifier, and read its attention scores.
 
 python examples/pretraining.py            # three minutes on two cores
 python examples/pretraining.py --smoke
@@ -52,4 +52,4 @@ ka.train(
 for output in model.classify(["we are eating bread", "estamos comiendo pan"]):
     print(f"{output.text}: {output.label} ({output.score:.2f})")
 maps = ka.attention_maps(model, ["we are eating bread"])[0]
-print(f"{maps.weights.shape[0]} blocks with {maps.weights.shape[1]} heads; tokens: {' '.join(maps.pieces)}")
+print(f"{maps.scores.shape[0]} blocks with {maps.scores.shape[1]} heads; tokens: {' '.join(maps.pieces)}")

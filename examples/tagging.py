@@ -1,4 +1,4 @@
-"""Train a tagger: the part of speech of each word, on the embedded English phrases.
+"""Train a tagger: the part of speech of each word, on the built-in English phrases.
 
 python examples/tagging.py            # half a minute on two cores
 python examples/tagging.py --smoke

@@ -1,4 +1,4 @@
-"""Train a translator with attention on the embedded phrases, plot its attention weights, and export it.
+"""Train a translator with attention on the built-in phrases, plot its attention scores, and export it.
 
 python examples/translation.py            # three minutes on two cores
 python examples/translation.py --smoke    # a tiny run that tests the program

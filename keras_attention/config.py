@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 CELLS = ("simple", "gru", "lstm")
 POSITIONS = ("sinusoidal", "learned", "relative")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
-TEMPLATES = ("end", "start_end", "end_start")
+TASK_TEMPLATES = ("end", "start_end", "end_start")
 ATTENTIONS = ("additive", "dot", "scaled_dot")
 HARD = "hard"
 IMAGE_INJECTIONS = ("init", "pre")
@@ -202,7 +202,7 @@ class TransformerConfig:
         _require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of {self.width}, the width")
         _require_one_of(self, "activation", ACTIVATIONS)
         _require_one_of(self, "positions", POSITIONS)
-        _require_one_of(self, "template", TEMPLATES)
+        _require_one_of(self, "template", TASK_TEMPLATES)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-_NO_HYPOTHESIS = -5e8  # a hypothesis with a lower score does not exist
+_LOWEST_SCORE = -5e8  # half of `generation.strategies.NEVER`; a hypothesis with a lower score does not exist
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Translation:
             allow no translation.
         source_pieces: the S pieces of the source.
         target_pieces: the T pieces of the translation.
-        attention: (T, S) attention weights, float32; None for a model without attention.
+        attention: (T, S) attention scores, float32; None for a model without attention.
         alternatives: the other hypotheses, best first, with text and score; empty if the search returns one.
     """
 
@@ -56,7 +56,7 @@ class Translation:
             _score(row["score"]),
             source_pieces,
             target_pieces,
-            _weights(row.get("alignment"), len(target_pieces), len(source_pieces)),
+            _without_padding(row.get("alignment"), len(target_pieces), len(source_pieces)),
             tuple(cls(source, *other) for other in _alternatives(row)) if source_pieces else (),
         )
 
@@ -70,7 +70,7 @@ class Caption:
         score: its log-probability, in nats, after length and coverage penalties; -inf if the constraints of the search
             allow no caption.
         pieces: the T pieces of the caption.
-        attention: (T, rows, columns) attention weights, float32; None for a model without attention.
+        attention: (T, rows, columns) attention scores, float32; None for a model without attention.
         valid: whether the image could be read.
         alternatives: the other hypotheses, best first, with text and score; empty if the search returns one.
     """
@@ -94,7 +94,7 @@ class Caption:
             return cls("", 0.0, valid=False)
         pieces = _strings(row["pieces"])
         others = tuple(cls(*other) for other in _alternatives(row))
-        attention = _weights(row.get("attention"), len(pieces))
+        attention = _without_padding(row.get("attention"), len(pieces))
         return cls(_string(row["caption"]), _score(row["score"]), pieces, attention, True, others)
 
 
@@ -138,7 +138,7 @@ class Classification:
         label: its most probable label; empty for an empty text.
         score: the probability of the label.
         pieces: the S pieces of the text.
-        attention: (S,) attention weights of the pooling over pieces, float32; None for a model without attention.
+        attention: (S,) attention scores of the pooling over pieces, float32; None for a model without attention.
     """
 
     text: str
@@ -156,7 +156,7 @@ class Classification:
             'good'
         """
         pieces = _strings(row["pieces"])
-        attention = _weights(row.get("attention"), len(pieces))
+        attention = _without_padding(row.get("attention"), len(pieces))
         return cls(text, _string(row["label"]), float(row["score"]), pieces, attention)
 
 
@@ -228,12 +228,12 @@ class AttentionMaps:
     Attributes:
         text: the text that was read.
         pieces: its S pieces.
-        weights: (layers, H, S, S) attention weights, float32; row q has the weights of query q over all S keys.
+        scores: (layers, H, S, S) attention scores, float32; row q has the scores of query q over all S keys.
     """
 
     text: str
     pieces: tuple[str, ...]
-    weights: np.ndarray
+    scores: np.ndarray
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], text: str) -> AttentionMaps:
@@ -241,7 +241,7 @@ class AttentionMaps:
 
         Example:
             >>> row = {"pieces": ["we", "eat", ""], "attention": np.ones((1, 2, 3, 3))}
-            >>> AttentionMaps.from_row(row, "we eat").weights.shape
+            >>> AttentionMaps.from_row(row, "we eat").scores.shape
             (1, 2, 2, 2)
         """
         pieces = _strings(row["pieces"])
@@ -277,11 +277,11 @@ def _strings(values: Any) -> tuple[str, ...]:
 
 
 def _score(value: Any) -> float:
-    return float(value) if value > _NO_HYPOTHESIS else -math.inf
+    return float(value) if value > _LOWEST_SCORE else -math.inf
 
 
-def _weights(values: Any, *sizes: int) -> np.ndarray | None:
-    """Return attention weights without padding; None without attention, or if a size is 0."""
+def _without_padding(values: Any, *sizes: int) -> np.ndarray | None:
+    """Return attention scores without padding; None without attention, or if a size is 0."""
     if values is None or not all(sizes):
         return None
     return np.asarray(values, "float32")[tuple(slice(size) for size in sizes)]
@@ -290,4 +290,4 @@ def _weights(values: Any, *sizes: int) -> np.ndarray | None:
 def _alternatives(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Return the texts and scores of all hypotheses but the best."""
     others = zip(row.get("alternatives", ()), row.get("alternative_scores", ()), strict=True)
-    return ((_string(text), float(score)) for text, score in list(others)[1:] if score > _NO_HYPOTHESIS)
+    return ((_string(text), float(score)) for text, score in list(others)[1:] if score > _LOWEST_SCORE)

@@ -20,7 +20,6 @@ class Preset:
     Attributes:
         task: the name of the task class, such as `"Translator"`.
         config: the config of the network.
-        figure: the figure of the lecture that shows the network, or the table of the lecture that lists it.
         paper: the URL of the paper.
         vocabulary_size: the vocabulary size in the paper; 0 if the preset has no fixed vocabulary.
         parameters: the number of parameters with this vocabulary, counted as in the paper: for an encoder, without the
@@ -34,18 +33,27 @@ class Preset:
 
     task: str
     config: RecurrentConfig | TransformerConfig
-    figure: str
     paper: str
     vocabulary_size: int = 0
     parameters: int | None = None
     quoted_parameters: str | None = None
 
 
+def _recurrent(task: str, paper: str, embedding_dim: int, units: int, dropout: float, **options) -> Preset:
+    config = RecurrentConfig(embedding_dim=embedding_dim, units=units, dropout=dropout, **options)
+    return Preset(task, config, paper)
+
+
+def _captioner(paper: str, **options) -> Preset:
+    config = RecurrentCaptionerConfig(embedding_dim=256, units=512, dropout=0.3, max_length=32, **options)
+    return Preset("Captioner", config, paper)
+
+
 def _translator(layers: int, width: int, heads: int, dropout: float, intermediate: int, *parameters) -> Preset:
     config = TransformerConfig(
         width, layers, heads, intermediate, max_length=256, attention_bias=False, dropout=dropout
     )
-    return Preset("Translator", config, "The Transformer", "https://arxiv.org/abs/1706.03762", 37_000, *parameters)
+    return Preset("Translator", config, "https://arxiv.org/abs/1706.03762", 37_000, *parameters)
 
 
 def _bert(layers: int, width: int, heads: int, *parameters) -> Preset:
@@ -53,7 +61,7 @@ def _bert(layers: int, width: int, heads: int, *parameters) -> Preset:
         width, layers, heads, 4 * width, "gelu", positions="learned", attention_dropout=0.1, epsilon=1e-12,
         initializer_range=0.02, num_segments=2, embedding_norm=True, template="start_end", next_sentence=True,
     )  # fmt: skip
-    return Preset("MaskedLM", config, "Scaling up", "https://arxiv.org/abs/1810.04805", 30_522, *parameters)
+    return Preset("MaskedLM", config, "https://arxiv.org/abs/1810.04805", 30_522, *parameters)
 
 
 def _roberta(layers: int, width: int, heads: int, *parameters) -> Preset:
@@ -61,7 +69,7 @@ def _roberta(layers: int, width: int, heads: int, *parameters) -> Preset:
         width, layers, heads, 4 * width, "gelu", positions="learned", attention_dropout=0.1, epsilon=1e-5,
         initializer_range=0.02, num_segments=1, position_offset=2, embedding_norm=True, template="start_end",
     )  # fmt: skip
-    return Preset("MaskedLM", config, "Scaling up", "https://arxiv.org/abs/1907.11692", 50_265, *parameters)
+    return Preset("MaskedLM", config, "https://arxiv.org/abs/1907.11692", 50_265, *parameters)
 
 
 def _xlnet(layers: int, width: int, heads: int, *parameters) -> Preset:
@@ -69,7 +77,7 @@ def _xlnet(layers: int, width: int, heads: int, *parameters) -> Preset:
         width, layers, heads, 4 * width, "gelu", positions="relative", attention_bias=False, attention_dropout=0.1,
         epsilon=1e-12, initializer_range=0.02, num_segments=3, template="end_start",
     )  # fmt: skip
-    return Preset("PermutationLM", config, "Scaling up", "https://arxiv.org/abs/1906.08237", 32_000, *parameters)
+    return Preset("PermutationLM", config, "https://arxiv.org/abs/1906.08237", 32_000, *parameters)
 
 
 def _gpt(layers: int, width: int, heads: int, source: tuple[str, int], *parameters) -> Preset:
@@ -77,9 +85,11 @@ def _gpt(layers: int, width: int, heads: int, source: tuple[str, int], *paramete
         width, layers, heads, 4 * width, "gelu_tanh", True, "learned", 1024, attention_dropout=0.1, epsilon=1e-5,
         initializer_range=0.02,
     )  # fmt: skip
-    return Preset("CausalLM", config, "Scaling up", *source, *parameters)
+    return Preset("CausalLM", config, *source, *parameters)
 
 
+_BAHDANAU = "https://arxiv.org/abs/1409.0473"
+_KARPATHY = "https://karpathy.github.io/2015/05/21/rnn-effectiveness/"
 _GPT2 = (
     "https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf",
     50_257,
@@ -88,31 +98,18 @@ _MEGATRON = ("https://arxiv.org/abs/1909.08053", 51_200)
 
 # fmt: off
 PRESETS: dict[str, Preset] = {
-    "rnn_seq2seq": Preset(
-        "Translator", RecurrentConfig(embedding_dim=256, units=384, dropout=0.3),
-        "Sequence to sequence with RNNs", "https://arxiv.org/abs/1409.3215"),
-    "rnn_attention": Preset(
-        "Translator", RecurrentConfig(embedding_dim=256, units=384, dropout=0.3, attention="additive"),
-        "Sequence to sequence with RNNs and attention", "https://arxiv.org/abs/1409.0473"),
-    "char_rnn": Preset(
-        "CausalLM", RecurrentConfig(embedding_dim=64, units=512, num_layers=2, dropout=0.2, max_length=256),
-        "Recurrent networks: one to many", "https://karpathy.github.io/2015/05/21/rnn-effectiveness/"),
-    "rnn_classifier": Preset(
-        "TextClassifier", RecurrentConfig(embedding_dim=128, units=128, dropout=0.5, attention="additive"),
-        "Recurrent networks: many to one", "https://arxiv.org/abs/1409.0473"),
-    "rnn_tagger": Preset(
-        "TextTagger", RecurrentConfig(embedding_dim=128, units=256, dropout=0.5),
-        "Recurrent networks: many to many", "https://arxiv.org/abs/1508.01991"),
-    "show_and_tell": Preset(
-        "Captioner", RecurrentCaptionerConfig(embedding_dim=256, units=512, dropout=0.3, max_length=32),
-        "Image captioning: one to many", "https://arxiv.org/abs/1411.4555"),
-    "show_attend_and_tell": Preset(
-        "Captioner", RecurrentCaptionerConfig(
-            embedding_dim=256, units=512, dropout=0.3, max_length=32, attention="additive", doubly_stochastic=0.02),
-        "Image captioning with RNNs and attention", "https://arxiv.org/abs/1502.03044"),
+    #                         task, paper, embedding_dim, units, dropout
+    "rnn_seq2seq": _recurrent("Translator", "https://arxiv.org/abs/1409.3215", 256, 384, 0.3),
+    "rnn_attention": _recurrent("Translator", _BAHDANAU, 256, 384, 0.3, attention="additive"),
+    "char_rnn": _recurrent("CausalLM", _KARPATHY, 64, 512, 0.2, num_layers=2, max_length=256),
+    "rnn_classifier": _recurrent("TextClassifier", _BAHDANAU, 128, 128, 0.5, attention="additive"),
+    "rnn_tagger": _recurrent("TextTagger", "https://arxiv.org/abs/1508.01991", 128, 256, 0.5),
+    "show_and_tell": _captioner("https://arxiv.org/abs/1411.4555"),
+    "show_attend_and_tell": _captioner(
+        "https://arxiv.org/abs/1502.03044", attention="additive", doubly_stochastic=0.02),
     "transformer_captioner": Preset(
         "Captioner", TransformerCaptionerConfig(256, 3, 8, 1024, max_length=64, dropout=0.3),
-        "The Transformer", "https://arxiv.org/abs/2006.06666"),
+        "https://arxiv.org/abs/2006.06666"),
     #                             layers width heads                    parameters, quoted_parameters
     "transformer_tiny":  _translator(4,  128,   4, 0.3,  256,     6_054_912, None),
     "transformer_base":  _translator(6,  512,   8, 0.1, 2048,    63_045_632, "65M"),

@@ -15,7 +15,7 @@ import keras_attention as ka
 WORD_START = "\u2581"  # SentencePiece's mark for a space
 _CONTINUATION = "##"  # WordPiece's mark for a piece that continues a word
 _MAX_ASPECT = 4  # the largest height of a drawn image, in multiples of its width
-_MAX_SIDE = 640  # the most pixels of the longer side of a drawn image
+_MAX_SIDE = 640  # maximum number of pixels of the longer side of a drawn image
 
 ImageLike = np.ndarray | bytes | str | pathlib.Path
 PathLike = str | pathlib.Path
@@ -40,9 +40,9 @@ def merge_words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
     groups: list[list[int]] = []
     for index, piece in enumerate(pieces):
         continues = piece.startswith(_CONTINUATION) if wordpiece or not has_spaces else not piece.startswith(WORD_START)
-        after_special = not words or words[-1] in ka.data.NOT_TEXT
+        after_special = not words or words[-1] in ka.data.tokenizers.NOT_TEXT
         text = piece.removeprefix(_CONTINUATION) if wordpiece else piece.replace(WORD_START, "")
-        if continues and not after_special and piece not in ka.data.NOT_TEXT:
+        if continues and not after_special and piece not in ka.data.tokenizers.NOT_TEXT:
             words[-1] += text
             groups[-1].append(index)
         else:
@@ -114,7 +114,7 @@ def plot_alignment(translation: ka.Translation, path: PathLike | None = None) ->
         if weight >= 0.05:
             color = "white" if weight > 0.55 else "black"
             axes.text(column, row, f"{weight:.2f}".lstrip("0"), ha="center", va="center", color=color, fontsize=8)
-    figure.colorbar(matrix, ax=axes, label="attention weight")
+    figure.colorbar(matrix, ax=axes, label="attention score")
     return _save(figure, path)
 
 
@@ -142,7 +142,7 @@ def word_maps(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
             "show_and_tell). Expected a caption from a model with attention, such as show_attend_and_tell."
         )
     words, groups = merge_words(caption.pieces)
-    indices = [index for index, word in enumerate(words) if word and word not in ka.data.NOT_TEXT]
+    indices = [index for index, word in enumerate(words) if word and word not in ka.data.tokenizers.NOT_TEXT]
     maps = [caption.attention[groups[index]].mean(0) for index in indices]
     return [words[index] for index in indices], np.reshape(maps, (len(indices), *caption.attention.shape[1:]))
 

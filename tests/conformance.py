@@ -306,10 +306,10 @@ MODELS = [
 def batch_for(model: Any) -> dict[str, np.ndarray]:
     """Inputs of one batch of `PAIRS`, or of images, with padding."""
     special = ka.data.special_ids(getattr(model, "source_tokenizer", None) or model.tokenizer)
-    sources = ka.data.encode_texts(
+    sources = ka.data.tokenizers.encode_texts(
         getattr(model, "source_tokenizer", None) or model.tokenizer, [a for a, _ in PAIRS[3:6]]
     )
-    ids, mask = ka.data.pad_ids(sources, special.pad)
+    ids, mask = ka.data.batches.pad_ids(sources, special.pad)
     if isinstance(model, ka.PermutationLM):  # from left to right: each token is predicted from the tokens before it
         ids, mask = (np.pad(x, ((0, 0), (0, 1))) for x in (ids, mask))
         order = np.tril(np.ones((len(ids), ids.shape[1], ids.shape[1]), bool), -1)
@@ -324,8 +324,8 @@ def batch_for(model: Any) -> dict[str, np.ndarray]:
         inputs = {"token_ids": ids, "padding_mask": mask}
         kinds = getattr(model.config, "num_segments", 0)
         return inputs | ({"segment_ids": ids % kinds} if kinds else {})
-    targets = ka.data.encode_texts(model.target_tokenizer, [b for _, b in PAIRS[3:6]])
-    target_ids, _ = ka.data.pad_ids(targets, special.pad)
+    targets = ka.data.tokenizers.encode_texts(model.target_tokenizer, [b for _, b in PAIRS[3:6]])
+    target_ids, _ = ka.data.batches.pad_ids(targets, special.pad)
     return {"source_ids": ids, "source_mask": mask, "target_ids": target_ids}
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.layers import additive_scores, attend, dot_scores, masked_softmax
+from keras_attention.layers import additive_logits, attend, dot_logits, masked_softmax
 
 
 def array(x):
@@ -17,72 +17,72 @@ def random(*shape, seed=0):
 
 
 def test_masked_softmax_by_hand():
-    scores = np.log(np.array([[1.0, 3.0, 4.0]], "float32"))
-    np.testing.assert_allclose(array(masked_softmax(scores)), [[1 / 8, 3 / 8, 4 / 8]], rtol=1e-6)
+    logits = np.log(np.array([[1.0, 3.0, 4.0]], "float32"))
+    np.testing.assert_allclose(array(masked_softmax(logits)), [[1 / 8, 3 / 8, 4 / 8]], rtol=1e-6)
     mask = np.array([[True, True, False]])
-    np.testing.assert_allclose(array(masked_softmax(scores, mask)), [[1 / 4, 3 / 4, 0]], rtol=1e-6)
+    np.testing.assert_allclose(array(masked_softmax(logits, mask)), [[1 / 4, 3 / 4, 0]], rtol=1e-6)
 
 
 def test_a_fully_masked_row_has_zero_scores_and_context():
-    scores, values = random(2, 3, 5), random(2, 5, 7)
+    logits, values = random(2, 3, 5), random(2, 5, 7)
     mask = np.array([[True] * 5, [False] * 5])
-    context, weights = attend(scores, values, mask)
-    assert array(weights[1]).max() == 0
+    context, scores = attend(logits, values, mask)
+    assert array(scores[1]).max() == 0
     assert np.abs(array(context[1])).max() == 0
-    np.testing.assert_allclose(array(weights[0]).sum(-1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(array(scores[0]).sum(-1), 1.0, rtol=1e-6)
 
 
 def test_a_mask_can_differ_by_query():
     mask = np.tril(np.ones((3, 3), bool))[None]
-    _, weights = attend(random(1, 3, 3), random(1, 3, 2), mask)
-    assert (array(weights)[0][~mask[0]] == 0).all()
-    np.testing.assert_allclose(array(weights)[0, 0], [1, 0, 0])
+    _, scores = attend(random(1, 3, 3), random(1, 3, 2), mask)
+    assert (array(scores)[0][~mask[0]] == 0).all()
+    np.testing.assert_allclose(array(scores)[0, 0], [1, 0, 0])
 
 
 def test_softmax_runs_in_float32():
-    weights = masked_softmax(keras.ops.cast(random(2, 3), "bfloat16"))
-    assert keras.backend.standardize_dtype(weights.dtype) == "float32"
+    scores = masked_softmax(keras.ops.cast(random(2, 3), "bfloat16"))
+    assert keras.backend.standardize_dtype(scores.dtype) == "float32"
 
 
-def test_additive_scores_by_hand():
+def test_additive_logits_by_hand():
     query, keys, vector = random(2, 3, 7), random(2, 5, 7), random(7)
     expected = np.zeros((2, 3, 5))
     for b, q, s in np.ndindex(2, 3, 5):
         expected[b, q, s] = vector @ np.tanh(query[b, q] + keys[b, s])
-    np.testing.assert_allclose(array(additive_scores(query, keys, vector)), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(array(additive_logits(query, keys, vector)), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("scaled", [True, False])
 def test_dot_product_agrees_with_keras(scaled):
     query, memory, mask = random(2, 3, 7), random(2, 5, 7), np.array([[True] * 5, [True] * 2 + [False] * 3])
-    context, weights = ka.layers.DotProductAttention(scaled=scaled)(
+    context, scores = ka.layers.DotProductAttention(scaled=scaled)(
         query, memory, value_mask=mask, return_attention_scores=True
     )
     keras_layer = keras.layers.Attention()
-    expected, expected_weights = keras_layer(
+    expected, expected_scores = keras_layer(
         [query / (7**0.5 if scaled else 1.0), memory], mask=[None, mask], return_attention_scores=True
     )
     np.testing.assert_allclose(array(context), array(expected), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(array(weights), array(expected_weights), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(array(scores), array(expected_scores), rtol=1e-5, atol=1e-5)
 
 
 def test_additive_agrees_with_keras_on_projected_inputs():
     query, memory = random(2, 3, 7), random(2, 5, 11)
     layer = ka.layers.AdditiveAttention(13)
-    context, weights = layer(query, memory, return_attention_scores=True)
+    context, scores = layer(query, memory, return_attention_scores=True)
     keras_layer = keras.layers.AdditiveAttention()
     keras_layer.build([(2, 3, 13), (2, 5, 11), (2, 5, 13)])
     keras_layer.set_weights([array(layer.vector)])
-    expected, expected_weights = keras_layer(
+    expected, expected_scores = keras_layer(
         [layer.query_projection(query), memory, layer.project_keys(memory)], return_attention_scores=True
     )
     np.testing.assert_allclose(array(context), array(expected), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(array(weights), array(expected_weights), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(array(scores), array(expected_scores), rtol=1e-5, atol=1e-5)
 
 
-def test_dot_scores_are_divided_by_the_root_of_the_width():
+def test_dot_logits_are_divided_by_the_root_of_the_width():
     query, keys = random(1, 2, 16), random(1, 3, 16)
-    np.testing.assert_allclose(array(dot_scores(query, keys)) * 4, array(dot_scores(query, keys, False)), rtol=1e-5)
+    np.testing.assert_allclose(array(dot_logits(query, keys)) * 4, array(dot_logits(query, keys, False)), rtol=1e-5)
 
 
 def test_keys_are_projected_once(monkeypatch, translator):
@@ -95,7 +95,9 @@ def test_keys_are_projected_once(monkeypatch, translator):
         lambda self, key: calls.append(1) or project(self, key),
     )
     special = ka.data.special_ids(translator.source_tokenizer)
-    ids, mask = ka.data.pad_ids(ka.data.encode_texts(translator.source_tokenizer, ["we eat bread"]), special.pad)
+    ids, mask = ka.data.batches.pad_ids(
+        ka.data.tokenizers.encode_texts(translator.source_tokenizer, ["we eat bread"]), special.pad
+    )
     state = translator.start({"source_ids": ids, "source_mask": mask})
     for _ in range(5):
         _, state, _ = translator.step(np.array([[special.start]]), state)

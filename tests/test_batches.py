@@ -62,8 +62,8 @@ def test_translation_batch_by_hand(translator, tokenizer):
     batches = ka.data.translation_batches(PAIRS[:1], translator)
     inputs, labels, weights = batches[0]
     special = ka.data.special_ids(tokenizer)
-    source = ka.data.encode_texts(tokenizer, ["we eat bread"])[0]
-    target = ka.data.encode_texts(tokenizer, ["comemos pan"])[0]
+    source = ka.data.tokenizers.encode_texts(tokenizer, ["we eat bread"])[0]
+    target = ka.data.tokenizers.encode_texts(tokenizer, ["comemos pan"])[0]
     assert inputs["source_ids"].tolist() == [[*source, special.end]]
     assert labels.tolist() == [[*target, special.end]]
     assert inputs["target_ids"].tolist() == [[special.start, *target]]
@@ -137,7 +137,7 @@ def test_language_windows_by_hand(options, windows):
 
 
 @pytest.mark.parametrize(
-    ("model", "share_rows", "rows"),
+    ("model", "pack", "rows"),
     [
         (fake_model(PLAIN, "end", max_length=4), True, [[4, 5, 3, 9], [3]]),
         (fake_model(PLAIN, "start_end", max_length=4), True, [[2, 4, 5, 3], [2, 9, 3]]),
@@ -145,8 +145,8 @@ def test_language_windows_by_hand(options, windows):
         (fake_model(XLNET, "end_start", max_length=4), True, [[6, 7, 4, 3], [11, 4, 3]]),
     ],
 )
-def test_packed_rows_by_hand(model, share_rows, rows):
-    assert ka.data.pack_texts(["we eat", "\n", "bread"], model, share_rows) == rows
+def test_packed_rows_by_hand(model, pack, rows):
+    assert ka.data.masking.pack_texts(["we eat", "\n", "bread"], model, pack) == rows
 
 
 def test_language_windows_overlap_by_one_token_and_cover_the_text():
@@ -160,7 +160,7 @@ def test_language_windows_overlap_by_one_token_and_cover_the_text():
     ]
     special = ka.data.special_ids(tokenizer)
     rows.sort(key=lambda row: -len(row[0]))
-    stream = ka.data.encode_texts(tokenizer, ["to be or not to be"])[0]
+    stream = ka.data.tokenizers.encode_texts(tokenizer, ["to be or not to be"])[0]
     read = [int(i) for ids, _ in rows for i in ids]
     written = [int(i) for _, ids in rows for i in ids]
     assert read == [special.start, *stream]
@@ -172,7 +172,7 @@ def test_a_tag_is_the_label_of_a_words_first_token(tokenizer):
         "rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"), units=6, embedding_dim=5
     )
     inputs, labels, weights = ka.data.tagging_batches([[("bread", "NOUN"), ("drinks", "VERB")]], model)[0]
-    pieces = [ka.data.encode_texts(tokenizer, [word])[0] for word in ("bread", "drinks")]
+    pieces = [ka.data.tokenizers.encode_texts(tokenizer, [word])[0] for word in ("bread", "drinks")]
     assert inputs["token_ids"][0].tolist() == pieces[0] + pieces[1]
     assert np.flatnonzero(weights[0]).tolist() == [0, len(pieces[0])]
     assert labels[0][weights[0] > 0].tolist() == [0, 1]
@@ -195,7 +195,7 @@ def test_characters_are_at_first_tokens_and_rare_tokens_become_unknown(tokenizer
     assert starts[1] > 1  # the first word has several tokens
     character_ids, mask = inputs["character_ids"][0], inputs["character_mask"][0]
     assert np.flatnonzero(mask.any(-1)).tolist() == starts
-    expected = [ids[:3] for ids in ka.data.encode_texts(characters, ["bread", "eat"])]
+    expected = [ids[:3] for ids in ka.data.tokenizers.encode_texts(characters, ["bread", "eat"])]
     assert [row[real].tolist() for row, real in zip(character_ids[starts], mask[starts], strict=True)] == expected
     unknown = ka.data.special_ids(tokenizer).unknown
     assert not (inputs["token_ids"] == unknown).any()

@@ -46,7 +46,9 @@ def test_an_image_is_encoded_once_for_its_captions(caption_tokenizer, preset):
 def test_a_batch_mixes_captions_of_different_lengths(caption_tokenizer):
     """In the drawn scenes a caption's length depends on its relation, so a batch must not have only one length."""
     model, captioned = small_captioner(caption_tokenizer), examples(29)
-    ids_of_captions = [ids[:23] for ids in ka.data.encode_texts(caption_tokenizer, ka.data.captions_of(captioned))]
+    ids_of_captions = [
+        ids[:23] for ids in ka.data.tokenizers.encode_texts(caption_tokenizer, ka.data.captions_of(captioned))
+    ]
     assert len({len(ids) for ids in ids_of_captions}) > 3
     batches = ka.data.caption_batches(captioned, model, max_tokens=160, captions_per_image=1)
     lengths = [set(weights.sum(1)) for _, _, weights in (batches[i] for i in range(len(batches)))]

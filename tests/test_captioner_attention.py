@@ -26,7 +26,7 @@ def test_a_step_with_attend_first_by_hand():
     x, memory, mean = (rng.normal(size=size).astype("float32") for size in ((2, 1, 5), (2, 11, 13), (2, 13)))
     outputs, weights = decoder(x, memory, initial_state=[mean], return_attention_scores=True)
     get = lambda layer: [np.asarray(w) for w in layer.get_weights()]  # noqa: E731
-    h, c = (np.tanh(mean @ kernel + bias) for kernel, bias in map(get, decoder.bridge))
+    h, c = (np.tanh(mean @ kernel + bias) for kernel, bias in map(get, decoder.state_projections))
     (query,), (key,) = get(decoder.attention.query_projection), get(decoder.attention.key_projection)
     vector = np.asarray(decoder.attention.vector)
     scores = np.tanh((np.concatenate([x[:, 0], h], 1) @ query)[:, None] + memory @ key) @ vector

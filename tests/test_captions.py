@@ -213,7 +213,7 @@ def catalogue(tmp_path, monkeypatch):
     return tfds
 
 
-def test_the_embedded_scenes_are_read_as_a_data_set(catalogue, silent):
+def test_the_built_in_scenes_are_read_as_a_data_set(catalogue, silent):
     from PIL import Image
 
     examples = {example.name: example for example in read_captions("tfds:scenes:test")}

@@ -225,16 +225,16 @@ def test_quickstart_captioner_runs_every_step(run, tmp_path, monkeypatch):
     code, out, err = run("quickstart", "captioner", "--out", tmp_path / "q", "--epochs", 1)
     assert code == 0, err
     assert err.count("23 training examples, 7 validation examples") == 2
-    seeing, writing = (
+    first, second = (
         keras.saving.load_model(path, compile=False)
-        for path in (tmp_path / "q" / "seeing" / "model.keras", tmp_path / "q" / "model.keras")
+        for path in (tmp_path / "q" / "image_encoder" / "model.keras", tmp_path / "q" / "model.keras")
     )
     chosen = [
         (c.tie_weights, c.grounded_attention, c.coordinate_features, c.attention_smoothing)
-        for c in (seeing.config, writing.config)
+        for c in (first.config, second.config)
     ]
     assert chosen == [(True, True, False, 0.0), (False, False, True, 1.5)]
-    assert seeing.vision.fingerprint() == writing.vision.fingerprint()
+    assert first.vision.fingerprint() == second.vision.fingerprint()
     assert "the C++ loader, XLA off, returns the same texts" in out
     assert len(list((tmp_path / "q" / "scenes").glob("*.attention.png"))) == 5
     assert out.count("keras-attention ") == 3

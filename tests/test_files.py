@@ -122,7 +122,7 @@ def tfds_home(tmp_path, monkeypatch):
     return tfds
 
 
-def test_the_embedded_phrases_are_read_as_a_data_set(tfds_home):
+def test_the_built_in_phrases_are_read_as_a_data_set(tfds_home):
     assert sorted(read_pairs("tfds:phrases:test")) == sorted(ka.quickstart.phrase_pairs("test")[:71])
     assert len(read_pairs("tfds:phrases:validation[:17]")) == 17
 
@@ -141,8 +141,8 @@ def test_phrases_are_distinct_and_splits_share_no_combination():
     sources = {name: {source for source, _ in pairs} for name, pairs in splits.items()}
     assert len(splits["train"]) == len(set(splits["train"])) > 10_000
     assert not sources["train"] & (sources["validation"] | sources["test"])
-    assert ka.quickstart.LECTURE_PHRASE == ("we are eating bread", "estamos comiendo pan")
-    assert ka.quickstart.LECTURE_PHRASE in splits["test"]
+    assert ka.quickstart.EXAMPLE_PHRASE == ("we are eating bread", "estamos comiendo pan")
+    assert ka.quickstart.EXAMPLE_PHRASE in splits["test"]
     assert not [s for s in sources["train"] | sources["validation"] if s.startswith("we are eating") and "bread" in s]
 
 

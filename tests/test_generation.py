@@ -13,7 +13,7 @@ import keras_attention as ka
 from keras_attention.data.tokenizers import special_ids
 from keras_attention.generation import CompiledFunction, decode
 from keras_attention.generation.constraints import uniform_numbers
-from keras_attention.generation.strategies import NEVER
+from keras_attention.generation.strategies import is_possible
 
 START, END = 0, 1
 
@@ -82,7 +82,7 @@ def search(model, strategy, limits=(5,), prefix=None, seeds=None, steps=None, st
 
 def texts(hypotheses: dict, row: int = 0) -> list[tuple[int, ...]]:
     rows = zip(hypotheses["tokens"][row], hypotheses["lengths"][row], hypotheses["scores"][row], strict=True)
-    return [tuple(int(t) for t in tokens[:length]) for tokens, length, score in rows if score > NEVER / 2]
+    return [tuple(int(t) for t in tokens[:length]) for tokens, length, score in rows if is_possible(score)]
 
 
 def every_text(model: TableModel, limit: int, allowed=lambda text: True):

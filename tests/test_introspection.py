@@ -39,7 +39,7 @@ def test_the_embedding_of_a_text_is_the_mean_of_its_token_vectors(masked, tmp_pa
     vectors = ka.embed(masked, TEXTS)
     special = ka.data.special_ids(masked.tokenizer)
     for vector, text in zip(vectors, TEXTS, strict=True):
-        ids = np.array([[special.start, *ka.data.encode_texts(masked.tokenizer, [text])[0], special.end]])
+        ids = np.array([[special.start, *ka.data.tokenizers.encode_texts(masked.tokenizer, [text])[0], special.end]])
         outputs = masked.encoder(masked.embedding(ids), mask=np.ones_like(ids, bool), segment_ids=ids * 0)
         np.testing.assert_allclose(vector, np.array(outputs)[0].mean(0), atol=1e-5)
     outputs = served(masked, tmp_path)["embed"](text=np.array(TEXTS))
@@ -59,15 +59,15 @@ def test_a_tagger_with_characters_has_equal_embeddings_in_python_and_in_an_expor
 def test_attention_maps_are_distributions_over_the_unmasked_tokens(masked, lm, tmp_path):
     for model in (masked, lm):
         for maps in ka.attention_maps(model, TEXTS):
-            assert maps.weights.shape == (2, 7, len(maps.pieces), len(maps.pieces))
-            np.testing.assert_allclose(maps.weights.sum(-1), 1.0, atol=1e-5)
-    assert ka.attention_maps(lm, [""])[0].weights.shape[2:] == (len(ka.attention_maps(lm, [""])[0].pieces),) * 2
-    assert not np.triu(ka.attention_maps(lm, TEXTS)[1].weights, 1).any()
+            assert maps.scores.shape == (2, 7, len(maps.pieces), len(maps.pieces))
+            np.testing.assert_allclose(maps.scores.sum(-1), 1.0, atol=1e-5)
+    assert ka.attention_maps(lm, [""])[0].scores.shape[2:] == (len(ka.attention_maps(lm, [""])[0].pieces),) * 2
+    assert not np.triu(ka.attention_maps(lm, TEXTS)[1].scores, 1).any()
     maps = ka.attention_maps(masked, TEXTS)
     outputs = served(masked, tmp_path, attention=True)["attention"](text=np.array(TEXTS))
     for i, one in enumerate(maps):
         size = len(one.pieces)
-        np.testing.assert_allclose(outputs["attention"][i, :, :, :size, :size], one.weights, atol=1e-5)
+        np.testing.assert_allclose(outputs["attention"][i, :, :, :size, :size], one.scores, atol=1e-5)
         assert not outputs["attention"][i, :, :, size:].numpy().any()
 
 
@@ -75,7 +75,7 @@ def test_the_score_of_a_text_is_the_sum_of_its_log_probabilities(lm, tmp_path):
     special = ka.data.special_ids(lm.tokenizer)
     scores = ka.score(lm, TEXTS)
     for text, score in zip(TEXTS, scores, strict=True):
-        ids = [special.start, *ka.data.encode_texts(lm.tokenizer, [text])[0], special.end]
+        ids = [special.start, *ka.data.tokenizers.encode_texts(lm.tokenizer, [text])[0], special.end]
         token_ids = np.array([ids[:-1]])
         logits = np.array(lm({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids, bool)}))[0].astype(
             "float64"

@@ -30,7 +30,7 @@ def all_of(batches):
 
 
 def test_15_percent_are_targets_and_80_percent_of_them_are_masked(tokenizer):
-    m, mask = model(tokenizer, next_sentence=False), ka.data.mask_id(tokenizer)
+    m, mask = model(tokenizer, next_sentence=False), ka.data.tokenizers.mask_id(tokenizer)
     masked = random = unchanged = total = 0
     batches = ka.data.masked_batches(TEXTS, m, max_tokens=200)
     for epoch in range(40):
@@ -67,7 +67,7 @@ def test_without_packing_each_text_has_its_own_rows(tokenizer):
     texts = ["the a eats the old bread", "the bread"]
     rows = all_of(ka.data.masked_batches(texts, m, shuffle=False, pack=False))
     ids_of_rows = sorted(ids[real].tolist() for ids, real in zip(rows["labels"], rows["padding_mask"], strict=True))
-    streams = [[*ids, special.end] for ids in ka.data.encode_texts(tokenizer, texts)]
+    streams = [[*ids, special.end] for ids in ka.data.tokenizers.encode_texts(tokenizer, texts)]
     assert ids_of_rows == sorted([special.start, *ids[i : i + 6]] for ids in streams for i in range(0, len(ids), 6))
 
 
@@ -120,7 +120,7 @@ def test_masked_model_learns_both_objectives(tokenizer):
 
 def test_packed_rows_have_little_padding(tokenizer):
     m = model(tokenizer, next_sentence=False)
-    rows = ka.data.pack_texts(TEXTS, m)
+    rows = ka.data.masking.pack_texts(TEXTS, m)
     assert {len(row) for row in rows[:-1]} == {23}
     assert all(row[0] == 2 for row in rows)
     assert sum(i == 3 for row in rows for i in row) == len(TEXTS)
@@ -129,7 +129,7 @@ def test_packed_rows_have_little_padding(tokenizer):
 def test_with_a_stride_each_token_has_weight_once_and_a_longer_context(tokenizer):
     lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES)
     text = [" ".join(TEXTS)]
-    length = len(ka.data.encode_texts(tokenizer, text)[0]) + 1
+    length = len(ka.data.tokenizers.encode_texts(tokenizer, text)[0]) + 1
     for stride in (23, 7, 1):
         rows = all_of(ka.data.language_batches(text, lm, shuffle=False, stride=stride))
         assert sum(w.sum() for w in rows["weights"]) == length

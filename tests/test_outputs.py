@@ -91,7 +91,7 @@ def test_a_caption_has_attention_over_a_grid():
 
 def test_padding_is_removed_from_attention_maps():
     row = {"attention": np.ones((2, 3, 5, 5)), "pieces": ["a", "b", "", "", ""]}
-    assert AttentionMaps.from_row(row, "a b").weights.shape == (2, 3, 2, 2)
+    assert AttentionMaps.from_row(row, "a b").scores.shape == (2, 3, 2, 2)
 
 
 def test_a_batch_is_split_into_rows():

@@ -33,7 +33,7 @@ def random(*shape, seed=0):
 
 
 def elman(x, w_x, w_h, b):
-    """h_t = tanh(W_hh h_{t-1} + W_xh x_t + b), the lecture's recurrence."""
+    """h_t = tanh(W_hh h_{t-1} + W_xh x_t + b): the recurrence of Elman, 1990."""
     h, hidden = np.zeros(w_h.shape[0]), []
     for x_t in x:
         h = np.tanh(x_t @ w_x + h @ w_h + b)
@@ -41,7 +41,7 @@ def elman(x, w_x, w_h, b):
     return np.array(hidden)
 
 
-def test_simple_encoder_is_the_lectures_recurrence_in_both_directions():
+def test_simple_encoder_is_the_elman_recurrence_in_both_directions():
     encoder, x = RecurrentEncoder(14, cell="simple", return_state=True), random(2, 5, 3)
     mask = np.array([[True] * 5, [True] * 3 + [False] * 2])
     outputs, state = encoder(x, mask=mask)
@@ -97,7 +97,9 @@ def test_lstm_decoder_with_attention_and_input_feeding_by_hand():
     kernel, recurrent, bias = (array(w) for w in decoder.cells[0].weights)
     w_q, u_k = (array(layer.kernel) for layer in (attention.query_projection, attention.key_projection))
     v = array(attention.vector)
-    h, c = (np.tanh(s @ array(b.kernel) + array(b.bias)) for s, b in zip(states, decoder.bridge, strict=True))
+    h, c = (
+        np.tanh(s @ array(b.kernel) + array(b.bias)) for s, b in zip(states, decoder.state_projections, strict=True)
+    )
     feed = np.zeros((1, 3))
     for t in range(2):
         gates = np.concatenate([x[:, t], feed], -1) @ kernel + h @ recurrent + bias

@@ -1,4 +1,4 @@
-"""The embedded scenes: images match their captions, and are the same on every machine."""
+"""The built-in scenes: images match their captions, and are the same on every machine."""
 
 import hashlib
 import itertools

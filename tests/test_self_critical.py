@@ -63,7 +63,7 @@ def test_training_increases_the_reward(caption_tokenizer):
     )
     ka.training.compile_model(model, plan, len(batches))
     note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rewards.append(batches.mean_reward))
-    model.fit(batches.for_fit(), epochs=60, verbose=0, shuffle=False, callbacks=[batches.callback, note])
+    model.fit(batches.for_fit(), epochs=60, verbose=0, shuffle=False, callbacks=[*batches.callbacks, note])
     assert rewards[0] > 0  # the reward of the only batch, which TensorFlow requests before the epoch begins
     assert np.mean(rewards[-5:]) > 1.2 * np.mean(rewards[:5])
 
@@ -79,7 +79,7 @@ def test_captions_are_sampled_from_the_updated_model(caption_tokenizer):
     plan = ka.training.TrainingPlan(learning_rate=0.1, warmup_steps=1)
     ka.training.compile_model(model, plan, len(batches))
     before = np.array(model.decoder.weights[0])
-    model.fit(batches.for_fit(), verbose=0, shuffle=False, callbacks=[batches.callback])
+    model.fit(batches.for_fit(), verbose=0, shuffle=False, callbacks=batches.callbacks)
     assert (
         len(np.unique([x.ravel()[:5] for x in weights_of_samples], axis=0)) == len(weights_of_samples) == 5
     )  # the captions of the first batch were sampled above

@@ -110,9 +110,9 @@ def test_a_reader_with_a_trained_tokenizer():
 def test_words_by_hand():
     reader = WordReader(TextReader.from_template(PLAIN, "start_end"))
     assert reader.ids([["we", "eat", "red-apple", "and-bread"], [], ["-", "bread"]]) == [
-        ka.data.EncodedWords([2, 4, 5, 6, 7, 8, 9, 3], [1, 2, 3, 5], []),
-        ka.data.EncodedWords([2, 3], [], []),
-        ka.data.EncodedWords([2, 1, 9, 3], [1, 2], []),  # a word without tokens becomes the unknown token
+        ka.data.text_reader.EncodedWords([2, 4, 5, 6, 7, 8, 9, 3], [1, 2, 3, 5], []),
+        ka.data.text_reader.EncodedWords([2, 3], [], []),
+        ka.data.text_reader.EncodedWords([2, 1, 9, 3], [1, 2], []),  # a word without tokens becomes the unknown token
     ]
 
 
@@ -179,4 +179,4 @@ def test_readers_are_immutable_and_support_every_template_of_a_config():
     assert TextReader.from_template(PLAIN, "end", 5) == TextReader(PLAIN, (), (3,), 5)
     with pytest.raises(dataclasses.FrozenInstanceError):
         TextReader(PLAIN).max_length = 3
-    assert set(ka.config.TEMPLATES) <= set(TEMPLATES)
+    assert set(ka.config.TASK_TEMPLATES) <= set(TEMPLATES)

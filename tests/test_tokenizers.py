@@ -4,12 +4,11 @@ import pytest
 
 from keras_attention.data import (
     decode_ids,
-    encode_texts,
-    ids_to_pieces,
     special_ids,
     tokenizers,
     train_tokenizer,
 )
+from keras_attention.data.tokenizers import encode_texts, ids_to_pieces
 
 TEXTS = ["We eat bread.", "They drink cold water!", "the boy eats the red apple", "Straße , ÜBER, naïve"] * 3
 KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")

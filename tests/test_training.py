@@ -272,7 +272,8 @@ def test_with_raw_examples_the_metric_of_the_task_selects_the_epoch(tokenizer, t
     ],
 )
 def test_the_default_monitor_is_the_metric_of_the_task(task, validation, monitor):
-    assert default_monitor(task, batches=None, validation=validation) == monitor
+    batches = ka.data.LengthBatches([3], lambda indices, extra: indices)
+    assert default_monitor(task, batches, validation) == monitor
 
 
 def test_a_checkpoint_of_another_model_is_an_error(tokenizer):
@@ -381,14 +382,14 @@ def test_the_average_is_used_if_it_is_better(tokenizer, tmp_path, monitor):
     run(model, tmp_path, monitor=monitor, average_checkpoints=4)
     valid = ka.data.translation_batches(PAIRS if monitor == "loss" else PAIRS[:3], model, shuffle=False)
     final = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
-    arrays, note = load_arrays(tmp_path / "checkpoint.npz")
+    arrays, metadata = load_arrays(tmp_path / "checkpoint.npz")
     assign(model.variables[: len(model.get_weights())], arrays[: len(model.get_weights())])
     last = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
     average_weights(model, sorted(tmp_path.glob("weights-*.npz")))
     averaged = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
-    assert note["best_epoch"] == ("average_checkpoints" if averaged < last else 4)
+    assert metadata["best_epoch"] == ("average_checkpoints" if averaged < last else 4)
     if averaged < last:
-        np.testing.assert_allclose(note["best"], averaged, rtol=1e-4)
+        np.testing.assert_allclose(metadata["best"], averaged, rtol=1e-4)
     np.testing.assert_allclose(final, min(last, averaged), rtol=1e-4)
 
 

@@ -242,7 +242,7 @@ def test_learned_positions_limit_the_length_of_a_completion(tokenizer):
     sizes = {"width": 14, "num_heads": 7, "num_layers": 1, "intermediate_dim": 11, "max_length": 13}
     model = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes)
     (completion,) = model.complete(["we eat"], ka.Greedy(max_new_tokens=60, min_new_tokens=59))
-    prompt = len(ka.data.encode_texts(tokenizer, ["we eat"])[0])
+    prompt = len(ka.data.tokenizers.encode_texts(tokenizer, ["we eat"])[0])
     assert len(completion.pieces) == 13 - prompt
     with pytest.raises(ValueError, match="relative"):
         ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes, positions="relative")

@@ -33,10 +33,14 @@ BANNED = {
     r"--batch-tokens\b|--select\b|--accumulate\b|--average\b(?!-)|--together\b": "the option's new name",
     r"\bharmless\b": "ignored_attributes",
     r"\broads?\b|\bthe house\b|\banew\b|\bmend(s|ed|ing)?\b|\bbeside\b": "path, structure, again, fix, next to",
+    r"\bembedded (English|phrases|scenes|data)\b": "built-in",
+    r"\bknobs?\b": "option",
+    r"\"fed\"|\bseeing\b": "last_output, image_encoder",
+    r"\blecture's\b": "the paper",
     r"\bby heart\b": "memorised",
     r"\bstands? (for|in|before|after|behind|around|next|where|what)\b|what stands": "is",
 }
-# The changelog lists old names, this file lists what is banned, and the grammar of the embedded phrases is data.
+# The changelog lists old names, this file lists what is banned, and the grammar of the built-in phrases is data.
 EXEMPT = ("CHANGELOG.md", "tests/test_words.py", "keras_attention/quickstart/phrases.py")
 
 

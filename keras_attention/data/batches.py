@@ -23,7 +23,7 @@ class LengthBatches(keras.utils.PyDataset):
         lengths: (N,) or (N, 2), the length of each example in tokens. If an example has two lengths, such as source and
             target, the longer one counts.
         collate: (indices of the examples, extra columns of padding) -> batch, a tuple (inputs, labels, weights).
-        max_tokens: the most tokens in a batch, padding included. A longer example has its own batch.
+        max_tokens: maximum number of tokens in a batch, padding included. A longer example has its own batch.
         shuffle: form and order the batches differently in each epoch. If False, the batches are always the same, the
             shortest first.
         seed: the seed of the random order.
@@ -48,7 +48,7 @@ class LengthBatches(keras.utils.PyDataset):
         super().__init__()
         if not len(lengths):
             raise ValueError("There are no examples to make batches of; expected at least one that is not empty.")
-        self.lengths = round_up(np.asarray(lengths).reshape(len(lengths), -1), width_step())
+        self.lengths = round_up(np.asarray(lengths).reshape(len(lengths), -1), length_multiple())
         if max_tokens < 1:
             raise ValueError(f"`max_tokens` is {max_tokens}; expected a positive integer.")
         self.collate, self.max_tokens, self.shuffle, self.seed = collate, max_tokens, shuffle, seed
@@ -71,15 +71,29 @@ class LengthBatches(keras.utils.PyDataset):
             batches = batches[-1:] + [middle[i] for i in rng.permutation(len(middle))]
         self.batches = batches
 
+    @property
+    def callbacks(self) -> tuple[keras.callbacks.Callback, ...]:
+        """The callbacks that `fit` needs for these batches; here none."""
+        return ()
+
+    @property
+    def mean_reward(self) -> float | None:
+        """The mean reward of the last epoch; None for batches without rewards."""
+        return None
+
+    def for_fit(self) -> Any:
+        """Return the argument for `fit`; here the batches themselves."""
+        return self
+
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, index: int) -> tuple:
         # Keras infers from the first two batches which sizes vary, so these two must have different lengths.
-        return self.collate(self.batches[index], self._columns_to_differ() if index == 1 else 0)
+        return self.collate(self.batches[index], self._extra_padding() if index == 1 else 0)
 
-    def _columns_to_differ(self) -> int:
-        """Return the fewest extra columns with which every length of the second batch differs from the first batch."""
+    def _extra_padding(self) -> int:
+        """Return the number of extra columns that makes each length of the second batch differ from the first."""
         first, second = (self.lengths[self.batches[i]].max(0) for i in (0, 1))
         return next(extra for extra in itertools.count() if (second + extra != first).all())
 
@@ -94,7 +108,7 @@ class LengthBatches(keras.utils.PyDataset):
             self._arrange()
 
 
-def width_step() -> int:
+def length_multiple() -> int:
     """Return the multiple that lengths are rounded up to: 8 on JAX, which compiles once for each shape; else 1."""
     return 8 if keras.backend.backend() == "jax" else 1
 
@@ -109,7 +123,7 @@ def round_up(values: np.ndarray, step: int) -> np.ndarray:
     return -(-values // step) * step
 
 
-def text_arrays(config: Any, token_ids, mask) -> dict[str, Any]:
+def text_model_inputs(config: Any, token_ids, mask) -> dict[str, Any]:
     """Return the inputs of a network over one text: token ids, padding mask and, if it has segments, segment ids.
 
     All tokens are in segment 0, except for XLNet's last token, `<cls>`, which is in segment 2.
@@ -124,7 +138,7 @@ def text_arrays(config: Any, token_ids, mask) -> dict[str, Any]:
 
     Example:
         >>> config = ka.config.TransformerConfig(num_segments=2)
-        >>> inputs = text_arrays(config, np.array([[5, 7, 3]]), np.array([[True, True, True]]))
+        >>> inputs = text_model_inputs(config, np.array([[5, 7, 3]]), np.array([[True, True, True]]))
         >>> inputs["segment_ids"].tolist()
         [[0, 0, 0]]
     """

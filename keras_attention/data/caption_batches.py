@@ -45,7 +45,7 @@ def caption_batches(
     Args:
         examples: from `read_captions`.
         captioner: a `Captioner`; its `tokenizer`, `vision`, `encode_images` and `config` are used.
-        max_tokens: the most caption tokens in a batch, padding included.
+        max_tokens: maximum number of caption tokens in a batch, padding included.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
         cache: a directory for region features. Each image (with `flip` also its mirror image) is encoded once and
@@ -76,7 +76,7 @@ def caption_batches(
     if captions_per_image is not None and captions_per_image < 1:
         raise ValueError(f"`captions_per_image` is {captions_per_image}; expected a positive integer, or None.")
     images = image_source(examples, captioner, cache, augment, flip)
-    rows = np.flatnonzero(drop_unreadable(examples, images.valid))
+    rows = np.flatnonzero(warn_unreadable(examples, images.valid))
     reader = TextReader.from_template(captioner.tokenizer, "end", captioner.config.max_length)
     ids = _encode_captions([examples[row] for row in rows], reader)
     default_n = statistics.mode(map(len, ids)) if cache is None and ids else 1
@@ -86,7 +86,7 @@ def caption_batches(
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
         image_rows, captions = zip(*(groups[i] for i in indices), strict=True)
-        labels, mask = reader.pad(_fill(captions, n), _LENGTH_STEP, extra)
+        labels, mask = reader.pad(_pad_groups(captions, n), _LENGTH_STEP, extra)
         rng = np.random.default_rng([seed, batches.epoch, *indices])
         inputs = {**images.inputs(list(image_rows), rng), "target_ids": reader.shift_right(labels)}
         return inputs, labels, mask.astype("float32")
@@ -102,12 +102,12 @@ def _encode_captions(examples: Sequence[CaptionedImage], reader: TextReader) -> 
     return [list(itertools.islice(ids, len(example.captions))) for example in examples]
 
 
-def _fill(groups: Sequence[Sequence[list[int]]], n: int) -> list[Sequence[int]]:
+def _pad_groups(groups: Sequence[Sequence[list[int]]], n: int) -> list[Sequence[int]]:
     """Return n rows of ids for each group; empty rows complete a smaller group."""
     return [ids for group in groups for ids in (*group, *[()] * (n - len(group)))]
 
 
-def drop_unreadable(examples: Sequence[CaptionedImage], valid: np.ndarray) -> np.ndarray:
+def warn_unreadable(examples: Sequence[CaptionedImage], valid: np.ndarray) -> np.ndarray:
     """Warn about unreadable images, and return `valid` (N,) bool.
 
     Args:
@@ -198,7 +198,7 @@ class _CachedRegions:
     def inputs(self, rows: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:
         regions = self.regions.rows(rows)
         if self.mirrored is not None:
-            regions = _mix(self.mirrored.rows(rows), regions, rng)
+            regions = _flip_half(regions, self.mirrored.rows(rows), rng)
         return {"regions": regions}
 
 
@@ -224,11 +224,11 @@ class _DecodedImages:
         if self.augment:
             images = augment_images(images, rng)
         if self.flip:
-            images = _mix(images[:, :, ::-1], images, rng)
+            images = _flip_half(images, images[:, :, ::-1], rng)
         return {"images": images}
 
 
-def _mix(one: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Take each row from `one` with probability 1/2, else from `other`."""
-    from_one = rng.random(len(one)) < 0.5
-    return np.where(from_one.reshape(-1, *[1] * (one.ndim - 1)), one, other)
+def _flip_half(arrays: np.ndarray, mirrored: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Replace each row of `arrays` by the row of `mirrored` with probability 1/2."""
+    is_flipped = rng.random(len(arrays)) < 0.5
+    return np.where(is_flipped.reshape(-1, *[1] * (arrays.ndim - 1)), mirrored, arrays)

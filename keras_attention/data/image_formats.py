@@ -18,7 +18,7 @@ import numpy as np
 
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_500  # libjpeg's limit, applied to every format
-MAX_STEPS = 32_768  # the most segments of a JPEG, or blocks of a GIF, before the pixels
+MAX_STEPS = 32_768  # maximum number of segments of a JPEG, or blocks of a GIF, before the pixels
 
 EXIF = b"Exif\0\0"
 JPEG_FRAMES = (0xC0, 0xC1, 0xC2)  # markers: baseline, extended, progressive

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.batches import LengthBatches, width_step
+from keras_attention.data.batches import LengthBatches, length_multiple
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import encode_texts, ids_to_pieces, mask_id, special_ids
 
@@ -35,7 +35,7 @@ def masked_batches(
     Args:
         texts: strings; for next-sentence prediction, documents with one sentence per line. Empty texts are skipped.
         model: has `tokenizer`, `template`, `config.max_length`, `config.num_segments` and `config.next_sentence`.
-        max_tokens: the most tokens in a batch, padding included.
+        max_tokens: maximum number of tokens in a batch, padding included.
         shuffle: see `LengthBatches`. If False, the same tokens are masked in each epoch.
         seed: the seed of the order and of the masked tokens.
         rate: the share of tokens that are chosen.
@@ -74,7 +74,7 @@ def masked_batches(
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
         rng = np.random.default_rng([seed, batches.epoch if shuffle else 0, int(indices[0])])
-        labels, mask = reader.pad([rows[i][0] for i in indices], width_step(), extra)
+        labels, mask = reader.pad([rows[i][0] for i in indices], length_multiple(), extra)
         token_ids, chosen = masker.mask(labels, mask, rng)
         inputs = {"token_ids": token_ids, "padding_mask": mask}
         if config.num_segments:
@@ -95,13 +95,13 @@ def _segment_ids(mask: np.ndarray, first_lengths: np.ndarray) -> np.ndarray:
     return ((np.arange(mask.shape[1]) >= first_lengths[:, None]) & mask).astype("int32")
 
 
-def pack_texts(texts: Sequence[str], model: Any, share_rows: bool = True) -> list[list[int]]:
+def pack_texts(texts: Sequence[str], model: Any, pack: bool = True) -> list[list[int]]:
     """Join texts into a stream, with an end token after each text, and split the stream into rows.
 
     Args:
         texts: strings; empty texts are skipped.
         model: has `tokenizer`, `template` and `config.max_length`.
-        share_rows: join all texts into one stream. If False, each text is a separate stream.
+        pack: join all texts into one stream. If False, each text is a separate stream.
 
     Returns:
         Rows of at most `config.max_length` ids. Each row has the special tokens that the template puts before a text
@@ -115,7 +115,7 @@ def pack_texts(texts: Sequence[str], model: Any, share_rows: bool = True) -> lis
     """
     stream_reader = TextReader.from_template(model.tokenizer, "end")
     encoded = stream_reader.ids([text for text in texts if not stream_reader.is_empty(text)])
-    streams = [[i for ids in encoded for i in ids]] if share_rows else encoded
+    streams = [[i for ids in encoded for i in ids]] if pack else encoded
     reader = TextReader.from_template(model.tokenizer, model.template, model.config.max_length)
     row_reader = dataclasses.replace(reader, after=reader.after[1:])  # the stream already has the end tokens
     size = row_reader.limit

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.batches import LengthBatches, text_arrays, width_step
+from keras_attention.data.batches import LengthBatches, length_multiple, text_model_inputs
 from keras_attention.data.masking import pack_texts
 from keras_attention.data.text_reader import TextReader
 
@@ -32,7 +32,7 @@ def permutation_batches(
     Args:
         texts: strings; empty texts are skipped.
         model: has `tokenizer`, `template`, `config.max_length` and `config.num_segments`.
-        max_tokens: the most tokens in a batch, padding included.
+        max_tokens: maximum number of tokens in a batch, padding included.
         shuffle: see `LengthBatches`. If False, targets and orders are the same in each epoch.
         seed: the seed of targets and orders.
         targets_every: K; one in K text tokens is a target.
@@ -63,13 +63,13 @@ def permutation_batches(
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
         rng = np.random.default_rng([seed, batches.epoch if shuffle else 0, int(indices[0])])
-        ids, mask = reader.pad([rows[i] for i in indices], width_step(), extra)
+        ids, mask = reader.pad([rows[i] for i in indices], length_multiple(), extra)
         is_text = mask & ~np.isin(ids, (special.start, special.end, special.pad))
         is_target = np.stack([_draw_targets(row, rng, targets_every) for row in is_text])
         order_masks = [permutation_mask(*pair, rng) for pair in zip(is_target, is_text, strict=True)]
         mapping, positions, weights = map_targets(is_target, -(-ids.shape[1] // targets_every) + extra)
         inputs = {
-            **text_arrays(model.config, ids, mask),
+            **text_model_inputs(model.config, ids, mask),
             "permutation_mask": np.stack(order_masks),
             "target_mapping": mapping,
         }

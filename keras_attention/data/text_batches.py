@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.batches import LengthBatches, pad_ids, text_arrays, width_step
+from keras_attention.data.batches import LengthBatches, length_multiple, pad_ids, text_model_inputs
 from keras_attention.data.text_reader import EncodedWords, TextReader
 from keras_attention.data.tokenizers import special_ids
 
@@ -24,7 +24,7 @@ def translation_batches(
     Args:
         pairs: (source, target) strings.
         translator: has `source_tokenizer`, `target_tokenizer` and `config.max_length`.
-        max_tokens: the most tokens of either side in a batch, padding included.
+        max_tokens: maximum number of tokens of either side in a batch, padding included.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
 
@@ -51,8 +51,8 @@ def translation_batches(
     targets = target_reader.ids([target for _, target in pairs])
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        source_ids, source_mask = source_reader.pad([sources[i] for i in indices], width_step(), extra)
-        labels, weights = target_reader.pad([targets[i] for i in indices], width_step(), extra)
+        source_ids, source_mask = source_reader.pad([sources[i] for i in indices], length_multiple(), extra)
+        labels, weights = target_reader.pad([targets[i] for i in indices], length_multiple(), extra)
         target_ids = target_reader.shift_right(labels)
         inputs = {"source_ids": source_ids, "source_mask": source_mask, "target_ids": target_ids}
         return inputs, labels, weights.astype("float32")
@@ -78,7 +78,7 @@ def language_batches(
     Args:
         texts: strings; each is a line, a document or a whole book. Empty texts are skipped.
         model: has `tokenizer` and `config.max_length`.
-        max_tokens: the most tokens in a batch.
+        max_tokens: maximum number of tokens in a batch.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
         pack: join all texts into one stream, so that a window may contain several short texts.
@@ -109,8 +109,8 @@ def language_batches(
     windows = [window for stream in streams for window in _windows(stream, width, stride)]
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        token_ids, mask = reader.pad([windows[i][0][:-1] for i in indices], width_step(), extra)
-        labels, _ = reader.pad([windows[i][0][1:] for i in indices], width_step(), extra)
+        token_ids, mask = reader.pad([windows[i][0][:-1] for i in indices], length_multiple(), extra)
+        labels, _ = reader.pad([windows[i][0][1:] for i in indices], length_multiple(), extra)
         predicted = np.array([windows[i][1] for i in indices])[:, None]
         weights = mask & (np.arange(mask.shape[1]) >= predicted)
         return {"token_ids": token_ids, "padding_mask": mask}, labels, weights.astype("float32")
@@ -140,7 +140,7 @@ def classification_batches(
     Args:
         examples: (text, label) strings.
         model: has `tokenizer`, `template`, `config.labels` and `config.max_length`.
-        max_tokens: the most tokens in a batch, padding included.
+        max_tokens: maximum number of tokens in a batch, padding included.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
 
@@ -162,8 +162,8 @@ def classification_batches(
     labels = np.array([_label_id(label, model.config.labels) for _, label in examples], "int32")
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        token_ids, mask = reader.pad([ids[i] for i in indices], width_step(), extra)
-        return text_arrays(model.config, token_ids, mask), labels[indices], np.ones(len(indices), "float32")
+        token_ids, mask = reader.pad([ids[i] for i in indices], length_multiple(), extra)
+        return text_model_inputs(model.config, token_ids, mask), labels[indices], np.ones(len(indices), "float32")
 
     return LengthBatches([len(row) for row in ids], collate, max_tokens, shuffle, seed)
 
@@ -184,8 +184,8 @@ def tagging_batches(
     Args:
         examples: sentences, each a sequence of (word, tag). Sentences without words are skipped.
         model: has `tokenizer`, `config.labels`, `word_reader` and `word_arrays`.
-        max_tokens: the most tokens in a batch, padding included. The length of a sentence is the larger of two numbers:
-            its tokens, and the characters of its longest word.
+        max_tokens: maximum number of tokens in a batch, padding included. The length of a sentence is the larger of
+            two numbers: its tokens, and the characters of its longest word.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
 
@@ -210,12 +210,12 @@ def tagging_batches(
     counts = np.bincount([i for row in rows for i in row.ids] or [special.pad], minlength=special.pad + 1)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        inputs = model.word_arrays([rows[i] for i in indices], width_step(), extra)
+        inputs = model.word_arrays([rows[i] for i in indices], length_multiple(), extra)
         if shuffle and "character_ids" in inputs:
             rng, ids = np.random.default_rng([seed, batches.epoch, *indices]), inputs["token_ids"]
             is_unknown = (rng.random(ids.shape) < 1.0 / (1.0 + 4.0 * counts[ids])) & inputs["padding_mask"]
             inputs["token_ids"] = np.where(is_unknown, special.unknown, ids).astype("int32")
-        padded, _ = pad_ids([labels[i] for i in indices], -1, width_step(), extra, min_length=1)
+        padded, _ = pad_ids([labels[i] for i in indices], -1, length_multiple(), extra, min_length=1)
         return inputs, np.maximum(padded, 0), (padded >= 0).astype("float32")
 
     lengths = [(*([max(map(len, row.characters))] if row.characters else ()), len(row.ids)) for row in rows]

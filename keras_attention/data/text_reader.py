@@ -45,7 +45,8 @@ class TextReader:
         tokenizer: a KerasHub tokenizer.
         before: ids before the text.
         after: ids after the text.
-        max_length: the most ids in a row, `before` and `after` included; None for no limit. A longer text is truncated.
+        max_length: maximum number of ids in a row, `before` and `after` included; None for no limit. A longer
+            text is truncated.
         truncation_side: `"right"` removes the end of a text that is too long, `"left"` its beginning.
         before_empty: ids before a text without tokens; None for `before`.
 

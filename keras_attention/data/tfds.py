@@ -1,21 +1,14 @@
-"""Read data sets of TensorFlow Datasets, `tfds:NAME[:SPLIT]`, including the embedded phrases and scenes."""
+"""Read data sets of TensorFlow Datasets, `tfds:NAME[:SPLIT]`, including the built-in phrases and scenes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from keras_attention.data.captions import CAPTION_COLUMNS
 from keras_attention.data.files import DataError
 
 CAPTION_FEATURES = ("captions", "caption", "text")
-CAPTION_KEYS = (
-    "caption",
-    "captions",
-    "text",
-    "comment",
-    "sentence",
-    "description",
-)  # text of a caption that has several fields
 NAME_FEATURES = ("name", "image/filename", "image_filename", "filename", "file_name", "image/id", "image_id", "id")
 
 
@@ -81,11 +74,11 @@ def _open(name: str) -> tuple[Any, str]:
 
     from keras_attention.quickstart import phrases_tfds, scenes_tfds
 
-    embedded = {module.NAME: module.builder for module in (phrases_tfds, scenes_tfds)}
+    built_in = {module.NAME: module.builder for module in (phrases_tfds, scenes_tfds)}
     _, dataset, *rest = name.split(":", 2)
     split = rest[0] if rest else "train"
     try:
-        builder = embedded[dataset]() if dataset in embedded else tfds.builder(dataset)
+        builder = built_in[dataset]() if dataset in built_in else tfds.builder(dataset)
     except tfds.core.DatasetNotFoundError:
         raise DataError(f"TensorFlow Datasets has no dataset {dataset!r}; see tfds.list_builders().") from None
     try:
@@ -113,10 +106,10 @@ def _feature_names(info: Any, columns: Sequence[str]) -> Sequence[str]:
 def _captions(value: Any) -> tuple[str, ...]:
     """Return the captions of a row; `value` is one text, several texts, or a dict of fields with several texts."""
     if isinstance(value, dict):
-        key = next((key for key in CAPTION_KEYS if key in value), None)
+        key = next((key for key in CAPTION_COLUMNS if key in value), None)
         if key is None:
             raise DataError(
-                f"The captions have the fields {', '.join(value)}; expected one of {', '.join(CAPTION_KEYS)}."
+                f"The captions have the fields {', '.join(value)}; expected one of {', '.join(CAPTION_COLUMNS)}."
             )
         value = value[key]
     return (_to_text(value),) if isinstance(value, bytes) else tuple(_to_text(text) for text in value)

@@ -21,7 +21,7 @@ from keras_attention.data.tokenizer_rules import rewrite_texts, split_like_gpt2
 
 KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")
 _SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "words": "word", "characters": "char"}
-_MAX_LINE_LENGTH = 1 << 18  # the most characters in a line for SentencePiece's trainer
+_MAX_LINE_LENGTH = 1 << 18  # maximum number of characters in a line for SentencePiece's trainer
 _SPECIAL_PIECES = 6  # padding, unknown, start, end, mask, and the mask as a word
 _NAMES = {
     "pad": ("<pad>", "[PAD]"),
@@ -63,7 +63,7 @@ def train_tokenizer(
         kind: `"sentencepiece"` (unigram model), `"bpe"` (SentencePiece's byte-pair encoding), `"wordpiece"`, `"words"`
             (words between spaces that occur at least twice), or `"characters"`, which preserves line breaks and every
             space.
-        vocabulary_size: the most pieces, special tokens included; a small corpus gives fewer.
+        vocabulary_size: maximum number of pieces, special tokens included; a small corpus gives fewer.
         lowercase: convert texts to lower case inside the tokenizer, also in an exported model.
 
     Returns:

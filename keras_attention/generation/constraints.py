@@ -28,8 +28,8 @@ def apply_constraints(log_probs, tokens, t, strategy: Strategy, end_id: int, sta
         log_probs = ops.where(ops.equal(vocabulary, token), NEVER, log_probs)
     if strategy.min_new_tokens:
         num_forced = ops.sum(ops.cast(prefix_mask, "int32"), axis=1)
-        too_soon = ops.reshape(t - num_forced < strategy.min_new_tokens, (-1, 1, 1))
-        log_probs = ops.where(ops.logical_and(too_soon, ops.equal(vocabulary, end_id)), NEVER, log_probs)
+        below_minimum = ops.reshape(t - num_forced < strategy.min_new_tokens, (-1, 1, 1))
+        log_probs = ops.where(ops.logical_and(below_minimum, ops.equal(vocabulary, end_id)), NEVER, log_probs)
     if strategy.no_repeat_ngram_size:
         start = ops.broadcast_to(ops.reshape(start_ids, (-1, 1, 1)), (*ops.shape(tokens)[:2], 1))
         written = ops.concatenate([ops.cast(start, tokens.dtype), tokens], axis=2)
@@ -47,16 +47,16 @@ def _forbid_repeats(log_probs, tokens, t, n: int):
     beams, vocabulary = log_probs.shape[1:]
     steps = ops.shape(tokens)[2]
     positions = ops.arange(steps)  # of the last token of an earlier n-gram
-    same = ops.logical_and(positions >= n - 1, positions < t)
-    same = ops.broadcast_to(same, ops.shape(tokens))
+    is_repeat = ops.logical_and(positions >= n - 1, positions < t)
+    is_repeat = ops.broadcast_to(is_repeat, ops.shape(tokens))
     for back in range(1, n):
         recent = ops.take(tokens, ops.maximum(t - back, 0), axis=2)
         earlier = ops.roll(tokens, back, axis=2)
-        same = ops.logical_and(same, ops.equal(earlier, ops.expand_dims(recent, -1)))
+        is_repeat = ops.logical_and(is_repeat, ops.equal(earlier, ops.expand_dims(recent, -1)))
     rows = ops.expand_dims(ops.arange(ops.shape(tokens)[0] * beams), -1)
     flat_tokens = ops.reshape(tokens, (-1, steps))
     unused = ops.shape(tokens)[0] * beams * vocabulary  # the index of an extra element, which is removed at the end
-    targets = ops.where(ops.reshape(same, (-1, steps)), rows * vocabulary + flat_tokens, unused)
+    targets = ops.where(ops.reshape(is_repeat, (-1, steps)), rows * vocabulary + flat_tokens, unused)
     flat = ops.concatenate([ops.reshape(log_probs, (-1,)), ops.zeros((1,), log_probs.dtype)])
     targets = ops.reshape(targets, (-1, 1))
     flat = ops.scatter_update(flat, targets, ops.full((ops.shape(targets)[0],), NEVER, log_probs.dtype))

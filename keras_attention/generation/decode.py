@@ -1,6 +1,6 @@
 """The decoding loop, for any model with `start(inputs, length)` and `step(tokens, state)`.
 
-    open hypotheses      (B, K): the tokens so far, their log-probability, the carry of the model
+    active hypotheses    (B, K): the tokens so far, their log-probability, the carry of the model
     finished hypotheses  (B, N): the best finished hypotheses, best first
 
 Each step computes the logits, applies the constraints, calls the strategy to choose among the continuations, reorders
@@ -21,11 +21,11 @@ import keras
 from keras import ops
 
 from keras_attention.generation.constraints import apply_constraints, uniform_numbers
-from keras_attention.generation.strategies import NEVER, Proposal, Strategy
+from keras_attention.generation.strategies import NEVER, NO_HYPOTHESIS, Proposal, Strategy, is_possible
 from keras_attention.layers.cache import gather_beams
 
 
-class OpenHypotheses(NamedTuple):
+class ActiveHypotheses(NamedTuple):
     """The K unfinished hypotheses of each row."""
 
     last: Any  # (B, K) the last token
@@ -45,17 +45,17 @@ class FinishedHypotheses(NamedTuple):
 
 
 class AttentionRecord(NamedTuple):
-    """The attention weights of all steps, and their sums."""
+    """The attention scores of all steps, and their sums."""
 
-    weights: Any  # (T, B, K, S), never reordered
-    coverage: Any  # (B, K, S), the sum of the weights over the steps of each open hypothesis; 1 at padding
+    scores: Any  # (T, B, K, S), never reordered
+    coverage: Any  # (B, K, S), the sum of the scores over the steps of each active hypothesis; 1 at padding
 
 
 class LoopState(NamedTuple):
     """The state of the loop between two steps."""
 
     t: Any  # scalar, the step
-    open: OpenHypotheses
+    active: ActiveHypotheses
     finished: FinishedHypotheses
     attention: AttentionRecord | tuple  # () for a model without attention
 
@@ -157,7 +157,7 @@ class Search:
         """
         (batch, steps), beams = ops.shape(self.prefix_ids), self.strategy.num_beams
         tokens_read = ops.where(ops.arange(steps) < num_read, prompt[:, 1:], 0)
-        open_hypotheses = OpenHypotheses(
+        active_hypotheses = ActiveHypotheses(
             last=ops.repeat(ops.expand_dims(ops.take(prompt, num_read, axis=1), 1), beams, axis=1),
             log_probs=ops.zeros((batch, beams), "float32") + ops.convert_to_tensor(self.strategy.initial_log_probs),
             tokens=ops.repeat(ops.expand_dims(tokens_read, 1), beams, axis=1),
@@ -166,13 +166,13 @@ class Search:
         )
         count = self.strategy.num_return_sequences
         finished = FinishedHypotheses(
-            scores=ops.full((batch, count), 3 * NEVER, "float32"),
+            scores=ops.full((batch, count), NO_HYPOTHESIS, "float32"),
             lengths=ops.zeros((batch, count), "int32"),
             tokens=ops.zeros((batch, count, steps), "int32"),
             parent_beams=ops.zeros((batch, count, steps), "int32"),
         )
         t = ops.convert_to_tensor(num_read, "int32")
-        return LoopState(t, open_hypotheses, finished, self._first_attention(batch, beams, steps))
+        return LoopState(t, active_hypotheses, finished, self._first_attention(batch, beams, steps))
 
     def _first_attention(self, batch, beams: int, steps) -> AttentionRecord | tuple:
         mask = self.constants.get("mask")
@@ -180,27 +180,27 @@ class Search:
             return ()
         padding = ops.cast(ops.logical_not(mask), "float32")
         return AttentionRecord(
-            weights=ops.zeros((steps, batch, beams, ops.shape(mask)[1]), "float32"),
+            scores=ops.zeros((steps, batch, beams, ops.shape(mask)[1]), "float32"),
             coverage=ops.repeat(ops.expand_dims(padding, 1), beams, axis=1),
         )
 
     def may_improve(self, loop: LoopState):
-        """Return whether an open hypothesis could still become one of the N best finished hypotheses."""
+        """Return whether an active hypothesis could still become one of the N best finished hypotheses."""
         max_length = ops.maximum(self.limits - self.forced_tokens, 1)
-        score_bound = self.strategy.final_score(loop.open.log_probs, max_length)
-        score_bound = ops.where(loop.open.log_probs > NEVER / 2, score_bound, 3 * NEVER)
+        score_bound = self.strategy.final_score(loop.active.log_probs, max_length)
+        score_bound = ops.where(is_possible(loop.active.log_probs), score_bound, NO_HYPOTHESIS)
         better = ops.max(score_bound, 1) > ops.min(loop.finished.scores, 1)
         return ops.logical_and(loop.t < ops.shape(self.prefix_ids)[1], ops.any(better))
 
     def advance(self, loop: LoopState) -> LoopState:
         """Compute one step."""
-        state = {"constants": self.constants, "carry": loop.open.carry}
-        logits, state, attention = self.model.step(loop.open.last, state)
+        state = {"constants": self.constants, "carry": loop.active.carry}
+        logits, state, attention = self.model.step(loop.active.last, state)
         proposal = self._propose(logits, loop)
         record, coverage = self._record(attention, loop, proposal.parents)
         return LoopState(
             t=loop.t + 1,
-            open=self._extend(loop, proposal, state["carry"]),
+            active=self._extend(loop, proposal, state["carry"]),
             finished=self._finish(loop, proposal, coverage),
             attention=record,
         )
@@ -208,7 +208,7 @@ class Search:
     def _propose(self, logits, loop: LoopState) -> Proposal:
         log_probs = apply_constraints(
             ops.log_softmax(ops.cast(logits, "float32"), axis=-1),
-            loop.open.tokens,
+            loop.active.tokens,
             loop.t,
             self.strategy,
             self.end_id,
@@ -219,19 +219,19 @@ class Search:
         forced = ops.expand_dims(ops.take(self.prefix_mask, loop.t, axis=1), 1)
         end = ops.where(forced, -1, self.end_id)  # a forced end token does not end the text
         uniform = uniform_numbers(self.seeds, loop.t, self.strategy.num_beams)
-        return self.strategy.propose(ops.expand_dims(loop.open.log_probs, -1) + log_probs, end, uniform)
+        return self.strategy.propose(ops.expand_dims(loop.active.log_probs, -1) + log_probs, end, uniform)
 
     def _at_limit(self, loop: LoopState):
         return loop.t + 1 >= self.limits
 
-    def _extend(self, loop: LoopState, proposal: Proposal, carry) -> OpenHypotheses:
-        """Return the open hypotheses after this step."""
+    def _extend(self, loop: LoopState, proposal: Proposal, carry) -> ActiveHypotheses:
+        """Return the active hypotheses after this step."""
         parents = proposal.parents
-        return OpenHypotheses(
+        return ActiveHypotheses(
             last=ops.cast(proposal.tokens, "int32"),
             log_probs=ops.where(self._at_limit(loop), NEVER, proposal.log_probs),
-            tokens=_write(gather_beams(loop.open.tokens, parents), loop.t, proposal.tokens),
-            parent_beams=_write(gather_beams(loop.open.parent_beams, parents), loop.t, parents),
+            tokens=_write(gather_beams(loop.active.tokens, parents), loop.t, proposal.tokens),
+            parent_beams=_write(gather_beams(loop.active.parent_beams, parents), loop.t, parents),
             carry=keras.tree.map_structure(lambda x: gather_beams(x, parents), carry),
         )
 
@@ -240,9 +240,9 @@ class Search:
         if attention is None:
             return loop.attention, None
         attention = ops.cast(attention, "float32")
-        weights = ops.scatter_update(loop.attention.weights, ops.reshape(loop.t, (1, 1)), attention[None])
+        scores = ops.scatter_update(loop.attention.scores, ops.reshape(loop.t, (1, 1)), attention[None])
         coverage = loop.attention.coverage + attention
-        return AttentionRecord(weights, gather_beams(coverage, parents)), coverage
+        return AttentionRecord(scores, gather_beams(coverage, parents)), coverage
 
     def _finish(self, loop: LoopState, proposal: Proposal, coverage) -> FinishedHypotheses:
         """Return the N best finished hypotheses, with the hypotheses that end at this step.
@@ -256,8 +256,8 @@ class Search:
         ended = FinishedHypotheses(
             scores=self._final_scores(log_probs, parents, loop.t + 1, coverage),
             lengths=ops.zeros_like(ops.cast(parents, "int32")) + loop.t + 1,
-            tokens=_write(gather_beams(loop.open.tokens, parents), loop.t, last),
-            parent_beams=_write(gather_beams(loop.open.parent_beams, parents), loop.t, parents),
+            tokens=_write(gather_beams(loop.active.tokens, parents), loop.t, last),
+            parent_beams=_write(gather_beams(loop.active.parent_beams, parents), loop.t, parents),
         )
         both = [ops.concatenate(pair, 1) for pair in zip(loop.finished, ended, strict=True)]
         _, best = ops.top_k(both[0], self.strategy.num_return_sequences)
@@ -267,7 +267,7 @@ class Search:
         length = ops.maximum(length - self.forced_tokens, 1)
         coverage = None if coverage is None else gather_beams(coverage, parents)
         scores = self.strategy.final_score(log_probs, length, coverage)
-        return ops.where(log_probs > NEVER / 2, scores, 3 * NEVER)
+        return ops.where(is_possible(log_probs), scores, NO_HYPOTHESIS)
 
 
 def _results(loop: LoopState) -> dict:
@@ -276,9 +276,9 @@ def _results(loop: LoopState) -> dict:
     steps = ops.max(lengths) if keras.backend.backend() == "tensorflow" else ops.shape(tokens)[2]
     results = {"tokens": tokens[:, :, :steps], "lengths": lengths, "scores": scores}
     if loop.attention:
-        weights = loop.attention.weights[:steps]
-        beams = ops.one_hot(parent_beams[:, :, :steps], weights.shape[2], dtype="float32")  # (B, N, T, K)
-        attention = ops.einsum("tbks,bntk->bnts", weights, beams)
+        attention_scores = loop.attention.scores[:steps]
+        beams = ops.one_hot(parent_beams[:, :, :steps], attention_scores.shape[2], dtype="float32")  # (B, N, T, K)
+        attention = ops.einsum("tbks,bntk->bnts", attention_scores, beams)
         is_written = ops.arange(steps) < ops.expand_dims(lengths, -1)
         results["attention"] = ops.where(ops.expand_dims(is_written, -1), attention, 0.0)
     return results

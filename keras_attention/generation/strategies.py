@@ -13,7 +13,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-NEVER = -1e9  # lower than any real log-probability; sums of it remain finite in float32
+NEVER = -1e9  # log-probability of a forbidden token; sums of it remain finite in float32
+BELOW_NEVER = 2 * NEVER  # lower than a continuation with one forbidden token
+NO_HYPOTHESIS = 3 * NEVER  # score of an unused entry, lower than every other score
+
+
+def is_possible(log_probs):
+    """Return whether each hypothesis has no forbidden token.
+
+    Args:
+        log_probs: total log-probabilities, of any shape; `NEVER` is added for each forbidden token.
+
+    Returns:
+        booleans of the same shape.
+
+    Example:
+        >>> is_possible(np.array([-7.0, NEVER - 7.0])).tolist()
+        [True, False]
+    """
+    return log_probs > NEVER / 2
 
 
 class Proposal(NamedTuple):
@@ -22,7 +40,7 @@ class Proposal(NamedTuple):
     Unused entries have a log-probability of `NEVER` or less.
     """
 
-    parents: Any  # (B, K) the beam that each open hypothesis extends
+    parents: Any  # (B, K) the beam that each active hypothesis extends
     tokens: Any  # (B, K) its new token
     log_probs: Any  # (B, K) its total log-probability
     ended_parents: Any  # (B, C) the beam that each ended hypothesis extends with the end token
@@ -73,7 +91,7 @@ class Strategy:
 
     @property
     def num_beams(self) -> int:
-        """K, the number of open hypotheses."""
+        """K, the number of active hypotheses."""
         return self.num_return_sequences
 
     @property
@@ -172,9 +190,9 @@ class Sampling(Strategy):
 
     def propose(self, totals, end_id, uniform):
         """Choose among the continuations; see `Strategy.propose`."""
-        return _follow(totals, self._draw(totals, uniform), end_id)
+        return _follow(totals, self._sample(totals, uniform), end_id)
 
-    def _draw(self, totals, uniform):
+    def _sample(self, totals, uniform):
         """Return one sampled token per hypothesis, (B, K)."""
         count = min(self.top_k or totals.shape[-1], totals.shape[-1])
         values, tokens = ops.top_k(totals, count)
@@ -190,14 +208,14 @@ class Sampling(Strategy):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BeamSearch(Strategy):
-    """Beam search: keep the K most probable open hypotheses at each step, and the N best finished hypotheses.
+    """Beam search: keep the K most probable active hypotheses at each step, and the N best finished hypotheses.
 
     A finished hypothesis leaves the beam. Its score is
 
         s(y) = log p(y | x) / ((5 + |y|) / 6)^a  +  b sum_i log min(sum_t attention[t, i], 1)
 
     with the length penalty a and the coverage penalty b. |y| includes the end token, but no forced tokens. The search
-    ends when no open hypothesis can become one of the N best. The other options are those of `Strategy`.
+    ends when no active hypothesis can become one of the N best. The other options are those of `Strategy`.
 
     Args:
         num_beams: number of beams, K.
@@ -267,8 +285,8 @@ class BeamSearch(Strategy):
         ends = ops.equal(tokens, end_id)
         in_beam = ops.arange(values.shape[1]) < num_beams
         ended = ops.where(ops.logical_and(ends, in_beam), values, NEVER)[:, :num_beams]
-        open_values, order = ops.top_k(ops.where(ends, 2 * NEVER, values), num_beams)
-        return Proposal(_take(parents, order), _take(tokens, order), open_values, parents[:, :num_beams], ended)
+        active_values, order = ops.top_k(ops.where(ends, BELOW_NEVER, values), num_beams)
+        return Proposal(_take(parents, order), _take(tokens, order), active_values, parents[:, :num_beams], ended)
 
 
 def _follow(totals, tokens, end_id) -> Proposal:

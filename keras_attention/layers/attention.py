@@ -1,7 +1,7 @@
-"""Attention: scores -> masked softmax -> context.
+"""Attention: logits -> masked softmax -> attention scores -> context.
 
     query (B, Q, D) --+
-                      +--> scores (B, Q, S) --> masked softmax --> scores (B, Q, S) --+
+                      +--> logits (B, Q, S) --> masked softmax --> scores (B, Q, S) --+
     key (B, S, D) ----+                         mask (B, S)                           +--> context (B, Q, M)
     value (B, S, M) ------------------------------------------------------------------+
 
@@ -20,8 +20,8 @@ from keras_attention.layers.masks import scores_mask
 from keras_attention.layers.shapes import output_specs
 
 
-def additive_scores(query, keys, vector):
-    """Score every query against every key: score[q, s] = v' tanh(query[q] + keys[s]).
+def additive_logits(query, keys, vector):
+    """Compare every query with every key: logits[q, s] = v' tanh(query[q] + keys[s]).
 
     Args:
         query: (B, Q, D) projected queries.
@@ -29,11 +29,11 @@ def additive_scores(query, keys, vector):
         vector: (D,) the vector v.
 
     Returns:
-        (B, Q, S) scores, in the dtype of the inputs.
+        (B, Q, S) logits, in the dtype of the inputs.
 
     Example:
-        >>> scores = additive_scores(keras.ops.ones((2, 3, 7)), keras.ops.ones((2, 5, 7)), keras.ops.ones((7,)))
-        >>> tuple(scores.shape)
+        >>> logits = additive_logits(keras.ops.ones((2, 3, 7)), keras.ops.ones((2, 5, 7)), keras.ops.ones((7,)))
+        >>> tuple(logits.shape)
         (2, 3, 5)
 
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, appendix A.1.2.
@@ -42,8 +42,8 @@ def additive_scores(query, keys, vector):
     return ops.squeeze(ops.matmul(hidden, ops.expand_dims(vector, -1)), -1)
 
 
-def dot_scores(query, keys, scaled: bool = True):
-    """Score every query against every key: score[q, s] = query[q] . keys[s] (/ sqrt(D)).
+def dot_logits(query, keys, scaled: bool = True):
+    """Compare every query with every key: logits[q, s] = query[q] . keys[s] (/ sqrt(D)).
 
     Args:
         query: (..., Q, D) queries.
@@ -51,10 +51,10 @@ def dot_scores(query, keys, scaled: bool = True):
         scaled: divide by sqrt(D).
 
     Returns:
-        (..., Q, S) scores, in the dtype of the inputs.
+        (..., Q, S) logits, in the dtype of the inputs.
 
     Example:
-        >>> tuple(dot_scores(keras.ops.ones((2, 3, 7)), keras.ops.ones((2, 5, 7))).shape)
+        >>> tuple(dot_logits(keras.ops.ones((2, 3, 7)), keras.ops.ones((2, 5, 7))).shape)
         (2, 3, 5)
 
     Reference: Luong et al., 2015, https://arxiv.org/abs/1508.04025 (plain);
@@ -65,12 +65,12 @@ def dot_scores(query, keys, scaled: bool = True):
     return ops.matmul(query, ops.swapaxes(keys, -1, -2))
 
 
-def masked_softmax(scores, mask=None):
-    """Return the softmax over the last axis, in float32; masked positions are exactly 0.
+def masked_softmax(logits, mask=None):
+    """Return attention scores, the softmax over the last axis, in float32; masked positions are exactly 0.
 
     Args:
-        scores: (..., S) scores.
-        mask: boolean, broadcastable to `scores`; True = may be attended to.
+        logits: (..., S).
+        mask: boolean, broadcastable to `logits`; True = may be attended to.
 
     Returns:
         (..., S) float32. Each row sums to 1, or to 0 if all its positions are masked.
@@ -80,49 +80,49 @@ def masked_softmax(scores, mask=None):
         >>> keras.ops.convert_to_numpy(scores).tolist()
         [[0.5, 0.5, 0.0]]
     """
-    scores = ops.cast(scores, "float32")
+    logits = ops.cast(logits, "float32")
     if mask is None:
-        return ops.softmax(scores, axis=-1)
+        return ops.softmax(logits, axis=-1)
     mask = ops.cast(mask, "bool")
-    return ops.where(mask, ops.softmax(ops.where(mask, scores, -1e30), axis=-1), 0.0)
+    return ops.where(mask, ops.softmax(ops.where(mask, logits, -1e30), axis=-1), 0.0)
 
 
-def attend(scores, values, mask=None, dropout_fn=None):
-    """Return the weighted sum of values: context[q] = sum_s softmax(scores)[q, s] values[s].
+def attend(logits, values, mask=None, dropout_fn=None):
+    """Return the weighted sum of values: context[q] = sum_s scores[q, s] values[s] with scores = softmax(logits).
 
     Args:
-        scores: (B, ..., Q, S) scores, such as (B, H, Q, S) for H heads.
+        logits: (B, ..., Q, S), such as (B, H, Q, S) for H heads.
         values: (B, ..., S, M).
         mask: (B, S) or (B, Q, S) boolean, True = may be attended to; B may be 1.
-        dropout_fn: function that applies dropout to the normalised scores. The returned scores are without dropout.
+        dropout_fn: function that applies dropout to the scores. The returned scores are without dropout.
 
     Returns:
-        context (B, ..., Q, M) in the dtype of `values`, and the normalised scores (B, ..., Q, S) in float32.
+        context (B, ..., Q, M) in the dtype of `values`, and the scores (B, ..., Q, S) in float32.
 
     Example:
         >>> context, scores = attend(keras.ops.zeros((2, 3, 5)), keras.ops.ones((2, 5, 7)))
         >>> tuple(context.shape), tuple(scores.shape)
         ((2, 3, 7), (2, 3, 5))
     """
-    scores = masked_softmax(scores, align_mask(mask, len(scores.shape)))
+    scores = masked_softmax(logits, align_mask(mask, len(logits.shape)))
     dropped = scores if dropout_fn is None else dropout_fn(scores)
     return ops.matmul(ops.cast(dropped, values.dtype), values), scores
 
 
-def hard_attend(scores, values, mask=None, noise=None):
-    """Return one value per query: context[q] = values[argmax_s(log softmax(scores)[q, s] + noise[q, s])].
+def hard_attend(logits, values, mask=None, noise=None):
+    """Return one value per query: context[q] = values[argmax_s(log softmax(logits)[q, s] + noise[q, s])].
 
     With Gumbel noise, the position is a sample from the softmax. Without noise, it is the most probable position. No
-    gradient flows from the context to the scores.
+    gradient flows from the context to the logits.
 
     Args:
-        scores: (B, Q, S) scores.
+        logits: (B, Q, S).
         values: (B, S, M).
         mask: (B, S) or (B, Q, S) boolean, True = may be attended to.
         noise: (B, Q, S), or None.
 
     Returns:
-        context (B, Q, M) in the dtype of `values`, and the normalised scores (B, Q, S) in float32.
+        context (B, Q, M) in the dtype of `values`, and the scores (B, Q, S) in float32.
 
     Example:
         >>> context, _ = hard_attend(keras.ops.array([[[0.0, 2.0]]]), keras.ops.array([[[3.0], [5.0]]]))
@@ -132,7 +132,7 @@ def hard_attend(scores, values, mask=None, noise=None):
     Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, section 4.1; Maddison et al., 2014 (sampling with
     Gumbel noise), https://arxiv.org/abs/1411.0030.
     """
-    scores = masked_softmax(scores, align_mask(mask, len(scores.shape)))
+    scores = masked_softmax(logits, align_mask(mask, len(logits.shape)))
     chosen = chosen_positions(scores, noise) * ops.cast(scores > 0, "float32")  # all 0 if all positions are masked
     return ops.matmul(ops.cast(chosen, values.dtype), values), scores
 
@@ -146,7 +146,7 @@ def chosen_positions(scores, noise=None):
 
 
 def align_mask(mask, rank: int):
-    """Insert axes into a mask (B, S) or (B, Q, S), so that it broadcasts to scores (B, ..., Q, S) of this rank."""
+    """Insert axes into a mask (B, S) or (B, Q, S), so that it broadcasts to logits (B, ..., Q, S) of this rank."""
     if mask is None:
         return None
     if len(mask.shape) == 2:
@@ -158,9 +158,9 @@ def align_mask(mask, rank: int):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class AdditiveAttention(BaseLayer):
-    """Additive attention: score[q, s] = v' tanh(W query[q] + U key[s]).
+    """Additive attention: logits[q, s] = v' tanh(W query[q] + U key[s]).
 
-    The context is the weighted mean of the values: context[q] = sum_s softmax(score)[q, s] value[s].
+    The context is the weighted mean of the values: context[q] = sum_s softmax(logits)[q, s] value[s].
 
     Args:
         units: D, the width of the projected queries and keys.
@@ -232,8 +232,8 @@ class AdditiveAttention(BaseLayer):
         """Compute the output; the class describes arguments and shapes."""
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
-        scores = additive_scores(self.query_projection(query), keys, self.vector)
-        outputs = hard_attend(scores, value, mask, noise) if self.hard else attend(scores, value, mask)
+        logits = additive_logits(self.query_projection(query), keys, self.vector)
+        outputs = hard_attend(logits, value, mask, noise) if self.hard else attend(logits, value, mask)
         return outputs if return_attention_scores else outputs[0]
 
     def compute_output_spec(self, query, value, *_: object, return_attention_scores=False, **__: object):
@@ -243,13 +243,13 @@ class AdditiveAttention(BaseLayer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class DotProductAttention(BaseLayer):
-    """Dot-product attention: score[q, s] = (W query[q]) . (U key[s]) (/ sqrt(D)).
+    """Dot-product attention: logits[q, s] = (W query[q]) . (U key[s]) (/ sqrt(D)).
 
-    The context is the weighted mean of the values: context[q] = sum_s softmax(score)[q, s] value[s].
+    The context is the weighted mean of the values: context[q] = sum_s softmax(logits)[q, s] value[s].
 
     Args:
         units: D, the width of the projections; None for no projections: queries and keys then need the same width.
-        scaled: divide the scores by sqrt(D).
+        scaled: divide the logits by sqrt(D).
 
     Call arguments:
         query: (B, Q, any).
@@ -320,7 +320,7 @@ class DotProductAttention(BaseLayer):
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
         query = query if self.units is None else self.query_projection(query)
-        outputs = attend(dot_scores(query, keys, self.scaled), value, mask)
+        outputs = attend(dot_logits(query, keys, self.scaled), value, mask)
         return outputs if return_attention_scores else outputs[0]
 
     def compute_output_spec(self, query, value, *_: object, return_attention_scores=False, **__: object):

@@ -5,14 +5,58 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.layers.attention import align_mask, attend, dot_scores
+from keras_attention.layers.attention import align_mask, attend, dot_logits
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import scores_mask
 from keras_attention.layers.shapes import merge_heads, output_specs, split_heads
 
 
+class HeadProjections(BaseLayer):
+    """The base class of `MultiHeadAttention` and `RelativeAttention`: projections to H heads of width D, and back.
+
+    A subclass sets `use_bias`, `kernel_initializer`, `query_projection`, `key_projection` and `value_projection`.
+
+    Args:
+        num_heads: H.
+        key_dim: D.
+
+    Raises:
+        ValueError: `num_heads` or `key_dim` is not positive.
+    """
+
+    def __init__(self, num_heads: int, key_dim: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if num_heads <= 0 or key_dim <= 0:
+            raise ValueError(f"`num_heads` is {num_heads} and `key_dim` {key_dim}; expected positive integers.")
+        self.num_heads, self.key_dim = num_heads, key_dim
+
+    def build(self, query_shape, value_shape=None, key_shape=None) -> None:
+        """Create the weights, for inputs of these shapes."""
+        value_shape = value_shape or query_shape
+        self.query_projection.build(query_shape)
+        self.key_projection.build(key_shape or value_shape)
+        self.value_projection.build(value_shape)
+        self.output_projection = self.make_dense(query_shape[-1], "output", self.kernel_initializer, self.use_bias)
+        self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
+
+    def project_query(self, query):
+        """Return the projected queries, split into heads: (..., Q, M) -> (..., H, Q, D)."""
+        return split_heads(self.query_projection(query), self.num_heads)
+
+    def project_memory(self, value, key=None):
+        """Return the projected keys and values, (..., H, S, D) each; the inputs are (..., S, any)."""
+        projected = self.key_projection(value if key is None else key), self.value_projection(value)
+        return tuple(split_heads(x, self.num_heads) for x in projected)
+
+    def compute_output_spec(self, query, value=None, *_: object, return_attention_scores=False, **__: object):
+        """Return shapes and dtypes of the outputs."""
+        length = (query if value is None else value).shape[-2]
+        scores_shape = (*query.shape[:-2], self.num_heads, query.shape[-2], length)
+        return output_specs(self, query.shape, scores_shape if return_attention_scores else None)
+
+
 @keras.saving.register_keras_serializable("keras_attention")
-class MultiHeadAttention(BaseLayer):
+class MultiHeadAttention(HeadProjections):
     """Multi-head attention, self or cross.
 
     For each head h: context_h = softmax(Q_h K_h' / sqrt(D)) V_h with Q = query W_q + b_q, K = key W_k + b_k and
@@ -63,10 +107,8 @@ class MultiHeadAttention(BaseLayer):
         kernel_initializer="glorot_uniform",
         **kwargs,
     ) -> None:
-        super().__init__(**kwargs)
-        if num_heads <= 0 or key_dim <= 0:
-            raise ValueError(f"`num_heads` is {num_heads} and `key_dim` {key_dim}; expected positive integers.")
-        self.num_heads, self.key_dim, self.dropout, self.use_bias = num_heads, key_dim, dropout, use_bias
+        super().__init__(num_heads, key_dim, **kwargs)
+        self.dropout, self.use_bias = dropout, use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         fused = self.kernel_initializer
         if isinstance(fused, keras.initializers.GlorotUniform):
@@ -75,24 +117,6 @@ class MultiHeadAttention(BaseLayer):
             self.make_dense(num_heads * key_dim, name, fused, use_bias) for name in ("query", "key", "value")
         )
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
-
-    def build(self, query_shape, value_shape=None, key_shape=None) -> None:
-        """Create the weights, for inputs of these shapes."""
-        value_shape = value_shape or query_shape
-        self.query_projection.build(query_shape)
-        self.key_projection.build(key_shape or value_shape)
-        self.value_projection.build(value_shape)
-        self.output_projection = self.make_dense(query_shape[-1], "output", self.kernel_initializer, self.use_bias)
-        self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
-
-    def project_query(self, query):
-        """Return the projected queries, split into heads: (..., Q, M) -> (..., H, Q, D)."""
-        return split_heads(self.query_projection(query), self.num_heads)
-
-    def project_memory(self, value, key=None):
-        """Return the projected keys and values, (..., H, S, D) each; the inputs are (..., S, any)."""
-        projected = self.key_projection(value if key is None else key), self.value_projection(value)
-        return tuple(split_heads(x, self.num_heads) for x in projected)
 
     def fuse_projections(self):
         """Return [W_q W_k W_v] (M, 3 H D) and [b_q b_k b_v] or None: a step then has one product instead of three."""
@@ -150,14 +174,8 @@ class MultiHeadAttention(BaseLayer):
         if _can_fuse(query) and not (return_attention_scores or dropping):
             return self.output_projection(merge_heads(_fused(query, keys, values, mask))), None
         dropout_fn = (lambda scores: self.dropout_layer(scores, training=True)) if dropping else None
-        context, scores = attend(dot_scores(query, keys), values, mask, dropout_fn)
+        context, scores = attend(dot_logits(query, keys), values, mask, dropout_fn)
         return self.output_projection(merge_heads(context)), scores if return_attention_scores else None
-
-    def compute_output_spec(self, query, value=None, *_: object, return_attention_scores=False, **__: object):
-        """Return shapes and dtypes of the outputs."""
-        length = (query if value is None else value).shape[-2]
-        scores_shape = (*query.shape[:-2], self.num_heads, query.shape[-2], length)
-        return output_specs(self, query.shape, scores_shape if return_attention_scores else None)
 
 
 def _can_fuse(query) -> bool:

@@ -1,15 +1,5 @@
 """A recurrent decoder, built from the recurrent cells of Keras, with or without attention.
 
-    without attention:          h_t = cell(x_t, h_{t-1});   output_t = tanh(W h_t)
-
-    attention, input feeding:   h_t = cell([x_t; output_{t-1}], h_{t-1})
-                                context_t = attention(h_t, memory)
-                                output_t = tanh(W [h_t; context_t])
-
-    attention first:            context_t = sigmoid(G h_{t-1}) attention([x_t; h_{t-1}], memory)
-                                h_t = cell([x_t; context_t], h_{t-1})
-                                output_t = tanh(W [x_t; h_t; context_t])     (deep output)
-
 Training runs a loop over the whole sequence. The loop calls the same function as `step`, so that training and decoding
 compute the same. Input feeding needs the output inside the loop. Otherwise W is applied after the loop, to all steps at
 once.
@@ -24,7 +14,7 @@ from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import implicit_mask
 from keras_attention.layers.recurrent import check_cell, states_per_cell
 
-# The order of the tensors that `_join` concatenates; the noise is last, because its width may be unknown.
+# The order of the tensors that `_pack_steps` concatenates; the noise is last, because its width may be unknown.
 _STEP_PARTS = ("mask", "keep_mask", "inputs", "noise")
 _CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell, "lstm": keras.layers.LSTMCell}
 
@@ -33,11 +23,19 @@ _CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell, "ls
 class RecurrentDecoder(BaseLayer):
     """Stacked recurrent cells over a sequence; with an attention, each step attends to a memory.
 
-    Without attention, output_t = tanh(W h_t), where h_t is the output of the top cell. The initial state is then the
-    only information about the source. With attention, the query is h_t, output_t = tanh(W [h_t; context_t]), and the
-    input of the next step is [x_{t+1}; output_t] (input feeding). With `attend_first`, the query is [x_t; h_{t-1}]: the
-    attention runs before the cells, the context is multiplied by a gate sigmoid(G h_{t-1}), the input of the cells is
-    [x_t; context_t], and output_t = tanh(W [x_t; h_t; context_t]).
+    With x_t the input of step t and h_t the output of the top cell:
+
+        without attention:          h_t = cell(x_t, h_{t-1});   output_t = tanh(W h_t)
+
+        attention, input feeding:   h_t = cell([x_t; output_{t-1}], h_{t-1})
+                                    context_t = attention(h_t, memory)
+                                    output_t = tanh(W [h_t; context_t])
+
+        attention first:            context_t = sigmoid(G h_{t-1}) attention([x_t; h_{t-1}], memory)
+                                    h_t = cell([x_t; context_t], h_{t-1})
+                                    output_t = tanh(W [x_t; h_t; context_t])     (deep output)
+
+    Without attention, the initial state is the only information about the source.
 
     Args:
         units: the width of each cell.
@@ -101,7 +99,7 @@ class RecurrentDecoder(BaseLayer):
         self.supports_jit = keras.backend.backend() != "tensorflow"
         self.cells = [_CELLS[cell](units, dtype=self.dtype_policy, name=f"cell_{i}") for i in range(num_layers)]
         self.output_projection = keras.layers.Dense(output_dim, dtype=self.dtype_policy, name="output")
-        self.gate = self.bridge = None
+        self.gate = self.state_projections = None
         if self.attend_first:
             self.gate = keras.layers.Dense(1, "sigmoid", dtype=self.dtype_policy, name="gate")
         self.context_dropout = context_dropout
@@ -138,7 +136,7 @@ class RecurrentDecoder(BaseLayer):
             cell_width = self.units
         self.output_projection.build((None, None, features))
         if initial_state_shape is not None:
-            self._build_bridge(initial_state_shape)
+            self._build_state_projections(initial_state_shape)
 
     def _check_memory(self, memory) -> None:
         if self.has_memory and memory is None:
@@ -147,15 +145,15 @@ class RecurrentDecoder(BaseLayer):
                 "decoder with `attention=None`."
             )
 
-    def _build_bridge(self, shapes) -> None:
+    def _build_state_projections(self, shapes) -> None:
         """Create one projection for each state of each cell; its input is the initial state of the same kind."""
         shapes = [shapes] if isinstance(shapes[-1], int) else shapes
         count = self.num_layers * states_per_cell(self.cell)
-        self.bridge = [
-            keras.layers.Dense(self.units, activation="tanh", dtype=self.dtype_policy, name=f"bridge_{i}")
+        self.state_projections = [
+            keras.layers.Dense(self.units, activation="tanh", dtype=self.dtype_policy, name=f"state_projection_{i}")
             for i in range(count)
         ]
-        for i, layer in enumerate(self.bridge):
+        for i, layer in enumerate(self.state_projections):
             layer.build(tuple(shapes[i % len(shapes)]))
 
     def call(
@@ -236,7 +234,7 @@ class RecurrentDecoder(BaseLayer):
         if memory_mask is None:
             memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
         if self._feeds_output:
-            carry["fed"] = ops.zeros((batch_size, 1, self.output_dim), self.compute_dtype)
+            carry["last_output"] = ops.zeros((batch_size, 1, self.output_dim), self.compute_dtype)
         values = memory if values is None else values
         return {"values": values, "keys": self.attention.project_keys(memory), "mask": memory_mask}, carry
 
@@ -246,7 +244,7 @@ class RecurrentDecoder(BaseLayer):
             count = self.num_layers * states_per_cell(self.cell)
             return [ops.zeros((batch_size, 1, self.units), self.compute_dtype)] * count
         states = keras.tree.flatten(initial_state)
-        return [ops.expand_dims(layer(states[i % len(states)]), 1) for i, layer in enumerate(self.bridge)]
+        return [ops.expand_dims(layer(states[i % len(states)]), 1) for i, layer in enumerate(self.state_projections)]
 
     def _advance(self, step: dict, constants: dict, carry: dict):
         """Advance by one token, and return `(features, scores, carry)`; `_project` turns features into outputs.
@@ -260,15 +258,17 @@ class RecurrentDecoder(BaseLayer):
         if not self.has_memory:
             hidden, cells = self._run_cells(step["inputs"], carry["cells"])
             return hidden, None, {"cells": cells}
-        return (self._attend_then_run if self.attend_first else self._run_then_attend)(step, constants, carry)
+        if self.attend_first:
+            return self._attend_then_run(step, constants, carry)
+        return self._run_then_attend(step, constants, carry)
 
     def _run_then_attend(self, step: dict, constants: dict, carry: dict):
         """Advance with input feeding; the features are the output, which the next step reads."""
-        cell_context = _mask_context(carry["fed"], step)
+        cell_context = _mask_context(carry["last_output"], step)
         hidden, cells = self._run_cells(ops.concatenate([step["inputs"], cell_context], -1), carry["cells"])
         context, scores = self._attend(hidden, step, constants)
         output = ops.tanh(self.output_projection(ops.concatenate([hidden, context], -1)))
-        return output, scores, {"cells": cells, "fed": output}
+        return output, scores, {"cells": cells, "last_output": output}
 
     def _attend_then_run(self, step: dict, constants: dict, carry: dict):
         """Advance with the attention first; the features are [h_t; context_t]."""
@@ -318,13 +318,13 @@ class RecurrentDecoder(BaseLayer):
             loop["scores"] = ops.zeros_like(ops.cast(constants["mask"], "float32"))[:, None]
 
         def body(loop, step):
-            step = _separate(step, steps)
+            step = _unpack_step(step, steps)
             features, scores, carry = self._advance(step, constants, loop["carry"])
             loop = {"carry": _mask_states(carry, loop["carry"], step.get("mask")), "features": features}
             loop |= {} if scores is None else {"scores": scores}
             return loop, loop  # on TensorFlow, `scan` collects only a structure like the carry
 
-        last, collected = ops.scan(body, loop, _join(steps))
+        last, collected = ops.scan(body, loop, _pack_steps(steps))
         features, scores = (
             None if collected.get(name) is None else ops.swapaxes(collected[name][:, :, 0], 0, 1)
             for name in ("features", "scores")
@@ -348,20 +348,20 @@ class RecurrentDecoder(BaseLayer):
         return outputs, keras.KerasTensor((batch, length, memory.shape[1]), dtype="float32")
 
 
-def _join(steps: dict):
+def _pack_steps(steps: dict):
     """Return one tensor (T, B, any) with all inputs of the steps: TensorFlow can scan several only if T is known."""
     parts = [steps[name] for name in _STEP_PARTS if steps.get(name) is not None]
     parts = [ops.cast(x if len(x.shape) == 3 else ops.expand_dims(x, -1), steps["inputs"].dtype) for x in parts]
     return ops.swapaxes(ops.concatenate(parts, axis=-1), 0, 1)
 
 
-def _separate(joined, steps: dict) -> dict:
-    """Split one step (B, any) of `_join(steps)` into its parts, and return them by name, each (B, 1, any)."""
+def _unpack_step(packed, steps: dict) -> dict:
+    """Split one step (B, any) of `_pack_steps(steps)` into its parts, and return them by name, each (B, 1, any)."""
     parts, begin = {}, 0
     for name in _STEP_PARTS:
         if steps.get(name) is not None:
             end = None if name == "noise" else begin + (steps[name].shape[-1] if name == "inputs" else 1)
-            parts[name], begin = ops.expand_dims(joined[:, begin:end], 1), end
+            parts[name], begin = ops.expand_dims(packed[:, begin:end], 1), end
     return parts
 
 

@@ -1,6 +1,6 @@
 """Relative attention: multi-head attention whose scores depend on the distance between two tokens.
 
-    score[q, s] = ((x_q + u) . k_s  +  (x_q + v) . r_(q - s)  +  (x_q + w) . e_[same segment]) / sqrt(D)
+    logits[q, s] = ((x_q + u) . k_s  +  (x_q + v) . r_(q - s)  +  (x_q + w) . e_[same segment]) / sqrt(D)
 
 The distance encodings r are computed and not learned, so sequences of any length are possible. u, v, w and e are
 learned.
@@ -11,11 +11,11 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.layers.attention import attend, dot_scores
-from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.attention import attend, dot_logits
 from keras_attention.layers.masks import scores_mask
+from keras_attention.layers.multihead import HeadProjections
 from keras_attention.layers.positions import sinusoidal_positions
-from keras_attention.layers.shapes import merge_heads, output_specs, reshape, sizes_of, split_heads
+from keras_attention.layers.shapes import merge_heads, reshape, sizes_of, split_heads
 
 
 def relative_encodings(queries, keys, width: int, start=None):
@@ -40,42 +40,42 @@ def relative_encodings(queries, keys, width: int, start=None):
     return sinusoidal_positions(start + queries - ops.arange(queries + keys), width)
 
 
-def relative_shift(scores):
-    """Convert scores per distance to scores per key position: output[q, s] = scores[q, Q - q + s].
+def relative_shift(logits):
+    """Convert logits per distance to logits per key position: output[q, s] = logits[q, Q - q + s].
 
-    Column r of `scores` has the distance start + Q - r (see `relative_encodings`); query q is at position start + q.
+    Column r of `logits` has the distance start + Q - r (see `relative_encodings`); query q is at position start + q.
     The shift is a reshape to a matrix with one column less, which moves each row by one column more than the previous
     row.
 
     Args:
-        scores: (..., Q, Q + S).
+        logits: (..., Q, Q + S).
 
     Returns:
         (..., Q, S).
 
     Example:
-        >>> scores = keras.ops.reshape(keras.ops.arange(10), (1, 2, 5))
-        >>> keras.ops.convert_to_numpy(relative_shift(scores)).tolist()
+        >>> logits = keras.ops.reshape(keras.ops.arange(10), (1, 2, 5))
+        >>> keras.ops.convert_to_numpy(relative_shift(logits)).tolist()
         [[[2, 3, 4], [6, 7, 8]]]
 
     Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860, appendix B.
     """
-    *lead, queries, distances = sizes_of(scores)
-    x = reshape(scores, (*lead, distances, queries))[..., 1:, :]
+    *lead, queries, distances = sizes_of(logits)
+    x = reshape(logits, (*lead, distances, queries))[..., 1:, :]
     rest = sizes_of(x)[-2]  # Q + S - 1, or 0 for an empty sequence
     return reshape(x, (*lead, queries, rest))[..., : distances - queries]
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class RelativeAttention(BaseLayer):
+class RelativeAttention(HeadProjections):
     """Multi-head attention whose scores depend on content, distance and segment.
 
     With x = query W_q, k = key W_k and r = encodings W_r, for each head:
 
-        score[q, s] = ((x_q + u) . k_s + (x_q + v) . r_(q - s) + (x_q + w) . e_c) / sqrt(D)
+        logits[q, s] = ((x_q + u) . k_s + (x_q + v) . r_(q - s) + (x_q + w) . e_c) / sqrt(D)
 
     c = 0 if q and s are in the same segment, else 1. The output is [context_1 ... context_H] W_o with
-    context_h = softmax(score_h) (value W_v)_h.
+    context_h = softmax(logits_h) (value W_v)_h.
 
     Args:
         num_heads: H.
@@ -97,7 +97,7 @@ class RelativeAttention(BaseLayer):
         training: whether dropout is active.
         use_causal_mask: each query attends to its own position and to earlier positions only.
         encodings: (Q + S, M), the distance encodings; `relative_encodings(Q, S, M)` when None.
-        same_segment: (B, Q, S) boolean, True = in the same segment; None for scores without the third term.
+        same_segment: (B, Q, S) boolean, True = in the same segment; None for logits without the third term.
 
     Output:
         context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, H, Q, S) are float32,
@@ -127,11 +127,8 @@ class RelativeAttention(BaseLayer):
         kernel_initializer="glorot_uniform",
         **kwargs,
     ) -> None:
-        super().__init__(**kwargs)
-        if num_heads <= 0 or key_dim <= 0:
-            raise ValueError(f"`num_heads` is {num_heads} and `key_dim` {key_dim}; expected positive integers.")
-        self.num_heads, self.key_dim, self.use_segments = num_heads, key_dim, use_segments
-        self.use_bias, self.dropout = use_bias, dropout
+        super().__init__(num_heads, key_dim, **kwargs)
+        self.use_segments, self.use_bias, self.dropout = use_segments, use_bias, dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.query_projection, self.key_projection, self.value_projection = (
             self.make_dense(num_heads * key_dim, name, self.kernel_initializer, use_bias)
@@ -144,13 +141,8 @@ class RelativeAttention(BaseLayer):
         """Create the weights, for inputs of these shapes."""
         if query_shape[-1] % 2:
             raise ValueError(f"The queries are {query_shape[-1]} wide; distance encodings need an even width.")
-        value_shape = value_shape or query_shape
-        self.query_projection.build(query_shape)
-        self.key_projection.build(key_shape or value_shape)
-        self.value_projection.build(value_shape)
+        super().build(query_shape, value_shape, key_shape)
         self.distance_projection.build(encodings_shape or (None, query_shape[-1]))
-        self.output_projection = self.make_dense(query_shape[-1], "output", self.kernel_initializer, self.use_bias)
-        self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
         self.content_bias, self.distance_bias = self._vectors("content_bias"), self._vectors("distance_bias")
         if self.use_segments:
             self.segment_bias, self.segments = self._vectors("segment_bias"), self._vectors("segments", 2)
@@ -158,15 +150,6 @@ class RelativeAttention(BaseLayer):
     def _vectors(self, name: str, *lead: int):
         initializer, shape = self.kernel_initializer.clone(), (*lead, self.num_heads, self.key_dim)
         return self.add_weight(shape=shape, initializer=initializer, name=name)
-
-    def project_query(self, query):
-        """Return the projected queries, split into heads: (..., Q, M) -> (..., H, Q, D)."""
-        return split_heads(self.query_projection(query), self.num_heads)
-
-    def project_memory(self, value, key=None):
-        """Return the projected keys and values, (..., H, S, D) each; the inputs are (..., S, M)."""
-        projected = self.key_projection(value if key is None else key), self.value_projection(value)
-        return tuple(split_heads(x, self.num_heads) for x in projected)
 
     def call(
         self,
@@ -211,28 +194,22 @@ class RelativeAttention(BaseLayer):
         """
         distances = self.distance_projection(ops.cast(encodings, query.dtype))
         distances = split_heads(distances, self.num_heads)  # (H, Q + S, D)
-        scores = dot_scores(_add_to_heads(query, self.content_bias), keys)
-        scores = scores + relative_shift(dot_scores(_add_to_heads(query, self.distance_bias), distances))
+        logits = dot_logits(_add_to_heads(query, self.content_bias), keys)
+        logits = logits + relative_shift(dot_logits(_add_to_heads(query, self.distance_bias), distances))
         if same_segment is not None:
-            scores = scores + self._segment_scores(query, same_segment)
+            logits = logits + self._segment_logits(query, same_segment)
         dropping = self.dropout > 0 and training
         dropout_fn = (lambda scores: self.dropout_layer(scores, training=True)) if dropping else None
-        context, scores = attend(scores, values, mask, dropout_fn)
+        context, scores = attend(logits, values, mask, dropout_fn)
         return self.output_projection(merge_heads(context)), scores
 
-    def _segment_scores(self, query, same_segment):
-        """Return the third term of the scores: queries (B, H, Q, D) -> (B, H, Q, S)."""
+    def _segment_logits(self, query, same_segment):
+        """Return the third term of the logits: queries (B, H, Q, D) -> (B, H, Q, S)."""
         if not self.use_segments:
             raise ValueError("`same_segment` is not None, but `use_segments` is False; create the layer with True.")
         vectors = ops.swapaxes(ops.cast(self.segments, query.dtype), 0, 1)  # (H, 2, D)
-        scores = dot_scores(_add_to_heads(query, self.segment_bias), vectors)  # (B, H, Q, 2)
-        return ops.where(ops.expand_dims(same_segment, 1), scores[..., :1], scores[..., 1:])
-
-    def compute_output_spec(self, query, value=None, *_: object, return_attention_scores=False, **__: object):
-        """Return shapes and dtypes of the outputs."""
-        length = (query if value is None else value).shape[-2]
-        scores_shape = (*query.shape[:-2], self.num_heads, query.shape[-2], length)
-        return output_specs(self, query.shape, scores_shape if return_attention_scores else None)
+        logits = dot_logits(_add_to_heads(query, self.segment_bias), vectors)  # (B, H, Q, 2)
+        return ops.where(ops.expand_dims(same_segment, 1), logits[..., :1], logits[..., 1:])
 
 
 def _add_to_heads(x, bias):

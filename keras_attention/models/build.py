@@ -163,7 +163,7 @@ def read_text(model: Any, inputs: dict, return_attention_scores: bool = False) -
 
     Args:
         model: has `embedding`, and `encoder` or `decoder`; a tagger that reads characters has `character_encoder`.
-        inputs: dict of tensors, from `text_arrays` or a tagger's `word_arrays`.
+        inputs: dict of tensors, from `text_model_inputs` or a tagger's `word_arrays`.
         return_attention_scores: return a list of the scores (B, H, S, S) of each block; otherwise it is empty.
     """
     embedded, mask = model.embedding(inputs["token_ids"]), inputs["padding_mask"]

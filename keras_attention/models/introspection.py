@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_attention.data.batches import text_arrays
+from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.text_reader import TextReader, WordReader
 from keras_attention.layers import Transformer
 from keras_attention.models.build import read_text
@@ -96,7 +96,7 @@ def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> li
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["a fine film"], "characters")
         >>> model = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
-        >>> attention_maps(model, ["a film"])[0].weights.shape
+        >>> attention_maps(model, ["a film"])[0].scores.shape
         (1, 2, 8, 8)
     """
     if not has_maps(model):
@@ -148,7 +148,7 @@ def _rows(
 def encoder_inputs(model: Any, batch: Any) -> dict[str, Any]:
     """Return the call arguments for a batch of texts that `reader_of(model)` reads."""
     if "character_ids" not in model.input:
-        return text_arrays(model.config, *batch.arrays())
+        return text_model_inputs(model.config, *batch.arrays())
     arrays = model.to_inputs(batch)
     arrays.pop("word_starts")
     return arrays

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_attention.config import TransformerConfig
-from keras_attention.data.batches import text_arrays
+from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.masking import masked_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import mask_id
@@ -117,7 +117,7 @@ class MaskedLM(Task):
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `mask_positions` (B, G), the positions of the masks, padded with -1."""
         positions = batch.positions(mask_id(self.tokenizer))
-        return {**text_arrays(self.config, *batch.arrays()), "mask_positions": positions}
+        return {**text_model_inputs(self.config, *batch.arrays()), "mask_positions": positions}
 
     def compute(self, inputs: dict, candidates: int = 5) -> dict:
         """Predict the tokens at the masks.

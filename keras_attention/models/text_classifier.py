@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
-from keras_attention.data.batches import text_arrays
+from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.files import read_labelled
 from keras_attention.data.text_batches import classification_batches
 from keras_attention.data.text_reader import TextReader
@@ -128,7 +128,7 @@ class TextClassifier(Task):
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `is_empty` (B,), True for texts without words."""
-        return {**text_arrays(self.config, *batch.arrays()), "is_empty": batch.are_empty()}
+        return {**text_model_inputs(self.config, *batch.arrays()), "is_empty": batch.are_empty()}
 
     def compute(self, inputs: dict) -> dict:
         """Compute the probabilities of the labels.

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
-from keras_attention.data.batches import text_arrays
+from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.files import read_tagged
 from keras_attention.data.text_batches import tagging_batches
 from keras_attention.data.text_reader import EncodedWords, TextReader, WordReader
@@ -118,7 +118,7 @@ class TextTagger(Task):
     def word_arrays(self, rows: Sequence[EncodedWords], multiple: int = 8, extra: int = 0) -> dict[str, np.ndarray]:
         """Turn encoded sentences into the call arguments; see `WordReader.arrays`."""
         arrays = self.word_reader.arrays(rows, multiple, extra)
-        return {**arrays, **text_arrays(self.config, arrays["token_ids"], arrays["padding_mask"])}
+        return {**arrays, **text_model_inputs(self.config, arrays["token_ids"], arrays["padding_mask"])}
 
     def tag(self, texts: Iterable[str], batch_size: int = 32) -> list[Tagging]:
         """Tag the words of texts.
@@ -140,7 +140,7 @@ class TextTagger(Task):
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `word_starts` (B, W), the position of each word, padded with -1."""
         arrays = batch.arrays()
-        return {**arrays, **text_arrays(self.config, arrays["token_ids"], arrays["padding_mask"])}
+        return {**arrays, **text_model_inputs(self.config, arrays["token_ids"], arrays["padding_mask"])}
 
     def compute(self, inputs: dict) -> dict:
         """Compute the most probable tag of each word.

@@ -1,4 +1,4 @@
-"""A TensorFlow Datasets builder of the embedded phrases: `tfds:phrases`."""
+"""A TensorFlow Datasets builder of the built-in phrases: `tfds:phrases`."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def _translate(directory: pathlib.Path, epochs: int | None) -> None:
     click.echo("1. Train rnn_attention on built-in English-Spanish phrases", err=True)
     model = _train("translator", _PHRASES, epochs, directory)
     click.echo("\n2. Translate phrases that are not in the training data", err=True)
-    references = dict([ka.quickstart.LECTURE_PHRASE, *ka.quickstart.phrase_pairs("test")[:4]])
+    references = dict([ka.quickstart.EXAMPLE_PHRASE, *ka.quickstart.phrase_pairs("test")[:4]])
     known = references.keys() & {source for source, _ in ka.quickstart.phrase_pairs("train")}
     if known:
         raise RuntimeError(f"The training data contains the test phrases {sorted(known)}; expected none.")
@@ -98,7 +98,7 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
 
 def _train_captioner(directory: pathlib.Path, epochs: int | None) -> Any:
     """Train the image encoder with grounded attention first, then the decoder on the frozen encoder."""
-    first_run = directory / "seeing"
+    first_run = directory / "image_encoder"
     first = {**_SCENES, "sizes": [*_SCENES["sizes"], "tie_weights=true", "grounded_attention=true"]}
     second = {name: value for name, value in _SCENES.items() if name not in _PARTS_OF_INIT}
     changes = ["tie_weights=false", "coordinate_features=true", "grounded_attention=false", "attention_smoothing=1.5"]

@@ -1,4 +1,4 @@
-"""The embedded scenes: drawn images of two coloured objects in a relation, with captions, without a download.
+"""The built-in scenes: drawn images of two coloured objects in a relation, with captions, without a download.
 
 A caption describes both objects and their relation, such as "a small red circle above a large blue square". The
 background has a varying tone, grey clutter and noise. The pixels are the same on every machine.
@@ -38,7 +38,7 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # in a bo
 }
 SIZES = {"small": (5.5, 6.5), "large": (11.0, 12.5)}  # half the side of the box, in 64ths of the image
 RELATIONS = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}  # and the inverse
-TEMPLATES = (
+CAPTION_PATTERNS = (
     "{0} {1} {2}",
     "there is {0} {1} {2}",
     "{0} is {1} {2}",
@@ -107,7 +107,7 @@ class Scene:
 
 
 def captioned_scenes(split: str = "train", count: int | None = None, resolution: int = 64) -> list[Scene]:
-    """Return the embedded scenes of a split, in a fixed random order.
+    """Return the built-in scenes of a split, in a fixed random order.
 
     Args:
         split: `"train"`, `"validation"` or `"test"`.
@@ -231,7 +231,7 @@ def _sentences(objects: tuple[SceneObject, SceneObject], relation: str) -> list[
     first, second = (thing.phrase for thing in objects)
     return [
         (template.format(first, relation, second), template.format(second, RELATIONS[relation], first))
-        for template in TEMPLATES
+        for template in CAPTION_PATTERNS
     ]
 
 

@@ -1,4 +1,4 @@
-"""A TensorFlow Datasets builder of the embedded scenes: `tfds:scenes`."""
+"""A TensorFlow Datasets builder of the built-in scenes: `tfds:scenes`."""
 
 from __future__ import annotations
 

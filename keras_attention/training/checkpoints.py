@@ -14,16 +14,16 @@ import numpy as np
 from keras_attention.storage import write_whole
 
 
-def save_arrays(path: pathlib.Path, arrays: Iterable[np.ndarray], note: dict | None = None) -> None:
-    """Write arrays and a note to one `.npz` file, atomically.
+def save_arrays(path: pathlib.Path, arrays: Iterable[np.ndarray], metadata: dict | None = None) -> None:
+    """Write arrays and metadata to one `.npz` file, atomically.
 
     Args:
         path: the file.
         arrays: the arrays, in order.
-        note: values that JSON can represent.
+        metadata: values that JSON can represent.
     """
     named = {f"array_{i:05d}": _storable(np.asarray(array)) for i, array in enumerate(arrays)}
-    named["note"] = np.frombuffer(json.dumps(note or {}).encode(), "uint8")
+    named["metadata"] = np.frombuffer(json.dumps(metadata or {}).encode(), "uint8")
 
     def write(name: str) -> None:
         with open(name, "wb") as file:
@@ -38,18 +38,18 @@ def _storable(array: np.ndarray) -> np.ndarray:
 
 
 def load_arrays(path: pathlib.Path) -> tuple[list[np.ndarray], dict]:
-    """Read the arrays and the note of a file that `save_arrays` wrote.
+    """Read the arrays and the metadata of a file that `save_arrays` wrote.
 
     Returns:
-        (the arrays, in order, the note).
+        (the arrays, in order, the metadata).
 
     Raises:
         ValueError: the file is damaged.
     """
     try:
         with np.load(path) as file:
-            note = json.loads(file["note"].tobytes())
-            return [file[name] for name in sorted(file.files) if name != "note"], note
+            metadata = json.loads(file["metadata"].tobytes())
+            return [file[name] for name in sorted(file.files) if name != "metadata"], metadata
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error}). Restore it from a backup, or start the run again.") from None
 

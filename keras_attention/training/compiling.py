@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_attention.metrics.tokens import MaskedAccuracy
-from keras_attention.training.finetuning import INPUTS, LayerwiseAdam
+from keras_attention.training.finetuning import EMBEDDING_PATHS, LayerwiseAdam
 from keras_attention.training.losses import MaskedCrossEntropy
 from keras_attention.training.optimizers import WarmUp
 from keras_attention.training.plan import TrainingPlan
@@ -59,7 +59,7 @@ def _optimizer(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> 
     optimizer = LayerwiseAdam(
         layer_decay=plan.layer_decay,
         num_layers=model.config.num_layers,
-        inputs=(*INPUTS, *image_encoder),
+        inputs=(*EMBEDDING_PATHS, *image_encoder),
         weight_decay=plan.weight_decay,
         **options,
     )

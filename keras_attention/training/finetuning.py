@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import keras
 
-INPUTS = (
+EMBEDDING_PATHS = (
     "embedding/",
     "character_encoder/",
     "inputs/",
@@ -164,7 +164,7 @@ class LayerwiseAdam(keras.optimizers.AdamW):
         learning_rate=1e-3,
         layer_decay: float = 1.0,
         num_layers: int = 1,
-        inputs: Sequence[str] = INPUTS,
+        inputs: Sequence[str] = EMBEDDING_PATHS,
         **kwargs,
     ) -> None:
         super().__init__(learning_rate, **kwargs)

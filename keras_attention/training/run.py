@@ -77,7 +77,7 @@ def train(
     _fit(model, state, plan, batches, valid, callbacks)
     state.load_best(model)
     if plan.average_checkpoints > 1:
-        _offer_average(model, state, batches, valid)
+        _keep_average_if_better(model, state, batches, valid)
     return state.history
 
 
@@ -93,7 +93,7 @@ def _batches(model: keras.Model, examples: Any, plan: TrainingPlan, options: dic
 def default_monitor(model: keras.Model, batches: Any, validation: Any) -> str:
     """Return the validation metric of the task; if there is no validation data, the reward or the training loss."""
     if validation is None:
-        return "reward" if hasattr(batches, "mean_reward") else "loss"
+        return "loss" if batches.mean_reward is None else "reward"
     metric = getattr(model, "metric", "loss")
     only_batches = isinstance(validation, keras.utils.PyDataset)
     return "val_loss" if only_batches and metric in getattr(model, "text_metrics", ()) else f"val_{metric}"
@@ -110,7 +110,7 @@ def _task_scores(
                 scores[f"val_{metric}"] = lambda model, metric=metric: model.validation_score(
                     validation, metric, **options
                 )
-    if hasattr(batches, "mean_reward"):
+    if batches.mean_reward is not None:
         scores["reward"] = lambda _: batches.mean_reward
     return scores
 
@@ -153,12 +153,12 @@ def _fit(
         warnings.warn(f"The run in {state.directory} is finished; its best model is used.", stacklevel=3)
     else:
         model.fit(
-            batches.for_fit() if hasattr(batches, "for_fit") else batches,
+            batches.for_fit(),
             epochs=plan.epochs,
             initial_epoch=first_epoch,
             validation_data=validation,
             shuffle=False,  # the batches shuffle with the seed of the plan
-            callbacks=[state, *callbacks, *([batches.callback] if hasattr(batches, "callback") else [])],
+            callbacks=[state, *callbacks, *batches.callbacks],
         )
     if state.best is None:
         raise ValueError(
@@ -167,7 +167,7 @@ def _fit(
         )
 
 
-def _offer_average(model: keras.Model, state: RunState, batches: Any, validation: Any) -> None:
+def _keep_average_if_better(model: keras.Model, state: RunState, batches: Any, validation: Any) -> None:
     """Load the average of the last epochs' weights into the model if it is better than the best epoch."""
     trained = not state.monitor.startswith("val_")
     prefix, data = ("", batches) if trained else ("val_", validation)
@@ -182,6 +182,6 @@ def _offer_average(model: keras.Model, state: RunState, batches: Any, validation
     if trained:  # the value of `fit` is a mean over an epoch with dropout, so compute it again
         state.best = float(measured()[state.monitor])
     average_weights(model, state.recent_weights())
-    if state.offer(model, measured(), "average_checkpoints"):
-        state.note_best()
+    if state.save_if_best(model, measured(), "average_checkpoints"):
+        state.record_best()
     state.load_best(model)

@@ -40,7 +40,7 @@ class RunState(keras.callbacks.Callback):
         self.history: dict[str, list[float]] = {}
         self.best: float | None = None
         self.best_epoch: int | str = 0
-        self.waited = 0
+        self.wait = 0
 
     @property
     def checkpoint(self) -> pathlib.Path:
@@ -50,7 +50,7 @@ class RunState(keras.callbacks.Callback):
     @property
     def finished(self) -> bool:
         """Whether the last `patience` epochs brought no improvement."""
-        return self.waited >= self.patience
+        return self.wait >= self.patience
 
     def restore(self, model: keras.Model) -> int:
         """Restore the last checkpoint, if there is one, and return the number of finished epochs."""
@@ -58,16 +58,16 @@ class RunState(keras.callbacks.Callback):
             self._save_model(model)  # a run that stops in the first epoch needs the tokenizers and sizes
             self._save_state(model, 0)  # and the state of the random generators
             return 0
-        arrays, note = load_arrays(self.checkpoint)
-        if note["model"] != _fingerprint(model):
+        arrays, metadata = load_arrays(self.checkpoint)
+        if metadata["model"] != _fingerprint(model):
             raise ValueError(
                 f"{self.directory} has the run of a model with other sizes or another vocabulary. Load its "
                 "model.keras to resume it, or choose another directory."
             )
         assign(_state_variables(model), arrays)
-        self.history, self.best = note["history"], note["best"]
-        self.best_epoch, self.waited = note["best_epoch"], note["waited"]
-        return note["epoch"]
+        self.history, self.best = metadata["history"], metadata["best"]
+        self.best_epoch, self.wait = metadata["best_epoch"], metadata["wait"]
+        return metadata["epoch"]
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Compute the metrics, save the best model and a checkpoint, and stop early."""
@@ -76,7 +76,7 @@ class RunState(keras.callbacks.Callback):
             logs.update(self.measure(self.model))
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
-        self.waited = 0 if self.offer(self.model, logs, epoch + 1) else self.waited + 1
+        self.wait = 0 if self.save_if_best(self.model, logs, epoch + 1) else self.wait + 1
         if self.average_checkpoints > 1:
             self._save_weights(epoch)
         self._save_state(self.model, epoch + 1)
@@ -84,11 +84,11 @@ class RunState(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _save_state(self, model: keras.Model, epoch: int) -> None:
-        note = {key: getattr(self, key) for key in ("history", "best", "best_epoch", "waited")}
+        metadata = {key: getattr(self, key) for key in ("history", "best", "best_epoch", "wait")}
         arrays = [keras.ops.convert_to_numpy(v) for v in _state_variables(model)]
-        save_arrays(self.checkpoint, arrays, {"epoch": epoch, "model": _fingerprint(model), **note})
+        save_arrays(self.checkpoint, arrays, {"epoch": epoch, "model": _fingerprint(model), **metadata})
 
-    def offer(self, model: keras.Model, logs: dict[str, float], epoch: int | str) -> bool:
+    def save_if_best(self, model: keras.Model, logs: dict[str, float], epoch: int | str) -> bool:
         """Save the model if it is the best so far; return whether it is.
 
         Raises:
@@ -105,10 +105,10 @@ class RunState(keras.callbacks.Callback):
             self._save_model(model)
         return is_better
 
-    def note_best(self) -> None:
+    def record_best(self) -> None:
         """Write the best value to the checkpoint; its weights are still the weights of the last epoch."""
-        arrays, note = load_arrays(self.checkpoint)
-        save_arrays(self.checkpoint, arrays, {**note, "best": self.best, "best_epoch": self.best_epoch})
+        arrays, metadata = load_arrays(self.checkpoint)
+        save_arrays(self.checkpoint, arrays, {**metadata, "best": self.best, "best_epoch": self.best_epoch})
 
     def load_best(self, model: keras.Model) -> None:
         """Load the weights of the best model."""

@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.data.batches import width_step
-from keras_attention.data.caption_batches import drop_unreadable, image_source
+from keras_attention.data.batches import length_multiple
+from keras_attention.data.caption_batches import image_source, warn_unreadable
 from keras_attention.data.captions import CaptionedImage
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import decode_ids
@@ -44,7 +44,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
 
     Returns:
         Batches like those of `caption_batches`; the weights (B, T) are a_k, and 0 at padding. Pass them to
-        `keras_attention.train`, or call `fit(batches.for_fit(), shuffle=False, callbacks=[batches.callback])`.
+        `keras_attention.train`, or call `fit(batches.for_fit(), shuffle=False, callbacks=batches.callbacks)`.
 
     Raises:
         ImportError: pycocoevalcap is not installed.
@@ -75,7 +75,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         self.captioner, self.captions_per_image, self.seed, self.epoch = captioner, captions_per_image, seed, 0
         self.reader = TextReader.from_template(captioner.tokenizer, "end", captioner.config.max_length)
         self.images = image_source(examples, captioner, **image_options)
-        self.readable = np.flatnonzero(drop_unreadable(examples, self.images.valid))
+        self.readable = np.flatnonzero(warn_unreadable(examples, self.images.valid))
         self.reward = CaptionReward([example.captions for example in examples])
         count = min(images_per_epoch, len(self.readable))
         per_batch = max(1, max_tokens // (captions_per_image * captioner.config.max_length))
@@ -84,7 +84,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         self.sampled: dict[int, tuple[list[list[int]], np.ndarray]] = {}
         self.rewards: dict[tuple[int, int], float] = {}
         self.in_epoch = False
-        self.callback = _SampleAhead(self)
+        self.callbacks = (_SampleAhead(self),)
         _turn_dropout_off(captioner)
 
     def __len__(self) -> int:
@@ -94,13 +94,13 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         if self.in_epoch and index not in self.sampled:
             raise RuntimeError(
                 "These batches are sampled during training, in order: call fit(batches.for_fit(), shuffle=False, "
-                "callbacks=[batches.callback])."
+                "callbacks=batches.callbacks)."
             )
         self.sample(index)
         captions, weights = self.sampled[index]
         # Keras infers the shapes of all batches from the first two; the second is wider to show that widths vary.
         is_wide = index == min(1, len(self) - 1)
-        labels, mask = self.reader.pad(captions, self.captioner.config.max_length + 1 if is_wide else width_step())
+        labels, mask = self.reader.pad(captions, self.captioner.config.max_length + 1 if is_wide else length_multiple())
         inputs = {**self._image_inputs(index), "target_ids": self.reader.shift_right(labels)}
         return inputs, labels, (mask * weights[:, None]).astype("float32")
 

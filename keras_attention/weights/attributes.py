@@ -32,7 +32,7 @@ _IGNORED_NAMES = """
     transformers_version typical_p use_bfloat16 use_cache
 """
 _IGNORED = frozenset(_IGNORED_NAMES.split())
-_REQUIRED: dict[str, tuple] = {
+_SUPPORTED_VALUES: dict[str, tuple] = {
     "add_cross_attention": (False,),
     "cross_attention_hidden_size": (None,),
     "is_decoder": (False,),
@@ -44,15 +44,18 @@ _REQUIRED: dict[str, tuple] = {
 }
 
 
-def activation(theirs: str) -> Attribute:
-    """Return the row of the attribute `theirs`, an activation function; its `read` refuses unsupported ones."""
+def activation(hf_name: str) -> Attribute:
+    """Return the row of the attribute `hf_name`, an activation function; its `read` refuses unsupported ones."""
 
     def read(value: Any, attributes: Mapping[str, Any]) -> str:
         if value not in _ACTIVATIONS:
-            raise ValueError(f"`{theirs}` is {value!r}; expected one of {', '.join(_ACTIVATIONS)}.")
+            raise ValueError(
+                f"`{hf_name}` is {value!r}; expected one of {', '.join(_ACTIVATIONS)}. Choose a checkpoint with one of "
+                "these."
+            )
         return _ACTIVATIONS[value]
 
-    return Attribute(theirs, "activation", read, lambda value, config: _WRITTEN_ACTIVATIONS[value])
+    return Attribute(hf_name, "activation", read, lambda value, config: _WRITTEN_ACTIVATIONS[value])
 
 
 def read_config(family: Family, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,8 +71,8 @@ def read_config(family: Family, attributes: Mapping[str, Any]) -> dict[str, Any]
     Raises:
         ValueError: an attribute is unknown or missing, or its value is not supported.
     """
-    required, mapped = {**_REQUIRED, **family.required}, {row.theirs for row in family.attributes}
-    unknown = sorted(set(attributes) - mapped - set(required) - _IGNORED - family.ignored_attributes)
+    supported, mapped = {**_SUPPORTED_VALUES, **family.supported_values}, {row.hf_name for row in family.attributes}
+    unknown = sorted(set(attributes) - mapped - set(supported) - _IGNORED - family.ignored_attributes)
     if unknown:
         raise ValueError(
             f"config.json has {', '.join(f'{name} = {attributes[name]!r}' for name in unknown)}, which this library "
@@ -77,26 +80,31 @@ def read_config(family: Family, attributes: Mapping[str, Any]) -> dict[str, Any]
             "config.json if it does not."
         )
     known = {**family.defaults, **attributes}
-    for name, allowed in required.items():
+    for name, allowed in supported.items():
         if name in known and known[name] not in allowed:
             expected = " or ".join(repr(value) for value in allowed)
             raise ValueError(
-                f"`{name}` is {known[name]!r}, which is not supported for {family.name}; expected {expected}."
+                f"`{name}` is {known[name]!r}, which is not supported for {family.name}; expected {expected}. "
+                "Choose another checkpoint."
             )
-    return {**family.fixed, **_mapped_fields(family, known)}
+    return {**family.family_defaults, **_mapped_fields(family, known)}
 
 
 def _mapped_fields(family: Family, known: Mapping[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    missing = [row.theirs for row in family.attributes if row.theirs not in known]
+    missing = [row.hf_name for row in family.attributes if row.hf_name not in known]
     if missing:
-        raise ValueError(f"config.json lacks {', '.join(missing)}; expected every size of the network.")
+        raise ValueError(
+            f"config.json lacks {', '.join(missing)}; expected every size of the network. Add it to config.json."
+        )
     for row in family.attributes:
-        value = row.read(known[row.theirs], known)
-        if fields.setdefault(row.ours, value) != value:
-            same = [other.theirs for other in family.attributes if other.ours == row.ours]
+        value = row.read(known[row.hf_name], known)
+        if fields.setdefault(row.field, value) != value:
+            same = [other.hf_name for other in family.attributes if other.field == row.field]
             sizes = " and ".join(f"{name} = {known[name]!r}" for name in same)
-            raise ValueError(f"config.json has {sizes}; expected one `{row.ours}` for both.")
+            raise ValueError(
+                f"config.json has {sizes}; expected one `{row.field}` for both. Choose another checkpoint."
+            )
     return fields
 
 
@@ -111,33 +119,36 @@ def write_config(family: Family, config: Any, task: str) -> dict[str, Any]:
     Raises:
         ValueError: the family cannot express a field of the config.
     """
-    for name, value in family.fixed.items():
+    for name, value in family.family_defaults.items():
         if getattr(config, name) != value:
             raise ValueError(
                 f"`{name}` is {getattr(config, name)!r}, but {family.name} models always have {value!r}, so "
-                "transformers cannot load this model."
+                f"transformers cannot load this model. Make the model with {name}={value!r}, or save it with `save`."
             )
     written: dict[str, Any] = {}
     for row in family.attributes:
-        value = row.write(getattr(config, row.ours), config)
-        if written.setdefault(row.theirs, value) != value:
-            same = [other.ours for other in family.attributes if other.theirs == row.theirs]
+        value = row.write(getattr(config, row.field), config)
+        if written.setdefault(row.hf_name, value) != value:
+            same = [other.field for other in family.attributes if other.hf_name == row.hf_name]
             sizes = " and ".join(f"`{name}` = {getattr(config, name)!r}" for name in same)
-            raise ValueError(f"{sizes}, but {family.name} has one `{row.theirs}` for both; make them equal.")
+            raise ValueError(f"{sizes}, but {family.name} has one `{row.hf_name}` for both; make them equal.")
     # None means Glorot's initialisation. transformers needs a number; only initial weights depend on it.
     written |= {name: 0.02 for name in ("initializer_range", "init_std") if written.get(name, 0) is None}
-    required = {name: allowed[0] for name, allowed in family.required.items()}
+    supported = {name: allowed[0] for name, allowed in family.supported_values.items()}
     labels = dict(enumerate(config.labels))
     if labels:
         written |= {"id2label": labels, "label2id": {label: i for i, label in labels.items()}}
-    return {"model_type": family.name, "architectures": [_architecture(family, config, task)], **required, **written}
+    return {"model_type": family.name, "architectures": [_architecture(family, config, task)], **supported, **written}
 
 
 def _architecture(family: Family, config: Any, task: str) -> str:
     names = [name for name, of in family.architectures.items() if of == task]
     if not names:
-        raise ValueError(f"There is no {task} of the family {family.name}; expected one of {family.architectures}.")
-    return names[-1] if any(getattr(config, field) for field in family.flags) else names[0]
+        tasks = ", ".join(sorted(set(family.architectures.values())))
+        raise ValueError(
+            f"There is no {task} of the family {family.name}; expected one of {tasks}. Save this model with `save`."
+        )
+    return names[-1] if any(getattr(config, field) for field in family.optional_arrays) else names[0]
 
 
 def make_config(family: Family, fields: Mapping[str, Any], **changes: Any) -> Any:

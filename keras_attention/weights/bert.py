@@ -13,20 +13,20 @@ from keras_attention.weights.tokenizers import read_word_piece
 
 def encoder_rows(body: str) -> tuple[Row, ...]:
     """Return the rows of an encoder whose arrays begin with `body`."""
-    theirs, ours = f"{body}.encoder.layer.{{i}}", "encoder.blocks.{i}"
+    hf_name, path = f"{body}.encoder.layer.{{i}}", "encoder.blocks.{i}"
     return (
         Row(f"{body}.embeddings.word_embeddings.weight", "embedding.embeddings"),
         Row(f"{body}.embeddings.position_embeddings.weight", "encoder.inputs.positions.table"),
         Row(f"{body}.embeddings.token_type_embeddings.weight", "encoder.inputs.segments.embeddings"),
         *norm(f"{body}.embeddings.LayerNorm", "encoder.inputs.norm"),
-        *dense(f"{theirs}.attention.self.query", f"{ours}.attention.query_projection"),
-        *dense(f"{theirs}.attention.self.key", f"{ours}.attention.key_projection"),
-        *dense(f"{theirs}.attention.self.value", f"{ours}.attention.value_projection"),
-        *dense(f"{theirs}.attention.output.dense", f"{ours}.attention.output_projection"),
-        *norm(f"{theirs}.attention.output.LayerNorm", f"{ours}.attention_norm"),
-        *dense(f"{theirs}.intermediate.dense", f"{ours}.hidden"),
-        *dense(f"{theirs}.output.dense", f"{ours}.output_projection"),
-        *norm(f"{theirs}.output.LayerNorm", f"{ours}.feed_forward_norm"),
+        *dense(f"{hf_name}.attention.self.query", f"{path}.attention.query_projection"),
+        *dense(f"{hf_name}.attention.self.key", f"{path}.attention.key_projection"),
+        *dense(f"{hf_name}.attention.self.value", f"{path}.attention.value_projection"),
+        *dense(f"{hf_name}.attention.output.dense", f"{path}.attention.output_projection"),
+        *norm(f"{hf_name}.attention.output.LayerNorm", f"{path}.attention_norm"),
+        *dense(f"{hf_name}.intermediate.dense", f"{path}.hidden"),
+        *dense(f"{hf_name}.output.dense", f"{path}.output_projection"),
+        *norm(f"{hf_name}.output.LayerNorm", f"{path}.feed_forward_norm"),
     )
 
 
@@ -68,10 +68,10 @@ BERT = Family(
     read_tokenizers=read_word_piece,
     token_ids={"pad_token_id": "pad"},
     default_token_ids=(0, 0, 0),
-    required={"position_embedding_type": ("absolute",)},
+    supported_values={"position_embedding_type": ("absolute",)},
     ignored_attributes=frozenset({"classifier_dropout", *_UNUSED_ATTRIBUTES}),
     defaults={"layer_norm_eps": 1e-12, "initializer_range": 0.02},
-    fixed={
+    family_defaults={
         "norm_first": False,
         "positions": "learned",
         "attention_bias": True,
@@ -88,8 +88,8 @@ BERT = Family(
         *dense("cls.seq_relationship", "next_sentence_head"),
         *dense("classifier", "head"),
     ),
-    flags={"next_sentence": "cls.seq_relationship.weight"},
-    tied={
+    optional_arrays={"next_sentence": "cls.seq_relationship.weight"},
+    tied_arrays={
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },

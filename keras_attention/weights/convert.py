@@ -5,8 +5,8 @@ the transform between both:
 
     Row("h.{i}.attn.c_attn.weight", ("decoder.blocks.{i}.attention.query_projection.kernel", ...), THIRDS)
 
-The same rows are used in both directions. An address is a path of attributes from the model. If a model does not have
-the addresses of a row, such as the head of another task, the row does not apply to it.
+The same rows are used in both directions. A path is a list of attributes that starts at the model. If a model does
+not have the paths of a row, such as the head of another task, the row does not apply to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-_HEADS = ("head.", "pooler.", "output_bias.", "next_sentence_head.")  # addresses that only one task has
+_HEADS = ("head.", "pooler.", "output_bias.", "next_sentence_head.")  # paths that only one task has
 
 
 class Transform(NamedTuple):
@@ -54,41 +54,41 @@ class Row(NamedTuple):
     """One line of a table.
 
     Attributes:
-        theirs: the name of the foreign array; `{i}` is the number of a block.
-        ours: one or several addresses in our model, such as `"encoder.blocks.{i}.hidden.kernel"`.
+        hf_name: the name of the foreign array; `{i}` is the number of a block.
+        path: one or several paths in our model, such as `"encoder.blocks.{i}.hidden.kernel"`.
         transform: converts between both.
         task: the only task to which the row applies; None for all tasks.
     """
 
-    theirs: str
-    ours: str | tuple[str, ...]
+    hf_name: str
+    path: str | tuple[str, ...]
     transform: Transform = SAME
     task: str | None = None
 
 
-def dense(theirs: str, ours: str, transform: Transform = TRANSPOSED, task: str | None = None) -> tuple[Row, Row]:
+def dense(hf_name: str, path: str, transform: Transform = TRANSPOSED, task: str | None = None) -> tuple[Row, Row]:
     """Return the rows of a dense layer; PyTorch stores the transposed kernel of Keras."""
-    kernel = Row(f"{theirs}.weight", f"{ours}.kernel", transform, task)
-    return kernel, Row(f"{theirs}.bias", f"{ours}.bias", SAME, task)
+    kernel = Row(f"{hf_name}.weight", f"{path}.kernel", transform, task)
+    return kernel, Row(f"{hf_name}.bias", f"{path}.bias", SAME, task)
 
 
-def norm(theirs: str, ours: str) -> tuple[Row, Row]:
+def norm(hf_name: str, path: str) -> tuple[Row, Row]:
     """Return the rows of a layer normalisation."""
-    return Row(f"{theirs}.weight", f"{ours}.gamma"), Row(f"{theirs}.bias", f"{ours}.beta")
+    return Row(f"{hf_name}.weight", f"{path}.gamma"), Row(f"{hf_name}.bias", f"{path}.beta")
 
 
 class Attribute(NamedTuple):
     """An attribute of transformers' `config.json` and the equivalent field of our config.
 
     Attributes:
-        theirs: the name of the attribute.
-        ours: the name of the field.
+        hf_name: the name of the attribute.
+        field: the name of the field.
         read: (value of the attribute, all attributes) -> value of the field.
         write: (value of the field, our config) -> value of the attribute.
     """
 
-    theirs: str
-    ours: str
+    hf_name: str
+    field: str
     read: Callable[[Any, Mapping[str, Any]], Any] = lambda value, attributes: value
     write: Callable[[Any, Any], Any] = lambda value, config: value
 
@@ -101,7 +101,7 @@ class Family:
         name: the `model_type` in `config.json`.
         config: the class of our config.
         architectures: transformers class -> our task; "" for a class without a head. Of several classes with the same
-            task, the first is written, or the last if one of `flags` is set.
+            task, the first is written, or the last if one of `optional_arrays` is set.
         attributes: attributes that correspond to fields of our config.
         rows: the arrays.
         read_tokenizers: directory -> dict of the model's tokenizer arguments, such as `{"tokenizer": ...}`; empty if
@@ -109,12 +109,13 @@ class Family:
         token_ids: attribute -> the special token with this id: `"pad"`, `"start"` or `"end"`.
         default_token_ids: ids of pad, start and end in a model without tokenizer; negative ids count from the end of
             the vocabulary.
-        required: attribute -> its supported values.
+        supported_values: attribute -> its supported values.
         ignored_attributes: attributes that do not change the computation.
         defaults: values of attributes that `config.json` does not have.
-        fixed: fields of our config that have one value in the whole family.
-        flags: boolean field of our config -> the array that a checkpoint has if the field is True.
-        tied: name of a copy of an array -> name of the array. A checkpoint may lack the copy; else both must be equal.
+        family_defaults: fields of our config that have one value in the whole family.
+        optional_arrays: boolean field of our config -> the array that a checkpoint has if the field is True.
+        tied_arrays: name of a copy of an array -> name of the array. A checkpoint may lack the copy; else both must be
+            equal.
         ignored: patterns of names of arrays that are not loaded.
         heads: patterns of names of arrays that only one task has.
         prefix: the prefix of the base model's array names; a checkpoint of the base model alone lacks it.
@@ -129,12 +130,12 @@ class Family:
     read_tokenizers: Callable[[pathlib.Path], dict[str, Any]]
     token_ids: Mapping[str, str]
     default_token_ids: tuple[int, int, int]
-    required: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
+    supported_values: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
     ignored_attributes: frozenset[str] = frozenset()
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    flags: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    family_defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    optional_arrays: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tied_arrays: Mapping[str, str] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()
     prefix: str = ""
@@ -150,10 +151,10 @@ def canonical_names(family: Family, arrays: Mapping[str, Any]) -> dict[str, str]
             name = re.sub(pattern, replacement, name)
         names[name] = original
     if family.prefix and not any(name.startswith(family.prefix) for name in names):
-        bodies = tuple(row.theirs for row in family.rows if row.theirs.startswith(family.prefix))
+        bodies = tuple(row.hf_name for row in family.rows if row.hf_name.startswith(family.prefix))
         starts = {body.removeprefix(family.prefix).split(".")[0] for body in bodies}
         names = {family.prefix + name if name.split(".")[0] in starts else name: old for name, old in names.items()}
-    for copy, source in family.tied.items():  # some checkpoints have only the copy
+    for copy, source in family.tied_arrays.items():  # some checkpoints have only the copy
         if source not in names and copy in names:
             names[source] = names.pop(copy)
     return names
@@ -174,12 +175,12 @@ def load_arrays(model: keras.Model, family: Family, arrays: Mapping[str, np.ndar
     names, rows = canonical_names(family, arrays), list(_rows_of(model, family))
     if new_head:
         names = {name: original for name, original in names.items() if not _matches(name, family.heads)}
-    _check_rows(model, rows)
+    _check_rows(model, family, rows)
     _check_arrays(model, family, names, rows, new_head)
     _check_copies(family, names, arrays)
     for row in rows:
-        if row.theirs in names:
-            _assign(model, row, np.asarray(arrays[names[row.theirs]]))
+        if row.hf_name in names:
+            _assign(model, row, np.asarray(arrays[names[row.hf_name]]))
 
 
 def collect_arrays(model: keras.Model, family: Family) -> dict[str, np.ndarray]:
@@ -193,17 +194,17 @@ def collect_arrays(model: keras.Model, family: Family) -> dict[str, np.ndarray]:
         dict of name -> array.
     """
     rows = list(_rows_of(model, family))
-    _check_rows(model, rows)
+    _check_rows(model, family, rows)
     arrays = {}
     for row in rows:
-        ours = [keras.ops.convert_to_numpy(find(model, address)).astype("float32") for address in row.ours]
-        arrays[row.theirs] = np.ascontiguousarray(row.transform.write(ours, model.config.num_heads))
+        weights = [keras.ops.convert_to_numpy(find(model, path)).astype("float32") for path in row.path]
+        arrays[row.hf_name] = np.ascontiguousarray(row.transform.write(weights, model.config.num_heads))
     return arrays
 
 
-def find(model: Any, address: str) -> Any:
-    """Return the object at an address such as `"encoder.blocks.0.hidden.kernel"`, or None."""
-    for part in address.split("."):
+def find(model: Any, path: str) -> Any:
+    """Return the object at a path such as `"encoder.blocks.0.hidden.kernel"`, or None."""
+    for part in path.split("."):
         if model is None:
             return None
         model = model[int(part)] if part.isdigit() else getattr(model, part, None)
@@ -211,15 +212,15 @@ def find(model: Any, address: str) -> Any:
 
 
 def _rows_of(model: keras.Model, family: Family) -> Iterator[Row]:
-    """Yield the rows that apply to a model, one for each block; `ours` is a tuple of addresses."""
+    """Yield the rows that apply to a model, one for each block; `path` is a tuple of paths."""
     for row in family.rows:
         if row.task not in (None, model.task_name()):
             continue
-        ours = (row.ours,) if isinstance(row.ours, str) else row.ours
-        for i in range(model.config.num_layers if "{i}" in row.theirs else 1):
-            addresses = tuple(address.replace("{i}", str(i)) for address in ours)
-            if all(find(model, address) is not None for address in addresses):
-                yield row._replace(theirs=row.theirs.replace("{i}", str(i)), ours=addresses)
+        templates = (row.path,) if isinstance(row.path, str) else row.path
+        for i in range(model.config.num_layers if "{i}" in row.hf_name else 1):
+            paths = tuple(path.replace("{i}", str(i)) for path in templates)
+            if all(find(model, path) is not None for path in paths):
+                yield row._replace(hf_name=row.hf_name.replace("{i}", str(i)), path=paths)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
@@ -231,32 +232,37 @@ def _assign(model: keras.Model, row: Row, array: np.ndarray) -> None:
         values = row.transform.read(array, model.config.num_heads)
     except (ValueError, IndexError) as error:
         raise ValueError(
-            f"{row.theirs} has the shape {array.shape}, which cannot be converted to {', '.join(row.ours)}."
+            f"{row.hf_name} has the shape {array.shape}, which cannot be converted to {', '.join(row.path)}; expected "
+            "the shape of the family's table. Check that config.json belongs to these weights."
         ) from error
-    for address, value in zip(row.ours, values, strict=True):
-        variable = find(model, address)
+    for path, value in zip(row.path, values, strict=True):
+        variable = find(model, path)
         if tuple(value.shape) != tuple(variable.shape):
             raise ValueError(
-                f"{row.theirs} has the shape {array.shape}; by the config {address} has {tuple(variable.shape)}."
+                f"{row.hf_name} has the shape {array.shape}; by the config {path} has {tuple(variable.shape)}. Check "
+                "that config.json belongs to these weights, and that no size was changed."
             )
         variable.assign(np.asarray(value, "float32"))
 
 
-def _check_rows(model: keras.Model, rows: Sequence[Row]) -> None:
+def _check_rows(model: keras.Model, family: Family, rows: Sequence[Row]) -> None:
     """Raise a ValueError if a weight of the model is in no row."""
-    known = {id(find(model, address)) for row in rows for address in row.ours}
+    known = {id(find(model, path)) for row in rows for path in row.path}
     others = [weight.path for weight in model.weights if id(weight) not in known]
     if others:
-        raise ValueError(f"The table has no row for {_shorten(others)} of this {type(model).__name__}.")
+        raise ValueError(
+            f"The table of the family {family.name} has no row for {_shorten(others)} of this {type(model).__name__}; "
+            "expected a row for each weight. Save this model with `save` instead."
+        )
 
 
 def _check_arrays(
     model: keras.Model, family: Family, names: Mapping[str, str], rows: Sequence[Row], new_head: bool
 ) -> None:
     """Raise a ValueError if an array is missing or unused."""
-    needed = [row.theirs for row in rows if not (new_head and all(a.startswith(_HEADS) for a in row.ours))]
+    needed = [row.hf_name for row in rows if not (new_head and all(a.startswith(_HEADS) for a in row.path))]
     missing = [name for name in needed if name not in names]
-    used = {row.theirs for row in rows} | set(family.tied)
+    used = {row.hf_name for row in rows} | set(family.tied_arrays)
     unused = [old for name, old in names.items() if name not in used and not _matches(name, family.ignored)]
     faults = [f"lack {_shorten(missing)}"] * bool(missing)
     faults += [f"also have {_shorten(unused)}, which the model does not use"] * bool(unused)
@@ -269,11 +275,11 @@ def _check_arrays(
 
 
 def _check_copies(family: Family, names: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> None:
-    for copy, source in family.tied.items():
+    for copy, source in family.tied_arrays.items():
         if copy in names and not np.array_equal(arrays[names[copy]], arrays[names[source]]):
             raise ValueError(
                 f"{names[copy]} differs from {names[source]}; expected equal arrays, because "
-                f"this library has one weight for both in a {family.name} model."
+                f"this library has one weight for both in a {family.name} model. Remove {names[copy]} to use the other."
             )
 
 

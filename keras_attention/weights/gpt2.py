@@ -14,7 +14,7 @@ from keras_attention.weights.tokenizers import read_byte_pair
 _BLOCK = "decoder.blocks.{i}"
 _PROJECTIONS = tuple(f"{_BLOCK}.attention.{name}_projection" for name in ("query", "key", "value"))
 _KERNELS, _BIASES = (tuple(f"{name}.{part}" for name in _PROJECTIONS) for part in ("kernel", "bias"))
-_THEIRS = "transformer.h.{i}"
+_HF_BLOCK = "transformer.h.{i}"
 # `n_ctx` is the size of the mask; the others concern dropout of the embeddings, other heads and precision.
 _IGNORED = """
     n_ctx embd_pdrop reorder_and_upcast_attn summary_activation summary_first_dropout summary_proj_to_labels
@@ -41,7 +41,7 @@ GPT2 = Family(
     read_tokenizers=read_byte_pair,
     token_ids={"bos_token_id": "start", "eos_token_id": "end"},
     default_token_ids=(-1, -1, -1),
-    required={"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,)},
+    supported_values={"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,)},
     ignored_attributes=frozenset(_IGNORED.split()),
     defaults={
         "n_inner": None,
@@ -51,7 +51,7 @@ GPT2 = Family(
         "layer_norm_epsilon": 1e-5,
         "initializer_range": 0.02,
     },
-    fixed={
+    family_defaults={
         "norm_first": True,
         "positions": "learned",
         "attention_bias": True,
@@ -63,16 +63,16 @@ GPT2 = Family(
     rows=(
         Row("transformer.wte.weight", "embedding.embeddings"),
         Row("transformer.wpe.weight", "decoder.inputs.positions.table"),
-        *norm(f"{_THEIRS}.ln_1", f"{_BLOCK}.attention_norm"),
-        Row(f"{_THEIRS}.attn.c_attn.weight", _KERNELS, THIRDS),
-        Row(f"{_THEIRS}.attn.c_attn.bias", _BIASES, THIRDS),
-        *dense(f"{_THEIRS}.attn.c_proj", f"{_BLOCK}.attention.output_projection", SAME),
-        *norm(f"{_THEIRS}.ln_2", f"{_BLOCK}.feed_forward_norm"),
-        *dense(f"{_THEIRS}.mlp.c_fc", f"{_BLOCK}.hidden", SAME),
-        *dense(f"{_THEIRS}.mlp.c_proj", f"{_BLOCK}.output_projection", SAME),
+        *norm(f"{_HF_BLOCK}.ln_1", f"{_BLOCK}.attention_norm"),
+        Row(f"{_HF_BLOCK}.attn.c_attn.weight", _KERNELS, THIRDS),
+        Row(f"{_HF_BLOCK}.attn.c_attn.bias", _BIASES, THIRDS),
+        *dense(f"{_HF_BLOCK}.attn.c_proj", f"{_BLOCK}.attention.output_projection", SAME),
+        *norm(f"{_HF_BLOCK}.ln_2", f"{_BLOCK}.feed_forward_norm"),
+        *dense(f"{_HF_BLOCK}.mlp.c_fc", f"{_BLOCK}.hidden", SAME),
+        *dense(f"{_HF_BLOCK}.mlp.c_proj", f"{_BLOCK}.output_projection", SAME),
         *norm("transformer.ln_f", "decoder.norm"),
     ),
-    tied={"lm_head.weight": "transformer.wte.weight"},
+    tied_arrays={"lm_head.weight": "transformer.wte.weight"},
     ignored=(r"\.attn\.(bias|masked_bias)$",),  # the causal mask
     prefix="transformer.",
 )

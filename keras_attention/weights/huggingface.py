@@ -59,7 +59,7 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **p
     tokenizers = {} if has_tokenizer else family.read_tokenizers(path)
     fields = read_config(family, attributes)
     names = canonical_names(family, arrays)
-    fields |= {field: array in names and task == stored_task for field, array in family.flags.items()}
+    fields |= {field: array in names and task == stored_task for field, array in family.optional_arrays.items()}
     if task in ("TextClassifier", "TextTagger"):
         fields["labels"] = _labels(family, attributes, arrays, task, stored_task, parts.pop("labels", ()))
     parts.pop("labels", None)
@@ -144,7 +144,7 @@ def _labels(
         return tuple(labels)
     if task == stored_task and "id2label" in attributes:
         return tuple(attributes["id2label"][key] for key in sorted(attributes["id2label"], key=int))
-    biases = [row.theirs for row in family.rows if row.ours == "head.bias" and row.task in (None, task)]
+    biases = [row.hf_name for row in family.rows if row.path == "head.bias" and row.task in (None, task)]
     names = canonical_names(family, arrays)
     if task != stored_task or biases[0] not in names:
         raise ValueError("These weights have no labels; expected labels=(...) (--labels A,B), a name for each class.")
@@ -166,7 +166,7 @@ def _family_of(model: models.Task) -> Family:
         )
     return min(
         fitting,
-        key=lambda family: sum(getattr(config, name) != value for name, value in family.fixed.items()),
+        key=lambda family: sum(getattr(config, name) != value for name, value in family.family_defaults.items()),
     )
 
 
@@ -185,13 +185,13 @@ def _token_ids(family: Family, model: models.Task) -> dict[str, int]:
         ids = dataclasses.asdict(special_ids(tokenizer))
     token_ids = {name: ids[kind] for name, kind in family.token_ids.items()}
     for row in family.attributes:  # RoBERTa's positions are counted from the padding id
-        value = getattr(model.config, row.ours)
-        if tokenizer is not None and row.theirs in token_ids and row.read(token_ids[row.theirs], {}) != value:
-            expected = row.read(token_ids[row.theirs], {})
+        value = getattr(model.config, row.field)
+        if tokenizer is not None and row.hf_name in token_ids and row.read(token_ids[row.hf_name], {}) != value:
+            expected = row.read(token_ids[row.hf_name], {})
             raise ValueError(
-                f"transformers computes `{row.ours}` from {row.theirs}, which is {token_ids[row.theirs]} in this "
-                f"tokenizer, but `{row.ours}` is {value}; expected {expected}. Make the model with "
-                f"{row.ours}={expected}."
+                f"transformers computes `{row.field}` from {row.hf_name}, which is {token_ids[row.hf_name]} in this "
+                f"tokenizer, but `{row.field}` is {value}; expected {expected}. Make the model with "
+                f"{row.field}={expected}."
             )
     return token_ids
 

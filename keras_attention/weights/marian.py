@@ -23,21 +23,21 @@ _IGNORED = """
 """
 
 
-def _attention(theirs: str, ours: str) -> tuple[Row, ...]:
+def _attention(hf_name: str, path: str) -> tuple[Row, ...]:
     names = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "output"}
-    return tuple(row for old, new in names.items() for row in dense(f"{theirs}.{old}", f"{ours}.{new}_projection"))
+    return tuple(row for old, new in names.items() for row in dense(f"{hf_name}.{old}", f"{path}.{new}_projection"))
 
 
 def _side(side: str) -> tuple[Row, ...]:
-    theirs, ours = f"model.{side}.layers.{{i}}", f"{side}.blocks.{{i}}"
+    hf_name, path = f"model.{side}.layers.{{i}}", f"{side}.blocks.{{i}}"
     return (
-        *_attention(f"{theirs}.self_attn", f"{ours}.attention"),
-        *norm(f"{theirs}.self_attn_layer_norm", f"{ours}.attention_norm"),
-        *_attention(f"{theirs}.encoder_attn", f"{ours}.cross_attention"),
-        *norm(f"{theirs}.encoder_attn_layer_norm", f"{ours}.cross_norm"),
-        *dense(f"{theirs}.fc1", f"{ours}.hidden"),
-        *dense(f"{theirs}.fc2", f"{ours}.output_projection"),
-        *norm(f"{theirs}.final_layer_norm", f"{ours}.feed_forward_norm"),
+        *_attention(f"{hf_name}.self_attn", f"{path}.attention"),
+        *norm(f"{hf_name}.self_attn_layer_norm", f"{path}.attention_norm"),
+        *_attention(f"{hf_name}.encoder_attn", f"{path}.cross_attention"),
+        *norm(f"{hf_name}.encoder_attn_layer_norm", f"{path}.cross_norm"),
+        *dense(f"{hf_name}.fc1", f"{path}.hidden"),
+        *dense(f"{hf_name}.fc2", f"{path}.output_projection"),
+        *norm(f"{hf_name}.final_layer_norm", f"{path}.feed_forward_norm"),
     )
 
 
@@ -127,7 +127,7 @@ MARIAN = Family(
         "forced_eos_token_id": "end",
     },
     default_token_ids=(-1, -1, 0),
-    required={
+    supported_values={
         "is_encoder_decoder": (True,),
         "scale_embedding": (True,),
         "static_position_embeddings": (True,),
@@ -139,7 +139,7 @@ MARIAN = Family(
     },
     ignored_attributes=frozenset(_IGNORED.split()),
     defaults={"scale_embedding": False, "decoder_vocab_size": None},
-    fixed={
+    family_defaults={
         "norm_first": False,
         "positions": "sinusoidal",
         "attention_bias": True,
@@ -153,7 +153,7 @@ MARIAN = Family(
         *_side("decoder"),
         Row("final_logits_bias", "output_bias.bias", FIRST),
     ),
-    tied={
+    tied_arrays={
         "model.encoder.embed_tokens.weight": "model.shared.weight",
         "model.decoder.embed_tokens.weight": "model.shared.weight",
         "lm_head.weight": "model.shared.weight",

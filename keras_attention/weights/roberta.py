@@ -33,10 +33,11 @@ ROBERTA = Family(
     read_tokenizers=read_byte_pair,
     token_ids={"pad_token_id": "pad", "bos_token_id": "start", "eos_token_id": "end"},
     default_token_ids=(1, 0, 2),
-    required=BERT.required,
+    supported_values=BERT.supported_values,
     ignored_attributes=BERT.ignored_attributes,
     defaults={**BERT.defaults, "pad_token_id": 1},
-    fixed={name: value for name, value in BERT.fixed.items() if name != "position_offset"} | {"next_sentence": False},
+    family_defaults={name: value for name, value in BERT.family_defaults.items() if name != "position_offset"}
+    | {"next_sentence": False},
     rows=(
         *encoder_rows("roberta"),
         *dense("classifier.dense", "pooler"),
@@ -46,7 +47,7 @@ ROBERTA = Family(
         *dense("classifier.out_proj", "head", task="TextClassifier"),
         *dense("classifier", "head", task="TextTagger"),
     ),
-    tied={
+    tied_arrays={
         "lm_head.decoder.weight": "roberta.embeddings.word_embeddings.weight",
         "lm_head.decoder.bias": "lm_head.bias",
     },

@@ -76,8 +76,8 @@ def xlnet_pieces(model: bytes, lowercase: bool = False, keep_accents: bool = Fal
     return keras_hub.tokenizers.SentencePieceTokenizer(proto=proto.SerializeToString())
 
 
-_THEIRS, _OURS = "transformer.layer.{i}", "encoder.blocks.{i}"
-_ATTENTION = f"{_OURS}.attention"
+_HF_BLOCK, _BLOCK = "transformer.layer.{i}", "encoder.blocks.{i}"
+_ATTENTION = f"{_BLOCK}.attention"
 _VECTORS = {
     "r_w_bias": "content_bias",
     "r_r_bias": "distance_bias",
@@ -94,15 +94,15 @@ _BODY = (
     Row("transformer.word_embedding.weight", "embedding.embeddings"),
     Row("transformer.mask_emb", "mask_embedding.vector", FIRST),
     *(
-        Row(f"{_THEIRS}.rel_attn.{name[0]}", f"{_ATTENTION}.{name}_projection.kernel", _HEADS_LAST)
+        Row(f"{_HF_BLOCK}.rel_attn.{name[0]}", f"{_ATTENTION}.{name}_projection.kernel", _HEADS_LAST)
         for name in ("query", "key", "value")
     ),
-    Row(f"{_THEIRS}.rel_attn.r", f"{_ATTENTION}.distance_projection.kernel", _HEADS_LAST),
-    Row(f"{_THEIRS}.rel_attn.o", f"{_ATTENTION}.output_projection.kernel", _HEADS_FIRST),
-    *norm(f"{_THEIRS}.rel_attn.layer_norm", f"{_OURS}.attention_norm"),
-    *dense(f"{_THEIRS}.ff.layer_1", f"{_OURS}.hidden"),
-    *dense(f"{_THEIRS}.ff.layer_2", f"{_OURS}.output_projection"),
-    *norm(f"{_THEIRS}.ff.layer_norm", f"{_OURS}.feed_forward_norm"),
+    Row(f"{_HF_BLOCK}.rel_attn.r", f"{_ATTENTION}.distance_projection.kernel", _HEADS_LAST),
+    Row(f"{_HF_BLOCK}.rel_attn.o", f"{_ATTENTION}.output_projection.kernel", _HEADS_FIRST),
+    *norm(f"{_HF_BLOCK}.rel_attn.layer_norm", f"{_BLOCK}.attention_norm"),
+    *dense(f"{_HF_BLOCK}.ff.layer_1", f"{_BLOCK}.hidden"),
+    *dense(f"{_HF_BLOCK}.ff.layer_2", f"{_BLOCK}.output_projection"),
+    *norm(f"{_HF_BLOCK}.ff.layer_norm", f"{_BLOCK}.feed_forward_norm"),
 )
 
 XLNET = Family(
@@ -135,7 +135,7 @@ XLNET = Family(
     read_tokenizers=read_xlnet_tokenizer,
     token_ids={"pad_token_id": "pad"},
     default_token_ids=(-1, -1, -1),
-    required={
+    supported_values={
         "attn_type": ("bi",),
         "bi_data": (False,),
         "clamp_len": (-1, 0, None),
@@ -150,7 +150,7 @@ XLNET = Family(
         | {"use_mems_eval", "use_mems_train"}
     ),
     defaults={"ff_activation": "gelu", "dropout": 0.1, "layer_norm_eps": 1e-12, "initializer_range": 0.02},
-    fixed={
+    family_defaults={
         "norm_first": False,
         "positions": "relative",
         "attention_bias": False,
@@ -162,10 +162,10 @@ XLNET = Family(
     },
     rows=(
         *_BODY,
-        *(Row(f"{_THEIRS}.rel_attn.{theirs}", f"{_ATTENTION}.{ours}") for theirs, ours in _VECTORS.items()),
+        *(Row(f"{_HF_BLOCK}.rel_attn.{hf_name}", f"{_ATTENTION}.{path}") for hf_name, path in _VECTORS.items()),
         *_HEADS,
     ),
-    tied={"lm_loss.weight": "transformer.word_embedding.weight"},
+    tied_arrays={"lm_loss.weight": "transformer.word_embedding.weight"},
     ignored=(r"\.mask_emb$",),  # a classifier does not predict tokens
     heads=(r"^lm_loss\.", r"^sequence_summary\.", r"^logits_proj\.", r"^classifier\."),
     prefix="transformer.",
