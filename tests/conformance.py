@@ -1,6 +1,7 @@
 """One row per layer and per model; `test_conformance.py` and `test_layers.py` run every check on every row.
 
-Sizes are distinct primes, so that a swapped axis cannot pass.
+Different axes of an input or an output differ in size, so that a swapped axis cannot pass. A width is even and a
+multiple of the number of heads (28 = 4 * 7), the units of two directions are even, and a network sets its channels.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from keras_attention.layers import (
     TransformerBlock,
 )
 
-B, Q, S, T, D, E, M = 2, 3, 5, 7, 11, 13, 17
+B, Q, S, T, D, E, M = 2, 3, 5, 8, 11, 13, 17
+W, H = 28, 7  # the width and the heads of a Transformer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,7 +77,7 @@ def _decoder(states: int, memory: bool) -> Callable[[np.random.Generator], dict]
     def arguments(rng: np.random.Generator) -> dict:
         arrays: dict = {"inputs": rng.normal(size=(B, T, E)).astype("float32")}
         arrays["initial_state"] = [rng.normal(size=(B, M)).astype("float32") for _ in range(states)]
-        arrays["mask"] = np.arange(T) < [[5], [7]]
+        arrays["mask"] = np.arange(T) < [[5], [T]]
         if memory:
             arrays["memory"] = rng.normal(size=(B, S, M)).astype("float32")
             arrays["memory_mask"] = np.array([[True] * S, [True, True, False, False, False]])
@@ -94,13 +96,13 @@ def _pixels(rng: np.random.Generator) -> dict:
 
 
 def _feature_map(rng: np.random.Generator) -> dict:
-    return {"inputs": rng.normal(size=(B, Q, S, 14)).astype("float32"), "return_attention_scores": True}
+    return {"inputs": rng.normal(size=(B, Q, S, W)).astype("float32"), "return_attention_scores": True}
 
 
 def _multi_head(memory: bool) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
         mask = np.array([[True] * S, [True, True, True, False, False]])
-        arrays = {"query": rng.normal(size=(B, Q if memory else S, 14)).astype("float32")}
+        arrays = {"query": rng.normal(size=(B, Q if memory else S, W)).astype("float32")}
         arrays["value_mask" if memory else "query_mask"] = mask
         if memory:
             arrays["value"] = rng.normal(size=(B, S, M)).astype("float32")
@@ -112,43 +114,43 @@ def _multi_head(memory: bool) -> Callable[[np.random.Generator], dict]:
 def _stack(memory: bool, name: str = "tokens") -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
         mask = np.array([[True] * S, [True, True, True, False, False]])
-        arrays = {name: rng.normal(size=(B, T if memory else S, 14)).astype("float32")}
+        arrays = {name: rng.normal(size=(B, T if memory else S, W)).astype("float32")}
         if memory:
             arrays["memory"] = rng.normal(size=(B, S, M)).astype("float32")
             arrays["memory_mask"] = mask
-        arrays["mask"] = np.arange(T) < [[5], [7]] if memory else mask
+        arrays["mask"] = np.arange(T) < [[5], [T]] if memory else mask
         return {**arrays, "return_attention_scores": True}
 
     return arguments
 
 
 def _vectors(name: str, **others: Any) -> Callable[[np.random.Generator], dict]:
-    return lambda rng: {name: rng.normal(size=(B, S, 14)).astype("float32"), **others}
+    return lambda rng: {name: rng.normal(size=(B, S, W)).astype("float32"), **others}
 
 
 def _relative_attention(rng: np.random.Generator) -> dict:
     """Queries, values, and which pairs are in the same segment. The queries are the last positions of the values."""
     arrays = _multi_head(True)(rng)
-    arrays["value"] = rng.normal(size=(B, S, 14)).astype("float32")
+    arrays["value"] = rng.normal(size=(B, S, W)).astype("float32")
     return {**arrays, "same_segment": rng.random((B, Q, S)) < 0.5}
 
 
 def _two_streams(rng: np.random.Generator) -> dict:
-    """Q queries at some positions of S tokens, and a memory of two tokens."""
+    """Q queries at some positions of S tokens, and a memory of four tokens."""
     targets = np.array([[0, 2, 1], [2, 0, 1]])
-    memory = {f"block_{i}": rng.normal(size=(B, 2, 14)).astype("float32") for i in range(2)}
+    memory = {f"block_{i}": rng.normal(size=(B, 4, W)).astype("float32") for i in range(2)}
     return {
         **_stack(False)(rng),
         "segment_ids": np.array([[0, 0, 0, 1, 1], [0, 1, 1, 1, 1]]),
         "permutation_mask": rng.random((B, S, S)) < 0.5,
-        "queries": rng.normal(size=(B, Q, 14)).astype("float32"),
+        "queries": rng.normal(size=(B, Q, W)).astype("float32"),
         "target_mapping": np.eye(S, dtype="float32")[targets],
-        "memories": {**memory, "mask": np.array([[True, True], [False, True]])},
+        "memories": {**memory, "mask": np.arange(4) >= [[0], [1]]},
     }
 
 
 def _relative_block() -> TransformerBlock:
-    return TransformerBlock(7, 11, attention=RelativeAttention(7, 2))
+    return TransformerBlock(H, 11, attention=RelativeAttention(H, 6))
 
 
 # fmt: off
@@ -161,7 +163,7 @@ LAYERS = [
              ((B, S, 7), (B, 7))),
     LayerRow("lstm encoder", lambda: RecurrentEncoder(14, 2, return_state=True), _sequence,
              ((B, S, 14), (B, 14), (B, 14))),
-    LayerRow("character encoder", lambda: CharacterEncoder(11, 3, 14), _characters, ((B, Q, 14),)),
+    LayerRow("character encoder", lambda: CharacterEncoder(11, 13, 14), _characters, ((B, Q, 14),)),
     LayerRow("simple decoder", lambda: RecurrentDecoder(19, 23, cell="simple"), _decoder(1, False), ((B, T, 23),)),
     LayerRow("gru decoder", lambda: RecurrentDecoder(19, 23, 2, "gru", DotProductAttention(29)), _decoder(1, True),
              ((B, T, 23), (B, T, S))),
@@ -177,33 +179,33 @@ LAYERS = [
     LayerRow("image encoder", lambda: ImageEncoder("small_cnn", 32), _pixels, ((B, 64, 96),)),
     LayerRow("shift regions", lambda: ShiftRegions(Q, S), lambda rng: {
         "regions": rng.normal(size=(B, Q * S, M)).astype("float32")}, ((B, Q * S, M),)),
-    LayerRow("2d self-attention", lambda: SelfAttention2D(7), _feature_map, ((B, Q, S, 14), (B, Q * S, Q * S))),
-    LayerRow("self-attention", lambda: MultiHeadAttention(7, 3), _multi_head(False), ((B, S, 14), (B, 7, S, S))),
-    LayerRow("cross-attention", lambda: MultiHeadAttention(7, 2, use_bias=False), _multi_head(True),
-             ((B, Q, 14), (B, 7, Q, S))),
-    LayerRow("transformer block", lambda: TransformerBlock(7, 11), _stack(False, "inputs"), ((B, S, 14), (B, 7, S, S))),
+    LayerRow("2d self-attention", lambda: SelfAttention2D(7), _feature_map, ((B, Q, S, W), (B, Q * S, Q * S))),
+    LayerRow("self-attention", lambda: MultiHeadAttention(H, 3), _multi_head(False), ((B, S, W), (B, H, S, S))),
+    LayerRow("cross-attention", lambda: MultiHeadAttention(H, 6, use_bias=False), _multi_head(True),
+             ((B, Q, W), (B, H, Q, S))),
+    LayerRow("transformer block", lambda: TransformerBlock(H, 11), _stack(False, "inputs"), ((B, S, W), (B, H, S, S))),
     LayerRow("block with cross-attention", lambda: TransformerBlock(
-        7, 11, "gelu", norm_first=True, attention=MultiHeadAttention(7, 3, use_bias=False)),
-             _stack(True, "inputs"), ((B, T, 14), (B, 7, T, S))),
+        H, 11, "gelu", norm_first=True, attention=MultiHeadAttention(H, 3, use_bias=False)),
+             _stack(True, "inputs"), ((B, T, W), (B, H, T, S))),
     LayerRow("post-norm stack", lambda: Transformer(
-        [TransformerBlock(7, 11), TransformerBlock(7, 11)], InputEmbedding(SinusoidalPositions())),
-             _stack(False), ((B, S, 14), (B, 7, S, S), (B, 7, S, S))),
+        [TransformerBlock(H, 11), TransformerBlock(H, 11)], InputEmbedding(SinusoidalPositions())),
+             _stack(False), ((B, S, W), (B, H, S, S), (B, H, S, S))),
     LayerRow("pre-norm causal stack", lambda: Transformer(
-        [TransformerBlock(7, 11, norm_first=True)], InputEmbedding(PositionEmbedding(S)), causal=True,
-        norm_epsilon=1e-5), _stack(False), ((B, S, 14), (B, 7, S, S))),
+        [TransformerBlock(H, 11, norm_first=True)], InputEmbedding(PositionEmbedding(S)), causal=True,
+        norm_epsilon=1e-5), _stack(False), ((B, S, W), (B, H, S, S))),
     LayerRow("decoder stack", lambda: Transformer(
-        [TransformerBlock(7, 11), TransformerBlock(7, 11)], InputEmbedding(), causal=True, cross_attention=True),
-             _stack(True), ((B, T, 14), (B, 7, T, S), (B, 7, T, S))),
+        [TransformerBlock(H, 11), TransformerBlock(H, 11)], InputEmbedding(), causal=True, cross_attention=True),
+             _stack(True), ((B, T, W), (B, H, T, S), (B, H, T, S))),
     LayerRow("input embedding", lambda: InputEmbedding(PositionEmbedding(S, 2), 3.0, 2, 1e-12), _vectors(
-        "tokens", segment_ids=np.array([[0, 0, 0, 1, 1]] * B)), ((B, S, 14),)),
-    LayerRow("relative attention", lambda: RelativeAttention(7, 2), _relative_attention, ((B, Q, 14), (B, 7, Q, S))),
+        "tokens", segment_ids=np.array([[0, 0, 0, 1, 1]] * B)), ((B, S, W),)),
+    LayerRow("relative attention", lambda: RelativeAttention(H, 6), _relative_attention, ((B, Q, W), (B, H, Q, S))),
     LayerRow("relative stack", lambda: RelativeTransformer([_relative_block()], InputEmbedding()), _stack(False),
-             ((B, S, 14), (B, 7, S, S))),
+             ((B, S, W), (B, H, S, S))),
     LayerRow("two streams", lambda: RelativeTransformer([_relative_block(), _relative_block()], InputEmbedding()),
-             _two_streams, ((B, Q, 14), (B, 7, Q, 2 + S), (B, 7, Q, 2 + S))),
-    LayerRow("mask embedding", lambda: MaskEmbedding(14), _vectors("inputs"), ((B, S, 14),)),
-    LayerRow("masked lm head", MaskedLMHead, _vectors("inputs"), ((B, S, 14),)),
-    LayerRow("output bias", OutputBias, _vectors("inputs"), ((B, S, 14),)),
+             _two_streams, ((B, Q, W), (B, H, Q, 4 + S), (B, H, Q, 4 + S))),
+    LayerRow("mask embedding", lambda: MaskEmbedding(W), _vectors("inputs"), ((B, S, W),)),
+    LayerRow("masked lm head", MaskedLMHead, _vectors("inputs"), ((B, S, W),)),
+    LayerRow("output bias", OutputBias, _vectors("inputs"), ((B, S, W),)),
 ]
 # fmt: on
 
@@ -329,10 +331,10 @@ def batch_for(model: Any) -> dict[str, np.ndarray]:
     return {"source_ids": ids, "source_mask": mask, "target_ids": target_ids}
 
 
-def compiled(function: Callable) -> Callable:
+def compiled(function: Callable, static: tuple[str, ...] = ()) -> Callable:
     """Compile a function on JAX, which otherwise compiles each operation for each shape, and much more slowly."""
     if keras.backend.backend() != "jax":
         return function
     import jax
 
-    return jax.jit(function)
+    return jax.jit(function, static_argnames=static)

@@ -49,6 +49,15 @@ def jax_environment(programs: pathlib.Path) -> dict[str, str]:
     }
 
 
+# The files that take longest run first, so that both workers end together.
+LONGEST = ("test_attention_on_jax", "test_conformance", "test_jax", "test_cli", "test_docs", "test_foreign_tokenizers")
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _fast_graphs():
     """Turn off graph optimization in TensorFlow: optimizing a small graph takes longer than running it."""

@@ -10,7 +10,10 @@ from conformance import MODELS, batch_for, compiled
 import keras_attention as ka
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
-ROWS = [row for row in MODELS if row.is_unique or ON_TENSORFLOW]
+# On JAX one row of each family runs: the layers below are the same, and test_layers.py runs each of them on JAX.
+FAMILIES = ("attention", "transformer", "xlnet", "bert classifier", "tagger with characters", "show, attend and tell")
+LEARN_ON_JAX = ("attention", "transformer", "xlnet", "show, attend and tell")
+ROWS = [row for row in MODELS if ON_TENSORFLOW or row.name in FAMILIES]
 
 
 def params(rows) -> list:
@@ -128,7 +131,7 @@ def test_model_is_a_functional_keras_model(model, capsys):
         assert {len(x) for x in arrays(part(inputs))} == {len(next(iter(inputs.values())))}
 
 
-@models
+@pytest.mark.parametrize("row", params(row for row in ROWS if ON_TENSORFLOW or row.name in LEARN_ON_JAX))
 def test_model_learns(row, tokenizer):
     """In a few updates on one batch the loss decreases and every weight changes."""
     keras.utils.set_random_seed(23)
@@ -138,12 +141,11 @@ def test_model_learns(row, tokenizer):
     draw = lambda logits: rng.integers(0, logits.shape[-1], logits.shape[:-1])  # noqa: E731
     labels = keras.tree.map_structure(draw, logits_of_batch)
     losses = keras.tree.map_structure(lambda _: ka.training.MaskedCrossEntropy(), logits_of_batch)
-    # TensorFlow takes longer to trace a step of a Transformer than to run it; other tests trace training.
-    eagerly = ON_TENSORFLOW and hasattr(model.config, "num_heads")
-    model.compile(keras.optimizers.Adam(0.03), losses, run_eagerly=eagerly, jit_compile=not ON_TENSORFLOW)
+    # TensorFlow takes longer to trace an update than to run a few; other tests trace training.
+    model.compile(keras.optimizers.Adam(0.05), losses, run_eagerly=ON_TENSORFLOW, jit_compile=not ON_TENSORFLOW)
     model.optimizer.build(model.trainable_variables)
     before = model.get_weights()
-    costs = [float(np.ravel(model.train_on_batch(inputs, labels))[0]) for _ in range(40)]
+    costs = [float(np.ravel(model.train_on_batch(inputs, labels))[0]) for _ in range(9)]
     assert costs[-1] < 0.9 * costs[0]
     changed = [not np.allclose(a, b, atol=1e-7) for a, b in zip(before, model.get_weights(), strict=True)]
     assert all(changed), [w.path for w, m in zip(model.weights, changed, strict=True) if not m]

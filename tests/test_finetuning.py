@@ -12,6 +12,7 @@ import keras_attention as ka
 from keras_attention.training.checkpoints import load_arrays
 from keras_attention.weights import from_huggingface, to_huggingface
 
+pytestmark = pytest.mark.usefixtures("untraced_training")  # a few updates per test; test_training.py traces
 EXAMPLES = [("we eat bread", "food"), ("they drink water", "drink"), ("we drink milk", "drink"), ("eat apple", "food")]
 SIZES = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11, "dropout": 0.0, "attention_dropout": 0.0}
 
@@ -203,12 +204,12 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(tokenizer):
 def test_the_schedule_counts_updates_not_batches(tokenizer):
     model = ka.TextClassifier.from_preset("bert_base", tokenizer=tokenizer, labels=("drink", "food"), **SIZES)
     plan = ka.training.TrainingPlan(
-        epochs=4, learning_rate=1e-3, warmup_steps=2, gradient_accumulation=4, schedule="linear"
+        epochs=2, learning_rate=1e-3, warmup_steps=2, gradient_accumulation=4, schedule="linear"
     )
     ka.training.compile_model(model, plan, 16)
     batch = ka.data.classification_batches(EXAMPLES, model)[0]
     rates = []
-    for _ in range(4 * 16):
+    for _ in range(2 * 16):
         rates.append(float(model.optimizer.learning_rate))
         model.train_on_batch(*batch)
     assert rates.index(max(rates)) == 2 * 4 - 1

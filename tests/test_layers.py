@@ -1,17 +1,19 @@
 """Every layer of `conformance.py` works with Keras: masks, specs, copies, dtypes, LoRA and quantisation."""
 
 import copy
+import functools
 import json
 import pickle
 
 import keras
 import numpy as np
 import pytest
-from conformance import LAYERS
+from conformance import LAYERS, compiled
 
 rows = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
-# Copies, dtype policies, LoRA and quantisation are Keras' code, which is the same on JAX.
+# Copies, the masks of Keras, dtype policies, LoRA and quantisation do not depend on the backend.
 once = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tested once, on TensorFlow")
+ON_JAX = keras.backend.backend() == "jax"
 
 
 def arrays(structure) -> list[np.ndarray]:
@@ -27,6 +29,36 @@ def make(row):
     """Make a layer with the same weights each time: otherwise rounding may change what hard attention selects."""
     keras.utils.set_random_seed(23)
     return row.make(), row.arguments(np.random.default_rng(3))
+
+
+@functools.cache
+def shared(row):
+    """A layer that tests share and do not change, and a function that calls it; on JAX it is one compiled program."""
+    layer, arguments = make(row)
+    layer(**symbols_of(arguments), **flags_of(arguments))  # builds it
+    if not ON_JAX:
+        return layer, layer
+
+    @functools.partial(compiled, static=("flags",))
+    def program(trainable, others, tensors, flags):
+        return layer.stateless_call(trainable, others, **tensors, **dict(flags))[0]
+
+    def call(**arguments):
+        flags = tuple(flags_of(arguments).items())
+        variables = [v.value for v in layer.trainable_variables], [v.value for v in layer.non_trainable_variables]
+        return program(*variables, tensors_of(arguments), flags=flags)
+
+    return layer, call
+
+
+def flags_of(arguments: dict) -> dict[str, bool]:
+    """Return the call arguments that are options."""
+    return {name: x for name, x in arguments.items() if isinstance(x, bool)}
+
+
+def symbols_of(arguments: dict) -> dict:
+    """Return the call arguments that are arrays, without their values."""
+    return keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype.name), tensors_of(arguments))
 
 
 def tensors_of(arguments: dict) -> dict:
@@ -48,19 +80,17 @@ def padded(x: np.ndarray, mask: np.ndarray, value: float) -> np.ndarray:
 
 @rows
 def test_layer_and_its_output_spec_have_the_expected_shapes(row):
-    layer, arguments = make(row)
-    outputs = arrays(layer(**arguments))
-    assert tuple(x.shape for x in outputs) == row.shapes
-    flags = [True, False] if "return_attention_scores" in arguments else [None]
-    for flag in flags:
-        options = {} if flag is None else {"return_attention_scores": flag}
-        real = layer(**{**arguments, **options})
-        symbols = keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype.name), tensors_of(arguments))
-        specs = keras.tree.flatten(layer(**symbols, **options))
+    (layer, call), arguments = shared(row), row.arguments(np.random.default_rng(3))
+    outputs = call(**arguments)
+    assert tuple(x.shape for x in arrays(outputs)) == row.shapes
+    for scores in (True, False) if "return_attention_scores" in arguments else (None,):
+        options = {} if scores is None else {"return_attention_scores": scores}
+        real = call(**{**arguments, **options}) if scores is False else outputs
+        specs = keras.tree.flatten(layer(**symbols_of(arguments), **options))
         facts = [(tuple(x.shape), keras.backend.standardize_dtype(x.dtype)) for x in keras.tree.flatten(real)]
         assert [(tuple(x.shape), x.dtype) for x in specs] == facts
-        if flag is False:
-            assert_close(real, outputs[0], 1e-5)  # without the scores; possibly a fused kernel
+        if scores is False:
+            assert_close(real, arrays(outputs)[0], 1e-5)  # without the scores; possibly a fused kernel
 
 
 @rows
@@ -78,7 +108,7 @@ def used_twice(layer, arguments: dict) -> tuple[keras.Model, list[np.ndarray]]:
     """Return a functional model that calls one layer on two sets of inputs, and arrays for it."""
     first = tensors_of(arguments)
     second = {name: x[::-1] if isinstance(x, np.ndarray) else x for name, x in first.items()}
-    options = {name: x for name, x in arguments.items() if isinstance(x, bool)}
+    options = flags_of(arguments)
     symbols = [
         keras.tree.map_structure(lambda x: keras.Input(x.shape[1:], dtype=x.dtype.name), x) for x in (first, second)
     ]
@@ -100,6 +130,7 @@ def test_a_functional_model_that_calls_a_layer_twice_can_be_cloned(row):
 
 
 @rows
+@once
 def test_implicit_masks_equal_explicit_ones_and_are_propagated(row):
     layer, arguments = make(row)
     masks = {x: pair for x, pair in masks_of(arguments).items() if arguments[x].dtype.kind == "f"}
@@ -120,11 +151,11 @@ def test_implicit_masks_equal_explicit_ones_and_are_propagated(row):
 
 @rows
 def test_outputs_do_not_depend_on_padding(row):
-    layer, arguments = make(row)
-    before = arrays(layer(**arguments))
+    (_, call), arguments = shared(row), row.arguments(np.random.default_rng(3))
+    before = arrays(call(**arguments))
     for x, (name, mask) in masks_of(arguments).items():
         value = 7 if arguments[x].dtype.kind == "i" else 31.0
-        for one, two in zip(before, arrays(layer(**{**arguments, x: padded(arguments[x], mask, value)})), strict=True):
+        for one, two in zip(before, arrays(call(**{**arguments, x: padded(arguments[x], mask, value)})), strict=True):
             if x == next(iter(arguments)) and mask.ndim == 2 and one.shape[-2] == mask.shape[1]:
                 real = mask.reshape(len(mask), *[1] * (one.ndim - 3), mask.shape[1], 1)
                 one, two = np.where(real, one, 0.0), np.where(real, two, 0.0)  # the output at padding is undefined

@@ -76,8 +76,8 @@ def test_schedule_by_hand(schedule, at_55):
 
 def small_model(tokenizer, **sizes):
     keras.utils.set_random_seed(5)
-    sizes = {"units": 12, "embedding_dim": 7, "dropout": 0.3, **sizes}
-    return ka.Translator.from_preset("rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, **sizes)
+    sizes = {"units": 12, "embedding_dim": 7, "dropout": 0.3, "cell": "simple", **sizes}
+    return ka.Translator.from_preset("rnn_seq2seq", source_tokenizer=tokenizer, target_tokenizer=tokenizer, **sizes)
 
 
 def run(model, directory, **options):
@@ -133,8 +133,8 @@ if pathlib.Path(path, "model.keras").exists():
     model = keras.saving.load_model(pathlib.Path(path, "model.keras"), compile=False)
 else:
     tokenizer = ka.data.train_tokenizer([t for p in pairs for t in p], "bpe", 89)
-    model = ka.Translator.from_preset("rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer,
-                                      units=12, embedding_dim=7, dropout=0.2)
+    model = ka.Translator.from_preset("rnn_seq2seq", source_tokenizer=tokenizer, target_tokenizer=tokenizer,
+                                      units=12, embedding_dim=7, dropout=0.2, cell="simple")
 batches = ka.data.translation_batches(pairs, model, max_tokens=101)
 ka.train(model, batches, path, ka.training.TrainingPlan(epochs=6, monitor="loss"))
 model.save_weights(pathlib.Path(path, "final.weights.h5"))
@@ -179,6 +179,7 @@ def test_a_killed_and_resumed_run_has_the_same_weights(tmp_path):
         np.testing.assert_array_equal(value, weights[1][key], err_msg=key)
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_the_best_epoch_is_restored_and_patience_ends_the_run(tokenizer, tmp_path):
     model, values = small_model(tokenizer), iter([1.0, 7.0, 3.0, 2.0, 5.0, 8.0])
     weights_of_epochs = []
@@ -237,6 +238,7 @@ def test_a_directory_is_written_completely_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "1"]
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_with_raw_examples_the_metric_of_the_task_selects_the_epoch(tokenizer, tmp_path, monkeypatch):
     """The outputs are the references in the second epoch, and parts of them in the others; sacreBLEU scores them."""
     import sacrebleu
@@ -298,7 +300,13 @@ def test_a_run_in_bfloat16_is_resumed(tokenizer, tmp_path):
     try:
         model, again = (
             ka.Translator.from_preset(
-                "transformer_tiny", source_tokenizer=tokenizer, target_tokenizer=tokenizer, width=14, num_heads=7
+                "transformer_tiny",
+                source_tokenizer=tokenizer,
+                target_tokenizer=tokenizer,
+                width=14,
+                num_heads=7,
+                num_layers=1,
+                intermediate_dim=11,
             )
             for _ in range(2)
         )
@@ -339,6 +347,7 @@ def test_invalid_arguments_are_errors(make, message):
         make()
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_an_unknown_monitor_is_an_error(tokenizer, tmp_path):
     with pytest.raises(
         ValueError, match=r"The monitor 'val_blue' is not computed in this run\. Expected one of accuracy, loss"
@@ -368,6 +377,7 @@ def test_scores_by_length_counts_words():
     assert {name: count for name, (count, _) in bins.items()} == {"1-2": 1, "3-8": 1, "9+": 1}
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_without_validation_the_training_loss_is_the_monitor(tokenizer, tmp_path):
     model = small_model(tokenizer)
     plan = ka.training.TrainingPlan(epochs=2, average_checkpoints=2)
@@ -393,6 +403,7 @@ def test_the_average_is_used_if_it_is_better(tokenizer, tmp_path, monitor):
     np.testing.assert_allclose(final, min(last, averaged), rtol=1e-4)
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_a_run_that_diverges_is_an_error(tokenizer, tmp_path):
     model = small_model(tokenizer)
     with pytest.raises(ValueError, match="never a finite number: the training diverged"):
@@ -405,6 +416,7 @@ def test_a_run_that_diverges_is_an_error(tokenizer, tmp_path):
         )
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_a_damaged_checkpoint_is_an_error(tokenizer, tmp_path):
     run(small_model(tokenizer), tmp_path, epochs=1)
     whole = (tmp_path / "checkpoint.npz").read_bytes()
@@ -425,6 +437,7 @@ def test_a_monitor_that_cannot_be_computed_is_an_error_before_training(tokenizer
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_resuming_another_models_run_is_an_error_and_a_finished_run_a_warning(tokenizer, tmp_path):
     run(small_model(tokenizer), tmp_path, epochs=1)
     with pytest.warns(UserWarning, match="is finished; its best model is used"):
@@ -433,6 +446,7 @@ def test_resuming_another_models_run_is_an_error_and_a_finished_run_a_warning(to
         run(small_model(tokenizer, units=14), tmp_path, epochs=1)
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_an_epoch_with_nan_is_never_the_best(tokenizer, tmp_path):
     model, values = small_model(tokenizer), iter([float("nan"), 3.0, float("nan")])
     plan = ka.training.TrainingPlan(epochs=3, monitor="val_bleu")
