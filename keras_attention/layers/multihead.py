@@ -11,10 +11,10 @@ from keras_attention.layers.masks import scores_mask
 from keras_attention.layers.shapes import merge_heads, output_specs, split_heads
 
 
-class HeadProjections(BaseLayer):
-    """The base class of `MultiHeadAttention` and `RelativeAttention`: projections to H heads of width D, and back.
+class HeadProjections:
+    """The methods that `MultiHeadAttention` and `RelativeAttention` share: projections to H heads of width D, and back.
 
-    A subclass sets `use_bias`, `kernel_initializer`, `query_projection`, `key_projection` and `value_projection`.
+    The layer sets `use_bias`, `kernel_initializer`, `query_projection`, `key_projection` and `value_projection`.
 
     Args:
         num_heads: H.
@@ -56,7 +56,7 @@ class HeadProjections(BaseLayer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class MultiHeadAttention(HeadProjections):
+class MultiHeadAttention(HeadProjections, BaseLayer):
     """Multi-head attention, self or cross.
 
     For each head h: context_h = softmax(Q_h K_h' / sqrt(D)) V_h with Q = query W_q + b_q, K = key W_k + b_k and

@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.attention import attend, dot_logits
+from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import scores_mask
 from keras_attention.layers.multihead import HeadProjections
 from keras_attention.layers.positions import sinusoidal_positions
@@ -67,7 +68,7 @@ def relative_shift(logits):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class RelativeAttention(HeadProjections):
+class RelativeAttention(HeadProjections, BaseLayer):
     """Multi-head attention whose scores depend on content, distance and segment.
 
     With x = query W_q, k = key W_k and r = encodings W_r, for each head:
