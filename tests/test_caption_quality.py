@@ -76,6 +76,7 @@ def test_scores_by_hand(no_java):
     assert scores.rouge_l == pytest.approx((1 + 1.2**2) * 1 * 0.75 / (0.75 + 1.2**2))
 
 
+@pytest.mark.slow
 @needs_java
 @pytest.mark.parametrize("captions", [two_sentences, generated_captions])
 def test_scores_equal_those_of_coco_caption(captions, capfd):

@@ -148,6 +148,7 @@ def test_the_image_encoder_can_be_frozen(caption_tokenizer, preset, freeze):
     assert model.trainable_variables
 
 
+@pytest.mark.slow
 def test_a_captioner_memorises_scenes(caption_tokenizer):
     keras.utils.set_random_seed(3)
     captioned = [ka.data.CaptionedImage(e.name, e.image, e.captions[:1]) for e in examples(2)]

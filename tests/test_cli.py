@@ -139,6 +139,7 @@ def test_a_tagger_is_trained_evaluated_and_applied(run, tmp_path):
     assert " of 4)" in run("evaluate", out / "model.keras", tmp_path / "x.conllu")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untraced_training")
 def test_a_language_model_is_trained_exported_and_applied(run, tmp_path):
     (tmp_path / "x.txt").write_text("to be or not to be\nthat is the question\n" * 3)
@@ -167,6 +168,7 @@ def test_a_language_model_is_trained_exported_and_applied(run, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untraced_training")
 def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, tmp_path):
     (tmp_path / "x.txt").write_text("we eat bread\nthey drink water\n" * 9)
@@ -192,6 +194,7 @@ def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, t
     assert run("check", tmp_path / "int8" / "1")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untraced_training")
 def test_quickstart_runs_every_step(run, tmp_path, monkeypatch):
     """The quickstart runs on few phrases for one epoch, which is too little to learn."""

@@ -99,6 +99,7 @@ def test_outputs_do_not_depend_on_padding(model):
     np.testing.assert_allclose(before, after, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @models
 def test_outputs_are_the_same_in_any_batch_and_after_saving_or_exporting(row, model, tmp_path):
     """The saved and the exported model return the same as the model, for one batch and for single inputs."""
@@ -131,6 +132,7 @@ def test_model_is_a_functional_keras_model(model, capsys):
         assert {len(x) for x in arrays(part(inputs))} == {len(next(iter(inputs.values())))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", params(row for row in ROWS if ON_TENSORFLOW or row.name in LEARN_ON_JAX))
 def test_model_learns(row, tokenizer):
     """In a few updates on one batch the loss decreases and every weight changes."""

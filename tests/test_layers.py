@@ -116,6 +116,7 @@ def used_twice(layer, arguments: dict) -> tuple[keras.Model, list[np.ndarray]]:
     return keras.Model(*(keras.tree.flatten(x) for x in (symbols, outputs))), keras.tree.flatten([first, second])
 
 
+@pytest.mark.slow
 @rows
 @once
 def test_a_functional_model_that_calls_a_layer_twice_can_be_cloned(row):
@@ -162,6 +163,7 @@ def test_outputs_do_not_depend_on_padding(row):
             np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 @rows
 @once
 def test_layer_works_in_half_precision(row):
@@ -192,6 +194,7 @@ def test_new_lora_matrices_do_not_change_the_outputs(row):
         assert np.abs(arrays(layer(**arguments))[0] - before[0]).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "row",
     [row for row in LAYERS if not {"stack", "streams", "decoder", "hard"} & set(row.name.split())],

@@ -79,6 +79,7 @@ def test_targets_every_one_is_an_error(tokenizer):
         batches(tokenizer, targets_every=1)
 
 
+@pytest.mark.slow
 def test_a_model_trains_and_completes_prompts(tokenizer):
     model = make_model(tokenizer=tokenizer, vocabulary_size=0, max_length=23, dropout=0.0, attention_dropout=0.0)
     data = ka.data.permutation_batches([source for source, _ in PAIRS], model, shuffle=False)

@@ -61,6 +61,7 @@ def outputs_of_an_empty_batch(served) -> list[dict]:
     return [f(**{name: tf.constant([], tf.string) for name in f.structured_input_signature[1]}) for f in signatures]
 
 
+@pytest.mark.slow
 def test_model_export_and_stock_loader_return_the_same_caption(tokenizer, tmp_path):
     """The inputs are batches with readable and unreadable images, and an empty batch."""
     keras.utils.set_random_seed(5)
@@ -99,6 +100,7 @@ def test_model_export_and_stock_loader_return_the_same_caption(tokenizer, tmp_pa
     np.testing.assert_allclose(scored["score"][1], again["score"][0], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_tokenizers_have_separate_vocabularies(tmp_path):
     """This includes two SavedModels in one process, because TF-Text shares resources by name."""
     sides = [ka.data.train_tokenizer([pair[i] for pair in PAIRS], "bpe", size) for i, size in enumerate((43, 97))]
@@ -364,6 +366,7 @@ def test_an_export_returns_one_output_per_input_in_extreme_cases(tmp_path):
         assert [c.text for c in in_python] == [c.text for c in ka.load(path).complete(texts, seed=seed)]
 
 
+@pytest.mark.slow
 def test_incomplete_characters_and_unknown_ids_are_decoded_as_in_python(tmp_path):
     """Outputs with incomplete UTF-8 characters, ids that the tokenizer lacks, and an empty best hypothesis."""
     import keras_hub
@@ -399,6 +402,7 @@ def test_a_long_prompt_is_truncated_at_its_start(tokenizer, tmp_path):
     assert [a.text for a in in_python] == [a.text for a in served.complete(prompts)]
 
 
+@pytest.mark.slow
 def test_models_in_half_precision_can_be_exported(tokenizer, tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

@@ -102,6 +102,7 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(tokenizer, tmp_path):
     whole = small_model(tokenizer)
     history = run(whole, tmp_path / "whole", average_checkpoints=2)
@@ -295,6 +296,7 @@ def test_mixed_precision_computes_in_bfloat16_with_float32_weights(tokenizer, tm
     assert history["loss"][-1] < history["loss"][0]
 
 
+@pytest.mark.slow
 def test_a_run_in_bfloat16_is_resumed(tokenizer, tmp_path):
     keras.config.set_dtype_policy("bfloat16")
     try:
