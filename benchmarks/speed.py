@@ -170,7 +170,7 @@ def serving() -> list[str]:
     @tf.function(input_signature=shapes)
     def bare(ids, mask, limits):
         nothing = tf.zeros((tf.shape(ids)[0], 24), tf.int32)
-        return ka.generation.decode(
+        return ka.generation.decode.decode(
             model, {"source_ids": ids, "source_mask": mask}, strategy,
             start_ids=tf.zeros_like(limits) + special.start, end_id=special.end,
             limits=limits, prefix_ids=nothing, prefix_mask=tf.cast(nothing, tf.bool), seeds=limits,

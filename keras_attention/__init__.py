@@ -19,47 +19,59 @@ the right.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
-from keras_attention import config, data, layers, metrics, quickstart, training
 from keras_attention.evaluate import evaluate
-from keras_attention.generation import BeamSearch, Greedy, Sampling
-from keras_attention.loading import load
-from keras_attention.models import (
-    Captioner,
-    CausalLM,
-    MaskedLM,
-    PermutationLM,
-    TextClassifier,
-    TextTagger,
-    Translator,
-    attention_maps,
-    embed,
-    score,
-)
-from keras_attention.outputs import (
-    AttentionMaps,
-    Caption,
-    Classification,
-    Completion,
-    FilledMask,
-    Tagging,
-    Translation,
-)
+from keras_attention.late import late_names
 from keras_attention.presets import find_preset, presets
-from keras_attention.training import train
+
+if TYPE_CHECKING:
+    from keras_attention import config, data, layers, metrics, quickstart, serving, training, weights
+    from keras_attention.generation import BeamSearch, Greedy, Sampling
+    from keras_attention.loading import load
+    from keras_attention.models import (
+        Captioner,
+        CausalLM,
+        MaskedLM,
+        PermutationLM,
+        TextClassifier,
+        TextTagger,
+        Translator,
+        attention_maps,
+        embed,
+        score,
+    )
+    from keras_attention.outputs import (
+        AttentionMaps,
+        Caption,
+        Classification,
+        Completion,
+        FilledMask,
+        Tagging,
+        Translation,
+    )
+    from keras_attention.serving import check_export
+    from keras_attention.training import train
+    from keras_attention.visualize import plot_alignment, plot_caption, plot_history
 
 __version__ = "0.1.0"
 
-# name -> module. These modules import TensorFlow or Matplotlib, so they are imported at the first use.
-_LATE = {
-    "check_export": "serving",
-    "plot_alignment": "visualize",
-    "plot_caption": "visualize",
-    "plot_history": "visualize",
-}
-_LATE_MODULES = ("serving", "visualize", "weights")
+# Module -> its public names. They are imported at their first use, because Keras and Matplotlib take seconds to import.
+# Modules are called `evaluate` and `presets` too; so these functions are imported above, which gives them the names.
+__getattr__ = late_names(
+    __name__,
+    {
+        "generation": "BeamSearch Greedy Sampling",
+        "loading": "load",
+        "models": "Captioner CausalLM MaskedLM PermutationLM TextClassifier TextTagger Translator attention_maps embed "
+        "score",
+        "outputs": "AttentionMaps Caption Classification Completion FilledMask Tagging Translation",
+        "serving": "check_export",
+        "training": "train",
+        "visualize": "plot_alignment plot_caption plot_history",
+        **dict.fromkeys(("config", "data", "layers", "metrics", "quickstart", "weights"), ""),
+    },
+)
 
 __all__ = [
     "AttentionMaps",
@@ -100,14 +112,6 @@ __all__ = [
     "training",
     "weights",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _LATE:
-        return getattr(importlib.import_module(f"{__name__}.{_LATE[name]}"), name)
-    if name in _LATE_MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 import keras_attention as ka
@@ -239,67 +238,6 @@ def plot_bleu_by_length(systems: Mapping[str, Mapping[str, tuple[int, float]]], 
     axes.set_ylim(bottom=0)
     axes.legend()
     return _save(figure, path)
-
-
-class _TensorBoardPlots(keras.callbacks.Callback):
-    """Writes plots to TensorBoard after each epoch; `plots` of a subclass yields them."""
-
-    def __init__(self, directory: PathLike) -> None:
-        super().__init__()
-        import tensorflow as tf
-
-        self._summary = tf.summary
-        self._writer = tf.summary.create_file_writer(str(directory))
-
-    def plots(self) -> Iterator[tuple[str, Any]]:
-        """Yield (name, figure)."""
-        raise NotImplementedError
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Write the plots of the current model."""
-        with self._writer.as_default():
-            for name, figure in self.plots():
-                figure.canvas.draw()
-                self._summary.image(name, np.asarray(figure.canvas.buffer_rgba())[None, :, :, :3], step=epoch)
-        self._writer.flush()
-
-
-class AlignmentImages(_TensorBoardPlots):
-    """Callback that writes the alignments of a few sentences to TensorBoard after each epoch.
-
-    Args:
-        texts: source texts; the model translates them.
-        directory: the log directory of TensorBoard.
-    """
-
-    def __init__(self, texts: Sequence[str], directory: PathLike) -> None:
-        super().__init__(directory)
-        self.texts = list(texts)
-
-    def plots(self) -> Iterator[tuple[str, Any]]:
-        """Yield the plot of each translation with attention."""
-        for index, translation in enumerate(self.model.translate(self.texts)):
-            if translation.attention is not None:
-                yield f"alignment/{index}", plot_alignment(translation)
-
-
-class CaptionImages(_TensorBoardPlots):
-    """Callback that writes the attention of the captions of a few images to TensorBoard after each epoch.
-
-    Args:
-        images: paths, bytes of encoded images, or arrays (height, width, 3) uint8.
-        directory: the log directory of TensorBoard.
-    """
-
-    def __init__(self, images: Sequence[ImageLike], directory: PathLike) -> None:
-        super().__init__(directory)
-        self.images = list(images)
-
-    def plots(self) -> Iterator[tuple[str, Any]]:
-        """Yield the plot of each caption with attention."""
-        for index, (caption, image) in enumerate(zip(self.model.caption(self.images), self.images, strict=True)):
-            if caption.valid and caption.attention is not None:
-                yield f"caption/{index}", plot_caption(caption, image)
 
 
 def check_figure_path(path: PathLike) -> None:

@@ -6,6 +6,7 @@ import pytest
 import sacrebleu
 
 import keras_attention as ka
+from keras_attention.cli import options
 
 TASKS = ka.models.TASKS
 TINY = {"width": 6, "num_heads": 3, "num_layers": 1, "intermediate_dim": 5, "dropout": 0.0}
@@ -27,8 +28,9 @@ def test_the_attributes_of_a_task_are_consistent(task):
     assert task.metric in ("loss", "accuracy", *task.text_metrics)
 
 
-def test_names_on_the_command_line_are_unique():
-    assert len({task.command_name for task in TASKS}) == len(TASKS) == 7
+def test_the_command_line_has_the_names_and_presets_of_the_classes():
+    assert {task.command_name: (task.__name__, task.default_preset) for task in TASKS} == options.TASKS
+    assert len(TASKS) == 7
 
 
 FILES = [

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 import keras_attention as ka
-from keras_attention.visualize import CaptionImages, merge_words, plot_caption, word_alignment, word_maps
+from keras_attention.cli.tensorboard import CaptionImages
+from keras_attention.visualize import merge_words, plot_caption, word_alignment, word_maps
 
 U = "\u2581"
 

@@ -21,7 +21,8 @@ from foreign import (
 )
 
 import keras_attention as ka
-from keras_attention.generation import CompiledFunction, decode, search_inputs
+from keras_attention.generation import CompiledFunction
+from keras_attention.generation.decode import decode, search_inputs
 from keras_attention.models import introspection
 from keras_attention.weights import from_huggingface, to_huggingface
 

@@ -12,6 +12,9 @@ import warnings
 
 import click
 
+import keras_attention as ka
+from keras_attention.cli.terminal import VERBOSITY, show_error, show_warning
+
 _COMMANDS = {
     "quickstart": "quickstart.run",
     "train": "cli.train",
@@ -45,40 +48,24 @@ class _LateGroup(click.Group):
 
 
 @click.group(cls=_LateGroup)
-@click.version_option(package_name="keras-attention-models")
+@click.version_option(ka.__version__, prog_name="keras-attention")
 def commands() -> None:
     """Train attention models in Keras on your texts and images, use them, and export them for serving."""
 
 
 def main() -> None:
     """Run the command line. A warning or an error is printed as one line; an error ends with a non-zero exit code."""
+    VERBOSITY.quiet = VERBOSITY.verbose = False
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = show_warning
             commands.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Stopped.", err=True)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        click.echo(f"Stopped. {stop}".rstrip(), err=True)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        expected = (ValueError, TypeError, OSError, RuntimeError, ImportError)
-        if not (isinstance(error, expected) or type(error).__module__.startswith("tensorflow")):
-            raise
-        click.echo(f"Error: {' '.join(_message(error).split())}", err=True)
-        sys.exit(1)
-
-
-def _message(error: Exception) -> str:
-    """Return the message for the user; for an `OSError` it names the path and says how to fix it."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename} cannot be read or written: {error.strerror}. Choose another path."
-    return str(error)
-
-
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+        show_error(error)
+        sys.exit(error.exit_code if isinstance(error, click.ClickException) else 1)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import pathlib
-import sys
 from typing import Any
 
 import click
 
 import keras_attention as ka
 from keras_attention.cli.loading import is_export, strategy_of
-from keras_attention.cli.options import Command, Option, drop_unset, search_options
+from keras_attention.cli.options import TASKS, Command, Option, drop_unset, search_options
+from keras_attention.cli.terminal import say, show_warning
 from keras_attention.storage import write_whole
 
-_TASKS = [task.__name__ for task in ka.models.TASKS]
 _EXPORT = [
     click.Argument(["model"]),
     click.Argument(["directory"]),
@@ -73,16 +72,16 @@ def export(
         if search or int8 or attention:
             raise click.UsageError("--huggingface writes only weights and sizes; leave the other options out.")
         ka.weights.to_huggingface(loaded, directory)
-        click.echo(f"Wrote {directory} for transformers.", err=True)
+        say(f"Wrote {directory} for transformers.")
         return
     strategy = strategy_of(type(loaded), search) if search else None
     if int8:
         loaded.quantize("int8")
     path = loaded.export(directory, version, strategy, attention=attention)
-    click.echo(f"Exported to {path}. Check it with: keras-attention check {path}", err=True)
+    say(f"Exported to {path}. Check it with: keras-attention check {path}")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("path")
 def check(path: str) -> None:
     """Check that TensorFlow Serving can run the SavedModel at PATH."""
@@ -92,10 +91,7 @@ def check(path: str) -> None:
     for problem in report.problems:
         click.echo(f"problem: {problem}")
     if not report.ok:
-        click.echo(
-            f"Error: {len(report.problems)} problem(s); TensorFlow Serving cannot run this SavedModel.", err=True
-        )
-        sys.exit(1)
+        raise click.ClickException(f"{len(report.problems)} problem(s); TensorFlow Serving cannot run this SavedModel.")
     click.echo("ok: loaded and run by the C++ loader, XLA off")
 
 
@@ -132,12 +128,12 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
     }
 
 
-@click.command("import")
+@click.command("import", cls=Command)
 @click.argument("directory")
 @click.argument("model")
 @click.option(
     "--task",
-    type=click.Choice(_TASKS),
+    type=click.Choice([name for name, _ in TASKS.values()]),
     help="Load the encoder for this task, with a new head.  [default: the task in config.json]",
 )
 @click.option("--labels", metavar="NAMES", help="Classes or tags of the new head, separated by commas.")
@@ -157,6 +153,6 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, lambda name: loaded.save(name))
-    click.echo(f"{type(loaded).__name__} with {loaded.count_params():,} parameters in {model}.", err=True)
+    say(f"{type(loaded).__name__} with {loaded.count_params():,} parameters in {model}.")
     if None in loaded.tokenizers.values():
-        click.echo(f"Warning: {directory} has no tokenizer files that can be read; {model} takes ids only.", err=True)
+        show_warning(f"{directory} has no tokenizer files that can be read; {model} takes ids only.")

@@ -13,9 +13,25 @@ from typing import Any
 import click
 
 import keras_attention as ka
+from keras_attention.cli.terminal import VERBOSITY, import_keras
 
 BEAM = ("num_beams", "length_penalty")
 SAMPLING = ("temperature", "top_k", "top_p")
+# Task on the command line -> its class and default preset, as in the classes, which the help must not import.
+TASKS = {
+    "translator": ("Translator", "rnn_attention"),
+    "captioner": ("Captioner", "show_attend_and_tell"),
+    "lm": ("CausalLM", "char_rnn"),
+    "mlm": ("MaskedLM", "bert_base"),
+    "plm": ("PermutationLM", "xlnet_base"),
+    "classifier": ("TextClassifier", "rnn_classifier"),
+    "tagger": ("TextTagger", "rnn_tagger"),
+}
+
+
+def task_class(name: str) -> Any:
+    """Return the class of a task, such as `ka.Translator` for `"translator"`."""
+    return getattr(ka, TASKS[name][0])
 
 
 class Option(click.Option):
@@ -35,8 +51,32 @@ class Option(click.Option):
         self.group, self.tasks = group, tuple(tasks)
 
 
+def _set_verbosity(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if value:
+        setattr(VERBOSITY, option.name, True)
+
+
+def _verbosity_options() -> list[Option]:
+    common = {"is_flag": True, "expose_value": False, "callback": _set_verbosity}
+    return [
+        Option("--quiet", help="write no progress and no messages.", **common),
+        Option("--verbose", help="write the log of TensorFlow and the tracebacks of errors too.", **common),
+    ]
+
+
 class Command(click.Command):
-    """A command whose help lists the options by group, in the order of `params`; the group "Options" is last."""
+    """A command whose help lists the options by group, in the order of `params`; the group "Options" is last.
+
+    Every command has --quiet and --verbose. Keras is imported when the command runs, and not for its help.
+    """
+
+    def __init__(self, *arguments: Any, params: Sequence[click.Parameter] = (), **settings: Any) -> None:
+        super().__init__(*arguments, params=[*params, *_verbosity_options()], **settings)
+
+    def invoke(self, context: click.Context) -> Any:
+        """Import Keras, and run the command."""
+        import_keras()
+        return super().invoke(context)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options to the help."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
+import shlex
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 import keras_attention as ka
-from keras_attention.cli.options import Command, Option, from_fields, given_flags, refuse_other_tasks
-from keras_attention.cli.training_run import run_training
+from keras_attention.cli.options import TASKS, Command, Option, from_fields, given_flags, refuse_other_tasks, task_class
+from keras_attention.cli.terminal import Stopped
 
-TASKS = {task.command_name: task for task in ka.models.TASKS}
 _CAPTIONER, _ENCODERS = ["captioner"], ["captioner", "classifier", "tagger"]
 _KINDS = click.Choice(["sentencepiece", "bpe", "wordpiece", "words", "characters"])
-_PRESETS = ", ".join(task.default_preset for task in ka.models.TASKS)
+_PRESETS = ", ".join(preset for _, preset in TASKS.values())
 _POLICIES = click.Choice(["mixed_bfloat16", "mixed_float16"])
 
 
@@ -154,7 +154,22 @@ def train(context: click.Context, task: str, **options: Any) -> None:
         )
     elif not options["train_files"]:
         raise click.UsageError("There are no examples to train on; add --train FILE.")
-    run_training(TASKS[task], options, out)
+    from keras_attention.cli.training_run import run_training  # imports Keras
+
+    try:
+        run_training(task_class(task), options, out)
+    except KeyboardInterrupt:
+        raise Stopped(_saved(task, out)) from None
+
+
+def _saved(task: str, out: pathlib.Path) -> str:
+    """Return what a stopped run has saved, and how to resume it."""
+    if not (out / "checkpoint.npz").exists():
+        return "Nothing was saved."
+    return (
+        f"{out / 'model.keras'} is the best model so far, and {out / 'checkpoint.npz'} the state after the last epoch. "
+        f"Resume with: keras-attention train {task} --out {shlex.quote(str(out))} --resume"
+    )
 
 
 def _resumed(context: click.Context, task: str, out: pathlib.Path) -> dict[str, Any]:

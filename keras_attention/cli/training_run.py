@@ -14,8 +14,10 @@ import click
 import keras
 
 import keras_attention as ka
+from keras_attention.cli.tensorboard import AlignmentImages, CaptionImages
+from keras_attention.cli.terminal import say
 from keras_attention.storage import write_text
-from keras_attention.visualize import AlignmentImages, CaptionImages, plot_history
+from keras_attention.visualize import plot_history
 
 
 def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
@@ -30,16 +32,16 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
         valid = None
         if options["valid_files"]:
             valid = _read(task, options["valid_files"], options["valid_images"] or options["images"])
-        click.echo(f"{len(examples)} training examples, {len(valid or [])} validation examples", err=True)
+        say(f"{len(examples)} training examples, {len(valid or [])} validation examples")
         model = _model(task, options, examples, out)
-        click.echo(f"{type(model).__name__} with {model.count_params():,} parameters", err=True)
+        say(f"{type(model).__name__} with {model.count_params():,} parameters")
         callbacks = _tensorboard(model, valid or examples, out) if options["tensorboard"] else ()
         images = _image_options(options, model, out)
         if options["self_critical"]:
             examples = ka.training.SelfCriticalBatches(examples, model, plan.max_tokens, seed=plan.seed, **images)
         history = ka.train(model, examples, out, plan, validation=valid, batch_options=images, callbacks=callbacks)
     plot_history(history, out / "curves.png")
-    click.echo(f"The best model is {out / 'model.keras'}, the curves are {out / 'curves.png'}.", err=True)
+    say(f"The best model is {out / 'model.keras'}, the curves are {out / 'curves.png'}.")
     return model
 
 

@@ -1,8 +1,23 @@
 """Text generation: one decoding loop, with greedy search, beam search and sampling as strategies."""
 
-from keras_attention.generation.compiled import CompiledFunction
-from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
-from keras_attention.generation.strategies import BeamSearch, Greedy, Sampling, Strategy
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keras_attention.late import late_names
+
+if TYPE_CHECKING:
+    from keras_attention.generation.compiled import CompiledFunction
+    from keras_attention.generation.strategies import BeamSearch, Greedy, Sampling, Strategy
+
+__getattr__ = late_names(
+    __name__,
+    {
+        "compiled": "CompiledFunction",
+        "decode": "",
+        "strategies": "BeamSearch Greedy Sampling Strategy",
+    },
+)
 
 __all__ = [
     "BeamSearch",
@@ -10,7 +25,4 @@ __all__ = [
     "Greedy",
     "Sampling",
     "Strategy",
-    "best_hypotheses",
-    "decode",
-    "search_inputs",
 ]

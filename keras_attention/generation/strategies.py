@@ -11,7 +11,10 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from keras import ops
+
+from keras_attention.late import LateModule
+
+ops = LateModule("keras.ops")  # the options of the command line are read from here, without Keras
 
 NEVER = -1e9  # log-probability of a forbidden token; sums of it remain finite in float32
 BELOW_NEVER = 2 * NEVER  # lower than a continuation with one forbidden token

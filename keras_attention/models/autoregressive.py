@@ -13,7 +13,8 @@ from keras import ops
 
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import special_ids
-from keras_attention.generation import Sampling, Strategy, decode, search_inputs
+from keras_attention.generation import Sampling, Strategy
+from keras_attention.generation.decode import decode, search_inputs
 from keras_attention.models.arguments import has_learned_positions
 from keras_attention.models.inference import check_texts, text_outputs
 from keras_attention.models.inputs import encode_inputs

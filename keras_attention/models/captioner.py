@@ -15,7 +15,8 @@ from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.region_cache import RegionCache
 from keras_attention.data.tokenizers import special_ids
-from keras_attention.generation import Greedy, Sampling, Strategy, best_hypotheses, decode, search_inputs
+from keras_attention.generation import Greedy, Sampling, Strategy
+from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
 from keras_attention.layers.regions import gaussian_kernel
 from keras_attention.layers.vision import SMALL_CNN

@@ -15,7 +15,8 @@ from keras_attention.data.files import read_pairs
 from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import special_ids, train_tokenizer
-from keras_attention.generation import Greedy, Strategy, best_hypotheses, decode, search_inputs
+from keras_attention.generation import Greedy, Strategy
+from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
 from keras_attention.layers import OutputBias, RecurrentDecoder
 from keras_attention.metrics.text import score_texts, scores_by_length
 from keras_attention.models import decoding
@@ -67,6 +68,7 @@ class Translator(Task):
     output_class = Translation
     default_preset = "rnn_attention"
     default_strategy = Greedy
+    has_pairs = True
     metric = "bleu"
     text_metrics = ("bleu", "chrf")
     tokenizer_names = ("source_tokenizer", "target_tokenizer")

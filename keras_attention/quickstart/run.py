@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 import keras_attention as ka
-from keras_attention.cli.train import TASKS, default_options, read_run
-from keras_attention.cli.training_run import run_training
+from keras_attention.cli.options import Command, task_class
+from keras_attention.cli.terminal import say
+from keras_attention.cli.train import default_options, read_run
 
 _PHRASES = {
     "train_files": ["tfds:phrases:train"],
@@ -42,7 +43,7 @@ _SCENES = {
 _PARTS_OF_INIT = ("preset", "encoder", "tokenizer", "vocabulary_size")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("task", type=click.Choice(["translator", "captioner"]), default="translator")
 @click.option("--out", help="Output directory; an unfinished run in it is resumed.  [default: quickstart/TASK]")
 @click.option("--epochs", type=click.IntRange(1), help="Number of epochs.")
@@ -53,9 +54,9 @@ def quickstart(task: str, out: str | None, epochs: int | None) -> None:
 
 
 def _translate(directory: pathlib.Path, epochs: int | None) -> None:
-    click.echo("1. Train rnn_attention on built-in English-Spanish phrases", err=True)
+    say("1. Train rnn_attention on built-in English-Spanish phrases")
     model = _train("translator", _PHRASES, epochs, directory)
-    click.echo("\n2. Translate phrases that are not in the training data", err=True)
+    say("\n2. Translate phrases that are not in the training data")
     references = dict([ka.quickstart.EXAMPLE_PHRASE, *ka.quickstart.phrase_pairs("test")[:4]])
     known = references.keys() & {source for source, _ in ka.quickstart.phrase_pairs("train")}
     if known:
@@ -78,7 +79,7 @@ def _translate(directory: pathlib.Path, epochs: int | None) -> None:
 
 def _caption(directory: pathlib.Path, epochs: int | None) -> None:
     model = _train_captioner(directory, epochs)
-    click.echo("\n2. Caption scenes whose combinations of objects are not in the training data", err=True)
+    say("\n2. Caption scenes whose combinations of objects are not in the training data")
     scenes = ka.quickstart.captioned_scenes("test", 5)
     images = [_write_image(scene, directory / "scenes") for scene in scenes]
     captions = model.caption(images, ka.BeamSearch(num_beams=3))
@@ -104,9 +105,9 @@ def _train_captioner(directory: pathlib.Path, epochs: int | None) -> Any:
     changes = ["tie_weights=false", "coordinate_features=true", "grounded_attention=false", "attention_smoothing=1.5"]
     second |= {"init": str(first_run / "model.keras"), "sizes": changes, "freeze": True, "epochs": 6}
     _refuse_another_run("captioner", second, directory)
-    click.echo("1. Train show_attend_and_tell on built-in scenes: first its image encoder", err=True)
+    say("1. Train show_attend_and_tell on built-in scenes: first its image encoder")
     _train("captioner", first, epochs, first_run)
-    click.echo("\n   then its decoder, on the frozen image encoder", err=True)
+    say("\n   then its decoder, on the frozen image encoder")
     return _train("captioner", second, epochs, directory)
 
 
@@ -120,9 +121,11 @@ def _write_image(scene: Any, folder: pathlib.Path) -> pathlib.Path:
 
 def _train(task: str, chosen: dict[str, Any], epochs: int | None, directory: pathlib.Path) -> Any:
     """Start or resume a run, as `keras-attention train` does."""
+    from keras_attention.cli.training_run import run_training  # imports Keras
+
     _refuse_another_run(task, chosen, directory)
     options = {**default_options(task), **chosen, "epochs": epochs or chosen["epochs"]}
-    return run_training(TASKS[task], options, directory)
+    return run_training(task_class(task), options, directory)
 
 
 def _refuse_another_run(task: str, chosen: dict[str, Any], directory: pathlib.Path) -> None:
@@ -134,7 +137,7 @@ def _refuse_another_run(task: str, chosen: dict[str, Any], directory: pathlib.Pa
 
 def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) -> None:
     """Export the model, run the export in a separate process, and compare the texts."""
-    click.echo("\n3. Export a SavedModel and run it as TensorFlow Serving does", err=True)
+    say("\n3. Export a SavedModel and run it as TensorFlow Serving does")
     version = 1 + max((int(path.name) for path in serving.glob("[0-9]*")), default=0)
     path = model.export(serving, version, ka.BeamSearch(num_beams=4 if model.verb == "translate" else 3))
     report = ka.check_export(path, inputs)

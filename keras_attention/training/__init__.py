@@ -1,12 +1,33 @@
 """Training: losses, learning-rate schedules, fine-tuning, and `train`, which saves the best model and can resume."""
 
-from keras_attention.training.compiling import compile_model
-from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, freeze, rematerialize
-from keras_attention.training.losses import MaskedCrossEntropy
-from keras_attention.training.optimizers import WarmUp
-from keras_attention.training.plan import TrainingPlan
-from keras_attention.training.run import train
-from keras_attention.training.self_critical import SelfCriticalBatches
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keras_attention.late import late_names
+
+if TYPE_CHECKING:
+    from keras_attention.training.compiling import compile_model
+    from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, freeze, rematerialize
+    from keras_attention.training.losses import MaskedCrossEntropy
+    from keras_attention.training.optimizers import WarmUp
+    from keras_attention.training.plan import TrainingPlan
+    from keras_attention.training.run import train
+    from keras_attention.training.self_critical import SelfCriticalBatches
+
+__getattr__ = late_names(
+    __name__,
+    {
+        "checkpoints": "",
+        "compiling": "compile_model",
+        "finetuning": "LayerwiseAdam enable_lora freeze rematerialize",
+        "losses": "MaskedCrossEntropy",
+        "optimizers": "WarmUp",
+        "plan": "TrainingPlan",
+        "run": "train",
+        "self_critical": "SelfCriticalBatches",
+    },
+)
 
 __all__ = [
     "LayerwiseAdam",

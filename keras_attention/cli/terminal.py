@@ -1,0 +1,91 @@
+"""What the command line writes to standard error: messages, warnings and errors, each in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+
+import click
+
+
+@dataclasses.dataclass
+class Verbosity:
+    """How much is written: `quiet` leaves out progress and messages, `verbose` adds TensorFlow's log and tracebacks."""
+
+    quiet: bool = False
+    verbose: bool = False
+
+
+VERBOSITY = Verbosity()
+
+
+def say(message: str = "") -> None:
+    """Write a message, unless --quiet is set."""
+    if not VERBOSITY.quiet:
+        click.echo(message, err=True)
+
+
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Write a warning; a replacement of `warnings.showwarning`."""
+    click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+
+
+def show_error(error: Exception) -> None:
+    """Write an error in one line; with --verbose, its traceback too."""
+    if VERBOSITY.verbose:
+        traceback.print_exception(error)
+    click.echo(f"Error: {' '.join(_message(error).split())}", err=True)
+
+
+def _message(error: Exception) -> str:
+    """Return the message for the user; it says how to fix the error."""
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        return error.format_message() + (f" Help: {context.command_path} --help" if context else "")
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename} cannot be read or written: {error.strerror}. Choose another path."
+    expected = isinstance(error, (ValueError, TypeError, OSError, RuntimeError, ImportError))
+    if (expected or type(error).__module__.startswith("tensorflow")) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}. This is a defect of keras-attention; --verbose shows where."
+
+
+class Stopped(click.Abort):
+    """The user pressed Ctrl-C; the message says what was saved and how to go on."""
+
+
+def import_keras() -> None:
+    """Import Keras; without --verbose, hide what TensorFlow writes while it is imported."""
+    if VERBOSITY.verbose or "keras" in sys.modules:
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # from now on; it has no effect while TensorFlow is imported
+    for name in ("tensorflow", "absl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with _standard_error_hidden():
+        import keras  # noqa: F401
+
+        if "tensorflow" not in sys.modules:  # on JAX, KerasHub imports TensorFlow if it is installed
+            with contextlib.suppress(ImportError):
+                import tensorflow  # noqa: F401
+
+
+@contextlib.contextmanager
+def _standard_error_hidden() -> Iterator[None]:
+    """Discard what is written to standard error, by libraries in C++ too."""
+    try:
+        copy, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    except OSError:  # standard error is closed
+        yield
+        return
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(copy, 2)
+        os.close(copy)
+        os.close(nothing)

@@ -1,0 +1,51 @@
+"""Late imports: a package imports a module when one of its names is first used, so that `--help` needs no Keras."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def late_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a package that imports its public names at their first use.
+
+    Args:
+        package: the package's `__name__`.
+        homes: module in the package -> the names that it gives to the package, separated by spaces.
+
+    Returns:
+        a function from a name, or the name of a module, to its value.
+
+    Example:
+        >>> late_names("keras_attention", {"layers": "", "outputs": "Caption Tagging"})("Caption").__name__
+        'Caption'
+    """
+    modules = {name: module for module, names in homes.items() for name in names.split()}
+
+    def get(name: str) -> Any:
+        if name in modules:
+            return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        if name in homes:
+            return importlib.import_module(f"{package}.{name}")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return get
+
+
+class LateModule:
+    """A module that is imported when one of its names is first used.
+
+    Args:
+        name: the full name of the module.
+
+    Example:
+        >>> LateModule("math").gcd(12, 18)
+        6
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self._name), name)
