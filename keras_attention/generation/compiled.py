@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import functools
+import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
+
+_processes: list[int] = []  # the process that made the first model
+_lock = threading.RLock()  # one thread compiles; on JAX, one thread computes, because Keras moves the weights meanwhile
+
+
+def check_process() -> None:
+    """Raise an error in a process that was forked after a model was made, where TensorFlow and JAX wait forever.
+
+    Raises:
+        RuntimeError: the message says what to do.
+    """
+    if not _processes:
+        _processes.append(os.getpid())
+    elif _processes[0] != os.getpid():
+        raise RuntimeError(
+            "This process was forked after a model was made, and its threads did not come with it. Make or load "
+            "models only after the fork: without gunicorn's --preload, or with multiprocessing's start method 'spawn'."
+        )
 
 
 class CompiledFunction:
@@ -40,6 +60,16 @@ class CompiledFunction:
         self.weights: tuple[int, ...] = ()
 
     def __call__(self, inputs: dict, **options: Any) -> dict[str, np.ndarray]:
+        check_process()
+        with _lock:
+            program, inputs = self._compiled(inputs, options)
+            outputs = program.predict_on_batch(inputs) if keras.backend.backend() == "jax" else None
+        if outputs is None:
+            outputs = program.predict_on_batch(inputs)
+        return {name: np.asarray(value) for name, value in outputs.items()}
+
+    def _compiled(self, inputs: dict, options: dict[str, Any]) -> tuple[_Program, dict]:
+        """Return the program for the structure of the inputs, and the inputs as NumPy arrays."""
         weights = tuple(map(id, self.model.weights))
         if weights != self.weights:  # LoRA and quantisation replace weights; traced programs use the old ones
             self.programs, self.weights = {}, weights
@@ -48,8 +78,7 @@ class CompiledFunction:
         key = (repr(structure), tuple(sorted(options.items())))
         if key not in self.programs:
             self.programs[key] = _Program(self.model, functools.partial(self.function, self.model, **options), inputs)
-        outputs = self.programs[key].predict_on_batch(inputs)
-        return {name: np.asarray(value) for name, value in outputs.items()}
+        return self.programs[key], inputs
 
 
 class _Program(keras.Model):

@@ -108,10 +108,14 @@ class SelfAttention2D(BaseLayer):
         channels = inputs_shape[-1]
         units = self.units or max(channels // 8, 1)
         self.query_projection, self.key_projection, self.value_projection = (
-            keras.layers.Conv2D(units, 1, use_bias=False, dtype=self.dtype_policy, name=name)
+            keras.layers.Conv2D(
+                units, 1, use_bias=False, data_format="channels_last", dtype=self.dtype_policy, name=name
+            )
             for name in ("query", "key", "value")
         )
-        self.output_projection = keras.layers.Conv2D(channels, 1, dtype=self.dtype_policy, name="output")
+        self.output_projection = keras.layers.Conv2D(
+            channels, 1, data_format="channels_last", dtype=self.dtype_policy, name="output"
+        )
         for layer in (self.query_projection, self.key_projection, self.value_projection):
             layer.build(inputs_shape)
         self.output_projection.build((*inputs_shape[:-1], units))

@@ -6,11 +6,13 @@ images (B, h, w, 3), 0 to 255 --> preprocessing of the network --> network --> g
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -155,10 +157,22 @@ def make_network(name: str, image_size: int, weights: str | None = None) -> tupl
     make = getattr(keras.applications, function)
     shape = (image_size, image_size, 3)
     try:
-        network = make(include_top=False, weights=weights, input_shape=shape, **options)
+        with _channels_last():
+            network = make(include_top=False, weights=weights, input_shape=shape, **options)
     except TypeError:
         raise ValueError(f"{function} has no width multiplier; expected {base!r}.") from None
-    return module.preprocess_input, network
+    return functools.partial(module.preprocess_input, data_format="channels_last"), network
+
+
+@contextlib.contextmanager
+def _channels_last() -> Iterator[None]:
+    """Build networks for images (height, width, channels), whatever `keras.json` says."""
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_last")
+    try:
+        yield
+    finally:
+        keras.config.set_image_data_format(before)
 
 
 def small_cnn(image_size: int, widths: tuple[int, int, int] = (32, 64, 96)) -> keras.Model:
@@ -178,12 +192,13 @@ def small_cnn(image_size: int, widths: tuple[int, int, int] = (32, 64, 96)) -> k
 
     Reference: Liu et al., 2018, https://arxiv.org/abs/1807.03247 (coordinates).
     """
+    last = {"data_format": "channels_last"}
     images = x = keras.Input((image_size, image_size, 3))
     x = CoordinateChannels(name="coordinates")(x)
     shapes = (((4, 2), (3, 1)), ((4, 2), (3, 1)), ((1, 1), (1, 1)))  # kernel, strides
     for i, (width, pair) in enumerate(zip(widths, shapes, strict=True)):
         for j, (kernel, strides) in enumerate(pair):
-            x = keras.layers.Conv2D(width, kernel, strides, "same", use_bias=False, name=f"conv_{i}_{j}")(x)
+            x = keras.layers.Conv2D(width, kernel, strides, "same", use_bias=False, **last, name=f"conv_{i}_{j}")(x)
             x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm_{i}_{j}")(x)
             x = keras.layers.ReLU(name=f"relu_{i}_{j}")(x)
     return keras.Model(images, x)

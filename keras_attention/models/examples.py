@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_attention.data.files import read_lines, read_texts
 from keras_attention.data.tokenizers import train_tokenizer
@@ -72,14 +71,6 @@ def train_tokenizers(
         dict of tokenizers by the names of the constructor's arguments.
     """
     return {"tokenizer": train_tokenizer(cls.texts_of(examples), **options)}
-
-
-def are_raw(data: Any) -> bool:
-    """Return whether data for `fit` are raw examples: a list or tuple without arrays, tensors or dicts."""
-    if not isinstance(data, (list, tuple)):
-        return False
-    arrays = (dict, np.ndarray)
-    return not any(isinstance(part, arrays) or keras.ops.is_tensor(part) for part in data)
 
 
 def only_path(paths: Sequence[str]) -> str:

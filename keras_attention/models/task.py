@@ -13,8 +13,10 @@ import numpy as np
 from keras_attention import config as configs
 from keras_attention.data.text_reader import TextReader, WordReader
 from keras_attention.generation import CompiledFunction, Strategy
-from keras_attention.models.examples import are_raw, from_examples, train_tokenizers
+from keras_attention.generation.compiled import check_process
+from keras_attention.models.examples import from_examples, train_tokenizers
 from keras_attention.models.inference import Detokenizer, objects_from_rows, run_batches
+from keras_attention.models.keras_methods import clone_tasks, evaluate, fit, predict, save
 from keras_attention.models.weight_transfer import from_encoder, from_model
 from keras_attention.presets import find_preset
 
@@ -45,11 +47,13 @@ class Task(keras.Model):
     default_strategy: type[Strategy] | None = None  # None: the task does not search
     default_tokenizer = "sentencepiece"  # the kind for the default preset
     metric = "loss"  # selects the best model on validation data
+    has_pairs = False  # whether an example is a pair of strings
     text_metrics: tuple[str, ...] = ()  # metrics of generated texts; see `validation_score`
 
     from_model, from_encoder = classmethod(from_model), classmethod(from_encoder)
 
     def __init__(self, config, tokenizers: dict[str, Any], inputs, outputs, **kwargs) -> None:
+        check_process()
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         self.config, self.quantization = config, None
         self._compiled_functions: dict[Callable, CompiledFunction] = {}
@@ -274,39 +278,7 @@ class Task(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **options: Any):
-        """Train on raw examples or on batches; see `keras.Model.fit`.
-
-        Args:
-            x: raw examples, such as pairs of strings, as a list or a tuple; or batches, from `make_batches` or
-                `keras_attention.data`.
-            y: None for examples and batches; see `keras.Model.fit`.
-            *args: further positional arguments of `keras.Model.fit`.
-            validation_data: raw examples or batches.
-            **options: the other arguments of `keras.Model.fit`, such as `epochs`.
-
-        Raises:
-            ValueError: there are no examples, or `batch_size` is set for raw examples.
-
-        Example:
-            >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
-            >>> tokenizer = ka.data.train_tokenizer([text for pair in pairs for text in pair], "characters")
-            >>> model = ka.Translator.from_preset(
-            ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, units=8, embedding_dim=4)
-            >>> model.compile()
-            >>> sorted(model.fit(pairs, validation_data=pairs, verbose=0).history)
-            ['accuracy', 'loss', 'val_accuracy', 'val_loss']
-        """
-        if are_raw(x):
-            if args or options.get("batch_size") is not None:
-                raise ValueError(
-                    "`batch_size` does not apply to raw examples, because their batches are limited by tokens. Pass "
-                    "`model.make_batches(examples, max_tokens=...)` to set the limit."
-                )
-            x = self.make_batches(x)
-        if are_raw(validation_data):
-            validation_data = self.make_batches(validation_data, shuffle=False)
-        return super().fit(x, y, *args, validation_data=validation_data, **options)
+    fit, evaluate, predict, save = fit, evaluate, predict, save
 
     def export(
         self,
@@ -390,3 +362,6 @@ class Task(keras.Model):
         `options` are those of the verb, such as `strategy` and `batch_size`.
         """
         raise NotImplementedError(f"{cls.__name__} does not define `score_examples`.")
+
+
+clone_tasks(Task)

@@ -69,6 +69,7 @@ class TextClassifier(Task):
     verb = "classify"
     output_class = Classification
     default_preset = "rnn_classifier"
+    has_pairs = True
     metric = "accuracy"
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:

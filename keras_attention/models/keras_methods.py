@@ -1,0 +1,172 @@
+"""The methods of `keras.Model` on raw examples and texts, and the two ways of Keras to copy and to save a task."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_attention.generation.compiled import check_process
+
+
+def are_raw(data: Any) -> bool:
+    """Return whether data for `fit` are raw examples: a list or tuple without arrays, tensors or dicts."""
+    if not isinstance(data, (list, tuple)):
+        return False
+    arrays = (dict, np.ndarray)
+    return not any(isinstance(part, arrays) or keras.ops.is_tensor(part) for part in data)
+
+
+def raw_examples(model: Any, x: Any, y: Any = None) -> list | tuple | None:
+    """Return the raw examples that `fit` and `evaluate` got, or None for batches and arrays of numbers.
+
+    Args:
+        model: a task.
+        x: examples; or, with `y`, texts. An array or a pandas column of strings is like a list.
+        y: the translation or the label of each text; None if `x` has whole examples.
+
+    Raises:
+        ValueError: `x` and `y` have different lengths.
+        TypeError: the examples of the task are not pairs of strings, so that `y` must be None.
+    """
+    x, y = _as_list(x), _as_list(y)
+    if not are_raw(x):
+        return None
+    if y is None:
+        return x
+    if not model.has_pairs:
+        raise TypeError(f"`y` is not None; a {model.task_name()} expects whole examples in `x`.")
+    if len(x) != len(y):
+        raise ValueError(f"There are {len(x)} texts in `x` and {len(y)} in `y`; expected the same number.")
+    return list(zip(x, y, strict=True))
+
+
+def _as_list(data: Any) -> Any:
+    """Return an array of strings as a list, and other data unchanged."""
+    kind = getattr(getattr(data, "dtype", None), "kind", None)
+    return data.tolist() if kind in ("O", "U") else data
+
+
+def fit(self, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **options: Any):
+    """Train on raw examples or on batches; see `keras.Model.fit`.
+
+    Args:
+        x: raw examples, such as pairs of strings, as a list or a tuple; or batches, from `make_batches` or
+            `keras_attention.data`. A translator or classifier also accepts a list or an array of texts, with `y`.
+        y: the translations or the labels of the texts; None for examples and batches; see `keras.Model.fit`.
+        *args: further positional arguments of `keras.Model.fit`.
+        validation_data: raw examples or batches; with `y`, a pair (texts, translations or labels).
+        **options: the other arguments of `keras.Model.fit`, such as `epochs`.
+
+    Raises:
+        ValueError: there are no examples, or `batch_size` is set for raw examples.
+
+    Example:
+        >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
+        >>> tokenizer = ka.data.train_tokenizer([text for pair in pairs for text in pair], "characters")
+        >>> model = ka.Translator.from_preset(
+        ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, units=8, embedding_dim=4)
+        >>> model.compile()
+        >>> sorted(model.fit(pairs, validation_data=pairs, verbose=0).history)
+        ['accuracy', 'loss', 'val_accuracy', 'val_loss']
+    """
+    check_process()
+    valid = raw_examples(self, *(validation_data if y is not None and validation_data else (validation_data,)))
+    if (examples := raw_examples(self, x, y)) is not None:
+        if args or options.get("batch_size") is not None:
+            raise ValueError(
+                "`batch_size` does not apply to raw examples, because their batches are limited by tokens. Pass "
+                "`model.make_batches(examples, max_tokens=...)` to set the limit."
+            )
+        x, y = self.make_batches(examples), None
+    if valid is not None:
+        validation_data = self.make_batches(valid, shuffle=False)
+    return keras.Model.fit(self, x, y, *args, validation_data=validation_data, **options)
+
+
+def evaluate(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
+    """Compute the loss and the metrics on raw examples or on batches; see `keras.Model.evaluate`.
+
+    `keras_attention.evaluate` computes the scores of generated texts, such as BLEU.
+
+    Args:
+        x: as in `fit`.
+        y: as in `fit`.
+        *args: further positional arguments of `keras.Model.evaluate`.
+        **options: the other arguments of `keras.Model.evaluate`, such as `return_dict`.
+
+    Example:
+        >>> model = ka.TextClassifier.from_examples([("fine", "good"), ("dull", "bad")], tokenizer_kind="characters")
+        >>> model.compile()
+        >>> sorted(model.evaluate(["so fine"], ["good"], verbose=0, return_dict=True))
+        ['accuracy', 'loss']
+    """
+    check_process()
+    if (examples := raw_examples(self, x, y)) is not None:
+        x, y = self.make_batches(examples, shuffle=False), None
+    return keras.Model.evaluate(self, x, y, *args, **options)
+
+
+def predict(self, x: Any, batch_size: int | None = None, *args: Any, **options: Any) -> Any:
+    """Return the outputs for texts or images, or the network's outputs for batches; see `keras.Model.predict`.
+
+    Args:
+        x: texts, or images of a captioner, as a list, a tuple or an array; or batches.
+        batch_size: number of texts or images in a batch.
+        *args: further positional arguments of `keras.Model.predict`.
+        **options: the other arguments of `keras.Model.predict`, for batches.
+
+    Returns:
+        for texts and images, what the task's verb returns: a list of `output_class`. Else arrays, as in Keras.
+
+    Example:
+        >>> model = ka.TextClassifier.from_examples([("fine", "good"), ("dull", "bad")], tokenizer_kind="characters")
+        >>> model.predict(["so fine"]) == model.classify(["so fine"])
+        True
+    """
+    check_process()
+    if (texts := raw_examples(self, x)) is not None:
+        return getattr(self, self.verb)(texts, **({} if batch_size is None else {"batch_size": batch_size}))
+    return keras.Model.predict(self, x, batch_size, *args, **options)
+
+
+def save(self, filepath: str | pathlib.Path, *args: Any, **options: Any) -> None:
+    """Save the weights, the sizes and the tokenizers to a `.keras` file; see `keras.Model.save`.
+
+    Args:
+        filepath: the file; its name ends in `.keras`.
+        *args: further positional arguments of `keras.Model.save`.
+        **options: the other arguments of `keras.Model.save`, such as `overwrite`.
+
+    Raises:
+        ValueError: the name has another ending.
+    """
+    if pathlib.Path(filepath).suffix != ".keras":
+        name = pathlib.Path(filepath).with_suffix(".keras")
+        raise ValueError(
+            f"{filepath} does not end in .keras; another format loses the tokenizers. Use save('{name}'), "
+            "save_weights('m.weights.h5') for the weights alone, or export('folder') for a SavedModel."
+        )
+    keras.Model.save(self, filepath, *args, **options)
+
+
+def clone_tasks(task_class: type) -> None:
+    """Let `keras.models.clone_model` return a whole task with new weights.
+
+    Keras makes a plain functional model of any model with inputs and outputs, even if it has its own `get_config`. The
+    plain model has neither verbs nor tokenizers.
+    """
+    clone = keras.models.clone_model
+
+    def clone_model(model: Any, *args: Any, **options: Any) -> Any:
+        if args or options or not isinstance(model, task_class):
+            return clone(model, *args, **options)
+        copy = type(model).from_config(model.get_config())
+        if model.compiled:
+            copy.compile_from_config(model.get_compile_config())
+        return copy
+
+    clone_model.__doc__ = clone.__doc__
+    keras.models.clone_model = clone_model
