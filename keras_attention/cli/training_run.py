@@ -15,7 +15,7 @@ import keras
 
 import keras_attention as ka
 from keras_attention.cli.tensorboard import AlignmentImages, CaptionImages
-from keras_attention.cli.terminal import say
+from keras_attention.cli.terminal import VERBOSITY, say
 from keras_attention.storage import write_text
 from keras_attention.visualize import plot_history
 
@@ -39,7 +39,16 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
         images = _image_options(options, model, out)
         if options["self_critical"]:
             examples = ka.training.SelfCriticalBatches(examples, model, plan.max_tokens, seed=plan.seed, **images)
-        history = ka.train(model, examples, out, plan, validation=valid, batch_options=images, callbacks=callbacks)
+        history = ka.train(
+            model,
+            examples,
+            out,
+            plan,
+            validation=valid,
+            batch_options=images,
+            callbacks=callbacks,
+            verbose=not VERBOSITY.quiet,
+        )
     plot_history(history, out / "curves.png")
     say(f"The best model is {out / 'model.keras'}, the curves are {out / 'curves.png'}.")
     return model

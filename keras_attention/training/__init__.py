@@ -24,6 +24,7 @@ __getattr__ = late_names(
         "losses": "MaskedCrossEntropy",
         "optimizers": "WarmUp",
         "plan": "TrainingPlan",
+        "progress": "",
         "run": "train",
         "self_critical": "SelfCriticalBatches",
     },

@@ -12,6 +12,7 @@ import keras
 from keras_attention.training.checkpoints import average_weights
 from keras_attention.training.compiling import compile_model, computed_names
 from keras_attention.training.plan import TrainingPlan
+from keras_attention.training.progress import EpochLog
 from keras_attention.training.run_state import RunState
 
 
@@ -25,6 +26,7 @@ def train(
     measure: Callable[[keras.Model], dict[str, float]] | None = None,
     batch_options: Mapping[str, Any] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: bool = True,
 ) -> dict[str, list[float]]:
     """Train a model and save the best one; resume if the directory has an unfinished run.
 
@@ -44,6 +46,7 @@ def train(
         batch_options: more arguments of the task's `make_batches`, such as `{"cache": "run/features"}` for a
             `Captioner` with a frozen image encoder.
         callbacks: more Keras callbacks.
+        verbose: write one line per epoch to standard error, and a progress bar if it is a terminal.
 
     Returns:
         the history: metric -> one value per epoch. `model` has the best weights.
@@ -57,8 +60,6 @@ def train(
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
         >>> model = ka.Translator.from_examples(pairs, tokenizer_kind="characters", units=12)
         >>> history = ka.train(model, pairs, "run", ka.training.TrainingPlan(epochs=2), validation=pairs)
-        Epoch 1/2
-        ...
         >>> len(history["val_bleu"])
         2
     """
@@ -74,7 +75,7 @@ def train(
     model.optimizer.build(model.trainable_variables)
     measures = _combined(scores, measure)
     state = RunState(directory, monitor, plan.patience, plan.average_checkpoints, measures)
-    _fit(model, state, plan, batches, valid, callbacks)
+    _fit(model, state, plan, batches, valid, [*callbacks, *([EpochLog()] if verbose else [])])
     state.load_best(model)
     if plan.average_checkpoints > 1:
         _keep_average_if_better(model, state, batches, valid)
@@ -159,6 +160,7 @@ def _fit(
             validation_data=validation,
             shuffle=False,  # the batches shuffle with the seed of the plan
             callbacks=[state, *callbacks, *batches.callbacks],
+            verbose=0,
         )
     if state.best is None:
         raise ValueError(
