@@ -163,7 +163,9 @@ def clone_tasks(task_class: type) -> None:
     def clone_model(model: Any, *args: Any, **options: Any) -> Any:
         if args or options or not isinstance(model, task_class):
             return clone(model, *args, **options)
-        copy = type(model).from_config(model.get_config())
+        copy = type(model)(model.config, **model.tokenizers, name=model.name)
+        if model.quantization is not None:
+            copy.quantize(config=model.quantization)
         if model.compiled:
             copy.compile_from_config(model.get_compile_config())
         return copy

@@ -1,0 +1,145 @@
+"""Tasks as Keras models: texts in `fit`, `evaluate` and `predict`, copies, files, processes and threads."""
+
+import copy
+import math
+import os
+import pickle
+import threading
+
+import keras
+import numpy as np
+import pytest
+
+import keras_attention as ka
+from keras_attention import backend
+from keras_attention.generation import compiled
+from keras_attention.layers.vision import make_network
+
+SMALL = {"units": 14, "embedding_dim": 11, "dropout": 0.0}
+TEXTS, LABELS = ["we eat", "they drink", "we drink water"], ["yes", "no", "yes"]
+
+
+@pytest.fixture
+def classifier(tokenizer):
+    model = ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("no", "yes"), **SMALL)
+    model.compile(run_eagerly=True)
+    return model
+
+
+def test_texts_with_labels_are_like_pairs(classifier):
+    expected = classifier.evaluate(list(zip(TEXTS, LABELS, strict=True)), verbose=0)
+    for x, y in ((tuple(TEXTS), np.array(LABELS)), (np.array(TEXTS, object), LABELS)):
+        np.testing.assert_array_equal(classifier.evaluate(x, y, verbose=0), expected)
+    outputs = zip(classifier.predict(TEXTS), LABELS, strict=True)
+    costs = [-math.log(output.score if output.label == label else 1 - output.score) for output, label in outputs]
+    np.testing.assert_allclose(expected[0], sum(costs) / 3, rtol=1e-5)
+    classifier.fit(TEXTS, LABELS, validation_data=(TEXTS, LABELS), verbose=0)
+    assert classifier.evaluate(TEXTS, LABELS, verbose=0)[0] < expected[0]
+
+
+def test_predict_is_the_verb_for_texts_and_the_network_for_arrays(classifier):
+    (output,) = classifier.predict(np.array(["we eat"]), batch_size=7)
+    assert output.label in ("no", "yes")
+    inputs, _, _ = classifier.make_batches([("we eat", "no")], shuffle=False)[0]
+    logits = classifier.predict(inputs, verbose=0)
+    np.testing.assert_allclose(np.exp(logits[0]).max() / np.exp(logits[0]).sum(), output.score, rtol=1e-5)
+
+
+def test_wrong_texts_and_labels_are_errors(classifier, tokenizer):
+    with pytest.raises(ValueError, match="There are 3 texts in `x` and 1 in `y`"):
+        classifier.fit(TEXTS, ["yes"])
+    model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SMALL)
+    model.compile()
+    with pytest.raises(TypeError, match="a CausalLM expects whole examples in `x`"):
+        model.fit(TEXTS, LABELS)
+
+
+def test_copies_have_the_verbs_and_the_same_weights_or_new_ones(classifier):
+    (expected,) = classifier.classify(["we eat"])
+    for same in (copy.deepcopy(classifier), pickle.loads(pickle.dumps(classifier))):
+        assert same.classify(["we eat"])[0].score == pytest.approx(expected.score, rel=1e-6)
+    new = keras.models.clone_model(classifier)
+    assert type(new) is ka.TextClassifier
+    assert new.compiled
+    assert new.config == classifier.config
+    assert new.classify(["we eat"])[0].score != pytest.approx(expected.score, rel=1e-6)
+    plain = keras.models.clone_model(keras.Sequential([keras.Input((3,)), keras.layers.Dense(5)]))
+    assert plain.output_shape == (None, 5)
+
+
+@pytest.mark.parametrize("name", ["m.h5", "m", "m.weights.h5"])
+def test_another_file_format_is_an_error_that_says_how_to_save(classifier, tmp_path, name):
+    with pytest.raises(ValueError, match=r"does not end in \.keras.*Use save\('.*\.keras'\)"):
+        classifier.save(tmp_path / name)
+    assert not any(tmp_path.iterdir())
+
+
+def test_threads_share_a_model(classifier):
+    expected = [output.score for output in classifier.classify(TEXTS)]
+    classifier.compiled_function(type(classifier).compute).programs.clear()  # so that the threads compile
+    outputs = {}
+
+    def classify(index):
+        outputs[index] = [output.score for output in classifier.classify(TEXTS)]
+
+    threads = [threading.Thread(target=classify, args=(index,)) for index in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index in range(5):
+        np.testing.assert_allclose(outputs[index], expected, rtol=1e-6)
+
+
+def test_a_forked_process_gets_an_error_that_says_what_to_do(classifier, monkeypatch):
+    monkeypatch.setattr(compiled, "_processes", [os.getpid() + 1])  # as in a child of the process with that id
+    for call in (classifier.classify, classifier.predict, lambda texts: classifier.evaluate(texts, LABELS)):
+        with pytest.raises(RuntimeError, match=r"forked after a model was made.* start method 'spawn'"):
+            call(TEXTS)
+
+
+def test_the_torch_backend_is_refused():
+    with pytest.raises(ImportError, match="does not support the backend 'torch' of Keras; expected tensorflow or jax"):
+        backend.check_backend("torch")
+
+
+@pytest.mark.parametrize("floatx", ["float16", "float64"])
+def test_the_floatx_of_keras_json_is_replaced(floatx):
+    policy = keras.config.dtype_policy()
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(floatx)
+    try:
+        with pytest.warns(UserWarning, match=f"replaces floatx '{floatx}'"):
+            backend.use_float32()
+        assert (keras.config.floatx(), keras.config.dtype_policy().name) == ("float32", "float32")
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture
+def _channels_first():
+    keras.config.set_image_data_format("channels_first")
+    yield
+    keras.config.set_image_data_format("channels_last")
+
+
+@pytest.mark.usefixtures("_channels_first")
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("small_cnn", (8, 8, 96), [1 / 127.5 - 1, 2 / 127.5 - 1, 3 / 127.5 - 1]),
+        ("vgg16", (1, 1, 512), [3 - 103.939, 2 - 116.779, 1 - 123.68]),  # BGR, minus the means of ImageNet
+    ],
+)
+def test_image_encoders_are_the_same_with_channels_first(name, shape, expected):
+    preprocess, network = make_network(name, 32)
+    assert network.output_shape[1:] == shape
+    assert {layer.data_format for layer in network.layers if hasattr(layer, "data_format")} == {"channels_last"}
+    # VGG: blue, green, red, minus their means in ImageNet
+    expected = (
+        np.array([3.0 - 103.939, 2.0 - 116.779, 1.0 - 123.68]) if name == "vgg16" else np.array([1, 2, 3]) / 127.5 - 1
+    )
+    pixel = np.array([[[[1.0, 2.0, 3.0]]]], "float32")
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(preprocess(pixel))[0, 0, 0], expected, rtol=1e-5)
+    assert keras.config.image_data_format() == "channels_first"
