@@ -19,6 +19,9 @@ the right.
 
 from __future__ import annotations
 
+import importlib
+import pathlib
+import sys
 from typing import TYPE_CHECKING
 
 from keras_attention.evaluate import evaluate
@@ -116,3 +119,8 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+if pathlib.PurePath(*sys.argv[:1]).stem != "keras-attention":  # the command imports Keras when it needs it
+    for _name in ("models", "training.run"):  # `keras.saving.load_model` finds only classes that have been imported
+        importlib.import_module(f"{__name__}.{_name}")

@@ -6,6 +6,7 @@ Outputs go to standard output, one line per input line; progress and messages go
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -56,6 +57,8 @@ def commands() -> None:
 def main() -> None:
     """Run the command line. A warning or an error is printed as one line; an error ends with a non-zero exit code."""
     VERBOSITY.quiet = VERBOSITY.verbose = False
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # in every locale, as the input
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning

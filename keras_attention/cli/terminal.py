@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import logging
 import os
 import sys
@@ -60,9 +61,13 @@ class Stopped(click.Abort):
 
 
 def import_keras() -> None:
-    """Import Keras; without --verbose, hide what TensorFlow writes while it is imported."""
-    if VERBOSITY.verbose or "keras" in sys.modules:
-        return
+    """Import Keras and the models; without --verbose, hide what TensorFlow writes while it is imported."""
+    if not VERBOSITY.verbose and "keras" not in sys.modules:
+        _import_keras_quietly()
+    importlib.import_module("keras_attention.models")  # so that Keras finds the classes of saved models
+
+
+def _import_keras_quietly() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # from now on; it has no effect while TensorFlow is imported
     for name in ("tensorflow", "absl"):
         logging.getLogger(name).setLevel(logging.ERROR)
