@@ -30,6 +30,17 @@ def check_process() -> None:
         )
 
 
+def _32_bits() -> Any:
+    """Return a context in which JAX computes in 32 bits, even if `JAX_ENABLE_X64` is set.
+
+    In 64 bits, the numbers of a loop would change their type.
+    """
+    import jax
+
+    enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64  # jax < 0.8
+    return enable_x64(False)
+
+
 class CompiledFunction:
     """A compiled function of a model and of arrays, on TensorFlow or JAX.
 
@@ -61,10 +72,13 @@ class CompiledFunction:
 
     def __call__(self, inputs: dict, **options: Any) -> dict[str, np.ndarray]:
         check_process()
-        with _lock:
-            program, inputs = self._compiled(inputs, options)
-            outputs = program.predict_on_batch(inputs) if keras.backend.backend() == "jax" else None
-        if outputs is None:
+        if keras.backend.backend() == "jax":
+            with _lock, _32_bits():
+                program, inputs = self._compiled(inputs, options)
+                outputs = program.predict_on_batch(inputs)
+        else:
+            with _lock:
+                program, inputs = self._compiled(inputs, options)
             outputs = program.predict_on_batch(inputs)
         return {name: np.asarray(value) for name, value in outputs.items()}
 
