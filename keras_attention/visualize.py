@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 
 import keras_attention as ka
+from keras_attention.fonts import draw_with_fonts, is_right_to_left
 
 WORD_START = "\u2581"  # SentencePiece's mark for a space
 _CONTINUATION = "##"  # WordPiece's mark for a piece that continues a word
 _MAX_ASPECT = 4  # the largest height of a drawn image, in multiples of its width
+_LONG = 40  # words; the cells of longer sentences are smaller
+_MAX_LABEL = 24  # maximum number of characters of a word at an axis
+_MAX_PIXELS = 60_000  # of a side of a figure; Matplotlib draws less than 2^16
 _MAX_SIDE = 640  # maximum number of pixels of the longer side of a drawn image
 
 ImageLike = np.ndarray | bytes | str | pathlib.Path
@@ -82,6 +86,10 @@ def word_alignment(translation: ka.Translation) -> tuple[list[str], list[str], n
     return sources, targets, np.stack([columns[group].mean(0) for group in target_groups])
 
 
+def _shortened(word: str) -> str:
+    return word if len(word) <= _MAX_LABEL else f"{word[: _MAX_LABEL - 1]}…"
+
+
 def plot_alignment(translation: ka.Translation, path: PathLike | None = None) -> Any:
     """Plot the attention of a translation as a matrix: a row per target word, a column per source word.
 
@@ -103,14 +111,23 @@ def plot_alignment(translation: ka.Translation, path: PathLike | None = None) ->
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, figure 3.
     """
     sources, targets, weights = word_alignment(translation)
-    figure, axes = _figure(1.6 + 0.55 * len(sources), 1.4 + 0.45 * len(targets))
+    long = max(len(sources), len(targets)) > _LONG
+    width, height = (0.3, 0.25) if long else (0.55, 0.45)  # inches of a cell
+    figure, axes = _figure(3.2 + width * len(sources), 2.2 + height * len(targets))
     matrix = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axes.set_xticks(range(len(sources)), sources, rotation=45, ha="left", rotation_mode="anchor", parse_math=False)
-    axes.set_yticks(range(len(targets)), targets, parse_math=False)
+    angle = {"rotation": 90 if long else 45, "rotation_mode": "anchor", "ha": "left"}
+    axes.set_xticks(range(len(sources)), map(_shortened, sources), **angle, va="center" if long else "baseline")
+    axes.set_yticks(range(len(targets)), map(_shortened, targets))
+    for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        text.set_parse_math(False)
     axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
     axes.tick_params(length=0)
+    axes.set(xlabel="source", ylabel="translation", title="Attention of each translated word")
+    if is_right_to_left(sources):
+        axes.invert_xaxis()
     for (row, column), weight in np.ndenumerate(weights):
-        if weight >= 0.05:
+        if weight >= 0.05 and not long:
             color = "white" if weight > 0.55 else "black"
             axes.text(column, row, f"{weight:.2f}".lstrip("0"), ha="center", va="center", color=color, fontsize=8)
     figure.colorbar(matrix, ax=axes, label="attention score")
@@ -149,7 +166,7 @@ def word_maps(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
 def plot_caption(caption: ka.Caption, image: ImageLike, path: PathLike | None = None) -> Any:
     """Plot an image and, for each word of its caption, a copy in which the attended regions are bright.
 
-    The weights of each panel are divided by the largest weight of the panel.
+    All panels have the same scale, from 0 to the largest weight of any word.
 
     Args:
         caption: from a model with attention.
@@ -169,7 +186,11 @@ def plot_caption(caption: ka.Caption, image: ImageLike, path: PathLike | None = 
 
     Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, figures 2 and 3.
     """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
     words, maps = word_maps(caption)
+    largest = max(float(maps.max(initial=0.0)), 1e-9)
     pixels = _pixels(image)
     columns = min(5, len(words) + 1)
     rows = -(-(len(words) + 1) // columns)
@@ -178,10 +199,13 @@ def plot_caption(caption: ka.Caption, image: ImageLike, path: PathLike | None = 
     panels = iter(np.ravel(axes))
     next(panels).imshow(pixels)
     for panel, word, weights in zip(panels, words, maps, strict=False):
-        panel.imshow(_overlay(pixels, weights))
-        panel.set_title(word, fontsize=13, parse_math=False)
+        panel.imshow(_overlay(pixels, weights / largest))
+        panel.set_title(_shortened(word), fontsize=13, parse_math=False)
     for panel in np.ravel(axes):
         panel.set_axis_off()
+    scale = ScalarMappable(Normalize(0, largest), "gray")
+    figure.colorbar(scale, ax=axes, label="attention score", fraction=0.04)
+    figure.suptitle("Attention of each word", parse_math=False)
     return _save(figure, path)
 
 
@@ -204,11 +228,12 @@ def plot_history(history: Mapping[str, Sequence[float]], path: PathLike | None =
     for name in ("loss", "val_loss"):
         if name in history:
             axes[0].plot(range(1, len(history[name]) + 1), history[name], marker=".", label=name)
-    axes[0].set(xlabel="epoch", ylabel="loss (nats per token)")
+    axes[0].set(xlabel="epoch", ylabel="loss (nats per token)", title="Loss")
     axes[0].legend()
     for panel, name in zip(axes[1:], others, strict=True):
         panel.plot(range(1, len(history[name]) + 1), history[name], marker=".", color="tab:green")
-        panel.set(xlabel="epoch", ylabel=name.replace("_", " "))
+        title = f"Validation {name.removeprefix('val_').replace('_', ' ')}"
+        panel.set(xlabel="epoch", ylabel=name.replace("_", " "), title=title)
     for panel in axes:
         panel.xaxis.get_major_locator().set_params(integer=True)
     return _save(figure, path)
@@ -234,7 +259,7 @@ def plot_bleu_by_length(systems: Mapping[str, Mapping[str, tuple[int, float]]], 
         axes.plot(list(bins), [bleu for _, bleu in bins.values()], marker="o", label=name)
     first = next(iter(systems.values()))
     axes.set_xticks(range(len(first)), [f"{name}\n({count})" for name, (count, _) in first.items()])
-    axes.set(xlabel="source length in words (sentences)", ylabel="BLEU")
+    axes.set(xlabel="source length in words (sentences)", ylabel="BLEU", title="BLEU by source length")
     axes.set_ylim(bottom=0)
     axes.legend()
     return _save(figure, path)
@@ -290,11 +315,11 @@ def _pixels(image: ImageLike) -> np.ndarray:
 
 
 def _overlay(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the image (h, w, 3), bright for large and dark for small `weights` (rows, columns)."""
+    """Return the image (h, w, 3), bright where `weights` (rows, columns) are 1 and dark where they are 0."""
     from PIL import Image
 
     height, width, _ = pixels.shape
-    scaled = Image.fromarray(np.asarray(weights / max(weights.max(), 1e-9), "float32"))
+    scaled = Image.fromarray(np.asarray(weights, "float32"))
     light = np.asarray(scaled.resize((width, height), Image.Resampling.BICUBIC)).clip(0, 1)[:, :, None]
     return (pixels * (0.2 + 0.5 * light) + 255 * 0.3 * light).astype("uint8")
 
@@ -304,12 +329,14 @@ def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tup
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    dpi = min(120, _MAX_PIXELS / max(width, height))
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns)
 
 
 def _save(figure: Any, path: PathLike | None) -> Any:
+    draw_with_fonts(figure)
     if path is not None:
         figure.savefig(path)
     return figure

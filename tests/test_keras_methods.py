@@ -143,15 +143,3 @@ def test_image_encoders_are_the_same_with_channels_first(name, shape, expected):
     pixel = np.array([[[[1.0, 2.0, 3.0]]]], "float32")
     np.testing.assert_allclose(keras.ops.convert_to_numpy(preprocess(pixel))[0, 0, 0], expected, rtol=1e-5)
     assert keras.config.image_data_format() == "channels_first"
-
-
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="an option of JAX")
-def test_programs_on_jax_compute_in_32_bits():
-    import jax
-
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
-    third = compiled.CompiledFunction(model, lambda model, inputs: {"y": inputs["x"] / 3, "i": inputs["i"]})
-    with jax.enable_x64(True):
-        outputs = third({"x": np.ones((2, 2)), "i": np.ones((2, 2), "int64")})
-    assert (outputs["y"].dtype, outputs["i"].dtype) == ("float32", "int32")
-    np.testing.assert_allclose(outputs["y"], 1 / 3, rtol=1e-6)

@@ -96,8 +96,10 @@ def test_the_attended_region_of_a_panel_is_bright(tmp_path):
     maps = np.stack([spot(0, 0), spot(6, 4)])
     figure = plot_caption(caption((f"{U}a", f"{U}dog"), maps), photo(70, 50), tmp_path / "caption.png")
     assert is_png(tmp_path / "caption.png")
-    assert [panel.get_title() for panel in figure.axes] == ["", "a", "dog"]
-    whole, first, second = (shown(panel) for panel in figure.axes)
+    *panels, bar = figure.axes
+    assert [panel.get_title() for panel in panels] == ["", "a", "dog"]
+    assert (bar.get_ylabel(), bar.get_ylim()) == ("attention score", (0, 1))
+    whole, first, second = map(shown, panels)
     assert (whole == 128).all()
     assert first.shape == (70, 50, 3)
     assert first[5, 5].min() > 150
@@ -105,9 +107,12 @@ def test_the_attended_region_of_a_panel_is_bright(tmp_path):
     np.testing.assert_array_equal(second, first[::-1, ::-1])
 
 
-def test_uniform_attention_brightens_the_whole_image():
-    panel = shown(plot_caption(caption(), photo()).axes[1])
-    assert panel.min() == panel.max() > 128
+def test_all_panels_have_one_scale():
+    maps = np.stack([np.full((7, 5), share, "float32") for share in (0.04, 0.02, 0.01, 0.0)])
+    pieces = (f"{U}a", f"{U}b", f"{U}c", f"{U}d")
+    panels = [shown(panel) for panel in plot_caption(caption(pieces, maps), photo()).axes[1:5]]
+    # 128 * (0.2 + 0.5 light) + 255 * 0.3 light, with light = weight / 0.04
+    assert [(panel.min(), panel.max()) for panel in panels] == [(166, 166), (95, 95), (60, 60), (25, 25)]
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 11])
@@ -117,7 +122,7 @@ def test_every_word_has_a_panel(count):
     figure = plot_caption(caption(pieces, maps), photo())
     drawn = [panel for panel in figure.axes if panel.images]
     assert [panel.get_title() for panel in drawn] == ["", *(f"w{index}" for index in range(count))]
-    assert not any(panel.axison for panel in figure.axes)
+    assert not any(panel.axison for panel in figure.axes[:-1])  # the last one is the bar of the scale
 
 
 def test_images_are_arrays_files_or_bytes(tmp_path):
@@ -157,3 +162,80 @@ def test_captions_are_written_to_tensorboard(tmp_path):
     (file,) = tmp_path.iterdir()
     events = [event for event in tf.compat.v1.train.summary_iterator(str(file)) if event.summary.value]
     assert [(event.step, event.summary.value[0].tag) for event in events] == [(3, "caption/0"), (3, "caption/3")]
+
+
+def alignment(source, target):
+    """Return a translation with even attention."""
+    sources, targets = ([f"{U}{word}" for word in text.split()] for text in (source, target))
+    weights = np.full((len(targets), len(sources)), 1 / len(sources), "float32")
+    return ka.Translation(source, target, -1.0, tuple(sources), tuple(targets), weights)
+
+
+def words_at(axis):
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+@pytest.mark.parametrize("plot", [
+    lambda: ka.plot_alignment(alignment("a b", "c")),
+    lambda: ka.plot_history({"loss": [2.0, 1.0], "val_bleu": [1.0, 9.0]}),
+    lambda: ka.visualize.plot_bleu_by_length({"one": {"1-9": (31, 38.0)}}),
+])  # fmt: skip
+def test_axes_have_titles_and_names(plot):
+    for axes in plot().axes:
+        assert axes.get_ylabel()
+        assert (axes.get_title() and axes.get_xlabel()) or axes.get_ylabel() == "attention score"  # the bar
+
+
+@pytest.mark.parametrize(("source", "inverted"), [("שלום עולם PC", True), ("كتاب جديد", True), ("we שלום eat", False)])
+def test_a_source_from_right_to_left_is_drawn_in_this_direction(source, inverted):
+    axes = ka.plot_alignment(alignment(source, "x y")).axes[0]
+    assert axes.xaxis.get_inverted() == inverted
+    assert words_at(axes.xaxis) == source.split()
+
+
+def test_long_sentences_have_small_cells_short_labels_and_a_figure_that_can_be_drawn():
+    figure = ka.plot_alignment(alignment(" ".join(["w" * 99] * 1709), "x"))
+    assert words_at(figure.axes[0].xaxis)[0] == "w" * 23 + "…"
+    assert max(figure.get_size_inches() * figure.dpi) < 2**16
+    assert not figure.axes[0].texts
+    assert len(ka.plot_alignment(alignment("a b", "x")).axes[0].texts) == 2  # .50 and .50
+
+
+def made_font(path, character):
+    """Write a font that has one character: a square."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for point in ((0, 500), (500, 500), (500, 0)):
+        pen.lineTo(point)
+    pen.closePath()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "square"])
+    builder.setupCharacterMap({ord(character): "square"})
+    builder.setupGlyf({name: pen.glyph() for name in (".notdef", "square")})
+    builder.setupHorizontalMetrics({".notdef": (600, 0), "square": (600, 0)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Square", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+
+
+def test_characters_are_drawn_with_an_installed_font_or_replaced_with_one_warning(tmp_path, monkeypatch, recwarn):
+    from matplotlib import font_manager
+
+    rare, unknown = "\U00012000", "\U00012001"  # cuneiform: in no font of this machine but the one made here
+    made_font(tmp_path / "square.ttf", rare)
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(tmp_path / "square.ttf")])
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", list(font_manager.fontManager.ttflist))
+    figure = ka.plot_alignment(alignment(f"a {rare}", "x"), tmp_path / "found.png")
+    assert not recwarn.list
+    assert "Square" in figure.axes[0].get_xticklabels()[0].get_fontfamily()
+    figure = ka.plot_alignment(alignment(f"b{unknown} {rare}", f"{unknown} y"), tmp_path / "missing.png")
+    (warning,) = recwarn.list
+    assert f"No installed font has the characters {unknown}" in str(warning.message)
+    assert "Install Noto Sans Cuneiform" in str(warning.message)
+    axes = figure.axes[0]
+    assert (words_at(axes.xaxis), words_at(axes.yaxis)) == (["b?", rare], ["?", "y"])
