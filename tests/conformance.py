@@ -250,7 +250,7 @@ IMAGES = tuple(np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype("ui
 
 
 def _captioner(preset: str, **sizes: Any) -> Callable[[Any], Any]:
-    encoder_options = {"encoder": "small_cnn", "image_size": 32, "max_length": 31}
+    encoder_options = {"image_encoder": "small_cnn", "image_size": 32, "max_length": 31}
     return lambda tokenizer: ka.Captioner.from_preset(preset, tokenizer=tokenizer, **encoder_options, **sizes)
 
 

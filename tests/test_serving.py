@@ -66,7 +66,12 @@ def test_model_export_and_stock_loader_return_the_same_caption(tokenizer, tmp_pa
     """The inputs are batches with readable and unreadable images, and an empty batch."""
     keras.utils.set_random_seed(5)
     model = ka.Captioner.from_preset(
-        "show_attend_and_tell", tokenizer=tokenizer, encoder="small_cnn", image_size=32, units=14, embedding_dim=11
+        "show_attend_and_tell",
+        tokenizer=tokenizer,
+        image_encoder="small_cnn",
+        image_size=32,
+        units=14,
+        embedding_dim=11,
     )
     randomize(model, 0.3)
     encoded_images = [tf.io.encode_jpeg(image).numpy() for image in IMAGES]

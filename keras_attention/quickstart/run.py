@@ -28,7 +28,7 @@ _SCENES = {
     "train_files": ["tfds:scenes:train"],
     "valid_files": ["tfds:scenes:validation[:200]"],
     "preset": "show_attend_and_tell",
-    "encoder": "small_cnn",
+    "image_encoder": "small_cnn",
     "sizes": ["image_size=64", "units=192", "embedding_dim=64", "dropout=0.1", "doubly_stochastic=0.0"],
     "tokenizer": "bpe",
     "vocabulary_size": 200,
@@ -39,7 +39,7 @@ _SCENES = {
     "max_tokens": 1024,
 }
 # The model of `--init` already has these options.
-_PARTS_OF_INIT = ("preset", "encoder", "tokenizer", "vocabulary_size")
+_PARTS_OF_INIT = ("preset", "image_encoder", "tokenizer", "vocabulary_size")
 
 
 @click.command()
