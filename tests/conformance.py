@@ -212,11 +212,11 @@ LAYERS = [
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelRow:
-    """A model, its verb, and input texts or images."""
+    """A model, its prediction method, and input texts or images."""
 
     name: str
     make: Callable[[Any], Any]
-    verb: str
+    predict_method: str
     texts: tuple = ("we eat bread", "the girl drinks cold milk", "")
     is_unique: bool = True  # False if other rows run the same code: then slow
 

@@ -121,7 +121,7 @@ def test_two_tokenizers_have_separate_vocabularies(tmp_path):
 
 
 def test_an_exported_sampling_model_has_a_seed_input(tokenizer, tmp_path):
-    model = next(row for row in MODELS if row.verb == "complete").make(tokenizer)
+    model = next(row for row in MODELS if row.predict_method == "complete").make(tokenizer)
     randomize(model, 0.3)
     path = model.export(tmp_path / "lm", strategy=ka.Sampling(max_new_tokens=7))
     prompts = ["we", "", "the boy"]
@@ -335,7 +335,7 @@ def test_the_translator_has_memorised_the_pairs(translator):
 
 
 def test_white_space_is_split_the_same_in_python_and_in_an_export(tokenizer, tmp_path):
-    model = next(row for row in MODELS if row.verb == "tag").make(tokenizer)
+    model = next(row for row in MODELS if row.predict_method == "tag").make(tokenizer)
     texts = ["we\u00a0eat bread", "\u3000", " we\teat\x0b bread ", "\t"]
     served = ka.load(model.export(tmp_path / "m"))
     assert [a.words for a in model.tag(texts)] == [a.words for a in served.tag(texts)]
@@ -398,7 +398,7 @@ def test_incomplete_characters_and_unknown_ids_are_decoded_as_in_python(tmp_path
 
 
 def test_a_long_prompt_is_truncated_at_its_start(tokenizer, tmp_path):
-    model = next(row for row in MODELS if row.verb == "complete").make(tokenizer)
+    model = next(row for row in MODELS if row.predict_method == "complete").make(tokenizer)
     randomize(model, 0.3)
     prompts = ["we eat bread " * 20 + "they drink", "the boy"]
     served = ka.load(model.export(tmp_path / "m", strategy=ka.Greedy(max_new_tokens=7)))

@@ -71,7 +71,7 @@ class Captioner(Task):
     """
 
     command_name = "captioner"
-    verb = "caption"
+    predict_method = "caption"
     output_class = Caption
     default_preset = "show_attend_and_tell"
     default_strategy = Greedy
@@ -269,7 +269,7 @@ class Captioner(Task):
         """
         images, strategy = check_images(images), strategy or Greedy()
         inputs = encode_inputs(None, images)
-        return self.run_verb(
+        return self.predict_outputs(
             inputs, None, batch_size, lambda indices: {"seeds": strategy.seeds(indices)}, strategy=strategy
         )
 
