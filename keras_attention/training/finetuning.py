@@ -74,7 +74,7 @@ def enable_lora(model: keras.Model, rank: int) -> int:
         raise ValueError(f"`rank` is {rank}; expected a positive integer.")
     if getattr(model, "quantization", None):
         raise ValueError(
-            "The model is quantised: a file holds the sum W + A B, and its rounding would remove what LoRA learns. "
+            "The model is quantised: a file contains the sum W + A B, whose rounding would remove A B. "
             "Fine-tune first, save and load the model, then quantise it."
         )
     stacks = [getattr(model, name) for name in ("encoder", "decoder") if getattr(model, name, None) is not None]
@@ -96,7 +96,7 @@ def enable_lora(model: keras.Model, rank: int) -> int:
 
 
 def restart_lora(model: keras.Model) -> None:
-    """Initialise A of each LoRA layer at random: in a loaded model A and B are zero, and their gradients too."""
+    """Initialise A of each LoRA layer at random, because in a loaded model A, B and their gradients are zero."""
     for layer in model._flatten_layers():
         if getattr(layer, "lora_enabled", False):
             values = keras.initializers.HeUniform()(layer.lora_kernel_a.shape, layer.lora_kernel_a.dtype)
