@@ -111,7 +111,7 @@ def rematerialize(model: keras.Model) -> None:
 
     Raises:
         ValueError: the model has no Transformer blocks, or it has dropout and the backend is TensorFlow, where the
-            second computation would drop other units.
+            second computation would drop different units.
 
     Example:
         >>> sizes = {"width": 14, "num_heads": 2, "num_layers": 3, "intermediate_dim": 5, "dropout": 0.0}
@@ -127,7 +127,7 @@ def rematerialize(model: keras.Model) -> None:
     rates = [getattr(layer, "rate", 0.0) for stack in stacks for layer in stack._flatten_layers()]
     if keras.backend.backend() == "tensorflow" and any(rates):
         raise ValueError(
-            "On TensorFlow a block that is recomputed drops other units, so the gradients would be wrong. Train "
+            "On TensorFlow a block that is recomputed drops different units, so the gradients would be wrong. Train "
             "with dropout=0 and attention_dropout=0, or on JAX."
         )
     for stack in stacks:
