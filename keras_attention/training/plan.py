@@ -33,7 +33,7 @@ class TrainingPlan:
         label_smoothing: label smoothing, in [0, 1).
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW.
-        layer_decay: factor by which the learning rate decreases from each block to the block below it.
+        layer_decay: factor of the learning rate from each block to the block below it; 1 for equal learning rates.
         gradient_accumulation: number of batches per update; their gradients are averaged.
         monitor: metric that selects the best model. By default val_bleu (translator, captioner), val_accuracy
             (classifier, tagger) or val_loss (the others).
