@@ -212,20 +212,22 @@ LAYERS = [
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelRow:
-    """A model, its verb, and input texts or images."""
+    """A model, its prediction method, and input texts or images."""
 
     name: str
     make: Callable[[Any], Any]
-    verb: str
+    predict_method: str
     texts: tuple = ("we eat bread", "the girl drinks cold milk", "")
     is_unique: bool = True  # False if other rows run the same code: then slow
     is_exported: bool = True  # False if the export of another row has the same inputs and outputs
 
 
-def _translator(preset: str, **sizes: Any) -> Callable[[Any], Any]:
+def _translator(preset: str, **overrides: Any) -> Callable[[Any], Any]:
     def make(tokenizer: Any) -> Any:
         tokenizers = {"source_tokenizer": tokenizer, "target_tokenizer": tokenizer}
-        return ka.Translator.from_preset(preset, **tokenizers, **(sizes if "width" in sizes else _RECURRENT | sizes))
+        return ka.Translator.from_preset(
+            preset, **tokenizers, **(overrides if "width" in overrides else _RECURRENT | overrides)
+        )
 
     return make
 
@@ -250,9 +252,9 @@ def _character_encoder(tokenizer: Any) -> Any:
 IMAGES = tuple(np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype("uint8") for i in range(3))
 
 
-def _captioner(preset: str, **sizes: Any) -> Callable[[Any], Any]:
-    encoder_options = {"encoder": "small_cnn", "image_size": 32, "max_length": 31}
-    return lambda tokenizer: ka.Captioner.from_preset(preset, tokenizer=tokenizer, **encoder_options, **sizes)
+def _captioner(preset: str, **overrides: Any) -> Callable[[Any], Any]:
+    encoder_options = {"image_encoder": "small_cnn", "image_size": 32, "max_length": 31}
+    return lambda tokenizer: ka.Captioner.from_preset(preset, tokenizer=tokenizer, **encoder_options, **overrides)
 
 
 # fmt: off

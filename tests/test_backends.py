@@ -47,8 +47,10 @@ def searched(row, tokenizer) -> list[str]:
     """Write texts with a beam of 3: the search, the cache and the length penalty."""
     model = row.make(tokenizer)
     set_drawn_weights(model)
-    inputs = IMAGES if row.verb == "caption" else [source for source, _ in PAIRS[:3]]
-    outputs = getattr(model, row.verb)(inputs, ka.BeamSearch(num_beams=3, num_return_sequences=3, max_new_tokens=7))
+    inputs = IMAGES if row.predict_method == "caption" else [source for source, _ in PAIRS[:3]]
+    outputs = getattr(model, row.predict_method)(
+        inputs, ka.BeamSearch(num_beams=3, num_return_sequences=3, max_new_tokens=7)
+    )
     return [" | ".join([a.text, *(b.text for b in a.alternatives)]) for a in outputs]
 
 
