@@ -8,7 +8,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -17,21 +17,30 @@ from keras_attention.cli.terminal import VERBOSITY, import_keras
 
 BEAM = ("num_beams", "length_penalty")
 SAMPLING = ("temperature", "top_k", "top_p")
-# Task on the command line -> its class and default preset, as in the classes, which the help must not import.
+
+
+class TaskDefaults(NamedTuple):
+    """The class of a task and its defaults. The class states them too, but the help must not import it."""
+
+    class_name: str
+    preset: str
+    tokenizer: str = "sentencepiece"
+
+
 TASKS = {
-    "translator": ("Translator", "rnn_attention"),
-    "captioner": ("Captioner", "show_attend_and_tell"),
-    "lm": ("CausalLM", "char_rnn"),
-    "mlm": ("MaskedLM", "bert_base"),
-    "plm": ("PermutationLM", "xlnet_base"),
-    "classifier": ("TextClassifier", "rnn_classifier"),
-    "tagger": ("TextTagger", "rnn_tagger"),
+    "translator": TaskDefaults("Translator", "rnn_attention"),
+    "captioner": TaskDefaults("Captioner", "show_attend_and_tell"),
+    "lm": TaskDefaults("CausalLM", "char_rnn", "characters"),
+    "mlm": TaskDefaults("MaskedLM", "bert_base"),
+    "plm": TaskDefaults("PermutationLM", "xlnet_base"),
+    "classifier": TaskDefaults("TextClassifier", "rnn_classifier"),
+    "tagger": TaskDefaults("TextTagger", "rnn_tagger", "words"),
 }
 
 
 def task_class(name: str) -> Any:
     """Return the class of a task, such as `ka.Translator` for `"translator"`."""
-    return getattr(ka, TASKS[name][0])
+    return getattr(ka, TASKS[name].class_name)
 
 
 class Option(click.Option):
@@ -104,7 +113,8 @@ def from_fields(kind: type, names: Iterable[str], *, search: bool = False, **set
     for name in names:
         default, text = defaults[name], descriptions[name]
         default_text = f"  [default: {default}]" if search and default is not None else ""
-        default_text = "  [default: no beam search]" if name == "num_beams" else default_text
+        if name == "num_beams":
+            text, default_text = "use beam search with this number of beams.", ""
         options.append(
             Option(
                 flag(name),

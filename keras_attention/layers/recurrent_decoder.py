@@ -23,7 +23,7 @@ _CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell, "ls
 class RecurrentDecoder(BaseLayer):
     """Stacked recurrent cells over a sequence; with an attention, each step attends to a memory.
 
-    With x_t the input of step t and h_t the output of the top cell:
+    x_t is the input of step t, and h_t is the output of the top cell:
 
         without attention:          h_t = cell(x_t, h_{t-1});   output_t = tanh(W h_t)
 
@@ -371,7 +371,7 @@ def _mask_context(context, step: dict):
 
 
 def _mask_states(new: dict, old: dict, mask):
-    """Return the new states, but the old ones in rows whose mask (B, 1, 1), a tensor of numbers or None, is 0."""
+    """Return the old states in rows with the mask 0, the new states in other rows; `mask` is (B, 1, 1) or None."""
     return new if mask is None else keras.tree.map_structure(lambda a, b: ops.where(mask > 0, a, b), new, old)
 
 

@@ -22,9 +22,9 @@ def from_examples(
     tokenizer_kind: str | None = None,
     vocabulary_size: int = 8000,
     lowercase: bool = False,
-    **sizes: Any,
+    **overrides: Any,
 ) -> Any:
-    """Make a model with the sizes of a preset, new weights, and tokenizers trained on the examples.
+    """Make a model with the config of a preset, new weights, and tokenizers trained on the examples.
 
     Args:
         examples: training examples of the task, such as pairs of texts; see `keras_attention.data`.
@@ -33,13 +33,13 @@ def from_examples(
             `"sentencepiece"` with other presets.
         vocabulary_size: number of tokens of each tokenizer.
         lowercase: True to make the tokenizers convert text to lower case.
-        **sizes: sizes that replace those of the preset, such as `units=512`.
+        **overrides: config fields with new values, such as `units=512`.
 
     Returns:
         a model of this task.
 
     Raises:
-        ValueError: the preset, a size or the kind is unknown, or there are too few texts for the vocabulary.
+        ValueError: the preset, a field or the kind is unknown, or there are too few texts for the vocabulary.
 
     Example:
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
@@ -51,20 +51,20 @@ def from_examples(
     config = find_preset(preset, cls.task_name())
     default = cls.default_tokenizer if preset == cls.default_preset else "sentencepiece"
     options = {"kind": tokenizer_kind or default, "vocabulary_size": vocabulary_size, "lowercase": lowercase}
-    parts = cls.train_tokenizers(examples, config, sizes, **options)
+    tokenizers = cls.train_tokenizers(examples, config, overrides, **options)
     labels = cls.labels_of(examples)
-    return cls.from_preset(preset, **parts, **({"labels": labels} if labels else {}), **sizes)
+    return cls.from_preset(preset, **tokenizers, **({"labels": labels} if labels else {}), **overrides)
 
 
 def train_tokenizers(
-    cls: Any, examples: Sequence, config: Any, sizes: dict[str, Any], **options: Any
+    cls: Any, examples: Sequence, config: Any, overrides: dict[str, Any], **options: Any
 ) -> dict[str, Any]:
     """Train the tokenizers of a task on examples.
 
     Args:
         examples: training examples of the task.
-        config: the preset's sizes.
-        sizes: sizes that replace those of the preset.
+        config: the config of the preset.
+        overrides: config fields with new values.
         **options: the options of `train_tokenizer`: `kind`, `vocabulary_size` and `lowercase`.
 
     Returns:

@@ -119,7 +119,7 @@ def predict(self, x: Any, batch_size: int | None = None, *args: Any, **options: 
         **options: the other arguments of `keras.Model.predict`, for batches.
 
     Returns:
-        for texts and images, what the task's verb returns: a list of `output_class`. Else arrays, as in Keras.
+        for texts and images, what the task's `predict_method` returns, a list of `output_class`; else arrays.
 
     Example:
         >>> model = ka.TextClassifier.from_examples([("fine", "good"), ("dull", "bad")], tokenizer_kind="characters")
@@ -128,7 +128,7 @@ def predict(self, x: Any, batch_size: int | None = None, *args: Any, **options: 
     """
     check_process()
     if (texts := raw_examples(self, x)) is not None:
-        return getattr(self, self.verb)(texts, **({} if batch_size is None else {"batch_size": batch_size}))
+        return getattr(self, self.predict_method)(texts, **({} if batch_size is None else {"batch_size": batch_size}))
     return keras.Model.predict(self, x, batch_size, *args, **options)
 
 

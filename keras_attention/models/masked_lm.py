@@ -64,7 +64,7 @@ class MaskedLM(Task):
     """
 
     command_name = "mlm"
-    verb = "fill"
+    predict_method = "fill"
     output_class = FilledMask
     default_preset = "bert_base"
 
@@ -112,7 +112,7 @@ class MaskedLM(Task):
         if candidates < 1:
             raise ValueError(f"`candidates` is {candidates}; expected a positive integer.")
         texts = check_texts(texts)
-        return self.run_verb(encode_inputs(self.input_reader, texts), texts, batch_size, candidates=candidates)
+        return self.predict_outputs(encode_inputs(self.input_reader, texts), texts, batch_size, candidates=candidates)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `mask_positions` (B, G), the positions of the masks, padded with -1."""
@@ -170,7 +170,7 @@ class MaskedLM(Task):
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:
-        """Return `loss` and `accuracy` of masked tokens, and `next_sentence_accuracy` if the model predicts that."""
+        """Return `loss` and `accuracy` of masked tokens, and `next_sentence_accuracy` with `config.next_sentence`."""
         scores = token_scores(model, masked_batches(examples, model, shuffle=False))
         prefix = "logits_" if model.config.next_sentence else ""
         result = {name: scores[prefix + name] for name in ("loss", "accuracy")}

@@ -24,15 +24,15 @@ from keras_attention.presets import find_preset
 class Task(keras.Model):
     """A functional Keras model with a config and tokenizers.
 
-    A subclass builds its network in `__init__`, lists its tokenizers in `tokenizer_names`, and defines the three parts
-    of its verb: `to_inputs`, from strings to ids; `compute`, in `keras.ops`, from ids to numbers and ids; and
-    `to_outputs`, which replaces ids by strings. The Python method and an export use all three.
+    A subclass builds its network in `__init__`, lists its tokenizers in `tokenizer_names`, and defines the three steps
+    of a prediction: `to_inputs`, from strings to ids; `compute`, in `keras.ops`, from ids to numbers and ids; and
+    `to_outputs`, from ids to strings. The prediction method and an export use all three.
 
-    `model.save("m.keras")` saves weights, sizes and tokenizers. A loaded model uses the current dtype policy, and all
+    `model.save("m.keras")` saves weights, config and tokenizers. A loaded model uses the current dtype policy, and all
     of its weights are trainable.
 
     Args:
-        config: the sizes, such as a `TransformerConfig`.
+        config: the config of the network, such as a `TransformerConfig`.
         tokenizers: dict of KerasHub tokenizers, one for each of `tokenizer_names`; None for a missing one.
         inputs: the network's inputs, a dict of Keras tensors.
         outputs: the network's output.
@@ -40,12 +40,12 @@ class Task(keras.Model):
 
     tokenizer_names: tuple[str, ...] = ("tokenizer",)
     command_name: str  # the task on the command line, such as "translator"
-    verb: str  # name of the method that maps inputs to outputs, such as "translate"
-    output_class: type  # the verb returns one per input
+    predict_method: str  # name of the prediction method, such as "translate"
+    output_class: type  # the prediction method returns one object per input
     default_preset: str
-    input_reader: TextReader | WordReader | None = None  # of the verb's texts; None: the verb reads images
+    input_reader: TextReader | WordReader | None = None  # encodes the input texts; None: the inputs are images
     default_strategy: type[Strategy] | None = None  # None: the task does not search
-    default_tokenizer = "sentencepiece"  # the kind for the default preset
+    default_tokenizer = "sentencepiece"  # kind of tokenizer for the default preset
     metric = "loss"  # selects the best model on validation data
     has_pairs = False  # whether an example is a pair of strings
     text_metrics: tuple[str, ...] = ()  # metrics of generated texts; see `validation_score`
@@ -68,39 +68,39 @@ class Task(keras.Model):
         return next(base.__name__ for base in cls.__mro__ if base.__module__.startswith("keras_attention."))
 
     @classmethod
-    def from_preset(cls, name: str, **parts: Any):
-        """Make a model of this task with the sizes of a preset and new weights.
+    def from_preset(cls, name: str, **overrides: Any):
+        """Make a model of this task with the config of a preset and new weights.
 
         Args:
             name: a name of `keras_attention.presets()`.
-            **parts: the tokenizers; for classifiers and taggers, `labels`; and sizes that replace those of the preset,
+            **overrides: the tokenizers; for classifiers and taggers, `labels`; and other config fields with new values,
                 such as `units=512`.
 
         Returns:
             a model of this task.
 
         Raises:
-            ValueError: the preset or a size is unknown; for a preset, the message suggests similar names.
+            ValueError: the preset or a field is unknown; for a preset, the message suggests similar names.
         """
         config = find_preset(name, cls.task_name())
-        tokenizers = {key: parts.pop(key) for key in cls.tokenizer_names if key in parts}
-        return cls(cls.resized(config, parts), **tokenizers)
+        tokenizers = {key: overrides.pop(key) for key in cls.tokenizer_names if key in overrides}
+        return cls(cls.override_config(config, overrides), **tokenizers)
 
     @classmethod
-    def resized(cls, config, sizes: dict[str, Any]):
-        """Return `config` with other sizes.
+    def override_config(cls, config, overrides: dict[str, Any]):
+        """Return `config` with new values of some fields.
 
         Raises:
-            ValueError: a size is unknown.
+            ValueError: a field is unknown.
         """
         fields = configs.fields_for(config, cls.task_name())
-        unknown = sorted(set(sizes) - fields)
+        unknown = sorted(set(overrides) - fields)
         if unknown:
             raise ValueError(
                 f"{cls.__name__} has no {', '.join(unknown)}. Tokenizers: {', '.join(cls.tokenizer_names)}; "
-                f"sizes: {', '.join(sorted(fields))}."
+                f"config fields: {', '.join(sorted(fields))}."
             )
-        return dataclasses.replace(config, **sizes)
+        return dataclasses.replace(config, **overrides)
 
     @property
     def has_lora(self) -> bool:
@@ -134,9 +134,9 @@ class Task(keras.Model):
     def get_config(self) -> dict:
         """Return the constructor's arguments, for saving."""
         tokenizers = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.tokenizer_names}
-        sizes = {"class": type(self.config).__name__, **dataclasses.asdict(self.config)}
+        fields = {"class": type(self.config).__name__, **dataclasses.asdict(self.config)}
         quantization = keras.saving.serialize_keras_object(self.quantization)
-        return {"config": sizes, "name": self.name, "quantization": quantization, **tokenizers}
+        return {"config": fields, "name": self.name, "quantization": quantization, **tokenizers}
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None):
@@ -144,15 +144,15 @@ class Task(keras.Model):
         import keras_hub  # noqa: F401  (registers the tokenizers' classes)
 
         config = dict(config)
-        sizes = dict(config.pop("config"))
-        if "labels" in sizes:
-            sizes["labels"] = tuple(sizes["labels"])
+        fields = dict(config.pop("config"))
+        if "labels" in fields:
+            fields["labels"] = tuple(fields["labels"])
         tokenizers = {
             name: keras.saving.deserialize_keras_object(config.pop(name, None), custom_objects)
             for name in cls.tokenizer_names
         }
         quantization = keras.saving.deserialize_keras_object(config.pop("quantization", None), custom_objects)
-        model = cls(getattr(configs, sizes.pop("class"))(**sizes), **tokenizers, **config)
+        model = cls(getattr(configs, fields.pop("class"))(**fields), **tokenizers, **config)
         if quantization is not None:
             model.quantize(config=quantization)  # before Keras loads the weights, which are quantised
         return model
@@ -191,7 +191,7 @@ class Task(keras.Model):
     def compute(self, inputs: dict, **options: Any) -> dict:
         """Compute the task's result from ids or images.
 
-        This is the whole computation of the task's verb, in `keras.ops`. The Python method compiles it, and an export
+        This is the whole computation of a prediction, in `keras.ops`. The prediction method compiles it, and an export
         contains it.
 
         Args:
@@ -222,7 +222,7 @@ class Task(keras.Model):
         computed = self.compiled_function(type(self).compute)(self.prepare(inputs, **options), **options)
         return self.to_outputs(strings, inputs, computed, detokenizers)
 
-    def run_verb(
+    def predict_outputs(
         self,
         inputs: Any,
         texts: Sequence[str] | None,
@@ -293,7 +293,7 @@ class Task(keras.Model):
         Args:
             directory: parent directory; the model is written to `<directory>/<version>/`.
             version: a positive integer; a server loads the highest one.
-            strategy: the search strategy of the export; by default the one of the task's verb.
+            strategy: the search strategy of the export; by default `default_strategy`.
             examples: texts or encoded images for the warm-up request; None for built-in ones, empty for no warm-up.
             attention: add the signature `attention`, the attention scores of every block and head; the model must have
                 self-attention over one text.
@@ -347,7 +347,7 @@ class Task(keras.Model):
             examples: raw examples of the task.
             max_tokens: maximum number of tokens in a batch, with padding.
             shuffle: True for training: examples are batched in random order. False for a fixed order.
-            seed: of the random order.
+            seed: the seed of the random order.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `make_batches`.")
 
@@ -359,7 +359,7 @@ class Task(keras.Model):
     def score_examples(cls, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
         """Score a model of this task, or its export; see `keras_attention.evaluate`.
 
-        `options` are those of the verb, such as `strategy` and `batch_size`.
+        `options` are those of the prediction method, such as `strategy` and `batch_size`.
         """
         raise NotImplementedError(f"{cls.__name__} does not define `score_examples`.")
 

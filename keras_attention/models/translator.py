@@ -64,7 +64,7 @@ class Translator(Task):
     """
 
     command_name = "translator"
-    verb = "translate"
+    predict_method = "translate"
     output_class = Translation
     default_preset = "rnn_attention"
     default_strategy = Greedy
@@ -185,7 +185,7 @@ class Translator(Task):
             return {"prefix_ids": prefix_ids, "prefix_mask": prefix_mask, "seeds": strategy.seeds(indices)}
 
         inputs = encode_inputs(self.input_reader, texts)
-        return self.run_verb(inputs, texts, batch_size, add_inputs, strategy=strategy)
+        return self.predict_outputs(inputs, texts, batch_size, add_inputs, strategy=strategy)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return `source_ids` and `source_mask` (B, S), and `is_empty` (B,), True for texts without words."""
@@ -249,10 +249,10 @@ class Translator(Task):
         return read_pairs(*paths)
 
     @classmethod
-    def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
+    def train_tokenizers(cls, examples: Sequence, config, overrides: dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return a tokenizer for each language, or the same one for both if the vocabulary is shared."""
         sides = [[pair[i] for pair in examples] for i in range(2)]
-        shared = sizes.get("shared_vocabulary", config.shared_vocabulary)
+        shared = overrides.get("shared_vocabulary", config.shared_vocabulary)
         corpora = [[*sides[0], *sides[1]]] if shared else sides
         tokenizers = [train_tokenizer(corpus, **options) for corpus in corpora]
         return {"source_tokenizer": tokenizers[0], "target_tokenizer": tokenizers[-1]}

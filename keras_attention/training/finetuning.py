@@ -32,8 +32,8 @@ def freeze(model: keras.Model) -> None:
         >>> model.encoder.trainable_weights
         []
     """
-    if hasattr(model, "vision"):
-        model.vision.freeze()
+    if hasattr(model, "image_encoder"):
+        model.image_encoder.freeze()
         return
     if not (hasattr(model, "embedding") and hasattr(model, "encoder")):
         raise ValueError(
@@ -74,12 +74,12 @@ def enable_lora(model: keras.Model, rank: int) -> int:
         raise ValueError(f"`rank` is {rank}; expected a positive integer.")
     if getattr(model, "quantization", None):
         raise ValueError(
-            "The model is quantised: a file holds the sum W + A B, and its rounding would remove what LoRA learns. "
+            "The model is quantised: a file contains the sum W + A B, whose rounding would remove A B. "
             "Fine-tune first, save and load the model, then quantise it."
         )
     stacks = [getattr(model, name) for name in ("encoder", "decoder") if getattr(model, name, None) is not None]
-    if hasattr(model, "vision"):
-        model.vision.freeze()
+    if hasattr(model, "image_encoder"):
+        model.image_encoder.freeze()
     for name in ("embedding", "source_embedding", "target_embedding"):
         if hasattr(model, name):
             getattr(model, name).trainable = False
@@ -96,7 +96,7 @@ def enable_lora(model: keras.Model, rank: int) -> int:
 
 
 def restart_lora(model: keras.Model) -> None:
-    """Initialise A of each LoRA layer at random: in a loaded model A and B are zero, and their gradients too."""
+    """Initialise A of each LoRA layer at random, because in a loaded model A, B and their gradients are zero."""
     for layer in model._flatten_layers():
         if getattr(layer, "lora_enabled", False):
             values = keras.initializers.HeUniform()(layer.lora_kernel_a.shape, layer.lora_kernel_a.dtype)
@@ -111,7 +111,7 @@ def rematerialize(model: keras.Model) -> None:
 
     Raises:
         ValueError: the model has no Transformer blocks, or it has dropout and the backend is TensorFlow, where the
-            second computation would drop other units.
+            second computation would drop different units.
 
     Example:
         >>> sizes = {"width": 14, "num_heads": 2, "num_layers": 3, "intermediate_dim": 5, "dropout": 0.0}
@@ -127,7 +127,7 @@ def rematerialize(model: keras.Model) -> None:
     rates = [getattr(layer, "rate", 0.0) for stack in stacks for layer in stack._flatten_layers()]
     if keras.backend.backend() == "tensorflow" and any(rates):
         raise ValueError(
-            "On TensorFlow a block that is recomputed drops other units, so the gradients would be wrong. Train "
+            "On TensorFlow a block that is recomputed drops different units, so the gradients would be wrong. Train "
             "with dropout=0 and attention_dropout=0, or on JAX."
         )
     for stack in stacks:
