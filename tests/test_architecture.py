@@ -16,7 +16,7 @@ ALLOWED = {
     "config": set(),
     "outputs": set(),
     "storage": set(),
-    "data": {"data", "quickstart"},  # the package's `tfds:` data sets
+    "data": {"data"},
     "presets": {"config"},
     "layers": {"layers"},
     "generation": {"generation", "layers.cache"},
@@ -27,7 +27,7 @@ ALLOWED = {
     "serving": {"serving", "models", "outputs", "generation", "data", "storage", "__version__"},
     "loading": {"serving", "weights"} | PUBLIC,
     "visualize": PUBLIC,
-    "quickstart": {"quickstart", "cli"} | PUBLIC,
+    "quickstart": {"quickstart", "cli", "data.tfds"} | PUBLIC,
     "evaluate": PUBLIC,
     "cli": {"cli", "evaluate", "storage", "visualize"} | PUBLIC,
 }
