@@ -257,16 +257,12 @@ class Task(keras.Model):
             weighted_metrics: by default, if `loss` is the default too, `MaskedAccuracy` for each output.
             **options: the other arguments of `keras.Model.compile`.
         """
-        from keras_attention.metrics.tokens import MaskedAccuracy
-        from keras_attention.training import MaskedCrossEntropy
+        from keras_attention.training import compiling
 
         if weighted_metrics == "auto":
-            metrics = keras.tree.map_structure(lambda _: [MaskedAccuracy()], self.output)
-            weighted_metrics = metrics if loss == "auto" else None
-        if loss == "auto":
-            loss = keras.tree.map_structure(lambda _: MaskedCrossEntropy(), self.output)
-        if optimizer == "auto":
-            optimizer = keras.optimizers.Adam(1e-3, beta_2=0.98, global_clipnorm=1.0)
+            weighted_metrics = compiling.metrics(self) if loss == "auto" else None
+        loss = compiling.losses(self) if loss == "auto" else loss
+        optimizer = compiling.adam() if optimizer == "auto" else optimizer
         super().compile(optimizer, loss, weighted_metrics=weighted_metrics, **options)
 
     def compile_from_config(self, config: dict) -> None:
