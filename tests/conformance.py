@@ -319,7 +319,7 @@ def batch_for(model: Any) -> dict[str, np.ndarray]:
         inputs = {"token_ids": ids, "padding_mask": mask, "segment_ids": np.zeros_like(ids)}
         return {**inputs, "permutation_mask": order, "target_mapping": ahead}
     if "character_ids" in model.input:
-        return model.word_arrays(model.word_reader.ids([a.split() for a, _ in PAIRS[3:6]]), multiple=1)
+        return model.word_arrays(model.input_reader.ids([a.split() for a, _ in PAIRS[3:6]]), multiple=1)
     if isinstance(model, ka.Captioner):
         return {"images": np.stack(IMAGES).astype("float32"), "target_ids": ids}
     if not isinstance(model, ka.Translator):

@@ -49,7 +49,7 @@ def complete(
 @property
 def input_reader(self: Any) -> TextReader:
     """The `TextReader` of prompts."""
-    return TextReader.for_prompts(self.tokenizer, self.config.max_length, self.template)
+    return TextReader.for_prompts(self.tokenizer, self.config.max_length, self.config.template)
 
 
 def to_inputs(self: Any, batch: Any) -> dict[str, Any]:

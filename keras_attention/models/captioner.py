@@ -152,7 +152,8 @@ class Captioner(Task):
             load_vision_weights(model.vision, encoder_weights)
         return model
 
-    start, _add_bias, has_attention = decoding.start, decoding.add_bias, decoding.has_attention
+    start, target_reader = decoding.start, decoding.target_reader
+    _add_bias, has_attention = decoding.add_bias, decoding.has_attention
 
     def _target_embedding(self):
         return self.embedding

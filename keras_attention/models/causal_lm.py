@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_batches import language_batches
+from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling
 from keras_attention.layers import Transformer
 from keras_attention.models import autoregressive, decoding
@@ -85,7 +86,13 @@ class CausalLM(Task):
         """Return the embeddings of the prompt tokens (B, L, E), and no decoder arguments."""
         return self.embedding(inputs["token_ids"]), {}
 
-    start, step = decoding.start, decoding.step
+    start, step, target_reader = decoding.start, decoding.step, decoding.target_reader
+
+    @property
+    def text_reader(self) -> TextReader:
+        """The reader of a whole text, which the decoder encodes."""
+        return TextReader.for_decoder(self.tokenizer, self.config.max_length)
+
     complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
     input_reader, to_inputs = autoregressive.input_reader, autoregressive.to_inputs
     length_limits, to_outputs = autoregressive.length_limits, autoregressive.to_outputs

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_attention.data.text_reader import TextReader
 from keras_attention.layers import logits_of_step
 
 
@@ -49,6 +50,12 @@ def step(self: Any, tokens, state: dict):
 def add_bias(self: Any, logits):
     """Add the output bias to logits (..., V), if the model has one."""
     return logits if self.output_bias is None else self.output_bias(logits)
+
+
+@property
+def target_reader(self: Any) -> TextReader:
+    """The `TextReader` of the texts that the decoder writes."""
+    return TextReader.from_template(self.tokenizer, "end", self.config.max_length)
 
 
 @property

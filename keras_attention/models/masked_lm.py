@@ -11,7 +11,6 @@ from keras import ops
 from keras_attention.config import TransformerConfig
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.masking import masked_batches
-from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import mask_id
 from keras_attention.layers import MaskedLMHead, OutputBias
 from keras_attention.layers.heads import probabilities
@@ -65,6 +64,7 @@ class MaskedLM(Task):
 
     command_name = "mlm"
     verb = "fill"
+    input_reader = Task.text_reader
     output_class = FilledMask
     default_preset = "bert_base"
 
@@ -87,11 +87,6 @@ class MaskedLM(Task):
 
     def _to_logits(self, outputs):
         return self.output_bias(self.embedding(self.head(outputs), reverse=True))
-
-    @property
-    def input_reader(self) -> TextReader:
-        """The `TextReader` of texts."""
-        return TextReader.from_template(self.tokenizer, self.template, self.config.max_length)
 
     def fill(self, texts: Iterable[str], candidates: int = 5, batch_size: int = 32) -> list[FilledMask]:
         """Fill the masks of texts.

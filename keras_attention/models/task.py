@@ -42,6 +42,7 @@ class Task(keras.Model):
     output_class: type  # the verb returns one per input
     default_preset: str
     input_reader: TextReader | WordReader | None = None  # of the verb's texts; None: the verb reads images
+    target_reader: TextReader | None = None  # of the texts that the model writes, one token after the other
     default_strategy: type[Strategy] | None = None  # None: the task does not search
     default_tokenizer = "sentencepiece"  # the kind for the default preset
     metric = "loss"  # selects the best model on validation data
@@ -159,9 +160,9 @@ class Task(keras.Model):
         return {name: getattr(self, name) for name in self.tokenizer_names}
 
     @property
-    def template(self) -> str:
-        """The special-token template; see `TransformerConfig`."""
-        return self.config.template
+    def text_reader(self) -> TextReader | WordReader:
+        """The reader of a whole text: for embeddings, attention maps and the rows of training."""
+        return TextReader.from_template(self.tokenizer, self.config.template, self.config.max_length)
 
     def compiled_function(self, function: Callable[..., dict]) -> CompiledFunction:
         """Compile `function(self, inputs, **options)` for arrays; see `CompiledFunction`."""

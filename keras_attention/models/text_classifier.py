@@ -13,7 +13,6 @@ from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.files import read_labelled
 from keras_attention.data.text_batches import classification_batches
-from keras_attention.data.text_reader import TextReader
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary
 from keras_attention.models.build import (
@@ -67,6 +66,7 @@ class TextClassifier(Task):
 
     command_name = "classifier"
     verb = "classify"
+    input_reader = Task.text_reader
     output_class = Classification
     default_preset = "rnn_classifier"
     metric = "accuracy"
@@ -103,11 +103,6 @@ class TextClassifier(Task):
         outputs, scores = read_text(self, inputs, return_attention_scores)
         summary = self.pooler(self.pool_sequence(outputs, mask))
         return summary, self.pool_sequence(ops.mean(scores[-1], axis=1), mask) if return_attention_scores else None
-
-    @property
-    def input_reader(self) -> TextReader:
-        """The `TextReader` of texts."""
-        return TextReader.from_template(self.tokenizer, self.template, self.config.max_length)
 
     def classify(self, texts: Iterable[str], batch_size: int = 32) -> list[Classification]:
         """Label texts.

@@ -105,19 +105,22 @@ class TextTagger(Task):
         return tokenizers if self.character_encoder is not None else {"tokenizer": tokenizers["tokenizer"]}
 
     @property
-    def word_reader(self) -> WordReader:
+    def input_reader(self) -> WordReader:
         """The `WordReader` of words. A recurrent network reads no special tokens."""
-        template = "none" if isinstance(self.config, RecurrentConfig) else self.template
+        template = "none" if isinstance(self.config, RecurrentConfig) else self.config.template
         text = TextReader.from_template(self.tokenizer, template, self.config.max_length)
         if self.character_encoder is None:
             return WordReader(text)
         return WordReader(text, TextReader(self.character_tokenizer, max_length=self.config.max_word_length))
 
-    input_reader = word_reader
+    @property
+    def text_reader(self) -> TextReader | WordReader:
+        """The reader of a whole text; a model that reads characters reads words."""
+        return super().text_reader if self.character_encoder is None else self.input_reader
 
     def word_arrays(self, rows: Sequence[EncodedWords], multiple: int = 8, extra: int = 0) -> dict[str, np.ndarray]:
         """Turn encoded sentences into the call arguments; see `WordReader.arrays`."""
-        arrays = self.word_reader.arrays(rows, multiple, extra)
+        arrays = self.input_reader.arrays(rows, multiple, extra)
         return {**arrays, **text_model_inputs(self.config, arrays["token_ids"], arrays["padding_mask"])}
 
     def tag(self, texts: Iterable[str], batch_size: int = 32) -> list[Tagging]:

@@ -127,6 +127,11 @@ class Translator(Task):
         return TextReader.from_template(self.source_tokenizer, "end", self.config.max_length)
 
     @property
+    def target_reader(self) -> TextReader:
+        """The `TextReader` of translations."""
+        return TextReader.from_template(self.target_tokenizer, "end", self.config.max_length)
+
+    @property
     def prefix_reader(self) -> TextReader:
         """The `TextReader` of prefixes. It leaves room for one generated token if positions are learned."""
         limit = self.config.max_length - has_learned_positions(self.config)
