@@ -25,5 +25,12 @@ def caption_tokenizer():
 
 
 def small_captioner(caption_tokenizer, preset="show_attend_and_tell", **sizes):
-    sizes = {"encoder": "small_cnn", "image_size": 32, "units": 14, "embedding_dim": 11, "max_length": 23, **sizes}
-    return ka.Captioner.from_preset(preset, tokenizer=caption_tokenizer, encoder_weights=None, **sizes)
+    sizes = {
+        "image_encoder": "small_cnn",
+        "image_size": 32,
+        "units": 14,
+        "embedding_dim": 11,
+        "max_length": 23,
+        **sizes,
+    }
+    return ka.Captioner.from_preset(preset, tokenizer=caption_tokenizer, image_encoder_weights=None, **sizes)

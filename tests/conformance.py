@@ -212,11 +212,11 @@ LAYERS = [
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelRow:
-    """A model, its verb, and input texts or images."""
+    """A model, its prediction method, and input texts or images."""
 
     name: str
     make: Callable[[Any], Any]
-    verb: str
+    predict_method: str
     texts: tuple = ("we eat bread", "the girl drinks cold milk", "")
     is_unique: bool = True  # False if other rows run the same code: then slow
 
@@ -250,7 +250,7 @@ IMAGES = tuple(np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype("ui
 
 
 def _captioner(preset: str, **sizes: Any) -> Callable[[Any], Any]:
-    encoder_options = {"encoder": "small_cnn", "image_size": 32, "max_length": 31}
+    encoder_options = {"image_encoder": "small_cnn", "image_size": 32, "max_length": 31}
     return lambda tokenizer: ka.Captioner.from_preset(preset, tokenizer=tokenizer, **encoder_options, **sizes)
 
 

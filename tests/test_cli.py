@@ -237,7 +237,7 @@ def test_quickstart_captioner_runs_every_step(run, tmp_path, monkeypatch):
         for c in (first.config, second.config)
     ]
     assert chosen == [(True, True, False, 0.0), (False, False, True, 1.5)]
-    assert first.vision.fingerprint() == second.vision.fingerprint()
+    assert first.image_encoder.fingerprint() == second.image_encoder.fingerprint()
     assert "the C++ loader, XLA off, returns the same texts" in out
     assert len(list((tmp_path / "q" / "scenes").glob("*.attention.png"))) == 5
     assert out.count("keras-attention ") == 3
@@ -258,7 +258,7 @@ def photos(tmp_path_factory):
     return folder
 
 
-ENCODER = ["--encoder", "small_cnn", "--set", "image_size=32"]
+ENCODER = ["--image-encoder", "small_cnn", "--set", "image_size=32"]
 
 
 @pytest.mark.slow
@@ -304,7 +304,7 @@ def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_
 @pytest.mark.usefixtures("untraced_training")
 def test_a_frozen_encoder_encodes_each_image_once(run, photos, tmp_path):
     out, captions = tmp_path / "run", photos / "captions.csv"
-    encoder = ["--encoder", "mobilenet_0.25", "--encoder-weights", "none", "--set", "image_size=32"]
+    encoder = ["--image-encoder", "mobilenet_0.25", "--image-encoder-weights", "none", "--set", "image_size=32"]
     code, _, err = run("train", "captioner", "--images", photos, "--train", captions, "--out", out, *SMALL, *encoder)
     assert code == 0, err
     assert len(list((out / "features").glob("*.regions"))) == 1

@@ -45,7 +45,7 @@ def folder(tmp_path, model):
     return tmp_path
 
 
-_CAPTIONER = ["train", "captioner", "--out", "{}/r", "--encoder", "small_cnn", "--vocabulary-size", "71"]
+_CAPTIONER = ["train", "captioner", "--out", "{}/r", "--image-encoder", "small_cnn", "--vocabulary-size", "71"]
 MISTAKES = [
     ([*_CAPTIONER, "--captions", "{}/bad.csv"], "pass the folder that holds them"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/nowhere"], "There is no folder"),
@@ -61,7 +61,7 @@ MISTAKES = [
     (["evaluate", "{model}"], "There are no examples to score on"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--init", "{model}"],
      "--init has its own image encoder"),
-    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--encoder-weights", "w.h5"],
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--image-encoder-weights", "w.h5"],
      "cannot have weights of small_cnn"),
     (["caption", "{model}", "x.jpg"], "which cannot caption. Try: keras-attention translate"),
     (["train", "translator", "--train", "{}/empty.tsv", "--out", "{}/r"], "empty.tsv holds no examples"),
@@ -122,7 +122,7 @@ MISTAKES = [
     (["train", "translator", "--train", "{pairs}", "--out", "{}/r", "--seed", "9223372036854775808"],
      "`seed` is 9223372036854775808; expected 0 to 4294967295"),
     (["translate", "{served_incomplete}"], "Copy it again, or export the model again"),
-    ([*_CAPTIONER, "--captions", "x", "--images", "x", "--encoder-weights", "imagenet"],
+    ([*_CAPTIONER, "--captions", "x", "--images", "x", "--image-encoder-weights", "imagenet"],
      "no ImageNet weights for small_cnn"),
     ([*_CAPTIONER, "--captions", "x", "--images", "x", "--freeze"], "the small_cnn is not trained yet"),
     (["train", "translator", "--train", "{}/folder", "--out", "{}/r"], "is a folder; expected a file"),

@@ -23,7 +23,7 @@ def params(rows) -> list:
 
 models = pytest.mark.parametrize("row", params(ROWS))
 WRITES = ("translate", "complete", "caption")
-decoders = pytest.mark.parametrize("row", params(row for row in ROWS if row.verb in WRITES))
+decoders = pytest.mark.parametrize("row", params(row for row in ROWS if row.predict_method in WRITES))
 
 
 def arrays(structure) -> list[np.ndarray]:
@@ -103,17 +103,19 @@ def test_outputs_do_not_depend_on_padding(model):
 @models
 def test_outputs_are_the_same_in_any_batch_and_after_saving_or_exporting(row, model, tmp_path):
     """The saved and the exported model return the same as the model, for one batch and for single inputs."""
-    options = {"strategy": ka.Greedy()} if row.verb in WRITES else {}
-    together = [strings(a) for a in getattr(model, row.verb)(row.texts, batch_size=3, **options)]
+    options = {"strategy": ka.Greedy()} if row.predict_method in WRITES else {}
+    together = [strings(a) for a in getattr(model, row.predict_method)(row.texts, batch_size=3, **options)]
     alone = row.texts if ON_TENSORFLOW else row.texts[:1]  # JAX compiles again for each shape
-    assert [strings(getattr(model, row.verb)([text], **options)[0]) for text in alone] == together[: len(alone)]
+    assert [strings(getattr(model, row.predict_method)([text], **options)[0]) for text in alone] == together[
+        : len(alone)
+    ]
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
     assert loaded.config == model.config
     if ON_TENSORFLOW and row.is_unique:
         path = loaded.export(tmp_path / "m", **options)
         assert ka.check_export(path).problems == ()
-        assert [strings(a) for a in getattr(ka.load(path), row.verb)(row.texts)] == together
+        assert [strings(a) for a in getattr(ka.load(path), row.predict_method)(row.texts)] == together
     else:  # no export on JAX, or of code that other rows export
         inputs = batch_for(model)
         for one, two in zip(arrays(compiled(model)(inputs)), arrays(compiled(loaded)(inputs)), strict=True):

@@ -66,7 +66,12 @@ def test_model_export_and_stock_loader_return_the_same_caption(tokenizer, tmp_pa
     """The inputs are batches with readable and unreadable images, and an empty batch."""
     keras.utils.set_random_seed(5)
     model = ka.Captioner.from_preset(
-        "show_attend_and_tell", tokenizer=tokenizer, encoder="small_cnn", image_size=32, units=14, embedding_dim=11
+        "show_attend_and_tell",
+        tokenizer=tokenizer,
+        image_encoder="small_cnn",
+        image_size=32,
+        units=14,
+        embedding_dim=11,
     )
     randomize(model, 0.3)
     encoded_images = [tf.io.encode_jpeg(image).numpy() for image in IMAGES]
@@ -116,7 +121,7 @@ def test_two_tokenizers_have_separate_vocabularies(tmp_path):
 
 
 def test_an_exported_sampling_model_has_a_seed_input(tokenizer, tmp_path):
-    model = next(row for row in MODELS if row.verb == "complete").make(tokenizer)
+    model = next(row for row in MODELS if row.predict_method == "complete").make(tokenizer)
     randomize(model, 0.3)
     path = model.export(tmp_path / "lm", strategy=ka.Sampling(max_new_tokens=7))
     prompts = ["we", "", "the boy"]
@@ -330,7 +335,7 @@ def test_the_translator_has_memorised_the_pairs(translator):
 
 
 def test_white_space_is_split_the_same_in_python_and_in_an_export(tokenizer, tmp_path):
-    model = next(row for row in MODELS if row.verb == "tag").make(tokenizer)
+    model = next(row for row in MODELS if row.predict_method == "tag").make(tokenizer)
     texts = ["we\u00a0eat bread", "\u3000", " we\teat\x0b bread ", "\t"]
     served = ka.load(model.export(tmp_path / "m"))
     assert [a.words for a in model.tag(texts)] == [a.words for a in served.tag(texts)]
@@ -393,7 +398,7 @@ def test_incomplete_characters_and_unknown_ids_are_decoded_as_in_python(tmp_path
 
 
 def test_a_long_prompt_is_truncated_at_its_start(tokenizer, tmp_path):
-    model = next(row for row in MODELS if row.verb == "complete").make(tokenizer)
+    model = next(row for row in MODELS if row.predict_method == "complete").make(tokenizer)
     randomize(model, 0.3)
     prompts = ["we eat bread " * 20 + "they drink", "the boy"]
     served = ka.load(model.export(tmp_path / "m", strategy=ka.Greedy(max_new_tokens=7)))

@@ -39,6 +39,8 @@ BANNED = {
     r"\blecture's\b": "the paper",
     r"\bby heart\b": "memorised",
     r"\bstands? (for|in|before|after|behind|around|next|where|what)\b|what stands": "is",
+    r"--encoder\b|\bencoder_weights\b|\b(model|captioner|self)\.vision\b": "image_encoder",
+    r"('s|\ba|\bthe|Every) verbs?\b|\.verb\b|`verb`|\brun_verb\b": "prediction method",
 }
 # The changelog lists old names, this file lists what is banned, and the grammar of the built-in phrases is data.
 EXEMPT = ("CHANGELOG.md", "tests/test_words.py", "keras_attention/quickstart/phrases.py")

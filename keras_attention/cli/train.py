@@ -90,13 +90,13 @@ _MODEL = [
         help="override a config field of the preset or of --init, such as units=512.",
     ),
     _model(
-        "--encoder",
+        "--image-encoder",
         metavar="NAME",
         tasks=_CAPTIONER,
         help="image encoder, small_cnn or a network of keras.applications.",
     ),
     _model(
-        "--encoder-weights",
+        "--image-encoder-weights",
         metavar="WEIGHTS",
         tasks=_CAPTIONER,
         help="weights of the image encoder: imagenet (downloaded), a file, a captioner, or none.  [default: imagenet]",

@@ -63,8 +63,8 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
     return [
         (init and options["preset"], "--init has its own sizes; leave out --preset."),
         (
-            init and (options["encoder"] or options["encoder_weights"]),
-            "--init has its own image encoder; leave out --encoder and --encoder-weights.",
+            init and (options["image_encoder"] or options["image_encoder_weights"]),
+            "--init has its own image encoder; leave out --image-encoder and --image-encoder-weights.",
         ),
         (
             init and (options["tokenizer"] or options["lowercase"] or options["vocabulary_size"]),
@@ -87,7 +87,7 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
 
 
 def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
-    small = options["encoder"] == "small_cnn"
+    small = options["image_encoder"] == "small_cnn"
     return [
         (
             options["self_critical"] and not options["init"],
@@ -99,12 +99,12 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
         ),
         (options["valid_images"] and not options["valid_files"], "--valid-images needs captions; add --valid FILE."),
         (
-            small and options["encoder_weights"] == "imagenet",
-            "There are no ImageNet weights for small_cnn; leave out --encoder-weights.",
+            small and options["image_encoder_weights"] == "imagenet",
+            "There are no ImageNet weights for small_cnn; leave out --image-encoder-weights.",
         ),
         (
-            small and options["freeze"] and options["encoder_weights"] in (None, "none"),
-            "--freeze: the small_cnn is not trained yet; add --encoder-weights CAPTIONER.",
+            small and options["freeze"] and options["image_encoder_weights"] in (None, "none"),
+            "--freeze: the small_cnn is not trained yet; add --image-encoder-weights CAPTIONER.",
         ),
         (
             options["features"] and options["augment"],
@@ -147,7 +147,7 @@ def _read(task: type, paths: list[str], images: str | None) -> list:
 def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> dict[str, Any]:
     """Return the image options of `make_batches`; a cache only if the features of an image never change."""
     chosen = {name: options[name] for name in ("augment", "flip", "captions_per_image") if options[name]}
-    if not hasattr(model, "vision") or options["augment"] or model.vision.learns:
+    if not hasattr(model, "image_encoder") or options["augment"] or model.image_encoder.learns:
         return chosen
     return {"cache": pathlib.Path(options["features"] or out / "features"), **chosen}
 
@@ -171,10 +171,12 @@ def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Pat
 
 def _new(task: type, options: dict[str, Any], examples: list) -> Any:
     sizes = _sizes(options["sizes"])
-    if options["encoder"]:
-        sizes["encoder"] = options["encoder"]
-    if options["encoder_weights"]:
-        sizes["encoder_weights"] = None if options["encoder_weights"] == "none" else options["encoder_weights"]
+    if options["image_encoder"]:
+        sizes["image_encoder"] = options["image_encoder"]
+    if options["image_encoder_weights"]:
+        sizes["image_encoder_weights"] = (
+            None if options["image_encoder_weights"] == "none" else options["image_encoder_weights"]
+        )
     return task.from_examples(
         examples,
         options["preset"],
@@ -217,8 +219,8 @@ def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
         )
     directory = out / "tensorboard"
     callbacks: list = [keras.callbacks.TensorBoard(directory, write_graph=False)]
-    if model.verb == "translate" and model.has_attention:
+    if model.predict_method == "translate" and model.has_attention:
         callbacks.append(AlignmentImages([source for source, _ in examples[:3]], directory))
-    if model.verb == "caption" and model.has_attention:
+    if model.predict_method == "caption" and model.has_attention:
         callbacks.append(CaptionImages([example.image for example in examples[:3]], directory))
     return callbacks

@@ -41,7 +41,7 @@ def complete(
     """
     prompts, strategy = check_texts(prompts), strategy or Sampling()
     inputs = encode_inputs(self.input_reader, prompts, multiple=1)
-    return self.run_verb(
+    return self.predict_outputs(
         inputs, prompts, batch_size, lambda indices: {"seeds": strategy.seeds(indices)}, strategy=strategy
     )
 

@@ -53,7 +53,7 @@ class CausalLM(Task):
     """
 
     command_name = "lm"
-    verb = "complete"
+    predict_method = "complete"
     output_class = Completion
     default_preset = "char_rnn"
     default_strategy = Sampling

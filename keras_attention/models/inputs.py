@@ -1,4 +1,4 @@
-"""The texts or images that a verb reads, tokenized, and taken in batches.
+"""The inputs of a prediction method: texts, which are tokenized, or images; taken in batches.
 
 `serving/graph_inputs.py` has the same classes for a TensorFlow graph. `Task.to_inputs` uses what both have: `strings`,
 `arrays`, `are_empty`, `positions`, `shift_right` and `decode_images`.

@@ -63,7 +63,7 @@ class MaskedLM(Task):
     """
 
     command_name = "mlm"
-    verb = "fill"
+    predict_method = "fill"
     input_reader = Task.text_reader
     output_class = FilledMask
     default_preset = "bert_base"
@@ -107,7 +107,7 @@ class MaskedLM(Task):
         if candidates < 1:
             raise ValueError(f"`candidates` is {candidates}; expected a positive integer.")
         texts = check_texts(texts)
-        return self.run_verb(encode_inputs(self.input_reader, texts), texts, batch_size, candidates=candidates)
+        return self.predict_outputs(encode_inputs(self.input_reader, texts), texts, batch_size, candidates=candidates)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `mask_positions` (B, G), the positions of the masks, padded with -1."""

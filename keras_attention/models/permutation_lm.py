@@ -56,7 +56,7 @@ class PermutationLM(Task):
     """
 
     command_name = "plm"
-    verb = "complete"
+    predict_method = "complete"
     output_class = Completion
     default_preset = "xlnet_base"
     default_strategy = Sampling

@@ -22,9 +22,9 @@ from keras_attention.presets import find_preset
 class Task(keras.Model):
     """A functional Keras model with a config and tokenizers.
 
-    A subclass builds its network in `__init__`, lists its tokenizers in `tokenizer_names`, and defines the three parts
-    of its verb: `to_inputs`, from strings to ids; `compute`, in `keras.ops`, from ids to numbers and ids; and
-    `to_outputs`, which replaces ids by strings. The Python method and an export use all three.
+    A subclass builds its network in `__init__`, lists its tokenizers in `tokenizer_names`, and defines the three steps
+    of a prediction: `to_inputs`, from strings to ids; `compute`, in `keras.ops`, from ids to numbers and ids; and
+    `to_outputs`, from ids to strings. The prediction method and an export use all three.
 
     `model.save("m.keras")` saves weights, sizes and tokenizers. A loaded model uses the current dtype policy, and all
     of its weights are trainable.
@@ -38,10 +38,10 @@ class Task(keras.Model):
 
     tokenizer_names: tuple[str, ...] = ("tokenizer",)
     command_name: str  # the task on the command line, such as "translator"
-    verb: str  # name of the method that maps inputs to outputs, such as "translate"
-    output_class: type  # the verb returns one per input
+    predict_method: str  # name of the prediction method, such as "translate"
+    output_class: type  # the prediction method returns one object per input
     default_preset: str
-    input_reader: TextReader | WordReader | None = None  # of the verb's texts; None: the verb reads images
+    input_reader: TextReader | WordReader | None = None  # encodes the input texts; None: the inputs are images
     target_reader: TextReader | None = None  # of the texts that the model writes, one token after the other
     default_strategy: type[Strategy] | None = None  # None: the task does not search
     default_tokenizer = "sentencepiece"  # the kind for the default preset
@@ -188,7 +188,7 @@ class Task(keras.Model):
     def compute(self, inputs: dict, **options: Any) -> dict:
         """Compute the task's result from ids or images.
 
-        This is the whole computation of the task's verb, in `keras.ops`. The Python method compiles it, and an export
+        This is the whole computation of a prediction, in `keras.ops`. The prediction method compiles it, and an export
         contains it.
 
         Args:
@@ -219,7 +219,7 @@ class Task(keras.Model):
         computed = self.compiled_function(type(self).compute)(self.prepare(inputs, **options), **options)
         return self.to_outputs(strings, inputs, computed, detokenizers)
 
-    def run_verb(
+    def predict_outputs(
         self,
         inputs: Any,
         texts: Sequence[str] | None,
@@ -318,7 +318,7 @@ class Task(keras.Model):
         Args:
             directory: parent directory; the model is written to `<directory>/<version>/`.
             version: a positive integer; a server loads the highest one.
-            strategy: the search strategy of the export; by default the one of the task's verb.
+            strategy: the search strategy of the export; by default `default_strategy`.
             examples: texts or encoded images for the warm-up request; None for built-in ones, empty for no warm-up.
             attention: add the signature `attention`, the attention scores of every block and head; the model must have
                 self-attention over one text.
@@ -384,6 +384,6 @@ class Task(keras.Model):
     def score_examples(cls, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
         """Score a model of this task, or its export; see `keras_attention.evaluate`.
 
-        `options` are those of the verb, such as `strategy` and `batch_size`.
+        `options` are those of the prediction method, such as `strategy` and `batch_size`.
         """
         raise NotImplementedError(f"{cls.__name__} does not define `score_examples`.")

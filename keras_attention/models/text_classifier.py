@@ -65,7 +65,7 @@ class TextClassifier(Task):
     """
 
     command_name = "classifier"
-    verb = "classify"
+    predict_method = "classify"
     input_reader = Task.text_reader
     output_class = Classification
     default_preset = "rnn_classifier"
@@ -119,7 +119,7 @@ class TextClassifier(Task):
             TypeError: `texts` is one string, or contains other types than strings.
         """
         texts = check_texts(texts)
-        return self.run_verb(encode_inputs(self.input_reader, texts), texts, batch_size)
+        return self.predict_outputs(encode_inputs(self.input_reader, texts), texts, batch_size)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `is_empty` (B,), True for texts without words."""

@@ -63,7 +63,7 @@ class TextTagger(Task):
     """
 
     command_name = "tagger"
-    verb = "tag"
+    predict_method = "tag"
     output_class = Tagging
     default_preset = "rnn_tagger"
     default_tokenizer = "words"
@@ -138,7 +138,7 @@ class TextTagger(Task):
             TypeError: `texts` is one string, or contains other types than strings.
         """
         texts = check_texts(texts)
-        return self.run_verb(encode_inputs(self.input_reader, texts), texts, batch_size)
+        return self.predict_outputs(encode_inputs(self.input_reader, texts), texts, batch_size)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `word_starts` (B, W), the position of each word, padded with -1."""

@@ -63,7 +63,7 @@ class Translator(Task):
     """
 
     command_name = "translator"
-    verb = "translate"
+    predict_method = "translate"
     output_class = Translation
     default_preset = "rnn_attention"
     default_strategy = Greedy
@@ -188,7 +188,7 @@ class Translator(Task):
             return {"prefix_ids": prefix_ids, "prefix_mask": prefix_mask, "seeds": strategy.seeds(indices)}
 
         inputs = encode_inputs(self.input_reader, texts)
-        return self.run_verb(inputs, texts, batch_size, add_inputs, strategy=strategy)
+        return self.predict_outputs(inputs, texts, batch_size, add_inputs, strategy=strategy)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return `source_ids` and `source_mask` (B, S), and `is_empty` (B,), True for texts without words."""

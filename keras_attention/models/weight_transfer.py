@@ -134,6 +134,6 @@ def copy_weights(model: Any, other: Any, changed: Iterable[str]) -> None:
 
 def _addresses(model: Any) -> dict[str, Any]:
     """Return the weights by path; those of an image encoder by order, as Keras numbers some layers per network."""
-    image_encoder = model.vision.weights if hasattr(model, "vision") else []
-    names = {id(weight): f"vision/{i}" for i, weight in enumerate(image_encoder)}
+    image_encoder = model.image_encoder.weights if hasattr(model, "image_encoder") else []
+    names = {id(weight): f"image_encoder/{i}" for i, weight in enumerate(image_encoder)}
     return {names.get(id(weight), weight.path): weight for weight in model.weights}

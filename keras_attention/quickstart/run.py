@@ -28,7 +28,7 @@ _SCENES = {
     "train_files": ["tfds:scenes:train"],
     "valid_files": ["tfds:scenes:validation[:200]"],
     "preset": "show_attend_and_tell",
-    "encoder": "small_cnn",
+    "image_encoder": "small_cnn",
     "sizes": ["image_size=64", "units=192", "embedding_dim=64", "dropout=0.1", "doubly_stochastic=0.0"],
     "tokenizer": "bpe",
     "vocabulary_size": 200,
@@ -39,7 +39,7 @@ _SCENES = {
     "max_tokens": 1024,
 }
 # The model of `--init` already has these options.
-_PARTS_OF_INIT = ("preset", "encoder", "tokenizer", "vocabulary_size")
+_PARTS_OF_INIT = ("preset", "image_encoder", "tokenizer", "vocabulary_size")
 
 
 @click.command()
@@ -136,7 +136,7 @@ def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) ->
     """Export the model, run the export in a separate process, and compare the texts."""
     click.echo("\n3. Export a SavedModel and run it as TensorFlow Serving does", err=True)
     version = 1 + max((int(path.name) for path in serving.glob("[0-9]*")), default=0)
-    path = model.export(serving, version, ka.BeamSearch(num_beams=4 if model.verb == "translate" else 3))
+    path = model.export(serving, version, ka.BeamSearch(num_beams=4 if model.predict_method == "translate" else 3))
     report = ka.check_export(path, inputs)
     if not report.ok:
         raise RuntimeError(f"TensorFlow Serving cannot run {path}: {'; '.join(report.problems)}")

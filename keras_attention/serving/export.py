@@ -29,7 +29,7 @@ def export(
 ) -> pathlib.Path:
     """Write a SavedModel that takes raw text or images and returns text, scores and attention.
 
-    The signature `serving_default` computes the task's verb:
+    The signature `serving_default` computes the outputs of the prediction method:
 
     - `Translator`: text (B,), with sampling also seed (B,) -> text, score (B,), alignment (B, T, S),
       source_pieces (B, S), target_pieces (B, T);
@@ -127,8 +127,9 @@ def describe(model: Task, strategy: Strategy | None) -> dict[str, Any]:
         strategy: the search strategy; None for a task without search.
 
     Returns:
-        dict of `format` (1), `library`, `version`, `task`, `verb` and `max_length`; `strategy`, its name and options;
-        `labels` of a classifier or tagger; `mask_token` of a masked language model; `image_size` of a captioner.
+        dict of `format` (1), `library`, `version`, `task`, `predict_method` and `max_length`; `strategy`, its name
+        and options; `labels` of a classifier or tagger; `mask_token` of a masked language model; `image_size` of a
+        captioner.
     """
     from keras_attention import __version__
 
@@ -137,7 +138,7 @@ def describe(model: Task, strategy: Strategy | None) -> dict[str, Any]:
         "library": "keras_attention",
         "version": __version__,
         "task": model.task_name(),
-        "verb": model.verb,
+        "predict_method": model.predict_method,
         "max_length": model.config.max_length,
     }
     if strategy is not None:
@@ -145,6 +146,6 @@ def describe(model: Task, strategy: Strategy | None) -> dict[str, Any]:
     metadata |= {
         name: getattr(model.config, name) for name in ("labels", "image_size") if getattr(model.config, name, None)
     }
-    if metadata["verb"] == "fill":
+    if metadata["predict_method"] == "fill":
         metadata["mask_token"] = model.tokenizer.id_to_token(mask_id(model.tokenizer))
     return metadata

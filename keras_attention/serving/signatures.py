@@ -57,9 +57,9 @@ class GraphTask:
         return module
 
     def signatures(self, attention: bool) -> dict[str, Signature]:
-        """Return the functions and their inputs by name: the task's verb; `score`, `embed`, `attention` if possible."""
+        """Return the functions and their inputs by name: `serving_default` and, if possible, `score`, `embed`, ..."""
         model, text = self.model, strings_spec("text")
-        signatures: dict[str, Signature] = {"serving_default": (self.verb, self.input_specs)}
+        signatures: dict[str, Signature] = {"serving_default": (self.predict, self.input_specs)}
         if introspection.can_score(model):
             target = strings_spec("caption" if "images" in model.input else "target")
             specs = [self.input_specs[0], target] if "target_ids" in model.input else [text]
@@ -70,8 +70,8 @@ class GraphTask:
             signatures["attention"] = (self.attention, [text])
         return signatures
 
-    def verb(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """Compute the outputs of the task's verb; see `Task.to_outputs`."""
+    def predict(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """Compute the outputs of the task's prediction method; see `Task.to_outputs`."""
         model, options = self.model, {} if self.strategy is None else {"strategy": self.strategy}
         batch = self.read(model.input_reader, strings)
         inputs = model.to_inputs(batch)
@@ -117,7 +117,7 @@ class GraphTask:
 
 
 def graph_task(model: Task, strategy: Strategy | None) -> GraphTask:
-    """Return the `GraphTask` of a model; the default strategy is that of its verb.
+    """Return the `GraphTask` of a model; by default with the task's `default_strategy`.
 
     Raises:
         TypeError: the model is not a task of this library.

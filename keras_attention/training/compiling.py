@@ -64,7 +64,9 @@ def _optimizer(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> 
     if plan.layer_decay == 1.0 and not plan.weight_decay:
         return adam(rate, plan.clip_norm, gradient_accumulation_steps=accumulation)
     # The variable paths of an image encoder do not start with the name of the captioner.
-    image_encoder = [variable.path for variable in model.vision.weights] if hasattr(model, "vision") else []
+    image_encoder = (
+        [variable.path for variable in model.image_encoder.weights] if hasattr(model, "image_encoder") else []
+    )
     optimizer = adam(
         rate,
         plan.clip_norm,

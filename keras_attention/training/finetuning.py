@@ -32,8 +32,8 @@ def freeze(model: keras.Model) -> None:
         >>> model.encoder.trainable_weights
         []
     """
-    if hasattr(model, "vision"):
-        model.vision.freeze()
+    if hasattr(model, "image_encoder"):
+        model.image_encoder.freeze()
         return
     if not (hasattr(model, "embedding") and hasattr(model, "encoder")):
         raise ValueError(
@@ -78,8 +78,8 @@ def enable_lora(model: keras.Model, rank: int) -> int:
             "Fine-tune first, save and load the model, then quantise it."
         )
     stacks = [getattr(model, name) for name in ("encoder", "decoder") if getattr(model, name, None) is not None]
-    if hasattr(model, "vision"):
-        model.vision.freeze()
+    if hasattr(model, "image_encoder"):
+        model.image_encoder.freeze()
     for name in ("embedding", "source_embedding", "target_embedding"):
         if hasattr(model, name):
             getattr(model, name).trainable = False
