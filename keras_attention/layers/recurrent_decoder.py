@@ -106,6 +106,8 @@ class RecurrentDecoder(BaseLayer):
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.context_dropout_layer = keras.layers.Dropout(context_dropout, dtype=self.dtype_policy)
 
+    blocks = ()  # it has no Transformer blocks
+
     @property
     def has_memory(self) -> bool:
         """Whether each step attends to a memory."""
@@ -187,6 +189,11 @@ class RecurrentDecoder(BaseLayer):
                 "`return_attention_scores` is True, but this decoder has no attention; expected False. Pass "
                 "`attention` to its constructor."
             )
+
+    def encoder_arguments(self, encoded, mask) -> dict:
+        """Return the arguments of `call` and `start` for the outputs of a `RecurrentEncoder` and their mask (B, S)."""
+        memory, *states = encoded
+        return {"initial_state": states} | ({"memory": memory, "memory_mask": mask} if self.has_memory else {})
 
     def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None):
         """Read `tokens`, and return `(constants, carry)`, the decoding state before the next token.

@@ -170,8 +170,8 @@ def read_text(model: Any, inputs: dict, return_attention_scores: bool = False) -
     if "character_ids" in inputs:
         words = model.character_encoder(inputs["character_ids"], mask=inputs["character_mask"])
         embedded = keras.ops.concatenate([embedded, words], axis=-1)
-    stack = model.encoder if hasattr(model, "encoder") else model.decoder
-    if isinstance(stack, RecurrentEncoder):
+    stack = model.stacks[0]
+    if not stack.blocks:
         return stack(embedded, mask=mask)[0], []
     options = {"segment_ids": inputs["segment_ids"]} if "segment_ids" in inputs else {}
     if return_attention_scores:

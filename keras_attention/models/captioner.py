@@ -252,6 +252,11 @@ class Captioner(Task):
         """Return the regions (B, R, C) float32 of images (B, size, size, 3), RGB, 0 to 255."""
         return self.compiled_function(type(self)._encode_images)({"images": images})["regions"]
 
+    @property
+    def export_metadata(self) -> dict[str, Any]:
+        """The size of the images."""
+        return {"image_size": self.config.image_size}
+
     def caption(self, images: Sequence[Any], strategy: Strategy | None = None, batch_size: int = 32) -> list[Caption]:
         """Write a caption for each image.
 

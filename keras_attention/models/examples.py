@@ -152,10 +152,9 @@ def token_scores(model: keras.Model, batches: Any) -> dict[str, float]:
 
 
 def check_known_labels(model: Any, labels: Sequence[str]) -> None:
-    """Raise ValueError if the model has none of the labels; exported models, which have no config, are not checked."""
-    model_labels = getattr(getattr(model, "config", None), "labels", None)
-    if model_labels and not {*labels} & {*model_labels}:
+    """Raise ValueError if the model, or the export, has none of the labels."""
+    if not {*labels} & {*model.labels}:
         raise ValueError(
-            f"The examples have none of the model's labels, which are {', '.join(model_labels)}; they have "
+            f"The examples have none of the model's labels, which are {', '.join(model.labels)}; they have "
             f"{', '.join(label[:40] for label in labels[:3])}. Expected examples with labels of the model."
         )

@@ -15,6 +15,7 @@ from keras_attention.data.batches import text_model_inputs
 from keras_attention.models.build import read_text
 from keras_attention.models.inference import Detokenizer, check_texts, run_batches
 from keras_attention.models.inputs import encode_inputs
+from keras_attention.models.task import Task
 from keras_attention.outputs import AttentionMaps
 
 
@@ -106,18 +107,17 @@ def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> li
 
 def has_encoder(model: Any) -> bool:
     """Return whether a model has an encoder of one text."""
-    return hasattr(model, "encoder") and "token_ids" in model.input
+    return isinstance(model, Task) and model.encoder is not None and "token_ids" in model.input
 
 
 def has_maps(model: Any) -> bool:
     """Return whether a model has self-attention over one text."""
-    stack = getattr(model, "encoder", None) or getattr(model, "decoder", None)
-    return "token_ids" in model.input and hasattr(stack, "blocks")
+    return isinstance(model, Task) and "token_ids" in model.input and bool(model.stacks[0].blocks)
 
 
 def can_score(model: Any) -> bool:
     """Return whether a model computes the probability of each token from the tokens before it."""
-    return type(model).target_reader is not None
+    return isinstance(model, Task) and type(model).target_reader is not None
 
 
 def _rows(

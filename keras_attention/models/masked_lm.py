@@ -88,6 +88,11 @@ class MaskedLM(Task):
     def _to_logits(self, outputs):
         return self.output_bias(self.embedding(self.head(outputs), reverse=True))
 
+    @property
+    def export_metadata(self) -> dict[str, Any]:
+        """The mask token that a text contains."""
+        return {"mask_token": self.tokenizer.id_to_token(mask_id(self.tokenizer))}
+
     def fill(self, texts: Iterable[str], candidates: int = 5, batch_size: int = 32) -> list[FilledMask]:
         """Fill the masks of texts.
 

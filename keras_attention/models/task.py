@@ -48,6 +48,14 @@ class Task(keras.Model):
     metric = "loss"  # selects the best model on validation data
     text_metrics: tuple[str, ...] = ()  # metrics of generated texts; see `validation_score`
 
+    # Parts of the network; None for a part that the task does not have.
+    embedding: keras.layers.Layer | None = None
+    character_encoder: keras.layers.Layer | None = None
+    image_encoder: keras.layers.Layer | None = None
+    encoder: keras.layers.Layer | None = None
+    decoder: keras.layers.Layer | None = None
+    pooler: keras.layers.Layer | None = None
+
     from_model, from_encoder = classmethod(from_model), classmethod(from_encoder)
 
     def __init__(self, config, tokenizers: dict[str, Any], inputs, outputs, **kwargs) -> None:
@@ -153,6 +161,21 @@ class Task(keras.Model):
         if quantization is not None:
             model.quantize(config=quantization)  # before Keras loads the weights, which are quantised
         return model
+
+    @property
+    def embeddings(self) -> tuple[keras.layers.Layer, ...]:
+        """The token embeddings."""
+        return (self.embedding,)
+
+    @property
+    def stacks(self) -> tuple[keras.layers.Layer, ...]:
+        """The encoder, the decoder or both."""
+        return tuple(layer for layer in (self.encoder, self.decoder) if layer is not None)
+
+    @property
+    def export_metadata(self) -> dict[str, Any]:
+        """What the description of an export says about this task only, such as its labels."""
+        return {}
 
     @property
     def tokenizers(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import special_ids, train_tokenizer
 from keras_attention.generation import Greedy, Strategy, best_hypotheses, decode, search_inputs
-from keras_attention.layers import OutputBias, RecurrentDecoder
+from keras_attention.layers import OutputBias
 from keras_attention.metrics.text import score_texts, scores_by_length
 from keras_attention.models import decoding
 from keras_attention.models.arguments import has_learned_positions, with_vocabulary
@@ -102,6 +102,11 @@ class Translator(Task):
         outputs = self.decoder(self.target_embedding(inputs["target_ids"]), **self._encode(inputs))
         return self._add_bias(self.target_embedding(outputs, reverse=True))
 
+    @property
+    def embeddings(self) -> tuple[keras.layers.Layer, ...]:
+        """The token embeddings of source and target."""
+        return self.source_embedding, self.target_embedding
+
     start, step = decoding.start, decoding.step
     _add_bias, has_attention = decoding.add_bias, decoding.has_attention
 
@@ -112,10 +117,7 @@ class Translator(Task):
         """Return the decoder arguments from the encoder: its outputs and their mask, and its final states."""
         mask = inputs["source_mask"]
         encoded = self.encoder(self.source_embedding(inputs["source_ids"]), mask=mask)
-        if not isinstance(self.decoder, RecurrentDecoder):
-            return {"memory": encoded, "memory_mask": mask}
-        memory, *states = encoded
-        return {"initial_state": states} | ({"memory": memory, "memory_mask": mask} if self.has_attention else {})
+        return self.decoder.encoder_arguments(encoded, mask)
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
         """Return the embeddings of no tokens (B, 0, E), and the decoder arguments."""

@@ -64,9 +64,7 @@ def _optimizer(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> 
     if plan.layer_decay == 1.0 and not plan.weight_decay:
         return adam(rate, plan.clip_norm, gradient_accumulation_steps=accumulation)
     # The variable paths of an image encoder do not start with the name of the captioner.
-    image_encoder = (
-        [variable.path for variable in model.image_encoder.weights] if hasattr(model, "image_encoder") else []
-    )
+    image_encoder = [] if model.image_encoder is None else model.image_encoder.weights
     optimizer = adam(
         rate,
         plan.clip_norm,
@@ -74,7 +72,7 @@ def _optimizer(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> 
         gradient_accumulation_steps=accumulation,
         layer_decay=plan.layer_decay,
         num_layers=model.config.num_layers,
-        inputs=(*EMBEDDING_PATHS, *image_encoder),
+        inputs=(*EMBEDDING_PATHS, *(variable.path for variable in image_encoder)),
         weight_decay=plan.weight_decay,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
