@@ -73,6 +73,7 @@ class Captioner(Task):
     command_name = "captioner"
     predict_method = "caption"
     output_class = Caption
+    batch_function = staticmethod(caption_batches)
     default_preset = "show_attend_and_tell"
     default_strategy = Greedy
     metric = "bleu"
@@ -371,9 +372,9 @@ class Captioner(Task):
         shuffle: bool = True,
         seed: int = 0,
         **images: Any,
-    ):
+    ) -> Any:
         """Turn captioned images into batches; see `caption_batches`. Without `shuffle`, images are never augmented."""
         images = images if shuffle else {"cache": images.get("cache")}
-        return caption_batches(examples, self, max_tokens, shuffle, seed, **images)
+        return super().make_batches(examples, max_tokens, shuffle, seed, **images)
 
     validation_score, score_examples = caption_scores.validation_score, classmethod(caption_scores.score_examples)

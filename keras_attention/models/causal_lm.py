@@ -55,6 +55,8 @@ class CausalLM(Task):
     command_name = "lm"
     predict_method = "complete"
     output_class = Completion
+    batch_function = staticmethod(language_batches)
+    read_examples = staticmethod(read_documents)
     default_preset = "char_rnn"
     default_strategy = Sampling
     default_tokenizer = "characters"
@@ -96,15 +98,6 @@ class CausalLM(Task):
     complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
     input_reader, to_inputs = autoregressive.input_reader, autoregressive.to_inputs
     length_limits, to_outputs = autoregressive.length_limits, autoregressive.to_outputs
-
-    @classmethod
-    def read_examples(cls, paths: Sequence[str]) -> list[str]:
-        """Read texts; see `read_documents`."""
-        return read_documents(paths)
-
-    def make_batches(self, examples: Sequence[str], max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn texts into batches; see `language_batches`."""
-        return language_batches(examples, self, max_tokens, shuffle, seed)
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:

@@ -66,6 +66,8 @@ class MaskedLM(Task):
     predict_method = "fill"
     input_reader = Task.text_reader
     output_class = FilledMask
+    batch_function = staticmethod(masked_batches)
+    read_examples = staticmethod(read_documents)
     default_preset = "bert_base"
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
@@ -158,15 +160,6 @@ class MaskedLM(Task):
             "candidates": detokenizer.pieces(computed["candidates"], is_candidate),
             "candidate_scores": computed["candidate_scores"],
         }
-
-    @classmethod
-    def read_examples(cls, paths: Sequence[str]) -> list[str]:
-        """Read texts; see `read_documents`."""
-        return read_documents(paths)
-
-    def make_batches(self, examples: Sequence[str], max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn texts into batches; see `masked_batches`."""
-        return masked_batches(examples, self, max_tokens, shuffle, seed)
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:

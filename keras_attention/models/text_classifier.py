@@ -68,6 +68,7 @@ class TextClassifier(Task):
     predict_method = "classify"
     input_reader = Task.text_reader
     output_class = Classification
+    batch_function = staticmethod(classification_batches)
     default_preset = "rnn_classifier"
     metric = "accuracy"
 
@@ -182,10 +183,6 @@ class TextClassifier(Task):
     def labels_of(examples: Sequence[tuple[str, str]]) -> tuple[str, ...]:
         """Return the names of the classes, sorted."""
         return tuple(sorted({label for _, label in examples}))
-
-    def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn (text, label) pairs into batches; see `classification_batches`."""
-        return classification_batches(examples, self, max_tokens, shuffle, seed)
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:

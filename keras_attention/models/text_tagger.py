@@ -65,6 +65,7 @@ class TextTagger(Task):
     command_name = "tagger"
     predict_method = "tag"
     output_class = Tagging
+    batch_function = staticmethod(tagging_batches)
     default_preset = "rnn_tagger"
     default_tokenizer = "words"
     metric = "accuracy"
@@ -200,10 +201,6 @@ class TextTagger(Task):
             tokenizers["character_tokenizer"] = train_tokenizer(texts, "characters", lowercase=options["lowercase"])
             options["lowercase"] = True
         return {**tokenizers, "tokenizer": train_tokenizer(texts, **options)}
-
-    def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn tagged sentences into batches; see `tagging_batches`."""
-        return tagging_batches(examples, self, max_tokens, shuffle, seed)
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:

@@ -65,6 +65,7 @@ class Translator(Task):
     command_name = "translator"
     predict_method = "translate"
     output_class = Translation
+    batch_function = staticmethod(translation_batches)
     default_preset = "rnn_attention"
     default_strategy = Greedy
     metric = "bleu"
@@ -261,10 +262,6 @@ class Translator(Task):
         corpora = [[*sides[0], *sides[1]]] if shared else sides
         tokenizers = [train_tokenizer(corpus, **options) for corpus in corpora]
         return {"source_tokenizer": tokenizers[0], "target_tokenizer": tokenizers[-1]}
-
-    def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn pairs into batches; see `translation_batches`."""
-        return translation_batches(examples, self, max_tokens, shuffle, seed)
 
     def validation_score(self, examples: Sequence, metric: str) -> float:
         """Return BLEU or chrF of greedy translations."""
