@@ -84,7 +84,6 @@ def export(
         raise FileExistsError(
             f"{target} exists and is not overwritten. Pass another version, such as {_next(directory)}."
         )
-    directory.mkdir(parents=True, exist_ok=True)
     with whole_directory(target) as partial:
         _write(model, partial, strategy, examples, attention)
     return target

@@ -10,10 +10,11 @@ from typing import Any
 
 from keras_attention import models
 from keras_attention.data.tokenizers import special_ids
+from keras_attention.storage import whole_directory
 from keras_attention.weights.attributes import make_config, read_config, write_config
 from keras_attention.weights.bert import BERT
 from keras_attention.weights.convert import Family, canonical_names, collect_arrays, load_arrays
-from keras_attention.weights.files import existing_directory, new_directory, open_arrays, read_json, write_arrays
+from keras_attention.weights.files import existing_directory, open_arrays, read_json, write_arrays
 from keras_attention.weights.gpt2 import GPT2
 from keras_attention.weights.marian import MARIAN
 from keras_attention.weights.roberta import ROBERTA
@@ -97,7 +98,9 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
             "quantise it; to merge LoRA, save the model and load it again."
         )
     attributes = {**_token_ids(family, model), **write_config(family, model.config, model.task_name())}
-    with new_directory(directory) as path:
+    if pathlib.Path(directory).exists():
+        raise ValueError(f"{str(directory)!r} exists; expected a new directory. Nothing was overwritten.")
+    with whole_directory(directory) as path:
         (path / "config.json").write_text(json.dumps(attributes, indent=2) + "\n", encoding="utf-8")
         write_arrays(path, collect_arrays(model, family))
         write_tokenizer(model.tokenizers.get("tokenizer"), path)
