@@ -229,13 +229,13 @@ def _translator(preset: str, **sizes: Any) -> Callable[[Any], Any]:
     return make
 
 
-_RECURRENT = {"units": 14, "embedding_dim": 11}
-_SMALL = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11}
+_RECURRENT = {"units": 22, "embedding_dim": 17}  # 11 in each direction
+_SMALL = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 13}
 _SINGLE = {**_SMALL, "num_layers": 1}  # other rows test two layers of the same blocks
 
 
 def _labelled(kind: type, preset: str, sizes: dict = _RECURRENT) -> Callable[[Any], Any]:
-    labels = ("first", "second", "third")
+    labels = ("first", "second", "third", "fourth", "fifth")
     return lambda tokenizer: kind.from_preset(preset, tokenizer=tokenizer, labels=labels, **sizes)
 
 
@@ -265,7 +265,7 @@ MODELS = [
     ModelRow("scaled dot attention", _translator("rnn_attention", attention="scaled_dot"), "translate",
              is_unique=False),
     ModelRow("language model", lambda tokenizer: ka.CausalLM.from_preset(
-        "char_rnn", tokenizer=tokenizer, units=13, embedding_dim=11, max_length=31), "complete"),
+        "char_rnn", tokenizer=tokenizer, units=19, embedding_dim=17, max_length=31), "complete"),
     ModelRow("transformer", _translator("transformer_tiny", **_SMALL), "translate"),
     ModelRow("transformer, pre-norm, two vocabularies", _translator("transformer_base", **_SINGLE, norm_first=True,
              shared_vocabulary=False, output_bias=True), "translate"),
