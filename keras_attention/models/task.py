@@ -88,8 +88,13 @@ class Task(keras.Model):
 
     @property
     def export_metadata(self) -> dict[str, Any]:
-        """What the description of an export says about this task only, such as its labels."""
-        return {}
+        """What the description of an export says about this task only: the labels, if it has some."""
+        return {"labels": self.labels} if self.labels else {}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes of a classifier or the tags of a tagger; empty for other tasks."""
+        return self.config.labels
 
     @property
     def tokenizers(self) -> dict[str, Any]:

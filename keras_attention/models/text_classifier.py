@@ -105,16 +105,6 @@ class TextClassifier(Task):
         summary = self.pooler(self.pool_sequence(outputs, mask))
         return summary, self.pool_sequence(ops.mean(scores[-1], axis=1), mask) if return_attention_scores else None
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The classes."""
-        return self.config.labels
-
-    @property
-    def export_metadata(self) -> dict[str, Any]:
-        """The labels."""
-        return {"labels": self.labels}
-
     def classify(self, texts: Iterable[str], batch_size: int = 32) -> list[Classification]:
         """Label texts.
 

@@ -124,16 +124,6 @@ class TextTagger(Task):
         arrays = self.input_reader.arrays(rows, multiple, extra)
         return {**arrays, **text_model_inputs(self.config, arrays["token_ids"], arrays["padding_mask"])}
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The tags."""
-        return self.config.labels
-
-    @property
-    def export_metadata(self) -> dict[str, Any]:
-        """The labels."""
-        return {"labels": self.labels}
-
     def tag(self, texts: Iterable[str], batch_size: int = 32) -> list[Tagging]:
         """Tag the words of texts.
 
