@@ -141,7 +141,7 @@ def scene_examples(split: str) -> list[ka.data.CaptionedImage]:
 
 
 def caption(model: ka.Captioner, examples: list, strategy=None) -> list[ka.models.Caption]:
-    if model.image_encoder.learns:
+    if model.image_encoder.is_trainable:
         return model.caption([example.image for example in examples], strategy, batch_size=64)
     regions = image_regions(examples, model, FEATURES)
     return model.caption_regions(regions, strategy, batch_size=64)
@@ -200,7 +200,7 @@ def train(name: str, directory: str, first_run: str | None = None) -> None:
 
     pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
     pathlib.Path(directory, "setting.json").write_text(json.dumps(name))
-    cache = {} if model.image_encoder.learns else {"cache": FEATURES}
+    cache = {} if model.image_encoder.is_trainable else {"cache": FEATURES}
     image_options = {"flip": not setting.scenes, **cache}
     if setting.self_critical:
         batches = ka.training.SelfCriticalBatches(examples, model, setting.max_tokens, **image_options)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 import keras
 
 import keras_attention as ka
-from keras_attention.serving.check import run_stock_loader, serving_tensors
+from keras_attention.serving.check import run_tensorflow_loader, serving_tensors
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data")) / "multi30k"
 ON_JAX = """
@@ -52,7 +52,7 @@ def shuffled(run: Run, items: list[str], batch_size: int) -> Outputs:
     return [by_index[i] for i in range(len(items))]
 
 
-def stock(path: pathlib.Path) -> Run:
+def tensorflow_loader(path: pathlib.Path) -> Run:
     inputs, outputs = serving_tensors(path)
     (input_name,), text = inputs, "caption" if "caption" in outputs else "text"
     output_tensors = {name: outputs[name] for name in (text, "score")}
@@ -65,7 +65,7 @@ def stock(path: pathlib.Path) -> Run:
     def run(items: list[str], batch_size: int) -> Outputs:
         batches = [[read(item) for item in items[i : i + batch_size]] for i in range(0, len(items), batch_size)]
         feeds = [{inputs[input_name]: {"dtype": "string", "values": batch}} for batch in batches]
-        results = run_stock_loader(path, output_tensors, feeds)
+        results = run_tensorflow_loader(path, output_tensors, feeds)
         if isinstance(results, dict):
             raise RuntimeError(results["error"])
         return [pair for output in results for pair in zip(output[text], output["score"], strict=True)]
@@ -109,7 +109,7 @@ def main() -> None:
         model.save(pathlib.Path(directory, "again.keras"))
         reloaded = keras.saving.load_model(pathlib.Path(directory, "again.keras"))
         path = model.export(pathlib.Path(directory, "serving"), strategy=beam)
-        served, loader = ka.load(path), stock(path)
+        served, loader = ka.load(path), tensorflow_loader(path)
 
         def in_graph(items: list[str], batch_size: int) -> Outputs:
             return texts_and_scores(getattr(served, predict_method)(items, batch_size))

@@ -7,7 +7,7 @@ The modules have the rest:
 
     ka.data        files, tokenizers and batches         ka.training   training runs, losses, fine-tuning
     ka.layers      attention, recurrence, Transformers   ka.metrics    BLEU, CIDEr, accuracy, perplexity
-    ka.config      sizes and options of the networks     ka.weights    Hugging Face checkpoints
+    ka.config      configs of the networks               ka.weights    Hugging Face checkpoints
     ka.serving     exports: write, check and run them    ka.models     the base class of the tasks, and their list
     ka.quickstart  built-in data sets
 

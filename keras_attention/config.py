@@ -234,7 +234,7 @@ class RecurrentCaptionerConfig(ImageEncoderConfig, RecurrentConfig):
     `ImageEncoderConfig` and `RecurrentConfig` describe the other fields.
 
     Args:
-        attention: also `"hard"`: each word attends to one region, which is sampled in training.
+        attention: as in `RecurrentConfig`, or `"hard"`: each word attends to one region, which is sampled in training.
         image_injection: how a decoder without attention receives the image: `"init"`, as its initial state; or
             `"pre"`, as its input before the first word, as in the paper.
         tie_weights: use the token embedding as the output matrix; the paper has a separate output matrix.

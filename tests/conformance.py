@@ -221,10 +221,12 @@ class ModelRow:
     is_unique: bool = True  # False if other rows run the same code: then slow
 
 
-def _translator(preset: str, **sizes: Any) -> Callable[[Any], Any]:
+def _translator(preset: str, **overrides: Any) -> Callable[[Any], Any]:
     def make(tokenizer: Any) -> Any:
         tokenizers = {"source_tokenizer": tokenizer, "target_tokenizer": tokenizer}
-        return ka.Translator.from_preset(preset, **tokenizers, **(sizes if "width" in sizes else _RECURRENT | sizes))
+        return ka.Translator.from_preset(
+            preset, **tokenizers, **(overrides if "width" in overrides else _RECURRENT | overrides)
+        )
 
     return make
 
@@ -249,9 +251,9 @@ def _character_encoder(tokenizer: Any) -> Any:
 IMAGES = tuple(np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype("uint8") for i in range(3))
 
 
-def _captioner(preset: str, **sizes: Any) -> Callable[[Any], Any]:
+def _captioner(preset: str, **overrides: Any) -> Callable[[Any], Any]:
     encoder_options = {"image_encoder": "small_cnn", "image_size": 32, "max_length": 31}
-    return lambda tokenizer: ka.Captioner.from_preset(preset, tokenizer=tokenizer, **encoder_options, **sizes)
+    return lambda tokenizer: ka.Captioner.from_preset(preset, tokenizer=tokenizer, **encoder_options, **overrides)
 
 
 # fmt: off

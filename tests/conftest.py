@@ -54,8 +54,8 @@ LONGEST = ("test_attention_on_jax", "test_conformance", "test_jax", "test_cli", 
 
 
 def pytest_collection_modifyitems(items):
-    places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -77,7 +77,7 @@ class _OneLoader:
 
     def run(self, command, *, input, **_):
         if self.process is None:
-            program = [sys.executable, str(HERE / "stock_loads.py"), command[-1]]
+            program = [sys.executable, str(HERE / "one_loader.py"), command[-1]]
             pipe = subprocess.PIPE
             self.process = subprocess.Popen(program, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
         self.process.stdin.write(f"{input}\n")

@@ -3,6 +3,7 @@
 import ast
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import types
@@ -165,6 +166,29 @@ def test_import_does_not_import_optional_packages():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def docstring_shapes() -> list[tuple[str, list[str]]]:
+    """Return the shapes in docstrings, such as (B, S, M), with the name of their file."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    nodes = [
+        (path.name, n) for path in sources() for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, kinds)
+    ]
+    texts = [
+        (name, shape) for name, n in nodes for shape in re.findall(r"\(([^()]+,[^()]*)\)", ast.get_docstring(n) or "")
+    ]
+    shapes = [(name, [dim.strip() for dim in shape.split(",")]) for name, shape in texts]
+    return [(name, shape) for name, shape in shapes if any(re.fullmatch("[A-Z]", dim) for dim in shape)]
+
+
+def test_the_letters_of_shapes_are_in_the_glossary():
+    shapes_section = (ROOT.parent / "docs" / "glossary.md").read_text().split("## ")[1]
+    letters = set(", ".join(re.findall(r"^\| ((?:\w, )*\w) \|", shapes_section, re.MULTILINE)).split(", "))
+    shapes = docstring_shapes()
+    assert len(shapes) > 100
+    assert not [
+        (name, shape) for name, shape in shapes if {dim for dim in shape if len(dim) == 1 and dim.isalpha()} - letters
+    ]
 
 
 def test_public_names_exist_and_have_docstrings():

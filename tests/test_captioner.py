@@ -146,9 +146,9 @@ def test_the_image_encoder_can_be_frozen(caption_tokenizer, preset, freeze):
     model = ka.Captioner.from_preset(
         preset, tokenizer=caption_tokenizer, image_encoder="small_cnn", image_size=32, **sizes
     )
-    assert model.image_encoder.learns
+    assert model.image_encoder.is_trainable
     freeze(model)
-    assert not model.image_encoder.learns
+    assert not model.image_encoder.is_trainable
     assert model.trainable_variables
 
 

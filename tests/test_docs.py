@@ -23,7 +23,7 @@ import keras_attention as ka
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once, on one backend")
 ROOT = pathlib.Path(ka.__file__).parent.parent
 MAKE = shutil.which("make")
-PROGRAMS = ("keras_attention.serving.stock_loader",)  # run as a file, in a new process
+PROGRAMS = ("keras_attention.serving.tensorflow_loader",)  # run as a file, in a new process
 
 
 def modules():

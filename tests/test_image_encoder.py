@@ -86,7 +86,7 @@ def test_the_receptive_field_of_a_region_is_centred():
 
 def test_fine_tune_from_trains_the_layers_from_the_given_one():
     frozen = ImageEncoder("mobilenet_0.25", 32)
-    assert not frozen.learns
+    assert not frozen.is_trainable
     drops = ImageEncoder("efficientnet_b0", 32)
     image = np.random.default_rng(3).uniform(0, 255, (1, 32, 32, 3))
     np.testing.assert_array_equal(*(np.asarray(drops(image, training=training)) for training in (False, True)))

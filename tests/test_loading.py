@@ -56,7 +56,7 @@ def test_an_export_records_its_strategy(tokenizer, tmp_path):
     ("make", "error", "message"),
     [
         (lambda path: path / "none.keras", FileNotFoundError, "There is no model"),
-        (lambda path: path, ValueError, "holds no SavedModel"),
+        (lambda path: path, ValueError, "contains no SavedModel"),
         (lambda path: write(path / "a.keras", b"text"), ValueError, "is not a model"),
         (lambda path: write(path / "model.keras", b"").parent, ValueError, "directory of a training run"),
         (lambda path: write(path / "3" / "saved_model.pb", b"").parent.parent, ValueError, "Its versions are .*3"),

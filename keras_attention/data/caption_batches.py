@@ -173,7 +173,7 @@ def image_source(
     """
     if cache is None:
         return _DecodedImages(examples, captioner, augment, flip)
-    if captioner.image_encoder.learns:
+    if captioner.image_encoder.is_trainable:
         raise ValueError(
             f"`cache` is {str(cache)!r}, but the image encoder is trainable (`fine_tune_from`, or small_cnn), so its "
             "features change. Remove the cache, or freeze the image encoder."

@@ -21,7 +21,7 @@ _CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell, "ls
 class RecurrentDecoder(BaseLayer):
     """Stacked recurrent cells over a sequence; with an attention, each step attends to a memory.
 
-    With x_t the input of step t and h_t the output of the top cell:
+    x_t is the input of step t, and h_t is the output of the top cell:
 
         without attention:          h_t = cell(x_t, h_{t-1});   output_t = tanh(W h_t)
 

@@ -40,7 +40,7 @@ class Transformer(BaseLayer):
         float32 tensor per block, (B, H, L, S) with a memory or else (B, H, L, L).
 
     Raises:
-        ValueError: `cross_attention` is True and `memory` is None, or the other way around.
+        ValueError: `memory` is missing with `cross_attention`, or is an argument without it.
 
     Example:
         >>> from keras_attention.layers import InputEmbedding, SinusoidalPositions, TransformerBlock

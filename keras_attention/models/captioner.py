@@ -37,7 +37,7 @@ class Captioner(Task):
     p(y | x) = prod_t softmax(L f_t)[y_t], where f_t is the decoder's output after the tokens y_<t and the regions of
     the image x. L is the token embedding if `tie_weights` is True, and a separate matrix otherwise.
     A recurrent decoder with attention attends to all regions for each token, and its initial state is computed from
-    the mean of the regions. One without attention reads this mean once.
+    the mean of the regions. A recurrent decoder without attention reads this mean once.
 
     If the image encoder is frozen, training can use its cached outputs, `regions` (P, R, C), instead of `images`; see
     `caption_batches`.
@@ -134,21 +134,21 @@ class Captioner(Task):
         self.encoder = make_encoder(config, dense=True)
 
     @classmethod
-    def from_preset(cls, name: str, image_encoder_weights: str | pathlib.Path | None = "imagenet", **parts: Any):
-        """Make a captioner with the sizes of a preset.
+    def from_preset(cls, name: str, image_encoder_weights: str | pathlib.Path | None = "imagenet", **overrides: Any):
+        """Make a captioner with the config of a preset.
 
         Args:
             name: a name of `keras_attention.presets()`.
             image_encoder_weights: weights of the image encoder: `"imagenet"`, which Keras downloads (`small_cnn` has no
                 such weights and is initialised randomly); a file, such as a captioner's `.keras` (see
                 `load_image_encoder_weights`); or None for random weights.
-            **parts: see `Task.from_preset`.
+            **overrides: see `Task.from_preset`.
 
         Raises:
-            ValueError: the preset or size is unknown, or the weights do not fit.
+            ValueError: the preset or a field is unknown, or the weights do not fit.
             RuntimeError: the download failed.
         """
-        model = super().from_preset(name, **parts)
+        model = super().from_preset(name, **overrides)
         if image_encoder_weights not in (None, IMAGENET) or (
             image_encoder_weights and model.config.image_encoder != SMALL_CNN
         ):
@@ -268,7 +268,7 @@ class Captioner(Task):
             batch_size: number of images in a batch; it does not change the result.
 
         Returns:
-            one `Caption` per image, in order; an image that cannot be read has an empty one, with `valid` False.
+            one `Caption` per image, in order; an unreadable image has an empty caption, with `valid` False.
 
         Raises:
             FileNotFoundError: a file does not exist.

@@ -1,6 +1,6 @@
 """Compute embeddings, log-probabilities and attention maps of texts.
 
-Each has two functions: one of tensors, which an export contains, and one of strings.
+For each of them, one function takes tensors and is part of an export; the other function takes strings.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
 
 
 def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> list[AttentionMaps]:
-    """Return the self-attention scores over each text, in every block and head.
+    """Return the attention scores of each text, for all blocks and heads.
 
     Args:
         model: a model with Transformer blocks that reads one text. It computes the scores without a fused kernel.
@@ -99,7 +99,9 @@ def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> li
         (1, 2, 8, 8)
     """
     if not has_maps(model):
-        raise TypeError(f"This {type(model).__name__} has no self-attention over one text and no attention maps.")
+        raise TypeError(
+            f"This {type(model).__name__} has no self-attention over one text; expected a Transformer of one text."
+        )
     texts = check_texts(texts)
     rows = _rows(model, texts, attention_tensors, batch_size)
     return [AttentionMaps.from_row(row, text) for row, text in zip(rows, texts, strict=True)]

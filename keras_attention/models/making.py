@@ -11,23 +11,23 @@ from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.presets import find_preset
 
 
-def from_preset(cls: Any, name: str, **parts: Any):
-    """Make a model of this task with the sizes of a preset and new weights.
+def from_preset(cls: Any, name: str, **overrides: Any):
+    """Make a model of this task with the config of a preset and new weights.
 
     Args:
         name: a name of `keras_attention.presets()`.
-        **parts: the tokenizers; for classifiers and taggers, `labels`; and sizes that replace those of the preset,
+        **overrides: the tokenizers; for classifiers and taggers, `labels`; and other config fields with new values,
             such as `units=512`.
 
     Returns:
         a model of this task.
 
     Raises:
-        ValueError: the preset or a size is unknown; for a preset, the message suggests similar names.
+        ValueError: the preset or a field is unknown; for a preset, the message suggests similar names.
     """
     config = find_preset(name, cls.task_name())
-    tokenizers = {key: parts.pop(key) for key in cls.tokenizer_names if key in parts}
-    return cls(cls.resized(config, parts), **tokenizers)
+    tokenizers = {key: overrides.pop(key) for key in cls.tokenizer_names if key in overrides}
+    return cls(cls.override_config(config, overrides), **tokenizers)
 
 
 def from_examples(
@@ -38,9 +38,9 @@ def from_examples(
     tokenizer_kind: str | None = None,
     vocabulary_size: int = 8000,
     lowercase: bool = False,
-    **sizes: Any,
+    **overrides: Any,
 ) -> Any:
-    """Make a model with the sizes of a preset, new weights, and tokenizers trained on the examples.
+    """Make a model with the config of a preset, new weights, and tokenizers trained on the examples.
 
     Args:
         examples: training examples of the task, such as pairs of texts; see `keras_attention.data`.
@@ -49,13 +49,13 @@ def from_examples(
             `"sentencepiece"` with other presets.
         vocabulary_size: number of tokens of each tokenizer.
         lowercase: True to make the tokenizers convert text to lower case.
-        **sizes: sizes that replace those of the preset, such as `units=512`.
+        **overrides: config fields with new values, such as `units=512`.
 
     Returns:
         a model of this task.
 
     Raises:
-        ValueError: the preset, a size or the kind is unknown, or there are too few texts for the vocabulary.
+        ValueError: the preset, a field or the kind is unknown, or there are too few texts for the vocabulary.
 
     Example:
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
@@ -67,20 +67,20 @@ def from_examples(
     config = find_preset(preset, cls.task_name())
     default = cls.default_tokenizer if preset == cls.default_preset else "sentencepiece"
     options = {"kind": tokenizer_kind or default, "vocabulary_size": vocabulary_size, "lowercase": lowercase}
-    parts = cls.train_tokenizers(examples, config, sizes, **options)
+    tokenizers = cls.train_tokenizers(examples, config, overrides, **options)
     labels = cls.labels_of(examples)
-    return cls.from_preset(preset, **parts, **({"labels": labels} if labels else {}), **sizes)
+    return cls.from_preset(preset, **tokenizers, **({"labels": labels} if labels else {}), **overrides)
 
 
 def train_tokenizers(
-    cls: Any, examples: Sequence, config: Any, sizes: dict[str, Any], **options: Any
+    cls: Any, examples: Sequence, config: Any, overrides: dict[str, Any], **options: Any
 ) -> dict[str, Any]:
     """Train the tokenizers of a task on examples.
 
     Args:
         examples: training examples of the task.
-        config: the preset's sizes.
-        sizes: sizes that replace those of the preset.
+        config: the config of the preset.
+        overrides: config fields with new values.
         **options: the options of `train_tokenizer`: `kind`, `vocabulary_size` and `lowercase`.
 
     Returns:
@@ -89,17 +89,17 @@ def train_tokenizers(
     return {"tokenizer": train_tokenizer(cls.texts_of(examples), **options)}
 
 
-def resized(cls: Any, config, sizes: dict[str, Any]):
-    """Return `config` with other sizes.
+def override_config(cls: Any, config, overrides: dict[str, Any]):
+    """Return `config` with new values of some fields.
 
     Raises:
-        ValueError: a size is unknown.
+        ValueError: a field is unknown.
     """
     fields = configs.fields_for(config, cls.task_name())
-    unknown = sorted(set(sizes) - fields)
+    unknown = sorted(set(overrides) - fields)
     if unknown:
         raise ValueError(
             f"{cls.__name__} has no {', '.join(unknown)}. Tokenizers: {', '.join(cls.tokenizer_names)}; "
-            f"sizes: {', '.join(sorted(fields))}."
+            f"config fields: {', '.join(sorted(fields))}."
         )
-    return dataclasses.replace(config, **sizes)
+    return dataclasses.replace(config, **overrides)

@@ -163,7 +163,7 @@ class MaskedLM(Task):
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:
-        """Return `loss` and `accuracy` of masked tokens, and `next_sentence_accuracy` if the model predicts that."""
+        """Return `loss` and `accuracy` of masked tokens, and `next_sentence_accuracy` with `config.next_sentence`."""
         scores = token_scores(model, masked_batches(examples, model, shuffle=False))
         prefix = "logits_" if model.config.next_sentence else ""
         result = {name: scores[prefix + name] for name in ("loss", "accuracy")}

@@ -23,9 +23,9 @@ from keras_attention.models.task import Task
 class PermutationLM(AutoregressiveLM, Task):
     """Permutation language model (XLNet): p(x) = prod_t softmax(E g(x_z[<t], z_t) + b)[x_z[t]], for any order z.
 
-    g is the query stream of Transformer blocks with relative attention. It gets the position of the predicted token
-    and the earlier tokens of the order, but not the predicted token. E is the token embedding (tied). `complete` uses
-    the order from left to right.
+    g is the query stream of Transformer blocks with relative attention. Its inputs are the position of the
+    predicted token and the earlier tokens of the order, but not the predicted token. E is the token embedding (tied).
+    `complete` uses the order from left to right.
 
     Args:
         config: a `TransformerConfig` with `positions="relative"`; the vocabulary size is taken from the tokenizer.
@@ -116,7 +116,7 @@ class PermutationLM(AutoregressiveLM, Task):
         Args:
             inputs: dict of `token_ids` (B, S), `padding_mask` (B, S) and, optionally, `segment_ids` (B, S).
             memories: the memories that this method returned for the previous segment; None for the first one.
-            memory_length: m, the number of last tokens to remember; None for all tokens.
+            memory_length: m, the number of last tokens in the new memories; None for all tokens.
 
         Returns:
             features (B, S, M), for which each token attends to the segment and the memory; and the memories for the

@@ -14,9 +14,9 @@ from keras_attention import config as configs
 def get_config(self: Any) -> dict:
     """Return the constructor's arguments, for saving."""
     tokenizers = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.tokenizer_names}
-    sizes = {"class": type(self.config).__name__, **dataclasses.asdict(self.config)}
+    fields = {"class": type(self.config).__name__, **dataclasses.asdict(self.config)}
     quantization = keras.saving.serialize_keras_object(self.quantization)
-    return {"config": sizes, "name": self.name, "quantization": quantization, **tokenizers}
+    return {"config": fields, "name": self.name, "quantization": quantization, **tokenizers}
 
 
 def from_config(cls: Any, config: dict, custom_objects: dict | None = None):
@@ -24,15 +24,15 @@ def from_config(cls: Any, config: dict, custom_objects: dict | None = None):
     import keras_hub  # noqa: F401  (registers the tokenizers' classes)
 
     config = dict(config)
-    sizes = dict(config.pop("config"))
-    if "labels" in sizes:
-        sizes["labels"] = tuple(sizes["labels"])
+    fields = dict(config.pop("config"))
+    if "labels" in fields:
+        fields["labels"] = tuple(fields["labels"])
     tokenizers = {
         name: keras.saving.deserialize_keras_object(config.pop(name, None), custom_objects)
         for name in cls.tokenizer_names
     }
     quantization = keras.saving.deserialize_keras_object(config.pop("quantization", None), custom_objects)
-    model = cls(getattr(configs, sizes.pop("class"))(**sizes), **tokenizers, **config)
+    model = cls(getattr(configs, fields.pop("class"))(**fields), **tokenizers, **config)
     if quantization is not None:
         model.quantize(config=quantization)  # before Keras loads the weights, which are quantised
     return model

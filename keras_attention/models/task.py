@@ -23,11 +23,11 @@ class Task(keras.Model):
     of a prediction: `to_inputs`, from strings to ids; `compute`, in `keras.ops`, from ids to numbers and ids; and
     `to_outputs`, from ids to strings. The prediction method and an export use all three.
 
-    `model.save("m.keras")` saves weights, sizes and tokenizers. A loaded model uses the current dtype policy, and all
+    `model.save("m.keras")` saves weights, config and tokenizers. A loaded model uses the current dtype policy, and all
     of its weights are trainable.
 
     Args:
-        config: the sizes, such as a `TransformerConfig`.
+        config: the config of the network, such as a `TransformerConfig`.
         tokenizers: dict of KerasHub tokenizers, one for each of `tokenizer_names`; None for a missing one.
         inputs: the network's inputs, a dict of Keras tensors.
         outputs: the network's output.
@@ -41,7 +41,7 @@ class Task(keras.Model):
     input_reader: TextReader | WordReader | None = None  # encodes the input texts; None: the inputs are images
     target_reader: TextReader | None = None  # of the texts that the model writes, one token after the other
     default_strategy: type[Strategy] | None = None  # None: the task does not search
-    default_tokenizer = "sentencepiece"  # the kind for the default preset
+    default_tokenizer = "sentencepiece"  # kind of tokenizer for the default preset
     metric = "loss"  # selects the best model on validation data
     text_metrics: tuple[str, ...] = ()  # metrics of generated texts; see `validation_score`
     batch_function: Callable[..., Any]  # makes the batches of examples, such as `translation_batches`
@@ -55,7 +55,7 @@ class Task(keras.Model):
     pooler: keras.layers.Layer | None = None
 
     from_preset, from_examples = classmethod(making.from_preset), classmethod(making.from_examples)
-    train_tokenizers, resized = classmethod(making.train_tokenizers), classmethod(making.resized)
+    train_tokenizers, override_config = classmethod(making.train_tokenizers), classmethod(making.override_config)
     from_model, from_encoder = classmethod(weight_transfer.from_model), classmethod(weight_transfer.from_encoder)
     compile, compile_from_config, fit = fitting.compile, fitting.compile_from_config, fitting.fit
     get_config, from_config = saving.get_config, classmethod(saving.from_config)
@@ -184,7 +184,7 @@ class Task(keras.Model):
             examples: raw examples of the task.
             max_tokens: maximum number of tokens in a batch, with padding.
             shuffle: True for training: examples are batched in random order. False for a fixed order.
-            seed: of the random order.
+            seed: the seed of the random order.
             **options: the other options of the task's `batch_function`.
         """
         return self.batch_function(examples, self, max_tokens, shuffle, seed, **options)

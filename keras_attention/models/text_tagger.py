@@ -184,7 +184,7 @@ class TextTagger(Task):
         return tuple(sorted({tag for sentence in examples for _, tag in sentence}))
 
     @classmethod
-    def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
+    def train_tokenizers(cls, examples: Sequence, config, overrides: dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return a tokenizer; for words in a recurrent tagger, a lower-case one and a character tokenizer."""
         texts, tokenizers = cls.texts_of(examples), {}
         if isinstance(config, RecurrentConfig) and options["kind"] == "words":  # characters keep capitals

@@ -255,10 +255,10 @@ class Translator(Task):
         return read_pairs(*paths)
 
     @classmethod
-    def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
+    def train_tokenizers(cls, examples: Sequence, config, overrides: dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return a tokenizer for each language, or the same one for both if the vocabulary is shared."""
         sides = [[pair[i] for pair in examples] for i in range(2)]
-        shared = sizes.get("shared_vocabulary", config.shared_vocabulary)
+        shared = overrides.get("shared_vocabulary", config.shared_vocabulary)
         corpora = [[*sides[0], *sides[1]]] if shared else sides
         tokenizers = [train_tokenizer(corpus, **options) for corpus in corpora]
         return {"source_tokenizer": tokenizers[0], "target_tokenizer": tokenizers[-1]}

@@ -11,8 +11,8 @@ import numpy as np
 from keras_attention.presets import ENCODER_TASKS, ENCODER_USES
 
 
-def from_model(cls: Any, other: Any, **sizes: Any):
-    """Copy a model of the same task, with other sizes.
+def from_model(cls: Any, other: Any, **overrides: Any):
+    """Copy a model of the same task, with another config.
 
     Weights that both models have are copied; new ones are initialised. New ones are, for example, the additional rows
     for more learned positions or a captioner's `coordinate_features`, an output matrix (`tie_weights=False`), and the
@@ -20,15 +20,15 @@ def from_model(cls: Any, other: Any, **sizes: Any):
 
     Args:
         other: a model of this task.
-        **sizes: sizes that replace those of `other`, such as `dropout=0.0`.
+        **overrides: config fields with new values, such as `dropout=0.0`.
 
     Returns:
         a model of this task; all of its weights are trainable, even if some of `other` are frozen.
 
     Raises:
         TypeError: `other` is a model of another task.
-        ValueError: a size is unknown, or it would remove weights or change shapes (more rows are possible); or `other`
-            is quantised or has LoRA matrices.
+        ValueError: a field is unknown, or its value would remove weights or change shapes (more rows are possible);
+            or `other` is quantised or has LoRA matrices.
 
     Example:
         >>> import keras_attention as ka
@@ -41,25 +41,25 @@ def from_model(cls: Any, other: Any, **sizes: Any):
     if not _is_task(other) or other.task_name() != cls.task_name():
         raise TypeError(f"`other` is a {type(other).__name__}; expected a {cls.task_name()}.")
     check_not_quantized(other)
-    config = cls.resized(other.config, sizes)
+    config = cls.override_config(other.config, overrides)
     model = cls(config, **{name: getattr(other, name) for name in cls.tokenizer_names})
-    copy_weights(model, other, sizes)
+    copy_weights(model, other, overrides)
     return model
 
 
-def from_encoder(cls: Any, other: Any, **parts: Any):
+def from_encoder(cls: Any, other: Any, **overrides: Any):
     """Make a model of this task with the encoder of another model; the layers after the encoder are new.
 
     Args:
         other: a model with a Transformer encoder of one text, such as a `MaskedLM`.
-        **parts: `labels`, and the sizes that may change: `dropout`, `attention_dropout`.
+        **overrides: config fields with new values; only `labels`, `dropout` and `attention_dropout` can change.
 
     Returns:
         a model of this task.
 
     Raises:
         TypeError: `other` or this task has no Transformer encoder of one text.
-        ValueError: a size cannot change, or `other` is quantised or has LoRA matrices.
+        ValueError: a field cannot change, or `other` is quantised or has LoRA matrices.
 
     Example:
         >>> import keras_attention as ka
@@ -79,11 +79,11 @@ def from_encoder(cls: Any, other: Any, **parts: Any):
             f"This {type(other).__name__} has no Transformer encoder of one text; expected a model with one, such "
             "as a MaskedLM."
         )
-    unknown = sorted(set(parts) - {"labels", "dropout", "attention_dropout"})
+    unknown = sorted(set(overrides) - {"labels", "dropout", "attention_dropout"})
     if unknown:
         raise ValueError(f"{', '.join(unknown)} cannot change, because the encoder is already trained.")
     check_not_quantized(other)
-    config = dataclasses.replace(other.config, next_sentence=False, **parts)
+    config = dataclasses.replace(other.config, next_sentence=False, **overrides)
     model = cls(config, tokenizer=other.tokenizer)
     pairs = ((other.embedding, model.embedding), (other.encoder, model.encoder), (other.pooler, model.pooler))
     for old, new in pairs:
@@ -108,14 +108,14 @@ def check_not_quantized(other: Any) -> None:
 
 
 def copy_weights(model: Any, other: Any, changed: Iterable[str]) -> None:
-    """Copy the weights that two models share; new ones, and new rows of enlarged ones, do not change.
+    """Copy the weights that both models have; new weights, and new rows of larger weights, do not change.
 
     Weights are matched by path. If a matrix has more rows than the old one, its first rows are replaced.
 
     Args:
         model: the model that gets the weights.
         other: the model whose weights are copied.
-        changed: names of the sizes that differ, for the error.
+        changed: names of the config fields that differ, for the error.
 
     Raises:
         ValueError: `model` does not have a weight of `other`, or the shapes do not fit.

@@ -15,7 +15,7 @@ _PHRASES = {
     "train_files": ["tfds:phrases:train"],
     "valid_files": ["tfds:phrases:validation[:200]"],
     "preset": "rnn_attention",
-    "sizes": ["units=128", "embedding_dim=96", "dropout=0.1"],
+    "overrides": ["units=128", "embedding_dim=96", "dropout=0.1"],
     "vocabulary_size": 400,
     "lowercase": True,
     "epochs": 5,
@@ -29,7 +29,7 @@ _SCENES = {
     "valid_files": ["tfds:scenes:validation[:200]"],
     "preset": "show_attend_and_tell",
     "image_encoder": "small_cnn",
-    "sizes": ["image_size=64", "units=192", "embedding_dim=64", "dropout=0.1", "doubly_stochastic=0.0"],
+    "overrides": ["image_size=64", "units=192", "embedding_dim=64", "dropout=0.1", "doubly_stochastic=0.0"],
     "tokenizer": "bpe",
     "vocabulary_size": 200,
     "captions_per_image": 1,
@@ -99,10 +99,10 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
 def _train_captioner(directory: pathlib.Path, epochs: int | None) -> Any:
     """Train the image encoder with grounded attention first, then the decoder on the frozen encoder."""
     first_run = directory / "image_encoder"
-    first = {**_SCENES, "sizes": [*_SCENES["sizes"], "tie_weights=true", "grounded_attention=true"]}
+    first = {**_SCENES, "overrides": [*_SCENES["overrides"], "tie_weights=true", "grounded_attention=true"]}
     second = {name: value for name, value in _SCENES.items() if name not in _PARTS_OF_INIT}
     changes = ["tie_weights=false", "coordinate_features=true", "grounded_attention=false", "attention_smoothing=1.5"]
-    second |= {"init": str(first_run / "model.keras"), "sizes": changes, "freeze": True, "epochs": 6}
+    second |= {"init": str(first_run / "model.keras"), "overrides": changes, "freeze": True, "epochs": 6}
     _refuse_another_run("captioner", second, directory)
     click.echo("1. Train show_attend_and_tell on built-in scenes: first its image encoder", err=True)
     _train("captioner", first, epochs, first_run)
@@ -128,7 +128,7 @@ def _train(task: str, chosen: dict[str, Any], epochs: int | None, directory: pat
 def _refuse_another_run(task: str, chosen: dict[str, Any], directory: pathlib.Path) -> None:
     if (directory / "run.json").exists():
         started, options = read_run(directory)
-        if started != task or any(options[name] != chosen[name] for name in ("train_files", "sizes")):
+        if started != task or any(options[name] != chosen[name] for name in ("train_files", "overrides")):
             raise click.UsageError(f"{directory} contains another run; choose another --out.")
 
 

@@ -16,7 +16,7 @@ from keras_attention.serving.export import METADATA_FILE
 
 
 def _method(task: type[Task]) -> Callable[..., list]:
-    """Return the method of `ExportedModel` that is called `task.predict_method`."""
+    """Return the method of `ExportedModel` with the name `task.predict_method`."""
 
     def method(self: ExportedModel, inputs: Iterable[Any], batch_size: int = 32, seed: int = 0) -> list:
         if task.predict_method != self.predict_method:
@@ -48,7 +48,7 @@ class ExportedModel:
         metadata: description of the export: `task`, `predict_method`, `version` of the library, `strategy`, ...
 
     Raises:
-        ValueError: the directory holds no SavedModel of this library, or a damaged one.
+        ValueError: the directory contains no SavedModel of this library, or a damaged one.
 
     Example:
         >>> ka.load("serving/translator/1").translate(["we are eating bread"])  # doctest: +SKIP
@@ -61,7 +61,7 @@ class ExportedModel:
         path = pathlib.Path(path)
         if not (path / "saved_model.pb").is_file():
             raise ValueError(
-                f"{path} holds no SavedModel (no saved_model.pb); expected a version directory that "
+                f"{path} contains no SavedModel (no saved_model.pb); expected a version directory that "
                 "`keras-attention export` wrote, such as serving/translator/1."
             )
         self.metadata = _read_metadata(path)

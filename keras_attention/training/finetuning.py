@@ -74,7 +74,7 @@ def enable_lora(model: keras.Model, rank: int) -> int:
         raise ValueError(f"`rank` is {rank}; expected a positive integer.")
     if model.quantization:
         raise ValueError(
-            "The model is quantised: a file holds the sum W + A B, and its rounding would remove what LoRA learns. "
+            "The model is quantised: a file contains the sum W + A B, whose rounding would remove A B. "
             "Fine-tune first, save and load the model, then quantise it."
         )
     if model.image_encoder is not None:
@@ -94,7 +94,7 @@ def enable_lora(model: keras.Model, rank: int) -> int:
 
 
 def restart_lora(model: keras.Model) -> None:
-    """Initialise A of each LoRA layer at random: in a loaded model A and B are zero, and their gradients too."""
+    """Initialise A of each LoRA layer at random, because in a loaded model A, B and their gradients are zero."""
     for layer in model._flatten_layers():
         if getattr(layer, "lora_enabled", False):
             values = keras.initializers.HeUniform()(layer.lora_kernel_a.shape, layer.lora_kernel_a.dtype)
@@ -109,7 +109,7 @@ def rematerialize(model: keras.Model) -> None:
 
     Raises:
         ValueError: the model has no Transformer blocks, or it has dropout and the backend is TensorFlow, where the
-            second computation would drop other units.
+            second computation would drop different units.
 
     Example:
         >>> sizes = {"width": 14, "num_heads": 2, "num_layers": 3, "intermediate_dim": 5, "dropout": 0.0}
@@ -126,7 +126,7 @@ def rematerialize(model: keras.Model) -> None:
     has_dropout = any(layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout))
     if keras.backend.backend() == "tensorflow" and has_dropout:
         raise ValueError(
-            "On TensorFlow a block that is recomputed drops other units, so the gradients would be wrong. Train "
+            "On TensorFlow a block that is recomputed drops different units, so the gradients would be wrong. Train "
             "with dropout=0 and attention_dropout=0, or on JAX."
         )
     for stack in stacks:

@@ -24,7 +24,7 @@ from keras_attention.weights.xlnet import XLNET
 FAMILIES = {family.name: family for family in (BERT, ROBERTA, GPT2, MARIAN, XLNET)}
 
 
-def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **parts: Any) -> models.Task:
+def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **overrides: Any) -> models.Task:
     """Load a model from a Hugging Face directory: config, weights and tokenizers.
 
     Unknown attributes of `config.json`, missing arrays and unused arrays are errors.
@@ -34,15 +34,15 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **p
             Without tokenizer files the model takes token ids.
         task: `"TextClassifier"`, `"MaskedLM"`, ...; None for the task of the class in `config.json`. Another task gets
             the encoder's weights and a new head.
-        **parts: `labels` of a classifier or tagger; `tokenizer` (for a translator `source_tokenizer` and
-            `target_tokenizer`) instead of the directory's, or None to load no tokenizer; and fields of the config to
-            change, such as `dropout=0.2`.
+        **overrides: `labels` of a classifier or tagger; `tokenizer` (for a translator `source_tokenizer` and
+            `target_tokenizer`) instead of the directory's, or None to load no tokenizer; and other config fields with
+            new values, such as `dropout=0.2`.
 
     Returns:
         A `MaskedLM`, `PermutationLM`, `TextClassifier`, `TextTagger`, `CausalLM` or `Translator`.
 
     Raises:
-        ValueError: the directory is not a Hugging Face directory; the family, the task or one of `parts` is unknown; or
+        ValueError: the directory is not a Hugging Face directory; the family, the task or an override is unknown; or
             the config, weights or tokenizer are not supported.
 
     Example:
@@ -56,15 +56,15 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **p
     family = _find_family(attributes)
     stored_task = family.architectures.get(next(iter(attributes.get("architectures") or ()), ""), "")
     task = _check_task(task or stored_task, family)
-    has_tokenizer = any("tokenizer" in name for name in parts)
+    has_tokenizer = any("tokenizer" in name for name in overrides)
     tokenizers = {} if has_tokenizer else family.read_tokenizers(path)
     fields = read_config(family, attributes)
     names = canonical_names(family, arrays)
     fields |= {field: array in names and task == stored_task for field, array in family.optional_arrays.items()}
     if task in ("TextClassifier", "TextTagger"):
-        fields["labels"] = _labels(family, attributes, arrays, task, stored_task, parts.pop("labels", ()))
-    parts.pop("labels", None)
-    model = _make_model(family, task, fields, {**tokenizers, **parts})
+        fields["labels"] = _labels(family, attributes, arrays, task, stored_task, overrides.pop("labels", ()))
+    overrides.pop("labels", None)
+    model = _make_model(family, task, fields, {**tokenizers, **overrides})
     load_arrays(model, family, arrays, new_head=task != stored_task)
     if tokenizers:
         _check_special_ids(family, attributes, model)
@@ -122,16 +122,16 @@ def _check_task(task: str, family: Family) -> str:
     return task
 
 
-def _make_model(family: Family, task: str, fields: Mapping[str, Any], parts: dict[str, Any]) -> models.Task:
-    """Make a model with initial weights; `parts` are tokenizers and fields to change."""
+def _make_model(family: Family, task: str, fields: Mapping[str, Any], overrides: dict[str, Any]) -> models.Task:
+    """Make a model with initial weights; `overrides` are tokenizers and config fields with new values."""
     kind, known = getattr(models, task), {field.name for field in dataclasses.fields(family.config)}
-    tokenizers = {name: parts.pop(name) for name in kind.tokenizer_names if name in parts}
-    unknown = sorted(set(parts) - known)
+    tokenizers = {name: overrides.pop(name) for name in kind.tokenizer_names if name in overrides}
+    unknown = sorted(set(overrides) - known)
     if unknown:
         raise ValueError(
             f"There is no {', '.join(unknown)}; expected tokenizers, labels, or {', '.join(sorted(known))}."
         )
-    return kind(make_config(family, fields, **parts), **tokenizers)
+    return kind(make_config(family, fields, **overrides), **tokenizers)
 
 
 def _labels(
