@@ -158,9 +158,6 @@ class Captioner(Task):
     start, target_reader = decoding.start, decoding.target_reader
     _add_bias, has_attention = decoding.add_bias, decoding.has_attention
 
-    def _target_embedding(self):
-        return self.embedding
-
     @property
     def input_spec(self) -> None:
         """None: the inputs contain either `images` or `regions`, which one spec cannot describe."""

@@ -67,9 +67,6 @@ class CausalLM(AutoregressiveLM, Task):
         outputs = self.decoder(self.embedding(inputs["token_ids"]), mask=inputs["padding_mask"])
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self.embedding(outputs, reverse=True), **kwargs)
 
-    def _target_embedding(self):
-        return self.embedding
-
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
         """Return the embeddings of the prompt tokens (B, L, E), and no decoder arguments."""
         return self.embedding(inputs["token_ids"]), {}

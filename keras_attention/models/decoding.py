@@ -1,7 +1,7 @@
 """One step of a decoder at a time, for the search.
 
 `Translator`, `Captioner` and `CausalLM` use these functions as methods. Such a model has a `decoder`, an `output_bias`
-or None, and two methods: `_target_embedding` and `_encode_start`.
+or None, and a method `_encode_start`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def step(self: Any, tokens, state: dict):
     Returns:
         logits (B, K, V), the new state, and attention scores (B, K, S) or None.
     """
-    embedding = self._target_embedding()
+    embedding = self.embeddings[-1]
     outputs, carry, scores = self.decoder.step(embedding(tokens), state["constants"], state["carry"])
     logits = add_bias(self, logits_of_step(embedding, outputs))
     return logits, {"constants": state["constants"], "carry": carry}, scores

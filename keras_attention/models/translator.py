@@ -111,9 +111,6 @@ class Translator(Task):
     start, step = decoding.start, decoding.step
     _add_bias, has_attention = decoding.add_bias, decoding.has_attention
 
-    def _target_embedding(self):
-        return self.target_embedding
-
     def _encode(self, inputs) -> dict:
         """Return the decoder arguments from the encoder: its outputs and their mask, and its final states."""
         mask = inputs["source_mask"]
