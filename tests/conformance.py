@@ -219,6 +219,7 @@ class ModelRow:
     predict_method: str
     texts: tuple = ("we eat bread", "the girl drinks cold milk", "")
     is_unique: bool = True  # False if other rows run the same code: then slow
+    is_exported: bool = True  # False if the export of another row has the same inputs and outputs
 
 
 def _translator(preset: str, **overrides: Any) -> Callable[[Any], Any]:
@@ -279,7 +280,8 @@ MODELS = [
              "fill", ("we <mask> bread", "the <mask> drinks <mask> milk", ""), is_unique=False),
     ModelRow("xlnet", lambda tokenizer: ka.PermutationLM.from_preset(
         "xlnet_base", tokenizer=tokenizer, **_SMALL, max_length=31), "complete"),
-    ModelRow("xlnet classifier", _labelled(ka.TextClassifier, "xlnet_base", _SINGLE), "classify"),
+    ModelRow("xlnet classifier", _labelled(ka.TextClassifier, "xlnet_base", _SINGLE), "classify",
+             is_exported=False),
     ModelRow("xlnet tagger", _labelled(ka.TextTagger, "xlnet_base", _SINGLE), "tag", is_unique=False),
     ModelRow("bert classifier", _labelled(ka.TextClassifier, "bert_base", _SINGLE), "classify"),
     ModelRow("roberta tagger", _labelled(ka.TextTagger, "roberta_base", _SINGLE), "tag", is_unique=False),
@@ -290,13 +292,12 @@ MODELS = [
     ModelRow("show, attend and tell", _captioner("show_attend_and_tell", **_RECURRENT), "caption", IMAGES),
     ModelRow("show, attend and tell, coordinates and smoothing",
              _captioner("show_attend_and_tell", **_RECURRENT, coordinate_features=True, attention_smoothing=1.5),
-             "caption",
-             IMAGES),
+             "caption", IMAGES, is_exported=False),
     ModelRow("show, attend and tell, grounded",
              _captioner("show_attend_and_tell", **_RECURRENT, grounded_attention=True), "caption", IMAGES,
              is_unique=False),
     ModelRow("show, attend and tell, hard", _captioner("show_attend_and_tell", **_RECURRENT, attention="hard"),
-             "caption", IMAGES),
+             "caption", IMAGES, is_exported=False),
     ModelRow("transformer captioner", _captioner("transformer_captioner", **_SINGLE, output_bias=True), "caption",
              IMAGES),
     ModelRow("transformer captioner with encoder, pre-norm", _captioner(
@@ -333,10 +334,10 @@ def batch_for(model: Any) -> dict[str, np.ndarray]:
     return {"source_ids": ids, "source_mask": mask, "target_ids": target_ids}
 
 
-def compiled(function: Callable, static: tuple[str, ...] = ()) -> Callable:
+def compiled(function: Callable) -> Callable:
     """Compile a function on JAX, which otherwise compiles each operation for each shape, and much more slowly."""
     if keras.backend.backend() != "jax":
         return function
     import jax
 
-    return jax.jit(function, static_argnames=static)
+    return jax.jit(function)
