@@ -8,7 +8,8 @@ The modules have the rest:
     ka.data        files, tokenizers and batches         ka.training   training runs, losses, fine-tuning
     ka.layers      attention, recurrence, Transformers   ka.metrics    BLEU, CIDEr, accuracy, perplexity
     ka.config      configs of the networks               ka.weights    Hugging Face checkpoints
-    ka.serving     exports: write, check and run them    ka.quickstart built-in data sets
+    ka.serving     exports: write, check and run them    ka.models     the base class of the tasks, and their list
+    ka.quickstart  built-in data sets
 
 Data flows in this order: files -> data -> models (built from layers) -> training -> generation -> serving.
 
@@ -29,7 +30,7 @@ from keras_attention.late import late_names
 from keras_attention.presets import find_preset, presets
 
 if TYPE_CHECKING:
-    from keras_attention import config, data, layers, metrics, quickstart, serving, training, weights
+    from keras_attention import config, data, layers, metrics, models, quickstart, serving, training, weights
     from keras_attention.generation import BeamSearch, Greedy, Sampling
     from keras_attention.loading import load
     from keras_attention.models import (
@@ -104,6 +105,7 @@ __all__ = [
     "layers",
     "load",
     "metrics",
+    "models",
     "plot_alignment",
     "plot_caption",
     "plot_history",
@@ -122,5 +124,4 @@ def __dir__() -> list[str]:
 
 
 if pathlib.PurePath(*sys.argv[:1]).stem != "keras-attention":  # the command imports Keras when it needs it
-    for _name in ("models", "training.run"):  # `keras.saving.load_model` finds only classes that have been imported
-        importlib.import_module(f"{__name__}.{_name}")
+    importlib.import_module(f"{__name__}.registered")

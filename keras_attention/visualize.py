@@ -24,6 +24,12 @@ ImageLike = np.ndarray | bytes | str | pathlib.Path
 PathLike = str | pathlib.Path
 
 
+def _is_special(piece: str) -> bool:
+    from keras_attention.data.tokenizers import NOT_TEXT  # imports Keras
+
+    return piece in NOT_TEXT
+
+
 def merge_words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
     """Merge sub-word pieces into words.
 
@@ -43,9 +49,9 @@ def merge_words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
     groups: list[list[int]] = []
     for index, piece in enumerate(pieces):
         continues = piece.startswith(_CONTINUATION) if wordpiece or not has_spaces else not piece.startswith(WORD_START)
-        after_special = not words or words[-1] in ka.data.tokenizers.NOT_TEXT
+        after_special = not words or _is_special(words[-1])
         text = piece.removeprefix(_CONTINUATION) if wordpiece else piece.replace(WORD_START, "")
-        if continues and not after_special and piece not in ka.data.tokenizers.NOT_TEXT:
+        if continues and not after_special and not _is_special(piece):
             words[-1] += text
             groups[-1].append(index)
         else:
@@ -158,7 +164,7 @@ def word_maps(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
             "show_and_tell). Expected a caption from a model with attention, such as show_attend_and_tell."
         )
     words, groups = merge_words(caption.pieces)
-    indices = [index for index, word in enumerate(words) if word and word not in ka.data.tokenizers.NOT_TEXT]
+    indices = [index for index, word in enumerate(words) if word and not _is_special(word)]
     maps = [caption.attention[groups[index]].mean(0) for index in indices]
     return [words[index] for index in indices], np.reshape(maps, (len(indices), *caption.attention.shape[1:]))
 

@@ -232,13 +232,13 @@ def _translator(preset: str, **overrides: Any) -> Callable[[Any], Any]:
     return make
 
 
-_RECURRENT = {"units": 14, "embedding_dim": 11}
-_SMALL = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11}
+_RECURRENT = {"units": 22, "embedding_dim": 17}  # 11 in each direction
+_SMALL = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 13}
 _SINGLE = {**_SMALL, "num_layers": 1}  # other rows test two layers of the same blocks
 
 
 def _labelled(kind: type, preset: str, sizes: dict = _RECURRENT) -> Callable[[Any], Any]:
-    labels = ("first", "second", "third")
+    labels = ("first", "second", "third", "fourth", "fifth")
     return lambda tokenizer: kind.from_preset(preset, tokenizer=tokenizer, labels=labels, **sizes)
 
 
@@ -268,7 +268,7 @@ MODELS = [
     ModelRow("scaled dot attention", _translator("rnn_attention", attention="scaled_dot"), "translate",
              is_unique=False),
     ModelRow("language model", lambda tokenizer: ka.CausalLM.from_preset(
-        "char_rnn", tokenizer=tokenizer, units=13, embedding_dim=11, max_length=31), "complete"),
+        "char_rnn", tokenizer=tokenizer, units=19, embedding_dim=17, max_length=31), "complete"),
     ModelRow("transformer", _translator("transformer_tiny", **_SMALL), "translate"),
     ModelRow("transformer, pre-norm, two vocabularies", _translator("transformer_base", **_SINGLE, norm_first=True,
              shared_vocabulary=False, output_bias=True), "translate"),
@@ -322,7 +322,7 @@ def batch_for(model: Any) -> dict[str, np.ndarray]:
         inputs = {"token_ids": ids, "padding_mask": mask, "segment_ids": np.zeros_like(ids)}
         return {**inputs, "permutation_mask": order, "target_mapping": ahead}
     if "character_ids" in model.input:
-        return model.word_arrays(model.word_reader.ids([a.split() for a, _ in PAIRS[3:6]]), multiple=1)
+        return model.word_arrays(model.input_reader.ids([a.split() for a, _ in PAIRS[3:6]]), multiple=1)
     if isinstance(model, ka.Captioner):
         return {"images": np.stack(IMAGES).astype("float32"), "target_ids": ids}
     if not isinstance(model, ka.Translator):

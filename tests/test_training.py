@@ -226,7 +226,6 @@ def test_a_file_is_written_completely_or_not_at_all(tmp_path):
 def test_a_directory_is_written_completely_or_not_at_all(tmp_path):
     def fill(path, broken):
         with whole_directory(path) as partial:
-            partial.mkdir()
             (partial / "a.txt").write_text("half")
             if broken:
                 raise KeyboardInterrupt

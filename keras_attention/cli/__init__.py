@@ -13,7 +13,7 @@ import warnings
 
 import click
 
-import keras_attention as ka
+from keras_attention import __version__
 from keras_attention.cli.terminal import VERBOSITY, show_error, show_warning
 
 _COMMANDS = {
@@ -49,7 +49,7 @@ class _LateGroup(click.Group):
 
 
 @click.group(cls=_LateGroup)
-@click.version_option(ka.__version__, prog_name="keras-attention")
+@click.version_option(__version__, prog_name="keras-attention")
 def commands() -> None:
     """Train attention models in Keras on your texts and images, use them, and export them for serving."""
 

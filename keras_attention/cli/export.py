@@ -77,7 +77,7 @@ def export(
     strategy = strategy_of(type(loaded), search) if search else None
     if int8:
         loaded.quantize("int8")
-    path = loaded.export(directory, version, strategy, attention=attention)
+    path = loaded.export(directory, version, strategy=strategy, attention=attention)
     say(f"Exported to {path}. Check it with: keras-attention check {path}")
 
 

@@ -236,10 +236,12 @@ def _write_lines(source: str | None, outputs: Callable[[list[str], int], Sequenc
 
 
 def _lines(source: str | None) -> Iterator[str]:
+    from keras_attention.data.files import decode_lines  # imports Keras
+
     if source is not None:
         yield from ka.data.read_lines(source)
     else:
-        yield from ka.data.files.decode_lines(sys.stdin.buffer, "standard input")
+        yield from decode_lines(sys.stdin.buffer, "standard input")
 
 
 def _line(score: float | None, text: str) -> str:

@@ -64,7 +64,7 @@ def import_keras() -> None:
     """Import Keras and the models; without --verbose, hide what TensorFlow writes while it is imported."""
     if not VERBOSITY.verbose and "keras" not in sys.modules:
         _import_keras_quietly()
-    importlib.import_module("keras_attention.models")  # so that Keras finds the classes of saved models
+    importlib.import_module("keras_attention.registered")
 
 
 def _import_keras_quietly() -> None:

@@ -158,7 +158,7 @@ def _read(task: type, paths: list[str], images: str | None) -> list:
 def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> dict[str, Any]:
     """Return the image options of `make_batches`; a cache only if the features of an image never change."""
     chosen = {name: options[name] for name in ("augment", "flip", "captions_per_image") if options[name]}
-    if not hasattr(model, "image_encoder") or options["augment"] or model.image_encoder.is_trainable:
+    if model.image_encoder is None or options["augment"] or model.image_encoder.is_trainable:
         return chosen
     return {"cache": pathlib.Path(options["features"] or out / "features"), **chosen}
 

@@ -1,6 +1,5 @@
 """Texts, images and files to batches: read, tokenize, sort by length, pad."""
 
-from keras_attention import backend  # noqa: F401  (before any other import of Keras)
 from keras_attention.data.batches import LengthBatches
 from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.captions import CaptionedImage, captions_of, read_captions

@@ -44,7 +44,7 @@ def caption_batches(
 
     Args:
         examples: from `read_captions`.
-        captioner: a `Captioner`; its `tokenizer`, `image_encoder`, `encode_images` and `config` are used.
+        captioner: a `Captioner`; its `target_reader`, `image_encoder`, `encode_images` and `config` are used.
         max_tokens: maximum number of caption tokens in a batch, padding included.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
@@ -77,7 +77,7 @@ def caption_batches(
         raise ValueError(f"`captions_per_image` is {captions_per_image}; expected a positive integer, or None.")
     images = image_source(examples, captioner, cache, augment, flip)
     rows = np.flatnonzero(warn_unreadable(examples, images.valid))
-    reader = TextReader.from_template(captioner.tokenizer, "end", captioner.config.max_length)
+    reader = captioner.target_reader
     ids = _encode_captions([examples[row] for row in rows], reader)
     default_n = statistics.mode(map(len, ids)) if cache is None and ids else 1
     max_caption = max(map(len, itertools.chain(*ids)), default=1)

@@ -89,6 +89,11 @@ class Transformer(BaseLayer):
         """Whether the blocks attend to a memory."""
         return self.cross_attention
 
+    @staticmethod
+    def encoder_arguments(encoded, mask) -> dict:
+        """Return the arguments of `call` and `start` for the outputs (B, S, any) and the mask (B, S) of an encoder."""
+        return {"memory": encoded, "memory_mask": mask}
+
     def call(
         self,
         tokens,

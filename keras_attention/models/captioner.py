@@ -74,6 +74,7 @@ class Captioner(Task):
     command_name = "captioner"
     predict_method = "caption"
     output_class = Caption
+    batch_function = staticmethod(caption_batches)
     default_preset = "show_attend_and_tell"
     default_strategy = Greedy
     metric = "bleu"
@@ -155,10 +156,8 @@ class Captioner(Task):
             load_image_encoder_weights(model.image_encoder, image_encoder_weights)
         return model
 
-    start, _add_bias, has_attention = decoding.start, decoding.add_bias, decoding.has_attention
-
-    def _target_embedding(self):
-        return self.embedding
+    start, target_reader = decoding.start, decoding.target_reader
+    _add_bias, has_attention = decoding.add_bias, decoding.has_attention
 
     @property
     def input_spec(self) -> None:
@@ -251,6 +250,11 @@ class Captioner(Task):
     def encode_images(self, images: np.ndarray) -> np.ndarray:
         """Return the regions (B, R, C) float32 of images (B, size, size, 3), RGB, 0 to 255."""
         return self.compiled_function(type(self)._encode_images)({"images": images})["regions"]
+
+    @property
+    def export_metadata(self) -> dict[str, Any]:
+        """The size of the images."""
+        return {"image_size": self.config.image_size}
 
     def caption(self, images: Sequence[Any], strategy: Strategy | None = None, batch_size: int = 32) -> list[Caption]:
         """Write a caption for each image.
@@ -366,9 +370,9 @@ class Captioner(Task):
         shuffle: bool = True,
         seed: int = 0,
         **images: Any,
-    ):
+    ) -> Any:
         """Turn captioned images into batches; see `caption_batches`. Without `shuffle`, images are never augmented."""
         images = images if shuffle else {"cache": images.get("cache")}
-        return caption_batches(examples, self, max_tokens, shuffle, seed, **images)
+        return super().make_batches(examples, max_tokens, shuffle, seed, **images)
 
     validation_score, score_examples = caption_scores.validation_score, classmethod(caption_scores.score_examples)

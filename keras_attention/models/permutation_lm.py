@@ -11,18 +11,16 @@ from keras import ops
 
 from keras_attention.config import TransformerConfig
 from keras_attention.data.permutation import permutation_batches
-from keras_attention.generation import Sampling
 from keras_attention.layers import MaskEmbedding, OutputBias
-from keras_attention.models import autoregressive
 from keras_attention.models.arguments import text_inputs, with_vocabulary
+from keras_attention.models.autoregressive import AutoregressiveLM
 from keras_attention.models.build import initializer, make_embedding, make_encoder
-from keras_attention.models.examples import read_documents, token_scores
+from keras_attention.models.examples import token_scores
 from keras_attention.models.task import Task
-from keras_attention.outputs import Completion
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class PermutationLM(Task):
+class PermutationLM(AutoregressiveLM, Task):
     """Permutation language model (XLNet): p(x) = prod_t softmax(E g(x_z[<t], z_t) + b)[x_z[t]], for any order z.
 
     g is the query stream of Transformer blocks with relative attention. Its inputs are the position of the
@@ -56,10 +54,8 @@ class PermutationLM(Task):
     """
 
     command_name = "plm"
-    predict_method = "complete"
-    output_class = Completion
+    batch_function = staticmethod(permutation_batches)
     default_preset = "xlnet_base"
-    default_strategy = Sampling
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         if config.positions != "relative":
@@ -164,19 +160,6 @@ class PermutationLM(Task):
         embedded = self.embedding(tokens)
         outputs, carry = self.encoder.step(embedded, self.mask_embedding(embedded), state["carry"])
         return self._to_logits(outputs), {"constants": {}, "carry": carry}, None
-
-    complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
-    input_reader, to_inputs = autoregressive.input_reader, autoregressive.to_inputs
-    length_limits, to_outputs = autoregressive.length_limits, autoregressive.to_outputs
-
-    @classmethod
-    def read_examples(cls, paths: Sequence[str]) -> list[str]:
-        """Read texts; see `read_documents`."""
-        return read_documents(paths)
-
-    def make_batches(self, examples: Sequence[str], max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn texts into batches; see `permutation_batches`."""
-        return permutation_batches(examples, self, max_tokens, shuffle, seed)
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:

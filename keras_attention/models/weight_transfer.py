@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.config import TransformerConfig
 from keras_attention.presets import ENCODER_TASKS, ENCODER_USES
 
 
@@ -39,7 +38,7 @@ def from_model(cls: Any, other: Any, **overrides: Any):
         >>> bool((longer.embedding.get_weights()[0] == model.embedding.get_weights()[0]).all())
         True
     """
-    if not hasattr(other, "task_name") or other.task_name() != cls.task_name():
+    if not _is_task(other) or other.task_name() != cls.task_name():
         raise TypeError(f"`other` is a {type(other).__name__}; expected a {cls.task_name()}.")
     check_not_quantized(other)
     config = cls.override_config(other.config, overrides)
@@ -74,8 +73,8 @@ def from_encoder(cls: Any, other: Any, **overrides: Any):
     """
     if cls.task_name() not in (*ENCODER_TASKS, *ENCODER_USES):
         raise TypeError(f"A {cls.__name__} has no encoder of one text; expected one of {', '.join(ENCODER_USES)}.")
-    reads_one_text = "token_ids" in getattr(other, "input", {}) and hasattr(other, "encoder")
-    if not reads_one_text or not isinstance(other.config, TransformerConfig):
+    has_encoder = _is_task(other) and other.encoder is not None and "token_ids" in other.input
+    if not has_encoder or not other.encoder.blocks:
         raise TypeError(
             f"This {type(other).__name__} has no Transformer encoder of one text; expected a model with one, such "
             "as a MaskedLM."
@@ -86,11 +85,17 @@ def from_encoder(cls: Any, other: Any, **overrides: Any):
     check_not_quantized(other)
     config = dataclasses.replace(other.config, next_sentence=False, **overrides)
     model = cls(config, tokenizer=other.tokenizer)
-    for name in ("embedding", "encoder", "pooler"):
-        old, new = getattr(other, name, None), getattr(model, name, None)
+    pairs = ((other.embedding, model.embedding), (other.encoder, model.encoder), (other.pooler, model.pooler))
+    for old, new in pairs:
         if old is not None and new is not None:
             new.set_weights(old.get_weights())
     return model
+
+
+def _is_task(other: Any) -> bool:
+    from keras_attention.models.task import Task  # task.py imports this module
+
+    return isinstance(other, Task)
 
 
 def check_not_quantized(other: Any) -> None:
@@ -134,6 +139,6 @@ def copy_weights(model: Any, other: Any, changed: Iterable[str]) -> None:
 
 def _addresses(model: Any) -> dict[str, Any]:
     """Return the weights by path; those of an image encoder by order, as Keras numbers some layers per network."""
-    image_encoder = model.image_encoder.weights if hasattr(model, "image_encoder") else []
+    image_encoder = [] if model.image_encoder is None else model.image_encoder.weights
     names = {id(weight): f"image_encoder/{i}" for i, weight in enumerate(image_encoder)}
     return {names.get(id(weight), weight.path): weight for weight in model.weights}

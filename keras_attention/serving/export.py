@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 
-from keras_attention.data.tokenizers import mask_id
 from keras_attention.generation import Strategy
 from keras_attention.models import Task
 from keras_attention.models.introspection import has_maps
@@ -85,7 +84,6 @@ def export(
         raise FileExistsError(
             f"{target} exists and is not overwritten. Pass another version, such as {_next(directory)}."
         )
-    directory.mkdir(parents=True, exist_ok=True)
     with whole_directory(target) as partial:
         _write(model, partial, strategy, examples, attention)
     return target
@@ -143,9 +141,4 @@ def describe(model: Task, strategy: Strategy | None) -> dict[str, Any]:
     }
     if strategy is not None:
         metadata["strategy"] = {"name": type(strategy).__name__, **dataclasses.asdict(strategy)}
-    metadata |= {
-        name: getattr(model.config, name) for name in ("labels", "image_size") if getattr(model.config, name, None)
-    }
-    if metadata["predict_method"] == "fill":
-        metadata["mask_token"] = model.tokenizer.id_to_token(mask_id(model.tokenizer))
-    return metadata
+    return metadata | model.export_metadata

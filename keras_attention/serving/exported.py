@@ -82,6 +82,11 @@ class ExportedModel:
         """Name of the prediction method, such as `"translate"`."""
         return self.metadata["predict_method"]
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of a classifier or tagger; empty for other tasks."""
+        return tuple(self.metadata.get("labels", ()))
+
     def compute_outputs(self, strings: Sequence[str | bytes], seeds: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs of `serving_default` for a batch of texts or encoded images.
 

@@ -95,7 +95,7 @@ class GraphTask:
         """
         model = self.model
         sources = None if target is None else self.read(model.input_reader, strings)
-        targets = self.read(introspection.target_reader(model), strings if target is None else target)
+        targets = self.read(model.target_reader, strings if target is None else target)
         inputs, images = introspection.score_inputs(model, targets, sources)
         name = "target_pieces" if "target_tokenizer" in self.tokenizers else "pieces"
         pieces = targets.tokenizer.pieces(*targets.arrays())
@@ -111,7 +111,7 @@ class GraphTask:
 
     def _inspect(self, function: Callable[[Any, dict], dict], text: tf.Tensor) -> dict[str, tf.Tensor]:
         model = self.model
-        arrays = introspection.encoder_inputs(model, self.read(introspection.reader_of(model), text))
+        arrays = introspection.encoder_inputs(model, self.read(model.text_reader, text))
         pieces = self.tokenizers["tokenizer"].pieces(arrays["token_ids"], arrays["padding_mask"])
         return {**function(model, arrays), "pieces": pieces}
 

@@ -131,9 +131,9 @@ class RunState(keras.callbacks.Callback):
 
 def _fingerprint(model: keras.Model) -> str:
     """Return a digest of the config and vocabularies, which must not change in a run."""
-    tokenizers = getattr(model, "tokenizers", {}).values()
+    tokenizers = model.tokenizers.values()
     vocabularies = [tokenizer.get_vocabulary() for tokenizer in tokenizers if tokenizer is not None]
-    return hashlib.sha256(repr((getattr(model, "config", None), vocabularies)).encode()).hexdigest()
+    return hashlib.sha256(repr((model.config, vocabularies)).encode()).hexdigest()
 
 
 def _state_variables(model: keras.Model) -> list[keras.Variable]:

@@ -12,7 +12,6 @@ import numpy as np
 from keras_attention.data.batches import length_multiple
 from keras_attention.data.caption_batches import image_source, warn_unreadable
 from keras_attention.data.captions import CaptionedImage
-from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import decode_ids
 from keras_attention.metrics.captions import CaptionReward
 
@@ -73,7 +72,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         super().__init__()
         _check_arguments(captioner, captions_per_image, images_per_epoch)
         self.captioner, self.captions_per_image, self.seed, self.epoch = captioner, captions_per_image, seed, 0
-        self.reader = TextReader.from_template(captioner.tokenizer, "end", captioner.config.max_length)
+        self.reader = captioner.target_reader
         self.images = image_source(examples, captioner, **image_options)
         self.readable = np.flatnonzero(warn_unreadable(examples, self.images.valid))
         self.reward = CaptionReward([example.captions for example in examples])

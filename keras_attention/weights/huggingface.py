@@ -10,10 +10,11 @@ from typing import Any
 
 from keras_attention import models
 from keras_attention.data.tokenizers import special_ids
+from keras_attention.storage import whole_directory
 from keras_attention.weights.attributes import make_config, read_config, write_config
 from keras_attention.weights.bert import BERT
 from keras_attention.weights.convert import Family, canonical_names, collect_arrays, load_arrays
-from keras_attention.weights.files import existing_directory, new_directory, open_arrays, read_json, write_arrays
+from keras_attention.weights.files import existing_directory, open_arrays, read_json, write_arrays
 from keras_attention.weights.gpt2 import GPT2
 from keras_attention.weights.marian import MARIAN
 from keras_attention.weights.roberta import ROBERTA
@@ -97,10 +98,12 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
             "quantise it; to merge LoRA, save the model and load it again."
         )
     attributes = {**_token_ids(family, model), **write_config(family, model.config, model.task_name())}
-    with new_directory(directory) as path:
+    if pathlib.Path(directory).exists():
+        raise ValueError(f"{str(directory)!r} exists; expected a new directory. Nothing was overwritten.")
+    with whole_directory(directory) as path:
         (path / "config.json").write_text(json.dumps(attributes, indent=2) + "\n", encoding="utf-8")
         write_arrays(path, collect_arrays(model, family))
-        write_tokenizer(getattr(model, "tokenizer", None), path)
+        write_tokenizer(model.tokenizers.get("tokenizer"), path)
 
 
 def _find_family(attributes: Mapping[str, Any]) -> Family:
@@ -153,11 +156,11 @@ def _labels(
 
 def _family_of(model: models.Task) -> Family:
     """Return the tables that fit the model best; `write_config` then names what does not fit."""
-    config = getattr(model, "config", None)
+    families = FAMILIES.values() if isinstance(model, models.Task) else ()
     fitting = [
         family
-        for family in FAMILIES.values()
-        if type(config) is family.config and model.task_name() in family.architectures.values()
+        for family in families
+        if type(model.config) is family.config and model.task_name() in family.architectures.values()
     ]
     if not fitting:
         raise ValueError(
@@ -166,7 +169,7 @@ def _family_of(model: models.Task) -> Family:
         )
     return min(
         fitting,
-        key=lambda family: sum(getattr(config, name) != value for name, value in family.family_defaults.items()),
+        key=lambda family: sum(getattr(model.config, name) != value for name, value in family.family_defaults.items()),
     )
 
 
@@ -176,10 +179,9 @@ def _token_ids(family: Family, model: models.Task) -> dict[str, int]:
     Raises:
         ValueError: a field of the config contradicts the ids of the tokenizer.
     """
-    tokenizer = getattr(model, "tokenizer", None) or getattr(model, "target_tokenizer", None)
+    *_, tokenizer = model.tokenizers.values()  # a translator's target tokenizer
     if tokenizer is None:
-        config = model.config
-        size = getattr(config, "vocabulary_size", 0) or getattr(config, "target_vocabulary_size", 0)
+        size = model.config.vocabulary_size or model.config.target_vocabulary_size
         ids = dict(zip(("pad", "start", "end"), (i % size for i in family.default_token_ids), strict=True))
     else:
         ids = dataclasses.asdict(special_ids(tokenizer))

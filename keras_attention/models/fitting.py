@@ -1,14 +1,124 @@
-"""The methods of `keras.Model` on raw examples and texts, and the two ways of Keras to copy and to save a task."""
+"""`compile`, `fit`, `evaluate` and `predict` of Keras, for raw examples too; `Task` has these methods."""
 
 from __future__ import annotations
 
-import pathlib
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_attention.generation.compiled import check_process
+
+
+def compile(
+    self: Any, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **options: Any
+) -> None:
+    """Configure training; see `keras.Model.compile`. The defaults fit this task.
+
+    Args:
+        optimizer: by default Adam with a learning rate of 0.001 and clipped gradients.
+        loss: by default `MaskedCrossEntropy` for each output.
+        weighted_metrics: by default, if `loss` is the default too, `MaskedAccuracy` for each output.
+        **options: the other arguments of `keras.Model.compile`.
+    """
+    from keras_attention.training import compiling
+
+    if weighted_metrics == "auto":
+        weighted_metrics = compiling.metrics(self) if loss == "auto" else None
+    loss = compiling.losses(self) if loss == "auto" else loss
+    optimizer = compiling.adam() if optimizer == "auto" else optimizer
+    keras.Model.compile(self, optimizer, loss, weighted_metrics=weighted_metrics, **options)
+
+
+def compile_from_config(self: Any, config: dict) -> None:
+    """Compile with the configuration of a saved model."""
+    self.compile(**keras.saving.deserialize_keras_object(config))
+    self.optimizer.build(self.trainable_variables)
+
+
+def fit(self: Any, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **options: Any):
+    """Train on raw examples or on batches; see `keras.Model.fit`.
+
+    Args:
+        x: raw examples, such as pairs of strings, as a list or a tuple; or batches, from `make_batches` or
+            `keras_attention.data`. A translator or classifier also accepts a list or an array of texts, with `y`.
+        y: the translations or the labels of the texts; None for examples and batches; see `keras.Model.fit`.
+        *args: further positional arguments of `keras.Model.fit`.
+        validation_data: raw examples or batches; with `y`, a pair (texts, translations or labels).
+        **options: the other arguments of `keras.Model.fit`, such as `epochs`.
+
+    Raises:
+        ValueError: there are no examples, or `batch_size` is set for raw examples.
+
+    Example:
+        >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
+        >>> tokenizer = ka.data.train_tokenizer([text for pair in pairs for text in pair], "characters")
+        >>> model = ka.Translator.from_preset(
+        ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, units=8, embedding_dim=4)
+        >>> model.compile()
+        >>> sorted(model.fit(pairs, validation_data=pairs, verbose=0).history)
+        ['accuracy', 'loss', 'val_accuracy', 'val_loss']
+    """
+    check_process()
+    valid = raw_examples(self, *(validation_data if y is not None and validation_data else (validation_data,)))
+    if (examples := raw_examples(self, x, y)) is not None:
+        if args or options.get("batch_size") is not None:
+            raise ValueError(
+                "`batch_size` does not apply to raw examples, because their batches are limited by tokens. Pass "
+                "`model.make_batches(examples, max_tokens=...)` to set the limit."
+            )
+        x, y = self.make_batches(examples), None
+    if valid is not None:
+        validation_data = self.make_batches(valid, shuffle=False)
+    return keras.Model.fit(self, x, y, *args, validation_data=validation_data, **options)
+
+
+def evaluate(self: Any, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
+    """Compute the loss and the metrics on raw examples or on batches; see `keras.Model.evaluate`.
+
+    `keras_attention.evaluate` computes the scores of generated texts, such as BLEU.
+
+    Args:
+        x: as in `fit`.
+        y: as in `fit`.
+        *args: further positional arguments of `keras.Model.evaluate`.
+        **options: the other arguments of `keras.Model.evaluate`, such as `return_dict`.
+
+    Example:
+        >>> pairs = [("fine", "good"), ("dull", "bad")]
+        >>> model = ka.TextClassifier.from_examples(pairs, tokenizer_kind="characters", units=8)
+        >>> model.compile()
+        >>> sorted(model.evaluate(["so fine"], ["good"], verbose=0, return_dict=True))
+        ['accuracy', 'loss']
+    """
+    check_process()
+    if (examples := raw_examples(self, x, y)) is not None:
+        x, y = self.make_batches(examples, shuffle=False), None
+    return keras.Model.evaluate(self, x, y, *args, **options)
+
+
+def predict(self: Any, x: Any, batch_size: int | None = None, *args: Any, **options: Any) -> Any:
+    """Return the outputs for texts or images, or the network's outputs for batches; see `keras.Model.predict`.
+
+    Args:
+        x: texts, or images of a captioner, as a list, a tuple or an array; or batches.
+        batch_size: number of texts or images in a batch.
+        *args: further positional arguments of `keras.Model.predict`.
+        **options: the other arguments of `keras.Model.predict`, for batches.
+
+    Returns:
+        for texts and images, what the task's `predict_method` returns, a list of `output_class`; else arrays.
+
+    Example:
+        >>> pairs = [("fine", "good"), ("dull", "bad")]
+        >>> model = ka.TextClassifier.from_examples(pairs, tokenizer_kind="characters", units=8)
+        >>> model.predict(["so fine"])[0].label in ("good", "bad")
+        True
+    """
+    check_process()
+    if (texts := raw_examples(self, x)) is not None:
+        return getattr(self, self.predict_method)(texts, **({} if batch_size is None else {"batch_size": batch_size}))
+    return keras.Model.predict(self, x, batch_size, *args, **options)
 
 
 def are_raw(data: Any) -> bool:
@@ -47,130 +157,3 @@ def _as_list(data: Any) -> Any:
     """Return an array of strings as a list, and other data unchanged."""
     kind = getattr(getattr(data, "dtype", None), "kind", None)
     return data.tolist() if kind in ("O", "U") else data
-
-
-def fit(self, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **options: Any):
-    """Train on raw examples or on batches; see `keras.Model.fit`.
-
-    Args:
-        x: raw examples, such as pairs of strings, as a list or a tuple; or batches, from `make_batches` or
-            `keras_attention.data`. A translator or classifier also accepts a list or an array of texts, with `y`.
-        y: the translations or the labels of the texts; None for examples and batches; see `keras.Model.fit`.
-        *args: further positional arguments of `keras.Model.fit`.
-        validation_data: raw examples or batches; with `y`, a pair (texts, translations or labels).
-        **options: the other arguments of `keras.Model.fit`, such as `epochs`.
-
-    Raises:
-        ValueError: there are no examples, or `batch_size` is set for raw examples.
-
-    Example:
-        >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
-        >>> tokenizer = ka.data.train_tokenizer([text for pair in pairs for text in pair], "characters")
-        >>> model = ka.Translator.from_preset(
-        ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, units=8, embedding_dim=4)
-        >>> model.compile()
-        >>> sorted(model.fit(pairs, validation_data=pairs, verbose=0).history)
-        ['accuracy', 'loss', 'val_accuracy', 'val_loss']
-    """
-    check_process()
-    valid = raw_examples(self, *(validation_data if y is not None and validation_data else (validation_data,)))
-    if (examples := raw_examples(self, x, y)) is not None:
-        if args or options.get("batch_size") is not None:
-            raise ValueError(
-                "`batch_size` does not apply to raw examples, because their batches are limited by tokens. Pass "
-                "`model.make_batches(examples, max_tokens=...)` to set the limit."
-            )
-        x, y = self.make_batches(examples), None
-    if valid is not None:
-        validation_data = self.make_batches(valid, shuffle=False)
-    return keras.Model.fit(self, x, y, *args, validation_data=validation_data, **options)
-
-
-def evaluate(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
-    """Compute the loss and the metrics on raw examples or on batches; see `keras.Model.evaluate`.
-
-    `keras_attention.evaluate` computes the scores of generated texts, such as BLEU.
-
-    Args:
-        x: as in `fit`.
-        y: as in `fit`.
-        *args: further positional arguments of `keras.Model.evaluate`.
-        **options: the other arguments of `keras.Model.evaluate`, such as `return_dict`.
-
-    Example:
-        >>> pairs = [("fine", "good"), ("dull", "bad")]
-        >>> model = ka.TextClassifier.from_examples(pairs, tokenizer_kind="characters", units=8)
-        >>> model.compile()
-        >>> sorted(model.evaluate(["so fine"], ["good"], verbose=0, return_dict=True))
-        ['accuracy', 'loss']
-    """
-    check_process()
-    if (examples := raw_examples(self, x, y)) is not None:
-        x, y = self.make_batches(examples, shuffle=False), None
-    return keras.Model.evaluate(self, x, y, *args, **options)
-
-
-def predict(self, x: Any, batch_size: int | None = None, *args: Any, **options: Any) -> Any:
-    """Return the outputs for texts or images, or the network's outputs for batches; see `keras.Model.predict`.
-
-    Args:
-        x: texts, or images of a captioner, as a list, a tuple or an array; or batches.
-        batch_size: number of texts or images in a batch.
-        *args: further positional arguments of `keras.Model.predict`.
-        **options: the other arguments of `keras.Model.predict`, for batches.
-
-    Returns:
-        for texts and images, what the task's `predict_method` returns, a list of `output_class`; else arrays.
-
-    Example:
-        >>> pairs = [("fine", "good"), ("dull", "bad")]
-        >>> model = ka.TextClassifier.from_examples(pairs, tokenizer_kind="characters", units=8)
-        >>> model.predict(["so fine"])[0].label in ("good", "bad")
-        True
-    """
-    check_process()
-    if (texts := raw_examples(self, x)) is not None:
-        return getattr(self, self.predict_method)(texts, **({} if batch_size is None else {"batch_size": batch_size}))
-    return keras.Model.predict(self, x, batch_size, *args, **options)
-
-
-def save(self, filepath: str | pathlib.Path, *args: Any, **options: Any) -> None:
-    """Save the weights, the sizes and the tokenizers to a `.keras` file; see `keras.Model.save`.
-
-    Args:
-        filepath: the file; its name ends in `.keras`.
-        *args: further positional arguments of `keras.Model.save`.
-        **options: the other arguments of `keras.Model.save`, such as `overwrite`.
-
-    Raises:
-        ValueError: the name has another ending.
-    """
-    if pathlib.Path(filepath).suffix != ".keras":
-        name = pathlib.Path(filepath).with_suffix(".keras")
-        raise ValueError(
-            f"{filepath} does not end in .keras; another format loses the tokenizers. Use save('{name}'), "
-            "save_weights('m.weights.h5') for the weights alone, or export('folder') for a SavedModel."
-        )
-    keras.Model.save(self, filepath, *args, **options)
-
-
-def clone_tasks(task_class: type) -> None:
-    """Let `keras.models.clone_model` return a whole task with new weights.
-
-    Keras makes a plain functional model of any model with inputs and outputs, even if it has its own `get_config`. The
-    plain model has neither verbs nor tokenizers.
-    """
-    clone = keras.models.clone_model
-
-    def clone_model(model: Any, *args: Any, **options: Any) -> Any:
-        if args or options or not isinstance(model, task_class):
-            return clone(model, *args, **options)
-        copy = type(model)(model.config, **model.tokenizers, name=model.name)
-        if model.quantization is not None:
-            copy.quantize(config=model.quantization)
-        if model.compiled:
-            copy.compile_from_config(model.get_compile_config())
-        return copy
-
-    clone_model.__doc__ = clone.__doc__
-    keras.models.clone_model = clone_model
