@@ -1,6 +1,7 @@
 """What the command line and a training run write to standard error."""
 
 import io
+import os
 import sys
 import types
 
@@ -101,10 +102,10 @@ def test_messages_are_written_unless_quiet(capsys, monkeypatch):
     assert capsys.readouterr().err == "Warning: one two\n"
 
 
-def test_what_native_code_writes_while_keras_is_imported_is_hidden(capfd):
-    import os
-
-    with terminal._standard_error_hidden():
+def test_what_native_code_writes_is_hidden_and_messages_of_python_are_not(capfd, monkeypatch):
+    monkeypatch.setattr(sys, "__stderr__", sys.stderr)
+    with terminal.native_log_hidden():
         os.write(2, b"a log message of TensorFlow")
+        print("a message of Python", file=sys.stderr)
     os.write(2, b"a later message")
-    assert capfd.readouterr().err == "a later message"
+    assert capfd.readouterr().err == "a message of Python\na later message"

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import keras_attention as ka
-from keras_attention.cli.loading import search_for
+from keras_attention.cli.loading import load, search_for
 from keras_attention.cli.options import Command, Option, refuse_other_tasks, search_options
 from keras_attention.evaluate import task_of
 from keras_attention.visualize import check_figure_path, plot_bleu_by_length
@@ -62,7 +62,7 @@ def evaluate(
     files = (*files, captions) if captions else files
     if not files:
         raise click.UsageError("There are no examples to score on; add FILES (for a captioner, --captions FILE).")
-    loaded = ka.load(model)
+    loaded = load(model)
     task = task_of(loaded)
     refuse_other_tasks(context, task.command_name)
     options = {"lowercase": lowercase} if lowercase else {}

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 import keras_attention as ka
-from keras_attention.cli.loading import is_export, strategy_of
+from keras_attention.cli.loading import is_export, load, strategy_of
 from keras_attention.cli.options import TASKS, Command, Option, drop_unset, search_options
-from keras_attention.cli.terminal import say, show_warning
+from keras_attention.cli.terminal import native_log_hidden, say, show_warning
 from keras_attention.storage import write_whole
 
 _EXPORT = [
@@ -65,7 +65,7 @@ def export(
     The SavedModel is written to DIRECTORY/VERSION/. The default search is sampling for a
     language model, and greedy search for a translator or captioner.
     """
-    loaded, search = ka.load(model), drop_unset(search)
+    loaded, search = load(model), drop_unset(search)
     if is_export(loaded):
         raise click.UsageError(f"{model} is already an export; expected a .keras file.")
     if huggingface:
@@ -145,7 +145,8 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
     if target.exists():
         raise click.UsageError(f"{model} exists and is not overwritten; choose another name.")
     overrides = {"labels": tuple(label.strip() for label in labels.split(","))} if labels else {}
-    loaded = ka.weights.from_huggingface(directory, task=task and TASKS[task].class_name, **overrides)
+    with native_log_hidden():
+        loaded = ka.weights.from_huggingface(directory, task=task and TASKS[task].class_name, **overrides)
     if labels and not isinstance(loaded, (ka.TextClassifier, ka.TextTagger)):
         raise click.UsageError(
             f"--labels needs a new head; {directory} is a {type(loaded).__name__}. Add --task classifier or "

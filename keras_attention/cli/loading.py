@@ -8,6 +8,13 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.options import BEAM, SAMPLING, drop_unset, flag
+from keras_attention.cli.terminal import native_log_hidden
+
+
+def load(path: str) -> Any:
+    """Load a model without the messages of native libraries."""
+    with native_log_hidden():
+        return ka.load(path)
 
 
 def load_for(method: str, path: str) -> Any:
@@ -16,7 +23,7 @@ def load_for(method: str, path: str) -> Any:
     Raises:
         ValueError: the model has another task; the message names the right command.
     """
-    model = ka.load(path)
+    model = load(path)
     model_method = getattr(model, "predict_method", None)
     if model_method != method:
         tasks = " or ".join(task.__name__ for task in ka.models.TASKS if task.predict_method == method)

@@ -61,36 +61,37 @@ class Stopped(click.Abort):
 
 
 def import_keras() -> None:
-    """Import Keras and the models; without --verbose, hide what TensorFlow writes while it is imported."""
-    if not VERBOSITY.verbose and "keras" not in sys.modules:
-        _import_keras_quietly()
-    importlib.import_module("keras_attention.registered")
-
-
-def _import_keras_quietly() -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # from now on; it has no effect while TensorFlow is imported
-    for name in ("tensorflow", "absl"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with _standard_error_hidden():
+    """Import Keras and the models."""
+    if not VERBOSITY.verbose:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it has no effect while TensorFlow is imported
+        for name in ("tensorflow", "absl"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+    with native_log_hidden():
         import keras  # noqa: F401
 
         if "tensorflow" not in sys.modules:  # on JAX, KerasHub imports TensorFlow if it is installed
             with contextlib.suppress(ImportError):
                 import tensorflow  # noqa: F401
+    importlib.import_module("keras_attention.registered")
 
 
 @contextlib.contextmanager
-def _standard_error_hidden() -> Iterator[None]:
-    """Discard what is written to standard error, by libraries in C++ too."""
-    try:
-        copy, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    except OSError:  # standard error is closed
+def native_log_hidden() -> Iterator[None]:
+    """Hide what TensorFlow and SentencePiece write to standard error from C++, unless --verbose is set.
+
+    Python's own messages are still written.
+    """
+    python = sys.stderr
+    if VERBOSITY.verbose or python is None or python is not sys.__stderr__:
         yield
         return
-    os.dup2(nothing, 2)
-    try:
-        yield
-    finally:
-        os.dup2(copy, 2)
-        os.close(copy)
-        os.close(nothing)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    with open(os.dup(2), "w", buffering=1, encoding=python.encoding, errors=python.errors) as file:
+        sys.stderr = file
+        os.dup2(nothing, 2)
+        try:
+            yield
+        finally:
+            sys.stderr = python
+            os.dup2(file.fileno(), 2)
+            os.close(nothing)

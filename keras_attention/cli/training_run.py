@@ -15,7 +15,7 @@ import keras
 
 import keras_attention as ka
 from keras_attention.cli.tensorboard import AlignmentImages, CaptionImages
-from keras_attention.cli.terminal import VERBOSITY, say
+from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, say
 from keras_attention.storage import write_text
 from keras_attention.visualize import plot_history
 
@@ -33,7 +33,8 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
         if options["valid_files"]:
             valid = _read(task, options["valid_files"], options["valid_images"] or options["images"])
         say(f"{len(examples)} training examples, {len(valid or [])} validation examples")
-        model = _model(task, options, examples, out)
+        with native_log_hidden():
+            model = _model(task, options, examples, out)
         say(f"{type(model).__name__} with {model.count_params():,} parameters")
         callbacks = _tensorboard(model, valid or examples, out) if options["tensorboard"] else ()
         images = _image_options(options, model, out)
