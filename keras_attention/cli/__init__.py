@@ -62,7 +62,7 @@ def main() -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
-            commands.main(standalone_mode=False)
+            commands.main(prog_name="keras-attention", standalone_mode=False)
     except (click.Abort, KeyboardInterrupt) as stop:
         click.echo(f"Stopped. {stop}".rstrip(), err=True)
         sys.exit(130)
