@@ -392,14 +392,22 @@ def test_incomplete_characters_and_unknown_ids_are_decoded_as_in_python(tmp_path
     assert not served.compute_outputs([" "], np.zeros(1, "int32"))["alternative_scores"].any()
 
 
-def test_a_long_prompt_is_truncated_at_its_start(tokenizer, tmp_path):
-    model = next(row for row in MODELS if row.verb == "complete").make(tokenizer)
+def test_a_long_prompt_leaves_room_for_the_new_tokens(tokenizer, tmp_path):
+    sizes = {"width": 14, "num_heads": 7, "num_layers": 1, "max_length": 17}
+    model = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes)
     randomize(model, 0.3)
-    prompts = ["we eat bread " * 20 + "they drink", "the boy"]
-    served = ka.load(model.export(tmp_path / "m", strategy=ka.Greedy(max_new_tokens=7)))
-    with pytest.warns(UserWarning, match="1 of 2 texts"):
-        in_python = model.complete(prompts, ka.Greedy(max_new_tokens=7))
-    assert [a.text for a in in_python] == [a.text for a in served.complete(prompts)]
+    never_end = (ka.data.special_ids(tokenizer).end,)
+    strategy = ka.Greedy(max_new_tokens=11, suppress_tokens=never_end)
+    tail = "b o y b o y"
+    prompts = ["we eat bread " * 20 + tail, "they drink milk " * 2 + tail, "we", ""]
+    served = ka.load(model.export(tmp_path / "m", strategy=strategy, examples=()))
+    with pytest.warns(UserWarning, match="2 of 4 texts"):
+        in_python = model.complete(prompts, strategy)
+    assert [len(a.pieces) for a in in_python] == [11] * 4
+    assert in_python[0].pieces == in_python[1].pieces  # both are read from their last 17 - 11 tokens
+    assert [(a.text, a.pieces) for a in in_python] == [(a.text, a.pieces) for a in served.complete(prompts)]
+    with pytest.raises(ValueError, match="`max_new_tokens` is 17, but this model reads at most 17 tokens"):
+        model.complete(["we"], ka.Greedy(max_new_tokens=17))
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,7 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import special_ids
 from keras_attention.generation import Sampling, Strategy, decode, search_inputs
 from keras_attention.models.arguments import has_learned_positions
+from keras_attention.models.decoding import stop_inputs
 from keras_attention.models.inference import check_texts, text_outputs
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.outputs import Completion
@@ -27,7 +29,8 @@ def complete(
 
     Args:
         prompts: strings. For an empty prompt, the model reads only the start token. A prompt of more than
-            `config.max_length` - 1 tokens loses its first tokens; one warning counts such prompts.
+            `config.max_length` - 1 tokens loses its first tokens; with learned positions, so does a prompt of more than
+            `config.max_length` - `max_new_tokens` tokens. One warning counts such prompts.
         strategy: `Sampling()` (default), `Greedy()` or `BeamSearch(...)`. Its `max_new_tokens` limits the tokens after
             the prompt; by default, prompt and continuation together have at most `config.max_length` tokens. Prompt i
             uses the seed `strategy.seed + i`.
@@ -38,9 +41,10 @@ def complete(
 
     Raises:
         TypeError: `prompts` is one string, or contains other types than strings.
+        ValueError: the positions are learned, and `max_new_tokens` leaves no room for a prompt.
     """
     prompts, strategy = check_texts(prompts), strategy or Sampling()
-    inputs = encode_inputs(self.input_reader, prompts, multiple=1)
+    inputs = encode_inputs(self.verb_reader(strategy), prompts, multiple=1)
     return self.run_verb(
         inputs, prompts, batch_size, lambda indices: {"seeds": strategy.seeds(indices)}, strategy=strategy
     )
@@ -48,8 +52,25 @@ def complete(
 
 @property
 def input_reader(self: Any) -> TextReader:
-    """The `TextReader` of prompts."""
+    """The `TextReader` of prompts that are followed by one token."""
     return TextReader.for_prompts(self.tokenizer, self.config.max_length, self.template)
+
+
+def verb_reader(self: Any, strategy: Strategy) -> TextReader:
+    """Return the `TextReader` of prompts that leave room for `max_new_tokens`.
+
+    Raises:
+        ValueError: the positions are learned, and `max_new_tokens` leaves no room for a prompt.
+    """
+    reader, new_tokens, max_length = self.input_reader, strategy.max_new_tokens or 1, self.config.max_length
+    if not has_learned_positions(self.config) or new_tokens == 1:
+        return reader
+    if new_tokens >= max_length:
+        raise ValueError(
+            f"`max_new_tokens` is {new_tokens}, but this model reads at most {max_length} tokens, prompt included; "
+            f"expected at most {max_length - 1}."
+        )
+    return dataclasses.replace(reader, max_length=reader.max_length - new_tokens + 1)
 
 
 def to_inputs(self: Any, batch: Any) -> dict[str, Any]:
@@ -84,7 +105,8 @@ def prepare(self: Any, inputs: dict, strategy: Strategy) -> dict:
         num_read = int(num_read) // 8 * 8  # JAX compiles each shape
     limits = self.length_limits(lengths - 1, strategy)
     search = search_inputs(limits, inputs["seeds"], ids[:, 1:], mask[:, 1:])
-    return {"token_ids": ids[:, :num_read], "start_ids": ids[:, 0], **search}
+    stop = stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)
+    return {"token_ids": ids[:, :num_read], "start_ids": ids[:, 0], **search, **stop}
 
 
 def compute(self: Any, inputs: dict, strategy: Strategy) -> dict:
@@ -117,4 +139,4 @@ def to_outputs(self: Any, strings: Any, inputs: dict, computed: dict, detokenize
     detokenizer, tokens = detokenizers["tokenizer"], computed["tokens"]
     texts = detokenizer.continuations(strings, inputs, tokens, computed["lengths"])
     pieces = detokenizer.pieces(computed["new_tokens"], computed["is_written"])
-    return {**text_outputs(texts, computed["scores"]), "pieces": pieces}
+    return {**text_outputs(detokenizer, texts, computed), "pieces": pieces}

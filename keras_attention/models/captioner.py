@@ -315,7 +315,8 @@ class Captioner(Task):
         limit = min(strategy.max_new_tokens or self.config.max_length, self.config.max_length)
         limits = ops.zeros_like(inputs["seeds"]) + limit
         no_prefix = ops.expand_dims(inputs["seeds"], 1)[:, :0]
-        return {**inputs, **search_inputs(limits, inputs["seeds"], no_prefix, no_prefix)}
+        search = search_inputs(limits, inputs["seeds"], no_prefix, no_prefix)
+        return {**inputs, **search, **decoding.stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
         """Search for captions; `inputs` come from `prepare`.

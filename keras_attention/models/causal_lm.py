@@ -88,6 +88,7 @@ class CausalLM(Task):
     start, step = decoding.start, decoding.step
     complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
     input_reader, to_inputs = autoregressive.input_reader, autoregressive.to_inputs
+    verb_reader = autoregressive.verb_reader
     length_limits, to_outputs = autoregressive.length_limits, autoregressive.to_outputs
 
     @classmethod

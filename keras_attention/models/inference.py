@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from keras_attention.data.tokenizer_rules import WHITE_SPACE
 from keras_attention.data.tokenizers import decode_ids, ids_to_pieces
+from keras_attention.generation.strategies import NO_HYPOTHESIS
 from keras_attention.outputs import split_rows
 
 
@@ -85,10 +87,14 @@ class Detokenizer:
 
     Args:
         tokenizer: a KerasHub tokenizer.
+        stop: strings before which a generated text ends; see `Strategy`.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
+        self.tokenizer, self.stop = tokenizer, re.compile("|".join(map(re.escape, stop))) if stop else None
+
+    def _before_stop(self, text: str) -> str:
+        return text if self.stop is None else self.stop.split(text, maxsplit=1)[0]
 
     def pieces(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Return the piece of each id (...), "" where the mask (...) is False."""
@@ -100,7 +106,7 @@ class Detokenizer:
         """Turn the first `lengths` (...) of ids (..., T) into strings (...)."""
         strings = np.full(lengths.shape, "", object)
         for index in np.ndindex(*lengths.shape):
-            strings[index] = decode_ids(self.tokenizer, ids[index][: lengths[index]].tolist())
+            strings[index] = self._before_stop(decode_ids(self.tokenizer, ids[index][: lengths[index]].tolist()))
         return strings
 
     def continuations(
@@ -125,8 +131,16 @@ class Detokenizer:
             for n, length in enumerate(lengths[row]):
                 whole = decode_ids(self.tokenizer, [first, *ids[row, n, :length].tolist()])
                 new = whole[len(before) :]
-                strings[row, n] = prompt + (new.removeprefix(" ") if lost_space else new)
+                strings[row, n] = prompt + self._before_stop(new.removeprefix(" ") if lost_space else new)
         return strings
+
+    @staticmethod
+    def without_doubles(texts: np.ndarray, scores: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Replace hypotheses (B, N) with the text of a better one by "" and the score `NO_HYPOTHESIS`, at the end."""
+        is_double = np.tril(texts[:, :, None] == texts[:, None, :], -1).any(-1) & (lengths > 0)
+        order = np.argsort(is_double, axis=1, kind="stable")
+        kept = np.where(is_double, "", texts), np.where(is_double, np.float32(NO_HYPOTHESIS), scores)
+        return np.take_along_axis(kept[0], order, 1), np.take_along_axis(kept[1], order, 1)
 
     @staticmethod
     def names(labels: Sequence[str], ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -145,11 +159,14 @@ def _ends_in_space(text: str) -> bool:
 
 def hypothesis_outputs(detokenizer: Any, computed: dict, name: str) -> dict[str, Any]:
     """Return the outputs of a search: the best texts, called `name`, their scores and, if N > 1, all hypotheses."""
-    texts = detokenizer.decode(computed["tokens"], computed["lengths"])
-    return text_outputs(texts, computed["scores"], name)
+    return text_outputs(detokenizer, detokenizer.decode(computed["tokens"], computed["lengths"]), computed, name)
 
 
-def text_outputs(texts: Any, scores: Any, name: str = "text") -> dict[str, Any]:
-    """Return the outputs for texts and scores (B, N): the first, called `name`, and all as `alternatives` if N > 1."""
+def text_outputs(detokenizer: Any, texts: Any, computed: dict, name: str = "text") -> dict[str, Any]:
+    """Return the outputs for texts (B, N): the first, called `name`, and all different ones as `alternatives`."""
+    scores = computed["scores"]
     outputs = {name: texts[:, 0], "score": scores[:, 0]}
-    return outputs | ({"alternatives": texts, "alternative_scores": scores} if scores.shape[1] > 1 else {})
+    if scores.shape[1] == 1:
+        return outputs
+    texts, scores = detokenizer.without_doubles(texts, scores, computed["lengths"])
+    return outputs | {"alternatives": texts, "alternative_scores": scores}

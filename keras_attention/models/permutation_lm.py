@@ -167,6 +167,7 @@ class PermutationLM(Task):
 
     complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
     input_reader, to_inputs = autoregressive.input_reader, autoregressive.to_inputs
+    verb_reader = autoregressive.verb_reader
     length_limits, to_outputs = autoregressive.length_limits, autoregressive.to_outputs
 
     @classmethod

@@ -169,6 +169,10 @@ class Task(keras.Model):
             self._compiled_functions[function] = CompiledFunction(self, function)
         return self._compiled_functions[function]
 
+    def verb_reader(self, **options: Any) -> TextReader | WordReader | None:
+        """Return the reader of the verb's texts; None for images. A language model leaves room for the new tokens."""
+        return self.input_reader
+
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the inputs of `prepare` for a batch of texts or images.
 
@@ -214,7 +218,8 @@ class Task(keras.Model):
 
     def compute_outputs(self, strings: Any, inputs: dict, **options: Any) -> dict[str, Any]:
         """Run `prepare`, `compute` and `to_outputs` on a batch of arrays; see `to_outputs` for the result."""
-        detokenizers = {name: Detokenizer(tokenizer) for name, tokenizer in self.tokenizers.items()}
+        stop = options["strategy"].stop if "strategy" in options else ()
+        detokenizers = {name: Detokenizer(tokenizer, stop) for name, tokenizer in self.tokenizers.items()}
         computed = self.compiled_function(type(self).compute)(self.prepare(inputs, **options), **options)
         return self.to_outputs(strings, inputs, computed, detokenizers)
 

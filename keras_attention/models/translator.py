@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -146,7 +145,8 @@ class Translator(Task):
         special = special_ids(self.target_tokenizer)
         if special.start != special.pad or special.pad == special.end:
             return strategy
-        return dataclasses.replace(strategy, suppress_tokens=(*strategy.suppress_tokens, special.pad))
+        suppressed = ops.convert_to_tensor(strategy.suppress_tokens, "int32")
+        return strategy.with_arrays({"suppress_tokens": ops.append(suppressed, special.pad)})
 
     def translate(
         self,
@@ -205,7 +205,9 @@ class Translator(Task):
         prefix_ids, prefix_mask = inputs.get("prefix_ids", no_prefix), inputs.get("prefix_mask", no_prefix)
         limits = self.length_limits(ops.sum(ops.cast(inputs["source_mask"], "int32"), axis=1), strategy)
         limits = ops.maximum(limits, ops.sum(ops.cast(prefix_mask, "int32"), axis=1) + 1)
-        return {**inputs, **search_inputs(limits, inputs["seeds"], prefix_ids, prefix_mask)}
+        search = search_inputs(limits, inputs["seeds"], prefix_ids, prefix_mask)
+        stop = decoding.stop_inputs(self.target_tokenizer, self.config.target_vocabulary_size, strategy)
+        return {**inputs, **search, **stop}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
         """Search for translations.
