@@ -320,8 +320,8 @@ def best_hypotheses(results: dict, is_real) -> dict:
         is_real: (B,) bool, False for an input that is empty or could not be read.
 
     Returns:
-        dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), and, for the best hypothesis only, `is_written`
-        (B, T) bool and, if the model has attention, `attention` (B, T, S).
+        dict of `tokens` (B, N, T), `is_written` (B, N, T) bool, `lengths` and `scores` (B, N), and, if the model has
+        attention, `attention` (B, T, S) of the best hypothesis.
 
     Example:
         >>> lengths, scores = np.full((2, 1), 3, "int32"), np.full((2, 1), -5.0, "float32")
@@ -331,7 +331,7 @@ def best_hypotheses(results: dict, is_real) -> dict:
     """
     is_real = ops.expand_dims(is_real, 1)
     lengths, scores = (ops.where(is_real, results[name], 0) for name in ("lengths", "scores"))
-    is_written = ops.arange(ops.shape(results["tokens"])[2]) < lengths[:, :1]
+    is_written = ops.arange(ops.shape(results["tokens"])[2]) < ops.expand_dims(lengths, -1)
     best = {"tokens": results["tokens"], "lengths": lengths, "scores": scores, "is_written": is_written}
     if "attention" in results:
         best["attention"] = ops.where(ops.expand_dims(is_real, -1), results["attention"][:, 0], 0.0)

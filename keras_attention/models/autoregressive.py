@@ -17,7 +17,7 @@ from keras_attention.data.tokenizers import special_ids
 from keras_attention.generation import Sampling, Strategy, decode, search_inputs
 from keras_attention.models.arguments import has_learned_positions
 from keras_attention.models.decoding import stop_inputs
-from keras_attention.models.inference import check_texts, text_outputs
+from keras_attention.models.inference import check_texts, hypothesis_outputs
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.outputs import Completion
 
@@ -118,25 +118,22 @@ def compute(self: Any, inputs: dict, strategy: Strategy) -> dict:
 
     Returns:
         dict of `tokens` (B, N, T), the prompt without its first token and the continuation; `lengths` and `scores`
-        (B, N), best first; and, of the best hypothesis, `new_tokens` (B, T), the continuation, and its mask
-        `is_written` (B, T).
+        (B, N), best first; `new_tokens` (B, N, T), the continuation, and its mask `is_written` (B, N, T).
     """
     searched = dict(inputs)
     prompts = {"token_ids": searched.pop("token_ids")}
     hypotheses = decode(self, prompts, strategy, end_id=special_ids(self.tokenizer).end, **searched)
     steps = ops.arange(ops.shape(hypotheses["tokens"])[2])
-    forced = ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1, keepdims=True)
+    forced = ops.reshape(ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1), (-1, 1, 1))
     positions = ops.minimum(steps + forced, ops.maximum(ops.shape(steps)[0] - 1, 0))
-    new_tokens = ops.take_along_axis(hypotheses["tokens"][:, 0], positions, axis=1)
-    return {**hypotheses, "new_tokens": new_tokens, "is_written": steps < hypotheses["lengths"][:, :1] - forced}
+    new_tokens = ops.take_along_axis(hypotheses["tokens"], positions, axis=2)
+    is_written = steps < ops.expand_dims(hypotheses["lengths"], -1) - forced
+    return {**hypotheses, "new_tokens": new_tokens, "is_written": is_written}
 
 
 def to_outputs(self: Any, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-    """Return `text` and `score` (B,), and `pieces` (B, T) of the continuation.
-
-    If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
-    """
+    """Return `text` and `score` (B,), and `pieces` (B, T) of the continuation; see `hypothesis_outputs`."""
     detokenizer, tokens = detokenizers["tokenizer"], computed["tokens"]
     texts = detokenizer.continuations(strings, inputs, tokens, computed["lengths"])
     pieces = detokenizer.pieces(computed["new_tokens"], computed["is_written"])
-    return {**text_outputs(detokenizer, texts, computed), "pieces": pieces}
+    return hypothesis_outputs(detokenizer, texts, pieces, computed)

@@ -322,8 +322,8 @@ class Captioner(Task):
         """Search for captions; `inputs` come from `prepare`.
 
         Returns:
-            dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for images that cannot be read;
-            and, of the best caption, `is_written` (B, T) and, with attention, `attention` (B, T, rows, columns).
+            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for
+            images that cannot be read; and, with attention, `attention` (B, T, rows, columns) of the best caption.
         """
         special, searched = special_ids(self.tokenizer), dict(inputs)
         encoder_inputs = {name: searched.pop(name) for name in ("images", "regions") if name in searched}
@@ -338,12 +338,13 @@ class Captioner(Task):
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `caption`, `score`, `valid` (B,), `pieces` (B, T), `attention` (B, T, rows, columns).
 
-        If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
+        If there are several hypotheses, add the outputs of `hypothesis_outputs`.
         """
         detokenizer = detokenizers["tokenizer"]
+        texts = detokenizer.decode(computed["tokens"], computed["lengths"])
+        pieces = detokenizer.pieces(computed["tokens"], computed["is_written"])
         return {
-            **hypothesis_outputs(detokenizer, computed, "caption"),
-            "pieces": detokenizer.pieces(computed["tokens"][:, 0], computed["is_written"]),
+            **hypothesis_outputs(detokenizer, texts, pieces, computed, ("caption", "pieces")),
             "valid": inputs["valid"],
         } | ({"attention": computed["attention"]} if "attention" in computed else {})
 

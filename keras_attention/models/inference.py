@@ -135,12 +135,24 @@ class Detokenizer:
         return strings
 
     @staticmethod
-    def without_doubles(texts: np.ndarray, scores: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Replace hypotheses (B, N) with the text of a better one by "" and the score `NO_HYPOTHESIS`, at the end."""
+    def without_doubles(texts: np.ndarray, scores: np.ndarray, lengths: np.ndarray, pieces: np.ndarray) -> tuple:
+        """Replace each hypothesis with the text of a better one by "" and the score `NO_HYPOTHESIS`, at the end.
+
+        Args:
+            texts: (B, N), best first.
+            scores: (B, N).
+            lengths: (B, N) int, 0 without an input.
+            pieces: (B, N, T).
+
+        Returns:
+            texts, scores and pieces.
+        """
         is_double = np.tril(texts[:, :, None] == texts[:, None, :], -1).any(-1) & (lengths > 0)
         order = np.argsort(is_double, axis=1, kind="stable")
-        kept = np.where(is_double, "", texts), np.where(is_double, np.float32(NO_HYPOTHESIS), scores)
-        return np.take_along_axis(kept[0], order, 1), np.take_along_axis(kept[1], order, 1)
+        texts, pieces = np.where(is_double, "", texts), np.where(is_double[:, :, None], "", pieces)
+        scores = np.where(is_double, np.float32(NO_HYPOTHESIS), scores)
+        texts, scores = (np.take_along_axis(array, order, 1) for array in (texts, scores))
+        return texts, scores, np.take_along_axis(pieces, order[:, :, None], 1)
 
     @staticmethod
     def names(labels: Sequence[str], ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -157,16 +169,25 @@ def _ends_in_space(text: str) -> bool:
     return text.endswith(tuple(WHITE_SPACE))
 
 
-def hypothesis_outputs(detokenizer: Any, computed: dict, name: str) -> dict[str, Any]:
-    """Return the outputs of a search: the best texts, called `name`, their scores and, if N > 1, all hypotheses."""
-    return text_outputs(detokenizer, detokenizer.decode(computed["tokens"], computed["lengths"]), computed, name)
+def hypothesis_outputs(
+    detokenizer: Any, texts: Any, pieces: Any, computed: dict, names: tuple[str, str] = ("text", "pieces")
+) -> dict[str, Any]:
+    """Return the outputs of a search.
 
+    Args:
+        detokenizer: a `Detokenizer` or `GraphTokenizer`.
+        texts: (B, N) strings, best first.
+        pieces: (B, N, T) strings.
+        computed: dict of `scores` and `lengths` (B, N).
+        names: the names of the outputs for the best text and its pieces.
 
-def text_outputs(detokenizer: Any, texts: Any, computed: dict, name: str = "text") -> dict[str, Any]:
-    """Return the outputs for texts (B, N): the first, called `name`, and all different ones as `alternatives`."""
+    Returns:
+        dict of the best text, its pieces, and `score`. If N > 1, also the different texts as `alternatives` (B, N),
+        with `alternative_scores` (B, N) and `alternative_pieces` (B, N, T), best first.
+    """
     scores = computed["scores"]
-    outputs = {name: texts[:, 0], "score": scores[:, 0]}
+    outputs = {names[0]: texts[:, 0], "score": scores[:, 0], names[1]: pieces[:, 0]}
     if scores.shape[1] == 1:
         return outputs
-    texts, scores = detokenizer.without_doubles(texts, scores, computed["lengths"])
-    return outputs | {"alternatives": texts, "alternative_scores": scores}
+    texts, scores, pieces = detokenizer.without_doubles(texts, scores, computed["lengths"], pieces)
+    return outputs | {"alternatives": texts, "alternative_scores": scores, "alternative_pieces": pieces}

@@ -217,8 +217,8 @@ class Translator(Task):
             strategy: the search strategy.
 
         Returns:
-            dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for empty texts; and, of the best
-            translation, `is_written` (B, T) and, with attention, `attention` (B, T, S).
+            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for
+            empty texts; and, with attention, `attention` (B, T, S) of the best translation.
         """
         special, searched = special_ids(self.target_tokenizer), dict(inputs)
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
@@ -231,13 +231,14 @@ class Translator(Task):
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text`, `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
 
-        If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
+        If there are several hypotheses, add the outputs of `hypothesis_outputs`.
         """
         source, target = detokenizers["source_tokenizer"], detokenizers["target_tokenizer"]
+        texts = target.decode(computed["tokens"], computed["lengths"])
+        pieces = target.pieces(computed["tokens"], computed["is_written"])
         return {
-            **hypothesis_outputs(target, computed, "text"),
+            **hypothesis_outputs(target, texts, pieces, computed, ("text", "target_pieces")),
             "source_pieces": source.pieces(inputs["source_ids"], inputs["source_mask"] & ~inputs["is_empty"][:, None]),
-            "target_pieces": target.pieces(computed["tokens"][:, 0], computed["is_written"]),
             **({"alignment": computed["attention"]} if "attention" in computed else {}),
         }
 

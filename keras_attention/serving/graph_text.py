@@ -98,13 +98,14 @@ class GraphTokenizer:
         return tf.strings.join([prompts, self._before_stop(new)])
 
     @staticmethod
-    def without_doubles(texts: tf.Tensor, scores: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Replace hypotheses (B, N) with the text of a better one; see `Detokenizer.without_doubles`."""
+    def without_doubles(texts: tf.Tensor, scores: tf.Tensor, lengths: tf.Tensor, pieces: tf.Tensor) -> tuple:
+        """Replace hypotheses with the text of a better one; see `Detokenizer.without_doubles`."""
         is_before = np.tri(scores.shape[1], k=-1, dtype=bool)
         is_double = tf.reduce_any(tf.equal(texts[:, :, None], texts[:, None, :]) & is_before, -1) & (lengths > 0)
         order = tf.argsort(tf.cast(is_double, tf.int32), axis=1, stable=True)
-        kept = tf.where(is_double, "", texts), tf.where(is_double, NO_HYPOTHESIS, scores)
-        return tf.gather(kept[0], order, batch_dims=1), tf.gather(kept[1], order, batch_dims=1)
+        texts, scores = tf.where(is_double, "", texts), tf.where(is_double, NO_HYPOTHESIS, scores)
+        pieces = tf.where(is_double[:, :, None], "", pieces)
+        return tuple(tf.gather(array, order, batch_dims=1) for array in (texts, scores, pieces))
 
     @staticmethod
     def names(labels: Sequence[str], ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
