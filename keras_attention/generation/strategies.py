@@ -200,7 +200,7 @@ class Greedy(Strategy):
         if self.num_return_sequences != 1:
             raise ValueError(
                 f"`num_return_sequences` is {self.num_return_sequences}; expected 1 for greedy search. "
-                "`BeamSearch` and `Sampling` can return more."
+                "`BeamSearch` (--num-beams) and `Sampling` can return more."
             )
 
     def propose(self, totals, ends: Ends, uniform):
