@@ -60,7 +60,7 @@ def served(model, strategy, texts):
 
     from keras_attention.serving.signatures import graph_task
 
-    outputs = graph_task(model, strategy).verb(tf.constant(texts))
+    outputs = graph_task(model, strategy).predict(tf.constant(texts))
     return {name: value.numpy() for name, value in outputs.items()}
 
 

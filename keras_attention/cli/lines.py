@@ -15,6 +15,7 @@ import click
 import numpy as np
 
 import keras_attention as ka
+from keras_attention.data.files import decode_lines
 
 _CHUNK = 512  # the most lines that are processed together
 _NAMES = {"pieces": "tokens", "source_pieces": "source_tokens", "target_pieces": "tokens"}  # field -> name in JSON
@@ -30,7 +31,7 @@ def read_chunks(source: str | None) -> Iterator[list[str]]:
 def _arriving_lines(stream: BinaryIO) -> Iterator[list[str]]:
     """Yield the lines that each read of a stream completes; a read waits only if there is nothing to read."""
     waiting: collections.deque[bytes] = collections.deque()
-    decoded = ka.data.files.decode_lines(iter(waiting.popleft, None), "standard input")
+    decoded = decode_lines(iter(waiting.popleft, None), "standard input")
     begin = b""
     while block := stream.read1(1 << 16):
         *lines, begin = (begin + block).split(b"\n")
@@ -63,7 +64,7 @@ def text_line(output: Any, name: str, scores: bool) -> str:
     """Return the line of an output and its alternatives: each text (the field `name`), separated by tabs.
 
     Args:
-        output: an output of a verb; its text is empty for an empty input.
+        output: an output of a prediction method; its text is empty for an empty input.
         name: the field of the text.
         scores: put the score and a tab before each text.
     """
@@ -82,7 +83,7 @@ def json_line(output: Any, attention: bool = False, **fields: Any) -> str:
     """Return an output as a JSON object in one line.
 
     Args:
-        output: an output of a verb; None for `fields` alone.
+        output: an output of a prediction method; None for `fields` alone.
         attention: write the attention scores too.
         **fields: values of more names, or other values of the output's fields.
     """

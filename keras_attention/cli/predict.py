@@ -275,8 +275,7 @@ def score(model: str, source: str | None, batch_size: int, as_json: bool) -> Non
     """
     loaded = ka.load(model)
     scorer = loaded.score if is_export(loaded) else functools.partial(ka.score, loaded)
-    verb = getattr(loaded, "verb", None)
-    names = {"translate": ("source", "target"), "caption": ("image", "target")}.get(verb, ("text",))
+    names = {"translate": ("source", "target"), "caption": ("image", "target")}.get(loaded.predict_method, ("text",))
 
     def outputs(lines: list[str], done: int) -> list[str]:
         rows = [line.split("\t") for line in lines] if len(names) > 1 else [[line] for line in lines]
