@@ -12,6 +12,7 @@ from conformance import compiled
 import keras_attention as ka
 from keras_attention.data.tokenizers import special_ids
 from keras_attention.generation import CompiledFunction, decode
+from keras_attention.generation import compiled as compiled_module
 from keras_attention.generation.constraints import uniform_numbers
 from keras_attention.generation.strategies import is_possible
 
@@ -481,6 +482,21 @@ def test_strategies_with_other_numbers_share_one_program():
     assert len(warm) > 2
     assert len(traces) == 3
     assert len(function.programs) == 3
+
+
+def test_the_program_that_was_used_last_is_kept(monkeypatch):
+    monkeypatch.setattr(compiled_module, "_MAX_PROGRAMS", 2)
+    traces = []
+
+    def run(_, inputs, n):
+        traces.append(n)
+        return {"y": inputs["x"] + n}
+
+    function = CompiledFunction(keras.Sequential([keras.Input((17,)), keras.layers.Dense(19)]), run)
+    for n in (3, 5, 3, 7, 3, 5):
+        assert function({"x": np.array([11])}, n=n)["y"].tolist() == [11 + n]
+    assert traces == [3, 5, 7, 5]
+    assert len(function.programs) == 2
 
 
 def test_tensorflow_traces_a_function_once_for_all_batch_sizes_and_lengths():

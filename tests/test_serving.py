@@ -20,10 +20,19 @@ pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason=
 TEXTS = ["we eat bread", "", "the girl drinks cold milk", "   ", "zzz ж unseen 東京", "they drink water " * 40]
 
 
+STRATEGY = ka.BeamSearch(
+    num_beams=3,
+    num_return_sequences=2,
+    min_new_tokens=2,
+    repetition_penalty=1.1,
+    stop=("fr", "ж"),
+    suppress_tokens=(9,),
+)
+
+
 @pytest.fixture(scope="module")
 def exported(translator, tmp_path_factory):
-    strategy = ka.BeamSearch(num_beams=3, num_return_sequences=2)
-    return translator.export(tmp_path_factory.mktemp("serving") / "translator", strategy=strategy)
+    return translator.export(tmp_path_factory.mktemp("serving") / "translator", strategy=STRATEGY)
 
 
 def run_stock(path, texts, batch_size):
@@ -39,7 +48,7 @@ def rows(output):
 
 @pytest.mark.filterwarnings("ignore:.*were truncated")
 def test_model_export_and_tensorflow_loader_return_the_same_translation(translator, exported):
-    in_python = translator.translate(TEXTS, ka.BeamSearch(num_beams=3, num_return_sequences=2))
+    in_python = translator.translate(TEXTS, STRATEGY)
     served = ka.load(exported)
     for one, two in zip(in_python, served.translate(TEXTS, batch_size=4), strict=True):
         assert (one.text, one.source_pieces, one.target_pieces) == (two.text, two.source_pieces, two.target_pieces)

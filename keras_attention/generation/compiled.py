@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_attention.generation.strategies import Strategy
 
-_MAX_PROGRAMS = 16  # of one function; the oldest is deleted first
+_MAX_PROGRAMS = 16  # of one function; the one that was not used for the longest time is deleted first
 
 
 class CompiledFunction:
@@ -57,11 +57,11 @@ class CompiledFunction:
         inputs = keras.tree.map_structure(np.asarray, {"inputs": inputs, "strategies": arrays})
         structure = keras.tree.map_structure(lambda array: str(_shape_and_type(array)), inputs)
         key = (repr(structure), tuple(sorted(options.items())))
-        if key not in self.programs:
-            if len(self.programs) == _MAX_PROGRAMS:
-                del self.programs[next(iter(self.programs))]
-            self.programs[key] = _Program(self.model, functools.partial(self._call, options), inputs)
-        outputs = self.programs[key].predict_on_batch(inputs)
+        program = self.programs.pop(key, None) or _Program(self.model, functools.partial(self._call, options), inputs)
+        self.programs[key] = program  # at the end: the first program is that of the longest time ago
+        if len(self.programs) > _MAX_PROGRAMS:
+            del self.programs[next(iter(self.programs))]
+        outputs = program.predict_on_batch(inputs)
         return {name: np.asarray(value) for name, value in outputs.items()}
 
     def _call(self, options: dict[str, Any], inputs: dict) -> dict:
