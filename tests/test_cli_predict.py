@@ -70,7 +70,7 @@ def test_translate_writes_n_best_lists_as_text_and_json(run, model, tmp_path):
     assert (code, [line[0] for line in lines]) == (0, ["comemos pan", "", "beben agua"]), err
     assert len(set(lines[0])) == 3
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["1.attention.png", "3.attention.png"]
-    _, out, _ = run("translate", model, *search, "--json", "--attention", stdin=SOURCE)
+    _, out, _ = run("translate", model, *search, "--attention", stdin=SOURCE)
     objects = [json.loads(line) for line in out.splitlines()]
     assert [[o["text"], *(a["text"] for a in o.get("alternatives", ()))] for o in objects] == lines
     assert np.shape(objects[0]["attention"]) == (len(objects[0]["tokens"]), len(objects[0]["source_tokens"]))

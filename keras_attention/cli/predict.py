@@ -28,7 +28,7 @@ _BATCH_SIZE = Option(
 _SEARCH = [*search_options(*BEAM, group="Beam search"), *search_options(*GENERATION, group="Generation")]
 _SAMPLING = search_options(*SAMPLING, group="Sampling")
 _JSON = Option("--json", "as_json", is_flag=True, help="write each output as a JSON object with all its fields.")
-_OUTPUT = [_JSON, Option("--attention", is_flag=True, help="with --json: write the attention scores too.")]
+_OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON with the attention scores too.")]
 
 
 def _scores(of: str) -> Option:
@@ -68,7 +68,9 @@ def translate(
         for number, result in enumerate(results if plots else (), done + 1):
             if result.source_pieces:
                 plots.write(str(number), result)
-        return [json_line(r, attention) if as_json else text_line(r, "text", scores) for r in results]
+        if as_json or attention:
+            return [json_line(result, attention) for result in results]
+        return [text_line(result, "text", scores) for result in results]
 
     write_lines(source, outputs)
 
@@ -113,8 +115,10 @@ def caption(
         for path, result in zip(paths, loaded.caption(opened, **options), strict=True):
             if path and not result.valid:
                 click.echo(f"{path} {_problem(path)}", err=True)
-            with_scores = scores and result.valid
-            click.echo(json_line(result, attention, image=path) if as_json else text_line(result, "text", with_scores))
+            if as_json or attention:
+                click.echo(json_line(result, attention, image=path))
+            else:
+                click.echo(text_line(result, "text", scores and result.valid))
             if plots is not None and result.valid:
                 plots.write(pathlib.Path(path).name, result, path)
     if missing and images:
@@ -205,7 +209,7 @@ def classify(model: str, source: str | None, batch_size: int, scores: bool, as_j
 
     def outputs(lines: list[str], done: int) -> list[str]:
         results = loaded.classify(lines, batch_size=batch_size)
-        if not as_json:
+        if not (as_json or attention):
             return [text_line(result, "label", scores) for result in results]
         return [json_line(r, attention, probabilities=dict(zip(labels, r.probabilities, strict=True))) for r in results]
 

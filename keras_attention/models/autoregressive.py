@@ -50,7 +50,7 @@ class AutoregressiveLM:
 
         Raises:
             TypeError: `prompts` is one string, or contains other types than strings.
-            ValueError: the positions are learned, and `max_new_tokens` leaves no room for a prompt.
+            ValueError: the positions are learned, and the new tokens leave no room for a prompt.
         """
         prompts, strategy = check_texts(prompts), strategy or Sampling()
         inputs = encode_inputs(self.reader_for(strategy), prompts, multiple=1)
@@ -64,18 +64,20 @@ class AutoregressiveLM:
         return TextReader.for_prompts(self.tokenizer, self.config.max_length, self.config.template)
 
     def reader_for(self, strategy: Strategy) -> TextReader:
-        """Return the `TextReader` of prompts that leave room for `max_new_tokens`.
+        """Return the `TextReader` of prompts that leave room for `max_new_tokens`, or else for `min_new_tokens`.
 
         Raises:
-            ValueError: the positions are learned, and `max_new_tokens` leaves no room for a prompt.
+            ValueError: the positions are learned, and the new tokens leave no room for a prompt.
         """
-        reader, new_tokens, max_length = self.input_reader, strategy.max_new_tokens or 1, self.config.max_length
+        new_tokens = strategy.max_new_tokens or strategy.min_new_tokens + 1
+        reader, max_length = self.input_reader, self.config.max_length
         if not has_learned_positions(self.config) or new_tokens == 1:
             return reader
         if new_tokens >= max_length:
+            name, limit = ("min", max_length - 2) if strategy.max_new_tokens is None else ("max", max_length - 1)
             raise ValueError(
-                f"`max_new_tokens` is {new_tokens}, but this model reads at most {max_length} tokens, prompt included; "
-                f"expected at most {max_length - 1}."
+                f"`{name}_new_tokens` is {getattr(strategy, f'{name}_new_tokens')}, but this model reads at most "
+                f"{max_length} tokens, prompt included; expected at most {limit}."
             )
         return dataclasses.replace(reader, max_length=reader.max_length - new_tokens + 1)
 
@@ -88,8 +90,9 @@ class AutoregressiveLM:
         """Return the maximum number of tokens of prompt and continuation together, (B,)."""
         max_lengths = prompt_lengths * 0 + self.config.max_length
         if strategy.max_new_tokens is None:
-            return max_lengths
-        limits = prompt_lengths + strategy.max_new_tokens
+            limits = ops.maximum(prompt_lengths + strategy.min_new_tokens + 1, max_lengths)
+        else:
+            limits = prompt_lengths + strategy.max_new_tokens
         return ops.minimum(limits, max_lengths) if has_learned_positions(self.config) else limits
 
     def prepare(self, inputs: dict, strategy: Strategy) -> dict:
