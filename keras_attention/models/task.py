@@ -13,6 +13,7 @@ import numpy as np
 from keras_attention import config as configs
 from keras_attention.data.text_reader import TextReader, WordReader
 from keras_attention.generation import CompiledFunction, Strategy
+from keras_attention.models import token_loss
 from keras_attention.models.examples import are_raw, from_examples, train_tokenizers
 from keras_attention.models.inference import Detokenizer, objects_from_rows, run_batches
 from keras_attention.models.weight_transfer import from_encoder, from_model
@@ -48,6 +49,8 @@ class Task(keras.Model):
     text_metrics: tuple[str, ...] = ()  # metrics of generated texts; see `validation_score`
 
     from_model, from_encoder = classmethod(from_model), classmethod(from_encoder)
+    compute_loss, train_step = token_loss.compute_loss, token_loss.train_step
+    _maybe_symbolic_build, _accumulated_factor = token_loss.build_on_replicas, 1.0
 
     def __init__(self, config, tokenizers: dict[str, Any], inputs, outputs, **kwargs) -> None:
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
@@ -268,6 +271,11 @@ class Task(keras.Model):
         if optimizer == "auto":
             optimizer = keras.optimizers.Adam(1e-3, beta_2=0.98, global_clipnorm=1.0)
         super().compile(optimizer, loss, weighted_metrics=weighted_metrics, **options)
+        token_loss.count_tokens(self, loss, options.get("loss_weights"))
+
+    def added_loss(self, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
+        """Return a loss per token that is added to the compiled loss, such as the one of a captioner's attention."""
+        return 0.0
 
     def compile_from_config(self, config: dict) -> None:
         """Compile with the configuration of a saved model."""
