@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_attention import config as configs
 from keras_attention.data.text_reader import TextReader, WordReader
+from keras_attention.data.weights import WeightedBatches
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.models import token_loss
 from keras_attention.models.examples import are_raw, from_examples, train_tokenizers
@@ -282,7 +283,16 @@ class Task(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **options: Any):
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *args: Any,
+        validation_data: Any = None,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        **options: Any,
+    ):
         """Train on raw examples or on batches; see `keras.Model.fit`.
 
         Args:
@@ -291,10 +301,13 @@ class Task(keras.Model):
             y: None for examples and batches; see `keras.Model.fit`.
             *args: further positional arguments of `keras.Model.fit`.
             validation_data: raw examples or batches.
+            class_weight: for a classifier or tagger, name or id of a class -> its weight in the loss and metrics; or
+                `"balanced"`, with which all classes count the same.
+            sample_weight: one weight for each raw example, or each example of batches from `keras_attention.data`.
             **options: the other arguments of `keras.Model.fit`, such as `epochs`.
 
         Raises:
-            ValueError: there are no examples, or `batch_size` is set for raw examples.
+            ValueError: there are no examples, `batch_size` is set for raw examples, or weights do not fit.
 
         Example:
             >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
@@ -314,7 +327,10 @@ class Task(keras.Model):
             x = self.make_batches(x)
         if are_raw(validation_data):
             validation_data = self.make_batches(validation_data, shuffle=False)
-        return super().fit(x, y, *args, validation_data=validation_data, **options)
+        weights = {"class_weight": class_weight, "sample_weight": sample_weight}
+        if isinstance(x, keras.utils.PyDataset) and weights != {"class_weight": None, "sample_weight": None}:
+            x, weights = WeightedBatches(x, labels=getattr(self.config, "labels", ()), **weights), {}
+        return super().fit(x, y, *args, validation_data=validation_data, **weights, **options)
 
     def export(
         self,
@@ -387,7 +403,7 @@ class Task(keras.Model):
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `make_batches`.")
 
-    def validation_score(self, examples: Sequence, metric: str) -> float:
+    def validation_score(self, examples: Sequence, metric: str, **options: Any) -> float:
         """Return one of `text_metrics`, such as `"bleu"`, of the texts that the model generates for the examples."""
         raise NotImplementedError(f"{type(self).__name__} has no metric of generated texts, such as {metric}.")
 
