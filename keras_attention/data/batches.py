@@ -94,7 +94,8 @@ class LengthBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple:
         # Keras infers from the first two batches which sizes vary, so these two must have different lengths.
         batch = self.collate(self.batches[index], self._extra_padding() if index == 1 else 0)
-        return pad_rows(batch, _num_devices())
+        devices = _num_devices()
+        return pad_rows(batch, devices) if devices > 1 else batch
 
     def _extra_padding(self) -> int:
         """Return the number of extra columns that makes each length of the second batch differ from the first."""

@@ -70,12 +70,12 @@ def train(
     batches = _batches(model, examples, plan, options)
     valid = None if validation is None else _batches(model, validation, plan, options, shuffle=False)
     monitor = plan.monitor or default_monitor(model, batches, validation)
-    mode = mode_of(monitor, plan.mode, model.output if isinstance(model.output, dict) else ())
     if plan.bleu_tokenizer:
         options["bleu_tokenizer"] = plan.bleu_tokenizer
     scores = _task_scores(model, batches, validation, monitor, options)
     if measure is None:
         _check_monitor(monitor, [*computed_names(model, valid is not None), *scores])
+    mode = mode_of(monitor, plan.mode, model.output if isinstance(model.output, dict) else ())
     directory.mkdir(parents=True, exist_ok=True)
     compile_model(model, plan, len(batches))
     model.optimizer.build(model.trainable_variables)
