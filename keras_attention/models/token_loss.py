@@ -57,8 +57,8 @@ def count_tokens(self, loss: Any, loss_weights: Any) -> None:
         tracker = LossTracker({name: (losses[name], factors.get(name, 1.0)) for name in losses})
         object.__setattr__(self, "_loss_tracker", tracker)  # Keras tracks only metrics that a user adds
         _count_accumulated(_inner(self.optimizer))
-        if num_replicas(self) > 1:
-            _clip_after_reduction(_inner(self.optimizer))
+        if keras.backend.backend() == "tensorflow" and self.optimizer is not None:
+            _clip_sum(_inner(self.optimizer))
 
 
 def _by_name(names: list[str], values: Any) -> dict[str, Any]:
@@ -150,12 +150,6 @@ def _count_accumulated(optimizer: Any) -> None:
         )
 
 
-def num_replicas(model: keras.Model) -> int:
-    """Return the number of replicas of the model that TensorFlow trains together."""
-    strategy = getattr(model, "_distribute_strategy", None)
-    return 1 if strategy is None else strategy.num_replicas_in_sync
-
-
 def _replica_context() -> Any:
     """Return the context of one of several replicas of TensorFlow, or None."""
     if keras.backend.backend() != "tensorflow":
@@ -171,16 +165,22 @@ def _sum_over_replicas(values: Any) -> Any:
     return values if context is None else context.all_reduce("SUM", values)
 
 
-def _clip_after_reduction(optimizer: Any) -> None:
-    """Let an optimizer clip the sum of the replicas' gradients; Keras would clip each of them before it adds them."""
+def _clip_sum(optimizer: Any) -> None:
+    """Let an optimizer on TensorFlow clip the gradient of the whole batch.
+
+    Keras would clip the gradient of each replica before it adds them, and take the norm of the rows of a sparse
+    gradient before it adds those of one index.
+    """
     clip = optimizer._clip_gradients
     if not (optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue) or hasattr(clip, "of_sum"):
         return
 
     def clip_sum(gradients: list) -> list:
-        context = _replica_context()
-        total = context.all_reduce("SUM", [ops.convert_to_tensor(gradient) for gradient in gradients])
-        return [gradient / context.num_replicas_in_sync for gradient in clip(total)]  # Keras adds them up again
+        gradients, context = [ops.convert_to_tensor(gradient) for gradient in gradients], _replica_context()
+        if context is None:
+            return clip(gradients)
+        clipped = clip(context.all_reduce("SUM", gradients))
+        return [gradient / context.num_replicas_in_sync for gradient in clipped]  # Keras adds them up again
 
     clip_sum.of_sum = True
     optimizer._clip_gradients = clip_sum
