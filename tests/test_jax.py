@@ -29,8 +29,8 @@ def run_on_jax(programs: pathlib.Path, *files: str, **environment: str) -> None:
 
 
 @pytest.mark.slow
-def test_layers_and_models_pass_on_jax_without_tensorflow(whole_run):
-    run_on_jax(whole_run / "programs", "test_conformance.py")
+def test_layers_models_and_losses_pass_on_jax_without_tensorflow(whole_run):
+    run_on_jax(whole_run / "programs", "test_conformance.py", "test_token_loss.py")
 
 
 PROGRAM = """

@@ -176,7 +176,9 @@ def _clip_sum(optimizer: Any) -> None:
         return
 
     def clip_sum(gradients: list) -> list:
-        gradients, context = [ops.convert_to_tensor(gradient) for gradient in gradients], _replica_context()
+        import tensorflow as tf  # Keras' function does not convert sparse gradients
+
+        gradients, context = [tf.convert_to_tensor(gradient) for gradient in gradients], _replica_context()
         if context is None:
             return clip(gradients)
         clipped = clip(context.all_reduce("SUM", gradients))
