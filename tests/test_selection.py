@@ -18,6 +18,7 @@ PAIRS = [("we eat", "comemos"), ("they drink", "beben"), ("you read", "lees")]
 
 def run_state(directory, monitor, mode, start=None, **plan):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.config, model.tokenizers = None, {}
     model.compile("sgd", "mse")
     model.optimizer.build(model.trainable_variables)
     state = RunState(directory, TrainingPlan(**plan), monitor, mode, None, start or {})

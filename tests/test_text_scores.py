@@ -55,7 +55,7 @@ def test_bleu_of_chinese_is_that_of_sacrebleu():
 
 def test_evaluate_takes_the_tokenizer():
     class Copies:
-        verb = "translate"
+        predict_method = "translate"
 
         def translate(self, sources, batch_size):
             return [ka.Translation(source, source, 0.0) for source in sources]

@@ -49,11 +49,11 @@ class TrainingPlan:
         label_smoothing: label smoothing, in [0, 1).
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW.
-        layer_decay: layer-wise learning-rate decay: the factor per block towards the input.
+        layer_decay: factor of the learning rate from each block to the block below it; 1 for equal learning rates.
         gradient_accumulation: number of batches per update; the update has the gradient of the loss per token of all of
             them.
         monitor: metric that selects the best model. By default val_bleu (translator, captioner), val_accuracy
-            (classifier, tagger) or val_loss.
+            (classifier, tagger) or val_loss (the others).
         mode: whether a lower (min) or a higher (max) value of the monitored metric is better; by default known from its
             name.
         bleu_tokenizer: tokenizer of sacreBLEU for BLEU; by default chosen by the script of the references.
