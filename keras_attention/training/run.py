@@ -5,10 +5,11 @@ from __future__ import annotations
 import pathlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import keras
 
+from keras_attention.data.weights import ClassWeight
 from keras_attention.training.checkpoints import average_weights
 from keras_attention.training.compiling import compile_model, computed_names
 from keras_attention.training.plan import TrainingPlan, mode_of
@@ -23,7 +24,7 @@ def train(
     *,
     validation: Any = None,
     measure: Callable[[keras.Model], dict[str, float]] | None = None,
-    class_weight: Mapping[Any, float] | Literal["balanced"] | None = None,
+    class_weight: ClassWeight | None = None,
     batch_options: Mapping[str, Any] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, list[float]]:
