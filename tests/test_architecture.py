@@ -26,7 +26,7 @@ ALLOWED = {
     "layers": {"layers", "backend"},
     "generation": {"generation", "layers.cache", "late"},
     "models": {"models", "config", "outputs", "presets", "layers", "data", "generation", "metrics"},
-    "metrics": {"metrics", "data"},
+    "metrics": {"metrics", "data", "layers.masks"},
     "training": {"training", "layers.masks", "data", "metrics", "storage", "late"},
     "weights": {"weights", "config", "presets", "models", "data", "storage"},
     "serving": {"serving", "models", "outputs", "generation", "data", "storage", "__version__"},
@@ -36,7 +36,7 @@ ALLOWED = {
     "visualize": {"fonts", "data.tokenizers"} | PUBLIC,
     "quickstart": {"quickstart", "cli", "data.tfds"} | PUBLIC,
     "evaluate": PUBLIC,
-    "cli": {"cli", "evaluate", "storage", "visualize", "data.files", "__version__"} | PUBLIC,
+    "cli": {"cli", "evaluate", "storage", "visualize", "data.files", "training.progress", "__version__"} | PUBLIC,
 }
 LATE = {
     "models/fitting.py": {"training"},

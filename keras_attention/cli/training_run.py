@@ -46,6 +46,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
             out,
             plan,
             validation=valid,
+            class_weight=options["class_weights"],
             batch_options=images,
             callbacks=callbacks,
             verbose=not VERBOSITY.quiet,

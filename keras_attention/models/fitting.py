@@ -7,7 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.data.weights import ClassWeight, WeightedBatches
 from keras_attention.generation.compiled import check_process
+from keras_attention.models import token_loss
 
 
 def compile(
@@ -28,6 +30,7 @@ def compile(
     loss = compiling.losses(self) if loss == "auto" else loss
     optimizer = compiling.adam() if optimizer == "auto" else optimizer
     keras.Model.compile(self, optimizer, loss, weighted_metrics=weighted_metrics, **options)
+    token_loss.count_tokens(self, loss, options.get("loss_weights"))
 
 
 def compile_from_config(self: Any, config: dict) -> None:
@@ -36,7 +39,16 @@ def compile_from_config(self: Any, config: dict) -> None:
     self.optimizer.build(self.trainable_variables)
 
 
-def fit(self: Any, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **options: Any):
+def fit(
+    self: Any,
+    x: Any = None,
+    y: Any = None,
+    *args: Any,
+    validation_data: Any = None,
+    class_weight: ClassWeight | None = None,
+    sample_weight: Any = None,
+    **options: Any,
+):
     """Train on raw examples or on batches; see `keras.Model.fit`.
 
     Args:
@@ -45,10 +57,13 @@ def fit(self: Any, x: Any = None, y: Any = None, *args: Any, validation_data: An
         y: the translations or the labels of the texts; None for examples and batches; see `keras.Model.fit`.
         *args: further positional arguments of `keras.Model.fit`.
         validation_data: raw examples or batches; with `y`, a pair (texts, translations or labels).
+        class_weight: for a classifier or tagger, name or id of a class -> its weight in the loss and metrics; or
+            `"balanced"`, with which all classes count the same.
+        sample_weight: one weight for each raw example, or each example of batches from `keras_attention.data`.
         **options: the other arguments of `keras.Model.fit`, such as `epochs`.
 
     Raises:
-        ValueError: there are no examples, or `batch_size` is set for raw examples.
+        ValueError: there are no examples, `batch_size` is set for raw examples, or weights do not fit.
 
     Example:
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
@@ -60,7 +75,8 @@ def fit(self: Any, x: Any = None, y: Any = None, *args: Any, validation_data: An
         ['accuracy', 'loss', 'val_accuracy', 'val_loss']
     """
     check_process()
-    valid = raw_examples(self, *(validation_data if y is not None and validation_data else (validation_data,)))
+    texts_and_labels = y is not None and isinstance(validation_data, (list, tuple))
+    valid = raw_examples(self, *(validation_data[:2] if texts_and_labels else (validation_data,)))
     if (examples := raw_examples(self, x, y)) is not None:
         if args or options.get("batch_size") is not None:
             raise ValueError(
@@ -70,7 +86,10 @@ def fit(self: Any, x: Any = None, y: Any = None, *args: Any, validation_data: An
         x, y = self.make_batches(examples), None
     if valid is not None:
         validation_data = self.make_batches(valid, shuffle=False)
-    return keras.Model.fit(self, x, y, *args, validation_data=validation_data, **options)
+    weights = {"class_weight": class_weight, "sample_weight": sample_weight}
+    if isinstance(x, keras.utils.PyDataset) and not (class_weight is None and sample_weight is None):
+        x, weights = WeightedBatches(x, labels=self.labels, **weights), {}
+    return keras.Model.fit(self, x, y, *args, validation_data=validation_data, **weights, **options)
 
 
 def evaluate(self: Any, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
