@@ -79,6 +79,15 @@ def test_a_translation_ends_before_a_stop_string(translator):
         assert [text.decode() for text in row] == texts + [""] * (3 - len(texts))
 
 
+def test_a_stop_string_in_a_prefix_does_not_end_the_text(translator):
+    options = {"prefixes": ["beben leche", "el niño"], "strategy": ka.Greedy(stop=("e", "o "), max_new_tokens=9)}
+    free = {**options, "strategy": ka.Greedy(max_new_tokens=9)}
+    texts, whole = ([t.text for t in translator.translate(TEXTS[3:], **each)] for each in (options, free))
+    for text, other, prefix in zip(texts, whole, options["prefixes"], strict=True):
+        new = other.removeprefix(prefix)
+        assert text == prefix + new[: min((new + "eo ").index(stop) for stop in ("e", "o "))]
+
+
 def test_texts_that_occur_twice_are_removed():
     texts = np.array([["a", "b", "a", "c"], ["", "", "", ""], ["x", "x", "x", ""]], object)
     scores = np.array([[-1, -2, -3, -4], [0, 0, 0, 0], [-1, -2, -3, -4]], "float32")

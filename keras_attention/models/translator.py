@@ -239,7 +239,8 @@ class Translator(Task):
         If there are several hypotheses, add the outputs of `hypothesis_outputs`.
         """
         source, target = detokenizers["source_tokenizer"], detokenizers["target_tokenizer"]
-        texts = target.decode(computed["tokens"], computed["lengths"])
+        prefix = {"prefix_lengths": inputs["prefix_mask"].sum(axis=1)} if "prefix_mask" in inputs else {}
+        texts = target.decode(computed["tokens"], computed["lengths"], **prefix)
         pieces = target.pieces(computed["tokens"], computed["is_written"])
         return {
             **hypothesis_outputs(target, texts, pieces, computed, ("text", "target_pieces")),
