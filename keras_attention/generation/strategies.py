@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -144,6 +144,11 @@ class Strategy:
         for name, value in arrays.items():
             object.__setattr__(strategy, name, value)
         return strategy
+
+    def suppressing(self, tokens: Sequence[int]) -> Strategy:
+        """Return a copy that also suppresses these tokens."""
+        suppressed = [ops.convert_to_tensor(ids, "int32") for ids in (self.suppress_tokens, tuple(tokens))]
+        return self.with_arrays({"suppress_tokens": ops.concatenate(suppressed)})
 
     @property
     def penalizes_repetition(self) -> bool:

@@ -150,8 +150,7 @@ class Translator(Task):
         special = special_ids(self.target_tokenizer)
         if special.start != special.pad or special.pad == special.end:
             return strategy
-        suppressed = ops.convert_to_tensor(strategy.suppress_tokens, "int32")
-        return strategy.with_arrays({"suppress_tokens": ops.append(suppressed, special.pad)})
+        return strategy.suppressing([special.pad])
 
     def translate(
         self,
