@@ -261,7 +261,7 @@ def photos(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("photos")
     rows = ["image,caption"]
-    for scene in ka.quickstart.captioned_scenes("train", 23):
+    for scene in ka.quickstart.captioned_scenes("train", 11):
         Image.fromarray(scene.image).save(folder / f"{scene.name}.png")
         rows += [f"{scene.name}.png,{caption}" for caption in scene.captions]
     (folder / "broken.jpg").write_bytes(b"no image")
@@ -298,7 +298,7 @@ def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_
     code, scores, err = run("evaluate", out / "model.keras", "--images", photos, "--captions", captions)
     assert code == 0, err
     assert [line.split()[0] for line in scores.splitlines()][:4] == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
-    assert "  images that cannot be read: 1 (broken.jpg)\n  images: 23\n" in scores
+    assert "  images that cannot be read: 1 (broken.jpg)\n  images: 11\n" in scores
     code, _, err = run("export", out / "model.keras", tmp_path / "serving", "--num-beams", 3)
     assert code == 0, err
     code, checked, _ = run("check", tmp_path / "serving" / "1")

@@ -115,6 +115,10 @@ class Task(keras.Model):
             self._compiled_functions[function] = CompiledFunction(self, function)
         return self._compiled_functions[function]
 
+    def reader_for(self, **options: Any) -> TextReader | WordReader | None:
+        """Return `input_reader`; a language model leaves room for the new tokens of its `strategy`."""
+        return self.input_reader
+
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the inputs of `prepare` for a batch of texts or images.
 
