@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-import types
 import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -103,8 +102,8 @@ def field_descriptions(kind: type) -> dict[str, str]:
 def _click_type(hint: Any) -> Any:
     if typing.get_origin(hint) is typing.Literal:
         return click.Choice(typing.get_args(hint))
-    if isinstance(hint, types.UnionType):  # int | None
-        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    if type(None) in typing.get_args(hint):  # int | None
+        return _click_type(next(kind for kind in typing.get_args(hint) if kind is not type(None)))
     if typing.get_origin(hint) is tuple:  # tuple[int, ...]: an option that can be repeated
         return typing.get_args(hint)[0]
     return hint

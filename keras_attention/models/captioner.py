@@ -220,14 +220,13 @@ class Captioner(Task):
         """Smooth attention scores (B, T, R) with a Gaussian, if `config.attention_smoothing` is set."""
         return scores if scores is None or self.smoothing is None else ops.matmul(scores, self.smoothing)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Return the compiled loss plus, in training, the attention loss; see `AttentionLoss`."""
-        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+    def added_loss(self, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
+        """Return the loss of the attention in training; see `AttentionLoss`."""
         if self.attention_loss is None or not training:
-            return loss
+            return 0.0
         real = ops.ones_like(y, "float32") if sample_weight is None else ops.cast(sample_weight != 0, "float32")
         costs = keras.losses.sparse_categorical_crossentropy(y, ops.cast(y_pred, "float32"), from_logits=True)
-        return loss + self.attention_loss.loss(costs, real)
+        return self.attention_loss.loss(costs, real)
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
         """Return the embeddings of the prefix (B, 0 or 1, E), and the decoder arguments."""

@@ -263,21 +263,24 @@ class Translator(Task):
         tokenizers = [train_tokenizer(corpus, **options) for corpus in corpora]
         return {"source_tokenizer": tokenizers[0], "target_tokenizer": tokenizers[-1]}
 
-    def validation_score(self, examples: Sequence, metric: str) -> float:
+    def validation_score(self, examples: Sequence, metric: str, bleu_tokenizer: str | None = None) -> float:
         """Return BLEU or chrF of greedy translations."""
         texts = [translation.text for translation in self.translate([source for source, _ in examples], batch_size=64)]
-        return getattr(score_texts(texts, [target for _, target in examples]), metric)
+        references = [target for _, target in examples]
+        return getattr(score_texts(texts, references, tokenizer=bleu_tokenizer), metric)
 
     @classmethod
-    def score_examples(cls, model: Any, examples: Sequence, lowercase: bool = False, **search: Any) -> dict[str, Any]:
-        """Return `bleu`, `chrf` and `by_length`, the BLEU by source length; `lowercase` ignores case."""
+    def score_examples(
+        cls, model: Any, examples: Sequence, lowercase: bool = False, bleu_tokenizer: str | None = None, **search: Any
+    ) -> dict[str, Any]:
+        """Return `bleu`, `chrf` and `by_length`, the BLEU by source length; see `score_texts` for the options."""
         sources, references = zip(*examples, strict=True)
         texts = [translation.text for translation in model.translate(list(sources), **search)]
-        scores = score_texts(texts, references, lowercase)
+        scores = score_texts(texts, references, lowercase, bleu_tokenizer)
         return {
             "bleu": scores.bleu,
             "chrf": scores.chrf,
-            "by_length": scores_by_length(sources, texts, references, lowercase=lowercase),
+            "by_length": scores_by_length(sources, texts, references, lowercase=lowercase, tokenizer=bleu_tokenizer),
             "signature": scores.bleu_signature,
             "chrf_signature": scores.chrf_signature,
         }
