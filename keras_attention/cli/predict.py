@@ -205,7 +205,7 @@ def classify(model: str, source: str | None, batch_size: int, scores: bool, as_j
     default is standard input. --json writes the probabilities of all labels.
     """
     loaded = load_for("classify", model)
-    labels = loaded.metadata["labels"] if is_export(loaded) else loaded.config.labels
+    labels = loaded.labels
 
     def outputs(lines: list[str], done: int) -> list[str]:
         results = loaded.classify(lines, batch_size=batch_size)
