@@ -10,6 +10,7 @@ import pytest
 from command_line import run
 
 from keras_attention.cli import terminal
+from keras_attention.cli.lines import write_lines
 from keras_attention.training.progress import EpochLog, ProgressBar, duration
 
 __all__ = ["run"]  # a fixture
@@ -109,3 +110,14 @@ def test_what_native_code_writes_is_hidden_and_messages_of_python_are_not(capfd,
         print("a message of Python", file=sys.stderr)
     os.write(2, b"a later message")
     assert capfd.readouterr().err == "a message of Python\na later message"
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_lines_of_a_file_have_a_bar_on_a_terminal(monkeypatch, tmp_path, capsys, quiet):
+    (tmp_path / "lines.txt").write_text("a\nb\nc\n")
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(terminal.VERBOSITY, "quiet", quiet)
+    write_lines(str(tmp_path / "lines.txt"), lambda lines, done: [line.upper() for line in lines])
+    assert capsys.readouterr().out == "A\nB\nC\n"
+    assert ("] 3/3, 0:00 left" in stream.getvalue()) != quiet
