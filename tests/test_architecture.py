@@ -16,7 +16,7 @@ ALLOWED = {
     "config": set(),
     "outputs": set(),
     "storage": set(),
-    "data": {"data", "quickstart"},  # the package's `tfds:` data sets
+    "data": {"data", "storage", "quickstart"},  # the package's `tfds:` data sets
     "presets": {"config"},
     "layers": {"layers"},
     "generation": {"generation", "layers.cache"},

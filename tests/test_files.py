@@ -32,8 +32,9 @@ def write(tmp_path):
 
 @pytest.mark.parametrize("name", ["pairs.tsv", "pairs.tsv.gz"])
 def test_tab_separated_pairs_are_read(write, name):
-    path = write(name, "a b\tc d\tsource of the pair\r\n\n\tempty side\ne\tf\n")
-    assert read_pairs(path) == [("a b", "c d"), ("e", "f")]
+    path = write(name, "a b\tc d\r\n\n\tempty side\ne\tf\n")
+    with pytest.warns(UserWarning, match="1 rows with an empty source or target were skipped, the first on line 3"):
+        assert read_pairs(path) == [("a b", "c d"), ("e", "f")]
 
 
 def test_json_lines_are_read(write):
@@ -72,11 +73,17 @@ def test_conllu_is_read(write):
     [
         ("empty.tsv", "", read_pairs, "empty.tsv holds no examples"),
         ("blank.tsv", "\n \n", read_pairs, "blank.tsv holds no examples"),
-        ("one.tsv", "a\tb\nonly one\n", read_pairs, "line 2: 1 tab-separated columns; expected 2: source, target"),
+        ("one.tsv", "a\tb\nonly one\n", read_pairs, "line 2: 1 columns; expected 2, as in the first line"),
         ("latin.tsv", "caf\u00e9\tcoffee".encode("latin1"), read_pairs, "line 1: byte 4 is not UTF-8.*iconv"),
         ("broken.jsonl", '{"source": "a"', read_pairs, "line 1: not JSON"),
-        ("keys.jsonl", '{"src": "a"}', read_pairs, 'expected an object {"source": ..., "target": ...}'),
-        ("words.txt", "a sentence of words\n", read_tagged, "expected a word and its tag"),
+        (
+            "keys.jsonl",
+            '{"src": "a"}',
+            read_pairs,
+            'line 1: expected an object with the column source .*received {"src"',
+        ),
+        ("words.txt", "a sentence of words\nand another\n", read_tagged, "line 2: 2 columns; expected 4"),
+        ("long.txt", "a sentence of more than six words\n", read_tagged, "7 columns; expected a word and its tag"),
         ("none.txt", "", read_texts, "holds no examples"),
         ("wide.txt", "we eat".encode("utf-16"), read_texts, "iconv -f utf-16 -t utf-8"),
         ("bare.tsv", "good\t1\nbad\t\n", read_labelled, "'bad' has no label"),
@@ -92,7 +99,7 @@ def test_invalid_files_are_an_error(write, name, text, read, message):
 @pytest.mark.parametrize("content", [gzip.compress(b"a\tb\n" * 99)[:-9], b"a\tb\n"], ids=["half", "not at all"])
 def test_a_damaged_gzip_file_is_an_error(tmp_path, content):
     (tmp_path / "x.tsv.gz").write_bytes(content)
-    with pytest.raises(DataError, match=r"x\.tsv\.gz is not a complete gzip file"):
+    with pytest.raises(DataError, match=r"x\.tsv\.gz is not a complete .gz file"):
         read_pairs(tmp_path / "x.tsv.gz")
 
 
@@ -176,7 +183,6 @@ def test_a_hash_can_be_a_word(write):
 @pytest.mark.parametrize(
     ("name", "text", "read"),
     [
-        ("three.tsv", "we\tPRON\tO\n", read_tagged),
         ("null.jsonl", '{"source": null, "target": "b"}', read_pairs),
     ],
 )

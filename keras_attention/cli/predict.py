@@ -239,7 +239,7 @@ def _lines(source: str | None) -> Iterator[str]:
     if source is not None:
         yield from ka.data.read_lines(source)
     else:
-        yield from ka.data.files.decode_lines(sys.stdin.buffer, "standard input")
+        yield from ka.data.lines.decode_lines(sys.stdin.buffer, "standard input")
 
 
 def _line(score: float | None, text: str) -> str:

@@ -14,8 +14,8 @@ import numpy as np
 
 from keras_attention.data.batches import LengthBatches, round_up
 from keras_attention.data.captions import CaptionedImage
-from keras_attention.data.files import DataError
 from keras_attention.data.images import ImageError, augment_images, decode_image
+from keras_attention.data.lines import DataError
 from keras_attention.data.region_cache import RegionCache, cached_regions
 from keras_attention.data.text_reader import TextReader
 
