@@ -134,21 +134,21 @@ class Classification:
     """The label of one text.
 
     Attributes:
-        text: the text that was classified.
+        text: the text, or the pair of texts, that was classified.
         label: its most probable label; empty for an empty text.
         score: the probability of the label.
         pieces: the S pieces of the text.
         attention: (S,) attention scores of the pooling over pieces, float32; None for a model without attention.
     """
 
-    text: str
+    text: str | tuple[str, str]
     label: str
     score: float
     pieces: tuple[str, ...] = ()
     attention: np.ndarray | None = None
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any], text: str) -> Classification:
+    def from_row(cls, row: Mapping[str, Any], text: str | tuple[str, str]) -> Classification:
         """Make the classification of `text` from a row.
 
         Example:

@@ -160,8 +160,11 @@ def complete(model: str, source: str | None, seed: int, batch_size: int, **searc
     _write_lines(source, outputs)
 
 
-@click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _scores("probability")])
-def classify(model: str, source: str | None, batch_size: int, scores: bool) -> None:
+_PAIRS = Option("--pairs", is_flag=True, help="each line is a pair of texts, separated by a tab.")
+
+
+@click.command(cls=Command, params=[_MODEL, _SOURCE, _PAIRS, _BATCH_SIZE, _scores("probability")])
+def classify(model: str, source: str | None, pairs: bool, batch_size: int, scores: bool) -> None:
     """Write the label of each line of SOURCE, predicted by MODEL.
 
     MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
@@ -170,10 +173,20 @@ def classify(model: str, source: str | None, batch_size: int, scores: bool) -> N
     loaded = load_for("classify", model)
 
     def outputs(lines: list[str], done: int) -> list[str]:
-        results = loaded.classify(lines, batch_size=batch_size)
+        texts = _split_pairs(lines, done) if pairs else lines
+        results = loaded.classify(texts, batch_size=batch_size)
         return [_line(result.score if scores else None, result.label) for result in results]
 
     _write_lines(source, outputs)
+
+
+def _split_pairs(lines: list[str], done: int) -> list[tuple[str, ...]]:
+    """Return the two texts of each line; an empty line is a pair of empty texts."""
+    pairs = [tuple(line.split("\t")) if line.strip() else ("", "") for line in lines]
+    for number, pair in enumerate(pairs, done + 1):
+        if len(pair) != 2:
+            raise ValueError(f"Line {number} has {len(pair)} columns; expected two texts, separated by a tab.")
+    return pairs
 
 
 @click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE])
@@ -236,7 +249,7 @@ def _write_lines(source: str | None, outputs: Callable[[list[str], int], Sequenc
 
 
 def _lines(source: str | None) -> Iterator[str]:
-    if source is not None:
+    if source not in (None, "-"):
         yield from ka.data.read_lines(source)
     else:
         yield from ka.data.lines.decode_lines(sys.stdin.buffer, "standard input")

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 import keras_attention as ka
+from keras_attention.cli.examples import reading_options
 from keras_attention.cli.options import Command, Option, from_fields, given_flags, refuse_other_tasks
 from keras_attention.cli.training_run import run_training
 
@@ -38,8 +39,9 @@ _DATA = [
         "train_files",
         metavar="FILE",
         multiple=True,
-        help="training file: TSV, CSV, JSONL, COCO JSON, CoNLL-U, text or tfds:NAME[:SPLIT]; repeat "
-        "the option for two line-aligned files (source, target).",
+        help="training file: TSV, CSV, JSONL, CoNLL, text, the JSON of COCO or Karpathy (FILE:SPLIT), or these "
+        "compressed; - for standard input, or tfds:NAME[:SPLIT]; repeat the option for two line-aligned files (source, "
+        "target).",
     ),
     _data(
         "--valid",
@@ -48,6 +50,7 @@ _DATA = [
         multiple=True,
         help="validation file, in the same format; selects the best model.",
     ),
+    *reading_options("Data"),
     *_plan("Data", "max_tokens"),
     _tokenizer("--tokenizer", type=_KINDS, help="kind of tokenizer.  [default: sentencepiece, or that of the task]"),
     _tokenizer("--vocabulary-size", type=click.IntRange(8), help="vocabulary size of each tokenizer.  [default: 8000]"),

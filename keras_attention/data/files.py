@@ -13,10 +13,10 @@ from typing import Any
 
 from keras_attention.data.lines import DataError, PathLike, file_suffix, read_lines
 from keras_attention.data.tables import LABELLED, TEXTS, TRANSLATION, Layout, read_rows
+from keras_attention.data.text_reader import Text, texts_of_pair
 from keras_attention.data.tokenizer_rules import WHITE_SPACE
 
 Columns = Mapping[str, str]
-Text = str | tuple[str, str]  # a text, or a text and its pair
 
 
 def read_pairs(
@@ -102,11 +102,6 @@ def read_labelled(
             raise DataError(f"{path}, line {number}: {shown!r} has no label; expected one for each text.")
         check_label(label, labels, f"{path}, line {number}")
     return _require_examples([example for _, example in rows], path)
-
-
-def texts_of_pair(text: Text) -> tuple[str, ...]:
-    """Return the texts of a text or of a pair of texts."""
-    return (text,) if isinstance(text, str) else tuple(text)
 
 
 def check_label(label: str, labels: Sequence[str] | None, where: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_attention.data.batches import LengthBatches, length_multiple, pad_ids, text_model_inputs
-from keras_attention.data.text_reader import EncodedWords, TextReader
+from keras_attention.data.text_reader import EncodedWords, Text, TextReader
 from keras_attention.data.tokenizers import special_ids
 
 
@@ -129,17 +129,17 @@ def _windows(stream: list[int], width: int, stride: int) -> Iterator[tuple[list[
 
 
 def classification_batches(
-    examples: Sequence[tuple[str, str]],
+    examples: Sequence[tuple[Text, str]],
     model: Any,
     max_tokens: int = 4096,
     shuffle: bool = True,
     seed: int = 0,
 ) -> LengthBatches:
-    """Turn (text, label) pairs into batches for `TextClassifier.fit`.
+    """Turn texts, or pairs of texts, and their labels into batches for `TextClassifier.fit`.
 
     Args:
-        examples: (text, label) strings.
-        model: has `tokenizer`, `template`, `config.labels` and `config.max_length`.
+        examples: (text, label) or ((text, text pair), label) strings.
+        model: has `input_reader` and `config`.
         max_tokens: maximum number of tokens in a batch, padding included.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
@@ -157,15 +157,17 @@ def classification_batches(
         >>> ka.data.classification_batches([("good bread", "good")], model)[0][1].tolist()
         [1]
     """
-    reader = TextReader.from_template(model.tokenizer, model.template, model.config.max_length)
-    ids = reader.ids([text for text, _ in examples])
+    reader = model.input_reader
+    rows = reader.ids_and_pair_starts([text for text, _ in examples])
     labels = np.array([_label_id(label, model.config.labels) for _, label in examples], "int32")
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        token_ids, mask = reader.pad([ids[i] for i in indices], length_multiple(), extra)
-        return text_model_inputs(model.config, token_ids, mask), labels[indices], np.ones(len(indices), "float32")
+        ids, starts = zip(*(rows[i] for i in indices), strict=True)
+        token_ids, mask = reader.pad(ids, length_multiple(), extra)
+        inputs = text_model_inputs(model.config, token_ids, mask, reader.pair_mask(starts, mask))
+        return inputs, labels[indices], np.ones(len(indices), "float32")
 
-    return LengthBatches([len(row) for row in ids], collate, max_tokens, shuffle, seed)
+    return LengthBatches([len(ids) for ids, _ in rows], collate, max_tokens, shuffle, seed)
 
 
 def tagging_batches(

@@ -347,9 +347,11 @@ class Captioner(Task):
         } | ({"attention": computed["attention"]} if "attention" in computed else {})
 
     @classmethod
-    def read_examples(cls, paths: Sequence[str], images: str | None = None) -> list[CaptionedImage]:
+    def read_examples(
+        cls, paths: Sequence[str], images: str | None = None, columns: dict[str, str] | None = None
+    ) -> list[CaptionedImage]:
         """Read captions, whose images are in the folder `images`; see `read_captions`."""
-        return read_captions(only_path(paths), images)
+        return read_captions(only_path(paths), images, columns)
 
     @staticmethod
     def texts_of(examples: Sequence[CaptionedImage]) -> list[str]:

@@ -91,9 +91,9 @@ class CausalLM(Task):
     length_limits, to_outputs = autoregressive.length_limits, autoregressive.to_outputs
 
     @classmethod
-    def read_examples(cls, paths: Sequence[str]) -> list[str]:
+    def read_examples(cls, paths: Sequence[str], columns: dict[str, str] | None = None) -> list[str]:
         """Read texts; see `read_documents`."""
-        return read_documents(paths)
+        return read_documents(paths, columns)
 
     def make_batches(self, examples: Sequence[str], max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
         """Turn texts into batches; see `language_batches`."""

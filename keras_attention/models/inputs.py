@@ -14,23 +14,25 @@ import numpy as np
 
 from keras_attention.data.batches import pad_ids
 from keras_attention.data.images import read_images
-from keras_attention.data.text_reader import EncodedWords, TextReader, WordReader
+from keras_attention.data.text_reader import EncodedWords, Text, TextReader, WordReader
 
 
 @dataclasses.dataclass(frozen=True)
 class TextInputs:
-    """Texts and their token ids.
+    """Texts, or pairs of texts, and their token ids.
 
     Args:
         reader: the `TextReader` of the texts.
-        strings: B texts.
-        rows: the ids of each text.
+        strings: B texts or pairs.
+        rows: the ids of each text or pair.
+        pair_starts: the index of the second text of each pair; the number of ids for one text.
         multiple: padded lengths are rounded up to a multiple of this, so that fewer shapes occur.
     """
 
     reader: TextReader
-    strings: Sequence[str]
+    strings: Sequence[Text]
     rows: Sequence[list[int]]
+    pair_starts: Sequence[int]
     multiple: int = 8
 
     @property
@@ -40,12 +42,16 @@ class TextInputs:
 
     def take(self, indices: Sequence[int]) -> TextInputs:
         """Return the texts with these indices."""
-        strings, rows = [self.strings[i] for i in indices], [self.rows[i] for i in indices]
-        return dataclasses.replace(self, strings=strings, rows=rows)
+        fields = {name: [getattr(self, name)[i] for i in indices] for name in ("strings", "rows", "pair_starts")}
+        return dataclasses.replace(self, **fields)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Return ids (B, S) int32 and mask (B, S) bool, True = a real token."""
         return self.reader.pad(self.rows, self.multiple, min_length=1)
+
+    def pair_mask(self) -> np.ndarray:
+        """Return (B, S) bool, True from the second text of a pair on."""
+        return self.reader.pair_mask(self.pair_starts, self.arrays()[1])
 
     def are_empty(self) -> np.ndarray:
         """Return (B,) bool, True for texts without words."""
@@ -132,4 +138,5 @@ def encode_inputs(
     if isinstance(reader, WordReader):
         sentences = [reader.split(text) for text in strings]
         return WordInputs(reader, sentences, reader.ids(sentences))
-    return TextInputs(reader, strings, reader.ids(strings), multiple)
+    rows = reader.ids_and_pair_starts(strings)
+    return TextInputs(reader, strings, [ids for ids, _ in rows], [start for _, start in rows], multiple)

@@ -160,9 +160,9 @@ class MaskedLM(Task):
         }
 
     @classmethod
-    def read_examples(cls, paths: Sequence[str]) -> list[str]:
+    def read_examples(cls, paths: Sequence[str], columns: dict[str, str] | None = None) -> list[str]:
         """Read texts; see `read_documents`."""
-        return read_documents(paths)
+        return read_documents(paths, columns)
 
     def make_batches(self, examples: Sequence[str], max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
         """Turn texts into batches; see `masked_batches`."""

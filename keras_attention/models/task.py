@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
@@ -346,8 +347,13 @@ class Task(keras.Model):
         return export(self, directory, version, strategy, examples, attention)
 
     @classmethod
-    def read_examples(cls, paths: Sequence[str]) -> list:
+    def read_examples(cls, paths: Sequence[str], **options: Any) -> list:
         """Read examples from one file or `tfds:NAME[:SPLIT]`; a `Translator` also reads two aligned files.
+
+        Args:
+            paths: the file, or two aligned files.
+            **options: `columns`, the names of columns; for a classifier or tagger `labels`, those that are expected;
+                for a tagger `tag_column`; for a captioner `images`, the folder of the images.
 
         Raises:
             ValueError: the number of files is wrong, or a file has another format.
@@ -361,9 +367,14 @@ class Task(keras.Model):
         return list(examples)
 
     @staticmethod
-    def labels_of(examples: Sequence) -> tuple[str, ...]:
-        """Return the names of the classes or tags of examples; empty for a task without labels."""
-        return ()
+    def label_counts(examples: Sequence) -> collections.Counter[str]:
+        """Return label -> number of texts or words; empty for a task without labels."""
+        return collections.Counter()
+
+    @classmethod
+    def labels_of(cls, examples: Sequence) -> tuple[str, ...]:
+        """Return the names of the classes or tags of examples, sorted; empty for a task without labels."""
+        return tuple(sorted(cls.label_counts(examples)))
 
     from_examples = classmethod(from_examples)
     train_tokenizers = classmethod(train_tokenizers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -165,9 +166,11 @@ class TextTagger(Task):
         return {"words": strings, "tags": tags, "scores": computed["scores"]}
 
     @classmethod
-    def read_examples(cls, paths: Sequence[str]) -> list[list[tuple[str, str]]]:
+    def read_examples(
+        cls, paths: Sequence[str], tag_column: int | None = None, labels: Sequence[str] | None = None
+    ) -> list[list[tuple[str, str]]]:
         """Read sentences, each a list of (word, tag); see `read_tagged`."""
-        return read_tagged(only_path(paths))
+        return read_tagged(only_path(paths), tag_column, labels)
 
     @staticmethod
     def texts_of(examples: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
@@ -175,9 +178,9 @@ class TextTagger(Task):
         return [" ".join(word for word, _ in sentence) for sentence in examples]
 
     @staticmethod
-    def labels_of(examples: Sequence[Sequence[tuple[str, str]]]) -> tuple[str, ...]:
-        """Return the tags, sorted."""
-        return tuple(sorted({tag for sentence in examples for _, tag in sentence}))
+    def label_counts(examples: Sequence[Sequence[tuple[str, str]]]) -> collections.Counter[str]:
+        """Return tag -> number of words."""
+        return collections.Counter(tag for sentence in examples for _, tag in sentence)
 
     @classmethod
     def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
@@ -195,7 +198,7 @@ class TextTagger(Task):
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:
         """Return `accuracy` (0 to 1), and the numbers of correct and of all words."""
-        check_known_labels(model, cls.labels_of(examples))
+        check_known_labels(model, cls.label_counts(examples))
         total = correct = 0
         outputs = model.tag(cls.texts_of(examples), batch_size=batch_size)
         for output, sentence in zip(outputs, examples, strict=True):

@@ -40,6 +40,7 @@ def export(
     - `TextTagger`: text (B,) -> words, tags, scores (B, W);
     - `MaskedLM`: text (B,) -> text, candidates and candidate_scores (B, G, 5) for up to G masks.
 
+    A classifier also has the signature `pair`: text, text_pair (B,) -> the same for pairs of texts.
     A language model, a translator and a captioner also have the signature `score`, and an encoder `embed`; see
     docs/serving.md. The graph contains image decoding, tokenization, search and detokenization; it needs neither XLA
     nor Python. The examples become a warm-up request. `assets.extra/keras_attention.json` describes the export.

@@ -12,25 +12,37 @@ from keras_attention.serving.images import decode_images
 
 
 class GraphTextInputs:
-    """Texts and their token ids; see `TextInputs`.
+    """Texts, or pairs of texts, and their token ids; see `TextInputs`.
 
     Args:
         strings: (B,) texts.
         reader: the `TextReader` of the texts.
         tokenizer: the reader's tokenizer.
+        pairs: (B,) second texts; None for texts without a pair.
     """
 
-    def __init__(self, strings: tf.Tensor, reader: TextReader, tokenizer: GraphTokenizer) -> None:
-        self.strings, self.tokenizer = strings, tokenizer
-        self.ids, self.mask = tokenizer.read(strings, reader)
+    def __init__(
+        self, strings: tf.Tensor, reader: TextReader, tokenizer: GraphTokenizer, pairs: tf.Tensor | None = None
+    ) -> None:
+        self.strings, self.tokenizer, self.pairs = strings, tokenizer, pairs
+        if pairs is None:
+            self.ids, self.mask = tokenizer.read(strings, reader)
+            self._pair_mask = tf.zeros_like(self.mask)
+        else:
+            self.ids, self.mask, self._pair_mask = tokenizer.read_pairs(strings, pairs, reader)
 
     def arrays(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Return ids (B, S) and mask (B, S); see `TextInputs.arrays`."""
         return self.ids, self.mask
 
+    def pair_mask(self) -> tf.Tensor:
+        """Return (B, S) bool, True from the second text of a pair on."""
+        return self._pair_mask
+
     def are_empty(self) -> tf.Tensor:
-        """Return (B,) bool, True for texts without words."""
-        return is_empty(self.strings)
+        """Return (B,) bool, True for texts and pairs without words."""
+        empty = is_empty(self.strings)
+        return empty if self.pairs is None else empty & is_empty(self.pairs)
 
     def positions(self, token_id: int) -> tf.Tensor:
         """Return (B, G), the positions of a token in each text, padded with -1; G is at least 1."""

@@ -45,6 +45,12 @@ class GraphTokenizer:
         """Turn (B,) strings into ids (B, S) and a mask (B, S), like `reader.arrays`."""
         return self.pad(add_template(self.tokenize(text), reader))
 
+    def read_pairs(self, first: tf.Tensor, second: tf.Tensor, reader: TextReader) -> tuple[tf.Tensor, ...]:
+        """Turn pairs of (B,) strings into ids, a mask and a mask of the second texts, (B, S); see `join_pair`."""
+        rows, starts = join_pairs(self.tokenize(first), self.tokenize(second), reader)
+        ids, mask = self.pad(rows)
+        return ids, mask, mask & (tf.range(tf.shape(ids, tf.int64)[1]) >= starts[:, None])
+
     def pad(self, rows: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Turn ids (B, ragged) into ids (B, S) and a mask (B, S)."""
         ids = rows.to_tensor(self.special.pad)
@@ -115,6 +121,28 @@ def add_template(rows: tf.RaggedTensor, reader: TextReader) -> tf.RaggedTensor:
         empty = tf.cast(tf.equal(rows.row_lengths(), 0), tf.int32)
         before = tf.gather(tf.ragged.constant([reader.before, reader.before_empty], tf.int32), empty)
     return tf.concat([before, rows, after], axis=1)
+
+
+def join_pairs(
+    first: tf.RaggedTensor, second: tf.RaggedTensor, reader: TextReader
+) -> tuple[tf.RaggedTensor, tf.Tensor]:
+    """Join ids (B, ragged) of pairs, and return the index (B,) of each second text, like `TextReader.join_pair`."""
+    lengths = first.row_lengths(), second.row_lengths()
+    if (limit := reader.pair_limit) is not None:
+        short, long = tf.minimum(*lengths), tf.maximum(*lengths)
+        long = tf.where(short + long > limit, tf.maximum(short, limit - short), long)
+        both = short + long > limit
+        short, long = tf.where(both, limit // 2, short), tf.where(both, -(-limit // 2), long)
+        is_longer = lengths[0] > lengths[1]
+        first = _first_of_rows(first, tf.where(is_longer, long, short))
+        second = _first_of_rows(second, tf.where(is_longer, short, long))
+    begin = tf.concat([_repeat(reader.before, first), first, _repeat(reader.between, first)], axis=1)
+    return tf.concat([begin, second, _repeat(reader.after, second)], axis=1), begin.row_lengths()
+
+
+def _first_of_rows(rows: tf.RaggedTensor, lengths: tf.Tensor) -> tf.RaggedTensor:
+    """Return the first `lengths` (B,) values of each row."""
+    return tf.ragged.boolean_mask(rows, tf.ragged.range(rows.row_lengths()) < lengths[:, None])
 
 
 def _repeat(ids: Sequence[int], rows: tf.RaggedTensor) -> tf.Tensor:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_attention.data.text_reader import TextReader, WordReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.models import Task, introspection
-from keras_attention.serving.graph_inputs import encode_in_graph
+from keras_attention.serving.graph_inputs import GraphTextInputs, encode_in_graph
 from keras_attention.serving.graph_text import GraphTokenizer
 
 EXAMPLES = ("we are eating bread", "")
@@ -57,9 +57,11 @@ class GraphTask:
         return module
 
     def signatures(self, attention: bool) -> dict[str, Signature]:
-        """Return the functions and their inputs by name: the task's verb; `score`, `embed`, `attention` if possible."""
+        """Return name -> (function, inputs): the task's verb; `pair`, `score`, `embed`, `attention` if possible."""
         model, text = self.model, strings_spec("text")
         signatures: dict[str, Signature] = {"serving_default": (self.verb, self.input_specs)}
+        if model.verb == "classify":
+            signatures["pair"] = (self.pair, [text, strings_spec("text_pair")])
         if introspection.can_score(model):
             target = strings_spec("caption" if "images" in model.input else "target")
             specs = [self.input_specs[0], target] if "target_ids" in model.input else [text]
@@ -72,11 +74,18 @@ class GraphTask:
 
     def verb(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Compute the outputs of the task's verb; see `Task.to_outputs`."""
+        return self._outputs(self.read(self.model.input_reader, strings), seed)
+
+    def pair(self, text: tf.Tensor, text_pair: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Compute the outputs of a classifier for pairs of texts."""
+        reader = self.model.input_reader
+        return self._outputs(GraphTextInputs(text, reader, self.graph_tokenizer(reader.tokenizer), text_pair))
+
+    def _outputs(self, batch: Any, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         model, options = self.model, {} if self.strategy is None else {"strategy": self.strategy}
-        batch = self.read(model.input_reader, strings)
         inputs = model.to_inputs(batch)
         if options:
-            inputs["seeds"] = tf.zeros(tf.shape(strings)[:1], tf.int32) if seed is None else seed
+            inputs["seeds"] = tf.zeros(tf.shape(batch.strings)[:1], tf.int32) if seed is None else seed
         computed = model.compute(model.prepare(inputs, **options), **options)
         return model.to_outputs(batch.strings, inputs, computed, self.tokenizers)
 
