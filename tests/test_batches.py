@@ -90,7 +90,10 @@ def test_padding_by_hand():
 
 def fake_model(tokenizer, template, **config):
     return types.SimpleNamespace(
-        tokenizer=tokenizer, template=template, config=types.SimpleNamespace(template=template, **config)
+        tokenizer=tokenizer,
+        template=template,
+        input_reader=ka.data.TextReader.from_template(tokenizer, template, config.get("max_length")),
+        config=types.SimpleNamespace(template=template, **config),
     )
 
 

@@ -176,7 +176,7 @@ def test_invalid_arguments_are_errors(make, message):
 
 
 def test_readers_are_immutable_and_support_every_template_of_a_config():
-    assert TextReader.from_template(PLAIN, "end", 5) == TextReader(PLAIN, (), (3,), 5)
+    assert TextReader.from_template(PLAIN, "end", 5) == TextReader(PLAIN, (), (3,), 5, between=(3,))
     with pytest.raises(dataclasses.FrozenInstanceError):
         TextReader(PLAIN).max_length = 3
     assert set(ka.config.TASK_TEMPLATES) <= set(TEMPLATES)
