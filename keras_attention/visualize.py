@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 import keras_attention as ka
+from keras_attention.storage import local_path
 
 WORD_START = "\u2581"  # SentencePiece's mark for a space
 _CONTINUATION = "##"  # WordPiece's mark for a piece that continues a word
@@ -317,7 +318,7 @@ def check_figure_path(path: PathLike) -> None:
     """
     from matplotlib.backend_bases import FigureCanvasBase
 
-    path, formats = pathlib.Path(path), FigureCanvasBase.get_supported_filetypes()
+    path, formats = local_path(path), FigureCanvasBase.get_supported_filetypes()
     if path.suffix[1:].lower() not in formats:
         raise ValueError(f"{path} does not have the suffix of a figure; expected one of {', '.join(sorted(formats))}.")
     if not path.parent.is_dir():

@@ -15,6 +15,7 @@ import click
 import keras_attention as ka
 from keras_attention.cli.loading import is_export, load_for, search_for
 from keras_attention.cli.options import Command, Option, search_options
+from keras_attention.storage import local_path
 from keras_attention.visualize import plot_caption
 
 _CHUNK = 512  # lines that are read and processed together
@@ -116,7 +117,7 @@ class _Plots:
     """Write plots of captions to one folder; images with the same name get different plot names."""
 
     def __init__(self, folder: str) -> None:
-        self.folder, self.names = pathlib.Path(folder), set()
+        self.folder, self.names = local_path(folder), set()
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, result: Any, path: str) -> None:

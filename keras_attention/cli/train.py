@@ -14,6 +14,7 @@ import keras_attention as ka
 from keras_attention.cli.examples import reading_options
 from keras_attention.cli.options import Command, Option, from_fields, given_flags, refuse_other_tasks
 from keras_attention.cli.training_run import run_training
+from keras_attention.storage import local_path
 
 TASKS = {task.command_name: task for task in ka.models.TASKS}
 _CAPTIONER, _ENCODERS = ["captioner"], ["captioner", "classifier", "tagger"]
@@ -148,7 +149,7 @@ def train(context: click.Context, task: str, **options: Any) -> None:
     keras-attention train translator --train train.tsv --valid valid.tsv --out run
     """
     refuse_other_tasks(context, task)
-    out, resume = pathlib.Path(options.pop("out")), options.pop("resume")
+    out, resume = local_path(options.pop("out")), options.pop("resume")
     if resume:
         options |= _resumed(context, task, out)
     elif out.exists() and any(out.iterdir()):

@@ -15,12 +15,13 @@ import keras
 
 import keras_attention as ka
 from keras_attention.cli.examples import read_examples, report_labels
-from keras_attention.storage import write_text
+from keras_attention.storage import local_path, write_text
 from keras_attention.visualize import AlignmentImages, CaptionImages, plot_history
 
 
 def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
     """Train a model of a task with the options of `train`, and return it with the best weights."""
+    out = local_path(out)
     check_options(task, options)
     plan = _plan(options)
     keras.utils.set_random_seed(plan.seed)
@@ -109,7 +110,7 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             "--augment changes the images in each epoch, so their features cannot be cached; leave out --features.",
         ),
         (
-            options["init"] and not pathlib.Path(options["init"]).exists(),
+            options["init"] and not local_path(options["init"]).exists(),
             f"--init: there is no model {options['init']}.",
         ),
     ]
@@ -157,7 +158,7 @@ def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> di
     chosen = {name: options[name] for name in ("augment", "flip", "captions_per_image") if options[name]}
     if not hasattr(model, "vision") or options["augment"] or model.vision.learns:
         return chosen
-    return {"cache": pathlib.Path(options["features"] or out / "features"), **chosen}
+    return {"cache": local_path(options["features"] or out / "features"), **chosen}
 
 
 def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Path, init: Any) -> Any:

@@ -14,12 +14,13 @@ from keras_attention.data.text_batches import (
     tagging_batches,
     translation_batches,
 )
-from keras_attention.data.text_reader import TextReader, WordReader
+from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import (
     decode_ids,
     special_ids,
     train_tokenizer,
 )
+from keras_attention.data.word_reader import WordReader
 
 __all__ = [
     "CaptionedImage",

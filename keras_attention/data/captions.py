@@ -79,7 +79,8 @@ def read_captions(
         return _clean([CaptionedImage(*row) for row in read_image_rows(str(path))], path)
     if images is None:
         raise DataError(f"{path} only names images; pass the folder that holds them as `images` (--images).")
-    return _clean(_join_images(list(_read_rows(path, columns)), local_path(images).absolute(), path), path)
+    folder = local_path(images).absolute()
+    return _clean(_join_images(list(_read_rows(path, columns)), folder, path), path)
 
 
 def captions_of(examples: Iterable[CaptionedImage]) -> list[str]:

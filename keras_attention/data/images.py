@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from keras_attention.data.image_formats import ImageError, check_size, decode_bytes, to_rgb
+from keras_attention.storage import local_path
 
 MAX_BYTES = 32 * 2**20
 
@@ -104,7 +105,7 @@ def encoded_image(image: ImageLike) -> bytes:
         file = io.BytesIO()
         Image.fromarray(_check_array(image)).save(file, "PNG")
         return file.getvalue()
-    path = pathlib.Path(image)
+    path = local_path(image)
     if path.stat().st_size > MAX_BYTES:
         raise ImageError(f"{path} has {path.stat().st_size} bytes; expected at most {MAX_BYTES}.")
     return path.read_bytes()

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from keras_attention.data.batches import LengthBatches, length_multiple, pad_ids, text_model_inputs
-from keras_attention.data.text_reader import EncodedWords, Text, TextReader
+from keras_attention.data.text_reader import Text, TextReader
 from keras_attention.data.tokenizers import special_ids
+from keras_attention.data.word_reader import Window
 
 
 def translation_batches(
@@ -179,7 +180,10 @@ def tagging_batches(
 ) -> LengthBatches:
     """Turn tagged sentences into batches for `TextTagger.fit`.
 
-    A word has one or more tokens; its tag is the label of its first token. If the model has a character tokenizer and
+    A word has one or more tokens; its tag is the label of its first token. A sentence with more than
+    `config.max_length` tokens is split into windows that overlap; each word has its label in one of them.
+
+    If the model has a character tokenizer and
     `shuffle` is True, a token that occurs n times becomes the unknown token with probability 1 / (1 + 4 n), drawn again
     in each epoch. So the model learns to tag rare words by their characters.
 
@@ -207,8 +211,9 @@ def tagging_batches(
     """
     special = special_ids(model.tokenizer)
     examples = [sentence for sentence in examples if sentence]
-    rows = model.word_reader.ids([[word for word, _ in sentence] for sentence in examples])
-    labels = [_word_labels(row, sentence, model.config.labels) for row, sentence in zip(rows, examples, strict=True)]
+    windows = model.word_reader.windows([[word for word, _ in sentence] for sentence in examples])
+    rows = [window.encoded for window in windows]
+    labels = [_word_labels(window, examples[window.sentence], model.config.labels) for window in windows]
     counts = np.bincount([i for row in rows for i in row.ids] or [special.pad], minlength=special.pad + 1)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
@@ -225,11 +230,11 @@ def tagging_batches(
     return batches
 
 
-def _word_labels(row: EncodedWords, sentence: Sequence[tuple[str, str]], labels: tuple[str, ...]) -> list[int]:
-    """Return (S,) ids: the label at the first token of each word, -1 at the other tokens."""
-    label_ids = [-1] * len(row.ids)
-    for start, (_, tag) in zip(row.starts, sentence, strict=False):  # a truncated sentence has fewer starts
-        label_ids[start] = _label_id(tag, labels)
+def _word_labels(window: Window, sentence: Sequence[tuple[str, str]], labels: tuple[str, ...]) -> list[int]:
+    """Return (S,) ids: the label at the first token of each word that the window tags, -1 at the other tokens."""
+    label_ids = [-1] * len(window.encoded.ids)
+    for start, word in zip(window.starts(), window.tagged, strict=True):
+        label_ids[start] = _label_id(sentence[word][1], labels)
     return label_ids
 
 

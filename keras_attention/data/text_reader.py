@@ -1,4 +1,4 @@
-"""`TextReader` and `WordReader`: strings to token ids, with special tokens, truncation and padding.
+"""`TextReader`: strings to token ids, with special tokens, truncation and padding; see `WordReader` for words.
 
 A reader is an immutable encoding rule. Batches, prediction methods (such as `translate`) and the exported graph use the
 same reader, so a network always receives the same ids. Python calls `ids`; the graph is built from the fields.
@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from keras_attention.data.batches import pad_ids, shift_right
-from keras_attention.data.tokenizer_rules import add_spaces, is_empty, split_words
+from keras_attention.data.tokenizer_rules import is_empty
 from keras_attention.data.tokenizers import SpecialIds, encode_texts, special_ids
 
 TEMPLATES = {  # name: the special tokens before a text, and those after it
@@ -207,107 +207,3 @@ class TextReader:
     def shift_right(self, ids: np.ndarray) -> np.ndarray:
         """Return the decoder's input (B, T) for the labels `ids` (B, T): the start token, then all ids but the last."""
         return shift_right(ids, self.special.start)
-
-
-@dataclasses.dataclass(frozen=True)
-class EncodedWords:
-    """The words of a sentence as token ids.
-
-    Attributes:
-        ids: the tokens of all words, with special tokens.
-        starts: the index in `ids` of the first token of each word.
-        characters: the ids of the characters of each word; empty without a character tokenizer.
-    """
-
-    ids: list[int]
-    starts: list[int]
-    characters: list[list[int]]
-
-
-@dataclasses.dataclass(frozen=True)
-class WordReader:
-    """Turns words into token ids. Each word is tokenized separately, so every word has a first token.
-
-    A word without tokens becomes the unknown token. A sentence with more tokens than `text.limit` loses its last
-    words; a word with more characters than `characters.limit` loses its last characters.
-
-    Args:
-        text: the reader of a sentence: tokenizer, special tokens and `max_length`.
-        characters: the reader of the characters of a word; None for a model without character input.
-
-    Example:
-        >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
-        >>> reader = WordReader(TextReader.from_template(tokenizer, "start_end"))
-        >>> reader.ids([["we", "eat"]])[0].starts
-        [1, 3]
-    """
-
-    text: TextReader
-    characters: TextReader | None = None
-
-    @staticmethod
-    def split(text: str) -> list[str]:
-        """Return the words of a text, split at ASCII white space."""
-        return split_words(text)
-
-    def ids(self, sentences: Sequence[Sequence[str]]) -> list[EncodedWords]:
-        """Return one `EncodedWords` per sentence; one warning gives the number of truncated sentences.
-
-        Args:
-            sentences: sequences of words.
-        """
-        tokenizer, unknown = self.text.tokenizer, self.text.special.unknown
-        tokens = iter(encode_texts(tokenizer, [w for words in sentences for w in add_spaces(tokenizer, words)]))
-        characters = iter(self._character_ids([word for words in sentences for word in words]))
-        rows, long = [], 0
-        for words in sentences:
-            tokens_of_words = [ids or [unknown] for ids in itertools.islice(tokens, len(words))]
-            row = self._join(tokens_of_words, list(itertools.islice(characters, len(words))))
-            long += len(row.ids) < sum(map(len, (self.text.before, *tokens_of_words, self.text.after)))
-            rows.append(row)
-        if long:
-            warnings.warn(
-                f"{long} of {len(rows)} sentences have more than {self.text.max_length} tokens, special ones included, "
-                "and lost their last words.",
-                stacklevel=2,
-            )
-        return rows
-
-    def _join(self, tokens: list[list[int]], characters: list[list[int]]) -> EncodedWords:
-        """Return a sentence from the tokens and the characters of each word."""
-        starts = list(itertools.accumulate(map(len, tokens), initial=0))[:-1]
-        limit, shift = self.text.limit, len(self.text.before)
-        starts = [start + shift for start in starts if limit is None or start < limit]
-        ids = self.text.add_template(list(itertools.chain(*tokens)))
-        return EncodedWords(ids, starts, characters[: len(starts)])
-
-    def _character_ids(self, words: list[str]) -> list[list[int]]:
-        if self.characters is None:
-            return []
-        reader, unknown = self.characters, self.characters.special.unknown
-        return [reader.add_template(ids) or [unknown] for ids in encode_texts(reader.tokenizer, words)]
-
-    def arrays(self, rows: Sequence[EncodedWords], multiple: int = 8, extra: int = 0) -> dict[str, np.ndarray]:
-        """Return sentences as padded arrays.
-
-        Args:
-            rows: B sentences, from `ids`.
-            multiple: lengths are rounded up to a multiple of this, so that fewer shapes occur.
-            extra: columns of padding that are added after rounding.
-
-        Returns:
-            `token_ids` (B, S) int32, `padding_mask` (B, S) bool and, with a reader of characters, `character_ids`
-            (B, S, P) int32 and `character_mask` (B, S, P) bool, True for the characters of a word, at its first token.
-        """
-        ids, mask = self.text.pad([row.ids for row in rows], multiple, extra, min_length=1)
-        arrays = {"token_ids": ids, "padding_mask": mask}
-        if self.characters is None:
-            return arrays
-        words = [characters for row in rows for characters in row.characters]
-        row_ids = [i for i, row in enumerate(rows) for _ in row.starts]
-        starts = [start for row in rows for start in row.starts]
-        character_arrays = self.characters.pad(words, multiple, extra, min_length=1)
-        for name, values in zip(("character_ids", "character_mask"), character_arrays, strict=True):
-            arrays[name] = np.zeros((*ids.shape, values.shape[1]), values.dtype)
-            arrays[name][row_ids, starts] = values
-        return arrays

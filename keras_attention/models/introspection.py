@@ -12,7 +12,8 @@ import numpy as np
 from keras import ops
 
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.data.text_reader import TextReader, WordReader
+from keras_attention.data.text_reader import TextReader
+from keras_attention.data.word_reader import WordReader
 from keras_attention.layers import Transformer
 from keras_attention.models.build import read_text
 from keras_attention.models.inference import Detokenizer, check_texts, run_batches

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 
 from keras_attention import config as configs
-from keras_attention.data.text_reader import TextReader, WordReader
+from keras_attention.data.text_reader import TextReader
+from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.models.examples import are_raw, from_examples, train_tokenizers
 from keras_attention.models.inference import Detokenizer, objects_from_rows, run_batches

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,8 +15,9 @@ from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.files import read_tagged
 from keras_attention.data.text_batches import tagging_batches
-from keras_attention.data.text_reader import EncodedWords, TextReader, WordReader
+from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import train_tokenizer
+from keras_attention.data.word_reader import EncodedWords, WordReader
 from keras_attention.layers import CharacterEncoder
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary, without_attention
@@ -24,7 +26,7 @@ from keras_attention.models.examples import check_known_labels, only_path
 from keras_attention.models.inference import check_texts
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
-from keras_attention.outputs import Tagging
+from keras_attention.outputs import Tagging, join_taggings
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -126,8 +128,8 @@ class TextTagger(Task):
 
         Args:
             texts: strings, whose words are separated by ASCII white space. A text with more than `config.max_length`
-                tokens loses its last words; one warning counts such texts.
-            batch_size: number of texts in a batch; it does not change the result.
+                tokens is tagged in windows that overlap, so that each word has a tag.
+            batch_size: number of texts, or windows, in a batch; it does not change the result.
 
         Returns:
             one `Tagging` per text, in order; an empty text has no words.
@@ -136,7 +138,11 @@ class TextTagger(Task):
             TypeError: `texts` is one string, or contains other types than strings.
         """
         texts = check_texts(texts)
-        return self.run_verb(encode_inputs(self.input_reader, texts), texts, batch_size)
+        inputs = encode_inputs(self.input_reader, texts, windows=True)
+        sentences = [window.sentence for window in inputs.windows]
+        parts = self.run_verb(inputs, [texts[sentence] for sentence in sentences], batch_size)
+        groups = itertools.groupby(zip(sentences, parts, strict=True), key=lambda pair: pair[0])
+        return [join_taggings([part for _, part in group]) for _, group in groups]
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `word_starts` (B, W), the position of each word, padded with -1."""
@@ -202,6 +208,6 @@ class TextTagger(Task):
         total = correct = 0
         outputs = model.tag(cls.texts_of(examples), batch_size=batch_size)
         for output, sentence in zip(outputs, examples, strict=True):
-            total += len(sentence)  # truncated words count as wrong
+            total += len(sentence)
             correct += sum(tag == expected for tag, (_, expected) in zip(output.tags, sentence, strict=False))
         return {"accuracy": correct / total, "correct": correct, "total": total, "signature": "per:word"}

@@ -14,7 +14,7 @@ from keras_attention.data.tokenizers import mask_id
 from keras_attention.generation import Strategy
 from keras_attention.models import Task
 from keras_attention.models.introspection import has_maps
-from keras_attention.storage import whole_directory
+from keras_attention.storage import local_path, whole_directory
 
 METADATA_FILE = "keras_attention.json"  # in assets.extra
 
@@ -80,7 +80,7 @@ def export(
         )
     if version < 1:
         raise ValueError(f"`version` is {version}; expected a positive integer.")
-    directory = pathlib.Path(directory)
+    directory = local_path(directory)
     target = directory / str(version)
     if target.exists():
         raise FileExistsError(

@@ -13,6 +13,7 @@ from keras_attention.data.images import ImageError, encoded_image
 from keras_attention.models import Captioner, CausalLM, MaskedLM, Task, TextClassifier, TextTagger, Translator
 from keras_attention.models.inference import check_images, check_texts, objects_from_rows, run_batches
 from keras_attention.serving.export import METADATA_FILE
+from keras_attention.storage import local_path
 
 
 def _method(task: type[Task]) -> Callable[..., list]:
@@ -56,7 +57,7 @@ class ExportedModel:
         import tensorflow as tf
         import tensorflow_text  # noqa: F401  (registers the operations of the tokenizers)
 
-        path = pathlib.Path(path)
+        path = local_path(path)
         if not (path / "saved_model.pb").is_file():
             raise ValueError(
                 f"{path} holds no SavedModel (no saved_model.pb); expected a version directory that "

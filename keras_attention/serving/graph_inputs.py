@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_attention.data.text_reader import TextReader, WordReader
-from keras_attention.serving.graph_text import GraphTokenizer, is_empty, read_words
+from keras_attention.data.text_reader import TextReader
+from keras_attention.data.word_reader import WordReader
+from keras_attention.serving.graph_text import GraphTokenizer, is_empty, join_windows, read_words
 from keras_attention.serving.images import decode_images
 
 
@@ -64,6 +65,7 @@ class GraphWordInputs:
         reader: the `WordReader` of the words.
         tokenizer: the tokenizer of the text.
         character_tokenizer: the tokenizer of the characters of words; None if the model does not read characters.
+        windows: split long sentences into windows; see `read_words`.
     """
 
     def __init__(
@@ -72,8 +74,14 @@ class GraphWordInputs:
         reader: WordReader,
         tokenizer: GraphTokenizer,
         character_tokenizer: GraphTokenizer | None,
+        windows: bool = False,
     ) -> None:
-        self.strings, self._arrays = read_words(texts, reader, tokenizer, character_tokenizer)
+        self.words, self._arrays, self.counts = read_words(texts, reader, tokenizer, character_tokenizer, windows)
+        self.strings = self.words.to_tensor("")
+
+    def join(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return outputs (B, W) for the texts from outputs (N, W) for their windows."""
+        return {name: join_windows(value, self.words, self.counts) for name, value in outputs.items()}
 
     def arrays(self) -> dict[str, tf.Tensor]:
         """Return the arrays of a sentence; see `WordInputs.arrays`."""
@@ -96,7 +104,7 @@ class GraphImageInputs:
 
 
 def encode_in_graph(
-    reader: TextReader | WordReader | None, strings: tf.Tensor, graph_tokenizer: Callable
+    reader: TextReader | WordReader | None, strings: tf.Tensor, graph_tokenizer: Callable, windows: bool = False
 ) -> GraphTextInputs | GraphWordInputs | GraphImageInputs:
     """Tokenize (B,) texts as `encode_inputs` does.
 
@@ -104,10 +112,11 @@ def encode_in_graph(
         reader: the reader of the texts; None for images.
         strings: (B,) texts or encoded images.
         graph_tokenizer: returns the `GraphTokenizer` of a KerasHub tokenizer.
+        windows: split long sentences of words into windows; see `read_words`.
     """
     if reader is None:
         return GraphImageInputs(strings)
     if isinstance(reader, WordReader):
         characters = None if reader.characters is None else graph_tokenizer(reader.characters.tokenizer)
-        return GraphWordInputs(strings, reader, graph_tokenizer(reader.text.tokenizer), characters)
+        return GraphWordInputs(strings, reader, graph_tokenizer(reader.text.tokenizer), characters, windows)
     return GraphTextInputs(strings, reader, graph_tokenizer(reader.tokenizer))

@@ -11,10 +11,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.data.text_reader import TextReader, WordReader
+from keras_attention.data.text_reader import TextReader
+from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.models import Task, introspection
-from keras_attention.serving.graph_inputs import GraphTextInputs, encode_in_graph
+from keras_attention.serving.graph_inputs import GraphTextInputs, GraphWordInputs, encode_in_graph
 from keras_attention.serving.graph_text import GraphTokenizer
 
 EXAMPLES = ("we are eating bread", "")
@@ -74,7 +75,9 @@ class GraphTask:
 
     def verb(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Compute the outputs of the task's verb; see `Task.to_outputs`."""
-        return self._outputs(self.read(self.model.input_reader, strings), seed)
+        batch = encode_in_graph(self.model.input_reader, strings, self.graph_tokenizer, windows=True)
+        outputs = self._outputs(batch, seed)
+        return batch.join(outputs) if isinstance(batch, GraphWordInputs) else outputs
 
     def pair(self, text: tf.Tensor, text_pair: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compute the outputs of a classifier for pairs of texts."""

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.storage import local_path
+
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -50,7 +52,7 @@ def existing_directory(directory: str | pathlib.Path) -> pathlib.Path:
     Raises:
         ValueError: there is no such directory.
     """
-    path = pathlib.Path(directory)
+    path = local_path(directory)
     if not path.is_dir():
         problem = "is a file" if path.exists() else "does not exist"
         raise ValueError(
@@ -121,7 +123,7 @@ def new_directory(directory: str | pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
         ValueError: `directory` exists; nothing is overwritten.
     """
-    path = pathlib.Path(directory)
+    path = local_path(directory)
     if path.exists():
         raise ValueError(f"{str(path)!r} exists; expected a new directory. Nothing was overwritten.")
     temporary = path.parent / f"{path.name}.unfinished"
