@@ -343,7 +343,7 @@ def _pixels(image: ImageLike) -> np.ndarray:
             raise
         except (OSError, SyntaxError) as error:
             raise ValueError(
-                f"The image is damaged or of another format ({error}); expected JPEG, PNG, GIF or BMP."
+                f"The image is damaged or of another format ({error}); expected JPEG, PNG, GIF, BMP or WebP."
             ) from error
         if upright.mode.startswith("I"):  # 16-bit grey, which Pillow converts to white
             upright = Image.fromarray((np.asarray(upright) >> 8).astype("uint8"))

@@ -59,11 +59,23 @@ def read_examples(task: type, paths: Sequence[str], labels: Sequence[str] | None
     return task.read_examples(paths, **drop_unset({"labels": labels, **options}))
 
 
-def report_labels(task: type, examples: Sequence, path: str) -> None:
-    """List the labels with their counts, and warn about labels that occur once."""
+def report_labels(task: type, examples: Sequence, path: str, known: bool) -> None:
+    """List the labels with their counts, and warn about labels that occur once.
+
+    Args:
+        task: the class of the task.
+        examples: from `read_examples`.
+        path: the file of the examples.
+        known: whether a model already has labels.
+
+    Raises:
+        DataError: all examples have one label, and no other labels are known.
+    """
     counts = task.label_counts(examples).most_common()
     if not counts:
         return
+    if len(counts) == 1 and not known:
+        raise ka.data.DataError(f"{path}: all examples have the label {counts[0][0]}; expected at least two labels.")
     shown = ", ".join(f"{label} {count}" for label, count in counts[:_MAX_SHOWN])
     click.echo(f"{len(counts)} labels: {shown}{', ...' * (len(counts) > _MAX_SHOWN)}", err=True)
     if once := [label for label, count in counts if count == 1]:

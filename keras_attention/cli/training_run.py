@@ -146,10 +146,10 @@ def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | 
     examples, valid = read_examples(task, options["train_files"], labels or None, **reading), None
     if options["valid_files"]:
         reading["images"] = options["valid_images"] or options["images"]
-        labels = labels or task.labels_of(examples) or None
-        valid = read_examples(task, options["valid_files"], labels, **reading)
+        expected = labels or task.labels_of(examples) or None
+        valid = read_examples(task, options["valid_files"], expected, **reading)
     click.echo(f"{len(examples)} training examples, {len(valid or [])} validation examples", err=True)
-    report_labels(task, examples, options["train_files"][0])
+    report_labels(task, examples, options["train_files"][0], bool(labels))
     return examples, valid
 
 

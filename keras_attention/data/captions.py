@@ -31,7 +31,7 @@ class CaptionedImage:
 
     Attributes:
         name: unique among the examples; used in messages.
-        image: a path, or the bytes of an encoded image (JPEG, PNG, GIF or BMP).
+        image: a path, or the bytes of an encoded image (JPEG, PNG, GIF, BMP or WebP).
         captions: reference captions, one or more.
 
     Example:

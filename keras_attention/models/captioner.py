@@ -253,7 +253,7 @@ class Captioner(Task):
         """Write a caption for each image.
 
         Args:
-            images: paths, encoded images (bytes of a JPEG, PNG, GIF or BMP), or arrays (h, w, 3) uint8.
+            images: paths, encoded images (bytes of a JPEG, PNG, GIF, BMP or WebP), or arrays (h, w, 3) uint8.
             strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`. Image i uses the seed
                 `strategy.seed + i`.
             batch_size: number of images in a batch; it does not change the result.
