@@ -18,8 +18,8 @@ LOADERS = {  # name of a loader -> the loader, a suffix of its files, and a file
     "captions": (lambda path: read_captions(path, path.parent), ".csv", "a.png,a dog\n"),
 }
 FILES = {  # kind of a file -> its bytes, from the file of one row; and the error
-    "empty": (lambda row: b"", "holds no (examples|captions)"),
-    "blank lines": (lambda row: b"\n \n\r\n\t\n", "holds no (examples|captions)"),
+    "empty": (lambda row: b"", "contains no (examples|captions)"),
+    "blank lines": (lambda row: b"\n \n\r\n\t\n", "contains no (examples|captions)"),
     "binary": (lambda row: bytes(range(256)), "line 1: a byte is 0, so .* is a binary file; expected text"),
     "UTF-16": (lambda row: row.encode("utf-16"), "line 1: the text is UTF-16.*iconv -f utf-16 -t utf-8"),
     "UTF-16 without a mark": (lambda row: row.encode("utf-16-le"), "line 1: a byte is 0.*iconv -f utf-16le"),

@@ -254,5 +254,5 @@ def _without_empty(rows: list, path: PathLike, is_used: Callable[[Any], bool], p
 
 def _require_examples(examples: list, path: PathLike) -> list:
     if not examples:
-        raise DataError(f"{path} holds no examples; expected at least one line that is not empty.")
+        raise DataError(f"{path} contains no examples; expected at least one line that is not empty.")
     return examples

@@ -1,4 +1,4 @@
-"""Make a model from examples, and score a model on examples: functions that all tasks share."""
+"""Read examples from files, and score a model on examples: functions that several tasks share."""
 
 from __future__ import annotations
 
@@ -8,80 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_attention.data.files import has_records, read_texts
 from keras_attention.data.lines import DataError, read_lines
-from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.metrics.tokens import MaskedAccuracy, Perplexity
-from keras_attention.presets import find_preset
-
-
-def from_examples(
-    cls: Any,
-    examples: Sequence,
-    preset: str | None = None,
-    *,
-    tokenizer_kind: str | None = None,
-    vocabulary_size: int = 8000,
-    lowercase: bool = False,
-    **sizes: Any,
-) -> Any:
-    """Make a model with the sizes of a preset, new weights, and tokenizers trained on the examples.
-
-    Args:
-        examples: training examples of the task, such as pairs of texts; see `keras_attention.data`.
-        preset: a name of `keras_attention.presets()`; by default the task's `default_preset`.
-        tokenizer_kind: see `train_tokenizer`; by default the task's `default_tokenizer` with the default preset, and
-            `"sentencepiece"` with other presets.
-        vocabulary_size: number of tokens of each tokenizer.
-        lowercase: True to make the tokenizers convert text to lower case.
-        **sizes: sizes that replace those of the preset, such as `units=512`.
-
-    Returns:
-        a model of this task.
-
-    Raises:
-        ValueError: the preset, a size or the kind is unknown, or there are too few texts for the vocabulary.
-
-    Example:
-        >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
-        >>> model = ka.Translator.from_examples(pairs, "rnn_attention", tokenizer_kind="characters")
-        >>> model.target_tokenizer.vocabulary_size() > 10
-        True
-    """
-    preset = preset or cls.default_preset
-    config = find_preset(preset, cls.task_name())
-    default = cls.default_tokenizer if preset == cls.default_preset else "sentencepiece"
-    options = {"kind": tokenizer_kind or default, "vocabulary_size": vocabulary_size, "lowercase": lowercase}
-    parts = cls.train_tokenizers(examples, config, sizes, **options)
-    labels = cls.labels_of(examples)
-    return cls.from_preset(preset, **parts, **({"labels": labels} if labels else {}), **sizes)
-
-
-def train_tokenizers(
-    cls: Any, examples: Sequence, config: Any, sizes: dict[str, Any], **options: Any
-) -> dict[str, Any]:
-    """Train the tokenizers of a task on examples.
-
-    Args:
-        examples: training examples of the task.
-        config: the preset's sizes.
-        sizes: sizes that replace those of the preset.
-        **options: the options of `train_tokenizer`: `kind`, `vocabulary_size` and `lowercase`.
-
-    Returns:
-        dict of tokenizers by the names of the constructor's arguments.
-    """
-    return {"tokenizer": train_tokenizer(cls.texts_of(examples), **options)}
-
-
-def are_raw(data: Any) -> bool:
-    """Return whether data for `fit` are raw examples: a list or tuple without arrays, tensors or dicts."""
-    if not isinstance(data, (list, tuple)):
-        return False
-    arrays = (dict, np.ndarray)
-    return not any(isinstance(part, arrays) or keras.ops.is_tensor(part) for part in data)
 
 
 def only_path(paths: Sequence[str]) -> str:
@@ -114,7 +44,7 @@ def read_documents(paths: Sequence[str], columns: dict[str, str] | None = None) 
         return read_texts(path, columns)
     lines = read_lines(path)
     if not any(map(str.strip, lines)):
-        raise DataError(f"{path} holds no examples; expected at least one line that is not empty.")
+        raise DataError(f"{path} contains no examples; expected at least one line that is not empty.")
     return ["\n".join(lines)]
 
 
@@ -157,7 +87,7 @@ def token_scores(model: keras.Model, batches: Any) -> dict[str, float]:
 
 
 def check_known_labels(model: Any, counts: Mapping[str, int]) -> None:
-    """Warn about labels that the model does not have; exported models, which have no config, are not checked.
+    """Warn about labels that the model, or the export, does not have.
 
     Args:
         model: a task or an exported model.
@@ -166,13 +96,12 @@ def check_known_labels(model: Any, counts: Mapping[str, int]) -> None:
     Raises:
         ValueError: the model has none of the labels.
     """
-    labels = getattr(getattr(model, "config", None), "labels", None)
-    unknown = {label: count for label, count in counts.items() if labels and label not in labels}
+    unknown = {label: count for label, count in counts.items() if label not in model.labels}
     shown = ", ".join(label[:40] for label in list(unknown)[:3])
-    if labels and len(unknown) == len(counts):
+    if len(unknown) == len(counts):
         raise ValueError(
-            f"The examples have none of the model's labels, which are {', '.join(labels)}; they have {shown}. Expected "
-            "examples with labels of the model."
+            f"The examples have none of the model's labels, which are {', '.join(model.labels)}; they have {shown}. "
+            "Expected examples with labels of the model."
         )
     if unknown:
         warnings.warn(

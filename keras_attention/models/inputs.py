@@ -1,7 +1,7 @@
-"""The texts or images that a verb reads, tokenized, and taken in batches.
+"""The inputs of a prediction method: texts, which are tokenized, or images; taken in batches.
 
-`serving/graph_inputs.py` has the same classes for a TensorFlow graph. `Task.to_inputs` uses what both have: `strings`,
-`arrays`, `are_empty`, `positions`, `shift_right` and `decode_images`.
+`serving/graph_inputs.py` has the same classes for a TensorFlow graph. `Task.to_inputs` uses their common members:
+`strings`, `arrays`, `are_empty`, `positions`, `shift_right` and `decode_images`.
 """
 
 from __future__ import annotations

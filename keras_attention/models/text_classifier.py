@@ -67,8 +67,9 @@ class TextClassifier(Task):
     """
 
     command_name = "classifier"
-    verb = "classify"
+    predict_method = "classify"
     output_class = Classification
+    batch_function = staticmethod(classification_batches)
     default_preset = "rnn_classifier"
     metric = "accuracy"
 
@@ -106,10 +107,13 @@ class TextClassifier(Task):
         return summary, self.pool_sequence(ops.mean(scores[-1], axis=1), mask) if return_attention_scores else None
 
     @property
-    def input_reader(self) -> TextReader:
-        """The `TextReader` of texts and of pairs of texts."""
-        num_separators = 2 if self.template == "start_end" and self.config.num_segments == 1 else 1  # as in RoBERTa
-        return TextReader.from_template(self.tokenizer, self.template, self.config.max_length, num_separators)
+    def text_reader(self) -> TextReader:
+        """The reader of texts and of pairs of texts."""
+        config = self.config
+        num_separators = 2 if config.template == "start_end" and config.num_segments == 1 else 1  # as in RoBERTa
+        return TextReader.from_template(self.tokenizer, config.template, config.max_length, num_separators)
+
+    input_reader = text_reader
 
     def classify(self, texts: Iterable[Text], batch_size: int = 32) -> list[Classification]:
         """Label texts, or pairs of texts.
@@ -133,7 +137,7 @@ class TextClassifier(Task):
             ('is it red', 'it is')
         """
         texts = check_texts(texts, pairs=True)
-        return self.run_verb(encode_inputs(self.input_reader, texts), texts, batch_size)
+        return self.predict_outputs(encode_inputs(self.input_reader, texts), texts, batch_size)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `is_empty` (B,), True for texts without words."""
@@ -188,10 +192,6 @@ class TextClassifier(Task):
     def label_counts(examples: Sequence[tuple[Text, str]]) -> collections.Counter[str]:
         """Return label -> number of texts."""
         return collections.Counter(label for _, label in examples)
-
-    def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn (text, label) pairs into batches; see `classification_batches`."""
-        return classification_batches(examples, self, max_tokens, shuffle, seed)
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:
