@@ -31,7 +31,9 @@ def test_every_word_has_a_tag_and_the_graph_has_the_same(tagger):
     tf = pytest.importorskip("tensorflow")
     from keras_attention.serving.signatures import graph_task
 
-    outputs = {name: value.numpy() for name, value in graph_task(tagger, None).predict(tf.constant(TEXTS)).items()}
+    outputs = {
+        name: value.numpy() for name, value in tf.function(graph_task(tagger, None).predict)(tf.constant(TEXTS)).items()
+    }
     for row, result in enumerate(results):
         for name in ("words", "tags"):
             assert [string.decode() for string in outputs[name][row] if string] == list(getattr(result, name))

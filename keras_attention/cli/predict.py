@@ -111,7 +111,7 @@ def _problem(path: str) -> str:
         return f"is a folder; expected images, such as {path.rstrip('/')}/*.jpg."
     if not os.path.exists(path):
         return "does not exist."
-    return (ka.data.images.image_problem(path) or "cannot be read by the export.").removeprefix(f"{path} ")
+    return (ka.data.image_problem(path) or "cannot be read by the export.").removeprefix(f"{path} ")
 
 
 class _Plots:

@@ -133,7 +133,7 @@ def join_pairs(
         short, long = tf.minimum(*lengths), tf.maximum(*lengths)
         long = tf.where(short + long > limit, tf.maximum(short, limit - short), long)
         both = short + long > limit
-        short, long = tf.where(both, limit // 2, short), tf.where(both, -(-limit // 2), long)
+        short, long = tf.where(both, _int64(limit // 2), short), tf.where(both, _int64(-(-limit // 2)), long)
         is_longer = lengths[0] > lengths[1]
         first = _first_of_rows(first, tf.where(is_longer, long, short))
         second = _first_of_rows(second, tf.where(is_longer, short, long))
