@@ -76,7 +76,7 @@ def report_labels(task: type, examples: Sequence, path: str, known: bool) -> Non
         return
     if len(counts) == 1 and not known:
         raise ka.data.DataError(f"{path}: all examples have the label {counts[0][0]}; expected at least two labels.")
-    shown = ", ".join(f"{label} {count}" for label, count in counts[:_MAX_SHOWN])
+    shown = ", ".join(f"{label} ({count})" for label, count in counts[:_MAX_SHOWN])
     click.echo(f"{len(counts)} labels: {shown}{', ...' * (len(counts) > _MAX_SHOWN)}", err=True)
     if once := [label for label, count in counts if count == 1]:
         warnings.warn(

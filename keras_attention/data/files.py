@@ -39,6 +39,7 @@ def read_pairs(
             file is not UTF-8.
 
     Example:
+        >>> import pathlib
         >>> _ = pathlib.Path("pairs.tsv").write_text("we eat bread\\tcomemos pan\\n")
         >>> read_pairs("pairs.tsv")
         [('we eat bread', 'comemos pan')]
@@ -86,6 +87,7 @@ def read_labelled(
         DataError: as for `read_pairs`; or a text has no label, or one that is not in `labels`.
 
     Example:
+        >>> import pathlib
         >>> _ = pathlib.Path("reviews.jsonl").write_text('{"text": "fine film", "label": 1}')
         >>> read_labelled("reviews.jsonl")
         [('fine film', '1')]
@@ -129,6 +131,7 @@ def read_texts(path: PathLike, columns: Columns | None = None) -> list[str]:
         DataError: as for `read_pairs`.
 
     Example:
+        >>> import pathlib
         >>> _ = pathlib.Path("texts.txt").write_text("we eat\\n\\nwe drink\\n")
         >>> read_texts("texts.txt")
         ['we eat', 'we drink']
@@ -184,6 +187,7 @@ def read_tagged(
         DataError: as for `read_pairs`; or a line has no word, no tag, or a tag that is not in `labels`.
 
     Example:
+        >>> import pathlib
         >>> _ = pathlib.Path("tags.tsv").write_text("we\\tPRON\\neat\\tVERB\\n\\ngo\\tVERB\\n")
         >>> read_tagged("tags.tsv")
         [[('we', 'PRON'), ('eat', 'VERB')], [('go', 'VERB')]]

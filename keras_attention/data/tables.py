@@ -87,6 +87,7 @@ def read_rows(
         DataError: a column or key is missing, a row has another number of cells, or the file has another format.
 
     Example:
+        >>> import pathlib
         >>> _ = pathlib.Path("reviews.csv").write_text('text,label\\n"fine, short",good\\n')
         >>> read_rows("reviews.csv", LABELLED)
         [(2, {'text': 'fine, short', 'label': 'good'})]
