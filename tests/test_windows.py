@@ -53,3 +53,6 @@ def test_each_word_of_a_long_sentence_has_its_label_in_one_window(tagger):
     batches = ka.data.tagging_batches([sentence], tagger, shuffle=False)
     weights = sum(batches[i][2].sum() for i in range(len(batches)))
     assert weights == 35
+    split = ka.data.tagging_batches([[], sentence, [("we", "A")]], tagger, shuffle=False)
+    assert sorted({*split.examples.tolist()}) == [1, 2]
+    assert (split.examples == 1).sum() > 2

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from keras_attention.data.stop_strings import stop_table
 from keras_attention.data.text_reader import TextReader
+from keras_attention.generation import Strategy
 from keras_attention.layers import logits_of_step
 
 
@@ -45,6 +49,11 @@ def step(self: Any, tokens, state: dict):
     outputs, carry, scores = self.decoder.step(embedding(tokens), state["constants"], state["carry"])
     logits = add_bias(self, logits_of_step(embedding, outputs))
     return logits, {"constants": state["constants"], "carry": carry}, scores
+
+
+def stop_inputs(tokenizer: Any, vocabulary_size: int, strategy: Strategy) -> dict[str, np.ndarray]:
+    """Return the `stop_table` of `decode`; an empty dict if the strategy has no stop strings."""
+    return {"stop_table": stop_table(tokenizer, strategy.stop, vocabulary_size)} if strategy.stop else {}
 
 
 def add_bias(self: Any, logits):

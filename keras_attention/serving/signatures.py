@@ -32,7 +32,8 @@ class GraphTask:
 
     def __init__(self, model: Task, strategy: Strategy | None) -> None:
         self.model, self.strategy = model, strategy
-        self.tokenizers = {name: GraphTokenizer(tokenizer) for name, tokenizer in model.tokenizers.items()}
+        stop = () if strategy is None else strategy.stop
+        self.tokenizers = {name: GraphTokenizer(tokenizer, stop) for name, tokenizer in model.tokenizers.items()}
 
     @property
     def input_specs(self) -> list[tf.TensorSpec]:
@@ -75,7 +76,9 @@ class GraphTask:
 
     def predict(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Compute the outputs of the task's prediction method; see `Task.to_outputs`."""
-        batch = encode_in_graph(self.model.input_reader, strings, self.graph_tokenizer, windows=True)
+        options = {} if self.strategy is None else {"strategy": self.strategy}
+        reader = self.model.reader_for(**options)
+        batch = encode_in_graph(reader, strings, self.graph_tokenizer, windows=True)
         outputs = self._outputs(batch, seed)
         return batch.join(outputs) if isinstance(batch, GraphWordInputs) else outputs
 
