@@ -187,7 +187,7 @@ def tagging_batches(
     `config.max_length` tokens is split into windows that overlap; each word has its label in one of them.
 
     If the model has a character tokenizer and `shuffle` is True, a token that occurs n times becomes the unknown token
-    with probability 1 / (1 + 4 n), drawn again in each epoch. So the model learns to tag rare words by their characters.
+    with probability 1 / (1 + 4 n), drawn again in each epoch, so that it learns to tag rare words by their characters.
 
     Args:
         examples: sentences, each a sequence of (word, tag). Sentences without words are skipped.
