@@ -76,7 +76,9 @@ LABELS = (*dict.fromkeys(label for _, label in LABELLED), "PRON", "VERB", "NOUN"
 
 
 class Exported:
-    """A replacement for an export: the name of a prediction method, and that method."""
+    """A replacement for an export: its labels, the name of a prediction method, and that method."""
+
+    labels = ("bad", "good", "PRON", "VERB", "NOUN", "PUNCT")
 
     def __init__(self, predict_method, output):
         self.predict_method, self.output, self.labels = predict_method, output, LABELS

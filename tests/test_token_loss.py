@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import keras_attention as ka
 from keras_attention.metrics import MaskedAccuracy, Perplexity
+from keras_attention.models import token_loss
 
 TEXTS = ["to be", "or not to be that is", "the question", "whether", "tis nobler in the mind"]
 SIZES = {"width": 6, "num_heads": 3, "num_layers": 1, "intermediate_dim": 5, "dropout": 0.0, "attention_dropout": 0.0}
@@ -108,6 +110,12 @@ def test_accumulated_gradients_are_those_of_one_batch(max_tokens, clip_norm):
     model = language_model(keras.optimizers.SGD(1.0, **options))
     fit = lambda: model.fit(batches_of(model, max_tokens), verbose=0, shuffle=False)  # noqa: E731
     assert_same_update(updates(model, fit), one_update(clip_norm))
+
+
+def test_accumulated_gradients_of_several_replicas_are_an_error():
+    optimizer, strategy = keras.optimizers.SGD(gradient_accumulation_steps=2), SimpleNamespace(num_replicas_in_sync=2)
+    with pytest.raises(ValueError, match="does not accumulate gradients on several replicas"):
+        token_loss._count_accumulated(optimizer, strategy)
 
 
 def test_each_output_has_its_own_weights():

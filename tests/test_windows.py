@@ -54,5 +54,5 @@ def test_each_word_of_a_long_sentence_has_its_label_in_one_window(tagger):
     weights = sum(batches[i][2].sum() for i in range(len(batches)))
     assert weights == 35
     split = ka.data.tagging_batches([[], sentence, [("we", "A")]], tagger, shuffle=False)
-    assert sorted({*split.examples.tolist()}) == [1, 2]
-    assert (split.examples == 1).sum() > 2
+    assert sorted({*split.example_indices.tolist()}) == [1, 2]
+    assert (split.example_indices == 1).sum() > 2

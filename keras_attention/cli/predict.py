@@ -211,7 +211,7 @@ def classify(
     default is standard input. --json writes the probabilities of all labels.
     """
     loaded = load_for("classify", model)
-    labels = loaded.metadata["labels"] if is_export(loaded) else loaded.config.labels
+    labels = loaded.labels
 
     def outputs(lines: list[str], done: int) -> list[str]:
         results = loaded.classify(_split_pairs(lines, done) if pairs else lines, batch_size=batch_size)

@@ -54,7 +54,7 @@ class LengthBatches(keras.utils.PyDataset):
             raise ValueError(f"`max_tokens` is {max_tokens}; expected a positive integer.")
         self.collate, self.max_tokens, self.shuffle, self.seed = collate, max_tokens, shuffle, seed
         self.epoch = 0
-        self.examples: np.ndarray | None = np.arange(len(self.lengths))  # the example of each row
+        self.example_indices: np.ndarray | None = np.arange(len(self.lengths))  # the example of each row
         self.num_examples = len(self.lengths)
         self._arrange()
 
@@ -102,9 +102,9 @@ class LengthBatches(keras.utils.PyDataset):
         first, second = (self.lengths[self.batches[i]].max(0) for i in (0, 1))
         return next(extra for extra in itertools.count() if (second + extra != first).all())
 
-    def set_examples(self, examples: Sequence[int] | None, count: int) -> None:
+    def set_example_indices(self, examples: Sequence[int] | None, count: int) -> None:
         """Set the index of each row's example, if it is not the row's own; None if a row is made from several."""
-        self.examples, self.num_examples = None if examples is None else np.asarray(examples, int), count
+        self.example_indices, self.num_examples = None if examples is None else np.asarray(examples, int), count
 
     def digest(self) -> str:
         """Return a digest of the lengths and of the first batch, which differs for other examples."""

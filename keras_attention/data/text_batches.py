@@ -118,7 +118,7 @@ def language_batches(
     batches = LengthBatches([len(window) - 1 for window, _ in windows], collate, max_tokens, shuffle, seed)
     rows = [row for row, text in enumerate(texts) if not reader.is_empty(text)]
     counts = [sum(1 for _ in _windows(stream, width, stride)) for stream in streams]
-    batches.set_examples(None if pack else np.repeat(rows, counts), len(texts))
+    batches.set_example_indices(None if pack else np.repeat(rows, counts), len(texts))
     return batches
 
 
@@ -230,7 +230,7 @@ def tagging_batches(
 
     lengths = [(*([max(map(len, row.characters))] if row.characters else ()), len(row.ids)) for row in rows]
     batches = LengthBatches(lengths, collate, max_tokens, shuffle, seed)
-    batches.set_examples([filled[window.sentence] for window in windows], count)
+    batches.set_example_indices([filled[window.sentence] for window in windows], count)
     return batches
 
 

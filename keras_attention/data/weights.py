@@ -55,7 +55,7 @@ class WeightedBatches(keras.utils.PyDataset):
         if self.class_weights is not None:
             weights = weights * self.class_weights[labels]
         if self.example_weights is not None:
-            rows = self.example_weights[self.batches.examples[self.batches.batches[index]]]
+            rows = self.example_weights[self.batches.example_indices[self.batches.batches[index]]]
             count = min(map(len, inputs.values()))  # of images, each with several captions, and of rows of padding
             rows = np.repeat(np.pad(rows, (0, count - len(rows))), len(weights) // count)
             weights = weights * rows.reshape(-1, *[1] * (weights.ndim - 1))
@@ -84,7 +84,7 @@ def _class_weights(batches: LengthBatches, class_weight: ClassWeight, labels: Se
 
 def _example_weights(batches: LengthBatches, sample_weight: Sequence[float]) -> np.ndarray:
     """Return (N,) float32."""
-    if batches.examples is None:
+    if batches.example_indices is None:
         raise ValueError("`sample_weight` is set, but a row of these batches is made from several texts; leave it out.")
     weights, count = np.asarray(sample_weight, "float32"), batches.num_examples
     if weights.shape != (count,):

@@ -145,11 +145,19 @@ class Detokenizer:
         strings[mask] = ids_to_pieces(self.tokenizer, np.asarray(ids)[mask])
         return strings
 
-    def decode(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Turn the first `lengths` (...) of ids (..., T) into strings (...)."""
+    def decode(self, ids: np.ndarray, lengths: np.ndarray, prefix_lengths: np.ndarray | None = None) -> np.ndarray:
+        """Turn the first `lengths` (...) of ids (..., T) into strings (...).
+
+        A stop string in the first `prefix_lengths` (B,) tokens of each row does not end the string.
+        """
         strings = np.full(lengths.shape, "", object)
         for index in np.ndindex(*lengths.shape):
-            strings[index] = self._before_stop(decode_ids(self.tokenizer, ids[index][: lengths[index]].tolist()))
+            tokens, forced = (
+                ids[index][: lengths[index]].tolist(),
+                0 if prefix_lengths is None else prefix_lengths[index[0]],
+            )
+            prefix = decode_ids(self.tokenizer, tokens[:forced])
+            strings[index] = prefix + self._before_stop(decode_ids(self.tokenizer, tokens)[len(prefix) :])
         return strings
 
     def continuations(

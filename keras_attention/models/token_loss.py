@@ -50,13 +50,16 @@ def count_tokens(self, loss: Any, loss_weights: Any) -> None:
     Args:
         loss: the loss, or a dict or list of losses; see `keras.Model.compile`.
         loss_weights: the factors of the losses, in the same way; None for 1.
+
+    Raises:
+        ValueError: the optimizer accumulates gradients, and the model has several replicas on TensorFlow.
     """
     names = list(self.output) if isinstance(self.output, dict) else [""]
     losses, factors = _by_name(names, loss), _by_name(names, 1.0 if loss_weights is None else loss_weights)
     if all(hasattr(loss, "sums") for loss in losses.values()):
         tracker = LossTracker({name: (losses[name], factors.get(name, 1.0)) for name in losses})
         object.__setattr__(self, "_loss_tracker", tracker)  # Keras tracks only metrics that a user adds
-        _count_accumulated(_inner(self.optimizer))
+        _count_accumulated(_inner(self.optimizer), getattr(self, "_distribute_strategy", None))
         if keras.backend.backend() == "tensorflow" and self.optimizer is not None:
             _clip_sum(_inner(self.optimizer))
 
@@ -142,9 +145,16 @@ def _inner(optimizer: Any) -> Any:
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def _count_accumulated(optimizer: Any) -> None:
+def _count_accumulated(optimizer: Any, strategy: Any) -> None:
     """Give an optimizer that accumulates gradients a variable for the total weight of the accumulated batches."""
-    if getattr(optimizer, "gradient_accumulation_steps", None) and not hasattr(optimizer, "accumulated_weight"):
+    if not getattr(optimizer, "gradient_accumulation_steps", None):
+        return
+    if strategy is not None and strategy.num_replicas_in_sync > 1:
+        raise ValueError(
+            "Keras does not accumulate gradients on several replicas of TensorFlow. Use larger batches without "
+            "gradient accumulation, or use JAX with `keras.distribution`."
+        )
+    if not hasattr(optimizer, "accumulated_weight"):
         optimizer.accumulated_weight = optimizer.add_variable(
             (), name="accumulated_weight", dtype="float32", aggregation="only_first_replica"
         )

@@ -150,8 +150,7 @@ class Translator(Task):
         special = special_ids(self.target_tokenizer)
         if special.start != special.pad or special.pad == special.end:
             return strategy
-        suppressed = ops.convert_to_tensor(strategy.suppress_tokens, "int32")
-        return strategy.with_arrays({"suppress_tokens": ops.append(suppressed, special.pad)})
+        return strategy.suppressing([special.pad])
 
     def translate(
         self,
@@ -239,7 +238,8 @@ class Translator(Task):
         If there are several hypotheses, add the outputs of `hypothesis_outputs`.
         """
         source, target = detokenizers["source_tokenizer"], detokenizers["target_tokenizer"]
-        texts = target.decode(computed["tokens"], computed["lengths"])
+        prefix = {"prefix_lengths": inputs["prefix_mask"].sum(axis=1)} if "prefix_mask" in inputs else {}
+        texts = target.decode(computed["tokens"], computed["lengths"], **prefix)
         pieces = target.pieces(computed["tokens"], computed["is_written"])
         return {
             **hypothesis_outputs(target, texts, pieces, computed, ("text", "target_pieces")),

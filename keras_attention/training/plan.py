@@ -13,17 +13,17 @@ Mode = Literal["min", "max"]
 BleuTokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"]
 # Which value of a metric is better. Names of Keras, and of the scores of texts, captions and speech.
 _LOWER_IS_BETTER = {
-    *("loss", "perplexity", "cross_entropy", "crossentropy", "binary_crossentropy", "categorical_crossentropy"),
-    *("sparse_categorical_crossentropy", "kl_divergence", "poisson", "hinge", "squared_hinge", "categorical_hinge"),
-    *("mean_squared_error", "mse", "root_mean_squared_error", "mean_absolute_error", "mae", "logcosh"),
-    *("mean_absolute_percentage_error", "mape", "mean_squared_logarithmic_error", "msle", "wer", "cer", "ter"),
-}
+    "loss", "perplexity", "cross_entropy", "crossentropy", "binary_crossentropy", "categorical_crossentropy",
+    "sparse_categorical_crossentropy", "kl_divergence", "poisson", "hinge", "squared_hinge", "categorical_hinge",
+    "logcosh", "mean_squared_error", "mse", "root_mean_squared_error", "mean_absolute_error", "mae",
+    "mean_absolute_percentage_error", "mape", "mean_squared_logarithmic_error", "msle", "wer", "cer", "ter",
+}  # fmt: skip
 _HIGHER_IS_BETTER = {
-    *("accuracy", "acc", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy", "reward"),
-    *("top_k_categorical_accuracy", "sparse_top_k_categorical_accuracy", "precision", "recall", "auc", "f1"),
-    *("f1_score", "fbeta_score", "r2_score", "bleu", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "chrf", "meteor"),
-    *("rouge_l", "cider"),
-}
+    "accuracy", "acc", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy",
+    "top_k_categorical_accuracy", "sparse_top_k_categorical_accuracy", "precision", "recall", "auc", "f1", "f1_score",
+    "fbeta_score", "r2_score", "reward", "bleu", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "chrf", "meteor", "rouge_l",
+    "cider",
+}  # fmt: skip
 _POSITIVE = (
     "epochs",
     "max_tokens",
