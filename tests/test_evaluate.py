@@ -72,16 +72,13 @@ def test_a_shared_vocabulary_is_one_tokenizer():
     assert "í" in two.target_tokenizer.get_vocabulary()
 
 
-LABELS = (*dict.fromkeys(label for _, label in LABELLED), "PRON", "VERB", "NOUN")
-
-
 class Exported:
     """A replacement for an export: its labels, the name of a prediction method, and that method."""
 
     labels = ("bad", "good", "PRON", "VERB", "NOUN", "PUNCT")
 
     def __init__(self, predict_method, output):
-        self.predict_method, self.output, self.labels = predict_method, output, LABELS
+        self.predict_method, self.output = predict_method, output
 
     def __getattr__(self, name):
         return lambda inputs, batch_size: [self.output(x) for x in inputs]
