@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import os
 import sys
 import warnings
@@ -14,7 +15,7 @@ import warnings
 import click
 
 from keras_attention import __version__
-from keras_attention.cli.terminal import VERBOSITY, show_error, show_warning
+from keras_attention.cli.terminal import VERBOSITY, say, show_error, show_warning
 
 _COMMANDS = {
     "quickstart": "quickstart.run",
@@ -55,11 +56,24 @@ def commands() -> None:
     """Train attention models in Keras on your texts and images, use them, and export them for serving."""
 
 
+class _MessageHandler(logging.Handler):
+    """Print the messages of this library to standard error, one line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+_HANDLER = _MessageHandler(logging.INFO)
+
+
 def main() -> None:
     """Run the command line. A warning or an error is printed as one line; an error ends with a non-zero exit code."""
     VERBOSITY.quiet = VERBOSITY.verbose = False
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # in every locale, as the input
+    logger = logging.getLogger("keras_attention")
+    logger.addHandler(_HANDLER)
+    logger.setLevel(logging.INFO)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning

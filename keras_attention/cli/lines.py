@@ -23,14 +23,14 @@ _NAMES = {"pieces": "tokens", "source_pieces": "source_tokens", "target_pieces":
 
 def read_chunks(source: str | None) -> Iterator[list[str]]:
     """Yield the lines of a file, or those of standard input as soon as they arrive, in lists."""
-    chunks = _arriving_lines(sys.stdin.buffer) if source is None else iter([ka.data.read_lines(source)])
+    chunks = _arriving_lines(sys.stdin.buffer) if source in (None, "-") else iter([ka.data.read_lines(source)])
     for lines in chunks:
         yield from (lines[begin : begin + _CHUNK] for begin in range(0, len(lines), _CHUNK))
 
 
 def _arriving_lines(stream: BinaryIO) -> Iterator[list[str]]:
     """Yield the lines that each read of a stream completes; a read waits only if there is nothing to read."""
-    from keras_attention.data.files import decode_lines  # imports Keras
+    from keras_attention.data.lines import decode_lines  # imports Keras
 
     waiting: collections.deque[bytes] = collections.deque()
     decoded = decode_lines(iter(waiting.popleft, None), "standard input")

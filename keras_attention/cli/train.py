@@ -12,8 +12,10 @@ from typing import Any
 import click
 
 import keras_attention as ka
+from keras_attention.cli.examples import reading_options
 from keras_attention.cli.options import TASKS, Command, Option, from_fields, given_flags, refuse_other_tasks, task_class
 from keras_attention.cli.terminal import Stopped
+from keras_attention.storage import local_path
 
 _CAPTIONER, _ENCODERS = ["captioner"], ["captioner", "classifier", "tagger"]
 _KINDS = click.Choice(["sentencepiece", "bpe", "wordpiece", "words", "characters"])
@@ -41,8 +43,9 @@ _DATA = [
         "train_files",
         metavar="FILE",
         multiple=True,
-        help="training file: TSV, CSV, JSONL, COCO JSON, CoNLL-U, text or tfds:NAME[:SPLIT]; repeat "
-        "the option for two line-aligned files (source, target).",
+        help="training file: TSV, CSV, JSONL, CoNLL, text, the JSON of COCO or Karpathy (FILE:SPLIT), or these "
+        "compressed; - for standard input, or tfds:NAME[:SPLIT]; repeat the option for two line-aligned files (source, "
+        "target).",
     ),
     _data(
         "--valid",
@@ -51,6 +54,7 @@ _DATA = [
         multiple=True,
         help="validation file, in the same format; selects the best model.",
     ),
+    *reading_options("Data"),
     *_plan("Data", "max_tokens"),
     _tokenizer(
         "--tokenizer", type=_KINDS, help=f"kind of tokenizer.  [default: {_TOKENIZERS}, sentencepiece (other presets)]"
@@ -158,7 +162,7 @@ def train(context: click.Context, task: str, **options: Any) -> None:
     keras-attention train translator --train train.tsv --valid valid.tsv --out run
     """
     refuse_other_tasks(context, task)
-    out, resume = pathlib.Path(options.pop("out")), options.pop("resume")
+    out, resume = local_path(options.pop("out")), options.pop("resume")
     if resume:
         options |= _resumed(context, task, out)
     elif out.exists() and any(out.iterdir()):

@@ -14,27 +14,29 @@ import click
 import keras
 
 import keras_attention as ka
+from keras_attention.cli.examples import read_examples, report_labels
 from keras_attention.cli.tensorboard import AlignmentImages, CaptionImages
 from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, say
-from keras_attention.storage import write_text
+from keras_attention.storage import local_path, write_text
 from keras_attention.visualize import plot_history
 
 
 def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
     """Train a model of a task with the options of `train`, and return it with the best weights."""
+    out = local_path(out)
     check_options(task, options)
     plan = _plan(options)
     keras.utils.set_random_seed(plan.seed)
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
     with _run_file(task.command_name, options, out):
-        examples = _read(task, options["train_files"], options["images"])
-        valid = None
-        if options["valid_files"]:
-            valid = _read(task, options["valid_files"], options["valid_images"] or options["images"])
-        say(f"{len(examples)} training examples, {len(valid or [])} validation examples")
+        init = None
+        if options["init"] and not (out / "model.keras").exists():
+            with native_log_hidden():
+                init = ka.load(options["init"])
+        examples, valid = _read(task, options, init)
         with native_log_hidden():
-            model = _model(task, options, examples, out)
+            model = _model(task, options, examples, out, init)
         say(f"{type(model).__name__} with {model.count_params():,} parameters")
         callbacks = _tensorboard(model, valid or examples, out) if options["tensorboard"] else ()
         images = _image_options(options, model, out)
@@ -124,7 +126,7 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             "--augment changes the images in each epoch, so their features cannot be cached; leave out --features.",
         ),
         (
-            options["init"] and not pathlib.Path(options["init"]).exists(),
+            options["init"] and not local_path(options["init"]).exists(),
             f"--init: there is no model {options['init']}.",
         ),
     ]
@@ -153,8 +155,18 @@ def _run_file(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator
         raise
 
 
-def _read(task: type, paths: list[str], images: str | None) -> list:
-    return task.read_examples(paths, **({"images": images} if images else {}))
+def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | None]:
+    """Return training and validation examples; the labels are those of --init or of the training examples."""
+    reading = {name: options[name] for name in ("images", "columns", "tag_column")}
+    labels = init.config.labels if isinstance(init, task) and hasattr(init.config, "labels") else None
+    examples, valid = read_examples(task, options["train_files"], labels or None, **reading), None
+    if options["valid_files"]:
+        reading["images"] = options["valid_images"] or options["images"]
+        expected = labels or task.labels_of(examples) or None
+        valid = read_examples(task, options["valid_files"], expected, **reading)
+    say(f"{len(examples)} training examples, {len(valid or [])} validation examples")
+    report_labels(task, examples, options["train_files"][0], bool(labels))
+    return examples, valid
 
 
 def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> dict[str, Any]:
@@ -162,15 +174,15 @@ def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> di
     chosen = {name: options[name] for name in ("augment", "flip", "captions_per_image") if options[name]}
     if model.image_encoder is None or options["augment"] or model.image_encoder.is_trainable:
         return chosen
-    return {"cache": pathlib.Path(options["features"] or out / "features"), **chosen}
+    return {"cache": local_path(options["features"] or out / "features"), **chosen}
 
 
-def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Path) -> Any:
-    """Return the model of the run in `out`, a model that starts from --init, or a new model."""
+def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Path, init: Any) -> Any:
+    """Return the model of the run in `out`, a model that starts from that of --init, or a new model."""
     if (out / "model.keras").exists():
         model = ka.load(out / "model.keras")
-    elif options["init"]:
-        model = _initialised(task, options, examples)
+    elif init is not None:
+        model = _initialised(task, options, examples, init)
     else:
         model = _new(task, options, examples)
     if options["lora"]:
@@ -200,9 +212,9 @@ def _new(task: type, options: dict[str, Any], examples: list) -> Any:
     )
 
 
-def _initialised(task: type, options: dict[str, Any], examples: list) -> Any:
+def _initialised(task: type, options: dict[str, Any], examples: list, model: Any) -> Any:
     """Return the model of --init, with the config fields of --set, or a new model on its encoder."""
-    model, overrides = ka.load(options["init"]), _overrides(options["overrides"])
+    overrides = _overrides(options["overrides"])
     if isinstance(model, task):
         return type(model).from_model(model, **overrides) if overrides else model
     labels = task.labels_of(examples)

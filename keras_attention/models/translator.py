@@ -250,11 +250,11 @@ class Translator(Task):
         }
 
     @classmethod
-    def read_examples(cls, paths: Sequence[str]) -> list[tuple[str, str]]:
-        """Read (source, target) pairs from one file, or from two files that are aligned line by line."""
+    def read_examples(cls, paths: Sequence[str], columns: dict[str, str] | None = None) -> list[tuple[str, str]]:
+        """Read (source, target) pairs from one file, or from two aligned files; see `read_pairs`."""
         if len(paths) not in (1, 2):
             raise ValueError(f"There are {len(paths)} files; expected one, or two that are aligned line by line.")
-        return read_pairs(*paths)
+        return read_pairs(*paths, columns=columns)
 
     @classmethod
     def train_tokenizers(cls, examples: Sequence, config, overrides: dict[str, Any], **options: Any) -> dict[str, Any]:
