@@ -10,7 +10,7 @@ import pytest
 from conformance import compiled
 
 import keras_attention as ka
-from keras_attention.data.tokenizers import special_ids
+from keras_attention.data.special_tokens import special_ids
 from keras_attention.generation import CompiledFunction, decode
 from keras_attention.generation.constraints import uniform_numbers
 from keras_attention.generation.strategies import is_possible

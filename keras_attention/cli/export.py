@@ -40,6 +40,7 @@ _EXPORT = [
         "temperature",
         "top_k",
         "top_p",
+        "replace_unknown",
         group="Decoding",
     ),
     Option(

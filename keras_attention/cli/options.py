@@ -63,12 +63,12 @@ def from_fields(kind: type, names: Iterable[str], *, search: bool = False, **set
     options = []
     for name in names:
         default, text = defaults[name], descriptions[name]
-        default_text = f"  [default: {default}]" if search and default is not None else ""
+        default_text = f"  [default: {default}]" if search and default is not None and hints[name] is not bool else ""
         default_text = "  [default: no beam search]" if name == "num_beams" else default_text
         options.append(
             Option(
                 flag(name),
-                type=_click_type(hints[name]),
+                **({"is_flag": True} if hints[name] is bool else {"type": _click_type(hints[name])}),
                 default=None if search else default,
                 show_default=not search and default is not None,
                 help=text + default_text,

@@ -37,7 +37,10 @@ def _scores(of: str) -> Option:
     return Option("--scores", is_flag=True, help=f"start each output line with its {of} and a tab.")
 
 
-@click.command(cls=Command, params=[_MODEL, _SOURCE, *_BEAM_SEARCH, _BATCH_SIZE, _scores("log-probability")])
+_UNKNOWN = search_options("replace_unknown")
+
+
+@click.command(cls=Command, params=[_MODEL, _SOURCE, *_BEAM_SEARCH, *_UNKNOWN, _BATCH_SIZE, _scores("log-probability")])
 def translate(model: str, source: str | None, batch_size: int, scores: bool, **search: Any) -> None:
     """Translate each line of SOURCE with MODEL.
 

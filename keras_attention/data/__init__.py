@@ -14,6 +14,7 @@ from keras_attention.data.files import (
 from keras_attention.data.images import ImageError, read_images
 from keras_attention.data.masking import masked_batches
 from keras_attention.data.permutation import permutation_batches
+from keras_attention.data.special_tokens import special_ids
 from keras_attention.data.text_batches import (
     classification_batches,
     language_batches,
@@ -21,11 +22,7 @@ from keras_attention.data.text_batches import (
     translation_batches,
 )
 from keras_attention.data.text_reader import TextReader, WordReader
-from keras_attention.data.tokenizers import (
-    decode_ids,
-    special_ids,
-    train_tokenizer,
-)
+from keras_attention.data.tokenizers import decode_ids, train_tokenizer
 
 __all__ = [
     "CaptionedImage",

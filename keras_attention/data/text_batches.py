@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from keras_attention.data.batches import LengthBatches, length_multiple, pad_ids, text_model_inputs
+from keras_attention.data.special_tokens import special_ids
 from keras_attention.data.text_reader import EncodedWords, TextReader
-from keras_attention.data.tokenizers import special_ids
 
 
 def translation_batches(

@@ -55,7 +55,9 @@ class Strategy:
         max_new_tokens: maximum number of new tokens; by default the limit of the model.
         min_new_tokens: the minimum number of tokens before the end token; a forced prefix does not count.
         no_repeat_ngram_size: no n-gram of this length occurs twice in an output; 0 for no limit.
-        suppress_tokens: ids of tokens that are never generated.
+        suppress_tokens: ids of tokens that are never generated, besides the special tokens.
+        replace_unknown: replace each unknown token of a translation by the source word with the highest attention
+            score; otherwise no unknown token is generated.
         num_return_sequences: number of outputs per input, N.
         seed: seed of the random numbers; only `Sampling` uses it.
 
@@ -68,6 +70,7 @@ class Strategy:
     min_new_tokens: int = 0
     no_repeat_ngram_size: int = 0
     suppress_tokens: tuple[int, ...] = ()
+    replace_unknown: bool = False
     num_return_sequences: int = 1
     seed: int = 0
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from keras_attention.data.special_tokens import vocabulary
+
 
 def with_vocabulary(config, field: str, tokenizer: Any, name: str = "tokenizer"):
     """Return `config` with the tokenizer's vocabulary size, unless it already has one.
@@ -33,9 +35,9 @@ def with_vocabulary(config, field: str, tokenizer: Any, name: str = "tokenizer")
         )
     size = getattr(config, field)
     if not size:
-        return dataclasses.replace(config, **{field: tokenizer.vocabulary_size()})
+        return dataclasses.replace(config, **{field: len(vocabulary(tokenizer))})
     try:
-        pieces = tokenizer.vocabulary_size()
+        pieces = len(vocabulary(tokenizer))
     except ValueError:  # Keras is loading the tokenizer and sets its vocabulary later
         return config
     if size < pieces:

@@ -11,10 +11,11 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.data.special_tokens import special_ids
 from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizers import special_ids
 from keras_attention.generation import Sampling, Strategy, decode, search_inputs
 from keras_attention.models.arguments import has_learned_positions
+from keras_attention.models.decoding import suppress_special
 from keras_attention.models.inference import check_texts, text_outputs
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.outputs import Completion
@@ -101,6 +102,7 @@ def compute(self: Any, inputs: dict, strategy: Strategy) -> dict:
     """
     searched = dict(inputs)
     prompts = {"token_ids": searched.pop("token_ids")}
+    strategy = suppress_special(strategy, self.tokenizer)
     hypotheses = decode(self, prompts, strategy, end_id=special_ids(self.tokenizer).end, **searched)
     steps = ops.arange(ops.shape(hypotheses["tokens"])[2])
     forced = ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1, keepdims=True)

@@ -6,9 +6,23 @@ or None, and two methods: `_target_embedding` and `_encode_start`.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+from keras_attention.data.special_tokens import special_ids
+from keras_attention.generation import Strategy
 from keras_attention.layers import logits_of_step
+
+
+def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
+    """Return the strategy with all special tokens suppressed, except the end token.
+
+    With `replace_unknown`, the unknown token is allowed, because `Translator.to_outputs` replaces it.
+    """
+    special = special_ids(tokenizer)
+    allowed = {special.unknown} if strategy.replace_unknown else set()
+    suppressed = dict.fromkeys((*strategy.suppress_tokens, *(i for i in special.suppressed if i not in allowed)))
+    return dataclasses.replace(strategy, suppress_tokens=tuple(suppressed))
 
 
 def start(self: Any, inputs: dict, length=None) -> dict:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_attention import config as configs
+from keras_attention.data.special_tokens import SpecialTokens, declare
 from keras_attention.data.text_reader import TextReader, WordReader
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.models.examples import are_raw, from_examples, train_tokenizers
@@ -132,7 +133,10 @@ class Task(keras.Model):
         tokenizers = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.tokenizer_names}
         sizes = {"class": type(self.config).__name__, **dataclasses.asdict(self.config)}
         quantization = keras.saving.serialize_keras_object(self.quantization)
-        return {"config": sizes, "name": self.name, "quantization": quantization, **tokenizers}
+        declared = {name: getattr(tokenizer, "declared_tokens", None) for name, tokenizer in self.tokenizers.items()}
+        special = {name: dataclasses.asdict(tokens) for name, tokens in declared.items() if tokens is not None}
+        others = {"name": self.name, "quantization": quantization, "special_tokens": special}
+        return {"config": sizes, **others, **tokenizers}
 
     @classmethod
     def from_config(cls, config: dict, custom_objects: dict | None = None):
@@ -147,6 +151,8 @@ class Task(keras.Model):
             name: keras.saving.deserialize_keras_object(config.pop(name, None), custom_objects)
             for name in cls.tokenizer_names
         }
+        for name, special in config.pop("special_tokens", {}).items():
+            declare(tokenizers[name], SpecialTokens(**special))
         quantization = keras.saving.deserialize_keras_object(config.pop("quantization", None), custom_objects)
         model = cls(getattr(configs, sizes.pop("class"))(**sizes), **tokenizers, **config)
         if quantization is not None:

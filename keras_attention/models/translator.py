@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,9 +11,10 @@ from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.files import read_pairs
+from keras_attention.data.special_tokens import special_ids, vocabulary
 from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizers import special_ids, train_tokenizer
+from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.generation import Greedy, Strategy, best_hypotheses, decode, search_inputs
 from keras_attention.layers import OutputBias, RecurrentDecoder
 from keras_attention.metrics.text import score_texts, scores_by_length
@@ -141,13 +141,6 @@ class Translator(Task):
             limits = ops.maximum(default, strategy.min_new_tokens + 1)
         return ops.minimum(limits, self.config.max_length) if has_learned_positions(self.config) else limits
 
-    def search_strategy(self, strategy: Strategy) -> Strategy:
-        """Return the strategy; if the start token is the padding token (Marian), it suppresses the padding token."""
-        special = special_ids(self.target_tokenizer)
-        if special.start != special.pad or special.pad == special.end:
-            return strategy
-        return dataclasses.replace(strategy, suppress_tokens=(*strategy.suppress_tokens, special.pad))
-
     def translate(
         self,
         texts: Iterable[str],
@@ -222,9 +215,22 @@ class Translator(Task):
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
         is_real = ops.logical_not(searched.pop("is_empty"))
         start_ids = ops.zeros_like(searched["limits"]) + special.start
-        strategy = self.search_strategy(strategy)
-        hypotheses = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
-        return best_hypotheses(hypotheses, is_real)
+        suppressing = decoding.suppress_special(strategy, self.target_tokenizer)
+        hypotheses = decode(self, sources, suppressing, start_ids=start_ids, end_id=special.end, **searched)
+        computed = best_hypotheses(hypotheses, is_real)
+        if strategy.replace_unknown:
+            computed["attended"] = self._attended_words(computed, sources["source_mask"])
+        return computed
+
+    def _attended_words(self, computed: dict, source_mask):
+        """Return (B, T), the source position with the highest attention score at each step, without the end token."""
+        if "attention" not in computed:
+            raise ValueError(
+                "`replace_unknown` copies the source word with the highest attention score, but this model has no "
+                "attention; expected False."
+            )
+        is_word = ops.concatenate([source_mask[:, 1:], ops.zeros_like(source_mask[:, :1])], axis=1)
+        return ops.argmax(computed["attention"] * ops.cast(ops.expand_dims(is_word, 1), "float32"), axis=-1)
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text`, `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
@@ -232,8 +238,14 @@ class Translator(Task):
         If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
         """
         source, target = detokenizers["source_tokenizer"], detokenizers["target_tokenizer"]
+        outputs = hypothesis_outputs(target, computed, "text")
+        if "attended" in computed:
+            words = source.words_at(strings, computed["attended"])
+            copied = target.copy_words(computed["tokens"][:, 0], computed["is_written"], words)
+            has_unknown = (computed["tokens"][:, 0] == target.special.unknown) & computed["is_written"]
+            outputs["text"] = target.choose(target.any(has_unknown), copied, outputs["text"])
         return {
-            **hypothesis_outputs(target, computed, "text"),
+            **outputs,
             "source_pieces": source.pieces(inputs["source_ids"], inputs["source_mask"] & ~inputs["is_empty"][:, None]),
             "target_pieces": target.pieces(computed["tokens"][:, 0], computed["is_written"]),
             **({"alignment": computed["attention"]} if "attention" in computed else {}),
@@ -284,7 +296,7 @@ def check_shared(config: TransformerConfig, source_tokenizer: Any, target_tokeni
     same = config.source_vocabulary_size == config.target_vocabulary_size
     try:
         if same and source_tokenizer is not target_tokenizer:
-            same = source_tokenizer.get_vocabulary() == target_tokenizer.get_vocabulary()
+            same = vocabulary(source_tokenizer) == vocabulary(target_tokenizer)
     except ValueError:  # Keras is loading the tokenizers and sets their vocabularies later
         return
     if not same:

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from keras_attention.data.tokenizers import mask_id
+from keras_attention.data.special_tokens import mask_id
 from keras_attention.generation import Strategy
 from keras_attention.models import Task
 from keras_attention.models.introspection import has_maps

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_attention.weights.token_files import Role
+
 _HEADS = ("head.", "pooler.", "output_bias.", "next_sentence_head.")  # paths that only one task has
 
 
@@ -106,6 +108,7 @@ class Family:
         rows: the arrays.
         read_tokenizers: directory -> dict of the model's tokenizer arguments, such as `{"tokenizer": ...}`; empty if
             the directory has no tokenizer.
+        roles: the special tokens.
         token_ids: attribute -> the special token with this id: `"pad"`, `"start"` or `"end"`.
         default_token_ids: ids of pad, start and end in a model without tokenizer; negative ids count from the end of
             the vocabulary.
@@ -128,6 +131,7 @@ class Family:
     attributes: tuple[Attribute, ...]
     rows: tuple[Row, ...]
     read_tokenizers: Callable[[pathlib.Path], dict[str, Any]]
+    roles: tuple[Role, ...]
     token_ids: Mapping[str, str]
     default_token_ids: tuple[int, int, int]
     supported_values: Mapping[str, tuple] = dataclasses.field(default_factory=dict)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_attention import models
-from keras_attention.data.tokenizers import special_ids
+from keras_attention.data.special_tokens import special_ids
 from keras_attention.weights.attributes import make_config, read_config, write_config
 from keras_attention.weights.bert import BERT
 from keras_attention.weights.convert import Family, canonical_names, collect_arrays, load_arrays
@@ -65,8 +65,6 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **p
     parts.pop("labels", None)
     model = _make_model(family, task, fields, {**tokenizers, **parts})
     load_arrays(model, family, arrays, new_head=task != stored_task)
-    if tokenizers:
-        _check_special_ids(family, attributes, model)
     return model
 
 
@@ -100,7 +98,7 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
     with new_directory(directory) as path:
         (path / "config.json").write_text(json.dumps(attributes, indent=2) + "\n", encoding="utf-8")
         write_arrays(path, collect_arrays(model, family))
-        write_tokenizer(getattr(model, "tokenizer", None), path)
+        write_tokenizer(getattr(model, "tokenizer", None), path, family.roles)
 
 
 def _find_family(attributes: Mapping[str, Any]) -> Family:
@@ -194,15 +192,3 @@ def _token_ids(family: Family, model: models.Task) -> dict[str, int]:
                 f"{row.field}={expected}."
             )
     return token_ids
-
-
-def _check_special_ids(family: Family, attributes: Mapping[str, Any], model: models.Task) -> None:
-    """Raise a ValueError if `config.json` and the tokenizer have different ids of padding, start or end."""
-    token_ids = _token_ids(family, model)
-    other = {name: attributes[name] for name in token_ids if attributes.get(name) not in (None, token_ids[name])}
-    if other:
-        expected = ", ".join(f"{name} = {token_ids[name]}" for name in other)
-        raise ValueError(
-            f"config.json has {', '.join(f'{name} = {value}' for name, value in other.items())}, but the tokenizer has "
-            f"{expected}. Pass another `tokenizer`, or tokenizer=None to load no tokenizer."
-        )

@@ -6,14 +6,17 @@ https://arxiv.org/abs/1706.03762.
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import re
 from typing import Any
 
 from keras_attention.config import TransformerConfig
+from keras_attention.data.special_tokens import AddedToken, declare
 from keras_attention.weights.attributes import activation
 from keras_attention.weights.convert import FIRST, Attribute, Family, Row, dense, norm
-from keras_attention.weights.files import read_json
+from keras_attention.weights.files import optional_json, read_json
+from keras_attention.weights.token_files import Role, read_special_tokens
 from keras_attention.weights.tokenizers import order_by_id
 
 # Kinds of dropout that this library does not have, and duplicates that old versions of transformers wrote.
@@ -41,8 +44,17 @@ def _side(side: str) -> tuple[Row, ...]:
     )
 
 
+MARIAN_ROLES = (
+    Role("unk_token", "unknown", "<unk>"),
+    Role("eos_token", "end", "</s>"),
+    Role("pad_token", "pad", "<pad>"),
+)
+
+
 def read_marian_tokenizers(path: pathlib.Path) -> dict[str, Any]:
     """Return the source and target tokenizers from `vocab.json`, `source.spm` and `target.spm`, or {} without them.
+
+    A target vocabulary of its own is in `target_vocab.json`.
 
     Raises:
         ValueError: only some of the files exist.
@@ -55,18 +67,26 @@ def read_marian_tokenizers(path: pathlib.Path) -> dict[str, Any]:
         raise ValueError(
             f"{str(path)!r} lacks {', '.join(missing)} of a Marian tokenizer; expected {', '.join(names)}."
         )
-    pieces = order_by_id(read_json(path / "vocab.json"))
-    return {
-        f"{side}_tokenizer": sentence_piece((path / f"{side}.spm").read_bytes(), pieces)
-        for side in ("source", "target")
-    }
+    config, tokenizers = optional_json(path / "config.json"), {}
+    for side in ("source", "target"):
+        separate = side == "target" and (path / "target_vocab.json").exists()
+        vocabulary = read_json(path / ("target_vocab.json" if separate else "vocab.json"))
+        ids, special = read_special_tokens(path, MARIAN_ROLES, vocabulary, "text_end")
+        pieces = order_by_id(ids)
+        codes = tuple(AddedToken(piece, at_start=True) for piece in pieces if re.fullmatch(r">>.+<<", piece))
+        start = config.get("decoder_start_token_id", special.start)
+        special = dataclasses.replace(special, start=start, added=(*special.added, *codes), size=len(pieces))
+        tokenizer = sentence_piece((path / f"{side}.spm").read_bytes(), pieces)
+        tokenizers[f"{side}_tokenizer"] = declare(tokenizer, special)
+    return tokenizers
 
 
 def sentence_piece(model: bytes, pieces: list[str]) -> Any:
     """Return a KerasHub tokenizer with the pieces of a SentencePiece model in another order.
 
     A piece that the SentencePiece model lacks is never used, unless it is a single character; such a character is used
-    if no other piece matches. A language code such as `>>fra<<` is one piece at the beginning of a text.
+    if no other piece matches. The pieces that only the SentencePiece model has follow after `pieces`; see
+    `SpecialTokens.size`. A language code such as `>>fra<<` is one piece at the beginning of a text.
 
     Args:
         model: a serialised SentencePiece model.
@@ -81,17 +101,17 @@ def sentence_piece(model: bytes, pieces: list[str]) -> Any:
     usable = {name: row for name, row in known.items() if row[2] in (kinds.NORMAL, kinds.USER_DEFINED)}
     lowest = min((score for _, score, _ in usable.values()), default=0.0) - 10.0  # as SentencePiece scores `<unk>`
     del proto.pieces[:]
-    for piece in pieces:
+    for piece in (*pieces, *sorted(usable.keys() - {*pieces})):
         if piece in ("<unk>", "</s>", "<pad>", "<s>"):
             row = (piece, 0.0, kinds.UNKNOWN if piece == "<unk>" else kinds.CONTROL)
         elif re.fullmatch(r">>.+<<", piece):
-            row = (f"▁{piece}", 0.0, kinds.USER_DEFINED)  # SentencePiece puts a space before every text
+            row = (piece, 0.0, kinds.CONTROL)  # `split_added` finds it in a text
         else:
             row = usable.get(piece, (piece, lowest, kinds.NORMAL if len(piece) == 1 else kinds.UNUSED))
         proto.pieces.add(piece=row[0], score=row[1], type=row[2])
     for kind, piece in (("unk", "<unk>"), ("eos", "</s>"), ("pad", "<pad>"), ("bos", "<s>")):
         setattr(proto.trainer_spec, f"{kind}_id", pieces.index(piece) if piece in pieces else -1)
-    proto.trainer_spec.vocab_size = len(pieces)
+    proto.trainer_spec.vocab_size = len(proto.pieces)
     return keras_hub.tokenizers.SentencePieceTokenizer(proto=proto.SerializeToString())
 
 
@@ -120,6 +140,7 @@ MARIAN = Family(
         ),
     ),
     read_tokenizers=read_marian_tokenizers,
+    roles=MARIAN_ROLES,
     token_ids={
         "pad_token_id": "pad",
         "decoder_start_token_id": "start",
