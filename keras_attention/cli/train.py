@@ -52,6 +52,12 @@ _DATA = [
     _tokenizer("--tokenizer", type=_KINDS, help="kind of tokenizer.  [default: sentencepiece, or that of the task]"),
     _tokenizer("--vocabulary-size", type=click.IntRange(8), help="vocabulary size of each tokenizer.  [default: 8000]"),
     _tokenizer("--lowercase", is_flag=True, help="convert texts to lower case."),
+    _tokenizer(
+        "--normalization",
+        type=click.Choice(ka.data.NORMALIZATIONS),
+        help="identity keeps the characters of the texts; nfkc replaces compatibility characters, such as ³ by 3.  "
+        "[default: identity]",
+    ),
     _image("--images", metavar="FOLDER", tasks=_CAPTIONER, help="folder of the training images."),
     _image(
         "--valid-images",

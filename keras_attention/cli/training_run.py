@@ -67,8 +67,8 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             "--init has its own image encoder; leave out --encoder and --encoder-weights.",
         ),
         (
-            init and (options["tokenizer"] or options["lowercase"] or options["vocabulary_size"]),
-            "--init has its own tokenizer; leave out --tokenizer, --lowercase and --vocabulary-size.",
+            init and any(options[name] for name in ("tokenizer", "lowercase", "vocabulary_size", "normalization")),
+            "--init has its own tokenizer; leave out --tokenizer, --lowercase, --vocabulary-size and --normalization.",
         ),
         (
             options["lora"] and options["freeze"],
@@ -181,6 +181,7 @@ def _new(task: type, options: dict[str, Any], examples: list) -> Any:
         tokenizer_kind=options["tokenizer"],
         vocabulary_size=options["vocabulary_size"] or 8000,
         lowercase=options["lowercase"],
+        normalization=options["normalization"] or "identity",
         **sizes,
     )
 

@@ -22,9 +22,10 @@ from keras_attention.data.text_batches import (
     translation_batches,
 )
 from keras_attention.data.text_reader import TextReader, WordReader
-from keras_attention.data.tokenizers import decode_ids, train_tokenizer
+from keras_attention.data.tokenizers import NORMALIZATIONS, decode_ids, train_tokenizer
 
 __all__ = [
+    "NORMALIZATIONS",
     "CaptionedImage",
     "DataError",
     "ImageError",

@@ -23,6 +23,7 @@ def from_examples(
     tokenizer_kind: str | None = None,
     vocabulary_size: int = 8000,
     lowercase: bool = False,
+    normalization: str = "identity",
     **sizes: Any,
 ) -> Any:
     """Make a model with the sizes of a preset, new weights, and tokenizers trained on the examples.
@@ -34,6 +35,7 @@ def from_examples(
             `"sentencepiece"` with other presets.
         vocabulary_size: number of tokens of each tokenizer.
         lowercase: True to make the tokenizers convert text to lower case.
+        normalization: `"identity"` or `"nfkc"`; see `train_tokenizer`.
         **sizes: sizes that replace those of the preset, such as `units=512`.
 
     Returns:
@@ -52,6 +54,7 @@ def from_examples(
     config = find_preset(preset, cls.task_name())
     default = cls.default_tokenizer if preset == cls.default_preset else "sentencepiece"
     options = {"kind": tokenizer_kind or default, "vocabulary_size": vocabulary_size, "lowercase": lowercase}
+    options["normalization"] = normalization
     parts = cls.train_tokenizers(examples, config, sizes, **options)
     labels = cls.labels_of(examples)
     return cls.from_preset(preset, **parts, **({"labels": labels} if labels else {}), **sizes)
@@ -66,7 +69,7 @@ def train_tokenizers(
         examples: training examples of the task.
         config: the preset's sizes.
         sizes: sizes that replace those of the preset.
-        **options: the options of `train_tokenizer`: `kind`, `vocabulary_size` and `lowercase`.
+        **options: the options of `train_tokenizer`: `kind`, `vocabulary_size`, `lowercase` and `normalization`.
 
     Returns:
         dict of tokenizers by the names of the constructor's arguments.
