@@ -123,6 +123,7 @@ class TransformerConfig:
     Args:
         width: M, the width of embeddings and blocks.
         num_layers: the number of blocks; in a translator, of the encoder and of the decoder.
+        decoder_layers: the number of blocks of a translator's decoder; 0 for `num_layers`.
         num_heads: H; the width of a head is M / H.
         intermediate_dim: the width of the feed-forward networks.
         activation: the activation of the feed-forward networks: `"relu"`, `"gelu"`, `"gelu_tanh"` (an approximation of
@@ -141,6 +142,7 @@ class TransformerConfig:
         target_vocabulary_size: the number of tokens in the target vocabulary of a translator.
         shared_vocabulary: use one embedding matrix for source, target and output of a translator; both tokenizers must
             then have the same vocabulary.
+        tie_weights: use the target embedding of a translator as its output matrix.
         output_bias: add a learned bias to the logits of a translator or captioner.
         num_segments: the number of segment vectors.
         position_offset: the number of unused rows at the start of the position table (2 in RoBERTa).
@@ -174,7 +176,9 @@ class TransformerConfig:
     vocabulary_size: int = _only(0, *_ONE_TEXT, "Captioner")
     source_vocabulary_size: int = _only(0, "Translator")
     target_vocabulary_size: int = _only(0, "Translator")
+    decoder_layers: int = _only(0, "Translator")
     shared_vocabulary: bool = _only(True, "Translator")
+    tie_weights: bool = _only(True, "Translator")
     output_bias: bool = _only(False, "Translator", "Captioner")
     num_segments: int = _only(0, *_ONE_TEXT)
     position_offset: int = _only(0, *_ONE_TEXT)
@@ -186,7 +190,6 @@ class TransformerConfig:
     # The values of a `RecurrentConfig`'s fields for a Transformer, so that code reads either config.
     attention: ClassVar[None] = None
     character_vocabulary_size: ClassVar[int] = 0
-    tie_weights: ClassVar[bool] = True
     grounded_attention: ClassVar[bool] = False
 
     @property
@@ -197,7 +200,13 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         _require_kinds(self)
         minimums = dict.fromkeys(("width", "num_layers", "num_heads", "intermediate_dim"), 1)
-        minimums |= {"max_length": 2, "num_segments": 0, "position_offset": 0, **_vocabulary_sizes(self)}
+        minimums |= {
+            "max_length": 2,
+            "num_segments": 0,
+            "position_offset": 0,
+            "decoder_layers": 0,
+            **_vocabulary_sizes(self),
+        }
         _require_range(self, minimums, ("dropout", "attention_dropout"))
         _require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of {self.width}, the width")
         _require_one_of(self, "activation", ACTIVATIONS)

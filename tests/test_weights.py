@@ -11,6 +11,7 @@ from foreign import (
     ROWS,
     batch,
     close,
+    edit,
     edit_arrays,
     longs,
     same,
@@ -41,6 +42,83 @@ def test_logits_equal_those_of_transformers(name, saved):
         expected = expected.logits
     everything = name == "MarianMTModel" or outputs.ndim == 2  # a target, or one output per text, has no padding
     close(outputs, expected, slice(None) if everything else MASK)
+
+
+MARIANS = {
+    "deep encoder": {"encoder_layers": 3, "decoder_layers": 1},
+    "deep decoder": {"encoder_layers": 1, "decoder_layers": 2},
+    "two vocabularies": {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 31},
+    "two vocabularies, not tied": {
+        "share_encoder_decoder_embeddings": False, "decoder_vocab_size": 31, "tie_word_embeddings": False
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MARIANS)
+def test_translators_of_other_structures(case, saved, tmp_path):
+    model, directory = saved("MarianMTModel", MARIANS[case])
+    converted = from_huggingface(directory)
+    close(converted(batch(converted)), transformers_outputs(model).logits, slice(None))
+    to_huggingface(converted, tmp_path / "out")
+    same(from_huggingface(tmp_path / "out"), converted)
+    again, info = transformers.MarianMTModel.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(info.values()), info
+    close(transformers_outputs(again).logits, transformers_outputs(model).logits, slice(None))
+
+
+def test_a_translator_that_normalizes_first(saved, tmp_path):
+    """transformers ignores `normalize_before`; the logits are computed here with its layers."""
+    model, directory = saved("MarianMTModel")
+    edit(directory, normalize_before=True, add_final_layer_norm=True)
+    names = [f"model.{side}.layer_norm" for side in ("encoder", "decoder")]
+    norms = [torch.nn.LayerNorm(18) for _ in names]
+    for norm in norms:
+        torch.nn.init.normal_(norm.weight)
+    arrays = {
+        f"{name}.{part}": getattr(norm, part).detach().numpy()
+        for name, norm in zip(names, norms, strict=True)
+        for part in ("weight", "bias")
+    }
+    edit_arrays(directory, lambda stored: stored.update(arrays))
+    converted = from_huggingface(directory)
+    assert converted.config.norm_first
+    with torch.no_grad():
+        expected = pre_norm_logits(model, norms)
+    close(converted(batch(converted)), expected, slice(None))
+    with pytest.raises(ValueError, match="`norm_first` is True, but marian models always have False"):
+        to_huggingface(converted, tmp_path / "out")
+
+
+def pre_norm_logits(model, norms):
+    """Return the logits of a Marian model that normalizes the input of each branch, and the output of each stack."""
+
+    def attend(attention, x, memory, mask):
+        heads = [
+            layer(y).reshape(2, -1, 3, 6).transpose(1, 2)
+            for layer, y in zip(
+                (attention.q_proj, attention.k_proj, attention.v_proj), (x, memory, memory), strict=True
+            )
+        ]
+        scores = heads[0] @ heads[1].transpose(2, 3) / 6**0.5
+        weights = scores.masked_fill(~mask, -1e9).softmax(-1)
+        return attention.out_proj((weights @ heads[2]).transpose(1, 2).reshape(2, -1, 18))
+
+    mask, causal = torch.tensor(MASK)[:, None, None], torch.tril(torch.ones(6, 6, dtype=torch.bool))
+    stacks = model.model.encoder, model.model.decoder
+    embedded = [
+        model.model.shared(longs(ids)) * 18**0.5 + stack.embed_positions((2, 6))
+        for ids, stack in zip((IDS, IDS[:, ::-1].copy()), stacks, strict=True)
+    ]
+    memory = None
+    for x, stack, norm in zip(embedded, stacks, norms, strict=True):
+        for layer in stack.layers:
+            y = layer.self_attn_layer_norm(x)
+            x = x + attend(layer.self_attn, y, y, mask if memory is None else causal)
+            if memory is not None:
+                x = x + attend(layer.encoder_attn, layer.encoder_attn_layer_norm(x), memory, mask)
+            x = x + layer.fc2(layer.activation_fn(layer.fc1(layer.final_layer_norm(x))))
+        memory = norm(x)
+    return memory @ model.model.shared.weight.T + model.final_logits_bias
 
 
 def test_weights_in_half_precision_are_read(saved, tmp_path):

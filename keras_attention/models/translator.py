@@ -86,7 +86,9 @@ class Translator(Task):
                 config, config.source_vocabulary_size, "embedding"
             )
         else:
-            self.source_embedding = make_embedding(config, config.source_vocabulary_size, "source_embedding")
+            self.source_embedding = make_embedding(
+                config, config.source_vocabulary_size, "source_embedding", tie_weights=True
+            )
             self.target_embedding = make_embedding(config, config.target_vocabulary_size, "target_embedding")
         self.encoder, self.decoder = make_encoder(config), make_decoder(config, memory=True)
         self.output_bias = OutputBias(name="output_bias") if config.output_bias else None

@@ -80,14 +80,20 @@ def read_config(family: Family, attributes: Mapping[str, Any]) -> dict[str, Any]
             "config.json if it does not."
         )
     known = {**family.defaults, **attributes}
-    for name, allowed in supported.items():
-        if name in known and known[name] not in allowed:
-            expected = " or ".join(repr(value) for value in allowed)
-            raise ValueError(
-                f"`{name}` is {known[name]!r}, which is not supported for {family.name}; expected {expected}. "
-                "Choose another checkpoint."
-            )
+    for name in unsupported(family, attributes)[:1]:
+        expected = " or ".join(repr(value) for value in supported[name])
+        raise ValueError(
+            f"`{name}` is {known[name]!r}, which is not supported for {family.name}; expected {expected}. "
+            "Choose another checkpoint."
+        )
     return {**family.family_defaults, **_mapped_fields(family, known)}
+
+
+def unsupported(family: Family, attributes: Mapping[str, Any]) -> list[str]:
+    """Return the names of attributes whose values a family does not support."""
+    known = {**family.defaults, **attributes}
+    supported = {**_SUPPORTED_VALUES, **family.supported_values}
+    return [name for name, allowed in supported.items() if name in known and known[name] not in allowed]
 
 
 def _mapped_fields(family: Family, known: Mapping[str, Any]) -> dict[str, Any]:

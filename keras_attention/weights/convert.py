@@ -211,17 +211,19 @@ def find(model: Any, path: str) -> Any:
     for part in path.split("."):
         if model is None:
             return None
-        model = model[int(part)] if part.isdigit() else getattr(model, part, None)
+        is_missing = part.isdigit() and int(part) >= len(model)
+        model = None if is_missing else model[int(part)] if part.isdigit() else getattr(model, part, None)
     return model
 
 
 def _rows_of(model: keras.Model, family: Family) -> Iterator[Row]:
     """Yield the rows that apply to a model, one for each block; `path` is a tuple of paths."""
+    num_blocks = max(model.config.num_layers, getattr(model.config, "decoder_layers", 0))
     for row in family.rows:
         if row.task not in (None, model.task_name()):
             continue
         templates = (row.path,) if isinstance(row.path, str) else row.path
-        for i in range(model.config.num_layers if "{i}" in row.hf_name else 1):
+        for i in range(num_blocks if "{i}" in row.hf_name else 1):
             paths = tuple(path.replace("{i}", str(i)) for path in templates)
             if all(find(model, path) is not None for path in paths):
                 yield row._replace(hf_name=row.hf_name.replace("{i}", str(i)), path=paths)

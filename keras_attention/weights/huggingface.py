@@ -10,17 +10,18 @@ from typing import Any
 
 from keras_attention import models
 from keras_attention.data.special_tokens import special_ids
-from keras_attention.weights.attributes import make_config, read_config, write_config
+from keras_attention.weights.attributes import make_config, read_config, unsupported, write_config
 from keras_attention.weights.bert import BERT
 from keras_attention.weights.convert import Family, canonical_names, collect_arrays, load_arrays
 from keras_attention.weights.files import existing_directory, new_directory, open_arrays, read_json, write_arrays
 from keras_attention.weights.gpt2 import GPT2
-from keras_attention.weights.marian import MARIAN
+from keras_attention.weights.marian import MARIANS
 from keras_attention.weights.roberta import ROBERTA
 from keras_attention.weights.tokenizers import write_tokenizer
 from keras_attention.weights.xlnet import XLNET
 
-FAMILIES = {family.name: family for family in (BERT, ROBERTA, GPT2, MARIAN, XLNET)}
+_VARIANTS = (BERT, ROBERTA, GPT2, *MARIANS, XLNET)
+FAMILIES = {family.name: family for family in _VARIANTS}
 
 
 def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **parts: Any) -> models.Task:
@@ -105,7 +106,8 @@ def _find_family(attributes: Mapping[str, Any]) -> Family:
     name = attributes.get("model_type")
     if name not in FAMILIES:
         raise ValueError(f"The `model_type` in config.json is {name!r}; expected one of {', '.join(FAMILIES)}.")
-    return FAMILIES[name]
+    variants = [family for family in _VARIANTS if family.name == name]
+    return min(variants, key=lambda family: len(unsupported(family, attributes)))
 
 
 def _check_task(task: str, family: Family) -> str:
@@ -154,7 +156,7 @@ def _family_of(model: models.Task) -> Family:
     config = getattr(model, "config", None)
     fitting = [
         family
-        for family in FAMILIES.values()
+        for family in _VARIANTS
         if type(config) is family.config and model.task_name() in family.architectures.values()
     ]
     if not fitting:
@@ -177,7 +179,8 @@ def _token_ids(family: Family, model: models.Task) -> dict[str, int]:
     tokenizer = getattr(model, "tokenizer", None) or getattr(model, "target_tokenizer", None)
     if tokenizer is None:
         config = model.config
-        size = getattr(config, "vocabulary_size", 0) or getattr(config, "target_vocabulary_size", 0)
+        names = ("vocabulary_size", "source_vocabulary_size", "target_vocabulary_size")
+        size = min(value for value in (getattr(config, name, 0) for name in names) if value)
         ids = dict(zip(("pad", "start", "end"), (i % size for i in family.default_token_ids), strict=True))
     else:
         ids = dataclasses.asdict(special_ids(tokenizer))

@@ -1,4 +1,4 @@
-"""Marian (OPUS-MT): a Transformer translator with one embedding for source, target and output.
+"""Marian (OPUS-MT): a Transformer translator, usually with one embedding for source, target and output.
 
 Reference: Junczys-Dowmunt et al., 2018, https://arxiv.org/abs/1804.00344; Vaswani et al., 2017,
 https://arxiv.org/abs/1706.03762.
@@ -14,7 +14,7 @@ from typing import Any
 from keras_attention.config import TransformerConfig
 from keras_attention.data.special_tokens import AddedToken, declare
 from keras_attention.weights.attributes import activation
-from keras_attention.weights.convert import FIRST, Attribute, Family, Row, dense, norm
+from keras_attention.weights.convert import FIRST, TRANSPOSED, Attribute, Family, Row, dense, norm
 from keras_attention.weights.files import optional_json, read_json
 from keras_attention.weights.token_files import Role, read_special_tokens
 from keras_attention.weights.tokenizers import order_by_id
@@ -24,6 +24,9 @@ _IGNORED = """
     activation_dropout classif_dropout classifier_dropout decoder_layerdrop encoder_layerdrop extra_pos_embeddings
     num_hidden_layers
 """
+
+
+_SHARED = "model.shared.weight"
 
 
 def _attention(hf_name: str, path: str) -> tuple[Row, ...]:
@@ -115,69 +118,99 @@ def sentence_piece(model: bytes, pieces: list[str]) -> Any:
     return keras_hub.tokenizers.SentencePieceTokenizer(proto=proto.SerializeToString())
 
 
-MARIAN = Family(
-    name="marian",
-    config=TransformerConfig,
-    architectures={"MarianMTModel": "Translator"},
-    attributes=(
-        Attribute("d_model", "width"),
-        Attribute("encoder_layers", "num_layers"),
-        Attribute("decoder_layers", "num_layers"),
-        Attribute("encoder_attention_heads", "num_heads"),
-        Attribute("decoder_attention_heads", "num_heads"),
-        Attribute("encoder_ffn_dim", "intermediate_dim"),
-        Attribute("decoder_ffn_dim", "intermediate_dim"),
-        activation("activation_function"),
-        Attribute("max_position_embeddings", "max_length"),
-        Attribute("dropout", "dropout"),
-        Attribute("attention_dropout", "attention_dropout"),
-        Attribute("init_std", "initializer_range"),
-        Attribute("vocab_size", "source_vocabulary_size"),
-        Attribute(
-            "decoder_vocab_size",
-            "target_vocabulary_size",
-            lambda value, attributes: value or attributes["vocab_size"],
-        ),
+_ATTRIBUTES = (
+    Attribute("d_model", "width"),
+    Attribute("encoder_layers", "num_layers"),
+    Attribute(
+        "decoder_layers",
+        "decoder_layers",
+        lambda value, attributes: value if value != attributes["encoder_layers"] else 0,
+        lambda value, config: value or config.num_layers,
     ),
-    read_tokenizers=read_marian_tokenizers,
-    roles=MARIAN_ROLES,
-    token_ids={
-        "pad_token_id": "pad",
-        "decoder_start_token_id": "start",
-        "eos_token_id": "end",
-        "forced_eos_token_id": "end",
-    },
-    default_token_ids=(-1, -1, 0),
-    supported_values={
-        "is_encoder_decoder": (True,),
-        "scale_embedding": (True,),
-        "static_position_embeddings": (True,),
-        "share_encoder_decoder_embeddings": (True,),
-        "normalize_before": (False,),
-        "normalize_embedding": (False,),
-        "add_final_layer_norm": (False,),
-        "add_bias_logits": (False,),
-    },
-    ignored_attributes=frozenset(_IGNORED.split()),
-    defaults={"scale_embedding": False, "decoder_vocab_size": None},
-    family_defaults={
-        "norm_first": False,
-        "positions": "sinusoidal",
-        "attention_bias": True,
-        "epsilon": 1e-5,
-        "shared_vocabulary": True,
-        "output_bias": True,
-    },
-    rows=(
-        Row("model.shared.weight", "source_embedding.embeddings"),
-        *_side("encoder"),
-        *_side("decoder"),
-        Row("final_logits_bias", "output_bias.bias", FIRST),
+    Attribute("normalize_before", "norm_first"),
+    Attribute("add_final_layer_norm", "norm_first"),
+    Attribute("encoder_attention_heads", "num_heads"),
+    Attribute("decoder_attention_heads", "num_heads"),
+    Attribute("encoder_ffn_dim", "intermediate_dim"),
+    Attribute("decoder_ffn_dim", "intermediate_dim"),
+    activation("activation_function"),
+    Attribute("max_position_embeddings", "max_length"),
+    Attribute("dropout", "dropout"),
+    Attribute("attention_dropout", "attention_dropout"),
+    Attribute("init_std", "initializer_range"),
+    Attribute("vocab_size", "source_vocabulary_size"),
+    Attribute(
+        "decoder_vocab_size",
+        "target_vocabulary_size",
+        lambda value, attributes: value or attributes["vocab_size"],
     ),
-    tied_arrays={
-        "model.encoder.embed_tokens.weight": "model.shared.weight",
-        "model.decoder.embed_tokens.weight": "model.shared.weight",
-        "lm_head.weight": "model.shared.weight",
-    },
-    ignored=(r"\.embed_positions\.weight$",),  # sinusoidal, computed here
 )
+_DEFAULTS = {
+    "scale_embedding": False,
+    "decoder_vocab_size": None,
+    "normalize_before": False,
+    "add_final_layer_norm": False,
+    "share_encoder_decoder_embeddings": True,
+    "tie_word_embeddings": True,
+}
+
+
+def _marian(shared: bool, tied: bool) -> Family:
+    """Return the tables for one or two vocabularies, and for an output matrix that is or is not the embedding."""
+    source, target = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight")
+    embeddings = [Row(source, "source_embedding.embeddings"), Row(target, "target_embedding.embeddings")]
+    copies = {}
+    if shared:
+        embeddings, copies = [Row(_SHARED, "source_embedding.embeddings")], {source: _SHARED, target: _SHARED}
+    if tied:
+        copies["lm_head.weight"] = _SHARED if shared else target
+    else:
+        embeddings.append(Row("lm_head.weight", "target_embedding.reverse_embeddings", TRANSPOSED))
+    return Family(
+        name="marian",
+        config=TransformerConfig,
+        architectures={"MarianMTModel": "Translator"},
+        attributes=_ATTRIBUTES,
+        read_tokenizers=read_marian_tokenizers,
+        roles=MARIAN_ROLES,
+        token_ids={
+            "pad_token_id": "pad",
+            "decoder_start_token_id": "start",
+            "eos_token_id": "end",
+            "forced_eos_token_id": "end",
+        },
+        default_token_ids=(-1, -1, 0),
+        supported_values={
+            "is_encoder_decoder": (True,),
+            "scale_embedding": (True,),
+            "static_position_embeddings": (True,),
+            "share_encoder_decoder_embeddings": (shared,),
+            "tie_word_embeddings": (tied,),
+            "normalize_embedding": (False,),
+            "add_bias_logits": (False,),
+        },
+        ignored_attributes=frozenset(_IGNORED.split()),
+        defaults=_DEFAULTS,
+        family_defaults={
+            "norm_first": False,  # transformers computes no other
+            "positions": "sinusoidal",
+            "attention_bias": True,
+            "epsilon": 1e-5,
+            "shared_vocabulary": shared,
+            "tie_weights": tied,
+            "output_bias": True,
+        },
+        rows=(
+            *embeddings,
+            *norm("model.encoder.layer_norm", "encoder.norm"),
+            *norm("model.decoder.layer_norm", "decoder.norm"),
+            *_side("encoder"),
+            *_side("decoder"),
+            Row("final_logits_bias", "output_bias.bias", FIRST),
+        ),
+        tied_arrays=copies,
+        ignored=(r"\.embed_positions\.weight$",),  # sinusoidal, computed here
+    )
+
+
+MARIANS = tuple(_marian(shared, tied) for shared in (True, False) for tied in (True, False))
