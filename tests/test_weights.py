@@ -75,9 +75,9 @@ def test_a_translator_that_normalizes_first(saved, tmp_path):
     for norm in norms:
         torch.nn.init.normal_(norm.weight)
     arrays = {
-        f"{name}.{part}": getattr(norm, part).detach().numpy()
+        f"{name}.{part}": weight.detach().numpy()
         for name, norm in zip(names, norms, strict=True)
-        for part in ("weight", "bias")
+        for part, weight in norm.named_parameters()
     }
     edit_arrays(directory, lambda stored: stored.update(arrays))
     converted = from_huggingface(directory)
@@ -93,24 +93,15 @@ def pre_norm_logits(model, norms):
     """Return the logits of a Marian model that normalizes the input of each branch, and the output of each stack."""
 
     def attend(attention, x, memory, mask):
-        heads = [
-            layer(y).reshape(2, -1, 3, 6).transpose(1, 2)
-            for layer, y in zip(
-                (attention.q_proj, attention.k_proj, attention.v_proj), (x, memory, memory), strict=True
-            )
-        ]
-        scores = heads[0] @ heads[1].transpose(2, 3) / 6**0.5
-        weights = scores.masked_fill(~mask, -1e9).softmax(-1)
-        return attention.out_proj((weights @ heads[2]).transpose(1, 2).reshape(2, -1, 18))
+        pairs = ((attention.q_proj, x), (attention.k_proj, memory), (attention.v_proj, memory))
+        query, key, value = (layer(y).reshape(2, -1, 3, 6).transpose(1, 2) for layer, y in pairs)
+        scores = (query @ key.transpose(2, 3) / 6**0.5).masked_fill(~mask, -1e9).softmax(-1)
+        return attention.out_proj((scores @ value).transpose(1, 2).reshape(2, -1, 18))
 
     mask, causal = torch.tensor(MASK)[:, None, None], torch.tril(torch.ones(6, 6, dtype=torch.bool))
-    stacks = model.model.encoder, model.model.decoder
-    embedded = [
-        model.model.shared(longs(ids)) * 18**0.5 + stack.embed_positions((2, 6))
-        for ids, stack in zip((IDS, IDS[:, ::-1].copy()), stacks, strict=True)
-    ]
-    memory = None
-    for x, stack, norm in zip(embedded, stacks, norms, strict=True):
+    memory, stacks = None, ((IDS, model.model.encoder), (IDS[:, ::-1].copy(), model.model.decoder))
+    for (ids, stack), norm in zip(stacks, norms, strict=True):
+        x = model.model.shared(longs(ids)) * 18**0.5 + stack.embed_positions((2, 6))
         for layer in stack.layers:
             y = layer.self_attn_layer_norm(x)
             x = x + attend(layer.self_attn, y, y, mask if memory is None else causal)
