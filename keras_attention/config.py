@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 CELLS = ("simple", "gru", "lstm")
 POSITIONS = ("sinusoidal", "learned", "relative")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
+SINGLE_LABEL, MULTI_LABEL, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 TASK_TEMPLATES = ("end", "start_end", "end_start")
 ATTENTIONS = ("additive", "dot", "scaled_dot")
 HARD = "hard"
@@ -98,6 +99,7 @@ class RecurrentConfig:
     template: ClassVar[str] = "end"
     initializer_range: ClassVar[None] = None
     shared_vocabulary: ClassVar[bool] = False
+    problem_type: ClassVar[str] = SINGLE_LABEL
     output_bias: ClassVar[bool] = False
     tie_weights: ClassVar[bool] = True
     grounded_attention: ClassVar[bool] = False
@@ -151,6 +153,8 @@ class TransformerConfig:
             BERT) or `"end_start"` (text, end, start, as in XLNet, whose start token is `<cls>`).
         next_sentence: train a masked language model also on next-sentence prediction.
         labels: the classes of a classifier, or the tags of a tagger.
+        problem_type: what a classifier computes: `"single_label_classification"` (softmax),
+            `"multi_label_classification"` (a sigmoid for each label) or `"regression"` (the outputs as they are).
 
     Raises:
         ValueError: a value has the wrong type or is out of range.
@@ -186,6 +190,7 @@ class TransformerConfig:
     template: str = _only("end", *_ONE_TEXT)
     next_sentence: bool = _only(False, *_ONE_TEXT)
     labels: tuple[str, ...] = _only((), *_LABELLED)
+    problem_type: str = _only(SINGLE_LABEL, "TextClassifier")
 
     # The values of a `RecurrentConfig`'s fields for a Transformer, so that code reads either config.
     attention: ClassVar[None] = None
@@ -212,6 +217,7 @@ class TransformerConfig:
         _require_one_of(self, "activation", ACTIVATIONS)
         _require_one_of(self, "positions", POSITIONS)
         _require_one_of(self, "template", TASK_TEMPLATES)
+        _require_one_of(self, "problem_type", (SINGLE_LABEL, MULTI_LABEL, REGRESSION))
 
 
 @dataclasses.dataclass(frozen=True)

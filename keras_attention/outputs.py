@@ -136,9 +136,11 @@ class Classification:
     Attributes:
         text: the text that was classified.
         label: its most probable label; empty for an empty text.
-        score: the probability of the label.
+        score: the probability of the label; for a regression, the output.
         pieces: the S pieces of the text.
         attention: (S,) attention scores of the pooling over pieces, float32; None for a model without attention.
+        probabilities: label -> probability, in the order of the model's labels. With several labels at once, each
+            probability stands alone; for a regression it is the output. Empty for an empty text.
     """
 
     text: str
@@ -146,18 +148,22 @@ class Classification:
     score: float
     pieces: tuple[str, ...] = ()
     attention: np.ndarray | None = None
+    probabilities: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], text: str) -> Classification:
         """Make the classification of `text` from a row.
 
         Example:
-            >>> Classification.from_row({"label": b"good", "score": 0.75, "pieces": ["fine"]}, "fine").label
-            'good'
+            >>> row = {"label": b"good", "score": 0.75, "pieces": ["fine"]}
+            >>> row |= {"labels": [b"bad", b"good"], "probabilities": [0.25, 0.75]}
+            >>> Classification.from_row(row, "fine").probabilities
+            {'bad': 0.25, 'good': 0.75}
         """
-        pieces = _strings(row["pieces"])
+        pieces, labels = _strings(row["pieces"]), _strings(row["labels"])
         attention = _without_padding(row.get("attention"), len(pieces))
-        return cls(text, _string(row["label"]), float(row["score"]), pieces, attention)
+        values = {label: float(value) for label, value in zip(labels, row["probabilities"], strict=False)}
+        return cls(text, _string(row["label"]), float(row["score"]), pieces, attention, values)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,12 +50,29 @@ def test_alternatives_are_the_other_finished_hypotheses():
         ),
         (
             Classification.from_row(
-                {"label": b"good", "score": 0.75, "pieces": [b"fine"], "probabilities": []}, "fine"
+                {
+                    "label": b"good",
+                    "score": 0.75,
+                    "pieces": [b"fine"],
+                    "labels": [b"bad", b"good"],
+                    "probabilities": [0.25, 0.75],
+                },
+                "fine",
             ),
-            Classification("fine", "good", 0.75, ("fine",)),
+            Classification("fine", "good", 0.75, ("fine",), None, {"bad": 0.25, "good": 0.75}),
         ),
         (
-            Classification.from_row({"label": "", "score": 0.0, "pieces": ["", ""], "attention": [0.0, 0.0]}, ""),
+            Classification.from_row(
+                {
+                    "label": "",
+                    "score": 0.0,
+                    "pieces": ["", ""],
+                    "attention": [0.0, 0.0],
+                    "labels": ["", ""],
+                    "probabilities": [0.0, 0.0],
+                },
+                "",
+            ),
             Classification("", "", 0.0),
         ),
         (

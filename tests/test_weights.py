@@ -248,3 +248,44 @@ def test_marian_generates_the_tokens_of_transformers(width, saved):
         best_tokens(converted, inputs, search, ("source_ids", "source_mask")), generated, strict=True
     ):
         assert written(np.array(tokens), END) == written(target[1:].numpy(), END)
+
+
+PROBLEMS = {  # sizes of transformers' config -> our problem_type, and probabilities from logits
+    "one output": ({"num_labels": 1}, "regression", lambda logits: logits),
+    "regression": ({"num_labels": 2, "problem_type": "regression"}, "regression", lambda logits: logits),
+    "several labels": (
+        {"num_labels": 3, "problem_type": "multi_label_classification"},
+        "multi_label_classification",
+        lambda logits: logits.sigmoid(),
+    ),
+    "one label": ({"num_labels": 3}, "single_label_classification", lambda logits: logits.softmax(-1)),
+}
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_a_classifier_computes_what_its_problem_type_says(case, saved, tmp_path):
+    sizes, problem_type, activate = PROBLEMS[case]
+    labels = {i: f"LABEL_{i}" for i in range(sizes["num_labels"])}
+    sizes = {**sizes, "id2label": labels, "label2id": {label: i for i, label in labels.items()}}
+    model, directory = saved("BertForSequenceClassification", sizes)
+    converted = from_huggingface(directory)
+    assert converted.config.problem_type == problem_type
+    computed = converted.compute({**batch(converted), "is_empty": np.array([False, False])})
+    close(computed["probabilities"], activate(transformers_outputs(model).logits), slice(None))
+    to_huggingface(converted, tmp_path / "out")
+    again = from_huggingface(tmp_path / "out")
+    same(again, converted)
+    if problem_type != "single_label_classification":
+        with pytest.raises(ValueError, match=f"`problem_type` is '{problem_type}'; expected 'single_label"):
+            converted.make_batches([("we", "LABEL_0")])
+
+
+def test_attributes_of_other_tools_are_ignored_or_refused_by_name(saved):
+    _, directory = saved("BertForSequenceClassification")
+    first = from_huggingface(directory)
+    tools = {"sentence_transformers": {"version": "4.1.0"}, "sbert_ce_default_activation_function": "Identity"}
+    edit(directory, **tools, unsloth_version="2025", _commit_hash="ab", is_encoder_decoder=False)
+    same(from_huggingface(directory), first)
+    edit(directory, auto_map={"AutoModel": "modeling.Other"})
+    with pytest.raises(ValueError, match=r"has auto_map = .* it names Python code that computes another network"):
+        from_huggingface(directory)

@@ -110,8 +110,8 @@ _MODEL = [
     _finetuning(
         "--init",
         metavar="MODEL",
-        help="start from the weights of this model: of the same task, or an encoder (mlm, plm) for a classifier or "
-        "tagger.",
+        help="start from the weights of this model, a .keras file or a Hugging Face directory: of the same task, or an "
+        "encoder (mlm, plm, BERT without a head) for a classifier or tagger.",
     ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
     _finetuning(

@@ -188,13 +188,20 @@ def _new(task: type, options: dict[str, Any], examples: list) -> Any:
 
 def _initialised(task: type, options: dict[str, Any], examples: list) -> Any:
     """Return the model of --init, with the sizes of --set, or a new model on its encoder."""
-    model, sizes = ka.load(options["init"]), _sizes(options["sizes"])
+    sizes, labels = _sizes(options["sizes"]), task.labels_of(examples)
+    model = _load_init(options["init"], task, labels)
     if isinstance(model, task):
         return type(model).from_model(model, **sizes) if sizes else model
-    labels = task.labels_of(examples)
     if not labels:
         raise click.UsageError(f"--init: {options['init']} is a {type(model).__name__}; expected a {task.__name__}.")
     return task.from_encoder(model, labels=labels, **sizes)
+
+
+def _load_init(path: str, task: type, labels: tuple[str, ...]) -> Any:
+    """Load --init; a Hugging Face directory without a head gets that of the task."""
+    if not (pathlib.Path(path) / "config.json").is_file() or ka.weights.stored_task(path):
+        return ka.load(path)
+    return ka.weights.from_huggingface(path, task=task.task_name(), **({"labels": labels} if labels else {}))
 
 
 def _sizes(items: list[str] | tuple[str, ...]) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class SpecialTokens:
         added: the pieces that are never split in a text.
         starts_texts: the start token is put before a prompt.
         lowercase: texts are converted to lower case.
+        suppressed: ids that a search never generates; by default all special tokens except the end token.
         size: the number of ids of the model, if the tokenizer has more pieces, which become the unknown token; else 0.
     """
 
@@ -78,18 +79,16 @@ class SpecialTokens:
     added: tuple[AddedToken, ...] = ()
     starts_texts: bool = True
     lowercase: bool = False
+    suppressed: tuple[int, ...] | None = None
     size: int = 0
 
     def __post_init__(self) -> None:
         known = {self.pad, self.unknown, self.start, self.end, *({self.mask} - {None}), *self.hidden}
         object.__setattr__(self, "hidden", tuple(sorted(known)))
+        suppressed = [i for i in self.hidden if i != self.end] if self.suppressed is None else self.suppressed
+        object.__setattr__(self, "suppressed", tuple(suppressed))
         added = (AddedToken(**token) if isinstance(token, Mapping) else token for token in self.added)
         object.__setattr__(self, "added", tuple(added))
-
-    @property
-    def suppressed(self) -> tuple[int, ...]:
-        """The ids that a search never generates: all special tokens except the end token."""
-        return tuple(i for i in self.hidden if i != self.end)
 
 
 def declare(tokenizer: Any, special: SpecialTokens) -> Any:

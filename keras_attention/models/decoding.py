@@ -15,7 +15,7 @@ from keras_attention.layers import logits_of_step
 
 
 def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
-    """Return the strategy with all special tokens suppressed, except the end token.
+    """Return a strategy that also suppresses special tokens; see `SpecialTokens.suppressed`.
 
     With `replace_unknown`, the unknown token is allowed, because `Translator.to_outputs` replaces it.
     """

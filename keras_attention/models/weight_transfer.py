@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.config import TransformerConfig
+from keras_attention.config import SINGLE_LABEL, TransformerConfig
 from keras_attention.presets import ENCODER_TASKS, ENCODER_USES
 
 
@@ -84,7 +84,7 @@ def from_encoder(cls: Any, other: Any, **parts: Any):
     if unknown:
         raise ValueError(f"{', '.join(unknown)} cannot change, because the encoder is already trained.")
     check_not_quantized(other)
-    config = dataclasses.replace(other.config, next_sentence=False, **parts)
+    config = dataclasses.replace(other.config, next_sentence=False, problem_type=SINGLE_LABEL, **parts)
     model = cls(config, tokenizer=other.tokenizer)
     for name in ("embedding", "encoder", "pooler"):
         old, new = getattr(other, name, None), getattr(model, name, None)

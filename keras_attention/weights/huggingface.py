@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_attention import models
+from keras_attention.config import REGRESSION, SINGLE_LABEL
 from keras_attention.data.special_tokens import special_ids
 from keras_attention.weights.attributes import make_config, read_config, unsupported, write_config
 from keras_attention.weights.bert import BERT
@@ -54,19 +55,31 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **p
     path = existing_directory(directory)
     attributes, arrays = read_json(path / "config.json"), open_arrays(path)
     family = _find_family(attributes)
-    stored_task = family.architectures.get(next(iter(attributes.get("architectures") or ()), ""), "")
-    task = _check_task(task or stored_task, family)
+    stored = stored_task(path)
+    task = _check_task(task or stored, family)
     has_tokenizer = any("tokenizer" in name for name in parts)
     tokenizers = {} if has_tokenizer else family.read_tokenizers(path)
     fields = read_config(family, attributes)
     names = canonical_names(family, arrays)
-    fields |= {field: array in names and task == stored_task for field, array in family.optional_arrays.items()}
+    fields |= {field: array in names and task == stored for field, array in family.optional_arrays.items()}
     if task in ("TextClassifier", "TextTagger"):
-        fields["labels"] = _labels(family, attributes, arrays, task, stored_task, parts.pop("labels", ()))
+        fields["labels"] = _labels(family, attributes, arrays, task, stored, parts.pop("labels", ()))
+    if task == "TextClassifier" == stored:
+        fields["problem_type"] = attributes.get("problem_type") or _problem_type(fields["labels"])
     parts.pop("labels", None)
     model = _make_model(family, task, fields, {**tokenizers, **parts})
-    load_arrays(model, family, arrays, new_head=task != stored_task)
+    load_arrays(model, family, arrays, new_head=task != stored)
     return model
+
+
+def stored_task(directory: str | pathlib.Path) -> str:
+    """Return the task of a Hugging Face directory, such as `"TextClassifier"`; "" for a model without a head.
+
+    Raises:
+        ValueError: the directory has no `config.json`, or the family is unknown.
+    """
+    attributes = read_json(existing_directory(directory) / "config.json")
+    return _find_family(attributes).architectures.get(next(iter(attributes.get("architectures") or ()), ""), "")
 
 
 def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
@@ -149,6 +162,11 @@ def _labels(
     if task != stored_task or biases[0] not in names:
         raise ValueError("These weights have no labels; expected labels=(...) (--labels A,B), a name for each class.")
     return tuple(f"LABEL_{i}" for i in range(len(arrays[names[biases[0]]])))
+
+
+def _problem_type(labels: tuple[str, ...]) -> str:
+    """Return what transformers computes if config.json does not say it: one label is a regression."""
+    return REGRESSION if len(labels) == 1 else SINGLE_LABEL
 
 
 def _family_of(model: models.Task) -> Family:

@@ -78,7 +78,13 @@ def read_marian_tokenizers(path: pathlib.Path) -> dict[str, Any]:
         pieces = order_by_id(ids)
         codes = tuple(AddedToken(piece, at_start=True) for piece in pieces if re.fullmatch(r">>.+<<", piece))
         start = config.get("decoder_start_token_id", special.start)
-        special = dataclasses.replace(special, start=start, added=(*special.added, *codes), size=len(pieces))
+        special = dataclasses.replace(
+            special,
+            start=start,
+            added=(*special.added, *codes),
+            suppressed=tuple({*special.suppressed, start} - {special.end}),
+            size=len(pieces),
+        )
         tokenizer = sentence_piece((path / f"{side}.spm").read_bytes(), pieces)
         tokenizers[f"{side}_tokenizer"] = declare(tokenizer, special)
     return tokenizers

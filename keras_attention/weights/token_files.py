@@ -6,6 +6,7 @@
 | `tokenizer.json`, `added_tokens_decoder`, `added_tokens.json` | the ids and flags of added pieces |
 | `tokenizer.json` | the special tokens that the post-processor puts before and after a text |
 | `config.json` | the ids of roles, such as `eos_token_id` |
+| `config.json`, `generation_config.json` | ids that are never generated: `suppress_tokens`, `bad_words_ids` |
 
 A role that no file names has the piece that transformers' class of the family gives it.
 """
@@ -88,9 +89,27 @@ def read_special_tokens(
         raise ValueError(f"{str(path)!r} has no {end.name}: its vocabulary lacks {end.piece!r}. Add it to the files.")
     known = complete(kinds)
     starts = _check_processor(path, template, known, pieces)
+    suppressed = sorted(_suppressed(path) - {known["end"]})
     added_tokens = tuple(tokens[piece] for piece in sorted(tokens.keys() & ids.keys(), key=ids.__getitem__))
-    special = SpecialTokens(**known, hidden=tuple(hidden), added=added_tokens, starts_texts=starts, lowercase=lowercase)
+    special = SpecialTokens(
+        **known,
+        hidden=tuple(hidden),
+        added=added_tokens,
+        starts_texts=starts,
+        lowercase=lowercase,
+        suppressed=suppressed,
+    )
     return ids, special
+
+
+def _suppressed(path: pathlib.Path) -> set[int]:
+    """Return the ids that transformers never generates; it generates other special tokens, and removes them."""
+    ids: set[int] = set()
+    for file in ("config.json", "generation_config.json"):
+        content = optional_json(path / file)
+        ids.update(content.get("suppress_tokens") or ())
+        ids.update(words[0] for words in content.get("bad_words_ids") or () if len(words) == 1)
+    return ids
 
 
 def _token(value: Any, piece: str, role: Role) -> AddedToken:
