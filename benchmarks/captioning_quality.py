@@ -141,7 +141,7 @@ def scene_examples(split: str) -> list[ka.data.CaptionedImage]:
 
 
 def caption(model: ka.Captioner, examples: list, strategy=None) -> list[ka.models.Caption]:
-    if model.vision.learns:
+    if model.image_encoder.is_trainable:
         return model.caption([example.image for example in examples], strategy, batch_size=64)
     regions = image_regions(examples, model, FEATURES)
     return model.caption_regions(regions, strategy, batch_size=64)
@@ -200,7 +200,7 @@ def train(name: str, directory: str, first_run: str | None = None) -> None:
 
     pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
     pathlib.Path(directory, "setting.json").write_text(json.dumps(name))
-    cache = {} if model.vision.learns else {"cache": FEATURES}
+    cache = {} if model.image_encoder.is_trainable else {"cache": FEATURES}
     image_options = {"flip": not setting.scenes, **cache}
     if setting.self_critical:
         batches = ka.training.SelfCriticalBatches(examples, model, setting.max_tokens, **image_options)
@@ -219,10 +219,10 @@ def make(setting: Setting, examples: list) -> ka.Captioner:
         ka.data.captions_of(examples), setting.tokenizer_kind, setting.vocabulary_size, lowercase=True
     )
     if setting.scenes:
-        image_encoder = {"encoder": "small_cnn", "image_size": 64}
+        image_encoder = {"image_encoder": "small_cnn", "image_size": 64}
     else:
         weights = DATA / "cnn" / "mobilenet_v1_075_224.npz"
-        image_encoder = {"encoder": "mobilenet_0.75", "encoder_weights": weights}
+        image_encoder = {"image_encoder": "mobilenet_0.75", "image_encoder_weights": weights}
     return ka.Captioner.from_preset(setting.preset, tokenizer=tokenizer, **image_encoder, **setting.sizes)
 
 

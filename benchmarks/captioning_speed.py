@@ -48,12 +48,12 @@ def torch_captioner(model: ka.Captioner):
     class Captioner(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.convolutions = _mobilenet(model.vision.network, torch)
+            self.convolutions = _mobilenet(model.image_encoder.network, torch)
             units, width = sizes.units, sizes.embedding_dim
             self.embedding = nn.Parameter(tensor(model.embedding.embeddings))
             tied = sizes.tie_weights
             self.logits = self.embedding.T if tied else nn.Parameter(tensor(model.embedding.reverse_embeddings))
-            self.cell = nn.LSTMCell(width + model.vision.channels, units)
+            self.cell = nn.LSTMCell(width + model.image_encoder.channels, units)
             kernel, recurrent, bias = decoder.cells[0].get_weights()
             for name, value in (("weight_ih", kernel.T), ("weight_hh", recurrent.T), ("bias_ih", bias)):
                 setattr(self.cell, name, nn.Parameter(tensor(value)))
@@ -194,7 +194,7 @@ def inference(model: ka.Captioner, files: list[bytes]) -> None:
 
         size = model.config.image_size
         decode = tf.function(lambda raw: decode_images(raw, size)[0])
-        encode = tf.function(lambda raw: model.vision(decode_images(raw, size)[0]))
+        encode = tf.function(lambda raw: model.image_encoder(decode_images(raw, size)[0]))
         print("| batch | ours, captions/s | PyTorch | ratio | share of time: decode | CNN | search |")
         print("|---|---|---|---|---|---|---|")
         for batch in (1, 32):
@@ -221,7 +221,9 @@ def training(model: ka.Captioner) -> None:
 
     rng = np.random.default_rng(0)
     vocabulary, rows, steps = model.config.vocabulary_size, 64, 14
-    regions = rng.uniform(0, 2, (rows, model.vision.rows * model.vision.columns, model.vision.channels))
+    regions = rng.uniform(
+        0, 2, (rows, model.image_encoder.rows * model.image_encoder.columns, model.image_encoder.channels)
+    )
     regions, labels = regions.astype("float32"), rng.integers(4, vocabulary, (rows, steps)).astype("int32")
     inputs = {"regions": regions, "target_ids": ka.data.batches.shift_right(labels, 2)}
     peer = torch_captioner(model).train()

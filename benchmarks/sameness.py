@@ -22,7 +22,7 @@ from collections.abc import Callable
 import keras
 
 import keras_attention as ka
-from keras_attention.serving.check import run_stock_loader, serving_tensors
+from keras_attention.serving.check import run_tensorflow_loader, serving_tensors
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data")) / "multi30k"
 ON_JAX = """
@@ -30,10 +30,10 @@ import sys
 sys.modules["tensorflow"] = sys.modules["tensorflow_text"] = None
 import json, keras
 import keras_attention as ka
-path, verb, num_beams = sys.argv[1:]
+path, predict_method, num_beams = sys.argv[1:]
 model = keras.saving.load_model(path, compile=False)
 beam = ka.BeamSearch(num_beams=int(num_beams), length_penalty=0.6)
-outputs = getattr(model, verb)(json.load(sys.stdin), beam, batch_size=50)
+outputs = getattr(model, predict_method)(json.load(sys.stdin), beam, batch_size=50)
 print(json.dumps([[a.text, a.score] for a in outputs]))
 """
 Outputs = list[tuple[str, float]]
@@ -52,7 +52,7 @@ def shuffled(run: Run, items: list[str], batch_size: int) -> Outputs:
     return [by_index[i] for i in range(len(items))]
 
 
-def stock(path: pathlib.Path) -> Run:
+def tensorflow_loader(path: pathlib.Path) -> Run:
     inputs, outputs = serving_tensors(path)
     (input_name,), text = inputs, "caption" if "caption" in outputs else "text"
     output_tensors = {name: outputs[name] for name in (text, "score")}
@@ -65,7 +65,7 @@ def stock(path: pathlib.Path) -> Run:
     def run(items: list[str], batch_size: int) -> Outputs:
         batches = [[read(item) for item in items[i : i + batch_size]] for i in range(0, len(items), batch_size)]
         feeds = [{inputs[input_name]: {"dtype": "string", "values": batch}} for batch in batches]
-        results = run_stock_loader(path, output_tensors, feeds)
+        results = run_tensorflow_loader(path, output_tensors, feeds)
         if isinstance(results, dict):
             raise RuntimeError(results["error"])
         return [pair for output in results for pair in zip(output[text], output["score"], strict=True)]
@@ -73,9 +73,9 @@ def stock(path: pathlib.Path) -> Run:
     return run
 
 
-def on_jax(path: str, verb: str, num_beams: int, items: list[str]) -> Outputs:
+def on_jax(path: str, predict_method: str, num_beams: int, items: list[str]) -> Outputs:
     done = subprocess.run(
-        [sys.executable, "-c", ON_JAX, path, verb, str(num_beams)],
+        [sys.executable, "-c", ON_JAX, path, predict_method, str(num_beams)],
         input=json.dumps(items), env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode:
@@ -96,32 +96,32 @@ def compare(name: str, expected: Outputs, outputs: Outputs) -> str:
 def main() -> None:
     model = keras.saving.load_model(sys.argv[1], compile=False)
     if isinstance(model, ka.Captioner):
-        verb, num_beams, items = "caption", 3, sys.argv[2:]
+        predict_method, num_beams, items = "caption", 3, sys.argv[2:]
     else:
-        verb, num_beams, items = "translate", 5, ka.data.read_lines(DATA / "test_2016_flickr.en.gz")[:500]
+        predict_method, num_beams, items = "translate", 5, ka.data.read_lines(DATA / "test_2016_flickr.en.gz")[:500]
     beam = ka.BeamSearch(num_beams=num_beams, length_penalty=0.6)
 
     def here(items: list[str], batch_size: int) -> Outputs:
-        return texts_and_scores(getattr(model, verb)(items, beam, batch_size))
+        return texts_and_scores(getattr(model, predict_method)(items, beam, batch_size))
 
     expected = here(items, 1)
     with tempfile.TemporaryDirectory() as directory:
         model.save(pathlib.Path(directory, "again.keras"))
         reloaded = keras.saving.load_model(pathlib.Path(directory, "again.keras"))
         path = model.export(pathlib.Path(directory, "serving"), strategy=beam)
-        served, loader = ka.load(path), stock(path)
+        served, loader = ka.load(path), tensorflow_loader(path)
 
         def in_graph(items: list[str], batch_size: int) -> Outputs:
-            return texts_and_scores(getattr(served, verb)(items, batch_size))
+            return texts_and_scores(getattr(served, predict_method)(items, batch_size))
 
         runs = {
             "in process, batches of 64": lambda: shuffled(here, items, 64),
-            "reloaded .keras": lambda: texts_and_scores(getattr(reloaded, verb)(items, beam, 64)),
+            "reloaded .keras": lambda: texts_and_scores(getattr(reloaded, predict_method)(items, beam, 64)),
             "reloaded SavedModel, one at a time": lambda: in_graph(items, 1),
             "reloaded SavedModel, batches of 64": lambda: shuffled(in_graph, items, 64),
             "C++ loader, one at a time": lambda: loader(items, 1),
             "C++ loader, batches of 64": lambda: shuffled(loader, items, 64),
-            "JAX, no TensorFlow": lambda: on_jax(sys.argv[1], verb, num_beams, items),
+            "JAX, no TensorFlow": lambda: on_jax(sys.argv[1], predict_method, num_beams, items),
         }
         print("| path, compared with one at a time | same text | ties | different | largest difference in score |")
         print("|---|---|---|---|---|")

@@ -37,7 +37,7 @@ sizes = {
 model = ka.Captioner.from_preset(
     options.preset,
     tokenizer=ka.data.train_tokenizer(ka.data.captions_of(train), "bpe", 150 if options.smoke else 200),
-    encoder="small_cnn",
+    image_encoder="small_cnn",
     image_size=64,
     **sizes,
 )

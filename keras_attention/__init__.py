@@ -7,8 +7,9 @@ The modules have the rest:
 
     ka.data        files, tokenizers and batches         ka.training   training runs, losses, fine-tuning
     ka.layers      attention, recurrence, Transformers   ka.metrics    BLEU, CIDEr, accuracy, perplexity
-    ka.config      sizes and options of the networks     ka.weights    Hugging Face checkpoints
-    ka.serving     exports: write, check and run them    ka.quickstart built-in data sets
+    ka.config      configs of the networks               ka.weights    Hugging Face checkpoints
+    ka.serving     exports: write, check and run them    ka.models     the base class of the tasks, and their list
+    ka.quickstart  built-in data sets
 
 Data flows in this order: files -> data -> models (built from layers) -> training -> generation -> serving.
 
@@ -22,7 +23,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from keras_attention import config, data, layers, metrics, quickstart, training
+from keras_attention import config, data, layers, metrics, models, quickstart, training
 from keras_attention.evaluate import evaluate
 from keras_attention.generation import BeamSearch, Greedy, Sampling
 from keras_attention.loading import load
@@ -89,6 +90,7 @@ __all__ = [
     "layers",
     "load",
     "metrics",
+    "models",
     "plot_alignment",
     "plot_caption",
     "plot_history",

@@ -225,7 +225,7 @@ class ImageEncoderConfig:
     """The config of the image encoder of a captioner; see `layers.ImageEncoder`.
 
     Args:
-        encoder: `"small_cnn"` or the name of a `keras.applications` network, such as `"mobilenet_v2"`.
+        image_encoder: `"small_cnn"` or the name of a `keras.applications` network, such as `"mobilenet_v2"`.
         image_size: height and width to which every image is resized, in pixels.
         grid_layer: name of the layer whose output is the grid of regions; None for the last layer before the
             classifier.
@@ -236,7 +236,7 @@ class ImageEncoderConfig:
         True
     """
 
-    encoder: str = "mobilenet_v2"
+    image_encoder: str = "mobilenet_v2"
     image_size: int = 224
     grid_layer: str | None = None
     fine_tune_from: str | None = None
@@ -249,7 +249,7 @@ class RecurrentCaptionerConfig(ImageEncoderConfig, RecurrentConfig):
     `ImageEncoderConfig` and `RecurrentConfig` describe the other fields.
 
     Args:
-        attention: also `"hard"`: each word attends to one region, which is sampled in training.
+        attention: as in `RecurrentConfig`, or `"hard"`: each word attends to one region, which is sampled in training.
         image_injection: how a decoder without attention receives the image: `"init"`, as its initial state; or
             `"pre"`, as its input before the first word, as in the paper.
         tie_weights: use the token embedding as the output matrix; the paper has a separate output matrix.
@@ -268,7 +268,7 @@ class RecurrentCaptionerConfig(ImageEncoderConfig, RecurrentConfig):
         ValueError: a value has the wrong type or is out of range, or an option for attention is set without attention.
 
     Example:
-        >>> RecurrentCaptionerConfig(units=384, attention="hard").encoder
+        >>> RecurrentCaptionerConfig(units=384, attention="hard").image_encoder
         'mobilenet_v2'
 
     Reference: Vinyals et al., 2015, https://arxiv.org/abs/1411.4555; Xu et al., 2015,

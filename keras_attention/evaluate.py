@@ -72,8 +72,8 @@ def task_of(model: Any) -> type:
     """
     if isinstance(model, ka.models.Task):
         return type(model)
-    verb = getattr(model, "verb", None)
-    task = next((task for task in ka.models.TASKS if task.verb == verb), None)
+    method = getattr(model, "predict_method", None)
+    task = next((task for task in ka.models.TASKS if task.predict_method == method), None)
     if task is None:
         names = ", ".join(task.__name__ for task in ka.models.TASKS)
         raise TypeError(f"`model` is a {type(model).__name__} without a task; expected one of {names}, or an export.")

@@ -57,6 +57,6 @@ def _load_directory(path: pathlib.Path) -> Any:
     versions = sorted((child for child in path.iterdir() if (child / "saved_model.pb").exists()), key=str)
     hint = f" Its versions are {', '.join(map(str, versions))}." if versions else ""
     raise ValueError(
-        f"{path} holds no SavedModel (saved_model.pb) and no Hugging Face model (config.json); expected one of them, "
-        f"such as serving/translator/1.{hint}"
+        f"{path} contains no SavedModel (saved_model.pb) and no Hugging Face model (config.json); expected one of "
+        f"them, such as serving/translator/1.{hint}"
     )

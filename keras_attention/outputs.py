@@ -229,7 +229,7 @@ class FilledMask:
 
 @dataclasses.dataclass(frozen=True)
 class AttentionMaps:
-    """The self-attention of a model over one text.
+    """The attention scores of all blocks and heads of a model for one text.
 
     Attributes:
         text: the text that was read.

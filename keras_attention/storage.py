@@ -50,10 +50,10 @@ def whole_directory(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     """Write a directory atomically: under a temporary name next to it, renamed if the `with` block has no error.
 
     Args:
-        path: the directory to write; its parent must exist.
+        path: the directory to write.
 
     Yields:
-        the path of the temporary directory. The caller must create the directory.
+        the path of the temporary directory, which is empty.
 
     Raises:
         OSError: `path` exists and is not empty, or cannot be written; the temporary directory is removed.
@@ -65,6 +65,7 @@ def whole_directory(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     path = pathlib.Path(path)
     partial = path.with_name(f".partial-{path.name}-{os.getpid()}")
     try:
+        partial.mkdir(parents=True)
         yield partial
         partial.rename(path)
     finally:

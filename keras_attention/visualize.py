@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 import keras_attention as ka
+from keras_attention.data.special_tokens import NOT_TEXT
 
 WORD_START = "\u2581"  # SentencePiece's mark for a space
 _CONTINUATION = "##"  # WordPiece's mark for a piece that continues a word
@@ -40,9 +41,9 @@ def merge_words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
     groups: list[list[int]] = []
     for index, piece in enumerate(pieces):
         continues = piece.startswith(_CONTINUATION) if wordpiece or not has_spaces else not piece.startswith(WORD_START)
-        after_special = not words or words[-1] in ka.data.special_tokens.NOT_TEXT
+        after_special = not words or words[-1] in NOT_TEXT
         text = piece.removeprefix(_CONTINUATION) if wordpiece else piece.replace(WORD_START, "")
-        if continues and not after_special and piece not in ka.data.special_tokens.NOT_TEXT:
+        if continues and not after_special and piece not in NOT_TEXT:
             words[-1] += text
             groups[-1].append(index)
         else:
@@ -142,7 +143,7 @@ def word_maps(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
             "show_and_tell). Expected a caption from a model with attention, such as show_attend_and_tell."
         )
     words, groups = merge_words(caption.pieces)
-    indices = [index for index, word in enumerate(words) if word and word not in ka.data.special_tokens.NOT_TEXT]
+    indices = [index for index, word in enumerate(words) if word and word not in NOT_TEXT]
     maps = [caption.attention[groups[index]].mean(0) for index in indices]
     return [words[index] for index in indices], np.reshape(maps, (len(indices), *caption.attention.shape[1:]))
 

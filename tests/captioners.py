@@ -24,6 +24,13 @@ def caption_tokenizer():
     return ka.data.train_tokenizer(ka.data.captions_of(examples(89)), "bpe", 131)
 
 
-def small_captioner(caption_tokenizer, preset="show_attend_and_tell", **sizes):
-    sizes = {"encoder": "small_cnn", "image_size": 32, "units": 14, "embedding_dim": 11, "max_length": 23, **sizes}
-    return ka.Captioner.from_preset(preset, tokenizer=caption_tokenizer, encoder_weights=None, **sizes)
+def small_captioner(caption_tokenizer, preset="show_attend_and_tell", **overrides):
+    overrides = {
+        "image_encoder": "small_cnn",
+        "image_size": 32,
+        "units": 14,
+        "embedding_dim": 11,
+        "max_length": 23,
+        **overrides,
+    }
+    return ka.Captioner.from_preset(preset, tokenizer=caption_tokenizer, image_encoder_weights=None, **overrides)

@@ -212,30 +212,33 @@ LAYERS = [
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ModelRow:
-    """A model, its verb, and input texts or images."""
+    """A model, its prediction method, and input texts or images."""
 
     name: str
     make: Callable[[Any], Any]
-    verb: str
+    predict_method: str
     texts: tuple = ("we eat bread", "the girl drinks cold milk", "")
     is_unique: bool = True  # False if other rows run the same code: then slow
+    is_exported: bool = True  # False if the export of another row has the same inputs and outputs
 
 
-def _translator(preset: str, **sizes: Any) -> Callable[[Any], Any]:
+def _translator(preset: str, **overrides: Any) -> Callable[[Any], Any]:
     def make(tokenizer: Any) -> Any:
         tokenizers = {"source_tokenizer": tokenizer, "target_tokenizer": tokenizer}
-        return ka.Translator.from_preset(preset, **tokenizers, **(sizes if "width" in sizes else _RECURRENT | sizes))
+        return ka.Translator.from_preset(
+            preset, **tokenizers, **(overrides if "width" in overrides else _RECURRENT | overrides)
+        )
 
     return make
 
 
-_RECURRENT = {"units": 14, "embedding_dim": 11}
-_SMALL = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11}
+_RECURRENT = {"units": 22, "embedding_dim": 17}  # 11 in each direction
+_SMALL = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 13}
 _SINGLE = {**_SMALL, "num_layers": 1}  # other rows test two layers of the same blocks
 
 
 def _labelled(kind: type, preset: str, sizes: dict = _RECURRENT) -> Callable[[Any], Any]:
-    labels = ("first", "second", "third")
+    labels = ("first", "second", "third", "fourth", "fifth")
     return lambda tokenizer: kind.from_preset(preset, tokenizer=tokenizer, labels=labels, **sizes)
 
 
@@ -249,9 +252,9 @@ def _character_encoder(tokenizer: Any) -> Any:
 IMAGES = tuple(np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype("uint8") for i in range(3))
 
 
-def _captioner(preset: str, **sizes: Any) -> Callable[[Any], Any]:
-    encoder_options = {"encoder": "small_cnn", "image_size": 32, "max_length": 31}
-    return lambda tokenizer: ka.Captioner.from_preset(preset, tokenizer=tokenizer, **encoder_options, **sizes)
+def _captioner(preset: str, **overrides: Any) -> Callable[[Any], Any]:
+    encoder_options = {"image_encoder": "small_cnn", "image_size": 32, "max_length": 31}
+    return lambda tokenizer: ka.Captioner.from_preset(preset, tokenizer=tokenizer, **encoder_options, **overrides)
 
 
 # fmt: off
@@ -265,7 +268,7 @@ MODELS = [
     ModelRow("scaled dot attention", _translator("rnn_attention", attention="scaled_dot"), "translate",
              is_unique=False),
     ModelRow("language model", lambda tokenizer: ka.CausalLM.from_preset(
-        "char_rnn", tokenizer=tokenizer, units=13, embedding_dim=11, max_length=31), "complete"),
+        "char_rnn", tokenizer=tokenizer, units=19, embedding_dim=17, max_length=31), "complete"),
     ModelRow("transformer", _translator("transformer_tiny", **_SMALL), "translate"),
     ModelRow("transformer, pre-norm, two vocabularies", _translator("transformer_base", **_SINGLE, norm_first=True,
              shared_vocabulary=False, output_bias=True), "translate"),
@@ -277,7 +280,8 @@ MODELS = [
              "fill", ("we <mask> bread", "the <mask> drinks <mask> milk", ""), is_unique=False),
     ModelRow("xlnet", lambda tokenizer: ka.PermutationLM.from_preset(
         "xlnet_base", tokenizer=tokenizer, **_SMALL, max_length=31), "complete"),
-    ModelRow("xlnet classifier", _labelled(ka.TextClassifier, "xlnet_base", _SINGLE), "classify"),
+    ModelRow("xlnet classifier", _labelled(ka.TextClassifier, "xlnet_base", _SINGLE), "classify",
+             is_exported=False),
     ModelRow("xlnet tagger", _labelled(ka.TextTagger, "xlnet_base", _SINGLE), "tag", is_unique=False),
     ModelRow("bert classifier", _labelled(ka.TextClassifier, "bert_base", _SINGLE), "classify"),
     ModelRow("roberta tagger", _labelled(ka.TextTagger, "roberta_base", _SINGLE), "tag", is_unique=False),
@@ -288,13 +292,12 @@ MODELS = [
     ModelRow("show, attend and tell", _captioner("show_attend_and_tell", **_RECURRENT), "caption", IMAGES),
     ModelRow("show, attend and tell, coordinates and smoothing",
              _captioner("show_attend_and_tell", **_RECURRENT, coordinate_features=True, attention_smoothing=1.5),
-             "caption",
-             IMAGES),
+             "caption", IMAGES, is_exported=False),
     ModelRow("show, attend and tell, grounded",
              _captioner("show_attend_and_tell", **_RECURRENT, grounded_attention=True), "caption", IMAGES,
              is_unique=False),
     ModelRow("show, attend and tell, hard", _captioner("show_attend_and_tell", **_RECURRENT, attention="hard"),
-             "caption", IMAGES),
+             "caption", IMAGES, is_exported=False),
     ModelRow("transformer captioner", _captioner("transformer_captioner", **_SINGLE, output_bias=True), "caption",
              IMAGES),
     ModelRow("transformer captioner with encoder, pre-norm", _captioner(
@@ -319,7 +322,7 @@ def batch_for(model: Any) -> dict[str, np.ndarray]:
         inputs = {"token_ids": ids, "padding_mask": mask, "segment_ids": np.zeros_like(ids)}
         return {**inputs, "permutation_mask": order, "target_mapping": ahead}
     if "character_ids" in model.input:
-        return model.word_arrays(model.word_reader.ids([a.split() for a, _ in PAIRS[3:6]]), multiple=1)
+        return model.word_arrays(model.input_reader.ids([a.split() for a, _ in PAIRS[3:6]]), multiple=1)
     if isinstance(model, ka.Captioner):
         return {"images": np.stack(IMAGES).astype("float32"), "target_ids": ids}
     if not isinstance(model, ka.Translator):
@@ -331,10 +334,10 @@ def batch_for(model: Any) -> dict[str, np.ndarray]:
     return {"source_ids": ids, "source_mask": mask, "target_ids": target_ids}
 
 
-def compiled(function: Callable, static: tuple[str, ...] = ()) -> Callable:
+def compiled(function: Callable) -> Callable:
     """Compile a function on JAX, which otherwise compiles each operation for each shape, and much more slowly."""
     if keras.backend.backend() != "jax":
         return function
     import jax
 
-    return jax.jit(function, static_argnames=static)
+    return jax.jit(function)

@@ -23,6 +23,8 @@ if os.environ.get("BLOCK_TENSORFLOW"):
         sys.modules[name] = None
 
 HERE = pathlib.Path(__file__).parent
+# It compares JAX with the outputs of TensorFlow, which test_jax.py computes.
+collect_ignore = [] if os.environ.get("BLOCK_TENSORFLOW") else ["test_backends.py"]
 gc.set_threshold(50_000)  # tracing makes many small objects, and few of them are garbage
 
 PAIRS = [
@@ -50,12 +52,12 @@ def jax_environment(programs: pathlib.Path) -> dict[str, str]:
 
 
 # The files that take longest run first, so that both workers end together.
-LONGEST = ("test_attention_on_jax", "test_conformance", "test_jax", "test_cli", "test_docs", "test_foreign_tokenizers")
+LONGEST = ("test_jax", "test_conformance", "test_cli", "test_docs", "test_foreign_tokenizers")
 
 
 def pytest_collection_modifyitems(items):
-    places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -77,7 +79,7 @@ class _OneLoader:
 
     def run(self, command, *, input, **_):
         if self.process is None:
-            program = [sys.executable, str(HERE / "stock_loads.py"), command[-1]]
+            program = [sys.executable, str(HERE / "one_loader.py"), command[-1]]
             pipe = subprocess.PIPE
             self.process = subprocess.Popen(program, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
         self.process.stdin.write(f"{input}\n")

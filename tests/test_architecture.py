@@ -3,35 +3,42 @@
 import ast
 import os
 import pathlib
+import re
 import subprocess
 import sys
+import types
 
 import pytest
 
 import keras_attention
 
 ROOT = pathlib.Path(keras_attention.__file__).parent
-PUBLIC = {""}  # the package itself: `import keras_attention as ka`
+# These modules use the public API, `import keras_attention as ka`, and only names of `__all__` in it; see below.
+PUBLIC = {""}
 ALLOWED = {
     "config": set(),
     "outputs": set(),
     "storage": set(),
-    "data": {"data", "quickstart"},  # the package's `tfds:` data sets
+    "data": {"data"},
     "presets": {"config"},
     "layers": {"layers"},
     "generation": {"generation", "layers.cache"},
     "models": {"models", "config", "outputs", "presets", "layers", "data", "generation", "metrics"},
     "metrics": {"metrics", "data"},
     "training": {"training", "layers.masks", "data", "metrics", "storage"},
-    "weights": {"weights", "config", "presets", "models", "data"},
+    "weights": {"weights", "config", "presets", "models", "data", "storage"},
     "serving": {"serving", "models", "outputs", "generation", "data", "storage", "__version__"},
     "loading": {"serving", "weights"} | PUBLIC,
-    "visualize": PUBLIC,
-    "quickstart": {"quickstart", "cli"} | PUBLIC,
+    "visualize": {"data.special_tokens"} | PUBLIC,
+    "quickstart": {"quickstart", "cli", "data.tfds"} | PUBLIC,
     "evaluate": PUBLIC,
-    "cli": {"cli", "evaluate", "storage", "visualize"} | PUBLIC,
+    "cli": {"cli", "evaluate", "storage", "visualize", "data.files"} | PUBLIC,
 }
-LATE = {"models/task.py": {"training", "serving"}}  # inside a function: imported at the first call
+LATE = {
+    "models/fitting.py": {"training"},
+    "models/saving.py": {"serving"},
+}  # inside a function: imported at the first call
+BLOCKED = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "keras_hub"}  # a JAX host may lack them
 SOFTMAX_HOMES = ("layers/attention.py", "layers/heads.py", "generation/")
 
 
@@ -74,6 +81,61 @@ def test_imports_follow_the_allowed_directions(path):
     assert not {module for module in top_level if permitted(module, late)}
 
 
+def public_paths(path: pathlib.Path) -> set[tuple[str, ...]]:
+    """The attributes of the package that a file uses: `ka.data.read_lines` -> ("data",) and ("data", "read_lines")."""
+    paths = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        while isinstance(node, ast.Attribute):
+            names, node = [node.attr, *names], node.value
+        if names and isinstance(node, ast.Name) and node.id == "ka":
+            paths.add(tuple(names))
+    return paths
+
+
+def test_users_of_the_public_api_use_public_names():
+    wrong = set()
+    for path in sources():
+        for names in public_paths(path):
+            owner = keras_attention
+            for name in names:
+                if isinstance(owner, types.ModuleType) and name not in owner.__all__:
+                    wrong.add(f"{path.relative_to(ROOT)}: ka.{'.'.join(names)}")
+                owner = getattr(owner, name, None)
+    assert not wrong
+
+
+def file_of(module: str) -> pathlib.Path | None:
+    """The file of a module, named without the package's name; None if there is no such module."""
+    folder = ROOT.joinpath(*filter(None, module.split(".")))
+    return next((path for path in (folder.with_suffix(".py"), folder / "__init__.py") if path.is_file()), None)
+
+
+def imported_at_once(path: pathlib.Path) -> set[str]:
+    """The full names of the modules, or of names in modules, that a file imports when it is imported itself."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def test_import_reaches_no_file_that_imports_tensorflow():
+    reached, waiting = set(), [ROOT / "__init__.py"]
+    while waiting:
+        reached.add(path := waiting.pop())
+        names = imported_at_once(path)
+        assert not {name.split(".")[0] for name in names} & BLOCKED, path
+        ours = [
+            name.removeprefix("keras_attention").lstrip(".") for name in names if name.startswith("keras_attention")
+        ]
+        parents = [module.rpartition(".")[0] for module in ours]  # imported before the module
+        waiting += {file for module in ours + parents if (file := file_of(module)) and file not in reached}
+    assert {ROOT / "layers" / "attention.py", ROOT / "models" / "task.py"} < reached
+
+
 def test_softmax_is_called_only_in_allowed_modules():
     wrong = []
     for path in sources():
@@ -90,8 +152,7 @@ def test_no_module_is_named_utils_or_helpers():
 
 
 def test_import_on_jax_needs_neither_tensorflow_nor_keras_hub():
-    blocked = ("tensorflow", "keras_hub", "tensorflow_text")
-    program = f"import sys; sys.modules |= dict.fromkeys({blocked}); import keras_attention as ka; ka.presets()"
+    program = f"import sys; sys.modules |= dict.fromkeys({BLOCKED}); import keras_attention as ka; ka.presets()"
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -105,6 +166,29 @@ def test_import_does_not_import_optional_packages():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def docstring_shapes() -> list[tuple[str, list[str]]]:
+    """Return the shapes in docstrings, such as (B, S, M), with the name of their file."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    nodes = [
+        (path.name, n) for path in sources() for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, kinds)
+    ]
+    texts = [
+        (name, shape) for name, n in nodes for shape in re.findall(r"\(([^()]+,[^()]*)\)", ast.get_docstring(n) or "")
+    ]
+    shapes = [(name, [dim.strip() for dim in shape.split(",")]) for name, shape in texts]
+    return [(name, shape) for name, shape in shapes if any(re.fullmatch("[A-Z]", dim) for dim in shape)]
+
+
+def test_the_letters_of_shapes_are_in_the_glossary():
+    shapes_section = (ROOT.parent / "docs" / "glossary.md").read_text().split("## ")[1]
+    letters = set(", ".join(re.findall(r"^\| ((?:\w, )*\w) \|", shapes_section, re.MULTILINE)).split(", "))
+    shapes = docstring_shapes()
+    assert len(shapes) > 100
+    assert not [
+        (name, shape) for name, shape in shapes if {dim for dim in shape if len(dim) == 1 and dim.isalpha()} - letters
+    ]
 
 
 def test_public_names_exist_and_have_docstrings():

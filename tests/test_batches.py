@@ -9,7 +9,7 @@ from conftest import PAIRS
 from fake_tokenizer import PLAIN, XLNET
 
 import keras_attention as ka
-from keras_attention.data import LengthBatches
+from keras_attention.data import LengthBatches, TextReader
 from keras_attention.data.batches import pad_ids, shift_right
 
 
@@ -89,9 +89,9 @@ def test_padding_by_hand():
 
 
 def fake_model(tokenizer, template, **config):
-    return types.SimpleNamespace(
-        tokenizer=tokenizer, template=template, config=types.SimpleNamespace(template=template, **config)
-    )
+    reader, target_reader = (TextReader.from_template(tokenizer, x, config["max_length"]) for x in (template, "end"))
+    config = types.SimpleNamespace(template=template, **config)
+    return types.SimpleNamespace(config=config, input_reader=reader, text_reader=reader, target_reader=target_reader)
 
 
 def test_classification_batch_by_hand():
@@ -146,7 +146,7 @@ def test_language_windows_by_hand(options, windows):
     ],
 )
 def test_packed_rows_by_hand(model, pack, rows):
-    assert ka.data.masking.pack_texts(["we eat", "\n", "bread"], model, pack) == rows
+    assert ka.data.masking.pack_texts(["we eat", "\n", "bread"], model.text_reader, pack) == rows
 
 
 def test_language_windows_overlap_by_one_token_and_cover_the_text():
@@ -191,7 +191,7 @@ def test_characters_are_at_first_tokens_and_rare_tokens_become_unknown(tokenizer
     )
     sentences = [[("bread", "NOUN"), ("eat", "VERB")]] * 400
     inputs = ka.data.tagging_batches(sentences, model, shuffle=False)[0][0]
-    starts = model.word_reader.ids([["bread", "eat"]])[0].starts
+    starts = model.input_reader.ids([["bread", "eat"]])[0].starts
     assert starts[1] > 1  # the first word has several tokens
     character_ids, mask = inputs["character_ids"][0], inputs["character_mask"][0]
     assert np.flatnonzero(mask.any(-1)).tolist() == starts

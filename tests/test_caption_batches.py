@@ -12,7 +12,7 @@ __all__ = ["caption_tokenizer"]  # a fixture
 
 
 def test_cached_regions_equal_the_encoded_images(caption_tokenizer, tmp_path):
-    model, captioned = small_captioner(caption_tokenizer, encoder="mobilenet_0.25"), examples(5)
+    model, captioned = small_captioner(caption_tokenizer, image_encoder="mobilenet_0.25"), examples(5)
     encoded = ka.data.caption_batches(captioned, model, max_tokens=10_000, shuffle=False)[0]
     cached = ka.data.caption_batches(captioned, model, max_tokens=10_000, shuffle=False, cache=tmp_path)[0]
     assert set(encoded[0]) == {"images", "target_ids"}
@@ -32,7 +32,7 @@ def test_an_image_is_encoded_once_for_its_captions(caption_tokenizer, preset):
     others = zip(examples(2), (5, 1), strict=True)
     captioned = [*examples(3), *(dataclasses.replace(e, captions=("a dog", *"abcd")[:n]) for e, n in others)]
     sizes = {"width": 12, "num_heads": 2} if preset == "transformer_captioner" else {"units": 14, "embedding_dim": 11}
-    encoder_options = {"encoder": "small_cnn", "image_size": 32}
+    encoder_options = {"image_encoder": "small_cnn", "image_size": 32}
     model = ka.Captioner.from_preset(preset, tokenizer=caption_tokenizer, dropout=0.0, **encoder_options, **sizes)
     inputs, labels, weights = ka.data.caption_batches(captioned, model, 10**4, shuffle=False)[0]
     assert (len(inputs["images"]), len(labels)) == (7, 14)
@@ -64,8 +64,8 @@ def test_dropout_is_active_only_in_training(caption_tokenizer, preset, input_nam
     model = ka.Captioner.from_preset(
         preset,
         tokenizer=caption_tokenizer,
-        encoder_weights=None,
-        encoder="small_cnn",
+        image_encoder_weights=None,
+        image_encoder="small_cnn",
         image_size=32,
         dropout=0.8,
         **sizes,
@@ -86,7 +86,7 @@ def test_unreadable_images_are_skipped_with_a_warning(caption_tokenizer, tmp_pat
     broken = ka.data.CaptionedImage("broken.jpg", b"no image", ("a dog",))
     missing = ka.data.CaptionedImage("missing.jpg", str(tmp_path / "missing.jpg"), ("a dog",))
     for options in ({}, {"cache": tmp_path}):
-        model = small_captioner(caption_tokenizer, encoder="mobilenet_0.25" if options else "small_cnn")
+        model = small_captioner(caption_tokenizer, image_encoder="mobilenet_0.25" if options else "small_cnn")
         with pytest.warns(UserWarning, match="1 of 20 images cannot be read: missing.jpg"):
             ka.data.caption_batches([*readable, missing], model, **options)
     with pytest.warns(UserWarning, match="1 of 20 images cannot be read: broken.jpg. They are skipped"):
@@ -109,7 +109,7 @@ def test_augmentation_changes_with_the_epoch_and_is_reproducible(caption_tokeniz
 @pytest.mark.parametrize("cached", [False, True])
 def test_images_are_flipped_with_probability_one_half(caption_tokenizer, tmp_path, cached):
     model, captioned = (
-        small_captioner(caption_tokenizer, encoder="mobilenet_0.25" if cached else "small_cnn"),
+        small_captioner(caption_tokenizer, image_encoder="mobilenet_0.25" if cached else "small_cnn"),
         examples(1) * 40,
     )
     if cached:  # the outputs of an untrained MobileNet are nearly 0
@@ -130,7 +130,7 @@ def test_images_are_flipped_with_probability_one_half(caption_tokenizer, tmp_pat
     ("sizes", "options", "message"),
     [
         ({}, {"cache": "features"}, "the image encoder is trainable"),
-        ({"encoder": "mobilenet_0.25"}, {"cache": "features", "augment": True}, "Use only one of them"),
+        ({"image_encoder": "mobilenet_0.25"}, {"cache": "features", "augment": True}, "Use only one of them"),
     ],
 )
 def test_options_that_exclude_each_other_are_an_error(caption_tokenizer, sizes, options, message):

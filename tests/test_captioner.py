@@ -32,17 +32,17 @@ def test_from_model_adds_an_output_matrix_and_coordinate_features(caption_tokeni
     }
     np.testing.assert_allclose(np.array(second(inputs)), np.array(first(inputs)), atol=1e-5)
     xception = small_captioner(
-        caption_tokenizer, encoder="xception", image_size=71
+        caption_tokenizer, image_encoder="xception", image_size=71
     )  # the numbers in its layer names differ from network to network
     hard = ka.Captioner.from_model(xception, attention="hard")
-    for old, new in zip(xception.vision.get_weights(), hard.vision.get_weights(), strict=True):
+    for old, new in zip(xception.image_encoder.get_weights(), hard.image_encoder.get_weights(), strict=True):
         np.testing.assert_array_equal(new, old)
     with pytest.raises(
         ValueError, match=r"tie_weights cannot change: the weights embedding/reverse_embeddings would be lost\."
     ):
         ka.Captioner.from_model(second, tie_weights=True)
     with pytest.raises(ValueError, match=r"encoder cannot change: .* would have the shape"):
-        ka.Captioner.from_model(first, encoder="mobilenet_0.25")
+        ka.Captioner.from_model(first, image_encoder="mobilenet_0.25")
 
 
 def test_an_unreadable_image_has_an_empty_caption(caption_tokenizer):
@@ -92,7 +92,9 @@ def test_the_score_of_a_caption_is_the_sum_of_its_log_probabilities(caption_toke
     ],
 )
 def test_only_tied_weights_make_the_embedding_the_output_matrix(caption_tokenizer, preset, tie_weights, sizes):
-    model = ka.Captioner.from_preset(preset, tokenizer=caption_tokenizer, encoder="small_cnn", image_size=32, **sizes)
+    model = ka.Captioner.from_preset(
+        preset, tokenizer=caption_tokenizer, image_encoder="small_cnn", image_size=32, **sizes
+    )
     inputs = {"images": np.full((1, 32, 32, 3), 77.0, "float32"), "target_ids": np.array([[1, 7, 9]])}
     model.embedding.embeddings.assign(np.zeros(model.embedding.embeddings.shape))
     step = model.step(np.array([[1]]), model.start({"images": inputs["images"]}))[0]
@@ -104,7 +106,7 @@ def test_more_regions_than_learned_positions_are_an_error(caption_tokenizer):
     sizes = {"width": 14, "num_heads": 7, "positions": "learned", "max_length": 15}
     with pytest.raises(ValueError, match="There are 64 regions, but only 15 learned positions"):
         ka.Captioner.from_preset(
-            "transformer_captioner", tokenizer=caption_tokenizer, encoder="small_cnn", image_size=32, **sizes
+            "transformer_captioner", tokenizer=caption_tokenizer, image_encoder="small_cnn", image_size=32, **sizes
         )
 
 
@@ -126,12 +128,12 @@ def test_a_captioner_trains_in_half_precision(caption_tokenizer, attention, grou
 def test_the_image_encoder_has_the_smallest_layer_wise_rate(caption_tokenizer):
     sizes = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11}
     model = ka.Captioner.from_preset(
-        "transformer_captioner", tokenizer=caption_tokenizer, encoder="small_cnn", image_size=32, **sizes
+        "transformer_captioner", tokenizer=caption_tokenizer, image_encoder="small_cnn", image_size=32, **sizes
     )
     ka.training.compile_model(model, ka.training.TrainingPlan(layer_decay=0.5), 3)
     model.optimizer.build(model.trainable_variables)
     factors = dict(zip((id(v) for v in model.trainable_variables), model.optimizer.factors, strict=True))
-    assert {factors[id(v)] for v in model.vision.trainable_variables} == {0.25}
+    assert {factors[id(v)] for v in model.image_encoder.trainable_variables} == {0.25}
     assert {factors[id(v)] for v in model.region_projection.trainable_variables} == {0.25}
     assert {factors[id(v)] for v in model.decoder.blocks[1].trainable_variables} == {1.0}
 
@@ -141,10 +143,12 @@ def test_the_image_encoder_has_the_smallest_layer_wise_rate(caption_tokenizer):
 def test_the_image_encoder_can_be_frozen(caption_tokenizer, preset, freeze):
     sizes = {} if preset == "show_attend_and_tell" else {"width": 14, "num_heads": 7, "num_layers": 1}
     sizes = sizes or {"units": 14, "embedding_dim": 11}
-    model = ka.Captioner.from_preset(preset, tokenizer=caption_tokenizer, encoder="small_cnn", image_size=32, **sizes)
-    assert model.vision.learns
+    model = ka.Captioner.from_preset(
+        preset, tokenizer=caption_tokenizer, image_encoder="small_cnn", image_size=32, **sizes
+    )
+    assert model.image_encoder.is_trainable
     freeze(model)
-    assert not model.vision.learns
+    assert not model.image_encoder.is_trainable
     assert model.trainable_variables
 
 

@@ -160,7 +160,7 @@ def test_with_coordinate_features_attention_depends_on_the_position(caption_toke
         _, _, weights = model.step(np.array([[1]]), model.start({"regions": regions}))
         alike[coordinates] = np.ptp(np.asarray(weights)) < 1e-6
     assert alike == {False: True, True: False}
-    placed = np.asarray(model.vision.append_coordinates(regions))
+    placed = np.asarray(model.image_encoder.append_coordinates(regions))
     np.testing.assert_array_equal(placed[..., :-2], regions)
     np.testing.assert_allclose(placed[0, [0, 3, 4, 15], -2:], [(-1, -1), (-1, 1), (-1 / 3, -1), (1, 1)], rtol=1e-6)
     with pytest.raises(ValueError, match="expected False without attention"):
@@ -169,7 +169,7 @@ def test_with_coordinate_features_attention_depends_on_the_position(caption_toke
 
 def test_a_new_transformer_attends_to_many_regions(caption_tokenizer):
     """Features are larger than embeddings. If they were scaled too, each region would attend to only one other."""
-    sizes = {"width": 128, "num_heads": 4, "encoder_layers": 1, "encoder": "small_cnn", "image_size": 32}
+    sizes = {"width": 128, "num_heads": 4, "encoder_layers": 1, "image_encoder": "small_cnn", "image_size": 32}
     model = ka.Captioner.from_preset("transformer_captioner", tokenizer=caption_tokenizer, **sizes)
     regions = np.maximum(np.random.default_rng(2).normal(size=(3, 64, 96)) * 3, 0).astype("float32")
     _, weights = model.encoder(model.region_projection(regions), return_attention_scores=True)

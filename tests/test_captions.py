@@ -156,9 +156,9 @@ def test_an_image_of_another_sub_folder_is_not_used(write, images):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("c.csv", "", "c.csv holds no captions"),
-        ("c.csv", "image,caption\n", "c.csv holds no captions"),
-        ("c.csv", "dog,\n", "c.csv holds no captions; expected at least one"),
+        ("c.csv", "", "c.csv contains no captions"),
+        ("c.csv", "image,caption\n", "c.csv contains no captions"),
+        ("c.csv", "dog,\n", "c.csv contains no captions; expected at least one"),
         ("c.csv", "dog,a dog\nx,a\ny,b\n", "2 of 3 captions have no image in .*: x, y. Expected names relative"),
         ("c.csv", "\nimage,title\ndog,a dog\n", r"c.csv, line 2: 2 columns, image, title; expected a header"),
         ("c.csv", "a,b,c\n", "line 1: 3 columns, a, b, c; expected a header with an image column"),
@@ -196,7 +196,7 @@ def test_invalid_folders_are_an_error(write, tmp_path, images):
     with pytest.raises(DataError, match=r"There is no folder .*nowhere"):
         read_captions(path, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty holds no images; expected files that end in .jpg"):
+    with pytest.raises(DataError, match=r"empty contains no images; expected files that end in .jpg"):
         read_captions(path, tmp_path / "empty")
     with pytest.raises(FileNotFoundError, match=r"There is no file .*nothing.csv"):
         read_captions(tmp_path / "nothing.csv", images)

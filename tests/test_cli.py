@@ -87,7 +87,7 @@ def test_a_run_is_trained_and_resumed_with_plots(run, pairs, tmp_path):
     code, _, err = run("train", "translator", "--out", out, "--resume", "--epochs", 9)
     assert (code, "--epochs cannot change: --resume uses the options" in err) == (2, True)
     code, _, err = run("train", "lm", "--out", out, "--resume")
-    assert (code, "holds the run of a translator" in err) == (2, True)
+    assert (code, "contains the run of a translator" in err) == (2, True)
 
 
 @pytest.mark.usefixtures("untraced_training")
@@ -189,7 +189,7 @@ def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, t
         again.encoder.get_weights()[3], keras.saving.load_model(model, compile=False).encoder.get_weights()[3]
     )
     code, _, err = run("import", tmp_path / "hf", tmp_path / "labelled.keras", "--labels", "a,b")
-    assert (code, "Add --task TextClassifier" in err) == (2, True)
+    assert (code, "Add --task classifier" in err) == (2, True)
     assert run("export", model, tmp_path / "int8", "--int8")[0] == 0
     assert run("check", tmp_path / "int8" / "1")[0] == 0
 
@@ -204,7 +204,7 @@ def test_quickstart_runs_every_step(run, tmp_path, monkeypatch):
     monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path / "tfds"))
     few = {split: ka.quickstart.phrase_pairs(split)[:40] for split in ("train", "validation", "test")}
     monkeypatch.setattr(phrases_tfds, "phrase_pairs", few.get)
-    small = {"valid_files": ["tfds:phrases:validation[:7]"], "sizes": ["units=14", "embedding_dim=11"]}
+    small = {"valid_files": ["tfds:phrases:validation[:7]"], "overrides": ["units=14", "embedding_dim=11"]}
     monkeypatch.setattr(quickstart, "_PHRASES", {**quickstart._PHRASES, **small})
     code, out, err = run("quickstart", "--out", tmp_path / "q", "--epochs", 1)
     assert code == 0, err
@@ -223,7 +223,10 @@ def test_quickstart_captioner_runs_every_step(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(scenes_tfds, "captioned_scenes", lambda split: ka.quickstart.captioned_scenes(split, 23))
     monkeypatch.setattr(scenes_tfds, "builder", lambda: scenes_tfds.Scenes(data_dir=tmp_path / "tfds"))
-    small = {"valid_files": ["tfds:scenes:validation[:7]"], "sizes": ["image_size=64", "units=14", "embedding_dim=11"]}
+    small = {
+        "valid_files": ["tfds:scenes:validation[:7]"],
+        "overrides": ["image_size=64", "units=14", "embedding_dim=11"],
+    }
     monkeypatch.setattr(quickstart, "_SCENES", {**quickstart._SCENES, **small})
     code, out, err = run("quickstart", "captioner", "--out", tmp_path / "q", "--epochs", 1)
     assert code == 0, err
@@ -237,7 +240,7 @@ def test_quickstart_captioner_runs_every_step(run, tmp_path, monkeypatch):
         for c in (first.config, second.config)
     ]
     assert chosen == [(True, True, False, 0.0), (False, False, True, 1.5)]
-    assert first.vision.fingerprint() == second.vision.fingerprint()
+    assert first.image_encoder.fingerprint() == second.image_encoder.fingerprint()
     assert "the C++ loader, XLA off, returns the same texts" in out
     assert len(list((tmp_path / "q" / "scenes").glob("*.attention.png"))) == 5
     assert out.count("keras-attention ") == 3
@@ -258,7 +261,7 @@ def photos(tmp_path_factory):
     return folder
 
 
-ENCODER = ["--encoder", "small_cnn", "--set", "image_size=32"]
+ENCODER = ["--image-encoder", "small_cnn", "--set", "image_size=32"]
 
 
 @pytest.mark.slow
@@ -304,7 +307,7 @@ def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_
 @pytest.mark.usefixtures("untraced_training")
 def test_a_frozen_encoder_encodes_each_image_once(run, photos, tmp_path):
     out, captions = tmp_path / "run", photos / "captions.csv"
-    encoder = ["--encoder", "mobilenet_0.25", "--encoder-weights", "none", "--set", "image_size=32"]
+    encoder = ["--image-encoder", "mobilenet_0.25", "--image-encoder-weights", "none", "--set", "image_size=32"]
     code, _, err = run("train", "captioner", "--images", photos, "--train", captions, "--out", out, *SMALL, *encoder)
     assert code == 0, err
     assert len(list((out / "features").glob("*.regions"))) == 1

@@ -45,11 +45,11 @@ def folder(tmp_path, model):
     return tmp_path
 
 
-_CAPTIONER = ["train", "captioner", "--out", "{}/r", "--encoder", "small_cnn", "--vocabulary-size", "71"]
+_CAPTIONER = ["train", "captioner", "--out", "{}/r", "--image-encoder", "small_cnn", "--vocabulary-size", "71"]
 MISTAKES = [
-    ([*_CAPTIONER, "--captions", "{}/bad.csv"], "pass the folder that holds them"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv"], "pass the folder that contains them"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/nowhere"], "There is no folder"),
-    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/folder"], "holds no images"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/folder"], "contains no images"),
     ([*_CAPTIONER, "--captions", "{}/other.csv", "--images", "{}/bad"], "2 of 2 captions have no image"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad"], "3 of 3 images cannot be read"),
     (["train", "translator", "--train", "{pairs}", "--images", "x", "--out", "{}/r"],
@@ -61,15 +61,15 @@ MISTAKES = [
     (["evaluate", "{model}"], "There are no examples to score on"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--init", "{model}"],
      "--init has its own image encoder"),
-    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--encoder-weights", "w.h5"],
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--image-encoder-weights", "w.h5"],
      "cannot have weights of small_cnn"),
     (["caption", "{model}", "x.jpg"], "which cannot caption. Try: keras-attention translate"),
-    (["train", "translator", "--train", "{}/empty.tsv", "--out", "{}/r"], "empty.tsv holds no examples"),
+    (["train", "translator", "--train", "{}/empty.tsv", "--out", "{}/r"], "empty.tsv contains no examples"),
     (["train", "translator", "--train", "{}/column.tsv", "--out", "{}/r"], "line 1: 1 tab-separated columns"),
     (["train", "translator", "--train", "{}/long.txt", "--train", "{}/short.txt", "--out", "{}/r"], "has 2 lines"),
     (["train", "translator", "--train", "{}/nothing.tsv", "--out", "{}/r"], "There is no file"),
     (["train", "translator", "--out", "{}/r"], "There are no examples to train on"),
-    (["train", "translator", "--out", "{}/r", "--resume"], "holds no run to resume"),
+    (["train", "translator", "--out", "{}/r", "--resume"], "contains no run to resume"),
     (["train", "translator", "--train", "{pairs}", "--preset", "rnn_atention", "--out", "{}/r"],
      "Did you mean rnn_attention"),
     (["train", "translator", "--train", "{pairs}", "--preset", "char_rnn", "--out", "{}/r"],
@@ -98,7 +98,7 @@ MISTAKES = [
     (["export", "{model}", "{}/again", "--length-penalty", "1"], "add --num-beams"),
     (["evaluate", "{served}", "{pairs}", "--num-beams", "3"], "cannot be changed: an export"),
     (["evaluate", "{model}", "{pairs}", "--length-penalty", "1"], "add --num-beams"),
-    (["check", "{}/folder"], "holds no SavedModel"),
+    (["check", "{}/folder"], "contains no SavedModel"),
     (["translate", "{}/zip.keras"], "is not a model; expected a .keras file"),
     (["train", "translator", "--train", "{pairs}", "--monitor", "val_blue", "--out", "{}/r"], "--monitor val_blue"),
     (["train", "translator", "--train", "{pairs}", "--monitor", "val_loss", "--out", "{}/r"], "add --valid FILE"),
@@ -111,7 +111,7 @@ MISTAKES = [
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--self-critical"], "add --init MODEL"),
     (["quickstart", "captioner", "--out", "{}/begun"], "contains another run; choose another --out"),
     (["train", "translator", "--out", "{}/damaged", "--resume"], "run.json is damaged"),
-    (["evaluate", "{model}", "{}/empty.tsv"], "holds no examples"),
+    (["evaluate", "{model}", "{}/empty.tsv"], "contains no examples"),
     (["evaluate", "{model}", "{pairs}", "--plot", "{}/bleu.xyz"], "does not have the suffix of a figure"),
     (["evaluate", "{model}", "{pairs}", "--plot", "{}/nowhere/bleu.png"], "There is no folder"),
     ([*_CAPTIONER[:4], "--captions", "x", "--images", "x", "--init", "x", "--self-critical",
@@ -122,7 +122,7 @@ MISTAKES = [
     (["train", "translator", "--train", "{pairs}", "--out", "{}/r", "--seed", "9223372036854775808"],
      "`seed` is 9223372036854775808; expected 0 to 4294967295"),
     (["translate", "{served_incomplete}"], "Copy it again, or export the model again"),
-    ([*_CAPTIONER, "--captions", "x", "--images", "x", "--encoder-weights", "imagenet"],
+    ([*_CAPTIONER, "--captions", "x", "--images", "x", "--image-encoder-weights", "imagenet"],
      "no ImageNet weights for small_cnn"),
     ([*_CAPTIONER, "--captions", "x", "--images", "x", "--freeze"], "the small_cnn is not trained yet"),
     (["train", "translator", "--train", "{}/folder", "--out", "{}/r"], "is a folder; expected a file"),
@@ -136,7 +136,7 @@ MISTAKES = [
     (["export", "{model}", "{}/again", "--huggingface"], "transformers has no network like this"),
     (["export", "{model}", "{}/again", "--top-k", "3"], "a translator does not sample"),
     (["export", "{model}", "{}/again", "--top-k", "3", "--num-beams", "2"], "choose one of the two"),
-    (["import", "{}/folder", "{}/x.keras", "--task", "classifier"], "is not one of 'Translator'"),
+    (["import", "{}/folder", "{}/x.keras", "--task", "TextClassifier"], "is not one of 'translator'"),
     (["nonsense"], "No such command"),
 ]  # fmt: skip
 

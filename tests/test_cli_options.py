@@ -79,11 +79,11 @@ CAPTIONER = "belongs to a captioner; a {} has no such option"
 REFUSED = [
     ("translator", ["--images", "x"], f"--images {CAPTIONER}"),
     ("lm", ["--augment"], f"--augment {CAPTIONER}"),
-    ("mlm", ["--encoder", "x"], f"--encoder {CAPTIONER}"),
+    ("mlm", ["--image-encoder", "x"], f"--image-encoder {CAPTIONER}"),
     ("plm", ["--flip"], f"--flip {CAPTIONER}"),
     ("classifier", ["--captions-per-image", "2"], f"--captions-per-image {CAPTIONER}"),
     ("tagger", ["--self-critical"], f"--self-critical {CAPTIONER}"),
-    ("tagger", ["--encoder-weights", "none"], f"--encoder-weights {CAPTIONER}"),
+    ("tagger", ["--image-encoder-weights", "none"], f"--image-encoder-weights {CAPTIONER}"),
     ("translator", ["--features", "x"], f"--features {CAPTIONER}"),
     ("translator", ["--freeze"], "--freeze belongs to a captioner, classifier or tagger; a {} has no such option"),
 ]

@@ -23,7 +23,7 @@ import keras_attention as ka
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once, on one backend")
 ROOT = pathlib.Path(ka.__file__).parent.parent
 MAKE = shutil.which("make")
-PROGRAMS = ("keras_attention.serving.stock_loader",)  # run as a file, in a new process
+PROGRAMS = ("keras_attention.serving.tensorflow_loader",)  # run as a file, in a new process
 
 
 def modules():
@@ -172,9 +172,9 @@ def shrunk(arguments):
         return arguments
     arguments = [*arguments, "--epochs", "1", *([] if "--init" in arguments else ["--vocabulary-size", "90"])]
     if "captioner" in arguments and "--init" not in arguments:  # without downloaded weights
-        if "--encoder" in arguments:
-            arguments[arguments.index("--encoder") + 1] = "small_cnn"
-        arguments += ["--encoder-weights", "none", "--set", "image_size=32"]
+        if "--image-encoder" in arguments:
+            arguments[arguments.index("--image-encoder") + 1] = "small_cnn"
+        arguments += ["--image-encoder-weights", "none", "--set", "image_size=32"]
     return arguments
 
 

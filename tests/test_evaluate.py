@@ -20,8 +20,8 @@ LABELLED = [("a fine film", "good"), ("a dull film", "bad"), ("so fine", "good")
 def test_the_attributes_of_a_task_are_consistent(task):
     preset = ka.presets()[task.default_preset]
     assert preset.task == task.__name__
-    assert callable(getattr(task, task.verb))
-    assert task.output_class.__name__ in getattr(task, task.verb).__annotations__["return"]
+    assert callable(getattr(task, task.predict_method))
+    assert task.output_class.__name__ in getattr(task, task.predict_method).__annotations__["return"]
     assert task.default_strategy is None or task.default_strategy().num_beams == 1
     assert bool(task.default_strategy) == hasattr(task, "step")
     assert task.metric in ("loss", "accuracy", *task.text_metrics)
@@ -73,10 +73,10 @@ def test_a_shared_vocabulary_is_one_tokenizer():
 
 
 class Exported:
-    """A replacement for an export: a verb, and a method with its name."""
+    """A replacement for an export: the name of a prediction method, and that method."""
 
-    def __init__(self, verb, output):
-        self.verb, self.output = verb, output
+    def __init__(self, predict_method, output):
+        self.predict_method, self.output = predict_method, output
 
     def __getattr__(self, name):
         return lambda inputs, batch_size: [self.output(x) for x in inputs]

@@ -70,14 +70,14 @@ def test_conllu_is_read(write):
 @pytest.mark.parametrize(
     ("name", "text", "read", "message"),
     [
-        ("empty.tsv", "", read_pairs, "empty.tsv holds no examples"),
-        ("blank.tsv", "\n \n", read_pairs, "blank.tsv holds no examples"),
+        ("empty.tsv", "", read_pairs, "empty.tsv contains no examples"),
+        ("blank.tsv", "\n \n", read_pairs, "blank.tsv contains no examples"),
         ("one.tsv", "a\tb\nonly one\n", read_pairs, "line 2: 1 tab-separated columns; expected 2: source, target"),
         ("latin.tsv", "caf\u00e9\tcoffee".encode("latin1"), read_pairs, "line 1: byte 4 is not UTF-8.*iconv"),
         ("broken.jsonl", '{"source": "a"', read_pairs, "line 1: not JSON"),
         ("keys.jsonl", '{"src": "a"}', read_pairs, 'expected an object {"source": ..., "target": ...}'),
         ("words.txt", "a sentence of words\n", read_tagged, "expected a word and its tag"),
-        ("none.txt", "", read_texts, "holds no examples"),
+        ("none.txt", "", read_texts, "contains no examples"),
         ("wide.txt", "we eat".encode("utf-16"), read_texts, "iconv -f utf-16 -t utf-8"),
         ("bare.tsv", "good\t1\nbad\t\n", read_labelled, "'bad' has no label"),
         ("no.tsv", "We\tPRON\ngo\t\n", read_tagged, "line 2: the word 'go' has no tag"),

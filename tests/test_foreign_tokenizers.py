@@ -315,7 +315,7 @@ def test_a_tagger_encodes_words_with_their_preceding_space(tmp_path):
     tokenizer = byte_pair(pieces, ["Ġ w", "Ġw e", "w e"])
     model = ka.TextTagger.from_preset("roberta_base", tokenizer=tokenizer, labels=("a", "b"), **sizes)
     text = "we do we eat"
-    (row,) = model.word_reader.ids([text.split()])
+    (row,) = model.input_reader.ids([text.split()])
     assert row.ids[1:-1] == encode_texts(tokenizer, [text])[0]
     assert pieces.index("Ġwe") in row.ids
     served = ka.load(model.export(tmp_path, 1))

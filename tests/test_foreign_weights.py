@@ -104,7 +104,7 @@ def test_errors_for_invalid_arguments_name_the_expected_values(saved, tokenizer,
     converted = from_huggingface(directory, task="TextClassifier", labels=("a", "b"))
     with pytest.raises(ValueError, match="Nothing was overwritten"):
         to_huggingface(converted, directory)
-    assert not list(tmp_path.glob("*.unfinished"))
+    assert not list(tmp_path.glob(".partial-*"))
 
 
 def test_special_ids_that_differ_from_the_tokenizers_are_an_error(saved):

@@ -13,7 +13,7 @@ import keras_attention as ka
 from keras_attention.layers import ImageEncoder
 from keras_attention.layers.regions import SelfAttention2D, ShiftRegions
 from keras_attention.layers.vision import make_network
-from keras_attention.models.vision_weights import load_vision_weights
+from keras_attention.models.vision_weights import load_image_encoder_weights
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data"))
 __all__ = ["caption_tokenizer"]  # a fixture
@@ -86,7 +86,7 @@ def test_the_receptive_field_of_a_region_is_centred():
 
 def test_fine_tune_from_trains_the_layers_from_the_given_one():
     frozen = ImageEncoder("mobilenet_0.25", 32)
-    assert not frozen.learns
+    assert not frozen.is_trainable
     drops = ImageEncoder("efficientnet_b0", 32)
     image = np.random.default_rng(3).uniform(0, 255, (1, 32, 32, 3))
     np.testing.assert_array_equal(*(np.asarray(drops(image, training=training)) for training in (False, True)))
@@ -118,44 +118,46 @@ def test_weights_are_loaded_from_files(tmp_path):
     assert encoder.fingerprint() != other.fingerprint()
     arrays = {f"{layer.name}/{v.name}": np.asarray(v) for layer in encoder.network.layers for v in layer.weights}
     np.savez(tmp_path / "w.npz", **arrays)
-    load_vision_weights(other, tmp_path / "w.npz")
+    load_image_encoder_weights(other, tmp_path / "w.npz")
     assert encoder.fingerprint() == other.fingerprint()
     half = ImageEncoder("mobilenet_0.25", 32, dtype="mixed_bfloat16")
-    load_vision_weights(half, tmp_path / "w.npz")
+    load_image_encoder_weights(half, tmp_path / "w.npz")
     assert half.fingerprint() != encoder.fingerprint()
     encoder.network.save_weights(tmp_path / "w.weights.h5")
     third = ImageEncoder("mobilenet_0.25", 32, grid_layer="conv_pw_13_relu")
-    load_vision_weights(third, tmp_path / "w.weights.h5")
+    load_image_encoder_weights(third, tmp_path / "w.weights.h5")
     assert all((a == b).all() for a, b in zip(encoder.get_weights(), third.get_weights(), strict=True))
     arrays.pop("conv1/kernel")
     np.savez(tmp_path / "less.npz", **arrays)
     np.savez(tmp_path / "wrong.npz", **arrays, **{"conv1/kernel": np.zeros((3, 3))})
     for name, message in (("less", "has no conv1/kernel"), ("wrong", "conv1/kernel is .3, 3.; expected .3, 3, 3, 8.")):
         with pytest.raises(ValueError, match=message):
-            load_vision_weights(other, tmp_path / f"{name}.npz")
+            load_image_encoder_weights(other, tmp_path / f"{name}.npz")
     with pytest.raises(FileNotFoundError, match="There is no file"):
-        load_vision_weights(other, tmp_path / "none.h5")
+        load_image_encoder_weights(other, tmp_path / "none.h5")
     assert encoder.fingerprint() == other.fingerprint()
 
 
 def test_weights_are_loaded_from_another_captioner(caption_tokenizer, tmp_path):
     first = small_captioner(caption_tokenizer)
     first.save(tmp_path / "first.keras")
-    sizes = {"encoder": "small_cnn", "image_size": 32, "encoder_weights": tmp_path / "first.keras"}
+    sizes = {"image_encoder": "small_cnn", "image_size": 32, "image_encoder_weights": tmp_path / "first.keras"}
     second = ka.Captioner.from_preset(
         "transformer_captioner", tokenizer=caption_tokenizer, width=14, num_heads=7, **sizes
     )
     image = np.random.default_rng(1).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
     np.testing.assert_array_equal(second.encode_images(image), first.encode_images(image))
-    arrays = {f"{layer.name}/{v.name}": np.asarray(v) for layer in first.vision.network.layers for v in layer.weights}
+    arrays = {
+        f"{layer.name}/{v.name}": np.asarray(v) for layer in first.image_encoder.network.layers for v in layer.weights
+    }
     np.savez(tmp_path / "w.npz", **{name: array + 1 for name, array in arrays.items()})
-    load_vision_weights(second.vision, tmp_path / "w.npz")
+    load_image_encoder_weights(second.image_encoder, tmp_path / "w.npz")
     assert np.abs(second.encode_images(image) - first.encode_images(image)).max() > 1e-3
     with pytest.raises(
         ValueError,
         match=r"imagenet cannot have weights of small_cnn, .* expected a captioner's .keras file, or .npz",
     ):
-        load_vision_weights(second.vision, "imagenet")
+        load_image_encoder_weights(second.image_encoder, "imagenet")
     ka.CausalLM.from_preset("char_rnn", tokenizer=caption_tokenizer, units=5).save(tmp_path / "other.keras")
     (tmp_path / "damaged.keras").write_bytes((tmp_path / "first.keras").read_bytes()[:999])
     for name, message in (
@@ -163,11 +165,11 @@ def test_weights_are_loaded_from_another_captioner(caption_tokenizer, tmp_path):
         ("damaged", "is damaged or not a Keras model"),
     ):
         with pytest.raises(ValueError, match=rf"{name}.keras {message}"):
-            load_vision_weights(second.vision, tmp_path / f"{name}.keras")
+            load_image_encoder_weights(second.image_encoder, tmp_path / f"{name}.keras")
     with pytest.raises(
         ValueError, match=r"network and grid layer \('small_cnn', None\); expected \('mobilenet_0.25', None\)"
     ):
-        load_vision_weights(ImageEncoder("mobilenet_0.25", 32), tmp_path / "first.keras")
+        load_image_encoder_weights(ImageEncoder("mobilenet_0.25", 32), tmp_path / "first.keras")
 
 
 def test_layers_with_numbered_names_are_matched_by_their_order(tmp_path):
@@ -175,14 +177,14 @@ def test_layers_with_numbered_names_are_matched_by_their_order(tmp_path):
     first, second = ImageEncoder("xception", 71), ImageEncoder("xception", 71)
     assert {layer.name for layer in first.network.layers} != {layer.name for layer in second.network.layers}
     first.network.save_weights(tmp_path / "w.weights.h5")
-    load_vision_weights(second, tmp_path / "w.weights.h5")
+    load_image_encoder_weights(second, tmp_path / "w.weights.h5")
     assert all((a == b).all() for a, b in zip(first.get_weights(), second.get_weights(), strict=True))
 
 
 @pytest.mark.skipif(not (DATA / "cnn").is_dir(), reason="the weights of MobileNet are absent")
 def test_a_published_network_has_the_activations_of_a_reference_implementation():
     encoder = ImageEncoder("mobilenet_0.75")
-    load_vision_weights(encoder, DATA / "cnn" / "mobilenet_v1_075_224.npz")
+    load_image_encoder_weights(encoder, DATA / "cnn" / "mobilenet_v1_075_224.npz")
     reference = np.load(DATA / "cnn" / "reference_activations.npz")
     activations = np.asarray(encoder(reference["pixels"].astype("float32")))
     np.testing.assert_allclose(activations, reference["mobilenet075_pw13"].reshape(activations.shape), atol=2e-4)

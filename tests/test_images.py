@@ -315,10 +315,10 @@ def test_transparent_pixels_of_a_gif_are_black():
 
 
 @needs_tensorflow
-def test_the_stock_loader_decodes_the_same(tmp_path):
+def test_the_tensorflow_loader_decodes_the_same(tmp_path):
     import tensorflow as tf
 
-    from keras_attention.serving.check import check_export, run_stock_loader, serving_tensors
+    from keras_attention.serving.check import check_export, run_tensorflow_loader, serving_tensors
     from keras_attention.serving.images import decode_images
 
     class Decoder(tf.Module):
@@ -334,7 +334,7 @@ def test_the_stock_loader_decodes_the_same(tmp_path):
     files = [JPEG, b"", BAD["jpeg huge"], exif(JPEG, 6, ">"), GIF, BAD["png too few rows"], PNG, BMP]
     batches = [files, [], files[1:2], files[:1]]
     feeds = [[data.decode("utf-8", "surrogateescape") for data in batch] for batch in batches]
-    outputs = run_stock_loader(
+    outputs = run_tensorflow_loader(
         tmp_path / "1", outputs, [{inputs["image_bytes"]: {"dtype": "string", "values": feed}} for feed in feeds]
     )
     for batch, output in zip(batches, outputs, strict=True):

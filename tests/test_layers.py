@@ -8,12 +8,9 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from conformance import LAYERS, compiled
+from conformance import LAYERS
 
 rows = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
-# Copies, the masks of Keras, dtype policies, LoRA and quantisation do not depend on the backend.
-once = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tested once, on TensorFlow")
-ON_JAX = keras.backend.backend() == "jax"
 
 
 def arrays(structure) -> list[np.ndarray]:
@@ -33,22 +30,10 @@ def make(row):
 
 @functools.cache
 def shared(row):
-    """A layer that tests share and do not change, and a function that calls it; on JAX it is one compiled program."""
+    """Return a layer that tests share and do not change."""
     layer, arguments = make(row)
     layer(**symbols_of(arguments), **flags_of(arguments))  # builds it
-    if not ON_JAX:
-        return layer, layer
-
-    @functools.partial(compiled, static=("flags",))
-    def program(trainable, others, tensors, flags):
-        return layer.stateless_call(trainable, others, **tensors, **dict(flags))[0]
-
-    def call(**arguments):
-        flags = tuple(flags_of(arguments).items())
-        variables = [v.value for v in layer.trainable_variables], [v.value for v in layer.non_trainable_variables]
-        return program(*variables, tensors_of(arguments), flags=flags)
-
-    return layer, call
+    return layer
 
 
 def flags_of(arguments: dict) -> dict[str, bool]:
@@ -80,12 +65,12 @@ def padded(x: np.ndarray, mask: np.ndarray, value: float) -> np.ndarray:
 
 @rows
 def test_layer_and_its_output_spec_have_the_expected_shapes(row):
-    (layer, call), arguments = shared(row), row.arguments(np.random.default_rng(3))
-    outputs = call(**arguments)
+    layer, arguments = shared(row), row.arguments(np.random.default_rng(3))
+    outputs = layer(**arguments)
     assert tuple(x.shape for x in arrays(outputs)) == row.shapes
     for scores in (True, False) if "return_attention_scores" in arguments else (None,):
         options = {} if scores is None else {"return_attention_scores": scores}
-        real = call(**{**arguments, **options}) if scores is False else outputs
+        real = layer(**{**arguments, **options}) if scores is False else outputs
         specs = keras.tree.flatten(layer(**symbols_of(arguments), **options))
         facts = [(tuple(x.shape), keras.backend.standardize_dtype(x.dtype)) for x in keras.tree.flatten(real)]
         assert [(tuple(x.shape), x.dtype) for x in specs] == facts
@@ -94,7 +79,6 @@ def test_layer_and_its_output_spec_have_the_expected_shapes(row):
 
 
 @rows
-@once
 def test_layer_is_recreated_from_its_config_in_json(row):
     layer, arguments = make(row)
     before = layer(**arguments)
@@ -118,7 +102,6 @@ def used_twice(layer, arguments: dict) -> tuple[keras.Model, list[np.ndarray]]:
 
 @pytest.mark.slow
 @rows
-@once
 def test_a_functional_model_that_calls_a_layer_twice_can_be_cloned(row):
     layer, arguments = make(row)
     model, inputs = used_twice(layer, arguments)
@@ -131,7 +114,6 @@ def test_a_functional_model_that_calls_a_layer_twice_can_be_cloned(row):
 
 
 @rows
-@once
 def test_implicit_masks_equal_explicit_ones_and_are_propagated(row):
     layer, arguments = make(row)
     masks = {x: pair for x, pair in masks_of(arguments).items() if arguments[x].dtype.kind == "f"}
@@ -152,11 +134,11 @@ def test_implicit_masks_equal_explicit_ones_and_are_propagated(row):
 
 @rows
 def test_outputs_do_not_depend_on_padding(row):
-    (_, call), arguments = shared(row), row.arguments(np.random.default_rng(3))
-    before = arrays(call(**arguments))
+    layer, arguments = shared(row), row.arguments(np.random.default_rng(3))
+    before = arrays(layer(**arguments))
     for x, (name, mask) in masks_of(arguments).items():
         value = 7 if arguments[x].dtype.kind == "i" else 31.0
-        for one, two in zip(before, arrays(call(**{**arguments, x: padded(arguments[x], mask, value)})), strict=True):
+        for one, two in zip(before, arrays(layer(**{**arguments, x: padded(arguments[x], mask, value)})), strict=True):
             if x == next(iter(arguments)) and mask.ndim == 2 and one.shape[-2] == mask.shape[1]:
                 real = mask.reshape(len(mask), *[1] * (one.ndim - 3), mask.shape[1], 1)
                 one, two = np.where(real, one, 0.0), np.where(real, two, 0.0)  # the output at padding is undefined
@@ -165,7 +147,6 @@ def test_outputs_do_not_depend_on_padding(row):
 
 @pytest.mark.slow
 @rows
-@once
 def test_layer_works_in_half_precision(row):
     before, arguments = make(row)
     expected = before(**arguments)
@@ -180,7 +161,6 @@ def test_layer_works_in_half_precision(row):
 
 
 @rows
-@once
 def test_new_lora_matrices_do_not_change_the_outputs(row):
     layer, arguments = make(row)
     before = arrays(layer(**arguments))
@@ -200,7 +180,6 @@ def test_new_lora_matrices_do_not_change_the_outputs(row):
     [row for row in LAYERS if not {"stack", "streams", "decoder", "hard"} & set(row.name.split())],
     ids=lambda row: row.name,
 )
-@once
 def test_int8_outputs_are_close(row):
     """Stacks and decoders are omitted, because their parts have rows; hard attention may select another position."""
     layer, arguments = make(row)

@@ -18,7 +18,7 @@ def classifier(tokenizer):
     return ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("no", "yes"), **SMALL)
 
 
-def test_a_file_and_an_export_load_as_models_with_the_same_verb(classifier, tmp_path):
+def test_a_file_and_an_export_load_as_models_with_the_same_prediction_method(classifier, tmp_path):
     classifier.save(tmp_path / "m.keras")
     loaded = ka.load(tmp_path / "m.keras")
     assert isinstance(loaded, ka.TextClassifier)
@@ -28,10 +28,10 @@ def test_a_file_and_an_export_load_as_models_with_the_same_verb(classifier, tmp_
         metadata = json.loads((path / "assets.extra" / "keras_attention.json").read_text("utf-8"))
         assert metadata == {
             "format": 1, "library": "keras_attention", "version": ka.__version__, "task": "TextClassifier",
-            "verb": "classify", "max_length": classifier.config.max_length, "labels": ["no", "yes"],
+            "predict_method": "classify", "max_length": classifier.config.max_length, "labels": ["no", "yes"],
         }  # fmt: skip
         models.append(ka.load(path))
-        assert (models[-1].task, models[-1].verb) == ("TextClassifier", "classify")
+        assert (models[-1].task, models[-1].predict_method) == ("TextClassifier", "classify")
         (path / "assets.extra" / "keras_attention.json").unlink()
         with pytest.raises(ValueError, match=r"assets\.extra/keras_attention\.json is missing"):
             ka.load(path)
@@ -56,7 +56,7 @@ def test_an_export_records_its_strategy(tokenizer, tmp_path):
     ("make", "error", "message"),
     [
         (lambda path: path / "none.keras", FileNotFoundError, "There is no model"),
-        (lambda path: path, ValueError, "holds no SavedModel"),
+        (lambda path: path, ValueError, "contains no SavedModel"),
         (lambda path: write(path / "a.keras", b"text"), ValueError, "is not a model"),
         (lambda path: write(path / "model.keras", b"").parent, ValueError, "directory of a training run"),
         (lambda path: write(path / "3" / "saved_model.pb", b"").parent.parent, ValueError, "Its versions are .*3"),

@@ -120,7 +120,7 @@ def test_masked_model_learns_both_objectives(tokenizer):
 
 def test_packed_rows_have_little_padding(tokenizer):
     m = model(tokenizer, next_sentence=False)
-    rows = ka.data.masking.pack_texts(TEXTS, m)
+    rows = ka.data.masking.pack_texts(TEXTS, m.text_reader)
     assert {len(row) for row in rows[:-1]} == {23}
     assert all(row[0] == 2 for row in rows)
     assert sum(i == 3 for row in rows for i in row) == len(TEXTS)

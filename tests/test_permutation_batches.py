@@ -97,12 +97,15 @@ def test_a_model_trains_and_completes_prompts(tokenizer):
     assert all(a.text.startswith(a.prompt) for a in together)
 
 
-@pytest.mark.parametrize(("kind", "verb"), [(ka.TextClassifier, "classify"), (ka.TextTagger, "tag")])
-def test_classifiers_and_taggers_use_the_encoder(tokenizer, kind, verb):
+@pytest.mark.parametrize(("kind", "predict_method"), [(ka.TextClassifier, "classify"), (ka.TextTagger, "tag")])
+def test_classifiers_and_taggers_use_the_encoder(tokenizer, kind, predict_method):
     sizes = {"width": M, "num_heads": H, "num_layers": 2, "intermediate_dim": 11}
     model = kind.from_preset("xlnet_base", tokenizer=tokenizer, labels=("a", "b"), **sizes)
     randomize(model)
     texts = ["we eat bread", "the girl drinks cold milk"]
-    together, alone = getattr(model, verb)(texts), [getattr(model, verb)([text])[0] for text in texts]
+    together, alone = (
+        getattr(model, predict_method)(texts),
+        [getattr(model, predict_method)([text])[0] for text in texts],
+    )
     for one, two in zip(together, alone, strict=True):
         np.testing.assert_allclose(getattr(one, "score", 0), getattr(two, "score", 0), rtol=1e-4)

@@ -59,17 +59,17 @@ def test_simple_encoder_is_the_elman_recurrence_in_both_directions():
 
 def test_the_layer_that_keras_copies_is_not_deleted_before_the_encoder(monkeypatch):
     """Keras identifies a copied layer by its address, which a new layer could get while a model is loaded."""
-    made = []
+    layers = []
 
     def make(*arguments, **options):
         layer = keras.layers.LSTM(*arguments, **options)
-        made.append(weakref.ref(layer))
+        layers.append(weakref.ref(layer))
         return layer
 
     monkeypatch.setitem(recurrent._LAYERS, "lstm", make)
     encoder = RecurrentEncoder(14, 2)
     gc.collect()
-    assert [reference() is not None for reference in made] == [True] * encoder.num_layers
+    assert [reference() is not None for reference in layers] == [True] * encoder.num_layers
 
 
 def test_a_words_vector_joins_the_final_states_of_its_characters_in_both_directions():

@@ -43,7 +43,7 @@ def test_training_increases_the_reward(caption_tokenizer):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(ka.data.caption_batches(captioned, model), epochs=10, verbose=0)  # not yet converged
-    model.vision.freeze()
+    model.image_encoder.freeze()
     batches = ka.training.SelfCriticalBatches(captioned, model, max_tokens=8 * 23 * 7, captions_per_image=8)
     inputs, labels, weights = batches[0]
     is_image = [

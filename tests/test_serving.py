@@ -1,4 +1,4 @@
-"""Exports: the same outputs in Python, from a loaded export and from the stock loader; the check of exports."""
+"""Exports: the same outputs in Python, from a loaded export and from the TensorFlow loader; the check of exports."""
 
 import pathlib
 import re
@@ -12,7 +12,7 @@ from conftest import PAIRS
 from test_conformance import randomize
 
 import keras_attention as ka
-from keras_attention.serving.check import run_stock_loader, serving_tensors
+from keras_attention.serving.check import run_tensorflow_loader, serving_tensors
 
 tf = pytest.importorskip("tensorflow")
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an export needs TensorFlow")
@@ -30,7 +30,7 @@ def run_stock(path, texts, batch_size):
     inputs, outputs = serving_tensors(path)
     batches = [texts[i : i + batch_size] for i in range(0, len(texts), batch_size)]
     feeds = [{inputs["text"]: {"dtype": "string", "values": batch}} for batch in batches]
-    return [row for output in run_stock_loader(path, outputs, feeds) for row in rows(output)]
+    return [row for output in run_tensorflow_loader(path, outputs, feeds) for row in rows(output)]
 
 
 def rows(output):
@@ -38,7 +38,7 @@ def rows(output):
 
 
 @pytest.mark.filterwarnings("ignore:.*were truncated")
-def test_model_export_and_stock_loader_return_the_same_translation(translator, exported):
+def test_model_export_and_tensorflow_loader_return_the_same_translation(translator, exported):
     in_python = translator.translate(TEXTS, ka.BeamSearch(num_beams=3, num_return_sequences=2))
     served = ka.load(exported)
     for one, two in zip(in_python, served.translate(TEXTS, batch_size=4), strict=True):
@@ -62,11 +62,16 @@ def outputs_of_an_empty_batch(served) -> list[dict]:
 
 
 @pytest.mark.slow
-def test_model_export_and_stock_loader_return_the_same_caption(tokenizer, tmp_path):
+def test_model_export_and_tensorflow_loader_return_the_same_caption(tokenizer, tmp_path):
     """The inputs are batches with readable and unreadable images, and an empty batch."""
     keras.utils.set_random_seed(5)
     model = ka.Captioner.from_preset(
-        "show_attend_and_tell", tokenizer=tokenizer, encoder="small_cnn", image_size=32, units=14, embedding_dim=11
+        "show_attend_and_tell",
+        tokenizer=tokenizer,
+        image_encoder="small_cnn",
+        image_size=32,
+        units=14,
+        embedding_dim=11,
     )
     randomize(model, 0.3)
     encoded_images = [tf.io.encode_jpeg(image).numpy() for image in IMAGES]
@@ -78,7 +83,7 @@ def test_model_export_and_stock_loader_return_the_same_caption(tokenizer, tmp_pa
     inputs, outputs = serving_tensors(path)
     as_text = [file.decode("utf-8", "surrogateescape") for file in files]
     feeds = [{inputs["image_bytes"]: {"dtype": "string", "values": batch}} for batch in (as_text, *zip(as_text))]
-    outputs = run_stock_loader(
+    outputs = run_tensorflow_loader(
         path, outputs, [{k: {**v, "values": list(v["values"])} for k, v in f.items()} for f in feeds]
     )
     for i, (one, two) in enumerate(zip(in_python, served.caption(files, batch_size=2), strict=True)):
@@ -116,7 +121,7 @@ def test_two_tokenizers_have_separate_vocabularies(tmp_path):
 
 
 def test_an_exported_sampling_model_has_a_seed_input(tokenizer, tmp_path):
-    model = next(row for row in MODELS if row.verb == "complete").make(tokenizer)
+    model = next(row for row in MODELS if row.predict_method == "complete").make(tokenizer)
     randomize(model, 0.3)
     path = model.export(tmp_path / "lm", strategy=ka.Sampling(max_new_tokens=7))
     prompts = ["we", "", "the boy"]
@@ -141,17 +146,17 @@ def test_the_warm_up_file_has_a_predict_request(exported):
     (record,) = [bytes(r.numpy()) for r in tf.data.TFRecordDataset(str(path))]
 
     def fields(data):
-        place = 0
-        while place < len(data):
-            key, size, shift, place = data[place], 0, 0, place + 1
+        offset = 0
+        while offset < len(data):
+            key, size, shift, offset = data[offset], 0, 0, offset + 1
             while True:
-                byte, place = data[place], place + 1
+                byte, offset = data[offset], offset + 1
                 size |= (byte & 127) << shift
                 shift += 7
                 if byte < 128:
                     break
-            yield key >> 3, data[place : place + size]
-            place += size
+            yield key >> 3, data[offset : offset + size]
+            offset += size
 
     ((six, log),) = fields(record)
     ((one, request),) = fields(log)
@@ -205,7 +210,7 @@ def test_a_check_without_examples_is_an_error(exported):
 
 @pytest.mark.parametrize("use", [ka.load, ka.check_export])
 def test_a_directory_without_a_saved_model_is_an_error(tmp_path, use):
-    with pytest.raises(ValueError, match="holds no SavedModel"):
+    with pytest.raises(ValueError, match="contains no SavedModel"):
         use(tmp_path)
 
 
@@ -330,7 +335,7 @@ def test_the_translator_has_memorised_the_pairs(translator):
 
 
 def test_white_space_is_split_the_same_in_python_and_in_an_export(tokenizer, tmp_path):
-    model = next(row for row in MODELS if row.verb == "tag").make(tokenizer)
+    model = next(row for row in MODELS if row.predict_method == "tag").make(tokenizer)
     texts = ["we\u00a0eat bread", "\u3000", " we\teat\x0b bread ", "\t"]
     served = ka.load(model.export(tmp_path / "m"))
     assert [a.words for a in model.tag(texts)] == [a.words for a in served.tag(texts)]
@@ -393,7 +398,7 @@ def test_incomplete_characters_and_unknown_ids_are_decoded_as_in_python(tmp_path
 
 
 def test_a_long_prompt_is_truncated_at_its_start(tokenizer, tmp_path):
-    model = next(row for row in MODELS if row.verb == "complete").make(tokenizer)
+    model = next(row for row in MODELS if row.predict_method == "complete").make(tokenizer)
     randomize(model, 0.3)
     prompts = ["we eat bread " * 20 + "they drink", "the boy"]
     served = ka.load(model.export(tmp_path / "m", strategy=ka.Greedy(max_new_tokens=7)))

@@ -122,7 +122,7 @@ SCRIPTS = {
     "German": "straße STRAẞE",
     "two spaces": "two  spaces",
 }
-# What a kind of tokenizer does not hold; a space stands for any white space, and control characters are removed.
+# What a kind of tokenizer loses. Words and word pieces have one kind of space; word pieces lose control characters.
 LOST = {
     "sentencepiece": {"two spaces"},
     "bpe": {"two spaces"},

@@ -43,7 +43,7 @@ def names_of_transformers(arrays: dict[str, np.ndarray], layers: int = 2) -> dic
     return named
 
 
-def load_tiny(name: str, task: type = ka.PermutationLM, **sizes) -> tuple[dict[str, np.ndarray], ka.models.Task]:
+def load_tiny(name: str, task: type = ka.PermutationLM, **overrides) -> tuple[dict[str, np.ndarray], ka.models.Task]:
     """Return the published outputs of a checkpoint, and a model with its weights."""
     folder = DATA / name
     if not folder.is_dir():
@@ -51,7 +51,7 @@ def load_tiny(name: str, task: type = ka.PermutationLM, **sizes) -> tuple[dict[s
     attributes = json.loads((folder / "xlnet_config.json").read_text())
     attributes |= {"vocab_size": attributes.pop("n_token"), "ff_activation": "gelu_new"}  # the GELU of the authors
     family = dataclasses.replace(XLNET, ignored_attributes=XLNET.ignored_attributes | {"tie_weight"})
-    model = task(make_config(family, read_config(family, attributes), **sizes))
+    model = task(make_config(family, read_config(family, attributes), **overrides))
     arrays = names_of_transformers(np.load(folder / "xlnet_model.ckpt.npz"))
     load_arrays(model, family, arrays, new_head=task is not ka.PermutationLM)
     return {path.stem: np.load(path) for path in folder.glob("*.npy")}, model

@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def _message(error: Exception) -> str:
-    """Return the message for the user; for an `OSError` it names the path and says how to fix it."""
+    """Return the message for the user; for an `OSError` it contains the path and the fix."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename} cannot be read or written: {error.strerror}. Choose another path."
     return str(error)

@@ -57,7 +57,7 @@ def evaluate(
     """Compute the metrics of MODEL on FILES.
 
     FILES is one file in a format that `train` reads, or two line-aligned text files of sources and references. The
-    metrics depend on the task: BLEU and chrF, caption metrics, perplexity or accuracy.
+    metrics depend on the task: BLEU and chrF, caption metrics, perplexity or accuracy. The default search is greedy.
     """
     files = (*files, captions) if captions else files
     if not files:
@@ -78,7 +78,7 @@ def evaluate(
 
 
 def _report(scores: dict[str, Any]) -> Iterator[str]:
-    """Yield one line for each score, then the signatures, which say how the scores were computed."""
+    """Yield one line for each score, then the signatures, which describe how the scores were computed."""
     for name, template in _LINES.items():
         if name in scores:
             counts = f" ({scores['correct']} of {scores['total']})" if "total" in scores else ""

@@ -14,7 +14,7 @@ from keras_attention.cli.loading import is_export, strategy_of
 from keras_attention.cli.options import Command, Option, drop_unset, search_options
 from keras_attention.storage import write_whole
 
-_TASKS = [task.__name__ for task in ka.models.TASKS]
+_TASKS = {task.command_name: task.__name__ for task in ka.models.TASKS}
 _EXPORT = [
     click.Argument(["model"]),
     click.Argument(["directory"]),
@@ -53,7 +53,7 @@ _EXPORT = [
         "--attention",
         is_flag=True,
         group="Model",
-        help="add the signature attention, with the maps of all blocks and heads.",
+        help="add the signature `attention`: the attention scores of all blocks and heads.",
     ),
 ]
 
@@ -64,22 +64,22 @@ def export(
 ) -> None:
     """Export MODEL, a .keras file, for TensorFlow Serving.
 
-    The SavedModel is written to DIRECTORY/VERSION/. The default is sampling for a language model, and greedy
-    search for a translator or captioner.
+    The SavedModel is written to DIRECTORY/VERSION/. The default search is sampling for a
+    language model, and greedy search for a translator or captioner.
     """
     loaded, search = ka.load(model), drop_unset(search)
     if is_export(loaded):
         raise click.UsageError(f"{model} is already an export; expected a .keras file.")
     if huggingface:
         if search or int8 or attention:
-            raise click.UsageError("--huggingface writes only weights and sizes; leave the other options out.")
+            raise click.UsageError("--huggingface writes only the weights and the config; leave the other options out.")
         ka.weights.to_huggingface(loaded, directory)
         click.echo(f"Wrote {directory} for transformers.", err=True)
         return
     strategy = strategy_of(type(loaded), search) if search else None
     if int8:
         loaded.quantize("int8")
-    path = loaded.export(directory, version, strategy, attention=attention)
+    path = loaded.export(directory, version, strategy=strategy, attention=attention)
     click.echo(f"Exported to {path}. Check it with: keras-attention check {path}", err=True)
 
 
@@ -103,9 +103,9 @@ def check(path: str) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, one object per preset.")
 def presets(as_json: bool) -> None:
-    """List the presets with their sizes and parameter counts.
+    """List the presets with their task, layers, width, heads and parameter count.
 
-    The last column is the parameter count that is commonly quoted.
+    The last column is the parameter count in publications.
     """
     rows = [_preset_row(name, row) for name, row in ka.presets().items()]
     if as_json:
@@ -121,13 +121,13 @@ def presets(as_json: bool) -> None:
 
 
 def _preset_row(name: str, row: Any) -> dict[str, Any]:
-    sizes = row.config
+    config = row.config
     return {
         "name": name,
         "task": row.task,
-        "layers": sizes.num_layers,
-        "width": sizes.width,
-        "heads": sizes.num_heads,
+        "layers": config.num_layers,
+        "width": config.width,
+        "heads": config.num_heads,
         "parameters": row.parameters,
         "quoted_parameters": row.quoted_parameters,
     }
@@ -138,10 +138,10 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.argument("model")
 @click.option(
     "--task",
-    type=click.Choice(_TASKS),
-    help="Load the encoder for this task, with a new head.  [default: the task in config.json]",
+    type=click.Choice(list(_TASKS)),
+    help="Task of MODEL; another task than that in config.json gets a new head.  [default: the task in config.json]",
 )
-@click.option("--labels", metavar="NAMES", help="Classes or tags of the new head, separated by commas.")
+@click.option("--labels", metavar="NAMES", help="Labels of the new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:
     """Convert a Hugging Face DIRECTORY to MODEL, a .keras file."""
     target = pathlib.Path(model)
@@ -149,12 +149,12 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
         raise click.UsageError(f"{model} does not end in .keras.")
     if target.exists():
         raise click.UsageError(f"{model} exists and is not overwritten; choose another name.")
-    parts = {"labels": tuple(label.strip() for label in labels.split(","))} if labels else {}
-    loaded = ka.weights.from_huggingface(directory, task=task, **parts)
+    overrides = {"labels": tuple(label.strip() for label in labels.split(","))} if labels else {}
+    loaded = ka.weights.from_huggingface(directory, task=_TASKS.get(task), **overrides)
     if labels and not isinstance(loaded, (ka.TextClassifier, ka.TextTagger)):
         raise click.UsageError(
-            f"--labels needs a new head; {directory} is a {type(loaded).__name__}. Add --task TextClassifier or "
-            "TextTagger."
+            f"--labels needs a new head; {directory} is a {type(loaded).__name__}. Add --task classifier or "
+            "--task tagger."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, lambda name: loaded.save(name))

@@ -10,19 +10,19 @@ import keras_attention as ka
 from keras_attention.cli.options import BEAM, SAMPLING, drop_unset, flag
 
 
-def load_for(verb: str, path: str) -> Any:
-    """Load a model and check that it has this method, such as `translate`.
+def load_for(method: str, path: str) -> Any:
+    """Load a model and check that its prediction method is this one, such as `translate`.
 
     Raises:
         ValueError: the model has another task; the message names the right command.
     """
     model = ka.load(path)
-    model_verb = getattr(model, "verb", None)
-    if model_verb != verb:
-        tasks = " or ".join(task.__name__ for task in ka.models.TASKS if task.verb == verb)
-        hint = f"Try: keras-attention {model_verb} {path}" if model_verb else f"Expected a {tasks}."
+    model_method = getattr(model, "predict_method", None)
+    if model_method != method:
+        tasks = " or ".join(task.__name__ for task in ka.models.TASKS if task.predict_method == method)
+        hint = f"Try: keras-attention {model_method} {path}" if model_method else f"Expected a {tasks}."
         kind = "SavedModel" if is_export(model) else type(model).__name__
-        raise ValueError(f"{path} is a {kind}, which cannot {verb}. {hint}")
+        raise ValueError(f"{path} is a {kind}, which cannot {method}. {hint}")
     return model
 
 

@@ -64,7 +64,8 @@ def from_fields(kind: type, names: Iterable[str], *, search: bool = False, **set
     for name in names:
         default, text = defaults[name], descriptions[name]
         default_text = f"  [default: {default}]" if search and default is not None and hints[name] is not bool else ""
-        default_text = "  [default: no beam search]" if name == "num_beams" else default_text
+        if name == "num_beams":
+            text, default_text = "use beam search with this number of beams.", ""
         options.append(
             Option(
                 flag(name),

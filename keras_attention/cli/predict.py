@@ -15,6 +15,7 @@ import click
 import keras_attention as ka
 from keras_attention.cli.loading import is_export, load_for, search_for
 from keras_attention.cli.options import Command, Option, search_options
+from keras_attention.data.files import decode_lines
 from keras_attention.visualize import plot_caption
 
 _CHUNK = 512  # lines that are read and processed together
@@ -242,7 +243,7 @@ def _lines(source: str | None) -> Iterator[str]:
     if source is not None:
         yield from ka.data.read_lines(source)
     else:
-        yield from ka.data.files.decode_lines(sys.stdin.buffer, "standard input")
+        yield from decode_lines(sys.stdin.buffer, "standard input")
 
 
 def _line(score: float | None, text: str) -> str:

@@ -17,7 +17,12 @@ from keras_attention.cli.training_run import run_training
 TASKS = {task.command_name: task for task in ka.models.TASKS}
 _CAPTIONER, _ENCODERS = ["captioner"], ["captioner", "classifier", "tagger"]
 _KINDS = click.Choice(["sentencepiece", "bpe", "wordpiece", "words", "characters"])
-_PRESETS = ", ".join(task.default_preset for task in ka.models.TASKS)
+_PRESETS = ", ".join(f"{task.default_preset} ({task.command_name})" for task in ka.models.TASKS)
+_TOKENIZERS = ", ".join(
+    f"{task.default_tokenizer} ({task.default_preset})"
+    for task in ka.models.TASKS
+    if task.default_tokenizer != "sentencepiece"
+)
 _POLICIES = click.Choice(["mixed_bfloat16", "mixed_float16"])
 
 
@@ -49,7 +54,9 @@ _DATA = [
         help="validation file, in the same format; selects the best model.",
     ),
     *_plan("Data", "max_tokens"),
-    _tokenizer("--tokenizer", type=_KINDS, help="kind of tokenizer.  [default: sentencepiece, or that of the task]"),
+    _tokenizer(
+        "--tokenizer", type=_KINDS, help=f"kind of tokenizer.  [default: {_TOKENIZERS}, sentencepiece (other presets)]"
+    ),
     _tokenizer("--vocabulary-size", type=click.IntRange(8), help="vocabulary size of each tokenizer.  [default: 8000]"),
     _tokenizer("--lowercase", is_flag=True, help="convert texts to lower case."),
     _tokenizer(
@@ -77,7 +84,7 @@ _DATA = [
         "--flip",
         is_flag=True,
         tasks=_CAPTIONER,
-        help="flip each image horizontally with probability 0.5; not if captions say left or right.",
+        help="flip each image horizontally with probability 0.5; not for captions with the words left and right.",
     ),
     _image(
         "--features",
@@ -87,22 +94,22 @@ _DATA = [
     ),
 ]
 _MODEL = [
-    _model("--preset", metavar="NAME", help=f"name in `keras-attention presets`.  [default, by task: {_PRESETS}]"),
+    _model("--preset", metavar="NAME", help=f"name in `keras-attention presets`.  [default: {_PRESETS}]"),
     _model(
         "--set",
-        "sizes",
+        "overrides",
         multiple=True,
         metavar="NAME=VALUE",
         help="override a config field of the preset or of --init, such as units=512.",
     ),
     _model(
-        "--encoder",
+        "--image-encoder",
         metavar="NAME",
         tasks=_CAPTIONER,
         help="image encoder, small_cnn or a network of keras.applications.",
     ),
     _model(
-        "--encoder-weights",
+        "--image-encoder-weights",
         metavar="WEIGHTS",
         tasks=_CAPTIONER,
         help="weights of the image encoder: imagenet (downloaded), a file, a captioner, or none.  [default: imagenet]",
@@ -110,8 +117,8 @@ _MODEL = [
     _finetuning(
         "--init",
         metavar="MODEL",
-        help="start from the weights of this model, a .keras file or a Hugging Face directory: of the same task, or an "
-        "encoder (mlm, plm, BERT without a head) for a classifier or tagger.",
+        help="start from the weights of this model of the same task, a .keras file or a Hugging Face directory; a "
+        "classifier or tagger can also start from an mlm or plm.",
     ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
     _finetuning(
@@ -166,14 +173,14 @@ def train(context: click.Context, task: str, **options: Any) -> None:
 def _resumed(context: click.Context, task: str, out: pathlib.Path) -> dict[str, Any]:
     """Return the options of the run in a directory; they cannot change."""
     if not (out / "run.json").exists():
-        raise click.UsageError(f"{out} holds no run to resume (no run.json).")
+        raise click.UsageError(f"{out} contains no run to resume (no run.json).")
     if changed := [name for name in given_flags(context) if name not in ("--out", "--resume")]:
         raise click.UsageError(
             f"{', '.join(changed)} cannot change: --resume uses the options that the run started with."
         )
     started, options = read_run(out)
     if started != task:
-        raise click.UsageError(f"{out} holds the run of a {started}; resume it with: train {started} --resume.")
+        raise click.UsageError(f"{out} contains the run of a {started}; resume it with: train {started} --resume.")
     return options
 
 

@@ -47,7 +47,7 @@ def check_options(task: type, options: dict[str, Any]) -> None:
     """Check the options before any file is read: that they fit together, and that the preset and --init exist.
 
     Raises:
-        click.UsageError: options contradict each other; the message says what to change.
+        click.UsageError: options contradict each other; the message contains the fix.
         ValueError: the task has no such preset.
     """
     for wrong, message in [*_model_rules(options), *_image_rules(options)]:
@@ -55,16 +55,16 @@ def check_options(task: type, options: dict[str, Any]) -> None:
             raise click.UsageError(message)
     if options["preset"]:
         ka.find_preset(options["preset"], task.__name__)
-    _sizes(options["sizes"])
+    _overrides(options["overrides"])
 
 
 def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
     init, monitor, validated = options["init"], options["monitor"] or "", bool(options["valid_files"])
     return [
-        (init and options["preset"], "--init has its own sizes; leave out --preset."),
+        (init and options["preset"], "--init has its own config; leave out --preset."),
         (
-            init and (options["encoder"] or options["encoder_weights"]),
-            "--init has its own image encoder; leave out --encoder and --encoder-weights.",
+            init and (options["image_encoder"] or options["image_encoder_weights"]),
+            "--init has its own image encoder; leave out --image-encoder and --image-encoder-weights.",
         ),
         (
             init and any(options[name] for name in ("tokenizer", "lowercase", "vocabulary_size", "normalization")),
@@ -87,7 +87,7 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
 
 
 def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
-    small = options["encoder"] == "small_cnn"
+    small = options["image_encoder"] == "small_cnn"
     return [
         (
             options["self_critical"] and not options["init"],
@@ -99,12 +99,12 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
         ),
         (options["valid_images"] and not options["valid_files"], "--valid-images needs captions; add --valid FILE."),
         (
-            small and options["encoder_weights"] == "imagenet",
-            "There are no ImageNet weights for small_cnn; leave out --encoder-weights.",
+            small and options["image_encoder_weights"] == "imagenet",
+            "There are no ImageNet weights for small_cnn; leave out --image-encoder-weights.",
         ),
         (
-            small and options["freeze"] and options["encoder_weights"] in (None, "none"),
-            "--freeze: the small_cnn is not trained yet; add --encoder-weights CAPTIONER.",
+            small and options["freeze"] and options["image_encoder_weights"] in (None, "none"),
+            "--freeze: the small_cnn is not trained yet; add --image-encoder-weights CAPTIONER.",
         ),
         (
             options["features"] and options["augment"],
@@ -147,7 +147,7 @@ def _read(task: type, paths: list[str], images: str | None) -> list:
 def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> dict[str, Any]:
     """Return the image options of `make_batches`; a cache only if the features of an image never change."""
     chosen = {name: options[name] for name in ("augment", "flip", "captions_per_image") if options[name]}
-    if not hasattr(model, "vision") or options["augment"] or model.vision.learns:
+    if model.image_encoder is None or options["augment"] or model.image_encoder.is_trainable:
         return chosen
     return {"cache": pathlib.Path(options["features"] or out / "features"), **chosen}
 
@@ -170,11 +170,13 @@ def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Pat
 
 
 def _new(task: type, options: dict[str, Any], examples: list) -> Any:
-    sizes = _sizes(options["sizes"])
-    if options["encoder"]:
-        sizes["encoder"] = options["encoder"]
-    if options["encoder_weights"]:
-        sizes["encoder_weights"] = None if options["encoder_weights"] == "none" else options["encoder_weights"]
+    overrides = _overrides(options["overrides"])
+    if options["image_encoder"]:
+        overrides["image_encoder"] = options["image_encoder"]
+    if options["image_encoder_weights"]:
+        overrides["image_encoder_weights"] = (
+            None if options["image_encoder_weights"] == "none" else options["image_encoder_weights"]
+        )
     return task.from_examples(
         examples,
         options["preset"],
@@ -182,19 +184,19 @@ def _new(task: type, options: dict[str, Any], examples: list) -> Any:
         vocabulary_size=options["vocabulary_size"] or 8000,
         lowercase=options["lowercase"],
         normalization=options["normalization"] or "identity",
-        **sizes,
+        **overrides,
     )
 
 
 def _initialised(task: type, options: dict[str, Any], examples: list) -> Any:
-    """Return the model of --init, with the sizes of --set, or a new model on its encoder."""
-    sizes, labels = _sizes(options["sizes"]), task.labels_of(examples)
+    """Return the model of --init, with the config fields of --set, or a new model on its encoder."""
+    overrides, labels = _overrides(options["overrides"]), task.labels_of(examples)
     model = _load_init(options["init"], task, labels)
     if isinstance(model, task):
-        return type(model).from_model(model, **sizes) if sizes else model
+        return type(model).from_model(model, **overrides) if overrides else model
     if not labels:
         raise click.UsageError(f"--init: {options['init']} is a {type(model).__name__}; expected a {task.__name__}.")
-    return task.from_encoder(model, labels=labels, **sizes)
+    return task.from_encoder(model, labels=labels, **overrides)
 
 
 def _load_init(path: str, task: type, labels: tuple[str, ...]) -> Any:
@@ -204,18 +206,18 @@ def _load_init(path: str, task: type, labels: tuple[str, ...]) -> Any:
     return ka.weights.from_huggingface(path, task=task.task_name(), **({"labels": labels} if labels else {}))
 
 
-def _sizes(items: list[str] | tuple[str, ...]) -> dict[str, Any]:
-    """Return the sizes of `--set NAME=VALUE`."""
-    sizes: dict[str, Any] = {}
+def _overrides(items: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """Return the config fields of `--set NAME=VALUE`."""
+    overrides: dict[str, Any] = {}
     for item in items:
         name, equals, value = item.partition("=")
         if not equals:
             raise click.UsageError(f"--set {item}: expected NAME=VALUE, such as units=512.")
         try:
-            sizes[name] = json.loads(value)
+            overrides[name] = json.loads(value)
         except json.JSONDecodeError:
-            sizes[name] = value
-    return sizes
+            overrides[name] = value
+    return overrides
 
 
 def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
@@ -225,8 +227,8 @@ def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
         )
     directory = out / "tensorboard"
     callbacks: list = [keras.callbacks.TensorBoard(directory, write_graph=False)]
-    if model.verb == "translate" and model.has_attention:
+    if model.predict_method == "translate" and model.has_attention:
         callbacks.append(AlignmentImages([source for source, _ in examples[:3]], directory))
-    if model.verb == "caption" and model.has_attention:
+    if model.predict_method == "caption" and model.has_attention:
         callbacks.append(CaptionImages([example.image for example in examples[:3]], directory))
     return callbacks

@@ -44,7 +44,7 @@ def caption_batches(
 
     Args:
         examples: from `read_captions`.
-        captioner: a `Captioner`; its `tokenizer`, `vision`, `encode_images` and `config` are used.
+        captioner: a `Captioner`; its `target_reader`, `image_encoder`, `encode_images` and `config` are used.
         max_tokens: maximum number of caption tokens in a batch, padding included.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
@@ -67,7 +67,7 @@ def caption_batches(
         >>> scenes = ka.quickstart.captioned_scenes("train", 3)
         >>> examples = [CaptionedImage(s.name, ka.data.images.encoded_image(s.image), s.captions) for s in scenes]
         >>> tokenizer = ka.data.train_tokenizer(ka.data.captions_of(examples), "characters")
-        >>> sizes = {"encoder": "small_cnn", "image_size": 32, "units": 8, "max_length": 64}
+        >>> sizes = {"image_encoder": "small_cnn", "image_size": 32, "units": 8, "max_length": 64}
         >>> captioner = ka.Captioner.from_preset("show_attend_and_tell", tokenizer=tokenizer, **sizes)
         >>> inputs, labels, weights = caption_batches(examples, captioner)[0]
         >>> inputs["images"].shape[1:], len(labels) // len(inputs["images"])  # captions per image
@@ -77,7 +77,7 @@ def caption_batches(
         raise ValueError(f"`captions_per_image` is {captions_per_image}; expected a positive integer, or None.")
     images = image_source(examples, captioner, cache, augment, flip)
     rows = np.flatnonzero(warn_unreadable(examples, images.valid))
-    reader = TextReader.from_template(captioner.tokenizer, "end", captioner.config.max_length)
+    reader = captioner.target_reader
     ids = _encode_captions([examples[row] for row in rows], reader)
     default_n = statistics.mode(map(len, ids)) if cache is None and ids else 1
     max_caption = max(map(len, itertools.chain(*ids)), default=1)
@@ -149,7 +149,7 @@ def image_regions(
     return cached_regions(
         [example.image for example in examples],
         (lambda images: encode(images[:, :, ::-1])) if mirrored else encode,
-        captioner.vision.fingerprint() + " mirrored" * mirrored,
+        captioner.image_encoder.fingerprint() + " mirrored" * mirrored,
         cache,
         captioner.config.image_size,
     )
@@ -173,7 +173,7 @@ def image_source(
     """
     if cache is None:
         return _DecodedImages(examples, captioner, augment, flip)
-    if captioner.vision.learns:
+    if captioner.image_encoder.is_trainable:
         raise ValueError(
             f"`cache` is {str(cache)!r}, but the image encoder is trainable (`fine_tune_from`, or small_cnn), so its "
             "features change. Remove the cache, or freeze the image encoder."

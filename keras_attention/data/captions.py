@@ -75,7 +75,7 @@ def read_captions(path: PathLike, images: PathLike | None = None) -> list[Captio
 
         return _clean([CaptionedImage(*row) for row in read_image_rows(str(path))], path)
     if images is None:
-        raise DataError(f"{path} only names images; pass the folder that holds them as `images` (--images).")
+        raise DataError(f"{path} only names images; pass the folder that contains them as `images` (--images).")
     return _clean(_join_images(list(_read_rows(path)), pathlib.Path(images).absolute(), path), path)
 
 
@@ -113,7 +113,7 @@ def _clean(examples: list[CaptionedImage], path: PathLike) -> list[CaptionedImag
     ]
     complete = [example for example in cleaned if example.captions]
     if not complete:
-        raise DataError(f"{path} holds no captions; expected at least one with a word.")
+        raise DataError(f"{path} contains no captions; expected at least one with a word.")
     _warn(path, "captions without a word were skipped", wordless)
     _warn(path, "images have no caption and were skipped", [e.name for e in cleaned if not e.captions])
     return complete
@@ -169,7 +169,7 @@ def _index_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
                 index.setdefault(file.name, []).append(file)
                 index.setdefault(file.stem, []).append(file)
     if not index:
-        raise DataError(f"{folder} holds no images; expected files that end in {', '.join(IMAGE_SUFFIXES)}.")
+        raise DataError(f"{folder} contains no images; expected files that end in {', '.join(IMAGE_SUFFIXES)}.")
     return index
 
 

@@ -235,7 +235,7 @@ def _suffix(path: PathLike) -> str:
 
 def _require_examples(examples: list, path: PathLike) -> list:
     if not examples:
-        raise DataError(f"{path} holds no examples; expected at least one line that is not empty.")
+        raise DataError(f"{path} contains no examples; expected at least one line that is not empty.")
     return examples
 
 

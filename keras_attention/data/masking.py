@@ -35,7 +35,7 @@ def masked_batches(
 
     Args:
         texts: strings; for next-sentence prediction, documents with one sentence per line. Empty texts are skipped.
-        model: has `tokenizer`, `template`, `config.max_length`, `config.num_segments` and `config.next_sentence`.
+        model: has `text_reader` and `config`.
         max_tokens: maximum number of tokens in a batch, padding included.
         shuffle: see `LengthBatches`. If False, the same tokens are masked in each epoch.
         seed: the seed of the order and of the masked tokens.
@@ -66,12 +66,12 @@ def masked_batches(
     """
     if not 0 < rate < 1:
         raise ValueError(f"`rate` is {rate}; expected a number between 0 and 1.")
-    reader, config = TextReader.from_template(model.tokenizer, model.template, model.config.max_length), model.config
+    reader, config = model.text_reader, model.config
     if config.next_sentence:
         rows, is_random_next = _sentence_pairs(texts, reader, np.random.default_rng(seed))
     else:
-        rows, is_random_next = [(ids, len(ids)) for ids in pack_texts(texts, model, pack)], None
-    masker = _Masker.from_tokenizer(model.tokenizer, rate, whole_words)
+        rows, is_random_next = [(ids, len(ids)) for ids in pack_texts(texts, reader, pack)], None
+    masker = _Masker.from_tokenizer(reader.tokenizer, rate, whole_words)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
         rng = np.random.default_rng([seed, batches.epoch if shuffle else 0, int(indices[0])])
@@ -96,28 +96,27 @@ def _segment_ids(mask: np.ndarray, first_lengths: np.ndarray) -> np.ndarray:
     return ((np.arange(mask.shape[1]) >= first_lengths[:, None]) & mask).astype("int32")
 
 
-def pack_texts(texts: Sequence[str], model: Any, pack: bool = True) -> list[list[int]]:
+def pack_texts(texts: Sequence[str], reader: TextReader, pack: bool = True) -> list[list[int]]:
     """Join texts into a stream, with an end token after each text, and split the stream into rows.
 
     Args:
         texts: strings; empty texts are skipped.
-        model: has `tokenizer`, `template` and `config.max_length`.
+        reader: the reader of a row; its template begins with the end token after a text.
         pack: join all texts into one stream. If False, each text is a separate stream.
 
     Returns:
-        Rows of at most `config.max_length` ids. Each row has the special tokens that the template puts before a text
+        Rows of at most `reader.max_length` ids. Each row has the special tokens that the template puts before a text
         and after its end token.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "we drink water"], "characters")
-        >>> model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, max_length=7)
-        >>> [len(row) for row in pack_texts(["we eat", "we drink"], model)]
+        >>> reader = ka.data.TextReader.from_template(tokenizer, "end", max_length=7)
+        >>> [len(row) for row in pack_texts(["we eat", "we drink"], reader)]
         [7, 7, 2]
     """
-    stream_reader = TextReader.from_template(model.tokenizer, "end")
+    stream_reader = dataclasses.replace(reader, before=(), after=reader.after[:1], max_length=None)
     encoded = stream_reader.ids([text for text in texts if not stream_reader.is_empty(text)])
     streams = [[i for ids in encoded for i in ids]] if pack else encoded
-    reader = TextReader.from_template(model.tokenizer, model.template, model.config.max_length)
     row_reader = dataclasses.replace(reader, after=reader.after[1:])  # the stream already has the end tokens
     size = row_reader.limit
     return [row_reader.add_template(ids[i : i + size]) for ids in streams for i in range(0, len(ids), size)]

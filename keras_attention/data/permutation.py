@@ -9,7 +9,6 @@ import numpy as np
 
 from keras_attention.data.batches import LengthBatches, length_multiple, text_model_inputs
 from keras_attention.data.masking import pack_texts
-from keras_attention.data.text_reader import TextReader
 
 MAX_SPAN = 5
 
@@ -31,7 +30,7 @@ def permutation_batches(
 
     Args:
         texts: strings; empty texts are skipped.
-        model: has `tokenizer`, `template`, `config.max_length` and `config.num_segments`.
+        model: has `text_reader` and `config`.
         max_tokens: maximum number of tokens in a batch, padding included.
         shuffle: see `LengthBatches`. If False, targets and orders are the same in each epoch.
         seed: the seed of targets and orders.
@@ -58,8 +57,8 @@ def permutation_batches(
     """
     if targets_every < 2:
         raise ValueError(f"`targets_every` is {targets_every}; expected an integer of at least 2.")
-    reader, rows = TextReader.from_template(model.tokenizer, model.template), pack_texts(texts, model)
-    special = reader.special
+    reader, special = model.text_reader, model.text_reader.special
+    rows = pack_texts(texts, reader)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
         rng = np.random.default_rng([seed, batches.epoch if shuffle else 0, int(indices[0])])

@@ -164,7 +164,7 @@ def _encode_missing(
             records = _to_records(np.asarray(encode(pixels)), valid, batch)
             if len(existing) and records.dtype != existing.dtype:
                 raise ValueError(
-                    f"`encode` returned regions {records['regions'].shape[1:]}, but {path} holds "
+                    f"`encode` returned regions {records['regions'].shape[1:]}, but {path} contains "
                     f"{existing['regions'].shape[1:]}; use another `fingerprint` for another encoder."
                 )
             if file.tell() == 0:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_attention.data.batches import LengthBatches, length_multiple, pad_ids, text_model_inputs
-from keras_attention.data.special_tokens import special_ids
-from keras_attention.data.text_reader import EncodedWords, TextReader
+from keras_attention.data.text_reader import EncodedWords
 
 
 def translation_batches(
@@ -23,7 +23,7 @@ def translation_batches(
 
     Args:
         pairs: (source, target) strings.
-        translator: has `source_tokenizer`, `target_tokenizer` and `config.max_length`.
+        translator: has `input_reader` and `target_reader`.
         max_tokens: maximum number of tokens of either side in a batch, padding included.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
@@ -44,9 +44,7 @@ def translation_batches(
         >>> inputs["source_ids"].shape, labels.shape  # one more column for the end token
         ((1, 7), (1, 8))
     """
-    max_length = translator.config.max_length
-    source_reader = TextReader.from_template(translator.source_tokenizer, "end", max_length)
-    target_reader = TextReader.from_template(translator.target_tokenizer, "end", max_length)
+    source_reader, target_reader = translator.input_reader, translator.target_reader
     sources = source_reader.ids([source for source, _ in pairs])
     targets = target_reader.ids([target for _, target in pairs])
 
@@ -77,7 +75,7 @@ def language_batches(
 
     Args:
         texts: strings; each is a line, a document or a whole book. Empty texts are skipped.
-        model: has `tokenizer` and `config.max_length`.
+        model: has `target_reader` and `config.max_length`.
         max_tokens: maximum number of tokens in a batch.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
@@ -100,11 +98,12 @@ def language_batches(
         >>> bool((inputs["token_ids"][0, 1:] == labels[0, :-1]).all())
         True
     """
-    reader, width = TextReader.from_template(model.tokenizer, "start_end"), model.config.max_length
+    reader, width = dataclasses.replace(model.target_reader, max_length=None), model.config.max_length
     stride = width if stride is None else stride
     if not 1 <= stride <= width:
         raise ValueError(f"`stride` is {stride}; expected 1 to {width}, which is `config.max_length`.")
-    streams = reader.ids([text for text in texts if not reader.is_empty(text)])
+    rows = reader.ids([text for text in texts if not reader.is_empty(text)])
+    streams = [[reader.special.start, *ids] for ids in rows]
     streams = [[i for stream in streams for i in stream]] if pack and streams else streams
     windows = [window for stream in streams for window in _windows(stream, width, stride)]
 
@@ -139,7 +138,7 @@ def classification_batches(
 
     Args:
         examples: (text, label) strings.
-        model: has `tokenizer`, `template`, `config.labels` and `config.max_length`.
+        model: has `input_reader` and `config`.
         max_tokens: maximum number of tokens in a batch, padding included.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
@@ -157,7 +156,7 @@ def classification_batches(
         >>> ka.data.classification_batches([("good bread", "good")], model)[0][1].tolist()
         [1]
     """
-    reader = TextReader.from_template(model.tokenizer, model.template, model.config.max_length)
+    reader = model.input_reader
     ids = reader.ids([text for text, _ in examples])
     labels = np.array([_label_id(label, model.config.labels) for _, label in examples], "int32")
 
@@ -183,7 +182,7 @@ def tagging_batches(
 
     Args:
         examples: sentences, each a sequence of (word, tag). Sentences without words are skipped.
-        model: has `tokenizer`, `config.labels`, `word_reader` and `word_arrays`.
+        model: has `input_reader`, `config.labels` and `word_arrays`.
         max_tokens: maximum number of tokens in a batch, padding included. The length of a sentence is the larger of
             two numbers: its tokens, and the characters of its longest word.
         shuffle: see `LengthBatches`.
@@ -203,9 +202,9 @@ def tagging_batches(
 
     Reference: Kiperwasser and Goldberg, 2016, https://arxiv.org/abs/1603.04351, section 4.3.
     """
-    special = special_ids(model.tokenizer)
+    reader, special = model.input_reader, model.input_reader.text.special
     examples = [sentence for sentence in examples if sentence]
-    rows = model.word_reader.ids([[word for word, _ in sentence] for sentence in examples])
+    rows = reader.ids([[word for word, _ in sentence] for sentence in examples])
     labels = [_word_labels(row, sentence, model.config.labels) for row, sentence in zip(rows, examples, strict=True)]
     counts = np.bincount([i for row in rows for i in row.ids] or [special.pad], minlength=special.pad + 1)
 

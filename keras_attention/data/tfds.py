@@ -1,8 +1,8 @@
-"""Read data sets of TensorFlow Datasets, `tfds:NAME[:SPLIT]`, including the built-in phrases and scenes."""
+"""Read data sets of TensorFlow Datasets, `tfds:NAME[:SPLIT]`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras_attention.data.captions import CAPTION_COLUMNS
@@ -10,6 +10,8 @@ from keras_attention.data.files import DataError
 
 CAPTION_FEATURES = ("captions", "caption", "text")
 NAME_FEATURES = ("name", "image/filename", "image_filename", "filename", "file_name", "image/id", "image_id", "id")
+# name -> a function that returns the builder; for data sets that TensorFlow Datasets does not know
+BUILDERS: dict[str, Callable[[], Any]] = {}
 
 
 def read_columns(name: str, columns: Sequence[str]) -> list[tuple[str, ...]]:
@@ -72,13 +74,10 @@ def _open(name: str) -> tuple[Any, str]:
     """Return the prepared builder, and the split; it is `"train"` if `name` has none."""
     import tensorflow_datasets as tfds
 
-    from keras_attention.quickstart import phrases_tfds, scenes_tfds
-
-    built_in = {module.NAME: module.builder for module in (phrases_tfds, scenes_tfds)}
     _, dataset, *rest = name.split(":", 2)
     split = rest[0] if rest else "train"
     try:
-        builder = built_in[dataset]() if dataset in built_in else tfds.builder(dataset)
+        builder = BUILDERS[dataset]() if dataset in BUILDERS else tfds.builder(dataset)
     except tfds.core.DatasetNotFoundError:
         raise DataError(f"TensorFlow Datasets has no dataset {dataset!r}; see tfds.list_builders().") from None
     try:

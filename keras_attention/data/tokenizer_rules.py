@@ -40,8 +40,8 @@ def split_words(text: str) -> list[str]:
 def add_spaces(tokenizer: Any, words: Sequence[str]) -> list[str]:
     """Return the words of a sentence as strings, to tokenize them one by one.
 
-    For GPT-2's byte-pair tokenizer, a space is put before each word except the first, because a word has other tokens
-    after a space than at the beginning of a text.
+    For GPT-2's byte-pair tokenizer, a space is put before each word except the first, because a word has different
+    tokens after a space and at the beginning of a text.
 
     Example:
         >>> add_spaces(ka.data.train_tokenizer(["we eat bread"], "characters"), ["we", "eat"])

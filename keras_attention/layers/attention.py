@@ -43,7 +43,7 @@ def additive_logits(query, keys, vector):
 
 
 def dot_logits(query, keys, scaled: bool = True):
-    """Compare every query with every key: logits[q, s] = query[q] . keys[s] (/ sqrt(D)).
+    """Compare every query with every key: logits[q, s] = query[q] . keys[s], divided by sqrt(D) if `scaled`.
 
     Args:
         query: (..., Q, D) queries.
@@ -243,12 +243,12 @@ class AdditiveAttention(BaseLayer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class DotProductAttention(BaseLayer):
-    """Dot-product attention: logits[q, s] = (W query[q]) . (U key[s]) (/ sqrt(D)).
+    """Dot-product attention: logits[q, s] = (W query[q]) . (U key[s]), divided by sqrt(D) if `scaled`.
 
     The context is the weighted mean of the values: context[q] = sum_s softmax(logits)[q, s] value[s].
 
     Args:
-        units: D, the width of the projections; None for no projections: queries and keys then need the same width.
+        units: D, the width of the projections; None for no projections; then queries and keys need the same width.
         scaled: divide the logits by sqrt(D).
 
     Call arguments:

@@ -1,8 +1,8 @@
 """The key/value cache of step-by-step decoding, as pure functions.
 
 A cache (B, K, H, T, D) stores the keys or the values of up to T tokens for each of K beams. On TensorFlow, a write uses
-`keras.ops.where`, which was as fast as a scatter or a strided update. `keras.ops.slice_update` would need XLA, which a
-stock TensorFlow server does not have.
+`keras.ops.where`, which was as fast as a scatter or a strided update. `keras.ops.slice_update` would need XLA, which an
+unmodified TensorFlow Serving does not use.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from keras_attention.layers.shapes import reshape, sizes_of
 
 
 def make_cache(projected, length):
-    """Return a cache for T tokens that holds the first L tokens.
+    """Return a cache for T tokens that contains the first L tokens.
 
     Args:
         projected: (B, H, L, D) keys or values of the first L tokens; L may be 0.
@@ -56,8 +56,8 @@ def cache_mask(cache, t):
 def gather_beams(values, indices):
     """Select beams by index: (B, K, ...) -> (B, C, ...).
 
-    This copies whole rows. On TensorFlow, `keras.ops.take_along_axis` gathers element by element, which for a cache
-    takes longer than the network.
+    This copies whole rows. On TensorFlow, `keras.ops.take_along_axis` gathers element by element, which takes
+    longer for a cache than all layers of the network.
 
     Args:
         values: (B, K, ...).
@@ -76,5 +76,5 @@ def gather_beams(values, indices):
         return values  # one beam has itself as its only parent
     batch, beams, *rest = sizes_of(values)
     rows = ops.expand_dims(ops.arange(batch) * beams, 1) + ops.cast(indices, "int32")
-    taken = ops.take(ops.reshape(values, (-1, *rest)), ops.reshape(rows, (-1,)), axis=0)
-    return reshape(taken, (batch, count, *rest))
+    gathered = ops.take(ops.reshape(values, (-1, *rest)), ops.reshape(rows, (-1,)), axis=0)
+    return reshape(gathered, (batch, count, *rest))

@@ -67,8 +67,8 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         key_dim: D, the width of a head.
         dropout: probability of dropping an attention score, in training.
         use_bias: add the vectors b.
-        kernel_initializer: initializer of the four projections. Glorot's treats W_q, W_k and W_v as one matrix, so
-            their initial values are smaller by sqrt(2); with them, a post-norm stack learns much sooner.
+        kernel_initializer: initializer of the four projections. The default treats W_q, W_k and W_v as one
+            matrix: the initial values are smaller by sqrt(2), and the loss of a post-norm stack falls much sooner.
 
     Call arguments:
         query: (B, Q, M).

@@ -88,6 +88,8 @@ class RecurrentEncoder(BaseLayer):
         self.recurrent_layers = [self._make_layer(i) for i in range(num_layers)]
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
+    blocks = ()  # it has no Transformer blocks
+
     def _make_layer(self, index: int) -> keras.layers.Layer:
         width = self.units // 2 if self.bidirectional else self.units
         arguments = {"return_sequences": True, "return_state": True, "dtype": self.dtype_policy}

@@ -1,8 +1,7 @@
 """A recurrent decoder, built from the recurrent cells of Keras, with or without attention.
 
-Training runs a loop over the whole sequence. The loop calls the same function as `step`, so that training and decoding
-compute the same. Input feeding needs the output inside the loop. Otherwise W is applied after the loop, to all steps at
-once.
+`call` runs `_advance` over a whole sequence, and `step` runs it over one token per beam, so that training and decoding
+compute the same. Input feeding needs the output inside the loop; otherwise `_project` applies W to all steps at once.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ from keras import ops
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import implicit_mask
 from keras_attention.layers.recurrent import check_cell, states_per_cell
+from keras_attention.layers.scan import scan_steps
 
-# The order of the tensors that `_pack_steps` concatenates; the noise is last, because its width may be unknown.
-_STEP_PARTS = ("mask", "keep_mask", "inputs", "noise")
 _CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell, "lstm": keras.layers.LSTMCell}
 
 
@@ -23,7 +21,7 @@ _CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell, "ls
 class RecurrentDecoder(BaseLayer):
     """Stacked recurrent cells over a sequence; with an attention, each step attends to a memory.
 
-    With x_t the input of step t and h_t the output of the top cell:
+    x_t is the input of step t, and h_t is the output of the top cell:
 
         without attention:          h_t = cell(x_t, h_{t-1});   output_t = tanh(W h_t)
 
@@ -106,6 +104,8 @@ class RecurrentDecoder(BaseLayer):
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.context_dropout_layer = keras.layers.Dropout(context_dropout, dtype=self.dtype_policy)
 
+    blocks = ()  # it has no Transformer blocks
+
     @property
     def has_memory(self) -> bool:
         """Whether each step attends to a memory."""
@@ -115,46 +115,6 @@ class RecurrentDecoder(BaseLayer):
     def _feeds_output(self) -> bool:
         """Whether the output of a step is part of the input of the next step (input feeding)."""
         return self.has_memory and not self.attend_first
-
-    def build(self, inputs_shape, memory_shape=None, initial_state_shape=None) -> None:
-        """Create the weights."""
-        self._check_memory(memory_shape)
-        width = inputs_shape[-1]
-        cell_width, features = width, self.units
-        if self.has_memory:
-            context = memory_shape[-1]
-            cell_width += context if self.attend_first else self.output_dim
-            features += context
-            if not self.attention.built:  # Keras has built it already when it loads a file
-                query_width = self.units + (width if self.attend_first else 0)
-                self.attention.build((None, None, query_width), memory_shape)
-        if self.attend_first:
-            features += width
-            self.gate.build((None, None, self.units))
-        for cell in self.cells:
-            cell.build((None, cell_width))
-            cell_width = self.units
-        self.output_projection.build((None, None, features))
-        if initial_state_shape is not None:
-            self._build_state_projections(initial_state_shape)
-
-    def _check_memory(self, memory) -> None:
-        if self.has_memory and memory is None:
-            raise ValueError(
-                "A decoder with attention needs `memory` (B, S, M); received None. Pass `memory`, or create the "
-                "decoder with `attention=None`."
-            )
-
-    def _build_state_projections(self, shapes) -> None:
-        """Create one projection for each state of each cell; its input is the initial state of the same kind."""
-        shapes = [shapes] if isinstance(shapes[-1], int) else shapes
-        count = self.num_layers * states_per_cell(self.cell)
-        self.state_projections = [
-            keras.layers.Dense(self.units, activation="tanh", dtype=self.dtype_policy, name=f"state_projection_{i}")
-            for i in range(count)
-        ]
-        for i, layer in enumerate(self.state_projections):
-            layer.build(tuple(shapes[i % len(shapes)]))
 
     def call(
         self,
@@ -170,23 +130,14 @@ class RecurrentDecoder(BaseLayer):
     ):
         """Compute the outputs; the class describes the arguments."""
         self._check_scores(return_attention_scores)
+        constants, carry = self._first_state(ops.shape(inputs)[0], memory, memory_mask, initial_state, values)
         mask = implicit_mask(inputs) if mask is None else mask
-        constants, carry = self._begin(ops.shape(inputs)[0], memory, memory_mask, initial_state, values)
-        inputs, keep_mask = self.dropout_layer(inputs, training=training), None
-        if self.context_dropout and training and self.has_memory:
-            keep_mask = self.context_dropout_layer(ops.ones_like(inputs[..., :1]), training=training)
-        steps = {"inputs": inputs, "noise": noise, "keep_mask": keep_mask, "mask": mask}
-        features, scores, _ = self._scan(steps, constants, carry)
+        inputs = self.dropout_layer(inputs, training=training)
+        steps = {"inputs": inputs, "noise": noise, "keep_mask": self._keep_mask(inputs, training), "mask": mask}
+        features, scores, _ = self._run_steps(steps, constants, carry)
         outputs = self.dropout_layer(self._project(inputs, features), training=training)
         outputs = _zero_padding(outputs, mask)
         return (outputs, _zero_padding(scores, mask)) if return_attention_scores else outputs
-
-    def _check_scores(self, return_attention_scores: bool) -> None:
-        if return_attention_scores and not self.has_memory:
-            raise ValueError(
-                "`return_attention_scores` is True, but this decoder has no attention; expected False. Pass "
-                "`attention` to its constructor."
-            )
 
     def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None):
         """Read `tokens`, and return `(constants, carry)`, the decoding state before the next token.
@@ -204,9 +155,9 @@ class RecurrentDecoder(BaseLayer):
             without attention. And carry, a dict of tensors (B, 1, ...) that every step updates. A search over K beams
             repeats the carry to (B, K, ...).
         """
-        constants, carry = self._begin(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
+        constants, carry = self._first_state(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
         if tokens.shape[1] != 0:
-            _, _, carry = self._scan({"inputs": tokens}, constants, carry)
+            _, _, carry = self._run_steps({"inputs": tokens}, constants, carry)
         return constants, carry
 
     def step(self, inputs, constants, carry):
@@ -223,10 +174,10 @@ class RecurrentDecoder(BaseLayer):
         features, scores, carry = self._advance({"inputs": inputs}, constants, carry)
         return self._project(inputs, features), carry, scores
 
-    def _begin(self, batch_size, memory, memory_mask, initial_state, values):
+    def _first_state(self, batch_size, memory, memory_mask, initial_state, values):
         """Return `(constants, carry)` before the first token."""
         self._check_memory(memory)
-        carry = {"cells": self._first_states(batch_size, initial_state)}
+        carry = {"cells": self._first_cell_states(batch_size, initial_state)}
         if not self.has_memory:
             return {}, carry
         if memory_mask is None:
@@ -238,7 +189,7 @@ class RecurrentDecoder(BaseLayer):
         values = memory if values is None else values
         return {"values": values, "keys": self.attention.project_keys(memory), "mask": memory_mask}, carry
 
-    def _first_states(self, batch_size, initial_state) -> list:
+    def _first_cell_states(self, batch_size, initial_state) -> list:
         """Return the initial states of all cells, each (B, 1, units)."""
         if initial_state is None:
             count = self.num_layers * states_per_cell(self.cell)
@@ -246,14 +197,38 @@ class RecurrentDecoder(BaseLayer):
         states = keras.tree.flatten(initial_state)
         return [ops.expand_dims(layer(states[i % len(states)]), 1) for i, layer in enumerate(self.state_projections)]
 
+    def _keep_mask(self, inputs, training):
+        """Return (B, T, 1), 0 at the steps whose cells do not receive the context; None without context dropout."""
+        if not (self.context_dropout and training and self.has_memory):
+            return None
+        return self.context_dropout_layer(ops.ones_like(inputs[..., :1]), training=training)
+
+    def _run_steps(self, steps: dict, constants: dict, carry: dict):
+        """Advance over T tokens, and return features (B, T, any), scores (B, T, S) or None, and the last carry.
+
+        `steps` has the entries of `step` in `_advance`, with an axis T instead of K, and optionally `mask` (B, T), True
+        for real tokens.
+        """
+        batch = ops.shape(steps["inputs"])[0]
+        first = {"features": ops.zeros((batch, 1, self._feature_dim(constants)), self.compute_dtype)}
+        if self.has_memory:
+            first["scores"] = ops.zeros_like(ops.cast(constants["mask"], "float32"))[:, None]
+
+        def advance(step, carry):
+            features, scores, carry = self._advance(step, constants, carry)
+            return {"features": features} | ({} if scores is None else {"scores": scores}), carry
+
+        outputs, carry = scan_steps(advance, steps, carry, first)
+        return outputs["features"], outputs.get("scores"), carry
+
     def _advance(self, step: dict, constants: dict, carry: dict):
         """Advance by one token, and return `(features, scores, carry)`; `_project` turns features into outputs.
 
         Args:
             step: dict of `inputs` (B, K, E) and, optionally, `noise` (B, K, S) and `keep_mask` (B, K, 1), a factor of
                 the context that the cells receive.
-            constants: from `_begin`.
-            carry: from `_begin` or the last step.
+            constants: from `_first_state`.
+            carry: from `_first_state` or the last step.
         """
         if not self.has_memory:
             hidden, cells = self._run_cells(step["inputs"], carry["cells"])
@@ -279,13 +254,6 @@ class RecurrentDecoder(BaseLayer):
         hidden, cells = self._run_cells(ops.concatenate([step["inputs"], cell_context], -1), carry["cells"])
         return ops.concatenate([hidden, context], -1), scores, {"cells": cells}
 
-    def _project(self, inputs, features):
-        """Turn the features of `_advance` (B, T, any) into outputs (B, T, F)."""
-        if self._feeds_output:
-            return features  # these are the outputs already
-        features = ops.concatenate([inputs, features], -1) if self.attend_first else features
-        return ops.tanh(self.output_projection(features))
-
     def _attend(self, query, step: dict, constants: dict):
         """Return the context (B, K, M) and the scores (B, K, S)."""
         return self.attention(
@@ -306,36 +274,70 @@ class RecurrentDecoder(BaseLayer):
             new_states += keras.tree.flatten(new)
         return _split_beams(hidden, beams), [_split_beams(state, beams) for state in new_states]
 
-    def _scan(self, steps: dict, constants: dict, carry: dict):
-        """Advance over T tokens, and return features (B, T, any), scores (B, T, S) or None, and the last carry.
-
-        `steps` has the entries of `step` in `_advance`, with an axis T instead of K, and optionally `mask` (B, T), True
-        for real tokens.
-        """
-        batch = ops.shape(steps["inputs"])[0]
-        loop = {"carry": carry, "features": ops.zeros((batch, 1, self._feature_dim(constants)), self.compute_dtype)}
-        if self.has_memory:
-            loop["scores"] = ops.zeros_like(ops.cast(constants["mask"], "float32"))[:, None]
-
-        def body(loop, step):
-            step = _unpack_step(step, steps)
-            features, scores, carry = self._advance(step, constants, loop["carry"])
-            loop = {"carry": _mask_states(carry, loop["carry"], step.get("mask")), "features": features}
-            loop |= {} if scores is None else {"scores": scores}
-            return loop, loop  # on TensorFlow, `scan` collects only a structure like the carry
-
-        last, collected = ops.scan(body, loop, _pack_steps(steps))
-        features, scores = (
-            None if collected.get(name) is None else ops.swapaxes(collected[name][:, :, 0], 0, 1)
-            for name in ("features", "scores")
-        )
-        return features, scores, last["carry"]
+    def _project(self, inputs, features):
+        """Turn the features of `_advance` (B, T, any) into outputs (B, T, F)."""
+        if self._feeds_output:
+            return features  # these are the outputs already
+        features = ops.concatenate([inputs, features], -1) if self.attend_first else features
+        return ops.tanh(self.output_projection(features))
 
     def _feature_dim(self, constants: dict) -> int:
         """Return the width of the features of `_advance`."""
         if self._feeds_output:
             return self.output_dim
         return self.units + (constants["values"].shape[-1] if self.attend_first else 0)
+
+    def encoder_arguments(self, encoded, mask) -> dict:
+        """Return the arguments of `call` and `start` for the outputs of a `RecurrentEncoder` and their mask (B, S)."""
+        memory, *states = encoded
+        return {"initial_state": states} | ({"memory": memory, "memory_mask": mask} if self.has_memory else {})
+
+    def build(self, inputs_shape, memory_shape=None, initial_state_shape=None) -> None:
+        """Create the weights."""
+        self._check_memory(memory_shape)
+        width = inputs_shape[-1]
+        cell_width, features = width, self.units
+        if self.has_memory:
+            context = memory_shape[-1]
+            cell_width += context if self.attend_first else self.output_dim
+            features += context
+            if not self.attention.built:  # Keras has built it already when it loads a file
+                query_width = self.units + (width if self.attend_first else 0)
+                self.attention.build((None, None, query_width), memory_shape)
+        if self.attend_first:
+            features += width
+            self.gate.build((None, None, self.units))
+        for cell in self.cells:
+            cell.build((None, cell_width))
+            cell_width = self.units
+        self.output_projection.build((None, None, features))
+        if initial_state_shape is not None:
+            self._build_state_projections(initial_state_shape)
+
+    def _build_state_projections(self, shapes) -> None:
+        """Create one projection for each state of each cell; its input is the initial state of the same kind."""
+        shapes = [shapes] if isinstance(shapes[-1], int) else shapes
+        count = self.num_layers * states_per_cell(self.cell)
+        self.state_projections = [
+            keras.layers.Dense(self.units, activation="tanh", dtype=self.dtype_policy, name=f"state_projection_{i}")
+            for i in range(count)
+        ]
+        for i, layer in enumerate(self.state_projections):
+            layer.build(tuple(shapes[i % len(shapes)]))
+
+    def _check_memory(self, memory) -> None:
+        if self.has_memory and memory is None:
+            raise ValueError(
+                "A decoder with attention needs `memory` (B, S, M); received None. Pass `memory`, or create the "
+                "decoder with `attention=None`."
+            )
+
+    def _check_scores(self, return_attention_scores: bool) -> None:
+        if return_attention_scores and not self.has_memory:
+            raise ValueError(
+                "`return_attention_scores` is True, but this decoder has no attention; expected False. Pass "
+                "`attention` to its constructor."
+            )
 
     def compute_output_spec(self, inputs, memory=None, *_: object, return_attention_scores=False, **__: object):
         """Return the shapes and dtypes of the outputs."""
@@ -348,31 +350,9 @@ class RecurrentDecoder(BaseLayer):
         return outputs, keras.KerasTensor((batch, length, memory.shape[1]), dtype="float32")
 
 
-def _pack_steps(steps: dict):
-    """Return one tensor (T, B, any) with all inputs of the steps: TensorFlow can scan several only if T is known."""
-    parts = [steps[name] for name in _STEP_PARTS if steps.get(name) is not None]
-    parts = [ops.cast(x if len(x.shape) == 3 else ops.expand_dims(x, -1), steps["inputs"].dtype) for x in parts]
-    return ops.swapaxes(ops.concatenate(parts, axis=-1), 0, 1)
-
-
-def _unpack_step(packed, steps: dict) -> dict:
-    """Split one step (B, any) of `_pack_steps(steps)` into its parts, and return them by name, each (B, 1, any)."""
-    parts, begin = {}, 0
-    for name in _STEP_PARTS:
-        if steps.get(name) is not None:
-            end = None if name == "noise" else begin + (steps[name].shape[-1] if name == "inputs" else 1)
-            parts[name], begin = ops.expand_dims(packed[:, begin:end], 1), end
-    return parts
-
-
 def _mask_context(context, step: dict):
     """Multiply a context (B, K, any) by the `keep_mask` (B, K, 1) of the step, if there is one."""
     return context if step.get("keep_mask") is None else context * step["keep_mask"]
-
-
-def _mask_states(new: dict, old: dict, mask):
-    """Return the new states, but the old ones in rows whose mask (B, 1, 1), a tensor of numbers or None, is 0."""
-    return new if mask is None else keras.tree.map_structure(lambda a, b: ops.where(mask > 0, a, b), new, old)
 
 
 def _zero_padding(x, mask):

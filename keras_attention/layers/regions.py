@@ -144,7 +144,7 @@ class ShiftRegions(BaseLayer):
 
     For three quarters of the images, a and b are sampled from -1, 0 and 1; for the others, from all rows and columns.
     A captioner uses the shifted regions as values and the regions themselves as keys. Attention to the centre of an
-    object then usually reads the object; attention to another region reads a random one.
+    object then usually returns the value of the object; attention to another region returns a random value.
 
     Args:
         rows: the number of rows of the grid.

@@ -40,7 +40,7 @@ class Transformer(BaseLayer):
         float32 tensor per block, (B, H, L, S) with a memory or else (B, H, L, L).
 
     Raises:
-        ValueError: `cross_attention` is True and `memory` is None, or the other way around.
+        ValueError: `memory` is missing with `cross_attention`, or is an argument without it.
 
     Example:
         >>> from keras_attention.layers import InputEmbedding, SinusoidalPositions, TransformerBlock
@@ -88,6 +88,11 @@ class Transformer(BaseLayer):
     def has_memory(self) -> bool:
         """Whether the blocks attend to a memory."""
         return self.cross_attention
+
+    @staticmethod
+    def encoder_arguments(encoded, mask) -> dict:
+        """Return the arguments of `call` and `start` for the outputs (B, S, any) and the mask (B, S) of an encoder."""
+        return {"memory": encoded, "memory_mask": mask}
 
     def call(
         self,

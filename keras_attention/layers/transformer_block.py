@@ -55,8 +55,8 @@ class TransformerBlock(BaseLayer):
         cross-attention (B, H, L, S) or, without a memory, of the self-attention (B, H, L, L).
 
     Raises:
-        ValueError: M is not a multiple of H, `attention` does not have H heads, or a call has a memory and the first
-            call had none, or the other way around.
+        ValueError: M is not a multiple of H, `attention` does not have H heads, or calls with and
+            without a memory are mixed.
 
     Example:
         >>> embedding, block = keras.layers.Embedding(11, 6, mask_zero=True), TransformerBlock(2, 13)

@@ -46,11 +46,11 @@ def gather_last(states, mask, length=None):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MaskEmbedding(BaseLayer):
-    """Return one learned vector m for every position to predict: output[b, p] = m.
+    """Return one learned vector m for every position to predict: output[b, p] = v.
 
     Args:
         width: M.
-        initializer: initializer of m.
+        initializer: initializer of v.
 
     Call arguments:
         inputs: (B, P, any); only the shape is used.

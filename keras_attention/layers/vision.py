@@ -27,9 +27,9 @@ class ImageEncoder(keras.layers.Layer):
     """Encode images as a grid of region features: the output of one layer of a convolutional network.
 
     Args:
-        network: `"small_cnn"`, a network for small drawn images that is trained until `freeze`; or the name of a
-            `keras.applications` network, such as `"mobilenet_v2"`, `"resnet50"`, `"vgg16"`. The name of a MobileNet
-            may include a width multiplier: `"mobilenet_0.75"`. The layer includes the preprocessing of the network.
+        network: `"small_cnn"`, a network for small drawn images, which is trained unless you call `freeze`; or the
+            name of a `keras.applications` network, such as `"mobilenet_v2"`, `"resnet50"`, `"vgg16"`. The name of a
+            MobileNet may include a width multiplier: `"mobilenet_0.75"`. The layer includes the preprocessing.
         image_size: height and width of the images, in pixels.
         grid_layer: name of the layer whose output is the grid; None for the last layer before the classifier.
         fine_tune_from: name of the first trained layer, or `"all"`; None for a frozen network. The batch
@@ -78,7 +78,7 @@ class ImageEncoder(keras.layers.Layer):
         return keras.Model(whole.input, grid, name="network")
 
     @property
-    def learns(self) -> bool:
+    def is_trainable(self) -> bool:
         """Whether any weight of the network is trained."""
         return bool(self.network.trainable_variables)
 
@@ -99,8 +99,8 @@ class ImageEncoder(keras.layers.Layer):
 
     def call(self, images):
         """Compute the regions; the class describes the arguments."""
-        # A frozen network must compute the same in training: EfficientNet would drop blocks at random.
-        mode = {} if self.learns else {"training": False}
+        # A frozen network computes the same in training; otherwise EfficientNet would drop blocks at random.
+        mode = {} if self.is_trainable else {"training": False}
         return to_regions(self.network(self.preprocess(ops.cast(images, self.compute_dtype)), **mode))
 
     def compute_output_shape(self, images_shape):

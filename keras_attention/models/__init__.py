@@ -1,4 +1,4 @@
-"""Functional Keras models, one per task; a config sets their sizes and layers."""
+"""Functional Keras models, one per task; a config defines their layers and sizes."""
 
 from keras_attention.models.captioner import Captioner
 from keras_attention.models.causal_lm import CausalLM

@@ -1,7 +1,4 @@
-"""Continue prompts from left to right.
-
-`CausalLM` and `PermutationLM` use these functions as methods.
-"""
+"""`AutoregressiveLM`: continue prompts from left to right."""
 
 from __future__ import annotations
 
@@ -16,107 +13,113 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy, decode, search_inputs
 from keras_attention.models.arguments import has_learned_positions
 from keras_attention.models.decoding import suppress_special
+from keras_attention.models.examples import read_documents
 from keras_attention.models.inference import check_texts, text_outputs
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.outputs import Completion
 
 
-def complete(
-    self: Any, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32
-) -> list[Completion]:
-    """Continue texts, from left to right.
+class AutoregressiveLM:
+    """What `CausalLM` and `PermutationLM` share: they continue prompts from left to right.
 
-    Args:
-        prompts: strings. For an empty prompt, the model reads only the start token. A prompt of more than
-            `config.max_length` - 1 tokens loses its first tokens; one warning counts such prompts.
-        strategy: `Sampling()` (default), `Greedy()` or `BeamSearch(...)`. Its `max_new_tokens` limits the tokens after
-            the prompt; by default, prompt and continuation together have at most `config.max_length` tokens. Prompt i
-            uses the seed `strategy.seed + i`.
-        batch_size: number of prompts in a batch; it does not change the result.
-
-    Returns:
-        one `Completion` per prompt, in order.
-
-    Raises:
-        TypeError: `prompts` is one string, or contains other types than strings.
+    The task has a `tokenizer`, a `config`, and `start` and `step` for the search.
     """
-    prompts, strategy = check_texts(prompts), strategy or Sampling()
-    inputs = encode_inputs(self.input_reader, prompts, multiple=1)
-    return self.run_verb(
-        inputs, prompts, batch_size, lambda indices: {"seeds": strategy.seeds(indices)}, strategy=strategy
-    )
 
+    predict_method = "complete"
+    output_class = Completion
+    default_strategy = Sampling
+    read_examples = staticmethod(read_documents)
 
-@property
-def input_reader(self: Any) -> TextReader:
-    """The `TextReader` of prompts."""
-    return TextReader.for_prompts(self.tokenizer, self.config.max_length, self.template)
+    def complete(
+        self, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32
+    ) -> list[Completion]:
+        """Continue texts, from left to right.
 
+        Args:
+            prompts: strings. For an empty prompt, the model reads only the start token. A prompt of more than
+                `config.max_length` - 1 tokens loses its first tokens; one warning counts such prompts.
+            strategy: `Sampling()` (default), `Greedy()` or `BeamSearch(...)`. Its `max_new_tokens` limits the tokens
+                after the prompt; by default, prompt and continuation together have at most `config.max_length` tokens.
+                Prompt i uses the seed `strategy.seed + i`.
+            batch_size: number of prompts in a batch; it does not change the result.
 
-def to_inputs(self: Any, batch: Any) -> dict[str, Any]:
-    """Return `token_ids` and `padding_mask` (B, S) of the prompts."""
-    ids, mask = batch.arrays()
-    return {"token_ids": ids, "padding_mask": mask}
+        Returns:
+            one `Completion` per prompt, in order.
 
+        Raises:
+            TypeError: `prompts` is one string, or contains other types than strings.
+        """
+        prompts, strategy = check_texts(prompts), strategy or Sampling()
+        inputs = encode_inputs(self.input_reader, prompts, multiple=1)
+        return self.predict_outputs(
+            inputs, prompts, batch_size, lambda indices: {"seeds": strategy.seeds(indices)}, strategy=strategy
+        )
 
-def length_limits(self: Any, prompt_lengths, strategy: Strategy):
-    """Return the maximum number of tokens of prompt and continuation together, (B,)."""
-    max_lengths = prompt_lengths * 0 + self.config.max_length
-    if strategy.max_new_tokens is None:
-        return max_lengths
-    limits = prompt_lengths + strategy.max_new_tokens
-    return ops.minimum(limits, max_lengths) if has_learned_positions(self.config) else limits
+    @property
+    def input_reader(self) -> TextReader:
+        """The `TextReader` of prompts."""
+        return TextReader.for_prompts(self.tokenizer, self.config.max_length, self.config.template)
 
+    def to_inputs(self, batch: Any) -> dict[str, Any]:
+        """Return `token_ids` and `padding_mask` (B, S) of the prompts."""
+        ids, mask = batch.arrays()
+        return {"token_ids": ids, "padding_mask": mask}
 
-def prepare(self: Any, inputs: dict, strategy: Strategy) -> dict:
-    """Split each prompt into tokens that the network reads in one call and tokens that the search forces.
+    def length_limits(self, prompt_lengths, strategy: Strategy):
+        """Return the maximum number of tokens of prompt and continuation together, (B,)."""
+        max_lengths = prompt_lengths * 0 + self.config.max_length
+        if strategy.max_new_tokens is None:
+            return max_lengths
+        limits = prompt_lengths + strategy.max_new_tokens
+        return ops.minimum(limits, max_lengths) if has_learned_positions(self.config) else limits
 
-    Args:
-        inputs: dict of `token_ids` (B, S) int, the prompts; `padding_mask` (B, S) bool; and `seeds` (B,) int.
-        strategy: the search strategy.
+    def prepare(self, inputs: dict, strategy: Strategy) -> dict:
+        """Split each prompt into tokens that the network reads in one call and tokens that the search forces.
 
-    Returns:
-        dict of the inputs of `compute`, with the length limits of the search.
-    """
-    ids, mask = inputs["token_ids"], inputs["padding_mask"]
-    lengths = ops.sum(ops.cast(mask, "int32"), axis=1)
-    num_read = ops.maximum(ops.min(lengths) - 1, 0)  # of the shortest prompt, without its last token
-    if keras.backend.backend() == "jax":
-        num_read = int(num_read) // 8 * 8  # JAX compiles each shape
-    limits = self.length_limits(lengths - 1, strategy)
-    search = search_inputs(limits, inputs["seeds"], ids[:, 1:], mask[:, 1:])
-    return {"token_ids": ids[:, :num_read], "start_ids": ids[:, 0], **search}
+        Args:
+            inputs: dict of `token_ids` (B, S) int, the prompts; `padding_mask` (B, S) bool; and `seeds` (B,) int.
+            strategy: the search strategy.
 
+        Returns:
+            dict of the inputs of `compute`, with the length limits of the search.
+        """
+        ids, mask = inputs["token_ids"], inputs["padding_mask"]
+        lengths = ops.sum(ops.cast(mask, "int32"), axis=1)
+        num_read = ops.maximum(ops.min(lengths) - 1, 0)  # of the shortest prompt, without its last token
+        if keras.backend.backend() == "jax":
+            num_read = int(num_read) // 8 * 8  # JAX compiles each shape
+        limits = self.length_limits(lengths - 1, strategy)
+        search = search_inputs(limits, inputs["seeds"], ids[:, 1:], mask[:, 1:])
+        return {"token_ids": ids[:, :num_read], "start_ids": ids[:, 0], **search}
 
-def compute(self: Any, inputs: dict, strategy: Strategy) -> dict:
-    """Search for continuations.
+    def compute(self, inputs: dict, strategy: Strategy) -> dict:
+        """Search for continuations.
 
-    Args:
-        inputs: dict of tensors, from `prepare`.
-        strategy: the search strategy.
+        Args:
+            inputs: dict of tensors, from `prepare`.
+            strategy: the search strategy.
 
-    Returns:
-        dict of `tokens` (B, N, T), the prompt without its first token and the continuation; `lengths` and `scores`
-        (B, N), best first; and, of the best hypothesis, `new_tokens` (B, T), the continuation, and its mask
-        `is_written` (B, T).
-    """
-    searched = dict(inputs)
-    prompts = {"token_ids": searched.pop("token_ids")}
-    strategy = suppress_special(strategy, self.tokenizer)
-    hypotheses = decode(self, prompts, strategy, end_id=special_ids(self.tokenizer).end, **searched)
-    steps = ops.arange(ops.shape(hypotheses["tokens"])[2])
-    forced = ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1, keepdims=True)
-    positions = ops.minimum(steps + forced, ops.maximum(ops.shape(steps)[0] - 1, 0))
-    new_tokens = ops.take_along_axis(hypotheses["tokens"][:, 0], positions, axis=1)
-    return {**hypotheses, "new_tokens": new_tokens, "is_written": steps < hypotheses["lengths"][:, :1] - forced}
+        Returns:
+            dict of `tokens` (B, N, T), the prompt without its first token and the continuation; `lengths` and `scores`
+            (B, N), best first; and, of the best hypothesis, `new_tokens` (B, T), the continuation, and its mask
+            `is_written` (B, T).
+        """
+        searched = dict(inputs)
+        prompts = {"token_ids": searched.pop("token_ids")}
+        strategy = suppress_special(strategy, self.tokenizer)
+        hypotheses = decode(self, prompts, strategy, end_id=special_ids(self.tokenizer).end, **searched)
+        steps = ops.arange(ops.shape(hypotheses["tokens"])[2])
+        forced = ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1, keepdims=True)
+        positions = ops.minimum(steps + forced, ops.maximum(ops.shape(steps)[0] - 1, 0))
+        new_tokens = ops.take_along_axis(hypotheses["tokens"][:, 0], positions, axis=1)
+        return {**hypotheses, "new_tokens": new_tokens, "is_written": steps < hypotheses["lengths"][:, :1] - forced}
 
+    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+        """Return `text` and `score` (B,), and `pieces` (B, T) of the continuation.
 
-def to_outputs(self: Any, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-    """Return `text` and `score` (B,), and `pieces` (B, T) of the continuation.
-
-    If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
-    """
-    detokenizer, tokens = detokenizers["tokenizer"], computed["tokens"]
-    texts = detokenizer.continuations(strings, inputs, tokens, computed["lengths"])
-    pieces = detokenizer.pieces(computed["new_tokens"], computed["is_written"])
-    return {**text_outputs(texts, computed["scores"]), "pieces": pieces}
+        If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
+        """
+        detokenizer, tokens = detokenizers["tokenizer"], computed["tokens"]
+        texts = detokenizer.continuations(strings, inputs, tokens, computed["lengths"])
+        pieces = detokenizer.pieces(computed["new_tokens"], computed["is_written"])
+        return {**text_outputs(texts, computed["scores"]), "pieces": pieces}

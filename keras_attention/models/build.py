@@ -59,25 +59,22 @@ def make_embedding(
     )
 
 
-def make_encoder(config, name: str = "encoder", dense: bool = False) -> keras.layers.Layer:
+def make_encoder(config, dense: bool = False) -> keras.layers.Layer:
     """Return the encoder that a config describes: a layer embedded (B, S, E) -> outputs (B, S, M).
 
     Args:
         config: the config of a task.
-        name: the name of the layer.
         dense: make a Transformer of `config.encoder_layers` blocks for features, such as image regions, instead of
             token embeddings; it does not scale them.
     """
     if isinstance(config, RecurrentConfig):
         return RecurrentEncoder(
-            config.units, config.num_layers, config.cell, dropout=config.dropout, return_state=True, name=name
+            config.units, config.num_layers, config.cell, dropout=config.dropout, return_state=True, name="encoder"
         )
-    if config.positions == "relative":
-        return make_relative_transformer(config, name)
-    return make_transformer(config, name, dense=dense)
+    return make_transformer(config, "encoder", dense=dense)
 
 
-def make_decoder(config, memory: bool = False, name: str = "decoder") -> keras.layers.Layer:
+def make_decoder(config, memory: bool = False) -> keras.layers.Layer:
     """Return the decoder that a config describes, with `start` and `step`; with `memory` it has cross-attention."""
     if isinstance(config, RecurrentConfig):
         return RecurrentDecoder(
@@ -89,13 +86,13 @@ def make_decoder(config, memory: bool = False, name: str = "decoder") -> keras.l
             config.dropout,
             attend_first=isinstance(config, RecurrentCaptionerConfig),
             context_dropout=0.5 if config.grounded_attention else 0.0,
-            name=name,
+            name="decoder",
         )
     if config.positions == "relative":
         raise ValueError(
             "`positions` is 'relative', which only a PermutationLM and encoders support; expected another value."
         )
-    return make_transformer(config, name, causal=True, memory=memory)
+    return make_transformer(config, "decoder", causal=True, memory=memory)
 
 
 def make_attention(config: RecurrentConfig) -> keras.layers.Layer | None:
@@ -109,48 +106,28 @@ def make_attention(config: RecurrentConfig) -> keras.layers.Layer | None:
 
 def make_transformer(
     config: TransformerConfig, name: str, causal: bool = False, memory: bool = False, dense: bool = False
-) -> Transformer:
+) -> Transformer | RelativeTransformer:
     """Return the stack of Transformer blocks that a config describes."""
-    num_layers = config.encoder_layers if dense else (memory and config.decoder_layers) or config.num_layers
-    blocks = [
-        make_block(
-            config,
-            i,
-            MultiHeadAttention(
-                config.num_heads,
-                config.width // config.num_heads,
-                dropout=config.attention_dropout,
-                use_bias=config.attention_bias,
-                kernel_initializer=initializer(config),
-                name="attention",
-            ),
-        )
-        for i in range(num_layers)
-    ]
-    norm_epsilon = config.epsilon if config.norm_first and blocks else None
-    return Transformer(blocks, make_inputs(config, dense), causal, norm_epsilon, cross_attention=memory, name=name)
+    count = config.encoder_layers if dense else (memory and config.decoder_layers) or config.num_layers
+    blocks = [make_block(config, i, make_self_attention(config)) for i in range(count)]
+    inputs, norm_epsilon = make_inputs(config, dense), config.epsilon if config.norm_first and blocks else None
+    if config.positions == "relative":
+        return RelativeTransformer(blocks, inputs, norm_epsilon, name=name)
+    return Transformer(blocks, inputs, causal, norm_epsilon, cross_attention=memory, name=name)
 
 
-def make_relative_transformer(config: TransformerConfig, name: str) -> RelativeTransformer:
-    """Return the stack of Transformer blocks with relative attention that a config describes."""
-    blocks = [
-        make_block(
-            config,
-            i,
-            RelativeAttention(
-                config.num_heads,
-                config.width // config.num_heads,
-                use_segments=config.num_segments > 0,
-                use_bias=config.attention_bias,
-                dropout=config.attention_dropout,
-                kernel_initializer=initializer(config),
-                name="attention",
-            ),
-        )
-        for i in range(config.num_layers)
-    ]
-    norm_epsilon = config.epsilon if config.norm_first else None
-    return RelativeTransformer(blocks, make_inputs(config), norm_epsilon, name=name)
+def make_self_attention(config: TransformerConfig) -> MultiHeadAttention | RelativeAttention:
+    """Return the self-attention of a block."""
+    options = {
+        "dropout": config.attention_dropout,
+        "use_bias": config.attention_bias,
+        "kernel_initializer": initializer(config),
+        "name": "attention",
+    }
+    heads, width = config.num_heads, config.width // config.num_heads
+    if config.positions == "relative":
+        return RelativeAttention(heads, width, use_segments=config.num_segments > 0, **options)
+    return MultiHeadAttention(heads, width, **options)
 
 
 def make_block(config: TransformerConfig, index: int, attention: keras.layers.Layer) -> TransformerBlock:
@@ -180,8 +157,8 @@ def read_text(model: Any, inputs: dict, return_attention_scores: bool = False) -
     if "character_ids" in inputs:
         words = model.character_encoder(inputs["character_ids"], mask=inputs["character_mask"])
         embedded = keras.ops.concatenate([embedded, words], axis=-1)
-    stack = model.encoder if hasattr(model, "encoder") else model.decoder
-    if isinstance(stack, RecurrentEncoder):
+    stack = model.stacks[0]
+    if not stack.blocks:
         return stack(embedded, mask=mask)[0], []
     options = {"segment_ids": inputs["segment_ids"]} if "segment_ids" in inputs else {}
     if return_attention_scores:

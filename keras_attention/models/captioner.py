@@ -26,7 +26,7 @@ from keras_attention.models.examples import only_path
 from keras_attention.models.inference import check_images, hypothesis_outputs, objects_from_rows, run_batches
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
-from keras_attention.models.vision_weights import IMAGENET, load_vision_weights
+from keras_attention.models.vision_weights import IMAGENET, load_image_encoder_weights
 from keras_attention.outputs import Caption
 
 
@@ -37,7 +37,7 @@ class Captioner(Task):
     p(y | x) = prod_t softmax(L f_t)[y_t], where f_t is the decoder's output after the tokens y_<t and the regions of
     the image x. L is the token embedding if `tie_weights` is True, and a separate matrix otherwise.
     A recurrent decoder with attention attends to all regions for each token, and its initial state is computed from
-    the mean of the regions. One without attention reads this mean once.
+    the mean of the regions. A recurrent decoder without attention reads this mean once.
 
     If the image encoder is frozen, training can use its cached outputs, `regions` (P, R, C), instead of `images`; see
     `caption_batches`.
@@ -62,7 +62,7 @@ class Captioner(Task):
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["a red circle above a blue square"], "characters")
         >>> model = ka.Captioner.from_preset(
-        ...     "show_attend_and_tell", tokenizer=tokenizer, encoder="small_cnn", image_size=64)
+        ...     "show_attend_and_tell", tokenizer=tokenizer, image_encoder="small_cnn", image_size=64)
         >>> model.caption([np.zeros((64, 64, 3), "uint8")], ka.Greedy(max_new_tokens=3))[0].attention.shape[1:]
         (16, 16)
 
@@ -71,8 +71,9 @@ class Captioner(Task):
     """
 
     command_name = "captioner"
-    verb = "caption"
+    predict_method = "caption"
     output_class = Caption
+    batch_function = staticmethod(caption_batches)
     default_preset = "show_attend_and_tell"
     default_strategy = Greedy
     metric = "bleu"
@@ -82,8 +83,8 @@ class Captioner(Task):
         self, config: RecurrentCaptionerConfig | TransformerCaptionerConfig, tokenizer: Any = None, **kwargs
     ) -> None:
         self.config = config = with_vocabulary(config, "vocabulary_size", tokenizer)
-        self.vision = ImageEncoder(
-            config.encoder, config.image_size, config.grid_layer, config.fine_tune_from, name="vision"
+        self.image_encoder = ImageEncoder(
+            config.image_encoder, config.image_size, config.grid_layer, config.fine_tune_from, name="image_encoder"
         )
         self.embedding = make_embedding(config, config.vocabulary_size, "embedding")
         self.decoder = make_decoder(config, memory=True)
@@ -95,7 +96,7 @@ class Captioner(Task):
             "images": keras.Input((size, size, 3), dtype="float32", name="images"),
             "target_ids": keras.Input((None,), dtype="int32", name="target_ids"),
         }
-        outputs = self._decode(self._encode(self.vision(inputs["images"])), inputs["target_ids"])
+        outputs = self._decode(self._encode(self.image_encoder(inputs["images"])), inputs["target_ids"])
         super().__init__(config, {"tokenizer": tokenizer}, inputs, outputs, **kwargs)
 
     @property
@@ -111,7 +112,7 @@ class Captioner(Task):
         self.attention_loss = AttentionLoss(
             config.doubly_stochastic, config.reinforce, config.entropy, name="attention_loss"
         )
-        rows, columns = self.vision.rows, self.vision.columns
+        rows, columns = self.image_encoder.rows, self.image_encoder.columns
         if config.attention == HARD:
             self.noise = GumbelNoise(name="noise")
         if config.attention_smoothing:
@@ -121,7 +122,7 @@ class Captioner(Task):
 
     def _prepare_transformer(self, config: TransformerCaptionerConfig) -> None:
         """Make the layers between the image encoder and a Transformer decoder."""
-        regions = self.vision.rows * self.vision.columns
+        regions = self.image_encoder.rows * self.image_encoder.columns
         if config.positions == "learned" and regions > config.max_length:
             raise ValueError(
                 f"There are {regions} regions, but only {config.max_length} learned positions; expected a larger "
@@ -133,29 +134,29 @@ class Captioner(Task):
         self.encoder = make_encoder(config, dense=True)
 
     @classmethod
-    def from_preset(cls, name: str, encoder_weights: str | pathlib.Path | None = "imagenet", **parts: Any):
-        """Make a captioner with the sizes of a preset.
+    def from_preset(cls, name: str, image_encoder_weights: str | pathlib.Path | None = "imagenet", **overrides: Any):
+        """Make a captioner with the config of a preset.
 
         Args:
             name: a name of `keras_attention.presets()`.
-            encoder_weights: weights of the image encoder: `"imagenet"`, which Keras downloads (`small_cnn` has no
+            image_encoder_weights: weights of the image encoder: `"imagenet"`, which Keras downloads (`small_cnn` has no
                 such weights and is initialised randomly); a file, such as a captioner's `.keras` (see
-                `load_vision_weights`); or None for random weights.
-            **parts: see `Task.from_preset`.
+                `load_image_encoder_weights`); or None for random weights.
+            **overrides: see `Task.from_preset`.
 
         Raises:
-            ValueError: the preset or size is unknown, or the weights do not fit.
+            ValueError: the preset or a field is unknown, or the weights do not fit.
             RuntimeError: the download failed.
         """
-        model = super().from_preset(name, **parts)
-        if encoder_weights not in (None, IMAGENET) or (encoder_weights and model.config.encoder != SMALL_CNN):
-            load_vision_weights(model.vision, encoder_weights)
+        model = super().from_preset(name, **overrides)
+        if image_encoder_weights not in (None, IMAGENET) or (
+            image_encoder_weights and model.config.image_encoder != SMALL_CNN
+        ):
+            load_image_encoder_weights(model.image_encoder, image_encoder_weights)
         return model
 
-    start, _add_bias, has_attention = decoding.start, decoding.add_bias, decoding.has_attention
-
-    def _target_embedding(self):
-        return self.embedding
+    start, target_reader = decoding.start, decoding.target_reader
+    _add_bias, has_attention = decoding.add_bias, decoding.has_attention
 
     @property
     def input_spec(self) -> None:
@@ -165,7 +166,7 @@ class Captioner(Task):
     def call(self, inputs, training=None, mask=None):
         """Compute the logits (B, T, V); see the class for the arguments."""
         # On JAX, `fit` does not set `training` in Keras' call context, so it is passed to the layers.
-        regions = inputs["regions"] if "regions" in inputs else self.vision(inputs["images"], training=training)
+        regions = inputs["regions"] if "regions" in inputs else self.image_encoder(inputs["images"], training=training)
         images, captions = ops.shape(regions)[0], ops.shape(inputs["target_ids"])[0]
         image_indices = ops.arange(captions) * images // ops.maximum(captions, 1)
         encoded = self._encode(regions, training)
@@ -189,7 +190,7 @@ class Captioner(Task):
 
     def _memory(self, regions) -> dict:
         """Return `memory` (B, R, C) and, for smoothed attention, `values`, the smoothed regions."""
-        memory = self.vision.append_coordinates(regions) if self.config.coordinate_features else regions
+        memory = self.image_encoder.append_coordinates(regions) if self.config.coordinate_features else regions
         if self.smoothing is None:
             return {"memory": memory}
         return {"memory": memory, "values": ops.matmul(ops.cast(self.smoothing, memory.dtype), memory)}
@@ -230,7 +231,7 @@ class Captioner(Task):
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
         """Return the embeddings of the prefix (B, 0 or 1, E), and the decoder arguments."""
-        regions = inputs["regions"] if "regions" in inputs else self.vision(inputs["images"])
+        regions = inputs["regions"] if "regions" in inputs else self.image_encoder(inputs["images"])
         encoded = self._encode(regions)
         prefix = encoded.pop("prefix", None)
         if prefix is None:
@@ -243,11 +244,16 @@ class Captioner(Task):
         return logits, state, self._smooth(scores)
 
     def _encode_images(self, inputs: dict) -> dict:
-        return {"regions": ops.cast(self.vision(inputs["images"]), "float32")}
+        return {"regions": ops.cast(self.image_encoder(inputs["images"]), "float32")}
 
     def encode_images(self, images: np.ndarray) -> np.ndarray:
         """Return the regions (B, R, C) float32 of images (B, size, size, 3), RGB, 0 to 255."""
         return self.compiled_function(type(self)._encode_images)({"images": images})["regions"]
+
+    @property
+    def export_metadata(self) -> dict[str, Any]:
+        """The size of the images."""
+        return {"image_size": self.config.image_size}
 
     def caption(self, images: Sequence[Any], strategy: Strategy | None = None, batch_size: int = 32) -> list[Caption]:
         """Write a caption for each image.
@@ -259,7 +265,7 @@ class Captioner(Task):
             batch_size: number of images in a batch; it does not change the result.
 
         Returns:
-            one `Caption` per image, in order; an image that cannot be read has an empty one, with `valid` False.
+            one `Caption` per image, in order; an unreadable image has an empty caption, with `valid` False.
 
         Raises:
             FileNotFoundError: a file does not exist.
@@ -267,7 +273,7 @@ class Captioner(Task):
         """
         images, strategy = check_images(images), strategy or Greedy()
         inputs = encode_inputs(None, images)
-        return self.run_verb(
+        return self.predict_outputs(
             inputs, None, batch_size, lambda indices: {"seeds": strategy.seeds(indices)}, strategy=strategy
         )
 
@@ -331,7 +337,7 @@ class Captioner(Task):
         hypotheses = decode(self, encoder_inputs, strategy, start_ids=start_ids, end_id=special.end, **searched)
         computed = best_hypotheses(hypotheses, valid)
         if "attention" in computed:
-            grid = (*ops.shape(computed["attention"])[:2], self.vision.rows, self.vision.columns)
+            grid = (*ops.shape(computed["attention"])[:2], self.image_encoder.rows, self.image_encoder.columns)
             computed["attention"] = ops.reshape(computed["attention"], grid)
         return computed
 
@@ -364,9 +370,9 @@ class Captioner(Task):
         shuffle: bool = True,
         seed: int = 0,
         **images: Any,
-    ):
+    ) -> Any:
         """Turn captioned images into batches; see `caption_batches`. Without `shuffle`, images are never augmented."""
         images = images if shuffle else {"cache": images.get("cache")}
-        return caption_batches(examples, self, max_tokens, shuffle, seed, **images)
+        return super().make_batches(examples, max_tokens, shuffle, seed, **images)
 
     validation_score, score_examples = caption_scores.validation_score, classmethod(caption_scores.score_examples)

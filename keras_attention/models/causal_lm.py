@@ -6,22 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_batches import language_batches
-from keras_attention.generation import Sampling
-from keras_attention.layers import Transformer
-from keras_attention.models import autoregressive, decoding
+from keras_attention.data.text_reader import TextReader
+from keras_attention.models import decoding
 from keras_attention.models.arguments import text_inputs, with_vocabulary, without_attention
+from keras_attention.models.autoregressive import AutoregressiveLM
 from keras_attention.models.build import make_decoder, make_embedding
-from keras_attention.models.examples import read_documents, token_scores
+from keras_attention.models.examples import token_scores
 from keras_attention.models.task import Task
-from keras_attention.outputs import Completion
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class CausalLM(Task):
+class CausalLM(AutoregressiveLM, Task):
     """Language model, recurrent or a Transformer: p(x) = prod_t softmax(E f(x_<t))[x_t].
 
     f is the output of a recurrent network or of causal Transformer blocks; E is the token embedding (tied).
@@ -52,10 +50,8 @@ class CausalLM(Task):
     """
 
     command_name = "lm"
-    verb = "complete"
-    output_class = Completion
+    batch_function = staticmethod(language_batches)
     default_preset = "char_rnn"
-    default_strategy = Sampling
     default_tokenizer = "characters"
     output_bias = None
 
@@ -68,36 +64,19 @@ class CausalLM(Task):
         self.embedding = make_embedding(config, config.vocabulary_size, "embedding")
         self.decoder = make_decoder(config)
         inputs = text_inputs(config)
-        outputs = self._read(inputs)
+        outputs = self.decoder(self.embedding(inputs["token_ids"]), mask=inputs["padding_mask"])
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self.embedding(outputs, reverse=True), **kwargs)
-
-    def _read(self, inputs: dict):
-        """Return the decoder's outputs (B, T, E)."""
-        embedded, mask = self.embedding(inputs["token_ids"]), inputs["padding_mask"]
-        if isinstance(self.decoder, Transformer):
-            return self.decoder(embedded, mask=mask)
-        return self.decoder(embedded * ops.cast(ops.expand_dims(mask, -1), embedded.dtype))
-
-    def _target_embedding(self):
-        return self.embedding
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
         """Return the embeddings of the prompt tokens (B, L, E), and no decoder arguments."""
         return self.embedding(inputs["token_ids"]), {}
 
-    start, step = decoding.start, decoding.step
-    complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
-    input_reader, to_inputs = autoregressive.input_reader, autoregressive.to_inputs
-    length_limits, to_outputs = autoregressive.length_limits, autoregressive.to_outputs
+    start, step, target_reader = decoding.start, decoding.step, decoding.target_reader
 
-    @classmethod
-    def read_examples(cls, paths: Sequence[str]) -> list[str]:
-        """Read texts; see `read_documents`."""
-        return read_documents(paths)
-
-    def make_batches(self, examples: Sequence[str], max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn texts into batches; see `language_batches`."""
-        return language_batches(examples, self, max_tokens, shuffle, seed)
+    @property
+    def text_reader(self) -> TextReader:
+        """The reader of a whole text, which the decoder encodes."""
+        return TextReader.for_decoder(self.tokenizer, self.config.max_length)
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One step of a decoder at a time, for the search.
 
 `Translator`, `Captioner` and `CausalLM` use these functions as methods. Such a model has a `decoder`, an `output_bias`
-or None, and two methods: `_target_embedding` and `_encode_start`.
+or None, and a method `_encode_start`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any
 
 from keras_attention.data.special_tokens import special_ids
+from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Strategy
 from keras_attention.layers import logits_of_step
 
@@ -54,7 +55,7 @@ def step(self: Any, tokens, state: dict):
     Returns:
         logits (B, K, V), the new state, and attention scores (B, K, S) or None.
     """
-    embedding = self._target_embedding()
+    embedding = self.embeddings[-1]
     outputs, carry, scores = self.decoder.step(embedding(tokens), state["constants"], state["carry"])
     logits = add_bias(self, logits_of_step(embedding, outputs))
     return logits, {"constants": state["constants"], "carry": carry}, scores
@@ -63,6 +64,12 @@ def step(self: Any, tokens, state: dict):
 def add_bias(self: Any, logits):
     """Add the output bias to logits (..., V), if the model has one."""
     return logits if self.output_bias is None else self.output_bias(logits)
+
+
+@property
+def target_reader(self: Any) -> TextReader:
+    """The `TextReader` of the texts that the decoder writes."""
+    return TextReader.from_template(self.tokenizer, "end", self.config.max_length)
 
 
 @property

@@ -1,4 +1,4 @@
-"""Make a model from examples, and score a model on examples: functions that all tasks share."""
+"""Read examples from files, and score a model on examples: functions that several tasks share."""
 
 from __future__ import annotations
 
@@ -7,82 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_attention.data.files import read_lines, read_texts
-from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.metrics.tokens import MaskedAccuracy, Perplexity
-from keras_attention.presets import find_preset
-
-
-def from_examples(
-    cls: Any,
-    examples: Sequence,
-    preset: str | None = None,
-    *,
-    tokenizer_kind: str | None = None,
-    vocabulary_size: int = 8000,
-    lowercase: bool = False,
-    normalization: str = "identity",
-    **sizes: Any,
-) -> Any:
-    """Make a model with the sizes of a preset, new weights, and tokenizers trained on the examples.
-
-    Args:
-        examples: training examples of the task, such as pairs of texts; see `keras_attention.data`.
-        preset: a name of `keras_attention.presets()`; by default the task's `default_preset`.
-        tokenizer_kind: see `train_tokenizer`; by default the task's `default_tokenizer` with the default preset, and
-            `"sentencepiece"` with other presets.
-        vocabulary_size: number of tokens of each tokenizer.
-        lowercase: True to make the tokenizers convert text to lower case.
-        normalization: `"identity"` or `"nfkc"`; see `train_tokenizer`.
-        **sizes: sizes that replace those of the preset, such as `units=512`.
-
-    Returns:
-        a model of this task.
-
-    Raises:
-        ValueError: the preset, a size or the kind is unknown, or there are too few texts for the vocabulary.
-
-    Example:
-        >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
-        >>> model = ka.Translator.from_examples(pairs, "rnn_attention", tokenizer_kind="characters")
-        >>> model.target_tokenizer.vocabulary_size() > 10
-        True
-    """
-    preset = preset or cls.default_preset
-    config = find_preset(preset, cls.task_name())
-    default = cls.default_tokenizer if preset == cls.default_preset else "sentencepiece"
-    options = {"kind": tokenizer_kind or default, "vocabulary_size": vocabulary_size, "lowercase": lowercase}
-    options["normalization"] = normalization
-    parts = cls.train_tokenizers(examples, config, sizes, **options)
-    labels = cls.labels_of(examples)
-    return cls.from_preset(preset, **parts, **({"labels": labels} if labels else {}), **sizes)
-
-
-def train_tokenizers(
-    cls: Any, examples: Sequence, config: Any, sizes: dict[str, Any], **options: Any
-) -> dict[str, Any]:
-    """Train the tokenizers of a task on examples.
-
-    Args:
-        examples: training examples of the task.
-        config: the preset's sizes.
-        sizes: sizes that replace those of the preset.
-        **options: the options of `train_tokenizer`: `kind`, `vocabulary_size`, `lowercase` and `normalization`.
-
-    Returns:
-        dict of tokenizers by the names of the constructor's arguments.
-    """
-    return {"tokenizer": train_tokenizer(cls.texts_of(examples), **options)}
-
-
-def are_raw(data: Any) -> bool:
-    """Return whether data for `fit` are raw examples: a list or tuple without arrays, tensors or dicts."""
-    if not isinstance(data, (list, tuple)):
-        return False
-    arrays = (dict, np.ndarray)
-    return not any(isinstance(part, arrays) or keras.ops.is_tensor(part) for part in data)
 
 
 def only_path(paths: Sequence[str]) -> str:
@@ -155,10 +82,9 @@ def token_scores(model: keras.Model, batches: Any) -> dict[str, float]:
 
 
 def check_known_labels(model: Any, labels: Sequence[str]) -> None:
-    """Raise ValueError if the model has none of the labels; exported models, which have no config, are not checked."""
-    model_labels = getattr(getattr(model, "config", None), "labels", None)
-    if model_labels and not {*labels} & {*model_labels}:
+    """Raise ValueError if the model, or the export, has none of the labels."""
+    if not {*labels} & {*model.labels}:
         raise ValueError(
-            f"The examples have none of the model's labels, which are {', '.join(model_labels)}; they have "
+            f"The examples have none of the model's labels, which are {', '.join(model.labels)}; they have "
             f"{', '.join(label[:40] for label in labels[:3])}. Expected examples with labels of the model."
         )

@@ -1,4 +1,7 @@
-"""Run a model on lists of strings or images: check them, loop over batches, and turn ids into strings."""
+"""Run a model on lists of strings or images: check them, loop over batches, and turn ids into strings.
+
+`Task` has the methods `predict_outputs` and `compute_outputs`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,42 @@ from keras_attention.data.special_tokens import special_ids
 from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, add_spaces, is_word_piece, split_words
 from keras_attention.data.tokenizers import decode_ids, encode_texts, ids_to_pieces
 from keras_attention.outputs import split_rows
+
+
+def predict_outputs(
+    self: Any,
+    inputs: Any,
+    texts: Sequence[str] | None,
+    batch_size: int,
+    add_inputs: Callable[[np.ndarray], dict] | None = None,
+    **options: Any,
+) -> list:
+    """Compute one output for each text or image.
+
+    Args:
+        inputs: N texts or images, from `encode_inputs`.
+        texts: the N texts; None for images.
+        batch_size: number of texts or images in a batch.
+        add_inputs: function from the indices of a batch to more inputs of `prepare`, such as seeds.
+        **options: constants of the compiled function, such as the `strategy` of a search.
+
+    Returns:
+        N objects of `output_class`.
+    """
+
+    def compute(indices: np.ndarray) -> dict[str, Any]:
+        batch = inputs.take(indices)
+        added = {} if add_inputs is None else add_inputs(indices)
+        return self.compute_outputs(batch.strings, {**self.to_inputs(batch), **added}, **options)
+
+    return objects_from_rows(self.output_class, run_batches(inputs.lengths, batch_size, compute), texts)
+
+
+def compute_outputs(self: Any, strings: Any, inputs: dict, **options: Any) -> dict[str, Any]:
+    """Run `prepare`, `compute` and `to_outputs` on a batch of arrays; see `to_outputs` for the result."""
+    detokenizers = {name: Detokenizer(tokenizer) for name, tokenizer in self.tokenizers.items()}
+    computed = self.compiled_function(type(self).compute)(self.prepare(inputs, **options), **options)
+    return self.to_outputs(strings, inputs, computed, detokenizers)
 
 
 def run_batches(

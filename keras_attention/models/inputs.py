@@ -1,7 +1,7 @@
-"""The texts or images that a verb reads, tokenized, and taken in batches.
+"""The inputs of a prediction method: texts, which are tokenized, or images; taken in batches.
 
-`serving/graph_inputs.py` has the same classes for a TensorFlow graph. `Task.to_inputs` uses what both have: `strings`,
-`arrays`, `are_empty`, `positions`, `shift_right` and `decode_images`.
+`serving/graph_inputs.py` has the same classes for a TensorFlow graph. `Task.to_inputs` uses their common members:
+`strings`, `arrays`, `are_empty`, `positions`, `shift_right` and `decode_images`.
 """
 
 from __future__ import annotations
@@ -87,9 +87,11 @@ class WordInputs:
     @property
     def strings(self) -> np.ndarray:
         """The words (B, W) after truncation, padded with ""."""
-        kept = [words[: len(row.starts)] for words, row in zip(self.sentences, self.rows, strict=True)]
+        truncated = [words[: len(row.starts)] for words, row in zip(self.sentences, self.rows, strict=True)]
         width = self._starts().shape[1]
-        return np.array([[*words, *[""] * (width - len(words))] for words in kept], object).reshape(len(kept), width)
+        return np.array([[*words, *[""] * (width - len(words))] for words in truncated], object).reshape(
+            len(truncated), width
+        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of `WordReader.arrays`, and `word_starts` (B, W) int32, padded with -1."""

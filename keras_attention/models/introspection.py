@@ -1,6 +1,6 @@
 """Compute embeddings, log-probabilities and attention maps of texts.
 
-Each has two functions: one of tensors, which an export contains, and one of strings.
+For each of them, one function takes tensors and is part of an export; the other function takes strings.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import numpy as np
 from keras import ops
 
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.data.text_reader import TextReader, WordReader
-from keras_attention.layers import Transformer
 from keras_attention.models.build import read_text
 from keras_attention.models.inference import Detokenizer, check_texts, run_batches
 from keras_attention.models.inputs import encode_inputs
+from keras_attention.models.task import Task
 from keras_attention.outputs import AttentionMaps
 
 
@@ -80,7 +79,7 @@ def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
 
 
 def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> list[AttentionMaps]:
-    """Return the self-attention scores over each text, in every block and head.
+    """Return the attention scores of each text, for all blocks and heads.
 
     Args:
         model: a model with Transformer blocks that reads one text. It computes the scores without a fused kernel.
@@ -100,7 +99,9 @@ def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> li
         (1, 2, 8, 8)
     """
     if not has_maps(model):
-        raise TypeError(f"This {type(model).__name__} has no self-attention over one text and no attention maps.")
+        raise TypeError(
+            f"This {type(model).__name__} has no self-attention over one text; expected a Transformer of one text."
+        )
     texts = check_texts(texts)
     rows = _rows(model, texts, attention_tensors, batch_size)
     return [AttentionMaps.from_row(row, text) for row, text in zip(rows, texts, strict=True)]
@@ -108,34 +109,24 @@ def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> li
 
 def has_encoder(model: Any) -> bool:
     """Return whether a model has an encoder of one text."""
-    return hasattr(model, "encoder") and "token_ids" in model.input
+    return isinstance(model, Task) and model.encoder is not None and "token_ids" in model.input
 
 
 def has_maps(model: Any) -> bool:
     """Return whether a model has self-attention over one text."""
-    stack = getattr(model, "encoder", None) or getattr(model, "decoder", None)
-    return "token_ids" in model.input and hasattr(stack, "blocks")
+    return isinstance(model, Task) and "token_ids" in model.input and bool(model.stacks[0].blocks)
 
 
 def can_score(model: Any) -> bool:
     """Return whether a model computes the probability of each token from the tokens before it."""
-    return hasattr(model, "decoder")
-
-
-def reader_of(model: Any) -> TextReader | WordReader:
-    """Return the reader for embeddings and attention maps, of a model that reads one text."""
-    if "character_ids" in model.input:  # a tagger
-        return model.input_reader
-    if isinstance(getattr(model, "decoder", None), Transformer):
-        return TextReader.for_decoder(model.tokenizer, model.config.max_length)
-    return TextReader.from_template(model.tokenizer, model.template, model.config.max_length)
+    return isinstance(model, Task) and type(model).target_reader is not None
 
 
 def _rows(
     model: Any, texts: list[str], function: Callable[[Any, dict], dict], batch_size: int
 ) -> list[dict[str, np.ndarray]]:
     """Return a row for each text: the outputs of a function of tensors, and `pieces` (S,)."""
-    inputs, detokenizer = encode_inputs(reader_of(model), texts), Detokenizer(model.tokenizer)
+    inputs, detokenizer = encode_inputs(model.text_reader, texts), Detokenizer(model.tokenizer)
 
     def compute(indices: np.ndarray) -> dict[str, Any]:
         arrays = encoder_inputs(model, inputs.take(indices))
@@ -146,7 +137,7 @@ def _rows(
 
 
 def encoder_inputs(model: Any, batch: Any) -> dict[str, Any]:
-    """Return the call arguments for a batch of texts that `reader_of(model)` reads."""
+    """Return the call arguments for a batch of texts that `model.text_reader` reads."""
     if "character_ids" not in model.input:
         return text_model_inputs(model.config, *batch.arrays())
     arrays = model.to_inputs(batch)
@@ -187,7 +178,7 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
         raise ValueError(
             "A Translator or Captioner needs one target for each text or image; a language model needs `targets=None`."
         )
-    labels = encode_inputs(target_reader(model), sources if targets is None else targets)
+    labels = encode_inputs(model.target_reader, sources if targets is None else targets)
     encoded = None if targets is None else encode_inputs(model.input_reader, sources)
 
     def compute(indices: np.ndarray) -> dict[str, Any]:
@@ -196,12 +187,6 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
         return model.compiled_function(score_tensors)(inputs)
 
     return [float(row["score"]) for row in run_batches(labels.lengths, batch_size, compute)]
-
-
-def target_reader(model: Any) -> TextReader:
-    """Return the `TextReader` of the texts that `score` scores."""
-    tokenizer = getattr(model, "target_tokenizer", None) or model.tokenizer
-    return TextReader.from_template(tokenizer, "end", model.config.max_length)
 
 
 def score_inputs(model: Any, targets: Any, sources: Any | None) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,7 +12,6 @@ from keras_attention.config import TransformerConfig
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.masking import masked_batches
 from keras_attention.data.special_tokens import mask_id
-from keras_attention.data.text_reader import TextReader
 from keras_attention.layers import MaskedLMHead, OutputBias
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.arguments import text_inputs, with_vocabulary
@@ -64,8 +63,11 @@ class MaskedLM(Task):
     """
 
     command_name = "mlm"
-    verb = "fill"
+    predict_method = "fill"
+    input_reader = Task.text_reader
     output_class = FilledMask
+    batch_function = staticmethod(masked_batches)
+    read_examples = staticmethod(read_documents)
     default_preset = "bert_base"
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
@@ -89,9 +91,9 @@ class MaskedLM(Task):
         return self.output_bias(self.embedding(self.head(outputs), reverse=True))
 
     @property
-    def input_reader(self) -> TextReader:
-        """The `TextReader` of texts."""
-        return TextReader.from_template(self.tokenizer, self.template, self.config.max_length)
+    def export_metadata(self) -> dict[str, Any]:
+        """The mask token that a text contains."""
+        return {"mask_token": self.tokenizer.id_to_token(mask_id(self.tokenizer))}
 
     def fill(self, texts: Iterable[str], candidates: int = 5, batch_size: int = 32) -> list[FilledMask]:
         """Fill the masks of texts.
@@ -112,7 +114,7 @@ class MaskedLM(Task):
         if candidates < 1:
             raise ValueError(f"`candidates` is {candidates}; expected a positive integer.")
         texts = check_texts(texts)
-        return self.run_verb(encode_inputs(self.input_reader, texts), texts, batch_size, candidates=candidates)
+        return self.predict_outputs(encode_inputs(self.input_reader, texts), texts, batch_size, candidates=candidates)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `mask_positions` (B, G), the positions of the masks, padded with -1."""
@@ -160,17 +162,8 @@ class MaskedLM(Task):
         }
 
     @classmethod
-    def read_examples(cls, paths: Sequence[str]) -> list[str]:
-        """Read texts; see `read_documents`."""
-        return read_documents(paths)
-
-    def make_batches(self, examples: Sequence[str], max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn texts into batches; see `masked_batches`."""
-        return masked_batches(examples, self, max_tokens, shuffle, seed)
-
-    @classmethod
     def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:
-        """Return `loss` and `accuracy` of masked tokens, and `next_sentence_accuracy` if the model predicts that."""
+        """Return `loss` and `accuracy` of masked tokens, and `next_sentence_accuracy` with `config.next_sentence`."""
         scores = token_scores(model, masked_batches(examples, model, shuffle=False))
         prefix = "logits_" if model.config.next_sentence else ""
         result = {name: scores[prefix + name] for name in ("loss", "accuracy")}

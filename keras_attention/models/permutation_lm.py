@@ -11,23 +11,21 @@ from keras import ops
 
 from keras_attention.config import TransformerConfig
 from keras_attention.data.permutation import permutation_batches
-from keras_attention.generation import Sampling
 from keras_attention.layers import MaskEmbedding, OutputBias
-from keras_attention.models import autoregressive
 from keras_attention.models.arguments import text_inputs, with_vocabulary
+from keras_attention.models.autoregressive import AutoregressiveLM
 from keras_attention.models.build import initializer, make_embedding, make_encoder
-from keras_attention.models.examples import read_documents, token_scores
+from keras_attention.models.examples import token_scores
 from keras_attention.models.task import Task
-from keras_attention.outputs import Completion
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class PermutationLM(Task):
+class PermutationLM(AutoregressiveLM, Task):
     """Permutation language model (XLNet): p(x) = prod_t softmax(E g(x_z[<t], z_t) + b)[x_z[t]], for any order z.
 
-    g is the query stream of Transformer blocks with relative attention. It gets the position of the predicted token
-    and the earlier tokens of the order, but not the predicted token. E is the token embedding (tied). `complete` uses
-    the order from left to right.
+    g is the query stream of Transformer blocks with relative attention. Its inputs are the position of the
+    predicted token and the earlier tokens of the order, but not the predicted token. E is the token embedding (tied).
+    `complete` uses the order from left to right.
 
     Args:
         config: a `TransformerConfig` with `positions="relative"`; the vocabulary size is taken from the tokenizer.
@@ -56,10 +54,8 @@ class PermutationLM(Task):
     """
 
     command_name = "plm"
-    verb = "complete"
-    output_class = Completion
+    batch_function = staticmethod(permutation_batches)
     default_preset = "xlnet_base"
-    default_strategy = Sampling
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         if config.positions != "relative":
@@ -120,7 +116,7 @@ class PermutationLM(Task):
         Args:
             inputs: dict of `token_ids` (B, S), `padding_mask` (B, S) and, optionally, `segment_ids` (B, S).
             memories: the memories that this method returned for the previous segment; None for the first one.
-            memory_length: m, the number of last tokens to remember; None for all tokens.
+            memory_length: m, the number of last tokens in the new memories; None for all tokens.
 
         Returns:
             features (B, S, M), for which each token attends to the segment and the memory; and the memories for the
@@ -164,19 +160,6 @@ class PermutationLM(Task):
         embedded = self.embedding(tokens)
         outputs, carry = self.encoder.step(embedded, self.mask_embedding(embedded), state["carry"])
         return self._to_logits(outputs), {"constants": {}, "carry": carry}, None
-
-    complete, prepare, compute = autoregressive.complete, autoregressive.prepare, autoregressive.compute
-    input_reader, to_inputs = autoregressive.input_reader, autoregressive.to_inputs
-    length_limits, to_outputs = autoregressive.length_limits, autoregressive.to_outputs
-
-    @classmethod
-    def read_examples(cls, paths: Sequence[str]) -> list[str]:
-        """Read texts; see `read_documents`."""
-        return read_documents(paths)
-
-    def make_batches(self, examples: Sequence[str], max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn texts into batches; see `permutation_batches`."""
-        return permutation_batches(examples, self, max_tokens, shuffle, seed)
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:

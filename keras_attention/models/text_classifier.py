@@ -14,7 +14,6 @@ from keras_attention.config import MULTI_LABEL, SINGLE_LABEL, RecurrentConfig, T
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.files import read_labelled
 from keras_attention.data.text_batches import classification_batches
-from keras_attention.data.text_reader import TextReader
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary
 from keras_attention.models.build import (
@@ -68,8 +67,10 @@ class TextClassifier(Task):
     """
 
     command_name = "classifier"
-    verb = "classify"
+    predict_method = "classify"
+    input_reader = Task.text_reader
     output_class = Classification
+    batch_function = staticmethod(classification_batches)
     default_preset = "rnn_classifier"
     metric = "accuracy"
 
@@ -106,11 +107,6 @@ class TextClassifier(Task):
         summary = self.pooler(self.pool_sequence(outputs, mask))
         return summary, self.pool_sequence(ops.mean(scores[-1], axis=1), mask) if return_attention_scores else None
 
-    @property
-    def input_reader(self) -> TextReader:
-        """The `TextReader` of texts."""
-        return TextReader.from_template(self.tokenizer, self.template, self.config.max_length)
-
     def classify(self, texts: Iterable[str], batch_size: int = 32) -> list[Classification]:
         """Label texts.
 
@@ -126,7 +122,7 @@ class TextClassifier(Task):
             TypeError: `texts` is one string, or contains other types than strings.
         """
         texts = check_texts(texts)
-        return self.run_verb(encode_inputs(self.input_reader, texts), texts, batch_size)
+        return self.predict_outputs(encode_inputs(self.input_reader, texts), texts, batch_size)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `is_empty` (B,), True for texts without words."""
@@ -192,13 +188,17 @@ class TextClassifier(Task):
         return tuple(sorted({label for _, label in examples}))
 
     def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn (text, label) pairs into batches; see `classification_batches`."""
+        """Turn (text, label) pairs into batches; see `classification_batches`.
+
+        Raises:
+            ValueError: `config.problem_type` is not "single_label_classification".
+        """
         if self.config.problem_type != SINGLE_LABEL:
             raise ValueError(
                 f"The model's `problem_type` is {self.config.problem_type!r}; expected {SINGLE_LABEL!r}, the only one "
                 "that can be trained. Make a new classifier with `TextClassifier.from_encoder(model, labels=...)`."
             )
-        return classification_batches(examples, self, max_tokens, shuffle, seed)
+        return super().make_batches(examples, max_tokens, shuffle, seed)
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:

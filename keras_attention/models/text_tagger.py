@@ -63,8 +63,9 @@ class TextTagger(Task):
     """
 
     command_name = "tagger"
-    verb = "tag"
+    predict_method = "tag"
     output_class = Tagging
+    batch_function = staticmethod(tagging_batches)
     default_preset = "rnn_tagger"
     default_tokenizer = "words"
     metric = "accuracy"
@@ -105,19 +106,22 @@ class TextTagger(Task):
         return tokenizers if self.character_encoder is not None else {"tokenizer": tokenizers["tokenizer"]}
 
     @property
-    def word_reader(self) -> WordReader:
+    def input_reader(self) -> WordReader:
         """The `WordReader` of words. A recurrent network reads no special tokens."""
-        template = "none" if isinstance(self.config, RecurrentConfig) else self.template
+        template = "none" if isinstance(self.config, RecurrentConfig) else self.config.template
         text = TextReader.from_template(self.tokenizer, template, self.config.max_length)
         if self.character_encoder is None:
             return WordReader(text)
         return WordReader(text, TextReader(self.character_tokenizer, max_length=self.config.max_word_length))
 
-    input_reader = word_reader
+    @property
+    def text_reader(self) -> TextReader | WordReader:
+        """The reader of a whole text; a model that reads characters reads words."""
+        return super().text_reader if self.character_encoder is None else self.input_reader
 
     def word_arrays(self, rows: Sequence[EncodedWords], multiple: int = 8, extra: int = 0) -> dict[str, np.ndarray]:
         """Turn encoded sentences into the call arguments; see `WordReader.arrays`."""
-        arrays = self.word_reader.arrays(rows, multiple, extra)
+        arrays = self.input_reader.arrays(rows, multiple, extra)
         return {**arrays, **text_model_inputs(self.config, arrays["token_ids"], arrays["padding_mask"])}
 
     def tag(self, texts: Iterable[str], batch_size: int = 32) -> list[Tagging]:
@@ -135,7 +139,7 @@ class TextTagger(Task):
             TypeError: `texts` is one string, or contains other types than strings.
         """
         texts = check_texts(texts)
-        return self.run_verb(encode_inputs(self.input_reader, texts), texts, batch_size)
+        return self.predict_outputs(encode_inputs(self.input_reader, texts), texts, batch_size)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `word_starts` (B, W), the position of each word, padded with -1."""
@@ -180,17 +184,13 @@ class TextTagger(Task):
         return tuple(sorted({tag for sentence in examples for _, tag in sentence}))
 
     @classmethod
-    def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
+    def train_tokenizers(cls, examples: Sequence, config, overrides: dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return a tokenizer; for words in a recurrent tagger, a lower-case one and a character tokenizer."""
         texts, tokenizers = cls.texts_of(examples), {}
         if isinstance(config, RecurrentConfig) and options["kind"] == "words":  # characters keep capitals
             tokenizers["character_tokenizer"] = train_tokenizer(texts, "characters", lowercase=options["lowercase"])
             options["lowercase"] = True
         return {**tokenizers, "tokenizer": train_tokenizer(texts, **options)}
-
-    def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn tagged sentences into batches; see `tagging_batches`."""
-        return tagging_batches(examples, self, max_tokens, shuffle, seed)
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:

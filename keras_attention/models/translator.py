@@ -16,7 +16,7 @@ from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.generation import Greedy, Strategy, best_hypotheses, decode, search_inputs
-from keras_attention.layers import OutputBias, RecurrentDecoder
+from keras_attention.layers import OutputBias
 from keras_attention.metrics.text import score_texts, scores_by_length
 from keras_attention.models import decoding
 from keras_attention.models.arguments import has_learned_positions, with_vocabulary
@@ -63,8 +63,9 @@ class Translator(Task):
     """
 
     command_name = "translator"
-    verb = "translate"
+    predict_method = "translate"
     output_class = Translation
+    batch_function = staticmethod(translation_batches)
     default_preset = "rnn_attention"
     default_strategy = Greedy
     metric = "bleu"
@@ -104,20 +105,19 @@ class Translator(Task):
         outputs = self.decoder(self.target_embedding(inputs["target_ids"]), **self._encode(inputs))
         return self._add_bias(self.target_embedding(outputs, reverse=True))
 
+    @property
+    def embeddings(self) -> tuple[keras.layers.Layer, ...]:
+        """The token embeddings of source and target."""
+        return self.source_embedding, self.target_embedding
+
     start, step = decoding.start, decoding.step
     _add_bias, has_attention = decoding.add_bias, decoding.has_attention
-
-    def _target_embedding(self):
-        return self.target_embedding
 
     def _encode(self, inputs) -> dict:
         """Return the decoder arguments from the encoder: its outputs and their mask, and its final states."""
         mask = inputs["source_mask"]
         encoded = self.encoder(self.source_embedding(inputs["source_ids"]), mask=mask)
-        if not isinstance(self.decoder, RecurrentDecoder):
-            return {"memory": encoded, "memory_mask": mask}
-        memory, *states = encoded
-        return {"initial_state": states} | ({"memory": memory, "memory_mask": mask} if self.has_attention else {})
+        return self.decoder.encoder_arguments(encoded, mask)
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
         """Return the embeddings of no tokens (B, 0, E), and the decoder arguments."""
@@ -127,6 +127,11 @@ class Translator(Task):
     def input_reader(self) -> TextReader:
         """The `TextReader` of sources."""
         return TextReader.from_template(self.source_tokenizer, "end", self.config.max_length)
+
+    @property
+    def target_reader(self) -> TextReader:
+        """The `TextReader` of translations."""
+        return TextReader.from_template(self.target_tokenizer, "end", self.config.max_length)
 
     @property
     def prefix_reader(self) -> TextReader:
@@ -178,7 +183,7 @@ class Translator(Task):
             return {"prefix_ids": prefix_ids, "prefix_mask": prefix_mask, "seeds": strategy.seeds(indices)}
 
         inputs = encode_inputs(self.input_reader, texts)
-        return self.run_verb(inputs, texts, batch_size, add_inputs, strategy=strategy)
+        return self.predict_outputs(inputs, texts, batch_size, add_inputs, strategy=strategy)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return `source_ids` and `source_mask` (B, S), and `is_empty` (B,), True for texts without words."""
@@ -261,17 +266,13 @@ class Translator(Task):
         return read_pairs(*paths)
 
     @classmethod
-    def train_tokenizers(cls, examples: Sequence, config, sizes: dict[str, Any], **options: Any) -> dict[str, Any]:
+    def train_tokenizers(cls, examples: Sequence, config, overrides: dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return a tokenizer for each language, or the same one for both if the vocabulary is shared."""
         sides = [[pair[i] for pair in examples] for i in range(2)]
-        shared = sizes.get("shared_vocabulary", config.shared_vocabulary)
+        shared = overrides.get("shared_vocabulary", config.shared_vocabulary)
         corpora = [[*sides[0], *sides[1]]] if shared else sides
         tokenizers = [train_tokenizer(corpus, **options) for corpus in corpora]
         return {"source_tokenizer": tokenizers[0], "target_tokenizer": tokenizers[-1]}
-
-    def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn pairs into batches; see `translation_batches`."""
-        return translation_batches(examples, self, max_tokens, shuffle, seed)
 
     def validation_score(self, examples: Sequence, metric: str) -> float:
         """Return BLEU or chrF of greedy translations."""

@@ -11,11 +11,12 @@ from keras import ops
 
 from keras_attention.layers import ImageEncoder
 from keras_attention.layers.vision import SMALL_CNN, make_network
+from keras_attention.models.task import Task
 
 IMAGENET = "imagenet"
 
 
-def load_vision_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> None:
+def load_image_encoder_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> None:
     """Load pretrained weights into the network of an image encoder.
 
     Args:
@@ -35,7 +36,7 @@ def load_vision_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> No
         >>> arrays = {f"{layer.name}/{v.name}": v for layer in first.network.layers for v in layer.weights}
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     np.savez(f"{folder}/weights.npz", **arrays)
-        ...     load_vision_weights(second, f"{folder}/weights.npz")
+        ...     load_image_encoder_weights(second, f"{folder}/weights.npz")
         >>> first.fingerprint() == second.fingerprint()
         True
     """
@@ -61,12 +62,12 @@ def _read_captioner(encoder: ImageEncoder, path: str | pathlib.Path) -> keras.Mo
         captioner = keras.saving.load_model(path, compile=False)
     except Exception as error:  # a damaged archive can raise any exception
         raise ValueError(f"{path} is damaged or not a Keras model ({error}).") from None
-    if not hasattr(captioner, "vision"):
+    if not isinstance(captioner, Task) or captioner.image_encoder is None:
         raise ValueError(f"{path} is a {type(captioner).__name__}; expected a captioner.")
-    saved, expected = ((x.network_name, x.grid_layer) for x in (captioner.vision, encoder))
+    saved, expected = ((x.network_name, x.grid_layer) for x in (captioner.image_encoder, encoder))
     if saved != expected:
         raise ValueError(f"The image encoder of {path} has the network and grid layer {saved}; expected {expected}.")
-    return captioner.vision.network
+    return captioner.image_encoder.network
 
 
 def _read_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> keras.Model:
@@ -79,7 +80,7 @@ def _read_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> keras.Mo
             raise
         raise RuntimeError(
             f"The weights of {encoder.network_name} could not be downloaded ({error}). Pass a file of weights, or "
-            "None (--encoder-weights none) for random weights."
+            "None (--image-encoder-weights none) for random weights."
         ) from None
     return encoder.up_to_grid(whole)
 

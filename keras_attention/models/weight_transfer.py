@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.config import SINGLE_LABEL, TransformerConfig
+from keras_attention.config import SINGLE_LABEL
 from keras_attention.presets import ENCODER_TASKS, ENCODER_USES
 
 
-def from_model(cls: Any, other: Any, **sizes: Any):
-    """Copy a model of the same task, with other sizes.
+def from_model(cls: Any, other: Any, **overrides: Any):
+    """Copy a model of the same task, with another config.
 
     Weights that both models have are copied; new ones are initialised. New ones are, for example, the additional rows
     for more learned positions or a captioner's `coordinate_features`, an output matrix (`tie_weights=False`), and the
@@ -21,15 +21,15 @@ def from_model(cls: Any, other: Any, **sizes: Any):
 
     Args:
         other: a model of this task.
-        **sizes: sizes that replace those of `other`, such as `dropout=0.0`.
+        **overrides: config fields with new values, such as `dropout=0.0`.
 
     Returns:
         a model of this task; all of its weights are trainable, even if some of `other` are frozen.
 
     Raises:
         TypeError: `other` is a model of another task.
-        ValueError: a size is unknown, or it would remove weights or change shapes (more rows are possible); or `other`
-            is quantised or has LoRA matrices.
+        ValueError: a field is unknown, or its value would remove weights or change shapes (more rows are possible);
+            or `other` is quantised or has LoRA matrices.
 
     Example:
         >>> import keras_attention as ka
@@ -39,28 +39,28 @@ def from_model(cls: Any, other: Any, **sizes: Any):
         >>> bool((longer.embedding.get_weights()[0] == model.embedding.get_weights()[0]).all())
         True
     """
-    if not hasattr(other, "task_name") or other.task_name() != cls.task_name():
+    if not _is_task(other) or other.task_name() != cls.task_name():
         raise TypeError(f"`other` is a {type(other).__name__}; expected a {cls.task_name()}.")
     check_not_quantized(other)
-    config = cls.resized(other.config, sizes)
+    config = cls.override_config(other.config, overrides)
     model = cls(config, **{name: getattr(other, name) for name in cls.tokenizer_names})
-    copy_weights(model, other, sizes)
+    copy_weights(model, other, overrides)
     return model
 
 
-def from_encoder(cls: Any, other: Any, **parts: Any):
+def from_encoder(cls: Any, other: Any, **overrides: Any):
     """Make a model of this task with the encoder of another model; the layers after the encoder are new.
 
     Args:
         other: a model with a Transformer encoder of one text, such as a `MaskedLM`.
-        **parts: `labels`, and the sizes that may change: `dropout`, `attention_dropout`.
+        **overrides: config fields with new values; only `labels`, `dropout` and `attention_dropout` can change.
 
     Returns:
         a model of this task.
 
     Raises:
         TypeError: `other` or this task has no Transformer encoder of one text.
-        ValueError: a size cannot change, or `other` is quantised or has LoRA matrices.
+        ValueError: a field cannot change, or `other` is quantised or has LoRA matrices.
 
     Example:
         >>> import keras_attention as ka
@@ -74,23 +74,29 @@ def from_encoder(cls: Any, other: Any, **parts: Any):
     """
     if cls.task_name() not in (*ENCODER_TASKS, *ENCODER_USES):
         raise TypeError(f"A {cls.__name__} has no encoder of one text; expected one of {', '.join(ENCODER_USES)}.")
-    reads_one_text = "token_ids" in getattr(other, "input", {}) and hasattr(other, "encoder")
-    if not reads_one_text or not isinstance(other.config, TransformerConfig):
+    has_encoder = _is_task(other) and other.encoder is not None and "token_ids" in other.input
+    if not has_encoder or not other.encoder.blocks:
         raise TypeError(
             f"This {type(other).__name__} has no Transformer encoder of one text; expected a model with one, such "
             "as a MaskedLM."
         )
-    unknown = sorted(set(parts) - {"labels", "dropout", "attention_dropout"})
+    unknown = sorted(set(overrides) - {"labels", "dropout", "attention_dropout"})
     if unknown:
         raise ValueError(f"{', '.join(unknown)} cannot change, because the encoder is already trained.")
     check_not_quantized(other)
-    config = dataclasses.replace(other.config, next_sentence=False, problem_type=SINGLE_LABEL, **parts)
+    config = dataclasses.replace(other.config, next_sentence=False, problem_type=SINGLE_LABEL, **overrides)
     model = cls(config, tokenizer=other.tokenizer)
-    for name in ("embedding", "encoder", "pooler"):
-        old, new = getattr(other, name, None), getattr(model, name, None)
+    pairs = ((other.embedding, model.embedding), (other.encoder, model.encoder), (other.pooler, model.pooler))
+    for old, new in pairs:
         if old is not None and new is not None:
             new.set_weights(old.get_weights())
     return model
+
+
+def _is_task(other: Any) -> bool:
+    from keras_attention.models.task import Task  # task.py imports this module
+
+    return isinstance(other, Task)
 
 
 def check_not_quantized(other: Any) -> None:
@@ -103,14 +109,14 @@ def check_not_quantized(other: Any) -> None:
 
 
 def copy_weights(model: Any, other: Any, changed: Iterable[str]) -> None:
-    """Copy the weights that two models share; new ones, and new rows of enlarged ones, do not change.
+    """Copy the weights that both models have; new weights, and new rows of larger weights, do not change.
 
     Weights are matched by path. If a matrix has more rows than the old one, its first rows are replaced.
 
     Args:
         model: the model that gets the weights.
         other: the model whose weights are copied.
-        changed: names of the sizes that differ, for the error.
+        changed: names of the config fields that differ, for the error.
 
     Raises:
         ValueError: `model` does not have a weight of `other`, or the shapes do not fit.
@@ -134,6 +140,6 @@ def copy_weights(model: Any, other: Any, changed: Iterable[str]) -> None:
 
 def _addresses(model: Any) -> dict[str, Any]:
     """Return the weights by path; those of an image encoder by order, as Keras numbers some layers per network."""
-    image_encoder = model.vision.weights if hasattr(model, "vision") else []
-    names = {id(weight): f"vision/{i}" for i, weight in enumerate(image_encoder)}
+    image_encoder = [] if model.image_encoder is None else model.image_encoder.weights
+    names = {id(weight): f"image_encoder/{i}" for i, weight in enumerate(image_encoder)}
     return {names.get(id(weight), weight.path): weight for weight in model.weights}

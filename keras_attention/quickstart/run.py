@@ -15,7 +15,7 @@ _PHRASES = {
     "train_files": ["tfds:phrases:train"],
     "valid_files": ["tfds:phrases:validation[:200]"],
     "preset": "rnn_attention",
-    "sizes": ["units=128", "embedding_dim=96", "dropout=0.1"],
+    "overrides": ["units=128", "embedding_dim=96", "dropout=0.1"],
     "vocabulary_size": 400,
     "lowercase": True,
     "epochs": 5,
@@ -28,8 +28,8 @@ _SCENES = {
     "train_files": ["tfds:scenes:train"],
     "valid_files": ["tfds:scenes:validation[:200]"],
     "preset": "show_attend_and_tell",
-    "encoder": "small_cnn",
-    "sizes": ["image_size=64", "units=192", "embedding_dim=64", "dropout=0.1", "doubly_stochastic=0.0"],
+    "image_encoder": "small_cnn",
+    "overrides": ["image_size=64", "units=192", "embedding_dim=64", "dropout=0.1", "doubly_stochastic=0.0"],
     "tokenizer": "bpe",
     "vocabulary_size": 200,
     "captions_per_image": 1,
@@ -39,7 +39,7 @@ _SCENES = {
     "max_tokens": 1024,
 }
 # The model of `--init` already has these options.
-_PARTS_OF_INIT = ("preset", "encoder", "tokenizer", "vocabulary_size")
+_PARTS_OF_INIT = ("preset", "image_encoder", "tokenizer", "vocabulary_size")
 
 
 @click.command()
@@ -99,10 +99,10 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
 def _train_captioner(directory: pathlib.Path, epochs: int | None) -> Any:
     """Train the image encoder with grounded attention first, then the decoder on the frozen encoder."""
     first_run = directory / "image_encoder"
-    first = {**_SCENES, "sizes": [*_SCENES["sizes"], "tie_weights=true", "grounded_attention=true"]}
+    first = {**_SCENES, "overrides": [*_SCENES["overrides"], "tie_weights=true", "grounded_attention=true"]}
     second = {name: value for name, value in _SCENES.items() if name not in _PARTS_OF_INIT}
     changes = ["tie_weights=false", "coordinate_features=true", "grounded_attention=false", "attention_smoothing=1.5"]
-    second |= {"init": str(first_run / "model.keras"), "sizes": changes, "freeze": True, "epochs": 6}
+    second |= {"init": str(first_run / "model.keras"), "overrides": changes, "freeze": True, "epochs": 6}
     _refuse_another_run("captioner", second, directory)
     click.echo("1. Train show_attend_and_tell on built-in scenes: first its image encoder", err=True)
     _train("captioner", first, epochs, first_run)
@@ -128,7 +128,7 @@ def _train(task: str, chosen: dict[str, Any], epochs: int | None, directory: pat
 def _refuse_another_run(task: str, chosen: dict[str, Any], directory: pathlib.Path) -> None:
     if (directory / "run.json").exists():
         started, options = read_run(directory)
-        if started != task or any(options[name] != chosen[name] for name in ("train_files", "sizes")):
+        if started != task or any(options[name] != chosen[name] for name in ("train_files", "overrides")):
             raise click.UsageError(f"{directory} contains another run; choose another --out.")
 
 
@@ -136,7 +136,8 @@ def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) ->
     """Export the model, run the export in a separate process, and compare the texts."""
     click.echo("\n3. Export a SavedModel and run it as TensorFlow Serving does", err=True)
     version = 1 + max((int(path.name) for path in serving.glob("[0-9]*")), default=0)
-    path = model.export(serving, version, ka.BeamSearch(num_beams=4 if model.verb == "translate" else 3))
+    strategy = ka.BeamSearch(num_beams=4 if model.predict_method == "translate" else 3)
+    path = model.export(serving, version, strategy=strategy)
     report = ka.check_export(path, inputs)
     if not report.ok:
         raise RuntimeError(f"TensorFlow Serving cannot run {path}: {'; '.join(report.problems)}")

@@ -9,13 +9,11 @@ import tensorflow_datasets as tfds
 from keras_attention.quickstart.phrases import SPLITS
 from keras_attention.quickstart.scenes import COLOURS, SHAPES, SIZES, Scene, SceneObject, captioned_scenes
 
-NAME = "scenes"
-
 
 class Scenes(tfds.core.GeneratorBasedBuilder):
     """Images of two objects in a relation, drawn by `keras_attention.quickstart.scenes`."""
 
-    name = NAME
+    name = "scenes"
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}
 

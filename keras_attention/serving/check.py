@@ -54,7 +54,7 @@ def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | Non
         a `CheckReport`.
 
     Raises:
-        ValueError: the directory holds no SavedModel, or `examples` is empty.
+        ValueError: the directory contains no SavedModel, or `examples` is empty.
 
     Example:
         >>> ka.check_export("serving/translator/1").ok  # doctest: +SKIP
@@ -65,7 +65,7 @@ def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | Non
     path = pathlib.Path(path)
     if not (path / "saved_model.pb").is_file():
         raise ValueError(
-            f"{path} holds no SavedModel (no saved_model.pb); expected a version directory that "
+            f"{path} contains no SavedModel (no saved_model.pb); expected a version directory that "
             "`keras-attention export` wrote, such as serving/translator/1."
         )
     meta_graph, problems = _read(path)
@@ -179,7 +179,7 @@ def _run(
         return feeds
 
     names = {name: info.name for name, info in signature.outputs.items()}
-    results = run_stock_loader(path, names, [batch(examples), batch(examples[:1])])
+    results = run_tensorflow_loader(path, names, [batch(examples), batch(examples[:1])])
     if isinstance(results, dict):
         return {}, [f"the C++ loader failed: {results['error'].splitlines()[0]}"]
     problems = []
@@ -195,7 +195,7 @@ def _as_text(value: str | bytes) -> str:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
-def run_stock_loader(
+def run_tensorflow_loader(
     path: str | pathlib.Path, outputs: dict[str, str], batches: list[dict[str, dict]]
 ) -> list[dict[str, list]] | dict[str, str]:
     """Run a SavedModel in the C++ loader, with XLA disabled, in a process without Python's TensorFlow.
@@ -219,7 +219,7 @@ def run_stock_loader(
         "outputs": outputs,
         "batches": batches,
     }
-    program = pathlib.Path(__file__).with_name("stock_loader.py")
+    program = pathlib.Path(__file__).with_name("tensorflow_loader.py")
     done = subprocess.run(
         [sys.executable, str(program)], input=json.dumps(request), capture_output=True, text=True, check=False
     )

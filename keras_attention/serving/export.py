@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 
-from keras_attention.data.special_tokens import mask_id
 from keras_attention.generation import Strategy
 from keras_attention.models import Task
 from keras_attention.models.introspection import has_maps
@@ -29,7 +28,7 @@ def export(
 ) -> pathlib.Path:
     """Write a SavedModel that takes raw text or images and returns text, scores and attention.
 
-    The signature `serving_default` computes the task's verb:
+    The signature `serving_default` computes the outputs of the prediction method:
 
     - `Translator`: text (B,), with sampling also seed (B,) -> text, score (B,), alignment (B, T, S),
       source_pieces (B, S), target_pieces (B, T);
@@ -85,7 +84,6 @@ def export(
         raise FileExistsError(
             f"{target} exists and is not overwritten. Pass another version, such as {_next(directory)}."
         )
-    directory.mkdir(parents=True, exist_ok=True)
     with whole_directory(target) as partial:
         _write(model, partial, strategy, examples, attention)
     return target
@@ -127,8 +125,9 @@ def describe(model: Task, strategy: Strategy | None) -> dict[str, Any]:
         strategy: the search strategy; None for a task without search.
 
     Returns:
-        dict of `format` (1), `library`, `version`, `task`, `verb` and `max_length`; `strategy`, its name and options;
-        `labels` of a classifier or tagger; `mask_token` of a masked language model; `image_size` of a captioner.
+        dict of `format` (1), `library`, `version`, `task`, `predict_method` and `max_length`; `strategy`, its name
+        and options; `labels` of a classifier or tagger; `mask_token` of a masked language model; `image_size` of a
+        captioner.
     """
     from keras_attention import __version__
 
@@ -137,14 +136,9 @@ def describe(model: Task, strategy: Strategy | None) -> dict[str, Any]:
         "library": "keras_attention",
         "version": __version__,
         "task": model.task_name(),
-        "verb": model.verb,
+        "predict_method": model.predict_method,
         "max_length": model.config.max_length,
     }
     if strategy is not None:
         metadata["strategy"] = {"name": type(strategy).__name__, **dataclasses.asdict(strategy)}
-    metadata |= {
-        name: getattr(model.config, name) for name in ("labels", "image_size") if getattr(model.config, name, None)
-    }
-    if metadata["verb"] == "fill":
-        metadata["mask_token"] = model.tokenizer.id_to_token(mask_id(model.tokenizer))
-    return metadata
+    return metadata | model.export_metadata

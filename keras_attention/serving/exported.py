@@ -16,15 +16,17 @@ from keras_attention.serving.export import METADATA_FILE
 
 
 def _method(task: type[Task]) -> Callable[..., list]:
-    """Return the method of `ExportedModel` that is called `task.verb`."""
+    """Return the method of `ExportedModel` with the name `task.predict_method`."""
 
     def method(self: ExportedModel, inputs: Iterable[Any], batch_size: int = 32, seed: int = 0) -> list:
-        if task.verb != self.verb:
-            raise TypeError(f"This SavedModel is a {self.task}, which cannot {task.verb}; it can {self.verb}.")
+        if task.predict_method != self.predict_method:
+            raise TypeError(
+                f"This SavedModel is a {self.task}, which cannot {task.predict_method}; it can {self.predict_method}."
+            )
         return self._predict(task.output_class, inputs, batch_size, seed)
 
-    method.__name__ = task.verb
-    method.__doc__ = f"""See `{task.task_name()}.{task.verb}`. The search strategy is that of the export.
+    method.__name__ = task.predict_method
+    method.__doc__ = f"""See `{task.task_name()}.{task.predict_method}`. The search strategy is that of the export.
 
     Args:
         inputs: texts or images.
@@ -43,10 +45,10 @@ class ExportedModel:
         path: a version directory that `Task.export` wrote.
 
     Attributes:
-        metadata: description of the export: `task`, `verb`, `version` of the library, `strategy`, `labels` and more.
+        metadata: description of the export: `task`, `predict_method`, `version` of the library, `strategy`, ...
 
     Raises:
-        ValueError: the directory holds no SavedModel of this library, or a damaged one.
+        ValueError: the directory contains no SavedModel of this library, or a damaged one.
 
     Example:
         >>> ka.load("serving/translator/1").translate(["we are eating bread"])  # doctest: +SKIP
@@ -59,7 +61,7 @@ class ExportedModel:
         path = pathlib.Path(path)
         if not (path / "saved_model.pb").is_file():
             raise ValueError(
-                f"{path} holds no SavedModel (no saved_model.pb); expected a version directory that "
+                f"{path} contains no SavedModel (no saved_model.pb); expected a version directory that "
                 "`keras-attention export` wrote, such as serving/translator/1."
             )
         self.metadata = _read_metadata(path)
@@ -76,9 +78,14 @@ class ExportedModel:
         return self.metadata["task"]
 
     @property
-    def verb(self) -> str:
-        """Name of the method that maps inputs to outputs, such as `"translate"`."""
-        return self.metadata["verb"]
+    def predict_method(self) -> str:
+        """Name of the prediction method, such as `"translate"`."""
+        return self.metadata["predict_method"]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of a classifier or tagger; empty for other tasks."""
+        return tuple(self.metadata.get("labels", ()))
 
     def compute_outputs(self, strings: Sequence[str | bytes], seeds: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs of `serving_default` for a batch of texts or encoded images.

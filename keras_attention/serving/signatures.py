@@ -57,9 +57,9 @@ class GraphTask:
         return module
 
     def signatures(self, attention: bool) -> dict[str, Signature]:
-        """Return the functions and their inputs by name: the task's verb; `score`, `embed`, `attention` if possible."""
+        """Return the functions and their inputs by name: `serving_default` and, if possible, `score`, `embed`, ..."""
         model, text = self.model, strings_spec("text")
-        signatures: dict[str, Signature] = {"serving_default": (self.verb, self.input_specs)}
+        signatures: dict[str, Signature] = {"serving_default": (self.predict, self.input_specs)}
         if introspection.can_score(model):
             target = strings_spec("caption" if "images" in model.input else "target")
             specs = [self.input_specs[0], target] if "target_ids" in model.input else [text]
@@ -70,8 +70,8 @@ class GraphTask:
             signatures["attention"] = (self.attention, [text])
         return signatures
 
-    def verb(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """Compute the outputs of the task's verb; see `Task.to_outputs`."""
+    def predict(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """Compute the outputs of the task's prediction method; see `Task.to_outputs`."""
         model, options = self.model, {} if self.strategy is None else {"strategy": self.strategy}
         batch = self.read(model.input_reader, strings)
         inputs = model.to_inputs(batch)
@@ -95,7 +95,7 @@ class GraphTask:
         """
         model = self.model
         sources = None if target is None else self.read(model.input_reader, strings)
-        targets = self.read(introspection.target_reader(model), strings if target is None else target)
+        targets = self.read(model.target_reader, strings if target is None else target)
         inputs, images = introspection.score_inputs(model, targets, sources)
         name = "target_pieces" if "target_tokenizer" in self.tokenizers else "pieces"
         pieces = targets.tokenizer.pieces(*targets.arrays())
@@ -111,13 +111,13 @@ class GraphTask:
 
     def _inspect(self, function: Callable[[Any, dict], dict], text: tf.Tensor) -> dict[str, tf.Tensor]:
         model = self.model
-        arrays = introspection.encoder_inputs(model, self.read(introspection.reader_of(model), text))
+        arrays = introspection.encoder_inputs(model, self.read(model.text_reader, text))
         pieces = self.tokenizers["tokenizer"].pieces(arrays["token_ids"], arrays["padding_mask"])
         return {**function(model, arrays), "pieces": pieces}
 
 
 def graph_task(model: Task, strategy: Strategy | None) -> GraphTask:
-    """Return the `GraphTask` of a model; the default strategy is that of its verb.
+    """Return the `GraphTask` of a model; by default with the task's `default_strategy`.
 
     Raises:
         TypeError: the model is not a task of this library.

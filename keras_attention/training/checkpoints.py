@@ -63,7 +63,7 @@ def assign(variables: Iterable[keras.Variable], arrays: Iterable[np.ndarray]) ->
     variables, arrays = list(variables), list(arrays)
     if [tuple(v.shape) for v in variables] != [a.shape for a in arrays]:
         raise ValueError(
-            f"The checkpoint holds {len(arrays)} arrays that do not fit the model's {len(variables)} variables. "
+            f"The checkpoint contains {len(arrays)} arrays that do not fit the model's {len(variables)} variables. "
             "Resume with the model that the run started with, or choose another directory."
         )
     for variable, array in zip(variables, arrays, strict=True):

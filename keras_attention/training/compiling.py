@@ -1,8 +1,7 @@
-"""Compile a model for a `TrainingPlan`: optimizer, schedule, loss and metrics."""
+"""The optimizer, losses and metrics of training: the defaults of `Task.compile`, and those of a `TrainingPlan`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -28,16 +27,31 @@ def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) 
         >>> isinstance(model.optimizer, keras.optimizers.Adam)
         True
     """
-    model.compile(
-        _optimizer(model, plan, steps_per_epoch),
-        _per_output(model, lambda: MaskedCrossEntropy(plan.label_smoothing)),
-        weighted_metrics=_per_output(model, lambda: [MaskedAccuracy()]),
-    )
+    optimizer = _optimizer(model, plan, steps_per_epoch)
+    model.compile(optimizer, losses(model, plan.label_smoothing), weighted_metrics=metrics(model))
+
+
+def adam(learning_rate: Any = 1e-3, clip_norm: float = 1.0, kind: type = keras.optimizers.Adam, **options: Any) -> Any:
+    """Return an optimizer of the kind Adam with the settings of all training in this library: beta_2 and epsilon.
+
+    Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 5.3.
+    """
+    return kind(learning_rate, beta_2=0.98, epsilon=1e-9, global_clipnorm=clip_norm, **options)
+
+
+def losses(model: keras.Model, label_smoothing: float = 0.0) -> Any:
+    """Return a `MaskedCrossEntropy` for each output of a model."""
+    return keras.tree.map_structure(lambda _: MaskedCrossEntropy(label_smoothing), model.output)
+
+
+def metrics(model: keras.Model) -> Any:
+    """Return the list of one `MaskedAccuracy` for each output of a model."""
+    return keras.tree.map_structure(lambda _: [MaskedAccuracy()], model.output)
 
 
 def computed_names(model: keras.Model, validated: bool) -> list[str]:
     """Return the names of the values that Keras computes in an epoch, such as `val_loss`."""
-    prefixes = [f"{name}_" for name in _output_names(model)] or [""]
+    prefixes = [f"{name}_" for name in model.output] if isinstance(model.output, dict) else [""]
     names = sorted({"loss", *(prefix + name for prefix in prefixes for name in ("loss", "accuracy"))})
     return names + [f"val_{name}" for name in names] * validated
 
@@ -45,35 +59,21 @@ def computed_names(model: keras.Model, validated: bool) -> list[str]:
 def _optimizer(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     # Keras evaluates the schedule at the number of batches, even if several batches make one update.
     warmup, batches = plan.warmup_steps * plan.gradient_accumulation, plan.epochs * steps_per_epoch
-    options = {
-        "learning_rate": WarmUp(plan.learning_rate, warmup, batches, plan.schedule),
-        "beta_2": 0.98,
-        "epsilon": 1e-9,
-        "global_clipnorm": plan.clip_norm,
-        "gradient_accumulation_steps": plan.gradient_accumulation if plan.gradient_accumulation > 1 else None,
-    }
+    rate = WarmUp(plan.learning_rate, warmup, batches, plan.schedule)
+    accumulation = plan.gradient_accumulation if plan.gradient_accumulation > 1 else None
     if plan.layer_decay == 1.0 and not plan.weight_decay:
-        return keras.optimizers.Adam(**options)
+        return adam(rate, plan.clip_norm, gradient_accumulation_steps=accumulation)
     # The variable paths of an image encoder do not start with the name of the captioner.
-    image_encoder = [variable.path for variable in model.vision.weights] if hasattr(model, "vision") else []
-    optimizer = LayerwiseAdam(
+    image_encoder = [] if model.image_encoder is None else model.image_encoder.weights
+    optimizer = adam(
+        rate,
+        plan.clip_norm,
+        LayerwiseAdam,
+        gradient_accumulation_steps=accumulation,
         layer_decay=plan.layer_decay,
         num_layers=model.config.num_layers,
-        inputs=(*EMBEDDING_PATHS, *image_encoder),
+        inputs=(*EMBEDDING_PATHS, *(variable.path for variable in image_encoder)),
         weight_decay=plan.weight_decay,
-        **options,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
-
-
-def _output_names(model: keras.Model) -> list[str]:
-    """Return the names of a model's outputs; an empty list if the model has one output."""
-    outputs = getattr(model, "output", None)
-    return list(outputs) if isinstance(outputs, dict) else []
-
-
-def _per_output(model: keras.Model, make: Callable[[], Any]) -> Any:
-    """Return `make()` for a model with one output, or output name -> `make()` for several."""
-    names = _output_names(model)
-    return {name: make() for name in names} if names else make()

@@ -32,15 +32,15 @@ def freeze(model: keras.Model) -> None:
         >>> model.encoder.trainable_weights
         []
     """
-    if hasattr(model, "vision"):
-        model.vision.freeze()
+    if model.image_encoder is not None:
+        model.image_encoder.freeze()
         return
-    if not (hasattr(model, "embedding") and hasattr(model, "encoder")):
+    if model.embedding is None or model.encoder is None:
         raise ValueError(
             f"A {type(model).__name__} has no layers after an encoder, so nothing would be trained. Expected a "
             "TextClassifier, a TextTagger or a Captioner."
         )
-    for layer in (model.embedding, getattr(model, "character_encoder", None), model.encoder):
+    for layer in (model.embedding, model.character_encoder, model.encoder):
         if layer is not None:
             layer.trainable = False
 
@@ -72,19 +72,17 @@ def enable_lora(model: keras.Model, rank: int) -> int:
     """
     if rank < 1:
         raise ValueError(f"`rank` is {rank}; expected a positive integer.")
-    if getattr(model, "quantization", None):
+    if model.quantization:
         raise ValueError(
-            "The model is quantised: a file holds the sum W + A B, and its rounding would remove what LoRA learns. "
+            "The model is quantised: a file contains the sum W + A B, whose rounding would remove A B. "
             "Fine-tune first, save and load the model, then quantise it."
         )
-    stacks = [getattr(model, name) for name in ("encoder", "decoder") if getattr(model, name, None) is not None]
-    if hasattr(model, "vision"):
-        model.vision.freeze()
-    for name in ("embedding", "source_embedding", "target_embedding"):
-        if hasattr(model, name):
-            getattr(model, name).trainable = False
+    if model.image_encoder is not None:
+        model.image_encoder.freeze()
+    for embedding in model.embeddings:
+        embedding.trainable = False
     count = 0
-    for layer in (layer for stack in stacks for layer in stack._flatten_layers()):
+    for layer in (layer for stack in model.stacks for layer in stack._flatten_layers()):
         if isinstance(layer, keras.layers.Dense):
             layer.enable_lora(rank)
             count += 1
@@ -96,7 +94,7 @@ def enable_lora(model: keras.Model, rank: int) -> int:
 
 
 def restart_lora(model: keras.Model) -> None:
-    """Initialise A of each LoRA layer at random: in a loaded model A and B are zero, and their gradients too."""
+    """Initialise A of each LoRA layer at random, because in a loaded model A, B and their gradients are zero."""
     for layer in model._flatten_layers():
         if getattr(layer, "lora_enabled", False):
             values = keras.initializers.HeUniform()(layer.lora_kernel_a.shape, layer.lora_kernel_a.dtype)
@@ -111,7 +109,7 @@ def rematerialize(model: keras.Model) -> None:
 
     Raises:
         ValueError: the model has no Transformer blocks, or it has dropout and the backend is TensorFlow, where the
-            second computation would drop other units.
+            second computation would drop different units.
 
     Example:
         >>> sizes = {"width": 14, "num_heads": 2, "num_layers": 3, "intermediate_dim": 5, "dropout": 0.0}
@@ -121,13 +119,14 @@ def rematerialize(model: keras.Model) -> None:
 
     Reference: Chen et al., 2016, https://arxiv.org/abs/1604.06174.
     """
-    stacks = [getattr(model, name) for name in ("encoder", "decoder") if hasattr(getattr(model, name, None), "remat")]
+    stacks = [stack for stack in model.stacks if stack.blocks]
     if not stacks:
         raise ValueError(f"This {type(model).__name__} has no Transformer blocks to rematerialise.")
-    rates = [getattr(layer, "rate", 0.0) for stack in stacks for layer in stack._flatten_layers()]
-    if keras.backend.backend() == "tensorflow" and any(rates):
+    layers = [layer for stack in stacks for layer in stack._flatten_layers()]
+    has_dropout = any(layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout))
+    if keras.backend.backend() == "tensorflow" and has_dropout:
         raise ValueError(
-            "On TensorFlow a block that is recomputed drops other units, so the gradients would be wrong. Train "
+            "On TensorFlow a block that is recomputed drops different units, so the gradients would be wrong. Train "
             "with dropout=0 and attention_dropout=0, or on JAX."
         )
     for stack in stacks:

@@ -33,10 +33,10 @@ class TrainingPlan:
         label_smoothing: label smoothing, in [0, 1).
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW.
-        layer_decay: layer-wise learning-rate decay: the factor per block towards the input.
+        layer_decay: factor of the learning rate from each block to the block below it; 1 for equal learning rates.
         gradient_accumulation: number of batches per update; their gradients are averaged.
         monitor: metric that selects the best model. By default val_bleu (translator, captioner), val_accuracy
-            (classifier, tagger) or val_loss.
+            (classifier, tagger) or val_loss (the others).
         patience: epochs without an improvement before training stops.
         average_checkpoints: average the weights of the last N epochs; the average is saved if it scores better.
         seed: seed of the random order of the examples.

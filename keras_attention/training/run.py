@@ -51,7 +51,6 @@ def train(
     Raises:
         ValueError: the monitored metric is not computed or was never finite, or the directory has the run of another
             model.
-        TypeError: `examples` are raw and the model is not a task.
 
     Example:
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
@@ -85,8 +84,6 @@ def _batches(model: keras.Model, examples: Any, plan: TrainingPlan, options: dic
     """Make batches of raw examples; return batches unchanged."""
     if isinstance(examples, keras.utils.PyDataset):
         return examples
-    if not hasattr(model, "make_batches"):
-        raise TypeError(f"A {type(model).__name__} has no `make_batches`; expected batches of `keras_attention.data`.")
     return model.make_batches(examples, plan.max_tokens, shuffle=shuffle, seed=plan.seed, **options)
 
 
@@ -94,9 +91,8 @@ def default_monitor(model: keras.Model, batches: Any, validation: Any) -> str:
     """Return the validation metric of the task; if there is no validation data, the reward or the training loss."""
     if validation is None:
         return "loss" if batches.mean_reward is None else "reward"
-    metric = getattr(model, "metric", "loss")
     only_batches = isinstance(validation, keras.utils.PyDataset)
-    return "val_loss" if only_batches and metric in getattr(model, "text_metrics", ()) else f"val_{metric}"
+    return "val_loss" if only_batches and model.metric in model.text_metrics else f"val_{model.metric}"
 
 
 def _task_scores(
@@ -105,7 +101,7 @@ def _task_scores(
     """Return metric -> function for the metrics that Keras does not compute: those of generated texts, the reward."""
     scores: dict[str, Callable[[Any], float]] = {}
     if validation is not None and not isinstance(validation, keras.utils.PyDataset):
-        for metric in getattr(model, "text_metrics", ()):
+        for metric in model.text_metrics:
             if metric in (model.metric, monitor.removeprefix("val_")):
                 scores[f"val_{metric}"] = lambda model, metric=metric: model.validation_score(
                     validation, metric, **options

@@ -55,13 +55,13 @@ class RunState(keras.callbacks.Callback):
     def restore(self, model: keras.Model) -> int:
         """Restore the last checkpoint, if there is one, and return the number of finished epochs."""
         if not self.checkpoint.exists():
-            self._save_model(model)  # a run that stops in the first epoch needs the tokenizers and sizes
+            self._save_model(model)  # a run that stops in the first epoch needs the tokenizers and the config
             self._save_state(model, 0)  # and the state of the random generators
             return 0
         arrays, metadata = load_arrays(self.checkpoint)
         if metadata["model"] != _fingerprint(model):
             raise ValueError(
-                f"{self.directory} has the run of a model with other sizes or another vocabulary. Load its "
+                f"{self.directory} has the run of a model with another config or vocabulary. Load its "
                 "model.keras to resume it, or choose another directory."
             )
         assign(_state_variables(model), arrays)
@@ -130,10 +130,10 @@ class RunState(keras.callbacks.Callback):
 
 
 def _fingerprint(model: keras.Model) -> str:
-    """Return a digest of the sizes and vocabularies, which must not change in a run."""
-    tokenizers = getattr(model, "tokenizers", {}).values()
+    """Return a digest of the config and vocabularies, which must not change in a run."""
+    tokenizers = model.tokenizers.values()
     vocabularies = [tokenizer.get_vocabulary() for tokenizer in tokenizers if tokenizer is not None]
-    return hashlib.sha256(repr((getattr(model, "config", None), vocabularies)).encode()).hexdigest()
+    return hashlib.sha256(repr((model.config, vocabularies)).encode()).hexdigest()
 
 
 def _state_variables(model: keras.Model) -> list[keras.Variable]:

@@ -12,7 +12,6 @@ import numpy as np
 from keras_attention.data.batches import length_multiple
 from keras_attention.data.caption_batches import image_source, warn_unreadable
 from keras_attention.data.captions import CaptionedImage
-from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import decode_ids
 from keras_attention.metrics.captions import CaptionReward
 
@@ -20,7 +19,7 @@ _AHEAD = 2  # on JAX, Keras reads a batch before the update on the previous one
 
 
 class SelfCriticalBatches(keras.utils.PyDataset):
-    """Batches of captions that the model samples, weighted by their advantage over its other captions of the image.
+    """Batches of sampled captions; the weight of a caption is its advantage over the other samples of its image.
 
     For each image the model samples K captions w_k with rewards r_k. The reward is `CaptionReward`, CIDEr and BLEU
     against the references; set the attribute `reward` to use another function. With the weights
@@ -28,7 +27,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         a_k = r_k - sum_{j != k} r_j / (K - 1)
 
     the gradient of `MaskedCrossEntropy`, -sum_k a_k grad log p(w_k | image), is an estimate of the gradient of the
-    negative expected reward. A batch is sampled just before its update; each epoch has other images.
+    negative expected reward. A batch is sampled just before its update; each epoch has different images.
 
     Start from a trained captioner, with a low learning rate and without label smoothing. Use many images in a batch,
     since the gradient is noisy. The model's dropout is turned off: sampling and training need the same probabilities.
@@ -73,7 +72,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         super().__init__()
         _check_arguments(captioner, captions_per_image, images_per_epoch)
         self.captioner, self.captions_per_image, self.seed, self.epoch = captioner, captions_per_image, seed, 0
-        self.reader = TextReader.from_template(captioner.tokenizer, "end", captioner.config.max_length)
+        self.reader = captioner.target_reader
         self.images = image_source(examples, captioner, **image_options)
         self.readable = np.flatnonzero(warn_unreadable(examples, self.images.valid))
         self.reward = CaptionReward([example.captions for example in examples])

@@ -98,7 +98,7 @@ def read_config(family: Family, attributes: Mapping[str, Any]) -> dict[str, Any]
     if unknown:
         raise ValueError(
             f"config.json has {', '.join(f'{name} = {attributes[name]!r}' for name in unknown)}, which this library "
-            f"does not know for {family.name}. An unknown attribute could change the computation; remove it from "
+            f"does not support for {family.name}. An unknown attribute could change the computation; remove it from "
             "config.json if it does not."
         )
     known = {**family.defaults, **attributes}
@@ -181,13 +181,13 @@ def _architecture(family: Family, config: Any, task: str) -> str:
     return names[-1] if any(getattr(config, field) for field in family.optional_arrays) else names[0]
 
 
-def make_config(family: Family, fields: Mapping[str, Any], **changes: Any) -> Any:
+def make_config(family: Family, fields: Mapping[str, Any], **overrides: Any) -> Any:
     """Return our config; fields that its class does not have are ignored.
 
     Args:
         family: the tables of the family.
         fields: from `read_config`.
-        **changes: fields that replace those of `fields`.
+        **overrides: config fields with new values.
     """
     known = {field.name for field in dataclasses.fields(family.config)}
-    return family.config(**{name: value for name, value in {**fields, **changes}.items() if name in known})
+    return family.config(**{name: value for name, value in {**fields, **overrides}.items() if name in known})

@@ -1,11 +1,9 @@
-"""Read and write Hugging Face files. Arrays are read one at a time; a directory is written completely or not at all."""
+"""Read and write Hugging Face files; arrays are read one at a time."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pathlib
-import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -112,23 +110,3 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     from safetensors.numpy import save_file
 
     save_file(dict(arrays), path / _WHOLE, metadata={"format": "pt"})
-
-
-@contextlib.contextmanager
-def new_directory(directory: str | pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yield a temporary directory, and rename it to `directory` if no error occurs.
-
-    Raises:
-        ValueError: `directory` exists; nothing is overwritten.
-    """
-    path = pathlib.Path(directory)
-    if path.exists():
-        raise ValueError(f"{str(path)!r} exists; expected a new directory. Nothing was overwritten.")
-    temporary = path.parent / f"{path.name}.unfinished"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -11,10 +11,11 @@ from typing import Any
 from keras_attention import models
 from keras_attention.config import REGRESSION, SINGLE_LABEL
 from keras_attention.data.special_tokens import special_ids
+from keras_attention.storage import whole_directory
 from keras_attention.weights.attributes import make_config, read_config, unsupported, write_config
 from keras_attention.weights.bert import BERT
 from keras_attention.weights.convert import Family, canonical_names, collect_arrays, load_arrays
-from keras_attention.weights.files import existing_directory, new_directory, open_arrays, read_json, write_arrays
+from keras_attention.weights.files import existing_directory, open_arrays, read_json, write_arrays
 from keras_attention.weights.gpt2 import GPT2
 from keras_attention.weights.marian import MARIANS
 from keras_attention.weights.roberta import ROBERTA
@@ -25,7 +26,7 @@ _VARIANTS = (BERT, ROBERTA, GPT2, *MARIANS, XLNET)
 FAMILIES = {family.name: family for family in _VARIANTS}
 
 
-def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **parts: Any) -> models.Task:
+def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **overrides: Any) -> models.Task:
     """Load a model from a Hugging Face directory: config, weights and tokenizers.
 
     Unknown attributes of `config.json`, missing arrays and unused arrays are errors.
@@ -35,15 +36,15 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **p
             Without tokenizer files the model takes token ids.
         task: `"TextClassifier"`, `"MaskedLM"`, ...; None for the task of the class in `config.json`. Another task gets
             the encoder's weights and a new head.
-        **parts: `labels` of a classifier or tagger; `tokenizer` (for a translator `source_tokenizer` and
-            `target_tokenizer`) instead of the directory's, or None to load no tokenizer; and fields of the config to
-            change, such as `dropout=0.2`.
+        **overrides: `labels` of a classifier or tagger; `tokenizer` (for a translator `source_tokenizer` and
+            `target_tokenizer`) instead of the directory's, or None to load no tokenizer; and other config fields with
+            new values, such as `dropout=0.2`.
 
     Returns:
         A `MaskedLM`, `PermutationLM`, `TextClassifier`, `TextTagger`, `CausalLM` or `Translator`.
 
     Raises:
-        ValueError: the directory is not a Hugging Face directory; the family, the task or one of `parts` is unknown; or
+        ValueError: the directory is not a Hugging Face directory; the family, the task or an override is unknown; or
             the config, weights or tokenizer are not supported.
 
     Example:
@@ -57,17 +58,17 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **p
     family = _find_family(attributes)
     stored = stored_task(path)
     task = _check_task(task or stored, family)
-    has_tokenizer = any("tokenizer" in name for name in parts)
+    has_tokenizer = any("tokenizer" in name for name in overrides)
     tokenizers = {} if has_tokenizer else family.read_tokenizers(path)
     fields = read_config(family, attributes)
     names = canonical_names(family, arrays)
     fields |= {field: array in names and task == stored for field, array in family.optional_arrays.items()}
     if task in ("TextClassifier", "TextTagger"):
-        fields["labels"] = _labels(family, attributes, arrays, task, stored, parts.pop("labels", ()))
+        fields["labels"] = _labels(family, attributes, arrays, task, stored, overrides.pop("labels", ()))
     if task == "TextClassifier" == stored:
         fields["problem_type"] = attributes.get("problem_type") or _problem_type(fields["labels"])
-    parts.pop("labels", None)
-    model = _make_model(family, task, fields, {**tokenizers, **parts})
+    overrides.pop("labels", None)
+    model = _make_model(family, task, fields, {**tokenizers, **overrides})
     load_arrays(model, family, arrays, new_head=task != stored)
     return model
 
@@ -109,10 +110,12 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
             "quantise it; to merge LoRA, save the model and load it again."
         )
     attributes = {**_token_ids(family, model), **write_config(family, model.config, model.task_name())}
-    with new_directory(directory) as path:
+    if pathlib.Path(directory).exists():
+        raise ValueError(f"{str(directory)!r} exists; expected a new directory. Nothing was overwritten.")
+    with whole_directory(directory) as path:
         (path / "config.json").write_text(json.dumps(attributes, indent=2) + "\n", encoding="utf-8")
         write_arrays(path, collect_arrays(model, family))
-        write_tokenizer(getattr(model, "tokenizer", None), path, family.roles)
+        write_tokenizer(model.tokenizers.get("tokenizer"), path, family.roles)
 
 
 def _find_family(attributes: Mapping[str, Any]) -> Family:
@@ -132,16 +135,16 @@ def _check_task(task: str, family: Family) -> str:
     return task
 
 
-def _make_model(family: Family, task: str, fields: Mapping[str, Any], parts: dict[str, Any]) -> models.Task:
-    """Make a model with initial weights; `parts` are tokenizers and fields to change."""
+def _make_model(family: Family, task: str, fields: Mapping[str, Any], overrides: dict[str, Any]) -> models.Task:
+    """Make a model with initial weights; `overrides` are tokenizers and config fields with new values."""
     kind, known = getattr(models, task), {field.name for field in dataclasses.fields(family.config)}
-    tokenizers = {name: parts.pop(name) for name in kind.tokenizer_names if name in parts}
-    unknown = sorted(set(parts) - known)
+    tokenizers = {name: overrides.pop(name) for name in kind.tokenizer_names if name in overrides}
+    unknown = sorted(set(overrides) - known)
     if unknown:
         raise ValueError(
             f"There is no {', '.join(unknown)}; expected tokenizers, labels, or {', '.join(sorted(known))}."
         )
-    return kind(make_config(family, fields, **parts), **tokenizers)
+    return kind(make_config(family, fields, **overrides), **tokenizers)
 
 
 def _labels(
@@ -171,11 +174,11 @@ def _problem_type(labels: tuple[str, ...]) -> str:
 
 def _family_of(model: models.Task) -> Family:
     """Return the tables that fit the model best; `write_config` then names what does not fit."""
-    config = getattr(model, "config", None)
+    families = FAMILIES.values() if isinstance(model, models.Task) else ()
     fitting = [
         family
-        for family in _VARIANTS
-        if type(config) is family.config and model.task_name() in family.architectures.values()
+        for family in families
+        if type(model.config) is family.config and model.task_name() in family.architectures.values()
     ]
     if not fitting:
         raise ValueError(
@@ -184,7 +187,7 @@ def _family_of(model: models.Task) -> Family:
         )
     return min(
         fitting,
-        key=lambda family: sum(getattr(config, name) != value for name, value in family.family_defaults.items()),
+        key=lambda family: sum(getattr(model.config, name) != value for name, value in family.family_defaults.items()),
     )
 
 
@@ -194,11 +197,9 @@ def _token_ids(family: Family, model: models.Task) -> dict[str, int]:
     Raises:
         ValueError: a field of the config contradicts the ids of the tokenizer.
     """
-    tokenizer = getattr(model, "tokenizer", None) or getattr(model, "target_tokenizer", None)
+    *_, tokenizer = model.tokenizers.values()  # a translator's target tokenizer
     if tokenizer is None:
-        config = model.config
-        names = ("vocabulary_size", "source_vocabulary_size", "target_vocabulary_size")
-        size = min(value for value in (getattr(config, name, 0) for name in names) if value)
+        size = model.config.vocabulary_size or model.config.target_vocabulary_size
         ids = dict(zip(("pad", "start", "end"), (i % size for i in family.default_token_ids), strict=True))
     else:
         ids = dataclasses.asdict(special_ids(tokenizer))

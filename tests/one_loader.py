@@ -1,4 +1,4 @@
-"""A program: run the stock loader for many exports in one process, with one request and one result per line."""
+"""A program: run the TensorFlow loader for many exports in one process, with one request and one result per line."""
 
 import contextlib
 import importlib.util
@@ -7,8 +7,8 @@ import sys
 
 
 def main(program: str) -> None:
-    """Print for each input line what `program`, the file of the stock loader, prints for it."""
-    spec = importlib.util.spec_from_file_location("stock_loader", program)
+    """Print for each input line what `program`, the file of the TensorFlow loader, prints for it."""
+    spec = importlib.util.spec_from_file_location("tensorflow_loader", program)
     loader = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loader)
     requests, output = sys.stdin, sys.stdout

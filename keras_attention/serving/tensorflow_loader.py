@@ -31,7 +31,7 @@ class _Output(ctypes.Structure):
     _fields_ = [("operation", ctypes.c_void_p), ("index", ctypes.c_int)]
 
 
-class StockLoader:
+class TensorFlowLoader:
     """A SavedModel in a session of TensorFlow's C API.
 
     Args:
@@ -183,7 +183,7 @@ def main() -> None:
     """Run the request on standard input."""
     request = json.load(sys.stdin)
     try:
-        loader = StockLoader(request["libraries"], request["op_libraries"], request["export"])
+        loader = TensorFlowLoader(request["libraries"], request["op_libraries"], request["export"])
         results = [loader.run(batch, request["outputs"]) for batch in request["batches"]]
     except (RuntimeError, OSError) as error:
         results = {"error": str(error)}

@@ -1,0 +1,102 @@
+"""What a file and an export of a task contain: its config, tokenizers and quantisation; `Task` has these methods."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import keras
+
+from keras_attention import config as configs
+from keras_attention.data.special_tokens import SpecialTokens, declare
+
+
+def get_config(self: Any) -> dict:
+    """Return the constructor's arguments, for saving."""
+    tokenizers = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.tokenizer_names}
+    fields = {"class": type(self.config).__name__, **dataclasses.asdict(self.config)}
+    quantization = keras.saving.serialize_keras_object(self.quantization)
+    declared = {name: getattr(tokenizer, "declared_tokens", None) for name, tokenizer in self.tokenizers.items()}
+    special = {name: dataclasses.asdict(tokens) for name, tokens in declared.items() if tokens is not None}
+    others = {"name": self.name, "quantization": quantization, "special_tokens": special}
+    return {"config": fields, **others, **tokenizers}
+
+
+def from_config(cls: Any, config: dict, custom_objects: dict | None = None):
+    """Make a model from a dict that `get_config` returned."""
+    import keras_hub  # noqa: F401  (registers the tokenizers' classes)
+
+    config = dict(config)
+    fields = dict(config.pop("config"))
+    if "labels" in fields:
+        fields["labels"] = tuple(fields["labels"])
+    tokenizers = {
+        name: keras.saving.deserialize_keras_object(config.pop(name, None), custom_objects)
+        for name in cls.tokenizer_names
+    }
+    for name, special in config.pop("special_tokens", {}).items():
+        declare(tokenizers[name], SpecialTokens(**special))
+    quantization = keras.saving.deserialize_keras_object(config.pop("quantization", None), custom_objects)
+    model = cls(getattr(configs, fields.pop("class"))(**fields), **tokenizers, **config)
+    if quantization is not None:
+        model.quantize(config=quantization)  # before Keras loads the weights, which are quantised
+    return model
+
+
+def quantize(self: Any, mode: str | None = None, config: Any = None, *, filters: None = None) -> None:
+    """Quantise all projections and embeddings; see `keras.Model.quantize`.
+
+    Args:
+        mode: a mode of Keras, such as `"int8"`.
+        config: a quantization config of Keras, for more options than the mode.
+        filters: must be None, because a saved file does not store which layers are quantised.
+
+    Raises:
+        ValueError: `filters` is not None, or the model has LoRA matrices.
+    """
+    if filters is not None:
+        raise ValueError(
+            "`filters` cannot be saved in a file; expected None, which quantises all projections and embeddings."
+        )
+    kinds = (keras.layers.Dense, keras.layers.Embedding)  # neither tokenizers nor normalisation
+    if self.has_lora:
+        raise ValueError(
+            "The model has LoRA matrices. Save and load it first, which merges them into the weights. Then "
+            "quantise the loaded model."
+        )
+    keras.Model.quantize(self, mode, config, filters=lambda layer: isinstance(layer, kinds))
+    self.quantization = config
+
+
+def has_lora(self: Any) -> bool:
+    """True if projections have LoRA matrices; saving merges them into the weights."""
+    return any(getattr(layer, "lora_enabled", False) for layer in self._flatten_layers())
+
+
+def export(self: Any, directory: str | pathlib.Path, version: int = 1, **options: Any) -> pathlib.Path:
+    """Write a SavedModel that takes raw text or images.
+
+    Args:
+        directory: parent directory; the model is written to `<directory>/<version>/`.
+        version: a positive integer; a server loads the highest one.
+        **options: `strategy`, `examples` and `attention`; see `keras_attention.serving.export`.
+
+    Returns:
+        the path `<directory>/<version>`.
+
+    Raises:
+        FileExistsError: the version exists.
+        ValueError: the version is not positive, or the model has no attention maps.
+        RuntimeError: the backend of Keras is not TensorFlow.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "comemos pan"], "characters")
+        >>> model = ka.Translator.from_preset(
+        ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer)
+        >>> model.export("serving/translator").name
+        '1'
+    """
+    from keras_attention.serving import export
+
+    return export(self, directory, version, **options)
