@@ -28,7 +28,8 @@ def evaluate(
         examples: as in the table; `keras_attention.data` reads them from files.
         strategy: search strategy of a `Translator` or `Captioner`; greedy by default.
         batch_size: texts or images in a batch; the scores do not depend on it.
-        **options: for a `Translator`, `lowercase=True` ignores case in BLEU and chrF.
+        **options: for a `Translator`, `lowercase=True` ignores case in BLEU and chrF, and `bleu_tokenizer` names
+            sacreBLEU's tokenizer; by default it is chosen by the script of the references.
 
     Returns:
         dict of the scores and a `signature`, which describes how they were computed. Do not compare scores with

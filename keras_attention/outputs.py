@@ -29,7 +29,7 @@ class Translation:
         source_pieces: the S pieces of the source.
         target_pieces: the T pieces of the translation.
         attention: (T, S) attention scores, float32; None for a model without attention.
-        alternatives: the other hypotheses, best first, with text and score; empty if the search returns one.
+        alternatives: the other hypotheses, best first, with text, score and pieces; empty if the search returns one.
     """
 
     source: str
@@ -57,7 +57,9 @@ class Translation:
             source_pieces,
             target_pieces,
             _without_padding(row.get("alignment"), len(target_pieces), len(source_pieces)),
-            tuple(cls(source, *other) for other in _alternatives(row)) if source_pieces else (),
+            tuple(cls(source, text, score, (), pieces) for text, score, pieces in _alternatives(row))
+            if source_pieces
+            else (),
         )
 
 
@@ -72,7 +74,7 @@ class Caption:
         pieces: the T pieces of the caption.
         attention: (T, rows, columns) attention scores, float32; None for a model without attention.
         valid: whether the image could be read.
-        alternatives: the other hypotheses, best first, with text and score; empty if the search returns one.
+        alternatives: the other hypotheses, best first, with text, score and pieces; empty if the search returns one.
     """
 
     text: str
@@ -108,7 +110,7 @@ class Completion:
         score: the log-probability of the continuation, in nats, after the penalties of a beam search; -inf if the
             constraints of the search allow no continuation.
         pieces: the pieces of the continuation.
-        alternatives: the other hypotheses, best first, with text and score; empty if the search returns one.
+        alternatives: the other hypotheses, best first, with text, score and pieces; empty if the search returns one.
     """
 
     prompt: str
@@ -139,8 +141,8 @@ class Classification:
         score: the probability of the label; for a regression, the output.
         pieces: the S pieces of the text.
         attention: (S,) attention scores of the pooling over pieces, float32; None for a model without attention.
-        probabilities: label -> probability, in the order of the model's labels. With several labels at once, each
-            probability stands alone; for a regression it is the output. Empty for an empty text.
+        probabilities: the probability of each label, in the order of the labels of the model. With several labels at
+            once, each is independent; for a regression, the outputs.
     """
 
     text: str
@@ -148,22 +150,21 @@ class Classification:
     score: float
     pieces: tuple[str, ...] = ()
     attention: np.ndarray | None = None
-    probabilities: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    probabilities: tuple[float, ...] = ()
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], text: str) -> Classification:
         """Make the classification of `text` from a row.
 
         Example:
-            >>> row = {"label": b"good", "score": 0.75, "pieces": ["fine"]}
-            >>> row |= {"labels": [b"bad", b"good"], "probabilities": [0.25, 0.75]}
+            >>> row = {"label": b"good", "score": 0.75, "pieces": ["fine"], "probabilities": [0.25, 0.75]}
             >>> Classification.from_row(row, "fine").probabilities
-            {'bad': 0.25, 'good': 0.75}
+            (0.25, 0.75)
         """
-        pieces, labels = _strings(row["pieces"]), _strings(row["labels"])
+        pieces = _strings(row["pieces"])
         attention = _without_padding(row.get("attention"), len(pieces))
-        values = {label: float(value) for label, value in zip(labels, row["probabilities"], strict=False)}
-        return cls(text, _string(row["label"]), float(row["score"]), pieces, attention, values)
+        probabilities = tuple(map(float, row.get("probabilities", ())))
+        return cls(text, _string(row["label"]), float(row["score"]), pieces, attention, probabilities)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,7 +294,9 @@ def _without_padding(values: Any, *sizes: int) -> np.ndarray | None:
     return np.asarray(values, "float32")[tuple(slice(size) for size in sizes)]
 
 
-def _alternatives(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Return the texts and scores of all hypotheses but the best."""
-    others = zip(row.get("alternatives", ()), row.get("alternative_scores", ()), strict=True)
-    return ((_string(text), float(score)) for text, score in list(others)[1:] if score > _LOWEST_SCORE)
+def _alternatives(row: Mapping[str, Any]) -> Iterator[tuple[str, float, tuple[str, ...]]]:
+    """Yield the text, the score and the pieces of all hypotheses but the best."""
+    names = ("alternatives", "alternative_scores", "alternative_pieces")
+    for text, score, pieces in list(zip(*(row.get(name, ()) for name in names), strict=True))[1:]:
+        if score > _LOWEST_SCORE:
+            yield _string(text), float(score), _strings(pieces)

@@ -24,7 +24,7 @@ ALLOWED = {
     "layers": {"layers"},
     "generation": {"generation", "layers.cache"},
     "models": {"models", "config", "outputs", "presets", "layers", "data", "generation", "metrics"},
-    "metrics": {"metrics", "data"},
+    "metrics": {"metrics", "data", "layers.masks"},
     "training": {"training", "layers.masks", "data", "metrics", "storage"},
     "weights": {"weights", "config", "presets", "models", "data", "storage"},
     "serving": {"serving", "models", "outputs", "generation", "data", "storage", "__version__"},

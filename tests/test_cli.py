@@ -88,6 +88,12 @@ def test_a_run_is_trained_and_resumed_with_plots(run, pairs, tmp_path):
     assert (code, "--epochs cannot change: --resume uses the options" in err) == (2, True)
     code, _, err = run("train", "lm", "--out", out, "--resume")
     assert (code, "contains the run of a translator" in err) == (2, True)
+    (tmp_path / "run" / "run.json").write_text(
+        (out / "run.json").read_text().replace(str(pairs), str(tmp_path / "changed.tsv"), 1)
+    )
+    (tmp_path / "changed.tsv").write_text("we eat\tcomemos\n")
+    code, _, err = run("train", "translator", "--out", out, "--resume")
+    assert (code, "the training data changed" in err) == (1, True)
 
 
 @pytest.mark.usefixtures("untraced_training")
@@ -106,8 +112,10 @@ def test_train_reads_two_aligned_files_and_json_lines(run, tmp_path):
 def test_a_classifier_is_trained_evaluated_and_applied(run, tmp_path):
     (tmp_path / "x.tsv").write_text("a fine film\tgood\na dull film\tbad\nso very fine\tgood\nvery dull\tbad\n")
     out = tmp_path / "run"
-    code, _, err = run("train", "classifier", "--train", tmp_path / "x.tsv", "--out", out, *SMALL)
+    balanced = ["--class-weights", "balanced"]
+    code, _, err = run("train", "classifier", "--train", tmp_path / "x.tsv", "--out", out, *SMALL, *balanced)
     assert code == 0, err
+    assert load_arrays(out / "checkpoint.npz")[1]["start"]["class_weight"] == "balanced"
     code, text, _ = run("classify", out / "model.keras", stdin=b"a fine film\n\ndull\n")
     assert code == 0
     assert len(text.splitlines()) == 3
@@ -253,7 +261,7 @@ def photos(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("photos")
     rows = ["image,caption"]
-    for scene in ka.quickstart.captioned_scenes("train", 23):
+    for scene in ka.quickstart.captioned_scenes("train", 11):
         Image.fromarray(scene.image).save(folder / f"{scene.name}.png")
         rows += [f"{scene.name}.png,{caption}" for caption in scene.captions]
     (folder / "broken.jpg").write_bytes(b"no image")
@@ -290,7 +298,7 @@ def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_
     code, scores, err = run("evaluate", out / "model.keras", "--images", photos, "--captions", captions)
     assert code == 0, err
     assert [line.split()[0] for line in scores.splitlines()][:4] == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
-    assert "  images that cannot be read: 1 (broken.jpg)\n  images: 23\n" in scores
+    assert "  images that cannot be read: 1 (broken.jpg)\n  images: 11\n" in scores
     code, _, err = run("export", out / "model.keras", tmp_path / "serving", "--num-beams", 3)
     assert code == 0, err
     code, checked, _ = run("check", tmp_path / "serving" / "1")

@@ -123,7 +123,7 @@ def write_photos(folder):
 
     folder.mkdir()
     rows = ["image,caption"]
-    for scene in ka.quickstart.captioned_scenes("train", 7):
+    for scene in ka.quickstart.captioned_scenes("train", 3):
         Image.fromarray(scene.image).save(folder / f"{scene.name}.jpg")
         rows += [f"{scene.name}.jpg,{caption}" for caption in scene.captions]
     for name in ("captions.csv", "valid.csv"):

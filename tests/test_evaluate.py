@@ -73,7 +73,9 @@ def test_a_shared_vocabulary_is_one_tokenizer():
 
 
 class Exported:
-    """A replacement for an export: the name of a prediction method, and that method."""
+    """A replacement for an export: its labels, the name of a prediction method, and that method."""
+
+    labels = ("bad", "good", "PRON", "VERB", "NOUN", "PUNCT")
 
     def __init__(self, predict_method, output):
         self.predict_method, self.output = predict_method, output

@@ -133,7 +133,7 @@ def test_lora_trains_after_loading_and_after_averaging_checkpoints(classifier, t
     ka.training.enable_lora(classifier, 3)
     batches = ka.data.classification_batches(EXAMPLES, classifier)
     plan = ka.training.TrainingPlan(
-        epochs=3, average_checkpoints=2, warmup_steps=1, learning_rate=0.02, monitor="val_average"
+        epochs=3, average_checkpoints=2, warmup_steps=1, learning_rate=0.02, monitor="val_average", mode="max"
     )
     rising = iter((1.0, 2.0, 3.0, 4.0))
     ka.train(classifier, batches, tmp_path, plan, measure=lambda _: {"val_average": next(rising)})

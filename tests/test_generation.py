@@ -12,6 +12,7 @@ from conformance import compiled
 import keras_attention as ka
 from keras_attention.data.special_tokens import special_ids
 from keras_attention.generation import CompiledFunction, decode
+from keras_attention.generation import compiled as compiled_module
 from keras_attention.generation.constraints import uniform_numbers
 from keras_attention.generation.strategies import is_possible
 
@@ -30,7 +31,7 @@ class TableModel:
         self.steps = 0
 
     def start(self, inputs: dict, length=None) -> dict:
-        batch = inputs["x"].shape[0]
+        batch = keras.ops.shape(inputs["x"])[0]
         constants = {}
         if self.attention is not None:
             constants["mask"] = keras.ops.ones((batch, self.attention.shape[1]), "bool")
@@ -46,13 +47,18 @@ class TableModel:
         return logits, {"constants": state["constants"], "carry": {"code": code}}, attention
 
 
-def distribution(model: TableModel, history: tuple[int, ...]) -> np.ndarray:
-    """The same distribution, computed independently: log p(next | START, history)."""
+def distribution_logits(model: TableModel, history: tuple[int, ...]) -> np.ndarray:
+    """The same logits, computed independently."""
     code = 0.0
     for token in (START, *history):
         code = code * 0.5 + token
     logits = model.log_probs[history[-1] if history else START].astype("float64")
-    logits = logits + 0.3 * np.sin(code * np.arange(1, len(logits) + 1))
+    return logits + 0.3 * np.sin(code * np.arange(1, len(logits) + 1))
+
+
+def distribution(model: TableModel, history: tuple[int, ...]) -> np.ndarray:
+    """The same distribution, computed independently: log p(next | START, history)."""
+    logits = distribution_logits(model, history)
     return logits - np.log(np.exp(logits).sum())
 
 
@@ -62,13 +68,13 @@ def table(vocabulary: int, seed: int) -> np.ndarray:
     return rows / rows.sum(1, keepdims=True)
 
 
-def search(model, strategy, limits=(5,), prefix=None, seeds=None, steps=None, start=START) -> dict:
+def search(model, strategy, limits=(5,), prefix=None, seeds=None, steps=None, start=START, **options) -> dict:
     batch, steps = len(limits), steps or max(limits)
     ids, mask = np.zeros((batch, steps), "int32"), np.zeros((batch, steps), bool)
     if prefix is not None:
         for row, tokens in enumerate(prefix):
             ids[row, : len(tokens)], mask[row, : len(tokens)] = tokens, True
-    options = {
+    options |= {
         "start_ids": np.full(batch, start),
         "limits": np.array(limits, "int32"),
         "prefix_ids": ids,
@@ -151,6 +157,47 @@ def test_a_unigram_is_not_repeated():
     """This includes the start token."""
     (text,) = texts(search(TableModel(table(8, 2)), ka.Greedy(no_repeat_ngram_size=1, suppress_tokens=(END,)), (6,)))
     assert len({START, *text}) == 7
+
+
+def test_the_repetition_penalty_divides_positive_logits_and_multiplies_negative_ones():
+    model, penalty, prompt = TableModel(table(7, 10)), 1.9, (3, 5)
+    model.log_probs += np.float32(1.5)  # some logits are positive
+    text = prompt
+    for _ in range(5):
+        logits = distribution_logits(model, text)
+        seen = sorted({START, *text})
+        logits[seen] = np.where(logits[seen] > 0, logits[seen] / penalty, logits[seen] * penalty)
+        logits[END] = -np.inf
+        text += (int(logits.argmax()),)
+    strategy = ka.Greedy(repetition_penalty=penalty, suppress_tokens=(END,))
+    assert texts(search(model, strategy, (7,), prefix=[prompt])) == [text]
+    assert texts(search(model, ka.Greedy(suppress_tokens=(END,)), (7,), prefix=[prompt])) != [text]
+
+
+STOP_TABLE = [[0, 0, 1, 0, 0], [0, 0, 1, 3, 2], [0, 0, 1, 0, 3], [3, 3, 3, 3, 3]]  # stops at (2, 3) and (2, 4, 4)
+
+
+@pytest.mark.parametrize("prefix", [(), (2,)])
+def test_stop_strings_equal_brute_force(prefix):
+    """A text may end with a stop string and goes on nowhere after it; the prefix is no part of a stop string."""
+    model, limit = TableModel(table(5, 18)), 4
+
+    def stops(text):
+        return any(text[i : i + len(stop)] == stop for stop in ((2, 3), (2, 4, 4)) for i in range(len(text)))
+
+    best = []
+    for count, new in ((c, new) for c in range(1, limit + 1) for new in itertools.product(range(5), repeat=c)):
+        ended = new[-1] == END or stops(new) or count == limit
+        if ended and END not in new[:-1] and not stops(new[:-1]):
+            text = (*prefix, *new)
+            best.append((sum(distribution(model, text[:i])[text[i]] for i in range(len(prefix), len(text))), text))
+    strategy = ka.BeamSearch(num_beams=256, length_penalty=0.0, num_return_sequences=7)
+    hypotheses = search(
+        model, strategy, (len(prefix) + limit,), prefix=[prefix], stop_table=np.array(STOP_TABLE, "int32")
+    )
+    expected = [text for _, text in sorted(best, reverse=True)[:7]]
+    assert texts(hypotheses) == expected
+    assert any(stops(text[len(prefix) :]) for text in expected)
 
 
 @pytest.mark.parametrize(
@@ -406,6 +453,51 @@ def test_invalid_arguments_of_models_are_an_error(translator, make, message):
 def test_other_inputs_than_a_list_of_strings_are_an_error(translator, texts):
     with pytest.raises(TypeError, match=r"xpected a (list of )?string"):
         translator.translate(texts)
+
+
+def best_text(model: TableModel, limit: int, penalty: float, allowed) -> tuple[int, ...]:
+    return max(every_text(model, limit, allowed), key=lambda row: row[1] / ((5 + len(row[0])) / 6) ** penalty)[0]
+
+
+def test_strategies_with_other_numbers_share_one_program():
+    """Each search has other numbers than those for which the program was compiled, and returns the right text."""
+    model, limit, traces = TableModel(table(5, 4)), 3, []
+
+    def run(_, inputs, strategy):
+        traces.append(strategy)
+        return decode(model, {"x": inputs["start_ids"]}, strategy, end_id=END, **inputs)
+
+    function = CompiledFunction(keras.Sequential([keras.Input((17,)), keras.layers.Dense(19)]), run)
+    prefix = np.zeros((1, limit), "int32")
+    inputs = {"start_ids": np.array([START]), "limits": np.array([limit]), "prefix_ids": prefix}
+    inputs |= {"prefix_mask": prefix > 0, "seeds": np.array([7])}
+    for penalty, minimum, token, seed in itertools.product([0.0, 3.5], [0, 2], [2, 4], [0, 13]):
+        options = {"min_new_tokens": minimum, "suppress_tokens": (token,), "seed": seed, "max_new_tokens": 11 + seed}
+        strategy = ka.BeamSearch(num_beams=25, length_penalty=penalty, coverage_penalty=penalty, **options)
+        expected = best_text(model, limit, penalty, lambda text: token not in text and END not in text[:minimum])  # noqa: B023
+        assert texts(function(inputs, strategy=strategy)) == [expected]
+    assert len(traces) == 1
+    cold = [function(inputs, strategy=ka.Sampling(temperature=0.01, top_p=p))["tokens"].tolist() for p in (0.2, 0.9)]
+    assert cold == [function(inputs, strategy=ka.Greedy())["tokens"].tolist()] * 2
+    warm = {str(function(inputs, strategy=ka.Sampling(temperature=1.0 + i))["tokens"]) for i in range(9)}
+    assert len(warm) > 2
+    assert len(traces) == 3
+    assert len(function.programs) == 3
+
+
+def test_the_program_that_was_used_last_is_kept(monkeypatch):
+    monkeypatch.setattr(compiled_module, "_MAX_PROGRAMS", 2)
+    traces = []
+
+    def run(_, inputs, n):
+        traces.append(n)
+        return {"y": inputs["x"] + n}
+
+    function = CompiledFunction(keras.Sequential([keras.Input((17,)), keras.layers.Dense(19)]), run)
+    for n in (3, 5, 3, 7, 3, 5):
+        assert function({"x": np.array([11])}, n=n)["y"].tolist() == [11 + n]
+    assert traces == [3, 5, 7, 5]
+    assert len(function.programs) == 2
 
 
 def test_tensorflow_traces_a_function_once_for_all_batch_sizes_and_lengths():

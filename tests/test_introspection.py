@@ -1,10 +1,12 @@
 """Embeddings, scores and attention maps of a model: in Python and in an export."""
 
+import keras
 import numpy as np
 import pytest
 from conftest import PAIRS
 
 import keras_attention as ka
+from keras_attention.models import introspection
 
 SIZES = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11}
 TEXTS = ["we eat bread", "they drink cold water", "we"]
@@ -95,6 +97,29 @@ def test_the_score_of_a_translation_equals_that_of_the_search(translator, tmp_pa
     outputs = served(translator, tmp_path)["score"](text=np.array([PAIRS[0][0]]), target=np.array([PAIRS[0][1]]))
     np.testing.assert_allclose(outputs["score"], scores[:1], atol=1e-3)
     np.testing.assert_allclose(outputs["token_scores"].numpy().sum(1), scores[:1], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("score_tensors", lambda masked, lm, texts: ka.score(lm, texts)),
+        ("_embedding_alone", lambda masked, lm, texts: ka.embed(masked, texts)),
+        ("attention_tensors", lambda masked, lm, texts: ka.attention_maps(masked, texts)),
+    ],
+)
+def test_each_function_is_traced_once_for_all_calls(masked, lm, monkeypatch, name, call):
+    traces, function = [], getattr(introspection, name)
+
+    def count(model, inputs):
+        traces.append(inputs)
+        return function(model, inputs)
+
+    monkeypatch.setattr(introspection, name, count)
+    any_shape = (TEXTS[:1], TEXTS[1:], TEXTS, ["a " * 9] * 5)
+    one_shape = (["we"], ["i"], ["you"])  # JAX compiles each shape
+    for texts in any_shape if keras.backend.backend() == "tensorflow" else one_shape:
+        call(masked, lm, texts)
+    assert len(traces) == 1
 
 
 def test_unsupported_models_are_an_error(masked, lm, transformer):

@@ -23,7 +23,11 @@ TRANSLATION = {
     "target_pieces": np.array([b"comemos", b"pan", b""], object),
     "alignment": np.arange(15.0).reshape(3, 5),
 }
-SEVERAL = {"alternatives": [b"a", b"b", b"c"], "alternative_scores": [-1.0, -2.0, -3e9]}
+SEVERAL = {
+    "alternatives": [b"a", b"b", b"c"],
+    "alternative_scores": [-1.0, -2.0, -3e9],
+    "alternative_pieces": [["a", ""], ["b", ""], ["c", ""]],
+}
 
 
 def test_padding_is_removed_from_a_translation():
@@ -36,7 +40,7 @@ def test_padding_is_removed_from_a_translation():
 
 def test_alternatives_are_the_other_finished_hypotheses():
     (other,) = Translation.from_row({**TRANSLATION, **SEVERAL}, "we eat").alternatives
-    assert (other.source, other.text, other.score) == ("we eat", "b", -2.0)
+    assert (other.source, other.text, other.score, other.target_pieces) == ("we eat", "b", -2.0, ("b",))
     empty = {**TRANSLATION, **SEVERAL, "text": "", "source_pieces": [], "target_pieces": []}
     assert Translation.from_row(empty, " ").alternatives == ()
 
@@ -50,29 +54,12 @@ def test_alternatives_are_the_other_finished_hypotheses():
         ),
         (
             Classification.from_row(
-                {
-                    "label": b"good",
-                    "score": 0.75,
-                    "pieces": [b"fine"],
-                    "labels": [b"bad", b"good"],
-                    "probabilities": [0.25, 0.75],
-                },
-                "fine",
+                {"label": b"good", "score": 0.75, "pieces": [b"fine"], "probabilities": [0.25, 0.75]}, "fine"
             ),
-            Classification("fine", "good", 0.75, ("fine",), None, {"bad": 0.25, "good": 0.75}),
+            Classification("fine", "good", 0.75, ("fine",), None, (0.25, 0.75)),
         ),
         (
-            Classification.from_row(
-                {
-                    "label": "",
-                    "score": 0.0,
-                    "pieces": ["", ""],
-                    "attention": [0.0, 0.0],
-                    "labels": ["", ""],
-                    "probabilities": [0.0, 0.0],
-                },
-                "",
-            ),
+            Classification.from_row({"label": "", "score": 0.0, "pieces": ["", ""], "attention": [0.0, 0.0]}, ""),
             Classification("", "", 0.0),
         ),
         (

@@ -20,10 +20,19 @@ pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason=
 TEXTS = ["we eat bread", "", "the girl drinks cold milk", "   ", "zzz ж unseen 東京", "they drink water " * 40]
 
 
+STRATEGY = ka.BeamSearch(
+    num_beams=3,
+    num_return_sequences=2,
+    min_new_tokens=2,
+    repetition_penalty=1.1,
+    stop=("fr", "ж"),
+    suppress_tokens=(9,),
+)
+
+
 @pytest.fixture(scope="module")
 def exported(translator, tmp_path_factory):
-    strategy = ka.BeamSearch(num_beams=3, num_return_sequences=2)
-    return translator.export(tmp_path_factory.mktemp("serving") / "translator", strategy=strategy)
+    return translator.export(tmp_path_factory.mktemp("serving") / "translator", strategy=STRATEGY)
 
 
 def run_stock(path, texts, batch_size):
@@ -39,7 +48,7 @@ def rows(output):
 
 @pytest.mark.filterwarnings("ignore:.*were truncated")
 def test_model_export_and_tensorflow_loader_return_the_same_translation(translator, exported):
-    in_python = translator.translate(TEXTS, ka.BeamSearch(num_beams=3, num_return_sequences=2))
+    in_python = translator.translate(TEXTS, STRATEGY)
     served = ka.load(exported)
     for one, two in zip(in_python, served.translate(TEXTS, batch_size=4), strict=True):
         assert (one.text, one.source_pieces, one.target_pieces) == (two.text, two.source_pieces, two.target_pieces)
@@ -397,14 +406,27 @@ def test_incomplete_characters_and_unknown_ids_are_decoded_as_in_python(tmp_path
     assert not served.compute_outputs([" "], np.zeros(1, "int32"))["alternative_scores"].any()
 
 
-def test_a_long_prompt_is_truncated_at_its_start(tokenizer, tmp_path):
-    model = next(row for row in MODELS if row.predict_method == "complete").make(tokenizer)
+def test_a_long_prompt_leaves_room_for_the_new_tokens(tokenizer, tmp_path):
+    sizes = {"width": 14, "num_heads": 7, "num_layers": 1, "max_length": 17}
+    model = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes)
     randomize(model, 0.3)
-    prompts = ["we eat bread " * 20 + "they drink", "the boy"]
-    served = ka.load(model.export(tmp_path / "m", strategy=ka.Greedy(max_new_tokens=7)))
-    with pytest.warns(UserWarning, match="1 of 2 texts"):
-        in_python = model.complete(prompts, ka.Greedy(max_new_tokens=7))
-    assert [a.text for a in in_python] == [a.text for a in served.complete(prompts)]
+    never_end = (ka.data.special_ids(tokenizer).end,)
+    strategy = ka.Greedy(max_new_tokens=11, suppress_tokens=never_end)
+    tail = "b o y b o y"
+    prompts = ["we eat bread " * 20 + tail, "they drink milk " * 2 + tail, "we", ""]
+    served = ka.load(model.export(tmp_path / "m", strategy=strategy, examples=()))
+    with pytest.warns(UserWarning, match="2 of 4 texts"):
+        in_python = model.complete(prompts, strategy)
+    assert [len(a.pieces) for a in in_python] == [11] * 4
+    assert in_python[0].pieces == in_python[1].pieces  # both are read from their last 17 - 11 tokens
+    assert [(a.text, a.pieces) for a in in_python] == [(a.text, a.pieces) for a in served.complete(prompts)]
+    with pytest.warns(UserWarning, match="1 of 1 texts"):
+        assert len(model.complete(prompts[:1], ka.Greedy(min_new_tokens=13, suppress_tokens=never_end))[0].pieces) == 14
+    for name, limit in (("max", 16), ("min", 15)):
+        options = {f"{name}_new_tokens": limit + 1}
+        message = f"is {limit + 1}, but this model reads at most 17 tokens, prompt included; expected at most {limit}"
+        with pytest.raises(ValueError, match=f"`{name}_new_tokens` {message}"):
+            model.complete(["we"], ka.Greedy(**options))
 
 
 @pytest.mark.slow

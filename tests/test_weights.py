@@ -214,16 +214,16 @@ def written(tokens, end: int) -> list[int]:
     return [int(i) for i in np.asarray(tokens)][: list(tokens).index(end) if end in tokens else None]
 
 
-@pytest.mark.parametrize("width", [1, 3])
-def test_gpt2_generates_the_tokens_of_transformers(width, saved):
+@pytest.mark.parametrize(("width", "penalty"), [(1, 1.0), (1, 1.7), (3, 1.0)])
+def test_gpt2_generates_the_tokens_of_transformers(width, penalty, saved):
     model, directory = saved("GPT2LMHeadModel")
     converted, prompt, length = from_huggingface(directory), IDS[:1, :4], 9
     with torch.no_grad():
         generated = model.generate(
             longs(prompt), max_new_tokens=length, num_beams=width, do_sample=False, length_penalty=0.0,
-            early_stopping=False, min_new_tokens=length, pad_token_id=PAD,
+            early_stopping=False, min_new_tokens=length, pad_token_id=PAD, repetition_penalty=penalty,
         )  # fmt: skip
-    options = {"max_new_tokens": length, "suppress_tokens": (END,)}
+    options = {"max_new_tokens": length, "suppress_tokens": (END,), "repetition_penalty": penalty}
     search = ka.BeamSearch(num_beams=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
     prefix = search_inputs(np.array([3 + length]), np.array([0]), prompt[:, 1:], MASK[:1, 1:4])
     inputs = {"token_ids": prompt[:, :3], "start_ids": prompt[:, 0], **prefix}

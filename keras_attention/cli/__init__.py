@@ -22,6 +22,7 @@ _COMMANDS = {
     "classify": "cli.predict",
     "tag": "cli.predict",
     "fill": "cli.predict",
+    "score": "cli.predict",
     "import": "cli.export",
     "export": "cli.export",
     "check": "cli.export",

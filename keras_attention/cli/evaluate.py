@@ -9,7 +9,7 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.loading import search_for
-from keras_attention.cli.options import Command, Option, refuse_other_tasks, search_options
+from keras_attention.cli.options import Command, Option, from_fields, refuse_other_tasks, search_options
 from keras_attention.evaluate import task_of
 from keras_attention.visualize import check_figure_path, plot_bleu_by_length
 
@@ -33,6 +33,7 @@ _PARAMETERS = [
     Option("--images", metavar="FOLDER", tasks=["captioner"], help="folder of the images."),
     *search_options("num_beams", "length_penalty", group="Beam search", tasks=_WRITERS),
     Option("--lowercase", is_flag=True, tasks=["translator"], help="ignore case in BLEU and chrF."),
+    *from_fields(ka.training.TrainingPlan, ["bleu_tokenizer"], tasks=["translator"]),
     Option(
         "--plot",
         metavar="FILE",
@@ -51,6 +52,7 @@ def evaluate(
     captions: str | None,
     images: str | None,
     lowercase: bool,
+    bleu_tokenizer: str | None,
     plot: str | None,
     **search: Any,
 ) -> None:
@@ -65,7 +67,7 @@ def evaluate(
     loaded = ka.load(model)
     task = task_of(loaded)
     refuse_other_tasks(context, task.command_name)
-    options = {"lowercase": lowercase} if lowercase else {}
+    options = {name: value for name, value in (("lowercase", lowercase), ("bleu_tokenizer", bleu_tokenizer)) if value}
     if task.command_name in _WRITERS:
         options |= search_for(loaded, search)
     if plot:  # fail before the translation, which takes long

@@ -11,7 +11,7 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.loading import is_export, strategy_of
-from keras_attention.cli.options import Command, Option, drop_unset, search_options
+from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, drop_unset, search_options
 from keras_attention.storage import write_whole
 
 _TASKS = {task.command_name: task.__name__ for task in ka.models.TASKS}
@@ -32,17 +32,7 @@ _EXPORT = [
         group="Output",
         help="write a model for Hugging Face transformers instead of a SavedModel.",
     ),
-    *search_options(
-        "num_beams",
-        "length_penalty",
-        "num_return_sequences",
-        "max_new_tokens",
-        "temperature",
-        "top_k",
-        "top_p",
-        "replace_unknown",
-        group="Decoding",
-    ),
+    *search_options(*BEAM, *SAMPLING, *GENERATION, "replace_unknown", group="Decoding"),
     Option(
         "--int8",
         is_flag=True,

@@ -69,4 +69,6 @@ def strategy_of(task: type, search: dict[str, Any]) -> Any:
         raise click.UsageError(f"--num-beams searches and {', '.join(sampling)} samples; choose one of the two.")
     if sampling and task.default_strategy is not ka.Sampling:
         raise click.UsageError(f"{', '.join(sampling)}: a {task.command_name} does not sample; a language model does.")
+    if "stop" in search:
+        search = {**search, "stop": [text.replace("\\n", "\n") for text in search["stop"]]}
     return (ka.BeamSearch if beam else task.default_strategy)(**search)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-import types
 import typing
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -16,6 +15,15 @@ import keras_attention as ka
 
 BEAM = ("num_beams", "length_penalty")
 SAMPLING = ("temperature", "top_k", "top_p")
+GENERATION = (
+    "max_new_tokens",
+    "min_new_tokens",
+    "no_repeat_ngram_size",
+    "repetition_penalty",
+    "suppress_tokens",
+    "stop",
+    "num_return_sequences",
+)
 
 
 class Option(click.Option):
@@ -63,13 +71,15 @@ def from_fields(kind: type, names: Iterable[str], *, search: bool = False, **set
     options = []
     for name in names:
         default, text = defaults[name], descriptions[name]
-        default_text = f"  [default: {default}]" if search and default is not None and hints[name] is not bool else ""
+        shows_default = search and default not in (None, ()) and hints[name] is not bool
+        default_text = f"  [default: {default}]" if shows_default else ""
         if name == "num_beams":
             text, default_text = "use beam search with this number of beams.", ""
         options.append(
             Option(
                 flag(name),
                 **({"is_flag": True} if hints[name] is bool else {"type": _click_type(hints[name])}),
+                multiple=typing.get_origin(hints[name]) is tuple,
                 default=None if search else default,
                 show_default=not search and default is not None,
                 help=text + default_text,
@@ -93,8 +103,10 @@ def field_descriptions(kind: type) -> dict[str, str]:
 def _click_type(hint: Any) -> Any:
     if typing.get_origin(hint) is typing.Literal:
         return click.Choice(typing.get_args(hint))
-    if isinstance(hint, types.UnionType):  # int | None
-        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    if type(None) in typing.get_args(hint):  # int | None
+        return _click_type(next(kind for kind in typing.get_args(hint) if kind is not type(None)))
+    if typing.get_origin(hint) is tuple:  # tuple[int, ...]: an option that can be repeated
+        return typing.get_args(hint)[0]
     return hint
 
 
@@ -113,8 +125,8 @@ def flag(name: str) -> str:
 
 
 def drop_unset(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that are not None."""
-    return {name: value for name, value in options.items() if value is not None}
+    """Return the options that are on the command line: neither None nor ()."""
+    return {name: value for name, value in options.items() if value not in (None, ())}
 
 
 def given_flags(context: click.Context) -> dict[str, click.Parameter]:

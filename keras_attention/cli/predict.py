@@ -1,24 +1,22 @@
-"""translate, caption, complete, classify, tag, fill: one output line for each input line or image."""
+"""translate, caption, complete, classify, tag, fill, score: one output line for each input line or image."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import functools
 import os
 import pathlib
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 import keras_attention as ka
+from keras_attention.cli.lines import json_line, one_line, read_chunks, text_line, write_lines
 from keras_attention.cli.loading import is_export, load_for, search_for
-from keras_attention.cli.options import Command, Option, search_options
-from keras_attention.data.files import decode_lines
-from keras_attention.visualize import plot_caption
+from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, search_options
+from keras_attention.visualize import plot_alignment, plot_caption
 
-_CHUNK = 512  # lines that are read and processed together
 _MODEL, _SOURCE = click.Argument(["model"]), click.Argument(["source"], required=False)
 _BATCH_SIZE = Option(
     "--batch-size",
@@ -27,37 +25,63 @@ _BATCH_SIZE = Option(
     show_default=True,
     help="batch size; it does not change the outputs.",
 )
-_BEAM_SEARCH = [
-    *search_options("num_beams", "length_penalty", group="Beam search"),
-    *search_options("max_new_tokens"),
-]
-_SAMPLING = search_options("temperature", "top_k", "top_p", group="Sampling")
+_SEARCH = [*search_options(*BEAM, group="Beam search"), *search_options(*GENERATION, group="Generation")]
+_SAMPLING = search_options(*SAMPLING, group="Sampling")
+_JSON = Option("--json", "as_json", is_flag=True, help="write each output as a JSON object with all its fields.")
+_OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON with the attention scores too.")]
 
 
 def _scores(of: str) -> Option:
-    return Option("--scores", is_flag=True, help=f"start each output line with its {of} and a tab.")
+    return Option("--scores", is_flag=True, help=f"start each output with its {of} and a tab.")
 
 
-_UNKNOWN = search_options("replace_unknown")
+def _plot(what: str, name: str) -> Option:
+    return Option("--plot", metavar="FOLDER", help=f"plot the attention of each {what} to FOLDER/{name}.attention.png.")
 
 
-@click.command(cls=Command, params=[_MODEL, _SOURCE, *_BEAM_SEARCH, *_UNKNOWN, _BATCH_SIZE, _scores("log-probability")])
-def translate(model: str, source: str | None, batch_size: int, scores: bool, **search: Any) -> None:
+@click.command(
+    cls=Command,
+    params=[
+        _MODEL,
+        _SOURCE,
+        *_SEARCH,
+        *search_options("replace_unknown"),
+        _BATCH_SIZE,
+        _scores("log-probability"),
+        *_OUTPUT,
+        _plot("translation", "LINE"),
+    ],
+)
+def translate(
+    model: str,
+    source: str | None,
+    batch_size: int,
+    scores: bool,
+    as_json: bool,
+    attention: bool,
+    plot: str | None,
+    **search: Any,
+) -> None:
     """Translate each line of SOURCE with MODEL.
 
     MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
     default is standard input. The default search is greedy; --num-beams selects beam search.
+    With --num-return-sequences, tabs separate the outputs for a line.
     """
     loaded = load_for("translate", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
+    plots = _Plots(plot, plot_alignment) if plot is not None else None
 
     def outputs(lines: list[str], done: int) -> list[str]:
-        return [_line(t.score if scores else None, t.text) for t in loaded.translate(lines, **options)]
+        results = loaded.translate(lines, **options)
+        for number, result in enumerate(results if plots else (), done + 1):
+            if result.source_pieces:
+                plots.write(str(number), result)
+        if as_json or attention:
+            return [json_line(result, attention) for result in results]
+        return [text_line(result, "text", scores) for result in results]
 
-    _write_lines(source, outputs)
-
-
-_PLOT = Option("--plot", metavar="FOLDER", help="plot the attention of each caption to FOLDER/NAME.attention.png.")
+    write_lines(source, outputs)
 
 
 @click.command(
@@ -65,14 +89,22 @@ _PLOT = Option("--plot", metavar="FOLDER", help="plot the attention of each capt
     params=[
         _MODEL,
         click.Argument(["images"], nargs=-1),
-        *_BEAM_SEARCH,
+        *_SEARCH,
         _BATCH_SIZE,
         _scores("log-probability"),
-        _PLOT,
+        *_OUTPUT,
+        _plot("caption", "NAME"),
     ],
 )
 def caption(
-    model: str, images: tuple[str, ...], batch_size: int, scores: bool, plot: str | None, **search: Any
+    model: str,
+    images: tuple[str, ...],
+    batch_size: int,
+    scores: bool,
+    as_json: bool,
+    attention: bool,
+    plot: str | None,
+    **search: Any,
 ) -> None:
     """Write a caption for each of IMAGES with MODEL.
 
@@ -83,18 +115,21 @@ def caption(
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
-    plots = _Plots(plot) if plot is not None else None
-    paths, missing = iter(images) if images else _lines(None), 0
-    while chunk := list(itertools.islice(paths, _CHUNK)):
-        readable = [_can_be_opened(path) for path in chunk]
+    plots, missing = _Plots(plot, plot_caption) if plot is not None else None, 0
+    chunks = (images[begin : begin + 512] for begin in range(0, len(images), 512))
+    for paths in chunks if images else read_chunks(None):
+        readable = [_can_be_opened(path) for path in paths]
         missing += readable.count(False)
-        opened = [path if ok else b"" for path, ok in zip(chunk, readable, strict=True)]
-        for path, result in zip(chunk, loaded.caption(opened, **options), strict=True):
+        opened = [path if ok else b"" for path, ok in zip(paths, readable, strict=True)]
+        for path, result in zip(paths, loaded.caption(opened, **options), strict=True):
             if path and not result.valid:
                 click.echo(f"{path} {_problem(path)}", err=True)
-            click.echo(_line(result.score if scores and result.valid else None, result.text))
+            if as_json or attention:
+                click.echo(json_line(result, attention, image=path))
+            else:
+                click.echo(text_line(result, "text", scores and result.valid))
             if plots is not None and result.valid:
-                plots.write(result, path)
+                plots.write(pathlib.Path(path).name, result, path)
     if missing and images:
         raise click.ClickException(f"{missing} of the images do not exist or cannot be opened.")
 
@@ -117,23 +152,28 @@ def _problem(path: str) -> str:
 
 
 class _Plots:
-    """Write plots of captions to one folder; images with the same name get different plot names."""
+    """Write plots of attention to one folder; outputs with the same name get different file names.
 
-    def __init__(self, folder: str) -> None:
-        self.folder, self.names = pathlib.Path(folder), set()
+    Args:
+        folder: the folder, which is made.
+        plot: `plot_alignment` or `plot_caption`; its last argument is the file.
+    """
+
+    def __init__(self, folder: str, plot: Callable) -> None:
+        self.folder, self.plot, self.names = pathlib.Path(folder), plot, set()
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, result: Any, path: str) -> None:
-        """Plot the attention of one caption, if the model has attention."""
+    def write(self, name: str, result: Any, *inputs: Any) -> None:
+        """Plot the attention of one output, if the model has attention; `inputs` are the other arguments of `plot`."""
         if result.attention is None:
-            click.echo(f"{path}: the model has no attention to plot.", err=True)
+            click.echo(f"{name}: the model has no attention to plot.", err=True)
             return
-        name, count = pathlib.Path(path).name, 1
-        while name in self.names:
+        unique, count = name, 1
+        while unique in self.names:
             count += 1
-            name = f"{pathlib.Path(path).name}.{count}"
-        self.names.add(name)
-        plot_caption(result, path, self.folder / f"{name}.attention.png")
+            unique = f"{name}.{count}"
+        self.names.add(unique)
+        self.plot(result, *inputs, self.folder / f"{unique}.attention.png")
 
 
 _SEED = Option("--seed", type=int, default=0, show_default=True, group="Sampling", help="seed of the random numbers.")
@@ -141,14 +181,16 @@ _SEED = Option("--seed", type=int, default=0, show_default=True, group="Sampling
 
 @click.command(
     cls=Command,
-    params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_BEAM_SEARCH, _BATCH_SIZE],
+    params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_SEARCH, _BATCH_SIZE, _scores("log-probability"), _JSON],
 )
-def complete(model: str, source: str | None, seed: int, batch_size: int, **search: Any) -> None:
+def complete(
+    model: str, source: str | None, seed: int, batch_size: int, scores: bool, as_json: bool, **search: Any
+) -> None:
     """Continue each line of SOURCE with MODEL.
 
     MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
     default is standard input. Sampling is the default; --num-beams selects beam search. A
-    line break in an output is written as \\n.
+    line break in an output is written as \\n. With --num-return-sequences, tabs separate the outputs for a line.
     """
     loaded = load_for("complete", model)
     options = search_for(loaded, search)
@@ -159,36 +201,44 @@ def complete(model: str, source: str | None, seed: int, batch_size: int, **searc
         else:
             strategy = dataclasses.replace(options["strategy"], seed=seed + done)
             completions = loaded.complete(lines, strategy, batch_size)
-        return [_one_line(completion.text) for completion in completions]
+        return [json_line(c) if as_json else text_line(c, "text", scores) for c in completions]
 
-    _write_lines(source, outputs)
+    write_lines(source, outputs)
 
 
-@click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _scores("probability")])
-def classify(model: str, source: str | None, batch_size: int, scores: bool) -> None:
+@click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _scores("probability"), *_OUTPUT])
+def classify(model: str, source: str | None, batch_size: int, scores: bool, as_json: bool, attention: bool) -> None:
     """Write the label of each line of SOURCE, predicted by MODEL.
 
     MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
-    default is standard input.
+    default is standard input. --json writes the probabilities of all labels.
     """
     loaded = load_for("classify", model)
+    labels = loaded.metadata["labels"] if is_export(loaded) else loaded.config.labels
 
     def outputs(lines: list[str], done: int) -> list[str]:
         results = loaded.classify(lines, batch_size=batch_size)
-        return [_line(result.score if scores else None, result.label) for result in results]
+        if not (as_json or attention):
+            return [text_line(result, "label", scores) for result in results]
+        return [json_line(r, attention, probabilities=dict(zip(labels, r.probabilities, strict=True))) for r in results]
 
-    _write_lines(source, outputs)
+    write_lines(source, outputs)
 
 
-@click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE])
-def tag(model: str, source: str | None, batch_size: int) -> None:
+@click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
+def tag(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
     """Write the tags of the words of each line of SOURCE.
 
     MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
     default is standard input.
     """
     loaded = load_for("tag", model)
-    _write_lines(source, lambda lines, done: [" ".join(r.tags) for r in loaded.tag(lines, batch_size=batch_size)])
+
+    def outputs(lines: list[str], done: int) -> list[str]:
+        results = loaded.tag(lines, batch_size=batch_size)
+        return [json_line(result) if as_json else " ".join(result.tags) for result in results]
+
+    write_lines(source, outputs)
 
 
 _CANDIDATES = Option(
@@ -198,8 +248,8 @@ _CANDIDATES = Option(
 )
 
 
-@click.command(cls=Command, params=[_MODEL, _SOURCE, _CANDIDATES, _BATCH_SIZE])
-def fill(model: str, source: str | None, candidates: int | None, batch_size: int) -> None:
+@click.command(cls=Command, params=[_MODEL, _SOURCE, _CANDIDATES, _BATCH_SIZE, _JSON])
+def fill(model: str, source: str | None, candidates: int | None, batch_size: int, as_json: bool) -> None:
     """Fill the masks in each line of SOURCE with MODEL.
 
     MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
@@ -215,41 +265,43 @@ def fill(model: str, source: str | None, candidates: int | None, batch_size: int
                 click.echo(
                     f"Line {number} has no mask; expected <mask>, or [MASK] if the tokenizer is WordPiece.", err=True
                 )
-        return [_one_line(r.text) if candidates is None else _candidates(r, candidates) for r in results]
+        if as_json:
+            return [json_line(result) for result in results]
+        return [one_line(r.text) if candidates is None else _candidates(r, candidates) for r in results]
 
-    _write_lines(source, outputs)
+    write_lines(source, outputs)
 
 
 def _candidates(result: Any, count: int) -> str:
     """Return the most probable tokens of each mask as `token:probability`; masks are separated by tabs."""
-    masks = [" ".join(f"{_one_line(token)}:{p:.4f}" for token, p in mask[:count]) for mask in result.candidates]
+    masks = [" ".join(f"{one_line(token)}:{p:.4f}" for token, p in mask[:count]) for mask in result.candidates]
     return "\t".join(masks)
 
 
-def _write_lines(source: str | None, outputs: Callable[[list[str], int], Sequence[str]]) -> None:
-    """Write one output line for each input line, and the number of lines to standard error if it is a terminal."""
-    lines, done = _lines(source), 0
-    while chunk := list(itertools.islice(lines, _CHUNK)):
-        for text in outputs(chunk, done):
-            click.echo(text)
-        done += len(chunk)
-        if sys.stderr.isatty():
-            click.echo(f"\r{done} lines", err=True, nl=False)
-    if sys.stderr.isatty():
-        click.echo(err=True)
+@click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
+def score(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
+    """Write the log-probability of each line of SOURCE, in nats, computed by MODEL.
 
+    MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
+    default is standard input. A line is a text for a language model. For a translator it is
+    a text, a tab and its translation; for a captioner, the path of an image, a tab and its caption.
+    """
+    loaded = ka.load(model)
+    scorer = loaded.score if is_export(loaded) else functools.partial(ka.score, loaded)
+    names = {"translate": ("source", "target"), "caption": ("image", "target")}.get(loaded.predict_method, ("text",))
 
-def _lines(source: str | None) -> Iterator[str]:
-    if source is not None:
-        yield from ka.data.read_lines(source)
-    else:
-        yield from decode_lines(sys.stdin.buffer, "standard input")
+    def outputs(lines: list[str], done: int) -> list[str]:
+        rows = [line.split("\t") for line in lines] if len(names) > 1 else [[line] for line in lines]
+        for number, row in enumerate(rows, done + 1):
+            if len(row) != len(names):
+                raise ValueError(
+                    f"Line {number} has {len(row)} columns; expected {' and '.join(names)}, with a tab between."
+                )
+        columns = [[row[i] for row in rows] for i in range(len(names))]
+        values = scorer(*columns, batch_size=batch_size)
+        if not as_json:
+            return [f"{value:.4f}" for value in values]
+        objects = (dict(zip(names, row, strict=True)) for row in rows)
+        return [json_line(None, **each, score=value) for each, value in zip(objects, values, strict=True)]
 
-
-def _line(score: float | None, text: str) -> str:
-    """Return the output line, with the score and a tab before the text; for an empty input the line is empty."""
-    return f"{score:.4f}\t{_one_line(text)}" if score is not None and (text or score) else _one_line(text)
-
-
-def _one_line(text: str) -> str:
-    return text.replace("\r", "").replace("\n", "\\n")
+    write_lines(source, outputs)

@@ -30,8 +30,8 @@ def _grouped(group: str) -> Callable[..., Option]:
     return functools.partial(Option, group=group)
 
 
-def _plan(group: str, *names: str) -> list[Option]:
-    return from_fields(ka.training.TrainingPlan, names, group=group)
+def _plan(group: str, *names: str, **settings: Any) -> list[Option]:
+    return from_fields(ka.training.TrainingPlan, names, group=group, **settings)
 
 
 _data, _tokenizer, _image, _model = map(_grouped, ("Data", "Tokenizers", "Images", "Model"))
@@ -128,6 +128,12 @@ _MODEL = [
 _OPTIMISATION = [
     *_plan("Optimisation", "epochs", "learning_rate", "schedule", "warmup_steps", "label_smoothing", "clip_norm"),
     *_plan("Optimisation", "weight_decay", "layer_decay", "gradient_accumulation"),
+    _optimisation(
+        "--class-weights",
+        type=click.Choice(["balanced"]),
+        tasks=["classifier", "tagger"],
+        help="balanced: weights in the loss with which all classes count the same.",
+    ),
     _optimisation("--remat", is_flag=True, help="recompute each block in the backward pass, to save memory."),
     _optimisation("--mixed-precision", type=_POLICIES, help="dtype policy of Keras.  [default: float32]"),
     _optimisation(
@@ -141,7 +147,9 @@ _OPTIMISATION = [
 _RUN = [
     _run("--out", metavar="DIRECTORY", required=True, help="directory of the run; the best model is OUT/model.keras."),
     _run("--resume", is_flag=True, help="resume the run in --out, with its options."),
-    *_plan("Run", "monitor", "patience", "average_checkpoints"),
+    *_plan("Run", "monitor", "mode"),
+    *_plan("Run", "bleu_tokenizer", tasks=["translator", "captioner"]),
+    *_plan("Run", "patience", "average_checkpoints"),
     _run("--seed", type=int, default=0, show_default=True, help="seed of all random numbers."),
     _run("--tensorboard", is_flag=True, help="write curves and attention plots to OUT/tensorboard."),
 ]

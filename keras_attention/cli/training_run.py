@@ -37,7 +37,16 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
         images = _image_options(options, model, out)
         if options["self_critical"]:
             examples = ka.training.SelfCriticalBatches(examples, model, plan.max_tokens, seed=plan.seed, **images)
-        history = ka.train(model, examples, out, plan, validation=valid, batch_options=images, callbacks=callbacks)
+        history = ka.train(
+            model,
+            examples,
+            out,
+            plan,
+            validation=valid,
+            class_weight=options["class_weights"],
+            batch_options=images,
+            callbacks=callbacks,
+        )
     plot_history(history, out / "curves.png")
     click.echo(f"The best model is {out / 'model.keras'}, the curves are {out / 'curves.png'}.", err=True)
     return model

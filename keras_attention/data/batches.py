@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -53,6 +54,8 @@ class LengthBatches(keras.utils.PyDataset):
             raise ValueError(f"`max_tokens` is {max_tokens}; expected a positive integer.")
         self.collate, self.max_tokens, self.shuffle, self.seed = collate, max_tokens, shuffle, seed
         self.epoch = 0
+        self.example_indices: np.ndarray | None = np.arange(len(self.lengths))  # the example of each row
+        self.num_examples = len(self.lengths)
         self._arrange()
 
     def _arrange(self) -> None:
@@ -90,12 +93,24 @@ class LengthBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple:
         # Keras infers from the first two batches which sizes vary, so these two must have different lengths.
-        return self.collate(self.batches[index], self._extra_padding() if index == 1 else 0)
+        batch = self.collate(self.batches[index], self._extra_padding() if index == 1 else 0)
+        devices = _num_devices()
+        return pad_rows(batch, devices) if devices > 1 else batch
 
     def _extra_padding(self) -> int:
         """Return the number of extra columns that makes each length of the second batch differ from the first."""
         first, second = (self.lengths[self.batches[i]].max(0) for i in (0, 1))
         return next(extra for extra in itertools.count() if (second + extra != first).all())
+
+    def set_example_indices(self, examples: Sequence[int] | None, count: int) -> None:
+        """Set the index of each row's example, if it is not the row's own; None if a row is made from several."""
+        self.example_indices, self.num_examples = None if examples is None else np.asarray(examples, int), count
+
+    def digest(self) -> str:
+        """Return a digest of the lengths and of the first batch, which differs for other examples."""
+        self.start_epoch(0)
+        arrays = [self.lengths, *keras.tree.flatten(self[0])]
+        return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
     def on_epoch_end(self) -> None:
         """Arrange the batches of the next epoch."""
@@ -106,6 +121,47 @@ class LengthBatches(keras.utils.PyDataset):
         self.epoch = epoch
         if self.shuffle:
             self._arrange()
+
+
+def digest(examples: Any) -> str | None:
+    """Return a digest of raw examples, or of the lengths and the first batch of batches; None for other data.
+
+    Example:
+        >>> digest([("we eat", "comemos")]) == digest([("we eat", "comemos")]), len(digest(["we eat"]))
+        (True, 64)
+    """
+    if isinstance(examples, keras.utils.PyDataset):
+        return examples.digest() if hasattr(examples, "digest") else None
+    hashed = hashlib.sha256()
+    for example in examples:
+        hashed.update(repr(example).encode("utf-8", "surrogatepass"))
+    return hashed.hexdigest()
+
+
+def pad_rows(batch: tuple, multiple: int) -> tuple:
+    """Add rows of padding with the weight 0, so that the number of rows is a multiple, such as the number of devices.
+
+    Example:
+        >>> inputs, labels, weights = pad_rows(({"token_ids": np.ones((3, 5))}, np.ones(3), np.ones(3)), 2)
+        >>> weights.tolist(), inputs["token_ids"].shape
+        ([1.0, 1.0, 1.0, 0.0], (4, 5))
+    """
+    rows = min(map(len, keras.tree.flatten(batch)))  # of images, each with several captions
+    missing = -rows % multiple
+
+    def pad(array: np.ndarray) -> np.ndarray:
+        return np.pad(array, [(0, missing * (len(array) // rows)), *[(0, 0)] * (array.ndim - 1)])
+
+    return keras.tree.map_structure(pad, batch) if missing else batch
+
+
+def _num_devices() -> int:
+    """Return the number of devices that `keras.distribution` divides the rows of a batch among."""
+    distribution = keras.distribution.distribution()
+    if distribution is None or distribution.batch_dim_name is None:
+        return 1
+    mesh = distribution.device_mesh
+    return mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)]
 
 
 def length_multiple() -> int:

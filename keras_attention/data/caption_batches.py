@@ -93,6 +93,7 @@ def caption_batches(
 
     lengths = round_up(np.array([max(map(len, captions)) for _, captions in groups]), _LENGTH_STEP)
     batches = LengthBatches(lengths, collate, max_tokens // n, shuffle, seed)
+    batches.set_example_indices([row for row, _ in groups], len(examples))
     return batches
 
 

@@ -88,6 +88,7 @@ def masked_batches(
         return inputs, both, {"logits": weights, "next_sentence": np.ones(len(indices), "float32")}
 
     batches = LengthBatches([len(ids) for ids, _ in rows], collate, max_tokens, shuffle, seed)
+    batches.set_example_indices(None, len(texts))
     return batches
 
 

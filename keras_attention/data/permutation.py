@@ -75,6 +75,7 @@ def permutation_batches(
         return inputs, np.take_along_axis(ids, positions, axis=1), weights
 
     batches = LengthBatches([len(row) for row in rows], collate, max_tokens, shuffle, seed)
+    batches.set_example_indices(None, len(texts))
     return batches
 
 

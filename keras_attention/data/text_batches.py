@@ -114,7 +114,11 @@ def language_batches(
         weights = mask & (np.arange(mask.shape[1]) >= predicted)
         return {"token_ids": token_ids, "padding_mask": mask}, labels, weights.astype("float32")
 
-    return LengthBatches([len(window) - 1 for window, _ in windows], collate, max_tokens, shuffle, seed)
+    batches = LengthBatches([len(window) - 1 for window, _ in windows], collate, max_tokens, shuffle, seed)
+    rows = [row for row, text in enumerate(texts) if not reader.is_empty(text)]
+    counts = [sum(1 for _ in _windows(stream, width, stride)) for stream in streams]
+    batches.set_example_indices(None if pack else np.repeat(rows, counts), len(texts))
+    return batches
 
 
 def _windows(stream: list[int], width: int, stride: int) -> Iterator[tuple[list[int], int]]:
@@ -203,6 +207,7 @@ def tagging_batches(
     Reference: Kiperwasser and Goldberg, 2016, https://arxiv.org/abs/1603.04351, section 4.3.
     """
     reader, special = model.input_reader, model.input_reader.text.special
+    filled, count = [row for row, sentence in enumerate(examples) if sentence], len(examples)
     examples = [sentence for sentence in examples if sentence]
     rows = reader.ids([[word for word, _ in sentence] for sentence in examples])
     labels = [_word_labels(row, sentence, model.config.labels) for row, sentence in zip(rows, examples, strict=True)]
@@ -219,6 +224,7 @@ def tagging_batches(
 
     lengths = [(*([max(map(len, row.characters))] if row.characters else ()), len(row.ids)) for row in rows]
     batches = LengthBatches(lengths, collate, max_tokens, shuffle, seed)
+    batches.set_example_indices(filled, count)
     return batches
 
 

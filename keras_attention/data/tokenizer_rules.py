@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from keras_attention.data.special_tokens import AddedToken, added_pattern, special_ids
+from keras_attention.data.special_tokens import AddedToken, added_pattern, special_ids, vocabulary
 
 MAX_WORD_LENGTH = 100  # characters; BERT's tokenizer turns a longer word into the unknown token
 WORD_MARK = "\u2581"  # SentencePiece's mark of the beginning of a word
@@ -63,6 +63,38 @@ def is_byte_pair(tokenizer: Any) -> bool:
 def is_word_piece(tokenizer: Any) -> bool:
     """Return whether a tokenizer has word pieces and splits words as BERT does."""
     return type(tokenizer).__name__ == "WordPieceTokenizer" and tokenizer.split
+
+
+def pieces_to_bytes(tokenizer: Any) -> list[bytes]:
+    """Return the bytes that each piece adds to a text.
+
+    Args:
+        tokenizer: a KerasHub tokenizer.
+
+    Example:
+        >>> sorted(pieces_to_bytes(ka.data.train_tokenizer(["we eat"], "characters")))[1]
+        b' '
+    """
+    pieces, kind = vocabulary(tokenizer), type(tokenizer).__name__
+    if kind == "BytePairTokenizer":
+        codes = {character: byte for byte, character in _byte_characters().items()}
+        return [bytes(codes[c] for c in piece) if codes.keys() >= set(piece) else piece.encode() for piece in pieces]
+    if kind == "WordPieceTokenizer":
+        suffix = tokenizer.suffix_indicator
+        return [(p.removeprefix(suffix) if p.startswith(suffix) else f" {p}").encode() for p in pieces]
+    return [
+        bytes([int(piece[3:5], 16)])
+        if re.fullmatch("<0x[0-9A-F]{2}>", piece)
+        else piece.replace("\u2581", " ").encode()
+        for piece in pieces
+    ]
+
+
+def _byte_characters() -> dict[int, str]:
+    """Return the character with which the pieces of GPT-2 write each byte."""
+    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in visible]
+    return {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(others)}
 
 
 @functools.lru_cache(maxsize=32)

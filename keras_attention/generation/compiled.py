@@ -1,4 +1,7 @@
-"""A function of a model and of arrays, compiled once for each structure of its inputs."""
+"""A function of a model and of arrays, compiled once for each structure of its inputs.
+
+The numbers of a search strategy, such as its temperature, are inputs too.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,10 @@ from typing import Any
 
 import keras
 import numpy as np
+
+from keras_attention.generation.strategies import Strategy
+
+_MAX_PROGRAMS = 16  # of one function; the one that was not used for the longest time is deleted first
 
 
 class CompiledFunction:
@@ -22,7 +29,8 @@ class CompiledFunction:
 
     Call arguments:
         inputs: (nested) dict of arrays with the batch as axis 0.
-        **options: hashable constants of the program, such as a strategy.
+        **options: hashable constants of the program. Of a `Strategy`, only what changes shapes is constant; the
+            function gets it with tensors in the other fields; see `Strategy.arrays`.
 
     Output:
         dict of numpy arrays.
@@ -43,13 +51,23 @@ class CompiledFunction:
         weights = tuple(map(id, self.model.weights))
         if weights != self.weights:  # LoRA and quantisation replace weights; traced programs use the old ones
             self.programs, self.weights = {}, weights
-        inputs = keras.tree.map_structure(np.asarray, inputs)
+        strategies = {name: option for name, option in options.items() if isinstance(option, Strategy)}
+        options |= {name: strategy.constants() for name, strategy in strategies.items()}
+        arrays = {name: strategy.arrays() for name, strategy in strategies.items()}
+        inputs = keras.tree.map_structure(np.asarray, {"inputs": inputs, "strategies": arrays})
         structure = keras.tree.map_structure(lambda array: str(_shape_and_type(array)), inputs)
         key = (repr(structure), tuple(sorted(options.items())))
-        if key not in self.programs:
-            self.programs[key] = _Program(self.model, functools.partial(self.function, self.model, **options), inputs)
-        outputs = self.programs[key].predict_on_batch(inputs)
+        program = self.programs.pop(key, None) or _Program(self.model, functools.partial(self._call, options), inputs)
+        self.programs[key] = program  # at the end: the first program is that of the longest time ago
+        if len(self.programs) > _MAX_PROGRAMS:
+            del self.programs[next(iter(self.programs))]
+        outputs = program.predict_on_batch(inputs)
         return {name: np.asarray(value) for name, value in outputs.items()}
+
+    def _call(self, options: dict[str, Any], inputs: dict) -> dict:
+        """Call the function with tensors."""
+        strategies = {name: options[name].with_arrays(arrays) for name, arrays in inputs["strategies"].items()}
+        return self.function(self.model, inputs["inputs"], **{**options, **strategies})
 
 
 class _Program(keras.Model):
@@ -80,5 +98,6 @@ class _Program(keras.Model):
 
 def _shape_and_type(array: np.ndarray) -> tuple[list[int | None], np.dtype]:
     """Return the input shape and dtype to compile for: any batch size and, for integers and booleans, any length."""
-    floats = np.issubdtype(array.dtype, np.floating)
-    return [None, *array.shape[1:]] if floats else [None] * array.ndim, array.dtype
+    if np.issubdtype(array.dtype, np.floating):
+        return [None, *array.shape[1:]][: array.ndim], array.dtype
+    return [None] * array.ndim, array.dtype

@@ -7,14 +7,14 @@ from keras import ops
 from keras_attention.generation.strategies import NEVER, Strategy
 
 
-def apply_constraints(log_probs, tokens, t, strategy: Strategy, end_id: int, start_ids, prefix_ids, prefix_mask):
-    """Exclude the tokens that the strategy forbids, and force the tokens of the prefix.
+def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, start_ids, prefix_ids, prefix_mask):
+    """Return log-probabilities without the tokens that the strategy forbids, and with the tokens of the prefix forced.
 
     Args:
-        log_probs: (B, K, V) float32.
+        logits: (B, K, V).
         tokens: (B, K, T) int, the tokens generated before step t.
         t: scalar int, the step.
-        strategy: `min_new_tokens`, `no_repeat_ngram_size` and `suppress_tokens` are read.
+        strategy: `repetition_penalty`, `suppress_tokens`, `min_new_tokens` and `no_repeat_ngram_size` are read.
         end_id: the end token, forbidden before `min_new_tokens`.
         start_ids: (B,) int, the start token or, in a model without a start token, the first token of the prompt.
         prefix_ids: (B, T) int, the forced tokens.
@@ -23,43 +23,64 @@ def apply_constraints(log_probs, tokens, t, strategy: Strategy, end_id: int, sta
     Returns:
         (B, K, V) log-probabilities: `NEVER` for a forbidden token, 0 for a forced token.
     """
+    logits, start = ops.cast(logits, "float32"), ops.reshape(start_ids, (-1, 1, 1))
+    start = ops.broadcast_to(ops.cast(start, tokens.dtype), (*ops.shape(tokens)[:2], 1))
+    written = ops.concatenate([start, tokens], axis=2)
+    if strategy.penalizes_repetition:
+        logits = _penalize_repetition(logits, written, t + 1, strategy.repetition_penalty)
+    log_probs = _suppress(ops.log_softmax(logits, axis=-1), strategy.suppress_tokens)
     vocabulary = ops.arange(log_probs.shape[-1], dtype="int32")
-    for token in strategy.suppress_tokens:
-        log_probs = ops.where(ops.equal(vocabulary, token), NEVER, log_probs)
-    if strategy.min_new_tokens:
-        num_forced = ops.sum(ops.cast(prefix_mask, "int32"), axis=1)
-        below_minimum = ops.reshape(t - num_forced < strategy.min_new_tokens, (-1, 1, 1))
-        log_probs = ops.where(ops.logical_and(below_minimum, ops.equal(vocabulary, end_id)), NEVER, log_probs)
+    is_end = ops.equal(vocabulary, end_id)
+    num_forced = ops.sum(ops.cast(prefix_mask, "int32"), axis=1)
+    below_minimum = ops.reshape(t - num_forced < strategy.min_new_tokens, (-1, 1, 1))
+    log_probs = ops.where(ops.logical_and(below_minimum, is_end), NEVER, log_probs)
     if strategy.no_repeat_ngram_size:
-        start = ops.broadcast_to(ops.reshape(start_ids, (-1, 1, 1)), (*ops.shape(tokens)[:2], 1))
-        written = ops.concatenate([ops.cast(start, tokens.dtype), tokens], axis=2)
         without_repeats = _forbid_repeats(log_probs, written, t + 1, strategy.no_repeat_ngram_size)
-        is_end = ops.equal(vocabulary, end_id)  # always allowed, because the same token may also start the text
-        log_probs = ops.where(is_end, log_probs, without_repeats)
+        log_probs = ops.where(is_end, log_probs, without_repeats)  # the end token may also start the text
     token = ops.expand_dims(ops.take(prefix_ids, t, axis=1), -1)  # (B, 1)
     is_forced = ops.expand_dims(ops.take(prefix_mask, t, axis=1), -1)
     forced = ops.where(ops.equal(vocabulary, token), 0.0, NEVER)
     return ops.where(ops.expand_dims(is_forced, 1), ops.expand_dims(forced, 1), log_probs)
 
 
+def _penalize_repetition(logits, tokens, t, penalty):
+    """Divide the positive logits of the first t tokens (B, K, T) by the penalty, and multiply the negative ones."""
+    penalized = ops.where(logits > 0, logits / penalty, logits * penalty)
+    new = ops.take_along_axis(penalized, tokens, axis=-1)
+    return _replace(logits, tokens, ops.arange(ops.shape(tokens)[2]) < t, new)
+
+
+def _suppress(log_probs, tokens):
+    """Forbid tokens (n,); ids beyond the vocabulary have no effect."""
+    size = log_probs.shape[-1]
+    tokens = ops.reshape(ops.convert_to_tensor(tokens, "int32"), (-1, 1))
+    tokens = ops.where(ops.logical_and(tokens >= 0, tokens < size), tokens, size)
+    forbidden = ops.scatter_update(ops.zeros((size + 1,), "int32"), tokens, ops.ones_like(tokens[:, 0]))[:size]
+    return ops.where(forbidden > 0, NEVER, log_probs)
+
+
 def _forbid_repeats(log_probs, tokens, t, n: int):
     """Forbid each token that would complete an n-gram for the second time in its hypothesis."""
-    beams, vocabulary = log_probs.shape[1:]
-    steps = ops.shape(tokens)[2]
-    positions = ops.arange(steps)  # of the last token of an earlier n-gram
+    positions = ops.arange(ops.shape(tokens)[2])  # of the last token of an earlier n-gram
     is_repeat = ops.logical_and(positions >= n - 1, positions < t)
     is_repeat = ops.broadcast_to(is_repeat, ops.shape(tokens))
     for back in range(1, n):
         recent = ops.take(tokens, ops.maximum(t - back, 0), axis=2)
         earlier = ops.roll(tokens, back, axis=2)
         is_repeat = ops.logical_and(is_repeat, ops.equal(earlier, ops.expand_dims(recent, -1)))
+    return _replace(log_probs, tokens, is_repeat, ops.full(ops.shape(tokens), NEVER, log_probs.dtype))
+
+
+def _replace(values, tokens, mask, new):
+    """Return values (B, K, V), at the tokens (B, K, T) with mask (B, K, T) replaced by new values (B, K, T)."""
+    beams, vocabulary = values.shape[1:]
+    steps = ops.shape(tokens)[2]
     rows = ops.expand_dims(ops.arange(ops.shape(tokens)[0] * beams), -1)
-    flat_tokens = ops.reshape(tokens, (-1, steps))
     unused = ops.shape(tokens)[0] * beams * vocabulary  # the index of an extra element, which is removed at the end
-    targets = ops.where(ops.reshape(is_repeat, (-1, steps)), rows * vocabulary + flat_tokens, unused)
-    flat = ops.concatenate([ops.reshape(log_probs, (-1,)), ops.zeros((1,), log_probs.dtype)])
-    targets = ops.reshape(targets, (-1, 1))
-    flat = ops.scatter_update(flat, targets, ops.full((ops.shape(targets)[0],), NEVER, log_probs.dtype))
+    mask = ops.reshape(ops.broadcast_to(mask, ops.shape(tokens)), (-1, steps))
+    targets = ops.where(mask, rows * vocabulary + ops.reshape(tokens, (-1, steps)), unused)
+    flat = ops.concatenate([ops.reshape(values, (-1,)), ops.zeros((1,), values.dtype)])
+    flat = ops.scatter_update(flat, ops.reshape(targets, (-1, 1)), ops.reshape(new, (-1,)))
     return ops.reshape(flat[:-1], (-1, beams, vocabulary))
 
 

@@ -15,12 +15,13 @@ TensorFlow, on JAX and in an exported graph.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
-from keras_attention.generation.constraints import apply_constraints, uniform_numbers
+from keras_attention.generation.constraints import constrained_log_probs, uniform_numbers
 from keras_attention.generation.strategies import NEVER, NO_HYPOTHESIS, Proposal, Strategy, is_possible
 from keras_attention.layers.cache import gather_beams
 
@@ -31,6 +32,7 @@ class ActiveHypotheses(NamedTuple):
     last: Any  # (B, K) the last token
     log_probs: Any  # (B, K)
     tokens: Any  # (B, K, T)
+    stop_states: Any  # (B, K) the state in `stop_table`
     parent_beams: Any  # (B, K, T) the beam of each step
     carry: Any  # the carry of the model, tensors (B, K, ...)
 
@@ -71,6 +73,7 @@ def decode(
     prefix_ids,
     prefix_mask,
     seeds,
+    stop_table=None,
 ) -> dict:
     """Generate the N best texts of each row with a model and a strategy.
 
@@ -89,6 +92,8 @@ def decode(
         prefix_mask: (B, T) bool, True = forced. Forced tokens do not change the score, and the length penalty
             does not count them.
         seeds: (B,) int, the seed of the random numbers of each row.
+        stop_table: (Q, V) int, for each state and token the next state. A text begins in state 0 after the forced
+            tokens, and ends in the last state; see `data.stop_strings.stop_table`. None for no stop strings.
 
     Returns:
         dict, hypotheses in order, best first: `tokens` (B, N, T) int; `lengths` (B, N) int, end token included;
@@ -121,6 +126,7 @@ def decode(
         prefix_ids=prefix_ids,
         prefix_mask=prefix_mask,
         seeds=seeds,
+        stop_table=stop_table,
     )
     num_read = ops.shape(inputs["token_ids"])[1] if "token_ids" in inputs else 0
     first = search.first_state(state["carry"], prompt, num_read)
@@ -141,6 +147,7 @@ class Search:
     prefix_ids: Any
     prefix_mask: Any
     seeds: Any
+    stop_table: Any
 
     @property
     def forced_tokens(self):
@@ -161,6 +168,7 @@ class Search:
             last=ops.repeat(ops.expand_dims(ops.take(prompt, num_read, axis=1), 1), beams, axis=1),
             log_probs=ops.zeros((batch, beams), "float32") + ops.convert_to_tensor(self.strategy.initial_log_probs),
             tokens=ops.repeat(ops.expand_dims(tokens_read, 1), beams, axis=1),
+            stop_states=ops.zeros((batch, beams), "int32"),
             parent_beams=ops.zeros((batch, beams, steps), "int32"),
             carry=keras.tree.map_structure(lambda x: ops.repeat(x, beams, axis=1), carry),
         )
@@ -206,8 +214,8 @@ class Search:
         )
 
     def _propose(self, logits, loop: LoopState) -> Proposal:
-        log_probs = apply_constraints(
-            ops.log_softmax(ops.cast(logits, "float32"), axis=-1),
+        log_probs = constrained_log_probs(
+            logits,
             loop.active.tokens,
             loop.t,
             self.strategy,
@@ -216,10 +224,29 @@ class Search:
             self.prefix_ids,
             self.prefix_mask,
         )
-        forced = ops.expand_dims(ops.take(self.prefix_mask, loop.t, axis=1), 1)
-        end = ops.where(forced, -1, self.end_id)  # a forced end token does not end the text
         uniform = uniform_numbers(self.seeds, loop.t, self.strategy.num_beams)
-        return self.strategy.propose(ops.expand_dims(loop.active.log_probs, -1) + log_probs, end, uniform)
+        totals = ops.expand_dims(loop.active.log_probs, -1) + log_probs
+        return self.strategy.propose(totals, functools.partial(self._ends, loop), uniform)
+
+    def _ends(self, loop: LoopState, parents, tokens):
+        """Return whether a token (B, C) ends the text of its beam (B, C); a forced token does not."""
+        ends = ops.equal(tokens, self.end_id)
+        if self.stop_table is not None:
+            last_state = ops.shape(self.stop_table)[0] - 1
+            ends = ops.logical_or(ends, ops.equal(self._stop_states(loop, parents, tokens), last_state))
+        return ops.logical_and(ends, ops.logical_not(self._is_forced(loop)))
+
+    def _stop_states(self, loop: LoopState, parents, tokens):
+        """Return the states (B, C) after the tokens (B, C) of the beams (B, C); 0 after forced tokens."""
+        states = gather_beams(loop.active.stop_states, parents)
+        if self.stop_table is None:
+            return states
+        indices = states * ops.shape(self.stop_table)[1] + ops.cast(tokens, "int32")
+        states = ops.take(ops.reshape(self.stop_table, (-1,)), indices)
+        return ops.where(self._is_forced(loop), 0, states)
+
+    def _is_forced(self, loop: LoopState):
+        return ops.expand_dims(ops.take(self.prefix_mask, loop.t, axis=1), 1)
 
     def _at_limit(self, loop: LoopState):
         return loop.t + 1 >= self.limits
@@ -231,6 +258,7 @@ class Search:
             last=ops.cast(proposal.tokens, "int32"),
             log_probs=ops.where(self._at_limit(loop), NEVER, proposal.log_probs),
             tokens=_write(gather_beams(loop.active.tokens, parents), loop.t, proposal.tokens),
+            stop_states=self._stop_states(loop, parents, proposal.tokens),
             parent_beams=_write(gather_beams(loop.active.parent_beams, parents), loop.t, parents),
             carry=keras.tree.map_structure(lambda x: gather_beams(x, parents), carry),
         )
@@ -247,12 +275,12 @@ class Search:
     def _finish(self, loop: LoopState, proposal: Proposal, coverage) -> FinishedHypotheses:
         """Return the N best finished hypotheses, with the hypotheses that end at this step.
 
-        A hypothesis ends with the end token, or at its limit.
+        A hypothesis ends with the end token, with a stop string, or at its limit.
         """
         at_limit = ops.where(self._at_limit(loop), proposal.log_probs, NEVER)
         parents = ops.concatenate([proposal.ended_parents, proposal.parents], 1)
         log_probs = ops.concatenate([proposal.ended_log_probs, at_limit], 1)
-        last = ops.concatenate([ops.zeros_like(proposal.ended_parents) + self.end_id, proposal.tokens], 1)
+        last = ops.concatenate([proposal.ended_tokens, proposal.tokens], 1)
         ended = FinishedHypotheses(
             scores=self._final_scores(log_probs, parents, loop.t + 1, coverage),
             lengths=ops.zeros_like(ops.cast(parents, "int32")) + loop.t + 1,
@@ -292,8 +320,8 @@ def best_hypotheses(results: dict, is_real) -> dict:
         is_real: (B,) bool, False for an input that is empty or could not be read.
 
     Returns:
-        dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), and, for the best hypothesis only, `is_written`
-        (B, T) bool and, if the model has attention, `attention` (B, T, S).
+        dict of `tokens` (B, N, T), `is_written` (B, N, T) bool, `lengths` and `scores` (B, N), and, if the model has
+        attention, `attention` (B, T, S) of the best hypothesis.
 
     Example:
         >>> lengths, scores = np.full((2, 1), 3, "int32"), np.full((2, 1), -5.0, "float32")
@@ -303,7 +331,7 @@ def best_hypotheses(results: dict, is_real) -> dict:
     """
     is_real = ops.expand_dims(is_real, 1)
     lengths, scores = (ops.where(is_real, results[name], 0) for name in ("lengths", "scores"))
-    is_written = ops.arange(ops.shape(results["tokens"])[2]) < lengths[:, :1]
+    is_written = ops.arange(ops.shape(results["tokens"])[2]) < ops.expand_dims(lengths, -1)
     best = {"tokens": results["tokens"], "lengths": lengths, "scores": scores, "is_written": is_written}
     if "attention" in results:
         best["attention"] = ops.where(ops.expand_dims(is_real, -1), results["attention"][:, 0], 0.0)

@@ -6,9 +6,11 @@ neither the model nor the tokenizer; `decode.py` runs the loop.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from keras import ops
@@ -34,6 +36,9 @@ def is_possible(log_probs):
     return log_probs > NEVER / 2
 
 
+Ends = Callable[[Any, Any], Any]
+
+
 class Proposal(NamedTuple):
     """The choice of one step for each of B rows: K hypotheses that continue, and C hypotheses that end.
 
@@ -43,7 +48,8 @@ class Proposal(NamedTuple):
     parents: Any  # (B, K) the beam that each active hypothesis extends
     tokens: Any  # (B, K) its new token
     log_probs: Any  # (B, K) its total log-probability
-    ended_parents: Any  # (B, C) the beam that each ended hypothesis extends with the end token
+    ended_parents: Any  # (B, C) the beam that each ended hypothesis extends
+    ended_tokens: Any  # (B, C) its last token
     ended_log_probs: Any  # (B, C) its total log-probability
 
 
@@ -53,26 +59,37 @@ class Strategy:
 
     Args:
         max_new_tokens: maximum number of new tokens; by default the limit of the model.
-        min_new_tokens: the minimum number of tokens before the end token; a forced prefix does not count.
+        min_new_tokens: minimum number of tokens before the end token; a forced prefix does not count.
         no_repeat_ngram_size: no n-gram of this length occurs twice in an output; 0 for no limit.
+        repetition_penalty: divide the positive logits of the tokens that the text already has, prompt included, by
+            this number, and multiply the negative ones by it; 1 for no penalty.
         suppress_tokens: ids of tokens that are never generated, besides the special tokens.
         replace_unknown: replace each unknown token of a translation by the source word with the highest attention
             score; otherwise no unknown token is generated.
-        num_return_sequences: number of outputs per input, N.
+        stop: strings that end an output. The output ends before the first of them; its pieces include it.
+        num_return_sequences: number of outputs per input (n-best list), N; equal texts are returned once.
         seed: seed of the random numbers; only `Sampling` uses it.
 
     Raises:
+        TypeError: `stop` is one string.
         ValueError: `min_new_tokens` or `no_repeat_ngram_size` is negative, `max_new_tokens` is not over
-            `min_new_tokens`, `num_return_sequences` is below 1, or `seed` is outside 0 to 2^32 - 1.
+            `min_new_tokens`, `repetition_penalty` is not positive or not finite, a string of `stop` is empty,
+            `num_return_sequences` is below 1, or `seed` is outside 0 to 2^32 - 1.
+
+    Reference: Keskar et al., 2019, https://arxiv.org/abs/1909.05858, section 4.1 (the repetition penalty).
     """
 
     max_new_tokens: int | None = None
     min_new_tokens: int = 0
     no_repeat_ngram_size: int = 0
+    repetition_penalty: float = 1.0
     suppress_tokens: tuple[int, ...] = ()
     replace_unknown: bool = False
+    stop: tuple[str, ...] = ()
     num_return_sequences: int = 1
     seed: int = 0
+
+    _inputs: ClassVar[tuple[str, ...]] = ("min_new_tokens", "repetition_penalty", "suppress_tokens")
 
     def __post_init__(self) -> None:
         for name in ("min_new_tokens", "no_repeat_ngram_size"):
@@ -83,14 +100,57 @@ class Strategy:
                 f"`max_new_tokens` is {self.max_new_tokens}; expected more than {self.min_new_tokens} "
                 "(`min_new_tokens`)."
             )
+        if not 0 < self.repetition_penalty < math.inf:
+            raise ValueError(
+                f"`repetition_penalty` is {self.repetition_penalty}; expected a finite number over 0, such as 1.2."
+            )
+        if isinstance(self.stop, str):
+            raise TypeError(f"`stop` is the string {self.stop!r}; expected a list of strings, such as [{self.stop!r}].")
+        if not all(self.stop):
+            raise ValueError(f"`stop` is {self.stop!r}; expected strings that are not empty.")
         self._check_num_return_sequences()
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"`seed` is {self.seed}; expected 0 to {2**32 - 1}.")
-        object.__setattr__(self, "suppress_tokens", tuple(self.suppress_tokens))
+        for name in ("suppress_tokens", "stop"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def _check_num_return_sequences(self) -> None:
         if self.num_return_sequences < 1:
             raise ValueError(f"`num_return_sequences` is {self.num_return_sequences}; expected 1 or more.")
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the fields that are inputs of a compiled search, because they change none of its shapes.
+
+        A search without a repetition penalty is another program, which does not compute it.
+        """
+        defaults = self._defaults()
+        kinds = {name: "float32" if isinstance(defaults[name], float) else "int32" for name in self._inputs}
+        arrays = {name: np.asarray(getattr(self, name), kind) for name, kind in kinds.items()}
+        tokens = arrays["suppress_tokens"]
+        arrays["suppress_tokens"] = np.resize(tokens, -(-len(tokens) // 8) * 8)  # repeats: JAX compiles each length
+        if not self.penalizes_repetition:
+            del arrays["repetition_penalty"]
+        return arrays
+
+    def constants(self) -> Strategy:
+        """Return the strategy without `arrays` and without what only `Task.prepare` and `Task.to_outputs` use."""
+        defaults, names = self._defaults(), (*self._inputs, "max_new_tokens", "stop", "seed")
+        return dataclasses.replace(self, **{name: defaults[name] for name in names})
+
+    def _defaults(self) -> dict[str, Any]:
+        return {field.name: field.default for field in dataclasses.fields(self)}
+
+    def with_arrays(self, arrays: dict[str, Any]) -> Strategy:
+        """Return a copy with these fields, which may be tensors."""
+        strategy = copy.copy(self)
+        for name, value in arrays.items():
+            object.__setattr__(strategy, name, value)
+        return strategy
+
+    @property
+    def penalizes_repetition(self) -> bool:
+        """Whether there is a repetition penalty."""
+        return not (isinstance(self.repetition_penalty, (int, float)) and self.repetition_penalty == 1)
 
     @property
     def num_beams(self) -> int:
@@ -110,12 +170,13 @@ class Strategy:
         """Return the score that ranks finished hypotheses; here, the log-probability."""
         return log_probs
 
-    def propose(self, totals, end_id, uniform) -> Proposal:
+    def propose(self, totals, ends: Ends, uniform) -> Proposal:
         """Choose among the continuations of the hypotheses.
 
         Args:
             totals: (B, K, V) float32, the total log-probability of each continuation.
-            end_id: (B, 1) int, the end token; -1 in rows whose next token is forced.
+            ends: a function from beams (B, C) and their new tokens (B, C) to (B, C) bool, True for a token that ends
+                its hypothesis.
             uniform: (B, K) float32 in [0, 1), the random numbers of this step.
 
         Returns:
@@ -142,12 +203,12 @@ class Greedy(Strategy):
         if self.num_return_sequences != 1:
             raise ValueError(
                 f"`num_return_sequences` is {self.num_return_sequences}; expected 1 for greedy search. "
-                "`BeamSearch` and `Sampling` can return more."
+                "`BeamSearch` (--num-beams) and `Sampling` can return more."
             )
 
-    def propose(self, totals, end_id, uniform):
+    def propose(self, totals, ends: Ends, uniform):
         """Choose among the continuations; see `Strategy.propose`."""
-        return _follow(totals, ops.argmax(totals, axis=-1), end_id)
+        return _follow(totals, ops.argmax(totals, axis=-1), ends)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,8 +217,8 @@ class Sampling(Strategy):
 
     The token is chosen by inverting the cumulative distribution over the tokens, most probable first, at a uniform
     random number. This number is a hash of the seed, the step and the beam, so that a seed gives the same text on every
-    backend and in any batch. The `num_return_sequences` texts of an input are sampled independently. The other options
-    are those of `Strategy`.
+    backend and in any batch. The `num_return_sequences` texts of an input are sampled independently, and a text that is
+    sampled twice is returned once. The other options are those of `Strategy`.
 
     Args:
         temperature: sampling temperature; below 1 sharpens the distribution, above 1 flattens it.
@@ -179,6 +240,8 @@ class Sampling(Strategy):
     top_k: int = 0
     top_p: float = 1.0
 
+    _inputs: ClassVar[tuple[str, ...]] = (*Strategy._inputs, "temperature", "top_p")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.temperature > 0:  # nor NaN
@@ -191,9 +254,9 @@ class Sampling(Strategy):
         if self.top_k < 0:
             raise ValueError(f"`top_k` is {self.top_k}; expected 0 or more.")
 
-    def propose(self, totals, end_id, uniform):
+    def propose(self, totals, ends: Ends, uniform):
         """Choose among the continuations; see `Strategy.propose`."""
-        return _follow(totals, self._sample(totals, uniform), end_id)
+        return _follow(totals, self._sample(totals, uniform), ends)
 
     def _sample(self, totals, uniform):
         """Return one sampled token per hypothesis, (B, K)."""
@@ -240,6 +303,8 @@ class BeamSearch(Strategy):
     length_penalty: float = 0.6
     coverage_penalty: float = 0.0
 
+    _inputs: ClassVar[tuple[str, ...]] = (*Strategy._inputs, "length_penalty", "coverage_penalty")
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (0 <= self.length_penalty < math.inf and 0 <= self.coverage_penalty < math.inf):
@@ -268,36 +333,36 @@ class BeamSearch(Strategy):
         Args:
             log_probs: (B, C) total log-probabilities.
             length: number of tokens including the end token, broadcastable to (B, C).
-            coverage: (B, C, S) attention summed over the steps, 1 at padding; None for no coverage penalty.
+            coverage: (B, C, S) attention summed over the steps, 1 at padding; None without attention.
 
         Returns:
             (B, C) float32.
         """
         score = log_probs / ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
-        if not self.coverage_penalty or coverage is None:
+        if coverage is None:
             return score
         covered = ops.log(ops.clip(coverage, 1e-6, 1.0))
         return score + self.coverage_penalty * ops.sum(covered, axis=-1)
 
-    def propose(self, totals, end_id, uniform):
+    def propose(self, totals, ends: Ends, uniform):
         """Choose among the continuations; see `Strategy.propose`."""
         num_beams, vocabulary = totals.shape[1:]
         flat = ops.reshape(totals, (-1, num_beams * vocabulary))
         values, indices = ops.top_k(flat, min(2 * num_beams, num_beams * vocabulary))  # best first
         parents, tokens = indices // vocabulary, indices % vocabulary
-        ends = ops.equal(tokens, end_id)
-        in_beam = ops.arange(values.shape[1]) < num_beams
-        ended = ops.where(ops.logical_and(ends, in_beam), values, NEVER)[:, :num_beams]
-        active_values, order = ops.top_k(ops.where(ends, BELOW_NEVER, values), num_beams)
-        return Proposal(_take(parents, order), _take(tokens, order), active_values, parents[:, :num_beams], ended)
+        is_end = ends(parents, tokens)
+        active_values, order = ops.top_k(ops.where(is_end, BELOW_NEVER, values), num_beams)
+        ended = [array[:, :num_beams] for array in (parents, tokens, ops.where(is_end, values, NEVER))]
+        return Proposal(_take(parents, order), _take(tokens, order), active_values, *ended)
 
 
-def _follow(totals, tokens, end_id) -> Proposal:
-    """Extend each hypothesis by its token; a hypothesis with the end token ends."""
+def _follow(totals, tokens, ends: Ends) -> Proposal:
+    """Extend each hypothesis by its token; a hypothesis whose token ends it leaves the search."""
     values = _pick(totals, tokens)
-    ends = ops.equal(tokens, end_id)
     parents = ops.zeros_like(tokens) + ops.arange(totals.shape[1], dtype=tokens.dtype)
-    return Proposal(parents, tokens, ops.where(ends, NEVER, values), parents, ops.where(ends, values, NEVER))
+    is_end = ends(parents, tokens)
+    active, ended = ops.where(is_end, NEVER, values), ops.where(is_end, values, NEVER)
+    return Proposal(parents, tokens, active, parents, tokens, ended)
 
 
 def _pick(values, indices):

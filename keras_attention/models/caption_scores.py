@@ -13,13 +13,21 @@ from keras_attention.metrics.text import score_texts
 from keras_attention.outputs import Caption
 
 
-def validation_score(self: Any, examples: Sequence[CaptionedImage], metric: str, cache: Any = None, **_: Any) -> float:
+def validation_score(
+    self: Any,
+    examples: Sequence[CaptionedImage],
+    metric: str,
+    cache: Any = None,
+    bleu_tokenizer: str | None = None,
+    **_: Any,
+) -> float:
     """Return BLEU-4 or CIDEr (times 100) of greedy captions; unreadable images are ignored.
 
     Args:
         examples: from `read_captions`.
         metric: `"bleu"` or `"cider"`.
         cache: directory of region features, or None.
+        bleu_tokenizer: see `score_texts`.
 
     Raises:
         ValueError: no image can be read.
@@ -33,7 +41,7 @@ def validation_score(self: Any, examples: Sequence[CaptionedImage], metric: str,
     texts, references = _readable(captions, examples)
     if metric == "cider":
         return 100 * score_captions(texts, references, meteor=False).cider
-    return score_texts(texts, references, lowercase=True).bleu
+    return score_texts(texts, references, lowercase=True, tokenizer=bleu_tokenizer).bleu
 
 
 def score_examples(cls: type, model: Any, examples: Sequence[CaptionedImage], **search: Any) -> dict[str, Any]:

@@ -220,14 +220,13 @@ class Captioner(Task):
         """Smooth attention scores (B, T, R) with a Gaussian, if `config.attention_smoothing` is set."""
         return scores if scores is None or self.smoothing is None else ops.matmul(scores, self.smoothing)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Return the compiled loss plus, in training, the attention loss; see `AttentionLoss`."""
-        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+    def added_loss(self, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
+        """Return the loss of the attention in training; see `AttentionLoss`."""
         if self.attention_loss is None or not training:
-            return loss
+            return 0.0
         real = ops.ones_like(y, "float32") if sample_weight is None else ops.cast(sample_weight != 0, "float32")
         costs = keras.losses.sparse_categorical_crossentropy(y, ops.cast(y_pred, "float32"), from_logits=True)
-        return loss + self.attention_loss.loss(costs, real)
+        return self.attention_loss.loss(costs, real)
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
         """Return the embeddings of the prefix (B, 0 or 1, E), and the decoder arguments."""
@@ -321,14 +320,15 @@ class Captioner(Task):
         limit = min(strategy.max_new_tokens or self.config.max_length, self.config.max_length)
         limits = ops.zeros_like(inputs["seeds"]) + limit
         no_prefix = ops.expand_dims(inputs["seeds"], 1)[:, :0]
-        return {**inputs, **search_inputs(limits, inputs["seeds"], no_prefix, no_prefix)}
+        search = search_inputs(limits, inputs["seeds"], no_prefix, no_prefix)
+        return {**inputs, **search, **decoding.stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
         """Search for captions; `inputs` come from `prepare`.
 
         Returns:
-            dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for images that cannot be read;
-            and, of the best caption, `is_written` (B, T) and, with attention, `attention` (B, T, rows, columns).
+            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for
+            images that cannot be read; and, with attention, `attention` (B, T, rows, columns) of the best caption.
         """
         special, searched = special_ids(self.tokenizer), dict(inputs)
         encoder_inputs = {name: searched.pop(name) for name in ("images", "regions") if name in searched}
@@ -344,12 +344,13 @@ class Captioner(Task):
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `caption`, `score`, `valid` (B,), `pieces` (B, T), `attention` (B, T, rows, columns).
 
-        If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
+        If there are several hypotheses, add the outputs of `hypothesis_outputs`.
         """
         detokenizer = detokenizers["tokenizer"]
+        texts = detokenizer.decode(computed["tokens"], computed["lengths"])
+        pieces = detokenizer.pieces(computed["tokens"], computed["is_written"])
         return {
-            **hypothesis_outputs(detokenizer, computed, "caption"),
-            "pieces": detokenizer.pieces(computed["tokens"][:, 0], computed["is_written"]),
+            **hypothesis_outputs(detokenizer, texts, pieces, computed, ("caption", "pieces")),
             "valid": inputs["valid"],
         } | ({"attention": computed["attention"]} if "attention" in computed else {})
 

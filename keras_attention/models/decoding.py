@@ -6,10 +6,13 @@ or None, and a method `_encode_start`.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
+import numpy as np
+from keras import ops
+
 from keras_attention.data.special_tokens import special_ids
+from keras_attention.data.stop_strings import stop_table
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Strategy
 from keras_attention.layers import logits_of_step
@@ -21,9 +24,9 @@ def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
     With `replace_unknown`, the unknown token is allowed, because `Translator.to_outputs` replaces it.
     """
     special = special_ids(tokenizer)
-    allowed = {special.unknown} if strategy.replace_unknown else set()
-    suppressed = dict.fromkeys((*strategy.suppress_tokens, *(i for i in special.suppressed if i not in allowed)))
-    return dataclasses.replace(strategy, suppress_tokens=tuple(suppressed))
+    ids = [i for i in special.suppressed if not (strategy.replace_unknown and i == special.unknown)]
+    parts = [ops.reshape(ops.convert_to_tensor(part, "int32"), (-1,)) for part in (strategy.suppress_tokens, ids)]
+    return strategy.with_arrays({"suppress_tokens": ops.concatenate(parts)})
 
 
 def start(self: Any, inputs: dict, length=None) -> dict:
@@ -59,6 +62,11 @@ def step(self: Any, tokens, state: dict):
     outputs, carry, scores = self.decoder.step(embedding(tokens), state["constants"], state["carry"])
     logits = add_bias(self, logits_of_step(embedding, outputs))
     return logits, {"constants": state["constants"], "carry": carry}, scores
+
+
+def stop_inputs(tokenizer: Any, vocabulary_size: int, strategy: Strategy) -> dict[str, np.ndarray]:
+    """Return the `stop_table` of `decode`; an empty dict if the strategy has no stop strings."""
+    return {"stop_table": stop_table(tokenizer, strategy.stop, vocabulary_size)} if strategy.stop else {}
 
 
 def add_bias(self: Any, logits):

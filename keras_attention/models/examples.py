@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,7 +45,7 @@ def read_documents(paths: Sequence[str]) -> list[str]:
 def token_scores(model: keras.Model, batches: Any) -> dict[str, float]:
     """Compute loss, perplexity and accuracy over all tokens whose weight is not 0.
 
-        loss = sum w cost / sum w,  perplexity = exp(loss)
+        loss = sum |w| cost / sum |w|,  perplexity = exp(loss)
 
     The sums are over all batches, so that the values do not depend on the batch size. A copy of the model is compiled,
     so that the metrics of `model` do not change.
@@ -60,24 +59,21 @@ def token_scores(model: keras.Model, batches: Any) -> dict[str, float]:
         name as prefix, such as `logits_loss`.
     """
     outputs = model.output
-    names = list(outputs) if isinstance(outputs, dict) else None
-
-    def metrics() -> list:
-        return [Perplexity(), MaskedAccuracy()]
-
+    one = not isinstance(outputs, dict)
+    metrics = {name: (Perplexity(), MaskedAccuracy()) for name in ([""] if one else outputs)}
     scored = keras.Model(model.input, outputs)
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)  # Keras requires a loss
     scored.compile(
-        loss=cross_entropy if names is None else dict.fromkeys(names, cross_entropy),
-        weighted_metrics=metrics() if names is None else {name: metrics() for name in names},
+        loss=cross_entropy if one else dict.fromkeys(outputs, cross_entropy),
+        weighted_metrics=list(metrics[""]) if one else {name: list(pair) for name, pair in metrics.items()},
     )
-    values = scored.evaluate(batches, verbose=0, return_dict=True)
+    scored.evaluate(batches, verbose=0)
     scores = {}
-    for prefix in [""] if names is None else [f"{name}_" for name in names]:
-        perplexity = float(values[f"{prefix}perplexity"])
-        scores[f"{prefix}loss"] = math.log(perplexity)
-        scores[f"{prefix}perplexity"] = perplexity
-        scores[f"{prefix}accuracy"] = float(values[f"{prefix}accuracy"])
+    for name, (perplexity, accuracy) in metrics.items():
+        prefix = f"{name}_" if name else ""
+        scores[f"{prefix}loss"] = float(perplexity.cross_entropy())
+        scores[f"{prefix}perplexity"] = float(perplexity.result())
+        scores[f"{prefix}accuracy"] = float(accuracy.result())
     return scores
 
 

@@ -7,6 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.data.weights import ClassWeight, WeightedBatches
+from keras_attention.models import token_loss
+
 
 def compile(
     self: Any, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **options: Any
@@ -26,6 +29,7 @@ def compile(
     loss = compiling.losses(self) if loss == "auto" else loss
     optimizer = compiling.adam() if optimizer == "auto" else optimizer
     keras.Model.compile(self, optimizer, loss, weighted_metrics=weighted_metrics, **options)
+    token_loss.count_tokens(self, loss, options.get("loss_weights"))
 
 
 def compile_from_config(self: Any, config: dict) -> None:
@@ -34,7 +38,16 @@ def compile_from_config(self: Any, config: dict) -> None:
     self.optimizer.build(self.trainable_variables)
 
 
-def fit(self: Any, x: Any = None, y: Any = None, *args: Any, validation_data: Any = None, **options: Any):
+def fit(
+    self: Any,
+    x: Any = None,
+    y: Any = None,
+    *args: Any,
+    validation_data: Any = None,
+    class_weight: ClassWeight | None = None,
+    sample_weight: Any = None,
+    **options: Any,
+):
     """Train on raw examples or on batches; see `keras.Model.fit`.
 
     Args:
@@ -43,10 +56,13 @@ def fit(self: Any, x: Any = None, y: Any = None, *args: Any, validation_data: An
         y: None for examples and batches; see `keras.Model.fit`.
         *args: further positional arguments of `keras.Model.fit`.
         validation_data: raw examples or batches.
+        class_weight: for a classifier or tagger, name or id of a class -> its weight in the loss and metrics; or
+            `"balanced"`, with which all classes count the same.
+        sample_weight: one weight for each raw example, or each example of batches from `keras_attention.data`.
         **options: the other arguments of `keras.Model.fit`, such as `epochs`.
 
     Raises:
-        ValueError: there are no examples, or `batch_size` is set for raw examples.
+        ValueError: there are no examples, `batch_size` is set for raw examples, or weights do not fit.
 
     Example:
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
@@ -66,7 +82,10 @@ def fit(self: Any, x: Any = None, y: Any = None, *args: Any, validation_data: An
         x = self.make_batches(x)
     if are_raw(validation_data):
         validation_data = self.make_batches(validation_data, shuffle=False)
-    return keras.Model.fit(self, x, y, *args, validation_data=validation_data, **options)
+    weights = {"class_weight": class_weight, "sample_weight": sample_weight}
+    if isinstance(x, keras.utils.PyDataset) and not (class_weight is None and sample_weight is None):
+        x, weights = WeightedBatches(x, labels=self.labels, **weights), {}
+    return keras.Model.fit(self, x, y, *args, validation_data=validation_data, **weights, **options)
 
 
 def are_raw(data: Any) -> bool:

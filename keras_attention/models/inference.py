@@ -15,6 +15,7 @@ import numpy as np
 from keras_attention.data.special_tokens import special_ids
 from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, add_spaces, is_word_piece, split_words
 from keras_attention.data.tokenizers import decode_ids, encode_texts, ids_to_pieces
+from keras_attention.generation.strategies import NO_HYPOTHESIS
 from keras_attention.outputs import split_rows
 
 
@@ -49,7 +50,8 @@ def predict_outputs(
 
 def compute_outputs(self: Any, strings: Any, inputs: dict, **options: Any) -> dict[str, Any]:
     """Run `prepare`, `compute` and `to_outputs` on a batch of arrays; see `to_outputs` for the result."""
-    detokenizers = {name: Detokenizer(tokenizer) for name, tokenizer in self.tokenizers.items()}
+    stop = options["strategy"].stop if "strategy" in options else ()
+    detokenizers = {name: Detokenizer(tokenizer, stop) for name, tokenizer in self.tokenizers.items()}
     computed = self.compiled_function(type(self).compute)(self.prepare(inputs, **options), **options)
     return self.to_outputs(strings, inputs, computed, detokenizers)
 
@@ -126,10 +128,15 @@ class Detokenizer:
 
     Args:
         tokenizer: a KerasHub tokenizer.
+        stop: strings before which a generated text ends; see `Strategy`.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
         self.tokenizer, self.special = tokenizer, None if tokenizer is None else special_ids(tokenizer)
+        self.stop = re.compile("|".join(map(re.escape, stop))) if stop else None
+
+    def _before_stop(self, text: str) -> str:
+        return text if self.stop is None else self.stop.split(text, maxsplit=1)[0]
 
     def pieces(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Return the piece of each id (...), "" where the mask (...) is False."""
@@ -141,7 +148,7 @@ class Detokenizer:
         """Turn the first `lengths` (...) of ids (..., T) into strings (...)."""
         strings = np.full(lengths.shape, "", object)
         for index in np.ndindex(*lengths.shape):
-            strings[index] = decode_ids(self.tokenizer, ids[index][: lengths[index]].tolist())
+            strings[index] = self._before_stop(decode_ids(self.tokenizer, ids[index][: lengths[index]].tolist()))
         return strings
 
     def continuations(
@@ -166,7 +173,7 @@ class Detokenizer:
             for n, length in enumerate(lengths[row]):
                 whole = decode_ids(self.tokenizer, [first, *ids[row, n, :length].tolist()])
                 new = whole[len(before) :]
-                strings[row, n] = prompt + (new.removeprefix(" ") if lost_space else new)
+                strings[row, n] = prompt + self._before_stop(new.removeprefix(" ") if lost_space else new)
         return strings
 
     def words_at(self, texts: Sequence[str], positions: np.ndarray) -> np.ndarray:
@@ -207,6 +214,26 @@ class Detokenizer:
         return mask.any(axis=1)
 
     @staticmethod
+    def without_doubles(texts: np.ndarray, scores: np.ndarray, lengths: np.ndarray, pieces: np.ndarray) -> tuple:
+        """Replace each hypothesis with the text of a better one by "" and the score `NO_HYPOTHESIS`, at the end.
+
+        Args:
+            texts: (B, N), best first.
+            scores: (B, N).
+            lengths: (B, N) int, 0 without an input.
+            pieces: (B, N, T).
+
+        Returns:
+            texts, scores and pieces.
+        """
+        is_double = np.tril(texts[:, :, None] == texts[:, None, :], -1).any(-1) & (lengths > 0)
+        order = np.argsort(is_double, axis=1, kind="stable")
+        texts, pieces = np.where(is_double, "", texts), np.where(is_double[:, :, None], "", pieces)
+        scores = np.where(is_double, np.float32(NO_HYPOTHESIS), scores)
+        texts, scores = (np.take_along_axis(array, order, 1) for array in (texts, scores))
+        return texts, scores, np.take_along_axis(pieces, order[:, :, None], 1)
+
+    @staticmethod
     def names(labels: Sequence[str], ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Return the label of each id, "" where the mask is False."""
         return np.where(mask, np.array(labels, object)[ids], "")
@@ -221,13 +248,25 @@ def _ends_in_space(text: str) -> bool:
     return text.endswith(tuple(WHITE_SPACE))
 
 
-def hypothesis_outputs(detokenizer: Any, computed: dict, name: str) -> dict[str, Any]:
-    """Return the outputs of a search: the best texts, called `name`, their scores and, if N > 1, all hypotheses."""
-    texts = detokenizer.decode(computed["tokens"], computed["lengths"])
-    return text_outputs(texts, computed["scores"], name)
+def hypothesis_outputs(
+    detokenizer: Any, texts: Any, pieces: Any, computed: dict, names: tuple[str, str] = ("text", "pieces")
+) -> dict[str, Any]:
+    """Return the outputs of a search.
 
+    Args:
+        detokenizer: a `Detokenizer` or `GraphTokenizer`.
+        texts: (B, N) strings, best first.
+        pieces: (B, N, T) strings.
+        computed: dict of `scores` and `lengths` (B, N).
+        names: the names of the outputs for the best text and its pieces.
 
-def text_outputs(texts: Any, scores: Any, name: str = "text") -> dict[str, Any]:
-    """Return the outputs for texts and scores (B, N): the first, called `name`, and all as `alternatives` if N > 1."""
-    outputs = {name: texts[:, 0], "score": scores[:, 0]}
-    return outputs | ({"alternatives": texts, "alternative_scores": scores} if scores.shape[1] > 1 else {})
+    Returns:
+        dict of the best text, its pieces, and `score`. If N > 1, also the different texts as `alternatives` (B, N),
+        with `alternative_scores` (B, N) and `alternative_pieces` (B, N, T), best first.
+    """
+    scores = computed["scores"]
+    outputs = {names[0]: texts[:, 0], "score": scores[:, 0], names[1]: pieces[:, 0]}
+    if scores.shape[1] == 1:
+        return outputs
+    texts, scores, pieces = detokenizer.without_doubles(texts, scores, computed["lengths"], pieces)
+    return outputs | {"alternatives": texts, "alternative_scores": scores, "alternative_pieces": pieces}

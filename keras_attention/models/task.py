@@ -1,7 +1,8 @@
 """`Task`, the base class of all models: the facts that a task states, and the computation of its prediction.
 
 The other methods of all tasks are functions in files of their own: making.py and weight_transfer.py (new models),
-fitting.py (`compile`, `fit`), saving.py (files and exports), inference.py (batches of texts or images).
+fitting.py (`compile`, `fit`), token_loss.py (the loss), saving.py (files and exports), inference.py (batches of texts
+or images).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import keras
 
 from keras_attention.data.text_reader import TextReader, WordReader
 from keras_attention.generation import CompiledFunction, Strategy
-from keras_attention.models import fitting, inference, making, saving, weight_transfer
+from keras_attention.models import fitting, inference, making, saving, token_loss, weight_transfer
 
 
 class Task(keras.Model):
@@ -58,6 +59,8 @@ class Task(keras.Model):
     train_tokenizers, override_config = classmethod(making.train_tokenizers), classmethod(making.override_config)
     from_model, from_encoder = classmethod(weight_transfer.from_model), classmethod(weight_transfer.from_encoder)
     compile, compile_from_config, fit = fitting.compile, fitting.compile_from_config, fitting.fit
+    compute_loss, train_step = token_loss.compute_loss, token_loss.train_step
+    _maybe_symbolic_build, _accumulated_factor = token_loss.build_on_replicas, 1.0
     get_config, from_config = saving.get_config, classmethod(saving.from_config)
     quantize, has_lora, export = saving.quantize, property(saving.has_lora), saving.export
     predict_outputs, compute_outputs = inference.predict_outputs, inference.compute_outputs
@@ -112,6 +115,10 @@ class Task(keras.Model):
             self._compiled_functions[function] = CompiledFunction(self, function)
         return self._compiled_functions[function]
 
+    def reader_for(self, **options: Any) -> TextReader | WordReader | None:
+        """Return `input_reader`; a language model leaves room for the new tokens of its `strategy`."""
+        return self.input_reader
+
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the inputs of `prepare` for a batch of texts or images.
 
@@ -155,6 +162,10 @@ class Task(keras.Model):
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `to_outputs`.")
 
+    def added_loss(self, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
+        """Return a loss per token that is added to the compiled loss, such as the one of a captioner's attention."""
+        return 0.0
+
     @classmethod
     def read_examples(cls, paths: Sequence[str]) -> list:
         """Read examples from one file or `tfds:NAME[:SPLIT]`; a `Translator` also reads two aligned files.
@@ -189,7 +200,7 @@ class Task(keras.Model):
         """
         return self.batch_function(examples, self, max_tokens, shuffle, seed, **options)
 
-    def validation_score(self, examples: Sequence, metric: str) -> float:
+    def validation_score(self, examples: Sequence, metric: str, **options: Any) -> float:
         """Return one of `text_metrics`, such as `"bleu"`, of the texts that the model generates for the examples."""
         raise NotImplementedError(f"{type(self).__name__} has no metric of generated texts, such as {metric}.")
 

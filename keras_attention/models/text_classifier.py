@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_attention.config import MULTI_LABEL, SINGLE_LABEL, RecurrentConfig, TransformerConfig
@@ -161,13 +160,10 @@ class TextClassifier(Task):
         return ops.sigmoid(logits) if self.config.problem_type == MULTI_LABEL else logits
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-        """Return `label`, `score` (B,), `labels`, `probabilities` (B, classes), `pieces` and `attention` (B, S)."""
+        """Return `label`, `score` (B,), `probabilities` (B, classes), `pieces` and `attention` (B, S)."""
         detokenizer, computed, real = detokenizers["tokenizer"], dict(computed), ~inputs["is_empty"]
-        best, labels = computed.pop("label_ids"), self.config.labels
-        every = best[:, None] * 0 + np.arange(len(labels), dtype="int32")
         return {
-            "label": detokenizer.names(labels, best, real),
-            "labels": detokenizer.names(labels, every, real[:, None]),
+            "label": detokenizer.names(self.config.labels, computed.pop("label_ids"), real),
             **computed,
             "pieces": detokenizer.pieces(inputs["token_ids"], inputs["padding_mask"] & real[:, None]),
         }

@@ -205,7 +205,9 @@ class Translator(Task):
         prefix_ids, prefix_mask = inputs.get("prefix_ids", no_prefix), inputs.get("prefix_mask", no_prefix)
         limits = self.length_limits(ops.sum(ops.cast(inputs["source_mask"], "int32"), axis=1), strategy)
         limits = ops.maximum(limits, ops.sum(ops.cast(prefix_mask, "int32"), axis=1) + 1)
-        return {**inputs, **search_inputs(limits, inputs["seeds"], prefix_ids, prefix_mask)}
+        search = search_inputs(limits, inputs["seeds"], prefix_ids, prefix_mask)
+        stop = decoding.stop_inputs(self.target_tokenizer, self.config.target_vocabulary_size, strategy)
+        return {**inputs, **search, **stop}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
         """Search for translations.
@@ -215,8 +217,8 @@ class Translator(Task):
             strategy: the search strategy.
 
         Returns:
-            dict of `tokens` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for empty texts; and, of the best
-            translation, `is_written` (B, T) and, with attention, `attention` (B, T, S).
+            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for
+            empty texts; and, with attention, `attention` (B, T, S) of the best translation.
         """
         special, searched = special_ids(self.target_tokenizer), dict(inputs)
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
@@ -242,19 +244,20 @@ class Translator(Task):
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text`, `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
 
-        If there are several hypotheses, add `alternatives` and `alternative_scores` (B, N), best first.
+        If there are several hypotheses, add the outputs of `hypothesis_outputs`.
         """
         source, target = detokenizers["source_tokenizer"], detokenizers["target_tokenizer"]
-        outputs = hypothesis_outputs(target, computed, "text")
+        texts = target.decode(computed["tokens"], computed["lengths"])
+        pieces = target.pieces(computed["tokens"], computed["is_written"])
+        outputs = hypothesis_outputs(target, texts, pieces, computed, ("text", "target_pieces"))
         if "attended" in computed:
-            words = source.words_at(strings, computed["attended"])
-            copied = target.copy_words(computed["tokens"][:, 0], computed["is_written"], words)
-            has_unknown = (computed["tokens"][:, 0] == target.special.unknown) & computed["is_written"]
-            outputs["text"] = target.choose(target.any(has_unknown), copied, outputs["text"])
+            best, is_written = computed["tokens"][:, 0], computed["is_written"][:, 0]
+            copied = target.copy_words(best, is_written, source.words_at(strings, computed["attended"]))
+            has_unknown = target.any((best == target.special.unknown) & is_written)
+            outputs["text"] = target.choose(has_unknown, copied, outputs["text"])
         return {
             **outputs,
             "source_pieces": source.pieces(inputs["source_ids"], inputs["source_mask"] & ~inputs["is_empty"][:, None]),
-            "target_pieces": target.pieces(computed["tokens"][:, 0], computed["is_written"]),
             **({"alignment": computed["attention"]} if "attention" in computed else {}),
         }
 
@@ -274,21 +277,24 @@ class Translator(Task):
         tokenizers = [train_tokenizer(corpus, **options) for corpus in corpora]
         return {"source_tokenizer": tokenizers[0], "target_tokenizer": tokenizers[-1]}
 
-    def validation_score(self, examples: Sequence, metric: str) -> float:
+    def validation_score(self, examples: Sequence, metric: str, bleu_tokenizer: str | None = None) -> float:
         """Return BLEU or chrF of greedy translations."""
         texts = [translation.text for translation in self.translate([source for source, _ in examples], batch_size=64)]
-        return getattr(score_texts(texts, [target for _, target in examples]), metric)
+        references = [target for _, target in examples]
+        return getattr(score_texts(texts, references, tokenizer=bleu_tokenizer), metric)
 
     @classmethod
-    def score_examples(cls, model: Any, examples: Sequence, lowercase: bool = False, **search: Any) -> dict[str, Any]:
-        """Return `bleu`, `chrf` and `by_length`, the BLEU by source length; `lowercase` ignores case."""
+    def score_examples(
+        cls, model: Any, examples: Sequence, lowercase: bool = False, bleu_tokenizer: str | None = None, **search: Any
+    ) -> dict[str, Any]:
+        """Return `bleu`, `chrf` and `by_length`, the BLEU by source length; see `score_texts` for the options."""
         sources, references = zip(*examples, strict=True)
         texts = [translation.text for translation in model.translate(list(sources), **search)]
-        scores = score_texts(texts, references, lowercase)
+        scores = score_texts(texts, references, lowercase, bleu_tokenizer)
         return {
             "bleu": scores.bleu,
             "chrf": scores.chrf,
-            "by_length": scores_by_length(sources, texts, references, lowercase=lowercase),
+            "by_length": scores_by_length(sources, texts, references, lowercase=lowercase, tokenizer=bleu_tokenizer),
             "signature": scores.bleu_signature,
             "chrf_signature": scores.chrf_signature,
         }

@@ -35,7 +35,7 @@ def export(
     - `Captioner`: image_bytes (B,), with sampling also seed (B,) -> caption, score, valid (B,), pieces (B, T),
       attention (B, T, rows, columns);
     - `CausalLM`, `PermutationLM`: text (B,), with sampling also seed (B,) -> text, score (B,), pieces (B, T);
-    - `TextClassifier`: text (B,) -> label, score (B,), labels, probabilities (B, classes), pieces, attention (B, S);
+    - `TextClassifier`: text (B,) -> label, score (B,), probabilities (B, classes), pieces and attention (B, S);
     - `TextTagger`: text (B,) -> words, tags, scores (B, W);
     - `MaskedLM`: text (B,) -> text, candidates and candidate_scores (B, G, 5) for up to G masks.
 

@@ -98,6 +98,29 @@ class ExportedModel:
         inputs = {name: self.tensor(seeds if name == "seed" else list(strings)) for name in names}
         return {name: value.numpy() for name, value in self.signature(**inputs).items()}
 
+    def score(self, texts: Iterable[Any], targets: Iterable[str] | None = None, batch_size: int = 32) -> list[float]:
+        """Return the log-probability of each text, or of the target for each text or image; see `ka.score`.
+
+        Raises:
+            TypeError: the export has no signature `score`.
+        """
+        if "score" not in self.loaded.signatures:
+            raise TypeError(f"This SavedModel is a {self.task} and has no signature `score`; a CausalLM has one.")
+        signature = self.loaded.signatures["score"]
+        names = signature.structured_input_signature[1]
+        strings = _EncodedImages(check_images(texts)) if "image_bytes" in names else check_texts(texts)
+        columns = {next(name for name in ("image_bytes", "text") if name in names): strings}
+        if targets is not None:
+            columns["caption" if "image_bytes" in names else "target"] = check_texts(targets)
+        if columns.keys() != names.keys():
+            raise ValueError(f"The inputs are {', '.join(columns)}; expected {', '.join(names)}.")
+
+        def compute(indices: np.ndarray) -> dict[str, np.ndarray]:
+            inputs = {name: self.tensor([column[i] for i in indices]) for name, column in columns.items()}
+            return {"score": signature(**inputs)["score"].numpy()}
+
+        return [float(row["score"]) for row in run_batches([0] * len(strings), batch_size, compute)]
+
     def _predict(self, output_class: type, inputs: Iterable[Any], batch_size: int, seed: int) -> list:
         """Return an object of `output_class` for each text or image."""
         reads_images = "image_bytes" in self.signature.structured_input_signature[1]

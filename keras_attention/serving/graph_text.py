@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_attention.data.special_tokens import special_ids, vocabulary
 from keras_attention.data.text_reader import TextReader, WordReader
 from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, is_word_piece, marks_spaces
+from keras_attention.generation.strategies import NO_HYPOTHESIS
 from keras_attention.serving.graph_tokenizers import GraphPieces
 
 
@@ -18,9 +20,12 @@ class GraphTokenizer:
 
     Args:
         tokenizer: a KerasHub tokenizer.
+        stop: strings before which a generated text ends; see `Strategy`.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
+        codes = ("".join(f"\\x{{{ord(character):x}}}" for character in text) for text in stop)
+        self.stop = f"(?s)(?:{'|'.join(codes)}).*" if stop else None
         self.tokenizer, self.special = tokenizer, special_ids(tokenizer)
         self.vocabulary = [*vocabulary(tokenizer), ""]  # "" for ids of the model that the tokenizer does not have
         pieces = GraphPieces(tokenizer)
@@ -46,7 +51,10 @@ class GraphTokenizer:
 
     def decode(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Turn the first `lengths` (...) of ids (..., T) into strings (...)."""
-        return _valid(self._bytes(ids, lengths))
+        return self._before_stop(_valid(self._bytes(ids, lengths)))
+
+    def _before_stop(self, text: tf.Tensor) -> tf.Tensor:
+        return text if self.stop is None else tf.strings.regex_replace(text, self.stop, "", replace_global=False)
 
     def _bytes(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Decode ids to bytes, which may be invalid UTF-8, because byte-level pieces can end inside a character."""
@@ -71,7 +79,17 @@ class GraphTokenizer:
         prompts = tf.repeat(prompts[:, None], lengths.shape[1], axis=1)
         lost_space = _ends_in_space(prompts) & ~_ends_in_space(before)  # a tokenizer may drop it
         new = tf.where(lost_space, tf.strings.regex_replace(new, "^ ", ""), new)
-        return tf.strings.join([prompts, new])
+        return tf.strings.join([prompts, self._before_stop(new)])
+
+    @staticmethod
+    def without_doubles(texts: tf.Tensor, scores: tf.Tensor, lengths: tf.Tensor, pieces: tf.Tensor) -> tuple:
+        """Replace hypotheses with the text of a better one; see `Detokenizer.without_doubles`."""
+        is_before = np.tri(scores.shape[1], k=-1, dtype=bool)
+        is_double = tf.reduce_any(tf.equal(texts[:, :, None], texts[:, None, :]) & is_before, -1) & (lengths > 0)
+        order = tf.argsort(tf.cast(is_double, tf.int32), axis=1, stable=True)
+        texts, scores = tf.where(is_double, "", texts), tf.where(is_double, NO_HYPOTHESIS, scores)
+        pieces = tf.where(is_double[:, :, None], "", pieces)
+        return tuple(tf.gather(array, order, batch_dims=1) for array in (texts, scores, pieces))
 
     def words_at(self, texts: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
         """Return the word of a text at each position (B, T) of its tokens; see `Detokenizer.words_at`."""

@@ -31,7 +31,8 @@ class GraphTask:
 
     def __init__(self, model: Task, strategy: Strategy | None) -> None:
         self.model, self.strategy = model, strategy
-        self.tokenizers = {name: GraphTokenizer(tokenizer) for name, tokenizer in model.tokenizers.items()}
+        stop = () if strategy is None else strategy.stop
+        self.tokenizers = {name: GraphTokenizer(tokenizer, stop) for name, tokenizer in model.tokenizers.items()}
 
     @property
     def input_specs(self) -> list[tf.TensorSpec]:
@@ -73,7 +74,7 @@ class GraphTask:
     def predict(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Compute the outputs of the task's prediction method; see `Task.to_outputs`."""
         model, options = self.model, {} if self.strategy is None else {"strategy": self.strategy}
-        batch = self.read(model.input_reader, strings)
+        batch = self.read(model.reader_for(**options), strings)
         inputs = model.to_inputs(batch)
         if options:
             inputs["seeds"] = tf.zeros(tf.shape(strings)[:1], tf.int32) if seed is None else seed

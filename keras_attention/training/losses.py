@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.metrics.tokens import flat_weights
+
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MaskedCrossEntropy(keras.losses.Loss):
@@ -15,8 +17,11 @@ class MaskedCrossEntropy(keras.losses.Loss):
         -log softmax(z)[y] * (1 - e)  -  e / V * sum_v log softmax(z)[v]
 
     and the loss is sum w cost / sum |w| over all tokens. The batches of `keras_attention.data` pass w to `fit` as
-    the sample weight, which is 0 at padding. `SelfCriticalBatches` uses negative weights: they lower the probability of
-    a token.
+    the sample weight, which is 0 at padding. In another model, w is also 0 where Keras' implicit mask is False.
+    `SelfCriticalBatches` uses negative weights: they lower the probability of a token.
+
+    A task of this library shows the loss per token of all batches of an epoch, and each update has the gradient of the
+    loss per token of all its batches and replicas. In another model Keras averages the losses of batches and replicas.
 
     Args:
         label_smoothing: e, in [0, 1).
@@ -24,7 +29,8 @@ class MaskedCrossEntropy(keras.losses.Loss):
     Call arguments:
         y_true: (B, T) or (B,) int labels.
         y_pred: (B, T, V) or (B, V) logits, in any float dtype.
-        sample_weight: w, with the shape of `y_true`; 0 at tokens to ignore. The default is 1.
+        sample_weight: w, with the shape of `y_true`, or (B,), one weight for a row; 0 at tokens to ignore. The default
+            is 1.
 
     Output:
         a float32 scalar, in nats per token.
@@ -47,13 +53,20 @@ class MaskedCrossEntropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        costs = self.call(y_true, y_pred)
-        weights = ops.ones_like(costs) if sample_weight is None else ops.cast(sample_weight, "float32")
-        return ops.sum(costs * weights) / ops.maximum(ops.sum(ops.abs(weights)), keras.config.epsilon())
+        cost, weight = self.sums(y_true, y_pred, sample_weight)
+        return cost / ops.maximum(weight, keras.config.epsilon()) / num_replicas()
+
+    def sums(self, y_true, y_pred, sample_weight=None):
+        """Return the sum of w cost and the sum of |w| over all tokens, so that the loss of several batches is exact."""
+        weights = flat_weights(y_pred, sample_weight)
+        costs = ops.reshape(self.call(y_true, y_pred), (-1,))
+        return ops.sum(ops.where(weights == 0, 0.0, costs * weights)), ops.sum(ops.abs(weights))
 
     def call(self, y_true, y_pred):
-        """Compute the output; the class describes arguments and shapes."""
-        return token_costs(ops.cast(y_pred, "float32"), ops.cast(y_true, "int32"), self.label_smoothing)
+        """Return the cost of each token, (B, T) or (B,); the class describes arguments and shapes."""
+        logits = ops.cast(ops.convert_to_tensor(y_pred), "float32")
+        labels = ops.reshape(ops.cast(y_true, "int32"), ops.shape(logits)[:-1])
+        return token_costs(logits, labels, self.label_smoothing)
 
     def get_config(self) -> dict:
         """Return the constructor's arguments, for saving."""
@@ -91,3 +104,12 @@ def token_costs(logits, labels, label_smoothing: float = 0.0):
         return total - expected, gradient
 
     return costs(logits)
+
+
+def num_replicas() -> int:
+    """Return the number of replicas of TensorFlow's distribution strategy: Keras adds up their losses and gradients."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync

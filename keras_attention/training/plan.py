@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 Schedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
 SCHEDULES = get_args(Schedule)
+Mode = Literal["min", "max"]
+BleuTokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"]
+# Which value of a metric is better. Names of Keras, and of the scores of texts, captions and speech.
+_LOWER_IS_BETTER = {
+    "loss", "perplexity", "cross_entropy", "crossentropy", "binary_crossentropy", "categorical_crossentropy",
+    "sparse_categorical_crossentropy", "kl_divergence", "poisson", "hinge", "squared_hinge", "categorical_hinge",
+    "logcosh", "mean_squared_error", "mse", "root_mean_squared_error", "mean_absolute_error", "mae",
+    "mean_absolute_percentage_error", "mape", "mean_squared_logarithmic_error", "msle", "wer", "cer", "ter",
+}  # fmt: skip
+_HIGHER_IS_BETTER = {
+    "accuracy", "acc", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy",
+    "top_k_categorical_accuracy", "sparse_top_k_categorical_accuracy", "precision", "recall", "auc", "f1", "f1_score",
+    "fbeta_score", "r2_score", "reward", "bleu", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "chrf", "meteor", "rouge_l",
+    "cider",
+}  # fmt: skip
 _POSITIVE = (
     "epochs",
     "max_tokens",
@@ -34,9 +50,13 @@ class TrainingPlan:
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW.
         layer_decay: factor of the learning rate from each block to the block below it; 1 for equal learning rates.
-        gradient_accumulation: number of batches per update; their gradients are averaged.
+        gradient_accumulation: number of batches per update; the update has the gradient of the loss per token of all of
+            them.
         monitor: metric that selects the best model. By default val_bleu (translator, captioner), val_accuracy
             (classifier, tagger) or val_loss (the others).
+        mode: whether a lower (min) or a higher (max) value of the monitored metric is better; by default known from its
+            name.
+        bleu_tokenizer: tokenizer of sacreBLEU for BLEU; by default chosen by the script of the references.
         patience: epochs without an improvement before training stops.
         average_checkpoints: average the weights of the last N epochs; the average is saved if it scores better.
         seed: seed of the random order of the examples.
@@ -60,6 +80,8 @@ class TrainingPlan:
     layer_decay: float = 1.0
     gradient_accumulation: int = 1
     monitor: str | None = None
+    mode: Mode | None = None
+    bleu_tokenizer: BleuTokenizer | None = None
     patience: int = 10
     average_checkpoints: int = 1
     seed: int = 0
@@ -76,6 +98,9 @@ class TrainingPlan:
             raise ValueError(f"`layer_decay` is {self.layer_decay}; expected a number in (0, 1].")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"`schedule` is {self.schedule!r}; expected one of {', '.join(SCHEDULES)}.")
+        for name, choices in (("mode", get_args(Mode)), ("bleu_tokenizer", get_args(BleuTokenizer))):
+            if getattr(self, name) not in (None, *choices):
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; expected one of {', '.join(choices)}.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"`seed` is {self.seed}; expected 0 to {2**32 - 1}.")
         if self.monitor == "reward" and self.average_checkpoints > 1:
@@ -85,6 +110,26 @@ class TrainingPlan:
             )
 
 
-def smaller_is_better(metric: str) -> bool:
-    """Return whether a smaller value of a metric is better: true for a loss and a perplexity."""
-    return metric.endswith(("loss", "perplexity"))
+def mode_of(monitor: str, mode: Mode | None = None, outputs: Sequence[str] = ()) -> Mode:
+    """Return whether a lower ("min") or a higher ("max") value of a metric is better.
+
+    Args:
+        monitor: name of the metric, such as `val_bleu`.
+        mode: the mode, if it is set; it is returned unchanged.
+        outputs: names of the model's outputs, which Keras writes in front of the name of a metric.
+
+    Raises:
+        ValueError: the metric is not known and `mode` is None.
+
+    Example:
+        >>> mode_of("val_loss"), mode_of("val_bleu"), mode_of("val_error", "min")
+        ('min', 'max', 'min')
+    """
+    name = monitor.removeprefix("val_")
+    for output in outputs:
+        name = name.removeprefix(f"{output}_")
+    if mode is None and name not in _LOWER_IS_BETTER | _HIGHER_IS_BETTER:
+        raise ValueError(
+            f"It is not known whether a lower or a higher {monitor} is better; set `mode` (--mode) to min or max."
+        )
+    return mode or ("min" if name in _LOWER_IS_BETTER else "max")

@@ -9,10 +9,11 @@ from typing import Any
 
 import keras
 
+from keras_attention.data.weights import ClassWeight
 from keras_attention.training.checkpoints import average_weights
 from keras_attention.training.compiling import compile_model, computed_names
-from keras_attention.training.plan import TrainingPlan
-from keras_attention.training.run_state import RunState
+from keras_attention.training.plan import TrainingPlan, mode_of
+from keras_attention.training.run_state import RunState, describe_start
 
 
 def train(
@@ -23,6 +24,7 @@ def train(
     *,
     validation: Any = None,
     measure: Callable[[keras.Model], dict[str, float]] | None = None,
+    class_weight: ClassWeight | None = None,
     batch_options: Mapping[str, Any] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, list[float]]:
@@ -41,6 +43,7 @@ def train(
             model by default; with batches, a metric that Keras computes.
         measure: a function that is called with the model after each epoch; it returns metrics, such as
             `{"val_f1": 0.7}`, which are added to the history and can be monitored.
+        class_weight: weights of the classes in the loss, for a `TextClassifier` or `TextTagger`; see its `fit`.
         batch_options: more arguments of the task's `make_batches`, such as `{"cache": "run/features"}` for a
             `Captioner` with a frozen image encoder.
         callbacks: more Keras callbacks.
@@ -49,8 +52,9 @@ def train(
         the history: metric -> one value per epoch. `model` has the best weights.
 
     Raises:
-        ValueError: the monitored metric is not computed or was never finite, or the directory has the run of another
-            model.
+        ValueError: the monitored metric is not computed or was never finite, it is not known whether a lower or higher
+            value is better, or the directory has the run of another model, with other data or with another plan. Only
+            `epochs`, `patience` and `average_checkpoints` of a plan may change.
 
     Example:
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
@@ -62,18 +66,23 @@ def train(
         2
     """
     plan, directory, options = plan or TrainingPlan(), pathlib.Path(directory), dict(batch_options or {})
+    start = describe_start(plan, examples, validation, {**options, "class_weight": class_weight})
     batches = _batches(model, examples, plan, options)
     valid = None if validation is None else _batches(model, validation, plan, options, shuffle=False)
     monitor = plan.monitor or default_monitor(model, batches, validation)
+    if plan.bleu_tokenizer:
+        options["bleu_tokenizer"] = plan.bleu_tokenizer
     scores = _task_scores(model, batches, validation, monitor, options)
     if measure is None:
         _check_monitor(monitor, [*computed_names(model, valid is not None), *scores])
+    mode = mode_of(monitor, plan.mode, model.output if isinstance(model.output, dict) else ())
     directory.mkdir(parents=True, exist_ok=True)
     compile_model(model, plan, len(batches))
     model.optimizer.build(model.trainable_variables)
-    measures = _combined(scores, measure)
-    state = RunState(directory, monitor, plan.patience, plan.average_checkpoints, measures)
-    _fit(model, state, plan, batches, valid, callbacks)
+    state = RunState(directory, plan, monitor, mode, _combined(scores, measure), {**start, "monitor": monitor})
+    weights = {} if class_weight is None else {"class_weight": class_weight}
+    _fit(model, state, plan, batches, valid, callbacks=callbacks, **weights)
+    state.warn_if_constant()
     state.load_best(model)
     if plan.average_checkpoints > 1:
         _keep_average_if_better(model, state, batches, valid)
@@ -134,7 +143,13 @@ def _check_monitor(monitor: str, names: Sequence[str]) -> None:
 
 
 def _fit(
-    model: keras.Model, state: RunState, plan: TrainingPlan, batches: Any, validation: Any, callbacks: Sequence
+    model: keras.Model,
+    state: RunState,
+    plan: TrainingPlan,
+    batches: Any,
+    validation: Any,
+    callbacks: Sequence,
+    **weights: Any,
 ) -> None:
     """Train from the epoch of the last checkpoint to the end."""
     first_epoch = state.restore(model)
@@ -155,6 +170,7 @@ def _fit(
             validation_data=validation,
             shuffle=False,  # the batches shuffle with the seed of the plan
             callbacks=[state, *callbacks, *batches.callbacks],
+            **weights,
         )
     if state.best is None:
         raise ValueError(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import pathlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 
+from keras_attention.data.batches import digest
 from keras_attention.storage import write_whole
 from keras_attention.training.checkpoints import assign, load_arrays, save_arrays
 from keras_attention.training.finetuning import restart_lora
-from keras_attention.training.plan import smaller_is_better
+from keras_attention.training.plan import Mode, TrainingPlan
+
+_SAVED = ("history", "best", "best_loss", "best_epoch", "wait")
 
 
 class RunState(keras.callbacks.Callback):
@@ -20,25 +26,29 @@ class RunState(keras.callbacks.Callback):
 
     Args:
         directory: for `checkpoint.npz`, `model.keras` and the weights of the last epochs.
-        monitor: the metric that selects the best model.
-        patience: epochs without an improvement before training stops.
-        average_checkpoints: number of last epochs whose weights are saved.
+        plan: its `patience` and `average_checkpoints` are used.
+        monitor: the metric that selects the best model; of equal values, the lower loss selects.
+        mode: whether a lower or a higher value is better.
         measure: called with the model after each epoch; its values are added to the history.
+        start: what the run depends on, such as a digest of the data: name -> value. A run with other values is not
+            resumed.
     """
 
     def __init__(
         self,
         directory: pathlib.Path,
+        plan: TrainingPlan,
         monitor: str,
-        patience: int,
-        average_checkpoints: int,
+        mode: Mode,
         measure: Callable[[keras.Model], dict[str, float]] | None,
+        start: dict[str, str | None],
     ) -> None:
         super().__init__()
-        self.directory, self.monitor, self.patience = directory, monitor, patience
-        self.average_checkpoints, self.measure = average_checkpoints, measure
+        self.directory, self.monitor, self.mode, self.start = directory, monitor, mode, start
+        self.patience, self.average_checkpoints, self.measure = plan.patience, plan.average_checkpoints, measure
         self.history: dict[str, list[float]] = {}
         self.best: float | None = None
+        self.best_loss = math.inf
         self.best_epoch: int | str = 0
         self.wait = 0
 
@@ -64,10 +74,23 @@ class RunState(keras.callbacks.Callback):
                 f"{self.directory} has the run of a model with another config or vocabulary. Load its "
                 "model.keras to resume it, or choose another directory."
             )
+        self._check_start(metadata["start"])
         assign(_state_variables(model), arrays)
-        self.history, self.best = metadata["history"], metadata["best"]
-        self.best_epoch, self.wait = metadata["best_epoch"], metadata["wait"]
+        for name in _SAVED:
+            setattr(self, name, metadata[name])
         return metadata["epoch"]
+
+    def _check_start(self, start: dict[str, str | None]) -> None:
+        changed = [
+            f"the {name} changed" if name.endswith(" data") else f"{name} was {start.get(name)} and is {value}"
+            for name, value in self.start.items()
+            if start.get(name) != value
+        ]
+        if changed:
+            raise ValueError(
+                f"The run in {self.directory} cannot be resumed: {'; '.join(changed)}. Resume it with the data and "
+                "options that it started with, or start a new run in another directory."
+            )
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Compute the metrics, save the best model and a checkpoint, and stop early."""
@@ -84,7 +107,7 @@ class RunState(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _save_state(self, model: keras.Model, epoch: int) -> None:
-        metadata = {key: getattr(self, key) for key in ("history", "best", "best_epoch", "wait")}
+        metadata = {name: getattr(self, name) for name in (*_SAVED, "start")}
         arrays = [keras.ops.convert_to_numpy(v) for v in _state_variables(model)]
         save_arrays(self.checkpoint, arrays, {"epoch": epoch, "model": _fingerprint(model), **metadata})
 
@@ -98,17 +121,30 @@ class RunState(keras.callbacks.Callback):
             raise ValueError(
                 f"The monitor {self.monitor!r} is not computed in this run. Expected one of {', '.join(sorted(logs))}."
             )
-        value = float(logs[self.monitor])
-        is_better = self.best is None or (value < self.best if smaller_is_better(self.monitor) else value > self.best)
+        value, loss = float(logs[self.monitor]), float(logs.get("val_loss", logs.get("loss", math.inf)))
+        is_better = self.best is None or self._rank(value, loss) > self._rank(self.best, self.best_loss)
         if is_better := is_better and math.isfinite(value):
-            self.best, self.best_epoch = value, epoch
+            self.best, self.best_loss, self.best_epoch = value, loss, epoch
             self._save_model(model)
         return is_better
+
+    def _rank(self, value: float, loss: float) -> tuple[float, float]:
+        return (value if self.mode == "max" else -value), -loss
+
+    def warn_if_constant(self) -> None:
+        """Warn if the monitored metric had the same value after every epoch, so that it selected nothing."""
+        values = self.history[self.monitor]
+        if len(values) > 1 and len(set(values)) == 1:
+            warnings.warn(
+                f"{self.monitor} was {values[0]:g} after each of the {len(values)} epochs, so the loss selected the "
+                "best model. Train for longer, or monitor another metric, such as val_loss.",
+                stacklevel=3,
+            )
 
     def record_best(self) -> None:
         """Write the best value to the checkpoint; its weights are still the weights of the last epoch."""
         arrays, metadata = load_arrays(self.checkpoint)
-        save_arrays(self.checkpoint, arrays, {**metadata, "best": self.best, "best_epoch": self.best_epoch})
+        save_arrays(self.checkpoint, arrays, {**metadata, **{name: getattr(self, name) for name in _SAVED}})
 
     def load_best(self, model: keras.Model) -> None:
         """Load the weights of the best model."""
@@ -127,6 +163,17 @@ class RunState(keras.callbacks.Callback):
 
     def _save_model(self, model: keras.Model) -> None:
         write_whole(self.directory / "model.keras", lambda name: keras.saving.save_model(model, name))
+
+
+def describe_start(plan: TrainingPlan, examples: Any, validation: Any, options: Mapping[str, Any]) -> dict:
+    """Return what a run depends on: digests of its data, and the plan and options as strings."""
+    may_change = ("epochs", "patience", "average_checkpoints", "monitor", "cache")
+    settings = {**dataclasses.asdict(plan), **options}
+    return {
+        "training data": digest(examples),
+        "validation data": None if validation is None else digest(validation),
+        **{name: str(value) for name, value in settings.items() if name not in may_change},
+    }
 
 
 def _fingerprint(model: keras.Model) -> str:

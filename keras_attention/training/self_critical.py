@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.data.batches import length_multiple
+from keras_attention.data.batches import digest, length_multiple
 from keras_attention.data.caption_batches import image_source, warn_unreadable
 from keras_attention.data.captions import CaptionedImage
 from keras_attention.data.tokenizers import decode_ids
@@ -75,6 +76,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         self.reader = captioner.target_reader
         self.images = image_source(examples, captioner, **image_options)
         self.readable = np.flatnonzero(warn_unreadable(examples, self.images.valid))
+        self.digest = functools.partial(digest, examples)
         self.reward = CaptionReward([example.captions for example in examples])
         count = min(images_per_epoch, len(self.readable))
         per_batch = max(1, max_tokens // (captions_per_image * captioner.config.max_length))

@@ -1,0 +1,116 @@
+"""The lines that a command reads and writes: one output line for each input line, as text or as JSON."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+import click
+import numpy as np
+
+import keras_attention as ka
+from keras_attention.data.files import decode_lines
+
+_CHUNK = 512  # the most lines that are processed together
+_NAMES = {"pieces": "tokens", "source_pieces": "source_tokens", "target_pieces": "tokens"}  # field -> name in JSON
+
+
+def read_chunks(source: str | None) -> Iterator[list[str]]:
+    """Yield the lines of a file, or those of standard input as soon as they arrive, in lists."""
+    chunks = _arriving_lines(sys.stdin.buffer) if source is None else iter([ka.data.read_lines(source)])
+    for lines in chunks:
+        yield from (lines[begin : begin + _CHUNK] for begin in range(0, len(lines), _CHUNK))
+
+
+def _arriving_lines(stream: BinaryIO) -> Iterator[list[str]]:
+    """Yield the lines that each read of a stream completes; a read waits only if there is nothing to read."""
+    waiting: collections.deque[bytes] = collections.deque()
+    decoded = decode_lines(iter(waiting.popleft, None), "standard input")
+    begin = b""
+    while block := stream.read1(1 << 16):
+        *lines, begin = (begin + block).split(b"\n")
+        waiting.extend(lines)
+        yield list(itertools.islice(decoded, len(lines)))
+    if begin:
+        waiting.append(begin)
+        yield list(itertools.islice(decoded, 1))
+
+
+def write_lines(source: str | None, outputs: Callable[[list[str], int], Sequence[str]]) -> None:
+    """Write one output line for each input line, and the number of lines to standard error if it is a terminal.
+
+    Args:
+        source: a text file; None for standard input.
+        outputs: a function from lines, and the number of lines before them, to output lines.
+    """
+    done = 0
+    for lines in read_chunks(source):
+        for text in outputs(lines, done):
+            click.echo(text)
+        done += len(lines)
+        if sys.stderr.isatty():
+            click.echo(f"\r{done} lines", err=True, nl=False)
+    if sys.stderr.isatty():
+        click.echo(err=True)
+
+
+def text_line(output: Any, name: str, scores: bool) -> str:
+    """Return the line of an output and its alternatives: each text (the field `name`), separated by tabs.
+
+    Args:
+        output: an output of a prediction method; its text is empty for an empty input.
+        name: the field of the text.
+        scores: put the score and a tab before each text.
+    """
+    outputs = [output, *getattr(output, "alternatives", ())]
+    with_scores = scores and (getattr(output, name) or output.score)
+    lines = [(f"{each.score:.4f}\t" if with_scores else "") + one_line(getattr(each, name)) for each in outputs]
+    return "\t".join(lines)
+
+
+def one_line(text: str) -> str:
+    """Return the text with each line break written as a backslash and n."""
+    return text.replace("\r", "").replace("\n", "\\n")
+
+
+def json_line(output: Any, attention: bool = False, **fields: Any) -> str:
+    """Return an output as a JSON object in one line.
+
+    Args:
+        output: an output of a prediction method; None for `fields` alone.
+        attention: write the attention scores too.
+        **fields: values of more names, or other values of the output's fields.
+    """
+    row = {} if output is None else _fields(output, attention)
+    return json.dumps(_to_json({**row, **fields}), ensure_ascii=False)
+
+
+def _fields(output: Any, attention: bool) -> dict[str, Any]:
+    """Return the fields of an output that have a value: name in JSON -> value."""
+    row = {_NAMES.get(field.name, field.name): getattr(output, field.name) for field in dataclasses.fields(output)}
+    if not attention:
+        row.pop("attention", None)
+    row["alternatives"] = [
+        {"text": other.text, "score": other.score, "tokens": _fields(other, False).get("tokens", ())}
+        for other in getattr(output, "alternatives", ())
+    ]
+    return {
+        name: value for name, value in row.items() if value is not None and not (name == "alternatives" and not value)
+    }
+
+
+def _to_json(value: Any) -> Any:
+    """Return a value of JSON; a number that is not finite becomes null."""
+    if isinstance(value, np.ndarray):
+        return np.round(value.astype("float64"), 6).tolist()
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _to_json(item) for name, item in value.items()}
+    return [_to_json(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,92 @@
+"""Weights of classes and of examples in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from keras_attention.data.batches import LengthBatches
+
+ClassWeight = Mapping[Any, float] | Literal["balanced"]
+
+
+class WeightedBatches(keras.utils.PyDataset):
+    """Batches whose token weights are multiplied by the weights of their classes and of their examples.
+
+    Args:
+        batches: batches of (inputs, labels, weights), from `keras_attention.data`.
+        class_weight: label id or name -> weight, 1 for a class that is missing; or `"balanced"`, tokens / (classes *
+            tokens of the class), with which all classes count the same. None for no weights of classes.
+        labels: the names of the classes.
+        sample_weight: (N,), the weight of each example; None for no weights of examples.
+
+    Raises:
+        ValueError: there are no classes, a class does not exist, or the number of weights is wrong.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["good bread", "bad milk"], "characters")
+        >>> model = ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("bad", "good"))
+        >>> batches = ka.data.classification_batches([("good bread", "good"), ("bad milk", "bad")], model)
+        >>> WeightedBatches(batches, {"bad": 3.0}, model.config.labels)[0][2].tolist()
+        [3.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        batches: LengthBatches,
+        class_weight: ClassWeight | None = None,
+        labels: Sequence[str] = (),
+        sample_weight: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.batches, self.class_weights = batches, None
+        if class_weight is not None:
+            self.class_weights = _class_weights(batches, class_weight, labels)
+        self.example_weights = None if sample_weight is None else _example_weights(batches, sample_weight)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple:
+        inputs, labels, weights = self.batches[index]
+        if self.class_weights is not None:
+            weights = weights * self.class_weights[labels]
+        if self.example_weights is not None:
+            rows = self.example_weights[self.batches.example_indices[self.batches.batches[index]]]
+            count = min(map(len, inputs.values()))  # of images, each with several captions, and of rows of padding
+            rows = np.repeat(np.pad(rows, (0, count - len(rows))), len(weights) // count)
+            weights = weights * rows.reshape(-1, *[1] * (weights.ndim - 1))
+        return inputs, labels, weights.astype("float32")
+
+    def on_epoch_end(self) -> None:
+        """Arrange the batches of the next epoch."""
+        self.batches.on_epoch_end()
+
+
+def _class_weights(batches: LengthBatches, class_weight: ClassWeight, labels: Sequence[str]) -> np.ndarray:
+    """Return (classes,) float32."""
+    if not labels:
+        raise ValueError("`class_weight` is set, but the model has no classes; leave it out.")
+    if class_weight == "balanced":
+        read = (batches[index] for index in range(len(batches)))
+        counts = sum(np.bincount(ids.ravel(), weights.ravel() != 0, len(labels)) for _, ids, weights in read)
+        return np.where(counts, counts.sum() / np.maximum(counts, 1) / np.count_nonzero(counts), 1.0).astype("float32")
+    weights = np.ones(len(labels), "float32")
+    for label, weight in class_weight.items():
+        if label not in labels and label not in range(len(labels)):
+            raise ValueError(f"`class_weight` has the class {label!r}; expected one of {', '.join(labels)}, or its id.")
+        weights[labels.index(label) if label in labels else label] = weight
+    return weights
+
+
+def _example_weights(batches: LengthBatches, sample_weight: Sequence[float]) -> np.ndarray:
+    """Return (N,) float32."""
+    if batches.example_indices is None:
+        raise ValueError("`sample_weight` is set, but a row of these batches is made from several texts; leave it out.")
+    weights, count = np.asarray(sample_weight, "float32"), batches.num_examples
+    if weights.shape != (count,):
+        raise ValueError(f"`sample_weight` has the shape {weights.shape}; expected ({count},), one for each example.")
+    return weights

@@ -1,0 +1,66 @@
+"""The tokenizer of BLEU fits the script of the references."""
+
+import importlib.util
+
+import pytest
+import sacrebleu
+
+import keras_attention as ka
+from keras_attention.metrics import score_texts, scores_by_length
+from keras_attention.metrics.text import bleu_tokenizer
+
+TEXTS = {  # without the packages of MeCab
+    "English": ("we eat fresh bread", "13a"),
+    "Russian": ("мы едим свежий хлеб", "13a"),
+    "Arabic": ("نحن نأكل الخبز الطازج", "13a"),
+    "Hindi": ("हम ताज़ी रोटी खाते हैं", "13a"),
+    "Chinese": ("我们吃新鲜的面包。", "zh"),
+    "Chinese with a Latin name": ("我们在 Paris 吃新鲜的面包", "zh"),
+    "Japanese": ("私たちは新鮮なパンを食べます", "char"),
+    "Korean": ("우리는 신선한 빵을 먹습니다", "char"),
+    "Thai": ("เรากินขนมปังสด", "char"),
+    "Lao": ("ພວກເຮົາກິນເຂົ້າຈີ່ສົດ", "char"),
+    "Khmer": ("យើងញ៉ាំនំប៉័ងស្រស់", "char"),
+    "Burmese": ("ကျွန်ုပ်တို့ လတ်ဆတ်သော ပေါင်မုန့် စားတယ်", "char"),
+    "English with a Chinese word": ("the word 面包 means bread", "13a"),
+    "no letters": ("12 + 30 = 42", "13a"),
+    "nothing": ("", "13a"),
+}
+
+
+@pytest.mark.parametrize(("text", "tokenizer"), TEXTS.values(), ids=TEXTS)
+def test_the_tokenizer_is_chosen_by_script(text, tokenizer, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert bleu_tokenizer([text, text]) == tokenizer
+    if text:
+        scores = score_texts([text], [text])
+        assert f"tok:{tokenizer}" in scores.bleu_signature
+        assert scores.bleu == pytest.approx(100)
+
+
+@pytest.mark.parametrize(("language", "tokenizer"), [("Japanese", "ja-mecab"), ("Korean", "ko-mecab")])
+def test_an_installed_word_tokenizer_is_preferred(language, tokenizer, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert bleu_tokenizer([TEXTS[language][0]]) == tokenizer
+
+
+def test_bleu_of_chinese_is_that_of_sacrebleu():
+    hypotheses, references = ["我们吃面包和水", "你好"], ["我们吃面包和米", "你好吗"]
+    expected = sacrebleu.corpus_bleu(hypotheses, [references], tokenize="zh").score
+    assert score_texts(hypotheses, references).bleu == pytest.approx(expected, abs=1e-3)
+    assert score_texts(hypotheses, references, tokenizer="13a").bleu < expected / 3
+    by_length = scores_by_length(["a b", "c d"], hypotheses, references)
+    assert by_length == {"1-7": (2, pytest.approx(expected, abs=1e-3))}
+
+
+def test_evaluate_takes_the_tokenizer():
+    class Copies:
+        predict_method = "translate"
+
+        def translate(self, sources, batch_size):
+            return [ka.Translation(source, source, 0.0) for source in sources]
+
+    pairs = [("我们吃新鲜的面包", "我们吃新鲜的面包")]
+    scores = [ka.evaluate(Copies(), pairs, **options) for options in ({}, {"bleu_tokenizer": "char"})]
+    assert ["tok:zh" in scores[0]["signature"], "tok:char" in scores[1]["signature"]] == [True, True]
+    assert [score["bleu"] for score in scores] == [100, 100]
