@@ -174,7 +174,7 @@ def _problem_type(labels: tuple[str, ...]) -> str:
 
 def _family_of(model: models.Task) -> Family:
     """Return the tables that fit the model best; `write_config` then names what does not fit."""
-    families = FAMILIES.values() if isinstance(model, models.Task) else ()
+    families = _VARIANTS if isinstance(model, models.Task) else ()
     fitting = [
         family
         for family in families
@@ -199,7 +199,8 @@ def _token_ids(family: Family, model: models.Task) -> dict[str, int]:
     """
     *_, tokenizer = model.tokenizers.values()  # a translator's target tokenizer
     if tokenizer is None:
-        size = model.config.vocabulary_size or model.config.target_vocabulary_size
+        names = ("vocabulary_size", "source_vocabulary_size", "target_vocabulary_size")
+        size = min(value for value in (getattr(model.config, name) for name in names) if value)
         ids = dict(zip(("pad", "start", "end"), (i % size for i in family.default_token_ids), strict=True))
     else:
         ids = dataclasses.asdict(special_ids(tokenizer))
