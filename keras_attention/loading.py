@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from keras_attention.storage import local_path
+
 
 def load(path: str | pathlib.Path) -> Any:
     """Load a model from a `.keras` file, a Hugging Face directory or an export.
@@ -22,12 +24,12 @@ def load(path: str | pathlib.Path) -> Any:
 
     Raises:
         FileNotFoundError: the path does not exist.
-        ValueError: the path is none of the three, or the file is damaged.
+        ValueError: the path is none of the three or a URL, or the file is damaged.
 
     Example:
         >>> ka.load("translator.keras").translate(["we are eating bread"])  # doctest: +SKIP
     """
-    path = pathlib.Path(path)
+    path = local_path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no model {path}.")
     if path.is_dir():

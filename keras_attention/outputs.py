@@ -8,8 +8,9 @@ SavedModel, or on a server. This module imports neither Keras nor TensorFlow.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,7 @@ class Classification:
     """The label of one text.
 
     Attributes:
-        text: the text that was classified.
+        text: the text, or the pair of texts, that was classified.
         label: its most probable label; empty for an empty text.
         score: the probability of the label; for a regression, the output.
         pieces: the S pieces of the text.
@@ -145,7 +146,7 @@ class Classification:
             once, each is independent; for a regression, the outputs.
     """
 
-    text: str
+    text: str | tuple[str, str]
     label: str
     score: float
     pieces: tuple[str, ...] = ()
@@ -153,7 +154,7 @@ class Classification:
     probabilities: tuple[float, ...] = ()
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any], text: str) -> Classification:
+    def from_row(cls, row: Mapping[str, Any], text: str | tuple[str, str]) -> Classification:
         """Make the classification of `text` from a row.
 
         Example:
@@ -173,7 +174,7 @@ class Tagging:
 
     Attributes:
         text: the text that was tagged.
-        words: its words, split at white space; words after the maximum length of the model are missing.
+        words: its words, split at white space.
         tags: the most probable tag of each word.
         scores: the probability of each tag.
     """
@@ -195,6 +196,18 @@ class Tagging:
         words = _strings(row["words"])
         tags, scores = row["tags"][: len(words)], row["scores"][: len(words)]
         return cls(text, words, tuple(map(_string, tags)), tuple(map(float, scores)))
+
+
+def join_taggings(parts: Sequence[Tagging]) -> Tagging:
+    """Join the taggings of the consecutive windows of one text.
+
+    Example:
+        >>> parts = Tagging("we eat", ("we",), ("PRON",), (0.5,)), Tagging("we eat", ("eat",), ("VERB",), (0.7,))
+        >>> join_taggings(parts).tags
+        ('PRON', 'VERB')
+    """
+    columns = zip(*((part.words, part.tags, part.scores) for part in parts), strict=True)
+    return Tagging(parts[0].text, *(tuple(itertools.chain(*column)) for column in columns))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,12 +1,33 @@
-"""Atomic writes: a file or a directory is complete or absent."""
+"""Local paths, and atomic writes: a file or a directory is complete or absent."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Iterator
+
+
+def local_path(path: str | pathlib.Path) -> pathlib.Path:
+    """Return a path of the local file system, and refuse a URL such as `gs://bucket/model`.
+
+    `pathlib` would read `gs://bucket` as a local folder `gs:`.
+
+    Raises:
+        ValueError: the path has a scheme, such as `gs://`, `s3://`, `hdfs://` or `https://`.
+
+    Example:
+        >>> local_path("runs/model.keras").name
+        'model.keras'
+    """
+    if scheme := re.match(r"[A-Za-z][\w+.-]+:/", str(path)):  # Path("gs://x") is gs:/x; C:/ is a drive of Windows
+        raise ValueError(
+            f"{path} is not a local path; expected a file or folder of this machine, because {scheme[0]}/ is neither "
+            "read nor written. Copy the data to a local path first, or write to a local path and copy the result."
+        )
+    return pathlib.Path(path)
 
 
 def write_whole(path: str | pathlib.Path, write: Callable[[str], None]) -> None:
@@ -24,7 +45,7 @@ def write_whole(path: str | pathlib.Path, write: Callable[[str], None]) -> None:
     Example:
         >>> write_whole("note.txt", lambda name: open(name, "w").write("done"))  # doctest: +SKIP
     """
-    path = pathlib.Path(path)
+    path = local_path(path)
     partial = path.with_name(f".{os.getpid()}.{path.name}")  # Keras needs the same suffix
     try:
         write(str(partial))
@@ -62,7 +83,7 @@ def whole_directory(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
         >>> with whole_directory("export/1") as partial:  # doctest: +SKIP
         ...     tf.saved_model.save(module, str(partial))
     """
-    path = pathlib.Path(path)
+    path = local_path(path)
     partial = path.with_name(f".partial-{path.name}-{os.getpid()}")
     try:
         partial.mkdir(parents=True)

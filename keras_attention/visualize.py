@@ -12,6 +12,7 @@ import numpy as np
 
 import keras_attention as ka
 from keras_attention.data.special_tokens import NOT_TEXT
+from keras_attention.storage import local_path
 
 WORD_START = "\u2581"  # SentencePiece's mark for a space
 _CONTINUATION = "##"  # WordPiece's mark for a piece that continues a word
@@ -318,7 +319,7 @@ def check_figure_path(path: PathLike) -> None:
     """
     from matplotlib.backend_bases import FigureCanvasBase
 
-    path, formats = pathlib.Path(path), FigureCanvasBase.get_supported_filetypes()
+    path, formats = local_path(path), FigureCanvasBase.get_supported_filetypes()
     if path.suffix[1:].lower() not in formats:
         raise ValueError(f"{path} does not have the suffix of a figure; expected one of {', '.join(sorted(formats))}.")
     if not path.parent.is_dir():
@@ -343,7 +344,7 @@ def _pixels(image: ImageLike) -> np.ndarray:
             raise
         except (OSError, SyntaxError) as error:
             raise ValueError(
-                f"The image is damaged or of another format ({error}); expected JPEG, PNG, GIF or BMP."
+                f"The image is damaged or of another format ({error}); expected JPEG, PNG, GIF, BMP or WebP."
             ) from error
         if upright.mode.startswith("I"):  # 16-bit grey, which Pillow converts to white
             upright = Image.fromarray((np.asarray(upright) >> 8).astype("uint8"))

@@ -19,7 +19,7 @@ ALLOWED = {
     "config": set(),
     "outputs": set(),
     "storage": set(),
-    "data": {"data"},
+    "data": {"data", "storage"},
     "presets": {"config"},
     "layers": {"layers"},
     "generation": {"generation", "layers.cache"},
@@ -28,11 +28,11 @@ ALLOWED = {
     "training": {"training", "layers.masks", "data", "metrics", "storage"},
     "weights": {"weights", "config", "presets", "models", "data", "storage"},
     "serving": {"serving", "models", "outputs", "generation", "data", "storage", "__version__"},
-    "loading": {"serving", "weights"} | PUBLIC,
-    "visualize": {"data.special_tokens"} | PUBLIC,
+    "loading": {"serving", "storage", "weights"} | PUBLIC,
+    "visualize": {"data.special_tokens", "storage"} | PUBLIC,
     "quickstart": {"quickstart", "cli", "data.tfds"} | PUBLIC,
     "evaluate": PUBLIC,
-    "cli": {"cli", "evaluate", "storage", "visualize", "data.files"} | PUBLIC,
+    "cli": {"cli", "evaluate", "storage", "visualize", "data.lines"} | PUBLIC,
 }
 LATE = {
     "models/fitting.py": {"training"},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
-from keras_attention.data.files import DataError
+from keras_attention.data.lines import DataError
 from keras_attention.quickstart.scenes import captioned_scenes
 
 NAMES = ("beach.jpg", "dog.png", "deep/cat.one.JPEG")
@@ -79,6 +79,8 @@ FORMATS = {
     "lists.jsonl": '{"file_name": "beach.jpg", "captions": ["A beach, wide.", "sand"]}\n'
     '{"file_name": "dog.png", "captions": ["a dog"]}\n{"file_name": "./deep/cat.one", "text": "a cat"}\n',
     "coco.json": json.dumps(COCO, indent=1),
+    "kaggle.txt": 'image,caption\nbeach.jpg,"A beach, wide."\ndog.png,a dog\nbeach.jpg,sand\ncat.one.JPEG,a cat\n',
+    "cases.csv": 'BEACH.JPG,"A beach, wide."\nDog,a dog\nbeach.JPG,sand\nDeep/Cat.One.jpeg,a cat\n',
 }
 
 
@@ -90,6 +92,67 @@ def test_every_format_is_read(write, images, silent, name):
         CaptionedImage("dog.png", str(images / "dog.png"), ("a dog",)),
         CaptionedImage("deep/cat.one.JPEG", str(images / "deep/cat.one.JPEG"), ("a cat",)),
     ]
+
+
+KARPATHY = {
+    "dataset": "own",
+    "images": [
+        {"filename": name, "filepath": "val2014", "split": split, "sentences": [{"raw": text, "tokens": []}]}
+        for name, split, text in (
+            ("beach.jpg", "train", "sand"),
+            ("dog.png", "restval", "a dog"),
+            ("cat.one.JPEG", "test", "a cat"),
+        )
+    ],
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*images have no caption")
+@pytest.mark.parametrize(
+    ("split", "captions"),
+    [(":train", ["sand"]), (":test", ["a cat"]), (":train+restval", ["sand", "a dog"])],
+)
+def test_a_split_of_karpathys_file_is_read(write, images, split, captions):
+    path = write("dataset_own.json.gz", json.dumps(KARPATHY))
+    assert captions_of(read_captions(f"{path}{split}", images)) == captions
+
+
+def test_without_a_split_all_of_karpathys_file_is_read_with_a_warning(write, images):
+    path = write("dataset_own.json", json.dumps(KARPATHY))
+    with pytest.warns(UserWarning, match=r"all its splits are read: train \(1 images\), restval .*json:train"):
+        assert captions_of(read_captions(path, images)) == ["sand", "a dog", "a cat"]
+    with pytest.raises(DataError, match=r"has no split dev; it has train \(1 images\)"):
+        read_captions(f"{path}:train+dev", images)
+    del KARPATHY["images"][1]["split"]
+    with pytest.raises(DataError, match=r"images\[1\]: expected filename, split and sentences"):
+        read_captions(write("dataset_own.json", json.dumps(KARPATHY)), images)
+
+
+def test_names_in_another_unicode_normal_form_are_found(write, tmp_path, silent):
+    for name in ("cafe\u0301.png", "m\u00fcnchen.png", "a.png", "A.png"):
+        draw(tmp_path / "images" / name)
+    path = write("c.csv", "caf\u00e9.png,one\nmu\u0308nchen.PNG,two\nA.png,three\na.png,four\n")
+    found = [(pathlib.Path(e.image).name, *e.captions) for e in read_captions(path, tmp_path / "images")]
+    assert found == [("cafe\u0301.png", "one"), ("m\u00fcnchen.png", "two"), ("A.png", "three"), ("a.png", "four")]
+
+
+def test_repeated_ids_of_coco(write, images, silent):
+    same = {**COCO, "images": [*COCO["images"], COCO["images"][0]], "annotations": COCO["annotations"] * 2}
+    captions = captions_of(read_captions(write("c.json", json.dumps(same)), images))
+    assert captions == ["A beach, wide.", "sand"] * 2 + ["a dog"] * 2 + ["a cat"] * 2
+    other = {**COCO, "images": [*COCO["images"], {"id": "31", "file_name": "dog.png"}]}
+    with pytest.raises(DataError, match=r"the id 31 is that of beach\.jpg and of dog\.png"):
+        read_captions(write("c.json", json.dumps(other)), images)
+
+
+@pytest.mark.filterwarnings("ignore:.*images have no caption")
+def test_columns_of_captions_are_named(write, images):
+    columns = {"image": "photo", "caption": "title"}
+    for name, text in (
+        ("c.csv", "photo,title,image\ndog.png,a dog,x\n"),
+        ("c.jsonl", '{"photo": "dog", "title": ["a dog"]}'),
+    ):
+        assert captions_of(read_captions(write(name, text), images, columns)) == ["a dog"]
 
 
 def test_relative_folders_and_absolute_names_are_read(write, images, silent, monkeypatch):
@@ -124,8 +187,8 @@ ALL = "beach,sand\ndog,a dog\ncat.one,a cat\n"
         ("dog,a dog\n", r"2 images have no caption and were skipped: beach.jpg, deep/cat.one.JPEG\.", ["a dog"]),
         (ALL + "dog,\ndog, ...\n", r"2 captions without a word were skipped: dog.png\.", ["sand", "a dog", "a cat"]),
         (
-            ALL + "".join(f"x{i},c\n" for i in (1, 2, 3)) + ALL + "x4,c\n",
-            r"4 captions have no image in .*: x1, x2, x3, \.\.\.\.",
+            ALL + "".join(f"x{i},c\n" for i in range(3)) + ALL + "x4,c\n",
+            r"4 captions have no image in .*: x0, x1, x2, x4\.",
             ["sand", "sand", "a dog", "a dog", "a cat", "a cat"],
         ),
     ],
@@ -161,7 +224,7 @@ def test_an_image_of_another_sub_folder_is_not_used(write, images):
         ("c.csv", "dog,\n", "c.csv contains no captions; expected at least one"),
         ("c.csv", "dog,a dog\nx,a\ny,b\n", "2 of 3 captions have no image in .*: x, y. Expected names relative"),
         ("c.csv", "\nimage,title\ndog,a dog\n", r"c.csv, line 2: 2 columns, image, title; expected a header"),
-        ("c.csv", "a,b,c\n", "line 1: 3 columns, a, b, c; expected a header with an image column"),
+        ("c.csv", "a,b,c\n", "line 1: 3 columns, a, b, c; expected a header with the column image"),
         ("c.csv", "just words\n", "line 1: 1 columns, just words; expected"),
         ("c.csv", 'image,caption\ndog,"a\ndog"\ndog,a dog, a cat\n', "line 4: 3 columns; expected 2.*in quotes"),
         ("c.csv", 'image,caption\ndog,"a "big" dog"\n', "line 2: .*write a quotation mark inside quotes twice"),

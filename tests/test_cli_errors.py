@@ -33,6 +33,7 @@ def folder(tmp_path, model):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model.keras").write_bytes(model.read_bytes())
     (tmp_path / "labels.tsv").write_text("a fine film\tgood\na dull film\tbad\n")
+    (tmp_path / "one_label.tsv").write_text("a fine film\tgood\na good film\tgood\n")
     (tmp_path / "unknown_label.tsv").write_text("a fine film\tc\n")
     (tmp_path / "folder" / "config.json").write_text("[]")
     (tmp_path / "original").mkdir()
@@ -65,7 +66,7 @@ MISTAKES = [
      "cannot have weights of small_cnn"),
     (["caption", "{model}", "x.jpg"], "which cannot caption. Try: keras-attention translate"),
     (["train", "translator", "--train", "{}/empty.tsv", "--out", "{}/r"], "empty.tsv contains no examples"),
-    (["train", "translator", "--train", "{}/column.tsv", "--out", "{}/r"], "line 1: 1 tab-separated columns"),
+    (["train", "translator", "--train", "{}/column.tsv", "--out", "{}/r"], "line 1: 1 columns, no tab; expected"),
     (["train", "translator", "--train", "{}/long.txt", "--train", "{}/short.txt", "--out", "{}/r"], "has 2 lines"),
     (["train", "translator", "--train", "{}/nothing.tsv", "--out", "{}/r"], "There is no file"),
     (["train", "translator", "--out", "{}/r"], "There are no examples to train on"),
@@ -79,7 +80,18 @@ MISTAKES = [
     (["train", "translator", "--train", "{pairs}", "--preset", "transformer_tiny", "--tokenizer", "characters", "--set",
       "shared_vocabulary=False", "--out", "{}/r"], "`shared_vocabulary` is 'False'; expected a boolean"),
     (["train", "classifier", "--train", "{}/labels.tsv", "--valid", "{}/unknown_label.tsv", "--vocabulary-size", "30",
-      "--out", "{}/r"], "has no label 'c'"),
+      "--out", "{}/r"], "unknown_label.tsv, line 1: the label 'c' is not one of bad, good"),
+    (["train", "classifier", "--train", "{}/one_label.tsv", "--out", "{}/r"],
+     "one_label.tsv: all examples have the label good; expected at least two labels"),
+    (["train", "classifier", "--train", "{}/labels.tsv", "--columns", "text", "--out", "{}/r"],
+     "expected names or numbers of columns, such as text=review,label=2"),
+    (["train", "tagger", "--train", "{}/labels.tsv", "--columns", "text=1", "--out", "{}/r"], "--columns belongs to a"),
+    (["evaluate", "{model}", "{pairs}", "--tag-column", "2"], "--tag-column belongs to a tagger"),
+    (["evaluate", "{model}", "{pairs}", "--columns", "source=3,target=1"], "2 columns, "),
+    (["train", "translator", "--train", "{pairs}", "--out", "gs://bucket/r"], "gs://bucket/r is not a local path"),
+    (["translate", "s3://bucket/m.keras"], "s3://bucket/m.keras is not a local path"),
+    (["export", "{model}", "hdfs://host/e"], "hdfs://host/e is not a local path"),
+    (["import", "{}/folder", "gs://bucket/m.keras"], "gs://bucket/m.keras is not a local path"),
     (["train", "mlm", "--preset", "bert_base", "--train", "{}/long.txt", "--valid", "{}/long.txt", "--monitor",
       "val_accuracy", "--out", "{}/r", "--tokenizer", "characters", *TINY],
      "The monitor 'val_accuracy' is not computed in this run. Expected one of logits_accuracy"),

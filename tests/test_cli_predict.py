@@ -64,11 +64,22 @@ def test_outputs_and_alternatives_are_one_line():
 
 
 def test_translate_writes_n_best_lists_as_text_and_json(run, model, tmp_path):
-    search = ["--num-beams", 3, "--num-return-sequences", 3, "--stop", "zzz", "--repetition-penalty", 1.1]
+    search = [
+        "--num-beams",
+        3,
+        "--num-return-sequences",
+        3,
+        "--stop",
+        " p",
+        "--stop",
+        "\\n",
+        "--repetition-penalty",
+        1.1,
+    ]
     code, out, err = run("translate", model, *search, "--plot", tmp_path / "plots", stdin=SOURCE)
     lines = [line.split("\t") for line in out.splitlines()]
-    assert (code, [line[0] for line in lines]) == (0, ["comemos pan", "", "beben agua"]), err
-    assert len(set(lines[0])) == 3
+    assert (code, [line[0] for line in lines]) == (0, ["comemos", "", "beben agua"]), err
+    assert len(set(lines[2])) == len(lines[2]) > 1
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["1.attention.png", "3.attention.png"]
     _, out, _ = run("translate", model, *search, "--attention", stdin=SOURCE)
     objects = [json.loads(line) for line in out.splitlines()]
@@ -76,10 +87,6 @@ def test_translate_writes_n_best_lists_as_text_and_json(run, model, tmp_path):
     assert np.shape(objects[0]["attention"]) == (len(objects[0]["tokens"]), len(objects[0]["source_tokens"]))
     code, _, err = run("translate", model, "--num-return-sequences", 3, stdin=SOURCE)
     assert (code, "`BeamSearch` (--num-beams) and `Sampling` can return more" in err) == (1, True)
-
-
-def test_the_stop_option_cuts_the_output(run, model):
-    assert run("translate", model, "--stop", " p", "--stop", "\\n", stdin=SOURCE)[1] == "comemos\n\nbeben agua\n"
 
 
 def test_score_writes_the_log_probability_of_each_target(run, model, served):

@@ -1,6 +1,8 @@
 """Files are read into examples, and each kind of invalid file has one clear error."""
 
 import gzip
+import importlib
+import io
 import json
 
 import pytest
@@ -32,8 +34,9 @@ def write(tmp_path):
 
 @pytest.mark.parametrize("name", ["pairs.tsv", "pairs.tsv.gz"])
 def test_tab_separated_pairs_are_read(write, name):
-    path = write(name, "a b\tc d\tsource of the pair\r\n\n\tempty side\ne\tf\n")
-    assert read_pairs(path) == [("a b", "c d"), ("e", "f")]
+    path = write(name, "a b\tc d\r\n\n\tempty side\ne\tf\n")
+    with pytest.warns(UserWarning, match="1 rows with an empty source or target were skipped, the first on line 3"):
+        assert read_pairs(path) == [("a b", "c d"), ("e", "f")]
 
 
 def test_json_lines_are_read(write):
@@ -72,11 +75,17 @@ def test_conllu_is_read(write):
     [
         ("empty.tsv", "", read_pairs, "empty.tsv contains no examples"),
         ("blank.tsv", "\n \n", read_pairs, "blank.tsv contains no examples"),
-        ("one.tsv", "a\tb\nonly one\n", read_pairs, "line 2: 1 tab-separated columns; expected 2: source, target"),
+        ("one.tsv", "a\tb\nonly one\n", read_pairs, "line 2: 1 columns; expected 2, as in the first line"),
         ("latin.tsv", "caf\u00e9\tcoffee".encode("latin1"), read_pairs, "line 1: byte 4 is not UTF-8.*iconv"),
         ("broken.jsonl", '{"source": "a"', read_pairs, "line 1: not JSON"),
-        ("keys.jsonl", '{"src": "a"}', read_pairs, 'expected an object {"source": ..., "target": ...}'),
-        ("words.txt", "a sentence of words\n", read_tagged, "expected a word and its tag"),
+        (
+            "keys.jsonl",
+            '{"src": "a"}',
+            read_pairs,
+            'line 1: expected an object with the column source .*received {"src"',
+        ),
+        ("words.txt", "a sentence of words\nand another\n", read_tagged, "line 2: 2 columns; expected 4"),
+        ("long.txt", "a sentence of more than six words\n", read_tagged, "7 columns; expected a word and its tag"),
         ("none.txt", "", read_texts, "contains no examples"),
         ("wide.txt", "we eat".encode("utf-16"), read_texts, "iconv -f utf-16 -t utf-8"),
         ("bare.tsv", "good\t1\nbad\t\n", read_labelled, "'bad' has no label"),
@@ -92,7 +101,7 @@ def test_invalid_files_are_an_error(write, name, text, read, message):
 @pytest.mark.parametrize("content", [gzip.compress(b"a\tb\n" * 99)[:-9], b"a\tb\n"], ids=["half", "not at all"])
 def test_a_damaged_gzip_file_is_an_error(tmp_path, content):
     (tmp_path / "x.tsv.gz").write_bytes(content)
-    with pytest.raises(DataError, match=r"x\.tsv\.gz is not a complete gzip file"):
+    with pytest.raises(DataError, match=r"x\.tsv\.gz is not a complete .gz file"):
         read_pairs(tmp_path / "x.tsv.gz")
 
 
@@ -176,10 +185,154 @@ def test_a_hash_can_be_a_word(write):
 @pytest.mark.parametrize(
     ("name", "text", "read"),
     [
-        ("three.tsv", "we\tPRON\tO\n", read_tagged),
         ("null.jsonl", '{"source": null, "target": "b"}', read_pairs),
     ],
 )
 def test_skipped_lines_have_a_warning(write, name, text, read):
     with pytest.raises(DataError, match="line 1"):
         read(write(name, text))
+
+
+TABLES = {  # a table -> its rows of texts and labels
+    "header.tsv": ("sentence\tlabel\na fine film\t1\n", [("a fine film", "1")]),
+    "spaces.tsv": ("fine\tpos\npoor\tneg \n", [("fine", "pos"), ("poor", "neg")]),
+    "other order.csv": ("Stars, Review\n5,good\n", [("good", "5")]),
+    "quotes.csv": ('text,label\n"good, and\n""short""",pos\n', [('good, and\n"short"', "pos")]),
+    "semicolons.csv": ("text;label\ngood;pos\n", [("good", "pos")]),
+    "quotes.tsv": ('"stop" said\tpos\n', [('"stop" said', "pos")]),
+    "more.csv": ("id,text,user,label\n7,good,me,pos\n", [("good", "pos")]),
+    "keys.jsonl": ('{"label": true, "id": 3, "sentence": "good"}\n', [("good", "True")]),
+    "SST-2.tsv": ("sentence\tlabel\nhide new secretions \t0\n", [("hide new secretions ", "0")]),
+    "CoLA.tsv": ("gj04\t1\t\tWe eat.\ngj04\t0\t*\tThey eats.\n", [("We eat.", "1"), ("They eats.", "0")]),
+    "MRPC.tsv": (
+        "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t70\t71\tHe \"ate\" .\tHe did eat .\n",
+        [(('He "ate" .', "He did eat ."), "1")],
+    ),
+    "MNLI.tsv": (
+        "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\tsentence1_parse\t"
+        "sentence2_parse\tsentence1\tsentence2\tlabel1\tgold_label\n"
+        "0\t3\t3n\tfiction\t( a )\t( b )\t(A)\t(B)\tWe eat.\tWe do not.\tneutral\tcontradiction\n",
+        [(("We eat.", "We do not."), "contradiction")],
+    ),
+    "QNLI.tsv": ("index\tquestion\tsentence\tlabel\n0\tWho?\tWe.\tentailment\n", [(("Who?", "We."), "entailment")]),
+    "RTE.tsv": ("index\tsentence1\tsentence2\tlabel\n0\tWe.\tUs.\tnot\n", [(("We.", "Us."), "not")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_of_labelled_texts_are_read(write, name, recwarn):
+    text, examples = TABLES[name]
+    assert read_labelled(write(name, text)) == examples
+    assert not len(recwarn)
+
+
+def test_a_header_is_said(write, caplog):
+    with caplog.at_level("INFO", "keras_attention"):
+        read_labelled(write("x.tsv", "\nsentence\tlabel\ngood\t1\n"))
+    assert caplog.messages[0].endswith("x.tsv: line 2 is a header; columns: text = 'sentence', label = 'label'.")
+
+
+QQP = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\tWhy?\tHow?\t0\n"
+
+
+def test_skipped_rows_are_counted(write):
+    with pytest.warns(UserWarning, match="2 damaged rows of QQP were skipped, the first on line 3"):
+        assert read_labelled(write("qqp.tsv", f"{QQP}1\t3\t4\tIs\nit?\tHow?\t1\n")) == [(("Why?", "How?"), "0")]
+    with pytest.warns(UserWarning, match="1 rows with the label -, which means no agreement, were skipped.*line 2"):
+        assert read_labelled(write("snli.csv", "premise,hypothesis,gold_label\na,b,-\nc,d,e\n")) == [(("c", "d"), "e")]
+    with pytest.warns(UserWarning, match="1 rows with no text were skipped, the first on line 1"):
+        assert read_labelled(write("x.csv", " ,good\na,bad\n")) == [("a", "bad")]
+
+
+@pytest.mark.parametrize(
+    ("read", "name", "text", "columns", "examples"),
+    [
+        (read_labelled, "x.csv", "review,stars\na,5\n", {"text": "review", "label": "stars"}, [("a", "5")]),
+        (read_labelled, "x.csv", "title,text,rank\na,b,5\n", {"label": "rank"}, [("b", "5")]),
+        (read_labelled, "x.csv", "label,text\n1,a\n", {"text": "2", "label": "1"}, [("text", "label"), ("a", "1")]),
+        (read_labelled, "x.jsonl", '{"a": "b", "c": 3}', {"text": "a", "label": "c"}, [("b", "3")]),
+        (read_labelled, "x.csv", "a,b,c\n1,2,3\n", {"text": "a", "text_pair": "c", "label": "b"}, [(("1", "3"), "2")]),
+        (read_labelled, "x.csv", "sentence1,sentence2,label\na,b,c\n", {"text": "sentence1"}, [("a", "c")]),
+        (read_pairs, "spa.txt", "Go.\tVe.\tCC-BY\n", {"source": "2", "target": "1"}, [("Ve.", "Go.")]),
+        (read_pairs, "x.csv", "target,source\nb,a\n", None, [("a", "b")]),
+        (read_pairs, "x.csv", "en,es\na,b\n", None, [("a", "b")]),
+        (read_pairs, "x.tsv", "no\tno\na\tb\n", None, [("no", "no"), ("a", "b")]),
+        (read_texts, "x.csv", "id,text\n1,a\n2,b\n", None, ["a", "b"]),
+        (read_texts, "x.csv", "id,review\n1,a\n", {"text": "review"}, ["a"]),
+        (read_texts, "x.tsv", "a, b\nc\n", None, ["a, b", "c"]),
+    ],
+)
+def test_columns_are_found_by_name_or_number(write, read, name, text, columns, examples):
+    assert read(write(name, text), columns=columns) == examples
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "options", "message"),
+    [
+        ("x.tsv", "a\tb\tc\n", {}, "line 1: 3 columns, a, b, c; expected a header with the column text"),
+        ("x.tsv", "a\tb\nc\td\te\n", {}, "line 2: 3 columns; expected 2, as in the first line"),
+        ("x.tsv", "a\tb\nc\n", {}, "line 2: 1 columns; expected 2"),
+        ("x.csv", 'a,b\n\n"c\nd",e\nf,g,h\n', {}, "line 5: 3 columns; expected 2"),
+        ("x.csv", "label,words\n1,a\n", {}, "line 1: 2 columns, label, words; expected a header with the column text"),
+        ("x.csv", "a,b\n", {"columns": {"text": "c"}}, "expected a header with the column text \\(c\\)"),
+        ("x.csv", "a,b\n", {"columns": {"text": "1", "label": "3"}}, "2 columns, a, b; expected a header"),
+        ("x.csv", "a,b\n", {"columns": {"texts": "a"}}, "--columns texts=...: there is no such column; expected text"),
+        ("x.json", "[]", {}, "x.json is JSON; expected one object a line.*jq"),
+        ("x.jsonl", '{"text": ["a"], "label": 1}', {}, "line 1: expected a string or a number; received"),
+        ("x.jsonl", '{"text": "a", "label": null}', {}, "line 1: label is null"),
+        ("x.csv", "a,pos\n\nb,ngt\n", {"labels": ("neg", "pos")}, "line 3: the label 'ngt' is not one of neg, pos"),
+    ],
+)
+def test_other_tables_are_an_error(write, name, text, options, message):
+    with pytest.raises(DataError, match=message):
+        read_labelled(write(name, text), **options)
+
+
+CONLL = "EU NNP B-NP B-ORG\nrejects VBZ B-VP O\nGerman JJ I-NP S-MISC\n\nPeter NNP B-NP I-PER\n"
+ENTITIES = [[("EU", "B-ORG"), ("rejects", "O"), ("German", "S-MISC")], [("Peter", "I-PER")]]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "sentences"),
+    [
+        (CONLL, {}, ENTITIES),
+        (CONLL.replace(" ", "\t"), {}, ENTITIES),
+        (f"-DOCSTART- -X- -X- O\n\n{CONLL}", {}, ENTITIES),
+        (CONLL, {"tag_column": 2}, [[("EU", "NNP"), ("rejects", "VBZ"), ("German", "JJ")], [("Peter", "NNP")]]),
+        ("we\tO \neat\tO\n", {}, [[("we", "O"), ("eat", "O")]]),
+        ("# # B-NP O\nwe PRP B-NP O\n", {}, [[("#", "O"), ("we", "O")]]),
+        ("10 000\tNUM\n", {}, [[("10\u00a0000", "NUM")]]),
+        (CONLLU, {"tag_column": 3}, [[("We", "we"), ("do", "do"), ("n't", "not")], [("Go", "go")]]),
+    ],
+)  # fmt: skip
+def test_tagged_words_are_read(write, text, options, sentences):
+    assert read_tagged(write("x.txt", text), **options) == sentences
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (f"{CONLL}a b c\n", {}, "line 6: 3 columns; expected 4, as in the first line"),
+        (CONLL, {"tag_column": 5}, "line 1: there is no column 5 for the tag; expected 1 to 4"),
+        (CONLL, {"labels": ("O", "B-ORG", "S-MISC")}, "line 5: the label 'I-PER' is not one of O, B-ORG"),
+    ],
+)
+def test_other_tagged_files_are_an_error(write, text, options, message):
+    with pytest.raises(DataError, match=message):
+        read_tagged(write("x.txt", text), **options)
+
+
+@pytest.mark.parametrize("module", ["gzip", "bz2", "lzma"])
+def test_compressed_files_and_standard_input_are_read(tmp_path, monkeypatch, module):
+    compress = importlib.import_module(module).compress
+    path = tmp_path / f"x.tsv.{ {'gzip': 'gz', 'bz2': 'bz2', 'lzma': 'xz'}[module] }"
+    path.write_bytes(compress(b"a\tb\n"))
+    assert read_pairs(path) == [("a", "b")]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\tb\n")))
+    assert read_pairs("-") == [("a", "b")]
+
+
+def test_only_line_feeds_end_a_line(write):
+    sources = write("a.txt", "\ufeffone\u2028uno\r\ntwo\x85dos\r\nthree\x0ctres\r\n")
+    expected = [("one\u2028uno", "1"), ("two\x85dos", "2"), ("three\x0ctres", "3")]
+    assert read_pairs(sources, write("b.txt", "1\n2\n3\n")) == expected

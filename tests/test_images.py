@@ -10,7 +10,14 @@ import pytest
 from PIL import Image, ImageFilter, ImageOps
 
 from keras_attention.data import images as reading
-from keras_attention.data.images import ImageError, augment_images, decode_image, read_images
+from keras_attention.data.images import (
+    ImageError,
+    augment_images,
+    decode_image,
+    encoded_image,
+    image_problem,
+    read_images,
+)
 
 SIZE = 23
 needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the graph needs TensorFlow")
@@ -164,7 +171,7 @@ BAD = {
     "html": b"<!DOCTYPE html><html><body>404</body></html>",
     "random": np.random.default_rng(3).bytes(997),
     "tiff": write(RGB, "TIFF"),
-    "webp": write(RGB, "WEBP"),
+    "riff": b"RIFF\x10\0\0\0WAVEfmt 12345678",
     "ppm": write(RGB, "PPM"),
     **{
         f"{name} cut {cut}": data[:cut]
@@ -307,6 +314,21 @@ def test_invalid_orientations_are_ignored(data, request):
     if keras.backend.backend() == "tensorflow":
         images, _ = request.getfixturevalue("in_graph")([data])
         np.testing.assert_allclose(images[0], decode_image(data, SIZE), rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_webp_is_decoded_in_python_and_sent_to_a_server_as_png(mode):
+    image = RGB.convert(mode)
+    data = write(image, "WEBP", lossless=True, exif=b"Exif\0\0II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0")
+    upright = np.asarray(image.convert("RGB").transpose(Image.Transpose.ROTATE_270))
+    np.testing.assert_allclose(decode_image(data, SIZE), resized(upright), rtol=0, atol=0.01)
+    sent = encoded_image(data)
+    assert sent[1:4] == b"PNG"
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(sent))), upright)
+    for damaged in (data[: len(data) // 2], data[:20]):
+        with pytest.raises(ImageError, match="damaged"):
+            decode_image(damaged, SIZE)
+        assert "damaged or truncated" in image_problem(damaged)
 
 
 def test_transparent_pixels_of_a_gif_are_black():

@@ -9,6 +9,7 @@ from fake_tokenizer import GPT2, MARIAN, PLAIN, XLNET, FakeTokenizer
 import keras_attention as ka
 from keras_attention.data import TextReader, WordReader
 from keras_attention.data.text_reader import TEMPLATES
+from keras_attention.data.word_reader import EncodedWords, Window
 
 
 @pytest.mark.parametrize(
@@ -110,9 +111,9 @@ def test_a_reader_with_a_trained_tokenizer():
 def test_words_by_hand():
     reader = WordReader(TextReader.from_template(PLAIN, "start_end"))
     assert reader.ids([["we", "eat", "red-apple", "and-bread"], [], ["-", "bread"]]) == [
-        ka.data.text_reader.EncodedWords([2, 4, 5, 6, 7, 8, 9, 3], [1, 2, 3, 5], []),
-        ka.data.text_reader.EncodedWords([2, 3], [], []),
-        ka.data.text_reader.EncodedWords([2, 1, 9, 3], [1, 2], []),  # a word without tokens becomes the unknown token
+        EncodedWords([2, 4, 5, 6, 7, 8, 9, 3], [1, 2, 3, 5], []),
+        EncodedWords([2, 3], [], []),
+        EncodedWords([2, 1, 9, 3], [1, 2], []),  # a word without tokens becomes the unknown token
     ]
 
 
@@ -122,6 +123,43 @@ def test_a_long_sentence_is_truncated_after_a_whole_word():
         long, short = reader.ids([["red-apple", "and-bread", "we"], ["we", "eat"]])
     assert (long.ids, long.starts, long.characters) == ([6, 7, 8, 3], [0, 2], [[3, 4], [5, 6]])
     assert (short.ids, short.starts, short.characters) == ([4, 5, 3], [0, 1], [[1], [2]])
+
+
+def test_windows_of_a_long_sentence_by_hand():
+    """Windows of 8 tokens begin after 6 more; the first of the two tokens that they share is the earlier window's."""
+    reader = WordReader(TextReader.from_template(PLAIN, "start_end", 10), TextReader(GPT2))
+    words = ["we", "red-apple", *["eat"] * 4, "red-apple", *["bread"] * 4, "and"]
+    assert reader.ids([["eat"]])[0] == EncodedWords([2, 5, 3], [1], [[2]])
+    assert reader.windows([["eat"], words, []]) == [
+        Window(0, EncodedWords([2, 5, 3], [1], [[2]]), 0, range(0, 1)),
+        Window(
+            1,
+            EncodedWords([2, 4, 6, 7, 5, 5, 5, 5, 6, 3], [1, 2, 4, 5, 6, 7, 8], [[1], [3, 4], *[[2]] * 4, [3, 4]]),
+            0,
+            range(0, 6),
+        ),
+        Window(
+            1,
+            EncodedWords([2, 5, 6, 7, 9, 9, 9, 9, 8, 3], [1, 2, 4, 5, 6, 7, 8], [[2], [3, 4], *[[6]] * 4, [5]]),
+            5,
+            range(6, 12),
+        ),
+        Window(2, EncodedWords([2, 3], [], []), 0, range(0, 0)),
+    ]
+
+
+@pytest.mark.parametrize("max_length", [3, 4, 7, 13])
+def test_windows_tag_each_word_once(max_length):
+    rng = np.random.default_rng(max_length)
+    reader = WordReader(TextReader.from_template(PLAIN, "start_end", max_length))
+    sentences = [["-".join(["we"] * n) for n in rng.integers(1, 6, length)] for length in (0, 1, 2, 3, 29, 53)]
+    windows = reader.windows(sentences)
+    assert max(len(window.encoded.ids) for window in windows) <= max_length
+    for number, words in enumerate(sentences):
+        tagged = [word for window in windows if window.sentence == number for word in window.tagged]
+        assert tagged == list(range(len(words)))
+    for window in windows:
+        assert all(window.encoded.ids[start] == 4 for start in window.starts())
 
 
 def test_characters_are_at_the_first_token_of_each_word():
@@ -176,7 +214,7 @@ def test_invalid_arguments_are_errors(make, message):
 
 
 def test_readers_are_immutable_and_support_every_template_of_a_config():
-    assert TextReader.from_template(PLAIN, "end", 5) == TextReader(PLAIN, (), (3,), 5)
+    assert TextReader.from_template(PLAIN, "end", 5) == TextReader(PLAIN, (), (3,), 5, between=(3,))
     with pytest.raises(dataclasses.FrozenInstanceError):
         TextReader(PLAIN).max_length = 3
     assert set(ka.config.TASK_TEMPLATES) <= set(TEMPLATES)

@@ -6,6 +6,7 @@ Outputs go to standard output, one line per input line; progress and messages go
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import warnings
@@ -51,8 +52,21 @@ def commands() -> None:
     """Train attention models in Keras on your texts and images, use them, and export them for serving."""
 
 
+class _MessageHandler(logging.Handler):
+    """Print the messages of this library to standard error, one line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(record.getMessage(), err=True)
+
+
+_HANDLER = _MessageHandler(logging.INFO)
+
+
 def main() -> None:
     """Run the command line. A warning or an error is printed as one line; an error ends with a non-zero exit code."""
+    logger = logging.getLogger("keras_attention")
+    logger.addHandler(_HANDLER)
+    logger.setLevel(logging.INFO)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

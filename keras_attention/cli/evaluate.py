@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 import keras_attention as ka
+from keras_attention.cli.examples import read_examples, reading_options
 from keras_attention.cli.loading import search_for
 from keras_attention.cli.options import Command, Option, from_fields, refuse_other_tasks, search_options
 from keras_attention.evaluate import task_of
@@ -31,6 +32,7 @@ _PARAMETERS = [
     click.Argument(["files"], nargs=-1),
     Option("--captions", metavar="FILE", tasks=["captioner"], help="file of captions; the same as FILES."),
     Option("--images", metavar="FOLDER", tasks=["captioner"], help="folder of the images."),
+    *reading_options("Options"),
     *search_options("num_beams", "length_penalty", group="Beam search", tasks=_WRITERS),
     Option("--lowercase", is_flag=True, tasks=["translator"], help="ignore case in BLEU and chrF."),
     *from_fields(ka.training.TrainingPlan, ["bleu_tokenizer"], tasks=["translator"]),
@@ -51,6 +53,8 @@ def evaluate(
     files: tuple[str, ...],
     captions: str | None,
     images: str | None,
+    columns: dict[str, str] | None,
+    tag_column: int | None,
     lowercase: bool,
     bleu_tokenizer: str | None,
     plot: str | None,
@@ -72,7 +76,8 @@ def evaluate(
         options |= search_for(loaded, search)
     if plot:  # fail before the translation, which takes long
         check_figure_path(plot)
-    scores = ka.evaluate(loaded, task.read_examples(files, **({"images": images} if images else {})), **options)
+    examples = read_examples(task, files, images=images, columns=columns, tag_column=tag_column)
+    scores = ka.evaluate(loaded, examples, **options)
     for line in _report(scores):
         click.echo(line)
     if plot:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import sys
 from typing import Any
 
@@ -12,7 +11,7 @@ import click
 import keras_attention as ka
 from keras_attention.cli.loading import is_export, strategy_of
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, drop_unset, search_options
-from keras_attention.storage import write_whole
+from keras_attention.storage import local_path, write_whole
 
 _TASKS = {task.command_name: task.__name__ for task in ka.models.TASKS}
 _EXPORT = [
@@ -134,7 +133,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.option("--labels", metavar="NAMES", help="Labels of the new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:
     """Convert a Hugging Face DIRECTORY to MODEL, a .keras file."""
-    target = pathlib.Path(model)
+    target = local_path(model)
     if target.suffix != ".keras":
         raise click.UsageError(f"{model} does not end in .keras.")
     if target.exists():

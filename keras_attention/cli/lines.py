@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 import keras_attention as ka
-from keras_attention.data.files import decode_lines
+from keras_attention.data.lines import decode_lines
 
 _CHUNK = 512  # the most lines that are processed together
 _NAMES = {"pieces": "tokens", "source_pieces": "source_tokens", "target_pieces": "tokens"}  # field -> name in JSON
@@ -23,7 +23,7 @@ _NAMES = {"pieces": "tokens", "source_pieces": "source_tokens", "target_pieces":
 
 def read_chunks(source: str | None) -> Iterator[list[str]]:
     """Yield the lines of a file, or those of standard input as soon as they arrive, in lists."""
-    chunks = _arriving_lines(sys.stdin.buffer) if source is None else iter([ka.data.read_lines(source)])
+    chunks = _arriving_lines(sys.stdin.buffer) if source in (None, "-") else iter([ka.data.read_lines(source)])
     for lines in chunks:
         yield from (lines[begin : begin + _CHUNK] for begin in range(0, len(lines), _CHUNK))
 

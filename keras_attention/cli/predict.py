@@ -15,6 +15,7 @@ import keras_attention as ka
 from keras_attention.cli.lines import json_line, one_line, read_chunks, text_line, write_lines
 from keras_attention.cli.loading import is_export, load_for, search_for
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, search_options
+from keras_attention.storage import local_path
 from keras_attention.visualize import plot_alignment, plot_caption
 
 _MODEL, _SOURCE = click.Argument(["model"]), click.Argument(["source"], required=False)
@@ -148,7 +149,7 @@ def _problem(path: str) -> str:
         return f"is a folder; expected images, such as {path.rstrip('/')}/*.jpg."
     if not os.path.exists(path):
         return "does not exist."
-    return "cannot be read; expected a complete JPEG, PNG, GIF or BMP."
+    return (ka.data.image_problem(path) or "cannot be read by the export.").removeprefix(f"{path} ")
 
 
 class _Plots:
@@ -160,7 +161,7 @@ class _Plots:
     """
 
     def __init__(self, folder: str, plot: Callable) -> None:
-        self.folder, self.plot, self.names = pathlib.Path(folder), plot, set()
+        self.folder, self.plot, self.names = local_path(folder), plot, set()
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, name: str, result: Any, *inputs: Any) -> None:
@@ -206,23 +207,37 @@ def complete(
     write_lines(source, outputs)
 
 
-@click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _scores("probability"), *_OUTPUT])
-def classify(model: str, source: str | None, batch_size: int, scores: bool, as_json: bool, attention: bool) -> None:
+_PAIRS = Option("--pairs", is_flag=True, help="each line is a pair of texts, separated by a tab.")
+
+
+@click.command(cls=Command, params=[_MODEL, _SOURCE, _PAIRS, _BATCH_SIZE, _scores("probability"), *_OUTPUT])
+def classify(
+    model: str, source: str | None, pairs: bool, batch_size: int, scores: bool, as_json: bool, attention: bool
+) -> None:
     """Write the label of each line of SOURCE, predicted by MODEL.
 
     MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
     default is standard input. --json writes the probabilities of all labels.
     """
     loaded = load_for("classify", model)
-    labels = loaded.metadata["labels"] if is_export(loaded) else loaded.config.labels
+    labels = loaded.labels
 
     def outputs(lines: list[str], done: int) -> list[str]:
-        results = loaded.classify(lines, batch_size=batch_size)
+        results = loaded.classify(_split_pairs(lines, done) if pairs else lines, batch_size=batch_size)
         if not (as_json or attention):
             return [text_line(result, "label", scores) for result in results]
         return [json_line(r, attention, probabilities=dict(zip(labels, r.probabilities, strict=True))) for r in results]
 
     write_lines(source, outputs)
+
+
+def _split_pairs(lines: list[str], done: int) -> list[tuple[str, ...]]:
+    """Return the two texts of each line; an empty line is a pair of empty texts."""
+    pairs = [tuple(line.split("\t")) if line.strip() else ("", "") for line in lines]
+    for number, pair in enumerate(pairs, done + 1):
+        if len(pair) != 2:
+            raise ValueError(f"Line {number} has {len(pair)} columns; expected two texts, separated by a tab.")
+    return pairs
 
 
 @click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])

@@ -11,8 +11,10 @@ from typing import Any
 import click
 
 import keras_attention as ka
+from keras_attention.cli.examples import reading_options
 from keras_attention.cli.options import Command, Option, from_fields, given_flags, refuse_other_tasks
 from keras_attention.cli.training_run import run_training
+from keras_attention.storage import local_path
 
 TASKS = {task.command_name: task for task in ka.models.TASKS}
 _CAPTIONER, _ENCODERS = ["captioner"], ["captioner", "classifier", "tagger"]
@@ -43,8 +45,9 @@ _DATA = [
         "train_files",
         metavar="FILE",
         multiple=True,
-        help="training file: TSV, CSV, JSONL, COCO JSON, CoNLL-U, text or tfds:NAME[:SPLIT]; repeat "
-        "the option for two line-aligned files (source, target).",
+        help="training file: TSV, CSV, JSONL, CoNLL, text, the JSON of COCO or Karpathy (FILE:SPLIT), or these "
+        "compressed; - for standard input, or tfds:NAME[:SPLIT]; repeat the option for two line-aligned files (source, "
+        "target).",
     ),
     _data(
         "--valid",
@@ -53,6 +56,7 @@ _DATA = [
         multiple=True,
         help="validation file, in the same format; selects the best model.",
     ),
+    *reading_options("Data"),
     *_plan("Data", "max_tokens"),
     _tokenizer(
         "--tokenizer", type=_KINDS, help=f"kind of tokenizer.  [default: {_TOKENIZERS}, sentencepiece (other presets)]"
@@ -166,7 +170,7 @@ def train(context: click.Context, task: str, **options: Any) -> None:
     keras-attention train translator --train train.tsv --valid valid.tsv --out run
     """
     refuse_other_tasks(context, task)
-    out, resume = pathlib.Path(options.pop("out")), options.pop("resume")
+    out, resume = local_path(options.pop("out")), options.pop("resume")
     if resume:
         options |= _resumed(context, task, out)
     elif out.exists() and any(out.iterdir()):

@@ -14,24 +14,23 @@ import click
 import keras
 
 import keras_attention as ka
-from keras_attention.storage import write_text
+from keras_attention.cli.examples import read_examples, report_labels
+from keras_attention.storage import local_path, write_text
 from keras_attention.visualize import AlignmentImages, CaptionImages, plot_history
 
 
 def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
     """Train a model of a task with the options of `train`, and return it with the best weights."""
+    out = local_path(out)
     check_options(task, options)
     plan = _plan(options)
     keras.utils.set_random_seed(plan.seed)
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
     with _run_file(task.command_name, options, out):
-        examples = _read(task, options["train_files"], options["images"])
-        valid = None
-        if options["valid_files"]:
-            valid = _read(task, options["valid_files"], options["valid_images"] or options["images"])
-        click.echo(f"{len(examples)} training examples, {len(valid or [])} validation examples", err=True)
-        model = _model(task, options, examples, out)
+        init = _load_init(options["init"]) if options["init"] and not (out / "model.keras").exists() else None
+        examples, valid = _read(task, options, init)
+        model = _model(task, options, examples, out, init)
         click.echo(f"{type(model).__name__} with {model.count_params():,} parameters", err=True)
         callbacks = _tensorboard(model, valid or examples, out) if options["tensorboard"] else ()
         images = _image_options(options, model, out)
@@ -120,7 +119,7 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             "--augment changes the images in each epoch, so their features cannot be cached; leave out --features.",
         ),
         (
-            options["init"] and not pathlib.Path(options["init"]).exists(),
+            options["init"] and not local_path(options["init"]).exists(),
             f"--init: there is no model {options['init']}.",
         ),
     ]
@@ -149,8 +148,18 @@ def _run_file(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator
         raise
 
 
-def _read(task: type, paths: list[str], images: str | None) -> list:
-    return task.read_examples(paths, **({"images": images} if images else {}))
+def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | None]:
+    """Return training and validation examples; the labels are those of --init or of the training examples."""
+    reading = {name: options[name] for name in ("images", "columns", "tag_column")}
+    labels = init.config.labels if isinstance(init, task) and hasattr(init.config, "labels") else None
+    examples, valid = read_examples(task, options["train_files"], labels or None, **reading), None
+    if options["valid_files"]:
+        reading["images"] = options["valid_images"] or options["images"]
+        expected = labels or task.labels_of(examples) or None
+        valid = read_examples(task, options["valid_files"], expected, **reading)
+    click.echo(f"{len(examples)} training examples, {len(valid or [])} validation examples", err=True)
+    report_labels(task, examples, options["train_files"][0], bool(labels))
+    return examples, valid
 
 
 def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> dict[str, Any]:
@@ -158,15 +167,15 @@ def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> di
     chosen = {name: options[name] for name in ("augment", "flip", "captions_per_image") if options[name]}
     if model.image_encoder is None or options["augment"] or model.image_encoder.is_trainable:
         return chosen
-    return {"cache": pathlib.Path(options["features"] or out / "features"), **chosen}
+    return {"cache": local_path(options["features"] or out / "features"), **chosen}
 
 
-def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Path) -> Any:
-    """Return the model of the run in `out`, a model that starts from --init, or a new model."""
+def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Path, init: Any) -> Any:
+    """Return the model of the run in `out`, a model that starts from that of --init, or a new model."""
     if (out / "model.keras").exists():
         model = ka.load(out / "model.keras")
     elif options["init"]:
-        model = _initialised(task, options, examples)
+        model = _initialised(task, options, examples, init)
     else:
         model = _new(task, options, examples)
     if options["lora"]:
@@ -197,10 +206,11 @@ def _new(task: type, options: dict[str, Any], examples: list) -> Any:
     )
 
 
-def _initialised(task: type, options: dict[str, Any], examples: list) -> Any:
+def _initialised(task: type, options: dict[str, Any], examples: list, model: Any) -> Any:
     """Return the model of --init, with the config fields of --set, or a new model on its encoder."""
     overrides, labels = _overrides(options["overrides"]), task.labels_of(examples)
-    model = _load_init(options["init"], task, labels)
+    if model is None:
+        model = _load_without_head(options["init"], task, labels)
     if isinstance(model, task):
         return type(model).from_model(model, **overrides) if overrides else model
     if not labels:
@@ -208,10 +218,13 @@ def _initialised(task: type, options: dict[str, Any], examples: list) -> Any:
     return task.from_encoder(model, labels=labels, **overrides)
 
 
-def _load_init(path: str, task: type, labels: tuple[str, ...]) -> Any:
-    """Load --init; a Hugging Face directory without a head gets that of the task."""
-    if not (pathlib.Path(path) / "config.json").is_file() or ka.weights.stored_task(path):
-        return ka.load(path)
+def _load_init(path: str) -> Any:
+    """Load --init; None for a Hugging Face directory without a head, which the task gives it later."""
+    is_directory = (pathlib.Path(path) / "config.json").is_file()
+    return None if is_directory and not ka.weights.stored_task(path) else ka.load(path)
+
+
+def _load_without_head(path: str, task: type, labels: tuple[str, ...]) -> Any:
     return ka.weights.from_huggingface(path, task=task.task_name(), **({"labels": labels} if labels else {}))
 
 

@@ -3,15 +3,9 @@
 from keras_attention.data.batches import LengthBatches
 from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
-from keras_attention.data.files import (
-    DataError,
-    read_labelled,
-    read_lines,
-    read_pairs,
-    read_tagged,
-    read_texts,
-)
-from keras_attention.data.images import ImageError, read_images
+from keras_attention.data.files import read_labelled, read_pairs, read_tagged, read_texts
+from keras_attention.data.images import ImageError, image_problem, read_images
+from keras_attention.data.lines import DataError, read_lines
 from keras_attention.data.masking import masked_batches
 from keras_attention.data.permutation import permutation_batches
 from keras_attention.data.special_tokens import special_ids
@@ -21,8 +15,9 @@ from keras_attention.data.text_batches import (
     tagging_batches,
     translation_batches,
 )
-from keras_attention.data.text_reader import TextReader, WordReader
+from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import NORMALIZATIONS, decode_ids, train_tokenizer
+from keras_attention.data.word_reader import WordReader
 
 __all__ = [
     "NORMALIZATIONS",
@@ -36,6 +31,7 @@ __all__ = [
     "captions_of",
     "classification_batches",
     "decode_ids",
+    "image_problem",
     "language_batches",
     "masked_batches",
     "permutation_batches",

@@ -179,15 +179,18 @@ def round_up(values: np.ndarray, step: int) -> np.ndarray:
     return -(-values // step) * step
 
 
-def text_model_inputs(config: Any, token_ids, mask) -> dict[str, Any]:
-    """Return the inputs of a network over one text: token ids, padding mask and, if it has segments, segment ids.
+def text_model_inputs(config: Any, token_ids, mask, pair_mask=None) -> dict[str, Any]:
+    """Return the inputs of a network over a text or pair: token ids, padding mask and, if it has segments, segment ids.
 
-    All tokens are in segment 0, except for XLNet's last token, `<cls>`, which is in segment 2.
+    The tokens of the second text of a pair are in segment 1, XLNet's last token, `<cls>`, is in segment 2, and all
+    others are in segment 0.
 
     Args:
         config: the config of a model; its `num_segments` and `template` are used.
         token_ids: (B, S) int, an array or a tensor.
         mask: (B, S) bool, of the same kind, True = a real token.
+        pair_mask: (B, S) bool, of the same kind, True for the tokens after the start of the second text; None for texts
+            without a pair.
 
     Returns:
         dict of `token_ids` (B, S), `padding_mask` (B, S) and, if `num_segments` is not 0, `segment_ids` (B, S) int.
@@ -203,11 +206,18 @@ def text_model_inputs(config: Any, token_ids, mask) -> dict[str, Any]:
     if not num_segments:
         return inputs
     segments = token_ids * 0
+    if pair_mask is not None and num_segments > 1:
+        segments = segments + _as_integers(pair_mask)
     if config.template == "end_start" and num_segments > 2:
         last = ops.logical_and(mask, ops.logical_not(ops.pad(mask[:, 1:], ((0, 0), (0, 1)))))
-        last = ops.cast(last, "int32")
-        segments = segments + 2 * (np.asarray(last) if isinstance(token_ids, np.ndarray) else last)
+        last = _as_integers(np.asarray(last) if isinstance(token_ids, np.ndarray) else last)
+        segments = segments * (1 - last) + 2 * last
     return {**inputs, "segment_ids": segments}
+
+
+def _as_integers(mask):
+    """Return a mask as int32, an array for an array and a tensor for a tensor."""
+    return mask.astype("int32") if isinstance(mask, np.ndarray) else ops.cast(mask, "int32")
 
 
 def shift_right(ids: np.ndarray, start: int) -> np.ndarray:

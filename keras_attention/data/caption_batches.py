@@ -14,8 +14,8 @@ import numpy as np
 
 from keras_attention.data.batches import LengthBatches, round_up
 from keras_attention.data.captions import CaptionedImage
-from keras_attention.data.files import DataError
-from keras_attention.data.images import ImageError, augment_images, decode_image
+from keras_attention.data.images import ImageError, augment_images, decode_image, image_problem
+from keras_attention.data.lines import DataError
 from keras_attention.data.region_cache import RegionCache, cached_regions
 from keras_attention.data.text_reader import TextReader
 
@@ -122,9 +122,10 @@ def warn_unreadable(examples: Sequence[CaptionedImage], valid: np.ndarray) -> np
     if not bad:
         return valid
     problem = f"{len(bad)} of {len(examples)} images cannot be read: {', '.join(bad[:10])}{', ...' * (len(bad) > 10)}"
+    reason = image_problem(examples[int(np.argmin(valid))].image) or ""
     if len(bad) > MAX_UNREADABLE * len(examples):
-        raise DataError(f"{problem}. Expected JPEG, PNG, GIF or BMP; convert the files, or remove their captions.")
-    warnings.warn(f"{problem}. They are skipped.", stacklevel=3)
+        raise DataError(f"{problem}. Convert the files, or remove their captions. The first: {reason}")
+    warnings.warn(f"{problem}. They are left out. The first: {reason}", stacklevel=3)
     return valid
 
 

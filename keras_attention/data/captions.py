@@ -1,29 +1,27 @@
 """Read images with captions, from a file and a folder of images or from TensorFlow Datasets.
 
-A file of captions (CSV, TSV, JSONL or COCO's JSON, each also as `.gz`) names images in a folder. A data set
-`tfds:NAME[:SPLIT]` includes its images. Captions without an image and images without a caption are skipped, with one
-warning for each kind. An invalid line is an error that names the line.
+A file of captions (CSV, TSV, JSONL, or the JSON of COCO or of Karpathy, each also compressed) names images in a folder.
+A data set `tfds:NAME[:SPLIT]` includes its images. Captions without an image and images without a caption are skipped,
+with one warning for each kind. An invalid line is an error that names the line.
 """
 
 from __future__ import annotations
 
-import csv
+import collections
 import dataclasses
 import json
 import os
 import pathlib
 import re
+import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from keras_attention.data.files import DataError, PathLike, read_lines
+from keras_attention.data.lines import DataError, PathLike, file_suffix, read_lines
+from keras_attention.data.tables import CAPTIONS, parse_json, read_json_lines, read_rows, rename_columns
+from keras_attention.storage import local_path
 
-# In order of preference: if a file has both columns, `file_name` is used and not `image_id`.
-IMAGE_COLUMNS = (
-    "file_name", "filename", "file", "image", "image_name", "image_file", "image_path", "path", "picture", "image_id",
-)  # fmt: skip
-CAPTION_COLUMNS = ("caption", "captions", "text", "comment", "sentence", "description")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
 
@@ -33,7 +31,7 @@ class CaptionedImage:
 
     Attributes:
         name: unique among the examples; used in messages.
-        image: a path, or the bytes of an encoded image (JPEG, PNG, GIF or BMP).
+        image: a path, or the bytes of an encoded image (JPEG, PNG, GIF, BMP or WebP).
         captions: reference captions, one or more.
 
     Example:
@@ -46,15 +44,20 @@ class CaptionedImage:
     captions: tuple[str, ...]
 
 
-def read_captions(path: PathLike, images: PathLike | None = None) -> list[CaptionedImage]:
+def read_captions(
+    path: PathLike, images: PathLike | None = None, columns: Mapping[str, str] | None = None
+) -> list[CaptionedImage]:
     """Read images with their captions. The images are not decoded.
 
     Args:
         path: CSV or TSV with a header that names an image and a caption column (or two columns without a header),
-            JSONL (`{"image": ..., "caption": ...}`, or `"captions"` with a list), COCO's `.json`, or
-            `tfds:NAME[:SPLIT]` with the features `image` and `captions`, `caption` or `text`.
+            JSONL (`{"image": ..., "caption": ...}`, or `"captions"` with a list), COCO's `.json`, Karpathy's
+            `dataset_flickr8k.json:train` (its splits are joined with `+`), or `tfds:NAME[:SPLIT]` with the features
+            `image` and `captions`, `caption` or `text`.
         images: the folder of the images; not for `tfds:`. Names in `path` are relative to this folder or to a
-            sub-folder, with or without a suffix; Flickr's `name.jpg#0` is the file `name.jpg`.
+            sub-folder, with or without a suffix, in any case and Unicode normal form; Flickr's `name.jpg#0` is the file
+            `name.jpg`.
+        columns: names of the columns or keys, such as `{"image": "photo", "caption": "title"}`; see `read_rows`.
 
     Returns:
         One `CaptionedImage` per image with all its captions, in the order of the file. White space in captions becomes
@@ -76,7 +79,8 @@ def read_captions(path: PathLike, images: PathLike | None = None) -> list[Captio
         return _clean([CaptionedImage(*row) for row in read_image_rows(str(path))], path)
     if images is None:
         raise DataError(f"{path} only names images; pass the folder that contains them as `images` (--images).")
-    return _clean(_join_images(list(_read_rows(path)), pathlib.Path(images).absolute(), path), path)
+    folder = local_path(images).absolute()
+    return _clean(_join_images(list(_read_rows(path, columns)), folder, path), path)
 
 
 def captions_of(examples: Iterable[CaptionedImage]) -> list[str]:
@@ -126,7 +130,7 @@ def _warn(path: PathLike, problem: str, names: Sequence[str]) -> None:
 
 def _shorten(names: Sequence[str]) -> str:
     names = list(dict.fromkeys(names))
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
 # Images in a folder
@@ -156,7 +160,7 @@ def _join_images(rows: list[tuple[str, str]], folder: pathlib.Path, path: PathLi
 
 
 def _index_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """Return file name, with and without suffix -> all images in a folder and its sub-folders with this name."""
+    """Return key of a name, with and without suffix -> all images in a folder and its sub-folders with this key."""
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}; expected the folder of the images, as `images` (--images).")
     index: dict[str, list[pathlib.Path]] = {}
@@ -166,8 +170,8 @@ def _index_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
         folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in visited]
         for file in (pathlib.Path(parent, name) for name in files if not name.startswith(".")):
             if file.suffix.lower() in IMAGE_SUFFIXES:
-                index.setdefault(file.name, []).append(file)
-                index.setdefault(file.stem, []).append(file)
+                index.setdefault(_key(file.name), []).append(file)
+                index.setdefault(_key(file.stem), []).append(file)
     if not index:
         raise DataError(f"{folder} contains no images; expected files that end in {', '.join(IMAGE_SUFFIXES)}.")
     return index
@@ -181,102 +185,67 @@ def _relative(files: Iterable[pathlib.Path], folder: pathlib.Path) -> list[str]:
     return [file.relative_to(folder).as_posix() for file in files]
 
 
+def _key(name: str) -> str:
+    """Return a name as it is compared: file systems change its case and its Unicode normal form."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def _find_images(name: str, index: dict[str, list[pathlib.Path]], folder: pathlib.Path) -> list[pathlib.Path]:
-    """Return the images whose path ends with the name; if a path is equal to the name, only this image."""
+    """Return the images whose path ends with the name; the best matches alone if some match better than others.
+
+    A path that is equal to the name is better than one that ends with it, and an equal case better than another.
+    """
     for candidate in (name, re.sub(r"#\d+$", "", name)):
         parts = pathlib.PurePosixPath(candidate.strip().replace("\\", "/")).parts
-        files = sorted(file for file in index.get(parts[-1] if parts else "", ()) if _ends_with(file, parts))
+        files = sorted(file for file in index.get(_key(parts[-1]) if parts else "", ()) if _ends_with(file, parts))
+        for better in (
+            [file for file in files if _ends_with(file, parts, str)],
+            [file for file in files if _ends_with(file.relative_to(folder), parts, whole=True)],
+        ):
+            files = [file for file in files if file in better] or files
         if files:
-            return [file for file in files if _ends_with(file.relative_to(folder), parts, whole=True)] or files
+            return files
     return []
 
 
-def _ends_with(file: pathlib.Path, parts: tuple[str, ...], whole: bool = False) -> bool:
-    return any(f.parts[0 if whole else -len(parts) :] == parts for f in (file, file.with_suffix("")))
+def _ends_with(
+    file: pathlib.Path, parts: tuple[str, ...], key: Callable[[str], str] = _key, whole: bool = False
+) -> bool:
+    wanted = [key(part) for part in parts]
+    paths = (f.parts[0 if whole else -len(parts) :] for f in (file, file.with_suffix("")))
+    return any([key(part) for part in path] == wanted for path in paths)
 
 
 # Rows (name of the image, caption) of a file
 
 
-def _read_rows(path: PathLike) -> Iterator[tuple[str, str]]:
-    suffix = pathlib.Path(str(path).removesuffix(".gz")).suffix
-    return {".jsonl": _jsonl_rows, ".json": _coco_rows}.get(suffix, _table_rows)(path)
+def _read_rows(path: PathLike, columns: Mapping[str, str] | None) -> Iterator[tuple[str, str]]:
+    path, split = _split_of(path)
+    suffix = file_suffix(path)
+    if suffix == ".json":
+        data = parse_json("\n".join(read_lines(path)), path)
+        rows = data.get("images") if isinstance(data, dict) else None
+        karpathy = isinstance(rows, list) and rows and isinstance(rows[0], dict) and "sentences" in rows[0]
+        yield from _karpathy_rows(rows, path, split) if karpathy else _coco_rows(data, path)
+    elif suffix == ".jsonl":
+        (layout,) = rename_columns(CAPTIONS, columns or {}, path)
+        for number, row in read_json_lines(path):
+            yield from _rows_of_object(row, layout, f"{path}, line {number}")
+    else:
+        yield from ((row["image"], row["caption"]) for _, row in read_rows(path, CAPTIONS, columns))
 
 
-def _table_rows(path: PathLike) -> Iterator[tuple[str, str]]:
-    columns, width = None, 0
-    for number, cells in _read_table(path):
-        if columns is None:
-            columns, is_header = _find_columns(cells, f"{path}, line {number}")
-            width = len(cells)
-            if is_header:
-                continue
-        if len(cells) != width:
-            raise DataError(
-                f"{path}, line {number}: {len(cells)} columns; expected {width}, as in the first line. Put a caption "
-                f'that contains the separator in quotes: "a dog, a cat". Received {str(cells)[:80]}'
-            )
-        yield cells[columns[0]], cells[columns[1]]
+def _split_of(path: PathLike) -> tuple[PathLike, str]:
+    """Return the file and the split of `dataset.json:train`; the split is empty if there is none."""
+    found = re.fullmatch(r"(.+\.json(?:\.\w+)?):([\w+]+)", str(path))
+    return (found[1], found[2]) if found else (path, "")
 
 
-def _read_table(path: PathLike) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, cells). In a comma-separated table, a quoted cell may have several lines."""
-    lines = read_lines(path)
-    first = next((line for line in lines if line.strip()), "")
-    separator = next((mark for mark in "\t|" if mark in first), ",")
-    quoting = csv.QUOTE_MINIMAL if separator == "," else csv.QUOTE_NONE
-    rows = csv.reader(
-        (line + "\n" for line in lines), delimiter=separator, quoting=quoting, skipinitialspace=True, strict=True
-    )
-    while True:
-        start = rows.line_num + 1
-        try:
-            cells = next(rows, None)
-        except csv.Error as error:
-            raise DataError(f"{path}, line {start}: {error}; write a quotation mark inside quotes twice.") from None
-        if cells is None:
-            return
-        if any(cell.strip() for cell in cells):
-            yield start, cells
-
-
-def _find_columns(cells: list[str], where: str) -> tuple[tuple[int, int], bool]:
-    """Return the columns of the image and of the caption, and whether this first line is a header."""
-    names = [re.sub(r"\W+", "_", cell.strip().lower()) for cell in cells]
-    image, caption = _first_of(IMAGE_COLUMNS, names), _first_of(CAPTION_COLUMNS, names)
-    if image and caption:
-        return (names.index(image), names.index(caption)), True
-    if image or caption or len(cells) != 2:
-        raise DataError(
-            f"{where}: {len(cells)} columns, {_shorten(cells)}; expected a header with an image column "
-            f"({', '.join(IMAGE_COLUMNS)}) and a caption column ({', '.join(CAPTION_COLUMNS)}), or two columns."
-        )
-    return (0, 1), False
-
-
-def _first_of(candidates: Iterable[str], names: Iterable[str]) -> str | None:
-    return next((name for name in candidates if name in names), None)
-
-
-def _jsonl_rows(path: PathLike) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(read_lines(path), 1):
-        if line.strip():
-            yield from _rows_of_object(_parse_json(line, path, number), f"{path}, line {number}")
-
-
-def _parse_json(text: str, path: PathLike, line: int = 1) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}, line {line + error.lineno - 1}: not JSON ({error.msg}); expected one object per line in a .jsonl "
-            "file, or COCO's object in a .json file."
-        ) from None
-
-
-def _rows_of_object(row: object, where: str) -> list[tuple[str, str]]:
+def _rows_of_object(row: object, layout: Mapping[str, Sequence[str]], where: str) -> list[tuple[str, str]]:
     fields = row if isinstance(row, dict) else {}
-    image, captions = (fields.get(_first_of(names, fields)) for names in (IMAGE_COLUMNS, CAPTION_COLUMNS))
+    image, captions = (
+        next((fields[name] for name in layout[role] if name in fields), None) for role in ("image", "caption")
+    )
     captions = [captions] if isinstance(captions, str) else captions
     texts = isinstance(captions, list) and all(isinstance(caption, str) for caption in captions)
     if not isinstance(image, str | int) or not texts:
@@ -287,9 +256,38 @@ def _rows_of_object(row: object, where: str) -> list[tuple[str, str]]:
     return [(str(image), caption) for caption in captions]
 
 
-def _coco_rows(path: PathLike) -> Iterator[tuple[str, str]]:
-    data = _parse_json("\n".join(read_lines(path)), path)
-    files = {str(number): file for number, file in _coco_fields(data, "images", ("id", "file_name"), path)}
+def _karpathy_rows(rows: list[Any], path: PathLike, split: str) -> Iterator[tuple[str, str]]:
+    """Yield the captions of the splits, such as `train+restval`, of Karpathy's JSON; without a split, of all."""
+    counts: collections.Counter[str] = collections.Counter()
+    for number, row in enumerate(rows):
+        try:
+            captions = [sentence["raw"] for sentence in row["sentences"]]
+            name, its_split = row["filename"], row["split"]
+        except (KeyError, TypeError):
+            raise DataError(
+                f"{path}, images[{number}]: expected filename, split and sentences with raw, as in Karpathy's files; "
+                f"received {json.dumps(row)[:80]}"
+            ) from None
+        counts[its_split] += 1
+        if not split or its_split in split.split("+"):
+            yield from ((name, caption) for caption in captions)
+    found = ", ".join(f"{name} ({count} images)" for name, count in counts.items())
+    if unknown := {*filter(None, split.split("+"))} - {*counts}:
+        raise DataError(f"{path} has no split {min(unknown)}; it has {found}.")
+    if not split and len(counts) > 1:
+        warnings.warn(
+            f"{path}: all its splits are read: {found}. Choose with {path}:{next(iter(counts))}, for example."
+        )
+
+
+def _coco_rows(data: object, path: PathLike) -> Iterator[tuple[str, str]]:
+    files: dict[str, str] = {}
+    for number, file in _coco_fields(data, "images", ("id", "file_name"), path):
+        if files.setdefault(str(number), file) != file:
+            raise DataError(
+                f"{path}, images: the id {number} is that of {files[str(number)]} and of {file}; expected one file for "
+                "each id. Files that were joined need new ids."
+            )
     for number, caption in _coco_fields(data, "annotations", ("image_id", "caption"), path):
         yield files.get(str(number), str(number)), str(caption)
 

@@ -1,101 +1,37 @@
 """Read files of texts, pairs, labels and tags into lists of examples. An error names the file and the line.
 
-A path is a file (`pairs.tsv`, `pairs.jsonl`, `corpus.conllu`, each also as `.gz`) or `tfds:NAME[:SPLIT]`, a data
-set of TensorFlow Datasets.
+A path is a file (`pairs.tsv`, `reviews.csv`, `pairs.jsonl`, `corpus.conllu`, each also as `.gz`, `.bz2` or `.xz`), `-`
+for standard input, or `tfds:NAME[:SPLIT]`, a data set of TensorFlow Datasets.
 """
 
 from __future__ import annotations
 
-import codecs
-import gzip
-import json
-import pathlib
 import re
-import zlib
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-PathLike = str | pathlib.Path
+from keras_attention.data.lines import DataError, PathLike, file_suffix, read_lines
+from keras_attention.data.tables import LABELLED, TEXTS, TRANSLATION, Layout, read_rows
+from keras_attention.data.text_reader import Text, texts_of_pair
+from keras_attention.data.tokenizer_rules import WHITE_SPACE
 
-
-class DataError(ValueError):
-    """Data cannot be used. The message names the file and the line, what was expected, and how to fix it."""
-
-
-def read_lines(path: PathLike) -> list[str]:
-    """Read the lines of a UTF-8 text file, plain or `.gz`.
-
-    Args:
-        path: the file.
-
-    Returns:
-        All lines, also empty ones, without their line ends.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        DataError: a line is not UTF-8, or a `.gz` file is damaged.
-
-    Example:
-        >>> _ = pathlib.Path("texts.txt").write_text("we eat\\n\\nwe drink\\n")
-        >>> read_lines("texts.txt")
-        ['we eat', '', 'we drink']
-    """
-    path = pathlib.Path(path)
-    if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder; expected a file.")
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    try:
-        with opened as file:
-            return list(decode_lines(file, str(path)))
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            f"{path} is not a complete gzip file ({error}). Download it again, or compress it again."
-        ) from None
+Columns = Mapping[str, str]
 
 
-def decode_lines(lines: Iterator[bytes], name: str) -> Iterator[str]:
-    r"""Decode lines of bytes as UTF-8 and remove their line ends.
-
-    Args:
-        lines: each ends with `\n` or `\r\n`.
-        name: the file's name, for error messages.
-
-    Returns:
-        An iterator over strings. A byte order mark at the beginning is removed.
-
-    Raises:
-        DataError: a line is not UTF-8.
-
-    Example:
-        >>> list(decode_lines(iter([b"we eat\r\n", b"bread\n"]), "texts.txt"))
-        ['we eat', 'bread']
-    """
-    binary = False
-    for number, line in enumerate(lines, 1):
-        try:
-            binary = binary or b"\0" in line
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\n").removesuffix("\r")
-        except UnicodeDecodeError as error:
-            wide = number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-            if binary and not wide:
-                raise DataError(f"{name} is a binary file (line {number}); expected text.") from None
-            raise DataError(
-                f"{name}, line {number}: byte {error.start + 1} is not UTF-8. Convert the file, for "
-                f"example with: iconv -f {'utf-16' if wide else 'latin1'} -t utf-8"
-            ) from None
-
-
-def read_pairs(path: PathLike, targets: PathLike | None = None) -> list[tuple[str, str]]:
+def read_pairs(
+    path: PathLike, targets: PathLike | None = None, columns: Columns | None = None
+) -> list[tuple[str, str]]:
     """Read (source, target) pairs.
 
     Args:
-        path: a TSV file (the first two columns), a JSONL file (`{"source": ..., "target": ...}`) or
+        path: a TSV or CSV file with two columns or a header, a JSONL file (`{"source": ..., "target": ...}`) or
             `tfds:NAME[:SPLIT]`; with `targets`, a text file of sources.
         targets: a text file of targets; its line i is the translation of line i of `path`.
+        columns: names of the columns or keys, such as `{"source": "english"}`, or their numbers; see `read_rows`.
 
     Returns:
-        (source, target) strings. Pairs with an empty source or target are skipped.
+        (source, target) strings. Pairs with an empty source or target are skipped, with one warning.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -103,16 +39,19 @@ def read_pairs(path: PathLike, targets: PathLike | None = None) -> list[tuple[st
             file is not UTF-8.
 
     Example:
+        >>> import pathlib
         >>> _ = pathlib.Path("pairs.tsv").write_text("we eat bread\\tcomemos pan\\n")
         >>> read_pairs("pairs.tsv")
         [('we eat bread', 'comemos pan')]
     """
-    pairs = _read_columns(path, ("source", "target")) if targets is None else _read_aligned(path, targets)
-    return _require_examples([pair for pair in pairs if all(side.strip() for side in pair)], path)
+    rows = _columns_of(path, TRANSLATION, columns) if targets is None else _read_aligned(path, targets, columns)
+    pairs = [(number, (row["source"], row["target"])) for number, row in rows]
+    complete = _without_empty(pairs, path, lambda pair: all(map(str.strip, pair)), "an empty source or target")
+    return _require_examples([pair for _, pair in complete], path)
 
 
-def _read_aligned(path: PathLike, targets: PathLike) -> list[tuple[str, str]]:
-    if {_suffix(path), _suffix(targets)} & {".tsv", ".jsonl"}:
+def _read_aligned(path: PathLike, targets: PathLike, columns: Columns | None) -> Iterator[tuple[int, dict[str, str]]]:
+    if columns or {file_suffix(path), file_suffix(targets)} & {".tsv", ".csv", ".jsonl"}:
         raise DataError(
             f"{path} and {targets}: two files are read as sources and targets, line by line; expected text files. To "
             "use several files of pairs, join them into one file."
@@ -123,39 +62,66 @@ def _read_aligned(path: PathLike, targets: PathLike) -> list[tuple[str, str]]:
             f"{path} has {len(source_lines)} lines and {targets} has {len(target_lines)}; expected the same number: "
             "each line of one file is the translation of the same line of the other."
         )
-    return list(zip(source_lines, target_lines, strict=True))
+    for number, (source, target) in enumerate(zip(source_lines, target_lines, strict=True), 1):
+        yield number, {"source": source, "target": target}
 
 
-def read_labelled(path: PathLike) -> list[tuple[str, str]]:
-    """Read (text, label) pairs.
+def read_labelled(
+    path: PathLike, columns: Columns | None = None, labels: Sequence[str] | None = None
+) -> list[tuple[Text, str]]:
+    """Read texts, or pairs of texts, and their labels. The files of GLUE are read as they are published.
 
     Args:
-        path: a TSV file (the first two columns), a JSONL file (`text`, `label`) or `tfds:NAME[:SPLIT]`.
+        path: a TSV or CSV file with two columns or a header (`text` or `sentence`, and `label`, for example; a pair
+            has `sentence1` and `sentence2`), a JSONL file with such keys, or `tfds:NAME[:SPLIT]`.
+        columns: names of the columns or keys, such as `{"text": "review", "label": "stars"}`, or their numbers; a pair
+            has `text_pair` too. See `read_rows`.
+        labels: the labels that are expected; None for any.
 
     Returns:
-        (text, label) strings. Lines without a text are skipped.
+        (text, label), or ((text, text pair), label) for pairs. White space around a label is removed. Rows without a
+        text, or whose label is `-` (no agreement, in MNLI), are skipped, with one warning each.
 
     Raises:
         FileNotFoundError: the file is missing.
-        DataError: as for `read_pairs`; or a text has no label.
+        DataError: as for `read_pairs`; or a text has no label, or one that is not in `labels`.
 
     Example:
+        >>> import pathlib
         >>> _ = pathlib.Path("reviews.jsonl").write_text('{"text": "fine film", "label": 1}')
         >>> read_labelled("reviews.jsonl")
         [('fine film', '1')]
     """
-    rows = [row for row in _read_columns(path, ("text", "label")) if row[0].strip()]
-    unlabelled = next((text for text, label in rows if not label.strip()), None)
-    if unlabelled is not None:
-        raise DataError(f"{path}: {unlabelled[:80]!r} has no label; expected one for each text.")
-    return _require_examples(rows, path)
+    rows = []
+    for number, row in _columns_of(path, LABELLED, columns):
+        text = (row["text"], row["text_pair"]) if "text_pair" in row else row["text"]
+        rows.append((number, (text, row["label"].strip())))
+    rows = _without_empty(rows, path, lambda row: any(map(str.strip, texts_of_pair(row[0]))), "no text")
+    rows = _without_empty(rows, path, lambda row: row[1] != "-", "the label -, which means no agreement,")
+    for number, (text, label) in rows:
+        if not label:
+            shown = " / ".join(texts_of_pair(text))[:80]
+            raise DataError(f"{path}, line {number}: {shown!r} has no label; expected one for each text.")
+        check_label(label, labels, f"{path}, line {number}")
+    return _require_examples([example for _, example in rows], path)
 
 
-def read_texts(path: PathLike) -> list[str]:
+def check_label(label: str, labels: Sequence[str] | None, where: str) -> None:
+    """Raise a `DataError` if there are expected labels and this is another one."""
+    if labels is not None and label not in labels:
+        raise DataError(
+            f"{where}: the label {label[:40]!r} is not one of {', '.join(labels)[:200]}. Correct it, or train on "
+            "examples that have it."
+        )
+
+
+def read_texts(path: PathLike, columns: Columns | None = None) -> list[str]:
     """Read texts.
 
     Args:
-        path: a text file (one text per line), a JSONL file (`text`) or `tfds:NAME[:SPLIT]`.
+        path: a text file (one text per line), a TSV or CSV file with one column or a header, a JSONL file (`text`) or
+            `tfds:NAME[:SPLIT]`.
+        columns: name of the column or key, such as `{"text": "review"}`, or its number; see `read_rows`.
 
     Returns:
         Strings. Empty texts are skipped.
@@ -165,108 +131,132 @@ def read_texts(path: PathLike) -> list[str]:
         DataError: as for `read_pairs`.
 
     Example:
+        >>> import pathlib
         >>> _ = pathlib.Path("texts.txt").write_text("we eat\\n\\nwe drink\\n")
         >>> read_texts("texts.txt")
         ['we eat', 'we drink']
     """
-    if str(path).startswith("tfds:") or _suffix(path) == ".jsonl":
-        texts = [row[0] for row in _read_columns(path, ("text",))]
+    if columns or has_records(path):
+        texts = [row["text"] for _, row in _columns_of(path, TEXTS, columns)]
     else:
         texts = read_lines(path)
     return _require_examples([text for text in texts if text.strip()], path)
 
 
-def read_tagged(path: PathLike, column: int = 4) -> list[list[tuple[str, str]]]:
-    """Read tagged sentences from a CoNLL-U file, or from a file with two tab-separated columns.
+def has_records(path: PathLike) -> bool:
+    """Return whether a path is a table, JSON lines or a data set, and not a file of plain text."""
+    return str(path).startswith("tfds:") or file_suffix(path) in (".tsv", ".csv", ".jsonl", ".json")
+
+
+def _columns_of(path: PathLike, layouts: Sequence[Layout], columns: Columns | None) -> list[tuple[int, dict[str, str]]]:
+    """Return the line number and role -> string of each row."""
+    if str(path).startswith("tfds:"):
+        from keras_attention.data.tfds import read_columns
+
+        return list(enumerate(read_columns(str(path), layouts, columns), 1))
+    rows = read_rows(path, layouts, columns)
+    return [(n, {role: _string(value, f"{path}, line {n}") for role, value in row.items()}) for n, row in rows]
+
+
+def _string(value: Any, where: str) -> str:
+    if isinstance(value, list | dict):
+        raise DataError(f"{where}: expected a string or a number; received {str(value)[:80]}")
+    return str(value)
+
+
+def read_tagged(
+    path: PathLike, tag_column: int | None = None, labels: Sequence[str] | None = None
+) -> list[list[tuple[str, str]]]:
+    """Read tagged sentences: CoNLL-U, or lines of a word and its tag, with other columns between them.
+
+    Tags are read as they are: `B-PER`, `I-PER`, `E-PER` and `S-PER` are different tags. Lines with `-DOCSTART-` and the
+    comments of CoNLL-U are skipped.
 
     Args:
-        path: a file with one word per line and an empty line after each sentence.
-        column: number of the tag's column, counted from 1; UPOS is column 4 of CoNLL-U. In a file with two columns the
-            tag is in the second column.
+        path: a file with one word per line and an empty line after each sentence. Columns are separated by tabs or, if
+            there are no tabs, by spaces. Files of CoNLL-2003 have four columns: word, part of speech, chunk, entity.
+        tag_column: number of the tag's column, from 1. By default it is 4 (UPOS) for CoNLL-U, else the last one. The
+            word is in column 2 of CoNLL-U, else in column 1.
+        labels: the tags that are expected; None for any.
 
     Returns:
         Sentences, each a list of (word, tag). Spaces in a word become no-break spaces, because a space separates words.
 
     Raises:
         FileNotFoundError: the file is missing.
-        DataError: as for `read_pairs`; or a line has no word or no tag.
+        DataError: as for `read_pairs`; or a line has no word, no tag, or a tag that is not in `labels`.
 
     Example:
+        >>> import pathlib
         >>> _ = pathlib.Path("tags.tsv").write_text("we\\tPRON\\neat\\tVERB\\n\\ngo\\tVERB\\n")
         >>> read_tagged("tags.tsv")
         [[('we', 'PRON'), ('eat', 'VERB')], [('go', 'VERB')]]
     """
     if str(path).startswith("tfds:"):
         raise DataError(f"{path}: tagged words cannot be read from tfds:; expected a file, CoNLL-U or two columns.")
-    lines, sentences = read_lines(path), [[]]
-    conll = any(re.match(r"1\t.*\t.*\t", line) for line in lines)
-    for number, line in enumerate(lines, 1):
-        cells = line.split("\t")
-        comment = line.startswith("#") and (conll or len(cells) == 1)
-        if not line.strip():
+    rows = list(_tagged_rows(read_lines(path)))
+    if not any(cells for _, cells in rows):
+        return _require_examples([], path)
+    number, first = next((number, cells) for number, cells in rows if cells)
+    word, tag = _tag_columns(first, tag_column, f"{path}, line {number}")
+    sentences: list[list[tuple[str, str]]] = [[]]
+    for number, cells in rows:
+        where = f"{path}, line {number}"
+        if not cells:
             sentences.append([])
-        elif not comment and not _is_range_or_empty_node(cells):
-            sentences[-1].append(_tagged_word(cells, column, f"{path}, line {number}"))
+        elif len(cells) != len(first):
+            raise DataError(f"{where}: {len(cells)} columns; expected {len(first)}, as in the first line.")
+        elif not re.fullmatch(r"\d+[-.]\d+", cells[0]) or not word:  # CoNLL-U's ranges of words and empty nodes
+            check_label(cells[tag].strip(), labels, where)
+            sentences[-1].append(_tagged_word(cells[word], cells[tag].strip(), where))
     return _require_examples([sentence for sentence in sentences if sentence], path)
 
 
-def _is_range_or_empty_node(cells: list[str]) -> bool:
-    """Return whether a line of CoNLL-U repeats words (`2-3`) or adds one that is not in the text (`3.1`)."""
-    return len(cells) > 2 and re.fullmatch(r"\d+[-.]\d+", cells[0]) is not None
+def _tagged_rows(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, cells) of each line, no cells for an empty one; comments and `-DOCSTART-` are skipped."""
+    tabs = any("\t" in line for line in lines if not line.startswith("#"))
+    conllu = any(re.match(r"\d+(\t[^\t]*){7,}$", line) for line in lines)
+    width = next((len(line.split("\t" if tabs else None)) for line in lines if line.strip() and line[0] != "#"), 2)
+    for number, line in enumerate(lines, 1):
+        cells = line.split("\t" if tabs else None)
+        comment = line.startswith("#") and (conllu or len(cells) != width)  # "#" can be a word
+        if not line.strip():
+            yield number, []
+        elif not comment and not line.startswith("-DOCSTART-"):
+            yield number, cells
 
 
-def _tagged_word(cells: list[str], column: int, where: str) -> tuple[str, str]:
-    word, tag = (0, 1) if len(cells) == 2 else (1, column - 1)
-    if len(cells) <= tag:
+def _tag_columns(first: Sequence[str], tag_column: int | None, where: str) -> tuple[int, int]:
+    """Return the indices of the word and of its tag in lines with these cells."""
+    conllu = len(first) >= 8 and re.match(r"\d+([-.]\d+)?$", first[0]) is not None
+    if not conllu and not 2 <= len(first) <= 6:
         raise DataError(
-            f"{where}: {len(cells)} tab-separated columns; expected a word and its tag, or CoNLL-U with the tag in "
-            f"column {column}."
+            f"{where}: {len(first)} columns; expected a word and its tag, separated by a tab or spaces, with at most "
+            "four columns between them, or CoNLL-U."
         )
-    if not cells[word].strip():
+    column = tag_column or (4 if conllu else len(first))
+    if not 0 < column <= len(first):
+        raise DataError(f"{where}: there is no column {column} for the tag; expected 1 to {len(first)}.")
+    return int(conllu), column - 1
+
+
+def _tagged_word(word: str, tag: str, where: str) -> tuple[str, str]:
+    if not word.strip():
         raise DataError(f"{where}: there is no word before the tag.")
-    if not cells[tag].strip():
-        raise DataError(f"{where}: the word {cells[word]!r} has no tag.")
-    return cells[word].replace(" ", "\u00a0"), cells[tag]
+    if not tag:
+        raise DataError(f"{where}: the word {word!r} has no tag.")
+    return re.sub(f"[{WHITE_SPACE}]", "\u00a0", word.strip(WHITE_SPACE)), tag
 
 
-def _suffix(path: PathLike) -> str:
-    return pathlib.Path(str(path).removesuffix(".gz")).suffix
+def _without_empty(rows: list, path: PathLike, is_used: Callable[[Any], bool], problem: str) -> list:
+    """Return the examples of (line number, example) that are used; one warning counts the others."""
+    skipped = [number for number, example in rows if not is_used(example)]
+    if skipped:
+        warnings.warn(f"{path}: {len(skipped)} rows with {problem} were skipped, the first on line {skipped[0]}.")
+    return [(number, example) for number, example in rows if is_used(example)]
 
 
 def _require_examples(examples: list, path: PathLike) -> list:
     if not examples:
         raise DataError(f"{path} contains no examples; expected at least one line that is not empty.")
     return examples
-
-
-def _read_columns(path: PathLike, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    if str(path).startswith("tfds:"):
-        from keras_attention.data.tfds import read_columns
-
-        return read_columns(str(path), columns)
-    read_row = _row_of_jsonl if _suffix(path) == ".jsonl" else _row_of_tsv
-    return [
-        read_row(line, columns, f"{path}, line {number}")
-        for number, line in enumerate(read_lines(path), 1)
-        if line.strip()
-    ]
-
-
-def _row_of_tsv(line: str, columns: Sequence[str], where: str) -> tuple[str, ...]:
-    cells = line.split("\t")
-    if len(cells) < len(columns):
-        raise DataError(f"{where}: {len(cells)} tab-separated columns; expected {len(columns)}: {', '.join(columns)}.")
-    return tuple(cells[: len(columns)])
-
-
-def _row_of_jsonl(line: str, columns: Sequence[str], where: str) -> tuple[str, ...]:
-    expected = "{" + ", ".join(f'"{key}": ...' for key in columns) + "}"
-    try:
-        row = json.loads(line)
-        if any(row[key] is None for key in columns):
-            raise KeyError
-        return tuple(str(row[key]) for key in columns)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not JSON ({error.msg}); expected {expected}.") from None
-    except (KeyError, TypeError):
-        raise DataError(f"{where}: expected an object {expected}; received {line[:80]}") from None

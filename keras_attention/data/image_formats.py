@@ -1,8 +1,8 @@
-"""Decode JPEG, PNG, GIF and BMP with Pillow and NumPy, exactly as TensorFlow decodes them in a served graph.
+"""Decode JPEG, PNG, GIF and BMP with Pillow and NumPy, exactly as TensorFlow decodes them in a served graph; and WebP.
 
-`serving/images.py` does the same in a graph. Both accept the same files and return the same pixels, except for rare bit
-flips inside compressed data. Pillow and TensorFlow differ in palettes, CMYK, transparency, orientation and the check
-for missing pixels, so this module implements these itself.
+`serving/images.py` does the same in a graph, without WebP, which older servers cannot decode. Both accept the same
+files and return the same pixels, except for rare bit flips inside compressed data. Pillow and TensorFlow differ in
+palettes, CMYK, transparency, orientation and the check for missing pixels, so this module implements these itself.
 
 Each reader checks the header before it decodes, and returns pixels (h, w, 3) uint8 and the EXIF orientation, 1 to 8.
 """
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+FORMATS = "JPEG, PNG, GIF, BMP or WebP"
 MAX_PIXELS = 50_000_000
 MAX_SIDE = 65_500  # libjpeg's limit, applied to every format
 MAX_STEPS = 32_768  # maximum number of segments of a JPEG, or blocks of a GIF, before the pixels
@@ -38,10 +39,10 @@ def decode_bytes(data: bytes) -> tuple[np.ndarray, int]:
     """Decode an encoded image.
 
     Args:
-        data: a JPEG, PNG, GIF (the first frame is decoded) or BMP (24 or 32 bits, uncompressed).
+        data: a JPEG, PNG, GIF or WebP (the first frame is decoded) or BMP (24 or 32 bits, uncompressed).
 
     Returns:
-        Pixels (h, w, 3) uint8, RGB, and the EXIF orientation of a JPEG, 1 to 8; 1 for other formats.
+        Pixels (h, w, 3) uint8, RGB, and the EXIF orientation of a JPEG or WebP, 1 to 8; 1 for other formats.
 
     Raises:
         ImageError: the format is another one, the file is damaged or truncated, or it has more than `MAX_PIXELS`
@@ -60,7 +61,12 @@ def decode_bytes(data: bytes) -> tuple[np.ndarray, int]:
             except _DAMAGE as error:
                 raise ImageError(f"is damaged or truncated ({error}); expected a complete image") from None
     problem = f"begins with {data[:8]!r}" if data else "is empty"
-    raise ImageError(f"{problem}; expected a JPEG, PNG, GIF or BMP. Convert it to one of these")
+    raise ImageError(f"{problem}; expected a {FORMATS}. Convert it to one of these")
+
+
+def is_webp(data: bytes) -> bool:
+    """Return whether an encoded image is a WebP, which an export cannot decode."""
+    return data.startswith(b"RIFF") and data[8:12] == b"WEBP"
 
 
 def check_size(width: int, height: int) -> None:
@@ -272,10 +278,25 @@ def _read_bmp(data: bytes) -> tuple[np.ndarray, int]:
     return pixels[::-1] if height > 0 else pixels, 1  # a negative height: the top row comes first
 
 
+# WebP
+
+
+def _read_webp(data: bytes) -> tuple[np.ndarray, int]:
+    from PIL import Image
+
+    if not is_webp(data):
+        raise ImageError(f"is a RIFF file without an image; expected a {FORMATS}")
+    with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
+        check_size(*image.size)
+        orientation = image.getexif().get(0x0112, 1)
+        return np.asarray(image.convert("RGBA"))[..., :3], orientation if orientation in range(1, 9) else 1
+
+
 _READERS = {
     b"\xff\xd8\xff": _read_jpeg,
     b"\x89PNG\r\n\x1a\n": _read_png,
     b"GIF87a": _read_gif,
     b"GIF89a": _read_gif,
     b"BM": _read_bmp,
+    b"RIFF": _read_webp,
 }

@@ -9,7 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from keras_attention.data.image_formats import ImageError, check_size, decode_bytes, to_rgb
+from keras_attention.data.image_formats import ImageError, check_size, decode_bytes, is_webp, to_rgb
+from keras_attention.storage import local_path
 
 MAX_BYTES = 32 * 2**20
 
@@ -21,11 +22,11 @@ def decode_image(image: ImageLike, size: int) -> np.ndarray:
 
     Resizing is bilinear with anti-aliasing: an output pixel is a mean of the input pixels around its centre, weighted
     by a triangle that is two pixels of the coarser grid wide. A grey channel is repeated. The alpha channel is removed;
-    transparent pixels of a GIF are black. A JPEG is rotated by its EXIF orientation.
+    transparent pixels of a GIF are black. A JPEG or WebP is rotated by its EXIF orientation.
 
     Args:
-        image: the path or the bytes of a JPEG, PNG, GIF (its first frame) or BMP (24 or 32 bits, uncompressed); or an
-            array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), uint8.
+        image: the path or the bytes of a JPEG, PNG, GIF or WebP (the first frame) or BMP (24 or 32 bits, uncompressed);
+            or an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), uint8.
         size: height and width of the result.
 
     Returns:
@@ -42,7 +43,7 @@ def decode_image(image: ImageLike, size: int) -> np.ndarray:
     """
     if isinstance(image, np.ndarray):
         return _resize(_check_array(image), size)
-    name, data = ("The image", image) if isinstance(image, bytes) else (str(image), encoded_image(image))
+    name, data = ("The image", image) if isinstance(image, bytes) else (str(image), _read_file(image))
     if len(data) > MAX_BYTES:
         raise ImageError(f"{name} has {len(data)} bytes; expected at most {MAX_BYTES}.")
     try:
@@ -79,6 +80,20 @@ def read_images(images: Sequence[ImageLike], size: int) -> tuple[np.ndarray, np.
     return pixels, valid
 
 
+def image_problem(image: ImageLike) -> str | None:
+    """Return why an image cannot be read; None if it can.
+
+    Example:
+        >>> image_problem(b"")
+        'The image is empty; expected a JPEG, PNG, GIF, BMP or WebP. Convert it to one of these.'
+    """
+    try:
+        decode_image(image, 1)
+    except (ImageError, OSError) as error:
+        return str(error)
+    return None
+
+
 def encoded_image(image: ImageLike) -> bytes:
     """Return the bytes of an encoded image, as a server receives them.
 
@@ -86,25 +101,32 @@ def encoded_image(image: ImageLike) -> bytes:
         image: see `decode_image`.
 
     Returns:
-        The contents of a file, or an array encoded as PNG.
+        The contents of a file; or a PNG, if it is an array or a WebP, which a server cannot decode.
 
     Raises:
-        ImageError: an array has another shape or type, or a file has more than `MAX_BYTES` bytes.
+        ImageError: an array has another shape or type, a WebP is damaged, or a file has more than `MAX_BYTES` bytes.
         FileNotFoundError: there is no such file.
 
     Example:
         >>> encoded_image(np.zeros((2, 3), "uint8"))[1:4]
         b'PNG'
     """
-    if isinstance(image, bytes):
-        return image
     if isinstance(image, np.ndarray):
-        from PIL import Image
+        return _to_png(_check_array(image))
+    data = image if isinstance(image, bytes) else _read_file(image)
+    return _to_png(_turn(*decode_bytes(data))) if is_webp(data) else data
 
-        file = io.BytesIO()
-        Image.fromarray(_check_array(image)).save(file, "PNG")
-        return file.getvalue()
-    path = pathlib.Path(image)
+
+def _to_png(pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def _read_file(image: str | pathlib.Path) -> bytes:
+    path = local_path(image)
     if path.stat().st_size > MAX_BYTES:
         raise ImageError(f"{path} has {path.stat().st_size} bytes; expected at most {MAX_BYTES}.")
     return path.read_bytes()
@@ -184,7 +206,7 @@ def _resize_rows(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _turn(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Rotate and flip a square image (size, size, 3) by its EXIF orientation, 1 to 8."""
+    """Rotate and flip an image (h, w, 3) by its EXIF orientation, 1 to 8."""
     image = image.swapaxes(0, 1) if orientation >= 5 else image
     image = image[:, ::-1] if orientation in (2, 3, 6, 7) else image
     return np.ascontiguousarray(image[::-1] if orientation in (3, 4, 7, 8) else image)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from keras_attention.data.images import ImageError, read_images
+from keras_attention.storage import local_path
 
 _HEADER_BYTES = 4096
 _MAX_FLOAT16 = float(np.finfo("float16").max)
@@ -97,7 +98,7 @@ def cached_regions(
     digests = [_digest(image) for image in images]
     identity = {"fingerprint": fingerprint, "size": size, "format": 1}
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    path = pathlib.Path(directory) / f"{name}.regions"
+    path = local_path(directory) / f"{name}.regions"
     known = _record_numbers(path, identity)
     missing = {digest: image for digest, image in zip(digests, images, strict=True) if digest not in known}
     if missing:
@@ -105,7 +106,7 @@ def cached_regions(
         known = _record_numbers(path, identity)
     cache = RegionCache(_open_records(path, identity), np.array([known[digest] for digest in digests]))
     if not cache.valid.any():
-        raise ImageError(f"None of {len(images)} images can be read; expected JPEG, PNG, GIF or BMP.")
+        raise ImageError(f"None of {len(images)} images can be read; expected JPEG, PNG, GIF, BMP or WebP.")
     return cache
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from keras_attention.data.batches import LengthBatches, length_multiple, pad_ids, text_model_inputs
-from keras_attention.data.text_reader import EncodedWords
+from keras_attention.data.text_reader import Text
+from keras_attention.data.word_reader import Window
 
 
 def translation_batches(
@@ -132,16 +133,16 @@ def _windows(stream: list[int], width: int, stride: int) -> Iterator[tuple[list[
 
 
 def classification_batches(
-    examples: Sequence[tuple[str, str]],
+    examples: Sequence[tuple[Text, str]],
     model: Any,
     max_tokens: int = 4096,
     shuffle: bool = True,
     seed: int = 0,
 ) -> LengthBatches:
-    """Turn (text, label) pairs into batches for `TextClassifier.fit`.
+    """Turn texts, or pairs of texts, and their labels into batches for `TextClassifier.fit`.
 
     Args:
-        examples: (text, label) strings.
+        examples: (text, label) or ((text, text pair), label) strings.
         model: has `input_reader` and `config`.
         max_tokens: maximum number of tokens in a batch, padding included.
         shuffle: see `LengthBatches`.
@@ -161,14 +162,16 @@ def classification_batches(
         [1]
     """
     reader = model.input_reader
-    ids = reader.ids([text for text, _ in examples])
+    rows = reader.ids_and_pair_starts([text for text, _ in examples])
     labels = np.array([_label_id(label, model.config.labels) for _, label in examples], "int32")
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        token_ids, mask = reader.pad([ids[i] for i in indices], length_multiple(), extra)
-        return text_model_inputs(model.config, token_ids, mask), labels[indices], np.ones(len(indices), "float32")
+        ids, starts = zip(*(rows[i] for i in indices), strict=True)
+        token_ids, mask = reader.pad(ids, length_multiple(), extra)
+        inputs = text_model_inputs(model.config, token_ids, mask, reader.pair_mask(starts, mask))
+        return inputs, labels[indices], np.ones(len(indices), "float32")
 
-    return LengthBatches([len(row) for row in ids], collate, max_tokens, shuffle, seed)
+    return LengthBatches([len(ids) for ids, _ in rows], collate, max_tokens, shuffle, seed)
 
 
 def tagging_batches(
@@ -180,9 +183,11 @@ def tagging_batches(
 ) -> LengthBatches:
     """Turn tagged sentences into batches for `TextTagger.fit`.
 
-    A word has one or more tokens; its tag is the label of its first token. If the model has a character tokenizer and
-    `shuffle` is True, a token that occurs n times becomes the unknown token with probability 1 / (1 + 4 n), drawn again
-    in each epoch. So the model learns to tag rare words by their characters.
+    A word has one or more tokens; its tag is the label of its first token. A sentence with more than
+    `config.max_length` tokens is split into windows that overlap; each word has its label in one of them.
+
+    If the model has a character tokenizer and `shuffle` is True, a token that occurs n times becomes the unknown token
+    with probability 1 / (1 + 4 n), drawn again in each epoch, so that it learns to tag rare words by their characters.
 
     Args:
         examples: sentences, each a sequence of (word, tag). Sentences without words are skipped.
@@ -209,8 +214,9 @@ def tagging_batches(
     reader, special = model.input_reader, model.input_reader.text.special
     filled, count = [row for row, sentence in enumerate(examples) if sentence], len(examples)
     examples = [sentence for sentence in examples if sentence]
-    rows = reader.ids([[word for word, _ in sentence] for sentence in examples])
-    labels = [_word_labels(row, sentence, model.config.labels) for row, sentence in zip(rows, examples, strict=True)]
+    windows = reader.windows([[word for word, _ in sentence] for sentence in examples])
+    rows = [window.encoded for window in windows]
+    labels = [_word_labels(window, examples[window.sentence], model.config.labels) for window in windows]
     counts = np.bincount([i for row in rows for i in row.ids] or [special.pad], minlength=special.pad + 1)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
@@ -224,15 +230,15 @@ def tagging_batches(
 
     lengths = [(*([max(map(len, row.characters))] if row.characters else ()), len(row.ids)) for row in rows]
     batches = LengthBatches(lengths, collate, max_tokens, shuffle, seed)
-    batches.set_example_indices(filled, count)
+    batches.set_example_indices([filled[window.sentence] for window in windows], count)
     return batches
 
 
-def _word_labels(row: EncodedWords, sentence: Sequence[tuple[str, str]], labels: tuple[str, ...]) -> list[int]:
-    """Return (S,) ids: the label at the first token of each word, -1 at the other tokens."""
-    label_ids = [-1] * len(row.ids)
-    for start, (_, tag) in zip(row.starts, sentence, strict=False):  # a truncated sentence has fewer starts
-        label_ids[start] = _label_id(tag, labels)
+def _word_labels(window: Window, sentence: Sequence[tuple[str, str]], labels: tuple[str, ...]) -> list[int]:
+    """Return (S,) ids: the label at the first token of each word that the window tags, -1 at the other tokens."""
+    label_ids = [-1] * len(window.encoded.ids)
+    for start, word in zip(window.starts(), window.tagged, strict=True):
+        label_ids[start] = _label_id(sentence[word][1], labels)
     return label_ids
 
 

@@ -1,4 +1,4 @@
-"""`TextReader` and `WordReader`: strings to token ids, with special tokens, truncation and padding.
+"""`TextReader`: strings to token ids, with special tokens, truncation and padding; see `WordReader` for words.
 
 A reader is an immutable encoding rule. Batches, prediction methods (such as `translate`) and the exported graph use the
 same reader, so a network always receives the same ids. Python calls `ids`; the graph is built from the fields.
@@ -10,13 +10,13 @@ import dataclasses
 import itertools
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from keras_attention.data.batches import pad_ids, shift_right
 from keras_attention.data.special_tokens import SpecialTokens, special_ids
-from keras_attention.data.tokenizer_rules import add_spaces, is_empty, split_words
+from keras_attention.data.tokenizer_rules import is_empty
 from keras_attention.data.tokenizers import encode_texts
 
 TEMPLATES = {  # name: the special tokens before a text, and those after it
@@ -27,6 +27,17 @@ TEMPLATES = {  # name: the special tokens before a text, and those after it
     "end_start": ((), ("end", "start")),  # XLNet
 }
 TRUNCATION_SIDES = ("right", "left")
+Text: TypeAlias = "str | tuple[str, str]"  # a text, or a text and its pair
+
+
+def texts_of_pair(text: Text) -> tuple[str, ...]:
+    """Return the one or two texts of a text or pair.
+
+    Example:
+        >>> texts_of_pair("we eat"), texts_of_pair(("we eat", "we drink"))
+        (('we eat',), ('we eat', 'we drink'))
+    """
+    return (text,) if isinstance(text, str) else tuple(text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +47,7 @@ class TextReader:
     | text | reader |
     |---|---|
     | source, target or caption; a text that is scored | `from_template(tokenizer, "end", max_length)` |
-    | text of an encoder (BERT, RoBERTa, XLNet, a classifier) | `from_template(tokenizer, template, max_length)` |
+    | text, or pair of texts, of an encoder (BERT, RoBERTa, XLNet) | `from_template(tokenizer, template, max_length)` |
     | text that a Transformer decoder embeds | `for_decoder(tokenizer, max_length)` |
     | prompt of a language model | `for_prompts(tokenizer, max_length, template)` |
     | prefix of a translation | `from_template(tokenizer, "none", max_length)` |
@@ -50,6 +61,7 @@ class TextReader:
             text is truncated.
         truncation_side: `"right"` removes the end of a text that is too long, `"left"` its beginning.
         before_empty: ids before a text without tokens; None for `before`.
+        between: ids between the texts of a pair.
 
     Raises:
         ValueError: `tokenizer` is None, or the truncation side is unknown.
@@ -68,6 +80,7 @@ class TextReader:
     max_length: int | None = None
     truncation_side: str = "right"
     before_empty: tuple[int, ...] | None = None
+    between: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         special_ids(self.tokenizer)
@@ -77,8 +90,12 @@ class TextReader:
             )
 
     @classmethod
-    def from_template(cls, tokenizer: Any, template: str = "end", max_length: int | None = None) -> TextReader:
+    def from_template(
+        cls, tokenizer: Any, template: str = "end", max_length: int | None = None, num_separators: int = 1
+    ) -> TextReader:
         """Return the reader with a special-token template, a name in `TEMPLATES`.
+
+        Between the texts of a pair are `num_separators` end tokens: 2 in RoBERTa, which has no segments.
 
         Raises:
             ValueError: the template is unknown.
@@ -87,7 +104,7 @@ class TextReader:
             raise ValueError(f"`template` is {template!r}; expected one of {', '.join(TEMPLATES)}.")
         special = special_ids(tokenizer)
         before, after = (tuple(getattr(special, name) for name in names) for names in TEMPLATES[template])
-        return cls(tokenizer, before, after, max_length)
+        return cls(tokenizer, before, after, max_length, between=(special.end,) * num_separators)
 
     @classmethod
     def for_decoder(cls, tokenizer: Any, max_length: int | None = None) -> TextReader:
@@ -120,22 +137,49 @@ class TextReader:
             return None
         return max(self.max_length - len(self.before) - len(self.after), 0)
 
-    @staticmethod
-    def is_empty(text: str) -> bool:
-        """Return whether a text has no words: it is "" or ASCII white space."""
-        return is_empty(text)
+    @property
+    def pair_limit(self) -> int | None:
+        """The most tokens of both texts of a pair after truncation, without special tokens; None for no limit."""
+        return None if self.limit is None else max(self.limit - len(self.between), 0)
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return one list of ids per text; one warning gives the number of truncated texts."""
-        rows, limit = encode_texts(self.tokenizer, texts), self.limit
-        long = sum(limit is not None and len(row) > limit for row in rows)
+    @staticmethod
+    def is_empty(text: Text) -> bool:
+        """Return whether a text, or both texts of a pair, have no words: they are "" or ASCII white space."""
+        return all(map(is_empty, texts_of_pair(text)))
+
+    def ids(self, texts: Sequence[Text]) -> list[list[int]]:
+        """Return one list of ids per text or pair; one warning gives the number of truncated ones."""
+        return [ids for ids, _ in self.ids_and_pair_starts(texts)]
+
+    def ids_and_pair_starts(self, texts: Sequence[Text]) -> list[tuple[list[int], int]]:
+        """Return the ids of each text or pair, and the index of the second text: the end, if there is one text."""
+        parts = [texts_of_pair(text) for text in texts]
+        tokens = iter(encode_texts(self.tokenizer, [text for texts in parts for text in texts]))
+        rows = [list(itertools.islice(tokens, len(texts))) for texts in parts]
+        limits = [self.limit if len(row) == 1 else self.pair_limit for row in rows]
+        long = sum(n is not None and sum(map(len, row)) > n for row, n in zip(rows, limits, strict=True))
         if long:
             warnings.warn(
                 f"{long} of {len(rows)} texts have more than {self.max_length} tokens, special ones included, and were "
                 f"truncated on the {self.truncation_side}.",
                 stacklevel=2,
             )
-        return [self.add_template(row) for row in rows]
+        joined = (self.join_pair(*row) if len(row) == 2 else (self.add_template(*row), None) for row in rows)
+        return [(ids, len(ids) if start is None else start) for ids, start in joined]
+
+    def join_pair(self, first: Sequence[int], second: Sequence[int]) -> tuple[list[int], int]:
+        """Return the ids of a pair, and the index of its second text: `before`, text, `between`, text, `after`.
+
+        A pair that is too long loses tokens of its longer text until both have the same length, and then of both.
+        """
+        short, long = sorted((len(first), len(second)))
+        if self.pair_limit is not None and short + long > self.pair_limit:
+            long = max(short, self.pair_limit - short)
+            if short + long > self.pair_limit:
+                short, long = self.pair_limit // 2, -(-self.pair_limit // 2)
+        a, b = (long, short) if len(first) > len(second) else (short, long)
+        begin = [*self.before, *first[:a], *self.between]
+        return [*begin, *second[:b], *self.after], len(begin)
 
     def add_template(self, ids: Sequence[int]) -> list[int]:
         """Return the ids of a text, truncated, between `before` and `after`."""
@@ -154,110 +198,11 @@ class TextReader:
         """Return texts as token_ids (B, T) int32 and mask (B, T) bool, True = a real token."""
         return self.pad(self.ids(texts), multiple, extra)
 
+    @staticmethod
+    def pair_mask(starts: Sequence[int], mask: np.ndarray) -> np.ndarray:
+        """Return (B, T) bool, True from the index of the second text on; `mask` (B, T) is True for real tokens."""
+        return mask & (np.arange(mask.shape[1]) >= np.reshape(starts, (-1, 1)))
+
     def shift_right(self, ids: np.ndarray) -> np.ndarray:
         """Return the decoder's input (B, T) for the labels `ids` (B, T): the start token, then all ids but the last."""
         return shift_right(ids, self.special.start)
-
-
-@dataclasses.dataclass(frozen=True)
-class EncodedWords:
-    """The words of a sentence as token ids.
-
-    Attributes:
-        ids: the tokens of all words, with special tokens.
-        starts: the index in `ids` of the first token of each word.
-        characters: the ids of the characters of each word; empty without a character tokenizer.
-    """
-
-    ids: list[int]
-    starts: list[int]
-    characters: list[list[int]]
-
-
-@dataclasses.dataclass(frozen=True)
-class WordReader:
-    """Turns words into token ids. Each word is tokenized separately, so every word has a first token.
-
-    A word without tokens becomes the unknown token. A sentence with more tokens than `text.limit` loses its last
-    words; a word with more characters than `characters.limit` loses its last characters.
-
-    Args:
-        text: the reader of a sentence: tokenizer, special tokens and `max_length`.
-        characters: the reader of the characters of a word; None for a model without character input.
-
-    Example:
-        >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
-        >>> reader = WordReader(TextReader.from_template(tokenizer, "start_end"))
-        >>> reader.ids([["we", "eat"]])[0].starts
-        [1, 3]
-    """
-
-    text: TextReader
-    characters: TextReader | None = None
-
-    @staticmethod
-    def split(text: str) -> list[str]:
-        """Return the words of a text, split at ASCII white space."""
-        return split_words(text)
-
-    def ids(self, sentences: Sequence[Sequence[str]]) -> list[EncodedWords]:
-        """Return one `EncodedWords` per sentence; one warning gives the number of truncated sentences.
-
-        Args:
-            sentences: sequences of words.
-        """
-        tokenizer, unknown = self.text.tokenizer, self.text.special.unknown
-        tokens = iter(encode_texts(tokenizer, [w for words in sentences for w in add_spaces(tokenizer, words)]))
-        characters = iter(self._character_ids([word for words in sentences for word in words]))
-        rows, long = [], 0
-        for words in sentences:
-            tokens_of_words = [ids or [unknown] for ids in itertools.islice(tokens, len(words))]
-            row = self._join(tokens_of_words, list(itertools.islice(characters, len(words))))
-            long += len(row.ids) < sum(map(len, (self.text.before, *tokens_of_words, self.text.after)))
-            rows.append(row)
-        if long:
-            warnings.warn(
-                f"{long} of {len(rows)} sentences have more than {self.text.max_length} tokens, special ones included, "
-                "and lost their last words.",
-                stacklevel=2,
-            )
-        return rows
-
-    def _join(self, tokens: list[list[int]], characters: list[list[int]]) -> EncodedWords:
-        """Return a sentence from the tokens and the characters of each word."""
-        starts = list(itertools.accumulate(map(len, tokens), initial=0))[:-1]
-        limit, shift = self.text.limit, len(self.text.before)
-        starts = [start + shift for start in starts if limit is None or start < limit]
-        ids = self.text.add_template(list(itertools.chain(*tokens)))
-        return EncodedWords(ids, starts, characters[: len(starts)])
-
-    def _character_ids(self, words: list[str]) -> list[list[int]]:
-        if self.characters is None:
-            return []
-        reader, unknown = self.characters, self.characters.special.unknown
-        return [reader.add_template(ids) or [unknown] for ids in encode_texts(reader.tokenizer, words)]
-
-    def arrays(self, rows: Sequence[EncodedWords], multiple: int = 8, extra: int = 0) -> dict[str, np.ndarray]:
-        """Return sentences as padded arrays.
-
-        Args:
-            rows: B sentences, from `ids`.
-            multiple: lengths are rounded up to a multiple of this, so that fewer shapes occur.
-            extra: columns of padding that are added after rounding.
-
-        Returns:
-            `token_ids` (B, S) int32, `padding_mask` (B, S) bool and, with a reader of characters, `character_ids`
-            (B, S, P) int32 and `character_mask` (B, S, P) bool, True for the characters of a word, at its first token.
-        """
-        ids, mask = self.text.pad([row.ids for row in rows], multiple, extra, min_length=1)
-        arrays = {"token_ids": ids, "padding_mask": mask}
-        if self.characters is None:
-            return arrays
-        words = [characters for row in rows for characters in row.characters]
-        row_ids = [i for i, row in enumerate(rows) for _ in row.starts]
-        starts = [start for row in rows for start in row.starts]
-        character_arrays = self.characters.pad(words, multiple, extra, min_length=1)
-        for name, values in zip(("character_ids", "character_mask"), character_arrays, strict=True):
-            arrays[name] = np.zeros((*ids.shape, values.shape[1]), values.dtype)
-            arrays[name][row_ids, starts] = values
-        return arrays

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from keras_attention.data.captions import CAPTION_COLUMNS
-from keras_attention.data.files import DataError
+from keras_attention.data.lines import DataError
+from keras_attention.data.tables import CAPTION_COLUMNS, Layout, expected_columns, find_columns, rename_columns
 
 CAPTION_FEATURES = ("captions", "caption", "text")
 NAME_FEATURES = ("name", "image/filename", "image_filename", "filename", "file_name", "image/id", "image_id", "id")
@@ -14,30 +14,35 @@ NAME_FEATURES = ("name", "image/filename", "image_filename", "filename", "file_n
 BUILDERS: dict[str, Callable[[], Any]] = {}
 
 
-def read_columns(name: str, columns: Sequence[str]) -> list[tuple[str, ...]]:
+def read_columns(
+    name: str, layouts: Sequence[Layout], columns: Mapping[str, str] | None = None
+) -> list[dict[str, str]]:
     """Read columns of text.
 
     Args:
         name: `tfds:NAME[:SPLIT]`.
-        columns: names of features. If the data set lacks one, its supervised keys are read instead.
+        layouts: the possible roles of features, and their names; see `keras_attention.data.tables`. If the data set has
+            none of these, its supervised keys are read instead.
+        columns: role -> name of its feature.
 
     Returns:
-        Rows, each a tuple of strings, one per column. A class label is returned as its name.
+        Rows, role -> string. A class label is returned as its name.
 
     Raises:
         DataError: there is no such data set or split, or it has too few features.
 
     Example:
-        >>> read_columns("tfds:phrases:test[:1]", ("source", "target"))  # doctest: +SKIP
-        [('we are eating bread', 'estamos comiendo pan')]
+        >>> read_columns("tfds:phrases:test[:1]", TRANSLATION)  # doctest: +SKIP
+        [{'source': 'we are eating bread', 'target': 'estamos comiendo pan'}]
     """
     import tensorflow_datasets as tfds
 
     builder, split = _open(name)
     features = builder.info.features
-    keys = _feature_names(builder.info, columns)
+    layouts = rename_columns(layouts, columns or {}, name)
+    chosen = find_columns(features, layouts) or _supervised(builder.info, layouts)
     rows = tfds.as_numpy(builder.as_dataset(split=split))
-    return [tuple(_to_text(row[key], features[key]) for key in keys) for row in rows]
+    return [{role: _to_text(row[key], features[key]) for role, key in chosen.items()} for row in rows]
 
 
 def read_image_rows(name: str) -> list[tuple[str, bytes, tuple[str, ...]]]:
@@ -89,17 +94,15 @@ def _open(name: str) -> tuple[Any, str]:
     return builder, split
 
 
-def _feature_names(info: Any, columns: Sequence[str]) -> Sequence[str]:
-    """Return the columns if they are features, else the data set's supervised keys."""
-    if all(column in info.features for column in columns):
-        return columns
-    keys = info.supervised_keys
-    if keys is None or len(keys) < len(columns):
+def _supervised(info: Any, layouts: Sequence[Layout]) -> dict[str, str]:
+    """Return role -> supervised key."""
+    keys, layout = info.supervised_keys, layouts[-1]
+    if keys is None or len(keys) < len(layout):
         raise DataError(
-            f"{info.name} has the features {', '.join(info.features)}; expected {', '.join(columns)}, "
-            "or supervised keys."
+            f"{info.name} has the features {', '.join(info.features)}; expected supervised keys, or "
+            f"{expected_columns(layouts)}."
         )
-    return [str(key) for key in keys[: len(columns)]]
+    return dict(zip(layout, map(str, keys), strict=False))
 
 
 def _captions(value: Any) -> tuple[str, ...]:

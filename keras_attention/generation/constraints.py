@@ -28,7 +28,9 @@ def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, st
     written = ops.concatenate([start, tokens], axis=2)
     if strategy.penalizes_repetition:
         logits = _penalize_repetition(logits, written, t + 1, strategy.repetition_penalty)
-    log_probs = _suppress(ops.log_softmax(logits, axis=-1), strategy.suppress_tokens)
+    log_probs = ops.log_softmax(logits, axis=-1)
+    if strategy.suppresses_tokens:
+        log_probs = _suppress(log_probs, strategy.suppress_tokens)
     vocabulary = ops.arange(log_probs.shape[-1], dtype="int32")
     is_end = ops.equal(vocabulary, end_id)
     num_forced = ops.sum(ops.cast(prefix_mask, "int32"), axis=1)

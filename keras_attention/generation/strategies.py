@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -121,13 +121,14 @@ class Strategy:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the fields that are inputs of a compiled search, because they change none of its shapes.
 
-        A search without a repetition penalty is another program, which does not compute it.
+        A search without a repetition penalty, or without suppressed tokens, is another program, which is faster.
         """
         defaults = self._defaults()
         kinds = {name: "float32" if isinstance(defaults[name], float) else "int32" for name in self._inputs}
         arrays = {name: np.asarray(getattr(self, name), kind) for name, kind in kinds.items()}
-        tokens = arrays["suppress_tokens"]
-        arrays["suppress_tokens"] = np.resize(tokens, -(-len(tokens) // 8) * 8)  # repeats: JAX compiles each length
+        tokens = arrays.pop("suppress_tokens")
+        if len(tokens):
+            arrays["suppress_tokens"] = np.resize(tokens, -(-len(tokens) // 8) * 8)  # repeats: JAX compiles each length
         if not self.penalizes_repetition:
             del arrays["repetition_penalty"]
         return arrays
@@ -147,10 +148,20 @@ class Strategy:
             object.__setattr__(strategy, name, value)
         return strategy
 
+    def suppressing(self, tokens: Sequence[int]) -> Strategy:
+        """Return a copy that also suppresses these tokens."""
+        suppressed = [ops.convert_to_tensor(ids, "int32") for ids in (self.suppress_tokens, tuple(tokens))]
+        return self.with_arrays({"suppress_tokens": ops.concatenate(suppressed)})
+
     @property
     def penalizes_repetition(self) -> bool:
         """Whether there is a repetition penalty."""
         return not (isinstance(self.repetition_penalty, (int, float)) and self.repetition_penalty == 1)
+
+    @property
+    def suppresses_tokens(self) -> bool:
+        """Whether there are suppressed tokens."""
+        return not (isinstance(self.suppress_tokens, tuple) and not self.suppress_tokens)
 
     @property
     def num_beams(self) -> int:

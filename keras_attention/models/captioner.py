@@ -258,7 +258,7 @@ class Captioner(Task):
         """Write a caption for each image.
 
         Args:
-            images: paths, encoded images (bytes of a JPEG, PNG, GIF or BMP), or arrays (h, w, 3) uint8.
+            images: paths, encoded images (bytes of a JPEG, PNG, GIF, BMP or WebP), or arrays (h, w, 3) uint8.
             strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`. Image i uses the seed
                 `strategy.seed + i`.
             batch_size: number of images in a batch; it does not change the result.
@@ -355,9 +355,11 @@ class Captioner(Task):
         } | ({"attention": computed["attention"]} if "attention" in computed else {})
 
     @classmethod
-    def read_examples(cls, paths: Sequence[str], images: str | None = None) -> list[CaptionedImage]:
+    def read_examples(
+        cls, paths: Sequence[str], images: str | None = None, columns: dict[str, str] | None = None
+    ) -> list[CaptionedImage]:
         """Read captions, whose images are in the folder `images`; see `read_captions`."""
-        return read_captions(only_path(paths), images)
+        return read_captions(only_path(paths), images, columns)
 
     @staticmethod
     def texts_of(examples: Sequence[CaptionedImage]) -> list[str]:

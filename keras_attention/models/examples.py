@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
-from keras_attention.data.files import read_lines, read_texts
+from keras_attention.data.files import has_records, read_texts
+from keras_attention.data.lines import DataError, read_lines
 from keras_attention.metrics.tokens import MaskedAccuracy, Perplexity
 
 
@@ -22,11 +24,12 @@ def only_path(paths: Sequence[str]) -> str:
     return str(paths[0])
 
 
-def read_documents(paths: Sequence[str]) -> list[str]:
-    """Read texts for a language model: a text file is one document; each record of JSONL or `tfds:` is one document.
+def read_documents(paths: Sequence[str], columns: dict[str, str] | None = None) -> list[str]:
+    """Read texts for a language model: a text file is one document; a row of a table or data set is one document.
 
     Args:
         paths: one path, or one `tfds:NAME[:SPLIT]`.
+        columns: name of the column `text`; see `read_texts`.
 
     Returns:
         list of strings.
@@ -36,10 +39,12 @@ def read_documents(paths: Sequence[str]) -> list[str]:
         FileNotFoundError: the file does not exist; see `keras_attention.data.read_texts` for more errors.
     """
     path = only_path(paths)
-    texts = read_texts(path)
-    if path.startswith("tfds:") or path.removesuffix(".gz").endswith(".jsonl"):
-        return texts
-    return ["\n".join(read_lines(path))]
+    if columns or has_records(path):
+        return read_texts(path, columns)
+    lines = read_lines(path)
+    if not any(map(str.strip, lines)):
+        raise DataError(f"{path} contains no examples; expected at least one line that is not empty.")
+    return ["\n".join(lines)]
 
 
 def token_scores(model: keras.Model, batches: Any) -> dict[str, float]:
@@ -77,10 +82,24 @@ def token_scores(model: keras.Model, batches: Any) -> dict[str, float]:
     return scores
 
 
-def check_known_labels(model: Any, labels: Sequence[str]) -> None:
-    """Raise ValueError if the model, or the export, has none of the labels."""
-    if not {*labels} & {*model.labels}:
+def check_known_labels(model: Any, counts: Mapping[str, int]) -> None:
+    """Warn about labels that the model, or the export, does not have.
+
+    Args:
+        model: a task or an exported model.
+        counts: label -> number of examples.
+
+    Raises:
+        ValueError: the model has none of the labels.
+    """
+    unknown = {label: count for label, count in counts.items() if label not in model.labels}
+    shown = ", ".join(label[:40] for label in list(unknown)[:3])
+    if len(unknown) == len(counts):
         raise ValueError(
-            f"The examples have none of the model's labels, which are {', '.join(model.labels)}; they have "
-            f"{', '.join(label[:40] for label in labels[:3])}. Expected examples with labels of the model."
+            f"The examples have none of the model's labels, which are {', '.join(model.labels)}; they have {shown}. "
+            "Expected examples with labels of the model."
+        )
+    if unknown:
+        warnings.warn(
+            f"{sum(unknown.values())} examples count as wrong: the model does not have their labels, {shown}."
         )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_attention.data.special_tokens import special_ids
+from keras_attention.data.text_reader import Text
 from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, add_spaces, is_word_piece, split_words
 from keras_attention.data.tokenizers import decode_ids, encode_texts, ids_to_pieces
 from keras_attention.generation.strategies import NO_HYPOTHESIS
@@ -83,21 +84,23 @@ def run_batches(
     return rows
 
 
-def check_texts(texts: Iterable[str]) -> list[str]:
-    """Return the texts as a list.
+def check_texts(texts: Iterable[Text], pairs: bool = False) -> list[Any]:
+    """Return the texts as a list; with `pairs`, two strings are a pair of texts, and become a tuple.
 
     Raises:
-        TypeError: `texts` is one string, or contains other types than strings.
+        TypeError: `texts` is one string, or contains other types than strings and, with `pairs`, pairs of strings.
         ValueError: UTF-8 cannot encode a text.
     """
     if isinstance(texts, (str, bytes)):
         raise TypeError(f"Expected a list of strings; received one {type(texts).__name__}. Wrap it: [text].")
-    texts = list(texts)
+    texts = [tuple(text) if pairs and isinstance(text, (tuple, list)) else text for text in texts]
     for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"Text {index} is {type(text).__name__}; expected a string.")
+        parts = text if isinstance(text, tuple) and len(text) == 2 else (text,)
+        if not all(isinstance(part, str) for part in parts) or (len(parts) == 2 and not pairs):
+            or_pair = " or a pair of strings" if pairs else ""
+            raise TypeError(f"Text {index} is {type(text).__name__}; expected a string{or_pair}.")
         try:
-            text.encode()
+            "".join(parts).encode()
         except UnicodeEncodeError as error:
             raise ValueError(
                 f"Text {index} cannot be encoded as UTF-8: {error.reason}, at position {error.start}."
@@ -144,11 +147,19 @@ class Detokenizer:
         strings[mask] = ids_to_pieces(self.tokenizer, np.asarray(ids)[mask])
         return strings
 
-    def decode(self, ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Turn the first `lengths` (...) of ids (..., T) into strings (...)."""
+    def decode(self, ids: np.ndarray, lengths: np.ndarray, prefix_lengths: np.ndarray | None = None) -> np.ndarray:
+        """Turn the first `lengths` (...) of ids (..., T) into strings (...).
+
+        A stop string in the first `prefix_lengths` (B,) tokens of each row does not end the string.
+        """
         strings = np.full(lengths.shape, "", object)
         for index in np.ndindex(*lengths.shape):
-            strings[index] = self._before_stop(decode_ids(self.tokenizer, ids[index][: lengths[index]].tolist()))
+            tokens, forced = (
+                ids[index][: lengths[index]].tolist(),
+                0 if prefix_lengths is None else prefix_lengths[index[0]],
+            )
+            prefix = decode_ids(self.tokenizer, tokens[:forced])
+            strings[index] = prefix + self._before_stop(decode_ids(self.tokenizer, tokens)[len(prefix) :])
         return strings
 
     def continuations(

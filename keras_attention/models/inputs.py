@@ -14,23 +14,26 @@ import numpy as np
 
 from keras_attention.data.batches import pad_ids
 from keras_attention.data.images import read_images
-from keras_attention.data.text_reader import EncodedWords, TextReader, WordReader
+from keras_attention.data.text_reader import Text, TextReader
+from keras_attention.data.word_reader import Window, WordReader
 
 
 @dataclasses.dataclass(frozen=True)
 class TextInputs:
-    """Texts and their token ids.
+    """Texts, or pairs of texts, and their token ids.
 
     Args:
         reader: the `TextReader` of the texts.
-        strings: B texts.
-        rows: the ids of each text.
+        strings: B texts or pairs.
+        rows: the ids of each text or pair.
+        pair_starts: the index of the second text of each pair; the number of ids for one text.
         multiple: padded lengths are rounded up to a multiple of this, so that fewer shapes occur.
     """
 
     reader: TextReader
-    strings: Sequence[str]
+    strings: Sequence[Text]
     rows: Sequence[list[int]]
+    pair_starts: Sequence[int]
     multiple: int = 8
 
     @property
@@ -40,12 +43,16 @@ class TextInputs:
 
     def take(self, indices: Sequence[int]) -> TextInputs:
         """Return the texts with these indices."""
-        strings, rows = [self.strings[i] for i in indices], [self.rows[i] for i in indices]
-        return dataclasses.replace(self, strings=strings, rows=rows)
+        fields = {name: [getattr(self, name)[i] for i in indices] for name in ("strings", "rows", "pair_starts")}
+        return dataclasses.replace(self, **fields)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Return ids (B, S) int32 and mask (B, S) bool, True = a real token."""
         return self.reader.pad(self.rows, self.multiple, min_length=1)
+
+    def pair_mask(self) -> np.ndarray:
+        """Return (B, S) bool, True from the second text of a pair on."""
+        return self.reader.pair_mask(self.pair_starts, self.arrays()[1])
 
     def are_empty(self) -> np.ndarray:
         """Return (B,) bool, True for texts without words."""
@@ -63,42 +70,41 @@ class TextInputs:
 
 @dataclasses.dataclass(frozen=True)
 class WordInputs:
-    """Sentences, each a list of words, and their token ids.
+    """Sentences, each a list of words, and the token ids of their windows.
 
     Args:
         reader: the `WordReader` of the words.
-        sentences: the words of B texts.
-        rows: B encoded sentences.
+        sentences: the words of the texts.
+        windows: B windows of the sentences.
     """
 
     reader: WordReader
     sentences: Sequence[list[str]]
-    rows: Sequence[EncodedWords]
+    windows: Sequence[Window]
 
     @property
     def lengths(self) -> list[int]:
-        """The number of ids of each sentence."""
-        return [len(row.ids) for row in self.rows]
+        """The number of ids of each window."""
+        return [len(window.encoded.ids) for window in self.windows]
 
     def take(self, indices: Sequence[int]) -> WordInputs:
-        """Return the sentences with these indices."""
-        return WordInputs(self.reader, [self.sentences[i] for i in indices], [self.rows[i] for i in indices])
+        """Return the windows with these indices."""
+        return dataclasses.replace(self, windows=[self.windows[i] for i in indices])
 
     @property
     def strings(self) -> np.ndarray:
-        """The words (B, W) after truncation, padded with ""."""
-        truncated = [words[: len(row.starts)] for words, row in zip(self.sentences, self.rows, strict=True)]
+        """The words (B, W) that each window tags, padded with ""."""
+        rows = [[self.sentences[window.sentence][word] for word in window.tagged] for window in self.windows]
         width = self._starts().shape[1]
-        return np.array([[*words, *[""] * (width - len(words))] for words in truncated], object).reshape(
-            len(truncated), width
-        )
+        return np.array([[*words, *[""] * (width - len(words))] for words in rows], object).reshape(len(rows), width)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of `WordReader.arrays`, and `word_starts` (B, W) int32, padded with -1."""
-        return {**self.reader.arrays(self.rows), "word_starts": self._starts()}
+        rows = [window.encoded for window in self.windows]
+        return {**self.reader.arrays(rows), "word_starts": self._starts()}
 
     def _starts(self) -> np.ndarray:
-        return pad_ids([row.starts for row in self.rows], -1, multiple=8, min_length=1)[0]
+        return pad_ids([window.starts() for window in self.windows], -1, multiple=8, min_length=1)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,12 +132,19 @@ class ImageInputs:
 
 
 def encode_inputs(
-    reader: TextReader | WordReader | None, strings: Sequence[Any], multiple: int = 8
+    reader: TextReader | WordReader | None, strings: Sequence[Any], multiple: int = 8, windows: bool = False
 ) -> TextInputs | WordInputs | ImageInputs:
-    """Tokenize texts with a reader, with one warning for all texts that are too long; None reads images."""
+    """Tokenize texts with a reader, with one warning for all texts that are too long; None reads images.
+
+    With `windows`, a long sentence of words has several windows instead.
+    """
     if reader is None:
         return ImageInputs(strings)
     if isinstance(reader, WordReader):
         sentences = [reader.split(text) for text in strings]
-        return WordInputs(reader, sentences, reader.ids(sentences))
-    return TextInputs(reader, strings, reader.ids(strings), multiple)
+        if windows:
+            return WordInputs(reader, sentences, reader.windows(sentences))
+        rows = enumerate(reader.ids(sentences))
+        return WordInputs(reader, sentences, [Window(i, row, 0, range(len(row.starts))) for i, row in rows])
+    rows = reader.ids_and_pair_starts(strings)
+    return TextInputs(reader, strings, [ids for ids, _ in rows], [start for _, start in rows], multiple)

@@ -7,12 +7,14 @@ or images).
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
-from keras_attention.data.text_reader import TextReader, WordReader
+from keras_attention.data.text_reader import TextReader
+from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.models import fitting, inference, making, saving, token_loss, weight_transfer
 
@@ -167,8 +169,13 @@ class Task(keras.Model):
         return 0.0
 
     @classmethod
-    def read_examples(cls, paths: Sequence[str]) -> list:
+    def read_examples(cls, paths: Sequence[str], **options: Any) -> list:
         """Read examples from one file or `tfds:NAME[:SPLIT]`; a `Translator` also reads two aligned files.
+
+        Args:
+            paths: the file, or two aligned files.
+            **options: `columns`, the names of columns; for a classifier or tagger `labels`, those that are expected;
+                for a tagger `tag_column`; for a captioner `images`, the folder of the images.
 
         Raises:
             ValueError: the number of files is wrong, or a file has another format.
@@ -182,9 +189,14 @@ class Task(keras.Model):
         return list(examples)
 
     @staticmethod
-    def labels_of(examples: Sequence) -> tuple[str, ...]:
-        """Return the names of the classes or tags of examples; empty for a task without labels."""
-        return ()
+    def label_counts(examples: Sequence) -> collections.Counter[str]:
+        """Return label -> number of texts or words; empty for a task without labels."""
+        return collections.Counter()
+
+    @classmethod
+    def labels_of(cls, examples: Sequence) -> tuple[str, ...]:
+        """Return the names of the classes or tags of examples, sorted; empty for a task without labels."""
+        return tuple(sorted(cls.label_counts(examples)))
 
     def make_batches(
         self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0, **options: Any

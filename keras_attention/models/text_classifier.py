@@ -1,7 +1,8 @@
-"""`TextClassifier`: from a text to its label and attention."""
+"""`TextClassifier`: from a text, or a pair of texts, to its label and attention."""
 
 from __future__ import annotations
 
+import collections
 import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from keras_attention.config import MULTI_LABEL, SINGLE_LABEL, RecurrentConfig, T
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.files import read_labelled
 from keras_attention.data.text_batches import classification_batches
+from keras_attention.data.text_reader import Text, TextReader, texts_of_pair
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary
 from keras_attention.models.build import (
@@ -32,7 +34,7 @@ from keras_attention.outputs import Classification
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TextClassifier(Task):
-    """Compute the label of a text, from a recurrent or Transformer encoder.
+    """Compute the label of a text, or of a pair of texts, from a recurrent or Transformer encoder.
 
     p(label | x) = softmax(W s), where s is a summary of the text; `config.problem_type` can replace the softmax. For a
     recurrent encoder s = [h; c]: h is the final state of both directions, and c is the context of attention with query
@@ -67,7 +69,6 @@ class TextClassifier(Task):
 
     command_name = "classifier"
     predict_method = "classify"
-    input_reader = Task.text_reader
     output_class = Classification
     batch_function = staticmethod(classification_batches)
     default_preset = "rnn_classifier"
@@ -106,26 +107,42 @@ class TextClassifier(Task):
         summary = self.pooler(self.pool_sequence(outputs, mask))
         return summary, self.pool_sequence(ops.mean(scores[-1], axis=1), mask) if return_attention_scores else None
 
-    def classify(self, texts: Iterable[str], batch_size: int = 32) -> list[Classification]:
-        """Label texts.
+    @property
+    def text_reader(self) -> TextReader:
+        """The reader of texts and of pairs of texts."""
+        config = self.config
+        num_separators = 2 if config.template == "start_end" and config.num_segments == 1 else 1  # as in RoBERTa
+        return TextReader.from_template(self.tokenizer, config.template, config.max_length, num_separators)
+
+    input_reader = text_reader
+
+    def classify(self, texts: Iterable[Text], batch_size: int = 32) -> list[Classification]:
+        """Label texts, or pairs of texts.
 
         Args:
-            texts: strings. An empty text gets an empty label. A text with more than `config.max_length` tokens is
-                truncated; one warning counts such texts.
+            texts: strings, or pairs of strings (text, text pair). An empty text gets an empty label. A text with more
+                than `config.max_length` tokens is truncated, and a pair loses tokens of its longer text first; one
+                warning counts such texts.
             batch_size: number of texts in a batch; it does not change the result.
 
         Returns:
             one `Classification` per text, in order.
 
         Raises:
-            TypeError: `texts` is one string, or contains other types than strings.
+            TypeError: `texts` is one string, or contains other types than strings and pairs of strings.
+
+        Example:
+            >>> tokenizer = ka.data.train_tokenizer(["is it red", "yes it is"], "characters")
+            >>> model = ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("no", "yes"))
+            >>> model.classify([("is it red", "it is")])[0].text
+            ('is it red', 'it is')
         """
-        texts = check_texts(texts)
+        texts = check_texts(texts, pairs=True)
         return self.predict_outputs(encode_inputs(self.input_reader, texts), texts, batch_size)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `is_empty` (B,), True for texts without words."""
-        return {**text_model_inputs(self.config, *batch.arrays()), "is_empty": batch.are_empty()}
+        return {**text_model_inputs(self.config, *batch.arrays(), batch.pair_mask()), "is_empty": batch.are_empty()}
 
     def compute(self, inputs: dict) -> dict:
         """Compute the probabilities of the labels.
@@ -169,19 +186,21 @@ class TextClassifier(Task):
         }
 
     @classmethod
-    def read_examples(cls, paths: Sequence[str]) -> list[tuple[str, str]]:
-        """Read (text, label) pairs; see `read_labelled`."""
-        return read_labelled(only_path(paths))
+    def read_examples(
+        cls, paths: Sequence[str], columns: dict[str, str] | None = None, labels: Sequence[str] | None = None
+    ) -> list[tuple[Text, str]]:
+        """Read texts, or pairs of texts, and their labels; see `read_labelled`."""
+        return read_labelled(only_path(paths), columns, labels)
 
     @staticmethod
-    def texts_of(examples: Sequence[tuple[str, str]]) -> list[str]:
-        """Return the texts."""
-        return [text for text, _ in examples]
+    def texts_of(examples: Sequence[tuple[Text, str]]) -> list[str]:
+        """Return the texts; both texts of a pair."""
+        return [text for texts, _ in examples for text in texts_of_pair(texts)]
 
     @staticmethod
-    def labels_of(examples: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-        """Return the names of the classes, sorted."""
-        return tuple(sorted({label for _, label in examples}))
+    def label_counts(examples: Sequence[tuple[Text, str]]) -> collections.Counter[str]:
+        """Return label -> number of texts."""
+        return collections.Counter(label for _, label in examples)
 
     def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
         """Turn (text, label) pairs into batches; see `classification_batches`.
@@ -199,7 +218,7 @@ class TextClassifier(Task):
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:
         """Return `accuracy` (0 to 1), and the numbers of correct and of all texts."""
-        check_known_labels(model, cls.labels_of(examples))
+        check_known_labels(model, cls.label_counts(examples))
         outputs = model.classify([text for text, _ in examples], batch_size=batch_size)
         correct = sum(output.label == label for output, (_, label) in zip(outputs, examples, strict=True))
         return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,8 +15,9 @@ from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.files import read_tagged
 from keras_attention.data.text_batches import tagging_batches
-from keras_attention.data.text_reader import EncodedWords, TextReader, WordReader
+from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import train_tokenizer
+from keras_attention.data.word_reader import EncodedWords, WordReader
 from keras_attention.layers import CharacterEncoder
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary, without_attention
@@ -23,7 +26,7 @@ from keras_attention.models.examples import check_known_labels, only_path
 from keras_attention.models.inference import check_texts
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
-from keras_attention.outputs import Tagging
+from keras_attention.outputs import Tagging, join_taggings
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -129,8 +132,8 @@ class TextTagger(Task):
 
         Args:
             texts: strings, whose words are separated by ASCII white space. A text with more than `config.max_length`
-                tokens loses its last words; one warning counts such texts.
-            batch_size: number of texts in a batch; it does not change the result.
+                tokens is tagged in windows that overlap, so that each word has a tag.
+            batch_size: number of texts, or windows, in a batch; it does not change the result.
 
         Returns:
             one `Tagging` per text, in order; an empty text has no words.
@@ -139,7 +142,11 @@ class TextTagger(Task):
             TypeError: `texts` is one string, or contains other types than strings.
         """
         texts = check_texts(texts)
-        return self.predict_outputs(encode_inputs(self.input_reader, texts), texts, batch_size)
+        inputs = encode_inputs(self.input_reader, texts, windows=True)
+        sentences = [window.sentence for window in inputs.windows]
+        parts = self.predict_outputs(inputs, [texts[sentence] for sentence in sentences], batch_size)
+        groups = itertools.groupby(zip(sentences, parts, strict=True), key=lambda pair: pair[0])
+        return [join_taggings([part for _, part in group]) for _, group in groups]
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `word_starts` (B, W), the position of each word, padded with -1."""
@@ -169,9 +176,11 @@ class TextTagger(Task):
         return {"words": strings, "tags": tags, "scores": computed["scores"]}
 
     @classmethod
-    def read_examples(cls, paths: Sequence[str]) -> list[list[tuple[str, str]]]:
+    def read_examples(
+        cls, paths: Sequence[str], tag_column: int | None = None, labels: Sequence[str] | None = None
+    ) -> list[list[tuple[str, str]]]:
         """Read sentences, each a list of (word, tag); see `read_tagged`."""
-        return read_tagged(only_path(paths))
+        return read_tagged(only_path(paths), tag_column, labels)
 
     @staticmethod
     def texts_of(examples: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
@@ -179,9 +188,9 @@ class TextTagger(Task):
         return [" ".join(word for word, _ in sentence) for sentence in examples]
 
     @staticmethod
-    def labels_of(examples: Sequence[Sequence[tuple[str, str]]]) -> tuple[str, ...]:
-        """Return the tags, sorted."""
-        return tuple(sorted({tag for sentence in examples for _, tag in sentence}))
+    def label_counts(examples: Sequence[Sequence[tuple[str, str]]]) -> collections.Counter[str]:
+        """Return tag -> number of words."""
+        return collections.Counter(tag for sentence in examples for _, tag in sentence)
 
     @classmethod
     def train_tokenizers(cls, examples: Sequence, config, overrides: dict[str, Any], **options: Any) -> dict[str, Any]:
@@ -195,10 +204,10 @@ class TextTagger(Task):
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:
         """Return `accuracy` (0 to 1), and the numbers of correct and of all words."""
-        check_known_labels(model, cls.labels_of(examples))
+        check_known_labels(model, cls.label_counts(examples))
         total = correct = 0
         outputs = model.tag(cls.texts_of(examples), batch_size=batch_size)
         for output, sentence in zip(outputs, examples, strict=True):
-            total += len(sentence)  # truncated words count as wrong
+            total += len(sentence)
             correct += sum(tag == expected for tag, (_, expected) in zip(output.tags, sentence, strict=False))
         return {"accuracy": correct / total, "correct": correct, "total": total, "signature": "per:word"}

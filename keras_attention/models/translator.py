@@ -247,7 +247,8 @@ class Translator(Task):
         If there are several hypotheses, add the outputs of `hypothesis_outputs`.
         """
         source, target = detokenizers["source_tokenizer"], detokenizers["target_tokenizer"]
-        texts = target.decode(computed["tokens"], computed["lengths"])
+        prefix = {"prefix_lengths": inputs["prefix_mask"].sum(axis=1)} if "prefix_mask" in inputs else {}
+        texts = target.decode(computed["tokens"], computed["lengths"], **prefix)
         pieces = target.pieces(computed["tokens"], computed["is_written"])
         outputs = hypothesis_outputs(target, texts, pieces, computed, ("text", "target_pieces"))
         if "attended" in computed:
@@ -262,11 +263,11 @@ class Translator(Task):
         }
 
     @classmethod
-    def read_examples(cls, paths: Sequence[str]) -> list[tuple[str, str]]:
-        """Read (source, target) pairs from one file, or from two files that are aligned line by line."""
+    def read_examples(cls, paths: Sequence[str], columns: dict[str, str] | None = None) -> list[tuple[str, str]]:
+        """Read (source, target) pairs from one file, or from two aligned files; see `read_pairs`."""
         if len(paths) not in (1, 2):
             raise ValueError(f"There are {len(paths)} files; expected one, or two that are aligned line by line.")
-        return read_pairs(*paths)
+        return read_pairs(*paths, columns=columns)
 
     @classmethod
     def train_tokenizers(cls, examples: Sequence, config, overrides: dict[str, Any], **options: Any) -> dict[str, Any]:

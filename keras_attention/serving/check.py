@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from keras_attention.storage import local_path
+
 _PYTHON_OPS = ("PyFunc", "PyFuncStateless", "EagerPyFunc")
 _RUNTIME_OPS = ("Placeholder", "NoOp")
 
@@ -62,7 +64,7 @@ def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | Non
     """
     if examples is not None and not len(examples):
         raise ValueError("`examples` is empty; expected at least one example, or None for built-in ones.")
-    path = pathlib.Path(path)
+    path = local_path(path)
     if not (path / "saved_model.pb").is_file():
         raise ValueError(
             f"{path} contains no SavedModel (no saved_model.pb); expected a version directory that "

@@ -13,7 +13,7 @@ import keras
 from keras_attention.generation import Strategy
 from keras_attention.models import Task
 from keras_attention.models.introspection import has_maps
-from keras_attention.storage import whole_directory
+from keras_attention.storage import local_path, whole_directory
 
 METADATA_FILE = "keras_attention.json"  # in assets.extra
 
@@ -39,6 +39,7 @@ def export(
     - `TextTagger`: text (B,) -> words, tags, scores (B, W);
     - `MaskedLM`: text (B,) -> text, candidates and candidate_scores (B, G, 5) for up to G masks.
 
+    A classifier also has the signature `pair`: text, text_pair (B,) -> the same for pairs of texts.
     A language model, a translator and a captioner also have the signature `score`, and an encoder `embed`; see
     docs/serving.md. The graph contains image decoding, tokenization, search and detokenization; it needs neither XLA
     nor Python. The examples become a warm-up request. `assets.extra/keras_attention.json` describes the export.
@@ -78,7 +79,7 @@ def export(
         )
     if version < 1:
         raise ValueError(f"`version` is {version}; expected a positive integer.")
-    directory = pathlib.Path(directory)
+    directory = local_path(directory)
     target = directory / str(version)
     if target.exists():
         raise FileExistsError(

@@ -13,6 +13,7 @@ from keras_attention.data.images import ImageError, encoded_image
 from keras_attention.models import Captioner, CausalLM, MaskedLM, Task, TextClassifier, TextTagger, Translator
 from keras_attention.models.inference import check_images, check_texts, objects_from_rows, run_batches
 from keras_attention.serving.export import METADATA_FILE
+from keras_attention.storage import local_path
 
 
 def _method(task: type[Task]) -> Callable[..., list]:
@@ -58,7 +59,7 @@ class ExportedModel:
         import tensorflow as tf
         import tensorflow_text  # noqa: F401  (registers the operations of the tokenizers)
 
-        path = pathlib.Path(path)
+        path = local_path(path)
         if not (path / "saved_model.pb").is_file():
             raise ValueError(
                 f"{path} contains no SavedModel (no saved_model.pb); expected a version directory that "
@@ -91,9 +92,13 @@ class ExportedModel:
         """Return the outputs of `serving_default` for a batch of texts or encoded images.
 
         Args:
-            strings: B texts or images.
+            strings: B texts, pairs of texts or images.
             seeds: (B,) int32, one seed per string; used only if the strategy is `Sampling`.
         """
+        if len(strings) and isinstance(strings[0], tuple):
+            first, second = (self.tensor(list(texts)) for texts in zip(*strings, strict=True))
+            outputs = self.loaded.signatures["pair"](text=first, text_pair=second)
+            return {name: value.numpy() for name, value in outputs.items()}
         names = self.signature.structured_input_signature[1]
         inputs = {name: self.tensor(seeds if name == "seed" else list(strings)) for name in names}
         return {name: value.numpy() for name, value in self.signature(**inputs).items()}
@@ -124,13 +129,15 @@ class ExportedModel:
     def _predict(self, output_class: type, inputs: Iterable[Any], batch_size: int, seed: int) -> list:
         """Return an object of `output_class` for each text or image."""
         reads_images = "image_bytes" in self.signature.structured_input_signature[1]
-        texts = None if reads_images else check_texts(inputs)
+        texts = None if reads_images else check_texts(inputs, pairs=self.predict_method == "classify")
+        if texts and len({type(text) for text in texts}) > 1:
+            raise TypeError("Some texts are pairs and some are not; an export reads either texts or pairs at a time.")
         strings = _EncodedImages(check_images(inputs)) if reads_images else texts
 
         def compute(indices: np.ndarray) -> dict[str, np.ndarray]:
             return self.compute_outputs([strings[i] for i in indices], (indices + seed).astype("int32"))
 
-        lengths = [0] * len(strings) if reads_images else list(map(len, strings))
+        lengths = [0] * len(strings) if reads_images else [len("".join(text)) for text in strings]
         return objects_from_rows(output_class, run_batches(lengths, batch_size, compute), texts)
 
     translate, caption, complete = _method(Translator), _method(Captioner), _method(CausalLM)

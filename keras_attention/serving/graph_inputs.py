@@ -6,31 +6,44 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_attention.data.text_reader import TextReader, WordReader
-from keras_attention.serving.graph_text import GraphTokenizer, is_empty, read_words
+from keras_attention.data.text_reader import TextReader
+from keras_attention.data.word_reader import WordReader
+from keras_attention.serving.graph_text import GraphTokenizer, is_empty, join_windows, read_words
 from keras_attention.serving.images import decode_images
 
 
 class GraphTextInputs:
-    """Texts and their token ids; see `TextInputs`.
+    """Texts, or pairs of texts, and their token ids; see `TextInputs`.
 
     Args:
         strings: (B,) texts.
         reader: the `TextReader` of the texts.
         tokenizer: the reader's tokenizer.
+        pairs: (B,) second texts; None for texts without a pair.
     """
 
-    def __init__(self, strings: tf.Tensor, reader: TextReader, tokenizer: GraphTokenizer) -> None:
-        self.strings, self.tokenizer = strings, tokenizer
-        self.ids, self.mask = tokenizer.read(strings, reader)
+    def __init__(
+        self, strings: tf.Tensor, reader: TextReader, tokenizer: GraphTokenizer, pairs: tf.Tensor | None = None
+    ) -> None:
+        self.strings, self.tokenizer, self.pairs = strings, tokenizer, pairs
+        if pairs is None:
+            self.ids, self.mask = tokenizer.read(strings, reader)
+            self._pair_mask = tf.zeros_like(self.mask)
+        else:
+            self.ids, self.mask, self._pair_mask = tokenizer.read_pairs(strings, pairs, reader)
 
     def arrays(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Return ids (B, S) and mask (B, S); see `TextInputs.arrays`."""
         return self.ids, self.mask
 
+    def pair_mask(self) -> tf.Tensor:
+        """Return (B, S) bool, True from the second text of a pair on."""
+        return self._pair_mask
+
     def are_empty(self) -> tf.Tensor:
-        """Return (B,) bool, True for texts without words."""
-        return is_empty(self.strings)
+        """Return (B,) bool, True for texts and pairs without words."""
+        empty = is_empty(self.strings)
+        return empty if self.pairs is None else empty & is_empty(self.pairs)
 
     def positions(self, token_id: int) -> tf.Tensor:
         """Return (B, G), the positions of a token in each text, padded with -1; G is at least 1."""
@@ -52,6 +65,7 @@ class GraphWordInputs:
         reader: the `WordReader` of the words.
         tokenizer: the tokenizer of the text.
         character_tokenizer: the tokenizer of the characters of words; None if the model does not read characters.
+        windows: split long sentences into windows; see `read_words`.
     """
 
     def __init__(
@@ -60,8 +74,14 @@ class GraphWordInputs:
         reader: WordReader,
         tokenizer: GraphTokenizer,
         character_tokenizer: GraphTokenizer | None,
+        windows: bool = False,
     ) -> None:
-        self.strings, self._arrays = read_words(texts, reader, tokenizer, character_tokenizer)
+        self.words, self._arrays, self.counts = read_words(texts, reader, tokenizer, character_tokenizer, windows)
+        self.strings = self.words.to_tensor("")
+
+    def join(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return outputs (B, W) for the texts from outputs (N, W) for their windows."""
+        return {name: join_windows(value, self.words, self.counts) for name, value in outputs.items()}
 
     def arrays(self) -> dict[str, tf.Tensor]:
         """Return the arrays of a sentence; see `WordInputs.arrays`."""
@@ -84,7 +104,7 @@ class GraphImageInputs:
 
 
 def encode_in_graph(
-    reader: TextReader | WordReader | None, strings: tf.Tensor, graph_tokenizer: Callable
+    reader: TextReader | WordReader | None, strings: tf.Tensor, graph_tokenizer: Callable, windows: bool = False
 ) -> GraphTextInputs | GraphWordInputs | GraphImageInputs:
     """Tokenize (B,) texts as `encode_inputs` does.
 
@@ -92,10 +112,11 @@ def encode_in_graph(
         reader: the reader of the texts; None for images.
         strings: (B,) texts or encoded images.
         graph_tokenizer: returns the `GraphTokenizer` of a KerasHub tokenizer.
+        windows: split long sentences of words into windows; see `read_words`.
     """
     if reader is None:
         return GraphImageInputs(strings)
     if isinstance(reader, WordReader):
         characters = None if reader.characters is None else graph_tokenizer(reader.characters.tokenizer)
-        return GraphWordInputs(strings, reader, graph_tokenizer(reader.text.tokenizer), characters)
+        return GraphWordInputs(strings, reader, graph_tokenizer(reader.text.tokenizer), characters, windows)
     return GraphTextInputs(strings, reader, graph_tokenizer(reader.tokenizer))

@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attention.data.special_tokens import special_ids, vocabulary
-from keras_attention.data.text_reader import TextReader, WordReader
+from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, is_word_piece, marks_spaces
+from keras_attention.data.word_reader import WordReader
 from keras_attention.generation.strategies import NO_HYPOTHESIS
 from keras_attention.serving.graph_tokenizers import GraphPieces
 
@@ -34,6 +35,12 @@ class GraphTokenizer:
     def read(self, text: tf.Tensor, reader: TextReader) -> tuple[tf.Tensor, tf.Tensor]:
         """Turn (B,) strings into ids (B, S) and a mask (B, S), like `reader.arrays`."""
         return self.pad(add_template(self.tokenize(text), reader))
+
+    def read_pairs(self, first: tf.Tensor, second: tf.Tensor, reader: TextReader) -> tuple[tf.Tensor, ...]:
+        """Turn pairs of (B,) strings into ids, a mask and a mask of the second texts, (B, S); see `join_pair`."""
+        rows, starts = join_pairs(self.tokenize(first), self.tokenize(second), reader)
+        ids, mask = self.pad(rows)
+        return ids, mask, mask & (tf.range(tf.shape(ids, tf.int64)[1]) >= starts[:, None])
 
     def pad(self, rows: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Turn ids (B, ragged) into ids (B, S) and a mask (B, S)."""
@@ -149,40 +156,100 @@ def add_template(rows: tf.RaggedTensor, reader: TextReader) -> tf.RaggedTensor:
     return tf.concat([before, rows, after], axis=1)
 
 
+def join_pairs(
+    first: tf.RaggedTensor, second: tf.RaggedTensor, reader: TextReader
+) -> tuple[tf.RaggedTensor, tf.Tensor]:
+    """Join ids (B, ragged) of pairs, and return the index (B,) of each second text, like `TextReader.join_pair`."""
+    lengths = first.row_lengths(), second.row_lengths()
+    if (limit := reader.pair_limit) is not None:
+        short, long = tf.minimum(*lengths), tf.maximum(*lengths)
+        long = tf.where(short + long > limit, tf.maximum(short, limit - short), long)
+        both = short + long > limit
+        short, long = tf.where(both, _int64(limit // 2), short), tf.where(both, _int64(-(-limit // 2)), long)
+        is_longer = lengths[0] > lengths[1]
+        first = _first_of_rows(first, tf.where(is_longer, long, short))
+        second = _first_of_rows(second, tf.where(is_longer, short, long))
+    begin = tf.concat([_repeat(reader.before, first), first, _repeat(reader.between, first)], axis=1)
+    return tf.concat([begin, second, _repeat(reader.after, second)], axis=1), begin.row_lengths()
+
+
+def _first_of_rows(rows: tf.RaggedTensor, lengths: tf.Tensor) -> tf.RaggedTensor:
+    """Return the first `lengths` (B,) values of each row."""
+    return tf.ragged.boolean_mask(rows, tf.ragged.range(rows.row_lengths()) < lengths[:, None])
+
+
 def _repeat(ids: Sequence[int], rows: tf.RaggedTensor) -> tf.Tensor:
     """Repeat ids for each row, (B, len(ids))."""
     return tf.tile(tf.constant([list(ids)], tf.int32, (1, len(ids))), (rows.nrows(tf.int32), 1))
 
 
 def read_words(
-    text: tf.Tensor, reader: WordReader, tokenizer: GraphTokenizer, character_tokenizer: GraphTokenizer | None
-) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """Turn (B,) strings into words and ids, like `WordReader`.
+    text: tf.Tensor,
+    reader: WordReader,
+    tokenizer: GraphTokenizer,
+    character_tokenizer: GraphTokenizer | None,
+    windows: bool = False,
+) -> tuple[tf.RaggedTensor, dict[str, tf.Tensor], tf.Tensor]:
+    """Turn (B,) strings into words and ids, like `WordReader.ids` or, with `windows`, like `WordReader.windows`.
 
     Args:
         text: (B,) strings.
         reader: `WordReader` of the model.
         tokenizer: tokenizer of the text.
         character_tokenizer: tokenizer of the characters of words; None if the model does not read characters.
+        windows: split a long sentence into windows, instead of removing its last words.
 
     Returns:
-        the words (B, W) after truncation, padded with ""; and a dict of `token_ids` and `padding_mask` (B, S),
-        `word_starts` (B, W), padded with -1, and, if the reader reads characters, `character_ids` and
-        `character_mask` (B, S, P).
+        the words (N, ragged) that each of the N windows tags; a dict of `token_ids` and `padding_mask` (N, S),
+        `word_starts` (N, W), padded with -1, and, if the reader reads characters, `character_ids` and
+        `character_mask` (N, S, P); and the number of windows of each text (B,). Without `windows`, N is B.
     """
     words = tf.strings.split(text)
     per_word = _tokens_of_words(words, tokenizer)
-    starts = _starts(per_word)
-    fits = starts >= 0 if reader.text.limit is None else starts < reader.text.limit
-    words = tf.ragged.boolean_mask(words, fits)
-    starts = tf.ragged.boolean_mask(starts, fits) + len(reader.text.before)
-    ids, mask = tokenizer.pad(add_template(per_word.merge_dims(1, 2), reader.text))
-    padding = tf.cast(tf.equal(tf.shape(ids)[1], 0), tf.int32)  # a batch without words is one column of padding
-    ids, mask = tf.pad(ids, [(0, 0), (0, padding)]), tf.pad(mask, [(0, 0), (0, padding)])
-    arrays = {"token_ids": ids, "padding_mask": mask, "word_starts": tf.cast(starts.to_tensor(-1), tf.int32)}
+    tokens, starts = per_word.merge_dims(1, 2), _starts(per_word)
+    totals, overlap = tokens.row_lengths(), reader.overlap
+    length = tf.reduce_max(totals) + 1 if reader.text.limit is None else _int64(reader.window_length)
+    stride = length - overlap
+    counts = tf.maximum(totals - length + stride - 1, 0) // stride + 1 if windows else tf.ones_like(totals)
+    sentences, number = tf.repeat(tf.range(tf.size(counts)), counts), tf.ragged.range(counts).flat_values
+    begin, last = number * stride, tf.equal(number + 1, tf.gather(counts, sentences))
+    words, starts = tf.gather(words, sentences), tf.gather(starts, sentences) - begin[:, None]
+    fits = (starts >= 0) & (starts < length)  # the words that begin in the window
+    tagged = starts >= tf.where(tf.equal(number, 0), _int64(0), overlap // 2)[:, None]
+    tagged = tagged & (starts < tf.where(last, length, stride + overlap // 2)[:, None])
+    ends = tf.minimum(begin + length, tf.gather(totals, sentences))
+    offsets = tf.gather(tokens.row_starts(), sentences)
+    rows = tf.gather(tokens.flat_values, tf.ragged.range(offsets + begin, offsets + ends))
+    ids, mask = _at_least_one_column(*tokenizer.pad(add_template(rows, reader.text)))
+    starts += len(reader.text.before)
+    word_starts = tf.cast(tf.ragged.boolean_mask(starts, tagged).to_tensor(-1), tf.int32)
+    arrays = {"token_ids": ids, "padding_mask": mask, "word_starts": word_starts}
     if reader.characters is not None:
-        arrays |= _read_characters(words, starts, tf.shape(ids, tf.int64), reader.characters, character_tokenizer)
-    return words.to_tensor(""), arrays
+        inside = (tf.ragged.boolean_mask(values, fits) for values in (words, starts))
+        arrays |= _read_characters(*inside, tf.shape(ids, tf.int64), reader.characters, character_tokenizer)
+    return tf.ragged.boolean_mask(words, tagged), arrays, counts
+
+
+def join_windows(values: tf.Tensor, words: tf.RaggedTensor, counts: tf.Tensor) -> tf.Tensor:
+    """Join values (N, W) of the windows of each text, to (B, W).
+
+    Args:
+        values: (N, W), one value per word, padded.
+        words: (N, ragged), the words of each window.
+        counts: (B,), the number of windows of each text.
+    """
+    rows = tf.RaggedTensor.from_tensor(values, words.row_lengths())
+    return tf.RaggedTensor.from_row_lengths(rows, counts).merge_dims(1, 2).to_tensor()
+
+
+def _int64(value: int) -> tf.Tensor:
+    return tf.constant(value, tf.int64)
+
+
+def _at_least_one_column(ids: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Add a column of padding to a batch without tokens."""
+    padding = tf.cast(tf.equal(tf.shape(ids)[1], 0), tf.int32)
+    return tf.pad(ids, [(0, 0), (0, padding)]), tf.pad(mask, [(0, 0), (0, padding)])
 
 
 def _tokens_of_words(words: tf.RaggedTensor, tokenizer: GraphTokenizer) -> tf.RaggedTensor:
@@ -207,9 +274,7 @@ def _read_characters(
 ) -> dict[str, tf.Tensor]:
     """Return arrays (B, S, P) with the characters of each word at its first token; `shape` is (B, S)."""
     rows = add_template(tokenizer.tokenize(words.flat_values), reader)
-    ids, mask = tokenizer.pad(_never_empty(rows, tokenizer.special.unknown))
-    padding = tf.cast(tf.equal(tf.shape(ids)[1], 0), tf.int32)
-    ids, mask = tf.pad(ids, [(0, 0), (0, padding)]), tf.pad(mask, [(0, 0), (0, padding)])
+    ids, mask = _at_least_one_column(*tokenizer.pad(_never_empty(rows, tokenizer.special.unknown)))
     positions = tf.stack([starts.value_rowids(), starts.flat_values], axis=1)
     shape = tf.concat([shape, tf.shape(ids, tf.int64)[1:]], 0)
     return {

@@ -11,10 +11,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.data.text_reader import TextReader, WordReader
+from keras_attention.data.text_reader import TextReader
+from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.models import Task, introspection
-from keras_attention.serving.graph_inputs import encode_in_graph
+from keras_attention.serving.graph_inputs import GraphTextInputs, GraphWordInputs, encode_in_graph
 from keras_attention.serving.graph_text import GraphTokenizer
 
 EXAMPLES = ("we are eating bread", "")
@@ -61,6 +62,8 @@ class GraphTask:
         """Return the functions and their inputs by name: `serving_default` and, if possible, `score`, `embed`, ..."""
         model, text = self.model, strings_spec("text")
         signatures: dict[str, Signature] = {"serving_default": (self.predict, self.input_specs)}
+        if model.predict_method == "classify":
+            signatures["pair"] = (self.pair, [text, strings_spec("text_pair")])
         if introspection.can_score(model):
             target = strings_spec("caption" if "images" in model.input else "target")
             specs = [self.input_specs[0], target] if "target_ids" in model.input else [text]
@@ -73,11 +76,22 @@ class GraphTask:
 
     def predict(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Compute the outputs of the task's prediction method; see `Task.to_outputs`."""
+        options = {} if self.strategy is None else {"strategy": self.strategy}
+        reader = self.model.reader_for(**options)
+        batch = encode_in_graph(reader, strings, self.graph_tokenizer, windows=True)
+        outputs = self._outputs(batch, seed)
+        return batch.join(outputs) if isinstance(batch, GraphWordInputs) else outputs
+
+    def pair(self, text: tf.Tensor, text_pair: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Compute the outputs of a classifier for pairs of texts."""
+        reader = self.model.input_reader
+        return self._outputs(GraphTextInputs(text, reader, self.graph_tokenizer(reader.tokenizer), text_pair))
+
+    def _outputs(self, batch: Any, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         model, options = self.model, {} if self.strategy is None else {"strategy": self.strategy}
-        batch = self.read(model.reader_for(**options), strings)
         inputs = model.to_inputs(batch)
         if options:
-            inputs["seeds"] = tf.zeros(tf.shape(strings)[:1], tf.int32) if seed is None else seed
+            inputs["seeds"] = tf.zeros(tf.shape(batch.strings)[:1], tf.int32) if seed is None else seed
         computed = model.compute(model.prepare(inputs, **options), **options)
         return model.to_outputs(batch.strings, inputs, computed, self.tokenizers)
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_attention.data.weights import ClassWeight
+from keras_attention.storage import local_path
 from keras_attention.training.checkpoints import average_weights
 from keras_attention.training.compiling import compile_model, computed_names
 from keras_attention.training.plan import TrainingPlan, mode_of
@@ -65,7 +66,7 @@ def train(
         >>> len(history["val_bleu"])
         2
     """
-    plan, directory, options = plan or TrainingPlan(), pathlib.Path(directory), dict(batch_options or {})
+    plan, directory, options = plan or TrainingPlan(), local_path(directory), dict(batch_options or {})
     start = describe_start(plan, examples, validation, {**options, "class_weight": class_weight})
     batches = _batches(model, examples, plan, options)
     valid = None if validation is None else _batches(model, validation, plan, options, shuffle=False)

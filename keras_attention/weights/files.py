@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.storage import local_path
+
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -48,7 +50,7 @@ def existing_directory(directory: str | pathlib.Path) -> pathlib.Path:
     Raises:
         ValueError: there is no such directory.
     """
-    path = pathlib.Path(directory)
+    path = local_path(directory)
     if not path.is_dir():
         problem = "is a file" if path.exists() else "does not exist"
         raise ValueError(

@@ -1,0 +1,108 @@
+"""Read lines of text files, plain or compressed, or from standard input. An error names the file and the line."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import lzma
+import pathlib
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+
+from keras_attention.storage import local_path
+
+PathLike = str | pathlib.Path
+_OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+
+class DataError(ValueError):
+    """Data cannot be used. The message names the file and the line, what was expected, and how to fix it."""
+
+
+def read_lines(path: PathLike) -> list[str]:
+    """Read the lines of a UTF-8 text file.
+
+    Args:
+        path: the file, plain or compressed (`.gz`, `.bz2`, `.xz`); `"-"` for standard input.
+
+    Returns:
+        All lines, also empty ones, without their line ends. Only `\\n` and `\\r\\n` end a line.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DataError: a line is not UTF-8, the file is binary, or a compressed file is damaged.
+
+    Example:
+        >>> _ = pathlib.Path("texts.txt").write_text("we eat\\n\\nwe drink\\n")
+        >>> read_lines("texts.txt")
+        ['we eat', '', 'we drink']
+    """
+    if str(path) == "-":
+        return list(decode_lines(sys.stdin.buffer, "standard input"))
+    path = local_path(path)
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder; expected a file.")
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}.")
+    opened = _OPENERS.get(path.suffix, open)(path, "rb")
+    try:
+        with opened as file:
+            return list(decode_lines(file, str(path)))
+    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        if getattr(error, "errno", None):
+            raise
+        raise DataError(
+            f"{path} is not a complete {path.suffix} file ({error}). Download it again, or compress it again."
+        ) from None
+
+
+def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
+    r"""Decode lines of bytes as UTF-8 and remove their line ends.
+
+    Args:
+        lines: each ends with `\n` or `\r\n`.
+        name: the file's name, for error messages.
+
+    Returns:
+        An iterator over strings. A byte order mark at the beginning is removed.
+
+    Raises:
+        DataError: a line is not UTF-8, the file is binary, or its only line end is `\r`.
+
+    Example:
+        >>> list(decode_lines(iter([b"we eat\r\n", b"bread\n"]), "texts.txt"))
+        ['we eat', 'bread']
+    """
+    number, text = 0, ""
+    for number, line in enumerate(lines, 1):
+        where = f"{name}, line {number}"
+        if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise DataError(f"{where}: the text is UTF-16, not UTF-8. Convert it with: iconv -f utf-16 -t utf-8")
+        if b"\0" in line:
+            raise DataError(
+                f"{where}: a byte is 0, so {name} is a binary file; expected text. If it is UTF-16, convert it with: "
+                "iconv -f utf-16le -t utf-8"
+            )
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\n").removesuffix("\r")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{where}: byte {error.start + 1} is not UTF-8. Convert the file, for example with: "
+                "iconv -f latin1 -t utf-8"
+            ) from None
+        yield text
+    if number == 1 and "\r" in text:
+        raise DataError(rf"{name} has the line ends of an old Mac. Convert it with: tr '\r' '\n'")
+
+
+def file_suffix(path: PathLike) -> str:
+    """Return the suffix of a file in lower case, without that of a compression.
+
+    Example:
+        >>> file_suffix("pairs.TSV.gz")
+        '.tsv'
+    """
+    path = pathlib.Path(path)
+    return pathlib.Path(path.stem if path.suffix in _OPENERS else path.name).suffix.lower()

@@ -1,0 +1,177 @@
+"""`WordReader`: words to token ids, with the first token of each word, and windows of long sentences."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import itertools
+import warnings
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from keras_attention.data.text_reader import TextReader
+from keras_attention.data.tokenizer_rules import add_spaces, split_words
+from keras_attention.data.tokenizers import encode_texts
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedWords:
+    """The words of a sentence as token ids.
+
+    Attributes:
+        ids: the tokens of all words, with special tokens.
+        starts: the index in `ids` of the first token of each word.
+        characters: the ids of the characters of each word; empty without a character tokenizer.
+    """
+
+    ids: list[int]
+    starts: list[int]
+    characters: list[list[int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A part of a sentence that fits into `max_length`.
+
+    Attributes:
+        sentence: the index of the sentence.
+        encoded: the words that begin in the window.
+        first: the index in the sentence of the first of these words.
+        tagged: the indices in the sentence of the words that get their tags from this window.
+    """
+
+    sentence: int
+    encoded: EncodedWords
+    first: int
+    tagged: range
+
+    def starts(self) -> list[int]:
+        """Return the index in `encoded.ids` of the first token of each tagged word."""
+        return [self.encoded.starts[word - self.first] for word in self.tagged]
+
+
+@dataclasses.dataclass(frozen=True)
+class WordReader:
+    """Turns words into token ids. Each word is tokenized separately, so every word has a first token.
+
+    A word without tokens becomes the unknown token. A word with more characters than `characters.limit` loses its last
+    characters. A sentence with more tokens than `text.limit` loses its last words in `ids`, and none in `windows`.
+
+    Args:
+        text: the reader of a sentence: tokenizer, special tokens and `max_length`.
+        characters: the reader of the characters of a word; None for a model without character input.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
+        >>> reader = WordReader(TextReader.from_template(tokenizer, "start_end"))
+        >>> reader.ids([["we", "eat"]])[0].starts
+        [1, 3]
+    """
+
+    text: TextReader
+    characters: TextReader | None = None
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """Return the words of a text, split at ASCII white space."""
+        return split_words(text)
+
+    @property
+    def window_length(self) -> int | None:
+        """The number of tokens in a window, without special tokens; None for no limit."""
+        return None if self.text.limit is None else max(self.text.limit, 1)
+
+    @property
+    def overlap(self) -> int:
+        """The number of tokens that two consecutive windows share; each tags the half of them that is nearer to it."""
+        return (self.window_length or 0) // 4
+
+    def ids(self, sentences: Sequence[Sequence[str]]) -> list[EncodedWords]:
+        """Return one `EncodedWords` per sentence; one warning gives the number of truncated sentences.
+
+        Args:
+            sentences: sequences of words.
+        """
+        rows, long = [], 0
+        for tokens, characters in self._tokens(sentences):
+            starts = list(itertools.accumulate(map(len, tokens), initial=0))
+            rows.append(self._cut(list(itertools.chain(*tokens)), starts[:-1], characters, 0))
+            long += self.text.limit is not None and starts[-1] > self.text.limit
+        if long:
+            warnings.warn(
+                f"{long} of {len(rows)} sentences have more than {self.text.max_length} tokens, special ones included, "
+                "and lost their last words.",
+                stacklevel=2,
+            )
+        return rows
+
+    def windows(self, sentences: Sequence[Sequence[str]]) -> list[Window]:
+        """Return the windows of all sentences; each word is tagged by one of them.
+
+        Window k of a sentence has its tokens k s to k s + L - 1, where s = L - `overlap` and L is `window_length`.
+        """
+        windows = []
+        for number, (tokens, characters) in enumerate(self._tokens(sentences)):
+            starts = list(itertools.accumulate(map(len, tokens), initial=0))
+            ids, length = list(itertools.chain(*tokens)), self.window_length or max(starts[-1], 1)
+            stride, middle, total, starts = length - self.overlap, self.overlap // 2, starts[-1], starts[:-1]
+            count = 1 + -(-max(total - length, 0) // stride)
+            for begin in range(0, count * stride, stride):
+                first = bisect.bisect_left(starts, begin)
+                from_word = bisect.bisect_left(starts, begin + middle) if begin else 0
+                last = begin == (count - 1) * stride
+                to_word = len(starts) if last else bisect.bisect_left(starts, begin + stride + middle)
+                if from_word < to_word or not starts:
+                    encoded = self._cut(ids, starts, characters, begin)
+                    windows.append(Window(number, encoded, first, range(from_word, to_word)))
+        return windows
+
+    def _tokens(self, sentences: Sequence[Sequence[str]]) -> Iterator[tuple[list[list[int]], list[list[int]]]]:
+        """Yield the tokens and the characters of each word, for each sentence."""
+        tokenizer, unknown = self.text.tokenizer, self.text.special.unknown
+        tokens = iter(encode_texts(tokenizer, [w for words in sentences for w in add_spaces(tokenizer, words)]))
+        characters = iter(self._character_ids([word for words in sentences for word in words]))
+        for words in sentences:
+            tokens_of_words = [ids or [unknown] for ids in itertools.islice(tokens, len(words))]
+            yield tokens_of_words, list(itertools.islice(characters, len(words)))
+
+    def _cut(self, ids: list[int], starts: list[int], characters: list[list[int]], begin: int) -> EncodedWords:
+        """Return the tokens of a sentence from `begin` on, as many as fit, and the words that begin there."""
+        end = len(ids) if self.text.limit is None else begin + self.text.limit
+        words = slice(bisect.bisect_left(starts, begin), bisect.bisect_left(starts, end))
+        shift = len(self.text.before) - begin
+        return EncodedWords(
+            self.text.add_template(ids[begin:end]), [start + shift for start in starts[words]], characters[words]
+        )
+
+    def _character_ids(self, words: list[str]) -> list[list[int]]:
+        if self.characters is None:
+            return []
+        reader, unknown = self.characters, self.characters.special.unknown
+        return [reader.add_template(ids) or [unknown] for ids in encode_texts(reader.tokenizer, words)]
+
+    def arrays(self, rows: Sequence[EncodedWords], multiple: int = 8, extra: int = 0) -> dict[str, np.ndarray]:
+        """Return sentences as padded arrays.
+
+        Args:
+            rows: B sentences, from `ids`.
+            multiple: lengths are rounded up to a multiple of this, so that fewer shapes occur.
+            extra: columns of padding that are added after rounding.
+
+        Returns:
+            `token_ids` (B, S) int32, `padding_mask` (B, S) bool and, with a reader of characters, `character_ids`
+            (B, S, P) int32 and `character_mask` (B, S, P) bool, True for the characters of a word, at its first token.
+        """
+        ids, mask = self.text.pad([row.ids for row in rows], multiple, extra, min_length=1)
+        arrays = {"token_ids": ids, "padding_mask": mask}
+        if self.characters is None:
+            return arrays
+        words = [characters for row in rows for characters in row.characters]
+        row_ids = [i for i, row in enumerate(rows) for _ in row.starts]
+        starts = [start for row in rows for start in row.starts]
+        character_arrays = self.characters.pad(words, multiple, extra, min_length=1)
+        for name, values in zip(("character_ids", "character_mask"), character_arrays, strict=True):
+            arrays[name] = np.zeros((*ids.shape, values.shape[1]), values.dtype)
+            arrays[name][row_ids, starts] = values
+        return arrays

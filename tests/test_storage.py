@@ -1,0 +1,58 @@
+"""URLs of other file systems are refused everywhere, and nothing is written to a local folder of that name."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+import keras_attention as ka
+from keras_attention.cli.train import default_options
+from keras_attention.cli.training_run import run_training
+from keras_attention.data.region_cache import cached_regions
+from keras_attention.serving.export import export
+from keras_attention.storage import local_path, whole_directory, write_text, write_whole
+
+URL = "gs://bucket/folder"
+TRANSLATOR = {**default_options("translator"), "train_files": ["a.tsv"]}
+
+
+def enter(directory):
+    with whole_directory(directory):
+        pass
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        local_path,
+        ka.load,
+        ka.data.read_lines,
+        ka.data.read_pairs,
+        ka.data.read_labelled,
+        ka.data.read_tagged,
+        ka.data.read_texts,
+        ka.check_export,
+        ka.weights.from_huggingface,
+        enter,
+        lambda url: ka.data.read_captions("captions.csv", url),
+        lambda url: ka.data.read_images([url], 5),
+        lambda url: write_text(url, "text"),
+        lambda url: write_whole(url, lambda name: pathlib.Path(name).touch()),
+        lambda url: cached_regions([b"image"], np.asarray, "", url, 5),
+        lambda url: ka.visualize.check_figure_path(f"{url}/a.png"),
+        lambda url: ka.train(None, [], url),
+        lambda url: export(None, url),
+        lambda url: run_training(ka.Translator, TRANSLATOR, url),
+    ],
+)
+@pytest.mark.parametrize("url", [URL, pathlib.Path(URL), "s3://bucket", "hdfs://host/run", "https://host/a.tsv"])
+def test_a_url_is_not_a_local_path(use, url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r":/.* is not a local path; expected a file or folder of this machine"):
+        use(url)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", ["a.tsv", "/tmp/a:b/c", "tfds:phrases", "C:/models/a.keras", "a.json:train", "../x"])
+def test_other_names_are_local_paths(path):
+    assert local_path(path) == pathlib.Path(path)
