@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 CELLS = ("simple", "gru", "lstm")
 POSITIONS = ("sinusoidal", "learned", "relative")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
+SINGLE_LABEL, MULTI_LABEL, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 TASK_TEMPLATES = ("end", "start_end", "end_start")
 ATTENTIONS = ("additive", "dot", "scaled_dot")
 HARD = "hard"
@@ -98,6 +99,7 @@ class RecurrentConfig:
     template: ClassVar[str] = "end"
     initializer_range: ClassVar[None] = None
     shared_vocabulary: ClassVar[bool] = False
+    problem_type: ClassVar[str] = SINGLE_LABEL
     output_bias: ClassVar[bool] = False
     tie_weights: ClassVar[bool] = True
     grounded_attention: ClassVar[bool] = False
@@ -123,6 +125,7 @@ class TransformerConfig:
     Args:
         width: M, the width of embeddings and blocks.
         num_layers: the number of blocks; in a translator, of the encoder and of the decoder.
+        decoder_layers: the number of blocks of a translator's decoder; 0 for `num_layers`.
         num_heads: H; the width of a head is M / H.
         intermediate_dim: the width of the feed-forward networks.
         activation: the activation of the feed-forward networks: `"relu"`, `"gelu"`, `"gelu_tanh"` (an approximation of
@@ -141,6 +144,7 @@ class TransformerConfig:
         target_vocabulary_size: the number of tokens in the target vocabulary of a translator.
         shared_vocabulary: use one embedding matrix for source, target and output of a translator; both tokenizers must
             then have the same vocabulary.
+        tie_weights: use the target embedding of a translator as its output matrix.
         output_bias: add a learned bias to the logits of a translator or captioner.
         num_segments: the number of segment vectors.
         position_offset: the number of unused rows at the start of the position table (2 in RoBERTa).
@@ -149,6 +153,8 @@ class TransformerConfig:
             BERT) or `"end_start"` (text, end, start, as in XLNet, whose start token is `<cls>`).
         next_sentence: train a masked language model also on next-sentence prediction.
         labels: the classes of a classifier, or the tags of a tagger.
+        problem_type: what a classifier computes: `"single_label_classification"` (softmax),
+            `"multi_label_classification"` (a sigmoid for each label) or `"regression"` (the outputs as they are).
 
     Raises:
         ValueError: a value has the wrong type or is out of range.
@@ -174,7 +180,9 @@ class TransformerConfig:
     vocabulary_size: int = _only(0, *_ONE_TEXT, "Captioner")
     source_vocabulary_size: int = _only(0, "Translator")
     target_vocabulary_size: int = _only(0, "Translator")
+    decoder_layers: int = _only(0, "Translator")
     shared_vocabulary: bool = _only(True, "Translator")
+    tie_weights: bool = _only(True, "Translator")
     output_bias: bool = _only(False, "Translator", "Captioner")
     num_segments: int = _only(0, *_ONE_TEXT)
     position_offset: int = _only(0, *_ONE_TEXT)
@@ -182,11 +190,11 @@ class TransformerConfig:
     template: str = _only("end", *_ONE_TEXT)
     next_sentence: bool = _only(False, *_ONE_TEXT)
     labels: tuple[str, ...] = _only((), *_LABELLED)
+    problem_type: str = _only(SINGLE_LABEL, "TextClassifier")
 
     # The values of a `RecurrentConfig`'s fields for a Transformer, so that code reads either config.
     attention: ClassVar[None] = None
     character_vocabulary_size: ClassVar[int] = 0
-    tie_weights: ClassVar[bool] = True
     grounded_attention: ClassVar[bool] = False
 
     @property
@@ -197,12 +205,19 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         _require_kinds(self)
         minimums = dict.fromkeys(("width", "num_layers", "num_heads", "intermediate_dim"), 1)
-        minimums |= {"max_length": 2, "num_segments": 0, "position_offset": 0, **_vocabulary_sizes(self)}
+        minimums |= {
+            "max_length": 2,
+            "num_segments": 0,
+            "position_offset": 0,
+            "decoder_layers": 0,
+            **_vocabulary_sizes(self),
+        }
         _require_range(self, minimums, ("dropout", "attention_dropout"))
         _require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of {self.width}, the width")
         _require_one_of(self, "activation", ACTIVATIONS)
         _require_one_of(self, "positions", POSITIONS)
         _require_one_of(self, "template", TASK_TEMPLATES)
+        _require_one_of(self, "problem_type", (SINGLE_LABEL, MULTI_LABEL, REGRESSION))
 
 
 @dataclasses.dataclass(frozen=True)

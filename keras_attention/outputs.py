@@ -139,10 +139,11 @@ class Classification:
     Attributes:
         text: the text, or the pair of texts, that was classified.
         label: its most probable label; empty for an empty text.
-        score: the probability of the label.
+        score: the probability of the label; for a regression, the output.
         pieces: the S pieces of the text.
         attention: (S,) attention scores of the pooling over pieces, float32; None for a model without attention.
-        probabilities: the probability of each label, in the order of the labels of the model.
+        probabilities: the probability of each label, in the order of the labels of the model. With several labels at
+            once, each is independent; for a regression, the outputs.
     """
 
     text: str | tuple[str, str]
@@ -157,8 +158,9 @@ class Classification:
         """Make the classification of `text` from a row.
 
         Example:
-            >>> Classification.from_row({"label": b"good", "score": 0.75, "pieces": ["fine"]}, "fine").label
-            'good'
+            >>> row = {"label": b"good", "score": 0.75, "pieces": ["fine"], "probabilities": [0.25, 0.75]}
+            >>> Classification.from_row(row, "fine").probabilities
+            (0.25, 0.75)
         """
         pieces = _strings(row["pieces"])
         attention = _without_padding(row.get("attention"), len(pieces))

@@ -26,7 +26,7 @@ PathLike = str | pathlib.Path
 
 
 def _is_special(piece: str) -> bool:
-    from keras_attention.data.tokenizers import NOT_TEXT  # imports Keras
+    from keras_attention.data.special_tokens import NOT_TEXT  # imports Keras
 
     return piece in NOT_TEXT
 

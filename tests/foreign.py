@@ -48,12 +48,12 @@ ROWS = {
 }
 
 
-def foreign(name: str):
+def foreign(name: str, **sizes):
     """Return a small model of transformers with random weights; no weight is exactly 0 or 1."""
     torch.manual_seed(7)
     kind = getattr(transformers, name)
     config = ROWS[name][0]() if name in ROWS else kind.config_class(**(_GPT2 if "GPT2" in name else _BERT))
-    model = kind(config)
+    model = kind(kind.config_class(**{**config.to_dict(), **sizes}) if sizes else config)
     with torch.no_grad():
         for path, weight in model.named_parameters():
             if "embed_positions" not in path:  # sinusoidal in Marian
@@ -68,8 +68,8 @@ def foreign(name: str):
 def saved(tmp_path):
     """A function: class name -> the model of transformers, and its directory."""
 
-    def save(name: str, **options):
-        model = foreign(name)
+    def save(name: str, sizes: dict | None = None, **options):
+        model = foreign(name, **(sizes or {}))
         model.save_pretrained(tmp_path / name, **options)
         return model, tmp_path / name
 

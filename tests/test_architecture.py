@@ -33,7 +33,7 @@ ALLOWED = {
     "loading": {"serving", "storage", "weights"} | PUBLIC,
     "registered": {"models", "training", "quickstart"},
     "fonts": set(),
-    "visualize": {"fonts", "data.tokenizers", "storage"} | PUBLIC,
+    "visualize": {"fonts", "data.special_tokens", "storage"} | PUBLIC,
     "quickstart": {"quickstart", "cli", "data.tfds"} | PUBLIC,
     "evaluate": PUBLIC,
     "cli": {"cli", "evaluate", "storage", "visualize", "data.lines", "training.progress", "__version__"} | PUBLIC,

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.data.tokenizer_rules import rewrites
-from keras_attention.data.tokenizers import decode_ids, encode_texts, mask_id, special_ids
+from keras_attention.data.special_tokens import mask_id, special_ids
+from keras_attention.data.tokenizers import decode_ids, encode_texts
 from keras_attention.weights import from_huggingface, to_huggingface
 from keras_attention.weights.huggingface import FAMILIES
 from keras_attention.weights.marian import sentence_piece
-from keras_attention.weights.tokenizers import byte_pair, word_piece, write_tokenizer
+from keras_attention.weights.tokenizers import BERT_ROLES, GPT2_ROLES, byte_pair, word_piece, write_tokenizer
 
 sys.modules.setdefault("triton", None)  # triton and TensorFlow crash in one process; a CPU does not need triton
 transformers = pytest.importorskip("transformers", reason="the ids to compare with are its")
@@ -46,24 +46,19 @@ TEXTS = [
     "a" * 120,
     "мир Ελλάδα ΣΊΣΥΦΟΣ שלום عربى",
     "a\n\n\nb q\n \nz",
+    "straße ½ ² Ⅷ ﬁ ligature 한국어",
     "",
     " ",
 ]
-# Texts for which KerasHub's tokenizer lowercases with NFKC, and BERT's does not. There is no other known difference.
-FOLDED = ["straße", "½ ² Ⅷ", "ﬁ ligature", "한국어"]
 
 
 def in_graph(tokenizer, texts: list[str]) -> list[list[int]]:
     """Return the ids that a graph computes, as in an export."""
     import tensorflow as tf
 
-    @tf.function
-    def encode(texts):
-        for pattern, replacement in rewrites(tokenizer, in_graph=True):
-            texts = tf.strings.regex_replace(texts, pattern, replacement)
-        return tokenizer.tokenize(texts)
+    from keras_attention.serving.graph_text import GraphTokenizer
 
-    return [[int(i) for i in row] for row in encode(tf.constant(texts)).to_list()]
+    return tf.function(GraphTokenizer(tokenizer).tokenize)(tf.constant(texts)).to_list()
 
 
 def assert_same_ids(tokenizer, reference, texts: list[str]) -> None:
@@ -103,9 +98,10 @@ def test_bert_ids_equal_those_of_transformers(case, bert):
     directory = bert(case)
     reference = transformers.BertTokenizer.from_pretrained(directory)
     converted = read_tokenizers(directory, "bert")["tokenizer"]
-    assert_same_ids(converted, reference, [*TEXTS, "the [MASK] sat", *(FOLDED if case == "cased" else ())])
+    assert_same_ids(converted, reference, [*TEXTS, "the [MASK] sat"])
     assert mask_id(converted) == reference.mask_token_id
-    assert special_ids(converted) == ka.data.tokenizers.SpecialIds(0, 100, 101, 102)
+    special = special_ids(converted)
+    assert (special.pad, special.unknown, special.start, special.end) == (0, 100, 101, 102)
     reference.save_pretrained(directory / "new")  # newer versions write only tokenizer.json
     (directory / "new" / "vocab.txt").unlink(missing_ok=True)
     again = read_tokenizers(directory / "new", "bert")["tokenizer"]
@@ -113,20 +109,11 @@ def test_bert_ids_equal_those_of_transformers(case, bert):
     assert again.get_vocabulary() == converted.get_vocabulary()
 
 
-def test_uncased_bert_normalises_more_than_transformers(bert):
-    """A known difference. If this test fails, KerasHub has changed, and the documentation can promise equal ids."""
-    directory = bert("uncased")
-    reference = transformers.BertTokenizer.from_pretrained(directory)
-    converted = read_tokenizers(directory, "bert")["tokenizer"]
-    for text in FOLDED:
-        assert encode_texts(converted, [text])[0] != reference(text, add_special_tokens=False)["input_ids"]
-
-
 def test_gpt2_ids_equal_those_of_transformers(gpt2):
     reference = transformers.GPT2Tokenizer.from_pretrained(gpt2)
     converted = read_tokenizers(gpt2, "gpt2")["tokenizer"]
     assert_same_ids(
-        converted, reference, [*TEXTS, *FOLDED, "one<|endoftext|>two", "we  don't\r\n\r\nknow", "x  \t", "1.5%\n\n1"]
+        converted, reference, [*TEXTS, "one<|endoftext|>two", "we  don't\r\n\r\nknow", "x  \t", "1.5%\n\n1"]
     )
     assert special_ids(converted).end == special_ids(converted).start == 50256
     for text in TEXTS:
@@ -136,13 +123,13 @@ def test_gpt2_ids_equal_those_of_transformers(gpt2):
 
 
 def test_roberta_ids_equal_those_of_transformers(gpt2):
-    from tokenizers import AddedToken
-
     pieces = [piece for piece in json.loads((gpt2 / "vocab.json").read_text()) if piece != "<|endoftext|>"]
     pieces = ["<s>", "<pad>", "</s>", "<unk>", *pieces, "<mask>"]
     (gpt2 / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
-    mask = AddedToken("<mask>", lstrip=True, special=True)
-    reference = transformers.RobertaTokenizer.from_pretrained(gpt2, mask_token=mask)
+    mask = {"content": "<mask>", "lstrip": True, "rstrip": False, "single_word": False, "normalized": False}
+    decoder = {len(pieces) - 1: {**mask, "special": True}}
+    (gpt2 / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": decoder}))
+    reference = transformers.RobertaTokenizer.from_pretrained(gpt2)
     converted = read_tokenizers(gpt2, "roberta")["tokenizer"]
     assert_same_ids(converted, reference, [*TEXTS, "we <mask> it   <mask>.", "<mask>"])
     special = special_ids(converted)
@@ -165,7 +152,7 @@ def test_xlnet_normalises_texts_like_the_authors_code(tmp_path):
         text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
         return {"input_ids": processor.encode(text.lower() if settings["do_lower_case"] else text)}
 
-    texts = [*TEXTS, *FOLDED, "``a'' café in São Paulo", "résumé ``", "각 \u1100\u1161\u11a8"]
+    texts = [*TEXTS, "``a'' café in São Paulo", "résumé ``", "각 \u1100\u1161\u11a8"]
     converted = read_tokenizers(tmp_path, "xlnet")["tokenizer"]
     assert_same_ids(converted, reference, texts)
     newest = transformers.XLNetTokenizer.from_pretrained(tmp_path)
@@ -179,13 +166,18 @@ def test_xlnet_normalises_texts_like_the_authors_code(tmp_path):
         read_tokenizers(tmp_path, "xlnet")
 
 
-@pytest.mark.parametrize(("name", "lowercase"), [("Paris", False), ("paris", True)])
-def test_a_vocabulary_with_capitals_is_not_lowercased(name, lowercase, tmp_path):
-    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", name]))
-    assert read_tokenizers(tmp_path, "bert")["tokenizer"].lowercase == lowercase
-    rules = {"type": "BertNormalizer", "lowercase": not lowercase, "strip_accents": None, "handle_chinese_chars": True}
+def test_lower_case_is_set_in_the_config_of_the_tokenizer(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "Paris", "paris"]))
+    with pytest.warns(UserWarning, match="has no do_lower_case, so texts are converted to lower case"):
+        converted = read_tokenizers(tmp_path, "bert")["tokenizer"]
+    assert encode_texts(converted, ["Paris"]) == [[6]]  # as transformers' class
+    assert_same_ids(converted, transformers.BertTokenizer.from_pretrained(tmp_path), ["Paris [MASK] PARIS"])
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
+    assert encode_texts(read_tokenizers(tmp_path, "bert")["tokenizer"], ["Paris"]) == [[5]]
+    rules = {"type": "BertNormalizer", "lowercase": True, "strip_accents": None, "handle_chinese_chars": True}
     (tmp_path / "tokenizer.json").write_text(json.dumps({"normalizer": rules}))
-    assert read_tokenizers(tmp_path, "bert")["tokenizer"].lowercase != lowercase
+    with pytest.raises(ValueError, match=r"do_lower_case = False, but .* has lowercase = True"):
+        read_tokenizers(tmp_path, "bert")
 
 
 @pytest.mark.parametrize("where", ["added_tokens.json", "tokenizer_config.json"])
@@ -199,21 +191,23 @@ def test_added_tokens_are_never_split(where, tmp_path):
     texts = ["we [ENT] eat", "[ENT]", "we eat[ENT]"]
     assert_same_ids(read_tokenizers(tmp_path, "bert")["tokenizer"], reference, texts)
     (new := tmp_path / "new").mkdir()
-    write_tokenizer(read_tokenizers(tmp_path, "bert")["tokenizer"], new)
+    write_tokenizer(read_tokenizers(tmp_path, "bert")["tokenizer"], new, BERT_ROLES)
     assert_same_ids(read_tokenizers(new, "bert")["tokenizer"], transformers.BertTokenizer.from_pretrained(new), texts)
     (tmp_path / "vocab.json").write_text(
         json.dumps({piece: i for i, piece in enumerate([*"abcĠ", "</s>", "ab", "Ġa"])})
     )
     (tmp_path / "merges.txt").write_text("a b\nĠ a")
-    reference = transformers.GPT2Tokenizer.from_pretrained(
-        tmp_path, unk_token="</s>", eos_token="</s>", bos_token="</s>"
+    named = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "</s>")
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps(named if where.startswith("added") else {**named, **decoder})
     )
+    reference = transformers.GPT2Tokenizer.from_pretrained(tmp_path, **named)
     reference.add_tokens(["[ENT]"])
     assert reference.convert_tokens_to_ids("[ENT]") == 7
     texts = ["ab[ENT]ab", "c a[ENT] ab"]
     assert_same_ids(read_tokenizers(tmp_path, "gpt2")["tokenizer"], reference, texts)
-    write_tokenizer(read_tokenizers(tmp_path, "gpt2")["tokenizer"], new)
-    written = transformers.GPT2Tokenizer.from_pretrained(new, unk_token="</s>", eos_token="</s>", bos_token="</s>")
+    write_tokenizer(read_tokenizers(tmp_path, "gpt2")["tokenizer"], new, GPT2_ROLES)
+    written = transformers.GPT2Tokenizer.from_pretrained(new)
     assert_same_ids(read_tokenizers(new, "gpt2")["tokenizer"], written, texts)
 
 
@@ -231,6 +225,8 @@ def test_unsupported_normalizers_and_pre_tokenizers_are_an_error(field, value, t
     whole = {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "</s>": 3}, "merges": ["a b"]}}
     whole |= {"normalizer": None, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False}}
     (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
+    named = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "</s>")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(named))
     assert encode_texts(read_tokenizers(tmp_path, "gpt2")["tokenizer"], ["ab"]) == [[2]]
     (tmp_path / "tokenizer.json").write_text(json.dumps({**whole, field: value}))
     with pytest.raises(ValueError, match="expected no normalizer and ByteLevel"):
@@ -330,7 +326,7 @@ def test_a_tagger_encodes_words_with_their_preceding_space(tmp_path):
 
 
 def test_missing_ids_in_a_vocabulary_are_an_error(gpt2):
-    (gpt2 / "vocab.json").write_text(json.dumps({"a": 0, "b": 7}))
+    (gpt2 / "vocab.json").write_text(json.dumps({"<|endoftext|>": 0, "b": 7}))
     with pytest.raises(ValueError, match="2 pieces, but ids up to 7; expected every id from 0"):
         read_tokenizers(gpt2, "gpt2")
 

@@ -17,7 +17,9 @@ from foreign import (
 )
 
 import keras_attention as ka
+from keras_attention.data import special_ids
 from keras_attention.weights import from_huggingface, to_huggingface
+from keras_attention.weights.tokenizers import read_word_piece
 
 __all__ = ["saved"]  # a fixture
 
@@ -110,12 +112,54 @@ def test_special_ids_that_differ_from_the_tokenizers_are_an_error(saved):
     pieces = ["<|endoftext|>", "<s>", "</s>", *"abĠ", "ab"]
     (directory / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
     (directory / "merges.txt").write_text("a b\n")
-    with pytest.raises(ValueError, match=r"bos_token_id = 0, eos_token_id = 0, but .* bos_token_id = 1, eos_token_id"):
+    assert from_huggingface(directory).tokenizer.vocabulary_size() == 7  # transformers' class has <|endoftext|>
+    names = {"bos_token": "<s>", "eos_token": "</s>"}
+    (directory / "tokenizer_config.json").write_text(json.dumps(names))
+    with pytest.raises(ValueError, match=r"config.json has bos_token_id = 0, but tokenizer_config.json.*'<s>'.* 1;"):
         from_huggingface(directory)
     edit(directory, bos_token_id=1, eos_token_id=2)
-    assert from_huggingface(directory).tokenizer.vocabulary_size() == 7
+    special = special_ids(from_huggingface(directory).tokenizer)
+    assert (special.start, special.end, special.starts_texts) == (1, 2, False)
     edit(directory, eos_token_id=0)
     assert from_huggingface(directory, tokenizer=None).tokenizer is None
+
+
+DISAGREEMENTS = {  # files of a BERT tokenizer -> the error
+    "names": (
+        {"tokenizer_config.json": {"sep_token": "[SEP]"}, "special_tokens_map.json": {"sep_token": "<sep>"}},
+        r"tokenizer_config.json has sep_token = '\[SEP\]', but special_tokens_map.json has '<sep>'",
+    ),
+    "id of an added piece": (
+        {
+            "added_tokens.json": {"[ENT]": 6},
+            "tokenizer_config.json": {"added_tokens_decoder": {"7": {"content": "[ENT]"}}},
+        },
+        r"tokenizer_config.json has '\[ENT\]' = 7, but added_tokens.json has 6",
+    ),
+    "id of a piece": (
+        {"added_tokens.json": {"[SEP]": 6}},
+        r"vocabulary has '\[SEP\]' = 3, but added_tokens.* has 6",
+    ),
+    "piece": ({"tokenizer_config.json": {"cls_token": "<cls>"}}, r"cls_token = '<cls>', which the vocabulary lacks"),
+    "config": (
+        {"config.json": {"pad_token_id": 3}},
+        r"has pad_token_id = 3, but .* '\[PAD\]', whose id is 0",
+    ),
+    "processor": (
+        {"tokenizer.json": {"post_processor": {"type": "BertProcessing", "sep": ["<sep>", 5], "cls": ["[CLS]", 2]}}},
+        r"puts \['\[CLS\]'\] before a text and \['<sep>'\] after it, but .* and \['\[SEP\]'\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DISAGREEMENTS)
+def test_tokenizer_files_that_disagree_are_an_error(case, tmp_path):
+    files, message = DISAGREEMENTS[case]
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<sep>"]))
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=message):
+        read_word_piece(tmp_path)
 
 
 def test_roberta_is_exported_only_if_its_first_position_follows_the_padding_id(tokenizer, tmp_path):

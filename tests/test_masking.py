@@ -30,7 +30,7 @@ def all_of(batches):
 
 
 def test_15_percent_are_targets_and_80_percent_of_them_are_masked(tokenizer):
-    m, mask = model(tokenizer, next_sentence=False), ka.data.tokenizers.mask_id(tokenizer)
+    m, mask = model(tokenizer, next_sentence=False), ka.data.special_tokens.mask_id(tokenizer)
     masked = random = unchanged = total = 0
     batches = ka.data.masked_batches(TEXTS, m, max_tokens=200)
     for epoch in range(40):

@@ -48,7 +48,9 @@ def test_graph_and_python_give_the_same_ids(kind):
     tf = pytest.importorskip("tensorflow")
     tokenizer = train_tokenizer(TEXTS, kind, 97, lowercase=True)
     texts = [*TEXTS[:4], "", "  two  spaces ", "zzz unseen ж"]
-    in_graph = tf.function(lambda text: tokenizer.tokenize(text))(tf.constant(texts)).to_list()
+    from keras_attention.serving.graph_text import GraphTokenizer
+
+    in_graph = tf.function(GraphTokenizer(tokenizer).tokenize)(tf.constant(texts)).to_list()
     assert in_graph == encode_texts(tokenizer, texts)
 
 
@@ -101,3 +103,51 @@ def test_a_text_over_a_mebibyte_is_used_in_training():
     book = "\n".join(f"we eat bread number {i}" for i in range(60_000))
     assert len(book) > 1 << 20
     assert train_tokenizer([book], "bpe", 97).vocabulary_size() == 97
+
+
+SCRIPTS = {
+    "spaces": "no\u00a0break, narrow\u202fone",
+    "lines": "one\ntwo\n\nthree",
+    "powers": "10³ m² ½",
+    "full width": "ＡＢＣ！？",
+    "decomposed": "cafe\u0301 e\u0323\u0302",
+    "Thai": "น้ำ ภาษาไทย",
+    "Persian": "می\u200cخواهم کتاب\u200cها",
+    "Hindi": "क्\u200dष क्\u200cष नमस्ते",
+    "emoji": "👨\u200d👩\u200d👧 👍🏽",
+    "Hebrew": "שָׁלוֹם",
+    "Korean": "한국어",
+    "Japanese": "日本語 テスト",
+    "Greek": "ΟΔΟΣ ὁδός",
+    "German": "straße STRAẞE",
+    "two spaces": "two  spaces",
+}
+# What a kind of tokenizer loses. Words and word pieces have one kind of space; word pieces lose control characters.
+LOST = {
+    "sentencepiece": {"two spaces"},
+    "bpe": {"two spaces"},
+    "characters": set(),
+    "words": {"spaces", "lines", "two spaces"},
+    "wordpiece": {"spaces", "lines", "full width", "Persian", "Hindi", "emoji", "Japanese", "two spaces"},
+}
+
+
+def test_a_round_trip_keeps_a_text(kind):
+    tokenizer = train_tokenizer([*SCRIPTS.values()] * 2, kind, 400)
+    lost = {name for name, text in SCRIPTS.items() if decode_ids(tokenizer, encode_texts(tokenizer, [text])[0]) != text}
+    assert lost == LOST[kind]
+
+
+def test_nfkc_is_a_choice():
+    tokenizer = train_tokenizer(["10³ m²", "10 m\n2 3"] * 2, "bpe", 30, normalization="nfkc")
+    assert decode_ids(tokenizer, encode_texts(tokenizer, ["10³\nm²"])[0]) == "103\nm2"
+    with pytest.raises(ValueError, match="`normalization` is 'nfkc', but characters keep the text"):
+        train_tokenizer(["a"], "characters", normalization="nfkc")
+    with pytest.raises(ValueError, match="expected one of identity, nfkc"):
+        train_tokenizer(["a"], normalization="nfd")
+
+
+def test_a_space_that_the_texts_lack_is_a_space():
+    tokenizer = train_tokenizer(["we eat bread"] * 2, "sentencepiece", 30)
+    texts = ["we\u00a0eat\u3000bread", "we\teat\tbread"]
+    assert encode_texts(tokenizer, texts) == encode_texts(tokenizer, ["we eat bread"] * 2)

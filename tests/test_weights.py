@@ -11,6 +11,7 @@ from foreign import (
     ROWS,
     batch,
     close,
+    edit,
     edit_arrays,
     longs,
     same,
@@ -42,6 +43,74 @@ def test_logits_equal_those_of_transformers(name, saved):
         expected = expected.logits
     everything = name == "MarianMTModel" or outputs.ndim == 2  # a target, or one output per text, has no padding
     close(outputs, expected, slice(None) if everything else MASK)
+
+
+MARIANS = {
+    "deep encoder": {"encoder_layers": 3, "decoder_layers": 1},
+    "deep decoder": {"encoder_layers": 1, "decoder_layers": 2},
+    "two vocabularies": {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 31},
+    "two vocabularies, not tied": {
+        "share_encoder_decoder_embeddings": False, "decoder_vocab_size": 31, "tie_word_embeddings": False
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MARIANS)
+def test_translators_of_other_structures(case, saved, tmp_path):
+    model, directory = saved("MarianMTModel", MARIANS[case])
+    converted = from_huggingface(directory)
+    close(converted(batch(converted)), transformers_outputs(model).logits, slice(None))
+    to_huggingface(converted, tmp_path / "out")
+    same(from_huggingface(tmp_path / "out"), converted)
+    again, info = transformers.MarianMTModel.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(info.values()), info
+    close(transformers_outputs(again).logits, transformers_outputs(model).logits, slice(None))
+
+
+def test_a_translator_that_normalizes_first(saved, tmp_path):
+    """transformers ignores `normalize_before`; the logits are computed here with its layers."""
+    model, directory = saved("MarianMTModel")
+    edit(directory, normalize_before=True, add_final_layer_norm=True)
+    names = [f"model.{side}.layer_norm" for side in ("encoder", "decoder")]
+    norms = [torch.nn.LayerNorm(18) for _ in names]
+    for norm in norms:
+        torch.nn.init.normal_(norm.weight)
+    arrays = {
+        f"{name}.{part}": weight.detach().numpy()
+        for name, norm in zip(names, norms, strict=True)
+        for part, weight in norm.named_parameters()
+    }
+    edit_arrays(directory, lambda stored: stored.update(arrays))
+    converted = from_huggingface(directory)
+    assert converted.config.norm_first
+    with torch.no_grad():
+        expected = pre_norm_logits(model, norms)
+    close(converted(batch(converted)), expected, slice(None))
+    with pytest.raises(ValueError, match="`norm_first` is True, but marian models always have False"):
+        to_huggingface(converted, tmp_path / "out")
+
+
+def pre_norm_logits(model, norms):
+    """Return the logits of a Marian model that normalizes the input of each branch, and the output of each stack."""
+
+    def attend(attention, x, memory, mask):
+        pairs = ((attention.q_proj, x), (attention.k_proj, memory), (attention.v_proj, memory))
+        query, key, value = (layer(y).reshape(2, -1, 3, 6).transpose(1, 2) for layer, y in pairs)
+        scores = (query @ key.transpose(2, 3) / 6**0.5).masked_fill(~mask, -1e9).softmax(-1)
+        return attention.out_proj((scores @ value).transpose(1, 2).reshape(2, -1, 18))
+
+    mask, causal = torch.tensor(MASK)[:, None, None], torch.tril(torch.ones(6, 6, dtype=torch.bool))
+    memory, stacks = None, ((IDS, model.model.encoder), (IDS[:, ::-1].copy(), model.model.decoder))
+    for (ids, stack), norm in zip(stacks, norms, strict=True):
+        x = model.model.shared(longs(ids)) * 18**0.5 + stack.embed_positions((2, 6))
+        for layer in stack.layers:
+            y = layer.self_attn_layer_norm(x)
+            x = x + attend(layer.self_attn, y, y, mask if memory is None else causal)
+            if memory is not None:
+                x = x + attend(layer.encoder_attn, layer.encoder_attn_layer_norm(x), memory, mask)
+            x = x + layer.fc2(layer.activation_fn(layer.fc1(layer.final_layer_norm(x))))
+        memory = norm(x)
+    return memory @ model.model.shared.weight.T + model.final_logits_bias
 
 
 def test_weights_in_half_precision_are_read(saved, tmp_path):
@@ -180,3 +249,44 @@ def test_marian_generates_the_tokens_of_transformers(width, saved):
         best_tokens(converted, inputs, search, ("source_ids", "source_mask")), generated, strict=True
     ):
         assert written(np.array(tokens), END) == written(target[1:].numpy(), END)
+
+
+PROBLEMS = {  # sizes of transformers' config -> our problem_type, and probabilities from logits
+    "one output": ({"num_labels": 1}, "regression", lambda logits: logits),
+    "regression": ({"num_labels": 2, "problem_type": "regression"}, "regression", lambda logits: logits),
+    "several labels": (
+        {"num_labels": 3, "problem_type": "multi_label_classification"},
+        "multi_label_classification",
+        lambda logits: logits.sigmoid(),
+    ),
+    "one label": ({"num_labels": 3}, "single_label_classification", lambda logits: logits.softmax(-1)),
+}
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_a_classifier_computes_what_its_problem_type_says(case, saved, tmp_path):
+    sizes, problem_type, activate = PROBLEMS[case]
+    labels = {i: f"LABEL_{i}" for i in range(sizes["num_labels"])}
+    sizes = {**sizes, "id2label": labels, "label2id": {label: i for i, label in labels.items()}}
+    model, directory = saved("BertForSequenceClassification", sizes)
+    converted = from_huggingface(directory)
+    assert converted.config.problem_type == problem_type
+    computed = converted.compute({**batch(converted), "is_empty": np.array([False, False])})
+    close(computed["probabilities"], activate(transformers_outputs(model).logits), slice(None))
+    to_huggingface(converted, tmp_path / "out")
+    again = from_huggingface(tmp_path / "out")
+    same(again, converted)
+    if problem_type != "single_label_classification":
+        with pytest.raises(ValueError, match=f"`problem_type` is '{problem_type}'; expected 'single_label"):
+            converted.make_batches([("we", "LABEL_0")])
+
+
+def test_attributes_of_other_tools_are_ignored_or_refused_by_name(saved):
+    _, directory = saved("BertForSequenceClassification")
+    first = from_huggingface(directory)
+    tools = {"sentence_transformers": {"version": "4.1.0"}, "sbert_ce_default_activation_function": "Identity"}
+    edit(directory, **tools, unsloth_version="2025", _commit_hash="ab", is_encoder_decoder=False)
+    same(from_huggingface(directory), first)
+    edit(directory, auto_map={"AutoModel": "modeling.Other"})
+    with pytest.raises(ValueError, match=r"has auto_map = .* it names Python code that computes another network"):
+        from_huggingface(directory)

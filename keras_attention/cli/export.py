@@ -30,7 +30,7 @@ _EXPORT = [
         group="Output",
         help="write a model for Hugging Face transformers instead of a SavedModel.",
     ),
-    *search_options(*BEAM, *SAMPLING, *GENERATION, group="Decoding"),
+    *search_options(*BEAM, *SAMPLING, *GENERATION, "replace_unknown", group="Decoding"),
     Option(
         "--int8",
         is_flag=True,

@@ -120,13 +120,14 @@ def from_fields(kind: type, names: Iterable[str], *, search: bool = False, **set
     options = []
     for name in names:
         default, text = defaults[name], descriptions[name]
-        default_text = f"  [default: {default}]" if search and default not in (None, ()) else ""
+        shows_default = search and default not in (None, ()) and hints[name] is not bool
+        default_text = f"  [default: {default}]" if shows_default else ""
         if name == "num_beams":
             text, default_text = "use beam search with this number of beams.", ""
         options.append(
             Option(
                 flag(name),
-                type=_click_type(hints[name]),
+                **({"is_flag": True} if hints[name] is bool else {"type": _click_type(hints[name])}),
                 multiple=typing.get_origin(hints[name]) is tuple,
                 default=None if search else default,
                 show_default=not search and default is not None,

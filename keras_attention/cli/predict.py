@@ -42,7 +42,16 @@ def _plot(what: str, name: str) -> Option:
 
 @click.command(
     cls=Command,
-    params=[_MODEL, _SOURCE, *_SEARCH, _BATCH_SIZE, _scores("log-probability"), *_OUTPUT, _plot("translation", "LINE")],
+    params=[
+        _MODEL,
+        _SOURCE,
+        *_SEARCH,
+        *search_options("replace_unknown"),
+        _BATCH_SIZE,
+        _scores("log-probability"),
+        *_OUTPUT,
+        _plot("translation", "LINE"),
+    ],
 )
 def translate(
     model: str,

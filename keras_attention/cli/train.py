@@ -61,6 +61,12 @@ _DATA = [
     ),
     _tokenizer("--vocabulary-size", type=click.IntRange(8), help="vocabulary size of each tokenizer.  [default: 8000]"),
     _tokenizer("--lowercase", is_flag=True, help="convert texts to lower case."),
+    _tokenizer(
+        "--normalization",
+        type=click.Choice(["identity", "nfkc"]),
+        help="identity keeps the characters of the texts; nfkc replaces compatibility characters, such as ³ by 3.  "
+        "[default: identity]",
+    ),
     _image("--images", metavar="FOLDER", tasks=_CAPTIONER, help="folder of the training images."),
     _image(
         "--valid-images",
@@ -113,8 +119,8 @@ _MODEL = [
     _finetuning(
         "--init",
         metavar="MODEL",
-        help="start from the weights of this model of the same task; a classifier or tagger can also start from an mlm "
-        "or plm.",
+        help="start from the weights of this model of the same task, a .keras file or a Hugging Face directory; a "
+        "classifier or tagger can also start from an mlm or plm.",
     ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
     _finetuning(

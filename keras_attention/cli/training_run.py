@@ -33,7 +33,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
         init = None
         if options["init"] and not (out / "model.keras").exists():
             with native_log_hidden():
-                init = ka.load(options["init"])
+                init = _load_init(options["init"])
         examples, valid = _read(task, options, init)
         with native_log_hidden():
             model = _model(task, options, examples, out, init)
@@ -82,8 +82,8 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             "--init has its own image encoder; leave out --image-encoder and --image-encoder-weights.",
         ),
         (
-            init and (options["tokenizer"] or options["lowercase"] or options["vocabulary_size"]),
-            "--init has its own tokenizer; leave out --tokenizer, --lowercase and --vocabulary-size.",
+            init and any(options[name] for name in ("tokenizer", "lowercase", "vocabulary_size", "normalization")),
+            "--init has its own tokenizer; leave out --tokenizer, --lowercase, --vocabulary-size and --normalization.",
         ),
         (
             options["lora"] and options["freeze"],
@@ -181,7 +181,7 @@ def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Pat
     """Return the model of the run in `out`, a model that starts from that of --init, or a new model."""
     if (out / "model.keras").exists():
         model = ka.load(out / "model.keras")
-    elif init is not None:
+    elif options["init"]:
         model = _initialised(task, options, examples, init)
     else:
         model = _new(task, options, examples)
@@ -208,19 +208,31 @@ def _new(task: type, options: dict[str, Any], examples: list) -> Any:
         tokenizer_kind=options["tokenizer"],
         vocabulary_size=options["vocabulary_size"] or 8000,
         lowercase=options["lowercase"],
+        normalization=options["normalization"] or "identity",
         **overrides,
     )
 
 
 def _initialised(task: type, options: dict[str, Any], examples: list, model: Any) -> Any:
     """Return the model of --init, with the config fields of --set, or a new model on its encoder."""
-    overrides = _overrides(options["overrides"])
+    overrides, labels = _overrides(options["overrides"]), task.labels_of(examples)
+    if model is None:
+        model = _load_without_head(options["init"], task, labels)
     if isinstance(model, task):
         return type(model).from_model(model, **overrides) if overrides else model
-    labels = task.labels_of(examples)
     if not labels:
         raise click.UsageError(f"--init: {options['init']} is a {type(model).__name__}; expected a {task.__name__}.")
     return task.from_encoder(model, labels=labels, **overrides)
+
+
+def _load_init(path: str) -> Any:
+    """Load --init; None for a Hugging Face directory without a head, which the task gives it later."""
+    is_directory = (pathlib.Path(path) / "config.json").is_file()
+    return None if is_directory and not ka.weights.stored_task(path) else ka.load(path)
+
+
+def _load_without_head(path: str, task: type, labels: tuple[str, ...]) -> Any:
+    return ka.weights.from_huggingface(path, task=task.task_name(), **({"labels": labels} if labels else {}))
 
 
 def _overrides(items: list[str] | tuple[str, ...]) -> dict[str, Any]:

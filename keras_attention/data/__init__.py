@@ -8,6 +8,7 @@ from keras_attention.data.images import ImageError, image_problem, read_images
 from keras_attention.data.lines import DataError, read_lines
 from keras_attention.data.masking import masked_batches
 from keras_attention.data.permutation import permutation_batches
+from keras_attention.data.special_tokens import special_ids
 from keras_attention.data.text_batches import (
     classification_batches,
     language_batches,
@@ -15,11 +16,7 @@ from keras_attention.data.text_batches import (
     translation_batches,
 )
 from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizers import (
-    decode_ids,
-    special_ids,
-    train_tokenizer,
-)
+from keras_attention.data.tokenizers import decode_ids, train_tokenizer
 from keras_attention.data.word_reader import WordReader
 
 __all__ = [

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from keras_attention.data.batches import LengthBatches, length_multiple
+from keras_attention.data.special_tokens import mask_id, special_ids
 from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizers import encode_texts, ids_to_pieces, mask_id, special_ids
+from keras_attention.data.tokenizers import encode_texts, ids_to_pieces
 
 
 def masked_batches(
@@ -175,7 +176,7 @@ class _Masker:
         special, mask = special_ids(tokenizer), mask_id(tokenizer)
         pieces = ids_to_pieces(tokenizer, range(tokenizer.vocabulary_size()))
         is_text = np.ones(len(pieces), bool)
-        is_text[[special.pad, special.start, special.end, mask]] = False
+        is_text[[*special.hidden, mask]] = False
         begins_word = np.array([not piece.startswith("##") for piece in pieces])
         for marker in ("\u2581", "\u0120"):  # SentencePiece and byte-pair encoding mark the first token of a word
             if any(piece.startswith(marker) for piece in pieces):

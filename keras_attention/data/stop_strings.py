@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.data.special_tokens import special_ids
 from keras_attention.data.tokenizer_rules import pieces_to_bytes
-from keras_attention.data.tokenizers import special_ids
 
 
 @functools.lru_cache(maxsize=16)
@@ -38,7 +38,7 @@ def stop_table(tokenizer: Any, stop: tuple[str, ...], size: int) -> np.ndarray:
     """
     by_byte = _table_of_bytes([text.encode() for text in stop])
     pieces, special = pieces_to_bytes(tokenizer), special_ids(tokenizer)
-    pieces = [b"" if i in (special.pad, special.start, special.end) else piece for i, piece in enumerate(pieces)]
+    pieces = [b"" if i in special.hidden else piece for i, piece in enumerate(pieces)]
     table = np.tile(np.arange(len(by_byte), dtype="int32")[:, None], (1, size))
     for position in range(max(map(len, pieces), default=0)):
         tokens = np.array([i for i, piece in enumerate(pieces) if len(piece) > position])

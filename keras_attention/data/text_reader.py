@@ -15,8 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from keras_attention.data.batches import pad_ids, shift_right
+from keras_attention.data.special_tokens import SpecialTokens, special_ids
 from keras_attention.data.tokenizer_rules import is_empty
-from keras_attention.data.tokenizers import SpecialIds, encode_texts, special_ids
+from keras_attention.data.tokenizers import encode_texts
 
 TEMPLATES = {  # name: the special tokens before a text, and those after it
     "none": ((), ()),
@@ -109,25 +110,23 @@ class TextReader:
     def for_decoder(cls, tokenizer: Any, max_length: int | None = None) -> TextReader:
         """Return the reader of a text that a decoder encodes.
 
-        The start token is put before the text, unless it is also the end token.
+        The start token is put before the text, unless the tokenizer's files say otherwise, as in GPT-2.
         """
-        special = special_ids(tokenizer)
-        return cls.from_template(tokenizer, "none" if special.start == special.end else "start", max_length)
+        return cls.from_template(tokenizer, "start" if special_ids(tokenizer).starts_texts else "none", max_length)
 
     @classmethod
     def for_prompts(cls, tokenizer: Any, max_length: int, template: str = "end") -> TextReader:
         """Return the reader of prompts, which truncates a prompt to its last `max_length` - 1 tokens.
 
-        The start token is put before the prompt. If it is also the end token (GPT-2), or if the template puts it after
-        a text (XLNet), only an empty prompt gets it.
+        The start token is put before the prompt. If the tokenizer's files say otherwise (GPT-2), or if the template
+        puts it after a text (XLNet), only an empty prompt gets it.
         """
         special = special_ids(tokenizer)
-        starts = special.start != special.end and template != "end_start"
-        before = (special.start,) if starts else ()
+        before = (special.start,) if special.starts_texts and template != "end_start" else ()
         return cls(tokenizer, before, (), max_length - 1 + len(before), "left", before_empty=(special.start,))
 
     @property
-    def special(self) -> SpecialIds:
+    def special(self) -> SpecialTokens:
         """The ids of the special tokens."""
         return special_ids(self.tokenizer)
 

@@ -5,10 +5,15 @@ The rules are data or functions of strings, so Python and an exported graph appl
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from keras_attention.data.special_tokens import AddedToken, added_pattern, special_ids, vocabulary
+
+MAX_WORD_LENGTH = 100  # characters; BERT's tokenizer turns a longer word into the unknown token
+WORD_MARK = "\u2581"  # SentencePiece's mark of the beginning of a word
 WHITE_SPACE = " \t\n\v\f\r"  # separates words, in Python and in an exported graph
 
 
@@ -47,22 +52,17 @@ def add_spaces(tokenizer: Any, words: Sequence[str]) -> list[str]:
 
 def marks_spaces(tokenizer: Any) -> bool:
     """Return whether the tokens of a word depend on a space before it, as in GPT-2."""
-    return type(tokenizer).__name__ == "BytePairTokenizer" and not tokenizer.add_prefix_space
+    return is_byte_pair(tokenizer) and not tokenizer.add_prefix_space
 
 
-def split_like_gpt2(tokenizer: Any) -> Any:
-    """Change a byte-pair tokenizer so that Python splits words as a TensorFlow graph does, and return it.
+def is_byte_pair(tokenizer: Any) -> bool:
+    """Return whether a tokenizer has byte pairs and splits words as GPT-2 does."""
+    return type(tokenizer).__name__ == "BytePairTokenizer"
 
-    KerasHub's Python implementation splits as Llama 3 does, for example after every three digits, and its saved files
-    do not store the rule. Other kinds of tokenizers are not changed.
-    """
-    python_tokenizer = getattr(tokenizer, "_tokenizer", None)
-    if python_tokenizer is not None and type(tokenizer).__name__ == "BytePairTokenizer":
-        import tokenizers
 
-        rule = tokenizers.pre_tokenizers.ByteLevel(tokenizer.add_prefix_space, use_regex=True)
-        python_tokenizer.pre_tokenizer = rule
-    return tokenizer
+def is_word_piece(tokenizer: Any) -> bool:
+    """Return whether a tokenizer has word pieces and splits words as BERT does."""
+    return type(tokenizer).__name__ == "WordPieceTokenizer" and tokenizer.split
 
 
 def pieces_to_bytes(tokenizer: Any) -> list[bytes]:
@@ -75,7 +75,7 @@ def pieces_to_bytes(tokenizer: Any) -> list[bytes]:
         >>> sorted(pieces_to_bytes(ka.data.train_tokenizer(["we eat"], "characters")))[1]
         b' '
     """
-    pieces, kind = tokenizer.get_vocabulary(), type(tokenizer).__name__
+    pieces, kind = vocabulary(tokenizer), type(tokenizer).__name__
     if kind == "BytePairTokenizer":
         codes = {character: byte for byte, character in _byte_characters().items()}
         return [bytes(codes[c] for c in piece) if codes.keys() >= set(piece) else piece.encode() for piece in pieces]
@@ -97,40 +97,58 @@ def _byte_characters() -> dict[int, str]:
     return {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(others)}
 
 
-def rewrites(tokenizer: Any, in_graph: bool = False) -> tuple[tuple[str, str], ...]:
-    """Return the replacements in a text with which a KerasHub tokenizer splits it as the original tokenizer does.
+@functools.lru_cache(maxsize=32)
+def exact_tokenizer(tokenizer: Any) -> Any:
+    """Return the `tokenizers.Tokenizer` that splits texts as transformers does; None for SentencePiece.
 
-    RoBERTa's `<mask>` includes the space before it. In a graph, GPT-2's tokenizer needs a marker to split several line
-    breaks. BERT's tokenizer removes control characters and replaces every kind of space by an ASCII space. Most
-    tokenizers need no replacements.
+    KerasHub's own Python code splits byte pairs as Llama 3 does, and normalises word pieces with NFKC.
 
     Args:
         tokenizer: a KerasHub tokenizer.
-        in_graph: return patterns for `tf.strings.regex_replace`, not for the package `regex`.
-
-    Returns:
-        (pattern, replacement) pairs, to be applied in order.
     """
-    kind, rules = type(tokenizer).__name__, []
-    if kind == "BytePairTokenizer":
-        if "<mask>" in (tokenizer.unsplittable_tokens or ()):
-            rules.append((r"\s+<mask>", "<mask>"))
-        if in_graph:  # KerasHub splits at this character and removes it
-            rules.append((r"(\s)([\n\r\t\f\v])(\S)", r"\1६\2६\3"))
-    elif kind == "WordPieceTokenizer" and tokenizer.special_tokens_in_strings:
-        rules.append((r"[\p{Cf}\p{Co}\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\x{fffd}]", ""))
-        rules.append((r"[\p{Zs}\x{2028}\x{2029}]", " "))
-        if not in_graph:
-            rules = [(re.sub(r"\\x\{(\w+)\}", r"\\u\1", pattern), new) for pattern, new in rules]
-    return tuple(rules)
+    import tokenizers
+    from tokenizers import models, normalizers, pre_tokenizers
+
+    if is_byte_pair(tokenizer) and hasattr(tokenizer, "merges"):
+        merges = [tuple(merge.split(" ")) for merge in tokenizer.merges if not merge.startswith("#version")]
+        exact = tokenizers.Tokenizer(models.BPE(dict(tokenizer.vocabulary), merges))
+        exact.pre_tokenizer = pre_tokenizers.ByteLevel(tokenizer.add_prefix_space, use_regex=True)
+    elif is_word_piece(tokenizer):
+        ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
+        options = {"unk_token": tokenizer.oov_token, "continuing_subword_prefix": tokenizer.suffix_indicator}
+        exact = tokenizers.Tokenizer(models.WordPiece(ids, max_input_chars_per_word=MAX_WORD_LENGTH, **options))
+        exact.normalizer = normalizers.BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=tokenizer.split_on_cjk,
+            strip_accents=tokenizer.strip_accents,
+            lowercase=tokenizer.lowercase,
+        )
+        exact.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    else:
+        return None
+    exact.add_tokens([_to_tokenizers(token) for token in special_ids(tokenizer).added])
+    return exact
 
 
-def rewrite_texts(tokenizer: Any, texts: Iterable[str]) -> list[str]:
-    """Return texts after the replacements of `rewrites`."""
-    texts, rules = list(texts), rewrites(tokenizer)
-    if rules:
-        import regex  # supports classes such as \p{Zs}
+def _to_tokenizers(token: AddedToken) -> Any:
+    import tokenizers
 
-        for pattern, replacement in rules:
-            texts = [regex.sub(pattern, replacement, text) for text in texts]
-    return texts
+    flags = {name: getattr(token, name) for name in ("lstrip", "rstrip", "single_word", "normalized")}
+    return tokenizers.AddedToken(token.content, **flags)
+
+
+def split_added(tokenizer: Any, text: str) -> list[str | int]:
+    """Split a text into parts without pieces that are never split, and the ids of these pieces.
+
+    Example:
+        >>> split_added(ka.data.train_tokenizer(["we eat bread"], "characters"), "we eat")
+        ['we eat']
+    """
+    special = special_ids(tokenizer)
+    if not special.added:
+        return [text]
+    fold = str.lower if special.lowercase else str
+    ids = {fold(token.content): tokenizer.token_to_id(token.content) for token in special.added}
+    pattern = re.sub(r"\\x\{(\w+)\}", lambda code: re.escape(chr(int(code[1], 16))), added_pattern(special))
+    parts = re.split(f"({pattern})", text)
+    return [ids[fold(part.strip())] if i % 2 else part for i, part in enumerate(parts) if part]

@@ -1,14 +1,9 @@
-"""KerasHub tokenizers: train them on texts, encode strings to ids, decode ids to strings.
-
-The functions take any KerasHub tokenizer. They recognise special tokens by their usual names, such as `[CLS]` or `<s>`.
-"""
+"""KerasHub tokenizers: train them on texts, encode strings to ids, decode ids to strings."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
-import functools
 import io
 import sys
 import tempfile
@@ -17,37 +12,14 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from keras_attention.data.tokenizer_rules import rewrite_texts, split_like_gpt2
+from keras_attention.data.special_tokens import AddedToken, SpecialTokens, declare, special_ids, vocabulary
+from keras_attention.data.tokenizer_rules import exact_tokenizer, split_added
 
 KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")
 _SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "words": "word", "characters": "char"}
 _MAX_LINE_LENGTH = 1 << 18  # maximum number of characters in a line for SentencePiece's trainer
-_SPECIAL_PIECES = 6  # padding, unknown, start, end, mask, and the mask as a word
-_NAMES = {
-    "pad": ("<pad>", "[PAD]"),
-    "unknown": ("<unk>", "[UNK]"),
-    "start": ("<cls>", "<s>", "[START]", "[CLS]", "<bos>"),  # XLNet has both <cls> and <s>, and never uses <s>
-    "end": ("<sep>", "</s>", "[END]", "[SEP]", "<eos>", "<|endoftext|>"),
-}
-# Pieces that are not part of a text.
-NOT_TEXT = tuple(name for kind in ("pad", "start", "end") for name in _NAMES[kind])
-
-
-@dataclasses.dataclass(frozen=True)
-class SpecialIds:
-    """The ids of the special tokens.
-
-    Attributes:
-        pad: the id of padding.
-        unknown: the id of the unknown token.
-        start: the id of the token before a text.
-        end: the id of the token after a text.
-    """
-
-    pad: int
-    unknown: int
-    start: int
-    end: int
+_SPECIAL_PIECES = 6  # padding, unknown, start, end, mask, and a line break or the mask as a word
+NORMALIZATIONS = ("identity", "nfkc")
 
 
 def train_tokenizer(
@@ -55,24 +27,28 @@ def train_tokenizer(
     kind: str = "sentencepiece",
     vocabulary_size: int = 8000,
     lowercase: bool = False,
+    normalization: str = "identity",
 ) -> Any:
     """Train a KerasHub tokenizer on texts.
 
     Args:
         texts: strings.
         kind: `"sentencepiece"` (unigram model), `"bpe"` (SentencePiece's byte-pair encoding), `"wordpiece"`, `"words"`
-            (words between spaces that occur at least twice), or `"characters"`, which preserves line breaks and every
-            space.
+            (words between spaces that occur at least twice), or `"characters"`, which preserves every space. All kinds
+            except `"wordpiece"` and `"words"` preserve line breaks.
         vocabulary_size: maximum number of pieces, special tokens included; a small corpus gives fewer.
         lowercase: convert texts to lower case inside the tokenizer, also in an exported model.
+        normalization: `"identity"` keeps the characters of a text; only tabs, and kinds of spaces that the texts do not
+            have, become spaces. `"nfkc"` replaces compatibility characters, such as `³` by `3` and full-width letters,
+            for the kinds `"sentencepiece"`, `"bpe"` and `"words"`.
 
     Returns:
         a `keras_hub.tokenizers.SentencePieceTokenizer` or `WordPieceTokenizer`.
 
     Raises:
         TypeError: `texts` is one string.
-        ValueError: the kind is unknown, all texts are empty, or the vocabulary size is below the number of characters
-            and special tokens.
+        ValueError: the kind or the normalization is unknown, all texts are empty, or the vocabulary size is below the
+            number of characters and special tokens.
 
     Example:
         >>> tokenizer = train_tokenizer(["we eat bread", "we drink water"], "characters")
@@ -89,6 +65,7 @@ def train_tokenizer(
     texts = [text for text in texts if text.strip()]
     if not texts:
         raise ValueError("There is no text to train a tokenizer on: every line is empty. Expected at least one word.")
+    _check_normalization(normalization, kind)
     if kind == "wordpiece":
         return _train_wordpiece(texts, vocabulary_size, lowercase)
     if kind == "words":
@@ -96,7 +73,15 @@ def train_tokenizer(
         if not repeated:
             warnings.warn("No word of these texts occurs twice, so each becomes the unknown token.", stacklevel=2)
         vocabulary_size = min(vocabulary_size, _SPECIAL_PIECES + repeated)
-    return _train_sentencepiece(texts, _SENTENCEPIECE_TYPES[kind], vocabulary_size, lowercase)
+    tokenizer = _train_sentencepiece(texts, kind, vocabulary_size, lowercase, normalization)
+    return declare(tokenizer, SpecialTokens(0, 1, 2, 3, mask=tokenizer.token_to_id("<mask>")))
+
+
+def _check_normalization(normalization: str, kind: str) -> None:
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(f"`normalization` is {normalization!r}; expected one of {', '.join(NORMALIZATIONS)}.")
+    if normalization != "identity" and kind in ("wordpiece", "characters"):
+        raise ValueError(f"`normalization` is {normalization!r}, but {kind} keep the text; expected 'identity'.")
 
 
 def _repeated_words(texts: list[str], lowercase: bool) -> int:
@@ -104,27 +89,23 @@ def _repeated_words(texts: list[str], lowercase: bool) -> int:
     return sum(count > 1 for count in counts.values())
 
 
-def _train_sentencepiece(texts: list[str], model_type: str, vocabulary_size: int, lowercase: bool) -> Any:
+def _train_sentencepiece(texts: list[str], kind: str, vocabulary_size: int, lowercase: bool, normalization: str) -> Any:
     import keras_hub
     import sentencepiece
 
-    options: dict[str, Any] = {"normalization_rule_name": "nmt_nfkc", "user_defined_symbols": ["<mask>"]}
-    if model_type == "char":
-        options = {
-            "normalization_rule_name": "identity",
-            "remove_extra_whitespaces": False,
-            "add_dummy_prefix": False,
-            "user_defined_symbols": ["<mask>", "\n"],
-        }
+    table = _normalization_table(kind, lowercase, normalization, seen=set().union(*texts))
+    options: dict[str, Any] = {"user_defined_symbols": ["<mask>"] if kind == "words" else ["<mask>", "\n"]}
+    if kind == "characters":
+        options |= {"remove_extra_whitespaces": False, "add_dummy_prefix": False}
     lines = (line for text in texts for line in text.split("\n") if line.strip())
     # SentencePiece skips lines of more than `max_sentence_length` bytes without a warning.
     texts = [line[i : i + _MAX_LINE_LENGTH] for line in lines for i in range(0, len(line), _MAX_LINE_LENGTH)]
     model = io.BytesIO()
-    with _lowercase_rules(lowercase, keep_spaces=model_type == "char") as rules, _vocabulary_errors(vocabulary_size):
+    with _normalization_options(table) as rules, _vocabulary_errors(vocabulary_size):
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),
             model_writer=model,
-            model_type=model_type,
+            model_type=_SENTENCEPIECE_TYPES[kind],
             vocab_size=vocabulary_size,
             hard_vocab_limit=False,
             character_coverage=1.0,
@@ -154,13 +135,16 @@ def _vocabulary_errors(vocabulary_size: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _lowercase_rules(active: bool, keep_spaces: bool) -> Iterator[dict[str, str]]:
-    """Yield options for SentencePiece's trainer: a file of rules for NFKC and lower case; none unless `active`."""
-    if not active:
-        yield {}
+def _normalization_options(table: Iterable[tuple[str, str]] | None) -> Iterator[dict[str, str]]:
+    """Yield the options of SentencePiece's trainer for a table of replacements; None for its NFKC rules."""
+    if table is None:
+        yield {"normalization_rule_name": "nmt_nfkc"}
         return
-    with _rules_file(_lowercase_table(keep_spaces)) as name:
-        yield {"normalization_rule_tsv": name, "normalization_rule_name": "lower_case"}
+    if not table:
+        yield {"normalization_rule_name": "identity"}
+        return
+    with _rules_file(table) as name:
+        yield {"normalization_rule_tsv": name, "normalization_rule_name": "keras_attention"}
 
 
 @contextlib.contextmanager
@@ -197,10 +181,33 @@ def assigned_characters() -> Iterator[str]:
     return (character for character in characters if unicodedata.category(character) not in ("Cs", "Cn"))
 
 
-def _lowercase_table(keep_spaces: bool) -> Iterator[tuple[str, str]]:
+def _normalization_table(
+    kind: str, lowercase: bool, normalization: str, seen: set[str]
+) -> Iterable[tuple[str, str]] | None:
+    """Return (string, replacement) rules; None for SentencePiece's own NFKC rules.
+
+    Args:
+        kind: the kind of tokenizer. Words are separated by every space; characters keep every space.
+        lowercase: convert to lower case.
+        normalization: "identity" or "nfkc".
+        seen: the characters of the texts.
+    """
+    if normalization == "nfkc":
+        return _nfkc_lowercase() if lowercase else None
+    rules = {old: old.lower() for old in assigned_characters() if old != old.lower()} if lowercase else {}
+    if kind == "characters":
+        return rules.items()
+    spaces = [char for char in assigned_characters() if char.isspace() and char != " "]
+    rules |= {old: " " for old in spaces if old not in seen or old in "\t\v\f" or kind == "words"}
+    if kind != "words":
+        rules.pop("\n", None)
+        rules |= {"\r\n": "\n", "\r": "\n"}
+    return rules.items()
+
+
+def _nfkc_lowercase() -> Iterator[tuple[str, str]]:
+    """Yield the rules of NFKC and lower case, also for decomposed characters."""
     for old in assigned_characters():
-        if keep_spaces and old.isspace():
-            continue
         new = " " if old.isspace() else unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", old).lower())
         decomposed = unicodedata.normalize("NFD", old)
         yield from ((form, new) for form in {old, decomposed} if form != new)
@@ -213,74 +220,23 @@ def _hex(text: str) -> str:
 def _train_wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) -> Any:
     import keras_hub
     import tensorflow as tf
+    from tokenizers.normalizers import BertNormalizer
 
     special = ["[PAD]", "[UNK]", "[START]", "[END]", "[MASK]"]
+    normalizer = BertNormalizer(lowercase=lowercase, strip_accents=False)
     vocabulary = keras_hub.tokenizers.compute_word_piece_vocabulary(
-        tf.data.Dataset.from_tensor_slices(texts),
+        tf.data.Dataset.from_tensor_slices([normalizer.normalize_str(text) for text in texts]),
         vocabulary_size=vocabulary_size,
-        lowercase=lowercase,
         reserved_tokens=special,
     )
-    return keras_hub.tokenizers.WordPieceTokenizer(
+    tokenizer = keras_hub.tokenizers.WordPieceTokenizer(
         vocabulary=vocabulary,
         lowercase=lowercase,
         oov_token="[UNK]",
         special_tokens=special,
         special_tokens_in_strings=True,
     )
-
-
-@functools.lru_cache(maxsize=32)
-def special_ids(tokenizer: Any) -> SpecialIds:
-    """Return the ids of padding, unknown, start and end.
-
-    If the tokenizer has no start token, `start` is the id of padding, as in Marian. If it has no padding or unknown
-    token, the id is that of the end token.
-
-    Args:
-        tokenizer: a KerasHub tokenizer.
-
-    Raises:
-        ValueError: `tokenizer` is None, or its vocabulary has no end token with one of the usual names.
-
-    Example:
-        >>> special_ids(train_tokenizer(["we eat bread"], "characters"))
-        SpecialIds(pad=0, unknown=1, start=2, end=3)
-    """
-    if tokenizer is None:
-        raise ValueError(
-            "This model lacks a tokenizer, so it only takes token ids; expected a KerasHub tokenizer. Make the model "
-            "with `tokenizer=...`, or import it from a directory that has the tokenizer's files."
-        )
-    ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
-    special = {kind: next((ids[name] for name in names if name in ids), None) for kind, names in _NAMES.items()}
-    if special["end"] is None:
-        raise ValueError(
-            f"The tokenizer has no end token; expected one of {', '.join(_NAMES['end'])} in its vocabulary."
-        )
-    special["start"] = special["pad"] if special["start"] is None else special["start"]
-    return SpecialIds(**{kind: special["end"] if index is None else index for kind, index in special.items()})
-
-
-@functools.lru_cache(maxsize=32)
-def mask_id(tokenizer: Any) -> int:
-    """Return the id of the mask token.
-
-    Args:
-        tokenizer: a KerasHub tokenizer.
-
-    Raises:
-        ValueError: the tokenizer has no mask token.
-
-    Example:
-        >>> mask_id(train_tokenizer(["we eat bread"], "characters"))
-        4
-    """
-    ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
-    index = next((ids[name] for name in ("[MASK]", "<mask>") if name in ids), None)
-    if index is None:
-        raise ValueError("The tokenizer has no mask token; expected [MASK] or <mask> in its vocabulary.")
-    return index
+    return declare(tokenizer, SpecialTokens(0, 1, 2, 3, mask=4, added=tuple(map(AddedToken, special))))
 
 
 def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -301,15 +257,29 @@ def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
         >>> [len(ids) for ids in encode_texts(tokenizer, ["we eat", "we"])]
         [6, 2]
     """
+    special_ids(tokenizer)  # raises an error if there is no usable tokenizer
     if not texts:
         return []
-    special_ids(tokenizer)  # raises an error if there is no usable tokenizer
-    rows = split_like_gpt2(tokenizer).tokenize(rewrite_texts(tokenizer, texts))
-    return [list(map(int, row)) for row in (rows.to_list() if hasattr(rows, "to_list") else rows)]
+    exact = exact_tokenizer(tokenizer)
+    if exact is not None:
+        return [encoding.ids for encoding in exact.encode_batch(list(texts), add_special_tokens=False)]
+    parts = [split_added(tokenizer, text) for text in texts]
+    rows = iter(_tokenize(tokenizer, [part for row in parts for part in row if isinstance(part, str)]))
+    return [[i for part in row for i in ([part] if isinstance(part, int) else next(rows))] for row in parts]
+
+
+def _tokenize(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    if not texts:
+        return []
+    rows, special = tokenizer.tokenize(texts), special_ids(tokenizer)
+    rows = [list(map(int, row)) for row in (rows.to_list() if hasattr(rows, "to_list") else rows)]
+    if special.size:
+        rows = [[i if i < special.size else special.unknown for i in row] for row in rows]
+    return rows
 
 
 def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Return the text of ids. Padding, start and end tokens, and ids beyond the vocabulary are removed.
+    """Return the text of ids. Special tokens, such as padding, and ids beyond the vocabulary are removed.
 
     Args:
         tokenizer: a KerasHub tokenizer.
@@ -320,8 +290,8 @@ def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
         >>> decode_ids(tokenizer, [2, *encode_texts(tokenizer, ["eat"])[0], 3, 0, 997])
         'eat'
     """
-    special, size = special_ids(tokenizer), tokenizer.vocabulary_size()
-    text_ids = [i for i in ids if i not in (special.pad, special.start, special.end) and i < size]
+    hidden, size = special_ids(tokenizer).hidden, len(vocabulary(tokenizer))
+    text_ids = [i for i in ids if i not in hidden and i < size]
     if not text_ids:
         return ""
     text = tokenizer.detokenize([text_ids])[0]
@@ -341,5 +311,5 @@ def ids_to_pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
         >>> ids_to_pieces(train_tokenizer(["we eat bread"], "characters"), [2, 3, 997])
         ['<s>', '</s>', '']
     """
-    size = tokenizer.vocabulary_size()
+    size = len(vocabulary(tokenizer))
     return [tokenizer.id_to_token(int(i)) if i < size else "" for i in ids]

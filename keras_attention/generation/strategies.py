@@ -66,7 +66,9 @@ class Strategy:
         no_repeat_ngram_size: no n-gram of this length occurs twice in an output; 0 for no limit.
         repetition_penalty: divide the positive logits of the tokens that the text already has, prompt included, by
             this number, and multiply the negative ones by it; 1 for no penalty.
-        suppress_tokens: ids of tokens that are never generated.
+        suppress_tokens: ids of tokens that are never generated, besides the special tokens.
+        replace_unknown: replace each unknown token of a translation by the source word with the highest attention
+            score; otherwise no unknown token is generated.
         stop: strings that end an output. The output ends before the first of them; its pieces include it.
         num_return_sequences: number of outputs per input (n-best list), N; equal texts are returned once.
         seed: seed of the random numbers; only `Sampling` uses it.
@@ -85,6 +87,7 @@ class Strategy:
     no_repeat_ngram_size: int = 0
     repetition_penalty: float = 1.0
     suppress_tokens: tuple[int, ...] = ()
+    replace_unknown: bool = False
     stop: tuple[str, ...] = ()
     num_return_sequences: int = 1
     seed: int = 0

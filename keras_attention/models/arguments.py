@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from keras_attention.data.special_tokens import vocabulary
+
 
 def with_vocabulary(config, field: str, tokenizer: Any, name: str = "tokenizer"):
     """Return `config` with the tokenizer's vocabulary size, unless it already has one.
@@ -33,9 +35,9 @@ def with_vocabulary(config, field: str, tokenizer: Any, name: str = "tokenizer")
         )
     size = getattr(config, field)
     if not size:
-        return dataclasses.replace(config, **{field: tokenizer.vocabulary_size()})
+        return dataclasses.replace(config, **{field: len(vocabulary(tokenizer))})
     try:
-        pieces = tokenizer.vocabulary_size()
+        pieces = len(vocabulary(tokenizer))
     except ValueError:  # Keras is loading the tokenizer and sets its vocabulary later
         return config
     if size < pieces:
@@ -68,11 +70,12 @@ def text_inputs(config) -> dict[str, keras.KerasTensor]:
     return inputs
 
 
-def check_labels(labels: Sequence[str]) -> None:
-    """Raise ValueError unless `labels` are at least two different strings."""
+def check_labels(labels: Sequence[str], at_least: int = 2) -> None:
+    """Raise ValueError unless `labels` are at least two (or `at_least`) different strings."""
     names = not isinstance(labels, str) and all(isinstance(label, str) for label in labels)
-    if not names or len(labels) < 2 or len(set(labels)) < len(labels):
-        raise ValueError(f"`labels` is {labels!r}; expected at least two different names, each a string.")
+    if not names or len(labels) < at_least or len(set(labels)) < len(labels):
+        expected = "at least two different names" if at_least > 1 else "at least one name, each different"
+        raise ValueError(f"`labels` is {labels!r}; expected {expected}, each a string.")
 
 
 def has_learned_positions(config) -> bool:

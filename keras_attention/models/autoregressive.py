@@ -9,12 +9,12 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.data.special_tokens import special_ids
 from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizers import special_ids
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.generation.decode import decode, search_inputs
 from keras_attention.models.arguments import has_learned_positions
-from keras_attention.models.decoding import stop_inputs
+from keras_attention.models.decoding import stop_inputs, suppress_special
 from keras_attention.models.examples import read_documents
 from keras_attention.models.inference import check_texts, hypothesis_outputs
 from keras_attention.models.inputs import encode_inputs
@@ -129,6 +129,7 @@ class AutoregressiveLM:
         """
         searched = dict(inputs)
         prompts = {"token_ids": searched.pop("token_ids")}
+        strategy = suppress_special(strategy, self.tokenizer)
         hypotheses = decode(self, prompts, strategy, end_id=special_ids(self.tokenizer).end, **searched)
         steps = ops.arange(ops.shape(hypotheses["tokens"])[2])
         forced = ops.reshape(ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1), (-1, 1, 1))

@@ -38,13 +38,22 @@ def gelu(x):
 ACTIVATIONS = {"relu": "relu", "silu": "silu", "gelu": gelu, "gelu_tanh": gelu_tanh}
 
 
-def make_embedding(config, vocabulary_size: int, name: str) -> keras.layers.ReversibleEmbedding:
-    """Return the token embedding, which also computes logits; with `tie_weights` from the same matrix."""
+def make_embedding(
+    config, vocabulary_size: int, name: str, tie_weights: bool | None = None
+) -> keras.layers.ReversibleEmbedding:
+    """Return the token embedding, which also computes logits; with `tie_weights` from the same matrix.
+
+    Args:
+        config: the config of a task.
+        vocabulary_size: the number of tokens.
+        name: the name of the layer.
+        tie_weights: None for `config.tie_weights`.
+    """
     deviation = config.initializer_range or config.embedding_dim**-0.5  # so that the first logits are of order 1
     return keras.layers.ReversibleEmbedding(
         vocabulary_size,
         config.embedding_dim,
-        tie_weights=config.tie_weights,
+        tie_weights=config.tie_weights if tie_weights is None else tie_weights,
         embeddings_initializer=keras.initializers.RandomNormal(stddev=deviation),
         name=name,
     )
@@ -99,7 +108,7 @@ def make_transformer(
     config: TransformerConfig, name: str, causal: bool = False, memory: bool = False, dense: bool = False
 ) -> Transformer | RelativeTransformer:
     """Return the stack of Transformer blocks that a config describes."""
-    count = config.encoder_layers if dense else config.num_layers
+    count = config.encoder_layers if dense else (memory and config.decoder_layers) or config.num_layers
     blocks = [make_block(config, i, make_self_attention(config)) for i in range(count)]
     inputs, norm_epsilon = make_inputs(config, dense), config.epsilon if config.norm_first and blocks else None
     if config.positions == "relative":

@@ -14,7 +14,7 @@ from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConf
 from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.region_cache import RegionCache
-from keras_attention.data.tokenizers import special_ids
+from keras_attention.data.special_tokens import special_ids
 from keras_attention.generation import Greedy, Sampling, Strategy
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
@@ -334,6 +334,7 @@ class Captioner(Task):
         special, searched = special_ids(self.tokenizer), dict(inputs)
         encoder_inputs = {name: searched.pop(name) for name in ("images", "regions") if name in searched}
         valid, start_ids = searched.pop("valid"), ops.zeros_like(searched["limits"]) + special.start
+        strategy = decoding.suppress_special(strategy, self.tokenizer)
         hypotheses = decode(self, encoder_inputs, strategy, start_ids=start_ids, end_id=special.end, **searched)
         computed = best_hypotheses(hypotheses, valid)
         if "attention" in computed:

@@ -9,11 +9,24 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from keras import ops
 
+from keras_attention.data.special_tokens import special_ids
 from keras_attention.data.stop_strings import stop_table
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Strategy
 from keras_attention.layers import logits_of_step
+
+
+def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
+    """Return a strategy that also suppresses special tokens; see `SpecialTokens.suppressed`.
+
+    With `replace_unknown`, the unknown token is allowed, because `Translator.to_outputs` replaces it.
+    """
+    special = special_ids(tokenizer)
+    ids = [i for i in special.suppressed if not (strategy.replace_unknown and i == special.unknown)]
+    parts = [ops.reshape(ops.convert_to_tensor(part, "int32"), (-1,)) for part in (strategy.suppress_tokens, ids)]
+    return strategy.with_arrays({"suppress_tokens": ops.concatenate(parts)})
 
 
 def start(self: Any, inputs: dict, length=None) -> dict:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.data.special_tokens import special_ids
 from keras_attention.data.text_reader import Text
-from keras_attention.data.tokenizer_rules import WHITE_SPACE
-from keras_attention.data.tokenizers import decode_ids, ids_to_pieces
+from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, add_spaces, is_word_piece, split_words
+from keras_attention.data.tokenizers import decode_ids, encode_texts, ids_to_pieces
 from keras_attention.generation.strategies import NO_HYPOTHESIS
 from keras_attention.outputs import split_rows
 
@@ -134,7 +135,8 @@ class Detokenizer:
     """
 
     def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
-        self.tokenizer, self.stop = tokenizer, re.compile("|".join(map(re.escape, stop))) if stop else None
+        self.tokenizer, self.special = tokenizer, None if tokenizer is None else special_ids(tokenizer)
+        self.stop = re.compile("|".join(map(re.escape, stop))) if stop else None
 
     def _before_stop(self, text: str) -> str:
         return text if self.stop is None else self.stop.split(text, maxsplit=1)[0]
@@ -184,6 +186,43 @@ class Detokenizer:
                 new = whole[len(before) :]
                 strings[row, n] = prompt + self._before_stop(new.removeprefix(" ") if lost_space else new)
         return strings
+
+    def words_at(self, texts: Sequence[str], positions: np.ndarray) -> np.ndarray:
+        """Return the word of a text at each position (B, T) of its tokens."""
+        strings = np.full(positions.shape, "", object)
+        for row, text in enumerate(texts):
+            words = split_words(text)
+            counts = map(len, encode_texts(self.tokenizer, add_spaces(self.tokenizer, words)))
+            repeated = [word for word, count in zip(words, counts, strict=True) for _ in range(max(count, 1))]
+            strings[row] = [repeated[min(i, len(repeated) - 1)] if repeated else "" for i in positions[row]]
+        return strings
+
+    def copy_words(self, ids: np.ndarray, mask: np.ndarray, words: np.ndarray) -> np.ndarray:
+        """Return (B,) the texts of ids (B, T), where a word (B, T) replaces each unknown token; equal ones only once.
+
+        Args:
+            ids: (B, T) token ids.
+            mask: (B, T) bool, False for padding.
+            words: (B, T) strings.
+        """
+        pieces, unknown = self.pieces(ids, mask), (ids == self.special.unknown) & mask
+        pieces[np.isin(ids, self.special.hidden)] = ""
+        repeated = np.zeros_like(unknown)
+        repeated[:, 1:] = unknown[:, 1:] & unknown[:, :-1] & (words[:, 1:] == words[:, :-1])
+        pieces = np.where(unknown, np.where(repeated, "", WORD_MARK + words), self._marked(pieces))
+        return np.array([re.sub(f"{WORD_MARK}+", " ", "".join(row)).strip() for row in pieces], object)
+
+    def _marked(self, pieces: np.ndarray) -> np.ndarray:
+        """Return pieces whose words begin with a mark, as in SentencePiece."""
+        if not is_word_piece(self.tokenizer):
+            return pieces
+        marked = [p.removeprefix("##") if p.startswith("##") or not p else WORD_MARK + p for p in pieces.flat]
+        return np.array(marked, object).reshape(pieces.shape)
+
+    @staticmethod
+    def any(mask: np.ndarray) -> np.ndarray:
+        """Return (B,) bool, whether any element of a row (B, T) is True."""
+        return mask.any(axis=1)
 
     @staticmethod
     def without_doubles(texts: np.ndarray, scores: np.ndarray, lengths: np.ndarray, pieces: np.ndarray) -> tuple:

@@ -38,6 +38,7 @@ def from_examples(
     tokenizer_kind: str | None = None,
     vocabulary_size: int = 8000,
     lowercase: bool = False,
+    normalization: str = "identity",
     **overrides: Any,
 ) -> Any:
     """Make a model with the config of a preset, new weights, and tokenizers trained on the examples.
@@ -49,6 +50,7 @@ def from_examples(
             `"sentencepiece"` with other presets.
         vocabulary_size: number of tokens of each tokenizer.
         lowercase: True to make the tokenizers convert text to lower case.
+        normalization: `"identity"` or `"nfkc"`; see `train_tokenizer`.
         **overrides: config fields with new values, such as `units=512`.
 
     Returns:
@@ -67,6 +69,7 @@ def from_examples(
     config = find_preset(preset, cls.task_name())
     default = cls.default_tokenizer if preset == cls.default_preset else "sentencepiece"
     options = {"kind": tokenizer_kind or default, "vocabulary_size": vocabulary_size, "lowercase": lowercase}
+    options["normalization"] = normalization
     tokenizers = cls.train_tokenizers(examples, config, overrides, **options)
     labels = cls.labels_of(examples)
     return cls.from_preset(preset, **tokenizers, **({"labels": labels} if labels else {}), **overrides)
@@ -81,7 +84,7 @@ def train_tokenizers(
         examples: training examples of the task.
         config: the config of the preset.
         overrides: config fields with new values.
-        **options: the options of `train_tokenizer`: `kind`, `vocabulary_size` and `lowercase`.
+        **options: the options of `train_tokenizer`: `kind`, `vocabulary_size`, `lowercase` and `normalization`.
 
     Returns:
         dict of tokenizers by the names of the constructor's arguments.

@@ -11,7 +11,7 @@ from keras import ops
 from keras_attention.config import TransformerConfig
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.masking import masked_batches
-from keras_attention.data.tokenizers import mask_id
+from keras_attention.data.special_tokens import mask_id
 from keras_attention.layers import MaskedLMHead, OutputBias
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.arguments import text_inputs, with_vocabulary

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_attention import config as configs
+from keras_attention.data.special_tokens import SpecialTokens, declare
 
 
 def get_config(self: Any) -> dict:
@@ -16,7 +17,10 @@ def get_config(self: Any) -> dict:
     tokenizers = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.tokenizer_names}
     fields = {"class": type(self.config).__name__, **dataclasses.asdict(self.config)}
     quantization = keras.saving.serialize_keras_object(self.quantization)
-    return {"config": fields, "name": self.name, "quantization": quantization, **tokenizers}
+    declared = {name: getattr(tokenizer, "declared_tokens", None) for name, tokenizer in self.tokenizers.items()}
+    special = {name: dataclasses.asdict(tokens) for name, tokens in declared.items() if tokens is not None}
+    others = {"name": self.name, "quantization": quantization, "special_tokens": special}
+    return {"config": fields, **others, **tokenizers}
 
 
 def from_config(cls: Any, config: dict, custom_objects: dict | None = None):
@@ -31,6 +35,8 @@ def from_config(cls: Any, config: dict, custom_objects: dict | None = None):
         name: keras.saving.deserialize_keras_object(config.pop(name, None), custom_objects)
         for name in cls.tokenizer_names
     }
+    for name, special in config.pop("special_tokens", {}).items():
+        declare(tokenizers[name], SpecialTokens(**special))
     quantization = keras.saving.deserialize_keras_object(config.pop("quantization", None), custom_objects)
     model = cls(getattr(configs, fields.pop("class"))(**fields), **tokenizers, **config)
     if quantization is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.config import RecurrentConfig, TransformerConfig
+from keras_attention.config import MULTI_LABEL, SINGLE_LABEL, RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.files import read_labelled
 from keras_attention.data.text_batches import classification_batches
@@ -36,9 +36,10 @@ from keras_attention.outputs import Classification
 class TextClassifier(Task):
     """Compute the label of a text, or of a pair of texts, from a recurrent or Transformer encoder.
 
-    p(label | x) = softmax(W s), where s is a summary of the text. For a recurrent encoder s = [h; c]: h is the final
-    state of both directions, and c is the context of attention with query h over all positions (omitted without
-    attention). For a Transformer s = tanh(V x_0 + b), where x_0 is the output at the start token; see `pool_sequence`.
+    p(label | x) = softmax(W s), where s is a summary of the text; `config.problem_type` can replace the softmax. For a
+    recurrent encoder s = [h; c]: h is the final state of both directions, and c is the context of attention with query
+    h over all positions (omitted without attention). For a Transformer s = tanh(V x_0 + b), where x_0 is the output at
+    the start token; see `pool_sequence`.
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`, with `labels`.
@@ -76,7 +77,7 @@ class TextClassifier(Task):
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
-        check_labels(config.labels)
+        check_labels(config.labels, at_least=2 if config.problem_type == SINGLE_LABEL else 1)
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
         self.attention = self.pooler = None
         if isinstance(config, RecurrentConfig):
@@ -151,14 +152,15 @@ class TextClassifier(Task):
             inputs: dict of the call arguments and `is_empty` (B,) bool, True for texts without words.
 
         Returns:
-            dict of `probabilities` (B, classes); `label_ids` and `score` (B,), the most probable label and its
-            probability; and, if the model has attention, `attention` (B, S). All are 0 for empty texts.
+            dict of `probabilities` (B, classes), for a regression the outputs; `label_ids` and `score` (B,), the most
+            probable label and its probability; and, if the model has attention, `attention` (B, S). All are 0 for empty
+            texts.
         """
         inputs = dict(inputs)
         real = ops.logical_not(inputs.pop("is_empty"))
         summarize = self._summarize_states if self.pooler is None else self._pool
         summary, attention = summarize(inputs, return_attention_scores=True)
-        computed = ops.where(ops.expand_dims(real, 1), probabilities(self.head(summary)), 0.0)
+        computed = ops.where(ops.expand_dims(real, 1), self._activate(self.head(summary)), 0.0)
         result = {
             "probabilities": computed,
             "label_ids": ops.argmax(computed, axis=-1),
@@ -167,6 +169,13 @@ class TextClassifier(Task):
         if attention is not None:
             result["attention"] = ops.where(ops.expand_dims(real, 1), ops.cast(attention, "float32"), 0.0)
         return result
+
+    def _activate(self, logits):
+        """Return probabilities (B, classes) or, for a regression, the outputs, in float32."""
+        if self.config.problem_type == SINGLE_LABEL:
+            return probabilities(logits)
+        logits = ops.cast(logits, "float32")
+        return ops.sigmoid(logits) if self.config.problem_type == MULTI_LABEL else logits
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `label`, `score` (B,), `probabilities` (B, classes), `pieces` and `attention` (B, S)."""
@@ -193,6 +202,19 @@ class TextClassifier(Task):
     def label_counts(examples: Sequence[tuple[Text, str]]) -> collections.Counter[str]:
         """Return label -> number of texts."""
         return collections.Counter(label for _, label in examples)
+
+    def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
+        """Turn (text, label) pairs into batches; see `classification_batches`.
+
+        Raises:
+            ValueError: `config.problem_type` is not "single_label_classification".
+        """
+        if self.config.problem_type != SINGLE_LABEL:
+            raise ValueError(
+                f"The model's `problem_type` is {self.config.problem_type!r}; expected {SINGLE_LABEL!r}, the only one "
+                "that can be trained. Make a new classifier with `TextClassifier.from_encoder(model, labels=...)`."
+            )
+        return super().make_batches(examples, max_tokens, shuffle, seed)
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:

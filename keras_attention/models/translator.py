@@ -11,9 +11,10 @@ from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.files import read_pairs
+from keras_attention.data.special_tokens import special_ids, vocabulary
 from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizers import special_ids, train_tokenizer
+from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.generation import Greedy, Strategy
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
 from keras_attention.layers import OutputBias
@@ -88,7 +89,9 @@ class Translator(Task):
                 config, config.source_vocabulary_size, "embedding"
             )
         else:
-            self.source_embedding = make_embedding(config, config.source_vocabulary_size, "source_embedding")
+            self.source_embedding = make_embedding(
+                config, config.source_vocabulary_size, "source_embedding", tie_weights=True
+            )
             self.target_embedding = make_embedding(config, config.target_vocabulary_size, "target_embedding")
         self.encoder, self.decoder = make_encoder(config), make_decoder(config, memory=True)
         self.output_bias = OutputBias(name="output_bias") if config.output_bias else None
@@ -146,13 +149,6 @@ class Translator(Task):
             default = ops.minimum(source_lengths * 2 + 8, self.config.max_length)
             limits = ops.maximum(default, strategy.min_new_tokens + 1)
         return ops.minimum(limits, self.config.max_length) if has_learned_positions(self.config) else limits
-
-    def search_strategy(self, strategy: Strategy) -> Strategy:
-        """Return the strategy; if the start token is the padding token (Marian), it suppresses the padding token."""
-        special = special_ids(self.target_tokenizer)
-        if special.start != special.pad or special.pad == special.end:
-            return strategy
-        return strategy.suppressing([special.pad])
 
     def translate(
         self,
@@ -230,9 +226,22 @@ class Translator(Task):
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
         is_real = ops.logical_not(searched.pop("is_empty"))
         start_ids = ops.zeros_like(searched["limits"]) + special.start
-        strategy = self.search_strategy(strategy)
-        hypotheses = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
-        return best_hypotheses(hypotheses, is_real)
+        suppressing = decoding.suppress_special(strategy, self.target_tokenizer)
+        hypotheses = decode(self, sources, suppressing, start_ids=start_ids, end_id=special.end, **searched)
+        computed = best_hypotheses(hypotheses, is_real)
+        if strategy.replace_unknown:
+            computed["attended"] = self._attended_words(computed, sources["source_mask"])
+        return computed
+
+    def _attended_words(self, computed: dict, source_mask):
+        """Return (B, T), the source position with the highest attention score at each step, without the end token."""
+        if "attention" not in computed:
+            raise ValueError(
+                "`replace_unknown` copies the source word with the highest attention score, but this model has no "
+                "attention; expected False."
+            )
+        is_word = ops.concatenate([source_mask[:, 1:], ops.zeros_like(source_mask[:, :1])], axis=1)
+        return ops.argmax(computed["attention"] * ops.cast(ops.expand_dims(is_word, 1), "float32"), axis=-1)
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text`, `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
@@ -243,8 +252,14 @@ class Translator(Task):
         prefix = {"prefix_lengths": inputs["prefix_mask"].sum(axis=1)} if "prefix_mask" in inputs else {}
         texts = target.decode(computed["tokens"], computed["lengths"], **prefix)
         pieces = target.pieces(computed["tokens"], computed["is_written"])
+        outputs = hypothesis_outputs(target, texts, pieces, computed, ("text", "target_pieces"))
+        if "attended" in computed:
+            best, is_written = computed["tokens"][:, 0], computed["is_written"][:, 0]
+            copied = target.copy_words(best, is_written, source.words_at(strings, computed["attended"]))
+            has_unknown = target.any((best == target.special.unknown) & is_written)
+            outputs["text"] = target.choose(has_unknown, copied, outputs["text"])
         return {
-            **hypothesis_outputs(target, texts, pieces, computed, ("text", "target_pieces")),
+            **outputs,
             "source_pieces": source.pieces(inputs["source_ids"], inputs["source_mask"] & ~inputs["is_empty"][:, None]),
             **({"alignment": computed["attention"]} if "attention" in computed else {}),
         }
@@ -293,7 +308,7 @@ def check_shared(config: TransformerConfig, source_tokenizer: Any, target_tokeni
     same = config.source_vocabulary_size == config.target_vocabulary_size
     try:
         if same and source_tokenizer is not target_tokenizer:
-            same = source_tokenizer.get_vocabulary() == target_tokenizer.get_vocabulary()
+            same = vocabulary(source_tokenizer) == vocabulary(target_tokenizer)
     except ValueError:  # Keras is loading the tokenizers and sets their vocabularies later
         return
     if not same:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.config import SINGLE_LABEL
 from keras_attention.presets import ENCODER_TASKS, ENCODER_USES
 
 
@@ -83,7 +84,7 @@ def from_encoder(cls: Any, other: Any, **overrides: Any):
     if unknown:
         raise ValueError(f"{', '.join(unknown)} cannot change, because the encoder is already trained.")
     check_not_quantized(other)
-    config = dataclasses.replace(other.config, next_sentence=False, **overrides)
+    config = dataclasses.replace(other.config, next_sentence=False, problem_type=SINGLE_LABEL, **overrides)
     model = cls(config, tokenizer=other.tokenizer)
     pairs = ((other.embedding, model.embedding), (other.encoder, model.encoder), (other.pooler, model.pooler))
     for old, new in pairs:

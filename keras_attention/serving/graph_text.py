@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.data.special_tokens import special_ids, vocabulary
 from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizer_rules import WHITE_SPACE, marks_spaces, rewrites
-from keras_attention.data.tokenizers import special_ids
+from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, is_word_piece, marks_spaces
 from keras_attention.data.word_reader import WordReader
 from keras_attention.generation.strategies import NO_HYPOTHESIS
+from keras_attention.serving.graph_tokenizers import GraphPieces
 
 
 class GraphTokenizer:
     """A KerasHub tokenizer as operations of a TensorFlow graph, with the methods of `models.inference.Detokenizer`.
-
-    TF-Text names a SentencePiece resource after its node, and nodes of different functions can have equal names. Two
-    tokenizers, of one or two SavedModels, would then share one vocabulary. To avoid this, the name is a hash of the
-    vocabulary.
 
     Args:
         tokenizer: a KerasHub tokenizer.
@@ -32,20 +28,9 @@ class GraphTokenizer:
         codes = ("".join(f"\\x{{{ord(character):x}}}" for character in text) for text in stop)
         self.stop = f"(?s)(?:{'|'.join(codes)}).*" if stop else None
         self.tokenizer, self.special = tokenizer, special_ids(tokenizer)
-        self.vocabulary = [*tokenizer.get_vocabulary(), ""]  # "" for ids of the model that the tokenizer does not have
-        self.in_graph = tokenizer
-        proto = getattr(tokenizer, "proto", None)
-        if proto is not None:
-            import tensorflow_text
-
-            name = f"sentencepiece_{hashlib.sha256(proto).hexdigest()[:16]}"
-            self.in_graph = tensorflow_text.SentencepieceTokenizer(proto, out_type=tf.int32, name=name)
-
-    def tokenize(self, text: tf.Tensor) -> tf.RaggedTensor:
-        """Turn (B,) strings into ids (B, ragged)."""
-        for pattern, new in rewrites(self.tokenizer, in_graph=True):
-            text = tf.strings.regex_replace(text, pattern, new)
-        return tf.cast(self.in_graph.tokenize(text), tf.int32)
+        self.vocabulary = [*vocabulary(tokenizer), ""]  # "" for ids of the model that the tokenizer does not have
+        pieces = GraphPieces(tokenizer)
+        self.in_graph, self.tokenize = pieces.tracked, pieces.tokenize
 
     def read(self, text: tf.Tensor, reader: TextReader) -> tuple[tf.Tensor, tf.Tensor]:
         """Turn (B,) strings into ids (B, S) and a mask (B, S), like `reader.arrays`."""
@@ -82,9 +67,8 @@ class GraphTokenizer:
         """Decode ids to bytes, which may be invalid UTF-8, because byte-level pieces can end inside a character."""
         flat = tf.reshape(ids, (-1, tf.shape(ids)[-1]))
         rows = tf.RaggedTensor.from_tensor(flat, tf.reshape(lengths, (-1,)))
-        ids, special = rows.flat_values, self.special
-        is_text = (ids != special.pad) & (ids != special.start) & (ids != special.end)
-        is_text = is_text & (ids < len(self.vocabulary) - 1)
+        ids, hidden = rows.flat_values, tf.constant(self.special.hidden)
+        is_text = tf.reduce_all(ids[:, None] != hidden, axis=1) & (ids < len(self.vocabulary) - 1)
         text_ids = tf.ragged.boolean_mask(rows, rows.with_flat_values(is_text))
         return tf.reshape(self.in_graph.detokenize(text_ids), tf.shape(lengths))
 
@@ -113,6 +97,36 @@ class GraphTokenizer:
         texts, scores = tf.where(is_double, "", texts), tf.where(is_double, NO_HYPOTHESIS, scores)
         pieces = tf.where(is_double[:, :, None], "", pieces)
         return tuple(tf.gather(array, order, batch_dims=1) for array in (texts, scores, pieces))
+
+    def words_at(self, texts: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+        """Return the word of a text at each position (B, T) of its tokens; see `Detokenizer.words_at`."""
+        words = tf.strings.split(texts)
+        counts = _tokens_of_words(words, self).row_lengths(axis=2)
+        repeated = tf.RaggedTensor.from_row_lengths(
+            tf.repeat(words.flat_values, counts.flat_values), tf.reduce_sum(counts, axis=1)
+        )
+        last = tf.cast(tf.maximum(repeated.row_lengths() - 1, 0), positions.dtype)
+        padded = tf.pad(repeated.to_tensor(""), [(0, 0), (0, 1)], constant_values="")
+        return tf.gather(padded, tf.minimum(positions, last[:, None]), batch_dims=1)
+
+    def copy_words(self, ids: tf.Tensor, mask: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
+        """Return (B,) the texts of ids (B, T) with words for unknown tokens; see `Detokenizer.copy_words`."""
+        unknown, pieces = (ids == self.special.unknown) & mask, self.pieces(ids, mask)
+        is_text = tf.reduce_all(ids[..., None] != tf.constant(self.special.hidden), axis=-1)
+        pieces = tf.where(is_text, pieces, "")
+        if is_word_piece(self.tokenizer):
+            pieces = tf.strings.regex_replace(pieces, "^(.)", rf"{WORD_MARK}\1")
+            pieces = tf.strings.regex_replace(pieces, f"^{WORD_MARK}##", "")
+        equal = unknown[:, 1:] & unknown[:, :-1] & (words[:, 1:] == words[:, :-1])
+        repeated = tf.concat([tf.zeros_like(unknown[:, :1]), equal], axis=1)
+        copies = tf.where(repeated, "", tf.strings.join([tf.constant(WORD_MARK), words]))
+        joined = tf.strings.reduce_join(tf.where(unknown, copies, pieces), axis=1)
+        return tf.strings.strip(tf.strings.regex_replace(joined, f"{WORD_MARK}+", " "))
+
+    @staticmethod
+    def any(mask: tf.Tensor) -> tf.Tensor:
+        """Return (B,) bool, whether any element of a row (B, T) is True."""
+        return tf.reduce_any(mask, axis=1)
 
     @staticmethod
     def names(labels: Sequence[str], ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -27,16 +27,36 @@ _IGNORED_NAMES = """
     exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing
     id2label label2id language length_penalty mask_token_id max_length min_length model_type no_repeat_ngram_size
     num_beam_groups num_beams num_labels num_return_sequences output_attentions output_hidden_states output_past
-    output_scores pad_token_id prefix remove_invalid_values repetition_penalty return_dict return_dict_in_generate
-    sep_token_id suppress_tokens task_specific_params temperature tokenizer_class top_k top_p torch_dtype torchscript
-    transformers_version typical_p use_bfloat16 use_cache
+    output_scores pad_token_id prefix problem_type remove_invalid_values repetition_penalty return_dict
+    return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature tokenizer_class top_k
+    top_p torch_dtype torchscript transformers_version typical_p use_bfloat16 use_cache
 """
-_IGNORED = frozenset(_IGNORED_NAMES.split())
+# Attributes that other tools add, and why they do not change what the network computes.
+_OTHER_TOOLS = {
+    "_commit_hash": "the revision on the hub",
+    "finetuned_from": "the name of the model that was trained",
+    "max_seq_length": "the length that a tool for training used",
+    "model_max_length": "the length of the tokenizer's texts; the weights limit it too",
+    "optimum_version": "the version of the tool that wrote the file",
+    "return_all_scores": "what a pipeline shows",
+    "sbert_ce_default_activation_function": "sentence-transformers applies it to the output of the network",
+    "sentence_transformers": "its version, and what it applies to the output of the network",
+    "transformers.js_config": "the files that a browser loads",
+    "unsloth_fixed": "the tool that wrote the file",
+    "unsloth_version": "the version of the tool that wrote the file",
+}
+# Attributes of other tools that change it.
+_REFUSED = {
+    "adapters": "adapters are layers that the network of this library does not have",
+    "auto_map": "it names Python code that computes another network",
+    "peft_type": "the directory has adapters instead of a whole model; merge them first",
+}
+_IGNORED = frozenset(_IGNORED_NAMES.split()) | _OTHER_TOOLS.keys()
 _SUPPORTED_VALUES: dict[str, tuple] = {
     "add_cross_attention": (False,),
     "cross_attention_hidden_size": (None,),
     "is_decoder": (False,),
-    "problem_type": (None, "single_label_classification"),
+    "is_encoder_decoder": (False,),
     "pruned_heads": ({}, None),
     "quantization_config": (None,),
     "tie_encoder_decoder": (False,),
@@ -72,6 +92,8 @@ def read_config(family: Family, attributes: Mapping[str, Any]) -> dict[str, Any]
         ValueError: an attribute is unknown or missing, or its value is not supported.
     """
     supported, mapped = {**_SUPPORTED_VALUES, **family.supported_values}, {row.hf_name for row in family.attributes}
+    for name in _REFUSED.keys() & attributes.keys():
+        raise ValueError(f"config.json has {name} = {attributes[name]!r}: {_REFUSED[name]}. Choose another checkpoint.")
     unknown = sorted(set(attributes) - mapped - set(supported) - _IGNORED - family.ignored_attributes)
     if unknown:
         raise ValueError(
@@ -80,14 +102,20 @@ def read_config(family: Family, attributes: Mapping[str, Any]) -> dict[str, Any]
             "config.json if it does not."
         )
     known = {**family.defaults, **attributes}
-    for name, allowed in supported.items():
-        if name in known and known[name] not in allowed:
-            expected = " or ".join(repr(value) for value in allowed)
-            raise ValueError(
-                f"`{name}` is {known[name]!r}, which is not supported for {family.name}; expected {expected}. "
-                "Choose another checkpoint."
-            )
+    for name in unsupported(family, attributes)[:1]:
+        expected = " or ".join(repr(value) for value in supported[name])
+        raise ValueError(
+            f"`{name}` is {known[name]!r}, which is not supported for {family.name}; expected {expected}. "
+            "Choose another checkpoint."
+        )
     return {**family.family_defaults, **_mapped_fields(family, known)}
+
+
+def unsupported(family: Family, attributes: Mapping[str, Any]) -> list[str]:
+    """Return the names of attributes whose values a family does not support."""
+    known = {**family.defaults, **attributes}
+    supported = {**_SUPPORTED_VALUES, **family.supported_values}
+    return [name for name, allowed in supported.items() if name in known and known[name] not in allowed]
 
 
 def _mapped_fields(family: Family, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,6 +164,8 @@ def write_config(family: Family, config: Any, task: str) -> dict[str, Any]:
     written |= {name: 0.02 for name in ("initializer_range", "init_std") if written.get(name, 0) is None}
     supported = {name: allowed[0] for name, allowed in family.supported_values.items()}
     labels = dict(enumerate(config.labels))
+    if task == "TextClassifier":
+        written["problem_type"] = config.problem_type
     if labels:
         written |= {"id2label": labels, "label2id": {label: i for i, label in labels.items()}}
     return {"model_type": family.name, "architectures": [_architecture(family, config, task)], **supported, **written}

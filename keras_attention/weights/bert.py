@@ -8,7 +8,7 @@ from __future__ import annotations
 from keras_attention.config import TransformerConfig
 from keras_attention.weights.attributes import activation
 from keras_attention.weights.convert import Attribute, Family, Row, dense, norm
-from keras_attention.weights.tokenizers import read_word_piece
+from keras_attention.weights.tokenizers import BERT_ROLES, read_word_piece
 
 
 def encoder_rows(body: str) -> tuple[Row, ...]:
@@ -66,6 +66,7 @@ BERT = Family(
     },
     attributes=(*ATTRIBUTES, Attribute("max_position_embeddings", "max_length")),
     read_tokenizers=read_word_piece,
+    roles=BERT_ROLES,
     token_ids={"pad_token_id": "pad"},
     default_token_ids=(0, 0, 0),
     supported_values={"position_embedding_type": ("absolute",)},

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_attention.weights.token_files import Role
+
 _HEADS = ("head.", "pooler.", "output_bias.", "next_sentence_head.")  # paths that only one task has
 
 
@@ -106,6 +108,7 @@ class Family:
         rows: the arrays.
         read_tokenizers: directory -> dict of the model's tokenizer arguments, such as `{"tokenizer": ...}`; empty if
             the directory has no tokenizer.
+        roles: the special tokens.
         token_ids: attribute -> the special token with this id: `"pad"`, `"start"` or `"end"`.
         default_token_ids: ids of pad, start and end in a model without tokenizer; negative ids count from the end of
             the vocabulary.
@@ -128,6 +131,7 @@ class Family:
     attributes: tuple[Attribute, ...]
     rows: tuple[Row, ...]
     read_tokenizers: Callable[[pathlib.Path], dict[str, Any]]
+    roles: tuple[Role, ...]
     token_ids: Mapping[str, str]
     default_token_ids: tuple[int, int, int]
     supported_values: Mapping[str, tuple] = dataclasses.field(default_factory=dict)
@@ -207,17 +211,19 @@ def find(model: Any, path: str) -> Any:
     for part in path.split("."):
         if model is None:
             return None
-        model = model[int(part)] if part.isdigit() else getattr(model, part, None)
+        is_missing = part.isdigit() and int(part) >= len(model)
+        model = None if is_missing else model[int(part)] if part.isdigit() else getattr(model, part, None)
     return model
 
 
 def _rows_of(model: keras.Model, family: Family) -> Iterator[Row]:
     """Yield the rows that apply to a model, one for each block; `path` is a tuple of paths."""
+    num_blocks = max(model.config.num_layers, getattr(model.config, "decoder_layers", 0))
     for row in family.rows:
         if row.task not in (None, model.task_name()):
             continue
         templates = (row.path,) if isinstance(row.path, str) else row.path
-        for i in range(model.config.num_layers if "{i}" in row.hf_name else 1):
+        for i in range(num_blocks if "{i}" in row.hf_name else 1):
             paths = tuple(path.replace("{i}", str(i)) for path in templates)
             if all(find(model, path) is not None for path in paths):
                 yield row._replace(hf_name=row.hf_name.replace("{i}", str(i)), path=paths)

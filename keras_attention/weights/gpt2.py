@@ -6,10 +6,12 @@ https://arxiv.org/abs/1909.08053.
 
 from __future__ import annotations
 
+import functools
+
 from keras_attention.config import TransformerConfig
 from keras_attention.weights.attributes import activation
 from keras_attention.weights.convert import SAME, THIRDS, Attribute, Family, Row, dense, norm
-from keras_attention.weights.tokenizers import read_byte_pair
+from keras_attention.weights.tokenizers import GPT2_ROLES, read_byte_pair
 
 _BLOCK = "decoder.blocks.{i}"
 _PROJECTIONS = tuple(f"{_BLOCK}.attention.{name}_projection" for name in ("query", "key", "value"))
@@ -38,7 +40,8 @@ GPT2 = Family(
         Attribute("initializer_range", "initializer_range"),
         Attribute("vocab_size", "vocabulary_size"),
     ),
-    read_tokenizers=read_byte_pair,
+    read_tokenizers=functools.partial(read_byte_pair, roles=GPT2_ROLES, template="end"),
+    roles=GPT2_ROLES,
     token_ids={"bos_token_id": "start", "eos_token_id": "end"},
     default_token_ids=(-1, -1, -1),
     supported_values={"scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,)},

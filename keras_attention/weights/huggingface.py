@@ -9,19 +9,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_attention import models
-from keras_attention.data.tokenizers import special_ids
+from keras_attention.config import REGRESSION, SINGLE_LABEL
+from keras_attention.data.special_tokens import special_ids
 from keras_attention.storage import whole_directory
-from keras_attention.weights.attributes import make_config, read_config, write_config
+from keras_attention.weights.attributes import make_config, read_config, unsupported, write_config
 from keras_attention.weights.bert import BERT
 from keras_attention.weights.convert import Family, canonical_names, collect_arrays, load_arrays
 from keras_attention.weights.files import existing_directory, open_arrays, read_json, write_arrays
 from keras_attention.weights.gpt2 import GPT2
-from keras_attention.weights.marian import MARIAN
+from keras_attention.weights.marian import MARIANS
 from keras_attention.weights.roberta import ROBERTA
 from keras_attention.weights.tokenizers import write_tokenizer
 from keras_attention.weights.xlnet import XLNET
 
-FAMILIES = {family.name: family for family in (BERT, ROBERTA, GPT2, MARIAN, XLNET)}
+_VARIANTS = (BERT, ROBERTA, GPT2, *MARIANS, XLNET)
+FAMILIES = {family.name: family for family in _VARIANTS}
 
 
 def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **overrides: Any) -> models.Task:
@@ -54,21 +56,31 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **o
     path = existing_directory(directory)
     attributes, arrays = read_json(path / "config.json"), open_arrays(path)
     family = _find_family(attributes)
-    stored_task = family.architectures.get(next(iter(attributes.get("architectures") or ()), ""), "")
-    task = _check_task(task or stored_task, family)
+    stored = stored_task(path)
+    task = _check_task(task or stored, family)
     has_tokenizer = any("tokenizer" in name for name in overrides)
     tokenizers = {} if has_tokenizer else family.read_tokenizers(path)
     fields = read_config(family, attributes)
     names = canonical_names(family, arrays)
-    fields |= {field: array in names and task == stored_task for field, array in family.optional_arrays.items()}
+    fields |= {field: array in names and task == stored for field, array in family.optional_arrays.items()}
     if task in ("TextClassifier", "TextTagger"):
-        fields["labels"] = _labels(family, attributes, arrays, task, stored_task, overrides.pop("labels", ()))
+        fields["labels"] = _labels(family, attributes, arrays, task, stored, overrides.pop("labels", ()))
+    if task == "TextClassifier" == stored:
+        fields["problem_type"] = attributes.get("problem_type") or _problem_type(fields["labels"])
     overrides.pop("labels", None)
     model = _make_model(family, task, fields, {**tokenizers, **overrides})
-    load_arrays(model, family, arrays, new_head=task != stored_task)
-    if tokenizers:
-        _check_special_ids(family, attributes, model)
+    load_arrays(model, family, arrays, new_head=task != stored)
     return model
+
+
+def stored_task(directory: str | pathlib.Path) -> str:
+    """Return the task of a Hugging Face directory, such as `"TextClassifier"`; "" for a model without a head.
+
+    Raises:
+        ValueError: the directory has no `config.json`, or the family is unknown.
+    """
+    attributes = read_json(existing_directory(directory) / "config.json")
+    return _find_family(attributes).architectures.get(next(iter(attributes.get("architectures") or ()), ""), "")
 
 
 def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
@@ -103,14 +115,15 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
     with whole_directory(directory) as path:
         (path / "config.json").write_text(json.dumps(attributes, indent=2) + "\n", encoding="utf-8")
         write_arrays(path, collect_arrays(model, family))
-        write_tokenizer(model.tokenizers.get("tokenizer"), path)
+        write_tokenizer(model.tokenizers.get("tokenizer"), path, family.roles)
 
 
 def _find_family(attributes: Mapping[str, Any]) -> Family:
     name = attributes.get("model_type")
     if name not in FAMILIES:
         raise ValueError(f"The `model_type` in config.json is {name!r}; expected one of {', '.join(FAMILIES)}.")
-    return FAMILIES[name]
+    variants = [family for family in _VARIANTS if family.name == name]
+    return min(variants, key=lambda family: len(unsupported(family, attributes)))
 
 
 def _check_task(task: str, family: Family) -> str:
@@ -154,9 +167,14 @@ def _labels(
     return tuple(f"LABEL_{i}" for i in range(len(arrays[names[biases[0]]])))
 
 
+def _problem_type(labels: tuple[str, ...]) -> str:
+    """Return what transformers computes if config.json does not say it: one label is a regression."""
+    return REGRESSION if len(labels) == 1 else SINGLE_LABEL
+
+
 def _family_of(model: models.Task) -> Family:
     """Return the tables that fit the model best; `write_config` then names what does not fit."""
-    families = FAMILIES.values() if isinstance(model, models.Task) else ()
+    families = _VARIANTS if isinstance(model, models.Task) else ()
     fitting = [
         family
         for family in families
@@ -181,7 +199,8 @@ def _token_ids(family: Family, model: models.Task) -> dict[str, int]:
     """
     *_, tokenizer = model.tokenizers.values()  # a translator's target tokenizer
     if tokenizer is None:
-        size = model.config.vocabulary_size or model.config.target_vocabulary_size
+        names = ("vocabulary_size", "source_vocabulary_size", "target_vocabulary_size")
+        size = min(value for value in (getattr(model.config, name) for name in names) if value)
         ids = dict(zip(("pad", "start", "end"), (i % size for i in family.default_token_ids), strict=True))
     else:
         ids = dataclasses.asdict(special_ids(tokenizer))
@@ -196,15 +215,3 @@ def _token_ids(family: Family, model: models.Task) -> dict[str, int]:
                 f"{row.field}={expected}."
             )
     return token_ids
-
-
-def _check_special_ids(family: Family, attributes: Mapping[str, Any], model: models.Task) -> None:
-    """Raise a ValueError if `config.json` and the tokenizer have different ids of padding, start or end."""
-    token_ids = _token_ids(family, model)
-    other = {name: attributes[name] for name in token_ids if attributes.get(name) not in (None, token_ids[name])}
-    if other:
-        expected = ", ".join(f"{name} = {token_ids[name]}" for name in other)
-        raise ValueError(
-            f"config.json has {', '.join(f'{name} = {value}' for name, value in other.items())}, but the tokenizer has "
-            f"{expected}. Pass another `tokenizer`, or tokenizer=None to load no tokenizer."
-        )

@@ -5,10 +5,12 @@ Reference: Liu et al., 2019, https://arxiv.org/abs/1907.11692.
 
 from __future__ import annotations
 
+import functools
+
 from keras_attention.config import TransformerConfig
 from keras_attention.weights.bert import ATTRIBUTES, BERT, encoder_rows
 from keras_attention.weights.convert import Attribute, Family, Row, dense, norm
-from keras_attention.weights.tokenizers import read_byte_pair
+from keras_attention.weights.tokenizers import ROBERTA_ROLES, read_byte_pair
 
 ROBERTA = Family(
     name="roberta",
@@ -30,7 +32,8 @@ ROBERTA = Family(
             lambda value, config: value + config.position_offset,
         ),
     ),
-    read_tokenizers=read_byte_pair,
+    read_tokenizers=functools.partial(read_byte_pair, roles=ROBERTA_ROLES, template="start_end"),
+    roles=ROBERTA_ROLES,
     token_ids={"pad_token_id": "pad", "bos_token_id": "start", "eos_token_id": "end"},
     default_token_ids=(1, 0, 2),
     supported_values=BERT.supported_values,

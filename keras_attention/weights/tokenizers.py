@@ -6,54 +6,92 @@ import dataclasses
 import json
 import pathlib
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from keras_attention.data.tokenizer_rules import split_like_gpt2
-from keras_attention.data.tokenizers import special_ids
+from keras_attention.data.special_tokens import SpecialTokens, declare, special_ids
+from keras_attention.data.tokenizer_rules import is_byte_pair, is_word_piece
 from keras_attention.weights.files import optional_json, read_json
+from keras_attention.weights.token_files import Role, read_special_tokens
 
-_BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_BYTE_SPECIAL = ("<|endoftext|>", "<s>", "</s>", "<pad>", "<unk>", "<mask>")
+BERT_ROLES = (
+    Role("unk_token", "unknown", "[UNK]"),
+    Role("sep_token", "end", "[SEP]"),
+    Role("pad_token", "pad", "[PAD]"),
+    Role("cls_token", "start", "[CLS]"),
+    Role("mask_token", "mask", "[MASK]"),
+)
+ROBERTA_ROLES = (
+    Role("bos_token", None, "<s>"),
+    Role("eos_token", None, "</s>"),
+    Role("unk_token", "unknown", "<unk>"),
+    Role("sep_token", "end", "</s>"),
+    Role("pad_token", "pad", "<pad>"),
+    Role("cls_token", "start", "<s>"),
+    Role("mask_token", "mask", "<mask>"),
+)
+GPT2_ROLES = (
+    Role("bos_token", "start", "<|endoftext|>"),
+    Role("eos_token", "end", "<|endoftext|>"),
+    Role("unk_token", "unknown", "<|endoftext|>"),
+    Role("sep_token", None, None),
+    Role("pad_token", "pad", None),
+    Role("cls_token", None, None),
+    Role("mask_token", "mask", None),
+)
 
 
 def read_word_piece(path: pathlib.Path) -> dict[str, Any]:
     """Return {"tokenizer": ...} for BERT from `vocab.txt` or `tokenizer.json`, or {} without these files.
 
-    If neither `tokenizer_config.json` nor `tokenizer.json` has the setting, the tokenizer converts texts to lower case,
-    unless the vocabulary has capital letters.
+    As in transformers, texts are converted to lower case unless `tokenizer_config.json` has `do_lower_case = false`.
 
     Raises:
-        ValueError: `tokenizer.json` has another kind of tokenizer.
+        ValueError: `tokenizer.json` has another kind of tokenizer, or two files disagree.
     """
-    added = _added_pieces(path)
     if (path / "vocab.txt").exists():
-        pieces, rules = _read_vocabulary(path)
-        pieces = order_by_id({piece: i for i, piece in enumerate(pieces)}, added) if added else pieces
+        text = (path / "vocab.txt").read_text(encoding="utf-8")
+        pieces = [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
+        vocabulary = {piece: i for i, piece in enumerate(pieces)}
     elif (path / "tokenizer.json").exists():
         content = _fast_tokenizer(path, "WordPiece")
-        rules = content.get("normalizer") or {}
-        if rules.get("type") != "BertNormalizer":
-            raise ValueError(f"tokenizer.json normalises with {rules.get('type')!r}; expected 'BertNormalizer'.")
-        pieces = order_by_id(content["model"]["vocab"], added)
+        kind = (content.get("normalizer") or {}).get("type")
+        if kind != "BertNormalizer":
+            raise ValueError(f"tokenizer.json normalises with {kind!r}; expected 'BertNormalizer'.")
+        vocabulary = content["model"]["vocab"]
     else:
         return {}
-    options = rules["lowercase"], rules["strip_accents"], rules["handle_chinese_chars"]
-    return {"tokenizer": word_piece(pieces, *options, added)}
+    options = _normalizer_options(path, order_by_id(vocabulary))
+    ids, special = read_special_tokens(path, BERT_ROLES, vocabulary, "start_end", lowercase=options[0])
+    return {"tokenizer": word_piece(order_by_id(ids), *options, special)}
 
 
-def _read_vocabulary(path: pathlib.Path) -> tuple[list[str], dict[str, bool | None]]:
-    """Return the pieces of `vocab.txt`, and the options of the normalizer."""
-    text = (path / "vocab.txt").read_text(encoding="utf-8")
-    pieces = [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
-    cased = any(piece != piece.lower() for piece in pieces if not re.fullmatch(r"\[.*\]", piece))
+def _normalizer_options(path: pathlib.Path, pieces: list[str]) -> tuple[bool, bool | None, bool]:
+    """Return `lowercase`, `strip_accents` and `split_on_cjk`.
+
+    Raises:
+        ValueError: `tokenizer_config.json` and the normalizer of `tokenizer.json` disagree.
+    """
     settings = optional_json(path / "tokenizer_config.json")
     fast = optional_json(path / "tokenizer.json").get("normalizer") or {}
-    return pieces, {
-        "lowercase": settings.get("do_lower_case", fast.get("lowercase", not cased)),
-        "strip_accents": settings.get("strip_accents", fast.get("strip_accents")),
-        "handle_chinese_chars": settings.get("tokenize_chinese_chars", fast.get("handle_chinese_chars", True)),
-    }
+    lowercase = settings.get("do_lower_case", True)
+    options = lowercase, settings.get("strip_accents"), settings.get("tokenize_chinese_chars", True)
+    names = {"do_lower_case": "lowercase", "tokenize_chinese_chars": "handle_chinese_chars"}
+    for (name, fast_name), value in zip(names.items(), options[::2], strict=True):
+        if name in settings and fast.get(fast_name, value) != value:
+            raise ValueError(
+                f"tokenizer_config.json has {name} = {value}, but the normalizer of tokenizer.json has {fast_name} = "
+                f"{fast[fast_name]}; expected the same value. Correct one of the two files."
+            )
+    cased = any(piece != piece.lower() for piece in pieces if not re.fullmatch(r"\[.*\]", piece))
+    if "do_lower_case" not in settings and (cased or not fast.get("lowercase", True)):
+        warnings.warn(
+            f"{str(path)!r} has no do_lower_case, so texts are converted to lower case, as in transformers; but its "
+            "files are for texts with capital letters. Set do_lower_case in tokenizer_config.json.",
+            stacklevel=2,
+        )
+    return options
 
 
 def word_piece(
@@ -61,7 +99,7 @@ def word_piece(
     lowercase: bool,
     strip_accents: bool | None = None,
     split_on_cjk: bool = True,
-    added: Iterable[str] = (),
+    special: SpecialTokens | None = None,
 ) -> Any:
     """Return a KerasHub tokenizer that splits texts as BERT does.
 
@@ -70,43 +108,52 @@ def word_piece(
         lowercase: convert to lower case.
         strip_accents: remove accents; None for the value of `lowercase`.
         split_on_cjk: treat each Chinese character as a word.
-        added: pieces that are never split in a text.
+        special: the special tokens; None for those with the usual names.
     """
     import keras_hub
 
     pieces = list(pieces)
-    return keras_hub.tokenizers.WordPieceTokenizer(
+    usual = [role.piece for role in BERT_ROLES if role.piece in pieces]
+    added = usual if special is None else [token.content for token in special.added]
+    tokenizer = keras_hub.tokenizers.WordPieceTokenizer(
         vocabulary=pieces,
         lowercase=lowercase,
         strip_accents=lowercase if strip_accents is None else strip_accents,
         split_on_cjk=split_on_cjk,
-        special_tokens=[piece for piece in dict.fromkeys((*_BERT_SPECIAL, *added)) if piece in pieces],
+        oov_token="[UNK]" if special is None else pieces[special.unknown],
+        special_tokens=added,
         special_tokens_in_strings=True,
     )
+    return tokenizer if special is None else declare(tokenizer, special)
 
 
-def read_byte_pair(path: pathlib.Path) -> dict[str, Any]:
+def read_byte_pair(path: pathlib.Path, roles: tuple[Role, ...], template: str) -> dict[str, Any]:
     """Return {"tokenizer": ...} for GPT-2 or RoBERTa, or {} without tokenizer files.
 
     The files are `vocab.json` and `merges.txt`, or `tokenizer.json`.
 
+    Args:
+        path: the directory.
+        roles: the special tokens of the family.
+        template: the special-token template of the family.
+
     Raises:
         ValueError: `tokenizer.json` has another kind of tokenizer, or one that normalizes or splits texts differently;
-            ids are missing; or there are no merges.
+            two files disagree; ids are missing; or there are no merges.
     """
-    added = _added_pieces(path)
     if (path / "vocab.json").exists() and (path / "merges.txt").exists():
         settings = optional_json(path / "tokenizer_config.json")
         lines = (path / "merges.txt").read_text(encoding="utf-8").split("\n")
         merges = [line.rstrip("\r") for line in lines if line.strip() and not line.startswith("#version")]
-        pieces, prefix_space = order_by_id(read_json(path / "vocab.json"), added), settings.get("add_prefix_space")
+        vocabulary, prefix_space = read_json(path / "vocab.json"), settings.get("add_prefix_space")
     elif (path / "tokenizer.json").exists():
         content = _fast_tokenizer(path, "BPE")
         merges = [rule if isinstance(rule, str) else " ".join(rule) for rule in content["model"]["merges"]]
-        pieces, prefix_space = order_by_id(content["model"]["vocab"], added), _prefix_space(content)
+        vocabulary, prefix_space = content["model"]["vocab"], _prefix_space(content)
     else:
         return {}
-    return {"tokenizer": byte_pair(pieces, merges, bool(prefix_space), added)}
+    ids, special = read_special_tokens(path, roles, vocabulary, template)
+    return {"tokenizer": byte_pair(order_by_id(ids), merges, bool(prefix_space), special)}
 
 
 def _prefix_space(content: Mapping[str, Any]) -> bool:
@@ -122,7 +169,10 @@ def _prefix_space(content: Mapping[str, Any]) -> bool:
 
 
 def byte_pair(
-    pieces: Iterable[str], merges: Iterable[str], add_prefix_space: bool = False, added: Iterable[str] = ()
+    pieces: Iterable[str],
+    merges: Iterable[str],
+    add_prefix_space: bool = False,
+    special: SpecialTokens | None = None,
 ) -> Any:
     """Return a KerasHub tokenizer that splits texts as GPT-2 and RoBERTa do.
 
@@ -130,7 +180,7 @@ def byte_pair(
         pieces: the pieces in the order of their ids, with bytes as printable characters.
         merges: pairs of pieces in the order of merging.
         add_prefix_space: put a space before the first word.
-        added: pieces that are never split in a text.
+        special: the special tokens; None for those with the usual names.
 
     Raises:
         ValueError: there are no merges.
@@ -140,67 +190,61 @@ def byte_pair(
     vocabulary, merges = {piece: i for i, piece in enumerate(pieces)}, list(merges)
     if not merges:
         raise ValueError("There are no merges; expected pairs of pieces, one pair per line, in merges.txt.")
+    usual = [role.piece for role in (*GPT2_ROLES, *ROBERTA_ROLES) if role.piece in vocabulary]
+    added = list(dict.fromkeys(usual)) if special is None else [token.content for token in special.added]
     tokenizer = keras_hub.tokenizers.BytePairTokenizer(
-        vocabulary,
-        merges,
-        add_prefix_space=add_prefix_space,
-        unsplittable_tokens=[piece for piece in dict.fromkeys((*_BYTE_SPECIAL, *added)) if piece in vocabulary],
+        vocabulary, merges, add_prefix_space=add_prefix_space, unsplittable_tokens=added
     )
-    return split_like_gpt2(tokenizer)
+    return tokenizer if special is None else declare(tokenizer, special)
 
 
-def write_tokenizer(tokenizer: Any, path: pathlib.Path) -> None:
+def write_tokenizer(tokenizer: Any, path: pathlib.Path, roles: tuple[Role, ...]) -> None:
     """Write a WordPiece or byte-pair tokenizer as transformers reads it. Other kinds are not written.
 
     Args:
         tokenizer: a KerasHub tokenizer, or None.
         path: the directory.
+        roles: the special tokens of the family.
     """
-    if hasattr(tokenizer, "merges"):
-        settings, added = _write_byte_pair(tokenizer, path)
-    elif hasattr(tokenizer, "suffix_indicator"):
-        settings, added = _write_word_piece(tokenizer, path)
+    if is_byte_pair(tokenizer):
+        _write_json(path / "vocab.json", dict(tokenizer.vocabulary))
+        (path / "merges.txt").write_text("\n".join(["#version: 0.2", *tokenizer.merges]) + "\n", encoding="utf-8")
+        settings: dict[str, Any] = {"add_prefix_space": tokenizer.add_prefix_space}
+    elif is_word_piece(tokenizer):
+        (path / "vocab.txt").write_text("\n".join(tokenizer.get_vocabulary()) + "\n", encoding="utf-8")
+        settings = {
+            "do_lower_case": tokenizer.lowercase,
+            "strip_accents": tokenizer.strip_accents,
+            "tokenize_chinese_chars": tokenizer.split_on_cjk,
+        }
     else:
         return
-    if added:
-        plain = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word", "special"), False)
-        settings["added_tokens_decoder"] = {
-            tokenizer.token_to_id(piece): {"content": piece, **plain} for piece in added
-        }
-    _write_json(path / "tokenizer_config.json", settings)
+    _write_json(path / "tokenizer_config.json", {**settings, **_special_settings(tokenizer, roles)})
 
 
-def _write_byte_pair(tokenizer: Any, path: pathlib.Path) -> tuple[dict[str, Any], list[str]]:
-    """Write the vocabulary; return the settings, and the pieces that are never split."""
-    _write_json(path / "vocab.json", dict(tokenizer.vocabulary))
-    (path / "merges.txt").write_text("\n".join(["#version: 0.2", *tokenizer.merges]) + "\n", encoding="utf-8")
-    added = [piece for piece in tokenizer.unsplittable_tokens or () if piece not in _BYTE_SPECIAL]
-    return {"add_prefix_space": tokenizer.add_prefix_space}, added
+def _special_settings(tokenizer: Any, roles: tuple[Role, ...]) -> dict[str, Any]:
+    """Return the entries of `tokenizer_config.json` for the special tokens."""
+    special, vocabulary = special_ids(tokenizer), list(tokenizer.get_vocabulary())
+    kinds = {"bos_token": "start", "eos_token": "end"}  # of RoBERTa
+    ids = {role.name: getattr(special, role.kind or kinds.get(role.name, ""), None) for role in roles}
+    if special.pad in (special.end, special.start):  # there is none
+        ids.pop("pad_token", None)
+    named = {name: vocabulary[index] for name, index in ids.items() if index is not None}
+    decoder = {}
+    for token in special.added:
+        index, flags = tokenizer.token_to_id(token.content), dataclasses.asdict(token)
+        flags.pop("at_start")
+        decoder[index] = {**flags, "special": index in special.hidden}
+    bos = {"add_bos_token": True} if roles is GPT2_ROLES and special.starts_texts else {}
+    return {**named, **bos, "added_tokens_decoder": decoder}
 
 
-def _write_word_piece(tokenizer: Any, path: pathlib.Path) -> tuple[dict[str, Any], list[str]]:
-    """Write the vocabulary; return the settings, and the pieces that are never split."""
-    (path / "vocab.txt").write_text("\n".join(tokenizer.get_vocabulary()) + "\n", encoding="utf-8")
-    pieces = zip(
-        ("pad_token", "unk_token", "cls_token", "sep_token"), dataclasses.astuple(special_ids(tokenizer)), strict=True
-    )
-    settings = {
-        "do_lower_case": tokenizer.lowercase,
-        "strip_accents": tokenizer.strip_accents,
-        "tokenize_chinese_chars": tokenizer.split_on_cjk,
-        **{name: tokenizer.id_to_token(index) for name, index in pieces},
-        "mask_token": "[MASK]",
-    }
-    return settings, [piece for piece in tokenizer.special_tokens or () if piece not in _BERT_SPECIAL]
-
-
-def order_by_id(vocabulary: Mapping[str, int], added: Mapping[str, int] | None = None) -> list[str]:
-    """Return the pieces of a vocabulary and the added pieces, in the order of their ids.
+def order_by_id(ids: Mapping[str, int]) -> list[str]:
+    """Return the pieces of a vocabulary in the order of their ids.
 
     Raises:
         ValueError: an id is missing.
     """
-    ids = {**vocabulary, **(added or {})}
     pieces = sorted(ids, key=ids.__getitem__)
     if [ids[piece] for piece in pieces] != list(range(len(pieces))):
         raise ValueError(
@@ -219,17 +263,6 @@ def _fast_tokenizer(path: pathlib.Path, kind: str) -> Mapping[str, Any]:
             "tokenizer."
         )
     return content
-
-
-def _added_pieces(path: pathlib.Path) -> dict[str, int]:
-    """Return {piece: id} of the pieces that are never split: special tokens, and pieces added after training."""
-    listed = optional_json(path / "tokenizer.json").get("added_tokens", ())
-    decoder = optional_json(path / "tokenizer_config.json").get("added_tokens_decoder", {})
-    return {
-        **{token["content"]: token["id"] for token in listed},
-        **{token["content"]: int(index) for index, token in decoder.items()},
-        **optional_json(path / "added_tokens.json"),
-    }
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import pathlib
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 from keras_attention.config import TransformerConfig
+from keras_attention.data.special_tokens import declare
 from keras_attention.data.tokenizers import assigned_characters, compile_rules
 from keras_attention.weights.attributes import activation
 from keras_attention.weights.convert import FIRST, TRANSPOSED, Attribute, Family, Row, Transform, dense, norm
 from keras_attention.weights.files import optional_json
+from keras_attention.weights.token_files import Role, read_special_tokens
+from keras_attention.weights.tokenizers import order_by_id
 
 # (M, H, D) <-> our kernel (M, H D); for the output projection <-> (H D, M)
 _HEADS_LAST = Transform(
@@ -25,6 +29,19 @@ _HEADS_LAST = Transform(
 _HEADS_FIRST = _HEADS_LAST.then(TRANSPOSED)
 
 
+XLNET_ROLES = (
+    Role("bos_token", None, "<s>"),
+    Role("eos_token", None, "</s>"),
+    Role("unk_token", "unknown", "<unk>"),
+    Role("sep_token", "end", "<sep>"),
+    Role("pad_token", "pad", "<pad>"),
+    Role("cls_token", "start", "<cls>"),
+    Role("mask_token", "mask", "<mask>", lstrip=True),
+    Role("eop_token", None, "<eop>"),  # additional special tokens of transformers' class
+    Role("eod_token", None, "<eod>"),
+)
+
+
 def read_xlnet_tokenizer(path: pathlib.Path) -> dict[str, Any]:
     """Return {"tokenizer": ...} from `spiece.model` and `tokenizer_config.json`, or {} without tokenizer files.
 
@@ -32,10 +49,16 @@ def read_xlnet_tokenizer(path: pathlib.Path) -> dict[str, Any]:
         ValueError: there is a `tokenizer.json`, but no `spiece.model`.
     """
     if (path / "spiece.model").exists():
+        from sentencepiece import sentencepiece_model_pb2
+
         settings = optional_json(path / "tokenizer_config.json")
         model = (path / "spiece.model").read_bytes()
         normalization = settings.get("do_lower_case", False), settings.get("keep_accents", False)
-        return {"tokenizer": xlnet_pieces(model, *normalization)}
+        proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+        vocabulary = {piece.piece: i for i, piece in enumerate(proto.pieces)}
+        ids, special = read_special_tokens(path, XLNET_ROLES, vocabulary, "end_start", lowercase=normalization[0])
+        added = order_by_id(ids)[len(vocabulary) :]
+        return {"tokenizer": declare(xlnet_pieces(model, *normalization, added), special)}
     if (path / "tokenizer.json").exists():
         raise ValueError(
             f"{str(path)!r} lacks spiece.model; add the file, or pass tokenizer=None to load only weights."
@@ -43,7 +66,7 @@ def read_xlnet_tokenizer(path: pathlib.Path) -> dict[str, Any]:
     return {}
 
 
-def xlnet_pieces(model: bytes, lowercase: bool = False, keep_accents: bool = False) -> Any:
+def xlnet_pieces(model: bytes, lowercase: bool = False, keep_accents: bool = False, added: Iterable[str] = ()) -> Any:
     """Return a KerasHub tokenizer whose SentencePiece model normalises texts as XLNet does.
 
     Before the model's own rules, `` and '' become a quotation mark, characters are decomposed (NFKD), and accents are
@@ -53,6 +76,7 @@ def xlnet_pieces(model: bytes, lowercase: bool = False, keep_accents: bool = Fal
         model: a serialised SentencePiece model.
         lowercase: convert to lower case.
         keep_accents: do not remove accents.
+        added: pieces after those of the model, which only `split_added` finds in a text.
     """
     import keras_hub
     import sentencepiece
@@ -63,8 +87,10 @@ def xlnet_pieces(model: bytes, lowercase: bool = False, keep_accents: bool = Fal
     )
 
     def normalise(text: str) -> str:
+        if text in "\x85\u2028\u2029":
+            return " "
         if not keep_accents:
-            text = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+            text = "".join(c for c in unicodedata.normalize("NFKD", text) if unicodedata.category(c)[0] != "M")
         return normalizer.normalize(text.lower() if lowercase else text)
 
     characters = list(assigned_characters())
@@ -73,6 +99,8 @@ def xlnet_pieces(model: bytes, lowercase: bool = False, keep_accents: bool = Fal
     table |= {old: new for old in characters if (new := normalise(old)) != old}
     proto = sentencepiece_model_pb2.ModelProto.FromString(model)
     proto.normalizer_spec.precompiled_charsmap = compile_rules(table.items())
+    for piece in added:
+        proto.pieces.add(piece=piece, score=0.0, type=sentencepiece_model_pb2.ModelProto.SentencePiece.CONTROL)
     return keras_hub.tokenizers.SentencePieceTokenizer(proto=proto.SerializeToString())
 
 
@@ -133,6 +161,7 @@ XLNET = Family(
         Attribute("vocab_size", "vocabulary_size"),
     ),
     read_tokenizers=read_xlnet_tokenizer,
+    roles=XLNET_ROLES,
     token_ids={"pad_token_id": "pad"},
     default_token_ids=(-1, -1, -1),
     supported_values={
