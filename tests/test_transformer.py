@@ -7,6 +7,7 @@ from conformance import compiled
 from keras import ops
 
 import keras_attention as ka
+from keras_attention.data.special_tokens import special_ids
 from keras_attention.layers import (
     InputEmbedding,
     MultiHeadAttention,
@@ -241,8 +242,11 @@ def test_prefilling_a_prompt_equals_decoding_it_token_by_token(tokenizer):
 def test_learned_positions_limit_the_length_of_a_completion(tokenizer):
     sizes = {"width": 14, "num_heads": 7, "num_layers": 1, "intermediate_dim": 11, "max_length": 13}
     model = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes)
-    (completion,) = model.complete(["we eat"], ka.Greedy(max_new_tokens=60, min_new_tokens=59))
+    end = special_ids(tokenizer).end
+    (completion,) = model.complete(["we eat"], ka.Greedy(suppress_tokens=(end,)))
     prompt = len(ka.data.tokenizers.encode_texts(tokenizer, ["we eat"])[0])
     assert len(completion.pieces) == 13 - prompt
+    with pytest.raises(ValueError, match="reads at most 13 tokens, prompt included; expected at most 12"):
+        model.complete(["we eat"], ka.Greedy(max_new_tokens=60))
     with pytest.raises(ValueError, match="relative"):
         ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes, positions="relative")

@@ -159,6 +159,26 @@ _DEFAULTS = {
     "share_encoder_decoder_embeddings": True,
     "tie_word_embeddings": True,
 }
+_TOKEN_IDS = {
+    "pad_token_id": "pad",
+    "decoder_start_token_id": "start",
+    "eos_token_id": "end",
+    "forced_eos_token_id": "end",
+}
+_SUPPORTED = {
+    "is_encoder_decoder": (True,),
+    "scale_embedding": (True,),
+    "static_position_embeddings": (True,),
+    "normalize_embedding": (False,),
+    "add_bias_logits": (False,),
+}
+_CONFIG = {
+    "norm_first": False,  # transformers computes no other
+    "positions": "sinusoidal",
+    "attention_bias": True,
+    "epsilon": 1e-5,
+    "output_bias": True,
+}
 
 
 def _marian(shared: bool, tied: bool) -> Family:
@@ -179,33 +199,12 @@ def _marian(shared: bool, tied: bool) -> Family:
         attributes=_ATTRIBUTES,
         read_tokenizers=read_marian_tokenizers,
         roles=MARIAN_ROLES,
-        token_ids={
-            "pad_token_id": "pad",
-            "decoder_start_token_id": "start",
-            "eos_token_id": "end",
-            "forced_eos_token_id": "end",
-        },
+        token_ids=_TOKEN_IDS,
         default_token_ids=(-1, -1, 0),
-        supported_values={
-            "is_encoder_decoder": (True,),
-            "scale_embedding": (True,),
-            "static_position_embeddings": (True,),
-            "share_encoder_decoder_embeddings": (shared,),
-            "tie_word_embeddings": (tied,),
-            "normalize_embedding": (False,),
-            "add_bias_logits": (False,),
-        },
+        supported_values=_SUPPORTED | {"share_encoder_decoder_embeddings": (shared,), "tie_word_embeddings": (tied,)},
         ignored_attributes=frozenset(_IGNORED.split()),
         defaults=_DEFAULTS,
-        family_defaults={
-            "norm_first": False,  # transformers computes no other
-            "positions": "sinusoidal",
-            "attention_bias": True,
-            "epsilon": 1e-5,
-            "shared_vocabulary": shared,
-            "tie_weights": tied,
-            "output_bias": True,
-        },
+        family_defaults=_CONFIG | {"shared_vocabulary": shared, "tie_weights": tied},
         rows=(
             *embeddings,
             *norm("model.encoder.layer_norm", "encoder.norm"),
