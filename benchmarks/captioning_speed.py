@@ -43,7 +43,7 @@ def torch_captioner(model: ka.Captioner):
 
     tensor = lambda value: torch.from_numpy(np.array(keras.ops.convert_to_numpy(value), "float32"))  # noqa: E731
     decoder, attention, sizes = model.decoder, model.decoder.attention, model.config
-    special = ka.data.special_ids(model.tokenizer)
+    special = ka.data.special_tokens_of(model.tokenizer)
 
     class Captioner(nn.Module):
         def __init__(self) -> None:

@@ -310,7 +310,7 @@ MODELS = [
 
 def batch_for(model: Any) -> dict[str, np.ndarray]:
     """Inputs of one batch of `PAIRS`, or of images, with padding."""
-    special = ka.data.special_ids(getattr(model, "source_tokenizer", None) or model.tokenizer)
+    special = ka.data.special_tokens_of(getattr(model, "source_tokenizer", None) or model.tokenizer)
     sources = ka.data.tokenizers.encode_texts(
         getattr(model, "source_tokenizer", None) or model.tokenizer, [a for a, _ in PAIRS[3:6]]
     )

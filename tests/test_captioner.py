@@ -63,7 +63,7 @@ def test_an_unreadable_image_has_an_empty_caption(caption_tokenizer):
 
 
 def test_the_score_of_a_caption_is_the_sum_of_its_log_probabilities(caption_tokenizer):
-    model, special = small_captioner(caption_tokenizer), ka.data.special_ids(caption_tokenizer)
+    model, special = small_captioner(caption_tokenizer), ka.data.special_tokens_of(caption_tokenizer)
     randomize(model, 0.3)
     images, texts = [e.image for e in examples(2)], ["a small red circle", "there is a blue cross above a square"]
     expected = []

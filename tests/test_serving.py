@@ -410,7 +410,7 @@ def test_a_long_prompt_leaves_room_for_the_new_tokens(tokenizer, tmp_path):
     sizes = {"width": 14, "num_heads": 7, "num_layers": 1, "max_length": 17}
     model = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes)
     randomize(model, 0.3)
-    never_end = (ka.data.special_ids(tokenizer).end,)
+    never_end = (ka.data.special_tokens_of(tokenizer).end,)
     strategy = ka.Greedy(max_new_tokens=11, suppress_tokens=never_end)
     tail = "b o y b o y"
     prompts = ["we eat bread " * 20 + tail, "they drink milk " * 2 + tail, "we", ""]

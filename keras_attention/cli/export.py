@@ -11,7 +11,7 @@ import keras_attention as ka
 from keras_attention.cli.loading import is_export, load, strategy_of
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, TASKS, Command, Option, drop_unset, search_options
 from keras_attention.cli.terminal import native_log_hidden, say, show_warning
-from keras_attention.storage import local_path, write_whole
+from keras_attention.storage import atomic_write, local_path
 
 _EXPORT = [
     click.Argument(["model"]),
@@ -143,7 +143,7 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
             "--task tagger."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, lambda name: loaded.save(name))
+    atomic_write(target, lambda name: loaded.save(name))
     say(f"{type(loaded).__name__} with {loaded.count_params():,} parameters in {model}.")
     if None in loaded.tokenizers.values():
         show_warning(f"{directory} has no tokenizer files that can be read; {model} takes ids only.")

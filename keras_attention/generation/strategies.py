@@ -14,9 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from keras_attention.late import LateModule
+from keras_attention.lazy import LazyModule
 
-ops = LateModule("keras.ops")  # the options of the command line are read from here, without Keras
+ops = LazyModule("keras.ops")  # the options of the command line are read from here, without Keras
 
 NEVER = -1e9  # log-probability of a forbidden token; sums of it remain finite in float32
 BELOW_NEVER = 2 * NEVER  # lower than a continuation with one forbidden token

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_attention.data.special_tokens import special_ids
+from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.stop_strings import stop_table
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Strategy
@@ -23,7 +23,7 @@ def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
 
     With `replace_unknown`, the unknown token is allowed, because `Translator.to_outputs` replaces it.
     """
-    special = special_ids(tokenizer)
+    special = special_tokens_of(tokenizer)
     ids = [i for i in special.suppressed if not (strategy.replace_unknown and i == special.unknown)]
     parts = [ops.reshape(ops.convert_to_tensor(part, "int32"), (-1,)) for part in (strategy.suppress_tokens, ids)]
     return strategy.with_arrays({"suppress_tokens": ops.concatenate(parts)})

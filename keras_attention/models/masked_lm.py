@@ -156,7 +156,7 @@ class MaskedLM(Task):
         filled = detokenizer.decode(computed["token_ids"], computed["lengths"])
         is_candidate = is_mask[:, :, None] & (computed["candidates"] >= 0)
         return {
-            "text": detokenizer.choose(is_mask[:, 0], filled, strings),
+            "text": detokenizer.where(is_mask[:, 0], filled, strings),
             "candidates": detokenizer.pieces(computed["candidates"], is_candidate),
             "candidate_scores": computed["candidate_scores"],
         }

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_attention import config as configs
-from keras_attention.data.special_tokens import SpecialTokens, declare
+from keras_attention.data.special_tokens import SpecialTokens, set_special_tokens
 
 
 def get_config(self: Any) -> dict:
@@ -36,7 +36,7 @@ def from_config(cls: Any, config: dict, custom_objects: dict | None = None):
         for name in cls.tokenizer_names
     }
     for name, special in config.pop("special_tokens", {}).items():
-        declare(tokenizers[name], SpecialTokens(**special))
+        set_special_tokens(tokenizers[name], SpecialTokens(**special))
     quantization = keras.saving.deserialize_keras_object(config.pop("quantization", None), custom_objects)
     model = cls(getattr(configs, fields.pop("class"))(**fields), **tokenizers, **config)
     if quantization is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.data.special_tokens import SPACES, added_pattern, special_ids
+from keras_attention.data.special_tokens import SPACES, added_pattern, special_tokens_of
 from keras_attention.data.tokenizer_rules import MAX_WORD_LENGTH, is_byte_pair, is_word_piece
 
 _MARK = "\uffff"  # is not a character, so neither a text nor a vocabulary has it
@@ -37,7 +37,7 @@ class GraphPieces:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self._special = special_ids(tokenizer)
+        self._special = special_tokens_of(tokenizer)
         self._pattern = added_pattern(self._special)
         self._fold = tf.strings.lower if self._special.lowercase else tf.identity
         self._ids = [tokenizer.token_to_id(token.content) for token in self._special.added]

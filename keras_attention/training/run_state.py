@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from keras_attention.data.batches import digest
-from keras_attention.storage import write_whole
+from keras_attention.storage import atomic_write
 from keras_attention.training.checkpoints import assign, load_arrays, save_arrays
 from keras_attention.training.finetuning import restart_lora
 from keras_attention.training.plan import Mode, TrainingPlan
@@ -162,7 +162,7 @@ class RunState(keras.callbacks.Callback):
             old.unlink()
 
     def _save_model(self, model: keras.Model) -> None:
-        write_whole(self.directory / "model.keras", lambda name: keras.saving.save_model(model, name))
+        atomic_write(self.directory / "model.keras", lambda name: keras.saving.save_model(model, name))
 
 
 def describe_start(plan: TrainingPlan, examples: Any, validation: Any, options: Mapping[str, Any]) -> dict:
