@@ -4,7 +4,7 @@
     python benchmarks/captioning_speed.py MODEL.keras IMAGE...
 
 MODEL is a `show_attend_and_tell` with a MobileNet, such as `captioning_quality.py` trains. The network in PyTorch has
-the same weights: Pillow decodes the images, the batch normalisation is folded into the convolutions, and an LSTM cell
+the same weights: Pillow decodes the images, the batch normalization is folded into the convolutions, and an LSTM cell
 has additive attention. Its beam search has 3 beams, the same length penalty and the same stopping rule. The script
 compares the captions.
 
@@ -139,7 +139,7 @@ def _linear(layer, nn, tensor):
 
 
 def _mobilenet(network: keras.Model, torch):
-    """Return a Keras MobileNet as a PyTorch module, with batch normalisation folded into the convolutions."""
+    """Return a Keras MobileNet as a PyTorch module, with batch normalization folded into the convolutions."""
     parts = []
     for layer in network.layers:
         if isinstance(layer, keras.layers.ZeroPadding2D):

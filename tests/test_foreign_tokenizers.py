@@ -137,8 +137,8 @@ def test_roberta_ids_equal_those_of_transformers(gpt2):
     assert mask_id(converted) == len(pieces) - 1
 
 
-def test_xlnet_normalises_texts_like_the_authors_code(tmp_path):
-    """The expected text is that of the authors' code; transformers normalises some white space differently."""
+def test_xlnet_normalizes_texts_like_the_authors_code(tmp_path):
+    """The expected text is that of the authors' code; transformers normalizes some white space differently."""
     import sentencepiece
 
     if not DATA.is_dir():

@@ -338,7 +338,7 @@ def test_the_check_reports_invalid_directories(exported, tmp_path, name, content
     assert any(message in problem for problem in ka.check_export(path).problems)
 
 
-def test_the_translator_has_memorised_the_pairs(translator):
+def test_the_translator_has_memorized_the_pairs(translator):
     """Other tests rely on this property of the fixture."""
     assert [a.text for a in translator.translate([s for s, _ in PAIRS])] == [t for _, t in PAIRS]
 

@@ -36,7 +36,7 @@ def test_a_word_of_the_texts_is_not_a_special_token():
     assert (special.pad, special.unknown, special.start, special.end, special.hidden) == (0, 1, 2, 3, (0, 1, 2, 3, 4))
 
 
-def test_other_tokenizers_are_recognised_by_their_attributes_before_their_names():
+def test_other_tokenizers_are_recognized_by_their_attributes_before_their_names():
     class Tokenizer:
         cls_token_id, sep_token_id = 1, 2
 

@@ -117,7 +117,7 @@ def test_layers_work_in_a_functional_model(make, tmp_path):
     np.testing.assert_array_equal(*(m.predict(numbers(B, 4, M), verbose=0) for m in (model, again)))
 
 
-def test_query_key_and_value_are_initialised_as_one_matrix():
+def test_query_key_and_value_are_initialized_as_one_matrix():
     layer = MultiHeadAttention(8, 16)
     layer.build((None, None, 128))
     for projection, units in (

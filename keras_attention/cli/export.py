@@ -35,7 +35,7 @@ _EXPORT = [
         "--int8",
         is_flag=True,
         group="Model",
-        help="quantise projections and embeddings to int8; smaller, but slower on a CPU.",
+        help="quantize projections and embeddings to int8; smaller, but slower on a CPU.",
     ),
     Option(
         "--attention",

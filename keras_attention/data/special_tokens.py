@@ -1,7 +1,7 @@
 """The special tokens of a tokenizer: which ids they have, and which pieces are never split in a text.
 
 The files of a checkpoint, or the training of a tokenizer, declare them; `set_special_tokens` stores them on the
-tokenizer, and a model saves them. Only for another KerasHub tokenizer are they recognised by its attributes or by the
+tokenizer, and a model saves them. Only for another KerasHub tokenizer are they recognized by its attributes or by the
 usual names.
 """
 
@@ -40,9 +40,9 @@ class AddedToken:
         content: the piece.
         lstrip: it includes the spaces before it.
         rstrip: it includes the spaces after it.
-        single_word: it is only recognised as a whole word.
-        normalized: it is recognised after normalization, so in any case if texts are converted to lower case.
-        at_start: it is only recognised at the beginning of a text.
+        single_word: it is only recognized as a whole word.
+        normalized: it is recognized after normalization, so in any case if texts are converted to lower case.
+        at_start: it is only recognized at the beginning of a text.
     """
 
     content: str
@@ -121,11 +121,11 @@ def special_tokens_of(tokenizer: Any) -> SpecialTokens:
             "This model lacks a tokenizer, so it only takes token ids; expected a KerasHub tokenizer. Make the model "
             "with `tokenizer=...`, or import it from a directory that has the tokenizer's files."
         )
-    return getattr(tokenizer, "declared_tokens", None) or _recognised(tokenizer)
+    return getattr(tokenizer, "declared_tokens", None) or _recognized(tokenizer)
 
 
 @functools.lru_cache(maxsize=32)
-def _recognised(tokenizer: Any) -> SpecialTokens:
+def _recognized(tokenizer: Any) -> SpecialTokens:
     ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
     special: dict[str, Any] = {}
     for kind, names in _NAMES.items():

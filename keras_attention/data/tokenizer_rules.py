@@ -101,7 +101,7 @@ def _byte_characters() -> dict[int, str]:
 def exact_tokenizer(tokenizer: Any) -> Any:
     """Return the `tokenizers.Tokenizer` that splits texts as transformers does; None for SentencePiece.
 
-    KerasHub's own Python code splits byte pairs as Llama 3 does, and normalises word pieces with NFKC.
+    KerasHub's own Python code splits byte pairs as Llama 3 does, and normalizes word pieces with NFKC.
 
     Args:
         tokenizer: a KerasHub tokenizer.

@@ -92,8 +92,8 @@ class RelativeTransformer(BaseLayer):
     Args:
         blocks: list of `TransformerBlock`s whose attention is a `RelativeAttention`.
         inputs: an `InputEmbedding` without positions and segments.
-        norm_epsilon: epsilon of a layer normalisation after the last block, for pre-norm stacks; None for no
-            normalisation.
+        norm_epsilon: epsilon of a layer normalization after the last block, for pre-norm stacks; None for no
+            normalization.
 
     Call arguments:
         tokens: (B, L, M) embedded tokens, M even.

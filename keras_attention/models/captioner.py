@@ -141,7 +141,7 @@ class Captioner(Task):
         Args:
             name: a name of `keras_attention.presets()`.
             image_encoder_weights: weights of the image encoder: `"imagenet"`, which Keras downloads (`small_cnn` has no
-                such weights and is initialised randomly); a file, such as a captioner's `.keras` (see
+                such weights and is initialized randomly); a file, such as a captioner's `.keras` (see
                 `load_image_encoder_weights`); or None for random weights.
             **overrides: see `Task.from_preset`.
 

@@ -45,7 +45,7 @@ class LossTracker(keras.metrics.Metric):
 
 
 def track_token_loss(self, loss: Any, loss_weights: Any) -> None:
-    """Let a compiled model show and minimise its loss per token, if each of its losses has a method `sums`.
+    """Let a compiled model show and minimize its loss per token, if each of its losses has a method `sums`.
 
     Args:
         loss: the loss, or a dict or list of losses; see `keras.Model.compile`.

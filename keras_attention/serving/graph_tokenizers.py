@@ -81,7 +81,7 @@ def _sentence_pieces(tokenizer: Any) -> Any:
     """Return a tokenizer of TF-Text; other kinds of tokenizers are returned as they are.
 
     TF-Text names a SentencePiece resource after its node, and nodes of different functions can have equal names. Two
-    tokenizers, of one or two SavedModels, would then share one vocabulary. To avoid this, the name is a hash of the
+    tokenizers, of one or two SavedModels, would then share one vocabulary. To avoid this, the name has a digest of the
     vocabulary.
     """
     proto = getattr(tokenizer, "proto", None)
@@ -117,7 +117,7 @@ def _word_pieces(tokenizer: Any) -> Callable[[tf.Tensor], tf.RaggedTensor]:
 
 
 def _normalize(tokenizer: Any, text: tf.Tensor) -> tf.Tensor:
-    """Normalise texts as BERT does: one kind of space, no control characters; optionally no accents, lower case."""
+    """Normalize texts as BERT does: one kind of space, no control characters; optionally no accents, lower case."""
     import tensorflow_text
 
     text = tf.strings.regex_replace(text, r"[\p{Cf}\p{Co}\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\x{fffd}]", "")

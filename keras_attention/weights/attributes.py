@@ -160,7 +160,7 @@ def write_config(family: Family, config: Any, task: str) -> dict[str, Any]:
             same = [other.field for other in family.attributes if other.hf_name == row.hf_name]
             sizes = " and ".join(f"`{name}` = {getattr(config, name)!r}" for name in same)
             raise ValueError(f"{sizes}, but {family.name} has one `{row.hf_name}` for both; make them equal.")
-    # None means Glorot's initialisation. transformers needs a number; only initial weights depend on it.
+    # None means Glorot's initialization. transformers needs a number; only initial weights depend on it.
     written |= {name: 0.02 for name in ("initializer_range", "init_std") if written.get(name, 0) is None}
     supported = {name: allowed[0] for name, allowed in family.supported_values.items()}
     labels = dict(enumerate(config.labels))

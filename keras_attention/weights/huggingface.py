@@ -94,7 +94,7 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
         directory: a new directory. It is created after all files are written.
 
     Raises:
-        ValueError: the directory exists, transformers has no such network, or the model is quantised or has LoRA
+        ValueError: the directory exists, transformers has no such network, or the model is quantized or has LoRA
             weights.
 
     Example:
@@ -106,8 +106,8 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
     family = _family_of(model)
     if model.quantization or model.has_lora:
         raise ValueError(
-            "The model is quantised or has LoRA weights, which cannot be written for transformers. Write it before you "
-            "quantise it; to merge LoRA, save the model and load it again."
+            "The model is quantized or has LoRA weights, which cannot be written for transformers. Write it before you "
+            "quantize it; to merge LoRA, save the model and load it again."
         )
     attributes = {**_token_ids(family, model), **write_config(family, model.config, model.task_name())}
     if pathlib.Path(directory).exists():

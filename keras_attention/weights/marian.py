@@ -98,7 +98,7 @@ def sentence_piece(model: bytes, pieces: list[str]) -> Any:
     `SpecialTokens.size`. A language code such as `>>fra<<` is one piece at the beginning of a text.
 
     Args:
-        model: a serialised SentencePiece model.
+        model: a serialized SentencePiece model.
         pieces: in the order of their ids, with `<unk>` and `</s>`.
     """
     import keras_hub

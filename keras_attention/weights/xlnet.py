@@ -67,13 +67,13 @@ def read_xlnet_tokenizer(path: pathlib.Path) -> dict[str, Any]:
 
 
 def xlnet_pieces(model: bytes, lowercase: bool = False, keep_accents: bool = False, added: Iterable[str] = ()) -> Any:
-    """Return a KerasHub tokenizer whose SentencePiece model normalises texts as XLNet does.
+    """Return a KerasHub tokenizer whose SentencePiece model normalizes texts as XLNet does.
 
     Before the model's own rules, `` and '' become a quotation mark, characters are decomposed (NFKD), and accents are
     removed.
 
     Args:
-        model: a serialised SentencePiece model.
+        model: a serialized SentencePiece model.
         lowercase: convert to lower case.
         keep_accents: do not remove accents.
         added: pieces after those of the model, which only `split_added` finds in a text.
@@ -86,7 +86,7 @@ def xlnet_pieces(model: bytes, lowercase: bool = False, keep_accents: bool = Fal
         model_proto=model, add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False
     )
 
-    def normalise(text: str) -> str:
+    def normalize(text: str) -> str:
         if text in "\x85\u2028\u2029":
             return " "
         if not keep_accents:
@@ -96,7 +96,7 @@ def xlnet_pieces(model: bytes, lowercase: bool = False, keep_accents: bool = Fal
     characters = list(assigned_characters())
     syllables = (chr(code) for code in range(0xAC00, 0xD7A4))  # Hangul, which may be decomposed
     table = {"``": '"', "''": '"', **{unicodedata.normalize("NFD", syllable): syllable for syllable in syllables}}
-    table |= {old: new for old in characters if (new := normalise(old)) != old}
+    table |= {old: new for old in characters if (new := normalize(old)) != old}
     proto = sentencepiece_model_pb2.ModelProto.FromString(model)
     proto.normalizer_spec.precompiled_charsmap = compile_rules(table.items())
     for piece in added:
