@@ -3,7 +3,7 @@
     loss = sum w cost / sum |w|  over all tokens of an epoch (shown), or of an update (its gradient)
 
 Keras averages the losses of batches, weighted by their rows, and the gradients of accumulated batches, so a token of a
-batch with few tokens would count more. `Task` uses the functions of this module as methods.
+batch with few tokens would count more. `Task` calls the functions of this module in its methods.
 """
 
 from __future__ import annotations
