@@ -216,7 +216,7 @@ def test_the_schedule_counts_updates_not_batches(tokenizer):
     assert all(rate > 0 for rate in rates)
 
 
-def test_verbs_use_the_weights_that_lora_and_quantization_change(classifier):
+def test_prediction_methods_use_the_weights_that_lora_and_quantization_change(classifier):
     texts = [text for text, _ in EXAMPLES]
     before = [a.score for a in classifier.classify(texts)]
     ka.training.enable_lora(classifier, 3)

@@ -206,7 +206,7 @@ def test_other_keras_models_cannot_be_exported(tmp_path):
     assert not list((tmp_path / "m").iterdir())
 
 
-def test_an_export_rejects_the_verbs_of_other_tasks(exported):
+def test_an_export_rejects_the_prediction_methods_of_other_tasks(exported):
     served = ka.load(exported)
     with pytest.raises(TypeError, match="is a Translator, which cannot classify; it can translate"):
         served.classify(["we eat"])
