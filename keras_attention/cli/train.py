@@ -95,7 +95,7 @@ _DATA = [
     ),
 ]
 _MODEL = [
-    _model("--preset", metavar="NAME", help=f"name in `keras-attention presets`.  [default: {_PRESETS}]"),
+    _model("--preset", metavar="NAME", help=f"name of a preset; see `keras-attention presets`.  [default: {_PRESETS}]"),
     _model(
         "--set",
         "overrides",

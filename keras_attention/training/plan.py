@@ -53,7 +53,7 @@ class TrainingPlan:
         gradient_accumulation: batches per update; the loss is averaged over all their tokens.
         monitor: metric that selects the best model; by default val_bleu (translator, captioner), val_accuracy
             (classifier, tagger) or val_loss (the others).
-        mode: whether lower (min) or higher (max) values of the monitor are better; by default chosen from its name.
+        mode: whether lower (min) or higher (max) values of the metric are better; by default its name decides.
         bleu_tokenizer: tokenizer of sacreBLEU; by default chosen from the writing system of the references.
         patience: epochs without an improvement before training stops.
         average_checkpoints: average the last N checkpoints, and save the average if it scores better; 1 = off.
