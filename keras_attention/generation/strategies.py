@@ -156,8 +156,8 @@ class Strategy:
 
     def suppressing(self, tokens: Sequence[int]) -> Strategy:
         """Return a copy that also suppresses these tokens."""
-        suppressed = [ops.convert_to_tensor(ids, "int32") for ids in (self.suppress_tokens, tuple(tokens))]
-        return self.with_arrays({"suppress_tokens": ops.concatenate(suppressed)})
+        both = [ops.reshape(ops.convert_to_tensor(ids, "int32"), (-1,)) for ids in (self.suppress_tokens, tokens)]
+        return self.with_arrays({"suppress_tokens": ops.concatenate(both)})
 
     @property
     def penalizes_repetition(self) -> bool:
