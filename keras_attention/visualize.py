@@ -64,22 +64,22 @@ def merge_words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
 def word_alignment(translation: ka.Translation) -> tuple[list[str], list[str], np.ndarray]:
     """Merge the attention of a translation from pieces to words.
 
-    The weights of a target word are the mean over its pieces. The weight of a source word is the sum over its pieces.
+    The scores of a target word are the mean over its pieces. The score of a source word is the sum over its pieces.
     So each row still sums to 1.
 
     Args:
         translation: from a model with attention.
 
     Returns:
-        Source words, target words, and weights (target words, source words).
+        Source words, target words, and scores (target words, source words).
 
     Raises:
         ValueError: the translation has no attention.
 
     Example:
-        >>> weights = np.array([[0.5, 0.25, 0.25]], "float32")
+        >>> scores = np.array([[0.5, 0.25, 0.25]], "float32")
         >>> pieces = ("\\u2581eat", "\\u2581bre", "ad"), ("\\u2581pan",)
-        >>> word_alignment(ka.Translation("eat bread", "pan", -1.0, *pieces, weights))[2].tolist()
+        >>> word_alignment(ka.Translation("eat bread", "pan", -1.0, *pieces, scores))[2].tolist()
         [[0.5, 0.5]]
     """
     if translation.attention is None:
@@ -111,17 +111,17 @@ def plot_alignment(translation: ka.Translation, path: PathLike | None = None) ->
         ValueError: the translation has no attention.
 
     Example:
-        >>> weights = np.array([[0.9, 0.1], [0.2, 0.8]], "float32")
+        >>> scores = np.array([[0.9, 0.1], [0.2, 0.8]], "float32")
         >>> pieces = ("\\u2581eat", "\\u2581bread"), ("\\u2581comer", "\\u2581pan")
-        >>> figure = plot_alignment(ka.Translation("eat bread", "comer pan", -1.0, *pieces, weights))
+        >>> figure = plot_alignment(ka.Translation("eat bread", "comer pan", -1.0, *pieces, scores))
 
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, figure 3.
     """
-    sources, targets, weights = word_alignment(translation)
+    sources, targets, scores = word_alignment(translation)
     long = max(len(sources), len(targets)) > _LONG
     width, height = (0.3, 0.25) if long else (0.55, 0.45)  # inches of a cell
     figure, axes = _figure(3.2 + width * len(sources), 2.2 + height * len(targets))
-    matrix = axes.imshow(weights, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    matrix = axes.imshow(scores, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     angle = {"rotation": 90 if long else 45, "rotation_mode": "anchor", "ha": "left"}
     axes.set_xticks(range(len(sources)), map(_shortened, sources), **angle, va="center" if long else "baseline")
     axes.set_yticks(range(len(targets)), map(_shortened, targets))
@@ -133,10 +133,10 @@ def plot_alignment(translation: ka.Translation, path: PathLike | None = None) ->
     axes.set(xlabel="source", ylabel="translation", title="Attention of each translated word")
     if is_right_to_left(sources):
         axes.invert_xaxis()
-    for (row, column), weight in np.ndenumerate(weights):
-        if weight >= 0.05 and not long:
-            color = "white" if weight > 0.55 else "black"
-            axes.text(column, row, f"{weight:.2f}".lstrip("0"), ha="center", va="center", color=color, fontsize=8)
+    for (row, column), score in np.ndenumerate(scores):
+        if score >= 0.05 and not long:
+            color = "white" if score > 0.55 else "black"
+            axes.text(column, row, f"{score:.2f}".lstrip("0"), ha="center", va="center", color=color, fontsize=8)
     figure.colorbar(matrix, ax=axes, label="attention score")
     return _save(figure, path)
 
@@ -148,15 +148,15 @@ def word_attention(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
         caption: from a model with attention.
 
     Returns:
-        The words without special tokens, and weights (words, rows, columns), the mean over the pieces of each word.
+        The words without special tokens, and scores (words, rows, columns), the mean over the pieces of each word.
 
     Raises:
         ValueError: the caption has no attention.
 
     Example:
         >>> caption = ka.Caption("pan", -1.0, ("\\u2581p", "an"), np.full((2, 3, 5), 0.25, "float32"))
-        >>> words, weights = word_attention(caption)
-        >>> words, weights.shape
+        >>> words, scores = word_attention(caption)
+        >>> words, scores.shape
         (['pan'], (1, 3, 5))
     """
     if caption.attention is None:
@@ -173,7 +173,7 @@ def word_attention(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
 def plot_caption(caption: ka.Caption, image: ImageLike, path: PathLike | None = None) -> Any:
     """Plot an image and, for each word of its caption, a copy in which the attended regions are bright.
 
-    All panels have the same scale, from 0 to the largest weight of any word.
+    All panels have the same scale, from 0 to the largest score of any word.
 
     Args:
         caption: from a model with attention.
@@ -187,8 +187,8 @@ def plot_caption(caption: ka.Caption, image: ImageLike, path: PathLike | None = 
         ValueError: the caption has no attention, or the image cannot be read.
 
     Example:
-        >>> weights = np.array([[[0.7, 0.1], [0.1, 0.1]], [[0.1, 0.1], [0.1, 0.7]]], "float32")
-        >>> caption = ka.Caption("red ball", -1.0, ("\\u2581red", "\\u2581ball"), weights)
+        >>> scores = np.array([[[0.7, 0.1], [0.1, 0.1]], [[0.1, 0.1], [0.1, 0.7]]], "float32")
+        >>> caption = ka.Caption("red ball", -1.0, ("\\u2581red", "\\u2581ball"), scores)
         >>> figure = plot_caption(caption, np.full((60, 80, 3), 200, "uint8"))
 
     Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, figures 2 and 3.
@@ -205,8 +205,8 @@ def plot_caption(caption: ka.Caption, image: ImageLike, path: PathLike | None = 
     figure, axes = _figure(2.2 * columns, rows * (2.2 * min(height / width, _MAX_ASPECT) + 0.35), columns, rows)
     panels = iter(np.ravel(axes))
     next(panels).imshow(pixels)
-    for panel, word, weights in zip(panels, words, maps, strict=False):
-        panel.imshow(_overlay(pixels, weights / largest))
+    for panel, word, scores in zip(panels, words, maps, strict=False):
+        panel.imshow(_overlay(pixels, scores / largest))
         panel.set_title(_shortened(word), fontsize=13, parse_math=False)
     for panel in np.ravel(axes):
         panel.set_axis_off()
@@ -321,12 +321,12 @@ def _pixels(image: ImageLike) -> np.ndarray:
     return np.asarray(upright)
 
 
-def _overlay(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the image (h, w, 3), bright where `weights` (rows, columns) are 1 and dark where they are 0."""
+def _overlay(pixels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the image (h, w, 3), bright where `scores` (rows, columns) are 1 and dark where they are 0."""
     from PIL import Image
 
     height, width, _ = pixels.shape
-    scaled = Image.fromarray(np.asarray(weights, "float32"))
+    scaled = Image.fromarray(np.asarray(scores, "float32"))
     light = np.asarray(scaled.resize((width, height), Image.Resampling.BICUBIC)).clip(0, 1)[:, :, None]
     return (pixels * (0.2 + 0.5 * light) + 255 * 0.3 * light).astype("uint8")
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
+from keras_attention.weights.huggingface import FAMILIES
 
 sys.modules.setdefault("triton", None)  # triton and TensorFlow crash in one process; a CPU does not need triton
 torch = pytest.importorskip("torch", reason="the weights to compare with are made by torch")
 transformers = pytest.importorskip("transformers", reason="the numbers to compare with are its")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 
-DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "../shared/data")) / "tiny_ckpt"
+DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data")) / "tiny_ckpt"
 V, PAD, END = 29, 28, 0  # size of every vocabulary; padding and end id of Marian
 IDS = np.array([[5, 7, 11, 13, 3, 2], [17, 19, 23, 4, 0, 0]], "int32")
 MASK = np.array([[True] * 6, [True] * 4 + [False] * 2])
@@ -46,6 +47,11 @@ ROWS = {
     "GPT2LMHeadModel": (lambda: transformers.GPT2Config(**_GPT2), "CausalLM"),
     "MarianMTModel": (lambda: transformers.MarianConfig(**_MARIAN), "Translator"),
 }
+
+
+def family_named(name: str):
+    """Return the tables of a family; the first of several."""
+    return next(family for family in FAMILIES if family.name == name)
 
 
 def foreign(name: str, **sizes):

@@ -10,24 +10,24 @@ import unicodedata
 import keras
 import numpy as np
 import pytest
+from foreign import family_named
 
 import keras_attention as ka
 from keras_attention.data.special_tokens import mask_id, special_tokens_of
 from keras_attention.data.tokenizers import decode_ids, encode_texts
 from keras_attention.weights import from_huggingface, to_huggingface
-from keras_attention.weights.huggingface import FAMILIES
 from keras_attention.weights.marian import sentence_piece
 from keras_attention.weights.tokenizers import BERT_ROLES, GPT2_ROLES, byte_pair, word_piece, write_tokenizer
 
 sys.modules.setdefault("triton", None)  # triton and TensorFlow crash in one process; a CPU does not need triton
 transformers = pytest.importorskip("transformers", reason="the ids to compare with are its")
 
-DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "../shared/data")) / "tokenizers"
+DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data")) / "tokenizers"
 
 
 def read_tokenizers(directory: pathlib.Path, family: str) -> dict:
     """Return the tokenizers of a directory by the model's argument."""
-    return FAMILIES[family].read_tokenizers(directory)
+    return family_named(family).read_tokenizers(directory)
 
 
 TEXTS = [

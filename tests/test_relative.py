@@ -133,8 +133,8 @@ def test_a_model_encodes_a_text_in_segments():
     model = make_model()
     ids, mask = make_rng().integers(0, V, (B, 4)), np.ones((B, 4), bool)
     segment = {"token_ids": ids, "padding_mask": mask}
-    alone, memories = model.read(segment)
-    after, memories = model.read(segment, memories, memory_length=6)
+    alone, memories = model.encode_segment(segment)
+    after, memories = model.encode_segment(segment, memories, memory_length=6)
     assert after.shape == (B, 4, M)
     assert memories["block_1"].shape == (B, 6, M)
     assert abs(after - alone).max() > 1e-3

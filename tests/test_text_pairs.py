@@ -16,7 +16,7 @@ from keras_attention.data import TextReader
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.models.inputs import encode_inputs
 
-DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "../shared/data")) / "tokenizers"
+DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data")) / "tokenizers"
 needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the graph needs TensorFlow")
 
 
@@ -107,10 +107,10 @@ def directory_of(family, path):
 @pytest.mark.parametrize("max_length", [64, 12])
 @pytest.mark.parametrize("family", ["bert", "roberta", "xlnet"])
 def test_ids_and_segments_equal_those_of_transformers(family, max_length, tmp_path, recwarn):
-    from keras_attention.weights.huggingface import FAMILIES
+    from foreign import family_named
 
     reference, template, num_segments = directory_of(family, tmp_path)
-    tokenizer = FAMILIES[family].read_tokenizers(tmp_path)["tokenizer"]
+    tokenizer = family_named(family).read_tokenizers(tmp_path)["tokenizer"]
     config = types.SimpleNamespace(template=template, num_segments=num_segments, max_length=max_length)
     model = types.SimpleNamespace(template=template, tokenizer=tokenizer, config=config)
     reader = ka.TextClassifier.input_reader.fget(model)

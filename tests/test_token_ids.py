@@ -6,10 +6,10 @@ import sys
 
 import keras
 import pytest
+from foreign import family_named
 
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import decode_ids
-from keras_attention.weights.huggingface import FAMILIES
 
 sys.modules.setdefault("triton", None)  # triton and TensorFlow crash in one process; a CPU does not need triton
 transformers = pytest.importorskip("transformers", reason="the ids to compare with are its")
@@ -202,7 +202,7 @@ CASES = {  # name: (family, class of transformers, function that writes the file
 
 def reader(name: str, path: pathlib.Path) -> TextReader:
     """Return the reader of the checkpoint's texts."""
-    family = FAMILIES[CASES[name][0]]
+    family = family_named(CASES[name][0])
     tokenizers = family.read_tokenizers(path)
     tokenizer = tokenizers.get("tokenizer") or tokenizers["source_tokenizer"]
     if family.name == "gpt2":

@@ -28,7 +28,7 @@ _EXPORT = [
         "--huggingface",
         is_flag=True,
         group="Output",
-        help="write a model for Hugging Face transformers instead of a SavedModel.",
+        help="write a Hugging Face directory instead of a SavedModel.",
     ),
     *search_options(*BEAM, *SAMPLING, *GENERATION, "replace_unknown", group="Decoding"),
     Option(
@@ -41,7 +41,7 @@ _EXPORT = [
         "--attention",
         is_flag=True,
         group="Model",
-        help="add the signature `attention`: the attention scores of all blocks and heads.",
+        help="also export the signature `attention`.",
     ),
 ]
 
@@ -72,10 +72,13 @@ def export(
 
 
 @click.command(cls=Command)
-@click.argument("path")
-def check(path: str) -> None:
-    """Check that TensorFlow Serving can run the SavedModel at PATH."""
-    report = ka.check_export(path)
+@click.argument("directory")
+def check(directory: str) -> None:
+    """Check that TensorFlow Serving can run an export.
+
+    DIRECTORY contains the SavedModel, such as serving/translator/1.
+    """
+    report = ka.check_export(directory)
     for name, signature in report.signatures.items():
         click.echo(f"{name}: {signature}")
     for problem in report.problems:
@@ -88,9 +91,9 @@ def check(path: str) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, one object per preset.")
 def presets(as_json: bool) -> None:
-    """List the presets with their task, layers, width, heads and parameter count.
+    """List the presets with their sizes.
 
-    The last column is the parameter count in publications.
+    `parameters` is counted on the built network; `quoted` is the published number.
     """
     rows = [_preset_row(name, row) for name, row in ka.presets().items()]
     if as_json:
@@ -124,7 +127,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.option(
     "--task",
     type=click.Choice(list(TASKS)),
-    help="Task of MODEL; another task than that in config.json gets a new head.  [default: the task in config.json]",
+    help="Task of MODEL; another task than that of DIRECTORY gets a new head.  [default: the task of DIRECTORY]",
 )
 @click.option("--labels", metavar="NAMES", help="Labels of the new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:

@@ -242,7 +242,7 @@ def _tag_columns(first: Sequence[str], tag_column: int | None, where: str) -> tu
 
 def _tagged_word(word: str, tag: str, where: str) -> tuple[str, str]:
     if not word.strip():
-        raise DataError(f"{where}: there is no word before the tag.")
+        raise DataError(f"{where}: there is no word before the tag; expected a word, a tab or a space, and its tag.")
     if not tag:
         raise DataError(f"{where}: the word {word!r} has no tag.")
     return re.sub(f"[{WHITE_SPACE}]", "\u00a0", word.strip(WHITE_SPACE)), tag

@@ -141,7 +141,10 @@ class RelativeAttention(HeadProjections, BaseLayer):
     def build(self, query_shape, value_shape=None, key_shape=None, encodings_shape=None) -> None:
         """Create the weights, for inputs of these shapes."""
         if query_shape[-1] % 2:
-            raise ValueError(f"The queries are {query_shape[-1]} wide; distance encodings need an even width.")
+            raise ValueError(
+                f"The queries are {query_shape[-1]} wide, but distance encodings need an even width. Project the "
+                "queries first."
+            )
         super().build(query_shape, value_shape, key_shape)
         self.distance_projection.build(encodings_shape or (None, query_shape[-1]))
         self.content_bias, self.distance_bias = self._vectors("content_bias"), self._vectors("distance_bias")

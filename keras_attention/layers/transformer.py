@@ -74,7 +74,8 @@ class Transformer(BaseLayer):
         if (memory_shape is not None) != self.cross_attention:
             received = "is None" if memory_shape is None else f"has the shape {tuple(memory_shape)}"
             raise ValueError(
-                f"`cross_attention` is {self.cross_attention}, but `memory` {received}; expected both or neither."
+                f"`cross_attention` is {self.cross_attention}, but `memory` {received}; expected a memory if and "
+                "only if `cross_attention` is True."
             )
         if not self.inputs.built:
             self.inputs.build(tokens_shape)

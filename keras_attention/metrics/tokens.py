@@ -52,7 +52,7 @@ class _TokenMean(keras.metrics.Mean):
 
     def token_values(self, labels, logits):
         """Return the value of each token, (N,), from labels (N,) and logits (N, V)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define `token_values`.")
 
 
 @keras.saving.register_keras_serializable("keras_attention")

@@ -29,8 +29,9 @@ def with_vocabulary(config, field: str, tokenizer: Any, name: str = "tokenizer")
     if tokenizer is None and getattr(config, field):
         return config
     if not hasattr(tokenizer, "detokenize"):
+        received = "None" if tokenizer is None else type(tokenizer).__name__
         raise TypeError(
-            f"`{name}` is {type(tokenizer).__name__}; expected a KerasHub tokenizer. "
+            f"`{name}` is {received}; expected a KerasHub tokenizer. "
             "`keras_attention.data.train_tokenizer(texts)` trains one."
         )
     size = getattr(config, field)

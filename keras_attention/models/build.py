@@ -145,7 +145,7 @@ def make_block(config: TransformerConfig, index: int, attention: keras.layers.La
     )
 
 
-def read_text(model: Any, inputs: dict, return_attention_scores: bool = False) -> tuple[Any, list]:
+def encode_text(model: Any, inputs: dict, return_attention_scores: bool = False) -> tuple[Any, list]:
     """Return the outputs (B, S, M) of a model's encoder or decoder for texts, and the scores of each block.
 
     Args:

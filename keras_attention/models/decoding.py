@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.stop_strings import stop_table
@@ -25,8 +24,7 @@ def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
     """
     special = special_tokens_of(tokenizer)
     ids = [i for i in special.suppressed if not (strategy.replace_unknown and i == special.unknown)]
-    parts = [ops.reshape(ops.convert_to_tensor(part, "int32"), (-1,)) for part in (strategy.suppress_tokens, ids)]
-    return strategy.with_arrays({"suppress_tokens": ops.concatenate(parts)})
+    return strategy.suppressing(ids) if ids else strategy
 
 
 def start(self: Any, inputs: dict, length=None) -> dict:

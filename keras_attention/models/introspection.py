@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.models.build import read_text
+from keras_attention.models.build import encode_text
 from keras_attention.models.inference import Detokenizer, check_texts, run_batches
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
@@ -21,7 +21,7 @@ from keras_attention.outputs import AttentionMaps
 
 def embedding_tensors(model: Any, inputs: dict) -> dict:
     """Return `embedding` (B, M), the mean of `token_embeddings` (B, S, M) over the real tokens."""
-    outputs, _ = read_text(model, inputs)
+    outputs, _ = encode_text(model, inputs)
     real = ops.expand_dims(ops.cast(inputs["padding_mask"], outputs.dtype), -1)
     total = ops.sum(outputs * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
     return {"embedding": ops.cast(total, "float32"), "token_embeddings": ops.cast(outputs * real, "float32")}
@@ -47,7 +47,7 @@ def score_tensors(model: Any, inputs: dict) -> dict:
 
 def attention_tensors(model: Any, inputs: dict) -> dict:
     """Return `attention` (B, layers, H, S, S), 0 in rows of padding."""
-    _, scores = read_text(model, inputs, return_attention_scores=True)
+    _, scores = encode_text(model, inputs, return_attention_scores=True)
     real = ops.reshape(inputs["padding_mask"], (-1, 1, 1, ops.shape(inputs["padding_mask"])[1], 1))
     return {"attention": ops.cast(ops.where(real, ops.stack(scores, 1), 0.0), "float32")}
 

@@ -17,11 +17,11 @@ from keras_attention.layers.heads import probabilities
 from keras_attention.models.arguments import text_inputs, with_vocabulary
 from keras_attention.models.build import (
     ACTIVATIONS,
+    encode_text,
     initializer,
     make_embedding,
     make_encoder,
     make_pooler,
-    read_text,
 )
 from keras_attention.models.examples import read_documents, token_scores
 from keras_attention.models.inference import check_texts
@@ -76,7 +76,7 @@ class MaskedLM(Task):
         self.head = MaskedLMHead(ACTIVATIONS[config.activation], config.epsilon, initializer(config), name="head")
         self.output_bias = OutputBias(name="output_bias")
         inputs = text_inputs(config)
-        outputs, _ = read_text(self, inputs)
+        outputs, _ = encode_text(self, inputs)
         result = logits = self._to_logits(outputs)
         self.pooler = self.next_sentence_head = None
         if config.next_sentence:
@@ -136,7 +136,7 @@ class MaskedLM(Task):
         inputs = dict(inputs)
         positions = inputs.pop("mask_positions")
         is_mask = ops.expand_dims(positions >= 0, -1)
-        outputs, _ = read_text(self, inputs)
+        outputs, _ = encode_text(self, inputs)
         outputs = ops.take_along_axis(outputs, ops.expand_dims(ops.maximum(positions, 0), -1), axis=1)
         scores = probabilities(self._to_logits(outputs))
         scores, tokens = ops.top_k(scores, min(candidates, scores.shape[-1]))

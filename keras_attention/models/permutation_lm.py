@@ -105,7 +105,7 @@ class PermutationLM(AutoregressiveLM, Task):
         )
         return {"outputs": outputs, **memories}
 
-    def read(
+    def encode_segment(
         self,
         inputs: dict[str, np.ndarray],
         memories: dict[str, np.ndarray] | None = None,
@@ -127,8 +127,8 @@ class PermutationLM(AutoregressiveLM, Task):
             >>> model = ka.PermutationLM.from_preset(
             ...     "xlnet_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
             >>> segment = {"token_ids": np.array([[5, 7, 6]]), "padding_mask": np.ones((1, 3), bool)}
-            >>> _, memories = model.read(segment)
-            >>> features, _ = model.read(segment, memories)
+            >>> _, memories = model.encode_segment(segment)
+            >>> features, _ = model.encode_segment(segment, memories)
             >>> features.shape, memories["block_0"].shape
             ((1, 3, 8), (1, 3, 8))
 

@@ -18,12 +18,12 @@ from keras_attention.data.text_reader import Text, TextReader, as_tuple
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary
 from keras_attention.models.build import (
+    encode_text,
     make_attention,
     make_embedding,
     make_encoder,
     make_pooler,
     pool_sequence,
-    read_text,
 )
 from keras_attention.models.examples import check_known_labels, only_path
 from keras_attention.models.inference import check_texts
@@ -36,10 +36,10 @@ from keras_attention.outputs import Classification
 class TextClassifier(Task):
     """Compute the label of a text, or of a pair of texts, from a recurrent or Transformer encoder.
 
-    p(label | x) = softmax(W s), where s is a summary of the text; `config.problem_type` can replace the softmax. For a
-    recurrent encoder s = [h; c]: h is the final state of both directions, and c is the context of attention with query
-    h over all positions (omitted without attention). For a Transformer s = tanh(V x_0 + b), where x_0 is the output at
-    the start token; see `pool_sequence`.
+    p(label | x) = softmax(W s), where s is the pooled vector of the text; `config.problem_type` can replace the
+    softmax. For a recurrent encoder s = [h; c]: h is the final state of both directions, and c is the context of
+    attention with query h over all positions (omitted without attention). For a Transformer s = tanh(V x_0 + b), where
+    x_0 is the output at the start token; see `pool_sequence`.
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`, with `labels`.
@@ -81,18 +81,18 @@ class TextClassifier(Task):
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
         self.attention = self.pooler = None
         if isinstance(config, RecurrentConfig):
-            self.attention, summarize = make_attention(config), self._summarize_states
+            self.attention, pool = make_attention(config), self._pool_states
         else:
-            self.pooler, summarize = make_pooler(config), self._pool
+            self.pooler, pool = make_pooler(config), self._pool
         inputs = text_inputs(config)
         self.pool_sequence = functools.partial(pool_sequence, config.template)
-        summary, _ = summarize(inputs)
+        pooled, _ = pool(inputs)
         dropout = keras.layers.Dropout(config.dropout, name="dropout")
         self.head = keras.layers.Dense(len(config.labels), name="logits")
-        super().__init__(config, {"tokenizer": tokenizer}, inputs, self.head(dropout(summary)), **kwargs)
+        super().__init__(config, {"tokenizer": tokenizer}, inputs, self.head(dropout(pooled)), **kwargs)
 
-    def _summarize_states(self, inputs: dict, return_attention_scores: bool = False):
-        """Return the summary of a recurrent encoder, and its attention scores (B, S) or None."""
+    def _pool_states(self, inputs: dict, return_attention_scores: bool = False):
+        """Return the pooled vector of a recurrent encoder, and its attention scores (B, S) or None."""
         mask = inputs["padding_mask"]
         memory, state, *_ = self.encoder(self.embedding(inputs["token_ids"]), mask=mask)
         if self.attention is None:
@@ -102,11 +102,11 @@ class TextClassifier(Task):
         return ops.concatenate([state, ops.squeeze(context, 1)], -1), ops.squeeze(scores, 1)
 
     def _pool(self, inputs: dict, return_attention_scores: bool = False):
-        """Return the summary of a Transformer, and the scores (B, S) of the last block, averaged over heads."""
+        """Return the pooled vector of a Transformer, and the scores (B, S) of the last block, averaged over heads."""
         mask = inputs["padding_mask"]
-        outputs, scores = read_text(self, inputs, return_attention_scores)
-        summary = self.pooler(self.pool_sequence(outputs, mask))
-        return summary, self.pool_sequence(ops.mean(scores[-1], axis=1), mask) if return_attention_scores else None
+        outputs, scores = encode_text(self, inputs, return_attention_scores)
+        pooled = self.pooler(self.pool_sequence(outputs, mask))
+        return pooled, self.pool_sequence(ops.mean(scores[-1], axis=1), mask) if return_attention_scores else None
 
     @property
     def text_reader(self) -> TextReader:
@@ -158,9 +158,9 @@ class TextClassifier(Task):
         """
         inputs = dict(inputs)
         real = ops.logical_not(inputs.pop("is_empty"))
-        summarize = self._summarize_states if self.pooler is None else self._pool
-        summary, attention = summarize(inputs, return_attention_scores=True)
-        computed = ops.where(ops.expand_dims(real, 1), self._activate(self.head(summary)), 0.0)
+        pool = self._pool_states if self.pooler is None else self._pool
+        pooled, attention = pool(inputs, return_attention_scores=True)
+        computed = ops.where(ops.expand_dims(real, 1), self._activate(self.head(pooled)), 0.0)
         result = {
             "probabilities": computed,
             "label_ids": ops.argmax(computed, axis=-1),

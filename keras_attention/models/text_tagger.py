@@ -21,7 +21,7 @@ from keras_attention.data.word_reader import EncodedWords, WordReader
 from keras_attention.layers import CharacterEncoder
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary, without_attention
-from keras_attention.models.build import make_embedding, make_encoder, read_text
+from keras_attention.models.build import encode_text, make_embedding, make_encoder
 from keras_attention.models.examples import check_known_labels, only_path
 from keras_attention.models.inference import check_texts
 from keras_attention.models.inputs import encode_inputs
@@ -100,7 +100,7 @@ class TextTagger(Task):
         super().__init__(config, tokenizers, inputs, self._logits(inputs), **kwargs)
 
     def _logits(self, inputs: dict):
-        return self.head(read_text(self, inputs)[0])
+        return self.head(encode_text(self, inputs)[0])
 
     @property
     def tokenizers(self) -> dict[str, Any]:

@@ -226,8 +226,8 @@ class Translator(Task):
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
         is_real = ops.logical_not(searched.pop("is_empty"))
         start_ids = ops.zeros_like(searched["limits"]) + special.start
-        suppressing = decoding.suppress_special(strategy, self.target_tokenizer)
-        hypotheses = decode(self, sources, suppressing, start_ids=start_ids, end_id=special.end, **searched)
+        strategy = decoding.suppress_special(strategy, self.target_tokenizer)
+        hypotheses = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
         computed = best_hypotheses(hypotheses, is_real)
         if strategy.replace_unknown:
             computed["attended"] = self._attended_words(computed, sources["source_mask"])

@@ -40,7 +40,7 @@ GPT2 = Family(
         Attribute("initializer_range", "initializer_range"),
         Attribute("vocab_size", "vocabulary_size"),
     ),
-    read_tokenizers=functools.partial(read_byte_pair, roles=GPT2_ROLES, template="end"),
+    read_tokenizers=functools.partial(read_byte_pair, roles=GPT2_ROLES, template=None),
     roles=GPT2_ROLES,
     token_ids={"bos_token_id": "start", "eos_token_id": "end"},
     default_token_ids=(-1, -1, -1),

@@ -22,8 +22,8 @@ from keras_attention.weights.roberta import ROBERTA
 from keras_attention.weights.tokenizers import write_tokenizer
 from keras_attention.weights.xlnet import XLNET
 
-_VARIANTS = (BERT, ROBERTA, GPT2, *MARIANS, XLNET)
-FAMILIES = {family.name: family for family in _VARIANTS}
+FAMILIES = (BERT, ROBERTA, GPT2, *MARIANS, XLNET)
+_NAMES = tuple(dict.fromkeys(family.name for family in FAMILIES))
 
 
 def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **overrides: Any) -> models.Task:
@@ -120,9 +120,9 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
 
 def _find_family(attributes: Mapping[str, Any]) -> Family:
     name = attributes.get("model_type")
-    if name not in FAMILIES:
-        raise ValueError(f"The `model_type` in config.json is {name!r}; expected one of {', '.join(FAMILIES)}.")
-    variants = [family for family in _VARIANTS if family.name == name]
+    if name not in _NAMES:
+        raise ValueError(f"The `model_type` in config.json is {name!r}; expected one of {', '.join(_NAMES)}.")
+    variants = [family for family in FAMILIES if family.name == name]
     return min(variants, key=lambda family: len(unsupported(family, attributes)))
 
 
@@ -174,7 +174,7 @@ def _problem_type(labels: tuple[str, ...]) -> str:
 
 def _family_of(model: models.Task) -> Family:
     """Return the tables that fit the model best; `write_config` then names what does not fit."""
-    families = _VARIANTS if isinstance(model, models.Task) else ()
+    families = FAMILIES if isinstance(model, models.Task) else ()
     fitting = [
         family
         for family in families
@@ -183,7 +183,7 @@ def _family_of(model: models.Task) -> Family:
     if not fitting:
         raise ValueError(
             f"transformers has no network like this {type(model).__name__}; expected a Transformer of one of "
-            f"{', '.join(FAMILIES)}."
+            f"{', '.join(_NAMES)}."
         )
     return min(
         fitting,

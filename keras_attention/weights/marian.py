@@ -74,7 +74,7 @@ def read_marian_tokenizers(path: pathlib.Path) -> dict[str, Any]:
     for side in ("source", "target"):
         separate = side == "target" and (path / "target_vocab.json").exists()
         vocabulary = read_json(path / ("target_vocab.json" if separate else "vocab.json"))
-        ids, special = read_special_tokens(path, MARIAN_ROLES, vocabulary, "text_end")
+        ids, special = read_special_tokens(path, MARIAN_ROLES, vocabulary, "end")
         pieces = order_by_id(ids)
         codes = tuple(AddedToken(piece, at_start=True) for piece in pieces if re.fullmatch(r">>.+<<", piece))
         start = config.get("decoder_start_token_id", special.start)

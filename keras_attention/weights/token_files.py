@@ -40,7 +40,7 @@ class Role(NamedTuple):
 _AROUND = {  # template -> ids before and after a text
     "start_end": lambda start, end: ([start], [end]),
     "end_start": lambda start, end: ([], [end, start]),
-    "text_end": lambda start, end: ([], [end]),
+    "end": lambda start, end: ([], [end]),
 }
 
 
@@ -54,7 +54,11 @@ class _Added(NamedTuple):
 
 
 def read_special_tokens(
-    path: pathlib.Path, roles: Iterable[Role], vocabulary: Mapping[str, int], template: str, lowercase: bool = False
+    path: pathlib.Path,
+    roles: Iterable[Role],
+    vocabulary: Mapping[str, int],
+    template: str | None,
+    lowercase: bool = False,
 ) -> tuple[dict[str, int], SpecialTokens]:
     """Return the vocabulary with the added pieces, and the special tokens.
 
@@ -62,8 +66,8 @@ def read_special_tokens(
         path: the directory.
         roles: the special tokens of the family.
         vocabulary: piece -> id, without added pieces.
-        template: the special-token template of the family; `"end"` for one whose files say if texts begin with the
-            start token (GPT-2).
+        template: the special-token template of the family; None if its files say whether texts begin with the start
+            token (GPT-2).
         lowercase: texts are converted to lower case.
 
     Raises:
@@ -214,7 +218,9 @@ def _role_id(path: pathlib.Path, role: Role, named: tuple[Any, str] | None, ids:
     return index
 
 
-def _check_processor(path: pathlib.Path, template: str, special: Mapping[str, Any], pieces: Mapping[int, str]) -> bool:
+def _check_processor(
+    path: pathlib.Path, template: str | None, special: Mapping[str, Any], pieces: Mapping[int, str]
+) -> bool:
     """Return whether texts begin with the start token; check what tokenizer.json puts around a text.
 
     Raises:
@@ -223,7 +229,7 @@ def _check_processor(path: pathlib.Path, template: str, special: Mapping[str, An
     content = optional_json(path / "tokenizer.json")
     around = _around_text(content.get("post_processor"), {piece: i for i, piece in pieces.items()})
     start, end = special["start"], special["end"]
-    if template == "end":
+    if template is None:
         adds_start = bool(optional_json(path / "tokenizer_config.json").get("add_bos_token"))
         expected = [([], []), ([start], [])]
     else:
