@@ -1,4 +1,4 @@
-"""`Task`, the base class of all models: the facts that a task states, and the computation of its prediction.
+"""`Task`, the base class of all models: the attributes that describe a task, and the computation of its prediction.
 
 The other methods of all tasks are functions in files of their own: making.py and weight_transfer.py (new models),
 fitting.py (`compile`, `fit`), token_loss.py (the loss), saving.py (files and exports), inference.py (batches of texts
