@@ -2,9 +2,12 @@
 
 import gzip
 import lzma
+import pathlib
 
+import numpy as np
 import pytest
 
+import keras_attention as ka
 from keras_attention.data import DataError, read_captions, read_labelled, read_pairs, read_tagged, read_texts
 from keras_attention.models import CausalLM
 
@@ -72,3 +75,48 @@ def test_long_rows_are_read(tmp_path):
     for name, content in (("a.csv", f'text,label\n"{text}",good\n'), ("a.tsv", f"{text}\tgood\n")):
         (tmp_path / name).write_text(content)
         assert read_labelled(tmp_path / name) == [(text, "good")]
+
+
+RAW_EXAMPLES = {  # what a user passes as raw examples -> the task and the error
+    "the name of a file": (ka.Translator, "pairs.csv", r"is a str 'pairs.csv'; expected a list of \(source, target\)"),
+    "a path": (ka.TextClassifier, pathlib.Path("r.csv"), r"'r\.csv'; expected.*`ka\.data\.read_labelled\(path\)`"),
+    "texts of a translator": (ka.Translator, ["we eat"], r"Example 0 of `examples` is 'we eat'; expected"),
+    "two letters": (ka.Translator, ["we"], r"Example 0 .*two strings"),
+    "a triple": (ka.Translator, [("a", "b"), ("a", "b", "c")], r"Example 1 of `examples` is \('a', 'b', 'c'\)"),
+    "a generator": (ka.CausalLM, (text for text in "ab"), "`examples` is a generator; expected a list of texts"),
+    "a label of another type": (ka.TextClassifier, [("fine", 1)], r"Example 0 of `examples` is \('fine', 1\)"),
+    "numbers": (ka.TextClassifier, np.zeros((2, 3)), r"Example 0 of `examples` is array"),
+    "texts of a tagger": (ka.TextTagger, ["we eat"], r"expected a list of sentences, each a list of \(word, tag\)"),
+    "labelled texts of a tagger": (ka.TextTagger, [("we eat", "X")], "`ka.data.read_tagged"),
+    "captions": (
+        ka.Captioner,
+        [("a.png", "a dog")],
+        r"expected a list of CaptionedImage.*read_captions\(path, images\)",
+    ),
+    "pairs of a language model": (ka.MaskedLM, [("a", "b")], "expected a list of texts, each a string"),
+}
+
+
+@pytest.mark.parametrize(("task", "examples", "message"), RAW_EXAMPLES.values(), ids=RAW_EXAMPLES)
+def test_raw_examples_of_another_kind_are_an_error(task, examples, message):
+    with pytest.raises(TypeError, match=message):
+        task.from_examples(examples)
+
+
+def test_each_function_checks_its_raw_examples(tokenizer, tmp_path):
+    model = ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("no", "yes"), units=14)
+    model.compile()
+    functions = (
+        model.fit,
+        model.evaluate,
+        lambda examples: model.fit([("we eat", "no")], validation_data=examples),
+        lambda examples: ka.train(model, examples, tmp_path / "run"),
+        lambda examples: ka.evaluate(model, examples),
+    )
+    for function in functions:
+        for examples in ("pairs.csv", ["we eat"]):
+            with pytest.raises(TypeError, match=r"expected a list of \(text, label\)"):
+                function(examples)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(TypeError, match="Example 1 of `examples` is"):
+        model.fit(["we eat", "we drink"], ["no", 1])

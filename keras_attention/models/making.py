@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_attention import config as configs
 from keras_attention.data.tokenizers import train_tokenizer
+from keras_attention.models.examples import check_examples
 from keras_attention.presets import find_preset
 
 
@@ -57,6 +58,7 @@ def from_examples(
         a model of this task.
 
     Raises:
+        TypeError: `examples` are not those of the task.
         ValueError: the preset, a field or the kind is unknown, or there are too few texts for the vocabulary.
 
     Example:
@@ -65,6 +67,7 @@ def from_examples(
         >>> model.target_tokenizer.vocabulary_size() > 10
         True
     """
+    check_examples(cls, examples)
     preset = preset or cls.default_preset
     config = find_preset(preset, cls.task_name())
     default = cls.default_tokenizer if preset == cls.default_preset else "sentencepiece"
