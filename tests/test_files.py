@@ -232,6 +232,15 @@ def test_a_header_is_said(write, caplog):
     assert caplog.messages[0].endswith("x.tsv: line 2 is a header; columns: text = 'sentence', label = 'label'.")
 
 
+def test_a_table_without_a_header_is_said(write, caplog):
+    with caplog.at_level("INFO", "keras_attention"):
+        assert len(read_pairs(write("x.csv", "English text,Spanish text\nwe eat,comemos\n"))) == 2
+    expected = (
+        "x.csv: no header, line 1 is an example; source = column 1, target = column 2. --columns names the columns."
+    )
+    assert caplog.messages[0].endswith(expected)
+
+
 QQP = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\tWhy?\tHow?\t0\n"
 
 

@@ -228,7 +228,7 @@ def classify(
             return [text_line(result, "label", scores) for result in results]
         return [json_line(r, attention, probabilities=dict(zip(labels, r.probabilities, strict=True))) for r in results]
 
-    write_lines(source, outputs)
+    write_lines(source, outputs, tabs=pairs)
 
 
 def _split_pairs(lines: list[str], done: int) -> list[tuple[str, ...]]:
@@ -319,4 +319,4 @@ def score(model: str, source: str | None, batch_size: int, as_json: bool) -> Non
         objects = (dict(zip(names, row, strict=True)) for row in rows)
         return [json_line(None, **each, score=value) for each, value in zip(objects, values, strict=True)]
 
-    write_lines(source, outputs)
+    write_lines(source, outputs, tabs=len(names) > 1)

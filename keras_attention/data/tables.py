@@ -203,6 +203,8 @@ def _rows_of_table(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[
         rows = rows[1:]
     else:
         indices = _numbered_columns(rows, layouts, f"{path}, line {number}")
+        numbered = ", ".join(f"{role} = column {index + 1}" for role, index in indices.items())
+        _LOG.info("%s: no header, line %d is an example; %s. --columns names the columns.", path, number, numbered)
     for number, cells in _check_widths(rows, first, path):
         yield number, {role: cells[index] for role, index in indices.items()}
 
