@@ -6,10 +6,12 @@ import pathlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_attention as ka
 from keras_attention.data import DataError, read_captions, read_labelled, read_pairs, read_tagged, read_texts
 from keras_attention.models import CausalLM
+from keras_attention.models.inference import check_images
 
 LOADERS = {  # name of a loader -> the loader, a suffix of its files, and a file of one row
     "pairs": (read_pairs, ".tsv", "we eat\tcomemos\n"),
@@ -120,3 +122,26 @@ def test_each_function_checks_its_raw_examples(tokenizer, tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(TypeError, match="Example 1 of `examples` is"):
         model.fit(["we eat", "we drink"], ["no", 1])
+
+
+IMAGES = {  # what a user passes as images -> the error
+    "floats": (
+        [np.zeros((3, 5, 3), "uint8"), np.zeros((3, 5, 3), "float32")],
+        "Image 1 is an array of type float32.*255 *",
+    ),
+    "one array": (np.zeros((5, 7, 3), "uint8"), r"received one ndarray. Wrap it: \[image\]"),
+    "one image of Pillow": (Image.new("RGB", (3, 5)), r"received one Image. Wrap it"),
+    "another object": ([7], "Image 0 is a int; expected a path, bytes or an array of uint8"),
+}
+
+
+@pytest.mark.parametrize(("images", "message"), IMAGES.values(), ids=IMAGES)
+def test_images_of_another_kind_are_an_error(images, message):
+    with pytest.raises(TypeError, match=message):
+        check_images(images)
+
+
+def test_an_image_of_pillow_is_an_array():
+    image = Image.new("L", (5, 3), 7)
+    (array,) = check_images([image])
+    np.testing.assert_array_equal(array, np.full((3, 5, 3), 7, "uint8"))

@@ -107,7 +107,6 @@ KARPATHY = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*images have no caption")
 @pytest.mark.parametrize(
     ("split", "captions"),
     [(":train", ["sand"]), (":test", ["a cat"]), (":train+restval", ["sand", "a dog"])],
@@ -145,7 +144,6 @@ def test_repeated_ids_of_coco(write, images, silent):
         read_captions(write("c.json", json.dumps(other)), images)
 
 
-@pytest.mark.filterwarnings("ignore:.*images have no caption")
 def test_columns_of_captions_are_named(write, images):
     columns = {"image": "photo", "caption": "title"}
     for name, text in (
@@ -184,7 +182,6 @@ ALL = "beach,sand\ndog,a dog\ncat.one,a cat\n"
             r"3 captions have no image in .*images and were skipped: x1, x2\.",
             ["sand", "a dog", "a cat"],
         ),
-        ("dog,a dog\n", r"2 images have no caption and were skipped: beach.jpg, deep/cat.one.JPEG\.", ["a dog"]),
         (ALL + "dog,\ndog, ...\n", r"2 captions without a word were skipped: dog.png\.", ["sand", "a dog", "a cat"]),
         (
             ALL + "".join(f"x{i},c\n" for i in range(3)) + ALL + "x4,c\n",
@@ -198,6 +195,23 @@ def test_unusual_input_has_one_warning(write, images, recwarn, text, message, ca
     assert len(recwarn) == 1
     with pytest.warns(UserWarning, match=message):
         read_captions(write("c.csv", text), images)
+
+
+def test_images_without_a_caption_are_information(write, images, recwarn, caplog):
+    with caplog.at_level("INFO", "keras_attention"):
+        assert captions_of(read_captions(write("c.csv", "dog,a dog\n"), images)) == ["a dog"]
+    assert not recwarn.list
+    assert caplog.messages[-1].endswith("c.csv: 2 other images are in the folder.")
+
+
+def test_images_of_formats_that_are_not_supported_are_named(write, tmp_path, images):
+    (images / "a.HEIC").write_bytes(b"")
+    with pytest.warns(UserWarning, match="1 files are images of a format that is not supported; .* JPEG: a.HEIC"):
+        read_captions(write("c.csv", ALL), images)
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "b.heic").write_bytes(b"")
+    with pytest.raises(DataError, match=r"contains no images; .*convert them to JPEG: b.heic"):
+        read_captions(write("c.csv", ALL), tmp_path / "phone")
 
 
 def test_an_ambiguous_name_in_two_sub_folders_has_a_warning(write, tmp_path, recwarn):
