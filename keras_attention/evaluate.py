@@ -49,7 +49,7 @@ def evaluate(
         (True, 'nrefs:1')
     """
     task = task_of(model)
-    ka.models.examples.check_examples(task, examples)
+    task.check_examples(examples)
     if not len(examples):
         raise ValueError("There are no examples to score on; expected at least one.")
     exported = not isinstance(model, ka.models.Task)

@@ -145,3 +145,35 @@ def test_an_image_of_pillow_is_an_array():
     image = Image.new("L", (5, 3), 7)
     (array,) = check_images([image])
     np.testing.assert_array_equal(array, np.full((3, 5, 3), 7, "uint8"))
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("none", FileNotFoundError, "There is no directory .*none; expected a version directory"),
+        ("m.keras", ValueError, r"m\.keras is a file; .* Export it first: keras-attention export .*m\.keras DIRECTORY"),
+        ("versions", ValueError, r"versions contains no SavedModel.* Its versions are .*versions/3\."),
+    ],
+)
+def test_a_check_of_another_path_says_what_to_check(tmp_path, name, error, message):
+    (tmp_path / "m.keras").write_bytes(b"")
+    (tmp_path / "versions" / "3").mkdir(parents=True)
+    (tmp_path / "versions" / "3" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(error, match=message):
+        ka.check_export(tmp_path / name)
+
+
+COLUMNS = {  # --columns -> the error
+    "reviw": ({"text": "reviw", "label": "stars"}, "there is no column 'reviw'. Did you mean review?"),
+    "7": ({"text": "1", "label": "7"}, "there is no column '7'; expected"),
+}
+
+
+@pytest.mark.parametrize(("columns", "message"), COLUMNS.values(), ids=COLUMNS)
+def test_the_missing_column_is_named(columns, message, tmp_path):
+    (tmp_path / "x.csv").write_text("id,review,stars\n1,fine,5\n")
+    (tmp_path / "x.jsonl").write_text('{"id": 1, "review": "fine", "stars": "5"}\n')
+    for name in ("x.csv", "x.jsonl"):
+        with pytest.raises(DataError) as caught:
+            read_labelled(tmp_path / name, columns)
+        assert message in str(caught.value)

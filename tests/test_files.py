@@ -284,7 +284,12 @@ def test_columns_are_found_by_name_or_number(write, read, name, text, columns, e
         ("x.csv", 'a,b\n\n"c\nd",e\nf,g,h\n', {}, "line 5: 3 columns; expected 2"),
         ("x.csv", "label,words\n1,a\n", {}, "line 1: 2 columns, label, words; expected a header with the column text"),
         ("x.csv", "a,b\n", {"columns": {"text": "c"}}, "expected a header with the column text \\(c\\)"),
-        ("x.csv", "a,b\n", {"columns": {"text": "1", "label": "3"}}, "2 columns, a, b; expected a header"),
+        (
+            "x.csv",
+            "a,b\n",
+            {"columns": {"text": "1", "label": "3"}},
+            "2 columns, a, b; there is no column '3'; expected",
+        ),
         ("x.csv", "a,b\n", {"columns": {"texts": "a"}}, "--columns texts=...: there is no such column; expected text"),
         ("x.json", "[]", {}, "x.json is JSON; expected one object a line.*jq"),
         ("x.jsonl", '{"text": ["a"], "label": 1}', {}, "line 1: expected a string or a number; received"),

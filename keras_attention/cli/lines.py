@@ -7,6 +7,8 @@ import dataclasses
 import itertools
 import json
 import math
+import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -63,6 +65,10 @@ def write_lines(source: str | None, outputs: Callable[[list[str], int], Sequence
             f"{source} is read as plain text, one text per line. If it is a table, write one of its columns to a text "
             "file; `keras-attention evaluate` reads tables."
         )
+    context = click.get_current_context(silent=True)
+    if context and source and " " in source and not os.path.exists(source):
+        command = f"{context.command_path} {shlex.quote(context.params['model'])}"
+        raise FileNotFoundError(f"There is no file {source}. For this text: echo {shlex.quote(source)} | {command}")
     done, shown = 0, not VERBOSITY.quiet and not sys.stdout.isatty()
     bar = ProgressBar(None if source is None or not shown else len(ka.data.read_lines(source)), "lines")
     for lines in read_chunks(source):

@@ -29,6 +29,7 @@ _BATCH_SIZE = Option(
 _SEARCH = [*search_options(*BEAM, group="Beam search"), *search_options(*GENERATION, group="Generation")]
 _SAMPLING = search_options(*SAMPLING, group="Sampling")
 _JSON = Option("--json", "as_json", is_flag=True, help="write each output as a JSON object with all its fields.")
+_LOG_PROBABILITY = "log-probability (with beams, divided by the length penalty)"
 _OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON with the attention scores too.")]
 
 
@@ -48,7 +49,7 @@ def _plot(what: str, name: str) -> Option:
         *_SEARCH,
         *search_options("replace_unknown"),
         _BATCH_SIZE,
-        _scores("log-probability"),
+        _scores(_LOG_PROBABILITY),
         *_OUTPUT,
         _plot("translation", "LINE"),
     ],
@@ -92,7 +93,7 @@ def translate(
         click.Argument(["images"], nargs=-1),
         *_SEARCH,
         _BATCH_SIZE,
-        _scores("log-probability"),
+        _scores(_LOG_PROBABILITY),
         *_OUTPUT,
         _plot("caption", "NAME"),
     ],
@@ -182,7 +183,7 @@ _SEED = Option("--seed", type=int, default=0, show_default=True, group="Sampling
 
 @click.command(
     cls=Command,
-    params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_SEARCH, _BATCH_SIZE, _scores("log-probability"), _JSON],
+    params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_SEARCH, _BATCH_SIZE, _scores(_LOG_PROBABILITY), _JSON],
 )
 def complete(
     model: str, source: str | None, seed: int, batch_size: int, scores: bool, as_json: bool, **search: Any

@@ -52,19 +52,18 @@ _FORMATS: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
 }
 
 
-def check_examples(task: Any, examples: Any) -> None:
-    """Check that raw examples are those of a task.
+def check_examples(cls: Any, examples: Any) -> None:
+    """Check that raw examples are those of this task.
 
     Args:
-        task: a task or its class.
         examples: what a user passed as raw examples.
 
     Raises:
         TypeError: `examples` is no list, such as the path of a file; or an example is not one of the task.
     """
-    if task.predict_method not in _FORMATS:  # a task of the user
+    if cls.predict_method not in _FORMATS:  # a task of the user
         return
-    expected, reader, is_example = _FORMATS[task.predict_method]
+    expected, reader, is_example = _FORMATS[cls.predict_method]
     fix = f"expected a list of {expected}. `{reader}` reads a file."
     if isinstance(examples, (str, bytes, os.PathLike)) or not _has_items(examples):
         shown = f" {str(examples)[:80]!r}" if isinstance(examples, (str, os.PathLike)) else ""

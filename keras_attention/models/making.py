@@ -8,7 +8,6 @@ from typing import Any
 
 from keras_attention import config as configs
 from keras_attention.data.tokenizers import train_tokenizer
-from keras_attention.models.examples import check_examples
 from keras_attention.presets import find_preset
 
 
@@ -67,7 +66,7 @@ def from_examples(
         >>> model.target_tokenizer.vocabulary_size() > 10
         True
     """
-    check_examples(cls, examples)
+    cls.check_examples(examples)
     preset = preset or cls.default_preset
     config = find_preset(preset, cls.task_name())
     default = cls.default_tokenizer if preset == cls.default_preset else "sentencepiece"

@@ -63,6 +63,7 @@ class Task(keras.Model):
     from_preset, from_examples = classmethod(making.from_preset), classmethod(making.from_examples)
     train_tokenizers, override_config = classmethod(making.train_tokenizers), classmethod(making.override_config)
     from_model, from_encoder = classmethod(weight_transfer.from_model), classmethod(weight_transfer.from_encoder)
+    check_examples = classmethod(check_examples)
     compile, compile_from_config = fitting.compile, fitting.compile_from_config
     fit, evaluate, predict, save = fitting.fit, fitting.evaluate, fitting.predict, saving.save
     compute_loss, train_step = token_loss.compute_loss, token_loss.train_step
@@ -218,7 +219,7 @@ class Task(keras.Model):
         Raises:
             TypeError: `examples` are not those of the task.
         """
-        check_examples(self, examples)
+        self.check_examples(examples)
         return self.batch_function(examples, self, max_tokens, shuffle, seed, **options)
 
     def validation_score(self, examples: Sequence, metric: str, **options: Any) -> float:
