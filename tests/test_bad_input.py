@@ -4,6 +4,7 @@ import gzip
 import lzma
 import pathlib
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -120,6 +121,13 @@ def test_each_function_checks_its_raw_examples(tokenizer, tmp_path):
             with pytest.raises(TypeError, match=r"expected a list of \(text, label\)"):
                 function(examples)
     assert not (tmp_path / "run").exists()
+    with pytest.raises(TypeError, match="`directory` is a TrainingPlan; expected the path of the run"):
+        ka.train(model, [("we eat", "no")], ka.training.TrainingPlan())
+    if keras.backend.backend() == "tensorflow":
+        with pytest.raises(TypeError, match=r"`strategy` is .*but a TextClassifier does not search; leave it out"):
+            model.export(tmp_path / "served", strategy=ka.Greedy())
+    with pytest.raises(TypeError, match="`translation` is a list; expected one"):
+        ka.visualize.plot_alignment([ka.Translation("a", "b", 0.0)])
     with pytest.raises(TypeError, match="Example 1 of `examples` is"):
         model.fit(["we eat", "we drink"], ["no", 1])
 

@@ -61,6 +61,8 @@ def test_outputs_and_alternatives_are_one_line():
     assert json.loads(json_line(Completion("a", "a", 0.0), n=3)) == {
         "prompt": "a", "text": "a", "score": 0.0, "tokens": [], "n": 3,
     }  # fmt: skip
+    assert json.loads(json_line(Completion("", "", 0.0), several=True))["alternatives"] == []
+    assert json.loads(json_line(output, several=True)) == expected
 
 
 def test_translate_writes_n_best_lists_as_text_and_json(run, model, tmp_path):
@@ -83,7 +85,7 @@ def test_translate_writes_n_best_lists_as_text_and_json(run, model, tmp_path):
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["1.attention.png", "3.attention.png"]
     _, out, _ = run("translate", model, *search, "--attention", stdin=SOURCE)
     objects = [json.loads(line) for line in out.splitlines()]
-    assert [[o["text"], *(a["text"] for a in o.get("alternatives", ()))] for o in objects] == lines
+    assert [[o["text"], *(a["text"] for a in o["alternatives"])] for o in objects] == lines
     assert np.shape(objects[0]["attention"]) == (len(objects[0]["tokens"]), len(objects[0]["source_tokens"]))
     code, _, err = run("translate", model, "--num-return-sequences", 3, stdin=SOURCE)
     assert (code, "`BeamSearch` (--num-beams) and `Sampling` can return more" in err) == (1, True)

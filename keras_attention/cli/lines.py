@@ -100,15 +100,18 @@ def one_line(text: str) -> str:
     return text.replace("\r", "").replace("\n", "\\n")
 
 
-def json_line(output: Any, attention: bool = False, **fields: Any) -> str:
+def json_line(output: Any, attention: bool = False, several: bool = False, **fields: Any) -> str:
     """Return an output as a JSON object in one line.
 
     Args:
         output: an output of a prediction method; None for `fields` alone.
         attention: write the attention scores too.
+        several: write `alternatives` even if there are none, as for an empty line.
         **fields: values of more names, or other values of the output's fields.
     """
     row = {} if output is None else _fields(output, attention)
+    if several:
+        row.setdefault("alternatives", [])
     return json.dumps(_to_json({**row, **fields}), ensure_ascii=False)
 
 

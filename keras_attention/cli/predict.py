@@ -13,7 +13,7 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.lines import json_line, one_line, read_chunks, text_line, write_lines
-from keras_attention.cli.loading import is_export, load, load_for, search_for
+from keras_attention.cli.loading import is_export, load, load_for, returns_several, search_for
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, search_options
 from keras_attention.storage import local_path
 from keras_attention.visualize import plot_alignment, plot_caption
@@ -72,6 +72,7 @@ def translate(
     """
     loaded = load_for("translate", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
+    several = returns_several(loaded, options)
     plots = _Plots(plot, plot_alignment) if plot is not None else None
 
     def outputs(lines: list[str], done: int) -> list[str]:
@@ -80,7 +81,7 @@ def translate(
             if result.source_pieces:
                 plots.write(str(number), result)
         if as_json or attention:
-            return [json_line(result, attention) for result in results]
+            return [json_line(result, attention, several) for result in results]
         return [text_line(result, "text", scores) for result in results]
 
     write_lines(source, outputs)
@@ -117,6 +118,7 @@ def caption(
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
+    several = returns_several(loaded, options)
     plots, missing = _Plots(plot, plot_caption) if plot is not None else None, 0
     chunks = (images[begin : begin + 512] for begin in range(0, len(images), 512))
     for paths in chunks if images else read_chunks(None):
@@ -127,7 +129,7 @@ def caption(
             if path and not result.valid:
                 click.echo(f"{path} {_problem(path)}", err=True)
             if as_json or attention:
-                click.echo(json_line(result, attention, image=path))
+                click.echo(json_line(result, attention, several, image=path))
             else:
                 click.echo(text_line(result, "text", scores and result.valid))
             if plots is not None and result.valid:
@@ -196,6 +198,7 @@ def complete(
     """
     loaded = load_for("complete", model)
     options = search_for(loaded, search)
+    several = returns_several(loaded, options)
 
     def outputs(lines: list[str], done: int) -> list[str]:
         if is_export(loaded):
@@ -203,7 +206,7 @@ def complete(
         else:
             strategy = dataclasses.replace(options["strategy"], seed=seed + done)
             completions = loaded.complete(lines, strategy, batch_size)
-        return [json_line(c) if as_json else text_line(c, "text", scores) for c in completions]
+        return [json_line(c, several=several) if as_json else text_line(c, "text", scores) for c in completions]
 
     write_lines(source, outputs)
 
