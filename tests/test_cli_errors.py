@@ -71,7 +71,7 @@ MISTAKES = [
      "cannot have weights of small_cnn"),
     (["caption", "{model}", "x.jpg"], "which cannot caption. Try: keras-attention translate"),
     (["train", "translator", "--train", "{}/empty.tsv", "--out", "{}/r"], "empty.tsv contains no examples"),
-    (["train", "translator", "--train", "{}/column.tsv", "--out", "{}/r"], "line 1: 1 columns, no tab; expected"),
+    (["train", "translator", "--train", "{}/column.tsv", "--out", "{}/r"], "line 1: 1 column, no tab; expected"),
     (["train", "translator", "--train", "{}/long.txt", "--train", "{}/short.txt", "--out", "{}/r"], "has 2 lines"),
     (["train", "translator", "--train", "{}/nothing.tsv", "--out", "{}/r"], "There is no file"),
     (["train", "translator", "--out", "{}/r"], "There are no examples to train on"),

@@ -240,7 +240,9 @@ def _split_pairs(lines: list[str], done: int) -> list[tuple[str, ...]]:
     pairs = [tuple(line.split("\t")) if line.strip() else ("", "") for line in lines]
     for number, pair in enumerate(pairs, done + 1):
         if len(pair) != 2:
-            raise ValueError(f"Line {number} has {len(pair)} columns; expected two texts, separated by a tab.")
+            raise ValueError(
+                f"Line {number} has {len(pair)} column{'s' * (len(pair) != 1)}; expected two texts, separated by a tab."
+            )
     return pairs
 
 
@@ -314,7 +316,8 @@ def score(model: str, source: str | None, batch_size: int, as_json: bool) -> Non
         for number, row in enumerate(rows, done + 1):
             if len(row) != len(names):
                 raise ValueError(
-                    f"Line {number} has {len(row)} columns; expected {' and '.join(names)}, with a tab between."
+                    f"Line {number} has {len(row)} column{'s' * (len(row) != 1)}; expected {' and '.join(names)}, with "
+                    "a tab between."
                 )
         columns = [[row[i] for row in rows] for i in range(len(names))]
         values = scorer(*columns, batch_size=batch_size)

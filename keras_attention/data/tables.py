@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from keras_attention.data.lines import DataError, PathLike, file_suffix, read_lines
+from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
 
 # A layout: role -> names of its column, in order of preference. The first layout whose roles are all found is used.
 Layout = Mapping[str, Sequence[str]]
@@ -238,7 +238,7 @@ def _numbered_columns(rows: Sequence[tuple[int, list[str]]], layouts: Sequence[L
     if len(first) != len(layout) or not usual or any(_find(names, first) for names in layout.values()):
         shown = f"{', '.join(first)[:80]}; {_missing(first, layout)}"
         raise DataError(
-            f"{where}: {len(first)} columns, {shown}expected a header with {expected_columns(layouts)}; "
+            f"{where}: {counted(len(first), 'column')}, {shown}expected a header with {expected_columns(layouts)}; "
             f"or {len(layout)} columns without a header."
         )
     return {role: index for index, role in enumerate(layout)}
@@ -261,8 +261,9 @@ def _check_widths(
             skipped.append(number)
         else:
             raise DataError(
-                f"{path}, line {number}: {len(cells)} columns; expected {len(first)}, as in the first line. Put a cell "
-                f'that contains the separator in quotes in a .csv file: "a dog, a cat". Received {str(cells)[:80]}'
+                f"{path}, line {number}: {counted(len(cells), 'column')}; expected {len(first)}, as in the first line. "
+                f'Put a cell that contains the separator in quotes in a .csv file: "a dog, a cat". '
+                f"Received {str(cells)[:80]}"
             )
     if skipped:
         warnings.warn(f"{path}: {len(skipped)} damaged rows of QQP were skipped, the first on line {skipped[0]}.")
