@@ -39,7 +39,7 @@ from PIL import Image
 import keras_attention as ka
 from keras_attention.data.caption_batches import image_regions
 from keras_attention.training.checkpoints import load_arrays
-from keras_attention.visualize import word_maps
+from keras_attention.visualize import word_attention
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data"))
 FEATURES = pathlib.Path(os.environ.get("FEATURES", "runs/features"))
@@ -164,7 +164,7 @@ def scene_scores(captions: list, scenes: list) -> dict[str, float]:
 
 def attends_inside(output: ka.models.Caption, scene: ka.quickstart.Scene) -> list[bool]:
     """Return, for each colour or shape word, whether the region with its largest weight is inside its object's box."""
-    words, maps = word_maps(output)
+    words, maps = word_attention(output)
     inside = []
     for index, weights in enumerate(maps):
         scene_object = ka.quickstart.described_object(scene, words, index)

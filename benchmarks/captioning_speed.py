@@ -4,7 +4,7 @@
     python benchmarks/captioning_speed.py MODEL.keras IMAGE...
 
 MODEL is a `show_attend_and_tell` with a MobileNet, such as `captioning_quality.py` trains. The network in PyTorch has
-the same weights: Pillow decodes the images, the batch normalisation is folded into the convolutions, and an LSTM cell
+the same weights: Pillow decodes the images, the batch normalization is folded into the convolutions, and an LSTM cell
 has additive attention. Its beam search has 3 beams, the same length penalty and the same stopping rule. The script
 compares the captions.
 
@@ -43,7 +43,7 @@ def torch_captioner(model: ka.Captioner):
 
     tensor = lambda value: torch.from_numpy(np.array(keras.ops.convert_to_numpy(value), "float32"))  # noqa: E731
     decoder, attention, sizes = model.decoder, model.decoder.attention, model.config
-    special = ka.data.special_ids(model.tokenizer)
+    special = ka.data.special_tokens_of(model.tokenizer)
 
     class Captioner(nn.Module):
         def __init__(self) -> None:
@@ -139,7 +139,7 @@ def _linear(layer, nn, tensor):
 
 
 def _mobilenet(network: keras.Model, torch):
-    """Return a Keras MobileNet as a PyTorch module, with batch normalisation folded into the convolutions."""
+    """Return a Keras MobileNet as a PyTorch module, with batch normalization folded into the convolutions."""
     parts = []
     for layer in network.layers:
         if isinstance(layer, keras.layers.ZeroPadding2D):

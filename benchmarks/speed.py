@@ -157,7 +157,7 @@ def serving() -> list[str]:
     }
     model = ka.Translator.from_preset("rnn_attention", **tokenizers)
     strategy = ka.BeamSearch(num_beams=5, max_new_tokens=24, min_new_tokens=20)  # fixed length: the model is untrained
-    special = ka.data.special_ids(model.target_tokenizer)
+    special = ka.data.special_tokens_of(model.target_tokenizer)
     lines = ["| batch | signature, ms | bare loop, ms | ratio |", "|---|---|---|---|"]
 
     # The shapes vary, as in a served graph; a graph that is traced for one shape is up to a fifth faster.

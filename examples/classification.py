@@ -1,4 +1,4 @@
-"""Train a classifier that recognises the language of a phrase, and print the token with the largest attention score.
+"""Train a classifier that recognizes the language of a phrase, and print the token with the largest attention score.
 
 python examples/classification.py            # half a minute on two cores
 python examples/classification.py --smoke

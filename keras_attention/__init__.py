@@ -26,7 +26,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from keras_attention.evaluate import evaluate
-from keras_attention.late import late_names
+from keras_attention.lazy import lazy_names
 from keras_attention.presets import find_preset, presets
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ __version__ = "0.1.0"
 
 # Module -> its public names. They are imported at their first use, because Keras and Matplotlib take seconds to import.
 # Modules are called `evaluate` and `presets` too; so these functions are imported above, which gives them the names.
-__getattr__ = late_names(
+__getattr__ = lazy_names(
     __name__,
     {
         "generation": "BeamSearch Greedy Sampling",

@@ -130,13 +130,13 @@ class TransformerConfig:
         intermediate_dim: the width of the feed-forward networks.
         activation: the activation of the feed-forward networks: `"relu"`, `"gelu"`, `"gelu_tanh"` (an approximation of
             `"gelu"`) or `"silu"`.
-        norm_first: use pre-norm blocks, and a normalisation after the last block.
+        norm_first: use pre-norm blocks, and a normalization after the last block.
         positions: `"sinusoidal"` (the embeddings are then multiplied by sqrt(M)), `"learned"` or `"relative"`.
         max_length: the maximum length of a sequence, in tokens.
         attention_bias: use biases in the projections of the attention.
         dropout: probability of dropping a feature, in [0, 1).
         attention_dropout: probability of dropping an attention score, in [0, 1).
-        epsilon: epsilon of the layer normalisations.
+        epsilon: epsilon of the layer normalizations.
         initializer_range: standard deviation of the initial weights; None for Glorot's initializer.
         vocabulary_size: the number of tokens in the vocabulary; 0 before the model has a tokenizer. A translator uses
             the next two fields instead.
@@ -148,7 +148,7 @@ class TransformerConfig:
         output_bias: add a learned bias to the logits of a translator or captioner.
         num_segments: the number of segment vectors.
         position_offset: the number of unused rows at the start of the position table (2 in RoBERTa).
-        embedding_norm: normalise the embeddings before the first block.
+        embedding_norm: normalize the embeddings before the first block.
         template: the special-token template of a text: `"end"` (text, end), `"start_end"` (start, text, end, as in
             BERT) or `"end_start"` (text, end, start, as in XLNet, whose start token is `<cls>`).
         next_sentence: train a masked language model also on next-sentence prediction.

@@ -30,7 +30,7 @@ def local_path(path: str | pathlib.Path) -> pathlib.Path:
     return pathlib.Path(path)
 
 
-def write_whole(path: str | pathlib.Path, write: Callable[[str], None]) -> None:
+def atomic_write(path: str | pathlib.Path, write: Callable[[str], None]) -> None:
     """Write a file atomically: under a temporary name in the same directory, and then rename it.
 
     If the process is killed while it writes, the old file remains unchanged.
@@ -43,7 +43,7 @@ def write_whole(path: str | pathlib.Path, write: Callable[[str], None]) -> None:
         OSError: the disk is full, or the directory is not writable; the temporary file is removed.
 
     Example:
-        >>> write_whole("note.txt", lambda name: open(name, "w").write("done"))  # doctest: +SKIP
+        >>> atomic_write("note.txt", lambda name: open(name, "w").write("done"))  # doctest: +SKIP
     """
     path = local_path(path)
     partial = path.with_name(f".{os.getpid()}.{path.name}")  # Keras needs the same suffix
@@ -57,17 +57,17 @@ def write_whole(path: str | pathlib.Path, write: Callable[[str], None]) -> None:
 
 
 def write_text(path: str | pathlib.Path, text: str) -> None:
-    """Write a UTF-8 text file atomically; see `write_whole`.
+    """Write a UTF-8 text file atomically; see `atomic_write`.
 
     Args:
         path: the file to write; an old file is replaced.
         text: the content.
     """
-    write_whole(path, lambda name: pathlib.Path(name).write_text(text, encoding="utf-8"))
+    atomic_write(path, lambda name: pathlib.Path(name).write_text(text, encoding="utf-8"))
 
 
 @contextlib.contextmanager
-def whole_directory(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
+def atomic_directory(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     """Write a directory atomically: under a temporary name next to it, renamed if the `with` block has no error.
 
     Args:
@@ -80,7 +80,7 @@ def whole_directory(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
         OSError: `path` exists and is not empty, or cannot be written; the temporary directory is removed.
 
     Example:
-        >>> with whole_directory("export/1") as partial:  # doctest: +SKIP
+        >>> with atomic_directory("export/1") as partial:  # doctest: +SKIP
         ...     tf.saved_model.save(module, str(partial))
     """
     path = local_path(path)

@@ -144,7 +144,7 @@ def plot_alignment(translation: ka.Translation, path: PathLike | None = None) ->
     return _save(figure, path)
 
 
-def word_maps(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
+def word_attention(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
     """Merge the attention of a caption from pieces to words.
 
     Args:
@@ -158,7 +158,7 @@ def word_maps(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
 
     Example:
         >>> caption = ka.Caption("pan", -1.0, ("\\u2581p", "an"), np.full((2, 3, 5), 0.25, "float32"))
-        >>> words, scores = word_maps(caption)
+        >>> words, scores = word_attention(caption)
         >>> words, scores.shape
         (['pan'], (1, 3, 5))
     """
@@ -199,7 +199,7 @@ def plot_caption(caption: ka.Caption, image: ImageLike, path: PathLike | None = 
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    words, maps = word_maps(caption)
+    words, maps = word_attention(caption)
     largest = max(float(maps.max(initial=0.0)), 1e-9)
     pixels = _pixels(image)
     columns = min(5, len(words) + 1)

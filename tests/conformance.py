@@ -73,7 +73,7 @@ def _characters(rng: np.random.Generator) -> dict:
     return {"inputs": rng.integers(0, 11, (B, Q, S)), "mask": mask}
 
 
-def _decoder(states: int, memory: bool) -> Callable[[np.random.Generator], dict]:
+def _decoder(states: int, *, memory: bool = False) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
         arrays: dict = {"inputs": rng.normal(size=(B, T, E)).astype("float32")}
         arrays["initial_state"] = [rng.normal(size=(B, M)).astype("float32") for _ in range(states)]
@@ -91,6 +91,11 @@ def _hard_attention(rng: np.random.Generator) -> dict:
     return {**_query_and_value()(rng), "noise": rng.gumbel(size=(B, Q, S)).astype("float32")}
 
 
+def _noise_inputs(rng: np.random.Generator) -> dict:
+    arrays = _query_and_value()(rng)
+    return {"query": arrays["query"], "memory": arrays["value"]}
+
+
 def _pixels(rng: np.random.Generator) -> dict:
     return {"images": rng.uniform(0, 255, (B, 32, 32, 3)).astype("float32")}
 
@@ -99,7 +104,7 @@ def _feature_map(rng: np.random.Generator) -> dict:
     return {"inputs": rng.normal(size=(B, Q, S, W)).astype("float32"), "return_attention_scores": True}
 
 
-def _multi_head(memory: bool) -> Callable[[np.random.Generator], dict]:
+def _multi_head(*, memory: bool) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
         mask = np.array([[True] * S, [True, True, True, False, False]])
         arrays = {"query": rng.normal(size=(B, Q if memory else S, W)).astype("float32")}
@@ -111,7 +116,7 @@ def _multi_head(memory: bool) -> Callable[[np.random.Generator], dict]:
     return arguments
 
 
-def _stack(memory: bool, name: str = "tokens") -> Callable[[np.random.Generator], dict]:
+def _stack(name: str = "tokens", *, memory: bool) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
         mask = np.array([[True] * S, [True, True, True, False, False]])
         arrays = {name: rng.normal(size=(B, T if memory else S, W)).astype("float32")}
@@ -130,7 +135,7 @@ def _vectors(name: str, **others: Any) -> Callable[[np.random.Generator], dict]:
 
 def _relative_attention(rng: np.random.Generator) -> dict:
     """Queries, values, and which pairs are in the same segment. The queries are the last positions of the values."""
-    arrays = _multi_head(True)(rng)
+    arrays = _multi_head(memory=True)(rng)
     arrays["value"] = rng.normal(size=(B, S, W)).astype("float32")
     return {**arrays, "same_segment": rng.random((B, Q, S)) < 0.5}
 
@@ -140,7 +145,7 @@ def _two_streams(rng: np.random.Generator) -> dict:
     targets = np.array([[0, 2, 1], [2, 0, 1]])
     memory = {f"block_{i}": rng.normal(size=(B, 4, W)).astype("float32") for i in range(2)}
     return {
-        **_stack(False)(rng),
+        **_stack(memory=False)(rng),
         "segment_ids": np.array([[0, 0, 0, 1, 1], [0, 1, 1, 1, 1]]),
         "permutation_mask": rng.random((B, S, S)) < 0.5,
         "queries": rng.normal(size=(B, Q, W)).astype("float32"),
@@ -164,42 +169,43 @@ LAYERS = [
     LayerRow("lstm encoder", lambda: RecurrentEncoder(14, 2, return_state=True), _sequence,
              ((B, S, 14), (B, 14), (B, 14))),
     LayerRow("character encoder", lambda: CharacterEncoder(11, 13, 14), _characters, ((B, Q, 14),)),
-    LayerRow("simple decoder", lambda: RecurrentDecoder(19, 23, cell="simple"), _decoder(1, False), ((B, T, 23),)),
-    LayerRow("gru decoder", lambda: RecurrentDecoder(19, 23, 2, "gru", DotProductAttention(29)), _decoder(1, True),
-             ((B, T, 23), (B, T, S))),
-    LayerRow("lstm decoder", lambda: RecurrentDecoder(19, 23, 2, "lstm", AdditiveAttention(29)), _decoder(2, True),
-             ((B, T, 23), (B, T, S))),
+    LayerRow("simple decoder", lambda: RecurrentDecoder(19, 23, cell="simple"), _decoder(states=1), ((B, T, 23),)),
+    LayerRow("gru decoder", lambda: RecurrentDecoder(19, 23, 2, "gru", DotProductAttention(29)),
+             _decoder(states=1, memory=True), ((B, T, 23), (B, T, S))),
+    LayerRow("lstm decoder", lambda: RecurrentDecoder(19, 23, 2, "lstm", AdditiveAttention(29)),
+             _decoder(states=2, memory=True), ((B, T, 23), (B, T, S))),
     LayerRow("attention-first decoder", lambda: RecurrentDecoder(
-        19, 23, 2, attention=AdditiveAttention(29), attend_first=True), _decoder(1, True), ((B, T, 23), (B, T, S))),
+        19, 23, 2, attention=AdditiveAttention(29), attend_first=True), _decoder(states=1, memory=True),
+             ((B, T, 23), (B, T, S))),
     LayerRow("hard attention", lambda: AdditiveAttention(19, hard=True), _hard_attention, ((B, Q, M), (B, Q, S))),
-    LayerRow("gumbel noise", GumbelNoise, lambda rng: dict(zip(
-        ("query", "memory"), list(_query_and_value()(rng).values())[:2], strict=True)), ((B, Q, S),)),
+    LayerRow("gumbel noise", GumbelNoise, _noise_inputs, ((B, Q, S),)),
     LayerRow("attention loss", AttentionLoss, lambda rng: {
         "inputs": np.ones((B, T, D), "float32"), "scores": np.ones((B, T, S), "float32")}, ((B, T, D),)),
     LayerRow("image encoder", lambda: ImageEncoder("small_cnn", 32), _pixels, ((B, 64, 96),)),
     LayerRow("shift regions", lambda: ShiftRegions(Q, S), lambda rng: {
         "regions": rng.normal(size=(B, Q * S, M)).astype("float32")}, ((B, Q * S, M),)),
     LayerRow("2d self-attention", lambda: SelfAttention2D(7), _feature_map, ((B, Q, S, W), (B, Q * S, Q * S))),
-    LayerRow("self-attention", lambda: MultiHeadAttention(H, 3), _multi_head(False), ((B, S, W), (B, H, S, S))),
-    LayerRow("cross-attention", lambda: MultiHeadAttention(H, 6, use_bias=False), _multi_head(True),
+    LayerRow("self-attention", lambda: MultiHeadAttention(H, 3), _multi_head(memory=False), ((B, S, W), (B, H, S, S))),
+    LayerRow("cross-attention", lambda: MultiHeadAttention(H, 6, use_bias=False), _multi_head(memory=True),
              ((B, Q, W), (B, H, Q, S))),
-    LayerRow("transformer block", lambda: TransformerBlock(H, 11), _stack(False, "inputs"), ((B, S, W), (B, H, S, S))),
+    LayerRow("transformer block", lambda: TransformerBlock(H, 11), _stack("inputs", memory=False),
+             ((B, S, W), (B, H, S, S))),
     LayerRow("block with cross-attention", lambda: TransformerBlock(
         H, 11, "gelu", norm_first=True, attention=MultiHeadAttention(H, 3, use_bias=False)),
-             _stack(True, "inputs"), ((B, T, W), (B, H, T, S))),
+             _stack("inputs", memory=True), ((B, T, W), (B, H, T, S))),
     LayerRow("post-norm stack", lambda: Transformer(
         [TransformerBlock(H, 11), TransformerBlock(H, 11)], InputEmbedding(SinusoidalPositions())),
-             _stack(False), ((B, S, W), (B, H, S, S), (B, H, S, S))),
+             _stack(memory=False), ((B, S, W), (B, H, S, S), (B, H, S, S))),
     LayerRow("pre-norm causal stack", lambda: Transformer(
         [TransformerBlock(H, 11, norm_first=True)], InputEmbedding(PositionEmbedding(S)), causal=True,
-        norm_epsilon=1e-5), _stack(False), ((B, S, W), (B, H, S, S))),
+        norm_epsilon=1e-5), _stack(memory=False), ((B, S, W), (B, H, S, S))),
     LayerRow("decoder stack", lambda: Transformer(
         [TransformerBlock(H, 11), TransformerBlock(H, 11)], InputEmbedding(), causal=True, cross_attention=True),
-             _stack(True), ((B, T, W), (B, H, T, S), (B, H, T, S))),
+             _stack(memory=True), ((B, T, W), (B, H, T, S), (B, H, T, S))),
     LayerRow("input embedding", lambda: InputEmbedding(PositionEmbedding(S, 2), 3.0, 2, 1e-12), _vectors(
         "tokens", segment_ids=np.array([[0, 0, 0, 1, 1]] * B)), ((B, S, W),)),
     LayerRow("relative attention", lambda: RelativeAttention(H, 6), _relative_attention, ((B, Q, W), (B, H, Q, S))),
-    LayerRow("relative stack", lambda: RelativeTransformer([_relative_block()], InputEmbedding()), _stack(False),
+    LayerRow("relative stack", lambda: RelativeTransformer([_relative_block()], InputEmbedding()), _stack(memory=False),
              ((B, S, W), (B, H, S, S))),
     LayerRow("two streams", lambda: RelativeTransformer([_relative_block(), _relative_block()], InputEmbedding()),
              _two_streams, ((B, Q, W), (B, H, Q, 4 + S), (B, H, Q, 4 + S))),
@@ -310,7 +316,7 @@ MODELS = [
 
 def batch_for(model: Any) -> dict[str, np.ndarray]:
     """Inputs of one batch of `PAIRS`, or of images, with padding."""
-    special = ka.data.special_ids(getattr(model, "source_tokenizer", None) or model.tokenizer)
+    special = ka.data.special_tokens_of(getattr(model, "source_tokenizer", None) or model.tokenizer)
     sources = ka.data.tokenizers.encode_texts(
         getattr(model, "source_tokenizer", None) or model.tokenizer, [a for a, _ in PAIRS[3:6]]
     )

@@ -187,7 +187,7 @@ def made_once(path):
 
 @pytest.fixture(scope="session")
 def translator_file(tokenizer, whole_run):
-    """The file of an attention translator that has memorised `PAIRS`; TensorFlow trains it, once per test run."""
+    """The file of an attention translator that has memorized `PAIRS`; TensorFlow trains it, once per test run."""
     if "TRANSLATOR" in os.environ:
         return pathlib.Path(os.environ["TRANSLATOR"])
     import keras

@@ -2,7 +2,7 @@
 
 import re
 
-from keras_attention.data import special_ids
+from keras_attention.data import special_tokens_of
 
 
 class FakeTokenizer:
@@ -15,7 +15,7 @@ class FakeTokenizer:
         return self.vocabulary
 
     def tokenize(self, texts):
-        unknown = special_ids(self).unknown
+        unknown = special_tokens_of(self).unknown
         parts = [[part for part in re.split("[ \t\n-]+", text) if part] for text in texts]
         return [[self.vocabulary.index(x) if x in self.vocabulary else unknown for x in row] for row in parts]
 

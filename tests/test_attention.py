@@ -94,7 +94,7 @@ def test_keys_are_projected_once(monkeypatch, translator):
         "project_keys",
         lambda self, key: calls.append(1) or project(self, key),
     )
-    special = ka.data.special_ids(translator.source_tokenizer)
+    special = ka.data.special_tokens_of(translator.source_tokenizer)
     ids, mask = ka.data.batches.pad_ids(
         ka.data.tokenizers.encode_texts(translator.source_tokenizer, ["we eat bread"]), special.pad
     )

@@ -61,7 +61,7 @@ def test_the_first_two_batches_differ_in_length():
 def test_translation_batch_by_hand(translator, tokenizer):
     batches = ka.data.translation_batches(PAIRS[:1], translator)
     inputs, labels, weights = batches[0]
-    special = ka.data.special_ids(tokenizer)
+    special = ka.data.special_tokens_of(tokenizer)
     source = ka.data.tokenizers.encode_texts(tokenizer, ["we eat bread"])[0]
     target = ka.data.tokenizers.encode_texts(tokenizer, ["comemos pan"])[0]
     assert inputs["source_ids"].tolist() == [[*source, special.end]]
@@ -73,7 +73,7 @@ def test_translation_batch_by_hand(translator, tokenizer):
 def test_padding_has_zero_weight(translator):
     batches = ka.data.translation_batches(PAIRS, translator, max_tokens=997)
     _, labels, weights = batches[0]
-    pad = ka.data.special_ids(translator.target_tokenizer).pad
+    pad = ka.data.special_tokens_of(translator.target_tokenizer).pad
     np.testing.assert_array_equal(weights, labels != pad)
     assert (weights.sum(1) >= 2).all()
 
@@ -158,7 +158,7 @@ def test_language_windows_overlap_by_one_token_and_cover_the_text():
         for inputs, labels, _ in (batches[i] for i in range(len(batches)))
         for ids, mask, label in zip(inputs["token_ids"], inputs["padding_mask"], labels, strict=True)
     ]
-    special = ka.data.special_ids(tokenizer)
+    special = ka.data.special_tokens_of(tokenizer)
     rows.sort(key=lambda row: -len(row[0]))
     stream = ka.data.tokenizers.encode_texts(tokenizer, ["to be or not to be"])[0]
     read = [int(i) for ids, _ in rows for i in ids]
@@ -197,7 +197,7 @@ def test_characters_are_at_first_tokens_and_rare_tokens_become_unknown(tokenizer
     assert np.flatnonzero(mask.any(-1)).tolist() == starts
     expected = [ids[:3] for ids in ka.data.tokenizers.encode_texts(characters, ["bread", "eat"])]
     assert [row[real].tolist() for row, real in zip(character_ids[starts], mask[starts], strict=True)] == expected
-    unknown = ka.data.special_ids(tokenizer).unknown
+    unknown = ka.data.special_tokens_of(tokenizer).unknown
     assert not (inputs["token_ids"] == unknown).any()
     for times in (1, 3, 400):  # a token that occurs n times becomes unknown with probability 1 / (1 + 4 n)
         batches = ka.data.tagging_batches(sentences[:times], model, max_tokens=10**6)

@@ -18,7 +18,7 @@ def test_from_model_adds_an_output_matrix_and_coordinate_features(caption_tokeni
     second = ka.Captioner.from_model(first, tie_weights=False, coordinate_features=True)
     second.embedding.reverse_embeddings.assign(
         np.array(first.embedding.embeddings).T
-    )  # the new matrix was initialised at random
+    )  # the new matrix was initialized at random
     shapes = {weight.path: weight.shape for weight in first.weights}
     enlarged = [weight for weight in second.weights if shapes.get(weight.path, weight.shape) != weight.shape]
     assert len(enlarged) == 3  # attention, cell and deep output have the context as input
@@ -63,7 +63,7 @@ def test_an_unreadable_image_has_an_empty_caption(caption_tokenizer):
 
 
 def test_the_score_of_a_caption_is_the_sum_of_its_log_probabilities(caption_tokenizer):
-    model, special = small_captioner(caption_tokenizer), ka.data.special_ids(caption_tokenizer)
+    model, special = small_captioner(caption_tokenizer), ka.data.special_tokens_of(caption_tokenizer)
     randomize(model, 0.3)
     images, texts = [e.image for e in examples(2)], ["a small red circle", "there is a blue cross above a square"]
     expected = []
@@ -153,7 +153,7 @@ def test_the_image_encoder_can_be_frozen(caption_tokenizer, preset, freeze):
 
 
 @pytest.mark.slow
-def test_a_captioner_memorises_scenes(caption_tokenizer):
+def test_a_captioner_memorizes_scenes(caption_tokenizer):
     keras.utils.set_random_seed(3)
     captioned = [ka.data.CaptionedImage(e.name, e.image, e.captions[:1]) for e in examples(2)]
     model = small_captioner(caption_tokenizer, units=38, embedding_dim=23, dropout=0.0, doubly_stochastic=0.0)

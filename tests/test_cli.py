@@ -248,7 +248,7 @@ def test_quickstart_captioner_runs_every_step(run, tmp_path, monkeypatch):
         for c in (first.config, second.config)
     ]
     assert chosen == [(True, True, False, 0.0), (False, False, True, 1.5)]
-    assert first.image_encoder.fingerprint() == second.image_encoder.fingerprint()
+    assert first.image_encoder.digest() == second.image_encoder.digest()
     assert "the C++ loader, XLA off, returns the same texts" in out
     assert len(list((tmp_path / "q" / "scenes").glob("*.attention.png"))) == 5
     assert out.count("keras-attention ") == 3

@@ -28,9 +28,27 @@ def test_every_command_has_help(name):
         assert option.opts[0] in text
 
 
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_the_summary_of_a_command_is_shown_whole(name):
+    summary = commands.get_command(None, name).get_short_help_str(limit=1000)
+    assert len(summary) <= 60
+    assert summary in CliRunner().invoke(commands, ["--help"], terminal_width=80).output
+
+
+def test_an_option_for_all_tasks_but_one_and_an_option_of_several_values_say_so():
+    texts = {
+        o.opts[0]: o.help
+        for name in ("train", "complete")
+        for o in commands.get_command(None, name).params
+        if isinstance(o, click.Option)
+    }
+    assert texts["--columns"].startswith("All but tagger: ")
+    assert {name for name, text in texts.items() if "repeatable" in text} == {"--set", "--stop", "--suppress-tokens"}
+
+
 def test_the_help_of_train_is_in_groups():
     _, text = invoke("train", "--help")
-    headings = ["Data:", "Model:", "Optimisation:", "Run:", "Options:"]
+    headings = ["Data:", "Model:", "Optimization:", "Run:", "Options:"]
     positions = [text.index(f"\n{heading}\n") for heading in headings]
     assert positions == sorted(positions)
     order = ["--train", "--valid", "--max-tokens", "--preset", "--set", "--epochs", "--schedule", "--out", "--monitor"]

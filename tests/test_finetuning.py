@@ -216,7 +216,7 @@ def test_the_schedule_counts_updates_not_batches(tokenizer):
     assert all(rate > 0 for rate in rates)
 
 
-def test_verbs_use_the_weights_that_lora_and_quantisation_change(classifier):
+def test_prediction_methods_use_the_weights_that_lora_and_quantization_change(classifier):
     texts = [text for text, _ in EXAMPLES]
     before = [a.score for a in classifier.classify(texts)]
     ka.training.enable_lora(classifier, 3)
@@ -231,7 +231,7 @@ def test_verbs_use_the_weights_that_lora_and_quantisation_change(classifier):
     ("kind", "preset"),
     [(ka.TextClassifier, "bert_base"), (ka.TextClassifier, "xlnet_base"), (ka.PermutationLM, "xlnet_base")],
 )
-def test_rematerialised_blocks_have_the_same_gradients(kind, preset, tokenizer, monkeypatch):
+def test_rematerialized_blocks_have_the_same_gradients(kind, preset, tokenizer, monkeypatch):
     runs = []
     feed_forward = ka.layers.TransformerBlock.feed_forward
     monkeypatch.setattr(
@@ -264,7 +264,7 @@ def test_rematerialised_blocks_have_the_same_gradients(kind, preset, tokenizer, 
 
 def test_int8_outputs_are_close_and_are_saved(tokenizer, tmp_path):
     keras.utils.set_random_seed(5)
-    gc.freeze()  # Keras collects garbage for each quantised layer; freeze hides the objects of other tests
+    gc.freeze()  # Keras collects garbage for each quantized layer; freeze hides the objects of other tests
     lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES, max_length=31)
     ids = np.array([[2, 7, 9, 11, 5]])
     inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids, bool)}
@@ -287,9 +287,9 @@ def test_int8_outputs_are_close_and_are_saved(tokenizer, tmp_path):
     gc.unfreeze()
 
 
-def test_a_model_with_lora_cannot_be_quantised(classifier):
+def test_a_model_with_lora_cannot_be_quantized(classifier):
     ka.training.enable_lora(classifier, 2)
-    with pytest.raises(ValueError, match=r"Save and load it first.* Then quantise the loaded model"):
+    with pytest.raises(ValueError, match=r"Save and load it first.* Then quantize the loaded model"):
         classifier.quantize("int8")
 
 
@@ -307,7 +307,7 @@ def test_invalid_fine_tuning_is_an_error(tokenizer, classifier):
         ka.TextTagger.from_encoder(classifier, labels=(0, 1))
 
 
-def test_rematerialising_with_dropout_is_an_error_on_tensorflow(tokenizer):
+def test_rematerializing_with_dropout_is_an_error_on_tensorflow(tokenizer):
     model = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **{**SIZES, "dropout": 0.1})
     if keras.backend.backend() == "tensorflow":
         with pytest.raises(ValueError, match="drops different units"):

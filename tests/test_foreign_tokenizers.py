@@ -13,7 +13,7 @@ import pytest
 from foreign import family_named
 
 import keras_attention as ka
-from keras_attention.data.special_tokens import mask_id, special_ids
+from keras_attention.data.special_tokens import mask_id, special_tokens_of
 from keras_attention.data.tokenizers import decode_ids, encode_texts
 from keras_attention.weights import from_huggingface, to_huggingface
 from keras_attention.weights.marian import sentence_piece
@@ -100,7 +100,7 @@ def test_bert_ids_equal_those_of_transformers(case, bert):
     converted = read_tokenizers(directory, "bert")["tokenizer"]
     assert_same_ids(converted, reference, [*TEXTS, "the [MASK] sat"])
     assert mask_id(converted) == reference.mask_token_id
-    special = special_ids(converted)
+    special = special_tokens_of(converted)
     assert (special.pad, special.unknown, special.start, special.end) == (0, 100, 101, 102)
     reference.save_pretrained(directory / "new")  # newer versions write only tokenizer.json
     (directory / "new" / "vocab.txt").unlink(missing_ok=True)
@@ -115,7 +115,7 @@ def test_gpt2_ids_equal_those_of_transformers(gpt2):
     assert_same_ids(
         converted, reference, [*TEXTS, "one<|endoftext|>two", "we  don't\r\n\r\nknow", "x  \t", "1.5%\n\n1"]
     )
-    assert special_ids(converted).end == special_ids(converted).start == 50256
+    assert special_tokens_of(converted).end == special_tokens_of(converted).start == 50256
     for text in TEXTS:
         assert decode_ids(converted, encode_texts(converted, [text])[0]) == text
     reference.save_pretrained(gpt2 / "new")
@@ -132,13 +132,13 @@ def test_roberta_ids_equal_those_of_transformers(gpt2):
     reference = transformers.RobertaTokenizer.from_pretrained(gpt2)
     converted = read_tokenizers(gpt2, "roberta")["tokenizer"]
     assert_same_ids(converted, reference, [*TEXTS, "we <mask> it   <mask>.", "<mask>"])
-    special = special_ids(converted)
+    special = special_tokens_of(converted)
     assert (special.start, special.pad, special.end, special.unknown) == (0, 1, 2, 3)
     assert mask_id(converted) == len(pieces) - 1
 
 
-def test_xlnet_normalises_texts_like_the_authors_code(tmp_path):
-    """The expected text is that of the authors' code; transformers normalises some white space differently."""
+def test_xlnet_normalizes_texts_like_the_authors_code(tmp_path):
+    """The expected text is that of the authors' code; transformers normalizes some white space differently."""
     import sentencepiece
 
     if not DATA.is_dir():
@@ -274,7 +274,7 @@ def test_marian_ids_equal_those_of_transformers(marian):
     expected = reference(text_target="bebemos el agua roja", add_special_tokens=False)["input_ids"]
     assert encode_texts(converted["target_tokenizer"], ["bebemos el agua roja"]) == [expected]
     assert decode_ids(converted["target_tokenizer"], expected) == "bebemos el agua roja"
-    special = special_ids(converted["source_tokenizer"])
+    special = special_tokens_of(converted["source_tokenizer"])
     assert (special.end, special.unknown) == (0, 1)
     assert special.start == special.pad == reference.pad_token_id
     (marian / "target.spm").unlink()

@@ -17,7 +17,7 @@ from foreign import (
 )
 
 import keras_attention as ka
-from keras_attention.data import special_ids
+from keras_attention.data import special_tokens_of
 from keras_attention.weights import from_huggingface, to_huggingface
 from keras_attention.weights.tokenizers import read_word_piece
 
@@ -118,7 +118,7 @@ def test_special_ids_that_differ_from_the_tokenizers_are_an_error(saved):
     with pytest.raises(ValueError, match=r"config.json has bos_token_id = 0, but tokenizer_config.json.*'<s>'.* 1;"):
         from_huggingface(directory)
     edit(directory, bos_token_id=1, eos_token_id=2)
-    special = special_ids(from_huggingface(directory).tokenizer)
+    special = special_tokens_of(from_huggingface(directory).tokenizer)
     assert (special.start, special.end, special.starts_texts) == (1, 2, False)
     edit(directory, eos_token_id=0)
     assert from_huggingface(directory, tokenizer=None).tokenizer is None

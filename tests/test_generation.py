@@ -10,7 +10,7 @@ import pytest
 from conformance import compiled
 
 import keras_attention as ka
-from keras_attention.data.special_tokens import special_ids
+from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.generation import CompiledFunction
 from keras_attention.generation import compiled as compiled_module
 from keras_attention.generation.constraints import uniform_numbers
@@ -387,7 +387,7 @@ def test_outputs_are_not_longer_than_the_learned_positions(tokenizer):
     }
     both = {"source_tokenizer": tokenizer, "target_tokenizer": tokenizer}
     model = ka.Translator.from_preset("transformer_tiny", **both, **sizes)
-    never_end = (special_ids(tokenizer).end,)
+    never_end = (special_tokens_of(tokenizer).end,)
     for strategy, prefix in (
         (ka.Greedy(min_new_tokens=20, suppress_tokens=never_end), ""),
         (ka.Greedy(), "we eat bread " * 5),

@@ -39,7 +39,7 @@ def served(model, path, **options):
 
 def test_the_embedding_of_a_text_is_the_mean_of_its_token_vectors(masked, tmp_path):
     vectors = ka.embed(masked, TEXTS)
-    special = ka.data.special_ids(masked.tokenizer)
+    special = ka.data.special_tokens_of(masked.tokenizer)
     for vector, text in zip(vectors, TEXTS, strict=True):
         ids = np.array([[special.start, *ka.data.tokenizers.encode_texts(masked.tokenizer, [text])[0], special.end]])
         outputs = masked.encoder(masked.embedding(ids), mask=np.ones_like(ids, bool), segment_ids=ids * 0)
@@ -74,7 +74,7 @@ def test_attention_maps_are_distributions_over_the_unmasked_tokens(masked, lm, t
 
 
 def test_the_score_of_a_text_is_the_sum_of_its_log_probabilities(lm, tmp_path):
-    special = ka.data.special_ids(lm.tokenizer)
+    special = ka.data.special_tokens_of(lm.tokenizer)
     scores = ka.score(lm, TEXTS)
     for text, score in zip(TEXTS, scores, strict=True):
         ids = [special.start, *ka.data.tokenizers.encode_texts(lm.tokenizer, [text])[0], special.end]

@@ -37,7 +37,7 @@ def test_texts_with_labels_are_like_pairs(classifier):
     assert classifier.evaluate(TEXTS, LABELS, verbose=0)[0] < expected[0]
 
 
-def test_predict_is_the_verb_for_texts_and_the_network_for_arrays(classifier):
+def test_predict_is_the_prediction_method_for_texts_and_the_network_for_arrays(classifier):
     (output,) = classifier.predict(np.array(["we eat"]), batch_size=7)
     assert output.label in ("no", "yes")
     inputs, _, _ = classifier.make_batches([("we eat", "no")], shuffle=False)[0]
@@ -54,7 +54,7 @@ def test_wrong_texts_and_labels_are_errors(classifier, tokenizer):
         model.fit(TEXTS, LABELS)
 
 
-def test_copies_have_the_verbs_and_the_same_weights_or_new_ones(classifier):
+def test_copies_have_the_prediction_methods_and_the_same_weights_or_new_ones(classifier):
     (expected,) = classifier.classify(["we eat"])
     for same in (copy.deepcopy(classifier), pickle.loads(pickle.dumps(classifier))):
         assert same.classify(["we eat"])[0].score == pytest.approx(expected.score, rel=1e-6)

@@ -1,4 +1,4 @@
-"""Every layer of `conformance.py` works with Keras: masks, specs, copies, dtypes, LoRA and quantisation."""
+"""Every layer of `conformance.py` works with Keras: masks, specs, copies, dtypes, LoRA and quantization."""
 
 import copy
 import functools

@@ -63,7 +63,7 @@ def test_masks_depend_on_the_epoch_and_are_reproducible(tokenizer):
 
 
 def test_without_packing_each_text_has_its_own_rows(tokenizer):
-    m, special = model(tokenizer, next_sentence=False, max_length=7), ka.data.special_ids(tokenizer)
+    m, special = model(tokenizer, next_sentence=False, max_length=7), ka.data.special_tokens_of(tokenizer)
     texts = ["the a eats the old bread", "the bread"]
     rows = all_of(ka.data.masked_batches(texts, m, shuffle=False, pack=False))
     ids_of_rows = sorted(ids[real].tolist() for ids, real in zip(rows["labels"], rows["padding_mask"], strict=True))

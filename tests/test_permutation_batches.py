@@ -39,7 +39,7 @@ def batches(tokenizer, **options):
 
 
 def test_batches_map_targets_to_their_positions(tokenizer):
-    special, data = ka.data.special_ids(tokenizer), batches(tokenizer)
+    special, data = ka.data.special_tokens_of(tokenizer), batches(tokenizer)
     for i in range(len(data)):
         inputs, labels, weights = data[i]
         ids, mapping = inputs["token_ids"], inputs["target_mapping"]

@@ -141,7 +141,7 @@ def test_invalid_arguments_are_errors(images, tmp_path):
     with pytest.raises(ValueError, match="not finite"):
         cached_regions(images, Encoder(np.nan), "b", tmp_path, SIZE)
     cached_regions(images[:3], Encoder(), "b", tmp_path, SIZE)
-    with pytest.raises(ValueError, match="another `fingerprint`"):
+    with pytest.raises(ValueError, match="another `encoder_digest`"):
         cached_regions(images, lambda images: images[:, 0], "b", tmp_path, SIZE)
 
 

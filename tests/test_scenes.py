@@ -29,10 +29,10 @@ def splits():
 
 def combination(scene):
     """Return the colours, the shapes, and which object is above or left of the other; no two splits share one."""
-    things, relation = scene.objects, scene.relation
+    objects, relation = scene.objects, scene.relation
     if relation in ("below", "right of"):
-        things, relation = things[::-1], RELATIONS[relation]
-    return (*((thing.colour, thing.shape) for thing in things), relation)
+        objects, relation = objects[::-1], RELATIONS[relation]
+    return (*((obj.colour, obj.shape) for obj in objects), relation)
 
 
 def colourful(image):
@@ -76,9 +76,9 @@ def test_no_held_out_combination_occurs_in_training(splits):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_split_has_every_attribute(splits, split):
-    things = [thing for scene in splits[split] for thing in scene.objects]
-    assert {thing.size for thing in things} == set(SIZES)
-    assert {(thing.colour, thing.shape) for thing in things} == set(itertools.product(COLOURS, SHAPES))
+    objects = [obj for scene in splits[split] for obj in scene.objects]
+    assert {obj.size for obj in objects} == set(SIZES)
+    assert {(obj.colour, obj.shape) for obj in objects} == set(itertools.product(COLOURS, SHAPES))
     assert {scene.relation for scene in splits[split]} == set(RELATIONS)
 
 
@@ -92,14 +92,14 @@ def test_relations_are_correct_and_unambiguous(splits):
         down, along = abs(top + bottom - other[0] - other[2]), abs(left + right - other[1] - other[3])
         slant = along / down if scene.relation in ("above", "below") else down / along
         assert slant < 0.5
-        assert all(0 < edge < 64 for thing in scene.objects for edge in thing.box)
+        assert all(0 < edge < 64 for obj in scene.objects for edge in obj.box)
 
 
 def test_small_and_large_objects_differ_clearly_in_size(splits):
     sides = {size: [] for size in SIZES}
-    for thing in (thing for scene in splits["train"] for thing in scene.objects):
-        sides[thing.size].append(thing.box[2] - thing.box[0])
-        assert thing.box[2] - thing.box[0] == pytest.approx(thing.box[3] - thing.box[1])
+    for obj in (obj for scene in splits["train"] for obj in scene.objects):
+        sides[obj.size].append(obj.box[2] - obj.box[0])
+        assert obj.box[2] - obj.box[0] == pytest.approx(obj.box[3] - obj.box[1])
     assert min(sides["small"]) >= 11
     assert min(sides["large"]) > 1.5 * max(sides["small"])
 
@@ -107,7 +107,7 @@ def test_small_and_large_objects_differ_clearly_in_size(splits):
 def test_boxes_are_tight_around_the_coloured_pixels():
     for scene in captioned_scenes("validation", 71):
         drawn = colourful(scene.image)
-        boxes = [thing.box for thing in scene.objects]
+        boxes = [obj.box for obj in scene.objects]
         assert not (drawn & ~pixels(boxes[0], 1) & ~pixels(boxes[1], 1)).any()
         for box in boxes:
             rows, columns = np.nonzero(drawn & pixels(box, 1))
@@ -121,18 +121,18 @@ def test_objects_have_the_colour_of_their_caption():
 
     plain = {name: 255 * np.array(colorsys.hsv_to_rgb(*hsv)) for name, hsv in COLOURS.items()}
     for scene in captioned_scenes("validation", 71):
-        for thing in scene.objects:
-            top, left, bottom, right = thing.box
+        for obj in scene.objects:
+            top, left, bottom, right = obj.box
             y, x = int((top + bottom) / 2 + 1), int((left + right) / 2)
             middle = scene.image[y - 1 : y + 1, x - 1 : x + 1].mean((0, 1))
-            assert min(plain, key=lambda name: ((plain[name] - middle) ** 2).sum()) == thing.colour
+            assert min(plain, key=lambda name: ((plain[name] - middle) ** 2).sum()) == obj.colour
 
 
 def test_captions_are_correct_in_both_orders(splits):
     for scene in splits["test"]:
         assert len(set(scene.captions)) == 5
         assert set(scene.captions) <= right_captions(scene)
-        first, second = (thing.phrase for thing in scene.objects)
+        first, second = (obj.phrase for obj in scene.objects)
         in_order = [caption.index(first) < caption.index(second) for caption in scene.captions[:4]]
         assert sorted(in_order) == [False, False, True, True]
 
@@ -221,5 +221,5 @@ def test_the_tfds_builder_has_the_same_scenes(tmp_path, monkeypatch):
         row = rows[scene.name]
         assert np.array_equal(row["image"], scene.image)
         assert tuple(text.decode() for text in row["captions"]["text"]) == scene.captions
-        assert row["objects"]["bbox"] == pytest.approx(np.array([thing.box for thing in scene.objects]) / 64)
-        assert [list(SHAPES)[i] for i in row["objects"]["shape"]] == [thing.shape for thing in scene.objects]
+        assert row["objects"]["bbox"] == pytest.approx(np.array([obj.box for obj in scene.objects]) / 64)
+        assert [list(SHAPES)[i] for i in row["objects"]["shape"]] == [obj.shape for obj in scene.objects]

@@ -206,7 +206,7 @@ def test_other_keras_models_cannot_be_exported(tmp_path):
     assert not list((tmp_path / "m").iterdir())
 
 
-def test_an_export_rejects_the_verbs_of_other_tasks(exported):
+def test_an_export_rejects_the_prediction_methods_of_other_tasks(exported):
     served = ka.load(exported)
     with pytest.raises(TypeError, match="is a Translator, which cannot classify; it can translate"):
         served.classify(["we eat"])
@@ -338,7 +338,7 @@ def test_the_check_reports_invalid_directories(exported, tmp_path, name, content
     assert any(message in problem for problem in ka.check_export(path).problems)
 
 
-def test_the_translator_has_memorised_the_pairs(translator):
+def test_the_translator_has_memorized_the_pairs(translator):
     """Other tests rely on this property of the fixture."""
     assert [a.text for a in translator.translate([s for s, _ in PAIRS])] == [t for _, t in PAIRS]
 
@@ -410,7 +410,7 @@ def test_a_long_prompt_leaves_room_for_the_new_tokens(tokenizer, tmp_path):
     sizes = {"width": 14, "num_heads": 7, "num_layers": 1, "max_length": 17}
     model = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes)
     randomize(model, 0.3)
-    never_end = (ka.data.special_ids(tokenizer).end,)
+    never_end = (ka.data.special_tokens_of(tokenizer).end,)
     strategy = ka.Greedy(max_new_tokens=11, suppress_tokens=never_end)
     tail = "b o y b o y"
     prompts = ["we eat bread " * 20 + tail, "they drink milk " * 2 + tail, "we", ""]

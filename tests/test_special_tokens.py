@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.data.special_tokens import AddedToken, SpecialTokens, declare, special_ids
+from keras_attention.data.special_tokens import AddedToken, SpecialTokens, set_special_tokens, special_tokens_of
 from keras_attention.data.tokenizers import decode_ids, encode_texts
 from keras_attention.models.decoding import suppress_special
 from keras_attention.models.inference import Detokenizer
@@ -23,25 +23,27 @@ def in_graph(tokenizer):
 def test_declared_tokens_are_saved_with_the_model(tmp_path):
     tokenizer = ka.data.train_tokenizer(["we eat <sep> bread"] * 2, "words")
     special = SpecialTokens(0, 1, 2, 3, mask=4, hidden=(5,), added=(AddedToken("bread", lstrip=True),), size=6)
-    model = ka.CausalLM.from_preset("char_rnn", tokenizer=declare(tokenizer, special), units=3, embedding_dim=2)
+    model = ka.CausalLM.from_preset(
+        "char_rnn", tokenizer=set_special_tokens(tokenizer, special), units=3, embedding_dim=2
+    )
     model.save(tmp_path / "m.keras")
-    assert special_ids(keras.saving.load_model(tmp_path / "m.keras").tokenizer) == special
+    assert special_tokens_of(keras.saving.load_model(tmp_path / "m.keras").tokenizer) == special
 
 
 def test_a_word_of_the_texts_is_not_a_special_token():
     tokenizer = ka.data.train_tokenizer(["a [SEP] b <sep> [SEP] <sep>"] * 2, "words", 40)
-    special = special_ids(tokenizer)
+    special = special_tokens_of(tokenizer)
     assert (special.pad, special.unknown, special.start, special.end, special.hidden) == (0, 1, 2, 3, (0, 1, 2, 3, 4))
 
 
-def test_other_tokenizers_are_recognised_by_their_attributes_before_their_names():
+def test_other_tokenizers_are_recognized_by_their_attributes_before_their_names():
     class Tokenizer:
         cls_token_id, sep_token_id = 1, 2
 
         def get_vocabulary(self):
             return ["</s>", "[A]", "[B]", "[PAD]"]
 
-    special = special_ids(Tokenizer())
+    special = special_tokens_of(Tokenizer())
     assert (special.pad, special.unknown, special.start, special.end) == (3, 2, 1, 2)
 
 

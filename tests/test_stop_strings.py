@@ -70,7 +70,7 @@ def test_texts_that_occur_twice_are_removed():
     scores = np.array([[-1, -2, -3, -4], [0, 0, 0, 0], [-1, -2, -3, -4]], "float32")
     lengths = np.array([[5, 3, 7, 2], [0, 0, 0, 0], [1, 3, 2, 2]])
     pieces = np.array([[["p"], ["q"], ["r"], ["s"]], [[""]] * 4, [["t"], ["u"], ["v"], ["w"]]], object)
-    kept = Detokenizer.without_doubles(texts, scores, lengths, pieces)
+    kept = Detokenizer.without_duplicates(texts, scores, lengths, pieces)
     assert kept[0].tolist() == [["a", "b", "c", ""], ["", "", "", ""], ["x", "", "", ""]]
     assert kept[1].tolist() == [[-1, -2, -4, -3e9], [0, 0, 0, 0], [-1, -4, -3e9, -3e9]]
     assert kept[2][:, :, 0].tolist() == [["p", "q", "s", ""], ["", "", "", ""], ["t", "w", "", ""]]
@@ -78,7 +78,7 @@ def test_texts_that_occur_twice_are_removed():
         from keras_attention.serving.graph_text import GraphTokenizer
 
         arrays = (texts.astype(str), scores, lengths, pieces.astype(str))
-        graph = GraphTokenizer.without_doubles(*map(keras.ops.convert_to_tensor, arrays))
+        graph = GraphTokenizer.without_duplicates(*map(keras.ops.convert_to_tensor, arrays))
         for one, two in zip(kept, graph, strict=True):
             assert one.tolist() == two.numpy().astype(one.dtype if one.dtype != object else str).tolist()
 

@@ -10,14 +10,14 @@ from keras_attention.cli.train import default_options
 from keras_attention.cli.training_run import run_training
 from keras_attention.data.region_cache import cached_regions
 from keras_attention.serving.export import export
-from keras_attention.storage import local_path, whole_directory, write_text, write_whole
+from keras_attention.storage import atomic_directory, atomic_write, local_path, write_text
 
 URL = "gs://bucket/folder"
 TRANSLATOR = {**default_options("translator"), "train_files": ["a.tsv"]}
 
 
 def enter(directory):
-    with whole_directory(directory):
+    with atomic_directory(directory):
         pass
 
 
@@ -37,7 +37,7 @@ def enter(directory):
         lambda url: ka.data.read_captions("captions.csv", url),
         lambda url: ka.data.read_images([url], 5),
         lambda url: write_text(url, "text"),
-        lambda url: write_whole(url, lambda name: pathlib.Path(name).touch()),
+        lambda url: atomic_write(url, lambda name: pathlib.Path(name).touch()),
         lambda url: cached_regions([b"image"], np.asarray, "", url, 5),
         lambda url: ka.visualize.check_figure_path(f"{url}/a.png"),
         lambda url: ka.train(None, [], url),

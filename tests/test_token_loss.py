@@ -115,7 +115,7 @@ def test_accumulated_gradients_are_those_of_one_batch(max_tokens, clip_norm):
 def test_accumulated_gradients_of_several_replicas_are_an_error():
     optimizer, strategy = keras.optimizers.SGD(gradient_accumulation_steps=2), SimpleNamespace(num_replicas_in_sync=2)
     with pytest.raises(ValueError, match="does not accumulate gradients on several replicas"):
-        token_loss._count_accumulated(optimizer, strategy)
+        token_loss._add_accumulated_weight(optimizer, strategy)
 
 
 def test_each_output_has_its_own_weights():

@@ -4,7 +4,7 @@ import pytest
 
 from keras_attention.data import (
     decode_ids,
-    special_ids,
+    special_tokens_of,
     tokenizers,
     train_tokenizer,
 )
@@ -29,7 +29,7 @@ def test_decoding_the_ids_of_a_text_returns_the_text(kind):
 
 def test_special_tokens_are_decoded_as_nothing(kind):
     tokenizer = train_tokenizer(TEXTS, kind, 97)
-    special = special_ids(tokenizer)
+    special = special_tokens_of(tokenizer)
     assert len({special.pad, special.unknown, special.start, special.end}) == 4
     ids = encode_texts(tokenizer, ["the red apple"])[0]
     assert decode_ids(tokenizer, [special.start, *ids, special.end, special.pad]) == "the red apple"
@@ -57,14 +57,14 @@ def test_graph_and_python_give_the_same_ids(kind):
 def test_a_long_line_is_used_in_training(kind, monkeypatch):
     monkeypatch.setattr(tokenizers, "_MAX_LINE_LENGTH", 64)  # normally a quarter of a million characters
     tokenizer = train_tokenizer(["we eat", "they drink " * 50], kind, 60)
-    assert special_ids(tokenizer).unknown not in encode_texts(tokenizer, ["they drink"])[0]
+    assert special_tokens_of(tokenizer).unknown not in encode_texts(tokenizer, ["they drink"])[0]
 
 
 def test_a_vocabulary_of_words_has_the_words_that_occur_twice():
     tokenizer = train_tokenizer(["The cat sat .", "the dog don't", "a cat don't sit ."], "words", lowercase=True)
     ids_of_words = [encode_texts(tokenizer, [word])[0] for word in ("cat", "THE", "don't", ".", "dog", "do")]
     assert all(len(ids) == 1 for ids in ids_of_words)
-    unknown = special_ids(tokenizer).unknown
+    unknown = special_tokens_of(tokenizer).unknown
     assert [ids == [unknown] for ids in ids_of_words] == [False] * 4 + [True] * 2
 
 

@@ -14,7 +14,7 @@ from conftest import PAIRS, jax_environment
 
 import keras_attention as ka
 from keras_attention.metrics import MaskedAccuracy, Perplexity, score_texts, scores_by_length
-from keras_attention.storage import whole_directory, write_whole
+from keras_attention.storage import atomic_directory, atomic_write
 from keras_attention.training import WarmUp
 from keras_attention.training.checkpoints import assign, average_weights, load_arrays, save_arrays
 from keras_attention.training.run import default_monitor
@@ -218,14 +218,14 @@ def test_a_file_is_written_completely_or_not_at_all(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        write_whole(path, fail)
+        atomic_write(path, fail)
     assert path.read_text() == "the old one"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_directory_is_written_completely_or_not_at_all(tmp_path):
     def fill(path, broken):
-        with whole_directory(path) as partial:
+        with atomic_directory(path) as partial:
             (partial / "a.txt").write_text("half")
             if broken:
                 raise KeyboardInterrupt

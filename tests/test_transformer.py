@@ -7,7 +7,7 @@ from conformance import compiled
 from keras import ops
 
 import keras_attention as ka
-from keras_attention.data.special_tokens import special_ids
+from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.layers import (
     InputEmbedding,
     MultiHeadAttention,
@@ -117,7 +117,7 @@ def test_layers_work_in_a_functional_model(make, tmp_path):
     np.testing.assert_array_equal(*(m.predict(numbers(B, 4, M), verbose=0) for m in (model, again)))
 
 
-def test_query_key_and_value_are_initialised_as_one_matrix():
+def test_query_key_and_value_are_initialized_as_one_matrix():
     layer = MultiHeadAttention(8, 16)
     layer.build((None, None, 128))
     for projection, units in (
@@ -242,7 +242,7 @@ def test_prefilling_a_prompt_equals_decoding_it_token_by_token(tokenizer):
 def test_learned_positions_limit_the_length_of_a_completion(tokenizer):
     sizes = {"width": 14, "num_heads": 7, "num_layers": 1, "intermediate_dim": 11, "max_length": 13}
     model = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes)
-    end = special_ids(tokenizer).end
+    end = special_tokens_of(tokenizer).end
     (completion,) = model.complete(["we eat"], ka.Greedy(suppress_tokens=(end,)))
     prompt = len(ka.data.tokenizers.encode_texts(tokenizer, ["we eat"])[0])
     assert len(completion.pieces) == 13 - prompt

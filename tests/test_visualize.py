@@ -9,7 +9,7 @@ from PIL import Image
 
 import keras_attention as ka
 from keras_attention.cli.tensorboard import CaptionImages
-from keras_attention.visualize import merge_words, plot_caption, word_alignment, word_maps
+from keras_attention.visualize import merge_words, plot_caption, word_alignment, word_attention
 
 U = "\u2581"
 
@@ -87,7 +87,7 @@ def shown(axes):
 
 
 def test_the_weights_of_a_word_are_the_mean_of_its_pieces():
-    words, maps = word_maps(caption())
+    words, maps = word_attention(caption())
     assert words == ["a", "puppy"]
     np.testing.assert_allclose(maps[1], (spot(1, 1) + spot(5, 3)) / 2)
 

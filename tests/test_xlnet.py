@@ -152,7 +152,7 @@ def test_logits_of_both_streams_equal_those_of_transformers(tmp_path):
         "target_mapping": inputs["target_mapping"],
     }
     reference = run_transformers(network, permuted, output_attentions=True)
-    outputs = model.compiled_function(ka.PermutationLM.predict_masked)(inputs)
+    outputs = model.compiled_function(ka.PermutationLM.predict_targets)(inputs)
     np.testing.assert_allclose(outputs["logits"], reference.logits.numpy(), rtol=0, atol=1e-5)
     for i, (_, queries) in enumerate(reference.attentions):
         expected = np.einsum("bps,bhsk->bhpk", inputs["target_mapping"], queries.numpy())

@@ -35,7 +35,7 @@ _COMMANDS = {
 }
 
 
-class _LateGroup(click.Group):
+class _LazyGroup(click.Group):
     """A group that imports a command only when the command runs or its help is shown."""
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -50,7 +50,7 @@ class _LateGroup(click.Group):
         return getattr(module, "import_" if name == "import" else name)
 
 
-@click.group(cls=_LateGroup)
+@click.group(cls=_LazyGroup)
 @click.version_option(__version__, prog_name="keras-attention")
 def commands() -> None:
     """Train attention models in Keras on your texts and images, use them, and export them for serving."""

@@ -30,18 +30,19 @@ _WRITERS = ("translator", "captioner")
 _PARAMETERS = [
     click.Argument(["model"]),
     click.Argument(["files"], nargs=-1),
-    Option("--captions", metavar="FILE", tasks=["captioner"], help="file of captions; the same as FILES."),
-    Option("--images", metavar="FOLDER", tasks=["captioner"], help="folder of the images."),
-    *reading_options("Options"),
-    *search_options("num_beams", "length_penalty", group="Beam search", tasks=_WRITERS),
-    Option("--lowercase", is_flag=True, tasks=["translator"], help="ignore case in BLEU and chrF."),
-    *from_fields(ka.training.TrainingPlan, ["bleu_tokenizer"], tasks=["translator"]),
+    Option("--captions", metavar="FILE", tasks=["captioner"], group="Data", help="alias of FILES."),
+    Option("--images", metavar="DIRECTORY", tasks=["captioner"], group="Data", help="directory of the images."),
+    *reading_options("Data"),
+    Option("--lowercase", is_flag=True, tasks=["translator"], group="Metrics", help="ignore case in BLEU and chrF."),
+    *from_fields(ka.training.TrainingPlan, ["bleu_tokenizer"], tasks=["translator"], group="Metrics"),
     Option(
         "--plot",
         metavar="FILE",
         tasks=["translator"],
-        help="write a plot of BLEU by source length to this file, such as bleu.png.",
+        group="Metrics",
+        help="plot BLEU by source length to FILE, such as bleu.png.",
     ),
+    *search_options("num_beams", "length_penalty", group="Beam search", tasks=_WRITERS),
 ]
 
 

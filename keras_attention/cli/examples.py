@@ -37,7 +37,7 @@ def reading_options(group: str) -> list[Option]:
             callback=_parse_columns,
             group=group,
             tasks=_WITH_COLUMNS,
-            help="names of the columns of a table, such as text=review,label=stars; or numbers, if it has no header.",
+            help="column names, such as text=review,label=stars; without a header, column numbers.",
         ),
         Option(
             "--tag-column",
@@ -45,7 +45,7 @@ def reading_options(group: str) -> list[Option]:
             metavar="NUMBER",
             group=group,
             tasks=["tagger"],
-            help="number of the tag's column.  [default: 4 in CoNLL-U, else the last]",
+            help="column number of the tag.  [default: 4 for CoNLL-U, otherwise the last]",
         ),
     ]
 

@@ -11,7 +11,7 @@ import keras_attention as ka
 from keras_attention.cli.loading import is_export, load, strategy_of
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, TASKS, Command, Option, drop_unset, search_options
 from keras_attention.cli.terminal import native_log_hidden, say, show_warning
-from keras_attention.storage import local_path, write_whole
+from keras_attention.storage import atomic_write, local_path
 
 _EXPORT = [
     click.Argument(["model"]),
@@ -28,20 +28,20 @@ _EXPORT = [
         "--huggingface",
         is_flag=True,
         group="Output",
-        help="write a model for Hugging Face transformers instead of a SavedModel.",
+        help="write a Hugging Face directory instead of a SavedModel.",
     ),
     *search_options(*BEAM, *SAMPLING, *GENERATION, "replace_unknown", group="Decoding"),
     Option(
         "--int8",
         is_flag=True,
         group="Model",
-        help="quantise projections and embeddings to int8; smaller, but slower on a CPU.",
+        help="quantize projections and embeddings to int8; smaller, but slower on a CPU.",
     ),
     Option(
         "--attention",
         is_flag=True,
         group="Model",
-        help="add the signature `attention`: the attention scores of all blocks and heads.",
+        help="also export the signature `attention`.",
     ),
 ]
 
@@ -72,10 +72,13 @@ def export(
 
 
 @click.command(cls=Command)
-@click.argument("path")
-def check(path: str) -> None:
-    """Check that TensorFlow Serving can run the SavedModel at PATH."""
-    report = ka.check_export(path)
+@click.argument("directory")
+def check(directory: str) -> None:
+    """Check that TensorFlow Serving can run an export.
+
+    DIRECTORY contains the SavedModel, such as serving/translator/1.
+    """
+    report = ka.check_export(directory)
     for name, signature in report.signatures.items():
         click.echo(f"{name}: {signature}")
     for problem in report.problems:
@@ -88,9 +91,9 @@ def check(path: str) -> None:
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, one object per preset.")
 def presets(as_json: bool) -> None:
-    """List the presets with their task, layers, width, heads and parameter count.
+    """List the presets with their sizes.
 
-    The last column is the parameter count in publications.
+    `parameters` is counted on the built network; `quoted` is the published number.
     """
     rows = [_preset_row(name, row) for name, row in ka.presets().items()]
     if as_json:
@@ -124,7 +127,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.option(
     "--task",
     type=click.Choice(list(TASKS)),
-    help="Task of MODEL; another task than that in config.json gets a new head.  [default: the task in config.json]",
+    help="Task of MODEL; another task than that of DIRECTORY gets a new head.  [default: the task of DIRECTORY]",
 )
 @click.option("--labels", metavar="NAMES", help="Labels of the new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:
@@ -143,7 +146,7 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
             "--task tagger."
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, lambda name: loaded.save(name))
+    atomic_write(target, lambda name: loaded.save(name))
     say(f"{type(loaded).__name__} with {loaded.count_params():,} parameters in {model}.")
     if None in loaded.tokenizers.values():
         show_warning(f"{directory} has no tokenizer files that can be read; {model} takes ids only.")

@@ -63,7 +63,7 @@ class Option(click.Option):
 
     def __init__(self, *declarations: str, group: str = "Options", tasks: Sequence[str] = (), **settings: Any) -> None:
         text = settings["help"]
-        settings["help"] = f"{_either(tasks).capitalize()}: {text}" if tasks else text[0].upper() + text[1:]
+        settings["help"] = f"{_tasks_text(tasks)}: {text}" if tasks else text[0].upper() + text[1:]
         super().__init__(declarations, **settings)
         self.group, self.tasks = group, tuple(tasks)
 
@@ -76,8 +76,8 @@ def _set_verbosity(context: click.Context, option: click.Parameter, value: bool)
 def _verbosity_options() -> list[Option]:
     common = {"is_flag": True, "expose_value": False, "callback": _set_verbosity}
     return [
-        Option("--quiet", help="write no progress and no messages.", **common),
-        Option("--verbose", help="write the log of TensorFlow and the tracebacks of errors too.", **common),
+        Option("--quiet", help="hide progress and messages.", **common),
+        Option("--verbose", help="show TensorFlow's log and tracebacks.", **common),
     ]
 
 
@@ -124,11 +124,14 @@ def from_fields(kind: type, names: Iterable[str], *, search: bool = False, **set
         default_text = f"  [default: {default}]" if shows_default else ""
         if name == "num_beams":
             text, default_text = "use beam search with this number of beams.", ""
+        is_repeatable = typing.get_origin(hints[name]) is tuple
+        if is_repeatable:
+            text = text.rstrip(".") + "; repeatable."
         options.append(
             Option(
                 flag(name),
                 **({"is_flag": True} if hints[name] is bool else {"type": _click_type(hints[name])}),
-                multiple=typing.get_origin(hints[name]) is tuple,
+                multiple=is_repeatable,
                 default=None if search else default,
                 show_default=not search and default is not None,
                 help=text + default_text,
@@ -198,6 +201,12 @@ def refuse_other_tasks(context: click.Context, task: str) -> None:
         tasks = getattr(option, "tasks", ())
         if tasks and task not in tasks:
             raise click.UsageError(f"{name} belongs to a {_either(tasks)}; a {task} has no such option.")
+
+
+def _tasks_text(tasks: Sequence[str]) -> str:
+    """Return the tasks as the beginning of a help text."""
+    others = [name for name in TASKS if name not in tasks]
+    return f"All but {others[0]}" if len(others) == 1 else _either(tasks).capitalize()
 
 
 def _either(names: Sequence[str]) -> str:

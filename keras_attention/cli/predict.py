@@ -24,21 +24,21 @@ _BATCH_SIZE = Option(
     type=click.IntRange(1),
     default=32,
     show_default=True,
-    help="batch size; it does not change the outputs.",
+    help="batch size.",
 )
 _SEARCH = [*search_options(*BEAM, group="Beam search"), *search_options(*GENERATION, group="Generation")]
 _SAMPLING = search_options(*SAMPLING, group="Sampling")
-_JSON = Option("--json", "as_json", is_flag=True, help="write each output as a JSON object with all its fields.")
+_JSON = Option("--json", "as_json", is_flag=True, help="write each output as a JSON object.")
 _LOG_PROBABILITY = "log-probability (with beams, divided by the length penalty)"
-_OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON with the attention scores too.")]
+_OUTPUT = [_JSON, Option("--attention", is_flag=True, help="like --json, with attention scores.")]
 
 
 def _scores(of: str) -> Option:
-    return Option("--scores", is_flag=True, help=f"start each output with its {of} and a tab.")
+    return Option("--scores", is_flag=True, help=f"prefix each output with its {of} and a tab.")
 
 
-def _plot(what: str, name: str) -> Option:
-    return Option("--plot", metavar="FOLDER", help=f"plot the attention of each {what} to FOLDER/{name}.attention.png.")
+def _plot(name: str) -> Option:
+    return Option("--plot", metavar="DIRECTORY", help=f"plot attention to DIRECTORY/{name}.attention.png.")
 
 
 @click.command(
@@ -51,7 +51,7 @@ def _plot(what: str, name: str) -> Option:
         _BATCH_SIZE,
         _scores(_LOG_PROBABILITY),
         *_OUTPUT,
-        _plot("translation", "LINE"),
+        _plot("LINE"),
     ],
 )
 def translate(
@@ -66,8 +66,8 @@ def translate(
 ) -> None:
     """Translate each line of SOURCE with MODEL.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
-    default is standard input. The default search is greedy; --num-beams selects beam search.
+    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
+    standard input. The default search is greedy; --num-beams selects beam search.
     With --num-return-sequences, tabs separate the outputs for a line.
     """
     loaded = load_for("translate", model)
@@ -96,7 +96,7 @@ def translate(
         _BATCH_SIZE,
         _scores(_LOG_PROBABILITY),
         *_OUTPUT,
-        _plot("caption", "NAME"),
+        _plot("NAME"),
     ],
 )
 def caption(
@@ -109,12 +109,12 @@ def caption(
     plot: str | None,
     **search: Any,
 ) -> None:
-    """Write a caption for each of IMAGES with MODEL.
+    """Caption each of IMAGES with MODEL.
 
-    MODEL is a .keras file or the directory of an export. IMAGES are files; the default is
-    the paths on standard input, one per line. The default search is greedy;
-    --num-beams selects beam search. An image that cannot be read gets an empty line and a message on standard error; if
-    one of IMAGES does not exist, the exit code is 1.
+    MODEL is a .keras file or the directory of an export. Without IMAGES, the paths are read from standard input, one
+    per line. The default search is greedy; --num-beams selects beam search. An image that cannot be read gives an empty
+    line and a message on standard error. If one of IMAGES is missing, the exit
+    code is 1.
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -149,23 +149,23 @@ def _can_be_opened(path: str) -> bool:
 def _problem(path: str) -> str:
     """Return why an image has no caption."""
     if os.path.isdir(path):
-        return f"is a folder; expected images, such as {path.rstrip('/')}/*.jpg."
+        return f"is a directory; expected images, such as {path.rstrip('/')}/*.jpg."
     if not os.path.exists(path):
         return "does not exist."
     return (ka.data.image_problem(path) or "cannot be read by the export.").removeprefix(f"{path} ")
 
 
 class _Plots:
-    """Write plots of attention to one folder; outputs with the same name get different file names.
+    """Write plots of attention to one directory; outputs with the same name get different file names.
 
     Args:
-        folder: the folder, which is made.
+        directory: the directory, which is created.
         plot: `plot_alignment` or `plot_caption`; its last argument is the file.
     """
 
-    def __init__(self, folder: str, plot: Callable) -> None:
-        self.folder, self.plot, self.names = local_path(folder), plot, set()
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, directory: str, plot: Callable) -> None:
+        self.directory, self.plot, self.names = local_path(directory), plot, set()
+        self.directory.mkdir(parents=True, exist_ok=True)
 
     def write(self, name: str, result: Any, *inputs: Any) -> None:
         """Plot the attention of one output, if the model has attention; `inputs` are the other arguments of `plot`."""
@@ -177,7 +177,7 @@ class _Plots:
             count += 1
             unique = f"{name}.{count}"
         self.names.add(unique)
-        self.plot(result, *inputs, self.folder / f"{unique}.attention.png")
+        self.plot(result, *inputs, self.directory / f"{unique}.attention.png")
 
 
 _SEED = Option("--seed", type=int, default=0, show_default=True, group="Sampling", help="seed of the random numbers.")
@@ -192,9 +192,9 @@ def complete(
 ) -> None:
     """Continue each line of SOURCE with MODEL.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
-    default is standard input. Sampling is the default; --num-beams selects beam search. A
-    line break in an output is written as \\n. With --num-return-sequences, tabs separate the outputs for a line.
+    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
+    standard input. The default search is sampling; --num-beams selects beam search. Newlines are printed as \\n.
+    With --num-return-sequences, tabs separate the outputs for a line.
     """
     loaded = load_for("complete", model)
     options = search_for(loaded, search)
@@ -218,10 +218,10 @@ _PAIRS = Option("--pairs", is_flag=True, help="each line is a pair of texts, sep
 def classify(
     model: str, source: str | None, pairs: bool, batch_size: int, scores: bool, as_json: bool, attention: bool
 ) -> None:
-    """Write the label of each line of SOURCE, predicted by MODEL.
+    """Classify each line of SOURCE with MODEL.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
-    default is standard input. --json writes the probabilities of all labels.
+    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
+    standard input. --json writes the probabilities of all labels.
     """
     loaded = load_for("classify", model)
     labels = loaded.labels
@@ -248,10 +248,10 @@ def _split_pairs(lines: list[str], done: int) -> list[tuple[str, ...]]:
 
 @click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
 def tag(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
-    """Write the tags of the words of each line of SOURCE.
+    """Tag the words of each line of SOURCE.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
-    default is standard input.
+    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
+    standard input.
     """
     loaded = load_for("tag", model)
 
@@ -265,7 +265,8 @@ def tag(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
 _CANDIDATES = Option(
     "--candidates",
     type=click.IntRange(1, 5),
-    help="write this many candidates for each mask, with probabilities, instead of the text.",
+    metavar="N",
+    help="print the top N candidates of each mask.",
 )
 
 
@@ -273,9 +274,8 @@ _CANDIDATES = Option(
 def fill(model: str, source: str | None, candidates: int | None, batch_size: int, as_json: bool) -> None:
     """Fill the masks in each line of SOURCE with MODEL.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
-    default is standard input. A mask is written [MASK] for a WordPiece tokenizer, and <mask>
-    for the others.
+    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
+    standard input. The mask is [MASK] for a WordPiece tokenizer, and <mask> for the others.
     """
     loaded = load_for("fill", model)
 
@@ -301,11 +301,15 @@ def _candidates(result: Any, count: int) -> str:
 
 @click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
 def score(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
-    """Write the log-probability of each line of SOURCE, in nats, computed by MODEL.
+    """Print the log-probability of each line of SOURCE, in nats.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; the
-    default is standard input. A line is a text for a language model. For a translator it is
-    a text, a tab and its translation; for a captioner, the path of an image, a tab and its caption.
+    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
+    standard input. The format of a line depends on MODEL:
+
+    \b
+    lm          TEXT
+    translator  TEXT<tab>TRANSLATION
+    captioner   IMAGE<tab>CAPTION
     """
     loaded = load(model)
     scorer = loaded.score if is_export(loaded) else functools.partial(ka.score, loaded)

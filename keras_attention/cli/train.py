@@ -35,7 +35,7 @@ def _plan(group: str, *names: str, **settings: Any) -> list[Option]:
 
 
 _data, _tokenizer, _image, _model = map(_grouped, ("Data", "Tokenizers", "Images", "Model"))
-_finetuning, _optimisation, _run = map(_grouped, ("Fine-tuning", "Optimisation", "Run"))
+_finetuning, _optimization, _run = map(_grouped, ("Fine-tuning", "Optimization", "Run"))
 _DATA = [
     _data(
         "--train",
@@ -43,16 +43,16 @@ _DATA = [
         "train_files",
         metavar="FILE",
         multiple=True,
-        help="training file: TSV, CSV, JSONL, CoNLL, text, the JSON of COCO or Karpathy (FILE:SPLIT), or these "
-        "compressed; - for standard input, or tfds:NAME[:SPLIT]; repeat the option for two line-aligned files (source, "
-        "target).",
+        help="training file: TSV, CSV, JSONL, CoNLL, text, or caption JSON of COCO or Karpathy, also .gz, .bz2, .xz; "
+        "- reads standard input; tfds:NAME[:SPLIT] reads TensorFlow Datasets. For parallel text give it twice: source, "
+        "target.",
     ),
     _data(
         "--valid",
         "valid_files",
         metavar="FILE",
         multiple=True,
-        help="validation file, in the same format; selects the best model.",
+        help="validation file in the same format; selects the best model.",
     ),
     *reading_options("Data"),
     *_plan("Data", "max_tokens"),
@@ -64,45 +64,44 @@ _DATA = [
     _tokenizer(
         "--normalization",
         type=click.Choice(["identity", "nfkc"]),
-        help="identity keeps the characters of the texts; nfkc replaces compatibility characters, such as ³ by 3.  "
-        "[default: identity]",
+        help="Unicode normalization: identity (none) or nfkc.  [default: identity]",
     ),
-    _image("--images", metavar="FOLDER", tasks=_CAPTIONER, help="folder of the training images."),
+    _image("--images", metavar="DIRECTORY", tasks=_CAPTIONER, help="directory of the training images."),
     _image(
         "--valid-images",
-        metavar="FOLDER",
+        metavar="DIRECTORY",
         tasks=_CAPTIONER,
-        help="folder of the validation images.  [default: --images]",
+        help="directory of the validation images.  [default: --images]",
     ),
     _image(
         "--captions-per-image",
         type=click.IntRange(1),
         tasks=_CAPTIONER,
-        help="captions per image in a batch; each image is encoded once for all of them.  [default: the most "
-        "frequent number of captions, or 1 with a feature cache]",
+        help="captions of each image in a batch.  [default: 1 with a feature cache, otherwise the most "
+        "frequent number]",
     ),
     _image("--augment", is_flag=True, tasks=_CAPTIONER, help="augment the images; turns the feature cache off."),
     _image(
         "--flip",
         is_flag=True,
         tasks=_CAPTIONER,
-        help="flip each image horizontally with probability 0.5; not for captions with the words left and right.",
+        help="flip images horizontally at random; do not use if captions contain left or right.",
     ),
     _image(
         "--features",
-        metavar="FOLDER",
+        metavar="DIRECTORY",
         tasks=_CAPTIONER,
-        help="folder of the feature cache of a frozen image encoder.  [default: OUT/features]",
+        help="directory for cached features of a frozen image encoder.  [default: OUT/features]",
     ),
 ]
 _MODEL = [
-    _model("--preset", metavar="NAME", help=f"name in `keras-attention presets`.  [default: {_PRESETS}]"),
+    _model("--preset", metavar="NAME", help=f"name of a preset; see `keras-attention presets`.  [default: {_PRESETS}]"),
     _model(
         "--set",
         "overrides",
         multiple=True,
         metavar="NAME=VALUE",
-        help="override a config field of the preset or of --init, such as units=512.",
+        help="override a config field, such as units=512; repeatable.",
     ),
     _model(
         "--image-encoder",
@@ -114,41 +113,38 @@ _MODEL = [
         "--image-encoder-weights",
         metavar="WEIGHTS",
         tasks=_CAPTIONER,
-        help="weights of the image encoder: imagenet (downloaded), a file, a captioner, or none.  [default: imagenet]",
+        help="imagenet, none, or a .keras, .npz or .h5 file.  [default: imagenet; none for small_cnn]",
     ),
     _finetuning(
         "--init",
         metavar="MODEL",
-        help="start from the weights of this model of the same task, a .keras file or a Hugging Face directory; a "
-        "classifier or tagger can also start from an mlm or plm.",
+        help="initialize from a .keras file or Hugging Face directory of the same task; classifier and tagger: also "
+        "mlm, plm.",
     ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
-    _finetuning(
-        "--freeze", is_flag=True, tasks=_ENCODERS, help="freeze the encoder (of a captioner, the image encoder)."
-    ),
+    _finetuning("--freeze", is_flag=True, tasks=_ENCODERS, help="freeze the encoder (captioner: the image encoder)."),
 ]
-_OPTIMISATION = [
-    *_plan("Optimisation", "epochs", "learning_rate", "schedule", "warmup_steps", "label_smoothing", "clip_norm"),
-    *_plan("Optimisation", "weight_decay", "layer_decay", "gradient_accumulation"),
-    _optimisation(
+_OPTIMIZATION = [
+    *_plan("Optimization", "epochs", "learning_rate", "schedule", "warmup_steps", "label_smoothing", "clip_norm"),
+    *_plan("Optimization", "weight_decay", "layer_decay", "gradient_accumulation"),
+    _optimization(
         "--class-weights",
         type=click.Choice(["balanced"]),
         tasks=["classifier", "tagger"],
-        help="balanced: weights in the loss with which all classes count the same.",
+        help="weight each class by its inverse frequency.",
     ),
-    _optimisation("--remat", is_flag=True, help="recompute each block in the backward pass, to save memory."),
-    _optimisation("--mixed-precision", type=_POLICIES, help="dtype policy of Keras.  [default: float32]"),
-    _optimisation(
+    _optimization("--remat", is_flag=True, help="recompute blocks in the backward pass to save memory."),
+    _optimization("--mixed-precision", type=_POLICIES, help="dtype policy of Keras.  [default: float32]"),
+    _optimization(
         "--self-critical",
         is_flag=True,
         tasks=_CAPTIONER,
-        help="self-critical training of --init, with CIDEr and BLEU of sampled captions as the reward; use a low "
-        "--learning-rate, such as 1e-4.",
+        help="self-critical fine-tuning of --init; the reward is CIDEr plus BLEU.",
     ),
 ]
 _RUN = [
     _run("--out", metavar="DIRECTORY", required=True, help="directory of the run; the best model is OUT/model.keras."),
-    _run("--resume", is_flag=True, help="resume the run in --out, with its options."),
+    _run("--resume", is_flag=True, help="resume the run in --out with its original options."),
     *_plan("Run", "monitor", "mode"),
     *_plan("Run", "bleu_tokenizer", tasks=["translator", "captioner"]),
     *_plan("Run", "patience", "average_checkpoints"),
@@ -158,10 +154,10 @@ _RUN = [
 _TASK = click.Argument(["task"], type=click.Choice(list(TASKS)))
 
 
-@click.command(cls=Command, params=[_TASK, *_DATA, *_MODEL, *_OPTIMISATION, *_RUN])
+@click.command(cls=Command, params=[_TASK, *_DATA, *_MODEL, *_OPTIMIZATION, *_RUN])
 @click.pass_context
 def train(context: click.Context, task: str, **options: Any) -> None:
-    """Train a model of TASK on your files.
+    """Train a model for TASK on your files.
 
     The tasks lm, mlm and plm are causal, masked and permutation language models. Example:
 

@@ -182,7 +182,7 @@ def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Pat
     if (out / "model.keras").exists():
         model = ka.load(out / "model.keras")
     elif options["init"]:
-        model = _initialised(task, options, examples, init)
+        model = _initialized(task, options, examples, init)
     else:
         model = _new(task, options, examples)
     if options["lora"]:
@@ -213,7 +213,7 @@ def _new(task: type, options: dict[str, Any], examples: list) -> Any:
     )
 
 
-def _initialised(task: type, options: dict[str, Any], examples: list, model: Any) -> Any:
+def _initialized(task: type, options: dict[str, Any], examples: list, model: Any) -> Any:
     """Return the model of --init, with the config fields of --set, or a new model on its encoder."""
     overrides, labels = _overrides(options["overrides"]), task.labels_of(examples)
     if model is None:

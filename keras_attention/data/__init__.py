@@ -8,7 +8,7 @@ from keras_attention.data.images import ImageError, image_problem, read_images
 from keras_attention.data.lines import DataError, read_lines
 from keras_attention.data.masking import masked_batches
 from keras_attention.data.permutation import permutation_batches
-from keras_attention.data.special_tokens import special_ids
+from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_batches import (
     classification_batches,
     language_batches,
@@ -41,7 +41,7 @@ __all__ = [
     "read_pairs",
     "read_tagged",
     "read_texts",
-    "special_ids",
+    "special_tokens_of",
     "tagging_batches",
     "train_tokenizer",
     "translation_batches",

@@ -151,7 +151,7 @@ def image_regions(
     return cached_regions(
         [example.image for example in examples],
         (lambda images: encode(images[:, :, ::-1])) if mirrored else encode,
-        captioner.image_encoder.fingerprint() + " mirrored" * mirrored,
+        captioner.image_encoder.digest() + " mirrored" * mirrored,
         cache,
         captioner.config.image_size,
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
 from keras_attention.data.tables import LABELLED, TEXTS, TRANSLATION, Layout, read_rows
-from keras_attention.data.text_reader import Text, texts_of_pair
+from keras_attention.data.text_reader import Text, as_tuple
 from keras_attention.data.tokenizer_rules import WHITE_SPACE
 
 Columns = Mapping[str, str]
@@ -96,11 +96,11 @@ def read_labelled(
     for number, row in _columns_of(path, LABELLED, columns):
         text = (row["text"], row["text_pair"]) if "text_pair" in row else row["text"]
         rows.append((number, (text, row["label"].strip())))
-    rows = _without_empty(rows, path, lambda row: any(map(str.strip, texts_of_pair(row[0]))), "no text")
+    rows = _without_empty(rows, path, lambda row: any(map(str.strip, as_tuple(row[0]))), "no text")
     rows = _without_empty(rows, path, lambda row: row[1] != "-", "the label -, which means no agreement")
     for number, (text, label) in rows:
         if not label:
-            shown = " / ".join(texts_of_pair(text))[:80]
+            shown = " / ".join(as_tuple(text))[:80]
             raise DataError(f"{path}, line {number}: {shown!r} has no label; expected one for each text.")
         check_label(label, labels, f"{path}, line {number}")
     return _require_examples([example for _, example in rows], path)

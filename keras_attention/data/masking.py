@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_attention.data.batches import LengthBatches, length_multiple
-from keras_attention.data.special_tokens import mask_id, special_ids
+from keras_attention.data.special_tokens import mask_id, special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import encode_texts, ids_to_pieces
 
@@ -173,7 +173,7 @@ class _Masker:
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, rate: float, whole_words: bool) -> _Masker:
         """Return the masker for a KerasHub tokenizer."""
-        special, mask = special_ids(tokenizer), mask_id(tokenizer)
+        special, mask = special_tokens_of(tokenizer), mask_id(tokenizer)
         pieces = ids_to_pieces(tokenizer, range(tokenizer.vocabulary_size()))
         is_text = np.ones(len(pieces), bool)
         is_text[[*special.hidden, mask]] = False

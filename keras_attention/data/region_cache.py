@@ -60,7 +60,7 @@ class RegionCache:
 def cached_regions(
     images: Sequence[str | pathlib.Path | bytes],
     encode: Callable[[np.ndarray], Any],
-    fingerprint: str,
+    encoder_digest: str,
     directory: str | pathlib.Path,
     size: int,
     batch_size: int = 32,
@@ -74,7 +74,7 @@ def cached_regions(
     Args:
         images: N paths or encoded images.
         encode: (B, size, size, 3) float32 in [0, 255] -> (B, R, C), an array or a tensor.
-        fingerprint: identifies the encoder and its weights; each fingerprint has its own file.
+        encoder_digest: identifies the encoder and its weights; each digest has its own file.
         directory: the directory of the files; created if it does not exist.
         size: height and width to which images are resized.
         batch_size: images per call of `encode`.
@@ -96,7 +96,7 @@ def cached_regions(
     if not len(images):
         raise ValueError("There are no images to encode; expected at least one.")
     digests = [_digest(image) for image in images]
-    identity = {"fingerprint": fingerprint, "size": size, "format": 1}
+    identity = {"fingerprint": encoder_digest, "size": size, "format": 1}
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = local_path(directory) / f"{name}.regions"
     known = _record_numbers(path, identity)
@@ -166,7 +166,7 @@ def _encode_missing(
             if len(existing) and records.dtype != existing.dtype:
                 raise ValueError(
                     f"`encode` returned regions {records['regions'].shape[1:]}, but {path} contains "
-                    f"{existing['regions'].shape[1:]}; use another `fingerprint` for another encoder."
+                    f"{existing['regions'].shape[1:]}; use another `encoder_digest` for another encoder."
                 )
             if file.tell() == 0:
                 header = json.dumps({**identity, "shape": records["regions"].shape[1:]}).encode()

@@ -1,7 +1,8 @@
 """The special tokens of a tokenizer: which ids they have, and which pieces are never split in a text.
 
-The files of a checkpoint, or the training of a tokenizer, declare them; `declare` stores them on the tokenizer, and a
-model saves them. Only for another KerasHub tokenizer are they recognised by its attributes or by the usual names.
+The files of a checkpoint, or the training of a tokenizer, declare them; `set_special_tokens` stores them on the
+tokenizer, and a model saves them. Only for another KerasHub tokenizer are they recognized by its attributes or by the
+usual names.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ class AddedToken:
         content: the piece.
         lstrip: it includes the spaces before it.
         rstrip: it includes the spaces after it.
-        single_word: it is only recognised as a whole word.
-        normalized: it is recognised after normalization, so in any case if texts are converted to lower case.
-        at_start: it is only recognised at the beginning of a text.
+        single_word: it is only recognized as a whole word.
+        normalized: it is recognized after normalization, so in any case if texts are converted to lower case.
+        at_start: it is only recognized at the beginning of a text.
     """
 
     content: str
@@ -91,13 +92,13 @@ class SpecialTokens:
         object.__setattr__(self, "added", tuple(added))
 
 
-def declare(tokenizer: Any, special: SpecialTokens) -> Any:
+def set_special_tokens(tokenizer: Any, special: SpecialTokens) -> Any:
     """Store the special tokens of a tokenizer on it, and return it."""
     tokenizer.declared_tokens = special
     return tokenizer
 
 
-def special_ids(tokenizer: Any) -> SpecialTokens:
+def special_tokens_of(tokenizer: Any) -> SpecialTokens:
     """Return the special tokens of a tokenizer.
 
     They are the declared ones or, for a KerasHub tokenizer that this library neither trained nor read, those that its
@@ -111,7 +112,7 @@ def special_ids(tokenizer: Any) -> SpecialTokens:
         ValueError: `tokenizer` is None, or its vocabulary has no end token with one of the usual names.
 
     Example:
-        >>> special = special_ids(ka.data.train_tokenizer(["we eat bread"], "characters"))
+        >>> special = special_tokens_of(ka.data.train_tokenizer(["we eat bread"], "characters"))
         >>> special.pad, special.unknown, special.start, special.end, special.mask
         (0, 1, 2, 3, 4)
     """
@@ -120,11 +121,11 @@ def special_ids(tokenizer: Any) -> SpecialTokens:
             "This model lacks a tokenizer, so it only takes token ids; expected a KerasHub tokenizer. Make the model "
             "with `tokenizer=...`, or import it from a directory that has the tokenizer's files."
         )
-    return getattr(tokenizer, "declared_tokens", None) or _recognised(tokenizer)
+    return getattr(tokenizer, "declared_tokens", None) or _recognized(tokenizer)
 
 
 @functools.lru_cache(maxsize=32)
-def _recognised(tokenizer: Any) -> SpecialTokens:
+def _recognized(tokenizer: Any) -> SpecialTokens:
     ids = {piece: i for i, piece in enumerate(tokenizer.get_vocabulary())}
     special: dict[str, Any] = {}
     for kind, names in _NAMES.items():
@@ -134,7 +135,7 @@ def _recognised(tokenizer: Any) -> SpecialTokens:
         raise ValueError(
             f"The tokenizer has no end token; expected one of {', '.join(_NAMES['end'])} in its vocabulary."
         )
-    ids_of_kinds = complete(special)
+    ids_of_kinds = fill_missing_ids(special)
     return SpecialTokens(
         **ids_of_kinds,
         added=_unsplit(tokenizer),
@@ -143,7 +144,7 @@ def _recognised(tokenizer: Any) -> SpecialTokens:
     )
 
 
-def complete(ids: Mapping[str, int | None]) -> dict[str, Any]:
+def fill_missing_ids(ids: Mapping[str, int | None]) -> dict[str, Any]:
     """Return the ids with substitutes for missing ones: padding for start, the end token for padding and unknown."""
     end = ids["end"]
     pad = end if ids.get("pad") is None else ids["pad"]
@@ -174,7 +175,7 @@ def mask_id(tokenizer: Any) -> int:
         >>> mask_id(ka.data.train_tokenizer(["we eat bread"], "characters"))
         4
     """
-    index = special_ids(tokenizer).mask
+    index = special_tokens_of(tokenizer).mask
     if index is None:
         raise ValueError("The tokenizer has no mask token; expected [MASK] or <mask> in its vocabulary.")
     return index

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.special_tokens import special_ids
+from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.tokenizer_rules import pieces_to_bytes
 
 
@@ -37,7 +37,7 @@ def stop_table(tokenizer: Any, stop: tuple[str, ...], size: int) -> np.ndarray:
     Reference: Aho and Corasick, 1975, https://doi.org/10.1145/360825.360855.
     """
     by_byte = _table_of_bytes([text.encode() for text in stop])
-    pieces, special = pieces_to_bytes(tokenizer), special_ids(tokenizer)
+    pieces, special = pieces_to_bytes(tokenizer), special_tokens_of(tokenizer)
     pieces = [b"" if i in special.hidden else piece for i, piece in enumerate(pieces)]
     table = np.tile(np.arange(len(by_byte), dtype="int32")[:, None], (1, size))
     for position in range(max(map(len, pieces), default=0)):

@@ -1,6 +1,6 @@
 """Read rows of tables: TSV, CSV and JSON lines, with or without a header.
 
-A table gives values for *roles*, such as `text` and `label`. A header, or the keys of JSON objects, are recognised by
+A table gives values for *roles*, such as `text` and `label`. A header, or the keys of JSON objects, are recognized by
 their names; `columns` names others. Each row has as many cells as the first; an error names the file and the line.
 """
 

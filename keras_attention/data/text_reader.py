@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from keras_attention.data.batches import pad_ids, shift_right
-from keras_attention.data.special_tokens import SpecialTokens, special_ids
+from keras_attention.data.special_tokens import SpecialTokens, special_tokens_of
 from keras_attention.data.tokenizer_rules import is_empty
 from keras_attention.data.tokenizers import encode_texts
 
@@ -30,11 +30,11 @@ TRUNCATION_SIDES = ("right", "left")
 Text: TypeAlias = "str | tuple[str, str]"  # a text, or a text and its pair
 
 
-def texts_of_pair(text: Text) -> tuple[str, ...]:
-    """Return the one or two texts of a text or pair.
+def as_tuple(text: Text) -> tuple[str, ...]:
+    """Return a text or a pair of texts as a tuple.
 
     Example:
-        >>> texts_of_pair("we eat"), texts_of_pair(("we eat", "we drink"))
+        >>> as_tuple("we eat"), as_tuple(("we eat", "we drink"))
         (('we eat',), ('we eat', 'we drink'))
     """
     return (text,) if isinstance(text, str) else tuple(text)
@@ -83,7 +83,7 @@ class TextReader:
     between: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        special_ids(self.tokenizer)
+        special_tokens_of(self.tokenizer)
         if self.truncation_side not in TRUNCATION_SIDES:
             raise ValueError(
                 f"`truncation_side` is {self.truncation_side!r}; expected one of {', '.join(TRUNCATION_SIDES)}."
@@ -102,7 +102,7 @@ class TextReader:
         """
         if template not in TEMPLATES:
             raise ValueError(f"`template` is {template!r}; expected one of {', '.join(TEMPLATES)}.")
-        special = special_ids(tokenizer)
+        special = special_tokens_of(tokenizer)
         before, after = (tuple(getattr(special, name) for name in names) for names in TEMPLATES[template])
         return cls(tokenizer, before, after, max_length, between=(special.end,) * num_separators)
 
@@ -112,7 +112,9 @@ class TextReader:
 
         The start token is put before the text, unless the tokenizer's files say otherwise, as in GPT-2.
         """
-        return cls.from_template(tokenizer, "start" if special_ids(tokenizer).starts_texts else "none", max_length)
+        return cls.from_template(
+            tokenizer, "start" if special_tokens_of(tokenizer).starts_texts else "none", max_length
+        )
 
     @classmethod
     def for_prompts(cls, tokenizer: Any, max_length: int, template: str = "end") -> TextReader:
@@ -121,14 +123,14 @@ class TextReader:
         The start token is put before the prompt. If the tokenizer's files say otherwise (GPT-2), or if the template
         puts it after a text (XLNet), only an empty prompt gets it.
         """
-        special = special_ids(tokenizer)
+        special = special_tokens_of(tokenizer)
         before = (special.start,) if special.starts_texts and template != "end_start" else ()
         return cls(tokenizer, before, (), max_length - 1 + len(before), "left", before_empty=(special.start,))
 
     @property
     def special(self) -> SpecialTokens:
         """The ids of the special tokens."""
-        return special_ids(self.tokenizer)
+        return special_tokens_of(self.tokenizer)
 
     @property
     def limit(self) -> int | None:
@@ -145,7 +147,7 @@ class TextReader:
     @staticmethod
     def is_empty(text: Text) -> bool:
         """Return whether a text, or both texts of a pair, have no words: they are "" or ASCII white space."""
-        return all(map(is_empty, texts_of_pair(text)))
+        return all(map(is_empty, as_tuple(text)))
 
     def ids(self, texts: Sequence[Text]) -> list[list[int]]:
         """Return one list of ids per text or pair; one warning gives the number of truncated ones."""
@@ -153,7 +155,7 @@ class TextReader:
 
     def ids_and_pair_starts(self, texts: Sequence[Text]) -> list[tuple[list[int], int]]:
         """Return the ids of each text or pair, and the index of the second text: the end, if there is one text."""
-        parts = [texts_of_pair(text) for text in texts]
+        parts = [as_tuple(text) for text in texts]
         tokens = iter(encode_texts(self.tokenizer, [text for texts in parts for text in texts]))
         rows = [list(itertools.islice(tokens, len(texts))) for texts in parts]
         limits = [self.limit if len(row) == 1 else self.pair_limit for row in rows]

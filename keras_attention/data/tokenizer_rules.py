@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from keras_attention.data.special_tokens import AddedToken, added_pattern, special_ids, vocabulary
+from keras_attention.data.special_tokens import AddedToken, added_pattern, special_tokens_of, vocabulary
 
 MAX_WORD_LENGTH = 100  # characters; BERT's tokenizer turns a longer word into the unknown token
 WORD_MARK = "\u2581"  # SentencePiece's mark of the beginning of a word
@@ -101,7 +101,7 @@ def _byte_characters() -> dict[int, str]:
 def exact_tokenizer(tokenizer: Any) -> Any:
     """Return the `tokenizers.Tokenizer` that splits texts as transformers does; None for SentencePiece.
 
-    KerasHub's own Python code splits byte pairs as Llama 3 does, and normalises word pieces with NFKC.
+    KerasHub's own Python code splits byte pairs as Llama 3 does, and normalizes word pieces with NFKC.
 
     Args:
         tokenizer: a KerasHub tokenizer.
@@ -126,7 +126,7 @@ def exact_tokenizer(tokenizer: Any) -> Any:
         exact.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     else:
         return None
-    exact.add_tokens([_to_tokenizers(token) for token in special_ids(tokenizer).added])
+    exact.add_tokens([_to_tokenizers(token) for token in special_tokens_of(tokenizer).added])
     return exact
 
 
@@ -144,7 +144,7 @@ def split_added(tokenizer: Any, text: str) -> list[str | int]:
         >>> split_added(ka.data.train_tokenizer(["we eat bread"], "characters"), "we eat")
         ['we eat']
     """
-    special = special_ids(tokenizer)
+    special = special_tokens_of(tokenizer)
     if not special.added:
         return [text]
     fold = str.lower if special.lowercase else str

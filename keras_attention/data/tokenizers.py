@@ -12,7 +12,13 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from keras_attention.data.special_tokens import AddedToken, SpecialTokens, declare, special_ids, vocabulary
+from keras_attention.data.special_tokens import (
+    AddedToken,
+    SpecialTokens,
+    set_special_tokens,
+    special_tokens_of,
+    vocabulary,
+)
 from keras_attention.data.tokenizer_rules import exact_tokenizer, split_added
 
 KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")
@@ -74,7 +80,7 @@ def train_tokenizer(
             warnings.warn("No word of these texts occurs twice, so each becomes the unknown token.", stacklevel=2)
         vocabulary_size = min(vocabulary_size, _SPECIAL_PIECES + repeated)
     tokenizer = _train_sentencepiece(texts, kind, vocabulary_size, lowercase, normalization)
-    return declare(tokenizer, SpecialTokens(0, 1, 2, 3, mask=tokenizer.token_to_id("<mask>")))
+    return set_special_tokens(tokenizer, SpecialTokens(0, 1, 2, 3, mask=tokenizer.token_to_id("<mask>")))
 
 
 def _check_normalization(normalization: str, kind: str) -> None:
@@ -236,7 +242,7 @@ def _train_wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) ->
         special_tokens=special,
         special_tokens_in_strings=True,
     )
-    return declare(tokenizer, SpecialTokens(0, 1, 2, 3, mask=4, added=tuple(map(AddedToken, special))))
+    return set_special_tokens(tokenizer, SpecialTokens(0, 1, 2, 3, mask=4, added=tuple(map(AddedToken, special))))
 
 
 def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -250,14 +256,14 @@ def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
         One list of ids per text.
 
     Raises:
-        ValueError: see `special_ids`.
+        ValueError: see `special_tokens_of`.
 
     Example:
         >>> tokenizer = train_tokenizer(["we eat bread"], "characters")
         >>> [len(ids) for ids in encode_texts(tokenizer, ["we eat", "we"])]
         [6, 2]
     """
-    special_ids(tokenizer)  # raises an error if there is no usable tokenizer
+    special_tokens_of(tokenizer)  # raises an error if there is no usable tokenizer
     if not texts:
         return []
     exact = exact_tokenizer(tokenizer)
@@ -271,7 +277,7 @@ def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 def _tokenize(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     if not texts:
         return []
-    rows, special = tokenizer.tokenize(texts), special_ids(tokenizer)
+    rows, special = tokenizer.tokenize(texts), special_tokens_of(tokenizer)
     rows = [list(map(int, row)) for row in (rows.to_list() if hasattr(rows, "to_list") else rows)]
     if special.size:
         rows = [[i if i < special.size else special.unknown for i in row] for row in rows]
@@ -290,7 +296,7 @@ def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
         >>> decode_ids(tokenizer, [2, *encode_texts(tokenizer, ["eat"])[0], 3, 0, 997])
         'eat'
     """
-    hidden, size = special_ids(tokenizer).hidden, len(vocabulary(tokenizer))
+    hidden, size = special_tokens_of(tokenizer).hidden, len(vocabulary(tokenizer))
     text_ids = [i for i in ids if i not in hidden and i < size]
     if not text_ids:
         return ""

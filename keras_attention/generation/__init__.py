@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keras_attention.late import late_names
+from keras_attention.lazy import lazy_names
 
 if TYPE_CHECKING:
     from keras_attention.generation.compiled import CompiledFunction
     from keras_attention.generation.strategies import BeamSearch, Greedy, Sampling, Strategy
 
-__getattr__ = late_names(
+__getattr__ = lazy_names(
     __name__,
     {
         "compiled": "CompiledFunction",

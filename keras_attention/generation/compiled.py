@@ -92,7 +92,7 @@ class CompiledFunction:
     def _compiled(self, inputs: dict, options: dict[str, Any]) -> tuple[_Program, dict]:
         """Return the program for the structure of the inputs, and the inputs as NumPy arrays."""
         weights = tuple(map(id, self.model.weights))
-        if weights != self.weights:  # LoRA and quantisation replace weights; traced programs use the old ones
+        if weights != self.weights:  # LoRA and quantization replace weights; traced programs use the old ones
             self.programs, self.weights = {}, weights
         strategies = {name: option for name, option in options.items() if isinstance(option, Strategy)}
         options |= {name: strategy.constants() for name, strategy in strategies.items()}

@@ -40,7 +40,7 @@ class ActiveHypotheses(NamedTuple):
 class FinishedHypotheses(NamedTuple):
     """The N best finished hypotheses of each row, best first."""
 
-    scores: Any  # (B, N)
+    final_scores: Any  # (B, N)
     lengths: Any  # (B, N)
     tokens: Any  # (B, N, T)
     parent_beams: Any  # (B, N, T)
@@ -49,8 +49,8 @@ class FinishedHypotheses(NamedTuple):
 class AttentionRecord(NamedTuple):
     """The attention scores of all steps, and their sums."""
 
-    scores: Any  # (T, B, K, S), never reordered
-    coverage: Any  # (B, K, S), the sum of the scores over the steps of each active hypothesis; 1 at padding
+    attention_scores: Any  # (T, B, K, S), never reordered
+    coverage: Any  # (B, K, S), their sum over the steps of each active hypothesis; 1 at padding
 
 
 class LoopState(NamedTuple):
@@ -174,7 +174,7 @@ class Search:
         )
         count = self.strategy.num_return_sequences
         finished = FinishedHypotheses(
-            scores=ops.full((batch, count), NO_HYPOTHESIS, "float32"),
+            final_scores=ops.full((batch, count), NO_HYPOTHESIS, "float32"),
             lengths=ops.zeros((batch, count), "int32"),
             tokens=ops.zeros((batch, count, steps), "int32"),
             parent_beams=ops.zeros((batch, count, steps), "int32"),
@@ -188,7 +188,7 @@ class Search:
             return ()
         padding = ops.cast(ops.logical_not(mask), "float32")
         return AttentionRecord(
-            scores=ops.zeros((steps, batch, beams, ops.shape(mask)[1]), "float32"),
+            attention_scores=ops.zeros((steps, batch, beams, ops.shape(mask)[1]), "float32"),
             coverage=ops.repeat(ops.expand_dims(padding, 1), beams, axis=1),
         )
 
@@ -197,7 +197,7 @@ class Search:
         max_length = ops.maximum(self.limits - self.forced_tokens, 1)
         score_bound = self.strategy.final_score(loop.active.log_probs, max_length)
         score_bound = ops.where(is_possible(loop.active.log_probs), score_bound, NO_HYPOTHESIS)
-        better = ops.max(score_bound, 1) > ops.min(loop.finished.scores, 1)
+        better = ops.max(score_bound, 1) > ops.min(loop.finished.final_scores, 1)
         return ops.logical_and(loop.t < ops.shape(self.prefix_ids)[1], ops.any(better))
 
     def advance(self, loop: LoopState) -> LoopState:
@@ -268,9 +268,10 @@ class Search:
         if attention is None:
             return loop.attention, None
         attention = ops.cast(attention, "float32")
-        scores = ops.scatter_update(loop.attention.scores, ops.reshape(loop.t, (1, 1)), attention[None])
+        step = ops.reshape(loop.t, (1, 1))
+        attention_scores = ops.scatter_update(loop.attention.attention_scores, step, attention[None])
         coverage = loop.attention.coverage + attention
-        return AttentionRecord(scores, gather_beams(coverage, parents)), coverage
+        return AttentionRecord(attention_scores, gather_beams(coverage, parents)), coverage
 
     def _finish(self, loop: LoopState, proposal: Proposal, coverage) -> FinishedHypotheses:
         """Return the N best finished hypotheses, with the hypotheses that end at this step.
@@ -282,7 +283,7 @@ class Search:
         log_probs = ops.concatenate([proposal.ended_log_probs, at_limit], 1)
         last = ops.concatenate([proposal.ended_tokens, proposal.tokens], 1)
         ended = FinishedHypotheses(
-            scores=self._final_scores(log_probs, parents, loop.t + 1, coverage),
+            final_scores=self._final_scores(log_probs, parents, loop.t + 1, coverage),
             lengths=ops.zeros_like(ops.cast(parents, "int32")) + loop.t + 1,
             tokens=_write(gather_beams(loop.active.tokens, parents), loop.t, last),
             parent_beams=_write(gather_beams(loop.active.parent_beams, parents), loop.t, parents),
@@ -294,17 +295,17 @@ class Search:
     def _final_scores(self, log_probs, parents, length, coverage):
         length = ops.maximum(length - self.forced_tokens, 1)
         coverage = None if coverage is None else gather_beams(coverage, parents)
-        scores = self.strategy.final_score(log_probs, length, coverage)
-        return ops.where(is_possible(log_probs), scores, NO_HYPOTHESIS)
+        final_scores = self.strategy.final_score(log_probs, length, coverage)
+        return ops.where(is_possible(log_probs), final_scores, NO_HYPOTHESIS)
 
 
 def _results(loop: LoopState) -> dict:
     """Return the results of `decode`. On TensorFlow, T is the largest length; JAX needs a fixed shape."""
-    scores, lengths, tokens, parent_beams = loop.finished
+    final_scores, lengths, tokens, parent_beams = loop.finished
     steps = ops.max(lengths) if keras.backend.backend() == "tensorflow" else ops.shape(tokens)[2]
-    results = {"tokens": tokens[:, :, :steps], "lengths": lengths, "scores": scores}
+    results = {"tokens": tokens[:, :, :steps], "lengths": lengths, "scores": final_scores}
     if loop.attention:
-        attention_scores = loop.attention.scores[:steps]
+        attention_scores = loop.attention.attention_scores[:steps]
         beams = ops.one_hot(parent_beams[:, :, :steps], attention_scores.shape[2], dtype="float32")  # (B, N, T, K)
         attention = ops.einsum("tbks,bntk->bnts", attention_scores, beams)
         is_written = ops.arange(steps) < ops.expand_dims(lengths, -1)
@@ -330,9 +331,9 @@ def best_hypotheses(results: dict, is_real) -> dict:
         [[3], [0]]
     """
     is_real = ops.expand_dims(is_real, 1)
-    lengths, scores = (ops.where(is_real, results[name], 0) for name in ("lengths", "scores"))
+    lengths, final_scores = (ops.where(is_real, results[name], 0) for name in ("lengths", "scores"))
     is_written = ops.arange(ops.shape(results["tokens"])[2]) < ops.expand_dims(lengths, -1)
-    best = {"tokens": results["tokens"], "lengths": lengths, "scores": scores, "is_written": is_written}
+    best = {"tokens": results["tokens"], "lengths": lengths, "scores": final_scores, "is_written": is_written}
     if "attention" in results:
         best["attention"] = ops.where(ops.expand_dims(is_real, -1), results["attention"][:, 0], 0.0)
     return best

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from keras_attention.late import LateModule
+from keras_attention.lazy import LazyModule
 
-ops = LateModule("keras.ops")  # the options of the command line are read from here, without Keras
+ops = LazyModule("keras.ops")  # the options of the command line are read from here, without Keras
 
 NEVER = -1e9  # log-probability of a forbidden token; sums of it remain finite in float32
 BELOW_NEVER = 2 * NEVER  # lower than a continuation with one forbidden token
@@ -60,17 +60,20 @@ class Proposal(NamedTuple):
 class Strategy:
     """The base class of strategies, with their common options.
 
+    The repetition penalty divides the positive logits of tokens that are already in the prompt or output, and
+    multiplies the negative ones (Keskar et al.). A forced prefix does not count as new tokens. Special tokens are
+    always suppressed. An output ends before its first stop string, but its pieces include that string. Without
+    `replace_unknown`, no unknown token is generated.
+
     Args:
         max_new_tokens: maximum number of new tokens; by default the limit of the model.
-        min_new_tokens: minimum number of tokens before the end token; a forced prefix does not count.
-        no_repeat_ngram_size: no n-gram of this length occurs twice in an output; 0 for no limit.
-        repetition_penalty: divide the positive logits of the tokens that the text already has, prompt included, by
-            this number, and multiply the negative ones by it; 1 for no penalty.
-        suppress_tokens: ids of tokens that are never generated, besides the special tokens.
-        replace_unknown: replace each unknown token of a translation by the source word with the highest attention
-            score; otherwise no unknown token is generated.
-        stop: strings that end an output. The output ends before the first of them; its pieces include it.
-        num_return_sequences: number of outputs per input (n-best list), N; equal texts are returned once.
+        min_new_tokens: minimum number of new tokens.
+        no_repeat_ngram_size: forbid repeated n-grams of this size; 0 = off.
+        repetition_penalty: repetition penalty for tokens already in the prompt or output; 1 = off.
+        suppress_tokens: token ids that are never generated.
+        replace_unknown: replace each unknown token by the source word with the highest attention score.
+        stop: stop strings, not part of the output.
+        num_return_sequences: number of outputs per input, without duplicates, N.
         seed: seed of the random numbers; only `Sampling` uses it.
 
     Raises:
@@ -235,9 +238,9 @@ class Sampling(Strategy):
     sampled twice is returned once. The other options are those of `Strategy`.
 
     Args:
-        temperature: sampling temperature; below 1 sharpens the distribution, above 1 flattens it.
-        top_k: sample from the k most probable tokens; 0 for all.
-        top_p: sample from the smallest set of most probable tokens with a total probability of at least p; 1 for all.
+        temperature: sampling temperature; lower values give less random outputs.
+        top_k: sample from the k most probable tokens; 0 = off.
+        top_p: nucleus sampling: smallest set of tokens with total probability >= p; 1 = off.
 
     Raises:
         ValueError: `temperature` is not positive, `top_k` is negative, or `top_p` is outside (0, 1]; see also
@@ -299,8 +302,8 @@ class BeamSearch(Strategy):
 
     Args:
         num_beams: number of beams, K.
-        length_penalty: length penalty of a beam search, a; 0 for none, larger values favour longer outputs.
-        coverage_penalty: coverage penalty of a beam search, b; needs a model with attention.
+        length_penalty: length penalty, a; 0 = off, larger favours longer outputs.
+        coverage_penalty: coverage penalty, b; 0 = off. It needs a model with attention.
 
     Raises:
         ValueError: `num_beams` is below 1, `num_return_sequences` is outside 1 to `num_beams`, or a penalty is negative

@@ -3,6 +3,16 @@
 A cache (B, K, H, T, D) stores the keys or the values of up to T tokens for each of K beams. On TensorFlow, a write uses
 `keras.ops.where`, which was as fast as a scatter or a strided update. `keras.ops.slice_update` would need XLA, which an
 unmodified TensorFlow Serving does not use.
+
+A decoder that generates text (`Transformer`, `RecurrentDecoder`, `RelativeTransformer`) has two methods:
+
+    start(tokens, length, ...) -> (constants, carry)                the state after the prompt, tokens (B, L, M)
+    step(tokens, constants, carry) -> (outputs, carry, scores)      one token per beam, tokens (B, K, M)
+
+    constants   dict, the same at every step: projected memory and its mask   (B, ...)
+    carry       dict, updated at every step: position, caches or cell states  (B, K, ...); K is 1 after `start`
+    outputs     features of the new position                                  (B, K, M)
+    scores      cross-attention, None without a memory                        (B, K, S)
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class InputEmbedding(BaseLayer):
         positions: a layer with `call(inputs, start)`, such as `SinusoidalPositions`; None adds no positions.
         scale: factor of the tokens; sqrt(M) in the Transformer.
         num_segments: the number of segment vectors; 0 adds none.
-        norm_epsilon: epsilon of the layer normalisation; None for no normalisation.
+        norm_epsilon: epsilon of the layer normalization; None for no normalization.
         dropout: probability of dropping a feature.
         initializer: initializer of the segment vectors.
 

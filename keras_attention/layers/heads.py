@@ -46,7 +46,7 @@ class MaskedLMHead(BaseLayer):
 
     Args:
         activation: the activation f.
-        epsilon: epsilon of the layer normalisation.
+        epsilon: epsilon of the layer normalization.
         kernel_initializer: initializer of W.
 
     Call arguments:

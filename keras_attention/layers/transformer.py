@@ -22,8 +22,8 @@ class Transformer(BaseLayer):
         blocks: list of `TransformerBlock`s; may be empty.
         inputs: an `InputEmbedding`, which adds positions.
         causal: each token attends to itself and to earlier tokens only.
-        norm_epsilon: epsilon of a layer normalisation after the last block, for pre-norm stacks; None for no
-            normalisation.
+        norm_epsilon: epsilon of a layer normalization after the last block, for pre-norm stacks; None for no
+            normalization.
         cross_attention: the blocks attend to a memory.
 
     Call arguments:

@@ -26,7 +26,7 @@ from keras_attention.layers.shapes import output_specs
 class TransformerBlock(BaseLayer):
     """Self-attention, cross-attention to a memory (if any), and the feed-forward network W_2 f(W_1 x + b_1) + b_2.
 
-    Each of them is a residual branch with dropout and a layer normalisation: before the branch (pre-norm), or after the
+    Each of them is a residual branch with dropout and a layer normalization: before the branch (pre-norm), or after the
     sum (post-norm). If the first call has a memory, the block creates a cross-attention.
 
     Args:
@@ -35,7 +35,7 @@ class TransformerBlock(BaseLayer):
         activation: the activation f.
         norm_first: use pre-norm.
         dropout: probability of dropping a feature of a branch.
-        epsilon: epsilon of the normalisations.
+        epsilon: epsilon of the normalizations.
         kernel_initializer: initializer of W_1, W_2 and, if `attention` is None, of the attention.
         attention: a layer with H heads, such as `RelativeAttention`; `MultiHeadAttention(H, M // H)` when None. The
             cross-attention is a new layer with the same arguments.
@@ -207,7 +207,7 @@ class TransformerBlock(BaseLayer):
 
         Returns:
             outputs (B, L, M); constants, a dict of the keys and values of the memory, each (B, H, S, D), and of the
-            fused projections of the self-attention if they are not quantised; and a dict of the caches of keys and
+            fused projections of the self-attention if they are not quantized; and a dict of the caches of keys and
             values, each (B, 1, H, T, D).
         """
 

@@ -1,10 +1,10 @@
-"""Two-stream attention: a stack of blocks with relative attention, with one or two streams, with or without memory.
+"""Two-stream attention: a stack of blocks with relative attention, with one or two streams, with or without memories.
 
     content stream  h_q: the token at q attends to the allowed tokens and to itself
     query stream    g_q: the query at q attends to the allowed tokens but never to the token at q, which it predicts
 
-Both streams run through the same blocks, with the keys and values of the content stream. For a longer text, the memory
-of the previous segments precedes the tokens, and both streams also attend to it.
+Both streams run through the same blocks, with the keys and values of the content stream. For a longer text, the
+memories of the previous segments precede the tokens, and both streams also attend to them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def gather_last(states, mask, length=None):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MaskEmbedding(BaseLayer):
-    """Return one learned vector m for every position to predict: output[b, p] = v.
+    """Return one learned vector v for every position to predict: output[b, p] = v.
 
     Args:
         width: M.
@@ -84,7 +84,7 @@ class MaskEmbedding(BaseLayer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class RelativeTransformer(BaseLayer):
-    """A stack of Transformer blocks with relative attention, with one or two streams and a memory.
+    """A stack of Transformer blocks with relative attention, with one or two streams and memories.
 
     Without `queries`, the layer is an encoder and returns the content stream. With `queries`, which are the input of
     the query stream, it runs both streams and returns the query stream.
@@ -92,8 +92,8 @@ class RelativeTransformer(BaseLayer):
     Args:
         blocks: list of `TransformerBlock`s whose attention is a `RelativeAttention`.
         inputs: an `InputEmbedding` without positions and segments.
-        norm_epsilon: epsilon of a layer normalisation after the last block, for pre-norm stacks; None for no
-            normalisation.
+        norm_epsilon: epsilon of a layer normalization after the last block, for pre-norm stacks; None for no
+            normalization.
 
     Call arguments:
         tokens: (B, L, M) embedded tokens, M even.
@@ -168,16 +168,16 @@ class RelativeTransformer(BaseLayer):
     ):
         """Compute the output; the class describes arguments and shapes."""
         mask = implicit_mask(tokens) if mask is None else mask
-        context = _attention_context(tokens, mask, segment_ids, permutation_mask, memories)
+        arguments = _attention_arguments(tokens, mask, segment_ids, permutation_mask, memories)
         streams = [x for x in (tokens, queries) if x is not None]
-        outputs, _, scores = self._run(streams, context, target_mapping, memories, return_attention_scores, training)
+        outputs, _, scores = self._run(streams, arguments, target_mapping, memories, return_attention_scores, training)
         outputs = attach_mask(outputs, implicit_mask(tokens if queries is None else queries))
         return (outputs, scores) if return_attention_scores else outputs
 
     def encode_segment(
         self, tokens, mask=None, segment_ids=None, permutation_mask=None, memories=None, memory_length=None
     ):
-        """Encode one segment of a longer text, with the memory of the previous segments.
+        """Encode one segment of a longer text, with the memories of the previous segments.
 
         Args:
             tokens: (B, L, M) embedded tokens.
@@ -191,50 +191,51 @@ class RelativeTransformer(BaseLayer):
             outputs (B, L, M), and memories: a dict of `block_0`, ... (B, m, M), the inputs of each block, and `mask`
             (B, m). Memories do not include padding. No gradient flows into them.
         """
-        context = _attention_context(tokens, mask, segment_ids, permutation_mask, memories)
-        outputs, attended, _ = self._run([tokens], context, None, memories)
+        arguments = _attention_arguments(tokens, mask, segment_ids, permutation_mask, memories)
+        outputs, block_inputs, _ = self._run([tokens], arguments, None, memories)
         mask = ops.ones(ops.shape(tokens)[:2], "bool") if mask is None else mask
         if memories is not None:
             mask = ops.concatenate([memories["mask"], mask], axis=1)
-        new = [gather_last(ops.stop_gradient(x), mask, memory_length) for x in attended]
+        new = [gather_last(ops.stop_gradient(x), mask, memory_length) for x in block_inputs]
         return outputs, {**{f"block_{i}": states for i, (states, _) in enumerate(new)}, "mask": new[0][1]}
 
     def _run(
-        self, streams: list, context: dict, target_mapping, memories, return_attention_scores=False, training=False
+        self, streams: list, arguments: dict, target_mapping, memories, return_attention_scores=False, training=False
     ):
         """Run all blocks over `streams`: the content stream and, if any, the query stream.
 
         Returns:
-            the outputs of the last stream; the memory and content that each block attended to, (B, m + L, M) each; and
-            the scores of the last stream.
+            the outputs of the last stream; the inputs of each block, which are its memories and the content stream,
+            (B, m + L, M) each; and the scores of the last stream.
         """
-        streams, attended, scores = [self.inputs(x, training=training) for x in streams], [], []
+        streams, block_inputs, scores = [self.inputs(x, training=training) for x in streams], [], []
         for i, block in enumerate(self.blocks):
-            before = [] if memories is None else [ops.cast(memories[f"block_{i}"], streams[0].dtype)]
-            attended.append(ops.concatenate([*before, streams[0]], axis=1))
+            previous = [] if memories is None else [ops.cast(memories[f"block_{i}"], streams[0].dtype)]
+            block_inputs.append(ops.concatenate([*previous, streams[0]], axis=1))
 
-            def run(memory, *streams, block=block):
-                return _run_block(block, memory, streams, context, target_mapping, training)
+            def run(inputs, *streams, block=block):
+                return _run_block(block, inputs, streams, arguments, target_mapping, training)
 
             if self.remat and training and not return_attention_scores:
-                streams = keras.remat(lambda *inputs, run=run: run(*inputs)[0])(attended[-1], *streams)
+                streams = keras.remat(lambda *inputs, run=run: run(*inputs)[0])(block_inputs[-1], *streams)
             else:
-                streams, block_scores = run(attended[-1], *streams)
+                streams, block_scores = run(block_inputs[-1], *streams)
                 scores.append(block_scores)
-        return self._finish(streams[-1]), attended, scores
+        return self._finish(streams[-1]), block_inputs, scores
 
     def _finish(self, x):
         return x if self.norm is None else self.norm(x)
 
     def start(self, tokens, length):
-        """Read `tokens` from left to right in one pass, and return the `carry`, which every step updates.
+        """Read `tokens` in one pass, and return `(constants, carry)`, the state before the next token.
 
         Args:
             tokens: (B, L, M) embedded tokens of the prompt; L may be 0.
             length: T, the maximum number of tokens, an integer or a scalar tensor.
 
         Returns:
-            a dict of the position (B, 1) and, for each block, its cache of keys and values (B, 1, H, T, D).
+            constants, an empty dict; and carry, a dict of the position (B, 1) and, for each block, its cache of keys
+            and values (B, 1, H, T, D).
         """
         batch, size = ops.shape(tokens)[0], ops.shape(tokens)[1]
         carry: dict[str, Any] = {"position": ops.zeros((batch, 1), "int32") + size}
@@ -244,21 +245,22 @@ class RelativeTransformer(BaseLayer):
             keys, values = block.attention.project_memory(block.attention_inputs(x))
             x, _, _ = block.run_branches(x, _attend_to(block, keys, values, encodings, mask))
             carry[f"block_{i}"] = {"keys": make_cache(keys, length), "values": make_cache(values, length)}
-        return carry
+        return {}, carry
 
-    def step(self, tokens, queries, carry: dict):
-        """Read one token per beam, and return the features of the next position.
+    def step(self, tokens, constants: dict, carry: dict, queries):
+        """Advance every beam by one token, and return the features of the next position.
 
         The token at t and the query at t + 1 both attend to the tokens up to t, so each block processes them as two
         rows of one sequence.
 
         Args:
             tokens: (B, K, M) embedded tokens.
-            queries: (B, K, M), the input of the query stream.
+            constants: from `start`.
             carry: from `start` or the last step; each tensor is (B, K, ...).
+            queries: (B, K, M), the input of the query stream.
 
         Returns:
-            outputs (B, K, M) of the query stream, and the new carry.
+            outputs (B, K, M) of the query stream, the new carry, and None, because there is no cross-attention.
         """
         t = ops.max(carry["position"])
         x = self.inputs(ops.stack([tokens, queries], axis=2))  # (B, K, 2, M)
@@ -270,7 +272,7 @@ class RelativeTransformer(BaseLayer):
             keys, values = (write_cache(cache[n], y, t) for n, y in zip(("keys", "values"), projected, strict=True))
             x, _, _ = block.run_branches(x, _attend_to(block, keys, values, encodings, mask))
             new[f"block_{i}"] = {"keys": keys, "values": values}
-        return self._finish(x[:, :, 1]), new
+        return self._finish(x[:, :, 1]), new, None
 
     def compute_mask(self, *_: object, **__: object) -> None:
         """Return None, because `call` attaches the implicit mask of the returned stream itself."""
@@ -291,15 +293,15 @@ class RelativeTransformer(BaseLayer):
         return output_specs(self, stream.shape), [keras.KerasTensor(shape, dtype="float32") for _ in self.blocks]
 
 
-def _run_block(block, memory, streams: Sequence, context: dict, target_mapping, training):
+def _run_block(block, inputs, streams: Sequence, arguments: dict, target_mapping, training):
     """Run a block over the streams; return its outputs, one per stream, and the scores of the last stream.
 
-    All streams attend to the keys and values of `memory` (B, m + L, M); only their masks differ.
+    All streams attend to the keys and values of `inputs` (B, m + L, M); only their masks differ.
     """
-    keys, values = block.attention.project_memory(block.attention_inputs(memory))
+    keys, values = block.attention.project_memory(block.attention_inputs(inputs))
     outputs, scores = [], None
-    for x, mask in zip(streams, context["masks"], strict=False):
-        attend = _attend_to(block, keys, values, context["encodings"], mask, context["same_segment"], training)
+    for x, mask in zip(streams, arguments["masks"], strict=False):
+        attend = _attend_to(block, keys, values, arguments["encodings"], mask, arguments["same_segment"], training)
         if target_mapping is not None and outputs:  # the query stream follows the content stream
             attend = _at_targets(attend, target_mapping)
         x, scores, _ = block.run_branches(x, attend, training=training)
@@ -329,19 +331,20 @@ def _at_targets(attend: Callable, target_mapping) -> Callable:
     return attend_at_targets
 
 
-def _attention_context(tokens, mask, segment_ids, permutation_mask, memories) -> dict:
+def _attention_arguments(tokens, mask, segment_ids, permutation_mask, memories) -> dict:
     """Return the attention arguments that all blocks share: `masks` of both streams, `encodings`, `same_segment`."""
-    length, memory_mask = ops.shape(tokens)[1], None if memories is None else memories["mask"]
-    keys = length if memories is None else length + ops.shape(memory_mask)[1]
+    length, previous_mask = ops.shape(tokens)[1], None if memories is None else memories["mask"]
+    num_keys = length if memories is None else length + ops.shape(previous_mask)[1]
     same_segment = None
     if segment_ids is not None:
         key_segments = segment_ids
         if memories is not None:
-            key_segments = ops.concatenate([ops.zeros_like(memory_mask, dtype=segment_ids.dtype), segment_ids], axis=1)
+            previous = ops.zeros_like(previous_mask, dtype=segment_ids.dtype)
+            key_segments = ops.concatenate([previous, segment_ids], axis=1)
         same_segment = ops.equal(ops.expand_dims(segment_ids, 2), ops.expand_dims(key_segments, 1))
     return {
-        "masks": [_prepend_memory(x, memory_mask) for x in _stream_masks(length, mask, permutation_mask)],
-        "encodings": relative_encodings(length, keys, tokens.shape[-1]),
+        "masks": [_prepend_mask(x, previous_mask) for x in _stream_masks(length, mask, permutation_mask)],
+        "encodings": relative_encodings(length, num_keys, tokens.shape[-1]),
         "same_segment": same_segment,
     }
 
@@ -357,10 +360,10 @@ def _stream_masks(length, mask, permutation_mask) -> list:
     return [ops.logical_or(allowed, itself), ops.logical_and(allowed, ops.logical_not(itself))]
 
 
-def _prepend_memory(mask, memory_mask):
-    """Prepend the mask of the memory (B, m), if any, to a mask (B, L, L), B may be 1: return (B, L, m + L)."""
-    if memory_mask is None:
+def _prepend_mask(mask, previous_mask):
+    """Prepend the mask of the memories (B, m), if any, to a mask (B, L, L), B may be 1: return (B, L, m + L)."""
+    if previous_mask is None:
         return mask
-    before = ops.logical_or(ops.expand_dims(memory_mask, 1), ops.zeros_like(mask[:, :, :1]))
-    within = ops.broadcast_to(mask, (ops.shape(memory_mask)[0], *ops.shape(mask)[1:]))
-    return ops.concatenate([before, within], axis=2)
+    previous = ops.logical_or(ops.expand_dims(previous_mask, 1), ops.zeros_like(mask[:, :, :1]))
+    within = ops.broadcast_to(mask, (ops.shape(previous_mask)[0], *ops.shape(mask)[1:]))
+    return ops.concatenate([previous, within], axis=2)

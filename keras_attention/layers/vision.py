@@ -35,7 +35,7 @@ class ImageEncoder(keras.layers.Layer):
         image_size: height and width of the images, in pixels.
         grid_layer: name of the layer whose output is the grid; None for the last layer before the classifier.
         fine_tune_from: name of the first trained layer, or `"all"`; None for a frozen network. The batch
-            normalisations of `keras.applications` always remain frozen.
+            normalizations of `keras.applications` always remain frozen.
 
     Call arguments:
         images: (B, image_size, image_size, 3) RGB, 0 to 255, any dtype.
@@ -114,8 +114,8 @@ class ImageEncoder(keras.layers.Layer):
         grid = ops.reshape(regions, (-1, self.rows, self.columns, regions.shape[-1]))
         return to_regions(append_coordinates(grid))
 
-    def fingerprint(self) -> str:
-        """Return a hash of everything that the outputs depend on: network, weights, grid, precision and image size."""
+    def digest(self) -> str:
+        """Return a digest of all that the outputs depend on: network, weights, grid, precision and image size."""
         precision = () if self.compute_dtype == "float32" else (self.compute_dtype,)
         digest = hashlib.sha256(repr((self.network_name, self.image_size, self.grid_layer, *precision)).encode())
         for weight in self.network.weights:

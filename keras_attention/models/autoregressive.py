@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.data.special_tokens import special_ids
+from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.generation.decode import decode, search_inputs
@@ -130,7 +130,7 @@ class AutoregressiveLM:
         searched = dict(inputs)
         prompts = {"token_ids": searched.pop("token_ids")}
         strategy = suppress_special(strategy, self.tokenizer)
-        hypotheses = decode(self, prompts, strategy, end_id=special_ids(self.tokenizer).end, **searched)
+        hypotheses = decode(self, prompts, strategy, end_id=special_tokens_of(self.tokenizer).end, **searched)
         steps = ops.arange(ops.shape(hypotheses["tokens"])[2])
         forced = ops.reshape(ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1), (-1, 1, 1))
         positions = ops.minimum(steps + forced, ops.maximum(ops.shape(steps)[0] - 1, 0))

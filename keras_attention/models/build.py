@@ -185,7 +185,7 @@ def pool_sequence(template: str, values, mask):
 
 
 def make_inputs(config: TransformerConfig, dense: bool = False) -> InputEmbedding:
-    """Return the `InputEmbedding` of a stack; with `dense` for features, which are normalised but not scaled."""
+    """Return the `InputEmbedding` of a stack; with `dense` for features, which are normalized but not scaled."""
     scale, positions, segments, norm = 1.0, None, 0, None
     if config.positions == "sinusoidal":
         scale, positions = config.width**0.5, SinusoidalPositions(name="positions")

@@ -14,7 +14,7 @@ from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConf
 from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.region_cache import RegionCache
-from keras_attention.data.special_tokens import special_ids
+from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.generation import Greedy, Sampling, Strategy
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
@@ -141,7 +141,7 @@ class Captioner(Task):
         Args:
             name: a name of `keras_attention.presets()`.
             image_encoder_weights: weights of the image encoder: `"imagenet"`, which Keras downloads (`small_cnn` has no
-                such weights and is initialised randomly); a file, such as a captioner's `.keras` (see
+                such weights and is initialized randomly); a file, such as a captioner's `.keras` (see
                 `load_image_encoder_weights`); or None for random weights.
             **overrides: see `Task.from_preset`.
 
@@ -332,7 +332,7 @@ class Captioner(Task):
             dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for
             images that cannot be read; and, with attention, `attention` (B, T, rows, columns) of the best caption.
         """
-        special, searched = special_ids(self.tokenizer), dict(inputs)
+        special, searched = special_tokens_of(self.tokenizer), dict(inputs)
         encoder_inputs = {name: searched.pop(name) for name in ("images", "regions") if name in searched}
         valid, start_ids = searched.pop("valid"), ops.zeros_like(searched["limits"]) + special.start
         strategy = decoding.suppress_special(strategy, self.tokenizer)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.special_tokens import special_ids
+from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.stop_strings import stop_table
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Strategy
@@ -22,7 +22,7 @@ def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
 
     With `replace_unknown`, the unknown token is allowed, because `Translator.to_outputs` replaces it.
     """
-    special = special_ids(tokenizer)
+    special = special_tokens_of(tokenizer)
     ids = [i for i in special.suppressed if not (strategy.replace_unknown and i == special.unknown)]
     return strategy.suppressing(ids) if ids else strategy
 

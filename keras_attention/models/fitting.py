@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.data.weights import ClassWeight, WeightedBatches
+from keras_attention.data.example_weights import ClassWeight, WeightedBatches
 from keras_attention.generation.compiled import check_process
 from keras_attention.models import token_loss
 
@@ -31,7 +31,7 @@ def compile(
     loss = compiling.losses(self) if loss == "auto" else loss
     optimizer = compiling.adam() if optimizer == "auto" else optimizer
     keras.Model.compile(self, optimizer, loss, weighted_metrics=weighted_metrics, **options)
-    token_loss.count_tokens(self, loss, options.get("loss_weights"))
+    token_loss.track_token_loss(self, loss, options.get("loss_weights"))
 
 
 def compile_from_config(self: Any, config: dict) -> None:

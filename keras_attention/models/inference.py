@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.special_tokens import special_ids
+from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import Text
 from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, add_spaces, is_word_piece, split_words
 from keras_attention.data.tokenizers import decode_ids, encode_texts, ids_to_pieces
@@ -151,7 +151,7 @@ class Detokenizer:
     """
 
     def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
-        self.tokenizer, self.special = tokenizer, None if tokenizer is None else special_ids(tokenizer)
+        self.tokenizer, self.special = tokenizer, None if tokenizer is None else special_tokens_of(tokenizer)
         self.stop = re.compile("|".join(map(re.escape, stop))) if stop else None
 
     def _before_stop(self, text: str) -> str:
@@ -241,7 +241,7 @@ class Detokenizer:
         return mask.any(axis=1)
 
     @staticmethod
-    def without_doubles(texts: np.ndarray, scores: np.ndarray, lengths: np.ndarray, pieces: np.ndarray) -> tuple:
+    def without_duplicates(texts: np.ndarray, scores: np.ndarray, lengths: np.ndarray, pieces: np.ndarray) -> tuple:
         """Replace each hypothesis with the text of a better one by "" and the score `NO_HYPOTHESIS`, at the end.
 
         Args:
@@ -253,10 +253,10 @@ class Detokenizer:
         Returns:
             texts, scores and pieces.
         """
-        is_double = np.tril(texts[:, :, None] == texts[:, None, :], -1).any(-1) & (lengths > 0)
-        order = np.argsort(is_double, axis=1, kind="stable")
-        texts, pieces = np.where(is_double, "", texts), np.where(is_double[:, :, None], "", pieces)
-        scores = np.where(is_double, np.float32(NO_HYPOTHESIS), scores)
+        is_duplicate = np.tril(texts[:, :, None] == texts[:, None, :], -1).any(-1) & (lengths > 0)
+        order = np.argsort(is_duplicate, axis=1, kind="stable")
+        texts, pieces = np.where(is_duplicate, "", texts), np.where(is_duplicate[:, :, None], "", pieces)
+        scores = np.where(is_duplicate, np.float32(NO_HYPOTHESIS), scores)
         texts, scores = (np.take_along_axis(array, order, 1) for array in (texts, scores))
         return texts, scores, np.take_along_axis(pieces, order[:, :, None], 1)
 
@@ -266,7 +266,7 @@ class Detokenizer:
         return np.where(mask, np.array(labels, object)[ids], "")
 
     @staticmethod
-    def choose(mask: np.ndarray, strings: Any, others: Any) -> np.ndarray:
+    def where(mask: np.ndarray, strings: Any, others: Any) -> np.ndarray:
         """Return `strings` where the mask is True, else `others`."""
         return np.where(mask, np.asarray(strings, object), np.asarray(others, object))
 
@@ -295,5 +295,5 @@ def hypothesis_outputs(
     outputs = {names[0]: texts[:, 0], "score": scores[:, 0], names[1]: pieces[:, 0]}
     if scores.shape[1] == 1:
         return outputs
-    texts, scores, pieces = detokenizer.without_doubles(texts, scores, computed["lengths"], pieces)
+    texts, scores, pieces = detokenizer.without_duplicates(texts, scores, computed["lengths"], pieces)
     return outputs | {"alternatives": texts, "alternative_scores": scores, "alternative_pieces": pieces}

@@ -34,7 +34,7 @@ from keras_attention.outputs import FilledMask
 class MaskedLM(Task):
     """Masked language model: p(x_i | the rest) = softmax(E g(h_i) + b)[x_i], at positions that are masked.
 
-    h_i are the outputs of a Transformer encoder, g is a dense layer with layer normalisation, and E is the token
+    h_i are the outputs of a Transformer encoder, g is a dense layer with layer normalization, and E is the token
     embedding (tied). With `config.next_sentence`, the model also predicts whether the second segment follows the first
     (class 0) or is a random one (class 1).
 
@@ -156,7 +156,7 @@ class MaskedLM(Task):
         filled = detokenizer.decode(computed["token_ids"], computed["lengths"])
         is_candidate = is_mask[:, :, None] & (computed["candidates"] >= 0)
         return {
-            "text": detokenizer.choose(is_mask[:, 0], filled, strings),
+            "text": detokenizer.where(is_mask[:, 0], filled, strings),
             "candidates": detokenizer.pieces(computed["candidates"], is_candidate),
             "candidate_scores": computed["candidate_scores"],
         }

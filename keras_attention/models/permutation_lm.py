@@ -90,7 +90,7 @@ class PermutationLM(AutoregressiveLM, Task):
     def _to_logits(self, outputs):
         return self.output_bias(self.embedding(outputs, reverse=True))
 
-    def predict_masked(self, inputs: dict) -> dict:
+    def predict_targets(self, inputs: dict) -> dict:
         """Return `logits` (B, P, V) and `attention` (B, layers, H, P, S) of the predicted tokens."""
         outputs, scores = self._predict(inputs, return_attention_scores=True)
         return {"logits": self._to_logits(outputs), "attention": ops.stack(scores, 1)}
@@ -111,7 +111,7 @@ class PermutationLM(AutoregressiveLM, Task):
         memories: dict[str, np.ndarray] | None = None,
         memory_length: int | None = None,
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Encode one segment of a text, with the memories of the segments before it.
+        """Encode one segment of a text, with the memories of the previous segments.
 
         Args:
             inputs: dict of `token_ids` (B, S), `padding_mask` (B, S) and, optionally, `segment_ids` (B, S).
@@ -119,7 +119,7 @@ class PermutationLM(AutoregressiveLM, Task):
             memory_length: m, the number of last tokens in the new memories; None for all tokens.
 
         Returns:
-            features (B, S, M), for which each token attends to the segment and the memory; and the memories for the
+            features (B, S, M), for which each token attends to the segment and the memories; and the memories for the
             next segment, a dict of `block_0`, ... (B, m, M) and `mask` (B, m).
 
         Example:
@@ -153,13 +153,14 @@ class PermutationLM(AutoregressiveLM, Task):
             dict of `constants` (empty) and `carry` (tensors (B, 1, ...), updated at each step).
         """
         length = self.config.max_length if length is None else length
-        return {"constants": {}, "carry": self.encoder.start(self.embedding(inputs["token_ids"]), length)}
+        constants, carry = self.encoder.start(self.embedding(inputs["token_ids"]), length)
+        return {"constants": constants, "carry": carry}
 
     def step(self, tokens, state: dict):
         """Read one token per beam, (B, K), and return logits (B, K, V) of the next one, the new state, and None."""
-        embedded = self.embedding(tokens)
-        outputs, carry = self.encoder.step(embedded, self.mask_embedding(embedded), state["carry"])
-        return self._to_logits(outputs), {"constants": {}, "carry": carry}, None
+        embedded, constants = self.embedding(tokens), state["constants"]
+        outputs, carry, scores = self.encoder.step(embedded, constants, state["carry"], self.mask_embedding(embedded))
+        return self._to_logits(outputs), {"constants": constants, "carry": carry}, scores
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:

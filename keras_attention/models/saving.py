@@ -1,4 +1,4 @@
-"""What a file and an export of a task contain: its config, tokenizers and quantisation; `Task` has these methods."""
+"""What a file and an export of a task contain: its config, tokenizers and quantization; `Task` has these methods."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_attention import config as configs
-from keras_attention.data.special_tokens import SpecialTokens, declare
+from keras_attention.data.special_tokens import SpecialTokens, set_special_tokens
 
 
 def get_config(self: Any) -> dict:
@@ -36,16 +36,16 @@ def from_config(cls: Any, config: dict, custom_objects: dict | None = None):
         for name in cls.tokenizer_names
     }
     for name, special in config.pop("special_tokens", {}).items():
-        declare(tokenizers[name], SpecialTokens(**special))
+        set_special_tokens(tokenizers[name], SpecialTokens(**special))
     quantization = keras.saving.deserialize_keras_object(config.pop("quantization", None), custom_objects)
     model = cls(getattr(configs, fields.pop("class"))(**fields), **tokenizers, **config)
     if quantization is not None:
-        model.quantize(config=quantization)  # before Keras loads the weights, which are quantised
+        model.quantize(config=quantization)  # before Keras loads the weights, which are quantized
     return model
 
 
 def save(self: Any, filepath: str | pathlib.Path, *args: Any, **options: Any) -> None:
-    """Save the weights, the sizes and the tokenizers to a `.keras` file; see `keras.Model.save`.
+    """Save the weights, the config and the tokenizers to a `.keras` file; see `keras.Model.save`.
 
     Args:
         filepath: the file; its name ends in `.keras`.
@@ -65,25 +65,25 @@ def save(self: Any, filepath: str | pathlib.Path, *args: Any, **options: Any) ->
 
 
 def quantize(self: Any, mode: str | None = None, config: Any = None, *, filters: None = None) -> None:
-    """Quantise all projections and embeddings; see `keras.Model.quantize`.
+    """Quantize all projections and embeddings; see `keras.Model.quantize`.
 
     Args:
         mode: a mode of Keras, such as `"int8"`.
         config: a quantization config of Keras, for more options than the mode.
-        filters: must be None, because a saved file does not store which layers are quantised.
+        filters: must be None, because a saved file does not store which layers are quantized.
 
     Raises:
         ValueError: `filters` is not None, or the model has LoRA matrices.
     """
     if filters is not None:
         raise ValueError(
-            "`filters` cannot be saved in a file; expected None, which quantises all projections and embeddings."
+            "`filters` cannot be saved in a file; expected None, which quantizes all projections and embeddings."
         )
-    kinds = (keras.layers.Dense, keras.layers.Embedding)  # neither tokenizers nor normalisation
+    kinds = (keras.layers.Dense, keras.layers.Embedding)  # neither tokenizers nor normalization
     if self.has_lora:
         raise ValueError(
             "The model has LoRA matrices. Save and load it first, which merges them into the weights. Then "
-            "quantise the loaded model."
+            "quantize the loaded model."
         )
     keras.Model.quantize(self, mode, config, filters=lambda layer: isinstance(layer, kinds))
     self.quantization = config
@@ -126,7 +126,7 @@ def clone_tasks(task_class: type) -> None:
     """Let `keras.models.clone_model` return a whole task with new weights.
 
     Keras makes a plain functional model of any model with inputs and outputs, even if it has its own `get_config`. The
-    plain model has neither verbs nor tokenizers.
+    plain model has neither prediction methods nor tokenizers.
     """
     clone = keras.models.clone_model
 

@@ -60,17 +60,29 @@ class Task(keras.Model):
     decoder: keras.layers.Layer | None = None
     pooler: keras.layers.Layer | None = None
 
-    from_preset, from_examples = classmethod(making.from_preset), classmethod(making.from_examples)
-    train_tokenizers, override_config = classmethod(making.train_tokenizers), classmethod(making.override_config)
-    from_model, from_encoder = classmethod(weight_transfer.from_model), classmethod(weight_transfer.from_encoder)
+    # Methods with a file of their own, where their documentation is.
+    from_preset = classmethod(making.from_preset)
+    from_examples = classmethod(making.from_examples)
+    train_tokenizers = classmethod(making.train_tokenizers)
+    override_config = classmethod(making.override_config)
+    from_model = classmethod(weight_transfer.from_model)
+    from_encoder = classmethod(weight_transfer.from_encoder)
     check_examples = classmethod(check_examples)
-    compile, compile_from_config = fitting.compile, fitting.compile_from_config
-    fit, evaluate, predict, save = fitting.fit, fitting.evaluate, fitting.predict, saving.save
-    compute_loss, train_step = token_loss.compute_loss, token_loss.train_step
-    _maybe_symbolic_build, _accumulated_factor = token_loss.build_on_replicas, 1.0
-    get_config, from_config = saving.get_config, classmethod(saving.from_config)
-    quantize, has_lora, export = saving.quantize, property(saving.has_lora), saving.export
-    predict_outputs, compute_outputs = inference.predict_outputs, inference.compute_outputs
+    compile = fitting.compile
+    compile_from_config = fitting.compile_from_config
+    fit = fitting.fit
+    evaluate = fitting.evaluate
+    predict = fitting.predict
+    save = saving.save
+    get_config = saving.get_config
+    from_config = classmethod(saving.from_config)
+    quantize = saving.quantize
+    has_lora = property(saving.has_lora)
+    export = saving.export
+    predict_outputs = inference.predict_outputs
+    compute_outputs = inference.compute_outputs
+
+    _accumulated_factor = 1.0  # of the loss, if gradients are accumulated
 
     def __init__(self, config, tokenizers: dict[str, Any], inputs, outputs, **kwargs) -> None:
         check_process()
@@ -81,6 +93,18 @@ class Task(keras.Model):
             setattr(self, name, tokenizer)
             if tokenizer is not None:  # an unbuilt layer would make Keras predict twice on JAX
                 tokenizer.built = True
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Return the loss of a batch per token; see `token_loss.compute_loss`."""
+        return token_loss.compute_loss(self, x, y, y_pred, sample_weight, training)
+
+    def train_step(self, *arguments):
+        """Update the weights, or accumulate the gradients of a batch; see `token_loss.train_step`."""
+        return token_loss.train_step(self, *arguments)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
+        """Build the metrics from one replica's batch; see `token_loss.build_on_replicas`."""
+        token_loss.build_on_replicas(self, iterator, data_batch)
 
     @classmethod
     def task_name(cls) -> str:

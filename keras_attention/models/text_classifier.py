@@ -14,7 +14,7 @@ from keras_attention.config import MULTI_LABEL, SINGLE_LABEL, RecurrentConfig, T
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.files import read_labelled
 from keras_attention.data.text_batches import classification_batches
-from keras_attention.data.text_reader import Text, TextReader, texts_of_pair
+from keras_attention.data.text_reader import Text, TextReader, as_tuple
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary
 from keras_attention.models.build import (
@@ -196,7 +196,7 @@ class TextClassifier(Task):
     @staticmethod
     def texts_of(examples: Sequence[tuple[Text, str]]) -> list[str]:
         """Return the texts; both texts of a pair."""
-        return [text for texts, _ in examples for text in texts_of_pair(texts)]
+        return [text for texts, _ in examples for text in as_tuple(texts)]
 
     @staticmethod
     def label_counts(examples: Sequence[tuple[Text, str]]) -> collections.Counter[str]:

@@ -3,7 +3,7 @@
     loss = sum w cost / sum |w|  over all tokens of an epoch (shown), or of an update (its gradient)
 
 Keras averages the losses of batches, weighted by their rows, and the gradients of accumulated batches, so a token of a
-batch with few tokens would count more. `Task` uses the functions of this module as methods.
+batch with few tokens would count more. `Task` calls the functions of this module in its methods.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class LossTracker(keras.metrics.Metric):
         return loss if "" in means else {"loss": loss, **{f"{name}_loss": mean for name, mean in means.items()}}
 
 
-def count_tokens(self, loss: Any, loss_weights: Any) -> None:
-    """Let a compiled model show and minimise its loss per token, if each of its losses has a method `sums`.
+def track_token_loss(self, loss: Any, loss_weights: Any) -> None:
+    """Let a compiled model show and minimize its loss per token, if each of its losses has a method `sums`.
 
     Args:
         loss: the loss, or a dict or list of losses; see `keras.Model.compile`.
@@ -59,9 +59,9 @@ def count_tokens(self, loss: Any, loss_weights: Any) -> None:
     if all(hasattr(loss, "sums") for loss in losses.values()):
         tracker = LossTracker({name: (losses[name], factors.get(name, 1.0)) for name in losses})
         object.__setattr__(self, "_loss_tracker", tracker)  # Keras tracks only metrics that a user adds
-        _count_accumulated(_inner(self.optimizer), getattr(self, "_distribute_strategy", None))
+        _add_accumulated_weight(_inner_optimizer(self.optimizer), getattr(self, "_distribute_strategy", None))
         if keras.backend.backend() == "tensorflow" and self.optimizer is not None:
-            _clip_sum(_inner(self.optimizer))
+            _clip_sum(_inner_optimizer(self.optimizer))
 
 
 def _by_name(names: list[str], values: Any) -> dict[str, Any]:
@@ -84,20 +84,20 @@ def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training
         added = added + ops.sum(loss)
     total = 0.0
     for name, (loss, factor) in tracker.losses.items():
-        cost, weight = loss.sums(*(_of(name, values) for values in (y, y_pred, sample_weight)))
+        cost, weight = loss.sums(*(_output_values(name, values) for values in (y, y_pred, sample_weight)))
         cost, added = cost + added * weight, 0.0  # the losses of layers count as a part of the first output's
         tracker.add(name, cost, weight)
         total = total + factor * cost / ops.maximum(_sum_over_replicas(weight), keras.config.epsilon())
     return total * self._accumulated_factor if training else total
 
 
-def _of(name: str, values: Any) -> Any:
+def _output_values(name: str, values: Any) -> Any:
     return values[name] if name and isinstance(values, dict) else values
 
 
 def train_step(self, *arguments):
     """Update the weights, or accumulate the gradients of a batch; see `keras.Model.train_step` for the arguments."""
-    accumulated_weight = getattr(_inner(self.optimizer), "accumulated_weight", None)
+    accumulated_weight = getattr(_inner_optimizer(self.optimizer), "accumulated_weight", None)
     if accumulated_weight is None or not isinstance(self._loss_tracker, LossTracker):
         return keras.Model.train_step(self, *arguments)
     *state, data = arguments
@@ -125,27 +125,27 @@ def _weigh_accumulated(self, data):
     over the tokens so far with the total weight S, and W is the weight of the batch, then a S / (S + W) and
     n g W / (S + W) give the mean over all tokens. With several outputs, W is the weight of the first one.
     """
-    optimizer = _inner(self.optimizer)
+    optimizer = _inner_optimizer(self.optimizer)
     _, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     name = next(iter(self._loss_tracker.losses))
-    labels, weights = _of(name, y), _of(name, sample_weight)
+    labels, weights = _output_values(name, y), _output_values(name, sample_weight)
     weight = ops.sum(ops.abs(ops.cast(ops.ones_like(labels) if weights is None else weights, "float32")))
     weight = _sum_over_replicas(weight)
     begins = ops.equal(optimizer._iterations % optimizer.gradient_accumulation_steps, 0)
-    seen = ops.where(begins, 0.0, ops.convert_to_tensor(optimizer.accumulated_weight))
-    share = ops.divide_no_nan(weight, seen + weight)
-    optimizer.accumulated_weight.assign(seen + weight)
+    weight_so_far = ops.where(begins, 0.0, ops.convert_to_tensor(optimizer.accumulated_weight))
+    weight_fraction = ops.divide_no_nan(weight, weight_so_far + weight)
+    optimizer.accumulated_weight.assign(weight_so_far + weight)
     for accumulator in optimizer._accumulated_gradients:
-        accumulator.assign(accumulator * ops.cast(1.0 - share, accumulator.dtype))
-    return share * optimizer.gradient_accumulation_steps
+        accumulator.assign(accumulator * ops.cast(1.0 - weight_fraction, accumulator.dtype))
+    return weight_fraction * optimizer.gradient_accumulation_steps
 
 
-def _inner(optimizer: Any) -> Any:
+def _inner_optimizer(optimizer: Any) -> Any:
     """Return the optimizer inside a `LossScaleOptimizer`, or the optimizer itself."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
-def _count_accumulated(optimizer: Any, strategy: Any) -> None:
+def _add_accumulated_weight(optimizer: Any, strategy: Any) -> None:
     """Give an optimizer that accumulates gradients a variable for the total weight of the accumulated batches."""
     if not getattr(optimizer, "gradient_accumulation_steps", None):
         return
@@ -182,7 +182,7 @@ def _clip_sum(optimizer: Any) -> None:
     gradient before it adds those of one index.
     """
     clip = optimizer._clip_gradients
-    if not (optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue) or hasattr(clip, "of_sum"):
+    if not (optimizer.clipnorm or optimizer.global_clipnorm or optimizer.clipvalue) or hasattr(clip, "clips_sum"):
         return
 
     def clip_sum(gradients: list) -> list:
@@ -194,7 +194,7 @@ def _clip_sum(optimizer: Any) -> None:
         clipped = clip(context.all_reduce("SUM", gradients))
         return [gradient / context.num_replicas_in_sync for gradient in clipped]  # Keras adds them up again
 
-    clip_sum.of_sum = True
+    clip_sum.clips_sum = True
     optimizer._clip_gradients = clip_sum
 
 

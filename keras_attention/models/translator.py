@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.files import read_pairs
-from keras_attention.data.special_tokens import special_ids, vocabulary
+from keras_attention.data.special_tokens import special_tokens_of, vocabulary
 from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import train_tokenizer
@@ -222,7 +222,7 @@ class Translator(Task):
             dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for
             empty texts; and, with attention, `attention` (B, T, S) of the best translation.
         """
-        special, searched = special_ids(self.target_tokenizer), dict(inputs)
+        special, searched = special_tokens_of(self.target_tokenizer), dict(inputs)
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
         is_real = ops.logical_not(searched.pop("is_empty"))
         start_ids = ops.zeros_like(searched["limits"]) + special.start
@@ -257,7 +257,7 @@ class Translator(Task):
             best, is_written = computed["tokens"][:, 0], computed["is_written"][:, 0]
             copied = target.copy_words(best, is_written, source.words_at(strings, computed["attended"]))
             has_unknown = target.any((best == target.special.unknown) & is_written)
-            outputs["text"] = target.choose(has_unknown, copied, outputs["text"])
+            outputs["text"] = target.where(has_unknown, copied, outputs["text"])
         return {
             **outputs,
             "source_pieces": source.pieces(inputs["source_ids"], inputs["source_mask"] & ~inputs["is_empty"][:, None]),

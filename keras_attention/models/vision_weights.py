@@ -37,7 +37,7 @@ def load_image_encoder_weights(encoder: ImageEncoder, source: str | pathlib.Path
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     np.savez(f"{folder}/weights.npz", **arrays)
         ...     load_image_encoder_weights(second, f"{folder}/weights.npz")
-        >>> first.fingerprint() == second.fingerprint()
+        >>> first.digest() == second.digest()
         True
     """
     ending = pathlib.Path(source).suffix

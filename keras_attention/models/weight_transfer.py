@@ -15,7 +15,7 @@ from keras_attention.presets import ENCODER_TASKS, ENCODER_USES
 def from_model(cls: Any, other: Any, **overrides: Any):
     """Copy a model of the same task, with another config.
 
-    Weights that both models have are copied; new ones are initialised. New ones are, for example, the additional rows
+    Weights that both models have are copied; new ones are initialized. New ones are, for example, the additional rows
     for more learned positions or a captioner's `coordinate_features`, an output matrix (`tie_weights=False`), and the
     baseline of hard attention.
 
@@ -29,7 +29,7 @@ def from_model(cls: Any, other: Any, **overrides: Any):
     Raises:
         TypeError: `other` is a model of another task.
         ValueError: a field is unknown, or its value would remove weights or change shapes (more rows are possible);
-            or `other` is quantised or has LoRA matrices.
+            or `other` is quantized or has LoRA matrices.
 
     Example:
         >>> import keras_attention as ka
@@ -60,7 +60,7 @@ def from_encoder(cls: Any, other: Any, **overrides: Any):
 
     Raises:
         TypeError: `other` or this task has no Transformer encoder of one text.
-        ValueError: a field cannot change, or `other` is quantised or has LoRA matrices.
+        ValueError: a field cannot change, or `other` is quantized or has LoRA matrices.
 
     Example:
         >>> import keras_attention as ka
@@ -100,11 +100,11 @@ def _is_task(other: Any) -> bool:
 
 
 def check_not_quantized(other: Any) -> None:
-    """Raise ValueError if a model is quantised or has LoRA matrices."""
+    """Raise ValueError if a model is quantized or has LoRA matrices."""
     if other.quantization or other.has_lora:
         raise ValueError(
-            "The model is quantised or has LoRA matrices. Save and load a model with LoRA, which merges "
-            "the matrices into the weights. If it is quantised, use the original model, and quantise the new one."
+            "The model is quantized or has LoRA matrices. Save and load a model with LoRA, which merges "
+            "the matrices into the weights. If it is quantized, use the original model, and quantize the new one."
         )
 
 
@@ -121,14 +121,14 @@ def copy_weights(model: Any, other: Any, changed: Iterable[str]) -> None:
     Raises:
         ValueError: `model` does not have a weight of `other`, or the shapes do not fit.
     """
-    old, new = _addresses(other), _addresses(model)
+    old, new = _weights_by_path(other), _weights_by_path(model)
     lost = sorted(old.keys() - new.keys())
     if lost:
         raise ValueError(f"{', '.join(changed)} cannot change: the weights {', '.join(lost[:8])} would be lost.")
-    for address, weight in new.items():
-        if address not in old:
+    for path, weight in new.items():
+        if path not in old:
             continue
-        array, new_array = np.array(old[address]), np.array(weight)
+        array, new_array = np.array(old[path]), np.array(weight)
         if array.shape[1:] != new_array.shape[1:] or array.shape[:1] > new_array.shape[:1]:
             raise ValueError(
                 f"{', '.join(changed)} cannot change: {weight.path} would have the shape {new_array.shape}, not "
@@ -138,7 +138,7 @@ def copy_weights(model: Any, other: Any, changed: Iterable[str]) -> None:
         weight.assign(new_array)
 
 
-def _addresses(model: Any) -> dict[str, Any]:
+def _weights_by_path(model: Any) -> dict[str, Any]:
     """Return the weights by path; those of an image encoder by order, as Keras numbers some layers per network."""
     image_encoder = [] if model.image_encoder is None else model.image_encoder.weights
     names = {id(weight): f"image_encoder/{i}" for i, weight in enumerate(image_encoder)}

@@ -45,10 +45,14 @@ _PARTS_OF_INIT = ("preset", "image_encoder", "tokenizer", "vocabulary_size")
 
 @click.command(cls=Command)
 @click.argument("task", type=click.Choice(["translator", "captioner"]), default="translator")
-@click.option("--out", help="Output directory; an unfinished run in it is resumed.  [default: quickstart/TASK]")
-@click.option("--epochs", type=click.IntRange(1), help="Number of epochs.")
+@click.option(
+    "--out",
+    metavar="DIRECTORY",
+    help="Output directory; an unfinished run in it is resumed.  [default: quickstart/TASK]",
+)
+@click.option("--epochs", type=click.IntRange(1), help="Number of epochs.  [default: 5]")
 def quickstart(task: str, out: str | None, epochs: int | None) -> None:
-    """Train a small translator or captioner on built-in data, and export it."""
+    """Train a small model on built-in data, and export it."""
     directory = pathlib.Path(out or f"quickstart/{task}")
     (_translate if task == "translator" else _caption)(directory, epochs)
 

@@ -100,8 +100,8 @@ class Scene:
         canvas = _background(rng, self.resolution)
         for _ in range(rng.randint(4, 9)):
             _paint_clutter(canvas, rng)
-        for thing in self.objects:
-            _paint(canvas, thing.box, _outline(thing), _tint(rng, thing.colour))
+        for obj in self.objects:
+            _paint(canvas, obj.box, _outline(obj), _tint(rng, obj.colour))
         noise = rng.randint(0, rng.randint(2, 12), (2, *canvas.shape))
         return np.clip(np.floor(canvas + noise[0] - noise[1] + 0.5), 0, 255).astype("uint8")
 
@@ -181,7 +181,7 @@ def described_object(scene: Scene, words: Sequence[str], index: int) -> SceneObj
     while last + 1 < len(words) and _is_attribute(words[last + 1]):
         last += 1
     phrase = set(words[first : last + 1])
-    matches = [thing for thing in scene.objects if phrase <= {thing.size, thing.colour, thing.shape}]
+    matches = [obj for obj in scene.objects if phrase <= {obj.size, obj.colour, obj.shape}]
     return matches[0] if len(matches) == 1 else None
 
 
@@ -228,7 +228,7 @@ def _scene(name: str, plan: _Plan, resolution: int) -> Scene:
 
 def _sentences(objects: tuple[SceneObject, SceneObject], relation: str) -> list[tuple[str, str]]:
     """Return each template with either object first: "A above B" and "B below A"."""
-    first, second = (thing.phrase for thing in objects)
+    first, second = (obj.phrase for obj in objects)
     return [
         (template.format(first, relation, second), template.format(second, RELATIONS[relation], first))
         for template in CAPTION_PATTERNS
@@ -252,10 +252,10 @@ def _layout(rng: np.random.RandomState, size: str, other_size: str, relation: st
     ]
 
 
-def _outline(thing: SceneObject) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    top, left, bottom, right = thing.box
+def _outline(obj: SceneObject) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    top, left, bottom, right = obj.box
     half, y0, x0 = (bottom - top) / 2, (top + bottom) / 2, (left + right) / 2
-    return lambda y, x: SHAPES[thing.shape]((y - y0) / half, (x - x0) / half)
+    return lambda y, x: SHAPES[obj.shape]((y - y0) / half, (x - x0) / half)
 
 
 def _tint(rng: np.random.RandomState, colour: str) -> np.ndarray:

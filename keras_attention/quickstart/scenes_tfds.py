@@ -57,10 +57,10 @@ def _example(scene: Scene) -> dict:
         "image": scene.image,
         "name": scene.name,
         "captions": [{"text": caption} for caption in scene.captions],
-        "objects": [_object(thing, scene.resolution) for thing in scene.objects],
+        "objects": [_object(obj, scene.resolution) for obj in scene.objects],
     }
 
 
-def _object(thing: SceneObject, resolution: int) -> dict:
-    box = tfds.features.BBox(*(edge / resolution for edge in thing.box))
-    return {"bbox": box, "size": thing.size, "colour": thing.colour, "shape": thing.shape}
+def _object(obj: SceneObject, resolution: int) -> dict:
+    box = tfds.features.BBox(*(edge / resolution for edge in obj.box))
+    return {"bbox": box, "size": obj.size, "colour": obj.colour, "shape": obj.shape}

@@ -13,7 +13,7 @@ import keras
 from keras_attention.generation import Strategy
 from keras_attention.models import Task
 from keras_attention.models.introspection import has_maps
-from keras_attention.storage import local_path, whole_directory
+from keras_attention.storage import atomic_directory, local_path
 
 METADATA_FILE = "keras_attention.json"  # in assets.extra
 
@@ -87,7 +87,7 @@ def export(
         raise FileExistsError(
             f"{target} exists and is not overwritten. Pass another version, such as {_next(directory)}."
         )
-    with whole_directory(target) as partial:
+    with atomic_directory(target) as partial:
         _write(model, partial, strategy, examples, attention)
     return target
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.data.special_tokens import special_ids, vocabulary
+from keras_attention.data.special_tokens import special_tokens_of, vocabulary
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, is_word_piece, marks_spaces
 from keras_attention.data.word_reader import WordReader
@@ -27,7 +27,7 @@ class GraphTokenizer:
     def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
         codes = ("".join(f"\\x{{{ord(character):x}}}" for character in text) for text in stop)
         self.stop = f"(?s)(?:{'|'.join(codes)}).*" if stop else None
-        self.tokenizer, self.special = tokenizer, special_ids(tokenizer)
+        self.tokenizer, self.special = tokenizer, special_tokens_of(tokenizer)
         self.vocabulary = [*vocabulary(tokenizer), ""]  # "" for ids of the model that the tokenizer does not have
         pieces = GraphPieces(tokenizer)
         self.in_graph, self.tokenize = pieces.tracked, pieces.tokenize
@@ -89,13 +89,13 @@ class GraphTokenizer:
         return tf.strings.join([prompts, self._before_stop(new)])
 
     @staticmethod
-    def without_doubles(texts: tf.Tensor, scores: tf.Tensor, lengths: tf.Tensor, pieces: tf.Tensor) -> tuple:
-        """Replace hypotheses with the text of a better one; see `Detokenizer.without_doubles`."""
+    def without_duplicates(texts: tf.Tensor, scores: tf.Tensor, lengths: tf.Tensor, pieces: tf.Tensor) -> tuple:
+        """Replace hypotheses with the text of a better one; see `Detokenizer.without_duplicates`."""
         is_before = np.tri(scores.shape[1], k=-1, dtype=bool)
-        is_double = tf.reduce_any(tf.equal(texts[:, :, None], texts[:, None, :]) & is_before, -1) & (lengths > 0)
-        order = tf.argsort(tf.cast(is_double, tf.int32), axis=1, stable=True)
-        texts, scores = tf.where(is_double, "", texts), tf.where(is_double, NO_HYPOTHESIS, scores)
-        pieces = tf.where(is_double[:, :, None], "", pieces)
+        is_duplicate = tf.reduce_any(tf.equal(texts[:, :, None], texts[:, None, :]) & is_before, -1) & (lengths > 0)
+        order = tf.argsort(tf.cast(is_duplicate, tf.int32), axis=1, stable=True)
+        texts, scores = tf.where(is_duplicate, "", texts), tf.where(is_duplicate, NO_HYPOTHESIS, scores)
+        pieces = tf.where(is_duplicate[:, :, None], "", pieces)
         return tuple(tf.gather(array, order, batch_dims=1) for array in (texts, scores, pieces))
 
     def words_at(self, texts: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
@@ -134,7 +134,7 @@ class GraphTokenizer:
         return tf.where(mask, tf.gather(tf.constant(labels), ids), "")
 
     @staticmethod
-    def choose(mask: tf.Tensor, strings: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    def where(mask: tf.Tensor, strings: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
         """Return `strings` where the mask is True, else `others`."""
         return tf.where(mask, strings, others)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.data.special_tokens import SPACES, added_pattern, special_ids
+from keras_attention.data.special_tokens import SPACES, added_pattern, special_tokens_of
 from keras_attention.data.tokenizer_rules import MAX_WORD_LENGTH, is_byte_pair, is_word_piece
 
 _MARK = "\uffff"  # is not a character, so neither a text nor a vocabulary has it
@@ -37,7 +37,7 @@ class GraphPieces:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self._special = special_ids(tokenizer)
+        self._special = special_tokens_of(tokenizer)
         self._pattern = added_pattern(self._special)
         self._fold = tf.strings.lower if self._special.lowercase else tf.identity
         self._ids = [tokenizer.token_to_id(token.content) for token in self._special.added]
@@ -81,7 +81,7 @@ def _sentence_pieces(tokenizer: Any) -> Any:
     """Return a tokenizer of TF-Text; other kinds of tokenizers are returned as they are.
 
     TF-Text names a SentencePiece resource after its node, and nodes of different functions can have equal names. Two
-    tokenizers, of one or two SavedModels, would then share one vocabulary. To avoid this, the name is a hash of the
+    tokenizers, of one or two SavedModels, would then share one vocabulary. To avoid this, the name has a digest of the
     vocabulary.
     """
     proto = getattr(tokenizer, "proto", None)
@@ -117,7 +117,7 @@ def _word_pieces(tokenizer: Any) -> Callable[[tf.Tensor], tf.RaggedTensor]:
 
 
 def _normalize(tokenizer: Any, text: tf.Tensor) -> tf.Tensor:
-    """Normalise texts as BERT does: one kind of space, no control characters; optionally no accents, lower case."""
+    """Normalize texts as BERT does: one kind of space, no control characters; optionally no accents, lower case."""
     import tensorflow_text
 
     text = tf.strings.regex_replace(text, r"[\p{Cf}\p{Co}\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\x{fffd}]", "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from keras_attention.late import late_names
+from keras_attention.lazy import lazy_names
 
 if TYPE_CHECKING:
     from keras_attention.training.compiling import compile_model
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from keras_attention.training.run import train
     from keras_attention.training.self_critical import SelfCriticalBatches
 
-__getattr__ = late_names(
+__getattr__ = lazy_names(
     __name__,
     {
         "checkpoints": "",

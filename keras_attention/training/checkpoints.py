@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from keras_attention.storage import write_whole
+from keras_attention.storage import atomic_write
 
 
 def save_arrays(path: pathlib.Path, arrays: Iterable[np.ndarray], metadata: dict | None = None) -> None:
@@ -29,7 +29,7 @@ def save_arrays(path: pathlib.Path, arrays: Iterable[np.ndarray], metadata: dict
         with open(name, "wb") as file:
             np.savez(file, **named)
 
-    write_whole(path, write)
+    atomic_write(path, write)
 
 
 def _storable(array: np.ndarray) -> np.ndarray:

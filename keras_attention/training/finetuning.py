@@ -1,4 +1,4 @@
-"""Fine-tuning: freezing, LoRA, rematerialisation, and a learning rate for each layer."""
+"""Fine-tuning: freezing, LoRA, rematerialization, and a learning rate for each layer."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def enable_lora(model: keras.Model, rank: int) -> int:
         the number of projections with LoRA.
 
     Raises:
-        ValueError: the rank is not positive, the model is quantised, or it has no projections.
+        ValueError: the rank is not positive, the model is quantized, or it has no projections.
 
     Example:
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
@@ -74,8 +74,8 @@ def enable_lora(model: keras.Model, rank: int) -> int:
         raise ValueError(f"`rank` is {rank}; expected a positive integer.")
     if model.quantization:
         raise ValueError(
-            "The model is quantised: a file contains the sum W + A B, whose rounding would remove A B. "
-            "Fine-tune first, save and load the model, then quantise it."
+            "The model is quantized: a file contains the sum W + A B, whose rounding would remove A B. "
+            "Fine-tune first, save and load the model, then quantize it."
         )
     if model.image_encoder is not None:
         model.image_encoder.freeze()
@@ -94,7 +94,7 @@ def enable_lora(model: keras.Model, rank: int) -> int:
 
 
 def restart_lora(model: keras.Model) -> None:
-    """Initialise A of each LoRA layer at random, because in a loaded model A, B and their gradients are zero."""
+    """Initialize A of each LoRA layer at random, because in a loaded model A, B and their gradients are zero."""
     for layer in model._flatten_layers():
         if getattr(layer, "lora_enabled", False):
             values = keras.initializers.HeUniform()(layer.lora_kernel_a.shape, layer.lora_kernel_a.dtype)
@@ -102,7 +102,7 @@ def restart_lora(model: keras.Model) -> None:
 
 
 def rematerialize(model: keras.Model) -> None:
-    """Turn on rematerialisation: the backward pass recomputes each block instead of storing its activations.
+    """Turn on rematerialization: the backward pass recomputes each block instead of storing its activations.
 
     Args:
         model: has an `encoder` or `decoder` of Transformer blocks, or both.
@@ -121,7 +121,7 @@ def rematerialize(model: keras.Model) -> None:
     """
     stacks = [stack for stack in model.stacks if stack.blocks]
     if not stacks:
-        raise ValueError(f"This {type(model).__name__} has no Transformer blocks to rematerialise.")
+        raise ValueError(f"This {type(model).__name__} has no Transformer blocks to rematerialize.")
     layers = [layer for stack in stacks for layer in stack._flatten_layers()]
     has_dropout = any(layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout))
     if keras.backend.backend() == "tensorflow" and has_dropout:

@@ -45,20 +45,18 @@ class TrainingPlan:
         max_tokens: maximum number of tokens in a batch, padding included.
         learning_rate: peak learning rate of Adam.
         schedule: decay of the learning rate after the warm-up.
-        warmup_steps: updates until the learning rate reaches its peak.
-        label_smoothing: label smoothing, in [0, 1).
+        warmup_steps: warm-up updates.
+        label_smoothing: label smoothing, in [0, 1); 0 = off.
         clip_norm: maximum global norm of the gradients.
-        weight_decay: weight decay, as in AdamW.
-        layer_decay: factor of the learning rate from each block to the block below it; 1 for equal learning rates.
-        gradient_accumulation: number of batches per update; the update has the gradient of the loss per token of all of
-            them.
-        monitor: metric that selects the best model. By default val_bleu (translator, captioner), val_accuracy
+        weight_decay: weight decay, as in AdamW; 0 = off.
+        layer_decay: layer-wise learning-rate decay, such as 0.9; 1 = off.
+        gradient_accumulation: batches per update; the loss is averaged over all their tokens.
+        monitor: metric that selects the best model; by default val_bleu (translator, captioner), val_accuracy
             (classifier, tagger) or val_loss (the others).
-        mode: whether a lower (min) or a higher (max) value of the monitored metric is better; by default known from its
-            name.
-        bleu_tokenizer: tokenizer of sacreBLEU for BLEU; by default chosen by the script of the references.
+        mode: whether lower (min) or higher (max) values of the metric are better; by default its name decides.
+        bleu_tokenizer: tokenizer of sacreBLEU; by default chosen from the writing system of the references.
         patience: epochs without an improvement before training stops.
-        average_checkpoints: average the weights of the last N epochs; the average is saved if it scores better.
+        average_checkpoints: average the last N checkpoints, and save the average if it scores better; 1 = off.
         seed: seed of the random order of the examples.
 
     Raises:

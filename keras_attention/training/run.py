@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from keras_attention.data.weights import ClassWeight
+from keras_attention.data.example_weights import ClassWeight
 from keras_attention.storage import local_path
 from keras_attention.training.checkpoints import average_weights
 from keras_attention.training.compiling import compile_model, computed_names

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from keras_attention.data.batches import digest
-from keras_attention.storage import write_whole
+from keras_attention.storage import atomic_write
 from keras_attention.training.checkpoints import assign, load_arrays, save_arrays
 from keras_attention.training.finetuning import restart_lora
 from keras_attention.training.plan import Mode, TrainingPlan
@@ -69,7 +69,7 @@ class RunState(keras.callbacks.Callback):
             self._save_state(model, 0)  # and the state of the random generators
             return 0
         arrays, metadata = load_arrays(self.checkpoint)
-        if metadata["model"] != _fingerprint(model):
+        if metadata["model"] != _model_digest(model):
             raise ValueError(
                 f"{self.directory} has the run of a model with another config or vocabulary. Load its "
                 "model.keras to resume it, or choose another directory."
@@ -109,7 +109,7 @@ class RunState(keras.callbacks.Callback):
     def _save_state(self, model: keras.Model, epoch: int) -> None:
         metadata = {name: getattr(self, name) for name in (*_SAVED, "start")}
         arrays = [keras.ops.convert_to_numpy(v) for v in _state_variables(model)]
-        save_arrays(self.checkpoint, arrays, {"epoch": epoch, "model": _fingerprint(model), **metadata})
+        save_arrays(self.checkpoint, arrays, {"epoch": epoch, "model": _model_digest(model), **metadata})
 
     def save_if_best(self, model: keras.Model, logs: dict[str, float], epoch: int | str) -> bool:
         """Save the model if it is the best so far; return whether it is.
@@ -162,7 +162,7 @@ class RunState(keras.callbacks.Callback):
             old.unlink()
 
     def _save_model(self, model: keras.Model) -> None:
-        write_whole(self.directory / "model.keras", lambda name: keras.saving.save_model(model, name))
+        atomic_write(self.directory / "model.keras", lambda name: keras.saving.save_model(model, name))
 
 
 def describe_start(plan: TrainingPlan, examples: Any, validation: Any, options: Mapping[str, Any]) -> dict:
@@ -176,7 +176,7 @@ def describe_start(plan: TrainingPlan, examples: Any, validation: Any, options: 
     }
 
 
-def _fingerprint(model: keras.Model) -> str:
+def _model_digest(model: keras.Model) -> str:
     """Return a digest of the config and vocabularies, which must not change in a run."""
     tokenizers = model.tokenizers.values()
     vocabularies = [tokenizer.get_vocabulary() for tokenizer in tokenizers if tokenizer is not None]

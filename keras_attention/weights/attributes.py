@@ -129,9 +129,9 @@ def _mapped_fields(family: Family, known: Mapping[str, Any]) -> dict[str, Any]:
         value = row.read(known[row.hf_name], known)
         if fields.setdefault(row.field, value) != value:
             same = [other.hf_name for other in family.attributes if other.field == row.field]
-            sizes = " and ".join(f"{name} = {known[name]!r}" for name in same)
+            values = " and ".join(f"{name} = {known[name]!r}" for name in same)
             raise ValueError(
-                f"config.json has {sizes}; expected one `{row.field}` for both. Choose another checkpoint."
+                f"config.json has {values}; expected one `{row.field}` for both. Choose another checkpoint."
             )
     return fields
 
@@ -158,9 +158,9 @@ def write_config(family: Family, config: Any, task: str) -> dict[str, Any]:
         value = row.write(getattr(config, row.field), config)
         if written.setdefault(row.hf_name, value) != value:
             same = [other.field for other in family.attributes if other.hf_name == row.hf_name]
-            sizes = " and ".join(f"`{name}` = {getattr(config, name)!r}" for name in same)
-            raise ValueError(f"{sizes}, but {family.name} has one `{row.hf_name}` for both; make them equal.")
-    # None means Glorot's initialisation. transformers needs a number; only initial weights depend on it.
+            values = " and ".join(f"`{name}` = {getattr(config, name)!r}" for name in same)
+            raise ValueError(f"{values}, but {family.name} has one `{row.hf_name}` for both; make them equal.")
+    # None means Glorot's initialization. transformers needs a number; only initial weights depend on it.
     written |= {name: 0.02 for name in ("initializer_range", "init_std") if written.get(name, 0) is None}
     supported = {name: allowed[0] for name, allowed in family.supported_values.items()}
     labels = dict(enumerate(config.labels))

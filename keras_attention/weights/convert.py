@@ -3,7 +3,7 @@
 A row of a table names one foreign array (an array of the checkpoint), the weights of our model that it contains, and
 the transform between both:
 
-    Row("h.{i}.attn.c_attn.weight", ("decoder.blocks.{i}.attention.query_projection.kernel", ...), THIRDS)
+    Row("h.{i}.attn.c_attn.weight", ("decoder.blocks.{i}.attention.query_projection.kernel", ...), SPLIT_QKV)
 
 The same rows are used in both directions. A path is a list of attributes that starts at the model. If a model does
 not have the paths of a row, such as the head of another task, the row does not apply to it.
@@ -44,10 +44,10 @@ class Transform(NamedTuple):
         )
 
 
-SAME = Transform(lambda array, heads: [array], lambda arrays, heads: arrays[0])
+IDENTITY = Transform(lambda array, heads: [array], lambda arrays, heads: arrays[0])
 TRANSPOSED = Transform(lambda array, heads: [array.T], lambda arrays, heads: arrays[0].T)
-FIRST = Transform(lambda array, heads: [array[0]], lambda arrays, heads: arrays[0][None])  # (1, ...) <-> (...)
-THIRDS = Transform(
+SQUEEZE_FIRST = Transform(lambda array, heads: [array[0]], lambda arrays, heads: arrays[0][None])  # (1, ...) <-> (...)
+SPLIT_QKV = Transform(
     lambda array, heads: np.split(array, 3, axis=-1), lambda arrays, heads: np.concatenate(arrays, axis=-1)
 )
 
@@ -64,18 +64,18 @@ class Row(NamedTuple):
 
     hf_name: str
     path: str | tuple[str, ...]
-    transform: Transform = SAME
+    transform: Transform = IDENTITY
     task: str | None = None
 
 
 def dense(hf_name: str, path: str, transform: Transform = TRANSPOSED, task: str | None = None) -> tuple[Row, Row]:
     """Return the rows of a dense layer; PyTorch stores the transposed kernel of Keras."""
     kernel = Row(f"{hf_name}.weight", f"{path}.kernel", transform, task)
-    return kernel, Row(f"{hf_name}.bias", f"{path}.bias", SAME, task)
+    return kernel, Row(f"{hf_name}.bias", f"{path}.bias", IDENTITY, task)
 
 
 def norm(hf_name: str, path: str) -> tuple[Row, Row]:
-    """Return the rows of a layer normalisation."""
+    """Return the rows of a layer normalization."""
     return Row(f"{hf_name}.weight", f"{path}.gamma"), Row(f"{hf_name}.bias", f"{path}.beta")
 
 
@@ -201,13 +201,13 @@ def collect_arrays(model: keras.Model, family: Family) -> dict[str, np.ndarray]:
     _check_rows(model, family, rows)
     arrays = {}
     for row in rows:
-        weights = [keras.ops.convert_to_numpy(find(model, path)).astype("float32") for path in row.path]
+        weights = [keras.ops.convert_to_numpy(get_weight(model, path)).astype("float32") for path in row.path]
         arrays[row.hf_name] = np.ascontiguousarray(row.transform.write(weights, model.config.num_heads))
     return arrays
 
 
-def find(model: Any, path: str) -> Any:
-    """Return the object at a path such as `"encoder.blocks.0.hidden.kernel"`, or None."""
+def get_weight(model: Any, path: str) -> Any:
+    """Return the weight at a path such as `"encoder.blocks.0.hidden.kernel"`, or None."""
     for part in path.split("."):
         if model is None:
             return None
@@ -225,7 +225,7 @@ def _rows_of(model: keras.Model, family: Family) -> Iterator[Row]:
         templates = (row.path,) if isinstance(row.path, str) else row.path
         for i in range(num_blocks if "{i}" in row.hf_name else 1):
             paths = tuple(path.replace("{i}", str(i)) for path in templates)
-            if all(find(model, path) is not None for path in paths):
+            if all(get_weight(model, path) is not None for path in paths):
                 yield row._replace(hf_name=row.hf_name.replace("{i}", str(i)), path=paths)
 
 
@@ -242,7 +242,7 @@ def _assign(model: keras.Model, row: Row, array: np.ndarray) -> None:
             "the shape of the family's table. Check that config.json belongs to these weights."
         ) from error
     for path, value in zip(row.path, values, strict=True):
-        variable = find(model, path)
+        variable = get_weight(model, path)
         if tuple(value.shape) != tuple(variable.shape):
             raise ValueError(
                 f"{row.hf_name} has the shape {array.shape}; by the config {path} has {tuple(variable.shape)}. Check "
@@ -253,7 +253,7 @@ def _assign(model: keras.Model, row: Row, array: np.ndarray) -> None:
 
 def _check_rows(model: keras.Model, family: Family, rows: Sequence[Row]) -> None:
     """Raise a ValueError if a weight of the model is in no row."""
-    known = {id(find(model, path)) for row in rows for path in row.path}
+    known = {id(get_weight(model, path)) for row in rows for path in row.path}
     others = [weight.path for weight in model.weights if id(weight) not in known]
     if others:
         raise ValueError(
@@ -270,12 +270,12 @@ def _check_arrays(
     missing = [name for name in needed if name not in names]
     used = {row.hf_name for row in rows} | set(family.tied_arrays)
     unused = [old for name, old in names.items() if name not in used and not _matches(name, family.ignored)]
-    faults = [f"lack {_shorten(missing)}"] * bool(missing)
-    faults += [f"also have {_shorten(unused)}, which the model does not use"] * bool(unused)
-    if faults:
+    problems = [f"lack {_shorten(missing)}"] * bool(missing)
+    problems += [f"also have {_shorten(unused)}, which the model does not use"] * bool(unused)
+    if problems:
         raise ValueError(
             f"These weights do not fit a {type(model).__name__} of the family {family.name}: they "
-            f"{' and '.join(faults)}. Expected exactly the arrays of the family's table. To load another task with a "
+            f"{' and '.join(problems)}. Expected exactly the arrays of the family's table. To load another task with a "
             "new head, pass `task=`."
         )
 

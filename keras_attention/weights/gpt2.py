@@ -10,7 +10,7 @@ import functools
 
 from keras_attention.config import TransformerConfig
 from keras_attention.weights.attributes import activation
-from keras_attention.weights.convert import SAME, THIRDS, Attribute, Family, Row, dense, norm
+from keras_attention.weights.convert import IDENTITY, SPLIT_QKV, Attribute, Family, Row, dense, norm
 from keras_attention.weights.tokenizers import GPT2_ROLES, read_byte_pair
 
 _BLOCK = "decoder.blocks.{i}"
@@ -67,12 +67,12 @@ GPT2 = Family(
         Row("transformer.wte.weight", "embedding.embeddings"),
         Row("transformer.wpe.weight", "decoder.inputs.positions.table"),
         *norm(f"{_HF_BLOCK}.ln_1", f"{_BLOCK}.attention_norm"),
-        Row(f"{_HF_BLOCK}.attn.c_attn.weight", _KERNELS, THIRDS),
-        Row(f"{_HF_BLOCK}.attn.c_attn.bias", _BIASES, THIRDS),
-        *dense(f"{_HF_BLOCK}.attn.c_proj", f"{_BLOCK}.attention.output_projection", SAME),
+        Row(f"{_HF_BLOCK}.attn.c_attn.weight", _KERNELS, SPLIT_QKV),
+        Row(f"{_HF_BLOCK}.attn.c_attn.bias", _BIASES, SPLIT_QKV),
+        *dense(f"{_HF_BLOCK}.attn.c_proj", f"{_BLOCK}.attention.output_projection", IDENTITY),
         *norm(f"{_HF_BLOCK}.ln_2", f"{_BLOCK}.feed_forward_norm"),
-        *dense(f"{_HF_BLOCK}.mlp.c_fc", f"{_BLOCK}.hidden", SAME),
-        *dense(f"{_HF_BLOCK}.mlp.c_proj", f"{_BLOCK}.output_projection", SAME),
+        *dense(f"{_HF_BLOCK}.mlp.c_fc", f"{_BLOCK}.hidden", IDENTITY),
+        *dense(f"{_HF_BLOCK}.mlp.c_proj", f"{_BLOCK}.output_projection", IDENTITY),
         *norm("transformer.ln_f", "decoder.norm"),
     ),
     tied_arrays={"lm_head.weight": "transformer.wte.weight"},

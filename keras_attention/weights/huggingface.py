@@ -10,8 +10,8 @@ from typing import Any
 
 from keras_attention import models
 from keras_attention.config import REGRESSION, SINGLE_LABEL
-from keras_attention.data.special_tokens import special_ids
-from keras_attention.storage import whole_directory
+from keras_attention.data.special_tokens import special_tokens_of
+from keras_attention.storage import atomic_directory
 from keras_attention.weights.attributes import make_config, read_config, unsupported, write_config
 from keras_attention.weights.bert import BERT
 from keras_attention.weights.convert import Family, canonical_names, collect_arrays, load_arrays
@@ -94,7 +94,7 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
         directory: a new directory. It is created after all files are written.
 
     Raises:
-        ValueError: the directory exists, transformers has no such network, or the model is quantised or has LoRA
+        ValueError: the directory exists, transformers has no such network, or the model is quantized or has LoRA
             weights.
 
     Example:
@@ -106,13 +106,13 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
     family = _family_of(model)
     if model.quantization or model.has_lora:
         raise ValueError(
-            "The model is quantised or has LoRA weights, which cannot be written for transformers. Write it before you "
-            "quantise it; to merge LoRA, save the model and load it again."
+            "The model is quantized or has LoRA weights, which cannot be written for transformers. Write it before you "
+            "quantize it; to merge LoRA, save the model and load it again."
         )
     attributes = {**_token_ids(family, model), **write_config(family, model.config, model.task_name())}
     if pathlib.Path(directory).exists():
         raise ValueError(f"{str(directory)!r} exists; expected a new directory. Nothing was overwritten.")
-    with whole_directory(directory) as path:
+    with atomic_directory(directory) as path:
         (path / "config.json").write_text(json.dumps(attributes, indent=2) + "\n", encoding="utf-8")
         write_arrays(path, collect_arrays(model, family))
         write_tokenizer(model.tokenizers.get("tokenizer"), path, family.roles)
@@ -203,7 +203,7 @@ def _token_ids(family: Family, model: models.Task) -> dict[str, int]:
         size = min(value for value in (getattr(model.config, name) for name in names) if value)
         ids = dict(zip(("pad", "start", "end"), (i % size for i in family.default_token_ids), strict=True))
     else:
-        ids = dataclasses.asdict(special_ids(tokenizer))
+        ids = dataclasses.asdict(special_tokens_of(tokenizer))
     token_ids = {name: ids[kind] for name, kind in family.token_ids.items()}
     for row in family.attributes:  # RoBERTa's positions are counted from the padding id
         value = getattr(model.config, row.field)

@@ -12,9 +12,9 @@ import re
 from typing import Any
 
 from keras_attention.config import TransformerConfig
-from keras_attention.data.special_tokens import AddedToken, declare
+from keras_attention.data.special_tokens import AddedToken, set_special_tokens
 from keras_attention.weights.attributes import activation
-from keras_attention.weights.convert import FIRST, TRANSPOSED, Attribute, Family, Row, dense, norm
+from keras_attention.weights.convert import SQUEEZE_FIRST, TRANSPOSED, Attribute, Family, Row, dense, norm
 from keras_attention.weights.files import optional_json, read_json
 from keras_attention.weights.token_files import Role, read_special_tokens
 from keras_attention.weights.tokenizers import order_by_id
@@ -86,7 +86,7 @@ def read_marian_tokenizers(path: pathlib.Path) -> dict[str, Any]:
             size=len(pieces),
         )
         tokenizer = sentence_piece((path / f"{side}.spm").read_bytes(), pieces)
-        tokenizers[f"{side}_tokenizer"] = declare(tokenizer, special)
+        tokenizers[f"{side}_tokenizer"] = set_special_tokens(tokenizer, special)
     return tokenizers
 
 
@@ -98,7 +98,7 @@ def sentence_piece(model: bytes, pieces: list[str]) -> Any:
     `SpecialTokens.size`. A language code such as `>>fra<<` is one piece at the beginning of a text.
 
     Args:
-        model: a serialised SentencePiece model.
+        model: a serialized SentencePiece model.
         pieces: in the order of their ids, with `<unk>` and `</s>`.
     """
     import keras_hub
@@ -211,7 +211,7 @@ def _marian(shared: bool, tied: bool) -> Family:
             *norm("model.decoder.layer_norm", "decoder.norm"),
             *_side("encoder"),
             *_side("decoder"),
-            Row("final_logits_bias", "output_bias.bias", FIRST),
+            Row("final_logits_bias", "output_bias.bias", SQUEEZE_FIRST),
         ),
         tied_arrays=copies,
         ignored=(r"\.embed_positions\.weight$",),  # sinusoidal, computed here

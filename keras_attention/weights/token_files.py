@@ -17,7 +17,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from keras_attention.data.special_tokens import AddedToken, SpecialTokens, complete
+from keras_attention.data.special_tokens import AddedToken, SpecialTokens, fill_missing_ids
 from keras_attention.weights.files import optional_json
 
 
@@ -91,7 +91,7 @@ def read_special_tokens(
     if "end" not in kinds:
         end = next(role for role in reversed(list(roles)) if role.kind == "end")
         raise ValueError(f"{str(path)!r} has no {end.name}: its vocabulary lacks {end.piece!r}. Add it to the files.")
-    known = complete(kinds)
+    known = fill_missing_ids(kinds)
     starts = _check_processor(path, template, known, pieces)
     suppressed = sorted(_suppressed(path) - {known["end"]})
     added_tokens = tuple(tokens[piece] for piece in sorted(tokens.keys() & ids.keys(), key=ids.__getitem__))

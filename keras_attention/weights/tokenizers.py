@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from keras_attention.data.special_tokens import SpecialTokens, declare, special_ids
+from keras_attention.data.special_tokens import SpecialTokens, set_special_tokens, special_tokens_of
 from keras_attention.data.tokenizer_rules import is_byte_pair, is_word_piece
 from keras_attention.weights.files import optional_json, read_json
 from keras_attention.weights.token_files import Role, read_special_tokens
@@ -58,7 +58,7 @@ def read_word_piece(path: pathlib.Path) -> dict[str, Any]:
         content = _fast_tokenizer(path, "WordPiece")
         kind = (content.get("normalizer") or {}).get("type")
         if kind != "BertNormalizer":
-            raise ValueError(f"tokenizer.json normalises with {kind!r}; expected 'BertNormalizer'.")
+            raise ValueError(f"tokenizer.json normalizes with {kind!r}; expected 'BertNormalizer'.")
         vocabulary = content["model"]["vocab"]
     else:
         return {}
@@ -124,7 +124,7 @@ def word_piece(
         special_tokens=added,
         special_tokens_in_strings=True,
     )
-    return tokenizer if special is None else declare(tokenizer, special)
+    return tokenizer if special is None else set_special_tokens(tokenizer, special)
 
 
 def read_byte_pair(path: pathlib.Path, roles: tuple[Role, ...], template: str) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def byte_pair(
     tokenizer = keras_hub.tokenizers.BytePairTokenizer(
         vocabulary, merges, add_prefix_space=add_prefix_space, unsplittable_tokens=added
     )
-    return tokenizer if special is None else declare(tokenizer, special)
+    return tokenizer if special is None else set_special_tokens(tokenizer, special)
 
 
 def write_tokenizer(tokenizer: Any, path: pathlib.Path, roles: tuple[Role, ...]) -> None:
@@ -224,7 +224,7 @@ def write_tokenizer(tokenizer: Any, path: pathlib.Path, roles: tuple[Role, ...])
 
 def _special_settings(tokenizer: Any, roles: tuple[Role, ...]) -> dict[str, Any]:
     """Return the entries of `tokenizer_config.json` for the special tokens."""
-    special, vocabulary = special_ids(tokenizer), list(tokenizer.get_vocabulary())
+    special, vocabulary = special_tokens_of(tokenizer), list(tokenizer.get_vocabulary())
     kinds = {"bos_token": "start", "eos_token": "end"}  # of RoBERTa
     ids = {role.name: getattr(special, role.kind or kinds.get(role.name, ""), None) for role in roles}
     if special.pad in (special.end, special.start):  # there is none

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from keras_attention.config import TransformerConfig
-from keras_attention.data.special_tokens import declare
+from keras_attention.data.special_tokens import set_special_tokens
 from keras_attention.data.tokenizers import assigned_characters, compile_rules
 from keras_attention.weights.attributes import activation
-from keras_attention.weights.convert import FIRST, TRANSPOSED, Attribute, Family, Row, Transform, dense, norm
+from keras_attention.weights.convert import SQUEEZE_FIRST, TRANSPOSED, Attribute, Family, Row, Transform, dense, norm
 from keras_attention.weights.files import optional_json
 from keras_attention.weights.token_files import Role, read_special_tokens
 from keras_attention.weights.tokenizers import order_by_id
@@ -58,7 +58,7 @@ def read_xlnet_tokenizer(path: pathlib.Path) -> dict[str, Any]:
         vocabulary = {piece.piece: i for i, piece in enumerate(proto.pieces)}
         ids, special = read_special_tokens(path, XLNET_ROLES, vocabulary, "end_start", lowercase=normalization[0])
         added = order_by_id(ids)[len(vocabulary) :]
-        return {"tokenizer": declare(xlnet_pieces(model, *normalization, added), special)}
+        return {"tokenizer": set_special_tokens(xlnet_pieces(model, *normalization, added), special)}
     if (path / "tokenizer.json").exists():
         raise ValueError(
             f"{str(path)!r} lacks spiece.model; add the file, or pass tokenizer=None to load only weights."
@@ -67,13 +67,13 @@ def read_xlnet_tokenizer(path: pathlib.Path) -> dict[str, Any]:
 
 
 def xlnet_pieces(model: bytes, lowercase: bool = False, keep_accents: bool = False, added: Iterable[str] = ()) -> Any:
-    """Return a KerasHub tokenizer whose SentencePiece model normalises texts as XLNet does.
+    """Return a KerasHub tokenizer whose SentencePiece model normalizes texts as XLNet does.
 
     Before the model's own rules, `` and '' become a quotation mark, characters are decomposed (NFKD), and accents are
     removed.
 
     Args:
-        model: a serialised SentencePiece model.
+        model: a serialized SentencePiece model.
         lowercase: convert to lower case.
         keep_accents: do not remove accents.
         added: pieces after those of the model, which only `split_added` finds in a text.
@@ -86,7 +86,7 @@ def xlnet_pieces(model: bytes, lowercase: bool = False, keep_accents: bool = Fal
         model_proto=model, add_dummy_prefix=False, escape_whitespaces=False, remove_extra_whitespaces=False
     )
 
-    def normalise(text: str) -> str:
+    def normalize(text: str) -> str:
         if text in "\x85\u2028\u2029":
             return " "
         if not keep_accents:
@@ -96,7 +96,7 @@ def xlnet_pieces(model: bytes, lowercase: bool = False, keep_accents: bool = Fal
     characters = list(assigned_characters())
     syllables = (chr(code) for code in range(0xAC00, 0xD7A4))  # Hangul, which may be decomposed
     table = {"``": '"', "''": '"', **{unicodedata.normalize("NFD", syllable): syllable for syllable in syllables}}
-    table |= {old: new for old in characters if (new := normalise(old)) != old}
+    table |= {old: new for old in characters if (new := normalize(old)) != old}
     proto = sentencepiece_model_pb2.ModelProto.FromString(model)
     proto.normalizer_spec.precompiled_charsmap = compile_rules(table.items())
     for piece in added:
@@ -120,7 +120,7 @@ _HEADS = (
 )
 _BODY = (
     Row("transformer.word_embedding.weight", "embedding.embeddings"),
-    Row("transformer.mask_emb", "mask_embedding.vector", FIRST),
+    Row("transformer.mask_emb", "mask_embedding.vector", SQUEEZE_FIRST),
     *(
         Row(f"{_HF_BLOCK}.rel_attn.{name[0]}", f"{_ATTENTION}.{name}_projection.kernel", _HEADS_LAST)
         for name in ("query", "key", "value")

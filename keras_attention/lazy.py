@@ -1,4 +1,4 @@
-"""Late imports: a package imports a module when one of its names is first used, so that `--help` needs no Keras."""
+"""Lazy imports: a package imports a module when one of its names is first used, so that `--help` needs no Keras."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def late_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     """Return the `__getattr__` of a package that imports its public names at their first use.
 
     Args:
@@ -18,7 +18,7 @@ def late_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         a function from a name, or the name of a module, to its value.
 
     Example:
-        >>> late_names("keras_attention", {"layers": "", "outputs": "Caption Tagging"})("Caption").__name__
+        >>> lazy_names("keras_attention", {"layers": "", "outputs": "Caption Tagging"})("Caption").__name__
         'Caption'
     """
     modules = {name: module for module, names in homes.items() for name in names.split()}
@@ -33,14 +33,14 @@ def late_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     return get
 
 
-class LateModule:
+class LazyModule:
     """A module that is imported when one of its names is first used.
 
     Args:
         name: the full name of the module.
 
     Example:
-        >>> LateModule("math").gcd(12, 18)
+        >>> LazyModule("math").gcd(12, 18)
         6
     """
 
