@@ -123,5 +123,6 @@ def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-if pathlib.PurePath(*sys.argv[:1]).stem != "keras-attention":  # the command imports Keras when it needs it
+_is_command = pathlib.PurePath(*sys.argv[:1]).stem == "keras-attention" or sys.orig_argv[1:3] == ["-m", __name__]
+if not _is_command:  # the command imports Keras when it needs it
     importlib.import_module(f"{__name__}.registered")

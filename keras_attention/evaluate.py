@@ -36,8 +36,8 @@ def evaluate(
         different signatures.
 
     Raises:
-        TypeError: `model` is neither a task nor an export, or `strategy` is passed for a model that does not search or
-            for an export.
+        TypeError: `model` is neither a task nor an export, `examples` are not those of its task, or `strategy` is
+            passed for a model that does not search or for an export.
         ValueError: there are no examples, or no example has a label of the model.
         ImportError: pycocoevalcap is not installed and the model is a `Captioner`.
 
@@ -48,9 +48,10 @@ def evaluate(
         >>> scores["bleu"] <= 100, scores["signature"].split("|")[0]
         (True, 'nrefs:1')
     """
+    task = task_of(model)
+    task.check_examples(examples)
     if not len(examples):
         raise ValueError("There are no examples to score on; expected at least one.")
-    task = task_of(model)
     exported = not isinstance(model, ka.models.Task)
     if task.metric == "loss":
         if exported:

@@ -75,6 +75,7 @@ def word_alignment(translation: ka.Translation) -> tuple[list[str], list[str], n
 
     Raises:
         ValueError: the translation has no attention.
+        TypeError: `translation` is a list.
 
     Example:
         >>> scores = np.array([[0.5, 0.25, 0.25]], "float32")
@@ -117,6 +118,8 @@ def plot_alignment(translation: ka.Translation, path: PathLike | None = None) ->
 
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, figure 3.
     """
+    if isinstance(translation, (list, tuple)):
+        raise TypeError(f"`translation` is a {type(translation).__name__}; expected one of its translations.")
     sources, targets, scores = word_alignment(translation)
     long = max(len(sources), len(targets)) > _LONG
     width, height = (0.3, 0.25) if long else (0.55, 0.45)  # inches of a cell

@@ -34,6 +34,7 @@ ALLOWED = {
     "registered": {"models", "training", "quickstart"},
     "fonts": set(),
     "visualize": {"fonts", "data.special_tokens", "storage"} | PUBLIC,
+    "__main__": {"cli"},
     "quickstart": {"quickstart", "cli", "data.tfds"} | PUBLIC,
     "evaluate": PUBLIC,
     "cli": {"cli", "evaluate", "storage", "visualize", "data.lines", "training.progress", "__version__"} | PUBLIC,

@@ -2,11 +2,17 @@
 
 import gzip
 import lzma
+import pathlib
 
+import keras
+import numpy as np
 import pytest
+from PIL import Image
 
+import keras_attention as ka
 from keras_attention.data import DataError, read_captions, read_labelled, read_pairs, read_tagged, read_texts
 from keras_attention.models import CausalLM
+from keras_attention.models.inference import check_images
 
 LOADERS = {  # name of a loader -> the loader, a suffix of its files, and a file of one row
     "pairs": (read_pairs, ".tsv", "we eat\tcomemos\n"),
@@ -72,3 +78,110 @@ def test_long_rows_are_read(tmp_path):
     for name, content in (("a.csv", f'text,label\n"{text}",good\n'), ("a.tsv", f"{text}\tgood\n")):
         (tmp_path / name).write_text(content)
         assert read_labelled(tmp_path / name) == [(text, "good")]
+
+
+RAW_EXAMPLES = {  # what a user passes as raw examples -> the task and the error
+    "the name of a file": (ka.Translator, "pairs.csv", r"is a str 'pairs.csv'; expected a list of \(source, target\)"),
+    "a path": (ka.TextClassifier, pathlib.Path("r.csv"), r"'r\.csv'; expected.*`ka\.data\.read_labelled\(path\)`"),
+    "texts of a translator": (ka.Translator, ["we eat"], r"Example 0 of `examples` is 'we eat'; expected"),
+    "two letters": (ka.Translator, ["we"], r"Example 0 .*two strings"),
+    "a triple": (ka.Translator, [("a", "b"), ("a", "b", "c")], r"Example 1 of `examples` is \('a', 'b', 'c'\)"),
+    "a generator": (ka.CausalLM, (text for text in "ab"), "`examples` is a generator; expected a list of texts"),
+    "a label of another type": (ka.TextClassifier, [("fine", 1)], r"Example 0 of `examples` is \('fine', 1\)"),
+    "numbers": (ka.TextClassifier, np.zeros((2, 3)), r"Example 0 of `examples` is array"),
+    "texts of a tagger": (ka.TextTagger, ["we eat"], r"expected a list of sentences, each a list of \(word, tag\)"),
+    "labelled texts of a tagger": (ka.TextTagger, [("we eat", "X")], "`ka.data.read_tagged"),
+    "captions": (
+        ka.Captioner,
+        [("a.png", "a dog")],
+        r"expected a list of CaptionedImage.*read_captions\(path, images\)",
+    ),
+    "pairs of a language model": (ka.MaskedLM, [("a", "b")], "expected a list of texts, each a string"),
+}
+
+
+@pytest.mark.parametrize(("task", "examples", "message"), RAW_EXAMPLES.values(), ids=RAW_EXAMPLES)
+def test_raw_examples_of_another_kind_are_an_error(task, examples, message):
+    with pytest.raises(TypeError, match=message):
+        task.from_examples(examples)
+
+
+def test_each_function_checks_its_raw_examples(tokenizer, tmp_path):
+    model = ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("no", "yes"), units=14)
+    model.compile()
+    functions = (
+        model.fit,
+        model.evaluate,
+        lambda examples: model.fit([("we eat", "no")], validation_data=examples),
+        lambda examples: ka.train(model, examples, tmp_path / "run"),
+        lambda examples: ka.evaluate(model, examples),
+    )
+    for function in functions:
+        for examples in ("pairs.csv", ["we eat"]):
+            with pytest.raises(TypeError, match=r"expected a list of \(text, label\)"):
+                function(examples)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(TypeError, match="`directory` is a TrainingPlan; expected the path of the run"):
+        ka.train(model, [("we eat", "no")], ka.training.TrainingPlan())
+    if keras.backend.backend() == "tensorflow":
+        with pytest.raises(TypeError, match=r"`strategy` is .*but a TextClassifier does not search; leave it out"):
+            model.export(tmp_path / "served", strategy=ka.Greedy())
+    with pytest.raises(TypeError, match="`translation` is a list; expected one"):
+        ka.visualize.plot_alignment([ka.Translation("a", "b", 0.0)])
+    with pytest.raises(TypeError, match="Example 1 of `examples` is"):
+        model.fit(["we eat", "we drink"], ["no", 1])
+
+
+IMAGES = {  # what a user passes as images -> the error
+    "floats": (
+        [np.zeros((3, 5, 3), "uint8"), np.zeros((3, 5, 3), "float32")],
+        "Image 1 is an array of type float32.*255 *",
+    ),
+    "one array": (np.zeros((5, 7, 3), "uint8"), r"received one ndarray. Wrap it: \[image\]"),
+    "one image of Pillow": (Image.new("RGB", (3, 5)), r"received one Image. Wrap it"),
+    "another object": ([7], "Image 0 is a int; expected a path, bytes or an array of uint8"),
+}
+
+
+@pytest.mark.parametrize(("images", "message"), IMAGES.values(), ids=IMAGES)
+def test_images_of_another_kind_are_an_error(images, message):
+    with pytest.raises(TypeError, match=message):
+        check_images(images)
+
+
+def test_an_image_of_pillow_is_an_array():
+    image = Image.new("L", (5, 3), 7)
+    (array,) = check_images([image])
+    np.testing.assert_array_equal(array, np.full((3, 5, 3), 7, "uint8"))
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("none", FileNotFoundError, "There is no directory .*none; expected a version directory"),
+        ("m.keras", ValueError, r"m\.keras is a file; .* Export it first: keras-attention export .*m\.keras DIRECTORY"),
+        ("versions", ValueError, r"versions contains no SavedModel.* Its versions are .*versions/3\."),
+    ],
+)
+def test_a_check_of_another_path_says_what_to_check(tmp_path, name, error, message):
+    (tmp_path / "m.keras").write_bytes(b"")
+    (tmp_path / "versions" / "3").mkdir(parents=True)
+    (tmp_path / "versions" / "3" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(error, match=message):
+        ka.check_export(tmp_path / name)
+
+
+COLUMNS = {  # --columns -> the error
+    "reviw": ({"text": "reviw", "label": "stars"}, "there is no column 'reviw'. Did you mean review?"),
+    "7": ({"text": "1", "label": "7"}, "there is no column '7'; expected"),
+}
+
+
+@pytest.mark.parametrize(("columns", "message"), COLUMNS.values(), ids=COLUMNS)
+def test_the_missing_column_is_named(columns, message, tmp_path):
+    (tmp_path / "x.csv").write_text("id,review,stars\n1,fine,5\n")
+    (tmp_path / "x.jsonl").write_text('{"id": 1, "review": "fine", "stars": "5"}\n')
+    for name in ("x.csv", "x.jsonl"):
+        with pytest.raises(DataError) as caught:
+            read_labelled(tmp_path / name, columns)
+        assert message in str(caught.value)

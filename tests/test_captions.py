@@ -107,7 +107,6 @@ KARPATHY = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*images have no caption")
 @pytest.mark.parametrize(
     ("split", "captions"),
     [(":train", ["sand"]), (":test", ["a cat"]), (":train+restval", ["sand", "a dog"])],
@@ -145,7 +144,6 @@ def test_repeated_ids_of_coco(write, images, silent):
         read_captions(write("c.json", json.dumps(other)), images)
 
 
-@pytest.mark.filterwarnings("ignore:.*images have no caption")
 def test_columns_of_captions_are_named(write, images):
     columns = {"image": "photo", "caption": "title"}
     for name, text in (
@@ -184,7 +182,6 @@ ALL = "beach,sand\ndog,a dog\ncat.one,a cat\n"
             r"3 captions have no image in .*images and were skipped: x1, x2\.",
             ["sand", "a dog", "a cat"],
         ),
-        ("dog,a dog\n", r"2 images have no caption and were skipped: beach.jpg, deep/cat.one.JPEG\.", ["a dog"]),
         (ALL + "dog,\ndog, ...\n", r"2 captions without a word were skipped: dog.png\.", ["sand", "a dog", "a cat"]),
         (
             ALL + "".join(f"x{i},c\n" for i in range(3)) + ALL + "x4,c\n",
@@ -198,6 +195,23 @@ def test_unusual_input_has_one_warning(write, images, recwarn, text, message, ca
     assert len(recwarn) == 1
     with pytest.warns(UserWarning, match=message):
         read_captions(write("c.csv", text), images)
+
+
+def test_images_without_a_caption_are_information(write, images, recwarn, caplog):
+    with caplog.at_level("INFO", "keras_attention"):
+        assert captions_of(read_captions(write("c.csv", "dog,a dog\n"), images)) == ["a dog"]
+    assert not recwarn.list
+    assert caplog.messages[-1].endswith("c.csv: 2 other images are in the folder.")
+
+
+def test_images_of_formats_that_are_not_supported_are_named(write, tmp_path, images):
+    (images / "a.HEIC").write_bytes(b"")
+    with pytest.warns(UserWarning, match="1 files are images of a format that is not supported; .* JPEG: a.HEIC"):
+        read_captions(write("c.csv", ALL), images)
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "b.heic").write_bytes(b"")
+    with pytest.raises(DataError, match=r"contains no images; .*convert them to JPEG: b.heic"):
+        read_captions(write("c.csv", ALL), tmp_path / "phone")
 
 
 def test_an_ambiguous_name_in_two_sub_folders_has_a_warning(write, tmp_path, recwarn):
@@ -225,12 +239,12 @@ def test_an_image_of_another_sub_folder_is_not_used(write, images):
         ("c.csv", "dog,a dog\nx,a\ny,b\n", "2 of 3 captions have no image in .*: x, y. Expected names relative"),
         ("c.csv", "\nimage,title\ndog,a dog\n", r"c.csv, line 2: 2 columns, image, title; expected a header"),
         ("c.csv", "a,b,c\n", "line 1: 3 columns, a, b, c; expected a header with the column image"),
-        ("c.csv", "just words\n", "line 1: 1 columns, just words; expected"),
+        ("c.csv", "just words\n", "line 1: 1 column, just words; expected"),
         ("c.csv", 'image,caption\ndog,"a\ndog"\ndog,a dog, a cat\n', "line 4: 3 columns; expected 2.*in quotes"),
         ("c.csv", 'image,caption\ndog,"a "big" dog"\n', "line 2: .*write a quotation mark inside quotes twice"),
         ("c.csv", 'image,caption\ndog,"a dog\ndog,b\n', "line 2: unexpected end of data"),
         ("c.csv", "dog,caf\u00e9".encode("latin1"), "line 1: byte 8 is not UTF-8"),
-        ("c.tsv", "image\tcaption\ndog\n", "c.tsv, line 2: 1 columns; expected 2"),
+        ("c.tsv", "image\tcaption\ndog\n", "c.tsv, line 2: 1 column; expected 2"),
         ("c.jsonl", '{"image": "dog", "caption": "a dog"}\n{"image"', "c.jsonl, line 2: not JSON"),
         ("c.jsonl", '{"img": "dog", "caption": "a dog"}', r'line 1: expected {"image": ..., "caption": ...}'),
         ("c.jsonl", '{"image": "dog", "caption": null}', 'line 1: expected .* received {"image": "dog"'),

@@ -6,7 +6,7 @@ import pytest
 
 import keras_attention as ka
 from keras_attention.data.batches import pad_rows
-from keras_attention.data.example_weights import WeightedBatches
+from keras_attention.data.example_weights import WeightedBatches, _class_id
 
 EXAMPLES = [("a good film", "pos"), ("a bad film", "neg"), ("fine", "pos"), ("great one", "pos"), ("lovely now", "pos")]
 IS_NEGATIVE = np.array([0, 1, 0, 0, 0])
@@ -56,6 +56,11 @@ def test_the_loss_is_weighted(raw, classifier):
     [
         ({"class_weight": {"good": 2.0}}, "the class 'good'; expected one of neg, pos"),
         ({"class_weight": {2: 2.0}}, "the class 2; expected one of neg, pos"),
+        ({"class_weight": {1.0: 2.0}}, "the class 1.0; expected one of neg, pos"),
+        ({"class_weight": {True: 2.0}}, "the class True; expected one of neg, pos"),
+        ({"class_weight": {"neg": -1.0}}, "the weight -1.0 of 'neg'; expected a number from 0"),
+        ({"class_weight": {"neg": float("nan")}}, "the weight nan of 'neg'"),
+        ({"class_weight": {"neg": "2"}}, "the weight '2' of 'neg'"),
         ({"sample_weight": [1.0, 2.0]}, r"has the shape \(2,\); expected \(5,\)"),
     ],
 )
@@ -97,3 +102,22 @@ def test_rows_of_padding_keep_the_captions_of_an_image_together():
     assert {name: len(array) for name, array in inputs.items()} == {"images": 4, "target_ids": 8}
     assert weights.sum(1).tolist() == [5.0] * 6 + [0.0] * 2
     assert pad_rows(batch, 3) is batch
+
+
+@pytest.mark.parametrize(
+    ("labels", "label", "expected"),
+    [
+        ("12345", 1, "the id of the class '2', and there is a class '1'. Write .* such as '1'"),
+        ("12345", 5, "the class 5, no id of a class, and there is a class '5'"),
+        ("12345", 0, 0),
+        ("12345", "1", 0),
+        ("012", 2, 2),
+        ("012", np.int64(2), 2),
+    ],
+)
+def test_a_number_that_is_the_name_of_another_class_is_an_error(labels, label, expected):
+    if isinstance(expected, int):
+        assert _class_id(label, tuple(labels)) == expected
+        return
+    with pytest.raises(ValueError, match=expected):
+        _class_id(label, tuple(labels))

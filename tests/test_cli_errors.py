@@ -1,11 +1,16 @@
 """The command line: every mistake is an error of one line and writes no files."""
 
+import gzip
 import shutil
 import zipfile
 
 import keras
 import pytest
 from command_line import TINY, model, pairs, run, served
+
+import keras_attention as ka
+from keras_attention.cli.examples import report_labels
+from keras_attention.cli.lines import write_lines
 
 __all__ = ["model", "pairs", "run", "served"]  # fixtures
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an export needs TensorFlow")
@@ -66,7 +71,7 @@ MISTAKES = [
      "cannot have weights of small_cnn"),
     (["caption", "{model}", "x.jpg"], "which cannot caption. Try: keras-attention translate"),
     (["train", "translator", "--train", "{}/empty.tsv", "--out", "{}/r"], "empty.tsv contains no examples"),
-    (["train", "translator", "--train", "{}/column.tsv", "--out", "{}/r"], "line 1: 1 columns, no tab; expected"),
+    (["train", "translator", "--train", "{}/column.tsv", "--out", "{}/r"], "line 1: 1 column, no tab; expected"),
     (["train", "translator", "--train", "{}/long.txt", "--train", "{}/short.txt", "--out", "{}/r"], "has 2 lines"),
     (["train", "translator", "--train", "{}/nothing.tsv", "--out", "{}/r"], "There is no file"),
     (["train", "translator", "--out", "{}/r"], "There are no examples to train on"),
@@ -103,6 +108,8 @@ MISTAKES = [
     (["translate", "{}/folder"], "contains a list; expected a JSON object"),
     (["translate", "{model}", "{}/latin.txt"], "line 1: byte 4 is not UTF-8"),
     (["translate", "{model}", "{}/nothing.txt"], "There is no file"),
+    (["translate", "{model}", "we eat bread"],
+     "There is no file we eat bread. For this text: echo 'we eat bread' | keras-attention translate "),
     (["translate", "{model}", "--length-penalty", "1"], "belongs to a beam search"),
     (["translate", "{served}", "--num-beams", "3"], "cannot be changed: an export"),
     (["complete", "{model}"], "which cannot complete. Try: keras-attention translate"),
@@ -169,3 +176,35 @@ def test_a_mistake_is_an_error_of_one_line(run, folder, pairs, model, served, ar
     assert "Traceback" not in err
     assert out == ""
     assert not (folder / "r").exists()  # so that the corrected command can run
+
+
+@pytest.mark.parametrize(
+    ("name", "tabs"), [("a.csv", 1), ("a.jsonl", 0), ("a.conllu", 0), ("a.tsv", 0), ("a.csv.gz", 0)]
+)
+def test_a_table_that_is_read_as_lines_has_a_warning(tmp_path, name, tabs):
+    data = b"one,two\n"
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    with pytest.warns(UserWarning, match=f"{name} is read as plain text, one text per line.*evaluate` reads tables"):
+        write_lines(str(tmp_path / name), lambda lines, _: lines, bool(tabs))
+
+
+def test_lines_of_text_have_no_warning(tmp_path, recwarn):
+    for name, tabs in (("a.txt", False), ("a.tsv", True), ("a", False)):
+        (tmp_path / name).write_text("one\ttwo\n")
+        write_lines(str(tmp_path / name), lambda lines, _: lines, tabs)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(("once", "twice", "known", "is_error"), [
+    (47, 5, False, True), (47, 6, False, False), (41, 4, False, False), (47, 5, True, False), (51, 0, False, True),
+])  # fmt: skip
+def test_labels_that_nearly_all_occur_once_are_an_error(once, twice, known, is_error, recwarn):
+    labels = [f"{i}\nx" for i in range(once)] + [f"t{i}" for i in range(twice)] * 2
+    examples = [("we eat", label) for label in labels]
+    if not is_error:
+        report_labels(ka.TextClassifier, examples, "a.csv", known)
+        assert r"occur once: 0\nx, 1\nx" in str(recwarn.list[0].message)
+        return
+    message = rf"a\.csv: {once + twice} labels for {len(labels)} examples, such as 0\\nx.*--columns"
+    with pytest.raises(ka.data.DataError, match=message):
+        report_labels(ka.TextClassifier, examples, "a.csv", known)

@@ -61,6 +61,8 @@ def test_outputs_and_alternatives_are_one_line():
     assert json.loads(json_line(Completion("a", "a", 0.0), n=3)) == {
         "prompt": "a", "text": "a", "score": 0.0, "tokens": [], "n": 3,
     }  # fmt: skip
+    assert json.loads(json_line(Completion("", "", 0.0), several=True))["alternatives"] == []
+    assert json.loads(json_line(output, several=True)) == expected
 
 
 def test_translate_writes_n_best_lists_as_text_and_json(run, model, tmp_path):
@@ -83,7 +85,7 @@ def test_translate_writes_n_best_lists_as_text_and_json(run, model, tmp_path):
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["1.attention.png", "3.attention.png"]
     _, out, _ = run("translate", model, *search, "--attention", stdin=SOURCE)
     objects = [json.loads(line) for line in out.splitlines()]
-    assert [[o["text"], *(a["text"] for a in o.get("alternatives", ()))] for o in objects] == lines
+    assert [[o["text"], *(a["text"] for a in o["alternatives"])] for o in objects] == lines
     assert np.shape(objects[0]["attention"]) == (len(objects[0]["tokens"]), len(objects[0]["source_tokens"]))
     code, _, err = run("translate", model, "--num-return-sequences", 3, stdin=SOURCE)
     assert (code, "`BeamSearch` (--num-beams) and `Sampling` can return more" in err) == (1, True)
@@ -99,7 +101,7 @@ def test_score_writes_the_log_probability_of_each_target(run, model, served):
     assert [(o["source"], o["target"]) for o in objects] == PAIRS[:3]
     np.testing.assert_allclose([o["score"] for o in objects], expected, atol=1e-3)
     code, _, err = run("score", model, stdin=b"we eat\n")
-    assert (code, "Line 1 has 1 columns; expected source and target" in err) == (1, True)
+    assert (code, "Line 1 has 1 column; expected source and target" in err) == (1, True)
 
 
 def test_classify_writes_the_probabilities_of_all_labels(run, tokenizer, tmp_path):

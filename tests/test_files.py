@@ -35,7 +35,7 @@ def write(tmp_path):
 @pytest.mark.parametrize("name", ["pairs.tsv", "pairs.tsv.gz"])
 def test_tab_separated_pairs_are_read(write, name):
     path = write(name, "a b\tc d\r\n\n\tempty side\ne\tf\n")
-    with pytest.warns(UserWarning, match="1 rows with an empty source or target were skipped, the first on line 3"):
+    with pytest.warns(UserWarning, match="skipped 1 row with an empty source or target, the first on line 3"):
         assert read_pairs(path) == [("a b", "c d"), ("e", "f")]
 
 
@@ -75,7 +75,7 @@ def test_conllu_is_read(write):
     [
         ("empty.tsv", "", read_pairs, "empty.tsv contains no examples"),
         ("blank.tsv", "\n \n", read_pairs, "blank.tsv contains no examples"),
-        ("one.tsv", "a\tb\nonly one\n", read_pairs, "line 2: 1 columns; expected 2, as in the first line"),
+        ("one.tsv", "a\tb\nonly one\n", read_pairs, "line 2: 1 column; expected 2, as in the first line"),
         ("latin.tsv", "caf\u00e9\tcoffee".encode("latin1"), read_pairs, "line 1: byte 4 is not UTF-8.*iconv"),
         ("broken.jsonl", '{"source": "a"', read_pairs, "line 1: not JSON"),
         (
@@ -232,15 +232,24 @@ def test_a_header_is_said(write, caplog):
     assert caplog.messages[0].endswith("x.tsv: line 2 is a header; columns: text = 'sentence', label = 'label'.")
 
 
+def test_a_table_without_a_header_is_said(write, caplog):
+    with caplog.at_level("INFO", "keras_attention"):
+        assert len(read_pairs(write("x.csv", "English text,Spanish text\nwe eat,comemos\n"))) == 2
+    expected = (
+        "x.csv: no header, line 1 is an example; source = column 1, target = column 2. --columns names the columns."
+    )
+    assert caplog.messages[0].endswith(expected)
+
+
 QQP = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\tWhy?\tHow?\t0\n"
 
 
 def test_skipped_rows_are_counted(write):
     with pytest.warns(UserWarning, match="2 damaged rows of QQP were skipped, the first on line 3"):
         assert read_labelled(write("qqp.tsv", f"{QQP}1\t3\t4\tIs\nit?\tHow?\t1\n")) == [(("Why?", "How?"), "0")]
-    with pytest.warns(UserWarning, match="1 rows with the label -, which means no agreement, were skipped.*line 2"):
+    with pytest.warns(UserWarning, match="skipped 1 row with the label -, which means no agreement.*line 2"):
         assert read_labelled(write("snli.csv", "premise,hypothesis,gold_label\na,b,-\nc,d,e\n")) == [(("c", "d"), "e")]
-    with pytest.warns(UserWarning, match="1 rows with no text were skipped, the first on line 1"):
+    with pytest.warns(UserWarning, match="skipped 1 row with no text, the first on line 1"):
         assert read_labelled(write("x.csv", " ,good\na,bad\n")) == [("a", "bad")]
 
 
@@ -271,11 +280,16 @@ def test_columns_are_found_by_name_or_number(write, read, name, text, columns, e
     [
         ("x.tsv", "a\tb\tc\n", {}, "line 1: 3 columns, a, b, c; expected a header with the column text"),
         ("x.tsv", "a\tb\nc\td\te\n", {}, "line 2: 3 columns; expected 2, as in the first line"),
-        ("x.tsv", "a\tb\nc\n", {}, "line 2: 1 columns; expected 2"),
+        ("x.tsv", "a\tb\nc\n", {}, "line 2: 1 column; expected 2"),
         ("x.csv", 'a,b\n\n"c\nd",e\nf,g,h\n', {}, "line 5: 3 columns; expected 2"),
         ("x.csv", "label,words\n1,a\n", {}, "line 1: 2 columns, label, words; expected a header with the column text"),
         ("x.csv", "a,b\n", {"columns": {"text": "c"}}, "expected a header with the column text \\(c\\)"),
-        ("x.csv", "a,b\n", {"columns": {"text": "1", "label": "3"}}, "2 columns, a, b; expected a header"),
+        (
+            "x.csv",
+            "a,b\n",
+            {"columns": {"text": "1", "label": "3"}},
+            "2 columns, a, b; there is no column '3'; expected",
+        ),
         ("x.csv", "a,b\n", {"columns": {"texts": "a"}}, "--columns texts=...: there is no such column; expected text"),
         ("x.json", "[]", {}, "x.json is JSON; expected one object a line.*jq"),
         ("x.jsonl", '{"text": ["a"], "label": 1}', {}, "line 1: expected a string or a number; received"),

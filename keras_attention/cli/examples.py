@@ -9,11 +9,13 @@ from typing import Any
 import click
 
 import keras_attention as ka
+from keras_attention.cli.lines import one_line
 from keras_attention.cli.options import TASKS, Option, drop_unset
 from keras_attention.cli.terminal import say
 
 _WITH_COLUMNS = [name for name in TASKS if name != "tagger"]
 _MAX_SHOWN = 30  # labels in the list
+_MANY = 50  # with more labels than this, of which nearly all occur once, the column is wrong
 
 
 def _parse_columns(context: click.Context, option: click.Parameter, value: str | None) -> dict[str, str] | None:
@@ -70,17 +72,24 @@ def report_labels(task: type, examples: Sequence, path: str, known: bool) -> Non
         known: whether a model already has labels.
 
     Raises:
-        DataError: all examples have one label, and no other labels are known.
+        DataError: no labels are known, and all examples have one label or nearly all labels occur once.
     """
     counts = task.label_counts(examples).most_common()
     if not counts:
         return
     if len(counts) == 1 and not known:
         raise ka.data.DataError(f"{path}: all examples have the label {counts[0][0]}; expected at least two labels.")
-    shown = ", ".join(f"{label} ({count})" for label, count in counts[:_MAX_SHOWN])
+    once = [one_line(label)[:40] for label, count in counts if count == 1]
+    if len(counts) > _MANY and len(once) >= 0.9 * len(counts) and not known:
+        option = "--tag-column NUMBER" if task.command_name == "tagger" else "--columns text=NAME,label=NAME"
+        raise ka.data.DataError(
+            f"{path}: {len(counts)} labels for {len(examples)} examples, such as {', '.join(once[:3])}; expected "
+            f"labels that occur several times. If they are in another column, add {option}."
+        )
+    shown = ", ".join(f"{one_line(label)} ({count})" for label, count in counts[:_MAX_SHOWN])
     say(f"{len(counts)} labels: {shown}{', ...' * (len(counts) > _MAX_SHOWN)}")
-    if once := [label for label, count in counts if count == 1]:
+    if once:
         warnings.warn(
-            f"{path}: these labels occur once: {', '.join(label[:40] for label in once[:10])}. One may be a mistake, "
+            f"{path}: these labels occur once: {', '.join(once[:10])}. One may be a mistake, "
             "or the name of a column in a header; --columns names the columns."
         )

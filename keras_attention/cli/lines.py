@@ -7,7 +7,10 @@ import dataclasses
 import itertools
 import json
 import math
+import os
+import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -18,6 +21,7 @@ import keras_attention as ka
 from keras_attention.cli.terminal import VERBOSITY
 
 _CHUNK = 512  # the most lines that are processed together
+_TABLES = (".csv", ".json", ".jsonl", ".conll", ".conllu")  # suffixes of files that are no lines of text
 _NAMES = {"pieces": "tokens", "source_pieces": "source_tokens", "target_pieces": "tokens"}  # field -> name in JSON
 
 
@@ -44,15 +48,27 @@ def _arriving_lines(stream: BinaryIO) -> Iterator[list[str]]:
         yield list(itertools.islice(decoded, 1))
 
 
-def write_lines(source: str | None, outputs: Callable[[list[str], int], Sequence[str]]) -> None:
+def write_lines(source: str | None, outputs: Callable[[list[str], int], Sequence[str]], tabs: bool = False) -> None:
     """Write one output line for each input line; draw a progress bar if only standard error is a terminal.
 
     Args:
         source: a text file; None for standard input.
         outputs: a function from lines, and the number of lines before them, to output lines.
+        tabs: whether tabs separate the texts of a line, so that a TSV file is expected.
     """
+    from keras_attention.data.lines import file_suffix  # imports Keras
     from keras_attention.training.progress import ProgressBar  # imports Keras
 
+    tables = _TABLES if tabs else (*_TABLES, ".tsv")
+    if source is not None and file_suffix(source) in tables:
+        warnings.warn(
+            f"{source} is read as plain text, one text per line. If it is a table, write one of its columns to a text "
+            "file; `keras-attention evaluate` reads tables."
+        )
+    context = click.get_current_context(silent=True)
+    if context and source and " " in source and not os.path.exists(source):
+        command = f"{context.command_path} {shlex.quote(context.params['model'])}"
+        raise FileNotFoundError(f"There is no file {source}. For this text: echo {shlex.quote(source)} | {command}")
     done, shown = 0, not VERBOSITY.quiet and not sys.stdout.isatty()
     bar = ProgressBar(None if source is None or not shown else len(ka.data.read_lines(source)), "lines")
     for lines in read_chunks(source):
@@ -84,15 +100,18 @@ def one_line(text: str) -> str:
     return text.replace("\r", "").replace("\n", "\\n")
 
 
-def json_line(output: Any, attention: bool = False, **fields: Any) -> str:
+def json_line(output: Any, attention: bool = False, several: bool = False, **fields: Any) -> str:
     """Return an output as a JSON object in one line.
 
     Args:
         output: an output of a prediction method; None for `fields` alone.
         attention: write the attention scores too.
+        several: write `alternatives` even if there are none, as for an empty line.
         **fields: values of more names, or other values of the output's fields.
     """
     row = {} if output is None else _fields(output, attention)
+    if several:
+        row.setdefault("alternatives", [])
     return json.dumps(_to_json({**row, **fields}), ensure_ascii=False)
 
 

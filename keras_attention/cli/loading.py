@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import click
@@ -53,6 +54,12 @@ def search_for(model: Any, search: dict[str, Any]) -> dict[str, Any]:
             raise click.UsageError(f"{names} cannot be changed: an export has a fixed strategy.")
         return {}
     return {"strategy": strategy_of(type(model), drop_unset(search))}
+
+
+def returns_several(model: Any, options: dict[str, Any]) -> bool:
+    """Return whether a search returns several outputs for a line; `options` come from `search_for`."""
+    strategy = model.metadata["strategy"] if is_export(model) else dataclasses.asdict(options["strategy"])
+    return (strategy or {}).get("num_return_sequences", 1) > 1
 
 
 def strategy_of(task: type, search: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.lines import json_line, one_line, read_chunks, text_line, write_lines
-from keras_attention.cli.loading import is_export, load, load_for, search_for
+from keras_attention.cli.loading import is_export, load, load_for, returns_several, search_for
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, search_options
 from keras_attention.storage import local_path
 from keras_attention.visualize import plot_alignment, plot_caption
@@ -29,6 +29,7 @@ _BATCH_SIZE = Option(
 _SEARCH = [*search_options(*BEAM, group="Beam search"), *search_options(*GENERATION, group="Generation")]
 _SAMPLING = search_options(*SAMPLING, group="Sampling")
 _JSON = Option("--json", "as_json", is_flag=True, help="write each output as a JSON object.")
+_LOG_PROBABILITY = "log-probability (with beams, divided by the length penalty)"
 _OUTPUT = [_JSON, Option("--attention", is_flag=True, help="like --json, with attention scores.")]
 
 
@@ -48,7 +49,7 @@ def _plot(name: str) -> Option:
         *_SEARCH,
         *search_options("replace_unknown"),
         _BATCH_SIZE,
-        _scores("log-probability"),
+        _scores(_LOG_PROBABILITY),
         *_OUTPUT,
         _plot("LINE"),
     ],
@@ -71,6 +72,7 @@ def translate(
     """
     loaded = load_for("translate", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
+    several = returns_several(loaded, options)
     plots = _Plots(plot, plot_alignment) if plot is not None else None
 
     def outputs(lines: list[str], done: int) -> list[str]:
@@ -79,7 +81,7 @@ def translate(
             if result.source_pieces:
                 plots.write(str(number), result)
         if as_json or attention:
-            return [json_line(result, attention) for result in results]
+            return [json_line(result, attention, several) for result in results]
         return [text_line(result, "text", scores) for result in results]
 
     write_lines(source, outputs)
@@ -92,7 +94,7 @@ def translate(
         click.Argument(["images"], nargs=-1),
         *_SEARCH,
         _BATCH_SIZE,
-        _scores("log-probability"),
+        _scores(_LOG_PROBABILITY),
         *_OUTPUT,
         _plot("NAME"),
     ],
@@ -116,6 +118,7 @@ def caption(
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
+    several = returns_several(loaded, options)
     plots, missing = _Plots(plot, plot_caption) if plot is not None else None, 0
     chunks = (images[begin : begin + 512] for begin in range(0, len(images), 512))
     for paths in chunks if images else read_chunks(None):
@@ -126,7 +129,7 @@ def caption(
             if path and not result.valid:
                 click.echo(f"{path} {_problem(path)}", err=True)
             if as_json or attention:
-                click.echo(json_line(result, attention, image=path))
+                click.echo(json_line(result, attention, several, image=path))
             else:
                 click.echo(text_line(result, "text", scores and result.valid))
             if plots is not None and result.valid:
@@ -182,7 +185,7 @@ _SEED = Option("--seed", type=int, default=0, show_default=True, group="Sampling
 
 @click.command(
     cls=Command,
-    params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_SEARCH, _BATCH_SIZE, _scores("log-probability"), _JSON],
+    params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_SEARCH, _BATCH_SIZE, _scores(_LOG_PROBABILITY), _JSON],
 )
 def complete(
     model: str, source: str | None, seed: int, batch_size: int, scores: bool, as_json: bool, **search: Any
@@ -195,6 +198,7 @@ def complete(
     """
     loaded = load_for("complete", model)
     options = search_for(loaded, search)
+    several = returns_several(loaded, options)
 
     def outputs(lines: list[str], done: int) -> list[str]:
         if is_export(loaded):
@@ -202,7 +206,7 @@ def complete(
         else:
             strategy = dataclasses.replace(options["strategy"], seed=seed + done)
             completions = loaded.complete(lines, strategy, batch_size)
-        return [json_line(c) if as_json else text_line(c, "text", scores) for c in completions]
+        return [json_line(c, several=several) if as_json else text_line(c, "text", scores) for c in completions]
 
     write_lines(source, outputs)
 
@@ -228,7 +232,7 @@ def classify(
             return [text_line(result, "label", scores) for result in results]
         return [json_line(r, attention, probabilities=dict(zip(labels, r.probabilities, strict=True))) for r in results]
 
-    write_lines(source, outputs)
+    write_lines(source, outputs, tabs=pairs)
 
 
 def _split_pairs(lines: list[str], done: int) -> list[tuple[str, ...]]:
@@ -236,7 +240,9 @@ def _split_pairs(lines: list[str], done: int) -> list[tuple[str, ...]]:
     pairs = [tuple(line.split("\t")) if line.strip() else ("", "") for line in lines]
     for number, pair in enumerate(pairs, done + 1):
         if len(pair) != 2:
-            raise ValueError(f"Line {number} has {len(pair)} columns; expected two texts, separated by a tab.")
+            raise ValueError(
+                f"Line {number} has {len(pair)} column{'s' * (len(pair) != 1)}; expected two texts, separated by a tab."
+            )
     return pairs
 
 
@@ -314,7 +320,8 @@ def score(model: str, source: str | None, batch_size: int, as_json: bool) -> Non
         for number, row in enumerate(rows, done + 1):
             if len(row) != len(names):
                 raise ValueError(
-                    f"Line {number} has {len(row)} columns; expected {' and '.join(names)}, with a tab between."
+                    f"Line {number} has {len(row)} column{'s' * (len(row) != 1)}; expected {' and '.join(names)}, with "
+                    "a tab between."
                 )
         columns = [[row[i] for row in rows] for i in range(len(names))]
         values = scorer(*columns, batch_size=batch_size)
@@ -323,4 +330,4 @@ def score(model: str, source: str | None, batch_size: int, as_json: bool) -> Non
         objects = (dict(zip(names, row, strict=True)) for row in rows)
         return [json_line(None, **each, score=value) for each, value in zip(objects, values, strict=True)]
 
-    write_lines(source, outputs)
+    write_lines(source, outputs, tabs=len(names) > 1)

@@ -1,8 +1,8 @@
 """Read images with captions, from a file and a folder of images or from TensorFlow Datasets.
 
 A file of captions (CSV, TSV, JSONL, or the JSON of COCO or of Karpathy, each also compressed) names images in a folder.
-A data set `tfds:NAME[:SPLIT]` includes its images. Captions without an image and images without a caption are skipped,
-with one warning for each kind. An invalid line is an error that names the line.
+A data set `tfds:NAME[:SPLIT]` includes its images. Captions without an image are skipped, with one warning; images
+without a caption are not used. An invalid line is an error that names the line.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 import re
@@ -23,6 +24,10 @@ from keras_attention.data.tables import CAPTIONS, parse_json, read_json_lines, r
 from keras_attention.storage import local_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+_OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2", ".jxl", ".svg", ".raw", ".dng")
+
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +112,7 @@ def has_words(caption: str) -> bool:
 
 
 def _clean(examples: list[CaptionedImage], path: PathLike) -> list[CaptionedImage]:
-    """Remove captions without a word and images without a caption, with one warning for each kind."""
+    """Remove captions without a word, with one warning, and images without a caption."""
     wordless = [example.name for example in examples for caption in example.captions if not has_words(caption)]
     cleaned = [
         dataclasses.replace(
@@ -119,7 +124,8 @@ def _clean(examples: list[CaptionedImage], path: PathLike) -> list[CaptionedImag
     if not complete:
         raise DataError(f"{path} contains no captions; expected at least one with a word.")
     _warn(path, "captions without a word were skipped", wordless)
-    _warn(path, "images have no caption and were skipped", [e.name for e in cleaned if not e.captions])
+    if others := len(cleaned) - len(complete):  # usual if a folder has the images of several files of captions
+        _LOG.info("%s: %d other images are in the folder.", path, others)
     return complete
 
 
@@ -165,6 +171,7 @@ def _index_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
         raise DataError(f"There is no folder {folder}; expected the folder of the images, as `images` (--images).")
     index: dict[str, list[pathlib.Path]] = {}
     visited: set[str] = set()
+    others: list[str] = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         visited.add(os.path.realpath(parent))  # a link may lead to a parent folder
         folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in visited]
@@ -172,8 +179,13 @@ def _index_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
             if file.suffix.lower() in IMAGE_SUFFIXES:
                 index.setdefault(_key(file.name), []).append(file)
                 index.setdefault(_key(file.stem), []).append(file)
+            elif file.suffix.lower() in _OTHER_SUFFIXES:
+                others.append(file.relative_to(folder).as_posix())
+    problem = "files are images of a format that is not supported; convert them to JPEG"
     if not index:
-        raise DataError(f"{folder} contains no images; expected files that end in {', '.join(IMAGE_SUFFIXES)}.")
+        found = f"; {len(others)} {problem}: {_shorten(others)}" if others else ""
+        raise DataError(f"{folder} contains no images; expected files that end in {', '.join(IMAGE_SUFFIXES)}{found}.")
+    _warn(folder, problem, others)
     return index
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -24,7 +25,8 @@ class WeightedBatches(keras.utils.PyDataset):
         sample_weight: (N,), the weight of each example; None for no weights of examples.
 
     Raises:
-        ValueError: there are no classes, a class does not exist, or the number of weights is wrong.
+        ValueError: there are no classes, a class does not exist, an id is the name of another class, a weight
+            is negative or not a number, or the number of weights is wrong.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["good bread", "bad milk"], "characters")
@@ -76,10 +78,26 @@ def _class_weights(batches: LengthBatches, class_weight: ClassWeight, labels: Se
         return np.where(counts, counts.sum() / np.maximum(counts, 1) / np.count_nonzero(counts), 1.0).astype("float32")
     weights = np.ones(len(labels), "float32")
     for label, weight in class_weight.items():
-        if label not in labels and label not in range(len(labels)):
-            raise ValueError(f"`class_weight` has the class {label!r}; expected one of {', '.join(labels)}, or its id.")
-        weights[labels.index(label) if label in labels else label] = weight
+        if not isinstance(weight, numbers.Real) or not 0 <= weight < np.inf:
+            raise ValueError(f"`class_weight` has the weight {weight!r} of {label!r}; expected a number from 0.")
+        weights[_class_id(label, labels)] = weight
     return weights
+
+
+def _class_id(label: Any, labels: Sequence[str]) -> int:
+    """Return the id of a class; a number that is an id of one class and the name of another is an error."""
+    if isinstance(label, str) and label in labels:
+        return labels.index(label)
+    is_id = isinstance(label, numbers.Integral) and not isinstance(label, bool) and 0 <= label < len(labels)
+    if isinstance(label, numbers.Integral) and str(label) in labels and not (is_id and labels[label] == str(label)):
+        meaning = f"the id of the class {labels[label]!r}" if is_id else "no id of a class"
+        raise ValueError(
+            f"`class_weight` has the class {label!r}, {meaning}, and there is a class {str(label)!r}. Write the name "
+            f"of the class as a string, such as {str(label)!r}."
+        )
+    if not is_id:
+        raise ValueError(f"`class_weight` has the class {label!r}; expected one of {', '.join(labels)}, or its id.")
+    return int(label)
 
 
 def _example_weights(batches: LengthBatches, sample_weight: Sequence[float]) -> np.ndarray:

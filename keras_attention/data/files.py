@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from keras_attention.data.lines import DataError, PathLike, file_suffix, read_lines
+from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
 from keras_attention.data.tables import LABELLED, TEXTS, TRANSLATION, Layout, read_rows
 from keras_attention.data.text_reader import Text, as_tuple
 from keras_attention.data.tokenizer_rules import WHITE_SPACE
@@ -97,7 +97,7 @@ def read_labelled(
         text = (row["text"], row["text_pair"]) if "text_pair" in row else row["text"]
         rows.append((number, (text, row["label"].strip())))
     rows = _without_empty(rows, path, lambda row: any(map(str.strip, as_tuple(row[0]))), "no text")
-    rows = _without_empty(rows, path, lambda row: row[1] != "-", "the label -, which means no agreement,")
+    rows = _without_empty(rows, path, lambda row: row[1] != "-", "the label -, which means no agreement")
     for number, (text, label) in rows:
         if not label:
             shown = " / ".join(as_tuple(text))[:80]
@@ -205,7 +205,7 @@ def read_tagged(
         if not cells:
             sentences.append([])
         elif len(cells) != len(first):
-            raise DataError(f"{where}: {len(cells)} columns; expected {len(first)}, as in the first line.")
+            raise DataError(f"{where}: {counted(len(cells), 'column')}; expected {len(first)}, as in the first line.")
         elif not re.fullmatch(r"\d+[-.]\d+", cells[0]) or not word:  # CoNLL-U's ranges of words and empty nodes
             check_label(cells[tag].strip(), labels, where)
             sentences[-1].append(_tagged_word(cells[word], cells[tag].strip(), where))
@@ -231,8 +231,8 @@ def _tag_columns(first: Sequence[str], tag_column: int | None, where: str) -> tu
     conllu = len(first) >= 8 and re.match(r"\d+([-.]\d+)?$", first[0]) is not None
     if not conllu and not 2 <= len(first) <= 6:
         raise DataError(
-            f"{where}: {len(first)} columns; expected a word and its tag, separated by a tab or spaces, with at most "
-            "four columns between them, or CoNLL-U."
+            f"{where}: {counted(len(first), 'column')}; expected a word and its tag, separated by a tab or spaces, "
+            "with at most four columns between them, or CoNLL-U."
         )
     column = tag_column or (4 if conllu else len(first))
     if not 0 < column <= len(first):
@@ -252,7 +252,8 @@ def _without_empty(rows: list, path: PathLike, is_used: Callable[[Any], bool], p
     """Return the examples of (line number, example) that are used; one warning counts the others."""
     skipped = [number for number, example in rows if not is_used(example)]
     if skipped:
-        warnings.warn(f"{path}: {len(skipped)} rows with {problem} were skipped, the first on line {skipped[0]}.")
+        rows_with = counted(len(skipped), "row")
+        warnings.warn(f"{path}: skipped {rows_with} with {problem}, the first on line {skipped[0]}.")
     return [(number, example) for number, example in rows if is_used(example)]
 
 

@@ -58,8 +58,8 @@ def decode_bytes(data: bytes) -> tuple[np.ndarray, int]:
                 raise
             except Image.DecompressionBombError as error:
                 raise ImageError(f"is too large for Pillow ({error}); expected a smaller image") from None
-            except _DAMAGE as error:
-                raise ImageError(f"is damaged or truncated ({error}); expected a complete image") from None
+            except _DAMAGE:  # messages of Pillow and struct, such as "unpack requires a buffer", explain nothing
+                raise ImageError("is damaged or truncated; expected a complete image") from None
     problem = f"begins with {data[:8]!r}" if data else "is empty"
     raise ImageError(f"{problem}; expected a {FORMATS}. Convert it to one of these")
 

@@ -97,6 +97,11 @@ def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
         raise DataError(rf"{name} has the line ends of an old Mac. Convert it with: tr '\r' '\n'")
 
 
+def counted(count: int, noun: str) -> str:
+    """Return `1 row` or `2 rows`."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def file_suffix(path: PathLike) -> str:
     """Return the suffix of a file in lower case, without that of a compression.
 

@@ -7,6 +7,7 @@ their names; `columns` names others. Each row has as many cells as the first; an
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 import logging
 import re
@@ -14,7 +15,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from keras_attention.data.lines import DataError, PathLike, file_suffix, read_lines
+from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
 
 # A layout: role -> names of its column, in order of preference. The first layout whose roles are all found is used.
 Layout = Mapping[str, Sequence[str]]
@@ -139,6 +140,17 @@ def expected_columns(layouts: Sequence[Layout]) -> str:
     return f"{wanted}, or --columns {by_name} or, without a header, --columns {by_number}"
 
 
+def _missing(names: Sequence[str], layout: Layout) -> str:
+    """Return what an error says about a column that the user named and that does not exist; "" if there is none."""
+    numbers = [str(number) for number in range(1, len(names) + 1)]
+    named = [candidates[0] for candidates in layout.values() if len(candidates) == 1]
+    missing = [name for name in named if name not in numbers and not _find([name], names)]
+    if not missing:
+        return ""
+    similar = difflib.get_close_matches(missing[0], names, n=1)
+    return f"there is no column {missing[0]!r}" + (f". Did you mean {similar[0]}? " if similar else "; ")
+
+
 def _find(candidates: Iterable[str], names: Sequence[str]) -> str | None:
     table = {_plain(name): name for name in reversed(names)}
     return next((table[_plain(name)] for name in candidates if _plain(name) in table), None)
@@ -157,7 +169,8 @@ def _rows_of_jsonl(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[
         chosen = find_columns(row, layouts) if isinstance(row, dict) else None
         if chosen is None:
             raise DataError(
-                f"{where}: expected an object with {expected_columns(layouts)}; received {json.dumps(row)[:80]}"
+                f"{where}: {_missing([*row], layouts[-1]) if isinstance(row, dict) else ''}expected an object with "
+                f"{expected_columns(layouts)}; received {json.dumps(row)[:80]}"
             )
         values = {role: row[name] for role, name in chosen.items()}
         if missing := [chosen[role] for role, value in values.items() if value is None]:
@@ -203,6 +216,8 @@ def _rows_of_table(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[
         rows = rows[1:]
     else:
         indices = _numbered_columns(rows, layouts, f"{path}, line {number}")
+        numbered = ", ".join(f"{role} = column {index + 1}" for role, index in indices.items())
+        _LOG.info("%s: no header, line %d is an example; %s. --columns names the columns.", path, number, numbered)
     for number, cells in _check_widths(rows, first, path):
         yield number, {role: cells[index] for role, index in indices.items()}
 
@@ -221,9 +236,9 @@ def _numbered_columns(rows: Sequence[tuple[int, list[str]]], layouts: Sequence[L
         return {"text": 3, "label": 1}
     usual = all(len(names) > 1 for names in layout.values())  # no column is named by the user
     if len(first) != len(layout) or not usual or any(_find(names, first) for names in layout.values()):
-        shown = ", ".join(first)[:80]
+        shown = f"{', '.join(first)[:80]}; {_missing(first, layout)}"
         raise DataError(
-            f"{where}: {len(first)} columns, {shown}; expected a header with {expected_columns(layouts)}; "
+            f"{where}: {counted(len(first), 'column')}, {shown}expected a header with {expected_columns(layouts)}; "
             f"or {len(layout)} columns without a header."
         )
     return {role: index for index, role in enumerate(layout)}
@@ -246,8 +261,9 @@ def _check_widths(
             skipped.append(number)
         else:
             raise DataError(
-                f"{path}, line {number}: {len(cells)} columns; expected {len(first)}, as in the first line. Put a cell "
-                f'that contains the separator in quotes in a .csv file: "a dog, a cat". Received {str(cells)[:80]}'
+                f"{path}, line {number}: {counted(len(cells), 'column')}; expected {len(first)}, as in the first line. "
+                f'Put a cell that contains the separator in quotes in a .csv file: "a dog, a cat". '
+                f"Received {str(cells)[:80]}"
             )
     if skipped:
         warnings.warn(f"{path}: {len(skipped)} damaged rows of QQP were skipped, the first on line {skipped[0]}.")

@@ -259,7 +259,8 @@ class Captioner(Task):
         """Write a caption for each image.
 
         Args:
-            images: paths, encoded images (bytes of a JPEG, PNG, GIF, BMP or WebP), or arrays (h, w, 3) uint8.
+            images: paths, encoded images (bytes of a JPEG, PNG, GIF, BMP or WebP), arrays (h, w, 3) uint8, or images
+                of Pillow.
             strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`. Image i uses the seed
                 `strategy.seed + i`.
             batch_size: number of images in a batch; it does not change the result.
@@ -269,7 +270,7 @@ class Captioner(Task):
 
         Raises:
             FileNotFoundError: a file does not exist.
-            TypeError: `images` is one path or the bytes of one image.
+            TypeError: `images` is one image, or contains an array of another type or another object.
         """
         images, strategy = check_images(images), strategy or Greedy()
         inputs = encode_inputs(None, images)

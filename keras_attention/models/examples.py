@@ -1,16 +1,76 @@
-"""Read examples from files, and score a model on examples: functions that several tasks share."""
+"""Read examples from files, check them, and score a model on examples: functions that several tasks share."""
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
+from keras_attention.data.captions import CaptionedImage
 from keras_attention.data.files import has_records, read_texts
 from keras_attention.data.lines import DataError, read_lines
 from keras_attention.metrics.tokens import MaskedAccuracy, Perplexity
+
+
+def _is_pair(value: Any) -> bool:
+    """Return whether a value is two strings."""
+    return (
+        not isinstance(value, str) and _has_items(value) and len(value) == 2 and all(isinstance(v, str) for v in value)
+    )
+
+
+def _has_items(value: Any) -> bool:
+    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping)
+
+
+def _is_labelled(value: Any) -> bool:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return _is_pair(value)
+    return (isinstance(value[0], str) or _is_pair(value[0])) and isinstance(value[1], str)
+
+
+# Prediction method of a task -> what an example is, the function that reads a file of them, and a test of an example.
+_FORMATS: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
+    "translate": ("(source, target), two strings", "ka.data.read_pairs(path)", _is_pair),
+    "classify": ("(text, label), two strings", "ka.data.read_labelled(path)", _is_labelled),
+    "tag": (
+        "sentences, each a list of (word, tag)",
+        "ka.data.read_tagged(path)",
+        lambda value: not isinstance(value, str) and _has_items(value) and all(map(_is_pair, value)),
+    ),
+    "caption": (
+        "CaptionedImage",
+        "ka.data.read_captions(path, images)",
+        lambda value: isinstance(value, CaptionedImage),
+    ),
+    **dict.fromkeys(
+        ("complete", "fill"), ("texts, each a string", "ka.data.read_texts(path)", lambda value: isinstance(value, str))
+    ),
+}
+
+
+def check_examples(cls: Any, examples: Any) -> None:
+    """Check that raw examples are those of this task.
+
+    Args:
+        examples: what a user passed as raw examples.
+
+    Raises:
+        TypeError: `examples` is no list, such as the path of a file; or an example is not one of the task.
+    """
+    if cls.predict_method not in _FORMATS:  # a task of the user
+        return
+    expected, reader, is_example = _FORMATS[cls.predict_method]
+    fix = f"expected a list of {expected}. `{reader}` reads a file."
+    if isinstance(examples, (str, bytes, os.PathLike)) or not _has_items(examples):
+        shown = f" {str(examples)[:80]!r}" if isinstance(examples, (str, os.PathLike)) else ""
+        raise TypeError(f"`examples` is a {type(examples).__name__}{shown}; {fix}")
+    for index, example in enumerate(examples):
+        if not is_example(example):
+            raise TypeError(f"Example {index} of `examples` is {repr(example)[:80]}; {fix}")
 
 
 def only_path(paths: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import keras
@@ -141,7 +142,9 @@ def predict(self: Any, x: Any, batch_size: int | None = None, *args: Any, **opti
 
 
 def are_raw(data: Any) -> bool:
-    """Return whether data for `fit` are raw examples: a list or tuple without arrays, tensors or dicts."""
+    """Return whether data for `fit` are raw examples: a list or tuple without arrays, tensors or dicts; or a path."""
+    if isinstance(data, (str, os.PathLike)):  # an error later, which names the function that reads the file
+        return True
     if not isinstance(data, (list, tuple)):
         return False
     arrays = (dict, np.ndarray)

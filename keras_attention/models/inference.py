@@ -109,14 +109,30 @@ def check_texts(texts: Iterable[Text], pairs: bool = False) -> list[Any]:
 
 
 def check_images(images: Sequence[Any]) -> list:
-    """Return the images as a list.
+    """Return the images as a list; an image of Pillow becomes an array.
 
     Raises:
-        TypeError: `images` is one path or the bytes of one image.
+        TypeError: `images` is one image, or contains another type than paths, bytes, arrays of uint8 or Pillow images.
     """
-    if isinstance(images, (str, bytes, pathlib.Path)):
+    one = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] in (3, 4)
+    if one or isinstance(images, (str, bytes, pathlib.Path)) or hasattr(images, "getexif"):
         raise TypeError(f"Expected a list of images; received one {type(images).__name__}. Wrap it: [image].")
-    return list(images)
+    images = [_from_pillow(image) if hasattr(image, "getexif") else image for image in images]
+    for index, image in enumerate(images):
+        if isinstance(image, np.ndarray) and image.dtype != np.uint8:
+            raise TypeError(
+                f"Image {index} is an array of type {image.dtype}; expected uint8, 0 to 255. Convert it with "
+                "`image.astype('uint8')`, or `(255 * image).astype('uint8')` if its values are 0 to 1."
+            )
+        if not isinstance(image, (str, pathlib.Path, bytes, np.ndarray)):
+            raise TypeError(f"Image {index} is a {type(image).__name__}; expected a path, bytes or an array of uint8.")
+    return images
+
+
+def _from_pillow(image: Any) -> np.ndarray:
+    from PIL import ImageOps
+
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def objects_from_rows(output_class: type, rows: Sequence[dict[str, Any]], texts: Sequence[str] | None) -> list:

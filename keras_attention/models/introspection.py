@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.models.build import encode_text
-from keras_attention.models.inference import Detokenizer, check_texts, run_batches
+from keras_attention.models.inference import Detokenizer, check_images, check_texts, run_batches
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
 from keras_attention.outputs import AttentionMaps
@@ -172,7 +172,7 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
             f"A {type(model).__name__} does not compute log-probabilities from left to right; expected a CausalLM, "
             "Translator or Captioner."
         )
-    sources = list(texts) if "images" in model.input else check_texts(texts)
+    sources = check_images(texts) if "images" in model.input else check_texts(texts)
     targets = None if targets is None else check_texts(targets)
     if ("target_ids" in model.input) != (targets is not None) or (targets is not None and len(targets) != len(sources)):
         raise ValueError(

@@ -57,6 +57,7 @@ def from_examples(
         a model of this task.
 
     Raises:
+        TypeError: `examples` are not those of the task.
         ValueError: the preset, a field or the kind is unknown, or there are too few texts for the vocabulary.
 
     Example:
@@ -65,6 +66,7 @@ def from_examples(
         >>> model.target_tokenizer.vocabulary_size() > 10
         True
     """
+    cls.check_examples(examples)
     preset = preset or cls.default_preset
     config = find_preset(preset, cls.task_name())
     default = cls.default_tokenizer if preset == cls.default_preset else "sentencepiece"

@@ -18,6 +18,7 @@ from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.generation.compiled import check_process
 from keras_attention.models import fitting, inference, making, saving, token_loss, weight_transfer
+from keras_attention.models.examples import check_examples
 
 
 class Task(keras.Model):
@@ -66,6 +67,7 @@ class Task(keras.Model):
     override_config = classmethod(making.override_config)
     from_model = classmethod(weight_transfer.from_model)
     from_encoder = classmethod(weight_transfer.from_encoder)
+    check_examples = classmethod(check_examples)
     compile = fitting.compile
     compile_from_config = fitting.compile_from_config
     fit = fitting.fit
@@ -237,7 +239,11 @@ class Task(keras.Model):
             shuffle: True for training: examples are batched in random order. False for a fixed order.
             seed: the seed of the random order.
             **options: the other options of the task's `batch_function`.
+
+        Raises:
+            TypeError: `examples` are not those of the task.
         """
+        self.check_examples(examples)
         return self.batch_function(examples, self, max_tokens, shuffle, seed, **options)
 
     def validation_score(self, examples: Sequence, metric: str, **options: Any) -> float:

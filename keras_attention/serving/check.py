@@ -56,6 +56,7 @@ def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | Non
         a `CheckReport`.
 
     Raises:
+        FileNotFoundError: there is no such directory.
         ValueError: the directory contains no SavedModel, or `examples` is empty.
 
     Example:
@@ -66,10 +67,7 @@ def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | Non
         raise ValueError("`examples` is empty; expected at least one example, or None for built-in ones.")
     path = local_path(path)
     if not (path / "saved_model.pb").is_file():
-        raise ValueError(
-            f"{path} contains no SavedModel (no saved_model.pb); expected a version directory that "
-            "`keras-attention export` wrote, such as serving/translator/1."
-        )
+        raise _no_saved_model(path)
     meta_graph, problems = _read(path)
     if meta_graph is None:
         return CheckReport(str(path), tuple(problems), {}, {})
@@ -81,6 +79,18 @@ def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | Non
         problems += failures
     described = {name: _describe(signature) for name, signature in signatures.items()}
     return CheckReport(str(path), tuple(problems), described, outputs)
+
+
+def _no_saved_model(path: pathlib.Path) -> Exception:
+    """Return the error for a path that is no version directory of an export."""
+    expected = "expected a version directory that `keras-attention export` wrote, such as serving/translator/1"
+    if not path.exists():
+        return FileNotFoundError(f"There is no directory {path}; {expected}.")
+    if path.is_file():
+        return ValueError(f"{path} is a file; {expected}. Export it first: keras-attention export {path} DIRECTORY")
+    versions = sorted(str(model.parent) for model in path.glob("*/saved_model.pb"))
+    hint = f" Its versions are {', '.join(versions)}." if versions else ""
+    return ValueError(f"{path} contains no SavedModel (no saved_model.pb); {expected}.{hint}")
 
 
 def _read(path: pathlib.Path) -> tuple[Any, list[str]]:

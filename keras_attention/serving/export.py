@@ -60,7 +60,7 @@ def export(
         FileExistsError: the version exists.
         ValueError: the version is not positive, or the model has no attention maps.
         RuntimeError: the backend of Keras is not TensorFlow.
-        TypeError: `model` is not a model of this library.
+        TypeError: `model` is not a model of this library, or `strategy` is passed for one that does not search.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
@@ -77,6 +77,8 @@ def export(
         raise ValueError(
             f"This {type(model).__name__} has no self-attention over one text; expected `attention=False`."
         )
+    if strategy is not None and model.default_strategy is None:
+        raise TypeError(f"`strategy` is {strategy!r}, but a {type(model).__name__} does not search; leave it out.")
     if version < 1:
         raise ValueError(f"`version` is {version}; expected a positive integer.")
     directory = local_path(directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -56,6 +57,7 @@ def train(
         the history: metric -> one value per epoch. `model` has the best weights.
 
     Raises:
+        TypeError: `examples` are not those of the task, or `directory` is no path.
         ValueError: the monitored metric is not computed or was never finite, it is not known whether a lower or higher
             value is better, or the directory has the run of another model, with other data or with another plan. Only
             `epochs`, `patience` and `average_checkpoints` of a plan may change.
@@ -67,6 +69,9 @@ def train(
         >>> len(history["val_bleu"])
         2
     """
+    if not isinstance(directory, (str, os.PathLike)):
+        expected = "expected the path of the run, as in train(model, examples, 'run', plan)"
+        raise TypeError(f"`directory` is a {type(directory).__name__}; {expected}.")
     plan, directory, options = plan or TrainingPlan(), local_path(directory), dict(batch_options or {})
     start = describe_start(plan, examples, validation, {**options, "class_weight": class_weight})
     batches = _batches(model, examples, plan, options)
