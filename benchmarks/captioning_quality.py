@@ -79,7 +79,13 @@ _CRITICAL = ka.training.TrainingPlan(
 )
 _SELF_CRITICAL = {"max_tokens": 5120, "self_critical": True}  # 32 photos, five captions of each, up to 32 tokens
 _SCENES = ka.training.TrainingPlan(
-    epochs=EPOCHS or 40, learning_rate=2e-3, warmup_steps=200, label_smoothing=0.0, monitor="val_right", patience=40
+    epochs=EPOCHS or 40,
+    learning_rate=2e-3,
+    warmup_steps=200,
+    label_smoothing=0.0,
+    monitor="val_right",
+    mode="max",
+    patience=40,
 )
 _SCENE_SIZES = {"units": 192, "embedding_dim": 64, "dropout": 0.1}
 _GROUNDED = {**_SCENE_SIZES, "doubly_stochastic": 0.0}

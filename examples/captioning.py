@@ -57,7 +57,7 @@ ka.train(
     ka.data.caption_batches(train, model, captions_per_image=1),  # a batch then has more images
     options.out,
     ka.training.TrainingPlan(
-        epochs=1 if options.smoke else 15, learning_rate=2e-3, label_smoothing=0.0, monitor="val_right"
+        epochs=1 if options.smoke else 15, learning_rate=2e-3, label_smoothing=0.0, monitor="val_right", mode="max"
     ),
     measure=measure,
 )
