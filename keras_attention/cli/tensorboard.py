@@ -24,7 +24,7 @@ class _TensorBoardPlots(keras.callbacks.Callback):
 
     def plots(self) -> Iterator[tuple[str, Any]]:
         """Yield (name, figure)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define `plots`.")
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Write the plots of the current model."""

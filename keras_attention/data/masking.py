@@ -135,21 +135,13 @@ def _sentence_pairs(texts: Sequence[str], reader: TextReader, rng: np.random.Gen
         is_random_next.append(int(rng.random() < 0.5))
         other = int(rng.integers(len(lines) - 1))
         second = lines[other + (other > i) if is_random_next[-1] else i + 1]  # random: any line but i + 1
-        rows.append(_pair(reader, lines[i], second))
+        rows.append(reader.join_pair(lines[i], second))
     if not rows:
         raise ValueError(
             "No text has two lines; next-sentence prediction needs pairs of lines. Pass documents with one sentence "
             "per line, or make the model with `next_sentence=False` (--set next_sentence=false)."
         )
     return rows, np.array(is_random_next, "int32")
-
-
-def _pair(reader: TextReader, first: list[int], second: list[int]) -> tuple[list[int], int]:
-    """Return [start] A [end] B [end], truncated, and the length of its first segment."""
-    special, limit = reader.special, reader.max_length - 3
-    first = first[: max(limit // 2, limit - len(second))]
-    second = second[: limit - len(first)]
-    return [special.start, *first, special.end, *second, special.end], len(first) + 2
 
 
 @dataclasses.dataclass(frozen=True)
