@@ -36,7 +36,6 @@ REASONS = {
     "average_checkpoints": "reduces the noise of small batches",
 }
 _MAX_EPOCHS = 40  # an epoch ends with a validation, so an epoch of little data is several passes
-_PADDING = 1.1  # tokens with padding, to tokens
 _SAMPLED_TEXTS, _SAMPLED_CHARACTERS = 1000, 10_000
 
 
@@ -203,7 +202,7 @@ def training_defaults(model: Any, examples: Sequence, **chosen: Any) -> dict[str
     size = DataSize.measure(model, examples)
     rule = (_fine_tuning if model.is_pretrained else _RULES[model.task_name()])(size, model.config)
     max_tokens = chosen.get("max_tokens") or rule.max_tokens
-    pass_updates = max(_num_tokens(model, examples, size) * _PADDING / rule.texts_in_row / max_tokens, 1)
+    pass_updates = max(_num_tokens(model, examples, size) / rule.texts_in_row / max_tokens, 1)
     pass_updates = math.ceil(pass_updates / chosen.get("gradient_accumulation", 1))
     epochs = chosen.get("epochs")
     passes = chosen.get("passes") or (1 if epochs else math.ceil(rule.updates / (_MAX_EPOCHS * pass_updates)))
@@ -214,11 +213,12 @@ def training_defaults(model: Any, examples: Sequence, **chosen: Any) -> dict[str
 
 
 def _num_tokens(model: Any, examples: Sequence, size: DataSize) -> int:
-    """Return the number of tokens of all texts, estimated from a sample of them."""
-    from keras_attention.data.tokenizers import encode_texts  # imports Keras
+    """Return the number of tokens and padding of all texts, estimated from a sample of them."""
+    from keras_attention.data.batches import round_up  # imports Keras
+    from keras_attention.data.tokenizers import encode_texts
 
     texts = [text for text in model.texts_of(examples) if text]
     sample = [text[:_SAMPLED_CHARACTERS] for text in texts[:: math.ceil(len(texts) / _SAMPLED_TEXTS) or 1]]
     tokenizer = getattr(model, "target_tokenizer", None) or model.tokenizer
-    tokens = sum(len(ids) + 1 for ids in encode_texts(tokenizer, sample))
+    tokens = sum(round_up(len(ids) + 1, 4) for ids in encode_texts(tokenizer, sample))  # as in `LengthBatches`
     return math.ceil(tokens * size.characters / max(sum(map(len, sample)), 1))

@@ -24,16 +24,16 @@ def test_the_size_of_data_counts_words_characters_and_labels():
     assert defaults.DataSize.measure(ka.TextTagger, sentences) == defaults.DataSize(2, 3, 2, 9, 5, 2)
 
 
-# A pass has 20 rows of 5 words and 1 token more: 120 tokens, with padding 132, and 2 batches of 66 tokens.
+# A pass has 20 rows of 5 words and the end token, in batches padded to a multiple of 4: 160 tokens.
 @pytest.mark.parametrize(
     ("chosen", "expected"),
     [
-        # 200 updates in at most 40 epochs: 3 passes of 2 updates, 34 epochs, 204 updates
-        ({}, {"epochs": 34, "passes": 3, "warmup_steps": 20}),
-        ({"epochs": 10}, {"epochs": 10, "passes": 1, "warmup_steps": 2}),
-        ({"max_tokens": 22}, {"epochs": 34, "passes": 1, "warmup_steps": 20, "max_tokens": 22}),
-        ({"gradient_accumulation": 2}, {"epochs": 40, "passes": 5, "warmup_steps": 20, "gradient_accumulation": 2}),
-        ({"warmup_steps": 11, "patience": 3}, {"epochs": 34, "passes": 3, "warmup_steps": 11, "patience": 3}),
+        # 3 batches; 200 updates in at most 40 epochs: 2 passes of 3 updates, 34 epochs, 204 updates
+        ({}, {"epochs": 34, "passes": 2, "warmup_steps": 20}),
+        ({"epochs": 10}, {"epochs": 10, "passes": 1, "warmup_steps": 3}),
+        ({"max_tokens": 22}, {"epochs": 25, "passes": 1, "warmup_steps": 20, "max_tokens": 22}),
+        ({"gradient_accumulation": 2}, {"epochs": 34, "passes": 3, "warmup_steps": 20, "gradient_accumulation": 2}),
+        ({"warmup_steps": 11, "patience": 3}, {"epochs": 34, "passes": 2, "warmup_steps": 11, "patience": 3}),
     ],
 )
 def test_the_length_of_a_run_follows_from_its_updates(classifier, monkeypatch, chosen, expected):
@@ -96,7 +96,7 @@ def test_a_run_of_several_passes_resumes_with_the_same_weights(classifier, tmp_p
     assert len(losses) == 3
     assert losses == resumed_losses
     assert all(np.array_equal(a, b) for a, b in zip(whole, resumed, strict=True))
-    assert classifier.optimizer.iterations == 3 * 2 * 2
+    assert classifier.optimizer.iterations == 3 * 2 * 3  # epochs, passes, batches
 
 
 def test_weights_of_classes_hold_in_each_pass(classifier):
