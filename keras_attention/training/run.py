@@ -12,6 +12,7 @@ import keras
 
 from keras_attention.data.example_weights import ClassWeight
 from keras_attention.storage import local_path
+from keras_attention.training.baselines import compare_with_baseline
 from keras_attention.training.checkpoints import average_weights
 from keras_attention.training.compiling import compile_model, computed_names
 from keras_attention.training.plan import TrainingPlan, mode_of
@@ -37,6 +38,9 @@ def train(
     After each epoch, the whole state (weights, optimizer, random generators, history) is written atomically to
     `checkpoint.npz`, and the best model so far to `model.keras`. A run that was interrupted resumes from the checkpoint
     and ends with the same weights as a run without interruption.
+
+    At the end, the best model is compared with a `baseline` that needs no network. A model that is not better has a
+    warning. Without raw validation examples, and for a metric without a baseline, nothing is compared.
 
     Args:
         model: a task of this library. To resume a run, pass the same model.
@@ -94,6 +98,9 @@ def train(
     state.load_best(model)
     if plan.average_checkpoints > 1:
         _keep_average_if_better(model, state, batches, valid)
+    data = (batches, valid) if model.metric == "loss" else (examples, validation)
+    settings = {"label_smoothing": plan.label_smoothing, "bleu_tokenizer": plan.bleu_tokenizer}
+    compare_with_baseline(model, *data, state.value_of_best, monitor, verbose, **settings)
     return state.history
 
 
