@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-import keras_attention as ka
 from keras_attention.cli.lines import one_line
 from keras_attention.cli.options import TASKS, Option, drop_unset
 from keras_attention.cli.terminal import say
 
 _WITH_COLUMNS = [name for name in TASKS if name != "tagger"]
 _MAX_SHOWN = 30  # labels in the list
-_MANY = 50  # with more labels than this, of which nearly all occur once, the column is wrong
 
 
 def _parse_columns(context: click.Context, option: click.Parameter, value: str | None) -> dict[str, str] | None:
@@ -62,34 +59,9 @@ def read_examples(task: type, paths: Sequence[str], labels: Sequence[str] | None
     return task.read_examples(paths, **drop_unset({"labels": labels, **options}))
 
 
-def report_labels(task: type, examples: Sequence, path: str, known: bool) -> None:
-    """List the labels with their counts, and warn about labels that occur once.
-
-    Args:
-        task: the class of the task.
-        examples: from `read_examples`.
-        path: the file of the examples.
-        known: whether a model already has labels.
-
-    Raises:
-        DataError: no labels are known, and all examples have one label or nearly all labels occur once.
-    """
+def list_labels(task: type, examples: Sequence) -> None:
+    """List the labels of examples with their counts; a task without labels has no list."""
     counts = task.label_counts(examples).most_common()
-    if not counts:
-        return
-    if len(counts) == 1 and not known:
-        raise ka.data.DataError(f"{path}: all examples have the label {counts[0][0]}; expected at least two labels.")
-    once = [one_line(label)[:40] for label, count in counts if count == 1]
-    if len(counts) > _MANY and len(once) >= 0.9 * len(counts) and not known:
-        option = "--tag-column NUMBER" if task.command_name == "tagger" else "--columns text=NAME,label=NAME"
-        raise ka.data.DataError(
-            f"{path}: {len(counts)} labels for {len(examples)} examples, such as {', '.join(once[:3])}; expected "
-            f"labels that occur several times. If they are in another column, add {option}."
-        )
-    shown = ", ".join(f"{one_line(label)} ({count})" for label, count in counts[:_MAX_SHOWN])
-    say(f"{len(counts)} labels: {shown}{', ...' * (len(counts) > _MAX_SHOWN)}")
-    if once:
-        warnings.warn(
-            f"{path}: these labels occur once: {', '.join(once[:10])}. One may be a mistake, "
-            "or the name of a column in a header; --columns names the columns."
-        )
+    if counts:
+        shown = ", ".join(f"{one_line(label)} ({count})" for label, count in counts[:_MAX_SHOWN])
+        say(f"{len(counts)} labels: {shown}{', ...' * (len(counts) > _MAX_SHOWN)}")

@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import json
 import pathlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,7 @@ import click
 import keras
 
 import keras_attention as ka
-from keras_attention.cli.examples import read_examples, report_labels
+from keras_attention.cli.examples import list_labels, read_examples
 from keras_attention.cli.tensorboard import AlignmentImages, CaptionImages
 from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, say
 from keras_attention.storage import local_path, write_text
@@ -165,7 +166,9 @@ def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | 
         expected = labels or task.labels_of(examples) or None
         valid = read_examples(task, options["valid_files"], expected, **reading)
     say(f"{len(examples)} training examples, {len(valid or [])} validation examples")
-    report_labels(task, examples, options["train_files"][0], bool(labels))
+    list_labels(task, examples)
+    task.check_training_data(examples, valid, labels or ())
+    warnings.simplefilter("ignore", ka.data.DataWarning)  # `ka.train` checks them again
     return examples, valid
 
 

@@ -5,7 +5,7 @@ from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.files import read_labelled, read_pairs, read_tagged, read_texts
 from keras_attention.data.images import ImageError, image_problem, read_images
-from keras_attention.data.lines import DataError, read_lines
+from keras_attention.data.lines import DataError, DataWarning, read_lines
 from keras_attention.data.masking import masked_batches
 from keras_attention.data.permutation import permutation_batches
 from keras_attention.data.special_tokens import special_tokens_of
@@ -22,6 +22,7 @@ from keras_attention.data.word_reader import WordReader
 __all__ = [
     "CaptionedImage",
     "DataError",
+    "DataWarning",
     "ImageError",
     "LengthBatches",
     "TextReader",

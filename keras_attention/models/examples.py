@@ -53,6 +53,11 @@ _FORMATS: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
 }
 
 
+def has_format(cls: Any) -> bool:
+    """Return whether the examples of a task have a format of this library; those of a user's task may have another."""
+    return cls.predict_method in _FORMATS
+
+
 def check_examples(cls: Any, examples: Any) -> None:
     """Check that raw examples are those of this task.
 
@@ -62,7 +67,7 @@ def check_examples(cls: Any, examples: Any) -> None:
     Raises:
         TypeError: `examples` is no list, such as the path of a file; or an example is not one of the task.
     """
-    if cls.predict_method not in _FORMATS:  # a task of the user
+    if not has_format(cls):
         return
     expected, reader, is_example = _FORMATS[cls.predict_method]
     fix = f"expected a list of {expected}. `{reader}` reads a file."

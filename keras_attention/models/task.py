@@ -19,6 +19,7 @@ from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.generation.compiled import check_process
 from keras_attention.metrics.baselines import Baseline
 from keras_attention.models import fitting, inference, making, saving, token_loss, weight_transfer
+from keras_attention.models.data_checks import check_training_data
 from keras_attention.models.examples import check_examples
 
 
@@ -69,6 +70,7 @@ class Task(keras.Model):
     from_model = classmethod(weight_transfer.from_model)
     from_encoder = classmethod(weight_transfer.from_encoder)
     check_examples = classmethod(check_examples)
+    check_training_data = classmethod(check_training_data)
     compile = fitting.compile
     compile_from_config = fitting.compile_from_config
     fit = fitting.fit

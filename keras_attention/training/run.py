@@ -40,7 +40,8 @@ def train(
     and ends with the same weights as a run without interruption.
 
     At the end, the best model is compared with a `baseline` that needs no network. A model that is not better has a
-    warning. Without raw validation examples, and for a metric without a baseline, nothing is compared.
+    warning. Without raw validation examples, and for a metric without a baseline, nothing is compared. Raw examples are
+    checked first: examples from which no model can learn are an error, and what is probably a mistake is a warning.
 
     Args:
         model: a task of this library. To resume a run, pass the same model.
@@ -62,6 +63,7 @@ def train(
 
     Raises:
         TypeError: `examples` are not those of the task, or `directory` is no path.
+        DataError: no model can learn from the examples, such as examples with one label.
         ValueError: the monitored metric is not computed or was never finite, it is not known whether a lower or higher
             value is better, or the directory has the run of another model, with other data or with another plan. Only
             `epochs`, `patience` and `average_checkpoints` of a plan may change.
@@ -79,6 +81,7 @@ def train(
     plan, directory, options = plan or TrainingPlan(), local_path(directory), dict(batch_options or {})
     start = describe_start(plan, examples, validation, {**options, "class_weight": class_weight})
     batches = _batches(model, examples, plan, options)
+    _check_data(model, examples, validation)
     valid = None if validation is None else _batches(model, validation, plan, options, shuffle=False)
     monitor = plan.monitor or default_monitor(model, batches, validation)
     if plan.bleu_tokenizer:
@@ -109,6 +112,13 @@ def _batches(model: keras.Model, examples: Any, plan: TrainingPlan, options: dic
     if isinstance(examples, keras.utils.PyDataset):
         return examples
     return model.make_batches(examples, plan.max_tokens, shuffle=shuffle, seed=plan.seed, **options)
+
+
+def _check_data(model: keras.Model, examples: Any, validation: Any) -> None:
+    """Check raw examples; batches are not checked."""
+    raw = [None if isinstance(data, keras.utils.PyDataset) else data for data in (examples, validation)]
+    if raw[0] is not None:
+        model.check_training_data(*raw, labels=getattr(model.config, "labels", ()))
 
 
 def default_monitor(model: keras.Model, batches: Any, validation: Any) -> str:
