@@ -132,7 +132,7 @@ MISTAKES = [
     (["evaluate", "{model}", "{pairs}", "--plot", "{}/bleu.xyz"], "does not have the suffix of a figure"),
     (["evaluate", "{model}", "{pairs}", "--plot", "{}/nowhere/bleu.png"], "There is no folder"),
     ([*_CAPTIONER[:4], "--captions", "x", "--images", "x", "--init", "x", "--self-critical",
-      "--average-checkpoints", "2"],
+      "--average-checkpoints", "2", "--valid", "none"],
      "--average-checkpoints needs a validation metric"),
     (["train", "tagger", "--train", "tfds:phrases", "--out", "{}/r"],
      "tagged words cannot be read from tfds:"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+import keras_attention as ka
 from keras_attention.cli.lines import one_line
 from keras_attention.cli.options import TASKS, Option, drop_unset
 from keras_attention.cli.terminal import say
@@ -57,6 +58,19 @@ def read_examples(task: type, paths: Sequence[str], labels: Sequence[str] | None
         **options: `images`, `columns` and `tag_column`; None for an option that is not set.
     """
     return task.read_examples(paths, **drop_unset({"labels": labels, **options}))
+
+
+def hold_out(task: type, examples: list, seed: int) -> tuple[list, list | None]:
+    """Split the training examples into training and validation examples, and say so; None if there are too few."""
+    train, valid = ka.data.split_examples(examples, seed=seed, label_counts=task.label_counts)
+    if not valid:
+        say("--valid is not set, and there are too few examples to hold some out: the model trains on all of them.")
+        return examples, None
+    count, total = f"{len(valid)} of {len(examples):,}", "training examples"
+    if isinstance(examples[0], str) and (len(examples) < 20 or len(train) + len(valid) > len(examples)):  # it was cut
+        count, total = f"the last {sum(map(len, valid)):,} of {sum(map(len, examples)):,}", "characters"
+    say(f"--valid is not set: {count} {total} are held out for validation; --valid none trains on all.")
+    return train, valid
 
 
 def list_labels(task: type, examples: Sequence) -> None:

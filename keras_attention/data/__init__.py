@@ -9,6 +9,7 @@ from keras_attention.data.lines import DataError, DataWarning, read_lines
 from keras_attention.data.masking import masked_batches
 from keras_attention.data.permutation import permutation_batches
 from keras_attention.data.special_tokens import special_tokens_of
+from keras_attention.data.splitting import split_examples
 from keras_attention.data.text_batches import (
     classification_batches,
     language_batches,
@@ -43,6 +44,7 @@ __all__ = [
     "read_tagged",
     "read_texts",
     "special_tokens_of",
+    "split_examples",
     "tagging_batches",
     "train_tokenizer",
     "translation_batches",

@@ -55,6 +55,10 @@ def check_training_data(
         warnings.warn(problem, DataWarning, stacklevel=3)
 
 
+def _shown(text: Any) -> str:
+    return (text if isinstance(text, (str, bytes)) else " ".join(text))[:60]
+
+
 def _fix(cls: Any) -> str:
     """Return how to choose other columns of a file."""
     if cls.command_name == "tagger":
@@ -121,7 +125,7 @@ def _equal(cls: Any, examples: Sequence) -> str:
     for name, values in sides.items():
         if len(values) > 1 and len(set(values)) == 1:
             raise DataError(
-                f"All {len(values)} training examples have the {name} {repr(values[0])[:60]}; expected different ones. "
+                f"All {len(values)} training examples have the {name} {_shown(values[0])!r}; expected different ones. "
                 f"Add other examples, or {_fix(cls)}."
             )
     return ""
@@ -150,9 +154,9 @@ def _contradictory(cls: Any, examples: Sequence) -> str:
     texts = [text for text, labels in found.items() if len(labels) > 1]
     if not texts:
         return ""
-    shown = " ".join(as_tuple(texts[0]))[:60]
+    shown, inputs = _shown(texts[0]), f"{counted(len(texts), 'input')} {'has' if len(texts) == 1 else 'have'}"
     labels = " and ".join(sorted(found[texts[0]])[:2])
-    return f"{counted(len(texts), 'input')} with different labels, such as {shown!r} with {labels}. Correct them."
+    return f"{inputs} different labels, such as {shown!r} with {labels}. Correct them."
 
 
 def _trained(examples: Sequence, validation: Sequence) -> str:

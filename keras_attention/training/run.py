@@ -48,8 +48,9 @@ def train(
         examples: raw examples of the task, such as pairs of texts, or batches from `keras_attention.data`.
         directory: the directory of the run; created if it does not exist.
         plan: the hyperparameters; `TrainingPlan()` by default.
-        validation: raw examples or batches. With raw examples, the metric of the task, such as BLEU, selects the best
-            model by default; with batches, a metric that Keras computes.
+        validation: raw examples or batches; None for no validation. `keras_attention.data.split_examples` splits the
+            training examples. With raw examples, the metric of the task, such as BLEU, selects the best model by
+            default; with batches, a metric that Keras computes.
         measure: a function that is called with the model after each epoch; it returns metrics, such as
             `{"val_f1": 0.7}`, which are added to the history and can be monitored.
         class_weight: weights of the classes in the loss, for a `TextClassifier` or `TextTagger`; see its `fit`.
