@@ -144,6 +144,13 @@ def test_a_model_that_is_not_better_has_a_warning(tasks, monitor, values, line, 
     assert ["not better than a baseline" in str(warning.message) for warning in recwarn] == [True] * warned
 
 
+def test_the_loss_of_masked_tokens_is_compared(tasks, capsys, recwarn):
+    lines = ["we eat bread\nwe drink milk\nthey eat"]
+    compare_with_baseline(tasks["mlm"], lines, lines, {"val_loss": 1.5, "val_logits_loss": 0.5}.get, "val_loss", True)
+    assert capsys.readouterr().err.startswith("val_logits_loss 0.5; baseline ")
+    assert not recwarn.list
+
+
 @pytest.mark.usefixtures("untraced_training")
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once, on one backend")
 def test_train_compares_the_best_model(tasks, tmp_path, capsys):

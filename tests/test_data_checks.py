@@ -48,7 +48,7 @@ WARNINGS = [
     ("t", PAIRS, [*PAIRS[2:5], ("x", "y"), ("z", "y")], "3 of 5 validation examples are also training examples"),
     ("g", TAGGED, TAGGED[3:], "7 of 7 validation examples are also"),
     ("i", IMAGES, IMAGES[:3], "3 of 3 validation examples are also"),
-    ("lm", TEXTS, [f"{TEXTS[2]}\n{TEXTS[3]}end"], "14 of 15 validation examples are also"),
+    ("lm", TEXTS, [f"{TEXTS[2]}\n{TEXTS[3]}end"], "14 of 15 validation lines are also training lines"),
 ]
 FINE = [
     ("t", PAIRS, [*PAIRS[:1], ("x", "y")]),

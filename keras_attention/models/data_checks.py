@@ -52,7 +52,7 @@ def check_training_data(
         _trained(examples, validation or ()),
     ]
     for problem in filter(None, found):
-        warnings.warn(problem, DataWarning, stacklevel=3)
+        warnings.warn(problem, DataWarning, stacklevel=4)  # the caller of `ka.train`
 
 
 def _shown(text: Any) -> str:
@@ -167,8 +167,9 @@ def _trained(examples: Sequence, validation: Sequence) -> str:
     count = sum(unit in trained for unit in inputs)
     if 2 * count <= len(inputs):
         return ""
+    noun = "lines" if isinstance(validation[0], str) else "examples"
     return (
-        f"{count} of {len(inputs)} validation examples are also training examples, so the validation score does not "
+        f"{count} of {len(inputs)} validation {noun} are also training {noun}, so the validation score does not "
         "tell how good the model is for other inputs. Use other validation examples."
     )
 

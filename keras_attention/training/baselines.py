@@ -90,7 +90,7 @@ def compare_with_baseline(
             continue
         if verbose:
             write_line(f"{name} {value:.4g}; baseline {found.value:.4g} ({found.description})")
-        if not (value > found.value if mode_of(name) == "max" else value < found.value):
+        if not (value > found.value if mode_of(name, outputs=["logits"]) == "max" else value < found.value):
             warnings.warn(
                 f"The model is not better than a baseline without a network: {name} is {value:.4g}, and "
                 f"{found.description} gives {found.value:.4g}. Train for longer (--epochs, --patience) or on more "
