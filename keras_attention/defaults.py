@@ -137,10 +137,10 @@ def _captioner(size: DataSize, config: Config) -> Rule:
 
 
 def _classifier(size: DataSize, config: Config) -> Rule:
-    """Return the defaults of a classifier: for 600 texts of 20 words, 367 updates with batches of 32 texts."""
+    """Return the defaults of a classifier: for 600 texts of 20 words, 185 updates with batches of 32 texts."""
     words = max(size.words, size.examples)
     max_tokens = round(_between(512, 48 * words / max(size.examples, 1), 4096))
-    updates = round(max(15 * math.sqrt(size.examples), size.examples / 10, 100))
+    updates = round(max(2.6 * size.examples ** (2 / 3), size.examples / 10, 50))
     rate = 1e-3 if isinstance(config, RecurrentConfig) else _between(1e-4, 0.25 / config.width, 1e-3)
     return Rule(_subwords(2 * words, size.distinct_characters), {}, max_tokens, updates, rate)
 

@@ -158,7 +158,7 @@ class AffixEncoder(BaseLayer):
         check_buckets(buckets)
         self.vocabulary_size, self.affix_dim, self.length, self.buckets = vocabulary_size, affix_dim, length, buckets
         self.characters = None if characters is None else list(characters)
-        deviation = keras.initializers.RandomNormal(stddev=0.1)
+        deviation = keras.initializers.RandomNormal(stddev=0.02)
         self.affixes = keras.layers.Embedding(buckets, affix_dim, deviation, dtype=self.dtype_policy, name="affixes")
 
     def build(self, inputs_shape) -> None:
@@ -168,7 +168,10 @@ class AffixEncoder(BaseLayer):
         for i, char in enumerate(self.characters or ()):
             classes[i] = len(char) == 1 and [char.isupper(), char.islower(), char.isdigit()]
         self.character_classes = self.add_weight(
-            shape=classes.shape, initializer=lambda *_, **__: ops.array(classes), trainable=False, name="classes"
+            shape=classes.shape,
+            initializer=lambda *_, **__: ops.array(classes),
+            trainable=False,
+            name="character_classes",
         )
 
     def call(self, inputs, mask=None):

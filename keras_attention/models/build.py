@@ -50,6 +50,8 @@ def make_embedding(
         tie_weights: None for `config.tie_weights`.
     """
     deviation = config.initializer_range or config.embedding_dim**-0.5  # so that the first logits are of order 1
+    if config.labels and not config.initializer_range:
+        deviation = 0.02  # rare words, whose embeddings are hardly trained, disturb little
     return keras.layers.ReversibleEmbedding(
         vocabulary_size,
         config.embedding_dim,
@@ -149,16 +151,14 @@ def encode_text(model: Any, inputs: dict, return_attention_scores: bool = False)
     """Return the outputs (B, S, M) of a model's encoder or decoder for texts, and the scores of each block.
 
     Args:
-        model: has `embedding`, and `encoder` or `decoder`; a tagger that reads characters has `character_encoder`,
-            and may have `affix_encoder`.
+        model: has `embedding`, and `encoder` or `decoder`; a tagger that reads characters has `character_encoder`.
         inputs: dict of tensors, from `text_model_inputs` or a tagger's `word_arrays`.
         return_attention_scores: return a list of the scores (B, H, S, S) of each block; otherwise it is empty.
     """
     embedded, mask = model.embedding(inputs["token_ids"]), inputs["padding_mask"]
     if "character_ids" in inputs:
-        encoders = (encoder for encoder in (model.character_encoder, model.affix_encoder) if encoder is not None)
-        words = [encoder(inputs["character_ids"], mask=inputs["character_mask"]) for encoder in encoders]
-        embedded = keras.ops.concatenate([embedded, *words], axis=-1)
+        words = model.character_encoder(inputs["character_ids"], mask=inputs["character_mask"])
+        embedded = keras.ops.concatenate([embedded, words], axis=-1)
     stack = model.stacks[0]
     if not stack.blocks:
         return stack(embedded, mask=mask)[0], []

@@ -37,14 +37,26 @@ from keras_attention.models.task import Task
 from keras_attention.outputs import Tagging, join_taggings
 
 
+def _make_character_encoder(config: Any, tokenizer: Any) -> AffixEncoder | CharacterEncoder | None:
+    """Return the encoder of words by their characters; None if the config has no characters."""
+    size, buckets = config.character_vocabulary_size, config.ngram_buckets
+    if not size:
+        return None
+    if buckets:
+        characters = known_vocabulary(tokenizer)
+        return AffixEncoder(size, buckets=buckets, characters=characters, name="character_encoder")
+    width, units = -(-config.embedding_dim // 4), 2 * -(-config.units // 4)  # few characters exist
+    return CharacterEncoder(size, width, units, config.cell, name="character_encoder")
+
+
 @keras.saving.register_keras_serializable("keras_attention")
 class TextTagger(Task):
     """Compute a tag for each word, with a bidirectional recurrent encoder or a Transformer encoder.
 
     p(tag_i | x) = softmax(W h_i), where h_i is the encoder's output at the first token of word i. If there is a
     character tokenizer, a recurrent encoder reads the token embeddings and, at the first token of each word, features
-    of the word from a `CharacterEncoder` and, with `config.ngram_buckets`, an `AffixEncoder`. This works best if tokens
-    are words (`train_tokenizer(texts, "words")`).
+    of the word from an `AffixEncoder`, or from a `CharacterEncoder` if `config.ngram_buckets` is 0. This works best if
+    tokens are words (`train_tokenizer(texts, "words")`).
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`, whose `labels` are the tags.
@@ -96,19 +108,7 @@ class TextTagger(Task):
                 raise TypeError("A Transformer tagger does not read characters; expected `character_tokenizer=None`.")
             config = with_vocabulary(config, "character_vocabulary_size", character_tokenizer, "character_tokenizer")
         check_labels(config.labels)
-        self.character_encoder = self.affix_encoder = None
-        if config.character_vocabulary_size:
-            width, units = -(-config.embedding_dim // 4), 2 * -(-config.units // 4)  # few characters exist
-            self.character_encoder = CharacterEncoder(
-                config.character_vocabulary_size, width, units, config.cell, name="character_encoder"
-            )
-            if config.ngram_buckets:
-                self.affix_encoder = AffixEncoder(
-                    config.character_vocabulary_size,
-                    buckets=config.ngram_buckets,
-                    characters=known_vocabulary(character_tokenizer),
-                    name="affix_encoder",
-                )
+        self.character_encoder = _make_character_encoder(config, character_tokenizer)
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
         self.head = keras.layers.Dense(len(config.labels), name="logits")
         inputs = text_inputs(config)

@@ -10,7 +10,6 @@ import keras
 EMBEDDING_PATHS = (
     "embedding/",
     "character_encoder/",
-    "affix_encoder/",
     "inputs/",
     "region_projection/",
 )  # parts of the paths of weights before block 0
@@ -41,7 +40,7 @@ def freeze(model: keras.Model) -> None:
             f"A {type(model).__name__} has no layers after an encoder, so nothing would be trained. Expected a "
             "TextClassifier, a TextTagger or a Captioner."
         )
-    for layer in (model.embedding, model.character_encoder, model.affix_encoder, model.encoder):
+    for layer in (model.embedding, model.character_encoder, model.encoder):
         if layer is not None:
             layer.trainable = False
 
