@@ -26,6 +26,12 @@ def check_buckets(buckets: int) -> None:
         raise ValueError(f"`buckets` is {buckets}; expected 1 to {_MAX_BUCKETS}.")
 
 
+def _ids_and_mask(inputs, mask):
+    """Return the ids as int32, and their mask: `mask`, the implicit mask, or True everywhere."""
+    mask = implicit_mask(inputs) if mask is None else mask
+    return ops.cast(inputs, "int32"), ops.ones_like(inputs, dtype="bool") if mask is None else mask
+
+
 def extend_hash(hashed, ids, buckets: int):
     """Return the hash of n-grams that are one id longer: (20261 h + i) mod buckets.
 
@@ -90,8 +96,7 @@ class BagOfNGrams(BaseLayer):
 
     def call(self, inputs, mask=None):
         """Compute the sums; the class describes the arguments."""
-        mask = implicit_mask(inputs) if mask is None else mask
-        mask = ops.ones_like(inputs, dtype="bool") if mask is None else mask
+        inputs, mask = _ids_and_mask(inputs, mask)
         pairs = extend_hash(ops.mod(inputs[:, :-1], self.buckets), inputs[:, 1:], self.buckets)
         ids = ops.concatenate([inputs, pairs + self.vocabulary_size], axis=1)
         are_real = ops.concatenate([mask, mask[:, 1:]], axis=1)  # padding is on the right
@@ -176,8 +181,7 @@ class AffixEncoder(BaseLayer):
 
     def call(self, inputs, mask=None):
         """Compute the vectors of the words; the class describes the arguments."""
-        mask = implicit_mask(inputs) if mask is None else mask
-        mask = ops.ones_like(inputs, dtype="bool") if mask is None else mask
+        inputs, mask = _ids_and_mask(inputs, mask)
         affixes = self.affixes(self._hash_affixes(inputs, mask))
         affixes = ops.reshape(affixes, (-1, ops.shape(inputs)[1], 2 * self.length * self.affix_dim))
         outputs = ops.concatenate([affixes, self._shapes(inputs, mask)], axis=-1)
