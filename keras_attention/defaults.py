@@ -128,8 +128,19 @@ def _subwords(words: int, distinct_characters: int) -> int:
 
 
 def _translator(size: DataSize, config: Config) -> Rule:
-    words = size.words // 2
-    return Rule(_subwords(words, size.distinct_characters), texts_in_row=2)
+    words = max(size.words // 2, 1)  # of one language
+    root = math.sqrt(words)
+    units = 64 * round(_between(2, words**0.25 / 4, 6))
+    dropout = round(_between(0.1, 0.3 + 0.17 * (5.5 - math.log10(words)), 0.5), 2)
+    is_recurrent = isinstance(config, RecurrentConfig)
+    return Rule(
+        _subwords(words, size.distinct_characters),
+        {"dropout": dropout} | ({"units": units, "embedding_dim": min(units, 256)} if is_recurrent else {}),
+        max_tokens=round(_between(256, 7 * root, 4096)),
+        updates=round(max(900, 4 * root, words / 400)),
+        learning_rate=_between(1e-3, 0.6 / root, 3e-3) if is_recurrent else 1e-3,
+        texts_in_row=2,
+    )
 
 
 def _captioner(size: DataSize, config: Config) -> Rule:
