@@ -97,7 +97,6 @@ class Rule:
         layer_decay: layer-wise learning-rate decay.
         patience: epochs without an improvement before training stops.
         average_checkpoints: number of checkpoints to average.
-        texts_in_row: number of texts of an example that are in different tensors, such as source and target.
     """
 
     vocabulary_size: int = 8000
@@ -111,7 +110,6 @@ class Rule:
     layer_decay: float = 1.0
     patience: int = 10
     average_checkpoints: int = 1
-    texts_in_row: int = 1
 
 
 Config = RecurrentConfig | TransformerConfig
@@ -139,7 +137,6 @@ def _translator(size: DataSize, config: Config) -> Rule:
         max_tokens=round(_between(256, 7 * root, 4096)),
         updates=round(max(900, 4 * root, words / 400)),
         learning_rate=_between(1e-3, 0.6 / root, 3e-3) if is_recurrent else 1e-3,
-        texts_in_row=2,
     )
 
 
@@ -213,7 +210,7 @@ def training_defaults(model: Any, examples: Sequence, **chosen: Any) -> dict[str
     size = DataSize.measure(model, examples)
     rule = (_fine_tuning if model.is_pretrained else _RULES[model.task_name()])(size, model.config)
     max_tokens = chosen.get("max_tokens") or rule.max_tokens
-    pass_updates = max(_num_tokens(model, examples, size) / rule.texts_in_row / max_tokens, 1)
+    pass_updates = max(_num_tokens(model, examples, size) / max_tokens, 1)
     pass_updates = math.ceil(pass_updates / chosen.get("gradient_accumulation", 1))
     epochs = chosen.get("epochs")
     passes = chosen.get("passes") or (1 if epochs else math.ceil(rule.updates / (_MAX_EPOCHS * pass_updates)))
@@ -224,12 +221,18 @@ def training_defaults(model: Any, examples: Sequence, **chosen: Any) -> dict[str
 
 
 def _num_tokens(model: Any, examples: Sequence, size: DataSize) -> int:
-    """Return the number of tokens and padding of all texts, estimated from a sample of them."""
+    """Return the number of tokens of all rows with their padding, estimated from a sample of the texts."""
     from keras_attention.data.batches import round_up  # imports Keras
     from keras_attention.data.tokenizers import encode_texts
 
+    def lengths(tokenizer: Any, texts: Sequence[str]) -> list[int]:  # as in `LengthBatches`
+        return [round_up(len(ids) + 1, 4) for ids in encode_texts(tokenizer, texts)]
+
+    if model.has_pairs and len(model.tokenizers) == 2:  # the longer text of a pair counts
+        sample = examples[:: math.ceil(len(examples) / _SAMPLED_TEXTS) or 1]
+        sides = [lengths(t, side) for t, side in zip(model.tokenizers.values(), zip(*sample, strict=True), strict=True)]
+        return math.ceil(sum(map(max, *sides)) * len(examples) / max(len(sample), 1))
     texts = [text for text in model.texts_of(examples) if text]
     sample = [text[:_SAMPLED_CHARACTERS] for text in texts[:: math.ceil(len(texts) / _SAMPLED_TEXTS) or 1]]
-    tokenizer = getattr(model, "target_tokenizer", None) or model.tokenizer
-    tokens = sum(round_up(len(ids) + 1, 4) for ids in encode_texts(tokenizer, sample))  # as in `LengthBatches`
+    tokens = sum(lengths(getattr(model, "target_tokenizer", None) or model.tokenizer, sample))
     return math.ceil(tokens * size.characters / max(sum(map(len, sample)), 1))
