@@ -113,7 +113,7 @@ def folder(tmp_path, monkeypatch, small_training, loaded_once):
     (tmp_path / "book.txt").write_text("\n".join(source for source, _ in pairs))
     (tmp_path / "masked.txt").write_text("we are <mask> bread\nno mask\n")
     (tmp_path / "reviews.tsv").write_text("".join(f"{s}\ten\n{t}\tes\n" for s, t in pairs))
-    (tmp_path / "corpus.conllu").write_text("1\tWe\twe\tPRON\n2\teat\teat\tVERB\n\n" * 9)
+    (tmp_path / "corpus.conllu").write_text("1\tWe\twe\tPRON\n2\teat\teat\tVERB\n\n1\tEat\teat\tVERB\n\n" * 5)
     return tmp_path
 
 
