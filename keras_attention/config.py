@@ -17,6 +17,8 @@ POSITIONS = ("sinusoidal", "learned", "relative")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
 SINGLE_LABEL, MULTI_LABEL, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 TASK_TEMPLATES = ("end", "start_end", "end_start")
+MEAN = "mean"
+POOLINGS = ("start", MEAN)
 ATTENTIONS = ("additive", "dot", "scaled_dot")
 HARD = "hard"
 IMAGE_INJECTIONS = ("init", "pre")
@@ -151,6 +153,8 @@ class TransformerConfig:
         embedding_norm: normalize the embeddings before the first block.
         template: the special-token template of a text: `"end"` (text, end), `"start_end"` (start, text, end, as in
             BERT) or `"end_start"` (text, end, start, as in XLNet, whose start token is `<cls>`).
+        pooling: the vector of a text in a classifier: `"start"` (the output at the start token, and a dense layer) or
+            `"mean"` (the mean of the outputs over all tokens, as in sentence encoders).
         next_sentence: train a masked language model also on next-sentence prediction.
         labels: the classes of a classifier, or the tags of a tagger.
         problem_type: what a classifier computes: `"single_label_classification"` (softmax),
@@ -188,6 +192,7 @@ class TransformerConfig:
     position_offset: int = _only(0, *_ONE_TEXT)
     embedding_norm: bool = _only(False, *_ONE_TEXT)
     template: str = _only("end", *_ONE_TEXT)
+    pooling: str = _only("start", "TextClassifier")
     next_sentence: bool = _only(False, *_ONE_TEXT)
     labels: tuple[str, ...] = _only((), *_LABELLED)
     problem_type: str = _only(SINGLE_LABEL, "TextClassifier")
@@ -217,6 +222,7 @@ class TransformerConfig:
         _require_one_of(self, "activation", ACTIVATIONS)
         _require_one_of(self, "positions", POSITIONS)
         _require_one_of(self, "template", TASK_TEMPLATES)
+        _require_one_of(self, "pooling", POOLINGS)
         _require_one_of(self, "problem_type", (SINGLE_LABEL, MULTI_LABEL, REGRESSION))
 
 
