@@ -148,9 +148,26 @@ def _language_model(size: DataSize, config: Config) -> Rule:
     return Rule(_subwords(size.words, size.distinct_characters), label_smoothing=0.0)
 
 
-def _fine_tuning(size: DataSize, config: Config) -> Rule:
-    """Return the defaults for a model that starts from trained weights."""
-    return Rule()
+def _fine_tuning(rule: Rule, size: DataSize, model: Any) -> Rule:
+    """Return the defaults for a model that starts from trained weights, from the rule of its task.
+
+    They are those of BERT: about 20 examples in a batch, 3 passes, and a learning rate of 5e-5 for the width 768.
+    Little data has more passes; a narrower network has a higher rate, and LoRA ten times this rate. With a frozen
+    encoder, the rate is that of a new network.
+    """
+    max_tokens = int(_between(256, 28 * size.words / max(size.examples, 1), 2048))
+    rate = 0.04 / model.config.width * (10 if model.has_lora else 1)
+    if model.encoder is not None and not model.encoder.trainable_weights:
+        rate = rule.learning_rate
+    return dataclasses.replace(
+        rule,
+        max_tokens=max_tokens,
+        updates=60 + round(3 * 1.4 * size.words / max_tokens),  # 1.4 tokens per word, with padding
+        learning_rate=float(f"{rate:.1g}"),
+        warmup=0.1,
+        label_smoothing=0.0 if size.labels else rule.label_smoothing,
+        weight_decay=0.01,
+    )
 
 
 _RULES: dict[str, Callable[[DataSize, Config], Rule]] = {
@@ -200,7 +217,8 @@ def training_defaults(model: Any, examples: Sequence, **chosen: Any) -> dict[str
         dict of `TRAINING_FIELDS` and the chosen fields.
     """
     size = DataSize.measure(model, examples)
-    rule = (_fine_tuning if model.is_pretrained else _RULES[model.task_name()])(size, model.config)
+    rule = _RULES[model.task_name()](size, model.config)
+    rule = _fine_tuning(rule, size, model) if model.is_pretrained else rule
     max_tokens = chosen.get("max_tokens") or rule.max_tokens
     pass_updates = max(_num_tokens(model, examples, size) / rule.texts_in_row / max_tokens, 1)
     pass_updates = math.ceil(pass_updates / chosen.get("gradient_accumulation", 1))

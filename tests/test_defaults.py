@@ -43,6 +43,26 @@ def test_the_length_of_a_run_follows_from_its_updates(classifier, monkeypatch, c
     assert {name: getattr(plan, name) for name in rule | expected} == rule | expected
 
 
+# 20 rows with 100 words: 28 * 5 = 140 tokens in a batch, at least 256; 60 and 3 * 1.4 * 100 / 256 = 2 updates
+@pytest.mark.parametrize(
+    ("change", "rate"),
+    [
+        (lambda model: None, 5e-3),  # 0.04 / 8
+        (lambda model: ka.training.enable_lora(model, 2), 5e-2),
+        (ka.training.freeze, defaults.Rule.learning_rate),
+    ],
+)
+def test_fine_tuning_has_rules_of_its_own(change, rate):
+    masked = ka.MaskedLM.from_examples(
+        [text for text, _ in ROWS], width=8, num_heads=2, num_layers=1, intermediate_dim=5, tokenizer_kind="characters"
+    )
+    model = ka.TextClassifier.from_encoder(masked, labels=("bad", "good"))
+    change(model)
+    plan = ka.training.TrainingPlan.for_data(model, ROWS, schedule="linear")
+    assert (plan.max_tokens, plan.learning_rate, plan.label_smoothing) == (256, rate, 0.0)
+    assert plan.epochs * plan.passes * 2 >= 62 > (plan.epochs - 1) * plan.passes * 2
+
+
 def test_a_new_network_follows_the_data_but_not_the_values_that_are_set(monkeypatch):
     rule = defaults.Rule(vocabulary_size=23, network={"dropout": 0.4, "units": 10})
     monkeypatch.setitem(defaults._RULES, "TextClassifier", lambda size, config: rule)
