@@ -145,7 +145,28 @@ def _tagger(size: DataSize, config: Config) -> Rule:
 
 
 def _language_model(size: DataSize, config: Config) -> Rule:
-    return Rule(_subwords(size.words, size.distinct_characters), label_smoothing=0.0)
+    """Return the defaults of a language model.
+
+    For 20,000 and 1,000,000 characters, a recurrent network has 256 and 512 units, dropout 0.5 and 0.19, batches of
+    1,024 and 2,048 characters, and 720 and 3,872 updates. A Transformer has the width 128 and 2 blocks for 10,000
+    words, and 512 and 6 for a million.
+    """
+    characters = max(size.characters, 1)
+    decades = math.log10(characters / 20_000)
+    vocabulary_size = _subwords(size.words, size.distinct_characters)
+    max_tokens = round(_between(1024, 7.2 * math.sqrt(characters), 2048))
+    updates = round(_between(300, 720 * (characters / 20_000) ** 0.43, 100_000))
+    dropout = round(_between(0.1, 0.5 - 0.18 * decades, 0.5), 2)
+    if isinstance(config, RecurrentConfig):
+        network = {"units": 64 * round(_between(2, characters**0.25 / 3, 8)), "num_layers": 1, "dropout": dropout}
+        return Rule(
+            vocabulary_size, network, max_tokens, updates, _between(1e-3, 3e-3 - 6e-4 * decades, 3e-3), 0.05, 0.0
+        )
+    words = max(size.words, 1)
+    width, num_layers = 64 * round(_between(2, words**0.25 / 4, 12)), round(_between(2, 2 * math.log10(words) - 6, 12))
+    network = {"width": width, "num_heads": width // 64, "intermediate_dim": 4 * width, "num_layers": num_layers}
+    rate = _between(1e-4, 0.25 / config.width, 1e-3)
+    return Rule(vocabulary_size, network, 2 * max_tokens, updates, rate, 0.1, 0.0, weight_decay=0.01)
 
 
 def _fine_tuning(rule: Rule, size: DataSize, model: Any) -> Rule:
@@ -226,6 +247,7 @@ def training_defaults(model: Any, examples: Sequence, **chosen: Any) -> dict[str
     passes = chosen.get("passes") or (1 if epochs else math.ceil(rule.updates / (_MAX_EPOCHS * pass_updates)))
     epochs = epochs or math.ceil(rule.updates / (passes * pass_updates))
     updates = epochs * passes * pass_updates
+    rule = dataclasses.replace(rule, learning_rate=float(f"{rule.learning_rate:.2g}"))
     derived = {"epochs": epochs, "passes": passes, "warmup_steps": max(round(rule.warmup * updates), 1)}
     return {name: getattr(rule, name) for name in TRAINING_FIELDS if name not in derived} | derived | chosen
 

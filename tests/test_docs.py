@@ -115,7 +115,7 @@ def folder(tmp_path, monkeypatch, small_training, loaded_once):
     (tmp_path / "masked.txt").write_text("we are <mask> bread\nno mask\n")
     for name in ("reviews.tsv", "valid_reviews.tsv", "test_reviews.tsv"):
         (tmp_path / name).write_text("".join(f"{s}\ten\n{t}\tes\n" for s, t in pairs))
-    (tmp_path / "corpus.conllu").write_text("1\tWe\twe\tPRON\n2\teat\teat\tVERB\n\n" * 9)
+    (tmp_path / "corpus.conllu").write_text("1\tWe\twe\tPRON\n2\teat\teat\tVERB\n\n1\tEat\teat\tVERB\n\n" * 5)
     return tmp_path
 
 

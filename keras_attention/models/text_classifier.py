@@ -16,6 +16,7 @@ from keras_attention.data.files import read_labelled
 from keras_attention.data.text_batches import classification_batches
 from keras_attention.data.text_reader import Text, TextReader, as_tuple
 from keras_attention.layers.heads import probabilities
+from keras_attention.metrics.baselines import Baseline, most_frequent
 from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary
 from keras_attention.models.build import (
     encode_text,
@@ -216,6 +217,13 @@ class TextClassifier(Task):
                 "that can be trained. Make a new classifier with `TextClassifier.from_encoder(model, labels=...)`."
             )
         return super().make_batches(examples, max_tokens, shuffle, seed)
+
+    def baseline(self, examples: Sequence, validation: Sequence, metric: str, **_: Any) -> Baseline | None:
+        """Return the accuracy of the most frequent label; see `keras_attention.training.baseline`."""
+        if metric != "accuracy":
+            return None
+        label = most_frequent(label for _, label in examples)
+        return Baseline(sum(other == label for _, other in validation) / len(validation), "the most frequent label")
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:

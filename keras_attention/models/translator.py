@@ -18,6 +18,7 @@ from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.generation import Greedy, Strategy
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
 from keras_attention.layers import OutputBias
+from keras_attention.metrics.baselines import Baseline, TfIdf
 from keras_attention.metrics.text import score_texts, scores_by_length
 from keras_attention.models import decoding
 from keras_attention.models.arguments import has_learned_positions, with_vocabulary
@@ -290,6 +291,18 @@ class Translator(Task):
         texts = [translation.text for translation in self.translate([source for source, _ in examples], batch_size=64)]
         references = [target for _, target in examples]
         return getattr(score_texts(texts, references, tokenizer=bleu_tokenizer), metric)
+
+    def baseline(
+        self, examples: Sequence, validation: Sequence, metric: str, bleu_tokenizer: str | None = None, **_: Any
+    ) -> Baseline | None:
+        """Return the score of the translations of the most similar sources; see `keras_attention.training.baseline`."""
+        if metric not in self.text_metrics:
+            return None
+        nearest = TfIdf([source for source, _ in examples]).most_similar([source for source, _ in validation])
+        scores = score_texts(
+            [examples[i][1] for i in nearest], [target for _, target in validation], tokenizer=bleu_tokenizer
+        )
+        return Baseline(getattr(scores, metric), "the translation of the most similar training source")
 
     @classmethod
     def score_examples(
