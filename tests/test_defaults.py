@@ -43,7 +43,7 @@ def test_the_length_of_a_run_follows_from_its_updates(classifier, monkeypatch, c
     assert {name: getattr(plan, name) for name in rule | expected} == rule | expected
 
 
-# 20 rows with 100 words: 28 * 5 = 140 tokens in a batch, at least 256; 60 and 3 * 1.4 * 100 / 256 = 2 updates
+# A row has 21 or 22 characters and the end token, padded to 24: 480 tokens in a batch of 20 rows, 1 update in a pass.
 @pytest.mark.parametrize(
     ("change", "rate"),
     [
@@ -59,8 +59,8 @@ def test_fine_tuning_has_rules_of_its_own(change, rate):
     model = ka.TextClassifier.from_encoder(masked, labels=("bad", "good"))
     change(model)
     plan = ka.training.TrainingPlan.for_data(model, ROWS, schedule="linear")
-    assert (plan.max_tokens, plan.learning_rate, plan.label_smoothing) == (256, rate, 0.0)
-    assert plan.epochs * plan.passes * 2 >= 62 > (plan.epochs - 1) * plan.passes * 2
+    assert (plan.max_tokens, plan.learning_rate, plan.label_smoothing) == (480, rate, 0.0)
+    assert (plan.epochs, plan.passes, plan.warmup_steps) == (32, 2, 6)  # 60 updates and 3 passes, 40 epochs at most
 
 
 def test_a_new_network_follows_the_data_but_not_the_values_that_are_set(monkeypatch):

@@ -278,12 +278,10 @@ def _initialized(task: type, options: dict[str, Any], examples: list, model: Any
 
 def _load_init(path: str, task: type) -> Any:
     """Load --init; None for a Hugging Face directory to which the task adds a new head later."""
-    is_directory, is_labelled = (
-        (pathlib.Path(path) / "config.json").is_file(),
-        task.predict_method in ("classify", "tag"),
-    )
-    stored = ka.weights.stored_task(path) if is_directory else task.task_name()
-    return None if stored != task.task_name() and (is_labelled or not stored) else ka.load(path)
+    if not (pathlib.Path(path) / "config.json").is_file():
+        return ka.load(path)
+    stored, has_labels = ka.weights.stored_task(path), task.predict_method in ("classify", "tag")
+    return None if stored != task.task_name() and (has_labels or not stored) else ka.load(path)
 
 
 def _overrides(items: list[str] | tuple[str, ...]) -> dict[str, Any]:
