@@ -57,7 +57,8 @@ def fit_head(model: keras.Model, examples: Sequence[Any], max_examples: int = 20
     Args:
         model: a `TextClassifier` or `TextTagger`.
         examples: raw examples of the task.
-        max_examples: number of examples to use; they are chosen at random.
+        max_examples: maximum number of examples to use, and a fifth of the maximum number of words of a tagger; they
+            are chosen at random.
 
     Raises:
         ValueError: the model has no labels.
@@ -74,14 +75,15 @@ def fit_head(model: keras.Model, examples: Sequence[Any], max_examples: int = 20
     """
     if not model.labels:
         raise ValueError(f"A {type(model).__name__} has no labels; expected a TextClassifier or a TextTagger.")
-    chosen = np.random.default_rng(0).permutation(len(examples))[:max_examples]
-    batches = model.make_batches([examples[i] for i in chosen], shuffle=False)
+    rng = np.random.default_rng(0)
+    batches = model.make_batches([examples[i] for i in rng.permutation(len(examples))[:max_examples]], shuffle=False)
     encoder = keras.Model(model.input, model.head.input)
     vectors, labels = [], []
     for inputs, label_ids, weights in map(batches.__getitem__, range(len(batches))):
-        vectors.append(encoder.predict_on_batch(inputs)[weights > 0])
+        vectors.append(encoder.predict_on_batch(inputs)[weights > 0].astype("float32"))
         labels.append(label_ids[weights > 0])
-    kernel, bias = _logistic_regression(np.concatenate(vectors), np.concatenate(labels), len(model.labels))
+    rows = rng.permutation(sum(map(len, labels)))[: 5 * max_examples]
+    kernel, bias = _logistic_regression(np.concatenate(vectors)[rows], np.concatenate(labels)[rows], len(model.labels))
     model.head.set_weights([kernel, bias])
 
 
