@@ -57,8 +57,8 @@ def fit_head(model: keras.Model, examples: Sequence[Any], max_examples: int = 20
     Args:
         model: a `TextClassifier` or `TextTagger`.
         examples: raw examples of the task.
-        max_examples: maximum number of examples to use, and a fifth of the maximum number of words of a tagger; they
-            are chosen at random.
+        max_examples: maximum number of examples to use, chosen at random; for a tagger, at most five times as many
+            words.
 
     Raises:
         ValueError: the model has no labels.
