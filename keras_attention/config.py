@@ -69,9 +69,11 @@ class RecurrentConfig:
         character_vocabulary_size: the number of characters in the character vocabulary of a tagger; 0 for a tagger
             that reads only tokens.
         max_word_length: the number of characters that a tagger reads of each word; it ignores the others.
+        attend_embeddings: the attention of a translator reads each source token's embedding, next to the encoder's
+            output, so that the decoder can translate single words.
 
     Raises:
-        ValueError: a value has the wrong type or is out of range.
+        ValueError: a value has the wrong type or is out of range, or `attend_embeddings` is True without attention.
 
     Example:
         >>> RecurrentConfig(units=384, attention="additive").cell
@@ -91,6 +93,7 @@ class RecurrentConfig:
     labels: tuple[str, ...] = _only((), *_LABELLED)
     character_vocabulary_size: int = _only(0, "TextTagger")
     max_word_length: int = _only(64, "TextTagger")
+    attend_embeddings: bool = _only(False, "Translator")
 
     attentions: ClassVar[tuple[str, ...]] = ATTENTIONS
 
@@ -118,6 +121,8 @@ class RecurrentConfig:
         _require_one_of(self, "cell", CELLS)
         expected = f"None or one of {self.attentions}"
         _require(self.attention in (None, *self.attentions), "attention", self.attention, expected)
+        alone = self.attend_embeddings and self.attention is None
+        _require(not alone, "attend_embeddings", self.attend_embeddings, "False without attention")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +206,7 @@ class TransformerConfig:
     attention: ClassVar[None] = None
     character_vocabulary_size: ClassVar[int] = 0
     grounded_attention: ClassVar[bool] = False
+    attend_embeddings: ClassVar[bool] = False
 
     @property
     def embedding_dim(self) -> int:

@@ -63,6 +63,14 @@ def test_fine_tuning_has_rules_of_its_own(change, rate):
     assert (plan.epochs, plan.passes, plan.warmup_steps) == (32, 2, 6)  # 60 updates and 3 passes, 40 epochs at most
 
 
+def test_the_longer_text_of_a_pair_counts():
+    # With the end token, and in multiples of 4, the longer texts have 20 and 16 characters: 180 in 3 batches.
+    pairs = [("we eat", "comemos pan bueno"), ("they drink milk", "beben")] * 5
+    model = ka.Translator.from_examples(pairs, tokenizer_kind="characters", units=6)
+    plan = ka.training.TrainingPlan.for_data(model, pairs, max_tokens=60, epochs=10)
+    assert (plan.passes, plan.warmup_steps) == (1, 3)
+
+
 def test_a_new_network_follows_the_data_but_not_the_values_that_are_set(monkeypatch):
     rule = defaults.Rule(vocabulary_size=23, network={"dropout": 0.4, "units": 10})
     monkeypatch.setitem(defaults._RULES, "TextClassifier", lambda size, config: rule)
