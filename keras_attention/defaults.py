@@ -170,11 +170,19 @@ def _captioner(size: DataSize, config: Config) -> Rule:
 
 
 def _classifier(size: DataSize, config: Config) -> Rule:
-    return Rule(_subwords(size.words, size.distinct_characters))
+    """Return the defaults of a classifier: for 600 texts of 20 words, 185 updates with batches of 32 texts."""
+    words = max(size.words, size.examples)
+    max_tokens = round(_between(512, 48 * words / max(size.examples, 1), 4096))
+    updates = round(max(2.6 * size.examples ** (2 / 3), size.examples / 10, 50))
+    rate = 1e-3 if isinstance(config, RecurrentConfig) else _between(1e-4, 0.25 / config.width, 1e-3)
+    return Rule(_subwords(2 * words, size.distinct_characters), {}, max_tokens, updates, rate)
 
 
 def _tagger(size: DataSize, config: Config) -> Rule:
-    return Rule(_subwords(size.words, size.distinct_characters))
+    """Return the defaults of a tagger: for 2,500, 8,000 and 44,000 words, 400, 1,000 and 3,000 updates."""
+    updates = round(max(_between(400, size.words / 8, 3000), size.words / 32))
+    rate = 3e-3 if isinstance(config, RecurrentConfig) else _between(1e-4, 0.25 / config.width, 1e-3)
+    return Rule(_subwords(size.words, size.distinct_characters), {}, 256, updates, rate)
 
 
 def _language_model(size: DataSize, config: Config) -> Rule:

@@ -50,6 +50,8 @@ def make_embedding(
         tie_weights: None for `config.tie_weights`.
     """
     deviation = config.initializer_range or config.embedding_dim**-0.5  # so that the first logits are of order 1
+    if config.labels and not config.initializer_range:
+        deviation = 0.02  # rare words, whose embeddings are hardly trained, disturb little
     return keras.layers.ReversibleEmbedding(
         vocabulary_size,
         config.embedding_dim,
