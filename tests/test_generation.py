@@ -15,7 +15,7 @@ from keras_attention.generation import CompiledFunction
 from keras_attention.generation import compiled as compiled_module
 from keras_attention.generation.constraints import uniform_numbers
 from keras_attention.generation.decode import decode
-from keras_attention.generation.strategies import is_possible
+from keras_attention.generation.proposals import is_possible
 
 START, END = 0, 1
 
@@ -472,7 +472,7 @@ def test_strategies_with_other_numbers_share_one_program():
     prefix = np.zeros((1, limit), "int32")
     inputs = {"start_ids": np.array([START]), "limits": np.array([limit]), "prefix_ids": prefix}
     inputs |= {"prefix_mask": prefix > 0, "seeds": np.array([7])}
-    for penalty, minimum, token, seed in itertools.product([0.0, 3.5], [0, 2], [2, 4], [0, 13]):
+    for penalty, minimum, token, seed in itertools.product([0.3, 3.5], [0, 2], [2, 4], [0, 13]):
         options = {"min_new_tokens": minimum, "suppress_tokens": (token,), "seed": seed, "max_new_tokens": 11 + seed}
         strategy = ka.BeamSearch(num_beams=25, length_penalty=penalty, coverage_penalty=penalty, **options)
         expected = best_text(model, limit, penalty, lambda text: token not in text and END not in text[:minimum])  # noqa: B023
