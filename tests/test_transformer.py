@@ -19,7 +19,14 @@ from keras_attention.layers import (
     combine_masks,
     sinusoidal_positions,
 )
-from keras_attention.layers.cache import cache_mask, gather_beams, make_cache, write_cache
+from keras_attention.layers.cache import (
+    cache_mask,
+    finish_block,
+    gather_beams,
+    make_cache,
+    repeat_beams,
+    write_cache,
+)
 
 B, S, H, D = 2, 5, 3, 7
 M = H * D
@@ -186,15 +193,37 @@ def test_cached_steps_equal_the_whole_sequence(policy, memory, read):
         }
         others = others if memory else {}
         whole = to_numpy(ops.cast(layer(x, **others), "float32"))
-        constants, carry = layer.start(x[:, :read], S, **others)
+        state = layer.start(x[:, :read], S, **others)
         step, steps = compiled(layer.step), []
         for t in range(read, S):
-            output, carry, _ = step(x[:, t : t + 1], constants, carry)
+            output, state, _ = step(x[:, t : t + 1], state)
             steps.append(to_numpy(ops.cast(output, "float32")))
     finally:
         keras.config.set_dtype_policy("float32")
     tolerance = 1e-5 if policy == "float32" else 0.06  # bfloat16 has 8 bits: 2 ** -8 of values up to 3, over two blocks
     np.testing.assert_allclose(np.concatenate(steps, 1), whole[:, read:], atol=tolerance)
+
+
+@pytest.mark.parametrize("memory", [True, False], ids=["with memory", "alone"])
+def test_a_hypothesis_attends_to_the_slots_of_its_ancestors(memory):
+    """The parents are random, and a block has 3 slots; each step equals the last one of the whole hypothesis."""
+    layer, rng, read, slots, beams = stack(memory, norm_first=not memory), np.random.default_rng(7), 2, 3, 11
+    prompt, others = numbers(B, read, M), {"memory": numbers(B, 5, M), "memory_mask": np.arange(5) < [[3], [0]]}
+    others = others if memory else {}
+    layer(prompt, **others)
+    state = repeat_beams(layer.start(prompt, read + slots, **others), beams)
+    histories = np.repeat(prompt[:, None], beams, 1)
+    for t in range(7):
+        tokens = numbers(B, beams, M, seed=t)
+        outputs, state, _ = layer.step(tokens, state)
+        histories = np.concatenate([histories, tokens[:, :, None]], 2)
+        for row, history in zip(to_numpy(outputs).swapaxes(0, 1), histories.swapaxes(0, 1), strict=True):
+            np.testing.assert_allclose(row, to_numpy(layer(history, **others))[:, -1], atol=1e-5)
+        parents = rng.integers(0, beams, (B, beams))
+        histories = np.take_along_axis(histories, parents[:, :, None, None], 1)
+        state["carry"] = keras.tree.map_structure(lambda x: gather_beams(x, parents), state["carry"])  # noqa: B023
+        if (t + 1) % slots == 0:
+            state["carry"], state["cache"] = finish_block(state["carry"], state["cache"])
 
 
 def test_float16_works_without_a_float16_kernel_in_the_backend():

@@ -21,10 +21,11 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_attention.generation.block_loop import run_loop
 from keras_attention.generation.constraints import constrained_log_probs, uniform_numbers
 from keras_attention.generation.proposals import NEVER, NO_HYPOTHESIS, Proposal, is_possible
 from keras_attention.generation.strategies import Strategy
-from keras_attention.layers.cache import gather_beams
+from keras_attention.layers.cache import gather_beams, repeat_beams
 
 
 class ActiveHypotheses(NamedTuple):
@@ -35,6 +36,7 @@ class ActiveHypotheses(NamedTuple):
     history: dict  # `tokens` (B, K, T) and, with attention, `parent_beams` (B, K, T), the beam of each step
     stop_states: Any  # (B, K) the state in `stop_table`; () without stop strings
     carry: Any  # the carry of the model, tensors (B, K, ...)
+    cache: dict  # the cache of the model without its finished part, never reordered; {} if it has none
 
 
 class FinishedHypotheses(NamedTuple):
@@ -116,7 +118,7 @@ def decode(
     """
     steps = ops.shape(prefix_ids)[1]
     prompt = ops.concatenate([ops.cast(ops.expand_dims(start_ids, 1), "int32"), ops.cast(prefix_ids, "int32")], axis=1)
-    state = model.start(inputs, steps)
+    state = repeat_beams(model.start(inputs, steps), strategy.num_beams)
     forced = ops.where(prefix_mask, ops.cast(prefix_ids, "int32"), -1)
     search = Search(
         model=model,
@@ -132,9 +134,10 @@ def decode(
         stop_table=stop_table,
     )
     num_read = ops.shape(inputs["token_ids"])[1] if "token_ids" in inputs else 0
-    first = search.first_state(state["carry"], prompt, num_read)
-    (last,) = ops.while_loop(search.may_improve, lambda loop: (search.advance(loop),), (first,))
-    return _results(last)
+    cache = dict(state.get("cache", {}))
+    finished = cache.pop("finished", {})
+    first = search.first_state(state["carry"], cache, prompt, num_read)
+    return _results(run_loop(search.may_improve, search.advance, first, finished))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,11 +156,12 @@ class Search:
     seeds: Any
     stop_table: Any
 
-    def first_state(self, carry, prompt, num_read) -> LoopState:
+    def first_state(self, carry, cache: dict, prompt, num_read) -> LoopState:
         """Return the state of the loop before the first step.
 
         Args:
-            carry: the carry of the model, tensors (B, 1, ...).
+            carry: the carry of the model, tensors (B, K, ...).
+            cache: the cache of the model without its finished part.
             prompt: (B, 1 + T), the start token and the prefix.
             num_read: the number of tokens of the prompt that `start` has read.
         """
@@ -168,7 +172,8 @@ class Search:
             log_probs=ops.zeros((batch, beams), "float32") + ops.convert_to_tensor(self.strategy.initial_log_probs),
             history=self._history(ops.repeat(ops.expand_dims(tokens_read, 1), beams, axis=1)),
             stop_states=() if self.stop_table is None else ops.zeros((batch, beams), "int32"),
-            carry=keras.tree.map_structure(lambda x: ops.repeat(x, beams, axis=1), carry),
+            carry=carry,
+            cache=cache,
         )
         count = self.strategy.num_return_sequences
         finished = FinishedHypotheses(
@@ -197,16 +202,18 @@ class Search:
         better = ops.max(score_bound, 1) > ops.min(loop.finished.final_scores, 1)
         return ops.logical_and(loop.t < ops.shape(self.positions)[0], ops.any(better))
 
-    def advance(self, loop: LoopState) -> LoopState:
-        """Compute one step."""
+    def advance(self, loop: LoopState, finished_cache: dict) -> LoopState:
+        """Compute one step; `finished_cache` is the finished part of the model's cache."""
         state = {"constants": self.constants, "carry": loop.active.carry}
+        if finished_cache:
+            state["cache"] = {**loop.active.cache, "finished": finished_cache}
         logits, state, attention = self.model.step(loop.active.last, state)
         proposal = self._propose(logits, loop)
         record, coverage = self._record(attention, loop, proposal.parents)
         at_limit, is_t = loop.t + 1 >= self.limits, ops.equal(self.positions, loop.t)
         return LoopState(
             t=loop.t + 1,
-            active=self._extend(loop, proposal, state["carry"], at_limit, is_t),
+            active=self._extend(loop, proposal, state, at_limit, is_t),
             finished=self._finish(loop, proposal, coverage, at_limit, is_t),
             attention=record,
         )
@@ -249,7 +256,7 @@ class Search:
         is_forced = ops.expand_dims(ops.take(self.forced, loop.t, axis=1), 1) >= 0
         return ops.where(is_forced, 0, ops.take(ops.reshape(self.stop_table, (-1,)), indices))
 
-    def _extend(self, loop: LoopState, proposal: Proposal, carry, at_limit, is_t) -> ActiveHypotheses:
+    def _extend(self, loop: LoopState, proposal: Proposal, state: dict, at_limit, is_t) -> ActiveHypotheses:
         """Return the active hypotheses after this step."""
         parents = proposal.parents
         return ActiveHypotheses(
@@ -257,7 +264,8 @@ class Search:
             log_probs=ops.where(at_limit, NEVER, proposal.log_probs),
             history=_extend_history(loop.active.history, is_t, parents, proposal.tokens),
             stop_states=self._next_stop_states(loop, parents, proposal.tokens),
-            carry=keras.tree.map_structure(lambda x: gather_beams(x, parents), carry),
+            carry=keras.tree.map_structure(lambda x: gather_beams(x, parents), state["carry"]),
+            cache={name: x for name, x in state.get("cache", {}).items() if name != "finished"},
         )
 
     def _record(self, attention, loop: LoopState, parents) -> tuple[AttentionRecord | tuple, Any]:

@@ -18,6 +18,7 @@ from keras import ops
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.cache import cache_mask, make_cache, write_cache
 from keras_attention.layers.masks import attach_mask, causal_mask, combine_masks, implicit_mask
+from keras_attention.layers.normalization import LayerNormalization
 from keras_attention.layers.relative import RelativeAttention, relative_encodings
 from keras_attention.layers.shapes import output_specs
 
@@ -144,7 +145,7 @@ class RelativeTransformer(BaseLayer):
         self.remat = False  # see `training.rematerialize`
         self.norm = None
         if norm_epsilon is not None:
-            self.norm = keras.layers.LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
+            self.norm = LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
 
     def build(self, tokens_shape, **_: Any) -> None:
         """Create the weights, for inputs of these shapes."""
@@ -227,15 +228,15 @@ class RelativeTransformer(BaseLayer):
         return x if self.norm is None else self.norm(x)
 
     def start(self, tokens, length):
-        """Read `tokens` in one pass, and return `(constants, carry)`, the state before the next token.
+        """Read `tokens` in one pass, and return the state before the next token; `cache.py` describes it.
 
         Args:
             tokens: (B, L, M) embedded tokens of the prompt; L may be 0.
             length: T, the maximum number of tokens, an integer or a scalar tensor.
 
         Returns:
-            constants, an empty dict; and carry, a dict of the position (B, 1) and, for each block, its cache of keys
-            and values (B, 1, H, T, D).
+            dict of `constants`, which are empty, and the `carry`: the position (B, 1) and, for each block, its cache of
+            keys and values (B, 1, H, T, D).
         """
         batch, size = ops.shape(tokens)[0], ops.shape(tokens)[1]
         carry: dict[str, Any] = {"position": ops.zeros((batch, 1), "int32") + size}
@@ -245,9 +246,9 @@ class RelativeTransformer(BaseLayer):
             keys, values = block.attention.project_memory(block.attention_inputs(x))
             x, _, _ = block.run_branches(x, _attend_to(block, keys, values, encodings, mask))
             carry[f"block_{i}"] = {"keys": make_cache(keys, length), "values": make_cache(values, length)}
-        return {}, carry
+        return {"constants": {}, "carry": carry}
 
-    def step(self, tokens, constants: dict, carry: dict, queries):
+    def step(self, tokens, state: dict, queries):
         """Advance every beam by one token, and return the features of the next position.
 
         The token at t and the query at t + 1 both attend to the tokens up to t, so each block processes them as two
@@ -255,13 +256,13 @@ class RelativeTransformer(BaseLayer):
 
         Args:
             tokens: (B, K, M) embedded tokens.
-            constants: from `start`.
-            carry: from `start` or the last step; each tensor is (B, K, ...).
+            state: from `start` or the last step; each tensor of the carry is (B, K, ...).
             queries: (B, K, M), the input of the query stream.
 
         Returns:
-            outputs (B, K, M) of the query stream, the new carry, and None, because there is no cross-attention.
+            outputs (B, K, M) of the query stream, the new state, and None, because there is no cross-attention.
         """
+        carry = state["carry"]
         t = ops.max(carry["position"])
         x = self.inputs(ops.stack([tokens, queries], axis=2))  # (B, K, 2, M)
         encodings = relative_encodings(2, ops.shape(carry["block_0"]["keys"])[3], tokens.shape[-1], start=t)
@@ -272,7 +273,7 @@ class RelativeTransformer(BaseLayer):
             keys, values = (write_cache(cache[n], y, t) for n, y in zip(("keys", "values"), projected, strict=True))
             x, _, _ = block.run_branches(x, _attend_to(block, keys, values, encodings, mask))
             new[f"block_{i}"] = {"keys": keys, "values": values}
-        return self._finish(x[:, :, 1]), new, None
+        return self._finish(x[:, :, 1]), {**state, "carry": new}, None
 
     def compute_mask(self, *_: object, **__: object) -> None:
         """Return None, because `call` attaches the implicit mask of the returned stream itself."""
