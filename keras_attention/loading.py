@@ -40,9 +40,11 @@ def load(path: str | pathlib.Path) -> Any:
             "serving/translator/1."
         )
     try:
-        return keras.saving.load_model(path, compile=False)
+        model = keras.saving.load_model(path, compile=False)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is damaged ({error}); copy it again, or train or import the model again.") from None
+    model.is_pretrained = True
+    return model
 
 
 def _load_directory(path: pathlib.Path) -> Any:

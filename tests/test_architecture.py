@@ -23,11 +23,12 @@ ALLOWED = {
     "backend": set(),
     "data": {"data", "storage"},
     "presets": {"config"},
+    "defaults": {"config"},
     "layers": {"layers", "backend"},
     "generation": {"generation", "layers.cache", "lazy"},
-    "models": {"models", "config", "outputs", "presets", "layers", "data", "generation", "metrics"},
+    "models": {"models", "config", "outputs", "presets", "layers", "data", "defaults", "generation", "metrics"},
     "metrics": {"metrics", "data", "layers.masks"},
-    "training": {"training", "layers.masks", "data", "metrics", "storage", "lazy"},
+    "training": {"training", "layers.masks", "data", "defaults", "metrics", "storage", "lazy"},
     "weights": {"weights", "config", "presets", "models", "data", "storage"},
     "serving": {"serving", "models", "outputs", "generation", "data", "storage", "__version__"},
     "loading": {"serving", "storage", "weights"} | PUBLIC,
@@ -37,9 +38,11 @@ ALLOWED = {
     "__main__": {"cli"},
     "quickstart": {"quickstart", "cli", "data.tfds"} | PUBLIC,
     "evaluate": PUBLIC,
-    "cli": {"cli", "evaluate", "storage", "visualize", "data.lines", "training.progress", "__version__"} | PUBLIC,
+    "cli": {"cli", "evaluate", "storage", "visualize", "data.lines", "defaults", "training.progress", "__version__"}
+    | PUBLIC,
 }
 LATE = {
+    "defaults.py": {"data"},
     "models/fitting.py": {"training"},
     "models/saving.py": {"serving"},
 }  # inside a function: imported at the first call

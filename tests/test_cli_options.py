@@ -10,6 +10,7 @@ import keras_attention as ka
 from keras_attention.cli import _COMMANDS, commands
 from keras_attention.cli.options import field_descriptions, given_flags
 from keras_attention.cli.train import default_options, train
+from keras_attention.defaults import TRAINING_FIELDS
 
 
 def invoke(*arguments):
@@ -56,10 +57,10 @@ def test_the_help_of_train_is_in_groups():
     assert positions == sorted(positions)
 
 
-def test_every_field_of_the_training_plan_is_an_option_with_its_default():
+def test_every_field_of_the_training_plan_is_an_option_with_its_default_unless_it_follows_from_the_data():
     options = default_options("translator")
     for field in dataclasses.fields(ka.training.TrainingPlan):
-        assert options[field.name] == field.default
+        assert options[field.name] == (None if field.name in TRAINING_FIELDS else field.default)
     assert dict.fromkeys(field_descriptions(ka.training.TrainingPlan)) == dict.fromkeys(
         field.name for field in dataclasses.fields(ka.training.TrainingPlan)
     )

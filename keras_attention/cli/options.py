@@ -13,6 +13,7 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.terminal import VERBOSITY, import_keras
+from keras_attention.defaults import TRAINING_FIELDS
 
 BEAM = ("num_beams", "length_penalty")
 SAMPLING = ("temperature", "top_k", "top_p")
@@ -120,6 +121,9 @@ def from_fields(kind: type, names: Iterable[str], *, search: bool = False, **set
     options = []
     for name in names:
         default, text = defaults[name], descriptions[name]
+        follows_data = not search and name in TRAINING_FIELDS
+        if follows_data:
+            default, text = None, text.rstrip(".") + ".  [default: follows from the data]"
         shows_default = search and default not in (None, ()) and hints[name] is not bool
         default_text = f"  [default: {default}]" if shows_default else ""
         if name == "num_beams":

@@ -59,7 +59,11 @@ _DATA = [
     _tokenizer(
         "--tokenizer", type=_KINDS, help=f"kind of tokenizer.  [default: {_TOKENIZERS}, sentencepiece (other presets)]"
     ),
-    _tokenizer("--vocabulary-size", type=click.IntRange(8), help="vocabulary size of each tokenizer.  [default: 8000]"),
+    _tokenizer(
+        "--vocabulary-size",
+        type=click.IntRange(8),
+        help="vocabulary size of each tokenizer.  [default: follows from the data]",
+    ),
     _tokenizer("--lowercase", is_flag=True, help="convert texts to lower case."),
     _tokenizer(
         "--normalization",
@@ -125,7 +129,9 @@ _MODEL = [
     _finetuning("--freeze", is_flag=True, tasks=_ENCODERS, help="freeze the encoder (captioner: the image encoder)."),
 ]
 _OPTIMIZATION = [
-    *_plan("Optimization", "epochs", "learning_rate", "schedule", "warmup_steps", "label_smoothing", "clip_norm"),
+    *_plan(
+        "Optimization", "epochs", "passes", "learning_rate", "schedule", "warmup_steps", "label_smoothing", "clip_norm"
+    ),
     *_plan("Optimization", "weight_decay", "layer_decay", "gradient_accumulation"),
     _optimization(
         "--class-weights",

@@ -17,6 +17,7 @@ import keras_attention as ka
 from keras_attention.cli.examples import read_examples, report_labels
 from keras_attention.cli.tensorboard import AlignmentImages, CaptionImages
 from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, say
+from keras_attention.defaults import REASONS, TRAINING_FIELDS, DataSize
 from keras_attention.storage import local_path, write_text
 from keras_attention.visualize import plot_history
 
@@ -25,8 +26,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
     """Train a model of a task with the options of `train`, and return it with the best weights."""
     out = local_path(out)
     check_options(task, options)
-    plan = _plan(options)
-    keras.utils.set_random_seed(plan.seed)
+    keras.utils.set_random_seed(options["seed"])
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
     with _run_file(task.command_name, options, out):
@@ -38,6 +38,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
         with native_log_hidden():
             model = _model(task, options, examples, out, init)
         say(f"{type(model).__name__} with {model.count_params():,} parameters")
+        plan = _plan(model, examples, options, out)
         callbacks = _tensorboard(model, valid or examples, out) if options["tensorboard"] else ()
         images = _image_options(options, model, out)
         if options["self_critical"]:
@@ -94,7 +95,7 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             f"--monitor {monitor} needs validation data; add --valid FILE.",
         ),
         (
-            options["self_critical"] and not validated and options["average_checkpoints"] > 1,
+            options["self_critical"] and not validated and (options["average_checkpoints"] or 1) > 1,
             "--average-checkpoints needs a validation metric, since `reward` is not computed for the average; add "
             "--valid FILE.",
         ),
@@ -132,11 +133,33 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
     ]
 
 
-def _plan(options: dict[str, Any]) -> Any:
+def _plan(model: Any, examples: list, options: dict[str, Any], out: pathlib.Path) -> Any:
+    """Return the plan of the options; what is not set follows from the data, is listed, and is kept in run.json."""
     fields = {field.name: options[field.name] for field in dataclasses.fields(ka.training.TrainingPlan)}
+    chosen = {name: value for name, value in fields.items() if value is not None}
     if options["self_critical"]:
-        fields["label_smoothing"] = 0.0
-    return ka.training.TrainingPlan(**fields)
+        return ka.training.TrainingPlan(**{**chosen, "label_smoothing": 0.0})
+    plan = ka.training.TrainingPlan.for_data(model, examples, **chosen)
+    derived = {name: getattr(plan, name) for name in TRAINING_FIELDS if name not in chosen}
+    if derived:
+        _list_defaults(model, examples, derived)
+        write_run(out, type(model).command_name, options | derived)
+    return plan
+
+
+def _list_defaults(model: Any, examples: list, derived: dict[str, Any]) -> None:
+    """Write a table of the values that follow from the data, with reasons."""
+    size = DataSize.measure(model, examples)
+    say(f"Defaults for {size.examples:,} examples with {size.words:,} words, {size.distinct_words:,} of them distinct:")
+    tokenizer = getattr(model, "target_tokenizer", None) or model.tokenizer
+    network = {"vocabulary_size": tokenizer.vocabulary_size(), "dropout": model.config.dropout}
+    for name, value in {**({} if model.is_pretrained else network), **derived}.items():
+        say(f"  {name.replace('_', ' '):20} {value!s:8} {REASONS[name]}")
+
+
+def write_run(out: pathlib.Path, task: str, options: dict[str, Any]) -> None:
+    """Write the task and the options of a run to run.json, for --resume."""
+    write_text(out / "run.json", json.dumps([task, options], indent=2))
 
 
 @contextlib.contextmanager
@@ -144,7 +167,7 @@ def _run_file(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator
     """Write the task and the options to run.json; remove it if the run fails before training, to allow a new start."""
     started = (out / "run.json").exists()
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "run.json", json.dumps([task, options], indent=2))
+    write_run(out, task, options)
     try:
         yield
     except BaseException:
@@ -206,7 +229,7 @@ def _new(task: type, options: dict[str, Any], examples: list) -> Any:
         examples,
         options["preset"],
         tokenizer_kind=options["tokenizer"],
-        vocabulary_size=options["vocabulary_size"] or 8000,
+        vocabulary_size=options["vocabulary_size"],
         lowercase=options["lowercase"],
         normalization=options["normalization"] or "identity",
         **overrides,

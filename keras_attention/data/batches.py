@@ -123,6 +123,41 @@ class LengthBatches(keras.utils.PyDataset):
             self._arrange()
 
 
+class RepeatedBatches(keras.utils.PyDataset):
+    """Batches whose epoch is several passes over the examples, so that Keras validates less often.
+
+    Args:
+        batches: a `LengthBatches`; each pass has a different order.
+        passes: P, the number of passes in an epoch; pass p of epoch e is epoch e P + p of `batches`.
+        epoch: the first epoch, counted from 0.
+
+    Example:
+        >>> batches = LengthBatches([3, 5, 3], lambda indices, extra: indices, max_tokens=8, shuffle=False)
+        >>> repeated = RepeatedBatches(batches, passes=2)
+        >>> [repeated[i].tolist() for i in range(len(repeated))]
+        [[0, 2], [1], [0, 2], [1]]
+    """
+
+    def __init__(self, batches: Any, passes: int, epoch: int = 0) -> None:
+        super().__init__()
+        self.batches, self.passes, self.epoch = batches, passes, epoch
+        self._arranged: int | None = None  # the pass whose batches are arranged
+
+    def __len__(self) -> int:
+        return self.passes * len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple:
+        number, index = divmod(index, len(self.batches))  # each pass has the same number of batches
+        if self._arranged != (number := self.epoch * self.passes + number):
+            self.batches.start_epoch(number)
+            self._arranged = number
+        return self.batches[index]
+
+    def on_epoch_end(self) -> None:
+        """Begin the next epoch."""
+        self.epoch += 1
+
+
 def digest(examples: Any) -> str | None:
     """Return a digest of raw examples, or of the lengths and the first batch of batches; None for other data.
 

@@ -67,6 +67,10 @@ class WeightedBatches(keras.utils.PyDataset):
         """Arrange the batches of the next epoch."""
         self.batches.on_epoch_end()
 
+    def start_epoch(self, epoch: int) -> None:
+        """Arrange the batches of an epoch, counted from 0."""
+        self.batches.start_epoch(epoch)
+
 
 def _class_weights(batches: LengthBatches, class_weight: ClassWeight, labels: Sequence[str]) -> np.ndarray:
     """Return (classes,) float32."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_attention import config as configs
 from keras_attention.data.tokenizers import train_tokenizer
+from keras_attention.defaults import DataSize, network_defaults
 from keras_attention.presets import find_preset
 
 
@@ -36,19 +37,22 @@ def from_examples(
     preset: str | None = None,
     *,
     tokenizer_kind: str | None = None,
-    vocabulary_size: int = 8000,
+    vocabulary_size: int | None = None,
     lowercase: bool = False,
     normalization: str = "identity",
     **overrides: Any,
 ) -> Any:
     """Make a model with the config of a preset, new weights, and tokenizers trained on the examples.
 
+    The vocabulary size and the dropout follow from the size of the data, and for the default preset other fields too;
+    see `keras_attention.defaults.network_defaults`.
+
     Args:
         examples: training examples of the task, such as pairs of texts; see `keras_attention.data`.
         preset: a name of `keras_attention.presets()`; by default the task's `default_preset`.
         tokenizer_kind: see `train_tokenizer`; by default the task's `default_tokenizer` with the default preset, and
             `"sentencepiece"` with other presets.
-        vocabulary_size: number of tokens of each tokenizer.
+        vocabulary_size: maximum number of tokens of each tokenizer; by default it follows from the size of the data.
         lowercase: True to make the tokenizers convert text to lower case.
         normalization: `"identity"` or `"nfkc"`; see `train_tokenizer`.
         **overrides: config fields with new values, such as `units=512`.
@@ -67,14 +71,18 @@ def from_examples(
         True
     """
     cls.check_examples(examples)
-    preset = preset or cls.default_preset
-    config = find_preset(preset, cls.task_name())
-    default = cls.default_tokenizer if preset == cls.default_preset else "sentencepiece"
-    options = {"kind": tokenizer_kind or default, "vocabulary_size": vocabulary_size, "lowercase": lowercase}
-    options["normalization"] = normalization
-    tokenizers = cls.train_tokenizers(examples, config, overrides, **options)
+    config = find_preset(preset or cls.default_preset, cls.task_name())
+    is_default = preset in (None, cls.default_preset)
+    kind = tokenizer_kind or (cls.default_tokenizer if is_default else "sentencepiece")
+    defaults = network_defaults(cls, DataSize.measure(cls, examples), config, kind, only_dropout=preset is not None)
+    options = {"vocabulary_size": vocabulary_size or defaults.pop("vocabulary_size"), "lowercase": lowercase}
+    defaults.pop("vocabulary_size", None)
+    overrides = {**defaults, **overrides}
+    tokenizers = cls.train_tokenizers(examples, config, overrides, kind=kind, **options, normalization=normalization)
     labels = cls.labels_of(examples)
-    return cls.from_preset(preset, **tokenizers, **({"labels": labels} if labels else {}), **overrides)
+    return cls.from_preset(
+        preset or cls.default_preset, **tokenizers, **({"labels": labels} if labels else {}), **overrides
+    )
 
 
 def train_tokenizers(

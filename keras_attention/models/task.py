@@ -82,6 +82,7 @@ class Task(keras.Model):
     predict_outputs = inference.predict_outputs
     compute_outputs = inference.compute_outputs
 
+    is_pretrained = False  # whether it was loaded, or has the encoder of another model; see `TrainingPlan.for_data`
     _accumulated_factor = 1.0  # of the loss, if gradients are accumulated
 
     def __init__(self, config, tokenizers: dict[str, Any], inputs, outputs, **kwargs) -> None:

@@ -271,6 +271,11 @@ class Translator(Task):
             raise ValueError(f"There are {len(paths)} files; expected one, or two that are aligned line by line.")
         return read_pairs(*paths, columns=columns)
 
+    @staticmethod
+    def texts_of(examples: Sequence[tuple[str, str]]) -> list[str]:
+        """Return all source and target texts."""
+        return [text for pair in examples for text in pair]
+
     @classmethod
     def train_tokenizers(cls, examples: Sequence, config, overrides: dict[str, Any], **options: Any) -> dict[str, Any]:
         """Return a tokenizer for each language, or the same one for both if the vocabulary is shared."""

@@ -45,6 +45,7 @@ def from_model(cls: Any, other: Any, **overrides: Any):
     config = cls.override_config(other.config, overrides)
     model = cls(config, **{name: getattr(other, name) for name in cls.tokenizer_names})
     copy_weights(model, other, overrides)
+    model.is_pretrained = other.is_pretrained
     return model
 
 
@@ -90,6 +91,7 @@ def from_encoder(cls: Any, other: Any, **overrides: Any):
     for old, new in pairs:
         if old is not None and new is not None:
             new.set_weights(old.get_weights())
+    model.is_pretrained = True
     return model
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+from keras_attention.defaults import training_defaults
 
 Schedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
 SCHEDULES = get_args(Schedule)
@@ -26,6 +28,7 @@ _HIGHER_IS_BETTER = {
 }  # fmt: skip
 _POSITIVE = (
     "epochs",
+    "passes",
     "max_tokens",
     "learning_rate",
     "warmup_steps",
@@ -38,10 +41,13 @@ _POSITIVE = (
 
 @dataclasses.dataclass(frozen=True)
 class TrainingPlan:
-    """Hyperparameters of training; the defaults suit a small recurrent network.
+    """Hyperparameters of training.
+
+    `TrainingPlan.for_data(model, examples)` chooses the values that are best for the size of the data.
 
     Args:
-        epochs: maximum number of epochs.
+        epochs: maximum number of epochs; an epoch ends with a validation and a checkpoint.
+        passes: passes over the training data in an epoch; more than 1 for little data.
         max_tokens: maximum number of tokens in a batch, padding included.
         learning_rate: peak learning rate of Adam.
         schedule: decay of the learning rate after the warm-up.
@@ -68,6 +74,7 @@ class TrainingPlan:
     """
 
     epochs: int = 20
+    passes: int = 1
     max_tokens: int = 4096
     learning_rate: float = 1e-3
     schedule: Schedule = "cosine"
@@ -106,6 +113,24 @@ class TrainingPlan:
                 "`average_checkpoints` cannot be used with the monitor 'reward', which is computed on captions that "
                 "are sampled in training, and not for an average. Monitor a metric of validation data."
             )
+
+    @classmethod
+    def for_data(cls, model: Any, examples: Sequence, **chosen: Any) -> TrainingPlan:
+        """Return the plan whose values follow from the size of the data, by the rules of `keras_attention.defaults`.
+
+        Args:
+            model: a task.
+            examples: raw examples of the task, for training.
+            **chosen: fields with other values, such as `epochs=7`; the values of the other fields follow from them.
+
+        Example:
+            >>> pairs = [("so fine", "good"), ("so dull", "bad")] * 50
+            >>> model = ka.TextClassifier.from_examples(pairs, tokenizer_kind="words")
+            >>> plan = TrainingPlan.for_data(model, pairs, max_tokens=100)
+            >>> plan.max_tokens, plan.warmup_steps < plan.epochs * plan.passes * 4
+            (100, True)
+        """
+        return cls(**training_defaults(model, examples, **chosen))
 
 
 def mode_of(monitor: str, mode: Mode | None = None, outputs: Sequence[str] = ()) -> Mode:

@@ -10,7 +10,8 @@ from typing import Any
 
 import keras
 
-from keras_attention.data.example_weights import ClassWeight
+from keras_attention.data.batches import RepeatedBatches
+from keras_attention.data.example_weights import ClassWeight, WeightedBatches
 from keras_attention.storage import local_path
 from keras_attention.training.checkpoints import average_weights
 from keras_attention.training.compiling import compile_model, computed_names
@@ -42,7 +43,8 @@ def train(
         model: a task of this library. To resume a run, pass the same model.
         examples: raw examples of the task, such as pairs of texts, or batches from `keras_attention.data`.
         directory: the directory of the run; created if it does not exist.
-        plan: the hyperparameters; `TrainingPlan()` by default.
+        plan: the hyperparameters; by default `TrainingPlan.for_data(model, examples)`, and for batches
+            `TrainingPlan()`.
         validation: raw examples or batches. With raw examples, the metric of the task, such as BLEU, selects the best
             model by default; with batches, a metric that Keras computes.
         measure: a function that is called with the model after each epoch; it returns metrics, such as
@@ -72,7 +74,8 @@ def train(
     if not isinstance(directory, (str, os.PathLike)):
         expected = "expected the path of the run, as in train(model, examples, 'run', plan)"
         raise TypeError(f"`directory` is a {type(directory).__name__}; {expected}.")
-    plan, directory, options = plan or TrainingPlan(), local_path(directory), dict(batch_options or {})
+    directory, options = local_path(directory), dict(batch_options or {})
+    plan = plan or _default_plan(model, examples)
     start = describe_start(plan, examples, validation, {**options, "class_weight": class_weight})
     batches = _batches(model, examples, plan, options)
     valid = None if validation is None else _batches(model, validation, plan, options, shuffle=False)
@@ -84,17 +87,23 @@ def train(
         _check_monitor(monitor, [*computed_names(model, valid is not None), *scores])
     mode = mode_of(monitor, plan.mode, model.output if isinstance(model.output, dict) else ())
     directory.mkdir(parents=True, exist_ok=True)
-    compile_model(model, plan, len(batches))
+    compile_model(model, plan, plan.passes * len(batches))
     model.optimizer.build(model.trainable_variables)
     state = RunState(directory, plan, monitor, mode, _combined(scores, measure), {**start, "monitor": monitor})
-    weights = {} if class_weight is None else {"class_weight": class_weight}
     callbacks = [*callbacks, *([EpochLog()] if verbose else [])]
-    _fit(model, state, plan, batches, valid, callbacks=callbacks, **weights)
+    _fit(model, state, plan, batches, valid, class_weight, callbacks)
     state.warn_if_constant()
     state.load_best(model)
     if plan.average_checkpoints > 1:
         _keep_average_if_better(model, state, batches, valid)
     return state.history
+
+
+def _default_plan(model: keras.Model, examples: Any) -> TrainingPlan:
+    if isinstance(examples, keras.utils.PyDataset):
+        return TrainingPlan()
+    model.check_examples(examples)
+    return TrainingPlan.for_data(model, examples)
 
 
 def _batches(model: keras.Model, examples: Any, plan: TrainingPlan, options: dict, shuffle: bool = True) -> Any:
@@ -156,30 +165,34 @@ def _fit(
     plan: TrainingPlan,
     batches: Any,
     validation: Any,
+    class_weight: ClassWeight | None,
     callbacks: Sequence,
-    **weights: Any,
 ) -> None:
     """Train from the epoch of the last checkpoint to the end."""
     first_epoch = state.restore(model)
-    if plan.epochs * len(batches) < plan.gradient_accumulation:
+    if plan.epochs * plan.passes * len(batches) < plan.gradient_accumulation:
         warnings.warn(
             f"There are fewer than {plan.gradient_accumulation} batches in all, so no weight is updated; lower "
             "`gradient_accumulation`.",
             stacklevel=3,
         )
-    batches.start_epoch(first_epoch)
+    batches.start_epoch(first_epoch * plan.passes)
+    data = batches.for_fit()
+    if class_weight is not None:
+        data = WeightedBatches(batches, class_weight, model.labels)
+    if plan.passes > 1:
+        data = RepeatedBatches(data, plan.passes, first_epoch)
     if state.finished or first_epoch >= plan.epochs:
         warnings.warn(f"The run in {state.directory} is finished; its best model is used.", stacklevel=3)
     else:
         model.fit(
-            batches.for_fit(),
+            data,
             epochs=plan.epochs,
             initial_epoch=first_epoch,
             validation_data=validation,
             shuffle=False,  # the batches shuffle with the seed of the plan
             callbacks=[state, *callbacks, *batches.callbacks],
             verbose=0,
-            **weights,
         )
     if state.best is None:
         raise ValueError(

@@ -70,6 +70,7 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **o
     overrides.pop("labels", None)
     model = _make_model(family, task, fields, {**tokenizers, **overrides})
     load_arrays(model, family, arrays, new_head=task != stored)
+    model.is_pretrained = True
     return model
 
 

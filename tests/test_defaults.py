@@ -1,0 +1,114 @@
+"""Defaults that follow the data, compared with values that are computed by hand."""
+
+import numpy as np
+import pytest
+
+import keras_attention as ka
+from keras_attention import defaults
+from keras_attention.data.batches import LengthBatches, RepeatedBatches
+from keras_attention.data.example_weights import WeightedBatches
+
+ROWS = [("we eat so good bread", "good"), ("they eat so bad bread", "bad")] * 10
+RULE = defaults.Rule(max_tokens=66, updates=200, learning_rate=0.03, warmup=0.1, label_smoothing=0.2, patience=7)
+
+
+@pytest.fixture
+def classifier():
+    return ka.TextClassifier.from_examples(ROWS, tokenizer_kind="words", units=6, embedding_dim=5, dropout=0.0)
+
+
+def test_the_size_of_data_counts_words_characters_and_labels():
+    pairs = [("We eat", "comemos pan"), ("we drink", "")]
+    assert defaults.DataSize.measure(ka.Translator, pairs) == defaults.DataSize(2, 6, 5, 25, 16, 0)
+    sentences = [[("we", "PRON"), ("eat", "VERB")], [("eat", "VERB")]]
+    assert defaults.DataSize.measure(ka.TextTagger, sentences) == defaults.DataSize(2, 3, 2, 9, 5, 2)
+
+
+# A pass has 20 rows of 5 words and the end token, in batches padded to a multiple of 4: 160 tokens.
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        # 3 batches; 200 updates in at most 40 epochs: 2 passes of 3 updates, 34 epochs, 204 updates
+        ({}, {"epochs": 34, "passes": 2, "warmup_steps": 20}),
+        ({"epochs": 10}, {"epochs": 10, "passes": 1, "warmup_steps": 3}),
+        ({"max_tokens": 22}, {"epochs": 25, "passes": 1, "warmup_steps": 20, "max_tokens": 22}),
+        ({"gradient_accumulation": 2}, {"epochs": 34, "passes": 3, "warmup_steps": 20, "gradient_accumulation": 2}),
+        ({"warmup_steps": 11, "patience": 3}, {"epochs": 34, "passes": 2, "warmup_steps": 11, "patience": 3}),
+    ],
+)
+def test_the_length_of_a_run_follows_from_its_updates(classifier, monkeypatch, chosen, expected):
+    monkeypatch.setitem(defaults._RULES, "TextClassifier", lambda size, config: RULE)
+    plan = ka.training.TrainingPlan.for_data(classifier, ROWS, **chosen)
+    rule = {"max_tokens": 66, "learning_rate": 0.03, "label_smoothing": 0.2, "patience": 7}
+    assert {name: getattr(plan, name) for name in rule | expected} == rule | expected
+
+
+def test_a_new_network_follows_the_data_but_not_the_values_that_are_set(monkeypatch):
+    rule = defaults.Rule(vocabulary_size=23, network={"dropout": 0.4, "units": 10})
+    monkeypatch.setitem(defaults._RULES, "TextClassifier", lambda size, config: rule)
+    models = [
+        ka.TextClassifier.from_examples(ROWS, tokenizer_kind="bpe"),
+        ka.TextClassifier.from_examples(ROWS, "rnn_classifier", tokenizer_kind="bpe"),  # units of the preset
+        ka.TextClassifier.from_examples(ROWS, tokenizer_kind="bpe", dropout=0.1, vocabulary_size=29, units=6),
+    ]
+    sizes = [(m.config.dropout, m.config.units, m.tokenizer.vocabulary_size()) for m in models]
+    assert sizes == [(0.4, 10, 23), (0.4, 128, 23), (0.1, 6, 29)]
+
+
+@pytest.mark.parametrize("size", [7, 2_000, 1_000_000])
+def test_a_vocabulary_has_room_for_all_characters(size):
+    few, many = (defaults.DataSize(size, 5 * size, size, 25 * size, characters) for characters in (30, 4000))
+    for task in (ka.Translator, ka.Captioner, ka.TextClassifier):
+        config = ka.find_preset(task.default_preset, task.__name__)
+        values = [defaults.network_defaults(task, data, config)["vocabulary_size"] for data in (few, many)]
+        assert values[0] <= 8000
+        assert values[1] > 4000
+
+
+def test_passes_of_an_epoch_are_the_epochs_of_the_batches():
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(2, 11, 29)
+    batches = [LengthBatches(lengths, lambda indices, extra: indices, 31, seed=5) for _ in range(2)]
+    repeated, single = RepeatedBatches(batches[0], 3), batches[1]
+    for epoch in range(2):
+        rows = [repeated[i].tolist() for i in range(len(repeated))]
+        expected = []
+        for number in range(3):
+            single.start_epoch(3 * epoch + number)
+            expected += [single[i].tolist() for i in range(len(single))]
+        assert rows == expected
+        repeated.on_epoch_end()
+
+
+def test_a_run_of_several_passes_resumes_with_the_same_weights(classifier, tmp_path):
+    plan = {"passes": 2, "learning_rate": 0.03, "warmup_steps": 2, "max_tokens": 66}
+    initial = classifier.get_weights()
+
+    def weights(name, *epochs):
+        for number in epochs:
+            classifier.set_weights(initial)
+            training_plan = ka.training.TrainingPlan(epochs=number, schedule="constant", **plan)
+            history = ka.train(classifier, ROWS, tmp_path / name, training_plan, class_weight="balanced", verbose=False)
+        return classifier.get_weights(), history["loss"]
+
+    whole, losses = weights("whole", 3)
+    resumed, resumed_losses = weights("resumed", 1, 3)
+    assert len(losses) == 3
+    assert losses == resumed_losses
+    assert all(np.array_equal(a, b) for a, b in zip(whole, resumed, strict=True))
+    assert classifier.optimizer.iterations == 3 * 2 * 3  # epochs, passes, batches
+
+
+def test_weights_of_classes_hold_in_each_pass(classifier):
+    batches = classifier.make_batches(ROWS, 66)
+    repeated = RepeatedBatches(WeightedBatches(batches, {"bad": 3.0}, classifier.labels), 2)
+    values = [value for i in range(len(repeated)) for value in repeated[i][2].tolist()]
+    assert sorted(values) == [1.0] * 20 + [3.0] * 20
+
+
+def test_a_loaded_model_starts_from_trained_weights(classifier, tmp_path):
+    assert not classifier.is_pretrained
+    classifier.save(tmp_path / "m.keras")
+    loaded = ka.load(tmp_path / "m.keras")
+    assert loaded.is_pretrained
+    assert ka.TextClassifier.from_model(loaded, dropout=0.2).is_pretrained
