@@ -69,8 +69,14 @@ def table(vocabulary: int, seed: int) -> np.ndarray:
     return rows / rows.sum(1, keepdims=True)
 
 
-def search(model, strategy, limits=(5,), prefix=None, seeds=None, steps=None, start=START, **options) -> dict:
+def search(
+    model, strategy, limits=(5,), prefix=None, seeds=None, steps=None, start=START, read=None, **options
+) -> dict:
     batch, steps = len(limits), steps or max(limits)
+    inputs = {"x": np.zeros((batch, 1))}
+    if read is not None:
+        inputs["padding_mask"] = np.arange(max(read)) < np.array(read)[:, None]
+        inputs["token_ids"] = inputs["padding_mask"].astype("int32")
     ids, mask = np.zeros((batch, steps), "int32"), np.zeros((batch, steps), bool)
     if prefix is not None:
         for row, tokens in enumerate(prefix):
@@ -82,7 +88,7 @@ def search(model, strategy, limits=(5,), prefix=None, seeds=None, steps=None, st
         "prefix_mask": mask,
         "seeds": np.array(seeds if seeds is not None else range(batch), "int32"),
     }
-    run = compiled(lambda arguments: decode(model, {"x": np.zeros((batch, 1))}, strategy, end_id=END, **arguments))
+    run = compiled(lambda arguments: decode(model, inputs, strategy, end_id=END, **arguments))
     hypotheses = run(options)
     return {name: keras.ops.convert_to_numpy(value) for name, value in hypotheses.items()}
 
@@ -279,6 +285,19 @@ def test_search_stops_when_no_open_hypothesis_can_win():
         assert 2 <= counted[0] <= 4
     best = texts(search(model, strategy, (61,)))
     assert best == [(2, END)]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="counts eager steps")
+def test_prompts_of_different_lengths_need_no_further_steps():
+    """`start` reads prompts of 2 and 5 tokens; each is continued by 3 tokens, and the random numbers are the same."""
+    model, prefix, strategy = TableModel(table(7, 3)), [[2, 3], [4, 5, 6, 2, 4]], ka.Sampling(min_new_tokens=3)
+    found = search(model, strategy, (5, 8), prefix=prefix, read=(2, 5))
+    assert model.steps == 3
+    for row, (forced, limit) in enumerate(zip(prefix, (5, 8), strict=True)):
+        (text,) = texts(found, row)
+        assert text[:-3] == tuple(forced)
+        alone = search(model, strategy, (limit,), prefix=[forced], seeds=[row], read=(len(forced),))
+        assert texts(alone) == [text]
 
 
 def test_attention_follows_the_parent_beams_of_a_hypothesis():

@@ -217,8 +217,10 @@ def test_a_hypothesis_attends_to_the_slots_of_its_ancestors(memory):
         tokens = numbers(B, beams, M, seed=t)
         outputs, state, _ = layer.step(tokens, state)
         histories = np.concatenate([histories, tokens[:, :, None]], 2)
-        for row, history in zip(to_numpy(outputs).swapaxes(0, 1), histories.swapaxes(0, 1), strict=True):
-            np.testing.assert_allclose(row, to_numpy(layer(history, **others))[:, -1], atol=1e-5)
+        whole = layer(
+            histories.reshape(-1, *histories.shape[2:]), **{k: np.repeat(x, beams, 0) for k, x in others.items()}
+        )
+        np.testing.assert_allclose(to_numpy(outputs).reshape(-1, M), to_numpy(whole)[:, -1], atol=1e-5)
         parents = rng.integers(0, beams, (B, beams))
         histories = np.take_along_axis(histories, parents[:, :, None, None], 1)
         state["carry"] = keras.tree.map_structure(lambda x: gather_beams(x, parents), state["carry"])  # noqa: B023
@@ -256,16 +258,17 @@ def test_cross_attention_without_a_memory_is_an_error():
             Transformer([], InputEmbedding(), cross_attention=cross_attention)(numbers(B, S, M), **others)
 
 
-def test_prefilling_a_prompt_equals_decoding_it_token_by_token(tokenizer):
-    model = ka.CausalLM.from_preset(
-        "gpt2_small", tokenizer=tokenizer, width=14, num_heads=7, num_layers=2, intermediate_dim=11, max_length=31
-    )
-    together = model.complete(
-        ["we eat bread", "we"], ka.Greedy(max_new_tokens=5)
-    )  # the longer prompt is partly decoded
-    alone = [model.complete([text], ka.Greedy(max_new_tokens=5))[0] for text in ("we eat bread", "we")]
+@pytest.mark.parametrize("preset", ["gpt2_small", "char_rnn"])
+def test_prompts_of_different_lengths_are_continued_as_alone(preset, tokenizer):
+    """The padding of a prompt is not attended to; the shorter text has blocks of slots before and after its end."""
+    sizes = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11} if preset == "gpt2_small" else {}
+    model = ka.CausalLM.from_preset(preset, tokenizer=tokenizer, max_length=47, **sizes)
+    options = {"no_repeat_ngram_size": 2, "repetition_penalty": 1.3, "min_new_tokens": 17, "max_new_tokens": 23}
+    prompts, strategy = ["we eat bread and drink water", "we", ""], ka.BeamSearch(num_beams=3, **options)
+    together = model.complete(prompts, strategy)
+    alone = [model.complete([text], strategy)[0] for text in prompts]
     assert [a.text for a in together] == [a.text for a in alone]
-    np.testing.assert_allclose([a.score for a in together], [a.score for a in alone], atol=1e-4)
+    np.testing.assert_allclose([a.score for a in together], [a.score for a in alone], rtol=1e-4)
 
 
 def test_learned_positions_limit_the_length_of_a_completion(tokenizer):

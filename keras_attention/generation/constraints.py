@@ -15,7 +15,7 @@ def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, st
     Args:
         logits: (B, K, V).
         tokens: (B, K, T) int, the tokens generated before step t.
-        t: scalar int, the step.
+        t: (B, 1) int, the step of each text.
         strategy: `repetition_penalty`, `suppress_tokens`, `min_new_tokens` and `no_repeat_ngram_size` are read.
         end_id: the end token, forbidden before `min_new_tokens`.
         start_ids: (B,) int, the start token or, in a model without a start token, the first token of the prompt.
@@ -25,17 +25,17 @@ def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, st
     Returns:
         (B, K, V) log-probabilities: `NEVER` for a forbidden token.
     """
-    logits, written = ops.cast(logits, "float32"), None
+    logits, num_written, written = ops.cast(logits, "float32"), ops.expand_dims(t + 1, 2), None
     if strategy.penalizes_repetition or strategy.no_repeat_ngram_size:
         start = ops.cast(ops.reshape(start_ids, (-1, 1, 1)), tokens.dtype)
         written = ops.concatenate([ops.broadcast_to(start, (*ops.shape(tokens)[:2], 1)), tokens], axis=2)
     if strategy.penalizes_repetition:
-        logits = _penalize_repetition(logits, written, t + 1, strategy.repetition_penalty)
+        logits = _penalize_repetition(logits, written, num_written, strategy.repetition_penalty)
     log_probs = ops.log_softmax(logits, axis=-1)
     vocabulary = np.arange(logits.shape[-1], dtype="int32")
     is_end = vocabulary == end_id
     if strategy.no_repeat_ngram_size:
-        without_repeats = _forbid_repeats(log_probs, written, t + 1, strategy.no_repeat_ngram_size)
+        without_repeats = _forbid_repeats(log_probs, written, num_written, strategy.no_repeat_ngram_size)
         log_probs = ops.where(is_end, log_probs, without_repeats)  # the end token may also start the text
     forbidden = ops.logical_and(t - num_forced < strategy.min_new_tokens, is_end)  # (B, V)
     if strategy.suppresses_tokens:
@@ -65,9 +65,9 @@ def _forbid_repeats(log_probs, tokens, t, n: int):
     is_repeat = ops.logical_and(positions >= n - 1, positions < t)
     is_repeat = ops.broadcast_to(is_repeat, ops.shape(tokens))
     for back in range(1, n):
-        recent = ops.take(tokens, ops.maximum(t - back, 0), axis=2)
+        recent = ops.take_along_axis(tokens, ops.maximum(t - back, 0), axis=2)
         earlier = ops.roll(tokens, back, axis=2)
-        is_repeat = ops.logical_and(is_repeat, ops.equal(earlier, ops.expand_dims(recent, -1)))
+        is_repeat = ops.logical_and(is_repeat, ops.equal(earlier, recent))
     return _replace(log_probs, tokens, is_repeat, ops.full(ops.shape(tokens), NEVER, log_probs.dtype))
 
 
@@ -92,7 +92,7 @@ def uniform_numbers(seeds, t, beams: int):
 
     Args:
         seeds: (B,) int.
-        t: scalar int, the step.
+        t: (B, 1) int, the step of each text, or a scalar.
         beams: K.
 
     Returns:

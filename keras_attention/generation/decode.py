@@ -59,7 +59,7 @@ class AttentionRecord(NamedTuple):
 class LoopState(NamedTuple):
     """The state of the loop between two steps."""
 
-    t: Any  # scalar, the step
+    t: Any  # (B, 1) the step of each text, the number of its tokens so far
     active: ActiveHypotheses
     finished: FinishedHypotheses
     attention: AttentionRecord | tuple  # () for a model without attention
@@ -85,8 +85,8 @@ def decode(
             `step(tokens, state) -> (logits, state, attention)`. Tokens are (B, K), logits (B, K, V), attention is
             (B, K, S) or None, and a state is a dict of `constants` and `carry`. With attention,
             `constants["mask"]` (B, S) is True for positions that may be attended to.
-        inputs: dict of tensors for `start`. If it has `token_ids` (B, L), `start` reads these L tokens in one pass: the
-            first L tokens of the start token and the prefix. Every row must have at least L + 1 of them.
+        inputs: dict of tensors for `start`. If it has `token_ids` (B, L) and `padding_mask` (B, L), `start` reads these
+            tokens in one pass: the first tokens of the start token and the prefix, at least one less than there are.
         strategy: a `Strategy`, such as `Greedy()`.
         start_ids: (B,) int, the token before the first generated or forced token.
         end_id: the token that ends a text.
@@ -133,7 +133,9 @@ def decode(
         seeds=seeds,
         stop_table=stop_table,
     )
-    num_read = ops.shape(inputs["token_ids"])[1] if "token_ids" in inputs else 0
+    num_read = ops.zeros_like(search.num_forced)
+    if "token_ids" in inputs:
+        num_read = ops.sum(ops.cast(inputs["padding_mask"], "int32"), axis=1, keepdims=True)
     cache = dict(state.get("cache", {}))
     finished = cache.pop("finished", {})
     first = search.first_state(state["carry"], cache, prompt, num_read)
@@ -163,12 +165,12 @@ class Search:
             carry: the carry of the model, tensors (B, K, ...).
             cache: the cache of the model without its finished part.
             prompt: (B, 1 + T), the start token and the prefix.
-            num_read: the number of tokens of the prompt that `start` has read.
+            num_read: (B, 1) int, the number of tokens of each prompt that `start` has read.
         """
         (batch, steps), beams = ops.shape(self.forced), self.strategy.num_beams
         tokens_read = ops.where(self.positions < num_read, prompt[:, 1:], 0)
         active_hypotheses = ActiveHypotheses(
-            last=ops.repeat(ops.expand_dims(ops.take(prompt, num_read, axis=1), 1), beams, axis=1),
+            last=ops.repeat(gather_beams(prompt, num_read), beams, axis=1),
             log_probs=ops.zeros((batch, beams), "float32") + ops.convert_to_tensor(self.strategy.initial_log_probs),
             history=self._history(ops.repeat(ops.expand_dims(tokens_read, 1), beams, axis=1)),
             stop_states=() if self.stop_table is None else ops.zeros((batch, beams), "int32"),
@@ -181,8 +183,7 @@ class Search:
             lengths=ops.zeros((batch, count), "int32"),
             history=self._history(ops.zeros((batch, count, steps), "int32")),
         )
-        t = ops.convert_to_tensor(num_read, "int32")
-        return LoopState(t, active_hypotheses, finished, self._first_attention(batch, beams, steps))
+        return LoopState(num_read, active_hypotheses, finished, self._first_attention(batch, beams, steps))
 
     def _history(self, tokens) -> dict:
         return {"tokens": tokens} | ({"parent_beams": ops.zeros_like(tokens)} if "mask" in self.constants else {})
@@ -200,7 +201,7 @@ class Search:
         score_bound = self.strategy.final_score(loop.active.log_probs, max_length)
         score_bound = ops.where(is_possible(loop.active.log_probs), score_bound, NO_HYPOTHESIS)
         better = ops.max(score_bound, 1) > ops.min(loop.finished.final_scores, 1)
-        return ops.logical_and(loop.t < ops.shape(self.positions)[0], ops.any(better))
+        return ops.any(ops.logical_and(better, loop.t[:, 0] < ops.shape(self.positions)[0]))
 
     def advance(self, loop: LoopState, finished_cache: dict) -> LoopState:
         """Compute one step; `finished_cache` is the finished part of the model's cache."""
@@ -210,7 +211,7 @@ class Search:
         logits, state, attention = self.model.step(loop.active.last, state)
         proposal = self._propose(logits, loop)
         record, coverage = self._record(attention, loop, proposal.parents)
-        at_limit, is_t = loop.t + 1 >= self.limits, ops.equal(self.positions, loop.t)
+        at_limit, is_t = loop.t + 1 >= self.limits, ops.expand_dims(ops.equal(self.positions, loop.t), 1)
         return LoopState(
             t=loop.t + 1,
             active=self._extend(loop, proposal, state, at_limit, is_t),
@@ -219,8 +220,8 @@ class Search:
         )
 
     def _propose(self, logits, loop: LoopState) -> Proposal:
-        forced = ops.expand_dims(ops.take(self.forced, loop.t, axis=1), 1)
-        is_forced, strategy = forced >= 0, self.strategy
+        forced, strategy = self._forced_tokens(loop), self.strategy
+        is_forced = forced >= 0
         log_probs = constrained_log_probs(
             logits,
             loop.active.history["tokens"],
@@ -240,6 +241,10 @@ class Search:
             lambda: uniform_numbers(self.seeds, loop.t, strategy.num_beams),
         )
 
+    def _forced_tokens(self, loop: LoopState):
+        """Return the forced token of this step, (B, 1), or -1."""
+        return gather_beams(self.forced, ops.minimum(loop.t, self.positions[-1]))
+
     def _ends(self, loop: LoopState, is_forced, parents, tokens):
         """Return whether a token (B, C) ends the text of its beam (B, C); a forced token does not."""
         ends = ops.equal(tokens, self.end_id)
@@ -253,8 +258,7 @@ class Search:
         if self.stop_table is None:
             return ()
         indices = gather_beams(loop.active.stop_states, parents) * ops.shape(self.stop_table)[1] + tokens
-        is_forced = ops.expand_dims(ops.take(self.forced, loop.t, axis=1), 1) >= 0
-        return ops.where(is_forced, 0, ops.take(ops.reshape(self.stop_table, (-1,)), indices))
+        return ops.where(self._forced_tokens(loop) >= 0, 0, ops.take(ops.reshape(self.stop_table, (-1,)), indices))
 
     def _extend(self, loop: LoopState, proposal: Proposal, state: dict, at_limit, is_t) -> ActiveHypotheses:
         """Return the active hypotheses after this step."""
@@ -273,7 +277,7 @@ class Search:
         if attention is None:
             return loop.attention, None
         attention = ops.cast(attention, "float32")
-        step = ops.reshape(loop.t, (1, 1))
+        step = loop.t[:1]  # of all rows, since a model with attention reads no prompts of different lengths
         attention_scores = ops.scatter_update(loop.attention.attention_scores, step, attention[None])
         if not self.strategy.penalizes_coverage:
             return AttentionRecord(attention_scores, ()), None
@@ -306,7 +310,7 @@ class Search:
 
 
 def _extend_history(history: dict, is_t, parents, tokens) -> dict:
-    """Return the histories (B, C, T) of the beams `parents` (B, C), with the tokens (B, C) where `is_t` (T,)."""
+    """Return the histories (B, C, T) of the beams `parents` (B, C), with the tokens (B, C) where `is_t` (B, 1, T)."""
     new = {"tokens": tokens, "parent_beams": parents}
     return {
         name: ops.where(is_t, ops.expand_dims(new[name], -1), gather_beams(values, parents))

@@ -10,13 +10,15 @@ A decoder (`Transformer`, `RecurrentDecoder`, `RelativeTransformer`) has two met
     state["carry"]       updated at every step, and reordered with the beams                     (B, K, ...)
     state["cache"]       of a `Transformer`: grows at every step, and is never reordered
 
-A cache has `position`, the number of tokens read, and two parts with one entry per block. All beams share both parts:
+A cache has two parts with one entry per block. All beams share both parts:
 
     finished   the prompt and full blocks, which a step only reads       keys (B, H, D, F), values (B, H, F, D)
     recent     C slots for each beam, of which `slot` are written        keys (B, H, D, C, K), values (B, H, C, K, D)
 
-A beam attends to the slots of its ancestors. In the carry, `beams` (B, K, C) is the beam that wrote each recent slot of
-a hypothesis, -1 for a slot that is not written, and `bias` (B, K, F) is 0 for its finished slots and -1e30 for others.
+A beam attends to the slots of its ancestors. The carry has `position` (B, K), the number of tokens read; `beams`
+(B, K, C), the beam that wrote each recent slot of a hypothesis, -1 for a slot that is not written; and `bias`
+(B, K, F), 0 for its finished slots and -1e30 for others and for padding.
+
 If the maximum length is a number, there are C slots for all tokens. In a TensorFlow graph of unknown length, C is 16,
 and `finish_block` moves them to the finished part, so that the work of a step does not depend on the maximum length.
 
@@ -48,17 +50,17 @@ class StepInputs(NamedTuple):
     memory_bias: Any  # (B, 1, 1, S), None without a memory
 
 
-def first_cache(prompts: dict, tokens, length) -> dict:
+def first_cache(prompts: dict, mask, length) -> dict:
     """Return the `carry` and the `cache` after the prompt, for one beam.
 
     Args:
         prompts: block -> keys (B, H, D, L) and values (B, H, L, D) of the prompt.
-        tokens: (B, L, M), the prompt.
+        mask: (B, L) boolean, True = a real token of the prompt.
         length: T, the maximum number of tokens, an integer or a scalar tensor.
     """
-    batch, num_read = ops.shape(tokens)[:2]
+    batch, num_read = ops.shape(mask)
     slots = length - num_read
-    slots = slots if isinstance(slots, int) else _BLOCK
+    slots = max(slots, 1) if isinstance(slots, int) else _BLOCK
 
     def empty(prompt):
         _, heads, width, _ = prompt["keys"].shape
@@ -68,14 +70,13 @@ def first_cache(prompts: dict, tokens, length) -> dict:
         }
 
     recent = {name: empty(prompt) for name, prompt in prompts.items()}
-    position, slot = (ops.convert_to_tensor(x, "int32") for x in (num_read, 0))
-    return {
-        "carry": {
-            "beams": ops.full((batch, 1, slots), -1, "int32"),
-            "bias": ops.zeros((batch, 1, num_read), "float32"),
-        },
-        "cache": {"position": position, "slot": slot, "recent": recent, "finished": prompts},
+    carry = {
+        "position": ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True),
+        "beams": ops.full((batch, 1, slots), -1, "int32"),
+        "bias": ops.expand_dims(ops.where(mask, 0.0, _NOT_ALLOWED), 1),
     }
+    slot = ops.convert_to_tensor(0, "int32")
+    return {"carry": carry, "cache": {"slot": slot, "recent": recent, "finished": prompts}}
 
 
 def repeat_beams(state: dict, num_beams: int) -> dict:
@@ -98,7 +99,7 @@ def repeat_beams(state: dict, num_beams: int) -> dict:
 
 
 def step_inputs(carry: dict, slot, memory_bias=None) -> tuple[StepInputs, dict]:
-    """Return what all blocks share in a step that writes this slot, and the carry with the beams that write it."""
+    """Return what all blocks share in a step that writes this slot, and the next carry."""
     beams = carry["beams"]
     num_beams, slots = beams.shape[1:]
     is_slot = ops.equal(np.arange(slots, dtype="int32"), slot)
@@ -107,7 +108,8 @@ def step_inputs(carry: dict, slot, memory_bias=None) -> tuple[StepInputs, dict]:
     where = {"keys": ops.reshape(is_slot, (-1, 1)), "values": ops.reshape(is_slot, (-1, 1, 1))}
     if keras.backend.backend() == "jax":
         where = {"keys": (0, 0, 0, slot, 0), "values": (0, 0, slot, 0, 0)}
-    return StepInputs(num_beams, where, bias, memory_bias), {**carry, "beams": beams}
+    carry = {**carry, "beams": beams, "position": carry["position"] + 1}
+    return StepInputs(num_beams, where, bias, memory_bias), carry
 
 
 def _recent_bias(beams):

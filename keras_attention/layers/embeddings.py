@@ -51,7 +51,7 @@ class InputEmbedding(BaseLayer):
     Call arguments:
         tokens: (B, L, M) embedded tokens. The output gets their implicit mask.
         segment_ids: (B, L) int; all 0 when None.
-        start: position of the first token, a scalar int.
+        start: position of the first token, a scalar int or (B, 1).
         training: whether dropout is active.
 
     Output:

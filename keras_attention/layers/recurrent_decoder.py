@@ -139,7 +139,7 @@ class RecurrentDecoder(BaseLayer):
         outputs = _zero_padding(outputs, mask)
         return (outputs, _zero_padding(scores, mask)) if return_attention_scores else outputs
 
-    def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None):
+    def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None, mask=None):
         """Read `tokens`, and return the state before the next token; `cache.py` describes it.
 
         Args:
@@ -149,6 +149,7 @@ class RecurrentDecoder(BaseLayer):
             memory_mask: (B, S) boolean or None.
             initial_state: a list of states (B, any), or None for zeros.
             values: (B, S, M); the context is their weighted mean. `memory` when None.
+            mask: (B, L) boolean, True = a real token; None for no padding.
 
         Returns:
             dict of `constants`, the values, projected keys and mask, each (B, S, ...), empty without attention; and the
@@ -156,7 +157,7 @@ class RecurrentDecoder(BaseLayer):
         """
         constants, carry = self._first_state(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
         if tokens.shape[1] != 0:
-            _, _, carry = self._run_steps({"inputs": tokens}, constants, carry)
+            _, _, carry = self._run_steps({"inputs": tokens, "mask": mask}, constants, carry)
         return {"constants": constants, "carry": carry}
 
     def step(self, inputs, state: dict):

@@ -130,7 +130,7 @@ class Transformer(BaseLayer):
     def _finish(self, x):
         return x if self.norm is None else self.norm(x)
 
-    def start(self, tokens, length, memory=None, memory_mask=None) -> dict:
+    def start(self, tokens, length, memory=None, memory_mask=None, mask=None) -> dict:
         """Read `tokens` in one pass, and return the state before the next token; `cache.py` describes it.
 
         Args:
@@ -138,19 +138,22 @@ class Transformer(BaseLayer):
             length: T, the maximum number of tokens, an integer or a scalar tensor.
             memory: (B, S, any) or None.
             memory_mask: (B, S) boolean or None.
+            mask: (B, L) boolean, True = a real token, padding last; None for no padding. On JAX, there must be room for
+                the padding too.
 
         Returns:
             dict of `constants`, `carry` and `cache`.
         """
         constants, x = {}, self.inputs(tokens)
         if self.has_memory:
-            mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
-            constants = {"mask": mask, "memory": memory_inputs(mask)}
+            memory_mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
+            constants = {"mask": memory_mask, "memory": memory_inputs(memory_mask)}
         prompts = {}
         for i, block in enumerate(self.blocks):
             name = f"block_{i}"
-            x, constants[name], prompts[name] = block.prefill(x, memory, constants.get("mask"))
-        return {"constants": constants, **first_cache(prompts, tokens, length)}
+            x, constants[name], prompts[name] = block.prefill(x, memory, memory_mask)
+        mask = ops.ones(ops.shape(tokens)[:2], "bool") if mask is None else mask
+        return {"constants": constants, **first_cache(prompts, mask, length)}
 
     def step(self, tokens, state: dict):
         """Advance every beam by one token.
@@ -163,18 +166,18 @@ class Transformer(BaseLayer):
             outputs (B, K, M), the new state, and the scores (B, K, S), their mean over blocks and heads, or None
             without a memory.
         """
-        constants, cache, beams = state["constants"], state["cache"], tokens.shape[1]
-        rows = self.inputs(ops.reshape(tokens, (-1, 1, tokens.shape[-1])), start=cache["position"])
-        rows = ops.reshape(rows, (-1, tokens.shape[-1]))
+        constants, carry, cache, beams = state["constants"], state["carry"], state["cache"], tokens.shape[1]
+        rows, position = ops.reshape(tokens, (-1, 1, tokens.shape[-1])), ops.reshape(carry["position"], (-1, 1))
+        rows = ops.reshape(self.inputs(rows, start=position), (-1, tokens.shape[-1]))
         memory, recent, means = constants.get("memory", {}), {}, []
-        shared, carry = step_inputs(state["carry"], cache["slot"], memory.get("bias"))
+        shared, carry = step_inputs(carry, cache["slot"], memory.get("bias"))
         for i, block in enumerate(self.blocks):
             name = f"block_{i}"
             parts = cache["recent"][name], cache["finished"][name]
             rows, recent[name], scores = block.step(rows, shared, constants[name], *parts)
             means += [] if scores is None else [ops.mean(scores, axis=1)]
         mean = functools.reduce(ops.add, means) * (memory["is_real"] / len(means)) if means else None
-        cache = {**cache, "recent": recent, "position": cache["position"] + 1, "slot": cache["slot"] + 1}
+        cache = {**cache, "recent": recent, "slot": cache["slot"] + 1}
         outputs = ops.reshape(self._finish(rows), (-1, beams, tokens.shape[-1]))
         return outputs, {"constants": constants, "carry": carry, "cache": cache}, mean
 

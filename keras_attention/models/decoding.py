@@ -32,8 +32,8 @@ def start(self: Any, inputs: dict, length=None) -> dict:
 
     Args:
         inputs: dict of a translator's `source_ids` (B, S) int and `source_mask` (B, S) bool; of a captioner's `images`
-            (B, size, size, 3) or `regions` (B, R, C); or of a language model's `token_ids` (B, L), prompt tokens that
-            are read in one call, where L may be 0.
+            (B, size, size, 3) or `regions` (B, R, C); or of a language model's `token_ids` and `padding_mask` (B, L),
+            prompt tokens that are read in one call, where L may be 0.
         length: the maximum number of tokens; `config.max_length` if None.
 
     Returns:

@@ -56,6 +56,7 @@ class PermutationLM(AutoregressiveLM, Task):
     command_name = "plm"
     batch_function = staticmethod(permutation_batches)
     default_preset = "xlnet_base"
+    reads_padding = False
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         if config.positions != "relative":
