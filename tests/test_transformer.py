@@ -1,5 +1,7 @@
 """Multi-head attention, blocks, positions and the cache, against loops and the layers of Keras."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from keras_attention.layers.cache import (
     repeat_beams,
     write_cache,
 )
+from keras_attention.layers.normalization import LayerNormalization
 
 B, S, H, D = 2, 5, 3, 7
 M = H * D
@@ -226,6 +229,41 @@ def test_a_hypothesis_attends_to_the_slots_of_its_ancestors(memory):
         state["carry"] = keras.tree.map_structure(lambda x: gather_beams(x, parents), state["carry"])  # noqa: B023
         if (t + 1) % slots == 0:
             state["carry"], state["cache"] = finish_block(state["carry"], state["cache"])
+
+
+@pytest.mark.parametrize("change", ["lora", "int8"])
+def test_steps_use_changed_projections(change):
+    layer, x, memory = stack(True, norm_first=True), numbers(B, S, M), numbers(B, 3, M, seed=8)
+    layer(x, memory)
+    gc.freeze()  # Keras collects garbage for each quantized layer; freeze hides the objects of other tests
+    for dense in [each for each in layer._flatten_layers() if isinstance(each, keras.layers.Dense)]:
+        if change == "lora":
+            dense.enable_lora(2)
+            dense.lora_kernel_b.assign(numbers(*dense.lora_kernel_b.shape))
+        else:
+            dense.quantize("int8")
+    state, steps = layer.start(x[:, :2], S, memory), []
+    for t in range(2, S):
+        outputs, state, _ = layer.step(x[:, t : t + 1], state)
+        steps.append(to_numpy(outputs))
+    gc.unfreeze()
+    tolerance = 1e-5 if change == "lora" else 0.02  # rounding to 8 bits may differ in the last bit
+    np.testing.assert_allclose(np.concatenate(steps, 1), to_numpy(layer(x, memory))[:, 2:], atol=tolerance)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "float64"])
+def test_layer_normalization_equals_that_of_keras(policy):
+    x, ours, theirs = (
+        3 * numbers(B, S, M) + 5,
+        *(each(epsilon=0.01, dtype=policy) for each in (LayerNormalization, keras.layers.LayerNormalization)),
+    )
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+        layer.set_weights([numbers(M), numbers(M, seed=5)])
+    outputs, expected = ours(x), theirs(x)
+    assert outputs.dtype == expected.dtype
+    outputs, expected = (to_numpy(ops.cast(array, "float32")) for array in (outputs, expected))
+    np.testing.assert_allclose(outputs, expected, atol=0.05 if policy == "mixed_bfloat16" else 1e-5)
 
 
 def test_float16_works_without_a_float16_kernel_in_the_backend():

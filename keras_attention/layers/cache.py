@@ -35,8 +35,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.layers.shapes import reshape, sizes_of
-
 _NOT_ALLOWED = -1e30  # the bias of a position that may not be attended to
 _BLOCK = 16
 
@@ -221,7 +219,7 @@ def gather_beams(values, indices):
         import tensorflow as tf
 
         return tf.gather(values, indices, axis=1, batch_dims=1)
-    batch, beams, *rest = sizes_of(values)
+    batch, beams, *rest = values.shape
     rows = ops.expand_dims(ops.arange(batch) * beams, 1) + ops.cast(indices, "int32")
-    gathered = ops.take(ops.reshape(values, (-1, *rest)), ops.reshape(rows, (-1,)), axis=0)
-    return reshape(gathered, (batch, count, *rest))
+    gathered = ops.take(ops.reshape(values, (batch * beams, *rest)), ops.reshape(rows, (-1,)), axis=0)
+    return ops.reshape(gathered, (batch, count, *rest))
