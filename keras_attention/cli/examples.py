@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,6 @@ from keras_attention.cli.terminal import say
 
 _WITH_COLUMNS = [name for name in TASKS if name != "tagger"]
 _MAX_SHOWN = 30  # labels in the list
-_MANY = 50  # with more labels than this, of which nearly all occur once, the column is wrong
 
 
 def _parse_columns(context: click.Context, option: click.Parameter, value: str | None) -> dict[str, str] | None:
@@ -62,34 +60,22 @@ def read_examples(task: type, paths: Sequence[str], labels: Sequence[str] | None
     return task.read_examples(paths, **drop_unset({"labels": labels, **options}))
 
 
-def report_labels(task: type, examples: Sequence, path: str, known: bool) -> None:
-    """List the labels with their counts, and warn about labels that occur once.
+def hold_out(task: type, examples: list, seed: int) -> tuple[list, list | None]:
+    """Split the training examples into training and validation examples, and say so; None if there are too few."""
+    train, valid = ka.data.split_examples(examples, seed=seed, label_counts=task.label_counts)
+    if not valid:
+        say("--valid is not set, and there are too few different examples to hold some out, so all are trained on.")
+        return examples, None
+    count, total = f"{len(valid)} of {len(examples):,}", "training examples"
+    if isinstance(examples[0], str) and (len(examples) < 20 or len(train) + len(valid) > len(examples)):  # it was cut
+        count, total = f"the last {sum(map(len, valid)):,} of {sum(map(len, examples)):,}", "characters"
+    say(f"--valid is not set: {count} {total} are held out for validation; --valid none trains on all.")
+    return train, valid
 
-    Args:
-        task: the class of the task.
-        examples: from `read_examples`.
-        path: the file of the examples.
-        known: whether a model already has labels.
 
-    Raises:
-        DataError: no labels are known, and all examples have one label or nearly all labels occur once.
-    """
+def list_labels(task: type, examples: Sequence) -> None:
+    """List the labels of examples with their counts; a task without labels has no list."""
     counts = task.label_counts(examples).most_common()
-    if not counts:
-        return
-    if len(counts) == 1 and not known:
-        raise ka.data.DataError(f"{path}: all examples have the label {counts[0][0]}; expected at least two labels.")
-    once = [one_line(label)[:40] for label, count in counts if count == 1]
-    if len(counts) > _MANY and len(once) >= 0.9 * len(counts) and not known:
-        option = "--tag-column NUMBER" if task.command_name == "tagger" else "--columns text=NAME,label=NAME"
-        raise ka.data.DataError(
-            f"{path}: {len(counts)} labels for {len(examples)} examples, such as {', '.join(once[:3])}; expected "
-            f"labels that occur several times. If they are in another column, add {option}."
-        )
-    shown = ", ".join(f"{one_line(label)} ({count})" for label, count in counts[:_MAX_SHOWN])
-    say(f"{len(counts)} labels: {shown}{', ...' * (len(counts) > _MAX_SHOWN)}")
-    if once:
-        warnings.warn(
-            f"{path}: these labels occur once: {', '.join(once[:10])}. One may be a mistake, "
-            "or the name of a column in a header; --columns names the columns."
-        )
+    if counts:
+        shown = ", ".join(f"{one_line(label)} ({count})" for label, count in counts[:_MAX_SHOWN])
+        say(f"{len(counts)} labels: {shown}{', ...' * (len(counts) > _MAX_SHOWN)}")

@@ -52,7 +52,8 @@ _DATA = [
         "valid_files",
         metavar="FILE",
         multiple=True,
-        help="validation file in the same format; selects the best model.",
+        help="validation file in the same format, which selects the best model; none for no validation.  [default: a "
+        "tenth of the training examples]",
     ),
     *reading_options("Data"),
     *_plan("Data", "max_tokens"),

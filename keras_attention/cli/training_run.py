@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import json
 import pathlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,12 +15,14 @@ import click
 import keras
 
 import keras_attention as ka
-from keras_attention.cli.examples import read_examples, report_labels
+from keras_attention.cli.examples import hold_out, list_labels, read_examples
 from keras_attention.cli.tensorboard import AlignmentImages, CaptionImages
 from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, say
 from keras_attention.defaults import REASONS, TRAINING_FIELDS, DataSize
 from keras_attention.storage import local_path, write_text
 from keras_attention.visualize import plot_history
+
+_NONE = ["none"]  # --valid none
 
 
 def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
@@ -33,7 +36,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
         init = None
         if options["init"] and not (out / "model.keras").exists():
             with native_log_hidden():
-                init = _load_init(options["init"])
+                init = _load_init(options["init"], task)
         examples, valid = _read(task, options, init)
         with native_log_hidden():
             model = _model(task, options, examples, out, init)
@@ -66,16 +69,21 @@ def check_options(task: type, options: dict[str, Any]) -> None:
         click.UsageError: options contradict each other; the message contains the fix.
         ValueError: the task has no such preset.
     """
-    for wrong, message in [*_model_rules(options), *_image_rules(options)]:
-        if wrong:
-            raise click.UsageError(message)
+    validated = list(options["valid_files"]) != _NONE
+    _refuse([*_model_rules(options), *_validation_rules(options, validated), *_image_rules(options)])
     if options["preset"]:
         ka.find_preset(options["preset"], task.__name__)
     _overrides(options["overrides"])
 
 
+def _refuse(rules: list[tuple[Any, str]]) -> None:
+    for wrong, message in rules:
+        if wrong:
+            raise click.UsageError(message)
+
+
 def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
-    init, monitor, validated = options["init"], options["monitor"] or "", bool(options["valid_files"])
+    init = options["init"]
     return [
         (init and options["preset"], "--init has its own config; leave out --preset."),
         (
@@ -90,6 +98,12 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             options["lora"] and options["freeze"],
             "--lora trains the encoder and --freeze does not; choose one of the two.",
         ),
+    ]
+
+
+def _validation_rules(options: dict[str, Any], validated: bool) -> list[tuple[Any, str]]:
+    monitor = options["monitor"] or ""
+    return [
         (
             monitor.startswith("val_") and not validated,
             f"--monitor {monitor} needs validation data; add --valid FILE.",
@@ -113,7 +127,10 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             options["self_critical"] and options["captions_per_image"],
             "--captions-per-image applies to human captions; leave it out with --self-critical.",
         ),
-        (options["valid_images"] and not options["valid_files"], "--valid-images needs captions; add --valid FILE."),
+        (
+            options["valid_images"] and list(options["valid_files"]) in ([], _NONE),
+            "--valid-images needs captions; add --valid FILE.",
+        ),
         (
             small and options["image_encoder_weights"] == "imagenet",
             "There are no ImageNet weights for small_cnn; leave out --image-encoder-weights.",
@@ -183,12 +200,17 @@ def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | 
     reading = {name: options[name] for name in ("images", "columns", "tag_column")}
     labels = init.config.labels if isinstance(init, task) and hasattr(init.config, "labels") else None
     examples, valid = read_examples(task, options["train_files"], labels or None, **reading), None
-    if options["valid_files"]:
+    if list(options["valid_files"]) not in ([], _NONE):
         reading["images"] = options["valid_images"] or options["images"]
         expected = labels or task.labels_of(examples) or None
         valid = read_examples(task, options["valid_files"], expected, **reading)
+    list_labels(task, examples)
+    task.check_training_data(examples, valid, labels or ())
+    warnings.simplefilter("ignore", ka.data.DataWarning)  # `ka.train` checks them again
+    if not options["valid_files"]:
+        examples, valid = hold_out(task, examples, options["seed"])
+        _refuse(_validation_rules(options, bool(valid)))
     say(f"{len(examples)} training examples, {len(valid or [])} validation examples")
-    report_labels(task, examples, options["train_files"][0], bool(labels))
     return examples, valid
 
 
@@ -239,23 +261,27 @@ def _new(task: type, options: dict[str, Any], examples: list) -> Any:
 def _initialized(task: type, options: dict[str, Any], examples: list, model: Any) -> Any:
     """Return the model of --init, with the config fields of --set, or a new model on its encoder."""
     overrides, labels = _overrides(options["overrides"]), task.labels_of(examples)
-    if model is None:
-        model = _load_without_head(options["init"], task, labels)
     if isinstance(model, task):
         return type(model).from_model(model, **overrides) if overrides else model
-    if not labels:
+    overrides |= {"labels": labels} if labels else {}
+    if model is None:
+        model = ka.weights.from_huggingface(options["init"], task=task.task_name(), **overrides)
+    elif labels:
+        model = task.from_encoder(model, **overrides)
+    else:
         raise click.UsageError(f"--init: {options['init']} is a {type(model).__name__}; expected a {task.__name__}.")
-    return task.from_encoder(model, labels=labels, **overrides)
+    if labels:
+        say("The new head is fitted to the outputs of the encoder first, by logistic regression.")
+        ka.training.fit_head(model, examples)
+    return model
 
 
-def _load_init(path: str) -> Any:
-    """Load --init; None for a Hugging Face directory without a head, which the task gives it later."""
-    is_directory = (pathlib.Path(path) / "config.json").is_file()
-    return None if is_directory and not ka.weights.stored_task(path) else ka.load(path)
-
-
-def _load_without_head(path: str, task: type, labels: tuple[str, ...]) -> Any:
-    return ka.weights.from_huggingface(path, task=task.task_name(), **({"labels": labels} if labels else {}))
+def _load_init(path: str, task: type) -> Any:
+    """Load --init; None for a Hugging Face directory to which the task adds a new head later."""
+    if not (pathlib.Path(path) / "config.json").is_file():
+        return ka.load(path)
+    stored, has_labels = ka.weights.stored_task(path), task.predict_method in ("classify", "tag")
+    return None if stored != task.task_name() and (has_labels or not stored) else ka.load(path)
 
 
 def _overrides(items: list[str] | tuple[str, ...]) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.files import read_labelled, read_pairs, read_tagged, read_texts
 from keras_attention.data.images import ImageError, image_problem, read_images
-from keras_attention.data.lines import DataError, read_lines
+from keras_attention.data.lines import DataError, DataWarning, read_lines
 from keras_attention.data.masking import masked_batches
 from keras_attention.data.permutation import permutation_batches
 from keras_attention.data.special_tokens import special_tokens_of
+from keras_attention.data.splitting import split_examples
 from keras_attention.data.text_batches import (
     classification_batches,
     language_batches,
@@ -22,6 +23,7 @@ from keras_attention.data.word_reader import WordReader
 __all__ = [
     "CaptionedImage",
     "DataError",
+    "DataWarning",
     "ImageError",
     "LengthBatches",
     "TextReader",
@@ -42,6 +44,7 @@ __all__ = [
     "read_tagged",
     "read_texts",
     "special_tokens_of",
+    "split_examples",
     "tagging_batches",
     "train_tokenizer",
     "translation_batches",

@@ -21,6 +21,10 @@ class DataError(ValueError):
     """Data cannot be used. The message names the file and the line, what was expected, and how to fix it."""
 
 
+class DataWarning(UserWarning):
+    """Data can be used, but are probably not what they should be. The message has an example, and how to fix it."""
+
+
 def read_lines(path: PathLike) -> list[str]:
     """Read the lines of a UTF-8 text file.
 

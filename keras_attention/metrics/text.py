@@ -79,6 +79,7 @@ _SCRIPTS = {  # code points of scripts that are written without spaces, or whose
     "hangul": "\u1100-\u11ff\u3130-\u318f\uac00-\ud7ff",
     "unspaced": "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff",  # Thai, Lao, Tibetan, Burmese, Khmer
 }
+UNSPACED = "".join(points for script, points in _SCRIPTS.items() if script != "hangul")  # scripts without spaces
 
 
 def bleu_tokenizer(texts: Sequence[str]) -> str:

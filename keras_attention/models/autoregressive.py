@@ -15,7 +15,7 @@ from keras_attention.generation import Sampling, Strategy
 from keras_attention.generation.decode import decode, search_inputs
 from keras_attention.models.arguments import has_learned_positions
 from keras_attention.models.decoding import stop_inputs, suppress_special
-from keras_attention.models.examples import read_documents
+from keras_attention.models.examples import read_documents, token_baseline
 from keras_attention.models.inference import check_texts, hypothesis_outputs
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.outputs import Completion
@@ -31,7 +31,7 @@ class AutoregressiveLM:
     reads_padding = True  # whether `start` takes prompts of different lengths
     output_class = Completion
     default_strategy = Sampling
-    read_examples = staticmethod(read_documents)
+    read_examples, baseline = staticmethod(read_documents), token_baseline
 
     def complete(
         self, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_attention.data.caption_batches import image_regions
-from keras_attention.data.captions import CaptionedImage
+from keras_attention.data.captions import CaptionedImage, captions_of
+from keras_attention.metrics.baselines import Baseline, TfIdf
 from keras_attention.metrics.captions import check_scorers, score_captions
 from keras_attention.metrics.text import score_texts
 from keras_attention.outputs import Caption
@@ -38,10 +39,30 @@ def validation_score(
         regions = image_regions(examples, self, cache)
         captions = self.caption_regions(regions, batch_size=64)
         captions = [dataclasses.replace(c, valid=bool(v)) for c, v in zip(captions, regions.valid, strict=True)]
-    texts, references = _readable(captions, examples)
+    return _text_score(*_readable(captions, examples), metric, bleu_tokenizer)
+
+
+def _text_score(texts: list[str], references: Sequence, metric: str, bleu_tokenizer: str | None) -> float:
     if metric == "cider":
         return 100 * score_captions(texts, references, meteor=False).cider
     return score_texts(texts, references, lowercase=True, tokenizer=bleu_tokenizer).bleu
+
+
+def baseline(
+    self: Any,
+    examples: Sequence[CaptionedImage],
+    validation: Sequence[CaptionedImage],
+    metric: str,
+    bleu_tokenizer: str | None = None,
+    **_: Any,
+) -> Baseline | None:
+    """Return the score of one caption for all images; see `keras_attention.training.baseline`."""
+    if metric not in self.text_metrics:
+        return None
+    captions = captions_of(examples)
+    texts = [captions[TfIdf(captions).most_central()]] * len(validation)
+    references = [example.captions for example in validation]
+    return Baseline(_text_score(texts, references, metric, bleu_tokenizer), "one caption for all images")
 
 
 def score_examples(cls: type, model: Any, examples: Sequence[CaptionedImage], **search: Any) -> dict[str, Any]:

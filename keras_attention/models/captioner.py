@@ -380,4 +380,5 @@ class Captioner(Task):
         images = images if shuffle else {"cache": images.get("cache")}
         return super().make_batches(examples, max_tokens, shuffle, seed, **images)
 
-    validation_score, score_examples = caption_scores.validation_score, classmethod(caption_scores.score_examples)
+    validation_score, baseline = caption_scores.validation_score, caption_scores.baseline
+    score_examples = classmethod(caption_scores.score_examples)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ import keras
 from keras_attention.data.captions import CaptionedImage
 from keras_attention.data.files import has_records, read_texts
 from keras_attention.data.lines import DataError, read_lines
+from keras_attention.metrics.baselines import Baseline, unigram_loss
 from keras_attention.metrics.tokens import MaskedAccuracy, Perplexity
 
 
@@ -52,6 +53,11 @@ _FORMATS: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
 }
 
 
+def has_format(cls: Any) -> bool:
+    """Return whether the examples of a task have a format of this library; those of a user's task may have another."""
+    return cls.predict_method in _FORMATS
+
+
 def check_examples(cls: Any, examples: Any) -> None:
     """Check that raw examples are those of this task.
 
@@ -61,7 +67,7 @@ def check_examples(cls: Any, examples: Any) -> None:
     Raises:
         TypeError: `examples` is no list, such as the path of a file; or an example is not one of the task.
     """
-    if cls.predict_method not in _FORMATS:  # a task of the user
+    if not has_format(cls):
         return
     expected, reader, is_example = _FORMATS[cls.predict_method]
     fix = f"expected a list of {expected}. `{reader}` reads a file."
@@ -140,6 +146,32 @@ def token_scores(model: keras.Model, batches: Any) -> dict[str, float]:
         scores[f"{prefix}perplexity"] = float(perplexity.result())
         scores[f"{prefix}accuracy"] = float(accuracy.result())
     return scores
+
+
+def token_baseline(
+    self: Any, examples: Any, validation: Any, metric: str, label_smoothing: float = 0.0, **_: Any
+) -> Baseline | None:
+    """Return the loss of the frequencies of tokens; see `keras_attention.training.baseline`.
+
+    Args:
+        self: a language model.
+        examples: texts or batches.
+        validation: texts or batches.
+        metric: `"loss"`; for a model with several outputs `"logits_loss"`.
+        label_smoothing: label smoothing of the loss.
+    """
+    several = isinstance(self.output, dict)
+    if metric != ("logits_loss" if several else "loss"):
+        return None
+
+    def batches_of(data: Any) -> Iterator[tuple]:
+        batches = data if isinstance(data, keras.utils.PyDataset) else self.make_batches(data, shuffle=False)
+        for index in range(len(batches)):
+            _, labels, weights = batches[index]
+            yield (None, labels["logits"], weights["logits"]) if several else (None, labels, weights)
+
+    loss = unigram_loss(batches_of(examples), batches_of(validation), self.config.vocabulary_size, label_smoothing)
+    return Baseline(loss, "the frequency of each token")
 
 
 def check_known_labels(model: Any, counts: Mapping[str, int]) -> None:

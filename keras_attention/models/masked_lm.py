@@ -23,7 +23,7 @@ from keras_attention.models.build import (
     make_encoder,
     make_pooler,
 )
-from keras_attention.models.examples import read_documents, token_scores
+from keras_attention.models.examples import read_documents, token_baseline, token_scores
 from keras_attention.models.inference import check_texts
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
@@ -67,7 +67,7 @@ class MaskedLM(Task):
     input_reader = Task.text_reader
     output_class = FilledMask
     batch_function = staticmethod(masked_batches)
-    read_examples = staticmethod(read_documents)
+    read_examples, baseline = staticmethod(read_documents), token_baseline
     default_preset = "bert_base"
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:

@@ -17,7 +17,9 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.generation.compiled import check_process
+from keras_attention.metrics.baselines import Baseline
 from keras_attention.models import fitting, inference, making, saving, token_loss, weight_transfer
+from keras_attention.models.data_checks import check_training_data
 from keras_attention.models.examples import check_examples
 
 
@@ -68,6 +70,7 @@ class Task(keras.Model):
     from_model = classmethod(weight_transfer.from_model)
     from_encoder = classmethod(weight_transfer.from_encoder)
     check_examples = classmethod(check_examples)
+    check_training_data = classmethod(check_training_data)
     compile = fitting.compile
     compile_from_config = fitting.compile_from_config
     fit = fitting.fit
@@ -111,6 +114,9 @@ class Task(keras.Model):
     def task_name(cls) -> str:
         """Return the name of this class, or of the class of this library that it extends."""
         return next(base.__name__ for base in cls.__mro__ if base.__module__.startswith("keras_attention."))
+
+    def initialize_from(self, examples: Sequence) -> None:
+        """Improve the initial weights of a new model with statistics of training examples; here do nothing."""
 
     @property
     def embeddings(self) -> tuple[keras.layers.Layer, ...]:
@@ -250,6 +256,10 @@ class Task(keras.Model):
     def validation_score(self, examples: Sequence, metric: str, **options: Any) -> float:
         """Return one of `text_metrics`, such as `"bleu"`, of the texts that the model generates for the examples."""
         raise NotImplementedError(f"{type(self).__name__} has no metric of generated texts, such as {metric}.")
+
+    def baseline(self, examples: Any, validation: Any, metric: str, **options: Any) -> Baseline | None:
+        """Return the score of a prediction without a network, or None; see `keras_attention.training.baseline`."""
+        return None
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from keras_attention.data.files import read_labelled
 from keras_attention.data.text_batches import classification_batches
 from keras_attention.data.text_reader import Text, TextReader, as_tuple
 from keras_attention.layers.heads import probabilities
+from keras_attention.metrics.baselines import Baseline, most_frequent
 from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary
 from keras_attention.models.build import (
     encode_text,
@@ -39,7 +40,7 @@ class TextClassifier(Task):
     p(label | x) = softmax(W s), where s is the pooled vector of the text; `config.problem_type` can replace the
     softmax. For a recurrent encoder s = [h; c]: h is the final state of both directions, and c is the context of
     attention with query h over all positions (omitted without attention). For a Transformer s = tanh(V x_0 + b), where
-    x_0 is the output at the start token; see `pool_sequence`.
+    x_0 is the output at the start token; with `config.pooling="mean"`, s is the mean of the outputs.
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`, with `labels`.
@@ -85,7 +86,7 @@ class TextClassifier(Task):
         else:
             self.pooler, pool = make_pooler(config), self._pool
         inputs = text_inputs(config)
-        self.pool_sequence = functools.partial(pool_sequence, config.template)
+        self.pool_sequence = functools.partial(pool_sequence, config)
         pooled, _ = pool(inputs)
         dropout = keras.layers.Dropout(config.dropout, name="dropout")
         self.head = keras.layers.Dense(len(config.labels), name="logits")
@@ -105,7 +106,8 @@ class TextClassifier(Task):
         """Return the pooled vector of a Transformer, and the scores (B, S) of the last block, averaged over heads."""
         mask = inputs["padding_mask"]
         outputs, scores = encode_text(self, inputs, return_attention_scores)
-        pooled = self.pooler(self.pool_sequence(outputs, mask))
+        pooled = self.pool_sequence(outputs, mask)
+        pooled = pooled if self.pooler is None else self.pooler(pooled)
         return pooled, self.pool_sequence(ops.mean(scores[-1], axis=1), mask) if return_attention_scores else None
 
     @property
@@ -158,7 +160,7 @@ class TextClassifier(Task):
         """
         inputs = dict(inputs)
         real = ops.logical_not(inputs.pop("is_empty"))
-        pool = self._pool_states if self.pooler is None else self._pool
+        pool = self._pool if self.encoder.blocks else self._pool_states
         pooled, attention = pool(inputs, return_attention_scores=True)
         computed = ops.where(ops.expand_dims(real, 1), self._activate(self.head(pooled)), 0.0)
         result = {
@@ -215,6 +217,13 @@ class TextClassifier(Task):
                 "that can be trained. Make a new classifier with `TextClassifier.from_encoder(model, labels=...)`."
             )
         return super().make_batches(examples, max_tokens, shuffle, seed)
+
+    def baseline(self, examples: Sequence, validation: Sequence, metric: str, **_: Any) -> Baseline | None:
+        """Return the accuracy of the most frequent label; see `keras_attention.training.baseline`."""
+        if metric != "accuracy":
+            return None
+        label = most_frequent(label for _, label in examples)
+        return Baseline(sum(other == label for _, other in validation) / len(validation), "the most frequent label")
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.data.word_reader import EncodedWords, WordReader
 from keras_attention.layers import CharacterEncoder
 from keras_attention.layers.heads import probabilities
+from keras_attention.metrics.baselines import Baseline, frequent_tags
 from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary, without_attention
 from keras_attention.models.build import encode_text, make_embedding, make_encoder
 from keras_attention.models.examples import check_known_labels, only_path
@@ -200,6 +202,16 @@ class TextTagger(Task):
             tokenizers["character_tokenizer"] = train_tokenizer(texts, "characters", lowercase=options["lowercase"])
             options["lowercase"] = True
         return {**tokenizers, "tokenizer": train_tokenizer(texts, **options)}
+
+    def baseline(self, examples: Sequence, validation: Sequence, metric: str, **_: Any) -> Baseline | None:
+        """Return the accuracy of each word's most frequent tag; see `keras_attention.training.baseline`."""
+        total = sum(map(len, validation))
+        if metric != "accuracy" or not total:
+            return None
+        tagged = frequent_tags(examples, [[word for word, _ in sentence] for sentence in validation])
+        expected = [[tag for _, tag in sentence] for sentence in validation]
+        correct = sum(map(operator.eq, itertools.chain(*tagged), itertools.chain(*expected)))
+        return Baseline(correct / total, "each word's most frequent tag")
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:

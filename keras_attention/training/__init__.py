@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from keras_attention.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from keras_attention.training.baselines import Baseline, baseline
     from keras_attention.training.compiling import compile_model
-    from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, freeze, rematerialize
+    from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, fit_head, freeze, rematerialize
     from keras_attention.training.losses import MaskedCrossEntropy
     from keras_attention.training.optimizers import WarmUp
     from keras_attention.training.plan import TrainingPlan
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 __getattr__ = lazy_names(
     __name__,
     {
+        "baselines": "Baseline baseline",
         "checkpoints": "",
         "compiling": "compile_model",
-        "finetuning": "LayerwiseAdam enable_lora freeze rematerialize",
+        "finetuning": "LayerwiseAdam enable_lora fit_head freeze rematerialize",
         "losses": "MaskedCrossEntropy",
         "optimizers": "WarmUp",
         "plan": "TrainingPlan",
@@ -31,13 +33,16 @@ __getattr__ = lazy_names(
 )
 
 __all__ = [
+    "Baseline",
     "LayerwiseAdam",
     "MaskedCrossEntropy",
     "SelfCriticalBatches",
     "TrainingPlan",
     "WarmUp",
+    "baseline",
     "compile_model",
     "enable_lora",
+    "fit_head",
     "freeze",
     "rematerialize",
     "train",

@@ -81,8 +81,13 @@ class EpochLog(keras.callbacks.Callback):
         left = (now - self._start) / (epoch + 1 - self._first) * (epochs - epoch - 1)
         values = [f"{name} {float(value):.4g}" for name, value in (logs or {}).items()]
         times = [duration(now - self._epoch_start), *([f"at most {duration(left)} left"] if left else [])]
-        sys.stderr.write(f"epoch {epoch + 1}/{epochs}: {', '.join([*values, *times])}\n")
-        sys.stderr.flush()
+        write_line(f"epoch {epoch + 1}/{epochs}: {', '.join([*values, *times])}")
+
+
+def write_line(text: str) -> None:
+    """Write a line to standard error."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def duration(seconds: float) -> str:

@@ -13,6 +13,7 @@ import keras
 from keras_attention.data.batches import RepeatedBatches
 from keras_attention.data.example_weights import ClassWeight, WeightedBatches
 from keras_attention.storage import local_path
+from keras_attention.training.baselines import compare_with_baseline
 from keras_attention.training.checkpoints import average_weights
 from keras_attention.training.compiling import compile_model, computed_names
 from keras_attention.training.plan import TrainingPlan, mode_of
@@ -39,14 +40,19 @@ def train(
     `checkpoint.npz`, and the best model so far to `model.keras`. A run that was interrupted resumes from the checkpoint
     and ends with the same weights as a run without interruption.
 
+    At the end, the best model is compared with a `baseline` that needs no network. A model that is not better has a
+    warning. Without raw validation examples, and for a metric without a baseline, nothing is compared. Raw examples are
+    checked first: examples from which no model can learn are an error, and what is probably a mistake is a warning.
+
     Args:
         model: a task of this library. To resume a run, pass the same model.
         examples: raw examples of the task, such as pairs of texts, or batches from `keras_attention.data`.
         directory: the directory of the run; created if it does not exist.
         plan: the hyperparameters; by default `TrainingPlan.for_data(model, examples)`, and for batches
             `TrainingPlan()`.
-        validation: raw examples or batches. With raw examples, the metric of the task, such as BLEU, selects the best
-            model by default; with batches, a metric that Keras computes.
+        validation: raw examples or batches; None for no validation. `keras_attention.data.split_examples` splits the
+            training examples. With raw examples, the metric of the task, such as BLEU, selects the best model by
+            default; with batches, a metric that Keras computes.
         measure: a function that is called with the model after each epoch; it returns metrics, such as
             `{"val_f1": 0.7}`, which are added to the history and can be monitored.
         class_weight: weights of the classes in the loss, for a `TextClassifier` or `TextTagger`; see its `fit`.
@@ -60,6 +66,7 @@ def train(
 
     Raises:
         TypeError: `examples` are not those of the task, or `directory` is no path.
+        DataError: no model can learn from the examples, such as examples with one label.
         ValueError: the monitored metric is not computed or was never finite, it is not known whether a lower or higher
             value is better, or the directory has the run of another model, with other data or with another plan. Only
             `epochs`, `patience` and `average_checkpoints` of a plan may change.
@@ -78,6 +85,7 @@ def train(
     plan = plan or _default_plan(model, examples)
     start = describe_start(plan, examples, validation, {**options, "class_weight": class_weight})
     batches = _batches(model, examples, plan, options)
+    _check_data(model, examples, validation)
     valid = None if validation is None else _batches(model, validation, plan, options, shuffle=False)
     monitor = plan.monitor or default_monitor(model, batches, validation)
     if plan.bleu_tokenizer:
@@ -96,6 +104,9 @@ def train(
     state.load_best(model)
     if plan.average_checkpoints > 1:
         _keep_average_if_better(model, state, batches, valid)
+    data = (batches, valid) if model.metric == "loss" else (examples, validation)
+    settings = {"label_smoothing": plan.label_smoothing, "bleu_tokenizer": plan.bleu_tokenizer}
+    compare_with_baseline(model, *data, state.value_of_best, monitor, verbose, **settings)
     return state.history
 
 
@@ -111,6 +122,13 @@ def _batches(model: keras.Model, examples: Any, plan: TrainingPlan, options: dic
     if isinstance(examples, keras.utils.PyDataset):
         return examples
     return model.make_batches(examples, plan.max_tokens, shuffle=shuffle, seed=plan.seed, **options)
+
+
+def _check_data(model: keras.Model, examples: Any, validation: Any) -> None:
+    """Check raw examples; batches are not checked."""
+    raw = [None if isinstance(data, keras.utils.PyDataset) else data for data in (examples, validation)]
+    if raw[0] is not None:
+        model.check_training_data(*raw, labels=getattr(model.config, "labels", ()))
 
 
 def default_monitor(model: keras.Model, batches: Any, validation: Any) -> str:

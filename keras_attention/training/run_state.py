@@ -128,6 +128,13 @@ class RunState(keras.callbacks.Callback):
             self._save_model(model)
         return is_better
 
+    def value_of_best(self, name: str) -> float | None:
+        """Return the value of a metric for the best model; None if it is not known."""
+        if name == self.monitor:
+            return self.best
+        known = name in self.history and isinstance(self.best_epoch, int)  # not of an average of checkpoints
+        return self.history[name][self.best_epoch - 1] if known else None
+
     def _rank(self, value: float, loss: float) -> tuple[float, float]:
         return (value if self.mode == "max" else -value), -loss
 

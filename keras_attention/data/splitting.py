@@ -1,0 +1,121 @@
+"""Split examples into training and validation examples, so that equal inputs are on one side."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_attention.data.captions import CaptionedImage
+
+_MIN_GROUPS, _MAX_GROUPS = 20, 1000
+_MIN_CHARACTERS, _MAX_CHARACTERS = 2000, 1_000_000
+_SEPARATORS = ("\n\n", "\n", " ")  # where a text is cut, if one of them is near
+
+
+def split_examples(
+    examples: Sequence,
+    fraction: float = 0.1,
+    seed: int = 0,
+    label_counts: Callable[[Sequence], collections.Counter[str]] | None = None,
+) -> tuple[list, list]:
+    """Split examples at random into training and validation examples.
+
+    Examples with equal inputs (source, text, words) are a group, as are the captions of an image. A group is on one
+    side. At least 1 and at most 1,000 groups are validation examples; if there are fewer than 20 groups, none are.
+
+    Fewer than 20 texts of a language model are cut instead: their last part, at most 1,000,000 characters, becomes
+    validation text. The cut is near a line break or a space. Texts of fewer than 2,000 characters in all are not cut.
+
+    Args:
+        examples: raw examples of a task.
+        fraction: the share of groups, or of characters, for validation, in (0, 1).
+        seed: the seed of the choice.
+        label_counts: for a classifier or tagger, the `label_counts` of its class: a label stays in the training
+            examples at least once.
+
+    Returns:
+        (training examples, validation examples), each in the order of `examples`.
+
+    Raises:
+        ValueError: `fraction` is outside (0, 1).
+
+    Example:
+        >>> pairs = [(f"source {i}", f"target {i}") for i in range(30)]
+        >>> train, valid = split_examples(pairs)
+        >>> len(train), len(valid)
+        (27, 3)
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"`fraction` is {fraction}; expected a number between 0 and 1.")
+    groups: dict[Any, list[int]] = {}
+    for index, example in enumerate(examples):
+        groups.setdefault(input_of(example), []).append(index)
+    if len(groups) < _MIN_GROUPS:
+        is_text = len(examples) and all(isinstance(example, str) for example in examples)
+        return _cut(examples, fraction) if is_text else (list(examples), [])
+    chosen = _choose(examples, list(groups.values()), fraction, seed, label_counts or _no_labels)
+    return tuple([e for i, e in enumerate(examples) if (i in chosen) == held_out] for held_out in (False, True))
+
+
+def _no_labels(examples: Sequence) -> collections.Counter[str]:
+    return collections.Counter()
+
+
+def _choose(
+    examples: Sequence, groups: list[list[int]], fraction: float, seed: int, label_counts: Callable
+) -> set[int]:
+    """Return the indices of the validation examples."""
+    size = min(max(round(fraction * len(groups)), 1), _MAX_GROUPS)
+    limit, left = max(fraction * len(examples), 1), label_counts(examples)
+    chosen: list[list[int]] = []
+    for number in np.random.default_rng(seed).permutation(len(groups)):
+        labels = label_counts([examples[i] for i in groups[number]])
+        if len(groups[number]) <= limit and all(left[label] > count for label, count in labels.items()):
+            chosen.append(groups[number])
+            left.subtract(labels)
+        if len(chosen) == size:
+            break
+    return set(itertools.chain(*chosen))
+
+
+def _cut(texts: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
+    """Return the first part and the last part of texts in a row."""
+    total = sum(map(len, texts))
+    if total < _MIN_CHARACTERS:
+        return list(texts), []
+    wanted = min(int(fraction * total), _MAX_CHARACTERS)
+    index, size = len(texts) - 1, len(texts[-1])  # the text that is cut, and the size from its beginning to the end
+    while size < wanted:
+        index -= 1
+        size += len(texts[index])
+    text, end = texts[index], size - wanted
+    found = [text.rfind(separator, max(end - wanted // 2, 0), end + 1) for separator in _SEPARATORS]
+    position = next((place for place in found if place > 0), end)
+    parts = (text[:position].rstrip("\n "), text[position:].lstrip("\n "))
+    first, last = ([part] if part.strip() else [] for part in parts)
+    return [*texts[:index], *first], [*last, *texts[index + 1 :]]
+
+
+def is_pair(example: Any) -> bool:
+    """Return whether an example is (input, output), such as (source, target), and not a text or a sentence of pairs."""
+    return not isinstance(example, (str, CaptionedImage)) and len(example) == 2 and isinstance(example[1], str)
+
+
+def input_of(example: Any) -> Any:
+    """Return the input of an example: its image, source, text, pair of texts, or words.
+
+    Example:
+        >>> input_of(("we eat", "comemos")), input_of([("we", "PRON"), ("eat", "VERB")]), input_of("we eat")
+        ('we eat', ('we', 'eat'), 'we eat')
+    """
+    if isinstance(example, CaptionedImage):
+        return example.image
+    if isinstance(example, str):
+        return example
+    if is_pair(example):
+        return example[0] if isinstance(example[0], str) else tuple(example[0])
+    return tuple(word for word, _ in example)

@@ -1,0 +1,179 @@
+"""Recognize training data from which no model can learn, and data that are probably a mistake, before training."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from keras_attention.data.captions import CaptionedImage, captions_of
+from keras_attention.data.lines import DataError, DataWarning, counted
+from keras_attention.data.splitting import input_of, is_pair
+from keras_attention.data.text_reader import as_tuple
+from keras_attention.models.examples import has_format
+
+_FEW_EXAMPLES, _FEW_CHARACTERS = 10, 1000
+_MANY_LABELS = 50  # with more labels than this, of which nearly all occur once, the column is wrong
+
+
+def check_training_data(
+    cls: Any, examples: Sequence, validation: Sequence | None = None, labels: Sequence[str] = ()
+) -> None:
+    """Raise an error if no model can learn from examples, and warn about what is probably a mistake.
+
+    Errors: one label, or nearly all labels occur once; all inputs, targets or captions are equal; all targets, labels
+    or tags are empty.
+    Warnings: few examples; labels that occur once; empty texts; outputs that equal their inputs; equal texts with
+    different labels; validation examples that are also training examples.
+
+    Args:
+        examples: raw training examples of the task.
+        validation: raw validation examples, or None.
+        labels: the labels that the model already has; they may be a reason for only one label in the examples.
+
+    Raises:
+        DataError: see above. The warnings are `DataWarning`.
+
+    Example:
+        >>> ka.Translator.check_training_data([("we eat", "comemos"), ("we eat", "comemos")])
+        Traceback (most recent call last):
+        ...
+        keras_attention.data.lines.DataError: All 2 training examples have the input 'we eat'; expected ...
+    """
+    if not has_format(cls) or not len(examples):
+        return
+    found = [
+        _label_problem(cls, examples, labels),
+        _few(examples),
+        _empty(cls, examples),
+        _equal(cls, examples),
+        _copied(cls, examples),
+        _contradictory(cls, examples),
+        _trained(examples, validation or ()),
+    ]
+    for problem in filter(None, found):
+        warnings.warn(problem, DataWarning, stacklevel=4)  # the caller of `ka.train`
+
+
+def _shown(text: Any) -> str:
+    return (text if isinstance(text, (str, bytes)) else " ".join(text))[:60]
+
+
+def _fix(cls: Any) -> str:
+    """Return how to choose other columns of a file."""
+    if cls.command_name == "tagger":
+        return "choose the column of the tags with `tag_column` (--tag-column)"
+    return "name the columns with `columns` (--columns)"
+
+
+def _label_problem(cls: Any, examples: Sequence, known: Sequence[str]) -> str:
+    counts = cls.label_counts(examples).most_common()
+    once = [label[:40] for label, count in counts if count == 1]
+    if len(counts) == 1:
+        message = f"All {counted(len(examples), 'training example')} have the label {counts[0][0]}"
+        if not known:
+            raise DataError(f"{message}; expected at least two labels. Add examples of others, or {_fix(cls)}.")
+        return f"{message}, so the model learns to return it for any text."
+    if len(counts) > _MANY_LABELS and len(once) >= 0.9 * len(counts) and not known:
+        raise DataError(
+            f"There are {len(counts)} labels for {len(examples)} examples, such as {', '.join(once[:3])}; expected "
+            f"labels that occur several times. If they are in another column, {_fix(cls)}."
+        )
+    if once:
+        return (
+            f"These labels occur once: {', '.join(once[:10])}. One may be a mistake, or the name of a column in a "
+            f"header; {_fix(cls)}."
+        )
+    return ""
+
+
+def _few(examples: Sequence) -> str:
+    if all(isinstance(example, str) for example in examples):
+        size = sum(map(len, examples))
+        text = f"The training texts have {counted(size, 'character')} in all"
+        return f"{text}, which is too little to learn from; expected some ten thousands." * (size < _FEW_CHARACTERS)
+    text = f"There are {len(examples)} training examples" if len(examples) > 1 else "There is one training example"
+    return f"{text}, too few to learn from; expected some hundreds." * (len(examples) < _FEW_EXAMPLES)
+
+
+def _pairs(examples: Sequence) -> Iterator[tuple[Any, str]]:
+    """Yield (input, output) of each example, and (word, tag) of sentences; nothing for texts and images."""
+    for example in examples:
+        if not isinstance(example, (str, CaptionedImage)):
+            yield from [(input_of(example), example[1])] if is_pair(example) else example
+
+
+def _empty(cls: Any, examples: Sequence) -> str:
+    total = inputs = outputs = 0
+    for one, other in _pairs(examples):
+        total += 1
+        inputs += not "".join(as_tuple(one)).strip()
+        outputs += not other.strip()
+    if total and outputs == total:
+        raise DataError(f"All {total} targets, labels or tags are empty; expected text. If they are not, {_fix(cls)}.")
+    names = {"an empty input": inputs, "an empty target, label or tag": outputs}
+    shown = " and ".join(f"{count} of {total} examples have {name}" for name, count in names.items() if count)
+    return f"{shown}. Leave them out, or correct them." if shown else ""
+
+
+def _equal(cls: Any, examples: Sequence) -> str:
+    sides = {"input": [input_of(example) for example in examples]}
+    if cls.predict_method == "translate":
+        sides["target"] = [target for _, target in examples]
+    elif cls.predict_method == "caption":
+        sides["caption"] = captions_of(examples)
+    for name, values in sides.items():
+        if len(values) > 1 and len(set(values)) == 1:
+            raise DataError(
+                f"All {len(values)} training examples have the {name} {_shown(values[0])!r}; expected different ones. "
+                f"Add other examples, or {_fix(cls)}."
+            )
+    return ""
+
+
+def _copied(cls: Any, examples: Sequence) -> str:
+    copies, total = [], 0
+    for one, other in _pairs(examples):
+        total += 1
+        copies += [one] if one == other else []
+    if 2 * len(copies) < max(total, 1):
+        return ""
+    return (
+        f"{len(copies)} of {total} targets, labels or tags equal their input, such as {copies[0][:40]!r}, so the model "
+        f"learns to copy. If this is not intended, {_fix(cls)}."
+    )
+
+
+def _contradictory(cls: Any, examples: Sequence) -> str:
+    if not cls.label_counts(examples):
+        return ""
+    found: dict[Any, set] = {}
+    for example in examples:
+        labels = example[1] if is_pair(example) else " ".join(tag for _, tag in example)
+        found.setdefault(input_of(example), set()).add(labels)
+    texts = [text for text, labels in found.items() if len(labels) > 1]
+    if not texts:
+        return ""
+    shown, inputs = _shown(texts[0]), f"{counted(len(texts), 'input')} {'has' if len(texts) == 1 else 'have'}"
+    labels = " and ".join(sorted(found[texts[0]])[:2])
+    return f"{inputs} different labels, such as {shown!r} with {labels}. Correct them."
+
+
+def _trained(examples: Sequence, validation: Sequence) -> str:
+    """Return the warning that most validation examples, or lines of texts, are also training examples."""
+    inputs = list(_units(validation))
+    known = set(inputs)
+    trained = {unit for unit in _units(examples) if unit in known}
+    count = sum(unit in trained for unit in inputs)
+    if 2 * count <= len(inputs):
+        return ""
+    noun = "lines" if isinstance(validation[0], str) else "examples"
+    return (
+        f"{count} of {len(inputs)} validation {noun} are also training {noun}, so the validation score does not "
+        "tell how good the model is for other inputs. Use other validation examples."
+    )
+
+
+def _units(examples: Sequence) -> Iterator[Any]:
+    for example in examples:
+        yield from filter(str.strip, example.splitlines()) if isinstance(example, str) else [input_of(example)]

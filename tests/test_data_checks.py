@@ -1,0 +1,101 @@
+"""Training data from which no model can learn are an error; what is probably a mistake is one warning."""
+
+import warnings
+
+import pytest
+
+import keras_attention as ka
+
+PAIRS = [(f"we eat {i}", f"comemos {i}") for i in range(11)]
+LABELLED = [(f"a film {i}", ("good", "bad")[i % 2]) for i in range(12)]
+TAGGED = [[("we", "PRON"), (f"eat{i}", "VERB")] for i in range(10)]
+IMAGES = [ka.data.CaptionedImage(f"{i}", f"{i}.png", (f"a dog {i}", f"dog {i}")) for i in range(10)]
+TEXTS = [f"they drink water {i} times\n" * 7 for i in range(7)]
+TASKS = {"t": ka.Translator, "c": ka.TextClassifier, "g": ka.TextTagger, "i": ka.Captioner, "lm": ka.CausalLM}
+
+
+def image(example, *captions):
+    return ka.data.CaptionedImage(example.name, example.image, captions)
+
+
+ERRORS = [
+    ("c", [(text, "good") for text, _ in LABELLED], "All 12 training examples have the label good; expected at least"),
+    ("g", [[("we", "PRON")], [("it", "PRON")]], "All 2 training examples have the label PRON; .*--tag-column"),
+    ("t", PAIRS[:1] * 3, "All 3 training examples have the input 'we eat 0'; expected different ones. .*--columns"),
+    ("t", [(source, "si") for source, _ in PAIRS], "All 11 training examples have the target 'si'"),
+    ("c", [("a film", label) for _, label in LABELLED], "All 12 training examples have the input 'a film'"),
+    ("g", TAGGED[:1] * 9, "All 9 training examples have the input 'we eat0'"),
+    ("i", [image(e, "a dog") for e in IMAGES], "All 10 training examples have the caption 'a dog'"),
+    ("lm", ["to be"] * 5, "All 5 training examples have the input 'to be'"),
+    ("t", [(source, " ") for source, _ in PAIRS], "All 11 targets, labels or tags are empty; expected text"),
+]
+WARNINGS = [
+    ("t", PAIRS[:2], (), "There are 2 training examples, too few to learn from; expected some hundreds."),
+    ("i", IMAGES[:1], (), "There is one training example, too few"),
+    ("lm", TEXTS[:1], (), "The training texts have 175 characters in all, which is too little to learn from"),
+    ("t", [*PAIRS, ("", "si"), (" ", "a"), ("b", "")], (), "2 of 14 examples have an empty input and 1 of 14 examples"),
+    ("c", [*LABELLED, ("", "bad")], (), "1 of 13 examples have an empty input. Leave them out, or correct them."),
+    ("t", [(s, s if i % 2 else t) for i, (s, t) in enumerate(PAIRS + PAIRS[:1])], (), "6 of 12 .* such as 'we eat 1'"),
+    ("g", [[(word, word) for word, _ in s] * 2 for s in TAGGED], (), "40 of 40 .* equal their input, such as 'we'"),
+    (
+        "c",
+        [*LABELLED, ("a film 0", "bad")],
+        (),
+        "1 input has different labels, such as 'a film 0' with bad and",
+    ),
+    ("g", [*TAGGED, [("we", "PRON"), ("eat3", "PRON")]], (), "such as 'we eat3' with PRON PRON and PRON VERB"),
+    ("c", [*LABELLED, ("one", "label")], (), "These labels occur once: label. One may be a mistake"),
+    ("t", PAIRS, [*PAIRS[2:5], ("x", "y"), ("z", "y")], "3 of 5 validation examples are also training examples"),
+    ("g", TAGGED, TAGGED[3:], "7 of 7 validation examples are also"),
+    ("i", IMAGES, IMAGES[:3], "3 of 3 validation examples are also"),
+    ("lm", TEXTS, [f"{TEXTS[2]}\n{TEXTS[3]}end"], "14 of 15 validation lines are also training lines"),
+]
+FINE = [
+    ("t", PAIRS, [*PAIRS[:1], ("x", "y")]),
+    ("c", LABELLED, [("a film", "good")]),
+    ("c", [((text, "a pair"), label) for text, label in LABELLED], ()),
+    ("g", [*TAGGED, []], [[("you", "PRON")]]),
+    ("i", IMAGES, None),
+    ("lm", TEXTS, ["they drink tea"]),
+]
+
+
+@pytest.mark.parametrize(("task", "examples", "message"), ERRORS)
+def test_data_without_anything_to_learn_are_an_error(task, examples, message):
+    with pytest.raises(ka.data.DataError, match=message):
+        TASKS[task].check_training_data(examples)
+
+
+@pytest.mark.parametrize(("task", "examples", "validation", "message"), WARNINGS)
+def test_a_probable_mistake_has_one_warning(task, examples, validation, message):
+    with pytest.warns(ka.data.DataWarning, match=message) as caught:
+        TASKS[task].check_training_data(examples, validation)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize(("task", "examples", "validation"), FINE)
+def test_good_data_have_no_warning(task, examples, validation):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TASKS[task].check_training_data(examples, validation)
+
+
+def test_one_label_is_a_warning_if_the_model_has_others():
+    with pytest.warns(ka.data.DataWarning, match="have the label good, so the model learns to return it for any text"):
+        ka.TextClassifier.check_training_data([(f"film {i}", "good") for i in range(11)], labels=("good", "bad"))
+
+
+@pytest.mark.parametrize(("once", "twice", "known", "is_error"), [
+    (47, 5, False, True), (47, 6, False, False), (41, 4, False, False), (47, 5, True, False), (51, 0, False, True),
+])  # fmt: skip
+def test_labels_that_nearly_all_occur_once_are_an_error(once, twice, known, is_error):
+    labels = [f"{i} x" for i in range(once)] + [f"t{i}" for i in range(twice)] * 2
+    examples = [(f"film {i}", label) for i, label in enumerate(labels)]
+    known_labels = labels if known else ()
+    if not is_error:
+        with pytest.warns(ka.data.DataWarning, match="occur once: 0 x, 1 x"):
+            ka.TextClassifier.check_training_data(examples, labels=known_labels)
+        return
+    message = f"There are {once + twice} labels for {len(labels)} examples, such as 0 x.*--columns"
+    with pytest.raises(ka.data.DataError, match=message):
+        ka.TextClassifier.check_training_data(examples, labels=known_labels)
