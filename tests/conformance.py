@@ -17,7 +17,9 @@ from conftest import PAIRS
 import keras_attention as ka
 from keras_attention.layers import (
     AdditiveAttention,
+    AffixEncoder,
     AttentionLoss,
+    BagOfNGrams,
     CharacterEncoder,
     DotProductAttention,
     GumbelNoise,
@@ -71,6 +73,10 @@ def _sequence(rng: np.random.Generator) -> dict:
 def _characters(rng: np.random.Generator) -> dict:
     mask = np.arange(S) < np.array([[5, 3, 0], [1, 5, 2]])[:, :, None]
     return {"inputs": rng.integers(0, 11, (B, Q, S)), "mask": mask}
+
+
+def _token_ids(rng: np.random.Generator) -> dict:
+    return {"inputs": rng.integers(0, 11, (B, S)), "mask": np.arange(S) < [[5], [3]]}
 
 
 def _decoder(states: int, *, memory: bool = False) -> Callable[[np.random.Generator], dict]:
@@ -169,6 +175,9 @@ LAYERS = [
     LayerRow("lstm encoder", lambda: RecurrentEncoder(14, 2, return_state=True), _sequence,
              ((B, S, 14), (B, 14), (B, 14))),
     LayerRow("character encoder", lambda: CharacterEncoder(11, 13, 14), _characters, ((B, Q, 14),)),
+    LayerRow("affix encoder", lambda: AffixEncoder(11, 2, 3, 97, "..aBcD12éÉ-"), _characters,
+             ((B, Q, 21),)),
+    LayerRow("bag of n-grams", lambda: BagOfNGrams(11, 7, 97), _token_ids, ((B, 7),)),
     LayerRow("simple decoder", lambda: RecurrentDecoder(19, 23, cell="simple"), _decoder(states=1), ((B, T, 23),)),
     LayerRow("gru decoder", lambda: RecurrentDecoder(19, 23, 2, "gru", DotProductAttention(29)),
              _decoder(states=1, memory=True), ((B, T, 23), (B, T, S))),

@@ -34,19 +34,21 @@ def train_tokenizer(
     vocabulary_size: int = 8000,
     lowercase: bool = False,
     normalization: str = "identity",
+    min_count: int = 2,
 ) -> Any:
     """Train a KerasHub tokenizer on texts.
 
     Args:
         texts: strings.
         kind: `"sentencepiece"` (unigram model), `"bpe"` (SentencePiece's byte-pair encoding), `"wordpiece"`, `"words"`
-            (words between spaces that occur at least twice), or `"characters"`, which preserves every space. All kinds
+            (words between spaces, see `min_count`), or `"characters"`, which preserves every space. All kinds
             except `"wordpiece"` and `"words"` preserve line breaks.
         vocabulary_size: maximum number of pieces, special tokens included; a small corpus gives fewer.
         lowercase: convert texts to lower case inside the tokenizer, also in an exported model.
         normalization: `"identity"` keeps the characters of a text; only tabs, and kinds of spaces that the texts do not
             have, become spaces. `"nfkc"` replaces compatibility characters, such as `³` by `3` and full-width letters,
             for the kinds `"sentencepiece"`, `"bpe"` and `"words"`.
+        min_count: how often a word must occur, for the kind `"words"`.
 
     Returns:
         a `keras_hub.tokenizers.SentencePieceTokenizer` or `WordPieceTokenizer`.
@@ -75,10 +77,12 @@ def train_tokenizer(
     if kind == "wordpiece":
         return _train_wordpiece(texts, vocabulary_size, lowercase)
     if kind == "words":
-        repeated = _repeated_words(texts, lowercase)
-        if not repeated:
-            warnings.warn("No word of these texts occurs twice, so each becomes the unknown token.", stacklevel=2)
-        vocabulary_size = min(vocabulary_size, _SPECIAL_PIECES + repeated)
+        words = _count_words(texts, lowercase, min_count)
+        if not words:
+            warnings.warn(
+                f"No word of these texts occurs {min_count} times, so each becomes the unknown token.", stacklevel=2
+            )
+        vocabulary_size = min(vocabulary_size, _SPECIAL_PIECES + words)
     tokenizer = _train_sentencepiece(texts, kind, vocabulary_size, lowercase, normalization)
     return set_special_tokens(tokenizer, SpecialTokens(0, 1, 2, 3, mask=tokenizer.token_to_id("<mask>")))
 
@@ -90,9 +94,10 @@ def _check_normalization(normalization: str, kind: str) -> None:
         raise ValueError(f"`normalization` is {normalization!r}, but {kind} keep the text; expected 'identity'.")
 
 
-def _repeated_words(texts: list[str], lowercase: bool) -> int:
+def _count_words(texts: list[str], lowercase: bool, min_count: int) -> int:
+    """Return the number of different words that occur at least `min_count` times."""
     counts = collections.Counter(word for text in texts for word in (text.lower() if lowercase else text).split())
-    return sum(count > 1 for count in counts.values())
+    return sum(count >= min_count for count in counts.values())
 
 
 def _train_sentencepiece(texts: list[str], kind: str, vocabulary_size: int, lowercase: bool, normalization: str) -> Any:

@@ -15,6 +15,7 @@ from keras_attention.layers.embeddings import InputEmbedding, logits_of_step
 from keras_attention.layers.heads import MaskedLMHead, OutputBias
 from keras_attention.layers.masks import causal_mask, combine_masks
 from keras_attention.layers.multihead import MultiHeadAttention
+from keras_attention.layers.ngrams import AffixEncoder, BagOfNGrams
 from keras_attention.layers.positions import PositionEmbedding, SinusoidalPositions, sinusoidal_positions
 from keras_attention.layers.recurrent import CharacterEncoder, RecurrentEncoder
 from keras_attention.layers.recurrent_decoder import RecurrentDecoder
@@ -27,7 +28,9 @@ from keras_attention.layers.vision import ImageEncoder
 
 __all__ = [
     "AdditiveAttention",
+    "AffixEncoder",
     "AttentionLoss",
+    "BagOfNGrams",
     "DotProductAttention",
     "GumbelNoise",
     "ImageEncoder",

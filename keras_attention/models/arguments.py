@@ -46,6 +46,14 @@ def with_vocabulary(config, field: str, tokenizer: Any, name: str = "tokenizer")
     return config
 
 
+def known_vocabulary(tokenizer: Any) -> list[str] | None:
+    """Return the pieces of a tokenizer; None without a tokenizer, and while Keras loads it."""
+    try:
+        return None if tokenizer is None else vocabulary(tokenizer)
+    except ValueError:  # Keras sets its vocabulary later
+        return None
+
+
 def without_attention(config, task: str):
     """Return `config` after checking that it has no attention.
 

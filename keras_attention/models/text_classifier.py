@@ -15,6 +15,7 @@ from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.files import read_labelled
 from keras_attention.data.text_batches import classification_batches
 from keras_attention.data.text_reader import Text, TextReader, as_tuple
+from keras_attention.layers import BagOfNGrams
 from keras_attention.layers.heads import probabilities
 from keras_attention.metrics.baselines import Baseline, most_frequent
 from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary
@@ -39,8 +40,9 @@ class TextClassifier(Task):
 
     p(label | x) = softmax(W s), where s is the pooled vector of the text; `config.problem_type` can replace the
     softmax. For a recurrent encoder s = [h; c]: h is the final state of both directions, and c is the context of
-    attention with query h over all positions (omitted without attention). For a Transformer s = tanh(V x_0 + b), where
-    x_0 is the output at the start token; see `pool_sequence`.
+    attention with query h over all positions (omitted without attention); with `config.ngram_buckets`, the weights of
+    tokens and of pairs of tokens are added to W s, see `layers.BagOfNGrams`. For a Transformer s = tanh(V x_0 + b),
+    where x_0 is the output at the start token; with `config.pooling="mean"`, s is the mean of the outputs.
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`, with `labels`.
@@ -80,17 +82,26 @@ class TextClassifier(Task):
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
         check_labels(config.labels, at_least=2 if config.problem_type == SINGLE_LABEL else 1)
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
-        self.attention = self.pooler = None
+        self.attention = self.pooler = self.ngrams = None
         if isinstance(config, RecurrentConfig):
             self.attention, pool = make_attention(config), self._pool_states
         else:
             self.pooler, pool = make_pooler(config), self._pool
         inputs = text_inputs(config)
-        self.pool_sequence = functools.partial(pool_sequence, config.template)
+        self.pool_sequence = functools.partial(pool_sequence, config)
         pooled, _ = pool(inputs)
         dropout = keras.layers.Dropout(config.dropout, name="dropout")
         self.head = keras.layers.Dense(len(config.labels), name="logits")
-        super().__init__(config, {"tokenizer": tokenizer}, inputs, self.head(dropout(pooled)), **kwargs)
+        if config.ngram_buckets:
+            self.ngrams = BagOfNGrams(config.vocabulary_size, len(config.labels), config.ngram_buckets, name="ngrams")
+        super().__init__(config, {"tokenizer": tokenizer}, inputs, self._logits(inputs, dropout(pooled)), **kwargs)
+
+    def _logits(self, inputs: dict, pooled):
+        """Return the logits (B, classes) of pooled vectors (B, M) and of the n-grams of the texts."""
+        logits = self.head(pooled)
+        if self.ngrams is None:
+            return logits
+        return logits + self.ngrams(inputs["token_ids"], mask=inputs["padding_mask"])
 
     def _pool_states(self, inputs: dict, return_attention_scores: bool = False):
         """Return the pooled vector of a recurrent encoder, and its attention scores (B, S) or None."""
@@ -106,7 +117,8 @@ class TextClassifier(Task):
         """Return the pooled vector of a Transformer, and the scores (B, S) of the last block, averaged over heads."""
         mask = inputs["padding_mask"]
         outputs, scores = encode_text(self, inputs, return_attention_scores)
-        pooled = self.pooler(self.pool_sequence(outputs, mask))
+        pooled = self.pool_sequence(outputs, mask)
+        pooled = pooled if self.pooler is None else self.pooler(pooled)
         return pooled, self.pool_sequence(ops.mean(scores[-1], axis=1), mask) if return_attention_scores else None
 
     @property
@@ -159,9 +171,9 @@ class TextClassifier(Task):
         """
         inputs = dict(inputs)
         real = ops.logical_not(inputs.pop("is_empty"))
-        pool = self._pool_states if self.pooler is None else self._pool
+        pool = self._pool if self.encoder.blocks else self._pool_states
         pooled, attention = pool(inputs, return_attention_scores=True)
-        computed = ops.where(ops.expand_dims(real, 1), self._activate(self.head(pooled)), 0.0)
+        computed = ops.where(ops.expand_dims(real, 1), self._activate(self._logits(inputs, pooled)), 0.0)
         result = {
             "probabilities": computed,
             "label_ids": ops.argmax(computed, axis=-1),

@@ -19,10 +19,16 @@ from keras_attention.data.text_batches import tagging_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.data.word_reader import EncodedWords, WordReader
-from keras_attention.layers import CharacterEncoder
+from keras_attention.layers import AffixEncoder, CharacterEncoder
 from keras_attention.layers.heads import probabilities
 from keras_attention.metrics.baselines import Baseline, frequent_tags
-from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary, without_attention
+from keras_attention.models.arguments import (
+    check_labels,
+    known_vocabulary,
+    text_inputs,
+    with_vocabulary,
+    without_attention,
+)
 from keras_attention.models.build import encode_text, make_embedding, make_encoder
 from keras_attention.models.examples import check_known_labels, only_path
 from keras_attention.models.inference import check_texts
@@ -31,13 +37,26 @@ from keras_attention.models.task import Task
 from keras_attention.outputs import Tagging, join_taggings
 
 
+def _make_character_encoder(config: Any, tokenizer: Any) -> AffixEncoder | CharacterEncoder | None:
+    """Return the encoder of words by their characters; None if the config has no characters."""
+    size, buckets = config.character_vocabulary_size, config.ngram_buckets
+    if not size:
+        return None
+    if buckets:
+        characters = known_vocabulary(tokenizer)
+        return AffixEncoder(size, buckets=buckets, characters=characters, name="character_encoder")
+    width, units = -(-config.embedding_dim // 4), 2 * -(-config.units // 4)  # few characters exist
+    return CharacterEncoder(size, width, units, config.cell, name="character_encoder")
+
+
 @keras.saving.register_keras_serializable("keras_attention")
 class TextTagger(Task):
     """Compute a tag for each word, with a bidirectional recurrent encoder or a Transformer encoder.
 
     p(tag_i | x) = softmax(W h_i), where h_i is the encoder's output at the first token of word i. If there is a
     character tokenizer, a recurrent encoder reads the token embeddings and, at the first token of each word, features
-    of the word from a `CharacterEncoder`. This works best if tokens are words (`train_tokenizer(texts, "words")`).
+    of the word from an `AffixEncoder`, or from a `CharacterEncoder` if `config.ngram_buckets` is 0. This works best if
+    tokens are words (`train_tokenizer(texts, "words")`).
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`, whose `labels` are the tags.
@@ -89,12 +108,7 @@ class TextTagger(Task):
                 raise TypeError("A Transformer tagger does not read characters; expected `character_tokenizer=None`.")
             config = with_vocabulary(config, "character_vocabulary_size", character_tokenizer, "character_tokenizer")
         check_labels(config.labels)
-        self.character_encoder = None
-        if config.character_vocabulary_size:
-            width, units = -(-config.embedding_dim // 4), 2 * -(-config.units // 4)  # few characters exist
-            self.character_encoder = CharacterEncoder(
-                config.character_vocabulary_size, width, units, config.cell, name="character_encoder"
-            )
+        self.character_encoder = _make_character_encoder(config, character_tokenizer)
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
         self.head = keras.layers.Dense(len(config.labels), name="logits")
         inputs = text_inputs(config)
@@ -200,7 +214,7 @@ class TextTagger(Task):
         texts, tokenizers = cls.texts_of(examples), {}
         if isinstance(config, RecurrentConfig) and options["kind"] == "words":  # characters keep capitals
             tokenizers["character_tokenizer"] = train_tokenizer(texts, "characters", lowercase=options["lowercase"])
-            options["lowercase"] = True
+            options |= {"lowercase": True, "min_count": 1}  # batches turn rare words into the unknown token
         return {**tokenizers, "tokenizer": train_tokenizer(texts, **options)}
 
     def baseline(self, examples: Sequence, validation: Sequence, metric: str, **_: Any) -> Baseline | None:
