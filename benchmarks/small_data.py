@@ -97,7 +97,7 @@ def captioner_data(size: int, sample: int, folder: pathlib.Path) -> tuple[list[s
             writer.writerows(row for row in rows if row["image"] in chosen)
     images = ["--images", source / "images", "--features", folder.parent / "features"]
     weights = DATA / "cnn" / "mobilenet_v1_075_224.npz"
-    encoder = ["--image-encoder", "mobilenet", "--image-encoder-weights", weights]
+    encoder = ["--image-encoder", "mobilenet_0.75", "--image-encoder-weights", weights]
     return ["--captions", folder / "train.csv", *images, *encoder], ["--valid", folder / "valid.csv"]
 
 

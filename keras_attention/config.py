@@ -17,6 +17,8 @@ POSITIONS = ("sinusoidal", "learned", "relative")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
 SINGLE_LABEL, MULTI_LABEL, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 TASK_TEMPLATES = ("end", "start_end", "end_start")
+MEAN = "mean"
+POOLINGS = ("start", MEAN)
 ATTENTIONS = ("additive", "dot", "scaled_dot")
 HARD = "hard"
 IMAGE_INJECTIONS = ("init", "pre")
@@ -67,12 +69,14 @@ class RecurrentConfig:
         character_vocabulary_size: the number of characters in the character vocabulary of a tagger; 0 for a tagger
             that reads only tokens.
         max_word_length: the number of characters that a tagger reads of each word; it ignores the others.
+        attend_embeddings: the attention of a translator reads each source token's embedding, next to the encoder's
+            output, so that the decoder can translate single words.
         ngram_buckets: the number of hashed n-grams with weights of their own: pairs of tokens of a classifier, see
             `layers.BagOfNGrams`; prefixes and suffixes of a tagger with a character vocabulary, see
             `layers.AffixEncoder`. 0 for a network without them.
 
     Raises:
-        ValueError: a value has the wrong type or is out of range.
+        ValueError: a value has the wrong type or is out of range, or `attend_embeddings` is True without attention.
 
     Example:
         >>> RecurrentConfig(units=384, attention="additive").cell
@@ -92,6 +96,7 @@ class RecurrentConfig:
     labels: tuple[str, ...] = _only((), *_LABELLED)
     character_vocabulary_size: int = _only(0, "TextTagger")
     max_word_length: int = _only(64, "TextTagger")
+    attend_embeddings: bool = _only(False, "Translator")
     ngram_buckets: int = _only(0, *_LABELLED)
 
     attentions: ClassVar[tuple[str, ...]] = ATTENTIONS
@@ -121,6 +126,8 @@ class RecurrentConfig:
         _require_one_of(self, "cell", CELLS)
         expected = f"None or one of {self.attentions}"
         _require(self.attention in (None, *self.attentions), "attention", self.attention, expected)
+        alone = self.attend_embeddings and self.attention is None
+        _require(not alone, "attend_embeddings", self.attend_embeddings, "False without attention")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +163,8 @@ class TransformerConfig:
         embedding_norm: normalize the embeddings before the first block.
         template: the special-token template of a text: `"end"` (text, end), `"start_end"` (start, text, end, as in
             BERT) or `"end_start"` (text, end, start, as in XLNet, whose start token is `<cls>`).
+        pooling: the vector of a text in a classifier: `"start"` (the output at the start token, and a dense layer) or
+            `"mean"` (the mean of the outputs over all tokens, as in sentence encoders).
         next_sentence: train a masked language model also on next-sentence prediction.
         labels: the classes of a classifier, or the tags of a tagger.
         problem_type: what a classifier computes: `"single_label_classification"` (softmax),
@@ -193,6 +202,7 @@ class TransformerConfig:
     position_offset: int = _only(0, *_ONE_TEXT)
     embedding_norm: bool = _only(False, *_ONE_TEXT)
     template: str = _only("end", *_ONE_TEXT)
+    pooling: str = _only("start", "TextClassifier")
     next_sentence: bool = _only(False, *_ONE_TEXT)
     labels: tuple[str, ...] = _only((), *_LABELLED)
     problem_type: str = _only(SINGLE_LABEL, "TextClassifier")
@@ -202,6 +212,7 @@ class TransformerConfig:
     character_vocabulary_size: ClassVar[int] = 0
     ngram_buckets: ClassVar[int] = 0
     grounded_attention: ClassVar[bool] = False
+    attend_embeddings: ClassVar[bool] = False
 
     @property
     def embedding_dim(self) -> int:
@@ -223,6 +234,7 @@ class TransformerConfig:
         _require_one_of(self, "activation", ACTIVATIONS)
         _require_one_of(self, "positions", POSITIONS)
         _require_one_of(self, "template", TASK_TEMPLATES)
+        _require_one_of(self, "pooling", POOLINGS)
         _require_one_of(self, "problem_type", (SINGLE_LABEL, MULTI_LABEL, REGRESSION))
 
 

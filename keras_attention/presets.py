@@ -100,7 +100,8 @@ _MEGATRON = ("https://arxiv.org/abs/1909.08053", 51_200)
 PRESETS: dict[str, Preset] = {
     #                         task, paper, embedding_dim, units, dropout
     "rnn_seq2seq": _recurrent("Translator", "https://arxiv.org/abs/1409.3215", 256, 384, 0.3),
-    "rnn_attention": _recurrent("Translator", _BAHDANAU, 256, 384, 0.3, attention="additive"),
+    "rnn_attention": _recurrent(
+        "Translator", _BAHDANAU, 256, 384, 0.3, attention="additive", attend_embeddings=True),
     "char_rnn": _recurrent("CausalLM", _KARPATHY, 64, 512, 0.2, num_layers=2, max_length=256),
     "rnn_classifier": _recurrent("TextClassifier", _BAHDANAU, 128, 128, 0.5, attention="additive",
                                  ngram_buckets=2**15),

@@ -279,7 +279,8 @@ MODELS = [
     ModelRow("attention", _translator("rnn_attention"), "translate"),
     ModelRow("attention, two gru layers", _translator("rnn_attention", cell="gru", num_layers=2), "translate",
              is_unique=False),
-    ModelRow("dot attention", _translator("rnn_attention", attention="dot"), "translate", is_unique=False),
+    ModelRow("dot attention", _translator("rnn_attention", attention="dot", attend_embeddings=False), "translate",
+             is_unique=False),
     ModelRow("scaled dot attention", _translator("rnn_attention", attention="scaled_dot"), "translate",
              is_unique=False),
     ModelRow("language model", lambda tokenizer: ka.CausalLM.from_preset(

@@ -86,6 +86,7 @@ ONE_TEXT = ("CausalLM", "MaskedLM", "PermutationLM", "TextClassifier", "TextTagg
         ("source_vocabulary_size", ("Translator",)),
         ("labels", ("TextClassifier", "TextTagger")),
         ("template", ONE_TEXT),
+        ("pooling", ("TextClassifier",)),
         ("output_bias", ("Translator", "Captioner")),
         ("dropout", (*ONE_TEXT, "Captioner", "Translator")),
     ],

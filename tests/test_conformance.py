@@ -8,6 +8,7 @@ import pytest
 from conformance import MODELS, batch_for, compiled
 
 import keras_attention as ka
+from keras_attention.layers.cache import repeat_beams
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 # On JAX one row of each decoder and encoder runs: test_backends.py compares each row's outputs on both backends.
@@ -76,8 +77,7 @@ def test_step_by_step_decoding_equals_the_whole_sequence(model, tokenizer):
 def test_a_step_changes_only_the_carry_and_accepts_a_beam_axis(model, tokenizer):
     inputs = batch_for(model)
     state = compiled(lambda inputs: model.start(inputs, 7))(start_inputs(inputs))
-    wide = keras.tree.map_structure(lambda x: keras.ops.repeat(x, 5, axis=1), state["carry"])
-    state = {"constants": state["constants"], "carry": wide}
+    state = repeat_beams(state, 5)
     logits, new, attention = compiled(model.step)(np.full((3, 5), 4), state)
     assert tuple(logits.shape) == (3, 5, tokenizer.vocabulary_size())
     assert all(tuple(x.shape[:2]) == (3, 5) for x in keras.tree.flatten(new["carry"]))

@@ -43,6 +43,34 @@ def test_the_length_of_a_run_follows_from_its_updates(classifier, monkeypatch, c
     assert {name: getattr(plan, name) for name in rule | expected} == rule | expected
 
 
+# A row has 21 or 22 characters and the end token, padded to 24: 480 tokens in a batch of 20 rows, 1 update in a pass.
+@pytest.mark.parametrize(
+    ("change", "rate"),
+    [
+        (lambda model: None, 5e-3),  # 0.04 / 8
+        (lambda model: ka.training.enable_lora(model, 2), 5e-2),
+        (ka.training.freeze, defaults.Rule.learning_rate),
+    ],
+)
+def test_fine_tuning_has_rules_of_its_own(change, rate):
+    masked = ka.MaskedLM.from_examples(
+        [text for text, _ in ROWS], width=8, num_heads=2, num_layers=1, intermediate_dim=5, tokenizer_kind="characters"
+    )
+    model = ka.TextClassifier.from_encoder(masked, labels=("bad", "good"))
+    change(model)
+    plan = ka.training.TrainingPlan.for_data(model, ROWS, schedule="linear")
+    assert (plan.max_tokens, plan.learning_rate, plan.label_smoothing) == (480, rate, 0.0)
+    assert (plan.epochs, plan.passes, plan.warmup_steps) == (32, 2, 6)  # 60 updates and 3 passes, 40 epochs at most
+
+
+def test_the_longer_text_of_a_pair_counts():
+    # With the end token, and in multiples of 4, the longer texts have 20 and 16 characters: 180 in 3 batches.
+    pairs = [("we eat", "comemos pan bueno"), ("they drink milk", "beben")] * 5
+    model = ka.Translator.from_examples(pairs, tokenizer_kind="characters", units=6)
+    plan = ka.training.TrainingPlan.for_data(model, pairs, max_tokens=60, epochs=10)
+    assert (plan.passes, plan.warmup_steps) == (1, 3)
+
+
 def test_a_new_network_follows_the_data_but_not_the_values_that_are_set(monkeypatch):
     rule = defaults.Rule(vocabulary_size=23, network={"dropout": 0.4, "units": 10})
     monkeypatch.setitem(defaults._RULES, "TextClassifier", lambda size, config: rule)

@@ -4,6 +4,7 @@ import dataclasses
 import doctest
 import glob
 import importlib
+import io
 import json
 import pathlib
 import pkgutil
@@ -112,7 +113,8 @@ def folder(tmp_path, monkeypatch, small_training, loaded_once):
     (tmp_path / "source.txt").write_text("".join(f"{source}\n" for source, _ in pairs[:11]))
     (tmp_path / "book.txt").write_text("\n".join(source for source, _ in pairs))
     (tmp_path / "masked.txt").write_text("we are <mask> bread\nno mask\n")
-    (tmp_path / "reviews.tsv").write_text("".join(f"{s}\ten\n{t}\tes\n" for s, t in pairs))
+    for name in ("reviews.tsv", "valid_reviews.tsv", "test_reviews.tsv"):
+        (tmp_path / name).write_text("".join(f"{s}\ten\n{t}\tes\n" for s, t in pairs))
     (tmp_path / "corpus.conllu").write_text("1\tWe\twe\tPRON\n2\teat\teat\tVERB\n\n1\tEat\teat\tVERB\n\n" * 5)
     return tmp_path
 
@@ -144,15 +146,52 @@ def write_gpt2(directory, texts):
     (directory / "config.json").write_text(json.dumps({**attributes, "bos_token_id": end, "eos_token_id": end}))
 
 
+def write_minilm(directory, texts):
+    """Write a small sentence encoder with mean pooling, as sentence-transformers does."""
+    ka.weights.to_huggingface(
+        ka.MaskedLM.from_examples(texts, tokenizer_kind="wordpiece", vocabulary_size=90), directory
+    )
+    (directory / "1_Pooling").mkdir()
+    (directory / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+
+
+def write_marian(directory, texts):
+    """Write a small Marian translator, with one SentencePiece model for both languages."""
+    import sentencepiece
+
+    options = {"vocab_size": 90, "hard_vocab_limit": False, "bos_id": -1, "minloglevel": 2, "num_threads": 1}
+    file = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=file, **options)
+    processor = sentencepiece.SentencePieceProcessor(model_proto=file.getvalue())
+    pad = processor.vocab_size()
+    pieces = [*(processor.id_to_piece(i) for i in range(pad)), "<pad>"]
+    sizes = dict.fromkeys(("source_vocabulary_size", "target_vocabulary_size"), pad + 1)
+    sizes |= {"output_bias": True, "activation": "silu", "attention_bias": True, "epsilon": 1e-5}
+    ka.weights.to_huggingface(ka.Translator.from_preset("transformer_tiny", **sizes), directory)
+    for name in ("source.spm", "target.spm"):
+        (directory / name).write_bytes(file.getvalue())
+    (directory / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
+    ids = {"pad_token_id": pad, "eos_token_id": pieces.index("</s>"), "decoder_start_token_id": pad}
+    attributes = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps({**attributes, **ids}))
+
+
+def write_directories(code, folder):
+    """Write the photos and the Hugging Face directories that the code of a page uses."""
+    texts = ["we eat bread", "they drink water", "comemos pan", "beben agua"]
+    if "photos" in code:
+        write_photos(folder / "photos")
+    for name, write in (("gpt2", write_gpt2), ("minilm", write_minilm), ("marian", write_marian)):
+        if re.search(rf"\b(?<!-){name}/", code):
+            write(folder / name, texts)
+
+
 @pytest.mark.slow
 @pages_with("python")
 def test_the_python_of_a_page_runs(page, folder, capsys):
-    if "photos" in page.read_text():
-        write_photos(folder / "photos")
+    write_directories("".join(blocks("python", page)), folder)
     names: dict = {}
     for block in blocks("python", page):
-        if "gpt2/" in block:
-            write_gpt2(folder / "gpt2", ["we eat bread", "they drink water"])
         if not any(name in block for name in NEEDS_NETWORK):
             exec(compile(block, str(page), "exec"), names)
     if page.name == "README.md":
@@ -202,8 +241,7 @@ def run_command(line, folder, monkeypatch, capsys):
 @pages_with("sh")
 def test_the_commands_of_a_page_run(page, folder, monkeypatch, capsys):
     """Run the package's commands in order and in this process; only print what `make` would run."""
-    write_photos(folder / "photos")
-    write_gpt2(folder / "gpt2", ["we eat bread", "they drink water"])
+    write_directories("".join(blocks("sh", page)), folder)
     for line in commands(page):
         program, *rest = shlex.split(line)
         if program == "keras-attention" and "quickstart" not in rest:  # test_cli.py runs a smaller quickstart

@@ -99,6 +99,27 @@ def test_a_subclass_has_its_parents_task(tokenizer, tmp_path):
     assert same.classify(["we eat"])[0].label.upper() == again.shout("we eat")
 
 
+def test_the_head_is_fitted_by_logistic_regression(classifier):
+    """Compare the difference of both rows of the head with Newton's method for two classes."""
+    inputs, labels, _ = ka.data.classification_batches(EXAMPLES, classifier, shuffle=False)[0]
+    vectors = np.asarray(keras.Model(classifier.input, classifier.head.input)(inputs))
+    encoder = classifier.encoder.get_weights()
+    ka.training.fit_head(classifier, EXAMPLES)
+    x = np.c_[vectors / np.linalg.norm(vectors, axis=1).mean(), np.ones(len(vectors))]
+    penalty, expected = np.diag([0.25] * 14 + [0.0]), np.zeros(15)  # |W|^2 / 4 = |difference|^2 / 8
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-x @ expected))
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + penalty
+        expected -= np.linalg.solve(hessian, x.T @ (p - labels) + penalty @ expected)
+    kernel, bias = classifier.head.get_weights()
+    scale = np.linalg.norm(vectors, axis=1).mean()
+    np.testing.assert_allclose((kernel[:, 1] - kernel[:, 0]) * scale, expected[:-1], atol=1e-3)
+    np.testing.assert_allclose(bias[1] - bias[0], expected[-1], atol=1e-3)
+    assert all(np.array_equal(a, b) for a, b in zip(encoder, classifier.encoder.get_weights(), strict=True))
+    with pytest.raises(ValueError, match=r"A CausalLM has no labels"):
+        ka.training.fit_head(ka.CausalLM.from_preset("char_rnn", vocabulary_size=7, units=3), EXAMPLES)
+
+
 def test_freeze_changes_only_the_pooler_and_the_head(classifier):
     ka.training.freeze(classifier)
     assert changed(classifier) == {w.path for w in [*classifier.pooler.weights, *classifier.head.weights]}

@@ -7,6 +7,8 @@ import shutil
 import numpy as np
 import pytest
 from foreign import (
+    MASK,
+    batch,
     close,
     edit,
     edit_arrays,
@@ -14,10 +16,12 @@ from foreign import (
     saved,
     torch,
     transformers,
+    transformers_outputs,
 )
 
 import keras_attention as ka
 from keras_attention.data import special_tokens_of
+from keras_attention.models.build import encode_text
 from keras_attention.weights import from_huggingface, to_huggingface
 from keras_attention.weights.tokenizers import read_word_piece
 
@@ -80,6 +84,25 @@ def test_unsupported_models_are_an_error(case, saved):
     break_it(directory)
     with pytest.raises(ValueError, match=message):
         from_huggingface(directory)
+
+
+def test_a_classifier_has_the_mean_pooling_of_a_sentence_encoder(saved, tmp_path):
+    foreign_model, directory = saved("BertModel")
+    (directory / "1_Pooling").mkdir()
+    (directory / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    model = from_huggingface(directory, task="TextClassifier", labels=("a", "b", "c"))
+    states = transformers_outputs(foreign_model).last_hidden_state.numpy()
+    means = [row[mask].mean(axis=0) for row, mask in zip(states, MASK, strict=True)]
+    kernel, bias = model.head.get_weights()
+    np.testing.assert_allclose(np.asarray(model(batch(model))), np.array(means) @ kernel + bias, atol=1e-5)
+    scores = encode_text(model, batch(model), return_attention_scores=True)[1][-1]  # (B, H, S, S)
+    attention = model.compute({**batch(model), "is_empty": np.array([False, False])})["attention"]
+    expected = [np.asarray(row)[:, mask].mean(axis=(0, 1)) for row, mask in zip(scores, MASK, strict=True)]
+    np.testing.assert_allclose(np.asarray(attention), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="`pooling` is 'mean', but bert models always have 'start'"):
+        to_huggingface(model, tmp_path / "out")
+    first = from_huggingface(directory, task="TextClassifier", labels=("a", "b", "c"), pooling="start")
+    assert first.pooler.units == model.config.width
 
 
 def test_errors_for_invalid_arguments_name_the_expected_values(saved, tokenizer, tmp_path):

@@ -15,7 +15,7 @@ from keras_attention.generation import CompiledFunction
 from keras_attention.generation import compiled as compiled_module
 from keras_attention.generation.constraints import uniform_numbers
 from keras_attention.generation.decode import decode
-from keras_attention.generation.strategies import is_possible
+from keras_attention.generation.proposals import is_possible
 
 START, END = 0, 1
 
@@ -69,8 +69,14 @@ def table(vocabulary: int, seed: int) -> np.ndarray:
     return rows / rows.sum(1, keepdims=True)
 
 
-def search(model, strategy, limits=(5,), prefix=None, seeds=None, steps=None, start=START, **options) -> dict:
+def search(
+    model, strategy, limits=(5,), prefix=None, seeds=None, steps=None, start=START, read=None, **options
+) -> dict:
     batch, steps = len(limits), steps or max(limits)
+    inputs = {"x": np.zeros((batch, 1))}
+    if read is not None:
+        inputs["padding_mask"] = np.arange(max(read)) < np.array(read)[:, None]
+        inputs["token_ids"] = inputs["padding_mask"].astype("int32")
     ids, mask = np.zeros((batch, steps), "int32"), np.zeros((batch, steps), bool)
     if prefix is not None:
         for row, tokens in enumerate(prefix):
@@ -82,7 +88,7 @@ def search(model, strategy, limits=(5,), prefix=None, seeds=None, steps=None, st
         "prefix_mask": mask,
         "seeds": np.array(seeds if seeds is not None else range(batch), "int32"),
     }
-    run = compiled(lambda arguments: decode(model, {"x": np.zeros((batch, 1))}, strategy, end_id=END, **arguments))
+    run = compiled(lambda arguments: decode(model, inputs, strategy, end_id=END, **arguments))
     hypotheses = run(options)
     return {name: keras.ops.convert_to_numpy(value) for name, value in hypotheses.items()}
 
@@ -281,6 +287,19 @@ def test_search_stops_when_no_open_hypothesis_can_win():
     assert best == [(2, END)]
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="counts eager steps")
+def test_prompts_of_different_lengths_need_no_further_steps():
+    """`start` reads prompts of 2 and 5 tokens; each is continued by 3 tokens, and the random numbers are the same."""
+    model, prefix, strategy = TableModel(table(7, 3)), [[2, 3], [4, 5, 6, 2, 4]], ka.Sampling(min_new_tokens=3)
+    found = search(model, strategy, (5, 8), prefix=prefix, read=(2, 5))
+    assert model.steps == 3
+    for row, (forced, limit) in enumerate(zip(prefix, (5, 8), strict=True)):
+        (text,) = texts(found, row)
+        assert text[:-3] == tuple(forced)
+        alone = search(model, strategy, (limit,), prefix=[forced], seeds=[row], read=(len(forced),))
+        assert texts(alone) == [text]
+
+
 def test_attention_follows_the_parent_beams_of_a_hypothesis():
     attention = np.random.default_rng(3).dirichlet(np.ones(3), size=5).astype("float32")
     hypotheses = search(TableModel(table(5, 1), attention), ka.BeamSearch(num_beams=5, num_return_sequences=5), (7,))
@@ -472,7 +491,7 @@ def test_strategies_with_other_numbers_share_one_program():
     prefix = np.zeros((1, limit), "int32")
     inputs = {"start_ids": np.array([START]), "limits": np.array([limit]), "prefix_ids": prefix}
     inputs |= {"prefix_mask": prefix > 0, "seeds": np.array([7])}
-    for penalty, minimum, token, seed in itertools.product([0.0, 3.5], [0, 2], [2, 4], [0, 13]):
+    for penalty, minimum, token, seed in itertools.product([0.3, 3.5], [0, 2], [2, 4], [0, 13]):
         options = {"min_new_tokens": minimum, "suppress_tokens": (token,), "seed": seed, "max_new_tokens": 11 + seed}
         strategy = ka.BeamSearch(num_beams=25, length_penalty=penalty, coverage_penalty=penalty, **options)
         expected = best_text(model, limit, penalty, lambda text: token not in text and END not in text[:minimum])  # noqa: B023

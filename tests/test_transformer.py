@@ -1,5 +1,7 @@
 """Multi-head attention, blocks, positions and the cache, against loops and the layers of Keras."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -19,7 +21,15 @@ from keras_attention.layers import (
     combine_masks,
     sinusoidal_positions,
 )
-from keras_attention.layers.cache import cache_mask, gather_beams, make_cache, write_cache
+from keras_attention.layers.cache import (
+    cache_mask,
+    finish_block,
+    gather_beams,
+    make_cache,
+    repeat_beams,
+    write_cache,
+)
+from keras_attention.layers.normalization import LayerNormalization
 
 B, S, H, D = 2, 5, 3, 7
 M = H * D
@@ -186,15 +196,74 @@ def test_cached_steps_equal_the_whole_sequence(policy, memory, read):
         }
         others = others if memory else {}
         whole = to_numpy(ops.cast(layer(x, **others), "float32"))
-        constants, carry = layer.start(x[:, :read], S, **others)
+        state = layer.start(x[:, :read], S, **others)
         step, steps = compiled(layer.step), []
         for t in range(read, S):
-            output, carry, _ = step(x[:, t : t + 1], constants, carry)
+            output, state, _ = step(x[:, t : t + 1], state)
             steps.append(to_numpy(ops.cast(output, "float32")))
     finally:
         keras.config.set_dtype_policy("float32")
     tolerance = 1e-5 if policy == "float32" else 0.06  # bfloat16 has 8 bits: 2 ** -8 of values up to 3, over two blocks
     np.testing.assert_allclose(np.concatenate(steps, 1), whole[:, read:], atol=tolerance)
+
+
+@pytest.mark.parametrize("memory", [True, False], ids=["with memory", "alone"])
+def test_a_hypothesis_attends_to_the_slots_of_its_ancestors(memory):
+    """The parents are random, and a block has 3 slots; each step equals the last one of the whole hypothesis."""
+    layer, rng, read, slots, beams = stack(memory, norm_first=not memory), np.random.default_rng(7), 2, 3, 11
+    prompt, others = numbers(B, read, M), {"memory": numbers(B, 5, M), "memory_mask": np.arange(5) < [[3], [0]]}
+    others = others if memory else {}
+    layer(prompt, **others)
+    state = repeat_beams(layer.start(prompt, read + slots, **others), beams)
+    histories = np.repeat(prompt[:, None], beams, 1)
+    for t in range(7):
+        tokens = numbers(B, beams, M, seed=t)
+        outputs, state, _ = layer.step(tokens, state)
+        histories = np.concatenate([histories, tokens[:, :, None]], 2)
+        whole = layer(
+            histories.reshape(-1, *histories.shape[2:]), **{k: np.repeat(x, beams, 0) for k, x in others.items()}
+        )
+        np.testing.assert_allclose(to_numpy(outputs).reshape(-1, M), to_numpy(whole)[:, -1], atol=1e-5)
+        parents = rng.integers(0, beams, (B, beams))
+        histories = np.take_along_axis(histories, parents[:, :, None, None], 1)
+        state["carry"] = keras.tree.map_structure(lambda x: gather_beams(x, parents), state["carry"])  # noqa: B023
+        if (t + 1) % slots == 0:
+            state["carry"], state["cache"] = finish_block(state["carry"], state["cache"])
+
+
+@pytest.mark.parametrize("change", ["lora", "int8"])
+def test_steps_use_changed_projections(change):
+    layer, x, memory = stack(True, norm_first=True), numbers(B, S, M), numbers(B, 3, M, seed=8)
+    layer(x, memory)
+    gc.freeze()  # Keras collects garbage for each quantized layer; freeze hides the objects of other tests
+    for dense in [each for each in layer._flatten_layers() if isinstance(each, keras.layers.Dense)]:
+        if change == "lora":
+            dense.enable_lora(2)
+            dense.lora_kernel_b.assign(numbers(*dense.lora_kernel_b.shape))
+        else:
+            dense.quantize("int8")
+    state, steps = layer.start(x[:, :2], S, memory), []
+    for t in range(2, S):
+        outputs, state, _ = layer.step(x[:, t : t + 1], state)
+        steps.append(to_numpy(outputs))
+    gc.unfreeze()
+    tolerance = 1e-5 if change == "lora" else 0.02  # rounding to 8 bits may differ in the last bit
+    np.testing.assert_allclose(np.concatenate(steps, 1), to_numpy(layer(x, memory))[:, 2:], atol=tolerance)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "float64"])
+def test_layer_normalization_equals_that_of_keras(policy):
+    x, ours, theirs = (
+        3 * numbers(B, S, M) + 5,
+        *(each(epsilon=0.01, dtype=policy) for each in (LayerNormalization, keras.layers.LayerNormalization)),
+    )
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+        layer.set_weights([numbers(M), numbers(M, seed=5)])
+    outputs, expected = ours(x), theirs(x)
+    assert outputs.dtype == expected.dtype
+    outputs, expected = (to_numpy(ops.cast(array, "float32")) for array in (outputs, expected))
+    np.testing.assert_allclose(outputs, expected, atol=0.05 if policy == "mixed_bfloat16" else 1e-5)
 
 
 def test_float16_works_without_a_float16_kernel_in_the_backend():
@@ -227,16 +296,17 @@ def test_cross_attention_without_a_memory_is_an_error():
             Transformer([], InputEmbedding(), cross_attention=cross_attention)(numbers(B, S, M), **others)
 
 
-def test_prefilling_a_prompt_equals_decoding_it_token_by_token(tokenizer):
-    model = ka.CausalLM.from_preset(
-        "gpt2_small", tokenizer=tokenizer, width=14, num_heads=7, num_layers=2, intermediate_dim=11, max_length=31
-    )
-    together = model.complete(
-        ["we eat bread", "we"], ka.Greedy(max_new_tokens=5)
-    )  # the longer prompt is partly decoded
-    alone = [model.complete([text], ka.Greedy(max_new_tokens=5))[0] for text in ("we eat bread", "we")]
+@pytest.mark.parametrize("preset", ["gpt2_small", "char_rnn"])
+def test_prompts_of_different_lengths_are_continued_as_alone(preset, tokenizer):
+    """The padding of a prompt is not attended to; the shorter text has blocks of slots before and after its end."""
+    sizes = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11} if preset == "gpt2_small" else {}
+    model = ka.CausalLM.from_preset(preset, tokenizer=tokenizer, max_length=47, **sizes)
+    options = {"no_repeat_ngram_size": 2, "repetition_penalty": 1.3, "min_new_tokens": 17, "max_new_tokens": 23}
+    prompts, strategy = ["we eat bread and drink water", "we", ""], ka.BeamSearch(num_beams=3, **options)
+    together = model.complete(prompts, strategy)
+    alone = [model.complete([text], strategy)[0] for text in prompts]
     assert [a.text for a in together] == [a.text for a in alone]
-    np.testing.assert_allclose([a.score for a in together], [a.score for a in alone], atol=1e-4)
+    np.testing.assert_allclose([a.score for a in together], [a.score for a in alone], rtol=1e-4)
 
 
 def test_learned_positions_limit_the_length_of_a_completion(tokenizer):

@@ -36,7 +36,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
         init = None
         if options["init"] and not (out / "model.keras").exists():
             with native_log_hidden():
-                init = _load_init(options["init"])
+                init = _load_init(options["init"], task)
         examples, valid = _read(task, options, init)
         with native_log_hidden():
             model = _model(task, options, examples, out, init)
@@ -261,23 +261,27 @@ def _new(task: type, options: dict[str, Any], examples: list) -> Any:
 def _initialized(task: type, options: dict[str, Any], examples: list, model: Any) -> Any:
     """Return the model of --init, with the config fields of --set, or a new model on its encoder."""
     overrides, labels = _overrides(options["overrides"]), task.labels_of(examples)
-    if model is None:
-        model = _load_without_head(options["init"], task, labels)
     if isinstance(model, task):
         return type(model).from_model(model, **overrides) if overrides else model
-    if not labels:
+    overrides |= {"labels": labels} if labels else {}
+    if model is None:
+        model = ka.weights.from_huggingface(options["init"], task=task.task_name(), **overrides)
+    elif labels:
+        model = task.from_encoder(model, **overrides)
+    else:
         raise click.UsageError(f"--init: {options['init']} is a {type(model).__name__}; expected a {task.__name__}.")
-    return task.from_encoder(model, labels=labels, **overrides)
+    if labels:
+        say("The new head is fitted to the outputs of the encoder first, by logistic regression.")
+        ka.training.fit_head(model, examples)
+    return model
 
 
-def _load_init(path: str) -> Any:
-    """Load --init; None for a Hugging Face directory without a head, which the task gives it later."""
-    is_directory = (pathlib.Path(path) / "config.json").is_file()
-    return None if is_directory and not ka.weights.stored_task(path) else ka.load(path)
-
-
-def _load_without_head(path: str, task: type, labels: tuple[str, ...]) -> Any:
-    return ka.weights.from_huggingface(path, task=task.task_name(), **({"labels": labels} if labels else {}))
+def _load_init(path: str, task: type) -> Any:
+    """Load --init; None for a Hugging Face directory to which the task adds a new head later."""
+    if not (pathlib.Path(path) / "config.json").is_file():
+        return ka.load(path)
+    stored, has_labels = ka.weights.stored_task(path), task.predict_method in ("classify", "tag")
+    return None if stored != task.task_name() and (has_labels or not stored) else ka.load(path)
 
 
 def _overrides(items: list[str] | tuple[str, ...]) -> dict[str, Any]:

@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
+import numpy as np
 from keras import ops
 
-from keras_attention.generation.strategies import NEVER, Strategy
+from keras_attention.generation.proposals import NEVER
+from keras_attention.generation.strategies import Strategy
 
 
-def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, start_ids, prefix_ids, prefix_mask):
-    """Return log-probabilities without the tokens that the strategy forbids, and with the tokens of the prefix forced.
+def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, start_ids, forced, num_forced):
+    """Return log-probabilities without the tokens that the constraints forbid.
 
     Args:
         logits: (B, K, V).
         tokens: (B, K, T) int, the tokens generated before step t.
-        t: scalar int, the step.
+        t: (B, 1) int, the step of each text.
         strategy: `repetition_penalty`, `suppress_tokens`, `min_new_tokens` and `no_repeat_ngram_size` are read.
         end_id: the end token, forbidden before `min_new_tokens`.
         start_ids: (B,) int, the start token or, in a model without a start token, the first token of the prompt.
-        prefix_ids: (B, T) int, the forced tokens.
-        prefix_mask: (B, T) bool, True = forced; overrides all other constraints.
+        forced: (B, 1) int, the forced token of this step, which overrides all other constraints, or -1.
+        num_forced: (B, 1) int, the number of forced tokens of each text.
 
     Returns:
-        (B, K, V) log-probabilities: `NEVER` for a forbidden token, 0 for a forced token.
+        (B, K, V) log-probabilities: `NEVER` for a forbidden token.
     """
-    logits, start = ops.cast(logits, "float32"), ops.reshape(start_ids, (-1, 1, 1))
-    start = ops.broadcast_to(ops.cast(start, tokens.dtype), (*ops.shape(tokens)[:2], 1))
-    written = ops.concatenate([start, tokens], axis=2)
+    logits, num_written, written = ops.cast(logits, "float32"), ops.expand_dims(t + 1, 2), None
+    if strategy.penalizes_repetition or strategy.no_repeat_ngram_size:
+        start = ops.cast(ops.reshape(start_ids, (-1, 1, 1)), tokens.dtype)
+        written = ops.concatenate([ops.broadcast_to(start, (*ops.shape(tokens)[:2], 1)), tokens], axis=2)
     if strategy.penalizes_repetition:
-        logits = _penalize_repetition(logits, written, t + 1, strategy.repetition_penalty)
+        logits = _penalize_repetition(logits, written, num_written, strategy.repetition_penalty)
     log_probs = ops.log_softmax(logits, axis=-1)
-    if strategy.suppresses_tokens:
-        log_probs = _suppress(log_probs, strategy.suppress_tokens)
-    vocabulary = ops.arange(log_probs.shape[-1], dtype="int32")
-    is_end = ops.equal(vocabulary, end_id)
-    num_forced = ops.sum(ops.cast(prefix_mask, "int32"), axis=1)
-    below_minimum = ops.reshape(t - num_forced < strategy.min_new_tokens, (-1, 1, 1))
-    log_probs = ops.where(ops.logical_and(below_minimum, is_end), NEVER, log_probs)
+    vocabulary = np.arange(logits.shape[-1], dtype="int32")
+    is_end = vocabulary == end_id
     if strategy.no_repeat_ngram_size:
-        without_repeats = _forbid_repeats(log_probs, written, t + 1, strategy.no_repeat_ngram_size)
+        without_repeats = _forbid_repeats(log_probs, written, num_written, strategy.no_repeat_ngram_size)
         log_probs = ops.where(is_end, log_probs, without_repeats)  # the end token may also start the text
-    token = ops.expand_dims(ops.take(prefix_ids, t, axis=1), -1)  # (B, 1)
-    is_forced = ops.expand_dims(ops.take(prefix_mask, t, axis=1), -1)
-    forced = ops.where(ops.equal(vocabulary, token), 0.0, NEVER)
-    return ops.where(ops.expand_dims(is_forced, 1), ops.expand_dims(forced, 1), log_probs)
+    forbidden = ops.logical_and(t - num_forced < strategy.min_new_tokens, is_end)  # (B, V)
+    if strategy.suppresses_tokens:
+        forbidden = ops.logical_or(forbidden, _is_suppressed(strategy.suppress_tokens, len(vocabulary)))
+    forbidden = ops.where(forced >= 0, ops.not_equal(vocabulary, forced), forbidden)
+    return ops.where(ops.expand_dims(forbidden, 1), NEVER, log_probs)
 
 
 def _penalize_repetition(logits, tokens, t, penalty):
@@ -52,13 +51,12 @@ def _penalize_repetition(logits, tokens, t, penalty):
     return _replace(logits, tokens, ops.arange(ops.shape(tokens)[2]) < t, new)
 
 
-def _suppress(log_probs, tokens):
-    """Forbid tokens (n,); ids beyond the vocabulary have no effect."""
-    size = log_probs.shape[-1]
-    tokens = ops.reshape(ops.convert_to_tensor(tokens, "int32"), (-1, 1))
-    tokens = ops.where(ops.logical_and(tokens >= 0, tokens < size), tokens, size)
-    forbidden = ops.scatter_update(ops.zeros((size + 1,), "int32"), tokens, ops.ones_like(tokens[:, 0]))[:size]
-    return ops.where(forbidden > 0, NEVER, log_probs)
+def _is_suppressed(tokens, size: int):
+    """Return (V,) bool, True for each token of (n,); ids beyond the vocabulary have no effect."""
+    tokens = ops.convert_to_tensor(tokens, "int32")
+    tokens = ops.where(tokens < 0, size, ops.minimum(tokens, size))
+    suppressed = ops.scatter_update(np.zeros(size + 1, bool), ops.expand_dims(tokens, 1), tokens >= 0)
+    return suppressed[:size]
 
 
 def _forbid_repeats(log_probs, tokens, t, n: int):
@@ -67,9 +65,9 @@ def _forbid_repeats(log_probs, tokens, t, n: int):
     is_repeat = ops.logical_and(positions >= n - 1, positions < t)
     is_repeat = ops.broadcast_to(is_repeat, ops.shape(tokens))
     for back in range(1, n):
-        recent = ops.take(tokens, ops.maximum(t - back, 0), axis=2)
+        recent = ops.take_along_axis(tokens, ops.maximum(t - back, 0), axis=2)
         earlier = ops.roll(tokens, back, axis=2)
-        is_repeat = ops.logical_and(is_repeat, ops.equal(earlier, ops.expand_dims(recent, -1)))
+        is_repeat = ops.logical_and(is_repeat, ops.equal(earlier, recent))
     return _replace(log_probs, tokens, is_repeat, ops.full(ops.shape(tokens), NEVER, log_probs.dtype))
 
 
@@ -94,7 +92,7 @@ def uniform_numbers(seeds, t, beams: int):
 
     Args:
         seeds: (B,) int.
-        t: scalar int, the step.
+        t: (B, 1) int, the step of each text, or a scalar.
         beams: K.
 
     Returns:

@@ -21,9 +21,11 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_attention.generation.block_loop import run_loop
 from keras_attention.generation.constraints import constrained_log_probs, uniform_numbers
-from keras_attention.generation.strategies import NEVER, NO_HYPOTHESIS, Proposal, Strategy, is_possible
-from keras_attention.layers.cache import gather_beams
+from keras_attention.generation.proposals import NEVER, NO_HYPOTHESIS, Proposal, is_possible
+from keras_attention.generation.strategies import Strategy
+from keras_attention.layers.cache import gather_beams, repeat_beams
 
 
 class ActiveHypotheses(NamedTuple):
@@ -31,10 +33,10 @@ class ActiveHypotheses(NamedTuple):
 
     last: Any  # (B, K) the last token
     log_probs: Any  # (B, K)
-    tokens: Any  # (B, K, T)
-    stop_states: Any  # (B, K) the state in `stop_table`
-    parent_beams: Any  # (B, K, T) the beam of each step
+    history: dict  # `tokens` (B, K, T) and, with attention, `parent_beams` (B, K, T), the beam of each step
+    stop_states: Any  # (B, K) the state in `stop_table`; () without stop strings
     carry: Any  # the carry of the model, tensors (B, K, ...)
+    cache: dict  # the cache of the model without its finished part, never reordered; {} if it has none
 
 
 class FinishedHypotheses(NamedTuple):
@@ -42,21 +44,22 @@ class FinishedHypotheses(NamedTuple):
 
     final_scores: Any  # (B, N)
     lengths: Any  # (B, N)
-    tokens: Any  # (B, N, T)
-    parent_beams: Any  # (B, N, T)
+    history: dict  # as that of the active hypotheses, (B, N, T)
 
 
 class AttentionRecord(NamedTuple):
     """The attention scores of all steps, and their sums."""
 
     attention_scores: Any  # (T, B, K, S), never reordered
-    coverage: Any  # (B, K, S), their sum over the steps of each active hypothesis; 1 at padding
+    coverage: (
+        Any  # (B, K, S), their sum over the steps of each active hypothesis, 1 at padding; () if it has no penalty
+    )
 
 
 class LoopState(NamedTuple):
     """The state of the loop between two steps."""
 
-    t: Any  # scalar, the step
+    t: Any  # (B, 1) the step of each text, the number of its tokens so far
     active: ActiveHypotheses
     finished: FinishedHypotheses
     attention: AttentionRecord | tuple  # () for a model without attention
@@ -82,8 +85,8 @@ def decode(
             `step(tokens, state) -> (logits, state, attention)`. Tokens are (B, K), logits (B, K, V), attention is
             (B, K, S) or None, and a state is a dict of `constants` and `carry`. With attention,
             `constants["mask"]` (B, S) is True for positions that may be attended to.
-        inputs: dict of tensors for `start`. If it has `token_ids` (B, L), `start` reads these L tokens in one pass: the
-            first L tokens of the start token and the prefix. Every row must have at least L + 1 of them.
+        inputs: dict of tensors for `start`. If it has `token_ids` (B, L) and `padding_mask` (B, L), `start` reads these
+            tokens in one pass: the first tokens of the start token and the prefix, at least one less than there are.
         strategy: a `Strategy`, such as `Greedy()`.
         start_ids: (B,) int, the token before the first generated or forced token.
         end_id: the token that ends a text.
@@ -115,7 +118,8 @@ def decode(
     """
     steps = ops.shape(prefix_ids)[1]
     prompt = ops.concatenate([ops.cast(ops.expand_dims(start_ids, 1), "int32"), ops.cast(prefix_ids, "int32")], axis=1)
-    state = model.start(inputs, steps)
+    state = repeat_beams(model.start(inputs, steps), strategy.num_beams)
+    forced = ops.where(prefix_mask, ops.cast(prefix_ids, "int32"), -1)
     search = Search(
         model=model,
         strategy=strategy,
@@ -123,20 +127,24 @@ def decode(
         start_ids=start_ids,
         end_id=end_id,
         limits=ops.expand_dims(ops.minimum(ops.cast(limits, "int32"), steps), 1),
-        prefix_ids=prefix_ids,
-        prefix_mask=prefix_mask,
+        forced=forced,
+        num_forced=ops.sum(ops.cast(forced >= 0, "int32"), axis=1, keepdims=True),
+        positions=ops.arange(steps, dtype="int32"),
         seeds=seeds,
         stop_table=stop_table,
     )
-    num_read = ops.shape(inputs["token_ids"])[1] if "token_ids" in inputs else 0
-    first = search.first_state(state["carry"], prompt, num_read)
-    (last,) = ops.while_loop(search.may_improve, lambda loop: (search.advance(loop),), (first,))
-    return _results(last)
+    num_read = ops.zeros_like(search.num_forced)
+    if "token_ids" in inputs:
+        num_read = ops.sum(ops.cast(inputs["padding_mask"], "int32"), axis=1, keepdims=True)
+    cache = dict(state.get("cache", {}))
+    finished = cache.pop("finished", {})
+    first = search.first_state(state["carry"], cache, prompt, num_read)
+    return _results(run_loop(search.may_improve, search.advance, first, finished))
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """The inputs of a search, which are the same at every step; see `decode`. `limits` are (B, 1) here."""
+    """What is the same at every step of a search; see `decode`. `limits` are (B, 1) here."""
 
     model: Any
     strategy: Strategy
@@ -144,123 +152,124 @@ class Search:
     start_ids: Any
     end_id: int
     limits: Any
-    prefix_ids: Any
-    prefix_mask: Any
+    forced: Any  # (B, T) the forced tokens, -1 where there is none
+    num_forced: Any  # (B, 1) their number
+    positions: Any  # (T,) 0, 1, ...
     seeds: Any
     stop_table: Any
 
-    @property
-    def forced_tokens(self):
-        """The number of forced tokens of each text, (B, 1)."""
-        return ops.sum(ops.cast(self.prefix_mask, "int32"), axis=1, keepdims=True)
-
-    def first_state(self, carry, prompt, num_read) -> LoopState:
+    def first_state(self, carry, cache: dict, prompt, num_read) -> LoopState:
         """Return the state of the loop before the first step.
 
         Args:
-            carry: the carry of the model, tensors (B, 1, ...).
+            carry: the carry of the model, tensors (B, K, ...).
+            cache: the cache of the model without its finished part.
             prompt: (B, 1 + T), the start token and the prefix.
-            num_read: the number of tokens of the prompt that `start` has read.
+            num_read: (B, 1) int, the number of tokens of each prompt that `start` has read.
         """
-        (batch, steps), beams = ops.shape(self.prefix_ids), self.strategy.num_beams
-        tokens_read = ops.where(ops.arange(steps) < num_read, prompt[:, 1:], 0)
+        (batch, steps), beams = ops.shape(self.forced), self.strategy.num_beams
+        tokens_read = ops.where(self.positions < num_read, prompt[:, 1:], 0)
         active_hypotheses = ActiveHypotheses(
-            last=ops.repeat(ops.expand_dims(ops.take(prompt, num_read, axis=1), 1), beams, axis=1),
+            last=ops.repeat(gather_beams(prompt, num_read), beams, axis=1),
             log_probs=ops.zeros((batch, beams), "float32") + ops.convert_to_tensor(self.strategy.initial_log_probs),
-            tokens=ops.repeat(ops.expand_dims(tokens_read, 1), beams, axis=1),
-            stop_states=ops.zeros((batch, beams), "int32"),
-            parent_beams=ops.zeros((batch, beams, steps), "int32"),
-            carry=keras.tree.map_structure(lambda x: ops.repeat(x, beams, axis=1), carry),
+            history=self._history(ops.repeat(ops.expand_dims(tokens_read, 1), beams, axis=1)),
+            stop_states=() if self.stop_table is None else ops.zeros((batch, beams), "int32"),
+            carry=carry,
+            cache=cache,
         )
         count = self.strategy.num_return_sequences
         finished = FinishedHypotheses(
             final_scores=ops.full((batch, count), NO_HYPOTHESIS, "float32"),
             lengths=ops.zeros((batch, count), "int32"),
-            tokens=ops.zeros((batch, count, steps), "int32"),
-            parent_beams=ops.zeros((batch, count, steps), "int32"),
+            history=self._history(ops.zeros((batch, count, steps), "int32")),
         )
-        t = ops.convert_to_tensor(num_read, "int32")
-        return LoopState(t, active_hypotheses, finished, self._first_attention(batch, beams, steps))
+        return LoopState(num_read, active_hypotheses, finished, self._first_attention(batch, beams, steps))
+
+    def _history(self, tokens) -> dict:
+        return {"tokens": tokens} | ({"parent_beams": ops.zeros_like(tokens)} if "mask" in self.constants else {})
 
     def _first_attention(self, batch, beams: int, steps) -> AttentionRecord | tuple:
-        mask = self.constants.get("mask")
-        if mask is None:
+        if "mask" not in self.constants:
             return ()
-        padding = ops.cast(ops.logical_not(mask), "float32")
-        return AttentionRecord(
-            attention_scores=ops.zeros((steps, batch, beams, ops.shape(mask)[1]), "float32"),
-            coverage=ops.repeat(ops.expand_dims(padding, 1), beams, axis=1),
-        )
+        padding = ops.cast(ops.logical_not(self.constants["mask"]), "float32")
+        coverage = ops.repeat(ops.expand_dims(padding, 1), beams, axis=1) if self.strategy.penalizes_coverage else ()
+        return AttentionRecord(ops.zeros((steps, batch, beams, ops.shape(padding)[1]), "float32"), coverage)
 
     def may_improve(self, loop: LoopState):
         """Return whether an active hypothesis could still become one of the N best finished hypotheses."""
-        max_length = ops.maximum(self.limits - self.forced_tokens, 1)
+        max_length = ops.maximum(self.limits - self.num_forced, 1)
         score_bound = self.strategy.final_score(loop.active.log_probs, max_length)
         score_bound = ops.where(is_possible(loop.active.log_probs), score_bound, NO_HYPOTHESIS)
         better = ops.max(score_bound, 1) > ops.min(loop.finished.final_scores, 1)
-        return ops.logical_and(loop.t < ops.shape(self.prefix_ids)[1], ops.any(better))
+        return ops.any(ops.logical_and(better, loop.t[:, 0] < ops.shape(self.positions)[0]))
 
-    def advance(self, loop: LoopState) -> LoopState:
-        """Compute one step."""
+    def advance(self, loop: LoopState, finished_cache: dict) -> LoopState:
+        """Compute one step; `finished_cache` is the finished part of the model's cache."""
         state = {"constants": self.constants, "carry": loop.active.carry}
+        if finished_cache:
+            state["cache"] = {**loop.active.cache, "finished": finished_cache}
         logits, state, attention = self.model.step(loop.active.last, state)
         proposal = self._propose(logits, loop)
         record, coverage = self._record(attention, loop, proposal.parents)
+        at_limit, is_t = loop.t + 1 >= self.limits, ops.expand_dims(ops.equal(self.positions, loop.t), 1)
         return LoopState(
             t=loop.t + 1,
-            active=self._extend(loop, proposal, state["carry"]),
-            finished=self._finish(loop, proposal, coverage),
+            active=self._extend(loop, proposal, state, at_limit, is_t),
+            finished=self._finish(loop, proposal, coverage, at_limit, is_t),
             attention=record,
         )
 
     def _propose(self, logits, loop: LoopState) -> Proposal:
+        forced, strategy = self._forced_tokens(loop), self.strategy
+        is_forced = forced >= 0
         log_probs = constrained_log_probs(
             logits,
-            loop.active.tokens,
+            loop.active.history["tokens"],
             loop.t,
-            self.strategy,
+            strategy,
             self.end_id,
             self.start_ids,
-            self.prefix_ids,
-            self.prefix_mask,
+            forced,
+            self.num_forced,
         )
-        uniform = uniform_numbers(self.seeds, loop.t, self.strategy.num_beams)
-        totals = ops.expand_dims(loop.active.log_probs, -1) + log_probs
-        return self.strategy.propose(totals, functools.partial(self._ends, loop), uniform)
+        log_probs, tokens = ops.top_k(log_probs, strategy.num_candidates(log_probs.shape[-1]))
+        forced_log_prob = ops.where(ops.expand_dims(is_forced, -1), log_probs[..., :1], 0.0)  # it does not count
+        return strategy.propose(
+            ops.expand_dims(loop.active.log_probs, -1) + (log_probs - forced_log_prob),
+            tokens,
+            functools.partial(self._ends, loop, is_forced),
+            lambda: uniform_numbers(self.seeds, loop.t, strategy.num_beams),
+        )
 
-    def _ends(self, loop: LoopState, parents, tokens):
+    def _forced_tokens(self, loop: LoopState):
+        """Return the forced token of this step, (B, 1), or -1."""
+        return gather_beams(self.forced, ops.minimum(loop.t, self.positions[-1]))
+
+    def _ends(self, loop: LoopState, is_forced, parents, tokens):
         """Return whether a token (B, C) ends the text of its beam (B, C); a forced token does not."""
         ends = ops.equal(tokens, self.end_id)
         if self.stop_table is not None:
-            last_state = ops.shape(self.stop_table)[0] - 1
-            ends = ops.logical_or(ends, ops.equal(self._stop_states(loop, parents, tokens), last_state))
-        return ops.logical_and(ends, ops.logical_not(self._is_forced(loop)))
+            states = self._next_stop_states(loop, parents, tokens)
+            ends = ops.logical_or(ends, ops.equal(states, ops.shape(self.stop_table)[0] - 1))
+        return ops.logical_and(ends, ops.logical_not(is_forced))
 
-    def _stop_states(self, loop: LoopState, parents, tokens):
-        """Return the states (B, C) after the tokens (B, C) of the beams (B, C); 0 after forced tokens."""
-        states = gather_beams(loop.active.stop_states, parents)
+    def _next_stop_states(self, loop: LoopState, parents, tokens):
+        """Return the states (B, C) in `stop_table` after the tokens (B, C) of the beams (B, C); 0 after forced ones."""
         if self.stop_table is None:
-            return states
-        indices = states * ops.shape(self.stop_table)[1] + ops.cast(tokens, "int32")
-        states = ops.take(ops.reshape(self.stop_table, (-1,)), indices)
-        return ops.where(self._is_forced(loop), 0, states)
+            return ()
+        indices = gather_beams(loop.active.stop_states, parents) * ops.shape(self.stop_table)[1] + tokens
+        return ops.where(self._forced_tokens(loop) >= 0, 0, ops.take(ops.reshape(self.stop_table, (-1,)), indices))
 
-    def _is_forced(self, loop: LoopState):
-        return ops.expand_dims(ops.take(self.prefix_mask, loop.t, axis=1), 1)
-
-    def _at_limit(self, loop: LoopState):
-        return loop.t + 1 >= self.limits
-
-    def _extend(self, loop: LoopState, proposal: Proposal, carry) -> ActiveHypotheses:
+    def _extend(self, loop: LoopState, proposal: Proposal, state: dict, at_limit, is_t) -> ActiveHypotheses:
         """Return the active hypotheses after this step."""
         parents = proposal.parents
         return ActiveHypotheses(
-            last=ops.cast(proposal.tokens, "int32"),
-            log_probs=ops.where(self._at_limit(loop), NEVER, proposal.log_probs),
-            tokens=_write(gather_beams(loop.active.tokens, parents), loop.t, proposal.tokens),
-            stop_states=self._stop_states(loop, parents, proposal.tokens),
-            parent_beams=_write(gather_beams(loop.active.parent_beams, parents), loop.t, parents),
-            carry=keras.tree.map_structure(lambda x: gather_beams(x, parents), carry),
+            last=proposal.tokens,
+            log_probs=ops.where(at_limit, NEVER, proposal.log_probs),
+            history=_extend_history(loop.active.history, is_t, parents, proposal.tokens),
+            stop_states=self._next_stop_states(loop, parents, proposal.tokens),
+            carry=keras.tree.map_structure(lambda x: gather_beams(x, parents), state["carry"]),
+            cache={name: x for name, x in state.get("cache", {}).items() if name != "finished"},
         )
 
     def _record(self, attention, loop: LoopState, parents) -> tuple[AttentionRecord | tuple, Any]:
@@ -268,45 +277,58 @@ class Search:
         if attention is None:
             return loop.attention, None
         attention = ops.cast(attention, "float32")
-        step = ops.reshape(loop.t, (1, 1))
+        step = loop.t[:1]  # of all rows, since a model with attention reads no prompts of different lengths
         attention_scores = ops.scatter_update(loop.attention.attention_scores, step, attention[None])
+        if not self.strategy.penalizes_coverage:
+            return AttentionRecord(attention_scores, ()), None
         coverage = loop.attention.coverage + attention
         return AttentionRecord(attention_scores, gather_beams(coverage, parents)), coverage
 
-    def _finish(self, loop: LoopState, proposal: Proposal, coverage) -> FinishedHypotheses:
+    def _finish(self, loop: LoopState, proposal: Proposal, coverage, at_limit, is_t) -> FinishedHypotheses:
         """Return the N best finished hypotheses, with the hypotheses that end at this step.
 
         A hypothesis ends with the end token, with a stop string, or at its limit.
         """
-        at_limit = ops.where(self._at_limit(loop), proposal.log_probs, NEVER)
         parents = ops.concatenate([proposal.ended_parents, proposal.parents], 1)
-        log_probs = ops.concatenate([proposal.ended_log_probs, at_limit], 1)
+        log_probs = ops.where(at_limit, proposal.log_probs, NEVER)
+        log_probs = ops.concatenate([proposal.ended_log_probs, log_probs], 1)
         last = ops.concatenate([proposal.ended_tokens, proposal.tokens], 1)
         ended = FinishedHypotheses(
             final_scores=self._final_scores(log_probs, parents, loop.t + 1, coverage),
-            lengths=ops.zeros_like(ops.cast(parents, "int32")) + loop.t + 1,
-            tokens=_write(gather_beams(loop.active.tokens, parents), loop.t, last),
-            parent_beams=_write(gather_beams(loop.active.parent_beams, parents), loop.t, parents),
+            lengths=ops.zeros_like(parents) + (loop.t + 1),
+            history=_extend_history(loop.active.history, is_t, parents, last),
         )
-        both = [ops.concatenate(pair, 1) for pair in zip(loop.finished, ended, strict=True)]
-        _, best = ops.top_k(both[0], self.strategy.num_return_sequences)
-        return FinishedHypotheses(*(gather_beams(values, best) for values in both))
+        both = keras.tree.map_structure(lambda *pair: ops.concatenate(pair, 1), loop.finished, ended)
+        _, best = ops.top_k(both.final_scores, self.strategy.num_return_sequences)
+        return keras.tree.map_structure(lambda values: gather_beams(values, best), both)
 
     def _final_scores(self, log_probs, parents, length, coverage):
-        length = ops.maximum(length - self.forced_tokens, 1)
+        length = ops.maximum(length - self.num_forced, 1)
         coverage = None if coverage is None else gather_beams(coverage, parents)
         final_scores = self.strategy.final_score(log_probs, length, coverage)
         return ops.where(is_possible(log_probs), final_scores, NO_HYPOTHESIS)
 
 
+def _extend_history(history: dict, is_t, parents, tokens) -> dict:
+    """Return the histories (B, C, T) of the beams `parents` (B, C), with the tokens (B, C) where `is_t` (B, 1, T)."""
+    new = {"tokens": tokens, "parent_beams": parents}
+    return {
+        name: ops.where(is_t, ops.expand_dims(new[name], -1), gather_beams(values, parents))
+        for name, values in history.items()
+    }
+
+
 def _results(loop: LoopState) -> dict:
     """Return the results of `decode`. On TensorFlow, T is the largest length; JAX needs a fixed shape."""
-    final_scores, lengths, tokens, parent_beams = loop.finished
+    final_scores, lengths, history = loop.finished
+    tokens = history["tokens"]
     steps = ops.max(lengths) if keras.backend.backend() == "tensorflow" else ops.shape(tokens)[2]
     results = {"tokens": tokens[:, :, :steps], "lengths": lengths, "scores": final_scores}
     if loop.attention:
         attention_scores = loop.attention.attention_scores[:steps]
-        beams = ops.one_hot(parent_beams[:, :, :steps], attention_scores.shape[2], dtype="float32")  # (B, N, T, K)
+        beams = ops.one_hot(
+            history["parent_beams"][:, :, :steps], attention_scores.shape[2], dtype="float32"
+        )  # (B, N, T, K)
         attention = ops.einsum("tbks,bntk->bnts", attention_scores, beams)
         is_written = ops.arange(steps) < ops.expand_dims(lengths, -1)
         results["attention"] = ops.where(ops.expand_dims(is_written, -1), attention, 0.0)
@@ -370,9 +392,3 @@ def search_inputs(limits, seeds, prefix_ids, prefix_mask) -> dict:
         "prefix_ids": ops.pad(ops.cast(prefix_ids, "int32"), padding),
         "prefix_mask": ops.cast(ops.pad(ops.cast(prefix_mask, "int32"), padding), "bool"),
     }
-
-
-def _write(values, t, new):
-    """Return values (B, K, T) with `new` (B, K) at step t."""
-    is_t = ops.equal(ops.arange(ops.shape(values)[2]), t)
-    return ops.where(is_t, ops.expand_dims(ops.cast(new, values.dtype), -1), values)

@@ -10,50 +10,15 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
+from keras_attention.generation.proposals import BELOW_NEVER, NEVER, Ends, Proposal
 from keras_attention.lazy import LazyModule
 
 ops = LazyModule("keras.ops")  # the options of the command line are read from here, without Keras
-
-NEVER = -1e9  # log-probability of a forbidden token; sums of it remain finite in float32
-BELOW_NEVER = 2 * NEVER  # lower than a continuation with one forbidden token
-NO_HYPOTHESIS = 3 * NEVER  # score of an unused entry, lower than every other score
-
-
-def is_possible(log_probs):
-    """Return whether each hypothesis has no forbidden token.
-
-    Args:
-        log_probs: total log-probabilities, of any shape; `NEVER` is added for each forbidden token.
-
-    Returns:
-        booleans of the same shape.
-
-    Example:
-        >>> is_possible(np.array([-7.0, NEVER - 7.0])).tolist()
-        [True, False]
-    """
-    return log_probs > NEVER / 2
-
-
-Ends = Callable[[Any, Any], Any]
-
-
-class Proposal(NamedTuple):
-    """The choice of one step for each of B rows: K hypotheses that continue, and C hypotheses that end.
-
-    Unused entries have a log-probability of `NEVER` or less.
-    """
-
-    parents: Any  # (B, K) the beam that each active hypothesis extends
-    tokens: Any  # (B, K) its new token
-    log_probs: Any  # (B, K) its total log-probability
-    ended_parents: Any  # (B, C) the beam that each ended hypothesis extends
-    ended_tokens: Any  # (B, C) its last token
-    ended_log_probs: Any  # (B, C) its total log-probability
+cache = LazyModule("keras_attention.layers.cache")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,7 +92,7 @@ class Strategy:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the fields that are inputs of a compiled search, because they change none of its shapes.
 
-        A search without a repetition penalty, or without suppressed tokens, is another program, which is faster.
+        A search without a penalty, or without suppressed tokens, is another program, which is faster.
         """
         defaults = self._defaults()
         kinds = {name: "float32" if isinstance(defaults[name], float) else "int32" for name in self._inputs}
@@ -137,6 +102,8 @@ class Strategy:
             arrays["suppress_tokens"] = np.resize(tokens, -(-len(tokens) // 8) * 8)  # repeats: JAX compiles each length
         if not self.penalizes_repetition:
             del arrays["repetition_penalty"]
+        if not self.penalizes_coverage:
+            arrays.pop("coverage_penalty", None)
         return arrays
 
     def constants(self) -> Strategy:
@@ -162,7 +129,12 @@ class Strategy:
     @property
     def penalizes_repetition(self) -> bool:
         """Whether there is a repetition penalty."""
-        return not (isinstance(self.repetition_penalty, (int, float)) and self.repetition_penalty == 1)
+        return not _is_number(self.repetition_penalty, 1)
+
+    @property
+    def penalizes_coverage(self) -> bool:
+        """Whether there is a coverage penalty."""
+        return False
 
     @property
     def suppresses_tokens(self) -> bool:
@@ -187,14 +159,19 @@ class Strategy:
         """Return the score that ranks finished hypotheses; here, the log-probability."""
         return log_probs
 
-    def propose(self, totals, ends: Ends, uniform) -> Proposal:
+    def num_candidates(self, vocabulary_size: int) -> int:
+        """Return C, the number of the most probable tokens of each hypothesis from which `propose` chooses."""
+        return 1
+
+    def propose(self, totals, tokens, ends: Ends, uniform: Callable[[], Any]) -> Proposal:
         """Choose among the continuations of the hypotheses.
 
         Args:
-            totals: (B, K, V) float32, the total log-probability of each continuation.
+            totals: (B, K, C) float32, the total log-probabilities of the C best continuations, best first.
+            tokens: (B, K, C) int, their tokens.
             ends: a function from beams (B, C) and their new tokens (B, C) to (B, C) bool, True for a token that ends
                 its hypothesis.
-            uniform: (B, K) float32 in [0, 1), the random numbers of this step.
+            uniform: a function that returns the random numbers of this step, (B, K) float32 in [0, 1).
 
         Returns:
             a `Proposal`.
@@ -223,9 +200,9 @@ class Greedy(Strategy):
                 "`BeamSearch` (--num-beams) and `Sampling` can return more."
             )
 
-    def propose(self, totals, ends: Ends, uniform):
+    def propose(self, totals, tokens, ends: Ends, uniform):
         """Choose among the continuations; see `Strategy.propose`."""
-        return _follow(totals, ops.argmax(totals, axis=-1), ends)
+        return _follow(totals[..., 0], tokens[..., 0], ends)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -271,22 +248,24 @@ class Sampling(Strategy):
         if self.top_k < 0:
             raise ValueError(f"`top_k` is {self.top_k}; expected 0 or more.")
 
-    def propose(self, totals, ends: Ends, uniform):
+    def num_candidates(self, vocabulary_size: int) -> int:
+        """Return C; see `Strategy.num_candidates`."""
+        return min(self.top_k or vocabulary_size, vocabulary_size)
+
+    def propose(self, totals, tokens, ends: Ends, uniform):
         """Choose among the continuations; see `Strategy.propose`."""
-        return _follow(totals, self._sample(totals, uniform), ends)
+        sampled = self._sample(totals, uniform())
+        return _follow(_pick(totals, sampled), _pick(tokens, sampled), ends)
 
     def _sample(self, totals, uniform):
-        """Return one sampled token per hypothesis, (B, K)."""
-        count = min(self.top_k or totals.shape[-1], totals.shape[-1])
-        values, tokens = ops.top_k(totals, count)
-        probabilities = ops.softmax((values - values[..., :1]) / self.temperature, axis=-1)
+        """Return the index of one sampled candidate per hypothesis, (B, K)."""
+        probabilities = ops.softmax((totals - totals[..., :1]) / self.temperature, axis=-1)
         cumulative = ops.cumsum(probabilities, axis=-1)
         in_top_p = ops.logical_and(cumulative - probabilities < self.top_p, probabilities > 0)
         in_top_p = ops.cast(in_top_p, "float32")
         mass = ops.max(cumulative * in_top_p, axis=-1)
         passed = ops.cast(cumulative <= ops.expand_dims(uniform * mass, -1), "int32")
-        chosen = ops.minimum(ops.sum(passed, axis=-1), ops.cast(ops.sum(in_top_p, axis=-1), "int32") - 1)
-        return _pick(tokens, chosen)
+        return ops.minimum(ops.sum(passed, axis=-1), ops.cast(ops.sum(in_top_p, axis=-1), "int32") - 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -361,32 +340,43 @@ class BeamSearch(Strategy):
         covered = ops.log(ops.clip(coverage, 1e-6, 1.0))
         return score + self.coverage_penalty * ops.sum(covered, axis=-1)
 
-    def propose(self, totals, ends: Ends, uniform):
+    @property
+    def penalizes_coverage(self) -> bool:
+        """Whether there is a coverage penalty."""
+        return not _is_number(self.coverage_penalty, 0)
+
+    def num_candidates(self, vocabulary_size: int) -> int:
+        """Return C; see `Strategy.num_candidates`. Of 2 K candidates, at least K do not end."""
+        return min(2 * self.num_beams, vocabulary_size)
+
+    def propose(self, totals, tokens, ends: Ends, uniform):
         """Choose among the continuations; see `Strategy.propose`."""
-        num_beams, vocabulary = totals.shape[1:]
-        flat = ops.reshape(totals, (-1, num_beams * vocabulary))
-        values, indices = ops.top_k(flat, min(2 * num_beams, num_beams * vocabulary))  # best first
-        parents, tokens = indices // vocabulary, indices % vocabulary
+        num_beams, count = totals.shape[1:]
+        totals, tokens = (ops.reshape(x, (-1, num_beams * count)) for x in (totals, tokens))
+        values, indices = ops.top_k(totals, min(2 * num_beams, num_beams * count))  # best first
+        parents, tokens = indices // count, cache.gather_beams(tokens, indices)
         is_end = ends(parents, tokens)
         active_values, order = ops.top_k(ops.where(is_end, BELOW_NEVER, values), num_beams)
         ended = [array[:, :num_beams] for array in (parents, tokens, ops.where(is_end, values, NEVER))]
-        return Proposal(_take(parents, order), _take(tokens, order), active_values, *ended)
+        return Proposal(cache.gather_beams(parents, order), cache.gather_beams(tokens, order), active_values, *ended)
 
 
 def _follow(totals, tokens, ends: Ends) -> Proposal:
     """Extend each hypothesis by its token; a hypothesis whose token ends it leaves the search."""
-    values = _pick(totals, tokens)
-    parents = ops.zeros_like(tokens) + ops.arange(totals.shape[1], dtype=tokens.dtype)
+    parents = ops.zeros_like(tokens) + np.arange(totals.shape[1], dtype="int32")
     is_end = ends(parents, tokens)
-    active, ended = ops.where(is_end, NEVER, values), ops.where(is_end, values, NEVER)
+    active, ended = ops.where(is_end, NEVER, totals), ops.where(is_end, totals, NEVER)
     return Proposal(parents, tokens, active, parents, tokens, ended)
 
 
 def _pick(values, indices):
-    """Index the last axis: values (B, K, V) at indices (B, K) -> (B, K)."""
-    return ops.squeeze(ops.take_along_axis(values, ops.expand_dims(indices, -1), axis=-1), -1)
+    """Index the last axis: values (B, K, C) at indices (B, K) -> (B, K)."""
+    beams, count = values.shape[1:]
+    return cache.gather_beams(
+        ops.reshape(values, (-1, beams * count)), indices + count * np.arange(beams, dtype="int32")
+    )
 
 
-def _take(values, indices):
-    """Index axis 1: values (B, C) at indices (B, K) -> (B, K)."""
-    return ops.take_along_axis(values, indices, axis=1)
+def _is_number(value, number: float) -> bool:
+    """Return whether an option is this number, and not a tensor."""
+    return isinstance(value, (int, float)) and value == number

@@ -12,6 +12,8 @@ add projections. `project_keys` is separate from `call`, so that a decoder proje
 
 from __future__ import annotations
 
+import functools
+
 import keras
 from keras import ops
 
@@ -107,6 +109,35 @@ def attend(logits, values, mask=None, dropout_fn=None):
     scores = masked_softmax(logits, align_mask(mask, len(logits.shape)))
     dropped = scores if dropout_fn is None else dropout_fn(scores)
     return ops.matmul(ops.cast(dropped, values.dtype), values), scores
+
+
+def attend_parts(query, parts, bias):
+    """Return the attention of one decoding step to keys and values that are in several parts.
+
+    Args:
+        query: (B, H, K, D), divided by sqrt(D).
+        parts: list of dicts, `keys` (B, H, D, S_i) and `values` (B, H, S_i, D).
+        bias: (B, 1, K, S) float32, S the sum of all S_i; B and K may be 1. 0 = may be attended to, -1e30 = may not.
+
+    Returns:
+        context (B, H, K, D), and the scores (B, H, K, S) in float32. If no
+        position is allowed, the scores are equal.
+
+    Example:
+        >>> part = {"keys": keras.ops.ones((2, 3, 7, 5)), "values": keras.ops.ones((2, 3, 5, 7))}
+        >>> context, scores = attend_parts(keras.ops.ones((2, 3, 11, 7)), [part, part], keras.ops.zeros((1, 1, 1, 10)))
+        >>> tuple(context.shape), tuple(scores.shape)
+        ((2, 3, 11, 7), (2, 3, 11, 10))
+    """
+    logits = [ops.matmul(query, part["keys"]) for part in parts]
+    logits = ops.concatenate(logits, axis=-1) if len(parts) > 1 else logits[0]
+    scores = ops.softmax(ops.cast(logits, "float32") + bias, axis=-1)
+    rest, contexts = ops.cast(scores, query.dtype), []
+    for part in parts[:-1]:  # only the last part may have an unknown length
+        size = part["keys"].shape[-1]
+        contexts.append(ops.matmul(rest[..., :size], part["values"]))
+        rest = rest[..., size:]
+    return functools.reduce(ops.add, [*contexts, ops.matmul(rest, parts[-1]["values"])]), scores
 
 
 def hard_attend(logits, values, mask=None, noise=None):

@@ -1,26 +1,157 @@
-"""The key/value cache of step-by-step decoding, as pure functions.
+"""The state of a decoder that generates text, and its key/value cache, as pure functions.
 
-A cache (B, K, H, T, D) stores the keys or the values of up to T tokens for each of K beams. On TensorFlow, a write uses
-`keras.ops.where`, which was as fast as a scatter or a strided update. `keras.ops.slice_update` would need XLA, which an
-unmodified TensorFlow Serving does not use.
+A decoder (`Transformer`, `RecurrentDecoder`, `RelativeTransformer`) has two methods:
 
-A decoder that generates text (`Transformer`, `RecurrentDecoder`, `RelativeTransformer`) has two methods:
+    start(tokens, length, ...) -> state                  the state after the prompt, tokens (B, L, M)
+    step(tokens, state) -> (outputs, state, scores)      one token per beam: tokens and outputs (B, K, M), scores of the
+                                                         cross-attention (B, K, S), None without a memory
 
-    start(tokens, length, ...) -> (constants, carry)                the state after the prompt, tokens (B, L, M)
-    step(tokens, constants, carry) -> (outputs, carry, scores)      one token per beam, tokens (B, K, M)
+    state["constants"]   the same at every step: weights, the projected memory and its mask      (B, ...)
+    state["carry"]       updated at every step, and reordered with the beams                     (B, K, ...)
+    state["cache"]       of a `Transformer`: grows at every step, and is never reordered
 
-    constants   dict, the same at every step: projected memory and its mask   (B, ...)
-    carry       dict, updated at every step: position, caches or cell states  (B, K, ...); K is 1 after `start`
-    outputs     features of the new position                                  (B, K, M)
-    scores      cross-attention, None without a memory                        (B, K, S)
+A cache has two parts with one entry per block. All beams share both parts:
+
+    finished   the prompt and full blocks, which a step only reads       keys (B, H, D, F), values (B, H, F, D)
+    recent     C slots for each beam, of which `slot` are written        keys (B, H, D, C, K), values (B, H, C, K, D)
+
+A beam attends to the slots of its ancestors. The carry has `position` (B, K), the number of tokens read; `beams`
+(B, K, C), the beam that wrote each recent slot of a hypothesis, -1 for a slot that is not written; and `bias`
+(B, K, F), 0 for its finished slots and -1e30 for others and for padding.
+
+If the maximum length is a number, there are C slots for all tokens. In a TensorFlow graph of unknown length, C is 16,
+and `finish_block` moves them to the finished part, so that the work of a step does not depend on the maximum length.
+
+`RelativeTransformer` has caches (B, K, H, T, D) in its carry. On TensorFlow, a write uses `keras.ops.where`, which was
+as fast as a scatter or a strided update. `keras.ops.slice_update` would need XLA, which an unmodified TensorFlow
+Serving does not use.
 """
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import keras
+import numpy as np
 from keras import ops
 
-from keras_attention.layers.shapes import reshape, sizes_of
+_NOT_ALLOWED = -1e30  # the bias of a position that may not be attended to
+_BLOCK = 16
+
+
+class StepInputs(NamedTuple):
+    """What all blocks share in one step."""
+
+    num_beams: int  # K
+    slot: dict  # where `append` writes keys and values
+    bias: Any  # (B, 1, K, C K + F) of the recent and the finished slots
+    memory_bias: Any  # (B, 1, 1, S), None without a memory
+
+
+def first_cache(prompts: dict, mask, length) -> dict:
+    """Return the `carry` and the `cache` after the prompt, for one beam.
+
+    Args:
+        prompts: block -> keys (B, H, D, L) and values (B, H, L, D) of the prompt.
+        mask: (B, L) boolean, True = a real token of the prompt.
+        length: T, the maximum number of tokens, an integer or a scalar tensor.
+    """
+    batch, num_read = ops.shape(mask)
+    slots = length - num_read
+    slots = max(slots, 1) if isinstance(slots, int) else _BLOCK
+
+    def empty(prompt):
+        _, heads, width, _ = prompt["keys"].shape
+        return {
+            "keys": ops.zeros((batch, heads, width, slots, 1), prompt["keys"].dtype),
+            "values": ops.zeros((batch, heads, slots, 1, width), prompt["keys"].dtype),
+        }
+
+    recent = {name: empty(prompt) for name, prompt in prompts.items()}
+    carry = {
+        "position": ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True),
+        "beams": ops.full((batch, 1, slots), -1, "int32"),
+        "bias": ops.expand_dims(ops.where(mask, 0.0, _NOT_ALLOWED), 1),
+    }
+    slot = ops.convert_to_tensor(0, "int32")
+    return {"carry": carry, "cache": {"slot": slot, "recent": recent, "finished": prompts}}
+
+
+def repeat_beams(state: dict, num_beams: int) -> dict:
+    """Return the state for K beams, of a state for one beam.
+
+    Example:
+        >>> state = {"constants": {}, "carry": {"x": keras.ops.ones((2, 1, 5))}}
+        >>> tuple(repeat_beams(state, 3)["carry"]["x"].shape)
+        (2, 3, 5)
+    """
+    state = {**state, "carry": keras.tree.map_structure(lambda x: ops.repeat(x, num_beams, axis=1), state["carry"])}
+    if "cache" not in state:
+        return state
+    axes = {"keys": 4, "values": 3}
+    recent = {
+        name: {part: ops.repeat(x, num_beams, axis=axes[part]) for part, x in cache.items()}
+        for name, cache in state["cache"]["recent"].items()
+    }
+    return {**state, "cache": {**state["cache"], "recent": recent}}
+
+
+def step_inputs(carry: dict, slot, memory_bias=None) -> tuple[StepInputs, dict]:
+    """Return what all blocks share in a step that writes this slot, and the next carry."""
+    beams = carry["beams"]
+    num_beams, slots = beams.shape[1:]
+    is_slot = ops.equal(np.arange(slots, dtype="int32"), slot)
+    beams = ops.where(is_slot, np.arange(num_beams, dtype="int32")[:, None], beams)
+    bias = ops.expand_dims(ops.concatenate([_recent_bias(beams), carry["bias"]], axis=-1), 1)
+    where = {"keys": ops.reshape(is_slot, (-1, 1)), "values": ops.reshape(is_slot, (-1, 1, 1))}
+    if keras.backend.backend() == "jax":
+        where = {"keys": (0, 0, 0, slot, 0), "values": (0, 0, slot, 0, 0)}
+    carry = {**carry, "beams": beams, "position": carry["position"] + 1}
+    return StepInputs(num_beams, where, bias, memory_bias), carry
+
+
+def _recent_bias(beams):
+    """Return the bias (B, K, C K) of the recent slots; `beams` (B, K, C) wrote those of each hypothesis."""
+    num_beams, slots = beams.shape[1:]
+    is_ancestor = ops.equal(ops.expand_dims(beams, -1), np.arange(num_beams, dtype="int32"))
+    return ops.reshape(ops.where(is_ancestor, 0.0, _NOT_ALLOWED), (-1, num_beams, slots * num_beams))
+
+
+def memory_inputs(mask) -> dict:
+    """Return the `bias` (B, 1, 1, S) of a memory with this mask (B, S), and `is_real` (B, 1, 1), 0 if it is empty."""
+    bias = ops.where(mask, 0.0, _NOT_ALLOWED)
+    is_real = ops.cast(ops.any(mask, axis=1), "float32")
+    return {"bias": ops.expand_dims(bias, (1, 2)), "is_real": ops.expand_dims(is_real, (1, 2))}
+
+
+def append(recent: dict, key, value, slot: dict) -> dict:
+    """Return the recent part of a block's cache, with the keys and values (B, H, K, D) of one token per beam."""
+    new = {"keys": ops.expand_dims(ops.swapaxes(key, 2, 3), 3), "values": ops.expand_dims(value, 2)}
+    if keras.backend.backend() == "jax":
+        return {name: ops.slice_update(recent[name], slot[name], x) for name, x in new.items()}
+    return {name: ops.where(slot[name], x, recent[name]) for name, x in new.items()}
+
+
+def merge_slots(recent: dict) -> dict:
+    """Return the recent part as keys (B, H, D, C K) and values (B, H, C K, D)."""
+    _, heads, width, slots, beams = recent["keys"].shape
+    return {
+        "keys": ops.reshape(recent["keys"], (-1, heads, width, slots * beams)),
+        "values": ops.reshape(recent["values"], (-1, heads, slots * beams, width)),
+    }
+
+
+def finish_block(carry: dict, cache: dict) -> tuple[dict, dict]:
+    """Move the recent slots, which must all be written, to the finished part; return the new carry and cache."""
+    finished = {}
+    for name, recent in cache["recent"].items():
+        old, new = cache["finished"][name], merge_slots(recent)
+        finished[name] = {
+            part: ops.concatenate([old[part], new[part]], axis) for part, axis in (("keys", 3), ("values", 2))
+        }
+    bias = ops.concatenate([carry["bias"], _recent_bias(carry["beams"])], axis=-1)
+    carry = {**carry, "beams": ops.full_like(carry["beams"], -1), "bias": bias}
+    return carry, {**cache, "slot": ops.zeros_like(cache["slot"]), "finished": finished}
 
 
 def make_cache(projected, length):
@@ -66,8 +197,8 @@ def cache_mask(cache, t):
 def gather_beams(values, indices):
     """Select beams by index: (B, K, ...) -> (B, C, ...).
 
-    This copies whole rows. On TensorFlow, `keras.ops.take_along_axis` gathers element by element, which takes
-    longer for a cache than all layers of the network.
+    This copies whole rows. On TensorFlow, it is one operation, where `keras.ops.take` adds 18 that compute shapes and
+    `keras.ops.take_along_axis` gathers element by element.
 
     Args:
         values: (B, K, ...).
@@ -84,7 +215,11 @@ def gather_beams(values, indices):
     count = indices.shape[1]
     if values.shape[1] == 1 and count == 1:
         return values  # one beam has itself as its only parent
-    batch, beams, *rest = sizes_of(values)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.gather(values, indices, axis=1, batch_dims=1)
+    batch, beams, *rest = values.shape
     rows = ops.expand_dims(ops.arange(batch) * beams, 1) + ops.cast(indices, "int32")
-    gathered = ops.take(ops.reshape(values, (-1, *rest)), ops.reshape(rows, (-1,)), axis=0)
-    return reshape(gathered, (batch, count, *rest))
+    gathered = ops.take(ops.reshape(values, (batch * beams, *rest)), ops.reshape(rows, (-1,)), axis=0)
+    return ops.reshape(gathered, (batch, count, *rest))

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.shapes import reshape, sizes_of
+from keras_attention.layers.normalization import LayerNormalization
 
 
 def logits_of_step(embedding, inputs):
@@ -33,7 +33,7 @@ def logits_of_step(embedding, inputs):
         return embedding(inputs, reverse=True)
     flat = ops.reshape(inputs, (-1, inputs.shape[-1]))
     logits = ops.transpose(ops.matmul(embedding.embeddings, ops.transpose(flat)))
-    return reshape(logits, (*sizes_of(inputs)[:-1], embedding.input_dim))
+    return ops.reshape(logits, (-1, inputs.shape[1], embedding.input_dim))
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -51,7 +51,7 @@ class InputEmbedding(BaseLayer):
     Call arguments:
         tokens: (B, L, M) embedded tokens. The output gets their implicit mask.
         segment_ids: (B, L) int; all 0 when None.
-        start: position of the first token, a scalar int.
+        start: position of the first token, a scalar int or (B, 1).
         training: whether dropout is active.
 
     Output:
@@ -87,7 +87,7 @@ class InputEmbedding(BaseLayer):
                 num_segments, 1, initializer, dtype=self.dtype_policy, name="segments"
             )
         if norm_epsilon is not None:
-            self.norm = keras.layers.LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
+            self.norm = LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, tokens_shape, segment_ids_shape=None) -> None:

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.normalization import LayerNormalization
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -70,7 +71,7 @@ class MaskedLMHead(BaseLayer):
         super().__init__(**kwargs)
         self.activation, self.epsilon = keras.activations.get(activation), epsilon
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.norm = keras.layers.LayerNormalization(epsilon=epsilon, dtype=self.dtype_policy, name="norm")
+        self.norm = LayerNormalization(epsilon=epsilon, dtype=self.dtype_policy, name="norm")
 
     def build(self, inputs_shape) -> None:
         """Create the weights."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.layers.attention import align_mask, attend, dot_logits
+from keras_attention.layers.attention import align_mask, attend, attend_parts, dot_logits
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import scores_mask
-from keras_attention.layers.shapes import merge_heads, output_specs, split_heads
+from keras_attention.layers.projections import project, read_weights
+from keras_attention.layers.shapes import merge_heads, merge_rows, output_specs, split_heads, split_rows
 
 
 class HeadProjections:
@@ -118,21 +119,30 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         )
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
-    def fuse_projections(self):
-        """Return [W_q W_k W_v] (M, 3 H D) and [b_q b_k b_v] or None: a step then has one product instead of three."""
-        layers = (self.query_projection, self.key_projection, self.value_projection)
-        kernel = ops.concatenate([ops.cast(layer.kernel, self.compute_dtype) for layer in layers], axis=1)
-        bias = ops.concatenate([layer.bias for layer in layers], axis=0) if self.use_bias else None
-        return kernel, bias
+    def read_weights(self, memory: bool = False) -> dict:
+        """Return the weights with which a step projects its rows: with a memory, only to queries."""
+        return {
+            "inputs": read_weights(*self._input_projections(memory)),
+            "output": read_weights(self.output_projection),
+        }
 
-    def project_all(self, inputs, fused=None):
-        """Return queries, keys and values (..., H, L, D) of inputs (..., L, M); `fused` is from `fuse_projections`."""
-        if fused is None:
-            return self.project_query(inputs), *self.project_memory(inputs)
-        kernel, bias = fused
-        projected = ops.matmul(inputs, kernel)
-        projected = projected if bias is None else projected + ops.cast(bias, projected.dtype)
-        return [split_heads(x, self.num_heads) for x in ops.split(projected, 3, axis=-1)]
+    def _input_projections(self, memory: bool) -> tuple[keras.layers.Dense, ...]:
+        layers = (self.query_projection, self.key_projection, self.value_projection)
+        return layers[:1] if memory else layers
+
+    def project_rows(self, rows, beams: int, weights: dict, memory: bool = False) -> list:
+        """Project rows (B K, M) of a step to queries and, without a memory, keys and values, each (B, H, K, D).
+
+        The queries are divided by sqrt(D). `weights` are from `read_weights`.
+        """
+        projected = project(rows, weights["inputs"], *self._input_projections(memory))
+        query, *others = split_rows(projected, beams, self.num_heads, self.key_dim)
+        return [query * self.key_dim**-0.5, *others]
+
+    def attend_rows(self, query, parts: list, bias, weights: dict):
+        """Return the output (B K, M) and the scores of a step; `query`, `parts` and `bias` as in `attend_parts`."""
+        context, scores = attend_parts(query, parts, bias)
+        return project(merge_rows(context), weights["output"], self.output_projection), scores
 
     def call(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
@@ -15,11 +16,12 @@ def sinusoidal_positions(positions, width: int):
     """Return the position encodings sin(p / 10000^(2i / M)) and cos(p / 10000^(2i / M)) for i < M / 2.
 
     Args:
-        positions: (L,) numbers p.
+        positions: (..., L) numbers p.
         width: M, even.
 
     Returns:
-        (L, M) float32: first all sines, then all cosines, as in the authors' code. The paper interleaves them; only the
+        (..., L, M) float32: first all sines, then all cosines, as in the authors' code. The paper interleaves them;
+        only the
         order of the features differs.
 
     Example:
@@ -28,9 +30,15 @@ def sinusoidal_positions(positions, width: int):
 
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3.5.
     """
-    rates = ops.power(10000.0, -2.0 * ops.arange(width // 2, dtype="float32") / width)
-    angles = ops.expand_dims(ops.cast(positions, "float32"), 1) * rates
+    rates = (10000.0 ** (-2.0 * np.arange(width // 2) / width)).astype("float32")
+    angles = ops.expand_dims(ops.cast(positions, "float32"), -1) * rates
     return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)
+
+
+def _positions(inputs, start):
+    """Return the positions (L,) of inputs (B, L, M), or (B, L) if `start` (B, 1) differs between rows."""
+    length = inputs.shape[1]
+    return start + (ops.arange(ops.shape(inputs)[1]) if length is None else np.arange(length, dtype="int32"))
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -39,7 +47,7 @@ class SinusoidalPositions(BaseLayer):
 
     Call arguments:
         inputs: (B, L, M).
-        start: the position of the first vector, a scalar int.
+        start: the position of the first vector, a scalar int or (B, 1).
 
     Output:
         (B, L, M).
@@ -65,7 +73,7 @@ class SinusoidalPositions(BaseLayer):
 
     def call(self, inputs, start=0):
         """Compute the outputs; the class describes the arguments."""
-        positions = ops.arange(ops.shape(inputs)[1]) + start
+        positions = _positions(inputs, start)
         return inputs + ops.cast(sinusoidal_positions(positions, inputs.shape[-1]), inputs.dtype)
 
     def compute_output_shape(self, inputs_shape):
@@ -84,7 +92,7 @@ class PositionEmbedding(BaseLayer):
 
     Call arguments:
         inputs: (B, L, M). L may exceed `max_length` by up to nine vectors of padding.
-        start: the position of the first vector, a scalar int.
+        start: the position of the first vector, a scalar int or (B, 1).
 
     Output:
         (B, L, M).
@@ -120,7 +128,7 @@ class PositionEmbedding(BaseLayer):
                 f"The sequence has {length} tokens, but there are positions for {self.max_length}. Shorten the "
                 "sequence, or create the layer with a larger `max_length`."
             )
-        positions = ops.minimum(ops.arange(ops.shape(inputs)[1]) + start, self.max_length - 1) + self.offset
+        positions = ops.minimum(_positions(inputs, start), self.max_length - 1) + self.offset
         return inputs + ops.cast(ops.take(self.table, positions, axis=0), inputs.dtype)
 
     def compute_output_shape(self, inputs_shape):

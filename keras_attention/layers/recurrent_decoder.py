@@ -139,40 +139,39 @@ class RecurrentDecoder(BaseLayer):
         outputs = _zero_padding(outputs, mask)
         return (outputs, _zero_padding(scores, mask)) if return_attention_scores else outputs
 
-    def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None):
-        """Read `tokens`, and return `(constants, carry)`, the decoding state before the next token.
+    def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None, mask=None):
+        """Read `tokens`, and return the state before the next token; `cache.py` describes it.
 
         Args:
             tokens: (B, L, E) embedded tokens of the prompt; L may be 0.
-            length: not used; a Transformer allocates a cache of this length.
+            length: not used; a Transformer needs it for its cache.
             memory: (B, S, M) or None.
             memory_mask: (B, S) boolean or None.
             initial_state: a list of states (B, any), or None for zeros.
             values: (B, S, M); the context is their weighted mean. `memory` when None.
+            mask: (B, L) boolean, True = a real token; None for no padding.
 
         Returns:
-            constants, a dict that is the same at every step: values, projected keys and mask, each (B, S, ...); empty
-            without attention. And carry, a dict of tensors (B, 1, ...) that every step updates. A search over K beams
-            repeats the carry to (B, K, ...).
+            dict of `constants`, the values, projected keys and mask, each (B, S, ...), empty without attention; and the
+            `carry`, a dict of tensors (B, 1, ...).
         """
         constants, carry = self._first_state(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
         if tokens.shape[1] != 0:
-            _, _, carry = self._run_steps({"inputs": tokens}, constants, carry)
-        return constants, carry
+            _, _, carry = self._run_steps({"inputs": tokens, "mask": mask}, constants, carry)
+        return {"constants": constants, "carry": carry}
 
-    def step(self, inputs, constants, carry):
+    def step(self, inputs, state: dict):
         """Advance every beam by one token.
 
         Args:
             inputs: (B, K, E) embedded tokens.
-            constants: from `start`.
-            carry: from `start` or the last step; each tensor is (B, K, ...).
+            state: from `start` or the last step; each tensor of the carry is (B, K, ...).
 
         Returns:
-            outputs (B, K, F), the new carry, and scores (B, K, S) or None without attention.
+            outputs (B, K, F), the new state, and scores (B, K, S) or None without attention.
         """
-        features, scores, carry = self._advance({"inputs": inputs}, constants, carry)
-        return self._project(inputs, features), carry, scores
+        features, scores, carry = self._advance({"inputs": inputs}, state["constants"], state["carry"])
+        return self._project(inputs, features), {**state, "carry": carry}, scores
 
     def _first_state(self, batch_size, memory, memory_mask, initial_state, values):
         """Return `(constants, carry)` before the first token."""

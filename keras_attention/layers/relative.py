@@ -67,6 +67,26 @@ def relative_shift(logits):
     return reshape(x, (*lead, queries, rest))[..., : distances - queries]
 
 
+def slice_distances(distances, first, count):
+    """Return `count` consecutive distances, from `first` on, of all distances T + 1, ..., 1 - T of T positions.
+
+    Args:
+        distances: (H, 2 T + 1, D), in decreasing order.
+        first: an integer or a scalar tensor.
+        count: an integer or a scalar tensor.
+
+    Returns:
+        (H, count, D).
+
+    Example:
+        >>> distances = keras.ops.reshape(keras.ops.array([4, 3, 2, 1, 0, -1, -2]), (1, 7, 1))
+        >>> keras.ops.convert_to_numpy(slice_distances(distances, 2, 3))[0, :, 0].tolist()
+        [2, 1, 0]
+    """
+    heads, size, width = sizes_of(distances)
+    return ops.slice(distances, (0, (size + 1) // 2 - first, 0), (heads, count, width))
+
+
 @keras.saving.register_keras_serializable("keras_attention")
 class RelativeAttention(HeadProjections, BaseLayer):
     """Multi-head attention whose scores depend on content, distance and segment.
@@ -178,17 +198,27 @@ class RelativeAttention(HeadProjections, BaseLayer):
             encodings = relative_encodings(ops.shape(query)[1], ops.shape(value)[1], query.shape[-1])
         keys, values = self.project_memory(value, key)
         context, scores = self.attend(
-            self.project_query(query), keys, values, encodings, mask, same_segment, bool(training)
+            self.project_query(query),
+            keys,
+            values,
+            self.project_distances(encodings),
+            mask,
+            same_segment,
+            bool(training),
         )
         return (context, scores) if return_attention_scores else context
 
-    def attend(self, query, keys, values, encodings, mask=None, same_segment=None, training=False):
+    def project_distances(self, encodings):
+        """Return the projected distance encodings: (..., M) -> (H, ..., D); they depend only on the weights."""
+        return split_heads(self.distance_projection(ops.cast(encodings, self.compute_dtype)), self.num_heads)
+
+    def attend(self, query, keys, values, distances, mask=None, same_segment=None, training=False):
         """Return the output and the scores for projected queries, keys and values.
 
         Args:
             query: (..., H, Q, D), from `project_query`.
             keys, values: (..., H, S, D), from `project_memory`.
-            encodings: (Q + S, M), from `relative_encodings`.
+            distances: (H, Q + S, D), from `project_distances`.
             mask: (B, S) or (B, Q, S) boolean, True = may be attended to.
             same_segment: (B, Q, S) boolean or None.
             training: whether dropout is active.
@@ -196,8 +226,6 @@ class RelativeAttention(HeadProjections, BaseLayer):
         Returns:
             (..., Q, M), and (..., H, Q, S) float32.
         """
-        distances = self.distance_projection(ops.cast(encodings, query.dtype))
-        distances = split_heads(distances, self.num_heads)  # (H, Q + S, D)
         logits = dot_logits(_add_to_heads(query, self.content_bias), keys)
         logits = logits + relative_shift(dot_logits(_add_to_heads(query, self.distance_bias), distances))
         if same_segment is not None:

@@ -48,6 +48,27 @@ def merge_heads(x):
     return reshape(x, (*sizes_of(x)[:-2], x.shape[-2] * x.shape[-1]))
 
 
+def split_rows(rows, beams: int, num_heads: int, width: int) -> list:
+    """Split the rows of a decoding step into beams, parts and heads: (B K, P H D) -> P tensors (B, H, K, D).
+
+    Example:
+        >>> [tuple(x.shape) for x in split_rows(keras.ops.zeros((6, 70)), beams=3, num_heads=5, width=7)]
+        [(2, 5, 3, 7), (2, 5, 3, 7)]
+    """
+    x = ops.reshape(rows, (-1, beams, rows.shape[-1] // (num_heads * width), num_heads, width))
+    return ops.unstack(ops.transpose(x, (2, 0, 3, 1, 4)), axis=0)
+
+
+def merge_rows(x):
+    """Concatenate the heads of a decoding step: (B, H, K, D) -> (B K, H D).
+
+    Example:
+        >>> tuple(merge_rows(keras.ops.zeros((2, 5, 3, 7))).shape)
+        (6, 35)
+    """
+    return ops.reshape(ops.swapaxes(x, 1, 2), (-1, x.shape[1] * x.shape[3]))
+
+
 def output_specs(layer: keras.layers.Layer, shape: tuple, scores_shape: tuple | None = None):
     """Return the symbolic output of a layer; if `scores_shape` is not None, the pair (output, scores)."""
     output = keras.KerasTensor(shape, dtype=layer.compute_dtype)

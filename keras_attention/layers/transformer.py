@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.cache import first_cache, memory_inputs, step_inputs
 from keras_attention.layers.masks import causal_mask, implicit_mask
-from keras_attention.layers.shapes import output_specs, reshape, sizes_of
+from keras_attention.layers.normalization import LayerNormalization
+from keras_attention.layers.shapes import output_specs
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -67,7 +70,7 @@ class Transformer(BaseLayer):
         self.remat = False  # see `training.rematerialize`
         self.norm = None
         if norm_epsilon is not None:
-            self.norm = keras.layers.LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
+            self.norm = LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
 
     def build(self, tokens_shape, memory_shape=None) -> None:
         """Create the weights, for inputs of these shapes."""
@@ -127,57 +130,56 @@ class Transformer(BaseLayer):
     def _finish(self, x):
         return x if self.norm is None else self.norm(x)
 
-    def start(self, tokens, length, memory=None, memory_mask=None):
-        """Read `tokens` in one pass, and return `(constants, carry)`, the state before the next token.
+    def start(self, tokens, length, memory=None, memory_mask=None, mask=None) -> dict:
+        """Read `tokens` in one pass, and return the state before the next token; `cache.py` describes it.
 
         Args:
             tokens: (B, L, M) embedded tokens of the prompt; L may be 0.
             length: T, the maximum number of tokens, an integer or a scalar tensor.
             memory: (B, S, any) or None.
             memory_mask: (B, S) boolean or None.
+            mask: (B, L) boolean, True = a real token, padding last; None for no padding. On JAX, there must be room for
+                the padding too.
 
         Returns:
-            constants, a dict that is the same at every step: the constants of each block (see
-            `TransformerBlock.prefill`) and, with a memory, its mask. And carry, a dict that every step updates: the
-            position (B, 1) and the cache of each block (B, 1, H, T, D).
+            dict of `constants`, `carry` and `cache`.
         """
-        batch, length_read = ops.shape(tokens)[0], ops.shape(tokens)[1]
-        constants, carry = {}, {"position": ops.zeros((batch, 1), "int32") + length_read}
+        constants, x = {}, self.inputs(tokens)
         if self.has_memory:
-            constants["mask"] = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
-        x = self.inputs(tokens)
+            memory_mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
+            constants = {"mask": memory_mask, "memory": memory_inputs(memory_mask)}
+        prompts = {}
         for i, block in enumerate(self.blocks):
             name = f"block_{i}"
-            x, constants[name], carry[name] = block.prefill(x, length, memory, constants.get("mask"))
-        return constants, carry
+            x, constants[name], prompts[name] = block.prefill(x, memory, memory_mask)
+        mask = ops.ones(ops.shape(tokens)[:2], "bool") if mask is None else mask
+        return {"constants": constants, **first_cache(prompts, mask, length)}
 
-    def step(self, tokens, constants: dict, carry: dict):
+    def step(self, tokens, state: dict):
         """Advance every beam by one token.
 
         Args:
             tokens: (B, K, M) embedded tokens.
-            constants: from `start`.
-            carry: from `start` or the last step; each tensor is (B, K, ...).
+            state: from `start` or the last step; see `cache.py`.
 
         Returns:
-            outputs (B, K, M), the new carry, and the scores (B, K, S), their mean over blocks and heads, or None
+            outputs (B, K, M), the new state, and the scores (B, K, S), their mean over blocks and heads, or None
             without a memory.
         """
-        t = ops.max(carry["position"])
-        x = reshape(self.inputs(ops.reshape(tokens, (-1, 1, tokens.shape[-1])), start=t), sizes_of(tokens))
-        new, means = {"position": carry["position"] + 1}, []
+        constants, carry, cache, beams = state["constants"], state["carry"], state["cache"], tokens.shape[1]
+        rows, position = ops.reshape(tokens, (-1, 1, tokens.shape[-1])), ops.reshape(carry["position"], (-1, 1))
+        rows = ops.reshape(self.inputs(rows, start=position), (-1, tokens.shape[-1]))
+        memory, recent, means = constants.get("memory", {}), {}, []
+        shared, carry = step_inputs(carry, cache["slot"], memory.get("bias"))
         for i, block in enumerate(self.blocks):
             name = f"block_{i}"
-            x, new[name], scores = block.step(
-                x,
-                t,
-                carry[name],
-                constants.get(name, {}),
-                constants.get("mask"),
-                return_attention_scores=self.has_memory,
-            )
+            parts = cache["recent"][name], cache["finished"][name]
+            rows, recent[name], scores = block.step(rows, shared, constants[name], *parts)
             means += [] if scores is None else [ops.mean(scores, axis=1)]
-        return self._finish(x), new, sum(means) / len(means) if means else None
+        mean = functools.reduce(ops.add, means) * (memory["is_real"] / len(means)) if means else None
+        cache = {**cache, "recent": recent, "slot": cache["slot"] + 1}
+        outputs = ops.reshape(self._finish(rows), (-1, beams, tokens.shape[-1]))
+        return outputs, {"constants": constants, "carry": carry, "cache": cache}, mean
 
     def compute_output_spec(self, tokens, memory=None, *_: object, return_attention_scores=False, **__: object):
         """Return shapes and dtypes of the outputs."""

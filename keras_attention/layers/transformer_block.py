@@ -16,9 +16,11 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.cache import cache_mask, make_cache, write_cache
+from keras_attention.layers.cache import StepInputs, append, merge_slots
 from keras_attention.layers.masks import causal_mask, implicit_mask
 from keras_attention.layers.multihead import MultiHeadAttention
+from keras_attention.layers.normalization import LayerNormalization
+from keras_attention.layers.projections import project, read_weights
 from keras_attention.layers.shapes import output_specs
 
 
@@ -112,7 +114,7 @@ class TransformerBlock(BaseLayer):
         self.output_projection.build((*inputs_shape[:-1], self.intermediate_dim))
 
     def _norm(self, name: str, shape) -> keras.layers.Layer:
-        norm = keras.layers.LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy, name=name)
+        norm = LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy, name=name)
         norm.build(shape)
         return norm
 
@@ -162,7 +164,14 @@ class TransformerBlock(BaseLayer):
                 "None. Pass the memory in the first call."
             )
 
-    def run_branches(self, inputs, attend: Callable, cross_attend: Callable | None = None, training=False):
+    def run_branches(
+        self,
+        inputs,
+        attend: Callable,
+        cross_attend: Callable | None = None,
+        training=False,
+        weights: dict | None = None,
+    ):
         """Run the residual branches of the block with these attention functions.
 
         Args:
@@ -172,6 +181,7 @@ class TransformerBlock(BaseLayer):
             cross_attend: the cross-attention, a function like `attend`; called only if the block has a
                 cross-attention.
             training: whether dropout is active.
+            weights: in a step, from `read_weights`; the inputs are then rows (R, M).
 
         Returns:
             outputs (..., L, M), the extra result of `attend`, and the extra result of `cross_attend` or None.
@@ -180,7 +190,7 @@ class TransformerBlock(BaseLayer):
         cross_extra = None
         if self.cross_attention is not None:
             x, cross_extra = self._branch(self.cross_norm, x, cross_attend, training)
-        x, _ = self._branch(self.feed_forward_norm, x, lambda x: (self.feed_forward(x), None), training)
+        x, _ = self._branch(self.feed_forward_norm, x, lambda x: (self.feed_forward(x, weights), None), training)
         return x, extra, cross_extra
 
     def _branch(self, norm, x, function: Callable, training) -> tuple:
@@ -192,67 +202,76 @@ class TransformerBlock(BaseLayer):
         """Return the input of the self-attention: norm(x) with pre-norm, x with post-norm."""
         return self.attention_norm(x) if self.norm_first else x
 
-    def feed_forward(self, x):
-        """Return W_2 f(W_1 x + b_1) + b_2."""
-        return self.output_projection(self.hidden(x))
+    def feed_forward(self, x, weights: dict | None = None):
+        """Return W_2 f(W_1 x + b_1) + b_2; in a step, for rows x (R, M) with `weights` from `read_weights`."""
+        if weights is None:
+            return self.output_projection(self.hidden(x))
+        hidden = project(x, weights["hidden"], self.hidden)
+        return project(hidden, weights["output"], self.output_projection)
 
-    def prefill(self, inputs, length, memory=None, memory_mask=None):
-        """Run the block over the prompt of a decoder in one pass, and return the state for its steps.
+    def read_weights(self) -> dict:
+        """Return the weights of the projections, which the steps of a decoder share."""
+        cross = {} if self.cross_attention is None else {"cross_attention": self.cross_attention.read_weights(True)}
+        own = {"hidden": read_weights(self.hidden), "output": read_weights(self.output_projection)}
+        return {"attention": self.attention.read_weights(), **cross, **own}
+
+    def prefill(self, inputs, memory=None, memory_mask=None):
+        """Run the block over the prompt of a decoder in one pass.
 
         Args:
             inputs: (B, L, M); L may be 0.
-            length: T, the maximum number of tokens.
             memory: (B, S, any) or None.
             memory_mask: (B, S) or None.
 
         Returns:
-            outputs (B, L, M); constants, a dict of the keys and values of the memory, each (B, H, S, D), and of the
-            fused projections of the self-attention if they are not quantized; and a dict of the caches of keys and
-            values, each (B, 1, H, T, D).
+            outputs (B, L, M); constants, a dict of the `weights` and, with a memory, its keys (B, H, D, S) and values
+            (B, H, S, D); and the keys (B, H, D, L) and values (B, H, L, D) of the prompt.
         """
 
         def attend(attention, x, memory, mask):
             keys, values = attention.project_memory(memory)
             context, _ = attention.attend(attention.project_query(x), keys, values, mask)
-            return context, {"keys": keys, "values": values}
+            return context, {"keys": ops.swapaxes(keys, 2, 3), "values": values}
 
         causal = causal_mask(ops.shape(inputs)[1])
-        x, projected, memory_projected = self.run_branches(
+        x, prompt, projected = self.run_branches(
             inputs,
             lambda x: attend(self.attention, x, x, causal),
             lambda x: attend(self.cross_attention, x, memory, memory_mask),
         )
-        constants: dict[str, Any] = {} if memory_projected is None else memory_projected
-        if self.attention.query_projection.quantization_mode is None:
-            constants = {**constants, "fused": self.attention.fuse_projections()}
-        return x, constants, {name: make_cache(x, length) for name, x in projected.items()}
+        constants: dict[str, Any] = {"weights": self.read_weights()}
+        if projected is not None:
+            is_real = 1.0 if memory_mask is None else ops.expand_dims(ops.any(memory_mask, axis=1), (1, 2, 3))
+            values = projected["values"] * ops.cast(is_real, x.dtype)  # a step does not mask an empty memory
+            constants["memory"] = {"keys": projected["keys"], "values": values}
+        return x, constants, prompt
 
-    def step(self, inputs, t, cache: dict, constants: dict, memory_mask=None, return_attention_scores=False):
+    def step(self, rows, shared: StepInputs, constants: dict, recent: dict, finished: dict):
         """Run the block over one token per beam.
 
         Args:
-            inputs: (B, K, M).
-            t: scalar int, the position of these tokens.
-            cache: keys and values, each (B, K, H, T, D).
+            rows: (B K, M).
+            shared: what all blocks share in this step.
             constants: from `prefill`.
-            memory_mask: (B, S) or None.
-            return_attention_scores: return the scores of the cross-attention.
+            recent, finished: the two parts of the cache of this block; see `cache.py`.
 
         Returns:
-            outputs (B, K, M), the new cache, and the scores (B, H, K, S) or None.
+            outputs (B K, M), the new recent part, and the scores of the cross-attention (B, H, K, S) or None.
         """
+        weights = constants["weights"]
 
         def attend(x):
-            query, *new = self.attention.project_all(ops.expand_dims(x, 2), constants.get("fused"))
-            written = {name: write_cache(cache[name], x, t) for name, x in zip(("keys", "values"), new, strict=True)}
-            context, _ = self.attention.attend(query, **written, mask=cache_mask(cache["keys"], t))
-            return ops.squeeze(context, 2), written
+            query, *new = self.attention.project_rows(x, shared.num_beams, weights["attention"])
+            written = append(recent, *new, shared.slot)
+            parts = [merge_slots(written), finished]
+            return self.attention.attend_rows(query, parts, shared.bias, weights["attention"])[0], written
 
         def cross_attend(x):
-            query, memory = self.cross_attention.project_query(x), (constants["keys"], constants["values"])
-            return self.cross_attention.attend(query, *memory, memory_mask, return_attention_scores)
+            own = weights["cross_attention"]
+            (query,) = self.cross_attention.project_rows(x, shared.num_beams, own, memory=True)
+            return self.cross_attention.attend_rows(query, [constants["memory"]], shared.memory_bias, own)
 
-        return self.run_branches(inputs, attend, cross_attend)
+        return self.run_branches(rows, attend, cross_attend, weights=weights)
 
     def compute_output_spec(self, inputs, memory=None, *_: object, return_attention_scores=False, **__: object):
         """Return shapes and dtypes of the outputs."""

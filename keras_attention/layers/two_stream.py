@@ -18,7 +18,8 @@ from keras import ops
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.cache import cache_mask, make_cache, write_cache
 from keras_attention.layers.masks import attach_mask, causal_mask, combine_masks, implicit_mask
-from keras_attention.layers.relative import RelativeAttention, relative_encodings
+from keras_attention.layers.normalization import LayerNormalization
+from keras_attention.layers.relative import RelativeAttention, relative_encodings, slice_distances
 from keras_attention.layers.shapes import output_specs
 
 
@@ -144,7 +145,7 @@ class RelativeTransformer(BaseLayer):
         self.remat = False  # see `training.rematerialize`
         self.norm = None
         if norm_epsilon is not None:
-            self.norm = keras.layers.LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
+            self.norm = LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
 
     def build(self, tokens_shape, **_: Any) -> None:
         """Create the weights, for inputs of these shapes."""
@@ -227,27 +228,29 @@ class RelativeTransformer(BaseLayer):
         return x if self.norm is None else self.norm(x)
 
     def start(self, tokens, length):
-        """Read `tokens` in one pass, and return `(constants, carry)`, the state before the next token.
+        """Read `tokens` in one pass, and return the state before the next token; `cache.py` describes it.
 
         Args:
             tokens: (B, L, M) embedded tokens of the prompt; L may be 0.
             length: T, the maximum number of tokens, an integer or a scalar tensor.
 
         Returns:
-            constants, an empty dict; and carry, a dict of the position (B, 1) and, for each block, its cache of keys
-            and values (B, 1, H, T, D).
+            dict of `constants`, the projected distances (H, 2 T + 1, D) of each block; and the `carry`, the position
+            (B, 1) and, for each block, its cache of keys and values (B, 1, H, T, D).
         """
         batch, size = ops.shape(tokens)[0], ops.shape(tokens)[1]
         carry: dict[str, Any] = {"position": ops.zeros((batch, 1), "int32") + size}
-        encodings, mask = relative_encodings(size, size, tokens.shape[-1]), causal_mask(size)
-        x = self.inputs(tokens)
+        encodings, mask = relative_encodings(length + 1, length, tokens.shape[-1], start=0), causal_mask(size)
+        x, constants = self.inputs(tokens), {}
         for i, block in enumerate(self.blocks):
             keys, values = block.attention.project_memory(block.attention_inputs(x))
-            x, _, _ = block.run_branches(x, _attend_to(block, keys, values, encodings, mask))
+            constants[f"block_{i}"] = distances = block.attention.project_distances(encodings)
+            within = slice_distances(distances, size, 2 * size)
+            x, _, _ = block.run_branches(x, _attend_to(block, keys, values, within, mask))
             carry[f"block_{i}"] = {"keys": make_cache(keys, length), "values": make_cache(values, length)}
-        return {}, carry
+        return {"constants": constants, "carry": carry}
 
-    def step(self, tokens, constants: dict, carry: dict, queries):
+    def step(self, tokens, state: dict, queries):
         """Advance every beam by one token, and return the features of the next position.
 
         The token at t and the query at t + 1 both attend to the tokens up to t, so each block processes them as two
@@ -255,24 +258,25 @@ class RelativeTransformer(BaseLayer):
 
         Args:
             tokens: (B, K, M) embedded tokens.
-            constants: from `start`.
-            carry: from `start` or the last step; each tensor is (B, K, ...).
+            state: from `start` or the last step; each tensor of the carry is (B, K, ...).
             queries: (B, K, M), the input of the query stream.
 
         Returns:
-            outputs (B, K, M) of the query stream, the new carry, and None, because there is no cross-attention.
+            outputs (B, K, M) of the query stream, the new state, and None, because there is no cross-attention.
         """
+        carry = state["carry"]
         t = ops.max(carry["position"])
         x = self.inputs(ops.stack([tokens, queries], axis=2))  # (B, K, 2, M)
-        encodings = relative_encodings(2, ops.shape(carry["block_0"]["keys"])[3], tokens.shape[-1], start=t)
+        count = ops.shape(carry["block_0"]["keys"])[3] + 2
         mask, new = cache_mask(carry["block_0"]["keys"], t), {"position": carry["position"] + 1}
         for i, block in enumerate(self.blocks):
             cache = carry[f"block_{i}"]
             projected = block.attention.project_memory(block.attention_inputs(x[:, :, :1]))
             keys, values = (write_cache(cache[n], y, t) for n, y in zip(("keys", "values"), projected, strict=True))
-            x, _, _ = block.run_branches(x, _attend_to(block, keys, values, encodings, mask))
+            distances = slice_distances(state["constants"][f"block_{i}"], t + 2, count)
+            x, _, _ = block.run_branches(x, _attend_to(block, keys, values, distances, mask))
             new[f"block_{i}"] = {"keys": keys, "values": values}
-        return self._finish(x[:, :, 1]), new, None
+        return self._finish(x[:, :, 1]), {**state, "carry": new}, None
 
     def compute_mask(self, *_: object, **__: object) -> None:
         """Return None, because `call` attaches the implicit mask of the returned stream itself."""
@@ -299,9 +303,10 @@ def _run_block(block, inputs, streams: Sequence, arguments: dict, target_mapping
     All streams attend to the keys and values of `inputs` (B, m + L, M); only their masks differ.
     """
     keys, values = block.attention.project_memory(block.attention_inputs(inputs))
+    distances = block.attention.project_distances(arguments["encodings"])
     outputs, scores = [], None
     for x, mask in zip(streams, arguments["masks"], strict=False):
-        attend = _attend_to(block, keys, values, arguments["encodings"], mask, arguments["same_segment"], training)
+        attend = _attend_to(block, keys, values, distances, mask, arguments["same_segment"], training)
         if target_mapping is not None and outputs:  # the query stream follows the content stream
             attend = _at_targets(attend, target_mapping)
         x, scores, _ = block.run_branches(x, attend, training=training)
@@ -309,12 +314,12 @@ def _run_block(block, inputs, streams: Sequence, arguments: dict, target_mapping
     return outputs, scores
 
 
-def _attend_to(block, keys, values, encodings, mask, same_segment=None, training=False) -> Callable:
+def _attend_to(block, keys, values, distances, mask, same_segment=None, training=False) -> Callable:
     """Return a function x -> (context, scores): the attention of a block to these keys and values."""
 
     def attend(x):
         query = block.attention.project_query(x)
-        return block.attention.attend(query, keys, values, encodings, mask, same_segment, bool(training))
+        return block.attention.attend(query, keys, values, distances, mask, same_segment, bool(training))
 
     return attend
 

@@ -28,6 +28,7 @@ class AutoregressiveLM:
     """
 
     predict_method = "complete"
+    reads_padding = True  # whether `start` takes prompts of different lengths
     output_class = Completion
     default_strategy = Sampling
     read_examples, baseline = staticmethod(read_documents), token_baseline
@@ -108,13 +109,15 @@ class AutoregressiveLM:
         """
         ids, mask = inputs["token_ids"], inputs["padding_mask"]
         lengths = ops.sum(ops.cast(mask, "int32"), axis=1)
-        num_read = ops.maximum(ops.min(lengths) - 1, 0)  # of the shortest prompt, without its last token
+        padded = self.reads_padding and keras.backend.backend() == "tensorflow"
+        num_read = ops.maximum((ops.max(lengths) if padded else ops.min(lengths)) - 1, 0)  # without the last token
         if keras.backend.backend() == "jax":
             num_read = int(num_read) // 8 * 8  # JAX compiles each shape
         limits = self.length_limits(lengths - 1, strategy)
         search = search_inputs(limits, inputs["seeds"], ids[:, 1:], mask[:, 1:])
         stop = stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)
-        return {"token_ids": ids[:, :num_read], "start_ids": ids[:, 0], **search, **stop}
+        read = {"token_ids": ids[:, :num_read], "padding_mask": mask[:, 1 : num_read + 1]}
+        return {**read, "start_ids": ids[:, 0], **search, **stop}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
         """Search for continuations.
@@ -128,7 +131,7 @@ class AutoregressiveLM:
             (B, N), best first; `new_tokens` (B, N, T), the continuation, and its mask `is_written` (B, N, T).
         """
         searched = dict(inputs)
-        prompts = {"token_ids": searched.pop("token_ids")}
+        prompts = {name: searched.pop(name) for name in ("token_ids", "padding_mask")}
         strategy = suppress_special(strategy, self.tokenizer)
         hypotheses = decode(self, prompts, strategy, end_id=special_tokens_of(self.tokenizer).end, **searched)
         steps = ops.arange(ops.shape(hypotheses["tokens"])[2])

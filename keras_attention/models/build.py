@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConfig, TransformerConfig
+from keras_attention.config import HARD, MEAN, RecurrentCaptionerConfig, RecurrentConfig, TransformerConfig
 from keras_attention.layers import (
     AdditiveAttention,
     DotProductAttention,
@@ -168,17 +168,27 @@ def encode_text(model: Any, inputs: dict, return_attention_scores: bool = False)
     return stack(embedded, mask=mask, **options), []
 
 
-def make_pooler(config: TransformerConfig) -> keras.layers.Dense:
-    """Return the layer tanh(V x + b) for the output at the position that represents a text."""
+def make_pooler(config: TransformerConfig) -> keras.layers.Dense | None:
+    """Return the layer tanh(V x + b) for the output at the position that represents a text; None for their mean."""
+    if config.pooling == MEAN:
+        return None
     return keras.layers.Dense(config.width, "tanh", kernel_initializer=initializer(config), name="pooler")
 
 
-def pool_sequence(template: str, values, mask):
-    """Return (B, ...) of (B, S, ...): the values at the position that represents the whole text.
+def mean_sequence(values, mask):
+    """Return (B, N), the mean of `values` (B, S, N) over the real tokens."""
+    real = keras.ops.expand_dims(keras.ops.cast(mask, values.dtype), -1)
+    return keras.ops.sum(values * real, axis=1) / keras.ops.maximum(keras.ops.sum(real, axis=1), 1)
+
+
+def pool_sequence(config: TransformerConfig, values, mask):
+    """Return (B, ...) of (B, S, ...): the mean, or the values at the position that represents the whole text.
 
     It is the position of the start token: the first one, or the last real one if the template puts it at the end.
     """
-    if template == "start_end":
+    if config.pooling == MEAN:
+        return mean_sequence(values, mask)
+    if config.template == "start_end":
         return values[:, 0]
     real = keras.ops.cast(mask, values.dtype)
     following = keras.ops.concatenate([real[:, 1:], keras.ops.zeros_like(real[:, :1])], axis=1)

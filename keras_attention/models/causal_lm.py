@@ -68,8 +68,8 @@ class CausalLM(AutoregressiveLM, Task):
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self.embedding(outputs, reverse=True), **kwargs)
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
-        """Return the embeddings of the prompt tokens (B, L, E), and no decoder arguments."""
-        return self.embedding(inputs["token_ids"]), {}
+        """Return the embeddings of the prompt tokens (B, L, E), and their mask as a decoder argument."""
+        return self.embedding(inputs["token_ids"]), {"mask": inputs["padding_mask"]}
 
     start, step, target_reader = decoding.start, decoding.step, decoding.target_reader
 

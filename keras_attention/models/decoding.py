@@ -32,18 +32,16 @@ def start(self: Any, inputs: dict, length=None) -> dict:
 
     Args:
         inputs: dict of a translator's `source_ids` (B, S) int and `source_mask` (B, S) bool; of a captioner's `images`
-            (B, size, size, 3) or `regions` (B, R, C); or of a language model's `token_ids` (B, L), prompt tokens that
-            are read in one call, where L may be 0.
+            (B, size, size, 3) or `regions` (B, R, C); or of a language model's `token_ids` and `padding_mask` (B, L),
+            prompt tokens that are read in one call, where L may be 0.
         length: the maximum number of tokens; `config.max_length` if None.
 
     Returns:
-        dict of `constants` (tensors (B, ...), equal at all steps) and `carry` (tensors (B, 1, ...), updated at
-        each step).
+        dict of `constants`, `carry` and, for a Transformer, `cache`; `layers/cache.py` describes them.
     """
     embedded, encoded = self._encode_start(inputs)
     length = self.config.max_length if length is None else length
-    constants, carry = self.decoder.start(embedded, length, **encoded)
-    return {"constants": constants, "carry": carry}
+    return self.decoder.start(embedded, length, **encoded)
 
 
 def step(self: Any, tokens, state: dict):
@@ -51,15 +49,14 @@ def step(self: Any, tokens, state: dict):
 
     Args:
         tokens: (B, K) int, the last tokens (at first the start token).
-        state: from `start` or the previous step; `carry` tensors are (B, K, ...).
+        state: from `start` or the previous step, for K beams.
 
     Returns:
         logits (B, K, V), the new state, and attention scores (B, K, S) or None.
     """
     embedding = self.embeddings[-1]
-    outputs, carry, scores = self.decoder.step(embedding(tokens), state["constants"], state["carry"])
-    logits = add_bias(self, logits_of_step(embedding, outputs))
-    return logits, {"constants": state["constants"], "carry": carry}, scores
+    outputs, state, scores = self.decoder.step(embedding(tokens), state)
+    return add_bias(self, logits_of_step(embedding, outputs)), state, scores
 
 
 def stop_inputs(tokenizer: Any, vocabulary_size: int, strategy: Strategy) -> dict[str, np.ndarray]:

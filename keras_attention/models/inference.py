@@ -16,7 +16,7 @@ from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import Text
 from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, add_spaces, is_word_piece, split_words
 from keras_attention.data.tokenizers import decode_ids, encode_texts, ids_to_pieces
-from keras_attention.generation.strategies import NO_HYPOTHESIS
+from keras_attention.generation.proposals import NO_HYPOTHESIS
 from keras_attention.outputs import split_rows
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.models.build import encode_text
+from keras_attention.models.build import encode_text, mean_sequence
 from keras_attention.models.inference import Detokenizer, check_images, check_texts, run_batches
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
@@ -22,9 +22,9 @@ from keras_attention.outputs import AttentionMaps
 def embedding_tensors(model: Any, inputs: dict) -> dict:
     """Return `embedding` (B, M), the mean of `token_embeddings` (B, S, M) over the real tokens."""
     outputs, _ = encode_text(model, inputs)
-    real = ops.expand_dims(ops.cast(inputs["padding_mask"], outputs.dtype), -1)
-    total = ops.sum(outputs * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
-    return {"embedding": ops.cast(total, "float32"), "token_embeddings": ops.cast(outputs * real, "float32")}
+    mask = inputs["padding_mask"]
+    mean, real = mean_sequence(outputs, mask), ops.expand_dims(ops.cast(mask, outputs.dtype), -1)
+    return {"embedding": ops.cast(mean, "float32"), "token_embeddings": ops.cast(outputs * real, "float32")}
 
 
 def _embedding_alone(model: Any, inputs: dict) -> dict:

@@ -80,9 +80,10 @@ def from_examples(
     overrides = {**defaults, **overrides}
     tokenizers = cls.train_tokenizers(examples, config, overrides, kind=kind, **options, normalization=normalization)
     labels = cls.labels_of(examples)
-    return cls.from_preset(
-        preset or cls.default_preset, **tokenizers, **({"labels": labels} if labels else {}), **overrides
-    )
+    overrides |= {"labels": labels} if labels else {}
+    model = cls.from_preset(preset or cls.default_preset, **tokenizers, **overrides)
+    model.initialize_from(examples)
+    return model
 
 
 def train_tokenizers(

@@ -56,6 +56,7 @@ class PermutationLM(AutoregressiveLM, Task):
     command_name = "plm"
     batch_function = staticmethod(permutation_batches)
     default_preset = "xlnet_base"
+    reads_padding = False
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         if config.positions != "relative":
@@ -153,14 +154,13 @@ class PermutationLM(AutoregressiveLM, Task):
             dict of `constants` (empty) and `carry` (tensors (B, 1, ...), updated at each step).
         """
         length = self.config.max_length if length is None else length
-        constants, carry = self.encoder.start(self.embedding(inputs["token_ids"]), length)
-        return {"constants": constants, "carry": carry}
+        return self.encoder.start(self.embedding(inputs["token_ids"]), length)
 
     def step(self, tokens, state: dict):
         """Read one token per beam, (B, K), and return logits (B, K, V) of the next one, the new state, and None."""
-        embedded, constants = self.embedding(tokens), state["constants"]
-        outputs, carry, scores = self.encoder.step(embedded, constants, state["carry"], self.mask_embedding(embedded))
-        return self._to_logits(outputs), {"constants": constants, "carry": carry}, scores
+        embedded = self.embedding(tokens)
+        outputs, state, scores = self.encoder.step(embedded, state, self.mask_embedding(embedded))
+        return self._to_logits(outputs), state, scores
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:

@@ -115,6 +115,9 @@ class Task(keras.Model):
         """Return the name of this class, or of the class of this library that it extends."""
         return next(base.__name__ for base in cls.__mro__ if base.__module__.startswith("keras_attention."))
 
+    def initialize_from(self, examples: Sequence) -> None:
+        """Improve the initial weights of a new model with statistics of training examples; here do nothing."""
+
     @property
     def embeddings(self) -> tuple[keras.layers.Layer, ...]:
         """The token embeddings."""

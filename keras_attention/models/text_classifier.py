@@ -42,7 +42,7 @@ class TextClassifier(Task):
     softmax. For a recurrent encoder s = [h; c]: h is the final state of both directions, and c is the context of
     attention with query h over all positions (omitted without attention); with `config.ngram_buckets`, the weights of
     tokens and of pairs of tokens are added to W s, see `layers.BagOfNGrams`. For a Transformer s = tanh(V x_0 + b),
-    where x_0 is the output at the start token; see `pool_sequence`.
+    where x_0 is the output at the start token; with `config.pooling="mean"`, s is the mean of the outputs.
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`, with `labels`.
@@ -88,7 +88,7 @@ class TextClassifier(Task):
         else:
             self.pooler, pool = make_pooler(config), self._pool
         inputs = text_inputs(config)
-        self.pool_sequence = functools.partial(pool_sequence, config.template)
+        self.pool_sequence = functools.partial(pool_sequence, config)
         pooled, _ = pool(inputs)
         dropout = keras.layers.Dropout(config.dropout, name="dropout")
         self.head = keras.layers.Dense(len(config.labels), name="logits")
@@ -117,7 +117,8 @@ class TextClassifier(Task):
         """Return the pooled vector of a Transformer, and the scores (B, S) of the last block, averaged over heads."""
         mask = inputs["padding_mask"]
         outputs, scores = encode_text(self, inputs, return_attention_scores)
-        pooled = self.pooler(self.pool_sequence(outputs, mask))
+        pooled = self.pool_sequence(outputs, mask)
+        pooled = pooled if self.pooler is None else self.pooler(pooled)
         return pooled, self.pool_sequence(ops.mean(scores[-1], axis=1), mask) if return_attention_scores else None
 
     @property
@@ -170,7 +171,7 @@ class TextClassifier(Task):
         """
         inputs = dict(inputs)
         real = ops.logical_not(inputs.pop("is_empty"))
-        pool = self._pool_states if self.pooler is None else self._pool
+        pool = self._pool if self.encoder.blocks else self._pool_states
         pooled, attention = pool(inputs, return_attention_scores=True)
         computed = ops.where(ops.expand_dims(real, 1), self._activate(self._logits(inputs, pooled)), 0.0)
         result = {

@@ -25,6 +25,7 @@ from keras_attention.models.arguments import has_learned_positions, with_vocabul
 from keras_attention.models.build import make_decoder, make_embedding, make_encoder
 from keras_attention.models.inference import check_texts, hypothesis_outputs
 from keras_attention.models.inputs import encode_inputs
+from keras_attention.models.lexical_initialization import initialize_lexicon
 from keras_attention.models.task import Task
 from keras_attention.outputs import Translation
 
@@ -35,7 +36,8 @@ class Translator(Task):
 
     p(y | x) = prod_t softmax(E f_t)[y_t], where f_t is the decoder's output after reading y_<t and the encoded source,
     and E is the target embedding (tied). A recurrent decoder starts from the final encoder states; with attention, it
-    also attends to all source positions.
+    also attends to all source positions. With `attend_embeddings`, a position's memory is the encoder's output and the
+    token's embedding, [h_s; E_source x_s].
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`; the vocabulary sizes are taken from the tokenizers.
@@ -61,7 +63,8 @@ class Translator(Task):
         1
 
     Reference: Sutskever et al., 2014, https://arxiv.org/abs/1409.3215; Bahdanau et al., 2015,
-    https://arxiv.org/abs/1409.0473; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
+    https://arxiv.org/abs/1409.0473; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762; Nguyen and Chiang, 2018,
+    https://arxiv.org/abs/1710.01329 (a path from each source word to its translation).
     """
 
     command_name = "translator"
@@ -83,7 +86,7 @@ class Translator(Task):
         **kwargs,
     ) -> None:
         config = with_vocabulary(config, "source_vocabulary_size", source_tokenizer, "source_tokenizer")
-        config = with_vocabulary(config, "target_vocabulary_size", target_tokenizer, "target_tokenizer")
+        self.config = config = with_vocabulary(config, "target_vocabulary_size", target_tokenizer, "target_tokenizer")
         if config.shared_vocabulary:
             check_shared(config, source_tokenizer, target_tokenizer)
             self.source_embedding = self.target_embedding = make_embedding(
@@ -119,7 +122,10 @@ class Translator(Task):
     def _encode(self, inputs) -> dict:
         """Return the decoder arguments from the encoder: its outputs and their mask, and its final states."""
         mask = inputs["source_mask"]
-        encoded = self.encoder(self.source_embedding(inputs["source_ids"]), mask=mask)
+        embedded = self.source_embedding(inputs["source_ids"])
+        encoded = self.encoder(embedded, mask=mask)
+        if self.config.attend_embeddings:
+            encoded = (ops.concatenate([encoded[0], embedded], axis=-1), *encoded[1:])
         return self.decoder.encoder_arguments(encoded, mask)
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
@@ -264,6 +270,11 @@ class Translator(Task):
             "source_pieces": source.pieces(inputs["source_ids"], inputs["source_mask"] & ~inputs["is_empty"][:, None]),
             **({"alignment": computed["attention"]} if "attention" in computed else {}),
         }
+
+    def initialize_from(self, examples: Sequence[tuple[str, str]]) -> None:
+        """With `attend_embeddings`, initialize the target embeddings with translations; see `initialize_lexicon`."""
+        if self.config.attend_embeddings:
+            initialize_lexicon(self, examples)
 
     @classmethod
     def read_examples(cls, paths: Sequence[str], columns: dict[str, str] | None = None) -> list[tuple[str, str]]:

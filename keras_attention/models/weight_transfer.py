@@ -54,7 +54,8 @@ def from_encoder(cls: Any, other: Any, **overrides: Any):
 
     Args:
         other: a model with a Transformer encoder of one text, such as a `MaskedLM`.
-        **overrides: config fields with new values; only `labels`, `dropout` and `attention_dropout` can change.
+        **overrides: config fields with new values; only `labels`, `pooling`, `dropout` and
+            `attention_dropout` can change.
 
     Returns:
         a model of this task.
@@ -81,7 +82,7 @@ def from_encoder(cls: Any, other: Any, **overrides: Any):
             f"This {type(other).__name__} has no Transformer encoder of one text; expected a model with one, such "
             "as a MaskedLM."
         )
-    unknown = sorted(set(overrides) - {"labels", "dropout", "attention_dropout"})
+    unknown = sorted(set(overrides) - {"labels", "pooling", "dropout", "attention_dropout"})
     if unknown:
         raise ValueError(f"{', '.join(unknown)} cannot change, because the encoder is already trained.")
     check_not_quantized(other)

@@ -12,7 +12,7 @@ from keras_attention.data.special_tokens import special_tokens_of, vocabulary
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, is_word_piece, marks_spaces
 from keras_attention.data.word_reader import WordReader
-from keras_attention.generation.strategies import NO_HYPOTHESIS
+from keras_attention.generation.proposals import NO_HYPOTHESIS
 from keras_attention.serving.graph_tokenizers import GraphPieces
 
 

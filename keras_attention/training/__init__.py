@@ -9,7 +9,7 @@ from keras_attention.lazy import lazy_names
 if TYPE_CHECKING:
     from keras_attention.training.baselines import Baseline, baseline
     from keras_attention.training.compiling import compile_model
-    from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, freeze, rematerialize
+    from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, fit_head, freeze, rematerialize
     from keras_attention.training.losses import MaskedCrossEntropy
     from keras_attention.training.optimizers import WarmUp
     from keras_attention.training.plan import TrainingPlan
@@ -22,7 +22,7 @@ __getattr__ = lazy_names(
         "baselines": "Baseline baseline",
         "checkpoints": "",
         "compiling": "compile_model",
-        "finetuning": "LayerwiseAdam enable_lora freeze rematerialize",
+        "finetuning": "LayerwiseAdam enable_lora fit_head freeze rematerialize",
         "losses": "MaskedCrossEntropy",
         "optimizers": "WarmUp",
         "plan": "TrainingPlan",
@@ -42,6 +42,7 @@ __all__ = [
     "baseline",
     "compile_model",
     "enable_lora",
+    "fit_head",
     "freeze",
     "rematerialize",
     "train",

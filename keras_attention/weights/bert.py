@@ -78,6 +78,7 @@ BERT = Family(
         "attention_bias": True,
         "position_offset": 0,
         "embedding_norm": True,
+        "pooling": "start",
         "template": "start_end",
     },
     rows=(

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_attention import models
-from keras_attention.config import REGRESSION, SINGLE_LABEL
+from keras_attention.config import MEAN, REGRESSION, SINGLE_LABEL
 from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.storage import atomic_directory
 from keras_attention.weights.attributes import make_config, read_config, unsupported, write_config
 from keras_attention.weights.bert import BERT
 from keras_attention.weights.convert import Family, canonical_names, collect_arrays, load_arrays
-from keras_attention.weights.files import existing_directory, open_arrays, read_json, write_arrays
+from keras_attention.weights.files import existing_directory, open_arrays, optional_json, read_json, write_arrays
 from keras_attention.weights.gpt2 import GPT2
 from keras_attention.weights.marian import MARIANS
 from keras_attention.weights.roberta import ROBERTA
@@ -35,7 +35,7 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **o
         directory: has `config.json`, `model.safetensors` (or shards with their index), and the tokenizer's files.
             Without tokenizer files the model takes token ids.
         task: `"TextClassifier"`, `"MaskedLM"`, ...; None for the task of the class in `config.json`. Another task gets
-            the encoder's weights and a new head.
+            the encoder's weights and a new head; a classifier has the mean pooling of a sentence encoder.
         **overrides: `labels` of a classifier or tagger; `tokenizer` (for a translator `source_tokenizer` and
             `target_tokenizer`) instead of the directory's, or None to load no tokenizer; and other config fields with
             new values, such as `dropout=0.2`.
@@ -67,6 +67,8 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **o
         fields["labels"] = _labels(family, attributes, arrays, task, stored, overrides.pop("labels", ()))
     if task == "TextClassifier" == stored:
         fields["problem_type"] = attributes.get("problem_type") or _problem_type(fields["labels"])
+    elif task == "TextClassifier" and _has_mean_pooling(path):
+        fields["pooling"] = MEAN
     overrides.pop("labels", None)
     model = _make_model(family, task, fields, {**tokenizers, **overrides})
     load_arrays(model, family, arrays, new_head=task != stored)
@@ -166,6 +168,11 @@ def _labels(
     if task != stored_task or biases[0] not in names:
         raise ValueError("These weights have no labels; expected labels=(...) (--labels A,B), a name for each class.")
     return tuple(f"LABEL_{i}" for i in range(len(arrays[names[biases[0]]])))
+
+
+def _has_mean_pooling(directory: pathlib.Path) -> bool:
+    """Return whether the files of sentence-transformers, if there are some, say that a text has the mean vector."""
+    return bool(optional_json(directory / "1_Pooling" / "config.json").get("pooling_mode_mean_tokens"))
 
 
 def _problem_type(labels: tuple[str, ...]) -> str:

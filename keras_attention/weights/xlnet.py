@@ -186,6 +186,7 @@ XLNET = Family(
         "num_segments": 3,
         "position_offset": 0,
         "embedding_norm": False,
+        "pooling": "start",
         "template": "end_start",
         "next_sentence": False,
     },

@@ -1,0 +1,58 @@
+"""The loop of a search, in blocks of steps if the model's cache grows.
+
+The shapes of `keras.ops.while_loop` are fixed. On TensorFlow, an outer loop moves each full block of slots to the
+finished part of the cache, which a step only reads; the inner loop runs the steps of one block. On JAX, the cache has
+all slots from the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_attention.layers.cache import finish_block
+
+
+def run_loop(may_continue: Callable, advance: Callable, loop: Any, finished: dict) -> Any:
+    """Return the state of the loop after its last step.
+
+    Args:
+        may_continue: a function loop -> bool.
+        advance: a function (loop, finished) -> loop, one step.
+        loop: a `LoopState`.
+        finished: the finished part of the model's cache; empty for a model without a cache.
+    """
+    if not finished or keras.backend.backend() != "tensorflow":
+        return ops.while_loop(may_continue, lambda loop: (advance(loop, finished),), (loop,))[0]
+    import tensorflow as tf
+
+    slots = loop.active.carry["beams"].shape[2]
+
+    def is_in_block(loop):
+        return ops.logical_and(loop.active.cache["slot"] < slots, may_continue(loop))
+
+    def advance_block(loop, finished):
+        (loop,) = ops.while_loop(is_in_block, lambda loop: (advance(loop, finished),), (loop,))
+        carry, cache = finish_block(loop.active.carry, {**loop.active.cache, "finished": finished})
+        finished = cache.pop("finished")
+        return loop._replace(active=loop.active._replace(carry=carry, cache=cache)), finished
+
+    first = (loop, finished)
+    return tf.while_loop(lambda loop, _: may_continue(loop), advance_block, first, _shapes(first))[0]
+
+
+def _shapes(variables: tuple) -> tuple:
+    """Return the shapes of the loop variables; the sizes that grow are unknown."""
+    import tensorflow as tf
+
+    loop, finished = tf.nest.map_structure(lambda x: x.shape, variables)
+    bias = loop.active.carry["bias"]
+    loop.active.carry["bias"] = tf.TensorShape([*bias[:2], None])
+    finished = {
+        name: {"keys": part["keys"][:3] + [None], "values": part["values"][:2] + [None, part["values"][3]]}
+        for name, part in finished.items()
+    }
+    return loop, finished

@@ -1,0 +1,43 @@
+"""What a strategy proposes at a step: the hypotheses that continue, and those that end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+NEVER = -1e9  # log-probability of a forbidden token; sums of it remain finite in float32
+BELOW_NEVER = 2 * NEVER  # lower than a continuation with one forbidden token
+NO_HYPOTHESIS = 3 * NEVER  # score of an unused entry, lower than every other score
+
+
+def is_possible(log_probs):
+    """Return whether each hypothesis has no forbidden token.
+
+    Args:
+        log_probs: total log-probabilities, of any shape; `NEVER` is added for each forbidden token.
+
+    Returns:
+        booleans of the same shape.
+
+    Example:
+        >>> is_possible(np.array([-7.0, NEVER - 7.0])).tolist()
+        [True, False]
+    """
+    return log_probs > NEVER / 2
+
+
+Ends = Callable[[Any, Any], Any]
+
+
+class Proposal(NamedTuple):
+    """The choice of one step for each of B rows: K hypotheses that continue, and C hypotheses that end.
+
+    Unused entries have a log-probability of `NEVER` or less.
+    """
+
+    parents: Any  # (B, K) the beam that each active hypothesis extends
+    tokens: Any  # (B, K) its new token
+    log_probs: Any  # (B, K) its total log-probability
+    ended_parents: Any  # (B, C) the beam that each ended hypothesis extends
+    ended_tokens: Any  # (B, C) its last token
+    ended_log_probs: Any  # (B, C) its total log-probability

