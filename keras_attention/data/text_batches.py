@@ -141,6 +141,9 @@ def classification_batches(
 ) -> LengthBatches:
     """Turn texts, or pairs of texts, and their labels into batches for `TextClassifier.fit`.
 
+    If the model has weights of n-grams and `shuffle` is True, a token becomes the unknown token with the probability
+    `config.dropout` / 2, drawn again in each epoch, so that no n-gram decides alone.
+
     Args:
         examples: (text, label) or ((text, text pair), label) strings.
         model: has `input_reader` and `config`.
@@ -160,18 +163,26 @@ def classification_batches(
         >>> model = ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("bad", "good"))
         >>> ka.data.classification_batches([("good bread", "good")], model)[0][1].tolist()
         [1]
+
+    Reference: Iyyer et al., 2015, https://aclanthology.org/P15-1162, section 3 (word dropout).
     """
     reader = model.input_reader
     rows = reader.ids_and_pair_starts([text for text, _ in examples])
     labels = np.array([_label_id(label, model.config.labels) for _, label in examples], "int32")
+    token_dropout = model.config.dropout / 2 if shuffle and model.config.ngram_buckets else 0.0
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
         ids, starts = zip(*(rows[i] for i in indices), strict=True)
         token_ids, mask = reader.pad(ids, length_multiple(), extra)
+        if token_dropout:
+            rng = np.random.default_rng([seed, batches.epoch, *indices])
+            is_unknown = (rng.random(token_ids.shape) < token_dropout) & mask
+            token_ids = np.where(is_unknown, reader.special.unknown, token_ids).astype("int32")
         inputs = text_model_inputs(model.config, token_ids, mask, reader.pair_mask(starts, mask))
         return inputs, labels[indices], np.ones(len(indices), "float32")
 
-    return LengthBatches([len(ids) for ids, _ in rows], collate, max_tokens, shuffle, seed)
+    batches = LengthBatches([len(ids) for ids, _ in rows], collate, max_tokens, shuffle, seed)
+    return batches
 
 
 def tagging_batches(
