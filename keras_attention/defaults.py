@@ -172,7 +172,7 @@ def _captioner(size: DataSize, config: Config) -> Rule:
 def _classifier(size: DataSize, config: Config) -> Rule:
     """Return the defaults of a classifier.
 
-    For 600 and 6,919 texts of 20 words, batches of about 32 texts, 185 and 944 updates. A recurrent network has 32
+    For 600 and 6,919 texts of 20 words, batches of about 32 texts, 200 and 944 updates. A recurrent network has 32
     units, and 128 from 86,000 texts on: with few texts, wider ones memorize them.
     """
     words, is_recurrent = max(size.words, size.examples), isinstance(config, RecurrentConfig)
@@ -181,7 +181,7 @@ def _classifier(size: DataSize, config: Config) -> Rule:
         _subwords(max(2 * words, 40_000), size.distinct_characters),
         {"units": units, "embedding_dim": units} if is_recurrent else {},
         max_tokens=round(_between(512, 48 * words / max(size.examples, 1), 4096)),
-        updates=round(max(2.6 * size.examples ** (2 / 3), size.examples / 10, 50)),
+        updates=round(max(200, 2.6 * size.examples ** (2 / 3), size.examples / 10)),
         learning_rate=1e-3 if is_recurrent else _between(1e-4, 0.25 / config.width, 1e-3),
     )
 
