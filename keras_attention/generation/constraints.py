@@ -46,8 +46,8 @@ def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, st
 
 def _penalize_repetition(logits, tokens, t, penalty):
     """Divide the positive logits of the first t tokens (B, K, T) by the penalty, and multiply the negative ones."""
-    penalized = ops.where(logits > 0, logits / penalty, logits * penalty)
-    new = ops.take_along_axis(penalized, tokens, axis=-1)
+    old = ops.take_along_axis(logits, tokens, axis=-1)
+    new = ops.where(old > 0, old / penalty, old * penalty)
     return _replace(logits, tokens, ops.arange(ops.shape(tokens)[2]) < t, new)
 
 
