@@ -208,14 +208,29 @@ def _language_model(size: DataSize, config: Config) -> Rule:
     dropout = round(_between(0.1, 0.5 - 0.18 * decades, 0.5), 2)
     if isinstance(config, RecurrentConfig):
         network = {"units": 64 * round(_between(2, characters**0.25 / 3, 8)), "num_layers": 1, "dropout": dropout}
+        rate = _between(1e-3, 3e-3 - 6e-4 * decades, 3e-3)
         return Rule(
-            vocabulary_size, network, max_tokens, updates, _between(1e-3, 3e-3 - 6e-4 * decades, 3e-3), 0.05, 0.0
+            vocabulary_size,
+            network,
+            max_tokens,
+            updates,
+            learning_rate=rate,
+            warmup=0.05,
+            label_smoothing=0.0,
         )
     words = max(size.words, 1)
     width, num_layers = 64 * round(_between(2, words**0.25 / 4, 12)), round(_between(2, 2 * math.log10(words) - 6, 12))
     network = {"width": width, "num_heads": width // 64, "intermediate_dim": 4 * width, "num_layers": num_layers}
     rate = _between(1e-4, 0.25 / config.width, 1e-3)
-    return Rule(vocabulary_size, network, 2 * max_tokens, updates, rate, 0.1, 0.0, weight_decay=0.01)
+    return Rule(
+        vocabulary_size,
+        network,
+        2 * max_tokens,
+        updates,
+        learning_rate=rate,
+        label_smoothing=0.0,
+        weight_decay=0.01,
+    )
 
 
 def _fine_tuning(rule: Rule, model: Any, example_tokens: float) -> Rule:
