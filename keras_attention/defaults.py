@@ -172,7 +172,7 @@ def _captioner(size: DataSize, config: Config) -> Rule:
 def _classifier(size: DataSize, config: Config) -> Rule:
     """Return the defaults of a classifier.
 
-    For 600 and 6,919 texts of 20 words, batches of about 32 texts, 200 and 944 updates. A recurrent network has 32
+    For 600 and 6,919 texts of 20 words, batches of about 32 texts, 370 and 1,250 updates. A recurrent network has 32
     units, and 128 from 86,000 texts on: with few texts, wider ones memorize them.
     """
     words, is_recurrent = max(size.words, size.examples), isinstance(config, RecurrentConfig)
@@ -181,7 +181,7 @@ def _classifier(size: DataSize, config: Config) -> Rule:
         _subwords(max(2 * words, 40_000), size.distinct_characters),
         {"units": units, "embedding_dim": units} if is_recurrent else {},
         max_tokens=round(_between(512, 48 * words / max(size.examples, 1), 4096)),
-        updates=round(max(200, 2.6 * size.examples ** (2 / 3), size.examples / 10)),
+        updates=round(max(100, 15 * math.sqrt(size.examples), size.examples / 10)),
         learning_rate=1e-3 if is_recurrent else _between(1e-4, 0.25 / config.width, 1e-3),
     )
 
@@ -190,7 +190,7 @@ def _tagger(size: DataSize, config: Config) -> Rule:
     """Return the defaults of a tagger: for 2,500, 8,000 and 44,000 words, 400, 1,000 and 3,000 updates."""
     updates = round(max(_between(400, size.words / 8, 3000), size.words / 32))
     rate = 3e-3 if isinstance(config, RecurrentConfig) else _between(1e-4, 0.25 / config.width, 1e-3)
-    return Rule(_subwords(size.words, size.distinct_characters), {}, 256, updates, rate)
+    return Rule(_subwords(size.words, size.distinct_characters), max_tokens=256, updates=updates, learning_rate=rate)
 
 
 def _language_model(size: DataSize, config: Config) -> Rule:
@@ -208,14 +208,29 @@ def _language_model(size: DataSize, config: Config) -> Rule:
     dropout = round(_between(0.1, 0.5 - 0.18 * decades, 0.5), 2)
     if isinstance(config, RecurrentConfig):
         network = {"units": 64 * round(_between(2, characters**0.25 / 3, 8)), "num_layers": 1, "dropout": dropout}
+        rate = _between(1e-3, 3e-3 - 6e-4 * decades, 3e-3)
         return Rule(
-            vocabulary_size, network, max_tokens, updates, _between(1e-3, 3e-3 - 6e-4 * decades, 3e-3), 0.05, 0.0
+            vocabulary_size,
+            network,
+            max_tokens,
+            updates,
+            learning_rate=rate,
+            warmup=0.05,
+            label_smoothing=0.0,
         )
     words = max(size.words, 1)
     width, num_layers = 64 * round(_between(2, words**0.25 / 4, 12)), round(_between(2, 2 * math.log10(words) - 6, 12))
     network = {"width": width, "num_heads": width // 64, "intermediate_dim": 4 * width, "num_layers": num_layers}
     rate = _between(1e-4, 0.25 / config.width, 1e-3)
-    return Rule(vocabulary_size, network, 2 * max_tokens, updates, rate, 0.1, 0.0, weight_decay=0.01)
+    return Rule(
+        vocabulary_size,
+        network,
+        2 * max_tokens,
+        updates,
+        learning_rate=rate,
+        label_smoothing=0.0,
+        weight_decay=0.01,
+    )
 
 
 def _fine_tuning(rule: Rule, model: Any, example_tokens: float) -> Rule:
