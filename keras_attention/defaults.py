@@ -147,7 +147,7 @@ def _translator(size: DataSize, config: Config) -> Rule:
         {"dropout": dropout} | ({"units": units, "embedding_dim": min(units, 256)} if is_recurrent else {}),
         max_tokens=round(_between(256, 7 * root, 4096)),
         updates=round(max(900, 4 * root, words / 400)),
-        learning_rate=_between(1e-3, 0.6 / root, 3e-3) if is_recurrent else 1e-3,
+        learning_rate=_between(1e-3, 0.6 / root, min(3e-3, 0.576 / config.units)) if is_recurrent else 1e-3,
     )
 
 

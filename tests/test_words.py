@@ -45,7 +45,7 @@ BANNED = {
     r"--encoder\b|\bencoder_weights\b|\b(model|captioner|self)\.vision\b": "image_encoder",
     r"('s|\ba|\bthe|Every) verbs?\b|\.verb\b|`verb`|\brun_verb\b": "prediction method",
     r"\b[Ss]tock(_loader| TensorFlow| C\+\+| server| loader)|\bStockLoader\b": "unmodified, TensorFlowLoader",
-    r"\bholds\b": "contains",
+    r"\bholds\b(?! (out|nothing out))": "contains",
     r"\*\*(sizes|parts): |\bresized\(cls\b": "overrides, override_config",
     r"other way a?round|\bwith them, |\blearns\(self|\.learns\b": "the field's noun, is_trainable",
 }

@@ -29,7 +29,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
     """Train a model of a task with the options of `train`, and return it with the best weights."""
     out = local_path(out)
     check_options(task, options)
-    keras.utils.set_random_seed(options["seed"])
+    keras.utils.set_random_seed(ka.training.TrainingPlan(**_chosen(options)).seed)
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
     with _run_file(task.command_name, options, out):
@@ -150,10 +150,15 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
     ]
 
 
+def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a `TrainingPlan` that are set."""
+    fields = {field.name: options[field.name] for field in dataclasses.fields(ka.training.TrainingPlan)}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def _plan(model: Any, examples: list, options: dict[str, Any], out: pathlib.Path) -> Any:
     """Return the plan of the options; what is not set follows from the data, is listed, and is kept in run.json."""
-    fields = {field.name: options[field.name] for field in dataclasses.fields(ka.training.TrainingPlan)}
-    chosen = {name: value for name, value in fields.items() if value is not None}
+    chosen = _chosen(options)
     if options["self_critical"]:
         return ka.training.TrainingPlan(**{**chosen, "label_smoothing": 0.0})
     plan = ka.training.TrainingPlan.for_data(model, examples, **chosen)
