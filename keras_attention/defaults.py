@@ -81,7 +81,7 @@ class DataSize:
         return cls(len(examples), words.total(), len(words), length, len(characters), len(task.label_counts(examples)))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Rule:
     """The defaults of a task for data of one size.
 
@@ -143,8 +143,8 @@ def _translator(size: DataSize, config: Config) -> Rule:
     root, is_recurrent = math.sqrt(words), isinstance(config, RecurrentConfig)
     units, dropout = 64 * round(_between(2, words**0.25 / 4, 6)), _dropout(words)
     return Rule(
-        _subwords(words, size.distinct_characters),
-        {"dropout": dropout} | ({"units": units, "embedding_dim": min(units, 256)} if is_recurrent else {}),
+        vocabulary_size=_subwords(words, size.distinct_characters),
+        network={"dropout": dropout} | ({"units": units, "embedding_dim": min(units, 256)} if is_recurrent else {}),
         max_tokens=round(_between(256, 7 * root, 4096)),
         updates=round(max(900, 4 * root, words / 400)),
         learning_rate=_between(1e-3, 0.6 / root, min(3e-3, 0.576 / config.units)) if is_recurrent else 1e-3,
@@ -161,8 +161,9 @@ def _captioner(size: DataSize, config: Config) -> Rule:
     root, is_recurrent = math.sqrt(words), isinstance(config, RecurrentConfig)
     units = 64 * round(_between(2, words**0.25 / 2.55, 8))
     return Rule(
-        _subwords(words, size.distinct_characters),
-        {"dropout": _dropout(words)} | ({"units": units, "embedding_dim": min(units, 256)} if is_recurrent else {}),
+        vocabulary_size=_subwords(words, size.distinct_characters),
+        network={"dropout": _dropout(words)}
+        | ({"units": units, "embedding_dim": min(units, 256)} if is_recurrent else {}),
         max_tokens=round(_between(256, 5 * root, 4096)),
         updates=round(max(500, 4 * root, words / 400)),
         learning_rate=_between(1e-3, 0.4 / root, 2e-3) if is_recurrent else 1e-3,
@@ -178,8 +179,8 @@ def _classifier(size: DataSize, config: Config) -> Rule:
     words, is_recurrent = max(size.words, size.examples), isinstance(config, RecurrentConfig)
     units = 32 * round(_between(1, math.sqrt(size.examples / 7000), 4))
     return Rule(
-        _subwords(max(2 * words, 40_000), size.distinct_characters),
-        {"units": units, "embedding_dim": units} if is_recurrent else {},
+        vocabulary_size=_subwords(max(2 * words, 40_000), size.distinct_characters),
+        network={"units": units, "embedding_dim": units} if is_recurrent else {},
         max_tokens=round(_between(512, 48 * words / max(size.examples, 1), 4096)),
         updates=round(max(100, 15 * math.sqrt(size.examples), size.examples / 10)),
         learning_rate=1e-3 if is_recurrent else _between(1e-4, 0.25 / config.width, 1e-3),
@@ -190,7 +191,12 @@ def _tagger(size: DataSize, config: Config) -> Rule:
     """Return the defaults of a tagger: for 2,500, 8,000 and 44,000 words, 400, 1,000 and 3,000 updates."""
     updates = round(max(_between(400, size.words / 8, 3000), size.words / 32))
     rate = 3e-3 if isinstance(config, RecurrentConfig) else _between(1e-4, 0.25 / config.width, 1e-3)
-    return Rule(_subwords(size.words, size.distinct_characters), max_tokens=256, updates=updates, learning_rate=rate)
+    return Rule(
+        vocabulary_size=_subwords(size.words, size.distinct_characters),
+        max_tokens=256,
+        updates=updates,
+        learning_rate=rate,
+    )
 
 
 def _language_model(size: DataSize, config: Config) -> Rule:
@@ -206,31 +212,16 @@ def _language_model(size: DataSize, config: Config) -> Rule:
     max_tokens = round(_between(1024, 7.2 * math.sqrt(characters), 2048))
     updates = round(_between(300, 720 * (characters / 20_000) ** 0.43, 100_000))
     dropout = round(_between(0.1, 0.5 - 0.18 * decades, 0.5), 2)
+    common = {"vocabulary_size": vocabulary_size, "updates": updates, "label_smoothing": 0.0}
     if isinstance(config, RecurrentConfig):
         network = {"units": 64 * round(_between(2, characters**0.25 / 3, 8)), "num_layers": 1, "dropout": dropout}
         rate = _between(1e-3, 3e-3 - 6e-4 * decades, 3e-3)
-        return Rule(
-            vocabulary_size,
-            network,
-            max_tokens,
-            updates,
-            learning_rate=rate,
-            warmup=0.05,
-            label_smoothing=0.0,
-        )
+        return Rule(**common, network=network, max_tokens=max_tokens, learning_rate=rate, warmup=0.05)
     words = max(size.words, 1)
     width, num_layers = 64 * round(_between(2, words**0.25 / 4, 12)), round(_between(2, 2 * math.log10(words) - 6, 12))
     network = {"width": width, "num_heads": width // 64, "intermediate_dim": 4 * width, "num_layers": num_layers}
     rate = _between(1e-4, 0.25 / config.width, 1e-3)
-    return Rule(
-        vocabulary_size,
-        network,
-        2 * max_tokens,
-        updates,
-        learning_rate=rate,
-        label_smoothing=0.0,
-        weight_decay=0.01,
-    )
+    return Rule(**common, network=network, max_tokens=2 * max_tokens, learning_rate=rate, weight_decay=0.01)
 
 
 def _fine_tuning(rule: Rule, model: Any, example_tokens: float) -> Rule:

@@ -47,6 +47,7 @@ WARNINGS = [
     ("c", [*LABELLED, ("one", "label")], (), "These labels occur once: label. One may be a mistake"),
     ("t", PAIRS, [*PAIRS[2:5], ("x", "y"), ("z", "y")], "3 of 5 validation examples are also training examples"),
     ("g", TAGGED, TAGGED[3:], "7 of 7 validation examples are also"),
+    ("g", TAGGED, [[("x", "SYM"), ("y", "SYM")]], "labels of the validation examples: SYM .2."),
     ("i", IMAGES, IMAGES[:3], "3 of 3 validation examples are also"),
     ("lm", TEXTS, [f"{TEXTS[2]}\n{TEXTS[3]}end"], "14 of 15 validation lines are also training lines"),
 ]

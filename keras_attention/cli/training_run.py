@@ -39,7 +39,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
                 init = _load_init(options["init"], task)
         examples, valid = _read(task, options, init)
         with native_log_hidden():
-            model = _model(task, options, examples, out, init)
+            model = _model(task, options, examples, valid or [], out, init)
         say(f"{type(model).__name__} with {model.count_params():,} parameters")
         plan = _plan(model, examples, options, out)
         callbacks = _tensorboard(model, valid or examples, out) if options["tensorboard"] else ()
@@ -207,7 +207,8 @@ def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | 
     examples, valid = read_examples(task, options["train_files"], labels or None, **reading), None
     if list(options["valid_files"]) not in ([], _NONE):
         reading["images"] = options["valid_images"] or options["images"]
-        expected = labels or task.labels_of(examples) or None
+        # A label of a text that no training example has is a mistake, but a rare tag may be missing in few sentences.
+        expected = labels or (task.labels_of(examples) if task.has_pairs else None) or None
         valid = read_examples(task, options["valid_files"], expected, **reading)
     list_labels(task, examples)
     task.check_training_data(examples, valid, labels or ())
@@ -227,14 +228,14 @@ def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> di
     return {"cache": local_path(options["features"] or out / "features"), **chosen}
 
 
-def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Path, init: Any) -> Any:
+def _model(task: type, options: dict[str, Any], examples: list, valid: list, out: pathlib.Path, init: Any) -> Any:
     """Return the model of the run in `out`, a model that starts from that of --init, or a new model."""
     if (out / "model.keras").exists():
         model = ka.load(out / "model.keras")
     elif options["init"]:
         model = _initialized(task, options, examples, init)
     else:
-        model = _new(task, options, examples)
+        model = _new(task, options, examples, valid)
     if options["lora"]:
         ka.training.enable_lora(model, options["lora"])
     elif options["freeze"]:
@@ -244,8 +245,10 @@ def _model(task: type, options: dict[str, Any], examples: list, out: pathlib.Pat
     return model
 
 
-def _new(task: type, options: dict[str, Any], examples: list) -> Any:
+def _new(task: type, options: dict[str, Any], examples: list, valid: list) -> Any:
     overrides = _overrides(options["overrides"])
+    if labels := task.labels_of([*examples, *valid]):
+        overrides.setdefault("labels", labels)
     if options["image_encoder"]:
         overrides["image_encoder"] = options["image_encoder"]
     if options["image_encoder_weights"]:

@@ -24,7 +24,7 @@ def check_training_data(
     Errors: one label, or nearly all labels occur once; all inputs, targets or captions are equal; all targets, labels
     or tags are empty.
     Warnings: few examples; labels that occur once; empty texts; outputs that equal their inputs; equal texts with
-    different labels; validation examples that are also training examples.
+    different labels; validation examples that are also training examples, or whose labels no training example has.
 
     Args:
         examples: raw training examples of the task.
@@ -44,6 +44,7 @@ def check_training_data(
         return
     found = [
         _label_problem(cls, examples, labels),
+        _untrained(cls, examples, validation or ()),
         _few(examples),
         _empty(cls, examples),
         _equal(cls, examples),
@@ -85,6 +86,15 @@ def _label_problem(cls: Any, examples: Sequence, known: Sequence[str]) -> str:
             f"header; {_fix(cls)}."
         )
     return ""
+
+
+def _untrained(cls: Any, examples: Sequence, validation: Sequence) -> str:
+    known = cls.label_counts(examples)
+    missing = {label: count for label, count in cls.label_counts(validation).items() if label not in known}
+    if not missing:
+        return ""
+    shown = ", ".join(f"{label} ({count})" for label, count in missing.items())
+    return f"No training example has these labels of the validation examples: {shown}. They count as errors."
 
 
 def _few(examples: Sequence) -> str:

@@ -79,8 +79,8 @@ def from_examples(
     defaults.pop("vocabulary_size", None)
     overrides = {**defaults, **overrides}
     tokenizers = cls.train_tokenizers(examples, config, overrides, kind=kind, **options, normalization=normalization)
-    labels = cls.labels_of(examples)
-    overrides |= {"labels": labels} if labels else {}
+    if labels := cls.labels_of(examples):
+        overrides.setdefault("labels", labels)
     model = cls.from_preset(preset or cls.default_preset, **tokenizers, **overrides)
     model.initialize_from(examples)
     return model
