@@ -108,7 +108,8 @@ def run(row: str, size: int, sample: int, out: pathlib.Path) -> dict:
     folder.mkdir(parents=True, exist_ok=True)
     train, valid = globals()[f"{task}_data"](size, sample, folder)
     options = ["--seed", sample, *(["--init", os.environ["INIT"]] if row != task else [])]
-    options += ["--resume"] if (folder / "run" / "run.json").exists() else [*train, *valid, *options]
+    is_started = (folder / "run" / "run.json").exists()
+    options = ["--resume"] if is_started else [*train, *valid, *options]
     command = [sys.executable, "-m", "keras_attention", "train", task, "--out", folder / "run", *options]
     start, used = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([str(part) for part in command], check=True)

@@ -227,8 +227,8 @@ def test_gpt2_generates_the_tokens_of_transformers(width, penalty, saved):
     options = {"max_new_tokens": length, "suppress_tokens": (END,), "repetition_penalty": penalty}
     search = ka.BeamSearch(num_beams=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
     prefix = search_inputs(np.array([3 + length]), np.array([0]), prompt[:, 1:], MASK[:1, 1:4])
-    inputs = {"token_ids": prompt[:, :3], "start_ids": prompt[:, 0], **prefix}
-    tokens = best_tokens(converted, inputs, search, ("token_ids",))
+    inputs = {"token_ids": prompt[:, :3], "padding_mask": MASK[:1, :3], "start_ids": prompt[:, 0], **prefix}
+    tokens = best_tokens(converted, inputs, search, ("token_ids", "padding_mask"))
     assert tokens == [[int(i) for i in generated[0, 1:]]]
 
 
