@@ -70,13 +70,13 @@ class RecurrentConfig:
             that reads only tokens.
         max_word_length: the number of characters that a tagger reads of each word; it ignores the others.
         attend_embeddings: the attention of a translator reads each source token's embedding, next to the encoder's
-            output, so that the decoder can translate single words.
+            output, so that the decoder can translate single words. Without attention it has no effect.
         ngram_buckets: the number of hashed n-grams with weights of their own: pairs of tokens of a classifier, see
             `layers.BagOfNGrams`; prefixes and suffixes of a tagger with a character vocabulary, see
             `layers.AffixEncoder`. 0 for a network without them.
 
     Raises:
-        ValueError: a value has the wrong type or is out of range, or `attend_embeddings` is True without attention.
+        ValueError: a value has the wrong type or is out of range.
 
     Example:
         >>> RecurrentConfig(units=384, attention="additive").cell
@@ -126,8 +126,6 @@ class RecurrentConfig:
         _require_one_of(self, "cell", CELLS)
         expected = f"None or one of {self.attentions}"
         _require(self.attention in (None, *self.attentions), "attention", self.attention, expected)
-        alone = self.attend_embeddings and self.attention is None
-        _require(not alone, "attend_embeddings", self.attend_embeddings, "False without attention")
 
 
 @dataclasses.dataclass(frozen=True)

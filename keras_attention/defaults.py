@@ -2,7 +2,7 @@
 
 A rule sets the vocabulary size, some fields of the config (such as dropout), and the hyperparameters of training.
 Little data needs a small vocabulary, small batches and strong regularization. The length of a run is a number of
-updates, not of passes over the data. docs/training.md has the source of each rule.
+updates, not of passes over the data. The page of each task in docs/ lists its rules and their sources.
 """
 
 from __future__ import annotations
@@ -17,23 +17,22 @@ from keras_attention.config import RecurrentConfig, TransformerConfig
 
 # The fields of a `TrainingPlan` that follow from the data.
 TRAINING_FIELDS = (
-    "epochs", "passes", "max_tokens", "learning_rate", "warmup_steps", "label_smoothing", "weight_decay", "layer_decay",
-    "patience", "average_checkpoints",
+    "epochs", "passes", "max_tokens", "learning_rate", "warmup_steps", "label_smoothing", "weight_decay",
 )  # fmt: skip
 # Why a default follows from the data, in a few words.
 REASONS = {
     "vocabulary_size": "grows with the square root of the number of words",
     "dropout": "higher for little data",
-    "max_tokens": "small batches make more updates of little data",
+    **dict.fromkeys(
+        ("units", "embedding_dim", "width", "num_layers", "num_heads", "intermediate_dim"), "smaller for little data"
+    ),
     "epochs": "the number of updates depends on the data",
-    "passes": "an epoch of little data is several passes",
-    "learning_rate": "depends on the network and the batch",
+    "passes": "over the data in each epoch; several for little data",
+    "max_tokens": "small batches make more updates of little data",
+    "learning_rate": "depends on the network and the size of the data",
     "warmup_steps": "a share of all updates",
     "label_smoothing": "depends on the task",
     "weight_decay": "depends on the task",
-    "layer_decay": "lower rates in trained layers",
-    "patience": "in epochs",
-    "average_checkpoints": "reduces the noise of small batches",
 }
 _MAX_EPOCHS = 40  # an epoch ends with a validation, so an epoch of little data is several passes
 _SAMPLED_TEXTS, _SAMPLED_CHARACTERS = 1000, 10_000
@@ -95,9 +94,6 @@ class Rule:
         warmup: share of the updates in the warm-up.
         label_smoothing: label smoothing.
         weight_decay: weight decay.
-        layer_decay: layer-wise learning-rate decay.
-        patience: epochs without an improvement before training stops.
-        average_checkpoints: number of checkpoints to average.
     """
 
     vocabulary_size: int = 8000
@@ -109,9 +105,6 @@ class Rule:
     warmup: float = 0.1
     label_smoothing: float = 0.1
     weight_decay: float = 0.0
-    layer_decay: float = 1.0
-    patience: int = 10
-    average_checkpoints: int = 1
 
 
 Config = RecurrentConfig | TransformerConfig
@@ -231,7 +224,7 @@ def _fine_tuning(rule: Rule, model: Any, example_tokens: float) -> Rule:
     60 more updates, little data has more passes. A narrower network has a higher rate, and LoRA ten times this rate.
     With a frozen encoder, the rate is that of a new network.
     """
-    rate = 0.04 / model.config.width * (10 if model.has_lora else 1)
+    rate = min(0.04 / model.config.width, rule.learning_rate) * (10 if model.has_lora else 1)
     if model.encoder is not None and not model.encoder.trainable_weights:
         rate = rule.learning_rate
     return dataclasses.replace(
@@ -257,6 +250,12 @@ _RULES: dict[str, Callable[[DataSize, Config], Rule]] = {
 }
 
 
+def _rule(task: Any, size: DataSize, config: Config) -> Rule:
+    """Return the defaults of a task; those of a task outside of this library do not depend on the data."""
+    find = _RULES.get(task.task_name())
+    return Rule() if find is None else find(size, config)
+
+
 def network_defaults(
     task: Any, size: DataSize, config: Config, tokenizer_kind: str = "sentencepiece", *, only_dropout: bool = False
 ) -> dict[str, Any]:
@@ -272,7 +271,7 @@ def network_defaults(
     Returns:
         dict of `vocabulary_size` and config fields.
     """
-    rule = _RULES[task.task_name()](size, config)
+    rule = _rule(task, size, config)
     network = {name: value for name, value in rule.network.items() if not only_dropout or name == "dropout"}
     vocabulary_size = 8000 if tokenizer_kind in ("words", "characters") else rule.vocabulary_size
     return {"vocabulary_size": vocabulary_size, **network}
@@ -294,7 +293,7 @@ def training_defaults(model: Any, examples: Sequence, **chosen: Any) -> dict[str
         dict of `TRAINING_FIELDS` and the chosen fields.
     """
     size = DataSize.measure(model, examples)
-    rule = _RULES[model.task_name()](size, model.config)
+    rule = _rule(model, size, model.config)
     tokens = _num_tokens(model, examples, size)
     rule = _fine_tuning(rule, model, tokens / len(examples)) if model.is_pretrained else rule
     max_tokens = chosen.get("max_tokens") or rule.max_tokens
@@ -315,8 +314,11 @@ def _num_tokens(model: Any, examples: Sequence, size: DataSize) -> int:
     from keras_attention.data.batches import round_up  # imports Keras
     from keras_attention.data.tokenizers import encode_texts
 
+    # Language models split a long text and taggers a long sentence; other tasks truncate it.
+    longest = math.inf if model.metric == "loss" or model.predict_method == "tag" else model.config.max_length
+
     def lengths(tokenizer: Any, texts: Sequence[str]) -> list[int]:  # as in `LengthBatches`
-        return [round_up(len(ids) + 1, 4) for ids in encode_texts(tokenizer, texts)]
+        return [min(round_up(len(ids) + 1, 4), longest) for ids in encode_texts(tokenizer, texts)]
 
     if model.has_pairs and len(model.tokenizers) == 2:  # the longer text of a pair counts
         sample = examples[:: math.ceil(len(examples) / _SAMPLED_TEXTS) or 1]
@@ -324,5 +326,7 @@ def _num_tokens(model: Any, examples: Sequence, size: DataSize) -> int:
         return math.ceil(sum(map(max, *sides)) * len(examples) / max(len(sample), 1))
     texts = [text for text in model.texts_of(examples) if text]
     sample = [text[:_SAMPLED_CHARACTERS] for text in texts[:: math.ceil(len(texts) / _SAMPLED_TEXTS) or 1]]
-    tokens = sum(lengths(getattr(model, "target_tokenizer", None) or model.tokenizer, sample))
+    tokens = sum(lengths(model.tokenizer, sample))
+    if longest < math.inf:
+        return math.ceil(tokens * len(texts) / max(len(sample), 1))
     return math.ceil(tokens * size.characters / max(sum(map(len, sample)), 1))

@@ -9,7 +9,7 @@ from keras_attention.data.batches import LengthBatches, RepeatedBatches
 from keras_attention.data.example_weights import WeightedBatches
 
 ROWS = [("we eat so good bread", "good"), ("they eat so bad bread", "bad")] * 10
-RULE = defaults.Rule(max_tokens=66, updates=200, learning_rate=0.03, warmup=0.1, label_smoothing=0.2, patience=7)
+RULE = defaults.Rule(max_tokens=66, updates=200, learning_rate=0.03, warmup=0.1, label_smoothing=0.2)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_the_size_of_data_counts_words_characters_and_labels():
 def test_the_length_of_a_run_follows_from_its_updates(classifier, monkeypatch, chosen, expected):
     monkeypatch.setitem(defaults._RULES, "TextClassifier", lambda size, config: RULE)
     plan = ka.training.TrainingPlan.for_data(classifier, ROWS, **chosen)
-    rule = {"max_tokens": 66, "learning_rate": 0.03, "label_smoothing": 0.2, "patience": 7}
+    rule = {"max_tokens": 66, "learning_rate": 0.03, "label_smoothing": 0.2}
     assert {name: getattr(plan, name) for name in rule | expected} == rule | expected
 
 
@@ -47,20 +47,27 @@ def test_the_length_of_a_run_follows_from_its_updates(classifier, monkeypatch, c
 @pytest.mark.parametrize(
     ("change", "rate"),
     [
-        (lambda model: None, 5e-3),  # 0.04 / 8
-        (lambda model: ka.training.enable_lora(model, 2), 5e-2),
+        (lambda model: None, 5e-4),  # 0.04 / 80
+        (lambda model: ka.training.enable_lora(model, 2), 5e-3),
         (ka.training.freeze, defaults.Rule.learning_rate),
     ],
 )
 def test_fine_tuning_has_rules_of_its_own(change, rate):
     masked = ka.MaskedLM.from_examples(
-        [text for text, _ in ROWS], width=8, num_heads=2, num_layers=1, intermediate_dim=5, tokenizer_kind="characters"
+        [text for text, _ in ROWS], width=80, num_heads=2, num_layers=1, intermediate_dim=5, tokenizer_kind="characters"
     )
     model = ka.TextClassifier.from_encoder(masked, labels=("bad", "good"))
     change(model)
     plan = ka.training.TrainingPlan.for_data(model, ROWS, schedule="linear")
     assert (plan.max_tokens, plan.learning_rate, plan.label_smoothing) == (480, rate, 0.0)
     assert (plan.epochs, plan.passes, plan.warmup_steps) == (32, 2, 6)  # 60 updates and 3 passes, 40 epochs at most
+
+
+def test_a_long_text_counts_as_far_as_it_is_read():
+    rows = [("eat " * 5000, "good"), ("eat " * 4000, "bad")] * 10
+    model = ka.TextClassifier.from_examples(rows, tokenizer_kind="words", units=6, max_length=20)
+    plan = ka.training.TrainingPlan.for_data(model, rows, max_tokens=100, epochs=10)  # 20 texts in 4 batches
+    assert plan.warmup_steps == 4
 
 
 def test_the_longer_text_of_a_pair_counts():
@@ -72,13 +79,14 @@ def test_the_longer_text_of_a_pair_counts():
 
 
 def test_a_new_network_follows_the_data_but_not_the_values_that_are_set(monkeypatch):
-    rule = defaults.Rule(vocabulary_size=23, network={"dropout": 0.4, "units": 10})
+    rule = defaults.Rule(vocabulary_size=23, network={"dropout": 0.4, "units": 10, "embedding_dim": 7})
     monkeypatch.setitem(defaults._RULES, "TextClassifier", lambda size, config: rule)
     models = [
         ka.TextClassifier.from_examples(ROWS, tokenizer_kind="bpe"),
         ka.TextClassifier.from_examples(ROWS, "rnn_classifier", tokenizer_kind="bpe"),  # units of the preset
         ka.TextClassifier.from_examples(ROWS, tokenizer_kind="bpe", dropout=0.1, vocabulary_size=29, units=6),
     ]
+    assert models[-1].config.embedding_dim == 128  # the size of the preset, since `units` is set
     sizes = [(m.config.dropout, m.config.units, m.tokenizer.vocabulary_size()) for m in models]
     assert sizes == [(0.4, 10, 23), (0.4, 128, 23), (0.1, 6, 29)]
 

@@ -395,6 +395,13 @@ def test_a_prefix_longer_than_max_new_tokens_is_not_truncated(translator):
     assert len(two.target_pieces) == 2
 
 
+def test_a_prefix_may_repeat_itself(translator):
+    prefix = "beben beben leche leche beben"
+    for strategy in (ka.Greedy(no_repeat_ngram_size=1), ka.BeamSearch(num_beams=3, no_repeat_ngram_size=1)):
+        (output,) = translator.translate(["we eat bread"], strategy, prefixes=[prefix])
+        assert output.text.startswith(prefix)
+
+
 def test_outputs_are_not_longer_than_the_learned_positions(tokenizer):
     sizes = {
         "width": 12,

@@ -18,7 +18,7 @@ import keras_attention as ka
 from keras_attention.cli.examples import hold_out, list_labels, read_examples
 from keras_attention.cli.tensorboard import AlignmentImages, CaptionImages
 from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, say
-from keras_attention.defaults import REASONS, TRAINING_FIELDS, DataSize
+from keras_attention.defaults import REASONS, TRAINING_FIELDS, DataSize, network_defaults
 from keras_attention.storage import local_path, write_text
 from keras_attention.visualize import plot_history
 
@@ -164,19 +164,33 @@ def _plan(model: Any, examples: list, options: dict[str, Any], out: pathlib.Path
     plan = ka.training.TrainingPlan.for_data(model, examples, **chosen)
     derived = {name: getattr(plan, name) for name in TRAINING_FIELDS if name not in chosen}
     if derived:
-        _list_defaults(model, examples, derived)
+        _list_defaults(model, examples, options, derived)
         write_run(out, type(model).command_name, options | derived)
     return plan
 
 
-def _list_defaults(model: Any, examples: list, derived: dict[str, Any]) -> None:
+def _list_defaults(model: Any, examples: list, options: dict[str, Any], derived: dict[str, Any]) -> None:
     """Write a table of the values that follow from the data, with reasons."""
     size = DataSize.measure(model, examples)
     say(f"Defaults for {size.examples:,} examples with {size.words:,} words, {size.distinct_words:,} of them distinct:")
+    values = derived if model.is_pretrained else _derived_fields(model, size, options) | derived
+    for name, value in values.items():
+        if name != "passes" or value > 1:
+            say(f"  {name.replace('_', ' '):20} {value!s:8} {REASONS[name]}")
+
+
+def _derived_fields(model: Any, size: DataSize, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the vocabulary size and the config fields of a new model that follow from the data."""
+    task, preset = type(model), options["preset"]
+    config = ka.find_preset(preset or task.default_preset, task.task_name())
+    names = network_defaults(task, size, config, only_dropout=preset is not None)
+    fields = {name: getattr(model.config, name) for name in names if name != "vocabulary_size"}
+    fields = {name: value for name, value in fields.items() if value == names[name]}  # the user set the others
+    kind = options["tokenizer"] or ("sentencepiece" if preset else task.default_tokenizer)
+    if options["vocabulary_size"] or kind in ("words", "characters"):
+        return fields
     tokenizer = getattr(model, "target_tokenizer", None) or model.tokenizer
-    network = {"vocabulary_size": tokenizer.vocabulary_size(), "dropout": model.config.dropout}
-    for name, value in {**({} if model.is_pretrained else network), **derived}.items():
-        say(f"  {name.replace('_', ' '):20} {value!s:8} {REASONS[name]}")
+    return {"vocabulary_size": tokenizer.vocabulary_size(), **fields}
 
 
 def write_run(out: pathlib.Path, task: str, options: dict[str, Any]) -> None:

@@ -97,7 +97,8 @@ def _cut(texts: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
     position = next((place for place in found if place > 0), end)
     parts = (text[:position].rstrip("\n "), text[position:].lstrip("\n "))
     first, last = ([part] if part.strip() else [] for part in parts)
-    return [*texts[:index], *first], [*last, *texts[index + 1 :]]
+    first, last = [*texts[:index], *first], [*last, *texts[index + 1 :]]
+    return (first, last) if first else (list(texts), [])
 
 
 def is_pair(example: Any) -> bool:

@@ -122,7 +122,7 @@ class _Program(keras.Model):
     """
 
     def __init__(self, model: keras.Model, function: Callable[[dict], dict], inputs: dict) -> None:
-        super().__init__(name="program")
+        super().__init__(name="program", autocast=False)  # the numbers of a strategy are float32
         self.model, self.function = model, function  # Keras tracks the weights of `model` as weights of the program
         self.built = True
         self.compile(jit_compile=keras.backend.backend() != "tensorflow")  # XLA would compile each shape

@@ -36,7 +36,8 @@ def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, st
     is_end = vocabulary == end_id
     if strategy.no_repeat_ngram_size:
         without_repeats = _forbid_repeats(log_probs, written, num_written, strategy.no_repeat_ngram_size)
-        log_probs = ops.where(is_end, log_probs, without_repeats)  # the end token may also start the text
+        is_free = ops.logical_or(is_end, ops.expand_dims(forced >= 0, 2))  # the end token may also start the text
+        log_probs = ops.where(is_free, log_probs, without_repeats)
     forbidden = ops.logical_and(t - num_forced < strategy.min_new_tokens, is_end)  # (B, V)
     if strategy.suppresses_tokens:
         forbidden = ops.logical_or(forbidden, _is_suppressed(strategy.suppress_tokens, len(vocabulary)))

@@ -13,7 +13,9 @@ class LayerNormalization(keras.layers.LayerNormalization):
     It computes the same as the layer of Keras, in half as many operations.
 
     Args:
-        **kwargs: the arguments of `keras.layers.LayerNormalization`.
+        epsilon: added to the variance.
+        **kwargs: the arguments of `keras.layers.Layer`, and the initializers, regularizers and constraints of
+            `keras.layers.LayerNormalization`; it has both weights, and its axis is the last one.
 
     Call arguments:
         inputs: (..., M).

@@ -21,8 +21,7 @@ def sinusoidal_positions(positions, width: int):
 
     Returns:
         (..., L, M) float32: first all sines, then all cosines, as in the authors' code. The paper interleaves them;
-        only the
-        order of the features differs.
+        only the order of the features differs.
 
     Example:
         >>> keras.ops.convert_to_numpy(sinusoidal_positions(keras.ops.array([0.0]), 4)).tolist()

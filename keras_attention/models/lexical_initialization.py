@@ -11,7 +11,8 @@ from keras import ops
 from keras_attention.data.alignment import align_tokens
 from keras_attention.data.tokenizers import encode_texts
 
-MAX_PAIRS = 50_000  # pairs that are aligned; more would take minutes and gigabytes
+MAX_PAIRS = 50_000  # pairs that are aligned
+MAX_CELLS = 20_000_000  # combinations of a source token and a target token of a pair; each takes 66 bytes
 _GAIN = 2.0
 
 
@@ -28,7 +29,7 @@ def initialize_lexicon(model: Any, pairs: Sequence[tuple[str, str]]) -> None:
 
     Args:
         model: a `Translator` with `attend_embeddings`, not trained.
-        pairs: (source, target) strings; the first 50,000 are read.
+        pairs: (source, target) strings; the first 50,000 are read, or fewer if they are long.
 
     Example:
         >>> pairs = [("we eat", "comemos"), ("we drink", "bebemos")]
@@ -37,8 +38,14 @@ def initialize_lexicon(model: Any, pairs: Sequence[tuple[str, str]]) -> None:
     """
     sides = zip(*pairs[:MAX_PAIRS], strict=True)
     tokenizers = (model.source_tokenizer, model.target_tokenizer)
-    ids = [encode_texts(tokenizer, texts) for tokenizer, texts in zip(tokenizers, sides, strict=True)]
-    x, y, probabilities = align_tokens(*ids)
+    length = model.config.max_length
+    ids = [
+        [row[:length] for row in encode_texts(tokenizer, texts)]
+        for tokenizer, texts in zip(tokenizers, sides, strict=True)
+    ]
+    cells = np.cumsum([len(source) * len(target) for source, target in zip(*ids, strict=True)])
+    aligned = max(int(np.searchsorted(cells, MAX_CELLS)), 1)
+    x, y, probabilities = align_tokens(ids[0][:aligned], ids[1][:aligned])
     source, target = (ops.convert_to_numpy(layer.embeddings) for layer in model.embeddings)
     columns = [np.bincount(y, probabilities * source[x, i], len(target)) for i in range(source.shape[1])]
     means = np.stack(columns, axis=1)

@@ -77,6 +77,8 @@ def from_examples(
     defaults = network_defaults(cls, DataSize.measure(cls, examples), config, kind, only_dropout=preset is not None)
     options = {"vocabulary_size": vocabulary_size or defaults.pop("vocabulary_size"), "lowercase": lowercase}
     defaults.pop("vocabulary_size", None)
+    if overrides.keys() & defaults.keys() - {"dropout"}:  # sizes fit each other, so one of the user's replaces all
+        defaults = {name: value for name, value in defaults.items() if name == "dropout"}
     overrides = {**defaults, **overrides}
     tokenizers = cls.train_tokenizers(examples, config, overrides, kind=kind, **options, normalization=normalization)
     if labels := cls.labels_of(examples):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.lexical_initialization import initialize_lexicon
 from keras_attention.models.task import Task
 from keras_attention.outputs import Translation
+
+_MAX_COMPARED = 100_000  # training pairs of the baseline; a pair takes 4 KB
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -124,7 +127,7 @@ class Translator(Task):
         mask = inputs["source_mask"]
         embedded = self.source_embedding(inputs["source_ids"])
         encoded = self.encoder(embedded, mask=mask)
-        if self.config.attend_embeddings:
+        if self.config.attend_embeddings and self.config.attention:
             encoded = (ops.concatenate([encoded[0], embedded], axis=-1), *encoded[1:])
         return self.decoder.encoder_arguments(encoded, mask)
 
@@ -273,7 +276,7 @@ class Translator(Task):
 
     def initialize_from(self, examples: Sequence[tuple[str, str]]) -> None:
         """With `attend_embeddings`, initialize the target embeddings with translations; see `initialize_lexicon`."""
-        if self.config.attend_embeddings:
+        if self.config.attend_embeddings and self.config.attention:
             initialize_lexicon(self, examples)
 
     @classmethod
@@ -309,6 +312,7 @@ class Translator(Task):
         """Return the score of the translations of the most similar sources; see `keras_attention.training.baseline`."""
         if metric not in self.text_metrics:
             return None
+        examples = examples[:: math.ceil(len(examples) / _MAX_COMPARED)]
         nearest = TfIdf([source for source, _ in examples]).most_similar([source for source, _ in validation])
         scores = score_texts(
             [examples[i][1] for i in nearest], [target for _, target in validation], tokenizer=bleu_tokenizer

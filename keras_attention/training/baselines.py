@@ -81,8 +81,10 @@ def compare_with_baseline(
         verbose: write a line to standard error.
         **options: the other arguments of `baseline`.
     """
-    if validation is None and verbose:
-        write_line("There is no validation data, so the model is not compared with a baseline.")
+    if validation is None:
+        if verbose:
+            write_line("There is no validation data, so the model is not compared with a baseline.")
+        return
     for name in dict.fromkeys([monitor, f"val_{model.metric}", "val_logits_loss"]):
         value = value_of(name) if name.startswith("val_") else None
         metric = name.removeprefix("val_")
@@ -90,7 +92,8 @@ def compare_with_baseline(
             continue
         if verbose:
             write_line(f"{name} {value:.4g}; baseline {found.value:.4g} ({found.description})")
-        if not (value > found.value if mode_of(name, outputs=["logits"]) == "max" else value < found.value):
+        gain = value - found.value if mode_of(name, outputs=["logits"]) == "max" else found.value - value
+        if gain <= 1e-6 * max(abs(found.value), 1):  # Keras rounds to float32
             warnings.warn(
                 f"The model is not better than a baseline without a network: {name} is {value:.4g}, and "
                 f"{found.description} gives {found.value:.4g}. Train for longer (--epochs, --patience) or on more "

@@ -18,7 +18,7 @@ from keras_attention.training.checkpoints import average_weights
 from keras_attention.training.compiling import compile_model, computed_names
 from keras_attention.training.plan import TrainingPlan, mode_of
 from keras_attention.training.progress import EpochLog
-from keras_attention.training.run_state import RunState, describe_start
+from keras_attention.training.run_state import RunState, describe_start, was_pretrained
 
 
 def train(
@@ -82,8 +82,11 @@ def train(
         expected = "expected the path of the run, as in train(model, examples, 'run', plan)"
         raise TypeError(f"`directory` is a {type(directory).__name__}; {expected}.")
     directory, options = local_path(directory), dict(batch_options or {})
+    if (pretrained := was_pretrained(directory)) is not None:  # the run began with this model, loaded or not
+        model.is_pretrained = pretrained
     plan = plan or _default_plan(model, examples)
-    start = describe_start(plan, examples, validation, {**options, "class_weight": class_weight})
+    settings = {**options, "class_weight": class_weight, "is_pretrained": model.is_pretrained}
+    start = describe_start(plan, examples, validation, settings)
     batches = _batches(model, examples, plan, options)
     _check_data(model, examples, validation)
     valid = None if validation is None else _batches(model, validation, plan, options, shuffle=False)
@@ -95,6 +98,8 @@ def train(
         _check_monitor(monitor, [*computed_names(model, valid is not None), *scores])
     mode = mode_of(monitor, plan.mode, model.output if isinstance(model.output, dict) else ())
     directory.mkdir(parents=True, exist_ok=True)
+    if batches.mean_reward is not None and plan.passes > 1:
+        raise ValueError(f"`passes` is {plan.passes}; expected 1 for self-critical training, which samples captions.")
     compile_model(model, plan, plan.passes * len(batches))
     model.optimizer.build(model.trainable_variables)
     state = RunState(directory, plan, monitor, mode, _combined(scores, measure), {**start, "monitor": monitor})

@@ -172,6 +172,12 @@ class RunState(keras.callbacks.Callback):
         atomic_write(self.directory / "model.keras", lambda name: keras.saving.save_model(model, name))
 
 
+def was_pretrained(directory: pathlib.Path) -> bool | None:
+    """Return `is_pretrained` of the model at the start of the run in a directory; None if there is no run."""
+    path = directory / "checkpoint.npz"
+    return load_arrays(path)[1]["start"].get("is_pretrained") == "True" if path.exists() else None
+
+
 def describe_start(plan: TrainingPlan, examples: Any, validation: Any, options: Mapping[str, Any]) -> dict:
     """Return what a run depends on: digests of its data, and the plan and options as strings."""
     may_change = ("epochs", "patience", "average_checkpoints", "monitor", "cache")
