@@ -121,7 +121,7 @@ def _subwords(words: int, distinct_characters: int) -> int:
 
 
 def _dropout(words: int) -> float:
-    """Return 0.5 for 20,000 words of generated texts, 0.3 for 320,000, and at least 0.1."""
+    """Return 0.5 for 20,000 words of the target texts or captions, 0.3 for 320,000, and at least 0.1."""
     return round(_between(0.1, 0.3 + 0.17 * (5.5 - math.log10(words)), 0.5), 2)
 
 
@@ -167,7 +167,7 @@ def _classifier(size: DataSize, config: Config) -> Rule:
     """Return the defaults of a classifier.
 
     For 600 and 6,919 texts of 20 words, batches of about 32 texts, 370 and 1,250 updates. A recurrent network has 32
-    units, and 128 from 86,000 texts on: with few texts, wider ones memorize them.
+    units, and 128 from 86,000 texts on: with few texts, a wider network overfits.
     """
     words, is_recurrent = max(size.words, size.examples), isinstance(config, RecurrentConfig)
     units = 32 * round(_between(1, math.sqrt(size.examples / 7000), 4))

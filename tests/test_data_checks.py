@@ -30,7 +30,7 @@ ERRORS = [
     ("t", [(source, " ") for source, _ in PAIRS], "All 11 targets, labels or tags are empty; expected text"),
 ]
 WARNINGS = [
-    ("t", PAIRS[:2], (), "There are 2 training examples, too few to learn from; expected some hundreds."),
+    ("t", PAIRS[:2], (), "There are 2 training examples, too few to learn from; a few hundred are needed."),
     ("i", IMAGES[:1], (), "There is one training example, too few"),
     ("lm", TEXTS[:1], (), "The training texts have 175 characters in all, which is too little to learn from"),
     ("t", [*PAIRS, ("", "si"), (" ", "a"), ("b", "")], (), "2 of 14 examples have an empty input and 1 of 14 examples"),

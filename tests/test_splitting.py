@@ -93,7 +93,7 @@ def test_a_few_texts_are_cut_as_one():
     ("task", "examples", "line"),
     [
         (ka.Translator, PAIRS, "--valid is not set: 10 of 101 training examples are held out"),
-        (ka.Translator, PAIRS[:9], "--valid is not set, and there are too few different examples to hold some out"),
+        (ka.Translator, PAIRS[:9], "--valid is not set, and there is too little data to hold out a part"),
         (ka.CausalLM, ["\n".join(LINES)], "--valid is not set: the last 503 of 4,953 characters are held out"),
         (ka.CausalLM, LINES, "--valid is not set: 21 of 211 training examples are held out"),
     ],

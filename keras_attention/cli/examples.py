@@ -64,7 +64,7 @@ def hold_out(task: type, examples: list, seed: int) -> tuple[list, list | None]:
     """Split the training examples into training and validation examples, and say so; None if there are too few."""
     train, valid = ka.data.split_examples(examples, seed=seed, label_counts=task.label_counts)
     if not valid:
-        say("--valid is not set, and there are too few different examples to hold some out, so all are trained on.")
+        say("--valid is not set, and there is too little data to hold out a part, so the model trains on all of it.")
         return examples, None
     count, total = f"{len(valid)} of {len(examples):,}", "training examples"
     if isinstance(examples[0], str) and (len(examples) < 20 or len(train) + len(valid) > len(examples)):  # it was cut

@@ -123,7 +123,7 @@ def from_fields(kind: type, names: Iterable[str], *, search: bool = False, **set
         default, text = defaults[name], descriptions[name]
         follows_data = not search and name in TRAINING_FIELDS
         if follows_data:
-            default, text = None, text.rstrip(".") + ".  [default: follows from the data]"
+            default, text = None, text.rstrip(".") + ".  [default: chosen from the size of the training data]"
         shows_default = search and default not in (None, ()) and hints[name] is not bool
         default_text = f"  [default: {default}]" if shows_default else ""
         if name == "num_beams":

@@ -52,8 +52,8 @@ _DATA = [
         "valid_files",
         metavar="FILE",
         multiple=True,
-        help="validation file in the same format, which selects the best model; none for no validation.  [default: a "
-        "tenth of the training examples]",
+        help="validation file in the format of --train, for selecting the best model; none for no validation.  "
+        "[default: a tenth of the training examples]",
     ),
     *reading_options("Data"),
     *_plan("Data", "max_tokens"),
@@ -63,7 +63,7 @@ _DATA = [
     _tokenizer(
         "--vocabulary-size",
         type=click.IntRange(8),
-        help="vocabulary size of each tokenizer.  [default: follows from the data]",
+        help="vocabulary size of each tokenizer.  [default: chosen from the size of the training data]",
     ),
     _tokenizer("--lowercase", is_flag=True, help="convert texts to lower case."),
     _tokenizer(

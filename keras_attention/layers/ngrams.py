@@ -1,9 +1,9 @@
-"""Weights of n-grams that a hash finds: pairs of the tokens of a text, and prefixes and suffixes of words.
+"""Hashed n-grams: embeddings of the token pairs of a text, and of the prefixes and suffixes of words.
 
 BagOfNGrams:   token ids (B, S) --> one vector for each text (B, M)
 AffixEncoder:  character ids (B, S, P) --> one vector for each word (B, S, M)
 
-They learn from few examples, where a recurrent layer does not: each n-gram has weights of its own.
+They need fewer examples than a recurrent layer, because each n-gram has its own weights, unless two have equal hashes.
 """
 
 from __future__ import annotations
@@ -163,8 +163,8 @@ class AffixEncoder(BaseLayer):
         check_buckets(buckets)
         self.vocabulary_size, self.affix_dim, self.length, self.buckets = vocabulary_size, affix_dim, length, buckets
         self.characters = None if characters is None else list(characters)
-        deviation = keras.initializers.RandomNormal(stddev=0.02)
-        self.affixes = keras.layers.Embedding(buckets, affix_dim, deviation, dtype=self.dtype_policy, name="affixes")
+        initializer = keras.initializers.RandomNormal(stddev=0.02)
+        self.affixes = keras.layers.Embedding(buckets, affix_dim, initializer, dtype=self.dtype_policy, name="affixes")
 
     def build(self, inputs_shape) -> None:
         """Create the weights."""

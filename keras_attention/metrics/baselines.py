@@ -39,7 +39,7 @@ def most_frequent(values: Iterable[str]) -> str:
 
 
 def frequent_tags(examples: Sequence[Sequence[tuple[str, str]]], sentences: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Return each word's most frequent tag, in any case; an unknown word gets the most frequent of all tags.
+    """Return each word's most frequent tag, with words in lower case; an unknown word gets the most frequent tag.
 
     Args:
         examples: training sentences of (word, tag).

@@ -29,7 +29,7 @@ def check_training_data(
     Args:
         examples: raw training examples of the task.
         validation: raw validation examples, or None.
-        labels: the labels that the model already has; they may be a reason for only one label in the examples.
+        labels: the labels that the model already has. If they are set, examples with one label are a warning.
 
     Raises:
         DataError: see above. The warnings are `DataWarning`.
@@ -44,13 +44,13 @@ def check_training_data(
         return
     found = [
         _label_problem(cls, examples, labels),
-        _untrained(cls, examples, validation or ()),
+        _missing_labels(cls, examples, validation or ()),
         _few(examples),
         _empty(cls, examples),
         _equal(cls, examples),
         _copied(cls, examples),
         _contradictory(cls, examples),
-        _trained(examples, validation or ()),
+        _validation_overlap(examples, validation or ()),
     ]
     for problem in filter(None, found):
         warnings.warn(problem, DataWarning, stacklevel=4)  # the caller of `ka.train`
@@ -73,7 +73,7 @@ def _label_problem(cls: Any, examples: Sequence, known: Sequence[str]) -> str:
     if len(counts) == 1:
         message = f"All {counted(len(examples), 'training example')} have the label {counts[0][0]}"
         if not known:
-            raise DataError(f"{message}; expected at least two labels. Add examples of others, or {_fix(cls)}.")
+            raise DataError(f"{message}; expected at least two labels. Add examples of other labels, or {_fix(cls)}.")
         return f"{message}, so the model learns to return it for any text."
     if len(counts) > _MANY_LABELS and len(once) >= 0.9 * len(counts) and not known:
         raise DataError(
@@ -88,22 +88,25 @@ def _label_problem(cls: Any, examples: Sequence, known: Sequence[str]) -> str:
     return ""
 
 
-def _untrained(cls: Any, examples: Sequence, validation: Sequence) -> str:
+def _missing_labels(cls: Any, examples: Sequence, validation: Sequence) -> str:
     known = cls.label_counts(examples)
     missing = {label: count for label, count in cls.label_counts(validation).items() if label not in known}
     if not missing:
         return ""
     shown = ", ".join(f"{label} ({count})" for label, count in missing.items())
-    return f"No training example has these labels of the validation examples: {shown}. They count as errors."
+    return (
+        f"No training example has these labels of the validation examples: {shown}. The model cannot predict them, so "
+        "they lower the score."
+    )
 
 
 def _few(examples: Sequence) -> str:
     if all(isinstance(example, str) for example in examples):
         size = sum(map(len, examples))
         text = f"The training texts have {counted(size, 'character')} in all"
-        return f"{text}, which is too little to learn from; expected some ten thousands." * (size < _FEW_CHARACTERS)
+        return f"{text}, which is too little to learn from; tens of thousands are needed." * (size < _FEW_CHARACTERS)
     text = f"There are {len(examples)} training examples" if len(examples) > 1 else "There is one training example"
-    return f"{text}, too few to learn from; expected some hundreds." * (len(examples) < _FEW_EXAMPLES)
+    return f"{text}, too few to learn from; a few hundred are needed." * (len(examples) < _FEW_EXAMPLES)
 
 
 def _pairs(examples: Sequence) -> Iterator[tuple[Any, str]]:
@@ -169,7 +172,7 @@ def _contradictory(cls: Any, examples: Sequence) -> str:
     return f"{inputs} different labels, such as {shown!r} with {labels}. Correct them."
 
 
-def _trained(examples: Sequence, validation: Sequence) -> str:
+def _validation_overlap(examples: Sequence, validation: Sequence) -> str:
     """Return the warning that most validation examples, or lines of texts, are also training examples."""
     inputs = list(_units(validation))
     known = set(inputs)

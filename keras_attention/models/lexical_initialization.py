@@ -16,7 +16,7 @@ MAX_CELLS = 20_000_000  # combinations of a source token and a target token of a
 _GAIN = 2.0
 
 
-def initialize_lexicon(model: Any, pairs: Sequence[tuple[str, str]]) -> None:
+def initialize_target_embeddings(model: Any, pairs: Sequence[tuple[str, str]]) -> None:
     """Initialize the target embeddings of a translator with the translations that the pairs show.
 
     With p(x | y) of `align_tokens`, the embedding of a target token y is the mean of the source embeddings,
@@ -34,7 +34,7 @@ def initialize_lexicon(model: Any, pairs: Sequence[tuple[str, str]]) -> None:
     Example:
         >>> pairs = [("we eat", "comemos"), ("we drink", "bebemos")]
         >>> model = ka.Translator.from_examples(pairs, tokenizer_kind="characters", units=12)
-        >>> initialize_lexicon(model, pairs)
+        >>> initialize_target_embeddings(model, pairs)
     """
     sides = zip(*pairs[:MAX_PAIRS], strict=True)
     tokenizers = (model.source_tokenizer, model.target_tokenizer)

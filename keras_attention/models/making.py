@@ -84,7 +84,7 @@ def from_examples(
     if labels := cls.labels_of(examples):
         overrides.setdefault("labels", labels)
     model = cls.from_preset(preset or cls.default_preset, **tokenizers, **overrides)
-    model.initialize_from(examples)
+    model.initialize_from_examples(examples)
     return model
 
 

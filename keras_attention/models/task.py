@@ -115,7 +115,7 @@ class Task(keras.Model):
         """Return the name of this class, or of the class of this library that it extends."""
         return next(base.__name__ for base in cls.__mro__ if base.__module__.startswith("keras_attention."))
 
-    def initialize_from(self, examples: Sequence) -> None:
+    def initialize_from_examples(self, examples: Sequence) -> None:
         """Improve the initial weights of a new model with statistics of training examples; here do nothing."""
 
     @property

@@ -26,7 +26,7 @@ from keras_attention.models.arguments import has_learned_positions, with_vocabul
 from keras_attention.models.build import make_decoder, make_embedding, make_encoder
 from keras_attention.models.inference import check_texts, hypothesis_outputs
 from keras_attention.models.inputs import encode_inputs
-from keras_attention.models.lexical_initialization import initialize_lexicon
+from keras_attention.models.lexical_initialization import initialize_target_embeddings
 from keras_attention.models.task import Task
 from keras_attention.outputs import Translation
 
@@ -274,10 +274,10 @@ class Translator(Task):
             **({"alignment": computed["attention"]} if "attention" in computed else {}),
         }
 
-    def initialize_from(self, examples: Sequence[tuple[str, str]]) -> None:
-        """With `attend_embeddings`, initialize the target embeddings with translations; see `initialize_lexicon`."""
+    def initialize_from_examples(self, examples: Sequence[tuple[str, str]]) -> None:
+        """With `attend_embeddings`, call `initialize_target_embeddings`."""
         if self.config.attend_embeddings and self.config.attention:
-            initialize_lexicon(self, examples)
+            initialize_target_embeddings(self, examples)
 
     @classmethod
     def read_examples(cls, paths: Sequence[str], columns: dict[str, str] | None = None) -> list[tuple[str, str]]:

@@ -50,9 +50,9 @@ def freeze(model: keras.Model) -> None:
 def fit_head(model: keras.Model, examples: Sequence[Any], max_examples: int = 2000) -> None:
     """Fit the head of a classifier or tagger by logistic regression on the outputs of its encoder.
 
-    A new head with random weights changes the trained encoder before it has learned anything. Fit it first, then train
-    all weights. The weights W, b of the head minimize the mean of -log softmax(W x + b)[label] plus |W|^2 / (4 N), over
-    the N vectors x before the head, divided by their mean length.
+    At first, the gradients of a head with random weights change the trained encoder for the worse. So fit the head,
+    then train all weights. The weights W, b of the head minimize the mean of -log softmax(W x + b)[label] plus
+    |W|^2 / (4 N); the N vectors x are the inputs of the head, divided by their mean L2 norm.
 
     Args:
         model: a `TextClassifier` or `TextTagger`.

@@ -43,7 +43,7 @@ _POSITIVE = (
 class TrainingPlan:
     """Hyperparameters of training.
 
-    `TrainingPlan.for_data(model, examples)` chooses the values that are best for the size of the data.
+    `TrainingPlan.for_data(model, examples)` chooses the values from the size of the data.
 
     Args:
         epochs: maximum number of epochs; an epoch ends with a validation and a checkpoint.

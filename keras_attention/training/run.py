@@ -40,7 +40,7 @@ def train(
     `checkpoint.npz`, and the best model so far to `model.keras`. A run that was interrupted resumes from the checkpoint
     and ends with the same weights as a run without interruption.
 
-    At the end, the best model is compared with a `baseline` that needs no network. A model that is not better has a
+    At the end, the best model is compared with a `baseline` that needs no network. If it is not better, there is a
     warning. Without raw validation examples, and for a metric without a baseline, nothing is compared. Raw examples are
     checked first: examples from which no model can learn are an error, and what is probably a mistake is a warning.
 
@@ -65,7 +65,7 @@ def train(
         the history: metric -> one value per epoch. `model` has the best weights.
 
     Raises:
-        TypeError: `examples` are not those of the task, or `directory` is no path.
+        TypeError: `examples` are not those of the task, or `directory` is not a path.
         DataError: no model can learn from the examples, such as examples with one label.
         ValueError: the monitored metric is not computed or was never finite, it is not known whether a lower or higher
             value is better, or the directory has the run of another model, with other data or with another plan. Only
