@@ -78,4 +78,4 @@ def list_labels(task: type, examples: Sequence) -> None:
     counts = task.label_counts(examples).most_common()
     if counts:
         shown = ", ".join(f"{one_line(label)} ({count})" for label, count in counts[:_MAX_SHOWN])
-        say(f"{len(counts)} labels: {shown}{', ...' * (len(counts) > _MAX_SHOWN)}")
+        say(f"{len(counts)} label{'s' * (len(counts) != 1)}: {shown}{', ...' * (len(counts) > _MAX_SHOWN)}")
