@@ -38,7 +38,7 @@ class Strategy:
         suppress_tokens: token ids that are never generated.
         replace_unknown: replace each unknown token by the source word with the highest attention score.
         stop: stop strings, not part of the output.
-        num_return_sequences: number of outputs per input, without duplicates, N.
+        num_return_sequences: number of outputs per input (n-best list), without duplicates, N.
         seed: seed of the random numbers; only `Sampling` uses it.
 
     Raises:
