@@ -77,8 +77,7 @@ def translator_data(size: int, sample: int, folder: pathlib.Path) -> tuple[list[
 def lm_data(size: int, sample: int, folder: pathlib.Path) -> tuple[list[str], list[str]]:
     """The beginning of tinyshakespeare; the last tenth is for validation."""
     text = (DATA / "lm_text" / "tinyshakespeare" / "input.txt").read_text(encoding="utf-8")
-    (folder / "train.json").write_text(json.dumps({"text": text[:size]}), encoding="utf-8")
-    (folder / "train.json").rename(folder / "train.jsonl")
+    (folder / "train.jsonl").write_text(json.dumps({"text": text[:size]}), encoding="utf-8")
     (folder / "valid.jsonl").write_text(json.dumps({"text": text[len(text) * 9 // 10 :]}), encoding="utf-8")
     return ["--train", folder / "train.jsonl"], ["--valid", folder / "valid.jsonl"]
 

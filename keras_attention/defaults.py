@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
@@ -48,7 +48,6 @@ class DataSize:
         distinct_words: number of different words, in lower case.
         characters: number of characters.
         distinct_characters: number of different characters.
-        labels: number of classes or tags; 0 for a task without labels.
     """
 
     examples: int
@@ -56,7 +55,6 @@ class DataSize:
     distinct_words: int
     characters: int
     distinct_characters: int
-    labels: int = 0
 
     @classmethod
     def measure(cls, task: Any, examples: Sequence) -> DataSize:
@@ -68,7 +66,7 @@ class DataSize:
 
         Example:
             >>> DataSize.measure(ka.TextClassifier, [("so fine", "good"), ("so dull", "bad")])
-            DataSize(examples=2, words=4, distinct_words=3, characters=14, distinct_characters=10, labels=2)
+            DataSize(examples=2, words=4, distinct_words=3, characters=14, distinct_characters=10)
         """
         words: collections.Counter[str] = collections.Counter()
         characters: set[str] = set()
@@ -77,7 +75,7 @@ class DataSize:
             words.update(text.lower().split())
             characters.update(text)
             length += len(text)
-        return cls(len(examples), words.total(), len(words), length, len(characters), len(task.label_counts(examples)))
+        return cls(len(examples), words.total(), len(words), length, len(characters))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -256,8 +254,19 @@ def _rule(task: Any, size: DataSize, config: Config) -> Rule:
     return Rule() if find is None else find(size, config)
 
 
+def default_tokenizer_kind(task: Any, preset: str | None) -> str:
+    """Return the kind of tokenizer for a preset; None for the default preset."""
+    return task.default_tokenizer if preset in (None, task.default_preset) else "sentencepiece"
+
+
 def network_defaults(
-    task: Any, size: DataSize, config: Config, tokenizer_kind: str = "sentencepiece", *, only_dropout: bool = False
+    task: Any,
+    size: DataSize,
+    config: Config,
+    tokenizer_kind: str = "sentencepiece",
+    *,
+    only_dropout: bool = False,
+    overrides: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return the vocabulary size and the config fields of a new network for data of this size.
 
@@ -267,12 +276,16 @@ def network_defaults(
         config: the config of the preset.
         tokenizer_kind: see `train_tokenizer`. A vocabulary of words or characters is limited to 8,000.
         only_dropout: leave out fields other than dropout, for a preset that the user has chosen.
+        overrides: names of the fields that the user has chosen. If one is a size of the network, all other sizes are
+            left out too, because the sizes must fit each other.
 
     Returns:
         dict of `vocabulary_size` and config fields.
     """
     rule = _rule(task, size, config)
-    network = {name: value for name, value in rule.network.items() if not only_dropout or name == "dropout"}
+    has_own_sizes = only_dropout or set(overrides) & (rule.network.keys() - {"dropout"})
+    names = ({"dropout"} if has_own_sizes else rule.network.keys()) - set(overrides)
+    network = {name: value for name, value in rule.network.items() if name in names}
     vocabulary_size = 8000 if tokenizer_kind in ("words", "characters") else rule.vocabulary_size
     return {"vocabulary_size": vocabulary_size, **network}
 
@@ -300,9 +313,9 @@ def training_defaults(model: Any, examples: Sequence, **chosen: Any) -> dict[str
     pass_updates = max(tokens / max_tokens, 1)
     pass_updates = math.ceil(pass_updates / chosen.get("gradient_accumulation", 1))
     epochs = chosen.get("epochs")
-    wanted = rule.updates + rule.passes * pass_updates
-    passes = chosen.get("passes") or (1 if epochs else math.ceil(wanted / (_MAX_EPOCHS * pass_updates)))
-    epochs = epochs or math.ceil(wanted / (passes * pass_updates))
+    updates = rule.updates + rule.passes * pass_updates
+    passes = chosen.get("passes") or (1 if epochs else math.ceil(updates / (_MAX_EPOCHS * pass_updates)))
+    epochs = epochs or math.ceil(updates / (passes * pass_updates))
     updates = epochs * passes * pass_updates
     rule = dataclasses.replace(rule, learning_rate=float(f"{rule.learning_rate:.2g}"))
     derived = {"epochs": epochs, "passes": passes, "warmup_steps": max(round(rule.warmup * updates), 1)}

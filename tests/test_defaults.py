@@ -17,11 +17,11 @@ def classifier():
     return ka.TextClassifier.from_examples(ROWS, tokenizer_kind="words", units=6, embedding_dim=5, dropout=0.0)
 
 
-def test_the_size_of_data_counts_words_characters_and_labels():
+def test_the_size_of_data_counts_words_and_characters():
     pairs = [("We eat", "comemos pan"), ("we drink", "")]
-    assert defaults.DataSize.measure(ka.Translator, pairs) == defaults.DataSize(2, 6, 5, 25, 16, 0)
+    assert defaults.DataSize.measure(ka.Translator, pairs) == defaults.DataSize(2, 6, 5, 25, 16)
     sentences = [[("we", "PRON"), ("eat", "VERB")], [("eat", "VERB")]]
-    assert defaults.DataSize.measure(ka.TextTagger, sentences) == defaults.DataSize(2, 3, 2, 9, 5, 2)
+    assert defaults.DataSize.measure(ka.TextTagger, sentences) == defaults.DataSize(2, 3, 2, 9, 5)
 
 
 # A pass has 20 rows of 5 words and the end token, in batches padded to a multiple of 4: 160 tokens.

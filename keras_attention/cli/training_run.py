@@ -18,7 +18,7 @@ import keras_attention as ka
 from keras_attention.cli.examples import hold_out, list_labels, read_examples
 from keras_attention.cli.tensorboard import AlignmentImages, CaptionImages
 from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, say
-from keras_attention.defaults import REASONS, TRAINING_FIELDS, DataSize, network_defaults
+from keras_attention.defaults import REASONS, TRAINING_FIELDS, DataSize, default_tokenizer_kind, network_defaults
 from keras_attention.storage import local_path, write_text
 from keras_attention.visualize import plot_history
 
@@ -183,14 +183,14 @@ def _derived_fields(model: Any, size: DataSize, options: dict[str, Any]) -> dict
     """Return the vocabulary size and the config fields of a new model that follow from the data."""
     task, preset = type(model), options["preset"]
     config = ka.find_preset(preset or task.default_preset, task.task_name())
-    names = network_defaults(task, size, config, only_dropout=preset is not None)
-    fields = {name: getattr(model.config, name) for name in names if name != "vocabulary_size"}
-    fields = {name: value for name, value in fields.items() if value == names[name]}  # the user set the others
-    kind = options["tokenizer"] or ("sentencepiece" if preset else task.default_tokenizer)
+    kind, overrides = options["tokenizer"] or default_tokenizer_kind(task, preset), _overrides(options["overrides"])
+    fields = network_defaults(task, size, config, kind, only_dropout=preset is not None, overrides=overrides)
     if options["vocabulary_size"] or kind in ("words", "characters"):
-        return fields
-    tokenizer = getattr(model, "target_tokenizer", None) or model.tokenizer
-    return {"vocabulary_size": tokenizer.vocabulary_size(), **fields}
+        del fields["vocabulary_size"]
+    else:
+        tokenizer = getattr(model, "target_tokenizer", None) or model.tokenizer
+        fields["vocabulary_size"] = tokenizer.vocabulary_size()
+    return fields
 
 
 def write_run(out: pathlib.Path, task: str, options: dict[str, Any]) -> None:

@@ -93,8 +93,8 @@ def _cut(texts: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
         index -= 1
         size += len(texts[index])
     text, end = texts[index], size - wanted
-    found = [text.rfind(separator, max(end - wanted // 2, 0), end + 1) for separator in _SEPARATORS]
-    position = next((place for place in found if place > 0), end)
+    positions = [text.rfind(separator, max(end - wanted // 2, 0), end + 1) for separator in _SEPARATORS]
+    position = next((position for position in positions if position > 0), end)
     parts = (text[:position].rstrip("\n "), text[position:].lstrip("\n "))
     first, last = ([part] if part.strip() else [] for part in parts)
     first, last = [*texts[:index], *first], [*last, *texts[index + 1 :]]

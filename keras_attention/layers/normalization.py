@@ -33,7 +33,7 @@ class LayerNormalization(keras.layers.LayerNormalization):
     def call(self, inputs):
         """Compute the outputs; the class describes the arguments."""
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-        centred = x - ops.mean(x, axis=-1, keepdims=True)
-        variance = ops.mean(ops.square(centred), axis=-1, keepdims=True)
-        gamma, beta = (ops.cast(x, centred.dtype) for x in (self.gamma, self.beta))
-        return ops.cast(centred * ops.rsqrt(variance + self.epsilon) * gamma + beta, self.compute_dtype)
+        centered = x - ops.mean(x, axis=-1, keepdims=True)
+        variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
+        gamma, beta = (ops.cast(x, centered.dtype) for x in (self.gamma, self.beta))
+        return ops.cast(centered * ops.rsqrt(variance + self.epsilon) * gamma + beta, self.compute_dtype)

@@ -51,7 +51,7 @@ def make_embedding(
     """
     deviation = config.initializer_range or config.embedding_dim**-0.5  # so that the first logits are of order 1
     if config.labels and not config.initializer_range:
-        deviation = 0.02  # rare words, whose embeddings are hardly trained, disturb little
+        deviation = 0.02  # so that the almost untrained embeddings of rare words add little noise
     return keras.layers.ReversibleEmbedding(
         vocabulary_size,
         config.embedding_dim,

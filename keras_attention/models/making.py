@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_attention import config as configs
 from keras_attention.data.tokenizers import train_tokenizer
-from keras_attention.defaults import DataSize, network_defaults
+from keras_attention.defaults import DataSize, default_tokenizer_kind, network_defaults
 from keras_attention.presets import find_preset
 
 
@@ -44,8 +44,8 @@ def from_examples(
 ) -> Any:
     """Make a model with the config of a preset, new weights, and tokenizers trained on the examples.
 
-    The vocabulary size and the dropout follow from the size of the data, and for the default preset other fields too;
-    see `keras_attention.defaults.network_defaults`.
+    The vocabulary size and the dropout follow from the size of the data and, if no preset is named, so do the sizes of
+    the network; see `keras_attention.defaults.network_defaults`.
 
     Args:
         examples: training examples of the task, such as pairs of texts; see `keras_attention.data`.
@@ -72,14 +72,11 @@ def from_examples(
     """
     cls.check_examples(examples)
     config = find_preset(preset or cls.default_preset, cls.task_name())
-    is_default = preset in (None, cls.default_preset)
-    kind = tokenizer_kind or (cls.default_tokenizer if is_default else "sentencepiece")
-    defaults = network_defaults(cls, DataSize.measure(cls, examples), config, kind, only_dropout=preset is not None)
-    options = {"vocabulary_size": vocabulary_size or defaults.pop("vocabulary_size"), "lowercase": lowercase}
-    defaults.pop("vocabulary_size", None)
-    if overrides.keys() & defaults.keys() - {"dropout"}:  # sizes fit each other, so one of the user's replaces all
-        defaults = {name: value for name, value in defaults.items() if name == "dropout"}
-    overrides = {**defaults, **overrides}
+    kind = tokenizer_kind or default_tokenizer_kind(cls, preset)
+    size, only_dropout = DataSize.measure(cls, examples), preset is not None
+    overrides |= network_defaults(cls, size, config, kind, only_dropout=only_dropout, overrides=overrides)
+    derived_size = overrides.pop("vocabulary_size")
+    options = {"vocabulary_size": vocabulary_size or derived_size, "lowercase": lowercase}
     tokenizers = cls.train_tokenizers(examples, config, overrides, kind=kind, **options, normalization=normalization)
     if labels := cls.labels_of(examples):
         overrides.setdefault("labels", labels)

@@ -78,10 +78,7 @@ def train(
         >>> len(history["val_bleu"])
         2
     """
-    if not isinstance(directory, (str, os.PathLike)):
-        expected = "expected the path of the run, as in train(model, examples, 'run', plan)"
-        raise TypeError(f"`directory` is a {type(directory).__name__}; {expected}.")
-    directory, options = local_path(directory), dict(batch_options or {})
+    directory, options = _directory(directory), dict(batch_options or {})
     if (pretrained := was_pretrained(directory)) is not None:  # the run began with this model, loaded or not
         model.is_pretrained = pretrained
     plan = plan or _default_plan(model, examples)
@@ -97,9 +94,9 @@ def train(
     if measure is None:
         _check_monitor(monitor, [*computed_names(model, valid is not None), *scores])
     mode = mode_of(monitor, plan.mode, model.output if isinstance(model.output, dict) else ())
-    directory.mkdir(parents=True, exist_ok=True)
     if batches.mean_reward is not None and plan.passes > 1:
         raise ValueError(f"`passes` is {plan.passes}; expected 1 for self-critical training, which samples captions.")
+    directory.mkdir(parents=True, exist_ok=True)
     compile_model(model, plan, plan.passes * len(batches))
     model.optimizer.build(model.trainable_variables)
     state = RunState(directory, plan, monitor, mode, _combined(scores, measure), {**start, "monitor": monitor})
@@ -113,6 +110,13 @@ def train(
     settings = {"label_smoothing": plan.label_smoothing, "bleu_tokenizer": plan.bleu_tokenizer}
     compare_with_baseline(model, *data, state.value_of_best, monitor, verbose, **settings)
     return state.history
+
+
+def _directory(path: Any) -> pathlib.Path:
+    if not isinstance(path, (str, os.PathLike)):
+        expected = "expected the path of the run, as in train(model, examples, 'run', plan)"
+        raise TypeError(f"`directory` is a {type(path).__name__}; {expected}.")
+    return local_path(path)
 
 
 def _default_plan(model: keras.Model, examples: Any) -> TrainingPlan:
