@@ -125,6 +125,37 @@ def test_decoder_without_attention_equals_a_keras_layer_and_a_projection(cell, l
     np.testing.assert_allclose(array(outputs), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_the_gradient_of_an_lstm_decoder_equals_that_of_a_keras_layer(is_masked):
+    """In training, the decoder has a gradient of its own; Keras differentiates its layer automatically."""
+    tf = pytest.importorskip("tensorflow")
+    decoder, x, states = RecurrentDecoder(units=7, output_dim=3), random(2, 5, 11), [random(2, 13)] * 2
+    mask = np.array([[True] * 5, [True, False, True, False, False]]) if is_masked else None
+    decoder(x, mask=mask, initial_state=states)
+    layer = keras.layers.LSTM(7, return_sequences=True, zero_output_for_mask=True)
+    layer.build((2, 5, 11))
+    layer.set_weights(decoder.cells[0].get_weights())
+    inputs, upstream = tf.constant(x), random(2, 5, 3, seed=1)
+
+    def gradients(compute, weights):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            total = keras.ops.sum(compute() * upstream)
+        variables = [*(layer.kernel.value for layer in decoder.state_projections), *(w.value for w in weights)]
+        return [array(g) for g in tape.gradient(total, [inputs, *variables])]
+
+    def expected():
+        first = [project(state) for project, state in zip(decoder.state_projections, states, strict=True)]
+        outputs = keras.ops.tanh(decoder.output_projection(layer(inputs, initial_state=first, mask=mask)))
+        return outputs if mask is None else outputs * mask[:, :, None]
+
+    computed = gradients(
+        lambda: decoder(inputs, mask=mask, initial_state=states, training=True), decoder.cells[0].weights
+    )
+    for ours, theirs in zip(computed, gradients(expected, layer.weights), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_stacked_encoder_equals_one_layer_after_another():
     encoder, x = RecurrentEncoder(7, 2, "gru", bidirectional=False, return_state=True), random(2, 5, 3)
     outputs, state = encoder(x)
