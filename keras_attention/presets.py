@@ -104,7 +104,7 @@ PRESETS: dict[str, Preset] = {
         "Translator", _BAHDANAU, 256, 384, 0.3, attention="additive", attend_embeddings=True),
     "char_rnn": _recurrent("CausalLM", _KARPATHY, 64, 512, 0.2, num_layers=2, max_length=256),
     "rnn_classifier": _recurrent("TextClassifier", _BAHDANAU, 128, 128, 0.5, attention="additive",
-                                 ngram_buckets=2**15),
+                                 ngram_buckets=2**16),
     "rnn_tagger": _recurrent("TextTagger", "https://arxiv.org/abs/1508.01991", 128, 256, 0.5, ngram_buckets=2**13),
     "show_and_tell": _captioner("https://arxiv.org/abs/1411.4555"),
     "show_attend_and_tell": _captioner(

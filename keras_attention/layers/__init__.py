@@ -12,10 +12,10 @@ from keras_attention.layers.attention import (
 )
 from keras_attention.layers.attention_losses import AttentionLoss, GumbelNoise, doubly_stochastic
 from keras_attention.layers.embeddings import InputEmbedding, logits_of_step
-from keras_attention.layers.heads import MaskedLMHead, OutputBias
+from keras_attention.layers.heads import EitherInTraining, MaskedLMHead, OutputBias
 from keras_attention.layers.masks import causal_mask, combine_masks
 from keras_attention.layers.multihead import MultiHeadAttention
-from keras_attention.layers.ngrams import AffixEncoder, BagOfNGrams
+from keras_attention.layers.ngrams import BagOfNGrams
 from keras_attention.layers.positions import PositionEmbedding, SinusoidalPositions, sinusoidal_positions
 from keras_attention.layers.recurrent import CharacterEncoder, RecurrentEncoder
 from keras_attention.layers.recurrent_decoder import RecurrentDecoder
@@ -25,13 +25,16 @@ from keras_attention.layers.transformer import Transformer
 from keras_attention.layers.transformer_block import TransformerBlock
 from keras_attention.layers.two_stream import MaskEmbedding, RelativeTransformer, gather_last
 from keras_attention.layers.vision import ImageEncoder
+from keras_attention.layers.word_features import AffixEncoder, BagOfWordFeatures
 
 __all__ = [
     "AdditiveAttention",
     "AffixEncoder",
     "AttentionLoss",
     "BagOfNGrams",
+    "BagOfWordFeatures",
     "DotProductAttention",
+    "EitherInTraining",
     "GumbelNoise",
     "ImageEncoder",
     "InputEmbedding",

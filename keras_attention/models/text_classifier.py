@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from keras_attention.data.text_reader import Text, TextReader, as_tuple
 from keras_attention.layers import BagOfNGrams
 from keras_attention.layers.heads import probabilities
 from keras_attention.metrics.baselines import Baseline, most_frequent
-from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary
+from keras_attention.models.arguments import check_labels, known_vocabulary, text_inputs, with_vocabulary
 from keras_attention.models.build import (
     encode_text,
     make_attention,
@@ -32,6 +33,12 @@ from keras_attention.models.inference import check_texts
 from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
 from keras_attention.outputs import Classification
+
+
+def _pieces(tokenizer: Any) -> list[str] | None:
+    """Return the string of each token, "" for special tokens such as `<s>` and `[UNK]`; None without a vocabulary."""
+    pieces = known_vocabulary(tokenizer)
+    return None if pieces is None else [re.sub(r"^(<\w+>|\[\w+\])$", "", piece) for piece in pieces]
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -93,7 +100,13 @@ class TextClassifier(Task):
         dropout = keras.layers.Dropout(config.dropout, name="dropout")
         self.head = keras.layers.Dense(len(config.labels), name="logits")
         if config.ngram_buckets:
-            self.ngrams = BagOfNGrams(config.vocabulary_size, len(config.labels), config.ngram_buckets, name="ngrams")
+            self.ngrams = BagOfNGrams(
+                config.vocabulary_size,
+                len(config.labels),
+                config.ngram_buckets,
+                pieces=_pieces(tokenizer),
+                name="ngrams",
+            )
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self._logits(inputs, dropout(pooled)), **kwargs)
 
     def _logits(self, inputs: dict, pooled):

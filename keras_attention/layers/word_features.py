@@ -1,0 +1,212 @@
+"""Features of words from their characters: hashed prefixes and suffixes, and shapes, such as capital letters.
+
+AffixEncoder:       character ids (B, S, P) --> one vector for each word (B, S, M)
+BagOfWordFeatures:  character ids (B, S, P) and tokens (B, S) --> a sum of weights for each word (B, S, M)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.ngrams import check_buckets, extend_hash, ids_and_mask
+
+
+def _add_classes(layer):
+    """Add the weight (characters, 3) of a layer: whether a character is upper case, lower case, and a digit."""
+    classes = np.zeros((layer.vocabulary_size, 3), "float32")
+    for i, char in enumerate(layer.characters or ()):
+        classes[i] = len(char) == 1 and [char.isupper(), char.islower(), char.isdigit()]
+    return layer.add_weight(
+        shape=classes.shape,
+        initializer=lambda *_, **__: ops.array(classes),
+        trainable=False,
+        name="character_classes",
+    )
+
+
+def _hash_affixes(inputs, mask, length: int, buckets: int):
+    """Return (B, S, 2 N), the hashes of the first 1 ... N, then of the last 1 ... N characters of words (B, S, P)."""
+    characters = ops.pad(ops.where(mask, inputs + 1, 0), [[0, 0], [0, 0], [0, length]])  # 0 = no character
+    lengths = ops.sum(ops.cast(mask, "int32"), axis=-1, keepdims=True)
+    hashes = []
+    for is_suffix in (0, 1):
+        hashed = ops.full_like(lengths, is_suffix)
+        for i in range(length):
+            at = lengths - 1 - i if is_suffix else ops.full_like(lengths, i)
+            found = ops.take_along_axis(characters, ops.maximum(at, 0), axis=-1)
+            hashed = extend_hash(hashed, ops.where(at >= 0, found, 0), buckets)
+            hashes.append(hashed)
+    return ops.concatenate(hashes, axis=-1)
+
+
+def _shapes(character_classes, inputs, mask):
+    """Return (B, S, 9): whether the first, any and every character of a word has each of the three classes."""
+    classes = ops.take(character_classes, inputs, axis=0)
+    real = ops.cast(mask, classes.dtype)[..., None]
+    every = ops.min(ops.maximum(classes, 1 - real), axis=2)
+    return ops.concatenate([classes[:, :, 0], ops.max(classes * real, axis=2), every], axis=-1)
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class AffixEncoder(BaseLayer):
+    """Encode each word from its prefixes, its suffixes and its shape, which tell the class of an unknown word.
+
+    The vector of a word is the concatenation of the embeddings of its first 1 ... N characters, of those of its last
+    1 ... N characters, and of its shape: whether the first character, any and every character is upper case, lower
+    case, and a digit (9 numbers, 0 or 1).
+
+    Args:
+        vocabulary_size: the number of characters.
+        affix_dim: the width of the embedding of an affix.
+        length: N, the number of characters of the longest prefix and suffix.
+        buckets: the number of embeddings, 1 to 65,536; affixes with equal hashes share one.
+        characters: the character of each id, which gives the shapes; longer strings and missing ones have none. With
+            None, the shapes are zero until the weights of a trained layer are loaded.
+
+    Call arguments:
+        inputs: (B, S, P) int, the characters of each word.
+        mask: (B, S, P) boolean, True = a real character; padding is on the right. When None, the implicit mask of
+            `inputs`; without it, all characters are real.
+
+    Output:
+        (B, S, M), zero for a word without characters; M = 2 N `affix_dim` + 9.
+
+    Raises:
+        ValueError: `buckets` is outside its range.
+
+    Example:
+        >>> ids = keras.ops.array([[[1, 2, 2], [2, 3, 0]]])  # Abb b7
+        >>> encoder = AffixEncoder(4, affix_dim=1, length=2, buckets=97, characters=["", "A", "b", "7"])
+        >>> np.asarray(encoder(ids, mask=ids != 0))[0, :, 4:].astype(int).tolist()
+        [[1, 0, 0, 1, 1, 0, 0, 0, 0], [0, 1, 0, 0, 1, 1, 0, 0, 0]]
+
+    Reference: Ratnaparkhi, 1996, https://aclanthology.org/W96-0213; Collobert et al., 2011,
+    https://arxiv.org/abs/1103.0398, section 3.2.3.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        affix_dim: int = 8,
+        length: int = 4,
+        buckets: int = 2**13,
+        characters: Sequence[str] | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_buckets(buckets)
+        self.vocabulary_size, self.affix_dim, self.length, self.buckets = vocabulary_size, affix_dim, length, buckets
+        self.characters = None if characters is None else list(characters)
+        initializer = keras.initializers.RandomNormal(stddev=0.02)
+        self.affixes = keras.layers.Embedding(buckets, affix_dim, initializer, dtype=self.dtype_policy, name="affixes")
+
+    def build(self, inputs_shape) -> None:
+        """Create the weights."""
+        self.affixes.build(inputs_shape)
+        self.character_classes = _add_classes(self)
+
+    def call(self, inputs, mask=None):
+        """Compute the vectors of the words; the class describes the arguments."""
+        inputs, mask = ids_and_mask(inputs, mask)
+        affixes = self.affixes(_hash_affixes(inputs, mask, self.length, self.buckets))
+        affixes = ops.reshape(affixes, (-1, ops.shape(inputs)[1], 2 * self.length * self.affix_dim))
+        outputs = ops.concatenate([affixes, _shapes(self.character_classes, inputs, mask)], axis=-1)
+        return ops.where(ops.any(mask, axis=-1, keepdims=True), outputs, ops.zeros_like(outputs))
+
+    def compute_mask(self, inputs, mask=None):
+        """Return the mask of the words, (B, S): True for a word with characters. None without a character mask."""
+        return None if mask is None else ops.any(mask, axis=-1)
+
+    def compute_output_shape(self, inputs_shape):
+        """Return the shape of the vectors of the words."""
+        return (*inputs_shape[:2], 2 * self.length * self.affix_dim + 9)
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class BagOfWordFeatures(BaseLayer):
+    """Sum a weight vector for each feature of a word and of its two neighbours, as a linear tagger does.
+
+    y = r / sqrt(F) sum_f W[h(f)] over F features: the token, the first and last 1 ... N characters and the shape of the
+    word; the token, the last 1 ... N characters and the shape of the word before and of the word after it; and the pair
+    of the tokens before and after it. h is a hash, and shapes are those of `AffixEncoder`. All weights are zero at
+    first. With Adam, r is the ratio of the learning rate of these weights to that of other layers.
+
+    Args:
+        vocabulary_size: the number of characters.
+        units: M, the width of the output, such as the number of tags.
+        length: N.
+        buckets: the number of weight vectors, 1 to 65,536; features with equal hashes share one.
+        rate: r.
+        characters: the character of each id, as in `AffixEncoder`.
+
+    Call arguments:
+        inputs: (B, S, P) int, the characters of each word.
+        tokens: (B, S) int, the token of each word.
+        mask: (B, S, P) boolean, True = a real character, as in `AffixEncoder`.
+
+    Output:
+        (B, S, M).
+
+    Raises:
+        ValueError: `buckets` is outside its range.
+
+    Example:
+        >>> tokens, characters = keras.ops.array([[3, 1]]), keras.ops.array([[[1, 2, 2], [2, 3, 0]]])
+        >>> layer = BagOfWordFeatures(vocabulary_size=4, units=5, buckets=97)
+        >>> tuple(layer(characters, tokens, mask=characters != 0).shape)
+        (1, 2, 5)
+
+    Reference: Ratnaparkhi, 1996, https://aclanthology.org/W96-0213 (the features).
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        units: int,
+        length: int = 4,
+        buckets: int = 2**16,
+        rate: float = 5.0,
+        characters: Sequence[str] | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_buckets(buckets)
+        self.vocabulary_size, self.units, self.length = vocabulary_size, units, length
+        self.buckets, self.rate = buckets, rate
+        self.characters = None if characters is None else list(characters)
+        self.features = keras.layers.Embedding(buckets, units, "zeros", dtype=self.dtype_policy, name="features")
+
+    def build(self, inputs_shape, tokens_shape=None) -> None:
+        """Create the weights."""
+        self.features.build(inputs_shape)
+        self.character_classes = _add_classes(self)
+
+    def call(self, inputs, tokens, mask=None):
+        """Compute the sums; the class describes the arguments."""
+        inputs, mask = ids_and_mask(inputs, mask)
+        affixes = _hash_affixes(inputs, mask, self.length, self.buckets)
+        shapes = ops.cast(_shapes(self.character_classes, inputs, mask), "int32") * 2 ** np.arange(9)
+        word = [ops.cast(tokens, "int32")[..., None], ops.sum(shapes, axis=-1, keepdims=True), affixes]
+        own = ops.mod(ops.concatenate(word, axis=-1), self.buckets) + 1  # 0 = no word
+        neighbour = ops.concatenate([own[..., :2], own[..., 2 + self.length :]], axis=-1)
+        neighbour = ops.where(ops.any(mask, axis=-1, keepdims=True), neighbour, 0)
+        padded = ops.pad(neighbour, [[0, 0], [1, 1], [0, 0]])
+        before, after = padded[:, :-2], padded[:, 2:]
+        pair = extend_hash(before[..., :1], after[..., :1], self.buckets)
+        features = ops.concatenate([own, before, after, pair], axis=-1)
+        count = features.shape[-1]
+        weights = self.features(extend_hash(features, ops.arange(count), self.buckets))
+        return ops.sum(weights, axis=2) * (self.rate / count**0.5)
+
+    def compute_mask(self, inputs, mask=None):
+        """Return the mask of the words, (B, S): True for a word with characters. None without a character mask."""
+        return None if mask is None else ops.any(mask, axis=-1)
+
+    def compute_output_shape(self, inputs_shape, tokens_shape=None):
+        """Return the shape of the outputs."""
+        return (*inputs_shape[:2], self.units)
