@@ -327,8 +327,8 @@ def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
         )
     directory = out / "tensorboard"
     callbacks: list = [keras.callbacks.TensorBoard(directory, write_graph=False)]
-    if model.predict_method == "translate" and model.has_attention:
+    if model.predict_method == "translate" and model.decoder.has_memory:
         callbacks.append(AlignmentImages([source for source, _ in examples[:3]], directory))
-    if model.predict_method == "caption" and model.has_attention:
+    if model.predict_method == "caption" and model.decoder.has_memory:
         callbacks.append(CaptionImages([example.image for example in examples[:3]], directory))
     return callbacks

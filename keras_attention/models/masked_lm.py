@@ -14,18 +14,19 @@ from keras_attention.data.masking import masked_batches
 from keras_attention.data.special_tokens import mask_id
 from keras_attention.layers import MaskedLMHead, OutputBias
 from keras_attention.layers.heads import probabilities
-from keras_attention.models.arguments import text_inputs, with_vocabulary
-from keras_attention.models.build import (
+from keras_attention.metrics.baselines import Baseline
+from keras_attention.models.config_checks import with_vocabulary
+from keras_attention.models.encoded_inputs import check_texts, encode_inputs
+from keras_attention.models.examples import read_documents, token_baseline, token_scores
+from keras_attention.models.layers_from_config import (
     ACTIVATIONS,
     encode_text,
     initializer,
     make_embedding,
     make_encoder,
     make_pooler,
+    text_inputs,
 )
-from keras_attention.models.examples import read_documents, token_baseline, token_scores
-from keras_attention.models.inference import check_texts
-from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
 from keras_attention.outputs import FilledMask
 
@@ -67,7 +68,6 @@ class MaskedLM(Task):
     input_reader = Task.text_reader
     output_class = FilledMask
     batch_function = staticmethod(masked_batches)
-    read_examples, baseline = staticmethod(read_documents), token_baseline
     default_preset = "bert_base"
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
@@ -160,6 +160,17 @@ class MaskedLM(Task):
             "candidates": detokenizer.pieces(computed["candidates"], is_candidate),
             "candidate_scores": computed["candidate_scores"],
         }
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str], columns: dict[str, str] | None = None) -> list[str]:
+        """Read texts; see `read_documents`."""
+        return read_documents(paths, columns)
+
+    def baseline(
+        self, examples: Any, validation: Any, metric: str, label_smoothing: float = 0.0, **_: Any
+    ) -> Baseline | None:
+        """Return the loss of the frequencies of tokens; see `token_baseline`."""
+        return token_baseline(self, examples, validation, metric, label_smoothing)
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:

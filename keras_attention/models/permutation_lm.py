@@ -12,10 +12,10 @@ from keras import ops
 from keras_attention.config import TransformerConfig
 from keras_attention.data.permutation import permutation_batches
 from keras_attention.layers import MaskEmbedding, OutputBias
-from keras_attention.models.arguments import text_inputs, with_vocabulary
 from keras_attention.models.autoregressive import AutoregressiveLM
-from keras_attention.models.build import initializer, make_embedding, make_encoder
+from keras_attention.models.config_checks import with_vocabulary
 from keras_attention.models.examples import token_scores
+from keras_attention.models.layers_from_config import initializer, make_embedding, make_encoder, text_inputs
 from keras_attention.models.task import Task
 
 

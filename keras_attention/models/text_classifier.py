@@ -18,18 +18,18 @@ from keras_attention.data.text_reader import Text, TextReader, as_tuple
 from keras_attention.layers import BagOfNGrams
 from keras_attention.layers.heads import probabilities
 from keras_attention.metrics.baselines import Baseline, most_frequent
-from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary
-from keras_attention.models.build import (
+from keras_attention.models.config_checks import check_labels, with_vocabulary
+from keras_attention.models.encoded_inputs import check_texts, encode_inputs
+from keras_attention.models.examples import check_known_labels, only_path
+from keras_attention.models.layers_from_config import (
     encode_text,
     make_attention,
     make_embedding,
     make_encoder,
     make_pooler,
     pool_sequence,
+    text_inputs,
 )
-from keras_attention.models.examples import check_known_labels, only_path
-from keras_attention.models.inference import check_texts
-from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
 from keras_attention.outputs import Classification
 

@@ -22,17 +22,10 @@ from keras_attention.data.word_reader import EncodedWords, WordReader
 from keras_attention.layers import AffixEncoder, CharacterEncoder
 from keras_attention.layers.heads import probabilities
 from keras_attention.metrics.baselines import Baseline, frequent_tags
-from keras_attention.models.arguments import (
-    check_labels,
-    known_vocabulary,
-    text_inputs,
-    with_vocabulary,
-    without_attention,
-)
-from keras_attention.models.build import encode_text, make_embedding, make_encoder
+from keras_attention.models.config_checks import check_labels, known_vocabulary, with_vocabulary, without_attention
+from keras_attention.models.encoded_inputs import check_texts, encode_inputs
 from keras_attention.models.examples import check_known_labels, only_path
-from keras_attention.models.inference import check_texts
-from keras_attention.models.inputs import encode_inputs
+from keras_attention.models.layers_from_config import encode_text, make_embedding, make_encoder, text_inputs
 from keras_attention.models.task import Task
 from keras_attention.outputs import Tagging, join_taggings
 
