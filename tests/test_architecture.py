@@ -40,7 +40,17 @@ ALLOWED = {
     "__main__": {"cli"},
     "quickstart": {"quickstart", "cli", "data.tfds"} | PUBLIC,
     "evaluate": PUBLIC,
-    "cli": {"cli", "evaluate", "storage", "visualize", "data.lines", "defaults", "training.progress", "__version__"}
+    "cli": {
+        "cli",
+        "evaluate",
+        "storage",
+        "visualize",
+        "data.lines",
+        "defaults",
+        "training.progress",
+        "presets",
+        "__version__",
+    }
     | PUBLIC,
 }
 LATE = {

@@ -175,7 +175,7 @@ def _list_defaults(model: Any, examples: list, options: dict[str, Any], derived:
     say(f"Defaults for {size.examples:,} examples with {size.words:,} words, {size.distinct_words:,} of them distinct:")
     values = derived if model.is_pretrained else _derived_fields(model, size, options) | derived
     for name, value in values.items():
-        if name != "passes" or value > 1:
+        if name != "passes_per_epoch" or value > 1:
             say(f"  {name.replace('_', ' '):20} {value!s:8} {REASONS[name]}")
 
 

@@ -262,7 +262,7 @@ class TransformerBlock(BaseLayer):
 
         def attend(x):
             query, *new = self.attention.project_rows(x, shared.num_beams, weights["attention"])
-            written = append(recent, *new, shared.slot)
+            written = append(recent, *new, shared.write_at)
             parts = [merge_slots(written), finished]
             return self.attention.attend_rows(query, parts, shared.bias, weights["attention"])[0], written
 

@@ -32,6 +32,7 @@ from keras_attention.models.prediction import objects_from_rows, run_batches
 from keras_attention.models.task import Task
 from keras_attention.models.vision_weights import IMAGENET, load_image_encoder_weights
 from keras_attention.outputs import Caption
+from keras_attention.presets import TASKS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -43,7 +44,7 @@ class Captioner(Task):
     A recurrent decoder with attention attends to all regions for each token, and its initial state is computed from
     the mean of the regions. A recurrent decoder without attention reads this mean once.
 
-    If the image encoder is frozen, training can use its cached outputs, `regions` (P, R, C), instead of `images`; see
+    If the image encoder is frozen, training can use its cached outputs, `regions` (N, R, C), instead of `images`; see
     `caption_batches`.
 
     Args:
@@ -52,9 +53,9 @@ class Captioner(Task):
         tokenizer: KerasHub tokenizer of the captions.
 
     Call arguments:
-        inputs: dict of `images` (P, size, size, 3) float32, RGB, 0 to 255, or `regions` (P, R, C); and `target_ids`
-            (B, T) int, the captions shifted right to begin with the start token: B / P captions of the first image,
-            then B / P of the second, and so on.
+        inputs: dict of `images` (N, size, size, 3) float32, RGB, 0 to 255, or `regions` (N, R, C); and `target_ids`
+            (B, T) int, the captions shifted right to begin with the start token: B / N captions of the first image,
+            then B / N of the second, and so on.
 
     Output:
         logits (B, T, V).
@@ -75,10 +76,10 @@ class Captioner(Task):
     """
 
     command_name = "captioner"
+    default_preset, default_tokenizer = TASKS[command_name][1:]
     predict_method = "caption"
     output_class = Caption
     batch_function = staticmethod(caption_batches)
-    default_preset = "show_attend_and_tell"
     default_strategy = Greedy
     metric = "bleu"
     text_metrics = ("bleu", "cider")

@@ -16,6 +16,7 @@ from keras_attention.models.config_checks import with_vocabulary, without_attent
 from keras_attention.models.examples import token_scores
 from keras_attention.models.layers_from_config import make_decoder, make_embedding, text_inputs
 from keras_attention.models.task import Task
+from keras_attention.presets import TASKS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -50,9 +51,8 @@ class CausalLM(AutoregressiveLM, Task):
     """
 
     command_name = "lm"
+    default_preset, default_tokenizer = TASKS[command_name][1:]
     batch_function = staticmethod(language_batches)
-    default_preset = "char_rnn"
-    default_tokenizer = "characters"
     output_bias = None
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:

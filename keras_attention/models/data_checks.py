@@ -61,8 +61,8 @@ def _shown(text: Any) -> str:
 def _fix(cls: Any) -> str:
     """Return how to choose other columns of a file."""
     if cls.command_name == "tagger":
-        return "choose the column of the tags with `tag_column` (--tag-column)"
-    return "name the columns with `columns` (--columns)"
+        return "choose the column of the tags with `tag_column`"
+    return "name the columns with `columns`"
 
 
 def _label_problem(cls: Any, examples: Sequence, known: Sequence[str]) -> str:

@@ -94,13 +94,13 @@ class WordInputs:
 
     @property
     def strings(self) -> np.ndarray:
-        """The words (B, W) that each window tags, padded with ""."""
+        """The words (B, I) that each window tags, padded with ""."""
         rows = [[self.sentences[window.sentence][word] for word in window.tagged] for window in self.windows]
         width = self._starts().shape[1]
         return np.array([[*words, *[""] * (width - len(words))] for words in rows], object).reshape(len(rows), width)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays of `WordReader.arrays`, and `word_starts` (B, W) int32, padded with -1."""
+        """Return the arrays of `WordReader.arrays`, and `word_starts` (B, I) int32, padded with -1."""
         rows = [window.encoded for window in self.windows]
         return {**self.reader.arrays(rows), "word_starts": self._starts()}
 

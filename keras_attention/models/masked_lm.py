@@ -29,6 +29,7 @@ from keras_attention.models.layers_from_config import (
 )
 from keras_attention.models.task import Task
 from keras_attention.outputs import FilledMask
+from keras_attention.presets import TASKS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -64,11 +65,11 @@ class MaskedLM(Task):
     """
 
     command_name = "mlm"
+    default_preset, default_tokenizer = TASKS[command_name][1:]
     predict_method = "fill"
     input_reader = Task.text_reader
     output_class = FilledMask
     batch_function = staticmethod(masked_batches)
-    default_preset = "bert_base"
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
@@ -127,10 +128,10 @@ class MaskedLM(Task):
         Args:
             inputs: dict of the call arguments and `mask_positions` (B, G) int, the positions of the masks, padded
                 with -1.
-            candidates: C, the number of tokens to return for each mask.
+            candidates: J, the number of tokens to return for each mask.
 
         Returns:
-            dict of `candidates` (B, G, C), token ids, best first; `candidate_scores` (B, G, C), their probabilities,
+            dict of `candidates` (B, G, J), token ids, best first; `candidate_scores` (B, G, J), their probabilities,
             padded with 0; `token_ids` (B, S), the text in which the best token replaces each mask; and `lengths` (B,).
         """
         inputs = dict(inputs)
@@ -151,7 +152,7 @@ class MaskedLM(Task):
         }
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-        """Return `text` (B,); `candidates` and `candidate_scores` (B, G, C), padded with "" and 0."""
+        """Return `text` (B,); `candidates` and `candidate_scores` (B, G, J), padded with "" and 0."""
         detokenizer, is_mask = detokenizers["tokenizer"], inputs["mask_positions"] >= 0
         filled = detokenizer.decode(computed["token_ids"], computed["lengths"])
         is_candidate = is_mask[:, :, None] & (computed["candidates"] >= 0)

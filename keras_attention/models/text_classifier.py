@@ -32,6 +32,7 @@ from keras_attention.models.layers_from_config import (
 )
 from keras_attention.models.task import Task
 from keras_attention.outputs import Classification
+from keras_attention.presets import TASKS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -40,7 +41,7 @@ class TextClassifier(Task):
 
     p(label | x) = softmax(W s), where s is the pooled vector of the text; `config.problem_type` can replace the
     softmax. For a recurrent encoder s = [h; c]: h is the final state of both directions, and c is the context of
-    attention with query h over all positions (omitted without attention); with `config.ngram_buckets`, the weights of
+    attention with query h over all positions (omitted without attention); with `config.hash_buckets`, the weights of
     tokens and of pairs of tokens are added to W s, see `layers.BagOfNGrams`. For a Transformer s = tanh(V x_0 + b),
     where x_0 is the output at the start token; with `config.pooling="mean"`, s is the mean of the outputs.
 
@@ -71,10 +72,10 @@ class TextClassifier(Task):
     """
 
     command_name = "classifier"
+    default_preset, default_tokenizer = TASKS[command_name][1:]
     predict_method = "classify"
     output_class = Classification
     batch_function = staticmethod(classification_batches)
-    default_preset = "rnn_classifier"
     has_pairs = True
     metric = "accuracy"
 
@@ -92,8 +93,8 @@ class TextClassifier(Task):
         pooled, _ = pool(inputs)
         dropout = keras.layers.Dropout(config.dropout, name="dropout")
         self.head = keras.layers.Dense(len(config.labels), name="logits")
-        if config.ngram_buckets:
-            self.ngrams = BagOfNGrams(config.vocabulary_size, len(config.labels), config.ngram_buckets, name="ngrams")
+        if config.hash_buckets:
+            self.ngrams = BagOfNGrams(config.vocabulary_size, len(config.labels), config.hash_buckets, name="ngrams")
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self._logits(inputs, dropout(pooled)), **kwargs)
 
     def _logits(self, inputs: dict, pooled):

@@ -29,6 +29,7 @@ from keras_attention.models.layers_from_config import make_decoder, make_embeddi
 from keras_attention.models.lexical_initialization import initialize_target_embeddings
 from keras_attention.models.task import Task
 from keras_attention.outputs import Translation
+from keras_attention.presets import TASKS
 
 _MAX_COMPARED = 100_000  # training pairs of the baseline; a pair takes 4 KB
 
@@ -71,10 +72,10 @@ class Translator(Task):
     """
 
     command_name = "translator"
+    default_preset, default_tokenizer = TASKS[command_name][1:]
     predict_method = "translate"
     output_class = Translation
     batch_function = staticmethod(translation_batches)
-    default_preset = "rnn_attention"
     default_strategy = Greedy
     has_pairs = True
     metric = "bleu"
@@ -212,7 +213,7 @@ class Translator(Task):
 
         Args:
             inputs: dict of `source_ids` (B, S) int, `source_mask` (B, S) bool, `is_empty` (B,) bool, `seeds` (B,) int
-                and optionally `prefix_ids` and `prefix_mask` (B, P), the first tokens of the translations.
+                and optionally `prefix_ids` and `prefix_mask` (B, L), the first tokens of the translations.
             strategy: the search strategy.
 
         Returns:
