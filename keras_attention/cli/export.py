@@ -9,8 +9,9 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.loading import is_export, load, strategy_of
-from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, TASKS, Command, Option, drop_unset, search_options
+from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, drop_unset, search_options
 from keras_attention.cli.terminal import native_log_hidden, say, show_warning
+from keras_attention.presets import TASKS
 from keras_attention.storage import atomic_write, local_path
 
 _EXPORT = [

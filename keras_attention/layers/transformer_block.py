@@ -261,7 +261,7 @@ class TransformerBlock(BaseLayer):
 
         def attend(x):
             query, *new = self.attention.project_rows(x, shared.num_beams, project["attention"])
-            written = append(recent, *new, shared.slot)
+            written = append(recent, *new, shared.write_at)
             parts = [merge_slots(written), finished]
             return self.attention.attend_rows(query, parts, shared.bias, project["attention"])[0], written
 

@@ -37,7 +37,7 @@ def export(
       attention (B, T, rows, columns);
     - `CausalLM`, `PermutationLM`: text (B,), with sampling also seed (B,) -> text, score (B,), pieces (B, T);
     - `TextClassifier`: text (B,) -> label, score (B,), probabilities (B, classes), pieces and attention (B, S);
-    - `TextTagger`: text (B,) -> words, tags, scores (B, W);
+    - `TextTagger`: text (B,) -> words, tags, scores (B, I);
     - `MaskedLM`: text (B,) -> text, candidates and candidate_scores (B, G, 5) for up to G masks.
 
     A classifier also has the signature `pair`: text, text_pair (B,) -> the same for pairs of texts.

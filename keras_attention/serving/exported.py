@@ -11,7 +11,8 @@ import numpy as np
 
 from keras_attention.data.images import ImageError, encoded_image
 from keras_attention.models import Captioner, CausalLM, MaskedLM, Task, TextClassifier, TextTagger, Translator
-from keras_attention.models.inference import check_images, check_texts, objects_from_rows, run_batches
+from keras_attention.models.encoded_inputs import check_images, check_texts
+from keras_attention.models.prediction import objects_from_rows, run_batches
 from keras_attention.serving.export import METADATA_FILE
 from keras_attention.storage import local_path
 
