@@ -22,7 +22,7 @@ def hash_of(ids, start=0):
 def test_a_bag_sums_the_weights_of_tokens_and_of_pairs(lengths):
     rng = np.random.default_rng(3)
     ids = rng.integers(0, 300, (2, 5))
-    layer = BagOfNGrams(300, 7, BUCKETS, rate=3.0)
+    layer = BagOfNGrams(300, 7, BUCKETS, learning_rate_scale=3.0)
     layer.build(ids.shape)
     weights = rng.normal(size=(300 + BUCKETS, 7)).astype("float32")
     layer.ngrams.set_weights([np.concatenate([weights, np.zeros((BUCKETS, 7))])])
@@ -36,7 +36,7 @@ def test_a_bag_sums_the_weights_of_tokens_and_of_pairs(lengths):
 
 def test_a_bag_sums_the_weights_of_strings_of_two_to_five_characters():
     pieces = ["", "▁we", "▁", "éat", "s"]
-    layer = BagOfNGrams(5, 3, BUCKETS, rate=3.0, pieces=pieces)
+    layer = BagOfNGrams(5, 3, BUCKETS, learning_rate_scale=3.0, pieces=pieces)
     ids = np.array([[1, 3, 0, 4, 2], [4, 0, 0, 0, 0]])
     layer.build(ids.shape)
     table = np.zeros((5 + 2 * BUCKETS, 3), "float32")
@@ -55,7 +55,7 @@ def test_the_vector_of_a_word_has_its_prefixes_suffixes_and_shape():
     ids = np.zeros((1, 6, 5), int)
     for i, word in enumerate(words):
         ids[0, i, : len(word)] = [characters.index(char) for char in word]
-    layer = AffixEncoder(12, 2, length=3, buckets=BUCKETS, characters=characters)
+    layer = AffixEncoder(12, 2, max_affix_length=3, buckets=BUCKETS, characters=characters)
     outputs = keras.ops.convert_to_numpy(layer(ids, mask=np.arange(5) < np.array([[[len(word)] for word in words]])))[0]
     table = keras.ops.convert_to_numpy(layer.affixes.embeddings)
     for word, output in zip(words, outputs, strict=True):
@@ -102,7 +102,9 @@ def test_a_word_has_features_of_its_own_and_of_its_neighbours():
     ids = np.zeros((1, 4, 2), int)
     for i, word in enumerate(words):
         ids[0, i, : len(word)] = [characters.index(char) for char in word]
-    layer = BagOfWordFeatures(4, 1, length=1, buckets=2**16, rate=11**0.5, characters=characters)
+    layer = BagOfWordFeatures(
+        4, 1, max_affix_length=1, buckets=2**16, learning_rate_scale=11**0.5, characters=characters
+    )
     layer.build(ids.shape)
 
     def found(position, feature):

@@ -16,12 +16,12 @@ def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden, memory, mask=None)
     Args:
         cell: the cell, without dropout.
         inputs: (B, T, E).
-        hidden: (B, U), the hidden state before the first step.
-        memory: (B, U), the cell state before the first step.
+        hidden: (B, F), the hidden state before the first step.
+        memory: (B, F), the cell state before the first step.
         mask: (B, T) boolean, True = a real step; the others do not change the states. None if all are real.
 
     Returns:
-        (B, T, U), the hidden state after each step.
+        (B, T, F), the hidden state after each step.
 
     Example:
         >>> cell = keras.layers.LSTMCell(7)
@@ -53,7 +53,7 @@ def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden, memory, mask=None)
 
 
 def _forward(projected, recurrent, hidden, memory, keep):
-    """Return the hidden states, the cell states and the gates after each step, (T, B, U), (T, B, U), (T, B, 4 U)."""
+    """Return the hidden states, the cell states and the gates after each step, (T, B, F), (T, B, F), (T, B, 4 F)."""
     width = recurrent.shape[0]
 
     def advance(carry, step):
@@ -74,13 +74,13 @@ def _forward(projected, recurrent, hidden, memory, keep):
 
 
 def _backward(upstream, states, old_memory, recurrent, keep):
-    """Return the gradients of the projected inputs (T, B, 4 U), and of the first hidden and cell state (B, U).
+    """Return the gradients of the projected inputs (T, B, 4 F), and of the first hidden and cell state (B, F).
 
     Args:
-        upstream: (T, B, U), the gradients of the outputs.
+        upstream: (T, B, F), the gradients of the outputs.
         states: from `_forward`.
-        old_memory: (T, B, U), the cell state before each step.
-        recurrent: (U, 4 U), the recurrent weights.
+        old_memory: (T, B, F), the cell state before each step.
+        recurrent: (U, 4 F), the recurrent weights.
         keep: (T, B, 1), 0 at masked steps; None if all steps are real.
     """
     transposed, width = ops.transpose(recurrent), recurrent.shape[0]

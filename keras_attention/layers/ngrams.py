@@ -59,7 +59,7 @@ class BagOfNGrams(BaseLayer):
         units: M, the width of the output, such as the number of classes.
         buckets: the number of weight vectors for pairs, and for strings, 1 to 65,536; n-grams with equal hashes share
             one.
-        rate: r.
+        learning_rate_scale: r.
         pieces: the string of each token, of which the first 16 characters are used; "" for a token without characters.
             With None, no token has characters until the weights of a trained layer are loaded.
 
@@ -89,13 +89,14 @@ class BagOfNGrams(BaseLayer):
         vocabulary_size: int,
         units: int,
         buckets: int = 2**15,
-        rate: float = 10.0,
+        learning_rate_scale: float = 10.0,
         pieces: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         check_buckets(buckets)
-        self.vocabulary_size, self.units, self.buckets, self.rate = vocabulary_size, units, buckets, rate
+        self.vocabulary_size, self.units = vocabulary_size, units
+        self.buckets, self.learning_rate_scale = buckets, learning_rate_scale
         self.pieces = None if pieces is None else list(pieces)
         self.ngrams = keras.layers.Embedding(
             vocabulary_size + 2 * buckets, units, "zeros", dtype=self.dtype_policy, name="ngrams"
@@ -127,7 +128,7 @@ class BagOfNGrams(BaseLayer):
         """Return the sum (B, M) of the vectors of n-grams (B, N), times r / sqrt(count)."""
         weights = self.ngrams(ops.where(are_real, ids, 0))
         total = ops.sum(weights * ops.cast(are_real, weights.dtype)[..., None], axis=1)
-        return total * (self.rate / ops.sqrt(ops.maximum(ops.cast(count, weights.dtype), 1.0)))[:, None]
+        return total * (self.learning_rate_scale / ops.sqrt(ops.maximum(ops.cast(count, weights.dtype), 1.0)))[:, None]
 
     def _strings(self, inputs, mask):
         """Return the ids of all strings of 2 to 5 characters (B, N), whether they are real, and 4 C."""

@@ -1,7 +1,7 @@
 """Features of words from their characters: hashed prefixes and suffixes, and shapes, such as capital letters.
 
-AffixEncoder:       character ids (B, S, P) --> one vector for each word (B, S, M)
-BagOfWordFeatures:  character ids (B, S, P) and tokens (B, S) --> a sum of weights for each word (B, S, M)
+AffixEncoder:       character ids (B, S, c) --> one vector for each word (B, S, M)
+BagOfWordFeatures:  character ids (B, S, c) and tokens (B, S) --> a sum of weights for each word (B, S, M)
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def _add_classes(layer):
     )
 
 
-def _hash_affixes(inputs, mask, length: int, buckets: int):
-    """Return (B, S, 2 N), the hashes of the first 1 ... N, then of the last 1 ... N characters of words (B, S, P)."""
-    characters = ops.pad(ops.where(mask, inputs + 1, 0), [[0, 0], [0, 0], [0, length]])  # 0 = no character
+def _hash_affixes(inputs, mask, max_affix_length: int, buckets: int):
+    """Return (B, S, 2 N), the hashes of the first 1 ... N, then of the last 1 ... N characters of words (B, S, c)."""
+    characters = ops.pad(ops.where(mask, inputs + 1, 0), [[0, 0], [0, 0], [0, max_affix_length]])  # 0 = no character
     lengths = ops.sum(ops.cast(mask, "int32"), axis=-1, keepdims=True)
     hashes = []
     for is_suffix in (0, 1):
         hashed = ops.full_like(lengths, is_suffix)
-        for i in range(length):
+        for i in range(max_affix_length):
             at = lengths - 1 - i if is_suffix else ops.full_like(lengths, i)
             found = ops.take_along_axis(characters, ops.maximum(at, 0), axis=-1)
             hashed = extend_hash(hashed, ops.where(at >= 0, found, 0), buckets)
@@ -63,14 +63,14 @@ class AffixEncoder(BaseLayer):
     Args:
         vocabulary_size: the number of characters.
         affix_dim: the width of the embedding of an affix.
-        length: N, the number of characters of the longest prefix and suffix.
+        max_affix_length: N, the number of characters of the longest prefix and suffix.
         buckets: the number of embeddings, 1 to 65,536; affixes with equal hashes share one.
         characters: the character of each id, which gives the shapes; longer strings and missing ones have none. With
             None, the shapes are zero until the weights of a trained layer are loaded.
 
     Call arguments:
-        inputs: (B, S, P) int, the characters of each word.
-        mask: (B, S, P) boolean, True = a real character; padding is on the right. When None, the implicit mask of
+        inputs: (B, S, c) int, the characters of each word.
+        mask: (B, S, c) boolean, True = a real character; padding is on the right. When None, the implicit mask of
             `inputs`; without it, all characters are real.
 
     Output:
@@ -81,7 +81,7 @@ class AffixEncoder(BaseLayer):
 
     Example:
         >>> ids = keras.ops.array([[[1, 2, 2], [2, 3, 0]]])  # Abb b7
-        >>> encoder = AffixEncoder(4, affix_dim=1, length=2, buckets=97, characters=["", "A", "b", "7"])
+        >>> encoder = AffixEncoder(4, affix_dim=1, max_affix_length=2, buckets=97, characters=["", "A", "b", "7"])
         >>> np.asarray(encoder(ids, mask=ids != 0))[0, :, 4:].astype(int).tolist()
         [[1, 0, 0, 1, 1, 0, 0, 0, 0], [0, 1, 0, 0, 1, 1, 0, 0, 0]]
 
@@ -93,14 +93,15 @@ class AffixEncoder(BaseLayer):
         self,
         vocabulary_size: int,
         affix_dim: int = 8,
-        length: int = 4,
+        max_affix_length: int = 4,
         buckets: int = 2**13,
         characters: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         check_buckets(buckets)
-        self.vocabulary_size, self.affix_dim, self.length, self.buckets = vocabulary_size, affix_dim, length, buckets
+        self.vocabulary_size, self.affix_dim = vocabulary_size, affix_dim
+        self.max_affix_length, self.buckets = max_affix_length, buckets
         self.characters = None if characters is None else list(characters)
         initializer = keras.initializers.RandomNormal(stddev=0.02)
         self.affixes = keras.layers.Embedding(buckets, affix_dim, initializer, dtype=self.dtype_policy, name="affixes")
@@ -113,9 +114,10 @@ class AffixEncoder(BaseLayer):
     def call(self, inputs, mask=None):
         """Compute the vectors of the words; the class describes the arguments."""
         inputs, mask = ids_and_mask(inputs, mask)
-        affixes = self.affixes(_hash_affixes(inputs, mask, self.length, self.buckets))
-        affixes = ops.reshape(affixes, (-1, ops.shape(inputs)[1], 2 * self.length * self.affix_dim))
-        outputs = ops.concatenate([affixes, _shapes(self.character_classes, inputs, mask)], axis=-1)
+        affixes = self.affixes(_hash_affixes(inputs, mask, self.max_affix_length, self.buckets))
+        affixes = ops.reshape(affixes, (-1, ops.shape(inputs)[1], 2 * self.max_affix_length * self.affix_dim))
+        shapes = ops.cast(_shapes(self.character_classes, inputs, mask), affixes.dtype)
+        outputs = ops.concatenate([affixes, shapes], axis=-1)
         return ops.where(ops.any(mask, axis=-1, keepdims=True), outputs, ops.zeros_like(outputs))
 
     def compute_mask(self, inputs, mask=None):
@@ -124,7 +126,7 @@ class AffixEncoder(BaseLayer):
 
     def compute_output_shape(self, inputs_shape):
         """Return the shape of the vectors of the words."""
-        return (*inputs_shape[:2], 2 * self.length * self.affix_dim + 9)
+        return (*inputs_shape[:2], 2 * self.max_affix_length * self.affix_dim + 9)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -139,15 +141,15 @@ class BagOfWordFeatures(BaseLayer):
     Args:
         vocabulary_size: the number of characters.
         units: M, the width of the output, such as the number of tags.
-        length: N.
+        max_affix_length: N.
         buckets: the number of weight vectors, 1 to 65,536; features with equal hashes share one.
-        rate: r.
+        learning_rate_scale: r.
         characters: the character of each id, as in `AffixEncoder`.
 
     Call arguments:
-        inputs: (B, S, P) int, the characters of each word.
+        inputs: (B, S, c) int, the characters of each word.
         tokens: (B, S) int, the token of each word.
-        mask: (B, S, P) boolean, True = a real character, as in `AffixEncoder`.
+        mask: (B, S, c) boolean, True = a real character, as in `AffixEncoder`.
 
     Output:
         (B, S, M).
@@ -168,16 +170,16 @@ class BagOfWordFeatures(BaseLayer):
         self,
         vocabulary_size: int,
         units: int,
-        length: int = 4,
+        max_affix_length: int = 4,
         buckets: int = 2**16,
-        rate: float = 5.0,
+        learning_rate_scale: float = 5.0,
         characters: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         check_buckets(buckets)
-        self.vocabulary_size, self.units, self.length = vocabulary_size, units, length
-        self.buckets, self.rate = buckets, rate
+        self.vocabulary_size, self.units, self.max_affix_length = vocabulary_size, units, max_affix_length
+        self.buckets, self.learning_rate_scale = buckets, learning_rate_scale
         self.characters = None if characters is None else list(characters)
         self.features = keras.layers.Embedding(buckets, units, "zeros", dtype=self.dtype_policy, name="features")
 
@@ -189,11 +191,11 @@ class BagOfWordFeatures(BaseLayer):
     def call(self, inputs, tokens, mask=None):
         """Compute the sums; the class describes the arguments."""
         inputs, mask = ids_and_mask(inputs, mask)
-        affixes = _hash_affixes(inputs, mask, self.length, self.buckets)
+        affixes = _hash_affixes(inputs, mask, self.max_affix_length, self.buckets)
         shapes = ops.cast(_shapes(self.character_classes, inputs, mask), "int32") * 2 ** np.arange(9)
         word = [ops.cast(tokens, "int32")[..., None], ops.sum(shapes, axis=-1, keepdims=True), affixes]
         own = ops.mod(ops.concatenate(word, axis=-1), self.buckets) + 1  # 0 = no word
-        neighbour = ops.concatenate([own[..., :2], own[..., 2 + self.length :]], axis=-1)
+        neighbour = ops.concatenate([own[..., :2], own[..., 2 + self.max_affix_length :]], axis=-1)
         neighbour = ops.where(ops.any(mask, axis=-1, keepdims=True), neighbour, 0)
         padded = ops.pad(neighbour, [[0, 0], [1, 1], [0, 0]])
         before, after = padded[:, :-2], padded[:, 2:]
@@ -201,7 +203,7 @@ class BagOfWordFeatures(BaseLayer):
         features = ops.concatenate([own, before, after, pair], axis=-1)
         count = features.shape[-1]
         weights = self.features(extend_hash(features, ops.arange(count), self.buckets))
-        return ops.sum(weights, axis=2) * (self.rate / count**0.5)
+        return ops.sum(weights, axis=2) * (self.learning_rate_scale / count**0.5)
 
     def compute_mask(self, inputs, mask=None):
         """Return the mask of the words, (B, S): True for a word with characters. None without a character mask."""
