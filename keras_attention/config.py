@@ -71,8 +71,8 @@ class RecurrentConfig:
         max_word_length: the number of characters that a tagger reads of each word; it ignores the others.
         attend_embeddings: the attention of a translator reads each source token's embedding, next to the encoder's
             output, so that the decoder can translate single words. Without attention it has no effect.
-        hash_buckets: the number of hashed n-grams with weights of their own: pairs of tokens of a classifier, see
-            `layers.BagOfNGrams`; prefixes and suffixes of a tagger with a character vocabulary, see
+        hash_buckets: the number of hashed n-grams with weights of their own: pairs of tokens, and short strings, of a
+            classifier, see `layers.BagOfNGrams`; prefixes and suffixes of a tagger with a character vocabulary, see
             `layers.AffixEncoder`. 0 for a network without them.
 
     Raises:

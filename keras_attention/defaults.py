@@ -193,20 +193,21 @@ def _tagger(size: DataSize, config: Config) -> Rule:
 def _language_model(size: DataSize, config: Config) -> Rule:
     """Return the defaults of a language model.
 
-    For 20,000 and 1,000,000 characters, a recurrent network has 256 and 512 units, dropout 0.5 and 0.19, batches of
-    1,024 and 2,048 characters, and 720 and 3,872 updates. A Transformer has the width 128 and 2 blocks for 10,000
-    words, and 512 and 6 for a million.
+    For 20,000 and 1,000,000 characters, a recurrent network has 256 and 384 units, embeddings of half this width,
+    dropout 0.5 and 0.19, batches of 1,024 and 2,048 characters, and 720 and 5,100 updates. A Transformer has the width
+    128 and 2 blocks for 10,000 words, and 512 and 6 for a million.
     """
     characters = max(size.characters, 1)
     decades = math.log10(characters / 20_000)
     vocabulary_size = _subwords(size.words, size.distinct_characters)
     max_tokens = round(_between(1024, 7.2 * math.sqrt(characters), 2048))
-    updates = round(_between(300, 720 * (characters / 20_000) ** 0.43, 100_000))
+    updates = round(_between(300, 720 * math.sqrt(characters / 20_000), 100_000))
     dropout = round(_between(0.1, 0.5 - 0.18 * decades, 0.5), 2)
     common = {"vocabulary_size": vocabulary_size, "updates": updates, "label_smoothing": 0.0}
     if isinstance(config, RecurrentConfig):
-        network = {"units": 64 * round(_between(2, characters**0.25 / 3, 8)), "num_layers": 1, "dropout": dropout}
-        rate = _between(1e-3, 3e-3 - 6e-4 * decades, 3e-3)
+        units = 64 * round(_between(2, 4 + 1.2 * decades, 8))
+        network = {"units": units, "embedding_dim": units // 2, "num_layers": 1, "dropout": dropout}
+        rate = _between(1e-3, 5e-3 - 6e-4 * decades, 4e-3)
         return Rule(**common, network=network, max_tokens=max_tokens, learning_rate=rate, warmup=0.05)
     words = max(size.words, 1)
     width, num_layers = 64 * round(_between(2, words**0.25 / 4, 12)), round(_between(2, 2 * math.log10(words) - 6, 12))

@@ -46,7 +46,7 @@ def test_a_bag_sums_the_weights_of_strings_of_two_to_five_characters():
     text = "▁weéats▁"
     hashes = [[ord(char) for char in text[i : i + n]] for n in (2, 3, 4, 5) for i in range(len(text) - n + 1)]
     expected = sum(table[5 + BUCKETS + hash_of(string[1:], string[0] % BUCKETS)] for string in hashes)
-    np.testing.assert_allclose(outputs, [expected * 3 / 32**0.5, np.zeros(3)], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(outputs, [expected * 3 / (4 * 8**0.5), np.zeros(3)], rtol=1e-4, atol=1e-6)
 
 
 def test_the_vector_of_a_word_has_its_prefixes_suffixes_and_shape():

@@ -80,7 +80,7 @@ def _backward(upstream, states, old_memory, recurrent, keep):
         upstream: (T, B, F), the gradients of the outputs.
         states: from `_forward`.
         old_memory: (T, B, F), the cell state before each step.
-        recurrent: (U, 4 F), the recurrent weights.
+        recurrent: (F, 4 F), the recurrent weights.
         keep: (T, B, 1), 0 at masked steps; None if all steps are real.
     """
     transposed, width = ops.transpose(recurrent), recurrent.shape[0]

@@ -49,8 +49,8 @@ def extend_hash(hashed, ids, buckets: int):
 class BagOfNGrams(BaseLayer):
     """Sum a weight vector for each token, each pair of neighbouring tokens, and each short string of a text.
 
-    y = r (s_1 / sqrt(L) + s_2 / sqrt(4 C)), where s_1 is the sum of the vectors of L tokens and of their pairs, and s_2
-    the sum of those of all strings of 2 to 5 neighbouring characters, of C characters. Hashes find the vectors of
+    y = r (s_1 / sqrt(L) + s_2 / (4 sqrt(C))), where s_1 is the sum of the vectors of L tokens and of their pairs, and
+    s_2 the sum of those of all strings of 2 to 5 neighbouring characters, of C characters. Hashes find the vectors of
     pairs and strings. All weights are zero at first, so that an n-gram that was never seen has no influence. With Adam,
     r is the ratio of the learning rate of these weights to that of other layers.
 
@@ -131,7 +131,7 @@ class BagOfNGrams(BaseLayer):
         return total * (self.learning_rate_scale / ops.sqrt(ops.maximum(ops.cast(count, weights.dtype), 1.0)))[:, None]
 
     def _strings(self, inputs, mask):
-        """Return the ids of all strings of 2 to 5 characters (B, N), whether they are real, and 4 C."""
+        """Return the ids of all strings of 2 to 5 characters (B, N), whether they are real, and 16 C."""
         characters = ops.take(self.characters, inputs, axis=0) * ops.cast(mask, "int32")[..., None]
         characters = ops.reshape(characters, (ops.shape(inputs)[0], -1))
         length = ops.shape(characters)[1]
@@ -144,8 +144,7 @@ class BagOfNGrams(BaseLayer):
             hashed = extend_hash(hashed, following, self.buckets)
             ids.append(hashed + (self.vocabulary_size + self.buckets))
             are_real.append(following > 0)
-        count = (_STRING_LENGTH - 1) * ops.sum(characters > 0, axis=1)
-        return ops.concatenate(ids, axis=1), ops.concatenate(are_real, axis=1), count
+        return ops.concatenate(ids, axis=1), ops.concatenate(are_real, axis=1), 16 * ops.sum(characters > 0, axis=1)
 
     def compute_mask(self, inputs, mask=None):
         """Return None: the output has no positions."""

@@ -55,8 +55,9 @@ class TextTagger(Task):
 
     p(tag_i | x) = softmax(W h_i), where h_i is the encoder's output at the first token of word i. If there is a
     character tokenizer, a recurrent encoder reads the token embeddings and, at the first token of each word, features
-    of the word from an `AffixEncoder`, or from a `CharacterEncoder` if `config.hash_buckets` is 0. This works best if
-    tokens are words (`train_tokenizer(texts, "words")`).
+    of the word from an `AffixEncoder`, or from a `CharacterEncoder` if `config.hash_buckets` is 0. With an
+    `AffixEncoder`, the logits are the mean of W h_i and of the sums of a `BagOfWordFeatures`; in training, they are one
+    of both (`EitherInTraining`). This works best if tokens are words (`train_tokenizer(texts, "words")`).
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`, whose `labels` are the tags.
