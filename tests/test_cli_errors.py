@@ -149,7 +149,7 @@ MISTAKES = [
     (["translate", "{model}", "{}/binary.txt"], "binary.txt is a binary file"),
     (["translate", "{}/run"], "is the directory of a training run; its model is"),
     (["fill", "{served}"], "is a SavedModel, which cannot fill. Try: keras-attention translate"),
-    (["export", "{model}", "{}/again", "--huggingface", "--int8"], "leave the other options out"),
+    (["export", "{model}", "{}/again", "--huggingface", "--precision", "int8"], "leave the other options out"),
     (["export", "{model}", "{}/again", "--huggingface"], "transformers has no network like this"),
     (["export", "{model}", "{}/again", "--top-k", "3"], "a translator does not sample"),
     (["export", "{model}", "{}/again", "--top-k", "3", "--num-beams", "2"], "choose one of the two"),

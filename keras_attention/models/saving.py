@@ -95,7 +95,7 @@ def export(model: Any, directory: str | pathlib.Path, version: int, **options: A
     Args:
         directory: parent directory; the model is written to `<directory>/<version>/`.
         version: a positive integer; a server loads the highest one.
-        **options: `strategy`, `examples` and `attention`; see `keras_attention.serving.export`.
+        **options: `strategy`, `examples`, `attention` and `precision`; see `keras_attention.serving.export`.
 
     Returns:
         the path `<directory>/<version>`.
