@@ -96,7 +96,7 @@ def test_layers_compute_about_the_same(precision, layer, inputs, options):
         lower = tf.function(lambda x: layer(x, **options))(tf.constant(inputs)).numpy()
     assert lower.shape == outputs.shape
     assert not np.array_equal(lower, outputs)
-    np.testing.assert_allclose(lower, outputs, atol=0.04 * np.abs(outputs).max())  # layers with unseeded weights
+    np.testing.assert_allclose(lower, outputs, atol=0.05 * np.abs(outputs).max())
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(inputs, **options)), outputs)  # as before
 
 
