@@ -182,7 +182,7 @@ def pad_rows(batch: tuple, multiple: int) -> tuple:
         >>> weights.tolist(), inputs["token_ids"].shape
         ([1.0, 1.0, 1.0, 0.0], (4, 5))
     """
-    rows = min(map(len, keras.tree.flatten(batch)))  # of images, each with several captions
+    rows = min(map(len, keras.tree.flatten(batch)))  # for a captioner, the images: each has several captions
     missing = -rows % multiple
 
     def pad(array: np.ndarray) -> np.ndarray:
