@@ -12,6 +12,7 @@ from keras_attention.config import TransformerConfig
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.masking import masked_batches
 from keras_attention.data.special_tokens import mask_id
+from keras_attention.data.text_reader import TextReader
 from keras_attention.layers import MaskedLMHead, OutputBias
 from keras_attention.layers.heads import probabilities
 from keras_attention.metrics.baselines import Baseline
@@ -67,7 +68,6 @@ class MaskedLM(Task):
     command_name = "mlm"
     default_preset = TASKS[command_name].preset
     predict_method = "fill"
-    input_reader = Task.text_reader
     output_class = FilledMask
     batch_function = staticmethod(masked_batches)
 
@@ -90,6 +90,11 @@ class MaskedLM(Task):
 
     def _to_logits(self, outputs):
         return self.output_bias(self.embedding(self.head(outputs), reverse=True))
+
+    @property
+    def input_reader(self) -> TextReader:
+        """The `TextReader` of texts with masks."""
+        return self.text_reader
 
     @property
     def export_metadata(self) -> dict[str, Any]:

@@ -129,7 +129,10 @@ class TextClassifier(Task):
         num_separators = 2 if config.template == "start_end" and config.num_segments == 1 else 1  # as in RoBERTa
         return TextReader.from_template(self.tokenizer, config.template, config.max_length, num_separators)
 
-    input_reader = text_reader
+    @property
+    def input_reader(self) -> TextReader:
+        """The reader of texts and of pairs of texts."""
+        return self.text_reader
 
     def classify(self, texts: Iterable[Text], batch_size: int = 32) -> list[Classification]:
         """Label texts, or pairs of texts.
