@@ -20,10 +20,8 @@ from keras_attention.layers import (
     AffixEncoder,
     AttentionLoss,
     BagOfNGrams,
-    BagOfWordFeatures,
     CharacterEncoder,
     DotProductAttention,
-    EitherInTraining,
     GumbelNoise,
     ImageEncoder,
     InputEmbedding,
@@ -75,14 +73,6 @@ def _sequence(rng: np.random.Generator) -> dict:
 def _characters(rng: np.random.Generator) -> dict:
     mask = np.arange(S) < np.array([[5, 3, 0], [1, 5, 2]])[:, :, None]
     return {"inputs": rng.integers(0, 11, (B, Q, S)), "mask": mask}
-
-
-def _word_features(rng: np.random.Generator) -> dict:
-    return {**_characters(rng), "tokens": rng.integers(0, 11, (B, Q))}
-
-
-def _two_heads(rng: np.random.Generator) -> dict:
-    return {"inputs": [rng.normal(size=(B, Q, 7)).astype("float32") for _ in range(2)]}
 
 
 def _token_ids(rng: np.random.Generator) -> dict:
@@ -188,9 +178,6 @@ LAYERS = [
     LayerRow("affix encoder", lambda: AffixEncoder(11, 2, 3, 97, "..aBcD12éÉ-"), _characters,
              ((B, Q, 21),)),
     LayerRow("bag of n-grams", lambda: BagOfNGrams(11, 7, 97, pieces="abcd"), _token_ids, ((B, 7),)),
-    LayerRow("bag of word features", lambda: BagOfWordFeatures(11, 7, 3, 97, characters="..aBcD12éÉ-"),
-             _word_features, ((B, Q, 7),)),
-    LayerRow("either in training", EitherInTraining, _two_heads, ((B, Q, 7),)),
     LayerRow("simple decoder", lambda: RecurrentDecoder(19, 23, cell="simple"), _decoder(states=1), ((B, T, 23),)),
     LayerRow("gru decoder", lambda: RecurrentDecoder(19, 23, 2, "gru", DotProductAttention(29)),
              _decoder(states=1, memory=True), ((B, T, 23), (B, T, S))),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.layers import AffixEncoder, BagOfNGrams, BagOfWordFeatures, EitherInTraining
+from keras_attention.layers import AffixEncoder, BagOfNGrams
 
 BUCKETS = 97
 
@@ -94,46 +94,3 @@ def test_tokens_become_unknown_in_training_and_differently_in_each_epoch():
     assert abs((ids[0] == unknown)[masks[0]].mean() - 0.2) < 0.05
     assert not (ids[0] == unknown)[~masks[0]].any()
     assert unknown not in model.make_batches(examples, shuffle=False)[0][0]["token_ids"]
-
-
-def test_a_word_has_features_of_its_own_and_of_its_neighbours():
-    """Each of 11 positions of features has its own hash, so a table with one row of ones finds one of them."""
-    characters, words, tokens = ["", *"aB7"], ["aB", "7", "a"], [3, 5, 2]
-    ids = np.zeros((1, 4, 2), int)
-    for i, word in enumerate(words):
-        ids[0, i, : len(word)] = [characters.index(char) for char in word]
-    layer = BagOfWordFeatures(
-        4, 1, max_affix_length=1, buckets=2**16, learning_rate_scale=11**0.5, characters=characters
-    )
-    layer.build(ids.shape)
-
-    def found(position, feature):
-        """Return which words have this feature (0 = there is no word) at this position."""
-        table = np.zeros((2**16, 1), "float32")
-        table[(feature * 20261 + position) % 2**16] = 1
-        layer.features.set_weights([table])
-        outputs = layer(ids, np.array([[*tokens, 0]]), mask=ids > 0)
-        return keras.ops.convert_to_numpy(outputs)[0, :3, 0].astype(int).tolist()
-
-    shape = 1 + sum(2**i for i in (1, 3, 4))  # aB: the first character is lower case, one is upper case, one is lower
-    suffix = 1 + (1 * 20261 + characters.index("7") + 1) % 2**16
-    assert found(0, 3 + 1) == [1, 0, 0]  # the token
-    assert found(1, shape) == [1, 0, 0]
-    assert found(2, 1 + characters.index("a") + 1) == [1, 0, 1]  # the first character
-    assert found(3, suffix) == [0, 1, 0]
-    assert found(4, 3 + 1) == [0, 1, 0]  # the word before: its token, its shape, its last character
-    assert found(5, shape) == [0, 1, 0]
-    assert found(6, suffix) == [0, 0, 1]
-    assert found(4, 0) == [1, 0, 0]
-    assert found(7, 5 + 1) == [1, 0, 0]  # the word after
-    assert found(9, suffix) == [1, 0, 0]
-    assert found(10, (4 * 20261 + 3) % 2**16) == [0, 1, 0]  # the pair of both neighbours
-
-
-def test_one_of_two_heads_is_trained_at_each_position():
-    layer, heads = EitherInTraining(), [np.full((7, 11, 2), value, "float32") for value in (2, 5)]
-    assert np.unique(keras.ops.convert_to_numpy(layer(heads))).tolist() == [3.5]
-    chosen = keras.ops.convert_to_numpy(layer(heads, training=True))
-    assert (chosen[..., 0] == chosen[..., 1]).all()
-    assert np.unique(chosen).tolist() == [2, 5]
-    assert 0.3 < (chosen == 2).mean() < 0.7

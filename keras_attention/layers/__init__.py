@@ -12,7 +12,7 @@ from keras_attention.layers.attention import (
 )
 from keras_attention.layers.attention_losses import AttentionLoss, GumbelNoise, doubly_stochastic
 from keras_attention.layers.embeddings import InputEmbedding
-from keras_attention.layers.heads import EitherInTraining, MaskedLMHead, OutputBias
+from keras_attention.layers.heads import MaskedLMHead, OutputBias
 from keras_attention.layers.masks import causal_mask, combine_masks
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.ngrams import BagOfNGrams
@@ -26,16 +26,14 @@ from keras_attention.layers.transformer import Transformer
 from keras_attention.layers.transformer_block import TransformerBlock
 from keras_attention.layers.two_stream import MaskEmbedding, RelativeTransformer, gather_last
 from keras_attention.layers.vision import ImageEncoder
-from keras_attention.layers.word_features import AffixEncoder, BagOfWordFeatures
+from keras_attention.layers.word_features import AffixEncoder
 
 __all__ = [
     "AdditiveAttention",
     "AffixEncoder",
     "AttentionLoss",
     "BagOfNGrams",
-    "BagOfWordFeatures",
     "DotProductAttention",
-    "EitherInTraining",
     "GumbelNoise",
     "ImageEncoder",
     "InputEmbedding",

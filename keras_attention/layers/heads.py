@@ -1,4 +1,4 @@
-"""Layers after the last block: bias of the logits, masked language model head, mean of two heads; probabilities."""
+"""Layers after the last block: the bias of the logits, the head of a masked language model, probabilities."""
 
 from __future__ import annotations
 
@@ -92,45 +92,6 @@ class MaskedLMHead(BaseLayer):
     def compute_output_shape(self, inputs_shape):
         """Return the shape of the outputs."""
         return inputs_shape
-
-
-@keras.saving.register_keras_serializable("keras_attention")
-class EitherInTraining(BaseLayer):
-    """Compute the mean of two inputs; in training, return one of them, chosen at random for each row or position.
-
-    Two parts of a network, such as a recurrent and a linear one, then learn the task independently. Their errors differ
-    more than those of parts that are trained on their sum, so the mean is better.
-
-    Call arguments:
-        inputs: a list of two tensors (..., M).
-        training: whether one of both is chosen.
-
-    Output:
-        (..., M).
-
-    Example:
-        >>> layer = EitherInTraining()
-        >>> layer([keras.ops.array([[2.0]]), keras.ops.array([[3.0]])]).tolist()
-        [[2.5]]
-
-    Reference: Neverova et al., 2015, https://arxiv.org/abs/1501.00102 (dropping one of several inputs).
-    """
-
-    def __init__(self, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.seed_generator = keras.random.SeedGenerator()
-
-    def call(self, inputs, training=False):
-        """Compute the output; the class describes the arguments."""
-        first, second = inputs
-        if not training:
-            return (first + second) / 2
-        is_first = keras.random.uniform((*ops.shape(first)[:-1], 1), seed=self.seed_generator) < 0.5
-        return ops.where(is_first, first, second)
-
-    def compute_output_shape(self, inputs_shape):
-        """Return the shape of the output."""
-        return inputs_shape[0]
 
 
 def probabilities(logits):

@@ -1,7 +1,6 @@
 """Features of words from their characters: hashed prefixes and suffixes, and shapes, such as capital letters.
 
-AffixEncoder:       character ids (B, S, c) --> one vector for each word (B, S, M)
-BagOfWordFeatures:  character ids (B, S, c) and tokens (B, S) --> a sum of weights for each word (B, S, M)
+AffixEncoder:  character ids (B, S, c) --> one vector for each word (B, S, M)
 """
 
 from __future__ import annotations
@@ -127,88 +126,3 @@ class AffixEncoder(BaseLayer):
     def compute_output_shape(self, inputs_shape):
         """Return the shape of the vectors of the words."""
         return (*inputs_shape[:2], 2 * self.max_affix_length * self.affix_dim + 9)
-
-
-@keras.saving.register_keras_serializable("keras_attention")
-class BagOfWordFeatures(BaseLayer):
-    """Sum a weight vector for each feature of a word and of its two neighbours, as a linear tagger does.
-
-    y = r / sqrt(F) sum_f W[h(f)] over F features: the token, the first and last 1 ... N characters and the shape of the
-    word; the token, the last 1 ... N characters and the shape of the word before and of the word after it; and the pair
-    of the tokens before and after it. h is a hash, and shapes are those of `AffixEncoder`. All weights are zero at
-    first. With Adam, r is the ratio of the learning rate of these weights to that of other layers.
-
-    Args:
-        vocabulary_size: the number of characters.
-        units: M, the width of the output, such as the number of tags.
-        max_affix_length: N.
-        buckets: the number of weight vectors, 1 to 65,536; features with equal hashes share one.
-        learning_rate_scale: r.
-        characters: the character of each id, as in `AffixEncoder`.
-
-    Call arguments:
-        inputs: (B, S, c) int, the characters of each word.
-        tokens: (B, S) int, the token of each word.
-        mask: (B, S, c) boolean, True = a real character, as in `AffixEncoder`.
-
-    Output:
-        (B, S, M).
-
-    Raises:
-        ValueError: `buckets` is outside its range.
-
-    Example:
-        >>> tokens, characters = keras.ops.array([[3, 1]]), keras.ops.array([[[1, 2, 2], [2, 3, 0]]])
-        >>> layer = BagOfWordFeatures(vocabulary_size=4, units=5, buckets=97)
-        >>> tuple(layer(characters, tokens, mask=characters != 0).shape)
-        (1, 2, 5)
-
-    Reference: Ratnaparkhi, 1996, https://aclanthology.org/W96-0213 (the features).
-    """
-
-    def __init__(
-        self,
-        vocabulary_size: int,
-        units: int,
-        max_affix_length: int = 4,
-        buckets: int = 2**16,
-        learning_rate_scale: float = 5.0,
-        characters: Sequence[str] | None = None,
-        **kwargs,
-    ) -> None:
-        super().__init__(**kwargs)
-        check_buckets(buckets)
-        self.vocabulary_size, self.units, self.max_affix_length = vocabulary_size, units, max_affix_length
-        self.buckets, self.learning_rate_scale = buckets, learning_rate_scale
-        self.characters = None if characters is None else list(characters)
-        self.features = keras.layers.Embedding(buckets, units, "zeros", dtype=self.dtype_policy, name="features")
-
-    def build(self, inputs_shape, tokens_shape=None) -> None:
-        """Create the weights."""
-        self.features.build(inputs_shape)
-        self.character_classes = _add_classes(self)
-
-    def call(self, inputs, tokens, mask=None):
-        """Compute the sums; the class describes the arguments."""
-        inputs, mask = ids_and_mask(inputs, mask)
-        affixes = _hash_affixes(inputs, mask, self.max_affix_length, self.buckets)
-        shapes = ops.cast(_shapes(self.character_classes, inputs, mask), "int32") * 2 ** np.arange(9)
-        word = [ops.cast(tokens, "int32")[..., None], ops.sum(shapes, axis=-1, keepdims=True), affixes]
-        own = ops.mod(ops.concatenate(word, axis=-1), self.buckets) + 1  # 0 = no word
-        neighbour = ops.concatenate([own[..., :2], own[..., 2 + self.max_affix_length :]], axis=-1)
-        neighbour = ops.where(ops.any(mask, axis=-1, keepdims=True), neighbour, 0)
-        padded = ops.pad(neighbour, [[0, 0], [1, 1], [0, 0]])
-        before, after = padded[:, :-2], padded[:, 2:]
-        pair = extend_hash(before[..., :1], after[..., :1], self.buckets)
-        features = ops.concatenate([own, before, after, pair], axis=-1)
-        count = features.shape[-1]
-        weights = self.features(extend_hash(features, ops.arange(count), self.buckets))
-        return ops.sum(weights, axis=2) * (self.learning_rate_scale / count**0.5)
-
-    def compute_mask(self, inputs, mask=None):
-        """Return the mask of the words, (B, S): True for a word with characters. None without a character mask."""
-        return None if mask is None else ops.any(mask, axis=-1)
-
-    def compute_output_shape(self, inputs_shape, tokens_shape=None):
-        """Return the shape of the outputs."""
-        return (*inputs_shape[:2], self.units)

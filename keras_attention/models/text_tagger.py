@@ -19,7 +19,7 @@ from keras_attention.data.text_batches import tagging_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.data.word_reader import EncodedWords, WordReader
-from keras_attention.layers import AffixEncoder, BagOfWordFeatures, CharacterEncoder, EitherInTraining
+from keras_attention.layers import AffixEncoder, CharacterEncoder
 from keras_attention.layers.heads import probabilities
 from keras_attention.metrics.baselines import Baseline, frequent_tags
 from keras_attention.models.config_checks import check_labels, known_vocabulary, with_vocabulary, without_attention
@@ -43,21 +43,14 @@ def _make_character_encoder(config: Any, tokenizer: Any) -> AffixEncoder | Chara
     return CharacterEncoder(size, width, units, config.cell, name="character_encoder")
 
 
-def _make_features(config: Any, tokenizer: Any) -> BagOfWordFeatures:
-    """Return the linear part of a tagger."""
-    size, characters = config.character_vocabulary_size, known_vocabulary(tokenizer)
-    return BagOfWordFeatures(size, len(config.labels), characters=characters, name="features")
-
-
 @keras.saving.register_keras_serializable("keras_attention")
 class TextTagger(Task):
     """Compute a tag for each word, with a bidirectional recurrent encoder or a Transformer encoder.
 
     p(tag_i | x) = softmax(W h_i), where h_i is the encoder's output at the first token of word i. If there is a
     character tokenizer, a recurrent encoder reads the token embeddings and, at the first token of each word, features
-    of the word from an `AffixEncoder`, or from a `CharacterEncoder` if `config.hash_buckets` is 0. With an
-    `AffixEncoder`, the logits are the mean of W h_i and of the sums of a `BagOfWordFeatures`; in training, they are one
-    of both (`EitherInTraining`). This works best if tokens are words (`train_tokenizer(texts, "words")`).
+    of the word from an `AffixEncoder`, or from a `CharacterEncoder` if `config.hash_buckets` is 0. This works best if
+    tokens are words (`train_tokenizer(texts, "words")`).
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`, whose `labels` are the tags.
@@ -112,20 +105,12 @@ class TextTagger(Task):
         self.character_encoder = _make_character_encoder(config, character_tokenizer)
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
         self.head = keras.layers.Dense(len(config.labels), name="logits")
-        self.features = None
-        if isinstance(self.character_encoder, AffixEncoder):
-            self.features = _make_features(config, character_tokenizer)
-            self.either = EitherInTraining(name="either")
         inputs = text_inputs(config)
         tokenizers = {"tokenizer": tokenizer, "character_tokenizer": character_tokenizer}
         super().__init__(config, tokenizers, inputs, self._logits(inputs), **kwargs)
 
     def _logits(self, inputs: dict):
-        logits = self.head(encode_text(self, inputs)[0])
-        if self.features is None:
-            return logits
-        linear = self.features(inputs["character_ids"], inputs["token_ids"], mask=inputs["character_mask"])
-        return self.either([logits, linear])
+        return self.head(encode_text(self, inputs)[0])
 
     @property
     def tokenizers(self) -> dict[str, Any]:
