@@ -64,6 +64,10 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
+def pytest_collection_finish():
+    gc.freeze()  # what was imported is never garbage
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _fast_graphs():
     """Turn off graph optimization in TensorFlow: optimizing a small graph takes longer than running it."""

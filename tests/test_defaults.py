@@ -116,6 +116,7 @@ def test_passes_of_an_epoch_are_the_epochs_of_the_batches():
         repeated.on_epoch_end()
 
 
+@pytest.mark.usefixtures("untraced_training")
 def test_a_run_of_several_passes_resumes_with_the_same_weights(classifier, tmp_path):
     plan = {"passes": 2, "learning_rate": 0.03, "warmup_steps": 2, "max_tokens": 66}
     initial = classifier.get_weights()

@@ -58,7 +58,7 @@ def in_graph(tokenizer, texts: list[str]) -> list[list[int]]:
 
     from keras_attention.serving.graph_text import GraphTokenizer
 
-    return tf.function(GraphTokenizer(tokenizer).tokenize)(tf.constant(texts)).to_list()
+    return tf.function(GraphTokenizer(tokenizer).tokenize, autograph=False)(tf.constant(texts)).to_list()
 
 
 def assert_same_ids(tokenizer, reference, texts: list[str]) -> None:
