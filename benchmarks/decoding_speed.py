@@ -1,17 +1,22 @@
 """Measure the decoding speed and memory of exported Transformers and of other engines, with the same random weights.
 
-    pip install torch transformers ctranslate2     # only for the comparison
-    python benchmarks/decoding_speed.py gpt2        # GPT-2 124M, greedy, prompt of 16 tokens, 64 new tokens
-    python benchmarks/decoding_speed.py translator  # Transformer-base, 4 beams, source of 20 tokens, 32 new tokens
+    pip install ctranslate2 torch transformers             # for the comparison
+    python benchmarks/decoding_speed.py gpt2               # GPT-2 124M, greedy, prompt of 16 tokens, 64 new tokens
+    python benchmarks/decoding_speed.py gpt2_long          # the same with 496 new tokens
+    python benchmarks/decoding_speed.py translator         # Transformer-base, 4 beams, source of 20 tokens, 32 steps
+    python benchmarks/decoding_speed.py gpt2 gpt2_ours_int8 gpt2_ctranslate2_int8      # only some engines
 
-Our engine is the SavedModel without XLA, with strings as input and output; the other engines get ids or tokens. Each
-engine runs in a separate process with one thread per core. The table has medians of `ROUNDS` runs.
+Our engine is the SavedModel in TensorFlow's C++ loader, without XLA and without Python's TensorFlow, with strings as
+input and output; the other engines get ids or tokens. Each engine is loaded in a process of its own, with one thread
+per core. In each of `ROUNDS` rounds, the engines run one after the other; the table has medians.
 `KERAS_ATTENTION_DATA` is the folder with `tokenizers/gpt2`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
@@ -25,8 +30,11 @@ from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data"))
-ROUNDS, PROMPT, NEW, SOURCE, STEPS, VOCABULARY, BEAM = 5, 16, 64, 20, 32, 16_000, 4
-BATCHES = {"gpt2": (1, 8), "translator": (1, 32)}
+ROUNDS, PROMPT, SOURCE, STEPS, VOCABULARY, BEAM = 5, 16, 20, 32, 16_000, 4
+NEW = {"gpt2": 64, "gpt2_long": 496, "translator": STEPS}
+BATCHES = {"gpt2": (1, 8, 32), "gpt2_long": (1, 8), "translator": (1, 8, 32)}
+PRECISIONS = ("float32", "bfloat16", "int8")
+WORK = next((name for name in sys.argv if name in NEW), "gpt2")
 
 
 def peak_gib() -> float:
@@ -35,18 +43,78 @@ def peak_gib() -> float:
     return int(status.split()[0]) / 2**20
 
 
-def measure(run: Callable[[int], object], batches: tuple[int, ...], tokens: int) -> dict:
-    """Return tokens per second for each batch size, and the peak memory of the process."""
-    speeds = {}
-    for batch in batches:
-        run(batch)
-        times = []
-        for _ in range(ROUNDS):
-            begin = time.perf_counter()
-            run(batch)
-            times.append(time.perf_counter() - begin)
-        speeds[batch] = batch * tokens / statistics.median(times)
-    return {"speeds": speeds, "gib": peak_gib()}
+def serve(load: Callable[[pathlib.Path], Callable[[int], object]], folder: pathlib.Path) -> None:
+    """Load an engine; then, for each line with a batch size, run it and print the seconds and the peak memory."""
+    begin = time.perf_counter()
+    run = load(folder)
+    print(f"LOADED {time.perf_counter() - begin}", flush=True)
+    for line in sys.stdin:
+        begin = time.perf_counter()
+        run(int(line))
+        print(f"RESULT {time.perf_counter() - begin} {peak_gib()}", flush=True)
+
+
+class Engine:
+    """An engine in a process of its own; `failure` is the last line of its errors if it ended."""
+
+    def __init__(self, name: str, folder: pathlib.Path) -> None:
+        self.name, self.gib, self.failure, self.errors = name, 0.0, None, open(folder / f"{name}.log", "w+")
+        command = [sys.executable, __file__, "serve", WORK, name, str(folder)]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.errors, text=True)
+        self.load_seconds = (self._read("LOADED") or [0.0])[0]
+        self.seconds: dict[int, list[float]] = {batch: [] for batch in BATCHES[WORK]}
+
+    def _read(self, word: str) -> list[float] | None:
+        for line in self.process.stdout:
+            if line.startswith(word):
+                return [float(number) for number in line.split()[1:]]
+        self.errors.seek(0)
+        self.failure = (self.errors.read().strip().splitlines() or ["no message"])[-1][:200]
+        return None
+
+    def run(self, batch: int) -> float | None:
+        if self.failure:
+            return None
+        self.process.stdin.write(f"{batch}\n")
+        self.process.stdin.flush()
+        result = self._read("RESULT")
+        if result is None:
+            return None
+        seconds, self.gib = result
+        return seconds
+
+    def measure(self, batch: int) -> None:
+        self.seconds[batch].append(self.run(batch))
+
+    def speed(self, batch: int) -> float:
+        """Return tokens per second."""
+        return batch * NEW[WORK] / statistics.median(self.seconds[batch])
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def exported(folder: pathlib.Path, rows: list[str], precision: str) -> Callable[[int], object]:
+    """Load an export as TensorFlow Serving does."""
+    package = pathlib.Path(importlib.util.find_spec("keras_attention").origin).parent
+    sys.path.insert(0, str(package / "serving"))  # to import the program alone
+    from tensorflow_loader import TensorFlowLoader
+
+    request = json.loads((folder / precision / "request.json").read_text())
+    loader = TensorFlowLoader(request["libraries"], request["op_libraries"], request["export"])
+    feed, fetches = request["input"], request["outputs"]
+    return lambda batch: loader.run({feed: {"dtype": "string", "values": rows[:batch]}}, fetches)
+
+
+def write_request(folder: pathlib.Path) -> None:
+    """Write what `exported` needs, so that it need not import TensorFlow."""
+    from keras_attention.serving.check import loader_libraries, serving_tensors
+
+    inputs, outputs = serving_tensors(folder / "1")
+    request = {**loader_libraries(), "export": str(folder / "1"), "input": inputs["text"]}
+    (folder / "request.json").write_text(json.dumps(request | {"outputs": {"text": outputs["text"]}}))
 
 
 def words(count: int) -> list[str]:
@@ -67,63 +135,77 @@ def make_gpt2(folder: pathlib.Path) -> None:
     ka.weights.to_huggingface(ka.CausalLM(config), folder / "hf")
     for target, source in (("vocab.json", "encoder.json"), ("merges.txt", "vocab.bpe")):
         (folder / "hf" / target).write_bytes((DATA / "tokenizers" / "gpt2" / source).read_bytes())
-    model = ka.weights.from_huggingface(folder / "hf")
-    model.export(folder / "ours", strategy=ka.Greedy(min_new_tokens=NEW - 1, max_new_tokens=NEW), examples=())
+    model, new = ka.weights.from_huggingface(folder / "hf"), NEW[WORK]
+    strategy = ka.Greedy(min_new_tokens=new - 1, max_new_tokens=new)
+    for precision in PRECISIONS:
+        model.export(folder / precision, strategy=strategy, examples=(), precision=precision)
+        write_request(folder / precision)
 
 
-def gpt2_ours(folder: pathlib.Path) -> dict:
-    import tensorflow as tf
-
-    import keras_attention as ka
-
-    served = ka.load(folder / "ours" / "1")
-    rows = [" " + " ".join(words(8 * PROMPT)[i * PROMPT : (i + 1) * PROMPT]) for i in range(8)]
-    return measure(lambda b: served.signature(text=tf.constant(rows[:b]))["text"].numpy(), BATCHES["gpt2"], NEW)
+make_gpt2_long = make_gpt2
 
 
-def gpt2_ctranslate2(folder: pathlib.Path, kind: str = "float32") -> dict:
+def prompts(count: int) -> list[list[str]]:
+    pieces = words(count * PROMPT)
+    return [pieces[i * PROMPT : (i + 1) * PROMPT] for i in range(count)]
+
+
+def gpt2_ours(folder: pathlib.Path, precision: str = "float32") -> Callable[[int], object]:
+    return exported(folder, [" " + " ".join(row) for row in prompts(32)], precision)
+
+
+def gpt2_ours_bfloat16(folder: pathlib.Path) -> Callable[[int], object]:
+    return gpt2_ours(folder, "bfloat16")
+
+
+def gpt2_ours_int8(folder: pathlib.Path) -> Callable[[int], object]:
+    return gpt2_ours(folder, "int8")
+
+
+def gpt2_ctranslate2(folder: pathlib.Path, kind: str = "float32") -> Callable[[int], object]:
     import ctranslate2
     from ctranslate2.converters import TransformersConverter
 
-    target = folder / "ct2"
-    if not target.exists():
-        TransformersConverter(str(folder / "hf")).convert(str(target))
+    target, new = folder / f"ct2_{kind}", NEW[WORK]
+    TransformersConverter(str(folder / "hf")).convert(str(target))
     generator = ctranslate2.Generator(str(target), compute_type=kind, intra_threads=os.cpu_count())
-    rows = [["\u0120" + word for word in words(8 * PROMPT)[i * PROMPT : (i + 1) * PROMPT]] for i in range(8)]
-    options = {"max_length": NEW, "min_length": NEW, "sampling_topk": 1, "include_prompt_in_result": False}
-    return measure(lambda b: generator.generate_batch(rows[:b], **options), BATCHES["gpt2"], NEW)
+    rows = [["\u0120" + word for word in row] for row in prompts(32)]
+    options = {"max_length": new, "min_length": new, "sampling_topk": 1, "include_prompt_in_result": False}
+    return lambda batch: generator.generate_batch(rows[:batch], **options)
 
 
-def gpt2_ctranslate2_int8(folder: pathlib.Path) -> dict:
+def gpt2_ctranslate2_int8(folder: pathlib.Path) -> Callable[[int], object]:
     return gpt2_ctranslate2(folder, "int8")
 
 
-def gpt2_torch(folder: pathlib.Path) -> dict:
+def gpt2_torch(folder: pathlib.Path) -> Callable[[int], object]:
     import torch
     import transformers
 
     torch.set_num_threads(os.cpu_count())
-    model = transformers.GPT2LMHeadModel.from_pretrained(folder / "hf").eval()
-    ids = torch.randint(0, 50_000, (8, PROMPT), generator=torch.Generator().manual_seed(0))
-    options = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "pad_token_id": 0}
-    with torch.no_grad():
-        return measure(lambda b: model.generate(ids[:b], **options), BATCHES["gpt2"], NEW)
+    model, new = transformers.GPT2LMHeadModel.from_pretrained(folder / "hf").eval(), NEW[WORK]
+    ids = torch.randint(0, 50_000, (32, PROMPT), generator=torch.Generator().manual_seed(0))
+    options = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
+
+    def run(batch: int) -> object:
+        with torch.no_grad():
+            return model.generate(ids[:batch], **options)
+
+    return run
 
 
-def gpt2_keras_hub(folder: pathlib.Path) -> dict:
+def gpt2_keras_hub(folder: pathlib.Path) -> Callable[[int], object]:
     import keras_hub
     import numpy as np
 
     backbone = keras_hub.models.GPT2Backbone(50_257, 12, 12, 768, 3072, dropout=0.0, max_sequence_length=1024)
     model = keras_hub.models.GPT2CausalLM(backbone)
     rng = np.random.default_rng(0)
-    ids = np.zeros((8, PROMPT + NEW), "int32")
-    ids[:, :PROMPT] = rng.integers(0, 50_000, (8, PROMPT))
-    mask = np.arange(PROMPT + NEW)[None].repeat(8, 0) < PROMPT
+    ids = np.zeros((32, PROMPT + NEW[WORK]), "int32")
+    ids[:, :PROMPT] = rng.integers(0, 50_000, (32, PROMPT))
+    mask = np.arange(ids.shape[1])[None].repeat(32, 0) < PROMPT
     step = model.make_generate_function()
-    return measure(
-        lambda b: step({"token_ids": ids[:b], "padding_mask": mask[:b]}, stop_token_ids=None), BATCHES["gpt2"], NEW
-    )
+    return lambda batch: step({"token_ids": ids[:batch], "padding_mask": mask[:batch]}, stop_token_ids=None)
 
 
 def make_translator(folder: pathlib.Path) -> None:
@@ -144,7 +226,9 @@ def make_translator(folder: pathlib.Path) -> None:
     np.savez(folder / "weights.npz", **{path.replace("/", "|"): w for path, w in named_weights(model).items()})
     (folder / "vocabulary.json").write_text(json.dumps(vocabulary[:VOCABULARY]))
     strategy = ka.BeamSearch(num_beams=BEAM, length_penalty=0.0, min_new_tokens=STEPS - 1, max_new_tokens=STEPS)
-    model.export(folder / "ours", strategy=strategy, examples=())
+    for precision in PRECISIONS:
+        model.export(folder / precision, strategy=strategy, examples=(), precision=precision)
+        write_request(folder / precision)
 
 
 def named_weights(model) -> dict:
@@ -158,18 +242,19 @@ def sources(folder: pathlib.Path) -> list[list[str]]:
     return [vocabulary[100 + i * 37 : 100 + i * 37 + SOURCE - 1] for i in range(32)]
 
 
-def translator_ours(folder: pathlib.Path) -> dict:
-    import tensorflow as tf
-
-    import keras_attention as ka
-
-    served = ka.load(folder / "ours" / "1")
-    rows = [" ".join(row) for row in sources(folder)]
-    run = lambda b: served.signature(text=tf.constant(rows[:b]))["text"].numpy()  # noqa: E731
-    return measure(run, BATCHES["translator"], STEPS)
+def translator_ours(folder: pathlib.Path, precision: str = "float32") -> Callable[[int], object]:
+    return exported(folder, [" ".join(row) for row in sources(folder)], precision)
 
 
-def translator_ctranslate2(folder: pathlib.Path, kind: str = "float32") -> dict:
+def translator_ours_bfloat16(folder: pathlib.Path) -> Callable[[int], object]:
+    return translator_ours(folder, "bfloat16")
+
+
+def translator_ours_int8(folder: pathlib.Path) -> Callable[[int], object]:
+    return translator_ours(folder, "int8")
+
+
+def translator_ctranslate2(folder: pathlib.Path, kind: str = "float32") -> Callable[[int], object]:
     import ctranslate2
 
     target = folder / f"ct2_{kind}"
@@ -178,10 +263,10 @@ def translator_ctranslate2(folder: pathlib.Path, kind: str = "float32") -> dict:
     engine = ctranslate2.Translator(str(target), compute_type=kind, intra_threads=os.cpu_count())
     rows = [[*row, "[END]"] for row in sources(folder)]
     options = {"beam_size": BEAM, "length_penalty": 0, "min_decoding_length": STEPS, "max_decoding_length": STEPS}
-    return measure(lambda b: engine.translate_batch(rows[:b], **options), BATCHES["translator"], STEPS)
+    return lambda batch: engine.translate_batch(rows[:batch], **options)
 
 
-def translator_ctranslate2_int8(folder: pathlib.Path) -> dict:
+def translator_ctranslate2_int8(folder: pathlib.Path) -> Callable[[int], object]:
     return translator_ctranslate2(folder, "int8")
 
 
@@ -232,44 +317,54 @@ def to_ctranslate2(folder: pathlib.Path):
     return spec
 
 
+_GPT2 = ("ours", "ours_bfloat16", "ours_int8", "ctranslate2", "ctranslate2_int8", "torch", "keras_hub")
 ENGINES = {
-    "gpt2": (gpt2_ours, gpt2_ctranslate2, gpt2_ctranslate2_int8, gpt2_torch, gpt2_keras_hub),
-    "translator": (translator_ours, translator_ctranslate2, translator_ctranslate2_int8),
+    "gpt2": [f"gpt2_{name}" for name in _GPT2],
+    "gpt2_long": [f"gpt2_{name}" for name in _GPT2[:5]],
+    "translator": [f"translator_{name}" for name in _GPT2[:5]],
 }
 
 
-def main() -> None:
-    work = sys.argv[1]
-    if len(sys.argv) > 2:
-        print("RESULT", json.dumps(globals()[sys.argv[2]](pathlib.Path(sys.argv[3]))))
-        return
-    import importlib.metadata as metadata
+def print_table(engines: list[Engine]) -> None:
+    """Print speeds, and their ratios to the speeds of CTranslate2 in float32 and in int8."""
+    batches, working = BATCHES[WORK], [engine for engine in engines if not engine.failure]
+    peers = [engine for engine in working if "ctranslate2" in engine.name]
+    titles = [*(f"tokens/s, batch {b}" for b in batches), *(f"to {peer.name}" for peer in peers), "load s", "peak GiB"]
+    print(f"| engine | {' | '.join(titles)} |\n|---{'|---' * len(titles)}|")
+    for engine in engines:
+        if engine.failure:
+            print(f"| {engine.name} | failed: {engine.failure} |")
+            continue
+        cells = [f"{engine.speed(batch):,.1f}" for batch in batches]
+        cells += [" / ".join(f"{engine.speed(b) / peer.speed(b):.2f}" for b in batches) for peer in peers]
+        print(f"| {' | '.join([engine.name, *cells, f'{engine.load_seconds:.1f}', f'{engine.gib:.2f}'])} |")
 
+
+def main() -> None:
+    if sys.argv[1] == "serve":
+        name, folder = sys.argv[3:]
+        serve(globals()[name], pathlib.Path(folder))
+        return
     packages = ("tensorflow", "keras", "keras-hub", "ctranslate2", "torch", "transformers")
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores; {', '.join(f'{p} {metadata.version(p)}' for p in packages)}\n"
-    )
-    first, second = BATCHES[work]
-    print(
-        f"| engine | tokens/s, batch {first} | batch {second} | ours / engine | | peak GiB |\n|---|---|---|---|---|---|"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        globals()[f"make_{work}"](pathlib.Path(folder))
-        ours: list[float] = []
-        for engine in ENGINES[work]:
-            command = [sys.executable, __file__, work, engine.__name__, folder]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            results = [line[7:] for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-            if not results:
-                print(f"| {engine.__name__} | failed: {done.stderr.strip().splitlines()[-1][:200]} |", flush=True)
-                continue
-            result = json.loads(results[0])
-            speeds = list(result["speeds"].values())
-            ours = ours or speeds
-            ratios = " | ".join(f"{our_speed / speed:.2f}" for our_speed, speed in zip(ours, speeds, strict=True))
-            cells = " | ".join(f"{speed:,.1f}" for speed in speeds)
-            print(f"| {engine.__name__} | {cells} | {ratios} | {result['gib']:.2f} |", flush=True)
-    print(f"\nMedians of {ROUNDS} runs.")
+    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
+    print(f"{platform.machine()}, {os.cpu_count()} cores; {versions}\n")
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        maker = f"import decoding_speed as d, pathlib; d.make_{WORK}(pathlib.Path({name!r}))"
+        here = pathlib.Path(__file__).parent
+        subprocess.run([sys.executable, "-c", maker, WORK], cwd=here, check=True)
+        engines = [Engine(engine, folder) for engine in sys.argv[2:] or ENGINES[WORK]]
+        for engine in engines:
+            for batch in BATCHES[WORK]:
+                engine.run(batch)  # the first run compiles or packs the weights
+        for _ in range(ROUNDS):
+            for batch in BATCHES[WORK]:
+                for engine in engines:
+                    engine.measure(batch)
+        print_table(engines)
+        for engine in engines:
+            engine.close()
+    print(f"\nMedians of {ROUNDS} rounds.")
 
 
 if __name__ == "__main__":

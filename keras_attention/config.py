@@ -71,7 +71,7 @@ class RecurrentConfig:
         max_word_length: the number of characters that a tagger reads of each word; it ignores the others.
         attend_embeddings: the attention of a translator reads each source token's embedding, next to the encoder's
             output, so that the decoder can translate single words. Without attention it has no effect.
-        ngram_buckets: the number of hashed n-grams with weights of their own: pairs of tokens of a classifier, see
+        hash_buckets: the number of hashed n-grams with weights of their own: pairs of tokens of a classifier, see
             `layers.BagOfNGrams`; prefixes and suffixes of a tagger with a character vocabulary, see
             `layers.AffixEncoder`. 0 for a network without them.
 
@@ -97,7 +97,7 @@ class RecurrentConfig:
     character_vocabulary_size: int = _only(0, "TextTagger")
     max_word_length: int = _only(64, "TextTagger")
     attend_embeddings: bool = _only(False, "Translator")
-    ngram_buckets: int = _only(0, *_LABELLED)
+    hash_buckets: int = _only(0, *_LABELLED)
 
     attentions: ClassVar[tuple[str, ...]] = ATTENTIONS
 
@@ -121,7 +121,7 @@ class RecurrentConfig:
     def __post_init__(self) -> None:
         _require_kinds(self)
         minimums = dict.fromkeys(("embedding_dim", "units", "num_layers", "max_word_length"), 1)
-        minimums |= {"max_length": 2, "ngram_buckets": 0, **_vocabulary_sizes(self)}
+        minimums |= {"max_length": 2, "hash_buckets": 0, **_vocabulary_sizes(self)}
         _require_range(self, minimums, ("dropout",))
         _require_one_of(self, "cell", CELLS)
         expected = f"None or one of {self.attentions}"
@@ -208,7 +208,7 @@ class TransformerConfig:
     # The values of a `RecurrentConfig`'s fields for a Transformer, so that code reads either config.
     attention: ClassVar[None] = None
     character_vocabulary_size: ClassVar[int] = 0
-    ngram_buckets: ClassVar[int] = 0
+    hash_buckets: ClassVar[int] = 0
     grounded_attention: ClassVar[bool] = False
     attend_embeddings: ClassVar[bool] = False
 
@@ -352,7 +352,7 @@ def _require_kinds(config: object) -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.type == "bool":
-            _require(isinstance(value, bool), field.name, value, "a boolean; --set takes true or false")
+            _require(isinstance(value, bool), field.name, value, "a boolean, true or false")
         elif field.type == "float":
             _require(isinstance(value, (int, float)), field.name, value, "a number")
 

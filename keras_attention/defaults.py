@@ -17,7 +17,7 @@ from keras_attention.config import RecurrentConfig, TransformerConfig
 
 # The fields of a `TrainingPlan` that follow from the data.
 TRAINING_FIELDS = (
-    "epochs", "passes", "max_tokens", "learning_rate", "warmup_steps", "label_smoothing", "weight_decay",
+    "epochs", "passes_per_epoch", "max_tokens", "learning_rate", "warmup_steps", "label_smoothing", "weight_decay",
 )  # fmt: skip
 # Why a default follows from the data, in a few words.
 REASONS = {
@@ -27,7 +27,7 @@ REASONS = {
         ("units", "embedding_dim", "width", "num_layers", "num_heads", "intermediate_dim"), "smaller for little data"
     ),
     "epochs": "the number of updates depends on the data",
-    "passes": "over the data in each epoch; several for little data",
+    "passes_per_epoch": "several for little data",
     "max_tokens": "small batches make more updates of little data",
     "learning_rate": "depends on the network and the size of the data",
     "warmup_steps": "a share of all updates",
@@ -314,11 +314,11 @@ def training_defaults(model: Any, examples: Sequence, **chosen: Any) -> dict[str
     pass_updates = math.ceil(pass_updates / chosen.get("gradient_accumulation", 1))
     epochs = chosen.get("epochs")
     updates = rule.updates + rule.passes * pass_updates
-    passes = chosen.get("passes") or (1 if epochs else math.ceil(updates / (_MAX_EPOCHS * pass_updates)))
+    passes = chosen.get("passes_per_epoch") or (1 if epochs else math.ceil(updates / (_MAX_EPOCHS * pass_updates)))
     epochs = epochs or math.ceil(updates / (passes * pass_updates))
     updates = epochs * passes * pass_updates
     rule = dataclasses.replace(rule, learning_rate=float(f"{rule.learning_rate:.2g}"))
-    derived = {"epochs": epochs, "passes": passes, "warmup_steps": max(round(rule.warmup * updates), 1)}
+    derived = {"epochs": epochs, "passes_per_epoch": passes, "warmup_steps": max(round(rule.warmup * updates), 1)}
     return {name: getattr(rule, name) for name in TRAINING_FIELDS if name not in derived} | derived | chosen
 
 

@@ -1,9 +1,10 @@
-"""Presets: name -> task, config, number of parameters and paper."""
+"""The default preset of each task, and the presets: name -> task, config, number of parameters and paper."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+from typing import NamedTuple
 
 from keras_attention.config import (
     RecurrentCaptionerConfig,
@@ -11,6 +12,26 @@ from keras_attention.config import (
     TransformerCaptionerConfig,
     TransformerConfig,
 )
+
+
+class TaskDefaults(NamedTuple):
+    """The class of a task, its default preset, and the kind of tokenizer for this preset."""
+
+    class_name: str
+    preset: str
+    tokenizer: str = "sentencepiece"
+
+
+# Name of a task on the command line -> its defaults. The classes read them here, and so does the help, without Keras.
+TASKS = {
+    "translator": TaskDefaults("Translator", "rnn_attention"),
+    "captioner": TaskDefaults("Captioner", "show_attend_and_tell"),
+    "lm": TaskDefaults("CausalLM", "char_rnn", "characters"),
+    "mlm": TaskDefaults("MaskedLM", "bert_base"),
+    "plm": TaskDefaults("PermutationLM", "xlnet_base"),
+    "classifier": TaskDefaults("TextClassifier", "rnn_classifier"),
+    "tagger": TaskDefaults("TextTagger", "rnn_tagger", "words"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +125,8 @@ PRESETS: dict[str, Preset] = {
         "Translator", _BAHDANAU, 256, 384, 0.3, attention="additive", attend_embeddings=True),
     "char_rnn": _recurrent("CausalLM", _KARPATHY, 64, 512, 0.2, num_layers=2, max_length=256),
     "rnn_classifier": _recurrent("TextClassifier", _BAHDANAU, 128, 128, 0.5, attention="additive",
-                                 ngram_buckets=2**15),
-    "rnn_tagger": _recurrent("TextTagger", "https://arxiv.org/abs/1508.01991", 128, 256, 0.5, ngram_buckets=2**13),
+                                 hash_buckets=2**15),
+    "rnn_tagger": _recurrent("TextTagger", "https://arxiv.org/abs/1508.01991", 128, 256, 0.5, hash_buckets=2**13),
     "show_and_tell": _captioner("https://arxiv.org/abs/1411.4555"),
     "show_attend_and_tell": _captioner(
         "https://arxiv.org/abs/1502.03044", attention="additive", doubly_stochastic=0.02),

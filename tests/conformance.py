@@ -7,7 +7,7 @@ multiple of the number of heads (28 = 4 * 7), the units of two directions are ev
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -329,29 +329,30 @@ SHORT = (("we eat", "pan"), ("they see milk", "leche fría"), ("a", "el"))
 
 
 def batch_for(model: Any) -> dict[str, np.ndarray]:
-    """Inputs of one batch of `SHORT`, or of images, with padding."""
-    special = ka.data.special_tokens_of(getattr(model, "source_tokenizer", None) or model.tokenizer)
-    sources = ka.data.tokenizers.encode_texts(
-        getattr(model, "source_tokenizer", None) or model.tokenizer, [a for a, _ in SHORT]
-    )
-    ids, mask = ka.data.batches.pad_ids(sources, special.pad)
-    if isinstance(model, ka.PermutationLM):  # from left to right: each token is predicted from the tokens before it
-        ids, mask = (np.pad(x, ((0, 0), (0, 1))) for x in (ids, mask))
-        order = np.tril(np.ones((len(ids), ids.shape[1], ids.shape[1]), bool), -1)
-        ahead = np.eye(ids.shape[1], k=1, dtype="float32")[None].repeat(len(ids), 0)
-        inputs = {"token_ids": ids, "padding_mask": mask, "segment_ids": np.zeros_like(ids)}
-        return {**inputs, "permutation_mask": order, "target_mapping": ahead}
+    """One batch of `SHORT` and `IMAGES`, with padding: an array for each input of the network."""
+    sources, targets = zip(*SHORT, strict=True)
     if "character_ids" in model.input:
-        return model.word_arrays(model.input_reader.ids([a.split() for a, _ in SHORT]), multiple=1)
-    if isinstance(model, ka.Captioner):
-        return {"images": np.stack(IMAGES).astype("float32"), "target_ids": ids}
-    if not isinstance(model, ka.Translator):
-        inputs = {"token_ids": ids, "padding_mask": mask}
-        kinds = getattr(model.config, "num_segments", 0)
-        return inputs | ({"segment_ids": ids % kinds} if kinds else {})
-    targets = ka.data.tokenizers.encode_texts(model.target_tokenizer, [b for _, b in SHORT])
-    target_ids, _ = ka.data.batches.pad_ids(targets, special.pad)
-    return {"source_ids": ids, "source_mask": mask, "target_ids": target_ids}
+        return model.word_arrays(model.input_reader.ids([text.split() for text in sources]), multiple=1)
+    ids, mask = _padded(sources, model)
+    size = ids.shape[1]
+    num_segments = 1 if "target_mapping" in model.input else max(model.config.num_segments, 1)
+    arrays = {
+        **{"token_ids": ids, "padding_mask": mask, "segment_ids": ids % num_segments},
+        **{"source_ids": ids, "source_mask": mask, "target_ids": _padded(targets, model)[0]},
+        "images": np.stack(IMAGES).astype("float32"),
+        # From left to right: each token is predicted from the tokens before it.
+        "permutation_mask": np.tril(np.ones((len(ids), size, size), bool), -1),
+        "target_mapping": np.eye(size, k=1, dtype="float32")[None].repeat(len(ids), 0),
+    }
+    return {name: arrays[name] for name in model.input}
+
+
+def _padded(texts: Sequence[str], model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and mask (B, S) of texts, with at least one column of padding."""
+    tokenizer = next(iter(model.tokenizers.values()))
+    ids = ka.data.tokenizers.encode_texts(tokenizer, list(texts))
+    padded = ka.data.batches.pad_ids(ids, ka.data.special_tokens_of(tokenizer).pad)
+    return tuple(np.pad(array, ((0, 0), (0, 1))) for array in padded)
 
 
 def compiled(function: Callable) -> Callable:

@@ -21,16 +21,18 @@ ALLOWED = {
     "storage": set(),
     "lazy": set(),
     "backend": set(),
+    "keras_patches": set(),
     "data": {"data", "storage"},
     "presets": {"config"},
     "defaults": {"config"},
-    "layers": {"layers", "backend"},
+    "layers": {"layers", "backend", "keras_patches"},
     "generation": {"generation", "layers.cache", "lazy"},
-    "models": {"models", "config", "outputs", "presets", "layers", "data", "defaults", "generation", "metrics"},
+    "models": {"models", "config", "outputs", "presets", "layers", "data", "defaults", "generation", "metrics"}
+    | {"keras_patches"},
     "metrics": {"metrics", "data", "layers.masks"},
-    "training": {"training", "layers.masks", "data", "defaults", "metrics", "storage", "lazy"},
+    "training": {"training", "layers.masks", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"},
     "weights": {"weights", "config", "presets", "models", "data", "storage"},
-    "serving": {"serving", "models", "outputs", "generation", "data", "storage", "__version__"},
+    "serving": {"serving", "models", "outputs", "generation", "layers.projections", "data", "storage", "__version__"},
     "loading": {"serving", "storage", "weights"} | PUBLIC,
     "registered": {"models", "training", "quickstart"},
     "fonts": set(),
@@ -38,12 +40,22 @@ ALLOWED = {
     "__main__": {"cli"},
     "quickstart": {"quickstart", "cli", "data.tfds"} | PUBLIC,
     "evaluate": PUBLIC,
-    "cli": {"cli", "evaluate", "storage", "visualize", "data.lines", "defaults", "training.progress", "__version__"}
+    "cli": {
+        "cli",
+        "evaluate",
+        "storage",
+        "visualize",
+        "data.lines",
+        "defaults",
+        "training.progress",
+        "presets",
+        "__version__",
+    }
     | PUBLIC,
 }
 LATE = {
     "defaults.py": {"data"},
-    "models/fitting.py": {"training"},
+    "models/keras_methods.py": {"training"},
     "models/saving.py": {"serving"},
 }  # inside a function: imported at the first call
 BLOCKED = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "keras_hub"}  # a JAX host may lack them

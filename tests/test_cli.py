@@ -195,7 +195,7 @@ def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, t
     )
     code, _, err = run("import", tmp_path / "hf", tmp_path / "labelled.keras", "--labels", "a,b")
     assert (code, "Add --task classifier" in err) == (2, True)
-    assert run("export", model, tmp_path / "int8", "--int8")[0] == 0
+    assert run("export", model, tmp_path / "int8", "--precision", "int8")[0] == 0
     assert run("check", tmp_path / "int8" / "1")[0] == 0
 
 

@@ -20,8 +20,8 @@ def image(example, *captions):
 
 ERRORS = [
     ("c", [(text, "good") for text, _ in LABELLED], "All 12 training examples have the label good; expected at least"),
-    ("g", [[("we", "PRON")], [("it", "PRON")]], "All 2 training examples have the label PRON; .*--tag-column"),
-    ("t", PAIRS[:1] * 3, "All 3 training examples have the input 'we eat 0'; expected different ones. .*--columns"),
+    ("g", [[("we", "PRON")], [("it", "PRON")]], "All 2 training examples have the label PRON; .*`tag_column`"),
+    ("t", PAIRS[:1] * 3, "All 3 training examples have the input 'we eat 0'; expected different ones. .*`columns`"),
     ("t", [(source, "si") for source, _ in PAIRS], "All 11 training examples have the target 'si'"),
     ("c", [("a film", label) for _, label in LABELLED], "All 12 training examples have the input 'a film'"),
     ("g", TAGGED[:1] * 9, "All 9 training examples have the input 'we eat0'"),
@@ -97,6 +97,6 @@ def test_labels_that_nearly_all_occur_once_are_an_error(once, twice, known, is_e
         with pytest.warns(ka.data.DataWarning, match="occur once: 0 x, 1 x"):
             ka.TextClassifier.check_training_data(examples, labels=known_labels)
         return
-    message = f"There are {once + twice} labels for {len(labels)} examples, such as 0 x.*--columns"
+    message = f"There are {once + twice} labels for {len(labels)} examples, such as 0 x.*`columns`"
     with pytest.raises(ka.data.DataError, match=message):
         ka.TextClassifier.check_training_data(examples, labels=known_labels)

@@ -29,11 +29,14 @@ def test_the_size_of_data_counts_words_and_characters():
     ("chosen", "expected"),
     [
         # 3 batches; 200 updates in at most 40 epochs: 2 passes of 3 updates, 34 epochs, 204 updates
-        ({}, {"epochs": 34, "passes": 2, "warmup_steps": 20}),
-        ({"epochs": 10}, {"epochs": 10, "passes": 1, "warmup_steps": 3}),
-        ({"max_tokens": 22}, {"epochs": 25, "passes": 1, "warmup_steps": 20, "max_tokens": 22}),
-        ({"gradient_accumulation": 2}, {"epochs": 34, "passes": 3, "warmup_steps": 20, "gradient_accumulation": 2}),
-        ({"warmup_steps": 11, "patience": 3}, {"epochs": 34, "passes": 2, "warmup_steps": 11, "patience": 3}),
+        ({}, {"epochs": 34, "passes_per_epoch": 2, "warmup_steps": 20}),
+        ({"epochs": 10}, {"epochs": 10, "passes_per_epoch": 1, "warmup_steps": 3}),
+        ({"max_tokens": 22}, {"epochs": 25, "passes_per_epoch": 1, "warmup_steps": 20, "max_tokens": 22}),
+        (
+            {"gradient_accumulation": 2},
+            {"epochs": 34, "passes_per_epoch": 3, "warmup_steps": 20, "gradient_accumulation": 2},
+        ),
+        ({"warmup_steps": 11, "patience": 3}, {"epochs": 34, "passes_per_epoch": 2, "warmup_steps": 11, "patience": 3}),
     ],
 )
 def test_the_length_of_a_run_follows_from_its_updates(classifier, monkeypatch, chosen, expected):
@@ -60,7 +63,8 @@ def test_fine_tuning_has_rules_of_its_own(change, rate):
     change(model)
     plan = ka.training.TrainingPlan.for_data(model, ROWS, schedule="linear")
     assert (plan.max_tokens, plan.learning_rate, plan.label_smoothing) == (480, rate, 0.0)
-    assert (plan.epochs, plan.passes, plan.warmup_steps) == (32, 2, 6)  # 60 updates and 3 passes, 40 epochs at most
+    # 60 updates and 3 passes, 40 epochs at most
+    assert (plan.epochs, plan.passes_per_epoch, plan.warmup_steps) == (32, 2, 6)
 
 
 def test_a_long_text_counts_as_far_as_it_is_read():
@@ -75,7 +79,7 @@ def test_the_longer_text_of_a_pair_counts():
     pairs = [("we eat", "comemos pan bueno"), ("they drink milk", "beben")] * 5
     model = ka.Translator.from_examples(pairs, tokenizer_kind="characters", units=6)
     plan = ka.training.TrainingPlan.for_data(model, pairs, max_tokens=60, epochs=10)
-    assert (plan.passes, plan.warmup_steps) == (1, 3)
+    assert (plan.passes_per_epoch, plan.warmup_steps) == (1, 3)
 
 
 def test_a_new_network_follows_the_data_but_not_the_values_that_are_set(monkeypatch):
@@ -118,7 +122,7 @@ def test_passes_of_an_epoch_are_the_epochs_of_the_batches():
 
 @pytest.mark.usefixtures("untraced_training")
 def test_a_run_of_several_passes_resumes_with_the_same_weights(classifier, tmp_path):
-    plan = {"passes": 2, "learning_rate": 0.03, "warmup_steps": 2, "max_tokens": 66}
+    plan = {"passes_per_epoch": 2, "learning_rate": 0.03, "warmup_steps": 2, "max_tokens": 66}
     initial = classifier.get_weights()
 
     def weights(name, *epochs):

@@ -24,6 +24,7 @@ import keras_attention as ka
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once, on one backend")
 ROOT = pathlib.Path(ka.__file__).parent.parent
 MAKE = shutil.which("make")
+COPIED = "keras_attention.models.task.Task."  # its methods have the docstrings of functions in other files
 PROGRAMS = ("keras_attention.serving.tensorflow_loader",)  # run as a file, in a new process
 
 
@@ -40,7 +41,8 @@ def test_docstring_examples(name, tmp_path, monkeypatch, untraced_training):
     finder = doctest.DocTestFinder(exclude_empty=True)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     for test in finder.find(module, extraglobs=names):
-        runner.run(test)
+        if not test.name.startswith(COPIED):
+            runner.run(test)
     assert runner.summarize(verbose=False).failed == 0
 
 

@@ -6,7 +6,7 @@ import pytest
 import sacrebleu
 
 import keras_attention as ka
-from keras_attention.cli import options
+from keras_attention.cli.options import task_class
 
 TASKS = ka.models.TASKS
 TINY = {"width": 6, "num_heads": 3, "num_layers": 1, "intermediate_dim": 5, "dropout": 0.0}
@@ -20,19 +20,12 @@ LABELLED = [("a fine film", "good"), ("a dull film", "bad"), ("so fine", "good")
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.__name__)
 def test_the_attributes_of_a_task_are_consistent(task):
     preset = ka.presets()[task.default_preset]
-    assert preset.task == task.__name__
+    assert preset.task == task.__name__ == task_class(task.command_name).__name__
     assert callable(getattr(task, task.predict_method))
     assert task.output_class.__name__ in getattr(task, task.predict_method).__annotations__["return"]
     assert task.default_strategy is None or task.default_strategy().num_beams == 1
     assert bool(task.default_strategy) == hasattr(task, "step")
     assert task.metric in ("loss", "accuracy", *task.text_metrics)
-
-
-def test_the_command_line_has_the_names_and_presets_of_the_classes():
-    assert {
-        task.command_name: (task.__name__, task.default_preset, task.default_tokenizer) for task in TASKS
-    } == options.TASKS
-    assert len(TASKS) == 7
 
 
 FILES = [

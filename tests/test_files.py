@@ -236,7 +236,7 @@ def test_a_table_without_a_header_is_said(write, caplog):
     with caplog.at_level("INFO", "keras_attention"):
         assert len(read_pairs(write("x.csv", "English text,Spanish text\nwe eat,comemos\n"))) == 2
     expected = (
-        "x.csv: no header, line 1 is an example; source = column 1, target = column 2. --columns names the columns."
+        "x.csv: no header, line 1 is an example; source = column 1, target = column 2. `columns` names the columns."
     )
     assert caplog.messages[0].endswith(expected)
 
@@ -290,7 +290,7 @@ def test_columns_are_found_by_name_or_number(write, read, name, text, columns, e
             {"columns": {"text": "1", "label": "3"}},
             "2 columns, a, b; there is no column '3'; expected",
         ),
-        ("x.csv", "a,b\n", {"columns": {"texts": "a"}}, "--columns texts=...: there is no such column; expected text"),
+        ("x.csv", "a,b\n", {"columns": {"texts": "a"}}, "`columns` names texts, which does not exist; expected text"),
         ("x.json", "[]", {}, "x.json is JSON; expected one object a line.*jq"),
         ("x.jsonl", '{"text": ["a"], "label": 1}', {}, "line 1: expected a string or a number; received"),
         ("x.jsonl", '{"text": "a", "label": null}', {}, "line 1: label is null"),

@@ -22,7 +22,7 @@ def hash_of(ids, start=0):
 def test_a_bag_sums_the_weights_of_tokens_and_of_pairs(lengths):
     rng = np.random.default_rng(3)
     ids = rng.integers(0, 300, (2, 5))
-    layer = BagOfNGrams(300, 7, BUCKETS, rate=3.0)
+    layer = BagOfNGrams(300, 7, BUCKETS, learning_rate_scale=3.0)
     layer.build(ids.shape)
     weights = rng.normal(size=(300 + BUCKETS, 7)).astype("float32")
     layer.set_weights([weights])
@@ -40,7 +40,7 @@ def test_the_vector_of_a_word_has_its_prefixes_suffixes_and_shape():
     ids = np.zeros((1, 6, 5), int)
     for i, word in enumerate(words):
         ids[0, i, : len(word)] = [characters.index(char) for char in word]
-    layer = AffixEncoder(12, 2, length=3, buckets=BUCKETS, characters=characters)
+    layer = AffixEncoder(12, 2, max_affix_length=3, buckets=BUCKETS, characters=characters)
     outputs = keras.ops.convert_to_numpy(layer(ids, mask=np.arange(5) < np.array([[[len(word)] for word in words]])))[0]
     table = keras.ops.convert_to_numpy(layer.affixes.embeddings)
     for word, output in zip(words, outputs, strict=True):

@@ -15,7 +15,7 @@ import warnings
 import click
 
 from keras_attention import __version__
-from keras_attention.cli.terminal import VERBOSITY, say, show_error, show_warning
+from keras_attention.cli.terminal import OPTION_FLAGS, VERBOSITY, say, show_error, show_warning, with_flags
 
 _COMMANDS = {
     "quickstart": "quickstart.run",
@@ -60,7 +60,7 @@ class _MessageHandler(logging.Handler):
     """Print the messages of this library to standard error, one line each."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(record.getMessage())
+        say(with_flags(record.getMessage()))
 
 
 _HANDLER = _MessageHandler(logging.INFO)
@@ -69,6 +69,7 @@ _HANDLER = _MessageHandler(logging.INFO)
 def main() -> None:
     """Run the command line. A warning or an error is printed as one line; an error ends with a non-zero exit code."""
     VERBOSITY.quiet = VERBOSITY.verbose = False
+    OPTION_FLAGS.clear()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # in every locale, as the input
     logger = logging.getLogger("keras_attention")

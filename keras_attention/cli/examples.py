@@ -9,8 +9,9 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.lines import one_line
-from keras_attention.cli.options import TASKS, Option, drop_unset
+from keras_attention.cli.options import Option, drop_unset
 from keras_attention.cli.terminal import say
+from keras_attention.presets import TASKS
 
 _WITH_COLUMNS = [name for name in TASKS if name != "tagger"]
 _MAX_SHOWN = 30  # labels in the list

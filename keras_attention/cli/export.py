@@ -9,8 +9,9 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.loading import is_export, load, strategy_of
-from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, TASKS, Command, Option, drop_unset, search_options
+from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, drop_unset, search_options
 from keras_attention.cli.terminal import native_log_hidden, say, show_warning
+from keras_attention.presets import TASKS
 from keras_attention.storage import atomic_write, local_path
 
 _EXPORT = [
@@ -32,10 +33,12 @@ _EXPORT = [
     ),
     *search_options(*BEAM, *SAMPLING, *GENERATION, "replace_unknown", group="Decoding"),
     Option(
-        "--int8",
-        is_flag=True,
+        "--precision",
+        type=click.Choice(["float32", "bfloat16", "int8"]),
+        default="float32",
+        show_default=True,
         group="Model",
-        help="quantize projections and embeddings to int8; smaller, but slower on a CPU.",
+        help="precision of the large matrices; int8 is the fastest, and runs on x86 processors only.",
     ),
     Option(
         "--attention",
@@ -48,7 +51,7 @@ _EXPORT = [
 
 @click.command(cls=Command, params=_EXPORT)
 def export(
-    model: str, directory: str, version: int, huggingface: bool, int8: bool, attention: bool, **search: Any
+    model: str, directory: str, version: int, huggingface: bool, precision: str, attention: bool, **search: Any
 ) -> None:
     """Export MODEL, a .keras file, for TensorFlow Serving.
 
@@ -59,15 +62,13 @@ def export(
     if is_export(loaded):
         raise click.UsageError(f"{model} is already an export; expected a .keras file.")
     if huggingface:
-        if search or int8 or attention:
+        if search or attention or precision != "float32":
             raise click.UsageError("--huggingface writes only the weights and the config; leave the other options out.")
         ka.weights.to_huggingface(loaded, directory)
         say(f"Wrote {directory} for transformers.")
         return
     strategy = strategy_of(type(loaded), search) if search else None
-    if int8:
-        loaded.quantize("int8")
-    path = loaded.export(directory, version, strategy=strategy, attention=attention)
+    path = loaded.export(directory, version, strategy=strategy, attention=attention, precision=precision)
     say(f"Exported to {path}. Check it with: keras-attention check {path}")
 
 

@@ -7,13 +7,14 @@ import inspect
 import re
 import typing
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 import keras_attention as ka
-from keras_attention.cli.terminal import VERBOSITY, import_keras
+from keras_attention.cli.terminal import OPTION_FLAGS, VERBOSITY, import_keras
 from keras_attention.defaults import TRAINING_FIELDS
+from keras_attention.presets import TASKS
 
 BEAM = ("num_beams", "length_penalty")
 SAMPLING = ("temperature", "top_k", "top_p")
@@ -26,25 +27,6 @@ GENERATION = (
     "stop",
     "num_return_sequences",
 )
-
-
-class TaskDefaults(NamedTuple):
-    """The class of a task and its defaults. The class states them too, but the help must not import it."""
-
-    class_name: str
-    preset: str
-    tokenizer: str = "sentencepiece"
-
-
-TASKS = {
-    "translator": TaskDefaults("Translator", "rnn_attention"),
-    "captioner": TaskDefaults("Captioner", "show_attend_and_tell"),
-    "lm": TaskDefaults("CausalLM", "char_rnn", "characters"),
-    "mlm": TaskDefaults("MaskedLM", "bert_base"),
-    "plm": TaskDefaults("PermutationLM", "xlnet_base"),
-    "classifier": TaskDefaults("TextClassifier", "rnn_classifier"),
-    "tagger": TaskDefaults("TextTagger", "rnn_tagger", "words"),
-}
 
 
 def task_class(name: str) -> Any:
@@ -93,6 +75,7 @@ class Command(click.Command):
 
     def invoke(self, context: click.Context) -> Any:
         """Import Keras, and run the command."""
+        OPTION_FLAGS.update({option.name: option.opts[0] for option in self.params if isinstance(option, click.Option)})
         import_keras()
         return super().invoke(context)
 

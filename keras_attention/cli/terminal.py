@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -23,6 +24,12 @@ class Verbosity:
 
 
 VERBOSITY = Verbosity()
+OPTION_FLAGS: dict[str, str] = {}  # of the command that runs: name -> flag, such as "num_beams" -> "--num-beams"
+
+
+def with_flags(message: str) -> str:
+    """Return a message of the library in which flags replace the names of arguments, such as `num_beams`."""
+    return re.sub(r"`(\w+)`", lambda name: OPTION_FLAGS.get(name[1], name[0]), message)
 
 
 def say(message: str = "") -> None:
@@ -33,14 +40,14 @@ def say(message: str = "") -> None:
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Write a warning; a replacement of `warnings.showwarning`."""
-    click.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+    click.echo(f"Warning: {' '.join(with_flags(str(message)).split())}", err=True)
 
 
 def show_error(error: Exception) -> None:
     """Write an error in one line; with --verbose, its traceback too."""
     if VERBOSITY.verbose:
         traceback.print_exception(error)
-    click.echo(f"Error: {' '.join(_message(error).split())}", err=True)
+    click.echo(f"Error: {' '.join(with_flags(_message(error)).split())}", err=True)
 
 
 def _message(error: Exception) -> str:

@@ -13,8 +13,9 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.examples import reading_options
-from keras_attention.cli.options import TASKS, Command, Option, from_fields, given_flags, refuse_other_tasks, task_class
+from keras_attention.cli.options import Command, Option, from_fields, given_flags, refuse_other_tasks, task_class
 from keras_attention.cli.terminal import Stopped
+from keras_attention.presets import TASKS
 from keras_attention.storage import local_path
 
 _CAPTIONER, _ENCODERS = ["captioner"], ["captioner", "classifier", "tagger"]
@@ -130,10 +131,8 @@ _MODEL = [
     _finetuning("--freeze", is_flag=True, tasks=_ENCODERS, help="freeze the encoder (captioner: the image encoder)."),
 ]
 _OPTIMIZATION = [
-    *_plan(
-        "Optimization", "epochs", "passes", "learning_rate", "schedule", "warmup_steps", "label_smoothing", "clip_norm"
-    ),
-    *_plan("Optimization", "weight_decay", "layer_decay", "gradient_accumulation"),
+    *_plan("Optimization", "epochs", "passes_per_epoch", "learning_rate", "schedule", "warmup_steps"),
+    *_plan("Optimization", "label_smoothing", "clip_norm", "weight_decay", "layer_decay", "gradient_accumulation"),
     _optimization(
         "--class-weights",
         type=click.Choice(["balanced"]),

@@ -175,7 +175,7 @@ def _list_defaults(model: Any, examples: list, options: dict[str, Any], derived:
     say(f"Defaults for {size.examples:,} examples with {size.words:,} words, {size.distinct_words:,} of them distinct:")
     values = derived if model.is_pretrained else _derived_fields(model, size, options) | derived
     for name, value in values.items():
-        if name != "passes" or value > 1:
+        if name != "passes_per_epoch" or value > 1:
             say(f"  {name.replace('_', ' '):20} {value!s:8} {REASONS[name]}")
 
 
@@ -327,8 +327,8 @@ def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
         )
     directory = out / "tensorboard"
     callbacks: list = [keras.callbacks.TensorBoard(directory, write_graph=False)]
-    if model.predict_method == "translate" and model.has_attention:
+    if model.predict_method == "translate" and model.decoder.has_memory:
         callbacks.append(AlignmentImages([source for source, _ in examples[:3]], directory))
-    if model.predict_method == "caption" and model.has_attention:
+    if model.predict_method == "caption" and model.decoder.has_memory:
         callbacks.append(CaptionImages([example.image for example in examples[:3]], directory))
     return callbacks

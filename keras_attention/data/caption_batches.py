@@ -55,8 +55,8 @@ def caption_batches(
         captions_per_image: n. None for the most frequent number of captions per image, or 1 with a cache.
 
     Returns:
-        Batches of ({`images` (P, size, size, 3) or `regions` (P, R, C), `target_ids` (B, T)}, labels (B, T), weights
-        (B, T) float32, 0 at padding), B = n P. Unreadable images are skipped; one warning names them.
+        Batches of ({`images` (N, size, size, 3) or `regions` (N, R, C), `target_ids` (B, T)}, labels (B, T), weights
+        (B, T) float32, 0 at padding), B = n N. Unreadable images are skipped; one warning names them.
 
     Raises:
         ValueError: there are no examples, `captions_per_image` is below 1, or there is a cache although the image

@@ -83,7 +83,7 @@ def read_captions(
 
         return _clean([CaptionedImage(*row) for row in read_image_rows(str(path))], path)
     if images is None:
-        raise DataError(f"{path} only names images; pass the folder that contains them as `images` (--images).")
+        raise DataError(f"{path} only names images; pass the folder that contains them as `images`.")
     folder = local_path(images).absolute()
     return _clean(_join_images(list(_read_rows(path, columns)), folder, path), path)
 
@@ -168,7 +168,7 @@ def _join_images(rows: list[tuple[str, str]], folder: pathlib.Path, path: PathLi
 def _index_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     """Return key of a name, with and without suffix -> all images in a folder and its sub-folders with this key."""
     if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}; expected the folder of the images, as `images` (--images).")
+        raise DataError(f"There is no folder {folder}; expected the folder of the images, as `images`.")
     index: dict[str, list[pathlib.Path]] = {}
     visited: set[str] = set()
     others: list[str] = []

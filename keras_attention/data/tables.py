@@ -108,7 +108,7 @@ def rename_columns(layouts: Sequence[Layout], columns: Mapping[str, str], path: 
     """
     roles = dict.fromkeys(role for layout in layouts for role in layout)
     if unknown := [role for role in columns if role not in roles]:
-        raise DataError(f"{path}: --columns {unknown[0]}=...: there is no such column; expected {', '.join(roles)}.")
+        raise DataError(f"{path}: `columns` names {unknown[0]}, which does not exist; expected {', '.join(roles)}.")
     single = "text" in columns and "text_pair" not in columns
     return [
         {**layout, **{role: (name,) for role, name in columns.items()}}
@@ -137,7 +137,7 @@ def expected_columns(layouts: Sequence[Layout]) -> str:
         ",".join(f"{role}={value}" for role, value in zip(layout, values, strict=True))
         for values in (["NAME"] * len(layout), range(1, len(layout) + 1))
     )
-    return f"{wanted}, or --columns {by_name} or, without a header, --columns {by_number}"
+    return f"{wanted}, or set `columns` to {by_name} or, without a header, to {by_number}"
 
 
 def _missing(names: Sequence[str], layout: Layout) -> str:
@@ -217,7 +217,7 @@ def _rows_of_table(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[
     else:
         indices = _numbered_columns(rows, layouts, f"{path}, line {number}")
         numbered = ", ".join(f"{role} = column {index + 1}" for role, index in indices.items())
-        _LOG.info("%s: no header, line %d is an example; %s. --columns names the columns.", path, number, numbered)
+        _LOG.info("%s: no header, line %d is an example; %s. `columns` names the columns.", path, number, numbered)
     for number, cells in _check_widths(rows, first, path):
         yield number, {role: cells[index] for role, index in indices.items()}
 

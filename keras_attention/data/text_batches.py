@@ -169,7 +169,7 @@ def classification_batches(
     reader = model.input_reader
     rows = reader.ids_and_pair_starts([text for text, _ in examples])
     labels = np.array([_label_id(label, model.config.labels) for _, label in examples], "int32")
-    token_dropout = model.config.dropout / 2 if shuffle and model.config.ngram_buckets else 0.0
+    token_dropout = model.config.dropout / 2 if shuffle and model.config.hash_buckets else 0.0
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
         ids, starts = zip(*(rows[i] for i in indices), strict=True)

@@ -161,7 +161,7 @@ class WordReader:
 
         Returns:
             `token_ids` (B, S) int32, `padding_mask` (B, S) bool and, with a reader of characters, `character_ids`
-            (B, S, P) int32 and `character_mask` (B, S, P) bool, True for the characters of a word, at its first token.
+            (B, S, c) int32 and `character_mask` (B, S, c) bool, True for the characters of a word, at its first token.
         """
         ids, mask = self.text.pad([row.ids for row in rows], multiple, extra, min_length=1)
         arrays = {"token_ids": ids, "padding_mask": mask}

@@ -29,10 +29,10 @@ def run_loop(may_continue: Callable, advance: Callable, loop: Any, finished: dic
         return ops.while_loop(may_continue, lambda loop: (advance(loop, finished),), (loop,))[0]
     import tensorflow as tf
 
-    slots = loop.active.carry["beams"].shape[2]
+    slots = loop.active.carry["written_by"].shape[2]
 
     def is_in_block(loop):
-        return ops.logical_and(loop.active.cache["slot"] < slots, may_continue(loop))
+        return ops.logical_and(loop.active.cache["num_written"] < slots, may_continue(loop))
 
     def advance_block(loop, finished):
         (loop,) = ops.while_loop(is_in_block, lambda loop: (advance(loop, finished),), (loop,))

@@ -246,7 +246,7 @@ class Search:
         return gather_beams(self.forced, ops.minimum(loop.t, self.positions[-1]))
 
     def _ends(self, loop: LoopState, is_forced, parents, tokens):
-        """Return whether a token (B, C) ends the text of its beam (B, C); a forced token does not."""
+        """Return whether a token (B, J) ends the text of its beam (B, J); a forced token does not."""
         ends = ops.equal(tokens, self.end_id)
         if self.stop_table is not None:
             states = self._next_stop_states(loop, parents, tokens)
@@ -254,7 +254,7 @@ class Search:
         return ops.logical_and(ends, ops.logical_not(is_forced))
 
     def _next_stop_states(self, loop: LoopState, parents, tokens):
-        """Return the states (B, C) in `stop_table` after the tokens (B, C) of the beams (B, C); 0 after forced ones."""
+        """Return the states (B, J) in `stop_table` after the tokens (B, J) of the beams (B, J); 0 after forced ones."""
         if self.stop_table is None:
             return ()
         indices = gather_beams(loop.active.stop_states, parents) * ops.shape(self.stop_table)[1] + tokens
@@ -310,7 +310,7 @@ class Search:
 
 
 def _extend_history(history: dict, is_t, parents, tokens) -> dict:
-    """Return the histories (B, C, T) of the beams `parents` (B, C), with the tokens (B, C) where `is_t` (B, 1, T)."""
+    """Return the histories (B, J, T) of the beams `parents` (B, J), with the tokens (B, J) where `is_t` (B, 1, T)."""
     new = {"tokens": tokens, "parent_beams": parents}
     return {
         name: ops.where(is_t, ops.expand_dims(new[name], -1), gather_beams(values, parents))
@@ -362,15 +362,15 @@ def best_hypotheses(results: dict, is_real) -> dict:
 
 
 def search_inputs(limits, seeds, prefix_ids, prefix_mask) -> dict:
-    """Return the arguments `limits`, `seeds`, `prefix_ids` and `prefix_mask` of `decode`, padded from P to T.
+    """Return the arguments `limits`, `seeds`, `prefix_ids` and `prefix_mask` of `decode`, padded from L to T.
 
     T is the largest limit. JAX compiles each shape, so on JAX T is rounded up to a multiple of 16.
 
     Args:
         limits: (B,) int.
         seeds: (B,) int.
-        prefix_ids: (B, P) int; P may be 0.
-        prefix_mask: (B, P) bool.
+        prefix_ids: (B, L) int; L may be 0.
+        prefix_mask: (B, L) bool.
 
     Returns:
         dict of `limits` (B,), `seeds` (B,), `prefix_ids` (B, T) and `prefix_mask` (B, T).

@@ -30,7 +30,7 @@ Ends = Callable[[Any, Any], Any]
 
 
 class Proposal(NamedTuple):
-    """The choice of one step for each of B rows: K hypotheses that continue, and C hypotheses that end.
+    """The choice of one step for each of B rows: K hypotheses that continue, and J hypotheses that end.
 
     Unused entries have a log-probability of `NEVER` or less.
     """
@@ -38,6 +38,6 @@ class Proposal(NamedTuple):
     parents: Any  # (B, K) the beam that each active hypothesis extends
     tokens: Any  # (B, K) its new token
     log_probs: Any  # (B, K) its total log-probability
-    ended_parents: Any  # (B, C) the beam that each ended hypothesis extends
-    ended_tokens: Any  # (B, C) its last token
-    ended_log_probs: Any  # (B, C) its total log-probability
+    ended_parents: Any  # (B, J) the beam that each ended hypothesis extends
+    ended_tokens: Any  # (B, J) its last token
+    ended_log_probs: Any  # (B, J) its total log-probability

@@ -160,16 +160,16 @@ class Strategy:
         return log_probs
 
     def num_candidates(self, vocabulary_size: int) -> int:
-        """Return C, the number of the most probable tokens of each hypothesis from which `propose` chooses."""
+        """Return J, the number of the most probable tokens of each hypothesis from which `propose` chooses."""
         return 1
 
     def propose(self, totals, tokens, ends: Ends, uniform: Callable[[], Any]) -> Proposal:
         """Choose among the continuations of the hypotheses.
 
         Args:
-            totals: (B, K, C) float32, the total log-probabilities of the C best continuations, best first.
-            tokens: (B, K, C) int, their tokens.
-            ends: a function from beams (B, C) and their new tokens (B, C) to (B, C) bool, True for a token that ends
+            totals: (B, K, J) float32, the total log-probabilities of the J best continuations, best first.
+            tokens: (B, K, J) int, their tokens.
+            ends: a function from beams (B, J) and their new tokens (B, J) to (B, J) bool, True for a token that ends
                 its hypothesis.
             uniform: a function that returns the random numbers of this step, (B, K) float32 in [0, 1).
 
@@ -197,7 +197,7 @@ class Greedy(Strategy):
         if self.num_return_sequences != 1:
             raise ValueError(
                 f"`num_return_sequences` is {self.num_return_sequences}; expected 1 for greedy search. "
-                "`BeamSearch` (--num-beams) and `Sampling` can return more."
+                "`Sampling`, and `BeamSearch` with as many `num_beams`, can return more."
             )
 
     def propose(self, totals, tokens, ends: Ends, uniform):
@@ -241,7 +241,7 @@ class Sampling(Strategy):
         if not self.temperature > 0:  # nor NaN
             raise ValueError(
                 f"`temperature` is {self.temperature}; expected more than 0. For the most probable token at each step, "
-                "use `Greedy()` (--num-beams 1)."
+                "use `Greedy()`."
             )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"`top_p` is {self.top_p}; expected a number in (0, 1].")
@@ -249,7 +249,7 @@ class Sampling(Strategy):
             raise ValueError(f"`top_k` is {self.top_k}; expected 0 or more.")
 
     def num_candidates(self, vocabulary_size: int) -> int:
-        """Return C; see `Strategy.num_candidates`."""
+        """Return J; see `Strategy.num_candidates`."""
         return min(self.top_k or vocabulary_size, vocabulary_size)
 
     def propose(self, totals, tokens, ends: Ends, uniform):
@@ -327,12 +327,12 @@ class BeamSearch(Strategy):
         With the maximum `length` and no `coverage`, it is an upper bound of the scores of all continuations.
 
         Args:
-            log_probs: (B, C) total log-probabilities.
-            length: number of tokens including the end token, broadcastable to (B, C).
-            coverage: (B, C, S) attention summed over the steps, 1 at padding; None without attention.
+            log_probs: (B, J) total log-probabilities.
+            length: number of tokens including the end token, broadcastable to (B, J).
+            coverage: (B, J, S) attention summed over the steps, 1 at padding; None without attention.
 
         Returns:
-            (B, C) float32.
+            (B, J) float32.
         """
         score = log_probs / ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
         if coverage is None:
@@ -346,7 +346,7 @@ class BeamSearch(Strategy):
         return not _is_number(self.coverage_penalty, 0)
 
     def num_candidates(self, vocabulary_size: int) -> int:
-        """Return C; see `Strategy.num_candidates`. Of 2 K candidates, at least K do not end."""
+        """Return J; see `Strategy.num_candidates`. Of 2 K candidates, at least K do not end."""
         return min(2 * self.num_beams, vocabulary_size)
 
     def propose(self, totals, tokens, ends: Ends, uniform):
@@ -370,7 +370,7 @@ def _follow(totals, tokens, ends: Ends) -> Proposal:
 
 
 def _pick(values, indices):
-    """Index the last axis: values (B, K, C) at indices (B, K) -> (B, K)."""
+    """Index the last axis: values (B, K, J) at indices (B, K) -> (B, K)."""
     beams, count = values.shape[1:]
     return cache.gather_beams(
         ops.reshape(values, (-1, beams * count)), indices + count * np.arange(beams, dtype="int32")

@@ -12,14 +12,14 @@ A decoder (`Transformer`, `RecurrentDecoder`, `RelativeTransformer`) has two met
 
 A cache has two parts with one entry per block. All beams share both parts:
 
-    finished   the prompt and full blocks, which a step only reads       keys (B, H, D, F), values (B, H, F, D)
-    recent     C slots for each beam, of which `slot` are written        keys (B, H, D, C, K), values (B, H, C, K, D)
+    finished   the prompt and full blocks, which a step only reads       keys (B, H, D, f), values (B, H, f, D)
+    recent     r slots for each beam, `num_written` of them written      keys (B, H, D, r, K), values (B, H, r, K, D)
 
-A beam attends to the slots of its ancestors. The carry has `position` (B, K), the number of tokens read; `beams`
-(B, K, C), the beam that wrote each recent slot of a hypothesis, -1 for a slot that is not written; and `bias`
-(B, K, F), 0 for its finished slots and -1e30 for others and for padding.
+A beam attends to the slots of its ancestors. The carry has `position` (B, K), the number of tokens read; `written_by`
+(B, K, r), the beam that wrote each recent slot of a hypothesis, -1 for a slot that is not written; and `bias`
+(B, K, f), 0 for its finished slots and -1e30 for others and for padding.
 
-If the maximum length is a number, there are C slots for all tokens. In a TensorFlow graph of unknown length, C is 16,
+If the maximum length is a number, there are r slots for all tokens. In a TensorFlow graph of unknown length, r is 16,
 and `finish_block` moves them to the finished part, so that the work of a step does not depend on the maximum length.
 
 `RelativeTransformer` has caches (B, K, H, T, D) in its carry. On TensorFlow, a write uses `keras.ops.where`, which was
@@ -43,8 +43,8 @@ class StepInputs(NamedTuple):
     """What all blocks share in one step."""
 
     num_beams: int  # K
-    slot: dict  # where `append` writes keys and values
-    bias: Any  # (B, 1, K, C K + F) of the recent and the finished slots
+    write_at: dict  # where `append` writes keys and values: masks on TensorFlow, indices on JAX
+    bias: Any  # (B, 1, K, r K + f) of the recent and the finished slots
     memory_bias: Any  # (B, 1, 1, S), None without a memory
 
 
@@ -70,11 +70,11 @@ def first_cache(prompts: dict, mask, length) -> dict:
     recent = {name: empty(prompt) for name, prompt in prompts.items()}
     carry = {
         "position": ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True),
-        "beams": ops.full((batch, 1, slots), -1, "int32"),
+        "written_by": ops.full((batch, 1, slots), -1, "int32"),
         "bias": ops.expand_dims(ops.where(mask, 0.0, _NOT_ALLOWED), 1),
     }
-    slot = ops.convert_to_tensor(0, "int32")
-    return {"carry": carry, "cache": {"slot": slot, "recent": recent, "finished": prompts}}
+    num_written = ops.convert_to_tensor(0, "int32")
+    return {"carry": carry, "cache": {"num_written": num_written, "recent": recent, "finished": prompts}}
 
 
 def repeat_beams(state: dict, num_beams: int) -> dict:
@@ -97,23 +97,23 @@ def repeat_beams(state: dict, num_beams: int) -> dict:
 
 
 def step_inputs(carry: dict, slot, memory_bias=None) -> tuple[StepInputs, dict]:
-    """Return what all blocks share in a step that writes this slot, and the next carry."""
-    beams = carry["beams"]
-    num_beams, slots = beams.shape[1:]
+    """Return what all blocks share in a step that writes the slot with this index, and the next carry."""
+    written_by = carry["written_by"]
+    num_beams, slots = written_by.shape[1:]
     is_slot = ops.equal(np.arange(slots, dtype="int32"), slot)
-    beams = ops.where(is_slot, np.arange(num_beams, dtype="int32")[:, None], beams)
-    bias = ops.expand_dims(ops.concatenate([_recent_bias(beams), carry["bias"]], axis=-1), 1)
-    where = {"keys": ops.reshape(is_slot, (-1, 1)), "values": ops.reshape(is_slot, (-1, 1, 1))}
+    written_by = ops.where(is_slot, np.arange(num_beams, dtype="int32")[:, None], written_by)
+    bias = ops.expand_dims(ops.concatenate([_recent_bias(written_by), carry["bias"]], axis=-1), 1)
+    write_at = {"keys": ops.reshape(is_slot, (-1, 1)), "values": ops.reshape(is_slot, (-1, 1, 1))}
     if keras.backend.backend() == "jax":
-        where = {"keys": (0, 0, 0, slot, 0), "values": (0, 0, slot, 0, 0)}
-    carry = {**carry, "beams": beams, "position": carry["position"] + 1}
-    return StepInputs(num_beams, where, bias, memory_bias), carry
+        write_at = {"keys": (0, 0, 0, slot, 0), "values": (0, 0, slot, 0, 0)}
+    carry = {**carry, "written_by": written_by, "position": carry["position"] + 1}
+    return StepInputs(num_beams, write_at, bias, memory_bias), carry
 
 
-def _recent_bias(beams):
-    """Return the bias (B, K, C K) of the recent slots; `beams` (B, K, C) wrote those of each hypothesis."""
-    num_beams, slots = beams.shape[1:]
-    is_ancestor = ops.equal(ops.expand_dims(beams, -1), np.arange(num_beams, dtype="int32"))
+def _recent_bias(written_by):
+    """Return the bias (B, K, r K) of the recent slots, written by the beams `written_by` (B, K, r)."""
+    num_beams, slots = written_by.shape[1:]
+    is_ancestor = ops.equal(ops.expand_dims(written_by, -1), np.arange(num_beams, dtype="int32"))
     return ops.reshape(ops.where(is_ancestor, 0.0, _NOT_ALLOWED), (-1, num_beams, slots * num_beams))
 
 
@@ -124,16 +124,16 @@ def memory_inputs(mask) -> dict:
     return {"bias": ops.expand_dims(bias, (1, 2)), "is_real": ops.expand_dims(is_real, (1, 2))}
 
 
-def append(recent: dict, key, value, slot: dict) -> dict:
+def append(recent: dict, key, value, write_at: dict) -> dict:
     """Return the recent part of a block's cache, with the keys and values (B, H, K, D) of one token per beam."""
     new = {"keys": ops.expand_dims(ops.swapaxes(key, 2, 3), 3), "values": ops.expand_dims(value, 2)}
     if keras.backend.backend() == "jax":
-        return {name: ops.slice_update(recent[name], slot[name], x) for name, x in new.items()}
-    return {name: ops.where(slot[name], x, recent[name]) for name, x in new.items()}
+        return {name: ops.slice_update(recent[name], write_at[name], x) for name, x in new.items()}
+    return {name: ops.where(write_at[name], x, recent[name]) for name, x in new.items()}
 
 
 def merge_slots(recent: dict) -> dict:
-    """Return the recent part as keys (B, H, D, C K) and values (B, H, C K, D)."""
+    """Return the recent part as keys (B, H, D, r K) and values (B, H, r K, D)."""
     _, heads, width, slots, beams = recent["keys"].shape
     return {
         "keys": ops.reshape(recent["keys"], (-1, heads, width, slots * beams)),
@@ -149,9 +149,9 @@ def finish_block(carry: dict, cache: dict) -> tuple[dict, dict]:
         finished[name] = {
             part: ops.concatenate([old[part], new[part]], axis) for part, axis in (("keys", 3), ("values", 2))
         }
-    bias = ops.concatenate([carry["bias"], _recent_bias(carry["beams"])], axis=-1)
-    carry = {**carry, "beams": ops.full_like(carry["beams"], -1), "bias": bias}
-    return carry, {**cache, "slot": ops.zeros_like(cache["slot"]), "finished": finished}
+    bias = ops.concatenate([carry["bias"], _recent_bias(carry["written_by"])], axis=-1)
+    carry = {**carry, "written_by": ops.full_like(carry["written_by"], -1), "bias": bias}
+    return carry, {**cache, "num_written": ops.zeros_like(cache["num_written"]), "finished": finished}
 
 
 def make_cache(projected, length):
@@ -195,17 +195,17 @@ def cache_mask(cache, t):
 
 
 def gather_beams(values, indices):
-    """Select beams by index: (B, K, ...) -> (B, C, ...).
+    """Select beams by index: (B, K, ...) -> (B, J, ...).
 
     This copies whole rows. On TensorFlow, it is one operation, where `keras.ops.take` adds 18 that compute shapes and
     `keras.ops.take_along_axis` gathers element by element.
 
     Args:
         values: (B, K, ...).
-        indices: (B, C) int, each in [0, K).
+        indices: (B, J) int, each in [0, K).
 
     Returns:
-        (B, C, ...).
+        (B, J, ...).
 
     Example:
         >>> values = keras.ops.array([[[3], [5], [7]]])

@@ -9,33 +9,6 @@ from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.normalization import LayerNormalization
 
 
-def logits_of_step(embedding, inputs):
-    """Return the logits of one decoding step: `embedding(inputs, reverse=True)`, but faster.
-
-    On TensorFlow, tied logits are computed as (E x')', which reads the embedding matrix E (V, M) in its memory order.
-    With few rows x, the product x E' takes several times as long.
-
-    Args:
-        embedding: a `keras.layers.ReversibleEmbedding`.
-        inputs: (B, K, M), the features x of K beams.
-
-    Returns:
-        (B, K, V).
-
-    Example:
-        >>> embedding = keras.layers.ReversibleEmbedding(11, 7)
-        >>> embedding.build()
-        >>> tuple(logits_of_step(embedding, keras.ops.ones((2, 3, 7))).shape)
-        (2, 3, 11)
-    """
-    plain = embedding.quantization_mode is None and inputs.dtype == embedding.variable_dtype
-    if keras.backend.backend() != "tensorflow" or not plain or not embedding.tie_weights:
-        return embedding(inputs, reverse=True)
-    flat = ops.reshape(inputs, (-1, inputs.shape[-1]))
-    logits = ops.transpose(ops.matmul(embedding.embeddings, ops.transpose(flat)))
-    return ops.reshape(logits, (-1, inputs.shape[1], embedding.input_dim))
-
-
 @keras.saving.register_keras_serializable("keras_attention")
 class InputEmbedding(BaseLayer):
     """Add positions and segments to token vectors: x = dropout(norm(scale * tokens + position + segment)).

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from keras import ops
-from keras.src.backend import get_keras_mask, set_keras_mask  # Keras does not export them
+
+from keras_attention.keras_patches import get_keras_mask, set_keras_mask
 
 
 def implicit_mask(x):

@@ -8,7 +8,7 @@ from keras import ops
 from keras_attention.layers.attention import align_mask, attend, attend_parts, dot_logits
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import scores_mask
-from keras_attention.layers.projections import project, read_weights
+from keras_attention.layers.projections import projection
 from keras_attention.layers.shapes import merge_heads, merge_rows, output_specs, split_heads, split_rows
 
 
@@ -119,30 +119,23 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         )
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
 
-    def read_weights(self, memory: bool = False) -> dict:
-        """Return the weights with which a step projects its rows: with a memory, only to queries."""
-        return {
-            "inputs": read_weights(*self._input_projections(memory)),
-            "output": read_weights(self.output_projection),
-        }
-
-    def _input_projections(self, memory: bool) -> tuple[keras.layers.Dense, ...]:
+    def projections(self, memory: bool = False) -> dict:
+        """Return the `inputs` and `output` projections of a step's rows: with a memory, `inputs` are queries only."""
         layers = (self.query_projection, self.key_projection, self.value_projection)
-        return layers[:1] if memory else layers
+        return {"inputs": projection(*layers[: 1 if memory else 3]), "output": projection(self.output_projection)}
 
-    def project_rows(self, rows, beams: int, weights: dict, memory: bool = False) -> list:
+    def project_rows(self, rows, beams: int, project: dict) -> list:
         """Project rows (B K, M) of a step to queries and, without a memory, keys and values, each (B, H, K, D).
 
-        The queries are divided by sqrt(D). `weights` are from `read_weights`.
+        The queries are divided by sqrt(D). `project` is from `projections`.
         """
-        projected = project(rows, weights["inputs"], *self._input_projections(memory))
-        query, *others = split_rows(projected, beams, self.num_heads, self.key_dim)
+        query, *others = split_rows(project["inputs"](rows), beams, self.num_heads, self.key_dim)
         return [query * self.key_dim**-0.5, *others]
 
-    def attend_rows(self, query, parts: list, bias, weights: dict):
+    def attend_rows(self, query, parts: list, bias, project: dict):
         """Return the output (B K, M) and the scores of a step; `query`, `parts` and `bias` as in `attend_parts`."""
         context, scores = attend_parts(query, parts, bias)
-        return project(merge_rows(context), weights["output"], self.output_projection), scores
+        return project["output"](merge_rows(context)), scores
 
     def call(
         self,

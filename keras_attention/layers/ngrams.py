@@ -1,7 +1,7 @@
 """Hashed n-grams: embeddings of the token pairs of a text, and of the prefixes and suffixes of words.
 
 BagOfNGrams:   token ids (B, S) --> one vector for each text (B, M)
-AffixEncoder:  character ids (B, S, P) --> one vector for each word (B, S, M)
+AffixEncoder:  character ids (B, S, c) --> one vector for each word (B, S, M)
 
 They need fewer examples than a recurrent layer, because each n-gram has its own weights, unless two have equal hashes.
 """
@@ -59,7 +59,7 @@ class BagOfNGrams(BaseLayer):
         vocabulary_size: the number of tokens.
         units: M, the width of the output, such as the number of classes.
         buckets: the number of weight vectors for pairs, 1 to 65,536; pairs with equal hashes share one.
-        rate: r.
+        learning_rate_scale: r.
 
     Call arguments:
         inputs: (B, S) int, the tokens of each text.
@@ -82,10 +82,13 @@ class BagOfNGrams(BaseLayer):
     https://arxiv.org/abs/1607.01759 (hashing).
     """
 
-    def __init__(self, vocabulary_size: int, units: int, buckets: int = 2**15, rate: float = 10.0, **kwargs) -> None:
+    def __init__(
+        self, vocabulary_size: int, units: int, buckets: int = 2**15, learning_rate_scale: float = 10.0, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
         check_buckets(buckets)
-        self.vocabulary_size, self.units, self.buckets, self.rate = vocabulary_size, units, buckets, rate
+        self.vocabulary_size, self.units = vocabulary_size, units
+        self.buckets, self.learning_rate_scale = buckets, learning_rate_scale
         self.ngrams = keras.layers.Embedding(
             vocabulary_size + buckets, units, "zeros", dtype=self.dtype_policy, name="ngrams"
         )
@@ -103,7 +106,7 @@ class BagOfNGrams(BaseLayer):
         weights = self.ngrams(ops.where(are_real, ids, 0))
         total = ops.sum(weights * ops.cast(are_real, weights.dtype)[..., None], axis=1)
         length = ops.sum(ops.cast(mask, weights.dtype), axis=1, keepdims=True)
-        return total * (self.rate / ops.sqrt(ops.maximum(length, 1.0)))
+        return total * (self.learning_rate_scale / ops.sqrt(ops.maximum(length, 1.0)))
 
     def compute_mask(self, inputs, mask=None):
         """Return None: the output has no positions."""
@@ -124,14 +127,14 @@ class AffixEncoder(BaseLayer):
     Args:
         vocabulary_size: the number of characters.
         affix_dim: the width of the embedding of an affix.
-        length: N, the number of characters of the longest prefix and suffix.
+        max_affix_length: N, the number of characters of the longest prefix and suffix.
         buckets: the number of embeddings, 1 to 65,536; affixes with equal hashes share one.
         characters: the character of each id, which gives the shapes; longer strings and missing ones have none. With
             None, the shapes are zero until the weights of a trained layer are loaded.
 
     Call arguments:
-        inputs: (B, S, P) int, the characters of each word.
-        mask: (B, S, P) boolean, True = a real character; padding is on the right. When None, the implicit mask of
+        inputs: (B, S, c) int, the characters of each word.
+        mask: (B, S, c) boolean, True = a real character; padding is on the right. When None, the implicit mask of
             `inputs`; without it, all characters are real.
 
     Output:
@@ -142,7 +145,7 @@ class AffixEncoder(BaseLayer):
 
     Example:
         >>> ids = keras.ops.array([[[1, 2, 2], [2, 3, 0]]])  # Abb b7
-        >>> encoder = AffixEncoder(4, affix_dim=1, length=2, buckets=97, characters=["", "A", "b", "7"])
+        >>> encoder = AffixEncoder(4, affix_dim=1, max_affix_length=2, buckets=97, characters=["", "A", "b", "7"])
         >>> np.asarray(encoder(ids, mask=ids != 0))[0, :, 4:].astype(int).tolist()
         [[1, 0, 0, 1, 1, 0, 0, 0, 0], [0, 1, 0, 0, 1, 1, 0, 0, 0]]
 
@@ -154,14 +157,15 @@ class AffixEncoder(BaseLayer):
         self,
         vocabulary_size: int,
         affix_dim: int = 8,
-        length: int = 4,
+        max_affix_length: int = 4,
         buckets: int = 2**13,
         characters: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         check_buckets(buckets)
-        self.vocabulary_size, self.affix_dim, self.length, self.buckets = vocabulary_size, affix_dim, length, buckets
+        self.vocabulary_size, self.affix_dim = vocabulary_size, affix_dim
+        self.max_affix_length, self.buckets = max_affix_length, buckets
         self.characters = None if characters is None else list(characters)
         initializer = keras.initializers.RandomNormal(stddev=0.02)
         self.affixes = keras.layers.Embedding(buckets, affix_dim, initializer, dtype=self.dtype_policy, name="affixes")
@@ -183,18 +187,19 @@ class AffixEncoder(BaseLayer):
         """Compute the vectors of the words; the class describes the arguments."""
         inputs, mask = _ids_and_mask(inputs, mask)
         affixes = self.affixes(self._hash_affixes(inputs, mask))
-        affixes = ops.reshape(affixes, (-1, ops.shape(inputs)[1], 2 * self.length * self.affix_dim))
+        affixes = ops.reshape(affixes, (-1, ops.shape(inputs)[1], 2 * self.max_affix_length * self.affix_dim))
         outputs = ops.concatenate([affixes, self._shapes(inputs, mask)], axis=-1)
         return ops.where(ops.any(mask, axis=-1, keepdims=True), outputs, ops.zeros_like(outputs))
 
     def _hash_affixes(self, inputs, mask):
         """Return (B, S, 2 N), the hashes of the prefixes and of the suffixes."""
-        characters = ops.pad(ops.where(mask, inputs + 1, 0), [[0, 0], [0, 0], [0, self.length]])  # 0 = no character
+        padding = [[0, 0], [0, 0], [0, self.max_affix_length]]
+        characters = ops.pad(ops.where(mask, inputs + 1, 0), padding)  # 0 = no character
         lengths = ops.sum(ops.cast(mask, "int32"), axis=-1, keepdims=True)
         hashes = []
         for is_suffix in (0, 1):
             hashed = ops.full_like(lengths, is_suffix)
-            for i in range(self.length):
+            for i in range(self.max_affix_length):
                 at = lengths - 1 - i if is_suffix else ops.full_like(lengths, i)
                 found = ops.take_along_axis(characters, ops.maximum(at, 0), axis=-1)
                 hashed = extend_hash(hashed, ops.where(at >= 0, found, 0), self.buckets)
@@ -214,4 +219,4 @@ class AffixEncoder(BaseLayer):
 
     def compute_output_shape(self, inputs_shape):
         """Return the shape of the vectors of the words."""
-        return (*inputs_shape[:2], 2 * self.length * self.affix_dim + 9)
+        return (*inputs_shape[:2], 2 * self.max_affix_length * self.affix_dim + 9)

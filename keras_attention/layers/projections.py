@@ -1,57 +1,95 @@
-"""How a decoding step applies `Dense` layers: to rows, with weights that are read once, before the loop.
+"""How a decoding step applies `Dense` layers and tied embeddings: to rows, with weights that are read before the loop.
 
-    weights = read_weights(query, key, value)          before the loop
-    rows    = project(rows, weights, query, key, value)    at each step
+    project = projection(query, key, value)     before the loop
+    outputs = project(rows)                     at each step
 
-Layers with the same input become one product. LoRA matrices are merged and weights are cast before the loop. A
-quantized layer has no weights to read here; a step calls the layer.
+Layers with the same input become one product. An export in a lower precision computes these products in another way;
+see `serving/precision.py`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import keras
 from keras import ops
 
 
-def read_weights(*layers: keras.layers.Dense) -> dict:
-    """Return the weights of `Dense` layers with the same input, side by side.
+class Projection:
+    """The outputs of `Dense` layers with the same input, side by side: f(rows W + b), f the activation of the first.
 
-    Returns:
-        dict of `kernel` (M, N) and, if the layers have biases, `bias` (N,), N the sum of their widths; an empty dict
-        if a layer is quantized.
+    LoRA matrices are merged and weights are cast here, before the loop. A quantized layer has no weights to read; its
+    `call` is used.
+
+    Args:
+        *layers: M -> N_1, M -> N_2, ...
+
+    Call arguments:
+        rows: (R, M).
+
+    Output:
+        (R, N_1 + N_2 + ...).
 
     Example:
         >>> layers = keras.layers.Dense(3), keras.layers.Dense(5)
         >>> [layer.build((None, 7)) for layer in layers]
         [None, None]
-        >>> tuple(read_weights(*layers)["kernel"].shape)
-        (7, 8)
+        >>> tuple(Projection(*layers)(keras.ops.ones((2, 7))).shape)
+        (2, 8)
     """
-    if any(layer.quantization_mode is not None for layer in layers):
-        return {}
-    weights = {"kernel": [layer.kernel for layer in layers]}
-    if layers[0].use_bias:
-        weights["bias"] = [layer.bias for layer in layers]
-    return {name: _join([ops.cast(x, layers[0].compute_dtype) for x in parts]) for name, parts in weights.items()}
+
+    def __init__(self, *layers: keras.layers.Dense) -> None:
+        self.layers, self.kernel, self.bias = layers, None, None
+        if any(layer.quantization_mode is not None for layer in layers):
+            return
+        self.kernel = self._read([layer.kernel for layer in layers])
+        if layers[0].use_bias:
+            self.bias = self._read([layer.bias for layer in layers])
+
+    def _read(self, weights: list):
+        return _join([ops.cast(x, self.layers[0].compute_dtype) for x in weights])
+
+    def __call__(self, rows):
+        if self.kernel is None:
+            return _join([layer(rows) for layer in self.layers])
+        outputs = ops.matmul(rows, self.kernel)
+        outputs = outputs if self.bias is None else outputs + self.bias
+        return self.layers[0].activation(outputs)
 
 
-def project(rows, weights: dict, *layers: keras.layers.Dense):
-    """Return the outputs of the layers side by side: f(rows W + b), where f is the activation of the first layer.
-
-    Args:
-        rows: (R, M).
-        weights: from `read_weights`.
-        *layers: the layers of `read_weights`.
-
-    Returns:
-        (R, N).
-    """
-    if not weights:
-        return _join([layer(rows) for layer in layers])
-    outputs = ops.matmul(rows, weights["kernel"])
-    outputs = outputs + weights["bias"] if "bias" in weights else outputs
-    return layers[0].activation(outputs)
+def projection(*layers: keras.layers.Dense) -> Callable:
+    """Return the `Projection` of the layers; while an export is traced, that of the export's precision."""
+    return getattr(layers[0], "make_projection", Projection)(*layers)
 
 
 def _join(parts: list):
+    """Return tensors (R, N_i) side by side."""
     return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
+
+
+def logits_of_step(embedding, inputs):
+    """Return the logits of one decoding step: `embedding(inputs, reverse=True)`, but faster.
+
+    On TensorFlow, tied logits are computed as (E x')', which reads the embedding matrix E (V, M) in its memory order.
+    With few rows x, the product x E' takes several times as long.
+
+    Args:
+        embedding: a `keras.layers.ReversibleEmbedding`.
+        inputs: (B, K, M), the features x of K beams.
+
+    Returns:
+        (B, K, V).
+
+    Example:
+        >>> embedding = keras.layers.ReversibleEmbedding(11, 7)
+        >>> embedding.build()
+        >>> tuple(logits_of_step(embedding, keras.ops.ones((2, 3, 7))).shape)
+        (2, 3, 11)
+    """
+    rows = ops.reshape(inputs, (-1, inputs.shape[-1]))
+    plain = embedding.quantization_mode is None and inputs.dtype == embedding.variable_dtype
+    if "call" in vars(embedding) or not (keras.backend.backend() == "tensorflow" and plain and embedding.tie_weights):
+        logits = embedding(rows, reverse=True)  # `call` of the export's precision
+    else:
+        logits = ops.transpose(ops.matmul(embedding.embeddings, ops.transpose(rows)))
+    return ops.reshape(logits, (-1, inputs.shape[1], embedding.input_dim))

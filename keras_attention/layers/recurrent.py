@@ -1,7 +1,7 @@
 """Recurrent encoders, built from the recurrent layers of Keras: for a sequence of vectors, and for characters of words.
 
 RecurrentEncoder:  inputs (B, S, E) --> outputs (B, S, M), and the top layer's final states (B, M)
-CharacterEncoder:  character ids (B, S, P) --> one vector for each word (B, S, M)
+CharacterEncoder:  character ids (B, S, c) --> one vector for each word (B, S, M)
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ class CharacterEncoder(BaseLayer):
         cell: `"simple"`, `"gru"` or `"lstm"`.
 
     Call arguments:
-        inputs: (B, S, P) int, the characters of each word.
-        mask: (B, S, P) boolean, True = a real character; padding is on the right. When None, the implicit mask of
+        inputs: (B, S, c) int, the characters of each word.
+        mask: (B, S, c) boolean, True = a real character; padding is on the right. When None, the implicit mask of
             `inputs`; without it, all characters are real.
 
     Output:

@@ -49,7 +49,7 @@ def merge_heads(x):
 
 
 def split_rows(rows, beams: int, num_heads: int, width: int) -> list:
-    """Split the rows of a decoding step into beams, parts and heads: (B K, P H D) -> P tensors (B, H, K, D).
+    """Split the rows of a decoding step into beams, parts and heads: (B K, n H D) -> n tensors (B, H, K, D).
 
     Example:
         >>> [tuple(x.shape) for x in split_rows(keras.ops.zeros((6, 70)), beams=3, num_heads=5, width=7)]

@@ -170,14 +170,14 @@ class Transformer(BaseLayer):
         rows, position = ops.reshape(tokens, (-1, 1, tokens.shape[-1])), ops.reshape(carry["position"], (-1, 1))
         rows = ops.reshape(self.inputs(rows, start=position), (-1, tokens.shape[-1]))
         memory, recent, means = constants.get("memory", {}), {}, []
-        shared, carry = step_inputs(carry, cache["slot"], memory.get("bias"))
+        shared, carry = step_inputs(carry, cache["num_written"], memory.get("bias"))
         for i, block in enumerate(self.blocks):
             name = f"block_{i}"
             parts = cache["recent"][name], cache["finished"][name]
             rows, recent[name], scores = block.step(rows, shared, constants[name], *parts)
             means += [] if scores is None else [ops.mean(scores, axis=1)]
         mean = functools.reduce(ops.add, means) * (memory["is_real"] / len(means)) if means else None
-        cache = {**cache, "recent": recent, "slot": cache["slot"] + 1}
+        cache = {**cache, "recent": recent, "num_written": cache["num_written"] + 1}
         outputs = ops.reshape(self._finish(rows), (-1, beams, tokens.shape[-1]))
         return outputs, {"constants": constants, "carry": carry, "cache": cache}, mean
 

@@ -20,7 +20,7 @@ from keras_attention.layers.cache import StepInputs, append, merge_slots
 from keras_attention.layers.masks import causal_mask, implicit_mask
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.normalization import LayerNormalization
-from keras_attention.layers.projections import project, read_weights
+from keras_attention.layers.projections import projection
 from keras_attention.layers.shapes import output_specs
 
 
@@ -170,7 +170,7 @@ class TransformerBlock(BaseLayer):
         attend: Callable,
         cross_attend: Callable | None = None,
         training=False,
-        weights: dict | None = None,
+        project: dict | None = None,
     ):
         """Run the residual branches of the block with these attention functions.
 
@@ -181,7 +181,7 @@ class TransformerBlock(BaseLayer):
             cross_attend: the cross-attention, a function like `attend`; called only if the block has a
                 cross-attention.
             training: whether dropout is active.
-            weights: in a step, from `read_weights`; the inputs are then rows (R, M).
+            project: in a step, from `projections`; the inputs are then rows (R, M).
 
         Returns:
             outputs (..., L, M), the extra result of `attend`, and the extra result of `cross_attend` or None.
@@ -190,7 +190,7 @@ class TransformerBlock(BaseLayer):
         cross_extra = None
         if self.cross_attention is not None:
             x, cross_extra = self._branch(self.cross_norm, x, cross_attend, training)
-        x, _ = self._branch(self.feed_forward_norm, x, lambda x: (self.feed_forward(x, weights), None), training)
+        x, _ = self._branch(self.feed_forward_norm, x, lambda x: (self.feed_forward(x, project), None), training)
         return x, extra, cross_extra
 
     def _branch(self, norm, x, function: Callable, training) -> tuple:
@@ -202,18 +202,17 @@ class TransformerBlock(BaseLayer):
         """Return the input of the self-attention: norm(x) with pre-norm, x with post-norm."""
         return self.attention_norm(x) if self.norm_first else x
 
-    def feed_forward(self, x, weights: dict | None = None):
-        """Return W_2 f(W_1 x + b_1) + b_2; in a step, for rows x (R, M) with `weights` from `read_weights`."""
-        if weights is None:
+    def feed_forward(self, x, project: dict | None = None):
+        """Return W_2 f(W_1 x + b_1) + b_2; in a step, for rows x (R, M), with `project` from `projections`."""
+        if project is None:
             return self.output_projection(self.hidden(x))
-        hidden = project(x, weights["hidden"], self.hidden)
-        return project(hidden, weights["output"], self.output_projection)
+        return project["output"](project["hidden"](x))
 
-    def read_weights(self) -> dict:
-        """Return the weights of the projections, which the steps of a decoder share."""
-        cross = {} if self.cross_attention is None else {"cross_attention": self.cross_attention.read_weights(True)}
-        own = {"hidden": read_weights(self.hidden), "output": read_weights(self.output_projection)}
-        return {"attention": self.attention.read_weights(), **cross, **own}
+    def projections(self) -> dict:
+        """Return the projections of the block, which the steps of a decoder share."""
+        cross = {} if self.cross_attention is None else {"cross_attention": self.cross_attention.projections(True)}
+        own = {"hidden": projection(self.hidden), "output": projection(self.output_projection)}
+        return {"attention": self.attention.projections(), **cross, **own}
 
     def prefill(self, inputs, memory=None, memory_mask=None):
         """Run the block over the prompt of a decoder in one pass.
@@ -224,8 +223,8 @@ class TransformerBlock(BaseLayer):
             memory_mask: (B, S) or None.
 
         Returns:
-            outputs (B, L, M); constants, a dict of the `weights` and, with a memory, its keys (B, H, D, S) and values
-            (B, H, S, D); and the keys (B, H, D, L) and values (B, H, L, D) of the prompt.
+            outputs (B, L, M); constants, a dict of the `projections` and, with a memory, its keys (B, H, D, S) and
+            values (B, H, S, D); and the keys (B, H, D, L) and values (B, H, L, D) of the prompt.
         """
 
         def attend(attention, x, memory, mask):
@@ -239,7 +238,7 @@ class TransformerBlock(BaseLayer):
             lambda x: attend(self.attention, x, x, causal),
             lambda x: attend(self.cross_attention, x, memory, memory_mask),
         )
-        constants: dict[str, Any] = {"weights": self.read_weights()}
+        constants: dict[str, Any] = {"projections": self.projections()}
         if projected is not None:
             is_real = 1.0 if memory_mask is None else ops.expand_dims(ops.any(memory_mask, axis=1), (1, 2, 3))
             values = projected["values"] * ops.cast(is_real, x.dtype)  # a step does not mask an empty memory
@@ -258,20 +257,20 @@ class TransformerBlock(BaseLayer):
         Returns:
             outputs (B K, M), the new recent part, and the scores of the cross-attention (B, H, K, S) or None.
         """
-        weights = constants["weights"]
+        project = constants["projections"]
 
         def attend(x):
-            query, *new = self.attention.project_rows(x, shared.num_beams, weights["attention"])
-            written = append(recent, *new, shared.slot)
+            query, *new = self.attention.project_rows(x, shared.num_beams, project["attention"])
+            written = append(recent, *new, shared.write_at)
             parts = [merge_slots(written), finished]
-            return self.attention.attend_rows(query, parts, shared.bias, weights["attention"])[0], written
+            return self.attention.attend_rows(query, parts, shared.bias, project["attention"])[0], written
 
         def cross_attend(x):
-            own = weights["cross_attention"]
-            (query,) = self.cross_attention.project_rows(x, shared.num_beams, own, memory=True)
+            own = project["cross_attention"]
+            (query,) = self.cross_attention.project_rows(x, shared.num_beams, own)
             return self.cross_attention.attend_rows(query, [constants["memory"]], shared.memory_bias, own)
 
-        return self.run_branches(rows, attend, cross_attend, weights=weights)
+        return self.run_branches(rows, attend, cross_attend, project=project)
 
     def compute_output_spec(self, inputs, memory=None, *_: object, return_attention_scores=False, **__: object):
         """Return shapes and dtypes of the outputs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -13,11 +13,11 @@ from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.generation.decode import decode, search_inputs
-from keras_attention.models.arguments import has_learned_positions
-from keras_attention.models.decoding import stop_inputs, suppress_special
+from keras_attention.metrics.baselines import Baseline
+from keras_attention.models.decoder_steps import stop_inputs, suppress_special
+from keras_attention.models.detokenizer import hypothesis_outputs
+from keras_attention.models.encoded_inputs import check_texts, encode_inputs
 from keras_attention.models.examples import read_documents, token_baseline
-from keras_attention.models.inference import check_texts, hypothesis_outputs
-from keras_attention.models.inputs import encode_inputs
 from keras_attention.outputs import Completion
 
 
@@ -31,7 +31,17 @@ class AutoregressiveLM:
     reads_padding = True  # whether `start` takes prompts of different lengths
     output_class = Completion
     default_strategy = Sampling
-    read_examples, baseline = staticmethod(read_documents), token_baseline
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str], columns: dict[str, str] | None = None) -> list[str]:
+        """Read texts; see `read_documents`."""
+        return read_documents(paths, columns)
+
+    def baseline(
+        self, examples: Any, validation: Any, metric: str, label_smoothing: float = 0.0, **_: Any
+    ) -> Baseline | None:
+        """Return the loss of the frequencies of tokens; see `token_baseline`."""
+        return token_baseline(self, examples, validation, metric, label_smoothing)
 
     def complete(
         self, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32
@@ -73,7 +83,7 @@ class AutoregressiveLM:
         """
         new_tokens = strategy.max_new_tokens or strategy.min_new_tokens + 1
         reader, max_length = self.input_reader, self.config.max_length
-        if not has_learned_positions(self.config) or new_tokens == 1:
+        if self.config.positions != "learned" or new_tokens == 1:
             return reader
         if new_tokens >= max_length:
             name, limit = ("min", max_length - 2) if strategy.max_new_tokens is None else ("max", max_length - 1)
@@ -95,7 +105,7 @@ class AutoregressiveLM:
             limits = ops.maximum(prompt_lengths + strategy.min_new_tokens + 1, max_lengths)
         else:
             limits = prompt_lengths + strategy.max_new_tokens
-        return ops.minimum(limits, max_lengths) if has_learned_positions(self.config) else limits
+        return ops.minimum(limits, max_lengths) if self.config.positions == "learned" else limits
 
     def prepare(self, inputs: dict, strategy: Strategy) -> dict:
         """Split each prompt into tokens that the network reads in one call and tokens that the search forces.

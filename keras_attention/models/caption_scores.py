@@ -1,4 +1,4 @@
-"""Score a `Captioner` or its export on captioned images; `Captioner` uses these functions as methods."""
+"""Score a `Captioner` or its export on captioned images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keras_attention.outputs import Caption
 
 
 def validation_score(
-    self: Any,
+    model: Any,
     examples: Sequence[CaptionedImage],
     metric: str,
     cache: Any = None,
@@ -34,10 +34,10 @@ def validation_score(
         ValueError: no image can be read.
     """
     if cache is None:
-        captions = self.caption([example.image for example in examples], batch_size=64)
+        captions = model.caption([example.image for example in examples], batch_size=64)
     else:
-        regions = image_regions(examples, self, cache)
-        captions = self.caption_regions(regions, batch_size=64)
+        regions = image_regions(examples, model, cache)
+        captions = model.caption_regions(regions, batch_size=64)
         captions = [dataclasses.replace(c, valid=bool(v)) for c, v in zip(captions, regions.valid, strict=True)]
     return _text_score(*_readable(captions, examples), metric, bleu_tokenizer)
 
@@ -49,7 +49,7 @@ def _text_score(texts: list[str], references: Sequence, metric: str, bleu_tokeni
 
 
 def baseline(
-    self: Any,
+    model: Any,
     examples: Sequence[CaptionedImage],
     validation: Sequence[CaptionedImage],
     metric: str,
@@ -57,7 +57,7 @@ def baseline(
     **_: Any,
 ) -> Baseline | None:
     """Return the score of one caption for all images; see `keras_attention.training.baseline`."""
-    if metric not in self.text_metrics:
+    if metric not in model.text_metrics:
         return None
     captions = captions_of(examples)
     texts = [captions[TfIdf(captions).most_central()]] * len(validation)
@@ -65,7 +65,7 @@ def baseline(
     return Baseline(_text_score(texts, references, metric, bleu_tokenizer), "one caption for all images")
 
 
-def score_examples(cls: type, model: Any, examples: Sequence[CaptionedImage], **search: Any) -> dict[str, Any]:
+def score_examples(model: Any, examples: Sequence[CaptionedImage], **search: Any) -> dict[str, Any]:
     """Return `bleu_1` to `bleu_4`, `meteor` (if Java is installed), `rouge_l` and `cider`, each times 100."""
     check_scorers()  # fail before the slow captioning
     captions = model.caption([example.image for example in examples], **search)

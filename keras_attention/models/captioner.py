@@ -15,20 +15,24 @@ from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.region_cache import RegionCache
 from keras_attention.data.special_tokens import special_tokens_of
+from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Sampling, Strategy
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
 from keras_attention.layers.regions import gaussian_kernel
 from keras_attention.layers.vision import SMALL_CNN
-from keras_attention.models import caption_scores, decoding
-from keras_attention.models.arguments import with_vocabulary
-from keras_attention.models.build import initializer, make_decoder, make_embedding, make_encoder
+from keras_attention.metrics.baselines import Baseline
+from keras_attention.models import caption_scores, decoder_steps
+from keras_attention.models.config_checks import with_vocabulary
+from keras_attention.models.detokenizer import hypothesis_outputs
+from keras_attention.models.encoded_inputs import check_images, encode_inputs
 from keras_attention.models.examples import only_path
-from keras_attention.models.inference import check_images, hypothesis_outputs, objects_from_rows, run_batches
-from keras_attention.models.inputs import encode_inputs
+from keras_attention.models.layers_from_config import initializer, make_decoder, make_embedding, make_encoder
+from keras_attention.models.prediction import objects_from_rows, run_batches
 from keras_attention.models.task import Task
 from keras_attention.models.vision_weights import IMAGENET, load_image_encoder_weights
 from keras_attention.outputs import Caption
+from keras_attention.presets import TASKS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -40,7 +44,7 @@ class Captioner(Task):
     A recurrent decoder with attention attends to all regions for each token, and its initial state is computed from
     the mean of the regions. A recurrent decoder without attention reads this mean once.
 
-    If the image encoder is frozen, training can use its cached outputs, `regions` (P, R, C), instead of `images`; see
+    If the image encoder is frozen, training can use its cached outputs, `regions` (N, R, C), instead of `images`; see
     `caption_batches`.
 
     Args:
@@ -49,9 +53,9 @@ class Captioner(Task):
         tokenizer: KerasHub tokenizer of the captions.
 
     Call arguments:
-        inputs: dict of `images` (P, size, size, 3) float32, RGB, 0 to 255, or `regions` (P, R, C); and `target_ids`
-            (B, T) int, the captions shifted right to begin with the start token: B / P captions of the first image,
-            then B / P of the second, and so on.
+        inputs: dict of `images` (N, size, size, 3) float32, RGB, 0 to 255, or `regions` (N, R, C); and `target_ids`
+            (B, T) int, the captions shifted right to begin with the start token: B / N captions of the first image,
+            then B / N of the second, and so on.
 
     Output:
         logits (B, T, V).
@@ -72,10 +76,10 @@ class Captioner(Task):
     """
 
     command_name = "captioner"
+    default_preset, default_tokenizer = TASKS[command_name][1:]
     predict_method = "caption"
     output_class = Caption
     batch_function = staticmethod(caption_batches)
-    default_preset = "show_attend_and_tell"
     default_strategy = Greedy
     metric = "bleu"
     text_metrics = ("bleu", "cider")
@@ -91,7 +95,7 @@ class Captioner(Task):
         self.decoder = make_decoder(config, memory=True)
         self.output_bias = OutputBias(name="output_bias") if config.output_bias else None
         self.region_projection = self.encoder = self.noise = self.smoothing = self.shift = self.attention_loss = None
-        (self._prepare_recurrent if self._is_recurrent else self._prepare_transformer)(config)
+        (self._prepare_recurrent if isinstance(config, RecurrentConfig) else self._prepare_transformer)(config)
         size = config.image_size
         inputs = {
             "images": keras.Input((size, size, 3), dtype="float32", name="images"),
@@ -99,10 +103,6 @@ class Captioner(Task):
         }
         outputs = self._decode(self._encode(self.image_encoder(inputs["images"])), inputs["target_ids"])
         super().__init__(config, {"tokenizer": tokenizer}, inputs, outputs, **kwargs)
-
-    @property
-    def _is_recurrent(self) -> bool:
-        return isinstance(self.config, RecurrentConfig)
 
     def _prepare_recurrent(self, config: RecurrentCaptionerConfig) -> None:
         """Make the layers between the image encoder and a recurrent decoder."""
@@ -156,8 +156,10 @@ class Captioner(Task):
             load_image_encoder_weights(model.image_encoder, image_encoder_weights)
         return model
 
-    start, target_reader = decoding.start, decoding.target_reader
-    _add_bias, has_attention = decoding.add_bias, decoding.has_attention
+    @property
+    def target_reader(self) -> TextReader:
+        """The `TextReader` of captions."""
+        return TextReader.from_template(self.tokenizer, "end", self.config.max_length)
 
     @property
     def input_spec(self) -> None:
@@ -180,7 +182,7 @@ class Captioner(Task):
         They are `memory` and `initial_state` if the decoder uses them, and `values` for smoothed attention; or
         `prefix` (B, 1, E), a vector that the decoder reads before the first token.
         """
-        if not self._is_recurrent:
+        if self.encoder is not None:
             return {"memory": self.encoder(self.region_projection(regions), training=training)}
         mean = ops.mean(regions, axis=1)
         if self.config.attention is not None:
@@ -206,7 +208,9 @@ class Captioner(Task):
             encoded["noise"] = self.noise(targets, encoded["memory"], training=training)
         if self.shift is not None:
             encoded["values"] = self.shift(encoded.get("values", encoded["memory"]), training=training)
-        logits = self._add_bias(self.embedding(self._run_decoder(targets, encoded, training), reverse=True))
+        logits = decoder_steps.add_bias(
+            self, self.embedding(self._run_decoder(targets, encoded, training), reverse=True)
+        )
         return logits if prefix is None else logits[:, 1:]
 
     def _run_decoder(self, targets, encoded: dict, training):
@@ -238,9 +242,13 @@ class Captioner(Task):
             prefix = self.embedding(ops.zeros_like(regions[:, :0, 0], dtype="int32"))
         return prefix, encoded
 
+    def start(self, inputs: dict, length: int | None = None) -> dict:
+        """Encode images, and return the state before the first token; see `decoder_steps.start`."""
+        return decoder_steps.start(self, inputs, length)
+
     def step(self, tokens, state: dict):
-        """Read one token per beam and return the logits of the next one; see `decoding.step`."""
-        logits, state, scores = decoding.step(self, tokens, state)
+        """Read one token per beam, and return the logits of the next one; see `decoder_steps.step`."""
+        logits, state, scores = decoder_steps.step(self, tokens, state)
         return logits, state, self._smooth(scores)
 
     def _encode_images(self, inputs: dict) -> dict:
@@ -287,7 +295,6 @@ class Captioner(Task):
         self, regions: np.ndarray | RegionCache, strategy: Strategy | None = None, batch_size: int = 32
     ) -> list[Caption]:
         """Write a caption for each of N images from its regions (N, R, C); see `caption`."""
-
         strategy = strategy or Greedy()
 
         def compute(indices: np.ndarray) -> dict[str, Any]:
@@ -323,7 +330,7 @@ class Captioner(Task):
         limits = ops.zeros_like(inputs["seeds"]) + limit
         no_prefix = ops.expand_dims(inputs["seeds"], 1)[:, :0]
         search = search_inputs(limits, inputs["seeds"], no_prefix, no_prefix)
-        return {**inputs, **search, **decoding.stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)}
+        return {**inputs, **search, **decoder_steps.stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
         """Search for captions; `inputs` come from `prepare`.
@@ -335,7 +342,7 @@ class Captioner(Task):
         special, searched = special_tokens_of(self.tokenizer), dict(inputs)
         encoder_inputs = {name: searched.pop(name) for name in ("images", "regions") if name in searched}
         valid, start_ids = searched.pop("valid"), ops.zeros_like(searched["limits"]) + special.start
-        strategy = decoding.suppress_special(strategy, self.tokenizer)
+        strategy = decoder_steps.suppress_special(strategy, self.tokenizer)
         hypotheses = decode(self, encoder_inputs, strategy, start_ids=start_ids, end_id=special.end, **searched)
         computed = best_hypotheses(hypotheses, valid)
         if "attention" in computed:
@@ -380,5 +387,15 @@ class Captioner(Task):
         images = images if shuffle else {"cache": images.get("cache")}
         return super().make_batches(examples, max_tokens, shuffle, seed, **images)
 
-    validation_score, baseline = caption_scores.validation_score, caption_scores.baseline
-    score_examples = classmethod(caption_scores.score_examples)
+    def validation_score(self, examples: Sequence[CaptionedImage], metric: str, **options: Any) -> float:
+        """Return BLEU-4 or CIDEr of greedy captions; see `caption_scores.validation_score`."""
+        return caption_scores.validation_score(self, examples, metric, **options)
+
+    def baseline(self, examples: Sequence, validation: Sequence, metric: str, **options: Any) -> Baseline | None:
+        """Return the score of one caption for all images; see `keras_attention.training.baseline`."""
+        return caption_scores.baseline(self, examples, validation, metric, **options)
+
+    @classmethod
+    def score_examples(cls, model: Any, examples: Sequence[CaptionedImage], **search: Any) -> dict[str, Any]:
+        """Return BLEU, METEOR, ROUGE-L and CIDEr; see `caption_scores.score_examples`."""
+        return caption_scores.score_examples(model, examples, **search)

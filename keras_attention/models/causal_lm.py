@@ -10,12 +10,13 @@ import keras
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_batches import language_batches
 from keras_attention.data.text_reader import TextReader
-from keras_attention.models import decoding
-from keras_attention.models.arguments import text_inputs, with_vocabulary, without_attention
+from keras_attention.models import decoder_steps
 from keras_attention.models.autoregressive import AutoregressiveLM
-from keras_attention.models.build import make_decoder, make_embedding
+from keras_attention.models.config_checks import with_vocabulary, without_attention
 from keras_attention.models.examples import token_scores
+from keras_attention.models.layers_from_config import make_decoder, make_embedding, text_inputs
 from keras_attention.models.task import Task
+from keras_attention.presets import TASKS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -50,9 +51,8 @@ class CausalLM(AutoregressiveLM, Task):
     """
 
     command_name = "lm"
+    default_preset, default_tokenizer = TASKS[command_name][1:]
     batch_function = staticmethod(language_batches)
-    default_preset = "char_rnn"
-    default_tokenizer = "characters"
     output_bias = None
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
@@ -71,7 +71,18 @@ class CausalLM(AutoregressiveLM, Task):
         """Return the embeddings of the prompt tokens (B, L, E), and their mask as a decoder argument."""
         return self.embedding(inputs["token_ids"]), {"mask": inputs["padding_mask"]}
 
-    start, step, target_reader = decoding.start, decoding.step, decoding.target_reader
+    @property
+    def target_reader(self) -> TextReader:
+        """The `TextReader` of texts whose probability is computed."""
+        return TextReader.from_template(self.tokenizer, "end", self.config.max_length)
+
+    def start(self, inputs: dict, length: int | None = None) -> dict:
+        """Read the prompt tokens, and return the state before the next one; see `decoder_steps.start`."""
+        return decoder_steps.start(self, inputs, length)
+
+    def step(self, tokens, state: dict):
+        """Read one token per beam, and return the logits of the next one; see `decoder_steps.step`."""
+        return decoder_steps.step(self, tokens, state)
 
     @property
     def text_reader(self) -> TextReader:

@@ -16,9 +16,7 @@ _FEW_EXAMPLES, _FEW_CHARACTERS = 10, 1000
 _MANY_LABELS = 50  # with more labels than this, of which nearly all occur once, the column is wrong
 
 
-def check_training_data(
-    cls: Any, examples: Sequence, validation: Sequence | None = None, labels: Sequence[str] = ()
-) -> None:
+def check_training_data(cls: Any, examples: Sequence, validation: Sequence | None, labels: Sequence[str]) -> None:
     """Raise an error if no model can learn from examples, and warn about what is probably a mistake.
 
     Errors: one label, or nearly all labels occur once; all inputs, targets or captions are equal; all targets, labels
@@ -53,7 +51,7 @@ def check_training_data(
         _validation_overlap(examples, validation or ()),
     ]
     for problem in filter(None, found):
-        warnings.warn(problem, DataWarning, stacklevel=4)  # the caller of `ka.train`
+        warnings.warn(problem, DataWarning, stacklevel=5)  # the caller of `ka.train`
 
 
 def _shown(text: Any) -> str:
@@ -63,8 +61,8 @@ def _shown(text: Any) -> str:
 def _fix(cls: Any) -> str:
     """Return how to choose other columns of a file."""
     if cls.command_name == "tagger":
-        return "choose the column of the tags with `tag_column` (--tag-column)"
-    return "name the columns with `columns` (--columns)"
+        return "choose the column of the tags with `tag_column`"
+    return "name the columns with `columns`"
 
 
 def _label_problem(cls: Any, examples: Sequence, known: Sequence[str]) -> str:

@@ -149,28 +149,28 @@ def token_scores(model: keras.Model, batches: Any) -> dict[str, float]:
 
 
 def token_baseline(
-    self: Any, examples: Any, validation: Any, metric: str, label_smoothing: float = 0.0, **_: Any
+    model: Any, examples: Any, validation: Any, metric: str, label_smoothing: float = 0.0
 ) -> Baseline | None:
     """Return the loss of the frequencies of tokens; see `keras_attention.training.baseline`.
 
     Args:
-        self: a language model.
+        model: a language model.
         examples: texts or batches.
         validation: texts or batches.
         metric: `"loss"`; for a model with several outputs `"logits_loss"`.
         label_smoothing: label smoothing of the loss.
     """
-    several = isinstance(self.output, dict)
+    several = isinstance(model.output, dict)
     if metric != ("logits_loss" if several else "loss"):
         return None
 
     def batches_of(data: Any) -> Iterator[tuple]:
-        batches = data if isinstance(data, keras.utils.PyDataset) else self.make_batches(data, shuffle=False)
+        batches = data if isinstance(data, keras.utils.PyDataset) else model.make_batches(data, shuffle=False)
         for index in range(len(batches)):
             _, labels, weights = batches[index]
             yield (None, labels["logits"], weights["logits"]) if several else (None, labels, weights)
 
-    loss = unigram_loss(batches_of(examples), batches_of(validation), self.config.vocabulary_size, label_smoothing)
+    loss = unigram_loss(batches_of(examples), batches_of(validation), model.config.vocabulary_size, label_smoothing)
     return Baseline(loss, "the frequency of each token")
 
 

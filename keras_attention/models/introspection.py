@@ -12,9 +12,10 @@ import numpy as np
 from keras import ops
 
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.models.build import encode_text, mean_sequence
-from keras_attention.models.inference import Detokenizer, check_images, check_texts, run_batches
-from keras_attention.models.inputs import encode_inputs
+from keras_attention.models.detokenizer import Detokenizer
+from keras_attention.models.encoded_inputs import check_images, check_texts, encode_inputs
+from keras_attention.models.layers_from_config import encode_text, mean_sequence
+from keras_attention.models.prediction import run_batches
 from keras_attention.models.task import Task
 from keras_attention.outputs import AttentionMaps
 

@@ -14,20 +14,22 @@ from keras_attention.data.masking import masked_batches
 from keras_attention.data.special_tokens import mask_id
 from keras_attention.layers import MaskedLMHead, OutputBias
 from keras_attention.layers.heads import probabilities
-from keras_attention.models.arguments import text_inputs, with_vocabulary
-from keras_attention.models.build import (
+from keras_attention.metrics.baselines import Baseline
+from keras_attention.models.config_checks import with_vocabulary
+from keras_attention.models.encoded_inputs import check_texts, encode_inputs
+from keras_attention.models.examples import read_documents, token_baseline, token_scores
+from keras_attention.models.layers_from_config import (
     ACTIVATIONS,
     encode_text,
     initializer,
     make_embedding,
     make_encoder,
     make_pooler,
+    text_inputs,
 )
-from keras_attention.models.examples import read_documents, token_baseline, token_scores
-from keras_attention.models.inference import check_texts
-from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
 from keras_attention.outputs import FilledMask
+from keras_attention.presets import TASKS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -63,12 +65,11 @@ class MaskedLM(Task):
     """
 
     command_name = "mlm"
+    default_preset, default_tokenizer = TASKS[command_name][1:]
     predict_method = "fill"
     input_reader = Task.text_reader
     output_class = FilledMask
     batch_function = staticmethod(masked_batches)
-    read_examples, baseline = staticmethod(read_documents), token_baseline
-    default_preset = "bert_base"
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
@@ -127,10 +128,10 @@ class MaskedLM(Task):
         Args:
             inputs: dict of the call arguments and `mask_positions` (B, G) int, the positions of the masks, padded
                 with -1.
-            candidates: C, the number of tokens to return for each mask.
+            candidates: J, the number of tokens to return for each mask.
 
         Returns:
-            dict of `candidates` (B, G, C), token ids, best first; `candidate_scores` (B, G, C), their probabilities,
+            dict of `candidates` (B, G, J), token ids, best first; `candidate_scores` (B, G, J), their probabilities,
             padded with 0; `token_ids` (B, S), the text in which the best token replaces each mask; and `lengths` (B,).
         """
         inputs = dict(inputs)
@@ -151,7 +152,7 @@ class MaskedLM(Task):
         }
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-        """Return `text` (B,); `candidates` and `candidate_scores` (B, G, C), padded with "" and 0."""
+        """Return `text` (B,); `candidates` and `candidate_scores` (B, G, J), padded with "" and 0."""
         detokenizer, is_mask = detokenizers["tokenizer"], inputs["mask_positions"] >= 0
         filled = detokenizer.decode(computed["token_ids"], computed["lengths"])
         is_candidate = is_mask[:, :, None] & (computed["candidates"] >= 0)
@@ -160,6 +161,17 @@ class MaskedLM(Task):
             "candidates": detokenizer.pieces(computed["candidates"], is_candidate),
             "candidate_scores": computed["candidate_scores"],
         }
+
+    @classmethod
+    def read_examples(cls, paths: Sequence[str], columns: dict[str, str] | None = None) -> list[str]:
+        """Read texts; see `read_documents`."""
+        return read_documents(paths, columns)
+
+    def baseline(
+        self, examples: Any, validation: Any, metric: str, label_smoothing: float = 0.0, **_: Any
+    ) -> Baseline | None:
+        """Return the loss of the frequencies of tokens; see `token_baseline`."""
+        return token_baseline(self, examples, validation, metric, label_smoothing)
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:

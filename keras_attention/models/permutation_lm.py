@@ -12,11 +12,12 @@ from keras import ops
 from keras_attention.config import TransformerConfig
 from keras_attention.data.permutation import permutation_batches
 from keras_attention.layers import MaskEmbedding, OutputBias
-from keras_attention.models.arguments import text_inputs, with_vocabulary
 from keras_attention.models.autoregressive import AutoregressiveLM
-from keras_attention.models.build import initializer, make_embedding, make_encoder
+from keras_attention.models.config_checks import with_vocabulary
 from keras_attention.models.examples import token_scores
+from keras_attention.models.layers_from_config import initializer, make_embedding, make_encoder, text_inputs
 from keras_attention.models.task import Task
+from keras_attention.presets import TASKS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -54,8 +55,8 @@ class PermutationLM(AutoregressiveLM, Task):
     """
 
     command_name = "plm"
+    default_preset, default_tokenizer = TASKS[command_name][1:]
     batch_function = staticmethod(permutation_batches)
-    default_preset = "xlnet_base"
     reads_padding = False
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:

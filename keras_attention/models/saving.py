@@ -1,4 +1,4 @@
-"""What a file and an export of a task contain: its config, tokenizers and quantization; `Task` has these methods."""
+"""What a file and an export of a task contain: its config, tokenizers and quantization."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from keras_attention import config as configs
 from keras_attention.data.special_tokens import SpecialTokens, set_special_tokens
 
 
-def get_config(self: Any) -> dict:
+def get_config(model: Any) -> dict:
     """Return the constructor's arguments, for saving."""
-    tokenizers = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.tokenizer_names}
-    fields = {"class": type(self.config).__name__, **dataclasses.asdict(self.config)}
-    quantization = keras.saving.serialize_keras_object(self.quantization)
-    declared = {name: getattr(tokenizer, "declared_tokens", None) for name, tokenizer in self.tokenizers.items()}
+    tokenizers = {name: keras.saving.serialize_keras_object(getattr(model, name)) for name in model.tokenizer_names}
+    fields = {"class": type(model.config).__name__, **dataclasses.asdict(model.config)}
+    quantization = keras.saving.serialize_keras_object(model.quantization)
+    declared = {name: getattr(tokenizer, "declared_tokens", None) for name, tokenizer in model.tokenizers.items()}
     special = {name: dataclasses.asdict(tokens) for name, tokens in declared.items() if tokens is not None}
-    others = {"name": self.name, "quantization": quantization, "special_tokens": special}
+    others = {"name": model.name, "quantization": quantization, "special_tokens": special}
     return {"config": fields, **others, **tokenizers}
 
 
-def from_config(cls: Any, config: dict, custom_objects: dict | None = None):
+def from_config(task_class: type, config: dict, custom_objects: dict | None):
     """Make a model from a dict that `get_config` returned."""
     import keras_hub  # noqa: F401  (registers the tokenizers' classes)
 
@@ -33,18 +33,18 @@ def from_config(cls: Any, config: dict, custom_objects: dict | None = None):
         fields["labels"] = tuple(fields["labels"])
     tokenizers = {
         name: keras.saving.deserialize_keras_object(config.pop(name, None), custom_objects)
-        for name in cls.tokenizer_names
+        for name in task_class.tokenizer_names
     }
     for name, special in config.pop("special_tokens", {}).items():
         set_special_tokens(tokenizers[name], SpecialTokens(**special))
     quantization = keras.saving.deserialize_keras_object(config.pop("quantization", None), custom_objects)
-    model = cls(getattr(configs, fields.pop("class"))(**fields), **tokenizers, **config)
+    model = task_class(getattr(configs, fields.pop("class"))(**fields), **tokenizers, **config)
     if quantization is not None:
         model.quantize(config=quantization)  # before Keras loads the weights, which are quantized
     return model
 
 
-def save(self: Any, filepath: str | pathlib.Path, *args: Any, **options: Any) -> None:
+def save(model: Any, filepath: str | pathlib.Path, *args: Any, **options: Any) -> None:
     """Save the weights, the config and the tokenizers to a `.keras` file; see `keras.Model.save`.
 
     Args:
@@ -61,10 +61,10 @@ def save(self: Any, filepath: str | pathlib.Path, *args: Any, **options: Any) ->
             f"{filepath} does not end in .keras; another format loses the tokenizers. Use save('{name}'), "
             "save_weights('m.weights.h5') for the weights alone, or export('folder') for a SavedModel."
         )
-    keras.Model.save(self, filepath, *args, **options)
+    keras.Model.save(model, filepath, *args, **options)
 
 
-def quantize(self: Any, mode: str | None = None, config: Any = None, *, filters: None = None) -> None:
+def quantize(model: Any, mode: str | None, config: Any, filters: None) -> None:
     """Quantize all projections and embeddings; see `keras.Model.quantize`.
 
     Args:
@@ -80,27 +80,22 @@ def quantize(self: Any, mode: str | None = None, config: Any = None, *, filters:
             "`filters` cannot be saved in a file; expected None, which quantizes all projections and embeddings."
         )
     kinds = (keras.layers.Dense, keras.layers.Embedding)  # neither tokenizers nor normalization
-    if self.has_lora:
+    if model.has_lora:
         raise ValueError(
             "The model has LoRA matrices. Save and load it first, which merges them into the weights. Then "
             "quantize the loaded model."
         )
-    keras.Model.quantize(self, mode, config, filters=lambda layer: isinstance(layer, kinds))
-    self.quantization = config
+    keras.Model.quantize(model, mode, config, filters=lambda layer: isinstance(layer, kinds))
+    model.quantization = config
 
 
-def has_lora(self: Any) -> bool:
-    """True if projections have LoRA matrices; saving merges them into the weights."""
-    return any(getattr(layer, "lora_enabled", False) for layer in self._flatten_layers())
-
-
-def export(self: Any, directory: str | pathlib.Path, version: int = 1, **options: Any) -> pathlib.Path:
+def export(model: Any, directory: str | pathlib.Path, version: int, **options: Any) -> pathlib.Path:
     """Write a SavedModel that takes raw text or images.
 
     Args:
         directory: parent directory; the model is written to `<directory>/<version>/`.
         version: a positive integer; a server loads the highest one.
-        **options: `strategy`, `examples` and `attention`; see `keras_attention.serving.export`.
+        **options: `strategy`, `examples`, `attention` and `precision`; see `keras_attention.serving.export`.
 
     Returns:
         the path `<directory>/<version>`.
@@ -119,26 +114,4 @@ def export(self: Any, directory: str | pathlib.Path, version: int = 1, **options
     """
     from keras_attention.serving import export
 
-    return export(self, directory, version, **options)
-
-
-def clone_tasks(task_class: type) -> None:
-    """Let `keras.models.clone_model` return a whole task with new weights.
-
-    Keras makes a plain functional model of any model with inputs and outputs, even if it has its own `get_config`. The
-    plain model has neither prediction methods nor tokenizers.
-    """
-    clone = keras.models.clone_model
-
-    def clone_model(model: Any, *args: Any, **options: Any) -> Any:
-        if args or options or not isinstance(model, task_class):
-            return clone(model, *args, **options)
-        copy = type(model)(model.config, **model.tokenizers, name=model.name)
-        if model.quantization is not None:
-            copy.quantize(config=model.quantization)
-        if model.compiled:
-            copy.compile_from_config(model.get_compile_config())
-        return copy
-
-    clone_model.__doc__ = clone.__doc__
-    keras.models.clone_model = clone_model
+    return export(model, directory, version, **options)

@@ -1,26 +1,36 @@
-"""`Task`, the base class of all models: the attributes that describe a task, and the computation of its prediction.
-
-The other methods of all tasks are functions in files of their own: making.py and weight_transfer.py (new models),
-fitting.py (`compile`, `fit`), token_loss.py (the loss), saving.py (files and exports), inference.py (batches of texts
-or images).
-"""
+"""`Task`, the base class of all models: the facts of a task, its methods, and the computation of its prediction."""
 
 from __future__ import annotations
 
 import collections
+import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
+import numpy as np
 
+from keras_attention import keras_patches
+from keras_attention.data.example_weights import ClassWeight
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.generation.compiled import check_process
 from keras_attention.metrics.baselines import Baseline
-from keras_attention.models import fitting, inference, making, saving, token_loss, weight_transfer
-from keras_attention.models.data_checks import check_training_data
+from keras_attention.models import constructors, data_checks, keras_methods, saving, token_loss
+from keras_attention.models.detokenizer import Detokenizer
 from keras_attention.models.examples import check_examples
+from keras_attention.models.prediction import objects_from_rows, run_batches
+
+
+def documented_by(function: Callable) -> Callable[[Callable], Callable]:
+    """Return a decorator that gives a method the docstring of the function that it calls."""
+
+    def decorate(method: Callable) -> Callable:
+        method.__doc__ = function.__doc__
+        return method
+
+    return decorate
 
 
 class Task(keras.Model):
@@ -62,29 +72,6 @@ class Task(keras.Model):
     decoder: keras.layers.Layer | None = None
     pooler: keras.layers.Layer | None = None
 
-    # Methods with a file of their own, where their documentation is.
-    from_preset = classmethod(making.from_preset)
-    from_examples = classmethod(making.from_examples)
-    train_tokenizers = classmethod(making.train_tokenizers)
-    override_config = classmethod(making.override_config)
-    from_model = classmethod(weight_transfer.from_model)
-    from_encoder = classmethod(weight_transfer.from_encoder)
-    check_examples = classmethod(check_examples)
-    check_training_data = classmethod(check_training_data)
-    compile = fitting.compile
-    compile_from_config = fitting.compile_from_config
-    fit = fitting.fit
-    evaluate = fitting.evaluate
-    predict = fitting.predict
-    save = saving.save
-    get_config = saving.get_config
-    from_config = classmethod(saving.from_config)
-    quantize = saving.quantize
-    has_lora = property(saving.has_lora)
-    export = saving.export
-    predict_outputs = inference.predict_outputs
-    compute_outputs = inference.compute_outputs
-
     is_pretrained = False  # whether it was loaded, or has the encoder of another model; see `TrainingPlan.for_data`
     _accumulated_factor = 1.0  # of the loss, if gradients are accumulated
 
@@ -98,6 +85,69 @@ class Task(keras.Model):
             if tokenizer is not None:  # an unbuilt layer would make Keras predict twice on JAX
                 tokenizer.built = True
 
+    @classmethod
+    @documented_by(constructors.from_preset)
+    def from_preset(cls, name: str, **overrides: Any) -> Self:
+        return constructors.from_preset(cls, name, **overrides)
+
+    @classmethod
+    @documented_by(constructors.from_examples)
+    def from_examples(
+        cls,
+        examples: Sequence,
+        preset: str | None = None,
+        *,
+        tokenizer_kind: str | None = None,
+        vocabulary_size: int | None = None,
+        lowercase: bool = False,
+        normalization: str = "identity",
+        **overrides: Any,
+    ) -> Self:
+        return constructors.from_examples(
+            cls, examples, preset, tokenizer_kind, vocabulary_size, lowercase, normalization, **overrides
+        )
+
+    @classmethod
+    @documented_by(constructors.from_model)
+    def from_model(cls, other: Task, **overrides: Any) -> Self:
+        return constructors.from_model(cls, other, **overrides)
+
+    @classmethod
+    @documented_by(constructors.from_encoder)
+    def from_encoder(cls, other: Task, **overrides: Any) -> Self:
+        return constructors.from_encoder(cls, other, **overrides)
+
+    @documented_by(keras_methods.compile)
+    def compile(self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **options: Any):
+        keras_methods.compile(self, optimizer, loss, weighted_metrics, **options)
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compile with the configuration of a saved model."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    @documented_by(keras_methods.fit)
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *args: Any,
+        validation_data: Any = None,
+        class_weight: ClassWeight | None = None,
+        sample_weight: Any = None,
+        **options: Any,
+    ) -> keras.callbacks.History:
+        data = {"validation_data": validation_data, "class_weight": class_weight, "sample_weight": sample_weight}
+        return keras_methods.fit(self, x, y, *args, **data, **options)
+
+    @documented_by(keras_methods.evaluate)
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
+        return keras_methods.evaluate(self, x, y, *args, **options)
+
+    @documented_by(keras_methods.predict)
+    def predict(self, x: Any, batch_size: int | None = None, *args: Any, **options: Any) -> Any:
+        return keras_methods.predict(self, x, batch_size, *args, **options)
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return the loss of a batch per token; see `token_loss.compute_loss`."""
         return token_loss.compute_loss(self, x, y, y_pred, sample_weight, training)
@@ -107,8 +157,33 @@ class Task(keras.Model):
         return token_loss.train_step(self, *arguments)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
-        """Build the metrics from one replica's batch; see `token_loss.build_on_replicas`."""
-        token_loss.build_on_replicas(self, iterator, data_batch)
+        keras_patches.build_on_one_replica(self, iterator, data_batch)
+
+    @documented_by(saving.save)
+    def save(self, filepath: str | pathlib.Path, *args: Any, **options: Any) -> None:
+        saving.save(self, filepath, *args, **options)
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
+        return saving.get_config(self)
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> Self:
+        """Make a model from a dict that `get_config` returned."""
+        return saving.from_config(cls, config, custom_objects)
+
+    @documented_by(saving.quantize)
+    def quantize(self, mode: str | None = None, config: Any = None, *, filters: None = None) -> None:
+        saving.quantize(self, mode, config, filters)
+
+    @property
+    def has_lora(self) -> bool:
+        """True if projections have LoRA matrices; saving merges them into the weights."""
+        return any(getattr(layer, "lora_enabled", False) for layer in keras_patches.all_layers(self))
+
+    @documented_by(saving.export)
+    def export(self, directory: str | pathlib.Path, version: int = 1, **options: Any) -> pathlib.Path:
+        return saving.export(self, directory, version, **options)
 
     @classmethod
     def task_name(cls) -> str:
@@ -205,6 +280,55 @@ class Task(keras.Model):
         """Return a loss per token that is added to the compiled loss, such as the one of a captioner's attention."""
         return 0.0
 
+    def predict_outputs(
+        self, inputs: Any, texts: Sequence | None, batch_size: int, add_inputs: Callable | None = None, **options: Any
+    ) -> list:
+        """Compute one output for each text or image.
+
+        Args:
+            inputs: N texts or images, from `encode_inputs`.
+            texts: the N texts; None for images.
+            batch_size: number of texts or images in a batch.
+            add_inputs: function from the indices of a batch to more inputs of `prepare`, such as seeds.
+            **options: constants of the compiled function, such as the `strategy` of a search.
+
+        Returns:
+            N objects of `output_class`.
+        """
+
+        def compute(indices: np.ndarray) -> dict[str, Any]:
+            batch = inputs.take(indices)
+            added = {} if add_inputs is None else add_inputs(indices)
+            return self.compute_outputs(batch.strings, {**self.to_inputs(batch), **added}, **options)
+
+        return objects_from_rows(self.output_class, run_batches(inputs.lengths, batch_size, compute), texts)
+
+    def compute_outputs(self, strings: Any, inputs: dict, **options: Any) -> dict[str, Any]:
+        """Run `prepare`, `compute` and `to_outputs` on a batch of arrays; see `to_outputs` for the result."""
+        stop = options["strategy"].stop if "strategy" in options else ()
+        detokenizers = {name: Detokenizer(tokenizer, stop) for name, tokenizer in self.tokenizers.items()}
+        computed = self.compiled_function(type(self).compute)(self.prepare(inputs, **options), **options)
+        return self.to_outputs(strings, inputs, computed, detokenizers)
+
+    @classmethod
+    def check_examples(cls, examples: Any) -> None:
+        """Raise TypeError unless `examples` are raw examples of this task."""
+        check_examples(cls, examples)
+
+    @classmethod
+    @documented_by(data_checks.check_training_data)
+    def check_training_data(
+        cls, examples: Sequence, validation: Sequence | None = None, labels: Sequence[str] = ()
+    ) -> None:
+        data_checks.check_training_data(cls, examples, validation, labels)
+
+    @classmethod
+    @documented_by(constructors.train_tokenizers)
+    def train_tokenizers(
+        cls, examples: Sequence, config: Any, overrides: dict[str, Any], **options: Any
+    ) -> dict[str, Any]:
+        return constructors.train_tokenizers(cls, examples, config, overrides, **options)
+
     @classmethod
     def read_examples(cls, paths: Sequence[str], **options: Any) -> list:
         """Read examples from one file or `tfds:NAME[:SPLIT]`; a `Translator` also reads two aligned files.
@@ -270,4 +394,4 @@ class Task(keras.Model):
         raise NotImplementedError(f"{cls.__name__} does not define `score_examples`.")
 
 
-saving.clone_tasks(Task)
+keras_patches.replace_clone_model(Task)

@@ -18,20 +18,21 @@ from keras_attention.data.text_reader import Text, TextReader, as_tuple
 from keras_attention.layers import BagOfNGrams
 from keras_attention.layers.heads import probabilities
 from keras_attention.metrics.baselines import Baseline, most_frequent
-from keras_attention.models.arguments import check_labels, text_inputs, with_vocabulary
-from keras_attention.models.build import (
+from keras_attention.models.config_checks import check_labels, with_vocabulary
+from keras_attention.models.encoded_inputs import check_texts, encode_inputs
+from keras_attention.models.examples import check_known_labels, only_path
+from keras_attention.models.layers_from_config import (
     encode_text,
     make_attention,
     make_embedding,
     make_encoder,
     make_pooler,
     pool_sequence,
+    text_inputs,
 )
-from keras_attention.models.examples import check_known_labels, only_path
-from keras_attention.models.inference import check_texts
-from keras_attention.models.inputs import encode_inputs
 from keras_attention.models.task import Task
 from keras_attention.outputs import Classification
+from keras_attention.presets import TASKS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -40,7 +41,7 @@ class TextClassifier(Task):
 
     p(label | x) = softmax(W s), where s is the pooled vector of the text; `config.problem_type` can replace the
     softmax. For a recurrent encoder s = [h; c]: h is the final state of both directions, and c is the context of
-    attention with query h over all positions (omitted without attention); with `config.ngram_buckets`, the weights of
+    attention with query h over all positions (omitted without attention); with `config.hash_buckets`, the weights of
     tokens and of pairs of tokens are added to W s, see `layers.BagOfNGrams`. For a Transformer s = tanh(V x_0 + b),
     where x_0 is the output at the start token; with `config.pooling="mean"`, s is the mean of the outputs.
 
@@ -71,10 +72,10 @@ class TextClassifier(Task):
     """
 
     command_name = "classifier"
+    default_preset, default_tokenizer = TASKS[command_name][1:]
     predict_method = "classify"
     output_class = Classification
     batch_function = staticmethod(classification_batches)
-    default_preset = "rnn_classifier"
     has_pairs = True
     metric = "accuracy"
 
@@ -92,8 +93,8 @@ class TextClassifier(Task):
         pooled, _ = pool(inputs)
         dropout = keras.layers.Dropout(config.dropout, name="dropout")
         self.head = keras.layers.Dense(len(config.labels), name="logits")
-        if config.ngram_buckets:
-            self.ngrams = BagOfNGrams(config.vocabulary_size, len(config.labels), config.ngram_buckets, name="ngrams")
+        if config.hash_buckets:
+            self.ngrams = BagOfNGrams(config.vocabulary_size, len(config.labels), config.hash_buckets, name="ngrams")
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self._logits(inputs, dropout(pooled)), **kwargs)
 
     def _logits(self, inputs: dict, pooled):

@@ -22,24 +22,18 @@ from keras_attention.data.word_reader import EncodedWords, WordReader
 from keras_attention.layers import AffixEncoder, CharacterEncoder
 from keras_attention.layers.heads import probabilities
 from keras_attention.metrics.baselines import Baseline, frequent_tags
-from keras_attention.models.arguments import (
-    check_labels,
-    known_vocabulary,
-    text_inputs,
-    with_vocabulary,
-    without_attention,
-)
-from keras_attention.models.build import encode_text, make_embedding, make_encoder
+from keras_attention.models.config_checks import check_labels, known_vocabulary, with_vocabulary, without_attention
+from keras_attention.models.encoded_inputs import check_texts, encode_inputs
 from keras_attention.models.examples import check_known_labels, only_path
-from keras_attention.models.inference import check_texts
-from keras_attention.models.inputs import encode_inputs
+from keras_attention.models.layers_from_config import encode_text, make_embedding, make_encoder, text_inputs
 from keras_attention.models.task import Task
 from keras_attention.outputs import Tagging, join_taggings
+from keras_attention.presets import TASKS
 
 
 def _make_character_encoder(config: Any, tokenizer: Any) -> AffixEncoder | CharacterEncoder | None:
     """Return the encoder of words by their characters; None if the config has no characters."""
-    size, buckets = config.character_vocabulary_size, config.ngram_buckets
+    size, buckets = config.character_vocabulary_size, config.hash_buckets
     if not size:
         return None
     if buckets:
@@ -55,7 +49,7 @@ class TextTagger(Task):
 
     p(tag_i | x) = softmax(W h_i), where h_i is the encoder's output at the first token of word i. If there is a
     character tokenizer, a recurrent encoder reads the token embeddings and, at the first token of each word, features
-    of the word from an `AffixEncoder`, or from a `CharacterEncoder` if `config.ngram_buckets` is 0. This works best if
+    of the word from an `AffixEncoder`, or from a `CharacterEncoder` if `config.hash_buckets` is 0. This works best if
     tokens are words (`train_tokenizer(texts, "words")`).
 
     Args:
@@ -65,8 +59,8 @@ class TextTagger(Task):
 
     Call arguments:
         inputs: dict of `token_ids` (B, S) int, `padding_mask` (B, S) bool, True for real tokens, and, if the config
-            has segments, `segment_ids` (B, S) int; with a character tokenizer also `character_ids` (B, S, P) int
-            and `character_mask` (B, S, P) bool, which is True only at the first token of each word.
+            has segments, `segment_ids` (B, S) int; with a character tokenizer also `character_ids` (B, S, c) int
+            and `character_mask` (B, S, c) bool, which is True only at the first token of each word.
 
     Output:
         logits (B, S, tags); only those at the first token of each word are used.
@@ -87,11 +81,10 @@ class TextTagger(Task):
     """
 
     command_name = "tagger"
+    default_preset, default_tokenizer = TASKS[command_name][1:]
     predict_method = "tag"
     output_class = Tagging
     batch_function = staticmethod(tagging_batches)
-    default_preset = "rnn_tagger"
-    default_tokenizer = "words"
     metric = "accuracy"
     tokenizer_names = ("tokenizer", "character_tokenizer")
 
@@ -165,7 +158,7 @@ class TextTagger(Task):
         return [join_taggings([part for _, part in group]) for _, group in groups]
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
-        """Return the call arguments and `word_starts` (B, W), the position of each word, padded with -1."""
+        """Return the call arguments and `word_starts` (B, I), the position of each word, padded with -1."""
         arrays = batch.arrays()
         return {**arrays, **text_model_inputs(self.config, arrays["token_ids"], arrays["padding_mask"])}
 
@@ -173,11 +166,11 @@ class TextTagger(Task):
         """Compute the most probable tag of each word.
 
         Args:
-            inputs: dict of the call arguments and `word_starts` (B, W) int, the position of the first token of each
+            inputs: dict of the call arguments and `word_starts` (B, I) int, the position of the first token of each
                 word, padded with -1.
 
         Returns:
-            dict of `tag_ids` (B, W), and `scores` (B, W), their probabilities, padded with 0.
+            dict of `tag_ids` (B, I), and `scores` (B, I), their probabilities, padded with 0.
         """
         inputs = dict(inputs)
         starts = inputs.pop("word_starts")
@@ -186,7 +179,7 @@ class TextTagger(Task):
         return {"tag_ids": ops.argmax(scores, -1), "scores": ops.where(starts >= 0, ops.max(scores, -1), 0.0)}
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-        """Return `words`, `tags` and `scores` (B, W), padded with "" and 0. `strings` are the words (B, W)."""
+        """Return `words`, `tags` and `scores` (B, I), padded with "" and 0. `strings` are the words (B, I)."""
         names = detokenizers["tokenizer"].names
         tags = names(self.config.labels, computed["tag_ids"], inputs["word_starts"] >= 0)
         return {"words": strings, "tags": tags, "scores": computed["scores"]}

@@ -21,14 +21,15 @@ from keras_attention.generation.decode import best_hypotheses, decode, search_in
 from keras_attention.layers import OutputBias
 from keras_attention.metrics.baselines import Baseline, TfIdf
 from keras_attention.metrics.text import score_texts, scores_by_length
-from keras_attention.models import decoding
-from keras_attention.models.arguments import has_learned_positions, with_vocabulary
-from keras_attention.models.build import make_decoder, make_embedding, make_encoder
-from keras_attention.models.inference import check_texts, hypothesis_outputs
-from keras_attention.models.inputs import encode_inputs
+from keras_attention.models import decoder_steps
+from keras_attention.models.config_checks import with_vocabulary
+from keras_attention.models.detokenizer import hypothesis_outputs
+from keras_attention.models.encoded_inputs import check_texts, encode_inputs
+from keras_attention.models.layers_from_config import make_decoder, make_embedding, make_encoder
 from keras_attention.models.lexical_initialization import initialize_target_embeddings
 from keras_attention.models.task import Task
 from keras_attention.outputs import Translation
+from keras_attention.presets import TASKS
 
 _MAX_COMPARED = 100_000  # training pairs of the baseline; a pair takes 4 KB
 
@@ -71,10 +72,10 @@ class Translator(Task):
     """
 
     command_name = "translator"
+    default_preset, default_tokenizer = TASKS[command_name][1:]
     predict_method = "translate"
     output_class = Translation
     batch_function = staticmethod(translation_batches)
-    default_preset = "rnn_attention"
     default_strategy = Greedy
     has_pairs = True
     metric = "bleu"
@@ -112,15 +113,20 @@ class Translator(Task):
 
     def _logits(self, inputs):
         outputs = self.decoder(self.target_embedding(inputs["target_ids"]), **self._encode(inputs))
-        return self._add_bias(self.target_embedding(outputs, reverse=True))
+        return decoder_steps.add_bias(self, self.target_embedding(outputs, reverse=True))
 
     @property
     def embeddings(self) -> tuple[keras.layers.Layer, ...]:
         """The token embeddings of source and target."""
         return self.source_embedding, self.target_embedding
 
-    start, step = decoding.start, decoding.step
-    _add_bias, has_attention = decoding.add_bias, decoding.has_attention
+    def start(self, inputs: dict, length: int | None = None) -> dict:
+        """Encode sources, and return the state before the first token; see `decoder_steps.start`."""
+        return decoder_steps.start(self, inputs, length)
+
+    def step(self, tokens, state: dict):
+        """Read one token per beam, and return the logits of the next one; see `decoder_steps.step`."""
+        return decoder_steps.step(self, tokens, state)
 
     def _encode(self, inputs) -> dict:
         """Return the decoder arguments from the encoder: its outputs and their mask, and its final states."""
@@ -148,7 +154,7 @@ class Translator(Task):
     @property
     def prefix_reader(self) -> TextReader:
         """The `TextReader` of prefixes. It leaves room for one generated token if positions are learned."""
-        limit = self.config.max_length - has_learned_positions(self.config)
+        limit = self.config.max_length - (1 if self.config.positions == "learned" else 0)
         return TextReader.from_template(self.target_tokenizer, "none", limit)
 
     def length_limits(self, source_lengths, strategy: Strategy):
@@ -158,7 +164,7 @@ class Translator(Task):
         else:
             default = ops.minimum(source_lengths * 2 + 8, self.config.max_length)
             limits = ops.maximum(default, strategy.min_new_tokens + 1)
-        return ops.minimum(limits, self.config.max_length) if has_learned_positions(self.config) else limits
+        return ops.minimum(limits, self.config.max_length) if self.config.positions == "learned" else limits
 
     def translate(
         self,
@@ -207,7 +213,7 @@ class Translator(Task):
 
         Args:
             inputs: dict of `source_ids` (B, S) int, `source_mask` (B, S) bool, `is_empty` (B,) bool, `seeds` (B,) int
-                and optionally `prefix_ids` and `prefix_mask` (B, P), the first tokens of the translations.
+                and optionally `prefix_ids` and `prefix_mask` (B, L), the first tokens of the translations.
             strategy: the search strategy.
 
         Returns:
@@ -218,7 +224,7 @@ class Translator(Task):
         limits = self.length_limits(ops.sum(ops.cast(inputs["source_mask"], "int32"), axis=1), strategy)
         limits = ops.maximum(limits, ops.sum(ops.cast(prefix_mask, "int32"), axis=1) + 1)
         search = search_inputs(limits, inputs["seeds"], prefix_ids, prefix_mask)
-        stop = decoding.stop_inputs(self.target_tokenizer, self.config.target_vocabulary_size, strategy)
+        stop = decoder_steps.stop_inputs(self.target_tokenizer, self.config.target_vocabulary_size, strategy)
         return {**inputs, **search, **stop}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
@@ -236,7 +242,7 @@ class Translator(Task):
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
         is_real = ops.logical_not(searched.pop("is_empty"))
         start_ids = ops.zeros_like(searched["limits"]) + special.start
-        strategy = decoding.suppress_special(strategy, self.target_tokenizer)
+        strategy = decoder_steps.suppress_special(strategy, self.target_tokenizer)
         hypotheses = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
         computed = best_hypotheses(hypotheses, is_real)
         if strategy.replace_unknown:

@@ -79,8 +79,8 @@ def _read_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> keras.Mo
         if str(source) != IMAGENET:
             raise
         raise RuntimeError(
-            f"The weights of {encoder.network_name} could not be downloaded ({error}). Pass a file of weights, or "
-            "None (--image-encoder-weights none) for random weights."
+            f"The weights of {encoder.network_name} could not be downloaded ({error}). Choose "
+            "as `image_encoder_weights` a file, or None for random weights."
         ) from None
     return encoder.up_to_grid(whole)
 

@@ -120,6 +120,8 @@ def _graph_problems(meta_graph: Any) -> Iterator[str]:
     import tensorflow_text  # noqa: F401  (registers its kernels, which the server has)
     from tensorflow.python.framework import kernels
 
+    from keras_attention.serving.precision import INT8_OP
+
     functions = {function.signature.name for function in meta_graph.graph_def.library.function}
     for function in meta_graph.graph_def.library.function:
         if function.attr["_XlaMustCompile"].b:
@@ -136,7 +138,11 @@ def _graph_problems(meta_graph: Any) -> Iterator[str]:
             yield f"the op {node.op} ({node.name} in {where}) needs XLA, which a server disables"
         elif node.op in _PYTHON_OPS:
             yield f"the op {node.op} ({node.name} in {where}) calls Python, which a server does not have"
-        elif node.op not in _RUNTIME_OPS and not _has_cpu_kernel(kernels, node.op):
+        elif node.op in _RUNTIME_OPS or _has_cpu_kernel(kernels, node.op):
+            continue
+        elif node.op == INT8_OP:
+            yield "products in int8 need an x86 processor and TensorFlow with oneDNN; export again in float32"
+        else:
             yield f"the op {node.op} ({node.name} in {where}) has no CPU kernel in TensorFlow or TF-Text"
 
 
@@ -223,10 +229,8 @@ def run_tensorflow_loader(
     Raises:
         RuntimeError: TensorFlow or TF-Text is not installed.
     """
-    tensorflow, text = (_package_directory(name) for name in ("tensorflow", "tensorflow_text"))
     request = {
-        "libraries": [str(tensorflow / f"libtensorflow_{part}.so.2") for part in ("framework", "cc")],
-        "op_libraries": sorted(str(file) for file in (text / "python" / "ops").glob("*.so")),
+        **loader_libraries(),
         "export": str(pathlib.Path(path).resolve()),
         "outputs": outputs,
         "batches": batches,
@@ -241,6 +245,19 @@ def run_tensorflow_loader(
     if reply["python_tensorflow"]:
         raise RuntimeError("The process of the C++ loader imported Python's TensorFlow, so its results are not valid.")
     return reply["results"]
+
+
+def loader_libraries() -> dict[str, list[str]]:
+    """Return the shared libraries of the C++ loader, `libraries`, and of TF-Text, `op_libraries`.
+
+    Raises:
+        RuntimeError: TensorFlow or TF-Text is not installed.
+    """
+    tensorflow, text = (_package_directory(name) for name in ("tensorflow", "tensorflow_text"))
+    return {
+        "libraries": [str(tensorflow / f"libtensorflow_{part}.so.2") for part in ("framework", "cc")],
+        "op_libraries": sorted(str(file) for file in (text / "python" / "ops").glob("*.so")),
+    }
 
 
 def serving_tensors(path: str | pathlib.Path) -> tuple[dict[str, str], dict[str, str]]:

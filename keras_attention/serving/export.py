@@ -25,6 +25,7 @@ def export(
     strategy: Strategy | None = None,
     examples: Sequence[str | bytes] | None = None,
     attention: bool = False,
+    precision: str = "float32",
 ) -> pathlib.Path:
     """Write a SavedModel that takes raw text or images and returns text, scores and attention.
 
@@ -36,7 +37,7 @@ def export(
       attention (B, T, rows, columns);
     - `CausalLM`, `PermutationLM`: text (B,), with sampling also seed (B,) -> text, score (B,), pieces (B, T);
     - `TextClassifier`: text (B,) -> label, score (B,), probabilities (B, classes), pieces and attention (B, S);
-    - `TextTagger`: text (B,) -> words, tags, scores (B, W);
+    - `TextTagger`: text (B,) -> words, tags, scores (B, I);
     - `MaskedLM`: text (B,) -> text, candidates and candidate_scores (B, G, 5) for up to G masks.
 
     A classifier also has the signature `pair`: text, text_pair (B,) -> the same for pairs of texts.
@@ -52,14 +53,16 @@ def export(
         examples: texts or encoded images for the warm-up request; None for built-in ones, empty for no warm-up.
         attention: add the signature `attention`, the attention scores of every block and head; the model must have
             self-attention over one text.
+        precision: of the large matrices: `"float32"`; `"bfloat16"`, half of the memory; or `"int8"`, a quarter, for x86
+            processors only. See docs/serving.md for speed and quality.
 
     Returns:
         the path `<directory>/<version>`.
 
     Raises:
         FileExistsError: the version exists.
-        ValueError: the version is not positive, or the model has no attention maps.
-        RuntimeError: the backend of Keras is not TensorFlow.
+        ValueError: the version is not positive, the precision is unknown, or the model has no attention maps.
+        RuntimeError: the backend of Keras is not TensorFlow, or this TensorFlow cannot multiply in int8.
         TypeError: `model` is not a model of this library, or `strategy` is passed for one that does not search.
 
     Example:
@@ -88,7 +91,7 @@ def export(
             f"{target} exists and is not overwritten. Pass another version, such as {_next(directory)}."
         )
     with atomic_directory(target) as partial:
-        _write(model, partial, strategy, examples, attention)
+        _write(model, partial, strategy, examples, attention, precision)
     return target
 
 
@@ -97,7 +100,12 @@ def _next(directory: pathlib.Path) -> int:
 
 
 def _write(
-    model: Task, path: pathlib.Path, strategy: Strategy | None, examples: Sequence[str | bytes] | None, attention: bool
+    model: Task,
+    path: pathlib.Path,
+    strategy: Strategy | None,
+    examples: Sequence[str | bytes] | None,
+    attention: bool,
+    precision: str,
 ) -> None:
     import tensorflow as tf
 
@@ -105,10 +113,10 @@ def _write(
     from keras_attention.serving.warmup import write_warmup
 
     task = graph_task(model, strategy)
-    module = task.module(attention)
+    module = task.module(attention, precision)
     tf.saved_model.save(module, str(path), signatures=module.functions)
     (path / "assets.extra").mkdir()
-    metadata = describe(model, task.strategy)
+    metadata = describe(model, task.strategy, precision)
     (path / "assets.extra" / METADATA_FILE).write_text(
         json.dumps(metadata, indent=2, ensure_ascii=False) + "\n", "utf-8"
     )
@@ -120,17 +128,18 @@ def _write(
     write_warmup(path, inputs | ({"seed": tf.range(len(examples))} if seed else {}))
 
 
-def describe(model: Task, strategy: Strategy | None) -> dict[str, Any]:
+def describe(model: Task, strategy: Strategy | None, precision: str = "float32") -> dict[str, Any]:
     """Return the description of an export for clients.
 
     Args:
         model: the model that is exported.
         strategy: the search strategy; None for a task without search.
+        precision: the precision of the large matrices.
 
     Returns:
-        dict of `format` (1), `library`, `version`, `task`, `predict_method` and `max_length`; `strategy`, its name
-        and options; `labels` of a classifier or tagger; `mask_token` of a masked language model; `image_size` of a
-        captioner.
+        dict of `format` (1), `library`, `version`, `task`, `predict_method`, `max_length` and `precision`; `strategy`,
+        its name and options; `labels` of a classifier or tagger; `mask_token` of a masked language model; `image_size`
+        of a captioner.
     """
     from keras_attention import __version__
 
@@ -141,6 +150,7 @@ def describe(model: Task, strategy: Strategy | None) -> dict[str, Any]:
         "task": model.task_name(),
         "predict_method": model.predict_method,
         "max_length": model.config.max_length,
+        "precision": precision,
     }
     if strategy is not None:
         metadata["strategy"] = {"name": type(strategy).__name__, **dataclasses.asdict(strategy)}

@@ -11,7 +11,8 @@ import numpy as np
 
 from keras_attention.data.images import ImageError, encoded_image
 from keras_attention.models import Captioner, CausalLM, MaskedLM, Task, TextClassifier, TextTagger, Translator
-from keras_attention.models.inference import check_images, check_texts, objects_from_rows, run_batches
+from keras_attention.models.encoded_inputs import check_images, check_texts
+from keras_attention.models.prediction import objects_from_rows, run_batches
 from keras_attention.serving.export import METADATA_FILE
 from keras_attention.storage import local_path
 
@@ -50,6 +51,7 @@ class ExportedModel:
 
     Raises:
         ValueError: the directory contains no SavedModel of this library, or a damaged one.
+        RuntimeError: the precision is int8, and this TensorFlow cannot multiply in int8.
 
     Example:
         >>> ka.load("serving/translator/1").translate(["we are eating bread"])  # doctest: +SKIP
@@ -59,6 +61,8 @@ class ExportedModel:
         import tensorflow as tf
         import tensorflow_text  # noqa: F401  (registers the operations of the tokenizers)
 
+        from keras_attention.serving.precision import check_int8
+
         path = local_path(path)
         if not (path / "saved_model.pb").is_file():
             raise ValueError(
@@ -66,6 +70,8 @@ class ExportedModel:
                 "`keras-attention export` wrote, such as serving/translator/1."
             )
         self.metadata = _read_metadata(path)
+        if self.metadata.get("precision") == "int8":
+            check_int8(f"{path} was exported in int8. Load it on such a machine, or export the model in float32.")
         try:
             self.loaded = tf.saved_model.load(str(path))
         except (tf.errors.OpError, IndexError) as error:

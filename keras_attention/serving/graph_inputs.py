@@ -1,4 +1,4 @@
-"""The texts or images that an export reads, as the classes of `models/inputs.py` in a TensorFlow graph."""
+"""The texts or images that an export reads, as the classes of `models/encoded_inputs.py` in a TensorFlow graph."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class GraphWordInputs:
         self.strings = self.words.to_tensor("")
 
     def join(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Return outputs (B, W) for the texts from outputs (N, W) for their windows."""
+        """Return outputs (B, I) for the texts from outputs (N, I) for their windows."""
         return {name: join_windows(value, self.words, self.counts) for name, value in outputs.items()}
 
     def arrays(self) -> dict[str, tf.Tensor]:

@@ -17,7 +17,7 @@ from keras_attention.serving.graph_tokenizers import GraphPieces
 
 
 class GraphTokenizer:
-    """A KerasHub tokenizer as operations of a TensorFlow graph, with the methods of `models.inference.Detokenizer`.
+    """A KerasHub tokenizer as operations of a TensorFlow graph, with the methods of `models.detokenizer.Detokenizer`.
 
     Args:
         tokenizer: a KerasHub tokenizer.
@@ -201,8 +201,8 @@ def read_words(
 
     Returns:
         the words (N, ragged) that each of the N windows tags; a dict of `token_ids` and `padding_mask` (N, S),
-        `word_starts` (N, W), padded with -1, and, if the reader reads characters, `character_ids` and
-        `character_mask` (N, S, P); and the number of windows of each text (B,). Without `windows`, N is B.
+        `word_starts` (N, I), padded with -1, and, if the reader reads characters, `character_ids` and
+        `character_mask` (N, S, c); and the number of windows of each text (B,). Without `windows`, N is B.
     """
     words = tf.strings.split(text)
     per_word = _tokens_of_words(words, tokenizer)
@@ -231,10 +231,10 @@ def read_words(
 
 
 def join_windows(values: tf.Tensor, words: tf.RaggedTensor, counts: tf.Tensor) -> tf.Tensor:
-    """Join values (N, W) of the windows of each text, to (B, W).
+    """Join values (N, I) of the windows of each text, to (B, I).
 
     Args:
-        values: (N, W), one value per word, padded.
+        values: (N, I), one value per word, padded.
         words: (N, ragged), the words of each window.
         counts: (B,), the number of windows of each text.
     """
@@ -272,7 +272,7 @@ def _starts(per_word: tf.RaggedTensor) -> tf.RaggedTensor:
 def _read_characters(
     words: tf.RaggedTensor, starts: tf.RaggedTensor, shape: tf.Tensor, reader: TextReader, tokenizer: GraphTokenizer
 ) -> dict[str, tf.Tensor]:
-    """Return arrays (B, S, P) with the characters of each word at its first token; `shape` is (B, S)."""
+    """Return arrays (B, S, c) with the characters of each word at its first token; `shape` is (B, S)."""
     rows = add_template(tokenizer.tokenize(words.flat_values), reader)
     ids, mask = _at_least_one_column(*tokenizer.pad(_never_empty(rows, tokenizer.special.unknown)))
     positions = tf.stack([starts.value_rowids(), starts.flat_values], axis=1)

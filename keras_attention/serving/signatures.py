@@ -17,6 +17,7 @@ from keras_attention.generation import Sampling, Strategy
 from keras_attention.models import Task, introspection
 from keras_attention.serving.graph_inputs import GraphTextInputs, GraphWordInputs, encode_in_graph
 from keras_attention.serving.graph_text import GraphTokenizer
+from keras_attention.serving.precision import in_precision
 
 EXAMPLES = ("we are eating bread", "")
 Signature = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
@@ -46,16 +47,19 @@ class GraphTask:
         """Return inputs for a warm-up request."""
         return [example_image(self.model.config.image_size)] if "images" in self.model.input else list(EXAMPLES)
 
-    def module(self, attention: bool = False) -> tf.Module:
+    def module(self, attention: bool = False, precision: str = "float32") -> tf.Module:
         """Return a module with everything that is saved: `functions`, and the weights and tokenizers that they use.
 
         The weights are TensorFlow variables, because for Keras variables a C++ loader would restore copies that no
         function uses. The states of the optimizer and of dropout are not saved.
         """
         module = tf.Module()
-        module.weights = [variable.value for variable in self.model.weights]
+        with in_precision(self.model, precision) as replaced:
+            module.functions = {name: _compile(*signature) for name, signature in self.signatures(attention).items()}
+        used = {id(tensor) for function in module.functions.values() for tensor in function.captured_inputs}
+        variables = [*(variable.value for variable in self.model.weights), *replaced]
+        module.weights = [variable for variable in variables if id(variable.handle) in used]
         module.tokenizers = [tokenizer.in_graph for tokenizer in self.tokenizers.values()]
-        module.functions = {name: _compile(*signature) for name, signature in self.signatures(attention).items()}
         return module
 
     def signatures(self, attention: bool) -> dict[str, Signature]:
@@ -164,4 +168,4 @@ def _compile(function: Callable, specs: list[tf.TensorSpec]) -> Callable:
         filled = [tf.concat([x, tf.zeros([num_added], x.dtype)], 0) for x in inputs]
         return {name: value[:size] for name, value in function(*filled).items()}
 
-    return tf.function(signature, specs, autograph=False)
+    return tf.function(signature, specs, autograph=False).get_concrete_function()

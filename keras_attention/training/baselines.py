@@ -96,8 +96,8 @@ def compare_with_baseline(
         if gain <= 1e-6 * max(abs(found.value), 1):  # Keras rounds to float32
             warnings.warn(
                 f"The model is not better than a baseline without a network: {name} is {value:.4g}, and "
-                f"{found.description} gives {found.value:.4g}. Train for longer (--epochs, --patience) or on more "
-                "examples, or start from a pre-trained model (--init).",
+                f"{found.description} gives {found.value:.4g}. Train for longer (`epochs`, `patience`) or on more "
+                "examples, or start from a pre-trained model.",
                 stacklevel=3,
             )
         return

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.keras_patches import all_layers
+
 EMBEDDING_PATHS = (
     "embedding/",
     "character_encoder/",
@@ -143,11 +145,11 @@ def enable_lora(model: keras.Model, rank: int) -> int:
     for embedding in model.embeddings:
         embedding.trainable = False
     count = 0
-    for layer in (layer for stack in model.stacks for layer in stack._flatten_layers()):
+    for layer in (layer for stack in model.stacks for layer in all_layers(stack)):
         if isinstance(layer, keras.layers.Dense):
             layer.enable_lora(rank)
             count += 1
-        elif layer.weights and not list(layer._flatten_layers(include_self=False)):
+        elif layer.weights and not all_layers(layer, include_self=False):
             layer.trainable = False
     if not count:
         raise ValueError(f"{type(model).__name__} has no dense projections for LoRA.")
@@ -156,7 +158,7 @@ def enable_lora(model: keras.Model, rank: int) -> int:
 
 def restart_lora(model: keras.Model) -> None:
     """Initialize A of each LoRA layer at random, because in a loaded model A, B and their gradients are zero."""
-    for layer in model._flatten_layers():
+    for layer in all_layers(model):
         if getattr(layer, "lora_enabled", False):
             values = keras.initializers.HeUniform()(layer.lora_kernel_a.shape, layer.lora_kernel_a.dtype)
             layer.lora_kernel_a.assign(values)
@@ -183,7 +185,7 @@ def rematerialize(model: keras.Model) -> None:
     stacks = [stack for stack in model.stacks if stack.blocks]
     if not stacks:
         raise ValueError(f"This {type(model).__name__} has no Transformer blocks to rematerialize.")
-    layers = [layer for stack in stacks for layer in stack._flatten_layers()]
+    layers = [layer for stack in stacks for layer in all_layers(stack)]
     has_dropout = any(layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout))
     if keras.backend.backend() == "tensorflow" and has_dropout:
         raise ValueError(

@@ -28,7 +28,7 @@ _HIGHER_IS_BETTER = {
 }  # fmt: skip
 _POSITIVE = (
     "epochs",
-    "passes",
+    "passes_per_epoch",
     "max_tokens",
     "learning_rate",
     "warmup_steps",
@@ -47,7 +47,7 @@ class TrainingPlan:
 
     Args:
         epochs: maximum number of epochs; an epoch ends with a validation and a checkpoint.
-        passes: passes over the training data in an epoch; more than 1 for little data.
+        passes_per_epoch: passes over the training data in an epoch; more than 1 for little data.
         max_tokens: maximum number of tokens in a batch, padding included.
         learning_rate: peak learning rate of Adam.
         schedule: decay of the learning rate after the warm-up.
@@ -74,7 +74,7 @@ class TrainingPlan:
     """
 
     epochs: int = 20
-    passes: int = 1
+    passes_per_epoch: int = 1
     max_tokens: int = 4096
     learning_rate: float = 1e-3
     schedule: Schedule = "cosine"
@@ -127,7 +127,7 @@ class TrainingPlan:
             >>> pairs = [("so fine", "good"), ("so dull", "bad")] * 50
             >>> model = ka.TextClassifier.from_examples(pairs, tokenizer_kind="words")
             >>> plan = TrainingPlan.for_data(model, pairs, max_tokens=100)
-            >>> plan.max_tokens, plan.warmup_steps < plan.epochs * plan.passes * 4
+            >>> plan.max_tokens, plan.warmup_steps < plan.epochs * plan.passes_per_epoch * 4
             (100, True)
         """
         return cls(**training_defaults(model, examples, **chosen))
@@ -152,7 +152,5 @@ def mode_of(monitor: str, mode: Mode | None = None, outputs: Sequence[str] = ())
     for output in outputs:
         name = name.removeprefix(f"{output}_")
     if mode is None and name not in _LOWER_IS_BETTER | _HIGHER_IS_BETTER:
-        raise ValueError(
-            f"It is not known whether a lower or a higher {monitor} is better; set `mode` (--mode) to min or max."
-        )
+        raise ValueError(f"It is not known whether a lower or a higher {monitor} is better; set `mode` to min or max.")
     return mode or ("min" if name in _LOWER_IS_BETTER else "max")

@@ -94,10 +94,13 @@ def train(
     if measure is None:
         _check_monitor(monitor, [*computed_names(model, valid is not None), *scores])
     mode = mode_of(monitor, plan.mode, model.output if isinstance(model.output, dict) else ())
-    if batches.mean_reward is not None and plan.passes > 1:
-        raise ValueError(f"`passes` is {plan.passes}; expected 1 for self-critical training, which samples captions.")
+    if batches.mean_reward is not None and plan.passes_per_epoch > 1:
+        raise ValueError(
+            f"`passes_per_epoch` is {plan.passes_per_epoch}; expected 1 for self-critical training, which samples "
+            "captions."
+        )
     directory.mkdir(parents=True, exist_ok=True)
-    compile_model(model, plan, plan.passes * len(batches))
+    compile_model(model, plan, plan.passes_per_epoch * len(batches))
     model.optimizer.build(model.trainable_variables)
     state = RunState(directory, plan, monitor, mode, _combined(scores, measure), {**start, "monitor": monitor})
     callbacks = [*callbacks, *([EpochLog()] if verbose else [])]
@@ -197,18 +200,18 @@ def _fit(
 ) -> None:
     """Train from the epoch of the last checkpoint to the end."""
     first_epoch = state.restore(model)
-    if plan.epochs * plan.passes * len(batches) < plan.gradient_accumulation:
+    if plan.epochs * plan.passes_per_epoch * len(batches) < plan.gradient_accumulation:
         warnings.warn(
             f"There are fewer than {plan.gradient_accumulation} batches in all, so no weight is updated; lower "
             "`gradient_accumulation`.",
             stacklevel=3,
         )
-    batches.start_epoch(first_epoch * plan.passes)
+    batches.start_epoch(first_epoch * plan.passes_per_epoch)
     data = batches.for_fit()
     if class_weight is not None:
         data = WeightedBatches(batches, class_weight, model.labels)
-    if plan.passes > 1:
-        data = RepeatedBatches(data, plan.passes, first_epoch)
+    if plan.passes_per_epoch > 1:
+        data = RepeatedBatches(data, plan.passes_per_epoch, first_epoch)
     if state.finished or first_epoch >= plan.epochs:
         warnings.warn(f"The run in {state.directory} is finished; its best model is used.", stacklevel=3)
     else:

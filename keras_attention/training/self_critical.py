@@ -14,6 +14,7 @@ from keras_attention.data.batches import digest, length_multiple
 from keras_attention.data.caption_batches import image_source, warn_unreadable
 from keras_attention.data.captions import CaptionedImage
 from keras_attention.data.tokenizers import decode_ids
+from keras_attention.keras_patches import all_layers
 from keras_attention.metrics.captions import CaptionReward
 
 _AHEAD = 2  # on JAX, Keras reads a batch before the update on the previous one
@@ -189,7 +190,7 @@ def _check_arguments(captioner: Any, captions_per_image: int, images_per_epoch: 
 
 
 def _turn_dropout_off(model: keras.Model) -> None:
-    for layer in model._flatten_layers():
+    for layer in all_layers(model):
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
 

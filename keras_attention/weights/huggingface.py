@@ -166,7 +166,7 @@ def _labels(
     biases = [row.hf_name for row in family.rows if row.path == "head.bias" and row.task in (None, task)]
     names = canonical_names(family, arrays)
     if task != stored_task or biases[0] not in names:
-        raise ValueError("These weights have no labels; expected labels=(...) (--labels A,B), a name for each class.")
+        raise ValueError("These weights have no labels; expected `labels`, a name for each class.")
     return tuple(f"LABEL_{i}" for i in range(len(arrays[names[biases[0]]])))
 
 

@@ -1,7 +1,7 @@
-"""One step of a decoder at a time, for the search.
+"""One step of a decoder at a time, and what a search needs to know of a tokenizer.
 
-`Translator`, `Captioner` and `CausalLM` use these functions as methods. Such a model has a `decoder`, an `output_bias`
-or None, and a method `_encode_start`.
+`Translator`, `Captioner` and `CausalLM` call `start` and `step` in their methods. Such a model has a `decoder`, an
+`output_bias` or None, and a method `_encode_start`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import numpy as np
 
 from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.stop_strings import stop_table
-from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Strategy
 from keras_attention.layers import logits_of_step
 
@@ -27,7 +26,7 @@ def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
     return strategy.suppressing(ids) if ids else strategy
 
 
-def start(self: Any, inputs: dict, length=None) -> dict:
+def start(model: Any, inputs: dict, length=None) -> dict:
     """Encode the inputs and return the state before the first token.
 
     Args:
@@ -39,12 +38,12 @@ def start(self: Any, inputs: dict, length=None) -> dict:
     Returns:
         dict of `constants`, `carry` and, for a Transformer, `cache`; `layers/cache.py` describes them.
     """
-    embedded, encoded = self._encode_start(inputs)
-    length = self.config.max_length if length is None else length
-    return self.decoder.start(embedded, length, **encoded)
+    embedded, encoded = model._encode_start(inputs)
+    length = model.config.max_length if length is None else length
+    return model.decoder.start(embedded, length, **encoded)
 
 
-def step(self: Any, tokens, state: dict):
+def step(model: Any, tokens, state: dict):
     """Read one token per beam and return the logits of the next one.
 
     Args:
@@ -54,9 +53,9 @@ def step(self: Any, tokens, state: dict):
     Returns:
         logits (B, K, V), the new state, and attention scores (B, K, S) or None.
     """
-    embedding = self.embeddings[-1]
-    outputs, state, scores = self.decoder.step(embedding(tokens), state)
-    return add_bias(self, logits_of_step(embedding, outputs)), state, scores
+    embedding = model.embeddings[-1]
+    outputs, state, scores = model.decoder.step(embedding(tokens), state)
+    return add_bias(model, logits_of_step(embedding, outputs)), state, scores
 
 
 def stop_inputs(tokenizer: Any, vocabulary_size: int, strategy: Strategy) -> dict[str, np.ndarray]:
@@ -64,18 +63,6 @@ def stop_inputs(tokenizer: Any, vocabulary_size: int, strategy: Strategy) -> dic
     return {"stop_table": stop_table(tokenizer, strategy.stop, vocabulary_size)} if strategy.stop else {}
 
 
-def add_bias(self: Any, logits):
+def add_bias(model: Any, logits):
     """Add the output bias to logits (..., V), if the model has one."""
-    return logits if self.output_bias is None else self.output_bias(logits)
-
-
-@property
-def target_reader(self: Any) -> TextReader:
-    """The `TextReader` of the texts that the decoder writes."""
-    return TextReader.from_template(self.tokenizer, "end", self.config.max_length)
-
-
-@property
-def has_attention(self: Any) -> bool:
-    """True if the decoder attends to the encoder's outputs."""
-    return self.decoder.has_memory
+    return logits if model.output_bias is None else model.output_bias(logits)

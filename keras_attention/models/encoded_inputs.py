@@ -1,4 +1,4 @@
-"""The inputs of a prediction method: texts, which are tokenized, or images; taken in batches.
+"""The texts or images that a prediction method gets: check them, tokenize the texts, and take batches of them.
 
 `serving/graph_inputs.py` has the same classes for a TensorFlow graph. `Task.to_inputs` uses their common members:
 `strings`, `arrays`, `are_empty`, `positions`, `shift_right` and `decode_images`.
@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,13 +94,13 @@ class WordInputs:
 
     @property
     def strings(self) -> np.ndarray:
-        """The words (B, W) that each window tags, padded with ""."""
+        """The words (B, I) that each window tags, padded with ""."""
         rows = [[self.sentences[window.sentence][word] for word in window.tagged] for window in self.windows]
         width = self._starts().shape[1]
         return np.array([[*words, *[""] * (width - len(words))] for words in rows], object).reshape(len(rows), width)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays of `WordReader.arrays`, and `word_starts` (B, W) int32, padded with -1."""
+        """Return the arrays of `WordReader.arrays`, and `word_starts` (B, I) int32, padded with -1."""
         rows = [window.encoded for window in self.windows]
         return {**self.reader.arrays(rows), "word_starts": self._starts()}
 
@@ -148,3 +149,54 @@ def encode_inputs(
         return WordInputs(reader, sentences, [Window(i, row, 0, range(len(row.starts))) for i, row in rows])
     rows = reader.ids_and_pair_starts(strings)
     return TextInputs(reader, strings, [ids for ids, _ in rows], [start for _, start in rows], multiple)
+
+
+def check_texts(texts: Iterable[Text], pairs: bool = False) -> list[Any]:
+    """Return the texts as a list; with `pairs`, two strings are a pair of texts, and become a tuple.
+
+    Raises:
+        TypeError: `texts` is one string, or contains other types than strings and, with `pairs`, pairs of strings.
+        ValueError: UTF-8 cannot encode a text.
+    """
+    if isinstance(texts, (str, bytes)):
+        raise TypeError(f"Expected a list of strings; received one {type(texts).__name__}. Wrap it: [text].")
+    texts = [tuple(text) if pairs and isinstance(text, (tuple, list)) else text for text in texts]
+    for index, text in enumerate(texts):
+        parts = text if isinstance(text, tuple) and len(text) == 2 else (text,)
+        if not all(isinstance(part, str) for part in parts) or (len(parts) == 2 and not pairs):
+            or_pair = " or a pair of strings" if pairs else ""
+            raise TypeError(f"Text {index} is {type(text).__name__}; expected a string{or_pair}.")
+        try:
+            "".join(parts).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"Text {index} cannot be encoded as UTF-8: {error.reason}, at position {error.start}."
+            ) from None
+    return texts
+
+
+def check_images(images: Sequence[Any]) -> list:
+    """Return the images as a list; an image of Pillow becomes an array.
+
+    Raises:
+        TypeError: `images` is one image, or contains another type than paths, bytes, arrays of uint8 or Pillow images.
+    """
+    one = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] in (3, 4)
+    if one or isinstance(images, (str, bytes, pathlib.Path)) or hasattr(images, "getexif"):
+        raise TypeError(f"Expected a list of images; received one {type(images).__name__}. Wrap it: [image].")
+    images = [_from_pillow(image) if hasattr(image, "getexif") else image for image in images]
+    for index, image in enumerate(images):
+        if isinstance(image, np.ndarray) and image.dtype != np.uint8:
+            raise TypeError(
+                f"Image {index} is an array of type {image.dtype}; expected uint8, 0 to 255. Convert it with "
+                "`image.astype('uint8')`, or `(255 * image).astype('uint8')` if its values are 0 to 1."
+            )
+        if not isinstance(image, (str, pathlib.Path, bytes, np.ndarray)):
+            raise TypeError(f"Image {index} is a {type(image).__name__}; expected a path, bytes or an array of uint8.")
+    return images
+
+
+def _from_pillow(image: Any) -> np.ndarray:
+    from PIL import ImageOps
+
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

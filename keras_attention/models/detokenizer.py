@@ -1,145 +1,20 @@
-"""Run a model on lists of strings or images: check them, loop over batches, and turn ids into strings.
+"""The strings of a prediction: `Detokenizer` makes them from ids, and `hypothesis_outputs` those of a search.
 
-`Task` has the methods `predict_outputs` and `compute_outputs`.
+`serving/graph_text.py` has a class with the same methods for a TensorFlow graph.
 """
 
 from __future__ import annotations
 
-import pathlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_attention.data.special_tokens import special_tokens_of
-from keras_attention.data.text_reader import Text
 from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, add_spaces, is_word_piece, split_words
 from keras_attention.data.tokenizers import decode_ids, encode_texts, ids_to_pieces
 from keras_attention.generation.proposals import NO_HYPOTHESIS
-from keras_attention.outputs import split_rows
-
-
-def predict_outputs(
-    self: Any,
-    inputs: Any,
-    texts: Sequence[str] | None,
-    batch_size: int,
-    add_inputs: Callable[[np.ndarray], dict] | None = None,
-    **options: Any,
-) -> list:
-    """Compute one output for each text or image.
-
-    Args:
-        inputs: N texts or images, from `encode_inputs`.
-        texts: the N texts; None for images.
-        batch_size: number of texts or images in a batch.
-        add_inputs: function from the indices of a batch to more inputs of `prepare`, such as seeds.
-        **options: constants of the compiled function, such as the `strategy` of a search.
-
-    Returns:
-        N objects of `output_class`.
-    """
-
-    def compute(indices: np.ndarray) -> dict[str, Any]:
-        batch = inputs.take(indices)
-        added = {} if add_inputs is None else add_inputs(indices)
-        return self.compute_outputs(batch.strings, {**self.to_inputs(batch), **added}, **options)
-
-    return objects_from_rows(self.output_class, run_batches(inputs.lengths, batch_size, compute), texts)
-
-
-def compute_outputs(self: Any, strings: Any, inputs: dict, **options: Any) -> dict[str, Any]:
-    """Run `prepare`, `compute` and `to_outputs` on a batch of arrays; see `to_outputs` for the result."""
-    stop = options["strategy"].stop if "strategy" in options else ()
-    detokenizers = {name: Detokenizer(tokenizer, stop) for name, tokenizer in self.tokenizers.items()}
-    computed = self.compiled_function(type(self).compute)(self.prepare(inputs, **options), **options)
-    return self.to_outputs(strings, inputs, computed, detokenizers)
-
-
-def run_batches(
-    lengths: Sequence[int], batch_size: int, compute: Callable[[np.ndarray], dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Compute a row for each example, in batches of similar length, which need little padding.
-
-    Args:
-        lengths: the length of each example.
-        batch_size: number of examples in a batch.
-        compute: a function from the indices of a batch (B,) to a dict of arrays; axis 0 is the batch.
-
-    Returns:
-        one dict per example, in the order of the examples.
-
-    Raises:
-        ValueError: `batch_size` is not positive.
-    """
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` is {batch_size}; expected a positive integer.")
-    order = np.argsort(np.asarray(lengths, "int64"), kind="stable")
-    rows: list[Any] = [None] * len(order)
-    for begin in range(0, len(order), batch_size):
-        indices = order[begin : begin + batch_size]
-        for index, row in zip(indices, split_rows(compute(indices)), strict=True):
-            rows[index] = row
-    return rows
-
-
-def check_texts(texts: Iterable[Text], pairs: bool = False) -> list[Any]:
-    """Return the texts as a list; with `pairs`, two strings are a pair of texts, and become a tuple.
-
-    Raises:
-        TypeError: `texts` is one string, or contains other types than strings and, with `pairs`, pairs of strings.
-        ValueError: UTF-8 cannot encode a text.
-    """
-    if isinstance(texts, (str, bytes)):
-        raise TypeError(f"Expected a list of strings; received one {type(texts).__name__}. Wrap it: [text].")
-    texts = [tuple(text) if pairs and isinstance(text, (tuple, list)) else text for text in texts]
-    for index, text in enumerate(texts):
-        parts = text if isinstance(text, tuple) and len(text) == 2 else (text,)
-        if not all(isinstance(part, str) for part in parts) or (len(parts) == 2 and not pairs):
-            or_pair = " or a pair of strings" if pairs else ""
-            raise TypeError(f"Text {index} is {type(text).__name__}; expected a string{or_pair}.")
-        try:
-            "".join(parts).encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"Text {index} cannot be encoded as UTF-8: {error.reason}, at position {error.start}."
-            ) from None
-    return texts
-
-
-def check_images(images: Sequence[Any]) -> list:
-    """Return the images as a list; an image of Pillow becomes an array.
-
-    Raises:
-        TypeError: `images` is one image, or contains another type than paths, bytes, arrays of uint8 or Pillow images.
-    """
-    one = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] in (3, 4)
-    if one or isinstance(images, (str, bytes, pathlib.Path)) or hasattr(images, "getexif"):
-        raise TypeError(f"Expected a list of images; received one {type(images).__name__}. Wrap it: [image].")
-    images = [_from_pillow(image) if hasattr(image, "getexif") else image for image in images]
-    for index, image in enumerate(images):
-        if isinstance(image, np.ndarray) and image.dtype != np.uint8:
-            raise TypeError(
-                f"Image {index} is an array of type {image.dtype}; expected uint8, 0 to 255. Convert it with "
-                "`image.astype('uint8')`, or `(255 * image).astype('uint8')` if its values are 0 to 1."
-            )
-        if not isinstance(image, (str, pathlib.Path, bytes, np.ndarray)):
-            raise TypeError(f"Image {index} is a {type(image).__name__}; expected a path, bytes or an array of uint8.")
-    return images
-
-
-def _from_pillow(image: Any) -> np.ndarray:
-    from PIL import ImageOps
-
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-
-
-def objects_from_rows(output_class: type, rows: Sequence[dict[str, Any]], texts: Sequence[str] | None) -> list:
-    """Return an object of `output_class` for each row and, except for images, its text."""
-    if texts is None:
-        return [output_class.from_row(row) for row in rows]
-    return [output_class.from_row(row, text) for row, text in zip(rows, texts, strict=True)]
 
 
 class Detokenizer:

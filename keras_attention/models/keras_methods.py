@@ -1,4 +1,4 @@
-"""`compile`, `fit`, `evaluate` and `predict` of Keras, for raw examples too; `Task` has these methods."""
+"""`compile`, `fit`, `evaluate` and `predict` of Keras with the defaults of a task, and for raw examples too."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from keras_attention.generation.compiled import check_process
 from keras_attention.models import token_loss
 
 
-def compile(
-    self: Any, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **options: Any
-) -> None:
+def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **options: Any) -> None:
     """Configure training; see `keras.Model.compile`. The defaults fit this task.
 
     Args:
@@ -27,27 +25,21 @@ def compile(
     from keras_attention.training import compiling
 
     if weighted_metrics == "auto":
-        weighted_metrics = compiling.metrics(self) if loss == "auto" else None
-    loss = compiling.losses(self) if loss == "auto" else loss
+        weighted_metrics = compiling.metrics(model) if loss == "auto" else None
+    loss = compiling.losses(model) if loss == "auto" else loss
     optimizer = compiling.adam() if optimizer == "auto" else optimizer
-    keras.Model.compile(self, optimizer, loss, weighted_metrics=weighted_metrics, **options)
-    token_loss.track_token_loss(self, loss, options.get("loss_weights"))
-
-
-def compile_from_config(self: Any, config: dict) -> None:
-    """Compile with the configuration of a saved model."""
-    self.compile(**keras.saving.deserialize_keras_object(config))
-    self.optimizer.build(self.trainable_variables)
+    keras.Model.compile(model, optimizer, loss, weighted_metrics=weighted_metrics, **options)
+    token_loss.track_token_loss(model, loss, options.get("loss_weights"))
 
 
 def fit(
-    self: Any,
-    x: Any = None,
-    y: Any = None,
+    model: Any,
+    x: Any,
+    y: Any,
     *args: Any,
-    validation_data: Any = None,
-    class_weight: ClassWeight | None = None,
-    sample_weight: Any = None,
+    validation_data: Any,
+    class_weight: ClassWeight | None,
+    sample_weight: Any,
     **options: Any,
 ):
     """Train on raw examples or on batches; see `keras.Model.fit`.
@@ -77,23 +69,23 @@ def fit(
     """
     check_process()
     texts_and_labels = y is not None and isinstance(validation_data, (list, tuple))
-    valid = raw_examples(self, *(validation_data[:2] if texts_and_labels else (validation_data,)))
-    if (examples := raw_examples(self, x, y)) is not None:
+    valid = raw_examples(model, *(validation_data[:2] if texts_and_labels else (validation_data,)))
+    if (examples := raw_examples(model, x, y)) is not None:
         if args or options.get("batch_size") is not None:
             raise ValueError(
                 "`batch_size` does not apply to raw examples, because their batches are limited by tokens. Pass "
                 "`model.make_batches(examples, max_tokens=...)` to set the limit."
             )
-        x, y = self.make_batches(examples), None
+        x, y = model.make_batches(examples), None
     if valid is not None:
-        validation_data = self.make_batches(valid, shuffle=False)
+        validation_data = model.make_batches(valid, shuffle=False)
     weights = {"class_weight": class_weight, "sample_weight": sample_weight}
     if isinstance(x, keras.utils.PyDataset) and not (class_weight is None and sample_weight is None):
-        x, weights = WeightedBatches(x, labels=self.labels, **weights), {}
-    return keras.Model.fit(self, x, y, *args, validation_data=validation_data, **weights, **options)
+        x, weights = WeightedBatches(x, labels=model.labels, **weights), {}
+    return keras.Model.fit(model, x, y, *args, validation_data=validation_data, **weights, **options)
 
 
-def evaluate(self: Any, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
+def evaluate(model: Any, x: Any, y: Any, *args: Any, **options: Any) -> Any:
     """Compute the loss and the metrics on raw examples or on batches; see `keras.Model.evaluate`.
 
     `keras_attention.evaluate` computes the scores of generated texts, such as BLEU.
@@ -112,12 +104,12 @@ def evaluate(self: Any, x: Any = None, y: Any = None, *args: Any, **options: Any
         ['accuracy', 'loss']
     """
     check_process()
-    if (examples := raw_examples(self, x, y)) is not None:
-        x, y = self.make_batches(examples, shuffle=False), None
-    return keras.Model.evaluate(self, x, y, *args, **options)
+    if (examples := raw_examples(model, x, y)) is not None:
+        x, y = model.make_batches(examples, shuffle=False), None
+    return keras.Model.evaluate(model, x, y, *args, **options)
 
 
-def predict(self: Any, x: Any, batch_size: int | None = None, *args: Any, **options: Any) -> Any:
+def predict(model: Any, x: Any, batch_size: int | None, *args: Any, **options: Any) -> Any:
     """Return the outputs for texts or images, or the network's outputs for batches; see `keras.Model.predict`.
 
     Args:
@@ -136,9 +128,9 @@ def predict(self: Any, x: Any, batch_size: int | None = None, *args: Any, **opti
         True
     """
     check_process()
-    if (texts := raw_examples(self, x)) is not None:
-        return getattr(self, self.predict_method)(texts, **({} if batch_size is None else {"batch_size": batch_size}))
-    return keras.Model.predict(self, x, batch_size, *args, **options)
+    if (texts := raw_examples(model, x)) is not None:
+        return getattr(model, model.predict_method)(texts, **({} if batch_size is None else {"batch_size": batch_size}))
+    return keras.Model.predict(model, x, batch_size, *args, **options)
 
 
 def are_raw(data: Any) -> bool:

@@ -1,18 +1,128 @@
-"""Make a model with weights of another model: `Task.from_model` and `Task.from_encoder`."""
+"""The constructors of `Task`: from a preset, from examples, from another model, or from its encoder."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_attention import config as configs
 from keras_attention.config import SINGLE_LABEL
-from keras_attention.presets import ENCODER_TASKS, ENCODER_USES
+from keras_attention.data.tokenizers import train_tokenizer
+from keras_attention.defaults import DataSize, default_tokenizer_kind, network_defaults
+from keras_attention.presets import ENCODER_TASKS, ENCODER_USES, find_preset
 
 
-def from_model(cls: Any, other: Any, **overrides: Any):
+def from_preset(task_class: type, name: str, **overrides: Any):
+    """Make a model of this task with the config of a preset and new weights.
+
+    Args:
+        name: a name of `keras_attention.presets()`.
+        **overrides: the tokenizers; for classifiers and taggers, `labels`; and other config fields with new values,
+            such as `units=512`.
+
+    Returns:
+        a model of this task.
+
+    Raises:
+        ValueError: the preset or a field is unknown; for a preset, the message suggests similar names.
+    """
+    config = find_preset(name, task_class.task_name())
+    tokenizers = {key: overrides.pop(key) for key in task_class.tokenizer_names if key in overrides}
+    return task_class(override_config(task_class, config, overrides), **tokenizers)
+
+
+def from_examples(
+    task_class: type,
+    examples: Sequence,
+    preset: str | None,
+    tokenizer_kind: str | None,
+    vocabulary_size: int | None,
+    lowercase: bool,
+    normalization: str,
+    **overrides: Any,
+) -> Any:
+    """Make a model with the config of a preset, new weights, and tokenizers trained on the examples.
+
+    The vocabulary size and the dropout follow from the size of the data and, if no preset is named, so do the sizes of
+    the network; see `keras_attention.defaults.network_defaults`.
+
+    Args:
+        examples: training examples of the task, such as pairs of texts; see `keras_attention.data`.
+        preset: a name of `keras_attention.presets()`; by default the task's `default_preset`.
+        tokenizer_kind: see `train_tokenizer`; by default the task's `default_tokenizer` with the default preset, and
+            `"sentencepiece"` with other presets.
+        vocabulary_size: maximum number of tokens of each tokenizer; by default it follows from the size of the data.
+        lowercase: True to make the tokenizers convert text to lower case.
+        normalization: `"identity"` or `"nfkc"`; see `train_tokenizer`.
+        **overrides: config fields with new values, such as `units=512`.
+
+    Returns:
+        a model of this task.
+
+    Raises:
+        TypeError: `examples` are not those of the task.
+        ValueError: the preset, a field or the kind is unknown, or there are too few texts for the vocabulary.
+
+    Example:
+        >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
+        >>> model = ka.Translator.from_examples(pairs, "rnn_attention", tokenizer_kind="characters")
+        >>> model.target_tokenizer.vocabulary_size() > 10
+        True
+    """
+    task_class.check_examples(examples)
+    config = find_preset(preset or task_class.default_preset, task_class.task_name())
+    kind = tokenizer_kind or default_tokenizer_kind(task_class, preset)
+    size, only_dropout = DataSize.measure(task_class, examples), preset is not None
+    overrides |= network_defaults(task_class, size, config, kind, only_dropout=only_dropout, overrides=overrides)
+    derived_size = overrides.pop("vocabulary_size")
+    options = {"vocabulary_size": vocabulary_size or derived_size, "lowercase": lowercase}
+    tokenizers = task_class.train_tokenizers(
+        examples, config, overrides, kind=kind, **options, normalization=normalization
+    )
+    if labels := task_class.labels_of(examples):
+        overrides.setdefault("labels", labels)
+    model = task_class.from_preset(preset or task_class.default_preset, **tokenizers, **overrides)
+    model.initialize_from_examples(examples)
+    return model
+
+
+def train_tokenizers(
+    task_class: type, examples: Sequence, config: Any, overrides: dict[str, Any], **options: Any
+) -> dict[str, Any]:
+    """Train the tokenizers of a task on examples.
+
+    Args:
+        examples: training examples of the task.
+        config: the config of the preset.
+        overrides: config fields with new values.
+        **options: the options of `train_tokenizer`: `kind`, `vocabulary_size`, `lowercase` and `normalization`.
+
+    Returns:
+        dict of tokenizers by the names of the constructor's arguments.
+    """
+    return {"tokenizer": train_tokenizer(task_class.texts_of(examples), **options)}
+
+
+def override_config(task_class: type, config, overrides: dict[str, Any]):
+    """Return `config` with new values of some fields.
+
+    Raises:
+        ValueError: a field is unknown.
+    """
+    fields = configs.fields_for(config, task_class.task_name())
+    unknown = sorted(set(overrides) - fields)
+    if unknown:
+        raise ValueError(
+            f"{task_class.__name__} has no {', '.join(unknown)}. Tokenizers: {', '.join(task_class.tokenizer_names)}; "
+            f"config fields: {', '.join(sorted(fields))}."
+        )
+    return dataclasses.replace(config, **overrides)
+
+
+def from_model(task_class: type, other: Any, **overrides: Any):
     """Copy a model of the same task, with another config.
 
     Weights that both models have are copied; new ones are initialized. New ones are, for example, the additional rows
@@ -32,24 +142,23 @@ def from_model(cls: Any, other: Any, **overrides: Any):
             or `other` is quantized or has LoRA matrices.
 
     Example:
-        >>> import keras_attention as ka
         >>> sizes = {"vocabulary_size": 7, "width": 6, "num_heads": 3, "num_layers": 1, "intermediate_dim": 5}
         >>> model = ka.CausalLM.from_preset("gpt2_small", max_length=11, **sizes)
         >>> longer = ka.CausalLM.from_model(model, max_length=13)
         >>> bool((longer.embedding.get_weights()[0] == model.embedding.get_weights()[0]).all())
         True
     """
-    if not _is_task(other) or other.task_name() != cls.task_name():
-        raise TypeError(f"`other` is a {type(other).__name__}; expected a {cls.task_name()}.")
+    if not _is_task(other) or other.task_name() != task_class.task_name():
+        raise TypeError(f"`other` is a {type(other).__name__}; expected a {task_class.task_name()}.")
     check_not_quantized(other)
-    config = cls.override_config(other.config, overrides)
-    model = cls(config, **{name: getattr(other, name) for name in cls.tokenizer_names})
+    config = override_config(task_class, other.config, overrides)
+    model = task_class(config, **{name: getattr(other, name) for name in task_class.tokenizer_names})
     copy_weights(model, other, overrides)
     model.is_pretrained = other.is_pretrained
     return model
 
 
-def from_encoder(cls: Any, other: Any, **overrides: Any):
+def from_encoder(task_class: type, other: Any, **overrides: Any):
     """Make a model of this task with the encoder of another model; the layers after the encoder are new.
 
     Args:
@@ -65,7 +174,6 @@ def from_encoder(cls: Any, other: Any, **overrides: Any):
         ValueError: a field cannot change, or `other` is quantized or has LoRA matrices.
 
     Example:
-        >>> import keras_attention as ka
         >>> tokenizer = ka.data.train_tokenizer(["a fine film"], "characters")
         >>> pretrained = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
         >>> model = ka.TextClassifier.from_encoder(pretrained, labels=("bad", "good"))
@@ -74,8 +182,10 @@ def from_encoder(cls: Any, other: Any, **overrides: Any):
 
     Reference: Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 3.2.
     """
-    if cls.task_name() not in (*ENCODER_TASKS, *ENCODER_USES):
-        raise TypeError(f"A {cls.__name__} has no encoder of one text; expected one of {', '.join(ENCODER_USES)}.")
+    if task_class.task_name() not in (*ENCODER_TASKS, *ENCODER_USES):
+        raise TypeError(
+            f"A {task_class.__name__} has no encoder of one text; expected one of {', '.join(ENCODER_USES)}."
+        )
     has_encoder = _is_task(other) and other.encoder is not None and "token_ids" in other.input
     if not has_encoder or not other.encoder.blocks:
         raise TypeError(
@@ -87,7 +197,7 @@ def from_encoder(cls: Any, other: Any, **overrides: Any):
         raise ValueError(f"{', '.join(unknown)} cannot change, because the encoder is already trained.")
     check_not_quantized(other)
     config = dataclasses.replace(other.config, next_sentence=False, problem_type=SINGLE_LABEL, **overrides)
-    model = cls(config, tokenizer=other.tokenizer)
+    model = task_class(config, tokenizer=other.tokenizer)
     pairs = ((other.embedding, model.embedding), (other.encoder, model.encoder), (other.pooler, model.pooler))
     for old, new in pairs:
         if old is not None and new is not None:

@@ -1,12 +1,10 @@
-"""Check the config and tokenizers of a task, and make the inputs of its network."""
+"""Check the config of a task, and complete it with the vocabulary sizes of the tokenizers."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
-
-import keras
 
 from keras_attention.data.special_tokens import vocabulary
 
@@ -65,28 +63,9 @@ def without_attention(config, task: str):
     return config
 
 
-def text_inputs(config) -> dict[str, keras.KerasTensor]:
-    """Return the Keras inputs of a network for one text: ids, mask and, if configured, segments and characters."""
-    inputs = {
-        "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
-        "padding_mask": keras.Input((None,), dtype="bool", name="padding_mask"),
-    }
-    if config.num_segments:
-        inputs["segment_ids"] = keras.Input((None,), dtype="int32", name="segment_ids")
-    if config.character_vocabulary_size:
-        inputs["character_ids"] = keras.Input((None, None), dtype="int32", name="character_ids")
-        inputs["character_mask"] = keras.Input((None, None), dtype="bool", name="character_mask")
-    return inputs
-
-
 def check_labels(labels: Sequence[str], at_least: int = 2) -> None:
     """Raise ValueError unless `labels` are at least two (or `at_least`) different strings."""
     names = not isinstance(labels, str) and all(isinstance(label, str) for label in labels)
     if not names or len(labels) < at_least or len(set(labels)) < len(labels):
         expected = "at least two different names" if at_least > 1 else "at least one name, each different"
         raise ValueError(f"`labels` is {labels!r}; expected {expected}, each a string.")
-
-
-def has_learned_positions(config) -> bool:
-    """Return whether positions are learned, which limits a text to `config.max_length` tokens."""
-    return config.positions == "learned"

@@ -1,4 +1,4 @@
-"""Make the layers of a task from its config."""
+"""Make the Keras inputs and the layers of a task from its config, and run the encoder of a text."""
 
 from __future__ import annotations
 
@@ -36,6 +36,20 @@ def gelu(x):
 
 
 ACTIVATIONS = {"relu": "relu", "silu": "silu", "gelu": gelu, "gelu_tanh": gelu_tanh}
+
+
+def text_inputs(config) -> dict[str, keras.KerasTensor]:
+    """Return the Keras inputs of a network for one text: ids, mask and, if configured, segments and characters."""
+    inputs = {
+        "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
+        "padding_mask": keras.Input((None,), dtype="bool", name="padding_mask"),
+    }
+    if config.num_segments:
+        inputs["segment_ids"] = keras.Input((None,), dtype="int32", name="segment_ids")
+    if config.character_vocabulary_size:
+        inputs["character_ids"] = keras.Input((None, None), dtype="int32", name="character_ids")
+        inputs["character_mask"] = keras.Input((None, None), dtype="bool", name="character_mask")
+    return inputs
 
 
 def make_embedding(
