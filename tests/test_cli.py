@@ -67,6 +67,7 @@ def test_an_export_is_checked_and_translates(run, model, tmp_path):
     assert out == "comemos pan\n"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untraced_training")
 def test_a_run_is_trained_and_resumed_with_plots(run, pairs, tmp_path):
     out = tmp_path / "run"
