@@ -32,7 +32,8 @@ ALLOWED = {
     "metrics": {"metrics", "data", "layers.masks"},
     "training": {"training", "layers.masks", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"},
     "weights": {"weights", "config", "presets", "models", "data", "storage"},
-    "serving": {"serving", "models", "outputs", "generation", "layers.projections", "data", "storage", "__version__"},
+    "serving": {"serving", "models", "outputs", "generation", "layers.projections", "data", "storage"}
+    | {"keras_patches", "__version__"},
     "loading": {"serving", "storage", "weights"} | PUBLIC,
     "registered": {"models", "training", "quickstart"},
     "fonts": set(),

@@ -26,10 +26,7 @@ _EXPORT = [
         help="version number; TensorFlow Serving loads the highest.",
     ),
     Option(
-        "--huggingface",
-        is_flag=True,
-        group="Output",
-        help="write a Hugging Face directory instead of a SavedModel.",
+        "--huggingface", is_flag=True, group="Output", help="write a Hugging Face directory instead of a SavedModel."
     ),
     *search_options(*BEAM, *SAMPLING, *GENERATION, "replace_unknown", group="Decoding"),
     Option(
@@ -40,12 +37,7 @@ _EXPORT = [
         group="Model",
         help="precision of the large matrices; int8 is the fastest, and runs on x86 processors only.",
     ),
-    Option(
-        "--attention",
-        is_flag=True,
-        group="Model",
-        help="also export the signature `attention`.",
-    ),
+    Option("--attention", is_flag=True, group="Model", help="also export the signature `attention`."),
 ]
 
 

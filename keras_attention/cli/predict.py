@@ -19,13 +19,7 @@ from keras_attention.storage import local_path
 from keras_attention.visualize import plot_alignment, plot_caption
 
 _MODEL, _SOURCE = click.Argument(["model"]), click.Argument(["source"], required=False)
-_BATCH_SIZE = Option(
-    "--batch-size",
-    type=click.IntRange(1),
-    default=32,
-    show_default=True,
-    help="batch size.",
-)
+_BATCH_SIZE = Option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="batch size.")
 _SEARCH = [*search_options(*BEAM, group="Beam search"), *search_options(*GENERATION, group="Generation")]
 _SAMPLING = search_options(*SAMPLING, group="Sampling")
 _JSON = Option("--json", "as_json", is_flag=True, help="write each output as a JSON object.")
@@ -184,8 +178,7 @@ _SEED = Option("--seed", type=int, default=0, show_default=True, group="Sampling
 
 
 @click.command(
-    cls=Command,
-    params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_SEARCH, _BATCH_SIZE, _scores(_LOG_PROBABILITY), _JSON],
+    cls=Command, params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_SEARCH, _BATCH_SIZE, _scores(_LOG_PROBABILITY), _JSON]
 )
 def complete(
     model: str, source: str | None, seed: int, batch_size: int, scores: bool, as_json: bool, **search: Any
@@ -263,10 +256,7 @@ def tag(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
 
 
 _CANDIDATES = Option(
-    "--candidates",
-    type=click.IntRange(1, 5),
-    metavar="N",
-    help="print the top N candidates of each mask.",
+    "--candidates", type=click.IntRange(1, 5), metavar="N", help="print the top N candidates of each mask."
 )
 
 

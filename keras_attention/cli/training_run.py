@@ -104,10 +104,7 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
 def _validation_rules(options: dict[str, Any], validated: bool) -> list[tuple[Any, str]]:
     monitor = options["monitor"] or ""
     return [
-        (
-            monitor.startswith("val_") and not validated,
-            f"--monitor {monitor} needs validation data; add --valid FILE.",
-        ),
+        (monitor.startswith("val_") and not validated, f"--monitor {monitor} needs validation data; add --valid FILE."),
         (
             options["self_critical"] and not validated and (options["average_checkpoints"] or 1) > 1,
             "--average-checkpoints needs a validation metric, since `reward` is not computed for the average; add "
@@ -143,10 +140,7 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             options["features"] and options["augment"],
             "--augment changes the images in each epoch, so their features cannot be cached; leave out --features.",
         ),
-        (
-            options["init"] and not local_path(options["init"]).exists(),
-            f"--init: there is no model {options['init']}.",
-        ),
+        (options["init"] and not local_path(options["init"]).exists(), f"--init: there is no model {options['init']}."),
     ]
 
 

@@ -128,29 +128,30 @@ class RepeatedBatches(keras.utils.PyDataset):
 
     Args:
         batches: a `LengthBatches`; each pass has a different order.
-        passes: P, the number of passes in an epoch; pass p of epoch e is epoch e P + p of `batches`.
+        passes_per_epoch: n; pass i of epoch e is epoch n e + i of `batches`.
         epoch: the first epoch, counted from 0.
 
     Example:
         >>> batches = LengthBatches([3, 5, 3], lambda indices, extra: indices, max_tokens=8, shuffle=False)
-        >>> repeated = RepeatedBatches(batches, passes=2)
+        >>> repeated = RepeatedBatches(batches, passes_per_epoch=2)
         >>> [repeated[i].tolist() for i in range(len(repeated))]
         [[0, 2], [1], [0, 2], [1]]
     """
 
-    def __init__(self, batches: Any, passes: int, epoch: int = 0) -> None:
+    def __init__(self, batches: Any, passes_per_epoch: int, epoch: int = 0) -> None:
         super().__init__()
-        self.batches, self.passes, self.epoch = batches, passes, epoch
-        self._arranged: int | None = None  # the pass whose batches are arranged
+        self.batches, self.passes_per_epoch, self.epoch = batches, passes_per_epoch, epoch
+        self._arranged_pass: int | None = None  # the pass whose batches are arranged
 
     def __len__(self) -> int:
-        return self.passes * len(self.batches)
+        return self.passes_per_epoch * len(self.batches)
 
     def __getitem__(self, index: int) -> tuple:
-        number, index = divmod(index, len(self.batches))  # each pass has the same number of batches
-        if self._arranged != (number := self.epoch * self.passes + number):
-            self.batches.start_epoch(number)
-            self._arranged = number
+        pass_in_epoch, index = divmod(index, len(self.batches))  # each pass has the same number of batches
+        current_pass = self.epoch * self.passes_per_epoch + pass_in_epoch
+        if self._arranged_pass != current_pass:
+            self.batches.start_epoch(current_pass)
+            self._arranged_pass = current_pass
         return self.batches[index]
 
     def on_epoch_end(self) -> None:
@@ -181,7 +182,7 @@ def pad_rows(batch: tuple, multiple: int) -> tuple:
         >>> weights.tolist(), inputs["token_ids"].shape
         ([1.0, 1.0, 1.0, 0.0], (4, 5))
     """
-    rows = min(map(len, keras.tree.flatten(batch)))  # of images, each with several captions
+    rows = min(map(len, keras.tree.flatten(batch)))  # for a captioner, the images: each has several captions
     missing = -rows % multiple
 
     def pad(array: np.ndarray) -> np.ndarray:

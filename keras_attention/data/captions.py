@@ -25,8 +25,6 @@ from keras_attention.storage import local_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 _OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2", ".jxl", ".svg", ".raw", ".dng")
-
-
 _LOG = logging.getLogger(__name__)
 
 

@@ -58,7 +58,7 @@ class WeightedBatches(keras.utils.PyDataset):
             weights = weights * self.class_weights[labels]
         if self.example_weights is not None:
             rows = self.example_weights[self.batches.example_indices[self.batches.batches[index]]]
-            count = min(map(len, inputs.values()))  # of images, each with several captions, and of rows of padding
+            count = min(map(len, inputs.values()))  # with rows of padding; for a captioner, the images
             rows = np.repeat(np.pad(rows, (0, count - len(rows))), len(weights) // count)
             weights = weights * rows.reshape(-1, *[1] * (weights.ndim - 1))
         return inputs, labels, weights.astype("float32")

@@ -83,7 +83,7 @@ def _choose(
 
 
 def _cut(texts: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
-    """Return the first part and the last part of texts in a row."""
+    """Cut the stream of all texts; return the texts of the first part and those of the last part, for validation."""
     total = sum(map(len, texts))
     if total < _MIN_CHARACTERS:
         return list(texts), []

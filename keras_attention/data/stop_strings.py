@@ -25,7 +25,7 @@ def stop_table(tokenizer: Any, stop: tuple[str, ...], size: int) -> np.ndarray:
         size: V, the number of tokens of the model; it may be larger than the tokenizer's vocabulary.
 
     Returns:
-        (Q, V) int32, with a state for each beginning of a stop string.
+        (states, V) int32, with a state for each beginning of a stop string.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["abc"], "characters")
@@ -48,7 +48,7 @@ def stop_table(tokenizer: Any, stop: tuple[str, ...], size: int) -> np.ndarray:
 
 
 def _table_of_bytes(stop: Sequence[bytes]) -> np.ndarray:
-    """Return the next state for each state and byte, (Q, 256)."""
+    """Return the next state for each state and byte, (states, 256)."""
     states = sorted({text[:end] for text in stop for end in range(len(text))}, key=lambda text: (len(text), text))
     numbers = {state: number for number, state in enumerate(states)}
     found = len(states)

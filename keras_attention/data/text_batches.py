@@ -14,11 +14,7 @@ from keras_attention.data.word_reader import Window
 
 
 def translation_batches(
-    pairs: Sequence[tuple[str, str]],
-    translator: Any,
-    max_tokens: int = 4096,
-    shuffle: bool = True,
-    seed: int = 0,
+    pairs: Sequence[tuple[str, str]], translator: Any, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0
 ) -> LengthBatches:
     """Turn pairs of texts into batches for `Translator.fit`.
 
@@ -133,11 +129,7 @@ def _windows(stream: list[int], width: int, stride: int) -> Iterator[tuple[list[
 
 
 def classification_batches(
-    examples: Sequence[tuple[Text, str]],
-    model: Any,
-    max_tokens: int = 4096,
-    shuffle: bool = True,
-    seed: int = 0,
+    examples: Sequence[tuple[Text, str]], model: Any, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0
 ) -> LengthBatches:
     """Turn texts, or pairs of texts, and their labels into batches for `TextClassifier.fit`.
 

@@ -11,18 +11,7 @@ if TYPE_CHECKING:
     from keras_attention.generation.strategies import BeamSearch, Greedy, Sampling, Strategy
 
 __getattr__ = lazy_names(
-    __name__,
-    {
-        "compiled": "CompiledFunction",
-        "decode": "",
-        "strategies": "BeamSearch Greedy Sampling Strategy",
-    },
+    __name__, {"compiled": "CompiledFunction", "decode": "", "strategies": "BeamSearch Greedy Sampling Strategy"}
 )
 
-__all__ = [
-    "BeamSearch",
-    "CompiledFunction",
-    "Greedy",
-    "Sampling",
-    "Strategy",
-]
+__all__ = ["BeamSearch", "CompiledFunction", "Greedy", "Sampling", "Strategy"]

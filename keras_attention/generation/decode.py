@@ -51,9 +51,7 @@ class AttentionRecord(NamedTuple):
     """The attention scores of all steps, and their sums."""
 
     attention_scores: Any  # (T, B, K, S), never reordered
-    coverage: (
-        Any  # (B, K, S), their sum over the steps of each active hypothesis, 1 at padding; () if it has no penalty
-    )
+    coverage: Any  # (B, K, S), their sum for each active hypothesis, 1 at padding; () without a coverage penalty
 
 
 class LoopState(NamedTuple):
@@ -86,7 +84,7 @@ def decode(
             (B, K, S) or None, and a state is a dict of `constants` and `carry`. With attention,
             `constants["mask"]` (B, S) is True for positions that may be attended to.
         inputs: dict of tensors for `start`. If it has `token_ids` (B, L) and `padding_mask` (B, L), `start` reads these
-            tokens in one pass: the first tokens of the start token and the prefix, at least one less than there are.
+            tokens in one pass. They are the start token and the prefix, without at least its last token.
         strategy: a `Strategy`, such as `Greedy()`.
         start_ids: (B,) int, the token before the first generated or forced token.
         end_id: the token that ends a text.
@@ -95,7 +93,7 @@ def decode(
         prefix_mask: (B, T) bool, True = forced. Forced tokens do not change the score, and the length penalty
             does not count them.
         seeds: (B,) int, the seed of the random numbers of each row.
-        stop_table: (Q, V) int, for each state and token the next state. A text begins in state 0 after the forced
+        stop_table: (states, V) int, for each state and token the next state. A text begins in state 0 after the forced
             tokens, and ends in the last state; see `data.stop_strings.stop_table`. None for no stop strings.
 
     Returns:
@@ -326,9 +324,8 @@ def _results(loop: LoopState) -> dict:
     results = {"tokens": tokens[:, :, :steps], "lengths": lengths, "scores": final_scores}
     if loop.attention:
         attention_scores = loop.attention.attention_scores[:steps]
-        beams = ops.one_hot(
-            history["parent_beams"][:, :, :steps], attention_scores.shape[2], dtype="float32"
-        )  # (B, N, T, K)
+        parent_beams = history["parent_beams"][:, :, :steps]
+        beams = ops.one_hot(parent_beams, attention_scores.shape[2], dtype="float32")  # (B, N, T, K)
         attention = ops.einsum("tbks,bntk->bnts", attention_scores, beams)
         is_written = ops.arange(steps) < ops.expand_dims(lengths, -1)
         results["attention"] = ops.where(ops.expand_dims(is_written, -1), attention, 0.0)

@@ -181,7 +181,7 @@ class TransformerBlock(BaseLayer):
             cross_attend: the cross-attention, a function like `attend`; called only if the block has a
                 cross-attention.
             training: whether dropout is active.
-            project: in a step, from `projections`; the inputs are then rows (R, M).
+            project: in a step, from `projections`; the inputs are then rows (B K, M).
 
         Returns:
             outputs (..., L, M), the extra result of `attend`, and the extra result of `cross_attend` or None.
@@ -203,7 +203,7 @@ class TransformerBlock(BaseLayer):
         return self.attention_norm(x) if self.norm_first else x
 
     def feed_forward(self, x, project: dict | None = None):
-        """Return W_2 f(W_1 x + b_1) + b_2; in a step, for rows x (R, M), with `project` from `projections`."""
+        """Return W_2 f(W_1 x + b_1) + b_2; in a step, for rows x (B K, M), with `project` from `projections`."""
         if project is None:
             return self.output_projection(self.hidden(x))
         return project["output"](project["hidden"](x))

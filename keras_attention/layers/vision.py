@@ -146,8 +146,8 @@ def make_network(name: str, image_size: int, weights: str | None = None) -> tupl
     """
     if name == SMALL_CNN:
         return _to_unit_range, small_cnn(image_size)
-    base, _, alpha = name.partition("_0.") if "_0." in name else name.partition("_1.")
-    base, options = (base, {"alpha": float(name[len(base) + 1 :])}) if alpha else (name, {})
+    with_alpha = re.fullmatch(r"(.+)_([01]\.\d+)", name)  # such as mobilenet_0.25
+    base, options = (with_alpha[1], {"alpha": float(with_alpha[2])}) if with_alpha else (name, {})
     networks = _applications()
     if _letters(base) not in networks:
         names = ", ".join(sorted(function for _, function in networks.values()))

@@ -16,7 +16,7 @@ from keras_attention.generation.decode import decode, search_inputs
 from keras_attention.metrics.baselines import Baseline
 from keras_attention.models.decoder_steps import stop_inputs, suppress_special
 from keras_attention.models.detokenizer import hypothesis_outputs
-from keras_attention.models.encoded_inputs import check_texts, encode_inputs
+from keras_attention.models.encoded_inputs import TextInputs, check_texts
 from keras_attention.models.examples import read_documents, token_baseline
 from keras_attention.outputs import Completion
 
@@ -65,10 +65,8 @@ class AutoregressiveLM:
             ValueError: the positions are learned, and the new tokens leave no room for a prompt.
         """
         prompts, strategy = check_texts(prompts), strategy or Sampling()
-        inputs = encode_inputs(self.reader_for(strategy), prompts, multiple=1)
-        return self.predict_outputs(
-            inputs, prompts, batch_size, lambda indices: {"seeds": strategy.seeds(indices)}, strategy=strategy
-        )
+        inputs = TextInputs.encode(self.reader_for(strategy), prompts, multiple=1)
+        return self.predict_outputs(inputs, prompts, batch_size, strategy=strategy)
 
     @property
     def input_reader(self) -> TextReader:

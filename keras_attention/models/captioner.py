@@ -25,7 +25,7 @@ from keras_attention.metrics.baselines import Baseline
 from keras_attention.models import caption_scores, decoder_steps
 from keras_attention.models.config_checks import with_vocabulary
 from keras_attention.models.detokenizer import hypothesis_outputs
-from keras_attention.models.encoded_inputs import check_images, encode_inputs
+from keras_attention.models.encoded_inputs import ImageInputs, check_images
 from keras_attention.models.examples import only_path
 from keras_attention.models.layers_from_config import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.prediction import objects_from_rows, run_batches
@@ -76,7 +76,7 @@ class Captioner(Task):
     """
 
     command_name = "captioner"
-    default_preset, default_tokenizer = TASKS[command_name][1:]
+    default_preset = TASKS[command_name].preset
     predict_method = "caption"
     output_class = Caption
     batch_function = staticmethod(caption_batches)
@@ -281,10 +281,7 @@ class Captioner(Task):
             TypeError: `images` is one image, or contains an array of another type or another object.
         """
         images, strategy = check_images(images), strategy or Greedy()
-        inputs = encode_inputs(None, images)
-        return self.predict_outputs(
-            inputs, None, batch_size, lambda indices: {"seeds": strategy.seeds(indices)}, strategy=strategy
-        )
+        return self.predict_outputs(ImageInputs(images), None, batch_size, strategy=strategy)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return `images` (B, size, size, 3), and `valid` (B,), False for images that cannot be read."""

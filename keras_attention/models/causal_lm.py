@@ -51,7 +51,8 @@ class CausalLM(AutoregressiveLM, Task):
     """
 
     command_name = "lm"
-    default_preset, default_tokenizer = TASKS[command_name][1:]
+    default_preset = TASKS[command_name].preset
+    default_tokenizer = TASKS[command_name].tokenizer
     batch_function = staticmethod(language_batches)
     output_bias = None
 

@@ -16,16 +16,6 @@ from keras_attention.generation import Strategy
 from keras_attention.layers import logits_of_step
 
 
-def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
-    """Return a strategy that also suppresses special tokens; see `SpecialTokens.suppressed`.
-
-    With `replace_unknown`, the unknown token is allowed, because `Translator.to_outputs` replaces it.
-    """
-    special = special_tokens_of(tokenizer)
-    ids = [i for i in special.suppressed if not (strategy.replace_unknown and i == special.unknown)]
-    return strategy.suppressing(ids) if ids else strategy
-
-
 def start(model: Any, inputs: dict, length=None) -> dict:
     """Encode the inputs and return the state before the first token.
 
@@ -58,11 +48,21 @@ def step(model: Any, tokens, state: dict):
     return add_bias(model, logits_of_step(embedding, outputs)), state, scores
 
 
-def stop_inputs(tokenizer: Any, vocabulary_size: int, strategy: Strategy) -> dict[str, np.ndarray]:
-    """Return the `stop_table` of `decode`; an empty dict if the strategy has no stop strings."""
-    return {"stop_table": stop_table(tokenizer, strategy.stop, vocabulary_size)} if strategy.stop else {}
-
-
 def add_bias(model: Any, logits):
     """Add the output bias to logits (..., V), if the model has one."""
     return logits if model.output_bias is None else model.output_bias(logits)
+
+
+def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
+    """Return a strategy that also suppresses special tokens; see `SpecialTokens.suppressed`.
+
+    With `replace_unknown`, the unknown token is allowed, because `Translator.to_outputs` replaces it.
+    """
+    special = special_tokens_of(tokenizer)
+    ids = [i for i in special.suppressed if not (strategy.replace_unknown and i == special.unknown)]
+    return strategy.suppressing(ids) if ids else strategy
+
+
+def stop_inputs(tokenizer: Any, vocabulary_size: int, strategy: Strategy) -> dict[str, np.ndarray]:
+    """Return the `stop_table` of `decode`; an empty dict if the strategy has no stop strings."""
+    return {"stop_table": stop_table(tokenizer, strategy.stop, vocabulary_size)} if strategy.stop else {}

@@ -37,6 +37,12 @@ class TextInputs:
     pair_starts: Sequence[int]
     multiple: int = 8
 
+    @classmethod
+    def encode(cls, reader: TextReader, strings: Sequence[Text], multiple: int = 8) -> TextInputs:
+        """Tokenize texts or pairs, with one warning for all that are too long."""
+        rows = reader.ids_and_pair_starts(strings)
+        return cls(reader, strings, [ids for ids, _ in rows], [start for _, start in rows], multiple)
+
     @property
     def lengths(self) -> list[int]:
         """The number of ids of each text."""
@@ -82,6 +88,19 @@ class WordInputs:
     reader: WordReader
     sentences: Sequence[list[str]]
     windows: Sequence[Window]
+
+    @classmethod
+    def encode(cls, reader: WordReader, strings: Sequence[str]) -> WordInputs:
+        """Tokenize the words of texts: one window for each text, with one warning for all that are too long."""
+        sentences = [reader.split(text) for text in strings]
+        rows = enumerate(reader.ids(sentences))
+        return cls(reader, sentences, [Window(i, row, 0, range(len(row.starts))) for i, row in rows])
+
+    @classmethod
+    def encode_windows(cls, reader: WordReader, strings: Sequence[str]) -> WordInputs:
+        """Tokenize the words of texts: one or more windows for each text, which contain all of its words."""
+        sentences = [reader.split(text) for text in strings]
+        return cls(reader, sentences, reader.windows(sentences))
 
     @property
     def lengths(self) -> list[int]:
@@ -130,25 +149,6 @@ class ImageInputs:
     def decode_images(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Return images (B, size, size, 3) float32 and valid (B,) bool, False for images that cannot be read."""
         return read_images(self.strings, size)
-
-
-def encode_inputs(
-    reader: TextReader | WordReader | None, strings: Sequence[Any], multiple: int = 8, windows: bool = False
-) -> TextInputs | WordInputs | ImageInputs:
-    """Tokenize texts with a reader, with one warning for all texts that are too long; None reads images.
-
-    With `windows`, a long sentence of words has several windows instead.
-    """
-    if reader is None:
-        return ImageInputs(strings)
-    if isinstance(reader, WordReader):
-        sentences = [reader.split(text) for text in strings]
-        if windows:
-            return WordInputs(reader, sentences, reader.windows(sentences))
-        rows = enumerate(reader.ids(sentences))
-        return WordInputs(reader, sentences, [Window(i, row, 0, range(len(row.starts))) for i, row in rows])
-    rows = reader.ids_and_pair_starts(strings)
-    return TextInputs(reader, strings, [ids for ids, _ in rows], [start for _, start in rows], multiple)
 
 
 def check_texts(texts: Iterable[Text], pairs: bool = False) -> list[Any]:

@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.models.detokenizer import Detokenizer
-from keras_attention.models.encoded_inputs import check_images, check_texts, encode_inputs
+from keras_attention.models.encoded_inputs import ImageInputs, TextInputs, WordInputs, check_images, check_texts
 from keras_attention.models.layers_from_config import encode_text, mean_sequence
 from keras_attention.models.prediction import run_batches
 from keras_attention.models.task import Task
@@ -127,7 +127,8 @@ def _rows(
     model: Any, texts: list[str], function: Callable[[Any, dict], dict], batch_size: int
 ) -> list[dict[str, np.ndarray]]:
     """Return a row for each text: the outputs of a function of tensors, and `pieces` (S,)."""
-    inputs, detokenizer = encode_inputs(model.text_reader, texts), Detokenizer(model.tokenizer)
+    kind = WordInputs if "character_ids" in model.input else TextInputs
+    inputs, detokenizer = kind.encode(model.text_reader, texts), Detokenizer(model.tokenizer)
 
     def compute(indices: np.ndarray) -> dict[str, Any]:
         arrays = encoder_inputs(model, inputs.take(indices))
@@ -173,14 +174,17 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
             f"A {type(model).__name__} does not compute log-probabilities from left to right; expected a CausalLM, "
             "Translator or Captioner."
         )
-    sources = check_images(texts) if "images" in model.input else check_texts(texts)
+    has_images = "images" in model.input
+    sources = check_images(texts) if has_images else check_texts(texts)
     targets = None if targets is None else check_texts(targets)
     if ("target_ids" in model.input) != (targets is not None) or (targets is not None and len(targets) != len(sources)):
         raise ValueError(
             "A Translator or Captioner needs one target for each text or image; a language model needs `targets=None`."
         )
-    labels = encode_inputs(model.target_reader, sources if targets is None else targets)
-    encoded = None if targets is None else encode_inputs(model.input_reader, sources)
+    labels = TextInputs.encode(model.target_reader, sources if targets is None else targets)
+    encoded = None
+    if targets is not None:
+        encoded = ImageInputs(sources) if has_images else TextInputs.encode(model.input_reader, sources)
 
     def compute(indices: np.ndarray) -> dict[str, Any]:
         batch = None if encoded is None else encoded.take(indices)
@@ -195,7 +199,7 @@ def score_inputs(model: Any, targets: Any, sources: Any | None) -> tuple[dict[st
 
     Args:
         model: a model that computes the probability of each token from the tokens before it.
-        targets: a batch of the texts to score; see `encode_inputs`.
+        targets: a batch of the texts to score, `TextInputs`.
         sources: a batch of sources or images; None for a language model.
     """
     labels, mask = targets.arrays()

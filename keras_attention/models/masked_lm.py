@@ -12,11 +12,12 @@ from keras_attention.config import TransformerConfig
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.masking import masked_batches
 from keras_attention.data.special_tokens import mask_id
+from keras_attention.data.text_reader import TextReader
 from keras_attention.layers import MaskedLMHead, OutputBias
 from keras_attention.layers.heads import probabilities
 from keras_attention.metrics.baselines import Baseline
 from keras_attention.models.config_checks import with_vocabulary
-from keras_attention.models.encoded_inputs import check_texts, encode_inputs
+from keras_attention.models.encoded_inputs import TextInputs, check_texts
 from keras_attention.models.examples import read_documents, token_baseline, token_scores
 from keras_attention.models.layers_from_config import (
     ACTIVATIONS,
@@ -65,9 +66,8 @@ class MaskedLM(Task):
     """
 
     command_name = "mlm"
-    default_preset, default_tokenizer = TASKS[command_name][1:]
+    default_preset = TASKS[command_name].preset
     predict_method = "fill"
-    input_reader = Task.text_reader
     output_class = FilledMask
     batch_function = staticmethod(masked_batches)
 
@@ -90,6 +90,11 @@ class MaskedLM(Task):
 
     def _to_logits(self, outputs):
         return self.output_bias(self.embedding(self.head(outputs), reverse=True))
+
+    @property
+    def input_reader(self) -> TextReader:
+        """The `TextReader` of texts with masks."""
+        return self.text_reader
 
     @property
     def export_metadata(self) -> dict[str, Any]:
@@ -115,7 +120,8 @@ class MaskedLM(Task):
         if candidates < 1:
             raise ValueError(f"`candidates` is {candidates}; expected a positive integer.")
         texts = check_texts(texts)
-        return self.predict_outputs(encode_inputs(self.input_reader, texts), texts, batch_size, candidates=candidates)
+        inputs = TextInputs.encode(self.input_reader, texts)
+        return self.predict_outputs(inputs, texts, batch_size, candidates=candidates)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `mask_positions` (B, G), the positions of the masks, padded with -1."""

@@ -55,7 +55,7 @@ class PermutationLM(AutoregressiveLM, Task):
     """
 
     command_name = "plm"
-    default_preset, default_tokenizer = TASKS[command_name][1:]
+    default_preset = TASKS[command_name].preset
     batch_function = staticmethod(permutation_batches)
     reads_padding = False
 

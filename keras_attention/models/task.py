@@ -55,7 +55,7 @@ class Task(keras.Model):
     predict_method: str  # name of the prediction method, such as "translate"
     output_class: type  # the prediction method returns one object per input
     default_preset: str
-    input_reader: TextReader | WordReader | None = None  # encodes the input texts; None: the inputs are images
+    input_reader: TextReader | WordReader | None = None  # encodes the input texts; None for images
     target_reader: TextReader | None = None  # of the texts that the model writes, one token after the other
     default_strategy: type[Strategy] | None = None  # None: the task does not search
     default_tokenizer = "sentencepiece"  # kind of tokenizer for the default preset
@@ -286,10 +286,10 @@ class Task(keras.Model):
         """Compute one output for each text or image.
 
         Args:
-            inputs: N texts or images, from `encode_inputs`.
+            inputs: N texts or images, from `encoded_inputs.py`.
             texts: the N texts; None for images.
             batch_size: number of texts or images in a batch.
-            add_inputs: function from the indices of a batch to more inputs of `prepare`, such as seeds.
+            add_inputs: function from the indices of a batch to more inputs of `prepare`, such as prefixes.
             **options: constants of the compiled function, such as the `strategy` of a search.
 
         Returns:
@@ -299,6 +299,8 @@ class Task(keras.Model):
         def compute(indices: np.ndarray) -> dict[str, Any]:
             batch = inputs.take(indices)
             added = {} if add_inputs is None else add_inputs(indices)
+            if "strategy" in options:
+                added["seeds"] = options["strategy"].seeds(indices)
             return self.compute_outputs(batch.strings, {**self.to_inputs(batch), **added}, **options)
 
         return objects_from_rows(self.output_class, run_batches(inputs.lengths, batch_size, compute), texts)

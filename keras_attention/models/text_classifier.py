@@ -19,7 +19,7 @@ from keras_attention.layers import BagOfNGrams
 from keras_attention.layers.heads import probabilities
 from keras_attention.metrics.baselines import Baseline, most_frequent
 from keras_attention.models.config_checks import check_labels, with_vocabulary
-from keras_attention.models.encoded_inputs import check_texts, encode_inputs
+from keras_attention.models.encoded_inputs import TextInputs, check_texts
 from keras_attention.models.examples import check_known_labels, only_path
 from keras_attention.models.layers_from_config import (
     encode_text,
@@ -72,7 +72,7 @@ class TextClassifier(Task):
     """
 
     command_name = "classifier"
-    default_preset, default_tokenizer = TASKS[command_name][1:]
+    default_preset = TASKS[command_name].preset
     predict_method = "classify"
     output_class = Classification
     batch_function = staticmethod(classification_batches)
@@ -129,7 +129,10 @@ class TextClassifier(Task):
         num_separators = 2 if config.template == "start_end" and config.num_segments == 1 else 1  # as in RoBERTa
         return TextReader.from_template(self.tokenizer, config.template, config.max_length, num_separators)
 
-    input_reader = text_reader
+    @property
+    def input_reader(self) -> TextReader:
+        """The reader of texts and of pairs of texts."""
+        return self.text_reader
 
     def classify(self, texts: Iterable[Text], batch_size: int = 32) -> list[Classification]:
         """Label texts, or pairs of texts.
@@ -153,7 +156,7 @@ class TextClassifier(Task):
             ('is it red', 'it is')
         """
         texts = check_texts(texts, pairs=True)
-        return self.predict_outputs(encode_inputs(self.input_reader, texts), texts, batch_size)
+        return self.predict_outputs(TextInputs.encode(self.input_reader, texts), texts, batch_size)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `is_empty` (B,), True for texts without words."""

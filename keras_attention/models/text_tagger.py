@@ -23,7 +23,7 @@ from keras_attention.layers import AffixEncoder, CharacterEncoder
 from keras_attention.layers.heads import probabilities
 from keras_attention.metrics.baselines import Baseline, frequent_tags
 from keras_attention.models.config_checks import check_labels, known_vocabulary, with_vocabulary, without_attention
-from keras_attention.models.encoded_inputs import check_texts, encode_inputs
+from keras_attention.models.encoded_inputs import WordInputs, check_texts
 from keras_attention.models.examples import check_known_labels, only_path
 from keras_attention.models.layers_from_config import encode_text, make_embedding, make_encoder, text_inputs
 from keras_attention.models.task import Task
@@ -81,7 +81,8 @@ class TextTagger(Task):
     """
 
     command_name = "tagger"
-    default_preset, default_tokenizer = TASKS[command_name][1:]
+    default_preset = TASKS[command_name].preset
+    default_tokenizer = TASKS[command_name].tokenizer
     predict_method = "tag"
     output_class = Tagging
     batch_function = staticmethod(tagging_batches)
@@ -151,7 +152,7 @@ class TextTagger(Task):
             TypeError: `texts` is one string, or contains other types than strings.
         """
         texts = check_texts(texts)
-        inputs = encode_inputs(self.input_reader, texts, windows=True)
+        inputs = WordInputs.encode_windows(self.input_reader, texts)
         sentences = [window.sentence for window in inputs.windows]
         parts = self.predict_outputs(inputs, [texts[sentence] for sentence in sentences], batch_size)
         groups = itertools.groupby(zip(sentences, parts, strict=True), key=lambda pair: pair[0])

@@ -24,7 +24,7 @@ from keras_attention.metrics.text import score_texts, scores_by_length
 from keras_attention.models import decoder_steps
 from keras_attention.models.config_checks import with_vocabulary
 from keras_attention.models.detokenizer import hypothesis_outputs
-from keras_attention.models.encoded_inputs import check_texts, encode_inputs
+from keras_attention.models.encoded_inputs import TextInputs, check_texts
 from keras_attention.models.layers_from_config import make_decoder, make_embedding, make_encoder
 from keras_attention.models.lexical_initialization import initialize_target_embeddings
 from keras_attention.models.task import Task
@@ -72,7 +72,7 @@ class Translator(Task):
     """
 
     command_name = "translator"
-    default_preset, default_tokenizer = TASKS[command_name][1:]
+    default_preset = TASKS[command_name].preset
     predict_method = "translate"
     output_class = Translation
     batch_function = staticmethod(translation_batches)
@@ -198,9 +198,9 @@ class Translator(Task):
 
         def add_inputs(indices: np.ndarray) -> dict[str, np.ndarray]:
             prefix_ids, prefix_mask = self.prefix_reader.pad([forced[i] for i in indices])
-            return {"prefix_ids": prefix_ids, "prefix_mask": prefix_mask, "seeds": strategy.seeds(indices)}
+            return {"prefix_ids": prefix_ids, "prefix_mask": prefix_mask}
 
-        inputs = encode_inputs(self.input_reader, texts)
+        inputs = TextInputs.encode(self.input_reader, texts)
         return self.predict_outputs(inputs, texts, batch_size, add_inputs, strategy=strategy)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:

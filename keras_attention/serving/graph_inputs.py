@@ -106,7 +106,7 @@ class GraphImageInputs:
 def encode_in_graph(
     reader: TextReader | WordReader | None, strings: tf.Tensor, graph_tokenizer: Callable, windows: bool = False
 ) -> GraphTextInputs | GraphWordInputs | GraphImageInputs:
-    """Tokenize (B,) texts as `encode_inputs` does.
+    """Tokenize (B,) texts as the `encode` of `TextInputs` and `WordInputs` does.
 
     Args:
         reader: the reader of the texts; None for images.

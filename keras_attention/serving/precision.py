@@ -23,6 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.keras_patches import all_layers
 from keras_attention.layers.projections import Projection
 
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -161,7 +162,7 @@ def in_precision(model: keras.Model, precision: str) -> Iterator[list[tf.Variabl
         raise ValueError(f"`precision` is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
     if precision == "int8":
         check_int8("Export with precision='float32' or 'bfloat16', or on such a machine.")
-    layers = [] if precision == "float32" else [layer for layer in model._flatten_layers() if _is_large(layer)]
+    layers = [] if precision == "float32" else [layer for layer in all_layers(model) if _is_large(layer)]
     replacements = [_replacement(layer, _MATRICES[precision]) for layer in layers]
     for layer, replacement in zip(layers, replacements, strict=True):
         layer.call = layer.quantized_call = replacement.call

@@ -94,11 +94,7 @@ def train(
     if measure is None:
         _check_monitor(monitor, [*computed_names(model, valid is not None), *scores])
     mode = mode_of(monitor, plan.mode, model.output if isinstance(model.output, dict) else ())
-    if batches.mean_reward is not None and plan.passes_per_epoch > 1:
-        raise ValueError(
-            f"`passes_per_epoch` is {plan.passes_per_epoch}; expected 1 for self-critical training, which samples "
-            "captions."
-        )
+    _check_passes(plan, batches)
     directory.mkdir(parents=True, exist_ok=True)
     compile_model(model, plan, plan.passes_per_epoch * len(batches))
     model.optimizer.build(model.trainable_variables)
@@ -179,6 +175,14 @@ def _combined(
         return values if measure is None else {**values, **measure(model)}
 
     return measured
+
+
+def _check_passes(plan: TrainingPlan, batches: Any) -> None:
+    if batches.mean_reward is not None and plan.passes_per_epoch > 1:
+        raise ValueError(
+            f"`passes_per_epoch` is {plan.passes_per_epoch}; expected 1 for self-critical training, which samples "
+            "captions."
+        )
 
 
 def _check_monitor(monitor: str, names: Sequence[str]) -> None:

@@ -146,9 +146,7 @@ _ATTRIBUTES = (
     Attribute("init_std", "initializer_range"),
     Attribute("vocab_size", "source_vocabulary_size"),
     Attribute(
-        "decoder_vocab_size",
-        "target_vocabulary_size",
-        lambda value, attributes: value or attributes["vocab_size"],
+        "decoder_vocab_size", "target_vocabulary_size", lambda value, attributes: value or attributes["vocab_size"]
     ),
 )
 _DEFAULTS = {

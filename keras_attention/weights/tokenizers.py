@@ -169,10 +169,7 @@ def _prefix_space(content: Mapping[str, Any]) -> bool:
 
 
 def byte_pair(
-    pieces: Iterable[str],
-    merges: Iterable[str],
-    add_prefix_space: bool = False,
-    special: SpecialTokens | None = None,
+    pieces: Iterable[str], merges: Iterable[str], add_prefix_space: bool = False, special: SpecialTokens | None = None
 ) -> Any:
     """Return a KerasHub tokenizer that splits texts as GPT-2 and RoBERTa do.
 
