@@ -9,7 +9,7 @@ from keras_attention.generation.proposals import NEVER
 from keras_attention.generation.strategies import Strategy
 
 
-def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, start_ids, forced, num_forced):
+def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, start_ids, num_forced):
     """Return log-probabilities without the tokens that the constraints forbid.
 
     Args:
@@ -19,11 +19,10 @@ def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, st
         strategy: `repetition_penalty`, `suppress_tokens`, `min_new_tokens` and `no_repeat_ngram_size` are read.
         end_id: the end token, forbidden before `min_new_tokens`.
         start_ids: (B,) int, the start token or, in a model without a start token, the first token of the prompt.
-        forced: (B, 1) int, the forced token of this step, which overrides all other constraints, or -1.
         num_forced: (B, 1) int, the number of forced tokens of each text.
 
     Returns:
-        (B, K, V) log-probabilities: `NEVER` for a forbidden token.
+        (B, K, V) log-probabilities: about `NEVER` for a forbidden token.
     """
     logits, num_written, written = ops.cast(logits, "float32"), ops.expand_dims(t + 1, 2), None
     if strategy.penalizes_repetition or strategy.no_repeat_ngram_size:
@@ -31,18 +30,37 @@ def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, st
         written = ops.concatenate([ops.broadcast_to(start, (*ops.shape(tokens)[:2], 1)), tokens], axis=2)
     if strategy.penalizes_repetition:
         logits = _penalize_repetition(logits, written, num_written, strategy.repetition_penalty)
-    log_probs = ops.log_softmax(logits, axis=-1)
-    vocabulary = np.arange(logits.shape[-1], dtype="int32")
-    is_end = vocabulary == end_id
+    log_probs, is_end = ops.log_softmax(logits, axis=-1), np.arange(logits.shape[-1]) == end_id
+    too_short = ops.expand_dims(ops.where(t - num_forced < strategy.min_new_tokens, NEVER, 0.0), 2)
+    bias = too_short * is_end.astype("float32")  # (B, 1, V), one pass over it for each constraint
+    if strategy.suppresses_tokens:
+        bias = ops.minimum(bias, _suppression(strategy.suppress_tokens, len(is_end)))
     if strategy.no_repeat_ngram_size:
         without_repeats = _forbid_repeats(log_probs, written, num_written, strategy.no_repeat_ngram_size)
-        is_free = ops.logical_or(is_end, ops.expand_dims(forced >= 0, 2))  # the end token may also start the text
-        log_probs = ops.where(is_free, log_probs, without_repeats)
-    forbidden = ops.logical_and(t - num_forced < strategy.min_new_tokens, is_end)  # (B, V)
-    if strategy.suppresses_tokens:
-        forbidden = ops.logical_or(forbidden, _is_suppressed(strategy.suppress_tokens, len(vocabulary)))
-    forbidden = ops.where(forced >= 0, ops.not_equal(vocabulary, forced), forbidden)
-    return ops.where(ops.expand_dims(forbidden, 1), NEVER, log_probs)
+        log_probs = ops.where(is_end, log_probs, without_repeats)  # the end token may also start the text
+        return ops.maximum(log_probs + bias, NEVER)
+    return log_probs + bias
+
+
+def force_candidates(log_probs, tokens, forced):
+    """Replace the candidates of texts with a forced token: the token has probability 1, because it does not count.
+
+    Args:
+        log_probs, tokens: (B, K, C), the candidates of each beam.
+        forced: (B, 1) int, the forced token of this step, which overrides all constraints, or -1.
+
+    Returns:
+        log-probabilities and tokens, (B, K, C).
+
+    Example:
+        >>> tokens, forced = np.array([[[3, 5]], [[3, 5]]]), np.array([[7], [-1]])
+        >>> log_probs, tokens = force_candidates(np.full((2, 1, 2), -0.7), tokens, forced)
+        >>> np.array(log_probs).round(1).tolist(), np.array(tokens).tolist()
+        ([[[0.0, -1000000000.0]], [[-0.7, -0.7]]], [[[7, 5]], [[3, 5]]])
+    """
+    forced, is_first = ops.expand_dims(forced, 2), np.arange(tokens.shape[-1]) == 0
+    log_probs = ops.where(forced >= 0, np.where(is_first, 0.0, NEVER).astype("float32"), log_probs)
+    return log_probs, ops.where(ops.logical_and(forced >= 0, is_first), forced, tokens)
 
 
 def _penalize_repetition(logits, tokens, t, penalty):
@@ -52,12 +70,12 @@ def _penalize_repetition(logits, tokens, t, penalty):
     return _replace(logits, tokens, ops.arange(ops.shape(tokens)[2]) < t, new)
 
 
-def _is_suppressed(tokens, size: int):
-    """Return (V,) bool, True for each token of (n,); ids beyond the vocabulary have no effect."""
+def _suppression(tokens, size: int):
+    """Return (V,) float32, `NEVER` for each token of (n,) and else 0; ids beyond the vocabulary have no effect."""
     tokens = ops.convert_to_tensor(tokens, "int32")
     tokens = ops.where(tokens < 0, size, ops.minimum(tokens, size))
-    suppressed = ops.scatter_update(np.zeros(size + 1, bool), ops.expand_dims(tokens, 1), tokens >= 0)
-    return suppressed[:size]
+    never = ops.cast(tokens * 0, "float32") + NEVER
+    return ops.scatter_update(np.zeros(size + 1, "float32"), ops.expand_dims(tokens, 1), never)[:size]
 
 
 def _forbid_repeats(log_probs, tokens, t, n: int):

@@ -22,7 +22,7 @@ import keras
 from keras import ops
 
 from keras_attention.generation.block_loop import run_loop
-from keras_attention.generation.constraints import constrained_log_probs, uniform_numbers
+from keras_attention.generation.constraints import constrained_log_probs, force_candidates, uniform_numbers
 from keras_attention.generation.proposals import NEVER, NO_HYPOTHESIS, Proposal, is_possible
 from keras_attention.generation.strategies import Strategy
 from keras_attention.layers.cache import gather_beams, repeat_beams
@@ -219,7 +219,6 @@ class Search:
 
     def _propose(self, logits, loop: LoopState) -> Proposal:
         forced, strategy = self._forced_tokens(loop), self.strategy
-        is_forced = forced >= 0
         log_probs = constrained_log_probs(
             logits,
             loop.active.history["tokens"],
@@ -227,15 +226,14 @@ class Search:
             strategy,
             self.end_id,
             self.start_ids,
-            forced,
             self.num_forced,
         )
-        log_probs, tokens = ops.top_k(log_probs, strategy.num_candidates(log_probs.shape[-1]))
-        forced_log_prob = ops.where(ops.expand_dims(is_forced, -1), log_probs[..., :1], 0.0)  # it does not count
+        candidates = ops.top_k(log_probs, strategy.num_candidates(log_probs.shape[-1]))
+        log_probs, tokens = force_candidates(*candidates, forced)
         return strategy.propose(
-            ops.expand_dims(loop.active.log_probs, -1) + (log_probs - forced_log_prob),
+            ops.expand_dims(loop.active.log_probs, -1) + log_probs,
             tokens,
-            functools.partial(self._ends, loop, is_forced),
+            functools.partial(self._ends, loop, forced >= 0),
             lambda: uniform_numbers(self.seeds, loop.t, strategy.num_beams),
         )
 

@@ -131,13 +131,19 @@ def attend_parts(query, parts, bias):
     """
     logits = [ops.matmul(query, part["keys"]) for part in parts]
     logits = ops.concatenate(logits, axis=-1) if len(parts) > 1 else logits[0]
-    scores = ops.softmax(ops.cast(logits, "float32") + bias, axis=-1)
+    scores = _softmax(ops.cast(logits, "float32") + bias)
     rest, contexts = ops.cast(scores, query.dtype), []
     for part in parts[:-1]:  # only the last part may have an unknown length
         size = part["keys"].shape[-1]
         contexts.append(ops.matmul(rest[..., :size], part["values"]))
         rest = rest[..., size:]
     return functools.reduce(ops.add, [*contexts, ops.matmul(rest, parts[-1]["values"])]), scores
+
+
+def _softmax(logits):
+    """Return softmax(logits) over the last axis, for the few logits of a step: oneDNN's operation is slow to start."""
+    powers = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
+    return powers / ops.sum(powers, axis=-1, keepdims=True)
 
 
 def hard_attend(logits, values, mask=None, noise=None):

@@ -22,9 +22,8 @@ A beam attends to the slots of its ancestors. The carry has `position` (B, K), t
 If the maximum length is a number, there are r slots for all tokens. In a TensorFlow graph of unknown length, r is 16,
 and `finish_block` moves them to the finished part, so that the work of a step does not depend on the maximum length.
 
-`RelativeTransformer` has caches (B, K, H, T, D) in its carry. On TensorFlow, a write uses `keras.ops.where`, which was
-as fast as a scatter or a strided update. `keras.ops.slice_update` would need XLA, which an unmodified TensorFlow
-Serving does not use.
+`RelativeTransformer` has caches (B, K, H, T, D) in its carry. On TensorFlow, a write is arithmetic or
+`keras.ops.where`: `keras.ops.slice_update` would need XLA, which an unmodified TensorFlow Serving does not use.
 """
 
 from __future__ import annotations
@@ -96,14 +95,18 @@ def repeat_beams(state: dict, num_beams: int) -> dict:
     return {**state, "cache": {**state["cache"], "recent": recent}}
 
 
-def step_inputs(carry: dict, slot, memory_bias=None) -> tuple[StepInputs, dict]:
-    """Return what all blocks share in a step that writes the slot with this index, and the next carry."""
+def step_inputs(carry: dict, slot, memory_bias=None, dtype="float32") -> tuple[StepInputs, dict]:
+    """Return what all blocks share in a step that writes the slot with this index, and the next carry.
+
+    `dtype` is that of the cache.
+    """
     written_by = carry["written_by"]
     num_beams, slots = written_by.shape[1:]
     is_slot = ops.equal(np.arange(slots, dtype="int32"), slot)
     written_by = ops.where(is_slot, np.arange(num_beams, dtype="int32")[:, None], written_by)
     bias = ops.expand_dims(ops.concatenate([_recent_bias(written_by), carry["bias"]], axis=-1), 1)
-    write_at = {"keys": ops.reshape(is_slot, (-1, 1)), "values": ops.reshape(is_slot, (-1, 1, 1))}
+    one_hot = ops.cast(is_slot, dtype)
+    write_at = {"keys": ops.reshape(one_hot, (-1, 1)), "values": ops.reshape(one_hot, (-1, 1, 1))}
     if keras.backend.backend() == "jax":
         write_at = {"keys": (0, 0, 0, slot, 0), "values": (0, 0, slot, 0, 0)}
     carry = {**carry, "written_by": written_by, "position": carry["position"] + 1}
@@ -129,7 +132,7 @@ def append(recent: dict, key, value, write_at: dict) -> dict:
     new = {"keys": ops.expand_dims(ops.swapaxes(key, 2, 3), 3), "values": ops.expand_dims(value, 2)}
     if keras.backend.backend() == "jax":
         return {name: ops.slice_update(recent[name], write_at[name], x) for name, x in new.items()}
-    return {name: ops.where(write_at[name], x, recent[name]) for name, x in new.items()}
+    return {name: recent[name] + write_at[name] * x for name, x in new.items()}  # the slot is zero
 
 
 def merge_slots(recent: dict) -> dict:
@@ -143,7 +146,7 @@ def merge_slots(recent: dict) -> dict:
 
 def finish_block(carry: dict, cache: dict) -> tuple[dict, dict]:
     """Move the recent slots, which must all be written, to the finished part; return the new carry and cache."""
-    finished = {}
+    finished, empty = {}, keras.tree.map_structure(ops.zeros_like, cache["recent"])
     for name, recent in cache["recent"].items():
         old, new = cache["finished"][name], merge_slots(recent)
         finished[name] = {
@@ -151,7 +154,8 @@ def finish_block(carry: dict, cache: dict) -> tuple[dict, dict]:
         }
     bias = ops.concatenate([carry["bias"], _recent_bias(carry["written_by"])], axis=-1)
     carry = {**carry, "written_by": ops.full_like(carry["written_by"], -1), "bias": bias}
-    return carry, {**cache, "num_written": ops.zeros_like(cache["num_written"]), "finished": finished}
+    num_written = ops.zeros_like(cache["num_written"])
+    return carry, {"num_written": num_written, "recent": empty, "finished": finished}
 
 
 def make_cache(projected, length):

@@ -124,6 +124,10 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         layers = (self.query_projection, self.key_projection, self.value_projection)
         return {"inputs": projection(*layers[: 1 if memory else 3]), "output": projection(self.output_projection)}
 
+    def project_prompt(self, x, project: dict) -> list:
+        """Project a prompt (B, L, M) to queries, keys and values (B, H, L, D). `project` is from `projections`."""
+        return [split_heads(part, self.num_heads) for part in ops.split(project["inputs"](x), 3, axis=-1)]
+
     def project_rows(self, rows, beams: int, project: dict) -> list:
         """Project rows (B K, M) of a step to queries and, without a memory, keys and values, each (B, H, K, D).
 

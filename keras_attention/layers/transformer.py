@@ -170,7 +170,7 @@ class Transformer(BaseLayer):
         rows, position = ops.reshape(tokens, (-1, 1, tokens.shape[-1])), ops.reshape(carry["position"], (-1, 1))
         rows = ops.reshape(self.inputs(rows, start=position), (-1, tokens.shape[-1]))
         memory, recent, means = constants.get("memory", {}), {}, []
-        shared, carry = step_inputs(carry, cache["num_written"], memory.get("bias"))
+        shared, carry = step_inputs(carry, cache["num_written"], memory.get("bias"), self.compute_dtype)
         for i, block in enumerate(self.blocks):
             name = f"block_{i}"
             parts = cache["recent"][name], cache["finished"][name]

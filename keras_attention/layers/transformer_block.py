@@ -227,18 +227,24 @@ class TransformerBlock(BaseLayer):
             values (B, H, S, D); and the keys (B, H, D, L) and values (B, H, L, D) of the prompt.
         """
 
-        def attend(attention, x, memory, mask):
-            keys, values = attention.project_memory(memory)
-            context, _ = attention.attend(attention.project_query(x), keys, values, mask)
+        project = self.projections()
+
+        def attend(attention, query, keys, values, mask):
+            context, _ = attention.attend(query, keys, values, mask)
             return context, {"keys": ops.swapaxes(keys, 2, 3), "values": values}
 
         causal = causal_mask(ops.shape(inputs)[1])
         x, prompt, projected = self.run_branches(
             inputs,
-            lambda x: attend(self.attention, x, x, causal),
-            lambda x: attend(self.cross_attention, x, memory, memory_mask),
+            lambda x: attend(self.attention, *self.attention.project_prompt(x, project["attention"]), causal),
+            lambda x: attend(
+                self.cross_attention,
+                self.cross_attention.project_query(x),
+                *self.cross_attention.project_memory(memory),
+                memory_mask,
+            ),
         )
-        constants: dict[str, Any] = {"projections": self.projections()}
+        constants: dict[str, Any] = {"projections": project}
         if projected is not None:
             is_real = 1.0 if memory_mask is None else ops.expand_dims(ops.any(memory_mask, axis=1), (1, 2, 3))
             values = projected["values"] * ops.cast(is_real, x.dtype)  # a step does not mask an empty memory

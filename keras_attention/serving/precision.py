@@ -16,7 +16,8 @@ weights are integers from -63 to 63, and the result is the same on every x86 pro
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -28,30 +29,27 @@ from keras_attention.layers.projections import Projection
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 MIN_SIZE = 2**14  # weights; smaller matrices are read from the processor's cache
-INT8_OP = "_MklQuantizedMatMulWithBias"
+INT8_OP = "_MklQuantizedMatMulWithBiasAndDequantize"
 _MAX_INT8 = 63
 _TINY = 1e-30  # the largest |x| of a row of zeros
 
 
 class BFloat16Matrix:
-    """A matrix W (M, N), stored as W' in bfloat16.
+    """A matrix W (M, N), stored as W' in bfloat16, and a bias b.
 
     Args:
         matrix: (M, N) float array.
+        bias: (N,) float array, or None for zeros.
     """
 
-    def __init__(self, matrix: np.ndarray) -> None:
+    def __init__(self, matrix: np.ndarray, bias: np.ndarray | None = None) -> None:
         self.weights = tf.Variable(tf.cast(matrix.T, tf.bfloat16), trainable=False, name="matrix")
-        self.variables = [self.weights]
+        self.bias = None if bias is None else tf.Variable(bias, trainable=False, name="bias")
 
-    @staticmethod
-    def prepare(rows: tf.Tensor) -> tf.Tensor:
-        """Return rows (R, M) float32 as the argument of `product`."""
-        return tf.cast(rows, tf.bfloat16)
-
-    def product(self, prepared: tf.Tensor) -> tf.Tensor:
-        """Return rows W, (R, N) float32."""
-        return tf.cast(tf.matmul(prepared, self.weights, transpose_b=True), tf.float32)
+    def __call__(self, rows: tf.Tensor) -> tf.Tensor:
+        """Return x W + b, (R, N) float32, for rows x (R, M) float32."""
+        outputs = tf.cast(tf.matmul(tf.cast(rows, tf.bfloat16), self.weights, transpose_b=True), tf.float32)
+        return outputs if self.bias is None else outputs + self.bias
 
     def columns(self, ids: tf.Tensor) -> tf.Tensor:
         """Return the columns of W with these indices, (..., M) float32."""
@@ -59,48 +57,50 @@ class BFloat16Matrix:
 
 
 class Int8Matrix:
-    """A matrix W (M, N), stored as integers from -63 to 63 with a scale for each column.
+    """A matrix W (M, N), stored as integers from -63 to 63 with a scale for each column, and a bias b.
 
     Args:
         matrix: (M, N) float array.
+        bias: (N,) float array, or None for zeros.
     """
 
-    def __init__(self, matrix: np.ndarray) -> None:
+    def __init__(self, matrix: np.ndarray, bias: np.ndarray | None = None) -> None:
         scales = np.maximum(np.abs(matrix).max(axis=0), _TINY) / _MAX_INT8
         integers = np.round(matrix / scales).astype("int8")
         self.weights = tf.Variable(integers, trainable=False, name="matrix")
-        self.scales = tf.Variable(scales.astype("float32"), trainable=False, name="scales")
-        self.offsets = tf.Variable(128 * integers.sum(axis=0, dtype="int32"), trainable=False, name="offsets")
-        self.variables = [self.weights, self.scales, self.offsets]
+        self.steps = tf.Variable((scales / 127).astype("float32"), trainable=False, name="steps")
+        offsets = -128.0 * integers.sum(axis=0, dtype="int32")  # float32 is exact: multiples of 128 below 2 ** 31
+        self.offsets = tf.Variable(offsets.astype("float32"), trainable=False, name="offsets")
+        self.bias = None if bias is None else tf.Variable(bias, trainable=False, name="bias")
 
-    @staticmethod
-    def prepare(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return rows (R, M) float32 as integers from 1 to 255 (zero is 128), and the step (R, 1) between integers."""
+    def __call__(self, rows: tf.Tensor) -> tf.Tensor:
+        """Return x W + b, (R, N) float32, for rows x (R, M) float32.
+
+        The integers of x are from 1 to 255, where zero is 128; the `offsets` correct for it.
+        """
         largest = tf.maximum(tf.reduce_max(tf.abs(rows), axis=-1, keepdims=True), _TINY)
         integers = tf.cast(rows * (127.0 / largest) + 128.5, tf.uint8)  # the cast rounds down
-        return tf.bitcast(integers, tf.quint8), largest * (1 / 127)
-
-    def product(self, prepared: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        """Return rows W, (R, N) float32."""
-        integers, step = prepared
-        sums = tf.bitcast(_multiply(integers, tf.bitcast(self.weights, tf.qint8)), tf.int32) - self.offsets
-        return tf.cast(sums, tf.float32) * self.scales * step
+        weights = tf.bitcast(self.weights, tf.qint8)
+        sums = _multiply(tf.bitcast(integers, tf.quint8), weights, self.offsets)
+        outputs = sums * self.steps * largest
+        return outputs if self.bias is None else outputs + self.bias
 
     def columns(self, ids: tf.Tensor) -> tf.Tensor:
         """Return the columns of W with these indices, (..., M) float32."""
         columns = tf.gather(self.weights, tf.reshape(ids, [-1]), axis=1)
-        rows = tf.cast(tf.transpose(columns), tf.float32) * tf.gather(self.scales, tf.reshape(ids, [-1]))[:, None]
+        rows = (
+            tf.cast(tf.transpose(columns), tf.float32) * (tf.gather(self.steps, tf.reshape(ids, [-1])) * 127.0)[:, None]
+        )
         return tf.reshape(rows, tf.concat([tf.shape(ids), [rows.shape[-1]]], axis=0))
 
 
-def _multiply(rows: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Return the product of rows (R, M) quint8 and constant weights (M, N) qint8, (R, N) qint32.
+def _multiply(rows: tf.Tensor, weights: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
+    """Return rows W + offsets, (R, N) float32, for rows (R, M) quint8 and constant weights (M, N) qint8.
 
     The public operation would sort the weights for the processor again in each call, because they are a variable. This
     one does it once, because it says that the weights are constant.
     """
-    graph, zeros = tf.compat.v1.get_default_graph(), tf.zeros([weights.shape[1]])
-    limits = [tf.constant(x) for x in (0.0, 255.0, -127.0, 127.0)]  # one integer is 1.0
+    limits = [tf.constant(x) for x in (0.0, 255.0, -127.0, 127.0, -1.0, 1.0)]  # one integer is 1.0
     attributes = {
         **{name: dtype.as_datatype_enum for name, dtype in _TYPES.items()},
         **dict.fromkeys(("transpose_a", "transpose_b"), False),
@@ -108,17 +108,17 @@ def _multiply(rows: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         "input_quant_mode": b"SCALED",
         "_kernel": b"QuantizedMklOp",
     }
-    operation = graph._create_op_internal(
+    operation = tf.compat.v1.get_default_graph()._create_op_internal(
         INT8_OP,
-        [rows, weights, zeros, *limits],
-        [tf.qint32, tf.float32, tf.float32],
+        [rows, weights, tf.convert_to_tensor(offsets), *limits],
+        [tf.float32],
         name="int8_product",
         attrs={name: _attribute(value) for name, value in attributes.items()},
     )
     return operation.outputs[0]
 
 
-_TYPES = {"T1": tf.quint8, "T2": tf.qint8, "Tbias": tf.float32, "Toutput": tf.qint32}
+_TYPES = {"T1": tf.quint8, "T2": tf.qint8, "Tbias": tf.float32, "Toutput": tf.float32}
 
 
 def _attribute(value: bool | bytes | int) -> Any:
@@ -140,53 +140,42 @@ def check_int8(advice: str) -> None:
         )
 
 
-_MATRICES = {"bfloat16": BFloat16Matrix, "int8": Int8Matrix}
-
-
-@contextlib.contextmanager
-def in_precision(model: keras.Model, precision: str) -> Iterator[list[tf.Variable]]:
-    """Compute the products of a model in this precision while its functions are traced.
+class _Matrices:
+    """The matrices of an export. Each is made when a function first uses it.
 
     Args:
-        model: the model; afterwards it is as before.
-        precision: one of `PRECISIONS`.
-
-    Yields:
-        list of the variables that replace weights of the model; empty for float32.
-
-    Raises:
-        ValueError: the precision is unknown, or the model is quantized, and not to int8.
-        RuntimeError: the precision is int8, and this TensorFlow has no such operation.
+        kind: `BFloat16Matrix` or `Int8Matrix`.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"`precision` is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
-    if precision == "int8":
-        check_int8("Export with precision='float32' or 'bfloat16', or on such a machine.")
-    layers = [] if precision == "float32" else [layer for layer in all_layers(model) if _is_large(layer)]
-    replacements = [_replacement(layer, _MATRICES[precision]) for layer in layers]
-    for layer, replacement in zip(layers, replacements, strict=True):
-        layer.call = layer.quantized_call = replacement.call
-        layer.make_projection = _side_by_side
-    try:
-        yield [variable for replacement in replacements for variable in replacement.variables]
-    finally:
-        for layer in layers:
-            del layer.call, layer.quantized_call, layer.make_projection
+
+    def __init__(self, kind: type) -> None:
+        self.kind, self.made = kind, {}
+
+    def dense(self, *layers: keras.layers.Dense) -> Any:
+        """Return the matrix of `Dense` layers with the same input, side by side, with their biases."""
+        return self._make(layers, "kernel", lambda parts: (np.concatenate(parts, axis=1), _biases(layers)))
+
+    def embedding(self, layer: keras.layers.Embedding, reverse: bool) -> Any:
+        """Return E' (M, V) of an embedding, or the output matrix of an embedding that is not tied."""
+        if reverse and not getattr(layer, "tie_weights", True):
+            return self._make([layer], "reverse_embeddings", lambda parts: (parts[0],))
+        return self._make([layer], "embeddings", lambda parts: (parts[0].T,))
+
+    def _make(self, layers: Sequence[keras.layers.Layer], name: str, arguments: Callable[[list], tuple]) -> Any:
+        key = (name, *map(id, layers))
+        if key not in self.made:
+            with tf.init_scope():  # the variables are not part of the function that is traced
+                self.made[key] = self.kind(*arguments([_float_weights(layer, name) for layer in layers]))
+        return self.made[key]
+
+    def variables(self) -> list[tf.Variable]:
+        """Return the variables of all matrices."""
+        return [x for matrix in self.made.values() for x in vars(matrix).values() if x is not None]
 
 
-def _is_large(layer: keras.layers.Layer) -> bool:
-    if not isinstance(layer, (keras.layers.Dense, keras.layers.Embedding)) or not layer.built:
-        return False
-    return max(int(np.prod(variable.shape)) for variable in layer.variables) >= MIN_SIZE
-
-
-def _replacement(layer: keras.layers.Layer, matrix: type) -> _Dense | _Embedding:
-    if layer.quantization_mode not in (None, "int8"):
-        raise ValueError(
-            f"The model is quantized to {layer.quantization_mode}; expected a model that is not quantized, or is "
-            "quantized to int8. Export it with precision='float32'."
-        )
-    return (_Dense if isinstance(layer, keras.layers.Dense) else _Embedding)(layer, matrix)
+def _biases(layers: Sequence[keras.layers.Dense]) -> np.ndarray | None:
+    if not layers[0].use_bias:
+        return None
+    return np.concatenate([keras.ops.convert_to_numpy(layer.bias) for layer in layers]).astype("float32")
 
 
 def _float_weights(layer: keras.layers.Layer, name: str) -> np.ndarray:
@@ -198,42 +187,75 @@ def _float_weights(layer: keras.layers.Layer, name: str) -> np.ndarray:
     return weights / (scales[:, None] if name == "embeddings" else scales)
 
 
-class _Dense:
-    """The computation of a `Dense` layer with another matrix."""
+@contextlib.contextmanager
+def in_precision(model: keras.Model, precision: str) -> Iterator[Callable[[], list[tf.Variable]]]:
+    """Compute the products of a model in this precision while its functions are traced.
 
-    def __init__(self, layer: keras.layers.Dense, matrix: type) -> None:
-        self.layer, self.matrix = layer, matrix(_float_weights(layer, "kernel"))
-        self.variables = self.matrix.variables
+    Args:
+        model: the model; afterwards it is as before.
+        precision: one of `PRECISIONS`.
 
-    def call(self, inputs: tf.Tensor, **_: Any) -> tf.Tensor:
-        return _on_rows(lambda rows: self.finish(self.product(self.matrix.prepare(rows))), inputs)
+    Yields:
+        a function that returns the variables that replace weights of the model; none for float32.
 
-    def product(self, prepared: Any) -> tf.Tensor:
-        """Return W x + b, (R, N) float32."""
-        outputs = self.matrix.product(prepared)
-        return outputs + self.layer.bias if self.layer.use_bias else outputs
+    Raises:
+        ValueError: the precision is unknown, or the model is quantized, and not to int8.
+        RuntimeError: the precision is int8, and this TensorFlow has no such operation.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"`precision` is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
+    if precision == "int8":
+        check_int8("Export with precision='float32' or 'bfloat16', or on such a machine.")
+    layers = [] if precision == "float32" else [layer for layer in all_layers(model) if _is_large(layer)]
+    _check_quantization(layers)
+    matrices = _Matrices(Int8Matrix if precision == "int8" else BFloat16Matrix)
+    for layer in layers:
+        call = _call_dense if isinstance(layer, keras.layers.Dense) else _call_embedding
+        layer.call = layer.quantized_call = functools.partial(call, matrices, layer)
+        layer.make_projection = functools.partial(_side_by_side, matrices)
+    try:
+        yield matrices.variables
+    finally:
+        for layer in layers:
+            del layer.call, layer.quantized_call, layer.make_projection
 
-    def finish(self, outputs: tf.Tensor) -> tf.Tensor:
-        """Apply the activation."""
-        outputs = tf.cast(outputs, self.layer.compute_dtype)
-        return outputs if self.layer.activation is None else self.layer.activation(outputs)
+
+def _is_large(layer: keras.layers.Layer) -> bool:
+    if not isinstance(layer, (keras.layers.Dense, keras.layers.Embedding)) or not layer.built:
+        return False
+    return max(int(np.prod(variable.shape)) for variable in layer.variables) >= MIN_SIZE
 
 
-class _Embedding:
-    """The computation of an `Embedding`, or of a `ReversibleEmbedding` in both directions, with another matrix."""
+def _check_quantization(layers: Sequence[keras.layers.Layer]) -> None:
+    for mode in {layer.quantization_mode for layer in layers} - {None, "int8"}:
+        raise ValueError(
+            f"The model is quantized to {mode}; expected a model that is not quantized, or is quantized to int8. "
+            "Export it with precision='float32'."
+        )
 
-    def __init__(self, layer: keras.layers.Embedding, matrix: type) -> None:
-        self.layer, self.embeddings = layer, matrix(_float_weights(layer, "embeddings").T)
-        self.reverse = self.embeddings
-        if not getattr(layer, "tie_weights", True):
-            self.reverse = matrix(_float_weights(layer, "reverse_embeddings"))
-        self.variables = list({id(v): v for m in (self.embeddings, self.reverse) for v in m.variables}.values())
 
-    def call(self, inputs: tf.Tensor, reverse: bool = False, **_: Any) -> tf.Tensor:
-        if not reverse:
-            return tf.cast(self.embeddings.columns(tf.cast(inputs, tf.int32)), self.layer.compute_dtype)
-        outputs = _on_rows(lambda rows: self.reverse.product(self.reverse.prepare(rows)), inputs)
-        return tf.cast(outputs, self.layer.compute_dtype)
+def _call_dense(matrices: _Matrices, layer: keras.layers.Dense, inputs: tf.Tensor, **_: Any) -> tf.Tensor:
+    return _side_by_side(matrices, layer)(inputs)
+
+
+def _call_embedding(
+    matrices: _Matrices, layer: keras.layers.Embedding, inputs: tf.Tensor, reverse: bool = False, **_: Any
+) -> tf.Tensor:
+    matrix = matrices.embedding(layer, reverse)
+    outputs = _on_rows(matrix, inputs) if reverse else matrix.columns(tf.cast(inputs, tf.int32))
+    return tf.cast(outputs, layer.compute_dtype)
+
+
+def _side_by_side(matrices: _Matrices, *layers: keras.layers.Dense) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return the `Projection` of layers in the precision of the export."""
+    if not all("make_projection" in vars(layer) for layer in layers):
+        return Projection(*layers)
+
+    def project(inputs: tf.Tensor) -> tf.Tensor:
+        outputs = tf.cast(_on_rows(matrices.dense(*layers), inputs), layers[0].compute_dtype)
+        return outputs if layers[0].activation is None else layers[0].activation(outputs)
+
+    return project
 
 
 def _on_rows(function: Callable[[tf.Tensor], tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
@@ -243,17 +265,3 @@ def _on_rows(function: Callable[[tf.Tensor], tf.Tensor], inputs: tf.Tensor) -> t
         return function(inputs)
     outputs = function(tf.reshape(inputs, [-1, inputs.shape[-1]]))
     return tf.reshape(outputs, tf.concat([tf.shape(inputs)[:-1], [outputs.shape[-1]]], axis=0))
-
-
-def _side_by_side(*layers: keras.layers.Dense) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the `Projection` of layers in the precision of the export; the rows are prepared once."""
-    if not all("make_projection" in vars(layer) for layer in layers):
-        return Projection(*layers)
-    parts = [layer.call.__self__ for layer in layers]
-
-    def project(rows: tf.Tensor) -> tf.Tensor:
-        prepared = parts[0].matrix.prepare(tf.cast(rows, tf.float32))
-        outputs = [part.product(prepared) for part in parts]
-        return parts[0].finish(outputs[0] if len(outputs) == 1 else tf.concat(outputs, axis=-1))
-
-    return project

@@ -54,10 +54,10 @@ class GraphTask:
         function uses. The states of the optimizer and of dropout are not saved.
         """
         module = tf.Module()
-        with in_precision(self.model, precision) as replaced:
+        with in_precision(self.model, precision) as replacements:
             module.functions = {name: _compile(*signature) for name, signature in self.signatures(attention).items()}
         used = {id(tensor) for function in module.functions.values() for tensor in function.captured_inputs}
-        variables = [*(variable.value for variable in self.model.weights), *replaced]
+        variables = [*(variable.value for variable in self.model.weights), *replacements()]
         module.weights = [variable for variable in variables if id(variable.handle) in used]
         module.tokenizers = [tokenizer.in_graph for tokenizer in self.tokenizers.values()]
         return module
