@@ -343,14 +343,11 @@ def test_the_translator_has_memorized_the_pairs(translator):
     assert [a.text for a in translator.translate([s for s, _ in PAIRS])] == [t for _, t in PAIRS]
 
 
-def test_white_space_is_split_the_same_in_python_and_in_a_graph(tokenizer):
-    from keras_attention.serving.signatures import graph_task
-
+def test_white_space_is_split_the_same_in_python_and_in_an_export(tokenizer, tmp_path):
     model = next(row for row in MODELS if row.predict_method == "tag").make(tokenizer)
     texts = ["we\u00a0eat bread", "\u3000", " we\teat\x0b bread ", "\t"]
-    served = tf.function(graph_task(model, None).predict, autograph=False)(tf.constant(texts))
-    in_graph = [[word.decode() for word in row if word] for row in served["words"].numpy()]
-    assert [list(a.words) for a in model.tag(texts)] == in_graph
+    served = ka.load(model.export(tmp_path / "m"))
+    assert [a.words for a in model.tag(texts)] == [a.words for a in served.tag(texts)]
 
 
 @pytest.mark.slow
