@@ -324,15 +324,11 @@ MODELS = [
 # fmt: on
 
 
-# An eager step of a recurrent network takes time for each token.
-SHORT = (*PAIRS[:2], ("the cold milk", "la leche fría"))
-
-
 def batch_for(model: Any) -> dict[str, np.ndarray]:
-    """One batch of `SHORT` and `IMAGES`, with padding: an array for each input of the network."""
-    sources, targets = zip(*SHORT, strict=True)
+    """One batch of `PAIRS` and `IMAGES`, with padding: an array for each input of the network."""
+    sources, targets = zip(*PAIRS[3:6], strict=True)
     if "character_ids" in model.input:
-        return model.word_arrays(model.input_reader.ids([a.split() for a, _ in PAIRS[3:6]]), multiple=1)
+        return model.word_arrays(model.input_reader.ids([text.split() for text in sources]), multiple=1)
     ids, mask = _padded(sources, model)
     size = ids.shape[1]
     num_segments = 1 if "target_mapping" in model.input else max(model.config.num_segments, 1)
