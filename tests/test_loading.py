@@ -29,6 +29,7 @@ def test_a_file_and_an_export_load_as_models_with_the_same_prediction_method(cla
         assert metadata == {
             "format": 1, "library": "keras_attention", "version": ka.__version__, "task": "TextClassifier",
             "predict_method": "classify", "max_length": classifier.config.max_length, "labels": ["no", "yes"],
+            "precision": "float32",
         }  # fmt: skip
         models.append(ka.load(path))
         assert (models[-1].task, models[-1].predict_method) == ("TextClassifier", "classify")
