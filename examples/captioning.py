@@ -24,8 +24,8 @@ parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("run/captio
 options = parser.parse_args()
 
 keras.utils.set_random_seed(0)
-train = ka.data.read_captions(f"tfds:scenes:train{'[:40]' if options.smoke else ''}")
-valid = ka.data.read_captions("tfds:scenes:validation[:100]")
+train = ka.data.read_captions(f"tfds:scenes:train{'[:7]' if options.smoke else ''}")
+valid = ka.data.read_captions(f"tfds:scenes:validation[:{3 if options.smoke else 100}]")
 sizes = {
     "show_and_tell": {"units": 192, "embedding_dim": 64, "dropout": 0.1},
     "show_attend_and_tell": {

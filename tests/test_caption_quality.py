@@ -81,10 +81,12 @@ def test_scores_by_hand(no_java):
 @pytest.mark.parametrize("captions", [two_sentences, generated_captions])
 def test_scores_equal_those_of_coco_caption(captions, capfd):
     hypotheses, references, expected = captions()
-    scores = score_captions(hypotheses, references)
+    with_meteor = captions is generated_captions  # once: METEOR takes eight seconds for any number of captions
+    scores = score_captions(hypotheses, references, meteor=with_meteor)
     assert_close(scores, expected, 1e-6)
-    assert scores.meteor == pytest.approx(expected["METEOR"], abs=1e-6)
-    assert scores.note == "Words split by the PTBTokenizer of coco-caption."
+    if with_meteor:
+        assert scores.meteor == pytest.approx(expected["METEOR"], abs=1e-6)
+        assert scores.note == "Words split by the PTBTokenizer of coco-caption."
     assert capfd.readouterr().out == ""
 
 

@@ -155,11 +155,12 @@ def test_the_image_encoder_can_be_frozen(caption_tokenizer, preset, freeze):
 @pytest.mark.slow
 def test_a_captioner_memorizes_scenes(caption_tokenizer):
     keras.utils.set_random_seed(3)
-    captioned = [ka.data.CaptionedImage(e.name, e.image, e.captions[:1]) for e in examples(2)]
+    texts = [" ".join(example.captions[0].split()[:4]) for example in examples(2)]
+    captioned = [ka.data.CaptionedImage(e.name, e.image, (t,)) for e, t in zip(examples(2), texts, strict=True)]
     model = small_captioner(caption_tokenizer, units=38, embedding_dim=23, dropout=0.0, doubly_stochastic=0.0)
     model.compile(keras.optimizers.Adam(0.02), ka.training.MaskedCrossEntropy())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(ka.data.caption_batches(captioned, model), epochs=60, verbose=0)
     outputs = model.caption([example.image for example in captioned], ka.BeamSearch(num_beams=3))
-    assert [caption.text for caption in outputs] == [example.captions[0] for example in captioned]
+    assert [caption.text for caption in outputs] == texts

@@ -106,13 +106,15 @@ def test_outputs_do_not_depend_on_padding(model):
 @models
 def test_outputs_are_the_same_in_any_batch_and_after_saving_or_exporting(row, model, tmp_path):
     """The saved and the exported model return the same as the model, for one batch and for single inputs."""
-    options = {"strategy": ka.Greedy()} if row.predict_method in WRITES else {}
-    together = [strings(a) for a in getattr(model, row.predict_method)(row.texts, batch_size=3, **options)]
-    assert [strings(getattr(model, row.predict_method)([text], **options)[0]) for text in row.texts] == together
+    exported, writes = row.is_unique and row.is_exported, row.predict_method in WRITES
+    options = {"strategy": ka.Greedy()} if writes else {}
+    if exported or not writes:  # the search of other rows runs the same code, and each row's steps are tested above
+        together = [strings(a) for a in getattr(model, row.predict_method)(row.texts, batch_size=3, **options)]
+        assert [strings(getattr(model, row.predict_method)([text], **options)[0]) for text in row.texts] == together
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
     assert loaded.config == model.config
-    if row.is_unique and row.is_exported:
+    if exported:
         path = loaded.export(tmp_path / "m", **options)
         assert ka.check_export(path).problems == ()
         assert [strings(a) for a in getattr(ka.load(path), row.predict_method)(row.texts)] == together

@@ -120,6 +120,8 @@ def test_passes_of_an_epoch_are_the_epochs_of_the_batches():
         repeated.on_epoch_end()
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("untraced_training")
 def test_a_run_of_several_passes_resumes_with_the_same_weights(classifier, tmp_path):
     plan = {"passes_per_epoch": 2, "learning_rate": 0.03, "warmup_steps": 2, "max_tokens": 66}
     initial = classifier.get_weights()
@@ -131,12 +133,12 @@ def test_a_run_of_several_passes_resumes_with_the_same_weights(classifier, tmp_p
             history = ka.train(classifier, ROWS, tmp_path / name, training_plan, class_weight="balanced", verbose=False)
         return classifier.get_weights(), history["loss"]
 
-    whole, losses = weights("whole", 3)
-    resumed, resumed_losses = weights("resumed", 1, 3)
-    assert len(losses) == 3
+    whole, losses = weights("whole", 2)
+    resumed, resumed_losses = weights("resumed", 1, 2)
+    assert len(losses) == 2
     assert losses == resumed_losses
     assert all(np.array_equal(a, b) for a, b in zip(whole, resumed, strict=True))
-    assert classifier.optimizer.iterations == 3 * 2 * 3  # epochs, passes, batches
+    assert classifier.optimizer.iterations == 2 * 2 * 3  # epochs, passes, batches
 
 
 def test_weights_of_classes_hold_in_each_pass(classifier):

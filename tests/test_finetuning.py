@@ -147,6 +147,7 @@ def test_lora_changes_only_its_matrices_biases_and_the_head(classifier, tmp_path
     np.testing.assert_allclose([a.score for a in again.classify(texts)], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_lora_trains_after_loading_and_after_averaging_checkpoints(classifier, tmp_path):
     """A file contains W + A B. Reading it does not add A B twice, and A B stays trainable."""
     dense = classifier.encoder.blocks[0].hidden

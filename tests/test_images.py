@@ -242,7 +242,7 @@ def in_graph():
     tf = pytest.importorskip("tensorflow")
     from keras_attention.serving.images import decode_images
 
-    graph = tf.function(decode_images).get_concrete_function(tf.TensorSpec((None,), tf.string), SIZE)
+    graph = tf.function(decode_images, autograph=False).get_concrete_function(tf.TensorSpec((None,), tf.string), SIZE)
     return lambda encoded: tuple(t.numpy() for t in graph(tf.constant(encoded, tf.string)))
 
 
@@ -344,7 +344,7 @@ def test_the_tensorflow_loader_decodes_the_same(tmp_path):
     from keras_attention.serving.images import decode_images
 
     class Decoder(tf.Module):
-        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
+        @tf.function(autograph=False, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
         def __call__(self, image_bytes):
             images, valid = decode_images(image_bytes, 5)
             return {"images": images, "valid": valid}

@@ -48,6 +48,7 @@ def test_the_embedding_of_a_text_is_the_mean_of_its_token_vectors(masked, tmp_pa
     np.testing.assert_allclose(outputs["embedding"], vectors, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_tagger_with_characters_has_equal_embeddings_in_python_and_in_an_export(tokenizer, tmp_path):
     characters = ka.data.train_tokenizer(TEXTS, "characters")
     sizes = {"units": 14, "embedding_dim": 11, "max_length": 7, "max_word_length": 3, "labels": ("a", "b")}

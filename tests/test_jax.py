@@ -27,7 +27,7 @@ def test_layers_models_and_searches_pass_on_jax_without_tensorflow(tokenizer, tr
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *FILES],
         cwd=HERE,
-        env=jax_environment(whole_run / "programs") | files,
+        env=jax_environment() | files,
         capture_output=True,
         text=True,
         check=False,

@@ -175,6 +175,7 @@ def test_new_lora_matrices_do_not_change_the_outputs(row):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "row",
     [row for row in LAYERS if not {"stack", "streams", "decoder", "hard"} & set(row.name.split())],

@@ -29,6 +29,7 @@ def test_a_file_and_an_export_load_as_models_with_the_same_prediction_method(cla
         assert metadata == {
             "format": 1, "library": "keras_attention", "version": ka.__version__, "task": "TextClassifier",
             "predict_method": "classify", "max_length": classifier.config.max_length, "labels": ["no", "yes"],
+            "precision": "float32",
         }  # fmt: skip
         models.append(ka.load(path))
         assert (models[-1].task, models[-1].predict_method) == ("TextClassifier", "classify")
@@ -89,6 +90,7 @@ def make(kind: str, tokenizer):
     return ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("no", "yes"), **SMALL)
 
 
+@pytest.mark.usefixtures("untraced_training")
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_fit_accepts_raw_examples(kind, tokenizer):
     model, examples = make(kind, tokenizer), EXAMPLES[kind]

@@ -12,6 +12,12 @@ import keras_attention as ka
 __all__ = ["caption_tokenizer"]  # a fixture
 
 
+@pytest.fixture(autouse=True)
+def _without_java(monkeypatch):
+    """Words are split in Python: each start of Java takes two seconds, and test_caption_quality.py compares the two."""
+    monkeypatch.setenv("PATH", "")
+
+
 def test_the_reward_is_the_cider_and_bleu_of_each_caption():
     from pycocoevalcap.cider.cider import Cider
 
@@ -68,6 +74,7 @@ def test_training_increases_the_reward(caption_tokenizer):
     assert np.mean(rewards[-5:]) > 1.2 * np.mean(rewards[:5])
 
 
+@pytest.mark.slow
 def test_captions_are_sampled_from_the_updated_model(caption_tokenizer):
     model, weights_of_samples = small_captioner(caption_tokenizer, dropout=0.9), []
     batches = ka.training.SelfCriticalBatches(examples(13), model, max_tokens=2 * 23 * 3, captions_per_image=3)

@@ -140,7 +140,7 @@ def test_an_exported_sampling_model_has_a_seed_input(tokenizer, tmp_path):
     assert ka.check_export(path).ok
 
 
-def test_the_report_describes_the_signature(exported):
+def test_the_report_describes_the_signature(exported, own_process):
     report = ka.check_export(exported)
     assert report.ok
     assert report.signatures["serving_default"].startswith("text (?) -> alignment (?, ?, ?)")
@@ -350,6 +350,7 @@ def test_white_space_is_split_the_same_in_python_and_in_an_export(tokenizer, tmp
     assert [a.words for a in model.tag(texts)] == [a.words for a in served.tag(texts)]
 
 
+@pytest.mark.slow
 def test_an_exported_translator_samples_the_same_with_the_same_seed(translator, tmp_path):
     strategy = ka.Sampling(temperature=2.0, num_return_sequences=2, max_new_tokens=7)
     path = translator.export(tmp_path / "m", strategy=strategy)
@@ -364,6 +365,7 @@ def test_an_exported_translator_samples_the_same_with_the_same_seed(translator, 
     assert len({a.text for a in in_python}) > 1
 
 
+@pytest.mark.slow
 def test_an_export_returns_one_output_per_input_in_extreme_cases(tmp_path):
     """Constraints that allow no token, ids that the tokenizer lacks, and a seed of 32 bits are not errors."""
     tokenizer = ka.data.train_tokenizer(["abcabc", "cba"], "characters")
@@ -406,6 +408,7 @@ def test_incomplete_characters_and_unknown_ids_are_decoded_as_in_python(tmp_path
     assert not served.compute_outputs([" "], np.zeros(1, "int32"))["alternative_scores"].any()
 
 
+@pytest.mark.slow
 def test_a_long_prompt_leaves_room_for_the_new_tokens(tokenizer, tmp_path):
     sizes = {"width": 14, "num_heads": 7, "num_layers": 1, "max_length": 17}
     model = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes)

@@ -243,4 +243,6 @@ def ids_in_graph(encoder: TextReader, texts: list[str]) -> list[list[int]]:
     from keras_attention.serving.graph_text import GraphTokenizer, add_template
 
     graph = GraphTokenizer(encoder.tokenizer)
-    return tf.function(lambda strings: add_template(graph.tokenize(strings), encoder))(tf.constant(texts)).to_list()
+    return tf.function(lambda strings: add_template(graph.tokenize(strings), encoder), autograph=False)(
+        tf.constant(texts)
+    ).to_list()

@@ -57,6 +57,25 @@ class Projection:
         return self.layers[0].activation(outputs)
 
 
+def _register_with_jax() -> None:
+    """Let `jax.jit` return a state that contains projections: their weights are arrays, their layers are constants."""
+    import jax
+
+    def flatten(project: Projection):
+        return (project.kernel, project.bias), project.layers
+
+    def unflatten(layers, weights):
+        project = object.__new__(Projection)
+        project.layers, (project.kernel, project.bias) = layers, weights
+        return project
+
+    jax.tree_util.register_pytree_node(Projection, flatten, unflatten)
+
+
+if keras.backend.backend() == "jax":
+    _register_with_jax()
+
+
 def projection(*layers: keras.layers.Dense) -> Callable:
     """Return the `Projection` of the layers; while an export is traced, that of the export's precision."""
     return getattr(layers[0], "make_projection", Projection)(*layers)

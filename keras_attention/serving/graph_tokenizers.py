@@ -43,9 +43,9 @@ class GraphPieces:
         self._ids = [tokenizer.token_to_id(token.content) for token in self._special.added]
         self.tracked = tokenizer
         if is_byte_pair(tokenizer):
-            self._tokenize = _byte_pairs(tokenizer)
+            self._tokenize = _traced_once(_byte_pairs(tokenizer))
         elif is_word_piece(tokenizer):
-            self._tokenize = _word_pieces(tokenizer)
+            self._tokenize = _traced_once(_word_pieces(tokenizer))
         else:
             self.tracked = _sentence_pieces(tokenizer)
             self._tokenize = self.tracked.tokenize
@@ -75,6 +75,11 @@ class GraphPieces:
         contents = tf.constant([token.content for token in self._special.added])
         equal = tf.equal(self._fold(stripped)[:, None], self._fold(contents))
         return tf.reduce_max(tf.where(equal, tf.constant(self._ids, tf.int32), -1), axis=1)
+
+
+def _traced_once(tokenize: Callable[[tf.Tensor], tf.RaggedTensor]) -> Callable[[tf.Tensor], tf.RaggedTensor]:
+    """Return the same function with a graph of its own, which all signatures of an export call."""
+    return tf.function(tokenize, [tf.TensorSpec((None,), tf.string)], autograph=False)
 
 
 def _sentence_pieces(tokenizer: Any) -> Any:
