@@ -32,7 +32,7 @@ def inputs_of(model, examples) -> list:
     if model.predict_method in ("translate", "classify"):
         return [source for source, _ in examples]
     if model.predict_method == "tag":
-        return [[word for word, _ in sentence] for sentence in examples]
+        return [" ".join(word for word, _ in sentence) for sentence in examples]
     if model.predict_method == "caption":
         return [example.image for example in examples]
     return [text[: len(text) // 2] for text in examples]
