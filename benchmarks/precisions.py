@@ -4,15 +4,14 @@
     python benchmarks/precisions.py runs/captioner/model.keras valid.csv --images photos/
     python benchmarks/precisions.py runs/lm/model.keras valid.jsonl --examples 200
 
-The search has 5 beams for a translator, 3 for a captioner, and is greedy for a language model. The perplexity of a
-language model is that of its signature `score`. "Other batch" counts the outputs that change when the texts are in
-batches of 32 and not alone.
+The search has 5 beams for a translator, 3 for a captioner, and is greedy for a language model. The score of a language
+model is the mean log-probability of a text (signature `score`). A masked language model has no metric here. "Batch"
+counts the outputs that change when the texts are in batches of 32 and not alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import pathlib
 import tempfile
 
@@ -47,8 +46,9 @@ def metrics_of(model, served, examples) -> dict[str, float]:
     if model.metric != "loss":
         scores = ka.evaluate(served, examples)
         return {name: score for name, score in scores.items() if isinstance(score, float)}
-    tokens = sum(len(model.text_reader.ids(text)) for text in examples)
-    return {"perplexity": math.exp(-sum(served.score(examples)) / tokens)}
+    if model.predict_method != "complete":
+        return {}
+    return {"score of a text": sum(served.score(examples)) / len(examples)}
 
 
 def megabytes(path: pathlib.Path) -> float:
@@ -74,12 +74,12 @@ def main() -> None:
             metrics, outputs = metrics_of(model, served, examples), outputs_of(served, inputs, 32)
             expected = expected or outputs
             same = sum(a == b for a, b in zip(outputs, expected, strict=True))
-            moved = sum(a != b for a, b in zip(outputs, outputs_of(served, inputs, 1), strict=True))
+            changed = sum(a != b for a, b in zip(outputs, outputs_of(served, inputs, 1), strict=True))
             if precision == "float32":
-                print(f"| precision | {' | '.join(metrics)} | as float32 | other batch | MB |")
+                print(f"| precision | {' | '.join(metrics)} | as float32 | batch | MB |")
                 print(f"|---{'|---' * (len(metrics) + 3)}|")
             cells = [f"{value:.4g}" for value in metrics.values()]
-            cells += [f"{same} of {len(inputs)}", str(moved), f"{megabytes(path):.1f}"]
+            cells += [f"{same} of {len(inputs)}", str(changed), f"{megabytes(path):.1f}"]
             print(f"| {precision} | {' | '.join(cells)} |", flush=True)
 
 

@@ -36,7 +36,7 @@ def use_float32() -> None:
         return
     warnings.warn(
         f"keras_attention replaces floatx {floatx!r} of keras.json by 'float32'. For half precision, use "
-        "keras.config.set_dtype_policy('mixed_float16').",
+        "keras.config.set_dtype_policy('mixed_float16'), or --mixed-precision on the command line.",
         stacklevel=2,
     )
     if keras.config.dtype_policy().name == floatx:

@@ -109,7 +109,7 @@ def test_errors_for_invalid_arguments_name_the_expected_values(saved, tokenizer,
     _, directory = saved("BertModel")
     with pytest.raises(ValueError, match="`task` is ''; expected one of MaskedLM, TextClassifier, TextTagger"):
         from_huggingface(directory)
-    with pytest.raises(ValueError, match=r"expected labels=\("):
+    with pytest.raises(ValueError, match="expected `labels`, a name for each class"):
         from_huggingface(directory, task="TextClassifier")
     with pytest.raises(ValueError, match="There is no units"):
         from_huggingface(directory, task="TextClassifier", labels=("a", "b"), units=3)

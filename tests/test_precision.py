@@ -1,5 +1,7 @@
 """The precisions of an export: products against NumPy's, and a translator that writes the same texts."""
 
+import concurrent.futures
+
 import keras
 import ml_dtypes
 import numpy as np
@@ -93,7 +95,10 @@ def test_layers_compute_about_the_same(precision, layer, inputs, options):
     outputs = keras.ops.convert_to_numpy(layer(inputs, **options))
     with precisions.in_precision(keras.Sequential([layer]), precision) as replacements:
         lower = tf.function(lambda x: layer(x, **options))(tf.constant(inputs)).numpy()
+        with concurrent.futures.ThreadPoolExecutor() as pool:  # another thread that predicts
+            elsewhere = pool.submit(lambda: keras.ops.convert_to_numpy(layer(inputs, **options))).result()
     assert replacements()
+    np.testing.assert_array_equal(elsewhere, outputs)
     assert lower.shape == outputs.shape
     assert not np.array_equal(lower, outputs)
     np.testing.assert_allclose(lower, outputs, atol=0.05 * np.abs(outputs).max())
@@ -142,7 +147,7 @@ def test_a_model_that_is_quantized_otherwise_is_an_error():
     layer = keras.layers.Dense(131)
     layer.build((None, 257))
     layer.quantize("int4")
-    message = r"quantized to int4; expected .* Export it with precision='float32'"
+    message = r"quantized to int4; expected .* Export the model with precision='float32'"
     with pytest.raises(ValueError, match=message), precisions.in_precision(keras.Sequential([layer]), "int8"):
         pass
 

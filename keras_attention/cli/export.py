@@ -35,7 +35,7 @@ _EXPORT = [
         default="float32",
         show_default=True,
         group="Model",
-        help="precision of the large matrices; int8 is the fastest, and runs on x86 processors only.",
+        help="dtype of large weight matrices; int8 is the fastest, needs x86, and may change outputs a little.",
     ),
     Option("--attention", is_flag=True, group="Model", help="also export the signature `attention`."),
 ]

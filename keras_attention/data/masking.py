@@ -139,7 +139,7 @@ def _sentence_pairs(texts: Sequence[str], reader: TextReader, rng: np.random.Gen
     if not rows:
         raise ValueError(
             "No text has two lines; next-sentence prediction needs pairs of lines. Pass documents with one sentence "
-            "per line, or make the model with `next_sentence=False`."
+            "per line, or make the model with `next_sentence=False` (`--set next_sentence=false`)."
         )
     return rows, np.array(is_random_next, "int32")
 

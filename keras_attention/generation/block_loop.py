@@ -1,7 +1,7 @@
 """The loop of a search, in blocks of steps if the model's cache grows.
 
 The shapes of `keras.ops.while_loop` are fixed. On TensorFlow, an outer loop moves each full block of slots to the
-finished part of the cache, which a step only reads; the inner loop runs the steps of one block. On JAX, the cache has
+past part of the cache, which a step only reads; the inner loop runs the steps of one block. On JAX, the cache has
 all slots from the start.
 """
 
@@ -16,17 +16,17 @@ from keras import ops
 from keras_attention.layers.cache import finish_block
 
 
-def run_loop(may_continue: Callable, advance: Callable, loop: Any, finished: dict) -> Any:
+def run_loop(may_continue: Callable, advance: Callable, loop: Any, past: dict) -> Any:
     """Return the state of the loop after its last step.
 
     Args:
         may_continue: a function loop -> bool.
-        advance: a function (loop, finished) -> loop, one step.
+        advance: a function (loop, past) -> loop, one step.
         loop: a `LoopState`.
-        finished: the finished part of the model's cache; empty for a model without a cache.
+        past: the past part of the model's cache; empty for a model without a cache.
     """
-    if not finished or keras.backend.backend() != "tensorflow":
-        return ops.while_loop(may_continue, lambda loop: (advance(loop, finished),), (loop,))[0]
+    if not past or keras.backend.backend() != "tensorflow":
+        return ops.while_loop(may_continue, lambda loop: (advance(loop, past),), (loop,))[0]
     import tensorflow as tf
 
     slots = loop.active.carry["written_by"].shape[2]
@@ -34,13 +34,13 @@ def run_loop(may_continue: Callable, advance: Callable, loop: Any, finished: dic
     def is_in_block(loop):
         return ops.logical_and(loop.active.cache["num_written"] < slots, may_continue(loop))
 
-    def advance_block(loop, finished):
-        (loop,) = ops.while_loop(is_in_block, lambda loop: (advance(loop, finished),), (loop,))
-        carry, cache = finish_block(loop.active.carry, {**loop.active.cache, "finished": finished})
-        finished = cache.pop("finished")
-        return loop._replace(active=loop.active._replace(carry=carry, cache=cache)), finished
+    def advance_block(loop, past):
+        (loop,) = ops.while_loop(is_in_block, lambda loop: (advance(loop, past),), (loop,))
+        carry, cache = finish_block(loop.active.carry, {**loop.active.cache, "past": past})
+        past = cache.pop("past")
+        return loop._replace(active=loop.active._replace(carry=carry, cache=cache)), past
 
-    first = (loop, finished)
+    first = (loop, past)
     return tf.while_loop(lambda loop, _: may_continue(loop), advance_block, first, _shapes(first))[0]
 
 
@@ -48,11 +48,11 @@ def _shapes(variables: tuple) -> tuple:
     """Return the shapes of the loop variables; the sizes that grow are unknown."""
     import tensorflow as tf
 
-    loop, finished = tf.nest.map_structure(lambda x: x.shape, variables)
+    loop, past = tf.nest.map_structure(lambda x: x.shape, variables)
     bias = loop.active.carry["bias"]
     loop.active.carry["bias"] = tf.TensorShape([*bias[:2], None])
-    finished = {
+    past = {
         name: {"keys": part["keys"][:3] + [None], "values": part["values"][:2] + [None, part["values"][3]]}
-        for name, part in finished.items()
+        for name, part in past.items()
     }
-    return loop, finished
+    return loop, past

@@ -36,7 +36,7 @@ class ActiveHypotheses(NamedTuple):
     history: dict  # `tokens` (B, K, T) and, with attention, `parent_beams` (B, K, T), the beam of each step
     stop_states: Any  # (B, K) the state in `stop_table`; () without stop strings
     carry: Any  # the carry of the model, tensors (B, K, ...)
-    cache: dict  # the cache of the model without its finished part, never reordered; {} if it has none
+    cache: dict  # the cache of the model without its past, never reordered; {} if it has none
 
 
 class FinishedHypotheses(NamedTuple):
@@ -135,9 +135,9 @@ def decode(
     if "token_ids" in inputs:
         num_read = ops.sum(ops.cast(inputs["padding_mask"], "int32"), axis=1, keepdims=True)
     cache = dict(state.get("cache", {}))
-    finished = cache.pop("finished", {})
+    past = cache.pop("past", {})
     first = search.first_state(state["carry"], cache, prompt, num_read)
-    return _results(run_loop(search.may_improve, search.advance, first, finished))
+    return _results(run_loop(search.may_improve, search.advance, first, past))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Search:
 
         Args:
             carry: the carry of the model, tensors (B, K, ...).
-            cache: the cache of the model without its finished part.
+            cache: the cache of the model without its past.
             prompt: (B, 1 + T), the start token and the prefix.
             num_read: (B, 1) int, the number of tokens of each prompt that `start` has read.
         """
@@ -201,11 +201,11 @@ class Search:
         better = ops.max(score_bound, 1) > ops.min(loop.finished.final_scores, 1)
         return ops.any(ops.logical_and(better, loop.t[:, 0] < ops.shape(self.positions)[0]))
 
-    def advance(self, loop: LoopState, finished_cache: dict) -> LoopState:
-        """Compute one step; `finished_cache` is the finished part of the model's cache."""
+    def advance(self, loop: LoopState, past: dict) -> LoopState:
+        """Compute one step; `past` is that part of the model's cache."""
         state = {"constants": self.constants, "carry": loop.active.carry}
-        if finished_cache:
-            state["cache"] = {**loop.active.cache, "finished": finished_cache}
+        if past:
+            state["cache"] = {**loop.active.cache, "past": past}
         logits, state, attention = self.model.step(loop.active.last, state)
         proposal = self._propose(logits, loop)
         record, coverage = self._record(attention, loop, proposal.parents)
@@ -265,7 +265,7 @@ class Search:
             history=_extend_history(loop.active.history, is_t, parents, proposal.tokens),
             stop_states=self._next_stop_states(loop, parents, proposal.tokens),
             carry=keras.tree.map_structure(lambda x: gather_beams(x, parents), state["carry"]),
-            cache={name: x for name, x in state.get("cache", {}).items() if name != "finished"},
+            cache={name: x for name, x in state.get("cache", {}).items() if name != "past"},
         )
 
     def _record(self, attention, loop: LoopState, parents) -> tuple[AttentionRecord | tuple, Any]:

@@ -241,7 +241,7 @@ class Sampling(Strategy):
         if not self.temperature > 0:  # nor NaN
             raise ValueError(
                 f"`temperature` is {self.temperature}; expected more than 0. For the most probable token at each step, "
-                "use `Greedy()`."
+                "use `Greedy()` (`--num-beams 1` on the command line)."
             )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"`top_p` is {self.top_p}; expected a number in (0, 1].")

@@ -12,15 +12,15 @@ A decoder (`Transformer`, `RecurrentDecoder`, `RelativeTransformer`) has two met
 
 A cache has two parts with one entry per block. All beams share both parts:
 
-    finished   the prompt and full blocks, which a step only reads       keys (B, H, D, f), values (B, H, f, D)
+    past       the prompt and full blocks of slots, which a step only reads   keys (B, H, D, f), values (B, H, f, D)
     recent     r slots for each beam, `num_written` of them written      keys (B, H, D, r, K), values (B, H, r, K, D)
 
 A beam attends to the slots of its ancestors. The carry has `position` (B, K), the number of tokens read; `written_by`
 (B, K, r), the beam that wrote each recent slot of a hypothesis, -1 for a slot that is not written; and `bias`
-(B, K, f), 0 for its finished slots and -1e30 for others and for padding.
+(B, K, f), 0 for its past slots and -1e30 for others and for padding.
 
 If the maximum length is a number, there are r slots for all tokens. In a TensorFlow graph of unknown length, r is 16,
-and `finish_block` moves them to the finished part, so that the work of a step does not depend on the maximum length.
+and `finish_block` moves them to the past part, so that the work of a step does not depend on the maximum length.
 
 `RelativeTransformer` has caches (B, K, H, T, D) in its carry. On TensorFlow, a write is arithmetic or
 `keras.ops.where`: `keras.ops.slice_update` would need XLA, which an unmodified TensorFlow Serving does not use.
@@ -43,7 +43,7 @@ class StepInputs(NamedTuple):
 
     num_beams: int  # K
     write_at: dict  # where `append` writes keys and values: masks on TensorFlow, indices on JAX
-    bias: Any  # (B, 1, K, r K + f) of the recent and the finished slots
+    bias: Any  # (B, 1, K, r K + f) of the recent and the past slots
     memory_bias: Any  # (B, 1, 1, S), None without a memory
 
 
@@ -73,7 +73,7 @@ def first_cache(prompts: dict, mask, length) -> dict:
         "bias": ops.expand_dims(ops.where(mask, 0.0, _NOT_ALLOWED), 1),
     }
     num_written = ops.convert_to_tensor(0, "int32")
-    return {"carry": carry, "cache": {"num_written": num_written, "recent": recent, "finished": prompts}}
+    return {"carry": carry, "cache": {"num_written": num_written, "recent": recent, "past": prompts}}
 
 
 def repeat_beams(state: dict, num_beams: int) -> dict:
@@ -132,7 +132,7 @@ def append(recent: dict, key, value, write_at: dict) -> dict:
     new = {"keys": ops.expand_dims(ops.swapaxes(key, 2, 3), 3), "values": ops.expand_dims(value, 2)}
     if keras.backend.backend() == "jax":
         return {name: ops.slice_update(recent[name], write_at[name], x) for name, x in new.items()}
-    return {name: recent[name] + write_at[name] * x for name, x in new.items()}  # the slot is zero
+    return {name: recent[name] + write_at[name] * x for name, x in new.items()}  # the slot is zero; keys are finite
 
 
 def merge_slots(recent: dict) -> dict:
@@ -145,17 +145,17 @@ def merge_slots(recent: dict) -> dict:
 
 
 def finish_block(carry: dict, cache: dict) -> tuple[dict, dict]:
-    """Move the recent slots, which must all be written, to the finished part; return the new carry and cache."""
-    finished, empty = {}, keras.tree.map_structure(ops.zeros_like, cache["recent"])
+    """Move the recent slots, which must all be written, to the past; return the new carry and cache."""
+    past, empty = {}, keras.tree.map_structure(ops.zeros_like, cache["recent"])
     for name, recent in cache["recent"].items():
-        old, new = cache["finished"][name], merge_slots(recent)
-        finished[name] = {
+        old, new = cache["past"][name], merge_slots(recent)
+        past[name] = {
             part: ops.concatenate([old[part], new[part]], axis) for part, axis in (("keys", 3), ("values", 2))
         }
     bias = ops.concatenate([carry["bias"], _recent_bias(carry["written_by"])], axis=-1)
     carry = {**carry, "written_by": ops.full_like(carry["written_by"], -1), "bias": bias}
     num_written = ops.zeros_like(cache["num_written"])
-    return carry, {"num_written": num_written, "recent": empty, "finished": finished}
+    return carry, {"num_written": num_written, "recent": empty, "past": past}
 
 
 def make_cache(projected, length):

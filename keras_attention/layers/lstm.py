@@ -1,4 +1,17 @@
-"""The outputs of an LSTM cell over a whole sequence, with a gradient that is faster than automatic differentiation."""
+"""The outputs of an LSTM cell over a whole sequence, with a gradient that is faster than automatic differentiation.
+
+With z_t = x_t W + h_{t-1} U + b, split into the parts of the gates i, f, o and of the candidate g:
+
+    forward     i, f, g, o = sigmoid(z_i), sigmoid(z_f), tanh(z_g), sigmoid(z_o)
+                c_t = f c_{t-1} + i g
+                h_t = o tanh(c_t)
+
+    backward    dc_t += dh_t o (1 - tanh(c_t)^2)
+                dz_t = [dc_t g i (1 - i),  dc_t c_{t-1} f (1 - f),  dc_t i (1 - g^2),  dh_t tanh(c_t) o (1 - o)]
+                dh_{t-1} += dz_t U'
+                dc_{t-1} = dc_t f
+                dU = sum over t of h_{t-1}' dz_t
+"""
 
 from __future__ import annotations
 
@@ -6,19 +19,18 @@ import keras
 from keras import ops
 
 
-def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden, memory, mask=None):
+def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden_state, cell_state, mask=None):
     """Return the outputs of an `LSTMCell` for each step of a sequence, with its default activations.
 
-    The products of the inputs and of the gradients of the weights are computed for all steps at once. Automatic
-    differentiation adds a matrix as large as the recurrent weights to their gradient in each step, which takes more
-    time than all other operations if the batch is small.
+    The products x W, and dU, are computed for all steps at once. Automatic differentiation adds a matrix as large as U
+    to dU in each step, which takes more time than all other operations if the batch is small.
 
     Args:
         cell: the cell, without dropout.
         inputs: (B, T, E).
-        hidden: (B, F), the hidden state before the first step.
-        memory: (B, F), the cell state before the first step.
-        mask: (B, T) boolean, True = a real step; the others do not change the states. None if all are real.
+        hidden_state: (B, F), h before the first step.
+        cell_state: (B, F), c before the first step.
+        mask: (B, T) boolean, True = a real step; a masked step does not change the states. None if all are real.
 
     Returns:
         (B, T, F), the hidden state after each step.
@@ -32,79 +44,86 @@ def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden, memory, mask=None)
 
     Reference: Appleyard et al., 2016, https://arxiv.org/abs/1604.01946, sections 3.1 and 3.3.
     """
-    projected = ops.swapaxes(ops.matmul(inputs, cell.kernel) + cell.bias, 0, 1)
-    keep = None if mask is None else ops.expand_dims(ops.cast(ops.swapaxes(mask, 0, 1), projected.dtype), -1)
-    recurrent = ops.copy(ops.cast(cell.recurrent_kernel, projected.dtype))  # `custom_gradient` rejects variables
+    inputs, kernel, bias, recurrent, hidden_state, cell_state = (
+        ops.cast(x, cell.compute_dtype)
+        for x in (inputs, cell.kernel, cell.bias, cell.recurrent_kernel, hidden_state, cell_state)
+    )
+    projected = ops.swapaxes(ops.matmul(inputs, kernel) + bias, 0, 1)
+    masks = [] if mask is None else [ops.expand_dims(ops.cast(ops.swapaxes(mask, 0, 1), projected.dtype), -1)]
 
     @ops.custom_gradient
-    def run(projected, recurrent, hidden, memory):
-        states = _forward(projected, recurrent, hidden, memory, keep)
-        before = [ops.concatenate([first[None], states[i][:-1]]) for i, first in enumerate((hidden, memory))]
+    def run(projected, recurrent, hidden_state, cell_state, *masks):
+        is_real = masks[0] if masks else None
+        states = _forward(projected, recurrent, hidden_state, cell_state, is_real)
+        firsts = hidden_state, cell_state
+        hidden_before, cell_before = (ops.concatenate([x[None], states[i][:-1]]) for i, x in enumerate(firsts))
 
         def gradient(*arguments, upstream=None):
-            upstream = arguments[0] if upstream is None else upstream
-            errors, *firsts = _backward(upstream, states, before[1], recurrent, keep)
-            flat = [ops.reshape(x, (-1, x.shape[-1])) for x in (before[0], errors)]
-            return errors, ops.matmul(ops.transpose(flat[0]), flat[1]), *firsts
+            d_outputs = arguments[0] if upstream is None else upstream
+            d_gates, d_hidden, d_cell = _backward(d_outputs, states, cell_before, recurrent, is_real)
+            rows = [ops.reshape(x, (-1, x.shape[-1])) for x in (hidden_before, d_gates)]
+            no_gradients = [ops.zeros_like(mask) for mask in masks]
+            return d_gates, ops.matmul(ops.transpose(rows[0]), rows[1]), d_hidden, d_cell, *no_gradients
 
         return states[0], gradient
 
-    return ops.swapaxes(run(projected, recurrent, hidden, memory), 0, 1)
+    recurrent = ops.copy(recurrent)  # `custom_gradient` rejects variables
+    return ops.swapaxes(run(projected, recurrent, hidden_state, cell_state, *masks), 0, 1)
 
 
-def _forward(projected, recurrent, hidden, memory, keep):
+def _forward(projected, recurrent, hidden_state, cell_state, is_real):
     """Return the hidden states, the cell states and the gates after each step, (T, B, F), (T, B, F), (T, B, 4 F)."""
     width = recurrent.shape[0]
 
-    def advance(carry, step):
-        old_hidden, old_memory, _ = carry
+    def forward_step(carry, step):
+        old_hidden, old_cell, _ = carry
         gates = step[:, : 4 * width] + ops.matmul(old_hidden, recurrent)
-        enter, forget, new, leave = ops.split(gates, 4, axis=-1)
-        enter, forget, new, leave = ops.sigmoid(enter), ops.sigmoid(forget), ops.tanh(new), ops.sigmoid(leave)
-        memory = forget * old_memory + enter * new
-        hidden = leave * ops.tanh(memory)
-        if keep is not None:
-            is_real = step[:, 4 * width :] > 0
-            hidden, memory = ops.where(is_real, hidden, old_hidden), ops.where(is_real, memory, old_memory)
-        carry = hidden, memory, ops.concatenate([enter, forget, new, leave], -1)
+        i, f, g, o = ops.split(gates, 4, axis=-1)
+        i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g), ops.sigmoid(o)
+        cell = f * old_cell + i * g
+        hidden = o * ops.tanh(cell)
+        if is_real is not None:
+            keep = step[:, 4 * width :] > 0
+            hidden, cell = ops.where(keep, hidden, old_hidden), ops.where(keep, cell, old_cell)
+        carry = hidden, cell, ops.concatenate([i, f, g, o], -1)
         return carry, carry
 
-    steps = projected if keep is None else ops.concatenate([projected, keep], -1)
-    return ops.scan(advance, (hidden, memory, ops.zeros_like(projected[0])), steps)[1]
+    steps = projected if is_real is None else ops.concatenate([projected, is_real], -1)
+    return ops.scan(forward_step, (hidden_state, cell_state, ops.zeros_like(projected[0])), steps)[1]
 
 
-def _backward(upstream, states, old_memory, recurrent, keep):
-    """Return the gradients of the projected inputs (T, B, 4 F), and of the first hidden and cell state (B, F).
+def _backward(d_outputs, states, cell_before, recurrent, is_real):
+    """Return dz (T, B, 4 F), and dh and dc before the first step (B, F).
 
     Args:
-        upstream: (T, B, F), the gradients of the outputs.
+        d_outputs: (T, B, F), the gradients of the outputs.
         states: from `_forward`.
-        old_memory: (T, B, F), the cell state before each step.
-        recurrent: (F, 4 F), the recurrent weights.
-        keep: (T, B, 1), 0 at masked steps; None if all steps are real.
+        cell_before: (T, B, F), the cell state before each step.
+        recurrent: (F, 4 F), the recurrent weights U.
+        is_real: (T, B, 1), 0 at masked steps; None if all steps are real.
     """
     transposed, width = ops.transpose(recurrent), recurrent.shape[0]
 
-    def retreat(carry, step):
-        upstream, squashed, old_memory, enter, forget, new, leave = ops.split(step[:, : 7 * width], 7, axis=-1)
-        hidden, memory = carry[0] + upstream, carry[1]
-        total = memory + hidden * leave * (1 - squashed * squashed)
+    def backward_step(carry, step):
+        d_output, tanh_cell, old_cell, i, f, g, o = ops.split(step[:, : 7 * width], 7, axis=-1)
+        d_hidden, d_next_cell = carry[0] + d_output, carry[1]
+        d_cell = d_next_cell + d_hidden * o * (1 - tanh_cell * tanh_cell)
         parts = (
-            total * new * enter * (1 - enter),
-            total * old_memory * forget * (1 - forget),
-            total * enter * (1 - new * new),
-            hidden * squashed * leave * (1 - leave),
+            d_cell * g * i * (1 - i),
+            d_cell * old_cell * f * (1 - f),
+            d_cell * i * (1 - g * g),
+            d_hidden * tanh_cell * o * (1 - o),
         )
-        errors, kept = ops.concatenate(parts, -1), step[:, 7 * width :]
-        errors = errors if keep is None else errors * kept
-        old_hidden, memory_before = ops.matmul(errors, transposed), total * forget
-        if keep is not None:  # a masked step passes the gradients of its states on
-            old_hidden = ops.where(kept > 0, old_hidden, hidden)
-            memory_before = ops.where(kept > 0, memory_before, memory)
-        carry = old_hidden, memory_before, errors
+        d_gates, keep = ops.concatenate(parts, -1), step[:, 7 * width :]
+        d_gates = d_gates if is_real is None else d_gates * keep
+        d_old_hidden, d_old_cell = ops.matmul(d_gates, transposed), d_cell * f
+        if is_real is not None:  # a masked step passes the gradients of its states on
+            d_old_hidden = ops.where(keep > 0, d_old_hidden, d_hidden)
+            d_old_cell = ops.where(keep > 0, d_old_cell, d_next_cell)
+        carry = d_old_hidden, d_old_cell, d_gates
         return carry, carry
 
-    steps = [upstream, ops.tanh(states[1]), old_memory, states[2], *([] if keep is None else [keep])]
-    zeros = ops.zeros_like(upstream[0]), ops.zeros_like(upstream[0]), ops.zeros_like(states[2][0])
-    (hidden, memory, _), (_, _, errors) = ops.scan(retreat, zeros, ops.concatenate(steps, -1), reverse=True)
-    return errors, hidden, memory
+    steps = [d_outputs, ops.tanh(states[1]), cell_before, states[2], *([] if is_real is None else [is_real])]
+    zeros = ops.zeros_like(d_outputs[0]), ops.zeros_like(d_outputs[0]), ops.zeros_like(states[2][0])
+    (d_hidden, d_cell, _), (_, _, d_gates) = ops.scan(backward_step, zeros, ops.concatenate(steps, -1), reverse=True)
+    return d_gates, d_hidden, d_cell

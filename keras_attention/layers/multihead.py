@@ -124,22 +124,22 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         layers = (self.query_projection, self.key_projection, self.value_projection)
         return {"inputs": projection(*layers[: 1 if memory else 3]), "output": projection(self.output_projection)}
 
-    def project_prompt(self, x, project: dict) -> list:
-        """Project a prompt (B, L, M) to queries, keys and values (B, H, L, D). `project` is from `projections`."""
-        return [split_heads(part, self.num_heads) for part in ops.split(project["inputs"](x), 3, axis=-1)]
+    def project_prompt(self, x, projections: dict) -> list:
+        """Project a prompt (B, L, M) to queries, keys and values (B, H, L, D), with the result of `projections()`."""
+        return [split_heads(part, self.num_heads) for part in ops.split(projections["inputs"](x), 3, axis=-1)]
 
-    def project_rows(self, rows, beams: int, project: dict) -> list:
+    def project_rows(self, rows, beams: int, projections: dict) -> list:
         """Project rows (B K, M) of a step to queries and, without a memory, keys and values, each (B, H, K, D).
 
-        The queries are divided by sqrt(D). `project` is from `projections`.
+        The queries are divided by sqrt(D). `projections` is the result of `projections()`.
         """
-        query, *others = split_rows(project["inputs"](rows), beams, self.num_heads, self.key_dim)
+        query, *others = split_rows(projections["inputs"](rows), beams, self.num_heads, self.key_dim)
         return [query * self.key_dim**-0.5, *others]
 
-    def attend_rows(self, query, parts: list, bias, project: dict):
+    def attend_rows(self, query, parts: list, bias, projections: dict):
         """Return the output (B K, M) and the scores of a step; `query`, `parts` and `bias` as in `attend_parts`."""
         context, scores = attend_parts(query, parts, bias)
-        return project["output"](merge_rows(context)), scores
+        return projections["output"](merge_rows(context)), scores
 
     def call(
         self,

@@ -1,10 +1,10 @@
-"""How a decoding step applies `Dense` layers and tied embeddings: to rows, with weights that are read before the loop.
+"""`Dense` layers and tied embeddings in a decoding step: their weights are cast and merged once, before the loop.
 
     project = projection(query, key, value)     before the loop
     outputs = project(rows)                     at each step
 
-Layers with the same input become one product. An export in a lower precision computes these products in another way;
-see `serving/precision.py`.
+Layers with the same input become one matrix product. `serving/precision.py` replaces these products in an export in
+`bfloat16` or `int8`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from keras import ops
 
 
 class Projection:
-    """The outputs of `Dense` layers with the same input, side by side: f(rows W + b), f the activation of the first.
+    """The concatenated outputs of `Dense` layers with the same input: f(rows W + b), f the activation of the first.
 
     LoRA matrices are merged and weights are cast here, before the loop. A quantized layer has no weights to read; its
     `call` is used.

@@ -173,7 +173,7 @@ class Transformer(BaseLayer):
         shared, carry = step_inputs(carry, cache["num_written"], memory.get("bias"), self.compute_dtype)
         for i, block in enumerate(self.blocks):
             name = f"block_{i}"
-            parts = cache["recent"][name], cache["finished"][name]
+            parts = cache["recent"][name], cache["past"][name]
             rows, recent[name], scores = block.step(rows, shared, constants[name], *parts)
             means += [] if scores is None else [ops.mean(scores, axis=1)]
         mean = functools.reduce(ops.add, means) * (memory["is_real"] / len(means)) if means else None

@@ -170,7 +170,7 @@ class TransformerBlock(BaseLayer):
         attend: Callable,
         cross_attend: Callable | None = None,
         training=False,
-        project: dict | None = None,
+        projections: dict | None = None,
     ):
         """Run the residual branches of the block with these attention functions.
 
@@ -181,7 +181,7 @@ class TransformerBlock(BaseLayer):
             cross_attend: the cross-attention, a function like `attend`; called only if the block has a
                 cross-attention.
             training: whether dropout is active.
-            project: in a step, from `projections`; the inputs are then rows (B K, M).
+            projections: in a step, the result of `projections()`; the inputs are then rows (B K, M).
 
         Returns:
             outputs (..., L, M), the extra result of `attend`, and the extra result of `cross_attend` or None.
@@ -190,7 +190,7 @@ class TransformerBlock(BaseLayer):
         cross_extra = None
         if self.cross_attention is not None:
             x, cross_extra = self._branch(self.cross_norm, x, cross_attend, training)
-        x, _ = self._branch(self.feed_forward_norm, x, lambda x: (self.feed_forward(x, project), None), training)
+        x, _ = self._branch(self.feed_forward_norm, x, lambda x: (self.feed_forward(x, projections), None), training)
         return x, extra, cross_extra
 
     def _branch(self, norm, x, function: Callable, training) -> tuple:
@@ -202,11 +202,11 @@ class TransformerBlock(BaseLayer):
         """Return the input of the self-attention: norm(x) with pre-norm, x with post-norm."""
         return self.attention_norm(x) if self.norm_first else x
 
-    def feed_forward(self, x, project: dict | None = None):
-        """Return W_2 f(W_1 x + b_1) + b_2; in a step, for rows x (B K, M), with `project` from `projections`."""
-        if project is None:
+    def feed_forward(self, x, projections: dict | None = None):
+        """Return W_2 f(W_1 x + b_1) + b_2; in a step, for rows x (B K, M), with the result of `projections()`."""
+        if projections is None:
             return self.output_projection(self.hidden(x))
-        return project["output"](project["hidden"](x))
+        return projections["output"](projections["hidden"](x))
 
     def projections(self) -> dict:
         """Return the projections of the block, which the steps of a decoder share."""
@@ -227,7 +227,7 @@ class TransformerBlock(BaseLayer):
             values (B, H, S, D); and the keys (B, H, D, L) and values (B, H, L, D) of the prompt.
         """
 
-        project = self.projections()
+        projections = self.projections()
 
         def attend(attention, query, keys, values, mask):
             context, _ = attention.attend(query, keys, values, mask)
@@ -236,7 +236,7 @@ class TransformerBlock(BaseLayer):
         causal = causal_mask(ops.shape(inputs)[1])
         x, prompt, projected = self.run_branches(
             inputs,
-            lambda x: attend(self.attention, *self.attention.project_prompt(x, project["attention"]), causal),
+            lambda x: attend(self.attention, *self.attention.project_prompt(x, projections["attention"]), causal),
             lambda x: attend(
                 self.cross_attention,
                 self.cross_attention.project_query(x),
@@ -244,39 +244,39 @@ class TransformerBlock(BaseLayer):
                 memory_mask,
             ),
         )
-        constants: dict[str, Any] = {"projections": project}
+        constants: dict[str, Any] = {"projections": projections}
         if projected is not None:
             is_real = 1.0 if memory_mask is None else ops.expand_dims(ops.any(memory_mask, axis=1), (1, 2, 3))
             values = projected["values"] * ops.cast(is_real, x.dtype)  # a step does not mask an empty memory
             constants["memory"] = {"keys": projected["keys"], "values": values}
         return x, constants, prompt
 
-    def step(self, rows, shared: StepInputs, constants: dict, recent: dict, finished: dict):
+    def step(self, rows, shared: StepInputs, constants: dict, recent: dict, past: dict):
         """Run the block over one token per beam.
 
         Args:
             rows: (B K, M).
             shared: what all blocks share in this step.
             constants: from `prefill`.
-            recent, finished: the two parts of the cache of this block; see `cache.py`.
+            recent, past: the two parts of the cache of this block; see `cache.py`.
 
         Returns:
             outputs (B K, M), the new recent part, and the scores of the cross-attention (B, H, K, S) or None.
         """
-        project = constants["projections"]
+        projections = constants["projections"]
 
         def attend(x):
-            query, *new = self.attention.project_rows(x, shared.num_beams, project["attention"])
+            query, *new = self.attention.project_rows(x, shared.num_beams, projections["attention"])
             written = append(recent, *new, shared.write_at)
-            parts = [merge_slots(written), finished]
-            return self.attention.attend_rows(query, parts, shared.bias, project["attention"])[0], written
+            parts = [merge_slots(written), past]
+            return self.attention.attend_rows(query, parts, shared.bias, projections["attention"])[0], written
 
         def cross_attend(x):
-            own = project["cross_attention"]
+            own = projections["cross_attention"]
             (query,) = self.cross_attention.project_rows(x, shared.num_beams, own)
             return self.cross_attention.attend_rows(query, [constants["memory"]], shared.memory_bias, own)
 
-        return self.run_branches(rows, attend, cross_attend, project=project)
+        return self.run_branches(rows, attend, cross_attend, projections=projections)
 
     def compute_output_spec(self, inputs, memory=None, *_: object, return_attention_scores=False, **__: object):
         """Return shapes and dtypes of the outputs."""

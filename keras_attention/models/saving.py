@@ -89,13 +89,14 @@ def quantize(model: Any, mode: str | None, config: Any, filters: None) -> None:
     model.quantization = config
 
 
-def export(model: Any, directory: str | pathlib.Path, version: int, **options: Any) -> pathlib.Path:
+def export(model: Any, directory: str | pathlib.Path, version: int, strategy: Any, **options: Any) -> pathlib.Path:
     """Write a SavedModel that takes raw text or images.
 
     Args:
         directory: parent directory; the model is written to `<directory>/<version>/`.
         version: a positive integer; a server loads the highest one.
-        **options: `strategy`, `examples`, `attention` and `precision`; see `keras_attention.serving.export`.
+        strategy: the search strategy; by default `Greedy()` or, for a language model, `Sampling()`.
+        **options: `examples`, `attention` and `precision`; see `keras_attention.serving.export`.
 
     Returns:
         the path `<directory>/<version>`.
@@ -114,4 +115,4 @@ def export(model: Any, directory: str | pathlib.Path, version: int, **options: A
     """
     from keras_attention.serving import export
 
-    return export(model, directory, version, **options)
+    return export(model, directory, version, strategy, **options)

@@ -1,4 +1,4 @@
-"""`Task`, the base class of all models: the facts of a task, its methods, and the computation of its prediction."""
+"""`Task`, the base class of all models: the attributes that describe a task, and its methods."""
 
 from __future__ import annotations
 
@@ -182,8 +182,10 @@ class Task(keras.Model):
         return any(getattr(layer, "lora_enabled", False) for layer in keras_patches.all_layers(self))
 
     @documented_by(saving.export)
-    def export(self, directory: str | pathlib.Path, version: int = 1, **options: Any) -> pathlib.Path:
-        return saving.export(self, directory, version, **options)
+    def export(
+        self, directory: str | pathlib.Path, version: int = 1, strategy: Strategy | None = None, **options: Any
+    ) -> pathlib.Path:
+        return saving.export(self, directory, version, strategy, **options)
 
     @classmethod
     def task_name(cls) -> str:
@@ -249,10 +251,7 @@ class Task(keras.Model):
         return inputs
 
     def compute(self, inputs: dict, **options: Any) -> dict:
-        """Compute the task's result from ids or images.
-
-        This is the whole computation of a prediction, in `keras.ops`. The prediction method compiles it, and an export
-        contains it.
+        """Compute the task's result from ids or images, in `keras.ops`; the prediction method and an export compile it.
 
         Args:
             inputs: dict of tensors, from `prepare`; axis 0 is the batch.

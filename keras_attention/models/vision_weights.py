@@ -80,7 +80,7 @@ def _read_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> keras.Mo
             raise
         raise RuntimeError(
             f"The weights of {encoder.network_name} could not be downloaded ({error}). Choose "
-            "as `image_encoder_weights` a file, or None for random weights."
+            "as `image_encoder_weights` a file, or None (`none` on the command line) for random weights."
         ) from None
     return encoder.up_to_grid(whole)
 

@@ -53,8 +53,8 @@ def export(
         examples: texts or encoded images for the warm-up request; None for built-in ones, empty for no warm-up.
         attention: add the signature `attention`, the attention scores of every block and head; the model must have
             self-attention over one text.
-        precision: of the large matrices: `"float32"`; `"bfloat16"`, half of the memory; or `"int8"`, a quarter, for x86
-            processors only. See docs/serving.md for speed and quality.
+        precision: the dtype of large weight matrices: `"float32"`, `"bfloat16"` or `"int8"` (x86 processors only). See
+            docs/serving.md for speed and quality.
 
     Returns:
         the path `<directory>/<version>`.

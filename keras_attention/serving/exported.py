@@ -71,7 +71,7 @@ class ExportedModel:
             )
         self.metadata = _read_metadata(path)
         if self.metadata.get("precision") == "int8":
-            check_int8(f"{path} was exported in int8. Load it on such a machine, or export the model in float32.")
+            check_int8(f"{path} was exported in int8. Load it on an x86 machine, or export the model in float32.")
         try:
             self.loaded = tf.saved_model.load(str(path))
         except (tf.errors.OpError, IndexError) as error:

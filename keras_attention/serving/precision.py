@@ -1,22 +1,23 @@
-"""The precision of an export: how its matrices are stored, and how rows are multiplied with them.
+"""The precision of an export: how its large matrices are stored and multiplied.
 
-    float32     as in the model
-    bfloat16    y = bf16(x) bf16(W), with W' stored, which reads faster with few rows
-    int8        y = round(127 x / max|x|) int8(W) s max|x| / 127: one scale for each row x, one scale s for each output
+    float32     y = x W, as in the model
+    bfloat16    y = bfloat16(x) bfloat16(W); the transpose of W is stored, which is faster to read with few rows
+    int8        y = (round(127 x / a) Q) (a / 127) s, with a = max|x| of each row x, and W = Q s, s a scale per output
 
-In `bfloat16` and `int8`, dense layers and embeddings of at least 16,384 weights are replaced; biases, normalizations,
-recurrent cells, convolutions, attention scores and probabilities stay in float32.
+In `bfloat16` and `int8`, `Dense` and `Embedding` layers of at least 16,384 weights are replaced; biases,
+normalizations, recurrent cells, convolutions, attention scores and probabilities stay in float32.
 
-`int8` uses the operation that TensorFlow puts in the place of quantized products on x86 processors, with the weights
-as variables; a constant would be copied by each layer of the loader. Integers of 8 bits are multiplied in pairs, and
-the sum of two products must fit into 16 bits on processors without VNNI instructions: 255 * 63 * 2 < 2 ** 15, so the
-weights are integers from -63 to 63, and the result is the same on every x86 processor.
+`int8` uses oneDNN's quantized product. The weights are variables, because loading copies constants many times. On
+processors without VNNI instructions, the sum of two products must fit into 16 bits: 255 * 63 * 2 < 2 ** 15, so the
+weights Q are integers from -63 to 63, and the result is the same on every x86 processor.
 """
 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,10 +29,14 @@ from keras_attention.keras_patches import all_layers
 from keras_attention.layers.projections import Projection
 
 PRECISIONS = ("float32", "bfloat16", "int8")
-MIN_SIZE = 2**14  # weights; smaller matrices are read from the processor's cache
+MIN_WIDTH = 16  # of an embedding; each of its vectors has a scale
+MIN_SIZE = 2**14  # weights; smaller matrices fit into the processor's cache and are not faster in fewer bits
 INT8_OP = "_MklQuantizedMatMulWithBiasAndDequantize"
 _MAX_INT8 = 63
 _TINY = 1e-30  # the largest |x| of a row of zeros
+_KINDS = keras.layers.Dense, keras.layers.Embedding, keras.layers.ReversibleEmbedding
+_is_tracing = contextvars.ContextVar("is_tracing", default=False)  # whether this thread traces an export
+_lock = threading.Lock()  # one export at a time replaces the methods of layers
 
 
 class BFloat16Matrix:
@@ -68,7 +73,7 @@ class Int8Matrix:
         scales = np.maximum(np.abs(matrix).max(axis=0), _TINY) / _MAX_INT8
         integers = np.round(matrix / scales).astype("int8")
         self.weights = tf.Variable(integers, trainable=False, name="matrix")
-        self.steps = tf.Variable((scales / 127).astype("float32"), trainable=False, name="steps")
+        self.output_scales = tf.Variable((scales / 127).astype("float32"), trainable=False, name="output_scales")
         offsets = -128.0 * integers.sum(axis=0, dtype="int32")  # float32 is exact: multiples of 128 below 2 ** 31
         self.offsets = tf.Variable(offsets.astype("float32"), trainable=False, name="offsets")
         self.bias = None if bias is None else tf.Variable(bias, trainable=False, name="bias")
@@ -82,14 +87,15 @@ class Int8Matrix:
         integers = tf.cast(rows * (127.0 / largest) + 128.5, tf.uint8)  # the cast rounds down
         weights = tf.bitcast(self.weights, tf.qint8)
         sums = _multiply(tf.bitcast(integers, tf.quint8), weights, self.offsets)
-        outputs = sums * self.steps * largest
+        outputs = sums * self.output_scales * largest
         return outputs if self.bias is None else outputs + self.bias
 
     def columns(self, ids: tf.Tensor) -> tf.Tensor:
         """Return the columns of W with these indices, (..., M) float32."""
         columns = tf.gather(self.weights, tf.reshape(ids, [-1]), axis=1)
         rows = (
-            tf.cast(tf.transpose(columns), tf.float32) * (tf.gather(self.steps, tf.reshape(ids, [-1])) * 127.0)[:, None]
+            tf.cast(tf.transpose(columns), tf.float32)
+            * (tf.gather(self.output_scales, tf.reshape(ids, [-1])) * 127.0)[:, None]
         )
         return tf.reshape(rows, tf.concat([tf.shape(ids), [rows.shape[-1]]], axis=0))
 
@@ -97,10 +103,10 @@ class Int8Matrix:
 def _multiply(rows: tf.Tensor, weights: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
     """Return rows W + offsets, (R, N) float32, for rows (R, M) quint8 and constant weights (M, N) qint8.
 
-    The public operation would sort the weights for the processor again in each call, because they are a variable. This
-    one does it once, because it says that the weights are constant.
+    The public operation would reorder the weights for the processor in each call, because they are a variable. This one
+    has the attribute `is_weight_const`, so it does it once.
     """
-    limits = [tf.constant(x) for x in (0.0, 255.0, -127.0, 127.0, -1.0, 1.0)]  # one integer is 1.0
+    ranges = [tf.constant(x) for x in (0.0, 255.0, -127.0, 127.0, -1.0, 1.0)]  # 0 to 255 are 0.0 to 255.0
     attributes = {
         **{name: dtype.as_datatype_enum for name, dtype in _TYPES.items()},
         **dict.fromkeys(("transpose_a", "transpose_b"), False),
@@ -110,7 +116,7 @@ def _multiply(rows: tf.Tensor, weights: tf.Tensor, offsets: tf.Tensor) -> tf.Ten
     }
     operation = tf.compat.v1.get_default_graph()._create_op_internal(
         INT8_OP,
-        [rows, weights, tf.convert_to_tensor(offsets), *limits],
+        [rows, weights, tf.convert_to_tensor(offsets), *ranges],
         [tf.float32],
         name="int8_product",
         attrs={name: _attribute(value) for name, value in attributes.items()},
@@ -141,7 +147,7 @@ def check_int8(advice: str) -> None:
 
 
 class _Matrices:
-    """The matrices of an export. Each is made when a function first uses it.
+    """The matrices of an export, made at their first use.
 
     Args:
         kind: `BFloat16Matrix` or `Int8Matrix`.
@@ -191,6 +197,8 @@ def _float_weights(layer: keras.layers.Layer, name: str) -> np.ndarray:
 def in_precision(model: keras.Model, precision: str) -> Iterator[Callable[[], list[tf.Variable]]]:
     """Compute the products of a model in this precision while its functions are traced.
 
+    The methods of its layers are replaced; in other threads, they compute as before.
+
     Args:
         model: the model; afterwards it is as before.
         precision: one of `PRECISIONS`.
@@ -205,42 +213,57 @@ def in_precision(model: keras.Model, precision: str) -> Iterator[Callable[[], li
     if precision not in PRECISIONS:
         raise ValueError(f"`precision` is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
     if precision == "int8":
-        check_int8("Export with precision='float32' or 'bfloat16', or on such a machine.")
+        check_int8("Export with precision='float32' or 'bfloat16', or on an x86 machine with oneDNN.")
     layers = [] if precision == "float32" else [layer for layer in all_layers(model) if _is_large(layer)]
     _check_quantization(layers)
     matrices = _Matrices(Int8Matrix if precision == "int8" else BFloat16Matrix)
-    for layer in layers:
-        call = _call_dense if isinstance(layer, keras.layers.Dense) else _call_embedding
-        layer.call = layer.quantized_call = functools.partial(call, matrices, layer)
-        layer.make_projection = functools.partial(_side_by_side, matrices)
-    try:
-        yield matrices.variables
-    finally:
+    with _lock:
+        token = _is_tracing.set(True)
         for layer in layers:
-            del layer.call, layer.quantized_call, layer.make_projection
+            for name in ("call", "quantized_call"):
+                setattr(layer, name, functools.partial(_call, matrices, layer, getattr(layer, name)))
+            layer.make_projection = functools.partial(_side_by_side, matrices)
+        try:
+            yield matrices.variables
+        finally:
+            _is_tracing.reset(token)
+            for layer in layers:
+                del layer.call, layer.quantized_call, layer.make_projection
 
 
 def _is_large(layer: keras.layers.Layer) -> bool:
-    if not isinstance(layer, (keras.layers.Dense, keras.layers.Embedding)) or not layer.built:
+    """Return whether a layer, but not of another class with a `call` of its own, has a matrix that is replaced."""
+    if type(layer) not in _KINDS or not layer.built:
+        return False
+    if getattr(layer, "logit_soft_cap", None) is not None or getattr(layer, "output_dim", MIN_WIDTH) < MIN_WIDTH:
         return False
     return max(int(np.prod(variable.shape)) for variable in layer.variables) >= MIN_SIZE
 
 
 def _check_quantization(layers: Sequence[keras.layers.Layer]) -> None:
-    for mode in {layer.quantization_mode for layer in layers} - {None, "int8"}:
-        raise ValueError(
-            f"The model is quantized to {mode}; expected a model that is not quantized, or is quantized to int8. "
-            "Export it with precision='float32'."
-        )
+    for layer in layers:
+        mode = layer.quantization_mode
+        if mode not in (None, "int8") or (mode and layer.lora_enabled):
+            lora = " and has LoRA matrices" if layer.lora_enabled else ""
+            raise ValueError(
+                f"The layer {layer.name} is quantized to {mode}{lora}; expected a layer that is not quantized, or is "
+                "quantized to int8 and has no LoRA matrices. Export the model with precision='float32'."
+            )
 
 
-def _call_dense(matrices: _Matrices, layer: keras.layers.Dense, inputs: tf.Tensor, **_: Any) -> tf.Tensor:
-    return _side_by_side(matrices, layer)(inputs)
-
-
-def _call_embedding(
-    matrices: _Matrices, layer: keras.layers.Embedding, inputs: tf.Tensor, reverse: bool = False, **_: Any
+def _call(
+    matrices: _Matrices,
+    layer: keras.layers.Layer,
+    original: Callable,
+    inputs: tf.Tensor,
+    reverse: bool = False,
+    **options: Any,
 ) -> tf.Tensor:
+    """Compute `layer.call(inputs)` with a matrix of the export; in other threads, call `original`."""
+    if not _is_tracing.get():
+        return original(inputs, **options, **({"reverse": True} if reverse else {}))
+    if isinstance(layer, keras.layers.Dense):
+        return _side_by_side(matrices, layer)(inputs)
     matrix = matrices.embedding(layer, reverse)
     outputs = _on_rows(matrix, inputs) if reverse else matrix.columns(tf.cast(inputs, tf.int32))
     return tf.cast(outputs, layer.compute_dtype)
@@ -248,7 +271,7 @@ def _call_embedding(
 
 def _side_by_side(matrices: _Matrices, *layers: keras.layers.Dense) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return the `Projection` of layers in the precision of the export."""
-    if not all("make_projection" in vars(layer) for layer in layers):
+    if not _is_tracing.get() or not all("make_projection" in vars(layer) for layer in layers):
         return Projection(*layers)
 
     def project(inputs: tf.Tensor) -> tf.Tensor:
