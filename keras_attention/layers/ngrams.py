@@ -126,9 +126,10 @@ class BagOfNGrams(BaseLayer):
 
     def _sum(self, ids, are_real, count):
         """Return the sum (B, M) of the vectors of n-grams (B, N), times r / sqrt(count)."""
-        weights = self.ngrams(ops.where(are_real, ids, 0))
-        total = ops.sum(weights * ops.cast(are_real, weights.dtype)[..., None], axis=1)
-        return total * (self.learning_rate_scale / ops.sqrt(ops.maximum(ops.cast(count, weights.dtype), 1.0)))[:, None]
+        weights = ops.cast(self.ngrams(ops.where(are_real, ids, 0)), "float32")  # half precision loses long sums
+        total = ops.sum(weights * ops.cast(are_real, "float32")[..., None], axis=1)
+        scale = self.learning_rate_scale / ops.sqrt(ops.maximum(ops.cast(count, "float32"), 1.0))
+        return ops.cast(total * scale[:, None], self.compute_dtype)
 
     def _strings(self, inputs, mask):
         """Return the ids of all strings of 2 to 5 characters (B, N), whether they are real, and 16 C."""

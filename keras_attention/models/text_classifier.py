@@ -37,9 +37,12 @@ from keras_attention.presets import TASKS
 
 
 def _pieces(tokenizer: Any) -> list[str] | None:
-    """Return the string of each token, "" for special tokens such as `<s>` and `[UNK]`; None without a vocabulary."""
+    """Return the characters of each token, "" for `<s>`, `[UNK]` and the like; None without a vocabulary.
+
+    The end token `</s>` keeps its characters, which mark the end of a text. The `##` of WordPiece is removed.
+    """
     pieces = known_vocabulary(tokenizer)
-    return None if pieces is None else [re.sub(r"^(<\w+>|\[\w+\])$", "", piece) for piece in pieces]
+    return None if pieces is None else [re.sub(r"^(<\w+>|\[\w+\])$|^##(?=.)", "", piece) for piece in pieces]
 
 
 @keras.saving.register_keras_serializable("keras_attention")
