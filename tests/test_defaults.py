@@ -46,6 +46,17 @@ def test_the_length_of_a_run_follows_from_its_updates(classifier, monkeypatch, c
     assert {name: getattr(plan, name) for name in rule | expected} == rule | expected
 
 
+@pytest.mark.parametrize(
+    ("texts", "recurrent", "transformer"),
+    [(25, 100, 100), (121, 165, 165), (400, 190, 300), (900, 240, 450), (10_000, 1000, 1500), (40_000, 4000, 4000)],
+)
+def test_a_recurrent_classifier_has_fewer_updates(texts, recurrent, transformer):
+    size = defaults.DataSize(texts, 20 * texts, texts, 100 * texts, 30)
+    configs = [ka.find_preset("rnn_classifier", "TextClassifier"), ka.find_preset("bert_base", "MaskedLM")]
+    updates = [defaults._RULES["TextClassifier"](size, config).updates for config in configs]
+    assert updates == [recurrent, transformer]
+
+
 # A row has 21 or 22 characters and the end token, padded to 24: 480 tokens in a batch of 20 rows, 1 update in a pass.
 @pytest.mark.parametrize(
     ("change", "rate"),
