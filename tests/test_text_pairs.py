@@ -112,7 +112,7 @@ def test_ids_and_segments_equal_those_of_transformers(family, max_length, tmp_pa
     reference, template, num_segments = directory_of(family, tmp_path)
     tokenizer = family_named(family).read_tokenizers(tmp_path)["tokenizer"]
     config = types.SimpleNamespace(template=template, num_segments=num_segments, max_length=max_length)
-    reader = TextReader.from_template(tokenizer, template, max_length)  # as `TextClassifier.input_reader`
+    reader = ka.TextClassifier.text_reader.fget(types.SimpleNamespace(tokenizer=tokenizer, config=config))
     batch = TextInputs.encode(reader, PAIRS, 1)
     segments = text_model_inputs(config, *batch.arrays(), batch.pair_mask())["segment_ids"]
     for row, (ids, pair) in enumerate(zip(batch.rows, PAIRS, strict=True)):
