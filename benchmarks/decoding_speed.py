@@ -120,9 +120,7 @@ def write_request(folder: pathlib.Path) -> None:
 def words(count: int) -> list[str]:
     """Return words that are one token of GPT-2 each."""
     vocabulary = json.loads((DATA / "tokenizers" / "gpt2" / "encoder.json").read_text())
-    return [
-        piece[1:] for piece in vocabulary if piece[:1] == "\u0120" and piece[1:].isalpha() and piece.isascii() is False
-    ][100 : 100 + count]
+    return [piece[1:] for piece in vocabulary if piece[:1] == "\u0120" and piece[1:].isalpha()][100 : 100 + count]
 
 
 def make_gpt2(folder: pathlib.Path) -> None:

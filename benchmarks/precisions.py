@@ -16,8 +16,7 @@ import pathlib
 import tempfile
 
 import keras_attention as ka
-
-PRECISIONS = ("float32", "bfloat16", "int8")
+from keras_attention.serving.precision import PRECISIONS
 
 
 def search(model) -> ka.Strategy | None:

@@ -25,10 +25,10 @@ class Projection:
         *layers: M -> N_1, M -> N_2, ...
 
     Call arguments:
-        rows: (R, M).
+        rows: (..., M), the rows of a step or the prompt.
 
     Output:
-        (R, N_1 + N_2 + ...).
+        (..., N_1 + N_2 + ...).
 
     Example:
         >>> layers = keras.layers.Dense(3), keras.layers.Dense(5)
@@ -82,7 +82,7 @@ def projection(*layers: keras.layers.Dense) -> Callable:
 
 
 def _join(parts: list):
-    """Return tensors (R, N_i) side by side."""
+    """Return tensors (..., N_i) side by side."""
     return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
 
 

@@ -40,7 +40,7 @@ _lock = threading.Lock()  # one export at a time replaces the methods of layers
 
 
 class BFloat16Matrix:
-    """A matrix W (M, N), stored as W' in bfloat16, and a bias b.
+    """A matrix W (M, N), stored transposed in bfloat16, and a bias b.
 
     Args:
         matrix: (M, N) float array.
@@ -92,12 +92,10 @@ class Int8Matrix:
 
     def columns(self, ids: tf.Tensor) -> tf.Tensor:
         """Return the columns of W with these indices, (..., M) float32."""
-        columns = tf.gather(self.weights, tf.reshape(ids, [-1]), axis=1)
-        rows = (
-            tf.cast(tf.transpose(columns), tf.float32)
-            * (tf.gather(self.output_scales, tf.reshape(ids, [-1])) * 127.0)[:, None]
-        )
-        return tf.reshape(rows, tf.concat([tf.shape(ids), [rows.shape[-1]]], axis=0))
+        flat_ids = tf.reshape(ids, [-1])
+        scales = 127.0 * tf.gather(self.output_scales, flat_ids)
+        columns = tf.cast(tf.gather(self.weights, flat_ids, axis=1), tf.float32) * scales
+        return tf.reshape(tf.transpose(columns), tf.concat([tf.shape(ids), [self.weights.shape[0]]], axis=0))
 
 
 def _multiply(rows: tf.Tensor, weights: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
@@ -106,7 +104,8 @@ def _multiply(rows: tf.Tensor, weights: tf.Tensor, offsets: tf.Tensor) -> tf.Ten
     The public operation would reorder the weights for the processor in each call, because they are a variable. This one
     has the attribute `is_weight_const`, so it does it once.
     """
-    ranges = [tf.constant(x) for x in (0.0, 255.0, -127.0, 127.0, -1.0, 1.0)]  # 0 to 255 are 0.0 to 255.0
+    # Of the rows, the weights and the output; so the operation multiplies the integers as they are.
+    ranges = [tf.constant(x) for x in (0.0, 255.0, -127.0, 127.0, -1.0, 1.0)]
     attributes = {
         **{name: dtype.as_datatype_enum for name, dtype in _TYPES.items()},
         **dict.fromkeys(("transpose_a", "transpose_b"), False),
