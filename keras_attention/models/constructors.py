@@ -10,7 +10,6 @@ import numpy as np
 
 from keras_attention import config as configs
 from keras_attention.config import SINGLE_LABEL
-from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.defaults import DataSize, default_tokenizer_kind, network_defaults
 from keras_attention.presets import ENCODER_TASKS, ENCODER_USES, find_preset
 
@@ -72,38 +71,20 @@ def from_examples(
         >>> model.target_tokenizer.vocabulary_size() > 10
         True
     """
-    task_class.check_examples(examples)
+    data = task_class.data
+    data.check(examples)
     config = find_preset(preset or task_class.default_preset, task_class.task_name())
     kind = tokenizer_kind or default_tokenizer_kind(task_class, preset)
     size, only_dropout = DataSize.measure(task_class, examples), preset is not None
     overrides |= network_defaults(task_class, size, config, kind, only_dropout=only_dropout, overrides=overrides)
     derived_size = overrides.pop("vocabulary_size")
     options = {"vocabulary_size": vocabulary_size or derived_size, "lowercase": lowercase}
-    tokenizers = task_class.train_tokenizers(
-        examples, config, overrides, kind=kind, **options, normalization=normalization
-    )
-    if labels := task_class.labels_of(examples):
+    tokenizers = data.train_tokenizers(examples, config, overrides, kind=kind, **options, normalization=normalization)
+    if labels := data.labels(examples):
         overrides.setdefault("labels", labels)
     model = task_class.from_preset(preset or task_class.default_preset, **tokenizers, **overrides)
     model.initialize_from_examples(examples)
     return model
-
-
-def train_tokenizers(
-    task_class: type, examples: Sequence, config: Any, overrides: dict[str, Any], **options: Any
-) -> dict[str, Any]:
-    """Train the tokenizers of a task on examples.
-
-    Args:
-        examples: training examples of the task.
-        config: the config of the preset.
-        overrides: config fields with new values.
-        **options: the options of `train_tokenizer`: `kind`, `vocabulary_size`, `lowercase` and `normalization`.
-
-    Returns:
-        dict of tokenizers by the names of the constructor's arguments.
-    """
-    return {"tokenizer": train_tokenizer(task_class.texts_of(examples), **options)}
 
 
 def override_config(task_class: type, config, overrides: dict[str, Any]):
