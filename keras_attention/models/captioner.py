@@ -27,6 +27,7 @@ from keras_attention.models.detokenizer import hypothesis_outputs
 from keras_attention.models.encoded_inputs import ImageInputs, check_images
 from keras_attention.models.layers_from_config import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.prediction import objects_from_rows, run_batches
+from keras_attention.models.search_tokens import stop_inputs, suppress_special
 from keras_attention.models.task import Task
 from keras_attention.models.vision_weights import IMAGENET, load_image_encoder_weights
 from keras_attention.outputs import Caption
@@ -324,7 +325,7 @@ class Captioner(Task):
         limits = ops.zeros_like(inputs["seeds"]) + limit
         no_prefix = ops.expand_dims(inputs["seeds"], 1)[:, :0]
         search = search_inputs(limits, inputs["seeds"], no_prefix, no_prefix)
-        return {**inputs, **search, **decoder_steps.stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)}
+        return {**inputs, **search, **stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
         """Search for captions; `inputs` come from `prepare`.
@@ -336,7 +337,7 @@ class Captioner(Task):
         special, searched = special_tokens_of(self.tokenizer), dict(inputs)
         encoder_inputs = {name: searched.pop(name) for name in ("images", "regions") if name in searched}
         valid, start_ids = searched.pop("valid"), ops.zeros_like(searched["limits"]) + special.start
-        strategy = decoder_steps.suppress_special(strategy, self.tokenizer)
+        strategy = suppress_special(strategy, self.tokenizer)
         hypotheses = decode(self, encoder_inputs, strategy, start_ids=start_ids, end_id=special.end, **searched)
         computed = best_hypotheses(hypotheses, valid)
         if "attention" in computed:

@@ -19,7 +19,6 @@ from keras_attention.models.config_checks import with_vocabulary
 from keras_attention.models.encoded_inputs import TextInputs, check_texts
 from keras_attention.models.layers_from_config import (
     ACTIVATIONS,
-    encode_text,
     initializer,
     make_embedding,
     make_encoder,
@@ -28,6 +27,7 @@ from keras_attention.models.layers_from_config import (
 )
 from keras_attention.models.task import Task
 from keras_attention.models.text_data import TextData, masked_scores
+from keras_attention.models.text_encoding import encode_text
 from keras_attention.outputs import FilledMask
 from keras_attention.presets import TASKS
 

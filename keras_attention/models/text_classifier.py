@@ -20,15 +20,14 @@ from keras_attention.models.config_checks import check_labels, known_vocabulary,
 from keras_attention.models.encoded_inputs import TextInputs, check_texts
 from keras_attention.models.label_data import ClassificationData
 from keras_attention.models.layers_from_config import (
-    encode_text,
     make_attention,
     make_embedding,
     make_encoder,
     make_pooler,
-    pool_sequence,
     text_inputs,
 )
 from keras_attention.models.task import Task
+from keras_attention.models.text_encoding import encode_text, pool_sequence
 from keras_attention.outputs import Classification
 from keras_attention.presets import TASKS
 

@@ -20,8 +20,9 @@ from keras_attention.layers.heads import probabilities
 from keras_attention.models.config_checks import check_labels, known_vocabulary, with_vocabulary, without_attention
 from keras_attention.models.encoded_inputs import WordInputs, check_texts
 from keras_attention.models.label_data import TaggingData
-from keras_attention.models.layers_from_config import encode_text, make_embedding, make_encoder, text_inputs
+from keras_attention.models.layers_from_config import make_embedding, make_encoder, text_inputs
 from keras_attention.models.task import Task
+from keras_attention.models.text_encoding import encode_text
 from keras_attention.outputs import Tagging, join_taggings
 from keras_attention.presets import TASKS
 

@@ -22,6 +22,7 @@ from keras_attention.models.detokenizer import hypothesis_outputs
 from keras_attention.models.encoded_inputs import TextInputs, check_texts
 from keras_attention.models.layers_from_config import make_decoder, make_embedding, make_encoder
 from keras_attention.models.lexical_initialization import initialize_target_embeddings
+from keras_attention.models.search_tokens import stop_inputs, suppress_special
 from keras_attention.models.task import Task
 from keras_attention.models.translation_data import TranslationData
 from keras_attention.outputs import Translation
@@ -216,7 +217,7 @@ class Translator(Task):
         limits = self.length_limits(ops.sum(ops.cast(inputs["source_mask"], "int32"), axis=1), strategy)
         limits = ops.maximum(limits, ops.sum(ops.cast(prefix_mask, "int32"), axis=1) + 1)
         search = search_inputs(limits, inputs["seeds"], prefix_ids, prefix_mask)
-        stop = decoder_steps.stop_inputs(self.target_tokenizer, self.config.target_vocabulary_size, strategy)
+        stop = stop_inputs(self.target_tokenizer, self.config.target_vocabulary_size, strategy)
         return {**inputs, **search, **stop}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
@@ -234,7 +235,7 @@ class Translator(Task):
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
         is_real = ops.logical_not(searched.pop("is_empty"))
         start_ids = ops.zeros_like(searched["limits"]) + special.start
-        strategy = decoder_steps.suppress_special(strategy, self.target_tokenizer)
+        strategy = suppress_special(strategy, self.target_tokenizer)
         hypotheses = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
         computed = best_hypotheses(hypotheses, is_real)
         if strategy.replace_unknown:
