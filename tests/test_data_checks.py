@@ -45,6 +45,7 @@ WARNINGS = [
     ),
     ("g", [*TAGGED, [("we", "PRON"), ("eat3", "PRON")]], (), "such as 'we eat3' with PRON PRON and PRON VERB"),
     ("c", [*LABELLED, ("one", "label")], (), "These labels occur once: label. One may be a mistake"),
+    ("lm", [f"{TEXTS[2]}{TEXTS[3]}" * 5] * 2, (), "All 2 training texts are equal, so the model learns this one text"),
     ("t", PAIRS, [*PAIRS[2:5], ("x", "y"), ("z", "y")], "3 of 5 validation examples are also training examples"),
     ("g", TAGGED, TAGGED[3:], "7 of 7 validation examples are also"),
     ("g", TAGGED, [[("x", "SYM"), ("y", "SYM")]], "labels of the validation examples: SYM .2."),

@@ -19,10 +19,11 @@ _MANY_LABELS = 50  # with more labels than this, of which nearly all occur once,
 def check_training_data(cls: Any, examples: Sequence, validation: Sequence | None, labels: Sequence[str]) -> None:
     """Raise an error if no model can learn from examples, and warn about what is probably a mistake.
 
-    Errors: one label, or nearly all labels occur once; all inputs, targets or captions are equal; all targets, labels
-    or tags are empty.
-    Warnings: few examples; labels that occur once; empty texts; outputs that equal their inputs; equal texts with
-    different labels; validation examples that are also training examples, or whose labels no training example has.
+    Errors: one label, or nearly all labels occur once; all inputs, targets or captions are equal, unless they are texts
+    of several lines for a language model; all targets, labels or tags are empty.
+    Warnings: few examples; equal texts of several lines; labels that occur once; empty texts; outputs that equal their
+    inputs; equal texts with different labels; validation examples that are also training examples, or whose labels no
+    training example has.
 
     Args:
         examples: raw training examples of the task.
@@ -134,11 +135,14 @@ def _equal(cls: Any, examples: Sequence) -> str:
     elif cls.predict_method == "caption":
         sides["caption"] = captions_of(examples)
     for name, values in sides.items():
-        if len(values) > 1 and len(set(values)) == 1:
-            raise DataError(
-                f"All {len(values)} training examples have the {name} {_shown(values[0])!r}; expected different ones. "
-                f"Add other examples, or {_fix(cls)}."
-            )
+        if len(values) < 2 or len(set(values)) > 1:
+            continue
+        if isinstance(examples[0], str) and len(set(_units(examples[:1]))) > 1:
+            return f"All {len(values)} training texts are equal, so the model learns this one text. Add other texts."
+        raise DataError(
+            f"All {len(values)} training examples have the {name} {_shown(values[0])!r}; expected different ones. "
+            f"Add other examples, or {_fix(cls)}."
+        )
     return ""
 
 

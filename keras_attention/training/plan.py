@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from keras_attention.defaults import training_defaults
+from keras_attention.defaults import DataSize, training_defaults
 
 Schedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
 SCHEDULES = get_args(Schedule)
@@ -115,12 +115,13 @@ class TrainingPlan:
             )
 
     @classmethod
-    def for_data(cls, model: Any, examples: Sequence, **chosen: Any) -> TrainingPlan:
+    def for_data(cls, model: Any, examples: Sequence, data_size: DataSize | None = None, **chosen: Any) -> TrainingPlan:
         """Return the plan whose values follow from the size of the data, by the rules of `keras_attention.defaults`.
 
         Args:
             model: a task.
             examples: raw examples of the task, for training.
+            data_size: their size; None to measure it.
             **chosen: fields with other values, such as `epochs=7`; the values of the other fields follow from them.
 
         Example:
@@ -130,7 +131,7 @@ class TrainingPlan:
             >>> plan.max_tokens, plan.warmup_steps < plan.epochs * plan.passes_per_epoch * 4
             (100, True)
         """
-        return cls(**training_defaults(model, examples, **chosen))
+        return cls(**training_defaults(model, examples, data_size, **chosen))
 
 
 def mode_of(monitor: str, mode: Mode | None = None, outputs: Sequence[str] = ()) -> Mode:
