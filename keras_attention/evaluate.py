@@ -21,7 +21,8 @@ def evaluate(
     | `MaskedLM` | texts | `loss`, `accuracy` of masked tokens, `next_sentence_accuracy` if the model has this head |
     | `PermutationLM` | texts | `loss`, `accuracy` of predicted tokens |
     | `TextClassifier` | (text, label) | `accuracy` (0 to 1), `correct`, `total` |
-    | `TextTagger` | sentences of (word, tag) | `accuracy` (0 to 1), `correct`, `total` |
+    | `TextTagger` | sentences of (word, tag) | `accuracy` (0 to 1), `correct`, `total`; for tags such as `B-PER` also |
+    | | | `f1`, `precision`, `recall` of entities, and `by_type`: type -> `EntityScores`; see `metrics.score_entities` |
 
     Args:
         model: a task of this library, or an exported model that is not a language model.

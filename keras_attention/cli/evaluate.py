@@ -23,6 +23,7 @@ _LINES = {
     "cider": "CIDEr {:.2f}",
     "perplexity": "perplexity {:.3f} per token",
     "loss": "loss {:.4f} nats per token",
+    "f1": "F1 {:.2%}",
     "accuracy": "accuracy {:.2%}",
     "next_sentence_accuracy": "next-sentence accuracy {:.2%}",
 }
@@ -89,10 +90,11 @@ def _report(scores: dict[str, Any]) -> Iterator[str]:
     """Yield one line for each score, then the signatures, which describe how the scores were computed."""
     for name, template in _LINES.items():
         if name in scores:
-            counts = f" ({scores['correct']} of {scores['total']})" if "total" in scores else ""
-            yield template.format(scores[name]) + counts
+            yield template.format(scores[name]) + _details(name, scores)
+    for name, scored in scores.get("by_type", {}).items():
+        yield f"  {name}: F1 {scored.f1:.2%} ({_precision_and_recall(vars(scored))}, expected: {scored.total})"
     for name, (count, bleu) in scores.get("by_length", {}).items():
-        yield f"  source of {name} words: BLEU {bleu:.2f} ({count} lines)"
+        yield f"  source of {name} words: BLEU {bleu:.2f} (lines: {count})"
     if unreadable := scores.get("unreadable"):
         names = ", ".join(unreadable[:3]) + ", ..." * (len(unreadable) > 3)
         yield f"  images that cannot be read: {len(unreadable)} ({names})"
@@ -101,3 +103,14 @@ def _report(scores: dict[str, Any]) -> Iterator[str]:
     yield f"  {scores['signature']}"
     if "chrf_signature" in scores:
         yield f"  {scores['chrf_signature']}"
+
+
+def _details(name: str, scores: dict[str, Any]) -> str:
+    """Return what is written behind a score: the counts of an accuracy, precision and recall of an F1."""
+    if name == "f1":
+        return f" ({_precision_and_recall(scores)})"
+    return f" ({scores['correct']} of {scores['total']})" if "total" in scores else ""
+
+
+def _precision_and_recall(scores: dict[str, Any]) -> str:
+    return f"precision {scores['precision']:.2%}, recall {scores['recall']:.2%}"

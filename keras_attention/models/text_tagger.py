@@ -22,6 +22,7 @@ from keras_attention.data.word_reader import EncodedWords, WordReader
 from keras_attention.layers import AffixEncoder, CharacterEncoder
 from keras_attention.layers.heads import probabilities
 from keras_attention.metrics.baselines import Baseline, frequent_tags
+from keras_attention.metrics.entities import have_entities, score_entities
 from keras_attention.models.config_checks import check_labels, known_vocabulary, with_vocabulary, without_attention
 from keras_attention.models.encoded_inputs import WordInputs, check_texts
 from keras_attention.models.examples import check_known_labels, only_path
@@ -108,6 +109,7 @@ class TextTagger(Task):
         inputs = text_inputs(config)
         tokenizers = {"tokenizer": tokenizer, "character_tokenizer": character_tokenizer}
         super().__init__(config, tokenizers, inputs, self._logits(inputs), **kwargs)
+        self.text_metrics = ("f1",) if have_entities(config.labels) else ()
 
     def _logits(self, inputs: dict):
         return self.head(encode_text(self, inputs)[0])
@@ -212,22 +214,33 @@ class TextTagger(Task):
         return {**tokenizers, "tokenizer": train_tokenizer(texts, **options)}
 
     def baseline(self, examples: Sequence, validation: Sequence, metric: str, **_: Any) -> Baseline | None:
-        """Return the accuracy of each word's most frequent tag; see `keras_attention.training.baseline`."""
-        total = sum(map(len, validation))
-        if metric != "accuracy" or not total:
+        """Return the accuracy or F1 of each word's most frequent tag; see `keras_attention.training.baseline`."""
+        if metric not in ("accuracy", *self.text_metrics) or not any(validation):
             return None
         tagged = frequent_tags(examples, [[word for word, _ in sentence] for sentence in validation])
-        expected = [[tag for _, tag in sentence] for sentence in validation]
-        correct = sum(map(operator.eq, itertools.chain(*tagged), itertools.chain(*expected)))
-        return Baseline(correct / total, "each word's most frequent tag")
+        return Baseline(_scores(self.labels, validation, tagged)[metric], "each word's most frequent tag")
+
+    def validation_score(self, examples: Sequence, metric: str, **_: Any) -> float:
+        """Return `f1`, the F1 of entities, of the tags that the model predicts for the examples."""
+        return self.score_examples(self, examples)[metric]
 
     @classmethod
     def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:
-        """Return `accuracy` (0 to 1), and the numbers of correct and of all words."""
+        """Return `accuracy` (0 to 1), the numbers of correct and of all words and, for entities, their scores."""
         check_known_labels(model, cls.label_counts(examples))
-        total = correct = 0
         outputs = model.tag(cls.texts_of(examples), batch_size=batch_size)
-        for output, sentence in zip(outputs, examples, strict=True):
-            total += len(sentence)
-            correct += sum(tag == expected for tag, (_, expected) in zip(output.tags, sentence, strict=False))
-        return {"accuracy": correct / total, "correct": correct, "total": total, "signature": "per:word"}
+        return _scores(model.labels, examples, [output.tags for output in outputs])
+
+
+def _scores(labels: Sequence[str], examples: Sequence, tagged: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Return the scores of predicted tags; an export may truncate a sentence, and has no tags for its last words."""
+    expected = [[tag for _, tag in sentence] for sentence in examples]
+    total = sum(map(len, expected))
+    tagged = [[*tags, *[""] * (len(sentence) - len(tags))] for tags, sentence in zip(tagged, expected, strict=True)]
+    correct = sum(map(operator.eq, itertools.chain(*tagged), itertools.chain(*expected)))
+    scores = {"accuracy": correct / total, "correct": correct, "total": total, "signature": "per:word"}
+    if not have_entities(labels):
+        return scores
+    micro, by_type = score_entities(expected, [[tag or "O" for tag in tags] for tags in tagged])
+    values = {name: getattr(micro, name) for name in ("f1", "precision", "recall")}
+    return {**values, **scores, "by_type": by_type, "signature": "per:word|entities:exact|average:micro"}

@@ -58,7 +58,7 @@ class TrainingPlan:
         layer_decay: layer-wise learning-rate decay, such as 0.9; 1 = off.
         gradient_accumulation: batches per update; the loss is averaged over all their tokens.
         monitor: metric that selects the best model; by default val_bleu (translator, captioner), val_accuracy
-            (classifier, tagger) or val_loss (the others).
+            (classifier, tagger) or val_loss (the others). Also val_chrf, val_cider, and val_f1 of entities.
         mode: whether lower (min) or higher (max) values of the metric are better; by default its name decides.
         bleu_tokenizer: tokenizer of sacreBLEU; by default chosen from the writing system of the references.
         patience: epochs without an improvement before training stops.
