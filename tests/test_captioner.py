@@ -58,7 +58,7 @@ def test_an_unreadable_image_has_an_empty_caption(caption_tokenizer):
         model.caption(image)
     with pytest.raises(ValueError, match="`batch_size` is -1"):
         model.caption([image], batch_size=-1)
-    with pytest.raises(ValueError, match="None of the 1 images can be read"):
+    with pytest.raises(ValueError, match="No image of 1 can be read"):
         model.validation_score([ka.data.CaptionedImage("a", b"<html>", ("a red circle",))], "bleu")
 
 

@@ -271,7 +271,7 @@ ENCODER = ["--image-encoder", "small_cnn", "--set", "image_size=32", "--set", "m
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*captions have no image", "ignore:.*cannot be read")
+@pytest.mark.filterwarnings("ignore:.*without an image", "ignore:.*cannot be read")
 @pytest.mark.usefixtures("untraced_training")
 def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")  # without Java: METEOR takes ten seconds, and test_caption_quality.py computes it
@@ -309,7 +309,7 @@ def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*captions have no image", "ignore:.*cannot be read")
+@pytest.mark.filterwarnings("ignore:.*without an image", "ignore:.*cannot be read")
 @pytest.mark.usefixtures("untraced_training")
 def test_a_frozen_encoder_encodes_each_image_once(run, photos, tmp_path):
     out, captions = tmp_path / "run", photos / "captions.csv"
@@ -335,4 +335,4 @@ def test_long_lines_are_truncated_with_one_warning(run, model):
     assert code == 0
     assert len(out.splitlines()) == 3
     assert out.splitlines()[1:] == ["", "comemos pan"]
-    assert err.count("1 of 3 texts have more than 128 tokens") == 1
+    assert err.count("Truncated 1 of 3 texts on the right to 128 tokens") == 1

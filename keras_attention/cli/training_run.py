@@ -18,6 +18,7 @@ import keras_attention as ka
 from keras_attention.cli.examples import hold_out, list_labels, read_examples
 from keras_attention.cli.tensorboard import AlignmentImages, CaptionImages
 from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, say
+from keras_attention.data.lines import counted
 from keras_attention.defaults import REASONS, TRAINING_FIELDS, DataSize, default_tokenizer_kind, network_defaults
 from keras_attention.storage import local_path, write_text
 from keras_attention.visualize import plot_history
@@ -166,7 +167,8 @@ def _plan(model: Any, examples: list, size: DataSize, options: dict[str, Any], o
 
 def _list_defaults(model: Any, size: DataSize, options: dict[str, Any], derived: dict[str, Any]) -> None:
     """Write a table of the values that follow from the data, with reasons."""
-    say(f"Defaults for {size.examples:,} examples with {size.words:,} words, {size.distinct_words:,} of them distinct:")
+    examples, words = counted(size.examples, "example"), counted(size.words, "word")
+    say(f"Defaults for {examples} with {words}, {size.distinct_words:,} of them distinct:")
     values = derived if model.is_pretrained else _derived_fields(model, size, options) | derived
     for name, value in values.items():
         if name != "passes_per_epoch" or value > 1:
@@ -224,7 +226,7 @@ def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | 
     if not options["valid_files"]:
         examples, valid = hold_out(task, examples, options["seed"])
         _refuse(_validation_rules(options, bool(valid)))
-    say(f"{len(examples)} training examples, {len(valid or [])} validation examples")
+    say(f"{counted(len(examples), 'training example')}, {counted(len(valid or []), 'validation example')}")
     return examples, valid
 
 

@@ -70,7 +70,8 @@ def _label_problem(cls: Any, examples: Sequence, known: Sequence[str]) -> str:
     counts = cls.label_counts(examples).most_common()
     once = [label[:40] for label, count in counts if count == 1]
     if len(counts) == 1:
-        message = f"All {counted(len(examples), 'training example')} have the label {counts[0][0]}"
+        all_have = f"All {len(examples)} training examples have" if len(examples) > 1 else "The training example has"
+        message = f"{all_have} the label {counts[0][0]}"
         if not known:
             raise DataError(f"{message}; expected at least two labels. Add examples of other labels, or {_fix(cls)}.")
         return f"{message}, so the model learns to return it for any text."
@@ -122,10 +123,12 @@ def _empty(cls: Any, examples: Sequence) -> str:
         inputs += not "".join(as_tuple(one)).strip()
         outputs += not other.strip()
     if total and outputs == total:
-        raise DataError(f"All {total} targets, labels or tags are empty; expected text. If they are not, {_fix(cls)}.")
-    names = {"an empty input": inputs, "an empty target, label or tag": outputs}
-    shown = " and ".join(f"{count} of {total} examples have {name}" for name, count in names.items() if count)
-    return f"{shown}. Leave them out, or correct them." if shown else ""
+        raise DataError(f"Every target, label or tag is empty, of {total}; expected text. If it is not, {_fix(cls)}.")
+    names = {"input": inputs, "target, label or tag": outputs}
+    shown = " and ".join(f"the {name} of {count}" for name, count in names.items() if count)
+    if not shown:
+        return ""
+    return f"Without text: {shown} of {counted(total, 'example')}. Leave such examples out, or correct them."
 
 
 def _equal(cls: Any, examples: Sequence) -> str:
@@ -154,8 +157,8 @@ def _copied(cls: Any, examples: Sequence) -> str:
     if 2 * len(copies) < max(total, 1):
         return ""
     return (
-        f"{len(copies)} of {total} targets, labels or tags equal their input, such as {copies[0][:40]!r}, so the model "
-        f"learns to copy. If this is not intended, {_fix(cls)}."
+        f"The target, label or tag equals the input in {len(copies)} of {counted(total, 'example')}, such as "
+        f"{copies[0][:40]!r}, so the model learns to copy. If this is not intended, {_fix(cls)}."
     )
 
 
@@ -169,7 +172,7 @@ def _contradictory(cls: Any, examples: Sequence) -> str:
     texts = [text for text, labels in found.items() if len(labels) > 1]
     if not texts:
         return ""
-    shown, inputs = _shown(texts[0]), f"{counted(len(texts), 'input')} {'has' if len(texts) == 1 else 'have'}"
+    shown, inputs = _shown(texts[0]), counted(len(texts), "input has", "inputs have")
     labels = " and ".join(sorted(found[texts[0]])[:2])
     return f"{inputs} different labels, such as {shown!r} with {labels}. Correct them."
 
@@ -182,10 +185,10 @@ def _validation_overlap(examples: Sequence, validation: Sequence) -> str:
     count = sum(unit in trained for unit in inputs)
     if 2 * count <= len(inputs):
         return ""
-    noun = "lines" if isinstance(validation[0], str) else "examples"
+    noun = "line" if isinstance(validation[0], str) else "example"
     return (
-        f"{count} of {len(inputs)} validation {noun} are also training {noun}, so the validation score does not "
-        "tell how good the model is for other inputs. Use other validation examples."
+        f"The training {noun}s contain {count} of {counted(len(inputs), f'validation {noun}')}, so the validation "
+        "score does not tell how good the model is for other inputs. Use other validation examples."
     )
 
 

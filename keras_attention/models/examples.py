@@ -11,7 +11,7 @@ import keras
 
 from keras_attention.data.captions import CaptionedImage
 from keras_attention.data.files import has_records, read_texts
-from keras_attention.data.lines import DataError, read_lines
+from keras_attention.data.lines import DataError, counted, read_lines
 from keras_attention.metrics.baselines import Baseline, unigram_loss
 from keras_attention.metrics.tokens import MaskedAccuracy, Perplexity
 
@@ -193,5 +193,6 @@ def check_known_labels(model: Any, counts: Mapping[str, int]) -> None:
         )
     if unknown:
         warnings.warn(
-            f"{sum(unknown.values())} examples count as wrong: the model does not have their labels, {shown}."
+            f"The model does not have the label of {counted(sum(unknown.values()), 'example')}, so each counts as "
+            f"wrong: {shown}."
         )
