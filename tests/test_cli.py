@@ -284,6 +284,10 @@ def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_
     code, text, err = run("caption", out / "model.keras", *images, "--num-beams", 3, "--plot", tmp_path / "plots")
     assert (code, len(text.splitlines()), text.splitlines()[1]) == (0, 3, "")
     assert "; expected a JPEG, PNG, GIF, BMP or WebP. Convert it" in err
+    rows = "".join(f"{image}\ta red circle\n" for image in [*images, photos / "no.png"]) + "\n"
+    code, text_3, err = run("score", out / "model.keras", stdin=rows.encode())
+    assert (code, [len(line) > 2 for line in text_3.splitlines()]) == (0, [True, False, True, False, False])
+    assert ("; expected a JPEG" in err, "no.png does not exist" in err) == (True, True)
     again = [images[0], images[0], photos / "no.png", "x" * 300]  # the second plot of an image gets another name
     code, text_2, err = run("caption", out / "model.keras", *again, "--plot", tmp_path / "plots")
     assert (code, len(text_2.splitlines()), "no.png does not exist" in err) == (1, 4, True)

@@ -87,6 +87,14 @@ def test_the_score_of_a_text_is_the_sum_of_its_log_probabilities(lm, tmp_path):
         assert abs(score - log_probs[np.arange(len(ids) - 1), ids[1:]].sum()) < 1e-3
     outputs = served(lm, tmp_path)["score"](text=np.array(TEXTS))
     np.testing.assert_allclose(outputs["score"], scores, atol=1e-3)
+    exported, expected = ka.load(tmp_path / "1"), ka.evaluate(lm, TEXTS)
+    evaluated = ka.evaluate(exported, [*TEXTS, " "])
+    assert (evaluated["loss"], evaluated["perplexity"]) == pytest.approx((expected["loss"], expected["perplexity"]))
+    assert evaluated["signature"] == "per:token|window:31"
+    with pytest.raises(
+        ValueError, match=r"The text .we we we .* has more than 29 tokens, .*shorter texts, such as lines"
+    ):
+        ka.evaluate(exported, [*TEXTS, "we " * 40])
 
 
 def test_the_score_of_a_translation_equals_that_of_the_search(translator, tmp_path):

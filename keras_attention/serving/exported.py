@@ -12,6 +12,7 @@ import numpy as np
 from keras_attention.data.images import ImageError, encoded_image
 from keras_attention.models import Captioner, CausalLM, MaskedLM, Task, TextClassifier, TextTagger, Translator
 from keras_attention.models.encoded_inputs import check_images, check_texts
+from keras_attention.models.introspection import score_of
 from keras_attention.models.prediction import objects_from_rows, run_batches
 from keras_attention.serving.export import METADATA_FILE
 from keras_attention.storage import local_path
@@ -115,6 +116,12 @@ class ExportedModel:
         Raises:
             TypeError: the export has no signature `score`.
         """
+        return [score_of(row) for row in self.score_rows(texts, targets, batch_size)]
+
+    def score_rows(
+        self, texts: Iterable[Any], targets: Iterable[str] | None = None, batch_size: int = 32
+    ) -> list[dict[str, Any]]:
+        """Return a dict of the outputs of the signature `score` for each text or target; see `score`."""
         if "score" not in self.loaded.signatures:
             raise TypeError(f"This SavedModel is a {self.task} and has no signature `score`; a CausalLM has one.")
         signature = self.loaded.signatures["score"]
@@ -128,9 +135,9 @@ class ExportedModel:
 
         def compute(indices: np.ndarray) -> dict[str, np.ndarray]:
             inputs = {name: self.tensor([column[i] for i in indices]) for name, column in columns.items()}
-            return {"score": signature(**inputs)["score"].numpy()}
+            return {name: output.numpy() for name, output in signature(**inputs).items()}
 
-        return [float(row["score"]) for row in run_batches([0] * len(strings), batch_size, compute)]
+        return run_batches([0] * len(strings), batch_size, compute)
 
     def _predict(self, output_class: type, inputs: Iterable[Any], batch_size: int, seed: int) -> list:
         """Return an object of `output_class` for each text or image."""
