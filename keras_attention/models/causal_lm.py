@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,9 +12,9 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.models import decoder_steps
 from keras_attention.models.autoregressive import AutoregressiveLM
 from keras_attention.models.config_checks import with_vocabulary, without_attention
-from keras_attention.models.examples import token_scores
 from keras_attention.models.layers_from_config import make_decoder, make_embedding, text_inputs
 from keras_attention.models.task import Task
+from keras_attention.models.text_data import TextData, causal_scores
 from keras_attention.presets import TASKS
 
 
@@ -54,7 +52,7 @@ class CausalLM(AutoregressiveLM, Task):
     command_name = "lm"
     default_preset = TASKS[command_name].preset
     default_tokenizer = TASKS[command_name].tokenizer
-    batch_function = staticmethod(language_batches)
+    data = TextData(language_batches, causal_scores)
     output_bias = None
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
@@ -90,28 +88,3 @@ class CausalLM(AutoregressiveLM, Task):
     def text_reader(self) -> TextReader:
         """The reader of a whole text, which the decoder encodes."""
         return TextReader.for_decoder(self.tokenizer, self.config.max_length)
-
-    @classmethod
-    def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:
-        """Return `loss` and `perplexity` per token; each token has at least half a window of context."""
-        if not isinstance(model, Task):
-            return _score_with_export(model, examples)
-        stride = max(model.config.max_length // 2, 1)
-        scores = token_scores(model, language_batches(examples, model, shuffle=False, stride=stride))
-        signature = f"per:token|window:{model.config.max_length}|stride:{stride}"
-        return {"loss": scores["loss"], "perplexity": scores["perplexity"], "signature": signature}
-
-
-def _score_with_export(model: Any, texts: Sequence[str]) -> dict[str, Any]:
-    """Return the scores of an exported model, which reads a text in one window."""
-    texts, length = [text for text in texts if not TextReader.is_empty(text)], model.metadata["max_length"]
-    rows = model.score_rows(texts)
-    counts = [sum(map(bool, row["pieces"])) for row in rows]
-    if max(counts, default=0) >= length:
-        long = texts[counts.index(max(counts))]
-        raise ValueError(
-            f"The text {long[:40]!r} has more than {length - 2} tokens, and an export reads it in one window. Expected "
-            "shorter texts, such as lines. Or evaluate the .keras file that the export was made from."
-        )
-    loss = -sum(row["score"] for row in rows) / max(sum(counts), 1)
-    return {"loss": float(loss), "perplexity": math.exp(loss), "signature": f"per:token|window:{length}"}
