@@ -326,6 +326,8 @@ def training_defaults(
     Returns:
         dict of `TRAINING_FIELDS` and the chosen fields.
     """
+    if not len(examples):
+        raise ValueError("There are no examples to train on; expected at least one.")
     size = data_size or DataSize.measure(model, examples)
     rule = _rule(model, size, model.config)
     tokens = _num_tokens(model, examples, size)

@@ -173,3 +173,8 @@ def test_a_loaded_model_starts_from_trained_weights(classifier, tmp_path):
     loaded = ka.load(tmp_path / "m.keras")
     assert loaded.is_pretrained
     assert ka.TextClassifier.from_model(loaded, dropout=0.2).is_pretrained
+
+
+def test_no_examples_are_an_error(classifier):
+    with pytest.raises(ValueError, match="There are no examples to train on; expected at least one"):
+        ka.training.TrainingPlan.for_data(classifier, [])

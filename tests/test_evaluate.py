@@ -73,6 +73,7 @@ def test_a_shared_vocabulary_is_one_tokenizer():
 class Exported:
     """A replacement for an export: its labels, the name of a prediction method, and that method."""
 
+    metadata = {"max_length": 31}
     labels = ("bad", "good", "PRON", "VERB", "NOUN", "PUNCT")
 
     def __init__(self, predict_method, output):
@@ -231,6 +232,8 @@ MISTAKES = [
         TypeError,
         "a TextClassifier does not search",
     ),
+    (lambda: ka.evaluate(Exported("tag", None), [[], []]), ValueError, "no words to score on"),
+    (lambda: ka.evaluate(Exported("complete", None), [" ", ""]), ValueError, "All texts are empty"),
 ]
 
 

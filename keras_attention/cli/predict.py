@@ -106,15 +106,15 @@ def caption(
 ) -> None:
     """Caption each of IMAGES with MODEL.
 
-    MODEL is a .keras file or the directory of an export. Without IMAGES, the paths are read from standard input, one
-    per line. The default search is greedy; --num-beams selects beam search. An image that cannot be read gives an empty
-    line and a message on standard error. If one of IMAGES is missing, the exit
-    code is 1.
+    MODEL is a .keras file or the directory of an export. Without IMAGES, or with -, the paths are read from standard
+    input, one per line. The default search is greedy; --num-beams selects beam search. An image that cannot be read
+    gives an empty line and a message on standard error. If one of IMAGES is missing, the exit code is 1.
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
     several = returns_several(loaded, options)
     plots, missing = _Plots(plot, plot_caption) if plot is not None else None, 0
+    images = () if images == ("-",) else images
     chunks = (images[begin : begin + 512] for begin in range(0, len(images), 512))
     for paths in chunks if images else read_chunks(None):
         readable = [_can_be_opened(path) for path in paths]
@@ -130,7 +130,7 @@ def caption(
             if plots is not None and result.valid:
                 plots.write(pathlib.Path(path).name, result, path)
     if missing and images:
-        raise click.ClickException(f"{missing} of the images do not exist or cannot be opened.")
+        raise click.ClickException(f"Cannot open {missing} of {len(images)} image{'s' * (len(images) != 1)}.")
 
 
 def _can_be_opened(path: str) -> bool:

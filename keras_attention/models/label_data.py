@@ -11,6 +11,7 @@ from typing import Any
 from keras_attention.config import SINGLE_LABEL, RecurrentConfig
 from keras_attention.data.files import read_labelled, read_tagged
 from keras_attention.data.text_reader import Text, as_tuple
+from keras_attention.data.tokenizer_rules import split_words
 from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.metrics.baselines import Baseline, frequent_tags, most_frequent
 from keras_attention.metrics.entities import have_entities, score_entities
@@ -81,13 +82,15 @@ class ClassificationData(TaskData):
 class TaggingData(TaskData):
     """Read, check, batch and score sentences, each a list of (word, tag); see `TaskData`."""
 
-    example = "sentences, each a list of (word, tag)"
+    example = "sentences, each a list of (word, tag), where a word has no white space"
     reader = "ka.data.read_tagged(path)"
     column_option = "choose the column of the tags with `tag_column`"
 
     def is_example(self, value: Any) -> bool:
-        """Return whether a value is a list of pairs of strings."""
-        return not isinstance(value, str) and has_items(value) and all(map(is_string_pair, value))
+        """Return whether a value is a list of (word, tag). White space separates words, so a word has none."""
+        if isinstance(value, str) or not has_items(value):
+            return False
+        return all(is_string_pair(pair) and split_words(pair[0]) == [pair[0]] for pair in value)
 
     def read(
         self, paths: Sequence[str], tag_column: int | None = None, labels: Sequence[str] | None = None

@@ -190,8 +190,10 @@ def check_known_labels(model: Any, counts: Mapping[str, int]) -> None:
         counts: label -> number of examples.
 
     Raises:
-        ValueError: the model has none of the labels.
+        ValueError: there are no labels, or the model has none of them.
     """
+    if not counts:
+        raise ValueError("The examples have no words to score on; expected at least one with a tag.")
     unknown = {label: count for label, count in counts.items() if label not in model.labels}
     shown = ", ".join(label[:40] for label in list(unknown)[:3])
     if len(unknown) == len(counts):

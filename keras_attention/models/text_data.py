@@ -103,15 +103,17 @@ def causal_scores(model: Any, examples: Sequence[str]) -> dict[str, Any]:
 def _scores_of_export(model: Any, texts: Sequence[str]) -> dict[str, Any]:
     """Return the scores of an exported `CausalLM`, which reads a text in one window."""
     texts, length = [text for text in texts if not TextReader.is_empty(text)], model.metadata["max_length"]
+    if not texts:
+        raise ValueError("All texts are empty; expected at least one with a word.")
     rows = model.score_rows(texts)
     counts = [sum(map(bool, row["pieces"])) for row in rows]
-    if max(counts, default=0) >= length:
+    if max(counts) >= length:
         long = texts[counts.index(max(counts))]
         raise ValueError(
             f"The text {long[:40]!r} has more than {length - 2} tokens, and an export reads it in one window. Expected "
             "shorter texts, such as lines. Or evaluate the .keras file that the export was made from."
         )
-    loss = -sum(row["score"] for row in rows) / max(sum(counts), 1)
+    loss = -sum(row["score"] for row in rows) / sum(counts)
     return {"loss": float(loss), "perplexity": math.exp(loss), "signature": f"per:token|window:{length}"}
 
 

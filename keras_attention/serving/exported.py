@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import pathlib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_attention.data.images import ImageError, encoded_image
+from keras_attention.data.lines import counted
 from keras_attention.models import Captioner, CausalLM, MaskedLM, Task, TextClassifier, TextTagger, Translator
 from keras_attention.models.encoded_inputs import check_images, check_texts
 from keras_attention.models.introspection import score_of
@@ -116,7 +118,14 @@ class ExportedModel:
         Raises:
             TypeError: the export has no signature `score`.
         """
-        return [score_of(row) for row in self.score_rows(texts, targets, batch_size)]
+        rows, limit = self.score_rows(texts, targets, batch_size), self.metadata["max_length"]
+        if full := sum(len(row["token_scores"]) >= limit and bool(row["token_scores"][limit - 1]) for row in rows):
+            warnings.warn(
+                f"The export reads {counted(limit, 'token')} of a text, and may have truncated {full} of "
+                f"{counted(len(rows), 'text')}.",
+                stacklevel=2,
+            )
+        return [score_of(row) for row in rows]
 
     def score_rows(
         self, texts: Iterable[Any], targets: Iterable[str] | None = None, batch_size: int = 32
