@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 
 from keras_attention.config import HARD, MEAN, RecurrentCaptionerConfig, RecurrentConfig, TransformerConfig
@@ -20,11 +22,16 @@ from keras_attention.layers import (
     TransformerBlock,
 )
 
+_GELU_SCALE = 2 * math.sqrt(2 / math.pi)
+
 
 @keras.saving.register_keras_serializable("keras_attention")
 def gelu_tanh(x):
-    """Return x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), the approximation that GPT-2 uses."""
-    return keras.ops.gelu(x, approximate=True)
+    """Return x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), the approximation that GPT-2 uses.
+
+    It is computed as x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)), which is the same in fewer operations.
+    """
+    return x * keras.ops.sigmoid(x * (_GELU_SCALE + _GELU_SCALE * 0.044715 * keras.ops.square(x)))
 
 
 @keras.saving.register_keras_serializable("keras_attention")
