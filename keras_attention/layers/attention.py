@@ -129,27 +129,38 @@ def attend_parts(query, parts, bias):
         >>> tuple(context.shape), tuple(scores.shape)
         ((2, 3, 11, 7), (2, 3, 11, 10))
     """
-    logits = [_product(query, part["keys"]) for part in parts]
+    logits = [small_matmul(query, part["keys"]) for part in parts]
     logits = ops.concatenate(logits, axis=-1) if len(parts) > 1 else logits[0]
     scores = _softmax(ops.cast(logits, "float32") + bias)
     rest, contexts = ops.cast(scores, query.dtype), []
     for part in parts[:-1]:  # only the last part may have an unknown length
         size = part["keys"].shape[-1]
-        contexts.append(_product(rest[..., :size], part["values"]))
+        contexts.append(small_matmul(rest[..., :size], part["values"]))
         rest = rest[..., size:]
-    return functools.reduce(ops.add, [*contexts, _product(rest, parts[-1]["values"])]), scores
+    return functools.reduce(ops.add, [*contexts, small_matmul(rest, parts[-1]["values"])]), scores
 
 
-def _product(a, b):
-    """Return a b (B, H, K, N), for the few rows of a (B, H, K, M) in a step.
+def small_matmul(a, b, transpose_a: bool = False):
+    """Return a b, or a' b, for the small matrices of a decoding step.
 
     TensorFlow replaces its other batch products by oneDNN's, which takes ten times as long to start as a small product.
+
+    Args:
+        a: (..., K, M), or (..., M, K) with `transpose_a`.
+        b: (..., M, N), of the same dtype.
+
+    Returns:
+        (..., K, N).
+
+    Example:
+        >>> tuple(small_matmul(keras.ops.ones((2, 3, 5)), keras.ops.ones((5, 7))).shape)
+        (2, 3, 7)
     """
     if keras.backend.backend() != "tensorflow":
-        return ops.matmul(a, b)
+        return ops.matmul(ops.swapaxes(a, -1, -2) if transpose_a else a, b)
     import tensorflow as tf
 
-    return tf.raw_ops.BatchMatMulV3(x=a, y=b, Tout=a.dtype)
+    return tf.raw_ops.BatchMatMulV3(x=a, y=b, Tout=a.dtype, adj_x=transpose_a)
 
 
 def _softmax(logits):

@@ -122,7 +122,8 @@ def _multiply(rows: tf.Tensor, weights: tf.Tensor, scales: tf.Tensor, offsets: t
         "input_quant_mode": b"SCALED",
         "Thost_inputs": [tensor.dtype for tensor in inputs],
         "Thost_outputs": [tf.float32],
-        **dict.fromkeys(("Tdevice_inputs", "Tdevice_outputs"), []),
+        "Tdevice_inputs": [],
+        "Tdevice_outputs": [],
     }
     operation = tf.compat.v1.get_default_graph()._create_op_internal(
         INT8_OP,
