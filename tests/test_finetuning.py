@@ -64,12 +64,15 @@ def test_from_model_copies_weights_into_other_sizes(tokenizer, classifier):
     names = {"drink": "yes", "food": "no"}
     assert renamed.classify(["we eat"])[0].label == names[classifier.classify(["we eat"])[0].label]
     with pytest.raises(
-        ValueError, match=r"max_length cannot change: .* would have the shape \(7, 14\); expected \(11, 14\), or more rows"
+        ValueError,
+        match=r"max_length cannot change: .* would have the shape \(7, 14\); expected \(11, 14\), or more rows",
     ):
         ka.CausalLM.from_model(lm, max_length=7)
     with pytest.raises(ValueError, match=r"num_layers cannot change: .* would be lost"):
         ka.CausalLM.from_model(lm, num_layers=1)
-    with pytest.raises(ValueError, match=r"labels cannot change: .* would have the shape \(14, 3\); expected \(14, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"labels cannot change: .* would have the shape \(14, 3\); expected \(14, 2\)"
+    ):
         ka.TextClassifier.from_model(classifier, labels=("a", "b", "c"))
     with pytest.raises(ValueError, match="CausalLM has no heads"):
         ka.CausalLM.from_model(lm, heads=7)
@@ -158,7 +161,7 @@ def test_lora_trains_after_loading_and_after_averaging_checkpoints(classifier, t
         epochs=3, average_checkpoints=2, warmup_steps=1, learning_rate=0.02, monitor="val_average", mode="max"
     )
     rising = iter((1.0, 2.0, 3.0, 4.0))
-    ka.train(classifier, batches, tmp_path, plan, measure=lambda _: {"val_average": next(rising)})
+    ka.train(classifier, batches, tmp_path, plan, extra_metrics=lambda _: {"val_average": next(rising)})
     files = [load_arrays(file)[0] for file in sorted(tmp_path.glob("weights-*.npz"))]
     mean = {w.path: (a + b) / 2 for w, a, b in zip(classifier.weights, *files, strict=True)}
     expected = before + mean[dense.lora_kernel_a.path] @ mean[dense.lora_kernel_b.path]

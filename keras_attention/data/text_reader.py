@@ -113,7 +113,7 @@ class TextReader:
         The start token is put before the text, unless the tokenizer's files say otherwise, as in GPT-2.
         """
         return cls.from_template(
-            tokenizer, "start" if special_tokens_of(tokenizer).starts_texts else "none", max_length
+            tokenizer, "start" if special_tokens_of(tokenizer).add_start_token else "none", max_length
         )
 
     @classmethod
@@ -124,7 +124,7 @@ class TextReader:
         puts it after a text (XLNet), only an empty prompt gets it.
         """
         special = special_tokens_of(tokenizer)
-        before = (special.start,) if special.starts_texts and template != "end_start" else ()
+        before = (special.start,) if special.add_start_token and template != "end_start" else ()
         return cls(tokenizer, before, (), max_length - 1 + len(before), "left", before_empty=(special.start,))
 
     @property

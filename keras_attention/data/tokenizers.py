@@ -247,7 +247,9 @@ def _train_wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) ->
         special_tokens=special,
         special_tokens_in_strings=True,
     )
-    return set_special_tokens(tokenizer, SpecialTokens(0, 1, 2, 3, mask=4, added=tuple(map(AddedToken, special))))
+    return set_special_tokens(
+        tokenizer, SpecialTokens(0, 1, 2, 3, mask=4, added_tokens=tuple(map(AddedToken, special)))
+    )
 
 
 def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -284,8 +286,8 @@ def _tokenize(tokenizer: Any, texts: list[str]) -> list[list[int]]:
         return []
     rows, special = tokenizer.tokenize(texts), special_tokens_of(tokenizer)
     rows = [list(map(int, row)) for row in (rows.to_list() if hasattr(rows, "to_list") else rows)]
-    if special.size:
-        rows = [[i if i < special.size else special.unknown for i in row] for row in rows]
+    if special.vocabulary_size:
+        rows = [[i if i < special.vocabulary_size else special.unknown for i in row] for row in rows]
     return rows
 
 
@@ -301,8 +303,8 @@ def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
         >>> decode_ids(tokenizer, [2, *encode_texts(tokenizer, ["eat"])[0], 3, 0, 997])
         'eat'
     """
-    hidden, size = special_tokens_of(tokenizer).hidden, len(vocabulary(tokenizer))
-    text_ids = [i for i in ids if i not in hidden and i < size]
+    special_ids, size = special_tokens_of(tokenizer).special_ids, len(vocabulary(tokenizer))
+    text_ids = [i for i in ids if i not in special_ids and i < size]
     if not text_ids:
         return ""
     text = tokenizer.detokenize([text_ids])[0]

@@ -37,8 +37,8 @@ def _hash_affixes(inputs, mask, max_affix_length: int, buckets: int):
         hashed = ops.full_like(lengths, is_suffix)
         for i in range(max_affix_length):
             at = lengths - 1 - i if is_suffix else ops.full_like(lengths, i)
-            found = ops.take_along_axis(characters, ops.maximum(at, 0), axis=-1)
-            hashed = extend_hash(hashed, ops.where(at >= 0, found, 0), buckets)
+            character = ops.take_along_axis(characters, ops.maximum(at, 0), axis=-1)
+            hashed = extend_hash(hashed, ops.where(at >= 0, character, 0), buckets)
             hashes.append(hashed)
     return ops.concatenate(hashes, axis=-1)
 

@@ -53,7 +53,7 @@ def frequent_tags(examples: Sequence[Sequence[tuple[str, str]]], sentences: Sequ
     for word, tag in (pair for sentence in examples for pair in sentence):
         tags.setdefault(word.lower(), []).append(tag)
     unknown = most_frequent(tag for sentence in examples for _, tag in sentence)
-    frequent = {word: most_frequent(found) for word, found in tags.items()}
+    frequent = {word: most_frequent(tags_of_word) for word, tags_of_word in tags.items()}
     return [[frequent.get(word.lower(), unknown) for word in words] for words in sentences]
 
 

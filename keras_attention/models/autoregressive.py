@@ -14,7 +14,7 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.generation.decode import decode, search_inputs
 from keras_attention.models.detokenizer import hypothesis_outputs
-from keras_attention.models.encoded_inputs import TextInputs, check_texts
+from keras_attention.models.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.models.search_tokens import stop_inputs, suppress_special
 from keras_attention.outputs import Completion
 
@@ -52,7 +52,7 @@ class AutoregressiveLM:
             ValueError: the positions are learned, and the new tokens leave no room for a prompt.
         """
         prompts, strategy = check_texts(prompts), strategy or Sampling()
-        inputs = TextInputs.encode(self.reader_for(strategy), prompts, multiple=1)
+        inputs = EncodedTexts.encode(self.reader_for(strategy), prompts, multiple=1)
         return self.predict_outputs(inputs, prompts, batch_size, strategy=strategy)
 
     @property

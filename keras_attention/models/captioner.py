@@ -24,7 +24,7 @@ from keras_attention.models import decoder_steps
 from keras_attention.models.caption_data import CaptionData
 from keras_attention.models.config_checks import with_vocabulary
 from keras_attention.models.detokenizer import hypothesis_outputs
-from keras_attention.models.encoded_inputs import ImageInputs, check_images
+from keras_attention.models.encoded_inputs import RawImages, check_images
 from keras_attention.models.layers_from_config import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.prediction import objects_from_rows, run_batches
 from keras_attention.models.search_tokens import stop_inputs, suppress_special
@@ -130,7 +130,7 @@ class Captioner(Task):
         self.region_projection = keras.layers.Dense(
             config.width, kernel_initializer=initializer(config), name="region_projection"
         )
-        self.encoder = make_encoder(config, dense=True)
+        self.encoder = make_encoder(config, over_features=True)
 
     @classmethod
     def from_preset(cls, name: str, image_encoder_weights: str | pathlib.Path | None = "imagenet", **overrides: Any):
@@ -279,7 +279,7 @@ class Captioner(Task):
             TypeError: `images` is one image, or contains an array of another type or another object.
         """
         images, strategy = check_images(images), strategy or Greedy()
-        return self.predict_outputs(ImageInputs(images), None, batch_size, strategy=strategy)
+        return self.predict_outputs(RawImages(images), None, batch_size, strategy=strategy)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return `images` (B, size, size, 3), and `valid` (B,), False for images that cannot be read."""
@@ -299,15 +299,17 @@ class Captioner(Task):
 
         return objects_from_rows(Caption, run_batches([0] * len(regions), batch_size, compute), None)
 
-    def sample_captions(self, inputs: dict[str, np.ndarray], samples: int, seed: int) -> list[list[list[int]]]:
+    def sample_captions(
+        self, inputs: dict[str, np.ndarray], num_return_sequences: int, seed: int
+    ) -> list[list[list[int]]]:
         """Sample captions from the model's distribution; return B lists of N lists of ids, with the end token.
 
         Args:
             inputs: dict of `images` (B, size, size, 3) or `regions` (B, R, C).
-            samples: N, the number of captions per image.
+            num_return_sequences: N, the number of captions per image.
             seed: the seed of the first image; image i uses `seed + i`.
         """
-        strategy, count = Sampling(num_return_sequences=samples), len(next(iter(inputs.values())))
+        strategy, count = Sampling(num_return_sequences=num_return_sequences), len(next(iter(inputs.values())))
         inputs = {**inputs, "valid": np.ones(count, bool), "seeds": strategy.seeds(np.arange(count) + seed)}
         computed = self.compiled_function(type(self).compute)(self.prepare(inputs, strategy), strategy=strategy)
         rows = zip(computed["tokens"], computed["lengths"], strict=True)

@@ -1,4 +1,4 @@
-"""Recognize training data from which no model can learn, and data that are probably a mistake, before training."""
+"""Detect unusable or suspicious training data."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def _label_problem(data: Any, examples: Sequence, known: Sequence[str]) -> str:
         message = f"All {counted(len(examples), 'training example')} have the label {counts[0][0]}"
         if not known:
             raise DataError(
-                f"{message}; expected at least two labels. Add examples of other labels, or {data.column_option}."
+                f"{message}; expected at least two labels. Add examples of other labels, or {data.column_hint}."
             )
         return f"{message}, so the model learns to return it for any text."
     if len(counts) > _MANY_LABELS and len(once) >= 0.9 * len(counts) and not known:
         raise DataError(
             f"There are {len(counts)} labels for {len(examples)} examples, such as {', '.join(once[:3])}; expected "
-            f"labels that occur several times. If they are in another column, {data.column_option}."
+            f"labels that occur several times. If they are in another column, {data.column_hint}."
         )
     if once:
         return (
             f"These labels occur once: {', '.join(once[:10])}. One may be a mistake, or the name of a column in a "
-            f"header; {data.column_option}."
+            f"header; {data.column_hint}."
         )
     return ""
 
@@ -94,7 +94,7 @@ def _empty(data: Any, examples: Sequence) -> str:
         outputs += not other.strip()
     if total and outputs == total:
         raise DataError(
-            f"All {total} targets, labels or tags are empty; expected text. If they are not, {data.column_option}."
+            f"All {total} targets, labels or tags are empty; expected text. If they are not, {data.column_hint}."
         )
     names = {"an empty input": inputs, "an empty target, label or tag": outputs}
     shown = " and ".join(f"{count} of {total} examples have {name}" for name, count in names.items() if count)
@@ -106,7 +106,7 @@ def _equal(data: Any, examples: Sequence) -> str:
         if len(values) > 1 and len(set(values)) == 1:
             raise DataError(
                 f"All {len(values)} training examples have the {name} {_shown(values[0])!r}; expected different ones. "
-                f"Add other examples, or {data.column_option}."
+                f"Add other examples, or {data.column_hint}."
             )
     return ""
 
@@ -120,22 +120,22 @@ def _copied(data: Any, examples: Sequence) -> str:
         return ""
     return (
         f"{len(copies)} of {total} targets, labels or tags equal their input, such as {copies[0][:40]!r}, so the model "
-        f"learns to copy. If this is not intended, {data.column_option}."
+        f"learns to copy. If this is not intended, {data.column_hint}."
     )
 
 
 def _contradictory(data: Any, examples: Sequence) -> str:
     if not data.label_counts(examples):
         return ""
-    found: dict[Any, set] = {}
+    labels_of: dict[Any, set] = {}
     for example in examples:
         labels = example[1] if is_pair(example) else " ".join(tag for _, tag in example)
-        found.setdefault(input_of(example), set()).add(labels)
-    texts = [text for text, labels in found.items() if len(labels) > 1]
+        labels_of.setdefault(input_of(example), set()).add(labels)
+    texts = [text for text, labels in labels_of.items() if len(labels) > 1]
     if not texts:
         return ""
     shown, inputs = _shown(texts[0]), f"{counted(len(texts), 'input')} {'has' if len(texts) == 1 else 'have'}"
-    labels = " and ".join(sorted(found[texts[0]])[:2])
+    labels = " and ".join(sorted(labels_of[texts[0]])[:2])
     return f"{inputs} different labels, such as {shown!r} with {labels}. Correct them."
 
 

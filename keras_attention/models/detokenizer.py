@@ -97,7 +97,7 @@ class Detokenizer:
             words: (B, T) strings.
         """
         pieces, unknown = self.pieces(ids, mask), (ids == self.special.unknown) & mask
-        pieces[np.isin(ids, self.special.hidden)] = ""
+        pieces[np.isin(ids, self.special.special_ids)] = ""
         repeated = np.zeros_like(unknown)
         repeated[:, 1:] = unknown[:, 1:] & unknown[:, :-1] & (words[:, 1:] == words[:, :-1])
         pieces = np.where(unknown, np.where(repeated, "", WORD_MARK + words), self._marked(pieces))

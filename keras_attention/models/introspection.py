@@ -13,7 +13,13 @@ from keras import ops
 
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.models.detokenizer import Detokenizer
-from keras_attention.models.encoded_inputs import ImageInputs, TextInputs, WordInputs, check_images, check_texts
+from keras_attention.models.encoded_inputs import (
+    EncodedTexts,
+    EncodedWordWindows,
+    RawImages,
+    check_images,
+    check_texts,
+)
 from keras_attention.models.prediction import run_batches
 from keras_attention.models.task import Task
 from keras_attention.models.text_encoding import encode_text, mean_sequence
@@ -127,7 +133,7 @@ def _rows(
     model: Any, texts: list[str], function: Callable[[Any, dict], dict], batch_size: int
 ) -> list[dict[str, np.ndarray]]:
     """Return a row for each text: the outputs of a function of tensors, and `pieces` (S,)."""
-    kind = WordInputs if "character_ids" in model.input else TextInputs
+    kind = EncodedWordWindows if "character_ids" in model.input else EncodedTexts
     inputs, detokenizer = kind.encode(model.text_reader, texts), Detokenizer(model.tokenizer)
 
     def compute(indices: np.ndarray) -> dict[str, Any]:
@@ -181,10 +187,10 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
         raise ValueError(
             "A Translator or Captioner needs one target for each text or image; a language model needs `targets=None`."
         )
-    labels = TextInputs.encode(model.target_reader, sources if targets is None else targets)
+    labels = EncodedTexts.encode(model.target_reader, sources if targets is None else targets)
     encoded = None
     if targets is not None:
-        encoded = ImageInputs(sources) if has_images else TextInputs.encode(model.input_reader, sources)
+        encoded = RawImages(sources) if has_images else EncodedTexts.encode(model.input_reader, sources)
 
     def compute(indices: np.ndarray) -> dict[str, Any]:
         batch = None if encoded is None else encoded.take(indices)
@@ -199,7 +205,7 @@ def score_inputs(model: Any, targets: Any, sources: Any | None) -> tuple[dict[st
 
     Args:
         model: a model that computes the probability of each token from the tokens before it.
-        targets: a batch of the texts to score, `TextInputs`.
+        targets: a batch of the texts to score, `EncodedTexts`.
         sources: a batch of sources or images; None for a language model.
     """
     labels, mask = targets.arrays()

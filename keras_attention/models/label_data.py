@@ -22,8 +22,8 @@ TaggedSentences = Sequence[Sequence[tuple[str, str]]]
 class ClassificationData(TaskData):
     """Read, check, batch and score pairs (text, label); a text may be a pair of texts. See `TaskData`."""
 
-    example = "(text, label), two strings"
-    reader = "ka.data.read_labelled(path)"
+    example_description = "(text, label), two strings"
+    reader_call = "ka.data.read_labelled(path)"
     has_pairs = True
 
     def is_example(self, value: Any) -> bool:
@@ -46,7 +46,9 @@ class ClassificationData(TaskData):
         """Return label -> number of texts."""
         return collections.Counter(label for _, label in examples)
 
-    def batches(self, model: Any, examples: LabelledTexts, *settings: Any, **options: Any) -> Any:
+    def batches(
+        self, model: Any, examples: LabelledTexts, max_tokens: int, shuffle: bool, seed: int, **options: Any
+    ) -> Any:
         """Turn (text, label) pairs into batches; see `Task.make_batches`.
 
         Raises:
@@ -57,7 +59,7 @@ class ClassificationData(TaskData):
                 f"The model's `problem_type` is {model.config.problem_type!r}; expected {SINGLE_LABEL!r}, the only one "
                 "that can be trained. Make a new classifier with `TextClassifier.from_encoder(model, labels=...)`."
             )
-        return super().batches(model, examples, *settings, **options)
+        return super().batches(model, examples, max_tokens, shuffle, seed, **options)
 
     def baseline(
         self, model: Any, examples: LabelledTexts, validation: LabelledTexts, metric: str, **_: Any
@@ -68,7 +70,7 @@ class ClassificationData(TaskData):
         label = most_frequent(label for _, label in examples)
         return Baseline(sum(other == label for _, other in validation) / len(validation), "the most frequent label")
 
-    def scores(self, model: Any, examples: LabelledTexts, batch_size: int = 32) -> dict[str, Any]:
+    def metrics(self, model: Any, examples: LabelledTexts, batch_size: int = 32) -> dict[str, Any]:
         """Return `accuracy` (0 to 1), and the numbers of correct and of all texts."""
         check_known_labels(model, self.label_counts(examples))
         outputs = model.classify([text for text, _ in examples], batch_size=batch_size)
@@ -80,9 +82,9 @@ class ClassificationData(TaskData):
 class TaggingData(TaskData):
     """Read, check, batch and score sentences, each a list of (word, tag); see `TaskData`."""
 
-    example = "sentences, each a list of (word, tag)"
-    reader = "ka.data.read_tagged(path)"
-    column_option = "choose the column of the tags with `tag_column`"
+    example_description = "sentences, each a list of (word, tag)"
+    reader_call = "ka.data.read_tagged(path)"
+    column_hint = "choose the column of the tags with `tag_column`"
 
     def is_example(self, value: Any) -> bool:
         """Return whether a value is a list of pairs of strings."""
@@ -115,7 +117,7 @@ class TaggingData(TaskData):
     def baseline(
         self, model: Any, examples: TaggedSentences, validation: TaggedSentences, metric: str, **_: Any
     ) -> Baseline | None:
-        """Return the accuracy of each word's most frequent tag; see `keras_attention.training.baseline`."""
+        """Return the accuracy when each word gets its most frequent training tag; see `training.baseline`."""
         total = sum(map(len, validation))
         if metric != "accuracy" or not total:
             return None
@@ -124,7 +126,7 @@ class TaggingData(TaskData):
         correct = sum(map(operator.eq, itertools.chain(*tagged), itertools.chain(*expected)))
         return Baseline(correct / total, "each word's most frequent tag")
 
-    def scores(self, model: Any, examples: TaggedSentences, batch_size: int = 32) -> dict[str, Any]:
+    def metrics(self, model: Any, examples: TaggedSentences, batch_size: int = 32) -> dict[str, Any]:
         """Return `accuracy` (0 to 1), and the numbers of correct and of all words."""
         check_known_labels(model, self.label_counts(examples))
         total = correct = 0

@@ -235,7 +235,7 @@ class Task(keras.Model):
         """Return the inputs of `prepare` for a batch of texts or images.
 
         Args:
-            batch: `TextInputs`, `WordInputs` or `ImageInputs`; in an export, the class for a graph.
+            batch: `EncodedTexts`, `EncodedWordWindows` or `RawImages`; in an export, the class for a graph.
 
         Returns:
             dict of NumPy arrays or, in an export, of TensorFlow tensors; axis 0 is the batch.

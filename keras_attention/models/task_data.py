@@ -29,9 +29,9 @@ class TaskData:
         Counter({'good': 2, 'bad': 1})
     """
 
-    example = ""  # what one example is, for errors; "": the examples of the task are not checked
-    reader = ""  # the call that reads a file of examples, for errors
-    column_option = "name the columns with `columns`"  # how to read other columns of a file, for errors
+    example_description = ""  # what one example is, for errors; "": the examples of the task are not checked
+    reader_call = ""  # the call that reads a file of examples, for errors
+    column_hint = "name the columns with `columns`"  # how to read other columns of a file, for errors
     has_pairs = False  # whether an example is a pair (input, target or label), which `fit` also takes as `x` and `y`
     text_metrics: tuple[str, ...] = ()  # metrics of generated texts; see `validation_score`
 
@@ -48,9 +48,9 @@ class TaskData:
         Raises:
             TypeError: `examples` is no list, such as the path of a file; or an example is not one of the task.
         """
-        if not self.example:
+        if not self.example_description:
             return
-        fix = f"expected a list of {self.example}. `{self.reader}` reads a file."
+        fix = f"expected a list of {self.example_description}. `{self.reader_call}` reads a file."
         if isinstance(examples, (str, bytes, os.PathLike)) or not has_items(examples):
             shown = f" {str(examples)[:80]!r}" if isinstance(examples, (str, os.PathLike)) else ""
             raise TypeError(f"`examples` is a {type(examples).__name__}{shown}; {fix}")
@@ -83,7 +83,7 @@ class TaskData:
             ...
             keras_attention.data.lines.DataError: All 2 training examples have the input 'we eat'; expected ...
         """
-        if self.example and len(examples):
+        if self.example_description and len(examples):
             data_checks.check_training(self, examples, validation or (), known_labels)
 
     def read(self, paths: Sequence[str], **options: Any) -> list:
@@ -145,12 +145,12 @@ class TaskData:
         """Return the score of a prediction without a network, or None; see `keras_attention.training.baseline`."""
         return None
 
-    def scores(self, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
+    def metrics(self, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
         """Score a model of this task, or its export; see `keras_attention.evaluate`.
 
         `options` are those of the prediction method, such as `strategy` and `batch_size`.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define `scores`.")
+        raise NotImplementedError(f"{type(self).__name__} does not define `metrics`.")
 
 
 def has_items(value: Any) -> bool:

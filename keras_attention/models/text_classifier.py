@@ -17,14 +17,14 @@ from keras_attention.data.text_reader import Text, TextReader
 from keras_attention.layers import BagOfNGrams
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.config_checks import check_labels, known_vocabulary, with_vocabulary
-from keras_attention.models.encoded_inputs import TextInputs, check_texts
+from keras_attention.models.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.models.label_data import ClassificationData
 from keras_attention.models.layers_from_config import (
     make_attention,
     make_embedding,
     make_encoder,
     make_pooler,
-    text_inputs,
+    text_input_tensors,
 )
 from keras_attention.models.task import Task
 from keras_attention.models.text_encoding import encode_text, pool_sequence
@@ -94,7 +94,7 @@ class TextClassifier(Task):
             self.attention, pool = make_attention(config), self._pool_states
         else:
             self.pooler, pool = make_pooler(config), self._pool
-        inputs = text_inputs(config)
+        inputs = text_input_tensors(config)
         self.pool_sequence = functools.partial(pool_sequence, config)
         pooled, _ = pool(inputs)
         dropout = keras.layers.Dropout(config.dropout, name="dropout")
@@ -168,7 +168,7 @@ class TextClassifier(Task):
             ('is it red', 'it is')
         """
         texts = check_texts(texts, pairs=True)
-        return self.predict_outputs(TextInputs.encode(self.input_reader, texts), texts, batch_size)
+        return self.predict_outputs(EncodedTexts.encode(self.input_reader, texts), texts, batch_size)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `is_empty` (B,), True for texts without words."""

@@ -19,7 +19,7 @@ from keras_attention.layers import OutputBias
 from keras_attention.models import decoder_steps
 from keras_attention.models.config_checks import with_vocabulary
 from keras_attention.models.detokenizer import hypothesis_outputs
-from keras_attention.models.encoded_inputs import TextInputs, check_texts
+from keras_attention.models.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.models.layers_from_config import make_decoder, make_embedding, make_encoder
 from keras_attention.models.lexical_initialization import initialize_target_embeddings
 from keras_attention.models.search_tokens import stop_inputs, suppress_special
@@ -193,7 +193,7 @@ class Translator(Task):
             prefix_ids, prefix_mask = self.prefix_reader.pad([forced[i] for i in indices])
             return {"prefix_ids": prefix_ids, "prefix_mask": prefix_mask}
 
-        inputs = TextInputs.encode(self.input_reader, texts)
+        inputs = EncodedTexts.encode(self.input_reader, texts)
         return self.predict_outputs(inputs, texts, batch_size, add_inputs, strategy=strategy)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:

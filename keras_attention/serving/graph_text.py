@@ -67,7 +67,7 @@ class GraphTokenizer:
         """Decode ids to bytes, which may be invalid UTF-8, because byte-level pieces can end inside a character."""
         flat = tf.reshape(ids, (-1, tf.shape(ids)[-1]))
         rows = tf.RaggedTensor.from_tensor(flat, tf.reshape(lengths, (-1,)))
-        ids, hidden = rows.flat_values, tf.constant(self.special.hidden)
+        ids, hidden = rows.flat_values, tf.constant(self.special.special_ids)
         is_text = tf.reduce_all(ids[:, None] != hidden, axis=1) & (ids < len(self.vocabulary) - 1)
         text_ids = tf.ragged.boolean_mask(rows, rows.with_flat_values(is_text))
         return tf.reshape(self.in_graph.detokenize(text_ids), tf.shape(lengths))
@@ -112,7 +112,7 @@ class GraphTokenizer:
     def copy_words(self, ids: tf.Tensor, mask: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
         """Return (B,) the texts of ids (B, T) with words for unknown tokens; see `Detokenizer.copy_words`."""
         unknown, pieces = (ids == self.special.unknown) & mask, self.pieces(ids, mask)
-        is_text = tf.reduce_all(ids[..., None] != tf.constant(self.special.hidden), axis=-1)
+        is_text = tf.reduce_all(ids[..., None] != tf.constant(self.special.special_ids), axis=-1)
         pieces = tf.where(is_text, pieces, "")
         if is_word_piece(self.tokenizer):
             pieces = tf.strings.regex_replace(pieces, "^(.)", rf"{WORD_MARK}\1")

@@ -115,13 +115,13 @@ class TrainingPlan:
             )
 
     @classmethod
-    def for_data(cls, model: Any, examples: Sequence, **chosen: Any) -> TrainingPlan:
+    def for_data(cls, model: Any, examples: Sequence, **overrides: Any) -> TrainingPlan:
         """Return the plan whose values follow from the size of the data, by the rules of `keras_attention.defaults`.
 
         Args:
             model: a task.
             examples: raw examples of the task, for training.
-            **chosen: fields with other values, such as `epochs=7`; the values of the other fields follow from them.
+            **overrides: fields with other values, such as `epochs=7`; the values of the other fields follow from them.
 
         Example:
             >>> pairs = [("so fine", "good"), ("so dull", "bad")] * 50
@@ -130,7 +130,7 @@ class TrainingPlan:
             >>> plan.max_tokens, plan.warmup_steps < plan.epochs * plan.passes_per_epoch * 4
             (100, True)
         """
-        return cls(**training_defaults(model, examples, **chosen))
+        return cls(**training_defaults(model, examples, **overrides))
 
 
 def mode_of(monitor: str, mode: Mode | None = None, outputs: Sequence[str] = ()) -> Mode:

@@ -55,7 +55,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
     Example:
         >>> batches = SelfCriticalBatches(examples, captioner, cache="features")  # doctest: +SKIP
         >>> plan = ka.training.TrainingPlan(epochs=8, learning_rate=1e-4, label_smoothing=0.0)  # doctest: +SKIP
-        >>> ka.train(captioner, batches, "runs/better", plan, measure=measure)  # doctest: +SKIP
+        >>> ka.train(captioner, batches, "runs/better", plan, extra_metrics=extra_metrics)  # doctest: +SKIP
 
     Reference: Rennie et al., 2017, https://arxiv.org/abs/1612.00563; the baseline: Luo, 2020,
     https://arxiv.org/abs/2003.09971.

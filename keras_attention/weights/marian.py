@@ -81,9 +81,9 @@ def read_marian_tokenizers(path: pathlib.Path) -> dict[str, Any]:
         special = dataclasses.replace(
             special,
             start=start,
-            added=(*special.added, *codes),
-            suppressed=tuple({*special.suppressed, start} - {special.end}),
-            size=len(pieces),
+            added_tokens=(*special.added_tokens, *codes),
+            suppress_tokens=tuple({*special.suppress_tokens, start} - {special.end}),
+            vocabulary_size=len(pieces),
         )
         tokenizer = sentence_piece((path / f"{side}.spm").read_bytes(), pieces)
         tokenizers[f"{side}_tokenizer"] = set_special_tokens(tokenizer, special)
@@ -95,7 +95,7 @@ def sentence_piece(model: bytes, pieces: list[str]) -> Any:
 
     A piece that the SentencePiece model lacks is never used, unless it is a single character; such a character is used
     if no other piece matches. The pieces that only the SentencePiece model has follow after `pieces`; see
-    `SpecialTokens.size`. A language code such as `>>fra<<` is one piece at the beginning of a text.
+    `SpecialTokens.vocabulary_size`. A language code such as `>>fra<<` is one piece at the beginning of a text.
 
     Args:
         model: a serialized SentencePiece model.

@@ -79,7 +79,7 @@ def read_special_tokens(
     kinds = {role.kind: role_ids[role.name] for role in roles if role.kind and role_ids[role.name] is not None}
     others = [ids[piece] for piece in _additional_pieces(path) if piece in ids]
     others += [ids[piece] for piece, entry in added.items() if entry.is_special]
-    hidden = [i for i in (*role_ids.values(), *others) if i is not None]
+    special_ids = [i for i in (*role_ids.values(), *others) if i is not None]
     pieces = {i: piece for piece, i in ids.items()}
     tokens = {piece: entry.token for piece, entry in added.items()}
     for role in roles:
@@ -92,16 +92,14 @@ def read_special_tokens(
         end = next(role for role in reversed(list(roles)) if role.kind == "end")
         raise ValueError(f"{str(path)!r} has no {end.name}: its vocabulary lacks {end.piece!r}. Add it to the files.")
     known = fill_missing_ids(kinds)
-    starts = _check_processor(path, template, known, pieces)
-    suppressed = sorted(_suppressed(path) - {known["end"]})
     added_tokens = tuple(tokens[piece] for piece in sorted(tokens.keys() & ids.keys(), key=ids.__getitem__))
     special = SpecialTokens(
         **known,
-        hidden=tuple(hidden),
-        added=added_tokens,
-        starts_texts=starts,
+        special_ids=tuple(special_ids),
+        added_tokens=added_tokens,
+        add_start_token=_check_processor(path, template, known, pieces),
         lowercase=lowercase,
-        suppressed=suppressed,
+        suppress_tokens=sorted(_suppressed(path) - {known["end"]}),
     )
     return ids, special
 

@@ -114,7 +114,7 @@ def word_piece(
 
     pieces = list(pieces)
     usual = [role.piece for role in BERT_ROLES if role.piece in pieces]
-    added = usual if special is None else [token.content for token in special.added]
+    added = usual if special is None else [token.content for token in special.added_tokens]
     tokenizer = keras_hub.tokenizers.WordPieceTokenizer(
         vocabulary=pieces,
         lowercase=lowercase,
@@ -188,7 +188,7 @@ def byte_pair(
     if not merges:
         raise ValueError("There are no merges; expected pairs of pieces, one pair per line, in merges.txt.")
     usual = [role.piece for role in (*GPT2_ROLES, *ROBERTA_ROLES) if role.piece in vocabulary]
-    added = list(dict.fromkeys(usual)) if special is None else [token.content for token in special.added]
+    added = list(dict.fromkeys(usual)) if special is None else [token.content for token in special.added_tokens]
     tokenizer = keras_hub.tokenizers.BytePairTokenizer(
         vocabulary, merges, add_prefix_space=add_prefix_space, unsplittable_tokens=added
     )
@@ -228,11 +228,11 @@ def _special_settings(tokenizer: Any, roles: tuple[Role, ...]) -> dict[str, Any]
         ids.pop("pad_token", None)
     named = {name: vocabulary[index] for name, index in ids.items() if index is not None}
     decoder = {}
-    for token in special.added:
+    for token in special.added_tokens:
         index, flags = tokenizer.token_to_id(token.content), dataclasses.asdict(token)
         flags.pop("at_start")
-        decoder[index] = {**flags, "special": index in special.hidden}
-    bos = {"add_bos_token": True} if roles is GPT2_ROLES and special.starts_texts else {}
+        decoder[index] = {**flags, "special": index in special.special_ids}
+    bos = {"add_bos_token": True} if roles is GPT2_ROLES and special.add_start_token else {}
     return {**named, **bos, "added_tokens_decoder": decoder}
 
 
