@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from keras_attention.choices import NORMALIZATIONS, TOKENIZER_KINDS
 from keras_attention.data.special_tokens import (
     AddedToken,
     SpecialTokens,
@@ -21,11 +22,9 @@ from keras_attention.data.special_tokens import (
 )
 from keras_attention.data.tokenizer_rules import exact_tokenizer, split_added
 
-KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")
 _SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "words": "word", "characters": "char"}
 _MAX_LINE_LENGTH = 1 << 18  # maximum number of characters in a line for SentencePiece's trainer
 _SPECIAL_PIECES = 6  # padding, unknown, start, end, mask, and a line break or the mask as a word
-NORMALIZATIONS = ("identity", "nfkc")
 
 
 def train_tokenizer(
@@ -66,8 +65,8 @@ def train_tokenizer(
     Reference: Kudo, 2018, https://arxiv.org/abs/1804.10959; Sennrich et al., 2016,
     https://arxiv.org/abs/1508.07909; Schuster and Nakajima, 2012.
     """
-    if kind not in KINDS:
-        raise ValueError(f"`kind` is {kind!r}; expected one of {', '.join(KINDS)}.")
+    if kind not in TOKENIZER_KINDS:
+        raise ValueError(f"`kind` is {kind!r}; expected one of {', '.join(TOKENIZER_KINDS)}.")
     if isinstance(texts, str):
         raise TypeError("Expected texts, such as a list of strings; received one string. Wrap it: [text].")
     texts = [text for text in texts if text.strip()]

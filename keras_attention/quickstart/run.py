@@ -44,7 +44,7 @@ _PARTS_OF_INIT = ("preset", "image_encoder", "tokenizer", "vocabulary_size")
 
 
 @click.command(cls=Command)
-@click.argument("task", type=click.Choice(["translator", "captioner"]), default="translator")
+@click.argument("task", type=click.Choice(["translator", "captioner"]), default="translator", metavar="[TASK]")
 @click.option(
     "--out",
     metavar="DIRECTORY",
@@ -52,7 +52,10 @@ _PARTS_OF_INIT = ("preset", "image_encoder", "tokenizer", "vocabulary_size")
 )
 @click.option("--epochs", type=click.IntRange(1), help="Number of epochs.  [default: 5]")
 def quickstart(task: str, out: str | None, epochs: int | None) -> None:
-    """Train a small model on built-in data, and export it."""
+    """Train a small model on built-in data, and export it.
+
+    TASK is translator (the default) or captioner.
+    """
     directory = pathlib.Path(out or f"quickstart/{task}")
     (_translate if task == "translator" else _caption)(directory, epochs)
 
