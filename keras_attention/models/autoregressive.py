@@ -130,10 +130,10 @@ class AutoregressiveLM:
         strategy = suppress_special(strategy, self.tokenizer)
         hypotheses = decode(self, prompts, strategy, end_id=special_tokens_of(self.tokenizer).end, **searched)
         steps = ops.arange(ops.shape(hypotheses["tokens"])[2])
-        forced = ops.reshape(ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1), (-1, 1, 1))
-        positions = ops.minimum(steps + forced, ops.maximum(ops.shape(steps)[0] - 1, 0))
+        prefix_lengths = ops.reshape(ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1), (-1, 1, 1))
+        positions = ops.minimum(steps + prefix_lengths, ops.maximum(ops.shape(steps)[0] - 1, 0))
         new_tokens = ops.take_along_axis(hypotheses["tokens"], positions, axis=2)
-        is_written = steps < ops.expand_dims(hypotheses["lengths"], -1) - forced
+        is_written = steps < ops.expand_dims(hypotheses["lengths"], -1) - prefix_lengths
         return {**hypotheses, "new_tokens": new_tokens, "is_written": is_written}
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:

@@ -84,6 +84,7 @@ class Translator(Task):
     ) -> None:
         config = with_vocabulary(config, "source_vocabulary_size", source_tokenizer, "source_tokenizer")
         self.config = config = with_vocabulary(config, "target_vocabulary_size", target_tokenizer, "target_tokenizer")
+        # The functional model of `super().__init__` is made of the layers, so they come first.
         if config.shared_vocabulary:
             check_shared(config, source_tokenizer, target_tokenizer)
             self.source_embedding = self.target_embedding = make_embedding(
@@ -187,10 +188,10 @@ class Translator(Task):
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
         if len(prefixes) != len(texts):
             raise ValueError(f"There are {len(prefixes)} prefixes for {len(texts)} texts; expected one each.")
-        forced = self.prefix_reader.ids(prefixes)
+        prefix_rows = self.prefix_reader.ids(prefixes)
 
         def add_inputs(indices: np.ndarray) -> dict[str, np.ndarray]:
-            prefix_ids, prefix_mask = self.prefix_reader.pad([forced[i] for i in indices])
+            prefix_ids, prefix_mask = self.prefix_reader.pad([prefix_rows[i] for i in indices])
             return {"prefix_ids": prefix_ids, "prefix_mask": prefix_mask}
 
         inputs = EncodedTexts.encode(self.input_reader, texts)
@@ -253,7 +254,7 @@ class Translator(Task):
         return ops.argmax(computed["attention"] * ops.cast(ops.expand_dims(is_word, 1), "float32"), axis=-1)
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-        """Return `text`, `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
+        """Return `text` and `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
 
         If there are several hypotheses, add the outputs of `hypothesis_outputs`.
         """
