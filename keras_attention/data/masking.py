@@ -124,7 +124,7 @@ def pack_texts(texts: Sequence[str], reader: TextReader, pack: bool = True) -> l
 
 
 def _sentence_pairs(texts: Sequence[str], reader: TextReader, rng: np.random.Generator) -> tuple[list, np.ndarray]:
-    """Return rows (ids, length of the first segment), and (N,) int, 1 if the second line does not follow the first."""
+    """Return rows (ids, length of the first segment), and (B,) int, 1 if the second line does not follow the first."""
     documents = [[line for line in text.split("\n") if not reader.is_empty(line)] for text in texts]
     lines = encode_texts(reader.tokenizer, [line for document in documents for line in document])
     ends = np.cumsum([len(document) for document in documents])

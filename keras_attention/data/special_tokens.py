@@ -19,7 +19,7 @@ _NAMES = {
     "end": ("<sep>", "</s>", "[END]", "[SEP]", "<eos>", "<|endoftext|>"),
     "mask": ("[MASK]", "<mask>"),
 }
-_ATTRIBUTES = {  # of KerasHub's tokenizers
+_ATTRIBUTES = {  # attributes of KerasHub's tokenizers
     "pad": ("pad_token_id",),
     "unknown": ("unk_token_id",),
     "start": ("cls_token_id", "start_token_id"),

@@ -154,7 +154,7 @@ class TextReader:
         return [ids for ids, _ in self.ids_and_pair_starts(texts)]
 
     def ids_and_pair_starts(self, texts: Sequence[Text]) -> list[tuple[list[int], int]]:
-        """Return the ids of each text or pair, and the index of the second text: the end, if there is one text."""
+        """Return the ids of each text or pair, and the index of the second text: len(ids) for a single text."""
         parts = [as_tuple(text) for text in texts]
         tokens = iter(encode_texts(self.tokenizer, [text for texts in parts for text in texts]))
         rows = [list(itertools.islice(tokens, len(texts))) for texts in parts]

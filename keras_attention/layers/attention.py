@@ -5,7 +5,7 @@
     key (B, S, D) ----+                         mask (B, S)                           +--> context (B, Q, M)
     value (B, S, M) ------------------------------------------------------------------+
 
-B batch, Q query length, S source length, D width of the projected queries and keys, M width of the values. With H
+B batch, Q query length, S source length, D width of the projected queries and keys (of one head), M model width. With H
 heads, the axis H follows B. A mask is boolean; True = may be attended to. The functions compute attention; the layers
 add projections. `project_keys` is separate from `call`, so that a decoder projects its source once, not at each step.
 """
@@ -141,13 +141,16 @@ def attend_parts(query, parts, bias):
 
 
 def _softmax(logits):
-    """Return softmax(logits) over the last axis, for the few logits of a step: oneDNN's operation is slow to start."""
+    """Return softmax(logits) over the last axis; oneDNN's softmax has a high overhead for small inputs."""
     powers = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
     return powers / ops.sum(powers, axis=-1, keepdims=True)
 
 
 def hard_attend(logits, values, mask=None, noise=None):
-    """Return one value per query: context[q] = values[argmax_s(log softmax(logits)[q, s] + noise[q, s])].
+    """Return one value per query.
+
+        s[q] = argmax_s(log softmax(logits)[q, s] + noise[q, s])
+        context[q] = values[s[q]]
 
     With Gumbel noise, the position is a sample from the softmax. Without noise, it is the most probable position. No
     gradient flows from the context to the logits.

@@ -16,7 +16,7 @@ from keras import ops
 from keras_attention.layers.attention import chosen_positions
 from keras_attention.layers.base import BaseLayer
 
-_MOMENTUM = 0.9  # of the moving average b
+_MOMENTUM = 0.9  # momentum of the moving average b
 _TINY = 1e-30  # lower bound of the argument of a logarithm
 
 
@@ -120,7 +120,8 @@ class AttentionLoss(BaseLayer):
         Returns:
             a float32 scalar.
         """
-        (scores, noise), self.scores, self.noise = (self.scores, self.noise), None, None
+        scores, noise = self.scores, self.noise
+        self.scores = self.noise = None
         total = self.doubly_stochastic * doubly_stochastic(scores, real) * ops.max(real, axis=1)
         if noise is not None:
             total = total + self._hard_loss(scores, noise, ops.sum(-costs * real, axis=1), real)

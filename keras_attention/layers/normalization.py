@@ -10,7 +10,7 @@ from keras import ops
 class LayerNormalization(keras.layers.LayerNormalization):
     """Layer normalization over the last axis: output = gamma (x - mean(x)) / sqrt(variance(x) + epsilon) + beta.
 
-    It computes the same as the layer of Keras, in half as many operations.
+    Same result as `keras.layers.LayerNormalization`, with half as many operations.
 
     Args:
         epsilon: added to the variance.

@@ -90,7 +90,7 @@ class PositionEmbedding(BaseLayer):
         initializer: initializer of P.
 
     Call arguments:
-        inputs: (B, L, M). L may exceed `max_length` by up to nine vectors of padding.
+        inputs: (B, L, M). Up to 9 padding vectors beyond `max_length` are allowed.
         start: the position of the first vector, a scalar int or (B, 1).
 
     Output:

@@ -65,6 +65,8 @@ class RecurrentEncoder(BaseLayer):
     Schmidhuber, 1997 (LSTM); Schuster and Paliwal, 1997 (bidirectional).
     """
 
+    blocks = ()  # a recurrent encoder has no Transformer blocks to convert or to recompute
+
     def __init__(
         self,
         units: int,
@@ -84,11 +86,9 @@ class RecurrentEncoder(BaseLayer):
             )
         self.units, self.num_layers, self.cell = units, num_layers, cell
         self.bidirectional, self.dropout, self.return_state = bidirectional, dropout, return_state
-        self.supports_jit = keras.backend.backend() != "tensorflow"
+        self.supports_jit = keras.backend.backend() != "tensorflow"  # there, XLA would compile each length
         self.recurrent_layers = [self._make_layer(i) for i in range(num_layers)]
         self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
-
-    blocks = ()  # it has no Transformer blocks
 
     def _make_layer(self, index: int) -> keras.layers.Layer:
         width = self.units // 2 if self.bidirectional else self.units
@@ -184,7 +184,7 @@ class CharacterEncoder(BaseLayer):
     def __init__(self, vocabulary_size: int, embedding_dim: int, units: int, cell: str = "lstm", **kwargs) -> None:
         super().__init__(**kwargs)
         self.vocabulary_size, self.embedding_dim, self.units, self.cell = vocabulary_size, embedding_dim, units, cell
-        self.supports_jit = keras.backend.backend() != "tensorflow"
+        self.supports_jit = keras.backend.backend() != "tensorflow"  # there, XLA would compile each length
         self.embedding = keras.layers.Embedding(
             vocabulary_size, embedding_dim, dtype=self.dtype_policy, name="characters"
         )

@@ -75,7 +75,7 @@ class SelfAttention2D(BaseLayer):
     gamma is learned and starts at 0, so that a new layer is the identity.
 
     Args:
-        units: D, the channels of queries, keys and values; an eighth of the input channels when None.
+        units: D, the number of channels of queries, keys and values; an eighth of the input channels when None.
 
     Call arguments:
         inputs: (B, h, w, C).

@@ -43,7 +43,7 @@ class Captioner(Task):
     A recurrent decoder with attention attends to all regions for each token, and its initial state is computed from
     the mean of the regions. A recurrent decoder without attention reads this mean once.
 
-    If the image encoder is frozen, training can use its cached outputs, `regions` (N, R, C), instead of `images`; see
+    If the image encoder is frozen, training can use its cached outputs, `regions` (B, R, C), instead of `images`; see
     `caption_batches`.
 
     Args:
@@ -52,12 +52,12 @@ class Captioner(Task):
         tokenizer: KerasHub tokenizer of the captions.
 
     Call arguments:
-        inputs: dict of `images` (N, size, size, 3) float32, RGB, 0 to 255, or `regions` (N, R, C); and `target_ids`
-            (B, T) int, the captions shifted right to begin with the start token: B / N captions of the first image,
-            then B / N of the second, and so on.
+        inputs: dict of `images` (B, size, size, 3) float32, RGB, 0 to 255, or `regions` (B, R, C); and `target_ids`
+            (B n, T) int, the captions shifted right to begin with the start token: n captions of the first image, then
+            n of the second, and so on.
 
     Output:
-        logits (B, T, V).
+        logits (B n, T, V).
 
     Raises:
         TypeError: there is neither a tokenizer nor a vocabulary size.
@@ -82,18 +82,28 @@ class Captioner(Task):
     default_strategy = Greedy
     metric = "bleu"
 
+    # Layers between the image encoder and the decoder; None for a layer that the config does not need.
+    region_projection: keras.layers.Layer | None = None
+    attention_loss: AttentionLoss | None = None
+    noise: GumbelNoise | None = None
+    smoothing: np.ndarray | None = None
+    shift: ShiftRegions | None = None
+
     def __init__(
         self, config: RecurrentCaptionerConfig | TransformerCaptionerConfig, tokenizer: Any = None, **kwargs
     ) -> None:
         self.config = config = with_vocabulary(config, "vocabulary_size", tokenizer)
+        # The functional model of `super().__init__` is made of the layers, so they come first.
         self.image_encoder = ImageEncoder(
             config.image_encoder, config.image_size, config.grid_layer, config.fine_tune_from, name="image_encoder"
         )
         self.embedding = make_embedding(config, config.vocabulary_size, "embedding")
         self.decoder = make_decoder(config, memory=True)
         self.output_bias = OutputBias(name="output_bias") if config.output_bias else None
-        self.region_projection = self.encoder = self.noise = self.smoothing = self.shift = self.attention_loss = None
-        (self._prepare_recurrent if isinstance(config, RecurrentConfig) else self._prepare_transformer)(config)
+        if isinstance(config, RecurrentConfig):
+            self._prepare_recurrent(config)
+        else:
+            self._prepare_transformer(config)
         size = config.image_size
         inputs = {
             "images": keras.Input((size, size, 3), dtype="float32", name="images"),
@@ -289,7 +299,7 @@ class Captioner(Task):
     def caption_regions(
         self, regions: np.ndarray | RegionCache, strategy: Strategy | None = None, batch_size: int = 32
     ) -> list[Caption]:
-        """Write a caption for each of N images from its regions (N, R, C); see `caption`."""
+        """Write a caption for each of B images from its regions (B, R, C); see `caption`."""
         strategy = strategy or Greedy()
 
         def compute(indices: np.ndarray) -> dict[str, Any]:

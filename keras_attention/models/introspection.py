@@ -1,6 +1,6 @@
 """Compute embeddings, log-probabilities and attention maps of texts.
 
-For each of them, one function takes tensors and is part of an export; the other function takes strings.
+Each has two versions: one takes tensors (for export), the other takes strings.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
         batch_size: number of texts in a batch; it does not change the result.
 
     Returns:
-        (N, M) float32.
+        (B, M) float32.
 
     Raises:
         TypeError: the model has no encoder of one text, or `texts` is not a list of strings.
@@ -163,7 +163,7 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
         batch_size: number of texts in a batch; it does not change the result.
 
     Returns:
-        list of N floats; 0 for an image that cannot be read.
+        list of B floats; 0 for an image that cannot be read.
 
     Raises:
         TypeError: the model does not compute such probabilities.

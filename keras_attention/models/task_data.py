@@ -17,8 +17,8 @@ from keras_attention.models import data_checks
 class TaskData:
     """Read, check, batch and score the examples of a task; `Task.data` of each task is an instance.
 
-    Methods with an argument `model` read its tokenizers and its config. Those without one need no network, so they also
-    work on a class, as in `ka.TextClassifier.data.labels(examples)`.
+    Methods with an argument `model` read its tokenizers and its config. Methods without `model` can be called on the
+    class: `ka.TextClassifier.data.labels(examples)`.
 
     Args:
         batch_function: makes batches of `(examples, model, max_tokens, shuffle, seed)`, such as
@@ -46,7 +46,7 @@ class TaskData:
         """Check that raw examples are those of this task.
 
         Raises:
-            TypeError: `examples` is no list, such as the path of a file; or an example is not one of the task.
+            TypeError: `examples` is not a list, such as the path of a file; or an example is not one of the task.
         """
         if not self.example_description:
             return

@@ -90,13 +90,14 @@ class TextClassifier(Task):
         check_labels(config.labels, at_least=2 if config.problem_type == SINGLE_LABEL else 1)
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
         self.attention = self.pooler = self.ngrams = None
-        if isinstance(config, RecurrentConfig):
-            self.attention, pool = make_attention(config), self._pool_states
-        else:
-            self.pooler, pool = make_pooler(config), self._pool
-        inputs = text_input_tensors(config)
         self.pool_sequence = functools.partial(pool_sequence, config)
-        pooled, _ = pool(inputs)
+        inputs = text_input_tensors(config)
+        if isinstance(config, RecurrentConfig):
+            self.attention = make_attention(config)
+            pooled, _ = self._pool_states(inputs)
+        else:
+            self.pooler = make_pooler(config)
+            pooled, _ = self._pool(inputs)
         dropout = keras.layers.Dropout(config.dropout, name="dropout")
         self.head = keras.layers.Dense(len(config.labels), name="logits")
         if config.hash_buckets:
@@ -207,7 +208,7 @@ class TextClassifier(Task):
         return ops.sigmoid(logits) if self.config.problem_type == MULTI_LABEL else logits
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-        """Return `label`, `score` (B,), `probabilities` (B, classes), `pieces` and `attention` (B, S)."""
+        """Return `label` and `score` (B,), `probabilities` (B, classes), `pieces` and `attention` (B, S)."""
         detokenizer, computed, real = detokenizers["tokenizer"], dict(computed), ~inputs["is_empty"]
         return {
             "label": detokenizer.names(self.config.labels, computed.pop("label_ids"), real),

@@ -31,7 +31,7 @@ def encode_text(model: Any, inputs: dict, return_attention_scores: bool = False)
 
 
 def mean_sequence(values, mask):
-    """Return (B, N), the mean of `values` (B, S, N) over the real tokens."""
+    """Return (B, M), the mean of `values` (B, S, M) over the real tokens."""
     real = ops.expand_dims(ops.cast(mask, values.dtype), -1)
     return ops.sum(values * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
 

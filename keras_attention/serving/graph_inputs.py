@@ -80,7 +80,7 @@ class GraphEncodedWords:
         self.strings = self.words.to_tensor("")
 
     def join(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Return outputs (B, I) for the texts from outputs (N, I) for their windows."""
+        """Return outputs (B, I) for the texts from outputs (n, I) for their n windows."""
         return {name: join_windows(value, self.words, self.counts) for name, value in outputs.items()}
 
     def arrays(self) -> dict[str, tf.Tensor]:

@@ -200,9 +200,9 @@ def read_words(
         windows: split a long sentence into windows, instead of removing its last words.
 
     Returns:
-        the words (N, ragged) that each of the N windows tags; a dict of `token_ids` and `padding_mask` (N, S),
-        `word_starts` (N, I), padded with -1, and, if the reader reads characters, `character_ids` and
-        `character_mask` (N, S, c); and the number of windows of each text (B,). Without `windows`, N is B.
+        the words (n, ragged) that each of the n windows tags; a dict of `token_ids` and `padding_mask` (n, S),
+        `word_starts` (n, I), padded with -1, and, if the reader reads characters, `character_ids` and
+        `character_mask` (n, S, c); and the number of windows of each text (B,). Without `windows`, n = B.
     """
     words = tf.strings.split(text)
     per_word = _tokens_of_words(words, tokenizer)
@@ -231,11 +231,11 @@ def read_words(
 
 
 def join_windows(values: tf.Tensor, words: tf.RaggedTensor, counts: tf.Tensor) -> tf.Tensor:
-    """Join values (N, I) of the windows of each text, to (B, I).
+    """Join values (n, I) of the windows of each text, to (B, I).
 
     Args:
-        values: (N, I), one value per word, padded.
-        words: (N, ragged), the words of each window.
+        values: (n, I), one value per word, padded.
+        words: (n, ragged), the words of each window.
         counts: (B,), the number of windows of each text.
     """
     rows = tf.RaggedTensor.from_tensor(values, words.row_lengths())

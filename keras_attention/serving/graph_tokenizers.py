@@ -70,7 +70,7 @@ class GraphPieces:
         return tf.where(ids < special.vocabulary_size, ids, special.unknown) if special.vocabulary_size else ids
 
     def _added_ids(self, strings: tf.Tensor) -> tf.Tensor:
-        """Return (N,) the id of each string that is one of the pieces that are never split, else -1."""
+        """Return (n,), the id of each string that is one of the pieces that are never split, else -1."""
         stripped = tf.strings.regex_replace(strings, f"^[{SPACES}]+|[{SPACES}]+$", "")
         contents = tf.constant([token.content for token in self._special.added_tokens])
         equal = tf.equal(self._fold(stripped)[:, None], self._fold(contents))

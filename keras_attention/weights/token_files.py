@@ -8,7 +8,7 @@
 | `config.json` | the ids of roles, such as `eos_token_id` |
 | `config.json`, `generation_config.json` | ids that are never generated: `suppress_tokens`, `bad_words_ids` |
 
-A role that no file names has the piece that transformers' class of the family gives it.
+A role that no file names has the default piece of the transformers tokenizer class.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Role(NamedTuple):
     Attributes:
         name: the attribute of transformers, such as `"sep_token"`.
         kind: the field of `SpecialTokens` that has its id; None if this library does not use it.
-        piece: the piece that transformers' class gives it; None for none.
+        piece: the default of the transformers tokenizer class; None for none.
         lstrip: it includes the spaces before it, if no file has flags for it.
     """
 
@@ -193,7 +193,7 @@ def _merge_ids(vocabulary: Mapping[str, int], added: Mapping[str, _Added]) -> di
 
 
 def _role_id(path: pathlib.Path, role: Role, named: tuple[Any, str] | None, ids: Mapping[str, int]) -> int | None:
-    """Return the id of a role: of the piece that a file names, else of the class's piece, else that of config.json."""
+    """Return the id of a role: of the piece in a file, else of the class's default piece, else that of config.json."""
     config = optional_json(path / "config.json")
     value = config.get(f"{role.name}_id")
     stored = [value] if isinstance(value, int) else list(value or ())

@@ -222,7 +222,7 @@ def write_tokenizer(tokenizer: Any, path: pathlib.Path, roles: tuple[Role, ...])
 def _special_settings(tokenizer: Any, roles: tuple[Role, ...]) -> dict[str, Any]:
     """Return the entries of `tokenizer_config.json` for the special tokens."""
     special, vocabulary = special_tokens_of(tokenizer), list(tokenizer.get_vocabulary())
-    kinds = {"bos_token": "start", "eos_token": "end"}  # of RoBERTa
+    kinds = {"bos_token": "start", "eos_token": "end"}  # roles of RoBERTa
     ids = {role.name: getattr(special, role.kind or kinds.get(role.name, ""), None) for role in roles}
     if special.pad in (special.end, special.start):  # there is none
         ids.pop("pad_token", None)
