@@ -118,7 +118,7 @@ def warn_unreadable(examples: Sequence[CaptionedImage], valid: np.ndarray) -> np
     Raises:
         DataError: more than a tenth of the images cannot be read.
     """
-    bad = [example.name for example, readable in zip(examples, valid, strict=True) if not readable]
+    bad = [example.name for example, is_valid in zip(examples, valid, strict=True) if not is_valid]
     if not bad:
         return valid
     problem = f"{len(bad)} of {len(examples)} images cannot be read: {', '.join(bad[:10])}{', ...' * (len(bad) > 10)}"

@@ -40,8 +40,8 @@ def additive_logits(query, keys, vector):
 
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, appendix A.1.2.
     """
-    hidden = ops.tanh(ops.expand_dims(query, 2) + ops.expand_dims(keys, 1))  # (B, Q, S, D)
-    return ops.squeeze(ops.matmul(hidden, ops.expand_dims(vector, -1)), -1)
+    features = ops.tanh(ops.expand_dims(query, 2) + ops.expand_dims(keys, 1))  # (B, Q, S, D)
+    return ops.squeeze(ops.matmul(features, ops.expand_dims(vector, -1)), -1)
 
 
 def dot_logits(query, keys, scaled: bool = True):
@@ -269,7 +269,7 @@ class AdditiveAttention(BaseLayer):
         projected_keys=None,
         noise=None,
     ):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the output; see the class docstring."""
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
         logits = additive_logits(self.query_projection(query), keys, self.vector)
@@ -356,7 +356,7 @@ class DotProductAttention(BaseLayer):
         use_causal_mask=False,
         projected_keys=None,
     ):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the output; see the class docstring."""
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
         query = query if self.units is None else self.query_projection(query)

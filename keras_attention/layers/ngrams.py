@@ -117,7 +117,7 @@ class BagOfNGrams(BaseLayer):
         )
 
     def call(self, inputs, mask=None):
-        """Compute the sums; the class describes the arguments."""
+        """Compute the sums; see the class docstring."""
         inputs, mask = ids_and_mask(inputs, mask)
         pairs = extend_hash(ops.mod(inputs[:, :-1], self.buckets), inputs[:, 1:], self.buckets)
         ids = ops.concatenate([inputs, pairs + self.vocabulary_size], axis=1)

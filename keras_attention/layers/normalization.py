@@ -31,7 +31,7 @@ class LayerNormalization(keras.layers.LayerNormalization):
     """
 
     def call(self, inputs):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         centered = x - ops.mean(x, axis=-1, keepdims=True)
         variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)

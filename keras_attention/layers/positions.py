@@ -71,7 +71,7 @@ class SinusoidalPositions(BaseLayer):
             )
 
     def call(self, inputs, start=0):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         positions = _positions(inputs, start)
         return inputs + ops.cast(sinusoidal_positions(positions, inputs.shape[-1]), inputs.dtype)
 
@@ -120,7 +120,7 @@ class PositionEmbedding(BaseLayer):
         self.table = self.add_weight(shape=shape, initializer=self.initializer, name="table")
 
     def call(self, inputs, start=0):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         length = inputs.shape[1]
         if length is not None and length > self.max_length + _PADDING:
             raise ValueError(

@@ -113,7 +113,7 @@ class RecurrentEncoder(BaseLayer):
             shape = (*shape[:-1], self.units)
 
     def call(self, inputs, initial_state=None, mask=None, training=False):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         mask = implicit_mask(inputs) if mask is None else mask
         outputs, states = inputs, []
         first = self._split_directions(initial_state)
@@ -196,7 +196,7 @@ class CharacterEncoder(BaseLayer):
         self.encoder.build((None, None, self.embedding_dim))
 
     def call(self, inputs, mask=None):
-        """Compute the vectors of the words; the class describes the arguments."""
+        """Compute the vectors of the words; see the class docstring."""
         shape = ops.shape(inputs)
         embedded = self.embedding(ops.reshape(inputs, (-1, shape[2])))
         words_mask = None if mask is None else ops.reshape(mask, (-1, shape[2]))

@@ -129,7 +129,7 @@ class RecurrentDecoder(BaseLayer):
         return_attention_scores=False,
         training=False,
     ):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         self._check_scores(return_attention_scores)
         constants, carry = self._first_state(ops.shape(inputs)[0], memory, memory_mask, initial_state, values)
         mask = implicit_mask(inputs) if mask is None else mask

@@ -100,7 +100,7 @@ class ImageEncoder(keras.layers.Layer):
             layer.trainable = False
 
     def call(self, images):
-        """Compute the regions; the class describes the arguments."""
+        """Compute the regions; see the class docstring."""
         # A frozen network computes the same in training; otherwise EfficientNet would drop blocks at random.
         mode = {} if self.is_trainable else {"training": False}
         return to_regions(self.network(self.preprocess(ops.cast(images, self.compute_dtype)), **mode))
@@ -222,7 +222,7 @@ class CoordinateChannels(keras.layers.Layer):
     """
 
     def call(self, inputs):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the output; see the class docstring."""
         return append_coordinates(inputs)
 
     def compute_output_shape(self, inputs_shape):

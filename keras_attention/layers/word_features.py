@@ -111,7 +111,7 @@ class AffixEncoder(BaseLayer):
         self.character_classes = _add_classes(self)
 
     def call(self, inputs, mask=None):
-        """Compute the vectors of the words; the class describes the arguments."""
+        """Compute the vectors of the words; see the class docstring."""
         inputs, mask = ids_and_mask(inputs, mask)
         affixes = self.affixes(_hash_affixes(inputs, mask, self.max_affix_length, self.buckets))
         affixes = ops.reshape(affixes, (-1, ops.shape(inputs)[1], 2 * self.max_affix_length * self.affix_dim))

@@ -237,9 +237,9 @@ class Captioner(Task):
         """Return the loss of the attention in training; see `AttentionLoss`."""
         if self.attention_loss is None or not training:
             return 0.0
-        real = ops.ones_like(y, "float32") if sample_weight is None else ops.cast(sample_weight != 0, "float32")
+        mask = ops.ones_like(y, "float32") if sample_weight is None else ops.cast(sample_weight != 0, "float32")
         costs = keras.losses.sparse_categorical_crossentropy(y, ops.cast(y_pred, "float32"), from_logits=True)
-        return self.attention_loss.loss(costs, real)
+        return self.attention_loss.loss(costs, mask)
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
         """Return the embeddings of the prefix (B, 0 or 1, E), and the decoder arguments."""

@@ -30,8 +30,8 @@ def embedding_tensors(model: Any, inputs: dict) -> dict:
     """Return `embedding` (B, M), the mean of `token_embeddings` (B, S, M) over the real tokens."""
     outputs, _ = encode_text(model, inputs)
     mask = inputs["padding_mask"]
-    mean, real = mean_sequence(outputs, mask), ops.expand_dims(ops.cast(mask, outputs.dtype), -1)
-    return {"embedding": ops.cast(mean, "float32"), "token_embeddings": ops.cast(outputs * real, "float32")}
+    mean, mask = mean_sequence(outputs, mask), ops.expand_dims(ops.cast(mask, outputs.dtype), -1)
+    return {"embedding": ops.cast(mean, "float32"), "token_embeddings": ops.cast(outputs * mask, "float32")}
 
 
 def _embedding_alone(model: Any, inputs: dict) -> dict:
@@ -55,8 +55,8 @@ def score_tensors(model: Any, inputs: dict) -> dict:
 def attention_tensors(model: Any, inputs: dict) -> dict:
     """Return `attention` (B, layers, H, S, S), 0 in rows of padding."""
     _, scores = encode_text(model, inputs, return_attention_scores=True)
-    real = ops.reshape(inputs["padding_mask"], (-1, 1, 1, ops.shape(inputs["padding_mask"])[1], 1))
-    return {"attention": ops.cast(ops.where(real, ops.stack(scores, 1), 0.0), "float32")}
+    mask = ops.reshape(inputs["padding_mask"], (-1, 1, 1, ops.shape(inputs["padding_mask"])[1], 1))
+    return {"attention": ops.cast(ops.where(mask, ops.stack(scores, 1), 0.0), "float32")}
 
 
 def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:

@@ -187,17 +187,17 @@ class TextClassifier(Task):
             texts.
         """
         inputs = dict(inputs)
-        real = ops.logical_not(inputs.pop("is_empty"))
-        pool = self._pool if self.encoder.blocks else self._pool_states
-        pooled, attention = pool(inputs, return_attention_scores=True)
-        computed = ops.where(ops.expand_dims(real, 1), self._activate(self._logits(inputs, pooled)), 0.0)
+        is_real = ops.logical_not(inputs.pop("is_empty"))
+        compute_pooled = self._pool if self.encoder.blocks else self._pool_states
+        pooled, attention = compute_pooled(inputs, return_attention_scores=True)
+        computed = ops.where(ops.expand_dims(is_real, 1), self._activate(self._logits(inputs, pooled)), 0.0)
         result = {
             "probabilities": computed,
             "label_ids": ops.argmax(computed, axis=-1),
             "score": ops.max(computed, axis=-1),
         }
         if attention is not None:
-            result["attention"] = ops.where(ops.expand_dims(real, 1), ops.cast(attention, "float32"), 0.0)
+            result["attention"] = ops.where(ops.expand_dims(is_real, 1), ops.cast(attention, "float32"), 0.0)
         return result
 
     def _activate(self, logits):
@@ -209,9 +209,9 @@ class TextClassifier(Task):
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `label` and `score` (B,), `probabilities` (B, classes), `pieces` and `attention` (B, S)."""
-        detokenizer, computed, real = detokenizers["tokenizer"], dict(computed), ~inputs["is_empty"]
+        detokenizer, computed, is_real = detokenizers["tokenizer"], dict(computed), ~inputs["is_empty"]
         return {
-            "label": detokenizer.names(self.config.labels, computed.pop("label_ids"), real),
+            "label": detokenizer.names(self.config.labels, computed.pop("label_ids"), is_real),
             **computed,
-            "pieces": detokenizer.pieces(inputs["token_ids"], inputs["padding_mask"] & real[:, None]),
+            "pieces": detokenizer.pieces(inputs["token_ids"], inputs["padding_mask"] & is_real[:, None]),
         }

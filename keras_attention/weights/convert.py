@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_attention.weights.token_files import Role
+from keras_attention.weights.token_files import SpecialTokenRole
 
 _HEADS = ("head.", "pooler.", "output_bias.", "next_sentence_head.")  # paths that only one task has
 
@@ -131,7 +131,7 @@ class Family:
     attributes: tuple[Attribute, ...]
     rows: tuple[Row, ...]
     read_tokenizers: Callable[[pathlib.Path], dict[str, Any]]
-    roles: tuple[Role, ...]
+    roles: tuple[SpecialTokenRole, ...]
     token_ids: Mapping[str, str]
     default_token_ids: tuple[int, int, int]
     supported_values: Mapping[str, tuple] = dataclasses.field(default_factory=dict)

@@ -16,7 +16,7 @@ from keras_attention.data.special_tokens import AddedToken, set_special_tokens
 from keras_attention.weights.attributes import activation
 from keras_attention.weights.convert import SQUEEZE_FIRST, TRANSPOSED, Attribute, Family, Row, dense, norm
 from keras_attention.weights.files import optional_json, read_json
-from keras_attention.weights.token_files import Role, read_special_tokens
+from keras_attention.weights.token_files import SpecialTokenRole, read_special_tokens
 from keras_attention.weights.tokenizers import order_by_id
 
 # Kinds of dropout that this library does not have, and duplicates that old versions of transformers wrote.
@@ -48,9 +48,9 @@ def _side(side: str) -> tuple[Row, ...]:
 
 
 MARIAN_ROLES = (
-    Role("unk_token", "unknown", "<unk>"),
-    Role("eos_token", "end", "</s>"),
-    Role("pad_token", "pad", "<pad>"),
+    SpecialTokenRole("unk_token", "unknown", "<unk>"),
+    SpecialTokenRole("eos_token", "end", "</s>"),
+    SpecialTokenRole("pad_token", "pad", "<pad>"),
 )
 
 

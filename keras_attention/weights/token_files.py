@@ -21,7 +21,7 @@ from keras_attention.data.special_tokens import AddedToken, SpecialTokens, fill_
 from keras_attention.weights.files import optional_json
 
 
-class Role(NamedTuple):
+class SpecialTokenRole(NamedTuple):
     """A special token of a family.
 
     Attributes:
@@ -55,7 +55,7 @@ class _Added(NamedTuple):
 
 def read_special_tokens(
     path: pathlib.Path,
-    roles: Iterable[Role],
+    roles: Iterable[SpecialTokenRole],
     vocabulary: Mapping[str, int],
     template: str | None,
     lowercase: bool = False,
@@ -114,7 +114,7 @@ def _suppressed(path: pathlib.Path) -> set[int]:
     return ids
 
 
-def _token(value: Any, piece: str, role: Role) -> AddedToken:
+def _token(value: Any, piece: str, role: SpecialTokenRole) -> AddedToken:
     if isinstance(value, Mapping):
         return _from_flags(piece, value)
     return AddedToken(piece, lstrip=role.lstrip, normalized=role.lstrip)  # as transformers' class
@@ -192,7 +192,9 @@ def _merge_ids(vocabulary: Mapping[str, int], added: Mapping[str, _Added]) -> di
     return ids
 
 
-def _role_id(path: pathlib.Path, role: Role, named: tuple[Any, str] | None, ids: Mapping[str, int]) -> int | None:
+def _role_id(
+    path: pathlib.Path, role: SpecialTokenRole, named: tuple[Any, str] | None, ids: Mapping[str, int]
+) -> int | None:
     """Return the id of a role: of the piece in a file, else of the class's default piece, else that of config.json."""
     config = optional_json(path / "config.json")
     value = config.get(f"{role.name}_id")

@@ -13,32 +13,32 @@ from typing import Any
 from keras_attention.data.special_tokens import SpecialTokens, set_special_tokens, special_tokens_of
 from keras_attention.data.tokenizer_rules import is_byte_pair, is_word_piece
 from keras_attention.weights.files import optional_json, read_json
-from keras_attention.weights.token_files import Role, read_special_tokens
+from keras_attention.weights.token_files import SpecialTokenRole, read_special_tokens
 
 BERT_ROLES = (
-    Role("unk_token", "unknown", "[UNK]"),
-    Role("sep_token", "end", "[SEP]"),
-    Role("pad_token", "pad", "[PAD]"),
-    Role("cls_token", "start", "[CLS]"),
-    Role("mask_token", "mask", "[MASK]"),
+    SpecialTokenRole("unk_token", "unknown", "[UNK]"),
+    SpecialTokenRole("sep_token", "end", "[SEP]"),
+    SpecialTokenRole("pad_token", "pad", "[PAD]"),
+    SpecialTokenRole("cls_token", "start", "[CLS]"),
+    SpecialTokenRole("mask_token", "mask", "[MASK]"),
 )
 ROBERTA_ROLES = (
-    Role("bos_token", None, "<s>"),
-    Role("eos_token", None, "</s>"),
-    Role("unk_token", "unknown", "<unk>"),
-    Role("sep_token", "end", "</s>"),
-    Role("pad_token", "pad", "<pad>"),
-    Role("cls_token", "start", "<s>"),
-    Role("mask_token", "mask", "<mask>"),
+    SpecialTokenRole("bos_token", None, "<s>"),
+    SpecialTokenRole("eos_token", None, "</s>"),
+    SpecialTokenRole("unk_token", "unknown", "<unk>"),
+    SpecialTokenRole("sep_token", "end", "</s>"),
+    SpecialTokenRole("pad_token", "pad", "<pad>"),
+    SpecialTokenRole("cls_token", "start", "<s>"),
+    SpecialTokenRole("mask_token", "mask", "<mask>"),
 )
 GPT2_ROLES = (
-    Role("bos_token", "start", "<|endoftext|>"),
-    Role("eos_token", "end", "<|endoftext|>"),
-    Role("unk_token", "unknown", "<|endoftext|>"),
-    Role("sep_token", None, None),
-    Role("pad_token", "pad", None),
-    Role("cls_token", None, None),
-    Role("mask_token", "mask", None),
+    SpecialTokenRole("bos_token", "start", "<|endoftext|>"),
+    SpecialTokenRole("eos_token", "end", "<|endoftext|>"),
+    SpecialTokenRole("unk_token", "unknown", "<|endoftext|>"),
+    SpecialTokenRole("sep_token", None, None),
+    SpecialTokenRole("pad_token", "pad", None),
+    SpecialTokenRole("cls_token", None, None),
+    SpecialTokenRole("mask_token", "mask", None),
 )
 
 
@@ -127,7 +127,7 @@ def word_piece(
     return tokenizer if special is None else set_special_tokens(tokenizer, special)
 
 
-def read_byte_pair(path: pathlib.Path, roles: tuple[Role, ...], template: str) -> dict[str, Any]:
+def read_byte_pair(path: pathlib.Path, roles: tuple[SpecialTokenRole, ...], template: str) -> dict[str, Any]:
     """Return {"tokenizer": ...} for GPT-2 or RoBERTa, or {} without tokenizer files.
 
     The files are `vocab.json` and `merges.txt`, or `tokenizer.json`.
@@ -195,7 +195,7 @@ def byte_pair(
     return tokenizer if special is None else set_special_tokens(tokenizer, special)
 
 
-def write_tokenizer(tokenizer: Any, path: pathlib.Path, roles: tuple[Role, ...]) -> None:
+def write_tokenizer(tokenizer: Any, path: pathlib.Path, roles: tuple[SpecialTokenRole, ...]) -> None:
     """Write a WordPiece or byte-pair tokenizer as transformers reads it. Other kinds are not written.
 
     Args:
@@ -219,7 +219,7 @@ def write_tokenizer(tokenizer: Any, path: pathlib.Path, roles: tuple[Role, ...])
     _write_json(path / "tokenizer_config.json", {**settings, **_special_settings(tokenizer, roles)})
 
 
-def _special_settings(tokenizer: Any, roles: tuple[Role, ...]) -> dict[str, Any]:
+def _special_settings(tokenizer: Any, roles: tuple[SpecialTokenRole, ...]) -> dict[str, Any]:
     """Return the entries of `tokenizer_config.json` for the special tokens."""
     special, vocabulary = special_tokens_of(tokenizer), list(tokenizer.get_vocabulary())
     kinds = {"bos_token": "start", "eos_token": "end"}  # roles of RoBERTa
