@@ -49,27 +49,8 @@ def fields_for(config: object, task: str) -> set[str]:
     return {field.name for field in dataclasses.fields(config) if task in field.metadata.get("tasks", (task,))}
 
 
-class NetworkConfig:
-    """The base class of configs: the values of fields that a network does not have, so that code reads any config."""
-
-    attend_embeddings = False
-    attention = None
-    character_vocabulary_size = 0
-    grounded_attention = False
-    hash_buckets = 0
-    initializer_range = None
-    num_heads = None
-    num_segments = 0
-    output_bias = False
-    positions = None
-    problem_type = SINGLE_LABEL
-    shared_vocabulary = False
-    template = "end"
-    tie_weights = True
-
-
 @dataclasses.dataclass(frozen=True)
-class RecurrentConfig(NetworkConfig):
+class RecurrentConfig:
     """The config of a recurrent network for texts: a language model, classifier, tagger or translator.
 
     Args:
@@ -120,6 +101,18 @@ class RecurrentConfig(NetworkConfig):
 
     attentions: ClassVar[tuple[str, ...]] = ATTENTIONS
 
+    # The values of a `TransformerConfig`'s fields for a recurrent network, so that code reads either config.
+    num_heads: ClassVar[None] = None
+    num_segments: ClassVar[int] = 0
+    positions: ClassVar[None] = None
+    template: ClassVar[str] = "end"
+    initializer_range: ClassVar[None] = None
+    shared_vocabulary: ClassVar[bool] = False
+    problem_type: ClassVar[str] = SINGLE_LABEL
+    output_bias: ClassVar[bool] = False
+    tie_weights: ClassVar[bool] = True
+    grounded_attention: ClassVar[bool] = False
+
     @property
     def width(self) -> int:
         """The width of an encoder's outputs."""
@@ -136,7 +129,7 @@ class RecurrentConfig(NetworkConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerConfig(NetworkConfig):
+class TransformerConfig:
     """The config of a Transformer for texts: a language model of any kind, a classifier, tagger or translator.
 
     Args:
@@ -211,6 +204,13 @@ class TransformerConfig(NetworkConfig):
     next_sentence: bool = _only(False, *_ONE_TEXT)
     labels: tuple[str, ...] = _only((), *_LABELLED)
     problem_type: str = _only(SINGLE_LABEL, "TextClassifier")
+
+    # The values of a `RecurrentConfig`'s fields for a Transformer, so that code reads either config.
+    attention: ClassVar[None] = None
+    character_vocabulary_size: ClassVar[int] = 0
+    hash_buckets: ClassVar[int] = 0
+    grounded_attention: ClassVar[bool] = False
+    attend_embeddings: ClassVar[bool] = False
 
     @property
     def embedding_dim(self) -> int:
