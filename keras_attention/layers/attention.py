@@ -5,7 +5,7 @@
     key (B, S, D) ----+                         mask (B, S)                           +--> context (B, Q, M)
     value (B, S, M) ------------------------------------------------------------------+
 
-B batch, Q query length, S source length, D width of the projected queries and keys, M width of the values. With H
+B batch, Q query length, S source length, D width of the projected queries and keys (of one head), M model width. With H
 heads, the axis H follows B. A mask is boolean; True = may be attended to. The functions compute attention; the layers
 add projections. `project_keys` is separate from `call`, so that a decoder projects its source once, not at each step.
 """
@@ -40,8 +40,8 @@ def additive_logits(query, keys, vector):
 
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, appendix A.1.2.
     """
-    hidden = ops.tanh(ops.expand_dims(query, 2) + ops.expand_dims(keys, 1))  # (B, Q, S, D)
-    return ops.squeeze(ops.matmul(hidden, ops.expand_dims(vector, -1)), -1)
+    features = ops.tanh(ops.expand_dims(query, 2) + ops.expand_dims(keys, 1))  # (B, Q, S, D)
+    return ops.squeeze(ops.matmul(features, ops.expand_dims(vector, -1)), -1)
 
 
 def dot_logits(query, keys, scaled: bool = True):
@@ -164,13 +164,16 @@ def small_matmul(a, b, transpose_a: bool = False):
 
 
 def _softmax(logits):
-    """Return softmax(logits) over the last axis, for the few logits of a step: oneDNN's operation is slow to start."""
+    """Return softmax(logits) over the last axis; oneDNN's softmax has a high overhead for small inputs."""
     powers = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
     return powers / ops.sum(powers, axis=-1, keepdims=True)
 
 
 def hard_attend(logits, values, mask=None, noise=None):
-    """Return one value per query: context[q] = values[argmax_s(log softmax(logits)[q, s] + noise[q, s])].
+    """Return one value per query.
+
+        s[q] = argmax_s(log softmax(logits)[q, s] + noise[q, s])
+        context[q] = values[s[q]]
 
     With Gumbel noise, the position is a sample from the softmax. Without noise, it is the most probable position. No
     gradient flows from the context to the logits.
@@ -289,7 +292,7 @@ class AdditiveAttention(BaseLayer):
         projected_keys=None,
         noise=None,
     ):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the output; see the class docstring."""
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
         logits = additive_logits(self.query_projection(query), keys, self.vector)
@@ -376,7 +379,7 @@ class DotProductAttention(BaseLayer):
         use_causal_mask=False,
         projected_keys=None,
     ):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the output; see the class docstring."""
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
         query = query if self.units is None else self.query_projection(query)
