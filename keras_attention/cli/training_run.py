@@ -300,7 +300,7 @@ def _initialized(task: type, options: dict[str, Any], examples: list, model: Any
         raise click.UsageError(f"--init: {options['init']} is a {type(model).__name__}; expected a {task.__name__}.")
     if labels and not (options["lora"] or options["freeze"]) and is_contrastive(model, examples):
         plans, stored = ka.training.TrainingPlan, options.get("contrastive")  # stored: the run is started again
-        plan = plans(**stored) if stored else plans.for_data(model, examples, **_chosen(options))
+        plan = plans(**stored) if stored else plans.for_data(model, examples, **_plan_overrides(options))
         passes, rate = plan.epochs * plan.passes_per_epoch, f"{plan.learning_rate:g}"
         say(f"The encoder is fine-tuned on pairs of texts first ({passes} passes, learning rate {rate}), then frozen.")
         ka.training.fit_encoder(model, examples, plan)
