@@ -16,7 +16,8 @@ from keras_attention.training.checkpoints import load_arrays
 __all__ = ["model", "pairs", "run", "served"]  # fixtures
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an export needs TensorFlow")
 
-SMALL = ["--set", "units=12", "--set", "embedding_dim=7", "--vocabulary-size", "71", "--epochs", "2", "--seed", "3"]
+SIZES = [part for size in ("units=12", "embedding_dim=7", "max_length=17") for part in ("--set", size)]
+SMALL = [*SIZES, "--vocabulary-size", "71", "--epochs", "2", "--seed", "3"]
 
 
 SOURCE = "we eat bread\n\nthey drink water\n  \nthe boy eats the red apple"
