@@ -58,6 +58,7 @@ def test_evaluate_and_translate_use_the_same_search(run, model, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_an_export_is_checked_and_translates(run, model, tmp_path):
     code, _, err = run("export", model, tmp_path / "serving", "--num-beams", 3)
     assert code == 0
@@ -70,11 +71,16 @@ def test_an_export_is_checked_and_translates(run, model, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("untraced_training")
-def test_a_run_is_trained_and_resumed_with_plots(run, pairs, tmp_path):
+def test_a_run_with_two_aligned_files_and_json_lines_is_trained_and_resumed_with_plots(run, pairs, tmp_path):
     out = tmp_path / "run"
-    arguments = ["--train", pairs, "--valid", pairs, "--out", out, *SMALL, "--average-checkpoints", 2, "--tensorboard"]
-    code, _, err = run("train", "translator", *arguments)
+    (tmp_path / "a.en").write_text("\n".join(source for source, _ in PAIRS))
+    (tmp_path / "a.es").write_text("\n".join(target for _, target in PAIRS))
+    rows = [json.dumps({"source": source, "target": target}) for source, target in PAIRS]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    files = ["--train", tmp_path / "a.en", "--train", tmp_path / "a.es", "--valid", tmp_path / "a.jsonl"]
+    code, _, err = run("train", "translator", *files, "--out", out, *SMALL, "--average-checkpoints", 2, "--tensorboard")
     assert code == 0, err
+    assert "8 training examples, 8 validation examples" in err
     assert {"model.keras", "checkpoint.npz", "run.json", "curves.png", "tensorboard"} <= set(os.listdir(out))
     events = [path for path in (out / "tensorboard").rglob("*tfevents*") if b"alignment/0" in path.read_bytes()]
     assert events
@@ -89,23 +95,11 @@ def test_a_run_is_trained_and_resumed_with_plots(run, pairs, tmp_path):
     code, _, err = run("train", "lm", "--out", out, "--resume")
     assert (code, "contains the run of a translator" in err) == (2, True)
     (tmp_path / "run" / "run.json").write_text(
-        (out / "run.json").read_text().replace(str(pairs), str(tmp_path / "changed.tsv"), 1)
+        (out / "run.json").read_text().replace(str(tmp_path / "a.en"), str(tmp_path / "changed.en"))
     )
-    (tmp_path / "changed.tsv").write_text("we eat\tcomemos\n")
+    (tmp_path / "changed.en").write_text("\n".join(f"{source} now" for source, _ in PAIRS))
     code, _, err = run("train", "translator", "--out", out, "--resume")
     assert (code, "the training data changed" in err) == (1, True)
-
-
-@pytest.mark.usefixtures("untraced_training")
-def test_train_reads_two_aligned_files_and_json_lines(run, tmp_path):
-    (tmp_path / "a.en").write_text("\n".join(source for source, _ in PAIRS))
-    (tmp_path / "a.es").write_text("\n".join(target for _, target in PAIRS))
-    rows = [json.dumps({"source": source, "target": target}) for source, target in PAIRS]
-    (tmp_path / "a.jsonl").write_text("\n".join(rows))
-    files = ["--train", tmp_path / "a.en", "--train", tmp_path / "a.es", "--valid", tmp_path / "a.jsonl"]
-    code, _, err = run("train", "translator", "--preset", "rnn_seq2seq", *files, "--out", tmp_path / "r", *SMALL)
-    assert code == 0, err
-    assert "8 training examples, 8 validation examples" in err
 
 
 @pytest.mark.usefixtures("untraced_training")
@@ -133,6 +127,7 @@ def test_a_classifier_is_trained_evaluated_and_applied(run, tmp_path):
     assert "is a TextClassifier, which cannot translate. Try: keras-attention classify" in err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untraced_training")
 def test_a_tagger_is_trained_evaluated_and_applied(run, tmp_path):
     lines = ["1\tWe\twe\tPRON", "2\teat\teat\tVERB", "3\tbread\tbread\tNOUN", "", "1\tEat\teat\tVERB", ""]
@@ -278,7 +273,7 @@ def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_
     monkeypatch.setenv("PATH", "")  # without Java: METEOR takes ten seconds, and test_caption_quality.py computes it
     captions, out = photos / "captions.csv", tmp_path / "run"
     files = ["--images", photos, "--captions", captions, "--valid", captions]
-    code, _, err = run("train", "captioner", *files, "--out", out, *SMALL, *ENCODER, "--tensorboard")
+    code, _, err = run("train", "captioner", *files, "--out", out, *SMALL, *ENCODER, "--epochs", 1, "--tensorboard")
     assert code == 0, err
     assert [path for path in (out / "tensorboard").rglob("*tfevents*") if b"caption/0" in path.read_bytes()]
     images = [photos / "train-00000.png", photos / "broken.jpg", photos / "train-00001.png"]
@@ -315,7 +310,8 @@ def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_
 def test_a_frozen_encoder_encodes_each_image_once(run, photos, tmp_path):
     out, captions = tmp_path / "run", photos / "captions.csv"
     encoder = ["--image-encoder", "mobilenet_0.25", "--image-encoder-weights", "none", "--set", "image_size=32"]
-    code, _, err = run("train", "captioner", "--images", photos, "--train", captions, "--out", out, *SMALL, *encoder)
+    options = [*SMALL, *encoder, "--epochs", 1]
+    code, _, err = run("train", "captioner", "--images", photos, "--train", captions, "--out", out, *options)
     assert code == 0, err
     assert len(list((out / "features").glob("*.regions"))) == 1
 

@@ -33,6 +33,7 @@ def modules():
     return [name for name in names if name not in PROGRAMS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", modules())
 def test_docstring_examples(name, tmp_path, monkeypatch, untraced_training):
     monkeypatch.chdir(tmp_path)

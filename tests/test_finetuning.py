@@ -287,6 +287,7 @@ def test_rematerialized_blocks_have_the_same_gradients(kind, preset, tokenizer, 
         assert len(runs) == 2 * once
 
 
+@pytest.mark.slow
 def test_int8_outputs_are_close_and_are_saved(tokenizer, tmp_path):
     keras.utils.set_random_seed(5)
     gc.freeze()  # Keras collects garbage for each quantized layer; freeze hides the objects of other tests
