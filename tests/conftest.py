@@ -70,15 +70,17 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="session", autouse=True)
 def _fast_graphs():
-    """Let TensorFlow make graphs faster: without optimization, which takes longer than running a small graph."""
+    """Let TensorFlow make graphs faster: it does not optimize them, and has the same stack trace for each operation."""
     import keras
 
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
+        from tensorflow.python.util import tf_stack
 
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-        versions = tf.Graph().graph_def_versions  # TensorFlow reads them for each operation
+        versions, stack = tf.Graph().graph_def_versions, tf_stack.extract_stack()
         tf.Graph.graph_def_versions = property(lambda graph: versions)
+        tf_stack.extract_stack = lambda stacklevel=1: stack
 
 
 class _OneLoader:

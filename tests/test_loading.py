@@ -42,6 +42,7 @@ def test_a_file_and_an_export_load_as_models_with_the_same_prediction_method(cla
             assert math.isclose(one.score, two.score, rel_tol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an export needs TensorFlow")
 def test_an_export_records_its_strategy(tokenizer, tmp_path):
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SMALL)
@@ -91,7 +92,7 @@ def make(kind: str, tokenizer):
 
 
 @pytest.mark.usefixtures("untraced_training")
-@pytest.mark.parametrize("kind", EXAMPLES)
+@pytest.mark.parametrize("kind", ["classifier", "lm", pytest.param("translator", marks=pytest.mark.slow)])
 def test_fit_accepts_raw_examples(kind, tokenizer):
     model, examples = make(kind, tokenizer), EXAMPLES[kind]
     model.compile()

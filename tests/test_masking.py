@@ -156,6 +156,7 @@ def test_next_sentence_prediction_needs_texts_of_two_lines(tokenizer):
         ka.data.masked_batches(["one line", "another"], model(tokenizer))
 
 
+@pytest.mark.slow
 def test_every_kind_of_tokenizer_has_a_mask_token():
     for kind, mask in (("sentencepiece", "<mask>"), ("characters", "<mask>"), ("wordpiece", "[MASK]")):
         own = ka.data.train_tokenizer(TEXTS, kind, 60)
