@@ -5,6 +5,7 @@ No large package is imported at the top: the process that only distributes tests
 
 import contextlib
 import fcntl
+import functools
 import gc
 import os
 import pathlib
@@ -70,17 +71,17 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="session", autouse=True)
 def _fast_graphs():
-    """Let TensorFlow make graphs faster: it does not optimize them, and has the same stack trace for each operation."""
+    """Let TensorFlow make graphs faster: without optimization, and without a stack trace for each operation."""
     import keras
 
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
-        from tensorflow.python.util import tf_stack
+        from tensorflow.python.framework import ops
 
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-        versions, stack = tf.Graph().graph_def_versions, tf_stack.extract_stack()
+        versions = tf.Graph().graph_def_versions
         tf.Graph.graph_def_versions = property(lambda graph: versions)
-        tf_stack.extract_stack = lambda stacklevel=1: stack
+        ops._create_c_op = functools.partial(ops._create_c_op, extract_traceback=False)
 
 
 class _OneLoader:
