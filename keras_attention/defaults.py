@@ -7,10 +7,10 @@ updates, not of passes over the data. The page of each task in docs/ lists its r
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
@@ -36,6 +36,8 @@ REASONS = {
 }
 _MAX_EPOCHS = 40  # an epoch ends with a validation, so an epoch of little data is several passes
 _SAMPLED_TEXTS, _SAMPLED_CHARACTERS = 1000, 10_000
+_PART_LENGTH = 2**20  # characters of a text that are split into words at once
+_REST_OF_WORD = re.compile(r"\S*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +70,26 @@ class DataSize:
             >>> DataSize.measure(ka.TextClassifier, [("so fine", "good"), ("so dull", "bad")])
             DataSize(examples=2, words=4, distinct_words=3, characters=14, distinct_characters=10)
         """
-        words: collections.Counter[str] = collections.Counter()
-        characters: set[str] = set()
-        length = 0
+        distinct_words: set[str] = set()
+        distinct_characters: set[str] = set()
+        num_words = num_characters = 0
         for text in task.data.texts(examples):
-            words.update(text.lower().split())
-            characters.update(text)
-            length += len(text)
-        return cls(len(examples), words.total(), len(words), length, len(characters))
+            for part in _parts(text):
+                words = part.lower().split()
+                distinct_words.update(words)
+                distinct_characters.update(part)
+                num_words += len(words)
+                num_characters += len(part)
+        return cls(len(examples), num_words, len(distinct_words), num_characters, len(distinct_characters))
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Yield the parts of a text, which end between two words, because the words of a whole book need much memory."""
+    begin = 0
+    while begin < len(text):
+        end = _REST_OF_WORD.match(text, begin + _PART_LENGTH).end()
+        yield text[begin:end]
+        begin = end
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -294,7 +308,9 @@ def network_defaults(
     return {"vocabulary_size": vocabulary_size, **network}
 
 
-def training_defaults(model: Any, examples: Sequence, **chosen: Any) -> dict[str, Any]:
+def training_defaults(
+    model: Any, examples: Sequence, data_size: DataSize | None = None, **chosen: Any
+) -> dict[str, Any]:
     """Return the hyperparameters of training for these examples, fields of a `TrainingPlan`.
 
     With U updates (those of the rule, and of its passes) and P updates in one pass over the data, an epoch has
@@ -304,12 +320,15 @@ def training_defaults(model: Any, examples: Sequence, **chosen: Any) -> dict[str
     Args:
         model: a task.
         examples: raw examples of the task.
+        data_size: their size; None to measure it.
         **chosen: fields with other values; the others follow from them.
 
     Returns:
         dict of `TRAINING_FIELDS` and the chosen fields.
     """
-    size = DataSize.measure(model, examples)
+    if not len(examples):
+        raise ValueError("There are no examples to train on; expected at least one.")
+    size = data_size or DataSize.measure(model, examples)
     rule = _rule(model, size, model.config)
     tokens = _num_tokens(model, examples, size)
     rule = _fine_tuning(rule, model, tokens / len(examples)) if model.is_pretrained else rule

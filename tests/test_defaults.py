@@ -24,6 +24,14 @@ def test_the_size_of_data_counts_words_and_characters():
     assert defaults.DataSize.measure(ka.TextTagger, sentences) == defaults.DataSize(2, 3, 2, 9, 5)
 
 
+@pytest.mark.parametrize("part_length", [1, 2, 7, 1000])
+def test_the_size_of_a_long_text_does_not_depend_on_its_parts(monkeypatch, part_length):
+    monkeypatch.setattr(defaults, "_PART_LENGTH", part_length)
+    text = "\n It was the Best of\u2003times,\n\nit WAS  the worst\xa0of times "
+    expected = defaults.DataSize(3, 13, 8, len(text) + 3, len(set(text + "of ")))
+    assert defaults.DataSize.measure(ka.CausalLM, [text, "", "of "]) == expected
+
+
 # A pass has 20 rows of 5 words and the end token, in batches padded to a multiple of 4: 160 tokens.
 @pytest.mark.parametrize(
     ("chosen", "expected"),
@@ -165,3 +173,8 @@ def test_a_loaded_model_starts_from_trained_weights(classifier, tmp_path):
     loaded = ka.load(tmp_path / "m.keras")
     assert loaded.is_pretrained
     assert ka.TextClassifier.from_model(loaded, dropout=0.2).is_pretrained
+
+
+def test_no_examples_are_an_error(classifier):
+    with pytest.raises(ValueError, match="There are no examples to train on; expected at least one"):
+        ka.training.TrainingPlan.for_data(classifier, [])

@@ -156,6 +156,17 @@ def test_the_gradient_of_an_lstm_decoder_equals_that_of_a_keras_layer(is_masked)
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_an_lstm_decoder_has_no_outputs_and_no_gradient_for_0_steps():
+    tf = pytest.importorskip("tensorflow")
+    decoder = RecurrentDecoder(units=7, output_dim=3)
+    decoder(random(2, 5, 11))
+    with tf.GradientTape() as tape:
+        outputs = decoder(random(2, 0, 11), training=True)
+    kernels = [cell.recurrent_kernel.value for cell in decoder.cells]
+    assert outputs.shape == (2, 0, 3)
+    assert [array(g).any() for g in tape.gradient(outputs, kernels)] == [False]
+
+
 def test_stacked_encoder_equals_one_layer_after_another():
     encoder, x = RecurrentEncoder(7, 2, "gru", bidirectional=False, return_state=True), random(2, 5, 3)
     outputs, state = encoder(x)

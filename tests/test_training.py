@@ -342,7 +342,7 @@ def test_a_run_in_bfloat16_is_resumed(tokenizer, tmp_path):
         (lambda: ka.training.TrainingPlan(schedule="cosin"), "expected one of constant, linear, cosine"),
         (lambda: WarmUp(1.0, 0, 10), "`warmup_steps` is 0"),
         (lambda: ka.training.MaskedCrossEntropy(1.0), "expected a number in"),
-        (lambda: score_texts(["a"], []), "1 translations and 0 references"),
+        (lambda: score_texts(["a"], []), "translations is 1 and that of references 0"),
         (lambda: score_texts(["a b", "c"], [["a b"], []]), "Line 2 has no reference"),
     ],
 )

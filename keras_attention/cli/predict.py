@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 from collections.abc import Callable
@@ -105,15 +106,15 @@ def caption(
 ) -> None:
     """Caption each of IMAGES with MODEL.
 
-    MODEL is a .keras file or the directory of an export. Without IMAGES, the paths are read from standard input, one
-    per line. The default search is greedy; --num-beams selects beam search. An image that cannot be read gives an empty
-    line and a message on standard error. If one of IMAGES is missing, the exit
-    code is 1.
+    MODEL is a .keras file or the directory of an export. Without IMAGES, or with -, the paths are read from standard
+    input, one per line. The default search is greedy; --num-beams selects beam search. An image that cannot be read
+    gives an empty line and a message on standard error. If one of IMAGES is missing, the exit code is 1.
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
     several = returns_several(loaded, options)
     plots, missing = _Plots(plot, plot_caption) if plot is not None else None, 0
+    images = () if images == ("-",) else images
     chunks = (images[begin : begin + 512] for begin in range(0, len(images), 512))
     for paths in chunks if images else read_chunks(None):
         readable = [_can_be_opened(path) for path in paths]
@@ -129,7 +130,7 @@ def caption(
             if plots is not None and result.valid:
                 plots.write(pathlib.Path(path).name, result, path)
     if missing and images:
-        raise click.ClickException(f"{missing} of the images do not exist or cannot be opened.")
+        raise click.ClickException(f"Cannot open {missing} of {len(images)} image{'s' * (len(images) != 1)}.")
 
 
 def _can_be_opened(path: str) -> bool:
@@ -217,10 +218,10 @@ def classify(
     standard input. --json writes the probabilities of all labels.
     """
     loaded = load_for("classify", model)
-    labels = loaded.labels
+    labels, rows = loaded.labels, functools.partial(_split_columns, names=("text", "text pair"))
 
     def outputs(lines: list[str], done: int) -> list[str]:
-        results = loaded.classify(_split_pairs(lines, done) if pairs else lines, batch_size=batch_size)
+        results = loaded.classify(rows(lines, done) if pairs else lines, batch_size=batch_size)
         if not (as_json or attention):
             return [text_line(result, "label", scores) for result in results]
         return [json_line(r, attention, probabilities=dict(zip(labels, r.probabilities, strict=True))) for r in results]
@@ -228,15 +229,18 @@ def classify(
     write_lines(source, outputs, tabs=pairs)
 
 
-def _split_pairs(lines: list[str], done: int) -> list[tuple[str, ...]]:
-    """Return the two texts of each line; an empty line is a pair of empty texts."""
-    pairs = [tuple(line.split("\t")) if line.strip() else ("", "") for line in lines]
-    for number, pair in enumerate(pairs, done + 1):
-        if len(pair) != 2:
+def _split_columns(lines: list[str], done: int, names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the columns of each line, which have these names; those of an empty line are empty."""
+    if len(names) == 1:
+        return [(line,) for line in lines]
+    rows = [tuple(line.split("\t")) if line.strip() else ("",) * len(names) for line in lines]
+    for number, row in enumerate(rows, done + 1):
+        if len(row) != len(names):
             raise ValueError(
-                f"Line {number} has {len(pair)} column{'s' * (len(pair) != 1)}; expected two texts, separated by a tab."
+                f"Line {number} has {len(row)} column{'s' * (len(row) != 1)}; expected {' and '.join(names)}, with a "
+                "tab between."
             )
-    return pairs
+    return rows
 
 
 @click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
@@ -300,23 +304,24 @@ def score(model: str, source: str | None, batch_size: int, as_json: bool) -> Non
     lm          TEXT
     translator  TEXT<tab>TRANSLATION
     captioner   IMAGE<tab>CAPTION
+
+    An image that cannot be read gives an empty line and a message on standard error.
     """
     loaded = load(model)
     scorer = loaded.score if is_export(loaded) else functools.partial(ka.score, loaded)
     names = {"translate": ("source", "target"), "caption": ("image", "target")}.get(loaded.predict_method, ("text",))
 
     def outputs(lines: list[str], done: int) -> list[str]:
-        rows = [line.split("\t") for line in lines] if len(names) > 1 else [[line] for line in lines]
-        for number, row in enumerate(rows, done + 1):
-            if len(row) != len(names):
-                raise ValueError(
-                    f"Line {number} has {len(row)} column{'s' * (len(row) != 1)}; expected {' and '.join(names)}, with "
-                    "a tab between."
-                )
-        columns = [[row[i] for row in rows] for i in range(len(names))]
-        values = scorer(*columns, batch_size=batch_size)
+        rows = _split_columns(lines, done, names)
+        first = [row[0] for row in rows]
+        if names[0] == "image":
+            first = [path if _can_be_opened(path) else b"" for path in first]
+        values = scorer(first, *([row[i] for row in rows] for i in range(1, len(names))), batch_size=batch_size)
+        for row, value in zip(rows, values, strict=True):
+            if math.isnan(value) and row[0]:
+                click.echo(f"{row[0]} {_problem(row[0])}", err=True)
         if not as_json:
-            return [f"{value:.4f}" for value in values]
+            return ["" if math.isnan(value) else f"{value:.4f}" for value in values]
         objects = (dict(zip(names, row, strict=True)) for row in rows)
         return [json_line(None, **each, score=value) for each, value in zip(objects, values, strict=True)]
 

@@ -15,7 +15,7 @@ import numpy as np
 from keras_attention.data.batches import LengthBatches, round_up
 from keras_attention.data.captions import CaptionedImage
 from keras_attention.data.images import ImageError, augment_images, decode_image, image_problem
-from keras_attention.data.lines import DataError
+from keras_attention.data.lines import DataError, counted
 from keras_attention.data.region_cache import RegionCache, cached_regions
 from keras_attention.data.text_reader import TextReader
 
@@ -121,11 +121,12 @@ def warn_unreadable(examples: Sequence[CaptionedImage], valid: np.ndarray) -> np
     bad = [example.name for example, readable in zip(examples, valid, strict=True) if not readable]
     if not bad:
         return valid
-    problem = f"{len(bad)} of {len(examples)} images cannot be read: {', '.join(bad[:10])}{', ...' * (len(bad) > 10)}"
+    shown = ", ".join(bad[:10]) + ", ..." * (len(bad) > 10)
+    problem = f"{len(bad)} of {counted(len(examples), 'image')} cannot be read: {shown}"
     reason = image_problem(examples[int(np.argmin(valid))].image) or ""
     if len(bad) > MAX_UNREADABLE * len(examples):
         raise DataError(f"{problem}. Convert the files, or remove their captions. The first: {reason}")
-    warnings.warn(f"{problem}. They are left out. The first: {reason}", stacklevel=3)
+    warnings.warn(f"{problem}. {'It is' if len(bad) == 1 else 'They are'} left out. The first: {reason}", stacklevel=3)
     return valid
 
 

@@ -106,7 +106,7 @@ def cached_regions(
         known = _record_numbers(path, identity)
     cache = RegionCache(_open_records(path, identity), np.array([known[digest] for digest in digests]))
     if not cache.valid.any():
-        raise ImageError(f"None of {len(images)} images can be read; expected JPEG, PNG, GIF, BMP or WebP.")
+        raise ImageError(f"No image of {len(images)} can be read; expected JPEG, PNG, GIF, BMP or WebP.")
     return cache
 
 

@@ -239,7 +239,7 @@ def _numbered_columns(rows: Sequence[tuple[int, list[str]]], layouts: Sequence[L
         shown = f"{', '.join(first)[:80]}; {_missing(first, layout)}"
         raise DataError(
             f"{where}: {counted(len(first), 'column')}, {shown}expected a header with {expected_columns(layouts)}; "
-            f"or {len(layout)} columns without a header."
+            f"or {counted(len(layout), 'column')} without a header."
         )
     return {role: index for index, role in enumerate(layout)}
 
@@ -266,7 +266,8 @@ def _check_widths(
                 f"Received {str(cells)[:80]}"
             )
     if skipped:
-        warnings.warn(f"{path}: {len(skipped)} damaged rows of QQP were skipped, the first on line {skipped[0]}.")
+        rows = counted(len(skipped), "damaged row")
+        warnings.warn(f"{path}: skipped {rows} of QQP, the first on line {skipped[0]}.")
 
 
 def _read_table(path: PathLike) -> Iterator[tuple[int, list[str]]]:

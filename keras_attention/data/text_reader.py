@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from keras_attention.data.batches import pad_ids, shift_right
+from keras_attention.data.lines import counted
 from keras_attention.data.special_tokens import SpecialTokens, special_tokens_of
 from keras_attention.data.tokenizer_rules import is_empty
 from keras_attention.data.tokenizers import encode_texts
@@ -162,8 +163,8 @@ class TextReader:
         long = sum(n is not None and sum(map(len, row)) > n for row, n in zip(rows, limits, strict=True))
         if long:
             warnings.warn(
-                f"{long} of {len(rows)} texts have more than {self.max_length} tokens, special ones included, and were "
-                f"truncated on the {self.truncation_side}.",
+                f"Truncated {long} of {counted(len(rows), 'text')} on the {self.truncation_side} to "
+                f"{counted(self.max_length, 'token')}, special ones included.",
                 stacklevel=2,
             )
         joined = (self.join_pair(*row) if len(row) == 2 else (self.add_template(*row), None) for row in rows)

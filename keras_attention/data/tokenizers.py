@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from keras_attention.data.lines import counted
 from keras_attention.data.special_tokens import (
     AddedToken,
     SpecialTokens,
@@ -80,7 +81,8 @@ def train_tokenizer(
         words = _count_words(texts, lowercase, min_count)
         if not words:
             warnings.warn(
-                f"No word of these texts occurs {min_count} times, so each becomes the unknown token.", stacklevel=2
+                f"No word of these texts occurs {counted(min_count, 'time')}, so each becomes the unknown token.",
+                stacklevel=2,
             )
         vocabulary_size = min(vocabulary_size, _SPECIAL_PIECES + words)
     tokenizer = _train_sentencepiece(texts, kind, vocabulary_size, lowercase, normalization)

@@ -56,7 +56,7 @@ def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden_state, cell_state, 
         is_real = masks[0] if masks else None
         states = _forward(projected, recurrent, hidden_state, cell_state, is_real)
         firsts = hidden_state, cell_state
-        hidden_before, cell_before = (ops.concatenate([x[None], states[i][:-1]]) for i, x in enumerate(firsts))
+        hidden_before, cell_before = (ops.concatenate([x[None], states[i]])[:-1] for i, x in enumerate(firsts))
 
         def gradient(*arguments, upstream=None):
             d_outputs = arguments[0] if upstream is None else upstream
@@ -89,7 +89,7 @@ def _forward(projected, recurrent, hidden_state, cell_state, is_real):
         return carry, carry
 
     steps = projected if is_real is None else ops.concatenate([projected, is_real], -1)
-    return ops.scan(forward_step, (hidden_state, cell_state, ops.zeros_like(projected[0])), steps)[1]
+    return ops.scan(forward_step, (hidden_state, cell_state, ops.tile(hidden_state, (1, 4))), steps)[1]
 
 
 def _backward(d_outputs, states, cell_before, recurrent, is_real):
@@ -124,6 +124,8 @@ def _backward(d_outputs, states, cell_before, recurrent, is_real):
         return carry, carry
 
     steps = [d_outputs, ops.tanh(states[1]), cell_before, states[2], *([] if is_real is None else [is_real])]
-    zeros = ops.zeros_like(d_outputs[0]), ops.zeros_like(d_outputs[0]), ops.zeros_like(states[2][0])
-    (d_hidden, d_cell, _), (_, _, d_gates) = ops.scan(backward_step, zeros, ops.concatenate(steps, -1), reverse=True)
+    zeros = [ops.zeros((ops.shape(d_outputs)[1], size), d_outputs.dtype) for size in (width, width, 4 * width)]
+    (d_hidden, d_cell, _), (_, _, d_gates) = ops.scan(
+        backward_step, tuple(zeros), ops.concatenate(steps, -1), reverse=True
+    )
     return d_gates, d_hidden, d_cell

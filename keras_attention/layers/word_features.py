@@ -45,10 +45,10 @@ def _hash_affixes(inputs, mask, max_affix_length: int, buckets: int):
 
 def _shapes(character_classes, inputs, mask):
     """Return (B, S, 9): whether the first, any and every character of a word has each of the three classes."""
-    classes = ops.take(character_classes, inputs, axis=0)
-    real = ops.cast(mask, classes.dtype)[..., None]
-    every = ops.min(ops.maximum(classes, 1 - real), axis=2)
-    return ops.concatenate([classes[:, :, 0], ops.max(classes * real, axis=2), every], axis=-1)
+    classes, is_real = ops.take(character_classes, inputs, axis=0), mask[..., None]
+    some = ops.max(ops.where(is_real, classes, -np.inf), axis=2)
+    every = ops.min(ops.where(is_real, classes, np.inf), axis=2)
+    return ops.concatenate([classes[:, :, 0], some, every], axis=-1)
 
 
 @keras.saving.register_keras_serializable("keras_attention")

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_attention.data.captions import has_words
+from keras_attention.data.lines import counted
 
 _WORDS = re.compile(
     r"""
@@ -174,8 +175,8 @@ def _one_line(text: str) -> str:
 def _check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     if not references or len(hypotheses) != len(references):
         raise ValueError(
-            f"There are {len(hypotheses)} captions and references for {len(references)} images; expected the same "
-            "number, at least one."
+            f"The captions are of {counted(len(hypotheses), 'image')} and the references of {len(references)}; "
+            "expected the same number, at least one."
         )
     for index, group in enumerate(references):
         if isinstance(group, str) or not any(map(has_words, group)):

@@ -122,5 +122,5 @@ def _readable(captions: Sequence[Caption], examples: CaptionedImages) -> tuple[l
     """Return the captions of the images that can be read, and their references."""
     pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c.valid]
     if not pairs:
-        raise ValueError(f"None of the {len(examples)} images can be read; expected JPEG, PNG, GIF, BMP or WebP.")
+        raise ValueError(f"No image of {len(examples)} can be read; expected JPEG, PNG, GIF, BMP or WebP.")
     return [text for text, _ in pairs], [references for _, references in pairs]

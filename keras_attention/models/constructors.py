@@ -44,6 +44,7 @@ def from_examples(
     vocabulary_size: int | None,
     lowercase: bool,
     normalization: str,
+    data_size: DataSize | None,
     **overrides: Any,
 ) -> Any:
     """Make a model with the config of a preset, new weights, and tokenizers trained on the examples.
@@ -59,6 +60,7 @@ def from_examples(
         vocabulary_size: maximum number of tokens of each tokenizer; by default it follows from the size of the data.
         lowercase: True to make the tokenizers convert text to lower case.
         normalization: `"identity"` or `"nfkc"`; see `train_tokenizer`.
+        data_size: the size of the examples; None to measure it.
         **overrides: config fields with new values, such as `units=512`.
 
     Returns:
@@ -78,7 +80,7 @@ def from_examples(
     data.check(examples)
     config = find_preset(preset or task_class.default_preset, task_class.task_name())
     kind = tokenizer_kind or default_tokenizer_kind(task_class, preset)
-    size, only_dropout = DataSize.measure(task_class, examples), preset is not None
+    size, only_dropout = data_size or DataSize.measure(task_class, examples), preset is not None
     overrides |= network_defaults(task_class, size, config, kind, only_dropout=only_dropout, overrides=overrides)
     derived_size = overrides.pop("vocabulary_size")
     options = {"vocabulary_size": vocabulary_size or derived_size, "lowercase": lowercase}

@@ -5,6 +5,7 @@ For each of them, one function takes tensors and is part of an export; the other
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -157,7 +158,7 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
         batch_size: number of texts in a batch; it does not change the result.
 
     Returns:
-        list of N floats; 0 for an image that cannot be read.
+        list of N floats; NaN for an image that cannot be read.
 
     Raises:
         TypeError: the model does not compute such probabilities.
@@ -188,10 +189,15 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
 
     def compute(indices: np.ndarray) -> dict[str, Any]:
         batch = None if encoded is None else encoded.take(indices)
-        inputs, _ = score_inputs(model, labels.take(indices), batch)
-        return model.compiled_function(score_tensors)(inputs)
+        inputs, images = score_inputs(model, labels.take(indices), batch)
+        return {**model.compiled_function(score_tensors)(inputs), **images}
 
-    return [float(row["score"]) for row in run_batches(labels.lengths, batch_size, compute)]
+    return [score_of(row) for row in run_batches(labels.lengths, batch_size, compute)]
+
+
+def score_of(row: dict[str, Any]) -> float:
+    """Return the log-probability in a row of outputs; NaN if it is of an image that cannot be read."""
+    return float(row["score"]) if row.get("valid", True) else math.nan
 
 
 def score_inputs(model: Any, targets: Any, sources: Any | None) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_attention.data.example_weights import ClassWeight, WeightedBatches
+from keras_attention.data.lines import counted
 from keras_attention.generation.compiled import check_process
 from keras_attention.models import token_loss
 
@@ -163,7 +164,7 @@ def raw_examples(model: Any, x: Any, y: Any = None) -> list | tuple | None:
     if not model.data.has_pairs:
         raise TypeError(f"`y` is not None; a {model.task_name()} expects whole examples in `x`.")
     if len(x) != len(y):
-        raise ValueError(f"There are {len(x)} texts in `x` and {len(y)} in `y`; expected the same number.")
+        raise ValueError(f"`x` has {counted(len(x), 'text')} and `y` has {len(y)}; expected the same number.")
     return list(zip(x, y, strict=True))
 
 

@@ -186,7 +186,9 @@ class Translator(Task):
         texts, strategy = check_texts(texts), strategy or Greedy()
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
         if len(prefixes) != len(texts):
-            raise ValueError(f"There are {len(prefixes)} prefixes for {len(texts)} texts; expected one each.")
+            raise ValueError(
+                f"`prefixes` has the length {len(prefixes)} and `texts` {len(texts)}; expected equal ones."
+            )
         forced = self.prefix_reader.ids(prefixes)
 
         def add_inputs(indices: np.ndarray) -> dict[str, np.ndarray]:

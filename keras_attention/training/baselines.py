@@ -27,7 +27,7 @@ def baseline(
     | task | metrics | prediction |
     |---|---|---|
     | `TextClassifier` | `accuracy` (0 to 1) | the most frequent label |
-    | `TextTagger` | `accuracy` (0 to 1) | the most frequent tag of each word, in lower case, or of all words |
+    | `TextTagger` | `accuracy`, `f1` (0 to 1) | the most frequent tag of each word, in lower case, or of all words |
     | `Translator` | `bleu`, `chrf` | the translation of the most similar source, by the cosine of TF-IDF vectors |
     | `Captioner` | `bleu`, `cider` | for all images, the caption with the highest mean similarity to all captions |
     | language models | `loss` (nats per token) | the frequencies of the tokens, p(v) = (count(v) + 1) / (n + V) |

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from keras_attention.defaults import training_defaults
+from keras_attention.defaults import DataSize, training_defaults
 
 Schedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
 SCHEDULES = get_args(Schedule)
@@ -58,7 +58,7 @@ class TrainingPlan:
         layer_decay: layer-wise learning-rate decay, such as 0.9; 1 = off.
         gradient_accumulation: batches per update; the loss is averaged over all their tokens.
         monitor: metric that selects the best model; by default val_bleu (translator, captioner), val_accuracy
-            (classifier, tagger) or val_loss (the others).
+            (classifier, tagger) or val_loss (the others). Also val_chrf, val_cider, and val_f1 of entities.
         mode: whether lower (min) or higher (max) values of the metric are better; by default its name decides.
         bleu_tokenizer: tokenizer of sacreBLEU; by default chosen from the writing system of the references.
         patience: epochs without an improvement before training stops.
@@ -115,12 +115,13 @@ class TrainingPlan:
             )
 
     @classmethod
-    def for_data(cls, model: Any, examples: Sequence, **chosen: Any) -> TrainingPlan:
+    def for_data(cls, model: Any, examples: Sequence, data_size: DataSize | None = None, **chosen: Any) -> TrainingPlan:
         """Return the plan whose values follow from the size of the data, by the rules of `keras_attention.defaults`.
 
         Args:
             model: a task.
             examples: raw examples of the task, for training.
+            data_size: their size; None to measure it.
             **chosen: fields with other values, such as `epochs=7`; the values of the other fields follow from them.
 
         Example:
@@ -130,7 +131,7 @@ class TrainingPlan:
             >>> plan.max_tokens, plan.warmup_steps < plan.epochs * plan.passes_per_epoch * 4
             (100, True)
         """
-        return cls(**training_defaults(model, examples, **chosen))
+        return cls(**training_defaults(model, examples, data_size, **chosen))
 
 
 def mode_of(monitor: str, mode: Mode | None = None, outputs: Sequence[str] = ()) -> Mode:

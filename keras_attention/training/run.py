@@ -153,7 +153,7 @@ def _task_scores(
     """Return metric -> function for the metrics that Keras does not compute: those of generated texts, the reward."""
     scores: dict[str, Callable[[Any], float]] = {}
     if validation is not None and not isinstance(validation, keras.utils.PyDataset):
-        for metric in model.data.text_metrics:
+        for metric in model.data.output_metrics(model):
             if metric in (model.metric, monitor.removeprefix("val_")):
                 scores[f"val_{metric}"] = lambda model, metric=metric: model.data.validation_score(
                     model, validation, metric, **options
