@@ -424,6 +424,7 @@ def test_outputs_are_not_longer_than_the_learned_positions(tokenizer):
         assert len(output.target_pieces) == 7
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports")
 @pytest.mark.parametrize("kind", ["sentencepiece", "wordpiece"])
 def test_a_space_at_the_end_of_a_prompt_is_not_doubled(kind):
