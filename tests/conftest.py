@@ -39,8 +39,8 @@ PAIRS = [
 ]
 
 
-# The emitters of fused operations take twice as long to compile a program.
-JAX_FLAGS = f"{os.environ['XLA_FLAGS']} --xla_cpu_use_fusion_emitters=false"
+# The emitters of fused operations take twice as long to compile a program; splitting small programs takes time too.
+JAX_FLAGS = f"{os.environ['XLA_FLAGS']} --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 
 def jax_environment(programs: pathlib.Path | None = None) -> dict[str, str]:

@@ -429,7 +429,7 @@ def test_a_long_prompt_leaves_room_for_the_new_tokens(tokenizer):
     assert [len(a.pieces) for a in in_python] == [11] * 4
     assert in_python[0].pieces == in_python[1].pieces  # both are read from their last 17 - 11 tokens
     assert [(a.text, a.pieces) for a in in_python] == [(a.text, a.pieces) for a in served.complete(prompts)]
-    with pytest.warns(UserWarning, match="1 of 1 texts"):
+    with pytest.warns(UserWarning, match="1 of 1 text "):
         assert len(model.complete(prompts[:1], ka.Greedy(min_new_tokens=13, suppress_tokens=never_end))[0].pieces) == 14
     for name, limit in (("max", 16), ("min", 15)):
         options = {f"{name}_new_tokens": limit + 1}
