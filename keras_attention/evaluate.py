@@ -65,7 +65,7 @@ def evaluate(
             reason = "an export has a fixed strategy" if exported else f"a {task.__name__} does not search"
             raise TypeError(f"`strategy` is {strategy!r}, but {reason}; leave it out.")
         options["strategy"] = strategy
-    return task.data.scores(model, examples, **options)
+    return task.data.metrics(model, examples, **options)
 
 
 def task_of(model: Any) -> type:

@@ -114,7 +114,7 @@ def test_a_classifier_is_trained_evaluated_and_applied(run, tmp_path):
     balanced = ["--class-weights", "balanced"]
     code, _, err = run("train", "classifier", "--train", tmp_path / "x.tsv", "--out", out, *SMALL, *balanced)
     assert code == 0, err
-    assert load_arrays(out / "checkpoint.npz")[1]["start"]["class_weight"] == "balanced"
+    assert load_arrays(out / "checkpoint.npz")[1]["identity"]["class_weight"] == "balanced"
     code, text, _ = run("classify", out / "model.keras", stdin=b"a fine film\n\ndull\n")
     assert code == 0
     assert len(text.splitlines()) == 3

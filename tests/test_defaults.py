@@ -34,7 +34,7 @@ def test_the_size_of_a_long_text_does_not_depend_on_its_parts(monkeypatch, part_
 
 # A pass has 20 rows of 5 words and the end token, in batches padded to a multiple of 4: 160 tokens.
 @pytest.mark.parametrize(
-    ("chosen", "expected"),
+    ("overrides", "expected"),
     [
         # 3 batches; 200 updates in at most 40 epochs: 2 passes of 3 updates, 34 epochs, 204 updates
         ({}, {"epochs": 34, "passes_per_epoch": 2, "warmup_steps": 20}),
@@ -47,9 +47,9 @@ def test_the_size_of_a_long_text_does_not_depend_on_its_parts(monkeypatch, part_
         ({"warmup_steps": 11, "patience": 3}, {"epochs": 34, "passes_per_epoch": 2, "warmup_steps": 11, "patience": 3}),
     ],
 )
-def test_the_length_of_a_run_follows_from_its_updates(classifier, monkeypatch, chosen, expected):
+def test_the_length_of_a_run_follows_from_its_updates(classifier, monkeypatch, overrides, expected):
     monkeypatch.setitem(defaults._RULES, "TextClassifier", lambda size, config: RULE)
-    plan = ka.training.TrainingPlan.for_data(classifier, ROWS, **chosen)
+    plan = ka.training.TrainingPlan.for_data(classifier, ROWS, **overrides)
     rule = {"max_tokens": 66, "learning_rate": 0.03, "label_smoothing": 0.2}
     assert {name: getattr(plan, name) for name in rule | expected} == rule | expected
 

@@ -260,7 +260,7 @@ def test_each_row_has_its_own_limit():
     assert hypotheses["lengths"][:, 0].tolist() == [2, 7, 3]
 
 
-def test_ended_hypotheses_are_frozen():
+def test_finished_hypotheses_are_frozen():
     """A text's score is the sum over its tokens: nothing is added after its end."""
     model = TableModel(table(5, 8))
     hypotheses = search(model, ka.BeamSearch(num_beams=5, length_penalty=0.0, num_return_sequences=5), (9,))

@@ -32,7 +32,7 @@ _WRITERS = ("translator", "captioner")
 _PARAMETERS = [
     click.Argument(["model"]),
     click.Argument(["files"], nargs=-1),
-    Option("--captions", metavar="FILE", tasks=["captioner"], group="Data", help="alias of FILES."),
+    Option("--captions", metavar="FILE", tasks=["captioner"], group="Data", help="same as FILES."),
     Option("--images", metavar="DIRECTORY", tasks=["captioner"], group="Data", help="directory of the images."),
     *reading_options("Data"),
     Option("--lowercase", is_flag=True, tasks=["translator"], group="Metrics", help="ignore case in BLEU and chrF."),
@@ -65,8 +65,9 @@ def evaluate(
 ) -> None:
     """Compute the metrics of MODEL on FILES.
 
-    FILES is one file in a format that `train` reads, or two line-aligned text files of sources and references. The
-    metrics depend on the task: BLEU and chrF, caption metrics, perplexity or accuracy. The default search is greedy.
+    FILES is one file in a format that `train` reads, or two text files, sources and references, with one sentence per
+    line. The metrics depend on the task: BLEU and chrF, caption metrics, perplexity or accuracy. The default search is
+    greedy.
     """
     files = (*files, captions) if captions else files
     if not files:

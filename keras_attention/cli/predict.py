@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import math
 import os
 import pathlib
@@ -24,12 +25,24 @@ _BATCH_SIZE = Option("--batch-size", type=click.IntRange(1), default=32, show_de
 _SEARCH = [*search_options(*BEAM, group="Beam search"), *search_options(*GENERATION, group="Generation")]
 _SAMPLING = search_options(*SAMPLING, group="Sampling")
 _JSON = Option("--json", "as_json", is_flag=True, help="write each output as a JSON object.")
-_LOG_PROBABILITY = "log-probability (with beams, divided by the length penalty)"
-_OUTPUT = [_JSON, Option("--attention", is_flag=True, help="like --json, with attention scores.")]
+_SCORES = Option(
+    "--scores",
+    is_flag=True,
+    help="write SCORE<tab>TEXT; the score is the log-probability; with beam search, after length normalization.",
+)
+_OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON that includes attention scores.")]
+_ARGUMENTS = (
+    "MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, or with -, the lines are "
+    "read from standard input."
+)
 
 
-def _scores(of: str) -> Option:
-    return Option("--scores", is_flag=True, help=f"prefix each output with its {of} and a tab.")
+class _LineCommand(Command):
+    """A command with the arguments MODEL and SOURCE; its help describes them after the first line."""
+
+    def __init__(self, *arguments: Any, help: str, **settings: Any) -> None:
+        summary, _, details = inspect.cleandoc(help).partition("\n\n")
+        super().__init__(*arguments, help=f"{summary}\n\n{_ARGUMENTS} {details}", **settings)
 
 
 def _plot(name: str) -> Option:
@@ -37,14 +50,14 @@ def _plot(name: str) -> Option:
 
 
 @click.command(
-    cls=Command,
+    cls=_LineCommand,
     params=[
         _MODEL,
         _SOURCE,
         *_SEARCH,
         *search_options("replace_unknown"),
         _BATCH_SIZE,
-        _scores(_LOG_PROBABILITY),
+        _SCORES,
         *_OUTPUT,
         _plot("LINE"),
     ],
@@ -61,9 +74,8 @@ def translate(
 ) -> None:
     """Translate each line of SOURCE with MODEL.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
-    standard input. The default search is greedy; --num-beams selects beam search.
-    With --num-return-sequences, tabs separate the outputs for a line.
+    The default search is greedy; --num-beams selects beam search. With --num-return-sequences, a line has all outputs:
+    TEXT<tab>TEXT, or SCORE<tab>TEXT<tab>SCORE<tab>TEXT with --scores.
     """
     loaded = load_for("translate", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -89,7 +101,7 @@ def translate(
         click.Argument(["images"], nargs=-1),
         *_SEARCH,
         _BATCH_SIZE,
-        _scores(_LOG_PROBABILITY),
+        _SCORES,
         *_OUTPUT,
         _plot("NAME"),
     ],
@@ -108,7 +120,7 @@ def caption(
 
     MODEL is a .keras file or the directory of an export. Without IMAGES, or with -, the paths are read from standard
     input, one per line. The default search is greedy; --num-beams selects beam search. An image that cannot be read
-    gives an empty line and a message on standard error. If one of IMAGES is missing, the exit code is 1.
+    gives an empty line and a message on standard error. Exits with 1 if an image file is missing.
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -178,17 +190,14 @@ class _Plots:
 _SEED = Option("--seed", type=int, default=0, show_default=True, group="Sampling", help="seed of the random numbers.")
 
 
-@click.command(
-    cls=Command, params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_SEARCH, _BATCH_SIZE, _scores(_LOG_PROBABILITY), _JSON]
-)
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_SEARCH, _BATCH_SIZE, _SCORES, _JSON])
 def complete(
     model: str, source: str | None, seed: int, batch_size: int, scores: bool, as_json: bool, **search: Any
 ) -> None:
     """Continue each line of SOURCE with MODEL.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
-    standard input. The default search is sampling; --num-beams selects beam search. Newlines are printed as \\n.
-    With --num-return-sequences, tabs separate the outputs for a line.
+    The default search is sampling; --num-beams selects beam search. Newlines are printed as \\n. With
+    --num-return-sequences, a line has all outputs: TEXT<tab>TEXT, or SCORE<tab>TEXT<tab>SCORE<tab>TEXT with --scores.
     """
     loaded = load_for("complete", model)
     options = search_for(loaded, search)
@@ -205,17 +214,17 @@ def complete(
     write_lines(source, outputs)
 
 
+_PROBABILITIES = Option("--scores", is_flag=True, help="write PROBABILITY<tab>LABEL.")
 _PAIRS = Option("--pairs", is_flag=True, help="each line is a pair of texts, separated by a tab.")
 
 
-@click.command(cls=Command, params=[_MODEL, _SOURCE, _PAIRS, _BATCH_SIZE, _scores("probability"), *_OUTPUT])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _PAIRS, _BATCH_SIZE, _PROBABILITIES, *_OUTPUT])
 def classify(
     model: str, source: str | None, pairs: bool, batch_size: int, scores: bool, as_json: bool, attention: bool
 ) -> None:
     """Classify each line of SOURCE with MODEL.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
-    standard input. --json writes the probabilities of all labels.
+    --json writes the probabilities of all labels.
     """
     loaded = load_for("classify", model)
     labels, rows = loaded.labels, functools.partial(_split_columns, names=("text", "text pair"))
@@ -243,13 +252,9 @@ def _split_columns(lines: list[str], done: int, names: tuple[str, ...]) -> list[
     return rows
 
 
-@click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
 def tag(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
-    """Tag the words of each line of SOURCE.
-
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
-    standard input.
-    """
+    """Tag the words of each line of SOURCE with MODEL."""
     loaded = load_for("tag", model)
 
     def outputs(lines: list[str], done: int) -> list[str]:
@@ -264,12 +269,11 @@ _CANDIDATES = Option(
 )
 
 
-@click.command(cls=Command, params=[_MODEL, _SOURCE, _CANDIDATES, _BATCH_SIZE, _JSON])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _CANDIDATES, _BATCH_SIZE, _JSON])
 def fill(model: str, source: str | None, candidates: int | None, batch_size: int, as_json: bool) -> None:
     """Fill the masks in each line of SOURCE with MODEL.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
-    standard input. The mask is [MASK] for a WordPiece tokenizer, and <mask> for the others.
+    The mask is [MASK] for a WordPiece tokenizer and <mask> for all other tokenizers.
     """
     loaded = load_for("fill", model)
 
@@ -293,12 +297,11 @@ def _candidates(result: Any, count: int) -> str:
     return "\t".join(masks)
 
 
-@click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
 def score(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
     """Print the log-probability of each line of SOURCE, in nats.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
-    standard input. The format of a line depends on MODEL:
+    The format of a line depends on MODEL:
 
     \b
     lm          TEXT

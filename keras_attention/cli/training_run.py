@@ -30,7 +30,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
     """Train a model of a task with the options of `train`, and return it with the best weights."""
     out = local_path(out)
     check_options(task, options)
-    keras.utils.set_random_seed(ka.training.TrainingPlan(**_chosen(options)).seed)
+    keras.utils.set_random_seed(ka.training.TrainingPlan(**_plan_overrides(options)).seed)
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
     with _run_file(task.command_name, options, out):
@@ -146,7 +146,7 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
     ]
 
 
-def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+def _plan_overrides(options: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a `TrainingPlan` that are set."""
     fields = {field.name: options[field.name] for field in dataclasses.fields(ka.training.TrainingPlan)}
     return {name: value for name, value in fields.items() if value is not None}
@@ -154,11 +154,11 @@ def _chosen(options: dict[str, Any]) -> dict[str, Any]:
 
 def _plan(model: Any, examples: list, size: DataSize, options: dict[str, Any], out: pathlib.Path) -> Any:
     """Return the plan of the options; what is not set follows from the data, is listed, and is kept in run.json."""
-    chosen = _chosen(options)
+    overrides = _plan_overrides(options)
     if options["self_critical"]:
-        return ka.training.TrainingPlan(**{**chosen, "label_smoothing": 0.0})
-    plan = ka.training.TrainingPlan.for_data(model, examples, size, **chosen)
-    derived = {name: getattr(plan, name) for name in TRAINING_FIELDS if name not in chosen}
+        return ka.training.TrainingPlan(**{**overrides, "label_smoothing": 0.0})
+    plan = ka.training.TrainingPlan.for_data(model, examples, size, **overrides)
+    derived = {name: getattr(plan, name) for name in TRAINING_FIELDS if name not in overrides}
     if derived:
         _list_defaults(model, size, options, derived)
         write_run(out, type(model).command_name, options | derived)
@@ -232,10 +232,10 @@ def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | 
 
 def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> dict[str, Any]:
     """Return the image options of `make_batches`; a cache only if the features of an image never change."""
-    chosen = {name: options[name] for name in ("augment", "flip", "captions_per_image") if options[name]}
+    image_options = {name: options[name] for name in ("augment", "flip", "captions_per_image") if options[name]}
     if model.image_encoder is None or options["augment"] or model.image_encoder.is_trainable:
-        return chosen
-    return {"cache": local_path(options["features"] or out / "features"), **chosen}
+        return image_options
+    return {"cache": local_path(options["features"] or out / "features"), **image_options}
 
 
 def _model(

@@ -182,8 +182,10 @@ def _index_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
                 others.append(file.relative_to(folder).as_posix())
     problem = f"{counted(len(others), 'image')} in a format that is not supported; convert to JPEG"
     if not index:
-        found = f"; {problem}: {_shorten(others)}" if others else ""
-        raise DataError(f"{folder} contains no images; expected files that end in {', '.join(IMAGE_SUFFIXES)}{found}.")
+        unsupported = f"; {problem}: {_shorten(others)}" if others else ""
+        raise DataError(
+            f"{folder} contains no images; expected files that end in {', '.join(IMAGE_SUFFIXES)}{unsupported}."
+        )
     _warn(folder, problem, others)
     return index
 
@@ -197,7 +199,7 @@ def _relative(files: Iterable[pathlib.Path], folder: pathlib.Path) -> list[str]:
 
 
 def _key(name: str) -> str:
-    """Return a name as it is compared: file systems change its case and its Unicode normal form."""
+    """Return the normalized name for comparison: file systems change case and Unicode normal form."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -248,8 +250,8 @@ def _read_rows(path: PathLike, columns: Mapping[str, str] | None) -> Iterator[tu
 
 def _split_of(path: PathLike) -> tuple[PathLike, str]:
     """Return the file and the split of `dataset.json:train`; the split is empty if there is none."""
-    found = re.fullmatch(r"(.+\.json(?:\.\w+)?):([\w+]+)", str(path))
-    return (found[1], found[2]) if found else (path, "")
+    match = re.fullmatch(r"(.+\.json(?:\.\w+)?):([\w+]+)", str(path))
+    return (match[1], match[2]) if match else (path, "")
 
 
 def _rows_of_object(row: object, layout: Mapping[str, Sequence[str]], where: str) -> list[tuple[str, str]]:
@@ -282,12 +284,12 @@ def _karpathy_rows(rows: list[Any], path: PathLike, split: str) -> Iterator[tupl
         counts[its_split] += 1
         if not split or its_split in split.split("+"):
             yield from ((name, caption) for caption in captions)
-    found = ", ".join(f"{name} ({counted(count, 'image')})" for name, count in counts.items())
+    available = ", ".join(f"{name} ({counted(count, 'image')})" for name, count in counts.items())
     if unknown := {*filter(None, split.split("+"))} - {*counts}:
-        raise DataError(f"{path} has no split {min(unknown)}; it has {found}.")
+        raise DataError(f"{path} has no split {min(unknown)}; it has {available}.")
     if not split and len(counts) > 1:
         warnings.warn(
-            f"{path}: all its splits are read: {found}. Choose with {path}:{next(iter(counts))}, for example."
+            f"{path}: all its splits are read: {available}. Choose with {path}:{next(iter(counts))}, for example."
         )
 
 

@@ -1,7 +1,7 @@
 """Read rows of tables: TSV, CSV and JSON lines, with or without a header.
 
-A table gives values for *roles*, such as `text` and `label`. A header, or the keys of JSON objects, are recognized by
-their names; `columns` names others. Each row has as many cells as the first; an error names the file and the line.
+Each column has a role, such as `text` or `label`. Common names in a header, or as keys of JSON objects, are recognized;
+`columns` sets other names. Each row has as many cells as the first; an error names the file and the line.
 """
 
 from __future__ import annotations
@@ -123,9 +123,9 @@ def find_columns(names: Iterable[str], layouts: Sequence[Layout]) -> dict[str, s
     if layouts == [*TRANSLATION] and len({*map(_plain, names)} & {*_LANGUAGES}) == len(names) == 2:
         return dict(zip(layouts[0], names, strict=True))
     for layout in layouts:
-        found = {role: _find(candidates, names) for role, candidates in layout.items()}
-        if all(found.values()):
-            return found
+        columns = {role: _find(candidates, names) for role, candidates in layout.items()}
+        if all(columns.values()):
+            return columns
     return None
 
 

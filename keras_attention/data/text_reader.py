@@ -114,7 +114,7 @@ class TextReader:
         The start token is put before the text, unless the tokenizer's files say otherwise, as in GPT-2.
         """
         return cls.from_template(
-            tokenizer, "start" if special_tokens_of(tokenizer).starts_texts else "none", max_length
+            tokenizer, "start" if special_tokens_of(tokenizer).add_start_token else "none", max_length
         )
 
     @classmethod
@@ -125,7 +125,7 @@ class TextReader:
         puts it after a text (XLNet), only an empty prompt gets it.
         """
         special = special_tokens_of(tokenizer)
-        before = (special.start,) if special.starts_texts and template != "end_start" else ()
+        before = (special.start,) if special.add_start_token and template != "end_start" else ()
         return cls(tokenizer, before, (), max_length - 1 + len(before), "left", before_empty=(special.start,))
 
     @property
@@ -155,7 +155,7 @@ class TextReader:
         return [ids for ids, _ in self.ids_and_pair_starts(texts)]
 
     def ids_and_pair_starts(self, texts: Sequence[Text]) -> list[tuple[list[int], int]]:
-        """Return the ids of each text or pair, and the index of the second text: the end, if there is one text."""
+        """Return the ids of each text or pair, and the index of the second text: len(ids) for a single text."""
         parts = [as_tuple(text) for text in texts]
         tokens = iter(encode_texts(self.tokenizer, [text for texts in parts for text in texts]))
         rows = [list(itertools.islice(tokens, len(texts))) for texts in parts]

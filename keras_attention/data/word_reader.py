@@ -85,7 +85,7 @@ class WordReader:
 
     @property
     def overlap(self) -> int:
-        """The number of tokens that two consecutive windows share; each tags the half of them that is nearer to it."""
+        """The number of tokens in two consecutive windows; each window tags its own half of the overlap."""
         return (self.window_length or 0) // 4
 
     def ids(self, sentences: Sequence[Sequence[str]]) -> list[EncodedWords]:

@@ -107,7 +107,7 @@ class CaptionReward:
     the same weight.
 
     Args:
-        references: human captions, one or more per image, of all N images.
+        references: human captions, one or more per image, of all images.
         bleu_weight: w; 0 for CIDEr alone.
 
     Call arguments:
@@ -162,7 +162,7 @@ class CaptionReward:
             batch = slice(begin, begin + batch_size)
             references = [self._references[image] for image in images[batch]]
             self._scorer.ctest = [self._cook(line) for line in lines[batch]]
-            # The scorer uses the length of `crefs` as N; references after the last caption are not compared.
+            # The length of `crefs` is the number of images; references after the last caption are not compared.
             self._scorer.crefs = references + self._references[: batch_size - len(references)]
             scores += self._scorer.compute_cider()
         return np.array(scores)

@@ -134,7 +134,7 @@ def from_model(task_class: type, other: Any, **overrides: Any):
         >>> bool((longer.embedding.get_weights()[0] == model.embedding.get_weights()[0]).all())
         True
     """
-    if not _is_task(other) or other.task_name() != task_class.task_name():
+    if other.task_name() != task_class.task_name():
         raise TypeError(f"`other` is a {type(other).__name__}; expected a {task_class.task_name()}.")
     check_not_quantized(other)
     config = override_config(task_class, other.config, overrides)
@@ -172,8 +172,7 @@ def from_encoder(task_class: type, other: Any, **overrides: Any):
         raise TypeError(
             f"A {task_class.__name__} has no encoder of one text; expected one of {', '.join(ENCODER_USES)}."
         )
-    has_encoder = _is_task(other) and other.encoder is not None and "token_ids" in other.input
-    if not has_encoder or not other.encoder.blocks:
+    if other.encoder is None or "token_ids" not in other.input or not other.encoder.blocks:
         raise TypeError(
             f"This {type(other).__name__} has no Transformer encoder of one text; expected a model with one, such "
             "as a MaskedLM."
@@ -193,12 +192,6 @@ def from_encoder(task_class: type, other: Any, **overrides: Any):
             new.set_weights(old.get_weights())
     model.is_pretrained = True
     return model
-
-
-def _is_task(other: Any) -> bool:
-    from keras_attention.models.task import Task  # task.py imports this module
-
-    return isinstance(other, Task)
 
 
 def check_not_quantized(other: Any) -> None:

@@ -1,4 +1,4 @@
-"""Recognize training data from which no model can learn, and data that are probably a mistake, before training."""
+"""Detect unusable or suspicious training data."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def _label_problem(data: Any, examples: Sequence, known: Sequence[str]) -> str:
         message = f"{all_have} the label {counts[0][0]}"
         if not known:
             raise DataError(
-                f"{message}; expected at least two labels. Add examples of other labels, or {data.column_option}."
+                f"{message}; expected at least two labels. Add examples of other labels, or {data.column_hint}."
             )
         return f"{message}, so the model learns to return it for any text."
     if len(counts) > _MANY_LABELS and len(once) >= 0.9 * len(counts) and not known:
         raise DataError(
             f"There are {len(counts)} labels for {len(examples)} examples, such as {', '.join(once[:3])}; expected "
-            f"labels that occur several times. If they are in another column, {data.column_option}."
+            f"labels that occur several times. If they are in another column, {data.column_hint}."
         )
     if once:
         return (
             f"These labels occur once: {', '.join(once[:10])}. One may be a mistake, or the name of a column in a "
-            f"header; {data.column_option}."
+            f"header; {data.column_hint}."
         )
     return ""
 
@@ -95,7 +95,7 @@ def _empty(data: Any, examples: Sequence) -> str:
         outputs += not other.strip()
     if total and outputs == total:
         raise DataError(
-            f"Every target, label or tag is empty, of {total}; expected text. If it is not, {data.column_option}."
+            f"Every target, label or tag is empty, of {total}; expected text. If it is not, {data.column_hint}."
         )
     names = {"input": inputs, "target, label or tag": outputs}
     shown = " and ".join(f"the {name} of {count}" for name, count in names.items() if count)
@@ -112,7 +112,7 @@ def _equal(data: Any, examples: Sequence) -> str:
             return f"All {len(values)} training texts are equal, so the model learns this one text. Add other texts."
         raise DataError(
             f"All {len(values)} training examples have the {name} {_shown(values[0])!r}; expected different ones. "
-            f"Add other examples, or {data.column_option}."
+            f"Add other examples, or {data.column_hint}."
         )
     return ""
 
@@ -126,22 +126,22 @@ def _copied(data: Any, examples: Sequence) -> str:
         return ""
     return (
         f"The target, label or tag equals the input in {len(copies)} of {counted(total, 'example')}, such as "
-        f"{copies[0][:40]!r}, so the model learns to copy. If this is not intended, {data.column_option}."
+        f"{copies[0][:40]!r}, so the model learns to copy. If this is not intended, {data.column_hint}."
     )
 
 
 def _contradictory(data: Any, examples: Sequence) -> str:
     if not data.label_counts(examples):
         return ""
-    found: dict[Any, set] = {}
+    labels_of: dict[Any, set] = {}
     for example in examples:
         labels = example[1] if is_pair(example) else " ".join(tag for _, tag in example)
-        found.setdefault(input_of(example), set()).add(labels)
-    texts = [text for text, labels in found.items() if len(labels) > 1]
+        labels_of.setdefault(input_of(example), set()).add(labels)
+    texts = [text for text, labels in labels_of.items() if len(labels) > 1]
     if not texts:
         return ""
     shown, inputs = _shown(texts[0]), counted(len(texts), "input has", "inputs have")
-    labels = " and ".join(sorted(found[texts[0]])[:2])
+    labels = " and ".join(sorted(labels_of[texts[0]])[:2])
     return f"{inputs} different labels, such as {shown!r} with {labels}. Correct them."
 
 

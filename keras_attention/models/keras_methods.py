@@ -15,12 +15,12 @@ from keras_attention.models import token_loss
 
 
 def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **options: Any) -> None:
-    """Configure training; see `keras.Model.compile`. The defaults fit this task.
+    """Configure training; see `keras.Model.compile`. By default, uses the loss and metrics of this task.
 
     Args:
-        optimizer: by default Adam with a learning rate of 0.001 and clipped gradients.
-        loss: by default `MaskedCrossEntropy` for each output.
-        weighted_metrics: by default, if `loss` is the default too, `MaskedAccuracy` for each output.
+        optimizer: `"auto"` for Adam with a learning rate of 0.001 and clipped gradients.
+        loss: `"auto"` for `MaskedCrossEntropy` per output.
+        weighted_metrics: `"auto"` for `MaskedAccuracy` per output, but only if `loss` is also `"auto"`.
         **options: the other arguments of `keras.Model.compile`.
     """
     from keras_attention.training import compiling

@@ -24,8 +24,8 @@ TaggedSentences = Sequence[Sequence[tuple[str, str]]]
 class ClassificationData(TaskData):
     """Read, check, batch and score pairs (text, label); a text may be a pair of texts. See `TaskData`."""
 
-    example = "(text, label), two strings"
-    reader = "ka.data.read_labelled(path)"
+    example_description = "(text, label), two strings"
+    reader_call = "ka.data.read_labelled(path)"
     has_pairs = True
 
     def is_example(self, value: Any) -> bool:
@@ -48,7 +48,9 @@ class ClassificationData(TaskData):
         """Return label -> number of texts."""
         return collections.Counter(label for _, label in examples)
 
-    def batches(self, model: Any, examples: LabelledTexts, *settings: Any, **options: Any) -> Any:
+    def batches(
+        self, model: Any, examples: LabelledTexts, max_tokens: int, shuffle: bool, seed: int, **options: Any
+    ) -> Any:
         """Turn (text, label) pairs into batches; see `Task.make_batches`.
 
         Raises:
@@ -59,7 +61,7 @@ class ClassificationData(TaskData):
                 f"The model's `problem_type` is {model.config.problem_type!r}; expected {SINGLE_LABEL!r}, the only one "
                 "that can be trained. Make a new classifier with `TextClassifier.from_encoder(model, labels=...)`."
             )
-        return super().batches(model, examples, *settings, **options)
+        return super().batches(model, examples, max_tokens, shuffle, seed, **options)
 
     def baseline(
         self, model: Any, examples: LabelledTexts, validation: LabelledTexts, metric: str, **_: Any
@@ -70,7 +72,7 @@ class ClassificationData(TaskData):
         label = most_frequent(label for _, label in examples)
         return Baseline(sum(other == label for _, other in validation) / len(validation), "the most frequent label")
 
-    def scores(self, model: Any, examples: LabelledTexts, batch_size: int = 32) -> dict[str, Any]:
+    def metrics(self, model: Any, examples: LabelledTexts, batch_size: int = 32) -> dict[str, Any]:
         """Return `accuracy` (0 to 1), and the numbers of correct and of all texts."""
         check_known_labels(model, self.label_counts(examples))
         outputs = model.classify([text for text, _ in examples], batch_size=batch_size)
@@ -82,9 +84,9 @@ class ClassificationData(TaskData):
 class TaggingData(TaskData):
     """Read, check, batch and score sentences, each a list of (word, tag); see `TaskData`."""
 
-    example = "sentences, each a list of (word, tag), where a word has no white space"
-    reader = "ka.data.read_tagged(path)"
-    column_option = "choose the column of the tags with `tag_column`"
+    example_description = "sentences, each a list of (word, tag), where a word has no white space"
+    reader_call = "ka.data.read_tagged(path)"
+    column_hint = "choose the column of the tags with `tag_column`"
 
     def is_example(self, value: Any) -> bool:
         """Return whether a value is a list of (word, tag). White space separates words, so a word has none."""
@@ -122,18 +124,18 @@ class TaggingData(TaskData):
 
     def validation_score(self, model: Any, examples: TaggedSentences, metric: str, **_: Any) -> float:
         """Return the F1 of entities."""
-        return self.scores(model, examples)[metric]
+        return self.metrics(model, examples)[metric]
 
     def baseline(
         self, model: Any, examples: TaggedSentences, validation: TaggedSentences, metric: str, **_: Any
     ) -> Baseline | None:
-        """Return the accuracy or F1 of each word's most frequent tag; see `keras_attention.training.baseline`."""
+        """Return the accuracy or F1 when each word gets its most frequent training tag; see `training.baseline`."""
         if metric not in ("accuracy", *self.output_metrics(model)) or not any(validation):
             return None
         tagged = frequent_tags(examples, [[word for word, _ in sentence] for sentence in validation])
         return Baseline(_tag_scores(model, validation, tagged)[metric], "each word's most frequent tag")
 
-    def scores(self, model: Any, examples: TaggedSentences, batch_size: int = 32) -> dict[str, Any]:
+    def metrics(self, model: Any, examples: TaggedSentences, batch_size: int = 32) -> dict[str, Any]:
         """Return `accuracy` (0 to 1), the numbers of correct and of all words and, for entities, their scores."""
         check_known_labels(model, self.label_counts(examples))
         outputs = model.tag(self.texts(examples), batch_size=batch_size)

@@ -25,7 +25,7 @@ def initialize_target_embeddings(model: Any, pairs: Sequence[tuple[str, str]]) -
 
     and the part of the decoder's matrix W that reads attended source embeddings gets g I added, g = 2. The first logit
     of y is then high if the attention reads a word that y translates. With few pairs, a network with random weights
-    learns the language of the targets, but hardly which word translates which.
+    learns fluent output but not word translations.
 
     Args:
         model: a `Translator` with `attend_embeddings`, not trained.

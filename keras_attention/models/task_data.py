@@ -18,8 +18,8 @@ from keras_attention.models import data_checks
 class TaskData:
     """Read, check, batch and score the examples of a task; `Task.data` of each task is an instance.
 
-    Methods with an argument `model` read its tokenizers and its config. Those without one need no network, so they also
-    work on a class, as in `ka.TextClassifier.data.labels(examples)`.
+    Methods with an argument `model` read its tokenizers and its config. Methods without `model` can be called on the
+    class: `ka.TextClassifier.data.labels(examples)`.
 
     Args:
         batch_function: makes batches of `(examples, model, max_tokens, shuffle, seed)`, such as
@@ -30,9 +30,9 @@ class TaskData:
         Counter({'good': 2, 'bad': 1})
     """
 
-    example = ""  # what one example is, for errors; "": the examples of the task are not checked
-    reader = ""  # the call that reads a file of examples, for errors
-    column_option = "name the columns with `columns`"  # how to read other columns of a file, for errors
+    example_description = ""  # what one example is, for errors; "": the examples of the task are not checked
+    reader_call = ""  # the call that reads a file of examples, for errors
+    column_hint = "name the columns with `columns`"  # how to read other columns of a file, for errors
     has_pairs = False  # whether an example is a pair (input, target or label), which `fit` also takes as `x` and `y`
     text_metrics: tuple[str, ...] = ()  # metrics of generated texts; see `output_metrics`
 
@@ -47,11 +47,11 @@ class TaskData:
         """Check that raw examples are those of this task.
 
         Raises:
-            TypeError: `examples` is no list, such as the path of a file; or an example is not one of the task.
+            TypeError: `examples` is not a list, such as the path of a file; or an example is not one of the task.
         """
-        if not self.example:
+        if not self.example_description:
             return
-        fix = f"expected a list of {self.example}. `{self.reader}` reads a file."
+        fix = f"expected a list of {self.example_description}. `{self.reader_call}` reads a file."
         if isinstance(examples, (str, bytes, os.PathLike)) or not has_items(examples):
             shown = f" {str(examples)[:80]!r}" if isinstance(examples, (str, os.PathLike)) else ""
             raise TypeError(f"`examples` is a {type(examples).__name__}{shown}; {fix}")
@@ -85,7 +85,7 @@ class TaskData:
             ...
             keras_attention.data.lines.DataError: All 2 training examples have the input 'we eat'; expected ...
         """
-        if self.example and len(examples):
+        if self.example_description and len(examples):
             data_checks.check_training(self, examples, validation or (), known_labels)
 
     def read(self, paths: Sequence[str], **options: Any) -> list:
@@ -151,12 +151,12 @@ class TaskData:
         """Return the score of a prediction without a network, or None; see `keras_attention.training.baseline`."""
         return None
 
-    def scores(self, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
+    def metrics(self, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
         """Score a model of this task, or its export; see `keras_attention.evaluate`.
 
         `options` are those of the prediction method, such as `strategy` and `batch_size`.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define `scores`.")
+        raise NotImplementedError(f"{type(self).__name__} does not define `metrics`.")
 
 
 def has_items(value: Any) -> bool:

@@ -27,8 +27,8 @@ class TextData(TaskData):
         score: a function of (model, texts) that returns the scores, such as `causal_scores`.
     """
 
-    example = "texts, each a string"
-    reader = "ka.data.read_texts(path)"
+    example_description = "texts, each a string"
+    reader_call = "ka.data.read_texts(path)"
 
     def __init__(self, batch_function: Callable[..., Any], score: Callable[[Any, Sequence[str]], dict]) -> None:
         super().__init__(batch_function)
@@ -85,7 +85,7 @@ class TextData(TaskData):
         loss = unigram_loss(batches_of(examples), batches_of(validation), model.config.vocabulary_size, label_smoothing)
         return Baseline(loss, "the frequency of each token")
 
-    def scores(self, model: Any, examples: Sequence[str]) -> dict[str, Any]:
+    def metrics(self, model: Any, examples: Sequence[str]) -> dict[str, Any]:
         """Return `loss` (nats) of the predicted tokens, and `perplexity` or `accuracy`."""
         return self._score(model, examples)
 
