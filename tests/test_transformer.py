@@ -231,6 +231,7 @@ def test_a_hypothesis_attends_to_the_slots_of_its_ancestors(memory):
 
 @pytest.mark.parametrize("change", ["lora", "int8"])
 def test_steps_use_changed_projections(change):
+    keras.utils.set_random_seed(5)
     layer, x, memory = stack(True, norm_first=True), numbers(B, S, M), numbers(B, 3, M, seed=8)
     layer(x, memory)
     for dense in [each for each in layer._flatten_layers() if isinstance(each, keras.layers.Dense)]:
