@@ -1,5 +1,7 @@
 """Defaults that follow the data, compared with values that are computed by hand."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -173,6 +175,21 @@ def test_a_loaded_model_starts_from_trained_weights(classifier, tmp_path):
     loaded = ka.load(tmp_path / "m.keras")
     assert loaded.is_pretrained
     assert ka.TextClassifier.from_model(loaded, dropout=0.2).is_pretrained
+
+
+@pytest.mark.parametrize(
+    ("method", "pooling", "example", "count", "expected"),
+    [
+        ("classify", "mean", ("we eat", "food"), 1000, True),
+        ("classify", "mean", ("we eat", "food"), 1001, False),
+        ("classify", "mean", (("we eat", "bread"), "food"), 7, False),
+        ("classify", "start", ("we eat", "food"), 7, False),
+        ("tag", "mean", (["we", "eat"], ["PRON", "VERB"]), 7, False),
+    ],
+)
+def test_few_texts_are_contrasted_by_a_sentence_encoder(method, pooling, example, count, expected):
+    model = types.SimpleNamespace(predict_method=method, config=types.SimpleNamespace(pooling=pooling))
+    assert defaults.is_contrastive(model, [example] * count) == expected
 
 
 def test_no_examples_are_an_error(classifier):

@@ -123,6 +123,31 @@ def test_the_head_is_fitted_by_logistic_regression(classifier):
         ka.training.fit_head(ka.CausalLM.from_preset("char_rnn", vocabulary_size=7, units=3), EXAMPLES)
 
 
+PAIR_LOSSES = (  # labels, vectors, weights, loss
+    ([0, 0, 1], [[3, 4], [6, 8], [1, 0]], None, 0.5 * 0.0 + 0.5 * 0.36),
+    ([[0], [0], [1]], [[3, 4], [5, 0], [0, 2]], None, 0.5 * 0.4**2 + 0.5 * (0.8**2 + 0.0) / 2),
+    ([0, 0, 1], [[3, 4], [5, 0], [0, 2]], [1.0, 1.0, 0.0], 0.5 * 0.4**2),
+    ([0, 1, 2], [[3, 4], [5, 0], [0, 2]], None, 0.5 * (0.6**2 + 0.8**2 + 0.0) / 3),
+    ([7], [[3, 4]], None, 0.0),
+)
+
+
+@pytest.mark.parametrize(("labels", "vectors", "weights", "expected"), PAIR_LOSSES)
+def test_pairs_with_equal_labels_should_have_the_cosine_1_and_others_0(labels, vectors, weights, expected):
+    arrays = np.array(labels), np.array(vectors, "float32"), None if weights is None else np.array(weights)
+    assert float(ka.training.PairLoss()(*arrays)) == pytest.approx(expected)
+
+
+def test_the_encoder_is_fitted_to_pairs_and_the_head_is_not(classifier):
+    head, encoder = classifier.head.get_weights(), classifier.encoder.get_weights()
+    losses = ka.training.fit_encoder(classifier, EXAMPLES, ka.training.TrainingPlan(epochs=2, warmup_steps=1))
+    assert losses[1] < losses[0]
+    assert all(np.array_equal(a, b) for a, b in zip(head, classifier.head.get_weights(), strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(encoder, classifier.encoder.get_weights(), strict=True))
+    with pytest.raises(ValueError, match=r"A CausalLM has no labels of whole texts"):
+        ka.training.fit_encoder(ka.CausalLM.from_preset("char_rnn", vocabulary_size=7, units=3), EXAMPLES)
+
+
 def test_freeze_changes_only_the_pooler_and_the_head(classifier):
     ka.training.freeze(classifier)
     assert changed(classifier) == {w.path for w in [*classifier.pooler.weights, *classifier.head.weights]}
