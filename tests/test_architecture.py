@@ -34,7 +34,7 @@ ALLOWED = {
     "weights": {"weights", "config", "presets", "models", "data", "storage"},
     "serving": {"serving", "models", "outputs", "generation", "layers.projections", "data", "storage"}
     | {"keras_patches", "__version__"},
-    "loading": {"serving", "storage", "weights"} | PUBLIC,
+    "loading": {"serving", "storage", "weights", "keras_patches"} | PUBLIC,
     "registered": {"models", "training", "quickstart"},
     "fonts": set(),
     "visualize": {"fonts", "data.special_tokens", "storage"} | PUBLIC,
