@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import implicit_mask
 
 _LAYERS = {"simple": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
@@ -86,7 +87,7 @@ class RecurrentEncoder(BaseLayer):
         self.bidirectional, self.dropout, self.return_state = bidirectional, dropout, return_state
         self.supports_jit = keras.backend.backend() != "tensorflow"
         self.recurrent_layers = [self._make_layer(i) for i in range(num_layers)]
-        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
     blocks = ()  # it has no Transformer blocks
 

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.lstm import lstm_outputs
 from keras_attention.layers.masks import implicit_mask
 from keras_attention.layers.recurrent import check_cell, states_per_cell
@@ -102,8 +103,8 @@ class RecurrentDecoder(BaseLayer):
         if self.attend_first:
             self.gate = keras.layers.Dense(1, "sigmoid", dtype=self.dtype_policy, name="gate")
         self.context_dropout = context_dropout
-        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
-        self.context_dropout_layer = keras.layers.Dropout(context_dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
+        self.context_dropout_layer = Dropout(context_dropout, dtype=self.dtype_policy)
 
     blocks = ()  # it has no Transformer blocks
 
