@@ -33,7 +33,7 @@ def find(folder: str, word: str) -> pathlib.Path:
 def score(task: type, folder: str, seed: int, directory: pathlib.Path) -> float:
     """Return the accuracy in percent of a model that is trained with the defaults."""
     keras.utils.set_random_seed(seed)
-    train, dev = (task.read_examples([str(find(folder, split))]) for split in ("train", "dev"))
+    train, dev = (task.data.read([str(find(folder, split))]) for split in ("train", "dev"))
     model = task.from_examples(train)
     plan = ka.training.TrainingPlan.for_data(model, train, seed=seed)
     ka.train(model, train, directory, plan, validation=dev)

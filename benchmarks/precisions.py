@@ -63,7 +63,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = ka.load(arguments.model)
     options = {"images": arguments.images} if arguments.images else {}
-    examples = type(model).read_examples(arguments.files, **options)[: arguments.examples]
+    examples = model.data.read(arguments.files, **options)[: arguments.examples]
     inputs, expected = inputs_of(model, examples), None
     with tempfile.TemporaryDirectory() as folder:
         for precision in PRECISIONS:

@@ -125,8 +125,8 @@ def score(task: str, folder: pathlib.Path) -> dict:
     model = ka.load(folder / "run" / "model.keras")
     options = json.loads((folder / "run" / "run.json").read_text())[1]
     reading = {"images": options["images"]} if task == "captioner" else {}
-    train, valid = (model.read_examples(options[f"{split}_files"], **reading) for split in ("train", "valid"))
-    search = {"strategy": ka.BeamSearch(num_beams=5)} if model.text_metrics else {}
+    train, valid = (model.data.read(options[f"{split}_files"], **reading) for split in ("train", "valid"))
+    search = {"strategy": ka.BeamSearch(num_beams=5)} if model.data.text_metrics else {}
     scores = ka.evaluate(model, valid, **search, **({"lowercase": True} if task == "translator" else {}))
     metric = {"translator": "bleu", "captioner": "cider", "lm": "loss"}.get(task, "accuracy")
     found = ka.training.baseline(model, train, valid, metric)

@@ -71,7 +71,7 @@ class DataSize:
         words: collections.Counter[str] = collections.Counter()
         characters: set[str] = set()
         length = 0
-        for text in task.texts_of(examples):
+        for text in task.data.texts(examples):
             words.update(text.lower().split())
             characters.update(text)
             length += len(text)
@@ -337,11 +337,11 @@ def _num_tokens(model: Any, examples: Sequence, size: DataSize) -> int:
     def lengths(tokenizer: Any, texts: Sequence[str]) -> list[int]:  # as in `LengthBatches`
         return [min(round_up(len(ids) + 1, 4), longest) for ids in encode_texts(tokenizer, texts)]
 
-    if model.has_pairs and len(model.tokenizers) == 2:  # the longer text of a pair counts
+    if model.data.has_pairs and len(model.tokenizers) == 2:  # the longer text of a pair counts
         sample = examples[:: math.ceil(len(examples) / _SAMPLED_TEXTS) or 1]
         sides = [lengths(t, side) for t, side in zip(model.tokenizers.values(), zip(*sample, strict=True), strict=True)]
         return math.ceil(sum(map(max, *sides)) * len(examples) / max(len(sample), 1))
-    texts = [text for text in model.texts_of(examples) if text]
+    texts = [text for text in model.data.texts(examples) if text]
     sample = [text[:_SAMPLED_CHARACTERS] for text in texts[:: math.ceil(len(texts) / _SAMPLED_TEXTS) or 1]]
     tokens = sum(lengths(model.tokenizer, sample))
     if longest < math.inf:

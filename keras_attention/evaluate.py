@@ -49,7 +49,7 @@ def evaluate(
         (True, 'nrefs:1')
     """
     task = task_of(model)
-    task.check_examples(examples)
+    task.data.check(examples)
     if not len(examples):
         raise ValueError("There are no examples to score on; expected at least one.")
     exported = not isinstance(model, ka.models.Task)
@@ -59,11 +59,11 @@ def evaluate(
     else:
         options["batch_size"] = batch_size
     if strategy is not None:
-        if exported or not task.text_metrics:
+        if exported or not task.data.text_metrics:
             reason = "an export has a fixed strategy" if exported else f"a {task.__name__} does not search"
             raise TypeError(f"`strategy` is {strategy!r}, but {reason}; leave it out.")
         options["strategy"] = strategy
-    return task.score_examples(model, examples, **options)
+    return task.data.scores(model, examples, **options)
 
 
 def task_of(model: Any) -> type:

@@ -103,8 +103,8 @@ def _xlnet(layers: int, width: int, heads: int, *parameters) -> Preset:
 
 def _gpt(layers: int, width: int, heads: int, source: tuple[str, int], *parameters) -> Preset:
     config = TransformerConfig(
-        width, layers, heads, 4 * width, "gelu_tanh", True, "learned", 1024, attention_dropout=0.1, epsilon=1e-5,
-        initializer_range=0.02,
+        width, layers, heads, 4 * width, "gelu_tanh", norm_first=True, positions="learned", max_length=1024,
+        attention_dropout=0.1, epsilon=1e-5, initializer_range=0.02,
     )  # fmt: skip
     return Preset("CausalLM", config, *source, *parameters)
 

@@ -19,7 +19,7 @@ LOADERS = {  # name of a loader -> the loader, a suffix of its files, and a file
     "labelled": (read_labelled, ".csv", "fine,good\n"),
     "labelled jsonl": (read_labelled, ".jsonl", '{"text": "fine", "label": "good"}\n'),
     "texts": (read_texts, ".txt", "we eat\n"),
-    "documents": (lambda path: CausalLM.read_examples([path]), ".txt", "we eat\n"),
+    "documents": (lambda path: CausalLM.data.read([path]), ".txt", "we eat\n"),
     "tagged": (read_tagged, ".conll", "we\tPRON\n"),
     "captions": (lambda path: read_captions(path, path.parent), ".csv", "a.png,a dog\n"),
 }

@@ -59,7 +59,7 @@ def test_an_unreadable_image_has_an_empty_caption(caption_tokenizer):
     with pytest.raises(ValueError, match="`batch_size` is -1"):
         model.caption([image], batch_size=-1)
     with pytest.raises(ValueError, match="None of the 1 images can be read"):
-        model.validation_score([ka.data.CaptionedImage("a", b"<html>", ("a red circle",))], "bleu")
+        model.data.validation_score(model, [ka.data.CaptionedImage("a", b"<html>", ("a red circle",))], "bleu")
 
 
 def test_the_score_of_a_caption_is_the_sum_of_its_log_probabilities(caption_tokenizer):

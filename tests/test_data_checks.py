@@ -64,13 +64,13 @@ FINE = [
 @pytest.mark.parametrize(("task", "examples", "message"), ERRORS)
 def test_data_without_anything_to_learn_are_an_error(task, examples, message):
     with pytest.raises(ka.data.DataError, match=message):
-        TASKS[task].check_training_data(examples)
+        TASKS[task].data.check_training(examples)
 
 
 @pytest.mark.parametrize(("task", "examples", "validation", "message"), WARNINGS)
 def test_a_probable_mistake_has_one_warning(task, examples, validation, message):
     with pytest.warns(ka.data.DataWarning, match=message) as caught:
-        TASKS[task].check_training_data(examples, validation)
+        TASKS[task].data.check_training(examples, validation)
     assert len(caught) == 1
 
 
@@ -78,12 +78,12 @@ def test_a_probable_mistake_has_one_warning(task, examples, validation, message)
 def test_good_data_have_no_warning(task, examples, validation):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        TASKS[task].check_training_data(examples, validation)
+        TASKS[task].data.check_training(examples, validation)
 
 
 def test_one_label_is_a_warning_if_the_model_has_others():
     with pytest.warns(ka.data.DataWarning, match="have the label good, so the model learns to return it for any text"):
-        ka.TextClassifier.check_training_data([(f"film {i}", "good") for i in range(11)], labels=("good", "bad"))
+        ka.TextClassifier.data.check_training([(f"film {i}", "good") for i in range(11)], known_labels=("good", "bad"))
 
 
 @pytest.mark.parametrize(("once", "twice", "known", "is_error"), [
@@ -95,8 +95,8 @@ def test_labels_that_nearly_all_occur_once_are_an_error(once, twice, known, is_e
     known_labels = labels if known else ()
     if not is_error:
         with pytest.warns(ka.data.DataWarning, match="occur once: 0 x, 1 x"):
-            ka.TextClassifier.check_training_data(examples, labels=known_labels)
+            ka.TextClassifier.data.check_training(examples, known_labels=known_labels)
         return
     message = f"There are {once + twice} labels for {len(labels)} examples, such as 0 x.*`columns`"
     with pytest.raises(ka.data.DataError, match=message):
-        ka.TextClassifier.check_training_data(examples, labels=known_labels)
+        ka.TextClassifier.data.check_training(examples, known_labels=known_labels)

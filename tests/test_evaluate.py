@@ -25,7 +25,7 @@ def test_the_attributes_of_a_task_are_consistent(task):
     assert task.output_class.__name__ in getattr(task, task.predict_method).__annotations__["return"]
     assert task.default_strategy is None or task.default_strategy().num_beams == 1
     assert bool(task.default_strategy) == hasattr(task, "step")
-    assert task.metric in ("loss", "accuracy", *task.text_metrics)
+    assert task.metric in ("loss", "accuracy", *task.data.text_metrics)
 
 
 FILES = [
@@ -41,7 +41,7 @@ FILES = [
 @pytest.mark.parametrize(("task", "text", "examples", "sizes"), FILES, ids=[row[0].__name__ for row in FILES])
 def test_a_file_becomes_a_model_and_batches(task, text, examples, sizes, tmp_path):
     (tmp_path / "examples.txt").write_text(text)
-    assert task.read_examples([str(tmp_path / "examples.txt")]) == examples
+    assert task.data.read([str(tmp_path / "examples.txt")]) == examples
     kind = {} if task is ka.TextTagger else {"tokenizer_kind": "characters"}
     model = task.from_examples(examples * 2, **kind, vocabulary_size=60, **sizes)
     assert all(tokenizer.vocabulary_size() > 8 for tokenizer in model.tokenizers.values())
@@ -50,7 +50,7 @@ def test_a_file_becomes_a_model_and_batches(task, text, examples, sizes, tmp_pat
     rows = {len(array) for array in [*inputs.values(), *(labels.values() if isinstance(labels, dict) else [labels])]}
     assert len(rows) == 1
     with pytest.raises(ValueError, match="There are 3 files"):
-        task.read_examples(["a", "b", "c"])
+        task.data.read(["a", "b", "c"])
 
 
 def test_a_recurrent_tagger_has_a_word_and_a_character_tokenizer():

@@ -13,9 +13,9 @@ import keras_attention as ka
 from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.generation import CompiledFunction
 from keras_attention.generation import compiled as compiled_module
-from keras_attention.generation.constraints import uniform_numbers
 from keras_attention.generation.decode import decode
 from keras_attention.generation.proposals import is_possible
+from keras_attention.generation.random_numbers import uniform_numbers
 
 START, END = 0, 1
 

@@ -48,13 +48,13 @@ def test_the_number_of_validation_groups_is_limited():
 
 def test_a_label_stays_in_the_training_examples():
     examples = [(f"text {i}", "common" if i % 3 else f"label {i // 6}") for i in range(60)]  # labels of two examples
-    counts = ka.TextClassifier.label_counts(examples)
-    train, valid = ka.data.split_examples(examples, 0.5, label_counts=ka.TextClassifier.label_counts)
+    counts = ka.TextClassifier.data.label_counts(examples)
+    train, valid = ka.data.split_examples(examples, 0.5, label_counts=ka.TextClassifier.data.label_counts)
     assert len(valid) == 30
-    assert set(ka.TextClassifier.label_counts(train)) == set(counts)
+    assert set(ka.TextClassifier.data.label_counts(train)) == set(counts)
     tagged = [[("a", "X"), ("b", f"Y{i % 10}")] for i in range(20)]
     tagged = [[*sentence, (f"{i}", "X")] for i, sentence in enumerate(tagged)]
-    train, valid = ka.data.split_examples(tagged, 0.5, label_counts=ka.TextTagger.label_counts)
+    train, valid = ka.data.split_examples(tagged, 0.5, label_counts=ka.TextTagger.data.label_counts)
     assert len(valid) == 10
     assert collections.Counter(tag for sentence in train for _, tag in sentence)["Y3"] == 1
 

@@ -58,12 +58,12 @@ def read_examples(task: type, paths: Sequence[str], labels: Sequence[str] | None
         labels: the labels that are expected; None for any, and for a task without labels.
         **options: `images`, `columns` and `tag_column`; None for an option that is not set.
     """
-    return task.read_examples(paths, **drop_unset({"labels": labels, **options}))
+    return task.data.read(paths, **drop_unset({"labels": labels, **options}))
 
 
 def hold_out(task: type, examples: list, seed: int) -> tuple[list, list | None]:
     """Split the training examples into training and validation examples, and say so; None if there are too few."""
-    train, valid = ka.data.split_examples(examples, seed=seed, label_counts=task.label_counts)
+    train, valid = ka.data.split_examples(examples, seed=seed, label_counts=task.data.label_counts)
     if not valid:
         say("--valid is not set, and there is too little data to hold out a part, so the model trains on all of it.")
         return examples, None
@@ -76,7 +76,7 @@ def hold_out(task: type, examples: list, seed: int) -> tuple[list, list | None]:
 
 def list_labels(task: type, examples: Sequence) -> None:
     """List the labels of examples with their counts; a task without labels has no list."""
-    counts = task.label_counts(examples).most_common()
+    counts = task.data.label_counts(examples).most_common()
     if counts:
         shown = ", ".join(f"{one_line(label)} ({count})" for label, count in counts[:_MAX_SHOWN])
         say(f"{len(counts)} label{'s' * (len(counts) != 1)}: {shown}{', ...' * (len(counts) > _MAX_SHOWN)}")

@@ -157,7 +157,7 @@ _RUN = [
     _run("--seed", type=int, default=0, show_default=True, help="seed of all random numbers."),
     _run("--tensorboard", is_flag=True, help="write curves and attention plots to OUT/tensorboard."),
 ]
-_TASK = click.Argument(["task"], type=click.Choice(list(TASKS)))
+_TASK = click.Argument(["task"], type=click.Choice(list(TASKS)), metavar="TASK")
 
 
 @click.command(cls=Command, params=[_TASK, *_DATA, *_MODEL, *_OPTIMIZATION, *_RUN])
@@ -165,7 +165,8 @@ _TASK = click.Argument(["task"], type=click.Choice(list(TASKS)))
 def train(context: click.Context, task: str, **options: Any) -> None:
     """Train a model for TASK on your files.
 
-    The tasks lm, mlm and plm are causal, masked and permutation language models. Example:
+    TASK is translator, captioner, lm, mlm, plm, classifier or tagger; lm, mlm and plm are causal, masked and
+    permutation language models. Example:
 
     keras-attention train translator --train train.tsv --valid valid.tsv --out run
     """

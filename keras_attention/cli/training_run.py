@@ -216,10 +216,10 @@ def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | 
     if list(options["valid_files"]) not in ([], _NONE):
         reading["images"] = options["valid_images"] or options["images"]
         # A label of a text that no training example has is a mistake, but a rare tag may be missing in few sentences.
-        expected = labels or (task.labels_of(examples) if task.has_pairs else None) or None
+        expected = labels or (task.data.labels(examples) if task.data.has_pairs else None) or None
         valid = read_examples(task, options["valid_files"], expected, **reading)
     list_labels(task, examples)
-    task.check_training_data(examples, valid, labels or ())
+    task.data.check_training(examples, valid, labels or ())
     warnings.simplefilter("ignore", ka.data.DataWarning)  # `ka.train` checks them again
     if not options["valid_files"]:
         examples, valid = hold_out(task, examples, options["seed"])
@@ -255,7 +255,7 @@ def _model(task: type, options: dict[str, Any], examples: list, valid: list, out
 
 def _new(task: type, options: dict[str, Any], examples: list, valid: list) -> Any:
     overrides = _overrides(options["overrides"])
-    if labels := task.labels_of([*examples, *valid]):
+    if labels := task.data.labels([*examples, *valid]):
         overrides.setdefault("labels", labels)
     if options["image_encoder"]:
         overrides["image_encoder"] = options["image_encoder"]
@@ -276,7 +276,7 @@ def _new(task: type, options: dict[str, Any], examples: list, valid: list) -> An
 
 def _initialized(task: type, options: dict[str, Any], examples: list, model: Any) -> Any:
     """Return the model of --init, with the config fields of --set, or a new model on its encoder."""
-    overrides, labels = _overrides(options["overrides"]), task.labels_of(examples)
+    overrides, labels = _overrides(options["overrides"]), task.data.labels(examples)
     if isinstance(model, task):
         return type(model).from_model(model, **overrides) if overrides else model
     overrides |= {"labels": labels} if labels else {}

@@ -22,8 +22,9 @@ import keras
 from keras import ops
 
 from keras_attention.generation.block_loop import run_loop
-from keras_attention.generation.constraints import constrained_log_probs, force_candidates, uniform_numbers
+from keras_attention.generation.constraints import constrained_log_probs, force_candidates
 from keras_attention.generation.proposals import NEVER, NO_HYPOTHESIS, Proposal, is_possible
+from keras_attention.generation.random_numbers import uniform_numbers
 from keras_attention.generation.strategies import Strategy
 from keras_attention.layers.cache import gather_beams, repeat_beams
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -13,11 +13,9 @@ from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.generation.decode import decode, search_inputs
-from keras_attention.metrics.baselines import Baseline
-from keras_attention.models.decoder_steps import stop_inputs, suppress_special
 from keras_attention.models.detokenizer import hypothesis_outputs
 from keras_attention.models.encoded_inputs import TextInputs, check_texts
-from keras_attention.models.examples import read_documents, token_baseline
+from keras_attention.models.search_tokens import stop_inputs, suppress_special
 from keras_attention.outputs import Completion
 
 
@@ -31,17 +29,6 @@ class AutoregressiveLM:
     reads_padding = True  # whether `start` takes prompts of different lengths
     output_class = Completion
     default_strategy = Sampling
-
-    @classmethod
-    def read_examples(cls, paths: Sequence[str], columns: dict[str, str] | None = None) -> list[str]:
-        """Read texts; see `read_documents`."""
-        return read_documents(paths, columns)
-
-    def baseline(
-        self, examples: Any, validation: Any, metric: str, label_smoothing: float = 0.0, **_: Any
-    ) -> Baseline | None:
-        """Return the loss of the frequencies of tokens; see `token_baseline`."""
-        return token_baseline(self, examples, validation, metric, label_smoothing)
 
     def complete(
         self, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32

@@ -12,7 +12,6 @@ from keras import ops
 
 from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
 from keras_attention.data.caption_batches import caption_batches
-from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.region_cache import RegionCache
 from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import TextReader
@@ -21,14 +20,14 @@ from keras_attention.generation.decode import best_hypotheses, decode, search_in
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
 from keras_attention.layers.regions import gaussian_kernel
 from keras_attention.layers.vision import SMALL_CNN
-from keras_attention.metrics.baselines import Baseline
-from keras_attention.models import caption_scores, decoder_steps
+from keras_attention.models import decoder_steps
+from keras_attention.models.caption_data import CaptionData
 from keras_attention.models.config_checks import with_vocabulary
 from keras_attention.models.detokenizer import hypothesis_outputs
 from keras_attention.models.encoded_inputs import ImageInputs, check_images
-from keras_attention.models.examples import only_path
 from keras_attention.models.layers_from_config import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.prediction import objects_from_rows, run_batches
+from keras_attention.models.search_tokens import stop_inputs, suppress_special
 from keras_attention.models.task import Task
 from keras_attention.models.vision_weights import IMAGENET, load_image_encoder_weights
 from keras_attention.outputs import Caption
@@ -79,10 +78,9 @@ class Captioner(Task):
     default_preset = TASKS[command_name].preset
     predict_method = "caption"
     output_class = Caption
-    batch_function = staticmethod(caption_batches)
+    data = CaptionData(caption_batches)
     default_strategy = Greedy
     metric = "bleu"
-    text_metrics = ("bleu", "cider")
 
     def __init__(
         self, config: RecurrentCaptionerConfig | TransformerCaptionerConfig, tokenizer: Any = None, **kwargs
@@ -327,7 +325,7 @@ class Captioner(Task):
         limits = ops.zeros_like(inputs["seeds"]) + limit
         no_prefix = ops.expand_dims(inputs["seeds"], 1)[:, :0]
         search = search_inputs(limits, inputs["seeds"], no_prefix, no_prefix)
-        return {**inputs, **search, **decoder_steps.stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)}
+        return {**inputs, **search, **stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
         """Search for captions; `inputs` come from `prepare`.
@@ -339,7 +337,7 @@ class Captioner(Task):
         special, searched = special_tokens_of(self.tokenizer), dict(inputs)
         encoder_inputs = {name: searched.pop(name) for name in ("images", "regions") if name in searched}
         valid, start_ids = searched.pop("valid"), ops.zeros_like(searched["limits"]) + special.start
-        strategy = decoder_steps.suppress_special(strategy, self.tokenizer)
+        strategy = suppress_special(strategy, self.tokenizer)
         hypotheses = decode(self, encoder_inputs, strategy, start_ids=start_ids, end_id=special.end, **searched)
         computed = best_hypotheses(hypotheses, valid)
         if "attention" in computed:
@@ -359,40 +357,3 @@ class Captioner(Task):
             **hypothesis_outputs(detokenizer, texts, pieces, computed, ("caption", "pieces")),
             "valid": inputs["valid"],
         } | ({"attention": computed["attention"]} if "attention" in computed else {})
-
-    @classmethod
-    def read_examples(
-        cls, paths: Sequence[str], images: str | None = None, columns: dict[str, str] | None = None
-    ) -> list[CaptionedImage]:
-        """Read captions, whose images are in the folder `images`; see `read_captions`."""
-        return read_captions(only_path(paths), images, columns)
-
-    @staticmethod
-    def texts_of(examples: Sequence[CaptionedImage]) -> list[str]:
-        """Return all captions."""
-        return captions_of(examples)
-
-    def make_batches(
-        self,
-        examples: Sequence[CaptionedImage],
-        max_tokens: int = 4096,
-        shuffle: bool = True,
-        seed: int = 0,
-        **images: Any,
-    ) -> Any:
-        """Turn captioned images into batches; see `caption_batches`. Without `shuffle`, images are never augmented."""
-        images = images if shuffle else {"cache": images.get("cache")}
-        return super().make_batches(examples, max_tokens, shuffle, seed, **images)
-
-    def validation_score(self, examples: Sequence[CaptionedImage], metric: str, **options: Any) -> float:
-        """Return BLEU-4 or CIDEr of greedy captions; see `caption_scores.validation_score`."""
-        return caption_scores.validation_score(self, examples, metric, **options)
-
-    def baseline(self, examples: Sequence, validation: Sequence, metric: str, **options: Any) -> Baseline | None:
-        """Return the score of one caption for all images; see `keras_attention.training.baseline`."""
-        return caption_scores.baseline(self, examples, validation, metric, **options)
-
-    @classmethod
-    def score_examples(cls, model: Any, examples: Sequence[CaptionedImage], **search: Any) -> dict[str, Any]:
-        """Return BLEU, METEOR, ROUGE-L and CIDEr; see `caption_scores.score_examples`."""
-        return caption_scores.score_examples(model, examples, **search)

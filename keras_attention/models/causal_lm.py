@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -13,9 +12,9 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.models import decoder_steps
 from keras_attention.models.autoregressive import AutoregressiveLM
 from keras_attention.models.config_checks import with_vocabulary, without_attention
-from keras_attention.models.examples import token_scores
 from keras_attention.models.layers_from_config import make_decoder, make_embedding, text_inputs
 from keras_attention.models.task import Task
+from keras_attention.models.text_data import TextData, causal_scores
 from keras_attention.presets import TASKS
 
 
@@ -53,7 +52,7 @@ class CausalLM(AutoregressiveLM, Task):
     command_name = "lm"
     default_preset = TASKS[command_name].preset
     default_tokenizer = TASKS[command_name].tokenizer
-    batch_function = staticmethod(language_batches)
+    data = TextData(language_batches, causal_scores)
     output_bias = None
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
@@ -89,11 +88,3 @@ class CausalLM(AutoregressiveLM, Task):
     def text_reader(self) -> TextReader:
         """The reader of a whole text, which the decoder encodes."""
         return TextReader.for_decoder(self.tokenizer, self.config.max_length)
-
-    @classmethod
-    def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:
-        """Return `loss` and `perplexity` per token; each token has at least half a window of context."""
-        stride = max(model.config.max_length // 2, 1)
-        scores = token_scores(model, language_batches(examples, model, shuffle=False, stride=stride))
-        signature = f"per:token|window:{model.config.max_length}|stride:{stride}"
-        return {"loss": scores["loss"], "perplexity": scores["perplexity"], "signature": signature}

@@ -10,9 +10,11 @@ import numpy as np
 
 from keras_attention import config as configs
 from keras_attention.config import SINGLE_LABEL
-from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.defaults import DataSize, default_tokenizer_kind, network_defaults
 from keras_attention.presets import ENCODER_TASKS, ENCODER_USES, find_preset
+
+# Config fields that can differ from those of a trained encoder.
+_CHANGEABLE = {"labels", "pooling", "dropout", "attention_dropout"}
 
 
 def from_preset(task_class: type, name: str, **overrides: Any):
@@ -72,38 +74,20 @@ def from_examples(
         >>> model.target_tokenizer.vocabulary_size() > 10
         True
     """
-    task_class.check_examples(examples)
+    data = task_class.data
+    data.check(examples)
     config = find_preset(preset or task_class.default_preset, task_class.task_name())
     kind = tokenizer_kind or default_tokenizer_kind(task_class, preset)
     size, only_dropout = DataSize.measure(task_class, examples), preset is not None
     overrides |= network_defaults(task_class, size, config, kind, only_dropout=only_dropout, overrides=overrides)
     derived_size = overrides.pop("vocabulary_size")
     options = {"vocabulary_size": vocabulary_size or derived_size, "lowercase": lowercase}
-    tokenizers = task_class.train_tokenizers(
-        examples, config, overrides, kind=kind, **options, normalization=normalization
-    )
-    if labels := task_class.labels_of(examples):
+    tokenizers = data.train_tokenizers(examples, config, overrides, kind=kind, **options, normalization=normalization)
+    if labels := data.labels(examples):
         overrides.setdefault("labels", labels)
     model = task_class.from_preset(preset or task_class.default_preset, **tokenizers, **overrides)
     model.initialize_from_examples(examples)
     return model
-
-
-def train_tokenizers(
-    task_class: type, examples: Sequence, config: Any, overrides: dict[str, Any], **options: Any
-) -> dict[str, Any]:
-    """Train the tokenizers of a task on examples.
-
-    Args:
-        examples: training examples of the task.
-        config: the config of the preset.
-        overrides: config fields with new values.
-        **options: the options of `train_tokenizer`: `kind`, `vocabulary_size`, `lowercase` and `normalization`.
-
-    Returns:
-        dict of tokenizers by the names of the constructor's arguments.
-    """
-    return {"tokenizer": train_tokenizer(task_class.texts_of(examples), **options)}
 
 
 def override_config(task_class: type, config, overrides: dict[str, Any]):
@@ -192,9 +176,12 @@ def from_encoder(task_class: type, other: Any, **overrides: Any):
             f"This {type(other).__name__} has no Transformer encoder of one text; expected a model with one, such "
             "as a MaskedLM."
         )
-    unknown = sorted(set(overrides) - {"labels", "pooling", "dropout", "attention_dropout"})
+    unknown = sorted(set(overrides) - _CHANGEABLE)
     if unknown:
-        raise ValueError(f"{', '.join(unknown)} cannot change, because the encoder is already trained.")
+        raise ValueError(
+            f"{', '.join(unknown)} cannot change, because the encoder is already trained; expected only "
+            f"{', '.join(sorted(_CHANGEABLE))}."
+        )
     check_not_quantized(other)
     config = dataclasses.replace(other.config, next_sentence=False, problem_type=SINGLE_LABEL, **overrides)
     model = task_class(config, tokenizer=other.tokenizer)
@@ -216,8 +203,9 @@ def check_not_quantized(other: Any) -> None:
     """Raise ValueError if a model is quantized or has LoRA matrices."""
     if other.quantization or other.has_lora:
         raise ValueError(
-            "The model is quantized or has LoRA matrices. Save and load a model with LoRA, which merges "
-            "the matrices into the weights. If it is quantized, use the original model, and quantize the new one."
+            "The model is quantized or has LoRA matrices; expected float weights only. Save and load a model with "
+            "LoRA, which merges the matrices into the weights. If it is quantized, use the original model, and "
+            "quantize the new one."
         )
 
 
@@ -237,15 +225,18 @@ def copy_weights(model: Any, other: Any, changed: Iterable[str]) -> None:
     old, new = _weights_by_path(other), _weights_by_path(model)
     lost = sorted(old.keys() - new.keys())
     if lost:
-        raise ValueError(f"{', '.join(changed)} cannot change: the weights {', '.join(lost[:8])} would be lost.")
+        raise ValueError(
+            f"{', '.join(changed)} cannot change: the weights {', '.join(lost[:8])} would be lost. Expected values "
+            "that keep all weights of the model."
+        )
     for path, weight in new.items():
         if path not in old:
             continue
         array, new_array = np.array(old[path]), np.array(weight)
         if array.shape[1:] != new_array.shape[1:] or array.shape[:1] > new_array.shape[:1]:
             raise ValueError(
-                f"{', '.join(changed)} cannot change: {weight.path} would have the shape {new_array.shape}, not "
-                f"{array.shape}."
+                f"{', '.join(changed)} cannot change: {weight.path} would have the shape {new_array.shape}; expected "
+                f"{array.shape}, or more rows."
             )
         new_array[tuple(map(slice, array.shape[:1]))] = array
         weight.assign(new_array)

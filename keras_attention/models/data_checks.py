@@ -6,51 +6,28 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from keras_attention.data.captions import CaptionedImage, captions_of
+from keras_attention.data.captions import CaptionedImage
 from keras_attention.data.lines import DataError, DataWarning, counted
 from keras_attention.data.splitting import input_of, is_pair
 from keras_attention.data.text_reader import as_tuple
-from keras_attention.models.examples import has_format
 
 _FEW_EXAMPLES, _FEW_CHARACTERS = 10, 1000
 _MANY_LABELS = 50  # with more labels than this, of which nearly all occur once, the column is wrong
 
 
-def check_training_data(cls: Any, examples: Sequence, validation: Sequence | None, labels: Sequence[str]) -> None:
-    """Raise an error if no model can learn from examples, and warn about what is probably a mistake.
-
-    Errors: one label, or nearly all labels occur once; all inputs, targets or captions are equal; all targets, labels
-    or tags are empty.
-    Warnings: few examples; labels that occur once; empty texts; outputs that equal their inputs; equal texts with
-    different labels; validation examples that are also training examples, or whose labels no training example has.
-
-    Args:
-        examples: raw training examples of the task.
-        validation: raw validation examples, or None.
-        labels: the labels that the model already has. If they are set, examples with one label are a warning.
-
-    Raises:
-        DataError: see above. The warnings are `DataWarning`.
-
-    Example:
-        >>> ka.Translator.check_training_data([("we eat", "comemos"), ("we eat", "comemos")])
-        Traceback (most recent call last):
-        ...
-        keras_attention.data.lines.DataError: All 2 training examples have the input 'we eat'; expected ...
-    """
-    if not has_format(cls) or not len(examples):
-        return
-    found = [
-        _label_problem(cls, examples, labels),
-        _missing_labels(cls, examples, validation or ()),
+def check_training(data: Any, examples: Sequence, validation: Sequence, known_labels: Sequence[str]) -> None:
+    """Check training examples; see `TaskData.check_training`."""
+    problems = [
+        _label_problem(data, examples, known_labels),
+        _missing_labels(data, examples, validation),
         _few(examples),
-        _empty(cls, examples),
-        _equal(cls, examples),
-        _copied(cls, examples),
-        _contradictory(cls, examples),
-        _validation_overlap(examples, validation or ()),
+        _empty(data, examples),
+        _equal(data, examples),
+        _copied(data, examples),
+        _contradictory(data, examples),
+        _validation_overlap(examples, validation),
     ]
-    for problem in filter(None, found):
+    for problem in filter(None, problems):
         warnings.warn(problem, DataWarning, stacklevel=5)  # the caller of `ka.train`
 
 
@@ -58,37 +35,32 @@ def _shown(text: Any) -> str:
     return (text if isinstance(text, (str, bytes)) else " ".join(text))[:60]
 
 
-def _fix(cls: Any) -> str:
-    """Return how to choose other columns of a file."""
-    if cls.command_name == "tagger":
-        return "choose the column of the tags with `tag_column`"
-    return "name the columns with `columns`"
-
-
-def _label_problem(cls: Any, examples: Sequence, known: Sequence[str]) -> str:
-    counts = cls.label_counts(examples).most_common()
+def _label_problem(data: Any, examples: Sequence, known: Sequence[str]) -> str:
+    counts = data.label_counts(examples).most_common()
     once = [label[:40] for label, count in counts if count == 1]
     if len(counts) == 1:
         message = f"All {counted(len(examples), 'training example')} have the label {counts[0][0]}"
         if not known:
-            raise DataError(f"{message}; expected at least two labels. Add examples of other labels, or {_fix(cls)}.")
+            raise DataError(
+                f"{message}; expected at least two labels. Add examples of other labels, or {data.column_option}."
+            )
         return f"{message}, so the model learns to return it for any text."
     if len(counts) > _MANY_LABELS and len(once) >= 0.9 * len(counts) and not known:
         raise DataError(
             f"There are {len(counts)} labels for {len(examples)} examples, such as {', '.join(once[:3])}; expected "
-            f"labels that occur several times. If they are in another column, {_fix(cls)}."
+            f"labels that occur several times. If they are in another column, {data.column_option}."
         )
     if once:
         return (
             f"These labels occur once: {', '.join(once[:10])}. One may be a mistake, or the name of a column in a "
-            f"header; {_fix(cls)}."
+            f"header; {data.column_option}."
         )
     return ""
 
 
-def _missing_labels(cls: Any, examples: Sequence, validation: Sequence) -> str:
-    known = cls.label_counts(examples)
-    missing = {label: count for label, count in cls.label_counts(validation).items() if label not in known}
+def _missing_labels(data: Any, examples: Sequence, validation: Sequence) -> str:
+    known = data.label_counts(examples)
+    missing = {label: count for label, count in data.label_counts(validation).items() if label not in known}
     if not missing:
         return ""
     shown = ", ".join(f"{label} ({count})" for label, count in missing.items())
@@ -114,35 +86,32 @@ def _pairs(examples: Sequence) -> Iterator[tuple[Any, str]]:
             yield from [(input_of(example), example[1])] if is_pair(example) else example
 
 
-def _empty(cls: Any, examples: Sequence) -> str:
+def _empty(data: Any, examples: Sequence) -> str:
     total = inputs = outputs = 0
     for one, other in _pairs(examples):
         total += 1
         inputs += not "".join(as_tuple(one)).strip()
         outputs += not other.strip()
     if total and outputs == total:
-        raise DataError(f"All {total} targets, labels or tags are empty; expected text. If they are not, {_fix(cls)}.")
+        raise DataError(
+            f"All {total} targets, labels or tags are empty; expected text. If they are not, {data.column_option}."
+        )
     names = {"an empty input": inputs, "an empty target, label or tag": outputs}
     shown = " and ".join(f"{count} of {total} examples have {name}" for name, count in names.items() if count)
     return f"{shown}. Leave them out, or correct them." if shown else ""
 
 
-def _equal(cls: Any, examples: Sequence) -> str:
-    sides = {"input": [input_of(example) for example in examples]}
-    if cls.predict_method == "translate":
-        sides["target"] = [target for _, target in examples]
-    elif cls.predict_method == "caption":
-        sides["caption"] = captions_of(examples)
-    for name, values in sides.items():
+def _equal(data: Any, examples: Sequence) -> str:
+    for name, values in data.parts(examples).items():
         if len(values) > 1 and len(set(values)) == 1:
             raise DataError(
                 f"All {len(values)} training examples have the {name} {_shown(values[0])!r}; expected different ones. "
-                f"Add other examples, or {_fix(cls)}."
+                f"Add other examples, or {data.column_option}."
             )
     return ""
 
 
-def _copied(cls: Any, examples: Sequence) -> str:
+def _copied(data: Any, examples: Sequence) -> str:
     copies, total = [], 0
     for one, other in _pairs(examples):
         total += 1
@@ -151,12 +120,12 @@ def _copied(cls: Any, examples: Sequence) -> str:
         return ""
     return (
         f"{len(copies)} of {total} targets, labels or tags equal their input, such as {copies[0][:40]!r}, so the model "
-        f"learns to copy. If this is not intended, {_fix(cls)}."
+        f"learns to copy. If this is not intended, {data.column_option}."
     )
 
 
-def _contradictory(cls: Any, examples: Sequence) -> str:
-    if not cls.label_counts(examples):
+def _contradictory(data: Any, examples: Sequence) -> str:
+    if not data.label_counts(examples):
         return ""
     found: dict[Any, set] = {}
     for example in examples:

@@ -1,4 +1,4 @@
-"""One step of a decoder at a time, and what a search needs to know of a tokenizer.
+"""One step of a decoder at a time.
 
 `Translator`, `Captioner` and `CausalLM` call `start` and `step` in their methods. Such a model has a `decoder`, an
 `output_bias` or None, and a method `_encode_start`.
@@ -8,11 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from keras_attention.data.special_tokens import special_tokens_of
-from keras_attention.data.stop_strings import stop_table
-from keras_attention.generation import Strategy
 from keras_attention.layers import logits_of_step
 
 
@@ -51,18 +46,3 @@ def step(model: Any, tokens, state: dict):
 def add_bias(model: Any, logits):
     """Add the output bias to logits (..., V), if the model has one."""
     return logits if model.output_bias is None else model.output_bias(logits)
-
-
-def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
-    """Return a strategy that also suppresses special tokens; see `SpecialTokens.suppressed`.
-
-    With `replace_unknown`, the unknown token is allowed, because `Translator.to_outputs` replaces it.
-    """
-    special = special_tokens_of(tokenizer)
-    ids = [i for i in special.suppressed if not (strategy.replace_unknown and i == special.unknown)]
-    return strategy.suppressing(ids) if ids else strategy
-
-
-def stop_inputs(tokenizer: Any, vocabulary_size: int, strategy: Strategy) -> dict[str, np.ndarray]:
-    """Return the `stop_table` of `decode`; an empty dict if the strategy has no stop strings."""
-    return {"stop_table": stop_table(tokenizer, strategy.stop, vocabulary_size)} if strategy.stop else {}

@@ -14,9 +14,9 @@ from keras import ops
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.models.detokenizer import Detokenizer
 from keras_attention.models.encoded_inputs import ImageInputs, TextInputs, WordInputs, check_images, check_texts
-from keras_attention.models.layers_from_config import encode_text, mean_sequence
 from keras_attention.models.prediction import run_batches
 from keras_attention.models.task import Task
+from keras_attention.models.text_encoding import encode_text, mean_sequence
 from keras_attention.outputs import AttentionMaps
 
 

@@ -168,7 +168,7 @@ def raw_examples(model: Any, x: Any, y: Any = None) -> list | tuple | None:
         return None
     if y is None:
         return x
-    if not model.has_pairs:
+    if not model.data.has_pairs:
         raise TypeError(f"`y` is not None; a {model.task_name()} expects whole examples in `x`.")
     if len(x) != len(y):
         raise ValueError(f"There are {len(x)} texts in `x` and {len(y)} in `y`; expected the same number.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -15,13 +15,10 @@ from keras_attention.data.special_tokens import mask_id
 from keras_attention.data.text_reader import TextReader
 from keras_attention.layers import MaskedLMHead, OutputBias
 from keras_attention.layers.heads import probabilities
-from keras_attention.metrics.baselines import Baseline
 from keras_attention.models.config_checks import with_vocabulary
 from keras_attention.models.encoded_inputs import TextInputs, check_texts
-from keras_attention.models.examples import read_documents, token_baseline, token_scores
 from keras_attention.models.layers_from_config import (
     ACTIVATIONS,
-    encode_text,
     initializer,
     make_embedding,
     make_encoder,
@@ -29,6 +26,8 @@ from keras_attention.models.layers_from_config import (
     text_inputs,
 )
 from keras_attention.models.task import Task
+from keras_attention.models.text_data import TextData, masked_scores
+from keras_attention.models.text_encoding import encode_text
 from keras_attention.outputs import FilledMask
 from keras_attention.presets import TASKS
 
@@ -69,7 +68,7 @@ class MaskedLM(Task):
     default_preset = TASKS[command_name].preset
     predict_method = "fill"
     output_class = FilledMask
-    batch_function = staticmethod(masked_batches)
+    data = TextData(masked_batches, masked_scores)
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
@@ -167,24 +166,3 @@ class MaskedLM(Task):
             "candidates": detokenizer.pieces(computed["candidates"], is_candidate),
             "candidate_scores": computed["candidate_scores"],
         }
-
-    @classmethod
-    def read_examples(cls, paths: Sequence[str], columns: dict[str, str] | None = None) -> list[str]:
-        """Read texts; see `read_documents`."""
-        return read_documents(paths, columns)
-
-    def baseline(
-        self, examples: Any, validation: Any, metric: str, label_smoothing: float = 0.0, **_: Any
-    ) -> Baseline | None:
-        """Return the loss of the frequencies of tokens; see `token_baseline`."""
-        return token_baseline(self, examples, validation, metric, label_smoothing)
-
-    @classmethod
-    def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:
-        """Return `loss` and `accuracy` of masked tokens, and `next_sentence_accuracy` with `config.next_sentence`."""
-        scores = token_scores(model, masked_batches(examples, model, shuffle=False))
-        prefix = "logits_" if model.config.next_sentence else ""
-        result = {name: scores[prefix + name] for name in ("loss", "accuracy")}
-        if model.config.next_sentence:
-            result["next_sentence_accuracy"] = scores["next_sentence_accuracy"]
-        return {**result, "signature": "per:masked token|rate:0.15|seed:0"}

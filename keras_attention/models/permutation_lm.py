@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,9 +13,9 @@ from keras_attention.data.permutation import permutation_batches
 from keras_attention.layers import MaskEmbedding, OutputBias
 from keras_attention.models.autoregressive import AutoregressiveLM
 from keras_attention.models.config_checks import with_vocabulary
-from keras_attention.models.examples import token_scores
 from keras_attention.models.layers_from_config import initializer, make_embedding, make_encoder, text_inputs
 from keras_attention.models.task import Task
+from keras_attention.models.text_data import TextData, permutation_scores
 from keras_attention.presets import TASKS
 
 
@@ -56,7 +55,7 @@ class PermutationLM(AutoregressiveLM, Task):
 
     command_name = "plm"
     default_preset = TASKS[command_name].preset
-    batch_function = staticmethod(permutation_batches)
+    data = TextData(permutation_batches, permutation_scores)
     reads_padding = False
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
@@ -162,10 +161,3 @@ class PermutationLM(AutoregressiveLM, Task):
         embedded = self.embedding(tokens)
         outputs, state, scores = self.encoder.step(embedded, state, self.mask_embedding(embedded))
         return self._to_logits(outputs), state, scores
-
-    @classmethod
-    def score_examples(cls, model: Any, examples: Sequence[str]) -> dict[str, Any]:
-        """Return `loss` and `accuracy` of tokens that are predicted in random order."""
-        scores = token_scores(model, permutation_batches(examples, model, shuffle=False))
-        signature = "per:predicted token|targets_every:6|seed:0"
-        return {"loss": scores["loss"], "accuracy": scores["accuracy"], "signature": signature}

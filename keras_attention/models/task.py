@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -16,11 +15,10 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.generation.compiled import check_process
-from keras_attention.metrics.baselines import Baseline
-from keras_attention.models import constructors, data_checks, keras_methods, saving, token_loss
+from keras_attention.models import constructors, keras_methods, saving, token_loss
 from keras_attention.models.detokenizer import Detokenizer
-from keras_attention.models.examples import check_examples
 from keras_attention.models.prediction import objects_from_rows, run_batches
+from keras_attention.models.task_data import TaskData
 
 
 def documented_by(function: Callable) -> Callable[[Callable], Callable]:
@@ -60,9 +58,7 @@ class Task(keras.Model):
     default_strategy: type[Strategy] | None = None  # None: the task does not search
     default_tokenizer = "sentencepiece"  # kind of tokenizer for the default preset
     metric = "loss"  # selects the best model on validation data
-    has_pairs = False  # whether an example is a pair of strings
-    text_metrics: tuple[str, ...] = ()  # metrics of generated texts; see `validation_score`
-    batch_function: Callable[..., Any]  # makes the batches of examples, such as `translation_batches`
+    data: TaskData  # reads, checks, batches and scores the examples
 
     # Parts of the network; None for a part that the task does not have.
     embedding: keras.layers.Layer | None = None
@@ -311,55 +307,6 @@ class Task(keras.Model):
         computed = self.compiled_function(type(self).compute)(self.prepare(inputs, **options), **options)
         return self.to_outputs(strings, inputs, computed, detokenizers)
 
-    @classmethod
-    def check_examples(cls, examples: Any) -> None:
-        """Raise TypeError unless `examples` are raw examples of this task."""
-        check_examples(cls, examples)
-
-    @classmethod
-    @documented_by(data_checks.check_training_data)
-    def check_training_data(
-        cls, examples: Sequence, validation: Sequence | None = None, labels: Sequence[str] = ()
-    ) -> None:
-        data_checks.check_training_data(cls, examples, validation, labels)
-
-    @classmethod
-    @documented_by(constructors.train_tokenizers)
-    def train_tokenizers(
-        cls, examples: Sequence, config: Any, overrides: dict[str, Any], **options: Any
-    ) -> dict[str, Any]:
-        return constructors.train_tokenizers(cls, examples, config, overrides, **options)
-
-    @classmethod
-    def read_examples(cls, paths: Sequence[str], **options: Any) -> list:
-        """Read examples from one file or `tfds:NAME[:SPLIT]`; a `Translator` also reads two aligned files.
-
-        Args:
-            paths: the file, or two aligned files.
-            **options: `columns`, the names of columns; for a classifier or tagger `labels`, those that are expected;
-                for a tagger `tag_column`; for a captioner `images`, the folder of the images.
-
-        Raises:
-            ValueError: the number of files is wrong, or a file has another format.
-            FileNotFoundError: a file does not exist.
-        """
-        raise NotImplementedError(f"{cls.__name__} does not define `read_examples`.")
-
-    @staticmethod
-    def texts_of(examples: Sequence) -> list[str]:
-        """Return the texts of examples, for training a tokenizer."""
-        return list(examples)
-
-    @staticmethod
-    def label_counts(examples: Sequence) -> collections.Counter[str]:
-        """Return label -> number of texts or words; empty for a task without labels."""
-        return collections.Counter()
-
-    @classmethod
-    def labels_of(cls, examples: Sequence) -> tuple[str, ...]:
-        """Return the names of the classes or tags of examples, sorted; empty for a task without labels."""
-        return tuple(sorted(cls.label_counts(examples)))
-
     def make_batches(
         self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0, **options: Any
     ) -> Any:
@@ -370,29 +317,12 @@ class Task(keras.Model):
             max_tokens: maximum number of tokens in a batch, with padding.
             shuffle: True for training: examples are batched in random order. False for a fixed order.
             seed: the seed of the random order.
-            **options: the other options of the task's `batch_function`.
+            **options: the other options of the function in `keras_attention.data` that makes the batches of the task.
 
         Raises:
             TypeError: `examples` are not those of the task.
         """
-        self.check_examples(examples)
-        return self.batch_function(examples, self, max_tokens, shuffle, seed, **options)
-
-    def validation_score(self, examples: Sequence, metric: str, **options: Any) -> float:
-        """Return one of `text_metrics`, such as `"bleu"`, of the texts that the model generates for the examples."""
-        raise NotImplementedError(f"{type(self).__name__} has no metric of generated texts, such as {metric}.")
-
-    def baseline(self, examples: Any, validation: Any, metric: str, **options: Any) -> Baseline | None:
-        """Return the score of a prediction without a network, or None; see `keras_attention.training.baseline`."""
-        return None
-
-    @classmethod
-    def score_examples(cls, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
-        """Score a model of this task, or its export; see `keras_attention.evaluate`.
-
-        `options` are those of the prediction method, such as `strategy` and `batch_size`.
-        """
-        raise NotImplementedError(f"{cls.__name__} does not define `score_examples`.")
+        return self.data.batches(self, examples, max_tokens, shuffle, seed, **options)
 
 
 keras_patches.replace_clone_model(Task)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import collections
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -13,25 +12,22 @@ from keras import ops
 
 from keras_attention.config import MULTI_LABEL, SINGLE_LABEL, RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.data.files import read_labelled
 from keras_attention.data.text_batches import classification_batches
-from keras_attention.data.text_reader import Text, TextReader, as_tuple
+from keras_attention.data.text_reader import Text, TextReader
 from keras_attention.layers import BagOfNGrams
 from keras_attention.layers.heads import probabilities
-from keras_attention.metrics.baselines import Baseline, most_frequent
 from keras_attention.models.config_checks import check_labels, known_vocabulary, with_vocabulary
 from keras_attention.models.encoded_inputs import TextInputs, check_texts
-from keras_attention.models.examples import check_known_labels, only_path
+from keras_attention.models.label_data import ClassificationData
 from keras_attention.models.layers_from_config import (
-    encode_text,
     make_attention,
     make_embedding,
     make_encoder,
     make_pooler,
-    pool_sequence,
     text_inputs,
 )
 from keras_attention.models.task import Task
+from keras_attention.models.text_encoding import encode_text, pool_sequence
 from keras_attention.outputs import Classification
 from keras_attention.presets import TASKS
 
@@ -86,8 +82,7 @@ class TextClassifier(Task):
     default_preset = TASKS[command_name].preset
     predict_method = "classify"
     output_class = Classification
-    batch_function = staticmethod(classification_batches)
-    has_pairs = True
+    data = ClassificationData(classification_batches)
     metric = "accuracy"
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
@@ -218,54 +213,4 @@ class TextClassifier(Task):
             "label": detokenizer.names(self.config.labels, computed.pop("label_ids"), real),
             **computed,
             "pieces": detokenizer.pieces(inputs["token_ids"], inputs["padding_mask"] & real[:, None]),
-        }
-
-    @classmethod
-    def read_examples(
-        cls, paths: Sequence[str], columns: dict[str, str] | None = None, labels: Sequence[str] | None = None
-    ) -> list[tuple[Text, str]]:
-        """Read texts, or pairs of texts, and their labels; see `read_labelled`."""
-        return read_labelled(only_path(paths), columns, labels)
-
-    @staticmethod
-    def texts_of(examples: Sequence[tuple[Text, str]]) -> list[str]:
-        """Return the texts; both texts of a pair."""
-        return [text for texts, _ in examples for text in as_tuple(texts)]
-
-    @staticmethod
-    def label_counts(examples: Sequence[tuple[Text, str]]) -> collections.Counter[str]:
-        """Return label -> number of texts."""
-        return collections.Counter(label for _, label in examples)
-
-    def make_batches(self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0):
-        """Turn (text, label) pairs into batches; see `classification_batches`.
-
-        Raises:
-            ValueError: `config.problem_type` is not "single_label_classification".
-        """
-        if self.config.problem_type != SINGLE_LABEL:
-            raise ValueError(
-                f"The model's `problem_type` is {self.config.problem_type!r}; expected {SINGLE_LABEL!r}, the only one "
-                "that can be trained. Make a new classifier with `TextClassifier.from_encoder(model, labels=...)`."
-            )
-        return super().make_batches(examples, max_tokens, shuffle, seed)
-
-    def baseline(self, examples: Sequence, validation: Sequence, metric: str, **_: Any) -> Baseline | None:
-        """Return the accuracy of the most frequent label; see `keras_attention.training.baseline`."""
-        if metric != "accuracy":
-            return None
-        label = most_frequent(label for _, label in examples)
-        return Baseline(sum(other == label for _, other in validation) / len(validation), "the most frequent label")
-
-    @classmethod
-    def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:
-        """Return `accuracy` (0 to 1), and the numbers of correct and of all texts."""
-        check_known_labels(model, cls.label_counts(examples))
-        outputs = model.classify([text for text, _ in examples], batch_size=batch_size)
-        correct = sum(output.label == label for output, (_, label) in zip(outputs, examples, strict=True))
-        return {
-            "accuracy": correct / len(examples),
-            "correct": correct,
-            "total": len(examples),
-            "signature": "per:text",
         }

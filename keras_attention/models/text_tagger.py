@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
-import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,19 +12,17 @@ from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.data.files import read_tagged
 from keras_attention.data.text_batches import tagging_batches
 from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.data.word_reader import EncodedWords, WordReader
 from keras_attention.layers import AffixEncoder, CharacterEncoder
 from keras_attention.layers.heads import probabilities
-from keras_attention.metrics.baselines import Baseline, frequent_tags
 from keras_attention.models.config_checks import check_labels, known_vocabulary, with_vocabulary, without_attention
 from keras_attention.models.encoded_inputs import WordInputs, check_texts
-from keras_attention.models.examples import check_known_labels, only_path
-from keras_attention.models.layers_from_config import encode_text, make_embedding, make_encoder, text_inputs
+from keras_attention.models.label_data import TaggingData
+from keras_attention.models.layers_from_config import make_embedding, make_encoder, text_inputs
 from keras_attention.models.task import Task
+from keras_attention.models.text_encoding import encode_text
 from keras_attention.outputs import Tagging, join_taggings
 from keras_attention.presets import TASKS
 
@@ -85,7 +81,7 @@ class TextTagger(Task):
     default_tokenizer = TASKS[command_name].tokenizer
     predict_method = "tag"
     output_class = Tagging
-    batch_function = staticmethod(tagging_batches)
+    data = TaggingData(tagging_batches)
     metric = "accuracy"
     tokenizer_names = ("tokenizer", "character_tokenizer")
 
@@ -184,50 +180,3 @@ class TextTagger(Task):
         names = detokenizers["tokenizer"].names
         tags = names(self.config.labels, computed["tag_ids"], inputs["word_starts"] >= 0)
         return {"words": strings, "tags": tags, "scores": computed["scores"]}
-
-    @classmethod
-    def read_examples(
-        cls, paths: Sequence[str], tag_column: int | None = None, labels: Sequence[str] | None = None
-    ) -> list[list[tuple[str, str]]]:
-        """Read sentences, each a list of (word, tag); see `read_tagged`."""
-        return read_tagged(only_path(paths), tag_column, labels)
-
-    @staticmethod
-    def texts_of(examples: Sequence[Sequence[tuple[str, str]]]) -> list[str]:
-        """Return the sentences as strings, with spaces between the words."""
-        return [" ".join(word for word, _ in sentence) for sentence in examples]
-
-    @staticmethod
-    def label_counts(examples: Sequence[Sequence[tuple[str, str]]]) -> collections.Counter[str]:
-        """Return tag -> number of words."""
-        return collections.Counter(tag for sentence in examples for _, tag in sentence)
-
-    @classmethod
-    def train_tokenizers(cls, examples: Sequence, config, overrides: dict[str, Any], **options: Any) -> dict[str, Any]:
-        """Return a tokenizer; for words in a recurrent tagger, a lower-case one and a character tokenizer."""
-        texts, tokenizers = cls.texts_of(examples), {}
-        if isinstance(config, RecurrentConfig) and options["kind"] == "words":  # characters keep capitals
-            tokenizers["character_tokenizer"] = train_tokenizer(texts, "characters", lowercase=options["lowercase"])
-            options |= {"lowercase": True, "min_count": 1}  # batches turn rare words into the unknown token
-        return {**tokenizers, "tokenizer": train_tokenizer(texts, **options)}
-
-    def baseline(self, examples: Sequence, validation: Sequence, metric: str, **_: Any) -> Baseline | None:
-        """Return the accuracy of each word's most frequent tag; see `keras_attention.training.baseline`."""
-        total = sum(map(len, validation))
-        if metric != "accuracy" or not total:
-            return None
-        tagged = frequent_tags(examples, [[word for word, _ in sentence] for sentence in validation])
-        expected = [[tag for _, tag in sentence] for sentence in validation]
-        correct = sum(map(operator.eq, itertools.chain(*tagged), itertools.chain(*expected)))
-        return Baseline(correct / total, "each word's most frequent tag")
-
-    @classmethod
-    def score_examples(cls, model: Any, examples: Sequence, batch_size: int = 32) -> dict[str, Any]:
-        """Return `accuracy` (0 to 1), and the numbers of correct and of all words."""
-        check_known_labels(model, cls.label_counts(examples))
-        total = correct = 0
-        outputs = model.tag(cls.texts_of(examples), batch_size=batch_size)
-        for output, sentence in zip(outputs, examples, strict=True):
-            total += len(sentence)
-            correct += sum(tag == expected for tag, (_, expected) in zip(output.tags, sentence, strict=False))
-        return {"accuracy": correct / total, "correct": correct, "total": total, "signature": "per:word"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,27 +10,23 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
-from keras_attention.data.files import read_pairs
 from keras_attention.data.special_tokens import special_tokens_of, vocabulary
 from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.generation import Greedy, Strategy
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
 from keras_attention.layers import OutputBias
-from keras_attention.metrics.baselines import Baseline, TfIdf
-from keras_attention.metrics.text import score_texts, scores_by_length
 from keras_attention.models import decoder_steps
 from keras_attention.models.config_checks import with_vocabulary
 from keras_attention.models.detokenizer import hypothesis_outputs
 from keras_attention.models.encoded_inputs import TextInputs, check_texts
 from keras_attention.models.layers_from_config import make_decoder, make_embedding, make_encoder
 from keras_attention.models.lexical_initialization import initialize_target_embeddings
+from keras_attention.models.search_tokens import stop_inputs, suppress_special
 from keras_attention.models.task import Task
+from keras_attention.models.translation_data import TranslationData
 from keras_attention.outputs import Translation
 from keras_attention.presets import TASKS
-
-_MAX_COMPARED = 100_000  # training pairs of the baseline; a pair takes 4 KB
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -75,11 +70,9 @@ class Translator(Task):
     default_preset = TASKS[command_name].preset
     predict_method = "translate"
     output_class = Translation
-    batch_function = staticmethod(translation_batches)
+    data = TranslationData(translation_batches)
     default_strategy = Greedy
-    has_pairs = True
     metric = "bleu"
-    text_metrics = ("bleu", "chrf")
     tokenizer_names = ("source_tokenizer", "target_tokenizer")
 
     def __init__(
@@ -224,7 +217,7 @@ class Translator(Task):
         limits = self.length_limits(ops.sum(ops.cast(inputs["source_mask"], "int32"), axis=1), strategy)
         limits = ops.maximum(limits, ops.sum(ops.cast(prefix_mask, "int32"), axis=1) + 1)
         search = search_inputs(limits, inputs["seeds"], prefix_ids, prefix_mask)
-        stop = decoder_steps.stop_inputs(self.target_tokenizer, self.config.target_vocabulary_size, strategy)
+        stop = stop_inputs(self.target_tokenizer, self.config.target_vocabulary_size, strategy)
         return {**inputs, **search, **stop}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
@@ -242,7 +235,7 @@ class Translator(Task):
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
         is_real = ops.logical_not(searched.pop("is_empty"))
         start_ids = ops.zeros_like(searched["limits"]) + special.start
-        strategy = decoder_steps.suppress_special(strategy, self.target_tokenizer)
+        strategy = suppress_special(strategy, self.target_tokenizer)
         hypotheses = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
         computed = best_hypotheses(hypotheses, is_real)
         if strategy.replace_unknown:
@@ -284,62 +277,6 @@ class Translator(Task):
         """With `attend_embeddings`, call `initialize_target_embeddings`."""
         if self.config.attend_embeddings and self.config.attention:
             initialize_target_embeddings(self, examples)
-
-    @classmethod
-    def read_examples(cls, paths: Sequence[str], columns: dict[str, str] | None = None) -> list[tuple[str, str]]:
-        """Read (source, target) pairs from one file, or from two aligned files; see `read_pairs`."""
-        if len(paths) not in (1, 2):
-            raise ValueError(f"There are {len(paths)} files; expected one, or two that are aligned line by line.")
-        return read_pairs(*paths, columns=columns)
-
-    @staticmethod
-    def texts_of(examples: Sequence[tuple[str, str]]) -> list[str]:
-        """Return all source and target texts."""
-        return [text for pair in examples for text in pair]
-
-    @classmethod
-    def train_tokenizers(cls, examples: Sequence, config, overrides: dict[str, Any], **options: Any) -> dict[str, Any]:
-        """Return a tokenizer for each language, or the same one for both if the vocabulary is shared."""
-        sides = [[pair[i] for pair in examples] for i in range(2)]
-        shared = overrides.get("shared_vocabulary", config.shared_vocabulary)
-        corpora = [[*sides[0], *sides[1]]] if shared else sides
-        tokenizers = [train_tokenizer(corpus, **options) for corpus in corpora]
-        return {"source_tokenizer": tokenizers[0], "target_tokenizer": tokenizers[-1]}
-
-    def validation_score(self, examples: Sequence, metric: str, bleu_tokenizer: str | None = None) -> float:
-        """Return BLEU or chrF of greedy translations."""
-        texts = [translation.text for translation in self.translate([source for source, _ in examples], batch_size=64)]
-        references = [target for _, target in examples]
-        return getattr(score_texts(texts, references, tokenizer=bleu_tokenizer), metric)
-
-    def baseline(
-        self, examples: Sequence, validation: Sequence, metric: str, bleu_tokenizer: str | None = None, **_: Any
-    ) -> Baseline | None:
-        """Return the score of the translations of the most similar sources; see `keras_attention.training.baseline`."""
-        if metric not in self.text_metrics:
-            return None
-        examples = examples[:: math.ceil(len(examples) / _MAX_COMPARED)]
-        nearest = TfIdf([source for source, _ in examples]).most_similar([source for source, _ in validation])
-        scores = score_texts(
-            [examples[i][1] for i in nearest], [target for _, target in validation], tokenizer=bleu_tokenizer
-        )
-        return Baseline(getattr(scores, metric), "the translation of the most similar training source")
-
-    @classmethod
-    def score_examples(
-        cls, model: Any, examples: Sequence, lowercase: bool = False, bleu_tokenizer: str | None = None, **search: Any
-    ) -> dict[str, Any]:
-        """Return `bleu`, `chrf` and `by_length`, the BLEU by source length; see `score_texts` for the options."""
-        sources, references = zip(*examples, strict=True)
-        texts = [translation.text for translation in model.translate(list(sources), **search)]
-        scores = score_texts(texts, references, lowercase, bleu_tokenizer)
-        return {
-            "bleu": scores.bleu,
-            "chrf": scores.chrf,
-            "by_length": scores_by_length(sources, texts, references, lowercase=lowercase, tokenizer=bleu_tokenizer),
-            "signature": scores.bleu_signature,
-            "chrf_signature": scores.chrf_signature,
-        }
 
 
 def check_shared(config: TransformerConfig, source_tokenizer: Any, target_tokenizer: Any) -> None:

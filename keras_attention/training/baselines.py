@@ -56,7 +56,7 @@ def baseline(
     if model.metric != "loss" and any(isinstance(data, keras.utils.PyDataset) for data in (examples, validation)):
         return None
     options = {"label_smoothing": label_smoothing, "bleu_tokenizer": bleu_tokenizer}
-    return model.baseline(examples, validation, metric or model.metric, **options)
+    return model.data.baseline(model, examples, validation, metric or model.metric, **options)
 
 
 def compare_with_baseline(

@@ -121,7 +121,7 @@ def _directory(path: Any) -> pathlib.Path:
 def _default_plan(model: keras.Model, examples: Any) -> TrainingPlan:
     if isinstance(examples, keras.utils.PyDataset):
         return TrainingPlan()
-    model.check_examples(examples)
+    model.data.check(examples)
     return TrainingPlan.for_data(model, examples)
 
 
@@ -136,7 +136,7 @@ def _check_data(model: keras.Model, examples: Any, validation: Any) -> None:
     """Check raw examples; batches are not checked."""
     raw = [None if isinstance(data, keras.utils.PyDataset) else data for data in (examples, validation)]
     if raw[0] is not None:
-        model.check_training_data(*raw, labels=getattr(model.config, "labels", ()))
+        model.data.check_training(*raw, known_labels=getattr(model.config, "labels", ()))
 
 
 def default_monitor(model: keras.Model, batches: Any, validation: Any) -> str:
@@ -144,7 +144,7 @@ def default_monitor(model: keras.Model, batches: Any, validation: Any) -> str:
     if validation is None:
         return "loss" if batches.mean_reward is None else "reward"
     only_batches = isinstance(validation, keras.utils.PyDataset)
-    return "val_loss" if only_batches and model.metric in model.text_metrics else f"val_{model.metric}"
+    return "val_loss" if only_batches and model.metric in model.data.text_metrics else f"val_{model.metric}"
 
 
 def _task_scores(
@@ -153,10 +153,10 @@ def _task_scores(
     """Return metric -> function for the metrics that Keras does not compute: those of generated texts, the reward."""
     scores: dict[str, Callable[[Any], float]] = {}
     if validation is not None and not isinstance(validation, keras.utils.PyDataset):
-        for metric in model.text_metrics:
+        for metric in model.data.text_metrics:
             if metric in (model.metric, monitor.removeprefix("val_")):
-                scores[f"val_{metric}"] = lambda model, metric=metric: model.validation_score(
-                    validation, metric, **options
+                scores[f"val_{metric}"] = lambda model, metric=metric: model.data.validation_score(
+                    model, validation, metric, **options
                 )
     if batches.mean_reward is not None:
         scores["reward"] = lambda _: batches.mean_reward
