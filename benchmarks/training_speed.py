@@ -15,6 +15,7 @@ the machine for these shapes. `ours_bfloat16` is our model with `mixed_bfloat16`
 from __future__ import annotations
 
 import importlib.metadata as metadata
+import itertools
 import os
 import pathlib
 import platform
@@ -206,7 +207,8 @@ def ours_pairs() -> Callable[[], object]:
 
     import keras_attention as ka
 
-    tokenizer = ka.data.train_tokenizer(["a b"], "characters")
+    words = ["".join(letters) for letters in itertools.product("abcdefghijklmnopqr", repeat=3)][:PAIR_VOCABULARY]
+    tokenizer = ka.data.train_tokenizer(words, "words", vocabulary_size=PAIR_VOCABULARY)
     model = ka.Translator(pairs_config(), tokenizer, tokenizer)
     ka.training.compile_model(model, ka.training.TrainingPlan(), 100)
     inputs, labels = pairs()

@@ -64,12 +64,15 @@ def test_from_model_copies_weights_into_other_sizes(tokenizer, classifier):
     names = {"drink": "yes", "food": "no"}
     assert renamed.classify(["we eat"])[0].label == names[classifier.classify(["we eat"])[0].label]
     with pytest.raises(
-        ValueError, match=r"max_length cannot change: .* would have the shape \(7, 14\); expected \(11, 14\), or more rows"
+        ValueError,
+        match=r"max_length cannot change: .* would have the shape \(7, 14\); expected \(11, 14\), or more rows",
     ):
         ka.CausalLM.from_model(lm, max_length=7)
     with pytest.raises(ValueError, match=r"num_layers cannot change: .* would be lost"):
         ka.CausalLM.from_model(lm, num_layers=1)
-    with pytest.raises(ValueError, match=r"labels cannot change: .* would have the shape \(14, 3\); expected \(14, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"labels cannot change: .* would have the shape \(14, 3\); expected \(14, 2\)"
+    ):
         ka.TextClassifier.from_model(classifier, labels=("a", "b", "c"))
     with pytest.raises(ValueError, match="CausalLM has no heads"):
         ka.CausalLM.from_model(lm, heads=7)
