@@ -29,6 +29,8 @@ from collections.abc import Callable
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 LAYERS, WIDTH, HEADS, VOCABULARY, ROWS, LENGTH, ROUNDS = 6, 512, 8, 8192, 8, 128, 9
 PAIRS, SIDE, PAIR_VOCABULARY = 64, 24, 5000  # of the translators: rows, tokens of a side, vocabulary
+RNN_ATTENTION = {"embedding_dim": 256, "units": 384, "dropout": 0.3}
+TRANSFORMER_TINY = {"width": 128, "num_heads": 4, "num_layers": 4, "intermediate_dim": 256, "dropout": 0.3}
 WORK = next(iter(sys.argv[2:] if sys.argv[1:2] == ["serve"] else sys.argv[1:]), "gpt2")
 BLOCK = [(WIDTH, WIDTH)] * 4 + [(WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)]
 PRODUCTS = LAYERS * BLOCK + [(WIDTH, VOCABULARY)]  # inputs and outputs of the matrices
@@ -195,27 +197,26 @@ def pairs_config():
 
     import keras_attention as ka
 
-    config, vocabulary = ka.presets()[WORK].config, PAIR_VOCABULARY
     if WORK == "transformer_tiny":
-        return dataclasses.replace(config, vocabulary_size=vocabulary)
-    sizes = {"source_vocabulary_size": vocabulary, "target_vocabulary_size": vocabulary}
-    return ka.config.RecurrentConfig(embedding_dim=256, units=384, dropout=0.3, attention="additive", **sizes)
+        return dataclasses.replace(ka.presets()[WORK].config, **TRANSFORMER_TINY)
+    return ka.config.RecurrentConfig(**RNN_ATTENTION, attention="additive")
 
 
 def ours_pairs() -> Callable[[], object]:
+    import keras_hub
     import numpy as np
 
     import keras_attention as ka
 
-    words = ["".join(letters) for letters in itertools.product("abcdefghijklmnopqr", repeat=3)][:PAIR_VOCABULARY]
-    tokenizer = ka.data.train_tokenizer(words, "words", vocabulary_size=PAIR_VOCABULARY)
+    words = ["[PAD]", "[UNK]", "[START]", "[END]", *map("".join, itertools.product("abcdefghijklmnopqr", repeat=3))]
+    tokenizer = keras_hub.tokenizers.WordPieceTokenizer(vocabulary=words[:PAIR_VOCABULARY], oov_token="[UNK]")
     model = ka.Translator(pairs_config(), tokenizer, tokenizer)
     ka.training.compile_model(model, ka.training.TrainingPlan(), 100)
     inputs, labels = pairs()
     return lambda: model.train_on_batch(inputs, labels, np.ones(labels.shape, "float32"))
 
 
-def torch_rnn(config):
+def torch_rnn(embedding_dim: int, units: int, dropout: float):
     """Return the network of `rnn_attention`, with the same sizes and number of parameters, except for biases."""
     import torch
     from torch import nn
@@ -223,16 +224,15 @@ def torch_rnn(config):
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            width, units = config.embedding_dim, config.units
-            self.source = nn.Embedding(config.source_vocabulary_size, width)
-            self.target = nn.Embedding(config.target_vocabulary_size, width)
-            self.encoder = nn.LSTM(width, units // 2, bidirectional=True, batch_first=True)
+            self.source = nn.Embedding(PAIR_VOCABULARY, embedding_dim)
+            self.target = nn.Embedding(PAIR_VOCABULARY, embedding_dim)
+            self.encoder = nn.LSTM(embedding_dim, units // 2, bidirectional=True, batch_first=True)
             self.bridge = nn.ModuleList([nn.Linear(units, units) for _ in range(2)])
-            self.cell = nn.LSTMCell(2 * width, units)
+            self.cell = nn.LSTMCell(2 * embedding_dim, units)
             self.query, self.key = (nn.Linear(units, units, bias=False) for _ in range(2))
             self.vector = nn.Linear(units, 1, bias=False)
-            self.output = nn.Linear(2 * units, width)
-            self.dropout = nn.Dropout(config.dropout)
+            self.output = nn.Linear(2 * units, embedding_dim)
+            self.dropout = nn.Dropout(dropout)
 
         def forward(self, ids, mask, targets):
             packed = nn.utils.rnn.pack_padded_sequence(
@@ -257,7 +257,7 @@ def torch_rnn(config):
     return Network()
 
 
-def torch_transformer(config):
+def torch_transformer(width: int, num_heads: int, num_layers: int, intermediate_dim: int, dropout: float):
     """Return the network of `transformer_tiny`, with the same sizes and number of parameters, except for biases."""
     import torch
     from torch import nn
@@ -265,15 +265,15 @@ def torch_transformer(config):
     class Network(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            sizes = (config.width, config.num_heads, config.num_layers, config.num_layers, config.intermediate_dim)
-            self.embedding, self.dropout = nn.Embedding(PAIR_VOCABULARY, config.width), nn.Dropout(config.dropout)
-            self.transformer = nn.Transformer(*sizes, config.dropout, batch_first=True)
-            angles = torch.arange(SIDE)[:, None] / 10_000 ** (torch.arange(0, config.width, 2) / config.width)
+            sizes = (width, num_heads, num_layers, num_layers, intermediate_dim, dropout)
+            self.embedding, self.dropout = nn.Embedding(PAIR_VOCABULARY, width), nn.Dropout(dropout)
+            self.transformer = nn.Transformer(*sizes, batch_first=True)
+            angles = torch.arange(SIDE)[:, None] / 10_000 ** (torch.arange(0, width, 2) / width)
             self.positions = torch.cat([angles.sin(), angles.cos()], 1)
             self.causal = nn.Transformer.generate_square_subsequent_mask(SIDE, dtype=torch.bool)
 
         def embed(self, ids):
-            return self.dropout(self.embedding(ids) * config.width**0.5 + self.positions)
+            return self.dropout(self.embedding(ids) * width**0.5 + self.positions)
 
         def forward(self, ids, mask, targets):
             masks = {"src_key_padding_mask": ~mask, "memory_key_padding_mask": ~mask, "tgt_mask": self.causal}
@@ -288,7 +288,7 @@ def torch_pairs() -> Callable[[], object]:
     from torch import nn
 
     torch.set_num_threads(os.cpu_count())
-    network = (torch_transformer if WORK == "transformer_tiny" else torch_rnn)(pairs_config())
+    network = torch_transformer(**TRANSFORMER_TINY) if WORK == "transformer_tiny" else torch_rnn(**RNN_ATTENTION)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3, betas=(0.9, 0.98), eps=1e-9)
     inputs, labels = pairs()
     arguments = [torch.from_numpy(inputs[name]) for name in ("source_ids", "source_mask", "target_ids")]
