@@ -15,7 +15,7 @@ start from the model of another run, the last argument; the minutes include that
 Scenes: in the first stage, a captioner with tied weights and grounded attention trains the image encoder. The second
 stage starts from that run, the last argument, and freezes the image encoder; it has a separate output matrix,
 coordinate features and attention smoothing. The models are trained on the train split, selected on the validation split
-and scored on the test split. The scores are the share of captions that are exactly right, and how often the largest
+and scored on the test split. The scores are the fraction of captions that are exactly right, and how often the largest
 attention score of a colour or shape word is inside the box of its object.
 
 Environment variables: `KERAS_ATTENTION_DATA` is the folder with `flickr8k/` and `cnn/`, `FEATURES` is the folder of the
@@ -159,7 +159,7 @@ def bleu_4(captions: list, examples: list) -> float:
 
 
 def scene_scores(captions: list, scenes: list) -> dict[str, float]:
-    """Return the share of captions that are right, and of attention maps whose maximum is inside the word's object."""
+    """Return the fractions of correct captions, and of attention maps whose maximum is inside the word's object."""
     right = [c.text in ka.quickstart.right_captions(s) for c, s in zip(captions, scenes, strict=True)]
     inside: list[bool] = []
     for output, scene in zip(captions, scenes, strict=True):
@@ -199,7 +199,7 @@ def train(name: str, directory: str, first_run: str | None = None) -> None:
     begin = time.time() - 60 * (minutes_before(source) if source else 0)
     scenes = ka.quickstart.captioned_scenes("validation") if setting.scenes else []
 
-    def measure(model: ka.Captioner) -> dict[str, float]:
+    def extra_metrics(model: ka.Captioner) -> dict[str, float]:
         captions = caption(model, valid)
         values = scene_scores(captions, scenes) if setting.scenes else {"bleu": bleu_4(captions, valid)}
         return {**{f"val_{key}": value for key, value in values.items()}, "minutes": (time.time() - begin) / 60}
@@ -215,7 +215,7 @@ def train(name: str, directory: str, first_run: str | None = None) -> None:
             examples, model, setting.max_tokens, captions_per_image=setting.captions_per_image, **image_options
         )
     validation = ka.data.caption_batches(valid, model, setting.max_tokens, shuffle=False, **cache)
-    history = ka.train(model, batches, directory, setting.plan, validation=validation, measure=measure)
+    history = ka.train(model, batches, directory, setting.plan, validation=validation, extra_metrics=extra_metrics)
     ka.plot_history(history, pathlib.Path(directory, "curves.png"))
     print(f"{name}: {setting.plan.monitor} {max(history[setting.plan.monitor]):.4f} after {time.time() - begin:.0f} s")
 

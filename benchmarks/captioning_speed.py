@@ -195,7 +195,7 @@ def inference(model: ka.Captioner, files: list[bytes]) -> None:
         size = model.config.image_size
         decode = tf.function(lambda raw: decode_images(raw, size)[0])
         encode = tf.function(lambda raw: model.image_encoder(decode_images(raw, size)[0]))
-        print("| batch | ours, captions/s | PyTorch | ratio | share of time: decode | CNN | search |")
+        print("| batch | ours, captions/s | PyTorch | ratio | fraction of time: decode | CNN | search |")
         print("|---|---|---|---|---|---|---|")
         for batch in (1, 32):
             some = (files * batch)[:batch]
@@ -206,10 +206,10 @@ def inference(model: ka.Captioner, files: list[bytes]) -> None:
                 lambda raw=raw: decode(raw).numpy(),
                 lambda raw=raw: encode(raw).numpy(),
             )
-            shares = [100 * part / whole for part in (first, second - first, whole - second)]
+            fractions = [100 * part / whole for part in (first, second - first, whole - second)]
             print(
                 f"| {batch} | {batch / whole:.1f} | {batch / other:.1f} | {other / whole:.2f} | "
-                + " | ".join(f"{share:.0f} %" for share in shares)
+                + " | ".join(f"{fraction:.0f} %" for fraction in fractions)
                 + " |",
                 flush=True,
             )

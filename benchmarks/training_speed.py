@@ -315,7 +315,7 @@ def print_table(engines: list[Engine]) -> None:
     working = {engine.name: engine for engine in engines if not engine.failure}
     peers = [name for name in ("keras_hub", "hugging_face", "torch_pairs") if name in working]
     tokens = ROWS * LENGTH if WORK == "gpt2" else PAIRS * SIDE
-    titles = ["engine", "tokens/s", *(f"to {peer}" for peer in peers), "GFLOP/s", "share of the peak", "peak GiB"]
+    titles = ["engine", "tokens/s", *(f"to {peer}" for peer in peers), "GFLOP/s", "fraction of the peak", "peak GiB"]
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for engine in engines:
         if engine.failure:
@@ -325,8 +325,10 @@ def print_table(engines: list[Engine]) -> None:
         ratios = [f"{working[peer].median() / seconds:.2f}" for peer in peers]
         peak = working.get("products_bfloat16" if "bfloat16" in engine.name else "products_float32")
         flop = f"{PRODUCT_FLOP / seconds / 1e9:.0f}" if WORK == "gpt2" else ""
-        share = f"{peak.median() / seconds:.0%}" if peak else ""
-        print(f"| {' | '.join([engine.name, f'{tokens / seconds:,.0f}', *ratios, flop, share, f'{engine.gib:.2f}'])} |")
+        fraction = f"{peak.median() / seconds:.0%}" if peak else ""
+        print(
+            f"| {' | '.join([engine.name, f'{tokens / seconds:,.0f}', *ratios, flop, fraction, f'{engine.gib:.2f}'])} |"
+        )
 
 
 def main() -> None:

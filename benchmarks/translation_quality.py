@@ -135,7 +135,7 @@ def train(name: str, directory: str) -> None:
     before = load_arrays(checkpoint)[1]["history"].get("minutes", [0.0])[-1] if checkpoint.exists() else 0.0
     begin = time.time() - 60 * before
 
-    def measure(model: ka.Translator) -> dict[str, float]:
+    def extra_metrics(model: ka.Translator) -> dict[str, float]:
         return {"val_bleu": scores(model, setting, valid)[1].bleu, "minutes": (time.time() - begin) / 60}
 
     pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ def train(name: str, directory: str) -> None:
         directory,
         setting.plan,
         validation=ka.data.translation_batches(valid, model, max_tokens=3000, shuffle=False),
-        measure=measure,
+        extra_metrics=extra_metrics,
     )
     print(f"{name}: best val BLEU (greedy) {max(history['val_bleu']):.2f} after {time.time() - begin:.0f} s")
 

@@ -44,8 +44,8 @@ model = ka.Captioner.from_preset(
 drawn = {scene.name: scene for scene in ka.quickstart.captioned_scenes("validation")}
 
 
-def measure(model: ka.Captioner) -> dict[str, float]:
-    """Return the share of exactly correct captions; the combinations of objects are not in the training data."""
+def extra_metrics(model: ka.Captioner) -> dict[str, float]:
+    """Return the fraction of exactly correct captions; the combinations of objects are not in the training data."""
     outputs = model.caption([example.image for example in valid], batch_size=100)
     scenes = [drawn[example.name] for example in valid]
     right = [output.text in ka.quickstart.right_captions(scene) for output, scene in zip(outputs, scenes, strict=True)]
@@ -59,7 +59,7 @@ ka.train(
     ka.training.TrainingPlan(
         epochs=1 if options.smoke else 15, learning_rate=2e-3, label_smoothing=0.0, monitor="val_right", mode="max"
     ),
-    measure=measure,
+    extra_metrics=extra_metrics,
 )
 for scene in ka.quickstart.captioned_scenes("test", 3):
     (output,) = model.caption([scene.image], ka.BeamSearch(num_beams=3))

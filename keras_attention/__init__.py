@@ -13,9 +13,9 @@ The modules have the rest:
 
 Data flows in this order: files -> data -> models (built from layers) -> training -> generation -> serving.
 
-Shapes: B batch, K beams, N hypotheses, Q query length, S source or key length, T target length, R image regions,
-H heads, D size of a head, M model width, V vocabulary size. A mask is boolean; True marks a real token. Padding is on
-the right.
+Shapes: B batch, K beams, N hypotheses (returned sequences per input), Q query length, S source or key length, T target
+length, R image regions, H heads, D width of the queries and keys of one head, M model width, V vocabulary size. A mask
+is boolean; True marks a real token. Padding is on the right.
 """
 
 from __future__ import annotations

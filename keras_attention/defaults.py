@@ -1,4 +1,4 @@
-"""Defaults that follow the data: one rule for each task, from the size of its training data.
+"""Defaults computed from the size of the data: one rule for each task.
 
 A rule sets the vocabulary size, some fields of the config (such as dropout), and the hyperparameters of training.
 Little data needs a small vocabulary, small batches and strong regularization. The length of a run is a number of
@@ -7,19 +7,19 @@ updates, not of passes over the data. The page of each task in docs/ lists its r
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
 
-# The fields of a `TrainingPlan` that follow from the data.
+# The fields of a `TrainingPlan` that are computed from the data.
 TRAINING_FIELDS = (
     "epochs", "passes_per_epoch", "max_tokens", "learning_rate", "warmup_steps", "label_smoothing", "weight_decay",
 )  # fmt: skip
-# Why a default follows from the data, in a few words.
+# Why a default depends on the data, in a few words.
 REASONS = {
     "vocabulary_size": "grows with the square root of the number of words",
     "dropout": "higher for little data",
@@ -30,12 +30,14 @@ REASONS = {
     "passes_per_epoch": "several for little data",
     "max_tokens": "small batches make more updates of little data",
     "learning_rate": "depends on the network and the size of the data",
-    "warmup_steps": "a share of all updates",
+    "warmup_steps": "a fraction of all updates",
     "label_smoothing": "depends on the task",
     "weight_decay": "depends on the task",
 }
 _MAX_EPOCHS = 40  # an epoch ends with a validation, so an epoch of little data is several passes
 _SAMPLED_TEXTS, _SAMPLED_CHARACTERS = 1000, 10_000
+_PART_LENGTH = 2**20  # characters of a text that are split into words at once
+_REST_OF_WORD = re.compile(r"\S*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +70,26 @@ class DataSize:
             >>> DataSize.measure(ka.TextClassifier, [("so fine", "good"), ("so dull", "bad")])
             DataSize(examples=2, words=4, distinct_words=3, characters=14, distinct_characters=10)
         """
-        words: collections.Counter[str] = collections.Counter()
-        characters: set[str] = set()
-        length = 0
+        distinct_words: set[str] = set()
+        distinct_characters: set[str] = set()
+        num_words = num_characters = 0
         for text in task.data.texts(examples):
-            words.update(text.lower().split())
-            characters.update(text)
-            length += len(text)
-        return cls(len(examples), words.total(), len(words), length, len(characters))
+            for part in _parts(text):
+                words = part.lower().split()
+                distinct_words.update(words)
+                distinct_characters.update(part)
+                num_words += len(words)
+                num_characters += len(part)
+        return cls(len(examples), num_words, len(distinct_words), num_characters, len(distinct_characters))
+
+
+def _parts(text: str) -> Iterator[str]:
+    """Yield the parts of a text, which end between two words, because the words of a whole book need much memory."""
+    begin = 0
+    while begin < len(text):
+        end = _REST_OF_WORD.match(text, begin + _PART_LENGTH).end()
+        yield text[begin:end]
+        begin = end
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,13 +97,13 @@ class Rule:
     """The defaults of a task for data of one size.
 
     Args:
-        vocabulary_size: of a tokenizer of sub-words.
+        vocabulary_size: vocabulary size of a sub-word tokenizer.
         network: config field -> value.
         max_tokens: maximum number of tokens in a batch.
         updates: number of updates in the run, in addition to those of `passes`.
         passes: number of passes over the data.
         learning_rate: peak learning rate.
-        warmup: share of the updates in the warm-up.
+        warmup: fraction of the updates in the warm-up.
         label_smoothing: label smoothing.
         weight_decay: weight decay.
     """
@@ -108,83 +122,105 @@ class Rule:
 Config = RecurrentConfig | TransformerConfig
 
 
-def _between(low: float, value: float, high: float) -> float:
+def _clip(low: float, value: float, high: float) -> float:
     return min(max(value, low), high)
 
 
 def _subwords(words: int, distinct_characters: int) -> int:
     """Return the vocabulary size for texts with this number of words: 2,000 for 24,000 words, at most 8,000."""
-    size = _between(300, 13 * math.sqrt(words), 8000)
+    size = _clip(300, 13 * math.sqrt(words), 8000)
     return max(int(round(size, -2)), 2 * distinct_characters + 100)
 
 
 def _dropout(words: int) -> float:
     """Return 0.5 for 20,000 words of the target texts or captions, 0.3 for 320,000, and at least 0.1."""
-    return round(_between(0.1, 0.3 + 0.17 * (5.5 - math.log10(words)), 0.5), 2)
+    return round(_clip(0.1, 0.3 + 0.17 * (5.5 - math.log10(words)), 0.5), 2)
 
 
 def _translator(size: DataSize, config: Config) -> Rule:
     """Return the defaults of a translator.
 
-    For 2,000, 8,000 and 29,000 pairs (23,000, 92,000 and 340,000 words of each language), a recurrent network has 192,
-    256 and 384 units, dropout 0.5, 0.39 and 0.3, learning rates of 0.003, 0.002 and 0.001, and 900, 1,210 and 2,330
-    updates with batches of 1,060, 2,120 and 4,080 tokens.
+    Values for a recurrent network; `words` are those of each language:
+
+    | pairs  | words   | units | dropout | learning rate | updates | tokens in a batch |
+    |--------|---------|-------|---------|---------------|---------|-------------------|
+    |  2,000 |  23,000 |   192 |    0.49 |         0.003 |     900 |             1,060 |
+    |  8,000 |  92,000 |   256 |    0.39 |         0.002 |   1,210 |             2,120 |
+    | 29,000 | 340,000 |   384 |    0.29 |         0.001 |   2,330 |             4,080 |
     """
-    words = max(size.words // 2, 1)  # of one language
+    words = max(size.words // 2, 1)  # words of one language
     root, is_recurrent = math.sqrt(words), isinstance(config, RecurrentConfig)
-    units, dropout = 64 * round(_between(2, words**0.25 / 4, 6)), _dropout(words)
+    units, dropout = 64 * round(_clip(2, words**0.25 / 4, 6)), _dropout(words)
     return Rule(
         vocabulary_size=_subwords(words, size.distinct_characters),
         network={"dropout": dropout} | ({"units": units, "embedding_dim": min(units, 256)} if is_recurrent else {}),
-        max_tokens=round(_between(256, 7 * root, 4096)),
+        max_tokens=round(_clip(256, 7 * root, 4096)),
         updates=round(max(900, 4 * root, words / 400)),
-        learning_rate=_between(1e-3, 0.6 / root, min(3e-3, 0.576 / config.units)) if is_recurrent else 1e-3,
+        learning_rate=_clip(1e-3, 0.6 / root, min(3e-3, 0.576 / config.units)) if is_recurrent else 1e-3,
     )
 
 
 def _captioner(size: DataSize, config: Config) -> Rule:
     """Return the defaults of a captioner.
 
-    For 200, 1,000 and 6,000 images (11,000, 59,000 and 350,000 words of captions), a recurrent network has 256, 384 and
-    512 units, dropout 0.5, 0.42 and 0.3, and 500, 970 and 2,370 updates with batches of 520, 1,210 and 2,960 tokens.
+    Values for a recurrent network; `words` are those of the captions:
+
+    | images | words   | units | dropout | updates | tokens in a batch |
+    |--------|---------|-------|---------|---------|-------------------|
+    |    200 |  11,000 |   256 |    0.50 |     500 |               520 |
+    |  1,000 |  59,000 |   384 |    0.42 |     970 |             1,210 |
+    |  6,000 | 350,000 |   512 |    0.29 |   2,370 |             2,960 |
     """
     words = max(size.words, 1)
     root, is_recurrent = math.sqrt(words), isinstance(config, RecurrentConfig)
-    units = 64 * round(_between(2, words**0.25 / 2.55, 8))
+    units = 64 * round(_clip(2, words**0.25 / 2.55, 8))
     return Rule(
         vocabulary_size=_subwords(words, size.distinct_characters),
         network={"dropout": _dropout(words)}
         | ({"units": units, "embedding_dim": min(units, 256)} if is_recurrent else {}),
-        max_tokens=round(_between(256, 5 * root, 4096)),
+        max_tokens=round(_clip(256, 5 * root, 4096)),
         updates=round(max(500, 4 * root, words / 400)),
-        learning_rate=_between(1e-3, 0.4 / root, 2e-3) if is_recurrent else 1e-3,
+        learning_rate=_clip(1e-3, 0.4 / root, 2e-3) if is_recurrent else 1e-3,
     )
 
 
 def _classifier(size: DataSize, config: Config) -> Rule:
     """Return the defaults of a classifier.
 
-    For 600 and 6,919 texts of 20 words, batches of about 32 texts. A recurrent network has 200 and 690 updates, because
-    its weights of n-grams overfit with more, and a Transformer 370 and 1,250. The recurrent network has 32 units, and
-    128 from 86,000 texts on: with few texts, a wider network overfits.
+    A batch has about 32 texts. Numbers of updates for texts of 20 words:
+
+    | texts | recurrent | Transformer |
+    |-------|-----------|-------------|
+    |   600 |       200 |         370 |
+    | 6,919 |       690 |       1,250 |
+
+    A recurrent network has fewer, because its weights of n-grams overfit. It has 32 units, and 128 from 86,000 texts
+    on: with few texts, a wider network overfits.
     """
     words, is_recurrent = max(size.words, size.examples), isinstance(config, RecurrentConfig)
-    units = 32 * round(_between(1, math.sqrt(size.examples / 7000), 4))
+    units = 32 * round(_clip(1, math.sqrt(size.examples / 7000), 4))
     root = math.sqrt(size.examples)
     updates = max(min(15 * root, 190), 8 * root) if is_recurrent else 15 * root
     return Rule(
         vocabulary_size=_subwords(max(2 * words, 40_000), size.distinct_characters),
         network={"units": units, "embedding_dim": units} if is_recurrent else {},
-        max_tokens=round(_between(512, 48 * words / max(size.examples, 1), 4096)),
+        max_tokens=round(_clip(512, 48 * words / max(size.examples, 1), 4096)),
         updates=round(max(100, updates, size.examples / 10)),
-        learning_rate=1e-3 if is_recurrent else _between(1e-4, 0.25 / config.width, 1e-3),
+        learning_rate=1e-3 if is_recurrent else _clip(1e-4, 0.25 / config.width, 1e-3),
     )
 
 
 def _tagger(size: DataSize, config: Config) -> Rule:
-    """Return the defaults of a tagger: for 2,500, 8,000 and 44,000 words, 400, 1,000 and 3,000 updates."""
-    updates = round(max(_between(400, size.words / 8, 3000), size.words / 32))
-    rate = 3e-3 if isinstance(config, RecurrentConfig) else _between(1e-4, 0.25 / config.width, 1e-3)
+    """Return the defaults of a tagger.
+
+    | words  | updates |
+    |--------|---------|
+    |  2,500 |     400 |
+    |  8,000 |   1,000 |
+    | 44,000 |   3,000 |
+    """
+    updates = round(max(_clip(400, size.words / 8, 3000), size.words / 32))
+    rate = 3e-3 if isinstance(config, RecurrentConfig) else _clip(1e-4, 0.25 / config.width, 1e-3)
     return Rule(
         vocabulary_size=_subwords(size.words, size.distinct_characters),
         max_tokens=256,
@@ -196,42 +232,47 @@ def _tagger(size: DataSize, config: Config) -> Rule:
 def _language_model(size: DataSize, config: Config) -> Rule:
     """Return the defaults of a language model.
 
-    For 20,000 and 1,000,000 characters, a recurrent network has 256 and 384 units, embeddings of half this width,
-    dropout 0.5 and 0.19, batches of 1,024 and 2,048 characters, and 720 and 5,100 updates. A Transformer has the width
-    128 and 2 blocks for 10,000 words, and 512 and 6 for a million.
+    Values for a recurrent network of characters, whose embeddings have half as many dimensions as it has units:
+
+    | characters | units | dropout | updates | tokens in a batch |
+    |------------|-------|---------|---------|-------------------|
+    |     20,000 |   256 |    0.50 |     720 |             1,024 |
+    |  1,000,000 |   384 |    0.19 |   5,100 |             2,048 |
+
+    A Transformer has 2 blocks of width 128 for 10,000 words, and 6 blocks of width 512 for a million.
     """
     characters = max(size.characters, 1)
     decades = math.log10(characters / 20_000)
     vocabulary_size = _subwords(size.words, size.distinct_characters)
-    max_tokens = round(_between(1024, 7.2 * math.sqrt(characters), 2048))
-    updates = round(_between(300, 720 * math.sqrt(characters / 20_000), 100_000))
-    dropout = round(_between(0.1, 0.5 - 0.18 * decades, 0.5), 2)
+    max_tokens = round(_clip(1024, 7.2 * math.sqrt(characters), 2048))
+    updates = round(_clip(300, 720 * math.sqrt(characters / 20_000), 100_000))
+    dropout = round(_clip(0.1, 0.5 - 0.18 * decades, 0.5), 2)
     common = {"vocabulary_size": vocabulary_size, "updates": updates, "label_smoothing": 0.0}
     if isinstance(config, RecurrentConfig):
-        units = 64 * round(_between(2, 4 + 1.2 * decades, 8))
+        units = 64 * round(_clip(2, 4 + 1.2 * decades, 8))
         network = {"units": units, "embedding_dim": units // 2, "num_layers": 1, "dropout": dropout}
-        rate = _between(1e-3, 5e-3 - 6e-4 * decades, 4e-3)
+        rate = _clip(1e-3, 5e-3 - 6e-4 * decades, 4e-3)
         return Rule(**common, network=network, max_tokens=max_tokens, learning_rate=rate, warmup=0.05)
     words = max(size.words, 1)
-    width, num_layers = 64 * round(_between(2, words**0.25 / 4, 12)), round(_between(2, 2 * math.log10(words) - 6, 12))
+    width, num_layers = 64 * round(_clip(2, words**0.25 / 4, 12)), round(_clip(2, 2 * math.log10(words) - 6, 12))
     network = {"width": width, "num_heads": width // 64, "intermediate_dim": 4 * width, "num_layers": num_layers}
-    rate = _between(1e-4, 0.25 / config.width, 1e-3)
+    rate = _clip(1e-4, 0.25 / config.width, 1e-3)
     return Rule(**common, network=network, max_tokens=2 * max_tokens, learning_rate=rate, weight_decay=0.01)
 
 
 def _fine_tuning(rule: Rule, model: Any, example_tokens: float) -> Rule:
     """Return the defaults for a model that starts from trained weights, from the rule of its task.
 
-    They are those of BERT: about 20 examples in a batch, 3 passes, and a learning rate of 5e-5 for the width 768. With
-    60 more updates, little data has more passes. A narrower network has a higher rate, and LoRA ten times this rate.
-    With a frozen encoder, the rate is that of a new network.
+    They are those of BERT: about 20 examples in a batch, 3 passes, and a learning rate of 5e-5 for the width 768. There
+    are 60 more updates, which are several passes over little data. A narrower network has a higher learning rate, and
+    LoRA ten times this rate. With a frozen encoder, the learning rate is that of a new network.
     """
     rate = min(0.04 / model.config.width, rule.learning_rate) * (10 if model.has_lora else 1)
     if model.encoder is not None and not model.encoder.trainable_weights:
         rate = rule.learning_rate
     return dataclasses.replace(
         rule,
-        max_tokens=int(_between(256, 20 * example_tokens, 2048)),
+        max_tokens=int(_clip(256, 20 * example_tokens, 2048)),
         updates=60,
         passes=3,
         learning_rate=rate,
@@ -279,8 +320,8 @@ def network_defaults(
         size: the size of the training data.
         config: the config of the preset.
         tokenizer_kind: see `train_tokenizer`. A vocabulary of words or characters is limited to 8,000.
-        only_dropout: leave out fields other than dropout, for a preset that the user has chosen.
-        overrides: names of the fields that the user has chosen. If one is a size of the network, all other sizes are
+        only_dropout: leave out all fields except dropout, for a named preset.
+        overrides: names of the fields that have explicit values. If one is a size of the network, all other sizes are
             left out too, because the sizes must fit each other.
 
     Returns:
@@ -294,36 +335,41 @@ def network_defaults(
     return {"vocabulary_size": vocabulary_size, **network}
 
 
-def training_defaults(model: Any, examples: Sequence, **chosen: Any) -> dict[str, Any]:
+def training_defaults(
+    model: Any, examples: Sequence, data_size: DataSize | None = None, **overrides: Any
+) -> dict[str, Any]:
     """Return the hyperparameters of training for these examples, fields of a `TrainingPlan`.
 
     With U updates (those of the rule, and of its passes) and P updates in one pass over the data, an epoch has
-    E = ceil(U / (40 P)) passes, and there are ceil(U / (E P)) epochs. If the number of epochs is chosen, an epoch is
+    E = ceil(U / (40 P)) passes, and there are ceil(U / (E P)) epochs. With an explicit number of epochs, an epoch is
     one pass.
 
     Args:
         model: a task.
         examples: raw examples of the task.
-        **chosen: fields with other values; the others follow from them.
+        data_size: their size; None to measure it.
+        **overrides: fields with other values; the values of the other fields follow from them.
 
     Returns:
-        dict of `TRAINING_FIELDS` and the chosen fields.
+        dict of `TRAINING_FIELDS` and the overrides.
     """
-    size = DataSize.measure(model, examples)
+    if not len(examples):
+        raise ValueError("There are no examples to train on; expected at least one.")
+    size = data_size or DataSize.measure(model, examples)
     rule = _rule(model, size, model.config)
     tokens = _num_tokens(model, examples, size)
     rule = _fine_tuning(rule, model, tokens / len(examples)) if model.is_pretrained else rule
-    max_tokens = chosen.get("max_tokens") or rule.max_tokens
+    max_tokens = overrides.get("max_tokens") or rule.max_tokens
     pass_updates = max(tokens / max_tokens, 1)
-    pass_updates = math.ceil(pass_updates / chosen.get("gradient_accumulation", 1))
-    epochs = chosen.get("epochs")
+    pass_updates = math.ceil(pass_updates / overrides.get("gradient_accumulation", 1))
+    epochs = overrides.get("epochs")
     updates = rule.updates + rule.passes * pass_updates
-    passes = chosen.get("passes_per_epoch") or (1 if epochs else math.ceil(updates / (_MAX_EPOCHS * pass_updates)))
+    passes = overrides.get("passes_per_epoch") or (1 if epochs else math.ceil(updates / (_MAX_EPOCHS * pass_updates)))
     epochs = epochs or math.ceil(updates / (passes * pass_updates))
     updates = epochs * passes * pass_updates
     rule = dataclasses.replace(rule, learning_rate=float(f"{rule.learning_rate:.2g}"))
     derived = {"epochs": epochs, "passes_per_epoch": passes, "warmup_steps": max(round(rule.warmup * updates), 1)}
-    return {name: getattr(rule, name) for name in TRAINING_FIELDS if name not in derived} | derived | chosen
+    return {name: getattr(rule, name) for name in TRAINING_FIELDS if name not in derived} | derived | overrides
 
 
 def _num_tokens(model: Any, examples: Sequence, size: DataSize) -> int:

@@ -21,10 +21,12 @@ def evaluate(
     | `MaskedLM` | texts | `loss`, `accuracy` of masked tokens, `next_sentence_accuracy` if the model has this head |
     | `PermutationLM` | texts | `loss`, `accuracy` of predicted tokens |
     | `TextClassifier` | (text, label) | `accuracy` (0 to 1), `correct`, `total` |
-    | `TextTagger` | sentences of (word, tag) | `accuracy` (0 to 1), `correct`, `total` |
+    | `TextTagger` | sentences of (word, tag) | `accuracy` (0 to 1), `correct`, `total`; for tags such as `B-PER` also |
+    | | | `f1`, `precision`, `recall` of entities, and `by_type`: type -> `EntityScores`; see `metrics.score_entities` |
 
     Args:
-        model: a task of this library, or an exported model that is not a language model.
+        model: a task of this library, or an exported model. An exported `CausalLM` reads a text in one window, so its
+            texts must be shorter than `max_length`. An exported `MaskedLM` or `PermutationLM` has no metrics.
         examples: as in the table; `keras_attention.data` reads them from files.
         strategy: search strategy of a `Translator` or `Captioner`; greedy by default.
         batch_size: texts or images in a batch; the scores do not depend on it.
@@ -54,8 +56,8 @@ def evaluate(
         raise ValueError("There are no examples to score on; expected at least one.")
     exported = not isinstance(model, ka.models.Task)
     if task.metric == "loss":
-        if exported:
-            raise TypeError("An exported language model has no loss. Evaluate the .keras file that it was made from.")
+        if exported and task.target_reader is None:
+            raise TypeError(f"An exported {task.__name__} has no loss. Evaluate the .keras file that it was made from.")
     else:
         options["batch_size"] = batch_size
     if strategy is not None:
@@ -63,7 +65,7 @@ def evaluate(
             reason = "an export has a fixed strategy" if exported else f"a {task.__name__} does not search"
             raise TypeError(f"`strategy` is {strategy!r}, but {reason}; leave it out.")
         options["strategy"] = strategy
-    return task.data.scores(model, examples, **options)
+    return task.data.metrics(model, examples, **options)
 
 
 def task_of(model: Any) -> type:
@@ -74,8 +76,9 @@ def task_of(model: Any) -> type:
     """
     if isinstance(model, ka.models.Task):
         return type(model)
-    method = getattr(model, "predict_method", None)
-    task = next((task for task in ka.models.TASKS if task.predict_method == method), None)
+    name, method = getattr(model, "task", None), getattr(model, "predict_method", None)
+    found = [task for task in ka.models.TASKS if task.predict_method == method]
+    task = next((task for task in found if task.__name__ == name), found[0] if found else None)
     if task is None:
         names = ", ".join(task.__name__ for task in ka.models.TASKS)
         raise TypeError(f"`model` is a {type(model).__name__} without a task; expected one of {names}, or an export.")

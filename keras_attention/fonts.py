@@ -36,10 +36,10 @@ def fonts_for(texts: Iterable[str]) -> tuple[list[str], set[str]]:
         path = font_manager.findfont(font_manager.FontProperties(family=[family]))
         missing -= {character for character in missing if ord(character) in _code_points(path)}
     for name, path in _other_fonts() if missing else ():
-        found = {character for character in missing if ord(character) in _code_points(path)}
-        if found:
+        drawable = {character for character in missing if ord(character) in _code_points(path)}
+        if drawable:
             families.append(name)
-            missing -= found
+            missing -= drawable
         if not missing:
             break
     if missing:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-_LOWEST_SCORE = -5e8  # half of `generation.proposals.NEVER`; a hypothesis with a lower score does not exist
+_LOWEST_SCORE = -5e8  # half of `generation.proposals.NEVER`, as a test checks; a lower score marks an empty entry
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,9 +70,16 @@ def _captioner(paper: str, **options) -> Preset:
     return Preset("Captioner", config, paper)
 
 
-def _translator(layers: int, width: int, heads: int, dropout: float, intermediate: int, *parameters) -> Preset:
+def _transformer_captioner(paper: str) -> Preset:
+    config = TransformerCaptionerConfig(
+        width=256, num_layers=3, num_heads=8, intermediate_dim=1024, max_length=64, dropout=0.3
+    )
+    return Preset("Captioner", config, paper)
+
+
+def _translator(layers: int, width: int, heads: int, intermediate_dim: int, dropout: float, *parameters) -> Preset:
     config = TransformerConfig(
-        width, layers, heads, intermediate, max_length=256, attention_bias=False, dropout=dropout
+        width, layers, heads, intermediate_dim, max_length=256, attention_bias=False, dropout=dropout
     )
     return Preset("Translator", config, "https://arxiv.org/abs/1706.03762", 37_000, *parameters)
 
@@ -109,8 +116,10 @@ def _gpt(layers: int, width: int, heads: int, source: tuple[str, int], *paramete
     return Preset("CausalLM", config, *source, *parameters)
 
 
+_SUTSKEVER = "https://arxiv.org/abs/1409.3215"
 _BAHDANAU = "https://arxiv.org/abs/1409.0473"
 _KARPATHY = "https://karpathy.github.io/2015/05/21/rnn-effectiveness/"
+_HUANG = "https://arxiv.org/abs/1508.01991"
 _GPT2 = (
     "https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf",
     50_257,
@@ -119,38 +128,43 @@ _MEGATRON = ("https://arxiv.org/abs/1909.08053", 51_200)
 
 # fmt: off
 PRESETS: dict[str, Preset] = {
-    #                         task, paper, embedding_dim, units, dropout
-    "rnn_seq2seq": _recurrent("Translator", "https://arxiv.org/abs/1409.3215", 256, 384, 0.3),
-    "rnn_attention": _recurrent(
-        "Translator", _BAHDANAU, 256, 384, 0.3, attention="additive", attend_embeddings=True),
-    "char_rnn": _recurrent("CausalLM", _KARPATHY, 64, 512, 0.2, num_layers=2, max_length=256),
-    "rnn_classifier": _recurrent("TextClassifier", _BAHDANAU, 128, 128, 0.5, attention="additive",
+    #                            task,             paper,      embedding_dim, units, dropout, other fields
+    "rnn_seq2seq":    _recurrent("Translator",     _SUTSKEVER, 256,           384,   0.3),
+    "rnn_attention":  _recurrent("Translator",     _BAHDANAU,  256,           384,   0.3, attention="additive",
+                                 attend_embeddings=True),
+    "char_rnn":       _recurrent("CausalLM",       _KARPATHY,  64,            512,   0.2, num_layers=2, max_length=256),
+    "rnn_classifier": _recurrent("TextClassifier", _BAHDANAU,  128,           128,   0.5, attention="additive",
                                  hash_buckets=2**16),
-    "rnn_tagger": _recurrent("TextTagger", "https://arxiv.org/abs/1508.01991", 128, 256, 0.5, hash_buckets=2**13),
-    "show_and_tell": _captioner("https://arxiv.org/abs/1411.4555"),
-    "show_attend_and_tell": _captioner(
-        "https://arxiv.org/abs/1502.03044", attention="additive", doubly_stochastic=0.02),
-    "transformer_captioner": Preset(
-        "Captioner", TransformerCaptionerConfig(256, 3, 8, 1024, max_length=64, dropout=0.3),
-        "https://arxiv.org/abs/2006.06666"),
-    #                             layers width heads                    parameters, quoted_parameters
-    "transformer_tiny":  _translator(4,  128,   4, 0.3,  256,     6_054_912, None),
-    "transformer_base":  _translator(6,  512,   8, 0.1, 2048,    63_045_632, "65M"),
-    "transformer_large": _translator(6, 1024,  16, 0.3, 4096,   214_171_648, "213M"),
-    "bert_base":               _bert(12, 768,  12,              109_482_240, "110M"),
-    "bert_large":              _bert(24, 1024, 16,              335_141_888, "340M"),
-    "roberta_base":         _roberta(12, 768,  12,              124_645_632, None),
-    "roberta_large":        _roberta(24, 1024, 16,              355_359_744, "355M"),
-    "xlnet_base":             _xlnet(12, 768,  12,              116_718_336, None),
-    "xlnet_large":            _xlnet(24, 1024, 16,              360_268_800, "~340M"),
-    "gpt2_small":               _gpt(12, 768,  12, _GPT2,       124_439_808, "117M"),
-    "gpt2_medium":              _gpt(24, 1024, 16, _GPT2,       354_823_168, "345M"),
-    "gpt2_large":               _gpt(36, 1280, 20, _GPT2,       774_030_080, "762M"),
-    "gpt2_xl":                  _gpt(48, 1600, 25, _GPT2,     1_557_611_200, "1.5B"),
-    "megatron_1.2b":            _gpt(40, 1536, 16, _MEGATRON, 1_213_479_936, "1.2B"),
-    "megatron_2.5b":            _gpt(54, 1920, 20, _MEGATRON, 2_490_408_960, "2.5B"),
-    "megatron_4.2b":            _gpt(64, 2304, 24, _MEGATRON, 4_199_109_120, "4.2B"),
-    "megatron_8.3b":            _gpt(72, 3072, 32, _MEGATRON, 8_317_040_640, "8.3B"),
+    "rnn_tagger":     _recurrent("TextTagger",     _HUANG,     128,           256,   0.5, hash_buckets=2**13),
+
+    #                                         paper, other fields
+    "show_and_tell":                _captioner("https://arxiv.org/abs/1411.4555"),
+    "show_attend_and_tell":         _captioner("https://arxiv.org/abs/1502.03044", attention="additive",
+                                               doubly_stochastic=0.02),
+    "transformer_captioner": _transformer_captioner("https://arxiv.org/abs/2006.06666"),
+
+    #                          layers, width, heads, intermediate_dim, dropout, parameters, quoted_parameters
+    "transformer_tiny":  _translator(4,  128,     4,              256,     0.3,   6_054_912, None),
+    "transformer_base":  _translator(6,  512,     8,             2048,     0.1,  63_045_632, "65M"),
+    "transformer_large": _translator(6, 1024,    16,             4096,     0.3, 214_171_648, "213M"),
+
+    #                  layers, width, heads,  parameters, quoted_parameters
+    "bert_base":       _bert(12,  768,    12, 109_482_240, "110M"),
+    "bert_large":      _bert(24, 1024,    16, 335_141_888, "340M"),
+    "roberta_base": _roberta(12,  768,    12, 124_645_632, None),
+    "roberta_large": _roberta(24, 1024,   16, 355_359_744, "355M"),
+    "xlnet_base":     _xlnet(12,  768,    12, 116_718_336, None),
+    "xlnet_large":    _xlnet(24, 1024,    16, 360_268_800, "~340M"),
+
+    #               layers, width, heads, (paper, vocabulary_size), parameters, quoted_parameters
+    "gpt2_small":    _gpt(12,  768,  12,  _GPT2,       124_439_808, "117M"),
+    "gpt2_medium":   _gpt(24, 1024,  16,  _GPT2,       354_823_168, "345M"),
+    "gpt2_large":    _gpt(36, 1280,  20,  _GPT2,       774_030_080, "762M"),
+    "gpt2_xl":       _gpt(48, 1600,  25,  _GPT2,     1_557_611_200, "1.5B"),
+    "megatron_1.2b": _gpt(40, 1536,  16,  _MEGATRON, 1_213_479_936, "1.2B"),
+    "megatron_2.5b": _gpt(54, 1920,  20,  _MEGATRON, 2_490_408_960, "2.5B"),
+    "megatron_4.2b": _gpt(64, 2304,  24,  _MEGATRON, 4_199_109_120, "4.2B"),
+    "megatron_8.3b": _gpt(72, 3072,  32,  _MEGATRON, 8_317_040_640, "8.3B"),
 }
 # fmt: on
 

@@ -1,4 +1,4 @@
-"""Import all modules that register something: the classes of saved files, for Keras, and the built-in data sets."""
+"""Imports every module that registers Keras classes or data sets."""
 
 import keras_attention.models
 import keras_attention.quickstart.builders

@@ -18,7 +18,7 @@ _CONTINUATION = "##"  # WordPiece's mark for a piece that continues a word
 _MAX_ASPECT = 4  # the largest height of a drawn image, in multiples of its width
 _LONG = 40  # words; the cells of longer sentences are smaller
 _MAX_LABEL = 24  # maximum number of characters of a word at an axis
-_MAX_PIXELS = 60_000  # of a side of a figure; Matplotlib draws less than 2^16
+_MAX_PIXELS = 60_000  # maximum width and height of a figure; Matplotlib draws less than 2^16
 _MAX_SIDE = 640  # maximum number of pixels of the longer side of a drawn image
 
 ImageLike = np.ndarray | bytes | str | pathlib.Path

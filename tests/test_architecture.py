@@ -16,13 +16,14 @@ ROOT = pathlib.Path(keras_attention.__file__).parent
 # These modules use the public API, `import keras_attention as ka`, and only names of `__all__` in it; see below.
 PUBLIC = {""}
 ALLOWED = {
+    "choices": set(),
     "config": set(),
     "outputs": set(),
     "storage": set(),
     "lazy": set(),
     "backend": set(),
     "keras_patches": set(),
-    "data": {"data", "storage"},
+    "data": {"data", "choices", "storage"},
     "presets": {"config"},
     "defaults": {"config"},
     "layers": {"layers", "backend", "keras_patches"},
@@ -30,11 +31,11 @@ ALLOWED = {
     "models": {"models", "config", "outputs", "presets", "layers", "data", "defaults", "generation", "metrics"}
     | {"keras_patches"},
     "metrics": {"metrics", "data", "layers.masks"},
-    "training": {"training", "layers.masks", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"},
-    "weights": {"weights", "config", "presets", "models", "data", "storage"},
-    "serving": {"serving", "models", "outputs", "generation", "layers.projections", "data", "storage"}
+    "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"},
+    "weights": {"weights", "config", "models", "data", "storage"},
+    "serving": {"serving", "models", "generation", "layers.projections", "data", "storage"}
     | {"keras_patches", "__version__"},
-    "loading": {"serving", "storage", "weights", "keras_patches"} | PUBLIC,
+    "loading": {"serving", "storage", "weights", "keras_patches"},
     "registered": {"models", "training", "quickstart"},
     "fonts": set(),
     "visualize": {"fonts", "data.special_tokens", "storage"} | PUBLIC,
@@ -43,6 +44,7 @@ ALLOWED = {
     "evaluate": PUBLIC,
     "cli": {
         "cli",
+        "choices",
         "evaluate",
         "storage",
         "visualize",
@@ -100,6 +102,19 @@ def test_imports_follow_the_allowed_directions(path):
     assert not wrong, f"{folder} may import {sorted(ALLOWED[folder])}"
     top_level = {module for node in ast.parse(path.read_text()).body for module in imported_by(node)}
     assert not {module for module in top_level if permitted(module, late)}
+
+
+def test_every_permission_is_used():
+    used: dict[str, set[str]] = {}
+    for path in sources():
+        used.setdefault(path.relative_to(ROOT).parts[0].removesuffix(".py"), set()).update(imported(path))
+    unused = {
+        (folder, name)
+        for folder, names in ALLOWED.items()
+        for name in names - {folder}
+        if not any(permitted(module, {name}) for module in used[folder])
+    }
+    assert not unused
 
 
 def public_paths(path: pathlib.Path) -> set[tuple[str, ...]]:

@@ -72,6 +72,13 @@ def test_one_row_is_read_with_any_line_end(name, tmp_path):
     assert all(example == examples[0] for example in examples)
 
 
+def test_a_missing_image_and_a_folder_are_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no image .*no\.jpg"):
+        ka.data.read_images([tmp_path / "no.jpg"], 5)
+    with pytest.raises(FileNotFoundError, match="is a folder; expected an image"):
+        ka.data.read_images([tmp_path], 5)
+
+
 def test_long_rows_are_read(tmp_path):
     """A cell of 100,000 words is longer than the csv module allows by default."""
     text = "we " * 100_000
@@ -87,6 +94,8 @@ RAW_EXAMPLES = {  # what a user passes as raw examples -> the task and the error
     "two letters": (ka.Translator, ["we"], r"Example 0 .*two strings"),
     "a triple": (ka.Translator, [("a", "b"), ("a", "b", "c")], r"Example 1 of `examples` is \('a', 'b', 'c'\)"),
     "a generator": (ka.CausalLM, (text for text in "ab"), "`examples` is a generator; expected a list of texts"),
+    "a word with a space": (ka.TextTagger, [[("New York", "LOC")]], "expected .*, where a word has no white space"),
+    "an empty word": (ka.TextTagger, [[("we", "PRON"), ("", "X")]], "expected .*, where a word has no white space"),
     "a label of another type": (ka.TextClassifier, [("fine", 1)], r"Example 0 of `examples` is \('fine', 1\)"),
     "numbers": (ka.TextClassifier, np.zeros((2, 3)), r"Example 0 of `examples` is array"),
     "texts of a tagger": (ka.TextTagger, ["we eat"], r"expected a list of sentences, each a list of \(word, tag\)"),

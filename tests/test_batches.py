@@ -96,7 +96,7 @@ def fake_model(tokenizer, template, **config):
 
 def test_classification_batch_by_hand():
     model = fake_model(XLNET, "end_start", labels=("no", "yes"), max_length=5, num_segments=3)
-    with pytest.warns(UserWarning, match="1 of 2 texts have more than 5 tokens"):
+    with pytest.warns(UserWarning, match="Truncated 1 of 2 texts on the right to 5 tokens"):
         batches = ka.data.classification_batches([("we eat red apple", "yes"), ("bread", "no")], model, shuffle=False)
     inputs, labels, weights = batches[0]
     np.testing.assert_array_equal(inputs["token_ids"], [[11, 4, 3, 5, 5], [6, 7, 8, 4, 3]])

@@ -167,8 +167,8 @@ def test_without_a_working_java_only_meteor_is_missing(java, script, reason):
 @pytest.mark.parametrize(
     ("hypotheses", "references", "message"),
     [
-        ([], [], "0 captions and references for 0 images"),
-        (["a dog"], [["a dog"], ["a cat"]], "1 captions and references for 2 images"),
+        ([], [], "of 0 images and the references of 0"),
+        (["a dog"], [["a dog"], ["a cat"]], "of 1 image and the references of 2"),
         (["a dog", "a cat"], [["a dog"], []], r"The references of caption 1 are \[\]"),
         (["a dog"], [["", " . "]], "expected a sequence of one or more captions with words"),
         (["a dog"], ["a dog"], "The references of caption 0 are 'a dog'"),

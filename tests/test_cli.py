@@ -114,7 +114,7 @@ def test_a_classifier_is_trained_evaluated_and_applied(run, tmp_path):
     balanced = ["--class-weights", "balanced"]
     code, _, err = run("train", "classifier", "--train", tmp_path / "x.tsv", "--out", out, *SMALL, *balanced)
     assert code == 0, err
-    assert load_arrays(out / "checkpoint.npz")[1]["start"]["class_weight"] == "balanced"
+    assert load_arrays(out / "checkpoint.npz")[1]["identity"]["class_weight"] == "balanced"
     code, text, _ = run("classify", out / "model.keras", stdin=b"a fine film\n\ndull\n")
     assert code == 0
     assert len(text.splitlines()) == 3
@@ -271,7 +271,7 @@ ENCODER = ["--image-encoder", "small_cnn", "--set", "image_size=32", "--set", "m
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*captions have no image", "ignore:.*cannot be read")
+@pytest.mark.filterwarnings("ignore:.*without an image", "ignore:.*cannot be read")
 @pytest.mark.usefixtures("untraced_training")
 def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")  # without Java: METEOR takes ten seconds, and test_caption_quality.py computes it
@@ -284,6 +284,10 @@ def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_
     code, text, err = run("caption", out / "model.keras", *images, "--num-beams", 3, "--plot", tmp_path / "plots")
     assert (code, len(text.splitlines()), text.splitlines()[1]) == (0, 3, "")
     assert "; expected a JPEG, PNG, GIF, BMP or WebP. Convert it" in err
+    rows = "".join(f"{image}\ta red circle\n" for image in [*images, photos / "no.png"]) + "\n"
+    code, text_3, err = run("score", out / "model.keras", stdin=rows.encode())
+    assert (code, [len(line) > 2 for line in text_3.splitlines()]) == (0, [True, False, True, False, False])
+    assert ("; expected a JPEG" in err, "no.png does not exist" in err) == (True, True)
     again = [images[0], images[0], photos / "no.png", "x" * 300]  # the second plot of an image gets another name
     code, text_2, err = run("caption", out / "model.keras", *again, "--plot", tmp_path / "plots")
     assert (code, len(text_2.splitlines()), "no.png does not exist" in err) == (1, 4, True)
@@ -309,7 +313,7 @@ def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*captions have no image", "ignore:.*cannot be read")
+@pytest.mark.filterwarnings("ignore:.*without an image", "ignore:.*cannot be read")
 @pytest.mark.usefixtures("untraced_training")
 def test_a_frozen_encoder_encodes_each_image_once(run, photos, tmp_path):
     out, captions = tmp_path / "run", photos / "captions.csv"
@@ -335,4 +339,4 @@ def test_long_lines_are_truncated_with_one_warning(run, model):
     assert code == 0
     assert len(out.splitlines()) == 3
     assert out.splitlines()[1:] == ["", "comemos pan"]
-    assert err.count("1 of 3 texts have more than 128 tokens") == 1
+    assert err.count("Truncated 1 of 3 texts on the right to 128 tokens") == 1

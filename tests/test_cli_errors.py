@@ -54,7 +54,7 @@ MISTAKES = [
     ([*_CAPTIONER, "--captions", "{}/bad.csv"], "pass the folder that contains them"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/nowhere"], "There is no folder"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/folder"], "contains no images"),
-    ([*_CAPTIONER, "--captions", "{}/other.csv", "--images", "{}/bad"], "2 of 2 captions have no image"),
+    ([*_CAPTIONER, "--captions", "{}/other.csv", "--images", "{}/bad"], "for 2 of 2 captions: "),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad"], "3 of 3 images cannot be read"),
     (["train", "translator", "--train", "{pairs}", "--images", "x", "--out", "{}/r"],
      "--images belongs to a captioner"),

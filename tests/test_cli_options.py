@@ -43,7 +43,7 @@ def test_an_option_for_all_tasks_but_one_and_an_option_of_several_values_say_so(
         for o in commands.get_command(None, name).params
         if isinstance(o, click.Option)
     }
-    assert texts["--columns"].startswith("All but tagger: ")
+    assert texts["--columns"].endswith(" (not for tagger).")
     assert {name for name, text in texts.items() if "repeatable" in text} == {"--set", "--stop", "--suppress-tokens"}
 
 

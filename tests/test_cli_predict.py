@@ -10,7 +10,7 @@ from command_line import model, run, served
 from conftest import PAIRS
 
 import keras_attention as ka
-from keras_attention.cli.lines import json_line, read_chunks, text_line
+from keras_attention.cli.lines import json_line, read_chunks, text_line, write_lines
 from keras_attention.outputs import Completion, Translation
 
 __all__ = ["model", "run", "served"]  # fixtures
@@ -46,6 +46,13 @@ def test_many_lines_are_processed_in_chunks(monkeypatch, tmp_path):
     for chunks in (list(read_chunks(None)), list(read_chunks(str(tmp_path / "x.txt")))):
         assert [line for chunk in chunks for line in chunk] == lines
         assert max(map(len, chunks)) == 512
+
+
+@pytest.mark.parametrize("source", [None, "-"])
+def test_each_line_of_standard_input_has_an_output(monkeypatch, capsys, source):
+    monkeypatch.setattr(sys, "stdin", Stream(b"one\n\n", b"two"))
+    write_lines(source, lambda lines, done: [f"{done} {line}" for line in lines])
+    assert capsys.readouterr().out == "0 one\n0 \n2 two\n"
 
 
 def test_outputs_and_alternatives_are_one_line():

@@ -101,6 +101,18 @@ def test_outputs_do_not_depend_on_padding(model):
     np.testing.assert_allclose(before, after, rtol=1e-5, atol=1e-5)
 
 
+@once
+@pytest.mark.parametrize("row", params(row for row in ROWS if row.predict_method == "tag"))
+def test_the_tags_of_short_words_do_not_depend_on_the_batch(model):
+    def logits(*texts):
+        encoded = model.input_reader.ids([text.split() for text in texts])
+        return keras.ops.convert_to_numpy(model(model.word_arrays(encoded, multiple=1)))[0, : len(encoded[0].ids)]
+
+    for text in ("a", "eat", "we a"):
+        expected = logits(text, "the girl drinks milk", "b")
+        np.testing.assert_allclose(logits(text), expected, rtol=2e-5, atol=2e-5)
+
+
 @pytest.mark.slow
 @once
 @models

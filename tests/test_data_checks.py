@@ -27,16 +27,36 @@ ERRORS = [
     ("g", TAGGED[:1] * 9, "All 9 training examples have the input 'we eat0'"),
     ("i", [image(e, "a dog") for e in IMAGES], "All 10 training examples have the caption 'a dog'"),
     ("lm", ["to be"] * 5, "All 5 training examples have the input 'to be'"),
-    ("t", [(source, " ") for source, _ in PAIRS], "All 11 targets, labels or tags are empty; expected text"),
+    ("t", [(source, " ") for source, _ in PAIRS], "Every target, label or tag is empty, of 11; expected text"),
 ]
 WARNINGS = [
     ("t", PAIRS[:2], (), "There are 2 training examples, too few to learn from; a few hundred are needed."),
     ("i", IMAGES[:1], (), "There is one training example, too few"),
     ("lm", TEXTS[:1], (), "The training texts have 175 characters in all, which is too little to learn from"),
-    ("t", [*PAIRS, ("", "si"), (" ", "a"), ("b", "")], (), "2 of 14 examples have an empty input and 1 of 14 examples"),
-    ("c", [*LABELLED, ("", "bad")], (), "1 of 13 examples have an empty input. Leave them out, or correct them."),
-    ("t", [(s, s if i % 2 else t) for i, (s, t) in enumerate(PAIRS + PAIRS[:1])], (), "6 of 12 .* such as 'we eat 1'"),
-    ("g", [[(word, word) for word, _ in s] * 2 for s in TAGGED], (), "40 of 40 .* equal their input, such as 'we'"),
+    (
+        "t",
+        [*PAIRS, ("", "si"), (" ", "a"), ("b", "")],
+        (),
+        "Without text: the input of 2 and the target, label or tag of 1 of 14 examples",
+    ),
+    (
+        "c",
+        [*LABELLED, ("", "bad")],
+        (),
+        "Without text: the input of 1 of 13 examples. Leave such examples out, or correct them.",
+    ),
+    (
+        "t",
+        [(s, s if i % 2 else t) for i, (s, t) in enumerate(PAIRS + PAIRS[:1])],
+        (),
+        "in 6 of 12 examples, such as 'we eat 1'",
+    ),
+    (
+        "g",
+        [[(word, word) for word, _ in s] * 2 for s in TAGGED],
+        (),
+        "equals the input in 40 of 40 examples, such as 'we'",
+    ),
     (
         "c",
         [*LABELLED, ("a film 0", "bad")],
@@ -45,11 +65,12 @@ WARNINGS = [
     ),
     ("g", [*TAGGED, [("we", "PRON"), ("eat3", "PRON")]], (), "such as 'we eat3' with PRON PRON and PRON VERB"),
     ("c", [*LABELLED, ("one", "label")], (), "These labels occur once: label. One may be a mistake"),
-    ("t", PAIRS, [*PAIRS[2:5], ("x", "y"), ("z", "y")], "3 of 5 validation examples are also training examples"),
-    ("g", TAGGED, TAGGED[3:], "7 of 7 validation examples are also"),
+    ("lm", [f"{TEXTS[2]}{TEXTS[3]}" * 5] * 2, (), "All 2 training texts are equal, so the model learns this one text"),
+    ("t", PAIRS, [*PAIRS[2:5], ("x", "y"), ("z", "y")], "training examples contain 3 of 5 validation examples"),
+    ("g", TAGGED, TAGGED[3:], "contain 7 of 7 validation examples"),
     ("g", TAGGED, [[("x", "SYM"), ("y", "SYM")]], "labels of the validation examples: SYM .2."),
-    ("i", IMAGES, IMAGES[:3], "3 of 3 validation examples are also"),
-    ("lm", TEXTS, [f"{TEXTS[2]}\n{TEXTS[3]}end"], "14 of 15 validation lines are also training lines"),
+    ("i", IMAGES, IMAGES[:3], "contain 3 of 3 validation examples"),
+    ("lm", TEXTS, [f"{TEXTS[2]}\n{TEXTS[3]}end"], "training lines contain 14 of 15 validation lines"),
 ]
 FINE = [
     ("t", PAIRS, [*PAIRS[:1], ("x", "y")]),

@@ -24,9 +24,17 @@ def test_the_size_of_data_counts_words_and_characters():
     assert defaults.DataSize.measure(ka.TextTagger, sentences) == defaults.DataSize(2, 3, 2, 9, 5)
 
 
+@pytest.mark.parametrize("part_length", [1, 2, 7, 1000])
+def test_the_size_of_a_long_text_does_not_depend_on_its_parts(monkeypatch, part_length):
+    monkeypatch.setattr(defaults, "_PART_LENGTH", part_length)
+    text = "\n It was the Best of\u2003times,\n\nit WAS  the worst\xa0of times "
+    expected = defaults.DataSize(3, 13, 8, len(text) + 3, len(set(text + "of ")))
+    assert defaults.DataSize.measure(ka.CausalLM, [text, "", "of "]) == expected
+
+
 # A pass has 20 rows of 5 words and the end token, in batches padded to a multiple of 4: 160 tokens.
 @pytest.mark.parametrize(
-    ("chosen", "expected"),
+    ("overrides", "expected"),
     [
         # 3 batches; 200 updates in at most 40 epochs: 2 passes of 3 updates, 34 epochs, 204 updates
         ({}, {"epochs": 34, "passes_per_epoch": 2, "warmup_steps": 20}),
@@ -39,9 +47,9 @@ def test_the_size_of_data_counts_words_and_characters():
         ({"warmup_steps": 11, "patience": 3}, {"epochs": 34, "passes_per_epoch": 2, "warmup_steps": 11, "patience": 3}),
     ],
 )
-def test_the_length_of_a_run_follows_from_its_updates(classifier, monkeypatch, chosen, expected):
+def test_the_length_of_a_run_follows_from_its_updates(classifier, monkeypatch, overrides, expected):
     monkeypatch.setitem(defaults._RULES, "TextClassifier", lambda size, config: RULE)
-    plan = ka.training.TrainingPlan.for_data(classifier, ROWS, **chosen)
+    plan = ka.training.TrainingPlan.for_data(classifier, ROWS, **overrides)
     rule = {"max_tokens": 66, "learning_rate": 0.03, "label_smoothing": 0.2}
     assert {name: getattr(plan, name) for name in rule | expected} == rule | expected
 
@@ -165,3 +173,8 @@ def test_a_loaded_model_starts_from_trained_weights(classifier, tmp_path):
     loaded = ka.load(tmp_path / "m.keras")
     assert loaded.is_pretrained
     assert ka.TextClassifier.from_model(loaded, dropout=0.2).is_pretrained
+
+
+def test_no_examples_are_an_error(classifier):
+    with pytest.raises(ValueError, match="There are no examples to train on; expected at least one"):
+        ka.training.TrainingPlan.for_data(classifier, [])

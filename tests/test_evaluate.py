@@ -6,6 +6,7 @@ import pytest
 import sacrebleu
 
 import keras_attention as ka
+from keras_attention.cli.evaluate import _report
 from keras_attention.cli.options import task_class
 
 TASKS = ka.models.TASKS
@@ -72,6 +73,7 @@ def test_a_shared_vocabulary_is_one_tokenizer():
 class Exported:
     """A replacement for an export: its labels, the name of a prediction method, and that method."""
 
+    metadata = {"max_length": 31}
     labels = ("bad", "good", "PRON", "VERB", "NOUN", "PUNCT")
 
     def __init__(self, predict_method, output):
@@ -107,6 +109,67 @@ def test_accuracy_by_hand():
     tagger = Exported("tag", lambda text: ka.Tagging(text, (), ("PRON", "NOUN")[: text.count(" ") + 1], ()))
     scores = ka.evaluate(tagger, [*TAGGED, [("bread", "NOUN")]])
     assert (scores["accuracy"], scores["correct"], scores["total"]) == (1 / 5, 1, 5)
+
+
+# IOB2 (expected), IOB1, BIOES and BILOU describe these entities: PER 0-1, PER 2, LOC 4, ORG 6-8.
+IOB2 = "B-PER I-PER B-PER O B-LOC O B-ORG I-ORG I-ORG"
+SCHEMES = [
+    (IOB2, IOB2, (1.0, 1.0, 1.0)),
+    (IOB2, "I-PER I-PER B-PER O I-LOC O I-ORG I-ORG I-ORG", (1.0, 1.0, 1.0)),
+    (IOB2, "B-PER E-PER S-PER O S-LOC O B-ORG I-ORG E-ORG", (1.0, 1.0, 1.0)),
+    (IOB2, "B-PER L-PER U-PER O U-LOC O B-ORG I-ORG L-ORG", (1.0, 1.0, 1.0)),
+    (IOB2, "O O O O O O O O O", (0.0, 0.0, 0.0)),
+    # PER 0-2 instead of two, LOC 4 is right, ORG in two parts
+    (IOB2, "B-PER I-PER I-PER O B-LOC O B-ORG B-ORG I-ORG", (1 / 4, 1 / 4, 1 / 4)),
+    # two of four are right, and MISC 0-1 and 3 are wrong
+    (IOB2, "B-MISC I-MISC B-PER I-MISC B-LOC O B-ORG O O", (2 / 5, 2 / 4, 4 / 9)),
+    ("O O", "I-X E-X", (0.0, 0.0, 0.0)),
+    ("S-X E-X B-X I-Y", "B-X B-X S-X S-Y", (1.0, 1.0, 1.0)),
+    ("B-a-b I-a-b B I", "I-a-b I-a-b I I", (1.0, 1.0, 1.0)),
+]
+
+
+@pytest.mark.parametrize(("expected", "predicted", "scores"), SCHEMES)
+def test_entities_by_hand(expected, predicted, scores):
+    micro, _ = ka.metrics.score_entities([expected.split()], [predicted.split()])
+    assert (micro.precision, micro.recall, micro.f1) == pytest.approx(scores)
+
+
+def test_entities_of_a_type_by_hand_and_in_evaluate():
+    sentences = [list(zip("abcdefghi", tags.split(), strict=True)) for tags in (IOB2, "O B-LOC O B-PER O O O O O")]
+    predicted = iter((IOB2.replace("B-ORG I-ORG", "O B-ORG").split(), ["B-LOC", "I-LOC", "O", "B-PER", "O", "B-LOC"]))
+    model = Exported("tag", lambda text: ka.Tagging(text, (), tuple(next(predicted)), ()))
+    model.labels = ("O", *(f"{prefix}-{type_}" for prefix in "BI" for type_ in ("LOC", "ORG", "PER")))
+    scores = ka.evaluate(model, sentences)
+    assert {type_: (s.precision, s.recall, s.f1, s.total) for type_, s in scores["by_type"].items()} == {
+        "LOC": (1 / 3, 1 / 2, 2 / 5, 2),
+        "ORG": (0.0, 0.0, 0.0, 1),
+        "PER": (1.0, 1.0, 1.0, 3),
+    }
+    # 4 of 7 predicted and of 6 expected entities are right; 7 of 9 and 3 of 9 words, of which 3 have no tag
+    assert (scores["precision"], scores["recall"], scores["f1"]) == (4 / 7, 4 / 6, 8 / 13)
+    assert (scores["accuracy"], scores["correct"], scores["signature"]) == (
+        10 / 18,
+        10,
+        "per:word|entities:exact|average:micro",
+    )
+    assert list(_report(scores))[:3] == [
+        "F1 61.54% (precision 57.14%, recall 66.67%)",
+        "accuracy 55.56% (10 of 18)",
+        "  LOC: F1 40.00% (precision 33.33%, recall 50.00%, expected: 2)",
+    ]
+
+
+@pytest.mark.parametrize(("labels", "expected"), [
+    (("O", "B-PER"), ("f1",)), (("I-A", "O", "E-A", "S-A"), ("f1",)), (("B", "I", "O"), ("f1",)),
+    (("NOUN", "VERB"), ()), (("O", "S-A"), ()), (("B-A", "I-A", "X"), ()),
+])  # fmt: skip
+def test_a_tagger_of_entities_can_be_selected_by_f1(labels, expected):
+    tagger = ka.TextTagger.from_examples([[("a", label) for label in labels]] * 2, **RECURRENT)
+    assert tagger.data.output_metrics(tagger) == expected
+    if expected:
+        scores = ka.evaluate(tagger, [[("a", label) for label in labels]])
+        assert tagger.data.validation_score(tagger, [[("a", label) for label in labels]], "f1") == scores["f1"]
 
 
 def log_probabilities(model, inputs):
@@ -156,7 +219,7 @@ def test_evaluate_does_not_change_the_compiled_model():
 
 MISTAKES = [
     (lambda: ka.evaluate(Exported("translate", None), []), ValueError, "no examples to score on"),
-    (lambda: ka.evaluate(Exported("complete", None), LINES), TypeError, "exported language model has no loss"),
+    (lambda: ka.evaluate(Exported("fill", None), LINES), TypeError, "An exported MaskedLM has no loss"),
     (lambda: ka.evaluate(Exported("translate", None), PAIRS, ka.Greedy()), TypeError, "an export has a fixed strategy"),
     (lambda: ka.evaluate(object(), PAIRS), TypeError, "is a object without a task; expected one of Translator"),
     (
@@ -169,6 +232,8 @@ MISTAKES = [
         TypeError,
         "a TextClassifier does not search",
     ),
+    (lambda: ka.evaluate(Exported("tag", None), [[], []]), ValueError, "no words to score on"),
+    (lambda: ka.evaluate(Exported("complete", None), [" ", ""]), ValueError, "All texts are empty"),
 ]
 
 

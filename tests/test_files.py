@@ -245,7 +245,7 @@ QQP = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\tWhy?\tHow?\t
 
 
 def test_skipped_rows_are_counted(write):
-    with pytest.warns(UserWarning, match="2 damaged rows of QQP were skipped, the first on line 3"):
+    with pytest.warns(UserWarning, match="skipped 2 damaged rows of QQP, the first on line 3"):
         assert read_labelled(write("qqp.tsv", f"{QQP}1\t3\t4\tIs\nit?\tHow?\t1\n")) == [(("Why?", "How?"), "0")]
     with pytest.warns(UserWarning, match="skipped 1 row with the label -, which means no agreement.*line 2"):
         assert read_labelled(write("snli.csv", "premise,hypothesis,gold_label\na,b,-\nc,d,e\n")) == [(("c", "d"), "e")]

@@ -161,7 +161,7 @@ def test_lora_trains_after_loading_and_after_averaging_checkpoints(classifier, t
         epochs=3, average_checkpoints=2, warmup_steps=1, learning_rate=0.02, monitor="val_average", mode="max"
     )
     rising = iter((1.0, 2.0, 3.0, 4.0))
-    ka.train(classifier, batches, tmp_path, plan, measure=lambda _: {"val_average": next(rising)})
+    ka.train(classifier, batches, tmp_path, plan, extra_metrics=lambda _: {"val_average": next(rising)})
     files = [load_arrays(file)[0] for file in sorted(tmp_path.glob("weights-*.npz"))]
     mean = {w.path: (a + b) / 2 for w, a, b in zip(classifier.weights, *files, strict=True)}
     expected = before + mean[dense.lora_kernel_a.path] @ mean[dense.lora_kernel_b.path]

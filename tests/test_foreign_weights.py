@@ -142,7 +142,7 @@ def test_special_ids_that_differ_from_the_tokenizers_are_an_error(saved):
         from_huggingface(directory)
     edit(directory, bos_token_id=1, eos_token_id=2)
     special = special_tokens_of(from_huggingface(directory).tokenizer)
-    assert (special.start, special.end, special.starts_texts) == (1, 2, False)
+    assert (special.start, special.end, special.add_start_token) == (1, 2, False)
     edit(directory, eos_token_id=0)
     assert from_huggingface(directory, tokenizer=None).tokenizer is None
 

@@ -260,7 +260,7 @@ def test_each_row_has_its_own_limit():
     assert hypotheses["lengths"][:, 0].tolist() == [2, 7, 3]
 
 
-def test_ended_hypotheses_are_frozen():
+def test_finished_hypotheses_are_frozen():
     """A text's score is the sum over its tokens: nothing is added after its end."""
     model = TableModel(table(5, 8))
     hypotheses = search(model, ka.BeamSearch(num_beams=5, length_penalty=0.0, num_return_sequences=5), (9,))
@@ -447,7 +447,7 @@ def test_a_long_prompt_is_continued_from_its_end():
     keras.utils.set_random_seed(3)
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=17, embedding_dim=13, max_length=8)
     prompts = ["abcdefghij", "jjjdefghij", "abcdefjjjj", "defghij"]
-    with pytest.warns(UserWarning, match="3 of 4 texts have more than 8 tokens"):
+    with pytest.warns(UserWarning, match="Truncated 3 of 4 texts on the left to 8 tokens"):
         outputs = model.complete(prompts, ka.Greedy(max_new_tokens=5, suppress_tokens=(1, 2, 3)))
     same, again, other, last = ((a.text[len(a.prompt) :], a.score) for a in outputs)
     assert same == again

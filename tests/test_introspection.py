@@ -54,7 +54,7 @@ def test_a_tagger_with_characters_has_equal_embeddings_in_python_and_in_an_expor
     sizes = {"units": 14, "embedding_dim": 11, "max_length": 7, "max_word_length": 3, "labels": ("a", "b")}
     model = ka.TextTagger.from_preset("rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, **sizes)
     texts = [*TEXTS, "", "zzz  x\u00a0y Ünïcode", "a b c d e f g h i j"]
-    with pytest.warns(UserWarning, match="lost their last words"):
+    with pytest.warns(UserWarning, match="Left out the last words of"):
         vectors = ka.embed(model, texts)
     np.testing.assert_allclose(served(model, tmp_path)["embed"](text=np.array(texts))["embedding"], vectors, atol=1e-5)
 
@@ -87,6 +87,16 @@ def test_the_score_of_a_text_is_the_sum_of_its_log_probabilities(lm, tmp_path):
         assert abs(score - log_probs[np.arange(len(ids) - 1), ids[1:]].sum()) < 1e-3
     outputs = served(lm, tmp_path)["score"](text=np.array(TEXTS))
     np.testing.assert_allclose(outputs["score"], scores, atol=1e-3)
+    exported, expected = ka.load(tmp_path / "1"), ka.evaluate(lm, TEXTS)
+    evaluated = ka.evaluate(exported, [*TEXTS, " "])
+    assert (evaluated["loss"], evaluated["perplexity"]) == pytest.approx((expected["loss"], expected["perplexity"]))
+    assert evaluated["signature"] == "per:token|window:31"
+    with pytest.warns(UserWarning, match="reads 31 tokens of a text, and may have truncated 1 of 2 texts"):
+        assert exported.score(["we", "we " * 40])[0] == pytest.approx(ka.score(lm, ["we"])[0], abs=1e-3)
+    with pytest.raises(
+        ValueError, match=r"The text .we we we .* has more than 29 tokens, .*shorter texts, such as lines"
+    ):
+        ka.evaluate(exported, [*TEXTS, "we " * 40])
 
 
 def test_the_score_of_a_translation_equals_that_of_the_search(translator, tmp_path):

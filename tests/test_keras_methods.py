@@ -47,7 +47,7 @@ def test_predict_is_the_prediction_method_for_texts_and_the_network_for_arrays(c
 
 
 def test_wrong_texts_and_labels_are_errors(classifier, tokenizer):
-    with pytest.raises(ValueError, match="There are 3 texts in `x` and 1 in `y`"):
+    with pytest.raises(ValueError, match="`x` has 3 texts and `y` has 1"):
         classifier.fit(TEXTS, ["yes"])
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SMALL)
     model.compile()

@@ -75,6 +75,19 @@ def test_the_vector_of_a_word_has_its_prefixes_suffixes_and_shape():
         np.testing.assert_allclose(output, [*table[hashes].ravel(), *shape], rtol=1e-6)
 
 
+def test_the_shape_of_a_word_does_not_depend_on_the_longest_word():
+    """Random classes of characters, of both signs and above 1, show what padding changes."""
+    layer, rng = AffixEncoder(12, 2, max_affix_length=3, buckets=BUCKETS), np.random.default_rng(5)
+    ids, lengths = rng.integers(1, 12, (1, 3, 2)), np.array([[[2], [1], [2]]])
+    layer.build(ids.shape)
+    layer.set_weights([rng.normal(0, 3, weight.shape) for weight in layer.weights])
+    one, wider = (
+        keras.ops.convert_to_numpy(layer(np.pad(ids, [(0, 0), (0, 0), (0, n)]), mask=np.arange(2 + n) < lengths))
+        for n in (0, 5)
+    )
+    np.testing.assert_array_equal(one, wider)
+
+
 def test_tokens_become_unknown_in_training_and_differently_in_each_epoch():
     texts = ["we eat bread and they eat bread and we drink"] * 101
     tokenizer = ka.data.train_tokenizer(texts, "words", min_count=1)

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from keras_attention import outputs
+from keras_attention.generation.proposals import NEVER
 from keras_attention.outputs import (
     AttentionMaps,
     Caption,
@@ -36,6 +38,10 @@ def test_padding_is_removed_from_a_translation():
     assert translation.target_pieces == ("comemos", "pan")
     np.testing.assert_array_equal(translation.attention, [[0, 1, 2], [5, 6, 7]])
     assert (translation.source, translation.text, translation.score) == ("we eat", "comemos pan", -0.5)
+
+
+def test_the_lowest_score_is_that_of_a_text_without_forbidden_tokens():
+    assert NEVER / 2 == outputs._LOWEST_SCORE
 
 
 def test_alternatives_are_the_other_finished_hypotheses():

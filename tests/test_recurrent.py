@@ -93,7 +93,7 @@ def test_lstm_decoder_with_attention_and_input_feeding_by_hand():
     attention = AdditiveAttention(5)
     decoder = RecurrentDecoder(units=7, output_dim=3, attention=attention)
     x, memory, states = random(1, 2, 4), random(1, 6, 11), [random(1, 11, seed=1), random(1, 11, seed=2)]
-    outputs, weights = decoder(x, memory, initial_state=states, return_attention_scores=True)
+    outputs, scores = decoder(x, memory, initial_state=states, return_attention_scores=True)
     kernel, recurrent, bias = (array(w) for w in decoder.cells[0].weights)
     w_q, u_k = (array(layer.kernel) for layer in (attention.query_projection, attention.key_projection))
     v = array(attention.vector)
@@ -106,11 +106,11 @@ def test_lstm_decoder_with_attention_and_input_feeding_by_hand():
         i, f, g, o = np.split(gates, 4, -1)
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
-        scores = np.tanh(h @ w_q + memory[0] @ u_k) @ v
-        alpha = np.exp(scores) / np.exp(scores).sum()
+        logits = np.tanh(h @ w_q + memory[0] @ u_k) @ v
+        alpha = np.exp(logits) / np.exp(logits).sum()
         joined = np.concatenate([h, alpha[None] @ memory[0]], -1)
         feed = np.tanh(joined @ array(decoder.output_projection.kernel) + array(decoder.output_projection.bias))
-        np.testing.assert_allclose(array(weights)[0, t], alpha, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(array(scores)[0, t], alpha, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(array(outputs)[:, t], feed, rtol=1e-4, atol=1e-5)
 
 
@@ -154,6 +154,17 @@ def test_the_gradient_of_an_lstm_decoder_equals_that_of_a_keras_layer(is_masked)
     )
     for ours, theirs in zip(computed, gradients(expected, layer.weights), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_an_lstm_decoder_has_no_outputs_and_no_gradient_for_0_steps():
+    tf = pytest.importorskip("tensorflow")
+    decoder = RecurrentDecoder(units=7, output_dim=3)
+    decoder(random(2, 5, 11))
+    with tf.GradientTape() as tape:
+        outputs = decoder(random(2, 0, 11), training=True)
+    kernels = [cell.recurrent_kernel.value for cell in decoder.cells]
+    assert outputs.shape == (2, 0, 3)
+    assert [array(g).any() for g in tape.gradient(outputs, kernels)] == [False]
 
 
 def test_stacked_encoder_equals_one_layer_after_another():

@@ -130,9 +130,9 @@ def test_large_features_stay_finite(images, tmp_path):
 def test_invalid_arguments_are_errors(images, tmp_path):
     with pytest.raises(ValueError, match="There are no images"):
         cached_regions([], Encoder(), "a", tmp_path, SIZE)
-    with pytest.raises(ImageError, match="None of 2 images can be read"):
+    with pytest.raises(ImageError, match="No image of 2 can be read"):
         cached_regions([b"", b"text"], Encoder(), "a", tmp_path, SIZE)
-    with pytest.raises(ImageError, match="None of 1 images"):
+    with pytest.raises(ImageError, match="No image of 1"):
         cached_regions([tmp_path / "missing.jpg"], Encoder(), "a", tmp_path, SIZE)
     with pytest.raises(OSError, match="choose another directory"):
         cached_regions(images, Encoder(), "a", images[0] / "cache", SIZE)

@@ -11,7 +11,7 @@ import keras_attention as ka
 from keras_attention.data.batches import digest
 from keras_attention.training import TrainingPlan
 from keras_attention.training.plan import mode_of
-from keras_attention.training.run_state import RunState, describe_start
+from keras_attention.training.run_state import RunState, run_identity
 
 PAIRS = [("we eat", "comemos"), ("they drink", "beben"), ("you read", "lees")]
 
@@ -108,9 +108,9 @@ STARTS = {
 
 @pytest.mark.parametrize(("plan", "examples", "validation", "options", "message"), STARTS.values(), ids=STARTS)
 def test_a_run_is_resumed_with_what_it_started_with(plan, examples, validation, options, message, tmp_path):
-    state, model = run_state(tmp_path, "val_loss", "min", describe_start(PLAN, PAIRS, PAIRS[:1], {}))
+    state, model = run_state(tmp_path, "val_loss", "min", run_identity(PLAN, PAIRS, PAIRS[:1], {}))
     state.restore(model)
-    again, _ = run_state(tmp_path, "val_loss", "min", describe_start(plan, examples, validation, options))
+    again, _ = run_state(tmp_path, "val_loss", "min", run_identity(plan, examples, validation, options))
     if message is None:
         assert again.restore(model) == 0
         return

@@ -22,7 +22,9 @@ def in_graph(tokenizer):
 
 def test_declared_tokens_are_saved_with_the_model(tmp_path):
     tokenizer = ka.data.train_tokenizer(["we eat <sep> bread"] * 2, "words")
-    special = SpecialTokens(0, 1, 2, 3, mask=4, hidden=(5,), added=(AddedToken("bread", lstrip=True),), size=6)
+    special = SpecialTokens(
+        0, 1, 2, 3, mask=4, special_ids=(5,), added_tokens=(AddedToken("bread", lstrip=True),), vocabulary_size=6
+    )
     model = ka.CausalLM.from_preset(
         "char_rnn", tokenizer=set_special_tokens(tokenizer, special), units=3, embedding_dim=2
     )
@@ -33,7 +35,13 @@ def test_declared_tokens_are_saved_with_the_model(tmp_path):
 def test_a_word_of_the_texts_is_not_a_special_token():
     tokenizer = ka.data.train_tokenizer(["a [SEP] b <sep> [SEP] <sep>"] * 2, "words", 40)
     special = special_tokens_of(tokenizer)
-    assert (special.pad, special.unknown, special.start, special.end, special.hidden) == (0, 1, 2, 3, (0, 1, 2, 3, 4))
+    assert (special.pad, special.unknown, special.start, special.end, special.special_ids) == (
+        0,
+        1,
+        2,
+        3,
+        (0, 1, 2, 3, 4),
+    )
 
 
 def test_other_tokenizers_are_recognized_by_their_attributes_before_their_names():

@@ -14,7 +14,7 @@ from fake_tokenizer import MARIAN, PLAIN, XLNET
 import keras_attention as ka
 from keras_attention.data import TextReader
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.models.encoded_inputs import TextInputs
+from keras_attention.models.encoded_inputs import EncodedTexts
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data")) / "tokenizers"
 needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the graph needs TensorFlow")
@@ -64,7 +64,7 @@ def test_a_long_pair_loses_tokens_of_its_longer_text(pair, limit, lengths):
 
 
 def test_segments_by_hand():
-    batch = TextInputs.encode(TextReader.from_template(XLNET, "end_start"), [("we eat", "bread"), "we", ("", " ")], 1)
+    batch = EncodedTexts.encode(TextReader.from_template(XLNET, "end_start"), [("we eat", "bread"), "we", ("", " ")], 1)
     xlnet = types.SimpleNamespace(template="end_start", num_segments=3)
     inputs = text_model_inputs(xlnet, *batch.arrays(), batch.pair_mask())
     np.testing.assert_array_equal(inputs["segment_ids"], [[0, 0, 0, 1, 1, 2], [0, 0, 2, 0, 0, 0], [0, 1, 2, 0, 0, 0]])
@@ -113,7 +113,7 @@ def test_ids_and_segments_equal_those_of_transformers(family, max_length, tmp_pa
     tokenizer = family_named(family).read_tokenizers(tmp_path)["tokenizer"]
     config = types.SimpleNamespace(template=template, num_segments=num_segments, max_length=max_length)
     reader = ka.TextClassifier.text_reader.fget(types.SimpleNamespace(tokenizer=tokenizer, config=config))
-    batch = TextInputs.encode(reader, PAIRS, 1)
+    batch = EncodedTexts.encode(reader, PAIRS, 1)
     segments = text_model_inputs(config, *batch.arrays(), batch.pair_mask())["segment_ids"]
     for row, (ids, pair) in enumerate(zip(batch.rows, PAIRS, strict=True)):
         expected = reference(*pair, truncation=True, max_length=max_length, return_token_type_ids=True)

@@ -232,7 +232,7 @@ def test_ids_equal_those_of_transformers(name, tmp_path):
             text: order(row) for text, row in wanted.items()
         }
     special = set(reference.all_special_ids)
-    assert special <= {*encoder.special.hidden}
+    assert special <= {*encoder.special.special_ids}
     assert decode_ids(encoder.tokenizer, sorted(special)) == ""
 
 

@@ -222,13 +222,13 @@ def test_the_best_epoch_is_restored_and_patience_ends_the_run(tokenizer, tmp_pat
     model, values = small_model(tokenizer), iter([1.0, 7.0, 3.0, 2.0, 5.0, 8.0])
     weights_of_epochs = []
 
-    def measure(model):
+    def extra_metrics(model):
         weights_of_epochs.append(model.get_weights())
         return {"val_bleu": next(values)}
 
     batches = ka.data.translation_batches(PAIRS, model)
     plan = ka.training.TrainingPlan(epochs=6, monitor="val_bleu", patience=3)
-    history = ka.train(model, batches, tmp_path, plan, measure=measure)
+    history = ka.train(model, batches, tmp_path, plan, extra_metrics=extra_metrics)
     assert history["val_bleu"] == [1.0, 7.0, 3.0, 2.0, 5.0]
     for one, two in zip(model.get_weights(), weights_of_epochs[1], strict=True):
         np.testing.assert_array_equal(one, two)
@@ -376,7 +376,7 @@ def test_a_run_in_bfloat16_is_resumed(tokenizer, tmp_path):
         (lambda: ka.training.TrainingPlan(schedule="cosin"), "expected one of constant, linear, cosine"),
         (lambda: WarmUp(1.0, 0, 10), "`warmup_steps` is 0"),
         (lambda: ka.training.MaskedCrossEntropy(1.0), "expected a number in"),
-        (lambda: score_texts(["a"], []), "1 translations and 0 references"),
+        (lambda: score_texts(["a"], []), "translations is 1 and that of references 0"),
         (lambda: score_texts(["a b", "c"], [["a b"], []]), "Line 2 has no reference"),
     ],
 )
@@ -450,7 +450,7 @@ def test_a_run_that_diverges_is_an_error(tokenizer, tmp_path):
             ka.data.translation_batches(PAIRS, model),
             tmp_path,
             ka.training.TrainingPlan(epochs=2, monitor="val_bleu"),
-            measure=lambda _: {"val_bleu": float("nan")},
+            extra_metrics=lambda _: {"val_bleu": float("nan")},
         )
 
 
@@ -489,6 +489,10 @@ def test_an_epoch_with_nan_is_never_the_best(tokenizer, tmp_path):
     model, values = small_model(tokenizer), iter([float("nan"), 3.0, float("nan")])
     plan = ka.training.TrainingPlan(epochs=3, monitor="val_bleu")
     ka.train(
-        model, ka.data.translation_batches(PAIRS, model), tmp_path, plan, measure=lambda _: {"val_bleu": next(values)}
+        model,
+        ka.data.translation_batches(PAIRS, model),
+        tmp_path,
+        plan,
+        extra_metrics=lambda _: {"val_bleu": next(values)},
     )
     assert load_arrays(tmp_path / "checkpoint.npz")[1]["best_epoch"] == 2

@@ -47,6 +47,10 @@ BANNED = {
     r"\b[Ss]tock(_loader| TensorFlow| C\+\+| server| loader)|\bStockLoader\b": "unmodified, TensorFlowLoader",
     r"\bholds\b(?! (out|nothing out))": "contains",
     r"\*\*(sizes|parts): |\bresized\(cls\b": "overrides, override_config",
+    r"\b(Text|Image|Word)Inputs\b|\btext_inputs\b|\bmake_inputs\b": "EncodedTexts, RawImages, text_input_tensors",
+    r"\bcolumn_option\b|\bdescribe_start\b|\bstarts_texts\b|\*\*chosen\b": "column_hint, run_identity, overrides",
+    r"\bforce_candidates\b|\bnum_forced\b|\b_between\b": "force_prefix, prefix_lengths, _clip",
+    r"\bshares? of\b|writing systems?\b|foreign arrays?\b": "fraction, script, checkpoint array",
     r"other way a?round|\bwith them, |\blearns\(self|\.learns\b": "the field's noun, is_trainable",
 }
 # The changelog lists old names, this file lists what is banned, and the grammar of the built-in phrases is data.

@@ -9,8 +9,9 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.examples import read_examples, reading_options
-from keras_attention.cli.loading import load, search_for
+from keras_attention.cli.loading import is_export, load, search_for
 from keras_attention.cli.options import Command, Option, from_fields, refuse_other_tasks, search_options
+from keras_attention.cli.terminal import say
 from keras_attention.evaluate import task_of
 from keras_attention.visualize import check_figure_path, plot_bleu_by_length
 
@@ -23,6 +24,7 @@ _LINES = {
     "cider": "CIDEr {:.2f}",
     "perplexity": "perplexity {:.3f} per token",
     "loss": "loss {:.4f} nats per token",
+    "f1": "F1 {:.2%}",
     "accuracy": "accuracy {:.2%}",
     "next_sentence_accuracy": "next-sentence accuracy {:.2%}",
 }
@@ -30,7 +32,7 @@ _WRITERS = ("translator", "captioner")
 _PARAMETERS = [
     click.Argument(["model"]),
     click.Argument(["files"], nargs=-1),
-    Option("--captions", metavar="FILE", tasks=["captioner"], group="Data", help="alias of FILES."),
+    Option("--captions", metavar="FILE", tasks=["captioner"], group="Data", help="same as FILES."),
     Option("--images", metavar="DIRECTORY", tasks=["captioner"], group="Data", help="directory of the images."),
     *reading_options("Data"),
     Option("--lowercase", is_flag=True, tasks=["translator"], group="Metrics", help="ignore case in BLEU and chrF."),
@@ -63,8 +65,9 @@ def evaluate(
 ) -> None:
     """Compute the metrics of MODEL on FILES.
 
-    FILES is one file in a format that `train` reads, or two line-aligned text files of sources and references. The
-    metrics depend on the task: BLEU and chrF, caption metrics, perplexity or accuracy. The default search is greedy.
+    FILES is one file in a format that `train` reads, or two text files, sources and references, with one sentence per
+    line. The metrics depend on the task: BLEU and chrF, caption metrics, perplexity or accuracy. The default search is
+    greedy.
     """
     files = (*files, captions) if captions else files
     if not files:
@@ -78,6 +81,9 @@ def evaluate(
     if plot:  # fail before the translation, which takes long
         check_figure_path(plot)
     examples = read_examples(task, files, images=images, columns=columns, tag_column=tag_column)
+    if is_export(loaded) and task is ka.CausalLM:
+        say("An export reads each line as a text of its own, so its loss differs from that of the .keras file.")
+        examples = [line for text in examples for line in text.split("\n")]
     scores = ka.evaluate(loaded, examples, **options)
     for line in _report(scores):
         click.echo(line)
@@ -89,10 +95,11 @@ def _report(scores: dict[str, Any]) -> Iterator[str]:
     """Yield one line for each score, then the signatures, which describe how the scores were computed."""
     for name, template in _LINES.items():
         if name in scores:
-            counts = f" ({scores['correct']} of {scores['total']})" if "total" in scores else ""
-            yield template.format(scores[name]) + counts
+            yield template.format(scores[name]) + _details(name, scores)
+    for name, scored in scores.get("by_type", {}).items():
+        yield f"  {name}: F1 {scored.f1:.2%} ({_precision_and_recall(vars(scored))}, expected: {scored.total})"
     for name, (count, bleu) in scores.get("by_length", {}).items():
-        yield f"  source of {name} words: BLEU {bleu:.2f} ({count} lines)"
+        yield f"  source of {name} words: BLEU {bleu:.2f} (lines: {count})"
     if unreadable := scores.get("unreadable"):
         names = ", ".join(unreadable[:3]) + ", ..." * (len(unreadable) > 3)
         yield f"  images that cannot be read: {len(unreadable)} ({names})"
@@ -101,3 +108,14 @@ def _report(scores: dict[str, Any]) -> Iterator[str]:
     yield f"  {scores['signature']}"
     if "chrf_signature" in scores:
         yield f"  {scores['chrf_signature']}"
+
+
+def _details(name: str, scores: dict[str, Any]) -> str:
+    """Return what is written behind a score: the counts of an accuracy, precision and recall of an F1."""
+    if name == "f1":
+        return f" ({_precision_and_recall(scores)})"
+    return f" ({scores['correct']} of {scores['total']})" if "total" in scores else ""
+
+
+def _precision_and_recall(scores: dict[str, Any]) -> str:
+    return f"precision {scores['precision']:.2%}, recall {scores['recall']:.2%}"

@@ -70,7 +70,7 @@ def hold_out(task: type, examples: list, seed: int) -> tuple[list, list | None]:
     count, total = f"{len(valid)} of {len(examples):,}", "training examples"
     if isinstance(examples[0], str) and (len(examples) < 20 or len(train) + len(valid) > len(examples)):  # it was cut
         count, total = f"the last {sum(map(len, valid)):,} of {sum(map(len, examples)):,}", "characters"
-    say(f"--valid is not set: {count} {total} are held out for validation; --valid none trains on all.")
+    say(f"--valid is not set: validation uses {count} {total}, which are held out; --valid none trains on all.")
     return train, valid
 
 

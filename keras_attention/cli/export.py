@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 import keras_attention as ka
+from keras_attention.choices import PRECISIONS
 from keras_attention.cli.loading import is_export, load, strategy_of
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, drop_unset, search_options
 from keras_attention.cli.terminal import native_log_hidden, say, show_warning
@@ -31,13 +32,15 @@ _EXPORT = [
     *search_options(*BEAM, *SAMPLING, *GENERATION, "replace_unknown", group="Decoding"),
     Option(
         "--precision",
-        type=click.Choice(["float32", "bfloat16", "int8"]),
+        type=click.Choice(PRECISIONS),
         default="float32",
         show_default=True,
         group="Model",
-        help="dtype of large weight matrices; int8 is the fastest, needs x86, and may change outputs a little.",
+        help="dtype of large weight matrices; int8 is the fastest and needs x86; outputs may differ slightly.",
     ),
-    Option("--attention", is_flag=True, group="Model", help="also export the signature `attention`."),
+    Option(
+        "--attention", is_flag=True, group="Model", help="also export a signature that returns self-attention scores."
+    ),
 ]
 
 
@@ -102,7 +105,7 @@ def _describe_cost(cost: ka.serving.StepCost | None) -> str:
 def presets(as_json: bool) -> None:
     """List the presets with their sizes.
 
-    `parameters` is counted on the built network; `quoted` is the published number.
+    `parameters`: counted in our model. `quoted`: number in the paper.
     """
     rows = [_preset_row(name, row) for name, row in ka.presets().items()]
     if as_json:
@@ -136,7 +139,8 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.option(
     "--task",
     type=click.Choice(list(TASKS)),
-    help="Task of MODEL; another task than that of DIRECTORY gets a new head.  [default: the task of DIRECTORY]",
+    help="Task of MODEL; if it differs from the task of the checkpoint, a new head is added.  [default: the "
+    "task of the checkpoint]",
 )
 @click.option("--labels", metavar="NAMES", help="Labels of the new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:

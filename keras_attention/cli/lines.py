@@ -26,8 +26,8 @@ _NAMES = {"pieces": "tokens", "source_pieces": "source_tokens", "target_pieces":
 
 
 def read_chunks(source: str | None) -> Iterator[list[str]]:
-    """Yield the lines of a file, or those of standard input as soon as they arrive, in lists."""
-    chunks = _arriving_lines(sys.stdin.buffer) if source in (None, "-") else iter([ka.data.read_lines(source)])
+    """Yield the lines of a file or, if `source` is None, those of standard input as soon as they arrive, in lists."""
+    chunks = _arriving_lines(sys.stdin.buffer) if source is None else iter([ka.data.read_lines(source)])
     for lines in chunks:
         yield from (lines[begin : begin + _CHUNK] for begin in range(0, len(lines), _CHUNK))
 
@@ -52,13 +52,14 @@ def write_lines(source: str | None, outputs: Callable[[list[str], int], Sequence
     """Write one output line for each input line; draw a progress bar if only standard error is a terminal.
 
     Args:
-        source: a text file; None for standard input.
+        source: a text file; None or "-" for standard input.
         outputs: a function from lines, and the number of lines before them, to output lines.
         tabs: whether tabs separate the texts of a line, so that a TSV file is expected.
     """
     from keras_attention.data.lines import file_suffix  # imports Keras
     from keras_attention.training.progress import ProgressBar  # imports Keras
 
+    source = None if source == "-" else source
     tables = _TABLES if tabs else (*_TABLES, ".tsv")
     if source is not None and file_suffix(source) in tables:
         warnings.warn(

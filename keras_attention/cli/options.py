@@ -45,8 +45,7 @@ class Option(click.Option):
     """
 
     def __init__(self, *declarations: str, group: str = "Options", tasks: Sequence[str] = (), **settings: Any) -> None:
-        text = settings["help"]
-        settings["help"] = f"{_tasks_text(tasks)}: {text}" if tasks else text[0].upper() + text[1:]
+        settings["help"] = _help_of_tasks(settings["help"], tasks)
         super().__init__(declarations, **settings)
         self.group, self.tasks = group, tuple(tasks)
 
@@ -106,7 +105,7 @@ def from_fields(kind: type, names: Iterable[str], *, search: bool = False, **set
         default, text = defaults[name], descriptions[name]
         follows_data = not search and name in TRAINING_FIELDS
         if follows_data:
-            default, text = None, text.rstrip(".") + ".  [default: chosen from the size of the training data]"
+            default, text = None, text.rstrip(".") + ".  [default: auto]"
         shows_default = search and default not in (None, ()) and hints[name] is not bool
         default_text = f"  [default: {default}]" if shows_default else ""
         if name == "num_beams":
@@ -190,10 +189,13 @@ def refuse_other_tasks(context: click.Context, task: str) -> None:
             raise click.UsageError(f"{name} belongs to a {_either(tasks)}; a {task} has no such option.")
 
 
-def _tasks_text(tasks: Sequence[str]) -> str:
-    """Return the tasks as the beginning of a help text."""
+def _help_of_tasks(text: str, tasks: Sequence[str]) -> str:
+    """Return a help text that names its tasks, or the only task that does not have the option."""
     others = [name for name in TASKS if name not in tasks]
-    return f"All but {others[0]}" if len(others) == 1 else _either(tasks).capitalize()
+    if tasks and len(others) > 1:
+        return f"{_either(tasks).capitalize()}: {text}"
+    text = text[0].upper() + text[1:]
+    return f"{text.rstrip('.')} (not for {others[0]})." if tasks and others else text
 
 
 def _either(names: Sequence[str]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
+import math
 import os
 import pathlib
 from collections.abc import Callable
@@ -23,12 +25,24 @@ _BATCH_SIZE = Option("--batch-size", type=click.IntRange(1), default=32, show_de
 _SEARCH = [*search_options(*BEAM, group="Beam search"), *search_options(*GENERATION, group="Generation")]
 _SAMPLING = search_options(*SAMPLING, group="Sampling")
 _JSON = Option("--json", "as_json", is_flag=True, help="write each output as a JSON object.")
-_LOG_PROBABILITY = "log-probability (with beams, divided by the length penalty)"
-_OUTPUT = [_JSON, Option("--attention", is_flag=True, help="like --json, with attention scores.")]
+_SCORES = Option(
+    "--scores",
+    is_flag=True,
+    help="write SCORE<tab>TEXT; the score is the log-probability; with beam search, after length normalization.",
+)
+_OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON that includes attention scores.")]
+_ARGUMENTS = (
+    "MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, or with -, the lines are "
+    "read from standard input."
+)
 
 
-def _scores(of: str) -> Option:
-    return Option("--scores", is_flag=True, help=f"prefix each output with its {of} and a tab.")
+class _LineCommand(Command):
+    """A command with the arguments MODEL and SOURCE; its help describes them after the first line."""
+
+    def __init__(self, *arguments: Any, help: str, **settings: Any) -> None:
+        summary, _, details = inspect.cleandoc(help).partition("\n\n")
+        super().__init__(*arguments, help=f"{summary}\n\n{_ARGUMENTS} {details}", **settings)
 
 
 def _plot(name: str) -> Option:
@@ -36,14 +50,14 @@ def _plot(name: str) -> Option:
 
 
 @click.command(
-    cls=Command,
+    cls=_LineCommand,
     params=[
         _MODEL,
         _SOURCE,
         *_SEARCH,
         *search_options("replace_unknown"),
         _BATCH_SIZE,
-        _scores(_LOG_PROBABILITY),
+        _SCORES,
         *_OUTPUT,
         _plot("LINE"),
     ],
@@ -60,9 +74,8 @@ def translate(
 ) -> None:
     """Translate each line of SOURCE with MODEL.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
-    standard input. The default search is greedy; --num-beams selects beam search.
-    With --num-return-sequences, tabs separate the outputs for a line.
+    The default search is greedy; --num-beams selects beam search. With --num-return-sequences, a line has all outputs:
+    TEXT<tab>TEXT, or SCORE<tab>TEXT<tab>SCORE<tab>TEXT with --scores.
     """
     loaded = load_for("translate", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -88,7 +101,7 @@ def translate(
         click.Argument(["images"], nargs=-1),
         *_SEARCH,
         _BATCH_SIZE,
-        _scores(_LOG_PROBABILITY),
+        _SCORES,
         *_OUTPUT,
         _plot("NAME"),
     ],
@@ -105,15 +118,15 @@ def caption(
 ) -> None:
     """Caption each of IMAGES with MODEL.
 
-    MODEL is a .keras file or the directory of an export. Without IMAGES, the paths are read from standard input, one
-    per line. The default search is greedy; --num-beams selects beam search. An image that cannot be read gives an empty
-    line and a message on standard error. If one of IMAGES is missing, the exit
-    code is 1.
+    MODEL is a .keras file or the directory of an export. Without IMAGES, or with -, the paths are read from standard
+    input, one per line. The default search is greedy; --num-beams selects beam search. An image that cannot be read
+    gives an empty line and a message on standard error. Exits with 1 if an image file is missing.
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
     several = returns_several(loaded, options)
     plots, missing = _Plots(plot, plot_caption) if plot is not None else None, 0
+    images = () if images == ("-",) else images
     chunks = (images[begin : begin + 512] for begin in range(0, len(images), 512))
     for paths in chunks if images else read_chunks(None):
         readable = [_can_be_opened(path) for path in paths]
@@ -129,7 +142,7 @@ def caption(
             if plots is not None and result.valid:
                 plots.write(pathlib.Path(path).name, result, path)
     if missing and images:
-        raise click.ClickException(f"{missing} of the images do not exist or cannot be opened.")
+        raise click.ClickException(f"Cannot open {missing} of {len(images)} image{'s' * (len(images) != 1)}.")
 
 
 def _can_be_opened(path: str) -> bool:
@@ -177,17 +190,14 @@ class _Plots:
 _SEED = Option("--seed", type=int, default=0, show_default=True, group="Sampling", help="seed of the random numbers.")
 
 
-@click.command(
-    cls=Command, params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_SEARCH, _BATCH_SIZE, _scores(_LOG_PROBABILITY), _JSON]
-)
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_SEARCH, _BATCH_SIZE, _SCORES, _JSON])
 def complete(
     model: str, source: str | None, seed: int, batch_size: int, scores: bool, as_json: bool, **search: Any
 ) -> None:
     """Continue each line of SOURCE with MODEL.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
-    standard input. The default search is sampling; --num-beams selects beam search. Newlines are printed as \\n.
-    With --num-return-sequences, tabs separate the outputs for a line.
+    The default search is sampling; --num-beams selects beam search. Newlines are printed as \\n. With
+    --num-return-sequences, a line has all outputs: TEXT<tab>TEXT, or SCORE<tab>TEXT<tab>SCORE<tab>TEXT with --scores.
     """
     loaded = load_for("complete", model)
     options = search_for(loaded, search)
@@ -204,23 +214,23 @@ def complete(
     write_lines(source, outputs)
 
 
+_PROBABILITIES = Option("--scores", is_flag=True, help="write PROBABILITY<tab>LABEL.")
 _PAIRS = Option("--pairs", is_flag=True, help="each line is a pair of texts, separated by a tab.")
 
 
-@click.command(cls=Command, params=[_MODEL, _SOURCE, _PAIRS, _BATCH_SIZE, _scores("probability"), *_OUTPUT])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _PAIRS, _BATCH_SIZE, _PROBABILITIES, *_OUTPUT])
 def classify(
     model: str, source: str | None, pairs: bool, batch_size: int, scores: bool, as_json: bool, attention: bool
 ) -> None:
     """Classify each line of SOURCE with MODEL.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
-    standard input. --json writes the probabilities of all labels.
+    --json writes the probabilities of all labels.
     """
     loaded = load_for("classify", model)
-    labels = loaded.labels
+    labels, rows = loaded.labels, functools.partial(_split_columns, names=("text", "text pair"))
 
     def outputs(lines: list[str], done: int) -> list[str]:
-        results = loaded.classify(_split_pairs(lines, done) if pairs else lines, batch_size=batch_size)
+        results = loaded.classify(rows(lines, done) if pairs else lines, batch_size=batch_size)
         if not (as_json or attention):
             return [text_line(result, "label", scores) for result in results]
         return [json_line(r, attention, probabilities=dict(zip(labels, r.probabilities, strict=True))) for r in results]
@@ -228,24 +238,23 @@ def classify(
     write_lines(source, outputs, tabs=pairs)
 
 
-def _split_pairs(lines: list[str], done: int) -> list[tuple[str, ...]]:
-    """Return the two texts of each line; an empty line is a pair of empty texts."""
-    pairs = [tuple(line.split("\t")) if line.strip() else ("", "") for line in lines]
-    for number, pair in enumerate(pairs, done + 1):
-        if len(pair) != 2:
+def _split_columns(lines: list[str], done: int, names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the columns of each line, which have these names; those of an empty line are empty."""
+    if len(names) == 1:
+        return [(line,) for line in lines]
+    rows = [tuple(line.split("\t")) if line.strip() else ("",) * len(names) for line in lines]
+    for number, row in enumerate(rows, done + 1):
+        if len(row) != len(names):
             raise ValueError(
-                f"Line {number} has {len(pair)} column{'s' * (len(pair) != 1)}; expected two texts, separated by a tab."
+                f"Line {number} has {len(row)} column{'s' * (len(row) != 1)}; expected {' and '.join(names)}, with a "
+                "tab between."
             )
-    return pairs
+    return rows
 
 
-@click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
 def tag(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
-    """Tag the words of each line of SOURCE.
-
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
-    standard input.
-    """
+    """Tag the words of each line of SOURCE with MODEL."""
     loaded = load_for("tag", model)
 
     def outputs(lines: list[str], done: int) -> list[str]:
@@ -260,12 +269,11 @@ _CANDIDATES = Option(
 )
 
 
-@click.command(cls=Command, params=[_MODEL, _SOURCE, _CANDIDATES, _BATCH_SIZE, _JSON])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _CANDIDATES, _BATCH_SIZE, _JSON])
 def fill(model: str, source: str | None, candidates: int | None, batch_size: int, as_json: bool) -> None:
     """Fill the masks in each line of SOURCE with MODEL.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
-    standard input. The mask is [MASK] for a WordPiece tokenizer, and <mask> for the others.
+    The mask is [MASK] for a WordPiece tokenizer and <mask> for all other tokenizers.
     """
     loaded = load_for("fill", model)
 
@@ -289,34 +297,34 @@ def _candidates(result: Any, count: int) -> str:
     return "\t".join(masks)
 
 
-@click.command(cls=Command, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
 def score(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
     """Print the log-probability of each line of SOURCE, in nats.
 
-    MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, the lines are read from
-    standard input. The format of a line depends on MODEL:
+    The format of a line depends on MODEL:
 
     \b
     lm          TEXT
     translator  TEXT<tab>TRANSLATION
     captioner   IMAGE<tab>CAPTION
+
+    An image that cannot be read gives an empty line and a message on standard error.
     """
     loaded = load(model)
     scorer = loaded.score if is_export(loaded) else functools.partial(ka.score, loaded)
     names = {"translate": ("source", "target"), "caption": ("image", "target")}.get(loaded.predict_method, ("text",))
 
     def outputs(lines: list[str], done: int) -> list[str]:
-        rows = [line.split("\t") for line in lines] if len(names) > 1 else [[line] for line in lines]
-        for number, row in enumerate(rows, done + 1):
-            if len(row) != len(names):
-                raise ValueError(
-                    f"Line {number} has {len(row)} column{'s' * (len(row) != 1)}; expected {' and '.join(names)}, with "
-                    "a tab between."
-                )
-        columns = [[row[i] for row in rows] for i in range(len(names))]
-        values = scorer(*columns, batch_size=batch_size)
+        rows = _split_columns(lines, done, names)
+        first = [row[0] for row in rows]
+        if names[0] == "image":
+            first = [path if _can_be_opened(path) else b"" for path in first]
+        values = scorer(first, *([row[i] for row in rows] for i in range(1, len(names))), batch_size=batch_size)
+        for row, value in zip(rows, values, strict=True):
+            if math.isnan(value) and row[0]:
+                click.echo(f"{row[0]} {_problem(row[0])}", err=True)
         if not as_json:
-            return [f"{value:.4f}" for value in values]
+            return ["" if math.isnan(value) else f"{value:.4f}" for value in values]
         objects = (dict(zip(names, row, strict=True)) for row in rows)
         return [json_line(None, **each, score=value) for each, value in zip(objects, values, strict=True)]
 

@@ -24,7 +24,9 @@ class Verbosity:
 
 
 VERBOSITY = Verbosity()
-OPTION_FLAGS: dict[str, str] = {}  # of the command that runs: name -> flag, such as "num_beams" -> "--num-beams"
+OPTION_FLAGS: dict[
+    str, str
+] = {}  # options of the command that runs: name -> flag, such as "num_beams" -> "--num-beams"
 
 
 def with_flags(message: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 import keras_attention as ka
+from keras_attention.choices import NORMALIZATIONS, TOKENIZER_KINDS
 from keras_attention.cli.examples import reading_options
 from keras_attention.cli.options import Command, Option, from_fields, given_flags, refuse_other_tasks, task_class
 from keras_attention.cli.terminal import Stopped
@@ -19,7 +20,6 @@ from keras_attention.presets import TASKS
 from keras_attention.storage import local_path
 
 _CAPTIONER, _ENCODERS = ["captioner"], ["captioner", "classifier", "tagger"]
-_KINDS = click.Choice(["sentencepiece", "bpe", "wordpiece", "words", "characters"])
 _PRESETS = ", ".join(f"{defaults.preset} ({name})" for name, defaults in TASKS.items())
 _TOKENIZERS = ", ".join(
     f"{defaults.tokenizer} ({defaults.preset})" for defaults in TASKS.values() if defaults.tokenizer != "sentencepiece"
@@ -44,32 +44,34 @@ _DATA = [
         "train_files",
         metavar="FILE",
         multiple=True,
-        help="training file: TSV, CSV, JSONL, CoNLL, text, or caption JSON of COCO or Karpathy, also .gz, .bz2, .xz; "
-        "- reads standard input; tfds:NAME[:SPLIT] reads TensorFlow Datasets. For parallel text give it twice: source, "
-        "target.",
+        help="training file: TSV, CSV, JSONL, CoNLL, text, or caption JSON of COCO or Karpathy; may be compressed "
+        "(.gz, .bz2, .xz); - for standard input; tfds:NAME[:SPLIT] for TensorFlow Datasets. For two aligned files, "
+        "repeat the option: first source, then target.",
     ),
     _data(
         "--valid",
         "valid_files",
         metavar="FILE",
         multiple=True,
-        help="validation file in the format of --train, for selecting the best model; none for no validation.  "
+        help="validation file in the format of --train; selects the best model; --valid none turns validation off.  "
         "[default: a tenth of the training examples]",
     ),
     *reading_options("Data"),
     *_plan("Data", "max_tokens"),
     _tokenizer(
-        "--tokenizer", type=_KINDS, help=f"kind of tokenizer.  [default: {_TOKENIZERS}, sentencepiece (other presets)]"
+        "--tokenizer",
+        type=click.Choice(TOKENIZER_KINDS),
+        help=f"kind of tokenizer.  [default: {_TOKENIZERS}, sentencepiece (other presets)]",
     ),
     _tokenizer(
         "--vocabulary-size",
         type=click.IntRange(8),
-        help="vocabulary size of each tokenizer.  [default: chosen from the size of the training data]",
+        help="vocabulary size of each tokenizer.  [default: auto]",
     ),
     _tokenizer("--lowercase", is_flag=True, help="convert texts to lower case."),
     _tokenizer(
         "--normalization",
-        type=click.Choice(["identity", "nfkc"]),
+        type=click.Choice(NORMALIZATIONS),
         help="Unicode normalization: identity (none) or nfkc.  [default: identity]",
     ),
     _image("--images", metavar="DIRECTORY", tasks=_CAPTIONER, help="directory of the training images."),
@@ -83,8 +85,8 @@ _DATA = [
         "--captions-per-image",
         type=click.IntRange(1),
         tasks=_CAPTIONER,
-        help="captions of each image in a batch.  [default: 1 with a feature cache, otherwise the most "
-        "frequent number]",
+        help="captions per image in a batch.  [default: 1 with a feature cache, else the most common number of "
+        "captions per image]",
     ),
     _image("--augment", is_flag=True, tasks=_CAPTIONER, help="augment the images; turns the feature cache off."),
     _image(
@@ -119,16 +121,19 @@ _MODEL = [
         "--image-encoder-weights",
         metavar="WEIGHTS",
         tasks=_CAPTIONER,
-        help="imagenet, none, or a .keras, .npz or .h5 file.  [default: imagenet; none for small_cnn]",
+        help="initial weights of the image encoder: imagenet, none (random), or a .keras, .npz or .h5 file.  [default: "
+        "imagenet; none for small_cnn]",
     ),
     _finetuning(
         "--init",
         metavar="MODEL",
-        help="initialize from a .keras file or Hugging Face directory of the same task; classifier and tagger: also "
-        "mlm, plm.",
+        help="start from this model, a .keras file or Hugging Face directory. It must have the same task; a "
+        "classifier or tagger may also start from an mlm or plm.",
     ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
-    _finetuning("--freeze", is_flag=True, tasks=_ENCODERS, help="freeze the encoder (captioner: the image encoder)."),
+    _finetuning(
+        "--freeze", is_flag=True, tasks=_ENCODERS, help="freeze the encoder; for a captioner, the image encoder."
+    ),
 ]
 _OPTIMIZATION = [
     *_plan("Optimization", "epochs", "passes_per_epoch", "learning_rate", "schedule", "warmup_steps"),
@@ -145,7 +150,7 @@ _OPTIMIZATION = [
         "--self-critical",
         is_flag=True,
         tasks=_CAPTIONER,
-        help="self-critical fine-tuning of --init; the reward is CIDEr plus BLEU.",
+        help="fine-tune the model of --init with self-critical training (reward: CIDEr + BLEU).",
     ),
 ]
 _RUN = [
@@ -165,8 +170,8 @@ _TASK = click.Argument(["task"], type=click.Choice(list(TASKS)), metavar="TASK")
 def train(context: click.Context, task: str, **options: Any) -> None:
     """Train a model for TASK on your files.
 
-    TASK is translator, captioner, lm, mlm, plm, classifier or tagger; lm, mlm and plm are causal, masked and
-    permutation language models. Example:
+    TASK is translator, captioner, classifier, tagger, lm (CausalLM), mlm (MaskedLM) or plm (PermutationLM). The
+    default "auto" is computed from the size of the training data. Example:
 
     keras-attention train translator --train train.tsv --valid valid.tsv --out run
     """

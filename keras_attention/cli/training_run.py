@@ -18,6 +18,7 @@ import keras_attention as ka
 from keras_attention.cli.examples import hold_out, list_labels, read_examples
 from keras_attention.cli.tensorboard import AlignmentImages, CaptionImages
 from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, say
+from keras_attention.data.lines import counted
 from keras_attention.defaults import REASONS, TRAINING_FIELDS, DataSize, default_tokenizer_kind, network_defaults
 from keras_attention.storage import local_path, write_text
 from keras_attention.visualize import plot_history
@@ -29,7 +30,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
     """Train a model of a task with the options of `train`, and return it with the best weights."""
     out = local_path(out)
     check_options(task, options)
-    keras.utils.set_random_seed(ka.training.TrainingPlan(**_chosen(options)).seed)
+    keras.utils.set_random_seed(ka.training.TrainingPlan(**_plan_overrides(options)).seed)
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
     with _run_file(task.command_name, options, out):
@@ -39,9 +40,10 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
                 init = _load_init(options["init"], task)
         examples, valid = _read(task, options, init)
         with native_log_hidden():
-            model = _model(task, options, examples, valid or [], out, init)
+            size = DataSize.measure(task, examples)
+            model = _model(task, options, examples, size, valid or [], out, init)
         say(f"{type(model).__name__} with {model.count_params():,} parameters")
-        plan = _plan(model, examples, options, out)
+        plan = _plan(model, examples, size, options, out)
         callbacks = _tensorboard(model, valid or examples, out) if options["tensorboard"] else ()
         images = _image_options(options, model, out)
         if options["self_critical"]:
@@ -144,29 +146,29 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
     ]
 
 
-def _chosen(options: dict[str, Any]) -> dict[str, Any]:
+def _plan_overrides(options: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a `TrainingPlan` that are set."""
     fields = {field.name: options[field.name] for field in dataclasses.fields(ka.training.TrainingPlan)}
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _plan(model: Any, examples: list, options: dict[str, Any], out: pathlib.Path) -> Any:
+def _plan(model: Any, examples: list, size: DataSize, options: dict[str, Any], out: pathlib.Path) -> Any:
     """Return the plan of the options; what is not set follows from the data, is listed, and is kept in run.json."""
-    chosen = _chosen(options)
+    overrides = _plan_overrides(options)
     if options["self_critical"]:
-        return ka.training.TrainingPlan(**{**chosen, "label_smoothing": 0.0})
-    plan = ka.training.TrainingPlan.for_data(model, examples, **chosen)
-    derived = {name: getattr(plan, name) for name in TRAINING_FIELDS if name not in chosen}
+        return ka.training.TrainingPlan(**{**overrides, "label_smoothing": 0.0})
+    plan = ka.training.TrainingPlan.for_data(model, examples, size, **overrides)
+    derived = {name: getattr(plan, name) for name in TRAINING_FIELDS if name not in overrides}
     if derived:
-        _list_defaults(model, examples, options, derived)
+        _list_defaults(model, size, options, derived)
         write_run(out, type(model).command_name, options | derived)
     return plan
 
 
-def _list_defaults(model: Any, examples: list, options: dict[str, Any], derived: dict[str, Any]) -> None:
+def _list_defaults(model: Any, size: DataSize, options: dict[str, Any], derived: dict[str, Any]) -> None:
     """Write a table of the values that follow from the data, with reasons."""
-    size = DataSize.measure(model, examples)
-    say(f"Defaults for {size.examples:,} examples with {size.words:,} words, {size.distinct_words:,} of them distinct:")
+    examples, words = counted(size.examples, "example"), counted(size.words, "word")
+    say(f"Defaults for {examples} with {words}, {size.distinct_words:,} of them distinct:")
     values = derived if model.is_pretrained else _derived_fields(model, size, options) | derived
     for name, value in values.items():
         if name != "passes_per_epoch" or value > 1:
@@ -224,26 +226,28 @@ def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | 
     if not options["valid_files"]:
         examples, valid = hold_out(task, examples, options["seed"])
         _refuse(_validation_rules(options, bool(valid)))
-    say(f"{len(examples)} training examples, {len(valid or [])} validation examples")
+    say(f"{counted(len(examples), 'training example')}, {counted(len(valid or []), 'validation example')}")
     return examples, valid
 
 
 def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> dict[str, Any]:
     """Return the image options of `make_batches`; a cache only if the features of an image never change."""
-    chosen = {name: options[name] for name in ("augment", "flip", "captions_per_image") if options[name]}
+    image_options = {name: options[name] for name in ("augment", "flip", "captions_per_image") if options[name]}
     if model.image_encoder is None or options["augment"] or model.image_encoder.is_trainable:
-        return chosen
-    return {"cache": local_path(options["features"] or out / "features"), **chosen}
+        return image_options
+    return {"cache": local_path(options["features"] or out / "features"), **image_options}
 
 
-def _model(task: type, options: dict[str, Any], examples: list, valid: list, out: pathlib.Path, init: Any) -> Any:
+def _model(
+    task: type, options: dict[str, Any], examples: list, size: DataSize, valid: list, out: pathlib.Path, init: Any
+) -> Any:
     """Return the model of the run in `out`, a model that starts from that of --init, or a new model."""
     if (out / "model.keras").exists():
         model = ka.load(out / "model.keras")
     elif options["init"]:
         model = _initialized(task, options, examples, init)
     else:
-        model = _new(task, options, examples, valid)
+        model = _new(task, options, examples, size, valid)
     if options["lora"]:
         ka.training.enable_lora(model, options["lora"])
     elif options["freeze"]:
@@ -253,7 +257,7 @@ def _model(task: type, options: dict[str, Any], examples: list, valid: list, out
     return model
 
 
-def _new(task: type, options: dict[str, Any], examples: list, valid: list) -> Any:
+def _new(task: type, options: dict[str, Any], examples: list, size: DataSize, valid: list) -> Any:
     overrides = _overrides(options["overrides"])
     if labels := task.data.labels([*examples, *valid]):
         overrides.setdefault("labels", labels)
@@ -270,6 +274,7 @@ def _new(task: type, options: dict[str, Any], examples: list, valid: list) -> An
         vocabulary_size=options["vocabulary_size"],
         lowercase=options["lowercase"],
         normalization=options["normalization"] or "identity",
+        data_size=size,
         **overrides,
     )
 

@@ -22,11 +22,11 @@ def align_tokens(
     from a uniform t. The result is p(x | y) = count(x, y) / sum_x' count(x', y).
 
     Args:
-        sources: N rows of token ids, without special tokens.
-        targets: N rows of token ids, the translations.
+        sources: rows of token ids, without special tokens.
+        targets: rows of token ids, the translations.
 
     Returns:
-        x (M,), y (M,) and p(x | y) (M,) for all M combinations of tokens that occur in a pair.
+        x (n,), y (n,) and p(x | y) (n,) for all n combinations of tokens that occur in a pair.
 
     Example:
         >>> x, y, probabilities = align_tokens([[5, 7], [5]], [[6, 8], [6]])
@@ -40,7 +40,7 @@ def align_tokens(
     if not pairs:
         return np.zeros(0, int), np.zeros(0, int), np.zeros(0)
     keys = np.concatenate([(t[:, None] + s * size).ravel() for s, t in pairs])
-    widths = np.concatenate([np.full(len(t), len(s)) for s, t in pairs])  # of each target token's row of keys
+    widths = np.concatenate([np.full(len(t), len(s)) for s, t in pairs])  # number of keys of each target token
     rows = np.repeat(np.arange(len(widths)), widths)
     unique, inverse = np.unique(keys, return_inverse=True)
     x, y = np.divmod(unique, size)

@@ -21,7 +21,7 @@ class LengthBatches(keras.utils.PyDataset):
     the same batches.
 
     Args:
-        lengths: (N,) or (N, 2), the length of each example in tokens. If an example has two lengths, such as source and
+        lengths: (B,) or (B, 2), the length of each example in tokens. If an example has two lengths, such as source and
             target, the longer one counts.
         collate: (indices of the examples, extra columns of padding) -> batch, a tuple (inputs, labels, weights).
         max_tokens: maximum number of tokens in a batch, padding included. A longer example has its own batch.

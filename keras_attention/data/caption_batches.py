@@ -15,11 +15,11 @@ import numpy as np
 from keras_attention.data.batches import LengthBatches, round_up
 from keras_attention.data.captions import CaptionedImage
 from keras_attention.data.images import ImageError, augment_images, decode_image, image_problem
-from keras_attention.data.lines import DataError
+from keras_attention.data.lines import DataError, counted
 from keras_attention.data.region_cache import RegionCache, cached_regions
 from keras_attention.data.text_reader import TextReader
 
-MAX_UNREADABLE = 0.1  # the largest share of unreadable images; with more, the folder is probably wrong
+MAX_UNREADABLE = 0.1  # the largest fraction of unreadable images; with more, the folder is probably wrong
 DECODED_BYTES = 2**30  # size limit of the decoded images that stay in memory
 _LENGTH_STEP = 8  # captions are padded to multiples of this
 
@@ -55,8 +55,8 @@ def caption_batches(
         captions_per_image: n. None for the most frequent number of captions per image, or 1 with a cache.
 
     Returns:
-        Batches of ({`images` (N, size, size, 3) or `regions` (N, R, C), `target_ids` (B, T)}, labels (B, T), weights
-        (B, T) float32, 0 at padding), B = n N. Unreadable images are skipped; one warning names them.
+        For B images, batches of ({`images` (B, size, size, 3) or `regions` (B, R, C), `target_ids` (B n, T)}, labels
+        (B n, T), weights (B n, T) float32, 0 at padding). Unreadable images are skipped; one warning names them.
 
     Raises:
         ValueError: there are no examples, `captions_per_image` is below 1, or there is a cache although the image
@@ -109,39 +109,40 @@ def _pad_groups(groups: Sequence[Sequence[list[int]]], n: int) -> list[Sequence[
 
 
 def warn_unreadable(examples: Sequence[CaptionedImage], valid: np.ndarray) -> np.ndarray:
-    """Warn about unreadable images, and return `valid` (N,) bool.
+    """Warn about unreadable images, and return `valid` (B,) bool.
 
     Args:
-        examples: N images, from `read_captions`.
-        valid: (N,) bool, whether each image can be read.
+        examples: B images, from `read_captions`.
+        valid: (B,) bool, whether each image can be read.
 
     Raises:
         DataError: more than a tenth of the images cannot be read.
     """
-    bad = [example.name for example, readable in zip(examples, valid, strict=True) if not readable]
+    bad = [example.name for example, is_valid in zip(examples, valid, strict=True) if not is_valid]
     if not bad:
         return valid
-    problem = f"{len(bad)} of {len(examples)} images cannot be read: {', '.join(bad[:10])}{', ...' * (len(bad) > 10)}"
+    shown = ", ".join(bad[:10]) + ", ..." * (len(bad) > 10)
+    problem = f"{len(bad)} of {counted(len(examples), 'image')} cannot be read: {shown}"
     reason = image_problem(examples[int(np.argmin(valid))].image) or ""
     if len(bad) > MAX_UNREADABLE * len(examples):
         raise DataError(f"{problem}. Convert the files, or remove their captions. The first: {reason}")
-    warnings.warn(f"{problem}. They are left out. The first: {reason}", stacklevel=3)
+    warnings.warn(f"{problem}. {'It is' if len(bad) == 1 else 'They are'} left out. The first: {reason}", stacklevel=3)
     return valid
 
 
 def image_regions(
-    examples: Sequence[CaptionedImage], captioner: Any, cache: str | pathlib.Path, mirrored: bool = False
+    examples: Sequence[CaptionedImage], captioner: Any, cache: str | pathlib.Path, flipped: bool = False
 ) -> RegionCache:
     """Return the cached region features of each image; encode and store those that are missing.
 
     Args:
-        examples: N images, from `read_captions`.
+        examples: B images, from `read_captions`.
         captioner: a `Captioner` whose image encoder is frozen.
         cache: a directory; see `caption_batches`.
-        mirrored: encode the mirror images.
+        flipped: encode the mirror images.
 
     Returns:
-        `RegionCache` of N images.
+        `RegionCache` of B images.
 
     Raises:
         ImageError: no image can be read.
@@ -150,8 +151,8 @@ def image_regions(
     encode = captioner.encode_images
     return cached_regions(
         [example.image for example in examples],
-        (lambda images: encode(images[:, :, ::-1])) if mirrored else encode,
-        captioner.image_encoder.digest() + " mirrored" * mirrored,
+        (lambda images: encode(images[:, :, ::-1])) if flipped else encode,
+        captioner.image_encoder.digest() + " flipped" * flipped,
         cache,
         captioner.config.image_size,
     )
@@ -167,7 +168,7 @@ def image_source(
     """Return an object that supplies a captioner's image inputs; see `caption_batches` for the arguments.
 
     Returns:
-        An object with `valid` (N,) bool, whether each image can be read, and `inputs(rows, rng)`: n rows -> {`images`
+        An object with `valid` (B,) bool, whether each image can be read, and `inputs(rows, rng)`: n rows -> {`images`
         (n, size, size, 3)} or {`regions` (n, R, C)}, float32.
 
     Raises:
@@ -194,13 +195,13 @@ class _CachedRegions:
         self, examples: Sequence[CaptionedImage], captioner: Any, cache: str | pathlib.Path, flip: bool
     ) -> None:
         self.regions = image_regions(examples, captioner, cache)
-        self.mirrored = image_regions(examples, captioner, cache, mirrored=True) if flip else None
+        self.flipped = image_regions(examples, captioner, cache, flipped=True) if flip else None
         self.valid = self.regions.valid
 
     def inputs(self, rows: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:
         regions = self.regions.rows(rows)
-        if self.mirrored is not None:
-            regions = _flip_half(regions, self.mirrored.rows(rows), rng)
+        if self.flipped is not None:
+            regions = _flip_half(regions, self.flipped.rows(rows), rng)
         return {"regions": regions}
 
 
@@ -230,7 +231,7 @@ class _DecodedImages:
         return {"images": images}
 
 
-def _flip_half(arrays: np.ndarray, mirrored: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Replace each row of `arrays` by the row of `mirrored` with probability 1/2."""
+def _flip_half(arrays: np.ndarray, flipped: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Replace each row of `arrays` by the row of `flipped` with probability 1/2."""
     is_flipped = rng.random(len(arrays)) < 0.5
-    return np.where(is_flipped.reshape(-1, *[1] * (arrays.ndim - 1)), mirrored, arrays)
+    return np.where(is_flipped.reshape(-1, *[1] * (arrays.ndim - 1)), flipped, arrays)

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from keras_attention.data.lines import DataError, PathLike, file_suffix, read_lines
+from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
 from keras_attention.data.tables import CAPTIONS, parse_json, read_json_lines, read_rows, rename_columns
 from keras_attention.storage import local_path
 
@@ -121,7 +121,7 @@ def _clean(examples: list[CaptionedImage], path: PathLike) -> list[CaptionedImag
     complete = [example for example in cleaned if example.captions]
     if not complete:
         raise DataError(f"{path} contains no captions; expected at least one with a word.")
-    _warn(path, "captions without a word were skipped", wordless)
+    _warn(path, f"skipped {counted(len(wordless), 'caption')} without a word", wordless)
     if others := len(cleaned) - len(complete):  # usual if a folder has the images of several files of captions
         _LOG.info("%s: %d other images are in the folder.", path, others)
     return complete
@@ -129,7 +129,7 @@ def _clean(examples: list[CaptionedImage], path: PathLike) -> list[CaptionedImag
 
 def _warn(path: PathLike, problem: str, names: Sequence[str]) -> None:
     if names:
-        warnings.warn(f"{path}: {len(names)} {problem}: {_shorten(names)}.")
+        warnings.warn(f"{path}: {problem}: {_shorten(names)}.")
 
 
 def _shorten(names: Sequence[str]) -> str:
@@ -147,12 +147,13 @@ def _join_images(rows: list[tuple[str, str]], folder: pathlib.Path, path: PathLi
     missing = [name for name, _ in rows if not matches[name]]
     if 2 * len(missing) > len(rows):
         raise DataError(
-            f"{path}: {len(missing)} of {len(rows)} captions have no image in {folder}: {_shorten(missing)}. Expected "
-            f"names relative to that folder, which contains {_shorten(_relative(_all_images(index), folder))}."
+            f"{path}: no image in {folder} for {len(missing)} of {counted(len(rows), 'caption')}: {_shorten(missing)}. "
+            f"Expected names relative to that folder, which contains {_shorten(_relative(_all_images(index), folder))}."
         )
-    _warn(path, f"captions have no image in {folder} and were skipped", missing)
+    _warn(path, f"skipped {counted(len(missing), 'caption')} without an image in {folder}", missing)
     ambiguous = [f"{n} ({' or '.join(_relative(files, folder))})" for n, files in matches.items() if len(files) > 1]
-    _warn(path, "names match several images, and the first is used; write the sub-folder too", ambiguous)
+    names = counted(len(ambiguous), "name matches", "names match")
+    _warn(path, f"{names} several images, and the first is used; write the sub-folder too", ambiguous)
     captions: dict[pathlib.Path, list[str]] = {}
     for name, caption in rows:
         for file in matches[name][:1]:
@@ -179,10 +180,12 @@ def _index_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
                 index.setdefault(_key(file.stem), []).append(file)
             elif file.suffix.lower() in _OTHER_SUFFIXES:
                 others.append(file.relative_to(folder).as_posix())
-    problem = "files are images of a format that is not supported; convert them to JPEG"
+    problem = f"{counted(len(others), 'image')} in a format that is not supported; convert to JPEG"
     if not index:
-        found = f"; {len(others)} {problem}: {_shorten(others)}" if others else ""
-        raise DataError(f"{folder} contains no images; expected files that end in {', '.join(IMAGE_SUFFIXES)}{found}.")
+        unsupported = f"; {problem}: {_shorten(others)}" if others else ""
+        raise DataError(
+            f"{folder} contains no images; expected files that end in {', '.join(IMAGE_SUFFIXES)}{unsupported}."
+        )
     _warn(folder, problem, others)
     return index
 
@@ -196,7 +199,7 @@ def _relative(files: Iterable[pathlib.Path], folder: pathlib.Path) -> list[str]:
 
 
 def _key(name: str) -> str:
-    """Return a name as it is compared: file systems change its case and its Unicode normal form."""
+    """Return the normalized name for comparison: file systems change case and Unicode normal form."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -247,8 +250,8 @@ def _read_rows(path: PathLike, columns: Mapping[str, str] | None) -> Iterator[tu
 
 def _split_of(path: PathLike) -> tuple[PathLike, str]:
     """Return the file and the split of `dataset.json:train`; the split is empty if there is none."""
-    found = re.fullmatch(r"(.+\.json(?:\.\w+)?):([\w+]+)", str(path))
-    return (found[1], found[2]) if found else (path, "")
+    match = re.fullmatch(r"(.+\.json(?:\.\w+)?):([\w+]+)", str(path))
+    return (match[1], match[2]) if match else (path, "")
 
 
 def _rows_of_object(row: object, layout: Mapping[str, Sequence[str]], where: str) -> list[tuple[str, str]]:
@@ -281,12 +284,12 @@ def _karpathy_rows(rows: list[Any], path: PathLike, split: str) -> Iterator[tupl
         counts[its_split] += 1
         if not split or its_split in split.split("+"):
             yield from ((name, caption) for caption in captions)
-    found = ", ".join(f"{name} ({count} images)" for name, count in counts.items())
+    available = ", ".join(f"{name} ({counted(count, 'image')})" for name, count in counts.items())
     if unknown := {*filter(None, split.split("+"))} - {*counts}:
-        raise DataError(f"{path} has no split {min(unknown)}; it has {found}.")
+        raise DataError(f"{path} has no split {min(unknown)}; it has {available}.")
     if not split and len(counts) > 1:
         warnings.warn(
-            f"{path}: all its splits are read: {found}. Choose with {path}:{next(iter(counts))}, for example."
+            f"{path}: all its splits are read: {available}. Choose with {path}:{next(iter(counts))}, for example."
         )
 
 

@@ -22,7 +22,7 @@ class WeightedBatches(keras.utils.PyDataset):
         class_weight: label id or name -> weight, 1 for a class that is missing; or `"balanced"`, tokens / (classes *
             tokens of the class), with which all classes count the same. None for no weights of classes.
         labels: the names of the classes.
-        sample_weight: (N,), the weight of each example; None for no weights of examples.
+        sample_weight: (B,), the weight of each example; None for no weights of examples.
 
     Raises:
         ValueError: there are no classes, a class does not exist, an id is the name of another class, a weight
@@ -105,7 +105,7 @@ def _class_id(label: Any, labels: Sequence[str]) -> int:
 
 
 def _example_weights(batches: LengthBatches, sample_weight: Sequence[float]) -> np.ndarray:
-    """Return (N,) float32."""
+    """Return (B,) float32."""
     if batches.example_indices is None:
         raise ValueError("`sample_weight` is set, but a row of these batches is made from several texts; leave it out.")
     weights, count = np.asarray(sample_weight, "float32"), batches.num_examples

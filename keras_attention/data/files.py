@@ -59,8 +59,8 @@ def _read_aligned(path: PathLike, targets: PathLike, columns: Columns | None) ->
     source_lines, target_lines = read_lines(path), read_lines(targets)
     if len(source_lines) != len(target_lines):
         raise DataError(
-            f"{path} has {len(source_lines)} lines and {targets} has {len(target_lines)}; expected the same number: "
-            "each line of one file is the translation of the same line of the other."
+            f"{path} has {counted(len(source_lines), 'line')} and {targets} has {len(target_lines)}; expected the same "
+            "number: each line of one file is the translation of the same line of the other."
         )
     for number, (source, target) in enumerate(zip(source_lines, target_lines, strict=True), 1):
         yield number, {"source": source, "target": target}

@@ -127,6 +127,10 @@ def _to_png(pixels: np.ndarray) -> bytes:
 
 def _read_file(image: str | pathlib.Path) -> bytes:
     path = local_path(image)
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder; expected an image.")
+    if not path.exists():
+        raise FileNotFoundError(f"There is no image {path}.")
     if path.stat().st_size > MAX_BYTES:
         raise ImageError(f"{path} has {path.stat().st_size} bytes; expected at most {MAX_BYTES}.")
     return path.read_bytes()

@@ -101,9 +101,19 @@ def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
         raise DataError(rf"{name} has the line ends of an old Mac. Convert it with: tr '\r' '\n'")
 
 
-def counted(count: int, noun: str) -> str:
-    """Return `1 row` or `2 rows`."""
-    return f"{count} {noun}{'s' * (count != 1)}"
+def counted(count: int, one: str, several: str | None = None) -> str:
+    """Return a number and a noun in the singular or plural.
+
+    Args:
+        count: the number.
+        one: what follows 1, such as `"row"` or `"row has"`.
+        several: what follows other numbers; by default `one` and s.
+
+    Example:
+        >>> counted(1, "row has", "rows have"), counted(2000, "row")
+        ('1 row has', '2,000 rows')
+    """
+    return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
 def file_suffix(path: PathLike) -> str:

@@ -26,8 +26,8 @@ def masked_batches(
 ) -> LengthBatches:
     """Turn texts into batches for `MaskedLM.fit`, with different masked tokens in each epoch.
 
-    A random share of the text tokens is chosen. 80 % of the chosen tokens become the mask token, 10 % become a random
-    token, and 10 % do not change. The model predicts the chosen tokens.
+    A random fraction of the text tokens is chosen: 80 % of them become the mask token, 10 % become a random token, and
+    10 % do not change. The model predicts the chosen tokens.
 
     If `config.next_sentence` is False, a row is a part of a stream of texts with an end token after each text. If it is
     True, a row is a pair of lines, [start] A [end] B [end]. In half of the pairs B is the line after A; in the other
@@ -39,7 +39,7 @@ def masked_batches(
         max_tokens: maximum number of tokens in a batch, padding included.
         shuffle: see `LengthBatches`. If False, the same tokens are masked in each epoch.
         seed: the seed of the order and of the masked tokens.
-        rate: the share of tokens that are chosen.
+        rate: the fraction of tokens that are chosen.
         whole_words: choose whole words instead of single tokens.
         pack: join all texts into one stream, so a row may contain several texts. If False, a row contains one text, so
             short texts about different topics are not mixed. Sentence pairs are never packed.
@@ -124,7 +124,7 @@ def pack_texts(texts: Sequence[str], reader: TextReader, pack: bool = True) -> l
 
 
 def _sentence_pairs(texts: Sequence[str], reader: TextReader, rng: np.random.Generator) -> tuple[list, np.ndarray]:
-    """Return rows (ids, length of the first segment), and (N,) int, 1 if the second line does not follow the first."""
+    """Return rows (ids, length of the first segment), and (B,) int, 1 if the second line does not follow the first."""
     documents = [[line for line in text.split("\n") if not reader.is_empty(line)] for text in texts]
     lines = encode_texts(reader.tokenizer, [line for document in documents for line in document])
     ends = np.cumsum([len(document) for document in documents])
@@ -152,7 +152,7 @@ class _Masker:
         mask_id: the id of the mask token.
         is_text: (V,) bool, tokens that may be chosen.
         begins_word: (V,) bool, tokens at which a word begins; only used with `whole_words`.
-        rate: the share of tokens, or of words, that are chosen.
+        rate: the fraction of tokens, or of words, that are chosen.
         whole_words: choose whole words instead of single tokens.
     """
 
@@ -168,7 +168,7 @@ class _Masker:
         special, mask = special_tokens_of(tokenizer), mask_id(tokenizer)
         pieces = ids_to_pieces(tokenizer, range(tokenizer.vocabulary_size()))
         is_text = np.ones(len(pieces), bool)
-        is_text[[*special.hidden, mask]] = False
+        is_text[[*special.special_ids, mask]] = False
         begins_word = np.array([not piece.startswith("##") for piece in pieces])
         for marker in ("\u2581", "\u0120"):  # SentencePiece and byte-pair encoding mark the first token of a word
             if any(piece.startswith(marker) for piece in pieces):

@@ -26,15 +26,15 @@ _MAX_FLOAT16 = float(np.finfo("float16").max)
 
 
 class RegionCache:
-    """Region features (N, R, C) of N images, read from disk on request.
+    """Region features (B, R, C) of B images, read lazily from disk.
 
     Attributes:
-        valid: (N,) bool, whether each image could be read.
+        valid: (B,) bool, whether each image could be read.
         shape: (R, C) of the features of one image.
 
     Args:
         records: memory-mapped records; see `cached_regions`.
-        record_of: (N,) int, the number of each image's record.
+        record_of: (B,) int, the number of each image's record.
     """
 
     def __init__(self, records: np.ndarray, record_of: np.ndarray) -> None:
@@ -52,7 +52,7 @@ class RegionCache:
         """Return the features (n, R, C) float32 of some images.
 
         Args:
-            indices: (n,) int, between 0 and N - 1.
+            indices: (n,) int, between 0 and B - 1.
         """
         return np.asarray(self._records["regions"][self._record_of[np.asarray(indices, int)]], "float32")
 
@@ -72,15 +72,15 @@ def cached_regions(
     image. Only one process at a time may write to a directory.
 
     Args:
-        images: N paths or encoded images.
-        encode: (B, size, size, 3) float32 in [0, 255] -> (B, R, C), an array or a tensor.
+        images: B paths or encoded images.
+        encode: (n, size, size, 3) float32 in [0, 255] -> (n, R, C), an array or a tensor.
         encoder_digest: identifies the encoder and its weights; each digest has its own file.
         directory: the directory of the files; created if it does not exist.
         size: height and width to which images are resized.
         batch_size: images per call of `encode`.
 
     Returns:
-        `RegionCache` of N images. Features are stored as float16, clipped to its range.
+        `RegionCache` of B images. Features are stored as float16, clipped to its range.
 
     Raises:
         OSError: the directory cannot be written.
@@ -106,7 +106,7 @@ def cached_regions(
         known = _record_numbers(path, identity)
     cache = RegionCache(_open_records(path, identity), np.array([known[digest] for digest in digests]))
     if not cache.valid.any():
-        raise ImageError(f"None of {len(images)} images can be read; expected JPEG, PNG, GIF, BMP or WebP.")
+        raise ImageError(f"No image of {len(images)} can be read; expected JPEG, PNG, GIF, BMP or WebP.")
     return cache
 
 

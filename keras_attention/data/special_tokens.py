@@ -1,8 +1,7 @@
 """The special tokens of a tokenizer: which ids they have, and which pieces are never split in a text.
 
 The files of a checkpoint, or the training of a tokenizer, declare them; `set_special_tokens` stores them on the
-tokenizer, and a model saves them. Only for another KerasHub tokenizer are they recognized by its attributes or by the
-usual names.
+tokenizer, and a model saves them. For other KerasHub tokenizers, they are detected from attributes or common names.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _NAMES = {
     "end": ("<sep>", "</s>", "[END]", "[SEP]", "<eos>", "<|endoftext|>"),
     "mask": ("[MASK]", "<mask>"),
 }
-_ATTRIBUTES = {  # of KerasHub's tokenizers
+_ATTRIBUTES = {  # attributes of KerasHub's tokenizers
     "pad": ("pad_token_id",),
     "unknown": ("unk_token_id",),
     "start": ("cls_token_id", "start_token_id"),
@@ -63,12 +62,12 @@ class SpecialTokens:
         start: the id of the token before a text.
         end: the id of the token after a text.
         mask: the id of the mask token; None if there is none.
-        hidden: ids of all special tokens; decoding removes them.
-        added: the pieces that are never split in a text.
-        starts_texts: the start token is put before a prompt.
+        special_ids: ids of all special tokens; decoding removes them.
+        added_tokens: the pieces that are never split in a text.
+        add_start_token: a prompt begins with the start token.
         lowercase: texts are converted to lower case.
-        suppressed: ids that a search never generates; by default all special tokens except the end token.
-        size: the number of ids of the model, if the tokenizer has more pieces, which become the unknown token; else 0.
+        suppress_tokens: ids that a search never generates; by default all special tokens except the end token.
+        vocabulary_size: number of ids in the model; larger ids become the unknown token. 0 = that of the tokenizer.
     """
 
     pad: int
@@ -76,20 +75,22 @@ class SpecialTokens:
     start: int
     end: int
     mask: int | None = None
-    hidden: tuple[int, ...] = ()
-    added: tuple[AddedToken, ...] = ()
-    starts_texts: bool = True
+    special_ids: tuple[int, ...] = ()
+    added_tokens: tuple[AddedToken, ...] = ()
+    add_start_token: bool = True
     lowercase: bool = False
-    suppressed: tuple[int, ...] | None = None
-    size: int = 0
+    suppress_tokens: tuple[int, ...] | None = None
+    vocabulary_size: int = 0
 
     def __post_init__(self) -> None:
-        known = {self.pad, self.unknown, self.start, self.end, *({self.mask} - {None}), *self.hidden}
-        object.__setattr__(self, "hidden", tuple(sorted(known)))
-        suppressed = [i for i in self.hidden if i != self.end] if self.suppressed is None else self.suppressed
-        object.__setattr__(self, "suppressed", tuple(suppressed))
-        added = (AddedToken(**token) if isinstance(token, Mapping) else token for token in self.added)
-        object.__setattr__(self, "added", tuple(added))
+        known = {self.pad, self.unknown, self.start, self.end, *({self.mask} - {None}), *self.special_ids}
+        object.__setattr__(self, "special_ids", tuple(sorted(known)))
+        suppressed = self.suppress_tokens
+        if suppressed is None:
+            suppressed = [i for i in self.special_ids if i != self.end]
+        object.__setattr__(self, "suppress_tokens", tuple(suppressed))
+        added = (AddedToken(**token) if isinstance(token, Mapping) else token for token in self.added_tokens)
+        object.__setattr__(self, "added_tokens", tuple(added))
 
 
 def set_special_tokens(tokenizer: Any, special: SpecialTokens) -> Any:
@@ -101,15 +102,15 @@ def set_special_tokens(tokenizer: Any, special: SpecialTokens) -> Any:
 def special_tokens_of(tokenizer: Any) -> SpecialTokens:
     """Return the special tokens of a tokenizer.
 
-    They are the declared ones or, for a KerasHub tokenizer that this library neither trained nor read, those that its
-    attributes or the usual names show. Without a start token, `start` is the id of padding, as in Marian. Without a
-    padding or unknown token, the id is that of the end token.
+    They are the declared ones. For other KerasHub tokenizers, they are detected from attributes or common names.
+    Without a start token, `start` is the id of padding, as in Marian. Without a padding or unknown token, the id is
+    that of the end token.
 
     Args:
         tokenizer: a KerasHub tokenizer.
 
     Raises:
-        ValueError: `tokenizer` is None, or its vocabulary has no end token with one of the usual names.
+        ValueError: `tokenizer` is None, or its vocabulary has no end token with a common name.
 
     Example:
         >>> special = special_tokens_of(ka.data.train_tokenizer(["we eat bread"], "characters"))
@@ -138,8 +139,8 @@ def _recognized(tokenizer: Any) -> SpecialTokens:
     ids_of_kinds = fill_missing_ids(special)
     return SpecialTokens(
         **ids_of_kinds,
-        added=_unsplit(tokenizer),
-        starts_texts=ids_of_kinds["start"] != ids_of_kinds["end"],
+        added_tokens=_unsplit(tokenizer),
+        add_start_token=ids_of_kinds["start"] != ids_of_kinds["end"],
         lowercase=getattr(tokenizer, "lowercase", False),
     )
 
@@ -182,20 +183,20 @@ def mask_id(tokenizer: Any) -> int:
 
 
 def vocabulary(tokenizer: Any) -> list[str]:
-    """Return the pieces of a tokenizer in the order of their ids, without those that no model has.
+    """Return the pieces of a tokenizer in the order of their ids; only pieces whose id the model has.
 
     Example:
         >>> vocabulary(ka.data.train_tokenizer(["we eat bread"], "characters"))[:4]
         ['<pad>', '<unk>', '<s>', '</s>']
     """
     declared = getattr(tokenizer, "declared_tokens", None)
-    return list(tokenizer.get_vocabulary())[: declared.size or None if declared else None]
+    return list(tokenizer.get_vocabulary())[: declared.vocabulary_size or None if declared else None]
 
 
 def added_pattern(special: SpecialTokens) -> str:
     """Return the regular expression, for RE2, of the pieces that are never split; "" if there are none."""
     branches = []
-    for token in sorted(special.added, key=lambda token: -len(token.content)):  # the longest match
+    for token in sorted(special.added_tokens, key=lambda token: -len(token.content)):  # the longest match
         piece = re.escape(token.content)
         piece = f"(?i:{piece})" if special.lowercase and token.normalized else piece
         piece = rf"\b{piece}\b" if token.single_word else piece

@@ -32,7 +32,7 @@ def split_examples(
 
     Args:
         examples: raw examples of a task.
-        fraction: the share of groups, or of characters, for validation, in (0, 1).
+        fraction: the fraction of groups, or of characters, for validation, in (0, 1).
         seed: the seed of the choice.
         label_counts: for a classifier or tagger, the `data.label_counts` of its class: a label stays in the training
             examples at least once.

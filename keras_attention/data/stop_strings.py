@@ -16,7 +16,7 @@ from keras_attention.data.tokenizer_rules import pieces_to_bytes
 def stop_table(tokenizer: Any, stop: tuple[str, ...], size: int) -> np.ndarray:
     """Return the states of a search for stop strings: `table[state, token]` is the state after the token.
 
-    A state is the longest end of the text with which a stop string begins: 0 for none. The last state is that of a
+    A state is the longest suffix of the text that is a prefix of a stop string: 0 for none. The last state is that of a
     text that contains a stop string; no token leaves it.
 
     Args:
@@ -25,7 +25,7 @@ def stop_table(tokenizer: Any, stop: tuple[str, ...], size: int) -> np.ndarray:
         size: V, the number of tokens of the model; it may be larger than the tokenizer's vocabulary.
 
     Returns:
-        (states, V) int32, with a state for each beginning of a stop string.
+        (states, V) int32, with a state for each prefix of a stop string.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["abc"], "characters")
@@ -38,7 +38,7 @@ def stop_table(tokenizer: Any, stop: tuple[str, ...], size: int) -> np.ndarray:
     """
     by_byte = _table_of_bytes([text.encode() for text in stop])
     pieces, special = pieces_to_bytes(tokenizer), special_tokens_of(tokenizer)
-    pieces = [b"" if i in special.hidden else piece for i, piece in enumerate(pieces)]
+    pieces = [b"" if i in special.special_ids else piece for i, piece in enumerate(pieces)]
     table = np.tile(np.arange(len(by_byte), dtype="int32")[:, None], (1, size))
     for position in range(max(map(len, pieces), default=0)):
         tokens = np.array([i for i, piece in enumerate(pieces) if len(piece) > position])
@@ -51,8 +51,8 @@ def _table_of_bytes(stop: Sequence[bytes]) -> np.ndarray:
     """Return the next state for each state and byte, (states, 256)."""
     states = sorted({text[:end] for text in stop for end in range(len(text))}, key=lambda text: (len(text), text))
     numbers = {state: number for number, state in enumerate(states)}
-    found = len(states)
-    table = np.full((found + 1, 256), found, "int32")
+    contains_stop = len(states)
+    table = np.full((contains_stop + 1, 256), contains_stop, "int32")
     for state, number in numbers.items():
         for byte in range(256):
             text = state + bytes([byte])

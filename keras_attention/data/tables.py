@@ -1,7 +1,7 @@
 """Read rows of tables: TSV, CSV and JSON lines, with or without a header.
 
-A table gives values for *roles*, such as `text` and `label`. A header, or the keys of JSON objects, are recognized by
-their names; `columns` names others. Each row has as many cells as the first; an error names the file and the line.
+Each column has a role, such as `text` or `label`. Common names in a header, or as keys of JSON objects, are recognized;
+`columns` sets other names. Each row has as many cells as the first; an error names the file and the line.
 """
 
 from __future__ import annotations
@@ -123,9 +123,9 @@ def find_columns(names: Iterable[str], layouts: Sequence[Layout]) -> dict[str, s
     if layouts == [*TRANSLATION] and len({*map(_plain, names)} & {*_LANGUAGES}) == len(names) == 2:
         return dict(zip(layouts[0], names, strict=True))
     for layout in layouts:
-        found = {role: _find(candidates, names) for role, candidates in layout.items()}
-        if all(found.values()):
-            return found
+        columns = {role: _find(candidates, names) for role, candidates in layout.items()}
+        if all(columns.values()):
+            return columns
     return None
 
 
@@ -239,7 +239,7 @@ def _numbered_columns(rows: Sequence[tuple[int, list[str]]], layouts: Sequence[L
         shown = f"{', '.join(first)[:80]}; {_missing(first, layout)}"
         raise DataError(
             f"{where}: {counted(len(first), 'column')}, {shown}expected a header with {expected_columns(layouts)}; "
-            f"or {len(layout)} columns without a header."
+            f"or {counted(len(layout), 'column')} without a header."
         )
     return {role: index for index, role in enumerate(layout)}
 
@@ -266,7 +266,8 @@ def _check_widths(
                 f"Received {str(cells)[:80]}"
             )
     if skipped:
-        warnings.warn(f"{path}: {len(skipped)} damaged rows of QQP were skipped, the first on line {skipped[0]}.")
+        rows = counted(len(skipped), "damaged row")
+        warnings.warn(f"{path}: skipped {rows} of QQP, the first on line {skipped[0]}.")
 
 
 def _read_table(path: PathLike) -> Iterator[tuple[int, list[str]]]:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from keras_attention.data.batches import pad_ids, shift_right
+from keras_attention.data.lines import counted
 from keras_attention.data.special_tokens import SpecialTokens, special_tokens_of
 from keras_attention.data.tokenizer_rules import is_empty
 from keras_attention.data.tokenizers import encode_texts
@@ -113,7 +114,7 @@ class TextReader:
         The start token is put before the text, unless the tokenizer's files say otherwise, as in GPT-2.
         """
         return cls.from_template(
-            tokenizer, "start" if special_tokens_of(tokenizer).starts_texts else "none", max_length
+            tokenizer, "start" if special_tokens_of(tokenizer).add_start_token else "none", max_length
         )
 
     @classmethod
@@ -124,7 +125,7 @@ class TextReader:
         puts it after a text (XLNet), only an empty prompt gets it.
         """
         special = special_tokens_of(tokenizer)
-        before = (special.start,) if special.starts_texts and template != "end_start" else ()
+        before = (special.start,) if special.add_start_token and template != "end_start" else ()
         return cls(tokenizer, before, (), max_length - 1 + len(before), "left", before_empty=(special.start,))
 
     @property
@@ -154,7 +155,7 @@ class TextReader:
         return [ids for ids, _ in self.ids_and_pair_starts(texts)]
 
     def ids_and_pair_starts(self, texts: Sequence[Text]) -> list[tuple[list[int], int]]:
-        """Return the ids of each text or pair, and the index of the second text: the end, if there is one text."""
+        """Return the ids of each text or pair, and the index of the second text: len(ids) for a single text."""
         parts = [as_tuple(text) for text in texts]
         tokens = iter(encode_texts(self.tokenizer, [text for texts in parts for text in texts]))
         rows = [list(itertools.islice(tokens, len(texts))) for texts in parts]
@@ -162,8 +163,8 @@ class TextReader:
         long = sum(n is not None and sum(map(len, row)) > n for row, n in zip(rows, limits, strict=True))
         if long:
             warnings.warn(
-                f"{long} of {len(rows)} texts have more than {self.max_length} tokens, special ones included, and were "
-                f"truncated on the {self.truncation_side}.",
+                f"Truncated {long} of {counted(len(rows), 'text')} on the {self.truncation_side} to "
+                f"{counted(self.max_length, 'token')}, special ones included.",
                 stacklevel=2,
             )
         joined = (self.join_pair(*row) if len(row) == 2 else (self.add_template(*row), None) for row in rows)

@@ -126,7 +126,7 @@ def exact_tokenizer(tokenizer: Any) -> Any:
         exact.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     else:
         return None
-    exact.add_tokens([_to_tokenizers(token) for token in special_tokens_of(tokenizer).added])
+    exact.add_tokens([_to_tokenizers(token) for token in special_tokens_of(tokenizer).added_tokens])
     return exact
 
 
@@ -145,10 +145,10 @@ def split_added(tokenizer: Any, text: str) -> list[str | int]:
         ['we eat']
     """
     special = special_tokens_of(tokenizer)
-    if not special.added:
+    if not special.added_tokens:
         return [text]
     fold = str.lower if special.lowercase else str
-    ids = {fold(token.content): tokenizer.token_to_id(token.content) for token in special.added}
+    ids = {fold(token.content): tokenizer.token_to_id(token.content) for token in special.added_tokens}
     pattern = re.sub(r"\\x\{(\w+)\}", lambda code: re.escape(chr(int(code[1], 16))), added_pattern(special))
     parts = re.split(f"({pattern})", text)
     return [ids[fold(part.strip())] if i % 2 else part for i, part in enumerate(parts) if part]

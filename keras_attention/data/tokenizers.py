@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from keras_attention.choices import NORMALIZATIONS, TOKENIZER_KINDS
+from keras_attention.data.lines import counted
 from keras_attention.data.special_tokens import (
     AddedToken,
     SpecialTokens,
@@ -21,11 +23,9 @@ from keras_attention.data.special_tokens import (
 )
 from keras_attention.data.tokenizer_rules import exact_tokenizer, split_added
 
-KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")
 _SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "words": "word", "characters": "char"}
 _MAX_LINE_LENGTH = 1 << 18  # maximum number of characters in a line for SentencePiece's trainer
 _SPECIAL_PIECES = 6  # padding, unknown, start, end, mask, and a line break or the mask as a word
-NORMALIZATIONS = ("identity", "nfkc")
 
 
 def train_tokenizer(
@@ -66,8 +66,8 @@ def train_tokenizer(
     Reference: Kudo, 2018, https://arxiv.org/abs/1804.10959; Sennrich et al., 2016,
     https://arxiv.org/abs/1508.07909; Schuster and Nakajima, 2012.
     """
-    if kind not in KINDS:
-        raise ValueError(f"`kind` is {kind!r}; expected one of {', '.join(KINDS)}.")
+    if kind not in TOKENIZER_KINDS:
+        raise ValueError(f"`kind` is {kind!r}; expected one of {', '.join(TOKENIZER_KINDS)}.")
     if isinstance(texts, str):
         raise TypeError("Expected texts, such as a list of strings; received one string. Wrap it: [text].")
     texts = [text for text in texts if text.strip()]
@@ -80,7 +80,8 @@ def train_tokenizer(
         words = _count_words(texts, lowercase, min_count)
         if not words:
             warnings.warn(
-                f"No word of these texts occurs {min_count} times, so each becomes the unknown token.", stacklevel=2
+                f"No word of these texts occurs {counted(min_count, 'time')}, so each becomes the unknown token.",
+                stacklevel=2,
             )
         vocabulary_size = min(vocabulary_size, _SPECIAL_PIECES + words)
     tokenizer = _train_sentencepiece(texts, kind, vocabulary_size, lowercase, normalization)
@@ -247,7 +248,9 @@ def _train_wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) ->
         special_tokens=special,
         special_tokens_in_strings=True,
     )
-    return set_special_tokens(tokenizer, SpecialTokens(0, 1, 2, 3, mask=4, added=tuple(map(AddedToken, special))))
+    return set_special_tokens(
+        tokenizer, SpecialTokens(0, 1, 2, 3, mask=4, added_tokens=tuple(map(AddedToken, special)))
+    )
 
 
 def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
@@ -284,8 +287,8 @@ def _tokenize(tokenizer: Any, texts: list[str]) -> list[list[int]]:
         return []
     rows, special = tokenizer.tokenize(texts), special_tokens_of(tokenizer)
     rows = [list(map(int, row)) for row in (rows.to_list() if hasattr(rows, "to_list") else rows)]
-    if special.size:
-        rows = [[i if i < special.size else special.unknown for i in row] for row in rows]
+    if special.vocabulary_size:
+        rows = [[i if i < special.vocabulary_size else special.unknown for i in row] for row in rows]
     return rows
 
 
@@ -301,8 +304,8 @@ def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
         >>> decode_ids(tokenizer, [2, *encode_texts(tokenizer, ["eat"])[0], 3, 0, 997])
         'eat'
     """
-    hidden, size = special_tokens_of(tokenizer).hidden, len(vocabulary(tokenizer))
-    text_ids = [i for i in ids if i not in hidden and i < size]
+    special_ids, size = special_tokens_of(tokenizer).special_ids, len(vocabulary(tokenizer))
+    text_ids = [i for i in ids if i not in special_ids and i < size]
     if not text_ids:
         return ""
     text = tokenizer.detokenize([text_ids])[0]

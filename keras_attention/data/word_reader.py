@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from keras_attention.data.lines import counted
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizer_rules import add_spaces, split_words
 from keras_attention.data.tokenizers import encode_texts
@@ -84,7 +85,7 @@ class WordReader:
 
     @property
     def overlap(self) -> int:
-        """The number of tokens that two consecutive windows share; each tags the half of them that is nearer to it."""
+        """The number of tokens in two consecutive windows; each window tags its own half of the overlap."""
         return (self.window_length or 0) // 4
 
     def ids(self, sentences: Sequence[Sequence[str]]) -> list[EncodedWords]:
@@ -100,8 +101,8 @@ class WordReader:
             long += self.text.limit is not None and starts[-1] > self.text.limit
         if long:
             warnings.warn(
-                f"{long} of {len(rows)} sentences have more than {self.text.max_length} tokens, special ones included, "
-                "and lost their last words.",
+                f"Left out the last words of {long} of {counted(len(rows), 'sentence')}, to have at most "
+                f"{counted(self.text.max_length, 'token')}, special ones included.",
                 stacklevel=2,
             )
         return rows

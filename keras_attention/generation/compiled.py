@@ -16,9 +16,11 @@ import numpy as np
 
 from keras_attention.generation.strategies import Strategy
 
-_MAX_PROGRAMS = 16  # of one function; the one that was not used for the longest time is deleted first
+_MAX_PROGRAMS = 16  # size of the LRU cache of a function
 _processes: list[int] = []  # the process that made the first model
-_lock = threading.RLock()  # one thread compiles; on JAX, one thread computes, because Keras moves the weights meanwhile
+_lock = (
+    threading.RLock()
+)  # one thread compiles; on JAX, one thread computes, because Keras temporarily takes the weights out of the model
 
 
 def check_process() -> None:
@@ -101,7 +103,7 @@ class CompiledFunction:
         structure = keras.tree.map_structure(lambda array: str(_shape_and_type(array)), inputs)
         key = (repr(structure), tuple(sorted(options.items())))
         program = self.programs.pop(key, None) or _Program(self.model, functools.partial(self._call, options), inputs)
-        self.programs[key] = program  # at the end: the first program is that of the longest time ago
+        self.programs[key] = program  # move to end: least recently used is first
         if len(self.programs) > _MAX_PROGRAMS:
             del self.programs[next(iter(self.programs))]
         return program, inputs

@@ -1,4 +1,4 @@
-"""Constraints on the next token, and the random numbers for sampling it."""
+"""Constraints on the next token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from keras_attention.generation.proposals import NEVER
 from keras_attention.generation.strategies import Strategy
 
 
-def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, start_ids, num_forced):
+def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, start_ids, prefix_lengths):
     """Return log-probabilities without the tokens that the constraints forbid.
 
     Args:
@@ -19,7 +19,7 @@ def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, st
         strategy: `repetition_penalty`, `suppress_tokens`, `min_new_tokens` and `no_repeat_ngram_size` are read.
         end_id: the end token, forbidden before `min_new_tokens`.
         start_ids: (B,) int, the start token or, in a model without a start token, the first token of the prompt.
-        num_forced: (B, 1) int, the number of forced tokens of each text.
+        prefix_lengths: (B, 1) int, the number of prefix tokens of each text.
 
     Returns:
         (B, K, V) log-probabilities: about `NEVER` for a forbidden token.
@@ -31,7 +31,7 @@ def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, st
     if strategy.penalizes_repetition:
         logits = _penalize_repetition(logits, written, num_written, strategy.repetition_penalty)
     log_probs, is_end = ops.log_softmax(logits, axis=-1), np.arange(logits.shape[-1]) == end_id
-    too_short = ops.expand_dims(ops.where(t - num_forced < strategy.min_new_tokens, NEVER, 0.0), 2)
+    too_short = ops.expand_dims(ops.where(t - prefix_lengths < strategy.min_new_tokens, NEVER, 0.0), 2)
     bias = too_short * is_end.astype("float32")  # (B, 1, V), one pass over it for each constraint
     if strategy.suppresses_tokens:
         bias = ops.minimum(bias, _suppression(strategy.suppress_tokens, len(is_end)))
@@ -42,25 +42,25 @@ def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, st
     return log_probs + bias
 
 
-def force_candidates(log_probs, tokens, forced):
-    """Replace the candidates of texts with a forced token: the token has probability 1, because it does not count.
+def force_prefix(log_probs, tokens, prefix_token):
+    """Replace the candidates in a prefix by its token, with probability 1, because a prefix does not count.
 
     Args:
-        log_probs, tokens: (B, K, C), the candidates of each beam.
-        forced: (B, 1) int, the forced token of this step, which overrides all constraints, or -1.
+        log_probs, tokens: (B, K, J), the candidates of each beam.
+        prefix_token: (B, 1) int, the prefix token of this step, which overrides all constraints; -1 after the prefix.
 
     Returns:
-        log-probabilities and tokens, (B, K, C).
+        log-probabilities and tokens, (B, K, J).
 
     Example:
-        >>> tokens, forced = np.array([[[3, 5]], [[3, 5]]]), np.array([[7], [-1]])
-        >>> log_probs, tokens = force_candidates(np.full((2, 1, 2), -0.7), tokens, forced)
+        >>> tokens, prefix_token = np.array([[[3, 5]], [[3, 5]]]), np.array([[7], [-1]])
+        >>> log_probs, tokens = force_prefix(np.full((2, 1, 2), -0.7), tokens, prefix_token)
         >>> np.array(log_probs).round(1).tolist(), np.array(tokens).tolist()
         ([[[0.0, -1000000000.0]], [[-0.7, -0.7]]], [[[7, 5]], [[3, 5]]])
     """
-    forced, is_first = ops.expand_dims(forced, 2), np.arange(tokens.shape[-1]) == 0
-    log_probs = ops.where(forced >= 0, np.where(is_first, 0.0, NEVER).astype("float32"), log_probs)
-    return log_probs, ops.where(ops.logical_and(forced >= 0, is_first), forced, tokens)
+    prefix_token, is_first = ops.expand_dims(prefix_token, 2), np.arange(tokens.shape[-1]) == 0
+    log_probs = ops.where(prefix_token >= 0, np.where(is_first, 0.0, NEVER).astype("float32"), log_probs)
+    return log_probs, ops.where(ops.logical_and(prefix_token >= 0, is_first), prefix_token, tokens)
 
 
 def _penalize_repetition(logits, tokens, t, penalty):
@@ -80,7 +80,7 @@ def _suppression(tokens, size: int):
 
 def _forbid_repeats(log_probs, tokens, t, n: int):
     """Forbid each token that would complete an n-gram for the second time in its hypothesis."""
-    positions = ops.arange(ops.shape(tokens)[2])  # of the last token of an earlier n-gram
+    positions = ops.arange(ops.shape(tokens)[2])  # positions of the last token of an earlier n-gram
     is_repeat = ops.logical_and(positions >= n - 1, positions < t)
     is_repeat = ops.broadcast_to(is_repeat, ops.shape(tokens))
     for back in range(1, n):

@@ -22,7 +22,7 @@ import keras
 from keras import ops
 
 from keras_attention.generation.block_loop import run_loop
-from keras_attention.generation.constraints import constrained_log_probs, force_candidates
+from keras_attention.generation.constraints import constrained_log_probs, force_prefix
 from keras_attention.generation.proposals import NEVER, NO_HYPOTHESIS, Proposal, is_possible
 from keras_attention.generation.random_numbers import uniform_numbers
 from keras_attention.generation.strategies import Strategy
@@ -58,7 +58,7 @@ class AttentionRecord(NamedTuple):
 class LoopState(NamedTuple):
     """The state of the loop between two steps."""
 
-    t: Any  # (B, 1) the step of each text, the number of its tokens so far
+    t: Any  # (B, 1) the step of each text = number of tokens so far
     active: ActiveHypotheses
     finished: FinishedHypotheses
     attention: AttentionRecord | tuple  # () for a model without attention
@@ -87,19 +87,19 @@ def decode(
         inputs: dict of tensors for `start`. If it has `token_ids` (B, L) and `padding_mask` (B, L), `start` reads these
             tokens in one pass. They are the start token and the prefix, without at least its last token.
         strategy: a `Strategy`, such as `Greedy()`.
-        start_ids: (B,) int, the token before the first generated or forced token.
+        start_ids: (B,) int, the token before the first generated or prefix token.
         end_id: the token that ends a text.
         limits: (B,) int, the maximum number of tokens of each text. A text of this length ends without an end token.
-        prefix_ids: (B, T) int, forced tokens at the beginning of each text; T is the largest limit.
-        prefix_mask: (B, T) bool, True = forced. Forced tokens do not change the score, and the length penalty
+        prefix_ids: (B, T) int, the tokens with which each text begins; T is the largest limit.
+        prefix_mask: (B, T) bool, True = a prefix token. Prefix tokens do not change the score, and the length penalty
             does not count them.
         seeds: (B,) int, the seed of the random numbers of each row.
-        stop_table: (states, V) int, for each state and token the next state. A text begins in state 0 after the forced
-            tokens, and ends in the last state; see `data.stop_strings.stop_table`. None for no stop strings.
+        stop_table: (states, V) int, for each state and token the next state. A text begins in state 0 after the
+            prefix, and ends in the last state; see `data.stop_strings.stop_table`. None for no stop strings.
 
     Returns:
         dict, hypotheses in order, best first: `tokens` (B, N, T) int; `lengths` (B, N) int, end token included;
-        `scores` (B, N) float32, `NEVER` or less if there is no such hypothesis; and, for a model with attention,
+        `scores` (B, N) float32, <= `NEVER` marks an empty entry; and, for a model with attention,
         `attention` (B, N, T, S) float32. T may be smaller than in `prefix_ids`.
 
     Example:
@@ -118,21 +118,21 @@ def decode(
     steps = ops.shape(prefix_ids)[1]
     prompt = ops.concatenate([ops.cast(ops.expand_dims(start_ids, 1), "int32"), ops.cast(prefix_ids, "int32")], axis=1)
     state = repeat_beams(model.start(inputs, steps), strategy.num_beams)
-    forced = ops.where(prefix_mask, ops.cast(prefix_ids, "int32"), -1)
+    prefix = ops.where(prefix_mask, ops.cast(prefix_ids, "int32"), -1)
     search = Search(
         model=model,
         strategy=strategy,
         constants=state["constants"],
         start_ids=start_ids,
         end_id=end_id,
-        limits=ops.expand_dims(ops.minimum(ops.cast(limits, "int32"), steps), 1),
-        forced=forced,
-        num_forced=ops.sum(ops.cast(forced >= 0, "int32"), axis=1, keepdims=True),
+        length_limits=ops.expand_dims(ops.minimum(ops.cast(limits, "int32"), steps), 1),
+        prefix=prefix,
+        prefix_lengths=ops.sum(ops.cast(prefix >= 0, "int32"), axis=1, keepdims=True),
         positions=ops.arange(steps, dtype="int32"),
         seeds=seeds,
         stop_table=stop_table,
     )
-    num_read = ops.zeros_like(search.num_forced)
+    num_read = ops.zeros_like(search.prefix_lengths)
     if "token_ids" in inputs:
         num_read = ops.sum(ops.cast(inputs["padding_mask"], "int32"), axis=1, keepdims=True)
     cache = dict(state.get("cache", {}))
@@ -143,16 +143,16 @@ def decode(
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What is the same at every step of a search; see `decode`. `limits` are (B, 1) here."""
+    """What is the same at every step of a search; see `decode`."""
 
     model: Any
     strategy: Strategy
     constants: Any
     start_ids: Any
     end_id: int
-    limits: Any
-    forced: Any  # (B, T) the forced tokens, -1 where there is none
-    num_forced: Any  # (B, 1) their number
+    length_limits: Any  # (B, 1) the maximum number of tokens
+    prefix: Any  # (B, T) the prefix tokens, -1 after the prefix
+    prefix_lengths: Any  # (B, 1) their number
     positions: Any  # (T,) 0, 1, ...
     seeds: Any
     stop_table: Any
@@ -166,7 +166,7 @@ class Search:
             prompt: (B, 1 + T), the start token and the prefix.
             num_read: (B, 1) int, the number of tokens of each prompt that `start` has read.
         """
-        (batch, steps), beams = ops.shape(self.forced), self.strategy.num_beams
+        (batch, steps), beams = ops.shape(self.prefix), self.strategy.num_beams
         tokens_read = ops.where(self.positions < num_read, prompt[:, 1:], 0)
         active_hypotheses = ActiveHypotheses(
             last=ops.repeat(gather_beams(prompt, num_read), beams, axis=1),
@@ -196,7 +196,7 @@ class Search:
 
     def may_improve(self, loop: LoopState):
         """Return whether an active hypothesis could still become one of the N best finished hypotheses."""
-        max_length = ops.maximum(self.limits - self.num_forced, 1)
+        max_length = ops.maximum(self.length_limits - self.prefix_lengths, 1)
         score_bound = self.strategy.final_score(loop.active.log_probs, max_length)
         score_bound = ops.where(is_possible(loop.active.log_probs), score_bound, NO_HYPOTHESIS)
         better = ops.max(score_bound, 1) > ops.min(loop.finished.final_scores, 1)
@@ -210,7 +210,7 @@ class Search:
         logits, state, attention = self.model.step(loop.active.last, state)
         proposal = self._propose(logits, loop)
         record, coverage = self._record(attention, loop, proposal.parents)
-        at_limit, is_t = loop.t + 1 >= self.limits, ops.expand_dims(ops.equal(self.positions, loop.t), 1)
+        at_limit, is_t = loop.t + 1 >= self.length_limits, ops.expand_dims(ops.equal(self.positions, loop.t), 1)
         return LoopState(
             t=loop.t + 1,
             active=self._extend(loop, proposal, state, at_limit, is_t),
@@ -219,7 +219,7 @@ class Search:
         )
 
     def _propose(self, logits, loop: LoopState) -> Proposal:
-        forced, strategy = self._forced_tokens(loop), self.strategy
+        prefix_token, strategy = self._prefix_token(loop), self.strategy
         log_probs = constrained_log_probs(
             logits,
             loop.active.history["tokens"],
@@ -227,35 +227,35 @@ class Search:
             strategy,
             self.end_id,
             self.start_ids,
-            self.num_forced,
+            self.prefix_lengths,
         )
         candidates = ops.top_k(log_probs, strategy.num_candidates(log_probs.shape[-1]))
-        log_probs, tokens = force_candidates(*candidates, forced)
+        log_probs, tokens = force_prefix(*candidates, prefix_token)
         return strategy.propose(
             ops.expand_dims(loop.active.log_probs, -1) + log_probs,
             tokens,
-            functools.partial(self._ends, loop, forced >= 0),
+            functools.partial(self._ends, loop, prefix_token >= 0),
             lambda: uniform_numbers(self.seeds, loop.t, strategy.num_beams),
         )
 
-    def _forced_tokens(self, loop: LoopState):
-        """Return the forced token of this step, (B, 1), or -1."""
-        return gather_beams(self.forced, ops.minimum(loop.t, self.positions[-1]))
+    def _prefix_token(self, loop: LoopState):
+        """Return the prefix token of this step, (B, 1), or -1."""
+        return gather_beams(self.prefix, ops.minimum(loop.t, self.positions[-1]))
 
-    def _ends(self, loop: LoopState, is_forced, parents, tokens):
-        """Return whether a token (B, J) ends the text of its beam (B, J); a forced token does not."""
+    def _ends(self, loop: LoopState, is_prefix, parents, tokens):
+        """Return whether a token (B, J) ends the text of its beam (B, J); a prefix token does not."""
         ends = ops.equal(tokens, self.end_id)
         if self.stop_table is not None:
             states = self._next_stop_states(loop, parents, tokens)
             ends = ops.logical_or(ends, ops.equal(states, ops.shape(self.stop_table)[0] - 1))
-        return ops.logical_and(ends, ops.logical_not(is_forced))
+        return ops.logical_and(ends, ops.logical_not(is_prefix))
 
     def _next_stop_states(self, loop: LoopState, parents, tokens):
-        """Return the states (B, J) in `stop_table` after the tokens (B, J) of the beams (B, J); 0 after forced ones."""
+        """Return the states (B, J) in `stop_table` after the tokens (B, J) of the beams (B, J); 0 in the prefix."""
         if self.stop_table is None:
             return ()
         indices = gather_beams(loop.active.stop_states, parents) * ops.shape(self.stop_table)[1] + tokens
-        return ops.where(self._forced_tokens(loop) >= 0, 0, ops.take(ops.reshape(self.stop_table, (-1,)), indices))
+        return ops.where(self._prefix_token(loop) >= 0, 0, ops.take(ops.reshape(self.stop_table, (-1,)), indices))
 
     def _extend(self, loop: LoopState, proposal: Proposal, state: dict, at_limit, is_t) -> ActiveHypotheses:
         """Return the active hypotheses after this step."""
@@ -274,7 +274,7 @@ class Search:
         if attention is None:
             return loop.attention, None
         attention = ops.cast(attention, "float32")
-        step = loop.t[:1]  # of all rows, since a model with attention reads no prompts of different lengths
+        step = loop.t[:1]  # equal in all rows: a model with attention reads no prompts of different lengths
         attention_scores = ops.scatter_update(loop.attention.attention_scores, step, attention[None])
         if not self.strategy.penalizes_coverage:
             return AttentionRecord(attention_scores, ()), None
@@ -286,21 +286,21 @@ class Search:
 
         A hypothesis ends with the end token, with a stop string, or at its limit.
         """
-        parents = ops.concatenate([proposal.ended_parents, proposal.parents], 1)
+        parents = ops.concatenate([proposal.finished_parents, proposal.parents], 1)
         log_probs = ops.where(at_limit, proposal.log_probs, NEVER)
-        log_probs = ops.concatenate([proposal.ended_log_probs, log_probs], 1)
-        last = ops.concatenate([proposal.ended_tokens, proposal.tokens], 1)
-        ended = FinishedHypotheses(
+        log_probs = ops.concatenate([proposal.finished_log_probs, log_probs], 1)
+        last = ops.concatenate([proposal.finished_tokens, proposal.tokens], 1)
+        new = FinishedHypotheses(
             final_scores=self._final_scores(log_probs, parents, loop.t + 1, coverage),
             lengths=ops.zeros_like(parents) + (loop.t + 1),
             history=_extend_history(loop.active.history, is_t, parents, last),
         )
-        both = keras.tree.map_structure(lambda *pair: ops.concatenate(pair, 1), loop.finished, ended)
+        both = keras.tree.map_structure(lambda *pair: ops.concatenate(pair, 1), loop.finished, new)
         _, best = ops.top_k(both.final_scores, self.strategy.num_return_sequences)
         return keras.tree.map_structure(lambda values: gather_beams(values, best), both)
 
     def _final_scores(self, log_probs, parents, length, coverage):
-        length = ops.maximum(length - self.num_forced, 1)
+        length = ops.maximum(length - self.prefix_lengths, 1)
         coverage = None if coverage is None else gather_beams(coverage, parents)
         final_scores = self.strategy.final_score(log_probs, length, coverage)
         return ops.where(is_possible(log_probs), final_scores, NO_HYPOTHESIS)

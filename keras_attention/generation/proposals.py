@@ -1,4 +1,4 @@
-"""What a strategy proposes at a step: the hypotheses that continue, and those that end."""
+"""What a strategy proposes at a step: active hypotheses, and those that finish."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Ends = Callable[[Any, Any], Any]
 
 
 class Proposal(NamedTuple):
-    """The choice of one step for each of B rows: K hypotheses that continue, and J hypotheses that end.
+    """The choice of one step for each of B rows: K active hypotheses, and J hypotheses that finish.
 
     Unused entries have a log-probability of `NEVER` or less.
     """
@@ -38,6 +38,6 @@ class Proposal(NamedTuple):
     parents: Any  # (B, K) the beam that each active hypothesis extends
     tokens: Any  # (B, K) its new token
     log_probs: Any  # (B, K) its total log-probability
-    ended_parents: Any  # (B, J) the beam that each ended hypothesis extends
-    ended_tokens: Any  # (B, J) its last token
-    ended_log_probs: Any  # (B, J) its total log-probability
+    finished_parents: Any  # (B, J) the beam that each finished hypothesis extends
+    finished_tokens: Any  # (B, J) its last token
+    finished_log_probs: Any  # (B, J) its total log-probability

@@ -1,7 +1,7 @@
 """Search strategies: greedy, beam search and sampling.
 
-A strategy chooses, from the log-probabilities of all continuations, which hypotheses continue and which end. It uses
-neither the model nor the tokenizer; `decode.py` runs the loop.
+A strategy chooses, from the log-probabilities of all continuations, which hypotheses stay active and which finish. It
+uses neither the model nor the tokenizer; `decode.py` runs the loop.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ class Strategy:
     """The base class of strategies, with their common options.
 
     The repetition penalty divides the positive logits of tokens that are already in the prompt or output, and
-    multiplies the negative ones (Keskar et al.). A forced prefix does not count as new tokens. Special tokens are
-    always suppressed. An output ends before its first stop string, but its pieces include that string. Without
-    `replace_unknown`, no unknown token is generated.
+    multiplies the negative ones (Keskar et al.). A prefix does not count as new tokens. Special tokens are
+    always suppressed. An output ends before its first stop string, but its `pieces` still contain the stop
+    string. Without `replace_unknown`, no unknown token is generated.
 
     Args:
-        max_new_tokens: maximum number of new tokens; by default the limit of the model.
+        max_new_tokens: maximum number of new tokens; by default as many as the model allows.
         min_new_tokens: minimum number of new tokens.
         no_repeat_ngram_size: forbid repeated n-grams of this size; 0 = off.
         repetition_penalty: repetition penalty for tokens already in the prompt or output; 1 = off.
         suppress_tokens: token ids that are never generated.
         replace_unknown: replace each unknown token by the source word with the highest attention score.
-        stop: stop strings, not part of the output.
+        stop: stop at one of these strings; the output does not include it.
         num_return_sequences: number of outputs per input (n-best list), without duplicates, N.
         seed: seed of the random numbers; only `Sampling` uses it.
 
@@ -92,7 +92,7 @@ class Strategy:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the fields that are inputs of a compiled search, because they change none of its shapes.
 
-        A search without a penalty, or without suppressed tokens, is another program, which is faster.
+        A search without a penalty, or without suppressed tokens, compiles to a separate, faster program.
         """
         defaults = self._defaults()
         kinds = {name: "float32" if isinstance(defaults[name], float) else "int32" for name in self._inputs}
@@ -217,7 +217,7 @@ class Sampling(Strategy):
     Args:
         temperature: sampling temperature; lower values give less random outputs.
         top_k: sample from the k most probable tokens; 0 = off.
-        top_p: nucleus sampling: smallest set of tokens with total probability >= p; 1 = off.
+        top_p: sample from the smallest set of tokens whose probabilities sum to at least p; 1 = off.
 
     Raises:
         ValueError: `temperature` is not positive, `top_k` is negative, or `top_p` is outside (0, 1]; see also
@@ -238,7 +238,7 @@ class Sampling(Strategy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.temperature > 0:  # nor NaN
+        if not self.temperature > 0:  # also rejects NaN
             raise ValueError(
                 f"`temperature` is {self.temperature}; expected more than 0. For the most probable token at each step, "
                 "use `Greedy()` (`--num-beams 1` on the command line)."
@@ -276,7 +276,7 @@ class BeamSearch(Strategy):
 
         s(y) = log p(y | x) / ((5 + |y|) / 6)^a  +  b sum_i log min(sum_t attention[t, i], 1)
 
-    with the length penalty a and the coverage penalty b. |y| includes the end token, but no forced tokens. The search
+    with the length penalty a and the coverage penalty b. |y| includes the end token, but not the prefix. The search
     ends when no active hypothesis can become one of the N best. The other options are those of `Strategy`.
 
     Args:
@@ -357,16 +357,16 @@ class BeamSearch(Strategy):
         parents, tokens = indices // count, cache.gather_beams(tokens, indices)
         is_end = ends(parents, tokens)
         active_values, order = ops.top_k(ops.where(is_end, BELOW_NEVER, values), num_beams)
-        ended = [array[:, :num_beams] for array in (parents, tokens, ops.where(is_end, values, NEVER))]
-        return Proposal(cache.gather_beams(parents, order), cache.gather_beams(tokens, order), active_values, *ended)
+        finished = [array[:, :num_beams] for array in (parents, tokens, ops.where(is_end, values, NEVER))]
+        return Proposal(cache.gather_beams(parents, order), cache.gather_beams(tokens, order), active_values, *finished)
 
 
 def _follow(totals, tokens, ends: Ends) -> Proposal:
     """Extend each hypothesis by its token; a hypothesis whose token ends it leaves the search."""
     parents = ops.zeros_like(tokens) + np.arange(totals.shape[1], dtype="int32")
     is_end = ends(parents, tokens)
-    active, ended = ops.where(is_end, NEVER, totals), ops.where(is_end, totals, NEVER)
-    return Proposal(parents, tokens, active, parents, tokens, ended)
+    active, finished = ops.where(is_end, NEVER, totals), ops.where(is_end, totals, NEVER)
+    return Proposal(parents, tokens, active, parents, tokens, finished)
 
 
 def _pick(values, indices):

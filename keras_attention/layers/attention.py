@@ -5,7 +5,7 @@
     key (B, S, D) ----+                         mask (B, S)                           +--> context (B, Q, M)
     value (B, S, M) ------------------------------------------------------------------+
 
-B batch, Q query length, S source length, D width of the projected queries and keys, M width of the values. With H
+B batch, Q query length, S source length, D width of the projected queries and keys (of one head), M model width. With H
 heads, the axis H follows B. A mask is boolean; True = may be attended to. The functions compute attention; the layers
 add projections. `project_keys` is separate from `call`, so that a decoder projects its source once, not at each step.
 """
@@ -40,8 +40,8 @@ def additive_logits(query, keys, vector):
 
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, appendix A.1.2.
     """
-    hidden = ops.tanh(ops.expand_dims(query, 2) + ops.expand_dims(keys, 1))  # (B, Q, S, D)
-    return ops.squeeze(ops.matmul(hidden, ops.expand_dims(vector, -1)), -1)
+    features = ops.tanh(ops.expand_dims(query, 2) + ops.expand_dims(keys, 1))  # (B, Q, S, D)
+    return ops.squeeze(ops.matmul(features, ops.expand_dims(vector, -1)), -1)
 
 
 def dot_logits(query, keys, scaled: bool = True):
@@ -129,25 +129,51 @@ def attend_parts(query, parts, bias):
         >>> tuple(context.shape), tuple(scores.shape)
         ((2, 3, 11, 7), (2, 3, 11, 10))
     """
-    logits = [ops.matmul(query, part["keys"]) for part in parts]
+    logits = [small_matmul(query, part["keys"]) for part in parts]
     logits = ops.concatenate(logits, axis=-1) if len(parts) > 1 else logits[0]
     scores = _softmax(ops.cast(logits, "float32") + bias)
     rest, contexts = ops.cast(scores, query.dtype), []
     for part in parts[:-1]:  # only the last part may have an unknown length
         size = part["keys"].shape[-1]
-        contexts.append(ops.matmul(rest[..., :size], part["values"]))
+        contexts.append(small_matmul(rest[..., :size], part["values"]))
         rest = rest[..., size:]
-    return functools.reduce(ops.add, [*contexts, ops.matmul(rest, parts[-1]["values"])]), scores
+    return functools.reduce(ops.add, [*contexts, small_matmul(rest, parts[-1]["values"])]), scores
+
+
+def small_matmul(a, b, transpose_a: bool = False):
+    """Return a b, or a' b, for the small matrices of a decoding step.
+
+    TensorFlow replaces its other batch products by oneDNN's, which takes ten times as long to start as a small product.
+
+    Args:
+        a: (..., K, M), or (..., M, K) with `transpose_a`.
+        b: (..., M, N), of the same dtype.
+
+    Returns:
+        (..., K, N).
+
+    Example:
+        >>> tuple(small_matmul(keras.ops.ones((2, 3, 5)), keras.ops.ones((5, 7))).shape)
+        (2, 3, 7)
+    """
+    if keras.backend.backend() != "tensorflow":
+        return ops.matmul(ops.swapaxes(a, -1, -2) if transpose_a else a, b)
+    import tensorflow as tf
+
+    return tf.raw_ops.BatchMatMulV3(x=a, y=b, Tout=a.dtype, adj_x=transpose_a)
 
 
 def _softmax(logits):
-    """Return softmax(logits) over the last axis, for the few logits of a step: oneDNN's operation is slow to start."""
+    """Return softmax(logits) over the last axis; oneDNN's softmax has a high overhead for small inputs."""
     powers = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
     return powers / ops.sum(powers, axis=-1, keepdims=True)
 
 
 def hard_attend(logits, values, mask=None, noise=None):
-    """Return one value per query: context[q] = values[argmax_s(log softmax(logits)[q, s] + noise[q, s])].
+    """Return one value per query.
+
+        s[q] = argmax_s(log softmax(logits)[q, s] + noise[q, s])
+        context[q] = values[s[q]]
 
     With Gumbel noise, the position is a sample from the softmax. Without noise, it is the most probable position. No
     gradient flows from the context to the logits.
@@ -266,7 +292,7 @@ class AdditiveAttention(BaseLayer):
         projected_keys=None,
         noise=None,
     ):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the output; see the class docstring."""
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
         logits = additive_logits(self.query_projection(query), keys, self.vector)
@@ -353,7 +379,7 @@ class DotProductAttention(BaseLayer):
         use_causal_mask=False,
         projected_keys=None,
     ):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the output; see the class docstring."""
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
         query = query if self.units is None else self.query_projection(query)

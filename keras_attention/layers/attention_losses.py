@@ -16,7 +16,7 @@ from keras import ops
 from keras_attention.layers.attention import chosen_positions
 from keras_attention.layers.base import BaseLayer
 
-_MOMENTUM = 0.9  # of the moving average b
+_MOMENTUM = 0.9  # momentum of the moving average b
 _TINY = 1e-30  # lower bound of the argument of a logarithm
 
 
@@ -47,7 +47,7 @@ class GumbelNoise(BaseLayer):
         self.seed_generator = keras.random.SeedGenerator()
 
     def call(self, query, memory, training=False):
-        """Compute the noise; the class describes the arguments."""
+        """Compute the noise; see the class docstring."""
         shape = (ops.shape(query)[0], ops.shape(query)[1], ops.shape(memory)[1])
         if not training:
             return ops.zeros(shape, self.compute_dtype)
@@ -81,7 +81,7 @@ class AttentionLoss(BaseLayer):
     Example:
         >>> layer, scores = AttentionLoss(doubly_stochastic=0.5), keras.ops.ones((1, 2, 3)) / 3
         >>> features = layer(keras.ops.ones((1, 2, 5)), scores)
-        >>> round(float(layer.loss(costs=keras.ops.ones((1, 2)), real=keras.ops.ones((1, 2)))), 3)  # 0.5 3 (1/3)^2 / 2
+        >>> round(float(layer.loss(costs=keras.ops.ones((1, 2)), mask=keras.ops.ones((1, 2)))), 3)  # 0.5 3 (1/3)^2 / 2
         0.083
 
     Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, sections 4.1 and 4.2.
@@ -102,7 +102,7 @@ class AttentionLoss(BaseLayer):
             self.baseline_known = self.add_weight(shape=(), initializer="zeros", trainable=False, name="baseline_known")
 
     def call(self, inputs, scores, noise=None):
-        """Return the inputs; the class describes the arguments."""
+        """Return the inputs; see the class docstring."""
         self.scores, self.noise = scores, noise
         return inputs
 
@@ -110,36 +110,37 @@ class AttentionLoss(BaseLayer):
         """Return the shape and dtype of the inputs."""
         return keras.KerasTensor(inputs.shape, dtype=inputs.dtype)
 
-    def loss(self, costs, real):
-        """Return the loss of the last call's attention scores, per real token.
+    def loss(self, costs, mask):
+        """Return the loss of the last call's attention scores, per unmasked token.
 
         Args:
             costs: (B, T) float32, -log p of each token.
-            real: (B, T) float32, 1 for a real token and 0 for padding.
+            mask: (B, T) float32, 1 for a real token and 0 for padding.
 
         Returns:
             a float32 scalar.
         """
-        (scores, noise), self.scores, self.noise = (self.scores, self.noise), None, None
-        total = self.doubly_stochastic * doubly_stochastic(scores, real) * ops.max(real, axis=1)
+        scores, noise = self.scores, self.noise
+        self.scores = self.noise = None
+        total = self.doubly_stochastic * doubly_stochastic(scores, mask) * ops.max(mask, axis=1)
         if noise is not None:
-            total = total + self._hard_loss(scores, noise, ops.sum(-costs * real, axis=1), real)
-        return ops.sum(total) / ops.maximum(ops.sum(real), 1.0)
+            total = total + self._hard_loss(scores, noise, ops.sum(-costs * mask, axis=1), mask)
+        return ops.sum(total) / ops.maximum(ops.sum(mask), 1.0)
 
-    def _hard_loss(self, scores, noise, log_likelihood, real):
+    def _hard_loss(self, scores, noise, log_likelihood, mask):
         """Return the loss of hard attention (B,): a REINFORCE term for the sampled regions, and an entropy term."""
         log_likelihood = ops.stop_gradient(log_likelihood)
-        baseline = self._update_baseline(log_likelihood, real)
+        baseline = self._update_baseline(log_likelihood, mask)
         log_scores = ops.log(ops.maximum(scores, _TINY))
         log_drawn = ops.sum(log_scores * ops.stop_gradient(chosen_positions(scores, noise)), axis=-1)
         entropy = -ops.sum(scores * log_scores, axis=-1)
-        reinforce = -self.reinforce * (log_likelihood - baseline) * ops.sum(log_drawn * real, axis=1)
+        reinforce = -self.reinforce * (log_likelihood - baseline) * ops.sum(log_drawn * mask, axis=1)
         reinforce = reinforce - ops.stop_gradient(reinforce)  # the value is 0; only the gradient matters
-        return reinforce - self.entropy * ops.sum(entropy * real, axis=1)
+        return reinforce - self.entropy * ops.sum(entropy * mask, axis=1)
 
-    def _update_baseline(self, log_likelihood, real):
+    def _update_baseline(self, log_likelihood, mask):
         """Return b of the batches before this one (for the first batch, its mean), and update b."""
-        rows = ops.maximum(ops.sum(ops.max(real, axis=1)), 1.0)  # rows with real tokens
+        rows = ops.maximum(ops.sum(ops.max(mask, axis=1)), 1.0)  # rows with real tokens
         mean = ops.sum(log_likelihood) / rows
         known = ops.convert_to_tensor(self.baseline_known) > 0
         baseline = ops.where(known, ops.convert_to_tensor(self.baseline), mean)
@@ -148,12 +149,12 @@ class AttentionLoss(BaseLayer):
         return baseline
 
 
-def doubly_stochastic(scores, real):
-    """Return sum_i (1 - sum_t a_ti)^2 over the regions i, where a_t are the scores of the real steps t.
+def doubly_stochastic(scores, mask):
+    """Return sum_i (1 - sum_t a_ti)^2 over the regions i, where a_t are the scores of the unmasked steps t.
 
     Args:
         scores: (B, T, R) float32; each step's scores sum to 1.
-        real: (B, T) float32, 1 for a real step and 0 for padding.
+        mask: (B, T) float32, 1 for a real step and 0 for padding.
 
     Returns:
         (B,) float32.
@@ -164,5 +165,5 @@ def doubly_stochastic(scores, real):
 
     Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, section 4.2.1.
     """
-    received = ops.sum(scores * ops.expand_dims(real, -1), axis=1)
+    received = ops.sum(scores * ops.expand_dims(mask, -1), axis=1)
     return ops.sum(ops.square(1.0 - received), axis=-1)

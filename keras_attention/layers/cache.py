@@ -13,7 +13,7 @@ A decoder (`Transformer`, `RecurrentDecoder`, `RelativeTransformer`) has two met
 A cache has two parts with one entry per block. All beams share both parts:
 
     past       the prompt and full blocks of slots, which a step only reads   keys (B, H, D, f), values (B, H, f, D)
-    recent     r slots for each beam, `num_written` of them written      keys (B, H, D, r, K), values (B, H, r, K, D)
+    recent     r slots for each beam, `num_written` of them written       keys (B, H, D, r K), values (B, H, r K, D)
 
 A beam attends to the slots of its ancestors. The carry has `position` (B, K), the number of tokens read; `written_by`
 (B, K, r), the beam that wrote each recent slot of a hypothesis, -1 for a slot that is not written; and `bias`
@@ -34,6 +34,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.layers.attention import small_matmul
+
 _NOT_ALLOWED = -1e30  # the bias of a position that may not be attended to
 _BLOCK = 16
 
@@ -42,7 +44,7 @@ class StepInputs(NamedTuple):
     """What all blocks share in one step."""
 
     num_beams: int  # K
-    write_at: dict  # where `append` writes keys and values: masks on TensorFlow, indices on JAX
+    write_at: Any  # where `append` writes: a matrix (K, r K) on TensorFlow, the first index on JAX
     bias: Any  # (B, 1, K, r K + f) of the recent and the past slots
     memory_bias: Any  # (B, 1, 1, S), None without a memory
 
@@ -62,8 +64,8 @@ def first_cache(prompts: dict, mask, length) -> dict:
     def empty(prompt):
         _, heads, width, _ = prompt["keys"].shape
         return {
-            "keys": ops.zeros((batch, heads, width, slots, 1), prompt["keys"].dtype),
-            "values": ops.zeros((batch, heads, slots, 1, width), prompt["keys"].dtype),
+            "keys": ops.zeros((batch, heads, width, slots), prompt["keys"].dtype),
+            "values": ops.zeros((batch, heads, slots, width), prompt["keys"].dtype),
         }
 
     recent = {name: empty(prompt) for name, prompt in prompts.items()}
@@ -87,7 +89,7 @@ def repeat_beams(state: dict, num_beams: int) -> dict:
     state = {**state, "carry": keras.tree.map_structure(lambda x: ops.repeat(x, num_beams, axis=1), state["carry"])}
     if "cache" not in state:
         return state
-    axes = {"keys": 4, "values": 3}
+    axes = {"keys": 3, "values": 2}
     recent = {
         name: {part: ops.repeat(x, num_beams, axis=axes[part]) for part, x in cache.items()}
         for name, cache in state["cache"]["recent"].items()
@@ -105,10 +107,11 @@ def step_inputs(carry: dict, slot, memory_bias=None, dtype="float32") -> tuple[S
     is_slot = ops.equal(np.arange(slots, dtype="int32"), slot)
     written_by = ops.where(is_slot, np.arange(num_beams, dtype="int32")[:, None], written_by)
     bias = ops.expand_dims(ops.concatenate([_recent_bias(written_by), carry["bias"]], axis=-1), 1)
-    one_hot = ops.cast(is_slot, dtype)
-    write_at = {"keys": ops.reshape(one_hot, (-1, 1)), "values": ops.reshape(one_hot, (-1, 1, 1))}
     if keras.backend.backend() == "jax":
-        write_at = {"keys": (0, 0, 0, slot, 0), "values": (0, 0, slot, 0, 0)}
+        write_at = slot * num_beams
+    else:  # row k is 1 at the slot of beam k
+        of_beams = np.eye(num_beams)[:, None] * ops.cast(ops.expand_dims(is_slot, -1), dtype)
+        write_at = ops.reshape(of_beams, (num_beams, slots * num_beams))
     carry = {**carry, "written_by": written_by, "position": carry["position"] + 1}
     return StepInputs(num_beams, write_at, bias, memory_bias), carry
 
@@ -127,30 +130,22 @@ def memory_inputs(mask) -> dict:
     return {"bias": ops.expand_dims(bias, (1, 2)), "is_real": ops.expand_dims(is_real, (1, 2))}
 
 
-def append(recent: dict, key, value, write_at: dict) -> dict:
+def append(recent: dict, key, value, write_at) -> dict:
     """Return the recent part of a block's cache, with the keys and values (B, H, K, D) of one token per beam."""
-    new = {"keys": ops.expand_dims(ops.swapaxes(key, 2, 3), 3), "values": ops.expand_dims(value, 2)}
     if keras.backend.backend() == "jax":
-        return {name: ops.slice_update(recent[name], write_at[name], x) for name, x in new.items()}
-    return {name: recent[name] + write_at[name] * x for name, x in new.items()}  # the slot is zero; keys are finite
-
-
-def merge_slots(recent: dict) -> dict:
-    """Return the recent part as keys (B, H, D, r K) and values (B, H, r K, D)."""
-    _, heads, width, slots, beams = recent["keys"].shape
-    return {
-        "keys": ops.reshape(recent["keys"], (-1, heads, width, slots * beams)),
-        "values": ops.reshape(recent["values"], (-1, heads, slots * beams, width)),
-    }
+        keys = ops.slice_update(recent["keys"], (0, 0, 0, write_at), ops.swapaxes(key, 2, 3))
+        return {"keys": keys, "values": ops.slice_update(recent["values"], (0, 0, write_at, 0), value)}
+    keys = recent["keys"] + small_matmul(key, write_at, transpose_a=True)  # the slot is zero; keys are finite
+    return {"keys": keys, "values": recent["values"] + small_matmul(write_at, value, transpose_a=True)}
 
 
 def finish_block(carry: dict, cache: dict) -> tuple[dict, dict]:
     """Move the recent slots, which must all be written, to the past; return the new carry and cache."""
     past, empty = {}, keras.tree.map_structure(ops.zeros_like, cache["recent"])
     for name, recent in cache["recent"].items():
-        old, new = cache["past"][name], merge_slots(recent)
+        old = cache["past"][name]
         past[name] = {
-            part: ops.concatenate([old[part], new[part]], axis) for part, axis in (("keys", 3), ("values", 2))
+            part: ops.concatenate([old[part], recent[part]], axis) for part, axis in (("keys", 3), ("values", 2))
         }
     bias = ops.concatenate([carry["bias"], _recent_bias(carry["written_by"])], axis=-1)
     carry = {**carry, "written_by": ops.full_like(carry["written_by"], -1), "bias": bias}

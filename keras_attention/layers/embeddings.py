@@ -75,7 +75,7 @@ class InputEmbedding(BaseLayer):
             self.norm.build(tokens_shape)
 
     def call(self, tokens, segment_ids=None, start=0, training=False):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         x = tokens * self.scale if self.scale != 1.0 else tokens
         if self.segments is not None:
             segment_ids = ops.zeros(ops.shape(x)[:2], "int32") if segment_ids is None else segment_ids

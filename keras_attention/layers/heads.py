@@ -33,7 +33,7 @@ class OutputBias(BaseLayer):
         self.bias = self.add_weight(shape=(inputs_shape[-1],), initializer="zeros", name="bias")
 
     def call(self, inputs):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         return inputs + self.bias
 
     def compute_output_shape(self, inputs_shape):
@@ -86,7 +86,7 @@ class MaskedLMHead(BaseLayer):
         self.norm.build(inputs_shape)
 
     def call(self, inputs):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         return self.norm(self.dense(inputs))
 
     def compute_output_shape(self, inputs_shape):

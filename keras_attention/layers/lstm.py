@@ -53,16 +53,16 @@ def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden_state, cell_state, 
 
     @ops.custom_gradient
     def run(projected, recurrent, hidden_state, cell_state, *masks):
-        is_real = masks[0] if masks else None
-        states = _forward(projected, recurrent, hidden_state, cell_state, is_real)
+        step_mask = masks[0] if masks else None
+        states = _forward(projected, recurrent, hidden_state, cell_state, step_mask)
         firsts = hidden_state, cell_state
-        hidden_before, cell_before = (ops.concatenate([x[None], states[i][:-1]]) for i, x in enumerate(firsts))
+        hidden_before, cell_before = (ops.concatenate([x[None], states[i]])[:-1] for i, x in enumerate(firsts))
 
         def gradient(*arguments, upstream=None):
             d_outputs = arguments[0] if upstream is None else upstream
-            d_gates, d_hidden, d_cell = _backward(d_outputs, states, cell_before, recurrent, is_real)
+            d_gates, d_hidden, d_cell = _backward(d_outputs, states, cell_before, recurrent, step_mask)
             rows = [ops.reshape(x, (-1, x.shape[-1])) for x in (hidden_before, d_gates)]
-            no_gradients = [ops.zeros_like(mask) for mask in masks]
+            no_gradients = [ops.zeros_like(x) for x in masks]
             return d_gates, ops.matmul(ops.transpose(rows[0]), rows[1]), d_hidden, d_cell, *no_gradients
 
         return states[0], gradient
@@ -71,7 +71,7 @@ def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden_state, cell_state, 
     return ops.swapaxes(run(projected, recurrent, hidden_state, cell_state, *masks), 0, 1)
 
 
-def _forward(projected, recurrent, hidden_state, cell_state, is_real):
+def _forward(projected, recurrent, hidden_state, cell_state, step_mask):
     """Return the hidden states, the cell states and the gates after each step, (T, B, F), (T, B, F), (T, B, 4 F)."""
     width = recurrent.shape[0]
 
@@ -82,17 +82,17 @@ def _forward(projected, recurrent, hidden_state, cell_state, is_real):
         i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g), ops.sigmoid(o)
         cell = f * old_cell + i * g
         hidden = o * ops.tanh(cell)
-        if is_real is not None:
+        if step_mask is not None:
             keep = step[:, 4 * width :] > 0
             hidden, cell = ops.where(keep, hidden, old_hidden), ops.where(keep, cell, old_cell)
         carry = hidden, cell, ops.concatenate([i, f, g, o], -1)
         return carry, carry
 
-    steps = projected if is_real is None else ops.concatenate([projected, is_real], -1)
-    return ops.scan(forward_step, (hidden_state, cell_state, ops.zeros_like(projected[0])), steps)[1]
+    steps = projected if step_mask is None else ops.concatenate([projected, step_mask], -1)
+    return ops.scan(forward_step, (hidden_state, cell_state, ops.tile(hidden_state, (1, 4))), steps)[1]
 
 
-def _backward(d_outputs, states, cell_before, recurrent, is_real):
+def _backward(d_outputs, states, cell_before, recurrent, step_mask):
     """Return dz (T, B, 4 F), and dh and dc before the first step (B, F).
 
     Args:
@@ -100,7 +100,7 @@ def _backward(d_outputs, states, cell_before, recurrent, is_real):
         states: from `_forward`.
         cell_before: (T, B, F), the cell state before each step.
         recurrent: (F, 4 F), the recurrent weights U.
-        is_real: (T, B, 1), 0 at masked steps; None if all steps are real.
+        step_mask: (T, B, 1), 0 at masked steps; None if all steps are real.
     """
     transposed, width = ops.transpose(recurrent), recurrent.shape[0]
 
@@ -115,15 +115,17 @@ def _backward(d_outputs, states, cell_before, recurrent, is_real):
             d_hidden * tanh_cell * o * (1 - o),
         )
         d_gates, keep = ops.concatenate(parts, -1), step[:, 7 * width :]
-        d_gates = d_gates if is_real is None else d_gates * keep
+        d_gates = d_gates if step_mask is None else d_gates * keep
         d_old_hidden, d_old_cell = ops.matmul(d_gates, transposed), d_cell * f
-        if is_real is not None:  # a masked step passes the gradients of its states on
+        if step_mask is not None:  # a masked step passes the gradients of its states on
             d_old_hidden = ops.where(keep > 0, d_old_hidden, d_hidden)
             d_old_cell = ops.where(keep > 0, d_old_cell, d_next_cell)
         carry = d_old_hidden, d_old_cell, d_gates
         return carry, carry
 
-    steps = [d_outputs, ops.tanh(states[1]), cell_before, states[2], *([] if is_real is None else [is_real])]
-    zeros = ops.zeros_like(d_outputs[0]), ops.zeros_like(d_outputs[0]), ops.zeros_like(states[2][0])
-    (d_hidden, d_cell, _), (_, _, d_gates) = ops.scan(backward_step, zeros, ops.concatenate(steps, -1), reverse=True)
+    steps = [d_outputs, ops.tanh(states[1]), cell_before, states[2], *([] if step_mask is None else [step_mask])]
+    zeros = [ops.zeros((ops.shape(d_outputs)[1], size), d_outputs.dtype) for size in (width, width, 4 * width)]
+    (d_hidden, d_cell, _), (_, _, d_gates) = ops.scan(
+        backward_step, tuple(zeros), ops.concatenate(steps, -1), reverse=True
+    )
     return d_gates, d_hidden, d_cell

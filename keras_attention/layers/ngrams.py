@@ -51,12 +51,12 @@ class BagOfNGrams(BaseLayer):
 
     y = r (s_1 / sqrt(L) + s_2 / (4 sqrt(C))), where s_1 is the sum of the vectors of L tokens and of their pairs, and
     s_2 the sum of those of all strings of 2 to 5 neighbouring characters, of C characters. Hashes find the vectors of
-    pairs and strings. All weights are zero at first, so that an n-gram that was never seen has no influence. With Adam,
-    r is the ratio of the learning rate of these weights to that of other layers.
+    pairs and strings. All weights are initially zero, so that an n-gram that never occurred in training has no
+    influence. With Adam, r is the ratio of the learning rate of these weights to that of other layers.
 
     Args:
         vocabulary_size: the number of tokens.
-        units: M, the width of the output, such as the number of classes.
+        units: F, the width of the output, such as the number of classes.
         buckets: the number of weight vectors for pairs, and for strings, 1 to 65,536; n-grams with equal hashes share
             one.
         learning_rate_scale: r.
@@ -69,7 +69,7 @@ class BagOfNGrams(BaseLayer):
             without it, all tokens are real.
 
     Output:
-        (B, M), zero for a text without tokens.
+        (B, F), zero for a text without tokens.
 
     Raises:
         ValueError: `buckets` is outside its range.
@@ -117,7 +117,7 @@ class BagOfNGrams(BaseLayer):
         )
 
     def call(self, inputs, mask=None):
-        """Compute the sums; the class describes the arguments."""
+        """Compute the sums; see the class docstring."""
         inputs, mask = ids_and_mask(inputs, mask)
         pairs = extend_hash(ops.mod(inputs[:, :-1], self.buckets), inputs[:, 1:], self.buckets)
         ids = ops.concatenate([inputs, pairs + self.vocabulary_size], axis=1)
@@ -125,14 +125,14 @@ class BagOfNGrams(BaseLayer):
         return self._sum(ids, are_real, ops.sum(mask, axis=1)) + self._sum(*self._strings(inputs, mask))
 
     def _sum(self, ids, are_real, count):
-        """Return the sum (B, M) of the vectors of n-grams (B, N), times r / sqrt(count)."""
+        """Return the sum (B, F) of the vectors of n-grams (B, n), times r / sqrt(count)."""
         weights = ops.cast(self.ngrams(ops.where(are_real, ids, 0)), "float32")  # half precision loses long sums
         total = ops.sum(weights * ops.cast(are_real, "float32")[..., None], axis=1)
         scale = self.learning_rate_scale / ops.sqrt(ops.maximum(ops.cast(count, "float32"), 1.0))
         return ops.cast(total * scale[:, None], self.compute_dtype)
 
     def _strings(self, inputs, mask):
-        """Return the ids of all strings of 2 to 5 characters (B, N), whether they are real, and 16 C."""
+        """Return the ids of all strings of 2 to 5 characters (B, n), whether they are real, and 16 C."""
         characters = ops.take(self.characters, inputs, axis=0) * ops.cast(mask, "int32")[..., None]
         characters = ops.reshape(characters, (ops.shape(inputs)[0], -1))
         length = ops.shape(characters)[1]

@@ -10,7 +10,7 @@ from keras import ops
 class LayerNormalization(keras.layers.LayerNormalization):
     """Layer normalization over the last axis: output = gamma (x - mean(x)) / sqrt(variance(x) + epsilon) + beta.
 
-    It computes the same as the layer of Keras, in half as many operations.
+    Same result as `keras.layers.LayerNormalization`, with half as many operations.
 
     Args:
         epsilon: added to the variance.
@@ -31,7 +31,7 @@ class LayerNormalization(keras.layers.LayerNormalization):
     """
 
     def call(self, inputs):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         centered = x - ops.mean(x, axis=-1, keepdims=True)
         variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)

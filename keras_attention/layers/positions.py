@@ -71,7 +71,7 @@ class SinusoidalPositions(BaseLayer):
             )
 
     def call(self, inputs, start=0):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         positions = _positions(inputs, start)
         return inputs + ops.cast(sinusoidal_positions(positions, inputs.shape[-1]), inputs.dtype)
 
@@ -90,7 +90,7 @@ class PositionEmbedding(BaseLayer):
         initializer: initializer of P.
 
     Call arguments:
-        inputs: (B, L, M). L may exceed `max_length` by up to nine vectors of padding.
+        inputs: (B, L, M). Up to 9 padding vectors beyond `max_length` are allowed.
         start: the position of the first vector, a scalar int or (B, 1).
 
     Output:
@@ -120,7 +120,7 @@ class PositionEmbedding(BaseLayer):
         self.table = self.add_weight(shape=shape, initializer=self.initializer, name="table")
 
     def call(self, inputs, start=0):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         length = inputs.shape[1]
         if length is not None and length > self.max_length + _PADDING:
             raise ValueError(

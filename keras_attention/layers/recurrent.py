@@ -66,6 +66,8 @@ class RecurrentEncoder(BaseLayer):
     Schmidhuber, 1997 (LSTM); Schuster and Paliwal, 1997 (bidirectional).
     """
 
+    blocks = ()  # a recurrent encoder has no Transformer blocks to convert or to recompute
+
     def __init__(
         self,
         units: int,
@@ -85,11 +87,9 @@ class RecurrentEncoder(BaseLayer):
             )
         self.units, self.num_layers, self.cell = units, num_layers, cell
         self.bidirectional, self.dropout, self.return_state = bidirectional, dropout, return_state
-        self.supports_jit = keras.backend.backend() != "tensorflow"
+        self.supports_jit = keras.backend.backend() != "tensorflow"  # there, XLA would compile each length
         self.recurrent_layers = [self._make_layer(i) for i in range(num_layers)]
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
-
-    blocks = ()  # it has no Transformer blocks
 
     def _make_layer(self, index: int) -> keras.layers.Layer:
         width = self.units // 2 if self.bidirectional else self.units
@@ -114,7 +114,7 @@ class RecurrentEncoder(BaseLayer):
             shape = (*shape[:-1], self.units)
 
     def call(self, inputs, initial_state=None, mask=None, training=False):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         mask = implicit_mask(inputs) if mask is None else mask
         outputs, states = inputs, []
         first = self._split_directions(initial_state)
@@ -185,7 +185,7 @@ class CharacterEncoder(BaseLayer):
     def __init__(self, vocabulary_size: int, embedding_dim: int, units: int, cell: str = "lstm", **kwargs) -> None:
         super().__init__(**kwargs)
         self.vocabulary_size, self.embedding_dim, self.units, self.cell = vocabulary_size, embedding_dim, units, cell
-        self.supports_jit = keras.backend.backend() != "tensorflow"
+        self.supports_jit = keras.backend.backend() != "tensorflow"  # there, XLA would compile each length
         self.embedding = keras.layers.Embedding(
             vocabulary_size, embedding_dim, dtype=self.dtype_policy, name="characters"
         )
@@ -197,7 +197,7 @@ class CharacterEncoder(BaseLayer):
         self.encoder.build((None, None, self.embedding_dim))
 
     def call(self, inputs, mask=None):
-        """Compute the vectors of the words; the class describes the arguments."""
+        """Compute the vectors of the words; see the class docstring."""
         shape = ops.shape(inputs)
         embedded = self.embedding(ops.reshape(inputs, (-1, shape[2])))
         words_mask = None if mask is None else ops.reshape(mask, (-1, shape[2]))

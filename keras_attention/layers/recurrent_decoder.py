@@ -80,6 +80,8 @@ class RecurrentDecoder(BaseLayer):
     feeding, section 3.3); Xu et al., 2015, https://arxiv.org/abs/1502.03044 (attention first, sections 3.1.2, 4.2.1).
     """
 
+    blocks = ()  # a recurrent decoder has no Transformer blocks to convert or to recompute
+
     def __init__(
         self,
         units: int,
@@ -95,18 +97,16 @@ class RecurrentDecoder(BaseLayer):
         super().__init__(**kwargs)
         check_cell(cell)
         self.units, self.output_dim, self.num_layers, self.cell = units, output_dim, num_layers, cell
-        self.attention, self.dropout, self.attend_first = attention, dropout, attend_first and attention is not None
-        self.supports_jit = keras.backend.backend() != "tensorflow"
+        self.attention, self.dropout, self.context_dropout = attention, dropout, context_dropout
+        self.attend_first = attend_first and attention is not None
+        self.supports_jit = keras.backend.backend() != "tensorflow"  # there, XLA would compile each length
         self.cells = [_CELLS[cell](units, dtype=self.dtype_policy, name=f"cell_{i}") for i in range(num_layers)]
         self.output_projection = keras.layers.Dense(output_dim, dtype=self.dtype_policy, name="output")
         self.gate = self.state_projections = None
         if self.attend_first:
             self.gate = keras.layers.Dense(1, "sigmoid", dtype=self.dtype_policy, name="gate")
-        self.context_dropout = context_dropout
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
         self.context_dropout_layer = Dropout(context_dropout, dtype=self.dtype_policy)
-
-    blocks = ()  # it has no Transformer blocks
 
     @property
     def has_memory(self) -> bool:
@@ -130,7 +130,7 @@ class RecurrentDecoder(BaseLayer):
         return_attention_scores=False,
         training=False,
     ):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         self._check_scores(return_attention_scores)
         constants, carry = self._first_state(ops.shape(inputs)[0], memory, memory_mask, initial_state, values)
         mask = implicit_mask(inputs) if mask is None else mask
@@ -372,10 +372,10 @@ def _zero_padding(x, mask):
 
 
 def _merge_beams(x):
-    """(B, K, D) -> (B * K, D)."""
+    """(B, K, M) -> (B * K, M)."""
     return ops.reshape(x, (-1, x.shape[-1]))
 
 
 def _split_beams(x, beams):
-    """(B * K, D) -> (B, K, D)."""
+    """(B * K, M) -> (B, K, M)."""
     return ops.reshape(x, (-1, beams, x.shape[-1]))

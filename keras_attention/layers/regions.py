@@ -75,7 +75,7 @@ class SelfAttention2D(BaseLayer):
     gamma is learned and starts at 0, so that a new layer is the identity.
 
     Args:
-        units: D, the channels of queries, keys and values; an eighth of the input channels when None.
+        units: D, the number of channels of queries, keys and values; an eighth of the input channels when None.
 
     Call arguments:
         inputs: (B, h, w, C).
@@ -122,7 +122,7 @@ class SelfAttention2D(BaseLayer):
         self.gamma = self.add_weight(shape=(), initializer="zeros", name="gamma")
 
     def call(self, inputs, return_attention_scores=False):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         projections = self.query_projection, self.key_projection, self.value_projection
         query, keys, values = (to_regions(projection(inputs)) for projection in projections)
         context, scores = attend(dot_logits(query, keys), values)
@@ -172,7 +172,7 @@ class ShiftRegions(BaseLayer):
         self.seed_generator = keras.random.SeedGenerator()
 
     def call(self, regions, training=False):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         if not training:
             return regions
         count, shifts = self.rows * self.columns, self._draw_shifts(ops.shape(regions)[0])

@@ -108,7 +108,7 @@ class Transformer(BaseLayer):
         return_attention_scores=False,
         training=None,
     ):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the output; see the class docstring."""
         x, collected = self.inputs(tokens, segment_ids=segment_ids, training=training), []
         options = {
             "mask": implicit_mask(tokens) if mask is None else mask,

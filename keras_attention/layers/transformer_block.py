@@ -16,7 +16,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.cache import StepInputs, append, merge_slots
+from keras_attention.layers.cache import StepInputs, append
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import causal_mask, implicit_mask
 from keras_attention.layers.multihead import MultiHeadAttention
@@ -269,8 +269,7 @@ class TransformerBlock(BaseLayer):
         def attend(x):
             query, *new = self.attention.project_rows(x, shared.num_beams, projections["attention"])
             written = append(recent, *new, shared.write_at)
-            parts = [merge_slots(written), past]
-            return self.attention.attend_rows(query, parts, shared.bias, projections["attention"])[0], written
+            return self.attention.attend_rows(query, [written, past], shared.bias, projections["attention"])[0], written
 
         def cross_attend(x):
             own = projections["cross_attention"]

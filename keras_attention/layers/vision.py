@@ -100,7 +100,7 @@ class ImageEncoder(keras.layers.Layer):
             layer.trainable = False
 
     def call(self, images):
-        """Compute the regions; the class describes the arguments."""
+        """Compute the regions; see the class docstring."""
         # A frozen network computes the same in training; otherwise EfficientNet would drop blocks at random.
         mode = {} if self.is_trainable else {"training": False}
         return to_regions(self.network(self.preprocess(ops.cast(images, self.compute_dtype)), **mode))
@@ -149,10 +149,10 @@ def make_network(name: str, image_size: int, weights: str | None = None) -> tupl
     with_alpha = re.fullmatch(r"(.+)_([01]\.\d+)", name)  # such as mobilenet_0.25
     base, options = (with_alpha[1], {"alpha": float(with_alpha[2])}) if with_alpha else (name, {})
     networks = _applications()
-    if _letters(base) not in networks:
+    if _normalized_name(base) not in networks:
         names = ", ".join(sorted(function for _, function in networks.values()))
         raise ValueError(f"There is no network {name!r}; expected {SMALL_CNN!r} or one of keras.applications: {names}.")
-    module, function = networks[_letters(base)]
+    module, function = networks[_normalized_name(base)]
     module = importlib.import_module(f"keras.applications.{module}")
     make = getattr(keras.applications, function)
     shape = (image_size, image_size, 3)
@@ -222,7 +222,7 @@ class CoordinateChannels(keras.layers.Layer):
     """
 
     def call(self, inputs):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the output; see the class docstring."""
         return append_coordinates(inputs)
 
     def compute_output_shape(self, inputs_shape):
@@ -234,23 +234,23 @@ def _to_unit_range(images):
     return images / 127.5 - 1.0
 
 
-def _letters(name: str) -> str:
-    """Return a name in lower case, only its letters and digits."""
+def _normalized_name(name: str) -> str:
+    """Return the letters and digits of a name, in lower case."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _applications() -> dict[str, tuple[str, str]]:
-    """Return {`_letters` of the function's name: (module, function)} of all networks of `keras.applications`."""
+    """Return {normalized name: (module, function)} of all networks of `keras.applications`."""
     networks, modules = {}, [module.name for module in pkgutil.iter_modules(keras.applications.__path__)]
     for module in modules:
         loaded = importlib.import_module(f"keras.applications.{module}")
         for function in dir(loaded):
             if function[0].isupper() and hasattr(loaded, "preprocess_input"):
-                networks[_letters(function)] = (module, function)
+                networks[_normalized_name(function)] = (module, function)
     for function in dir(keras.applications):  # MobileNetV3Small and MobileNetV3Large have no separate module
-        matching = [module for module in modules if _letters(function).startswith(_letters(module))]
+        matching = [module for module in modules if _normalized_name(function).startswith(_normalized_name(module))]
         if function[0].isupper() and matching:
-            networks.setdefault(_letters(function), (max(matching, key=len), function))
+            networks.setdefault(_normalized_name(function), (max(matching, key=len), function))
     return networks
 
 

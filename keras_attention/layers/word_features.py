@@ -1,6 +1,6 @@
 """Features of words from their characters: hashed prefixes and suffixes, and shapes, such as capital letters.
 
-AffixEncoder:  character ids (B, S, c) --> one vector for each word (B, S, M)
+AffixEncoder:  character ids (B, S, c) --> one vector for each word (B, S, F)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _add_classes(layer):
 
 
 def _hash_affixes(inputs, mask, max_affix_length: int, buckets: int):
-    """Return (B, S, 2 N), the hashes of the first 1 ... N, then of the last 1 ... N characters of words (B, S, c)."""
+    """Return (B, S, 2 n), the hashes of the first 1 ... n, then of the last 1 ... n characters of words (B, S, c)."""
     characters = ops.pad(ops.where(mask, inputs + 1, 0), [[0, 0], [0, 0], [0, max_affix_length]])  # 0 = no character
     lengths = ops.sum(ops.cast(mask, "int32"), axis=-1, keepdims=True)
     hashes = []
@@ -37,32 +37,32 @@ def _hash_affixes(inputs, mask, max_affix_length: int, buckets: int):
         hashed = ops.full_like(lengths, is_suffix)
         for i in range(max_affix_length):
             at = lengths - 1 - i if is_suffix else ops.full_like(lengths, i)
-            found = ops.take_along_axis(characters, ops.maximum(at, 0), axis=-1)
-            hashed = extend_hash(hashed, ops.where(at >= 0, found, 0), buckets)
+            character = ops.take_along_axis(characters, ops.maximum(at, 0), axis=-1)
+            hashed = extend_hash(hashed, ops.where(at >= 0, character, 0), buckets)
             hashes.append(hashed)
     return ops.concatenate(hashes, axis=-1)
 
 
 def _shapes(character_classes, inputs, mask):
     """Return (B, S, 9): whether the first, any and every character of a word has each of the three classes."""
-    classes = ops.take(character_classes, inputs, axis=0)
-    real = ops.cast(mask, classes.dtype)[..., None]
-    every = ops.min(ops.maximum(classes, 1 - real), axis=2)
-    return ops.concatenate([classes[:, :, 0], ops.max(classes * real, axis=2), every], axis=-1)
+    classes, mask = ops.take(character_classes, inputs, axis=0), mask[..., None]
+    some = ops.max(ops.where(mask, classes, -np.inf), axis=2)
+    every = ops.min(ops.where(mask, classes, np.inf), axis=2)
+    return ops.concatenate([classes[:, :, 0], some, every], axis=-1)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class AffixEncoder(BaseLayer):
-    """Encode each word from its prefixes, its suffixes and its shape, which tell the class of an unknown word.
+    """Encode each word from its prefixes, suffixes and shape, which is useful to tag words outside the vocabulary.
 
-    The vector of a word is the concatenation of the embeddings of its first 1 ... N characters, of those of its last
-    1 ... N characters, and of its shape: whether the first character, any and every character is upper case, lower
+    The vector of a word is the concatenation of the embeddings of its first 1 ... n characters, of those of its last
+    1 ... n characters, and of its shape: whether the first character, any and every character is upper case, lower
     case, and a digit (9 numbers, 0 or 1).
 
     Args:
         vocabulary_size: the number of characters.
         affix_dim: the width of the embedding of an affix.
-        max_affix_length: N, the number of characters of the longest prefix and suffix.
+        max_affix_length: n, the number of characters of the longest prefix and suffix.
         buckets: the number of embeddings, 1 to 65,536; affixes with equal hashes share one.
         characters: the character of each id, which gives the shapes; longer strings and missing ones have none. With
             None, the shapes are zero until the weights of a trained layer are loaded.
@@ -73,7 +73,7 @@ class AffixEncoder(BaseLayer):
             `inputs`; without it, all characters are real.
 
     Output:
-        (B, S, M), zero for a word without characters; M = 2 N `affix_dim` + 9.
+        (B, S, F), zero for a word without characters; F = 2 n `affix_dim` + 9.
 
     Raises:
         ValueError: `buckets` is outside its range.
@@ -111,7 +111,7 @@ class AffixEncoder(BaseLayer):
         self.character_classes = _add_classes(self)
 
     def call(self, inputs, mask=None):
-        """Compute the vectors of the words; the class describes the arguments."""
+        """Compute the vectors of the words; see the class docstring."""
         inputs, mask = ids_and_mask(inputs, mask)
         affixes = self.affixes(_hash_affixes(inputs, mask, self.max_affix_length, self.buckets))
         affixes = ops.reshape(affixes, (-1, ops.shape(inputs)[1], 2 * self.max_affix_length * self.affix_dim))

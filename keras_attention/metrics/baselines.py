@@ -53,17 +53,18 @@ def frequent_tags(examples: Sequence[Sequence[tuple[str, str]]], sentences: Sequ
     for word, tag in (pair for sentence in examples for pair in sentence):
         tags.setdefault(word.lower(), []).append(tag)
     unknown = most_frequent(tag for sentence in examples for _, tag in sentence)
-    frequent = {word: most_frequent(found) for word, found in tags.items()}
+    frequent = {word: most_frequent(tags_of_word) for word, tags_of_word in tags.items()}
     return [[frequent.get(word.lower(), unknown) for word in words] for words in sentences]
 
 
 class TfIdf:
-    """TF-IDF vectors of N texts. A term is a word, in lower case, or a pair of words that follow each other.
+    """TF-IDF vectors of texts. A term is a word, in lower case, or a pair of words that follow each other.
 
-        w(t) = 1 + ln((1 + N) / (1 + n(t))) for the terms t of a text, 0 for others; vectors are divided by their length
+        w(t) = 1 + ln((1 + texts) / (1 + n(t))) for the terms t of a text, 0 for others
 
-    n(t) is the number of texts with the term t. How often a term occurs in a text does not count. A character of a
-    script without spaces is a word. Vectors are sparse: for each term, the texts that have it and its weights in them.
+    The vectors are divided by their length. n(t) is the number of texts with the term t. How often a term occurs in a
+    text does not count. A character of a script without spaces is a word. Vectors are sparse: for each term, the texts
+    that have it and its weights in them.
 
     Args:
         texts: one or more texts.
@@ -89,7 +90,7 @@ class TfIdf:
         self.idf = 1.0 + np.log((1 + self.size) / (1 + frequencies))
         weights = self.idf[self.terms]
         self.weights = weights / np.sqrt(np.bincount(self.rows, weights**2, minlength=self.size))[self.rows]
-        self.begins = np.concatenate([[0], np.cumsum(frequencies)])  # of the entries of each term
+        self.begins = np.concatenate([[0], np.cumsum(frequencies)])  # first entry of each term
 
     def most_similar(self, texts: Sequence[str]) -> list[int]:
         """Return for each text the index of the text with the largest cosine similarity; of equal ones, the first."""

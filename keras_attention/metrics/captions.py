@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_attention.data.captions import has_words
+from keras_attention.data.lines import counted
 
 _WORDS = re.compile(
     r"""
@@ -106,7 +107,7 @@ class CaptionReward:
     the same weight.
 
     Args:
-        references: human captions, one or more per image, of all N images.
+        references: human captions, one or more per image, of all images.
         bleu_weight: w; 0 for CIDEr alone.
 
     Call arguments:
@@ -161,7 +162,7 @@ class CaptionReward:
             batch = slice(begin, begin + batch_size)
             references = [self._references[image] for image in images[batch]]
             self._scorer.ctest = [self._cook(line) for line in lines[batch]]
-            # The scorer uses the length of `crefs` as N; references after the last caption are not compared.
+            # The length of `crefs` is the number of images; references after the last caption are not compared.
             self._scorer.crefs = references + self._references[: batch_size - len(references)]
             scores += self._scorer.compute_cider()
         return np.array(scores)
@@ -174,8 +175,8 @@ def _one_line(text: str) -> str:
 def _check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     if not references or len(hypotheses) != len(references):
         raise ValueError(
-            f"There are {len(hypotheses)} captions and references for {len(references)} images; expected the same "
-            "number, at least one."
+            f"The captions are of {counted(len(hypotheses), 'image')} and the references of {len(references)}; "
+            "expected the same number, at least one."
         )
     for index, group in enumerate(references):
         if isinstance(group, str) or not any(map(has_words, group)):

@@ -55,8 +55,8 @@ def score_texts(
     """
     if not references or len(hypotheses) != len(references):
         raise ValueError(
-            f"There are {len(hypotheses)} translations and {len(references)} references; expected the same "
-            "number, at least one."
+            f"The number of translations is {len(hypotheses)} and that of references {len(references)}; expected the "
+            "same number, at least one."
         )
     from sacrebleu.metrics import BLEU, CHRF
 

@@ -9,13 +9,13 @@ from keras_attention.layers.masks import implicit_mask
 
 
 def flat_labels(y_true, y_pred):
-    """Return the labels as (N,) int32, and the logits as (N, V) float32."""
+    """Return the labels as (n,) int32, and the logits as (n, V) float32, for n tokens."""
     logits = ops.cast(ops.convert_to_tensor(y_pred), "float32")
     return ops.reshape(ops.cast(y_true, "int32"), (-1,)), ops.reshape(logits, (-1, ops.shape(logits)[-1]))
 
 
 def flat_weights(y_pred, sample_weight=None):
-    """Return the weight of each token, (N,) float32: its sample weight, or 0 where Keras' implicit mask is False.
+    """Return the weight of each token, (n,) float32: its sample weight, or 0 where Keras' implicit mask is False.
 
     Args:
         y_pred: (B, V) or (B, T, V) logits; `Embedding(mask_zero=True)` and other layers attach a mask to them.
@@ -51,7 +51,7 @@ class _TokenMean(keras.metrics.Mean):
         super().update_state(ops.where(weights == 0, 0.0, values), weights)
 
     def token_values(self, labels, logits):
-        """Return the value of each token, (N,), from labels (N,) and logits (N, V)."""
+        """Return the value of each token, (n,), from labels (n,) and logits (n, V)."""
         raise NotImplementedError(f"{type(self).__name__} does not define `token_values`.")
 
 

@@ -14,7 +14,7 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.generation.decode import decode, search_inputs
 from keras_attention.models.detokenizer import hypothesis_outputs
-from keras_attention.models.encoded_inputs import TextInputs, check_texts
+from keras_attention.models.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.models.search_tokens import stop_inputs, suppress_special
 from keras_attention.outputs import Completion
 
@@ -52,7 +52,7 @@ class AutoregressiveLM:
             ValueError: the positions are learned, and the new tokens leave no room for a prompt.
         """
         prompts, strategy = check_texts(prompts), strategy or Sampling()
-        inputs = TextInputs.encode(self.reader_for(strategy), prompts, multiple=1)
+        inputs = EncodedTexts.encode(self.reader_for(strategy), prompts, multiple=1)
         return self.predict_outputs(inputs, prompts, batch_size, strategy=strategy)
 
     @property
@@ -130,10 +130,10 @@ class AutoregressiveLM:
         strategy = suppress_special(strategy, self.tokenizer)
         hypotheses = decode(self, prompts, strategy, end_id=special_tokens_of(self.tokenizer).end, **searched)
         steps = ops.arange(ops.shape(hypotheses["tokens"])[2])
-        forced = ops.reshape(ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1), (-1, 1, 1))
-        positions = ops.minimum(steps + forced, ops.maximum(ops.shape(steps)[0] - 1, 0))
+        prefix_lengths = ops.reshape(ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1), (-1, 1, 1))
+        positions = ops.minimum(steps + prefix_lengths, ops.maximum(ops.shape(steps)[0] - 1, 0))
         new_tokens = ops.take_along_axis(hypotheses["tokens"], positions, axis=2)
-        is_written = steps < ops.expand_dims(hypotheses["lengths"], -1) - forced
+        is_written = steps < ops.expand_dims(hypotheses["lengths"], -1) - prefix_lengths
         return {**hypotheses, "new_tokens": new_tokens, "is_written": is_written}
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:

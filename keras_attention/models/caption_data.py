@@ -20,8 +20,8 @@ CaptionedImages = Sequence[CaptionedImage]
 class CaptionData(TaskData):
     """Read, check, batch and score images with captions; see `TaskData`."""
 
-    example = "CaptionedImage"
-    reader = "ka.data.read_captions(path, images)"
+    example_description = "CaptionedImage"
+    reader_call = "ka.data.read_captions(path, images)"
     text_metrics = ("bleu", "cider")
 
     def is_example(self, value: Any) -> bool:
@@ -95,7 +95,7 @@ class CaptionData(TaskData):
         references = [example.captions for example in validation]
         return Baseline(_text_score(texts, references, metric, bleu_tokenizer), "one caption for all images")
 
-    def scores(self, model: Any, examples: CaptionedImages, **search: Any) -> dict[str, Any]:
+    def metrics(self, model: Any, examples: CaptionedImages, **search: Any) -> dict[str, Any]:
         """Return `bleu_1` to `bleu_4`, `meteor` (if Java is installed), `rouge_l` and `cider`, each times 100."""
         check_scorers()  # fail before the slow captioning
         captions = model.caption([example.image for example in examples], **search)
@@ -122,5 +122,5 @@ def _readable(captions: Sequence[Caption], examples: CaptionedImages) -> tuple[l
     """Return the captions of the images that can be read, and their references."""
     pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c.valid]
     if not pairs:
-        raise ValueError(f"None of the {len(examples)} images can be read; expected JPEG, PNG, GIF, BMP or WebP.")
+        raise ValueError(f"No image of {len(examples)} can be read; expected JPEG, PNG, GIF, BMP or WebP.")
     return [text for text, _ in pairs], [references for _, references in pairs]

@@ -24,7 +24,7 @@ from keras_attention.models import decoder_steps
 from keras_attention.models.caption_data import CaptionData
 from keras_attention.models.config_checks import with_vocabulary
 from keras_attention.models.detokenizer import hypothesis_outputs
-from keras_attention.models.encoded_inputs import ImageInputs, check_images
+from keras_attention.models.encoded_inputs import RawImages, check_images
 from keras_attention.models.layers_from_config import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.prediction import objects_from_rows, run_batches
 from keras_attention.models.search_tokens import stop_inputs, suppress_special
@@ -43,7 +43,7 @@ class Captioner(Task):
     A recurrent decoder with attention attends to all regions for each token, and its initial state is computed from
     the mean of the regions. A recurrent decoder without attention reads this mean once.
 
-    If the image encoder is frozen, training can use its cached outputs, `regions` (N, R, C), instead of `images`; see
+    If the image encoder is frozen, training can use its cached outputs, `regions` (B, R, C), instead of `images`; see
     `caption_batches`.
 
     Args:
@@ -52,12 +52,12 @@ class Captioner(Task):
         tokenizer: KerasHub tokenizer of the captions.
 
     Call arguments:
-        inputs: dict of `images` (N, size, size, 3) float32, RGB, 0 to 255, or `regions` (N, R, C); and `target_ids`
-            (B, T) int, the captions shifted right to begin with the start token: B / N captions of the first image,
-            then B / N of the second, and so on.
+        inputs: dict of `images` (B, size, size, 3) float32, RGB, 0 to 255, or `regions` (B, R, C); and `target_ids`
+            (B n, T) int, the captions shifted right to begin with the start token: n captions of the first image, then
+            n of the second, and so on.
 
     Output:
-        logits (B, T, V).
+        logits (B n, T, V).
 
     Raises:
         TypeError: there is neither a tokenizer nor a vocabulary size.
@@ -82,18 +82,28 @@ class Captioner(Task):
     default_strategy = Greedy
     metric = "bleu"
 
+    # Layers between the image encoder and the decoder; None for a layer that the config does not need.
+    region_projection: keras.layers.Layer | None = None
+    attention_loss: AttentionLoss | None = None
+    noise: GumbelNoise | None = None
+    smoothing: np.ndarray | None = None
+    shift: ShiftRegions | None = None
+
     def __init__(
         self, config: RecurrentCaptionerConfig | TransformerCaptionerConfig, tokenizer: Any = None, **kwargs
     ) -> None:
         self.config = config = with_vocabulary(config, "vocabulary_size", tokenizer)
+        # The functional model of `super().__init__` is made of the layers, so they come first.
         self.image_encoder = ImageEncoder(
             config.image_encoder, config.image_size, config.grid_layer, config.fine_tune_from, name="image_encoder"
         )
         self.embedding = make_embedding(config, config.vocabulary_size, "embedding")
         self.decoder = make_decoder(config, memory=True)
         self.output_bias = OutputBias(name="output_bias") if config.output_bias else None
-        self.region_projection = self.encoder = self.noise = self.smoothing = self.shift = self.attention_loss = None
-        (self._prepare_recurrent if isinstance(config, RecurrentConfig) else self._prepare_transformer)(config)
+        if isinstance(config, RecurrentConfig):
+            self._prepare_recurrent(config)
+        else:
+            self._prepare_transformer(config)
         size = config.image_size
         inputs = {
             "images": keras.Input((size, size, 3), dtype="float32", name="images"),
@@ -130,7 +140,7 @@ class Captioner(Task):
         self.region_projection = keras.layers.Dense(
             config.width, kernel_initializer=initializer(config), name="region_projection"
         )
-        self.encoder = make_encoder(config, dense=True)
+        self.encoder = make_encoder(config, over_features=True)
 
     @classmethod
     def from_preset(cls, name: str, image_encoder_weights: str | pathlib.Path | None = "imagenet", **overrides: Any):
@@ -227,9 +237,9 @@ class Captioner(Task):
         """Return the loss of the attention in training; see `AttentionLoss`."""
         if self.attention_loss is None or not training:
             return 0.0
-        real = ops.ones_like(y, "float32") if sample_weight is None else ops.cast(sample_weight != 0, "float32")
+        mask = ops.ones_like(y, "float32") if sample_weight is None else ops.cast(sample_weight != 0, "float32")
         costs = keras.losses.sparse_categorical_crossentropy(y, ops.cast(y_pred, "float32"), from_logits=True)
-        return self.attention_loss.loss(costs, real)
+        return self.attention_loss.loss(costs, mask)
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
         """Return the embeddings of the prefix (B, 0 or 1, E), and the decoder arguments."""
@@ -279,7 +289,7 @@ class Captioner(Task):
             TypeError: `images` is one image, or contains an array of another type or another object.
         """
         images, strategy = check_images(images), strategy or Greedy()
-        return self.predict_outputs(ImageInputs(images), None, batch_size, strategy=strategy)
+        return self.predict_outputs(RawImages(images), None, batch_size, strategy=strategy)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return `images` (B, size, size, 3), and `valid` (B,), False for images that cannot be read."""
@@ -289,7 +299,7 @@ class Captioner(Task):
     def caption_regions(
         self, regions: np.ndarray | RegionCache, strategy: Strategy | None = None, batch_size: int = 32
     ) -> list[Caption]:
-        """Write a caption for each of N images from its regions (N, R, C); see `caption`."""
+        """Write a caption for each of B images from its regions (B, R, C); see `caption`."""
         strategy = strategy or Greedy()
 
         def compute(indices: np.ndarray) -> dict[str, Any]:
@@ -299,15 +309,17 @@ class Captioner(Task):
 
         return objects_from_rows(Caption, run_batches([0] * len(regions), batch_size, compute), None)
 
-    def sample_captions(self, inputs: dict[str, np.ndarray], samples: int, seed: int) -> list[list[list[int]]]:
+    def sample_captions(
+        self, inputs: dict[str, np.ndarray], num_return_sequences: int, seed: int
+    ) -> list[list[list[int]]]:
         """Sample captions from the model's distribution; return B lists of N lists of ids, with the end token.
 
         Args:
             inputs: dict of `images` (B, size, size, 3) or `regions` (B, R, C).
-            samples: N, the number of captions per image.
+            num_return_sequences: N, the number of captions per image.
             seed: the seed of the first image; image i uses `seed + i`.
         """
-        strategy, count = Sampling(num_return_sequences=samples), len(next(iter(inputs.values())))
+        strategy, count = Sampling(num_return_sequences=num_return_sequences), len(next(iter(inputs.values())))
         inputs = {**inputs, "valid": np.ones(count, bool), "seeds": strategy.seeds(np.arange(count) + seed)}
         computed = self.compiled_function(type(self).compute)(self.prepare(inputs, strategy), strategy=strategy)
         rows = zip(computed["tokens"], computed["lengths"], strict=True)

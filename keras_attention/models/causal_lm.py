@@ -12,7 +12,7 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.models import decoder_steps
 from keras_attention.models.autoregressive import AutoregressiveLM
 from keras_attention.models.config_checks import with_vocabulary, without_attention
-from keras_attention.models.layers_from_config import make_decoder, make_embedding, text_inputs
+from keras_attention.models.layers_from_config import make_decoder, make_embedding, text_input_tensors
 from keras_attention.models.task import Task
 from keras_attention.models.text_data import TextData, causal_scores
 from keras_attention.presets import TASKS
@@ -63,7 +63,7 @@ class CausalLM(AutoregressiveLM, Task):
             )
         self.embedding = make_embedding(config, config.vocabulary_size, "embedding")
         self.decoder = make_decoder(config)
-        inputs = text_inputs(config)
+        inputs = text_input_tensors(config)
         outputs = self.decoder(self.embedding(inputs["token_ids"]), mask=inputs["padding_mask"])
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self.embedding(outputs, reverse=True), **kwargs)
 

@@ -44,6 +44,7 @@ def from_examples(
     vocabulary_size: int | None,
     lowercase: bool,
     normalization: str,
+    data_size: DataSize | None,
     **overrides: Any,
 ) -> Any:
     """Make a model with the config of a preset, new weights, and tokenizers trained on the examples.
@@ -59,6 +60,7 @@ def from_examples(
         vocabulary_size: maximum number of tokens of each tokenizer; by default it follows from the size of the data.
         lowercase: True to make the tokenizers convert text to lower case.
         normalization: `"identity"` or `"nfkc"`; see `train_tokenizer`.
+        data_size: the size of the examples; None to measure it.
         **overrides: config fields with new values, such as `units=512`.
 
     Returns:
@@ -78,7 +80,7 @@ def from_examples(
     data.check(examples)
     config = find_preset(preset or task_class.default_preset, task_class.task_name())
     kind = tokenizer_kind or default_tokenizer_kind(task_class, preset)
-    size, only_dropout = DataSize.measure(task_class, examples), preset is not None
+    size, only_dropout = data_size or DataSize.measure(task_class, examples), preset is not None
     overrides |= network_defaults(task_class, size, config, kind, only_dropout=only_dropout, overrides=overrides)
     derived_size = overrides.pop("vocabulary_size")
     options = {"vocabulary_size": vocabulary_size or derived_size, "lowercase": lowercase}
@@ -132,7 +134,7 @@ def from_model(task_class: type, other: Any, **overrides: Any):
         >>> bool((longer.embedding.get_weights()[0] == model.embedding.get_weights()[0]).all())
         True
     """
-    if not _is_task(other) or other.task_name() != task_class.task_name():
+    if other.task_name() != task_class.task_name():
         raise TypeError(f"`other` is a {type(other).__name__}; expected a {task_class.task_name()}.")
     check_not_quantized(other)
     config = override_config(task_class, other.config, overrides)
@@ -170,8 +172,7 @@ def from_encoder(task_class: type, other: Any, **overrides: Any):
         raise TypeError(
             f"A {task_class.__name__} has no encoder of one text; expected one of {', '.join(ENCODER_USES)}."
         )
-    has_encoder = _is_task(other) and other.encoder is not None and "token_ids" in other.input
-    if not has_encoder or not other.encoder.blocks:
+    if other.encoder is None or "token_ids" not in other.input or not other.encoder.blocks:
         raise TypeError(
             f"This {type(other).__name__} has no Transformer encoder of one text; expected a model with one, such "
             "as a MaskedLM."
@@ -191,12 +192,6 @@ def from_encoder(task_class: type, other: Any, **overrides: Any):
             new.set_weights(old.get_weights())
     model.is_pretrained = True
     return model
-
-
-def _is_task(other: Any) -> bool:
-    from keras_attention.models.task import Task  # task.py imports this module
-
-    return isinstance(other, Task)
 
 
 def check_not_quantized(other: Any) -> None:

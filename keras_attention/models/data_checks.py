@@ -1,4 +1,4 @@
-"""Recognize training data from which no model can learn, and data that are probably a mistake, before training."""
+"""Detect unusable or suspicious training data."""
 
 from __future__ import annotations
 
@@ -39,21 +39,22 @@ def _label_problem(data: Any, examples: Sequence, known: Sequence[str]) -> str:
     counts = data.label_counts(examples).most_common()
     once = [label[:40] for label, count in counts if count == 1]
     if len(counts) == 1:
-        message = f"All {counted(len(examples), 'training example')} have the label {counts[0][0]}"
+        all_have = f"All {len(examples)} training examples have" if len(examples) > 1 else "The training example has"
+        message = f"{all_have} the label {counts[0][0]}"
         if not known:
             raise DataError(
-                f"{message}; expected at least two labels. Add examples of other labels, or {data.column_option}."
+                f"{message}; expected at least two labels. Add examples of other labels, or {data.column_hint}."
             )
         return f"{message}, so the model learns to return it for any text."
     if len(counts) > _MANY_LABELS and len(once) >= 0.9 * len(counts) and not known:
         raise DataError(
             f"There are {len(counts)} labels for {len(examples)} examples, such as {', '.join(once[:3])}; expected "
-            f"labels that occur several times. If they are in another column, {data.column_option}."
+            f"labels that occur several times. If they are in another column, {data.column_hint}."
         )
     if once:
         return (
             f"These labels occur once: {', '.join(once[:10])}. One may be a mistake, or the name of a column in a "
-            f"header; {data.column_option}."
+            f"header; {data.column_hint}."
         )
     return ""
 
@@ -94,20 +95,25 @@ def _empty(data: Any, examples: Sequence) -> str:
         outputs += not other.strip()
     if total and outputs == total:
         raise DataError(
-            f"All {total} targets, labels or tags are empty; expected text. If they are not, {data.column_option}."
+            f"Every target, label or tag is empty, of {total}; expected text. If it is not, {data.column_hint}."
         )
-    names = {"an empty input": inputs, "an empty target, label or tag": outputs}
-    shown = " and ".join(f"{count} of {total} examples have {name}" for name, count in names.items() if count)
-    return f"{shown}. Leave them out, or correct them." if shown else ""
+    names = {"input": inputs, "target, label or tag": outputs}
+    shown = " and ".join(f"the {name} of {count}" for name, count in names.items() if count)
+    if not shown:
+        return ""
+    return f"Without text: {shown} of {counted(total, 'example')}. Leave such examples out, or correct them."
 
 
 def _equal(data: Any, examples: Sequence) -> str:
     for name, values in data.parts(examples).items():
-        if len(values) > 1 and len(set(values)) == 1:
-            raise DataError(
-                f"All {len(values)} training examples have the {name} {_shown(values[0])!r}; expected different ones. "
-                f"Add other examples, or {data.column_option}."
-            )
+        if len(values) < 2 or len(set(values)) > 1:
+            continue
+        if isinstance(examples[0], str) and len(set(_units(examples[:1]))) > 1:
+            return f"All {len(values)} training texts are equal, so the model learns this one text. Add other texts."
+        raise DataError(
+            f"All {len(values)} training examples have the {name} {_shown(values[0])!r}; expected different ones. "
+            f"Add other examples, or {data.column_hint}."
+        )
     return ""
 
 
@@ -119,23 +125,23 @@ def _copied(data: Any, examples: Sequence) -> str:
     if 2 * len(copies) < max(total, 1):
         return ""
     return (
-        f"{len(copies)} of {total} targets, labels or tags equal their input, such as {copies[0][:40]!r}, so the model "
-        f"learns to copy. If this is not intended, {data.column_option}."
+        f"The target, label or tag equals the input in {len(copies)} of {counted(total, 'example')}, such as "
+        f"{copies[0][:40]!r}, so the model learns to copy. If this is not intended, {data.column_hint}."
     )
 
 
 def _contradictory(data: Any, examples: Sequence) -> str:
     if not data.label_counts(examples):
         return ""
-    found: dict[Any, set] = {}
+    labels_of: dict[Any, set] = {}
     for example in examples:
         labels = example[1] if is_pair(example) else " ".join(tag for _, tag in example)
-        found.setdefault(input_of(example), set()).add(labels)
-    texts = [text for text, labels in found.items() if len(labels) > 1]
+        labels_of.setdefault(input_of(example), set()).add(labels)
+    texts = [text for text, labels in labels_of.items() if len(labels) > 1]
     if not texts:
         return ""
-    shown, inputs = _shown(texts[0]), f"{counted(len(texts), 'input')} {'has' if len(texts) == 1 else 'have'}"
-    labels = " and ".join(sorted(found[texts[0]])[:2])
+    shown, inputs = _shown(texts[0]), counted(len(texts), "input has", "inputs have")
+    labels = " and ".join(sorted(labels_of[texts[0]])[:2])
     return f"{inputs} different labels, such as {shown!r} with {labels}. Correct them."
 
 
@@ -147,10 +153,10 @@ def _validation_overlap(examples: Sequence, validation: Sequence) -> str:
     count = sum(unit in trained for unit in inputs)
     if 2 * count <= len(inputs):
         return ""
-    noun = "lines" if isinstance(validation[0], str) else "examples"
+    noun = "line" if isinstance(validation[0], str) else "example"
     return (
-        f"{count} of {len(inputs)} validation {noun} are also training {noun}, so the validation score does not "
-        "tell how good the model is for other inputs. Use other validation examples."
+        f"The training {noun}s contain {count} of {counted(len(inputs), f'validation {noun}')}, so the validation "
+        "score does not tell how good the model is for other inputs. Use other validation examples."
     )
 
 

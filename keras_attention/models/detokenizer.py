@@ -45,11 +45,9 @@ class Detokenizer:
         """
         strings = np.full(lengths.shape, "", object)
         for index in np.ndindex(*lengths.shape):
-            tokens, forced = (
-                ids[index][: lengths[index]].tolist(),
-                0 if prefix_lengths is None else prefix_lengths[index[0]],
-            )
-            prefix = decode_ids(self.tokenizer, tokens[:forced])
+            tokens = ids[index][: lengths[index]].tolist()
+            prefix_length = 0 if prefix_lengths is None else prefix_lengths[index[0]]
+            prefix = decode_ids(self.tokenizer, tokens[:prefix_length])
             strings[index] = prefix + self._before_stop(decode_ids(self.tokenizer, tokens)[len(prefix) :])
         return strings
 
@@ -97,7 +95,7 @@ class Detokenizer:
             words: (B, T) strings.
         """
         pieces, unknown = self.pieces(ids, mask), (ids == self.special.unknown) & mask
-        pieces[np.isin(ids, self.special.hidden)] = ""
+        pieces[np.isin(ids, self.special.special_ids)] = ""
         repeated = np.zeros_like(unknown)
         repeated[:, 1:] = unknown[:, 1:] & unknown[:, :-1] & (words[:, 1:] == words[:, :-1])
         pieces = np.where(unknown, np.where(repeated, "", WORD_MARK + words), self._marked(pieces))

@@ -20,7 +20,7 @@ from keras_attention.data.word_reader import Window, WordReader
 
 
 @dataclasses.dataclass(frozen=True)
-class TextInputs:
+class EncodedTexts:
     """Texts, or pairs of texts, and their token ids.
 
     Args:
@@ -38,8 +38,8 @@ class TextInputs:
     multiple: int = 8
 
     @classmethod
-    def encode(cls, reader: TextReader, strings: Sequence[Text], multiple: int = 8) -> TextInputs:
-        """Tokenize texts or pairs, with one warning for all that are too long."""
+    def encode(cls, reader: TextReader, strings: Sequence[Text], multiple: int = 8) -> EncodedTexts:
+        """Tokenize texts or pairs. Longer ones are truncated; one warning counts them."""
         rows = reader.ids_and_pair_starts(strings)
         return cls(reader, strings, [ids for ids, _ in rows], [start for _, start in rows], multiple)
 
@@ -48,7 +48,7 @@ class TextInputs:
         """The number of ids of each text."""
         return [len(row) for row in self.rows]
 
-    def take(self, indices: Sequence[int]) -> TextInputs:
+    def take(self, indices: Sequence[int]) -> EncodedTexts:
         """Return the texts with these indices."""
         fields = {name: [getattr(self, name)[i] for i in indices] for name in ("strings", "rows", "pair_starts")}
         return dataclasses.replace(self, **fields)
@@ -76,7 +76,7 @@ class TextInputs:
 
 
 @dataclasses.dataclass(frozen=True)
-class WordInputs:
+class EncodedWordWindows:
     """Sentences, each a list of words, and the token ids of their windows.
 
     Args:
@@ -90,15 +90,15 @@ class WordInputs:
     windows: Sequence[Window]
 
     @classmethod
-    def encode(cls, reader: WordReader, strings: Sequence[str]) -> WordInputs:
-        """Tokenize the words of texts: one window for each text, with one warning for all that are too long."""
+    def encode(cls, reader: WordReader, strings: Sequence[str]) -> EncodedWordWindows:
+        """Tokenize words. Each text becomes one window. Longer texts are truncated; one warning counts them."""
         sentences = [reader.split(text) for text in strings]
         rows = enumerate(reader.ids(sentences))
         return cls(reader, sentences, [Window(i, row, 0, range(len(row.starts))) for i, row in rows])
 
     @classmethod
-    def encode_windows(cls, reader: WordReader, strings: Sequence[str]) -> WordInputs:
-        """Tokenize the words of texts: one or more windows for each text, which contain all of its words."""
+    def encode_windows(cls, reader: WordReader, strings: Sequence[str]) -> EncodedWordWindows:
+        """Tokenize words. Each text becomes one or more windows, which contain all of its words."""
         sentences = [reader.split(text) for text in strings]
         return cls(reader, sentences, reader.windows(sentences))
 
@@ -107,7 +107,7 @@ class WordInputs:
         """The number of ids of each window."""
         return [len(window.encoded.ids) for window in self.windows]
 
-    def take(self, indices: Sequence[int]) -> WordInputs:
+    def take(self, indices: Sequence[int]) -> EncodedWordWindows:
         """Return the windows with these indices."""
         return dataclasses.replace(self, windows=[self.windows[i] for i in indices])
 
@@ -128,8 +128,8 @@ class WordInputs:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageInputs:
-    """Images: paths, encoded images or arrays.
+class RawImages:
+    """Images that are not decoded yet: paths, encoded images or arrays.
 
     Args:
         strings: B images.
@@ -142,9 +142,9 @@ class ImageInputs:
         """0 for each image, because all images need equal memory."""
         return [0] * len(self.strings)
 
-    def take(self, indices: Sequence[int]) -> ImageInputs:
+    def take(self, indices: Sequence[int]) -> RawImages:
         """Return the images with these indices."""
-        return ImageInputs([self.strings[i] for i in indices])
+        return RawImages([self.strings[i] for i in indices])
 
     def decode_images(self, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Return images (B, size, size, 3) float32 and valid (B,) bool, False for images that cannot be read."""

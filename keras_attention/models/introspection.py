@@ -1,10 +1,11 @@
 """Compute embeddings, log-probabilities and attention maps of texts.
 
-For each of them, one function takes tensors and is part of an export; the other function takes strings.
+Each has two versions: one takes tensors (for export), the other takes strings.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,7 +14,13 @@ from keras import ops
 
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.models.detokenizer import Detokenizer
-from keras_attention.models.encoded_inputs import ImageInputs, TextInputs, WordInputs, check_images, check_texts
+from keras_attention.models.encoded_inputs import (
+    EncodedTexts,
+    EncodedWordWindows,
+    RawImages,
+    check_images,
+    check_texts,
+)
 from keras_attention.models.prediction import run_batches
 from keras_attention.models.task import Task
 from keras_attention.models.text_encoding import encode_text, mean_sequence
@@ -24,8 +31,8 @@ def embedding_tensors(model: Any, inputs: dict) -> dict:
     """Return `embedding` (B, M), the mean of `token_embeddings` (B, S, M) over the real tokens."""
     outputs, _ = encode_text(model, inputs)
     mask = inputs["padding_mask"]
-    mean, real = mean_sequence(outputs, mask), ops.expand_dims(ops.cast(mask, outputs.dtype), -1)
-    return {"embedding": ops.cast(mean, "float32"), "token_embeddings": ops.cast(outputs * real, "float32")}
+    mean, mask = mean_sequence(outputs, mask), ops.expand_dims(ops.cast(mask, outputs.dtype), -1)
+    return {"embedding": ops.cast(mean, "float32"), "token_embeddings": ops.cast(outputs * mask, "float32")}
 
 
 def _embedding_alone(model: Any, inputs: dict) -> dict:
@@ -49,8 +56,8 @@ def score_tensors(model: Any, inputs: dict) -> dict:
 def attention_tensors(model: Any, inputs: dict) -> dict:
     """Return `attention` (B, layers, H, S, S), 0 in rows of padding."""
     _, scores = encode_text(model, inputs, return_attention_scores=True)
-    real = ops.reshape(inputs["padding_mask"], (-1, 1, 1, ops.shape(inputs["padding_mask"])[1], 1))
-    return {"attention": ops.cast(ops.where(real, ops.stack(scores, 1), 0.0), "float32")}
+    mask = ops.reshape(inputs["padding_mask"], (-1, 1, 1, ops.shape(inputs["padding_mask"])[1], 1))
+    return {"attention": ops.cast(ops.where(mask, ops.stack(scores, 1), 0.0), "float32")}
 
 
 def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
@@ -62,7 +69,7 @@ def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
         batch_size: number of texts in a batch; it does not change the result.
 
     Returns:
-        (N, M) float32.
+        (B, M) float32.
 
     Raises:
         TypeError: the model has no encoder of one text, or `texts` is not a list of strings.
@@ -127,7 +134,7 @@ def _rows(
     model: Any, texts: list[str], function: Callable[[Any, dict], dict], batch_size: int
 ) -> list[dict[str, np.ndarray]]:
     """Return a row for each text: the outputs of a function of tensors, and `pieces` (S,)."""
-    kind = WordInputs if "character_ids" in model.input else TextInputs
+    kind = EncodedWordWindows if "character_ids" in model.input else EncodedTexts
     inputs, detokenizer = kind.encode(model.text_reader, texts), Detokenizer(model.tokenizer)
 
     def compute(indices: np.ndarray) -> dict[str, Any]:
@@ -157,7 +164,7 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
         batch_size: number of texts in a batch; it does not change the result.
 
     Returns:
-        list of N floats; 0 for an image that cannot be read.
+        list of B floats; NaN for an image that cannot be read.
 
     Raises:
         TypeError: the model does not compute such probabilities.
@@ -181,17 +188,22 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
         raise ValueError(
             "A Translator or Captioner needs one target for each text or image; a language model needs `targets=None`."
         )
-    labels = TextInputs.encode(model.target_reader, sources if targets is None else targets)
+    labels = EncodedTexts.encode(model.target_reader, sources if targets is None else targets)
     encoded = None
     if targets is not None:
-        encoded = ImageInputs(sources) if has_images else TextInputs.encode(model.input_reader, sources)
+        encoded = RawImages(sources) if has_images else EncodedTexts.encode(model.input_reader, sources)
 
     def compute(indices: np.ndarray) -> dict[str, Any]:
         batch = None if encoded is None else encoded.take(indices)
-        inputs, _ = score_inputs(model, labels.take(indices), batch)
-        return model.compiled_function(score_tensors)(inputs)
+        inputs, images = score_inputs(model, labels.take(indices), batch)
+        return {**model.compiled_function(score_tensors)(inputs), **images}
 
-    return [float(row["score"]) for row in run_batches(labels.lengths, batch_size, compute)]
+    return [score_of(row) for row in run_batches(labels.lengths, batch_size, compute)]
+
+
+def score_of(row: dict[str, Any]) -> float:
+    """Return the log-probability in a row of outputs; NaN if it is of an image that cannot be read."""
+    return float(row["score"]) if row.get("valid", True) else math.nan
 
 
 def score_inputs(model: Any, targets: Any, sources: Any | None) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -199,7 +211,7 @@ def score_inputs(model: Any, targets: Any, sources: Any | None) -> tuple[dict[st
 
     Args:
         model: a model that computes the probability of each token from the tokens before it.
-        targets: a batch of the texts to score, `TextInputs`.
+        targets: a batch of the texts to score, `EncodedTexts`.
         sources: a batch of sources or images; None for a language model.
     """
     labels, mask = targets.arrays()

@@ -10,17 +10,18 @@ import numpy as np
 
 from keras_attention import keras_patches
 from keras_attention.data.example_weights import ClassWeight, WeightedBatches
+from keras_attention.data.lines import counted
 from keras_attention.generation.compiled import check_process
 from keras_attention.models import token_loss
 
 
 def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **options: Any) -> None:
-    """Configure training; see `keras.Model.compile`. The defaults fit this task.
+    """Configure training; see `keras.Model.compile`. By default, uses the loss and metrics of this task.
 
     Args:
-        optimizer: by default Adam with a learning rate of 0.001 and clipped gradients.
-        loss: by default `MaskedCrossEntropy` for each output.
-        weighted_metrics: by default, if `loss` is the default too, `MaskedAccuracy` for each output.
+        optimizer: `"auto"` for Adam with a learning rate of 0.001 and clipped gradients.
+        loss: `"auto"` for `MaskedCrossEntropy` per output.
+        weighted_metrics: `"auto"` for `MaskedAccuracy` per output, but only if `loss` is also `"auto"`.
         **options: the other arguments of `keras.Model.compile`.
     """
     from keras_attention.training import compiling
@@ -171,7 +172,7 @@ def raw_examples(model: Any, x: Any, y: Any = None) -> list | tuple | None:
     if not model.data.has_pairs:
         raise TypeError(f"`y` is not None; a {model.task_name()} expects whole examples in `x`.")
     if len(x) != len(y):
-        raise ValueError(f"There are {len(x)} texts in `x` and {len(y)} in `y`; expected the same number.")
+        raise ValueError(f"`x` has {counted(len(x), 'text')} and `y` has {len(y)}; expected the same number.")
     return list(zip(x, y, strict=True))
 
 

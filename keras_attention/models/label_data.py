@@ -11,8 +11,10 @@ from typing import Any
 from keras_attention.config import SINGLE_LABEL, RecurrentConfig
 from keras_attention.data.files import read_labelled, read_tagged
 from keras_attention.data.text_reader import Text, as_tuple
+from keras_attention.data.tokenizer_rules import split_words
 from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.metrics.baselines import Baseline, frequent_tags, most_frequent
+from keras_attention.metrics.entities import have_entities, score_entities
 from keras_attention.models.task_data import TaskData, check_known_labels, has_items, is_string_pair, only_path
 
 LabelledTexts = Sequence[tuple[Text, str]]
@@ -22,8 +24,8 @@ TaggedSentences = Sequence[Sequence[tuple[str, str]]]
 class ClassificationData(TaskData):
     """Read, check, batch and score pairs (text, label); a text may be a pair of texts. See `TaskData`."""
 
-    example = "(text, label), two strings"
-    reader = "ka.data.read_labelled(path)"
+    example_description = "(text, label), two strings"
+    reader_call = "ka.data.read_labelled(path)"
     has_pairs = True
 
     def is_example(self, value: Any) -> bool:
@@ -46,7 +48,9 @@ class ClassificationData(TaskData):
         """Return label -> number of texts."""
         return collections.Counter(label for _, label in examples)
 
-    def batches(self, model: Any, examples: LabelledTexts, *settings: Any, **options: Any) -> Any:
+    def batches(
+        self, model: Any, examples: LabelledTexts, max_tokens: int, shuffle: bool, seed: int, **options: Any
+    ) -> Any:
         """Turn (text, label) pairs into batches; see `Task.make_batches`.
 
         Raises:
@@ -57,7 +61,7 @@ class ClassificationData(TaskData):
                 f"The model's `problem_type` is {model.config.problem_type!r}; expected {SINGLE_LABEL!r}, the only one "
                 "that can be trained. Make a new classifier with `TextClassifier.from_encoder(model, labels=...)`."
             )
-        return super().batches(model, examples, *settings, **options)
+        return super().batches(model, examples, max_tokens, shuffle, seed, **options)
 
     def baseline(
         self, model: Any, examples: LabelledTexts, validation: LabelledTexts, metric: str, **_: Any
@@ -68,7 +72,7 @@ class ClassificationData(TaskData):
         label = most_frequent(label for _, label in examples)
         return Baseline(sum(other == label for _, other in validation) / len(validation), "the most frequent label")
 
-    def scores(self, model: Any, examples: LabelledTexts, batch_size: int = 32) -> dict[str, Any]:
+    def metrics(self, model: Any, examples: LabelledTexts, batch_size: int = 32) -> dict[str, Any]:
         """Return `accuracy` (0 to 1), and the numbers of correct and of all texts."""
         check_known_labels(model, self.label_counts(examples))
         outputs = model.classify([text for text, _ in examples], batch_size=batch_size)
@@ -80,13 +84,15 @@ class ClassificationData(TaskData):
 class TaggingData(TaskData):
     """Read, check, batch and score sentences, each a list of (word, tag); see `TaskData`."""
 
-    example = "sentences, each a list of (word, tag)"
-    reader = "ka.data.read_tagged(path)"
-    column_option = "choose the column of the tags with `tag_column`"
+    example_description = "sentences, each a list of (word, tag), where a word has no white space"
+    reader_call = "ka.data.read_tagged(path)"
+    column_hint = "choose the column of the tags with `tag_column`"
 
     def is_example(self, value: Any) -> bool:
-        """Return whether a value is a list of pairs of strings."""
-        return not isinstance(value, str) and has_items(value) and all(map(is_string_pair, value))
+        """Return whether a value is a list of (word, tag). White space separates words, so a word has none."""
+        if isinstance(value, str) or not has_items(value):
+            return False
+        return all(is_string_pair(pair) and split_words(pair[0]) == [pair[0]] for pair in value)
 
     def read(
         self, paths: Sequence[str], tag_column: int | None = None, labels: Sequence[str] | None = None
@@ -112,24 +118,39 @@ class TaggingData(TaskData):
             options |= {"lowercase": True, "min_count": 1}  # batches turn rare words into the unknown token
         return {**tokenizers, "tokenizer": train_tokenizer(texts, **options)}
 
+    def output_metrics(self, model: Any) -> tuple[str, ...]:
+        """Return `f1`, the F1 of entities, if the tags of the model describe entities."""
+        return ("f1",) if have_entities(model.labels) else ()
+
+    def validation_score(self, model: Any, examples: TaggedSentences, metric: str, **_: Any) -> float:
+        """Return the F1 of entities."""
+        return self.metrics(model, examples)[metric]
+
     def baseline(
         self, model: Any, examples: TaggedSentences, validation: TaggedSentences, metric: str, **_: Any
     ) -> Baseline | None:
-        """Return the accuracy of each word's most frequent tag; see `keras_attention.training.baseline`."""
-        total = sum(map(len, validation))
-        if metric != "accuracy" or not total:
+        """Return the accuracy or F1 when each word gets its most frequent training tag; see `training.baseline`."""
+        if metric not in ("accuracy", *self.output_metrics(model)) or not any(validation):
             return None
         tagged = frequent_tags(examples, [[word for word, _ in sentence] for sentence in validation])
-        expected = [[tag for _, tag in sentence] for sentence in validation]
-        correct = sum(map(operator.eq, itertools.chain(*tagged), itertools.chain(*expected)))
-        return Baseline(correct / total, "each word's most frequent tag")
+        return Baseline(_tag_scores(model, validation, tagged)[metric], "each word's most frequent tag")
 
-    def scores(self, model: Any, examples: TaggedSentences, batch_size: int = 32) -> dict[str, Any]:
-        """Return `accuracy` (0 to 1), and the numbers of correct and of all words."""
+    def metrics(self, model: Any, examples: TaggedSentences, batch_size: int = 32) -> dict[str, Any]:
+        """Return `accuracy` (0 to 1), the numbers of correct and of all words and, for entities, their scores."""
         check_known_labels(model, self.label_counts(examples))
-        total = correct = 0
         outputs = model.tag(self.texts(examples), batch_size=batch_size)
-        for output, sentence in zip(outputs, examples, strict=True):
-            total += len(sentence)
-            correct += sum(tag == expected for tag, (_, expected) in zip(output.tags, sentence, strict=False))
-        return {"accuracy": correct / total, "correct": correct, "total": total, "signature": "per:word"}
+        return _tag_scores(model, examples, [output.tags for output in outputs])
+
+
+def _tag_scores(model: Any, examples: TaggedSentences, tagged: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Return the scores of predicted tags; an export may truncate a sentence, and has no tags for its last words."""
+    expected = [[tag for _, tag in sentence] for sentence in examples]
+    total = sum(map(len, expected))
+    tagged = [[*tags, *[""] * (len(sentence) - len(tags))] for tags, sentence in zip(tagged, expected, strict=True)]
+    correct = sum(map(operator.eq, itertools.chain(*tagged), itertools.chain(*expected)))
+    scores = {"accuracy": correct / total, "correct": correct, "total": total, "signature": "per:word"}
+    if not have_entities(model.labels):
+        return scores
+    micro, by_type = score_entities(expected, [[tag or "O" for tag in tags] for tags in tagged])
+    values = {name: getattr(micro, name) for name in ("f1", "precision", "recall")}
+    return {**values, **scores, "by_type": by_type, "signature": "per:word|entities:exact|average:micro"}

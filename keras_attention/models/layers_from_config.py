@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import keras
 
 from keras_attention.config import HARD, MEAN, RecurrentCaptionerConfig, RecurrentConfig, TransformerConfig
@@ -20,29 +23,38 @@ from keras_attention.layers import (
     TransformerBlock,
 )
 
+_GELU_SCALE = 2 * math.sqrt(2 / math.pi)
+
 
 @keras.saving.register_keras_serializable("keras_attention")
 def gelu_tanh(x):
-    """Return x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), the approximation that GPT-2 uses."""
-    return _in_float32(x, approximate=True)
+    """Return x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), the approximation that GPT-2 uses.
+
+    It is computed as x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)), which is the same in fewer operations.
+    """
+
+    def compute(x):
+        return x * keras.ops.sigmoid(x * (_GELU_SCALE + _GELU_SCALE * 0.044715 * keras.ops.square(x)))
+
+    return _in_float32(compute, x)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 def gelu(x):
     """Return x Phi(x), where Phi is the normal distribution function."""
-    return _in_float32(x, approximate=False)
+    return _in_float32(lambda x: keras.ops.gelu(x, approximate=False), x)
 
 
-def _in_float32(x, approximate: bool):
-    """Return GELU, computed in float32: on a CPU, its operations take twice as long in bfloat16."""
-    return keras.ops.cast(keras.ops.gelu(keras.ops.cast(x, "float32"), approximate=approximate), x.dtype)
+def _in_float32(activation: Callable, x):
+    """Return an activation, computed in float32: on a CPU, its operations take twice as long in bfloat16."""
+    return keras.ops.cast(activation(keras.ops.cast(x, "float32")), x.dtype)
 
 
 ACTIVATIONS = {"relu": "relu", "silu": "silu", "gelu": gelu, "gelu_tanh": gelu_tanh}
 
 
-def text_inputs(config) -> dict[str, keras.KerasTensor]:
-    """Return the Keras inputs of a network for one text: ids, mask and, if configured, segments and characters."""
+def text_input_tensors(config) -> dict[str, keras.KerasTensor]:
+    """Return the Keras inputs for one text: ids, mask, plus segment ids and character ids if the config has them."""
     inputs = {
         "token_ids": keras.Input((None,), dtype="int32", name="token_ids"),
         "padding_mask": keras.Input((None,), dtype="bool", name="padding_mask"),
@@ -79,19 +91,19 @@ def make_embedding(
     )
 
 
-def make_encoder(config, dense: bool = False) -> keras.layers.Layer:
+def make_encoder(config, over_features: bool = False) -> keras.layers.Layer:
     """Return the encoder that a config describes: a layer embedded (B, S, E) -> outputs (B, S, M).
 
     Args:
         config: the config of a task.
-        dense: make a Transformer of `config.encoder_layers` blocks for features, such as image regions, instead of
-            token embeddings; it does not scale them.
+        over_features: make a Transformer of `config.encoder_layers` blocks whose inputs are features, such as image
+            regions, instead of token embeddings; it does not scale them.
     """
     if isinstance(config, RecurrentConfig):
         return RecurrentEncoder(
             config.units, config.num_layers, config.cell, dropout=config.dropout, return_state=True, name="encoder"
         )
-    return make_transformer(config, "encoder", dense=dense)
+    return make_transformer(config, "encoder", over_features=over_features)
 
 
 def make_decoder(config, memory: bool = False) -> keras.layers.Layer:
@@ -125,12 +137,15 @@ def make_attention(config: RecurrentConfig) -> keras.layers.Layer | None:
 
 
 def make_transformer(
-    config: TransformerConfig, name: str, causal: bool = False, memory: bool = False, dense: bool = False
+    config: TransformerConfig, name: str, causal: bool = False, memory: bool = False, over_features: bool = False
 ) -> Transformer | RelativeTransformer:
     """Return the stack of Transformer blocks that a config describes."""
-    count = config.encoder_layers if dense else (memory and config.decoder_layers) or config.num_layers
+    count = config.encoder_layers if over_features else (memory and config.decoder_layers) or config.num_layers
     blocks = [make_block(config, i, make_self_attention(config)) for i in range(count)]
-    inputs, norm_epsilon = make_inputs(config, dense), config.epsilon if config.norm_first and blocks else None
+    inputs, norm_epsilon = (
+        make_input_embedding(config, over_features),
+        config.epsilon if config.norm_first and blocks else None,
+    )
     if config.positions == "relative":
         return RelativeTransformer(blocks, inputs, norm_epsilon, name=name)
     return Transformer(blocks, inputs, causal, norm_epsilon, cross_attention=memory, name=name)
@@ -172,8 +187,8 @@ def make_pooler(config: TransformerConfig) -> keras.layers.Dense | None:
     return keras.layers.Dense(config.width, "tanh", kernel_initializer=initializer(config), name="pooler")
 
 
-def make_inputs(config: TransformerConfig, dense: bool = False) -> InputEmbedding:
-    """Return the `InputEmbedding` of a stack; with `dense` for features, which are normalized but not scaled."""
+def make_input_embedding(config: TransformerConfig, over_features: bool = False) -> InputEmbedding:
+    """Return the `InputEmbedding` of a stack; features are normalized but not scaled."""
     scale, positions, segments, norm = 1.0, None, 0, None
     if config.positions == "sinusoidal":
         scale, positions = config.width**0.5, SinusoidalPositions(name="positions")
@@ -183,7 +198,7 @@ def make_inputs(config: TransformerConfig, dense: bool = False) -> InputEmbeddin
         segments = config.num_segments
     if config.embedding_norm:
         norm = config.epsilon
-    if dense:
+    if over_features:
         scale, norm = 1.0, config.epsilon
     return InputEmbedding(positions, scale, segments, norm, config.dropout, initializer(config), name="inputs")
 

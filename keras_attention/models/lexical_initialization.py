@@ -25,18 +25,19 @@ def initialize_target_embeddings(model: Any, pairs: Sequence[tuple[str, str]]) -
 
     and the part of the decoder's matrix W that reads attended source embeddings gets g I added, g = 2. The first logit
     of y is then high if the attention reads a word that y translates. With few pairs, a network with random weights
-    learns the language of the targets, but hardly which word translates which.
+    learns fluent output but not word translations.
 
     Args:
         model: a `Translator` with `attend_embeddings`, not trained.
-        pairs: (source, target) strings; the first 50,000 are read, or fewer if they are long.
+        pairs: (source, target) strings; a random sample of 50,000 is read, or of fewer if they are long.
 
     Example:
         >>> pairs = [("we eat", "comemos"), ("we drink", "bebemos")]
         >>> model = ka.Translator.from_examples(pairs, tokenizer_kind="characters", units=12)
         >>> initialize_target_embeddings(model, pairs)
     """
-    sides = zip(*pairs[:MAX_PAIRS], strict=True)
+    sample = np.random.default_rng(0).permutation(len(pairs))[:MAX_PAIRS]  # files may be sorted
+    sides = zip(*(pairs[i] for i in sample), strict=True)
     tokenizers = (model.source_tokenizer, model.target_tokenizer)
     length = model.config.max_length
     ids = [

@@ -16,14 +16,14 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.layers import MaskedLMHead, OutputBias
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.config_checks import with_vocabulary
-from keras_attention.models.encoded_inputs import TextInputs, check_texts
+from keras_attention.models.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.models.layers_from_config import (
     ACTIVATIONS,
     initializer,
     make_embedding,
     make_encoder,
     make_pooler,
-    text_inputs,
+    text_input_tensors,
 )
 from keras_attention.models.task import Task
 from keras_attention.models.text_data import TextData, masked_scores
@@ -75,7 +75,7 @@ class MaskedLM(Task):
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
         self.head = MaskedLMHead(ACTIVATIONS[config.activation], config.epsilon, initializer(config), name="head")
         self.output_bias = OutputBias(name="output_bias")
-        inputs = text_inputs(config)
+        inputs = text_input_tensors(config)
         outputs, _ = encode_text(self, inputs)
         result = logits = self._to_logits(outputs)
         self.pooler = self.next_sentence_head = None
@@ -119,7 +119,7 @@ class MaskedLM(Task):
         if candidates < 1:
             raise ValueError(f"`candidates` is {candidates}; expected a positive integer.")
         texts = check_texts(texts)
-        inputs = TextInputs.encode(self.input_reader, texts)
+        inputs = EncodedTexts.encode(self.input_reader, texts)
         return self.predict_outputs(inputs, texts, batch_size, candidates=candidates)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:

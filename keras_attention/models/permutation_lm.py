@@ -13,7 +13,7 @@ from keras_attention.data.permutation import permutation_batches
 from keras_attention.layers import MaskEmbedding, OutputBias
 from keras_attention.models.autoregressive import AutoregressiveLM
 from keras_attention.models.config_checks import with_vocabulary
-from keras_attention.models.layers_from_config import initializer, make_embedding, make_encoder, text_inputs
+from keras_attention.models.layers_from_config import initializer, make_embedding, make_encoder, text_input_tensors
 from keras_attention.models.task import Task
 from keras_attention.models.text_data import TextData, permutation_scores
 from keras_attention.presets import TASKS
@@ -69,7 +69,7 @@ class PermutationLM(AutoregressiveLM, Task):
         self.mask_embedding = MaskEmbedding(config.width, initializer(config), name="mask_embedding")
         self.output_bias = OutputBias(name="output_bias")
         inputs = {
-            **text_inputs(config),
+            **text_input_tensors(config),
             "permutation_mask": keras.Input((None, None), dtype="bool", name="permutation_mask"),
             "target_mapping": keras.Input((None, None), dtype="float32", name="target_mapping"),
         }

@@ -12,12 +12,12 @@ from keras_attention.generation import Strategy
 
 
 def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
-    """Return a strategy that also suppresses special tokens; see `SpecialTokens.suppressed`.
+    """Return a strategy that also suppresses special tokens; see `SpecialTokens.suppress_tokens`.
 
     With `replace_unknown`, the unknown token is allowed, because `Translator.to_outputs` replaces it.
     """
     special = special_tokens_of(tokenizer)
-    ids = [i for i in special.suppressed if not (strategy.replace_unknown and i == special.unknown)]
+    ids = [i for i in special.suppress_tokens if not (strategy.replace_unknown and i == special.unknown)]
     return strategy.suppressing(ids) if ids else strategy
 
 

@@ -13,6 +13,7 @@ from keras_attention import keras_patches
 from keras_attention.data.example_weights import ClassWeight
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
+from keras_attention.defaults import DataSize
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.generation.compiled import check_process
 from keras_attention.models import constructors, keras_methods, saving, token_loss
@@ -22,13 +23,19 @@ from keras_attention.models.task_data import TaskData
 
 
 def documented_by(function: Callable) -> Callable[[Callable], Callable]:
-    """Return a decorator that gives a method the docstring of the function that it calls."""
+    """Return a decorator that replaces the summary of a method by the docstring of the function that it calls."""
 
     def decorate(method: Callable) -> Callable:
         method.__doc__ = function.__doc__
         return method
 
     return decorate
+
+
+def check_task(model: Any, expected: str) -> None:
+    """Raise TypeError if `model` is not a `Task`."""
+    if not isinstance(model, Task):
+        raise TypeError(f"`other` is a {type(model).__name__}; expected a {expected}.")
 
 
 class Task(keras.Model):
@@ -54,7 +61,7 @@ class Task(keras.Model):
     output_class: type  # the prediction method returns one object per input
     default_preset: str
     input_reader: TextReader | WordReader | None = None  # encodes the input texts; None for images
-    target_reader: TextReader | None = None  # of the texts that the model writes, one token after the other
+    target_reader: TextReader | None = None  # reader of the texts that the model generates
     default_strategy: type[Strategy] | None = None  # None: the task does not search
     default_tokenizer = "sentencepiece"  # kind of tokenizer for the default preset
     metric = "loss"  # selects the best model on validation data
@@ -69,7 +76,7 @@ class Task(keras.Model):
     pooler: keras.layers.Layer | None = None
 
     is_pretrained = False  # whether it was loaded, or has the encoder of another model; see `TrainingPlan.for_data`
-    _accumulated_factor = 1.0  # of the loss, if gradients are accumulated
+    _accumulated_factor = 1.0  # factor of the loss, if gradients are accumulated
 
     def __init__(self, config, tokenizers: dict[str, Any], inputs, outputs, **kwargs) -> None:
         check_process()
@@ -84,6 +91,7 @@ class Task(keras.Model):
     @classmethod
     @documented_by(constructors.from_preset)
     def from_preset(cls, name: str, **overrides: Any) -> Self:
+        """Make a model with the config of a preset and new weights."""
         return constructors.from_preset(cls, name, **overrides)
 
     @classmethod
@@ -97,24 +105,31 @@ class Task(keras.Model):
         vocabulary_size: int | None = None,
         lowercase: bool = False,
         normalization: str = "identity",
+        data_size: DataSize | None = None,
         **overrides: Any,
     ) -> Self:
+        """Make a model with the config of a preset, new weights, and tokenizers trained on the examples."""
         return constructors.from_examples(
-            cls, examples, preset, tokenizer_kind, vocabulary_size, lowercase, normalization, **overrides
+            cls, examples, preset, tokenizer_kind, vocabulary_size, lowercase, normalization, data_size, **overrides
         )
 
     @classmethod
     @documented_by(constructors.from_model)
     def from_model(cls, other: Task, **overrides: Any) -> Self:
+        """Copy a model of the same task, with another config."""
+        check_task(other, cls.task_name())
         return constructors.from_model(cls, other, **overrides)
 
     @classmethod
     @documented_by(constructors.from_encoder)
     def from_encoder(cls, other: Task, **overrides: Any) -> Self:
+        """Make a model with the encoder of another model; the layers after the encoder are new."""
+        check_task(other, "model with a Transformer encoder of one text")
         return constructors.from_encoder(cls, other, **overrides)
 
     @documented_by(keras_methods.compile)
     def compile(self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **options: Any):
+        """Configure training; see `keras.Model.compile`."""
         keras_methods.compile(self, optimizer, loss, weighted_metrics, **options)
 
     def compile_from_config(self, config: dict) -> None:
@@ -133,15 +148,18 @@ class Task(keras.Model):
         sample_weight: Any = None,
         **options: Any,
     ) -> keras.callbacks.History:
+        """Train on raw examples or on batches; see `keras.Model.fit`."""
         data = {"validation_data": validation_data, "class_weight": class_weight, "sample_weight": sample_weight}
         return keras_methods.fit(self, x, y, *args, **data, **options)
 
     @documented_by(keras_methods.evaluate)
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
+        """Compute the loss and the metrics; see `keras.Model.evaluate`."""
         return keras_methods.evaluate(self, x, y, *args, **options)
 
     @documented_by(keras_methods.predict)
     def predict(self, x: Any, batch_size: int | None = None, *args: Any, **options: Any) -> Any:
+        """Return the outputs for texts or images, or the network's outputs for batches; see `keras.Model.predict`."""
         return keras_methods.predict(self, x, batch_size, *args, **options)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -157,6 +175,7 @@ class Task(keras.Model):
 
     @documented_by(saving.save)
     def save(self, filepath: str | pathlib.Path, *args: Any, **options: Any) -> None:
+        """Save the weights, the config and the tokenizers to a `.keras` file."""
         saving.save(self, filepath, *args, **options)
 
     def get_config(self) -> dict:
@@ -170,6 +189,7 @@ class Task(keras.Model):
 
     @documented_by(saving.quantize)
     def quantize(self, mode: str | None = None, config: Any = None, *, filters: None = None) -> None:
+        """Quantize all projections and embeddings; see `keras.Model.quantize`."""
         saving.quantize(self, mode, config, filters)
 
     @property
@@ -181,6 +201,7 @@ class Task(keras.Model):
     def export(
         self, directory: str | pathlib.Path, version: int = 1, strategy: Strategy | None = None, **options: Any
     ) -> pathlib.Path:
+        """Write a SavedModel that takes raw text or images."""
         return saving.export(self, directory, version, strategy, **options)
 
     @classmethod
@@ -235,7 +256,7 @@ class Task(keras.Model):
         """Return the inputs of `prepare` for a batch of texts or images.
 
         Args:
-            batch: `TextInputs`, `WordInputs` or `ImageInputs`; in an export, the class for a graph.
+            batch: `EncodedTexts`, `EncodedWordWindows` or `RawImages`; in an export, the class for a graph.
 
         Returns:
             dict of NumPy arrays or, in an export, of TensorFlow tensors; axis 0 is the batch.
@@ -281,14 +302,14 @@ class Task(keras.Model):
         """Compute one output for each text or image.
 
         Args:
-            inputs: N texts or images, from `encoded_inputs.py`.
-            texts: the N texts; None for images.
+            inputs: B texts or images, from `encoded_inputs.py`.
+            texts: the B texts; None for images.
             batch_size: number of texts or images in a batch.
             add_inputs: function from the indices of a batch to more inputs of `prepare`, such as prefixes.
             **options: constants of the compiled function, such as the `strategy` of a search.
 
         Returns:
-            N objects of `output_class`.
+            B objects of `output_class`.
         """
 
         def compute(indices: np.ndarray) -> dict[str, Any]:

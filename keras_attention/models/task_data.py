@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from keras_attention.data.lines import counted
 from keras_attention.data.splitting import input_of
 from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.metrics.baselines import Baseline
@@ -17,8 +18,8 @@ from keras_attention.models import data_checks
 class TaskData:
     """Read, check, batch and score the examples of a task; `Task.data` of each task is an instance.
 
-    Methods with an argument `model` read its tokenizers and its config. Those without one need no network, so they also
-    work on a class, as in `ka.TextClassifier.data.labels(examples)`.
+    Methods with an argument `model` read its tokenizers and its config. Methods without `model` can be called on the
+    class: `ka.TextClassifier.data.labels(examples)`.
 
     Args:
         batch_function: makes batches of `(examples, model, max_tokens, shuffle, seed)`, such as
@@ -29,11 +30,11 @@ class TaskData:
         Counter({'good': 2, 'bad': 1})
     """
 
-    example = ""  # what one example is, for errors; "": the examples of the task are not checked
-    reader = ""  # the call that reads a file of examples, for errors
-    column_option = "name the columns with `columns`"  # how to read other columns of a file, for errors
+    example_description = ""  # what one example is, for errors; "": the examples of the task are not checked
+    reader_call = ""  # the call that reads a file of examples, for errors
+    column_hint = "name the columns with `columns`"  # how to read other columns of a file, for errors
     has_pairs = False  # whether an example is a pair (input, target or label), which `fit` also takes as `x` and `y`
-    text_metrics: tuple[str, ...] = ()  # metrics of generated texts; see `validation_score`
+    text_metrics: tuple[str, ...] = ()  # metrics of generated texts; see `output_metrics`
 
     def __init__(self, batch_function: Callable[..., Any]) -> None:
         self._batch_function = batch_function
@@ -46,11 +47,11 @@ class TaskData:
         """Check that raw examples are those of this task.
 
         Raises:
-            TypeError: `examples` is no list, such as the path of a file; or an example is not one of the task.
+            TypeError: `examples` is not a list, such as the path of a file; or an example is not one of the task.
         """
-        if not self.example:
+        if not self.example_description:
             return
-        fix = f"expected a list of {self.example}. `{self.reader}` reads a file."
+        fix = f"expected a list of {self.example_description}. `{self.reader_call}` reads a file."
         if isinstance(examples, (str, bytes, os.PathLike)) or not has_items(examples):
             shown = f" {str(examples)[:80]!r}" if isinstance(examples, (str, os.PathLike)) else ""
             raise TypeError(f"`examples` is a {type(examples).__name__}{shown}; {fix}")
@@ -63,10 +64,11 @@ class TaskData:
     ) -> None:
         """Raise an error if no model can learn from examples, and warn about what is probably a mistake.
 
-        Errors: one label, or nearly all labels occur once; all inputs, targets or captions are equal; all targets,
-        labels or tags are empty.
-        Warnings: few examples; labels that occur once; empty texts; outputs that equal their inputs; equal texts with
-        different labels; validation examples that are also training examples, or whose labels no training example has.
+        Errors: one label, or nearly all labels occur once; all inputs, targets or captions are equal, unless they are
+        texts of several lines for a language model; all targets, labels or tags are empty.
+        Warnings: few examples; equal texts of several lines; labels that occur once; empty texts; outputs that equal
+        their inputs; equal texts with different labels; validation examples that are also training examples, or whose
+        labels no training example has.
 
         Args:
             examples: raw training examples of the task.
@@ -83,7 +85,7 @@ class TaskData:
             ...
             keras_attention.data.lines.DataError: All 2 training examples have the input 'we eat'; expected ...
         """
-        if self.example and len(examples):
+        if self.example_description and len(examples):
             data_checks.check_training(self, examples, validation or (), known_labels)
 
     def read(self, paths: Sequence[str], **options: Any) -> list:
@@ -137,20 +139,24 @@ class TaskData:
         self.check(examples)
         return self._batch_function(examples, model, max_tokens, shuffle, seed, **options)
 
+    def output_metrics(self, model: Any) -> tuple[str, ...]:
+        """Return the metrics of `validation_score` for a model: by default `text_metrics`."""
+        return self.text_metrics
+
     def validation_score(self, model: Any, examples: Sequence, metric: str, **options: Any) -> float:
-        """Return one of `text_metrics`, such as `"bleu"`, of the texts that the model generates for the examples."""
-        raise NotImplementedError(f"{type(model).__name__} has no metric of generated texts, such as {metric}.")
+        """Return one of `output_metrics`, such as `"bleu"`, of the outputs that the model predicts for the examples."""
+        raise NotImplementedError(f"{type(model).__name__} has no metric of its outputs, such as {metric}.")
 
     def baseline(self, model: Any, examples: Any, validation: Any, metric: str, **options: Any) -> Baseline | None:
         """Return the score of a prediction without a network, or None; see `keras_attention.training.baseline`."""
         return None
 
-    def scores(self, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
+    def metrics(self, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
         """Score a model of this task, or its export; see `keras_attention.evaluate`.
 
         `options` are those of the prediction method, such as `strategy` and `batch_size`.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define `scores`.")
+        raise NotImplementedError(f"{type(self).__name__} does not define `metrics`.")
 
 
 def has_items(value: Any) -> bool:
@@ -184,8 +190,10 @@ def check_known_labels(model: Any, counts: Mapping[str, int]) -> None:
         counts: label -> number of examples.
 
     Raises:
-        ValueError: the model has none of the labels.
+        ValueError: there are no labels, or the model has none of them.
     """
+    if not counts:
+        raise ValueError("The examples have no words to score on; expected at least one with a tag.")
     unknown = {label: count for label, count in counts.items() if label not in model.labels}
     shown = ", ".join(label[:40] for label in list(unknown)[:3])
     if len(unknown) == len(counts):
@@ -195,5 +203,6 @@ def check_known_labels(model: Any, counts: Mapping[str, int]) -> None:
         )
     if unknown:
         warnings.warn(
-            f"{sum(unknown.values())} examples count as wrong: the model does not have their labels, {shown}."
+            f"The model does not have the label of {counted(sum(unknown.values()), 'example')}, so each counts as "
+            f"wrong: {shown}."
         )

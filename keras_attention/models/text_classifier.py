@@ -17,14 +17,14 @@ from keras_attention.data.text_reader import Text, TextReader
 from keras_attention.layers import BagOfNGrams
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.config_checks import check_labels, known_vocabulary, with_vocabulary
-from keras_attention.models.encoded_inputs import TextInputs, check_texts
+from keras_attention.models.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.models.label_data import ClassificationData
 from keras_attention.models.layers_from_config import (
     make_attention,
     make_embedding,
     make_encoder,
     make_pooler,
-    text_inputs,
+    text_input_tensors,
 )
 from keras_attention.models.task import Task
 from keras_attention.models.text_encoding import encode_text, pool_sequence
@@ -90,13 +90,14 @@ class TextClassifier(Task):
         check_labels(config.labels, at_least=2 if config.problem_type == SINGLE_LABEL else 1)
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
         self.attention = self.pooler = self.ngrams = None
-        if isinstance(config, RecurrentConfig):
-            self.attention, pool = make_attention(config), self._pool_states
-        else:
-            self.pooler, pool = make_pooler(config), self._pool
-        inputs = text_inputs(config)
         self.pool_sequence = functools.partial(pool_sequence, config)
-        pooled, _ = pool(inputs)
+        inputs = text_input_tensors(config)
+        if isinstance(config, RecurrentConfig):
+            self.attention = make_attention(config)
+            pooled, _ = self._pool_states(inputs)
+        else:
+            self.pooler = make_pooler(config)
+            pooled, _ = self._pool(inputs)
         dropout = keras.layers.Dropout(config.dropout, name="dropout")
         self.head = keras.layers.Dense(len(config.labels), name="logits")
         if config.hash_buckets:
@@ -168,7 +169,7 @@ class TextClassifier(Task):
             ('is it red', 'it is')
         """
         texts = check_texts(texts, pairs=True)
-        return self.predict_outputs(TextInputs.encode(self.input_reader, texts), texts, batch_size)
+        return self.predict_outputs(EncodedTexts.encode(self.input_reader, texts), texts, batch_size)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `is_empty` (B,), True for texts without words."""
@@ -186,17 +187,17 @@ class TextClassifier(Task):
             texts.
         """
         inputs = dict(inputs)
-        real = ops.logical_not(inputs.pop("is_empty"))
-        pool = self._pool if self.encoder.blocks else self._pool_states
-        pooled, attention = pool(inputs, return_attention_scores=True)
-        computed = ops.where(ops.expand_dims(real, 1), self._activate(self._logits(inputs, pooled)), 0.0)
+        is_real = ops.logical_not(inputs.pop("is_empty"))
+        compute_pooled = self._pool if self.encoder.blocks else self._pool_states
+        pooled, attention = compute_pooled(inputs, return_attention_scores=True)
+        computed = ops.where(ops.expand_dims(is_real, 1), self._activate(self._logits(inputs, pooled)), 0.0)
         result = {
             "probabilities": computed,
             "label_ids": ops.argmax(computed, axis=-1),
             "score": ops.max(computed, axis=-1),
         }
         if attention is not None:
-            result["attention"] = ops.where(ops.expand_dims(real, 1), ops.cast(attention, "float32"), 0.0)
+            result["attention"] = ops.where(ops.expand_dims(is_real, 1), ops.cast(attention, "float32"), 0.0)
         return result
 
     def _activate(self, logits):
@@ -207,10 +208,10 @@ class TextClassifier(Task):
         return ops.sigmoid(logits) if self.config.problem_type == MULTI_LABEL else logits
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-        """Return `label`, `score` (B,), `probabilities` (B, classes), `pieces` and `attention` (B, S)."""
-        detokenizer, computed, real = detokenizers["tokenizer"], dict(computed), ~inputs["is_empty"]
+        """Return `label` and `score` (B,), `probabilities` (B, classes), `pieces` and `attention` (B, S)."""
+        detokenizer, computed, is_real = detokenizers["tokenizer"], dict(computed), ~inputs["is_empty"]
         return {
-            "label": detokenizer.names(self.config.labels, computed.pop("label_ids"), real),
+            "label": detokenizer.names(self.config.labels, computed.pop("label_ids"), is_real),
             **computed,
-            "pieces": detokenizer.pieces(inputs["token_ids"], inputs["padding_mask"] & real[:, None]),
+            "pieces": detokenizer.pieces(inputs["token_ids"], inputs["padding_mask"] & is_real[:, None]),
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from keras_attention.data.lines import DataError, read_lines
 from keras_attention.data.masking import masked_batches
 from keras_attention.data.permutation import permutation_batches
 from keras_attention.data.text_batches import language_batches
+from keras_attention.data.text_reader import TextReader
 from keras_attention.metrics.baselines import Baseline, unigram_loss
 from keras_attention.metrics.tokens import MaskedAccuracy, Perplexity
 from keras_attention.models.task_data import TaskData, only_path
@@ -25,8 +27,8 @@ class TextData(TaskData):
         score: a function of (model, texts) that returns the scores, such as `causal_scores`.
     """
 
-    example = "texts, each a string"
-    reader = "ka.data.read_texts(path)"
+    example_description = "texts, each a string"
+    reader_call = "ka.data.read_texts(path)"
 
     def __init__(self, batch_function: Callable[..., Any], score: Callable[[Any, Sequence[str]], dict]) -> None:
         super().__init__(batch_function)
@@ -83,17 +85,36 @@ class TextData(TaskData):
         loss = unigram_loss(batches_of(examples), batches_of(validation), model.config.vocabulary_size, label_smoothing)
         return Baseline(loss, "the frequency of each token")
 
-    def scores(self, model: Any, examples: Sequence[str]) -> dict[str, Any]:
+    def metrics(self, model: Any, examples: Sequence[str]) -> dict[str, Any]:
         """Return `loss` (nats) of the predicted tokens, and `perplexity` or `accuracy`."""
         return self._score(model, examples)
 
 
 def causal_scores(model: Any, examples: Sequence[str]) -> dict[str, Any]:
     """Return `loss` and `perplexity` per token; each token has at least half a window of context."""
+    if not isinstance(model, keras.Model):
+        return _scores_of_export(model, examples)
     stride = max(model.config.max_length // 2, 1)
     scores = token_scores(model, language_batches(examples, model, shuffle=False, stride=stride))
     signature = f"per:token|window:{model.config.max_length}|stride:{stride}"
     return {"loss": scores["loss"], "perplexity": scores["perplexity"], "signature": signature}
+
+
+def _scores_of_export(model: Any, texts: Sequence[str]) -> dict[str, Any]:
+    """Return the scores of an exported `CausalLM`, which reads a text in one window."""
+    texts, length = [text for text in texts if not TextReader.is_empty(text)], model.metadata["max_length"]
+    if not texts:
+        raise ValueError("All texts are empty; expected at least one with a word.")
+    rows = model.score_rows(texts)
+    counts = [sum(map(bool, row["pieces"])) for row in rows]
+    if max(counts) >= length:
+        long = texts[counts.index(max(counts))]
+        raise ValueError(
+            f"The text {long[:40]!r} has more than {length - 2} tokens, and an export reads it in one window. Expected "
+            "shorter texts, such as lines. Or evaluate the .keras file that the export was made from."
+        )
+    loss = -sum(row["score"] for row in rows) / sum(counts)
+    return {"loss": float(loss), "perplexity": math.exp(loss), "signature": f"per:token|window:{length}"}
 
 
 def masked_scores(model: Any, examples: Sequence[str]) -> dict[str, Any]:

@@ -31,9 +31,9 @@ def encode_text(model: Any, inputs: dict, return_attention_scores: bool = False)
 
 
 def mean_sequence(values, mask):
-    """Return (B, N), the mean of `values` (B, S, N) over the real tokens."""
-    real = ops.expand_dims(ops.cast(mask, values.dtype), -1)
-    return ops.sum(values * real, axis=1) / ops.maximum(ops.sum(real, axis=1), 1)
+    """Return (B, M), the mean of `values` (B, S, M) over the real tokens."""
+    mask = ops.expand_dims(ops.cast(mask, values.dtype), -1)
+    return ops.sum(values * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1)
 
 
 def pool_sequence(config: TransformerConfig, values, mask):
@@ -45,7 +45,7 @@ def pool_sequence(config: TransformerConfig, values, mask):
         return mean_sequence(values, mask)
     if config.template == "start_end":
         return values[:, 0]
-    real = ops.cast(mask, values.dtype)
-    following = ops.concatenate([real[:, 1:], ops.zeros_like(real[:, :1])], axis=1)
-    last = ops.expand_dims(real * (1.0 - following), 1)  # (B, 1, S), one-hot
+    mask = ops.cast(mask, values.dtype)
+    following = ops.concatenate([mask[:, 1:], ops.zeros_like(mask[:, :1])], axis=1)
+    last = ops.expand_dims(mask * (1.0 - following), 1)  # (B, 1, S), one-hot
     return ops.squeeze(ops.matmul(last, values), 1)

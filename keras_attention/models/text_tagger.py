@@ -18,9 +18,9 @@ from keras_attention.data.word_reader import EncodedWords, WordReader
 from keras_attention.layers import AffixEncoder, CharacterEncoder
 from keras_attention.layers.heads import probabilities
 from keras_attention.models.config_checks import check_labels, known_vocabulary, with_vocabulary, without_attention
-from keras_attention.models.encoded_inputs import WordInputs, check_texts
+from keras_attention.models.encoded_inputs import EncodedWordWindows, check_texts
 from keras_attention.models.label_data import TaggingData
-from keras_attention.models.layers_from_config import make_embedding, make_encoder, text_inputs
+from keras_attention.models.layers_from_config import make_embedding, make_encoder, text_input_tensors
 from keras_attention.models.task import Task
 from keras_attention.models.text_encoding import encode_text
 from keras_attention.outputs import Tagging, join_taggings
@@ -101,7 +101,7 @@ class TextTagger(Task):
         self.character_encoder = _make_character_encoder(config, character_tokenizer)
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
         self.head = keras.layers.Dense(len(config.labels), name="logits")
-        inputs = text_inputs(config)
+        inputs = text_input_tensors(config)
         tokenizers = {"tokenizer": tokenizer, "character_tokenizer": character_tokenizer}
         super().__init__(config, tokenizers, inputs, self._logits(inputs), **kwargs)
 
@@ -148,7 +148,7 @@ class TextTagger(Task):
             TypeError: `texts` is one string, or contains other types than strings.
         """
         texts = check_texts(texts)
-        inputs = WordInputs.encode_windows(self.input_reader, texts)
+        inputs = EncodedWordWindows.encode_windows(self.input_reader, texts)
         sentences = [window.sentence for window in inputs.windows]
         parts = self.predict_outputs(inputs, [texts[sentence] for sentence in sentences], batch_size)
         groups = itertools.groupby(zip(sentences, parts, strict=True), key=lambda pair: pair[0])

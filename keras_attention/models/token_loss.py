@@ -1,6 +1,8 @@
-"""The loss of a task per token, however examples are batched, accumulated or spread over replicas.
+"""The loss of a task per token, however examples are batched, accumulated or distributed over replicas.
 
-    loss = sum w cost / sum |w|  over all tokens of an epoch (shown), or of an update (its gradient)
+    loss = sum w cost / sum |w|
+
+The displayed loss sums over an epoch; the gradient uses one update.
 
 Keras averages the losses of batches, weighted by their rows, and the gradients of accumulated batches, so a token of a
 batch with few tokens would count more. `Task` calls the functions of this module in its methods.
@@ -47,7 +49,7 @@ class LossTracker(keras.metrics.Metric):
 
 
 def track_token_loss(model, loss: Any, loss_weights: Any) -> None:
-    """Let a compiled model show and minimize its loss per token, if each of its losses has a method `sums`.
+    """Make a compiled model report and minimize the loss per token, if each of its losses has a method `sums`.
 
     Args:
         loss: the loss, or a dict or list of losses; see `keras.Model.compile`.

@@ -20,8 +20,8 @@ _MAX_COMPARED = 100_000  # training pairs of the baseline; a pair takes 4 KB
 class TranslationData(TaskData):
     """Read, check, batch and score pairs (source, target); see `TaskData`."""
 
-    example = "(source, target), two strings"
-    reader = "ka.data.read_pairs(path)"
+    example_description = "(source, target), two strings"
+    reader_call = "ka.data.read_pairs(path)"
     has_pairs = True
     text_metrics = ("bleu", "chrf")
 
@@ -72,7 +72,7 @@ class TranslationData(TaskData):
         )
         return Baseline(getattr(scores, metric), "the translation of the most similar training source")
 
-    def scores(
+    def metrics(
         self, model: Any, examples: Pairs, lowercase: bool = False, bleu_tokenizer: str | None = None, **search: Any
     ) -> dict[str, Any]:
         """Return `bleu`, `chrf` and `by_length`, the BLEU by source length; see `score_texts` for the options."""

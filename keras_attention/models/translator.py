@@ -19,7 +19,7 @@ from keras_attention.layers import OutputBias
 from keras_attention.models import decoder_steps
 from keras_attention.models.config_checks import with_vocabulary
 from keras_attention.models.detokenizer import hypothesis_outputs
-from keras_attention.models.encoded_inputs import TextInputs, check_texts
+from keras_attention.models.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.models.layers_from_config import make_decoder, make_embedding, make_encoder
 from keras_attention.models.lexical_initialization import initialize_target_embeddings
 from keras_attention.models.search_tokens import stop_inputs, suppress_special
@@ -84,6 +84,7 @@ class Translator(Task):
     ) -> None:
         config = with_vocabulary(config, "source_vocabulary_size", source_tokenizer, "source_tokenizer")
         self.config = config = with_vocabulary(config, "target_vocabulary_size", target_tokenizer, "target_tokenizer")
+        # The functional model of `super().__init__` is made of the layers, so they come first.
         if config.shared_vocabulary:
             check_shared(config, source_tokenizer, target_tokenizer)
             self.source_embedding = self.target_embedding = make_embedding(
@@ -186,14 +187,16 @@ class Translator(Task):
         texts, strategy = check_texts(texts), strategy or Greedy()
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
         if len(prefixes) != len(texts):
-            raise ValueError(f"There are {len(prefixes)} prefixes for {len(texts)} texts; expected one each.")
-        forced = self.prefix_reader.ids(prefixes)
+            raise ValueError(
+                f"`prefixes` has the length {len(prefixes)} and `texts` {len(texts)}; expected equal ones."
+            )
+        prefix_rows = self.prefix_reader.ids(prefixes)
 
         def add_inputs(indices: np.ndarray) -> dict[str, np.ndarray]:
-            prefix_ids, prefix_mask = self.prefix_reader.pad([forced[i] for i in indices])
+            prefix_ids, prefix_mask = self.prefix_reader.pad([prefix_rows[i] for i in indices])
             return {"prefix_ids": prefix_ids, "prefix_mask": prefix_mask}
 
-        inputs = TextInputs.encode(self.input_reader, texts)
+        inputs = EncodedTexts.encode(self.input_reader, texts)
         return self.predict_outputs(inputs, texts, batch_size, add_inputs, strategy=strategy)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
@@ -253,7 +256,7 @@ class Translator(Task):
         return ops.argmax(computed["attention"] * ops.cast(ops.expand_dims(is_word, 1), "float32"), axis=-1)
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-        """Return `text`, `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
+        """Return `text` and `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
 
         If there are several hypotheses, add the outputs of `hypothesis_outputs`.
         """

@@ -44,7 +44,7 @@ _PARTS_OF_INIT = ("preset", "image_encoder", "tokenizer", "vocabulary_size")
 
 
 @click.command(cls=Command)
-@click.argument("task", type=click.Choice(["translator", "captioner"]), default="translator")
+@click.argument("task", type=click.Choice(["translator", "captioner"]), default="translator", metavar="[TASK]")
 @click.option(
     "--out",
     metavar="DIRECTORY",
@@ -52,7 +52,10 @@ _PARTS_OF_INIT = ("preset", "image_encoder", "tokenizer", "vocabulary_size")
 )
 @click.option("--epochs", type=click.IntRange(1), help="Number of epochs.  [default: 5]")
 def quickstart(task: str, out: str | None, epochs: int | None) -> None:
-    """Train a small model on built-in data, and export it."""
+    """Train a small model on built-in data, and export it.
+
+    TASK is translator (the default) or captioner.
+    """
     directory = pathlib.Path(out or f"quickstart/{task}")
     (_translate if task == "translator" else _caption)(directory, epochs)
 
@@ -123,19 +126,19 @@ def _write_image(scene: Any, folder: pathlib.Path) -> pathlib.Path:
     return folder / f"{scene.name}.png"
 
 
-def _train(task: str, chosen: dict[str, Any], epochs: int | None, directory: pathlib.Path) -> Any:
+def _train(task: str, settings: dict[str, Any], epochs: int | None, directory: pathlib.Path) -> Any:
     """Start or resume a run, as `keras-attention train` does."""
     from keras_attention.cli.training_run import run_training  # imports Keras
 
-    _refuse_another_run(task, chosen, directory)
-    options = {**default_options(task), **chosen, "epochs": epochs or chosen["epochs"]}
+    _refuse_another_run(task, settings, directory)
+    options = {**default_options(task), **settings, "epochs": epochs or settings["epochs"]}
     return run_training(task_class(task), options, directory)
 
 
-def _refuse_another_run(task: str, chosen: dict[str, Any], directory: pathlib.Path) -> None:
+def _refuse_another_run(task: str, settings: dict[str, Any], directory: pathlib.Path) -> None:
     if (directory / "run.json").exists():
         started, options = read_run(directory)
-        if started != task or any(options[name] != chosen[name] for name in ("train_files", "overrides")):
+        if started != task or any(options[name] != settings[name] for name in ("train_files", "overrides")):
             raise click.UsageError(f"{directory} contains another run; choose another --out.")
 
 

@@ -205,7 +205,7 @@ def _run(
     for rows, outputs in zip((len(examples), 1), results, strict=True):
         for name, values in outputs.items():
             if not isinstance(values, list) or len(values) != rows:
-                problems.append(f"for a batch of {rows} rows, axis 0 of the output {name} is not the batch")
+                problems.append(f"for a batch of the size {rows}, axis 0 of the output {name} is not the batch")
     return results[0], problems
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import pathlib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_attention.data.images import ImageError, encoded_image
+from keras_attention.data.lines import counted
 from keras_attention.models import Captioner, CausalLM, MaskedLM, Task, TextClassifier, TextTagger, Translator
 from keras_attention.models.encoded_inputs import check_images, check_texts
+from keras_attention.models.introspection import score_of
 from keras_attention.models.prediction import objects_from_rows, run_batches
 from keras_attention.serving.export import METADATA_FILE
 from keras_attention.storage import local_path
@@ -115,6 +118,19 @@ class ExportedModel:
         Raises:
             TypeError: the export has no signature `score`.
         """
+        rows, limit = self.score_rows(texts, targets, batch_size), self.metadata["max_length"]
+        if full := sum(len(row["token_scores"]) >= limit and bool(row["token_scores"][limit - 1]) for row in rows):
+            warnings.warn(
+                f"The export reads {counted(limit, 'token')} of a text, and may have truncated {full} of "
+                f"{counted(len(rows), 'text')}.",
+                stacklevel=2,
+            )
+        return [score_of(row) for row in rows]
+
+    def score_rows(
+        self, texts: Iterable[Any], targets: Iterable[str] | None = None, batch_size: int = 32
+    ) -> list[dict[str, Any]]:
+        """Return a dict of the outputs of the signature `score` for each text or target; see `score`."""
         if "score" not in self.loaded.signatures:
             raise TypeError(f"This SavedModel is a {self.task} and has no signature `score`; a CausalLM has one.")
         signature = self.loaded.signatures["score"]
@@ -128,9 +144,9 @@ class ExportedModel:
 
         def compute(indices: np.ndarray) -> dict[str, np.ndarray]:
             inputs = {name: self.tensor([column[i] for i in indices]) for name, column in columns.items()}
-            return {"score": signature(**inputs)["score"].numpy()}
+            return {name: output.numpy() for name, output in signature(**inputs).items()}
 
-        return [float(row["score"]) for row in run_batches([0] * len(strings), batch_size, compute)]
+        return run_batches([0] * len(strings), batch_size, compute)
 
     def _predict(self, output_class: type, inputs: Iterable[Any], batch_size: int, seed: int) -> list:
         """Return an object of `output_class` for each text or image."""

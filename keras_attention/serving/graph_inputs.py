@@ -12,8 +12,8 @@ from keras_attention.serving.graph_text import GraphTokenizer, is_empty, join_wi
 from keras_attention.serving.images import decode_images
 
 
-class GraphTextInputs:
-    """Texts, or pairs of texts, and their token ids; see `TextInputs`.
+class GraphEncodedTexts:
+    """Texts, or pairs of texts, and their token ids; see `EncodedTexts`.
 
     Args:
         strings: (B,) texts.
@@ -33,7 +33,7 @@ class GraphTextInputs:
             self.ids, self.mask, self._pair_mask = tokenizer.read_pairs(strings, pairs, reader)
 
     def arrays(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return ids (B, S) and mask (B, S); see `TextInputs.arrays`."""
+        """Return ids (B, S) and mask (B, S); see `EncodedTexts.arrays`."""
         return self.ids, self.mask
 
     def pair_mask(self) -> tf.Tensor:
@@ -57,8 +57,8 @@ class GraphTextInputs:
         return self.tokenizer.shift_right(ids)
 
 
-class GraphWordInputs:
-    """The words of texts and their token ids; see `WordInputs`.
+class GraphEncodedWords:
+    """The words of texts and their token ids; see `EncodedWordWindows`.
 
     Args:
         texts: (B,) texts.
@@ -80,16 +80,16 @@ class GraphWordInputs:
         self.strings = self.words.to_tensor("")
 
     def join(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Return outputs (B, I) for the texts from outputs (N, I) for their windows."""
+        """Return outputs (B, I) for the texts from outputs (n, I) for their n windows."""
         return {name: join_windows(value, self.words, self.counts) for name, value in outputs.items()}
 
     def arrays(self) -> dict[str, tf.Tensor]:
-        """Return the arrays of a sentence; see `WordInputs.arrays`."""
+        """Return the arrays of a sentence; see `EncodedWordWindows.arrays`."""
         return dict(self._arrays)
 
 
-class GraphImageInputs:
-    """Encoded images; see `ImageInputs`.
+class GraphEncodedImages:
+    """Encoded images; see `RawImages`.
 
     Args:
         strings: (B,) bytes of images.
@@ -105,8 +105,8 @@ class GraphImageInputs:
 
 def encode_in_graph(
     reader: TextReader | WordReader | None, strings: tf.Tensor, graph_tokenizer: Callable, windows: bool = False
-) -> GraphTextInputs | GraphWordInputs | GraphImageInputs:
-    """Tokenize (B,) texts as the `encode` of `TextInputs` and `WordInputs` does.
+) -> GraphEncodedTexts | GraphEncodedWords | GraphEncodedImages:
+    """Tokenize (B,) texts as the `encode` of `EncodedTexts` and `EncodedWordWindows` does.
 
     Args:
         reader: the reader of the texts; None for images.
@@ -115,8 +115,8 @@ def encode_in_graph(
         windows: split long sentences of words into windows; see `read_words`.
     """
     if reader is None:
-        return GraphImageInputs(strings)
+        return GraphEncodedImages(strings)
     if isinstance(reader, WordReader):
         characters = None if reader.characters is None else graph_tokenizer(reader.characters.tokenizer)
-        return GraphWordInputs(strings, reader, graph_tokenizer(reader.text.tokenizer), characters, windows)
-    return GraphTextInputs(strings, reader, graph_tokenizer(reader.tokenizer))
+        return GraphEncodedWords(strings, reader, graph_tokenizer(reader.text.tokenizer), characters, windows)
+    return GraphEncodedTexts(strings, reader, graph_tokenizer(reader.tokenizer))

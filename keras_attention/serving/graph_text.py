@@ -67,7 +67,7 @@ class GraphTokenizer:
         """Decode ids to bytes, which may be invalid UTF-8, because byte-level pieces can end inside a character."""
         flat = tf.reshape(ids, (-1, tf.shape(ids)[-1]))
         rows = tf.RaggedTensor.from_tensor(flat, tf.reshape(lengths, (-1,)))
-        ids, hidden = rows.flat_values, tf.constant(self.special.hidden)
+        ids, hidden = rows.flat_values, tf.constant(self.special.special_ids)
         is_text = tf.reduce_all(ids[:, None] != hidden, axis=1) & (ids < len(self.vocabulary) - 1)
         text_ids = tf.ragged.boolean_mask(rows, rows.with_flat_values(is_text))
         return tf.reshape(self.in_graph.detokenize(text_ids), tf.shape(lengths))
@@ -112,7 +112,7 @@ class GraphTokenizer:
     def copy_words(self, ids: tf.Tensor, mask: tf.Tensor, words: tf.Tensor) -> tf.Tensor:
         """Return (B,) the texts of ids (B, T) with words for unknown tokens; see `Detokenizer.copy_words`."""
         unknown, pieces = (ids == self.special.unknown) & mask, self.pieces(ids, mask)
-        is_text = tf.reduce_all(ids[..., None] != tf.constant(self.special.hidden), axis=-1)
+        is_text = tf.reduce_all(ids[..., None] != tf.constant(self.special.special_ids), axis=-1)
         pieces = tf.where(is_text, pieces, "")
         if is_word_piece(self.tokenizer):
             pieces = tf.strings.regex_replace(pieces, "^(.)", rf"{WORD_MARK}\1")
@@ -200,9 +200,9 @@ def read_words(
         windows: split a long sentence into windows, instead of removing its last words.
 
     Returns:
-        the words (N, ragged) that each of the N windows tags; a dict of `token_ids` and `padding_mask` (N, S),
-        `word_starts` (N, I), padded with -1, and, if the reader reads characters, `character_ids` and
-        `character_mask` (N, S, c); and the number of windows of each text (B,). Without `windows`, N is B.
+        the words (n, ragged) that each of the n windows tags; a dict of `token_ids` and `padding_mask` (n, S),
+        `word_starts` (n, I), padded with -1, and, if the reader reads characters, `character_ids` and
+        `character_mask` (n, S, c); and the number of windows of each text (B,). Without `windows`, n = B.
     """
     words = tf.strings.split(text)
     per_word = _tokens_of_words(words, tokenizer)
@@ -231,11 +231,11 @@ def read_words(
 
 
 def join_windows(values: tf.Tensor, words: tf.RaggedTensor, counts: tf.Tensor) -> tf.Tensor:
-    """Join values (N, I) of the windows of each text, to (B, I).
+    """Join values (n, I) of the windows of each text, to (B, I).
 
     Args:
-        values: (N, I), one value per word, padded.
-        words: (N, ragged), the words of each window.
+        values: (n, I), one value per word, padded.
+        words: (n, ragged), the words of each window.
         counts: (B,), the number of windows of each text.
     """
     rows = tf.RaggedTensor.from_tensor(values, words.row_lengths())

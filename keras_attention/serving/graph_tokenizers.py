@@ -40,7 +40,7 @@ class GraphPieces:
         self._special = special_tokens_of(tokenizer)
         self._pattern = added_pattern(self._special)
         self._fold = tf.strings.lower if self._special.lowercase else tf.identity
-        self._ids = [tokenizer.token_to_id(token.content) for token in self._special.added]
+        self._ids = [tokenizer.token_to_id(token.content) for token in self._special.added_tokens]
         self.tracked = tokenizer
         if is_byte_pair(tokenizer):
             self._tokenize = _traced_once(_byte_pairs(tokenizer))
@@ -52,7 +52,7 @@ class GraphPieces:
 
     def tokenize(self, text: tf.Tensor) -> tf.RaggedTensor:
         """Turn (B,) strings into ids (B, ragged)."""
-        if not self._special.added:
+        if not self._special.added_tokens:
             return self._known_ids(text)
         from tensorflow_text import regex_split
 
@@ -65,14 +65,14 @@ class GraphPieces:
         return parts.with_flat_values(tf.concat([rows, added], axis=1)).merge_dims(1, 2)
 
     def _known_ids(self, text: tf.Tensor) -> tf.RaggedTensor:
-        """Return the ids of texts without pieces that are never split; see `SpecialTokens.size`."""
+        """Return the ids of texts without pieces that are never split; see `SpecialTokens.vocabulary_size`."""
         ids, special = tf.cast(self._tokenize(text), tf.int32), self._special
-        return tf.where(ids < special.size, ids, special.unknown) if special.size else ids
+        return tf.where(ids < special.vocabulary_size, ids, special.unknown) if special.vocabulary_size else ids
 
     def _added_ids(self, strings: tf.Tensor) -> tf.Tensor:
-        """Return (N,) the id of each string that is one of the pieces that are never split, else -1."""
+        """Return (n,), the id of each string that is one of the pieces that are never split, else -1."""
         stripped = tf.strings.regex_replace(strings, f"^[{SPACES}]+|[{SPACES}]+$", "")
-        contents = tf.constant([token.content for token in self._special.added])
+        contents = tf.constant([token.content for token in self._special.added_tokens])
         equal = tf.equal(self._fold(stripped)[:, None], self._fold(contents))
         return tf.reduce_max(tf.where(equal, tf.constant(self._ids, tf.int32), -1), axis=1)
 

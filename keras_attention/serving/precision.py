@@ -31,9 +31,9 @@ from keras_attention.layers.projections import Projection
 PRECISIONS = ("float32", "bfloat16", "int8")
 MIN_WIDTH = 16  # of an embedding; each of its vectors has a scale
 MIN_SIZE = 2**14  # weights; smaller matrices fit into the processor's cache and are not faster in fewer bits
-INT8_OP = "_MklQuantizedMatMulWithBiasAndDequantize"
+INT8_OP = "_QuantizedMatMul"
 _MAX_INT8 = 63
-_TINY = 1e-30  # the largest |x| of a row of zeros
+_TINY = 1e-30  # the largest weight of a column of zeros
 _KINDS = keras.layers.Dense, keras.layers.Embedding, keras.layers.ReversibleEmbedding
 _is_tracing = contextvars.ContextVar("is_tracing", default=False)  # whether this thread traces an export
 _lock = threading.Lock()  # one export at a time replaces the methods of layers
@@ -73,49 +73,61 @@ class Int8Matrix:
         scales = np.maximum(np.abs(matrix).max(axis=0), _TINY) / _MAX_INT8
         integers = np.round(matrix / scales).astype("int8")
         self.weights = tf.Variable(integers, trainable=False, name="matrix")
-        self.output_scales = tf.Variable((scales / 127).astype("float32"), trainable=False, name="output_scales")
-        offsets = -128.0 * integers.sum(axis=0, dtype="int32")  # float32 is exact: multiples of 128 below 2 ** 31
+        self.scales = tf.Variable((127 * scales).astype("float32"), trainable=False, name="scales")  # of 127
+        offsets = -128 / 127 * scales * integers.sum(axis=0, dtype="int32")
         self.offsets = tf.Variable(offsets.astype("float32"), trainable=False, name="offsets")
         self.bias = None if bias is None else tf.Variable(bias, trainable=False, name="bias")
 
     def __call__(self, rows: tf.Tensor) -> tf.Tensor:
         """Return x W + b, (R, N) float32, for rows x (R, M) float32.
 
-        The integers of x are from 1 to 255, where zero is 128; the `offsets` correct for it.
+        The integers of x are 128 + 127 x / a, from 1 to 255; the `offsets` correct for the 128.
         """
-        largest = tf.maximum(tf.reduce_max(tf.abs(rows), axis=-1, keepdims=True), _TINY)
-        integers = tf.cast(rows * (127.0 / largest) + 128.5, tf.uint8)  # the cast rounds down
+        largest = tf.reduce_max(tf.abs(rows), axis=-1, keepdims=True)
+        fractions = tf.math.divide_no_nan(rows, largest)
+        integers, _, _ = tf.raw_ops.QuantizeV2(input=fractions, min_range=-128 / 127, max_range=1.0, T=tf.quint8)
         weights = tf.bitcast(self.weights, tf.qint8)
-        sums = _multiply(tf.bitcast(integers, tf.quint8), weights, self.offsets)
-        outputs = sums * self.output_scales * largest
+        outputs = _multiply(integers, weights, self.scales, self.offsets) * largest
         return outputs if self.bias is None else outputs + self.bias
 
     def columns(self, ids: tf.Tensor) -> tf.Tensor:
         """Return the columns of W with these indices, (..., M) float32."""
         flat_ids = tf.reshape(ids, [-1])
-        scales = 127.0 * tf.gather(self.output_scales, flat_ids)
+        scales = tf.gather(self.scales, flat_ids) / 127.0
         columns = tf.cast(tf.gather(self.weights, flat_ids, axis=1), tf.float32) * scales
         return tf.reshape(tf.transpose(columns), tf.concat([tf.shape(ids), [self.weights.shape[0]]], axis=0))
 
 
-def _multiply(rows: tf.Tensor, weights: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
-    """Return rows W + offsets, (R, N) float32, for rows (R, M) quint8 and constant weights (M, N) qint8.
+def _multiply(rows: tf.Tensor, weights: tf.Tensor, scales: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
+    """Return (rows / 127) (weights scales / 127) + offsets, (R, N) float32.
 
     The public operation would reorder the weights for the processor in each call, because they are a variable. This one
     has the attribute `is_weight_const`, so it does it once.
+
+    Args:
+        rows: (R, M) quint8.
+        weights: (M, N) qint8.
+        scales: (N,) float32, the value of the weight 127.
+        offsets: (N,) float32.
     """
-    # Of the rows, the weights and the output; so the operation multiplies the integers as they are.
-    ranges = [tf.constant(x) for x in (0.0, 255.0, -127.0, 127.0, -1.0, 1.0)]
+    scales = tf.convert_to_tensor(scales)
+    # The last four are the values of the smallest and the largest integer of the rows and of the weights.
+    inputs = [rows, weights, tf.convert_to_tensor(offsets), *map(tf.constant, (0.0, 255 / 127)), scales, scales]
     attributes = {
-        **{name: dtype.as_datatype_enum for name, dtype in _TYPES.items()},
-        **dict.fromkeys(("transpose_a", "transpose_b"), False),
-        **dict.fromkeys(("is_weight_const", "is_bias_const"), True),
+        "T1": tf.quint8,
+        "T2": tf.qint8,
+        "is_weight_const": True,
+        "is_bias_const": True,
+        "fused_ops": [b"BiasAdd", b"Dequantize"],
         "input_quant_mode": b"SCALED",
-        "_kernel": b"QuantizedMklOp",
+        "Thost_inputs": [tensor.dtype for tensor in inputs],
+        "Thost_outputs": [tf.float32],
+        "Tdevice_inputs": [],
+        "Tdevice_outputs": [],
     }
     operation = tf.compat.v1.get_default_graph()._create_op_internal(
         INT8_OP,
-        [rows, weights, tf.convert_to_tensor(offsets), *ranges],
+        inputs,
         [tf.float32],
         name="int8_product",
         attrs={name: _attribute(value) for name, value in attributes.items()},
@@ -123,12 +135,19 @@ def _multiply(rows: tf.Tensor, weights: tf.Tensor, offsets: tf.Tensor) -> tf.Ten
     return operation.outputs[0]
 
 
-_TYPES = {"T1": tf.quint8, "T2": tf.qint8, "Tbias": tf.float32, "Toutput": tf.float32}
-
-
-def _attribute(value: bool | bytes | int) -> Any:
-    field = {bool: "b", bytes: "s", int: "type"}[type(value)]
-    return tf.compat.v1.AttrValue(**{field: value})
+def _attribute(value: Any) -> tf.compat.v1.AttrValue:
+    """Return the value of an attribute of an operation: a boolean, a string, a dtype, or a list of one kind."""
+    attribute = tf.compat.v1.AttrValue
+    if isinstance(value, list):
+        parts = [_attribute(part) for part in value]
+        return attribute(
+            list=attribute.ListValue(
+                s=[part.s for part in parts if part.s], type=[part.type for part in parts if part.type]
+            )
+        )
+    if isinstance(value, bool):
+        return attribute(b=value)
+    return attribute(s=value) if isinstance(value, bytes) else attribute(type=value.as_datatype_enum)
 
 
 def check_int8(advice: str) -> None:

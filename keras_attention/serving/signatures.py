@@ -15,7 +15,7 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.models import Task, introspection
-from keras_attention.serving.graph_inputs import GraphTextInputs, GraphWordInputs, encode_in_graph
+from keras_attention.serving.graph_inputs import GraphEncodedTexts, GraphEncodedWords, encode_in_graph
 from keras_attention.serving.graph_text import GraphTokenizer
 from keras_attention.serving.precision import in_precision
 
@@ -84,12 +84,12 @@ class GraphTask:
         reader = self.model.reader_for(**options)
         batch = encode_in_graph(reader, strings, self.graph_tokenizer, windows=True)
         outputs = self._outputs(batch, seed)
-        return batch.join(outputs) if isinstance(batch, GraphWordInputs) else outputs
+        return batch.join(outputs) if isinstance(batch, GraphEncodedWords) else outputs
 
     def pair(self, text: tf.Tensor, text_pair: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compute the outputs of a classifier for pairs of texts."""
         reader = self.model.input_reader
-        return self._outputs(GraphTextInputs(text, reader, self.graph_tokenizer(reader.tokenizer), text_pair))
+        return self._outputs(GraphEncodedTexts(text, reader, self.graph_tokenizer(reader.tokenizer), text_pair))
 
     def _outputs(self, batch: Any, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         model, options = self.model, {} if self.strategy is None else {"strategy": self.strategy}

@@ -27,7 +27,7 @@ def baseline(
     | task | metrics | prediction |
     |---|---|---|
     | `TextClassifier` | `accuracy` (0 to 1) | the most frequent label |
-    | `TextTagger` | `accuracy` (0 to 1) | the most frequent tag of each word, in lower case, or of all words |
+    | `TextTagger` | `accuracy`, `f1` (0 to 1) | the most frequent tag of each word, in lower case, or of all words |
     | `Translator` | `bleu`, `chrf` | the translation of the most similar source, by the cosine of TF-IDF vectors |
     | `Captioner` | `bleu`, `cider` | for all images, the caption with the highest mean similarity to all captions |
     | language models | `loss` (nats per token) | the frequencies of the tokens, p(v) = (count(v) + 1) / (n + V) |
@@ -88,15 +88,15 @@ def compare_with_baseline(
     for name in dict.fromkeys([monitor, f"val_{model.metric}", "val_logits_loss"]):
         value = value_of(name) if name.startswith("val_") else None
         metric = name.removeprefix("val_")
-        if value is None or (found := baseline(model, examples, validation, metric, **options)) is None:
+        if value is None or (naive := baseline(model, examples, validation, metric, **options)) is None:
             continue
         if verbose:
-            write_line(f"{name} {value:.4g}; baseline {found.value:.4g} ({found.description})")
-        gain = value - found.value if mode_of(name, outputs=["logits"]) == "max" else found.value - value
-        if gain <= 1e-6 * max(abs(found.value), 1):  # Keras rounds to float32
+            write_line(f"{name} {value:.4g}; baseline {naive.value:.4g} ({naive.description})")
+        gain = value - naive.value if mode_of(name, outputs=["logits"]) == "max" else naive.value - value
+        if gain <= 1e-6 * max(abs(naive.value), 1):  # Keras rounds to float32
             warnings.warn(
                 f"The model is not better than a baseline without a network: {name} is {value:.4g}, and "
-                f"{found.description} gives {found.value:.4g}. Train for longer (`epochs`, `patience`) or on more "
+                f"{naive.description} gives {naive.value:.4g}. Train for longer (`epochs`, `patience`) or on more "
                 "examples, or start from a pre-trained model.",
                 stacklevel=3,
             )

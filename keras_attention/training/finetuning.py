@@ -53,9 +53,9 @@ def freeze(model: keras.Model) -> None:
 def fit_head(model: keras.Model, examples: Sequence[Any], max_examples: int = 2000) -> None:
     """Fit the head of a classifier or tagger by logistic regression on the outputs of its encoder.
 
-    At first, the gradients of a head with random weights change the trained encoder for the worse. So fit the head,
-    then train all weights. The weights W, b of the head minimize the mean of -log softmax(W x + b)[label] plus
-    |W|^2 / (4 N); the N vectors x are the inputs of the head, divided by their mean L2 norm.
+    The gradients of a head with random weights damage the pre-trained encoder. So fit the head first, then train all
+    weights. The weights W, b of the head minimize the sum of -log softmax(W x + b)[label] plus |W|^2 / 4; the vectors x
+    are the inputs of the head, divided by their mean L2 norm.
 
     Args:
         model: a `TextClassifier` or `TextTagger`.
@@ -97,7 +97,7 @@ def _logistic_regression(
     scale, one_hot = np.linalg.norm(vectors, axis=1).mean(), np.eye(num_classes, dtype="float32")[labels]
     inputs = np.concatenate([vectors / scale, np.ones((len(vectors), 1), "float32")], axis=1)
     penalty = np.full((inputs.shape[1], 1), 0.5 / len(inputs), "float32")
-    penalty[-1] = 0.0  # of the biases
+    penalty[-1] = 0.0  # no penalty of the biases
     rate = 1 / (0.5 * np.linalg.eigvalsh(inputs.T @ inputs / len(inputs))[-1] + penalty.max())
     weights = ahead = np.zeros((inputs.shape[1], num_classes), "float32")
     for step in range(steps):
@@ -201,7 +201,7 @@ def rematerialize(model: keras.Model) -> None:
 class LayerwiseAdam(Adam):
     """Adam with weight decay and a learning rate for each layer, which decreases from the last block to the first.
 
-    Block i of L, counted from 0, has the learning rate r d^(L - 1 - i). The embeddings and an image encoder have r d^L;
+    Block i = 0 ... L - 1 has the learning rate r d^(L - 1 - i). The embeddings and an image encoder have r d^L;
     the layers after the blocks have r. The weight decay of a variable is multiplied by its learning rate.
 
     Args:

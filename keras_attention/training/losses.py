@@ -63,7 +63,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
         return ops.sum(ops.where(weights == 0, 0.0, costs * weights)), ops.sum(ops.abs(weights))
 
     def call(self, y_true, y_pred):
-        """Return the cost of each token, (B, T) or (B,); the class describes arguments and shapes."""
+        """Return the cost of each token, (B, T) or (B,); see the class docstring."""
         logits = ops.cast(ops.convert_to_tensor(y_pred), "float32")
         labels = ops.reshape(ops.cast(y_true, "int32"), ops.shape(logits)[:-1])
         return token_costs(logits, labels, self.label_smoothing)

@@ -12,20 +12,20 @@ from keras_attention.training.plan import SCHEDULES
 
 @keras.saving.register_keras_serializable("keras_attention")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Learning rate that rises linearly to a peak over W steps, then decays until step N.
+    """Learning rate that rises linearly to a peak over W steps, then decays until the last step.
 
     Steps count from 0. In the warm-up, the learning rate at step s is peak (s + 1) / W, so it is never zero. After the
-    warm-up it is the peak times a factor. With p = (s - W) / (N - W), clipped to [0, 1], the factor is
+    warm-up it is the peak times a factor. With p = (s - W) / (total_steps - W), clipped to [0, 1], the factor is
 
         "constant"        1
         "linear"          1 - p
         "cosine"          (1 + cos(pi p)) / 2
-        "inverse_sqrt"    sqrt(W / s), independent of N
+        "inverse_sqrt"    sqrt(W / s), independent of total_steps
 
     Args:
         peak: the highest learning rate.
         warmup_steps: W, at least 1.
-        total_steps: N, the step at which the decay ends.
+        total_steps: the step at which the decay ends.
         schedule: name of the decay, as above.
 
     Raises:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from keras_attention.defaults import training_defaults
+from keras_attention.defaults import DataSize, training_defaults
 
 Schedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
 SCHEDULES = get_args(Schedule)
@@ -46,23 +46,24 @@ class TrainingPlan:
     `TrainingPlan.for_data(model, examples)` chooses the values from the size of the data.
 
     Args:
-        epochs: maximum number of epochs; an epoch ends with a validation and a checkpoint.
-        passes_per_epoch: passes over the training data in an epoch; more than 1 for little data.
+        epochs: maximum number of epochs; each epoch ends with validation and a checkpoint.
+        passes_per_epoch: passes over the data per epoch; small data sets use more than 1.
         max_tokens: maximum number of tokens in a batch, padding included.
         learning_rate: peak learning rate of Adam.
-        schedule: decay of the learning rate after the warm-up.
-        warmup_steps: warm-up updates.
+        schedule: learning-rate schedule after the warm-up.
+        warmup_steps: number of warm-up updates.
         label_smoothing: label smoothing, in [0, 1); 0 = off.
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW; 0 = off.
         layer_decay: layer-wise learning-rate decay, such as 0.9; 1 = off.
         gradient_accumulation: batches per update; the loss is averaged over all their tokens.
         monitor: metric that selects the best model; by default val_bleu (translator, captioner), val_accuracy
-            (classifier, tagger) or val_loss (the others).
-        mode: whether lower (min) or higher (max) values of the metric are better; by default its name decides.
-        bleu_tokenizer: tokenizer of sacreBLEU; by default chosen from the writing system of the references.
-        patience: epochs without an improvement before training stops.
-        average_checkpoints: average the last N checkpoints, and save the average if it scores better; 1 = off.
+            (classifier, tagger) or val_loss (the others). Also val_chrf, val_cider, and val_f1 of entities.
+        mode: whether lower (min) or higher (max) values of the metric are better; by default inferred from the
+            metric name.
+        bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the script of the reference texts.
+        patience: stop after this many epochs without improvement.
+        average_checkpoints: average the last N checkpoints; keep the average only if its score is better; 1 = off.
         seed: seed of the random order of the examples.
 
     Raises:
@@ -115,13 +116,16 @@ class TrainingPlan:
             )
 
     @classmethod
-    def for_data(cls, model: Any, examples: Sequence, **chosen: Any) -> TrainingPlan:
+    def for_data(
+        cls, model: Any, examples: Sequence, data_size: DataSize | None = None, **overrides: Any
+    ) -> TrainingPlan:
         """Return the plan whose values follow from the size of the data, by the rules of `keras_attention.defaults`.
 
         Args:
             model: a task.
             examples: raw examples of the task, for training.
-            **chosen: fields with other values, such as `epochs=7`; the values of the other fields follow from them.
+            data_size: their size; None to measure it.
+            **overrides: fields with other values, such as `epochs=7`; the values of the other fields follow from them.
 
         Example:
             >>> pairs = [("so fine", "good"), ("so dull", "bad")] * 50
@@ -130,7 +134,7 @@ class TrainingPlan:
             >>> plan.max_tokens, plan.warmup_steps < plan.epochs * plan.passes_per_epoch * 4
             (100, True)
         """
-        return cls(**training_defaults(model, examples, **chosen))
+        return cls(**training_defaults(model, examples, data_size, **overrides))
 
 
 def mode_of(monitor: str, mode: Mode | None = None, outputs: Sequence[str] = ()) -> Mode:

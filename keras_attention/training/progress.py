@@ -8,7 +8,7 @@ import time
 
 import keras
 
-_WIDTH = 24  # of the bar, in characters
+_WIDTH = 24  # width of the bar, in characters
 _INTERVAL = 0.1  # seconds between two updates
 
 

@@ -18,7 +18,7 @@ from keras_attention.training.checkpoints import average_weights
 from keras_attention.training.compiling import compile_model, computed_names
 from keras_attention.training.plan import TrainingPlan, mode_of
 from keras_attention.training.progress import EpochLog
-from keras_attention.training.run_state import RunState, describe_start, was_pretrained
+from keras_attention.training.run_state import RunState, run_identity, was_pretrained
 
 
 def train(
@@ -28,7 +28,7 @@ def train(
     plan: TrainingPlan | None = None,
     *,
     validation: Any = None,
-    measure: Callable[[keras.Model], dict[str, float]] | None = None,
+    extra_metrics: Callable[[keras.Model], dict[str, float]] | None = None,
     class_weight: ClassWeight | None = None,
     batch_options: Mapping[str, Any] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -53,7 +53,7 @@ def train(
         validation: raw examples or batches; None for no validation. `keras_attention.data.split_examples` splits the
             training examples. With raw examples, the metric of the task, such as BLEU, selects the best model by
             default; with batches, a metric that Keras computes.
-        measure: a function that is called with the model after each epoch; it returns metrics, such as
+        extra_metrics: a function that is called with the model after each epoch; it returns metrics, such as
             `{"val_f1": 0.7}`, which are added to the history and can be monitored.
         class_weight: weights of the classes in the loss, for a `TextClassifier` or `TextTagger`; see its `fit`.
         batch_options: more arguments of the task's `make_batches`, such as `{"cache": "run/features"}` for a
@@ -83,7 +83,7 @@ def train(
         model.is_pretrained = pretrained
     plan = plan or _default_plan(model, examples)
     settings = {**options, "class_weight": class_weight, "is_pretrained": model.is_pretrained}
-    start = describe_start(plan, examples, validation, settings)
+    identity = run_identity(plan, examples, validation, settings)
     batches = _batches(model, examples, plan, options)
     _check_data(model, examples, validation)
     valid = None if validation is None else _batches(model, validation, plan, options, shuffle=False)
@@ -91,14 +91,14 @@ def train(
     if plan.bleu_tokenizer:
         options["bleu_tokenizer"] = plan.bleu_tokenizer
     scores = _task_scores(model, batches, validation, monitor, options)
-    if measure is None:
+    if extra_metrics is None:
         _check_monitor(monitor, [*computed_names(model, valid is not None), *scores])
     mode = mode_of(monitor, plan.mode, model.output if isinstance(model.output, dict) else ())
     _check_passes(plan, batches)
     directory.mkdir(parents=True, exist_ok=True)
     compile_model(model, plan, plan.passes_per_epoch * len(batches))
     model.optimizer.build(model.trainable_variables)
-    state = RunState(directory, plan, monitor, mode, _combined(scores, measure), {**start, "monitor": monitor})
+    state = RunState(directory, plan, monitor, mode, _combined(scores, extra_metrics), {**identity, "monitor": monitor})
     callbacks = [*callbacks, *([EpochLog()] if verbose else [])]
     _fit(model, state, plan, batches, valid, class_weight, callbacks)
     state.warn_if_constant()
@@ -153,7 +153,7 @@ def _task_scores(
     """Return metric -> function for the metrics that Keras does not compute: those of generated texts, the reward."""
     scores: dict[str, Callable[[Any], float]] = {}
     if validation is not None and not isinstance(validation, keras.utils.PyDataset):
-        for metric in model.data.text_metrics:
+        for metric in model.data.output_metrics(model):
             if metric in (model.metric, monitor.removeprefix("val_")):
                 scores[f"val_{metric}"] = lambda model, metric=metric: model.data.validation_score(
                     model, validation, metric, **options
@@ -164,15 +164,15 @@ def _task_scores(
 
 
 def _combined(
-    scores: dict[str, Callable[[Any], float]], measure: Callable[[Any], dict[str, float]] | None
+    scores: dict[str, Callable[[Any], float]], extra_metrics: Callable[[Any], dict[str, float]] | None
 ) -> Callable[[Any], dict[str, float]] | None:
-    """Return one function that computes the scores and calls `measure`; None if there are neither."""
-    if not scores and measure is None:
+    """Return one function that computes the scores and calls `extra_metrics`; None if there are neither."""
+    if not scores and extra_metrics is None:
         return None
 
     def measured(model: keras.Model) -> dict[str, float]:
         values = {name: score(model) for name, score in scores.items()}
-        return values if measure is None else {**values, **measure(model)}
+        return values if extra_metrics is None else {**values, **extra_metrics(model)}
 
     return measured
 
@@ -241,7 +241,7 @@ def _keep_average_if_better(model: keras.Model, state: RunState, batches: Any, v
     prefix, data = ("", batches) if trained else ("val_", validation)
 
     def measured() -> dict[str, float]:
-        values = {} if state.measure is None else state.measure(model)
+        values = {} if state.extra_metrics is None else state.extra_metrics(model)
         if state.monitor in values:
             return values
         computed = model.evaluate(data, verbose=0, return_dict=True)

@@ -29,9 +29,9 @@ class RunState(keras.callbacks.Callback):
         plan: its `patience` and `average_checkpoints` are used.
         monitor: the metric that selects the best model; of equal values, the lower loss selects.
         mode: whether a lower or a higher value is better.
-        measure: called with the model after each epoch; its values are added to the history.
-        start: what the run depends on, such as a digest of the data: name -> value. A run with other values is not
-            resumed.
+        extra_metrics: function that is called with the model after each epoch; its values are added to the history.
+        identity: what the run depends on, such as a digest of the data: name -> value. A run with other values is
+            not resumed.
     """
 
     def __init__(
@@ -40,12 +40,13 @@ class RunState(keras.callbacks.Callback):
         plan: TrainingPlan,
         monitor: str,
         mode: Mode,
-        measure: Callable[[keras.Model], dict[str, float]] | None,
-        start: dict[str, str | None],
+        extra_metrics: Callable[[keras.Model], dict[str, float]] | None,
+        identity: dict[str, str | None],
     ) -> None:
         super().__init__()
-        self.directory, self.monitor, self.mode, self.start = directory, monitor, mode, start
-        self.patience, self.average_checkpoints, self.measure = plan.patience, plan.average_checkpoints, measure
+        self.directory, self.monitor, self.mode, self.identity = directory, monitor, mode, identity
+        self.patience, self.average_checkpoints = plan.patience, plan.average_checkpoints
+        self.extra_metrics = extra_metrics
         self.history: dict[str, list[float]] = {}
         self.best: float | None = None
         self.best_loss = math.inf
@@ -74,17 +75,17 @@ class RunState(keras.callbacks.Callback):
                 f"{self.directory} has the run of a model with another config or vocabulary. Load its "
                 "model.keras to resume it, or choose another directory."
             )
-        self._check_start(metadata["start"])
+        self._check_identity(metadata["identity"])
         assign(_state_variables(model), arrays)
         for name in _SAVED:
             setattr(self, name, metadata[name])
         return metadata["epoch"]
 
-    def _check_start(self, start: dict[str, str | None]) -> None:
+    def _check_identity(self, saved: dict[str, str | None]) -> None:
         changed = [
-            f"the {name} changed" if name.endswith(" data") else f"{name} was {start.get(name)} and is {value}"
-            for name, value in self.start.items()
-            if start.get(name) != value
+            f"the {name} changed" if name.endswith(" data") else f"{name} was {saved.get(name)} and is {value}"
+            for name, value in self.identity.items()
+            if saved.get(name) != value
         ]
         if changed:
             raise ValueError(
@@ -95,8 +96,8 @@ class RunState(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Compute the metrics, save the best model and a checkpoint, and stop early."""
         logs = logs if logs is not None else {}
-        if self.measure is not None:
-            logs.update(self.measure(self.model))
+        if self.extra_metrics is not None:
+            logs.update(self.extra_metrics(self.model))
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
         self.wait = 0 if self.save_if_best(self.model, logs, epoch + 1) else self.wait + 1
@@ -107,7 +108,7 @@ class RunState(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _save_state(self, model: keras.Model, epoch: int) -> None:
-        metadata = {name: getattr(self, name) for name in (*_SAVED, "start")}
+        metadata = {name: getattr(self, name) for name in (*_SAVED, "identity")}
         arrays = [keras.ops.convert_to_numpy(v) for v in _state_variables(model)]
         save_arrays(self.checkpoint, arrays, {"epoch": epoch, "model": _model_digest(model), **metadata})
 
@@ -175,10 +176,10 @@ class RunState(keras.callbacks.Callback):
 def was_pretrained(directory: pathlib.Path) -> bool | None:
     """Return `is_pretrained` of the model at the start of the run in a directory; None if there is no run."""
     path = directory / "checkpoint.npz"
-    return load_arrays(path)[1]["start"].get("is_pretrained") == "True" if path.exists() else None
+    return load_arrays(path)[1]["identity"].get("is_pretrained") == "True" if path.exists() else None
 
 
-def describe_start(plan: TrainingPlan, examples: Any, validation: Any, options: Mapping[str, Any]) -> dict:
+def run_identity(plan: TrainingPlan, examples: Any, validation: Any, options: Mapping[str, Any]) -> dict:
     """Return what a run depends on: digests of its data, and the plan and options as strings."""
     may_change = ("epochs", "patience", "average_checkpoints", "monitor", "cache")
     settings = {**dataclasses.asdict(plan), **options}

@@ -55,7 +55,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
     Example:
         >>> batches = SelfCriticalBatches(examples, captioner, cache="features")  # doctest: +SKIP
         >>> plan = ka.training.TrainingPlan(epochs=8, learning_rate=1e-4, label_smoothing=0.0)  # doctest: +SKIP
-        >>> ka.train(captioner, batches, "runs/better", plan, measure=measure)  # doctest: +SKIP
+        >>> ka.train(captioner, batches, "runs/better", plan, extra_metrics=extra_metrics)  # doctest: +SKIP
 
     Reference: Rennie et al., 2017, https://arxiv.org/abs/1612.00563; the baseline: Luo, 2020,
     https://arxiv.org/abs/2003.09971.
@@ -76,10 +76,10 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         self.captioner, self.captions_per_image, self.seed, self.epoch = captioner, captions_per_image, seed, 0
         self.reader = captioner.target_reader
         self.images = image_source(examples, captioner, **image_options)
-        self.readable = np.flatnonzero(warn_unreadable(examples, self.images.valid))
+        self.valid_indices = np.flatnonzero(warn_unreadable(examples, self.images.valid))
         self.digest = functools.partial(digest, examples)
         self.reward = CaptionReward([example.captions for example in examples])
-        count = min(images_per_epoch, len(self.readable))
+        count = min(images_per_epoch, len(self.valid_indices))
         per_batch = max(1, max_tokens // (captions_per_image * captioner.config.max_length))
         self.images_per_batch = min(per_batch, count)
         self.images_per_epoch = count // self.images_per_batch * self.images_per_batch
@@ -166,7 +166,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
     def _image_rows(self) -> np.ndarray:
         """Return the indices of the examples of the epoch, (batches, images)."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        rows = rng.choice(self.readable, self.images_per_epoch, replace=False)
+        rows = rng.choice(self.valid_indices, self.images_per_epoch, replace=False)
         return rows.reshape(-1, self.images_per_batch)
 
     def _image_inputs(self, index: int) -> dict[str, np.ndarray]:

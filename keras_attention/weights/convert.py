@@ -1,6 +1,6 @@
 """Convert Hugging Face checkpoints with one table of names per family.
 
-A row of a table names one foreign array (an array of the checkpoint), the weights of our model that it contains, and
+A row of a table names one checkpoint array, the weights of our model that it contains, and
 the transform between both:
 
     Row("h.{i}.attn.c_attn.weight", ("decoder.blocks.{i}.attention.query_projection.kernel", ...), SPLIT_QKV)
@@ -20,24 +20,24 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_attention.weights.token_files import Role
+from keras_attention.weights.token_files import SpecialTokenRole
 
 _HEADS = ("head.", "pooler.", "output_bias.", "next_sentence_head.")  # paths that only one task has
 
 
 class Transform(NamedTuple):
-    """Converts one foreign array to our arrays, and back; H is the number of attention heads.
+    """Converts one checkpoint array to our arrays, and back; H is the number of attention heads.
 
     Attributes:
-        read: (foreign array, H) -> our arrays.
-        write: (our arrays, H) -> foreign array.
+        read: (checkpoint array, H) -> our arrays.
+        write: (our arrays, H) -> checkpoint array.
     """
 
     read: Callable[[np.ndarray, int], Sequence[np.ndarray]]
     write: Callable[[Sequence[np.ndarray], int], np.ndarray]
 
     def then(self, other: Transform) -> Transform:
-        """Return the transform that applies this one and then `other`; this one must have a single result."""
+        """Return the transform that applies this one and then `other`; this transform must return exactly one array."""
         return Transform(
             lambda array, heads: other.read(self.read(array, heads)[0], heads),
             lambda arrays, heads: self.write([other.write(arrays, heads)], heads),
@@ -56,7 +56,7 @@ class Row(NamedTuple):
     """One line of a table.
 
     Attributes:
-        hf_name: the name of the foreign array; `{i}` is the number of a block.
+        hf_name: the name of the checkpoint array; `{i}` is the number of a block.
         path: one or several paths in our model, such as `"encoder.blocks.{i}.hidden.kernel"`.
         transform: converts between both.
         task: the only task to which the row applies; None for all tasks.
@@ -131,7 +131,7 @@ class Family:
     attributes: tuple[Attribute, ...]
     rows: tuple[Row, ...]
     read_tokenizers: Callable[[pathlib.Path], dict[str, Any]]
-    roles: tuple[Role, ...]
+    roles: tuple[SpecialTokenRole, ...]
     token_ids: Mapping[str, str]
     default_token_ids: tuple[int, int, int]
     supported_values: Mapping[str, tuple] = dataclasses.field(default_factory=dict)

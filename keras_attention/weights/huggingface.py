@@ -171,7 +171,7 @@ def _labels(
 
 
 def _has_mean_pooling(directory: pathlib.Path) -> bool:
-    """Return whether the files of sentence-transformers, if there are some, say that a text has the mean vector."""
+    """Return whether sentence-transformers files request mean pooling."""
     return bool(optional_json(directory / "1_Pooling" / "config.json").get("pooling_mode_mean_tokens"))
 
 

@@ -16,7 +16,7 @@ from keras_attention.data.special_tokens import AddedToken, set_special_tokens
 from keras_attention.weights.attributes import activation
 from keras_attention.weights.convert import SQUEEZE_FIRST, TRANSPOSED, Attribute, Family, Row, dense, norm
 from keras_attention.weights.files import optional_json, read_json
-from keras_attention.weights.token_files import Role, read_special_tokens
+from keras_attention.weights.token_files import SpecialTokenRole, read_special_tokens
 from keras_attention.weights.tokenizers import order_by_id
 
 # Kinds of dropout that this library does not have, and duplicates that old versions of transformers wrote.
@@ -48,9 +48,9 @@ def _side(side: str) -> tuple[Row, ...]:
 
 
 MARIAN_ROLES = (
-    Role("unk_token", "unknown", "<unk>"),
-    Role("eos_token", "end", "</s>"),
-    Role("pad_token", "pad", "<pad>"),
+    SpecialTokenRole("unk_token", "unknown", "<unk>"),
+    SpecialTokenRole("eos_token", "end", "</s>"),
+    SpecialTokenRole("pad_token", "pad", "<pad>"),
 )
 
 
@@ -81,9 +81,9 @@ def read_marian_tokenizers(path: pathlib.Path) -> dict[str, Any]:
         special = dataclasses.replace(
             special,
             start=start,
-            added=(*special.added, *codes),
-            suppressed=tuple({*special.suppressed, start} - {special.end}),
-            size=len(pieces),
+            added_tokens=(*special.added_tokens, *codes),
+            suppress_tokens=tuple({*special.suppress_tokens, start} - {special.end}),
+            vocabulary_size=len(pieces),
         )
         tokenizer = sentence_piece((path / f"{side}.spm").read_bytes(), pieces)
         tokenizers[f"{side}_tokenizer"] = set_special_tokens(tokenizer, special)
@@ -95,7 +95,7 @@ def sentence_piece(model: bytes, pieces: list[str]) -> Any:
 
     A piece that the SentencePiece model lacks is never used, unless it is a single character; such a character is used
     if no other piece matches. The pieces that only the SentencePiece model has follow after `pieces`; see
-    `SpecialTokens.size`. A language code such as `>>fra<<` is one piece at the beginning of a text.
+    `SpecialTokens.vocabulary_size`. A language code such as `>>fra<<` is one piece at the beginning of a text.
 
     Args:
         model: a serialized SentencePiece model.

@@ -8,7 +8,7 @@
 | `config.json` | the ids of roles, such as `eos_token_id` |
 | `config.json`, `generation_config.json` | ids that are never generated: `suppress_tokens`, `bad_words_ids` |
 
-A role that no file names has the piece that transformers' class of the family gives it.
+A role that no file names has the default piece of the transformers tokenizer class.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from keras_attention.data.special_tokens import AddedToken, SpecialTokens, fill_
 from keras_attention.weights.files import optional_json
 
 
-class Role(NamedTuple):
+class SpecialTokenRole(NamedTuple):
     """A special token of a family.
 
     Attributes:
         name: the attribute of transformers, such as `"sep_token"`.
         kind: the field of `SpecialTokens` that has its id; None if this library does not use it.
-        piece: the piece that transformers' class gives it; None for none.
+        piece: the default of the transformers tokenizer class; None for none.
         lstrip: it includes the spaces before it, if no file has flags for it.
     """
 
@@ -55,7 +55,7 @@ class _Added(NamedTuple):
 
 def read_special_tokens(
     path: pathlib.Path,
-    roles: Iterable[Role],
+    roles: Iterable[SpecialTokenRole],
     vocabulary: Mapping[str, int],
     template: str | None,
     lowercase: bool = False,
@@ -79,7 +79,7 @@ def read_special_tokens(
     kinds = {role.kind: role_ids[role.name] for role in roles if role.kind and role_ids[role.name] is not None}
     others = [ids[piece] for piece in _additional_pieces(path) if piece in ids]
     others += [ids[piece] for piece, entry in added.items() if entry.is_special]
-    hidden = [i for i in (*role_ids.values(), *others) if i is not None]
+    special_ids = [i for i in (*role_ids.values(), *others) if i is not None]
     pieces = {i: piece for piece, i in ids.items()}
     tokens = {piece: entry.token for piece, entry in added.items()}
     for role in roles:
@@ -92,16 +92,14 @@ def read_special_tokens(
         end = next(role for role in reversed(list(roles)) if role.kind == "end")
         raise ValueError(f"{str(path)!r} has no {end.name}: its vocabulary lacks {end.piece!r}. Add it to the files.")
     known = fill_missing_ids(kinds)
-    starts = _check_processor(path, template, known, pieces)
-    suppressed = sorted(_suppressed(path) - {known["end"]})
     added_tokens = tuple(tokens[piece] for piece in sorted(tokens.keys() & ids.keys(), key=ids.__getitem__))
     special = SpecialTokens(
         **known,
-        hidden=tuple(hidden),
-        added=added_tokens,
-        starts_texts=starts,
+        special_ids=tuple(special_ids),
+        added_tokens=added_tokens,
+        add_start_token=_check_processor(path, template, known, pieces),
         lowercase=lowercase,
-        suppressed=suppressed,
+        suppress_tokens=sorted(_suppressed(path) - {known["end"]}),
     )
     return ids, special
 
@@ -116,7 +114,7 @@ def _suppressed(path: pathlib.Path) -> set[int]:
     return ids
 
 
-def _token(value: Any, piece: str, role: Role) -> AddedToken:
+def _token(value: Any, piece: str, role: SpecialTokenRole) -> AddedToken:
     if isinstance(value, Mapping):
         return _from_flags(piece, value)
     return AddedToken(piece, lstrip=role.lstrip, normalized=role.lstrip)  # as transformers' class
@@ -194,8 +192,10 @@ def _merge_ids(vocabulary: Mapping[str, int], added: Mapping[str, _Added]) -> di
     return ids
 
 
-def _role_id(path: pathlib.Path, role: Role, named: tuple[Any, str] | None, ids: Mapping[str, int]) -> int | None:
-    """Return the id of a role: of the piece that a file names, else of the class's piece, else that of config.json."""
+def _role_id(
+    path: pathlib.Path, role: SpecialTokenRole, named: tuple[Any, str] | None, ids: Mapping[str, int]
+) -> int | None:
+    """Return the id of a role: of the piece in a file, else of the class's default piece, else that of config.json."""
     config = optional_json(path / "config.json")
     value = config.get(f"{role.name}_id")
     stored = [value] if isinstance(value, int) else list(value or ())

@@ -13,32 +13,32 @@ from typing import Any
 from keras_attention.data.special_tokens import SpecialTokens, set_special_tokens, special_tokens_of
 from keras_attention.data.tokenizer_rules import is_byte_pair, is_word_piece
 from keras_attention.weights.files import optional_json, read_json
-from keras_attention.weights.token_files import Role, read_special_tokens
+from keras_attention.weights.token_files import SpecialTokenRole, read_special_tokens
 
 BERT_ROLES = (
-    Role("unk_token", "unknown", "[UNK]"),
-    Role("sep_token", "end", "[SEP]"),
-    Role("pad_token", "pad", "[PAD]"),
-    Role("cls_token", "start", "[CLS]"),
-    Role("mask_token", "mask", "[MASK]"),
+    SpecialTokenRole("unk_token", "unknown", "[UNK]"),
+    SpecialTokenRole("sep_token", "end", "[SEP]"),
+    SpecialTokenRole("pad_token", "pad", "[PAD]"),
+    SpecialTokenRole("cls_token", "start", "[CLS]"),
+    SpecialTokenRole("mask_token", "mask", "[MASK]"),
 )
 ROBERTA_ROLES = (
-    Role("bos_token", None, "<s>"),
-    Role("eos_token", None, "</s>"),
-    Role("unk_token", "unknown", "<unk>"),
-    Role("sep_token", "end", "</s>"),
-    Role("pad_token", "pad", "<pad>"),
-    Role("cls_token", "start", "<s>"),
-    Role("mask_token", "mask", "<mask>"),
+    SpecialTokenRole("bos_token", None, "<s>"),
+    SpecialTokenRole("eos_token", None, "</s>"),
+    SpecialTokenRole("unk_token", "unknown", "<unk>"),
+    SpecialTokenRole("sep_token", "end", "</s>"),
+    SpecialTokenRole("pad_token", "pad", "<pad>"),
+    SpecialTokenRole("cls_token", "start", "<s>"),
+    SpecialTokenRole("mask_token", "mask", "<mask>"),
 )
 GPT2_ROLES = (
-    Role("bos_token", "start", "<|endoftext|>"),
-    Role("eos_token", "end", "<|endoftext|>"),
-    Role("unk_token", "unknown", "<|endoftext|>"),
-    Role("sep_token", None, None),
-    Role("pad_token", "pad", None),
-    Role("cls_token", None, None),
-    Role("mask_token", "mask", None),
+    SpecialTokenRole("bos_token", "start", "<|endoftext|>"),
+    SpecialTokenRole("eos_token", "end", "<|endoftext|>"),
+    SpecialTokenRole("unk_token", "unknown", "<|endoftext|>"),
+    SpecialTokenRole("sep_token", None, None),
+    SpecialTokenRole("pad_token", "pad", None),
+    SpecialTokenRole("cls_token", None, None),
+    SpecialTokenRole("mask_token", "mask", None),
 )
 
 
@@ -114,7 +114,7 @@ def word_piece(
 
     pieces = list(pieces)
     usual = [role.piece for role in BERT_ROLES if role.piece in pieces]
-    added = usual if special is None else [token.content for token in special.added]
+    added = usual if special is None else [token.content for token in special.added_tokens]
     tokenizer = keras_hub.tokenizers.WordPieceTokenizer(
         vocabulary=pieces,
         lowercase=lowercase,
@@ -127,7 +127,7 @@ def word_piece(
     return tokenizer if special is None else set_special_tokens(tokenizer, special)
 
 
-def read_byte_pair(path: pathlib.Path, roles: tuple[Role, ...], template: str) -> dict[str, Any]:
+def read_byte_pair(path: pathlib.Path, roles: tuple[SpecialTokenRole, ...], template: str) -> dict[str, Any]:
     """Return {"tokenizer": ...} for GPT-2 or RoBERTa, or {} without tokenizer files.
 
     The files are `vocab.json` and `merges.txt`, or `tokenizer.json`.
@@ -188,14 +188,14 @@ def byte_pair(
     if not merges:
         raise ValueError("There are no merges; expected pairs of pieces, one pair per line, in merges.txt.")
     usual = [role.piece for role in (*GPT2_ROLES, *ROBERTA_ROLES) if role.piece in vocabulary]
-    added = list(dict.fromkeys(usual)) if special is None else [token.content for token in special.added]
+    added = list(dict.fromkeys(usual)) if special is None else [token.content for token in special.added_tokens]
     tokenizer = keras_hub.tokenizers.BytePairTokenizer(
         vocabulary, merges, add_prefix_space=add_prefix_space, unsplittable_tokens=added
     )
     return tokenizer if special is None else set_special_tokens(tokenizer, special)
 
 
-def write_tokenizer(tokenizer: Any, path: pathlib.Path, roles: tuple[Role, ...]) -> None:
+def write_tokenizer(tokenizer: Any, path: pathlib.Path, roles: tuple[SpecialTokenRole, ...]) -> None:
     """Write a WordPiece or byte-pair tokenizer as transformers reads it. Other kinds are not written.
 
     Args:
@@ -219,20 +219,20 @@ def write_tokenizer(tokenizer: Any, path: pathlib.Path, roles: tuple[Role, ...])
     _write_json(path / "tokenizer_config.json", {**settings, **_special_settings(tokenizer, roles)})
 
 
-def _special_settings(tokenizer: Any, roles: tuple[Role, ...]) -> dict[str, Any]:
+def _special_settings(tokenizer: Any, roles: tuple[SpecialTokenRole, ...]) -> dict[str, Any]:
     """Return the entries of `tokenizer_config.json` for the special tokens."""
     special, vocabulary = special_tokens_of(tokenizer), list(tokenizer.get_vocabulary())
-    kinds = {"bos_token": "start", "eos_token": "end"}  # of RoBERTa
+    kinds = {"bos_token": "start", "eos_token": "end"}  # roles of RoBERTa
     ids = {role.name: getattr(special, role.kind or kinds.get(role.name, ""), None) for role in roles}
     if special.pad in (special.end, special.start):  # there is none
         ids.pop("pad_token", None)
     named = {name: vocabulary[index] for name, index in ids.items() if index is not None}
     decoder = {}
-    for token in special.added:
+    for token in special.added_tokens:
         index, flags = tokenizer.token_to_id(token.content), dataclasses.asdict(token)
         flags.pop("at_start")
-        decoder[index] = {**flags, "special": index in special.hidden}
-    bos = {"add_bos_token": True} if roles is GPT2_ROLES and special.starts_texts else {}
+        decoder[index] = {**flags, "special": index in special.special_ids}
+    bos = {"add_bos_token": True} if roles is GPT2_ROLES and special.add_start_token else {}
     return {**named, **bos, "added_tokens_decoder": decoder}
 
 

@@ -18,7 +18,7 @@ from keras_attention.data.tokenizers import assigned_characters, compile_rules
 from keras_attention.weights.attributes import activation
 from keras_attention.weights.convert import SQUEEZE_FIRST, TRANSPOSED, Attribute, Family, Row, Transform, dense, norm
 from keras_attention.weights.files import optional_json
-from keras_attention.weights.token_files import Role, read_special_tokens
+from keras_attention.weights.token_files import SpecialTokenRole, read_special_tokens
 from keras_attention.weights.tokenizers import order_by_id
 
 # (M, H, D) <-> our kernel (M, H D); for the output projection <-> (H D, M)
@@ -30,15 +30,15 @@ _HEADS_FIRST = _HEADS_LAST.then(TRANSPOSED)
 
 
 XLNET_ROLES = (
-    Role("bos_token", None, "<s>"),
-    Role("eos_token", None, "</s>"),
-    Role("unk_token", "unknown", "<unk>"),
-    Role("sep_token", "end", "<sep>"),
-    Role("pad_token", "pad", "<pad>"),
-    Role("cls_token", "start", "<cls>"),
-    Role("mask_token", "mask", "<mask>", lstrip=True),
-    Role("eop_token", None, "<eop>"),  # additional special tokens of transformers' class
-    Role("eod_token", None, "<eod>"),
+    SpecialTokenRole("bos_token", None, "<s>"),
+    SpecialTokenRole("eos_token", None, "</s>"),
+    SpecialTokenRole("unk_token", "unknown", "<unk>"),
+    SpecialTokenRole("sep_token", "end", "<sep>"),
+    SpecialTokenRole("pad_token", "pad", "<pad>"),
+    SpecialTokenRole("cls_token", "start", "<cls>"),
+    SpecialTokenRole("mask_token", "mask", "<mask>", lstrip=True),
+    SpecialTokenRole("eop_token", None, "<eop>"),  # additional special tokens of transformers' class
+    SpecialTokenRole("eod_token", None, "<eod>"),
 )
 
 

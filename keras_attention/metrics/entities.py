@@ -1,0 +1,97 @@
+"""Precision, recall and F1 of the entities of tagged sentences."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+
+_TAG = re.compile(r"O|[BIESLU](-.+)?", re.DOTALL)
+
+
+@dataclasses.dataclass(frozen=True)
+class EntityScores:
+    """Scores of predicted entities; an entity is correct if its type, its first and its last word are.
+
+    Attributes:
+        precision: correct / predicted entities, 0 to 1; 0 if there are none.
+        recall: correct / expected entities, 0 to 1; 0 if there are none.
+        f1: 2 correct / (predicted + expected entities), 0 to 1; 0 if there are none.
+        total: the number of expected entities.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+    total: int
+
+    @classmethod
+    def from_counts(cls, correct: int, predicted: int, expected: int) -> EntityScores:
+        """Return the scores for numbers of entities."""
+        both = max(predicted + expected, 1)
+        return cls(correct / max(predicted, 1), correct / max(expected, 1), 2 * correct / both, expected)
+
+
+def have_entities(labels: Iterable[str]) -> bool:
+    """Return whether tags describe entities: each is `O`, or has one of the prefixes of IOB1, IOB2, BIOES and BILOU.
+
+    Example:
+        >>> have_entities(["O", "B-PER", "I-PER"]), have_entities(["NOUN", "VERB"])
+        (True, False)
+    """
+    labels = list(labels)
+    return any(label[0] in "BI" for label in labels) and all(map(_TAG.fullmatch, labels))
+
+
+def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Return the entities of a sentence: (type, index of the first word, index of the last word).
+
+    As in the script of CoNLL-2000 and 2003, one rule reads IOB1, IOB2, BIOES and BILOU as they are. A word continues
+    the entity of the word before it if both have the same type, its own prefix is I, E or L, and the prefix of the word
+    before it is B or I. Each other word whose tag is not `O` begins an entity.
+
+    Example:
+        >>> entities(["I-PER", "I-PER", "B-PER", "O", "I-LOC"])
+        [('PER', 0, 1), ('PER', 2, 2), ('LOC', 4, 4)]
+
+    Reference: Tjong Kim Sang and De Meulder, 2003, https://aclanthology.org/W03-0419.
+    """
+    found: list[tuple[str, int, int]] = []
+    before, type_before = "O", ""
+    for i, tag in enumerate(tags):
+        prefix, _, type_ = tag.partition("-")
+        if prefix in ("I", "E", "L") and before in ("B", "I") and type_ == type_before:
+            found[-1] = (type_, found[-1][1], i)
+        elif prefix != "O":
+            found.append((type_, i, i))
+        before, type_before = prefix, type_
+    return found
+
+
+def score_entities(
+    expected: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
+) -> tuple[EntityScores, dict[str, EntityScores]]:
+    """Score predicted tags by the entities that they describe.
+
+    Args:
+        expected: the tags of each sentence.
+        predicted: the predicted tags of each sentence.
+
+    Returns:
+        the scores of all entities (the micro average), and type -> scores, sorted by type.
+
+    Example:
+        >>> micro, by_type = score_entities([["B-PER", "I-PER", "B-LOC"]], [["B-PER", "O", "B-LOC"]])
+        >>> micro.f1, by_type["LOC"].f1
+        (0.5, 1.0)
+    """
+    counts = {name: collections.Counter() for name in ("correct", "predicted", "expected")}
+    for expected_tags, predicted_tags in zip(expected, predicted, strict=True):
+        sets = {"expected": set(entities(expected_tags)), "predicted": set(entities(predicted_tags))}
+        sets["correct"] = sets["expected"] & sets["predicted"]
+        for name, found in sets.items():
+            counts[name].update(type_ for type_, _, _ in found)
+    types = sorted(counts["expected"] | counts["predicted"])
+    by_type = {type_: EntityScores.from_counts(*(count[type_] for count in counts.values())) for type_ in types}
+    return EntityScores.from_counts(*(count.total() for count in counts.values())), by_type
