@@ -272,3 +272,21 @@ def translator(translator_file):
     import keras_attention  # noqa: F401  (registers its classes)
 
     return keras.saving.load_model(translator_file, compile=False)
+
+
+def gradient(function, x):
+    """Return the gradient of a scalar function at an array, as NumPy array."""
+    import keras
+    import numpy as np
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return np.asarray(jax.grad(function)(x))
+    import tensorflow as tf
+
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = function(x)
+    return tape.gradient(value, x).numpy()

@@ -9,6 +9,7 @@ import pytest
 from conftest import PAIRS
 
 import keras_attention as ka
+from keras_attention import keras_patches
 
 SMALL = {"units": 14, "embedding_dim": 11, "dropout": 0.0}
 
@@ -40,6 +41,16 @@ def test_a_file_and_an_export_load_as_models_with_the_same_prediction_method(cla
         for one, two in zip(classifier.classify(["we eat", ""]), model.classify(["we eat", ""]), strict=True):
             assert (one.label, one.pieces) == (two.label, two.pieces)
             assert math.isclose(one.score, two.score, rel_tol=1e-5)
+
+
+def test_weights_are_drawn_only_if_no_file_has_them(classifier):
+    config = classifier.get_config()
+    with keras_patches.reading_weights():
+        empty = ka.TextClassifier.from_config(config)
+    assert empty.count_params() == classifier.count_params()
+    assert not any(weight.any() for weight in empty.get_weights())
+    drawn = ka.TextClassifier.from_config(config)
+    assert any(weight.any() for weight in drawn.get_weights() if weight.ndim > 1)
 
 
 @pytest.mark.slow

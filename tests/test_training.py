@@ -8,13 +8,14 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import PAIRS, jax_environment
+from conftest import PAIRS, gradient, jax_environment
 
 import keras_attention as ka
 from keras_attention.metrics import MaskedAccuracy, Perplexity, score_texts, scores_by_length
 from keras_attention.storage import atomic_directory, atomic_write
 from keras_attention.training import WarmUp
 from keras_attention.training.checkpoints import assign, average_weights, load_arrays, save_arrays
+from keras_attention.training.optimizers import Adam
 from keras_attention.training.run import default_monitor
 
 
@@ -31,6 +32,39 @@ def test_the_loss_is_the_cross_entropy_with_the_smoothed_distribution(smoothing)
     expected = (-(smoothed * log_p).sum(-1) * weights).sum() / weights.sum()
     loss = ka.training.MaskedCrossEntropy(smoothing)(labels, logits, sample_weight=weights)
     np.testing.assert_allclose(float(loss), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_the_gradient_of_the_loss_is_the_distribution_minus_the_smoothed_one(smoothing):
+    logits, labels, weights = random(2, 3, 5), np.array([[1, 4, 0], [2, 2, 3]]), np.array([[2.0, 1, 0], [-3, 1, 1]])
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    smoothed = np.eye(5)[labels] * (1 - smoothing) + smoothing / 5
+    loss = ka.training.MaskedCrossEntropy(smoothing)
+    actual = gradient(lambda x: loss(labels, x, sample_weight=weights.astype("float32")), logits)
+    np.testing.assert_allclose(actual, (p - smoothed) * weights[:, :, None] / 8, atol=1e-6)
+
+
+def test_adam_equals_that_of_keras():
+    weights = [[keras.Variable(random(*shape)) for shape in ((3, 5), (7,))] for _ in range(2)]
+    options = {"learning_rate": WarmUp(0.1, 2, 9), "beta_2": 0.98, "epsilon": 1e-9, "global_clipnorm": 1.0}
+    for kind, variables in zip((keras.optimizers.Adam, Adam), weights, strict=True):
+        optimizer = kind(**options)
+        for step in range(3):
+            optimizer.apply([keras.ops.array(random(step + 1, *v.shape)[step]) for v in variables], variables)
+    for one, two in zip(*weights, strict=True):
+        np.testing.assert_allclose(np.array(one), np.array(two), atol=1e-6)
+
+
+def test_logits_of_a_mixed_policy_are_computed_in_half_precision():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        sizes = {"width": 14, "num_layers": 1, "num_heads": 2, "intermediate_dim": 5, "vocabulary_size": 11}
+        embedding = ka.CausalLM.from_preset("gpt2_small", **sizes).embedding
+    finally:
+        keras.config.set_dtype_policy(before)
+    logits = embedding(keras.ops.ones((2, 3, 14)), reverse=True)
+    assert keras.backend.standardize_dtype(logits.dtype) == "bfloat16"
 
 
 def test_a_negative_weight_makes_a_token_less_likely():

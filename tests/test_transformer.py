@@ -27,6 +27,7 @@ from keras_attention.layers.cache import (
     repeat_beams,
     write_cache,
 )
+from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.normalization import LayerNormalization
 
 B, S, H, D = 2, 5, 3, 7
@@ -261,6 +262,17 @@ def test_layer_normalization_equals_that_of_keras(policy):
     assert outputs.dtype == expected.dtype
     outputs, expected = (to_numpy(ops.cast(array, "float32")) for array in (outputs, expected))
     np.testing.assert_allclose(outputs, expected, atol=0.05 if policy == "mixed_bfloat16" else 1e-5)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_dropout_zeroes_a_part_and_keeps_the_mean(policy):
+    layer, x = Dropout(0.3, seed=3, dtype=policy), ops.ones((101, 103), policy.removeprefix("mixed_"))
+    first, second = (to_numpy(ops.cast(layer(x, training=True), "float32")) for _ in range(2))
+    for outputs in (first, second):
+        assert abs((outputs == 0).mean() - 0.3) < 4 * (0.3 * 0.7 / outputs.size) ** 0.5
+        np.testing.assert_allclose(outputs[outputs > 0], 1 / 0.7, rtol=0.01 if policy != "float32" else 1e-4)
+    assert 0.5 < (first == second).mean() < 0.65  # independent: 0.3^2 + 0.7^2 = 0.58
+    assert (to_numpy(ops.cast(layer(x), "float32")) == 1).all()
 
 
 def test_float16_works_without_a_float16_kernel_in_the_backend():

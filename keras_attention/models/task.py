@@ -170,11 +170,9 @@ class Task(keras.Model):
         """Update the weights, or accumulate the gradients of a batch; see `token_loss.train_step`."""
         return token_loss.train_step(self, *arguments)
 
-    def make_train_function(self, force: bool = False) -> None:
-        """Make the function of a step. TensorFlow traces it again if the first call creates the optimizer's slots."""
-        if keras_patches.distribution_strategy(self) is None and not getattr(self.optimizer, "built", True):
-            self.optimizer.build(self.trainable_variables)
-        super().make_train_function(force)
+    @documented_by(keras_methods.make_train_function)
+    def make_train_function(self, force: bool = False) -> Any:
+        return keras_methods.make_train_function(self, force)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
         keras_patches.build_on_one_replica(self, iterator, data_batch)
