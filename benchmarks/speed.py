@@ -1,11 +1,7 @@
-"""Measure the training speed compared with PyTorch, the overhead of serving, and the import time.
+"""Measure the overhead of serving and the import time.
 
-    pip install torch     # only for the comparison
     python benchmarks/speed.py
 
-Training: `rnn_attention` and the same network in PyTorch (nn.LSTM on packed sequences, nn.LSTMCell with additive
-attention and input feeding, tied embeddings, Adam, gradient clipping, label smoothing), on the same batches of random
-ids; median of target tokens per second.
 Serving: an exported beam search, with strings as input and output, and the decode loop on ids in one TensorFlow graph.
 Import: `import keras_attention` and `import keras`, each in a new process; median of seven.
 All ratios are of measurements that alternate in the same run.
@@ -25,125 +21,11 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import numpy as np
 
 import keras_attention as ka
 
 THREADS = os.cpu_count()
 ROUNDS = 5
-
-
-def batch(rng: np.random.Generator, rows: int, source: int, target: int, vocabulary: int) -> tuple:
-    """Return a batch of random ids; at most a quarter of each source is padding."""
-    lengths = rng.integers(source * 3 // 4, source + 1, rows)
-    lengths[0] = source
-    mask = np.arange(source) < lengths[:, None]
-    ids = rng.integers(4, vocabulary, (rows, source)).astype("int32") * mask
-    labels = rng.integers(4, vocabulary, (rows, target)).astype("int32")
-    inputs = {"source_ids": ids, "source_mask": mask, "target_ids": ka.data.batches.shift_right(labels, 2)}
-    return inputs, labels, np.ones(labels.shape, "float32")
-
-
-def ours(config) -> tuple:
-    """Return the preset, compiled as `train` compiles it, and its training step."""
-    tokenizer = ka.data.train_tokenizer(["a b"], "characters")
-    model = ka.Translator(config, tokenizer, tokenizer)
-    ka.training.compile_model(model, ka.training.TrainingPlan(), 100)
-    return model, lambda inputs, labels, weights: model.train_on_batch(inputs, labels, weights)
-
-
-def torch_network(config):
-    """Return the same network in PyTorch, with the same sizes and number of parameters, except for biases."""
-    import torch
-    from torch import nn
-
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            width, units = config.embedding_dim, config.units
-            self.source = nn.Embedding(config.source_vocabulary_size, width)
-            self.target = nn.Embedding(config.target_vocabulary_size, width)
-            self.encoder = nn.LSTM(width, units // 2, bidirectional=True, batch_first=True)
-            self.bridge = nn.ModuleList([nn.Linear(units, units) for _ in range(2)])
-            self.cell = nn.LSTMCell(2 * width, units)
-            self.query, self.key = (nn.Linear(units, units, bias=False) for _ in range(2))
-            self.vector = nn.Linear(units, 1, bias=False)
-            self.output = nn.Linear(2 * units, width)
-            self.dropout = nn.Dropout(config.dropout)
-
-        def forward(self, ids, mask, targets):
-            packed = nn.utils.rnn.pack_padded_sequence(
-                self.dropout(self.source(ids)), mask.sum(1), batch_first=True, enforce_sorted=False
-            )
-            memory, states = self.encoder(packed)
-            memory, _ = nn.utils.rnn.pad_packed_sequence(memory, batch_first=True, total_length=ids.shape[1])
-            memory = self.dropout(memory)
-            pairs = [torch.cat([state[0], state[1]], -1) for state in states]
-            hidden, cell = (torch.tanh(b(s)) for b, s in zip(self.bridge, pairs, strict=True))
-            keys, words = self.key(memory), self.dropout(self.target(targets))
-            feed, outputs = torch.zeros_like(words[:, 0]), []
-            for t in range(targets.shape[1]):
-                hidden, cell = self.cell(torch.cat([words[:, t], feed], -1), (hidden, cell))
-                scores = self.vector(torch.tanh(self.query(hidden)[:, None] + keys)).squeeze(-1)
-                weights = torch.softmax(scores.masked_fill(~mask, -1e30), -1)
-                context = torch.bmm(weights[:, None], memory).squeeze(1)
-                feed = torch.tanh(self.output(torch.cat([hidden, context], -1)))
-                outputs.append(feed)
-            return self.dropout(torch.stack(outputs, 1)) @ self.target.weight.T
-
-    return Network()
-
-
-def torch_step(config):
-    """Return the training step of the PyTorch network."""
-    import torch
-    from torch import nn
-
-    torch.set_num_threads(THREADS)
-    network = torch_network(config)
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3, betas=(0.9, 0.98), eps=1e-9)
-
-    def step(inputs, labels, weights) -> None:
-        optimizer.zero_grad()
-        arguments = [torch.from_numpy(inputs[name]) for name in ("source_ids", "source_mask", "target_ids")]
-        logits = network(*arguments)
-        torch_labels = torch.from_numpy(labels).long().flatten()
-        nn.functional.cross_entropy(logits.flatten(0, 1), torch_labels, label_smoothing=0.1).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-
-    return step
-
-
-def training() -> list[str]:
-    import torch
-
-    config = ka.config.RecurrentConfig(
-        embedding_dim=256, units=384, dropout=0.3, attention="additive",
-        source_vocabulary_size=5000, target_vocabulary_size=5000,
-    )  # fmt: skip
-    rng, lines = (
-        np.random.default_rng(0),
-        ["| batch | ours, tokens/s | PyTorch, tokens/s | ratio |", "|---|---|---|---|"],
-    )
-    _, our_step = ours(config)
-    step_in_torch = torch_step(config)
-    for rows, source, target in ((96, 16, 16), (32, 16, 16), (48, 32, 32)):
-        batches = [batch(rng, rows, source, target, 5000) for _ in range(4)]
-        speeds = {"ours": [], "torch": []}
-        for step in (our_step, step_in_torch):
-            step(*batches[0])
-        for _ in range(ROUNDS):
-            for name, step in (("ours", our_step), ("torch", step_in_torch)):
-                begin = time.perf_counter()
-                for one in batches:
-                    step(*one)
-                speeds[name].append(len(batches) * rows * target / (time.perf_counter() - begin))
-        our_speed, torch_speed = (statistics.median(speeds[name]) for name in ("ours", "torch"))
-        lines.append(
-            f"| {rows} x {source} -> {target} | {our_speed:,.0f} | {torch_speed:,.0f} | {our_speed / torch_speed:.2f} |"
-        )
-    return [f"Training, PyTorch {torch.__version__}", "", *lines]
 
 
 def serving() -> list[str]:
@@ -216,7 +98,7 @@ def main() -> None:
 
     print(f"{platform.machine()}, {THREADS} cores, Python {platform.python_version()}")
     print(f"TensorFlow {tf.__version__}, Keras {keras.__version__} on {keras.backend.backend()}\n")
-    for part in (importing, training, serving):
+    for part in (importing, serving):
         print("\n".join(part()), end="\n\n", flush=True)
     print(f"Script: {pathlib.Path(__file__).name}; medians of {ROUNDS} rounds (import: 7, serving: {4 * ROUNDS}).")
 

@@ -1,28 +1,112 @@
-"""Measure the training speed and memory of a GPT-2, compared with KerasHub and Hugging Face.
+"""Measure the training speed and memory of our models, KerasHub's, Hugging Face's and PyTorch's.
 
     pip install torch transformers     # only for the comparison
-    python benchmarks/training_speed.py
+    python benchmarks/training_speed.py gpt2               # 6 layers of width 512, V = 8,192, batches of 8 x 128 tokens
+    python benchmarks/training_speed.py rnn_attention      # against the same network in PyTorch
+    python benchmarks/training_speed.py transformer_tiny   # against the same network in PyTorch
+    python benchmarks/training_speed.py gpt2 ours keras_hub    # only some engines
 
-The model has 6 layers of width 512 and V = 8,192; a batch is 8 x 128 tokens. Each engine trains in a separate process,
-on the same ids, with Adam. The table has tokens per second, the median of `ROUNDS` steps, and the peak memory.
-`ours_bfloat16` is our model with `mixed_bfloat16`.
+Each engine is loaded in a process of its own, with one thread per core, and trains with Adam on the same random ids. In
+each of `ROUNDS` rounds, the engines run one after the other; the table has medians. The engines `products` compute only
+the matrix products of the layers of the GPT-2, forward and backward, with TensorFlow: what they reach is the peak of
+the machine for these shapes. `ours_bfloat16` is our model with `mixed_bfloat16`.
 """
 
 from __future__ import annotations
 
 import importlib.metadata as metadata
-import json
+import itertools
 import os
 import pathlib
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 LAYERS, WIDTH, HEADS, VOCABULARY, ROWS, LENGTH, ROUNDS = 6, 512, 8, 8192, 8, 128, 9
+PAIRS, SIDE, PAIR_VOCABULARY = 64, 24, 5000  # of the translators: rows, tokens of a side, vocabulary
+RNN_ATTENTION = {"embedding_dim": 256, "units": 384, "dropout": 0.3}
+TRANSFORMER_TINY = {"width": 128, "num_heads": 4, "num_layers": 4, "intermediate_dim": 256, "dropout": 0.3}
+WORK = next(iter(sys.argv[2:] if sys.argv[1:2] == ["serve"] else sys.argv[1:]), "gpt2")
+BLOCK = [(WIDTH, WIDTH)] * 4 + [(WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)]
+PRODUCTS = LAYERS * BLOCK + [(WIDTH, VOCABULARY)]  # inputs and outputs of the matrices
+PRODUCT_FLOP = 6 * ROWS * LENGTH * sum(inputs * outputs for inputs, outputs in PRODUCTS)  # forward and backward
+
+
+def serve(step: Callable[[], object]) -> None:
+    """Run a step for each line, and print the seconds and the peak memory."""
+    for _ in sys.stdin:
+        begin = time.perf_counter()
+        step()
+        print(f"RESULT {time.perf_counter() - begin} {peak_gib()}", flush=True)
+
+
+def peak_gib() -> float:
+    """Return the peak memory of this process; `ru_maxrss` would include the parent process."""
+    status = pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1]
+    return int(status.split()[0]) / 2**20
+
+
+class Engine:
+    """An engine in a process of its own; `failure` is the last line of its errors if it ended."""
+
+    def __init__(self, name: str, folder: pathlib.Path) -> None:
+        self.name, self.gib, self.failure, self.errors = name, 0.0, None, open(folder / f"{name}.log", "w+")
+        command, pipe = [sys.executable, __file__, "serve", WORK, name], subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.errors, text=True)
+        self.seconds: list[float] = []
+
+    def run(self) -> float:
+        """Run a step and return its seconds; 0 if the engine failed."""
+        if not self.failure:
+            try:
+                self.process.stdin.write("\n")
+                self.process.stdin.flush()
+            except BrokenPipeError:
+                pass
+            for line in self.process.stdout:
+                if line.startswith("RESULT"):
+                    seconds, self.gib = map(float, line.split()[1:])
+                    return seconds
+            self.errors.seek(0)
+            self.failure = (self.errors.read().strip().splitlines() or ["no message"])[-1][:200]
+        return 0.0
+
+    def median(self) -> float:
+        """Return the median of the seconds of a step."""
+        return statistics.median(self.seconds)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def products_float32(dtype: str = "float32") -> Callable[[], object]:
+    import tensorflow as tf
+
+    tokens, weights = ROWS * LENGTH, [tf.cast(tf.random.normal(shape), dtype) for shape in PRODUCTS]
+    activations = {size: tf.cast(tf.random.normal((tokens, size)), dtype) for shape in PRODUCTS for size in shape}
+
+    @tf.function
+    def step():
+        results = []
+        for weight in weights:
+            inputs, gradients = (activations[size] for size in weight.shape)
+            results.append(tf.matmul(inputs, weight))
+            results.append(tf.matmul(gradients, weight, transpose_b=True))
+            scale = tf.cast(1 + len(results), dtype)  # or TensorFlow would compute equal products once
+            results.append(tf.matmul(inputs, gradients + scale, transpose_a=True))
+        return [result[0, 0] for result in results]
+
+    return lambda: [value.numpy() for value in step()]
+
+
+def products_bfloat16() -> Callable[[], object]:
+    return products_float32("bfloat16")
 
 
 def ids():
@@ -95,47 +179,177 @@ def hugging_face() -> Callable[[], object]:
     return step
 
 
-ENGINES = (ours, keras_hub, hugging_face, ours_bfloat16)
+def pairs() -> tuple:
+    """Return a batch of random ids; at most a quarter of each source is padding."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    mask = np.arange(SIDE) < rng.integers(SIDE * 3 // 4, SIDE + 1, PAIRS)[:, None]
+    mask[0] = True
+    source, labels = (rng.integers(4, PAIR_VOCABULARY, (PAIRS, SIDE)).astype("int32") for _ in range(2))
+    targets = np.concatenate([np.full((PAIRS, 1), 2, "int32"), labels[:, :-1]], 1)
+    return {"source_ids": source * mask, "source_mask": mask, "target_ids": targets}, labels
 
 
-def peak_gib() -> float:
-    """Return the peak memory of this process; `ru_maxrss` would include the parent process."""
-    status = pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1]
-    return int(status.split()[0]) / 2**20
+def pairs_config():
+    """Return the config of the preset, without a connection that the PyTorch network lacks."""
+    import dataclasses
+
+    import keras_attention as ka
+
+    if WORK == "transformer_tiny":
+        return dataclasses.replace(ka.presets()[WORK].config, **TRANSFORMER_TINY)
+    return ka.config.RecurrentConfig(**RNN_ATTENTION, attention="additive")
 
 
-def measure(step: Callable[[], object]) -> dict:
-    step()
-    times = []
-    for _ in range(ROUNDS):
-        begin = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - begin)
-    peak = peak_gib()
-    return {"speed": ROWS * LENGTH / statistics.median(times), "gib": peak}
+def ours_pairs() -> Callable[[], object]:
+    import keras_hub
+    import numpy as np
+
+    import keras_attention as ka
+
+    words = ["[PAD]", "[UNK]", "[START]", "[END]", *map("".join, itertools.product("abcdefghijklmnopqr", repeat=3))]
+    tokenizer = keras_hub.tokenizers.WordPieceTokenizer(vocabulary=words[:PAIR_VOCABULARY], oov_token="[UNK]")
+    model = ka.Translator(pairs_config(), tokenizer, tokenizer)
+    ka.training.compile_model(model, ka.training.TrainingPlan(), 100)
+    inputs, labels = pairs()
+    return lambda: model.train_on_batch(inputs, labels, np.ones(labels.shape, "float32"))
+
+
+def torch_rnn(embedding_dim: int, units: int, dropout: float):
+    """Return the network of `rnn_attention`, with the same sizes and number of parameters, except for biases."""
+    import torch
+    from torch import nn
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.source = nn.Embedding(PAIR_VOCABULARY, embedding_dim)
+            self.target = nn.Embedding(PAIR_VOCABULARY, embedding_dim)
+            self.encoder = nn.LSTM(embedding_dim, units // 2, bidirectional=True, batch_first=True)
+            self.bridge = nn.ModuleList([nn.Linear(units, units) for _ in range(2)])
+            self.cell = nn.LSTMCell(2 * embedding_dim, units)
+            self.query, self.key = (nn.Linear(units, units, bias=False) for _ in range(2))
+            self.vector = nn.Linear(units, 1, bias=False)
+            self.output = nn.Linear(2 * units, embedding_dim)
+            self.dropout = nn.Dropout(dropout)
+
+        def forward(self, ids, mask, targets):
+            packed = nn.utils.rnn.pack_padded_sequence(
+                self.dropout(self.source(ids)), mask.sum(1), batch_first=True, enforce_sorted=False
+            )
+            memory, states = self.encoder(packed)
+            memory, _ = nn.utils.rnn.pad_packed_sequence(memory, batch_first=True, total_length=ids.shape[1])
+            memory = self.dropout(memory)
+            pairs = [torch.cat([state[0], state[1]], -1) for state in states]
+            hidden, cell = (torch.tanh(b(s)) for b, s in zip(self.bridge, pairs, strict=True))
+            keys, words = self.key(memory), self.dropout(self.target(targets))
+            feed, outputs = torch.zeros_like(words[:, 0]), []
+            for t in range(targets.shape[1]):
+                hidden, cell = self.cell(torch.cat([words[:, t], feed], -1), (hidden, cell))
+                scores = self.vector(torch.tanh(self.query(hidden)[:, None] + keys)).squeeze(-1)
+                weights = torch.softmax(scores.masked_fill(~mask, -1e30), -1)
+                context = torch.bmm(weights[:, None], memory).squeeze(1)
+                feed = torch.tanh(self.output(torch.cat([hidden, context], -1)))
+                outputs.append(feed)
+            return self.dropout(torch.stack(outputs, 1)) @ self.target.weight.T
+
+    return Network()
+
+
+def torch_transformer(width: int, num_heads: int, num_layers: int, intermediate_dim: int, dropout: float):
+    """Return the network of `transformer_tiny`, with the same sizes and number of parameters, except for biases."""
+    import torch
+    from torch import nn
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            sizes = (width, num_heads, num_layers, num_layers, intermediate_dim, dropout)
+            self.embedding, self.dropout = nn.Embedding(PAIR_VOCABULARY, width), nn.Dropout(dropout)
+            self.transformer = nn.Transformer(*sizes, batch_first=True)
+            angles = torch.arange(SIDE)[:, None] / 10_000 ** (torch.arange(0, width, 2) / width)
+            self.positions = torch.cat([angles.sin(), angles.cos()], 1)
+            self.causal = nn.Transformer.generate_square_subsequent_mask(SIDE, dtype=torch.bool)
+
+        def embed(self, ids):
+            return self.dropout(self.embedding(ids) * width**0.5 + self.positions)
+
+        def forward(self, ids, mask, targets):
+            masks = {"src_key_padding_mask": ~mask, "memory_key_padding_mask": ~mask, "tgt_mask": self.causal}
+            outputs = self.transformer(self.embed(ids), self.embed(targets), **masks, tgt_is_causal=True)
+            return outputs @ self.embedding.weight.T
+
+    return Network()
+
+
+def torch_pairs() -> Callable[[], object]:
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(os.cpu_count())
+    network = torch_transformer(**TRANSFORMER_TINY) if WORK == "transformer_tiny" else torch_rnn(**RNN_ATTENTION)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3, betas=(0.9, 0.98), eps=1e-9)
+    inputs, labels = pairs()
+    arguments = [torch.from_numpy(inputs[name]) for name in ("source_ids", "source_mask", "target_ids")]
+
+    def step() -> None:
+        optimizer.zero_grad()
+        logits, flat = network(*arguments), torch.from_numpy(labels).long().flatten()
+        nn.functional.cross_entropy(logits.flatten(0, 1), flat, label_smoothing=0.1).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+
+    return step
+
+
+ENGINES = {
+    "gpt2": ["ours", "keras_hub", "hugging_face", "ours_bfloat16", "products_float32", "products_bfloat16"],
+    "rnn_attention": ["ours_pairs", "torch_pairs"],
+    "transformer_tiny": ["ours_pairs", "torch_pairs"],
+}
+
+
+def print_table(engines: list[Engine]) -> None:
+    """Print the speeds relative to each peer and, for the GPT-2, to the peak of the machine."""
+    working = {engine.name: engine for engine in engines if not engine.failure}
+    peers = [name for name in ("keras_hub", "hugging_face", "torch_pairs") if name in working]
+    tokens = ROWS * LENGTH if WORK == "gpt2" else PAIRS * SIDE
+    titles = ["engine", "tokens/s", *(f"to {peer}" for peer in peers), "GFLOP/s", "fraction of the peak", "peak GiB"]
+    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
+    for engine in engines:
+        if engine.failure:
+            print(f"| {engine.name} | failed: {engine.failure} |")
+            continue
+        seconds = engine.median()
+        ratios = [f"{working[peer].median() / seconds:.2f}" for peer in peers]
+        peak = working.get("products_bfloat16" if "bfloat16" in engine.name else "products_float32")
+        flop = f"{PRODUCT_FLOP / seconds / 1e9:.0f}" if WORK == "gpt2" else ""
+        fraction = f"{peak.median() / seconds:.0%}" if peak else ""
+        print(
+            f"| {' | '.join([engine.name, f'{tokens / seconds:,.0f}', *ratios, flop, fraction, f'{engine.gib:.2f}'])} |"
+        )
 
 
 def main() -> None:
-    if len(sys.argv) > 1:
-        print("RESULT", json.dumps(measure(globals()[sys.argv[1]]())))
+    if sys.argv[1:2] == ["serve"]:
+        serve(globals()[sys.argv[3]]())
         return
     packages = ("tensorflow", "keras", "keras-hub", "torch", "transformers")
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores; {', '.join(f'{p} {metadata.version(p)}' for p in packages)}\n"
-    )
-    print("| engine | tokens/s | ours / engine | peak GiB |\n|---|---|---|---|")
-    first = None
-    for engine in ENGINES:
-        done = subprocess.run([sys.executable, __file__, engine.__name__], capture_output=True, text=True, check=False)
-        results = [line[7:] for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-        if not results:
-            print(f"| {engine.__name__} | failed: {done.stderr.strip().splitlines()[-1][:200]} |", flush=True)
-            continue
-        result = json.loads(results[0])
-        first = first or result["speed"]
-        ratio = first / result["speed"]
-        print(f"| {engine.__name__} | {result['speed']:,.0f} | {ratio:.2f} | {result['gib']:.2f} |", flush=True)
-    print(f"\nMedians of {ROUNDS} steps, one after the other.")
+    versions = ", ".join(f"{package} {metadata.version(package)}" for package in packages)
+    print(f"{platform.machine()}, {os.cpu_count()} cores; {versions}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        engines = [Engine(name, pathlib.Path(folder)) for name in sys.argv[2:] or ENGINES[WORK]]
+        for engine in engines:
+            engine.run()  # the first step compiles
+            engine.run()
+        for _ in range(ROUNDS):
+            for engine in engines:
+                engine.seconds.append(engine.run())
+        print_table(engines)
+        for engine in engines:
+            engine.close()
+    print(f"\nMedians of {ROUNDS} rounds.")
 
 
 if __name__ == "__main__":

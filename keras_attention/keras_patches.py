@@ -8,13 +8,16 @@ methods of KerasHub's byte-pair tokenizer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 from keras.src.backend import get_keras_mask, set_keras_mask  # a layer cannot read or attach a mask otherwise
 
 __all__ = ["get_keras_mask", "set_keras_mask"]
+_reads_weights = contextvars.ContextVar("reads_weights", default=False)
 
 
 def all_layers(layer: keras.layers.Layer, include_self: bool = True) -> list[keras.layers.Layer]:
@@ -42,6 +45,30 @@ def replace_clone_model(task_class: type) -> None:
 
     clone_model.__doc__ = clone.__doc__
     keras.models.clone_model = clone_model
+
+
+@contextlib.contextmanager
+def reading_weights() -> Iterator[None]:
+    """Let `make_model` make no random weights, because Keras reads the weights of a file next."""
+    token = _reads_weights.set(True)
+    try:
+        yield
+    finally:
+        _reads_weights.reset(token)
+
+
+def make_model(make: Callable[[], keras.Model]) -> keras.Model:
+    """Return `make()`; inside `reading_weights`, its weights are 0. Random numbers take longer than reading a file.
+
+    The scope postpones the initialization to its end.
+    """
+    if not _reads_weights.get():
+        return make()
+    with keras.StatelessScope():
+        model = make()
+        for weight in model.weights:
+            weight._initializer = keras.initializers.Zeros()
+    return model
 
 
 def loss_tracker(model: keras.Model) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_attention import keras_patches
 from keras_attention.storage import local_path
 
 
@@ -40,7 +41,8 @@ def load(path: str | pathlib.Path) -> Any:
             "serving/translator/1."
         )
     try:
-        model = keras.saving.load_model(path, compile=False)
+        with keras_patches.reading_weights():
+            model = keras.saving.load_model(path, compile=False)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is damaged ({error}); copy it again, or train or import the model again.") from None
     model.is_pretrained = True

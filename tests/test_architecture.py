@@ -35,7 +35,7 @@ ALLOWED = {
     "weights": {"weights", "config", "models", "data", "storage"},
     "serving": {"serving", "models", "generation", "layers.projections", "data", "storage"}
     | {"keras_patches", "__version__"},
-    "loading": {"serving", "storage", "weights"},
+    "loading": {"serving", "storage", "weights", "keras_patches"},
     "registered": {"models", "training", "quickstart"},
     "fonts": set(),
     "visualize": {"fonts", "data.special_tokens", "storage"} | PUBLIC,

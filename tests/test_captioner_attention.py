@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from captioners import caption_tokenizer, small_captioner
+from conftest import gradient
 from keras import ops
 from test_conformance import randomize
 
@@ -55,20 +56,6 @@ def test_without_noise_the_most_probable_region_is_the_context():
     context, weights = layer(np.ones((2, 1, 11), "float32"), memory, return_attention_scores=True)
     best = np.asarray(weights)[:, 0].argmax(-1)
     np.testing.assert_allclose(np.asarray(context)[:, 0], memory[np.arange(2), best], rtol=1e-6)
-
-
-def gradient(function, x):
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return np.asarray(jax.grad(function)(x))
-    import tensorflow as tf
-
-    x = tf.constant(x)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        value = function(x)
-    return tape.gradient(value, x).numpy()
 
 
 def test_the_reinforce_gradient_by_hand():

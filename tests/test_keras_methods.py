@@ -14,6 +14,7 @@ import keras_attention as ka
 from keras_attention import backend
 from keras_attention.generation import compiled
 from keras_attention.layers.vision import make_network
+from keras_attention.models.task import Task
 
 SMALL = {"units": 14, "embedding_dim": 11, "dropout": 0.0}
 TEXTS, LABELS = ["we eat", "they drink", "we drink water"], ["yes", "no", "yes"]
@@ -65,6 +66,15 @@ def test_copies_have_the_prediction_methods_and_the_same_weights_or_new_ones(cla
     assert new.classify(["we eat"])[0].score != pytest.approx(expected.score, rel=1e-6)
     plain = keras.models.clone_model(keras.Sequential([keras.Input((3,)), keras.layers.Dense(5)]))
     assert plain.output_shape == (None, 5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow traces a step")
+def test_a_step_of_a_new_model_is_traced_once(tokenizer, monkeypatch):
+    model, traces, step = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SMALL), [], ka.CausalLM.train_step
+    monkeypatch.setattr(ka.CausalLM, "train_step", lambda *arguments: traces.append(1) or step(*arguments))
+    model.compile()
+    model.fit(["we eat"], epochs=3, verbose=0)
+    assert len(traces) == 1
 
 
 @pytest.mark.parametrize("name", ["m.h5", "m", "m.weights.h5"])
@@ -143,3 +153,20 @@ def test_image_encoders_are_the_same_with_channels_first(name, shape, expected):
     pixel = np.array([[[[1.0, 2.0, 3.0]]]], "float32")
     np.testing.assert_allclose(keras.ops.convert_to_numpy(preprocess(pixel))[0, 0, 0], expected, rtol=1e-5)
     assert keras.config.image_data_format() == "channels_first"
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX compiles each shape, of lengths rounded to 8")
+def test_an_epoch_of_30_shapes_traces_the_update_once(tokenizer, monkeypatch):
+    sizes = {"width": 6, "num_heads": 2, "num_layers": 1, "dropout": 0.0, "attention_dropout": 0.0}
+    model, traced, train_step = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes), [], Task.train_step
+    monkeypatch.setattr(ka.CausalLM, "train_step", lambda *a: traced.append(1) or train_step(*a))
+
+    def collate(indices, extra):
+        shape = (1, int(indices[0]) + 2 + extra)
+        inputs = {"token_ids": np.zeros(shape, "int32"), "padding_mask": np.ones(shape, bool)}
+        return inputs, np.ones(shape, "int32"), np.ones(shape, "float32")
+
+    batches = ka.data.batches.LengthBatches(np.arange(30) + 2, collate, max_tokens=1)
+    model.compile()
+    model.fit(batches, verbose=0, epochs=2)
+    assert (len(batches), len(traced)) == (30, 1)

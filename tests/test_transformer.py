@@ -1,7 +1,5 @@
 """Multi-head attention, blocks, positions and the cache, against loops and the layers of Keras."""
 
-import gc
-
 import keras
 import numpy as np
 import pytest
@@ -29,6 +27,7 @@ from keras_attention.layers.cache import (
     repeat_beams,
     write_cache,
 )
+from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.normalization import LayerNormalization
 
 B, S, H, D = 2, 5, 3, 7
@@ -233,9 +232,9 @@ def test_a_hypothesis_attends_to_the_slots_of_its_ancestors(memory):
 
 @pytest.mark.parametrize("change", ["lora", "int8"])
 def test_steps_use_changed_projections(change):
+    keras.utils.set_random_seed(5)
     layer, x, memory = stack(True, norm_first=True), numbers(B, S, M), numbers(B, 3, M, seed=8)
     layer(x, memory)
-    gc.freeze()  # Keras collects garbage for each quantized layer; freeze hides the objects of other tests
     for dense in [each for each in layer._flatten_layers() if isinstance(each, keras.layers.Dense)]:
         if change == "lora":
             dense.enable_lora(2)
@@ -246,7 +245,6 @@ def test_steps_use_changed_projections(change):
     for t in range(2, S):
         outputs, state, _ = layer.step(x[:, t : t + 1], state)
         steps.append(to_numpy(outputs))
-    gc.unfreeze()
     tolerance = 1e-5 if change == "lora" else 0.02  # rounding to 8 bits may differ in the last bit
     np.testing.assert_allclose(np.concatenate(steps, 1), to_numpy(layer(x, memory))[:, 2:], atol=tolerance)
 
@@ -264,6 +262,17 @@ def test_layer_normalization_equals_that_of_keras(policy):
     assert outputs.dtype == expected.dtype
     outputs, expected = (to_numpy(ops.cast(array, "float32")) for array in (outputs, expected))
     np.testing.assert_allclose(outputs, expected, atol=0.05 if policy == "mixed_bfloat16" else 1e-5)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_dropout_zeroes_a_part_and_keeps_the_mean(policy):
+    layer, x = Dropout(0.3, seed=3, dtype=policy), ops.ones((101, 103), policy.removeprefix("mixed_"))
+    first, second = (to_numpy(ops.cast(layer(x, training=True), "float32")) for _ in range(2))
+    for outputs in (first, second):
+        assert abs((outputs == 0).mean() - 0.3) < 4 * (0.3 * 0.7 / outputs.size) ** 0.5
+        np.testing.assert_allclose(outputs[outputs > 0], 1 / 0.7, rtol=0.01 if policy != "float32" else 1e-4)
+    assert 0.5 < (first == second).mean() < 0.65  # independent: 0.3^2 + 0.7^2 = 0.58
+    assert (to_numpy(ops.cast(layer(x), "float32")) == 1).all()
 
 
 def test_float16_works_without_a_float16_kernel_in_the_backend():

@@ -69,7 +69,8 @@ def export(
 
 @click.command(cls=Command)
 @click.argument("directory")
-def check(directory: str) -> None:
+@click.option("--device", type=click.Choice(["gpu"]), help="Also count what a step of decoding costs on this device.")
+def check(directory: str, device: str | None) -> None:
     """Check that TensorFlow Serving can run an export.
 
     DIRECTORY contains the SavedModel, such as serving/translator/1.
@@ -77,11 +78,26 @@ def check(directory: str) -> None:
     report = ka.check_export(directory)
     for name, signature in report.signatures.items():
         click.echo(f"{name}: {signature}")
+    for name, cost in (ka.serving.step_costs(directory) if device else {}).items():
+        click.echo(f"{name}, a step on a GPU: {_describe_cost(cost)}")
     for problem in report.problems:
         click.echo(f"problem: {problem}")
     if not report.ok:
         raise click.ClickException(f"{len(report.problems)} problem(s); TensorFlow Serving cannot run this SavedModel.")
     click.echo("ok: loaded and run by the C++ loader, XLA off")
+
+
+def _describe_cost(cost: ka.serving.StepCost | None) -> str:
+    if cost is None:
+        return "there is no decode loop"
+    without_kernel, in_host_memory = (
+        f"{sum(counts.values())}{''.join(f', {op} {count}' for op, count in sorted(counts.items()))}"
+        for counts in (cost.without_kernel, cost.in_host_memory)
+    )
+    return (
+        f"{cost.operations} operations; without a GPU kernel: {without_kernel}; in host memory: {in_host_memory}; "
+        f"transfers between host and GPU: {cost.transfers}"
+    )
 
 
 @click.command()

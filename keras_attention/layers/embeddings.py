@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.normalization import LayerNormalization
 
 
@@ -61,7 +62,7 @@ class InputEmbedding(BaseLayer):
             )
         if norm_epsilon is not None:
             self.norm = LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
-        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, tokens_shape, segment_ids_shape=None) -> None:
         """Create the weights."""

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_attention.layers.attention import align_mask, attend, attend_parts, dot_logits
 from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
 from keras_attention.layers.projections import projection
 from keras_attention.layers.shapes import merge_heads, merge_rows, output_specs, split_heads, split_rows
@@ -117,7 +118,7 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         self.query_projection, self.key_projection, self.value_projection = (
             self.make_dense(num_heads * key_dim, name, fused, use_bias) for name in ("query", "key", "value")
         )
-        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
     def projections(self, memory: bool = False) -> dict:
         """Return the `inputs` and `output` projections of a step's rows: with a memory, `inputs` are queries only."""

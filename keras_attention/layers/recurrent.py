@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import implicit_mask
 
 _LAYERS = {"simple": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
@@ -88,7 +89,7 @@ class RecurrentEncoder(BaseLayer):
         self.bidirectional, self.dropout, self.return_state = bidirectional, dropout, return_state
         self.supports_jit = keras.backend.backend() != "tensorflow"  # there, XLA would compile each length
         self.recurrent_layers = [self._make_layer(i) for i in range(num_layers)]
-        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
     def _make_layer(self, index: int) -> keras.layers.Layer:
         width = self.units // 2 if self.bidirectional else self.units

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.lstm import lstm_outputs
 from keras_attention.layers.masks import implicit_mask
 from keras_attention.layers.recurrent import check_cell, states_per_cell
@@ -104,8 +105,8 @@ class RecurrentDecoder(BaseLayer):
         self.gate = self.state_projections = None
         if self.attend_first:
             self.gate = keras.layers.Dense(1, "sigmoid", dtype=self.dtype_policy, name="gate")
-        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
-        self.context_dropout_layer = keras.layers.Dropout(context_dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
+        self.context_dropout_layer = Dropout(context_dropout, dtype=self.dtype_policy)
 
     @property
     def has_memory(self) -> bool:

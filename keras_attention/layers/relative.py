@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_attention.layers.attention import attend, dot_logits
 from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
 from keras_attention.layers.multihead import HeadProjections
 from keras_attention.layers.positions import sinusoidal_positions
@@ -156,7 +157,7 @@ class RelativeAttention(HeadProjections, BaseLayer):
             for name in ("query", "key", "value")
         )
         self.distance_projection = self.make_dense(num_heads * key_dim, "distance", self.kernel_initializer, False)
-        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, query_shape, value_shape=None, key_shape=None, encodings_shape=None) -> None:
         """Create the weights, for inputs of these shapes."""

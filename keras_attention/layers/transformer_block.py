@@ -17,6 +17,7 @@ from keras import ops
 
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.cache import StepInputs, append
+from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import causal_mask, implicit_mask
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.normalization import LayerNormalization
@@ -91,7 +92,7 @@ class TransformerBlock(BaseLayer):
         self.dropout, self.epsilon, self.attention, self.cross_attention = dropout, epsilon, attention, None
         self.activation = keras.activations.get(activation)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.dropout_layer = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, inputs_shape, memory_shape=None) -> None:
         """Create the weights, for inputs of these shapes."""

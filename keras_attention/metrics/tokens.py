@@ -79,7 +79,8 @@ class MaskedAccuracy(_TokenMean):
 
     def token_values(self, labels, logits):
         """Return 1 for a correct token, otherwise 0."""
-        return ops.cast(ops.equal(ops.cast(ops.argmax(logits, axis=-1), "int32"), labels), "float32")
+        best = ops.top_k(logits, 1)[1][:, 0]  # `ops.argmax` takes three times as long on TensorFlow
+        return ops.cast(ops.equal(ops.cast(best, "int32"), labels), "float32")
 
 
 @keras.saving.register_keras_serializable("keras_attention")

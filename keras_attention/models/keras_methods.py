@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention import keras_patches
 from keras_attention.data.example_weights import ClassWeight, WeightedBatches
 from keras_attention.data.lines import counted
 from keras_attention.generation.compiled import check_process
@@ -84,6 +85,13 @@ def fit(
     if isinstance(x, keras.utils.PyDataset) and not (class_weight is None and sample_weight is None):
         x, weights = WeightedBatches(x, labels=model.labels, **weights), {}
     return keras.Model.fit(model, x, y, *args, validation_data=validation_data, **weights, **options)
+
+
+def make_train_function(model: Any, force: bool = False) -> Any:
+    """Make the compiled training step. TensorFlow traces a step twice if its first call creates variables."""
+    if model.optimizer is not None and keras_patches.distribution_strategy(model) is None:
+        model.optimizer.build(model.trainable_variables)
+    return keras.Model.make_train_function(model, force)
 
 
 def evaluate(model: Any, x: Any, y: Any, *args: Any, **options: Any) -> Any:

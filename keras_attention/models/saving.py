@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_attention import config as configs
+from keras_attention import keras_patches
 from keras_attention.data.special_tokens import SpecialTokens, set_special_tokens
 
 
@@ -38,7 +39,8 @@ def from_config(task_class: type, config: dict, custom_objects: dict | None):
     for name, special in config.pop("special_tokens", {}).items():
         set_special_tokens(tokenizers[name], SpecialTokens(**special))
     quantization = keras.saving.deserialize_keras_object(config.pop("quantization", None), custom_objects)
-    model = task_class(getattr(configs, fields.pop("class"))(**fields), **tokenizers, **config)
+    network = getattr(configs, fields.pop("class"))(**fields)
+    model = keras_patches.make_model(lambda: task_class(network, **tokenizers, **config))
     if quantization is not None:
         model.quantize(config=quantization)  # before Keras loads the weights, which are quantized
     return model

@@ -3,5 +3,6 @@
 from keras_attention.serving.check import CheckReport, check_export
 from keras_attention.serving.export import export
 from keras_attention.serving.exported import ExportedModel
+from keras_attention.serving.gpu import StepCost, step_costs
 
-__all__ = ["CheckReport", "ExportedModel", "check_export", "export"]
+__all__ = ["CheckReport", "ExportedModel", "StepCost", "check_export", "export", "step_costs"]

@@ -68,7 +68,7 @@ def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | Non
     path = local_path(path)
     if not (path / "saved_model.pb").is_file():
         raise _no_saved_model(path)
-    meta_graph, problems = _read(path)
+    meta_graph, problems = read_saved_model(path)
     if meta_graph is None:
         return CheckReport(str(path), tuple(problems), {}, {})
     signatures = {name: s for name, s in meta_graph.signature_def.items() if not name.startswith("__")}
@@ -93,7 +93,8 @@ def _no_saved_model(path: pathlib.Path) -> Exception:
     return ValueError(f"{path} contains no SavedModel (no saved_model.pb); {expected}.{hint}")
 
 
-def _read(path: pathlib.Path) -> tuple[Any, list[str]]:
+def read_saved_model(path: pathlib.Path) -> tuple[Any, list[str]]:
+    """Return the graph with the tag `serve`, or None, and the problems of the file, one line each."""
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -266,7 +267,7 @@ def serving_tensors(path: str | pathlib.Path) -> tuple[dict[str, str], dict[str,
     Raises:
         ValueError: the SavedModel has no such signature.
     """
-    meta_graph, problems = _read(pathlib.Path(path))
+    meta_graph, problems = read_saved_model(pathlib.Path(path))
     if meta_graph is None or "serving_default" not in meta_graph.signature_def:
         raise ValueError(f"{path}: {'; '.join(problems) or 'there is no signature serving_default'}.")
     signature = meta_graph.signature_def["serving_default"]

@@ -9,7 +9,7 @@ import keras
 from keras_attention.metrics.tokens import MaskedAccuracy
 from keras_attention.training.finetuning import EMBEDDING_PATHS, LayerwiseAdam
 from keras_attention.training.losses import MaskedCrossEntropy
-from keras_attention.training.optimizers import WarmUp
+from keras_attention.training.optimizers import Adam, WarmUp
 from keras_attention.training.plan import TrainingPlan
 
 
@@ -31,7 +31,7 @@ def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) 
     model.compile(optimizer, losses(model, plan.label_smoothing), weighted_metrics=metrics(model))
 
 
-def adam(learning_rate: Any = 1e-3, clip_norm: float = 1.0, kind: type = keras.optimizers.Adam, **options: Any) -> Any:
+def adam(learning_rate: Any = 1e-3, clip_norm: float = 1.0, kind: type = Adam, **options: Any) -> Any:
     """Return an optimizer of the kind Adam with the settings of all training in this library: beta_2 and epsilon.
 
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 5.3.

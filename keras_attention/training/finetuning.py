@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_attention.keras_patches import all_layers
+from keras_attention.training.optimizers import Adam
 
 EMBEDDING_PATHS = (
     "embedding/",
@@ -197,8 +198,8 @@ def rematerialize(model: keras.Model) -> None:
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class LayerwiseAdam(keras.optimizers.AdamW):
-    """AdamW with a learning rate for each layer, which decreases from the last block to the first.
+class LayerwiseAdam(Adam):
+    """Adam with weight decay and a learning rate for each layer, which decreases from the last block to the first.
 
     Block i = 0 ... L - 1 has the learning rate r d^(L - 1 - i). The embeddings and an image encoder have r d^L;
     the layers after the blocks have r. The weight decay of a variable is multiplied by its learning rate.
@@ -208,7 +209,8 @@ class LayerwiseAdam(keras.optimizers.AdamW):
         layer_decay: d, in (0, 1].
         num_layers: L.
         inputs: a variable whose path contains one of these strings has r d^L.
-        **kwargs: arguments of `keras.optimizers.AdamW`.
+        weight_decay: the part of a weight that an update subtracts, over its learning rate.
+        **kwargs: arguments of `keras.optimizers.Adam`.
 
     Raises:
         ValueError: `layer_decay` outside (0, 1].
@@ -227,9 +229,10 @@ class LayerwiseAdam(keras.optimizers.AdamW):
         layer_decay: float = 1.0,
         num_layers: int = 1,
         inputs: Sequence[str] = EMBEDDING_PATHS,
+        weight_decay: float = 0.004,
         **kwargs,
     ) -> None:
-        super().__init__(learning_rate, **kwargs)
+        super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
         if not 0 < layer_decay <= 1:
             raise ValueError(f"`layer_decay` is {layer_decay}; expected a number in (0, 1].")
         self.layer_decay, self.num_layers, self.inputs = layer_decay, num_layers, tuple(inputs)

@@ -87,23 +87,28 @@ def token_costs(logits, labels, label_smoothing: float = 0.0):
     Returns:
         (...) float32 costs, in nats.
     """
-    smooth, vocabulary = label_smoothing, logits.shape[-1]
+    shape, vocabulary, smooth = ops.shape(labels), logits.shape[-1], label_smoothing
+    labels = ops.reshape(labels, (-1,))
 
     @ops.custom_gradient
     def costs(logits):
-        total = ops.logsumexp(logits, axis=-1)
-        label_logits = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1), -1)
-        expected = (1 - smooth) * label_logits + (smooth * ops.mean(logits, axis=-1) if smooth else 0.0)
+        largest = ops.max(logits, axis=-1, keepdims=True)
+        powers = ops.exp(logits - largest)
+        sums = ops.sum(powers, axis=-1, keepdims=True)
+        label_logits = ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1)
+        label_log_probs = label_logits - largest - ops.log(sums)
+        uniform = smooth * (ops.mean(logits, axis=-1, keepdims=True) - label_logits) if smooth else 0.0
 
         def gradient(*arguments, upstream=None):
-            upstream = arguments[0] if upstream is None else upstream
-            probabilities = ops.exp(logits - ops.expand_dims(total, -1))
-            targets = (1 - smooth) * ops.one_hot(labels, vocabulary, dtype=logits.dtype) + smooth / vocabulary
-            return (probabilities - targets) * ops.expand_dims(upstream, -1)
+            upstream = ops.expand_dims(arguments[0] if upstream is None else upstream, -1)
+            gradients = powers * (upstream / sums) - (smooth / vocabulary * upstream if smooth else 0.0)
+            at_labels = (ops.exp(label_log_probs) - (1 - smooth) - smooth / vocabulary) * upstream
+            indices = ops.stack([ops.arange(ops.shape(labels)[0], dtype="int32"), labels], axis=-1)
+            return ops.scatter_update(gradients, indices, ops.squeeze(at_labels, -1))
 
-        return total - expected, gradient
+        return -ops.squeeze(label_log_probs + uniform, -1), gradient
 
-    return costs(logits)
+    return ops.reshape(costs(ops.reshape(logits, (-1, vocabulary))), shape)
 
 
 def num_replicas() -> int:

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: a warm-up, then a decay."""
+"""Adam, and learning-rate schedules: a warm-up, then a decay."""
 
 from __future__ import annotations
 
@@ -68,3 +68,44 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
             "total_steps": self.total_steps,
             "schedule": self.schedule,
         }
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class Adam(keras.optimizers.Adam):
+    """The optimizer `keras.optimizers.Adam`, which updates a variable in one operation on TensorFlow.
+
+    Keras reads and writes the moments in twelve operations. The results are the same.
+
+    Args:
+        *args: arguments of `keras.optimizers.Adam`.
+        **kwargs: arguments of `keras.optimizers.Adam`.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(5)])
+        >>> model.compile(Adam(1e-3, clipnorm=1.0), "mse")
+
+    Reference: Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Update one variable and its moments."""
+        if keras.backend.backend() != "tensorflow" or self.amsgrad or not keras.ops.is_tensor(gradient):
+            super().update_step(gradient, variable, learning_rate)
+            return
+        import tensorflow as tf
+
+        index, dtype = self._get_variable_index(variable), variable.dtype
+        step, powers = ops.cast(self.iterations + 1, dtype), (ops.cast(x, dtype) for x in (self.beta_1, self.beta_2))
+        beta1_power, beta2_power = (ops.power(power, step) for power in powers)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].handle,
+            v=self._velocities[index].handle,
+            beta1_power=beta1_power,
+            beta2_power=beta2_power,
+            lr=ops.cast(learning_rate, dtype),
+            beta1=ops.cast(self.beta_1, dtype),
+            beta2=ops.cast(self.beta_2, dtype),
+            epsilon=ops.cast(self.epsilon, dtype),
+            grad=ops.cast(gradient, dtype),
+        )
