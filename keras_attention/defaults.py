@@ -35,6 +35,7 @@ REASONS = {
     "weight_decay": "depends on the task",
 }
 _MAX_EPOCHS = 40  # an epoch ends with a validation, so an epoch of little data is several passes
+_CONTRASTIVE_EXAMPLES = 1000  # at most
 _SAMPLED_TEXTS, _SAMPLED_CHARACTERS = 1000, 10_000
 _PART_LENGTH = 2**20  # characters of a text that are split into words at once
 _REST_OF_WORD = re.compile(r"\S*")
@@ -333,6 +334,15 @@ def network_defaults(
     network = {name: value for name, value in rule.network.items() if name in names}
     vocabulary_size = 8000 if tokenizer_kind in ("words", "characters") else rule.vocabulary_size
     return {"vocabulary_size": vocabulary_size, **network}
+
+
+def is_contrastive(model: Any, examples: Sequence) -> bool:
+    """Return whether the encoder learns from pairs of texts, with `fit_encoder`, and is then frozen.
+
+    It does if there are at most 1,000 single texts, for a classifier on a sentence encoder: its pooling is the mean.
+    """
+    is_sentence_encoder = model.predict_method == "classify" and getattr(model.config, "pooling", None) == "mean"
+    return is_sentence_encoder and len(examples) <= _CONTRASTIVE_EXAMPLES and isinstance(examples[0][0], str)
 
 
 def training_defaults(

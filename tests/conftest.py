@@ -5,6 +5,7 @@ No large package is imported at the top: the process that only distributes tests
 
 import contextlib
 import fcntl
+import functools
 import gc
 import os
 import pathlib
@@ -25,7 +26,7 @@ if os.environ.get("BLOCK_TENSORFLOW"):
 HERE = pathlib.Path(__file__).parent
 # It compares JAX with the outputs of TensorFlow, which test_jax.py computes.
 collect_ignore = [] if os.environ.get("BLOCK_TENSORFLOW") else ["test_backends.py"]
-gc.set_threshold(50_000)  # tracing makes many small objects, and few of them are garbage
+gc.set_threshold(150_000)  # tracing makes many small objects, and few of them are garbage
 
 PAIRS = [
     ("we eat bread", "comemos pan"),
@@ -39,8 +40,8 @@ PAIRS = [
 ]
 
 
-# The emitters of fused operations take twice as long to compile a program.
-JAX_FLAGS = f"{os.environ['XLA_FLAGS']} --xla_cpu_use_fusion_emitters=false"
+# The emitters of fused operations take twice as long to compile a program; splitting small programs takes time too.
+JAX_FLAGS = f"{os.environ['XLA_FLAGS']} --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 
 def jax_environment(programs: pathlib.Path | None = None) -> dict[str, str]:
@@ -64,19 +65,62 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
+def pytest_sessionstart(session):
+    """Divide the processor into two devices of TensorFlow for test_token_loss.py, before TensorFlow uses it."""
+    is_worker = hasattr(session.config, "workerinput") or not session.config.getoption("numprocesses", None)
+    if is_worker and not os.environ.get("BLOCK_TENSORFLOW"):
+        import tensorflow as tf
+
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
 def pytest_collection_finish():
     gc.freeze()  # what was imported is never garbage
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _few_collections():
+    """Let `gc.collect()` collect only new objects: Keras calls it for each weight that `quantize` replaces.
+
+    With the objects of all tests, a whole collection takes up to a second; `gc.collect(2)` is one.
+    """
+    collect = gc.collect
+    gc.collect = lambda generation=0: collect(generation)
+    yield
+    gc.collect = collect
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fast_initializers():
+    """Draw initial weights with NumPy on JAX, which compiles a program for each shape."""
+    import keras
+    import numpy as np
+
+    def draw(self, shape, dtype=None):
+        deviation = np.prod(shape[:-1]) ** -0.5 if len(shape) > 1 else 0.02
+        return keras.ops.convert_to_tensor(np.random.normal(0.0, deviation, shape), dtype or "float32")
+
+    if keras.backend.backend() == "jax":
+        initializers = keras.initializers
+        for kind in (initializers.VarianceScaling, initializers.RandomNormal, initializers.RandomUniform):
+            kind.__call__ = draw
+        initializers.TruncatedNormal.__call__ = initializers.Orthogonal.__call__ = draw
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _fast_graphs():
-    """Turn off graph optimization in TensorFlow: optimizing a small graph takes longer than running it."""
+    """Let TensorFlow make graphs faster: without optimization, and without a stack trace for each operation."""
     import keras
 
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
+        from tensorflow.python.framework import ops
 
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        versions = tf.Graph().graph_def_versions
+        tf.Graph.graph_def_versions = property(lambda graph: versions)
+        ops._create_c_op = functools.partial(ops._create_c_op, extract_traceback=False)
 
 
 class _OneLoader:

@@ -210,7 +210,7 @@ def test_characters_are_at_first_tokens_and_rare_tokens_become_unknown(tokenizer
         assert abs(frequency - probability) < 4 * (probability / len(is_unknown)) ** 0.5, times
 
 
-@pytest.mark.parametrize("with_characters", [False, True])
+@pytest.mark.parametrize("with_characters", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_tagger_trains_on_sentences_and_words_of_any_length(tokenizer, with_characters):
     sentences = [[("bread"[:letters], "NOUN")] * words for words, letters in ((5, 5), (4, 3), (3, 4), (2, 2), (1, 1))]
     options = {"character_tokenizer": ka.data.train_tokenizer(["bread"], "characters")} if with_characters else {}

@@ -13,6 +13,7 @@ import keras_attention as ka
 __all__ = ["caption_tokenizer"]  # a fixture
 
 
+@pytest.mark.slow
 def test_from_model_adds_an_output_matrix_and_coordinate_features(caption_tokenizer):
     first = small_captioner(caption_tokenizer, tie_weights=True)
     second = ka.Captioner.from_model(first, tie_weights=False, coordinate_features=True)

@@ -1,5 +1,7 @@
 """Defaults that follow the data, compared with values that are computed by hand."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -142,7 +144,7 @@ def test_passes_of_an_epoch_are_the_epochs_of_the_batches():
 @pytest.mark.slow
 @pytest.mark.usefixtures("untraced_training")
 def test_a_run_of_several_passes_resumes_with_the_same_weights(classifier, tmp_path):
-    plan = {"passes_per_epoch": 2, "learning_rate": 0.03, "warmup_steps": 2, "max_tokens": 66}
+    plan = {"passes_per_epoch": 2, "learning_rate": 0.03, "warmup_steps": 2, "max_tokens": 88}
     initial = classifier.get_weights()
 
     def weights(name, *epochs):
@@ -157,7 +159,7 @@ def test_a_run_of_several_passes_resumes_with_the_same_weights(classifier, tmp_p
     assert len(losses) == 2
     assert losses == resumed_losses
     assert all(np.array_equal(a, b) for a, b in zip(whole, resumed, strict=True))
-    assert classifier.optimizer.iterations == 2 * 2 * 3  # epochs, passes, batches
+    assert classifier.optimizer.iterations == 2 * 2 * 2  # epochs, passes, batches
 
 
 def test_weights_of_classes_hold_in_each_pass(classifier):
@@ -173,6 +175,21 @@ def test_a_loaded_model_starts_from_trained_weights(classifier, tmp_path):
     loaded = ka.load(tmp_path / "m.keras")
     assert loaded.is_pretrained
     assert ka.TextClassifier.from_model(loaded, dropout=0.2).is_pretrained
+
+
+@pytest.mark.parametrize(
+    ("method", "pooling", "example", "count", "expected"),
+    [
+        ("classify", "mean", ("we eat", "food"), 1000, True),
+        ("classify", "mean", ("we eat", "food"), 1001, False),
+        ("classify", "mean", (("we eat", "bread"), "food"), 7, False),
+        ("classify", "start", ("we eat", "food"), 7, False),
+        ("tag", "mean", (["we", "eat"], ["PRON", "VERB"]), 7, False),
+    ],
+)
+def test_few_texts_are_contrasted_by_a_sentence_encoder(method, pooling, example, count, expected):
+    model = types.SimpleNamespace(predict_method=method, config=types.SimpleNamespace(pooling=pooling))
+    assert defaults.is_contrastive(model, [example] * count) == expected
 
 
 def test_no_examples_are_an_error(classifier):

@@ -33,6 +33,7 @@ def modules():
     return [name for name in names if name not in PROGRAMS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", modules())
 def test_docstring_examples(name, tmp_path, monkeypatch, untraced_training):
     monkeypatch.chdir(tmp_path)
@@ -74,6 +75,7 @@ ELSEWHERE = ("pip", "git", "cd", "export", "docker", "curl", "tensorflow_model_s
 NEEDS_NETWORK = ("from_tensorflow(", "ka.connect(")  # Python that needs a download or a server
 ONE_LINE_EACH = ("translate", "complete", "classify", "tag", "fill")
 SMALL = {"units": 12, "embedding_dim": 7, "width": 12, "num_heads": 3, "num_layers": 1, "intermediate_dim": 7}
+SMALL["max_length"] = 13  # a search with an untrained model ends at the maximum length
 
 
 def blocks(language, page=ROOT / "README.md"):
@@ -91,7 +93,7 @@ def shortest(examples, count=12):
 
 @pytest.fixture
 def small_training(monkeypatch, untraced_training):
-    """Small presets, few short examples, and one epoch."""
+    """Small presets, few short examples, and one epoch of one batch."""
     presets = importlib.import_module("keras_attention.presets")
     small = {}
     for name, preset in presets.PRESETS.items():
@@ -102,7 +104,8 @@ def small_training(monkeypatch, untraced_training):
     fit, phrases = keras.Model.fit, ka.quickstart.phrase_pairs
 
     def fit_one_epoch(self, *arguments, epochs=1, initial_epoch=0, **options):
-        return fit(self, *arguments, epochs=min(epochs, initial_epoch + 1), initial_epoch=initial_epoch, **options)
+        epochs = min(epochs, initial_epoch + 1)
+        return fit(self, *arguments, epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=1, **options)
 
     monkeypatch.setattr(keras.Model, "fit", fit_one_epoch)
     monkeypatch.setattr(ka.quickstart, "phrase_pairs", lambda split: shortest(phrases(split)))

@@ -123,6 +123,31 @@ def test_the_head_is_fitted_by_logistic_regression(classifier):
         ka.training.fit_head(ka.CausalLM.from_preset("char_rnn", vocabulary_size=7, units=3), EXAMPLES)
 
 
+PAIR_LOSSES = (  # labels, vectors, weights, loss
+    ([0, 0, 1], [[3, 4], [6, 8], [1, 0]], None, 0.5 * 0.0 + 0.5 * 0.36),
+    ([[0], [0], [1]], [[3, 4], [5, 0], [0, 2]], None, 0.5 * 0.4**2 + 0.5 * (0.8**2 + 0.0) / 2),
+    ([0, 0, 1], [[3, 4], [5, 0], [0, 2]], [1.0, 1.0, 0.0], 0.5 * 0.4**2),
+    ([0, 1, 2], [[3, 4], [5, 0], [0, 2]], None, 0.5 * (0.6**2 + 0.8**2 + 0.0) / 3),
+    ([7], [[3, 4]], None, 0.0),
+)
+
+
+@pytest.mark.parametrize(("labels", "vectors", "weights", "expected"), PAIR_LOSSES)
+def test_pairs_with_equal_labels_should_have_the_cosine_1_and_others_0(labels, vectors, weights, expected):
+    arrays = np.array(labels), np.array(vectors, "float32"), None if weights is None else np.array(weights)
+    assert float(ka.training.PairLoss()(*arrays)) == pytest.approx(expected)
+
+
+def test_the_encoder_is_fitted_to_pairs_and_the_head_is_not(classifier):
+    head, encoder = classifier.head.get_weights(), classifier.encoder.get_weights()
+    losses = ka.training.fit_encoder(classifier, EXAMPLES, ka.training.TrainingPlan(epochs=2, warmup_steps=1))
+    assert losses[1] < losses[0]
+    assert all(np.array_equal(a, b) for a, b in zip(head, classifier.head.get_weights(), strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(encoder, classifier.encoder.get_weights(), strict=True))
+    with pytest.raises(ValueError, match=r"A CausalLM has no labels of whole texts"):
+        ka.training.fit_encoder(ka.CausalLM.from_preset("char_rnn", vocabulary_size=7, units=3), EXAMPLES)
+
+
 def test_freeze_changes_only_the_pooler_and_the_head(classifier):
     ka.training.freeze(classifier)
     assert changed(classifier) == {w.path for w in [*classifier.pooler.weights, *classifier.head.weights]}
@@ -227,12 +252,12 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(tokenizer):
 
 
 def test_the_schedule_counts_updates_not_batches(tokenizer):
-    model = ka.TextClassifier.from_preset("bert_base", tokenizer=tokenizer, labels=("drink", "food"), **SIZES)
+    model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=3, embedding_dim=2, cell="simple")
     plan = ka.training.TrainingPlan(
         epochs=2, learning_rate=1e-3, warmup_steps=2, gradient_accumulation=4, schedule="linear"
     )
     ka.training.compile_model(model, plan, 16)
-    batch = ka.data.classification_batches(EXAMPLES, model)[0]
+    batch = ka.data.language_batches(["we"], model)[0]
     rates = []
     for _ in range(2 * 16):
         rates.append(float(model.optimizer.learning_rate))
@@ -287,6 +312,7 @@ def test_rematerialized_blocks_have_the_same_gradients(kind, preset, tokenizer, 
         assert len(runs) == 2 * once
 
 
+@pytest.mark.slow
 def test_int8_outputs_are_close_and_are_saved(tokenizer, tmp_path):
     keras.utils.set_random_seed(5)
     gc.freeze()  # Keras collects garbage for each quantized layer; freeze hides the objects of other tests

@@ -424,9 +424,12 @@ def test_outputs_are_not_longer_than_the_learned_positions(tokenizer):
         assert len(output.target_pieces) == 7
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports")
 @pytest.mark.parametrize("kind", ["sentencepiece", "wordpiece"])
-def test_a_space_at_the_end_of_a_prompt_is_not_doubled(kind, tmp_path):
+def test_a_space_at_the_end_of_a_prompt_is_not_doubled(kind):
+    from graph_export import InGraph
+
     tokenizer = ka.data.train_tokenizer(["we eat bread", "they drink milk"] * 9, kind, 31)
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=7, embedding_dim=5, max_length=31)
     begins = {"sentencepiece": lambda piece: piece[:1] == "\u2581" != piece, "wordpiece": str.isalpha}[kind]
@@ -438,8 +441,7 @@ def test_a_space_at_the_end_of_a_prompt_is_not_doubled(kind, tmp_path):
     assert all(text.startswith(prompt) for text, prompt in zip(texts_of_model, prompts, strict=True))
     assert not any("  " in text or "\n " in text for text in texts_of_model)
     assert all(" " in text[len(prompt) :] for text, prompt in zip(texts_of_model, prompts, strict=True))
-    served = ka.load(model.export(tmp_path / "lm", strategy=strategy, examples=()))
-    assert [output.text for output in served.complete(prompts)] == texts_of_model
+    assert [output.text for output in InGraph(model, strategy).complete(prompts)] == texts_of_model
 
 
 def test_a_long_prompt_is_continued_from_its_end():

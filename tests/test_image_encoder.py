@@ -84,6 +84,7 @@ def test_the_receptive_field_of_a_region_is_centred():
     assert (changes > 0).any(axis=0).sum() == 6  # (22 + 2) / 4
 
 
+@pytest.mark.slow
 def test_fine_tune_from_trains_the_layers_from_the_given_one():
     frozen = ImageEncoder("mobilenet_0.25", 32)
     assert not frozen.is_trainable
@@ -172,6 +173,7 @@ def test_weights_are_loaded_from_another_captioner(caption_tokenizer, tmp_path):
         load_image_encoder_weights(ImageEncoder("mobilenet_0.25", 32), tmp_path / "first.keras")
 
 
+@pytest.mark.slow
 def test_layers_with_numbered_names_are_matched_by_their_order(tmp_path):
     """Keras numbers unnamed layers per process, so that two networks have different names for them."""
     first, second = ImageEncoder("xception", 71), ImageEncoder("xception", 71)

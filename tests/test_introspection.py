@@ -29,37 +29,40 @@ def transformer(tokenizer):
     )
 
 
-def served(model, path, **options):
-    import tensorflow as tf
+def in_graph(model, **options):
+    from graph_export import InGraph
 
-    directory = model.export(path, **options)
-    assert ka.check_export(directory).ok
-    return tf.saved_model.load(str(directory)).signatures
+    return InGraph(model, **options)
 
 
-def test_the_embedding_of_a_text_is_the_mean_of_its_token_vectors(masked, tmp_path):
+def signature(model, name, **options):
+    """Return a signature that the model's export contains."""
+    return in_graph(model, **options).loaded.signatures[name]
+
+
+def test_the_embedding_of_a_text_is_the_mean_of_its_token_vectors(masked):
     vectors = ka.embed(masked, TEXTS)
     special = ka.data.special_tokens_of(masked.tokenizer)
     for vector, text in zip(vectors, TEXTS, strict=True):
         ids = np.array([[special.start, *ka.data.tokenizers.encode_texts(masked.tokenizer, [text])[0], special.end]])
         outputs = masked.encoder(masked.embedding(ids), mask=np.ones_like(ids, bool), segment_ids=ids * 0)
         np.testing.assert_allclose(vector, np.array(outputs)[0].mean(0), atol=1e-5)
-    outputs = served(masked, tmp_path)["embed"](text=np.array(TEXTS))
+    outputs = signature(masked, "embed")(text=np.array(TEXTS))
     np.testing.assert_allclose(outputs["embedding"], vectors, atol=1e-5)
 
 
 @pytest.mark.slow
-def test_a_tagger_with_characters_has_equal_embeddings_in_python_and_in_an_export(tokenizer, tmp_path):
+def test_a_tagger_with_characters_has_equal_embeddings_in_python_and_in_an_export(tokenizer):
     characters = ka.data.train_tokenizer(TEXTS, "characters")
     sizes = {"units": 14, "embedding_dim": 11, "max_length": 7, "max_word_length": 3, "labels": ("a", "b")}
     model = ka.TextTagger.from_preset("rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, **sizes)
     texts = [*TEXTS, "", "zzz  x\u00a0y Ünïcode", "a b c d e f g h i j"]
     with pytest.warns(UserWarning, match="Left out the last words of"):
         vectors = ka.embed(model, texts)
-    np.testing.assert_allclose(served(model, tmp_path)["embed"](text=np.array(texts))["embedding"], vectors, atol=1e-5)
+    np.testing.assert_allclose(signature(model, "embed")(text=np.array(texts))["embedding"], vectors, atol=1e-5)
 
 
-def test_attention_maps_are_distributions_over_the_unmasked_tokens(masked, lm, tmp_path):
+def test_attention_maps_are_distributions_over_the_unmasked_tokens(masked, lm):
     for model in (masked, lm):
         for maps in ka.attention_maps(model, TEXTS):
             assert maps.scores.shape == (2, 7, len(maps.pieces), len(maps.pieces))
@@ -67,14 +70,14 @@ def test_attention_maps_are_distributions_over_the_unmasked_tokens(masked, lm, t
     assert ka.attention_maps(lm, [""])[0].scores.shape[2:] == (len(ka.attention_maps(lm, [""])[0].pieces),) * 2
     assert not np.triu(ka.attention_maps(lm, TEXTS)[1].scores, 1).any()
     maps = ka.attention_maps(masked, TEXTS)
-    outputs = served(masked, tmp_path, attention=True)["attention"](text=np.array(TEXTS))
+    outputs = signature(masked, "attention", attention=True)(text=np.array(TEXTS))
     for i, one in enumerate(maps):
         size = len(one.pieces)
         np.testing.assert_allclose(outputs["attention"][i, :, :, :size, :size], one.scores, atol=1e-5)
         assert not outputs["attention"][i, :, :, size:].numpy().any()
 
 
-def test_the_score_of_a_text_is_the_sum_of_its_log_probabilities(lm, tmp_path):
+def test_the_score_of_a_text_is_the_sum_of_its_log_probabilities(lm):
     special = ka.data.special_tokens_of(lm.tokenizer)
     scores = ka.score(lm, TEXTS)
     for text, score in zip(TEXTS, scores, strict=True):
@@ -85,9 +88,9 @@ def test_the_score_of_a_text_is_the_sum_of_its_log_probabilities(lm, tmp_path):
         )
         log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         assert abs(score - log_probs[np.arange(len(ids) - 1), ids[1:]].sum()) < 1e-3
-    outputs = served(lm, tmp_path)["score"](text=np.array(TEXTS))
+    exported, expected = in_graph(lm), ka.evaluate(lm, TEXTS)
+    outputs = exported.loaded.signatures["score"](text=np.array(TEXTS))
     np.testing.assert_allclose(outputs["score"], scores, atol=1e-3)
-    exported, expected = ka.load(tmp_path / "1"), ka.evaluate(lm, TEXTS)
     evaluated = ka.evaluate(exported, [*TEXTS, " "])
     assert (evaluated["loss"], evaluated["perplexity"]) == pytest.approx((expected["loss"], expected["perplexity"]))
     assert evaluated["signature"] == "per:token|window:31"
@@ -99,13 +102,13 @@ def test_the_score_of_a_text_is_the_sum_of_its_log_probabilities(lm, tmp_path):
         ka.evaluate(exported, [*TEXTS, "we " * 40])
 
 
-def test_the_score_of_a_translation_equals_that_of_the_search(translator, tmp_path):
+def test_the_score_of_a_translation_equals_that_of_the_search(translator):
     """Without a length penalty, beam search sums the log-probabilities of the generated tokens."""
     translations = translator.translate([source for source, _ in PAIRS], ka.BeamSearch(num_beams=3, length_penalty=0.0))
     assert [a.text for a in translations] == [target for _, target in PAIRS]
     scores = ka.score(translator, [a.source for a in translations], [a.text for a in translations])
     np.testing.assert_allclose(scores, [a.score for a in translations], atol=1e-3)
-    outputs = served(translator, tmp_path)["score"](text=np.array([PAIRS[0][0]]), target=np.array([PAIRS[0][1]]))
+    outputs = signature(translator, "score")(text=np.array([PAIRS[0][0]]), target=np.array([PAIRS[0][1]]))
     np.testing.assert_allclose(outputs["score"], scores[:1], atol=1e-3)
     np.testing.assert_allclose(outputs["token_scores"].numpy().sum(1), scores[:1], atol=1e-3)
 

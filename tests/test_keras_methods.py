@@ -68,6 +68,15 @@ def test_copies_have_the_prediction_methods_and_the_same_weights_or_new_ones(cla
     assert plain.output_shape == (None, 5)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow traces a step")
+def test_a_step_of_a_new_model_is_traced_once(tokenizer, monkeypatch):
+    model, traces, step = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SMALL), [], ka.CausalLM.train_step
+    monkeypatch.setattr(ka.CausalLM, "train_step", lambda *arguments: traces.append(1) or step(*arguments))
+    model.compile()
+    model.fit(["we eat"], epochs=3, verbose=0)
+    assert len(traces) == 1
+
+
 @pytest.mark.parametrize("name", ["m.h5", "m", "m.weights.h5"])
 def test_another_file_format_is_an_error_that_says_how_to_save(classifier, tmp_path, name):
     with pytest.raises(ValueError, match=r"does not end in \.keras.*Use save\('.*\.keras'\)"):

@@ -22,18 +22,32 @@ def assert_close(one, two, tolerance: float = 1e-6) -> None:
         np.testing.assert_allclose(a.astype("float32"), b.astype("float32"), rtol=tolerance, atol=tolerance)
 
 
-def make(row):
-    """Make a layer with the same weights each time: otherwise rounding may change what hard attention selects."""
-    keras.utils.set_random_seed(23)
-    return row.make(), row.arguments(np.random.default_rng(3))
-
-
 @functools.cache
-def shared(row):
-    """Return a layer that tests share and do not change."""
-    layer, arguments = make(row)
-    layer(**symbols_of(arguments), **flags_of(arguments))  # builds it
+def shared(row) -> tuple[keras.layers.Layer, dict, list[np.ndarray]]:
+    """Return a layer, arguments and its outputs; tests share the layer and do not change it."""
+    keras.utils.set_random_seed(23)
+    layer, arguments = row.make(), row.arguments(np.random.default_rng(3))
+    return layer, arguments, arrays(layer(**arguments))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _free_memory():
+    yield
+    shared.cache_clear()
+
+
+def with_weights_of(before: keras.layers.Layer, layer: keras.layers.Layer, arguments: dict) -> keras.layers.Layer:
+    """Build a layer, and give it the weights of another one."""
+    layer(**symbols_of(arguments), **flags_of(arguments))
+    layer.set_weights(before.get_weights())
     return layer
+
+
+def copied(row) -> keras.layers.Layer:
+    """Return a copy of the shared layer, from its config in JSON and its weights."""
+    layer, arguments, _ = shared(row)
+    copy = type(layer).from_config(json.loads(json.dumps(layer.get_config())))
+    return with_weights_of(layer, copy, arguments)
 
 
 def flags_of(arguments: dict) -> dict[str, bool]:
@@ -51,6 +65,11 @@ def tensors_of(arguments: dict) -> dict:
     return {name: x for name, x in arguments.items() if not isinstance(x, bool)}
 
 
+def dense_parts(layer: keras.layers.Layer) -> list[keras.layers.Dense]:
+    """Return the projections of a layer."""
+    return [part for part in layer._flatten_layers() if isinstance(part, keras.layers.Dense)]
+
+
 def masks_of(arguments: dict) -> dict[str, tuple[str, np.ndarray]]:
     """Return a dict of masks: input name -> (name of its mask argument, mask)."""
     first = next(name for name in arguments if not name.endswith("mask"))
@@ -65,9 +84,8 @@ def padded(x: np.ndarray, mask: np.ndarray, value: float) -> np.ndarray:
 
 @rows
 def test_layer_and_its_output_spec_have_the_expected_shapes(row):
-    layer, arguments = shared(row), row.arguments(np.random.default_rng(3))
-    outputs = layer(**arguments)
-    assert tuple(x.shape for x in arrays(outputs)) == row.shapes
+    layer, arguments, outputs = shared(row)
+    assert tuple(x.shape for x in outputs) == row.shapes
     for scores in (True, False) if "return_attention_scores" in arguments else (None,):
         options = {} if scores is None else {"return_attention_scores": scores}
         real = layer(**{**arguments, **options}) if scores is False else outputs
@@ -75,17 +93,13 @@ def test_layer_and_its_output_spec_have_the_expected_shapes(row):
         facts = [(tuple(x.shape), keras.backend.standardize_dtype(x.dtype)) for x in keras.tree.flatten(real)]
         assert [(tuple(x.shape), x.dtype) for x in specs] == facts
         if scores is False:
-            assert_close(real, arrays(outputs)[0], 1e-5)  # without the scores; possibly a fused kernel
+            assert_close(real, outputs[0], 1e-5)  # without the scores; possibly a fused kernel
 
 
 @rows
 def test_layer_is_recreated_from_its_config_in_json(row):
-    layer, arguments = make(row)
-    before = layer(**arguments)
-    again = type(layer).from_config(json.loads(json.dumps(layer.get_config())))
-    again(**arguments)
-    again.set_weights(layer.get_weights())
-    assert_close(again(**arguments), before)
+    _, arguments, outputs = shared(row)
+    assert_close(copied(row)(**arguments), outputs)
 
 
 def used_twice(layer, arguments: dict) -> tuple[keras.Model, list[np.ndarray]]:
@@ -103,19 +117,25 @@ def used_twice(layer, arguments: dict) -> tuple[keras.Model, list[np.ndarray]]:
 @pytest.mark.slow
 @rows
 def test_a_functional_model_that_calls_a_layer_twice_can_be_cloned(row):
-    layer, arguments = make(row)
+    layer, arguments, outputs = shared(row)
     model, inputs = used_twice(layer, arguments)
     expected = model(inputs)
-    assert_close(arrays(expected)[: len(row.shapes)], layer(**arguments), 1e-5)
+    assert_close(arrays(expected)[: len(row.shapes)], outputs, 1e-5)
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
-    for again in (clone, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+    for again in (clone, pickle.loads(pickle.dumps(model))):  # `deepcopy` calls the functions of `pickle`
         assert_close(again(inputs), expected, 1e-5)
+
+
+def test_a_functional_model_can_be_copied():
+    layer, arguments, _ = shared(next(row for row in LAYERS if row.name == "transformer block"))
+    model, inputs = used_twice(layer, arguments)
+    assert_close(copy.deepcopy(model)(inputs), model(inputs), 1e-5)
 
 
 @rows
 def test_implicit_masks_equal_explicit_ones_and_are_propagated(row):
-    layer, arguments = make(row)
+    layer, arguments, _ = shared(row)
     masks = {x: pair for x, pair in masks_of(arguments).items() if arguments[x].dtype.kind == "f"}
     if not masks:
         return
@@ -134,8 +154,7 @@ def test_implicit_masks_equal_explicit_ones_and_are_propagated(row):
 
 @rows
 def test_outputs_do_not_depend_on_padding(row):
-    layer, arguments = shared(row), row.arguments(np.random.default_rng(3))
-    before = arrays(layer(**arguments))
+    layer, arguments, before = shared(row)
     for x, (name, mask) in masks_of(arguments).items():
         value = 7 if arguments[x].dtype.kind == "i" else 31.0
         for one, two in zip(before, arrays(layer(**{**arguments, x: padded(arguments[x], mask, value)})), strict=True):
@@ -148,33 +167,28 @@ def test_outputs_do_not_depend_on_padding(row):
 @pytest.mark.slow
 @rows
 def test_layer_works_in_half_precision(row):
-    before, arguments = make(row)
-    expected = before(**arguments)
+    before, arguments, expected = shared(row)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        layer, _ = make(row)
-        layer(**arguments)
-        layer.set_weights(before.get_weights())
-        assert_close(layer(**arguments), expected, 0.1)
+        assert_close(with_weights_of(before, row.make(), arguments)(**arguments), expected, 0.1)
     finally:
         keras.config.set_dtype_policy("float32")
 
 
 @rows
 def test_new_lora_matrices_do_not_change_the_outputs(row):
-    layer, arguments = make(row)
-    before = arrays(layer(**arguments))
-    dense = [part for part in layer._flatten_layers() if isinstance(part, keras.layers.Dense)]
-    for part in dense:
+    layer, arguments, before = shared(row)
+    if not dense_parts(layer):
+        return
+    layer = copied(row)
+    for part in (dense := dense_parts(layer)):
         part.enable_lora(2)
     assert_close(layer(**arguments), before)
     for part in dense:
         part.lora_kernel_b.assign(np.random.default_rng(5).normal(size=part.lora_kernel_b.shape))
-    if dense:
-        assert np.abs(arrays(layer(**arguments))[0] - before[0]).max() > 1e-3
+    assert np.abs(arrays(layer(**arguments))[0] - before[0]).max() > 1e-3
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "row",
@@ -183,9 +197,10 @@ def test_new_lora_matrices_do_not_change_the_outputs(row):
 )
 def test_int8_outputs_are_close(row):
     """Stacks and decoders are omitted, because their parts have rows; hard attention may select another position."""
-    layer, arguments = make(row)
-    expected = arrays(layer(**arguments))
-    for part in layer._flatten_layers():  # as `keras.Model.quantize` does
-        if isinstance(part, keras.layers.Dense):
-            part.quantize("int8")
+    layer, arguments, expected = shared(row)
+    if not dense_parts(layer):
+        return
+    layer = copied(row)
+    for part in dense_parts(layer):  # as `keras.Model.quantize` does
+        part.quantize("int8")
     assert_close(layer(**arguments), expected, 0.15)

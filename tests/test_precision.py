@@ -116,6 +116,7 @@ def test_small_matrices_are_not_replaced():
         assert [tuple(variable.shape) for variable in replacements()] == shapes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", LOWER)
 def test_an_export_writes_the_same_texts(translator, tmp_path, monkeypatch, precision):
     """Python's TensorFlow and the C++ loader agree for any batch; the export has no float32 matrices."""

@@ -50,6 +50,7 @@ def count(name: str) -> int:
         return thread.submit(build).result()
 
 
+@pytest.mark.slow
 def test_every_preset_with_a_vocabulary_has_the_papers_number_of_parameters():
     rows = {name: row.parameters for name, row in ka.presets().items() if row.vocabulary_size}
     assert {name: count(name) for name in rows} == rows

@@ -68,7 +68,7 @@ def test_the_layer_that_keras_copies_is_not_deleted_before_the_encoder(monkeypat
 
     monkeypatch.setitem(recurrent._LAYERS, "lstm", make)
     encoder = RecurrentEncoder(14, 2)
-    gc.collect()
+    gc.collect(2)
     assert [reference() is not None for reference in layers] == [True] * encoder.num_layers
 
 

@@ -122,7 +122,7 @@ def test_ids_and_segments_equal_those_of_transformers(family, max_length, tmp_pa
 
 
 @needs_tensorflow
-@pytest.mark.parametrize("num_segments", [1, 2])
+@pytest.mark.parametrize("num_segments", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_graph_classifies_pairs_like_python(num_segments):
     tf = pytest.importorskip("tensorflow")
     from keras_attention.serving.signatures import graph_task

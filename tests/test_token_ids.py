@@ -213,6 +213,7 @@ def reader(name: str, path: pathlib.Path) -> TextReader:
 IN_GRAPH = ("bert", "bert cased", "bert with another separator", "gpt2 with tokens of its own", "xlnet", "marian")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_ids_equal_those_of_transformers(name, tmp_path):
     family, kind, write = CASES[name]

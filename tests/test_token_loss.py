@@ -1,8 +1,5 @@
 """The loss of a task is per token: over batches of any size, padding, accumulated gradients, outputs and replicas."""
 
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import keras
@@ -171,45 +168,27 @@ def test_padding_without_a_finite_cost_does_not_count():
     assert float(ka.training.MaskedCrossEntropy()([[1]], logits[:, 1:], sample_weight=[[0.0]])) == 0.0
 
 
-REPLICAS = """
-import sys
-import numpy as np, keras
-backend, clip = keras.backend.backend(), 0.1
-if backend == "tensorflow":
-    import tensorflow as tf
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-sys.path.insert(0, sys.argv[1])
-from test_token_loss import TEXTS, assert_same_update, language_model, one_update, updates
-import keras_attention as ka
+def two_replicas():
+    """Return a context with two replicas; conftest.py divides the processor into two devices."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
 
-expected = one_update(clip)
-one = language_model().evaluate(ka.data.language_batches(TEXTS, language_model()), verbose=0)
-if backend == "tensorflow":
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()
-else:
-    import contextlib, jax
-    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=jax.devices()))
+        return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()
+    import jax
+
     assert len(jax.devices()) == 2
-    strategy = contextlib.nullcontext()
-with strategy:
-    model = language_model(keras.optimizers.SGD(1.0, global_clipnorm=clip))
-model.run_eagerly = False
-for max_tokens in (50, 1):  # 3 or 2 rows, and 1 row, so that a replica has fewer rows or none
-    two = model.evaluate(ka.data.language_batches(TEXTS, model, max_tokens), verbose=0)
-    np.testing.assert_allclose(two, one, rtol=1e-6)
-batches = ka.data.language_batches(TEXTS, model)
-assert_same_update(updates(model, lambda: model.fit(batches, verbose=0)), expected)
-print("equal", one)
-"""
+    return keras.distribution.DataParallel(devices=jax.devices()).scope()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the test chooses the backend itself")
-def test_two_replicas_have_the_loss_and_the_update_of_one(backend):
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
-    environment = {**os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": flags, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    program = [sys.executable, "-c", REPLICAS, os.path.dirname(__file__)]
-    result = subprocess.run(program, env=environment, capture_output=True, text=True)
-    assert "equal" in result.stdout, result.stderr[-2000:]
+def test_two_replicas_have_the_loss_and_the_update_of_one():
+    expected = one_update(clip_norm=0.1)
+    one = language_model().evaluate(ka.data.language_batches(TEXTS, language_model()), verbose=0)
+    with two_replicas():
+        model = language_model(keras.optimizers.SGD(1.0, global_clipnorm=0.1))
+        model.run_eagerly = False
+        for max_tokens in (50, 1):  # 3 or 2 rows, and 1 row, so that a replica has fewer rows or none
+            two = model.evaluate(ka.data.language_batches(TEXTS, model, max_tokens), verbose=0)
+            np.testing.assert_allclose(two, one, rtol=1e-6)
+        batches = ka.data.language_batches(TEXTS, model)
+        assert_same_update(updates(model, lambda: model.fit(batches, verbose=0)), expected)

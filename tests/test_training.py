@@ -106,17 +106,21 @@ def test_schedule_by_hand(schedule, at_55):
     assert float(again(37)) == float(schedule(37))
 
 
+TEXTS = [text for pair in PAIRS[:4] for text in pair]
+
+
 def small_model(tokenizer, **sizes):
     keras.utils.set_random_seed(5)
     sizes = {"units": 12, "embedding_dim": 7, "dropout": 0.3, "cell": "simple", **sizes}
-    return ka.Translator.from_preset("rnn_seq2seq", source_tokenizer=tokenizer, target_tokenizer=tokenizer, **sizes)
+    return ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **sizes)
 
 
-def run(model, directory, **options):
+def run(model, directory, callbacks=(), **options):
     plan = {"epochs": 4, "learning_rate": 0.02, "warmup_steps": 3, "monitor": "val_loss", **options}
-    batches = ka.data.translation_batches(PAIRS, model, max_tokens=47, seed=13)
-    valid = ka.data.translation_batches(PAIRS[:3], model, shuffle=False)
-    return ka.train(model, batches, directory, ka.training.TrainingPlan(**plan), validation=valid)
+    batches = ka.data.language_batches(TEXTS, model, max_tokens=37, seed=13)
+    valid = ka.data.language_batches(TEXTS[:3], model, shuffle=False)
+    plan = ka.training.TrainingPlan(**plan)
+    return ka.train(model, batches, directory, plan, validation=valid, callbacks=callbacks)
 
 
 class Stop(keras.callbacks.Callback):
@@ -139,11 +143,8 @@ def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(tokenizer, tmp_pa
     whole = small_model(tokenizer)
     history = run(whole, tmp_path / "whole", average_checkpoints=2)
     broken = small_model(tokenizer)
-    batches = ka.data.translation_batches(PAIRS, broken, max_tokens=47, seed=13)
-    valid = ka.data.translation_batches(PAIRS[:3], broken, shuffle=False)
-    plan = ka.training.TrainingPlan(epochs=4, learning_rate=0.02, warmup_steps=3, average_checkpoints=2)
     with pytest.raises(KeyboardInterrupt):
-        ka.train(broken, batches, tmp_path / "broken", plan, validation=valid, callbacks=[Stop(2)])
+        run(broken, tmp_path / "broken", average_checkpoints=2, callbacks=[Stop(2)])
     keras.utils.set_random_seed(99)  # a new process has another random state
     resumed = keras.saving.load_model(tmp_path / "broken" / "model.keras", compile=False)
     again = run(resumed, tmp_path / "broken", average_checkpoints=2)
@@ -171,14 +172,14 @@ class Kill(keras.callbacks.Callback):  # kill the process in an epoch
             os.kill(os.getpid(), signal.SIGKILL)
 def run(path, killed_in):
     keras.utils.set_random_seed(3)
-    pairs = ka.quickstart.phrase_pairs("validation")[:12]
+    texts = [source for source, _ in ka.quickstart.phrase_pairs("validation")[:12]]
     if (path / "model.keras").exists():
         model = keras.saving.load_model(path / "model.keras", compile=False)
     else:
-        tokenizer = ka.data.train_tokenizer([t for p in pairs for t in p], "bpe", 61)
-        model = ka.Translator.from_preset("rnn_seq2seq", source_tokenizer=tokenizer, target_tokenizer=tokenizer,
-                                          units=12, embedding_dim=7, dropout=0.2, cell="simple")
-    batches = ka.data.translation_batches(pairs, model, max_tokens=101)
+        tokenizer = ka.data.train_tokenizer(texts, "bpe", 61)
+        model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer,
+                                        units=12, embedding_dim=7, dropout=0.2, cell="simple")
+    batches = ka.data.language_batches(texts, model, max_tokens=101)
     ka.train(model, batches, path, ka.training.TrainingPlan(epochs=6, monitor="loss"), callbacks=[Kill(killed_in)])
     model.save_weights(path / "final.weights.h5")
 for name, epoch in ("whole", -1), ("killed", 0), ("killed", 3), ("killed", -1):
@@ -212,7 +213,7 @@ def test_a_killed_and_resumed_run_has_the_same_weights(tmp_path):
             )
         weights.append(arrays)
     assert weights[0].keys() == weights[1].keys()
-    assert len(weights[0]) > 10
+    assert len(weights[0]) > 5
     for key, value in weights[0].items():
         np.testing.assert_array_equal(value, weights[1][key], err_msg=key)
 
@@ -226,7 +227,7 @@ def test_the_best_epoch_is_restored_and_patience_ends_the_run(tokenizer, tmp_pat
         weights_of_epochs.append(model.get_weights())
         return {"val_bleu": next(values)}
 
-    batches = ka.data.translation_batches(PAIRS, model)
+    batches = ka.data.language_batches(TEXTS, model)
     plan = ka.training.TrainingPlan(epochs=6, monitor="val_bleu", patience=3)
     history = ka.train(model, batches, tmp_path, plan, extra_metrics=extra_metrics)
     assert history["val_bleu"] == [1.0, 7.0, 3.0, 2.0, 5.0]
@@ -288,7 +289,8 @@ def test_with_raw_examples_the_metric_of_the_task_selects_the_epoch(tokenizer, t
         "translate",
         lambda self, sources, batch_size: [ka.Translation(*pair, 0.0) for pair in zip(sources, next(translations))],  # noqa: B905
     )
-    model = small_model(tokenizer)
+    tokenizers = {"source_tokenizer": tokenizer, "target_tokenizer": tokenizer}
+    model = ka.Translator.from_preset("rnn_seq2seq", units=12, embedding_dim=7, cell="simple", **tokenizers)
     history = ka.train(model, PAIRS, tmp_path, ka.training.TrainingPlan(epochs=3), validation=PAIRS)
     expected = [sacrebleu.corpus_bleu(texts, [references]).score for texts in epochs]
     np.testing.assert_allclose(history["val_bleu"], expected, atol=1e-3)
@@ -320,6 +322,7 @@ def test_a_checkpoint_of_another_model_is_an_error(tokenizer):
         assign(small_model(tokenizer).variables, [np.zeros(3)])
 
 
+@pytest.mark.slow
 def test_mixed_precision_computes_in_bfloat16_with_float32_weights(tokenizer, tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -333,18 +336,13 @@ def test_mixed_precision_computes_in_bfloat16_with_float32_weights(tokenizer, tm
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untraced_training")
 def test_a_run_in_bfloat16_is_resumed(tokenizer, tmp_path):
     keras.config.set_dtype_policy("bfloat16")
     try:
         model, again = (
-            ka.Translator.from_preset(
-                "transformer_tiny",
-                source_tokenizer=tokenizer,
-                target_tokenizer=tokenizer,
-                width=14,
-                num_heads=7,
-                num_layers=1,
-                intermediate_dim=11,
+            ka.CausalLM.from_preset(
+                "gpt2_small", tokenizer=tokenizer, width=14, num_heads=7, num_layers=1, intermediate_dim=11
             )
             for _ in range(2)
         )
@@ -419,16 +417,16 @@ def test_scores_by_length_counts_words():
 def test_without_validation_the_training_loss_is_the_monitor(tokenizer, tmp_path):
     model = small_model(tokenizer)
     plan = ka.training.TrainingPlan(epochs=2, average_checkpoints=2)
-    history = ka.train(model, ka.data.translation_batches(PAIRS, model), tmp_path, plan)
+    history = ka.train(model, ka.data.language_batches(TEXTS, model), tmp_path, plan)
     assert len(history["loss"]) == 2
 
 
-@pytest.mark.parametrize("monitor", ["loss", "val_loss"])
+@pytest.mark.parametrize("monitor", ["loss", pytest.param("val_loss", marks=pytest.mark.slow)])
 def test_the_average_is_used_if_it_is_better(tokenizer, tmp_path, monitor):
     """The average and the best epoch (here the last) are compared on the same loss, without dropout."""
     model = small_model(tokenizer, dropout=0.1)
     run(model, tmp_path, monitor=monitor, average_checkpoints=4)
-    valid = ka.data.translation_batches(PAIRS if monitor == "loss" else PAIRS[:3], model, shuffle=False)
+    valid = ka.data.language_batches(TEXTS if monitor == "loss" else TEXTS[:3], model, shuffle=False)
     final = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
     arrays, metadata = load_arrays(tmp_path / "checkpoint.npz")
     assign(model.variables[: len(model.get_weights())], arrays[: len(model.get_weights())])
@@ -447,7 +445,7 @@ def test_a_run_that_diverges_is_an_error(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="never a finite number: the training diverged"):
         ka.train(
             model,
-            ka.data.translation_batches(PAIRS, model),
+            ka.data.language_batches(TEXTS, model),
             tmp_path,
             ka.training.TrainingPlan(epochs=2, monitor="val_bleu"),
             extra_metrics=lambda _: {"val_bleu": float("nan")},
@@ -468,7 +466,7 @@ def test_a_monitor_that_cannot_be_computed_is_an_error_before_training(tokenizer
     with pytest.raises(ValueError, match="names with val_ need validation data"):
         ka.train(
             model,
-            ka.data.translation_batches(PAIRS, model),
+            ka.data.language_batches(TEXTS, model),
             tmp_path / "r",
             ka.training.TrainingPlan(monitor="val_loss"),
         )
@@ -490,7 +488,7 @@ def test_an_epoch_with_nan_is_never_the_best(tokenizer, tmp_path):
     plan = ka.training.TrainingPlan(epochs=3, monitor="val_bleu")
     ka.train(
         model,
-        ka.data.translation_batches(PAIRS, model),
+        ka.data.language_batches(TEXTS, model),
         tmp_path,
         plan,
         extra_metrics=lambda _: {"val_bleu": next(values)},

@@ -7,7 +7,7 @@ import pytest
 import keras_attention as ka
 
 
-@pytest.fixture(scope="module", params=["rnn_tagger", "bert_base"])
+@pytest.fixture(scope="module", params=["rnn_tagger", pytest.param("bert_base", marks=pytest.mark.slow)])
 def tagger(request):
     characters, words = (ka.data.train_tokenizer(["we eat bread"] * 2, kind) for kind in ("characters", "words"))
     if request.param == "rnn_tagger":

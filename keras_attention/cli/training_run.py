@@ -19,7 +19,14 @@ from keras_attention.cli.examples import hold_out, list_labels, read_examples
 from keras_attention.cli.tensorboard import AlignmentImages, CaptionImages
 from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, say
 from keras_attention.data.lines import counted
-from keras_attention.defaults import REASONS, TRAINING_FIELDS, DataSize, default_tokenizer_kind, network_defaults
+from keras_attention.defaults import (
+    REASONS,
+    TRAINING_FIELDS,
+    DataSize,
+    default_tokenizer_kind,
+    is_contrastive,
+    network_defaults,
+)
 from keras_attention.storage import local_path, write_text
 from keras_attention.visualize import plot_history
 
@@ -161,7 +168,7 @@ def _plan(model: Any, examples: list, size: DataSize, options: dict[str, Any], o
     derived = {name: getattr(plan, name) for name in TRAINING_FIELDS if name not in overrides}
     if derived:
         _list_defaults(model, size, options, derived)
-        write_run(out, type(model).command_name, options | derived)
+    write_run(out, type(model).command_name, options | derived)
     return plan
 
 
@@ -250,7 +257,7 @@ def _model(
         model = _new(task, options, examples, size, valid)
     if options["lora"]:
         ka.training.enable_lora(model, options["lora"])
-    elif options["freeze"]:
+    elif options["freeze"] or options.get("contrastive"):
         ka.training.freeze(model)
     if options["remat"]:
         ka.training.rematerialize(model)
@@ -291,8 +298,15 @@ def _initialized(task: type, options: dict[str, Any], examples: list, model: Any
         model = task.from_encoder(model, **overrides)
     else:
         raise click.UsageError(f"--init: {options['init']} is a {type(model).__name__}; expected a {task.__name__}.")
+    if labels and not (options["lora"] or options["freeze"]) and is_contrastive(model, examples):
+        plans, stored = ka.training.TrainingPlan, options.get("contrastive")  # stored: the run is started again
+        plan = plans(**stored) if stored else plans.for_data(model, examples, **_plan_overrides(options))
+        passes, rate = plan.epochs * plan.passes_per_epoch, f"{plan.learning_rate:g}"
+        say(f"The encoder is fine-tuned on pairs of texts first ({passes} passes, learning rate {rate}), then frozen.")
+        ka.training.fit_encoder(model, examples, plan)
+        options |= {"contrastive": dataclasses.asdict(plan), "epochs": options["epochs"] or 3}  # 3 for the head
     if labels:
-        say("The new head is fitted to the outputs of the encoder first, by logistic regression.")
+        say("The new head is fitted to the outputs of the encoder, by logistic regression.")
         ka.training.fit_head(model, examples)
     return model
 

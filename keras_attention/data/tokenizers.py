@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import io
 import sys
 import tempfile
@@ -193,6 +194,18 @@ def assigned_characters() -> Iterator[str]:
     return (character for character in characters if unicodedata.category(character) not in ("Cs", "Cn"))
 
 
+@functools.cache
+def _other_spaces() -> tuple[str, ...]:
+    """Return every white-space character except the space."""
+    return tuple(character for character in assigned_characters() if character.isspace() and character != " ")
+
+
+@functools.cache
+def _lowercase_rules() -> tuple[tuple[str, str], ...]:
+    """Return (character, lower case) of every character that is not in lower case."""
+    return tuple((old, old.lower()) for old in assigned_characters() if old != old.lower())
+
+
 def _normalization_table(
     kind: str, lowercase: bool, normalization: str, seen: set[str]
 ) -> Iterable[tuple[str, str]] | None:
@@ -206,11 +219,10 @@ def _normalization_table(
     """
     if normalization == "nfkc":
         return _nfkc_lowercase() if lowercase else None
-    rules = {old: old.lower() for old in assigned_characters() if old != old.lower()} if lowercase else {}
+    rules = dict(_lowercase_rules()) if lowercase else {}
     if kind == "characters":
         return rules.items()
-    spaces = [char for char in assigned_characters() if char.isspace() and char != " "]
-    rules |= {old: " " for old in spaces if old not in seen or old in "\t\v\f" or kind == "words"}
+    rules |= {old: " " for old in _other_spaces() if old not in seen or old in "\t\v\f" or kind == "words"}
     if kind != "words":
         rules.pop("\n", None)
         rules |= {"\r\n": "\n", "\r": "\n"}

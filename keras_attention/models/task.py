@@ -170,8 +170,12 @@ class Task(keras.Model):
         """Update the weights, or accumulate the gradients of a batch; see `token_loss.train_step`."""
         return token_loss.train_step(self, *arguments)
 
-    make_train_function = keras_methods.make_train_function
-    _maybe_symbolic_build = keras_patches.build_on_one_replica
+    @documented_by(keras_methods.make_train_function)
+    def make_train_function(self, force: bool = False) -> Any:
+        return keras_methods.make_train_function(self, force)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
+        keras_patches.build_on_one_replica(self, iterator, data_batch)
 
     @documented_by(saving.save)
     def save(self, filepath: str | pathlib.Path, *args: Any, **options: Any) -> None:

@@ -9,6 +9,7 @@ and test splits. The pairs are the same on every machine.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 from collections.abc import Iterator
@@ -132,8 +133,16 @@ def phrase_pairs(split: str = "train") -> list[tuple[str, str]]:
     """
     if split not in SPLITS:
         raise ValueError(f"There is no split {split!r}; expected one of {', '.join(SPLITS)}.")
-    pairs = {pair for part, pair in _all_pairs() if part == split}
-    return sorted(pairs, key=lambda pair: hash_of(*pair))
+    return list(_sorted_pairs()[split])
+
+
+@functools.cache
+def _sorted_pairs() -> dict[str, list[tuple[str, str]]]:
+    """Return split -> its pairs in a fixed random order."""
+    pairs: dict[str, set[tuple[str, str]]] = {split: set() for split in SPLITS}
+    for split, pair in _all_pairs():
+        pairs[split].add(pair)
+    return {split: sorted(pairs[split], key=lambda pair: hash_of(*pair)) for split in SPLITS}
 
 
 def _all_pairs() -> Iterator[tuple[str, tuple[str, str]]]:

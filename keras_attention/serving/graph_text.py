@@ -175,7 +175,8 @@ def join_pairs(
 
 def _first_of_rows(rows: tf.RaggedTensor, lengths: tf.Tensor) -> tf.RaggedTensor:
     """Return the first `lengths` (B,) values of each row."""
-    return tf.ragged.boolean_mask(rows, tf.ragged.range(rows.row_lengths()) < lengths[:, None])
+    indices = tf.ragged.range(rows.row_starts(), rows.row_starts() + lengths)
+    return indices.with_flat_values(tf.gather(rows.flat_values, indices.flat_values))
 
 
 def _repeat(ids: Sequence[int], rows: tf.RaggedTensor) -> tf.Tensor:
@@ -213,21 +214,30 @@ def read_words(
     counts = tf.maximum(totals - length + stride - 1, 0) // stride + 1 if windows else tf.ones_like(totals)
     sentences, number = tf.repeat(tf.range(tf.size(counts)), counts), tf.ragged.range(counts).flat_values
     begin, last = number * stride, tf.equal(number + 1, tf.gather(counts, sentences))
-    words, starts = tf.gather(words, sentences), tf.gather(starts, sentences) - begin[:, None]
-    fits = (starts >= 0) & (starts < length)  # the words that begin in the window
-    tagged = starts >= tf.where(tf.equal(number, 0), _int64(0), overlap // 2)[:, None]
-    tagged = tagged & (starts < tf.where(last, length, stride + overlap // 2)[:, None])
+    words, starts, middle = tf.gather(words, sentences), tf.gather(starts, sentences), overlap // 2
+    first, end = tf.where(tf.equal(number, 0), _int64(0), middle), tf.where(last, length, stride + middle)
+    fits, tagged = _are_between(starts, begin, begin + length), _are_between(starts, begin + first, begin + end)
     ends = tf.minimum(begin + length, tf.gather(totals, sentences))
     offsets = tf.gather(tokens.row_starts(), sentences)
     rows = tf.gather(tokens.flat_values, tf.ragged.range(offsets + begin, offsets + ends))
     ids, mask = _at_least_one_column(*tokenizer.pad(add_template(rows, reader.text)))
-    starts += len(reader.text.before)
+    shifts = tf.gather(len(reader.text.before) - begin, starts.value_rowids())
+    starts = starts.with_flat_values(starts.flat_values + shifts)
     word_starts = tf.cast(tf.ragged.boolean_mask(starts, tagged).to_tensor(-1), tf.int32)
     arrays = {"token_ids": ids, "padding_mask": mask, "word_starts": word_starts}
     if reader.characters is not None:
         inside = (tf.ragged.boolean_mask(values, fits) for values in (words, starts))
         arrays |= _read_characters(*inside, tf.shape(ids, tf.int64), reader.characters, character_tokenizer)
     return tf.ragged.boolean_mask(words, tagged), arrays, counts
+
+
+def _are_between(starts: tf.RaggedTensor, begin: tf.Tensor, end: tf.Tensor) -> tf.RaggedTensor:
+    """Return (N, ragged) bool, whether a value of row n is at least `begin[n]` and less than `end[n]`.
+
+    Comparing the values takes fewer operations than comparing the ragged tensors.
+    """
+    rows, values = starts.value_rowids(), starts.flat_values
+    return starts.with_flat_values((values >= tf.gather(begin, rows)) & (values < tf.gather(end, rows)))
 
 
 def join_windows(values: tf.Tensor, words: tf.RaggedTensor, counts: tf.Tensor) -> tf.Tensor:

@@ -9,6 +9,7 @@ from keras_attention.lazy import lazy_names
 if TYPE_CHECKING:
     from keras_attention.training.baselines import Baseline, baseline
     from keras_attention.training.compiling import compile_model
+    from keras_attention.training.contrastive import PairLoss, fit_encoder
     from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, fit_head, freeze, rematerialize
     from keras_attention.training.losses import MaskedCrossEntropy
     from keras_attention.training.optimizers import WarmUp
@@ -22,6 +23,7 @@ __getattr__ = lazy_names(
         "baselines": "Baseline baseline",
         "checkpoints": "",
         "compiling": "compile_model",
+        "contrastive": "PairLoss fit_encoder",
         "finetuning": "LayerwiseAdam enable_lora fit_head freeze rematerialize",
         "losses": "MaskedCrossEntropy",
         "optimizers": "WarmUp",
@@ -36,12 +38,14 @@ __all__ = [
     "Baseline",
     "LayerwiseAdam",
     "MaskedCrossEntropy",
+    "PairLoss",
     "SelfCriticalBatches",
     "TrainingPlan",
     "WarmUp",
     "baseline",
     "compile_model",
     "enable_lora",
+    "fit_encoder",
     "fit_head",
     "freeze",
     "rematerialize",

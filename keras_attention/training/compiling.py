@@ -27,7 +27,7 @@ def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) 
         >>> isinstance(model.optimizer, keras.optimizers.Adam)
         True
     """
-    optimizer = _optimizer(model, plan, steps_per_epoch)
+    optimizer = make_optimizer(model, plan, steps_per_epoch)
     model.compile(optimizer, losses(model, plan.label_smoothing), weighted_metrics=metrics(model))
 
 
@@ -56,7 +56,8 @@ def computed_names(model: keras.Model, validated: bool) -> list[str]:
     return names + [f"val_{name}" for name in names] * validated
 
 
-def _optimizer(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+def make_optimizer(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """Return Adam with the schedule of a plan, and with its weight decay and layer-wise rates, if any."""
     # Keras evaluates the schedule at the number of batches, even if several batches make one update.
     warmup, batches = plan.warmup_steps * plan.gradient_accumulation, plan.epochs * steps_per_epoch
     rate = WarmUp(plan.learning_rate, warmup, batches, plan.schedule)
