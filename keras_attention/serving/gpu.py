@@ -88,31 +88,35 @@ def step_cost(function: Any) -> StepCost:
     Args:
         function: a `FunctionDef`.
     """
+    kernels = {node.name: _gpu_kernel(node) for node in function.node_def}
+    counted = [(node, kernels[node.name]) for node in function.node_def if node.op not in _FREE]
+    without_kernel = collections.Counter(node.op for node, kernel in counted if kernel is None)
+    in_host_memory = collections.Counter(node.op for node, kernel in counted if kernel and _writes_host(node, kernel))
+    return StepCost(len(counted), dict(without_kernel), dict(in_host_memory), len(_transfers(function, kernels)))
+
+
+def _transfers(function: Any, kernels: Mapping[str, Any]) -> set[tuple[str, bool]]:
+    """Return the tensors that are copied, each with whether it is copied to the host.
+
+    Loop variables of integers and strings are in host memory. Handles of variables are not copied.
+    """
     from tensorflow.dtypes import int32, resource, string, variant
 
-    in_host = {arg.name: arg.type in (int32, string) for arg in function.signature.input_arg}
-    ignored = {arg.name for arg in function.signature.input_arg if arg.type in (resource, variant)}
-    kernels = {node.name: _gpu_kernel(node) for node in function.node_def}
-    without_kernel, in_host_memory = collections.Counter(), collections.Counter()
-    transfers, operations = set(), 0
+    types = {arg.name: arg.type for arg in function.signature.input_arg}
+
+    def is_in_host(source: str) -> bool:
+        producer, _, output = source.partition(":")
+        if producer in types:
+            return types[producer] in (int32, string)
+        return kernels[producer] is None or output.split(":")[0] in kernels[producer].host_memory_arg
+
+    reads = [(function.ret[arg.name], arg.type in (int32, string)) for arg in function.signature.output_arg]
     for node in function.node_def:
         kernel = kernels[node.name]
-        counted = node.op not in _FREE
-        operations += counted
-        without_kernel[node.op] += counted and kernel is None
-        in_host_memory[node.op] += bool(counted and kernel is not None and _writes_host_memory(node, kernel))
-        for source, argument in zip(node.input, _input_arguments(node), strict=False):
-            producer, _, output = source.partition(":")
-            if producer in ignored:
-                continue
-            needs_host = kernel is None or argument in kernel.host_memory_arg
-            if producer in kernels:
-                has_host = kernels[producer] is None or output.split(":")[0] in kernels[producer].host_memory_arg
-            else:
-                has_host = in_host[producer]
-            if needs_host != has_host:
-                transfers.add((source, needs_host))
-    return StepCost(operations, dict(+without_kernel), dict(+in_host_memory), len(transfers))
+        arguments = zip(node.input, _input_arguments(node), strict=False)  # control inputs come last
+        reads += [(source, kernel is None or argument in kernel.host_memory_arg) for source, argument in arguments]
+    copied = [read for read in reads if types.get(read[0].partition(":")[0]) not in (resource, variant)]
+    return {(source, to_host) for source, to_host in copied if is_in_host(source) != to_host}
 
 
 def _gpu_kernel(node: Any) -> Any:
@@ -136,7 +140,7 @@ def _accepts(kernel: Any, node: Any) -> bool:
     return True
 
 
-def _writes_host_memory(node: Any, kernel: Any) -> bool:
+def _writes_host(node: Any, kernel: Any) -> bool:
     return any(arg.name in kernel.host_memory_arg for arg in _definition(node).output_arg)
 
 
