@@ -25,13 +25,15 @@ ALLOWED = {
     "keras_patches": set(),
     "data": {"data", "choices", "storage"},
     "presets": {"config"},
-    "defaults": {"config"},
+    "data_size": set(),
+    "defaults": {"config", "data_size"},
     "layers": {"layers", "backend", "keras_patches"},
     "generation": {"generation", "layers.cache", "lazy"},
     "models": {"models", "config", "outputs", "presets", "layers", "data", "defaults", "generation", "metrics"}
-    | {"keras_patches"},
+    | {"keras_patches", "data_size"},
     "metrics": {"metrics", "data", "layers.masks"},
-    "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"},
+    "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"}
+    | {"data_size"},
     "weights": {"weights", "config", "models", "data", "storage"},
     "serving": {"serving", "models", "generation", "layers.projections", "data", "storage"}
     | {"keras_patches", "__version__"},
@@ -49,6 +51,7 @@ ALLOWED = {
         "storage",
         "visualize",
         "data.lines",
+        "data_size",
         "defaults",
         "training.progress",
         "presets",

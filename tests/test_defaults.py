@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention import defaults
+from keras_attention import data_size, defaults
+from keras_attention.data_size import DataSize
 from keras_attention.data.batches import LengthBatches, RepeatedBatches
 from keras_attention.data.example_weights import WeightedBatches
 
@@ -21,17 +22,17 @@ def classifier():
 
 def test_the_size_of_data_counts_words_and_characters():
     pairs = [("We eat", "comemos pan"), ("we drink", "")]
-    assert defaults.DataSize.measure(ka.Translator, pairs) == defaults.DataSize(2, 6, 5, 25, 16)
+    assert DataSize.measure(ka.Translator, pairs) == DataSize(2, 6, 5, 25, 16)
     sentences = [[("we", "PRON"), ("eat", "VERB")], [("eat", "VERB")]]
-    assert defaults.DataSize.measure(ka.TextTagger, sentences) == defaults.DataSize(2, 3, 2, 9, 5)
+    assert DataSize.measure(ka.TextTagger, sentences) == DataSize(2, 3, 2, 9, 5)
 
 
 @pytest.mark.parametrize("part_length", [1, 2, 7, 1000])
 def test_the_size_of_a_long_text_does_not_depend_on_its_parts(monkeypatch, part_length):
-    monkeypatch.setattr(defaults, "_PART_LENGTH", part_length)
+    monkeypatch.setattr(data_size, "_PART_LENGTH", part_length)
     text = "\n It was the Best of\u2003times,\n\nit WAS  the worst\xa0of times "
-    expected = defaults.DataSize(3, 13, 8, len(text) + 3, len(set(text + "of ")))
-    assert defaults.DataSize.measure(ka.CausalLM, [text, "", "of "]) == expected
+    expected = DataSize(3, 13, 8, len(text) + 3, len(set(text + "of ")))
+    assert DataSize.measure(ka.CausalLM, [text, "", "of "]) == expected
 
 
 # A pass has 20 rows of 5 words and the end token, in batches padded to a multiple of 4: 160 tokens.
@@ -61,7 +62,7 @@ def test_the_length_of_a_run_follows_from_its_updates(classifier, monkeypatch, o
     [(25, 100, 100), (121, 165, 165), (400, 190, 300), (900, 240, 450), (10_000, 1000, 1500), (40_000, 4000, 4000)],
 )
 def test_a_recurrent_classifier_has_fewer_updates(texts, recurrent, transformer):
-    size = defaults.DataSize(texts, 20 * texts, texts, 100 * texts, 30)
+    size = DataSize(texts, 20 * texts, texts, 100 * texts, 30)
     configs = [ka.find_preset("rnn_classifier", "TextClassifier"), ka.find_preset("bert_base", "MaskedLM")]
     updates = [defaults._RULES["TextClassifier"](size, config).updates for config in configs]
     assert updates == [recurrent, transformer]
@@ -118,7 +119,7 @@ def test_a_new_network_follows_the_data_but_not_the_values_that_are_set(monkeypa
 
 @pytest.mark.parametrize("size", [7, 2_000, 1_000_000])
 def test_a_vocabulary_has_room_for_all_characters(size):
-    few, many = (defaults.DataSize(size, 5 * size, size, 25 * size, characters) for characters in (30, 4000))
+    few, many = (DataSize(size, 5 * size, size, 25 * size, characters) for characters in (30, 4000))
     for task in (ka.Translator, ka.Captioner, ka.TextClassifier):
         config = ka.find_preset(task.default_preset, task.__name__)
         values = [defaults.network_defaults(task, data, config)["vocabulary_size"] for data in (few, many)]

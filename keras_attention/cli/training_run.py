@@ -19,10 +19,10 @@ from keras_attention.cli.examples import hold_out, list_labels, read_examples
 from keras_attention.cli.tensorboard import AlignmentImages, CaptionImages
 from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, say
 from keras_attention.data.lines import counted
+from keras_attention.data_size import DataSize
 from keras_attention.defaults import (
     REASONS,
     TRAINING_FIELDS,
-    DataSize,
     default_tokenizer_kind,
     is_contrastive,
     network_defaults,

@@ -34,7 +34,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.layers.attention import small_matmul
+from keras_attention.layers.step_attention import small_matmul
 
 _NOT_ALLOWED = -1e30  # the bias of a position that may not be attended to
 _BLOCK = 16

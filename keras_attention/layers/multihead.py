@@ -5,12 +5,13 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.layers.attention import align_mask, attend, attend_parts, dot_logits
+from keras_attention.layers.attention import align_mask, attend, dot_logits
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
 from keras_attention.layers.projections import projection
 from keras_attention.layers.shapes import merge_heads, merge_rows, output_specs, split_heads, split_rows
+from keras_attention.layers.step_attention import attend_parts
 
 
 class HeadProjections:

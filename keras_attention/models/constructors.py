@@ -10,7 +10,8 @@ import numpy as np
 
 from keras_attention import config as configs
 from keras_attention.config import SINGLE_LABEL
-from keras_attention.defaults import DataSize, default_tokenizer_kind, network_defaults
+from keras_attention.data_size import DataSize
+from keras_attention.defaults import default_tokenizer_kind, network_defaults
 from keras_attention.presets import ENCODER_TASKS, ENCODER_USES, find_preset
 
 # Config fields that can differ from those of a trained encoder.

@@ -13,7 +13,7 @@ from keras_attention import keras_patches
 from keras_attention.data.example_weights import ClassWeight
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
-from keras_attention.defaults import DataSize
+from keras_attention.data_size import DataSize
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.generation.compiled import check_process
 from keras_attention.models import constructors, keras_methods, saving, token_loss

@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from keras_attention.defaults import DataSize, training_defaults
+from keras_attention.data_size import DataSize
+from keras_attention.defaults import training_defaults
 
 Schedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
 SCHEDULES = get_args(Schedule)

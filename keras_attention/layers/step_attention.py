@@ -1,0 +1,66 @@
+"""The attention of one decoding step, whose matrices are small."""
+
+from __future__ import annotations
+
+import functools
+
+import keras
+from keras import ops
+
+
+def attend_parts(query, parts, bias):
+    """Return the attention of one decoding step to keys and values that are in several parts.
+
+    Args:
+        query: (B, H, K, D), divided by sqrt(D).
+        parts: list of dicts, `keys` (B, H, D, S_i) and `values` (B, H, S_i, D).
+        bias: (B, 1, K, S) float32, S the sum of all S_i; B and K may be 1. 0 = may be attended to, -1e30 = may not.
+
+    Returns:
+        context (B, H, K, D), and the scores (B, H, K, S) in float32. If no
+        position is allowed, the scores are equal.
+
+    Example:
+        >>> part = {"keys": keras.ops.ones((2, 3, 7, 5)), "values": keras.ops.ones((2, 3, 5, 7))}
+        >>> context, scores = attend_parts(keras.ops.ones((2, 3, 11, 7)), [part, part], keras.ops.zeros((1, 1, 1, 10)))
+        >>> tuple(context.shape), tuple(scores.shape)
+        ((2, 3, 11, 7), (2, 3, 11, 10))
+    """
+    logits = [small_matmul(query, part["keys"]) for part in parts]
+    logits = ops.concatenate(logits, axis=-1) if len(parts) > 1 else logits[0]
+    scores = _softmax(ops.cast(logits, "float32") + bias)
+    rest, contexts = ops.cast(scores, query.dtype), []
+    for part in parts[:-1]:  # only the last part may have an unknown length
+        size = part["keys"].shape[-1]
+        contexts.append(small_matmul(rest[..., :size], part["values"]))
+        rest = rest[..., size:]
+    return functools.reduce(ops.add, [*contexts, small_matmul(rest, parts[-1]["values"])]), scores
+
+
+def small_matmul(a, b, transpose_a: bool = False):
+    """Return a b, or a' b, for the small matrices of a decoding step.
+
+    TensorFlow replaces its other batch products by oneDNN's, which takes ten times as long to start as a small product.
+
+    Args:
+        a: (..., K, M), or (..., M, K) with `transpose_a`.
+        b: (..., M, N), of the same dtype.
+
+    Returns:
+        (..., K, N).
+
+    Example:
+        >>> tuple(small_matmul(keras.ops.ones((2, 3, 5)), keras.ops.ones((5, 7))).shape)
+        (2, 3, 7)
+    """
+    if keras.backend.backend() != "tensorflow":
+        return ops.matmul(ops.swapaxes(a, -1, -2) if transpose_a else a, b)
+    import tensorflow as tf
+
+    return tf.raw_ops.BatchMatMulV3(x=a, y=b, Tout=a.dtype, adj_x=transpose_a)
+
+
+def _softmax(logits):
+    """Return softmax(logits) over the last axis; oneDNN's softmax has a high overhead for small inputs."""
+    powers = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
+    return powers / ops.sum(powers, axis=-1, keepdims=True)
