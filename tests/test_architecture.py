@@ -32,8 +32,7 @@ ALLOWED = {
     "models": {"models", "config", "outputs", "presets", "layers", "data", "defaults", "generation", "metrics"}
     | {"keras_patches", "data_size"},
     "metrics": {"metrics", "data", "layers.masks"},
-    "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"}
-    | {"data_size"},
+    "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"} | {"data_size"},
     "weights": {"weights", "config", "models", "data", "storage"},
     "serving": {"serving", "models", "generation", "layers.projections", "data", "storage"}
     | {"keras_patches", "__version__"},

@@ -5,6 +5,7 @@ import warnings
 import pytest
 
 import keras_attention as ka
+from keras_attention.cli import training_run
 
 PAIRS = [(f"we eat {i}", f"comemos {i}") for i in range(11)]
 LABELLED = [(f"a film {i}", ("good", "bad")[i % 2]) for i in range(12)]
@@ -121,3 +122,16 @@ def test_labels_that_nearly_all_occur_once_are_an_error(once, twice, known, is_e
     message = f"There are {once + twice} labels for {len(labels)} examples, such as 0 x.*`columns`"
     with pytest.raises(ka.data.DataError, match=message):
         ka.TextClassifier.data.check_training(examples, known_labels=known_labels)
+
+
+def test_a_resumed_run_knows_the_labels_of_the_model_that_it_started_from(tmp_path):
+    model = ka.TextClassifier.from_examples(LABELLED, tokenizer_kind="characters", units=8)
+    (tmp_path / "one.tsv").write_text("".join(f"a film {i}\tgood\n" for i in range(12)))
+    (tmp_path / "bad.tsv").write_text("a dull film\tbad\n")
+    files = {"train_files": [tmp_path / "one.tsv"], "valid_files": [tmp_path / "bad.tsv"], "valid_images": None}
+    options = {**files, **dict.fromkeys(("images", "columns", "tag_column"))}
+    for init in (model, None):  # a new run, then a resumed one, which does not load the model
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            examples, valid = training_run._read(ka.TextClassifier, options, init)
+        assert (len(examples), valid) == (12, [("a dull film", "bad")])

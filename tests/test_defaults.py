@@ -7,9 +7,9 @@ import pytest
 
 import keras_attention as ka
 from keras_attention import data_size, defaults
-from keras_attention.data_size import DataSize
 from keras_attention.data.batches import LengthBatches, RepeatedBatches
 from keras_attention.data.example_weights import WeightedBatches
+from keras_attention.data_size import DataSize
 
 ROWS = [("we eat so good bread", "good"), ("they eat so bad bread", "bad")] * 10
 RULE = defaults.Rule(max_tokens=66, updates=200, learning_rate=0.03, warmup=0.1, label_smoothing=0.2)

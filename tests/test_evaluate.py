@@ -8,6 +8,7 @@ import sacrebleu
 import keras_attention as ka
 from keras_attention.cli.evaluate import _report
 from keras_attention.cli.options import task_class
+from keras_attention.metrics.entities import have_entities
 
 TASKS = ka.models.TASKS
 TINY = {"width": 6, "num_heads": 3, "num_layers": 1, "intermediate_dim": 5, "dropout": 0.0}
@@ -133,6 +134,14 @@ SCHEMES = [
 def test_entities_by_hand(expected, predicted, scores):
     micro, _ = ka.metrics.score_entities([expected.split()], [predicted.split()])
     assert (micro.precision, micro.recall, micro.f1) == pytest.approx(scores)
+
+
+@pytest.mark.parametrize(("tags", "expected"), [
+    (["O", "B-PER"], True), (["O", "I-PER", "E-PER"], True), (["NOUN", "B-PER"], False), (["O", "E-PER"], False),
+    (["", "B-PER"], False), ([""], False), ([], False),
+])  # fmt: skip
+def test_tags_of_entities_have_prefixes(tags, expected):
+    assert have_entities(tags) == expected
 
 
 def test_entities_of_a_type_by_hand_and_in_evaluate():

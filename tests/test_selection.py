@@ -46,6 +46,15 @@ def test_the_best_epoch(monitor, mode, scores, losses, best, tmp_path):
     assert state.best_loss == losses[best - 1]
 
 
+def test_the_best_weights_are_loaded_even_if_a_callback_changed_them(tmp_path):
+    state, model = run_state(tmp_path, "val_loss", "min")
+    state.on_epoch_end(0, {"val_loss": 1.0})
+    best = model.get_weights()
+    model.set_weights([weight + 1 for weight in best])
+    state.load_best(model)
+    assert all(map(np.array_equal, model.get_weights(), best))
+
+
 def test_equal_scores_do_not_end_the_run_while_the_loss_falls(tmp_path):
     state, model = run_state(tmp_path, "val_bleu", "max", patience=2)
     for epoch, loss in enumerate([5.0, 4.0, 3.0, 3.5, 3.2]):

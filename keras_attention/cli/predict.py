@@ -120,7 +120,7 @@ def caption(
 
     MODEL is a .keras file or the directory of an export. Without IMAGES, or with -, the paths are read from standard
     input, one per line. The default search is greedy; --num-beams selects beam search. An image that cannot be read
-    gives an empty line and a message on standard error. Exits with 1 if an image file is missing.
+    gives an empty line and a message on standard error. Exits with 1 if one of IMAGES is missing.
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -317,14 +317,15 @@ def score(model: str, source: str | None, batch_size: int, as_json: bool) -> Non
     def outputs(lines: list[str], done: int) -> list[str]:
         rows = _split_columns(lines, done, names)
         first = [row[0] for row in rows]
-        if names[0] == "image":
+        is_image = names[0] == "image"
+        if is_image:
             first = [path if _can_be_opened(path) else b"" for path in first]
         values = scorer(first, *([row[i] for row in rows] for i in range(1, len(names))), batch_size=batch_size)
         for row, value in zip(rows, values, strict=True):
-            if math.isnan(value) and row[0]:
+            if is_image and math.isnan(value) and row[0]:
                 click.echo(f"{row[0]} {_problem(row[0])}", err=True)
         if not as_json:
-            return ["" if math.isnan(value) else f"{value:.4f}" for value in values]
+            return ["" if is_image and math.isnan(value) else f"{value:.4f}" for value in values]
         objects = (dict(zip(names, row, strict=True)) for row in rows)
         return [json_line(None, **each, score=value) for each, value in zip(objects, values, strict=True)]
 

@@ -220,7 +220,9 @@ def _run_file(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator
 def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | None]:
     """Return training and validation examples; the labels are those of --init or of the training examples."""
     reading = {name: options[name] for name in ("images", "columns", "tag_column")}
-    labels = init.config.labels if isinstance(init, task) and hasattr(init.config, "labels") else None
+    if isinstance(init, task) and hasattr(init.config, "labels"):
+        options["init_labels"] = list(init.config.labels)  # for a resumed run, which does not read --init
+    labels = options.get("init_labels")
     examples, valid = read_examples(task, options["train_files"], labels or None, **reading), None
     if list(options["valid_files"]) not in ([], _NONE):
         reading["images"] = options["valid_images"] or options["images"]

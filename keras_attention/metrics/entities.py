@@ -41,7 +41,7 @@ def have_entities(labels: Iterable[str]) -> bool:
         (True, False)
     """
     labels = list(labels)
-    return any(label[0] in "BI" for label in labels) and all(map(_TAG.fullmatch, labels))
+    return any(label.startswith(("B", "I")) for label in labels) and all(map(_TAG.fullmatch, labels))
 
 
 def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:

@@ -33,7 +33,7 @@ class PairLoss(keras.losses.Loss):
 
     Example:
         >>> float(PairLoss()([0, 0, 1], [[3.0, 4.0], [6.0, 8.0], [1.0, 0.0]]))  # 1/2 (3/5)^2
-        0.18
+        0.18000000715255737
 
     Reference: Tunstall et al., 2022, https://arxiv.org/abs/2209.11055 (SetFit).
     """

@@ -52,7 +52,6 @@ class RunState(keras.callbacks.Callback):
         self.best_loss = math.inf
         self.best_epoch: int | str = 0
         self.wait = 0
-        self._has_best_weights = False  # whether the model has the weights of the best model
 
     @property
     def checkpoint(self) -> pathlib.Path:
@@ -125,7 +124,7 @@ class RunState(keras.callbacks.Callback):
             )
         value, loss = float(logs[self.monitor]), float(logs.get("val_loss", logs.get("loss", math.inf)))
         is_better = self.best is None or self._rank(value, loss) > self._rank(self.best, self.best_loss)
-        self._has_best_weights = is_better = is_better and math.isfinite(value)
+        is_better = is_better and math.isfinite(value)
         if is_better:
             self.best, self.best_loss, self.best_epoch = value, loss, epoch
             self._save_model(model)
@@ -157,10 +156,9 @@ class RunState(keras.callbacks.Callback):
         save_arrays(self.checkpoint, arrays, {**metadata, **{name: getattr(self, name) for name in _SAVED}})
 
     def load_best(self, model: keras.Model) -> None:
-        """Load the weights of the best model, if the model does not have them."""
-        if model.has_lora or not self._has_best_weights:
-            model.load_weights(self.directory / "model.keras")
-            restart_lora(model)  # the file has W + A B, not A and B
+        """Load the weights of the best model."""
+        model.load_weights(self.directory / "model.keras")
+        restart_lora(model)  # the file has W + A B, not A and B
 
     def recent_weights(self) -> list[pathlib.Path]:
         """Return the weight files of the last epochs, oldest first."""
