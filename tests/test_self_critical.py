@@ -65,7 +65,7 @@ def test_training_increases_the_reward(caption_tokenizer):
     np.testing.assert_allclose(weights[:, 0], (rewards - mean_of_others).ravel(), rtol=1e-5, atol=1e-6)
     rewards, plan = (
         [],
-        ka.training.TrainingPlan(learning_rate=2e-3, schedule="constant", label_smoothing=0.0, warmup_steps=1),
+        ka.training.TrainingPlan(learning_rate=5e-3, schedule="constant", label_smoothing=0.0, warmup_steps=1),
     )
     ka.training.compile_model(model, plan, len(batches))
     note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rewards.append(batches.mean_reward))
