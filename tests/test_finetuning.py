@@ -7,6 +7,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from conftest import gradient
 
 import keras_attention as ka
 from keras_attention.training.checkpoints import load_arrays
@@ -136,6 +137,15 @@ PAIR_LOSSES = (  # labels, vectors, weights, loss
 def test_pairs_with_equal_labels_should_have_the_cosine_1_and_others_0(labels, vectors, weights, expected):
     arrays = np.array(labels), np.array(vectors, "float32"), None if weights is None else np.array(weights)
     assert float(ka.training.PairLoss()(*arrays)) == pytest.approx(expected)
+
+
+def test_a_zero_vector_has_a_gradient_of_zero():
+    vectors = np.array([[0.0, 0.0], [3.0, 4.0], [5.0, 0.0]], "float32")
+    loss = ka.training.PairLoss()
+    for weights in (None, np.array([0.0, 1.0, 1.0], "float32")):
+        gradients = gradient(lambda x, weights=weights: loss(np.array([0, 0, 1]), x, weights), vectors)
+        assert np.isfinite(gradients).all()
+        assert not gradients[0].any()
 
 
 def test_the_encoder_is_fitted_to_pairs_and_the_head_is_not(classifier):

@@ -75,6 +75,17 @@ def test_a_step_of_a_new_model_is_traced_once(tokenizer, monkeypatch):
     model.compile()
     model.fit(["we eat"], epochs=3, verbose=0)
     assert len(traces) == 1
+    moments = [variable.numpy() for variable in model.optimizer.variables]
+    model.make_train_function()
+    assert all(map(np.array_equal, (variable.numpy() for variable in model.optimizer.variables), moments))
+
+
+def test_a_second_fit_keeps_the_state_of_an_optimizer_that_scales_the_loss(tokenizer):
+    model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SMALL)
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()), run_eagerly=True)
+    for steps in (1, 2):
+        model.fit(["we eat"], verbose=0)
+        assert int(model.optimizer.step_counter) == steps
 
 
 @pytest.mark.parametrize("name", ["m.h5", "m", "m.weights.h5"])

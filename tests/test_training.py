@@ -36,7 +36,7 @@ def test_the_loss_is_the_cross_entropy_with_the_smoothed_distribution(smoothing)
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_the_gradient_of_the_loss_is_the_distribution_minus_the_smoothed_one(smoothing):
-    logits, labels, weights = random(2, 3, 5), np.array([[1, 4, 0], [2, 2, 3]]), np.array([[2.0, 1, 0], [-3, 1, 1]])
+    logits, labels, weights = random(2, 3, 5), np.array([[1, 4, -1], [2, 2, 3]]), np.array([[2.0, 1, 0], [-3, 1, 1]])
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     smoothed = np.eye(5)[labels] * (1 - smoothing) + smoothing / 5
     loss = ka.training.MaskedCrossEntropy(smoothing)

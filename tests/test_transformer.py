@@ -182,7 +182,7 @@ def stack(memory: bool, norm_first: bool) -> Transformer:
     return Transformer(blocks, InputEmbedding(PositionEmbedding(S)), True, 1e-5, cross_attention=memory)
 
 
-@pytest.mark.parametrize("policy", ["float32", "bfloat16"])
+@pytest.mark.parametrize("policy", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("memory", [True, False], ids=["with memory", "alone"])
 @pytest.mark.parametrize("read", [0, 2])
 def test_cached_steps_equal_the_whole_sequence(policy, memory, read):
@@ -266,6 +266,8 @@ def test_layer_normalization_equals_that_of_keras(policy):
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_dropout_zeroes_a_part_and_keeps_the_mean(policy):
+    rows = to_numpy(Dropout(0.3, noise_shape=(None, 1))(ops.ones((101, 3)), training=True))
+    assert set(rows.min(axis=1)) == set(rows.max(axis=1)) == {0, rows.max()}
     layer, x = Dropout(0.3, seed=3, dtype=policy), ops.ones((101, 103), policy.removeprefix("mixed_"))
     first, second = (to_numpy(ops.cast(layer(x, training=True), "float32")) for _ in range(2))
     for outputs in (first, second):

@@ -15,7 +15,7 @@ class Dropout(keras.layers.Dropout):
 
     Args:
         rate: the probability.
-        **kwargs: arguments of `keras.layers.Dropout`, without `noise_shape`.
+        **kwargs: arguments of `keras.layers.Dropout`.
 
     Call arguments:
         inputs: any shape.
@@ -34,7 +34,8 @@ class Dropout(keras.layers.Dropout):
     def call(self, inputs, training=False):
         """Compute the outputs; the class describes the arguments."""
         dropped = round(self.rate * 2**16)  # of 2^16 values
-        if not training or keras.backend.backend() != "tensorflow" or dropped in (0, 2**16):
+        is_plain = self.noise_shape is None and dropped not in (0, 2**16)
+        if not training or keras.backend.backend() != "tensorflow" or not is_plain:
             return super().call(inputs, training)
         import tensorflow as tf
 

@@ -53,7 +53,7 @@ def small_matmul(a, b, transpose_a: bool = False):
         >>> tuple(small_matmul(keras.ops.ones((2, 3, 5)), keras.ops.ones((5, 7))).shape)
         (2, 3, 7)
     """
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow" or a.dtype == "float16":  # which has no kernel on a CPU
         return ops.matmul(ops.swapaxes(a, -1, -2) if transpose_a else a, b)
     import tensorflow as tf
 

@@ -89,7 +89,7 @@ def fit(
 
 def make_train_function(model: Any, force: bool = False) -> Any:
     """Make the compiled training step. TensorFlow traces a step twice if its first call creates variables."""
-    if model.optimizer is not None and keras_patches.distribution_strategy(model) is None:
+    if model.optimizer is not None and not model.optimizer.built and keras_patches.distribution_strategy(model) is None:
         model.optimizer.build(model.trainable_variables)
     return keras.Model.make_train_function(model, force)
 

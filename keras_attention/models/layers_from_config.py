@@ -47,7 +47,8 @@ def gelu(x):
 
 def _in_float32(activation: Callable, x):
     """Return an activation, computed in float32: on a CPU, its operations take twice as long in bfloat16."""
-    return keras.ops.cast(activation(keras.ops.cast(x, "float32")), x.dtype)
+    dtype = keras.backend.result_type(x.dtype, "float32")  # float64 stays as it is
+    return keras.ops.cast(activation(keras.ops.cast(x, dtype)), x.dtype)
 
 
 ACTIVATIONS = {"relu": "relu", "silu": "silu", "gelu": gelu, "gelu_tanh": gelu_tanh}

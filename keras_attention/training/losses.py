@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 from keras import ops
 
@@ -89,10 +91,11 @@ def token_costs(logits, labels, label_smoothing: float = 0.0):
     """
     shape, vocabulary, smooth = ops.shape(labels), logits.shape[-1], label_smoothing
     labels = ops.reshape(labels, (-1,))
+    labels = ops.where(labels < 0, labels + vocabulary, labels)  # such as -1 at tokens whose weight is 0
 
     @ops.custom_gradient
     def costs(logits):
-        largest = ops.max(logits, axis=-1, keepdims=True)
+        largest = ops.max(logits, axis=-1, keepdims=True, initial=-math.inf)
         powers = ops.exp(logits - largest)
         sums = ops.sum(powers, axis=-1, keepdims=True)
         label_logits = ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1)

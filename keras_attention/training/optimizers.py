@@ -74,7 +74,8 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 class Adam(keras.optimizers.Adam):
     """The optimizer `keras.optimizers.Adam`, which updates a variable in one operation on TensorFlow.
 
-    Keras reads and writes the moments in twelve operations. The results are the same.
+    Keras reads and writes the moments in twelve operations. The results are the same, except that the gradient of an
+    embedding is made dense: rows of the same token are added before they are squared.
 
     Args:
         *args: arguments of `keras.optimizers.Adam`.
@@ -89,7 +90,7 @@ class Adam(keras.optimizers.Adam):
 
     def update_step(self, gradient, variable, learning_rate):
         """Update one variable and its moments."""
-        if keras.backend.backend() != "tensorflow" or self.amsgrad or not keras.ops.is_tensor(gradient):
+        if keras.backend.backend() != "tensorflow" or self.amsgrad:
             super().update_step(gradient, variable, learning_rate)
             return
         import tensorflow as tf
