@@ -16,7 +16,7 @@ import pathlib
 import tempfile
 
 import keras_attention as ka
-from keras_attention.serving.precision import PRECISIONS
+from keras_attention.choices import PRECISIONS
 
 
 def search(model) -> ka.Strategy | None:

@@ -25,10 +25,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.choices import PRECISIONS
 from keras_attention.keras_patches import all_layers
 from keras_attention.layers.projections import Projection
 
-PRECISIONS = ("float32", "bfloat16", "int8")
 MIN_WIDTH = 16  # of an embedding; each of its vectors has a scale
 MIN_SIZE = 2**14  # weights; smaller matrices fit into the processor's cache and are not faster in fewer bits
 INT8_OP = "_QuantizedMatMul"
