@@ -69,7 +69,11 @@ def export(
 
 @click.command(cls=Command)
 @click.argument("directory")
-@click.option("--device", type=click.Choice(["gpu"]), help="Also count what a step of decoding costs on this device.")
+@click.option(
+    "--device",
+    type=click.Choice(["gpu"]),
+    help="Also count the GPU operations and copies of one decoding step; no GPU is needed.",
+)
 def check(directory: str, device: str | None) -> None:
     """Check that TensorFlow Serving can run an export.
 
@@ -105,7 +109,7 @@ def _describe_cost(cost: ka.serving.StepCost | None) -> str:
 def presets(as_json: bool) -> None:
     """List the presets with their sizes.
 
-    `parameters`: counted in our model. `quoted`: number in the paper.
+    `parameters`: counted in our model. `quoted`: the number that is usually quoted for it.
     """
     rows = [_preset_row(name, row) for name, row in ka.presets().items()]
     if as_json:

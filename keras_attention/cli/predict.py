@@ -119,8 +119,9 @@ def caption(
     """Caption each of IMAGES with MODEL.
 
     MODEL is a .keras file or the directory of an export. Without IMAGES, or with -, the paths are read from standard
-    input, one per line. The default search is greedy; --num-beams selects beam search. An image that cannot be read
-    gives an empty line and a message on standard error. Exits with 1 if one of IMAGES is missing.
+    input, one per line. The default search is greedy; --num-beams selects beam search. For an image
+    that cannot be read, an empty line and a message on standard error are written. If one of IMAGES is missing, the
+    exit code is 1.
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}

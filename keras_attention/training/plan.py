@@ -62,7 +62,7 @@ class TrainingPlan:
             (classifier, tagger) or val_loss (the others). Also val_chrf, val_cider, and val_f1 of entities.
         mode: whether lower (min) or higher (max) values of the metric are better; by default inferred from the
             metric name.
-        bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the script of the reference texts.
+        bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the script (Latin, Chinese, ...) of the references.
         patience: stop after this many epochs without improvement.
         average_checkpoints: average the last N checkpoints; keep the average only if its score is better; 1 = off.
         seed: seed of the random order of the examples.
