@@ -17,8 +17,8 @@ def attend_parts(query, parts, bias):
         bias: (B, 1, K, S) float32, S the sum of all S_i; B and K may be 1. 0 = may be attended to, -1e30 = may not.
 
     Returns:
-        context (B, H, K, D), and the scores (B, H, K, S) in float32. If no
-        position is allowed, the scores are equal.
+        context (B, H, K, D), and the scores (B, H, K, S) in float32. If no position is allowed, the scores are equal,
+        and not 0 as in `masked_softmax`.
 
     Example:
         >>> part = {"keys": keras.ops.ones((2, 3, 7, 5)), "values": keras.ops.ones((2, 3, 5, 7))}

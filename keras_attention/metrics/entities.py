@@ -57,16 +57,16 @@ def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
 
     Reference: Tjong Kim Sang and De Meulder, 2003, https://aclanthology.org/W03-0419.
     """
-    found: list[tuple[str, int, int]] = []
+    spans: list[tuple[str, int, int]] = []
     before, type_before = "O", ""
     for i, tag in enumerate(tags):
         prefix, _, type_ = tag.partition("-")
         if prefix in ("I", "E", "L") and before in ("B", "I") and type_ == type_before:
-            found[-1] = (type_, found[-1][1], i)
+            spans[-1] = (type_, spans[-1][1], i)
         elif prefix != "O":
-            found.append((type_, i, i))
+            spans.append((type_, i, i))
         before, type_before = prefix, type_
-    return found
+    return spans
 
 
 def score_entities(
@@ -90,8 +90,8 @@ def score_entities(
     for expected_tags, predicted_tags in zip(expected, predicted, strict=True):
         sets = {"expected": set(entities(expected_tags)), "predicted": set(entities(predicted_tags))}
         sets["correct"] = sets["expected"] & sets["predicted"]
-        for name, found in sets.items():
-            counts[name].update(type_ for type_, _, _ in found)
+        for name, spans in sets.items():
+            counts[name].update(type_ for type_, _, _ in spans)
     types = sorted(counts["expected"] | counts["predicted"])
     by_type = {type_: EntityScores.from_counts(*(count[type_] for count in counts.values())) for type_ in types}
     return EntityScores.from_counts(*(count.total() for count in counts.values())), by_type
