@@ -13,9 +13,9 @@ from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.generation.decode import decode, search_inputs
-from keras_attention.models.detokenizer import hypothesis_outputs
-from keras_attention.models.encoded_inputs import EncodedTexts, check_texts
-from keras_attention.models.search_tokens import stop_inputs, suppress_special
+from keras_attention.models.prediction.detokenizer import hypothesis_outputs
+from keras_attention.models.prediction.encoded_inputs import EncodedTexts, check_texts
+from keras_attention.models.prediction.search_tokens import stop_inputs, suppress_special
 from keras_attention.outputs import Completion
 
 

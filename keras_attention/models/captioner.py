@@ -20,16 +20,16 @@ from keras_attention.generation.decode import best_hypotheses, decode, search_in
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
 from keras_attention.layers.regions import gaussian_kernel
 from keras_attention.layers.vision import SMALL_CNN
-from keras_attention.models import decoder_steps
-from keras_attention.models.caption_data import CaptionData
-from keras_attention.models.config_checks import with_vocabulary
-from keras_attention.models.detokenizer import hypothesis_outputs
-from keras_attention.models.encoded_inputs import RawImages, check_images
-from keras_attention.models.layers_from_config import initializer, make_decoder, make_embedding, make_encoder
-from keras_attention.models.prediction import objects_from_rows, run_batches
-from keras_attention.models.search_tokens import stop_inputs, suppress_special
+from keras_attention.models.network import decoder_steps
+from keras_attention.models.network.config_checks import with_vocabulary
+from keras_attention.models.network.layers_from_config import initializer, make_decoder, make_embedding, make_encoder
+from keras_attention.models.network.vision_weights import IMAGENET, load_image_encoder_weights
+from keras_attention.models.prediction.detokenizer import hypothesis_outputs
+from keras_attention.models.prediction.encoded_inputs import RawImages, check_images
+from keras_attention.models.prediction.run_batches import objects_from_rows, run_batches
+from keras_attention.models.prediction.search_tokens import stop_inputs, suppress_special
 from keras_attention.models.task import Task
-from keras_attention.models.vision_weights import IMAGENET, load_image_encoder_weights
+from keras_attention.models.task_data.caption_data import CaptionData
 from keras_attention.outputs import Caption
 from keras_attention.presets import TASKS
 

@@ -15,9 +15,8 @@ from keras_attention.data.special_tokens import mask_id
 from keras_attention.data.text_reader import TextReader
 from keras_attention.layers import MaskedLMHead, OutputBias
 from keras_attention.layers.heads import probabilities
-from keras_attention.models.config_checks import with_vocabulary
-from keras_attention.models.encoded_inputs import EncodedTexts, check_texts
-from keras_attention.models.layers_from_config import (
+from keras_attention.models.network.config_checks import with_vocabulary
+from keras_attention.models.network.layers_from_config import (
     ACTIVATIONS,
     initializer,
     make_embedding,
@@ -25,9 +24,10 @@ from keras_attention.models.layers_from_config import (
     make_pooler,
     text_input_tensors,
 )
+from keras_attention.models.network.text_encoding import encode_text
+from keras_attention.models.prediction.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.models.task import Task
-from keras_attention.models.text_data import TextData, masked_scores
-from keras_attention.models.text_encoding import encode_text
+from keras_attention.models.task_data.text_data import TextData, masked_scores
 from keras_attention.outputs import FilledMask
 from keras_attention.presets import TASKS
 

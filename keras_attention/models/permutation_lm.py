@@ -12,10 +12,15 @@ from keras_attention.config import TransformerConfig
 from keras_attention.data.permutation import permutation_batches
 from keras_attention.layers import MaskEmbedding, OutputBias
 from keras_attention.models.autoregressive import AutoregressiveLM
-from keras_attention.models.config_checks import with_vocabulary
-from keras_attention.models.layers_from_config import initializer, make_embedding, make_encoder, text_input_tensors
+from keras_attention.models.network.config_checks import with_vocabulary
+from keras_attention.models.network.layers_from_config import (
+    initializer,
+    make_embedding,
+    make_encoder,
+    text_input_tensors,
+)
 from keras_attention.models.task import Task
-from keras_attention.models.text_data import TextData, permutation_scores
+from keras_attention.models.task_data.text_data import TextData, permutation_scores
 from keras_attention.presets import TASKS
 
 

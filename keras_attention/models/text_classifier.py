@@ -16,18 +16,18 @@ from keras_attention.data.text_batches import classification_batches
 from keras_attention.data.text_reader import Text, TextReader
 from keras_attention.layers import BagOfNGrams
 from keras_attention.layers.heads import probabilities
-from keras_attention.models.config_checks import check_labels, known_vocabulary, with_vocabulary
-from keras_attention.models.encoded_inputs import EncodedTexts, check_texts
-from keras_attention.models.label_data import ClassificationData
-from keras_attention.models.layers_from_config import (
+from keras_attention.models.network.config_checks import check_labels, known_vocabulary, with_vocabulary
+from keras_attention.models.network.layers_from_config import (
     make_attention,
     make_embedding,
     make_encoder,
     make_pooler,
     text_input_tensors,
 )
+from keras_attention.models.network.text_encoding import encode_text, pool_sequence
+from keras_attention.models.prediction.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.models.task import Task
-from keras_attention.models.text_encoding import encode_text, pool_sequence
+from keras_attention.models.task_data.label_data import ClassificationData
 from keras_attention.outputs import Classification
 from keras_attention.presets import TASKS
 

@@ -17,12 +17,17 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import EncodedWords, WordReader
 from keras_attention.layers import AffixEncoder, CharacterEncoder
 from keras_attention.layers.heads import probabilities
-from keras_attention.models.config_checks import check_labels, known_vocabulary, with_vocabulary, without_attention
-from keras_attention.models.encoded_inputs import EncodedWordWindows, check_texts
-from keras_attention.models.label_data import TaggingData
-from keras_attention.models.layers_from_config import make_embedding, make_encoder, text_input_tensors
+from keras_attention.models.network.config_checks import (
+    check_labels,
+    known_vocabulary,
+    with_vocabulary,
+    without_attention,
+)
+from keras_attention.models.network.layers_from_config import make_embedding, make_encoder, text_input_tensors
+from keras_attention.models.network.text_encoding import encode_text
+from keras_attention.models.prediction.encoded_inputs import EncodedWordWindows, check_texts
 from keras_attention.models.task import Task
-from keras_attention.models.text_encoding import encode_text
+from keras_attention.models.task_data.label_data import TaggingData
 from keras_attention.outputs import Tagging, join_taggings
 from keras_attention.presets import TASKS
 

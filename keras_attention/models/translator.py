@@ -16,15 +16,15 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Strategy
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
 from keras_attention.layers import OutputBias
-from keras_attention.models import decoder_steps
-from keras_attention.models.config_checks import with_vocabulary
-from keras_attention.models.detokenizer import hypothesis_outputs
-from keras_attention.models.encoded_inputs import EncodedTexts, check_texts
-from keras_attention.models.layers_from_config import make_decoder, make_embedding, make_encoder
-from keras_attention.models.lexical_initialization import initialize_target_embeddings
-from keras_attention.models.search_tokens import stop_inputs, suppress_special
+from keras_attention.models.network import decoder_steps
+from keras_attention.models.network.config_checks import with_vocabulary
+from keras_attention.models.network.layers_from_config import make_decoder, make_embedding, make_encoder
+from keras_attention.models.network.lexical_initialization import initialize_target_embeddings
+from keras_attention.models.prediction.detokenizer import hypothesis_outputs
+from keras_attention.models.prediction.encoded_inputs import EncodedTexts, check_texts
+from keras_attention.models.prediction.search_tokens import stop_inputs, suppress_special
 from keras_attention.models.task import Task
-from keras_attention.models.translation_data import TranslationData
+from keras_attention.models.task_data.translation_data import TranslationData
 from keras_attention.outputs import Translation
 from keras_attention.presets import TASKS
 

@@ -12,7 +12,7 @@ import keras
 
 from keras_attention.generation import Strategy
 from keras_attention.models import Task
-from keras_attention.models.introspection import has_maps
+from keras_attention.models.prediction.introspection import has_maps
 from keras_attention.storage import atomic_directory, local_path
 
 METADATA_FILE = "keras_attention.json"  # in assets.extra

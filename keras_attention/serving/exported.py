@@ -13,9 +13,9 @@ import numpy as np
 from keras_attention.data.images import ImageError, encoded_image
 from keras_attention.data.lines import counted
 from keras_attention.models import Captioner, CausalLM, MaskedLM, Task, TextClassifier, TextTagger, Translator
-from keras_attention.models.encoded_inputs import check_images, check_texts
-from keras_attention.models.introspection import score_of
-from keras_attention.models.prediction import objects_from_rows, run_batches
+from keras_attention.models.prediction.encoded_inputs import check_images, check_texts
+from keras_attention.models.prediction.introspection import score_of
+from keras_attention.models.prediction.run_batches import objects_from_rows, run_batches
 from keras_attention.serving.export import METADATA_FILE
 from keras_attention.storage import local_path
 

@@ -1,6 +1,6 @@
 """The signatures of an exported model, from strings to strings in one TensorFlow graph.
 
-They compute the task's `to_inputs`, `compute` and `to_outputs`, or a function of `models/introspection.py`. Axis 0 of
+They compute the task's `to_inputs`, `compute` and `to_outputs`, or a function of `introspection.py`. Axis 0 of
 each tensor is the batch.
 """
 
@@ -14,7 +14,8 @@ import tensorflow as tf
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import Sampling, Strategy
-from keras_attention.models import Task, introspection
+from keras_attention.models import Task
+from keras_attention.models.prediction import introspection
 from keras_attention.serving.graph_inputs import GraphEncodedTexts, GraphEncodedWords, encode_in_graph
 from keras_attention.serving.graph_text import GraphTokenizer
 from keras_attention.serving.precision import in_precision

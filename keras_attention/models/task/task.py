@@ -16,10 +16,10 @@ from keras_attention.data.word_reader import WordReader
 from keras_attention.data_size import DataSize
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.generation.compiled import check_process
-from keras_attention.models import constructors, keras_methods, saving, token_loss
-from keras_attention.models.detokenizer import Detokenizer
-from keras_attention.models.prediction import objects_from_rows, run_batches
-from keras_attention.models.task_data import TaskData
+from keras_attention.models.prediction.detokenizer import Detokenizer
+from keras_attention.models.prediction.run_batches import objects_from_rows, run_batches
+from keras_attention.models.task import constructors, keras_methods, saving, token_loss
+from keras_attention.models.task_data.task_data import TaskData
 
 
 def documented_by(function: Callable) -> Callable[[Callable], Callable]:

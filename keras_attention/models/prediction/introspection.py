@@ -13,17 +13,17 @@ import numpy as np
 from keras import ops
 
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.models.detokenizer import Detokenizer
-from keras_attention.models.encoded_inputs import (
+from keras_attention.models.network.text_encoding import encode_text, mean_sequence
+from keras_attention.models.prediction.detokenizer import Detokenizer
+from keras_attention.models.prediction.encoded_inputs import (
     EncodedTexts,
     EncodedWordWindows,
     RawImages,
     check_images,
     check_texts,
 )
-from keras_attention.models.prediction import run_batches
+from keras_attention.models.prediction.run_batches import run_batches
 from keras_attention.models.task import Task
-from keras_attention.models.text_encoding import encode_text, mean_sequence
 from keras_attention.outputs import AttentionMaps
 
 

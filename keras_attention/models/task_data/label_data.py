@@ -15,7 +15,13 @@ from keras_attention.data.tokenizer_rules import split_words
 from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.metrics.baselines import Baseline, frequent_tags, most_frequent
 from keras_attention.metrics.entities import have_entities, score_entities
-from keras_attention.models.task_data import TaskData, check_known_labels, has_items, is_string_pair, only_path
+from keras_attention.models.task_data.task_data import (
+    TaskData,
+    check_known_labels,
+    has_items,
+    is_string_pair,
+    only_path,
+)
 
 LabelledTexts = Sequence[tuple[Text, str]]
 TaggedSentences = Sequence[Sequence[tuple[str, str]]]

@@ -10,7 +10,7 @@ from keras_attention.data.files import read_pairs
 from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.metrics.baselines import Baseline, TfIdf
 from keras_attention.metrics.text import score_texts, scores_by_length
-from keras_attention.models.task_data import TaskData, is_string_pair
+from keras_attention.models.task_data.task_data import TaskData, is_string_pair
 
 Pairs = Sequence[tuple[str, str]]
 

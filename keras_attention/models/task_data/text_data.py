@@ -16,7 +16,7 @@ from keras_attention.data.text_batches import language_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.metrics.baselines import Baseline, unigram_loss
 from keras_attention.metrics.tokens import MaskedAccuracy, Perplexity
-from keras_attention.models.task_data import TaskData, only_path
+from keras_attention.models.task_data.task_data import TaskData, only_path
 
 
 class TextData(TaskData):

@@ -12,7 +12,7 @@ from keras_attention import keras_patches
 from keras_attention.data.example_weights import ClassWeight, WeightedBatches
 from keras_attention.data.lines import counted
 from keras_attention.generation.compiled import check_process
-from keras_attention.models import token_loss
+from keras_attention.models.task import token_loss
 
 
 def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **options: Any) -> None:

@@ -11,7 +11,7 @@ from keras_attention.data.captions import CaptionedImage, captions_of, read_capt
 from keras_attention.metrics.baselines import Baseline, TfIdf
 from keras_attention.metrics.captions import check_scorers, score_captions
 from keras_attention.metrics.text import score_texts
-from keras_attention.models.task_data import TaskData, only_path
+from keras_attention.models.task_data.task_data import TaskData, only_path
 from keras_attention.outputs import Caption
 
 CaptionedImages = Sequence[CaptionedImage]

@@ -1,0 +1,1 @@
+"""`Task.data`: how each task reads, checks, batches and scores its raw examples."""
