@@ -55,7 +55,7 @@ def evaluate(
     if not len(examples):
         raise ValueError("There are no examples to score on; expected at least one.")
     exported = not isinstance(model, ka.models.Task)
-    if task.metric == "loss":
+    if task.spec.metric == "loss":
         if exported and task.target_reader is None:
             raise TypeError(f"An exported {task.__name__} has no loss. Evaluate the .keras file that it was made from.")
     else:
@@ -77,7 +77,7 @@ def task_of(model: Any) -> type:
     if isinstance(model, ka.models.Task):
         return type(model)
     name, method = getattr(model, "task", None), getattr(model, "predict_method", None)
-    found = [task for task in ka.models.TASKS if task.predict_method == method]
+    found = [task for task in ka.models.TASKS if task.spec.predict_method == method]
     task = next((task for task in found if task.__name__ == name), found[0] if found else None)
     if task is None:
         names = ", ".join(task.__name__ for task in ka.models.TASKS)

@@ -290,17 +290,17 @@ class ModelRow:
 
     @property
     def predict_method(self) -> str:
-        return self.task.predict_method
+        return self.task.spec.predict_method
 
     @property
     def texts(self) -> tuple:
         return _INPUTS.get(self.task, ("we eat bread", "the girl drinks cold milk", ""))
 
     def make(self, tokenizer: Any) -> Any:
-        tokenizers = dict.fromkeys(self.task.tokenizer_names, tokenizer) | {"character_tokenizer": None}
+        tokenizers = dict.fromkeys(self.task.spec.tokenizer_names, tokenizer) | {"character_tokenizer": None}
         if self.reads_characters:
             tokenizers["character_tokenizer"] = ka.data.train_tokenizer([text for text, _ in PAIRS], "characters")
-        tokenizers = {name: tokenizers[name] for name in self.task.tokenizer_names}
+        tokenizers = {name: tokenizers[name] for name in self.task.spec.tokenizer_names}
         return self.task.from_preset(self.preset, **tokenizers, **_TASK_FIELDS.get(self.task, {}), **self.fields)
 
 

@@ -121,7 +121,7 @@ def test_a_new_network_follows_the_data_but_not_the_values_that_are_set(monkeypa
 def test_a_vocabulary_has_room_for_all_characters(size):
     few, many = (DataSize(size, 5 * size, size, 25 * size, characters) for characters in (30, 4000))
     for task in (ka.Translator, ka.Captioner, ka.TextClassifier):
-        config = ka.find_preset(task.default_preset, task.__name__)
+        config = ka.find_preset(task.spec.default_preset, task.__name__)
         values = [defaults.network_defaults(task, data, config)["vocabulary_size"] for data in (few, many)]
         assert values[0] <= 8000
         assert values[1] > 4000
@@ -189,7 +189,8 @@ def test_a_loaded_model_starts_from_trained_weights(classifier, tmp_path):
     ],
 )
 def test_few_texts_are_contrasted_by_a_sentence_encoder(method, pooling, example, count, expected):
-    model = types.SimpleNamespace(predict_method=method, config=types.SimpleNamespace(pooling=pooling))
+    spec, config = types.SimpleNamespace(predict_method=method), types.SimpleNamespace(pooling=pooling)
+    model = types.SimpleNamespace(spec=spec, config=config)
     assert defaults.is_contrastive(model, [example] * count) == expected
 
 

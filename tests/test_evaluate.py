@@ -21,13 +21,13 @@ LABELLED = [("a fine film", "good"), ("a dull film", "bad"), ("so fine", "good")
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.__name__)
 def test_the_attributes_of_a_task_are_consistent(task):
-    preset = ka.presets()[task.default_preset]
-    assert preset.task == task.__name__ == task_class(task.command_name).__name__
-    assert callable(getattr(task, task.predict_method))
-    assert task.output_class.__name__ in getattr(task, task.predict_method).__annotations__["return"]
-    assert task.default_strategy is None or task.default_strategy().num_beams == 1
-    assert bool(task.default_strategy) == hasattr(task, "step")
-    assert task.metric in ("loss", "accuracy", *task.data.text_metrics)
+    preset = ka.presets()[task.spec.default_preset]
+    assert preset.task == task.__name__ == task_class(task.spec.command_name).__name__
+    assert callable(getattr(task, task.spec.predict_method))
+    assert task.spec.output_class.__name__ in getattr(task, task.spec.predict_method).__annotations__["return"]
+    assert task.spec.default_strategy is None or task.spec.default_strategy().num_beams == 1
+    assert bool(task.spec.default_strategy) == hasattr(task, "step")
+    assert task.spec.metric in ("loss", "accuracy", *task.data.text_metrics)
 
 
 FILES = [

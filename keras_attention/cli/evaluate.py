@@ -74,9 +74,9 @@ def evaluate(
         raise click.UsageError("There are no examples to score on; add FILES (for a captioner, --captions FILE).")
     loaded = load(model)
     task = task_of(loaded)
-    refuse_other_tasks(context, task.command_name)
+    refuse_other_tasks(context, task.spec.command_name)
     options = {name: value for name, value in (("lowercase", lowercase), ("bleu_tokenizer", bleu_tokenizer)) if value}
-    if task.command_name in _WRITERS:
+    if task.spec.command_name in _WRITERS:
         options |= search_for(loaded, search)
     if plot:  # fail before the translation, which takes long
         check_figure_path(plot)

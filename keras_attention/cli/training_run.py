@@ -40,7 +40,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
     keras.utils.set_random_seed(ka.training.TrainingPlan(**_plan_overrides(options)).seed)
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
-    with _run_file(task.command_name, options, out):
+    with _run_file(task.spec.command_name, options, out):
         init = None
         if options["init"] and not (out / "model.keras").exists():
             with native_log_hidden():
@@ -168,7 +168,7 @@ def _plan(model: Any, examples: list, size: DataSize, options: dict[str, Any], o
     derived = {name: getattr(plan, name) for name in TRAINING_FIELDS if name not in overrides}
     if derived:
         _list_defaults(model, size, options, derived)
-    write_run(out, type(model).command_name, options | derived)
+    write_run(out, type(model).spec.command_name, options | derived)
     return plan
 
 
@@ -185,7 +185,7 @@ def _list_defaults(model: Any, size: DataSize, options: dict[str, Any], derived:
 def _derived_fields(model: Any, size: DataSize, options: dict[str, Any]) -> dict[str, Any]:
     """Return the vocabulary size and the config fields of a new model that follow from the data."""
     task, preset = type(model), options["preset"]
-    config = ka.find_preset(preset or task.default_preset, task.task_name())
+    config = ka.find_preset(preset or task.spec.default_preset, task.spec.class_name)
     kind, overrides = options["tokenizer"] or default_tokenizer_kind(task, preset), _overrides(options["overrides"])
     fields = network_defaults(task, size, config, kind, only_dropout=preset is not None, overrides=overrides)
     if options["vocabulary_size"] or kind in ("words", "characters"):
@@ -295,7 +295,7 @@ def _initialized(task: type, options: dict[str, Any], examples: list, model: Any
         return type(model).from_model(model, **overrides) if overrides else model
     overrides |= {"labels": labels} if labels else {}
     if model is None:
-        model = ka.weights.from_huggingface(options["init"], task=task.task_name(), **overrides)
+        model = ka.weights.from_huggingface(options["init"], task=task.spec.class_name, **overrides)
     elif labels:
         model = task.from_encoder(model, **overrides)
     else:
@@ -317,8 +317,8 @@ def _load_init(path: str, task: type) -> Any:
     """Load --init; None for a Hugging Face directory to which the task adds a new head later."""
     if not (pathlib.Path(path) / "config.json").is_file():
         return ka.load(path)
-    stored, has_labels = ka.weights.stored_task(path), task.predict_method in ("classify", "tag")
-    return None if stored != task.task_name() and (has_labels or not stored) else ka.load(path)
+    stored, has_labels = ka.weights.stored_task(path), task.spec.predict_method in ("classify", "tag")
+    return None if stored != task.spec.class_name and (has_labels or not stored) else ka.load(path)
 
 
 def _overrides(items: list[str] | tuple[str, ...]) -> dict[str, Any]:
@@ -342,8 +342,8 @@ def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
         )
     directory = out / "tensorboard"
     callbacks: list = [keras.callbacks.TensorBoard(directory, write_graph=False)]
-    if model.predict_method == "translate" and model.decoder.has_memory:
+    if model.spec.predict_method == "translate" and model.decoder.has_memory:
         callbacks.append(AlignmentImages([source for source, _ in examples[:3]], directory))
-    if model.predict_method == "caption" and model.decoder.has_memory:
+    if model.spec.predict_method == "caption" and model.decoder.has_memory:
         callbacks.append(CaptionImages([example.image for example in examples[:3]], directory))
     return callbacks

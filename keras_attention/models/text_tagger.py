@@ -26,10 +26,11 @@ from keras_attention.models.network.config_checks import (
 from keras_attention.models.network.layers_from_config import make_embedding, make_encoder, text_input_tensors
 from keras_attention.models.network.text_encoding import encode_text
 from keras_attention.models.prediction.encoded_inputs import EncodedWordWindows, check_texts
+from keras_attention.models.prediction.run_batches import predict_outputs
 from keras_attention.models.task import Task
+from keras_attention.models.task.spec import TaskSpec
 from keras_attention.models.task_data.label_data import TaggingData
 from keras_attention.outputs import Tagging, join_taggings
-from keras_attention.presets import TASKS
 
 
 def _make_character_encoder(config: Any, tokenizer: Any) -> AffixEncoder | CharacterEncoder | None:
@@ -81,14 +82,14 @@ class TextTagger(Task):
     https://arxiv.org/abs/1603.01360; Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 5.3.
     """
 
-    command_name = "tagger"
-    default_preset = TASKS[command_name].preset
-    default_tokenizer = TASKS[command_name].tokenizer
-    predict_method = "tag"
-    output_class = Tagging
+    spec = TaskSpec(
+        "tagger",
+        predict_method="tag",
+        output_class=Tagging,
+        metric="accuracy",
+        tokenizer_names=("tokenizer", "character_tokenizer"),
+    )
     data = TaggingData(tagging_batches)
-    metric = "accuracy"
-    tokenizer_names = ("tokenizer", "character_tokenizer")
 
     def __init__(
         self,
@@ -155,7 +156,7 @@ class TextTagger(Task):
         texts = check_texts(texts)
         inputs = EncodedWordWindows.encode_windows(self.input_reader, texts)
         sentences = [window.sentence for window in inputs.windows]
-        parts = self.predict_outputs(inputs, [texts[sentence] for sentence in sentences], batch_size)
+        parts = predict_outputs(self, inputs, [texts[sentence] for sentence in sentences], batch_size)
         groups = itertools.groupby(zip(sentences, parts, strict=True), key=lambda pair: pair[0])
         return [join_taggings([part for _, part in group]) for _, group in groups]
 

@@ -67,7 +67,7 @@ class GraphTask:
         """Return the functions and their inputs by name: `serving_default` and, if possible, `score`, `embed`, ..."""
         model, text = self.model, strings_spec("text")
         signatures: dict[str, Signature] = {"serving_default": (self.predict, self.input_specs)}
-        if model.predict_method == "classify":
+        if model.spec.predict_method == "classify":
             signatures["pair"] = (self.pair, [text, strings_spec("text_pair")])
         if introspection.can_score(model):
             target = strings_spec("caption" if "images" in model.input else "target")
@@ -144,9 +144,9 @@ def graph_task(model: Task, strategy: Strategy | None) -> GraphTask:
     """
     if not isinstance(model, Task):
         raise TypeError(f"{type(model).__name__} cannot be exported; expected a model of this library.")
-    if model.default_strategy is None:
+    if model.spec.default_strategy is None:
         return GraphTask(model, None)
-    return GraphTask(model, strategy or model.default_strategy())
+    return GraphTask(model, strategy or model.spec.default_strategy())
 
 
 def strings_spec(name: str) -> tf.TensorSpec:

@@ -53,10 +53,10 @@ def baseline(
         >>> ka.training.baseline(model, train, [("very fine", "good"), ("very dull", "bad")])
         Baseline(value=0.5, description='the most frequent label')
     """
-    if model.metric != "loss" and any(isinstance(data, keras.utils.PyDataset) for data in (examples, validation)):
+    if model.spec.metric != "loss" and any(isinstance(data, keras.utils.PyDataset) for data in (examples, validation)):
         return None
     options = {"label_smoothing": label_smoothing, "bleu_tokenizer": bleu_tokenizer}
-    return model.data.baseline(model, examples, validation, metric or model.metric, **options)
+    return model.data.baseline(model, examples, validation, metric or model.spec.metric, **options)
 
 
 def compare_with_baseline(
@@ -85,7 +85,7 @@ def compare_with_baseline(
         if verbose:
             write_line("There is no validation data, so the model is not compared with a baseline.")
         return
-    for name in dict.fromkeys([monitor, f"val_{model.metric}", "val_logits_loss"]):
+    for name in dict.fromkeys([monitor, f"val_{model.spec.metric}", "val_logits_loss"]):
         value = value_of(name) if name.startswith("val_") else None
         metric = name.removeprefix("val_")
         if value is None or (naive := baseline(model, examples, validation, metric, **options)) is None:

@@ -80,7 +80,7 @@ def fit_encoder(model: keras.Model, examples: Sequence[Any], plan: TrainingPlan 
 
     Reference: Tunstall et al., 2022, https://arxiv.org/abs/2209.11055 (SetFit).
     """
-    if model.predict_method != "classify":
+    if model.spec.predict_method != "classify":
         raise ValueError(f"A {type(model).__name__} has no labels of whole texts; expected a TextClassifier.")
     plan = plan or TrainingPlan.for_data(model, examples)
     batches = model.make_batches(examples, plan.max_tokens, seed=plan.seed)

@@ -105,7 +105,7 @@ def train(
     state.load_best(model)
     if plan.average_checkpoints > 1:
         _keep_average_if_better(model, state, batches, valid)
-    data = (batches, valid) if model.metric == "loss" else (examples, validation)
+    data = (batches, valid) if model.spec.metric == "loss" else (examples, validation)
     settings = {"label_smoothing": plan.label_smoothing, "bleu_tokenizer": plan.bleu_tokenizer}
     compare_with_baseline(model, *data, state.value_of_best, monitor, verbose, **settings)
     return state.history
@@ -144,7 +144,7 @@ def default_monitor(model: keras.Model, batches: Any, validation: Any) -> str:
     if validation is None:
         return "loss" if batches.mean_reward is None else "reward"
     only_batches = isinstance(validation, keras.utils.PyDataset)
-    return "val_loss" if only_batches and model.metric in model.data.text_metrics else f"val_{model.metric}"
+    return "val_loss" if only_batches and model.spec.metric in model.data.text_metrics else f"val_{model.spec.metric}"
 
 
 def _task_scores(
@@ -154,7 +154,7 @@ def _task_scores(
     scores: dict[str, Callable[[Any], float]] = {}
     if validation is not None and not isinstance(validation, keras.utils.PyDataset):
         for metric in model.data.output_metrics(model):
-            if metric in (model.metric, monitor.removeprefix("val_")):
+            if metric in (model.spec.metric, monitor.removeprefix("val_")):
                 scores[f"val_{metric}"] = lambda model, metric=metric: model.data.validation_score(
                     model, validation, metric, **options
                 )
