@@ -35,7 +35,7 @@ REASONS = {
     "weight_decay": "depends on the task",
 }
 _MAX_EPOCHS = 40  # an epoch ends with a validation, so an epoch of little data is several passes
-_CONTRASTIVE_EXAMPLES = 1000  # at most
+_PAIRED_EXAMPLES = 1000  # at most
 _SAMPLED_TEXTS, _SAMPLED_CHARACTERS = 1000, 10_000
 
 
@@ -282,13 +282,15 @@ def network_defaults(
     return {"vocabulary_size": vocabulary_size, **network}
 
 
-def is_contrastive(model: Any, examples: Sequence) -> bool:
-    """Return whether the encoder learns from pairs of texts, with `fit_encoder`, and is then frozen.
+def learns_from_pairs(model: Any, examples: Sequence) -> bool:
+    """Return whether `fit_new_head` fine-tunes the encoder on pairs of texts, and then freezes it.
 
-    It does if there are at most 1,000 single texts, for a classifier on a sentence encoder: its pooling is the mean.
+    It does if there are at most 1,000 single texts, for a classifier on a sentence encoder (its pooling is the mean)
+    whose weights are trainable, without LoRA.
     """
     is_sentence_encoder = model.spec.predict_method == "classify" and getattr(model.config, "pooling", None) == "mean"
-    return is_sentence_encoder and len(examples) <= _CONTRASTIVE_EXAMPLES and isinstance(examples[0][0], str)
+    is_few = len(examples) <= _PAIRED_EXAMPLES and isinstance(examples[0][0], str)
+    return is_sentence_encoder and is_few and not model.has_lora and bool(model.encoder.trainable_weights)
 
 
 def training_defaults(

@@ -24,7 +24,7 @@ from keras_attention.defaults import (
     REASONS,
     TRAINING_FIELDS,
     default_tokenizer_kind,
-    is_contrastive,
+    learns_from_pairs,
     network_defaults,
 )
 from keras_attention.storage import local_path, write_text
@@ -41,8 +41,8 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
     with _run_file(task.spec.command_name, options, out):
-        init = None
-        if options["init"] and not (out / "model.keras").exists():
+        init, starts_from_init = None, options["init"] and not (out / "model.keras").exists()
+        if starts_from_init:
             with native_log_hidden():
                 init = _load_init(options["init"], task)
         examples, valid = _read(task, options, init)
@@ -50,7 +50,8 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
             size = DataSize.measure(task, examples)
             model = _model(task, options, examples, size, valid or [], out, init)
         say(f"{type(model).__name__} with {model.count_params():,} parameters")
-        plan = _plan(model, examples, size, options, out)
+        has_new_head = starts_from_init and bool(model.labels) and not isinstance(init, task)
+        plan = _plan(model, examples, size, options, out, has_new_head)
         callbacks = _tensorboard(model, valid or examples, out) if options["tensorboard"] else ()
         images = _image_options(options, model, out)
         if options["self_critical"]:
@@ -159,12 +160,25 @@ def _plan_overrides(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _plan(model: Any, examples: list, size: DataSize, options: dict[str, Any], out: pathlib.Path) -> Any:
-    """Return the plan of the options; what is not set follows from the data, is listed, and is kept in run.json."""
+def _plan(
+    model: Any, examples: list, size: DataSize, options: dict[str, Any], out: pathlib.Path, has_new_head: bool
+) -> Any:
+    """Return the plan of the options; what is not set follows from the data, is listed, and is kept in run.json.
+
+    A new head is fitted first. If the encoder learns from pairs, `run.json` keeps the values that are set, with which
+    an interrupted run fits both again; a run that is resumed later freezes the encoder.
+    """
     overrides = _plan_overrides(options)
     if options["self_critical"]:
         return ka.training.TrainingPlan(**{**overrides, "label_smoothing": 0.0})
-    plan = ka.training.TrainingPlan.for_data(model, examples, size, **overrides)
+    if has_new_head:
+        overrides = options.get("set_before_pairs", overrides)
+        if learns_from_pairs(model, examples):
+            options["set_before_pairs"] = overrides
+        with native_log_hidden():
+            plan = ka.training.fit_new_head(model, examples, verbose=not VERBOSITY.quiet, data_size=size, **overrides)
+    else:
+        plan = ka.training.TrainingPlan.for_data(model, examples, size, **overrides)
     derived = {name: getattr(plan, name) for name in TRAINING_FIELDS if name not in overrides}
     if derived:
         _list_defaults(model, size, options, derived)
@@ -259,7 +273,7 @@ def _model(
         model = _new(task, options, examples, size, valid)
     if options["lora"]:
         ka.training.enable_lora(model, options["lora"])
-    elif options["freeze"] or options.get("contrastive"):
+    elif options["freeze"] or ("set_before_pairs" in options and (out / "model.keras").exists()):
         ka.training.freeze(model)
     if options["remat"]:
         ka.training.rematerialize(model)
@@ -300,16 +314,6 @@ def _initialized(task: type, options: dict[str, Any], examples: list, model: Any
         model = task.from_encoder(model, **overrides)
     else:
         raise click.UsageError(f"--init: {options['init']} is a {type(model).__name__}; expected a {task.__name__}.")
-    if labels and not (options["lora"] or options["freeze"]) and is_contrastive(model, examples):
-        plans, stored = ka.training.TrainingPlan, options.get("contrastive")  # stored: the run is started again
-        plan = plans(**stored) if stored else plans.for_data(model, examples, **_plan_overrides(options))
-        passes, rate = plan.epochs * plan.passes_per_epoch, f"{plan.learning_rate:g}"
-        say(f"The encoder is fine-tuned on pairs of texts first ({passes} passes, learning rate {rate}), then frozen.")
-        ka.training.fit_encoder(model, examples, plan)
-        options |= {"contrastive": dataclasses.asdict(plan), "epochs": options["epochs"] or 3}  # 3 for the head
-    if labels:
-        say("The new head is fitted to the outputs of the encoder, by logistic regression.")
-        ka.training.fit_head(model, examples)
     return model
 
 
