@@ -132,7 +132,7 @@ SCHEMES = [
 
 @pytest.mark.parametrize(("expected", "predicted", "scores"), SCHEMES)
 def test_entities_by_hand(expected, predicted, scores):
-    micro, _ = ka.metrics.score_entities([expected.split()], [predicted.split()])
+    micro, _ = ka.metrics.evaluate_entities([expected.split()], [predicted.split()])
     assert (micro.precision, micro.recall, micro.f1) == pytest.approx(scores)
 
 
@@ -178,7 +178,7 @@ def test_a_tagger_of_entities_can_be_selected_by_f1(labels, expected):
     assert tagger.data.output_metrics(tagger) == expected
     if expected:
         scores = ka.evaluate(tagger, [[("a", label) for label in labels]])
-        assert tagger.data.validation_score(tagger, [[("a", label) for label in labels]], "f1") == scores["f1"]
+        assert tagger.data.validation_metric(tagger, [[("a", label) for label in labels]], "f1") == scores["f1"]
 
 
 def log_probabilities(model, inputs):
@@ -227,7 +227,7 @@ def test_evaluate_does_not_change_the_compiled_model():
 
 
 MISTAKES = [
-    (lambda: ka.evaluate(Exported("translate", None), []), ValueError, "no examples to score on"),
+    (lambda: ka.evaluate(Exported("translate", None), []), ValueError, "no examples to evaluate on"),
     (lambda: ka.evaluate(Exported("fill", None), LINES), TypeError, "An exported MaskedLM has no loss"),
     (lambda: ka.evaluate(Exported("translate", None), PAIRS, ka.Greedy()), TypeError, "an export has a fixed strategy"),
     (lambda: ka.evaluate(object(), PAIRS), TypeError, "is a object without a task; expected one of Translator"),
@@ -241,7 +241,7 @@ MISTAKES = [
         TypeError,
         "a TextClassifier does not search",
     ),
-    (lambda: ka.evaluate(Exported("tag", None), [[], []]), ValueError, "no words to score on"),
+    (lambda: ka.evaluate(Exported("tag", None), [[], []]), ValueError, "no words to evaluate on"),
     (lambda: ka.evaluate(Exported("complete", None), [" ", ""]), ValueError, "All texts are empty"),
 ]
 

@@ -1,4 +1,4 @@
-"""Baselines: the scores of predictions that need no network, computed from the training examples alone."""
+"""Baselines: the metrics of predictions that need no network, computed from the training examples alone."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """The score of a baseline.
+    """The value of a metric for a baseline.
 
     Attributes:
-        value: the score, in the unit of the metric.
+        value: the value, in the unit of the metric.
         description: what the baseline predicts, such as `"each word's most frequent tag"`.
     """
 

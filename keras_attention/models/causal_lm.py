@@ -14,7 +14,7 @@ from keras_attention.models.network import decoder_steps
 from keras_attention.models.network.config_checks import with_vocabulary, without_attention
 from keras_attention.models.network.layers_from_config import make_decoder, make_embedding, text_input_tensors
 from keras_attention.models.task import Task
-from keras_attention.models.task_data.text_data import TextData, causal_scores
+from keras_attention.models.task_data.text_data import TextData, causal_metrics
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -49,7 +49,7 @@ class CausalLM(AutoregressiveLM, Task):
     """
 
     spec = completion_spec("lm")
-    data = TextData(language_batches, causal_scores)
+    data = TextData(language_batches, causal_metrics)
     output_bias = None
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:

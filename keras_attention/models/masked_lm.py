@@ -29,7 +29,7 @@ from keras_attention.models.prediction.encoded_inputs import EncodedTexts, check
 from keras_attention.models.prediction.run_batches import predict_outputs
 from keras_attention.models.task import Task
 from keras_attention.models.task.spec import TaskSpec
-from keras_attention.models.task_data.text_data import TextData, masked_scores
+from keras_attention.models.task_data.text_data import TextData, masked_metrics
 from keras_attention.outputs import FilledMask
 
 
@@ -66,7 +66,7 @@ class MaskedLM(Task):
     """
 
     spec = TaskSpec("mlm", predict_method="fill", output_class=FilledMask)
-    data = TextData(masked_batches, masked_scores)
+    data = TextData(masked_batches, masked_metrics)
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(config, "vocabulary_size", tokenizer)

@@ -21,7 +21,7 @@ from keras_attention.models.network.layers_from_config import (
 )
 from keras_attention.models.prediction.run_batches import compiled_function
 from keras_attention.models.task import Task
-from keras_attention.models.task_data.text_data import TextData, permutation_scores
+from keras_attention.models.task_data.text_data import TextData, permutation_metrics
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -59,7 +59,7 @@ class PermutationLM(AutoregressiveLM, Task):
     """
 
     spec = completion_spec("plm")
-    data = TextData(permutation_batches, permutation_scores)
+    data = TextData(permutation_batches, permutation_metrics)
     _reads_padding = False
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:

@@ -54,7 +54,7 @@ class Task(keras.Model):
     """
 
     spec: TaskSpec  # what other parts of the library derive from the task
-    data: TaskData  # reads, checks, batches and scores the examples
+    data: TaskData  # reads, checks, batches and evaluates the examples
     input_reader: TextReader | WordReader | None = None  # encodes the input texts; None for images
     target_reader: TextReader | None = None  # reader of the texts that the model generates
 

@@ -1,1 +1,1 @@
-"""`Task.data`: how each task reads, checks, batches and scores its raw examples."""
+"""`Task.data`: how each task reads, checks, batches and evaluates its raw examples."""
