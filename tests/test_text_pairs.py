@@ -115,7 +115,7 @@ def test_ids_and_segments_equal_those_of_transformers(family, max_length, tmp_pa
     reader = ka.TextClassifier.text_reader.fget(types.SimpleNamespace(tokenizer=tokenizer, config=config))
     batch = EncodedTexts.encode(reader, PAIRS, 1)
     segments = text_model_inputs(config, *batch.arrays(), batch.pair_mask())["segment_ids"]
-    for row, (ids, pair) in enumerate(zip(batch.rows, PAIRS, strict=True)):
+    for row, (ids, pair) in enumerate(zip(batch.ids, PAIRS, strict=True)):
         expected = reference(*pair, truncation=True, max_length=max_length, return_token_type_ids=True)
         assert ids == expected["input_ids"], pair
         assert segments[row, : len(ids)].tolist() == expected["token_type_ids"], pair

@@ -140,8 +140,9 @@ def evaluate_by_length(
     begins, ends = [1, *edges], [edge - 1 for edge in edges] + [None]
     bins: dict[str, tuple[int, float]] = {}
     for begin, end in zip(begins, ends, strict=True):
-        rows = [i for i, text in enumerate(sources) if begin <= len(text.split()) <= (10**9 if end is None else end)]
-        if rows:
-            metrics = evaluate_texts([hypotheses[i] for i in rows], [references[i] for i in rows], lowercase, tokenizer)
-            bins[f"{begin}+" if end is None else f"{begin}-{end}"] = (len(rows), metrics.bleu)
+        indices = [i for i, text in enumerate(sources) if begin <= len(text.split()) <= (10**9 if end is None else end)]
+        if indices:
+            texts, expected = ([side[i] for i in indices] for side in (hypotheses, references))
+            metrics = evaluate_texts(texts, expected, lowercase, tokenizer)
+            bins[f"{begin}+" if end is None else f"{begin}-{end}"] = (len(indices), metrics.bleu)
     return bins

@@ -134,9 +134,11 @@ class TextTagger(Task):
         """The reader of a whole text; a model that reads characters reads words."""
         return super().text_reader if self.character_encoder is None else self.input_reader
 
-    def word_arrays(self, rows: Sequence[EncodedWords], multiple: int = 8, extra: int = 0) -> dict[str, np.ndarray]:
+    def word_arrays(
+        self, sentences: Sequence[EncodedWords], multiple: int = 8, extra: int = 0
+    ) -> dict[str, np.ndarray]:
         """Turn encoded sentences into the call arguments; see `WordReader.arrays`."""
-        arrays = self.input_reader.arrays(rows, multiple, extra)
+        arrays = self.input_reader.arrays(sentences, multiple, extra)
         return {**arrays, **text_model_inputs(self.config, arrays["token_ids"], arrays["padding_mask"])}
 
     def tag(self, texts: Iterable[str], batch_size: int = 32) -> list[Tagging]:

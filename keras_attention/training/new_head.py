@@ -181,9 +181,9 @@ def fit_head(model: keras.Model, examples: Sequence[Any], max_examples: int = 20
     for inputs, label_ids, weights in map(batches.__getitem__, range(len(batches))):
         vectors.append(encoder.predict_on_batch(inputs)[weights > 0].astype("float32"))
         labels.append(label_ids[weights > 0])
-    rows = rng.permutation(sum(map(len, labels)))[: 5 * max_examples]
-    kernel, bias = _logistic_regression(np.concatenate(vectors)[rows], np.concatenate(labels)[rows], len(model.labels))
-    model.head.set_weights([kernel, bias])
+    chosen = rng.permutation(sum(map(len, labels)))[: 5 * max_examples]
+    x, y = np.concatenate(vectors)[chosen], np.concatenate(labels)[chosen]
+    model.head.set_weights(_logistic_regression(x, y, len(model.labels)))
 
 
 def _logistic_regression(

@@ -229,7 +229,7 @@ class Task(keras.Model):
 
     @property
     def text_reader(self) -> TextReader | WordReader:
-        """The reader of a whole text: for embeddings, attention maps and the rows of training."""
+        """The reader of a whole text: for embeddings, attention maps and the sequences of training."""
         return TextReader.from_template(self.tokenizer, self.config.template, self.config.max_length)
 
     def reader_for(self, **options: Any) -> TextReader | WordReader | None:
