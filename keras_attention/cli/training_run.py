@@ -227,7 +227,7 @@ def _run_file(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator
     except BaseException:
         if not started and not (out / "model.keras").exists():
             (out / "run.json").unlink()
-            with contextlib.suppress(OSError):  # it may contain the feature cache
+            with contextlib.suppress(OSError):  # it may contain the region cache
                 out.rmdir()
         raise
 
