@@ -5,10 +5,10 @@ from keras_attention.layers.attention import (
     AdditiveAttention,
     DotProductAttention,
     additive_logits,
-    attend,
     dot_logits,
     hard_attend,
     masked_softmax,
+    soft_attend,
 )
 from keras_attention.layers.attention_losses import AttentionLoss, GumbelNoise, doubly_stochastic
 from keras_attention.layers.embeddings import InputEmbedding
@@ -53,7 +53,6 @@ __all__ = [
     "TransformerBlock",
     "CharacterEncoder",
     "additive_logits",
-    "attend",
     "causal_mask",
     "hard_attend",
     "combine_masks",
@@ -65,4 +64,5 @@ __all__ = [
     "relative_encodings",
     "relative_shift",
     "sinusoidal_positions",
+    "soft_attend",
 ]

@@ -16,7 +16,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.masks import scores_mask
+from keras_attention.layers.masks import NOT_ALLOWED, scores_mask
 from keras_attention.layers.shapes import output_specs
 
 
@@ -65,12 +65,14 @@ def dot_logits(query, keys, scaled: bool = True):
     return ops.matmul(query, ops.swapaxes(keys, -1, -2))
 
 
-def masked_softmax(logits, mask=None):
+def masked_softmax(logits, mask=None, small: bool = False):
     """Return attention scores, the softmax over the last axis, in float32; masked positions are exactly 0.
 
     Args:
         logits: (..., S).
         mask: boolean, broadcastable to `logits`; True = may be attended to.
+        small: the logits are those of one decoding step. They are computed with elementary operations, because the
+            softmax of TensorFlow has a high overhead for small inputs.
 
     Returns:
         (..., S) float32. Each row sums to 1, or to 0 if all its positions are masked.
@@ -81,13 +83,18 @@ def masked_softmax(logits, mask=None):
         [[0.5, 0.5, 0.0]]
     """
     logits = ops.cast(logits, "float32")
-    if mask is None:
-        return ops.softmax(logits, axis=-1)
-    mask = ops.cast(mask, "bool")
-    return ops.where(mask, ops.softmax(ops.where(mask, logits, -1e30), axis=-1), 0.0)
+    if mask is not None:
+        mask = ops.cast(mask, "bool")
+        logits = ops.where(mask, logits, NOT_ALLOWED)
+    if small:
+        powers = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
+        scores = powers / ops.sum(powers, axis=-1, keepdims=True)
+    else:
+        scores = ops.softmax(logits, axis=-1)
+    return scores if mask is None else ops.where(mask, scores, 0.0)
 
 
-def attend(logits, values, mask=None, dropout_fn=None):
+def soft_attend(logits, values, mask=None, dropout_fn=None):
     """Return the weighted sum of values: context[q] = sum_s scores[q, s] values[s] with scores = softmax(logits).
 
     Args:
@@ -100,7 +107,7 @@ def attend(logits, values, mask=None, dropout_fn=None):
         context (B, ..., Q, M) in the dtype of `values`, and the scores (B, ..., Q, S) in float32.
 
     Example:
-        >>> context, scores = attend(keras.ops.zeros((2, 3, 5)), keras.ops.ones((2, 5, 7)))
+        >>> context, scores = soft_attend(keras.ops.zeros((2, 3, 5)), keras.ops.ones((2, 5, 7)))
         >>> tuple(context.shape), tuple(scores.shape)
         ((2, 3, 7), (2, 3, 5))
     """
@@ -236,7 +243,7 @@ class AdditiveAttention(BaseLayer):
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
         logits = additive_logits(self.query_projection(query), keys, self.vector)
-        outputs = hard_attend(logits, value, mask, noise) if self.hard else attend(logits, value, mask)
+        outputs = hard_attend(logits, value, mask, noise) if self.hard else soft_attend(logits, value, mask)
         return outputs if return_attention_scores else outputs[0]
 
     def compute_output_spec(self, query, value, *_: object, return_attention_scores=False, **__: object):
@@ -323,7 +330,7 @@ class DotProductAttention(BaseLayer):
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
         query = query if self.units is None else self.query_projection(query)
-        outputs = attend(dot_logits(query, keys, self.scaled), value, mask)
+        outputs = soft_attend(dot_logits(query, keys, self.scaled), value, mask)
         return outputs if return_attention_scores else outputs[0]
 
     def compute_output_spec(self, query, value, *_: object, return_attention_scores=False, **__: object):

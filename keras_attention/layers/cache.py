@@ -17,7 +17,7 @@ A cache has two parts with one entry per block. All beams share both parts:
 
 A beam attends to the slots of its ancestors. The carry has `position` (B, K), the number of tokens read; `written_by`
 (B, K, r), the beam that wrote each recent slot of a hypothesis, -1 for a slot that is not written; and `bias`
-(B, K, f), 0 for its past slots and -1e30 for others and for padding.
+(B, K, f), the `mask_bias` of its past slots: padding is not attended to.
 
 If the maximum length is a number, there are r slots for all tokens. In a TensorFlow graph of unknown length, r is 16,
 and `finish_block` moves them to the past part, so that the work of a step does not depend on the maximum length.
@@ -34,9 +34,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.layers.masks import mask_bias
 from keras_attention.layers.step_attention import small_matmul
 
-_NOT_ALLOWED = -1e30  # the bias of a position that may not be attended to
 _BLOCK = 16
 
 
@@ -72,7 +72,7 @@ def first_cache(prompts: dict, mask, length) -> dict:
     carry = {
         "position": ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True),
         "written_by": ops.full((batch, 1, slots), -1, "int32"),
-        "bias": ops.expand_dims(ops.where(mask, 0.0, _NOT_ALLOWED), 1),
+        "bias": ops.expand_dims(mask_bias(mask), 1),
     }
     num_written = ops.convert_to_tensor(0, "int32")
     return {"carry": carry, "cache": {"num_written": num_written, "recent": recent, "past": prompts}}
@@ -120,14 +120,13 @@ def _recent_bias(written_by):
     """Return the bias (B, K, r K) of the recent slots, written by the beams `written_by` (B, K, r)."""
     num_beams, slots = written_by.shape[1:]
     is_ancestor = ops.equal(ops.expand_dims(written_by, -1), np.arange(num_beams, dtype="int32"))
-    return ops.reshape(ops.where(is_ancestor, 0.0, _NOT_ALLOWED), (-1, num_beams, slots * num_beams))
+    return ops.reshape(mask_bias(is_ancestor), (-1, num_beams, slots * num_beams))
 
 
 def memory_inputs(mask) -> dict:
     """Return the `bias` (B, 1, 1, S) of a memory with this mask (B, S), and `is_real` (B, 1, 1), 0 if it is empty."""
-    bias = ops.where(mask, 0.0, _NOT_ALLOWED)
     is_real = ops.cast(ops.any(mask, axis=1), "float32")
-    return {"bias": ops.expand_dims(bias, (1, 2)), "is_real": ops.expand_dims(is_real, (1, 2))}
+    return {"bias": ops.expand_dims(mask_bias(mask), (1, 2)), "is_real": ops.expand_dims(is_real, (1, 2))}
 
 
 def append(recent: dict, key, value, write_at) -> dict:

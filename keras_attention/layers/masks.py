@@ -6,6 +6,8 @@ from keras import ops
 
 from keras_attention.keras_patches import get_keras_mask, set_keras_mask
 
+NOT_ALLOWED = -1e30  # the logit of a position that may not be attended to
+
 
 def implicit_mask(x):
     """Return the implicit mask of a tensor, which `Embedding(mask_zero=True)` attaches, or None.
@@ -73,6 +75,17 @@ def combine_masks(*masks):
         mask = ops.cast(ops.expand_dims(mask, 1) if len(mask.shape) == 2 else mask, "bool")
         combined = mask if combined is None else ops.logical_and(combined, mask)
     return combined
+
+
+def mask_bias(mask):
+    """Return a mask in the form that is added to logits, float32: 0 = may be attended to, `NOT_ALLOWED` = may not.
+
+    Example:
+        >>> import keras
+        >>> print(keras.ops.convert_to_numpy(mask_bias(keras.ops.array([True, False]))))
+        [ 0.e+00 -1.e+30]
+    """
+    return ops.where(mask, 0.0, NOT_ALLOWED)
 
 
 def scores_mask(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.layers.attention import align_mask, attend, dot_logits
+from keras_attention.layers.attention import align_mask, dot_logits, soft_attend
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
@@ -183,7 +183,7 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         if _can_fuse(query) and not (return_attention_scores or dropping):
             return self.output_projection(merge_heads(_fused(query, keys, values, mask))), None
         dropout_fn = (lambda scores: self.dropout_layer(scores, training=True)) if dropping else None
-        context, scores = attend(dot_logits(query, keys), values, mask, dropout_fn)
+        context, scores = soft_attend(dot_logits(query, keys), values, mask, dropout_fn)
         return self.output_projection(merge_heads(context)), scores if return_attention_scores else None
 
 

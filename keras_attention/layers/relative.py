@@ -11,7 +11,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.layers.attention import attend, dot_logits
+from keras_attention.layers.attention import dot_logits, soft_attend
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
@@ -233,7 +233,7 @@ class RelativeAttention(HeadProjections, BaseLayer):
             logits = logits + self._segment_logits(query, same_segment)
         dropping = self.dropout > 0 and training
         dropout_fn = (lambda scores: self.dropout_layer(scores, training=True)) if dropping else None
-        context, scores = attend(logits, values, mask, dropout_fn)
+        context, scores = soft_attend(logits, values, mask, dropout_fn)
         return self.output_projection(merge_heads(context)), scores
 
     def _segment_logits(self, query, same_segment):
