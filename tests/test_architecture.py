@@ -34,7 +34,7 @@ ALLOWED = {
     "metrics": {"metrics", "data", "layers.masks"},
     "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"} | {"data_size"},
     "weights": {"weights", "config", "models", "data", "storage"},
-    "serving": {"serving", "choices", "models", "generation", "layers.projections", "data", "storage"}
+    "serving": {"serving", "choices", "models", "generation", "layers.merged_dense", "data", "storage"}
     | {"keras_patches", "__version__"},
     "loading": {"serving", "storage", "weights", "keras_patches"},
     "registered": {"models", "training", "quickstart"},

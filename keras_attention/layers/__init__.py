@@ -14,10 +14,10 @@ from keras_attention.layers.attention_losses import AttentionLoss, GumbelNoise, 
 from keras_attention.layers.embeddings import InputEmbedding
 from keras_attention.layers.heads import MaskedLMHead, OutputBias
 from keras_attention.layers.masks import causal_mask, combine_masks
+from keras_attention.layers.merged_dense import logits_of_step
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.ngrams import BagOfNGrams
 from keras_attention.layers.positions import PositionEmbedding, SinusoidalPositions, sinusoidal_positions
-from keras_attention.layers.projections import logits_of_step
 from keras_attention.layers.recurrent import CharacterEncoder, RecurrentEncoder
 from keras_attention.layers.recurrent_decoder import RecurrentDecoder
 from keras_attention.layers.regions import SelfAttention2D, ShiftRegions

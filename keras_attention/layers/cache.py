@@ -129,6 +129,11 @@ def memory_inputs(mask) -> dict:
     return {"bias": ops.expand_dims(mask_bias(mask), (1, 2)), "is_real": ops.expand_dims(is_real, (1, 2))}
 
 
+def cache_part(keys, values) -> dict:
+    """Return a part of a cache, `keys` (B, H, D, S) and `values` (B, H, S, D), of projected ones (B, H, S, D)."""
+    return {"keys": ops.swapaxes(keys, 2, 3), "values": values}
+
+
 def append(recent: dict, key, value, write_at) -> dict:
     """Return the recent part of a block's cache, with the keys and values (B, H, K, D) of one token per beam."""
     if keras.backend.backend() == "jax":

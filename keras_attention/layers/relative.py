@@ -197,8 +197,8 @@ class RelativeAttention(HeadProjections, BaseLayer):
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         if encodings is None:
             encodings = relative_encodings(ops.shape(query)[1], ops.shape(value)[1], query.shape[-1])
-        keys, values = self.project_memory(value, key)
-        context, scores = self.attend(
+        keys, values = self.project_key_value(value, key)
+        context, scores = self.attend_projected(
             self.project_query(query),
             keys,
             values,
@@ -213,12 +213,12 @@ class RelativeAttention(HeadProjections, BaseLayer):
         """Return the projected distance encodings: (..., M) -> (H, ..., D); they depend only on the weights."""
         return split_heads(self.distance_projection(ops.cast(encodings, self.compute_dtype)), self.num_heads)
 
-    def attend(self, query, keys, values, distances, mask=None, same_segment=None, training=False):
+    def attend_projected(self, query, keys, values, distances, mask=None, same_segment=None, training=False):
         """Return the output and the scores for projected queries, keys and values.
 
         Args:
             query: (..., H, Q, D), from `project_query`.
-            keys, values: (..., H, S, D), from `project_memory`.
+            keys, values: (..., H, S, D), from `project_key_value`.
             distances: (H, Q + S, D), from `project_distances`.
             mask: (B, S) or (B, Q, S) boolean, True = may be attended to.
             same_segment: (B, Q, S) boolean or None.

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.block_decoding import prefill_block, step_block
 from keras_attention.layers.cache import first_cache, memory_inputs, step_inputs
 from keras_attention.layers.masks import causal_mask, implicit_mask
 from keras_attention.layers.normalization import LayerNormalization
@@ -151,7 +152,7 @@ class Transformer(BaseLayer):
         prompts = {}
         for i, block in enumerate(self.blocks):
             name = f"block_{i}"
-            x, constants[name], prompts[name] = block.prefill(x, memory, memory_mask)
+            x, constants[name], prompts[name] = prefill_block(block, x, memory, memory_mask)
         mask = ops.ones(ops.shape(tokens)[:2], "bool") if mask is None else mask
         return {"constants": constants, **first_cache(prompts, mask, length)}
 
@@ -167,18 +168,18 @@ class Transformer(BaseLayer):
             without a memory.
         """
         constants, carry, cache, beams = state["constants"], state["carry"], state["cache"], tokens.shape[1]
-        rows, position = ops.reshape(tokens, (-1, 1, tokens.shape[-1])), ops.reshape(carry["position"], (-1, 1))
-        rows = ops.reshape(self.inputs(rows, start=position), (-1, tokens.shape[-1]))
+        x, position = ops.reshape(tokens, (-1, 1, tokens.shape[-1])), ops.reshape(carry["position"], (-1, 1))
+        x = ops.reshape(self.inputs(x, start=position), (-1, tokens.shape[-1]))  # (B K, M)
         memory, recent, means = constants.get("memory", {}), {}, []
         shared, carry = step_inputs(carry, cache["num_written"], memory.get("bias"), self.compute_dtype)
         for i, block in enumerate(self.blocks):
             name = f"block_{i}"
             parts = cache["recent"][name], cache["past"][name]
-            rows, recent[name], scores = block.step(rows, shared, constants[name], *parts)
+            x, recent[name], scores = step_block(block, x, shared, constants[name], *parts)
             means += [] if scores is None else [ops.mean(scores, axis=1)]
         mean = functools.reduce(ops.add, means) * (memory["is_real"] / len(means)) if means else None
         cache = {**cache, "recent": recent, "num_written": cache["num_written"] + 1}
-        outputs = ops.reshape(self._finish(rows), (-1, beams, tokens.shape[-1]))
+        outputs = ops.reshape(self._finish(x), (-1, beams, tokens.shape[-1]))
         return outputs, {"constants": constants, "carry": carry, "cache": cache}, mean
 
     def compute_output_spec(self, tokens, memory=None, *_: object, return_attention_scores=False, **__: object):

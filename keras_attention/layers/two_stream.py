@@ -243,7 +243,7 @@ class RelativeTransformer(BaseLayer):
         encodings, mask = relative_encodings(length + 1, length, tokens.shape[-1], start=0), causal_mask(size)
         x, constants = self.inputs(tokens), {}
         for i, block in enumerate(self.blocks):
-            keys, values = block.attention.project_memory(block.attention_inputs(x))
+            keys, values = block.attention.project_key_value(block.attention_inputs(x))
             constants[f"block_{i}"] = distances = block.attention.project_distances(encodings)
             within = slice_distances(distances, size, 2 * size)
             x, _, _ = block.run_branches(x, _attend_to(block, keys, values, within, mask))
@@ -271,7 +271,7 @@ class RelativeTransformer(BaseLayer):
         mask, new = cache_mask(carry["block_0"]["keys"], t), {"position": carry["position"] + 1}
         for i, block in enumerate(self.blocks):
             cache = carry[f"block_{i}"]
-            projected = block.attention.project_memory(block.attention_inputs(x[:, :, :1]))
+            projected = block.attention.project_key_value(block.attention_inputs(x[:, :, :1]))
             keys, values = (write_cache(cache[n], y, t) for n, y in zip(("keys", "values"), projected, strict=True))
             distances = slice_distances(state["constants"][f"block_{i}"], t + 2, count)
             x, _, _ = block.run_branches(x, _attend_to(block, keys, values, distances, mask))
@@ -302,7 +302,7 @@ def _run_block(block, inputs, streams: Sequence, arguments: dict, target_mapping
 
     All streams attend to the keys and values of `inputs` (B, m + L, M); only their masks differ.
     """
-    keys, values = block.attention.project_memory(block.attention_inputs(inputs))
+    keys, values = block.attention.project_key_value(block.attention_inputs(inputs))
     distances = block.attention.project_distances(arguments["encodings"])
     outputs, scores = [], None
     for x, mask in zip(streams, arguments["masks"], strict=False):
@@ -319,7 +319,7 @@ def _attend_to(block, keys, values, distances, mask, same_segment=None, training
 
     def attend(x):
         query = block.attention.project_query(x)
-        return block.attention.attend(query, keys, values, distances, mask, same_segment, bool(training))
+        return block.attention.attend_projected(query, keys, values, distances, mask, same_segment, bool(training))
 
     return attend
 
