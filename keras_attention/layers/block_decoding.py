@@ -22,25 +22,27 @@ from keras_attention.layers.step_attention import attend_parts
 from keras_attention.layers.transformer_block import TransformerBlock
 
 
-def prefill_block(block: TransformerBlock, prompt, memory=None, memory_mask=None):
+def prefill_block(block: TransformerBlock, prompt, memory=None, memory_mask=None, **arguments: Any):
     """Run a block over the prompt of a decoder in one pass.
 
     Args:
-        block: a block with `MultiHeadAttention`.
+        block: the block.
         prompt: (B, L, M); L may be 0.
         memory: (B, S, any) or None.
         memory_mask: (B, S) boolean, True = a real position; None for no padding.
+        **arguments: more arguments of the self-attention's `attend_projected`: `distances` of a `RelativeAttention`.
 
     Returns:
         outputs (B, L, M); the constants of `step_block`, a dict of the merged layers `dense` and, with a memory, its
         `memory_keys` and `memory_values`; and the keys and values of the prompt, from `cache_part`.
     """
     attention, cross_attention, dense = block.attention, block.cross_attention, merged_layers(block)
+    mask = causal_mask(ops.shape(prompt)[1])
 
     def self_attend(x):
         projected = ops.split(dense["query_key_value"](x), 3, axis=-1)
         query, keys, values = (split_heads(y, attention.num_heads) for y in projected)  # (B, H, L, D)
-        context, _ = attention.attend_projected(query, keys, values, causal_mask(ops.shape(x)[1]))
+        context, _ = attention.attend_projected(query, keys, values, mask, **arguments)
         return context, cache_part(keys, values)
 
     def cross_attend(x):
