@@ -27,7 +27,7 @@ def block_constants(block: TransformerBlock, memory: MemoryInputs | None = None)
     """Return what all calls of `prefill_block` and `step_block` share.
 
     Args:
-        block: a block with `MultiHeadAttention`.
+        block: the block.
         memory: from `memory_inputs`; None without a cross-attention.
 
     Returns:
@@ -58,18 +58,21 @@ def prefill_block(block: TransformerBlock, x, shared: PromptInputs, constants: d
     Returns:
         outputs (B L, M); and the keys and values of the prompt, from `cache_part`.
     """
-
-    length = shared.sizes[1]
-    if isinstance(length, int) and length == 0:  # a translator has no prompt
-        empty = ops.zeros((shared.sizes[0], block.num_heads, 0, block.attention.key_dim), x.dtype)
-        return x, cache_part(empty, empty)
+    if shared.is_empty:
+        return x, empty_part(block, shared, x.dtype)
 
     def self_attend(query, key, value):
         own = cache_part(key, value)
-        return attend_parts(query, [own], shared.bias)[0], own
+        return attend_parts(query * block.attention.key_dim**-0.5, [own], shared.bias)[0], own
 
-    outputs, own, _ = _run_branches(block, x, shared.sizes, self_attend, shared.memory_bias, constants)
+    outputs, own, _ = run_decoding_branches(block, x, shared.sizes, self_attend, constants, shared.memory_bias)
     return outputs, own
+
+
+def empty_part(block: TransformerBlock, shared: PromptInputs, dtype) -> dict:
+    """Return the keys and values of a prompt without tokens."""
+    empty = ops.zeros((shared.sizes[0], block.num_heads, 0, block.attention.key_dim), dtype)
+    return cache_part(empty, empty)
 
 
 def step_block(block: TransformerBlock, x, shared: StepInputs, constants: dict, recent: dict, past: dict):
@@ -88,24 +91,32 @@ def step_block(block: TransformerBlock, x, shared: StepInputs, constants: dict, 
 
     def self_attend(query, key, value):
         written = append(recent, key, value, shared.write_at)
-        return attend_parts(query, [written, past], shared.bias)[0], written
+        return attend_parts(query * block.attention.key_dim**-0.5, [written, past], shared.bias)[0], written
 
-    return _run_branches(block, x, (-1, shared.num_beams), self_attend, shared.memory_bias, constants)
+    return run_decoding_branches(block, x, (-1, shared.num_beams), self_attend, constants, shared.memory_bias)
 
 
-def _run_branches(
-    block: TransformerBlock, x, sizes: tuple, self_attend: Callable, memory_bias, constants: dict
+def run_decoding_branches(
+    block: TransformerBlock, x, sizes: tuple, self_attend: Callable, constants: dict, memory_bias=None
 ) -> tuple:
-    """Run the branches of a block on tokens x (B T, M), with sizes (B, T); see `TransformerBlock.run_branches`.
+    """Run the branches of a block with the merged layers of its `constants`; see `TransformerBlock.run_branches`.
 
-    `self_attend` is a function of the queries, divided by sqrt(D), keys and values, each (B, H, T, D). It returns the
-    context (B, H, T, D) and an extra result.
+    Args:
+        block: the block.
+        x: (B T, M).
+        sizes: (B, T); one of them may be -1.
+        self_attend: a function of queries, keys and values, (B, H, T, D) each, that returns the context (B, H, T, D)
+            and any other result.
+        constants: from `block_constants`.
+        memory_bias: (B, 1, 1, S), None without a memory.
+
+    Returns:
+        outputs (B T, M), the other result of `self_attend`, and the scores of the cross-attention (B, H, T, S) or None.
     """
     dense, heads, width = constants["dense"], block.num_heads, block.attention.key_dim
 
     def self_branch(x):
-        query, key, value = split_step_heads(dense["query_key_value"](x), sizes, heads, width)
-        context, extra = self_attend(query * width**-0.5, key, value)
+        context, extra = self_attend(*split_step_heads(dense["query_key_value"](x), sizes, heads, width))
         return dense["attention_output"](merge_step_heads(context)), extra
 
     def cross_branch(x):

@@ -8,7 +8,7 @@ A decoder (`Transformer`, `RecurrentDecoder`, `RelativeTransformer`) has two met
 
     state["constants"]   the same at every step: weights, the projected memory and its mask      (B, ...)
     state["carry"]       updated at every step, and reordered with the beams                     (B, K, ...)
-    state["cache"]       of a `Transformer`: grows at every step, and is never reordered
+    state["cache"]       of Transformer blocks: grows at every step, and is never reordered
 
 A cache has two parts with one entry per block. All beams share both parts:
 
@@ -22,8 +22,7 @@ A beam attends to the slots of its ancestors. The carry has `position` (B, K), t
 If the maximum length is a number, there are r slots for all tokens. In a TensorFlow graph of unknown length, r is 16,
 and `finish_block` moves them to the past part, so that the work of a step does not depend on the maximum length.
 
-`RelativeTransformer` has caches (B, K, H, T, D) in its carry. On TensorFlow, a write is arithmetic or
-`keras.ops.where`: `keras.ops.slice_update` would need XLA, which an unmodified TensorFlow Serving does not use.
+On TensorFlow, a write is a product. `keras.ops.slice_update` would need XLA, which TensorFlow Serving does not use.
 """
 
 from __future__ import annotations
@@ -55,6 +54,12 @@ class PromptInputs(NamedTuple):
     sizes: tuple  # (B, L)
     bias: Any  # (1, 1, L, L) of the causal mask; padding comes last, so that no token attends to it
     memory_bias: Any  # (B, 1, 1, S), None without a memory
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether L is known to be 0; a translator has no prompt."""
+        length = self.sizes[1]
+        return isinstance(length, int) and length == 0
 
 
 class MemoryInputs(NamedTuple):
@@ -152,7 +157,7 @@ def memory_inputs(memory, mask) -> MemoryInputs:
     return MemoryInputs(tokens, ops.shape(memory)[:2], ops.expand_dims(mask_bias(mask), (1, 2)), is_real)
 
 
-def prompt_inputs(sizes: tuple, memory: MemoryInputs | None) -> PromptInputs:
+def prompt_inputs(sizes: tuple, memory: MemoryInputs | None = None) -> PromptInputs:
     """Return what all blocks share when they read a prompt with the sizes (B, L)."""
     bias = ops.expand_dims(mask_bias(causal_mask(sizes[1])), 1)
     return PromptInputs(sizes, bias, None if memory is None else memory.bias)
@@ -184,46 +189,6 @@ def finish_block(carry: dict, cache: dict) -> tuple[dict, dict]:
     carry = {**carry, "written_by": ops.full_like(carry["written_by"], -1), "bias": bias}
     num_written = ops.zeros_like(cache["num_written"])
     return carry, {"num_written": num_written, "recent": empty, "past": past}
-
-
-def make_cache(projected, length):
-    """Return a cache for T tokens that contains the first L tokens.
-
-    Args:
-        projected: (B, H, L, D) keys or values of the first L tokens; L may be 0.
-        length: T, at least L, an integer or a scalar tensor.
-
-    Returns:
-        (B, 1, H, T, D), zero after the first L tokens.
-
-    Example:
-        >>> tuple(make_cache(keras.ops.ones((2, 3, 5, 7)), 11).shape)
-        (2, 1, 3, 11, 7)
-    """
-    padding = length - ops.shape(projected)[2]
-    return ops.expand_dims(ops.pad(projected, ((0, 0), (0, 0), (0, padding), (0, 0))), 1)
-
-
-def write_cache(cache, new, t):
-    """Return the cache with one more token per beam, at position t.
-
-    Args:
-        cache: (B, K, H, T, D).
-        new: (B, K, H, 1, D), the keys or the values of the token.
-        t: scalar int.
-
-    Returns:
-        (B, K, H, T, D).
-    """
-    if keras.backend.backend() == "jax":
-        return ops.slice_update(cache, (0, 0, 0, t, 0), ops.cast(new, cache.dtype))
-    is_t = ops.expand_dims(ops.equal(ops.arange(ops.shape(cache)[3]), t), -1)  # (T, 1)
-    return ops.where(is_t, ops.cast(new, cache.dtype), cache)
-
-
-def cache_mask(cache, t):
-    """Return the mask of the written positions of a cache: (1, T) boolean, True up to and including t."""
-    return ops.expand_dims(ops.arange(ops.shape(cache)[3]) <= t, 0)
 
 
 def gather_beams(values, indices):

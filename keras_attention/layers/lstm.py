@@ -18,6 +18,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.layers.scan import scan
+
 
 def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden_state, cell_state, mask=None):
     """Return the outputs of an `LSTMCell` for each step of a sequence, with its default activations.
@@ -89,7 +91,7 @@ def _forward(projected, recurrent, hidden_state, cell_state, step_mask):
         return carry, carry
 
     steps = projected if step_mask is None else ops.concatenate([projected, step_mask], -1)
-    return ops.scan(forward_step, (hidden_state, cell_state, ops.tile(hidden_state, (1, 4))), steps)[1]
+    return scan(forward_step, (hidden_state, cell_state, ops.tile(hidden_state, (1, 4))), steps)[1]
 
 
 def _backward(d_outputs, states, cell_before, recurrent, step_mask):
@@ -125,7 +127,5 @@ def _backward(d_outputs, states, cell_before, recurrent, step_mask):
 
     steps = [d_outputs, ops.tanh(states[1]), cell_before, states[2], *([] if step_mask is None else [step_mask])]
     zeros = [ops.zeros((ops.shape(d_outputs)[1], size), d_outputs.dtype) for size in (width, width, 4 * width)]
-    (d_hidden, d_cell, _), (_, _, d_gates) = ops.scan(
-        backward_step, tuple(zeros), ops.concatenate(steps, -1), reverse=True
-    )
+    (d_hidden, d_cell, _), (_, _, d_gates) = scan(backward_step, tuple(zeros), ops.concatenate(steps, -1), reverse=True)
     return d_gates, d_hidden, d_cell

@@ -68,26 +68,6 @@ def relative_shift(logits):
     return reshape(x, (*lead, queries, rest))[..., : distances - queries]
 
 
-def slice_distances(distances, first, count):
-    """Return `count` consecutive distances, from `first` on, of all distances T + 1, ..., 1 - T of T positions.
-
-    Args:
-        distances: (H, 2 T + 1, D), in decreasing order.
-        first: an integer or a scalar tensor.
-        count: an integer or a scalar tensor.
-
-    Returns:
-        (H, count, D).
-
-    Example:
-        >>> distances = keras.ops.reshape(keras.ops.array([4, 3, 2, 1, 0, -1, -2]), (1, 7, 1))
-        >>> keras.ops.convert_to_numpy(slice_distances(distances, 2, 3))[0, :, 0].tolist()
-        [2, 1, 0]
-    """
-    heads, size, width = sizes_of(distances)
-    return ops.slice(distances, (0, (size + 1) // 2 - first, 0), (heads, count, width))
-
-
 @keras.saving.register_keras_serializable("keras_attention")
 class RelativeAttention(HeadProjections, BaseLayer):
     """Multi-head attention whose scores depend on content, distance and segment.
@@ -202,8 +182,8 @@ class RelativeAttention(HeadProjections, BaseLayer):
             self.project_query(query),
             keys,
             values,
-            self.project_distances(encodings),
             mask,
+            self.project_distances(encodings),
             same_segment,
             bool(training),
         )
@@ -213,28 +193,32 @@ class RelativeAttention(HeadProjections, BaseLayer):
         """Return the projected distance encodings: (..., M) -> (H, ..., D); they depend only on the weights."""
         return split_heads(self.distance_projection(ops.cast(encodings, self.compute_dtype)), self.num_heads)
 
-    def attend_projected(self, query, keys, values, distances, mask=None, same_segment=None, training=False):
+    def attend_projected(self, query, keys, values, mask, distances, same_segment=None, training=False):
         """Return the output and the scores for projected queries, keys and values.
 
         Args:
             query: (..., H, Q, D), from `project_query`.
             keys, values: (..., H, S, D), from `project_key_value`.
+            mask: (B, S) or (B, Q, S) boolean, True = may be attended to; None allows all positions.
             distances: (H, Q + S, D), from `project_distances`.
-            mask: (B, S) or (B, Q, S) boolean, True = may be attended to.
             same_segment: (B, Q, S) boolean or None.
             training: whether dropout is active.
 
         Returns:
             (..., Q, M), and (..., H, Q, S) float32.
         """
-        logits = dot_logits(_add_to_heads(query, self.content_bias), keys)
-        logits = logits + relative_shift(dot_logits(_add_to_heads(query, self.distance_bias), distances))
+        content_query, distance_query = self.biased_queries(query)
+        logits = dot_logits(content_query, keys) + relative_shift(dot_logits(distance_query, distances))
         if same_segment is not None:
             logits = logits + self._segment_logits(query, same_segment)
         dropping = self.dropout > 0 and training
         dropout_fn = (lambda scores: self.dropout_layer(scores, training=True)) if dropping else None
         context, scores = soft_attend(logits, values, mask, dropout_fn)
         return self.output_projection(merge_heads(context)), scores
+
+    def biased_queries(self, query):
+        """Return x + u and x + v of projected queries x (..., H, Q, D), for the logits of keys and of distances."""
+        return _add_to_heads(query, self.content_bias), _add_to_heads(query, self.distance_bias)
 
     def _segment_logits(self, query, same_segment):
         """Return the third term of the logits: queries (B, H, Q, D) -> (B, H, Q, S)."""

@@ -16,11 +16,18 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.cache import cache_mask, make_cache, write_cache
-from keras_attention.layers.masks import attach_mask, causal_mask, combine_masks, implicit_mask
+from keras_attention.layers.block_decoding import block_constants
+from keras_attention.layers.cache import first_cache, prompt_inputs, step_inputs
+from keras_attention.layers.masks import attach_mask, combine_masks, implicit_mask
 from keras_attention.layers.normalization import LayerNormalization
-from keras_attention.layers.relative import RelativeAttention, relative_encodings, slice_distances
+from keras_attention.layers.relative import RelativeAttention, relative_encodings
 from keras_attention.layers.shapes import output_specs
+from keras_attention.layers.two_stream_decoding import (
+    StreamInputs,
+    decoding_distances,
+    prefill_content,
+    step_streams,
+)
 
 
 def gather_last(states, mask, length=None):
@@ -227,56 +234,53 @@ class RelativeTransformer(BaseLayer):
     def _finish(self, x):
         return x if self.norm is None else self.norm(x)
 
-    def start(self, tokens, length):
+    def start(self, tokens, length) -> dict:
         """Read `tokens` in one pass, and return the state before the next token; `cache.py` describes it.
 
         Args:
-            tokens: (B, L, M) embedded tokens of the prompt; L may be 0.
+            tokens: (B, L, M) embedded tokens of the prompt, without padding; L may be 0.
             length: T, the maximum number of tokens, an integer or a scalar tensor.
 
         Returns:
-            dict of `constants`, the projected distances (H, 2 T + 1, D) of each block; and the `carry`, the position
-            (B, 1) and, for each block, its cache of keys and values (B, 1, H, T, D).
+            dict of `constants`, `carry` and `cache`.
         """
-        batch, size = ops.shape(tokens)[0], ops.shape(tokens)[1]
-        carry: dict[str, Any] = {"position": ops.zeros((batch, 1), "int32") + size}
-        encodings, mask = relative_encodings(length + 1, length, tokens.shape[-1], start=0), causal_mask(size)
-        x, constants = self.inputs(tokens), {}
+        (batch, size), width = ops.shape(tokens)[:2], tokens.shape[-1]
+        shared, encodings = prompt_inputs((batch, size)), relative_encodings(size, size, width)
+        x, constants, prompts = ops.reshape(self.inputs(tokens), (-1, width)), {}, {}
         for i, block in enumerate(self.blocks):
-            keys, values = block.attention.project_key_value(block.attention_inputs(x))
-            constants[f"block_{i}"] = distances = block.attention.project_distances(encodings)
-            within = slice_distances(distances, size, 2 * size)
-            x, _, _ = block.run_branches(x, _attend_to(block, keys, values, within, mask))
-            carry[f"block_{i}"] = {"keys": make_cache(keys, length), "values": make_cache(values, length)}
-        return {"constants": constants, "carry": carry}
+            name, distances = f"block_{i}", block.attention.project_distances(encodings)
+            constants[name] = block_constants(block)
+            x, prompts[name] = prefill_content(block, x, shared, constants[name], distances)
+        constants["prompt_mask"] = ops.ones((batch, size), "bool")
+        state = first_cache(prompts, constants["prompt_mask"], length)
+        slots = state["carry"]["written_by"].shape[2]
+        for i, block in enumerate(self.blocks):
+            constants[f"block_{i}"]["distances"] = decoding_distances(block, length, slots, width)
+        return {"constants": constants, **state}
 
     def step(self, tokens, state: dict, queries):
-        """Advance every beam by one token, and return the features of the next position.
-
-        The token at t and the query at t + 1 both attend to the tokens up to t, so each block processes them as two
-        rows of one sequence.
+        """Advance every beam by one token, and return the output for the next position.
 
         Args:
             tokens: (B, K, M) embedded tokens.
-            state: from `start` or the last step; each tensor of the carry is (B, K, ...).
+            state: from `start` or the last step; see `cache.py`.
             queries: (B, K, M), the input of the query stream.
 
         Returns:
             outputs (B, K, M) of the query stream, the new state, and None, because there is no cross-attention.
         """
-        carry = state["carry"]
-        t = ops.max(carry["position"])
-        x = self.inputs(ops.stack([tokens, queries], axis=2))  # (B, K, 2, M)
-        count = ops.shape(carry["block_0"]["keys"])[3] + 2
-        mask, new = cache_mask(carry["block_0"]["keys"], t), {"position": carry["position"] + 1}
+        constants, carry, cache = state["constants"], state["carry"], state["cache"]
+        beams, width, t = tokens.shape[1], tokens.shape[2], ops.max(carry["position"])  # equal in all texts
+        x = ops.reshape(self.inputs(ops.concatenate([tokens, queries], axis=1)), (-1, width))  # (B 2 K, M)
+        shared, carry = step_inputs(carry, cache["num_written"], dtype=self.compute_dtype)
+        at, recent = StreamInputs(shared, t, ops.shape(constants["prompt_mask"])[1]), {}
         for i, block in enumerate(self.blocks):
-            cache = carry[f"block_{i}"]
-            projected = block.attention.project_key_value(block.attention_inputs(x[:, :, :1]))
-            keys, values = (write_cache(cache[n], y, t) for n, y in zip(("keys", "values"), projected, strict=True))
-            distances = slice_distances(state["constants"][f"block_{i}"], t + 2, count)
-            x, _, _ = block.run_branches(x, _attend_to(block, keys, values, distances, mask))
-            new[f"block_{i}"] = {"keys": keys, "values": values}
-        return self._finish(x[:, :, 1]), {**state, "carry": new}, None
+            name = f"block_{i}"
+            parts = cache["recent"][name], cache["past"][name]
+            x, recent[name] = step_streams(block, x, at, constants[name], *parts)
+        cache = {**cache, "recent": recent, "num_written": cache["num_written"] + 1}
+        outputs = ops.reshape(self._finish(x), (-1, 2 * beams, width))[:, beams:]
+        return outputs, {"constants": constants, "carry": carry, "cache": cache}, None
 
     def compute_mask(self, *_: object, **__: object) -> None:
         """Return None, because `call` attaches the implicit mask of the returned stream itself."""
@@ -319,7 +323,7 @@ def _attend_to(block, keys, values, distances, mask, same_segment=None, training
 
     def attend(x):
         query = block.attention.project_query(x)
-        return block.attention.attend_projected(query, keys, values, distances, mask, same_segment, bool(training))
+        return block.attention.attend_projected(query, keys, values, mask, distances, same_segment, bool(training))
 
     return attend
 
