@@ -29,7 +29,7 @@ def prefill_block(block: TransformerBlock, prompt, memory=None, memory_mask=None
         block: the block.
         prompt: (B, L, M); L may be 0.
         memory: (B, S, any) or None.
-        memory_mask: (B, S) boolean, True = a real position; None for no padding.
+        memory_mask: (B, S) padding mask, True = a real vector; None for no padding.
         **arguments: more arguments of the self-attention's `attend_projected`: `distances` of a `RelativeAttention`.
 
     Returns:
