@@ -64,7 +64,7 @@ LATE = {
     "models/saving.py": {"serving"},
 }  # inside a function: imported at the first call
 BLOCKED = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "keras_hub"}  # a JAX host may lack them
-SOFTMAX_HOMES = ("layers/attention.py", "layers/heads.py", "generation/")
+SOFTMAX_HOMES = ("layers/attention.py", "layers/task_heads.py", "generation/")
 
 
 def sources() -> list[pathlib.Path]:

@@ -1,4 +1,4 @@
-"""Layers for any Keras model: attention, Transformer blocks, recurrent networks, image encoders, heads."""
+"""Layers for any Keras model: attention, Transformer blocks, recurrent networks, image encoders, task heads."""
 
 from keras_attention import backend  # noqa: F401  (before any other import of Keras)
 from keras_attention.layers.attention import (
@@ -12,7 +12,6 @@ from keras_attention.layers.attention import (
 )
 from keras_attention.layers.attention_losses import AttentionLoss, GumbelNoise, doubly_stochastic
 from keras_attention.layers.embeddings import InputEmbedding
-from keras_attention.layers.heads import MaskedLMHead, OutputBias
 from keras_attention.layers.masks import causal_mask, combine_masks
 from keras_attention.layers.merged_dense import logits_of_step
 from keras_attention.layers.multihead import MultiHeadAttention
@@ -22,6 +21,7 @@ from keras_attention.layers.recurrent import CharacterEncoder, RecurrentEncoder
 from keras_attention.layers.recurrent_decoder import RecurrentDecoder
 from keras_attention.layers.regions import SelfAttention2D, ShiftRegions
 from keras_attention.layers.relative import RelativeAttention, relative_encodings, relative_shift
+from keras_attention.layers.task_heads import MaskedLMHead, OutputBias
 from keras_attention.layers.transformer import Transformer
 from keras_attention.layers.transformer_block import TransformerBlock
 from keras_attention.layers.two_stream import MaskEmbedding, RelativeTransformer, gather_last

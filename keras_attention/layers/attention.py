@@ -6,7 +6,7 @@
     value (B, S, M) ------------------------------------------------------------------+
 
 B batch, Q query length, S source length, D width of the projected queries and keys (of one head), M model width. With H
-heads, the axis H follows B. A mask is boolean; True = may be attended to. The functions compute attention; the layers
+heads, the axis H follows B. `masks.py` explains the masks. The functions compute attention; the layers
 add projections. `project_keys` is separate from `call`, so that a decoder projects its source once, not at each step.
 """
 
@@ -38,8 +38,8 @@ def additive_logits(query, keys, vector):
 
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, appendix A.1.2.
     """
-    features = ops.tanh(ops.expand_dims(query, 2) + ops.expand_dims(keys, 1))  # (B, Q, S, D)
-    return ops.squeeze(ops.matmul(features, ops.expand_dims(vector, -1)), -1)
+    hidden = ops.tanh(ops.expand_dims(query, 2) + ops.expand_dims(keys, 1))  # (B, Q, S, D)
+    return ops.squeeze(ops.matmul(hidden, ops.expand_dims(vector, -1)), -1)
 
 
 def dot_logits(query, keys, scaled: bool = True):
@@ -75,7 +75,7 @@ def masked_softmax(logits, mask=None, small: bool = False):
             softmax of TensorFlow has a high overhead for small inputs.
 
     Returns:
-        (..., S) float32. Each row sums to 1, or to 0 if all its positions are masked.
+        (..., S) float32. They sum to 1 over S, or to 0 if all positions are masked.
 
     Example:
         >>> scores = masked_softmax(keras.ops.zeros((1, 3)), keras.ops.array([[True, True, False]]))
@@ -100,7 +100,7 @@ def soft_attend(logits, values, mask=None, dropout_fn=None):
     Args:
         logits: (B, ..., Q, S), such as (B, H, Q, S) for H heads.
         values: (B, ..., S, M).
-        mask: (B, S) or (B, Q, S) boolean, True = may be attended to; B may be 1.
+        mask: padding mask (B, S) or attention mask (B, Q, S), True = may be attended to; B may be 1.
         dropout_fn: function that applies dropout to the scores. The returned scores are without dropout.
 
     Returns:
@@ -128,7 +128,7 @@ def hard_attend(logits, values, mask=None, noise=None):
     Args:
         logits: (B, Q, S).
         values: (B, S, M).
-        mask: (B, S) or (B, Q, S) boolean, True = may be attended to.
+        mask: padding mask (B, S) or attention mask (B, Q, S), True = may be attended to.
         noise: (B, Q, S), or None.
 
     Returns:
@@ -148,7 +148,7 @@ def hard_attend(logits, values, mask=None, noise=None):
 
 
 def chosen_positions(scores, noise=None):
-    """Return the positions that `hard_attend` selects, as one-hot rows (B, Q, S) in float32."""
+    """Return the positions that `hard_attend` selects, as one-hot vectors (B, Q, S) in float32."""
     log_probabilities = ops.log(ops.maximum(scores, 1e-30))
     log_probabilities = log_probabilities if noise is None else log_probabilities + ops.cast(noise, "float32")
     best = ops.argmax(log_probabilities, axis=-1, keepdims=True)
@@ -156,7 +156,7 @@ def chosen_positions(scores, noise=None):
 
 
 def align_mask(mask, rank: int):
-    """Insert axes into a mask (B, S) or (B, Q, S), so that it broadcasts to logits (B, ..., Q, S) of this rank."""
+    """Insert axes into a padding or attention mask, so that it broadcasts to logits (B, ..., Q, S) of this rank."""
     if mask is None:
         return None
     if len(mask.shape) == 2:
@@ -180,19 +180,17 @@ class AdditiveAttention(BaseLayer):
         query: (B, Q, any).
         value: (B, S, M).
         key: (B, S, any); `value` when None.
-        query_mask: (B, Q) boolean; not used. The output gets the implicit mask of `query`.
-        value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
-        attention_mask: (B, Q, S) boolean, True = may be attended to.
+        query_mask, value_mask, key_mask, attention_mask, use_causal_mask: as in `keras.layers.MultiHeadAttention`; see
+            `scores_mask`, which combines them. The output gets the implicit mask of `query`.
         return_attention_scores: also return the scores.
         training: not used.
-        use_causal_mask: each query attends to its own position and to earlier positions only.
         projected_keys: (B, S, D), the result of `project_keys`, so that a decoder computes it once; computed from
             `key` when None.
         noise: (B, Q, S), Gumbel noise for sampling with hard attention.
 
     Output:
         context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, Q, S) are float32, and
-        each row sums to 1, or to 0 if all its positions are masked.
+        those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
         ValueError: `units` is not positive.
@@ -215,7 +213,7 @@ class AdditiveAttention(BaseLayer):
         self.query_projection, self.key_projection = _projections(self, units)
 
     def build(self, query_shape, value_shape, key_shape=None) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         self.query_projection.build(query_shape)
         self.key_projection.build(key_shape or value_shape)
         self.vector = self.add_weight(shape=(self.units,), initializer=_vector_initializer, name="vector")
@@ -239,7 +237,7 @@ class AdditiveAttention(BaseLayer):
         projected_keys=None,
         noise=None,
     ):
-        """Compute the output; see the class docstring."""
+        """Compute the outputs; see the class docstring."""
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
         logits = additive_logits(self.query_projection(query), keys, self.vector)
@@ -265,18 +263,16 @@ class DotProductAttention(BaseLayer):
         query: (B, Q, any).
         value: (B, S, M).
         key: (B, S, any); `value` when None.
-        query_mask: (B, Q) boolean; not used. The output gets the implicit mask of `query`.
-        value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
-        attention_mask: (B, Q, S) boolean, True = may be attended to.
+        query_mask, value_mask, key_mask, attention_mask, use_causal_mask: as in `keras.layers.MultiHeadAttention`; see
+            `scores_mask`, which combines them. The output gets the implicit mask of `query`.
         return_attention_scores: also return the scores.
         training: not used.
-        use_causal_mask: each query attends to its own position and to earlier positions only.
         projected_keys: (B, S, D), the result of `project_keys`, so that a decoder computes it once; computed from
             `key` when None.
 
     Output:
         context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, Q, S) are float32, and
-        each row sums to 1, or to 0 if all its positions are masked.
+        those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
         ValueError: `units` is not positive, or `units` is None and the widths of query and key differ.
@@ -297,7 +293,7 @@ class DotProductAttention(BaseLayer):
         self.query_projection, self.key_projection = (None, None) if units is None else _projections(self, units)
 
     def build(self, query_shape, value_shape, key_shape=None) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         key_shape = key_shape or value_shape
         if self.units is not None:
             self.query_projection.build(query_shape)
@@ -326,7 +322,7 @@ class DotProductAttention(BaseLayer):
         use_causal_mask=False,
         projected_keys=None,
     ):
-        """Compute the output; see the class docstring."""
+        """Compute the outputs; see the class docstring."""
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
         query = query if self.units is None else self.query_projection(query)

@@ -32,7 +32,7 @@ def block_constants(block: TransformerBlock, memory: MemoryInputs | None = None)
 
     Returns:
         dict of the merged layers `dense` and, with a memory, `memory`: its `keys` (B, H, D, S) and `values`
-        (B, H, S, D), 0 for an entry of the batch without real positions, because a step does not mask these.
+        (B, H, S, D), 0 for an entry of the batch without real vectors, because a step does not mask these.
     """
     constants: dict[str, Any] = {"dense": merged_layers(block)}
     if memory is None:

@@ -76,7 +76,7 @@ def first_cache(prompts: dict, mask, length) -> dict:
 
     Args:
         prompts: block -> keys (B, H, D, L) and values (B, H, L, D) of the prompt.
-        mask: (B, L) boolean, True = a real token of the prompt.
+        mask: (B, L) padding mask, True = a real token of the prompt.
         length: T, the maximum number of tokens, an integer or a scalar tensor.
     """
     batch, num_read = ops.shape(mask)
@@ -136,7 +136,7 @@ def step_inputs(carry: dict, slot, memory_bias=None, dtype="float32") -> tuple[S
     bias = ops.expand_dims(ops.concatenate([_recent_bias(written_by), carry["bias"]], axis=-1), 1)
     if keras.backend.backend() == "jax":
         write_at = slot * num_beams
-    else:  # row k is 1 at the slot of beam k
+    else:  # write_at[k] is 1 at the slot of beam k
         of_beams = np.eye(num_beams)[:, None] * ops.cast(ops.expand_dims(is_slot, -1), dtype)
         write_at = ops.reshape(of_beams, (num_beams, slots * num_beams))
     carry = {**carry, "written_by": written_by, "position": carry["position"] + 1}
@@ -194,7 +194,7 @@ def finish_block(carry: dict, cache: dict) -> tuple[dict, dict]:
 def gather_beams(values, indices):
     """Select beams by index: (B, K, ...) -> (B, J, ...).
 
-    This copies whole rows. On TensorFlow, it is one operation, where `keras.ops.take` adds 18 that compute shapes and
+    This copies whole beams. On TensorFlow, it is one operation, where `keras.ops.take` adds 18 that compute shapes and
     `keras.ops.take_along_axis` gathers element by element.
 
     Args:
@@ -217,6 +217,6 @@ def gather_beams(values, indices):
 
         return tf.gather(values, indices, axis=1, batch_dims=1)
     batch, beams, *rest = values.shape
-    rows = ops.expand_dims(ops.arange(batch) * beams, 1) + ops.cast(indices, "int32")
-    gathered = ops.take(ops.reshape(values, (batch * beams, *rest)), ops.reshape(rows, (-1,)), axis=0)
+    flat = ops.expand_dims(ops.arange(batch) * beams, 1) + ops.cast(indices, "int32")
+    gathered = ops.take(ops.reshape(values, (batch * beams, *rest)), ops.reshape(flat, (-1,)), axis=0)
     return ops.reshape(gathered, (batch, count, *rest))

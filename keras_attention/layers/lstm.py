@@ -32,7 +32,7 @@ def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden_state, cell_state, 
         inputs: (B, T, E).
         hidden_state: (B, F), h before the first step.
         cell_state: (B, F), c before the first step.
-        mask: (B, T) boolean, True = a real step; a masked step does not change the states. None if all are real.
+        mask: (B, T) padding mask, True = a real step; a masked step does not change the states. None for no padding.
 
     Returns:
         (B, T, F), the hidden state after each step.
@@ -63,9 +63,9 @@ def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden_state, cell_state, 
         def gradient(*arguments, upstream=None):
             d_outputs = arguments[0] if upstream is None else upstream
             d_gates, d_hidden, d_cell = _backward(d_outputs, states, cell_before, recurrent, step_mask)
-            rows = [ops.reshape(x, (-1, x.shape[-1])) for x in (hidden_before, d_gates)]
+            flat = [ops.reshape(x, (-1, x.shape[-1])) for x in (hidden_before, d_gates)]  # (T B, F), (T B, 4 F)
             no_gradients = [ops.zeros_like(x) for x in masks]
-            return d_gates, ops.matmul(ops.transpose(rows[0]), rows[1]), d_hidden, d_cell, *no_gradients
+            return d_gates, ops.matmul(ops.transpose(flat[0]), flat[1]), d_hidden, d_cell, *no_gradients
 
         return states[0], gradient
 

@@ -32,7 +32,7 @@ class HeadProjections:
         self.num_heads, self.key_dim = num_heads, key_dim
 
     def build(self, query_shape, value_shape=None, key_shape=None) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         value_shape = value_shape or query_shape
         self.query_projection.build(query_shape)
         self.key_projection.build(key_shape or value_shape)
@@ -75,17 +75,14 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         query: (B, Q, M).
         value: (B, S, any); `query` when None (self-attention).
         key: (B, S, any); `value` when None.
-        query_mask: (B, Q) boolean; in self-attention, the default of `value_mask`. The output gets the implicit mask
-            of `query`.
-        value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
-        attention_mask: (B, Q, S) boolean, True = may be attended to.
+        query_mask, value_mask, key_mask, attention_mask, use_causal_mask: as in `keras.layers.MultiHeadAttention`; see
+            `scores_mask`, which combines them. The output gets the implicit mask of `query`.
         return_attention_scores: also return the scores; without them, the backend's fused kernel may run.
         training: whether dropout is active.
-        use_causal_mask: each query attends to its own position and to earlier positions only.
 
     Output:
         context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, H, Q, S) are float32,
-        and each row sums to 1, or to 0 if all its positions are masked.
+        and those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
         ValueError: `num_heads` or `key_dim` is not positive.
@@ -132,7 +129,7 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         training=None,
         use_causal_mask=False,
     ):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the outputs; see the class docstring."""
         if value is None:
             value, value_mask = query, query_mask if value_mask is None else value_mask
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
@@ -148,7 +145,7 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         Args:
             query: (..., H, Q, D), from `project_query`.
             keys, values: (..., H, S, D), from `project_key_value`.
-            mask: (B, S) or (B, Q, S) boolean, True = may be attended to.
+            mask: padding mask (B, S) or attention mask (B, Q, S), True = may be attended to.
             return_attention_scores: return the scores; otherwise None.
             training: whether dropout is active.
 

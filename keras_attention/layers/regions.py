@@ -23,7 +23,7 @@ def to_regions(grid):
 
 
 def append_coordinates(grid):
-    """Append the row and the column of each position, from -1 to 1, to its features.
+    """Append the row and the column of each position, from -1 to 1, to its channels.
 
     Args:
         grid: (B, rows, columns, C); rows and columns must be known.

@@ -46,8 +46,8 @@ def relative_shift(logits):
     """Convert logits per distance to logits per key position: output[q, s] = logits[q, Q - q + s].
 
     Column r of `logits` has the distance start + Q - r (see `relative_encodings`); query q is at position start + q.
-    The shift is a reshape to a matrix with one column less, which moves each row by one column more than the previous
-    row.
+    The shift is a reshape to a matrix with one column less, which moves the logits of a query by one column more than
+    those of the previous query.
 
     Args:
         logits: (..., Q, Q + S).
@@ -91,19 +91,16 @@ class RelativeAttention(HeadProjections, BaseLayer):
         query: (B, Q, M), M even.
         value: (B, S, M); `query` when None (self-attention). The queries are at the last Q positions of `value`.
         key: (B, S, M); `value` when None.
-        query_mask: (B, Q) boolean; in self-attention, the default of `value_mask`. The output gets the implicit mask
-            of `query`.
-        value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
-        attention_mask: (B, Q, S) boolean, True = may be attended to.
+        query_mask, value_mask, key_mask, attention_mask, use_causal_mask: as in `keras.layers.MultiHeadAttention`; see
+            `scores_mask`, which combines them. The output gets the implicit mask of `query`.
         return_attention_scores: also return the scores.
         training: whether dropout is active.
-        use_causal_mask: each query attends to its own position and to earlier positions only.
         encodings: (Q + S, M), the distance encodings; `relative_encodings(Q, S, M)` when None.
         same_segment: (B, Q, S) boolean, True = in the same segment; None for logits without the third term.
 
     Output:
         context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, H, Q, S) are float32,
-        and each row sums to 1, or to 0 if all its positions are masked.
+        and those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
         ValueError: `num_heads` or `key_dim` is not positive, M is odd, or `same_segment` is not None while
@@ -140,7 +137,7 @@ class RelativeAttention(HeadProjections, BaseLayer):
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, query_shape, value_shape=None, key_shape=None, encodings_shape=None) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         if query_shape[-1] % 2:
             raise ValueError(
                 f"The queries are {query_shape[-1]} wide, but distance encodings need an even width. Project the "
@@ -171,7 +168,7 @@ class RelativeAttention(HeadProjections, BaseLayer):
         encodings=None,
         same_segment=None,
     ):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the outputs; see the class docstring."""
         if value is None:
             value, value_mask = query, query_mask if value_mask is None else value_mask
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
@@ -199,7 +196,7 @@ class RelativeAttention(HeadProjections, BaseLayer):
         Args:
             query: (..., H, Q, D), from `project_query`.
             keys, values: (..., H, S, D), from `project_key_value`.
-            mask: (B, S) or (B, Q, S) boolean, True = may be attended to; None allows all positions.
+            mask: padding mask (B, S) or attention mask (B, Q, S), True = may be attended to; None allows all positions.
             distances: (H, Q + S, D), from `project_distances`.
             same_segment: (B, Q, S) boolean or None.
             training: whether dropout is active.

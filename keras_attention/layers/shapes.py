@@ -28,7 +28,7 @@ def reshape(x, shape: tuple):
 
 
 def split_heads(x, num_heads: int):
-    """Split the features into H heads: (..., L, H D) -> (..., H, L, D).
+    """Split the last axis into H heads: (..., L, H D) -> (..., H, L, D).
 
     Example:
         >>> tuple(split_heads(keras.ops.zeros((2, 5, 21)), 3).shape)

@@ -33,8 +33,8 @@ class Transformer(BaseLayer):
     Call arguments:
         tokens: (B, L, M) embedded tokens.
         memory: (B, S, any); required with `cross_attention`.
-        mask: (B, L) boolean, True = a real token; the implicit mask of `tokens` when None.
-        memory_mask: (B, S) boolean, True = may be attended to; the implicit mask of `memory` when None.
+        mask: (B, L) padding mask, True = a real token; the implicit mask of `tokens` when None.
+        memory_mask: (B, S) padding mask, True = a real vector; the implicit mask of `memory` when None.
         segment_ids: (B, L) int or None.
         return_attention_scores: also return the scores.
         training: whether dropout is active.
@@ -74,7 +74,7 @@ class Transformer(BaseLayer):
             self.norm = LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
 
     def build(self, tokens_shape, memory_shape=None) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         if (memory_shape is not None) != self.cross_attention:
             received = "is None" if memory_shape is None else f"has the shape {tuple(memory_shape)}"
             raise ValueError(
@@ -109,7 +109,7 @@ class Transformer(BaseLayer):
         return_attention_scores=False,
         training=None,
     ):
-        """Compute the output; see the class docstring."""
+        """Compute the outputs; see the class docstring."""
         x, collected = self.inputs(tokens, segment_ids=segment_ids, training=training), []
         options = {
             "mask": implicit_mask(tokens) if mask is None else mask,
@@ -138,9 +138,9 @@ class Transformer(BaseLayer):
             tokens: (B, L, M) embedded tokens of the prompt; L may be 0.
             length: T, the maximum number of tokens, an integer or a scalar tensor.
             memory: (B, S, any) or None.
-            memory_mask: (B, S) boolean or None.
-            mask: (B, L) boolean, True = a real token, padding last; None for no padding. On JAX, there must be room for
-                the padding too.
+            memory_mask: (B, S) padding mask, True = a real vector; None for no padding.
+            mask: (B, L) padding mask, True = a real token; None for no padding. Padding is on the right, and on JAX,
+                there must be room for it.
 
         Returns:
             dict of `constants`, `carry` and `cache`.

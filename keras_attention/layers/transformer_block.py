@@ -42,9 +42,9 @@ class TransformerBlock(BaseLayer):
     Call arguments:
         inputs: (B, L, M).
         memory: (B, S, any), the keys and values of the cross-attention.
-        mask: (B, L) boolean, True = a real token; the implicit mask of `inputs` when None.
-        memory_mask: (B, S) boolean, True = may be attended to; the implicit mask of `memory` when None.
-        attention_mask: (B, L, L) boolean, True = may be attended to.
+        mask: (B, L) padding mask, True = a real token; the implicit mask of `inputs` when None.
+        memory_mask: (B, S) padding mask, True = a real vector; the implicit mask of `memory` when None.
+        attention_mask: (B, L, L) attention mask, True = may be attended to.
         return_attention_scores: also return the scores.
         training: whether dropout is active.
         use_causal_mask: each token attends to itself and to earlier tokens only.
@@ -91,7 +91,7 @@ class TransformerBlock(BaseLayer):
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, inputs_shape, memory_shape=None) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         if self.attention is None:
             self.attention = self._make_attention(inputs_shape[-1])
         if not self.attention.built:  # Keras has built it already when it loads a file
@@ -132,7 +132,7 @@ class TransformerBlock(BaseLayer):
         training=None,
         use_causal_mask=False,
     ):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the outputs; see the class docstring."""
         self._check_memory(memory)
         mask = implicit_mask(inputs) if mask is None else mask
         memory_mask = implicit_mask(memory) if memory_mask is None else memory_mask

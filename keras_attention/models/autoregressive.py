@@ -122,8 +122,8 @@ class AutoregressiveLM:
             strategy: the search strategy.
 
         Returns:
-            dict of `tokens` (B, N, T), the prompt without its first token and the continuation; `lengths` and `scores`
-            (B, N), best first; `new_tokens` (B, N, T), the continuation, and its mask `is_written` (B, N, T).
+            dict of `tokens` (B, N, T), the prompt without its first token and the continuation; `lengths` and
+            `final_scores` (B, N), best first; `new_tokens` (B, N, T), the continuation, and its mask `is_written`.
         """
         searched = dict(inputs)
         prompts = {name: searched.pop(name) for name in ("token_ids", "padding_mask")}

@@ -343,8 +343,8 @@ class Captioner(Task):
         """Search for captions; `inputs` come from `prepare`.
 
         Returns:
-            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for
-            images that cannot be read; and, with attention, `attention` (B, T, rows, columns) of the best caption.
+            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `final_scores` (B, N), best first, 0
+            for images that cannot be read; and, with attention, `attention` (B, T, rows, columns) of the best caption.
         """
         special, searched = special_tokens_of(self.tokenizer), dict(inputs)
         encoder_inputs = {name: searched.pop(name) for name in ("images", "regions") if name in searched}

@@ -231,8 +231,8 @@ class Translator(Task):
             strategy: the search strategy.
 
         Returns:
-            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for
-            empty texts; and, with attention, `attention` (B, T, S) of the best translation.
+            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `final_scores` (B, N), best first, 0
+            for empty texts; and, with attention, `attention` (B, T, S) of the best translation.
         """
         special, searched = special_tokens_of(self.target_tokenizer), dict(inputs)
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
