@@ -18,7 +18,7 @@ from keras_attention.serving.graph_tokenizers import GraphPieces
 
 
 class GraphTokenizer:
-    """A KerasHub tokenizer as operations of a TensorFlow graph, with the methods of `models.detokenizer.Detokenizer`.
+    """A KerasHub tokenizer as operations of a TensorFlow graph, with the methods of `Detokenizer`.
 
     Args:
         tokenizer: a KerasHub tokenizer.

@@ -67,7 +67,7 @@ def _missing_labels(data: Any, examples: Sequence, validation: Sequence) -> str:
     shown = ", ".join(f"{label} ({count})" for label, count in missing.items())
     return (
         f"No training example has these labels of the validation examples: {shown}. The model cannot predict them, so "
-        "they lower the score."
+        "they lower the metric."
     )
 
 
@@ -156,7 +156,7 @@ def _validation_overlap(examples: Sequence, validation: Sequence) -> str:
     noun = "line" if isinstance(validation[0], str) else "example"
     return (
         f"The training {noun}s contain {count} of {counted(len(inputs), f'validation {noun}')}, so the validation "
-        "score does not tell how good the model is for other inputs. Use other validation examples."
+        "metric does not tell how good the model is for other inputs. Use other validation examples."
     )
 
 
