@@ -512,6 +512,12 @@ def test_strategies_with_other_numbers_share_one_program():
     assert len(warm) > 2
     assert len(traces) == 3
     assert len(function.programs) == 3
+    first = distribution(model, ())  # the tokens of the first step, most probable first
+    for k in (1, 2, 3):
+        strategy, seeds = ka.Sampling(temperature=9.0, top_k=k), ({"seeds": np.array([s])} for s in range(30))
+        found = {int(function(inputs | seed, strategy=strategy)["tokens"][0, 0, 0]) for seed in seeds}
+        assert found == set(np.argsort(-first)[:k].tolist())
+    assert len(traces) == 4
 
 
 def test_the_program_that_was_used_last_is_kept(monkeypatch):
