@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from keras_attention.generation.option_types import check_types
 from keras_attention.generation.proposals import BELOW_NEVER, NEVER, Ends, Proposal
 from keras_attention.lazy import LazyModule
 
@@ -45,7 +46,7 @@ class Strategy:
         seed: seed of the random numbers; only `Sampling` uses it.
 
     Raises:
-        TypeError: `stop` is one string.
+        TypeError: `stop` is one string, or an option has another type, such as 1.5 for a number of tokens.
         ValueError: `min_new_tokens` or `no_repeat_ngram_size` is negative, `max_new_tokens` is not over
             `min_new_tokens`, `repetition_penalty` is not positive or not finite, a string of `stop` is empty,
             `num_return_sequences` is below 1, or `seed` is outside 0 to 2^32 - 1.
@@ -66,6 +67,7 @@ class Strategy:
     _inputs: ClassVar[tuple[str, ...]] = ("min_new_tokens", "repetition_penalty", "suppress_tokens")
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("min_new_tokens", "no_repeat_ngram_size"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; expected 0 or more.")
@@ -78,8 +80,6 @@ class Strategy:
             raise ValueError(
                 f"`repetition_penalty` is {self.repetition_penalty}; expected a finite number over 0, such as 1.2."
             )
-        if isinstance(self.stop, str):
-            raise TypeError(f"`stop` is the string {self.stop!r}; expected a list of strings, such as [{self.stop!r}].")
         if not all(self.stop):
             raise ValueError(f"`stop` is {self.stop!r}; expected strings that are not empty.")
         self._check_num_return_sequences()

@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import Sampling, Strategy
+from keras_attention.generation.option_types import check_strategy
 from keras_attention.models import Task, introspection
 from keras_attention.serving.graph_inputs import GraphEncodedTexts, GraphEncodedWords, encode_in_graph
 from keras_attention.serving.graph_text import GraphTokenizer
@@ -148,7 +149,7 @@ def graph_task(model: Task, strategy: Strategy | None) -> GraphTask:
         raise TypeError(f"{type(model).__name__} cannot be exported; expected a model of this library.")
     if model.default_strategy is None:
         return GraphTask(model, None)
-    return GraphTask(model, strategy or model.default_strategy())
+    return GraphTask(model, check_strategy(strategy, model.default_strategy))
 
 
 def strings_spec(name: str) -> tf.TensorSpec:
