@@ -29,7 +29,18 @@ ALLOWED = {
     "defaults": {"config", "data_size"},
     "layers": {"layers", "backend", "keras_patches"},
     "generation": {"generation", "layers.cache", "lazy"},
-    "models": {"models", "config", "outputs", "presets", "layers", "data", "defaults", "generation", "metrics"}
+    "models": {
+        "models",
+        "config",
+        "outputs",
+        "presets",
+        "layers",
+        "data",
+        "defaults",
+        "generation",
+        "metrics",
+        "storage",
+    }
     | {"keras_patches", "data_size"},
     "metrics": {"metrics", "data", "layers.masks"},
     "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"} | {"data_size"},

@@ -13,6 +13,7 @@ from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.generation.decode import decode, search_inputs
+from keras_attention.generation.option_types import check_strategy
 from keras_attention.models.prediction.detokenizer import hypothesis_outputs
 from keras_attention.models.prediction.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.models.prediction.run_batches import predict_outputs
@@ -55,7 +56,7 @@ class AutoregressiveLM:
             TypeError: `prompts` is one string, or contains other types than strings.
             ValueError: the positions are learned, and the new tokens leave no room for a prompt.
         """
-        prompts, strategy = check_texts(prompts), strategy or Sampling()
+        prompts, strategy = check_texts(prompts), check_strategy(strategy, Sampling)
         inputs = EncodedTexts.encode(self.reader_for(strategy), prompts, multiple=1)
         return predict_outputs(self, inputs, prompts, batch_size, strategy=strategy)
 
