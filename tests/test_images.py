@@ -7,7 +7,7 @@ import zlib
 import keras
 import numpy as np
 import pytest
-from keras_attention.models.encoded_inputs import check_images
+from keras_attention.models.prediction.encoded_inputs import check_images
 from PIL import Image, ImageFilter, ImageOps
 
 from keras_attention.data import images as reading
