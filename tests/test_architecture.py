@@ -29,12 +29,23 @@ ALLOWED = {
     "defaults": {"config", "data_size"},
     "layers": {"layers", "backend", "keras_patches"},
     "generation": {"generation", "layers.cache", "lazy"},
-    "models": {"models", "config", "outputs", "presets", "layers", "data", "defaults", "generation", "metrics"}
+    "models": {
+        "models",
+        "config",
+        "outputs",
+        "presets",
+        "layers",
+        "data",
+        "defaults",
+        "generation",
+        "metrics",
+        "storage",
+    }
     | {"keras_patches", "data_size"},
     "metrics": {"metrics", "data", "layers.masks"},
     "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"} | {"data_size"},
     "weights": {"weights", "config", "models", "data", "storage"},
-    "serving": {"serving", "choices", "models", "generation", "layers.projections", "data", "storage"}
+    "serving": {"serving", "choices", "models", "generation", "layers.merged_dense", "data", "storage"}
     | {"keras_patches", "__version__"},
     "loading": {"serving", "storage", "weights", "keras_patches"},
     "registered": {"models", "training", "quickstart"},
@@ -64,7 +75,7 @@ LATE = {
     "models/task/saving.py": {"serving"},
 }  # inside a function: imported at the first call
 BLOCKED = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "keras_hub"}  # a JAX host may lack them
-SOFTMAX_HOMES = ("layers/attention.py", "layers/heads.py", "generation/")
+SOFTMAX_HOMES = ("layers/attention.py", "layers/task_heads.py", "generation/")
 
 
 def sources() -> list[pathlib.Path]:

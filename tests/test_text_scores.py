@@ -64,3 +64,8 @@ def test_evaluate_takes_the_tokenizer():
     scores = [ka.evaluate(Copies(), pairs, **options) for options in ({}, {"bleu_tokenizer": "char"})]
     assert ["tok:zh" in scores[0]["signature"], "tok:char" in scores[1]["signature"]] == [True, True]
     assert [score["bleu"] for score in scores] == [100, 100]
+
+
+def test_a_score_of_texts_with_a_space_before_the_period_writes_no_message(caplog):
+    evaluate_texts(100 * ["a dog runs ."], 100 * ["a dog runs ."])
+    assert not caplog.records

@@ -19,14 +19,7 @@ from keras_attention.layers import (
     combine_masks,
     sinusoidal_positions,
 )
-from keras_attention.layers.cache import (
-    cache_mask,
-    finish_block,
-    gather_beams,
-    make_cache,
-    repeat_beams,
-    write_cache,
-)
+from keras_attention.layers.cache import finish_block, gather_beams, repeat_beams
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.normalization import LayerNormalization
 
@@ -166,15 +159,6 @@ def test_beams_are_gathered_by_row():
     np.testing.assert_array_equal(to_numpy(gather_beams(values, parents)), expected)
     counts = np.array([[5, 7, 11], [13, 17, 19]])
     assert to_numpy(gather_beams(counts, parents)).tolist() == [[11, 5], [17, 17]]
-
-
-def test_write_cache_changes_only_one_time_step():
-    cache = make_cache(numbers(B, H, 2, D), 6)
-    new = numbers(B, 1, H, 1, D, seed=9)
-    after, before = to_numpy(write_cache(cache, new, 4)), to_numpy(cache)
-    np.testing.assert_array_equal(after[:, :, :, 4], new[:, :, :, 0])
-    np.testing.assert_array_equal(np.delete(after, 4, 3), np.delete(before, 4, 3))
-    assert to_numpy(cache_mask(cache, 3))[0].tolist() == [True] * 4 + [False] * 2
 
 
 def stack(memory: bool, norm_first: bool) -> Transformer:

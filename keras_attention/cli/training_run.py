@@ -320,7 +320,7 @@ def _initialized(task: type, options: dict[str, Any], examples: list, model: Any
 
 def _load_init(path: str, task: type) -> Any:
     """Load --init; None for a Hugging Face directory to which the task adds a new head later."""
-    if not (pathlib.Path(path) / "config.json").is_file():
+    if not (local_path(path) / "config.json").is_file():
         return ka.load(path)
     stored, has_labels = ka.weights.stored_task(path), task.spec.predict_method in ("classify", "tag")
     return None if stored != task.spec.class_name and (has_labels or not stored) else ka.load(path)

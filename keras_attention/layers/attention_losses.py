@@ -80,7 +80,7 @@ class AttentionLoss(BaseLayer):
 
     Example:
         >>> layer, scores = AttentionLoss(doubly_stochastic=0.5), keras.ops.ones((1, 2, 3)) / 3
-        >>> features = layer(keras.ops.ones((1, 2, 5)), scores)
+        >>> outputs = layer(keras.ops.ones((1, 2, 5)), scores)
         >>> round(float(layer.loss(costs=keras.ops.ones((1, 2)), mask=keras.ops.ones((1, 2)))), 3)  # 0.5 3 (1/3)^2 / 2
         0.083
 
@@ -140,8 +140,8 @@ class AttentionLoss(BaseLayer):
 
     def _update_baseline(self, log_likelihood, mask):
         """Return b of the batches before this one (for the first batch, its mean), and update b."""
-        rows = ops.maximum(ops.sum(ops.max(mask, axis=1)), 1.0)  # rows with real tokens
-        mean = ops.sum(log_likelihood) / rows
+        num_texts = ops.maximum(ops.sum(ops.max(mask, axis=1)), 1.0)  # that have real tokens
+        mean = ops.sum(log_likelihood) / num_texts
         known = ops.convert_to_tensor(self.baseline_known) > 0
         baseline = ops.where(known, ops.convert_to_tensor(self.baseline), mean)
         self.baseline.assign(_MOMENTUM * baseline + (1 - _MOMENTUM) * mean)

@@ -64,7 +64,8 @@ def evaluate_texts(
     if not all(groups):
         raise ValueError(f"Line {[bool(group) for group in groups].index(False) + 1} has no reference; expected one.")
     tokenizer = tokenizer or bleu_tokenizer([text for group in groups for text in group])
-    bleu, chrf = BLEU(lowercase=lowercase, tokenize=tokenizer), CHRF(lowercase=lowercase)
+    # `force`: no message for each score of texts that end in " ."; captions of public data sets do.
+    bleu, chrf = BLEU(lowercase=lowercase, tokenize=tokenizer, force=True), CHRF(lowercase=lowercase)
     streams = [list(stream) for stream in itertools.zip_longest(*groups)]  # None for a line with fewer references
     bleu_score = bleu.corpus_score(list(hypotheses), streams)
     chrf_score = chrf.corpus_score(list(hypotheses), streams)

@@ -13,6 +13,7 @@ from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.generation.decode import decode, search_inputs
+from keras_attention.generation.option_types import check_strategy
 from keras_attention.models.prediction.detokenizer import hypothesis_outputs
 from keras_attention.models.prediction.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.models.prediction.run_batches import predict_outputs
@@ -55,7 +56,7 @@ class AutoregressiveLM:
             TypeError: `prompts` is one string, or contains other types than strings.
             ValueError: the positions are learned, and the new tokens leave no room for a prompt.
         """
-        prompts, strategy = check_texts(prompts), strategy or Sampling()
+        prompts, strategy = check_texts(prompts), check_strategy(strategy, Sampling)
         inputs = EncodedTexts.encode(self.reader_for(strategy), prompts, multiple=1)
         return predict_outputs(self, inputs, prompts, batch_size, strategy=strategy)
 
@@ -126,8 +127,8 @@ class AutoregressiveLM:
             strategy: the search strategy.
 
         Returns:
-            dict of `tokens` (B, N, T), the prompt without its first token and the continuation; `lengths` and `scores`
-            (B, N), best first; `new_tokens` (B, N, T), the continuation, and its mask `is_written` (B, N, T).
+            dict of `tokens` (B, N, T), the prompt without its first token and the continuation; `lengths` and
+            `final_scores` (B, N), best first; `new_tokens` (B, N, T), the continuation, and its mask `is_written`.
         """
         searched = dict(inputs)
         prompts = {name: searched.pop(name) for name in ("token_ids", "padding_mask")}

@@ -17,6 +17,7 @@ from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Sampling, Strategy
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
+from keras_attention.generation.option_types import check_strategy
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
 from keras_attention.layers.regions import gaussian_kernel
 from keras_attention.layers.vision import SMALL_CNN
@@ -289,7 +290,7 @@ class Captioner(Task):
             FileNotFoundError: a file does not exist.
             TypeError: `images` is one image, or contains an array of another type or another object.
         """
-        images, strategy = check_images(images), strategy or Greedy()
+        images, strategy = check_images(images), check_strategy(strategy, Greedy)
         return predict_outputs(self, RawImages(images), None, batch_size, strategy=strategy)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
@@ -301,7 +302,7 @@ class Captioner(Task):
         self, regions: np.ndarray | RegionCache, strategy: Strategy | None = None, batch_size: int = 32
     ) -> list[Caption]:
         """Write a caption for each of B images from its regions (B, R, C); see `caption`."""
-        strategy = strategy or Greedy()
+        strategy = check_strategy(strategy, Greedy)
 
         def compute(indices: np.ndarray) -> dict[str, Any]:
             batch = np.asarray(regions[indices[0] : indices[-1] + 1], "float32")
@@ -344,8 +345,8 @@ class Captioner(Task):
         """Search for captions; `inputs` come from `prepare`.
 
         Returns:
-            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for
-            images that cannot be read; and, with attention, `attention` (B, T, rows, columns) of the best caption.
+            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `final_scores` (B, N), best first, 0
+            for images that cannot be read; and, with attention, `attention` (B, T, rows, columns) of the best caption.
         """
         special, searched = special_tokens_of(self.tokenizer), dict(inputs)
         encoder_inputs = {name: searched.pop(name) for name in ("images", "regions") if name in searched}

@@ -14,7 +14,7 @@ from keras_attention.data.masking import masked_batches
 from keras_attention.data.special_tokens import mask_id
 from keras_attention.data.text_reader import TextReader
 from keras_attention.layers import MaskedLMHead, OutputBias
-from keras_attention.layers.heads import probabilities
+from keras_attention.layers.task_heads import probabilities
 from keras_attention.models.network.config_checks import with_vocabulary
 from keras_attention.models.network.layers_from_config import (
     ACTIVATIONS,

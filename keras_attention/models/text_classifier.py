@@ -15,7 +15,7 @@ from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.text_batches import classification_batches
 from keras_attention.data.text_reader import Text, TextReader
 from keras_attention.layers import BagOfNGrams
-from keras_attention.layers.heads import probabilities
+from keras_attention.layers.task_heads import probabilities
 from keras_attention.models.network.config_checks import check_labels, known_vocabulary, with_vocabulary
 from keras_attention.models.network.layers_from_config import (
     make_attention,

@@ -16,7 +16,7 @@ from keras_attention.data.text_batches import tagging_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import EncodedWords, WordReader
 from keras_attention.layers import AffixEncoder, CharacterEncoder
-from keras_attention.layers.heads import probabilities
+from keras_attention.layers.task_heads import probabilities
 from keras_attention.models.network.config_checks import (
     check_labels,
     known_vocabulary,

@@ -15,6 +15,7 @@ from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Strategy
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
+from keras_attention.generation.option_types import check_strategy
 from keras_attention.layers import OutputBias
 from keras_attention.models.network import decoder_steps
 from keras_attention.models.network.config_checks import with_vocabulary
@@ -186,7 +187,7 @@ class Translator(Task):
             TypeError: `texts` is one string, or contains other types than strings; the same for `prefixes`.
             ValueError: the numbers of texts and prefixes differ.
         """
-        texts, strategy = check_texts(texts), strategy or Greedy()
+        texts, strategy = check_texts(texts), check_strategy(strategy, Greedy)
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
         if len(prefixes) != len(texts):
             raise ValueError(
@@ -233,8 +234,8 @@ class Translator(Task):
             strategy: the search strategy.
 
         Returns:
-            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for
-            empty texts; and, with attention, `attention` (B, T, S) of the best translation.
+            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `final_scores` (B, N), best first, 0
+            for empty texts; and, with attention, `attention` (B, T, S) of the best translation.
         """
         special, searched = special_tokens_of(self.target_tokenizer), dict(inputs)
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}

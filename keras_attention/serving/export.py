@@ -40,6 +40,9 @@ def export(
     - `TextTagger`: text (B,) -> words, tags, scores (B, I);
     - `MaskedLM`: text (B,) -> text, candidates and candidate_scores (B, G, 5) for up to G masks.
 
+    Signatures that read texts also have the output `truncated` (B,), True for a text that lost tokens; a tagger reads a
+    long text in windows.
+
     A classifier also has the signature `pair`: text, text_pair (B,) -> the same for pairs of texts.
     A language model, a translator and a captioner also have the signature `score`, and an encoder `embed`; see
     docs/serving.md. The graph contains image decoding, tokenization, search and detokenization; it needs neither XLA

@@ -119,14 +119,18 @@ class ExportedModel:
         Raises:
             TypeError: the export has no signature `score`.
         """
-        rows, limit = self.score_rows(texts, targets, batch_size), self.metadata["max_length"]
-        if full := sum(len(row["token_scores"]) >= limit and bool(row["token_scores"][limit - 1]) for row in rows):
-            warnings.warn(
-                f"The export reads {counted(limit, 'token')} of a text, and may have truncated {full} of "
-                f"{counted(len(rows), 'text')}.",
-                stacklevel=2,
-            )
+        rows = self.score_rows(texts, targets, batch_size)
+        self._warn_about_truncated(rows)
         return [score_of(row) for row in rows]
+
+    def _warn_about_truncated(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Warn about the texts of rows that lost tokens."""
+        if count := sum(bool(row.get("truncated", False)) for row in rows):
+            warnings.warn(
+                f"Truncated {count} of {counted(len(rows), 'text')}: the export reads at most "
+                f"{counted(self.metadata['max_length'], 'token')} at a time, special and new ones included.",
+                stacklevel=3,
+            )
 
     def score_rows(
         self, texts: Iterable[Any], targets: Iterable[str] | None = None, batch_size: int = 32
@@ -161,7 +165,9 @@ class ExportedModel:
             return self.compute_outputs([strings[i] for i in indices], (indices + seed).astype("int32"))
 
         lengths = [0] * len(strings) if reads_images else [len("".join(text)) for text in strings]
-        return objects_from_rows(output_class, run_batches(lengths, batch_size, compute), texts)
+        rows = run_batches(lengths, batch_size, compute)
+        self._warn_about_truncated(rows)
+        return objects_from_rows(output_class, rows, texts)
 
     translate, caption, complete = map(_method, (Translator.spec, Captioner.spec, CausalLM.spec))
     fill, classify, tag = map(_method, (MaskedLM.spec, TextClassifier.spec, TextTagger.spec))

@@ -11,7 +11,7 @@ from typing import Any
 from keras_attention import models
 from keras_attention.config import MEAN, REGRESSION, SINGLE_LABEL
 from keras_attention.data.special_tokens import special_tokens_of
-from keras_attention.storage import atomic_directory
+from keras_attention.storage import atomic_directory, local_path
 from keras_attention.weights.attributes import make_config, read_config, unsupported, write_config
 from keras_attention.weights.bert import BERT
 from keras_attention.weights.convert import Family, canonical_names, collect_arrays, load_arrays
@@ -113,7 +113,7 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
             "quantize it; to merge LoRA, save the model and load it again."
         )
     attributes = {**_token_ids(family, model), **write_config(family, model.config, model.spec.class_name)}
-    if pathlib.Path(directory).exists():
+    if local_path(directory).exists():
         raise ValueError(f"{str(directory)!r} exists; expected a new directory. Nothing was overwritten.")
     with atomic_directory(directory) as path:
         (path / "config.json").write_text(json.dumps(attributes, indent=2) + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from keras_attention.data.batches import pad_ids
+from keras_attention.data.image_formats import to_rgb
 from keras_attention.data.images import read_images
 from keras_attention.data.text_reader import Text, TextReader
 from keras_attention.data.word_reader import Window, WordReader
@@ -179,7 +180,8 @@ def check_images(images: Sequence[Any]) -> list:
     """Return the images as a list; an image of Pillow becomes an array.
 
     Raises:
-        TypeError: `images` is one image, or contains another type than paths, bytes, arrays of uint8 or Pillow images.
+        TypeError: `images` is one image, or contains another type than paths, bytes, arrays of uint8 or Pillow images
+            of 8 or 16 bits.
     """
     one = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] in (3, 4)
     if one or isinstance(images, (str, bytes, pathlib.Path)) or hasattr(images, "getexif"):
@@ -197,6 +199,15 @@ def check_images(images: Sequence[Any]) -> list:
 
 
 def _from_pillow(image: Any) -> np.ndarray:
+    """Return the pixels (h, w, 3) uint8. Of 16 bits, the higher 8 are used, as for a PNG file."""
     from PIL import ImageOps
 
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return to_rgb((np.asarray(image) >> 8).astype("uint8"))
+    if image.mode in ("I", "F"):
+        raise TypeError(
+            f"A Pillow image has the mode {image.mode}, whose range of values is not known; expected 8 or 16 bits. "
+            "Convert it to an array of uint8."
+        )
+    return np.asarray(image.convert("RGB"))

@@ -11,6 +11,7 @@ import keras
 from keras_attention import config as configs
 from keras_attention import keras_patches
 from keras_attention.data.special_tokens import SpecialTokens, set_special_tokens
+from keras_attention.storage import local_path
 
 
 def get_config(model: Any) -> dict:
@@ -59,8 +60,9 @@ def save(model: Any, filepath: str | pathlib.Path, *args: Any, **options: Any) -
     Raises:
         ValueError: the name has another ending.
     """
-    if pathlib.Path(filepath).suffix != ".keras":
-        name = pathlib.Path(filepath).with_suffix(".keras")
+    filepath = local_path(filepath)
+    if filepath.suffix != ".keras":
+        name = filepath.with_suffix(".keras")
         raise ValueError(
             f"{filepath} does not end in .keras; another format loses the tokenizers. Use save('{name}'), "
             "save_weights('m.weights.h5') for the weights alone, or export('folder') for a SavedModel."

@@ -149,10 +149,9 @@ class TaggingData(TaskData):
 
 
 def _tag_metrics(model: Any, examples: TaggedSentences, tagged: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Return the metrics of predicted tags; an export may truncate a sentence, and has no tags for its last words."""
+    """Return the metrics of predicted tags."""
     expected = [[tag for _, tag in sentence] for sentence in examples]
     total = sum(map(len, expected))
-    tagged = [[*tags, *[""] * (len(sentence) - len(tags))] for tags, sentence in zip(tagged, expected, strict=True)]
     correct = sum(map(operator.eq, itertools.chain(*tagged), itertools.chain(*expected)))
     metrics = {"accuracy": correct / total, "correct": correct, "total": total, "signature": "per:word"}
     if not have_entities(model.labels):

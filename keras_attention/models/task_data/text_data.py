@@ -107,11 +107,10 @@ def _metrics_of_export(model: Any, texts: Sequence[str]) -> dict[str, Any]:
         raise ValueError("All texts are empty; expected at least one with a word.")
     rows = model.score_rows(texts)
     counts = [sum(map(bool, row["pieces"])) for row in rows]
-    if max(counts) >= length:
-        long = texts[counts.index(max(counts))]
+    if truncated := [text for text, row in zip(texts, rows, strict=True) if row["truncated"]]:
         raise ValueError(
-            f"The text {long[:40]!r} has more than {length - 2} tokens, and an export reads it in one window. Expected "
-            "shorter texts, such as lines. Or evaluate the .keras file that the export was made from."
+            f"The text {truncated[0][:40]!r} has more than {length - 1} tokens, and an export reads it in one window. "
+            "Expected shorter texts, such as lines. Or evaluate the .keras file that the export was made from."
         )
     loss = -sum(row["score"] for row in rows) / sum(counts)
     return {"loss": float(loss), "perplexity": math.exp(loss), "signature": f"per:token|window:{length}"}
