@@ -19,7 +19,7 @@ from keras_attention.layers import (
     combine_masks,
     sinusoidal_positions,
 )
-from keras_attention.layers.cache import finish_block, gather_beams, repeat_beams
+from keras_attention.layers.cache import finish_chunk, gather_beams, repeat_beams
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.normalization import LayerNormalization
 
@@ -211,7 +211,7 @@ def test_a_hypothesis_attends_to_the_slots_of_its_ancestors(memory):
         histories = np.take_along_axis(histories, parents[:, :, None, None], 1)
         state["carry"] = keras.tree.map_structure(lambda x: gather_beams(x, parents), state["carry"])  # noqa: B023
         if (t + 1) % slots == 0:
-            state["carry"], state["cache"] = finish_block(state["carry"], state["cache"])
+            state["carry"], state["cache"] = finish_chunk(state["carry"], state["cache"])
 
 
 @pytest.mark.parametrize("change", ["lora", "int8"])
