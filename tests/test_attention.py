@@ -119,3 +119,13 @@ def test_keys_are_projected_once(monkeypatch, translator):
 def test_invalid_arguments_are_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("allowed", [0.0, 1.0])
+def test_a_mask_of_floats_is_an_error(allowed):
+    """0 allows a position in a mask that is added to the scores, and forbids it in one that is multiplied."""
+    layer, query, value = ka.layers.DotProductAttention(5), random(2, 3, 5), random(2, 7, 5)
+    with pytest.raises(TypeError, match=r"A mask has the type float32; expected bool, .*`mask > 0` if 1"):
+        layer(query, value, value_mask=np.full((2, 7), allowed, "float32"))
+    whole = [np.asarray(layer(query, value, value_mask=mask)) for mask in (None, np.ones((2, 7), "int32"))]
+    np.testing.assert_array_equal(*whole)

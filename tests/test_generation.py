@@ -484,6 +484,43 @@ def test_other_inputs_than_a_list_of_strings_are_an_error(translator, texts):
         translator.translate(texts)
 
 
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: ka.Greedy(min_new_tokens=1.5), TypeError, "`min_new_tokens` is 1.5; expected an integer"),
+        (lambda: ka.Greedy(max_new_tokens="4"), TypeError, "`max_new_tokens` is '4'; expected an integer"),
+        (lambda: ka.Sampling(top_k=True), TypeError, "`top_k` is True; expected an integer"),
+        (lambda: ka.Sampling(temperature="0.7"), TypeError, "`temperature` is '0.7'; expected a number"),
+        (lambda: ka.BeamSearch(num_beams=2.0), TypeError, "`num_beams` is 2.0; expected an integer"),
+        (
+            lambda: ka.Greedy(suppress_tokens=("e",)),
+            TypeError,
+            r"`suppress_tokens` is \('e',\); expected a list of token",
+        ),
+        (lambda: ka.Greedy(suppress_tokens=7), TypeError, "`suppress_tokens` is 7; expected a list of token ids"),
+        (lambda: ka.Greedy(suppress_tokens=(-1,)), ValueError, "expected token ids, 0 or more"),
+        (lambda: ka.Greedy(stop=(b"a",)), TypeError, "expected a list of strings"),
+        (
+            lambda: ka.Greedy(stop="."),
+            TypeError,
+            r"`stop` is the string '.'; expected a list of strings, such as \['.'\]",
+        ),
+    ],
+)
+def test_options_of_another_type_are_an_error(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+    ka.BeamSearch(
+        num_beams=np.int64(2), length_penalty=np.float32(1), suppress_tokens=[np.int32(3)], max_new_tokens=None
+    )
+
+
+@pytest.mark.parametrize("strategy", [ka.Greedy, "greedy", 5])
+def test_a_strategy_is_an_object(translator, strategy):
+    with pytest.raises(TypeError, match=r"`strategy` is .*; expected an object, such as ka.Greedy\(\)"):
+        translator.translate(["we eat"], strategy)
+
+
 def best_text(model: TableModel, limit: int, penalty: float, allowed) -> tuple[int, ...]:
     return max(every_text(model, limit, allowed), key=lambda row: row[1] / ((5 + len(row[0])) / 6) ** penalty)[0]
 
@@ -512,6 +549,12 @@ def test_strategies_with_other_numbers_share_one_program():
     assert len(warm) > 2
     assert len(traces) == 3
     assert len(function.programs) == 3
+    first = distribution(model, ())  # the tokens of the first step, most probable first
+    for k in (1, 2, 3):
+        strategy, seeds = ka.Sampling(temperature=9.0, top_k=k), ({"seeds": np.array([s])} for s in range(30))
+        found = {int(function(inputs | seed, strategy=strategy)["tokens"][0, 0, 0]) for seed in seeds}
+        assert found == set(np.argsort(-first)[:k].tolist())
+    assert len(traces) == 4
 
 
 def test_the_program_that_was_used_last_is_kept(monkeypatch):

@@ -62,7 +62,7 @@ class GumbelNoise(BaseLayer):
 class AttentionLoss(BaseLayer):
     """Return the inputs unchanged, and store the attention scores of this call for `loss`.
 
-    A model calls the layer in its `call`, and adds `loss` in its `added_loss`, which has the labels.
+    A model calls the layer in its `call`, and adds `loss` in its `_added_loss`, which has the labels.
 
     Args:
         doubly_stochastic: lambda, the weight of the doubly stochastic loss.

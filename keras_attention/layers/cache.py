@@ -33,7 +33,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.layers.masks import mask_bias
+from keras_attention.layers.masks import causal_mask, mask_bias
 from keras_attention.layers.step_attention import small_matmul
 
 _CHUNK = 16  # the number of slots that are moved to the past at once
@@ -46,6 +46,29 @@ class StepInputs(NamedTuple):
     write_at: Any  # where `append` writes: a matrix (K, r K) on TensorFlow, the first index on JAX
     bias: Any  # (B, 1, K, r K + f) of the recent and the past slots
     memory_bias: Any  # (B, 1, 1, S), None without a memory
+
+
+class PromptInputs(NamedTuple):
+    """What all blocks share when they read the prompt."""
+
+    sizes: tuple  # (B, L)
+    bias: Any  # (1, 1, L, L) of the causal mask; padding comes last, so that no token attends to it
+    memory_bias: Any  # (B, 1, 1, S), None without a memory
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether L is known to be 0; a translator has no prompt."""
+        length = self.sizes[1]
+        return isinstance(length, int) and length == 0
+
+
+class MemoryInputs(NamedTuple):
+    """What all blocks share of a memory."""
+
+    tokens: Any  # (B S, M)
+    sizes: tuple  # (B, S)
+    bias: Any  # (B, 1, 1, S)
+    is_real: Any  # (B, 1, 1) float32, 0 if all positions are masked
 
 
 def first_cache(prompts: dict, mask, length) -> dict:
@@ -85,13 +108,18 @@ def repeat_beams(state: dict, num_beams: int) -> dict:
         >>> tuple(repeat_beams(state, 3)["carry"]["x"].shape)
         (2, 3, 5)
     """
-    state = {**state, "carry": keras.tree.map_structure(lambda x: ops.repeat(x, num_beams, axis=1), state["carry"])}
+    if num_beams == 1:
+        return state
+
+    def repeat(x, axis: int):  # the order of slots is of no importance before the first write
+        return ops.concatenate([x] * num_beams, axis=axis)
+
+    state = {**state, "carry": keras.tree.map_structure(lambda x: repeat(x, 1), state["carry"])}
     if "cache" not in state:
         return state
-    axes = {"keys": 3, "values": 2}
     recent = {
-        name: {part: ops.repeat(x, num_beams, axis=axes[part]) for part, x in cache.items()}
-        for name, cache in state["cache"]["recent"].items()
+        name: {"keys": repeat(part["keys"], 3), "values": repeat(part["values"], 2)}
+        for name, part in state["cache"]["recent"].items()
     }
     return {**state, "cache": {**state["cache"], "recent": recent}}
 
@@ -122,10 +150,17 @@ def _recent_bias(written_by):
     return ops.reshape(mask_bias(is_ancestor), (-1, num_beams, slots * num_beams))
 
 
-def memory_inputs(mask) -> dict:
-    """Return the `bias` (B, 1, 1, S) of a memory with this mask (B, S), and `is_real` (B, 1, 1), 0 if it is empty."""
-    is_real = ops.cast(ops.any(mask, axis=1), "float32")
-    return {"bias": ops.expand_dims(mask_bias(mask), (1, 2)), "is_real": ops.expand_dims(is_real, (1, 2))}
+def memory_inputs(memory, mask) -> MemoryInputs:
+    """Return what all blocks share of a memory (B, S, M) with this mask (B, S)."""
+    is_real = ops.expand_dims(ops.cast(ops.any(mask, axis=1), "float32"), (1, 2))
+    tokens = ops.reshape(memory, (-1, memory.shape[-1]))
+    return MemoryInputs(tokens, ops.shape(memory)[:2], ops.expand_dims(mask_bias(mask), (1, 2)), is_real)
+
+
+def prompt_inputs(sizes: tuple, memory: MemoryInputs | None = None) -> PromptInputs:
+    """Return what all blocks share when they read a prompt with the sizes (B, L)."""
+    bias = ops.expand_dims(mask_bias(causal_mask(sizes[1])), 1)
+    return PromptInputs(sizes, bias, None if memory is None else memory.bias)
 
 
 def cache_part(keys, values) -> dict:

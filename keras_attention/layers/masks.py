@@ -8,6 +8,7 @@ The implicit mask of a tensor is a padding mask that Keras attached to it.
 
 from __future__ import annotations
 
+import keras
 from keras import ops
 
 from keras_attention.keras_patches import get_keras_mask, set_keras_mask
@@ -68,6 +69,9 @@ def combine_masks(*masks):
     Returns:
         (B, Q, S) boolean, B and Q may be 1; None if all masks are None.
 
+    Raises:
+        TypeError: a mask has floats: some libraries add 0 and -1e9 to the scores, others multiply by 1 and 0.
+
     Example:
         >>> import keras
         >>> combined = combine_masks(causal_mask(2), None, keras.ops.array([[True, False]]))
@@ -78,6 +82,12 @@ def combine_masks(*masks):
     for mask in masks:
         if mask is None:
             continue
+        mask = ops.convert_to_tensor(mask)
+        if "float" in keras.backend.standardize_dtype(mask.dtype):
+            raise TypeError(
+                f"A mask has the type {keras.backend.standardize_dtype(mask.dtype)}; expected bool, True = may be "
+                "attended to. Convert it: `mask > 0` if 1 allows a position, `mask == 0` if it is added to the scores."
+            )
         mask = ops.cast(ops.expand_dims(mask, 1) if len(mask.shape) == 2 else mask, "bool")
         combined = mask if combined is None else ops.logical_and(combined, mask)
     return combined

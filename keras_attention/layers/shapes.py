@@ -48,19 +48,19 @@ def merge_heads(x):
     return reshape(x, (*sizes_of(x)[:-2], x.shape[-2] * x.shape[-1]))
 
 
-def split_step_heads(x, beams: int, num_heads: int, width: int) -> list:
-    """Split the vectors of a decoding step into beams, parts and heads: (B K, n H D) -> n tensors (B, H, K, D).
+def split_step_heads(x, sizes: tuple, num_heads: int, width: int) -> list:
+    """Split the vectors of tokens into parts and heads: (B K, n H D) -> n tensors (B, H, K, D), with sizes (B, K).
 
     Example:
-        >>> [tuple(x.shape) for x in split_step_heads(keras.ops.zeros((6, 70)), beams=3, num_heads=5, width=7)]
+        >>> [tuple(x.shape) for x in split_step_heads(keras.ops.zeros((6, 70)), (2, 3), num_heads=5, width=7)]
         [(2, 5, 3, 7), (2, 5, 3, 7)]
     """
-    x = ops.reshape(x, (-1, beams, x.shape[-1] // (num_heads * width), num_heads, width))
+    x = ops.reshape(x, (*sizes, x.shape[-1] // (num_heads * width), num_heads, width))
     return ops.unstack(ops.transpose(x, (2, 0, 3, 1, 4)), axis=0)
 
 
 def merge_step_heads(x):
-    """Concatenate the heads of a decoding step: (B, H, K, D) -> (B K, H D).
+    """Concatenate the heads: (B, H, K, D) -> (B K, H D), the inverse of `split_step_heads`.
 
     Example:
         >>> tuple(merge_step_heads(keras.ops.zeros((2, 5, 3, 7))).shape)

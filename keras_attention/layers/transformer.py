@@ -9,8 +9,8 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.block_decoding import prefill_block, step_block
-from keras_attention.layers.cache import first_cache, memory_inputs, step_inputs
+from keras_attention.layers.block_decoding import block_constants, prefill_block, step_block
+from keras_attention.layers.cache import first_cache, memory_inputs, prompt_inputs, step_inputs
 from keras_attention.layers.masks import causal_mask, implicit_mask
 from keras_attention.layers.normalization import LayerNormalization
 from keras_attention.layers.shapes import output_specs
@@ -145,15 +145,18 @@ class Transformer(BaseLayer):
         Returns:
             dict of `constants`, `carry` and `cache`.
         """
-        constants, x = {}, self.inputs(tokens)
+        sizes, constants, shared_memory, prompts = ops.shape(tokens)[:2], {}, None, {}
         if self.has_memory:
             memory_mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
-            constants = {"mask": memory_mask, "memory": memory_inputs(memory_mask)}
-        prompts = {}
+            shared_memory = memory_inputs(ops.cast(memory, self.compute_dtype), memory_mask)
+            constants = {"mask": memory_mask, "memory": {"bias": shared_memory.bias, "is_real": shared_memory.is_real}}
+        shared = prompt_inputs(sizes, shared_memory)
+        x = ops.reshape(self.inputs(tokens), (-1, tokens.shape[-1]))  # (B L, M)
         for i, block in enumerate(self.blocks):
             name = f"block_{i}"
-            x, constants[name], prompts[name] = prefill_block(block, x, memory, memory_mask)
-        mask = ops.ones(ops.shape(tokens)[:2], "bool") if mask is None else mask
+            constants[name] = block_constants(block, shared_memory)
+            x, prompts[name] = prefill_block(block, x, shared, constants[name])
+        mask = ops.ones(sizes, "bool") if mask is None else mask
         return {"constants": constants, **first_cache(prompts, mask, length)}
 
     def step(self, tokens, state: dict):

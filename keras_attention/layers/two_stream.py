@@ -17,13 +17,18 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.block_decoding import prefill_block
-from keras_attention.layers.cache import first_cache, step_inputs
+from keras_attention.layers.block_decoding import block_constants
+from keras_attention.layers.cache import first_cache, prompt_inputs, step_inputs
 from keras_attention.layers.masks import attach_mask, combine_masks, implicit_mask
 from keras_attention.layers.normalization import LayerNormalization
 from keras_attention.layers.relative import RelativeAttention, relative_encodings
 from keras_attention.layers.shapes import output_specs
-from keras_attention.layers.two_stream_decoding import StreamInputs, decoding_distances, step_streams
+from keras_attention.layers.two_stream_decoding import (
+    StreamInputs,
+    decoding_distances,
+    prefill_content,
+    step_streams,
+)
 
 
 def gather_last(states, mask, length=None):
@@ -243,10 +248,12 @@ class RelativeTransformer(BaseLayer):
             dict of `constants`, `carry` and `cache`.
         """
         (batch, size), width = ops.shape(tokens)[:2], tokens.shape[-1]
-        x, encodings, constants, prompts = self.inputs(tokens), relative_encodings(size, size, width), {}, {}
+        shared, encodings = prompt_inputs((batch, size)), relative_encodings(size, size, width)
+        x, constants, prompts = ops.reshape(self.inputs(tokens), (-1, width)), {}, {}
         for i, block in enumerate(self.blocks):
-            distances = block.attention.project_distances(encodings)
-            x, constants[f"block_{i}"], prompts[f"block_{i}"] = prefill_block(block, x, distances=distances)
+            name, distances = f"block_{i}", block.attention.project_distances(encodings)
+            constants[name] = block_constants(block)
+            x, prompts[name] = prefill_content(block, x, shared, constants[name], distances)
         constants["prompt_mask"] = ops.ones((batch, size), "bool")
         state = first_cache(prompts, constants["prompt_mask"], length)
         slots = state["carry"]["written_by"].shape[2]

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_attention.layers.cache import StepInputs, append
-from keras_attention.layers.relative import relative_encodings
-from keras_attention.layers.shapes import merge_step_heads, split_step_heads
+from keras_attention.layers.block_decoding import empty_part, run_decoding_branches
+from keras_attention.layers.cache import PromptInputs, StepInputs, append, cache_part
+from keras_attention.layers.relative import relative_encodings, relative_shift
 from keras_attention.layers.step_attention import attend_parts, small_matmul
 from keras_attention.layers.transformer_block import TransformerBlock
 
@@ -41,6 +41,33 @@ def decoding_distances(block: TransformerBlock, length, slots: int, width: int):
     return ops.swapaxes(block.attention.project_distances(encodings), 1, 2)
 
 
+def prefill_content(block: TransformerBlock, x, shared: PromptInputs, constants: dict, distances):
+    """Run the content stream of a block over the prompt in one pass.
+
+    Args:
+        block: a block with `RelativeAttention`.
+        x: (B L, M); L may be 0.
+        shared: what all blocks share.
+        constants: from `block_constants`.
+        distances: (H, 2 L, D), from `RelativeAttention.project_distances`.
+
+    Returns:
+        outputs (B L, M); and the keys and values of the prompt, from `cache_part`.
+    """
+    scale = block.attention.key_dim**-0.5
+    if shared.is_empty:
+        return x, empty_part(block, shared, x.dtype)
+
+    def self_attend(query, key, value):
+        own = cache_part(key, value)
+        content_query, distance_query = (y * scale for y in block.attention.biased_queries(query))
+        logits = relative_shift(small_matmul(distance_query, ops.swapaxes(distances, 1, 2)))
+        return attend_parts(content_query, [own], ops.cast(logits, "float32") + shared.bias)[0], own
+
+    outputs, own, _ = run_decoding_branches(block, x, shared.sizes, self_attend, constants)
+    return outputs, own
+
+
 def step_streams(block: TransformerBlock, x, at: StreamInputs, constants: dict, recent: dict, past: dict):
     """Run a block over one token and one query per beam.
 
@@ -48,25 +75,22 @@ def step_streams(block: TransformerBlock, x, at: StreamInputs, constants: dict, 
         block: a block with `RelativeAttention`.
         x: (B 2 K, M), for each text K tokens, then K queries.
         at: what all blocks share in this step.
-        constants: from `prefill_block`, and `distances` from `decoding_distances`.
+        constants: from `block_constants`, and `distances` from `decoding_distances`.
         recent, past: the two parts of the cache of this block; see `cache.py`.
 
     Returns:
         outputs (B 2 K, M), and the new recent part.
     """
-    attention, dense, beams = block.attention, constants["dense"], at.shared.num_beams
-    heads, width = attention.num_heads, attention.key_dim
+    beams, scale = at.shared.num_beams, block.attention.key_dim**-0.5
 
-    def self_attend(x):
-        query, key, value = split_step_heads(dense["query_key_value"](x), 2 * beams, heads, width)  # (B, H, 2 K, D)
+    def self_attend(query, key, value):  # (B, H, 2 K, D)
         written = append(recent, key[:, :, :beams], value[:, :, :beams], at.shared.write_at)
-        content_query, distance_query = (y * width**-0.5 for y in attention.biased_queries(query))
+        content_query, distance_query = (y * scale for y in block.attention.biased_queries(query))
         bias = _slot_logits(distance_query, constants["distances"], at, [written, past])
         bias = bias + ops.concatenate([at.shared.bias, at.shared.bias], axis=2)
-        context, _ = attend_parts(content_query, [written, past], bias)
-        return dense["attention_output"](merge_step_heads(context)), written
+        return attend_parts(content_query, [written, past], bias)[0], written
 
-    outputs, written, _ = block.run_branches(x, self_attend, feed_forward=lambda x: dense["output"](dense["hidden"](x)))
+    outputs, written, _ = run_decoding_branches(block, x, (-1, 2 * beams), self_attend, constants)
     return outputs, written
 
 
@@ -80,10 +104,7 @@ def _slot_logits(query, distances, at: StreamInputs, parts: list):
     positions = at.prompt_length + (ops.shape(past["keys"])[3] - at.prompt_length) // beams + slots
     first = ops.shape(distances)[2] - slots - (at.t + 1)  # the index of the distance t + 1
     logits = small_matmul(query, ops.slice(distances, (0, 0, first), (*distances.shape[:2], positions + 1)))
-    of_tokens, of_queries = (
-        logits[:, :, :beams, 1:],
-        logits[:, :, beams:, :-1],
-    )  # the tokens are at t, the queries at t + 1
+    of_tokens, of_queries = logits[:, :, :beams, 1:], logits[:, :, beams:, :-1]  # at t, and at t + 1
     logits = ops.concatenate([of_tokens, of_queries], axis=2)  # (B, H, 2 K, positions)
     written = ops.repeat(logits[..., at.prompt_length :], beams, axis=3)  # K slots have the same position
     logits = ops.concatenate([logits[..., : at.prompt_length], written], axis=3)  # of the past, then the recent slots

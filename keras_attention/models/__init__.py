@@ -2,9 +2,9 @@
 
 from keras_attention.models.captioner import Captioner
 from keras_attention.models.causal_lm import CausalLM
-from keras_attention.models.introspection import attention_maps, embed, score
 from keras_attention.models.masked_lm import MaskedLM
 from keras_attention.models.permutation_lm import PermutationLM
+from keras_attention.models.prediction.introspection import attention_maps, embed, score
 from keras_attention.models.task import Task
 from keras_attention.models.text_classifier import TextClassifier
 from keras_attention.models.text_tagger import TextTagger

@@ -11,12 +11,17 @@ from keras import ops
 from keras_attention.config import TransformerConfig
 from keras_attention.data.permutation import permutation_batches
 from keras_attention.layers import MaskEmbedding, OutputBias
-from keras_attention.models.autoregressive import AutoregressiveLM
-from keras_attention.models.config_checks import with_vocabulary
-from keras_attention.models.layers_from_config import initializer, make_embedding, make_encoder, text_input_tensors
+from keras_attention.models.autoregressive import AutoregressiveLM, completion_spec
+from keras_attention.models.network.config_checks import with_vocabulary
+from keras_attention.models.network.layers_from_config import (
+    initializer,
+    make_embedding,
+    make_encoder,
+    text_input_tensors,
+)
+from keras_attention.models.prediction.run_batches import compiled_function
 from keras_attention.models.task import Task
-from keras_attention.models.text_data import TextData, permutation_scores
-from keras_attention.presets import TASKS
+from keras_attention.models.task_data.text_data import TextData, permutation_metrics
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -53,10 +58,9 @@ class PermutationLM(AutoregressiveLM, Task):
     Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237.
     """
 
-    command_name = "plm"
-    default_preset = TASKS[command_name].preset
-    data = TextData(permutation_batches, permutation_scores)
-    reads_padding = False
+    spec = completion_spec("plm")
+    data = TextData(permutation_batches, permutation_metrics)
+    _reads_padding = False
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         if config.positions != "relative":
@@ -136,7 +140,7 @@ class PermutationLM(AutoregressiveLM, Task):
         Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860, section 3.2.
         """
         arrays = {name: inputs[name] for name in ("token_ids", "padding_mask", "segment_ids") if name in inputs}
-        encoded = self.compiled_function(type(self)._read_segment)(
+        encoded = compiled_function(self, type(self)._read_segment)(
             arrays if memories is None else {**arrays, "memories": memories}
         )
         outputs, width = encoded.pop("outputs"), encoded["mask"].shape[1]

@@ -146,7 +146,7 @@ def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) ->
     """Export the model, run the export in a separate process, and compare the texts."""
     say("\n3. Export a SavedModel and run it as TensorFlow Serving does")
     version = 1 + max((int(path.name) for path in serving.glob("[0-9]*")), default=0)
-    strategy = ka.BeamSearch(num_beams=4 if model.predict_method == "translate" else 3)
+    strategy = ka.BeamSearch(num_beams=4 if model.spec.predict_method == "translate" else 3)
     path = model.export(serving, version, strategy=strategy)
     report = ka.check_export(path, inputs)
     if not report.ok:
