@@ -97,7 +97,7 @@ def test_a_loss_of_probabilities_is_an_error(classifier, loss):
 
 
 def test_metrics_do_not_count_padding(tokenizer):
-    """The labels of the shorter text are padded: accuracy is the share of correct tokens, computed with NumPy."""
+    """The labels of the shorter text are padded: accuracy is the fraction of correct tokens, computed with NumPy."""
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SMALL)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     batches = model.make_batches(["we eat bread", "we"], shuffle=False, pack=False)

@@ -63,7 +63,7 @@ class PromptInputs(NamedTuple):
 
 
 class MemoryInputs(NamedTuple):
-    """What all blocks read of a memory."""
+    """A memory, as all blocks read it."""
 
     tokens: Any  # (B S, M)
     sizes: tuple  # (B, S)
@@ -151,7 +151,7 @@ def _recent_bias(written_by):
 
 
 def memory_inputs(memory, mask) -> MemoryInputs:
-    """Return what all blocks read of a memory (B, S, M) with this mask (B, S)."""
+    """Return a memory (B, S, M) with this mask (B, S) as all blocks read it."""
     is_real = ops.expand_dims(ops.cast(ops.any(mask, axis=1), "float32"), (1, 2))
     tokens = ops.reshape(memory, (-1, memory.shape[-1]))
     return MemoryInputs(tokens, ops.shape(memory)[:2], ops.expand_dims(mask_bias(mask), (1, 2)), is_real)
