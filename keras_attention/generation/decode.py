@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_attention.generation.block_loop import run_loop
+from keras_attention.generation.chunk_loop import run_loop
 from keras_attention.generation.constraints import constrained_log_probs, force_prefix
 from keras_attention.generation.proposals import NEVER, NO_HYPOTHESIS, Proposal, is_possible
 from keras_attention.generation.random_numbers import uniform_numbers
