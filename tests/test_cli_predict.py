@@ -95,7 +95,7 @@ def test_translate_writes_n_best_lists_as_text_and_json(run, model, tmp_path):
     assert [[o["text"], *(a["text"] for a in o["alternatives"])] for o in objects] == lines
     assert np.shape(objects[0]["attention"]) == (len(objects[0]["tokens"]), len(objects[0]["source_tokens"]))
     code, _, err = run("translate", model, "--num-return-sequences", 3, stdin=SOURCE)
-    assert (code, "`BeamSearch` with as many --num-beams, can return more" in err) == (1, True)
+    assert (code, "`BeamSearch` with as many --num-beams, can return more" in err) == (2, True)
 
 
 def test_score_writes_the_log_probability_of_each_target(run, model, served):
