@@ -1,5 +1,6 @@
 """The commands that predict: n-best lists, JSON, scores, plots, and lines that arrive one by one."""
 
+import io
 import json
 import sys
 
@@ -126,3 +127,14 @@ def test_classify_writes_the_probabilities_of_all_labels(run, tokenizer, tmp_pat
     assert (first["text"], first["label"]) == ("we eat", labels[np.argmax(probabilities)])
     assert len(first["attention"]) == len(first["tokens"])
     assert (empty["label"], set(empty["probabilities"].values())) == ("", {0.0})
+
+
+def test_the_output_is_utf_8_in_every_locale(run, model, monkeypatch):
+    """In the locale C, Python encodes standard output as ASCII."""
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", output)
+    code, _, err = run("score", model, "--json", stdin="¿we eat\tcomé\n".encode())
+    output.flush()
+    assert code == 0, err
+    assert json.loads(output.buffer.getvalue().decode())["source"] == "¿we eat"
+    assert "¿" in output.buffer.getvalue().decode()
