@@ -269,6 +269,13 @@ def test_the_readme_begins_with_make():
     subprocess.run(["make", "-n", "quickstart-captioner"], cwd=ROOT, check=True, capture_output=True)
 
 
+def test_the_limits_of_the_platform_are_documented():
+    """TensorFlow Text has no wheels for Windows, and TensorFlow's threads do not survive a fork."""
+    pages = " ".join(page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    assert re.search(r"Windows.*tensorflow-text", pages)
+    assert re.search(r"\bfork", pages)
+
+
 def test_the_map_of_contributing_lists_every_file_and_folder():
     (tree,) = [block for block in blocks("text", ROOT / "CONTRIBUTING.md") if "keras_attention/" in block]
     named = set(re.findall(r"^  (\w+)(?:/|\.py)", tree, re.MULTILINE))

@@ -253,6 +253,7 @@ def test_greedy_takes_the_most_probable_token():
     while len(text) < 9 and (not text or text[-1] != END):
         text += (int(distribution(model, text).argmax()),)
     assert texts(search(model, ka.Greedy(), (9,))) == [text]
+    assert texts(search(model, ka.BeamSearch(num_beams=1), (9,))) == [text]
 
 
 def test_each_row_has_its_own_limit():
