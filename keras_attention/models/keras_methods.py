@@ -22,7 +22,8 @@ def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **opti
         optimizer: `"auto"` for Adam with a learning rate of 0.001 and clipped gradients.
         loss: `"auto"` for `MaskedCrossEntropy` per output.
         weighted_metrics: `"auto"` for `MaskedAccuracy` per output, but only if `loss` is also `"auto"`.
-        **options: the other arguments of `keras.Model.compile`.
+        **options: the other arguments of `keras.Model.compile`. `run_eagerly=True` also runs the prediction methods
+            eagerly, for a debugger.
     """
     from keras_attention.training import compiling
 
