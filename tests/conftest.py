@@ -174,17 +174,30 @@ def own_process(monkeypatch):
 
 
 @pytest.fixture
-def untraced_training(monkeypatch):
-    """Train eagerly: TensorFlow takes longer to trace a step than to run it here. Searches are still traced."""
+def untraced(monkeypatch):
+    """Train and search eagerly: TensorFlow takes longer to trace a step or a search than to run it here."""
     import keras
 
     compile_model = keras.Model.compile
 
     def compile_eagerly(self, *arguments, **options):
-        trained = bool(arguments) or "loss" in options or "optimizer" in options
-        compile_model(self, *arguments, **options | ({"run_eagerly": True} if trained else {}))
+        compile_model(self, *arguments, **options | {"run_eagerly": True})
 
     monkeypatch.setattr(keras.Model, "compile", compile_eagerly)
+
+
+@pytest.fixture
+def short_searches(untraced, monkeypatch):
+    """End each search after 5 new tokens: a model that has learned nothing reaches the maximum length."""
+    from keras_attention.generation import Strategy
+
+    check = Strategy.__post_init__
+
+    def shorten(self):
+        check(self)
+        object.__setattr__(self, "max_new_tokens", min(self.max_new_tokens or 5, 5) + self.min_new_tokens)
+
+    monkeypatch.setattr(Strategy, "__post_init__", shorten)
 
 
 # Commands that do not change the model that they load.
@@ -198,21 +211,24 @@ def _loaded():
 
 @pytest.fixture
 def loaded_once(monkeypatch, _loaded):
-    """Load each unchanged model file once, so that commands share the model and its traced searches."""
+    """Load each unchanged model file and export once, so that commands share the model and its traced searches."""
     import keras
+    import tensorflow as tf
 
-    load_model = keras.saving.load_model
+    def once(load):
+        def load_once(path, **options):
+            if not set(sys.argv[1:2]) & set(_READ_ONLY):
+                return load(path, **options)
+            file = os.stat(path)
+            key = (str(path), file.st_mtime_ns, file.st_size, str(options))
+            if key not in _loaded:
+                _loaded[key] = load(path, **options)
+            return _loaded[key]
 
-    def load_once(path, **options):
-        if not set(sys.argv[1:2]) & set(_READ_ONLY):
-            return load_model(path, **options)
-        file = os.stat(path)
-        key = (str(path), file.st_mtime_ns, file.st_size, str(options))
-        if key not in _loaded:
-            _loaded[key] = load_model(path, **options)
-        return _loaded[key]
+        return load_once
 
-    monkeypatch.setattr(keras.saving, "load_model", load_once)
+    monkeypatch.setattr(keras.saving, "load_model", once(keras.saving.load_model))
+    monkeypatch.setattr(tf.saved_model, "load", once(tf.saved_model.load))
 
 
 @pytest.fixture(scope="session")
