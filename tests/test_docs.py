@@ -24,7 +24,7 @@ import keras_attention as ka
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once, on one backend")
 ROOT = pathlib.Path(ka.__file__).parent.parent
 MAKE = shutil.which("make")
-COPIED = "keras_attention.models.task.Task."  # its methods have the docstrings of functions in other files
+COPIED = "keras_attention.models.task.task.Task."  # its methods have the docstrings of functions in other files
 PROGRAMS = ("keras_attention.serving.tensorflow_loader",)  # run as a file, in a new process
 
 
@@ -267,6 +267,13 @@ def test_the_commands_of_a_page_run(page, folder, monkeypatch, capsys):
 def test_the_readme_begins_with_make():
     assert {"make quickstart", "make test"} <= set(commands(ROOT / "README.md"))
     subprocess.run(["make", "-n", "quickstart-captioner"], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_limits_of_the_platform_are_documented():
+    """TensorFlow Text has no wheels for Windows, and TensorFlow's threads do not survive a fork."""
+    pages = " ".join(page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    assert re.search(r"Windows.*tensorflow-text", pages)
+    assert re.search(r"\bfork", pages)
 
 
 def test_the_map_of_contributing_lists_every_file_and_folder():

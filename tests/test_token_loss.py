@@ -10,7 +10,7 @@ from conformance import compiled
 
 import keras_attention as ka
 from keras_attention.metrics import MaskedAccuracy, Perplexity
-from keras_attention.models import token_loss
+from keras_attention.models.task import token_loss
 
 TEXTS = ["to be", "or not to be that is", "the question", "whether", "tis nobler in the mind"]
 SIZES = {"width": 6, "num_heads": 3, "num_layers": 1, "intermediate_dim": 5, "dropout": 0.0, "attention_dropout": 0.0}
@@ -199,3 +199,17 @@ def test_two_replicas_have_the_loss_and_the_update_of_one():
             np.testing.assert_allclose(two, one, rtol=1e-6)
         batches = ka.data.language_batches(TEXTS, model)
         assert_same_update(updates(model, lambda: model.fit(batches, verbose=0)), expected)
+
+
+@pytest.mark.parametrize("ignored", [-1, -100])
+def test_negative_labels_do_not_count(ignored):
+    """As `ignore_class=-1` of Keras, and the -100 of Hugging Face: the means are over the other two tokens."""
+    logits = np.random.default_rng(3).normal(size=(1, 4, 7)).astype("float32")
+    labels, log_probs = np.array([[5, 2, ignored, ignored]]), logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    cost = -(log_probs[0, 0, 5] + log_probs[0, 1, 2]) / 2
+    assert float(ka.training.MaskedCrossEntropy()(labels, logits)) == pytest.approx(cost, rel=1e-6)
+    perplexity, accuracy = Perplexity(), MaskedAccuracy()
+    for metric in (perplexity, accuracy):
+        metric.update_state(labels, logits)
+    assert float(perplexity.result()) == pytest.approx(np.exp(cost), rel=1e-6)
+    assert float(accuracy.result()) == (log_probs.argmax(-1) == labels).sum() / 2

@@ -81,7 +81,7 @@ def compute_loss(model, x=None, y=None, y_pred=None, sample_weight=None, trainin
     On a replica it is the replica's part of the loss of the whole batch. If gradients are accumulated, it is multiplied
     by a factor, so that Keras' mean of the gradients is the gradient of the loss per token of all these batches.
     """
-    tracker, added = keras_patches.loss_tracker(model), model.added_loss(y, y_pred, sample_weight, training)
+    tracker, added = keras_patches.loss_tracker(model), model._added_loss(y, y_pred, sample_weight, training)
     if not isinstance(tracker, LossTracker):
         return keras.Model.compute_loss(model, x, y, y_pred, sample_weight, training) + added
     for loss in model.losses:
@@ -133,7 +133,7 @@ def _weigh_accumulated(model, data):
     _, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     name = next(iter(keras_patches.loss_tracker(model).losses))
     labels, weights = _output_values(name, y), _output_values(name, sample_weight)
-    weight = ops.sum(ops.abs(ops.cast(ops.ones_like(labels) if weights is None else weights, "float32")))
+    weight = ops.sum(ops.abs(ops.cast(labels >= 0 if weights is None else weights, "float32")))
     weight = _sum_over_replicas(weight)
     weight_so_far = ops.where(
         keras_patches.begins_accumulation(optimizer), 0.0, ops.convert_to_tensor(optimizer.accumulated_weight)

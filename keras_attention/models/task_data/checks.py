@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,6 +21,7 @@ def check_training(data: Any, examples: Sequence, validation: Sequence, known_la
     """Check training examples; see `TaskData.check_training`."""
     problems = [
         _label_problem(data, examples, known_labels),
+        _similar_labels(data, examples),
         _missing_labels(data, examples, validation),
         _few(examples),
         _empty(data, examples),
@@ -59,6 +62,23 @@ def _label_problem(data: Any, examples: Sequence, known: Sequence[str]) -> str:
     return ""
 
 
+def _similar_labels(data: Any, examples: Sequence) -> str:
+    groups: dict[Any, list[str]] = {}
+    for label in data.labels(examples):
+        groups.setdefault(_plain(label), []).append(label)
+    similar = [group for group in groups.values() if len(group) > 1]
+    if not similar:
+        return ""
+    shown = ", ".join(" and ".join(map(ascii, group)) for group in similar[:3])
+    return f"These labels are almost equal, but they are different labels: {shown}. Write equal labels in the same way."
+
+
+def _plain(label: str) -> str:
+    """Return a label without what does not show: case, Unicode normal form, spaces, and zeros of a whole number."""
+    plain = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+    return re.sub(r"(\d)\.0+$", r"\1", plain)
+
+
 def _missing_labels(data: Any, examples: Sequence, validation: Sequence) -> str:
     known = data.label_counts(examples)
     missing = {label: count for label, count in data.label_counts(validation).items() if label not in known}
@@ -67,7 +87,7 @@ def _missing_labels(data: Any, examples: Sequence, validation: Sequence) -> str:
     shown = ", ".join(f"{label} ({count})" for label, count in missing.items())
     return (
         f"No training example has these labels of the validation examples: {shown}. The model cannot predict them, so "
-        "they lower the score."
+        "they lower the metric."
     )
 
 
@@ -156,7 +176,7 @@ def _validation_overlap(examples: Sequence, validation: Sequence) -> str:
     noun = "line" if isinstance(validation[0], str) else "example"
     return (
         f"The training {noun}s contain {count} of {counted(len(inputs), f'validation {noun}')}, so the validation "
-        "score does not tell how good the model is for other inputs. Use other validation examples."
+        "metric does not tell how good the model is for other inputs. Use other validation examples."
     )
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_attention.data.batches import pad_ids
+from keras_attention.data.image_formats import to_rgb
 from keras_attention.data.images import read_images
 from keras_attention.data.text_reader import Text, TextReader
 from keras_attention.data.word_reader import Window, WordReader
@@ -26,36 +27,36 @@ class EncodedTexts:
     Args:
         reader: the `TextReader` of the texts.
         strings: B texts or pairs.
-        rows: the ids of each text or pair.
+        ids: the ids of each text or pair.
         pair_starts: the index of the second text of each pair; the number of ids for one text.
         multiple: padded lengths are rounded up to a multiple of this, so that fewer shapes occur.
     """
 
     reader: TextReader
     strings: Sequence[Text]
-    rows: Sequence[list[int]]
+    ids: Sequence[list[int]]
     pair_starts: Sequence[int]
     multiple: int = 8
 
     @classmethod
     def encode(cls, reader: TextReader, strings: Sequence[Text], multiple: int = 8) -> EncodedTexts:
         """Tokenize texts or pairs. Longer ones are truncated; one warning counts them."""
-        rows = reader.ids_and_pair_starts(strings)
-        return cls(reader, strings, [ids for ids, _ in rows], [start for _, start in rows], multiple)
+        encoded = reader.ids_and_pair_starts(strings)
+        return cls(reader, strings, [ids for ids, _ in encoded], [start for _, start in encoded], multiple)
 
     @property
     def lengths(self) -> list[int]:
         """The number of ids of each text."""
-        return [len(row) for row in self.rows]
+        return [len(ids) for ids in self.ids]
 
     def take(self, indices: Sequence[int]) -> EncodedTexts:
         """Return the texts with these indices."""
-        fields = {name: [getattr(self, name)[i] for i in indices] for name in ("strings", "rows", "pair_starts")}
+        fields = {name: [getattr(self, name)[i] for i in indices] for name in ("strings", "ids", "pair_starts")}
         return dataclasses.replace(self, **fields)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Return ids (B, S) int32 and mask (B, S) bool, True = a real token."""
-        return self.reader.pad(self.rows, self.multiple, min_length=1)
+        return self.reader.pad(self.ids, self.multiple, min_length=1)
 
     def pair_mask(self) -> np.ndarray:
         """Return (B, S) bool, True from the second text of a pair on."""
@@ -67,7 +68,7 @@ class EncodedTexts:
 
     def positions(self, token_id: int) -> np.ndarray:
         """Return (B, G) int32, the positions of a token in each text, padded with -1."""
-        positions = [[i for i, token in enumerate(ids) if token == token_id] for ids in self.rows]
+        positions = [[i for i, token in enumerate(ids) if token == token_id] for ids in self.ids]
         return pad_ids(positions, -1, self.multiple, min_length=1)[0]
 
     def shift_right(self, ids: np.ndarray) -> np.ndarray:
@@ -155,11 +156,14 @@ def check_texts(texts: Iterable[Text], pairs: bool = False) -> list[Any]:
     """Return the texts as a list; with `pairs`, two strings are a pair of texts, and become a tuple.
 
     Raises:
-        TypeError: `texts` is one string, or contains other types than strings and, with `pairs`, pairs of strings.
+        TypeError: `texts` is one string, a dict or a set, or contains other types than strings and, with `pairs`, pairs
+            of strings.
         ValueError: UTF-8 cannot encode a text.
     """
     if isinstance(texts, (str, bytes)):
         raise TypeError(f"Expected a list of strings; received one {type(texts).__name__}. Wrap it: [text].")
+    if isinstance(texts, (Mapping, set, frozenset)):  # a loop over a dict has its keys; the order of a set changes
+        raise TypeError(f"Expected a list of strings; received a {type(texts).__name__}. Make a list of its texts.")
     texts = [tuple(text) if pairs and isinstance(text, (tuple, list)) else text for text in texts]
     for index, text in enumerate(texts):
         parts = text if isinstance(text, tuple) and len(text) == 2 else (text,)
@@ -179,7 +183,8 @@ def check_images(images: Sequence[Any]) -> list:
     """Return the images as a list; an image of Pillow becomes an array.
 
     Raises:
-        TypeError: `images` is one image, or contains another type than paths, bytes, arrays of uint8 or Pillow images.
+        TypeError: `images` is one image, or contains another type than paths, bytes, arrays of uint8 or Pillow images
+            of 8 or 16 bits.
     """
     one = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] in (3, 4)
     if one or isinstance(images, (str, bytes, pathlib.Path)) or hasattr(images, "getexif"):
@@ -197,6 +202,15 @@ def check_images(images: Sequence[Any]) -> list:
 
 
 def _from_pillow(image: Any) -> np.ndarray:
+    """Return the pixels (h, w, 3) uint8. Of 16 bits, the higher 8 are used, as for a PNG file."""
     from PIL import ImageOps
 
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return to_rgb((np.asarray(image) >> 8).astype("uint8"))
+    if image.mode in ("I", "F"):
+        raise TypeError(
+            f"A Pillow image has the mode {image.mode}, whose range of values is not known; expected 8 or 16 bits. "
+            "Convert it to an array of uint8."
+        )
+    return np.asarray(image.convert("RGB"))

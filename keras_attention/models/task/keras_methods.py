@@ -12,7 +12,7 @@ from keras_attention import keras_patches
 from keras_attention.data.example_weights import ClassWeight, WeightedBatches
 from keras_attention.data.lines import counted
 from keras_attention.generation.compiled import check_process
-from keras_attention.models import token_loss
+from keras_attention.models.task import token_loss
 
 
 def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **options: Any) -> None:
@@ -22,10 +22,20 @@ def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **opti
         optimizer: `"auto"` for Adam with a learning rate of 0.001 and clipped gradients.
         loss: `"auto"` for `MaskedCrossEntropy` per output.
         weighted_metrics: `"auto"` for `MaskedAccuracy` per output, but only if `loss` is also `"auto"`.
-        **options: the other arguments of `keras.Model.compile`.
+        **options: the other arguments of `keras.Model.compile`. `metrics` are the same as `weighted_metrics`, because
+            padding has the weight 0.
+
+    Raises:
+        ValueError: a loss expects probabilities, but the outputs of the network are logits.
     """
     from keras_attention.training import compiling
 
+    for one in keras.tree.flatten(loss):
+        compiling.check_takes_logits(one, model.spec.class_name)
+    if (metrics := options.pop("metrics", None)) is not None:
+        if weighted_metrics not in ("auto", None):
+            raise ValueError("`metrics` and `weighted_metrics` are the same for this model; pass only one of them.")
+        weighted_metrics = metrics
     if weighted_metrics == "auto":
         weighted_metrics = compiling.metrics(model) if loss == "auto" else None
     loss = compiling.losses(model) if loss == "auto" else loss
@@ -58,7 +68,8 @@ def fit(
         **options: the other arguments of `keras.Model.fit`, such as `epochs`.
 
     Raises:
-        ValueError: there are no examples, `batch_size` is set for raw examples, or weights do not fit.
+        ValueError: there are no examples, `batch_size` or `validation_split` is set for raw examples, or weights do not
+            fit.
 
     Example:
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
@@ -77,6 +88,11 @@ def fit(
             raise ValueError(
                 "`batch_size` does not apply to raw examples, because their batches are limited by tokens. Pass "
                 "`model.make_batches(examples, max_tokens=...)` to set the limit."
+            )
+        if options.get("validation_split"):
+            raise ValueError(
+                "`validation_split` does not apply to raw examples. Use: train, valid = "
+                f"ka.data.split_examples(examples, {options['validation_split']}); fit(train, validation_data=valid)"
             )
         x, y = model.make_batches(examples), None
     if valid is not None:
@@ -138,7 +154,9 @@ def predict(model: Any, x: Any, batch_size: int | None, *args: Any, **options: A
     """
     check_process()
     if (texts := raw_examples(model, x)) is not None:
-        return getattr(model, model.predict_method)(texts, **({} if batch_size is None else {"batch_size": batch_size}))
+        return getattr(model, model.spec.predict_method)(
+            texts, **({} if batch_size is None else {"batch_size": batch_size})
+        )
     return keras.Model.predict(model, x, batch_size, *args, **options)
 
 
@@ -170,7 +188,7 @@ def raw_examples(model: Any, x: Any, y: Any = None) -> list | tuple | None:
     if y is None:
         return x
     if not model.data.has_pairs:
-        raise TypeError(f"`y` is not None; a {model.task_name()} expects whole examples in `x`.")
+        raise TypeError(f"`y` is not None; a {model.spec.class_name} expects whole examples in `x`.")
     if len(x) != len(y):
         raise ValueError(f"`x` has {counted(len(x), 'text')} and `y` has {len(y)}; expected the same number.")
     return list(zip(x, y, strict=True))

@@ -11,11 +11,14 @@ import keras
 from keras_attention import config as configs
 from keras_attention import keras_patches
 from keras_attention.data.special_tokens import SpecialTokens, set_special_tokens
+from keras_attention.storage import local_path
 
 
 def get_config(model: Any) -> dict:
     """Return the constructor's arguments, for saving."""
-    tokenizers = {name: keras.saving.serialize_keras_object(getattr(model, name)) for name in model.tokenizer_names}
+    tokenizers = {
+        name: keras.saving.serialize_keras_object(getattr(model, name)) for name in model.spec.tokenizer_names
+    }
     fields = {"class": type(model.config).__name__, **dataclasses.asdict(model.config)}
     quantization = keras.saving.serialize_keras_object(model.quantization)
     declared = {name: getattr(tokenizer, "declared_tokens", None) for name, tokenizer in model.tokenizers.items()}
@@ -34,7 +37,7 @@ def from_config(task_class: type, config: dict, custom_objects: dict | None):
         fields["labels"] = tuple(fields["labels"])
     tokenizers = {
         name: keras.saving.deserialize_keras_object(config.pop(name, None), custom_objects)
-        for name in task_class.tokenizer_names
+        for name in task_class.spec.tokenizer_names
     }
     for name, special in config.pop("special_tokens", {}).items():
         set_special_tokens(tokenizers[name], SpecialTokens(**special))
@@ -57,8 +60,9 @@ def save(model: Any, filepath: str | pathlib.Path, *args: Any, **options: Any) -
     Raises:
         ValueError: the name has another ending.
     """
-    if pathlib.Path(filepath).suffix != ".keras":
-        name = pathlib.Path(filepath).with_suffix(".keras")
+    filepath = local_path(filepath)
+    if filepath.suffix != ".keras":
+        name = filepath.with_suffix(".keras")
         raise ValueError(
             f"{filepath} does not end in .keras; another format loses the tokenizers. Use save('{name}'), "
             "save_weights('m.weights.h5') for the weights alone, or export('folder') for a SavedModel."

@@ -12,6 +12,7 @@ from keras import ops
 from keras_attention.layers import ImageEncoder
 from keras_attention.layers.vision import SMALL_CNN, make_network
 from keras_attention.models.task import Task
+from keras_attention.storage import local_path
 
 IMAGENET = "imagenet"
 
@@ -40,6 +41,7 @@ def load_image_encoder_weights(encoder: ImageEncoder, source: str | pathlib.Path
         >>> first.digest() == second.digest()
         True
     """
+    source = source if str(source) == IMAGENET else local_path(source)
     ending = pathlib.Path(source).suffix
     if encoder.network_name == SMALL_CNN and ending not in (".keras", ".npz"):
         raise ValueError(
