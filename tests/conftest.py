@@ -19,9 +19,11 @@ for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREAD
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Compile fast, without optimization: these programs run for milliseconds.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# Keras imports scikit-learn, and TensorFlow imports JAX, if it is installed: a second each, and no test uses them.
+UNUSED = ("sklearn", "jax")
 if os.environ.get("BLOCK_TENSORFLOW"):
-    for name in ("tensorflow", "tensorflow_text", "tensorflow_datasets"):
-        sys.modules[name] = None
+    UNUSED = ("sklearn", "tensorflow", "tensorflow_text", "tensorflow_datasets")
+sys.modules.update(dict.fromkeys(UNUSED))
 
 HERE = pathlib.Path(__file__).parent
 # It compares JAX with the outputs of TensorFlow, which test_jax.py computes.
@@ -99,13 +101,17 @@ def _fast_initializers():
 
     def draw(self, shape, dtype=None):
         deviation = np.prod(shape[:-1]) ** -0.5 if len(shape) > 1 else 0.02
-        return keras.ops.convert_to_tensor(np.random.normal(0.0, deviation, shape), dtype or "float32")
+        drawn = np.random.normal(0.0, deviation, shape).astype("float32")  # JAX would compile the cast for each shape
+        return keras.ops.convert_to_tensor(drawn, dtype or "float32")
 
     if keras.backend.backend() == "jax":
         initializers = keras.initializers
         for kind in (initializers.VarianceScaling, initializers.RandomNormal, initializers.RandomUniform):
             kind.__call__ = draw
         initializers.TruncatedNormal.__call__ = initializers.Orthogonal.__call__ = draw
+        initializers.Zeros.__call__ = lambda self, shape, dtype=None: keras.ops.convert_to_tensor(
+            np.zeros(shape, keras.backend.standardize_dtype(dtype))
+        )
 
 
 @pytest.fixture(scope="session", autouse=True)
