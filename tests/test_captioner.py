@@ -60,7 +60,7 @@ def test_an_unreadable_image_has_an_empty_caption(caption_tokenizer):
     with pytest.raises(ValueError, match="`batch_size` is -1"):
         model.caption([image], batch_size=-1)
     with pytest.raises(ValueError, match="No image of 1 can be read"):
-        model.data.validation_score(model, [ka.data.CaptionedImage("a", b"<html>", ("a red circle",))], "bleu")
+        model.data.validation_metric(model, [ka.data.CaptionedImage("a", b"<html>", ("a red circle",))], "bleu")
 
 
 def test_the_score_of_a_caption_is_the_sum_of_its_log_probabilities(caption_tokenizer):

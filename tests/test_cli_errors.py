@@ -62,7 +62,7 @@ MISTAKES = [
     (["train", "captioner", "--init", "x", "--self-critical", "--captions-per-image", "1", "--captions", "x",
       "--out", "{}/r"],
      "--captions-per-image applies to human captions"),
-    (["evaluate", "{model}"], "There are no examples to score on"),
+    (["evaluate", "{model}"], "There are no examples to evaluate on"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--init", "{model}"],
      "--init has its own image encoder"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad", "--image-encoder-weights", "w.h5"],

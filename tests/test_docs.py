@@ -24,7 +24,7 @@ import keras_attention as ka
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once, on one backend")
 ROOT = pathlib.Path(ka.__file__).parent.parent
 MAKE = shutil.which("make")
-COPIED = "keras_attention.models.task.Task."  # its methods have the docstrings of functions in other files
+COPIED = "keras_attention.models.task.task.Task."  # its methods have the docstrings of functions in other files
 PROGRAMS = ("keras_attention.serving.tensorflow_loader",)  # run as a file, in a new process
 
 

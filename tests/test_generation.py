@@ -94,7 +94,7 @@ def search(
 
 
 def texts(hypotheses: dict, row: int = 0) -> list[tuple[int, ...]]:
-    rows = zip(hypotheses["tokens"][row], hypotheses["lengths"][row], hypotheses["scores"][row], strict=True)
+    rows = zip(hypotheses["tokens"][row], hypotheses["lengths"][row], hypotheses["final_scores"][row], strict=True)
     return [tuple(int(t) for t in tokens[:length]) for tokens, length, score in rows if is_possible(score)]
 
 
@@ -121,7 +121,7 @@ def test_a_wide_beam_search_equals_brute_force(seed, penalty):
     scored = [(p / ((5 + len(text)) / 6) ** penalty, text) for text, p in every_text(model, limit)]
     best = sorted(scored, reverse=True)[:n]
     assert texts(hypotheses) == [text for _, text in best]
-    np.testing.assert_allclose(hypotheses["scores"][0], [score for score, _ in best], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(hypotheses["final_scores"][0], [score for score, _ in best], rtol=1e-4, atol=1e-5)
 
 
 def test_coverage_penalty_equals_brute_force():
@@ -138,7 +138,7 @@ def test_coverage_penalty_equals_brute_force():
 
     best = sorted(((score(text, p), text) for text, p in every_text(model, limit)), reverse=True)[:3]
     assert texts(hypotheses) == [text for _, text in best]
-    np.testing.assert_allclose(hypotheses["scores"][0], [s for s, _ in best], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(hypotheses["final_scores"][0], [s for s, _ in best], rtol=1e-4, atol=1e-5)
 
 
 def test_constraints_equal_brute_force():
@@ -236,7 +236,7 @@ def test_every_output_begins_with_the_prefix_which_adds_no_score(penalty):
 
     best = sorted(texts_after, key=score, reverse=True)[:3]
     assert texts(hypotheses, 0) == best
-    np.testing.assert_allclose(hypotheses["scores"][0], [score(text) for text in best], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(hypotheses["final_scores"][0], [score(text) for text in best], rtol=1e-4, atol=1e-5)
     free = search(model, strategy, (5,))
     assert texts(hypotheses, 1) == texts(free, 0)
 
@@ -265,7 +265,7 @@ def test_finished_hypotheses_are_frozen():
     """A text's score is the sum over its tokens: nothing is added after its end."""
     model = TableModel(table(5, 8))
     hypotheses = search(model, ka.BeamSearch(num_beams=5, length_penalty=0.0, num_return_sequences=5), (9,))
-    for text, score in zip(texts(hypotheses), hypotheses["scores"][0], strict=False):
+    for text, score in zip(texts(hypotheses), hypotheses["final_scores"][0], strict=False):
         cost = sum(distribution(model, text[:i])[token] for i, token in enumerate(text))
         np.testing.assert_allclose(score, cost, rtol=1e-4, atol=1e-4)
         assert END not in text[:-1]

@@ -14,6 +14,7 @@ import keras_attention as ka
 from keras_attention import backend
 from keras_attention.generation import compiled
 from keras_attention.layers.vision import make_network
+from keras_attention.models.prediction.run_batches import compiled_function
 from keras_attention.models.task import Task
 
 SMALL = {"units": 14, "embedding_dim": 11, "dropout": 0.0}
@@ -96,7 +97,7 @@ def test_a_loss_of_probabilities_is_an_error(classifier, loss):
 
 
 def test_metrics_do_not_count_padding(tokenizer):
-    """The labels of the shorter text are padded: accuracy is the share of correct tokens, computed with NumPy."""
+    """The labels of the shorter text are padded: accuracy is the fraction of correct tokens, computed with NumPy."""
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SMALL)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     batches = model.make_batches(["we eat bread", "we"], shuffle=False, pack=False)
@@ -163,7 +164,7 @@ def test_another_file_format_is_an_error_that_says_how_to_save(classifier, tmp_p
 
 def test_threads_share_a_model(classifier):
     expected = [output.score for output in classifier.classify(TEXTS)]
-    classifier.compiled_function(type(classifier).compute).programs.clear()  # so that the threads compile
+    compiled_function(classifier, type(classifier).compute).programs.clear()  # so that the threads compile
     outputs = {}
 
     def classify(index):

@@ -9,7 +9,7 @@ from conformance import compiled
 
 import keras_attention as ka
 from keras_attention.metrics import MaskedAccuracy, Perplexity
-from keras_attention.models import token_loss
+from keras_attention.models.task import token_loss
 
 TEXTS = ["to be", "or not to be that is", "the question", "whether", "tis nobler in the mind"]
 SIZES = {"width": 6, "num_heads": 3, "num_layers": 1, "intermediate_dim": 5, "dropout": 0.0, "attention_dropout": 0.0}

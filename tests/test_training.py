@@ -11,7 +11,7 @@ import pytest
 from conftest import PAIRS, gradient, jax_environment
 
 import keras_attention as ka
-from keras_attention.metrics import MaskedAccuracy, Perplexity, score_texts, scores_by_length
+from keras_attention.metrics import MaskedAccuracy, Perplexity, evaluate_by_length, evaluate_texts
 from keras_attention.storage import atomic_directory, atomic_write
 from keras_attention.training import WarmUp
 from keras_attention.training.checkpoints import assign, average_weights, load_arrays, save_arrays
@@ -374,8 +374,8 @@ def test_a_run_in_bfloat16_is_resumed(tokenizer, tmp_path):
         (lambda: ka.training.TrainingPlan(schedule="cosin"), "expected one of constant, linear, cosine"),
         (lambda: WarmUp(1.0, 0, 10), "`warmup_steps` is 0"),
         (lambda: ka.training.MaskedCrossEntropy(1.0), "expected a number in"),
-        (lambda: score_texts(["a"], []), "translations is 1 and that of references 0"),
-        (lambda: score_texts(["a b", "c"], [["a b"], []]), "Line 2 has no reference"),
+        (lambda: evaluate_texts(["a"], []), "translations is 1 and that of references 0"),
+        (lambda: evaluate_texts(["a b", "c"], [["a b"], []]), "Line 2 has no reference"),
     ],
 )
 def test_invalid_arguments_are_errors(make, message):
@@ -395,7 +395,7 @@ def test_bleu_by_hand():
     """One sentence without a brevity penalty: the modified precisions are 6/7, 4/6, 3/5 and 2/4."""
     hypothesis, reference = "the cat sat on the red mat", "the cat sat on the blue mat"
     expected = 100 * math.exp(sum(map(math.log, (6 / 7, 4 / 6, 3 / 5, 2 / 4))) / 4)
-    scores = score_texts([hypothesis], [reference])
+    scores = evaluate_texts([hypothesis], [reference])
     np.testing.assert_allclose(scores.bleu, expected, rtol=1e-4)
     assert "tok:13a" in scores.bleu_signature
     assert "case:mixed" in scores.bleu_signature
@@ -403,13 +403,13 @@ def test_bleu_by_hand():
 
 def test_scores_are_case_sensitive_unless_lowercase_is_true():
     hypothesis, reference = ["We Eat Fresh Bread Today"], ["we eat fresh bread today"]
-    assert score_texts(hypothesis, reference).bleu < 1
-    np.testing.assert_allclose(score_texts(hypothesis, reference, lowercase=True).bleu, 100)
+    assert evaluate_texts(hypothesis, reference).bleu < 1
+    np.testing.assert_allclose(evaluate_texts(hypothesis, reference, lowercase=True).bleu, 100)
 
 
 def test_scores_by_length_counts_words():
     sources = ["a b c", "a b c d e f g h i", "x y"]
-    bins = scores_by_length(sources, ["same words in here"] * 3, ["same words in here"] * 3, edges=(3, 9))
+    bins = evaluate_by_length(sources, ["same words in here"] * 3, ["same words in here"] * 3, edges=(3, 9))
     assert {name: count for name, (count, _) in bins.items()} == {"1-2": 1, "3-8": 1, "9+": 1}
 
 

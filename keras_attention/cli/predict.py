@@ -15,7 +15,7 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.lines import json_line, one_line, read_chunks, text_line, write_lines
-from keras_attention.cli.loading import is_export, load, load_for, returns_several, search_for
+from keras_attention.cli.loading import is_export, load, load_for, method_of, returns_several, search_for
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, search_options
 from keras_attention.storage import local_path
 from keras_attention.visualize import plot_alignment, plot_caption
@@ -321,7 +321,7 @@ def score(model: str, source: str | None, batch_size: int, as_json: bool) -> Non
     """
     loaded = load(model)
     scorer = loaded.score if is_export(loaded) else functools.partial(ka.score, loaded)
-    names = {"translate": ("source", "target"), "caption": ("image", "target")}.get(loaded.predict_method, ("text",))
+    names = {"translate": ("source", "target"), "caption": ("image", "target")}.get(method_of(loaded), ("text",))
 
     def outputs(lines: list[str], done: int) -> list[str]:
         rows = _split_columns(lines, done, names)

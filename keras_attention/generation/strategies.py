@@ -159,7 +159,7 @@ class Strategy:
         return (np.asarray(indices, "int64") + self.seed).astype("int32")
 
     def final_score(self, log_probs, length, coverage=None):
-        """Return the score that ranks finished hypotheses; here, the log-probability."""
+        """Return the final score, which ranks finished hypotheses; here, the log-probability."""
         return log_probs
 
     def num_candidates(self, vocabulary_size: int) -> int:
@@ -288,7 +288,7 @@ class Sampling(Strategy):
 class BeamSearch(Strategy):
     """Beam search: keep the K most probable active hypotheses at each step, and the N best finished hypotheses.
 
-    A finished hypothesis leaves the beam. Its score is
+    A finished hypothesis leaves the beam. Its final score is
 
         s(y) = log p(y | x) / ((5 + |y|) / 6)^a  +  b sum_i log min(sum_t attention[t, i], 1)
 
@@ -338,9 +338,9 @@ class BeamSearch(Strategy):
         return (0.0,) + (NEVER,) * (self.num_beams - 1)
 
     def final_score(self, log_probs, length, coverage=None):
-        """Return the score s(y).
+        """Return the final score s(y).
 
-        With the maximum `length` and no `coverage`, it is an upper bound of the scores of all continuations.
+        With the maximum `length` and no `coverage`, it is an upper bound of the final scores of all continuations.
 
         Args:
             log_probs: (B, J) total log-probabilities.

@@ -8,22 +8,21 @@ A decoder (`Transformer`, `RecurrentDecoder`, `RelativeTransformer`) has two met
 
     state["constants"]   the same at every step: weights, the projected memory and its mask      (B, ...)
     state["carry"]       updated at every step, and reordered with the beams                     (B, K, ...)
-    state["cache"]       of a `Transformer`: grows at every step, and is never reordered
+    state["cache"]       of Transformer blocks: grows at every step, and is never reordered
 
 A cache has two parts with one entry per block. All beams share both parts:
 
-    past       the prompt and full blocks of slots, which a step only reads   keys (B, H, D, f), values (B, H, f, D)
+    past       the prompt and full chunks of slots, which a step only reads   keys (B, H, D, f), values (B, H, f, D)
     recent     r slots for each beam, `num_written` of them written       keys (B, H, D, r K), values (B, H, r K, D)
 
 A beam attends to the slots of its ancestors. The carry has `position` (B, K), the number of tokens read; `written_by`
 (B, K, r), the beam that wrote each recent slot of a hypothesis, -1 for a slot that is not written; and `bias`
-(B, K, f), 0 for its past slots and -1e30 for others and for padding.
+(B, K, f), the `mask_bias` of its past slots: padding is not attended to.
 
 If the maximum length is a number, there are r slots for all tokens. In a TensorFlow graph of unknown length, r is 16,
-and `finish_block` moves them to the past part, so that the work of a step does not depend on the maximum length.
+and `finish_chunk` moves them to the past part, so that the work of a step does not depend on the maximum length.
 
-`RelativeTransformer` has caches (B, K, H, T, D) in its carry. On TensorFlow, a write is arithmetic or
-`keras.ops.where`: `keras.ops.slice_update` would need XLA, which an unmodified TensorFlow Serving does not use.
+On TensorFlow, a write is a product. `keras.ops.slice_update` would need XLA, which TensorFlow Serving does not use.
 """
 
 from __future__ import annotations
@@ -34,10 +33,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.layers.masks import causal_mask, mask_bias
 from keras_attention.layers.step_attention import small_matmul
 
-_NOT_ALLOWED = -1e30  # the bias of a position that may not be attended to
-_BLOCK = 16
+_CHUNK = 16  # the number of slots that are moved to the past at once
 
 
 class StepInputs(NamedTuple):
@@ -49,17 +48,40 @@ class StepInputs(NamedTuple):
     memory_bias: Any  # (B, 1, 1, S), None without a memory
 
 
+class PromptInputs(NamedTuple):
+    """What all blocks share when they read the prompt."""
+
+    sizes: tuple  # (B, L)
+    bias: Any  # (1, 1, L, L) of the causal mask; padding comes last, so that no token attends to it
+    memory_bias: Any  # (B, 1, 1, S), None without a memory
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether L is known to be 0; a translator has no prompt."""
+        length = self.sizes[1]
+        return isinstance(length, int) and length == 0
+
+
+class MemoryInputs(NamedTuple):
+    """A memory, as all blocks read it."""
+
+    tokens: Any  # (B S, M)
+    sizes: tuple  # (B, S)
+    bias: Any  # (B, 1, 1, S)
+    is_real: Any  # (B, 1, 1) float32, 0 if all positions are masked
+
+
 def first_cache(prompts: dict, mask, length) -> dict:
     """Return the `carry` and the `cache` after the prompt, for one beam.
 
     Args:
         prompts: block -> keys (B, H, D, L) and values (B, H, L, D) of the prompt.
-        mask: (B, L) boolean, True = a real token of the prompt.
+        mask: (B, L) padding mask, True = a real token of the prompt.
         length: T, the maximum number of tokens, an integer or a scalar tensor.
     """
     batch, num_read = ops.shape(mask)
     slots = length - num_read
-    slots = max(slots, 1) if isinstance(slots, int) else _BLOCK
+    slots = max(slots, 1) if isinstance(slots, int) else _CHUNK
 
     def empty(prompt):
         _, heads, width, _ = prompt["keys"].shape
@@ -72,7 +94,7 @@ def first_cache(prompts: dict, mask, length) -> dict:
     carry = {
         "position": ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True),
         "written_by": ops.full((batch, 1, slots), -1, "int32"),
-        "bias": ops.expand_dims(ops.where(mask, 0.0, _NOT_ALLOWED), 1),
+        "bias": ops.expand_dims(mask_bias(mask), 1),
     }
     num_written = ops.convert_to_tensor(0, "int32")
     return {"carry": carry, "cache": {"num_written": num_written, "recent": recent, "past": prompts}}
@@ -86,13 +108,18 @@ def repeat_beams(state: dict, num_beams: int) -> dict:
         >>> tuple(repeat_beams(state, 3)["carry"]["x"].shape)
         (2, 3, 5)
     """
-    state = {**state, "carry": keras.tree.map_structure(lambda x: ops.repeat(x, num_beams, axis=1), state["carry"])}
+    if num_beams == 1:
+        return state
+
+    def repeat(x, axis: int):  # the order of slots is of no importance before the first write
+        return ops.concatenate([x] * num_beams, axis=axis)
+
+    state = {**state, "carry": keras.tree.map_structure(lambda x: repeat(x, 1), state["carry"])}
     if "cache" not in state:
         return state
-    axes = {"keys": 3, "values": 2}
     recent = {
-        name: {part: ops.repeat(x, num_beams, axis=axes[part]) for part, x in cache.items()}
-        for name, cache in state["cache"]["recent"].items()
+        name: {"keys": repeat(part["keys"], 3), "values": repeat(part["values"], 2)}
+        for name, part in state["cache"]["recent"].items()
     }
     return {**state, "cache": {**state["cache"], "recent": recent}}
 
@@ -109,7 +136,7 @@ def step_inputs(carry: dict, slot, memory_bias=None, dtype="float32") -> tuple[S
     bias = ops.expand_dims(ops.concatenate([_recent_bias(written_by), carry["bias"]], axis=-1), 1)
     if keras.backend.backend() == "jax":
         write_at = slot * num_beams
-    else:  # row k is 1 at the slot of beam k
+    else:  # write_at[k] is 1 at the slot of beam k
         of_beams = np.eye(num_beams)[:, None] * ops.cast(ops.expand_dims(is_slot, -1), dtype)
         write_at = ops.reshape(of_beams, (num_beams, slots * num_beams))
     carry = {**carry, "written_by": written_by, "position": carry["position"] + 1}
@@ -120,14 +147,25 @@ def _recent_bias(written_by):
     """Return the bias (B, K, r K) of the recent slots, written by the beams `written_by` (B, K, r)."""
     num_beams, slots = written_by.shape[1:]
     is_ancestor = ops.equal(ops.expand_dims(written_by, -1), np.arange(num_beams, dtype="int32"))
-    return ops.reshape(ops.where(is_ancestor, 0.0, _NOT_ALLOWED), (-1, num_beams, slots * num_beams))
+    return ops.reshape(mask_bias(is_ancestor), (-1, num_beams, slots * num_beams))
 
 
-def memory_inputs(mask) -> dict:
-    """Return the `bias` (B, 1, 1, S) of a memory with this mask (B, S), and `is_real` (B, 1, 1), 0 if it is empty."""
-    bias = ops.where(mask, 0.0, _NOT_ALLOWED)
-    is_real = ops.cast(ops.any(mask, axis=1), "float32")
-    return {"bias": ops.expand_dims(bias, (1, 2)), "is_real": ops.expand_dims(is_real, (1, 2))}
+def memory_inputs(memory, mask) -> MemoryInputs:
+    """Return a memory (B, S, M) with this mask (B, S) as all blocks read it."""
+    is_real = ops.expand_dims(ops.cast(ops.any(mask, axis=1), "float32"), (1, 2))
+    tokens = ops.reshape(memory, (-1, memory.shape[-1]))
+    return MemoryInputs(tokens, ops.shape(memory)[:2], ops.expand_dims(mask_bias(mask), (1, 2)), is_real)
+
+
+def prompt_inputs(sizes: tuple, memory: MemoryInputs | None = None) -> PromptInputs:
+    """Return what all blocks share when they read a prompt with the sizes (B, L)."""
+    bias = ops.expand_dims(mask_bias(causal_mask(sizes[1])), 1)
+    return PromptInputs(sizes, bias, None if memory is None else memory.bias)
+
+
+def cache_part(keys, values) -> dict:
+    """Return a part of a cache, `keys` (B, H, D, S) and `values` (B, H, S, D), of projected ones (B, H, S, D)."""
+    return {"keys": ops.swapaxes(keys, 2, 3), "values": values}
 
 
 def append(recent: dict, key, value, write_at) -> dict:
@@ -139,7 +177,7 @@ def append(recent: dict, key, value, write_at) -> dict:
     return {"keys": keys, "values": recent["values"] + small_matmul(write_at, value, transpose_a=True)}
 
 
-def finish_block(carry: dict, cache: dict) -> tuple[dict, dict]:
+def finish_chunk(carry: dict, cache: dict) -> tuple[dict, dict]:
     """Move the recent slots, which must all be written, to the past; return the new carry and cache."""
     past, empty = {}, keras.tree.map_structure(ops.zeros_like, cache["recent"])
     for name, recent in cache["recent"].items():
@@ -153,50 +191,10 @@ def finish_block(carry: dict, cache: dict) -> tuple[dict, dict]:
     return carry, {"num_written": num_written, "recent": empty, "past": past}
 
 
-def make_cache(projected, length):
-    """Return a cache for T tokens that contains the first L tokens.
-
-    Args:
-        projected: (B, H, L, D) keys or values of the first L tokens; L may be 0.
-        length: T, at least L, an integer or a scalar tensor.
-
-    Returns:
-        (B, 1, H, T, D), zero after the first L tokens.
-
-    Example:
-        >>> tuple(make_cache(keras.ops.ones((2, 3, 5, 7)), 11).shape)
-        (2, 1, 3, 11, 7)
-    """
-    padding = length - ops.shape(projected)[2]
-    return ops.expand_dims(ops.pad(projected, ((0, 0), (0, 0), (0, padding), (0, 0))), 1)
-
-
-def write_cache(cache, new, t):
-    """Return the cache with one more token per beam, at position t.
-
-    Args:
-        cache: (B, K, H, T, D).
-        new: (B, K, H, 1, D), the keys or the values of the token.
-        t: scalar int.
-
-    Returns:
-        (B, K, H, T, D).
-    """
-    if keras.backend.backend() == "jax":
-        return ops.slice_update(cache, (0, 0, 0, t, 0), ops.cast(new, cache.dtype))
-    is_t = ops.expand_dims(ops.equal(ops.arange(ops.shape(cache)[3]), t), -1)  # (T, 1)
-    return ops.where(is_t, ops.cast(new, cache.dtype), cache)
-
-
-def cache_mask(cache, t):
-    """Return the mask of the written positions of a cache: (1, T) boolean, True up to and including t."""
-    return ops.expand_dims(ops.arange(ops.shape(cache)[3]) <= t, 0)
-
-
 def gather_beams(values, indices):
     """Select beams by index: (B, K, ...) -> (B, J, ...).
 
-    This copies whole rows. On TensorFlow, it is one operation, where `keras.ops.take` adds 18 that compute shapes and
+    This copies whole beams. On TensorFlow, it is one operation, where `keras.ops.take` adds 18 that compute shapes and
     `keras.ops.take_along_axis` gathers element by element.
 
     Args:
@@ -219,6 +217,6 @@ def gather_beams(values, indices):
 
         return tf.gather(values, indices, axis=1, batch_dims=1)
     batch, beams, *rest = values.shape
-    rows = ops.expand_dims(ops.arange(batch) * beams, 1) + ops.cast(indices, "int32")
-    gathered = ops.take(ops.reshape(values, (batch * beams, *rest)), ops.reshape(rows, (-1,)), axis=0)
+    flat = ops.expand_dims(ops.arange(batch) * beams, 1) + ops.cast(indices, "int32")
+    gathered = ops.take(ops.reshape(values, (batch * beams, *rest)), ops.reshape(flat, (-1,)), axis=0)
     return ops.reshape(gathered, (batch, count, *rest))

@@ -1,4 +1,4 @@
-"""The texts or images that an export reads, as the classes of `models/encoded_inputs.py` in a TensorFlow graph."""
+"""The texts or images that an export reads: the classes of `encoded_inputs.py` in a TensorFlow graph."""
 
 from __future__ import annotations
 

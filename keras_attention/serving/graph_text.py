@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,14 +11,14 @@ import tensorflow as tf
 
 from keras_attention.data.special_tokens import special_tokens_of, vocabulary
 from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, is_word_piece, marks_spaces
+from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, is_byte_pair, is_word_piece, marks_spaces
 from keras_attention.data.word_reader import WordReader
 from keras_attention.generation.proposals import NO_HYPOTHESIS
 from keras_attention.serving.graph_tokenizers import GraphPieces
 
 
 class GraphTokenizer:
-    """A KerasHub tokenizer as operations of a TensorFlow graph, with the methods of `models.detokenizer.Detokenizer`.
+    """A KerasHub tokenizer as operations of a TensorFlow graph, with the methods of `Detokenizer`.
 
     Args:
         tokenizer: a KerasHub tokenizer.
@@ -71,12 +72,30 @@ class GraphTokenizer:
 
     def _bytes(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Decode ids to bytes, which may be invalid UTF-8, because byte-level pieces can end inside a character."""
+        if self._bytes_of_ids is not None:
+            is_read = tf.sequence_mask(lengths, tf.shape(ids)[-1])
+            known = tf.where(is_read, tf.minimum(ids, len(self.vocabulary) - 1), len(self.vocabulary) - 1)
+            return tf.strings.reduce_join(tf.gather(tf.constant(self._bytes_of_ids), known), axis=-1)
         flat = tf.reshape(ids, (-1, tf.shape(ids)[-1]))
         rows = tf.RaggedTensor.from_tensor(flat, tf.reshape(lengths, (-1,)))
         ids, hidden = rows.flat_values, tf.constant(self.special.special_ids)
         is_text = tf.reduce_all(ids[:, None] != hidden, axis=1) & (ids < len(self.vocabulary) - 1)
         text_ids = tf.ragged.boolean_mask(rows, rows.with_flat_values(is_text))
         return tf.reshape(self.in_graph.detokenize(text_ids), tf.shape(lengths))
+
+    @functools.cached_property
+    def _bytes_of_ids(self) -> list[bytes] | None:
+        """The bytes of each id, "" for special ones and for the last one, which no id of the tokenizer has.
+
+        A text of byte pairs is the concatenation of its pieces. To decode them one after the other, as KerasHub does,
+        takes ten times as many operations. None for other tokenizers, whose pieces depend on each other.
+        """
+        if not is_byte_pair(self.tokenizer):
+            return None
+        with tf.init_scope():
+            ids = tf.range(len(self.vocabulary) - 1)[:, None]
+            decoded = tf.function(self.in_graph.detokenize)(tf.RaggedTensor.from_tensor(ids)).numpy().tolist()
+        return [b"" if i in self.special.special_ids else text for i, text in enumerate(decoded)] + [b""]
 
     def continuations(
         self, prompts: tf.Tensor, read: dict[str, tf.Tensor], ids: tf.Tensor, lengths: tf.Tensor

@@ -1,6 +1,6 @@
 """The signatures of an exported model, from strings to strings in one TensorFlow graph.
 
-They compute the task's `to_inputs`, `compute` and `to_outputs`, or a function of `models/introspection.py`. Axis 0 of
+They compute the task's `to_inputs`, `compute` and `to_outputs`, or a function of `introspection.py`. Axis 0 of
 each tensor is the batch.
 """
 
@@ -15,7 +15,8 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.generation.option_types import check_strategy
-from keras_attention.models import Task, introspection
+from keras_attention.models import Task
+from keras_attention.models.prediction import introspection
 from keras_attention.serving.graph_inputs import GraphEncodedTexts, GraphEncodedWords, encode_in_graph
 from keras_attention.serving.graph_text import GraphTokenizer
 from keras_attention.serving.precision import in_precision
@@ -67,7 +68,7 @@ class GraphTask:
         """Return the functions and their inputs by name: `serving_default` and, if possible, `score`, `embed`, ..."""
         model, text = self.model, strings_spec("text")
         signatures: dict[str, Signature] = {"serving_default": (self.predict, self.input_specs)}
-        if model.predict_method == "classify":
+        if model.spec.predict_method == "classify":
             signatures["pair"] = (self.pair, [text, strings_spec("text_pair")])
         if introspection.can_score(model):
             target = strings_spec("caption" if "images" in model.input else "target")
@@ -147,9 +148,9 @@ def graph_task(model: Task, strategy: Strategy | None) -> GraphTask:
     """
     if not isinstance(model, Task):
         raise TypeError(f"{type(model).__name__} cannot be exported; expected a model of this library.")
-    if model.default_strategy is None:
+    if model.spec.default_strategy is None:
         return GraphTask(model, None)
-    return GraphTask(model, check_strategy(strategy, model.default_strategy))
+    return GraphTask(model, check_strategy(strategy, model.spec.default_strategy))
 
 
 def strings_spec(name: str) -> tf.TensorSpec:

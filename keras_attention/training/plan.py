@@ -15,7 +15,7 @@ Schedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
 SCHEDULES = get_args(Schedule)
 Mode = Literal["min", "max"]
 BleuTokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"]
-# Which value of a metric is better. Names of Keras, and of the scores of texts, captions and speech.
+# Which value of a metric is better. Names of Keras, and of texts, captions and speech.
 _LOWER_IS_BETTER = {
     "loss", "perplexity", "cross_entropy", "crossentropy", "binary_crossentropy", "categorical_crossentropy",
     "sparse_categorical_crossentropy", "kl_divergence", "poisson", "hinge", "squared_hinge", "categorical_hinge",
@@ -65,7 +65,7 @@ class TrainingPlan:
             metric name.
         bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the script (Latin, Chinese, ...) of the references.
         patience: stop after this many epochs without improvement.
-        average_checkpoints: average the last N checkpoints; keep the average only if its score is better; 1 = off.
+        average_checkpoints: average the last N checkpoints; keep the average only if its metric is better; 1 = off.
         seed: seed of the random order of the examples.
 
     Raises:

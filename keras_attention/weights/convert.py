@@ -220,7 +220,7 @@ def _rows_of(model: keras.Model, family: Family) -> Iterator[Row]:
     """Yield the rows that apply to a model, one for each block; `path` is a tuple of paths."""
     num_blocks = max(model.config.num_layers, getattr(model.config, "decoder_layers", 0))
     for row in family.rows:
-        if row.task not in (None, model.task_name()):
+        if row.task not in (None, model.spec.class_name):
             continue
         templates = (row.path,) if isinstance(row.path, str) else row.path
         for i in range(num_blocks if "{i}" in row.hf_name else 1):

@@ -112,7 +112,7 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
             "The model is quantized or has LoRA weights, which cannot be written for transformers. Write it before you "
             "quantize it; to merge LoRA, save the model and load it again."
         )
-    attributes = {**_token_ids(family, model), **write_config(family, model.config, model.task_name())}
+    attributes = {**_token_ids(family, model), **write_config(family, model.config, model.spec.class_name)}
     if local_path(directory).exists():
         raise ValueError(f"{str(directory)!r} exists; expected a new directory. Nothing was overwritten.")
     with atomic_directory(directory) as path:
@@ -141,7 +141,7 @@ def _check_task(task: str, family: Family) -> str:
 def _make_model(family: Family, task: str, fields: Mapping[str, Any], overrides: dict[str, Any]) -> models.Task:
     """Make a model with initial weights; `overrides` are tokenizers and config fields with new values."""
     kind, known = getattr(models, task), {field.name for field in dataclasses.fields(family.config)}
-    tokenizers = {name: overrides.pop(name) for name in kind.tokenizer_names if name in overrides}
+    tokenizers = {name: overrides.pop(name) for name in kind.spec.tokenizer_names if name in overrides}
     unknown = sorted(set(overrides) - known)
     if unknown:
         raise ValueError(
@@ -186,7 +186,7 @@ def _family_of(model: models.Task) -> Family:
     fitting = [
         family
         for family in families
-        if type(model.config) is family.config and model.task_name() in family.architectures.values()
+        if type(model.config) is family.config and model.spec.class_name in family.architectures.values()
     ]
     if not fitting:
         raise ValueError(

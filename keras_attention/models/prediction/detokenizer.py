@@ -157,14 +157,14 @@ def hypothesis_outputs(
         detokenizer: a `Detokenizer` or `GraphTokenizer`.
         texts: (B, N) strings, best first.
         pieces: (B, N, T) strings.
-        computed: dict of `scores` and `lengths` (B, N).
+        computed: dict of `final_scores` and `lengths` (B, N).
         names: the names of the outputs for the best text and its pieces.
 
     Returns:
         dict of the best text, its pieces, and `score`. If N > 1, also the different texts as `alternatives` (B, N),
         with `alternative_scores` (B, N) and `alternative_pieces` (B, N, T), best first.
     """
-    scores = computed["scores"]
+    scores = computed["final_scores"]
     outputs = {names[0]: texts[:, 0], "score": scores[:, 0], names[1]: pieces[:, 0]}
     if scores.shape[1] == 1:
         return outputs

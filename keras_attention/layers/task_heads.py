@@ -1,4 +1,4 @@
-"""Layers after the last block: the bias of the logits, the head of a masked language model, probabilities."""
+"""Parts of task heads, which follow the last block: the bias of the logits, the head of a masked language model."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class OutputBias(BaseLayer):
 
     Example:
         >>> embedding = keras.layers.ReversibleEmbedding(11, 7)
-        >>> features = embedding(keras.ops.array([[3, 1, 4]]))
-        >>> tuple(OutputBias()(embedding(features, reverse=True)).shape)
+        >>> outputs = embedding(keras.ops.array([[3, 1, 4]]))
+        >>> tuple(OutputBias()(embedding(outputs, reverse=True)).shape)
         (1, 3, 11)
     """
 
@@ -43,7 +43,7 @@ class OutputBias(BaseLayer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MaskedLMHead(BaseLayer):
-    """Transform features before the output matrix, as in BERT: outputs = norm(f(W inputs + b)).
+    """Transform the outputs of the last block before the output matrix, as in BERT: outputs = norm(f(W inputs + b)).
 
     Args:
         activation: the activation f.
@@ -58,8 +58,8 @@ class MaskedLMHead(BaseLayer):
 
     Example:
         >>> embedding = keras.layers.ReversibleEmbedding(11, 7)
-        >>> features = MaskedLMHead()(embedding(keras.ops.array([[3, 1, 4]])))
-        >>> tuple(embedding(features, reverse=True).shape)
+        >>> outputs = MaskedLMHead()(embedding(keras.ops.array([[3, 1, 4]])))
+        >>> tuple(embedding(outputs, reverse=True).shape)
         (1, 3, 11)
 
     Reference: Devlin et al., 2019, https://arxiv.org/abs/1810.04805, appendix A.2.

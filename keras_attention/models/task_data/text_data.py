@@ -16,23 +16,23 @@ from keras_attention.data.text_batches import language_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.metrics.baselines import Baseline, unigram_loss
 from keras_attention.metrics.tokens import MaskedAccuracy, Perplexity
-from keras_attention.models.task_data import TaskData, only_path
+from keras_attention.models.task_data.task_data import TaskData, only_path
 
 
 class TextData(TaskData):
-    """Read, check, batch and score texts; see `TaskData`.
+    """Read, check, batch and evaluate texts; see `TaskData`.
 
     Args:
         batch_function: see `TaskData`.
-        score: a function of (model, texts) that returns the scores, such as `causal_scores`.
+        evaluate: a function of (model, texts) that returns the metrics, such as `causal_metrics`.
     """
 
     example_description = "texts, each a string"
     reader_call = "ka.data.read_texts(path)"
 
-    def __init__(self, batch_function: Callable[..., Any], score: Callable[[Any, Sequence[str]], dict]) -> None:
+    def __init__(self, batch_function: Callable[..., Any], evaluate: Callable[[Any, Sequence[str]], dict]) -> None:
         super().__init__(batch_function)
-        self._score = score
+        self._evaluate = evaluate
 
     def is_example(self, value: Any) -> bool:
         """Return whether a value is a string."""
@@ -87,21 +87,21 @@ class TextData(TaskData):
 
     def metrics(self, model: Any, examples: Sequence[str]) -> dict[str, Any]:
         """Return `loss` (nats) of the predicted tokens, and `perplexity` or `accuracy`."""
-        return self._score(model, examples)
+        return self._evaluate(model, examples)
 
 
-def causal_scores(model: Any, examples: Sequence[str]) -> dict[str, Any]:
+def causal_metrics(model: Any, examples: Sequence[str]) -> dict[str, Any]:
     """Return `loss` and `perplexity` per token; each token has at least half a window of context."""
     if not isinstance(model, keras.Model):
-        return _scores_of_export(model, examples)
+        return _metrics_of_export(model, examples)
     stride = max(model.config.max_length // 2, 1)
-    scores = token_scores(model, language_batches(examples, model, shuffle=False, stride=stride))
+    metrics = token_metrics(model, language_batches(examples, model, shuffle=False, stride=stride))
     signature = f"per:token|window:{model.config.max_length}|stride:{stride}"
-    return {"loss": scores["loss"], "perplexity": scores["perplexity"], "signature": signature}
+    return {"loss": metrics["loss"], "perplexity": metrics["perplexity"], "signature": signature}
 
 
-def _scores_of_export(model: Any, texts: Sequence[str]) -> dict[str, Any]:
-    """Return the scores of an exported `CausalLM`, which reads a text in one window."""
+def _metrics_of_export(model: Any, texts: Sequence[str]) -> dict[str, Any]:
+    """Return the metrics of an exported `CausalLM`, which reads a text in one window."""
     texts, length = [text for text in texts if not TextReader.is_empty(text)], model.metadata["max_length"]
     if not texts:
         raise ValueError("All texts are empty; expected at least one with a word.")
@@ -116,24 +116,24 @@ def _scores_of_export(model: Any, texts: Sequence[str]) -> dict[str, Any]:
     return {"loss": float(loss), "perplexity": math.exp(loss), "signature": f"per:token|window:{length}"}
 
 
-def masked_scores(model: Any, examples: Sequence[str]) -> dict[str, Any]:
+def masked_metrics(model: Any, examples: Sequence[str]) -> dict[str, Any]:
     """Return `loss` and `accuracy` of masked tokens, and `next_sentence_accuracy` with `config.next_sentence`."""
-    scores = token_scores(model, masked_batches(examples, model, shuffle=False))
+    metrics = token_metrics(model, masked_batches(examples, model, shuffle=False))
     prefix = "logits_" if model.config.next_sentence else ""
-    result = {name: scores[prefix + name] for name in ("loss", "accuracy")}
+    result = {name: metrics[prefix + name] for name in ("loss", "accuracy")}
     if model.config.next_sentence:
-        result["next_sentence_accuracy"] = scores["next_sentence_accuracy"]
+        result["next_sentence_accuracy"] = metrics["next_sentence_accuracy"]
     return {**result, "signature": "per:masked token|rate:0.15|seed:0"}
 
 
-def permutation_scores(model: Any, examples: Sequence[str]) -> dict[str, Any]:
+def permutation_metrics(model: Any, examples: Sequence[str]) -> dict[str, Any]:
     """Return `loss` and `accuracy` of tokens that are predicted in random order."""
-    scores = token_scores(model, permutation_batches(examples, model, shuffle=False))
+    metrics = token_metrics(model, permutation_batches(examples, model, shuffle=False))
     signature = "per:predicted token|targets_every:6|seed:0"
-    return {"loss": scores["loss"], "accuracy": scores["accuracy"], "signature": signature}
+    return {"loss": metrics["loss"], "accuracy": metrics["accuracy"], "signature": signature}
 
 
-def token_scores(model: keras.Model, batches: Any) -> dict[str, float]:
+def token_metrics(model: keras.Model, batches: Any) -> dict[str, float]:
     """Compute loss, perplexity and accuracy over all tokens whose weight is not 0.
 
         loss = sum |w| cost / sum |w|,  perplexity = exp(loss)
@@ -152,17 +152,17 @@ def token_scores(model: keras.Model, batches: Any) -> dict[str, float]:
     outputs = model.output
     one = not isinstance(outputs, dict)
     metrics = {name: (Perplexity(), MaskedAccuracy()) for name in ([""] if one else outputs)}
-    scored = keras.Model(model.input, outputs)
+    evaluated = keras.Model(model.input, outputs)
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)  # Keras requires a loss
-    scored.compile(
+    evaluated.compile(
         loss=cross_entropy if one else dict.fromkeys(outputs, cross_entropy),
         weighted_metrics=list(metrics[""]) if one else {name: list(pair) for name, pair in metrics.items()},
     )
-    scored.evaluate(batches, verbose=0)
-    scores = {}
+    evaluated.evaluate(batches, verbose=0)
+    values = {}
     for name, (perplexity, accuracy) in metrics.items():
         prefix = f"{name}_" if name else ""
-        scores[f"{prefix}loss"] = float(perplexity.cross_entropy())
-        scores[f"{prefix}perplexity"] = float(perplexity.result())
-        scores[f"{prefix}accuracy"] = float(accuracy.result())
-    return scores
+        values[f"{prefix}loss"] = float(perplexity.cross_entropy())
+        values[f"{prefix}perplexity"] = float(perplexity.result())
+        values[f"{prefix}accuracy"] = float(accuracy.result())
+    return values

@@ -81,7 +81,7 @@ def compute_loss(model, x=None, y=None, y_pred=None, sample_weight=None, trainin
     On a replica it is the replica's part of the loss of the whole batch. If gradients are accumulated, it is multiplied
     by a factor, so that Keras' mean of the gradients is the gradient of the loss per token of all these batches.
     """
-    tracker, added = keras_patches.loss_tracker(model), model.added_loss(y, y_pred, sample_weight, training)
+    tracker, added = keras_patches.loss_tracker(model), model._added_loss(y, y_pred, sample_weight, training)
     if not isinstance(tracker, LossTracker):
         return keras.Model.compute_loss(model, x, y, y_pred, sample_weight, training) + added
     for loss in model.losses:

@@ -27,36 +27,36 @@ class EncodedTexts:
     Args:
         reader: the `TextReader` of the texts.
         strings: B texts or pairs.
-        rows: the ids of each text or pair.
+        ids: the ids of each text or pair.
         pair_starts: the index of the second text of each pair; the number of ids for one text.
         multiple: padded lengths are rounded up to a multiple of this, so that fewer shapes occur.
     """
 
     reader: TextReader
     strings: Sequence[Text]
-    rows: Sequence[list[int]]
+    ids: Sequence[list[int]]
     pair_starts: Sequence[int]
     multiple: int = 8
 
     @classmethod
     def encode(cls, reader: TextReader, strings: Sequence[Text], multiple: int = 8) -> EncodedTexts:
         """Tokenize texts or pairs. Longer ones are truncated; one warning counts them."""
-        rows = reader.ids_and_pair_starts(strings)
-        return cls(reader, strings, [ids for ids, _ in rows], [start for _, start in rows], multiple)
+        encoded = reader.ids_and_pair_starts(strings)
+        return cls(reader, strings, [ids for ids, _ in encoded], [start for _, start in encoded], multiple)
 
     @property
     def lengths(self) -> list[int]:
         """The number of ids of each text."""
-        return [len(row) for row in self.rows]
+        return [len(ids) for ids in self.ids]
 
     def take(self, indices: Sequence[int]) -> EncodedTexts:
         """Return the texts with these indices."""
-        fields = {name: [getattr(self, name)[i] for i in indices] for name in ("strings", "rows", "pair_starts")}
+        fields = {name: [getattr(self, name)[i] for i in indices] for name in ("strings", "ids", "pair_starts")}
         return dataclasses.replace(self, **fields)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Return ids (B, S) int32 and mask (B, S) bool, True = a real token."""
-        return self.reader.pad(self.rows, self.multiple, min_length=1)
+        return self.reader.pad(self.ids, self.multiple, min_length=1)
 
     def pair_mask(self) -> np.ndarray:
         """Return (B, S) bool, True from the second text of a pair on."""
@@ -68,7 +68,7 @@ class EncodedTexts:
 
     def positions(self, token_id: int) -> np.ndarray:
         """Return (B, G) int32, the positions of a token in each text, padded with -1."""
-        positions = [[i for i, token in enumerate(ids) if token == token_id] for ids in self.rows]
+        positions = [[i for i, token in enumerate(ids) if token == token_id] for ids in self.ids]
         return pad_ids(positions, -1, self.multiple, min_length=1)[0]
 
     def shift_right(self, ids: np.ndarray) -> np.ndarray:

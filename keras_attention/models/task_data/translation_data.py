@@ -9,8 +9,8 @@ from typing import Any
 from keras_attention.data.files import read_pairs
 from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.metrics.baselines import Baseline, TfIdf
-from keras_attention.metrics.text import score_texts, scores_by_length
-from keras_attention.models.task_data import TaskData, is_string_pair
+from keras_attention.metrics.text import evaluate_by_length, evaluate_texts
+from keras_attention.models.task_data.task_data import TaskData, is_string_pair
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -18,7 +18,7 @@ _MAX_COMPARED = 100_000  # training pairs of the baseline; a pair takes 4 KB
 
 
 class TranslationData(TaskData):
-    """Read, check, batch and score pairs (source, target); see `TaskData`."""
+    """Read, check, batch and evaluate pairs (source, target); see `TaskData`."""
 
     example_description = "(source, target), two strings"
     reader_call = "ka.data.read_pairs(path)"
@@ -53,36 +53,36 @@ class TranslationData(TaskData):
         tokenizers = [train_tokenizer(corpus, **options) for corpus in corpora]
         return {"source_tokenizer": tokenizers[0], "target_tokenizer": tokenizers[-1]}
 
-    def validation_score(self, model: Any, examples: Pairs, metric: str, bleu_tokenizer: str | None = None) -> float:
+    def validation_metric(self, model: Any, examples: Pairs, metric: str, bleu_tokenizer: str | None = None) -> float:
         """Return BLEU or chrF of greedy translations."""
         texts = [translation.text for translation in model.translate([source for source, _ in examples], batch_size=64)]
         references = [target for _, target in examples]
-        return getattr(score_texts(texts, references, tokenizer=bleu_tokenizer), metric)
+        return getattr(evaluate_texts(texts, references, tokenizer=bleu_tokenizer), metric)
 
     def baseline(
         self, model: Any, examples: Pairs, validation: Pairs, metric: str, bleu_tokenizer: str | None = None, **_: Any
     ) -> Baseline | None:
-        """Return the score of the translations of the most similar sources; see `keras_attention.training.baseline`."""
+        """Return the metric of the translations of the most similar sources; see `ka.training.baseline`."""
         if metric not in self.text_metrics:
             return None
         examples = examples[:: math.ceil(len(examples) / _MAX_COMPARED)]
         nearest = TfIdf([source for source, _ in examples]).most_similar([source for source, _ in validation])
-        scores = score_texts(
+        metrics = evaluate_texts(
             [examples[i][1] for i in nearest], [target for _, target in validation], tokenizer=bleu_tokenizer
         )
-        return Baseline(getattr(scores, metric), "the translation of the most similar training source")
+        return Baseline(getattr(metrics, metric), "the translation of the most similar training source")
 
     def metrics(
         self, model: Any, examples: Pairs, lowercase: bool = False, bleu_tokenizer: str | None = None, **search: Any
     ) -> dict[str, Any]:
-        """Return `bleu`, `chrf` and `by_length`, the BLEU by source length; see `score_texts` for the options."""
+        """Return `bleu`, `chrf` and `by_length`, the BLEU by source length; see `evaluate_texts` for the options."""
         sources, references = zip(*examples, strict=True)
         texts = [translation.text for translation in model.translate(list(sources), **search)]
-        scores = score_texts(texts, references, lowercase, bleu_tokenizer)
+        metrics = evaluate_texts(texts, references, lowercase, bleu_tokenizer)
         return {
-            "bleu": scores.bleu,
-            "chrf": scores.chrf,
-            "by_length": scores_by_length(sources, texts, references, lowercase=lowercase, tokenizer=bleu_tokenizer),
-            "signature": scores.bleu_signature,
-            "chrf_signature": scores.chrf_signature,
+            "bleu": metrics.bleu,
+            "chrf": metrics.chrf,
+            "by_length": evaluate_by_length(sources, texts, references, lowercase=lowercase, tokenizer=bleu_tokenizer),
+            "signature": metrics.bleu_signature,
+            "chrf_signature": metrics.chrf_signature,
         }

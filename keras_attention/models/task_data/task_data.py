@@ -1,4 +1,4 @@
-"""`TaskData`: how a task reads, checks, batches and scores its examples."""
+"""`TaskData`: how a task reads, checks, batches and evaluates its examples."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from keras_attention.data.lines import counted
 from keras_attention.data.splitting import input_of
 from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.metrics.baselines import Baseline
-from keras_attention.models import data_checks
+from keras_attention.models.task_data import checks
 
 
 class TaskData:
-    """Read, check, batch and score the examples of a task; `Task.data` of each task is an instance.
+    """Read, check, batch and evaluate the examples of a task; `Task.data` of each task is an instance.
 
     Methods with an argument `model` read its tokenizers and its config. Methods without `model` can be called on the
     class: `ka.TextClassifier.data.labels(examples)`.
@@ -86,7 +86,7 @@ class TaskData:
             keras_attention.data.lines.DataError: All 2 training examples have the input 'we eat'; expected ...
         """
         if self.example_description and len(examples):
-            data_checks.check_training(self, examples, validation or (), known_labels)
+            checks.check_training(self, examples, validation or (), known_labels)
 
     def read(self, paths: Sequence[str], **options: Any) -> list:
         """Read examples from one file or `tfds:NAME[:SPLIT]`; a `Translator` also reads two aligned files.
@@ -140,15 +140,15 @@ class TaskData:
         return self._batch_function(examples, model, max_tokens, shuffle, seed, **options)
 
     def output_metrics(self, model: Any) -> tuple[str, ...]:
-        """Return the metrics of `validation_score` for a model: by default `text_metrics`."""
+        """Return the metrics of `validation_metric` for a model: by default `text_metrics`."""
         return self.text_metrics
 
-    def validation_score(self, model: Any, examples: Sequence, metric: str, **options: Any) -> float:
+    def validation_metric(self, model: Any, examples: Sequence, metric: str, **options: Any) -> float:
         """Return one of `output_metrics`, such as `"bleu"`, of the outputs that the model predicts for the examples."""
         raise NotImplementedError(f"{type(model).__name__} has no metric of its outputs, such as {metric}.")
 
     def baseline(self, model: Any, examples: Any, validation: Any, metric: str, **options: Any) -> Baseline | None:
-        """Return the score of a prediction without a network, or None; see `keras_attention.training.baseline`."""
+        """Return the metric of a prediction without a network, or None; see `keras_attention.training.baseline`."""
         return None
 
     def metrics(self, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
@@ -193,7 +193,7 @@ def check_known_labels(model: Any, counts: Mapping[str, int]) -> None:
         ValueError: there are no labels, or the model has none of them.
     """
     if not counts:
-        raise ValueError("The examples have no words to score on; expected at least one with a tag.")
+        raise ValueError("The examples have no words to evaluate on; expected at least one with a tag.")
     unknown = {label: count for label, count in counts.items() if label not in model.labels}
     shown = ", ".join(label[:40] for label in list(unknown)[:3])
     if len(unknown) == len(counts):

@@ -32,8 +32,8 @@ def from_preset(task_class: type, name: str, **overrides: Any):
     Raises:
         ValueError: the preset or a field is unknown; for a preset, the message suggests similar names.
     """
-    config = find_preset(name, task_class.task_name())
-    tokenizers = {key: overrides.pop(key) for key in task_class.tokenizer_names if key in overrides}
+    config = find_preset(name, task_class.spec.class_name)
+    tokenizers = {key: overrides.pop(key) for key in task_class.spec.tokenizer_names if key in overrides}
     return task_class(override_config(task_class, config, overrides), **tokenizers)
 
 
@@ -79,7 +79,7 @@ def from_examples(
     """
     data = task_class.data
     data.check(examples)
-    config = find_preset(preset or task_class.default_preset, task_class.task_name())
+    config = find_preset(preset or task_class.spec.default_preset, task_class.spec.class_name)
     kind = tokenizer_kind or default_tokenizer_kind(task_class, preset)
     size, only_dropout = data_size or DataSize.measure(task_class, examples), preset is not None
     overrides |= network_defaults(task_class, size, config, kind, only_dropout=only_dropout, overrides=overrides)
@@ -88,8 +88,8 @@ def from_examples(
     tokenizers = data.train_tokenizers(examples, config, overrides, kind=kind, **options, normalization=normalization)
     if labels := data.labels(examples):
         overrides.setdefault("labels", labels)
-    model = task_class.from_preset(preset or task_class.default_preset, **tokenizers, **overrides)
-    model.initialize_from_examples(examples)
+    model = task_class.from_preset(preset or task_class.spec.default_preset, **tokenizers, **overrides)
+    model._initialize_from_examples(examples)
     return model
 
 
@@ -99,12 +99,12 @@ def override_config(task_class: type, config, overrides: dict[str, Any]):
     Raises:
         ValueError: a field is unknown.
     """
-    fields = configs.fields_for(config, task_class.task_name())
+    fields = configs.fields_for(config, task_class.spec.class_name)
     unknown = sorted(set(overrides) - fields)
     if unknown:
         raise ValueError(
-            f"{task_class.__name__} has no {', '.join(unknown)}. Tokenizers: {', '.join(task_class.tokenizer_names)}; "
-            f"config fields: {', '.join(sorted(fields))}."
+            f"{task_class.__name__} has no {', '.join(unknown)}. "
+            f"Tokenizers: {', '.join(task_class.spec.tokenizer_names)}; config fields: {', '.join(sorted(fields))}."
         )
     return dataclasses.replace(config, **overrides)
 
@@ -135,11 +135,11 @@ def from_model(task_class: type, other: Any, **overrides: Any):
         >>> bool((longer.embedding.get_weights()[0] == model.embedding.get_weights()[0]).all())
         True
     """
-    if other.task_name() != task_class.task_name():
-        raise TypeError(f"`other` is a {type(other).__name__}; expected a {task_class.task_name()}.")
+    if other.spec.class_name != task_class.spec.class_name:
+        raise TypeError(f"`other` is a {type(other).__name__}; expected a {task_class.spec.class_name}.")
     check_not_quantized(other)
     config = override_config(task_class, other.config, overrides)
-    model = task_class(config, **{name: getattr(other, name) for name in task_class.tokenizer_names})
+    model = task_class(config, **{name: getattr(other, name) for name in task_class.spec.tokenizer_names})
     copy_weights(model, other, overrides)
     model.is_pretrained = other.is_pretrained
     return model
@@ -169,7 +169,7 @@ def from_encoder(task_class: type, other: Any, **overrides: Any):
 
     Reference: Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 3.2.
     """
-    if task_class.task_name() not in (*ENCODER_TASKS, *ENCODER_USES):
+    if task_class.spec.class_name not in (*ENCODER_TASKS, *ENCODER_USES):
         raise TypeError(
             f"A {task_class.__name__} has no encoder of one text; expected one of {', '.join(ENCODER_USES)}."
         )

@@ -70,7 +70,7 @@ def _similar_labels(data: Any, examples: Sequence) -> str:
     if not similar:
         return ""
     shown = ", ".join(" and ".join(map(ascii, group)) for group in similar[:3])
-    return f"These labels differ only in spelling, but are different labels: {shown}. Write equal labels alike."
+    return f"These labels are almost equal, but they are different labels: {shown}. Write equal labels in the same way."
 
 
 def _plain(label: str) -> str:
@@ -87,7 +87,7 @@ def _missing_labels(data: Any, examples: Sequence, validation: Sequence) -> str:
     shown = ", ".join(f"{label} ({count})" for label, count in missing.items())
     return (
         f"No training example has these labels of the validation examples: {shown}. The model cannot predict them, so "
-        "they lower the score."
+        "they lower the metric."
     )
 
 
@@ -176,7 +176,7 @@ def _validation_overlap(examples: Sequence, validation: Sequence) -> str:
     noun = "line" if isinstance(validation[0], str) else "example"
     return (
         f"The training {noun}s contain {count} of {counted(len(inputs), f'validation {noun}')}, so the validation "
-        "score does not tell how good the model is for other inputs. Use other validation examples."
+        "metric does not tell how good the model is for other inputs. Use other validation examples."
     )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import keras
-import numpy as np
 
 from keras_attention import keras_patches
 from keras_attention.data.example_weights import ClassWeight
@@ -16,13 +15,12 @@ from keras_attention.data.word_reader import WordReader
 from keras_attention.data_size import DataSize
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.generation.compiled import check_process
-from keras_attention.models import constructors, keras_methods, saving, token_loss
-from keras_attention.models.detokenizer import Detokenizer
-from keras_attention.models.prediction import objects_from_rows, run_batches
-from keras_attention.models.task_data import TaskData
+from keras_attention.models.task import constructors, keras_methods, saving, token_loss
+from keras_attention.models.task.spec import TaskSpec
+from keras_attention.models.task_data.task_data import TaskData
 
 
-def documented_by(function: Callable) -> Callable[[Callable], Callable]:
+def _documented_by(function: Callable) -> Callable[[Callable], Callable]:
     """Return a decorator that replaces the summary of a method by the docstring of the function that it calls."""
 
     def decorate(method: Callable) -> Callable:
@@ -32,7 +30,7 @@ def documented_by(function: Callable) -> Callable[[Callable], Callable]:
     return decorate
 
 
-def check_task(model: Any, expected: str) -> None:
+def _check_task(model: Any, expected: str) -> None:
     """Raise TypeError if `model` is not a `Task`."""
     if not isinstance(model, Task):
         raise TypeError(f"`other` is a {type(model).__name__}; expected a {expected}.")
@@ -41,31 +39,24 @@ def check_task(model: Any, expected: str) -> None:
 class Task(keras.Model):
     """A functional Keras model with a config and tokenizers.
 
-    A subclass builds its network in `__init__`, lists its tokenizers in `tokenizer_names`, and defines the three steps
-    of a prediction: `to_inputs`, from strings to ids; `compute`, in `keras.ops`, from ids to numbers and ids; and
-    `to_outputs`, from ids to strings. The prediction method and an export use all three.
+    A subclass builds its network in `__init__`, describes itself in `spec` and its examples in `data`, and defines the
+    steps of a prediction: `to_inputs`, from strings to ids; `prepare` and `compute`, in `keras.ops`, from ids to
+    numbers and ids; and `to_outputs`, from ids to strings. The prediction method and an export use all of them.
 
     `model.save("m.keras")` saves weights, config and tokenizers. A loaded model uses the current dtype policy, and all
     of its weights are trainable.
 
     Args:
         config: the config of the network, such as a `TransformerConfig`.
-        tokenizers: dict of KerasHub tokenizers, one for each of `tokenizer_names`; None for a missing one.
+        tokenizers: dict of KerasHub tokenizers, one for each of `spec.tokenizer_names`; None for a missing one.
         inputs: the network's inputs, a dict of Keras tensors.
         outputs: the network's output.
     """
 
-    tokenizer_names: tuple[str, ...] = ("tokenizer",)
-    command_name: str  # the task on the command line, such as "translator"
-    predict_method: str  # name of the prediction method, such as "translate"
-    output_class: type  # the prediction method returns one object per input
-    default_preset: str
+    spec: TaskSpec  # what other parts of the library derive from the task
+    data: TaskData  # reads, checks, batches and evaluates the examples
     input_reader: TextReader | WordReader | None = None  # encodes the input texts; None for images
     target_reader: TextReader | None = None  # reader of the texts that the model generates
-    default_strategy: type[Strategy] | None = None  # None: the task does not search
-    default_tokenizer = "sentencepiece"  # kind of tokenizer for the default preset
-    metric = "loss"  # selects the best model on validation data
-    data: TaskData  # reads, checks, batches and scores the examples
 
     # Parts of the network; None for a part that the task does not have.
     embedding: keras.layers.Layer | None = None
@@ -89,13 +80,13 @@ class Task(keras.Model):
                 tokenizer.built = True
 
     @classmethod
-    @documented_by(constructors.from_preset)
+    @_documented_by(constructors.from_preset)
     def from_preset(cls, name: str, **overrides: Any) -> Self:
         """Make a model with the config of a preset and new weights."""
         return constructors.from_preset(cls, name, **overrides)
 
     @classmethod
-    @documented_by(constructors.from_examples)
+    @_documented_by(constructors.from_examples)
     def from_examples(
         cls,
         examples: Sequence,
@@ -114,20 +105,20 @@ class Task(keras.Model):
         )
 
     @classmethod
-    @documented_by(constructors.from_model)
+    @_documented_by(constructors.from_model)
     def from_model(cls, other: Task, **overrides: Any) -> Self:
         """Copy a model of the same task, with another config."""
-        check_task(other, cls.task_name())
+        _check_task(other, cls.spec.class_name)
         return constructors.from_model(cls, other, **overrides)
 
     @classmethod
-    @documented_by(constructors.from_encoder)
+    @_documented_by(constructors.from_encoder)
     def from_encoder(cls, other: Task, **overrides: Any) -> Self:
         """Make a model with the encoder of another model; the layers after the encoder are new."""
-        check_task(other, "model with a Transformer encoder of one text")
+        _check_task(other, "model with a Transformer encoder of one text")
         return constructors.from_encoder(cls, other, **overrides)
 
-    @documented_by(keras_methods.compile)
+    @_documented_by(keras_methods.compile)
     def compile(self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **options: Any):
         """Configure training; see `keras.Model.compile`."""
         keras_methods.compile(self, optimizer, loss, weighted_metrics, **options)
@@ -137,7 +128,7 @@ class Task(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    @documented_by(keras_methods.fit)
+    @_documented_by(keras_methods.fit)
     def fit(
         self,
         x: Any = None,
@@ -152,12 +143,12 @@ class Task(keras.Model):
         data = {"validation_data": validation_data, "class_weight": class_weight, "sample_weight": sample_weight}
         return keras_methods.fit(self, x, y, *args, **data, **options)
 
-    @documented_by(keras_methods.evaluate)
+    @_documented_by(keras_methods.evaluate)
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
         """Compute the loss and the metrics; see `keras.Model.evaluate`."""
         return keras_methods.evaluate(self, x, y, *args, **options)
 
-    @documented_by(keras_methods.predict)
+    @_documented_by(keras_methods.predict)
     def predict(self, x: Any, batch_size: int | None = None, *args: Any, **options: Any) -> Any:
         """Return the outputs for texts or images, or the network's outputs for batches; see `keras.Model.predict`."""
         return keras_methods.predict(self, x, batch_size, *args, **options)
@@ -170,14 +161,14 @@ class Task(keras.Model):
         """Update the weights, or accumulate the gradients of a batch; see `token_loss.train_step`."""
         return token_loss.train_step(self, *arguments)
 
-    @documented_by(keras_methods.make_train_function)
+    @_documented_by(keras_methods.make_train_function)
     def make_train_function(self, force: bool = False) -> Any:
         return keras_methods.make_train_function(self, force)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
         keras_patches.build_on_one_replica(self, iterator, data_batch)
 
-    @documented_by(saving.save)
+    @_documented_by(saving.save)
     def save(self, filepath: str | pathlib.Path, *args: Any, **options: Any) -> None:
         """Save the weights, the config and the tokenizers to a `.keras` file."""
         saving.save(self, filepath, *args, **options)
@@ -191,7 +182,7 @@ class Task(keras.Model):
         """Make a model from a dict that `get_config` returned."""
         return saving.from_config(cls, config, custom_objects)
 
-    @documented_by(saving.quantize)
+    @_documented_by(saving.quantize)
     def quantize(self, mode: str | None = None, config: Any = None, *, filters: None = None) -> None:
         """Quantize all projections and embeddings; see `keras.Model.quantize`."""
         saving.quantize(self, mode, config, filters)
@@ -201,19 +192,14 @@ class Task(keras.Model):
         """True if projections have LoRA matrices; saving merges them into the weights."""
         return any(getattr(layer, "lora_enabled", False) for layer in keras_patches.all_layers(self))
 
-    @documented_by(saving.export)
+    @_documented_by(saving.export)
     def export(
         self, directory: str | pathlib.Path, version: int = 1, strategy: Strategy | None = None, **options: Any
     ) -> pathlib.Path:
         """Write a SavedModel that takes raw text or images."""
         return saving.export(self, directory, version, strategy, **options)
 
-    @classmethod
-    def task_name(cls) -> str:
-        """Return the name of this class, or of the class of this library that it extends."""
-        return next(base.__name__ for base in cls.__mro__ if base.__module__.startswith("keras_attention."))
-
-    def initialize_from_examples(self, examples: Sequence) -> None:
+    def _initialize_from_examples(self, examples: Sequence) -> None:
         """Improve the initial weights of a new model with statistics of training examples; here do nothing."""
 
     @property
@@ -239,18 +225,12 @@ class Task(keras.Model):
     @property
     def tokenizers(self) -> dict[str, Any]:
         """The tokenizers of the network, by name; a missing one is None."""
-        return {name: getattr(self, name) for name in self.tokenizer_names}
+        return {name: getattr(self, name) for name in self.spec.tokenizer_names}
 
     @property
     def text_reader(self) -> TextReader | WordReader:
-        """The reader of a whole text: for embeddings, attention maps and the rows of training."""
+        """The reader of a whole text: for embeddings, attention maps and the sequences of training."""
         return TextReader.from_template(self.tokenizer, self.config.template, self.config.max_length)
-
-    def compiled_function(self, function: Callable[..., dict]) -> CompiledFunction:
-        """Compile `function(self, inputs, **options)` for arrays; see `CompiledFunction`."""
-        if function not in self._compiled_functions:
-            self._compiled_functions[function] = CompiledFunction(self, function)
-        return self._compiled_functions[function]
 
     def reader_for(self, **options: Any) -> TextReader | WordReader | None:
         """Return `input_reader`; a language model leaves room for the new tokens of its `strategy`."""
@@ -296,41 +276,9 @@ class Task(keras.Model):
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `to_outputs`.")
 
-    def added_loss(self, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
+    def _added_loss(self, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
         """Return a loss per token that is added to the compiled loss, such as the one of a captioner's attention."""
         return 0.0
-
-    def predict_outputs(
-        self, inputs: Any, texts: Sequence | None, batch_size: int, add_inputs: Callable | None = None, **options: Any
-    ) -> list:
-        """Compute one output for each text or image.
-
-        Args:
-            inputs: B texts or images, from `encoded_inputs.py`.
-            texts: the B texts; None for images.
-            batch_size: number of texts or images in a batch.
-            add_inputs: function from the indices of a batch to more inputs of `prepare`, such as prefixes.
-            **options: constants of the compiled function, such as the `strategy` of a search.
-
-        Returns:
-            B objects of `output_class`.
-        """
-
-        def compute(indices: np.ndarray) -> dict[str, Any]:
-            batch = inputs.take(indices)
-            added = {} if add_inputs is None else add_inputs(indices)
-            if "strategy" in options:
-                added["seeds"] = options["strategy"].seeds(indices)
-            return self.compute_outputs(batch.strings, {**self.to_inputs(batch), **added}, **options)
-
-        return objects_from_rows(self.output_class, run_batches(inputs.lengths, batch_size, compute), texts)
-
-    def compute_outputs(self, strings: Any, inputs: dict, **options: Any) -> dict[str, Any]:
-        """Run `prepare`, `compute` and `to_outputs` on a batch of arrays; see `to_outputs` for the result."""
-        stop = options["strategy"].stop if "strategy" in options else ()
-        detokenizers = {name: Detokenizer(tokenizer, stop) for name, tokenizer in self.tokenizers.items()}
-        computed = self.compiled_function(type(self).compute)(self.prepare(inputs, **options), **options)
-        return self.to_outputs(strings, inputs, computed, detokenizers)
 
     def make_batches(
         self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0, **options: Any

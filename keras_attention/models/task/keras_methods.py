@@ -12,7 +12,7 @@ from keras_attention import keras_patches
 from keras_attention.data.example_weights import ClassWeight, WeightedBatches
 from keras_attention.data.lines import counted
 from keras_attention.generation.compiled import check_process
-from keras_attention.models import token_loss
+from keras_attention.models.task import token_loss
 
 
 def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **options: Any) -> None:
@@ -31,7 +31,7 @@ def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **opti
     from keras_attention.training import compiling
 
     for one in keras.tree.flatten(loss):
-        compiling.check_takes_logits(one, model.task_name())
+        compiling.check_takes_logits(one, model.spec.class_name)
     if (metrics := options.pop("metrics", None)) is not None:
         if weighted_metrics not in ("auto", None):
             raise ValueError("`metrics` and `weighted_metrics` are the same for this model; pass only one of them.")
@@ -154,7 +154,9 @@ def predict(model: Any, x: Any, batch_size: int | None, *args: Any, **options: A
     """
     check_process()
     if (texts := raw_examples(model, x)) is not None:
-        return getattr(model, model.predict_method)(texts, **({} if batch_size is None else {"batch_size": batch_size}))
+        return getattr(model, model.spec.predict_method)(
+            texts, **({} if batch_size is None else {"batch_size": batch_size})
+        )
     return keras.Model.predict(model, x, batch_size, *args, **options)
 
 
@@ -186,7 +188,7 @@ def raw_examples(model: Any, x: Any, y: Any = None) -> list | tuple | None:
     if y is None:
         return x
     if not model.data.has_pairs:
-        raise TypeError(f"`y` is not None; a {model.task_name()} expects whole examples in `x`.")
+        raise TypeError(f"`y` is not None; a {model.spec.class_name} expects whole examples in `x`.")
     if len(x) != len(y):
         raise ValueError(f"`x` has {counted(len(x), 'text')} and `y` has {len(y)}; expected the same number.")
     return list(zip(x, y, strict=True))

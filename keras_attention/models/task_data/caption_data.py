@@ -9,16 +9,16 @@ from typing import Any
 from keras_attention.data.caption_batches import image_regions
 from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.metrics.baselines import Baseline, TfIdf
-from keras_attention.metrics.captions import check_scorers, score_captions
-from keras_attention.metrics.text import score_texts
-from keras_attention.models.task_data import TaskData, only_path
+from keras_attention.metrics.captions import check_scorers, evaluate_captions
+from keras_attention.metrics.text import evaluate_texts
+from keras_attention.models.task_data.task_data import TaskData, only_path
 from keras_attention.outputs import Caption
 
 CaptionedImages = Sequence[CaptionedImage]
 
 
 class CaptionData(TaskData):
-    """Read, check, batch and score images with captions; see `TaskData`."""
+    """Read, check, batch and evaluate images with captions; see `TaskData`."""
 
     example_description = "CaptionedImage"
     reader_call = "ka.data.read_captions(path, images)"
@@ -49,7 +49,7 @@ class CaptionData(TaskData):
         images = images if shuffle else {"cache": images.get("cache")}
         return super().batches(model, examples, max_tokens, shuffle, seed, **images)
 
-    def validation_score(
+    def validation_metric(
         self,
         model: Any,
         examples: CaptionedImages,
@@ -65,7 +65,7 @@ class CaptionData(TaskData):
             examples: from `read_captions`.
             metric: `"bleu"` or `"cider"`.
             cache: directory of region features, or None.
-            bleu_tokenizer: see `score_texts`.
+            bleu_tokenizer: see `evaluate_texts`.
 
         Raises:
             ValueError: no image can be read.
@@ -76,7 +76,7 @@ class CaptionData(TaskData):
             regions = image_regions(examples, model, cache)
             captions = model.caption_regions(regions, batch_size=64)
             captions = [dataclasses.replace(c, valid=bool(v)) for c, v in zip(captions, regions.valid, strict=True)]
-        return _text_score(*_readable(captions, examples), metric, bleu_tokenizer)
+        return _text_metric(*_readable(captions, examples), metric, bleu_tokenizer)
 
     def baseline(
         self,
@@ -87,35 +87,35 @@ class CaptionData(TaskData):
         bleu_tokenizer: str | None = None,
         **_: Any,
     ) -> Baseline | None:
-        """Return the score of one caption for all images; see `keras_attention.training.baseline`."""
+        """Return the metric of one caption for all images; see `keras_attention.training.baseline`."""
         if metric not in self.text_metrics:
             return None
         captions = captions_of(examples)
         texts = [captions[TfIdf(captions).most_central()]] * len(validation)
         references = [example.captions for example in validation]
-        return Baseline(_text_score(texts, references, metric, bleu_tokenizer), "one caption for all images")
+        return Baseline(_text_metric(texts, references, metric, bleu_tokenizer), "one caption for all images")
 
     def metrics(self, model: Any, examples: CaptionedImages, **search: Any) -> dict[str, Any]:
         """Return `bleu_1` to `bleu_4`, `meteor` (if Java is installed), `rouge_l` and `cider`, each times 100."""
         check_scorers()  # fail before the slow captioning
         captions = model.caption([example.image for example in examples], **search)
         texts, references = _readable(captions, examples)
-        scores = score_captions(texts, references)
+        metrics = evaluate_captions(texts, references)
         return {
-            **{f"bleu_{n}": bleu for n, bleu in enumerate(scores.bleu, 1)},
-            **({} if scores.meteor is None else {"meteor": 100 * scores.meteor}),
-            "rouge_l": 100 * scores.rouge_l,
-            "cider": 100 * scores.cider,
+            **{f"bleu_{n}": bleu for n, bleu in enumerate(metrics.bleu, 1)},
+            **({} if metrics.meteor is None else {"meteor": 100 * metrics.meteor}),
+            "rouge_l": 100 * metrics.rouge_l,
+            "cider": 100 * metrics.cider,
             "images": len(texts),
             "unreadable": [e.name for c, e in zip(captions, examples, strict=True) if not c.valid],
-            "signature": scores.note,
+            "signature": metrics.note,
         }
 
 
-def _text_score(texts: list[str], references: Sequence, metric: str, bleu_tokenizer: str | None) -> float:
+def _text_metric(texts: list[str], references: Sequence, metric: str, bleu_tokenizer: str | None) -> float:
     if metric == "cider":
-        return 100 * score_captions(texts, references, meteor=False).cider
-    return score_texts(texts, references, lowercase=True, tokenizer=bleu_tokenizer).bleu
+        return 100 * evaluate_captions(texts, references, meteor=False).cider
+    return evaluate_texts(texts, references, lowercase=True, tokenizer=bleu_tokenizer).bleu
 
 
 def _readable(captions: Sequence[Caption], examples: CaptionedImages) -> tuple[list[str], list]:

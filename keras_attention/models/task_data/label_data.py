@@ -14,15 +14,21 @@ from keras_attention.data.text_reader import Text, as_tuple
 from keras_attention.data.tokenizer_rules import split_words
 from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.metrics.baselines import Baseline, frequent_tags, most_frequent
-from keras_attention.metrics.entities import have_entities, score_entities
-from keras_attention.models.task_data import TaskData, check_known_labels, has_items, is_string_pair, only_path
+from keras_attention.metrics.entities import evaluate_entities, have_entities
+from keras_attention.models.task_data.task_data import (
+    TaskData,
+    check_known_labels,
+    has_items,
+    is_string_pair,
+    only_path,
+)
 
 LabelledTexts = Sequence[tuple[Text, str]]
 TaggedSentences = Sequence[Sequence[tuple[str, str]]]
 
 
 class ClassificationData(TaskData):
-    """Read, check, batch and score pairs (text, label); a text may be a pair of texts. See `TaskData`."""
+    """Read, check, batch and evaluate pairs (text, label); a text may be a pair of texts. See `TaskData`."""
 
     example_description = "(text, label), two strings"
     reader_call = "ka.data.read_labelled(path)"
@@ -82,7 +88,7 @@ class ClassificationData(TaskData):
 
 
 class TaggingData(TaskData):
-    """Read, check, batch and score sentences, each a list of (word, tag); see `TaskData`."""
+    """Read, check, batch and evaluate sentences, each a list of (word, tag); see `TaskData`."""
 
     example_description = "sentences, each a list of (word, tag), where a word has no white space"
     reader_call = "ka.data.read_tagged(path)"
@@ -122,7 +128,7 @@ class TaggingData(TaskData):
         """Return `f1`, the F1 of entities, if the tags of the model describe entities."""
         return ("f1",) if have_entities(model.labels) else ()
 
-    def validation_score(self, model: Any, examples: TaggedSentences, metric: str, **_: Any) -> float:
+    def validation_metric(self, model: Any, examples: TaggedSentences, metric: str, **_: Any) -> float:
         """Return the F1 of entities."""
         return self.metrics(model, examples)[metric]
 
@@ -133,23 +139,23 @@ class TaggingData(TaskData):
         if metric not in ("accuracy", *self.output_metrics(model)) or not any(validation):
             return None
         tagged = frequent_tags(examples, [[word for word, _ in sentence] for sentence in validation])
-        return Baseline(_tag_scores(model, validation, tagged)[metric], "each word's most frequent tag")
+        return Baseline(_tag_metrics(model, validation, tagged)[metric], "each word's most frequent tag")
 
     def metrics(self, model: Any, examples: TaggedSentences, batch_size: int = 32) -> dict[str, Any]:
-        """Return `accuracy` (0 to 1), the numbers of correct and of all words and, for entities, their scores."""
+        """Return `accuracy` (0 to 1), the numbers of correct and of all words and, for entities, their metrics."""
         check_known_labels(model, self.label_counts(examples))
         outputs = model.tag(self.texts(examples), batch_size=batch_size)
-        return _tag_scores(model, examples, [output.tags for output in outputs])
+        return _tag_metrics(model, examples, [output.tags for output in outputs])
 
 
-def _tag_scores(model: Any, examples: TaggedSentences, tagged: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Return the scores of predicted tags."""
+def _tag_metrics(model: Any, examples: TaggedSentences, tagged: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Return the metrics of predicted tags."""
     expected = [[tag for _, tag in sentence] for sentence in examples]
     total = sum(map(len, expected))
     correct = sum(map(operator.eq, itertools.chain(*tagged), itertools.chain(*expected)))
-    scores = {"accuracy": correct / total, "correct": correct, "total": total, "signature": "per:word"}
+    metrics = {"accuracy": correct / total, "correct": correct, "total": total, "signature": "per:word"}
     if not have_entities(model.labels):
-        return scores
-    micro, by_type = score_entities(expected, [[tag or "O" for tag in tags] for tags in tagged])
+        return metrics
+    micro, by_type = evaluate_entities(expected, [[tag or "O" for tag in tags] for tags in tagged])
     values = {name: getattr(micro, name) for name in ("f1", "precision", "recall")}
-    return {**values, **scores, "by_type": by_type, "signature": "per:word|entities:exact|average:micro"}
+    return {**values, **metrics, "by_type": by_type, "signature": "per:word|entities:exact|average:micro"}

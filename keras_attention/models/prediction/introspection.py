@@ -13,17 +13,17 @@ import numpy as np
 from keras import ops
 
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.models.detokenizer import Detokenizer
-from keras_attention.models.encoded_inputs import (
+from keras_attention.models.network.text_encoding import encode_text, mean_sequence
+from keras_attention.models.prediction.detokenizer import Detokenizer
+from keras_attention.models.prediction.encoded_inputs import (
     EncodedTexts,
     EncodedWordWindows,
     RawImages,
     check_images,
     check_texts,
 )
-from keras_attention.models.prediction import run_batches
+from keras_attention.models.prediction.run_batches import compiled_function, run_batches
 from keras_attention.models.task import Task
-from keras_attention.models.text_encoding import encode_text, mean_sequence
 from keras_attention.outputs import AttentionMaps
 
 
@@ -140,7 +140,7 @@ def _rows(
     def compute(indices: np.ndarray) -> dict[str, Any]:
         arrays = encoder_inputs(model, inputs.take(indices))
         pieces = detokenizer.pieces(arrays["token_ids"], arrays["padding_mask"])
-        return {**model.compiled_function(function)(arrays), "pieces": pieces}
+        return {**compiled_function(model, function)(arrays), "pieces": pieces}
 
     return run_batches(inputs.lengths, batch_size, compute)
 
@@ -196,7 +196,7 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
     def compute(indices: np.ndarray) -> dict[str, Any]:
         batch = None if encoded is None else encoded.take(indices)
         inputs, images = score_inputs(model, labels.take(indices), batch)
-        return {**model.compiled_function(score_tensors)(inputs), **images}
+        return {**compiled_function(model, score_tensors)(inputs), **images}
 
     return [score_of(row) for row in run_batches(labels.lengths, batch_size, compute)]
 

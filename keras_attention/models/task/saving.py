@@ -16,7 +16,9 @@ from keras_attention.storage import local_path
 
 def get_config(model: Any) -> dict:
     """Return the constructor's arguments, for saving."""
-    tokenizers = {name: keras.saving.serialize_keras_object(getattr(model, name)) for name in model.tokenizer_names}
+    tokenizers = {
+        name: keras.saving.serialize_keras_object(getattr(model, name)) for name in model.spec.tokenizer_names
+    }
     fields = {"class": type(model.config).__name__, **dataclasses.asdict(model.config)}
     quantization = keras.saving.serialize_keras_object(model.quantization)
     declared = {name: getattr(tokenizer, "declared_tokens", None) for name, tokenizer in model.tokenizers.items()}
@@ -35,7 +37,7 @@ def from_config(task_class: type, config: dict, custom_objects: dict | None):
         fields["labels"] = tuple(fields["labels"])
     tokenizers = {
         name: keras.saving.deserialize_keras_object(config.pop(name, None), custom_objects)
-        for name in task_class.tokenizer_names
+        for name in task_class.spec.tokenizer_names
     }
     for name, special in config.pop("special_tokens", {}).items():
         set_special_tokens(tokenizers[name], SpecialTokens(**special))
