@@ -152,10 +152,9 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         Returns:
             (..., Q, M), and (..., H, Q, S) float32 or None.
         """
-        dropping = self.dropout > 0 and training
-        if _can_fuse(query) and not (return_attention_scores or dropping):
+        dropout_fn = self.dropout_layer.function(training)
+        if _can_fuse(query) and dropout_fn is None and not return_attention_scores:
             return self.output_projection(merge_heads(_fused(query, keys, values, mask))), None
-        dropout_fn = (lambda scores: self.dropout_layer(scores, training=True)) if dropping else None
         logits = dot_logits(query, keys)  # (..., H, Q, S)
         context, scores = soft_attend(logits, values, mask, dropout_fn)  # (..., H, Q, D), (..., H, Q, S)
         return self.output_projection(merge_heads(context)), scores if return_attention_scores else None

@@ -209,9 +209,7 @@ class RelativeAttention(HeadProjections, BaseLayer):
         logits = dot_logits(content_query, keys) + relative_shift(distance_logits)  # (..., H, Q, S)
         if same_segment is not None:
             logits = logits + self._segment_logits(query, same_segment)
-        dropping = self.dropout > 0 and training
-        dropout_fn = (lambda scores: self.dropout_layer(scores, training=True)) if dropping else None
-        context, scores = soft_attend(logits, values, mask, dropout_fn)
+        context, scores = soft_attend(logits, values, mask, self.dropout_layer.function(training))
         return self.output_projection(merge_heads(context)), scores
 
     def biased_queries(self, query):
