@@ -69,6 +69,13 @@ ALLOWED = {
     }
     | PUBLIC,
 }
+# In models/, a directory imports these directories. The files directly in models/ import all of them.
+MODELS = {
+    "task_data": {"task_data"},
+    "task": {"task_data", "task"},
+    "network": {"network"},
+    "prediction": {"task", "network", "prediction"},
+}
 LATE = {
     "defaults.py": {"data"},
     "models/task/keras_methods.py": {"training"},
@@ -128,6 +135,14 @@ def test_every_permission_is_used():
         if not any(permitted(module, {name}) for module in used[folder])
     }
     assert not unused
+
+
+def test_the_directories_of_models_have_an_order():
+    assert set(MODELS) == {path.parent.name for path in (ROOT / "models").glob("*/*.py")}
+    for folder, allowed in MODELS.items():
+        modules = {module for path in (ROOT / "models" / folder).glob("*.py") for module in imported(path)}
+        inside = {module.removeprefix("models.").split(".")[0] for module in modules if permitted(module, {"models"})}
+        assert inside | {folder} == allowed, folder
 
 
 def public_paths(path: pathlib.Path) -> set[tuple[str, ...]]:
