@@ -16,19 +16,20 @@ ROOT = pathlib.Path(keras_attention.__file__).parent
 # These modules use the public API, `import keras_attention as ka`, and only names of `__all__` in it; see below.
 PUBLIC = {""}
 ALLOWED = {
+    "argument_checks": set(),
     "choices": set(),
-    "config": set(),
+    "config": {"argument_checks"},
     "outputs": set(),
     "storage": set(),
     "lazy": set(),
     "backend": set(),
     "keras_patches": set(),
-    "data": {"data", "choices", "storage"},
+    "data": {"data", "argument_checks", "choices", "storage"},
     "presets": {"config"},
     "data_size": set(),
     "defaults": {"config", "data_size"},
-    "layers": {"layers", "backend", "keras_patches"},
-    "generation": {"generation", "layers.decoding.cache", "lazy"},
+    "layers": {"layers", "argument_checks", "backend", "keras_patches"},
+    "generation": {"generation", "argument_checks", "layers.decoding.cache", "lazy"},
     "models": {
         "models",
         "config",
@@ -41,9 +42,10 @@ ALLOWED = {
         "metrics",
         "storage",
     }
-    | {"keras_patches", "data_size"},
+    | {"argument_checks", "keras_patches", "data_size"},
     "metrics": {"metrics", "data", "layers.masks"},
-    "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"} | {"data_size"},
+    "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"}
+    | {"argument_checks", "data_size"},
     "weights": {"weights", "config", "models", "data", "storage"},
     "serving": {"serving", "choices", "models", "generation", "layers.decoding.merged_dense", "data", "storage"}
     | {"keras_patches", "__version__"},
