@@ -155,7 +155,7 @@ def caption(model: ka.Captioner, examples: list, strategy=None) -> list[ka.model
 
 def bleu_4(captions: list, examples: list) -> float:
     texts, references = [c.text for c in captions], [e.captions for e in examples]
-    return ka.metrics.score_captions(texts, references, meteor=False).bleu[3]
+    return ka.metrics.evaluate_captions(texts, references, meteor=False).bleu[3]
 
 
 def scene_scores(captions: list, scenes: list) -> dict[str, float]:
@@ -257,7 +257,7 @@ def report(*directories: str) -> None:
         name, model, metadata = loaded(directory)
         outputs = {k: caption(model, examples, ka.BeamSearch(num_beams=k) if k > 1 else ka.Greedy()) for k in BEAMS}
         beam = max(BEAMS, key=lambda k: bleu_4(outputs[k], examples))
-        scores = ka.metrics.score_captions([c.text for c in outputs[beam]], [e.captions for e in examples])
+        scores = ka.metrics.evaluate_captions([c.text for c in outputs[beam]], [e.captions for e in examples])
         learned = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
         bleu = " | ".join(f"{value:.1f}" for value in scores.bleu)
         print(

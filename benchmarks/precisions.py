@@ -23,15 +23,15 @@ def search(model) -> ka.Strategy | None:
     beams = {ka.Translator: 5, ka.Captioner: 3}
     if type(model) in beams:
         return ka.BeamSearch(num_beams=beams[type(model)])
-    return ka.Greedy(max_new_tokens=32) if model.default_strategy is not None else None
+    return ka.Greedy(max_new_tokens=32) if model.spec.default_strategy is not None else None
 
 
 def inputs_of(model, examples) -> list:
-    if model.predict_method in ("translate", "classify"):
+    if model.spec.predict_method in ("translate", "classify"):
         return [source for source, _ in examples]
-    if model.predict_method == "tag":
+    if model.spec.predict_method == "tag":
         return [" ".join(word for word, _ in sentence) for sentence in examples]
-    if model.predict_method == "caption":
+    if model.spec.predict_method == "caption":
         return [example.image for example in examples]
     return [text[: len(text) // 2] for text in examples]
 
@@ -42,10 +42,10 @@ def outputs_of(served, inputs: list, batch_size: int) -> list:
 
 
 def metrics_of(model, served, examples) -> dict[str, float]:
-    if model.metric != "loss":
+    if model.spec.metric != "loss":
         scores = ka.evaluate(served, examples)
         return {name: score for name, score in scores.items() if isinstance(score, float)}
-    if model.predict_method != "complete":
+    if model.spec.predict_method != "complete":
         return {}
     return {"score of a text": sum(served.score(examples)) / len(examples)}
 

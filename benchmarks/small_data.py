@@ -193,7 +193,7 @@ def nearest_photo_cider(train: list, valid: list, model, cache: str) -> float:
     import numpy as np
 
     from keras_attention.data.caption_batches import image_source
-    from keras_attention.metrics import score_captions
+    from keras_attention.metrics import evaluate_captions
 
     vectors = []
     for examples in (train, valid):
@@ -202,7 +202,7 @@ def nearest_photo_cider(train: list, valid: list, model, cache: str) -> float:
         vectors.append(np.array(means) / np.linalg.norm(means, axis=1, keepdims=True))
     nearest = (vectors[1] @ vectors[0].T).argmax(axis=1)
     captions = [train[row].captions[0] for row in nearest]
-    return 100 * score_captions(captions, [example.captions for example in valid], meteor=False).cider
+    return 100 * evaluate_captions(captions, [example.captions for example in valid], meteor=False).cider
 
 
 def table(results: list[dict]) -> str:

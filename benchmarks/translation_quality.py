@@ -115,11 +115,11 @@ def tokenizers(setting: Setting, examples: list) -> dict:
 
 def scores(
     model: ka.Translator, setting: Setting, examples: list, strategy=None
-) -> tuple[list[str], ka.metrics.TextScores]:
+) -> tuple[list[str], ka.metrics.TextMetrics]:
     outputs = model.translate([source for source, _ in examples], strategy, batch_size=64)
     texts = [output.text for output in outputs]
     tokenizer = "none" if setting.moses else "13a"
-    return texts, ka.metrics.score_texts(texts, [target for _, target in examples], True, tokenizer)
+    return texts, ka.metrics.evaluate_texts(texts, [target for _, target in examples], True, tokenizer)
 
 
 def train(name: str, directory: str) -> None:
@@ -169,7 +169,7 @@ def report(*directories: str) -> None:
         )
         texts, result = scores(model, setting, examples, beam)
         sources, references = zip(*examples, strict=True)
-        systems[name] = ka.metrics.scores_by_length(sources, texts, references, lowercase=True)
+        systems[name] = ka.metrics.evaluate_by_length(sources, texts, references, lowercase=True)
         signatures[name] = f"{result.bleu_signature} {result.chrf_signature}"
         print(
             f"| {name} | {model.count_params():,} | {metadata['history']['minutes'][-1]:.0f} | {metadata['epoch']} "

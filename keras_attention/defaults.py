@@ -35,7 +35,7 @@ REASONS = {
     "weight_decay": "depends on the task",
 }
 _MAX_EPOCHS = 40  # an epoch ends with a validation, so an epoch of little data is several passes
-_CONTRASTIVE_EXAMPLES = 1000  # at most
+_PAIRED_EXAMPLES = 1000  # at most
 _SAMPLED_TEXTS, _SAMPLED_CHARACTERS = 1000, 10_000
 
 
@@ -242,13 +242,13 @@ _RULES: dict[str, Callable[[DataSize, Config], Rule]] = {
 
 def _rule(task: Any, size: DataSize, config: Config) -> Rule:
     """Return the defaults of a task; those of a task outside of this library do not depend on the data."""
-    find = _RULES.get(task.task_name())
+    find = _RULES.get(task.spec.class_name)
     return Rule() if find is None else find(size, config)
 
 
 def default_tokenizer_kind(task: Any, preset: str | None) -> str:
     """Return the kind of tokenizer for a preset; None for the default preset."""
-    return task.default_tokenizer if preset in (None, task.default_preset) else "sentencepiece"
+    return task.spec.default_tokenizer if preset in (None, task.spec.default_preset) else "sentencepiece"
 
 
 def network_defaults(
@@ -282,13 +282,15 @@ def network_defaults(
     return {"vocabulary_size": vocabulary_size, **network}
 
 
-def is_contrastive(model: Any, examples: Sequence) -> bool:
-    """Return whether the encoder learns from pairs of texts, with `fit_encoder`, and is then frozen.
+def learns_from_pairs(model: Any, examples: Sequence) -> bool:
+    """Return whether `fit_new_head` fine-tunes the encoder on pairs of texts, and then freezes it.
 
-    It does if there are at most 1,000 single texts, for a classifier on a sentence encoder: its pooling is the mean.
+    It does if there are at most 1,000 single texts, for a classifier on a sentence encoder (its pooling is the mean)
+    whose weights are trainable, without LoRA.
     """
-    is_sentence_encoder = model.predict_method == "classify" and getattr(model.config, "pooling", None) == "mean"
-    return is_sentence_encoder and len(examples) <= _CONTRASTIVE_EXAMPLES and isinstance(examples[0][0], str)
+    is_sentence_encoder = model.spec.predict_method == "classify" and getattr(model.config, "pooling", None) == "mean"
+    is_few = len(examples) <= _PAIRED_EXAMPLES and isinstance(examples[0][0], str)
+    return is_sentence_encoder and is_few and not model.has_lora and bool(model.encoder.trainable_weights)
 
 
 def training_defaults(
@@ -334,7 +336,7 @@ def _num_tokens(model: Any, examples: Sequence, size: DataSize) -> int:
     from keras_attention.data.tokenizers import encode_texts
 
     # Language models split a long text and taggers a long sentence; other tasks truncate it.
-    longest = math.inf if model.metric == "loss" or model.predict_method == "tag" else model.config.max_length
+    longest = math.inf if model.spec.metric == "loss" or model.spec.predict_method == "tag" else model.config.max_length
 
     def lengths(tokenizer: Any, texts: Sequence[str]) -> list[int]:  # as in `LengthBatches`
         return [min(round_up(len(ids) + 1, 4), longest) for ids in encode_texts(tokenizer, texts)]

@@ -13,7 +13,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Compute the metrics of a model's task on examples.
 
-    | task | examples | scores |
+    | task | examples | metrics |
     |---|---|---|
     | `Translator` | (source, target) | `bleu`, `chrf`, `by_length`: range of source lengths -> (sentences, BLEU) |
     | `Captioner` | `read_captions` | `bleu_1` to `bleu_4`, `meteor` (with Java), `rouge_l`, `cider`, each times 100 |
@@ -22,19 +22,19 @@ def evaluate(
     | `PermutationLM` | texts | `loss`, `accuracy` of predicted tokens |
     | `TextClassifier` | (text, label) | `accuracy` (0 to 1), `correct`, `total` |
     | `TextTagger` | sentences of (word, tag) | `accuracy` (0 to 1), `correct`, `total`; for tags such as `B-PER` also |
-    | | | `f1`, `precision`, `recall` of entities, and `by_type`: type -> `EntityScores`; see `metrics.score_entities` |
+    | | | `f1`, `precision`, `recall` of entities, and `by_type`: type -> `EntityMetrics` |
 
     Args:
         model: a task of this library, or an exported model. An exported `CausalLM` reads a text in one window, so its
             texts must be shorter than `max_length`. An exported `MaskedLM` or `PermutationLM` has no metrics.
         examples: as in the table; `keras_attention.data` reads them from files.
         strategy: search strategy of a `Translator` or `Captioner`; greedy by default.
-        batch_size: texts or images in a batch; the scores do not depend on it.
+        batch_size: texts or images in a batch; the metrics do not depend on it.
         **options: for a `Translator`, `lowercase=True` ignores case in BLEU and chrF, and `bleu_tokenizer` names
             sacreBLEU's tokenizer; by default it is chosen by the script of the references.
 
     Returns:
-        dict of the scores and a `signature`, which describes how they were computed. Do not compare scores with
+        dict of the metrics and a `signature`, which describes how they were computed. Do not compare metrics with
         different signatures.
 
     Raises:
@@ -46,16 +46,16 @@ def evaluate(
     Example:
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
         >>> model = ka.Translator.from_examples(pairs, tokenizer_kind="characters", units=12)
-        >>> scores = ka.evaluate(model, pairs)
-        >>> scores["bleu"] <= 100, scores["signature"].split("|")[0]
+        >>> metrics = ka.evaluate(model, pairs)
+        >>> metrics["bleu"] <= 100, metrics["signature"].split("|")[0]
         (True, 'nrefs:1')
     """
     task = task_of(model)
     task.data.check(examples)
     if not len(examples):
-        raise ValueError("There are no examples to score on; expected at least one.")
+        raise ValueError("There are no examples to evaluate on; expected at least one.")
     exported = not isinstance(model, ka.models.Task)
-    if task.metric == "loss":
+    if task.spec.metric == "loss":
         if exported and task.target_reader is None:
             raise TypeError(f"An exported {task.__name__} has no loss. Evaluate the .keras file that it was made from.")
     else:
@@ -77,7 +77,7 @@ def task_of(model: Any) -> type:
     if isinstance(model, ka.models.Task):
         return type(model)
     name, method = getattr(model, "task", None), getattr(model, "predict_method", None)
-    found = [task for task in ka.models.TASKS if task.predict_method == method]
+    found = [task for task in ka.models.TASKS if task.spec.predict_method == method]
     task = next((task for task in found if task.__name__ == name), found[0] if found else None)
     if task is None:
         names = ", ".join(task.__name__ for task in ka.models.TASKS)

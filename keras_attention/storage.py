@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 
 def local_path(path: str | pathlib.Path) -> pathlib.Path:
-    """Return a path of the local file system, and refuse a URL such as `gs://bucket/model`.
+    """Return a path of the local file system, with `~` expanded; refuse a URL such as `gs://bucket/model`.
 
-    `pathlib` would read `gs://bucket` as a local folder `gs:`.
+    `pathlib` would read `gs://bucket` as a local folder `gs:`, and `~/runs` as one of the name `~`.
 
     Raises:
         ValueError: the path has a scheme, such as `gs://`, `s3://`, `hdfs://` or `https://`.
@@ -27,7 +27,8 @@ def local_path(path: str | pathlib.Path) -> pathlib.Path:
             f"{path} is not a local path; expected a file or folder of this machine, because {scheme[0]}/ is neither "
             "read nor written. Copy the data to a local path first, or write to a local path and copy the result."
         )
-    return pathlib.Path(path)
+    path = pathlib.Path(path)
+    return path.expanduser() if path.parts[:1] == ("~",) else path  # a file may be called ~name
 
 
 def atomic_write(path: str | pathlib.Path, write: Callable[[str], None]) -> None:

@@ -253,7 +253,7 @@ def plot_bleu_by_length(systems: Mapping[str, Mapping[str, tuple[int, float]]], 
     """Plot BLEU by source length, a line per system.
 
     Args:
-        systems: name -> bins from `keras_attention.metrics.scores_by_length`.
+        systems: name -> bins from `keras_attention.metrics.evaluate_by_length`.
         path: file to write; its suffix is the format.
 
     Returns:

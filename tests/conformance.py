@@ -15,44 +15,20 @@ import numpy as np
 from conftest import PAIRS
 
 import keras_attention as ka
-from keras_attention.layers import (
-    AdditiveAttention,
-    AffixEncoder,
-    AttentionLoss,
-    BagOfNGrams,
-    CharacterEncoder,
-    DotProductAttention,
-    GumbelNoise,
-    ImageEncoder,
-    InputEmbedding,
-    MaskedLMHead,
-    MaskEmbedding,
-    MultiHeadAttention,
-    OutputBias,
-    PositionEmbedding,
-    RecurrentDecoder,
-    RecurrentEncoder,
-    RelativeAttention,
-    RelativeTransformer,
-    SelfAttention2D,
-    ShiftRegions,
-    SinusoidalPositions,
-    Transformer,
-    TransformerBlock,
-)
+from keras_attention import layers
 
 B, Q, S, T, D, E, M = 2, 3, 5, 4, 11, 13, 17
-W, H = 28, 7  # the width and the heads of a Transformer
+W, H = 28, 7  # the width of a Transformer and its number of attention heads
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class LayerRow:
     """A layer, its call arguments, and the shapes of its outputs."""
 
     name: str
     make: Callable[[], Any]
     arguments: Callable[[np.random.Generator], dict[str, np.ndarray]]
-    shapes: tuple[tuple[int, ...], ...]
+    output_shapes: tuple[tuple[int, ...], ...]
 
 
 def _query_and_value(width: int = M) -> Callable[[np.random.Generator], dict]:
@@ -100,6 +76,14 @@ def _hard_attention(rng: np.random.Generator) -> dict:
 def _noise_inputs(rng: np.random.Generator) -> dict:
     arrays = _query_and_value()(rng)
     return {"query": arrays["query"], "memory": arrays["value"]}
+
+
+def _outputs_and_scores(rng: np.random.Generator) -> dict:
+    return {"inputs": np.ones((B, T, D), "float32"), "scores": np.ones((B, T, S), "float32")}
+
+
+def _regions(rng: np.random.Generator) -> dict:
+    return {"regions": rng.normal(size=(B, Q * S, M)).astype("float32")}
 
 
 def _pixels(rng: np.random.Generator) -> dict:
@@ -160,167 +144,215 @@ def _two_streams(rng: np.random.Generator) -> dict:
     }
 
 
-def _relative_block() -> TransformerBlock:
-    return TransformerBlock(H, 11, attention=RelativeAttention(H, 6))
+def _block(**options: Any) -> layers.TransformerBlock:
+    return layers.TransformerBlock(num_heads=H, intermediate_dim=11, **options)
+
+
+def _relative_block() -> layers.TransformerBlock:
+    return _block(attention=layers.RelativeAttention(num_heads=H, key_dim=6))
 
 
 # fmt: off
 LAYERS = [
-    LayerRow("additive", lambda: AdditiveAttention(19), _query_and_value(), ((B, Q, M), (B, Q, S))),
-    LayerRow("dot-product", lambda: DotProductAttention(scaled=False), _query_and_value(D), ((B, Q, D), (B, Q, S))),
-    LayerRow("scaled dot-product", lambda: DotProductAttention(19), _query_and_value(), ((B, Q, M), (B, Q, S))),
-    LayerRow("simple encoder", lambda: RecurrentEncoder(14, cell="simple"), _sequence, ((B, S, 14),)),
-    LayerRow("gru encoder", lambda: RecurrentEncoder(7, 2, "gru", bidirectional=False, return_state=True), _sequence,
-             ((B, S, 7), (B, 7))),
-    LayerRow("lstm encoder", lambda: RecurrentEncoder(14, 2, return_state=True), _sequence,
-             ((B, S, 14), (B, 14), (B, 14))),
-    LayerRow("character encoder", lambda: CharacterEncoder(11, 13, 14), _characters, ((B, Q, 14),)),
-    LayerRow("affix encoder", lambda: AffixEncoder(11, 2, 3, 97, "..aBcD12éÉ-"), _characters,
-             ((B, Q, 21),)),
-    LayerRow("bag of n-grams", lambda: BagOfNGrams(11, 7, 97, pieces="abcd"), _token_ids, ((B, 7),)),
-    LayerRow("simple decoder", lambda: RecurrentDecoder(19, 23, cell="simple"), _decoder(states=1), ((B, T, 23),)),
-    LayerRow("gru decoder", lambda: RecurrentDecoder(19, 23, 2, "gru", DotProductAttention(29)),
-             _decoder(states=1, memory=True), ((B, T, 23), (B, T, S))),
-    LayerRow("lstm decoder", lambda: RecurrentDecoder(19, 23, 2, "lstm", AdditiveAttention(29)),
-             _decoder(states=2, memory=True), ((B, T, 23), (B, T, S))),
-    LayerRow("attention-first decoder", lambda: RecurrentDecoder(
-        19, 23, 2, attention=AdditiveAttention(29), attend_first=True), _decoder(states=1, memory=True),
-             ((B, T, 23), (B, T, S))),
-    LayerRow("hard attention", lambda: AdditiveAttention(19, hard=True), _hard_attention, ((B, Q, M), (B, Q, S))),
-    LayerRow("gumbel noise", GumbelNoise, _noise_inputs, ((B, Q, S),)),
-    LayerRow("attention loss", AttentionLoss, lambda rng: {
-        "inputs": np.ones((B, T, D), "float32"), "scores": np.ones((B, T, S), "float32")}, ((B, T, D),)),
-    LayerRow("image encoder", lambda: ImageEncoder("small_cnn", 32), _pixels, ((B, 64, 96),)),
-    LayerRow("shift regions", lambda: ShiftRegions(Q, S), lambda rng: {
-        "regions": rng.normal(size=(B, Q * S, M)).astype("float32")}, ((B, Q * S, M),)),
-    LayerRow("2d self-attention", lambda: SelfAttention2D(7), _feature_map, ((B, Q, S, W), (B, Q * S, Q * S))),
-    LayerRow("self-attention", lambda: MultiHeadAttention(H, 3), _multi_head(memory=False), ((B, S, W), (B, H, S, S))),
-    LayerRow("cross-attention", lambda: MultiHeadAttention(H, 6, use_bias=False), _multi_head(memory=True),
-             ((B, Q, W), (B, H, Q, S))),
-    LayerRow("transformer block", lambda: TransformerBlock(H, 11), _stack("inputs", memory=False),
-             ((B, S, W), (B, H, S, S))),
-    LayerRow("block with cross-attention", lambda: TransformerBlock(
-        H, 11, "gelu", norm_first=True, attention=MultiHeadAttention(H, 3, use_bias=False)),
-             _stack("inputs", memory=True), ((B, T, W), (B, H, T, S))),
-    LayerRow("post-norm stack", lambda: Transformer(
-        [TransformerBlock(H, 11), TransformerBlock(H, 11)], InputEmbedding(SinusoidalPositions())),
-             _stack(memory=False), ((B, S, W), (B, H, S, S), (B, H, S, S))),
-    LayerRow("pre-norm causal stack", lambda: Transformer(
-        [TransformerBlock(H, 11, norm_first=True)], InputEmbedding(PositionEmbedding(S)), causal=True,
-        norm_epsilon=1e-5), _stack(memory=False), ((B, S, W), (B, H, S, S))),
-    LayerRow("decoder stack", lambda: Transformer(
-        [TransformerBlock(H, 11), TransformerBlock(H, 11)], InputEmbedding(), causal=True, cross_attention=True),
-             _stack(memory=True), ((B, T, W), (B, H, T, S), (B, H, T, S))),
-    LayerRow("input embedding", lambda: InputEmbedding(PositionEmbedding(S, 2), 3.0, 2, 1e-12), _vectors(
-        "tokens", segment_ids=np.array([[0, 0, 0, 1, 1]] * B)), ((B, S, W),)),
-    LayerRow("relative attention", lambda: RelativeAttention(H, 6), _relative_attention, ((B, Q, W), (B, H, Q, S))),
-    LayerRow("relative stack", lambda: RelativeTransformer([_relative_block()], InputEmbedding()), _stack(memory=False),
-             ((B, S, W), (B, H, S, S))),
-    LayerRow("two streams", lambda: RelativeTransformer([_relative_block(), _relative_block()], InputEmbedding()),
-             _two_streams, ((B, Q, W), (B, H, Q, 4 + S), (B, H, Q, 4 + S))),
-    LayerRow("mask embedding", lambda: MaskEmbedding(W), _vectors("inputs"), ((B, S, W),)),
-    LayerRow("masked lm head", MaskedLMHead, _vectors("inputs"), ((B, S, W),)),
-    LayerRow("output bias", OutputBias, _vectors("inputs"), ((B, S, W),)),
+    LayerRow(name="additive",
+             make=lambda: layers.AdditiveAttention(units=19),
+             arguments=_query_and_value(), output_shapes=((B, Q, M), (B, Q, S))),
+    LayerRow(name="dot-product",
+             make=lambda: layers.DotProductAttention(scaled=False),
+             arguments=_query_and_value(width=D), output_shapes=((B, Q, D), (B, Q, S))),
+    LayerRow(name="scaled dot-product",
+             make=lambda: layers.DotProductAttention(units=19),
+             arguments=_query_and_value(), output_shapes=((B, Q, M), (B, Q, S))),
+    LayerRow(name="simple encoder",
+             make=lambda: layers.RecurrentEncoder(units=14, cell="simple"),
+             arguments=_sequence, output_shapes=((B, S, 14),)),
+    LayerRow(name="gru encoder",
+             make=lambda: layers.RecurrentEncoder(7, num_layers=2, cell="gru", bidirectional=False, return_state=True),
+             arguments=_sequence, output_shapes=((B, S, 7), (B, 7))),
+    LayerRow(name="lstm encoder",
+             make=lambda: layers.RecurrentEncoder(units=14, num_layers=2, return_state=True),
+             arguments=_sequence, output_shapes=((B, S, 14), (B, 14), (B, 14))),
+    LayerRow(name="character encoder",
+             make=lambda: layers.CharacterEncoder(vocabulary_size=11, embedding_dim=13, units=14),
+             arguments=_characters, output_shapes=((B, Q, 14),)),
+    LayerRow(name="affix encoder",
+             make=lambda: layers.AffixEncoder(11, affix_dim=2, max_affix_length=3, buckets=97,
+                                              characters="..aBcD12éÉ-"),
+             arguments=_characters, output_shapes=((B, Q, 21),)),
+    LayerRow(name="bag of n-grams",
+             make=lambda: layers.BagOfNGrams(vocabulary_size=11, units=7, buckets=97, pieces="abcd"),
+             arguments=_token_ids, output_shapes=((B, 7),)),
+    LayerRow(name="simple decoder",
+             make=lambda: layers.RecurrentDecoder(units=19, output_dim=23, cell="simple"),
+             arguments=_decoder(states=1), output_shapes=((B, T, 23),)),
+    LayerRow(name="gru decoder",
+             make=lambda: layers.RecurrentDecoder(19, 23, num_layers=2, cell="gru",
+                                                  attention=layers.DotProductAttention(units=29)),
+             arguments=_decoder(states=1, memory=True), output_shapes=((B, T, 23), (B, T, S))),
+    LayerRow(name="lstm decoder",
+             make=lambda: layers.RecurrentDecoder(19, 23, num_layers=2, cell="lstm",
+                                                  attention=layers.AdditiveAttention(units=29)),
+             arguments=_decoder(states=2, memory=True), output_shapes=((B, T, 23), (B, T, S))),
+    LayerRow(name="attention-first decoder",
+             make=lambda: layers.RecurrentDecoder(19, 23, num_layers=2, attend_first=True,
+                                                  attention=layers.AdditiveAttention(units=29)),
+             arguments=_decoder(states=1, memory=True), output_shapes=((B, T, 23), (B, T, S))),
+    LayerRow(name="hard attention",
+             make=lambda: layers.AdditiveAttention(units=19, hard=True),
+             arguments=_hard_attention, output_shapes=((B, Q, M), (B, Q, S))),
+    LayerRow(name="gumbel noise",
+             make=layers.GumbelNoise,
+             arguments=_noise_inputs, output_shapes=((B, Q, S),)),
+    LayerRow(name="attention loss",
+             make=layers.AttentionLoss,
+             arguments=_outputs_and_scores, output_shapes=((B, T, D),)),
+    LayerRow(name="image encoder",
+             make=lambda: layers.ImageEncoder("small_cnn", image_size=32),
+             arguments=_pixels, output_shapes=((B, 64, 96),)),
+    LayerRow(name="shift regions",
+             make=lambda: layers.ShiftRegions(rows=Q, columns=S),
+             arguments=_regions, output_shapes=((B, Q * S, M),)),
+    LayerRow(name="2d self-attention",
+             make=lambda: layers.SelfAttention2D(units=7),
+             arguments=_feature_map, output_shapes=((B, Q, S, W), (B, Q * S, Q * S))),
+    LayerRow(name="self-attention",
+             make=lambda: layers.MultiHeadAttention(num_heads=H, key_dim=3),
+             arguments=_multi_head(memory=False), output_shapes=((B, S, W), (B, H, S, S))),
+    LayerRow(name="cross-attention",
+             make=lambda: layers.MultiHeadAttention(num_heads=H, key_dim=6, use_bias=False),
+             arguments=_multi_head(memory=True), output_shapes=((B, Q, W), (B, H, Q, S))),
+    LayerRow(name="transformer block",
+             make=_block,
+             arguments=_stack("inputs", memory=False), output_shapes=((B, S, W), (B, H, S, S))),
+    LayerRow(name="block with cross-attention",
+             make=lambda: _block(activation="gelu", norm_first=True,
+                                 attention=layers.MultiHeadAttention(num_heads=H, key_dim=3, use_bias=False)),
+             arguments=_stack("inputs", memory=True), output_shapes=((B, T, W), (B, H, T, S))),
+    LayerRow(name="post-norm stack",
+             make=lambda: layers.Transformer([_block(), _block()], layers.InputEmbedding(layers.SinusoidalPositions())),
+             arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S), (B, H, S, S))),
+    LayerRow(name="pre-norm causal stack",
+             make=lambda: layers.Transformer([_block(norm_first=True)], causal=True, norm_epsilon=1e-5,
+                                             inputs=layers.InputEmbedding(layers.PositionEmbedding(max_length=S))),
+             arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S))),
+    LayerRow(name="decoder stack",
+             make=lambda: layers.Transformer([_block(), _block()], layers.InputEmbedding(), causal=True,
+                                             cross_attention=True),
+             arguments=_stack(memory=True), output_shapes=((B, T, W), (B, H, T, S), (B, H, T, S))),
+    LayerRow(name="input embedding",
+             make=lambda: layers.InputEmbedding(layers.PositionEmbedding(max_length=S, offset=2), scale=3.0,
+                                                num_segments=2, norm_epsilon=1e-12),
+             arguments=_vectors("tokens", segment_ids=np.array([[0, 0, 0, 1, 1]] * B)), output_shapes=((B, S, W),)),
+    LayerRow(name="relative attention",
+             make=lambda: layers.RelativeAttention(num_heads=H, key_dim=6),
+             arguments=_relative_attention, output_shapes=((B, Q, W), (B, H, Q, S))),
+    LayerRow(name="relative stack",
+             make=lambda: layers.RelativeTransformer([_relative_block()], layers.InputEmbedding()),
+             arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S))),
+    LayerRow(name="two streams",
+             make=lambda: layers.RelativeTransformer([_relative_block(), _relative_block()], layers.InputEmbedding()),
+             arguments=_two_streams, output_shapes=((B, Q, W), (B, H, Q, 4 + S), (B, H, Q, 4 + S))),
+    LayerRow(name="mask embedding",
+             make=lambda: layers.MaskEmbedding(width=W),
+             arguments=_vectors("inputs"), output_shapes=((B, S, W),)),
+    LayerRow(name="masked lm head",
+             make=layers.MaskedLMHead,
+             arguments=_vectors("inputs"), output_shapes=((B, S, W),)),
+    LayerRow(name="output bias",
+             make=layers.OutputBias,
+             arguments=_vectors("inputs"), output_shapes=((B, S, W),)),
 ]
 # fmt: on
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+IMAGES = tuple(np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype("uint8") for i in range(3))
+LABELS = ("first", "second", "third", "fourth", "fifth")
+# Inputs of the tasks that do not take plain texts, and config fields that all rows of a task share.
+_INPUTS = {ka.Captioner: IMAGES, ka.MaskedLM: ("we <mask> bread", "the <mask> drinks <mask> milk", "")}
+_TASK_FIELDS = {
+    ka.Captioner: {"image_encoder": "small_cnn", "image_size": 32, "max_length": 31},
+    ka.TextClassifier: {"labels": LABELS},
+    ka.TextTagger: {"labels": LABELS},
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class ModelRow:
-    """A model, its prediction method, and input texts or images."""
+    """A task, its preset, and the config fields that make it small."""
 
     name: str
-    make: Callable[[Any], Any]
-    predict_method: str
-    texts: tuple = ("we eat bread", "the girl drinks cold milk", "")
+    task: type
+    preset: str
+    fields: dict[str, Any]
+    reads_characters: bool = False  # the tagger has a character tokenizer
     is_unique: bool = True  # False if other rows run the same code: then slow
     export: str = "files"  # "graph" if other rows write exports of the task, "" if they have the same functions
 
+    @property
+    def predict_method(self) -> str:
+        return self.task.spec.predict_method
 
-def _translator(preset: str, **overrides: Any) -> Callable[[Any], Any]:
-    def make(tokenizer: Any) -> Any:
-        tokenizers = {"source_tokenizer": tokenizer, "target_tokenizer": tokenizer}
-        return ka.Translator.from_preset(
-            preset, **tokenizers, **(overrides if "width" in overrides else _RECURRENT | overrides)
-        )
+    @property
+    def texts(self) -> tuple:
+        return _INPUTS.get(self.task, ("we eat bread", "the girl drinks cold milk", ""))
 
-    return make
+    def make(self, tokenizer: Any) -> Any:
+        tokenizers = dict.fromkeys(self.task.spec.tokenizer_names, tokenizer) | {"character_tokenizer": None}
+        if self.reads_characters:
+            tokenizers["character_tokenizer"] = ka.data.train_tokenizer([text for text, _ in PAIRS], "characters")
+        tokenizers = {name: tokenizers[name] for name in self.task.spec.tokenizer_names}
+        return self.task.from_preset(self.preset, **tokenizers, **_TASK_FIELDS.get(self.task, {}), **self.fields)
 
 
 _RECURRENT = {"units": 22, "embedding_dim": 17}  # 11 in each direction
 _SMALL = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 13}
-_SINGLE = {**_SMALL, "num_layers": 1}  # other rows test two layers of the same blocks
-
-
-def _labelled(kind: type, preset: str, sizes: dict = _RECURRENT) -> Callable[[Any], Any]:
-    labels = ("first", "second", "third", "fourth", "fifth")
-    return lambda tokenizer: kind.from_preset(preset, tokenizer=tokenizer, labels=labels, **sizes)
-
-
-def _character_encoder(tokenizer: Any) -> Any:
-    characters = ka.data.train_tokenizer([a for a, _ in PAIRS], "characters")
-    return ka.TextTagger.from_preset(
-        "rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, labels=("first", "second"), **_RECURRENT
-    )
-
-
-IMAGES = tuple(np.random.default_rng(i).integers(0, 256, (32, 32, 3)).astype("uint8") for i in range(3))
-
-
-def _captioner(preset: str, **overrides: Any) -> Callable[[Any], Any]:
-    encoder_options = {"image_encoder": "small_cnn", "image_size": 32, "max_length": 31}
-    return lambda tokenizer: ka.Captioner.from_preset(preset, tokenizer=tokenizer, **encoder_options, **overrides)
+_SINGLE = _SMALL | {"num_layers": 1}  # xlnet, the stacks of LAYERS, test_transformer.py and test_weights.py have two
 
 
 # fmt: off
 MODELS = [
-    ModelRow("seq2seq", _translator("rnn_seq2seq"), "translate", export="graph"),
-    ModelRow("seq2seq, simple cells", _translator("rnn_seq2seq", cell="simple"), "translate", is_unique=False),
-    ModelRow("attention", _translator("rnn_attention"), "translate", export=""),
-    ModelRow("attention, two gru layers", _translator("rnn_attention", cell="gru", num_layers=2), "translate",
-             is_unique=False),
-    ModelRow("dot attention", _translator("rnn_attention", attention="dot", attend_embeddings=False), "translate",
-             is_unique=False),
-    ModelRow("scaled dot attention", _translator("rnn_attention", attention="scaled_dot"), "translate",
-             is_unique=False),
-    ModelRow("language model", lambda tokenizer: ka.CausalLM.from_preset(
-        "char_rnn", tokenizer=tokenizer, units=19, embedding_dim=17, max_length=31), "complete", export=""),
-    ModelRow("transformer", _translator("transformer_tiny", **_SMALL), "translate"),
-    ModelRow("transformer, pre-norm, two vocabularies", _translator("transformer_base", **_SINGLE, norm_first=True,
-             shared_vocabulary=False, output_bias=True), "translate", export=""),
-    ModelRow("gpt", lambda tokenizer: ka.CausalLM.from_preset(
-        "gpt2_small", tokenizer=tokenizer, **_SINGLE, max_length=31), "complete"),
-    ModelRow("bert", lambda tokenizer: ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, **_SINGLE), "fill",
-             ("we <mask> bread", "the <mask> drinks <mask> milk", "")),
-    ModelRow("roberta", lambda tokenizer: ka.MaskedLM.from_preset("roberta_base", tokenizer=tokenizer, **_SINGLE),
-             "fill", ("we <mask> bread", "the <mask> drinks <mask> milk", ""), is_unique=False),
-    ModelRow("xlnet", lambda tokenizer: ka.PermutationLM.from_preset(
-        "xlnet_base", tokenizer=tokenizer, **_SMALL, max_length=31), "complete"),
-    ModelRow("xlnet classifier", _labelled(ka.TextClassifier, "xlnet_base", _SINGLE), "classify",
-             export=""),
-    ModelRow("xlnet tagger", _labelled(ka.TextTagger, "xlnet_base", _SINGLE), "tag", is_unique=False),
-    ModelRow("bert classifier", _labelled(ka.TextClassifier, "bert_base", _SINGLE), "classify", export="graph"),
-    ModelRow("roberta tagger", _labelled(ka.TextTagger, "roberta_base", _SINGLE), "tag", is_unique=False),
-    ModelRow("classifier", _labelled(ka.TextClassifier, "rnn_classifier"), "classify"),
-    ModelRow("show and tell", _captioner("show_and_tell", **_RECURRENT), "caption", IMAGES, export="graph"),
-    ModelRow("show and tell, image as initial state",
-             _captioner("show_and_tell", **_RECURRENT, image_injection="init"), "caption", IMAGES, is_unique=False),
-    ModelRow("show, attend and tell", _captioner("show_attend_and_tell", **_RECURRENT), "caption", IMAGES,
-             export=""),
-    ModelRow("show, attend and tell, coordinates and smoothing",
-             _captioner("show_attend_and_tell", **_RECURRENT, coordinate_features=True, attention_smoothing=1.5),
-             "caption", IMAGES, export=""),
-    ModelRow("show, attend and tell, grounded",
-             _captioner("show_attend_and_tell", **_RECURRENT, grounded_attention=True), "caption", IMAGES,
-             is_unique=False),
-    ModelRow("show, attend and tell, hard", _captioner("show_attend_and_tell", **_RECURRENT, attention="hard"),
-             "caption", IMAGES, export=""),
-    ModelRow("transformer captioner", _captioner("transformer_captioner", **_SINGLE, output_bias=True), "caption",
-             IMAGES, export="graph"),
-    ModelRow("transformer captioner with encoder, pre-norm", _captioner(
-        "transformer_captioner", **_SINGLE, encoder_layers=1, norm_first=True), "caption", IMAGES, is_unique=False),
-    ModelRow("tagger", _labelled(ka.TextTagger, "rnn_tagger"), "tag", is_unique=False),
-    ModelRow("tagger with characters", _character_encoder, "tag"),
+    ModelRow(name="seq2seq", task=ka.Translator, preset="rnn_seq2seq", fields=_RECURRENT, export="graph"),
+    ModelRow(name="seq2seq, simple cells", task=ka.Translator, preset="rnn_seq2seq",
+             fields=_RECURRENT | {"cell": "simple"}, is_unique=False),
+    ModelRow(name="attention", task=ka.Translator, preset="rnn_attention", fields=_RECURRENT, export=""),
+    ModelRow(name="attention, two gru layers", task=ka.Translator, preset="rnn_attention",
+             fields=_RECURRENT | {"cell": "gru", "num_layers": 2}, is_unique=False),
+    ModelRow(name="dot attention", task=ka.Translator, preset="rnn_attention",
+             fields=_RECURRENT | {"attention": "dot", "attend_embeddings": False}, is_unique=False),
+    ModelRow(name="scaled dot attention", task=ka.Translator, preset="rnn_attention",
+             fields=_RECURRENT | {"attention": "scaled_dot"}, is_unique=False),
+    ModelRow(name="language model", task=ka.CausalLM, preset="char_rnn",
+             fields={"units": 19, "embedding_dim": 17, "max_length": 31}, export=""),
+    ModelRow(name="transformer", task=ka.Translator, preset="transformer_tiny", fields=_SINGLE),
+    ModelRow(name="transformer, pre-norm, two vocabularies", task=ka.Translator, preset="transformer_base",
+             fields=_SINGLE | {"norm_first": True, "shared_vocabulary": False, "output_bias": True}, export=""),
+    ModelRow(name="gpt", task=ka.CausalLM, preset="gpt2_small", fields=_SINGLE | {"max_length": 31}),
+    ModelRow(name="bert", task=ka.MaskedLM, preset="bert_base", fields=_SINGLE),
+    ModelRow(name="roberta", task=ka.MaskedLM, preset="roberta_base", fields=_SINGLE, is_unique=False),
+    ModelRow(name="xlnet", task=ka.PermutationLM, preset="xlnet_base", fields=_SMALL | {"max_length": 31}),
+    ModelRow(name="xlnet classifier", task=ka.TextClassifier, preset="xlnet_base", fields=_SINGLE, export=""),
+    ModelRow(name="xlnet tagger", task=ka.TextTagger, preset="xlnet_base", fields=_SINGLE, is_unique=False),
+    ModelRow(name="bert classifier", task=ka.TextClassifier, preset="bert_base", fields=_SINGLE, export="graph"),
+    ModelRow(name="roberta tagger", task=ka.TextTagger, preset="roberta_base", fields=_SINGLE, is_unique=False),
+    ModelRow(name="classifier", task=ka.TextClassifier, preset="rnn_classifier", fields=_RECURRENT),
+    ModelRow(name="show and tell", task=ka.Captioner, preset="show_and_tell", fields=_RECURRENT, export="graph"),
+    ModelRow(name="show and tell, image as initial state", task=ka.Captioner, preset="show_and_tell",
+             fields=_RECURRENT | {"image_injection": "init"}, is_unique=False),
+    ModelRow(name="show, attend and tell", task=ka.Captioner, preset="show_attend_and_tell",
+             fields=_RECURRENT, export=""),
+    ModelRow(name="show, attend and tell, coordinates and smoothing", task=ka.Captioner, preset="show_attend_and_tell",
+             fields=_RECURRENT | {"coordinate_features": True, "attention_smoothing": 1.5}, export=""),
+    ModelRow(name="show, attend and tell, grounded", task=ka.Captioner, preset="show_attend_and_tell",
+             fields=_RECURRENT | {"grounded_attention": True}, is_unique=False),
+    ModelRow(name="show, attend and tell, hard", task=ka.Captioner, preset="show_attend_and_tell",
+             fields=_RECURRENT | {"attention": "hard"}, export=""),
+    ModelRow(name="transformer captioner", task=ka.Captioner, preset="transformer_captioner",
+             fields=_SINGLE | {"output_bias": True}, export="graph"),
+    ModelRow(name="transformer captioner with encoder, pre-norm", task=ka.Captioner, preset="transformer_captioner",
+             fields=_SINGLE | {"encoder_layers": 1, "norm_first": True}, is_unique=False),
+    ModelRow(name="tagger", task=ka.TextTagger, preset="rnn_tagger", fields=_RECURRENT, is_unique=False),
+    ModelRow(name="tagger with characters", task=ka.TextTagger, preset="rnn_tagger",
+             fields=_RECURRENT, reads_characters=True),
 ]
 # fmt: on
 

@@ -5,7 +5,7 @@ import numpy as np
 
 import keras_attention as ka
 from keras_attention.layers import InputEmbedding, RelativeAttention, RelativeTransformer, TransformerBlock
-from keras_attention.models.layers_from_config import gelu
+from keras_attention.models.network.layers_from_config import gelu
 
 B, S, P, M, H, D, V = 2, 5, 2, 6, 2, 3, 31
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.layers import additive_logits, attend, dot_logits, masked_softmax
+from keras_attention.layers import additive_logits, dot_logits, masked_softmax, soft_attend
 
 
 def array(x):
@@ -16,17 +16,19 @@ def random(*shape, seed=0):
     return np.random.default_rng([seed, *shape]).normal(size=shape).astype("float32")
 
 
-def test_masked_softmax_by_hand():
+@pytest.mark.parametrize("small", [False, True])
+def test_masked_softmax_by_hand(small):
     logits = np.log(np.array([[1.0, 3.0, 4.0]], "float32"))
-    np.testing.assert_allclose(array(masked_softmax(logits)), [[1 / 8, 3 / 8, 4 / 8]], rtol=1e-6)
+    np.testing.assert_allclose(array(masked_softmax(logits, small=small)), [[1 / 8, 3 / 8, 4 / 8]], rtol=1e-6)
     mask = np.array([[True, True, False]])
-    np.testing.assert_allclose(array(masked_softmax(logits, mask)), [[1 / 4, 3 / 4, 0]], rtol=1e-6)
+    np.testing.assert_allclose(array(masked_softmax(logits, mask, small)), [[1 / 4, 3 / 4, 0]], rtol=1e-6)
+    assert (array(masked_softmax(logits, mask & False, small)) == 0).all()
 
 
 def test_a_fully_masked_row_has_zero_scores_and_context():
     logits, values = random(2, 3, 5), random(2, 5, 7)
     mask = np.array([[True] * 5, [False] * 5])
-    context, scores = attend(logits, values, mask)
+    context, scores = soft_attend(logits, values, mask)
     assert array(scores[1]).max() == 0
     assert np.abs(array(context[1])).max() == 0
     np.testing.assert_allclose(array(scores[0]).sum(-1), 1.0, rtol=1e-6)
@@ -34,7 +36,7 @@ def test_a_fully_masked_row_has_zero_scores_and_context():
 
 def test_a_mask_can_differ_by_query():
     mask = np.tril(np.ones((3, 3), bool))[None]
-    _, scores = attend(random(1, 3, 3), random(1, 3, 2), mask)
+    _, scores = soft_attend(random(1, 3, 3), random(1, 3, 2), mask)
     assert (array(scores)[0][~mask[0]] == 0).all()
     np.testing.assert_allclose(array(scores)[0, 0], [1, 0, 0])
 
@@ -117,3 +119,13 @@ def test_keys_are_projected_once(monkeypatch, translator):
 def test_invalid_arguments_are_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("allowed", [0.0, 1.0])
+def test_a_mask_of_floats_is_an_error(allowed):
+    """0 allows a position in a mask that is added to the scores, and forbids it in one that is multiplied."""
+    layer, query, value = ka.layers.DotProductAttention(5), random(2, 3, 5), random(2, 7, 5)
+    with pytest.raises(TypeError, match=r"A mask has the type float32; expected bool, .*`mask > 0` if 1"):
+        layer(query, value, value_mask=np.full((2, 7), allowed, "float32"))
+    whole = [np.asarray(layer(query, value, value_mask=mask)) for mask in (None, np.ones((2, 7), "int32"))]
+    np.testing.assert_array_equal(*whole)

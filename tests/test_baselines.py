@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.metrics import score_texts
+from keras_attention.metrics import evaluate_texts
 from keras_attention.metrics.baselines import TfIdf, frequent_tags, most_frequent, unigram_loss
 from keras_attention.training.baselines import compare_with_baseline
 
@@ -92,7 +92,7 @@ def test_each_task_scores_its_baseline(tasks):
     assert value("tagger", TAGGED, [[("eat", "NOUN"), ("we", "VERB")], [("new", "NOUN"), ("the", "DET")]]) == 0.75
     assert value("tagger", TAGGED, [[("eat", "NOUN")], [], [("we", "VERB"), ("x", "DET")]]) == pytest.approx(1 / 3)
     valid = [("they drink milk", "beben leche"), ("we eat bread", "comemos pan")]
-    expected = score_texts(["beben leche fría", "comemos pan"], [target for _, target in valid])
+    expected = evaluate_texts(["beben leche fría", "comemos pan"], [target for _, target in valid])
     assert value("translator", TRANSLATED, valid) == expected.bleu
     assert value("translator", TRANSLATED, valid, "chrf") == expected.chrf
     texts = [source for source, _ in TRANSLATED]
@@ -123,7 +123,7 @@ def test_one_caption_is_scored_for_all_images():
     model = ka.Captioner.from_preset(
         "show_and_tell", tokenizer=tokenizer, image_encoder="small_cnn", image_size=32, units=8, embedding_dim=4
     )
-    expected = score_texts(["a dog runs here"] * 2, [e.captions for e in valid], lowercase=True).bleu
+    expected = evaluate_texts(["a dog runs here"] * 2, [e.captions for e in valid], lowercase=True).bleu
     assert ka.training.baseline(model, examples, valid).value == expected > 0
 
 
@@ -151,7 +151,7 @@ def test_the_loss_of_masked_tokens_is_compared(tasks, capsys, recwarn):
     assert not recwarn.list
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once, on one backend")
 def test_train_compares_the_best_model(tasks, tmp_path, capsys):
     plan = ka.training.TrainingPlan(epochs=1, learning_rate=1e-9)

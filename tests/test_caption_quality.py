@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from keras_attention.metrics import captions as caption_metrics
-from keras_attention.metrics.captions import score_captions
+from keras_attention.metrics.captions import evaluate_captions
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data"))
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="METEOR and coco-caption's tokenizer need Java")
@@ -67,11 +67,11 @@ def no_java(monkeypatch):
 
 def test_scores_by_hand(no_java):
     # 4 of 5 words and 2 of 4 pairs are right; the longest common subsequence has 4 words.
-    scores = score_captions(["The dog runs home fast."], [["the dog runs fast"]])
+    scores = evaluate_captions(["The dog runs home fast."], [["the dog runs fast"]])
     assert scores.bleu[:2] == pytest.approx([80, 100 * (0.8 * 0.5) ** 0.5])
     assert scores.rouge_l == pytest.approx((1 + 1.2**2) * 0.8 * 1 / (1 + 1.2**2 * 0.8))
     # All 3 words are right, but the nearest reference has 4: exp(1 - 4/3).
-    scores = score_captions(["a dog runs"], [["a dog runs fast", "nobody sees that a dog runs"]])
+    scores = evaluate_captions(["a dog runs"], [["a dog runs fast", "nobody sees that a dog runs"]])
     assert scores.bleu[:2] == pytest.approx([71.65313] * 2)
     assert scores.rouge_l == pytest.approx((1 + 1.2**2) * 1 * 0.75 / (0.75 + 1.2**2))
 
@@ -82,7 +82,7 @@ def test_scores_by_hand(no_java):
 def test_scores_equal_those_of_coco_caption(captions, capfd):
     hypotheses, references, expected = captions()
     with_meteor = captions is generated_captions  # once: METEOR takes eight seconds for any number of captions
-    scores = score_captions(hypotheses, references, meteor=with_meteor)
+    scores = evaluate_captions(hypotheses, references, meteor=with_meteor)
     assert_close(scores, expected, 1e-6)
     if with_meteor:
         assert scores.meteor == pytest.approx(expected["METEOR"], abs=1e-6)
@@ -92,7 +92,7 @@ def test_scores_equal_those_of_coco_caption(captions, capfd):
 
 def test_scores_without_java(no_java):
     hypotheses, references, expected = generated_captions()
-    scores = score_captions(hypotheses, references)
+    scores = evaluate_captions(hypotheses, references)
     assert_close(scores, expected, 1e-4)
     assert scores.meteor is None
     assert "regular expression" in scores.note
@@ -107,9 +107,9 @@ def test_the_two_tokenizers_agree_on_human_captions(monkeypatch):
         groups.setdefault(note["image_id"], []).append(note["caption"])
     captions = list(groups.values())[:1000]
     first, others = [group[0] for group in captions], [group[1:] for group in captions]
-    with_java = score_captions(first, others, meteor=False)
+    with_java = evaluate_captions(first, others, meteor=False)
     monkeypatch.setattr(caption_metrics.shutil, "which", lambda name: None)
-    without = score_captions(first, others, meteor=False)
+    without = evaluate_captions(first, others, meteor=False)
     assert without.bleu == pytest.approx(with_java.bleu, abs=0.1)
     assert (without.rouge_l, without.cider) == pytest.approx((with_java.rouge_l, with_java.cider), abs=0.001)
     assert "PTBTokenizer of coco-caption. No METEOR: it was not requested." in with_java.note
@@ -139,10 +139,10 @@ def test_java_splits_words_in_the_same_way():
 
 
 def test_an_empty_caption_scores_zero(no_java):
-    scores = score_captions(["", "a dog"], [["a dog runs"], ["a dog"]])
+    scores = evaluate_captions(["", "a dog"], [["a dog runs"], ["a dog"]])
     assert 0 < scores.bleu[0] < 100
     assert scores.rouge_l == pytest.approx(0.5)
-    assert score_captions([""], [["a dog runs"]]).bleu == (0, 0, 0, 0)
+    assert evaluate_captions([""], [["a dog runs"]]).bleu == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_an_empty_caption_scores_zero(no_java):
 )
 def test_without_a_working_java_only_meteor_is_missing(java, script, reason):
     java(script)
-    scores = score_captions(["a dog runs"], [["a dog runs", "a dog is running"]])
+    scores = evaluate_captions(["a dog runs"], [["a dog runs", "a dog is running"]])
     assert scores.bleu[0] == pytest.approx(100)
     assert scores.meteor is None
     assert reason in scores.note
@@ -176,10 +176,10 @@ def test_without_a_working_java_only_meteor_is_missing(java, script, reason):
 )
 def test_invalid_captions_are_an_error(hypotheses, references, message):
     with pytest.raises(ValueError, match=message):
-        score_captions(hypotheses, references)
+        evaluate_captions(hypotheses, references)
 
 
 def test_an_error_names_the_extra_of_a_missing_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocoevalcap.bleu.bleu", None)
     with pytest.raises(ImportError, match=r"pip install 'keras-attention-models\[captioning\]'"):
-        score_captions(["a dog"], [["a dog"]])
+        evaluate_captions(["a dog"], [["a dog"]])

@@ -60,7 +60,7 @@ def test_an_unreadable_image_has_an_empty_caption(caption_tokenizer):
     with pytest.raises(ValueError, match="`batch_size` is -1"):
         model.caption([image], batch_size=-1)
     with pytest.raises(ValueError, match="No image of 1 can be read"):
-        model.data.validation_score(model, [ka.data.CaptionedImage("a", b"<html>", ("a red circle",))], "bleu")
+        model.data.validation_metric(model, [ka.data.CaptionedImage("a", b"<html>", ("a red circle",))], "bleu")
 
 
 def test_the_score_of_a_caption_is_the_sum_of_its_log_probabilities(caption_tokenizer):
@@ -111,7 +111,7 @@ def test_more_regions_than_learned_positions_are_an_error(caption_tokenizer):
         )
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(("attention", "grounded_attention"), [("additive", False), ("hard", True)])
 def test_a_captioner_trains_in_half_precision(caption_tokenizer, attention, grounded_attention):
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -21,13 +21,13 @@ LABELLED = [("a fine film", "good"), ("a dull film", "bad"), ("so fine", "good")
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.__name__)
 def test_the_attributes_of_a_task_are_consistent(task):
-    preset = ka.presets()[task.default_preset]
-    assert preset.task == task.__name__ == task_class(task.command_name).__name__
-    assert callable(getattr(task, task.predict_method))
-    assert task.output_class.__name__ in getattr(task, task.predict_method).__annotations__["return"]
-    assert task.default_strategy is None or task.default_strategy().num_beams == 1
-    assert bool(task.default_strategy) == hasattr(task, "step")
-    assert task.metric in ("loss", "accuracy", *task.data.text_metrics)
+    preset = ka.presets()[task.spec.default_preset]
+    assert preset.task == task.__name__ == task_class(task.spec.command_name).__name__
+    assert callable(getattr(task, task.spec.predict_method))
+    assert task.spec.output_class.__name__ in getattr(task, task.spec.predict_method).__annotations__["return"]
+    assert task.spec.default_strategy is None or task.spec.default_strategy().num_beams == 1
+    assert bool(task.spec.default_strategy) == hasattr(task, "step")
+    assert task.spec.metric in ("loss", "accuracy", *task.data.text_metrics)
 
 
 FILES = [
@@ -132,7 +132,7 @@ SCHEMES = [
 
 @pytest.mark.parametrize(("expected", "predicted", "scores"), SCHEMES)
 def test_entities_by_hand(expected, predicted, scores):
-    micro, _ = ka.metrics.score_entities([expected.split()], [predicted.split()])
+    micro, _ = ka.metrics.evaluate_entities([expected.split()], [predicted.split()])
     assert (micro.precision, micro.recall, micro.f1) == pytest.approx(scores)
 
 
@@ -178,7 +178,7 @@ def test_a_tagger_of_entities_can_be_selected_by_f1(labels, expected):
     assert tagger.data.output_metrics(tagger) == expected
     if expected:
         scores = ka.evaluate(tagger, [[("a", label) for label in labels]])
-        assert tagger.data.validation_score(tagger, [[("a", label) for label in labels]], "f1") == scores["f1"]
+        assert tagger.data.validation_metric(tagger, [[("a", label) for label in labels]], "f1") == scores["f1"]
 
 
 def log_probabilities(model, inputs):
@@ -227,7 +227,7 @@ def test_evaluate_does_not_change_the_compiled_model():
 
 
 MISTAKES = [
-    (lambda: ka.evaluate(Exported("translate", None), []), ValueError, "no examples to score on"),
+    (lambda: ka.evaluate(Exported("translate", None), []), ValueError, "no examples to evaluate on"),
     (lambda: ka.evaluate(Exported("fill", None), LINES), TypeError, "An exported MaskedLM has no loss"),
     (lambda: ka.evaluate(Exported("translate", None), PAIRS, ka.Greedy()), TypeError, "an export has a fixed strategy"),
     (lambda: ka.evaluate(object(), PAIRS), TypeError, "is a object without a task; expected one of Translator"),
@@ -241,7 +241,7 @@ MISTAKES = [
         TypeError,
         "a TextClassifier does not search",
     ),
-    (lambda: ka.evaluate(Exported("tag", None), [[], []]), ValueError, "no words to score on"),
+    (lambda: ka.evaluate(Exported("tag", None), [[], []]), ValueError, "no words to evaluate on"),
     (lambda: ka.evaluate(Exported("complete", None), [" ", ""]), ValueError, "All texts are empty"),
 ]
 

@@ -244,6 +244,11 @@ def test_a_table_without_a_header_is_said(write, caplog):
 QQP = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\tWhy?\tHow?\t0\n"
 
 
+def test_quotation_marks_of_csv_in_a_tsv_file_are_a_warning(write):
+    with pytest.warns(UserWarning, match="line 2: .*doubled quotation marks, which are kept; 1 line has one"):
+        assert read_labelled(write("x.tsv", 'text\tlabel\n"a ""b"""\tgood\n"c" d\tbad\n'))[0] == ('"a ""b"""', "good")
+
+
 def test_skipped_rows_are_counted(write):
     with pytest.warns(UserWarning, match="skipped 2 damaged rows of QQP, the first on line 3"):
         assert read_labelled(write("qqp.tsv", f"{QQP}1\t3\t4\tIs\nit?\tHow?\t1\n")) == [(("Why?", "How?"), "0")]
@@ -269,6 +274,12 @@ def test_skipped_rows_are_counted(write):
         (read_texts, "x.csv", "id,text\n1,a\n2,b\n", None, ["a", "b"]),
         (read_texts, "x.csv", "id,review\n1,a\n", {"text": "review"}, ["a"]),
         (read_texts, "x.tsv", "a, b\nc\n", None, ["a, b", "c"]),
+        (read_pairs, "x.csv", "sep=;\nsource;target\na, b;c\n", None, [("a, b", "c")]),  # Excel
+        (read_labelled, "x.csv", "a, b;good\nc;bad\n", None, [("a, b", "good"), ("c", "bad")]),
+        (read_labelled, "x.csv", '"a; b",good\nc,bad\n', None, [("a; b", "good"), ("c", "bad")]),
+        (read_labelled, "x.csv", 'text\tlabel\n"a ""b"""\tgood\n', None, [('a "b"', "good")]),
+        (read_pairs, "x.ndjson", '{"source": "a", "target": "b"}\n', None, [("a", "b")]),
+        (read_pairs, "x.tsv", "\ufeffa\tb\n\ufeffc\td\n", None, [("a", "b"), ("c", "d")]),  # two files that were joined
     ],
 )
 def test_columns_are_found_by_name_or_number(write, read, name, text, columns, examples):
@@ -294,6 +305,16 @@ def test_columns_are_found_by_name_or_number(write, read, name, text, columns, e
         ("x.json", "[]", {}, "x.json is JSON; expected one object a line.*jq"),
         ("x.jsonl", '{"text": ["a"], "label": 1}', {}, "line 1: expected a string or a number; received"),
         ("x.jsonl", '{"text": "a", "label": null}', {}, "line 1: label is null"),
+        ("x.jsonl", '{"text": "a", "label": NaN}', {}, "line 1: expected a string or a number; received nan"),
+        ("x.txt", '{"text": "a", "label": 1}', {}, "line 1: this is an object of JSON. .*ends in .jsonl"),
+        (
+            "x.csv",
+            "a, b;good\nc, d;bad\n",
+            {},
+            "line 1: the separator may be ',' or ';', because .*names of the columns",
+        ),
+        ("x.xlsx", "PK\3\4\n", {}, "x.xlsx is a ZIP archive, as .xlsx .* Extract it, or save it as CSV"),
+        ("x.csv", "PAR1\n", {}, "x.csv is a Parquet file"),
         ("x.csv", "a,pos\n\nb,ngt\n", {"labels": ("neg", "pos")}, "line 3: the label 'ngt' is not one of neg, pos"),
     ],
 )
@@ -315,6 +336,9 @@ ENTITIES = [[("EU", "B-ORG"), ("rejects", "O"), ("German", "S-MISC")], [("Peter"
         (CONLL, {"tag_column": 2}, [[("EU", "NNP"), ("rejects", "VBZ"), ("German", "JJ")], [("Peter", "NNP")]]),
         ("we\tO \neat\tO\n", {}, [[("we", "O"), ("eat", "O")]]),
         ("# # B-NP O\nwe PRP B-NP O\n", {}, [[("#", "O"), ("we", "O")]]),
+        ("Token\tTag\nwe\tO\neat\tO\n", {}, [[("we", "O"), ("eat", "O")]]),  # a header
+        ("token\tO\nwe\tO\n", {}, [[("token", "O"), ("we", "O")]]),
+        ("we O\n \t \neat O\n", {}, [[("we", "O")], [("eat", "O")]]),
         ("10 000\tNUM\n", {}, [[("10\u00a0000", "NUM")]]),
         (CONLLU, {"tag_column": 3}, [[("We", "we"), ("do", "do"), ("n't", "not")], [("Go", "go")]]),
     ],
@@ -334,6 +358,12 @@ def test_tagged_words_are_read(write, text, options, sentences):
 def test_other_tagged_files_are_an_error(write, text, options, message):
     with pytest.raises(DataError, match=message):
         read_tagged(write("x.txt", text), **options)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.json"])
+def test_tagged_words_are_not_read_from_tables(write, name):
+    with pytest.raises(DataError, match=f"{name}: expected a line for each word, .*CoNLL"):
+        read_tagged(write(name, '{"tokens": ["a"], "tags": ["O"]}\n'))
 
 
 @pytest.mark.parametrize("module", ["gzip", "bz2", "lzma"])

@@ -11,11 +11,15 @@ from conftest import gradient
 
 import keras_attention as ka
 from keras_attention.training.checkpoints import load_arrays
+from keras_attention.training.new_head import PairLoss, fit_encoder, fit_head
 from keras_attention.weights import from_huggingface, to_huggingface
 
-pytestmark = pytest.mark.usefixtures("untraced_training")  # a few updates per test; test_training.py traces
+pytestmark = pytest.mark.usefixtures("untraced")  # a few updates per test; test_training.py traces
 EXAMPLES = [("we eat bread", "food"), ("they drink water", "drink"), ("we drink milk", "drink"), ("eat apple", "food")]
 SIZES = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11, "dropout": 0.0, "attention_dropout": 0.0}
+
+
+PLAN = ka.training.TrainingPlan(epochs=2, warmup_steps=1)
 
 
 @pytest.fixture
@@ -108,7 +112,7 @@ def test_the_head_is_fitted_by_logistic_regression(classifier):
     inputs, labels, _ = ka.data.classification_batches(EXAMPLES, classifier, shuffle=False)[0]
     vectors = np.asarray(keras.Model(classifier.input, classifier.head.input)(inputs))
     encoder = classifier.encoder.get_weights()
-    ka.training.fit_head(classifier, EXAMPLES)
+    fit_head(classifier, EXAMPLES)
     x = np.c_[vectors / np.linalg.norm(vectors, axis=1).mean(), np.ones(len(vectors))]
     penalty, expected = np.diag([0.25] * 14 + [0.0]), np.zeros(15)  # |W|^2 / 4 = |difference|^2 / 8
     for _ in range(50):
@@ -121,7 +125,7 @@ def test_the_head_is_fitted_by_logistic_regression(classifier):
     np.testing.assert_allclose(bias[1] - bias[0], expected[-1], atol=1e-3)
     assert all(np.array_equal(a, b) for a, b in zip(encoder, classifier.encoder.get_weights(), strict=True))
     with pytest.raises(ValueError, match=r"A CausalLM has no labels"):
-        ka.training.fit_head(ka.CausalLM.from_preset("char_rnn", vocabulary_size=7, units=3), EXAMPLES)
+        fit_head(ka.CausalLM.from_preset("char_rnn", vocabulary_size=7, units=3), EXAMPLES)
 
 
 PAIR_LOSSES = (  # labels, vectors, weights, loss
@@ -136,12 +140,12 @@ PAIR_LOSSES = (  # labels, vectors, weights, loss
 @pytest.mark.parametrize(("labels", "vectors", "weights", "expected"), PAIR_LOSSES)
 def test_pairs_with_equal_labels_should_have_the_cosine_1_and_others_0(labels, vectors, weights, expected):
     arrays = np.array(labels), np.array(vectors, "float32"), None if weights is None else np.array(weights)
-    assert float(ka.training.PairLoss()(*arrays)) == pytest.approx(expected)
+    assert float(PairLoss()(*arrays)) == pytest.approx(expected)
 
 
 def test_a_zero_vector_has_a_gradient_of_zero():
     vectors = np.array([[0.0, 0.0], [3.0, 4.0], [5.0, 0.0]], "float32")
-    loss = ka.training.PairLoss()
+    loss = PairLoss()
     for weights in (None, np.array([0.0, 1.0, 1.0], "float32")):
         gradients = gradient(lambda x, weights=weights: loss(np.array([0, 0, 1]), x, weights), vectors)
         assert np.isfinite(gradients).all()
@@ -150,12 +154,24 @@ def test_a_zero_vector_has_a_gradient_of_zero():
 
 def test_the_encoder_is_fitted_to_pairs_and_the_head_is_not(classifier):
     head, encoder = classifier.head.get_weights(), classifier.encoder.get_weights()
-    losses = ka.training.fit_encoder(classifier, EXAMPLES, ka.training.TrainingPlan(epochs=2, warmup_steps=1))
+    losses = fit_encoder(classifier, EXAMPLES, PLAN)
     assert losses[1] < losses[0]
     assert all(np.array_equal(a, b) for a, b in zip(head, classifier.head.get_weights(), strict=True))
     assert not any(np.array_equal(a, b) for a, b in zip(encoder, classifier.encoder.get_weights(), strict=True))
     with pytest.raises(ValueError, match=r"A CausalLM has no labels of whole texts"):
-        ka.training.fit_encoder(ka.CausalLM.from_preset("char_rnn", vocabulary_size=7, units=3), EXAMPLES)
+        fit_encoder(ka.CausalLM.from_preset("char_rnn", vocabulary_size=7, units=3), EXAMPLES, PLAN)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "start"])
+def test_a_new_head_is_fitted_and_a_sentence_encoder_learns_first_and_is_frozen(classifier, pooling):
+    model = ka.TextClassifier.from_encoder(classifier, labels=("drink", "food"), pooling=pooling)
+    before = model.encoder.get_weights()
+    plan = ka.training.fit_new_head(model, EXAMPLES, learning_rate=0.02)
+    assert [output.label for output in model.classify([text for text, _ in EXAMPLES])] == [b for _, b in EXAMPLES]
+    learned = not all(np.array_equal(a, b) for a, b in zip(before, model.encoder.get_weights(), strict=True))
+    learns = pooling == "mean"
+    assert (learned, not model.encoder.trainable_weights, plan.epochs == 3) == (learns, learns, learns)
+    assert plan.learning_rate == 0.02
 
 
 def test_freeze_changes_only_the_pooler_and_the_head(classifier):

@@ -21,7 +21,7 @@ from foreign import (
 
 import keras_attention as ka
 from keras_attention.data import special_tokens_of
-from keras_attention.models.text_encoding import encode_text
+from keras_attention.models.network.text_encoding import encode_text
 from keras_attention.weights import from_huggingface, to_huggingface
 from keras_attention.weights.tokenizers import read_word_piece
 
@@ -72,6 +72,22 @@ REFUSALS = {
     "index": (
         lambda d: ((d / "model.safetensors").unlink(), (d / "model.safetensors.index.json").write_text("{}")),
         r"index.json' has no `weight_map`",
+    ),
+    "other formats": (
+        lambda d: (d / "model.safetensors").rename(d / "tf_model.h5"),
+        r"neither model.safetensors nor .*Convert tf_model.h5 with transformers",
+    ),
+    "Git LFS": (
+        lambda d: (d / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\n"),
+        r"model.safetensors is a pointer of Git LFS.*git lfs pull",
+    ),
+    "half a file": (
+        lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:-999]),
+        r"model.safetensors is damaged .*Download it again",
+    ),
+    "NaN": (
+        lambda d: edit_arrays(d, lambda a: a["cls.predictions.bias"].put(3, np.nan)),
+        r"cls.predictions.bias has NaN values",
     ),
     "directory": (lambda d: shutil.rmtree(d), r"does not exist; expected a directory"),
 }

@@ -94,7 +94,7 @@ def search(
 
 
 def texts(hypotheses: dict, row: int = 0) -> list[tuple[int, ...]]:
-    rows = zip(hypotheses["tokens"][row], hypotheses["lengths"][row], hypotheses["scores"][row], strict=True)
+    rows = zip(hypotheses["tokens"][row], hypotheses["lengths"][row], hypotheses["final_scores"][row], strict=True)
     return [tuple(int(t) for t in tokens[:length]) for tokens, length, score in rows if is_possible(score)]
 
 
@@ -121,7 +121,7 @@ def test_a_wide_beam_search_equals_brute_force(seed, penalty):
     scored = [(p / ((5 + len(text)) / 6) ** penalty, text) for text, p in every_text(model, limit)]
     best = sorted(scored, reverse=True)[:n]
     assert texts(hypotheses) == [text for _, text in best]
-    np.testing.assert_allclose(hypotheses["scores"][0], [score for score, _ in best], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(hypotheses["final_scores"][0], [score for score, _ in best], rtol=1e-4, atol=1e-5)
 
 
 def test_coverage_penalty_equals_brute_force():
@@ -138,7 +138,7 @@ def test_coverage_penalty_equals_brute_force():
 
     best = sorted(((score(text, p), text) for text, p in every_text(model, limit)), reverse=True)[:3]
     assert texts(hypotheses) == [text for _, text in best]
-    np.testing.assert_allclose(hypotheses["scores"][0], [s for s, _ in best], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(hypotheses["final_scores"][0], [s for s, _ in best], rtol=1e-4, atol=1e-5)
 
 
 def test_constraints_equal_brute_force():
@@ -236,7 +236,7 @@ def test_every_output_begins_with_the_prefix_which_adds_no_score(penalty):
 
     best = sorted(texts_after, key=score, reverse=True)[:3]
     assert texts(hypotheses, 0) == best
-    np.testing.assert_allclose(hypotheses["scores"][0], [score(text) for text in best], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(hypotheses["final_scores"][0], [score(text) for text in best], rtol=1e-4, atol=1e-5)
     free = search(model, strategy, (5,))
     assert texts(hypotheses, 1) == texts(free, 0)
 
@@ -253,6 +253,7 @@ def test_greedy_takes_the_most_probable_token():
     while len(text) < 9 and (not text or text[-1] != END):
         text += (int(distribution(model, text).argmax()),)
     assert texts(search(model, ka.Greedy(), (9,))) == [text]
+    assert texts(search(model, ka.BeamSearch(num_beams=1), (9,))) == [text]
 
 
 def test_each_row_has_its_own_limit():
@@ -264,7 +265,7 @@ def test_finished_hypotheses_are_frozen():
     """A text's score is the sum over its tokens: nothing is added after its end."""
     model = TableModel(table(5, 8))
     hypotheses = search(model, ka.BeamSearch(num_beams=5, length_penalty=0.0, num_return_sequences=5), (9,))
-    for text, score in zip(texts(hypotheses), hypotheses["scores"][0], strict=False):
+    for text, score in zip(texts(hypotheses), hypotheses["final_scores"][0], strict=False):
         cost = sum(distribution(model, text[:i])[token] for i, token in enumerate(text))
         np.testing.assert_allclose(score, cost, rtol=1e-4, atol=1e-4)
         assert END not in text[:-1]
@@ -484,6 +485,43 @@ def test_other_inputs_than_a_list_of_strings_are_an_error(translator, texts):
         translator.translate(texts)
 
 
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: ka.Greedy(min_new_tokens=1.5), TypeError, "`min_new_tokens` is 1.5; expected an integer"),
+        (lambda: ka.Greedy(max_new_tokens="4"), TypeError, "`max_new_tokens` is '4'; expected an integer"),
+        (lambda: ka.Sampling(top_k=True), TypeError, "`top_k` is True; expected an integer"),
+        (lambda: ka.Sampling(temperature="0.7"), TypeError, "`temperature` is '0.7'; expected a number"),
+        (lambda: ka.BeamSearch(num_beams=2.0), TypeError, "`num_beams` is 2.0; expected an integer"),
+        (
+            lambda: ka.Greedy(suppress_tokens=("e",)),
+            TypeError,
+            r"`suppress_tokens` is \('e',\); expected a list of token",
+        ),
+        (lambda: ka.Greedy(suppress_tokens=7), TypeError, "`suppress_tokens` is 7; expected a list of token ids"),
+        (lambda: ka.Greedy(suppress_tokens=(-1,)), ValueError, "expected token ids, 0 or more"),
+        (lambda: ka.Greedy(stop=(b"a",)), TypeError, "expected a list of strings"),
+        (
+            lambda: ka.Greedy(stop="."),
+            TypeError,
+            r"`stop` is the string '.'; expected a list of strings, such as \['.'\]",
+        ),
+    ],
+)
+def test_options_of_another_type_are_an_error(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+    ka.BeamSearch(
+        num_beams=np.int64(2), length_penalty=np.float32(1), suppress_tokens=[np.int32(3)], max_new_tokens=None
+    )
+
+
+@pytest.mark.parametrize("strategy", [ka.Greedy, "greedy", 5])
+def test_a_strategy_is_an_object(translator, strategy):
+    with pytest.raises(TypeError, match=r"`strategy` is .*; expected an object, such as ka.Greedy\(\)"):
+        translator.translate(["we eat"], strategy)
+
+
 def best_text(model: TableModel, limit: int, penalty: float, allowed) -> tuple[int, ...]:
     return max(every_text(model, limit, allowed), key=lambda row: row[1] / ((5 + len(row[0])) / 6) ** penalty)[0]
 
@@ -512,6 +550,12 @@ def test_strategies_with_other_numbers_share_one_program():
     assert len(warm) > 2
     assert len(traces) == 3
     assert len(function.programs) == 3
+    first = distribution(model, ())  # the tokens of the first step, most probable first
+    for k in (1, 2, 3):
+        strategy, seeds = ka.Sampling(temperature=9.0, top_k=k), ({"seeds": np.array([s])} for s in range(30))
+        found = {int(function(inputs | seed, strategy=strategy)["tokens"][0, 0, 0]) for seed in seeds}
+        assert found == set(np.argsort(-first)[:k].tolist())
+    assert len(traces) == 4
 
 
 def test_the_program_that_was_used_last_is_kept(monkeypatch):
@@ -540,3 +584,18 @@ def test_tensorflow_traces_a_function_once_for_all_batch_sizes_and_lengths():
     for shape in [(2, 3), (2, 3), (5, 7), (1, 11)]:
         assert function({"ids": np.full(shape, 13)})["sum"].tolist() == [13 * shape[1]] * shape[0]
     assert len(traces) == (1 if keras.backend.backend() == "tensorflow" else 3)  # JAX: once for each shape
+
+
+def test_a_function_of_a_model_that_runs_eagerly_is_not_compiled():
+    values = []
+
+    def triple(model, inputs):
+        values.append(keras.ops.convert_to_numpy(inputs["x"]).tolist())  # fails for the tensor of a compiled function
+        return {"y": inputs["x"] * 3}
+
+    model = keras.Sequential([keras.Input((17,)), keras.layers.Dense(19)])
+    model.compile(run_eagerly=True)
+    function = CompiledFunction(model, triple)
+    for number in (5, 7):
+        assert function({"x": np.array([number])})["y"].tolist() == [3 * number]
+    assert values == [[5], [7]]

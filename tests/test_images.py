@@ -18,6 +18,7 @@ from keras_attention.data.images import (
     image_problem,
     read_images,
 )
+from keras_attention.models.prediction.encoded_inputs import check_images
 
 SIZE = 23
 needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the graph needs TensorFlow")
@@ -419,3 +420,14 @@ def test_augmentation_is_determined_by_the_random_generator():
     assert 0 <= one.min() <= one.max() <= 255
     assert all(np.abs(a - b).max() > 1 for a, b in zip(one[:-2], one[2:], strict=True))
     assert not augment_images(np.zeros((2, 3, 5, 3), "float32"), np.random.default_rng(3)).any()
+
+
+def test_a_pillow_image_of_16_bits_has_the_pixels_of_its_file():
+    """Pillow itself makes all values above 255 white."""
+    grey = np.arange(0, 65520, 13, dtype="uint16").reshape(72, 70)
+    image = Image.fromarray(grey)
+    (pixels,) = check_images([image])
+    np.testing.assert_array_equal(pixels, np.repeat((grey // 256)[..., None], 3, axis=2))
+    np.testing.assert_array_equal(decode_image(pixels, 8), decode_image(write(image, "PNG"), 8))
+    with pytest.raises(TypeError, match="has the mode F, whose range of values is not known"):
+        check_images([Image.fromarray(grey.astype("float32"))])

@@ -6,7 +6,7 @@ import pytest
 from conftest import PAIRS
 
 import keras_attention as ka
-from keras_attention.models import introspection
+from keras_attention.models.prediction import introspection
 
 SIZES = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11}
 TEXTS = ["we eat bread", "they drink cold water", "we"]
@@ -94,10 +94,10 @@ def test_the_score_of_a_text_is_the_sum_of_its_log_probabilities(lm):
     evaluated = ka.evaluate(exported, [*TEXTS, " "])
     assert (evaluated["loss"], evaluated["perplexity"]) == pytest.approx((expected["loss"], expected["perplexity"]))
     assert evaluated["signature"] == "per:token|window:31"
-    with pytest.warns(UserWarning, match="reads 31 tokens of a text, and may have truncated 1 of 2 texts"):
+    with pytest.warns(UserWarning, match="Truncated 1 of 2 texts: the export reads at most 31 tokens"):
         assert exported.score(["we", "we " * 40])[0] == pytest.approx(ka.score(lm, ["we"])[0], abs=1e-3)
     with pytest.raises(
-        ValueError, match=r"The text .we we we .* has more than 29 tokens, .*shorter texts, such as lines"
+        ValueError, match=r"The text .we we we .* has more than 30 tokens, .*shorter texts, such as lines"
     ):
         ka.evaluate(exported, [*TEXTS, "we " * 40])
 

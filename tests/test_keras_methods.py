@@ -14,6 +14,7 @@ import keras_attention as ka
 from keras_attention import backend
 from keras_attention.generation import compiled
 from keras_attention.layers.vision import make_network
+from keras_attention.models.prediction.run_batches import compiled_function
 from keras_attention.models.task import Task
 
 SMALL = {"units": 14, "embedding_dim": 11, "dropout": 0.0}
@@ -80,6 +81,72 @@ def test_a_step_of_a_new_model_is_traced_once(tokenizer, monkeypatch):
     assert all(map(np.array_equal, (variable.numpy() for variable in model.optimizer.variables), moments))
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "sparse_categorical_crossentropy",
+        keras.losses.sparse_categorical_crossentropy,
+        keras.losses.SparseCategoricalCrossentropy(),
+    ],
+)
+def test_a_loss_of_probabilities_is_an_error(classifier, loss):
+    with pytest.raises(
+        ValueError, match=r"expects probabilities, but a TextClassifier returns logits.*from_logits=True"
+    ):
+        classifier.compile("adam", loss)
+
+
+def test_metrics_do_not_count_padding(tokenizer):
+    """The labels of the shorter text are padded: accuracy is the fraction of correct tokens, computed with NumPy."""
+    model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SMALL)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    batches = model.make_batches(["we eat bread", "we"], shuffle=False, pack=False)
+    (inputs, labels, weights), count = batches[0], len(batches)
+    correct = np.argmax(keras.ops.convert_to_numpy(model(inputs)), -1) == labels
+    assert (count, 0 in weights) == (1, True)
+    shown = model.evaluate(batches, verbose=0, return_dict=True)
+    assert shown["accuracy"] == pytest.approx((correct * weights).sum() / weights.sum())
+    with pytest.raises(ValueError, match="`metrics` and `weighted_metrics` are the same"):
+        model.compile(metrics=["accuracy"], weighted_metrics=["accuracy"])
+    model.compile()
+    with pytest.raises(ValueError, match=r"ka.data.split_examples\(examples, 0.5\)"):
+        model.fit(["we eat", "bread"], validation_split=0.5)
+
+
+@pytest.mark.usefixtures("untraced")
+def test_callbacks_averaged_weights_and_subclasses_of_keras(tokenizer, tmp_path):
+    """The file of the best epoch is a whole task; the rate is far too high, so that later epochs are worse."""
+
+    class Mine(ka.CausalLM):
+        pass
+
+    model, path = Mine.from_preset("char_rnn", tokenizer=tokenizer, **SMALL), tmp_path / "best.keras"
+    model.compile(keras.optimizers.AdamW(30.0, use_ema=True))
+    best = keras.callbacks.ModelCheckpoint(str(path), monitor="loss", save_best_only=True)
+    stop = keras.callbacks.EarlyStopping("loss", patience=1, restore_best_weights=True)
+    losses = model.fit(["we eat bread"], epochs=4, verbose=0, callbacks=[best, stop]).history["loss"]
+    assert losses[-1] > min(losses)
+    loaded = keras.saving.load_model(path, custom_objects={"Mine": Mine})
+    assert type(loaded) is Mine
+    prompt, strategy = ["we"], ka.Greedy(max_new_tokens=5)
+    assert loaded.complete(prompt, strategy)[0].score == pytest.approx(
+        model.complete(prompt, strategy)[0].score, rel=1e-5
+    )
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a data set of TensorFlow")
+@pytest.mark.usefixtures("untraced")
+def test_batches_may_come_from_a_data_set_of_tensorflow(tokenizer):
+    import tensorflow as tf
+
+    model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SMALL)
+    model.compile()
+    batches = model.make_batches(["we eat bread", "we drink"], shuffle=False)
+    data = tf.data.Dataset.from_tensors(batches[0])
+    assert model.evaluate(data, verbose=0) == pytest.approx(model.evaluate(batches, verbose=0), rel=1e-6)
+    assert model.fit(data, verbose=0).history["loss"][0] > 0
+
+
 def test_a_second_fit_keeps_the_state_of_an_optimizer_that_scales_the_loss(tokenizer):
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SMALL)
     model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()), run_eagerly=True)
@@ -97,7 +164,7 @@ def test_another_file_format_is_an_error_that_says_how_to_save(classifier, tmp_p
 
 def test_threads_share_a_model(classifier):
     expected = [output.score for output in classifier.classify(TEXTS)]
-    classifier.compiled_function(type(classifier).compute).programs.clear()  # so that the threads compile
+    compiled_function(classifier, type(classifier).compute).programs.clear()  # so that the threads compile
     outputs = {}
 
     def classify(index):

@@ -85,7 +85,7 @@ def padded(x: np.ndarray, mask: np.ndarray, value: float) -> np.ndarray:
 @rows
 def test_layer_and_its_output_spec_have_the_expected_shapes(row):
     layer, arguments, outputs = shared(row)
-    assert tuple(x.shape for x in outputs) == row.shapes
+    assert tuple(x.shape for x in outputs) == row.output_shapes
     for scores in (True, False) if "return_attention_scores" in arguments else (None,):
         options = {} if scores is None else {"return_attention_scores": scores}
         real = layer(**{**arguments, **options}) if scores is False else outputs
@@ -120,7 +120,7 @@ def test_a_functional_model_that_calls_a_layer_twice_can_be_cloned(row):
     layer, arguments, outputs = shared(row)
     model, inputs = used_twice(layer, arguments)
     expected = model(inputs)
-    assert_close(arrays(expected)[: len(row.shapes)], outputs, 1e-5)
+    assert_close(arrays(expected)[: len(row.output_shapes)], outputs, 1e-5)
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
     for again in (clone, pickle.loads(pickle.dumps(model))):  # `deepcopy` calls the functions of `pickle`

@@ -7,7 +7,7 @@ import pytest
 
 import keras_attention as ka
 from keras_attention.data.alignment import align_tokens
-from keras_attention.models import lexical_initialization
+from keras_attention.models.network import lexical_initialization
 
 SOURCES = [[5, 7], [5], [11, 5, 5], [], [7, 13]]
 TARGETS = [[3, 2], [2], [2, 17, 2], [3], [17, 3]]

@@ -167,6 +167,32 @@ def test_an_lstm_decoder_has_no_outputs_and_no_gradient_for_0_steps():
     assert [array(g).any() for g in tape.gradient(outputs, kernels)] == [False]
 
 
+@pytest.mark.parametrize(("has_memory", "is_masked"), [(False, False), (False, True), (True, True)])
+def test_a_graph_of_unknown_sizes_accepts_0_steps(has_memory, is_masked):
+    tf = pytest.importorskip("tensorflow")
+    decoder = RecurrentDecoder(units=7, output_dim=3, attention=AdditiveAttention(5) if has_memory else None)
+    memory = {"memory": random(2, 4, 13)} if has_memory else {}
+    decoder(random(2, 5, 11), **memory)
+    kernel = decoder.cells[0].recurrent_kernel
+
+    @tf.function(autograph=False)
+    def outputs_and_gradient(x, mask):
+        with tf.GradientTape() as tape:
+            outputs = decoder(x, mask=mask if is_masked else None, training=True, **memory)
+            total = tf.reduce_sum(outputs)
+        return outputs, tape.gradient(total, kernel.value)
+
+    compute = outputs_and_gradient.get_concrete_function(
+        tf.TensorSpec([None, None, 11]), tf.TensorSpec([None, None], "bool")
+    )
+    for steps in (0, 5):
+        outputs, gradient = compute(tf.constant(random(2, steps, 11)), tf.ones([2, steps], "bool"))
+        assert outputs.shape == (2, steps, 3)
+        assert array(gradient).any() == (steps > 0)
+        whole = decoder(random(2, steps, 11), **memory) if steps else outputs
+        np.testing.assert_allclose(array(outputs), array(whole), atol=1e-5)
+
+
 def test_stacked_encoder_equals_one_layer_after_another():
     encoder, x = RecurrentEncoder(7, 2, "gru", bidirectional=False, return_state=True), random(2, 5, 3)
     outputs, state = encoder(x)

@@ -43,21 +43,21 @@ def test_features_are_computed_once_and_stored(images, tmp_path):
     doubled = [*images, images[2], images[3].read_bytes()]
     cache = cached_regions(doubled, encode, "a", tmp_path / "new" / "cache", SIZE, batch_size=3)
     assert (len(cache), cache.shape, cache.valid.tolist(), encode.count) == (9, (3, 2), [True] * 9, 8)
-    rows = cache.rows([8, 0, 2, 7])
+    rows = cache.take([8, 0, 2, 7])
     assert (rows.dtype, rows.shape, type(rows)) == (np.float32, (4, 3, 2), np.ndarray)
     np.testing.assert_array_equal(rows, expected([images[i] for i in (3, 0, 2, 2)]))
-    assert cache.rows([]).shape == (0, 3, 2)
+    assert cache.take([]).shape == (0, 3, 2)
     again = cached_regions(doubled[::-1], encode, "a", tmp_path / "new" / "cache", SIZE)
     assert encode.count == 8
-    np.testing.assert_array_equal(again.rows(range(9)), cache.rows(range(9))[::-1])
+    np.testing.assert_array_equal(again.take(range(9)), cache.take(range(9))[::-1])
 
 
 def test_another_encoder_or_image_size_has_another_file(images, tmp_path):
     one = cached_regions(images, Encoder(), "a", tmp_path, SIZE)
     two = cached_regions(images, Encoder(0.5), "b", tmp_path, SIZE)
     large = cached_regions(images, Encoder(), "a", tmp_path, SIZE + 2)
-    np.testing.assert_allclose(two.rows([1]), one.rows([1]) / 2, rtol=1e-3)
-    assert not np.array_equal(large.rows([1]), one.rows([1]))
+    np.testing.assert_allclose(two.take([1]), one.take([1]) / 2, rtol=1e-3)
+    assert not np.array_equal(large.take([1]), one.take([1]))
     assert len(list(tmp_path.glob("*.regions"))) == 3
 
 
@@ -68,9 +68,9 @@ def test_only_a_changed_image_is_encoded_again(images, tmp_path):
     encode = Encoder()
     cache = cached_regions(images, encode, "a", tmp_path, SIZE)
     assert encode.count == 2
-    assert (cache.rows([4]) == 77).all()
-    assert not (before.rows([4]) == 77).all()
-    np.testing.assert_array_equal(cache.rows([5, 6]), before.rows([5, 6]))
+    assert (cache.take([4]) == 77).all()
+    assert not (before.take([4]) == 77).all()
+    np.testing.assert_array_equal(cache.take([5, 6]), before.take([5, 6]))
 
 
 def test_unreadable_images_are_stored_as_unreadable(images, tmp_path):
@@ -79,7 +79,7 @@ def test_unreadable_images_are_stored_as_unreadable(images, tmp_path):
     for _ in range(2):
         cache = cached_regions([*images, b""], encode, "a", tmp_path, SIZE, batch_size=2)
         assert cache.valid.tolist() == [True, False, *[True] * 5, False]
-        assert not cache.rows([1, 7]).any()
+        assert not cache.take([1, 7]).any()
     assert encode.count == 8
     Image.fromarray(np.full((3, 11), 77, "uint8")).save(images[1])
     assert cached_regions(images, encode, "a", tmp_path, SIZE).valid.all()
@@ -97,7 +97,7 @@ def test_a_truncated_file_is_continued(images, tmp_path):
         encode = Encoder()
         cache = cached_regions(images, encode, "a", tmp_path, SIZE, batch_size=2)
         assert encode.count == 7 - max(cut - 4096, 0) // record
-        np.testing.assert_array_equal(cache.rows(range(7)), expected(images))
+        np.testing.assert_array_equal(cache.take(range(7)), expected(images))
         assert path.read_bytes() == whole
 
 
@@ -117,12 +117,12 @@ def test_a_killed_process_is_continued(images, tmp_path):
     encode = Encoder()
     cache = cached_regions(images, encode, "a", tmp_path, SIZE)
     assert encode.count == 3
-    np.testing.assert_array_equal(cache.rows(range(7)), expected(images))
+    np.testing.assert_array_equal(cache.take(range(7)), expected(images))
 
 
 def test_large_features_stay_finite(images, tmp_path):
     cache = cached_regions(images, Encoder(1e6), "a", tmp_path, SIZE)
-    assert cache.rows([0]).max() == np.finfo("float16").max
+    assert cache.take([0]).max() == np.finfo("float16").max
 
 
 def test_invalid_arguments_are_errors(images, tmp_path):

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from keras import ops
 from permuted import B, D, H, M, P, S, V, array, batch, make_model, make_rng, make_stack, normal, randomize
 
 import keras_attention as ka
@@ -15,6 +14,7 @@ from keras_attention.layers import (
     gather_last,
     relative_shift,
 )
+from keras_attention.layers.decoding.cache import finish_chunk, gather_beams, repeat_beams
 
 # Distances
 
@@ -218,10 +218,30 @@ def test_beams_are_an_axis():
     ids = make_rng().integers(0, V, (B, 4)).astype("int32")
     state = model.start({"token_ids": ids[:, :3]}, 7)
     one, _, _ = model.step(ids[:, 3:], state)
-    wide = {**state, "carry": keras.tree.map_structure(lambda x: ops.repeat(x, 3, axis=1), state["carry"])}
-    many, new, _ = model.step(np.repeat(ids[:, 3:], 3, 1), wide)
+    many, new, _ = model.step(np.repeat(ids[:, 3:], 3, 1), repeat_beams(state, 3))
     np.testing.assert_allclose(array(many), np.repeat(array(one), 3, 1), rtol=1e-5, atol=1e-5)
     assert all(tuple(x.shape[:2]) == (B, 3) for x in keras.tree.flatten(new["carry"]))
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_a_hypothesis_attends_to_the_slots_of_its_ancestors(norm_first):
+    """The parents are random, and the 16 recent slots become past ones; each step equals the whole hypothesis."""
+    model, rng, beams = make_model(norm_first=norm_first), make_rng(), 3
+    ids = rng.integers(0, V, (B, 2))
+    state = repeat_beams(model.start({"token_ids": ids}, keras.ops.convert_to_tensor(21)), beams)
+    histories = np.repeat(ids[:, None], beams, 1)
+    for t in range(18):
+        tokens = rng.integers(0, V, (B, beams))
+        histories = np.concatenate([histories, tokens[:, :, None]], 2)
+        logits, state, _ = model.step(tokens, state)
+        if t in (0, 7, 15, 17):
+            expected = forward(model, histories.reshape(B * beams, -1))[:, -1]
+            np.testing.assert_allclose(array(logits).reshape(B * beams, V), expected, atol=1e-5)
+        parents = rng.integers(0, beams, (B, beams))
+        histories = np.take_along_axis(histories, parents[:, :, None], 1)
+        state["carry"] = keras.tree.map_structure(lambda x: gather_beams(x, parents), state["carry"])  # noqa: B023
+        if t == 15:
+            state["carry"], state["cache"] = finish_chunk(state["carry"], state["cache"])
 
 
 # The model

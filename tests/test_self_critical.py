@@ -30,7 +30,7 @@ def test_the_reward_is_the_cider_and_bleu_of_each_caption():
         [captions[i].title() + "." for i in order], order
     )
     np.testing.assert_allclose(reward(0.0), theirs[order], rtol=1e-6)
-    bleu = [ka.metrics.score_captions([c], [g], meteor=False).bleu for c, g in zip(captions, groups, strict=True)]
+    bleu = [ka.metrics.evaluate_captions([c], [g], meteor=False).bleu for c, g in zip(captions, groups, strict=True)]
     np.testing.assert_allclose((reward(3.0) - reward(0.0)) / 3, np.mean(bleu, axis=1)[order] / 100, rtol=1e-6)
     by_hand = (2 / 3 + np.sqrt(2 / 3 * 1 / 2)) / 4  # the bigram "a red" is right, "red dog" is not; there is no trigram
     assert (reward(1.0) - reward(0.0))[3] == pytest.approx(by_hand, abs=2e-5)

@@ -22,6 +22,7 @@ from keras_attention.serving.signatures import GraphTask  # noqa: E402
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an export needs TensorFlow")
 
+TINY = {"width": 8, "num_heads": 2, "num_layers": 1, "dropout": 0.0}
 TEXTS = ["we eat bread", "", "the girl drinks cold milk", "   ", "zzz ж unseen 東京", "they drink water " * 40]
 
 
@@ -129,13 +130,35 @@ def test_two_tokenizers_have_separate_vocabularies(tmp_path):
     sides = [ka.data.train_tokenizer([pair[i] for pair in PAIRS], "bpe", size) for i, size in enumerate((43, 97))]
     for version, (source, target) in enumerate((sides, sides[::-1]), 1):
         model = ka.Translator.from_preset(
-            "rnn_attention", source_tokenizer=source, target_tokenizer=target, units=14, embedding_dim=11
+            "rnn_seq2seq", source_tokenizer=source, target_tokenizer=target, units=14, embedding_dim=11, cell="simple"
         )
         randomize(model, 0.4)
-        path = model.export(tmp_path, version)
-        in_python, in_export = (m.translate([s for s, _ in PAIRS]) for m in (model, ka.load(path)))
+        path = model.export(tmp_path, version, strategy=ka.Greedy())
+        in_python = model.translate([s for s, _ in PAIRS], ka.Greedy())
+        in_export = ka.load(path).translate([s for s, _ in PAIRS])
         assert [(a.text, a.source_pieces) for a in in_python] == [(a.text, a.source_pieces) for a in in_export]
         assert [row["text"] for row in run_stock(path, [s for s, _ in PAIRS], 3)] == [a.text for a in in_python]
+
+
+def test_an_export_says_which_texts_it_truncates(recwarn):
+    """Of 8 tokens, one is the end token; a pair has one more, and a prompt leaves room for new tokens."""
+    tokenizer = ka.data.train_tokenizer(["abcdefghij"], "characters")
+    classifier = ka.TextClassifier.from_preset(
+        "bert_base", tokenizer=tokenizer, labels=("no", "yes"), template="end", max_length=8, **TINY
+    )
+    export, texts = InGraph(classifier), ["abcdefg", "abcdefgh", "", "a"]
+    for name in ("serving_default", "embed"):
+        outputs = export.loaded.signatures[name](text=np.array(texts))
+        assert outputs["truncated"].numpy().tolist() == [False, True, False, False]
+    pair = export.loaded.signatures["pair"](text=np.array(["abc", "abc", ""]), text_pair=np.array(["abc", "abcd", "a"]))
+    assert pair["truncated"].numpy().tolist() == [False, True, False]
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="Truncated 1 of 4 texts: the export reads at most 8 tokens"):
+        export.classify(texts)
+    lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, max_length=8, **TINY)
+    prompts = np.array(["abcde", "abcdef"])  # the start token and two of three new tokens are read, too
+    outputs = InGraph(lm, ka.Greedy(max_new_tokens=3)).loaded.signatures["serving_default"](text=prompts)
+    assert outputs["truncated"].numpy().tolist() == [False, True]
 
 
 def test_an_exported_sampling_model_has_a_seed_input(tokenizer, tmp_path):
@@ -444,8 +467,10 @@ def test_models_in_half_precision_can_be_exported(tokenizer, tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         for name, scores in (("attention", "score"), ("tagger with characters", "scores")):
-            outputs = InGraph(rows[name].make(tokenizer)).compute_outputs(TEXTS, np.zeros(len(TEXTS), "int32"))
-            assert np.isfinite(outputs[scores]).all()
+            model = rows[name].make(tokenizer)
+            in_python, in_graph = (getattr(m, model.predict_method)(TEXTS) for m in (model, InGraph(model)))
+            for one, two in zip(in_python, in_graph, strict=True):  # a value of bfloat16 has 8 bits
+                np.testing.assert_allclose(getattr(one, scores), getattr(two, scores), rtol=0.02)
         assert ka.check_export(rows["classifier"].make(tokenizer).export(tmp_path)).problems == ()
     finally:
         keras.config.set_dtype_policy("float32")

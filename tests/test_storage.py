@@ -56,3 +56,16 @@ def test_a_url_is_not_a_local_path(use, url, tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", ["a.tsv", "/tmp/a:b/c", "tfds:phrases", "C:/models/a.keras", "a.json:train", "../x"])
 def test_other_names_are_local_paths(path):
     assert local_path(path) == pathlib.Path(path)
+
+
+def test_the_home_directory_is_not_a_folder_called_tilde(tmp_path, monkeypatch, translator):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "~notes.txt").write_text("we eat\n")
+    translator.save("~/t.keras")
+    write_text("~/a.txt", "one\n")
+    assert sorted(path.name for path in (tmp_path / "home").iterdir()) == ["a.txt", "t.keras"]
+    assert ka.load("~/t.keras").config == translator.config
+    assert ka.data.read_lines("~/a.txt") + ka.data.read_lines("~notes.txt") == ["one", "we eat"]
+    assert not (tmp_path / "~").exists()

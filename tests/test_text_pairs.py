@@ -14,7 +14,7 @@ from fake_tokenizer import MARIAN, PLAIN, XLNET
 import keras_attention as ka
 from keras_attention.data import TextReader
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.models.encoded_inputs import EncodedTexts
+from keras_attention.models.prediction.encoded_inputs import EncodedTexts
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data")) / "tokenizers"
 needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the graph needs TensorFlow")
@@ -115,7 +115,7 @@ def test_ids_and_segments_equal_those_of_transformers(family, max_length, tmp_pa
     reader = ka.TextClassifier.text_reader.fget(types.SimpleNamespace(tokenizer=tokenizer, config=config))
     batch = EncodedTexts.encode(reader, PAIRS, 1)
     segments = text_model_inputs(config, *batch.arrays(), batch.pair_mask())["segment_ids"]
-    for row, (ids, pair) in enumerate(zip(batch.rows, PAIRS, strict=True)):
+    for row, (ids, pair) in enumerate(zip(batch.ids, PAIRS, strict=True)):
         expected = reference(*pair, truncation=True, max_length=max_length, return_token_type_ids=True)
         assert ids == expected["input_ids"], pair
         assert segments[row, : len(ids)].tolist() == expected["token_type_ids"], pair
@@ -147,7 +147,7 @@ def test_the_graph_classifies_pairs_like_python(num_segments):
 
 @pytest.mark.parametrize("texts", [[("a", "b", "c")], [("a", 3)], [None], ["a", ("a",)]])
 def test_other_tuples_than_pairs_are_an_error(texts):
-    from keras_attention.models.encoded_inputs import check_texts
+    from keras_attention.models.prediction.encoded_inputs import check_texts
 
     with pytest.raises(TypeError, match="expected a string or a pair of strings"):
         check_texts(texts, pairs=True)

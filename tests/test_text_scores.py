@@ -6,7 +6,7 @@ import pytest
 import sacrebleu
 
 import keras_attention as ka
-from keras_attention.metrics import score_texts, scores_by_length
+from keras_attention.metrics import evaluate_by_length, evaluate_texts
 from keras_attention.metrics.text import bleu_tokenizer
 
 TEXTS = {  # without the packages of MeCab
@@ -33,7 +33,7 @@ def test_the_tokenizer_is_chosen_by_script(text, tokenizer, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert bleu_tokenizer([text, text]) == tokenizer
     if text:
-        scores = score_texts([text], [text])
+        scores = evaluate_texts([text], [text])
         assert f"tok:{tokenizer}" in scores.bleu_signature
         assert scores.bleu == pytest.approx(100)
 
@@ -47,9 +47,9 @@ def test_an_installed_word_tokenizer_is_preferred(language, tokenizer, monkeypat
 def test_bleu_of_chinese_is_that_of_sacrebleu():
     hypotheses, references = ["我们吃面包和水", "你好"], ["我们吃面包和米", "你好吗"]
     expected = sacrebleu.corpus_bleu(hypotheses, [references], tokenize="zh").score
-    assert score_texts(hypotheses, references).bleu == pytest.approx(expected, abs=1e-3)
-    assert score_texts(hypotheses, references, tokenizer="13a").bleu < expected / 3
-    by_length = scores_by_length(["a b", "c d"], hypotheses, references)
+    assert evaluate_texts(hypotheses, references).bleu == pytest.approx(expected, abs=1e-3)
+    assert evaluate_texts(hypotheses, references, tokenizer="13a").bleu < expected / 3
+    by_length = evaluate_by_length(["a b", "c d"], hypotheses, references)
     assert by_length == {"1-7": (2, pytest.approx(expected, abs=1e-3))}
 
 
@@ -64,3 +64,8 @@ def test_evaluate_takes_the_tokenizer():
     scores = [ka.evaluate(Copies(), pairs, **options) for options in ({}, {"bleu_tokenizer": "char"})]
     assert ["tok:zh" in scores[0]["signature"], "tok:char" in scores[1]["signature"]] == [True, True]
     assert [score["bleu"] for score in scores] == [100, 100]
+
+
+def test_a_score_of_texts_with_a_space_before_the_period_writes_no_message(caplog):
+    evaluate_texts(100 * ["a dog runs ."], 100 * ["a dog runs ."])
+    assert not caplog.records

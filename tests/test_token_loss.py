@@ -1,5 +1,6 @@
 """The loss of a task is per token: over batches of any size, padding, accumulated gradients, outputs and replicas."""
 
+import functools
 from types import SimpleNamespace
 
 import keras
@@ -9,7 +10,7 @@ from conformance import compiled
 
 import keras_attention as ka
 from keras_attention.metrics import MaskedAccuracy, Perplexity
-from keras_attention.models import token_loss
+from keras_attention.models.task import token_loss
 
 TEXTS = ["to be", "or not to be that is", "the question", "whether", "tis nobler in the mind"]
 SIZES = {"width": 6, "num_heads": 3, "num_layers": 1, "intermediate_dim": 5, "dropout": 0.0, "attention_dropout": 0.0}
@@ -54,7 +55,7 @@ BATCHINGS = {
     "one batch": (10_000, 0, 0),
     "one text per batch": (1, 0, 0),
     "few texts per batch": (50, 0, 0),
-    "padding": (30, 5, 2),
+    "padding": (60, 5, 2),
 }
 
 
@@ -81,13 +82,19 @@ def updates(model, fit):
     return [after - weight for after, weight in zip(model.get_weights(), before, strict=True)]
 
 
-def one_update(clip_norm=None):
-    """The update of gradient descent for all texts in one batch, by Keras' own model and loss, clipped here."""
+@functools.cache
+def update_by_keras():
+    """The update of gradient descent for all texts in one batch, by Keras' own model and loss."""
     model = language_model()
     keras_model = keras.Model(model.input, model.output)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight")
     keras_model.compile(keras.optimizers.SGD(1.0), loss)
-    update = updates(keras_model, lambda: keras_model.train_on_batch(*batches_of(model, 10_000)[0]))
+    return updates(keras_model, lambda: keras_model.train_on_batch(*batches_of(model, 10_000)[0]))
+
+
+def one_update(clip_norm=None):
+    """The same update, clipped."""
+    update = update_by_keras()
     norm = np.sqrt(sum(np.sum(np.square(part, dtype="float64")) for part in update))
     return [part * min(1, (clip_norm or np.inf) / norm) for part in update]
 
@@ -192,3 +199,17 @@ def test_two_replicas_have_the_loss_and_the_update_of_one():
             np.testing.assert_allclose(two, one, rtol=1e-6)
         batches = ka.data.language_batches(TEXTS, model)
         assert_same_update(updates(model, lambda: model.fit(batches, verbose=0)), expected)
+
+
+@pytest.mark.parametrize("ignored", [-1, -100])
+def test_negative_labels_do_not_count(ignored):
+    """As `ignore_class=-1` of Keras, and the -100 of Hugging Face: the means are over the other two tokens."""
+    logits = np.random.default_rng(3).normal(size=(1, 4, 7)).astype("float32")
+    labels, log_probs = np.array([[5, 2, ignored, ignored]]), logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    cost = -(log_probs[0, 0, 5] + log_probs[0, 1, 2]) / 2
+    assert float(ka.training.MaskedCrossEntropy()(labels, logits)) == pytest.approx(cost, rel=1e-6)
+    perplexity, accuracy = Perplexity(), MaskedAccuracy()
+    for metric in (perplexity, accuracy):
+        metric.update_state(labels, logits)
+    assert float(perplexity.result()) == pytest.approx(np.exp(cost), rel=1e-6)
+    assert float(accuracy.result()) == (log_probs.argmax(-1) == labels).sum() / 2

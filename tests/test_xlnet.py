@@ -12,6 +12,7 @@ import pytest
 from permuted import B, H, M, S, V, array, batch, make_model, make_rng
 
 import keras_attention as ka
+from keras_attention.models.prediction.run_batches import compiled_function
 from keras_attention.weights import from_huggingface, to_huggingface
 from keras_attention.weights.attributes import make_config, read_config
 from keras_attention.weights.convert import load_arrays
@@ -152,7 +153,7 @@ def test_logits_of_both_streams_equal_those_of_transformers(tmp_path):
         "target_mapping": inputs["target_mapping"],
     }
     reference = run_transformers(network, permuted, output_attentions=True)
-    outputs = model.compiled_function(ka.PermutationLM.predict_targets)(inputs)
+    outputs = compiled_function(model, ka.PermutationLM.predict_targets)(inputs)
     np.testing.assert_allclose(outputs["logits"], reference.logits.numpy(), rtol=0, atol=1e-5)
     for i, (_, queries) in enumerate(reference.attentions):
         expected = np.einsum("bps,bhsk->bhpk", inputs["target_mapping"], queries.numpy())

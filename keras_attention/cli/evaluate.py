@@ -71,12 +71,12 @@ def evaluate(
     """
     files = (*files, captions) if captions else files
     if not files:
-        raise click.UsageError("There are no examples to score on; add FILES (for a captioner, --captions FILE).")
+        raise click.UsageError("There are no examples to evaluate on; add FILES (for a captioner, --captions FILE).")
     loaded = load(model)
     task = task_of(loaded)
-    refuse_other_tasks(context, task.command_name)
+    refuse_other_tasks(context, task.spec.command_name)
     options = {name: value for name, value in (("lowercase", lowercase), ("bleu_tokenizer", bleu_tokenizer)) if value}
-    if task.command_name in _WRITERS:
+    if task.spec.command_name in _WRITERS:
         options |= search_for(loaded, search)
     if plot:  # fail before the translation, which takes long
         check_figure_path(plot)
@@ -84,38 +84,38 @@ def evaluate(
     if is_export(loaded) and task is ka.CausalLM:
         say("An export reads each line as a text of its own, so its loss differs from that of the .keras file.")
         examples = [line for text in examples for line in text.split("\n")]
-    scores = ka.evaluate(loaded, examples, **options)
-    for line in _report(scores):
+    metrics = ka.evaluate(loaded, examples, **options)
+    for line in _report(metrics):
         click.echo(line)
     if plot:
-        plot_bleu_by_length({"BLEU": scores["by_length"]}, plot)
+        plot_bleu_by_length({"BLEU": metrics["by_length"]}, plot)
 
 
-def _report(scores: dict[str, Any]) -> Iterator[str]:
-    """Yield one line for each score, then the signatures, which describe how the scores were computed."""
+def _report(metrics: dict[str, Any]) -> Iterator[str]:
+    """Yield one line for each metric, then the signatures, which describe how the metrics were computed."""
     for name, template in _LINES.items():
-        if name in scores:
-            yield template.format(scores[name]) + _details(name, scores)
-    for name, scored in scores.get("by_type", {}).items():
-        yield f"  {name}: F1 {scored.f1:.2%} ({_precision_and_recall(vars(scored))}, expected: {scored.total})"
-    for name, (count, bleu) in scores.get("by_length", {}).items():
+        if name in metrics:
+            yield template.format(metrics[name]) + _details(name, metrics)
+    for name, entity in metrics.get("by_type", {}).items():
+        yield f"  {name}: F1 {entity.f1:.2%} ({_precision_and_recall(vars(entity))}, expected: {entity.total})"
+    for name, (count, bleu) in metrics.get("by_length", {}).items():
         yield f"  source of {name} words: BLEU {bleu:.2f} (lines: {count})"
-    if unreadable := scores.get("unreadable"):
+    if unreadable := metrics.get("unreadable"):
         names = ", ".join(unreadable[:3]) + ", ..." * (len(unreadable) > 3)
         yield f"  images that cannot be read: {len(unreadable)} ({names})"
-    if "images" in scores:
-        yield f"  images: {scores['images']}"
-    yield f"  {scores['signature']}"
-    if "chrf_signature" in scores:
-        yield f"  {scores['chrf_signature']}"
+    if "images" in metrics:
+        yield f"  images: {metrics['images']}"
+    yield f"  {metrics['signature']}"
+    if "chrf_signature" in metrics:
+        yield f"  {metrics['chrf_signature']}"
 
 
-def _details(name: str, scores: dict[str, Any]) -> str:
-    """Return what is written behind a score: the counts of an accuracy, precision and recall of an F1."""
+def _details(name: str, metrics: dict[str, Any]) -> str:
+    """Return what is written behind a metric: the counts of an accuracy, precision and recall of an F1."""
     if name == "f1":
-        return f" ({_precision_and_recall(scores)})"
-    return f" ({scores['correct']} of {scores['total']})" if "total" in scores else ""
+        return f" ({_precision_and_recall(metrics)})"
+    return f" ({metrics['correct']} of {metrics['total']})" if "total" in metrics else ""
 
 
-def _precision_and_recall(scores: dict[str, Any]) -> str:
-    return f"precision {scores['precision']:.2%}, recall {scores['recall']:.2%}"
+def _precision_and_recall(metrics: dict[str, Any]) -> str:
+    return f"precision {metrics['precision']:.2%}, recall {metrics['recall']:.2%}"

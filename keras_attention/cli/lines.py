@@ -21,7 +21,7 @@ import keras_attention as ka
 from keras_attention.cli.terminal import VERBOSITY
 
 _CHUNK = 512  # the most lines that are processed together
-_TABLES = (".csv", ".json", ".jsonl", ".conll", ".conllu")  # suffixes of files that are no lines of text
+_TABLES = (".csv", ".json", ".jsonl", ".ndjson", ".conll", ".conllu")  # suffixes of files that are no lines of text
 _NAMES = {"pieces": "tokens", "source_pieces": "source_tokens", "target_pieces": "tokens"}  # field -> name in JSON
 
 

@@ -25,13 +25,18 @@ def load_for(method: str, path: str) -> Any:
         ValueError: the model has another task; the message names the right command.
     """
     model = load(path)
-    model_method = getattr(model, "predict_method", None)
+    model_method = method_of(model)
     if model_method != method:
-        tasks = " or ".join(task.__name__ for task in ka.models.TASKS if task.predict_method == method)
+        tasks = " or ".join(task.__name__ for task in ka.models.TASKS if task.spec.predict_method == method)
         hint = f"Try: keras-attention {model_method} {path}" if model_method else f"Expected a {tasks}."
         kind = "SavedModel" if is_export(model) else type(model).__name__
         raise ValueError(f"{path} is a {kind}, which cannot {method}. {hint}")
     return model
+
+
+def method_of(model: Any) -> str | None:
+    """Return the name of the prediction method of a task or an export; None for another model."""
+    return getattr(getattr(model, "spec", model), "predict_method", None)
 
 
 def is_export(model: Any) -> bool:
@@ -70,19 +75,24 @@ def strategy_of(task: type, search: dict[str, Any]) -> Any:
         search: the fields of the strategy that the options set.
 
     Raises:
-        click.UsageError: the options contradict each other, or do not apply to the task.
+        click.UsageError: the options contradict each other, do not apply to the task, or have an impossible value.
     """
     sampling = [flag(name) for name in SAMPLING if name in search]
     beam = "num_beams" in search
-    if task.default_strategy is None:
+    if task.spec.default_strategy is None:
         names = ", ".join(map(flag, search))
-        raise click.UsageError(f"{names}: a {task.command_name} does not search; leave out the option.")
+        raise click.UsageError(f"{names}: a {task.spec.command_name} does not search; leave out the option.")
     if not beam and any(name in search for name in BEAM):
         raise click.UsageError("--length-penalty belongs to a beam search; add --num-beams.")
     if beam and sampling:
         raise click.UsageError(f"--num-beams searches and {', '.join(sampling)} samples; choose one of the two.")
-    if sampling and task.default_strategy is not ka.Sampling:
-        raise click.UsageError(f"{', '.join(sampling)}: a {task.command_name} does not sample; a language model does.")
+    if sampling and task.spec.default_strategy is not ka.Sampling:
+        raise click.UsageError(
+            f"{', '.join(sampling)}: a {task.spec.command_name} does not sample; a language model does."
+        )
     if "stop" in search:
         search = {**search, "stop": [text.replace("\\n", "\n") for text in search["stop"]]}
-    return (ka.BeamSearch if beam else task.default_strategy)(**search)
+    try:
+        return (ka.BeamSearch if beam else task.spec.default_strategy)(**search)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None

@@ -15,7 +15,7 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.lines import json_line, one_line, read_chunks, text_line, write_lines
-from keras_attention.cli.loading import is_export, load, load_for, returns_several, search_for
+from keras_attention.cli.loading import is_export, load, load_for, method_of, returns_several, search_for
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, search_options
 from keras_attention.storage import local_path
 from keras_attention.visualize import plot_alignment, plot_caption
@@ -188,7 +188,15 @@ class _Plots:
         self.plot(result, *inputs, self.directory / f"{unique}.attention.png")
 
 
-_SEED = Option("--seed", type=int, default=0, show_default=True, group="Sampling", help="seed of the random numbers.")
+_SEEDS = 2**32
+_SEED = Option(
+    "--seed",
+    type=click.IntRange(0, _SEEDS - 1),
+    default=0,
+    show_default=True,
+    group="Sampling",
+    help="seed of the random numbers.",
+)
 
 
 @click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_SEARCH, _BATCH_SIZE, _SCORES, _JSON])
@@ -206,9 +214,9 @@ def complete(
 
     def outputs(lines: list[str], done: int) -> list[str]:
         if is_export(loaded):
-            completions = loaded.complete(lines, batch_size=batch_size, seed=seed + done)
+            completions = loaded.complete(lines, batch_size=batch_size, seed=(seed + done) % _SEEDS)
         else:
-            strategy = dataclasses.replace(options["strategy"], seed=seed + done)
+            strategy = dataclasses.replace(options["strategy"], seed=(seed + done) % _SEEDS)
             completions = loaded.complete(lines, strategy, batch_size)
         return [json_line(c, several=several) if as_json else text_line(c, "text", scores) for c in completions]
 
@@ -313,7 +321,7 @@ def score(model: str, source: str | None, batch_size: int, as_json: bool) -> Non
     """
     loaded = load(model)
     scorer = loaded.score if is_export(loaded) else functools.partial(ka.score, loaded)
-    names = {"translate": ("source", "target"), "caption": ("image", "target")}.get(loaded.predict_method, ("text",))
+    names = {"translate": ("source", "target"), "caption": ("image", "target")}.get(method_of(loaded), ("text",))
 
     def outputs(lines: list[str], done: int) -> list[str]:
         rows = _split_columns(lines, done, names)

@@ -24,9 +24,10 @@ from keras_attention.defaults import (
     REASONS,
     TRAINING_FIELDS,
     default_tokenizer_kind,
-    is_contrastive,
+    learns_from_pairs,
     network_defaults,
 )
+from keras_attention.presets import find_preset
 from keras_attention.storage import local_path, write_text
 from keras_attention.visualize import plot_history
 
@@ -40,9 +41,9 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
     keras.utils.set_random_seed(ka.training.TrainingPlan(**_plan_overrides(options)).seed)
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
-    with _run_file(task.command_name, options, out):
-        init = None
-        if options["init"] and not (out / "model.keras").exists():
+    with _run_file(task.spec.command_name, options, out):
+        init, starts_from_init = None, options["init"] and not (out / "model.keras").exists()
+        if starts_from_init:
             with native_log_hidden():
                 init = _load_init(options["init"], task)
         examples, valid = _read(task, options, init)
@@ -50,7 +51,8 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
             size = DataSize.measure(task, examples)
             model = _model(task, options, examples, size, valid or [], out, init)
         say(f"{type(model).__name__} with {model.count_params():,} parameters")
-        plan = _plan(model, examples, size, options, out)
+        has_new_head = starts_from_init and bool(model.labels) and not isinstance(init, task)
+        plan = _plan(model, examples, size, options, out, has_new_head)
         callbacks = _tensorboard(model, valid or examples, out) if options["tensorboard"] else ()
         images = _image_options(options, model, out)
         if options["self_critical"]:
@@ -81,7 +83,7 @@ def check_options(task: type, options: dict[str, Any]) -> None:
     validated = list(options["valid_files"]) != _NONE
     _refuse([*_model_rules(options), *_validation_rules(options, validated), *_image_rules(options)])
     if options["preset"]:
-        ka.find_preset(options["preset"], task.__name__)
+        find_preset(options["preset"], task.__name__)
     _overrides(options["overrides"])
 
 
@@ -159,16 +161,29 @@ def _plan_overrides(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _plan(model: Any, examples: list, size: DataSize, options: dict[str, Any], out: pathlib.Path) -> Any:
-    """Return the plan of the options; what is not set follows from the data, is listed, and is kept in run.json."""
+def _plan(
+    model: Any, examples: list, size: DataSize, options: dict[str, Any], out: pathlib.Path, has_new_head: bool
+) -> Any:
+    """Return the plan of the options; what is not set follows from the data, is listed, and is kept in run.json.
+
+    A new head is fitted first. If the encoder learns from pairs, `run.json` keeps the values that are set, with which
+    an interrupted run fits both again; a run that is resumed later freezes the encoder.
+    """
     overrides = _plan_overrides(options)
     if options["self_critical"]:
         return ka.training.TrainingPlan(**{**overrides, "label_smoothing": 0.0})
-    plan = ka.training.TrainingPlan.for_data(model, examples, size, **overrides)
+    if has_new_head:
+        overrides = options.get("set_before_pairs", overrides)
+        if learns_from_pairs(model, examples):
+            options["set_before_pairs"] = overrides
+        with native_log_hidden():
+            plan = ka.training.fit_new_head(model, examples, verbose=not VERBOSITY.quiet, data_size=size, **overrides)
+    else:
+        plan = ka.training.TrainingPlan.for_data(model, examples, size, **overrides)
     derived = {name: getattr(plan, name) for name in TRAINING_FIELDS if name not in overrides}
     if derived:
         _list_defaults(model, size, options, derived)
-    write_run(out, type(model).command_name, options | derived)
+    write_run(out, type(model).spec.command_name, options | derived)
     return plan
 
 
@@ -185,7 +200,7 @@ def _list_defaults(model: Any, size: DataSize, options: dict[str, Any], derived:
 def _derived_fields(model: Any, size: DataSize, options: dict[str, Any]) -> dict[str, Any]:
     """Return the vocabulary size and the config fields of a new model that follow from the data."""
     task, preset = type(model), options["preset"]
-    config = ka.find_preset(preset or task.default_preset, task.task_name())
+    config = find_preset(preset or task.spec.default_preset, task.spec.class_name)
     kind, overrides = options["tokenizer"] or default_tokenizer_kind(task, preset), _overrides(options["overrides"])
     fields = network_defaults(task, size, config, kind, only_dropout=preset is not None, overrides=overrides)
     if options["vocabulary_size"] or kind in ("words", "characters"):
@@ -212,7 +227,7 @@ def _run_file(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator
     except BaseException:
         if not started and not (out / "model.keras").exists():
             (out / "run.json").unlink()
-            with contextlib.suppress(OSError):  # it may contain the feature cache
+            with contextlib.suppress(OSError):  # it may contain the region cache
                 out.rmdir()
         raise
 
@@ -259,7 +274,7 @@ def _model(
         model = _new(task, options, examples, size, valid)
     if options["lora"]:
         ka.training.enable_lora(model, options["lora"])
-    elif options["freeze"] or options.get("contrastive"):
+    elif options["freeze"] or ("set_before_pairs" in options and (out / "model.keras").exists()):
         ka.training.freeze(model)
     if options["remat"]:
         ka.training.rematerialize(model)
@@ -295,30 +310,20 @@ def _initialized(task: type, options: dict[str, Any], examples: list, model: Any
         return type(model).from_model(model, **overrides) if overrides else model
     overrides |= {"labels": labels} if labels else {}
     if model is None:
-        model = ka.weights.from_huggingface(options["init"], task=task.task_name(), **overrides)
+        model = ka.weights.from_huggingface(options["init"], task=task.spec.class_name, **overrides)
     elif labels:
         model = task.from_encoder(model, **overrides)
     else:
         raise click.UsageError(f"--init: {options['init']} is a {type(model).__name__}; expected a {task.__name__}.")
-    if labels and not (options["lora"] or options["freeze"]) and is_contrastive(model, examples):
-        plans, stored = ka.training.TrainingPlan, options.get("contrastive")  # stored: the run is started again
-        plan = plans(**stored) if stored else plans.for_data(model, examples, **_plan_overrides(options))
-        passes, rate = plan.epochs * plan.passes_per_epoch, f"{plan.learning_rate:g}"
-        say(f"The encoder is fine-tuned on pairs of texts first ({passes} passes, learning rate {rate}), then frozen.")
-        ka.training.fit_encoder(model, examples, plan)
-        options |= {"contrastive": dataclasses.asdict(plan), "epochs": options["epochs"] or 3}  # 3 for the head
-    if labels:
-        say("The new head is fitted to the outputs of the encoder, by logistic regression.")
-        ka.training.fit_head(model, examples)
     return model
 
 
 def _load_init(path: str, task: type) -> Any:
     """Load --init; None for a Hugging Face directory to which the task adds a new head later."""
-    if not (pathlib.Path(path) / "config.json").is_file():
+    if not (local_path(path) / "config.json").is_file():
         return ka.load(path)
-    stored, has_labels = ka.weights.stored_task(path), task.predict_method in ("classify", "tag")
-    return None if stored != task.task_name() and (has_labels or not stored) else ka.load(path)
+    stored, has_labels = ka.weights.stored_task(path), task.spec.predict_method in ("classify", "tag")
+    return None if stored != task.spec.class_name and (has_labels or not stored) else ka.load(path)
 
 
 def _overrides(items: list[str] | tuple[str, ...]) -> dict[str, Any]:
@@ -342,8 +347,8 @@ def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
         )
     directory = out / "tensorboard"
     callbacks: list = [keras.callbacks.TensorBoard(directory, write_graph=False)]
-    if model.predict_method == "translate" and model.decoder.has_memory:
+    if model.spec.predict_method == "translate" and model.decoder.has_memory:
         callbacks.append(AlignmentImages([source for source, _ in examples[:3]], directory))
-    if model.predict_method == "caption" and model.decoder.has_memory:
+    if model.spec.predict_method == "caption" and model.decoder.has_memory:
         callbacks.append(CaptionImages([example.image for example in examples[:3]], directory))
     return callbacks

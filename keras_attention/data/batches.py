@@ -267,12 +267,12 @@ def shift_right(ids: np.ndarray, start: int) -> np.ndarray:
 
 
 def pad_ids(
-    rows: Sequence[Sequence[int]], pad: int, multiple: int = 1, extra: int = 0, min_length: int = 0
+    sequences: Sequence[Sequence[int]], pad: int, multiple: int = 1, extra: int = 0, min_length: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pad rows of ids on the right to one length.
+    """Pad sequences of ids on the right to one length.
 
     Args:
-        rows: B lists of ids.
+        sequences: B lists of ids.
         pad: the id of padding.
         multiple: the common length is rounded up to a multiple of this, so that fewer shapes occur.
         extra: columns of padding that are added after rounding.
@@ -285,11 +285,11 @@ def pad_ids(
         >>> pad_ids([[5, 7], [11]], pad=0)[0].tolist()
         [[5, 7], [11, 0]]
     """
-    longest = max((min_length, *map(len, rows)))
+    longest = max((min_length, *map(len, sequences)))
     length = -(-longest // multiple) * multiple + extra
-    ids = np.full((len(rows), length), pad, "int32")
-    mask = np.zeros((len(rows), length), bool)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = row
-        mask[i, : len(row)] = True
+    ids = np.full((len(sequences), length), pad, "int32")
+    mask = np.zeros((len(sequences), length), bool)
+    for i, sequence in enumerate(sequences):
+        ids[i, : len(sequence)] = sequence
+        mask[i, : len(sequence)] = True
     return ids, mask

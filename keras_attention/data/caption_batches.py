@@ -76,24 +76,26 @@ def caption_batches(
     if captions_per_image is not None and captions_per_image < 1:
         raise ValueError(f"`captions_per_image` is {captions_per_image}; expected a positive integer, or None.")
     images = image_source(examples, captioner, cache, augment, flip)
-    rows = np.flatnonzero(warn_unreadable(examples, images.valid))
+    readable = np.flatnonzero(warn_unreadable(examples, images.valid))
     reader = captioner.target_reader
-    ids = _encode_captions([examples[row] for row in rows], reader)
+    ids = _encode_captions([examples[i] for i in readable], reader)
     default_n = statistics.mode(map(len, ids)) if cache is None and ids else 1
     max_caption = max(map(len, itertools.chain(*ids)), default=1)
     n = max(1, min(captions_per_image or default_n, max_tokens // max_caption))
-    groups = [(row, texts[i : i + n]) for row, texts in zip(rows, ids, strict=True) for i in range(0, len(texts), n)]
+    groups = [
+        (image, texts[i : i + n]) for image, texts in zip(readable, ids, strict=True) for i in range(0, len(texts), n)
+    ]
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        image_rows, captions = zip(*(groups[i] for i in indices), strict=True)
+        image_indices, captions = zip(*(groups[i] for i in indices), strict=True)
         labels, mask = reader.pad(_pad_groups(captions, n), _LENGTH_STEP, extra)
         rng = np.random.default_rng([seed, batches.epoch, *indices])
-        inputs = {**images.inputs(list(image_rows), rng), "target_ids": reader.shift_right(labels)}
+        inputs = {**images.inputs(list(image_indices), rng), "target_ids": reader.shift_right(labels)}
         return inputs, labels, mask.astype("float32")
 
     lengths = round_up(np.array([max(map(len, captions)) for _, captions in groups]), _LENGTH_STEP)
     batches = LengthBatches(lengths, collate, max_tokens // n, shuffle, seed)
-    batches.set_example_indices([row for row, _ in groups], len(examples))
+    batches.set_example_indices([image for image, _ in groups], len(examples))
     return batches
 
 
@@ -104,7 +106,7 @@ def _encode_captions(examples: Sequence[CaptionedImage], reader: TextReader) -> 
 
 
 def _pad_groups(groups: Sequence[Sequence[list[int]]], n: int) -> list[Sequence[int]]:
-    """Return n rows of ids for each group; empty rows complete a smaller group."""
+    """Return n sequences of ids for each group; empty ones complete a smaller group."""
     return [ids for group in groups for ids in (*group, *[()] * (n - len(group)))]
 
 
@@ -168,8 +170,8 @@ def image_source(
     """Return an object that supplies a captioner's image inputs; see `caption_batches` for the arguments.
 
     Returns:
-        An object with `valid` (B,) bool, whether each image can be read, and `inputs(rows, rng)`: n rows -> {`images`
-        (n, size, size, 3)} or {`regions` (n, R, C)}, float32.
+        An object with `valid` (B,) bool, whether each image can be read, and `inputs(indices, rng)`: n indices ->
+        {`images` (n, size, size, 3)} or {`regions` (n, R, C)}, float32.
 
     Raises:
         ValueError: there is a cache although the image encoder is trainable or `augment` is True.
@@ -198,10 +200,10 @@ class _CachedRegions:
         self.flipped = image_regions(examples, captioner, cache, flipped=True) if flip else None
         self.valid = self.regions.valid
 
-    def inputs(self, rows: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:
-        regions = self.regions.rows(rows)
+    def inputs(self, indices: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:
+        regions = self.regions.take(indices)
         if self.flipped is not None:
-            regions = _flip_half(regions, self.flipped.rows(rows), rng)
+            regions = _flip_half(regions, self.flipped.take(indices), rng)
         return {"regions": regions}
 
 
@@ -212,18 +214,18 @@ class _DecodedImages:
         self.encoded, self.size = [example.image for example in examples], captioner.config.image_size
         self.augment, self.flip = augment, flip
         decode = functools.lru_cache(DECODED_BYTES // (12 * self.size**2))(decode_image)
-        self.decode = lambda row: decode(self.encoded[row], self.size)
-        self.valid = np.array([self._is_readable(row) for row in range(len(self.encoded))])
+        self.decode = lambda i: decode(self.encoded[i], self.size)
+        self.valid = np.array([self._is_readable(i) for i in range(len(self.encoded))])
 
-    def _is_readable(self, row: int) -> bool:
+    def _is_readable(self, index: int) -> bool:
         try:
-            self.decode(row)
+            self.decode(index)
         except (ImageError, OSError):
             return False
         return True
 
-    def inputs(self, rows: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:
-        images = np.stack([self.decode(row) for row in rows])
+    def inputs(self, indices: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:
+        images = np.stack([self.decode(i) for i in indices])
         if self.augment:
             images = augment_images(images, rng)
         if self.flip:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
-from keras_attention.data.tables import CAPTIONS, parse_json, read_json_lines, read_rows, rename_columns
+from keras_attention.data.tables import CAPTIONS, JSON_LINES, parse_json, read_json_lines, read_rows, rename_columns
 from keras_attention.storage import local_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
@@ -240,7 +240,7 @@ def _read_rows(path: PathLike, columns: Mapping[str, str] | None) -> Iterator[tu
         rows = data.get("images") if isinstance(data, dict) else None
         karpathy = isinstance(rows, list) and rows and isinstance(rows[0], dict) and "sentences" in rows[0]
         yield from _karpathy_rows(rows, path, split) if karpathy else _coco_rows(data, path)
-    elif suffix == ".jsonl":
+    elif suffix in JSON_LINES:
         (layout,) = rename_columns(CAPTIONS, columns or {}, path)
         for number, row in read_json_lines(path):
             yield from _rows_of_object(row, layout, f"{path}, line {number}")

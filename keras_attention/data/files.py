@@ -6,17 +6,21 @@ for standard input, or `tfds:NAME[:SPLIT]`, a data set of TensorFlow Datasets.
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
-from keras_attention.data.tables import LABELLED, TEXTS, TRANSLATION, Layout, read_rows
+from keras_attention.data.tables import JSON_LINES, LABELLED, TEXTS, TRANSLATION, Layout, read_rows
 from keras_attention.data.text_reader import Text, as_tuple
 from keras_attention.data.tokenizer_rules import WHITE_SPACE
 
 Columns = Mapping[str, str]
+_WORD_NAMES = ("word", "words", "token", "tokens", "form")  # of the columns in the header of tagged words
+_TAG_NAMES = ("tag", "tags", "label", "labels", "pos", "upos", "ner", "ner_tag", "ner_tags", "entity")
+_LOG = logging.getLogger(__name__)
 
 
 def read_pairs(
@@ -51,7 +55,7 @@ def read_pairs(
 
 
 def _read_aligned(path: PathLike, targets: PathLike, columns: Columns | None) -> Iterator[tuple[int, dict[str, str]]]:
-    if columns or {file_suffix(path), file_suffix(targets)} & {".tsv", ".csv", ".jsonl"}:
+    if columns or {file_suffix(path), file_suffix(targets)} & {".tsv", ".csv", *JSON_LINES}:
         raise DataError(
             f"{path} and {targets}: two files are read as sources and targets, line by line; expected text files. To "
             "use several files of pairs, join them into one file."
@@ -145,7 +149,7 @@ def read_texts(path: PathLike, columns: Columns | None = None) -> list[str]:
 
 def has_records(path: PathLike) -> bool:
     """Return whether a path is a table, JSON lines or a data set, and not a file of plain text."""
-    return str(path).startswith("tfds:") or file_suffix(path) in (".tsv", ".csv", ".jsonl", ".json")
+    return str(path).startswith("tfds:") or file_suffix(path) in (".tsv", ".csv", ".json", *JSON_LINES)
 
 
 def _columns_of(path: PathLike, layouts: Sequence[Layout], columns: Columns | None) -> list[tuple[int, dict[str, str]]]:
@@ -159,7 +163,7 @@ def _columns_of(path: PathLike, layouts: Sequence[Layout], columns: Columns | No
 
 
 def _string(value: Any, where: str) -> str:
-    if isinstance(value, list | dict):
+    if isinstance(value, list | dict) or value != value:  # NaN
         raise DataError(f"{where}: expected a string or a number; received {str(value)[:80]}")
     return str(value)
 
@@ -169,8 +173,8 @@ def read_tagged(
 ) -> list[list[tuple[str, str]]]:
     """Read tagged sentences: CoNLL-U, or lines of a word and its tag, with other columns between them.
 
-    Tags are read as they are: `B-PER`, `I-PER`, `E-PER` and `S-PER` are different tags. Lines with `-DOCSTART-` and the
-    comments of CoNLL-U are skipped.
+    Tags are read as they are: `B-PER`, `I-PER`, `E-PER` and `S-PER` are different tags. Lines with `-DOCSTART-`, the
+    comments of CoNLL-U and a header, such as `word` and `tag`, are skipped.
 
     Args:
         path: a file with one word per line and an empty line after each sentence. Columns are separated by tabs or, if
@@ -184,7 +188,8 @@ def read_tagged(
 
     Raises:
         FileNotFoundError: the file is missing.
-        DataError: as for `read_pairs`; or a line has no word, no tag, or a tag that is not in `labels`.
+        DataError: as for `read_pairs`; or the file is CSV or JSON, or a line has no word, no tag, or a tag that is not
+            in `labels`.
 
     Example:
         >>> import pathlib
@@ -194,11 +199,19 @@ def read_tagged(
     """
     if str(path).startswith("tfds:"):
         raise DataError(f"{path}: tagged words cannot be read from tfds:; expected a file, CoNLL-U or two columns.")
+    if file_suffix(path) in (".csv", ".json", *JSON_LINES):
+        raise DataError(
+            f"{path}: expected a line for each word, with the word, a tab or a space, and its tag; and an empty line "
+            "after each sentence (CoNLL). Convert the file to this format."
+        )
     rows = list(_tagged_rows(read_lines(path)))
     if not any(cells for _, cells in rows):
         return _require_examples([], path)
     number, first = next((number, cells) for number, cells in rows if cells)
     word, tag = _tag_columns(first, tag_column, f"{path}, line {number}")
+    if first[word].lower() in _WORD_NAMES and first[tag].strip().lower() in _TAG_NAMES:
+        _LOG.info("%s: line %d is a header; word = %r, tag = %r.", path, number, first[word], first[tag])
+        rows = [row for row in rows if row[0] != number]
     sentences: list[list[tuple[str, str]]] = [[]]
     for number, cells in rows:
         where = f"{path}, line {number}"
@@ -214,7 +227,7 @@ def read_tagged(
 
 def _tagged_rows(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, cells) of each line, no cells for an empty one; comments and `-DOCSTART-` are skipped."""
-    tabs = any("\t" in line for line in lines if not line.startswith("#"))
+    tabs = any("\t" in line for line in lines if line.strip() and not line.startswith("#"))
     conllu = any(re.match(r"\d+(\t[^\t]*){7,}$", line) for line in lines)
     width = next((len(line.split("\t" if tabs else None)) for line in lines if line.strip() and line[0] != "#"), 2)
     for number, line in enumerate(lines, 1):

@@ -15,6 +15,13 @@ from keras_attention.storage import local_path
 
 PathLike = str | pathlib.Path
 _OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_OTHER_FORMATS = {  # first bytes -> what such a file is, and what to do
+    b"PK\x03\x04": "a ZIP archive, as .xlsx and .docx files are; expected text. Extract it, or save it as CSV or text",
+    b"\xd0\xcf\x11\xe0": "an Excel or Word file; expected text. Save it as CSV or text",
+    b"PAR1": "a Parquet file; expected text. Convert it to JSON lines",
+    b"\x1f\x8b": "compressed; expected text. Give it a name that ends in .gz",
+    b"%PDF": "a PDF; expected text. Extract its text",
+}
 
 
 class DataError(ValueError):
@@ -70,7 +77,8 @@ def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
         name: the file's name, for error messages.
 
     Returns:
-        An iterator over strings. A byte order mark at the beginning is removed.
+        An iterator over strings. Byte order marks at the beginning of lines are removed: files that were joined have
+        several.
 
     Raises:
         DataError: a line is not UTF-8, the file is binary, or its only line end is `\r`.
@@ -82,6 +90,10 @@ def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
     number, text = 0, ""
     for number, line in enumerate(lines, 1):
         where = f"{name}, line {number}"
+        if number == 1 and (
+            kind := next((kind for begin, kind in _OTHER_FORMATS.items() if line.startswith(begin)), "")
+        ):
+            raise DataError(f"{name} is {kind}.")
         if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise DataError(f"{where}: the text is UTF-16, not UTF-8. Convert it with: iconv -f utf-16 -t utf-8")
         if b"\0" in line:
@@ -90,7 +102,7 @@ def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
                 "iconv -f utf-16le -t utf-8"
             )
         try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\n").removesuffix("\r")
+            text = line.decode().lstrip("\ufeff").rstrip("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{where}: byte {error.start + 1} is not UTF-8. Convert the file, for example with: "

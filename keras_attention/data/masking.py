@@ -29,9 +29,9 @@ def masked_batches(
     A random fraction of the text tokens is chosen: 80 % of them become the mask token, 10 % become a random token, and
     10 % do not change. The model predicts the chosen tokens.
 
-    If `config.next_sentence` is False, a row is a part of a stream of texts with an end token after each text. If it is
-    True, a row is a pair of lines, [start] A [end] B [end]. In half of the pairs B is the line after A; in the other
-    half B is a random other line.
+    If `config.next_sentence` is False, a sequence is a part of a stream of texts, with an end token after each text. If
+    it is True, a sequence is a pair of lines, [start] A [end] B [end]. In half of the pairs B is the line after A; in
+    the other half B is a random other line.
 
     Args:
         texts: strings; for next-sentence prediction, documents with one sentence per line. Empty texts are skipped.
@@ -41,7 +41,7 @@ def masked_batches(
         seed: the seed of the order and of the masked tokens.
         rate: the fraction of tokens that are chosen.
         whole_words: choose whole words instead of single tokens.
-        pack: join all texts into one stream, so a row may contain several texts. If False, a row contains one text, so
+        pack: join all texts into one stream, so a sequence may contain several texts. If False, it has one text, so
             short texts about different topics are not mixed. Sentence pairs are never packed.
 
     Returns:
@@ -68,18 +68,18 @@ def masked_batches(
         raise ValueError(f"`rate` is {rate}; expected a number between 0 and 1.")
     reader, config = model.text_reader, model.config
     if config.next_sentence:
-        rows, is_random_next = _sentence_pairs(texts, reader, np.random.default_rng(seed))
+        sequences, is_random_next = _sentence_pairs(texts, reader, np.random.default_rng(seed))
     else:
-        rows, is_random_next = [(ids, len(ids)) for ids in pack_texts(texts, reader, pack)], None
+        sequences, is_random_next = [(ids, len(ids)) for ids in pack_texts(texts, reader, pack)], None
     masker = _Masker.from_tokenizer(reader.tokenizer, rate, whole_words)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
         rng = np.random.default_rng([seed, batches.epoch if shuffle else 0, int(indices[0])])
-        labels, mask = reader.pad([rows[i][0] for i in indices], length_multiple(), extra)
+        labels, mask = reader.pad([sequences[i][0] for i in indices], length_multiple(), extra)
         token_ids, chosen = masker.mask(labels, mask, rng)
         inputs = {"token_ids": token_ids, "padding_mask": mask}
         if config.num_segments:
-            first_lengths = np.array([rows[i][1] for i in indices])
+            first_lengths = np.array([sequences[i][1] for i in indices])
             inputs["segment_ids"] = _segment_ids(mask, first_lengths) * (config.num_segments > 1)
         weights = chosen.astype("float32")
         if is_random_next is None:
@@ -87,32 +87,32 @@ def masked_batches(
         both = {"logits": labels, "next_sentence": is_random_next[indices]}
         return inputs, both, {"logits": weights, "next_sentence": np.ones(len(indices), "float32")}
 
-    batches = LengthBatches([len(ids) for ids, _ in rows], collate, max_tokens, shuffle, seed)
+    batches = LengthBatches([len(ids) for ids, _ in sequences], collate, max_tokens, shuffle, seed)
     batches.set_example_indices(None, len(texts))
     return batches
 
 
 def _segment_ids(mask: np.ndarray, first_lengths: np.ndarray) -> np.ndarray:
-    """Return (B, S) int32: 0 in the first segment of a row and at padding, 1 in the second segment."""
+    """Return (B, S) int32: 0 in the first segment of a sequence and at padding, 1 in the second segment."""
     return ((np.arange(mask.shape[1]) >= first_lengths[:, None]) & mask).astype("int32")
 
 
 def pack_texts(texts: Sequence[str], reader: TextReader, pack: bool = True) -> list[list[int]]:
-    """Join texts into a stream, with an end token after each text, and split the stream into rows.
+    """Join texts into a stream, with an end token after each text, and split the stream into sequences.
 
     Args:
         texts: strings; empty texts are skipped.
-        reader: the reader of a row; its template begins with the end token after a text.
+        reader: the reader of a sequence; its template begins with the end token after a text.
         pack: join all texts into one stream. If False, each text is a separate stream.
 
     Returns:
-        Rows of at most `reader.max_length` ids. Each row has the special tokens that the template puts before a text
+        Sequences of at most `reader.max_length` ids. Each has the special tokens that the template puts before a text
         and after its end token.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "we drink water"], "characters")
         >>> reader = ka.data.TextReader.from_template(tokenizer, "end", max_length=7)
-        >>> [len(row) for row in pack_texts(["we eat", "we drink"], reader)]
+        >>> [len(ids) for ids in pack_texts(["we eat", "we drink"], reader)]
         [7, 7, 2]
     """
     stream_reader = dataclasses.replace(reader, before=(), after=reader.after[:1], max_length=None)
@@ -124,24 +124,24 @@ def pack_texts(texts: Sequence[str], reader: TextReader, pack: bool = True) -> l
 
 
 def _sentence_pairs(texts: Sequence[str], reader: TextReader, rng: np.random.Generator) -> tuple[list, np.ndarray]:
-    """Return rows (ids, length of the first segment), and (B,) int, 1 if the second line does not follow the first."""
+    """Return pairs (ids, length of the first segment), and (B,) int, 1 if the second line does not follow the first."""
     documents = [[line for line in text.split("\n") if not reader.is_empty(line)] for text in texts]
     lines = encode_texts(reader.tokenizer, [line for document in documents for line in document])
     ends = np.cumsum([len(document) for document in documents])
-    rows, is_random_next = [], []
+    sequences, is_random_next = [], []
     for i in range(len(lines) - 1):
         if i + 1 in ends:
             continue  # the last line of its document
         is_random_next.append(int(rng.random() < 0.5))
         other = int(rng.integers(len(lines) - 1))
         second = lines[other + (other > i) if is_random_next[-1] else i + 1]  # random: any line but i + 1
-        rows.append(reader.join_pair(lines[i], second))
-    if not rows:
+        sequences.append(reader.join_pair(lines[i], second))
+    if not sequences:
         raise ValueError(
             "No text has two lines; next-sentence prediction needs pairs of lines. Pass documents with one sentence "
             "per line, or make the model with `next_sentence=False` (`--set next_sentence=false`)."
         )
-    return rows, np.array(is_random_next, "int32")
+    return sequences, np.array(is_random_next, "int32")
 
 
 @dataclasses.dataclass(frozen=True)

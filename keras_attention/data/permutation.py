@@ -23,7 +23,7 @@ def permutation_batches(
 ) -> LengthBatches:
     """Turn texts into batches for `PermutationLM.fit`, with different targets and orders in each epoch.
 
-    A row is a part of the stream of all texts, with an end token after each text. It ends with the token that the
+    A sequence is a part of the stream of all texts, with an end token after each text. It ends with the token that the
     template puts after the end token (XLNet's `<cls>`). One in `targets_every` text tokens is a target; targets form
     spans. The other tokens come first in the order, and all tokens may attend to them. Targets follow in a random
     order; each is predicted from the tokens before it in that order.
@@ -39,7 +39,7 @@ def permutation_batches(
     Returns:
         batches of ({`token_ids` (B, S), `padding_mask` (B, S), `permutation_mask` (B, S, S) bool, `target_mapping`
         (B, P, S) float32, and `segment_ids` (B, S) if the model has segments}, labels (B, P), weights (B, P)), with
-        P = S / targets_every, rounded up. Weights are 0 after the last target of a row.
+        P = S / targets_every, rounded up. Weights are 0 after the last target of a sequence.
 
     Raises:
         ValueError: there are no texts, or `targets_every` is below 2.
@@ -58,13 +58,13 @@ def permutation_batches(
     if targets_every < 2:
         raise ValueError(f"`targets_every` is {targets_every}; expected an integer of at least 2.")
     reader, special = model.text_reader, model.text_reader.special
-    rows = pack_texts(texts, reader)
+    sequences = pack_texts(texts, reader)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
         rng = np.random.default_rng([seed, batches.epoch if shuffle else 0, int(indices[0])])
-        ids, mask = reader.pad([rows[i] for i in indices], length_multiple(), extra)
+        ids, mask = reader.pad([sequences[i] for i in indices], length_multiple(), extra)
         is_text = mask & ~np.isin(ids, (special.start, special.end, special.pad))
-        is_target = np.stack([_draw_targets(row, rng, targets_every) for row in is_text])
+        is_target = np.stack([_draw_targets(each, rng, targets_every) for each in is_text])
         order_masks = [permutation_mask(*pair, rng) for pair in zip(is_target, is_text, strict=True)]
         mapping, positions, weights = map_targets(is_target, -(-ids.shape[1] // targets_every) + extra)
         inputs = {
@@ -74,7 +74,7 @@ def permutation_batches(
         }
         return inputs, np.take_along_axis(ids, positions, axis=1), weights
 
-    batches = LengthBatches([len(row) for row in rows], collate, max_tokens, shuffle, seed)
+    batches = LengthBatches([len(ids) for ids in sequences], collate, max_tokens, shuffle, seed)
     batches.set_example_indices(None, len(texts))
     return batches
 
@@ -134,11 +134,11 @@ def map_targets(is_target: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarr
 
     Args:
         is_target: (B, S) bool.
-        count: P, at least the number of targets in a row.
+        count: P, at least the number of targets in a sequence.
 
     Returns:
         `target_mapping` (B, P, S) float32, one-hot; positions (B, P) int; and weights (B, P) float32, 1 for a target.
-        After the last target of a row all three are 0.
+        After the last target of a sequence all three are 0.
 
     Example:
         >>> map_targets(np.array([[False, True, True]]), 2)[1].tolist()

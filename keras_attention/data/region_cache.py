@@ -45,10 +45,10 @@ class RegionCache:
     def __len__(self) -> int:
         return len(self._record_of)
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        return self.rows(range(len(self))[rows])
+    def __getitem__(self, part: slice) -> np.ndarray:
+        return self.take(range(len(self))[part])
 
-    def rows(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Return the features (n, R, C) float32 of some images.
 
         Args:
@@ -90,7 +90,7 @@ def cached_regions(
     Example:
         >>> image = ka.data.images.encoded_image(np.zeros((2, 3), "uint8"))
         >>> cache = cached_regions([image], lambda images: images[:, :2, 0], "an encoder", "features", size=5)
-        >>> cache.rows([0]).shape
+        >>> cache.take([0]).shape
         (1, 2, 3)
     """
     if not len(images):

@@ -64,6 +64,7 @@ IMAGE_COLUMNS = (
 )  # fmt: skip
 CAPTION_COLUMNS = ("caption", "captions", "text", "comment", "sentence", "description")
 CAPTIONS: tuple[Layout, ...] = ({"image": IMAGE_COLUMNS, "caption": CAPTION_COLUMNS},)
+JSON_LINES = (".jsonl", ".ndjson")
 _QQP = ("id", "qid1", "qid2", "question1", "question2", "is_duplicate")
 _LOG = logging.getLogger(__name__)
 
@@ -75,8 +76,9 @@ def read_rows(
 
     Args:
         path: the file. `.jsonl` has one object a line. `.csv` has quoted cells, which may contain line breaks; its
-            separator is a comma, or a semicolon, bar or tab if the first line has no comma. `.tsv` has tabs and no
-            quotes. In files of other names, the separator is a tab if the first line has one.
+            separator is a comma, semicolon, bar or tab, that of Excel's line `sep=;`, of the header, or the one that
+            splits all lines alike. `.tsv` has tabs and no quotes. In files of other names, the separator is a tab if
+            the first line has one. `.ndjson` is like `.jsonl`.
         layouts: the possible roles of columns, and their names.
         columns: role -> name of its column, or its number, from 1, in a table without a header.
 
@@ -85,7 +87,8 @@ def read_rows(
 
     Raises:
         FileNotFoundError: there is no such file.
-        DataError: a column or key is missing, a row has another number of cells, or the file has another format.
+        DataError: a column or key is missing, a row has another number of cells, the separator is not clear, or the
+            file has another format.
 
     Example:
         >>> import pathlib
@@ -96,8 +99,11 @@ def read_rows(
     layouts = rename_columns(layouts, columns or {}, path)
     suffix = file_suffix(path)
     if suffix == ".json":
-        raise DataError(f"{path} is JSON; expected one object a line (.jsonl). Convert it with: jq -c '.[]' {path}")
-    return list(_rows_of_jsonl(path, layouts) if suffix == ".jsonl" else _rows_of_table(path, layouts))
+        raise DataError(
+            f"{path} is JSON; expected one object a line (.jsonl). Convert it with: jq -c '.[]' {path}; or, if it has "
+            "one object a line, rename it."
+        )
+    return list(_rows_of_jsonl(path, layouts) if suffix in JSON_LINES else _rows_of_table(path, layouts))
 
 
 def rename_columns(layouts: Sequence[Layout], columns: Mapping[str, str], path: PathLike) -> list[Layout]:
@@ -204,7 +210,7 @@ def parse_json(text: str, path: PathLike, line: int = 1) -> Any:
 
 
 def _rows_of_table(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[int, dict[str, str]]]:
-    rows = list(_read_table(path))
+    rows = list(_read_table(path, layouts))
     if not rows:
         return
     number, first = rows[0]
@@ -270,24 +276,68 @@ def _check_widths(
         warnings.warn(f"{path}: skipped {rows} of QQP, the first on line {skipped[0]}.")
 
 
-def _read_table(path: PathLike) -> Iterator[tuple[int, list[str]]]:
+def _read_table(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, cells) of the rows that are not empty."""
     lines = read_lines(path)
-    separator = _separator(path, next((line for line in lines if line.strip()), ""))
-    rows = (
-        _quoted_rows(lines, separator, path)
-        if separator in ",;"
-        else ((number, line.split(separator)) for number, line in enumerate(lines, 1))
-    )
-    yield from ((number, cells) for number, cells in rows if any(cell.strip() for cell in cells))
+    if lines and (named := re.fullmatch("sep=([,;|\t])", lines[0])):  # Excel
+        rows = _split(["", *lines[1:]], named[1], path)
+    else:
+        rows = _split(lines, _separator(path, lines, layouts), path)
+    for number, cells in rows:
+        if any(cell.strip() for cell in cells):
+            yield number, cells
 
 
-def _separator(path: PathLike, first: str) -> str:
+def _split(lines: Sequence[str], separator: str, path: PathLike) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line number and the cells of each row. In `.csv`, and with commas or semicolons, cells have quotes."""
+    if separator in ",;" or file_suffix(path) == ".csv":
+        yield from _quoted_rows(lines, separator, path)
+        return
+    quoted = [
+        (number, line) for number, line in enumerate(lines, 1) if re.search(r'(^|\t)"[^\t]*""[^\t]*"(\t|$)', line)
+    ]
+    if quoted:
+        warnings.warn(
+            f"{path}, line {quoted[0][0]}: {quoted[0][1][:80]!r} has a cell in quotes with doubled quotation marks, "
+            f"which are kept; {counted(len(quoted), 'line has', 'lines have')} one. If they are those of CSV, rename "
+            "the file to .csv; its separator may be a tab."
+        )
+    yield from ((number, line.split(separator)) for number, line in enumerate(lines, 1))
+
+
+def _separator(path: PathLike, lines: Sequence[str], layouts: Sequence[Layout]) -> str:
+    """Return the separator of a table.
+
+    Raises:
+        DataError: there is no header, and several separators split all lines alike.
+    """
+    number, first = next(((number, line) for number, line in enumerate(lines, 1) if line.strip()), (1, ""))
+    if first.startswith("{") and first.rstrip().endswith("}"):
+        raise DataError(f"{path}, line {number}: this is an object of JSON. Give the file a name that ends in .jsonl.")
     suffix = file_suffix(path)
-    if suffix == ".tsv":
+    if suffix == ".tsv" or (suffix != ".csv" and "\t" in first):
         return "\t"
-    marks = ",;|\t" if suffix == ".csv" else "\t|,;"
-    return next((mark for mark in marks if mark in first), marks[0])
+    marks = [mark for mark in (",;|\t" if suffix == ".csv" else "|,;") if mark in first]
+    headers = [mark for mark in marks if find_columns(first.replace('"', "").split(mark), layouts)]
+    if len(marks) < 2 or headers:
+        return [*headers, *marks, "," if suffix == ".csv" else "\t"][0]
+    alike = [mark for mark in marks if _splits_alike(lines, mark, path)]
+    if len(alike) > 1:
+        shown = " or ".join(map(repr, alike))
+        raise DataError(
+            f"{path}, line {number}: the separator may be {shown}, because each splits all lines into the same number "
+            "of columns. Write a first line with the names of the columns."
+        )
+    return [*alike, *marks][0]
+
+
+def _splits_alike(lines: Sequence[str], mark: str, path: PathLike) -> bool:
+    """Return whether a separator splits all rows that are not empty into the same number of cells, two or more."""
+    try:
+        counts = {len(cells) for _, cells in _quoted_rows(lines, mark, path) if any(cell.strip() for cell in cells)}
+    except DataError:
+        return False
+    return len(counts) == 1 and min(counts) > 1
 
 
 def _quoted_rows(lines: Iterable[str], separator: str, path: PathLike) -> Iterator[tuple[int, list[str]]]:

@@ -99,8 +99,8 @@ def language_batches(
     stride = width if stride is None else stride
     if not 1 <= stride <= width:
         raise ValueError(f"`stride` is {stride}; expected 1 to {width}, which is `config.max_length`.")
-    rows = reader.ids([text for text in texts if not reader.is_empty(text)])
-    streams = [[reader.special.start, *ids] for ids in rows]
+    sequences = reader.ids([text for text in texts if not reader.is_empty(text)])
+    streams = [[reader.special.start, *ids] for ids in sequences]
     streams = [[i for stream in streams for i in stream]] if pack and streams else streams
     windows = [window for stream in streams for window in _windows(stream, width, stride)]
 
@@ -112,9 +112,9 @@ def language_batches(
         return {"token_ids": token_ids, "padding_mask": mask}, labels, weights.astype("float32")
 
     batches = LengthBatches([len(window) - 1 for window, _ in windows], collate, max_tokens, shuffle, seed)
-    rows = [row for row, text in enumerate(texts) if not reader.is_empty(text)]
+    kept = [index for index, text in enumerate(texts) if not reader.is_empty(text)]
     counts = [sum(1 for _ in _windows(stream, width, stride)) for stream in streams]
-    batches.set_example_indices(None if pack else np.repeat(rows, counts), len(texts))
+    batches.set_example_indices(None if pack else np.repeat(kept, counts), len(texts))
     return batches
 
 
@@ -159,12 +159,12 @@ def classification_batches(
     Reference: Iyyer et al., 2015, https://aclanthology.org/P15-1162, section 3 (word dropout).
     """
     reader = model.input_reader
-    rows = reader.ids_and_pair_starts([text for text, _ in examples])
+    sequences = reader.ids_and_pair_starts([text for text, _ in examples])
     labels = np.array([_label_id(label, model.config.labels) for _, label in examples], "int32")
     token_dropout = model.config.dropout / 2 if shuffle and model.config.hash_buckets else 0.0
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        ids, starts = zip(*(rows[i] for i in indices), strict=True)
+        ids, starts = zip(*(sequences[i] for i in indices), strict=True)
         token_ids, mask = reader.pad(ids, length_multiple(), extra)
         if token_dropout:
             rng = np.random.default_rng([seed, batches.epoch, *indices])
@@ -173,7 +173,7 @@ def classification_batches(
         inputs = text_model_inputs(model.config, token_ids, mask, reader.pair_mask(starts, mask))
         return inputs, labels[indices], np.ones(len(indices), "float32")
 
-    batches = LengthBatches([len(ids) for ids, _ in rows], collate, max_tokens, shuffle, seed)
+    batches = LengthBatches([len(ids) for ids, _ in sequences], collate, max_tokens, shuffle, seed)
     return batches
 
 
@@ -215,15 +215,16 @@ def tagging_batches(
     Reference: Kiperwasser and Goldberg, 2016, https://arxiv.org/abs/1603.04351, section 4.3.
     """
     reader, special = model.input_reader, model.input_reader.text.special
-    filled, count = [row for row, sentence in enumerate(examples) if sentence], len(examples)
+    filled, count = [index for index, sentence in enumerate(examples) if sentence], len(examples)
     examples = [sentence for sentence in examples if sentence]
     windows = reader.windows([[word for word, _ in sentence] for sentence in examples])
-    rows = [window.encoded for window in windows]
+    sentences = [window.encoded for window in windows]
     labels = [_word_labels(window, examples[window.sentence], model.config.labels) for window in windows]
-    counts = np.bincount([i for row in rows for i in row.ids] or [special.pad], minlength=special.pad + 1)
+    all_ids = [i for sentence in sentences for i in sentence.ids]
+    counts = np.bincount(all_ids or [special.pad], minlength=special.pad + 1)
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
-        inputs = model.word_arrays([rows[i] for i in indices], length_multiple(), extra)
+        inputs = model.word_arrays([sentences[i] for i in indices], length_multiple(), extra)
         if shuffle and "character_ids" in inputs:
             rng, ids = np.random.default_rng([seed, batches.epoch, *indices]), inputs["token_ids"]
             is_unknown = (rng.random(ids.shape) < 1.0 / (1.0 + 4.0 * counts[ids])) & inputs["padding_mask"]
@@ -231,7 +232,7 @@ def tagging_batches(
         padded, _ = pad_ids([labels[i] for i in indices], -1, length_multiple(), extra, min_length=1)
         return inputs, np.maximum(padded, 0), (padded >= 0).astype("float32")
 
-    lengths = [(*([max(map(len, row.characters))] if row.characters else ()), len(row.ids)) for row in rows]
+    lengths = [(*([max(map(len, each.characters))] if each.characters else ()), len(each.ids)) for each in sentences]
     batches = LengthBatches(lengths, collate, max_tokens, shuffle, seed)
     batches.set_example_indices([filled[window.sentence] for window in windows], count)
     return batches

@@ -43,7 +43,7 @@ def as_tuple(text: Text) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class TextReader:
-    """Turns texts into rows of token ids: `before`, the tokens of the text, `after`.
+    """Turns texts into sequences of token ids: `before`, the tokens of the text, `after`.
 
     | text | reader |
     |---|---|
@@ -58,7 +58,7 @@ class TextReader:
         tokenizer: a KerasHub tokenizer.
         before: ids before the text.
         after: ids after the text.
-        max_length: maximum number of ids in a row, `before` and `after` included; None for no limit. A longer
+        max_length: maximum number of ids in a sequence, `before` and `after` included; None for no limit. A longer
             text is truncated.
         truncation_side: `"right"` removes the end of a text that is too long, `"left"` its beginning.
         before_empty: ids before a text without tokens; None for `before`.
@@ -71,7 +71,7 @@ class TextReader:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
         >>> reader = TextReader.from_template(tokenizer, "start_end", max_length=5)
         >>> special = reader.special
-        >>> [row[0] == special.start and row[-1] == special.end for row in reader.ids(["we", ""])]
+        >>> [ids[0] == special.start and ids[-1] == special.end for ids in reader.ids(["we", ""])]
         [True, True]
     """
 
@@ -158,16 +158,16 @@ class TextReader:
         """Return the ids of each text or pair, and the index of the second text: len(ids) for a single text."""
         parts = [as_tuple(text) for text in texts]
         tokens = iter(encode_texts(self.tokenizer, [text for texts in parts for text in texts]))
-        rows = [list(itertools.islice(tokens, len(texts))) for texts in parts]
-        limits = [self.limit if len(row) == 1 else self.pair_limit for row in rows]
-        long = sum(n is not None and sum(map(len, row)) > n for row, n in zip(rows, limits, strict=True))
+        encoded = [list(itertools.islice(tokens, len(texts))) for texts in parts]
+        limits = [self.limit if len(each) == 1 else self.pair_limit for each in encoded]
+        long = sum(n is not None and sum(map(len, each)) > n for each, n in zip(encoded, limits, strict=True))
         if long:
             warnings.warn(
-                f"Truncated {long} of {counted(len(rows), 'text')} on the {self.truncation_side} to "
+                f"Truncated {long} of {counted(len(encoded), 'text')} on the {self.truncation_side} to "
                 f"{counted(self.max_length, 'token')}, special ones included.",
                 stacklevel=2,
             )
-        joined = (self.join_pair(*row) if len(row) == 2 else (self.add_template(*row), None) for row in rows)
+        joined = (self.join_pair(*each) if len(each) == 2 else (self.add_template(*each), None) for each in encoded)
         return [(ids, len(ids) if start is None else start) for ids, start in joined]
 
     def join_pair(self, first: Sequence[int], second: Sequence[int]) -> tuple[list[int], int]:
@@ -192,10 +192,10 @@ class TextReader:
         return [*before, *text_ids, *self.after]
 
     def pad(
-        self, rows: Sequence[Sequence[int]], multiple: int = 1, extra: int = 0, min_length: int = 0
+        self, sequences: Sequence[Sequence[int]], multiple: int = 1, extra: int = 0, min_length: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows of ids as token_ids (B, T) int32 and mask (B, T) bool, True = a real token; see `pad_ids`."""
-        return pad_ids(rows, self.special.pad, multiple, extra, min_length)
+        """Return sequences as token_ids (B, T) int32 and mask (B, T) bool, True = a real token; see `pad_ids`."""
+        return pad_ids(sequences, self.special.pad, multiple, extra, min_length)
 
     def arrays(self, texts: Sequence[str], multiple: int = 1, extra: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Return texts as token_ids (B, T) int32 and mask (B, T) bool, True = a real token."""

@@ -94,18 +94,18 @@ class WordReader:
         Args:
             sentences: sequences of words.
         """
-        rows, long = [], 0
+        encoded, long = [], 0
         for tokens, characters in self._tokens(sentences):
             starts = list(itertools.accumulate(map(len, tokens), initial=0))
-            rows.append(self._cut(list(itertools.chain(*tokens)), starts[:-1], characters, 0))
+            encoded.append(self._cut(list(itertools.chain(*tokens)), starts[:-1], characters, 0))
             long += self.text.limit is not None and starts[-1] > self.text.limit
         if long:
             warnings.warn(
-                f"Left out the last words of {long} of {counted(len(rows), 'sentence')}, to have at most "
+                f"Left out the last words of {long} of {counted(len(encoded), 'sentence')}, to have at most "
                 f"{counted(self.text.max_length, 'token')}, special ones included.",
                 stacklevel=2,
             )
-        return rows
+        return encoded
 
     def windows(self, sentences: Sequence[Sequence[str]]) -> list[Window]:
         """Return the windows of all sentences; each word is tagged by one of them.
@@ -152,11 +152,11 @@ class WordReader:
         reader, unknown = self.characters, self.characters.special.unknown
         return [reader.add_template(ids) or [unknown] for ids in encode_texts(reader.tokenizer, words)]
 
-    def arrays(self, rows: Sequence[EncodedWords], multiple: int = 8, extra: int = 0) -> dict[str, np.ndarray]:
+    def arrays(self, sentences: Sequence[EncodedWords], multiple: int = 8, extra: int = 0) -> dict[str, np.ndarray]:
         """Return sentences as padded arrays.
 
         Args:
-            rows: B sentences, from `ids`.
+            sentences: B sentences, from `ids`.
             multiple: lengths are rounded up to a multiple of this, so that fewer shapes occur.
             extra: columns of padding that are added after rounding.
 
@@ -164,15 +164,15 @@ class WordReader:
             `token_ids` (B, S) int32, `padding_mask` (B, S) bool and, with a reader of characters, `character_ids`
             (B, S, c) int32 and `character_mask` (B, S, c) bool, True for the characters of a word, at its first token.
         """
-        ids, mask = self.text.pad([row.ids for row in rows], multiple, extra, min_length=1)
+        ids, mask = self.text.pad([sentence.ids for sentence in sentences], multiple, extra, min_length=1)
         arrays = {"token_ids": ids, "padding_mask": mask}
         if self.characters is None:
             return arrays
-        words = [characters for row in rows for characters in row.characters]
-        row_ids = [i for i, row in enumerate(rows) for _ in row.starts]
-        starts = [start for row in rows for start in row.starts]
+        words = [characters for sentence in sentences for characters in sentence.characters]
+        sentence_ids = [i for i, sentence in enumerate(sentences) for _ in sentence.starts]
+        starts = [start for sentence in sentences for start in sentence.starts]
         character_arrays = self.characters.pad(words, multiple, extra, min_length=1)
         for name, values in zip(("character_ids", "character_mask"), character_arrays, strict=True):
             arrays[name] = np.zeros((*ids.shape, values.shape[1]), values.dtype)
-            arrays[name][row_ids, starts] = values
+            arrays[name][sentence_ids, starts] = values
         return arrays

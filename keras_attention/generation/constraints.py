@@ -94,10 +94,10 @@ def _replace(values, tokens, mask, new):
     """Return values (B, K, V), at the tokens (B, K, T) with mask (B, K, T) replaced by new values (B, K, T)."""
     beams, vocabulary = values.shape[1:]
     steps = ops.shape(tokens)[2]
-    rows = ops.expand_dims(ops.arange(ops.shape(tokens)[0] * beams), -1)
+    hypotheses = ops.expand_dims(ops.arange(ops.shape(tokens)[0] * beams), -1)
     unused = ops.shape(tokens)[0] * beams * vocabulary  # the index of an extra element, which is removed at the end
     mask = ops.reshape(ops.broadcast_to(mask, ops.shape(tokens)), (-1, steps))
-    targets = ops.where(mask, rows * vocabulary + ops.reshape(tokens, (-1, steps)), unused)
+    targets = ops.where(mask, hypotheses * vocabulary + ops.reshape(tokens, (-1, steps)), unused)
     flat = ops.concatenate([ops.reshape(values, (-1,)), ops.zeros((1,), values.dtype)])
     flat = ops.scatter_update(flat, ops.reshape(targets, (-1, 1)), ops.reshape(new, (-1,)))
     return ops.reshape(flat[:-1], (-1, beams, vocabulary))

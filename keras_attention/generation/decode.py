@@ -21,16 +21,16 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_attention.generation.block_loop import run_loop
+from keras_attention.generation.chunk_loop import run_loop
 from keras_attention.generation.constraints import constrained_log_probs, force_prefix
 from keras_attention.generation.proposals import NEVER, NO_HYPOTHESIS, Proposal, is_possible
 from keras_attention.generation.random_numbers import uniform_numbers
 from keras_attention.generation.strategies import Strategy
-from keras_attention.layers.cache import gather_beams, repeat_beams
+from keras_attention.layers.decoding.cache import gather_beams, repeat_beams
 
 
 class ActiveHypotheses(NamedTuple):
-    """The K unfinished hypotheses of each row."""
+    """The K unfinished hypotheses of each input."""
 
     last: Any  # (B, K) the last token
     log_probs: Any  # (B, K)
@@ -41,7 +41,7 @@ class ActiveHypotheses(NamedTuple):
 
 
 class FinishedHypotheses(NamedTuple):
-    """The N best finished hypotheses of each row, best first."""
+    """The N best finished hypotheses of each input, best first."""
 
     final_scores: Any  # (B, N)
     lengths: Any  # (B, N)
@@ -77,7 +77,7 @@ def decode(
     seeds,
     stop_table=None,
 ) -> dict:
-    """Generate the N best texts of each row with a model and a strategy.
+    """Generate the N best texts of each input with a model and a strategy.
 
     Args:
         model: has two methods: `start(inputs, length) -> state`, with length the maximum number of tokens, and
@@ -91,15 +91,15 @@ def decode(
         end_id: the token that ends a text.
         limits: (B,) int, the maximum number of tokens of each text. A text of this length ends without an end token.
         prefix_ids: (B, T) int, the tokens with which each text begins; T is the largest limit.
-        prefix_mask: (B, T) bool, True = a prefix token. Prefix tokens do not change the score, and the length penalty
-            does not count them.
-        seeds: (B,) int, the seed of the random numbers of each row.
+        prefix_mask: (B, T) bool, True = a prefix token. Prefix tokens do not change the final score, and the length
+            penalty does not count them.
+        seeds: (B,) int, the seed of the random numbers of each input.
         stop_table: (states, V) int, for each state and token the next state. A text begins in state 0 after the
             prefix, and ends in the last state; see `data.stop_strings.stop_table`. None for no stop strings.
 
     Returns:
         dict, hypotheses in order, best first: `tokens` (B, N, T) int; `lengths` (B, N) int, end token included;
-        `scores` (B, N) float32, <= `NEVER` marks an empty entry; and, for a model with attention,
+        `final_scores` (B, N) float32, <= `NEVER` marks an empty entry; and, for a model with attention,
         `attention` (B, N, T, S) float32. T may be smaller than in `prefix_ids`.
 
     Example:
@@ -274,7 +274,7 @@ class Search:
         if attention is None:
             return loop.attention, None
         attention = ops.cast(attention, "float32")
-        step = loop.t[:1]  # equal in all rows: a model with attention reads no prompts of different lengths
+        step = loop.t[:1]  # equal for all inputs: a model with attention reads no prompts of different lengths
         attention_scores = ops.scatter_update(loop.attention.attention_scores, step, attention[None])
         if not self.strategy.penalizes_coverage:
             return AttentionRecord(attention_scores, ()), None
@@ -320,7 +320,7 @@ def _results(loop: LoopState) -> dict:
     final_scores, lengths, history = loop.finished
     tokens = history["tokens"]
     steps = ops.max(lengths) if keras.backend.backend() == "tensorflow" else ops.shape(tokens)[2]
-    results = {"tokens": tokens[:, :, :steps], "lengths": lengths, "scores": final_scores}
+    results = {"tokens": tokens[:, :, :steps], "lengths": lengths, "final_scores": final_scores}
     if loop.attention:
         attention_scores = loop.attention.attention_scores[:steps]
         parent_beams = history["parent_beams"][:, :, :steps]
@@ -332,26 +332,26 @@ def _results(loop: LoopState) -> dict:
 
 
 def best_hypotheses(results: dict, is_real) -> dict:
-    """Return the results of `decode`, with lengths, scores and attention 0 for empty inputs.
+    """Return the results of `decode`, with lengths, final scores and attention 0 for empty inputs.
 
     Args:
         results: the results of `decode`.
         is_real: (B,) bool, False for an input that is empty or could not be read.
 
     Returns:
-        dict of `tokens` (B, N, T), `is_written` (B, N, T) bool, `lengths` and `scores` (B, N), and, if the model has
-        attention, `attention` (B, T, S) of the best hypothesis.
+        dict of `tokens` (B, N, T), `is_written` (B, N, T) bool, `lengths` and `final_scores` (B, N), and, if the model
+        has attention, `attention` (B, T, S) of the best hypothesis.
 
     Example:
-        >>> lengths, scores = np.full((2, 1), 3, "int32"), np.full((2, 1), -5.0, "float32")
-        >>> results = {"tokens": np.ones((2, 1, 3), "int32"), "lengths": lengths, "scores": scores}
+        >>> lengths, final_scores = np.full((2, 1), 3, "int32"), np.full((2, 1), -5.0, "float32")
+        >>> results = {"tokens": np.ones((2, 1, 3), "int32"), "lengths": lengths, "final_scores": final_scores}
         >>> keras.ops.convert_to_numpy(best_hypotheses(results, np.array([True, False]))["lengths"]).tolist()
         [[3], [0]]
     """
     is_real = ops.expand_dims(is_real, 1)
-    lengths, final_scores = (ops.where(is_real, results[name], 0) for name in ("lengths", "scores"))
+    lengths, final_scores = (ops.where(is_real, results[name], 0) for name in ("lengths", "final_scores"))
     is_written = ops.arange(ops.shape(results["tokens"])[2]) < ops.expand_dims(lengths, -1)
-    best = {"tokens": results["tokens"], "lengths": lengths, "scores": final_scores, "is_written": is_written}
+    best = {"tokens": results["tokens"], "lengths": lengths, "final_scores": final_scores, "is_written": is_written}
     if "attention" in results:
         best["attention"] = ops.where(ops.expand_dims(is_real, -1), results["attention"][:, 0], 0.0)
     return best

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 NEVER = -1e9  # log-probability of a forbidden token; sums of it remain finite in float32
 BELOW_NEVER = 2 * NEVER  # lower than a continuation with one forbidden token
-NO_HYPOTHESIS = 3 * NEVER  # score of an unused entry, lower than every other score
+NO_HYPOTHESIS = 3 * NEVER  # final score of an unused entry, lower than every other one
 
 
 def is_possible(log_probs):
@@ -30,7 +30,7 @@ Ends = Callable[[Any, Any], Any]
 
 
 class Proposal(NamedTuple):
-    """The choice of one step for each of B rows: K active hypotheses, and J hypotheses that finish.
+    """The choice of one step for each of B inputs: K active hypotheses, and J hypotheses that finish.
 
     Unused entries have a log-probability of `NEVER` or less.
     """

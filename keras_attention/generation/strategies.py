@@ -14,11 +14,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from keras_attention.generation.option_types import check_types
 from keras_attention.generation.proposals import BELOW_NEVER, NEVER, Ends, Proposal
 from keras_attention.lazy import LazyModule
 
+_TOP_K_LIMITS = (128, 2048)  # a compiled search ranks that many tokens, or all
+
 ops = LazyModule("keras.ops")  # the options of the command line are read from here, without Keras
-cache = LazyModule("keras_attention.layers.cache")
+cache = LazyModule("keras_attention.layers.decoding.cache")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class Strategy:
         seed: seed of the random numbers; only `Sampling` uses it.
 
     Raises:
-        TypeError: `stop` is one string.
+        TypeError: `stop` is one string, or an option has another type, such as 1.5 for a number of tokens.
         ValueError: `min_new_tokens` or `no_repeat_ngram_size` is negative, `max_new_tokens` is not over
             `min_new_tokens`, `repetition_penalty` is not positive or not finite, a string of `stop` is empty,
             `num_return_sequences` is below 1, or `seed` is outside 0 to 2^32 - 1.
@@ -64,6 +67,7 @@ class Strategy:
     _inputs: ClassVar[tuple[str, ...]] = ("min_new_tokens", "repetition_penalty", "suppress_tokens")
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("min_new_tokens", "no_repeat_ngram_size"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; expected 0 or more.")
@@ -76,8 +80,6 @@ class Strategy:
             raise ValueError(
                 f"`repetition_penalty` is {self.repetition_penalty}; expected a finite number over 0, such as 1.2."
             )
-        if isinstance(self.stop, str):
-            raise TypeError(f"`stop` is the string {self.stop!r}; expected a list of strings, such as [{self.stop!r}].")
         if not all(self.stop):
             raise ValueError(f"`stop` is {self.stop!r}; expected strings that are not empty.")
         self._check_num_return_sequences()
@@ -157,7 +159,7 @@ class Strategy:
         return (np.asarray(indices, "int64") + self.seed).astype("int32")
 
     def final_score(self, log_probs, length, coverage=None):
-        """Return the score that ranks finished hypotheses; here, the log-probability."""
+        """Return the final score, which ranks finished hypotheses; here, the log-probability."""
         return log_probs
 
     def num_candidates(self, vocabulary_size: int) -> int:
@@ -236,6 +238,7 @@ class Sampling(Strategy):
     top_p: float = 1.0
 
     _inputs: ClassVar[tuple[str, ...]] = (*Strategy._inputs, "temperature", "top_p")
+    _num_kept: ClassVar[Any] = None  # the `top_k` of a compiled search, an input; its field is only an upper limit
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -249,6 +252,15 @@ class Sampling(Strategy):
         if self.top_k < 0:
             raise ValueError(f"`top_k` is {self.top_k}; expected 0 or more.")
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the fields that are inputs; see `Strategy.arrays`. Their number depends on whether `top_k` is 0."""
+        return super().arrays() | ({"_num_kept": np.asarray(self.top_k, "int32")} if self.top_k else {})
+
+    def constants(self) -> Strategy:
+        """Return what is not an input; see `Strategy.constants`. `top_k` is rounded up, so that it has few values."""
+        limits = [limit for limit in _TOP_K_LIMITS if limit >= self.top_k]
+        return dataclasses.replace(super().constants(), top_k=min(limits, default=0) if self.top_k else 0)
+
     def num_candidates(self, vocabulary_size: int) -> int:
         """Return J; see `Strategy.num_candidates`."""
         return min(self.top_k or vocabulary_size, vocabulary_size)
@@ -260,7 +272,10 @@ class Sampling(Strategy):
 
     def _sample(self, totals, uniform):
         """Return the index of one sampled candidate per hypothesis, (B, K)."""
-        probabilities = ops.softmax((totals - totals[..., :1]) / self.temperature, axis=-1)
+        logits = (totals - totals[..., :1]) / self.temperature
+        if self._num_kept is not None:
+            logits = ops.where(np.arange(logits.shape[-1]) < self._num_kept, logits, NEVER)
+        probabilities = ops.softmax(logits, axis=-1)
         cumulative = ops.cumsum(probabilities, axis=-1)
         in_top_p = ops.logical_and(cumulative - probabilities < self.top_p, probabilities > 0)
         in_top_p = ops.cast(in_top_p, "float32")
@@ -273,7 +288,7 @@ class Sampling(Strategy):
 class BeamSearch(Strategy):
     """Beam search: keep the K most probable active hypotheses at each step, and the N best finished hypotheses.
 
-    A finished hypothesis leaves the beam. Its score is
+    A finished hypothesis leaves the beam. Its final score is
 
         s(y) = log p(y | x) / ((5 + |y|) / 6)^a  +  b sum_i log min(sum_t attention[t, i], 1)
 
@@ -323,9 +338,9 @@ class BeamSearch(Strategy):
         return (0.0,) + (NEVER,) * (self.num_beams - 1)
 
     def final_score(self, log_probs, length, coverage=None):
-        """Return the score s(y).
+        """Return the final score s(y).
 
-        With the maximum `length` and no `coverage`, it is an upper bound of the scores of all continuations.
+        With the maximum `length` and no `coverage`, it is an upper bound of the final scores of all continuations.
 
         Args:
             log_probs: (B, J) total log-probabilities.

@@ -1,27 +1,27 @@
-"""Layers for any Keras model: attention, Transformer blocks, recurrent networks, image encoders, heads."""
+"""Layers for any Keras model: attention, Transformer blocks, recurrent networks, image encoders, task heads."""
 
 from keras_attention import backend  # noqa: F401  (before any other import of Keras)
 from keras_attention.layers.attention import (
     AdditiveAttention,
     DotProductAttention,
     additive_logits,
-    attend,
     dot_logits,
     hard_attend,
     masked_softmax,
+    soft_attend,
 )
 from keras_attention.layers.attention_losses import AttentionLoss, GumbelNoise, doubly_stochastic
+from keras_attention.layers.decoding.merged_dense import logits_of_step
 from keras_attention.layers.embeddings import InputEmbedding
-from keras_attention.layers.heads import MaskedLMHead, OutputBias
 from keras_attention.layers.masks import causal_mask, combine_masks
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.ngrams import BagOfNGrams
 from keras_attention.layers.positions import PositionEmbedding, SinusoidalPositions, sinusoidal_positions
-from keras_attention.layers.projections import logits_of_step
 from keras_attention.layers.recurrent import CharacterEncoder, RecurrentEncoder
 from keras_attention.layers.recurrent_decoder import RecurrentDecoder
 from keras_attention.layers.regions import SelfAttention2D, ShiftRegions
 from keras_attention.layers.relative import RelativeAttention, relative_encodings, relative_shift
+from keras_attention.layers.task_heads import MaskedLMHead, OutputBias
 from keras_attention.layers.transformer import Transformer
 from keras_attention.layers.transformer_block import TransformerBlock
 from keras_attention.layers.two_stream import MaskEmbedding, RelativeTransformer, gather_last
@@ -53,7 +53,6 @@ __all__ = [
     "TransformerBlock",
     "CharacterEncoder",
     "additive_logits",
-    "attend",
     "causal_mask",
     "hard_attend",
     "combine_masks",
@@ -65,4 +64,5 @@ __all__ = [
     "relative_encodings",
     "relative_shift",
     "sinusoidal_positions",
+    "soft_attend",
 ]

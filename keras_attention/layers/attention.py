@@ -6,7 +6,7 @@
     value (B, S, M) ------------------------------------------------------------------+
 
 B batch, Q query length, S source length, D width of the projected queries and keys (of one head), M model width. With H
-heads, the axis H follows B. A mask is boolean; True = may be attended to. The functions compute attention; the layers
+heads, the axis H follows B. `masks.py` explains the masks. The functions compute attention; the layers
 add projections. `project_keys` is separate from `call`, so that a decoder projects its source once, not at each step.
 """
 
@@ -16,7 +16,7 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.masks import scores_mask
+from keras_attention.layers.masks import NOT_ALLOWED, scores_mask
 from keras_attention.layers.shapes import output_specs
 
 
@@ -38,8 +38,8 @@ def additive_logits(query, keys, vector):
 
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, appendix A.1.2.
     """
-    features = ops.tanh(ops.expand_dims(query, 2) + ops.expand_dims(keys, 1))  # (B, Q, S, D)
-    return ops.squeeze(ops.matmul(features, ops.expand_dims(vector, -1)), -1)
+    hidden = ops.tanh(ops.expand_dims(query, 2) + ops.expand_dims(keys, 1))  # (B, Q, S, D)
+    return ops.squeeze(ops.matmul(hidden, ops.expand_dims(vector, -1)), -1)
 
 
 def dot_logits(query, keys, scaled: bool = True):
@@ -65,15 +65,17 @@ def dot_logits(query, keys, scaled: bool = True):
     return ops.matmul(query, ops.swapaxes(keys, -1, -2))
 
 
-def masked_softmax(logits, mask=None):
+def masked_softmax(logits, mask=None, small: bool = False):
     """Return attention scores, the softmax over the last axis, in float32; masked positions are exactly 0.
 
     Args:
         logits: (..., S).
         mask: boolean, broadcastable to `logits`; True = may be attended to.
+        small: the logits are those of one decoding step. They are computed with elementary operations, because the
+            softmax of TensorFlow has a high overhead for small inputs.
 
     Returns:
-        (..., S) float32. Each row sums to 1, or to 0 if all its positions are masked.
+        (..., S) float32. They sum to 1 over S, or to 0 if all positions are masked.
 
     Example:
         >>> scores = masked_softmax(keras.ops.zeros((1, 3)), keras.ops.array([[True, True, False]]))
@@ -81,26 +83,31 @@ def masked_softmax(logits, mask=None):
         [[0.5, 0.5, 0.0]]
     """
     logits = ops.cast(logits, "float32")
-    if mask is None:
-        return ops.softmax(logits, axis=-1)
-    mask = ops.cast(mask, "bool")
-    return ops.where(mask, ops.softmax(ops.where(mask, logits, -1e30), axis=-1), 0.0)
+    if mask is not None:
+        mask = ops.cast(mask, "bool")
+        logits = ops.where(mask, logits, NOT_ALLOWED)
+    if small:
+        powers = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
+        scores = powers / ops.sum(powers, axis=-1, keepdims=True)
+    else:
+        scores = ops.softmax(logits, axis=-1)
+    return scores if mask is None else ops.where(mask, scores, 0.0)
 
 
-def attend(logits, values, mask=None, dropout_fn=None):
+def soft_attend(logits, values, mask=None, dropout_fn=None):
     """Return the weighted sum of values: context[q] = sum_s scores[q, s] values[s] with scores = softmax(logits).
 
     Args:
         logits: (B, ..., Q, S), such as (B, H, Q, S) for H heads.
         values: (B, ..., S, M).
-        mask: (B, S) or (B, Q, S) boolean, True = may be attended to; B may be 1.
+        mask: padding mask (B, S) or attention mask (B, Q, S), True = may be attended to; B may be 1.
         dropout_fn: function that applies dropout to the scores. The returned scores are without dropout.
 
     Returns:
         context (B, ..., Q, M) in the dtype of `values`, and the scores (B, ..., Q, S) in float32.
 
     Example:
-        >>> context, scores = attend(keras.ops.zeros((2, 3, 5)), keras.ops.ones((2, 5, 7)))
+        >>> context, scores = soft_attend(keras.ops.zeros((2, 3, 5)), keras.ops.ones((2, 5, 7)))
         >>> tuple(context.shape), tuple(scores.shape)
         ((2, 3, 7), (2, 3, 5))
     """
@@ -121,7 +128,7 @@ def hard_attend(logits, values, mask=None, noise=None):
     Args:
         logits: (B, Q, S).
         values: (B, S, M).
-        mask: (B, S) or (B, Q, S) boolean, True = may be attended to.
+        mask: padding mask (B, S) or attention mask (B, Q, S), True = may be attended to.
         noise: (B, Q, S), or None.
 
     Returns:
@@ -141,15 +148,19 @@ def hard_attend(logits, values, mask=None, noise=None):
 
 
 def chosen_positions(scores, noise=None):
-    """Return the positions that `hard_attend` selects, as one-hot rows (B, Q, S) in float32."""
-    log_probabilities = ops.log(ops.maximum(scores, 1e-30))
-    log_probabilities = log_probabilities if noise is None else log_probabilities + ops.cast(noise, "float32")
-    best = ops.argmax(log_probabilities, axis=-1, keepdims=True)
+    """Return the positions that `hard_attend` selects, as one-hot vectors (B, Q, S) in float32."""
+    noisy = log_scores(scores) if noise is None else log_scores(scores) + ops.cast(noise, "float32")
+    best = ops.argmax(noisy, axis=-1, keepdims=True)
     return ops.cast(ops.equal(ops.arange(ops.shape(scores)[-1], dtype=best.dtype), best), "float32")
 
 
+def log_scores(scores):
+    """Return log(scores), which is about -69 for masked positions, so that sums remain finite."""
+    return ops.log(ops.maximum(scores, 1e-30))
+
+
 def align_mask(mask, rank: int):
-    """Insert axes into a mask (B, S) or (B, Q, S), so that it broadcasts to logits (B, ..., Q, S) of this rank."""
+    """Insert axes into a padding or attention mask, so that it broadcasts to logits (B, ..., Q, S) of this rank."""
     if mask is None:
         return None
     if len(mask.shape) == 2:
@@ -173,19 +184,17 @@ class AdditiveAttention(BaseLayer):
         query: (B, Q, any).
         value: (B, S, M).
         key: (B, S, any); `value` when None.
-        query_mask: (B, Q) boolean; not used. The output gets the implicit mask of `query`.
-        value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
-        attention_mask: (B, Q, S) boolean, True = may be attended to.
+        query_mask, value_mask, key_mask, attention_mask, use_causal_mask: as in `keras.layers.MultiHeadAttention`; see
+            `scores_mask`, which combines them. The output gets the implicit mask of `query`.
         return_attention_scores: also return the scores.
         training: not used.
-        use_causal_mask: each query attends to its own position and to earlier positions only.
         projected_keys: (B, S, D), the result of `project_keys`, so that a decoder computes it once; computed from
             `key` when None.
         noise: (B, Q, S), Gumbel noise for sampling with hard attention.
 
     Output:
         context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, Q, S) are float32, and
-        each row sums to 1, or to 0 if all its positions are masked.
+        those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
         ValueError: `units` is not positive.
@@ -208,7 +217,7 @@ class AdditiveAttention(BaseLayer):
         self.query_projection, self.key_projection = _projections(self, units)
 
     def build(self, query_shape, value_shape, key_shape=None) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         self.query_projection.build(query_shape)
         self.key_projection.build(key_shape or value_shape)
         self.vector = self.add_weight(shape=(self.units,), initializer=_vector_initializer, name="vector")
@@ -232,11 +241,12 @@ class AdditiveAttention(BaseLayer):
         projected_keys=None,
         noise=None,
     ):
-        """Compute the output; see the class docstring."""
-        mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
-        keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
-        logits = additive_logits(self.query_projection(query), keys, self.vector)
-        outputs = hard_attend(logits, value, mask, noise) if self.hard else attend(logits, value, mask)
+        """Compute the outputs; see the class docstring."""
+        mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)  # (B, Q, S)
+        if projected_keys is None:
+            projected_keys = self.project_keys(value if key is None else key)  # (B, S, D)
+        logits = additive_logits(self.query_projection(query), projected_keys, self.vector)  # (B, Q, S)
+        outputs = hard_attend(logits, value, mask, noise) if self.hard else soft_attend(logits, value, mask)
         return outputs if return_attention_scores else outputs[0]
 
     def compute_output_spec(self, query, value, *_: object, return_attention_scores=False, **__: object):
@@ -258,18 +268,16 @@ class DotProductAttention(BaseLayer):
         query: (B, Q, any).
         value: (B, S, M).
         key: (B, S, any); `value` when None.
-        query_mask: (B, Q) boolean; not used. The output gets the implicit mask of `query`.
-        value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
-        attention_mask: (B, Q, S) boolean, True = may be attended to.
+        query_mask, value_mask, key_mask, attention_mask, use_causal_mask: as in `keras.layers.MultiHeadAttention`; see
+            `scores_mask`, which combines them. The output gets the implicit mask of `query`.
         return_attention_scores: also return the scores.
         training: not used.
-        use_causal_mask: each query attends to its own position and to earlier positions only.
         projected_keys: (B, S, D), the result of `project_keys`, so that a decoder computes it once; computed from
             `key` when None.
 
     Output:
         context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, Q, S) are float32, and
-        each row sums to 1, or to 0 if all its positions are masked.
+        those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
         ValueError: `units` is not positive, or `units` is None and the widths of query and key differ.
@@ -290,7 +298,7 @@ class DotProductAttention(BaseLayer):
         self.query_projection, self.key_projection = (None, None) if units is None else _projections(self, units)
 
     def build(self, query_shape, value_shape, key_shape=None) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         key_shape = key_shape or value_shape
         if self.units is not None:
             self.query_projection.build(query_shape)
@@ -319,11 +327,12 @@ class DotProductAttention(BaseLayer):
         use_causal_mask=False,
         projected_keys=None,
     ):
-        """Compute the output; see the class docstring."""
-        mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
-        keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
-        query = query if self.units is None else self.query_projection(query)
-        outputs = attend(dot_logits(query, keys, self.scaled), value, mask)
+        """Compute the outputs; see the class docstring."""
+        mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)  # (B, Q, S)
+        if projected_keys is None:
+            projected_keys = self.project_keys(value if key is None else key)  # (B, S, D)
+        query = query if self.units is None else self.query_projection(query)  # (B, Q, D)
+        outputs = soft_attend(dot_logits(query, projected_keys, self.scaled), value, mask)
         return outputs if return_attention_scores else outputs[0]
 
     def compute_output_spec(self, query, value, *_: object, return_attention_scores=False, **__: object):

@@ -13,11 +13,10 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.layers.attention import chosen_positions
+from keras_attention.layers.attention import chosen_positions, log_scores
 from keras_attention.layers.base import BaseLayer
 
 _MOMENTUM = 0.9  # momentum of the moving average b
-_TINY = 1e-30  # lower bound of the argument of a logarithm
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -63,7 +62,7 @@ class GumbelNoise(BaseLayer):
 class AttentionLoss(BaseLayer):
     """Return the inputs unchanged, and store the attention scores of this call for `loss`.
 
-    A model calls the layer in its `call`, and adds `loss` in its `added_loss`, which has the labels.
+    A model calls the layer in its `call`, and adds `loss` in its `_added_loss`, which has the labels.
 
     Args:
         doubly_stochastic: lambda, the weight of the doubly stochastic loss.
@@ -80,7 +79,7 @@ class AttentionLoss(BaseLayer):
 
     Example:
         >>> layer, scores = AttentionLoss(doubly_stochastic=0.5), keras.ops.ones((1, 2, 3)) / 3
-        >>> features = layer(keras.ops.ones((1, 2, 5)), scores)
+        >>> outputs = layer(keras.ops.ones((1, 2, 5)), scores)
         >>> round(float(layer.loss(costs=keras.ops.ones((1, 2)), mask=keras.ops.ones((1, 2)))), 3)  # 0.5 3 (1/3)^2 / 2
         0.083
 
@@ -131,17 +130,17 @@ class AttentionLoss(BaseLayer):
         """Return the loss of hard attention (B,): a REINFORCE term for the sampled regions, and an entropy term."""
         log_likelihood = ops.stop_gradient(log_likelihood)
         baseline = self._update_baseline(log_likelihood, mask)
-        log_scores = ops.log(ops.maximum(scores, _TINY))
-        log_drawn = ops.sum(log_scores * ops.stop_gradient(chosen_positions(scores, noise)), axis=-1)
-        entropy = -ops.sum(scores * log_scores, axis=-1)
+        log_a = log_scores(scores)
+        log_drawn = ops.sum(log_a * ops.stop_gradient(chosen_positions(scores, noise)), axis=-1)
+        entropy = -ops.sum(scores * log_a, axis=-1)
         reinforce = -self.reinforce * (log_likelihood - baseline) * ops.sum(log_drawn * mask, axis=1)
         reinforce = reinforce - ops.stop_gradient(reinforce)  # the value is 0; only the gradient matters
         return reinforce - self.entropy * ops.sum(entropy * mask, axis=1)
 
     def _update_baseline(self, log_likelihood, mask):
         """Return b of the batches before this one (for the first batch, its mean), and update b."""
-        rows = ops.maximum(ops.sum(ops.max(mask, axis=1)), 1.0)  # rows with real tokens
-        mean = ops.sum(log_likelihood) / rows
+        num_texts = ops.maximum(ops.sum(ops.max(mask, axis=1)), 1.0)  # that have real tokens
+        mean = ops.sum(log_likelihood) / num_texts
         known = ops.convert_to_tensor(self.baseline_known) > 0
         baseline = ops.where(known, ops.convert_to_tensor(self.baseline), mean)
         self.baseline.assign(_MOMENTUM * baseline + (1 - _MOMENTUM) * mean)

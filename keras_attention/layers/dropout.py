@@ -32,7 +32,7 @@ class Dropout(keras.layers.Dropout):
     """
 
     def call(self, inputs, training=False):
-        """Compute the outputs; the class describes the arguments."""
+        """Compute the outputs; see the class docstring."""
         dropped = round(self.rate * 2**16)  # of 2^16 values
         is_plain = self.noise_shape is None and dropped not in (0, 2**16)
         if not training or keras.backend.backend() != "tensorflow" or not is_plain:

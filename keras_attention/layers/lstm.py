@@ -18,6 +18,8 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.layers.scan import scan
+
 
 def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden_state, cell_state, mask=None):
     """Return the outputs of an `LSTMCell` for each step of a sequence, with its default activations.
@@ -30,7 +32,7 @@ def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden_state, cell_state, 
         inputs: (B, T, E).
         hidden_state: (B, F), h before the first step.
         cell_state: (B, F), c before the first step.
-        mask: (B, T) boolean, True = a real step; a masked step does not change the states. None if all are real.
+        mask: (B, T) padding mask, True = a real step; a masked step does not change the states. None for no padding.
 
     Returns:
         (B, T, F), the hidden state after each step.
@@ -61,9 +63,9 @@ def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden_state, cell_state, 
         def gradient(*arguments, upstream=None):
             d_outputs = arguments[0] if upstream is None else upstream
             d_gates, d_hidden, d_cell = _backward(d_outputs, states, cell_before, recurrent, step_mask)
-            rows = [ops.reshape(x, (-1, x.shape[-1])) for x in (hidden_before, d_gates)]
+            flat = [ops.reshape(x, (-1, x.shape[-1])) for x in (hidden_before, d_gates)]  # (T B, F), (T B, 4 F)
             no_gradients = [ops.zeros_like(x) for x in masks]
-            return d_gates, ops.matmul(ops.transpose(rows[0]), rows[1]), d_hidden, d_cell, *no_gradients
+            return d_gates, ops.matmul(ops.transpose(flat[0]), flat[1]), d_hidden, d_cell, *no_gradients
 
         return states[0], gradient
 
@@ -89,7 +91,7 @@ def _forward(projected, recurrent, hidden_state, cell_state, step_mask):
         return carry, carry
 
     steps = projected if step_mask is None else ops.concatenate([projected, step_mask], -1)
-    return ops.scan(forward_step, (hidden_state, cell_state, ops.tile(hidden_state, (1, 4))), steps)[1]
+    return scan(forward_step, (hidden_state, cell_state, ops.tile(hidden_state, (1, 4))), steps)[1]
 
 
 def _backward(d_outputs, states, cell_before, recurrent, step_mask):
@@ -125,7 +127,5 @@ def _backward(d_outputs, states, cell_before, recurrent, step_mask):
 
     steps = [d_outputs, ops.tanh(states[1]), cell_before, states[2], *([] if step_mask is None else [step_mask])]
     zeros = [ops.zeros((ops.shape(d_outputs)[1], size), d_outputs.dtype) for size in (width, width, 4 * width)]
-    (d_hidden, d_cell, _), (_, _, d_gates) = ops.scan(
-        backward_step, tuple(zeros), ops.concatenate(steps, -1), reverse=True
-    )
+    (d_hidden, d_cell, _), (_, _, d_gates) = scan(backward_step, tuple(zeros), ops.concatenate(steps, -1), reverse=True)
     return d_gates, d_hidden, d_cell

@@ -1,10 +1,19 @@
-"""Masks: boolean; True = a real token, or a position that may be attended to."""
+"""Masks: boolean tensors.
+
+    padding mask      (B, S)       True = a real token, or another real vector; it may be attended to
+    attention mask    (B, Q, S)    True = the query at q may attend to the position s
+
+The implicit mask of a tensor is a padding mask that Keras attached to it.
+"""
 
 from __future__ import annotations
 
+import keras
 from keras import ops
 
 from keras_attention.keras_patches import get_keras_mask, set_keras_mask
+
+NOT_ALLOWED = -1e30  # the logit of a position that may not be attended to
 
 
 def implicit_mask(x):
@@ -55,10 +64,13 @@ def combine_masks(*masks):
     """Combine masks with a logical and.
 
     Args:
-        *masks: each (B, S) or (B, Q, S) boolean, or None, which allows every position.
+        *masks: padding masks (B, S), attention masks (B, Q, S), and None, which allows every position.
 
     Returns:
         (B, Q, S) boolean, B and Q may be 1; None if all masks are None.
+
+    Raises:
+        TypeError: a mask has floats: some libraries add 0 and -1e9 to the scores, others multiply by 1 and 0.
 
     Example:
         >>> import keras
@@ -70,24 +82,44 @@ def combine_masks(*masks):
     for mask in masks:
         if mask is None:
             continue
+        mask = ops.convert_to_tensor(mask)
+        if "float" in keras.backend.standardize_dtype(mask.dtype):
+            raise TypeError(
+                f"A mask has the type {keras.backend.standardize_dtype(mask.dtype)}; expected bool, True = may be "
+                "attended to. Convert it: `mask > 0` if 1 allows a position, `mask == 0` if it is added to the scores."
+            )
         mask = ops.cast(ops.expand_dims(mask, 1) if len(mask.shape) == 2 else mask, "bool")
         combined = mask if combined is None else ops.logical_and(combined, mask)
     return combined
 
 
+def mask_bias(mask):
+    """Return a mask in the form that is added to logits, float32: 0 = may be attended to, `NOT_ALLOWED` = may not.
+
+    Example:
+        >>> import keras
+        >>> print(keras.ops.convert_to_numpy(mask_bias(keras.ops.array([True, False]))))
+        [ 0.e+00 -1.e+30]
+    """
+    return ops.where(mask, 0.0, NOT_ALLOWED)
+
+
 def scores_mask(
     query, value, key=None, value_mask=None, key_mask=None, attention_mask=None, use_causal_mask: bool = False
 ):
-    """Combine the masks that an attention layer of Keras takes: which keys each query may attend to.
+    """Combine the masks of an attention layer of Keras: which positions each query may attend to.
+
+    There is no `query_mask`, because padding may attend to other positions. In self-attention without a `value`, a
+    layer uses it as `value_mask`.
 
     Args:
         query: (B, Q, any).
         value: (B, S, any).
         key: (B, S, any) or None.
-        value_mask: (B, S) boolean; the implicit mask of `value` when None.
-        key_mask: (B, S) boolean; the implicit mask of `key` when None.
-        attention_mask: (B, Q, S) boolean or None.
-        use_causal_mask: also apply `causal_mask`.
+        value_mask: (B, S) padding mask; the implicit mask of `value` when None.
+        key_mask: (B, S) padding mask; the implicit mask of `key` when None.
+        attention_mask: (B, Q, S) attention mask, or None.
+        use_causal_mask: each query attends to its own position and to earlier positions only; see `causal_mask`.
 
     Returns:
         (B, Q, S) boolean, B and Q may be 1; None if there is no mask.

@@ -5,13 +5,11 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.layers.attention import align_mask, attend, dot_logits
+from keras_attention.layers.attention import align_mask, dot_logits, soft_attend
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
-from keras_attention.layers.projections import projection
-from keras_attention.layers.shapes import merge_heads, merge_rows, output_specs, split_heads, split_rows
-from keras_attention.layers.step_attention import attend_parts
+from keras_attention.layers.shapes import merge_heads, output_specs, split_heads
 
 
 class HeadProjections:
@@ -34,7 +32,7 @@ class HeadProjections:
         self.num_heads, self.key_dim = num_heads, key_dim
 
     def build(self, query_shape, value_shape=None, key_shape=None) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         value_shape = value_shape or query_shape
         self.query_projection.build(query_shape)
         self.key_projection.build(key_shape or value_shape)
@@ -46,7 +44,7 @@ class HeadProjections:
         """Return the projected queries, split into heads: (..., Q, M) -> (..., H, Q, D)."""
         return split_heads(self.query_projection(query), self.num_heads)
 
-    def project_memory(self, value, key=None):
+    def project_key_value(self, value, key=None):
         """Return the projected keys and values, (..., H, S, D) each; the inputs are (..., S, any)."""
         projected = self.key_projection(value if key is None else key), self.value_projection(value)
         return tuple(split_heads(x, self.num_heads) for x in projected)
@@ -77,17 +75,14 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         query: (B, Q, M).
         value: (B, S, any); `query` when None (self-attention).
         key: (B, S, any); `value` when None.
-        query_mask: (B, Q) boolean; in self-attention, the default of `value_mask`. The output gets the implicit mask
-            of `query`.
-        value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
-        attention_mask: (B, Q, S) boolean, True = may be attended to.
+        query_mask, value_mask, key_mask, attention_mask, use_causal_mask: as in `keras.layers.MultiHeadAttention`; see
+            `scores_mask`, which combines them. The output gets the implicit mask of `query`.
         return_attention_scores: also return the scores; without them, the backend's fused kernel may run.
         training: whether dropout is active.
-        use_causal_mask: each query attends to its own position and to earlier positions only.
 
     Output:
         context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, H, Q, S) are float32,
-        and each row sums to 1, or to 0 if all its positions are masked.
+        and those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
         ValueError: `num_heads` or `key_dim` is not positive.
@@ -121,28 +116,6 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         )
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
-    def projections(self, memory: bool = False) -> dict:
-        """Return the `inputs` and `output` projections of a step's rows: with a memory, `inputs` are queries only."""
-        layers = (self.query_projection, self.key_projection, self.value_projection)
-        return {"inputs": projection(*layers[: 1 if memory else 3]), "output": projection(self.output_projection)}
-
-    def project_prompt(self, x, projections: dict) -> list:
-        """Project a prompt (B, L, M) to queries, keys and values (B, H, L, D), with the result of `projections()`."""
-        return [split_heads(part, self.num_heads) for part in ops.split(projections["inputs"](x), 3, axis=-1)]
-
-    def project_rows(self, rows, beams: int, projections: dict) -> list:
-        """Project rows (B K, M) of a step to queries and, without a memory, keys and values, each (B, H, K, D).
-
-        The queries are divided by sqrt(D). `projections` is the result of `projections()`.
-        """
-        query, *others = split_rows(projections["inputs"](rows), beams, self.num_heads, self.key_dim)
-        return [query * self.key_dim**-0.5, *others]
-
-    def attend_rows(self, query, parts: list, bias, projections: dict):
-        """Return the output (B K, M) and the scores of a step; `query`, `parts` and `bias` as in `attend_parts`."""
-        context, scores = attend_parts(query, parts, bias)
-        return projections["output"](merge_rows(context)), scores
-
     def call(
         self,
         query,
@@ -156,23 +129,23 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         training=None,
         use_causal_mask=False,
     ):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the outputs; see the class docstring."""
         if value is None:
             value, value_mask = query, query_mask if value_mask is None else value_mask
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
-        keys, values = self.project_memory(value, key)
-        context, scores = self.attend(
+        keys, values = self.project_key_value(value, key)  # (B, H, S, D)
+        context, scores = self.attend_projected(
             self.project_query(query), keys, values, mask, return_attention_scores, bool(training)
         )
         return (context, scores) if return_attention_scores else context
 
-    def attend(self, query, keys, values, mask=None, return_attention_scores=False, training=False):
+    def attend_projected(self, query, keys, values, mask=None, return_attention_scores=False, training=False):
         """Return the output and the scores (or None) for projected queries, keys and values.
 
         Args:
             query: (..., H, Q, D), from `project_query`.
-            keys, values: (..., H, S, D), from `project_memory`.
-            mask: (B, S) or (B, Q, S) boolean, True = may be attended to.
+            keys, values: (..., H, S, D), from `project_key_value`.
+            mask: padding mask (B, S) or attention mask (B, Q, S), True = may be attended to.
             return_attention_scores: return the scores; otherwise None.
             training: whether dropout is active.
 
@@ -183,7 +156,8 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         if _can_fuse(query) and not (return_attention_scores or dropping):
             return self.output_projection(merge_heads(_fused(query, keys, values, mask))), None
         dropout_fn = (lambda scores: self.dropout_layer(scores, training=True)) if dropping else None
-        context, scores = attend(dot_logits(query, keys), values, mask, dropout_fn)
+        logits = dot_logits(query, keys)  # (..., H, Q, S)
+        context, scores = soft_attend(logits, values, mask, dropout_fn)  # (..., H, Q, D), (..., H, Q, S)
         return self.output_projection(merge_heads(context)), scores if return_attention_scores else None
 
 

@@ -65,8 +65,8 @@ class BagOfNGrams(BaseLayer):
 
     Call arguments:
         inputs: (B, S) int, the tokens of each text.
-        mask: (B, S) boolean, True = a real token; padding is on the right. When None, the implicit mask of `inputs`;
-            without it, all tokens are real.
+        mask: (B, S) padding mask, True = a real token; padding is on the right. When None, the implicit mask of
+            `inputs`; without it, all tokens are real.
 
     Output:
         (B, F), zero for a text without tokens.
@@ -106,8 +106,8 @@ class BagOfNGrams(BaseLayer):
         """Create the weights."""
         self.ngrams.build(inputs_shape)
         characters = np.zeros((self.vocabulary_size, _PIECE_LENGTH), "int32")
-        for row, piece in zip(characters, self.pieces or (), strict=False):
-            row[: len(piece)] = [ord(char) for char in piece[:_PIECE_LENGTH]]
+        for of_piece, piece in zip(characters, self.pieces or (), strict=False):
+            of_piece[: len(piece)] = [ord(char) for char in piece[:_PIECE_LENGTH]]
         self.characters = self.add_weight(
             shape=characters.shape,
             initializer=lambda *_, **__: ops.array(characters),

@@ -21,7 +21,7 @@ def sinusoidal_positions(positions, width: int):
 
     Returns:
         (..., L, M) float32: first all sines, then all cosines, as in the authors' code. The paper interleaves them;
-        only the order of the features differs.
+        only the order of the numbers differs.
 
     Example:
         >>> keras.ops.convert_to_numpy(sinusoidal_positions(keras.ops.array([0.0]), 4)).tolist()
@@ -35,7 +35,7 @@ def sinusoidal_positions(positions, width: int):
 
 
 def _positions(inputs, start):
-    """Return the positions (L,) of inputs (B, L, M), or (B, L) if `start` (B, 1) differs between rows."""
+    """Return the positions (L,) of inputs (B, L, M), or (B, L) if `start` (B, 1) differs between texts."""
     length = inputs.shape[1]
     return start + (ops.arange(ops.shape(inputs)[1]) if length is None else np.arange(length, dtype="int32"))
 
@@ -86,7 +86,7 @@ class PositionEmbedding(BaseLayer):
 
     Args:
         max_length: the number of positions.
-        offset: the number of unused rows at the start of P (2 in RoBERTa).
+        offset: the number of unused vectors at the start of P (2 in RoBERTa).
         initializer: initializer of P.
 
     Call arguments:

@@ -46,7 +46,8 @@ class RecurrentEncoder(BaseLayer):
         inputs: (B, S, E).
         initial_state: list of the initial states (B, M), one for each state of a cell; every layer starts with them.
             Zeros when None.
-        mask: (B, S) boolean, True = a real token; padding is on the right. The implicit mask of `inputs` when None.
+        mask: (B, S) padding mask, True = a real token; the implicit mask of `inputs` when None. The padding is on the
+            right.
         training: whether dropout is active.
 
     Output:
@@ -163,7 +164,7 @@ class CharacterEncoder(BaseLayer):
 
     Call arguments:
         inputs: (B, S, c) int, the characters of each word.
-        mask: (B, S, c) boolean, True = a real character; padding is on the right. When None, the implicit mask of
+        mask: (B, S, c) padding mask, True = a real character; padding is on the right. When None, the implicit mask of
             `inputs`; without it, all characters are real.
 
     Output:

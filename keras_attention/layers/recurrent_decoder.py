@@ -1,7 +1,7 @@
 """A recurrent decoder, built from the recurrent cells of Keras, with or without attention.
 
-`call` runs `_advance` over a whole sequence, and `step` runs it over one token per beam, so that training and decoding
-compute the same. Input feeding needs the output inside the loop; otherwise `_project` applies W to all steps at once.
+`call` runs the steps of a whole sequence, and `step` runs one step for each beam, so that training and decoding compute
+the same. Input feeding needs the output inside a step; otherwise W is applied to all steps at once.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class RecurrentDecoder(BaseLayer):
     Call arguments:
         inputs: (B, T, E).
         memory: (B, S, M); required with an attention.
-        mask: (B, T) boolean, True = a real token. A masked step does not change the states, and its output is zero.
-            The implicit mask of `inputs` when None.
-        memory_mask: (B, S) boolean, True = may be attended to. The implicit mask of `memory` when None.
+        mask: (B, T) padding mask, True = a real token; the implicit mask of `inputs` when None. A masked step does not
+            change the states, and its output is zero.
+        memory_mask: (B, S) padding mask, True = a real vector; the implicit mask of `memory` when None.
         initial_state: a list of states (B, any), such as the final states of an encoder; zeros when None. Learned
             projections of them are the initial states of all cells.
         values: (B, S, M); the context is their weighted mean. `memory` when None.
@@ -108,6 +108,39 @@ class RecurrentDecoder(BaseLayer):
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
         self.context_dropout_layer = Dropout(context_dropout, dtype=self.dtype_policy)
 
+    def build(self, inputs_shape, memory_shape=None, initial_state_shape=None) -> None:
+        """Create the weights."""
+        self._check_memory(memory_shape)
+        width = inputs_shape[-1]
+        cell_width, output_width = width, self.units
+        if self.has_memory:
+            context = memory_shape[-1]
+            cell_width += context if self.attend_first else self.output_dim
+            output_width += context
+            if not self.attention.built:  # Keras has built it already when it loads a file
+                query_width = self.units + (width if self.attend_first else 0)
+                self.attention.build((None, None, query_width), memory_shape)
+        if self.attend_first:
+            output_width += width
+            self.gate.build((None, None, self.units))
+        for cell in self.cells:
+            cell.build((None, cell_width))
+            cell_width = self.units
+        self.output_projection.build((None, None, output_width))
+        if initial_state_shape is not None:
+            self._build_state_projections(initial_state_shape)
+
+    def _build_state_projections(self, shapes) -> None:
+        """Create one projection for each state of each cell; its input is the initial state of the same kind."""
+        shapes = [shapes] if isinstance(shapes[-1], int) else shapes
+        count = self.num_layers * states_per_cell(self.cell)
+        self.state_projections = [
+            keras.layers.Dense(self.units, activation="tanh", dtype=self.dtype_policy, name=f"state_projection_{i}")
+            for i in range(count)
+        ]
+        for i, layer in enumerate(self.state_projections):
+            layer.build(tuple(shapes[i % len(shapes)]))
+
     @property
     def has_memory(self) -> bool:
         """Whether each step attends to a memory."""
@@ -137,46 +170,12 @@ class RecurrentDecoder(BaseLayer):
         inputs = self.dropout_layer(inputs, training=training)
         steps = {"inputs": inputs, "noise": noise, "keep_mask": self._keep_mask(inputs, training), "mask": mask}
         if training and self.cell == "lstm" and not self.has_memory:
-            features, scores = self._run_lstms(inputs, mask, carry), None
+            step_outputs, scores = self._run_lstms(inputs, mask, carry), None
         else:
-            features, scores, _ = self._run_steps(steps, constants, carry)
-        outputs = self.dropout_layer(self._project(inputs, features), training=training)
+            step_outputs, scores, _ = self._run_steps(steps, constants, carry)
+        outputs = self.dropout_layer(self._project(inputs, step_outputs), training=training)
         outputs = _zero_padding(outputs, mask)
         return (outputs, _zero_padding(scores, mask)) if return_attention_scores else outputs
-
-    def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None, mask=None):
-        """Read `tokens`, and return the state before the next token; `cache.py` describes it.
-
-        Args:
-            tokens: (B, L, E) embedded tokens of the prompt; L may be 0.
-            length: not used; a Transformer needs it for its cache.
-            memory: (B, S, M) or None.
-            memory_mask: (B, S) boolean or None.
-            initial_state: a list of states (B, any), or None for zeros.
-            values: (B, S, M); the context is their weighted mean. `memory` when None.
-            mask: (B, L) boolean, True = a real token; None for no padding.
-
-        Returns:
-            dict of `constants`, the values, projected keys and mask, each (B, S, ...), empty without attention; and the
-            `carry`, a dict of tensors (B, 1, ...).
-        """
-        constants, carry = self._first_state(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
-        if tokens.shape[1] != 0:
-            _, _, carry = self._run_steps({"inputs": tokens, "mask": mask}, constants, carry)
-        return {"constants": constants, "carry": carry}
-
-    def step(self, inputs, state: dict):
-        """Advance every beam by one token.
-
-        Args:
-            inputs: (B, K, E) embedded tokens.
-            state: from `start` or the last step; each tensor of the carry is (B, K, ...).
-
-        Returns:
-            outputs (B, K, F), the new state, and scores (B, K, S) or None without attention.
-        """
-        features, scores, carry = self._advance({"inputs": inputs}, state["constants"], state["carry"])
-        return self._project(inputs, features), {**state, "carry": carry}, scores
 
     def _first_state(self, batch_size, memory, memory_mask, initial_state, values):
         """Return `(constants, carry)` before the first token."""
@@ -208,32 +207,34 @@ class RecurrentDecoder(BaseLayer):
         return self.context_dropout_layer(ops.ones_like(inputs[..., :1]), training=training)
 
     def _run_lstms(self, inputs, mask, carry: dict):
-        """Return the features of `_run_steps` of LSTM cells without attention; this is faster in training."""
+        """Return the step outputs of LSTM cells without attention; this is faster in training than `_run_steps`."""
         hidden, states = inputs, [ops.squeeze(state, 1) for state in carry["cells"]]
         for i, cell in enumerate(self.cells):
             hidden = lstm_outputs(cell, hidden, *states[2 * i : 2 * i + 2], mask)
         return hidden
 
     def _run_steps(self, steps: dict, constants: dict, carry: dict):
-        """Advance over T tokens, and return features (B, T, any), scores (B, T, S) or None, and the last carry.
+        """Run T steps, and return step outputs (B, T, any), scores (B, T, S) or None, and the last carry.
 
-        `steps` has the entries of `step` in `_advance`, with an axis T instead of K, and optionally `mask` (B, T), True
-        for real tokens.
+        `steps` has the entries of `step` in `_run_step`, with an axis T instead of K, and optionally the padding mask
+        `mask` (B, T).
         """
         batch = ops.shape(steps["inputs"])[0]
-        first = {"features": ops.zeros((batch, 1, self._feature_dim(constants)), self.compute_dtype)}
+        first = {"step_outputs": ops.zeros((batch, 1, self._step_output_dim(constants)), self.compute_dtype)}
         if self.has_memory:
             first["scores"] = ops.zeros_like(ops.cast(constants["mask"], "float32"))[:, None]
 
-        def advance(step, carry):
-            features, scores, carry = self._advance(step, constants, carry)
-            return {"features": features} | ({} if scores is None else {"scores": scores}), carry
+        def run_step(step, carry):
+            step_outputs, scores, carry = self._run_step(step, constants, carry)
+            return {"step_outputs": step_outputs} | ({} if scores is None else {"scores": scores}), carry
 
-        outputs, carry = scan_steps(advance, steps, carry, first)
-        return outputs["features"], outputs.get("scores"), carry
+        outputs, carry = scan_steps(run_step, steps, carry, first)
+        return outputs["step_outputs"], outputs.get("scores"), carry
 
-    def _advance(self, step: dict, constants: dict, carry: dict):
-        """Advance by one token, and return `(features, scores, carry)`; `_project` turns features into outputs.
+    def _run_step(self, step: dict, constants: dict, carry: dict):
+        """Run one step, and return `(step_outputs, scores, carry)`; `_project` turns step outputs into outputs.
+
+        The step outputs are h_t without attention, output_t with input feeding, [h_t; context_t] with attention first.
 
         Args:
             step: dict of `inputs` (B, K, E) and, optionally, `noise` (B, K, S) and `keep_mask` (B, K, 1), a factor of
@@ -249,23 +250,23 @@ class RecurrentDecoder(BaseLayer):
         return self._run_then_attend(step, constants, carry)
 
     def _run_then_attend(self, step: dict, constants: dict, carry: dict):
-        """Advance with input feeding; the features are the output, which the next step reads."""
+        """Run one step with input feeding: the cells, then the attention."""
         cell_context = _mask_context(carry["last_output"], step)
         hidden, cells = self._run_cells(ops.concatenate([step["inputs"], cell_context], -1), carry["cells"])
-        context, scores = self._attend(hidden, step, constants)
+        context, scores = self._attend_to_memory(hidden, step, constants)
         output = ops.tanh(self.output_projection(ops.concatenate([hidden, context], -1)))
         return output, scores, {"cells": cells, "last_output": output}
 
     def _attend_then_run(self, step: dict, constants: dict, carry: dict):
-        """Advance with the attention first; the features are [h_t; context_t]."""
+        """Run one step with the attention first, then the cells."""
         hidden = carry["cells"][-states_per_cell(self.cell)]  # the output of the top cell at the last step
-        context, scores = self._attend(ops.concatenate([step["inputs"], hidden], -1), step, constants)
+        context, scores = self._attend_to_memory(ops.concatenate([step["inputs"], hidden], -1), step, constants)
         context = context * self.gate(hidden)
         cell_context = _mask_context(context, step)
         hidden, cells = self._run_cells(ops.concatenate([step["inputs"], cell_context], -1), carry["cells"])
         return ops.concatenate([hidden, context], -1), scores, {"cells": cells}
 
-    def _attend(self, query, step: dict, constants: dict):
+    def _attend_to_memory(self, query, step: dict, constants: dict):
         """Return the context (B, K, M) and the scores (B, K, S)."""
         return self.attention(
             query,
@@ -285,56 +286,58 @@ class RecurrentDecoder(BaseLayer):
             new_states += keras.tree.flatten(new)
         return _split_beams(hidden, beams), [_split_beams(state, beams) for state in new_states]
 
-    def _project(self, inputs, features):
-        """Turn the features of `_advance` (B, T, any) into outputs (B, T, F)."""
+    def _project(self, inputs, step_outputs):
+        """Turn step outputs (B, T, any) into outputs (B, T, F): tanh(W ...), unless the step has done it."""
         if self._feeds_output:
-            return features  # these are the outputs already
-        features = ops.concatenate([inputs, features], -1) if self.attend_first else features
-        return ops.tanh(self.output_projection(features))
+            return step_outputs
+        if self.attend_first:
+            step_outputs = ops.concatenate([inputs, step_outputs], -1)  # [x_t; h_t; context_t]
+        return ops.tanh(self.output_projection(step_outputs))
 
-    def _feature_dim(self, constants: dict) -> int:
-        """Return the width of the features of `_advance`."""
+    def _step_output_dim(self, constants: dict) -> int:
+        """Return the width of the step outputs."""
         if self._feeds_output:
             return self.output_dim
         return self.units + (constants["values"].shape[-1] if self.attend_first else 0)
+
+    def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None, mask=None):
+        """Read `tokens`, and return the state before the next token; `decoding/cache.py` describes it.
+
+        Args:
+            tokens: (B, L, E) embedded tokens of the prompt; L may be 0.
+            length: not used; a Transformer needs it for its cache.
+            memory: (B, S, M) or None.
+            memory_mask: (B, S) padding mask, True = a real vector; None for no padding.
+            initial_state: a list of states (B, any), or None for zeros.
+            values: (B, S, M); the context is their weighted mean. `memory` when None.
+            mask: (B, L) padding mask, True = a real token; None for no padding.
+
+        Returns:
+            dict of `constants`, the values, projected keys and mask, each (B, S, ...), empty without attention; and the
+            `carry`, a dict of tensors (B, 1, ...).
+        """
+        constants, carry = self._first_state(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
+        if tokens.shape[1] != 0:
+            _, _, carry = self._run_steps({"inputs": tokens, "mask": mask}, constants, carry)
+        return {"constants": constants, "carry": carry}
+
+    def step(self, inputs, state: dict):
+        """Advance every beam by one token.
+
+        Args:
+            inputs: (B, K, E) embedded tokens.
+            state: from `start` or the last step; each tensor of the carry is (B, K, ...).
+
+        Returns:
+            outputs (B, K, F), the new state, and scores (B, K, S) or None without attention.
+        """
+        step_outputs, scores, carry = self._run_step({"inputs": inputs}, state["constants"], state["carry"])
+        return self._project(inputs, step_outputs), {**state, "carry": carry}, scores
 
     def encoder_arguments(self, encoded, mask) -> dict:
         """Return the arguments of `call` and `start` for the outputs of a `RecurrentEncoder` and their mask (B, S)."""
         memory, *states = encoded
         return {"initial_state": states} | ({"memory": memory, "memory_mask": mask} if self.has_memory else {})
-
-    def build(self, inputs_shape, memory_shape=None, initial_state_shape=None) -> None:
-        """Create the weights."""
-        self._check_memory(memory_shape)
-        width = inputs_shape[-1]
-        cell_width, features = width, self.units
-        if self.has_memory:
-            context = memory_shape[-1]
-            cell_width += context if self.attend_first else self.output_dim
-            features += context
-            if not self.attention.built:  # Keras has built it already when it loads a file
-                query_width = self.units + (width if self.attend_first else 0)
-                self.attention.build((None, None, query_width), memory_shape)
-        if self.attend_first:
-            features += width
-            self.gate.build((None, None, self.units))
-        for cell in self.cells:
-            cell.build((None, cell_width))
-            cell_width = self.units
-        self.output_projection.build((None, None, features))
-        if initial_state_shape is not None:
-            self._build_state_projections(initial_state_shape)
-
-    def _build_state_projections(self, shapes) -> None:
-        """Create one projection for each state of each cell; its input is the initial state of the same kind."""
-        shapes = [shapes] if isinstance(shapes[-1], int) else shapes
-        count = self.num_layers * states_per_cell(self.cell)
-        self.state_projections = [
-            keras.layers.Dense(self.units, activation="tanh", dtype=self.dtype_policy, name=f"state_projection_{i}")
-            for i in range(count)
-        ]
-        for i, layer in enumerate(self.state_projections):
-            layer.build(tuple(shapes[i % len(shapes)]))
 
     def _check_memory(self, memory) -> None:
         if self.has_memory and memory is None:

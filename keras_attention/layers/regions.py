@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.layers.attention import attend, dot_logits
+from keras_attention.layers.attention import dot_logits, soft_attend
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.shapes import reshape, sizes_of
 
@@ -23,7 +23,7 @@ def to_regions(grid):
 
 
 def append_coordinates(grid):
-    """Append the row and the column of each position, from -1 to 1, to its features.
+    """Append the row and the column of each position, from -1 to 1, to its channels.
 
     Args:
         grid: (B, rows, columns, C); rows and columns must be known.
@@ -125,7 +125,7 @@ class SelfAttention2D(BaseLayer):
         """Compute the outputs; see the class docstring."""
         projections = self.query_projection, self.key_projection, self.value_projection
         query, keys, values = (to_regions(projection(inputs)) for projection in projections)
-        context, scores = attend(dot_logits(query, keys), values)
+        context, scores = soft_attend(dot_logits(query, keys), values)
         context = reshape(context, (*sizes_of(inputs)[:3], context.shape[-1]))
         outputs = inputs + ops.cast(self.gamma, inputs.dtype) * self.output_projection(context)
         return (outputs, scores) if return_attention_scores else outputs

@@ -11,7 +11,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.layers.attention import attend, dot_logits
+from keras_attention.layers.attention import dot_logits, soft_attend
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
@@ -46,8 +46,8 @@ def relative_shift(logits):
     """Convert logits per distance to logits per key position: output[q, s] = logits[q, Q - q + s].
 
     Column r of `logits` has the distance start + Q - r (see `relative_encodings`); query q is at position start + q.
-    The shift is a reshape to a matrix with one column less, which moves each row by one column more than the previous
-    row.
+    The shift is a reshape to a matrix with one column less, which moves the logits of a query by one column more than
+    those of the previous query.
 
     Args:
         logits: (..., Q, Q + S).
@@ -66,26 +66,6 @@ def relative_shift(logits):
     x = reshape(logits, (*lead, distances, queries))[..., 1:, :]
     rest = sizes_of(x)[-2]  # Q + S - 1, or 0 for an empty sequence
     return reshape(x, (*lead, queries, rest))[..., : distances - queries]
-
-
-def slice_distances(distances, first, count):
-    """Return `count` consecutive distances, from `first` on, of all distances T + 1, ..., 1 - T of T positions.
-
-    Args:
-        distances: (H, 2 T + 1, D), in decreasing order.
-        first: an integer or a scalar tensor.
-        count: an integer or a scalar tensor.
-
-    Returns:
-        (H, count, D).
-
-    Example:
-        >>> distances = keras.ops.reshape(keras.ops.array([4, 3, 2, 1, 0, -1, -2]), (1, 7, 1))
-        >>> keras.ops.convert_to_numpy(slice_distances(distances, 2, 3))[0, :, 0].tolist()
-        [2, 1, 0]
-    """
-    heads, size, width = sizes_of(distances)
-    return ops.slice(distances, (0, (size + 1) // 2 - first, 0), (heads, count, width))
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -111,19 +91,16 @@ class RelativeAttention(HeadProjections, BaseLayer):
         query: (B, Q, M), M even.
         value: (B, S, M); `query` when None (self-attention). The queries are at the last Q positions of `value`.
         key: (B, S, M); `value` when None.
-        query_mask: (B, Q) boolean; in self-attention, the default of `value_mask`. The output gets the implicit mask
-            of `query`.
-        value_mask, key_mask: (B, S) boolean, True = may be attended to; the implicit masks when None.
-        attention_mask: (B, Q, S) boolean, True = may be attended to.
+        query_mask, value_mask, key_mask, attention_mask, use_causal_mask: as in `keras.layers.MultiHeadAttention`; see
+            `scores_mask`, which combines them. The output gets the implicit mask of `query`.
         return_attention_scores: also return the scores.
         training: whether dropout is active.
-        use_causal_mask: each query attends to its own position and to earlier positions only.
         encodings: (Q + S, M), the distance encodings; `relative_encodings(Q, S, M)` when None.
         same_segment: (B, Q, S) boolean, True = in the same segment; None for logits without the third term.
 
     Output:
         context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, H, Q, S) are float32,
-        and each row sums to 1, or to 0 if all its positions are masked.
+        and those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
         ValueError: `num_heads` or `key_dim` is not positive, M is odd, or `same_segment` is not None while
@@ -160,7 +137,7 @@ class RelativeAttention(HeadProjections, BaseLayer):
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, query_shape, value_shape=None, key_shape=None, encodings_shape=None) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         if query_shape[-1] % 2:
             raise ValueError(
                 f"The queries are {query_shape[-1]} wide, but distance encodings need an even width. Project the "
@@ -191,19 +168,19 @@ class RelativeAttention(HeadProjections, BaseLayer):
         encodings=None,
         same_segment=None,
     ):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the outputs; see the class docstring."""
         if value is None:
             value, value_mask = query, query_mask if value_mask is None else value_mask
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         if encodings is None:
             encodings = relative_encodings(ops.shape(query)[1], ops.shape(value)[1], query.shape[-1])
-        keys, values = self.project_memory(value, key)
-        context, scores = self.attend(
+        keys, values = self.project_key_value(value, key)
+        context, scores = self.attend_projected(
             self.project_query(query),
             keys,
             values,
-            self.project_distances(encodings),
             mask,
+            self.project_distances(encodings),
             same_segment,
             bool(training),
         )
@@ -213,28 +190,33 @@ class RelativeAttention(HeadProjections, BaseLayer):
         """Return the projected distance encodings: (..., M) -> (H, ..., D); they depend only on the weights."""
         return split_heads(self.distance_projection(ops.cast(encodings, self.compute_dtype)), self.num_heads)
 
-    def attend(self, query, keys, values, distances, mask=None, same_segment=None, training=False):
+    def attend_projected(self, query, keys, values, mask, distances, same_segment=None, training=False):
         """Return the output and the scores for projected queries, keys and values.
 
         Args:
             query: (..., H, Q, D), from `project_query`.
-            keys, values: (..., H, S, D), from `project_memory`.
+            keys, values: (..., H, S, D), from `project_key_value`.
+            mask: padding mask (B, S) or attention mask (B, Q, S), True = may be attended to; None allows all positions.
             distances: (H, Q + S, D), from `project_distances`.
-            mask: (B, S) or (B, Q, S) boolean, True = may be attended to.
             same_segment: (B, Q, S) boolean or None.
             training: whether dropout is active.
 
         Returns:
             (..., Q, M), and (..., H, Q, S) float32.
         """
-        logits = dot_logits(_add_to_heads(query, self.content_bias), keys)
-        logits = logits + relative_shift(dot_logits(_add_to_heads(query, self.distance_bias), distances))
+        content_query, distance_query = self.biased_queries(query)
+        distance_logits = dot_logits(distance_query, distances)  # (..., H, Q, Q + S)
+        logits = dot_logits(content_query, keys) + relative_shift(distance_logits)  # (..., H, Q, S)
         if same_segment is not None:
             logits = logits + self._segment_logits(query, same_segment)
         dropping = self.dropout > 0 and training
         dropout_fn = (lambda scores: self.dropout_layer(scores, training=True)) if dropping else None
-        context, scores = attend(logits, values, mask, dropout_fn)
+        context, scores = soft_attend(logits, values, mask, dropout_fn)
         return self.output_projection(merge_heads(context)), scores
+
+    def biased_queries(self, query):
+        """Return x + u and x + v of projected queries x (..., H, Q, D), for the logits of keys and of distances."""
+        return _add_to_heads(query, self.content_bias), _add_to_heads(query, self.distance_bias)
 
     def _segment_logits(self, query, same_segment):
         """Return the third term of the logits: queries (B, H, Q, D) -> (B, H, Q, S)."""

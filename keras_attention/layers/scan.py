@@ -8,6 +8,31 @@ import keras
 from keras import ops
 
 
+def scan(body: Callable, carry, steps, reverse: bool = False):
+    """Return the last carry and the outputs of `keras.ops.scan`, also for 0 steps of an unknown number of texts.
+
+    There, TensorFlow cannot stack the outputs; so one step of zeros is added and removed.
+
+    Args:
+        body: a function (carry, step) -> (carry, outputs).
+        carry: tensors in any structure, before the first step.
+        steps: (T, B, any).
+        reverse: start at the last step.
+
+    Example:
+        >>> total, totals = scan(lambda total, x: (total + x,) * 2, keras.ops.zeros((1,)), keras.ops.ones((3, 1)))
+        >>> keras.ops.convert_to_numpy(totals)[:, 0].tolist()
+        [1.0, 2.0, 3.0]
+    """
+    if steps.shape[0]:
+        return ops.scan(body, carry, steps, reverse=reverse)
+    length = ops.shape(steps)[0]
+    padding = ((0, ops.maximum(1 - length, 0)), *((0, 0) for _ in steps.shape[1:]))
+    last, outputs = ops.scan(body, carry, ops.pad(steps, padding), reverse=reverse)
+    last = keras.tree.map_structure(lambda new, old: ops.where(length > 0, new, old), last, carry)
+    return last, keras.tree.map_structure(lambda x: x[:length], outputs)
+
+
 def scan_steps(advance: Callable, steps: dict, carry, first_outputs: dict) -> tuple[dict, object]:
     """Run a function over the T steps of a sequence; each step reads the carry of the step before.
 
@@ -44,7 +69,7 @@ def scan_steps(advance: Callable, steps: dict, carry, first_outputs: dict) -> tu
         loop = {"carry": carry, "outputs": outputs}
         return loop, loop
 
-    last, collected = ops.scan(body, {"carry": carry, "outputs": first_outputs}, ops.swapaxes(packed, 0, 1))
+    last, collected = scan(body, {"carry": carry, "outputs": first_outputs}, ops.swapaxes(packed, 0, 1))
     return {name: ops.swapaxes(x[:, :, 0], 0, 1) for name, x in collected["outputs"].items()}, last["carry"]
 
 

@@ -28,7 +28,7 @@ def reshape(x, shape: tuple):
 
 
 def split_heads(x, num_heads: int):
-    """Split the features into H heads: (..., L, H D) -> (..., H, L, D).
+    """Split the last axis into H heads: (..., L, H D) -> (..., H, L, D).
 
     Example:
         >>> tuple(split_heads(keras.ops.zeros((2, 5, 21)), 3).shape)
@@ -48,22 +48,22 @@ def merge_heads(x):
     return reshape(x, (*sizes_of(x)[:-2], x.shape[-2] * x.shape[-1]))
 
 
-def split_rows(rows, beams: int, num_heads: int, width: int) -> list:
-    """Split the rows of a decoding step into beams, parts and heads: (B K, n H D) -> n tensors (B, H, K, D).
+def split_step_heads(x, sizes: tuple, num_heads: int, width: int) -> list:
+    """Split the vectors of tokens into parts and heads: (B K, n H D) -> n tensors (B, H, K, D), with sizes (B, K).
 
     Example:
-        >>> [tuple(x.shape) for x in split_rows(keras.ops.zeros((6, 70)), beams=3, num_heads=5, width=7)]
+        >>> [tuple(x.shape) for x in split_step_heads(keras.ops.zeros((6, 70)), (2, 3), num_heads=5, width=7)]
         [(2, 5, 3, 7), (2, 5, 3, 7)]
     """
-    x = ops.reshape(rows, (-1, beams, rows.shape[-1] // (num_heads * width), num_heads, width))
+    x = ops.reshape(x, (*sizes, x.shape[-1] // (num_heads * width), num_heads, width))
     return ops.unstack(ops.transpose(x, (2, 0, 3, 1, 4)), axis=0)
 
 
-def merge_rows(x):
-    """Concatenate the heads of a decoding step: (B, H, K, D) -> (B K, H D).
+def merge_step_heads(x):
+    """Concatenate the heads: (B, H, K, D) -> (B K, H D), the inverse of `split_step_heads`.
 
     Example:
-        >>> tuple(merge_rows(keras.ops.zeros((2, 5, 3, 7))).shape)
+        >>> tuple(merge_step_heads(keras.ops.zeros((2, 5, 3, 7))).shape)
         (6, 35)
     """
     return ops.reshape(ops.swapaxes(x, 1, 2), (-1, x.shape[1] * x.shape[3]))

@@ -9,7 +9,8 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.cache import first_cache, memory_inputs, step_inputs
+from keras_attention.layers.decoding.blocks import block_constants, prefill_block, step_block
+from keras_attention.layers.decoding.cache import first_cache, memory_inputs, prompt_inputs, step_inputs
 from keras_attention.layers.masks import causal_mask, implicit_mask
 from keras_attention.layers.normalization import LayerNormalization
 from keras_attention.layers.shapes import output_specs
@@ -32,8 +33,8 @@ class Transformer(BaseLayer):
     Call arguments:
         tokens: (B, L, M) embedded tokens.
         memory: (B, S, any); required with `cross_attention`.
-        mask: (B, L) boolean, True = a real token; the implicit mask of `tokens` when None.
-        memory_mask: (B, S) boolean, True = may be attended to; the implicit mask of `memory` when None.
+        mask: (B, L) padding mask, True = a real token; the implicit mask of `tokens` when None.
+        memory_mask: (B, S) padding mask, True = a real vector; the implicit mask of `memory` when None.
         segment_ids: (B, L) int or None.
         return_attention_scores: also return the scores.
         training: whether dropout is active.
@@ -73,7 +74,7 @@ class Transformer(BaseLayer):
             self.norm = LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
 
     def build(self, tokens_shape, memory_shape=None) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         if (memory_shape is not None) != self.cross_attention:
             received = "is None" if memory_shape is None else f"has the shape {tuple(memory_shape)}"
             raise ValueError(
@@ -108,7 +109,7 @@ class Transformer(BaseLayer):
         return_attention_scores=False,
         training=None,
     ):
-        """Compute the output; see the class docstring."""
+        """Compute the outputs; see the class docstring."""
         x, collected = self.inputs(tokens, segment_ids=segment_ids, training=training), []
         options = {
             "mask": implicit_mask(tokens) if mask is None else mask,
@@ -131,28 +132,31 @@ class Transformer(BaseLayer):
         return x if self.norm is None else self.norm(x)
 
     def start(self, tokens, length, memory=None, memory_mask=None, mask=None) -> dict:
-        """Read `tokens` in one pass, and return the state before the next token; `cache.py` describes it.
+        """Read `tokens` in one pass, and return the state before the next token; `decoding/cache.py` describes it.
 
         Args:
             tokens: (B, L, M) embedded tokens of the prompt; L may be 0.
             length: T, the maximum number of tokens, an integer or a scalar tensor.
             memory: (B, S, any) or None.
-            memory_mask: (B, S) boolean or None.
-            mask: (B, L) boolean, True = a real token, padding last; None for no padding. On JAX, there must be room for
-                the padding too.
+            memory_mask: (B, S) padding mask, True = a real vector; None for no padding.
+            mask: (B, L) padding mask, True = a real token; None for no padding. Padding is on the right, and on JAX,
+                there must be room for it.
 
         Returns:
             dict of `constants`, `carry` and `cache`.
         """
-        constants, x = {}, self.inputs(tokens)
+        sizes, constants, shared_memory, prompts = ops.shape(tokens)[:2], {}, None, {}
         if self.has_memory:
             memory_mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
-            constants = {"mask": memory_mask, "memory": memory_inputs(memory_mask)}
-        prompts = {}
+            shared_memory = memory_inputs(ops.cast(memory, self.compute_dtype), memory_mask)
+            constants = {"mask": memory_mask, "memory": {"bias": shared_memory.bias, "is_real": shared_memory.is_real}}
+        shared = prompt_inputs(sizes, shared_memory)
+        x = ops.reshape(self.inputs(tokens), (-1, tokens.shape[-1]))  # (B L, M)
         for i, block in enumerate(self.blocks):
             name = f"block_{i}"
-            x, constants[name], prompts[name] = block.prefill(x, memory, memory_mask)
-        mask = ops.ones(ops.shape(tokens)[:2], "bool") if mask is None else mask
+            constants[name] = block_constants(block, shared_memory)
+            x, prompts[name] = prefill_block(block, x, shared, constants[name])
+        mask = ops.ones(sizes, "bool") if mask is None else mask
         return {"constants": constants, **first_cache(prompts, mask, length)}
 
     def step(self, tokens, state: dict):
@@ -160,25 +164,25 @@ class Transformer(BaseLayer):
 
         Args:
             tokens: (B, K, M) embedded tokens.
-            state: from `start` or the last step; see `cache.py`.
+            state: from `start` or the last step; see `decoding/cache.py`.
 
         Returns:
             outputs (B, K, M), the new state, and the scores (B, K, S), their mean over blocks and heads, or None
             without a memory.
         """
         constants, carry, cache, beams = state["constants"], state["carry"], state["cache"], tokens.shape[1]
-        rows, position = ops.reshape(tokens, (-1, 1, tokens.shape[-1])), ops.reshape(carry["position"], (-1, 1))
-        rows = ops.reshape(self.inputs(rows, start=position), (-1, tokens.shape[-1]))
+        x, position = ops.reshape(tokens, (-1, 1, tokens.shape[-1])), ops.reshape(carry["position"], (-1, 1))
+        x = ops.reshape(self.inputs(x, start=position), (-1, tokens.shape[-1]))  # (B K, M)
         memory, recent, means = constants.get("memory", {}), {}, []
         shared, carry = step_inputs(carry, cache["num_written"], memory.get("bias"), self.compute_dtype)
         for i, block in enumerate(self.blocks):
             name = f"block_{i}"
             parts = cache["recent"][name], cache["past"][name]
-            rows, recent[name], scores = block.step(rows, shared, constants[name], *parts)
+            x, recent[name], scores = step_block(block, x, shared, constants[name], *parts)
             means += [] if scores is None else [ops.mean(scores, axis=1)]
         mean = functools.reduce(ops.add, means) * (memory["is_real"] / len(means)) if means else None
         cache = {**cache, "recent": recent, "num_written": cache["num_written"] + 1}
-        outputs = ops.reshape(self._finish(rows), (-1, beams, tokens.shape[-1]))
+        outputs = ops.reshape(self._finish(x), (-1, beams, tokens.shape[-1]))
         return outputs, {"constants": constants, "carry": carry, "cache": cache}, mean
 
     def compute_output_spec(self, tokens, memory=None, *_: object, return_attention_scores=False, **__: object):

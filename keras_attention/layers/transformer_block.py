@@ -3,25 +3,21 @@
     post-norm:  x = norm(x + attention(x));  x = norm(x + cross(x));  x = norm(x + feed_forward(x))
     pre-norm:   x = x + attention(norm(x));  x = x + cross(norm(x));  x = x + feed_forward(norm(x))
 
-`call` (a whole sequence), `prefill` (the prompt of a decoder) and `step` (one token) run the same branches. Only the
-attention functions of the branches differ.
+`call` runs the branches over a whole sequence. To generate text, `decoding/blocks.py` runs the same branches over one
+token at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
-from keras import ops
 
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.cache import StepInputs, append
 from keras_attention.layers.dropout import Dropout
-from keras_attention.layers.masks import causal_mask, implicit_mask
+from keras_attention.layers.masks import implicit_mask
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.normalization import LayerNormalization
-from keras_attention.layers.projections import projection
 from keras_attention.layers.shapes import output_specs
 
 
@@ -46,9 +42,9 @@ class TransformerBlock(BaseLayer):
     Call arguments:
         inputs: (B, L, M).
         memory: (B, S, any), the keys and values of the cross-attention.
-        mask: (B, L) boolean, True = a real token; the implicit mask of `inputs` when None.
-        memory_mask: (B, S) boolean, True = may be attended to; the implicit mask of `memory` when None.
-        attention_mask: (B, L, L) boolean, True = may be attended to.
+        mask: (B, L) padding mask, True = a real token; the implicit mask of `inputs` when None.
+        memory_mask: (B, S) padding mask, True = a real vector; the implicit mask of `memory` when None.
+        attention_mask: (B, L, L) attention mask, True = may be attended to.
         return_attention_scores: also return the scores.
         training: whether dropout is active.
         use_causal_mask: each token attends to itself and to earlier tokens only.
@@ -95,7 +91,7 @@ class TransformerBlock(BaseLayer):
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, inputs_shape, memory_shape=None) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         if self.attention is None:
             self.attention = self._make_attention(inputs_shape[-1])
         if not self.attention.built:  # Keras has built it already when it loads a file
@@ -136,23 +132,23 @@ class TransformerBlock(BaseLayer):
         training=None,
         use_causal_mask=False,
     ):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the outputs; see the class docstring."""
         self._check_memory(memory)
         mask = implicit_mask(inputs) if mask is None else mask
         memory_mask = implicit_mask(memory) if memory_mask is None else memory_mask
         options = {"return_attention_scores": return_attention_scores, "training": training}
-        masks = {"attention_mask": attention_mask, "use_causal_mask": use_causal_mask}
 
-        def attend(attention, x, memory, mask, **masks):
-            output = attention(x, memory, value_mask=mask, **masks, **options)
+        def self_attend(x):
+            masks = {"value_mask": mask, "attention_mask": attention_mask, "use_causal_mask": use_causal_mask}
+            return as_pair(self.attention(x, x, **masks, **options))
+
+        def cross_attend(x):
+            return as_pair(self.cross_attention(x, memory, value_mask=memory_mask, **options))
+
+        def as_pair(output):
             return output if return_attention_scores else (output, None)
 
-        outputs, scores, cross_scores = self.run_branches(
-            inputs,
-            lambda x: attend(self.attention, x, x, mask, **masks),
-            lambda x: attend(self.cross_attention, x, memory, memory_mask),
-            training,
-        )
+        outputs, scores, cross_scores = self.run_branches(inputs, self_attend, cross_attend, training=training)
         scores = scores if self.cross_attention is None else cross_scores
         return (outputs, scores) if return_attention_scores else outputs
 
@@ -168,33 +164,35 @@ class TransformerBlock(BaseLayer):
     def run_branches(
         self,
         inputs,
-        attend: Callable,
+        self_attend: Callable,
         cross_attend: Callable | None = None,
+        feed_forward: Callable | None = None,
         training=False,
-        projections: dict | None = None,
     ):
-        """Run the residual branches of the block with these attention functions.
+        """Run the residual branches of the block with these functions.
 
         Args:
-            inputs: (..., L, M).
-            attend: the self-attention, a function x -> (context, extra). The context has the shape of x; extra is any
-                other result, such as scores.
-            cross_attend: the cross-attention, a function like `attend`; called only if the block has a
+            inputs: (..., M).
+            self_attend: the self-attention, a function x -> (context, extra). The context has the shape of x; extra is
+                any other result, such as scores.
+            cross_attend: the cross-attention, a function like `self_attend`; called only if the block has a
                 cross-attention.
+            feed_forward: the feed-forward network, a function x -> outputs; `self.feed_forward` when None.
             training: whether dropout is active.
-            projections: in a step, the result of `projections()`; the inputs are then rows (B K, M).
 
         Returns:
-            outputs (..., L, M), the extra result of `attend`, and the extra result of `cross_attend` or None.
+            outputs (..., M), the extra result of `self_attend`, and the extra result of `cross_attend` or None.
         """
-        x, extra = self._branch(self.attention_norm, inputs, attend, training)
+        feed_forward = self.feed_forward if feed_forward is None else feed_forward
+        x, extra = self._run_branch(self.attention_norm, inputs, self_attend, training)
         cross_extra = None
         if self.cross_attention is not None:
-            x, cross_extra = self._branch(self.cross_norm, x, cross_attend, training)
-        x, _ = self._branch(self.feed_forward_norm, x, lambda x: (self.feed_forward(x, projections), None), training)
+            x, cross_extra = self._run_branch(self.cross_norm, x, cross_attend, training)
+        x, _ = self._run_branch(self.feed_forward_norm, x, lambda x: (feed_forward(x), None), training)
         return x, extra, cross_extra
 
-    def _branch(self, norm, x, function: Callable, training) -> tuple:
+    def _run_branch(self, norm, x, function: Callable, training) -> tuple:
+        """Return x + function(norm(x)) with pre-norm, norm(x + function(x)) with post-norm, and the extra result."""
         output, extra = function(norm(x) if self.norm_first else x)
         x = x + self.dropout_layer(output, training=training)
         return (x if self.norm_first else norm(x)), extra
@@ -203,80 +201,9 @@ class TransformerBlock(BaseLayer):
         """Return the input of the self-attention: norm(x) with pre-norm, x with post-norm."""
         return self.attention_norm(x) if self.norm_first else x
 
-    def feed_forward(self, x, projections: dict | None = None):
-        """Return W_2 f(W_1 x + b_1) + b_2; in a step, for rows x (B K, M), with the result of `projections()`."""
-        if projections is None:
-            return self.output_projection(self.hidden(x))
-        return projections["output"](projections["hidden"](x))
-
-    def projections(self) -> dict:
-        """Return the projections of the block, which the steps of a decoder share."""
-        cross = {} if self.cross_attention is None else {"cross_attention": self.cross_attention.projections(True)}
-        own = {"hidden": projection(self.hidden), "output": projection(self.output_projection)}
-        return {"attention": self.attention.projections(), **cross, **own}
-
-    def prefill(self, inputs, memory=None, memory_mask=None):
-        """Run the block over the prompt of a decoder in one pass.
-
-        Args:
-            inputs: (B, L, M); L may be 0.
-            memory: (B, S, any) or None.
-            memory_mask: (B, S) or None.
-
-        Returns:
-            outputs (B, L, M); constants, a dict of the `projections` and, with a memory, its keys (B, H, D, S) and
-            values (B, H, S, D); and the keys (B, H, D, L) and values (B, H, L, D) of the prompt.
-        """
-
-        projections = self.projections()
-
-        def attend(attention, query, keys, values, mask):
-            context, _ = attention.attend(query, keys, values, mask)
-            return context, {"keys": ops.swapaxes(keys, 2, 3), "values": values}
-
-        causal = causal_mask(ops.shape(inputs)[1])
-        x, prompt, projected = self.run_branches(
-            inputs,
-            lambda x: attend(self.attention, *self.attention.project_prompt(x, projections["attention"]), causal),
-            lambda x: attend(
-                self.cross_attention,
-                self.cross_attention.project_query(x),
-                *self.cross_attention.project_memory(memory),
-                memory_mask,
-            ),
-        )
-        constants: dict[str, Any] = {"projections": projections}
-        if projected is not None:
-            is_real = 1.0 if memory_mask is None else ops.expand_dims(ops.any(memory_mask, axis=1), (1, 2, 3))
-            values = projected["values"] * ops.cast(is_real, x.dtype)  # a step does not mask an empty memory
-            constants["memory"] = {"keys": projected["keys"], "values": values}
-        return x, constants, prompt
-
-    def step(self, rows, shared: StepInputs, constants: dict, recent: dict, past: dict):
-        """Run the block over one token per beam.
-
-        Args:
-            rows: (B K, M).
-            shared: what all blocks share in this step.
-            constants: from `prefill`.
-            recent, past: the two parts of the cache of this block; see `cache.py`.
-
-        Returns:
-            outputs (B K, M), the new recent part, and the scores of the cross-attention (B, H, K, S) or None.
-        """
-        projections = constants["projections"]
-
-        def attend(x):
-            query, *new = self.attention.project_rows(x, shared.num_beams, projections["attention"])
-            written = append(recent, *new, shared.write_at)
-            return self.attention.attend_rows(query, [written, past], shared.bias, projections["attention"])[0], written
-
-        def cross_attend(x):
-            own = projections["cross_attention"]
-            (query,) = self.cross_attention.project_rows(x, shared.num_beams, own)
-            return self.cross_attention.attend_rows(query, [constants["memory"]], shared.memory_bias, own)
-
-        return self.run_branches(rows, attend, cross_attend, projections=projections)
+    def feed_forward(self, x):
+        """Return W_2 f(W_1 x + b_1) + b_2."""
+        return self.output_projection(self.hidden(x))
 
     def compute_output_spec(self, inputs, memory=None, *_: object, return_attention_scores=False, **__: object):
         """Return shapes and dtypes of the outputs."""

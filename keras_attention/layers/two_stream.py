@@ -9,6 +9,7 @@ memories of the previous segments precede the tokens, and both streams also atte
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,23 +17,30 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.cache import cache_mask, make_cache, write_cache
-from keras_attention.layers.masks import attach_mask, causal_mask, combine_masks, implicit_mask
+from keras_attention.layers.decoding.blocks import block_constants
+from keras_attention.layers.decoding.cache import first_cache, prompt_inputs, step_inputs
+from keras_attention.layers.decoding.two_streams import (
+    StreamInputs,
+    decoding_distances,
+    prefill_content,
+    step_streams,
+)
+from keras_attention.layers.masks import attach_mask, combine_masks, implicit_mask
 from keras_attention.layers.normalization import LayerNormalization
-from keras_attention.layers.relative import RelativeAttention, relative_encodings, slice_distances
+from keras_attention.layers.relative import RelativeAttention, relative_encodings
 from keras_attention.layers.shapes import output_specs
 
 
 def gather_last(states, mask, length=None):
-    """Return the last real vectors of each row, with padding on the left, so that the next segment follows directly.
+    """Return the last real vectors of each text, with padding on the left, so that the next segment follows directly.
 
     Args:
         states: (B, L, M).
-        mask: (B, L) boolean, True = a real token.
+        mask: (B, L) padding mask, True = a real token.
         length: m, the maximum number of vectors; L when None or larger than L.
 
     Returns:
-        states (B, m, M) and their mask (B, m), False for the padding on the left of rows with fewer than m vectors.
+        states (B, m, M) and their mask (B, m), False for the padding on the left of texts with fewer than m vectors.
 
     Example:
         >>> states, mask = gather_last(keras.ops.ones((1, 3, 2)), keras.ops.convert_to_tensor([[True, True, False]]))
@@ -71,11 +79,11 @@ class MaskEmbedding(BaseLayer):
         self.width, self.initializer = width, keras.initializers.get(initializer)
 
     def build(self, inputs_shape) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         self.vector = self.add_weight(shape=(1, self.width), initializer=self.initializer, name="vector")
 
     def call(self, inputs):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the outputs; see the class docstring."""
         return ops.zeros_like(inputs[..., :1], dtype=self.compute_dtype) + ops.cast(self.vector[0], self.compute_dtype)
 
     def compute_output_spec(self, inputs):
@@ -98,12 +106,12 @@ class RelativeTransformer(BaseLayer):
 
     Call arguments:
         tokens: (B, L, M) embedded tokens, M even.
-        mask: (B, L) boolean, True = a real token; the implicit mask of `tokens` when None.
+        mask: (B, L) padding mask, True = a real token; the implicit mask of `tokens` when None.
         segment_ids: (B, L) int; one segment when None.
-        permutation_mask: (B, L, L) boolean, True = may be attended to; None allows all positions. In the content
+        permutation_mask: (B, L, L) attention mask, True = may be attended to; None allows all positions. In the content
             stream, a token always attends to itself; in the query stream, never.
         queries: (B, P, M), the input of the query stream, such as the output of a `MaskEmbedding`.
-        target_mapping: (B, P, L), one-hot rows: the position of each query. When None, P is L, and query q is at
+        target_mapping: (B, P, L), one-hot: the position of each query. When None, P is L, and query q is at
             position q.
         memories: dict of `block_0`, ... (B, m, M) and `mask` (B, m), from `encode_segment`; they are in segment 0.
         return_attention_scores: also return the scores.
@@ -148,7 +156,7 @@ class RelativeTransformer(BaseLayer):
             self.norm = LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
 
     def build(self, tokens_shape, **_: Any) -> None:
-        """Create the weights, for inputs of these shapes."""
+        """Create the weights."""
         for layer in (self.inputs, *self.blocks):
             if not layer.built:  # Keras has built it already when it loads a file
                 layer.build(tokens_shape)
@@ -167,11 +175,13 @@ class RelativeTransformer(BaseLayer):
         return_attention_scores=False,
         training=None,
     ):
-        """Compute the output; the class describes arguments and shapes."""
+        """Compute the outputs; see the class docstring."""
         mask = implicit_mask(tokens) if mask is None else mask
         arguments = _attention_arguments(tokens, mask, segment_ids, permutation_mask, memories)
         streams = [x for x in (tokens, queries) if x is not None]
-        outputs, _, scores = self._run(streams, arguments, target_mapping, memories, return_attention_scores, training)
+        outputs, _, scores = self._run_blocks(
+            streams, arguments, target_mapping, memories, return_attention_scores, training
+        )
         outputs = attach_mask(outputs, implicit_mask(tokens if queries is None else queries))
         return (outputs, scores) if return_attention_scores else outputs
 
@@ -182,9 +192,9 @@ class RelativeTransformer(BaseLayer):
 
         Args:
             tokens: (B, L, M) embedded tokens.
-            mask: (B, L) boolean, True = a real token.
+            mask: (B, L) padding mask, True = a real token.
             segment_ids: (B, L) int.
-            permutation_mask: (B, L, L) boolean, True = may be attended to.
+            permutation_mask: (B, L, L) attention mask, True = may be attended to.
             memories: the memories that this method returned for the previous segment; None for the first segment.
             memory_length: m, the maximum number of tokens in the new memories, old ones included; all when None.
 
@@ -193,14 +203,14 @@ class RelativeTransformer(BaseLayer):
             (B, m). Memories do not include padding. No gradient flows into them.
         """
         arguments = _attention_arguments(tokens, mask, segment_ids, permutation_mask, memories)
-        outputs, block_inputs, _ = self._run([tokens], arguments, None, memories)
+        outputs, block_inputs, _ = self._run_blocks([tokens], arguments, None, memories)
         mask = ops.ones(ops.shape(tokens)[:2], "bool") if mask is None else mask
         if memories is not None:
             mask = ops.concatenate([memories["mask"], mask], axis=1)
         new = [gather_last(ops.stop_gradient(x), mask, memory_length) for x in block_inputs]
         return outputs, {**{f"block_{i}": states for i, (states, _) in enumerate(new)}, "mask": new[0][1]}
 
-    def _run(
+    def _run_blocks(
         self, streams: list, arguments: dict, target_mapping, memories, return_attention_scores=False, training=False
     ):
         """Run all blocks over `streams`: the content stream and, if any, the query stream.
@@ -227,56 +237,53 @@ class RelativeTransformer(BaseLayer):
     def _finish(self, x):
         return x if self.norm is None else self.norm(x)
 
-    def start(self, tokens, length):
-        """Read `tokens` in one pass, and return the state before the next token; `cache.py` describes it.
+    def start(self, tokens, length) -> dict:
+        """Read `tokens` in one pass, and return the state before the next token; `decoding/cache.py` describes it.
 
         Args:
-            tokens: (B, L, M) embedded tokens of the prompt; L may be 0.
+            tokens: (B, L, M) embedded tokens of the prompt, without padding; L may be 0.
             length: T, the maximum number of tokens, an integer or a scalar tensor.
 
         Returns:
-            dict of `constants`, the projected distances (H, 2 T + 1, D) of each block; and the `carry`, the position
-            (B, 1) and, for each block, its cache of keys and values (B, 1, H, T, D).
+            dict of `constants`, `carry` and `cache`.
         """
-        batch, size = ops.shape(tokens)[0], ops.shape(tokens)[1]
-        carry: dict[str, Any] = {"position": ops.zeros((batch, 1), "int32") + size}
-        encodings, mask = relative_encodings(length + 1, length, tokens.shape[-1], start=0), causal_mask(size)
-        x, constants = self.inputs(tokens), {}
+        (batch, size), width = ops.shape(tokens)[:2], tokens.shape[-1]
+        shared, encodings = prompt_inputs((batch, size)), relative_encodings(size, size, width)
+        x, constants, prompts = ops.reshape(self.inputs(tokens), (-1, width)), {}, {}
         for i, block in enumerate(self.blocks):
-            keys, values = block.attention.project_memory(block.attention_inputs(x))
-            constants[f"block_{i}"] = distances = block.attention.project_distances(encodings)
-            within = slice_distances(distances, size, 2 * size)
-            x, _, _ = block.run_branches(x, _attend_to(block, keys, values, within, mask))
-            carry[f"block_{i}"] = {"keys": make_cache(keys, length), "values": make_cache(values, length)}
-        return {"constants": constants, "carry": carry}
+            name, distances = f"block_{i}", block.attention.project_distances(encodings)
+            constants[name] = block_constants(block)
+            x, prompts[name] = prefill_content(block, x, shared, constants[name], distances)
+        constants["prompt_mask"] = ops.ones((batch, size), "bool")
+        state = first_cache(prompts, constants["prompt_mask"], length)
+        slots = state["carry"]["written_by"].shape[2]
+        for i, block in enumerate(self.blocks):
+            constants[f"block_{i}"]["distances"] = decoding_distances(block, length, slots, width)
+        return {"constants": constants, **state}
 
     def step(self, tokens, state: dict, queries):
-        """Advance every beam by one token, and return the features of the next position.
-
-        The token at t and the query at t + 1 both attend to the tokens up to t, so each block processes them as two
-        rows of one sequence.
+        """Advance every beam by one token, and return the output for the next position.
 
         Args:
             tokens: (B, K, M) embedded tokens.
-            state: from `start` or the last step; each tensor of the carry is (B, K, ...).
+            state: from `start` or the last step; see `decoding/cache.py`.
             queries: (B, K, M), the input of the query stream.
 
         Returns:
             outputs (B, K, M) of the query stream, the new state, and None, because there is no cross-attention.
         """
-        carry = state["carry"]
-        t = ops.max(carry["position"])
-        x = self.inputs(ops.stack([tokens, queries], axis=2))  # (B, K, 2, M)
-        count = ops.shape(carry["block_0"]["keys"])[3] + 2
-        mask, new = cache_mask(carry["block_0"]["keys"], t), {"position": carry["position"] + 1}
+        constants, carry, cache = state["constants"], state["carry"], state["cache"]
+        beams, width, t = tokens.shape[1], tokens.shape[2], ops.max(carry["position"])  # equal in all texts
+        x = ops.reshape(self.inputs(ops.concatenate([tokens, queries], axis=1)), (-1, width))  # (B 2 K, M)
+        shared, carry = step_inputs(carry, cache["num_written"], dtype=self.compute_dtype)
+        at, recent = StreamInputs(shared, t, ops.shape(constants["prompt_mask"])[1]), {}
         for i, block in enumerate(self.blocks):
-            cache = carry[f"block_{i}"]
-            projected = block.attention.project_memory(block.attention_inputs(x[:, :, :1]))
-            keys, values = (write_cache(cache[n], y, t) for n, y in zip(("keys", "values"), projected, strict=True))
-            distances = slice_distances(state["constants"][f"block_{i}"], t + 2, count)
-            x, _, _ = block.run_branches(x, _attend_to(block, keys, values, distances, mask))
-            new[f"block_{i}"] = {"keys": keys, "values": values}
-        return self._finish(x[:, :, 1]), {**state, "carry": new}, None
+            name = f"block_{i}"
+            parts = cache["recent"][name], cache["past"][name]
+            x, recent[name] = step_streams(block, x, at, constants[name], *parts)
+        cache = {**cache, "recent": recent, "num_written": cache["num_written"] + 1}
+        outputs = ops.reshape(self._finish(x), (-1, 2 * beams, width))[:, beams:]
+        return outputs, {"constants": constants, "carry": carry, "cache": cache}, None
 
     def compute_mask(self, *_: object, **__: object) -> None:
         """Return None, because `call` attaches the implicit mask of the returned stream itself."""
@@ -302,38 +309,34 @@ def _run_block(block, inputs, streams: Sequence, arguments: dict, target_mapping
 
     All streams attend to the keys and values of `inputs` (B, m + L, M); only their masks differ.
     """
-    keys, values = block.attention.project_memory(block.attention_inputs(inputs))
-    distances = block.attention.project_distances(arguments["encodings"])
+    attention = block.attention
+    keys, values = attention.project_key_value(block.attention_inputs(inputs))
+    distances = attention.project_distances(arguments["encodings"])
+
+    def attend_with(mask, x):
+        others = mask, distances, arguments["same_segment"], bool(training)
+        return attention.attend_projected(attention.project_query(x), keys, values, *others)
+
     outputs, scores = [], None
     for x, mask in zip(streams, arguments["masks"], strict=False):
-        attend = _attend_to(block, keys, values, distances, mask, arguments["same_segment"], training)
+        self_attend = functools.partial(attend_with, mask)
         if target_mapping is not None and outputs:  # the query stream follows the content stream
-            attend = _at_targets(attend, target_mapping)
-        x, scores, _ = block.run_branches(x, attend, training=training)
+            self_attend = _at_targets(self_attend, target_mapping)
+        x, scores, _ = block.run_branches(x, self_attend, training=training)
         outputs.append(x)
     return outputs, scores
 
 
-def _attend_to(block, keys, values, distances, mask, same_segment=None, training=False) -> Callable:
-    """Return a function x -> (context, scores): the attention of a block to these keys and values."""
+def _at_targets(self_attend: Callable, target_mapping) -> Callable:
+    """Return `self_attend` for queries (B, P, M) at the positions that the one-hot `target_mapping` (B, P, L) gives."""
 
-    def attend(x):
-        query = block.attention.project_query(x)
-        return block.attention.attend(query, keys, values, distances, mask, same_segment, bool(training))
-
-    return attend
-
-
-def _at_targets(attend: Callable, target_mapping) -> Callable:
-    """Return `attend` for queries (B, P, M) at the positions of their one-hot rows in `target_mapping` (B, P, L)."""
-
-    def attend_at_targets(x):
+    def self_attend_at_targets(x):
         mapping = ops.cast(target_mapping, x.dtype)
-        context, scores = attend(ops.matmul(ops.swapaxes(mapping, 1, 2), x))
+        context, scores = self_attend(ops.matmul(ops.swapaxes(mapping, 1, 2), x))  # (B, L, M), (B, H, L, m + L)
         scores = ops.matmul(ops.expand_dims(ops.cast(mapping, scores.dtype), 1), scores)
         return ops.matmul(mapping, context), scores
 
-    return attend_at_targets
+    return self_attend_at_targets
 
 
 def _attention_arguments(tokens, mask, segment_ids, permutation_mask, memories) -> dict:

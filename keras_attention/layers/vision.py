@@ -222,7 +222,7 @@ class CoordinateChannels(keras.layers.Layer):
     """
 
     def call(self, inputs):
-        """Compute the output; see the class docstring."""
+        """Compute the outputs; see the class docstring."""
         return append_coordinates(inputs)
 
     def compute_output_shape(self, inputs_shape):

@@ -69,7 +69,7 @@ class AffixEncoder(BaseLayer):
 
     Call arguments:
         inputs: (B, S, c) int, the characters of each word.
-        mask: (B, S, c) boolean, True = a real character; padding is on the right. When None, the implicit mask of
+        mask: (B, S, c) padding mask, True = a real character; padding is on the right. When None, the implicit mask of
             `inputs`; without it, all characters are real.
 
     Output:

@@ -1,4 +1,4 @@
-"""Baselines: the scores of predictions that need no network, computed from the training examples alone."""
+"""Baselines: the metrics of predictions that need no network, computed from the training examples alone."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """The score of a baseline.
+    """The value of a metric for a baseline.
 
     Attributes:
-        value: the score, in the unit of the metric.
+        value: the value, in the unit of the metric.
         description: what the baseline predicts, such as `"each word's most frequent tag"`.
     """
 
@@ -79,17 +79,16 @@ class TfIdf:
     def __init__(self, texts: Sequence[str]) -> None:
         self.index: dict[str, int] = {}
         entries = [
-            (self.index.setdefault(term, len(self.index)), row)
-            for row, text in enumerate(texts)
-            for term in _terms(text)
+            (self.index.setdefault(term, len(self.index)), i) for i, text in enumerate(texts) for term in _terms(text)
         ]
-        terms, rows = np.array(entries, "int64").reshape(-1, 2).T
+        terms, text_indices = np.array(entries, "int64").reshape(-1, 2).T
         order = np.argsort(terms, kind="stable")
-        self.terms, self.rows, self.size = terms[order], rows[order], len(texts)
+        self.terms, self.text_indices, self.size = terms[order], text_indices[order], len(texts)
         frequencies = np.bincount(terms, minlength=len(self.index))
         self.idf = 1.0 + np.log((1 + self.size) / (1 + frequencies))
         weights = self.idf[self.terms]
-        self.weights = weights / np.sqrt(np.bincount(self.rows, weights**2, minlength=self.size))[self.rows]
+        norms = np.sqrt(np.bincount(self.text_indices, weights**2, minlength=self.size))
+        self.weights = weights / norms[self.text_indices]
         self.begins = np.concatenate([[0], np.cumsum(frequencies)])  # first entry of each term
 
     def most_similar(self, texts: Sequence[str]) -> list[int]:
@@ -100,13 +99,13 @@ class TfIdf:
         similarities = np.zeros(self.size)
         for term in [self.index[term] for term in _terms(text) if term in self.index]:
             entries = slice(self.begins[term], self.begins[term + 1])
-            similarities[self.rows[entries]] += self.idf[term] * self.weights[entries]
+            similarities[self.text_indices[entries]] += self.idf[term] * self.weights[entries]
         return int(similarities.argmax())
 
     def most_central(self) -> int:
         """Return the index of the text with the largest mean cosine similarity to all texts."""
         mean = np.bincount(self.terms, self.weights, minlength=len(self.index)) / self.size
-        return int(np.bincount(self.rows, self.weights * mean[self.terms], minlength=self.size).argmax())
+        return int(np.bincount(self.text_indices, self.weights * mean[self.terms], minlength=self.size).argmax())
 
 
 def _terms(text: str) -> dict[str, None]:

@@ -32,13 +32,13 @@ _ESCAPES = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", '"': "''"}  
 
 
 @dataclasses.dataclass(frozen=True)
-class CaptionScores:
-    """Corpus scores of captions against one or more references per image.
+class CaptionMetrics:
+    """Corpus metrics of captions against one or more references per image.
 
     Attributes:
         bleu: BLEU-1 to BLEU-4, 0 to 100.
         rouge_l: ROUGE-L, 0 to 1.
-        cider: CIDEr, 0 to 10. An n-gram has more weight if it occurs for fewer images, so a single image scores 0.
+        cider: CIDEr, 0 to 10. An n-gram has more weight if it occurs for fewer images, so a single image has 0.
         meteor: METEOR 1.5, 0 to 1; `None` if it was not computed.
         note: the tokenizer that split the words, and the reason if METEOR is `None`.
     """
@@ -50,13 +50,13 @@ class CaptionScores:
     note: str
 
 
-def score_captions(
+def evaluate_captions(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]], meteor: bool = True
-) -> CaptionScores:
+) -> CaptionMetrics:
     """Score captions with BLEU-1 to BLEU-4, ROUGE-L, CIDEr and METEOR.
 
     The tokenizer of coco-caption and METEOR need Java. Without Java, METEOR is `None`, and a regular expression splits
-    the words; on 12,000 images of COCO and Flickr8k the scores of the two tokenizers differ by less than 0.01.
+    the words; on 12,000 images of COCO and Flickr8k the metrics of the two tokenizers differ by less than 0.01.
 
     Args:
         hypotheses: generated captions, one per image.
@@ -64,15 +64,15 @@ def score_captions(
         meteor: compute METEOR, which is slow.
 
     Returns:
-        `CaptionScores`.
+        `CaptionMetrics`.
 
     Raises:
         ImportError: pycocoevalcap is not installed.
         ValueError: there are no captions, the numbers differ, or a caption has no references.
 
     Example:
-        >>> scores = score_captions(["A dog runs."], [["a dog runs", "the dog is running"]], meteor=False)
-        >>> round(scores.bleu[0], 2), scores.meteor
+        >>> metrics = evaluate_captions(["A dog runs."], [["a dog runs", "the dog is running"]], meteor=False)
+        >>> round(metrics.bleu[0], 2), metrics.meteor
         (100.0, None)
 
     Reference: Chen et al., 2015, https://arxiv.org/abs/1504.00325.
@@ -89,7 +89,7 @@ def score_captions(
         value, problem = _meteor(generated, expected)
     elif not meteor:
         problem = "it was not requested"
-    return CaptionScores(
+    return CaptionMetrics(
         tuple(100 * float(score) for score in bleu.compute_score(expected, generated, verbose=0)[0]),
         float(rouge.compute_score(expected, generated)[0]),
         float(cider.compute_score(expected, generated)[0]),
@@ -198,7 +198,7 @@ def check_scorers() -> tuple:
         from pycocoevalcap.rouge.rouge import Rouge
     except ImportError as error:
         raise ImportError(
-            "Captions are scored with pycocoevalcap, which cannot be imported; install it with "
+            "Captions are evaluated with pycocoevalcap, which cannot be imported; install it with "
             "pip install 'keras-attention-models[captioning]'."
         ) from error
     return Bleu(4), Rouge(), Cider()
@@ -267,7 +267,7 @@ def _meteor(generated: dict[int, list[str]], expected: dict[int, list[str]]) -> 
 
 
 def _run_meteor(command: list[str], folder: pathlib.Path, requests: list[str], errors) -> float:
-    """Run METEOR's program: the statistics of each caption, then the score of all captions."""
+    """Run METEOR's program: the statistics of each caption, then the value for all captions."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
         command, cwd=folder, stdin=pipe, stdout=pipe, stderr=errors, encoding="utf-8", bufsize=1

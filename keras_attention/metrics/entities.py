@@ -11,7 +11,7 @@ _TAG = re.compile(r"O|[BIESLU](-.+)?", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
-class EntityScores:
+class EntityMetrics:
     """Scores of predicted entities; an entity is correct if its type, its first and its last word are.
 
     Attributes:
@@ -27,8 +27,8 @@ class EntityScores:
     total: int
 
     @classmethod
-    def from_counts(cls, correct: int, predicted: int, expected: int) -> EntityScores:
-        """Return the scores for numbers of entities."""
+    def from_counts(cls, correct: int, predicted: int, expected: int) -> EntityMetrics:
+        """Return the metrics for numbers of entities."""
         both = max(predicted + expected, 1)
         return cls(correct / max(predicted, 1), correct / max(expected, 1), 2 * correct / both, expected)
 
@@ -69,9 +69,9 @@ def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     return spans
 
 
-def score_entities(
+def evaluate_entities(
     expected: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
-) -> tuple[EntityScores, dict[str, EntityScores]]:
+) -> tuple[EntityMetrics, dict[str, EntityMetrics]]:
     """Score predicted tags by the entities that they describe.
 
     Args:
@@ -79,10 +79,10 @@ def score_entities(
         predicted: the predicted tags of each sentence.
 
     Returns:
-        the scores of all entities (the micro average), and type -> scores, sorted by type.
+        the metrics of all entities (the micro average), and type -> metrics, sorted by type.
 
     Example:
-        >>> micro, by_type = score_entities([["B-PER", "I-PER", "B-LOC"]], [["B-PER", "O", "B-LOC"]])
+        >>> micro, by_type = evaluate_entities([["B-PER", "I-PER", "B-LOC"]], [["B-PER", "O", "B-LOC"]])
         >>> micro.f1, by_type["LOC"].f1
         (0.5, 1.0)
     """
@@ -93,5 +93,5 @@ def score_entities(
         for name, spans in sets.items():
             counts[name].update(type_ for type_, _, _ in spans)
     types = sorted(counts["expected"] | counts["predicted"])
-    by_type = {type_: EntityScores.from_counts(*(count[type_] for count in counts.values())) for type_ in types}
-    return EntityScores.from_counts(*(count.total() for count in counts.values())), by_type
+    by_type = {type_: EntityMetrics.from_counts(*(count[type_] for count in counts.values())) for type_ in types}
+    return EntityMetrics.from_counts(*(count.total() for count in counts.values())), by_type

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 
 @dataclasses.dataclass(frozen=True)
-class TextScores:
-    """Corpus scores against one reference per line.
+class TextMetrics:
+    """Corpus metrics against one reference per line.
 
     Attributes:
         bleu: sacreBLEU, 0 to 100.
         chrf: chrF2, 0 to 100.
-        bleu_signature: how BLEU was computed; scores with different signatures cannot be compared.
+        bleu_signature: how BLEU was computed; values with different signatures cannot be compared.
         chrf_signature: the same for chrF.
     """
 
@@ -26,12 +26,12 @@ class TextScores:
     chrf_signature: str
 
 
-def score_texts(
+def evaluate_texts(
     hypotheses: Sequence[str],
     references: Sequence[str | Sequence[str]],
     lowercase: bool = False,
     tokenizer: str | None = None,
-) -> TextScores:
+) -> TextMetrics:
     """Score translations with sacreBLEU and chrF2.
 
     Args:
@@ -42,13 +42,13 @@ def score_texts(
             the script of the references, see `bleu_tokenizer`. The signature names it.
 
     Returns:
-        `TextScores`.
+        `TextMetrics`.
 
     Raises:
         ValueError: there are no lines, the numbers differ, or a line has no reference.
 
     Example:
-        >>> score_texts(["we eat fresh bread today"], ["we eat fresh bread today"]).bleu
+        >>> evaluate_texts(["we eat fresh bread today"], ["we eat fresh bread today"]).bleu
         100.0
 
     Reference: Post, 2018, https://arxiv.org/abs/1804.08771; Popovic, 2015 (chrF).
@@ -64,11 +64,12 @@ def score_texts(
     if not all(groups):
         raise ValueError(f"Line {[bool(group) for group in groups].index(False) + 1} has no reference; expected one.")
     tokenizer = tokenizer or bleu_tokenizer([text for group in groups for text in group])
-    bleu, chrf = BLEU(lowercase=lowercase, tokenize=tokenizer), CHRF(lowercase=lowercase)
+    # `force`: no message for each score of texts that end in " ."; captions of public data sets do.
+    bleu, chrf = BLEU(lowercase=lowercase, tokenize=tokenizer, force=True), CHRF(lowercase=lowercase)
     streams = [list(stream) for stream in itertools.zip_longest(*groups)]  # None for a line with fewer references
     bleu_score = bleu.corpus_score(list(hypotheses), streams)
     chrf_score = chrf.corpus_score(list(hypotheses), streams)
-    return TextScores(
+    return TextMetrics(
         round(bleu_score.score, 4), round(chrf_score.score, 4), str(bleu.get_signature()), str(chrf.get_signature())
     )
 
@@ -108,7 +109,7 @@ def bleu_tokenizer(texts: Sequence[str]) -> str:
     return "char"
 
 
-def scores_by_length(
+def evaluate_by_length(
     sources: Sequence[str],
     hypotheses: Sequence[str],
     references: Sequence[str],
@@ -123,15 +124,15 @@ def scores_by_length(
         hypotheses: their translations.
         references: their reference translations.
         edges: the shortest length of each bin after the first bin.
-        lowercase: see `score_texts`.
-        tokenizer: see `score_texts`.
+        lowercase: see `evaluate_texts`.
+        tokenizer: see `evaluate_texts`.
 
     Returns:
         dict: name of the bin, such as `"8-10"` -> (number of sentences, BLEU). Empty bins are not in it.
 
     Example:
         >>> lines = ["we eat fresh bread today", "they drink cold milk"]
-        >>> scores_by_length(lines, lines, lines, edges=(5,))
+        >>> evaluate_by_length(lines, lines, lines, edges=(5,))
         {'1-4': (1, 100.0), '5+': (1, 100.0)}
 
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, figure 2.
@@ -140,8 +141,9 @@ def scores_by_length(
     begins, ends = [1, *edges], [edge - 1 for edge in edges] + [None]
     bins: dict[str, tuple[int, float]] = {}
     for begin, end in zip(begins, ends, strict=True):
-        rows = [i for i, text in enumerate(sources) if begin <= len(text.split()) <= (10**9 if end is None else end)]
-        if rows:
-            scores = score_texts([hypotheses[i] for i in rows], [references[i] for i in rows], lowercase, tokenizer)
-            bins[f"{begin}+" if end is None else f"{begin}-{end}"] = (len(rows), scores.bleu)
+        indices = [i for i, text in enumerate(sources) if begin <= len(text.split()) <= (10**9 if end is None else end)]
+        if indices:
+            texts, expected = ([side[i] for i in indices] for side in (hypotheses, references))
+            metrics = evaluate_texts(texts, expected, lowercase, tokenizer)
+            bins[f"{begin}+" if end is None else f"{begin}-{end}"] = (len(indices), metrics.bleu)
     return bins

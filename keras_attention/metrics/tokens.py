@@ -9,24 +9,30 @@ from keras_attention.layers.masks import implicit_mask
 
 
 def flat_labels(y_true, y_pred):
-    """Return the labels as (n,) int32, and the logits as (n, V) float32, for n tokens."""
+    """Return the labels as (n,) int32, 0 for negative ones, and the logits as (n, V) float32, for n tokens."""
     logits = ops.cast(ops.convert_to_tensor(y_pred), "float32")
-    return ops.reshape(ops.cast(y_true, "int32"), (-1,)), ops.reshape(logits, (-1, ops.shape(logits)[-1]))
+    return ops.maximum(ops.reshape(ops.cast(y_true, "int32"), (-1,)), 0), ops.reshape(
+        logits, (-1, ops.shape(logits)[-1])
+    )
 
 
-def flat_weights(y_pred, sample_weight=None):
+def flat_weights(y_true, y_pred, sample_weight=None):
     """Return the weight of each token, (n,) float32: its sample weight, or 0 where Keras' implicit mask is False.
 
+    A negative label has no weight, as Keras' `ignore_class=-1` and the -100 of Hugging Face.
+
     Args:
+        y_true: (B,) or (B, T) int, labels.
         y_pred: (B, V) or (B, T, V) logits; `Embedding(mask_zero=True)` and other layers attach a mask to them.
         sample_weight: (B,) or (B, T), the weights of rows or tokens; None for 1.
 
     Example:
-        >>> keras.ops.convert_to_numpy(flat_weights(keras.ops.zeros((2, 3, 5)), [1.0, 0.5])).tolist()
-        [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+        >>> weights = flat_weights([[4, 0, -1], [0] * 3], keras.ops.zeros((2, 3, 5)), [1.0, 0.5])
+        >>> keras.ops.convert_to_numpy(weights).tolist()
+        [1.0, 1.0, 0.0, 0.5, 0.5, 0.5]
     """
     shape = ops.shape(ops.convert_to_tensor(y_pred))[:-1]
-    weights = ops.ones(shape, "float32")
+    weights = ops.cast(ops.reshape(ops.convert_to_tensor(y_true), shape) >= 0, "float32")
     for factor in (sample_weight, implicit_mask(y_pred)):
         if factor is not None:
             factor = ops.cast(ops.convert_to_tensor(factor), "float32")
@@ -46,7 +52,7 @@ class _TokenMean(keras.metrics.Mean):
             y_pred: (..., V), logits. Keras' implicit mask is used, if there is one.
             sample_weight: (...), the weight w of each token, or (B,), of each row; None for 1.
         """
-        weights = ops.abs(flat_weights(y_pred, sample_weight))
+        weights = ops.abs(flat_weights(y_true, y_pred, sample_weight))
         values = self.token_values(*flat_labels(y_true, y_pred))
         super().update_state(ops.where(weights == 0, 0.0, values), weights)
 

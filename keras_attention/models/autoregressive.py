@@ -13,10 +13,18 @@ from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.generation.decode import decode, search_inputs
-from keras_attention.models.detokenizer import hypothesis_outputs
-from keras_attention.models.encoded_inputs import EncodedTexts, check_texts
-from keras_attention.models.search_tokens import stop_inputs, suppress_special
+from keras_attention.generation.option_types import check_strategy
+from keras_attention.models.prediction.detokenizer import hypothesis_outputs
+from keras_attention.models.prediction.encoded_inputs import EncodedTexts, check_texts
+from keras_attention.models.prediction.run_batches import predict_outputs
+from keras_attention.models.prediction.search_tokens import stop_inputs, suppress_special
+from keras_attention.models.task.spec import TaskSpec
 from keras_attention.outputs import Completion
+
+
+def completion_spec(command_name: str) -> TaskSpec:
+    """Return the `TaskSpec` of a language model that continues prompts."""
+    return TaskSpec(command_name, predict_method="complete", output_class=Completion, default_strategy=Sampling)
 
 
 class AutoregressiveLM:
@@ -25,10 +33,7 @@ class AutoregressiveLM:
     The task has a `tokenizer`, a `config`, and `start` and `step` for the search.
     """
 
-    predict_method = "complete"
-    reads_padding = True  # whether `start` takes prompts of different lengths
-    output_class = Completion
-    default_strategy = Sampling
+    _reads_padding = True  # whether `start` takes prompts of different lengths
 
     def complete(
         self, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32
@@ -51,9 +56,9 @@ class AutoregressiveLM:
             TypeError: `prompts` is one string, or contains other types than strings.
             ValueError: the positions are learned, and the new tokens leave no room for a prompt.
         """
-        prompts, strategy = check_texts(prompts), strategy or Sampling()
+        prompts, strategy = check_texts(prompts), check_strategy(strategy, Sampling)
         inputs = EncodedTexts.encode(self.reader_for(strategy), prompts, multiple=1)
-        return self.predict_outputs(inputs, prompts, batch_size, strategy=strategy)
+        return predict_outputs(self, inputs, prompts, batch_size, strategy=strategy)
 
     @property
     def input_reader(self) -> TextReader:
@@ -83,7 +88,7 @@ class AutoregressiveLM:
         ids, mask = batch.arrays()
         return {"token_ids": ids, "padding_mask": mask}
 
-    def length_limits(self, prompt_lengths, strategy: Strategy):
+    def _length_limits(self, prompt_lengths, strategy: Strategy):
         """Return the maximum number of tokens of prompt and continuation together, (B,)."""
         max_lengths = prompt_lengths * 0 + self.config.max_length
         if strategy.max_new_tokens is None:
@@ -104,11 +109,11 @@ class AutoregressiveLM:
         """
         ids, mask = inputs["token_ids"], inputs["padding_mask"]
         lengths = ops.sum(ops.cast(mask, "int32"), axis=1)
-        padded = self.reads_padding and keras.backend.backend() == "tensorflow"
+        padded = self._reads_padding and keras.backend.backend() == "tensorflow"
         num_read = ops.maximum((ops.max(lengths) if padded else ops.min(lengths)) - 1, 0)  # without the last token
         if keras.backend.backend() == "jax":
             num_read = int(num_read) // 8 * 8  # JAX compiles each shape
-        limits = self.length_limits(lengths - 1, strategy)
+        limits = self._length_limits(lengths - 1, strategy)
         search = search_inputs(limits, inputs["seeds"], ids[:, 1:], mask[:, 1:])
         stop = stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)
         read = {"token_ids": ids[:, :num_read], "padding_mask": mask[:, 1 : num_read + 1]}
@@ -122,8 +127,8 @@ class AutoregressiveLM:
             strategy: the search strategy.
 
         Returns:
-            dict of `tokens` (B, N, T), the prompt without its first token and the continuation; `lengths` and `scores`
-            (B, N), best first; `new_tokens` (B, N, T), the continuation, and its mask `is_written` (B, N, T).
+            dict of `tokens` (B, N, T), the prompt without its first token and the continuation; `lengths` and
+            `final_scores` (B, N), best first; `new_tokens` (B, N, T), the continuation, and its mask `is_written`.
         """
         searched = dict(inputs)
         prompts = {name: searched.pop(name) for name in ("token_ids", "padding_mask")}

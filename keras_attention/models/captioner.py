@@ -17,21 +17,28 @@ from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Sampling, Strategy
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
+from keras_attention.generation.option_types import check_strategy
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
 from keras_attention.layers.regions import gaussian_kernel
 from keras_attention.layers.vision import SMALL_CNN
-from keras_attention.models import decoder_steps
-from keras_attention.models.caption_data import CaptionData
-from keras_attention.models.config_checks import with_vocabulary
-from keras_attention.models.detokenizer import hypothesis_outputs
-from keras_attention.models.encoded_inputs import RawImages, check_images
-from keras_attention.models.layers_from_config import initializer, make_decoder, make_embedding, make_encoder
-from keras_attention.models.prediction import objects_from_rows, run_batches
-from keras_attention.models.search_tokens import stop_inputs, suppress_special
+from keras_attention.models.network import decoder_steps
+from keras_attention.models.network.config_checks import with_vocabulary
+from keras_attention.models.network.layers_from_config import initializer, make_decoder, make_embedding, make_encoder
+from keras_attention.models.network.vision_weights import IMAGENET, load_image_encoder_weights
+from keras_attention.models.prediction.detokenizer import hypothesis_outputs
+from keras_attention.models.prediction.encoded_inputs import RawImages, check_images
+from keras_attention.models.prediction.run_batches import (
+    compiled_function,
+    compute_outputs,
+    objects_from_rows,
+    predict_outputs,
+    run_batches,
+)
+from keras_attention.models.prediction.search_tokens import stop_inputs, suppress_special
 from keras_attention.models.task import Task
-from keras_attention.models.vision_weights import IMAGENET, load_image_encoder_weights
+from keras_attention.models.task.spec import TaskSpec
+from keras_attention.models.task_data.caption_data import CaptionData
 from keras_attention.outputs import Caption
-from keras_attention.presets import TASKS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -74,13 +81,8 @@ class Captioner(Task):
     https://arxiv.org/abs/1502.03044; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
     """
 
-    command_name = "captioner"
-    default_preset = TASKS[command_name].preset
-    predict_method = "caption"
-    output_class = Caption
+    spec = TaskSpec("captioner", predict_method="caption", output_class=Caption, metric="bleu", default_strategy=Greedy)
     data = CaptionData(caption_batches)
-    default_strategy = Greedy
-    metric = "bleu"
 
     # Layers between the image encoder and the decoder; None for a layer that the config does not need.
     region_projection: keras.layers.Layer | None = None
@@ -140,7 +142,7 @@ class Captioner(Task):
         self.region_projection = keras.layers.Dense(
             config.width, kernel_initializer=initializer(config), name="region_projection"
         )
-        self.encoder = make_encoder(config, over_features=True)
+        self.encoder = make_encoder(config, over_regions=True)
 
     @classmethod
     def from_preset(cls, name: str, image_encoder_weights: str | pathlib.Path | None = "imagenet", **overrides: Any):
@@ -233,7 +235,7 @@ class Captioner(Task):
         """Smooth attention scores (B, T, R) with a Gaussian, if `config.attention_smoothing` is set."""
         return scores if scores is None or self.smoothing is None else ops.matmul(scores, self.smoothing)
 
-    def added_loss(self, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
+    def _added_loss(self, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
         """Return the loss of the attention in training; see `AttentionLoss`."""
         if self.attention_loss is None or not training:
             return 0.0
@@ -264,7 +266,7 @@ class Captioner(Task):
 
     def encode_images(self, images: np.ndarray) -> np.ndarray:
         """Return the regions (B, R, C) float32 of images (B, size, size, 3), RGB, 0 to 255."""
-        return self.compiled_function(type(self)._encode_images)({"images": images})["regions"]
+        return compiled_function(self, type(self)._encode_images)({"images": images})["regions"]
 
     @property
     def export_metadata(self) -> dict[str, Any]:
@@ -288,8 +290,8 @@ class Captioner(Task):
             FileNotFoundError: a file does not exist.
             TypeError: `images` is one image, or contains an array of another type or another object.
         """
-        images, strategy = check_images(images), strategy or Greedy()
-        return self.predict_outputs(RawImages(images), None, batch_size, strategy=strategy)
+        images, strategy = check_images(images), check_strategy(strategy, Greedy)
+        return predict_outputs(self, RawImages(images), None, batch_size, strategy=strategy)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return `images` (B, size, size, 3), and `valid` (B,), False for images that cannot be read."""
@@ -300,12 +302,12 @@ class Captioner(Task):
         self, regions: np.ndarray | RegionCache, strategy: Strategy | None = None, batch_size: int = 32
     ) -> list[Caption]:
         """Write a caption for each of B images from its regions (B, R, C); see `caption`."""
-        strategy = strategy or Greedy()
+        strategy = check_strategy(strategy, Greedy)
 
         def compute(indices: np.ndarray) -> dict[str, Any]:
             batch = np.asarray(regions[indices[0] : indices[-1] + 1], "float32")
             inputs = {"regions": batch, "valid": np.ones(len(indices), bool), "seeds": strategy.seeds(indices)}
-            return self.compute_outputs(None, inputs, strategy=strategy)
+            return compute_outputs(self, None, inputs, strategy=strategy)
 
         return objects_from_rows(Caption, run_batches([0] * len(regions), batch_size, compute), None)
 
@@ -321,7 +323,7 @@ class Captioner(Task):
         """
         strategy, count = Sampling(num_return_sequences=num_return_sequences), len(next(iter(inputs.values())))
         inputs = {**inputs, "valid": np.ones(count, bool), "seeds": strategy.seeds(np.arange(count) + seed)}
-        computed = self.compiled_function(type(self).compute)(self.prepare(inputs, strategy), strategy=strategy)
+        computed = compiled_function(self, type(self).compute)(self.prepare(inputs, strategy), strategy=strategy)
         rows = zip(computed["tokens"], computed["lengths"], strict=True)
         return [[ids[:n].tolist() for ids, n in zip(*row, strict=True)] for row in rows]
 
@@ -343,8 +345,8 @@ class Captioner(Task):
         """Search for captions; `inputs` come from `prepare`.
 
         Returns:
-            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for
-            images that cannot be read; and, with attention, `attention` (B, T, rows, columns) of the best caption.
+            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `final_scores` (B, N), best first, 0
+            for images that cannot be read; and, with attention, `attention` (B, T, rows, columns) of the best caption.
         """
         special, searched = special_tokens_of(self.tokenizer), dict(inputs)
         encoder_inputs = {name: searched.pop(name) for name in ("images", "regions") if name in searched}

@@ -9,13 +9,12 @@ import keras
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_batches import language_batches
 from keras_attention.data.text_reader import TextReader
-from keras_attention.models import decoder_steps
-from keras_attention.models.autoregressive import AutoregressiveLM
-from keras_attention.models.config_checks import with_vocabulary, without_attention
-from keras_attention.models.layers_from_config import make_decoder, make_embedding, text_input_tensors
+from keras_attention.models.autoregressive import AutoregressiveLM, completion_spec
+from keras_attention.models.network import decoder_steps
+from keras_attention.models.network.config_checks import with_vocabulary, without_attention
+from keras_attention.models.network.layers_from_config import make_decoder, make_embedding, text_input_tensors
 from keras_attention.models.task import Task
-from keras_attention.models.text_data import TextData, causal_scores
-from keras_attention.presets import TASKS
+from keras_attention.models.task_data.text_data import TextData, causal_metrics
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -49,10 +48,8 @@ class CausalLM(AutoregressiveLM, Task):
     2019, https://arxiv.org/abs/1909.08053 (Megatron-LM).
     """
 
-    command_name = "lm"
-    default_preset = TASKS[command_name].preset
-    default_tokenizer = TASKS[command_name].tokenizer
-    data = TextData(language_batches, causal_scores)
+    spec = completion_spec("lm")
+    data = TextData(language_batches, causal_metrics)
     output_bias = None
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:

@@ -14,10 +14,9 @@ from keras_attention.data.masking import masked_batches
 from keras_attention.data.special_tokens import mask_id
 from keras_attention.data.text_reader import TextReader
 from keras_attention.layers import MaskedLMHead, OutputBias
-from keras_attention.layers.heads import probabilities
-from keras_attention.models.config_checks import with_vocabulary
-from keras_attention.models.encoded_inputs import EncodedTexts, check_texts
-from keras_attention.models.layers_from_config import (
+from keras_attention.layers.task_heads import probabilities
+from keras_attention.models.network.config_checks import with_vocabulary
+from keras_attention.models.network.layers_from_config import (
     ACTIVATIONS,
     initializer,
     make_embedding,
@@ -25,11 +24,13 @@ from keras_attention.models.layers_from_config import (
     make_pooler,
     text_input_tensors,
 )
+from keras_attention.models.network.text_encoding import encode_text
+from keras_attention.models.prediction.encoded_inputs import EncodedTexts, check_texts
+from keras_attention.models.prediction.run_batches import predict_outputs
 from keras_attention.models.task import Task
-from keras_attention.models.text_data import TextData, masked_scores
-from keras_attention.models.text_encoding import encode_text
+from keras_attention.models.task.spec import TaskSpec
+from keras_attention.models.task_data.text_data import TextData, masked_metrics
 from keras_attention.outputs import FilledMask
-from keras_attention.presets import TASKS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -64,11 +65,8 @@ class MaskedLM(Task):
     https://arxiv.org/abs/1907.11692 (RoBERTa).
     """
 
-    command_name = "mlm"
-    default_preset = TASKS[command_name].preset
-    predict_method = "fill"
-    output_class = FilledMask
-    data = TextData(masked_batches, masked_scores)
+    spec = TaskSpec("mlm", predict_method="fill", output_class=FilledMask)
+    data = TextData(masked_batches, masked_metrics)
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
@@ -120,7 +118,7 @@ class MaskedLM(Task):
             raise ValueError(f"`candidates` is {candidates}; expected a positive integer.")
         texts = check_texts(texts)
         inputs = EncodedTexts.encode(self.input_reader, texts)
-        return self.predict_outputs(inputs, texts, batch_size, candidates=candidates)
+        return predict_outputs(self, inputs, texts, batch_size, candidates=candidates)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `mask_positions` (B, G), the positions of the masks, padded with -1."""

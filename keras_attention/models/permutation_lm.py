@@ -11,12 +11,17 @@ from keras import ops
 from keras_attention.config import TransformerConfig
 from keras_attention.data.permutation import permutation_batches
 from keras_attention.layers import MaskEmbedding, OutputBias
-from keras_attention.models.autoregressive import AutoregressiveLM
-from keras_attention.models.config_checks import with_vocabulary
-from keras_attention.models.layers_from_config import initializer, make_embedding, make_encoder, text_input_tensors
+from keras_attention.models.autoregressive import AutoregressiveLM, completion_spec
+from keras_attention.models.network.config_checks import with_vocabulary
+from keras_attention.models.network.layers_from_config import (
+    initializer,
+    make_embedding,
+    make_encoder,
+    text_input_tensors,
+)
+from keras_attention.models.prediction.run_batches import compiled_function
 from keras_attention.models.task import Task
-from keras_attention.models.text_data import TextData, permutation_scores
-from keras_attention.presets import TASKS
+from keras_attention.models.task_data.text_data import TextData, permutation_metrics
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -53,10 +58,9 @@ class PermutationLM(AutoregressiveLM, Task):
     Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237.
     """
 
-    command_name = "plm"
-    default_preset = TASKS[command_name].preset
-    data = TextData(permutation_batches, permutation_scores)
-    reads_padding = False
+    spec = completion_spec("plm")
+    data = TextData(permutation_batches, permutation_metrics)
+    _reads_padding = False
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         if config.positions != "relative":
@@ -120,7 +124,7 @@ class PermutationLM(AutoregressiveLM, Task):
             memory_length: m, the number of last tokens in the new memories; None for all tokens.
 
         Returns:
-            features (B, S, M), for which each token attends to the segment and the memories; and the memories for the
+            outputs (B, S, M), for which each token attends to the segment and the memories; and the memories for the
             next segment, a dict of `block_0`, ... (B, m, M) and `mask` (B, m).
 
         Example:
@@ -129,14 +133,14 @@ class PermutationLM(AutoregressiveLM, Task):
             ...     "xlnet_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
             >>> segment = {"token_ids": np.array([[5, 7, 6]]), "padding_mask": np.ones((1, 3), bool)}
             >>> _, memories = model.encode_segment(segment)
-            >>> features, _ = model.encode_segment(segment, memories)
-            >>> features.shape, memories["block_0"].shape
+            >>> outputs, _ = model.encode_segment(segment, memories)
+            >>> outputs.shape, memories["block_0"].shape
             ((1, 3, 8), (1, 3, 8))
 
         Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860, section 3.2.
         """
         arrays = {name: inputs[name] for name in ("token_ids", "padding_mask", "segment_ids") if name in inputs}
-        encoded = self.compiled_function(type(self)._read_segment)(
+        encoded = compiled_function(self, type(self)._read_segment)(
             arrays if memories is None else {**arrays, "memories": memories}
         )
         outputs, width = encoded.pop("outputs"), encoded["mask"].shape[1]
@@ -151,7 +155,7 @@ class PermutationLM(AutoregressiveLM, Task):
             length: the maximum number of tokens; `config.max_length` if None.
 
         Returns:
-            dict of `constants` (empty) and `carry` (tensors (B, 1, ...), updated at each step).
+            dict of `constants`, `carry` and `cache`; `layers/decoding/cache.py` describes them.
         """
         length = self.config.max_length if length is None else length
         return self.encoder.start(self.embedding(inputs["token_ids"]), length)

@@ -15,21 +15,22 @@ from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.text_batches import classification_batches
 from keras_attention.data.text_reader import Text, TextReader
 from keras_attention.layers import BagOfNGrams
-from keras_attention.layers.heads import probabilities
-from keras_attention.models.config_checks import check_labels, known_vocabulary, with_vocabulary
-from keras_attention.models.encoded_inputs import EncodedTexts, check_texts
-from keras_attention.models.label_data import ClassificationData
-from keras_attention.models.layers_from_config import (
+from keras_attention.layers.task_heads import probabilities
+from keras_attention.models.network.config_checks import check_labels, known_vocabulary, with_vocabulary
+from keras_attention.models.network.layers_from_config import (
     make_attention,
     make_embedding,
     make_encoder,
     make_pooler,
     text_input_tensors,
 )
+from keras_attention.models.network.text_encoding import encode_text, pool_sequence
+from keras_attention.models.prediction.encoded_inputs import EncodedTexts, check_texts
+from keras_attention.models.prediction.run_batches import predict_outputs
 from keras_attention.models.task import Task
-from keras_attention.models.text_encoding import encode_text, pool_sequence
+from keras_attention.models.task.spec import TaskSpec
+from keras_attention.models.task_data.label_data import ClassificationData
 from keras_attention.outputs import Classification
-from keras_attention.presets import TASKS
 
 
 def _pieces(tokenizer: Any) -> list[str] | None:
@@ -78,12 +79,8 @@ class TextClassifier(Task):
     https://arxiv.org/abs/1810.04805.
     """
 
-    command_name = "classifier"
-    default_preset = TASKS[command_name].preset
-    predict_method = "classify"
-    output_class = Classification
+    spec = TaskSpec("classifier", predict_method="classify", output_class=Classification, metric="accuracy")
     data = ClassificationData(classification_batches)
-    metric = "accuracy"
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(config, "vocabulary_size", tokenizer)
@@ -169,7 +166,7 @@ class TextClassifier(Task):
             ('is it red', 'it is')
         """
         texts = check_texts(texts, pairs=True)
-        return self.predict_outputs(EncodedTexts.encode(self.input_reader, texts), texts, batch_size)
+        return predict_outputs(self, EncodedTexts.encode(self.input_reader, texts), texts, batch_size)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return the call arguments and `is_empty` (B,), True for texts without words."""

@@ -16,15 +16,21 @@ from keras_attention.data.text_batches import tagging_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import EncodedWords, WordReader
 from keras_attention.layers import AffixEncoder, CharacterEncoder
-from keras_attention.layers.heads import probabilities
-from keras_attention.models.config_checks import check_labels, known_vocabulary, with_vocabulary, without_attention
-from keras_attention.models.encoded_inputs import EncodedWordWindows, check_texts
-from keras_attention.models.label_data import TaggingData
-from keras_attention.models.layers_from_config import make_embedding, make_encoder, text_input_tensors
+from keras_attention.layers.task_heads import probabilities
+from keras_attention.models.network.config_checks import (
+    check_labels,
+    known_vocabulary,
+    with_vocabulary,
+    without_attention,
+)
+from keras_attention.models.network.layers_from_config import make_embedding, make_encoder, text_input_tensors
+from keras_attention.models.network.text_encoding import encode_text
+from keras_attention.models.prediction.encoded_inputs import EncodedWordWindows, check_texts
+from keras_attention.models.prediction.run_batches import predict_outputs
 from keras_attention.models.task import Task
-from keras_attention.models.text_encoding import encode_text
+from keras_attention.models.task.spec import TaskSpec
+from keras_attention.models.task_data.label_data import TaggingData
 from keras_attention.outputs import Tagging, join_taggings
-from keras_attention.presets import TASKS
 
 
 def _make_character_encoder(config: Any, tokenizer: Any) -> AffixEncoder | CharacterEncoder | None:
@@ -76,14 +82,14 @@ class TextTagger(Task):
     https://arxiv.org/abs/1603.01360; Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 5.3.
     """
 
-    command_name = "tagger"
-    default_preset = TASKS[command_name].preset
-    default_tokenizer = TASKS[command_name].tokenizer
-    predict_method = "tag"
-    output_class = Tagging
+    spec = TaskSpec(
+        "tagger",
+        predict_method="tag",
+        output_class=Tagging,
+        metric="accuracy",
+        tokenizer_names=("tokenizer", "character_tokenizer"),
+    )
     data = TaggingData(tagging_batches)
-    metric = "accuracy"
-    tokenizer_names = ("tokenizer", "character_tokenizer")
 
     def __init__(
         self,
@@ -128,9 +134,11 @@ class TextTagger(Task):
         """The reader of a whole text; a model that reads characters reads words."""
         return super().text_reader if self.character_encoder is None else self.input_reader
 
-    def word_arrays(self, rows: Sequence[EncodedWords], multiple: int = 8, extra: int = 0) -> dict[str, np.ndarray]:
+    def word_arrays(
+        self, sentences: Sequence[EncodedWords], multiple: int = 8, extra: int = 0
+    ) -> dict[str, np.ndarray]:
         """Turn encoded sentences into the call arguments; see `WordReader.arrays`."""
-        arrays = self.input_reader.arrays(rows, multiple, extra)
+        arrays = self.input_reader.arrays(sentences, multiple, extra)
         return {**arrays, **text_model_inputs(self.config, arrays["token_ids"], arrays["padding_mask"])}
 
     def tag(self, texts: Iterable[str], batch_size: int = 32) -> list[Tagging]:
@@ -150,7 +158,7 @@ class TextTagger(Task):
         texts = check_texts(texts)
         inputs = EncodedWordWindows.encode_windows(self.input_reader, texts)
         sentences = [window.sentence for window in inputs.windows]
-        parts = self.predict_outputs(inputs, [texts[sentence] for sentence in sentences], batch_size)
+        parts = predict_outputs(self, inputs, [texts[sentence] for sentence in sentences], batch_size)
         groups = itertools.groupby(zip(sentences, parts, strict=True), key=lambda pair: pair[0])
         return [join_taggings([part for _, part in group]) for _, group in groups]
 

@@ -15,18 +15,20 @@ from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Strategy
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
+from keras_attention.generation.option_types import check_strategy
 from keras_attention.layers import OutputBias
-from keras_attention.models import decoder_steps
-from keras_attention.models.config_checks import with_vocabulary
-from keras_attention.models.detokenizer import hypothesis_outputs
-from keras_attention.models.encoded_inputs import EncodedTexts, check_texts
-from keras_attention.models.layers_from_config import make_decoder, make_embedding, make_encoder
-from keras_attention.models.lexical_initialization import initialize_target_embeddings
-from keras_attention.models.search_tokens import stop_inputs, suppress_special
+from keras_attention.models.network import decoder_steps
+from keras_attention.models.network.config_checks import with_vocabulary
+from keras_attention.models.network.layers_from_config import make_decoder, make_embedding, make_encoder
+from keras_attention.models.network.lexical_initialization import initialize_target_embeddings
+from keras_attention.models.prediction.detokenizer import hypothesis_outputs
+from keras_attention.models.prediction.encoded_inputs import EncodedTexts, check_texts
+from keras_attention.models.prediction.run_batches import predict_outputs
+from keras_attention.models.prediction.search_tokens import stop_inputs, suppress_special
 from keras_attention.models.task import Task
-from keras_attention.models.translation_data import TranslationData
+from keras_attention.models.task.spec import TaskSpec
+from keras_attention.models.task_data.translation_data import TranslationData
 from keras_attention.outputs import Translation
-from keras_attention.presets import TASKS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -66,14 +68,15 @@ class Translator(Task):
     https://arxiv.org/abs/1710.01329 (a path from each source word to its translation).
     """
 
-    command_name = "translator"
-    default_preset = TASKS[command_name].preset
-    predict_method = "translate"
-    output_class = Translation
+    spec = TaskSpec(
+        "translator",
+        predict_method="translate",
+        output_class=Translation,
+        metric="bleu",
+        default_strategy=Greedy,
+        tokenizer_names=("source_tokenizer", "target_tokenizer"),
+    )
     data = TranslationData(translation_batches)
-    default_strategy = Greedy
-    metric = "bleu"
-    tokenizer_names = ("source_tokenizer", "target_tokenizer")
 
     def __init__(
         self,
@@ -146,12 +149,12 @@ class Translator(Task):
         return TextReader.from_template(self.target_tokenizer, "end", self.config.max_length)
 
     @property
-    def prefix_reader(self) -> TextReader:
+    def _prefix_reader(self) -> TextReader:
         """The `TextReader` of prefixes. It leaves room for one generated token if positions are learned."""
         limit = self.config.max_length - (1 if self.config.positions == "learned" else 0)
         return TextReader.from_template(self.target_tokenizer, "none", limit)
 
-    def length_limits(self, source_lengths, strategy: Strategy):
+    def _length_limits(self, source_lengths, strategy: Strategy):
         """Return the maximum number of tokens of each translation, (B,): `max_new_tokens`, or 2 S + 8 by default."""
         if strategy.max_new_tokens is not None:
             limits = source_lengths * 0 + strategy.max_new_tokens
@@ -184,20 +187,20 @@ class Translator(Task):
             TypeError: `texts` is one string, or contains other types than strings; the same for `prefixes`.
             ValueError: the numbers of texts and prefixes differ.
         """
-        texts, strategy = check_texts(texts), strategy or Greedy()
+        texts, strategy = check_texts(texts), check_strategy(strategy, Greedy)
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
         if len(prefixes) != len(texts):
             raise ValueError(
                 f"`prefixes` has the length {len(prefixes)} and `texts` {len(texts)}; expected equal ones."
             )
-        prefix_rows = self.prefix_reader.ids(prefixes)
+        prefix_rows = self._prefix_reader.ids(prefixes)
 
         def add_inputs(indices: np.ndarray) -> dict[str, np.ndarray]:
-            prefix_ids, prefix_mask = self.prefix_reader.pad([prefix_rows[i] for i in indices])
+            prefix_ids, prefix_mask = self._prefix_reader.pad([prefix_rows[i] for i in indices])
             return {"prefix_ids": prefix_ids, "prefix_mask": prefix_mask}
 
         inputs = EncodedTexts.encode(self.input_reader, texts)
-        return self.predict_outputs(inputs, texts, batch_size, add_inputs, strategy=strategy)
+        return predict_outputs(self, inputs, texts, batch_size, add_inputs, strategy=strategy)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return `source_ids` and `source_mask` (B, S), and `is_empty` (B,), True for texts without words."""
@@ -217,7 +220,7 @@ class Translator(Task):
         """
         no_prefix = inputs["source_ids"][:, :0]
         prefix_ids, prefix_mask = inputs.get("prefix_ids", no_prefix), inputs.get("prefix_mask", no_prefix)
-        limits = self.length_limits(ops.sum(ops.cast(inputs["source_mask"], "int32"), axis=1), strategy)
+        limits = self._length_limits(ops.sum(ops.cast(inputs["source_mask"], "int32"), axis=1), strategy)
         limits = ops.maximum(limits, ops.sum(ops.cast(prefix_mask, "int32"), axis=1) + 1)
         search = search_inputs(limits, inputs["seeds"], prefix_ids, prefix_mask)
         stop = stop_inputs(self.target_tokenizer, self.config.target_vocabulary_size, strategy)
@@ -231,8 +234,8 @@ class Translator(Task):
             strategy: the search strategy.
 
         Returns:
-            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `scores` (B, N), best first, 0 for
-            empty texts; and, with attention, `attention` (B, T, S) of the best translation.
+            dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `final_scores` (B, N), best first, 0
+            for empty texts; and, with attention, `attention` (B, T, S) of the best translation.
         """
         special, searched = special_tokens_of(self.target_tokenizer), dict(inputs)
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
@@ -276,7 +279,7 @@ class Translator(Task):
             **({"alignment": computed["attention"]} if "attention" in computed else {}),
         }
 
-    def initialize_from_examples(self, examples: Sequence[tuple[str, str]]) -> None:
+    def _initialize_from_examples(self, examples: Sequence[tuple[str, str]]) -> None:
         """With `attend_embeddings`, call `initialize_target_embeddings`."""
         if self.config.attend_embeddings and self.config.attention:
             initialize_target_embeddings(self, examples)

@@ -68,7 +68,7 @@ def _translate(directory: pathlib.Path, epochs: int | None) -> None:
     known = references.keys() & {source for source, _ in ka.quickstart.phrase_pairs("train")}
     if known:
         raise RuntimeError(f"The training data contains the test phrases {sorted(known)}; expected none.")
-    translations = model.translate(references, ka.BeamSearch(num_beams=4))
+    translations = model.translate(list(references), ka.BeamSearch(num_beams=4))
     for translation, reference in zip(translations, references.values(), strict=True):
         remark = "equals the reference" if translation.text == reference else f"the reference is: {reference}"
         click.echo(f"   {translation.source} -> {translation.text}   ({remark})")
@@ -146,7 +146,7 @@ def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) ->
     """Export the model, run the export in a separate process, and compare the texts."""
     say("\n3. Export a SavedModel and run it as TensorFlow Serving does")
     version = 1 + max((int(path.name) for path in serving.glob("[0-9]*")), default=0)
-    strategy = ka.BeamSearch(num_beams=4 if model.predict_method == "translate" else 3)
+    strategy = ka.BeamSearch(num_beams=4 if model.spec.predict_method == "translate" else 3)
     path = model.export(serving, version, strategy=strategy)
     report = ka.check_export(path, inputs)
     if not report.ok:

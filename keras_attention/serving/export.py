@@ -12,7 +12,7 @@ import keras
 
 from keras_attention.generation import Strategy
 from keras_attention.models import Task
-from keras_attention.models.introspection import has_maps
+from keras_attention.models.prediction.introspection import has_maps
 from keras_attention.storage import atomic_directory, local_path
 
 METADATA_FILE = "keras_attention.json"  # in assets.extra
@@ -39,6 +39,9 @@ def export(
     - `TextClassifier`: text (B,) -> label, score (B,), probabilities (B, classes), pieces and attention (B, S);
     - `TextTagger`: text (B,) -> words, tags, scores (B, I);
     - `MaskedLM`: text (B,) -> text, candidates and candidate_scores (B, G, 5) for up to G masks.
+
+    Signatures that read texts also have the output `truncated` (B,), True for a text that lost tokens; a tagger reads a
+    long text in windows.
 
     A classifier also has the signature `pair`: text, text_pair (B,) -> the same for pairs of texts.
     A language model, a translator and a captioner also have the signature `score`, and an encoder `embed`; see
@@ -80,7 +83,7 @@ def export(
         raise ValueError(
             f"This {type(model).__name__} has no self-attention over one text; expected `attention=False`."
         )
-    if strategy is not None and model.default_strategy is None:
+    if strategy is not None and model.spec.default_strategy is None:
         raise TypeError(f"`strategy` is {strategy!r}, but a {type(model).__name__} does not search; leave it out.")
     if version < 1:
         raise ValueError(f"`version` is {version}; expected a positive integer.")
@@ -147,8 +150,8 @@ def describe(model: Task, strategy: Strategy | None, precision: str = "float32")
         "format": 1,
         "library": "keras_attention",
         "version": __version__,
-        "task": model.task_name(),
-        "predict_method": model.predict_method,
+        "task": model.spec.class_name,
+        "predict_method": model.spec.predict_method,
         "max_length": model.config.max_length,
         "precision": precision,
     }

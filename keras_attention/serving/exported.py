@@ -12,26 +12,27 @@ import numpy as np
 
 from keras_attention.data.images import ImageError, encoded_image
 from keras_attention.data.lines import counted
-from keras_attention.models import Captioner, CausalLM, MaskedLM, Task, TextClassifier, TextTagger, Translator
-from keras_attention.models.encoded_inputs import check_images, check_texts
-from keras_attention.models.introspection import score_of
-from keras_attention.models.prediction import objects_from_rows, run_batches
+from keras_attention.models import Captioner, CausalLM, MaskedLM, TextClassifier, TextTagger, Translator
+from keras_attention.models.prediction.encoded_inputs import check_images, check_texts
+from keras_attention.models.prediction.introspection import score_of
+from keras_attention.models.prediction.run_batches import objects_from_rows, run_batches
+from keras_attention.models.task.spec import TaskSpec
 from keras_attention.serving.export import METADATA_FILE
 from keras_attention.storage import local_path
 
 
-def _method(task: type[Task]) -> Callable[..., list]:
-    """Return the method of `ExportedModel` with the name `task.predict_method`."""
+def _method(spec: TaskSpec) -> Callable[..., list]:
+    """Return the prediction method of `ExportedModel` for a task."""
 
     def method(self: ExportedModel, inputs: Iterable[Any], batch_size: int = 32, seed: int = 0) -> list:
-        if task.predict_method != self.predict_method:
+        if spec.predict_method != self.predict_method:
             raise TypeError(
-                f"This SavedModel is a {self.task}, which cannot {task.predict_method}; it can {self.predict_method}."
+                f"This SavedModel is a {self.task}, which cannot {spec.predict_method}; it can {self.predict_method}."
             )
-        return self._predict(task.output_class, inputs, batch_size, seed)
+        return self._predict(spec.output_class, inputs, batch_size, seed)
 
-    method.__name__ = task.predict_method
-    method.__doc__ = f"""See `{task.task_name()}.{task.predict_method}`. The search strategy is that of the export.
+    method.__name__ = spec.predict_method
+    method.__doc__ = f"""See `{spec.class_name}.{spec.predict_method}`. The search strategy is that of the export.
 
     Args:
         inputs: texts or images.
@@ -118,14 +119,18 @@ class ExportedModel:
         Raises:
             TypeError: the export has no signature `score`.
         """
-        rows, limit = self.score_rows(texts, targets, batch_size), self.metadata["max_length"]
-        if full := sum(len(row["token_scores"]) >= limit and bool(row["token_scores"][limit - 1]) for row in rows):
-            warnings.warn(
-                f"The export reads {counted(limit, 'token')} of a text, and may have truncated {full} of "
-                f"{counted(len(rows), 'text')}.",
-                stacklevel=2,
-            )
+        rows = self.score_rows(texts, targets, batch_size)
+        self._warn_about_truncated(rows)
         return [score_of(row) for row in rows]
+
+    def _warn_about_truncated(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Warn about the texts of rows that lost tokens."""
+        if count := sum(bool(row.get("truncated", False)) for row in rows):
+            warnings.warn(
+                f"Truncated {count} of {counted(len(rows), 'text')}: the export reads at most "
+                f"{counted(self.metadata['max_length'], 'token')} at a time, special and new ones included.",
+                stacklevel=3,
+            )
 
     def score_rows(
         self, texts: Iterable[Any], targets: Iterable[str] | None = None, batch_size: int = 32
@@ -160,10 +165,12 @@ class ExportedModel:
             return self.compute_outputs([strings[i] for i in indices], (indices + seed).astype("int32"))
 
         lengths = [0] * len(strings) if reads_images else [len("".join(text)) for text in strings]
-        return objects_from_rows(output_class, run_batches(lengths, batch_size, compute), texts)
+        rows = run_batches(lengths, batch_size, compute)
+        self._warn_about_truncated(rows)
+        return objects_from_rows(output_class, rows, texts)
 
-    translate, caption, complete = _method(Translator), _method(Captioner), _method(CausalLM)
-    fill, classify, tag = _method(MaskedLM), _method(TextClassifier), _method(TextTagger)
+    translate, caption, complete = map(_method, (Translator.spec, Captioner.spec, CausalLM.spec))
+    fill, classify, tag = map(_method, (MaskedLM.spec, TextClassifier.spec, TextTagger.spec))
 
 
 class _EncodedImages:

@@ -1,4 +1,4 @@
-"""The texts or images that an export reads, as the classes of `models/encoded_inputs.py` in a TensorFlow graph."""
+"""The texts or images that an export reads: the classes of `encoded_inputs.py` in a TensorFlow graph."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ class GraphEncodedTexts:
         reader: the `TextReader` of the texts.
         tokenizer: the reader's tokenizer.
         pairs: (B,) second texts; None for texts without a pair.
+
+    Attributes:
+        truncated: (B,) bool, True for texts and pairs that lost tokens.
     """
 
     def __init__(
@@ -27,10 +30,10 @@ class GraphEncodedTexts:
     ) -> None:
         self.strings, self.tokenizer, self.pairs = strings, tokenizer, pairs
         if pairs is None:
-            self.ids, self.mask = tokenizer.read(strings, reader)
+            self.ids, self.mask, self.truncated = tokenizer.read(strings, reader)
             self._pair_mask = tf.zeros_like(self.mask)
         else:
-            self.ids, self.mask, self._pair_mask = tokenizer.read_pairs(strings, pairs, reader)
+            self.ids, self.mask, self._pair_mask, self.truncated = tokenizer.read_pairs(strings, pairs, reader)
 
     def arrays(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Return ids (B, S) and mask (B, S); see `EncodedTexts.arrays`."""
@@ -66,6 +69,9 @@ class GraphEncodedWords:
         tokenizer: the tokenizer of the text.
         character_tokenizer: the tokenizer of the characters of words; None if the model does not read characters.
         windows: split long sentences into windows; see `read_words`.
+
+    Attributes:
+        truncated: (B,) bool, True for texts that lost words; all False with `windows`.
     """
 
     def __init__(
@@ -76,7 +82,9 @@ class GraphEncodedWords:
         character_tokenizer: GraphTokenizer | None,
         windows: bool = False,
     ) -> None:
-        self.words, self._arrays, self.counts = read_words(texts, reader, tokenizer, character_tokenizer, windows)
+        self.words, self._arrays, self.counts, self.truncated = read_words(
+            texts, reader, tokenizer, character_tokenizer, windows
+        )
         self.strings = self.words.to_tensor("")
 
     def join(self, outputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,14 +11,14 @@ import tensorflow as tf
 
 from keras_attention.data.special_tokens import special_tokens_of, vocabulary
 from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, is_word_piece, marks_spaces
+from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, is_byte_pair, is_word_piece, marks_spaces
 from keras_attention.data.word_reader import WordReader
 from keras_attention.generation.proposals import NO_HYPOTHESIS
 from keras_attention.serving.graph_tokenizers import GraphPieces
 
 
 class GraphTokenizer:
-    """A KerasHub tokenizer as operations of a TensorFlow graph, with the methods of `models.detokenizer.Detokenizer`.
+    """A KerasHub tokenizer as operations of a TensorFlow graph, with the methods of `Detokenizer`.
 
     Args:
         tokenizer: a KerasHub tokenizer.
@@ -32,15 +33,21 @@ class GraphTokenizer:
         pieces = GraphPieces(tokenizer)
         self.in_graph, self.tokenize = pieces.tracked, pieces.tokenize
 
-    def read(self, text: tf.Tensor, reader: TextReader) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turn (B,) strings into ids (B, S) and a mask (B, S), like `reader.arrays`."""
-        return self.pad(add_template(self.tokenize(text), reader))
+    def read(self, text: tf.Tensor, reader: TextReader) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Turn (B,) strings into ids (B, S) and a mask (B, S), like `reader.arrays`; and whether they lost tokens."""
+        rows = self.tokenize(text)
+        return *self.pad(add_template(rows, reader)), is_over(rows.row_lengths(), reader.limit)
 
     def read_pairs(self, first: tf.Tensor, second: tf.Tensor, reader: TextReader) -> tuple[tf.Tensor, ...]:
-        """Turn pairs of (B,) strings into ids, a mask and a mask of the second texts, (B, S); see `join_pair`."""
-        rows, starts = join_pairs(self.tokenize(first), self.tokenize(second), reader)
+        """Turn pairs of (B,) strings into ids, a mask and a mask of the second texts, (B, S); see `join_pair`.
+
+        The last value is whether a pair lost tokens, (B,) bool.
+        """
+        parts = self.tokenize(first), self.tokenize(second)
+        rows, starts = join_pairs(*parts, reader)
         ids, mask = self.pad(rows)
-        return ids, mask, mask & (tf.range(tf.shape(ids, tf.int64)[1]) >= starts[:, None])
+        pair_mask = mask & (tf.range(tf.shape(ids, tf.int64)[1]) >= starts[:, None])
+        return ids, mask, pair_mask, is_over(parts[0].row_lengths() + parts[1].row_lengths(), reader.pair_limit)
 
     def pad(self, rows: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Turn ids (B, ragged) into ids (B, S) and a mask (B, S)."""
@@ -65,12 +72,30 @@ class GraphTokenizer:
 
     def _bytes(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Decode ids to bytes, which may be invalid UTF-8, because byte-level pieces can end inside a character."""
+        if self._bytes_of_ids is not None:
+            is_read = tf.sequence_mask(lengths, tf.shape(ids)[-1])
+            known = tf.where(is_read, tf.minimum(ids, len(self.vocabulary) - 1), len(self.vocabulary) - 1)
+            return tf.strings.reduce_join(tf.gather(tf.constant(self._bytes_of_ids), known), axis=-1)
         flat = tf.reshape(ids, (-1, tf.shape(ids)[-1]))
         rows = tf.RaggedTensor.from_tensor(flat, tf.reshape(lengths, (-1,)))
         ids, hidden = rows.flat_values, tf.constant(self.special.special_ids)
         is_text = tf.reduce_all(ids[:, None] != hidden, axis=1) & (ids < len(self.vocabulary) - 1)
         text_ids = tf.ragged.boolean_mask(rows, rows.with_flat_values(is_text))
         return tf.reshape(self.in_graph.detokenize(text_ids), tf.shape(lengths))
+
+    @functools.cached_property
+    def _bytes_of_ids(self) -> list[bytes] | None:
+        """The bytes of each id, "" for special ones and for the last one, which no id of the tokenizer has.
+
+        A text of byte pairs is the concatenation of its pieces. To decode them one after the other, as KerasHub does,
+        takes ten times as many operations. None for other tokenizers, whose pieces depend on each other.
+        """
+        if not is_byte_pair(self.tokenizer):
+            return None
+        with tf.init_scope():
+            ids = tf.range(len(self.vocabulary) - 1)[:, None]
+            decoded = tf.function(self.in_graph.detokenize)(tf.RaggedTensor.from_tensor(ids)).numpy().tolist()
+        return [b"" if i in self.special.special_ids else text for i, text in enumerate(decoded)] + [b""]
 
     def continuations(
         self, prompts: tf.Tensor, read: dict[str, tf.Tensor], ids: tf.Tensor, lengths: tf.Tensor
@@ -144,6 +169,11 @@ def is_empty(text: tf.Tensor) -> tf.Tensor:
     return tf.equal(tf.strings.length(tf.strings.strip(text)), 0)
 
 
+def is_over(lengths: tf.Tensor, limit: int | None) -> tf.Tensor:
+    """Return whether each length (B,) is over a limit; None for no limit."""
+    return tf.zeros_like(lengths, tf.bool) if limit is None else lengths > limit
+
+
 def add_template(rows: tf.RaggedTensor, reader: TextReader) -> tf.RaggedTensor:
     """Truncate ids (B, ragged) and add special tokens, like `TextReader.add_template`."""
     if reader.limit is not None:
@@ -190,7 +220,7 @@ def read_words(
     tokenizer: GraphTokenizer,
     character_tokenizer: GraphTokenizer | None,
     windows: bool = False,
-) -> tuple[tf.RaggedTensor, dict[str, tf.Tensor], tf.Tensor]:
+) -> tuple[tf.RaggedTensor, dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
     """Turn (B,) strings into words and ids, like `WordReader.ids` or, with `windows`, like `WordReader.windows`.
 
     Args:
@@ -203,7 +233,8 @@ def read_words(
     Returns:
         the words (n, ragged) that each of the n windows tags; a dict of `token_ids` and `padding_mask` (n, S),
         `word_starts` (n, I), padded with -1, and, if the reader reads characters, `character_ids` and
-        `character_mask` (n, S, c); and the number of windows of each text (B,). Without `windows`, n = B.
+        `character_mask` (n, S, c); the number of windows of each text (B,); and whether a text lost tokens, (B,) bool,
+        False with `windows`. Without `windows`, n = B.
     """
     words = tf.strings.split(text)
     per_word = _tokens_of_words(words, tokenizer)
@@ -228,7 +259,12 @@ def read_words(
     if reader.characters is not None:
         inside = (tf.ragged.boolean_mask(values, fits) for values in (words, starts))
         arrays |= _read_characters(*inside, tf.shape(ids, tf.int64), reader.characters, character_tokenizer)
-    return tf.ragged.boolean_mask(words, tagged), arrays, counts
+    return (
+        tf.ragged.boolean_mask(words, tagged),
+        arrays,
+        counts,
+        is_over(totals, None if windows else reader.text.limit),
+    )
 
 
 def _are_between(starts: tf.RaggedTensor, begin: tf.Tensor, end: tf.Tensor) -> tf.RaggedTensor:

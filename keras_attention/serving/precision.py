@@ -27,7 +27,7 @@ import tensorflow as tf
 
 from keras_attention.choices import PRECISIONS
 from keras_attention.keras_patches import all_layers
-from keras_attention.layers.projections import Projection
+from keras_attention.layers.decoding.merged_dense import MergedDense
 
 MIN_WIDTH = 16  # of an embedding; each of its vectors has a scale
 MIN_SIZE = 2**14  # weights; smaller matrices fit into the processor's cache and are not faster in fewer bits
@@ -240,13 +240,13 @@ def in_precision(model: keras.Model, precision: str) -> Iterator[Callable[[], li
         for layer in layers:
             for name in ("call", "quantized_call"):
                 setattr(layer, name, functools.partial(_call, matrices, layer, getattr(layer, name)))
-            layer.make_projection = functools.partial(_side_by_side, matrices)
+            layer.make_merged_dense = functools.partial(_side_by_side, matrices)
         try:
             yield matrices.variables
         finally:
             _is_tracing.reset(token)
             for layer in layers:
-                del layer.call, layer.quantized_call, layer.make_projection
+                del layer.call, layer.quantized_call, layer.make_merged_dense
 
 
 def _is_large(layer: keras.layers.Layer) -> bool:
@@ -288,15 +288,15 @@ def _call(
 
 
 def _side_by_side(matrices: _Matrices, *layers: keras.layers.Dense) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the `Projection` of layers in the precision of the export."""
-    if not _is_tracing.get() or not all("make_projection" in vars(layer) for layer in layers):
-        return Projection(*layers)
+    """Return the `MergedDense` of layers in the precision of the export."""
+    if not _is_tracing.get() or not all("make_merged_dense" in vars(layer) for layer in layers):
+        return MergedDense(*layers)
 
-    def project(inputs: tf.Tensor) -> tf.Tensor:
+    def dense(inputs: tf.Tensor) -> tf.Tensor:
         outputs = tf.cast(_on_rows(matrices.dense(*layers), inputs), layers[0].compute_dtype)
         return outputs if layers[0].activation is None else layers[0].activation(outputs)
 
-    return project
+    return dense
 
 
 def _on_rows(function: Callable[[tf.Tensor], tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:

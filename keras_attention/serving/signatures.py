@@ -1,6 +1,6 @@
 """The signatures of an exported model, from strings to strings in one TensorFlow graph.
 
-They compute the task's `to_inputs`, `compute` and `to_outputs`, or a function of `models/introspection.py`. Axis 0 of
+They compute the task's `to_inputs`, `compute` and `to_outputs`, or a function of `introspection.py`. Axis 0 of
 each tensor is the batch.
 """
 
@@ -14,7 +14,9 @@ import tensorflow as tf
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import Sampling, Strategy
-from keras_attention.models import Task, introspection
+from keras_attention.generation.option_types import check_strategy
+from keras_attention.models import Task
+from keras_attention.models.prediction import introspection
 from keras_attention.serving.graph_inputs import GraphEncodedTexts, GraphEncodedWords, encode_in_graph
 from keras_attention.serving.graph_text import GraphTokenizer
 from keras_attention.serving.precision import in_precision
@@ -55,7 +57,9 @@ class GraphTask:
         """
         module = tf.Module()
         with in_precision(self.model, precision) as replacements:
-            module.functions = {name: _compile(*signature) for name, signature in self.signatures(attention).items()}
+            module.functions = {
+                name: compile_signature(*signature) for name, signature in self.signatures(attention).items()
+            }
         used = {id(tensor) for function in module.functions.values() for tensor in function.captured_inputs}
         variables = [*(variable.value for variable in self.model.weights), *replacements()]
         module.weights = [variable for variable in variables if id(variable.handle) in used]
@@ -66,7 +70,7 @@ class GraphTask:
         """Return the functions and their inputs by name: `serving_default` and, if possible, `score`, `embed`, ..."""
         model, text = self.model, strings_spec("text")
         signatures: dict[str, Signature] = {"serving_default": (self.predict, self.input_specs)}
-        if model.predict_method == "classify":
+        if model.spec.predict_method == "classify":
             signatures["pair"] = (self.pair, [text, strings_spec("text_pair")])
         if introspection.can_score(model):
             target = strings_spec("caption" if "images" in model.input else "target")
@@ -79,7 +83,7 @@ class GraphTask:
         return signatures
 
     def predict(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """Compute the outputs of the task's prediction method; see `Task.to_outputs`."""
+        """Compute the outputs of the task's prediction method, see `Task.to_outputs`; for texts also `truncated`."""
         options = {} if self.strategy is None else {"strategy": self.strategy}
         reader = self.model.reader_for(**options)
         batch = encode_in_graph(reader, strings, self.graph_tokenizer, windows=True)
@@ -97,7 +101,8 @@ class GraphTask:
         if options:
             inputs["seeds"] = tf.zeros(tf.shape(batch.strings)[:1], tf.int32) if seed is None else seed
         computed = model.compute(model.prepare(inputs, **options), **options)
-        return model.to_outputs(batch.strings, inputs, computed, self.tokenizers)
+        outputs = model.to_outputs(batch.strings, inputs, computed, self.tokenizers)
+        return outputs | ({"truncated": batch.truncated} if isinstance(batch, GraphEncodedTexts) else {})
 
     def read(self, reader: TextReader | WordReader | None, strings: tf.Tensor) -> Any:
         """Tokenize texts; see `encode_in_graph`."""
@@ -108,9 +113,9 @@ class GraphTask:
         return next(each for each in self.tokenizers.values() if each.tokenizer is tokenizer)
 
     def score(self, strings: tf.Tensor, target: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """Text or image, and target (B,) -> `score` (B,), `token_scores` and pieces (B, T); for images also `valid`.
+        """Text or image, and target (B,) -> `score`, `truncated` (B,), `token_scores` and pieces (B, T).
 
-        The score includes the end token.
+        For images also `valid`. The score includes the end token.
         """
         model = self.model
         sources = None if target is None else self.read(model.input_reader, strings)
@@ -118,21 +123,23 @@ class GraphTask:
         inputs, images = introspection.score_inputs(model, targets, sources)
         name = "target_pieces" if "target_tokenizer" in self.tokenizers else "pieces"
         pieces = targets.tokenizer.pieces(*targets.arrays())
-        return {**images, **introspection.score_tensors(model, inputs), name: pieces}
+        truncated = targets.truncated | getattr(sources, "truncated", False)
+        return {**images, **introspection.score_tensors(model, inputs), name: pieces, "truncated": truncated}
 
     def embed(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Text (B,) -> `embedding` (B, M), `token_embeddings` (B, S, M), `pieces` (B, S)."""
+        """Text (B,) -> `embedding` (B, M), `token_embeddings` (B, S, M), `pieces` (B, S), `truncated` (B,)."""
         return self._inspect(introspection.embedding_tensors, text)
 
     def attention(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Text (B,) -> `attention` (B, layers, H, S, S), `pieces` (B, S)."""
+        """Text (B,) -> `attention` (B, layers, H, S, S), `pieces` (B, S), `truncated` (B,)."""
         return self._inspect(introspection.attention_tensors, text)
 
     def _inspect(self, function: Callable[[Any, dict], dict], text: tf.Tensor) -> dict[str, tf.Tensor]:
         model = self.model
-        arrays = introspection.encoder_inputs(model, self.read(model.text_reader, text))
+        batch = self.read(model.text_reader, text)
+        arrays = introspection.encoder_inputs(model, batch)
         pieces = self.tokenizers["tokenizer"].pieces(arrays["token_ids"], arrays["padding_mask"])
-        return {**function(model, arrays), "pieces": pieces}
+        return {**function(model, arrays), "pieces": pieces, "truncated": batch.truncated}
 
 
 def graph_task(model: Task, strategy: Strategy | None) -> GraphTask:
@@ -143,9 +150,9 @@ def graph_task(model: Task, strategy: Strategy | None) -> GraphTask:
     """
     if not isinstance(model, Task):
         raise TypeError(f"{type(model).__name__} cannot be exported; expected a model of this library.")
-    if model.default_strategy is None:
+    if model.spec.default_strategy is None:
         return GraphTask(model, None)
-    return GraphTask(model, strategy or model.default_strategy())
+    return GraphTask(model, check_strategy(strategy, model.spec.default_strategy))
 
 
 def strings_spec(name: str) -> tf.TensorSpec:
@@ -159,7 +166,7 @@ def example_image(size: int) -> bytes:
     return tf.io.encode_png(tf.tile(line[None, :, None], (size, 1, 3))).numpy()
 
 
-def _compile(function: Callable, specs: list[tf.TensorSpec]) -> Callable:
+def compile_signature(function: Callable, specs: list[tf.TensorSpec]) -> Callable:
     """Compile a function to a graph. It adds a row to an empty batch, on which some layers fail."""
 
     def signature(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:

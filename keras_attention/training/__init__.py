@@ -9,12 +9,11 @@ from keras_attention.lazy import lazy_names
 if TYPE_CHECKING:
     from keras_attention.training.baselines import Baseline, baseline
     from keras_attention.training.compiling import compile_model
-    from keras_attention.training.contrastive import PairLoss, fit_encoder
-    from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, fit_head, freeze, rematerialize
+    from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, freeze, rematerialize
     from keras_attention.training.losses import MaskedCrossEntropy
+    from keras_attention.training.new_head import fit_new_head
     from keras_attention.training.optimizers import WarmUp
     from keras_attention.training.plan import TrainingPlan
-    from keras_attention.training.run import train
     from keras_attention.training.self_critical import SelfCriticalBatches
 
 __getattr__ = lazy_names(
@@ -23,13 +22,13 @@ __getattr__ = lazy_names(
         "baselines": "Baseline baseline",
         "checkpoints": "",
         "compiling": "compile_model",
-        "contrastive": "PairLoss fit_encoder",
-        "finetuning": "LayerwiseAdam enable_lora fit_head freeze rematerialize",
+        "finetuning": "LayerwiseAdam enable_lora freeze rematerialize",
         "losses": "MaskedCrossEntropy",
+        "new_head": "fit_new_head",
         "optimizers": "WarmUp",
         "plan": "TrainingPlan",
         "progress": "",
-        "run": "train",
+        "run": "",
         "self_critical": "SelfCriticalBatches",
     },
 )
@@ -38,16 +37,13 @@ __all__ = [
     "Baseline",
     "LayerwiseAdam",
     "MaskedCrossEntropy",
-    "PairLoss",
     "SelfCriticalBatches",
     "TrainingPlan",
     "WarmUp",
     "baseline",
     "compile_model",
     "enable_lora",
-    "fit_encoder",
-    "fit_head",
+    "fit_new_head",
     "freeze",
     "rematerialize",
-    "train",
 ]

@@ -1,4 +1,4 @@
-"""`baseline`: the score that a task reaches without a network; `train` compares it with the score of the best model."""
+"""`baseline`: the metric that a task reaches without a network; `train` compares it with that of the best model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def baseline(
         validation: raw validation examples; for a language model also batches.
         metric: a metric of the table; by default the `metric` of the task.
         label_smoothing: label smoothing of the loss of a language model.
-        bleu_tokenizer: sacreBLEU's tokenizer; see `keras_attention.metrics.score_texts`.
+        bleu_tokenizer: sacreBLEU's tokenizer; see `keras_attention.metrics.evaluate_texts`.
 
     Returns:
         a `Baseline` with the `value` and a `description` of the prediction; None if the metric is not in the table, or
@@ -53,10 +53,10 @@ def baseline(
         >>> ka.training.baseline(model, train, [("very fine", "good"), ("very dull", "bad")])
         Baseline(value=0.5, description='the most frequent label')
     """
-    if model.metric != "loss" and any(isinstance(data, keras.utils.PyDataset) for data in (examples, validation)):
+    if model.spec.metric != "loss" and any(isinstance(data, keras.utils.PyDataset) for data in (examples, validation)):
         return None
     options = {"label_smoothing": label_smoothing, "bleu_tokenizer": bleu_tokenizer}
-    return model.data.baseline(model, examples, validation, metric or model.metric, **options)
+    return model.data.baseline(model, examples, validation, metric or model.spec.metric, **options)
 
 
 def compare_with_baseline(
@@ -68,7 +68,7 @@ def compare_with_baseline(
     verbose: bool,
     **options: Any,
 ) -> None:
-    """Write the score of the best model next to the baseline, and warn if it is not better.
+    """Write the metric of the best model next to the baseline, and warn if it is not better.
 
     The metric is the monitored one or, if this has no baseline, the metric of the task.
 
@@ -85,7 +85,7 @@ def compare_with_baseline(
         if verbose:
             write_line("There is no validation data, so the model is not compared with a baseline.")
         return
-    for name in dict.fromkeys([monitor, f"val_{model.metric}", "val_logits_loss"]):
+    for name in dict.fromkeys([monitor, f"val_{model.spec.metric}", "val_logits_loss"]):
         value = value_of(name) if name.startswith("val_") else None
         metric = name.removeprefix("val_")
         if value is None or (naive := baseline(model, examples, validation, metric, **options)) is None:

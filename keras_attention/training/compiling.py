@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import keras
@@ -37,6 +38,22 @@ def adam(learning_rate: Any = 1e-3, clip_norm: float = 1.0, kind: type = Adam, *
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 5.3.
     """
     return kind(learning_rate, beta_2=0.98, epsilon=1e-9, global_clipnorm=clip_norm, **options)
+
+
+def check_takes_logits(loss: Any, task: str) -> None:
+    """Check that a loss of Keras does not expect probabilities, which it does by default.
+
+    Raises:
+        ValueError: it does; the message says what to pass.
+    """
+    found = keras.losses.get(loss) if isinstance(loss, str) and loss != "auto" else loss
+    default = inspect.signature(found).parameters.get("from_logits") if inspect.isfunction(found) else None
+    if getattr(found, "from_logits", True) is False or (default is not None and default.default is False):
+        raise ValueError(
+            f"The loss {loss if isinstance(loss, str) else getattr(loss, 'name', loss.__class__.__name__)!r} expects "
+            f"probabilities, but a {task} returns logits. Leave out `loss`, or pass "
+            "keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
+        )
 
 
 def losses(model: keras.Model, label_smoothing: float = 0.0) -> Any:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import keras
-import numpy as np
 
 from keras_attention.keras_patches import all_layers
 from keras_attention.training.optimizers import Adam
@@ -48,65 +46,6 @@ def freeze(model: keras.Model) -> None:
     for layer in (model.embedding, model.character_encoder, model.encoder):
         if layer is not None:
             layer.trainable = False
-
-
-def fit_head(model: keras.Model, examples: Sequence[Any], max_examples: int = 2000) -> None:
-    """Fit the head of a classifier or tagger by logistic regression on the outputs of its encoder.
-
-    The gradients of a head with random weights damage the pre-trained encoder. So fit the head first, then train all
-    weights. The weights W, b of the head minimize the sum of -log softmax(W x + b)[label] plus |W|^2 / 4; the vectors x
-    are the inputs of the head, divided by their mean L2 norm.
-
-    Args:
-        model: a `TextClassifier` or `TextTagger`.
-        examples: raw examples of the task.
-        max_examples: maximum number of examples to use, chosen at random; for a tagger, at most five times as many
-            words.
-
-    Raises:
-        ValueError: the model has no labels.
-
-    Example:
-        >>> examples = [("we eat bread", "food"), ("they drink water", "drink")]
-        >>> sizes = {"width": 14, "num_heads": 2, "num_layers": 1, "intermediate_dim": 5}
-        >>> model = ka.TextClassifier.from_examples(examples, "bert_base", tokenizer_kind="characters", **sizes)
-        >>> fit_head(model, examples)
-        >>> [output.label for output in model.classify(["we eat bread", "they drink water"])]
-        ['food', 'drink']
-
-    Reference: Kumar et al., 2022, https://arxiv.org/abs/2202.10054 (linear probing, then fine-tuning).
-    """
-    if not model.labels:
-        raise ValueError(f"A {type(model).__name__} has no labels; expected a TextClassifier or a TextTagger.")
-    rng = np.random.default_rng(0)
-    batches = model.make_batches([examples[i] for i in rng.permutation(len(examples))[:max_examples]], shuffle=False)
-    encoder = keras.Model(model.input, model.head.input)
-    vectors, labels = [], []
-    for inputs, label_ids, weights in map(batches.__getitem__, range(len(batches))):
-        vectors.append(encoder.predict_on_batch(inputs)[weights > 0].astype("float32"))
-        labels.append(label_ids[weights > 0])
-    rows = rng.permutation(sum(map(len, labels)))[: 5 * max_examples]
-    kernel, bias = _logistic_regression(np.concatenate(vectors)[rows], np.concatenate(labels)[rows], len(model.labels))
-    model.head.set_weights([kernel, bias])
-
-
-def _logistic_regression(
-    vectors: np.ndarray, labels: np.ndarray, num_classes: int, steps: int = 300
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the matrix and the biases of a logistic regression, by Nesterov's accelerated gradient descent."""
-    scale, one_hot = np.linalg.norm(vectors, axis=1).mean(), np.eye(num_classes, dtype="float32")[labels]
-    inputs = np.concatenate([vectors / scale, np.ones((len(vectors), 1), "float32")], axis=1)
-    penalty = np.full((inputs.shape[1], 1), 0.5 / len(inputs), "float32")
-    penalty[-1] = 0.0  # no penalty of the biases
-    rate = 1 / (0.5 * np.linalg.eigvalsh(inputs.T @ inputs / len(inputs))[-1] + penalty.max())
-    weights = ahead = np.zeros((inputs.shape[1], num_classes), "float32")
-    for step in range(steps):
-        logits = inputs @ ahead
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        errors = powers / powers.sum(axis=1, keepdims=True) - one_hot
-        updated = ahead - rate * (inputs.T @ errors / len(inputs) + penalty * ahead)
-        weights, ahead = updated, updated + step / (step + 3) * (updated - weights)
-    return weights[:-1] / scale, weights[-1]
 
 
 def enable_lora(model: keras.Model, rank: int) -> int:

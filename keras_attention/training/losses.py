@@ -29,7 +29,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
         label_smoothing: e, in [0, 1).
 
     Call arguments:
-        y_true: (B, T) or (B,) int labels.
+        y_true: (B, T) or (B,) int labels; a negative one, such as -1 or -100, has the weight 0.
         y_pred: (B, T, V) or (B, V) logits, in any float dtype.
         sample_weight: w, with the shape of `y_true`, or (B,), one weight for a row; 0 at tokens to ignore. The default
             is 1.
@@ -60,7 +60,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
 
     def sums(self, y_true, y_pred, sample_weight=None):
         """Return the sum of w cost and the sum of |w| over all tokens, so that the loss of several batches is exact."""
-        weights = flat_weights(y_pred, sample_weight)
+        weights = flat_weights(y_true, y_pred, sample_weight)
         costs = ops.reshape(self.call(y_true, y_pred), (-1,))
         return ops.sum(ops.where(weights == 0, 0.0, costs * weights)), ops.sum(ops.abs(weights))
 
@@ -91,7 +91,7 @@ def token_costs(logits, labels, label_smoothing: float = 0.0):
     """
     shape, vocabulary, smooth = ops.shape(labels), logits.shape[-1], label_smoothing
     labels = ops.reshape(labels, (-1,))
-    labels = ops.where(labels < 0, labels + vocabulary, labels)  # such as -1 at tokens whose weight is 0
+    labels = ops.maximum(labels, 0)  # a negative label has no weight
 
     @ops.custom_gradient
     def costs(logits):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -14,7 +15,7 @@ Schedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
 SCHEDULES = get_args(Schedule)
 Mode = Literal["min", "max"]
 BleuTokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"]
-# Which value of a metric is better. Names of Keras, and of the scores of texts, captions and speech.
+# Which value of a metric is better. Names of Keras, and of texts, captions and speech.
 _LOWER_IS_BETTER = {
     "loss", "perplexity", "cross_entropy", "crossentropy", "binary_crossentropy", "categorical_crossentropy",
     "sparse_categorical_crossentropy", "kl_divergence", "poisson", "hinge", "squared_hinge", "categorical_hinge",
@@ -64,10 +65,11 @@ class TrainingPlan:
             metric name.
         bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the script (Latin, Chinese, ...) of the references.
         patience: stop after this many epochs without improvement.
-        average_checkpoints: average the last N checkpoints; keep the average only if its score is better; 1 = off.
+        average_checkpoints: average the last N checkpoints; keep the average only if its metric is better; 1 = off.
         seed: seed of the random order of the examples.
 
     Raises:
+        TypeError: a value is no number, or not an integer where one is expected.
         ValueError: a value is outside its range.
 
     Example:
@@ -94,6 +96,11 @@ class TrainingPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            kind = {int: numbers.Integral, float: numbers.Real}.get(type(field.default), object)
+            if not isinstance(value := getattr(self, field.name), kind):
+                expected = "an integer" if kind is numbers.Integral else "a number"
+                raise TypeError(f"`{field.name}` is {value!r}; expected {expected}.")
         for name in _POSITIVE:
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; expected a finite number above 0.")

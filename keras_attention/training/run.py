@@ -90,22 +90,23 @@ def train(
     monitor = plan.monitor or default_monitor(model, batches, validation)
     if plan.bleu_tokenizer:
         options["bleu_tokenizer"] = plan.bleu_tokenizer
-    scores = _task_scores(model, batches, validation, monitor, options)
+    metrics = _task_metrics(model, batches, validation, monitor, options)
     if extra_metrics is None:
-        _check_monitor(monitor, [*computed_names(model, valid is not None), *scores])
+        _check_monitor(monitor, [*computed_names(model, valid is not None), *metrics])
     mode = mode_of(monitor, plan.mode, model.output if isinstance(model.output, dict) else ())
     _check_passes(plan, batches)
     directory.mkdir(parents=True, exist_ok=True)
     compile_model(model, plan, plan.passes_per_epoch * len(batches))
     model.optimizer.build(model.trainable_variables)
-    state = RunState(directory, plan, monitor, mode, _combined(scores, extra_metrics), {**identity, "monitor": monitor})
+    measured = _combined(metrics, extra_metrics)
+    state = RunState(directory, plan, monitor, mode, measured, {**identity, "monitor": monitor})
     callbacks = [*callbacks, *([EpochLog()] if verbose else [])]
     _fit(model, state, plan, batches, valid, class_weight, callbacks)
     state.warn_if_constant()
     state.load_best(model)
     if plan.average_checkpoints > 1:
         _keep_average_if_better(model, state, batches, valid)
-    data = (batches, valid) if model.metric == "loss" else (examples, validation)
+    data = (batches, valid) if model.spec.metric == "loss" else (examples, validation)
     settings = {"label_smoothing": plan.label_smoothing, "bleu_tokenizer": plan.bleu_tokenizer}
     compare_with_baseline(model, *data, state.value_of_best, monitor, verbose, **settings)
     return state.history
@@ -144,34 +145,34 @@ def default_monitor(model: keras.Model, batches: Any, validation: Any) -> str:
     if validation is None:
         return "loss" if batches.mean_reward is None else "reward"
     only_batches = isinstance(validation, keras.utils.PyDataset)
-    return "val_loss" if only_batches and model.metric in model.data.text_metrics else f"val_{model.metric}"
+    return "val_loss" if only_batches and model.spec.metric in model.data.text_metrics else f"val_{model.spec.metric}"
 
 
-def _task_scores(
+def _task_metrics(
     model: keras.Model, batches: Any, validation: Any, monitor: str, options: dict
 ) -> dict[str, Callable[[Any], float]]:
     """Return metric -> function for the metrics that Keras does not compute: those of generated texts, the reward."""
-    scores: dict[str, Callable[[Any], float]] = {}
+    metrics: dict[str, Callable[[Any], float]] = {}
     if validation is not None and not isinstance(validation, keras.utils.PyDataset):
         for metric in model.data.output_metrics(model):
-            if metric in (model.metric, monitor.removeprefix("val_")):
-                scores[f"val_{metric}"] = lambda model, metric=metric: model.data.validation_score(
+            if metric in (model.spec.metric, monitor.removeprefix("val_")):
+                metrics[f"val_{metric}"] = lambda model, metric=metric: model.data.validation_metric(
                     model, validation, metric, **options
                 )
     if batches.mean_reward is not None:
-        scores["reward"] = lambda _: batches.mean_reward
-    return scores
+        metrics["reward"] = lambda _: batches.mean_reward
+    return metrics
 
 
 def _combined(
-    scores: dict[str, Callable[[Any], float]], extra_metrics: Callable[[Any], dict[str, float]] | None
+    metrics: dict[str, Callable[[Any], float]], extra_metrics: Callable[[Any], dict[str, float]] | None
 ) -> Callable[[Any], dict[str, float]] | None:
-    """Return one function that computes the scores and calls `extra_metrics`; None if there are neither."""
-    if not scores and extra_metrics is None:
+    """Return one function that computes the metrics and calls `extra_metrics`; None if there are neither."""
+    if not metrics and extra_metrics is None:
         return None
 
     def measured(model: keras.Model) -> dict[str, float]:
-        values = {name: score(model) for name, score in scores.items()}
+        values = {name: compute(model) for name, compute in metrics.items()}
         return values if extra_metrics is None else {**values, **extra_metrics(model)}
 
     return measured

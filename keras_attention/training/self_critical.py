@@ -166,8 +166,8 @@ class SelfCriticalBatches(keras.utils.PyDataset):
     def _image_rows(self) -> np.ndarray:
         """Return the indices of the examples of the epoch, (batches, images)."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        rows = rng.choice(self.valid_indices, self.images_per_epoch, replace=False)
-        return rows.reshape(-1, self.images_per_batch)
+        indices = rng.choice(self.valid_indices, self.images_per_epoch, replace=False)
+        return indices.reshape(-1, self.images_per_batch)
 
     def _image_inputs(self, index: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng([self.seed, self.epoch, index])

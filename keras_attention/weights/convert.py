@@ -220,7 +220,7 @@ def _rows_of(model: keras.Model, family: Family) -> Iterator[Row]:
     """Yield the rows that apply to a model, one for each block; `path` is a tuple of paths."""
     num_blocks = max(model.config.num_layers, getattr(model.config, "decoder_layers", 0))
     for row in family.rows:
-        if row.task not in (None, model.task_name()):
+        if row.task not in (None, model.spec.class_name):
             continue
         templates = (row.path,) if isinstance(row.path, str) else row.path
         for i in range(num_blocks if "{i}" in row.hf_name else 1):
@@ -248,7 +248,10 @@ def _assign(model: keras.Model, row: Row, array: np.ndarray) -> None:
                 f"{row.hf_name} has the shape {array.shape}; by the config {path} has {tuple(variable.shape)}. Check "
                 "that config.json belongs to these weights, and that no size was changed."
             )
-        variable.assign(np.asarray(value, "float32"))
+        value = np.asarray(value, "float32")
+        if value.size and np.isnan(value.min()):
+            raise ValueError(f"{row.hf_name} has NaN values, so all outputs would be NaN. Choose another checkpoint.")
+        variable.assign(value)
 
 
 def _check_rows(model: keras.Model, family: Family, rows: Sequence[Row]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from keras_attention import models
 from keras_attention.config import MEAN, REGRESSION, SINGLE_LABEL
 from keras_attention.data.special_tokens import special_tokens_of
-from keras_attention.storage import atomic_directory
+from keras_attention.storage import atomic_directory, local_path
 from keras_attention.weights.attributes import make_config, read_config, unsupported, write_config
 from keras_attention.weights.bert import BERT
 from keras_attention.weights.convert import Family, canonical_names, collect_arrays, load_arrays
@@ -112,8 +112,8 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
             "The model is quantized or has LoRA weights, which cannot be written for transformers. Write it before you "
             "quantize it; to merge LoRA, save the model and load it again."
         )
-    attributes = {**_token_ids(family, model), **write_config(family, model.config, model.task_name())}
-    if pathlib.Path(directory).exists():
+    attributes = {**_token_ids(family, model), **write_config(family, model.config, model.spec.class_name)}
+    if local_path(directory).exists():
         raise ValueError(f"{str(directory)!r} exists; expected a new directory. Nothing was overwritten.")
     with atomic_directory(directory) as path:
         (path / "config.json").write_text(json.dumps(attributes, indent=2) + "\n", encoding="utf-8")
@@ -141,7 +141,7 @@ def _check_task(task: str, family: Family) -> str:
 def _make_model(family: Family, task: str, fields: Mapping[str, Any], overrides: dict[str, Any]) -> models.Task:
     """Make a model with initial weights; `overrides` are tokenizers and config fields with new values."""
     kind, known = getattr(models, task), {field.name for field in dataclasses.fields(family.config)}
-    tokenizers = {name: overrides.pop(name) for name in kind.tokenizer_names if name in overrides}
+    tokenizers = {name: overrides.pop(name) for name in kind.spec.tokenizer_names if name in overrides}
     unknown = sorted(set(overrides) - known)
     if unknown:
         raise ValueError(
@@ -186,7 +186,7 @@ def _family_of(model: models.Task) -> Family:
     fitting = [
         family
         for family in families
-        if type(model.config) is family.config and model.task_name() in family.architectures.values()
+        if type(model.config) is family.config and model.spec.class_name in family.architectures.values()
     ]
     if not fitting:
         raise ValueError(

@@ -1,0 +1,93 @@
+"""Run a prediction: batches of similar length -> compiled computation -> one output for each text or image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_attention.generation import CompiledFunction
+from keras_attention.models.prediction.detokenizer import Detokenizer
+from keras_attention.outputs import split_rows
+
+
+def predict_outputs(
+    model: Any,
+    inputs: Any,
+    texts: Sequence | None,
+    batch_size: int,
+    add_inputs: Callable | None = None,
+    **options: Any,
+) -> list:
+    """Compute one output of a task for each text or image.
+
+    Args:
+        model: a task.
+        inputs: B texts or images, from `encoded_inputs.py`.
+        texts: the B texts; None for images.
+        batch_size: number of texts or images in a batch.
+        add_inputs: function from the indices of a batch to more inputs of `Task.prepare`, such as prefixes.
+        **options: constants of the compiled function, such as the `strategy` of a search.
+
+    Returns:
+        B objects of the task's `output_class`.
+    """
+
+    def compute(indices: np.ndarray) -> dict[str, Any]:
+        batch = inputs.take(indices)
+        added = {} if add_inputs is None else add_inputs(indices)
+        if "strategy" in options:
+            added["seeds"] = options["strategy"].seeds(indices)
+        return compute_outputs(model, batch.strings, {**model.to_inputs(batch), **added}, **options)
+
+    return objects_from_rows(model.spec.output_class, run_batches(inputs.lengths, batch_size, compute), texts)
+
+
+def compute_outputs(model: Any, strings: Any, inputs: dict, **options: Any) -> dict[str, Any]:
+    """Run a task's `prepare`, `compute` and `to_outputs` on a batch of arrays; see `Task.to_outputs` for the result."""
+    stop = options["strategy"].stop if "strategy" in options else ()
+    detokenizers = {name: Detokenizer(tokenizer, stop) for name, tokenizer in model.tokenizers.items()}
+    computed = compiled_function(model, type(model).compute)(model.prepare(inputs, **options), **options)
+    return model.to_outputs(strings, inputs, computed, detokenizers)
+
+
+def compiled_function(model: Any, function: Callable[..., dict]) -> CompiledFunction:
+    """Compile `function(model, inputs, **options)` for arrays, once for each model; see `CompiledFunction`."""
+    if function not in model._compiled_functions:
+        model._compiled_functions[function] = CompiledFunction(model, function)
+    return model._compiled_functions[function]
+
+
+def run_batches(
+    lengths: Sequence[int], batch_size: int, compute: Callable[[np.ndarray], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Compute a row for each example, in batches of similar length, which need little padding.
+
+    Args:
+        lengths: the length of each example.
+        batch_size: number of examples in a batch.
+        compute: a function from the indices of a batch (B,) to a dict of arrays; axis 0 is the batch.
+
+    Returns:
+        one dict per example, in the order of the examples.
+
+    Raises:
+        ValueError: `batch_size` is not positive.
+    """
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` is {batch_size}; expected a positive integer.")
+    order = np.argsort(np.asarray(lengths, "int64"), kind="stable")
+    rows: list[Any] = [None] * len(order)
+    for begin in range(0, len(order), batch_size):
+        indices = order[begin : begin + batch_size]
+        for index, row in zip(indices, split_rows(compute(indices)), strict=True):
+            rows[index] = row
+    return rows
+
+
+def objects_from_rows(output_class: type, rows: Sequence[dict[str, Any]], texts: Sequence[str] | None) -> list:
+    """Return an object of `output_class` for each row and, except for images, its text."""
+    if texts is None:
+        return [output_class.from_row(row) for row in rows]
+    return [output_class.from_row(row, text) for row, text in zip(rows, texts, strict=True)]

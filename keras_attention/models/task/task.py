@@ -1,0 +1,302 @@
+"""`Task`, the base class of all models: the attributes that describe a task, and its methods."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import keras
+
+from keras_attention import keras_patches
+from keras_attention.data.example_weights import ClassWeight
+from keras_attention.data.text_reader import TextReader
+from keras_attention.data.word_reader import WordReader
+from keras_attention.data_size import DataSize
+from keras_attention.generation import CompiledFunction, Strategy
+from keras_attention.generation.compiled import check_process
+from keras_attention.models.task import constructors, keras_methods, saving, token_loss
+from keras_attention.models.task.spec import TaskSpec
+from keras_attention.models.task_data.task_data import TaskData
+
+
+def _documented_by(function: Callable) -> Callable[[Callable], Callable]:
+    """Return a decorator that replaces the summary of a method by the docstring of the function that it calls."""
+
+    def decorate(method: Callable) -> Callable:
+        method.__doc__ = function.__doc__
+        return method
+
+    return decorate
+
+
+def _check_task(model: Any, expected: str) -> None:
+    """Raise TypeError if `model` is not a `Task`."""
+    if not isinstance(model, Task):
+        raise TypeError(f"`other` is a {type(model).__name__}; expected a {expected}.")
+
+
+class Task(keras.Model):
+    """A functional Keras model with a config and tokenizers.
+
+    A subclass builds its network in `__init__`, describes itself in `spec` and its examples in `data`, and defines the
+    steps of a prediction: `to_inputs`, from strings to ids; `prepare` and `compute`, in `keras.ops`, from ids to
+    numbers and ids; and `to_outputs`, from ids to strings. The prediction method and an export use all of them.
+
+    `model.save("m.keras")` saves weights, config and tokenizers. A loaded model uses the current dtype policy, and all
+    of its weights are trainable.
+
+    Args:
+        config: the config of the network, such as a `TransformerConfig`.
+        tokenizers: dict of KerasHub tokenizers, one for each of `spec.tokenizer_names`; None for a missing one.
+        inputs: the network's inputs, a dict of Keras tensors.
+        outputs: the network's output.
+    """
+
+    spec: TaskSpec  # what other parts of the library derive from the task
+    data: TaskData  # reads, checks, batches and evaluates the examples
+    input_reader: TextReader | WordReader | None = None  # encodes the input texts; None for images
+    target_reader: TextReader | None = None  # reader of the texts that the model generates
+
+    # Parts of the network; None for a part that the task does not have.
+    embedding: keras.layers.Layer | None = None
+    character_encoder: keras.layers.Layer | None = None
+    image_encoder: keras.layers.Layer | None = None
+    encoder: keras.layers.Layer | None = None
+    decoder: keras.layers.Layer | None = None
+    pooler: keras.layers.Layer | None = None
+
+    is_pretrained = False  # whether it was loaded, or has the encoder of another model; see `TrainingPlan.for_data`
+    _accumulated_factor = 1.0  # factor of the loss, if gradients are accumulated
+
+    def __init__(self, config, tokenizers: dict[str, Any], inputs, outputs, **kwargs) -> None:
+        check_process()
+        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        self.config, self.quantization = config, None
+        self._compiled_functions: dict[Callable, CompiledFunction] = {}
+        for name, tokenizer in tokenizers.items():
+            setattr(self, name, tokenizer)
+            if tokenizer is not None:  # an unbuilt layer would make Keras predict twice on JAX
+                tokenizer.built = True
+
+    @classmethod
+    @_documented_by(constructors.from_preset)
+    def from_preset(cls, name: str, **overrides: Any) -> Self:
+        """Make a model with the config of a preset and new weights."""
+        return constructors.from_preset(cls, name, **overrides)
+
+    @classmethod
+    @_documented_by(constructors.from_examples)
+    def from_examples(
+        cls,
+        examples: Sequence,
+        preset: str | None = None,
+        *,
+        tokenizer_kind: str | None = None,
+        vocabulary_size: int | None = None,
+        lowercase: bool = False,
+        normalization: str = "identity",
+        data_size: DataSize | None = None,
+        **overrides: Any,
+    ) -> Self:
+        """Make a model with the config of a preset, new weights, and tokenizers trained on the examples."""
+        return constructors.from_examples(
+            cls, examples, preset, tokenizer_kind, vocabulary_size, lowercase, normalization, data_size, **overrides
+        )
+
+    @classmethod
+    @_documented_by(constructors.from_model)
+    def from_model(cls, other: Task, **overrides: Any) -> Self:
+        """Copy a model of the same task, with another config."""
+        _check_task(other, cls.spec.class_name)
+        return constructors.from_model(cls, other, **overrides)
+
+    @classmethod
+    @_documented_by(constructors.from_encoder)
+    def from_encoder(cls, other: Task, **overrides: Any) -> Self:
+        """Make a model with the encoder of another model; the layers after the encoder are new."""
+        _check_task(other, "model with a Transformer encoder of one text")
+        return constructors.from_encoder(cls, other, **overrides)
+
+    @_documented_by(keras_methods.compile)
+    def compile(self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **options: Any):
+        """Configure training; see `keras.Model.compile`."""
+        keras_methods.compile(self, optimizer, loss, weighted_metrics, **options)
+
+    def compile_from_config(self, config: dict) -> None:
+        """Compile with the configuration of a saved model."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    @_documented_by(keras_methods.fit)
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *args: Any,
+        validation_data: Any = None,
+        class_weight: ClassWeight | None = None,
+        sample_weight: Any = None,
+        **options: Any,
+    ) -> keras.callbacks.History:
+        """Train on raw examples or on batches; see `keras.Model.fit`."""
+        data = {"validation_data": validation_data, "class_weight": class_weight, "sample_weight": sample_weight}
+        return keras_methods.fit(self, x, y, *args, **data, **options)
+
+    @_documented_by(keras_methods.evaluate)
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
+        """Compute the loss and the metrics; see `keras.Model.evaluate`."""
+        return keras_methods.evaluate(self, x, y, *args, **options)
+
+    @_documented_by(keras_methods.predict)
+    def predict(self, x: Any, batch_size: int | None = None, *args: Any, **options: Any) -> Any:
+        """Return the outputs for texts or images, or the network's outputs for batches; see `keras.Model.predict`."""
+        return keras_methods.predict(self, x, batch_size, *args, **options)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Return the loss of a batch per token; see `token_loss.compute_loss`."""
+        return token_loss.compute_loss(self, x, y, y_pred, sample_weight, training)
+
+    def train_step(self, *arguments):
+        """Update the weights, or accumulate the gradients of a batch; see `token_loss.train_step`."""
+        return token_loss.train_step(self, *arguments)
+
+    @_documented_by(keras_methods.make_train_function)
+    def make_train_function(self, force: bool = False) -> Any:
+        return keras_methods.make_train_function(self, force)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
+        keras_patches.build_on_one_replica(self, iterator, data_batch)
+
+    @_documented_by(saving.save)
+    def save(self, filepath: str | pathlib.Path, *args: Any, **options: Any) -> None:
+        """Save the weights, the config and the tokenizers to a `.keras` file."""
+        saving.save(self, filepath, *args, **options)
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
+        return saving.get_config(self)
+
+    @classmethod
+    def from_config(cls, config: dict, custom_objects: dict | None = None) -> Self:
+        """Make a model from a dict that `get_config` returned."""
+        return saving.from_config(cls, config, custom_objects)
+
+    @_documented_by(saving.quantize)
+    def quantize(self, mode: str | None = None, config: Any = None, *, filters: None = None) -> None:
+        """Quantize all projections and embeddings; see `keras.Model.quantize`."""
+        saving.quantize(self, mode, config, filters)
+
+    @property
+    def has_lora(self) -> bool:
+        """True if projections have LoRA matrices; saving merges them into the weights."""
+        return any(getattr(layer, "lora_enabled", False) for layer in keras_patches.all_layers(self))
+
+    @_documented_by(saving.export)
+    def export(
+        self, directory: str | pathlib.Path, version: int = 1, strategy: Strategy | None = None, **options: Any
+    ) -> pathlib.Path:
+        """Write a SavedModel that takes raw text or images."""
+        return saving.export(self, directory, version, strategy, **options)
+
+    def _initialize_from_examples(self, examples: Sequence) -> None:
+        """Improve the initial weights of a new model with statistics of training examples; here do nothing."""
+
+    @property
+    def embeddings(self) -> tuple[keras.layers.Layer, ...]:
+        """The token embeddings."""
+        return (self.embedding,)
+
+    @property
+    def stacks(self) -> tuple[keras.layers.Layer, ...]:
+        """The encoder, the decoder or both."""
+        return tuple(layer for layer in (self.encoder, self.decoder) if layer is not None)
+
+    @property
+    def export_metadata(self) -> dict[str, Any]:
+        """What the description of an export says about this task only: the labels, if it has some."""
+        return {"labels": self.labels} if self.labels else {}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes of a classifier or the tags of a tagger; empty for other tasks."""
+        return self.config.labels
+
+    @property
+    def tokenizers(self) -> dict[str, Any]:
+        """The tokenizers of the network, by name; a missing one is None."""
+        return {name: getattr(self, name) for name in self.spec.tokenizer_names}
+
+    @property
+    def text_reader(self) -> TextReader | WordReader:
+        """The reader of a whole text: for embeddings, attention maps and the sequences of training."""
+        return TextReader.from_template(self.tokenizer, self.config.template, self.config.max_length)
+
+    def reader_for(self, **options: Any) -> TextReader | WordReader | None:
+        """Return `input_reader`; a language model leaves room for the new tokens of its `strategy`."""
+        return self.input_reader
+
+    def to_inputs(self, batch: Any) -> dict[str, Any]:
+        """Return the inputs of `prepare` for a batch of texts or images.
+
+        Args:
+            batch: `EncodedTexts`, `EncodedWordWindows` or `RawImages`; in an export, the class for a graph.
+
+        Returns:
+            dict of NumPy arrays or, in an export, of TensorFlow tensors; axis 0 is the batch.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `to_inputs`.")
+
+    def prepare(self, inputs: dict, **options: Any) -> dict:
+        """Return the inputs of `compute`. Their shapes may depend on values of `inputs`, such as the longest length."""
+        return inputs
+
+    def compute(self, inputs: dict, **options: Any) -> dict:
+        """Compute the task's result from ids or images, in `keras.ops`; the prediction method and an export compile it.
+
+        Args:
+            inputs: dict of tensors, from `prepare`; axis 0 is the batch.
+            **options: constants of the compiled function, such as the `strategy` of a search.
+
+        Returns:
+            dict of tensors; axis 0 is the batch.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `compute`.")
+
+    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+        """Return the outputs of the task's signature: the computed values, with strings instead of ids.
+
+        It works on NumPy arrays and, in an export, on TensorFlow tensors.
+
+        Args:
+            strings: input strings that the output contains, such as prompts; or None.
+            inputs: dict of arrays, the argument of `prepare`.
+            computed: dict of arrays, from `compute`.
+            detokenizers: dict of a `Detokenizer`, or `GraphTokenizer` in an export, for each tokenizer.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `to_outputs`.")
+
+    def _added_loss(self, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
+        """Return a loss per token that is added to the compiled loss, such as the one of a captioner's attention."""
+        return 0.0
+
+    def make_batches(
+        self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0, **options: Any
+    ) -> Any:
+        """Turn examples into batches for `fit`.
+
+        Args:
+            examples: raw examples of the task.
+            max_tokens: maximum number of tokens in a batch, with padding.
+            shuffle: True for training: examples are batched in random order. False for a fixed order.
+            seed: the seed of the random order.
+            **options: the other options of the function in `keras_attention.data` that makes the batches of the task.
+
+        Raises:
+            TypeError: `examples` are not those of the task.
+        """
+        return self.data.batches(self, examples, max_tokens, shuffle, seed, **options)
+
+
+keras_patches.replace_clone_model(Task)
+keras_patches.search_fewer_attributes()

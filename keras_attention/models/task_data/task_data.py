@@ -1,0 +1,208 @@
+"""`TaskData`: how a task reads, checks, batches and evaluates its examples."""
+
+from __future__ import annotations
+
+import collections
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from keras_attention.data.lines import counted
+from keras_attention.data.splitting import input_of
+from keras_attention.data.tokenizers import train_tokenizer
+from keras_attention.metrics.baselines import Baseline
+from keras_attention.models.task_data import checks
+
+
+class TaskData:
+    """Read, check, batch and evaluate the examples of a task; `Task.data` of each task is an instance.
+
+    Methods with an argument `model` read its tokenizers and its config. Methods without `model` can be called on the
+    class: `ka.TextClassifier.data.labels(examples)`.
+
+    Args:
+        batch_function: makes batches of `(examples, model, max_tokens, shuffle, seed)`, such as
+            `keras_attention.data.translation_batches`.
+
+    Example:
+        >>> ka.TextClassifier.data.label_counts([("so fine", "good"), ("a fine film", "good"), ("dull", "bad")])
+        Counter({'good': 2, 'bad': 1})
+    """
+
+    example_description = ""  # what one example is, for errors; "": the examples of the task are not checked
+    reader_call = ""  # the call that reads a file of examples, for errors
+    column_hint = "name the columns with `columns`"  # how to read other columns of a file, for errors
+    has_pairs = False  # whether an example is a pair (input, target or label), which `fit` also takes as `x` and `y`
+    text_metrics: tuple[str, ...] = ()  # metrics of generated texts; see `output_metrics`
+
+    def __init__(self, batch_function: Callable[..., Any]) -> None:
+        self._batch_function = batch_function
+
+    def is_example(self, value: Any) -> bool:
+        """Return whether a value is one example."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `is_example`.")
+
+    def check(self, examples: Any) -> None:
+        """Check that raw examples are those of this task.
+
+        Raises:
+            TypeError: `examples` is not a list, such as the path of a file; or an example is not one of the task.
+        """
+        if not self.example_description:
+            return
+        fix = f"expected a list of {self.example_description}. `{self.reader_call}` reads a file."
+        if isinstance(examples, (str, bytes, os.PathLike)) or not has_items(examples):
+            shown = f" {str(examples)[:80]!r}" if isinstance(examples, (str, os.PathLike)) else ""
+            raise TypeError(f"`examples` is a {type(examples).__name__}{shown}; {fix}")
+        for index, example in enumerate(examples):
+            if not self.is_example(example):
+                raise TypeError(f"Example {index} of `examples` is {repr(example)[:80]}; {fix}")
+
+    def check_training(
+        self, examples: Sequence, validation: Sequence | None = None, known_labels: Sequence[str] = ()
+    ) -> None:
+        """Raise an error if no model can learn from examples, and warn about what is probably a mistake.
+
+        Errors: one label, or nearly all labels occur once; all inputs, targets or captions are equal, unless they are
+        texts of several lines for a language model; all targets, labels or tags are empty.
+        Warnings: few examples; equal texts of several lines; labels that occur once, or that differ only in case,
+        spaces or Unicode normal form; empty texts; outputs that equal their inputs; equal texts with different labels;
+        validation examples that are also training examples, or whose labels no training example has.
+
+        Args:
+            examples: raw training examples of the task.
+            validation: raw validation examples, or None.
+            known_labels: the labels that the model already has. If there are any, examples with one label are a
+                warning.
+
+        Raises:
+            DataError: see above. The warnings are `DataWarning`.
+
+        Example:
+            >>> ka.Translator.data.check_training([("we eat", "comemos"), ("we eat", "comemos")])
+            Traceback (most recent call last):
+            ...
+            keras_attention.data.lines.DataError: All 2 training examples have the input 'we eat'; expected ...
+        """
+        if self.example_description and len(examples):
+            checks.check_training(self, examples, validation or (), known_labels)
+
+    def read(self, paths: Sequence[str], **options: Any) -> list:
+        """Read examples from one file or `tfds:NAME[:SPLIT]`; a `Translator` also reads two aligned files.
+
+        Args:
+            paths: the file, or two aligned files.
+            **options: `columns`, the names of columns; for a classifier or tagger `labels`, those that are expected;
+                for a tagger `tag_column`; for a captioner `images`, the folder of the images.
+
+        Raises:
+            ValueError: the number of files is wrong, or a file has another format.
+            FileNotFoundError: a file does not exist.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `read`.")
+
+    def texts(self, examples: Sequence) -> list[str]:
+        """Return the texts of examples, for training a tokenizer."""
+        return list(examples)
+
+    def label_counts(self, examples: Sequence) -> collections.Counter[str]:
+        """Return label -> number of texts or words; empty for a task without labels."""
+        return collections.Counter()
+
+    def labels(self, examples: Sequence) -> tuple[str, ...]:
+        """Return the names of the classes or tags of examples, sorted; empty for a task without labels."""
+        return tuple(sorted(self.label_counts(examples)))
+
+    def parts(self, examples: Sequence) -> dict[str, list]:
+        """Return the parts of examples that must not all be equal: name of the part -> one value per example."""
+        return {"input": [input_of(example) for example in examples]}
+
+    def train_tokenizers(
+        self, examples: Sequence, config: Any, overrides: Mapping[str, Any], **options: Any
+    ) -> dict[str, Any]:
+        """Train the tokenizers of the task on examples.
+
+        Args:
+            examples: training examples of the task.
+            config: the config of the preset.
+            overrides: config fields with new values.
+            **options: the options of `train_tokenizer`: `kind`, `vocabulary_size`, `lowercase` and `normalization`.
+
+        Returns:
+            dict of tokenizers by the names of the constructor's arguments.
+        """
+        return {"tokenizer": train_tokenizer(self.texts(examples), **options)}
+
+    def batches(self, model: Any, examples: Sequence, max_tokens: int, shuffle: bool, seed: int, **options: Any) -> Any:
+        """Turn examples into batches for `fit`; see `Task.make_batches`."""
+        self.check(examples)
+        return self._batch_function(examples, model, max_tokens, shuffle, seed, **options)
+
+    def output_metrics(self, model: Any) -> tuple[str, ...]:
+        """Return the metrics of `validation_metric` for a model: by default `text_metrics`."""
+        return self.text_metrics
+
+    def validation_metric(self, model: Any, examples: Sequence, metric: str, **options: Any) -> float:
+        """Return one of `output_metrics`, such as `"bleu"`, of the outputs that the model predicts for the examples."""
+        raise NotImplementedError(f"{type(model).__name__} has no metric of its outputs, such as {metric}.")
+
+    def baseline(self, model: Any, examples: Any, validation: Any, metric: str, **options: Any) -> Baseline | None:
+        """Return the metric of a prediction without a network, or None; see `keras_attention.training.baseline`."""
+        return None
+
+    def metrics(self, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
+        """Score a model of this task, or its export; see `keras_attention.evaluate`.
+
+        `options` are those of the prediction method, such as `strategy` and `batch_size`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `metrics`.")
+
+
+def has_items(value: Any) -> bool:
+    """Return whether a value is a sequence: it has a length and items by number."""
+    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping)
+
+
+def is_string_pair(value: Any) -> bool:
+    """Return whether a value is two strings."""
+    return (
+        not isinstance(value, str) and has_items(value) and len(value) == 2 and all(isinstance(v, str) for v in value)
+    )
+
+
+def only_path(paths: Sequence[str]) -> str:
+    """Return the single path of a list.
+
+    Raises:
+        ValueError: there is not exactly one path.
+    """
+    if len(paths) != 1:
+        raise ValueError(f"There are {len(paths)} files; this task reads exactly one.")
+    return str(paths[0])
+
+
+def check_known_labels(model: Any, counts: Mapping[str, int]) -> None:
+    """Warn about labels that the model, or the export, does not have.
+
+    Args:
+        model: a task or an exported model.
+        counts: label -> number of examples.
+
+    Raises:
+        ValueError: there are no labels, or the model has none of them.
+    """
+    if not counts:
+        raise ValueError("The examples have no words to evaluate on; expected at least one with a tag.")
+    unknown = {label: count for label, count in counts.items() if label not in model.labels}
+    shown = ", ".join(label[:40] for label in list(unknown)[:3])
+    if len(unknown) == len(counts):
+        raise ValueError(
+            f"The examples have none of the model's labels, which are {', '.join(model.labels)}; they have {shown}. "
+            "Expected examples with labels of the model."
+        )
+    if unknown:
+        warnings.warn(
+            f"The model does not have the label of {counted(sum(unknown.values()), 'example')}, so each counts as "
+            f"wrong: {shown}."
+        )
