@@ -42,9 +42,11 @@ class Preset:
         task: the name of the task class, such as `"Translator"`.
         config: the config of the network.
         paper: the URL of the paper.
-        vocabulary_size: the vocabulary size in the paper; 0 if the preset has no fixed vocabulary.
+        vocabulary_size: the vocabulary size for which the parameters are counted: that of the paper, or an example for
+            recurrent networks and captioners, whose vocabulary follows from the data.
         parameters: the number of parameters with this vocabulary, counted as in the paper: for an encoder, without the
-            pre-training head but with the pooler (if any). None without a vocabulary.
+            pre-training head but with the pooler (if any). A classifier or tagger has two labels; a
+            captioner includes its image encoder.
         quoted_parameters: the number of parameters that is commonly quoted, as text.
 
     Example:
@@ -55,26 +57,26 @@ class Preset:
     task: str
     config: RecurrentConfig | TransformerConfig
     paper: str
-    vocabulary_size: int = 0
-    parameters: int | None = None
+    vocabulary_size: int
+    parameters: int
     quoted_parameters: str | None = None
 
 
-def _recurrent(task: str, paper: str, embedding_dim: int, units: int, dropout: float, **options) -> Preset:
+def _recurrent(task: str, paper: str, embedding_dim: int, units: int, dropout: float, *sizes, **options) -> Preset:
     config = RecurrentConfig(embedding_dim=embedding_dim, units=units, dropout=dropout, **options)
-    return Preset(task, config, paper)
+    return Preset(task, config, paper, *sizes)
 
 
-def _captioner(paper: str, **options) -> Preset:
-    config = RecurrentCaptionerConfig(embedding_dim=256, units=512, dropout=0.3, max_length=32, **options)
-    return Preset("Captioner", config, paper)
+def _captioner(paper: str, embedding_dim: int, units: int, *sizes, **options) -> Preset:
+    config = RecurrentCaptionerConfig(embedding_dim=embedding_dim, units=units, dropout=0.3, max_length=32, **options)
+    return Preset("Captioner", config, paper, *sizes)
 
 
-def _transformer_captioner(paper: str) -> Preset:
+def _transformer_captioner(layers: int, width: int, heads: int, intermediate_dim: int, *sizes) -> Preset:
     config = TransformerCaptionerConfig(
-        width=256, num_layers=3, num_heads=8, intermediate_dim=1024, max_length=64, dropout=0.3
+        width=width, num_layers=layers, num_heads=heads, intermediate_dim=intermediate_dim, max_length=64, dropout=0.3
     )
-    return Preset("Captioner", config, paper)
+    return Preset("Captioner", config, "https://arxiv.org/abs/2006.06666", *sizes)
 
 
 def _translator(layers: int, width: int, heads: int, intermediate_dim: int, dropout: float, *parameters) -> Preset:
@@ -128,20 +130,24 @@ _MEGATRON = ("https://arxiv.org/abs/1909.08053", 51_200)
 
 # fmt: off
 PRESETS: dict[str, Preset] = {
-    #                            task,             paper,      embedding_dim, units, dropout, other fields
-    "rnn_seq2seq":    _recurrent("Translator",     _SUTSKEVER, 256,           384,   0.3),
-    "rnn_attention":  _recurrent("Translator",     _BAHDANAU,  256,           384,   0.3, attention="additive",
-                                 attend_embeddings=True),
-    "char_rnn":       _recurrent("CausalLM",       _KARPATHY,  64,            512,   0.2, num_layers=2, max_length=256),
-    "rnn_classifier": _recurrent("TextClassifier", _BAHDANAU,  128,           128,   0.5, attention="additive",
-                                 hash_buckets=2**16),
-    "rnn_tagger":     _recurrent("TextTagger",     _HUANG,     128,           256,   0.5, hash_buckets=2**13),
+    #                            task, paper,                 embedding_dim, units, dropout, vocabulary, parameters
+    "rnn_seq2seq":    _recurrent("Translator", _SUTSKEVER,              256,   384,     0.3,     10_000,  7_188_480),
+    "rnn_attention":  _recurrent("Translator", _BAHDANAU,               256,   384,     0.3,     10_000,  8_139_136,
+                                 attention="additive", attend_embeddings=True),
+    "char_rnn":       _recurrent("CausalLM", _KARPATHY,                  64,   512,     0.2,        100,  3_320_128,
+                                 num_layers=2, max_length=256),
+    "rnn_classifier": _recurrent("TextClassifier", _BAHDANAU,           128,   128,     0.5,     10_000,  1_854_370,
+                                 attention="additive", hash_buckets=2**16),
+    "rnn_tagger":     _recurrent("TextTagger", _HUANG,                  128,   256,     0.5,     10_000,  1_543_682,
+                                 hash_buckets=2**13),
 
-    #                                         paper, other fields
-    "show_and_tell":                _captioner("https://arxiv.org/abs/1411.4555"),
-    "show_attend_and_tell":         _captioner("https://arxiv.org/abs/1502.03044", attention="additive",
-                                               doubly_stochastic=0.02),
-    "transformer_captioner": _transformer_captioner("https://arxiv.org/abs/2006.06666"),
+    #                                             paper,                 embedding_dim, units, vocabulary, parameters
+    "show_and_tell":        _captioner("https://arxiv.org/abs/1411.4555",          256,   512,     10_000,  9_412_160),
+    "show_attend_and_tell": _captioner("https://arxiv.org/abs/1502.03044",         256,   512,     10_000, 14_460_225,
+                                       attention="additive", doubly_stochastic=0.02),
+
+    #                                            layers, width, heads, intermediate_dim, vocabulary, parameters
+    "transformer_captioner": _transformer_captioner(  3,   256,     8,             1024,     10_000,  8_306_752),
 
     #                          layers, width, heads, intermediate_dim, dropout, parameters, quoted_parameters
     "transformer_tiny":  _translator(4,  128,     4,              256,     0.3,   6_054_912, None),

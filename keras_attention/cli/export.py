@@ -109,18 +109,18 @@ def _describe_cost(cost: ka.serving.StepCost | None) -> str:
 def presets(as_json: bool) -> None:
     """List the presets with their sizes.
 
-    `parameters`: counted in our model. `quoted`: the number that is usually quoted for it.
+    `parameters`: counted in our model, with this vocabulary. `quoted`: the number that is usually quoted for it.
     """
     rows = [_preset_row(name, row) for name, row in ka.presets().items()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    click.echo(f"{'preset':23}{'task':16}{'layers':>7}{'width':>7}{'heads':>7}{'parameters':>16}{'quoted':>9}")
+    columns = f"{'layers':>7}{'width':>7}{'heads':>7}{'vocabulary':>12}{'parameters':>15}{'quoted':>9}"
+    click.echo(f"{'preset':23}{'task':16}{columns}")
     for row in rows:
-        counted = f"{row['parameters']:,}" if row["parameters"] else "by vocabulary"
         click.echo(
-            f"{row['name']:23}{row['task']:16}{row['layers']:7}{row['width']:7}{row['heads'] or '-':>7}{counted:>16}"
-            f"{row['quoted_parameters'] or '-':>9}"
+            f"{row['name']:23}{row['task']:16}{row['layers']:7}{row['width']:7}{row['heads'] or '-':>7}"
+            f"{row['vocabulary_size']:12,}{row['parameters']:15,}{row['quoted_parameters'] or '-':>9}"
         )
 
 
@@ -132,6 +132,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
         "layers": config.num_layers,
         "width": config.width,
         "heads": config.num_heads,
+        "vocabulary_size": row.vocabulary_size,
         "parameters": row.parameters,
         "quoted_parameters": row.quoted_parameters,
     }
