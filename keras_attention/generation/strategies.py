@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_attention.generation.option_types import check_types
-from keras_attention.generation.proposals import BELOW_NEVER, NEVER, Ends, Proposal
+from keras_attention.generation.option_types import convert_options
+from keras_attention.generation.proposals import BELOW_NEVER, NEVER, Ends, Proposal, is_possible
 from keras_attention.lazy import LazyModule
 
 _TOP_K_LIMITS = (128, 2048)  # a compiled search ranks that many tokens, or all
@@ -67,7 +67,7 @@ class Strategy:
     _inputs: ClassVar[tuple[str, ...]] = ("min_new_tokens", "repetition_penalty", "suppress_tokens")
 
     def __post_init__(self) -> None:
-        check_types(self)
+        convert_options(self)
         for name in ("min_new_tokens", "no_repeat_ngram_size"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; expected 0 or more.")
@@ -85,8 +85,6 @@ class Strategy:
         self._check_num_return_sequences()
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"`seed` is {self.seed}; expected 0 to {2**32 - 1}.")
-        for name in ("suppress_tokens", "stop"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def _check_num_return_sequences(self) -> None:
         if self.num_return_sequences < 1:
@@ -242,10 +240,10 @@ class Sampling(Strategy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.temperature > 0:  # also rejects NaN
+        if not 0 < self.temperature < math.inf:  # also rejects NaN
             raise ValueError(
-                f"`temperature` is {self.temperature}; expected more than 0. For the most probable token at each step, "
-                "use `Greedy()` (`--num-beams 1` on the command line)."
+                f"`temperature` is {self.temperature}; expected a finite number over 0. For the most probable token at "
+                "each step, use `Greedy()` (`--num-beams 1` on the command line)."
             )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"`top_p` is {self.top_p}; expected a number in (0, 1].")
@@ -272,7 +270,7 @@ class Sampling(Strategy):
 
     def _sample(self, totals, uniform):
         """Return the index of one sampled candidate per hypothesis, (B, K)."""
-        logits = (totals - totals[..., :1]) / self.temperature
+        logits = ops.where(is_possible(totals), (totals - totals[..., :1]) / self.temperature, NEVER)
         if self._num_kept is not None:
             logits = ops.where(np.arange(logits.shape[-1]) < self._num_kept, logits, NEVER)
         probabilities = ops.softmax(logits, axis=-1)

@@ -70,8 +70,9 @@ def prefill_block(block: TransformerBlock, x, shared: PromptInputs, constants: d
 
 
 def empty_part(block: TransformerBlock, shared: PromptInputs, dtype) -> dict:
-    """Return the keys and values of a prompt without tokens."""
-    empty = ops.zeros((shared.sizes[0], block.num_heads, 0, block.attention.key_dim), dtype)
+    """Return the keys and values of a prompt without tokens, or of no prompts."""
+    batch, length = shared.sizes
+    empty = ops.zeros((batch, block.num_heads, length, block.attention.key_dim), dtype)
     return cache_part(empty, empty)
 
 
