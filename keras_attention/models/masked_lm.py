@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import require_positive_integer
 from keras_attention.config import TransformerConfig
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.masking import masked_batches
@@ -114,8 +115,7 @@ class MaskedLM(Task):
             TypeError: `texts` is one string, or contains other types than strings.
             ValueError: `candidates` or `batch_size` is not positive.
         """
-        if candidates < 1:
-            raise ValueError(f"`candidates` is {candidates}; expected a positive integer.")
+        require_positive_integer("candidates", candidates)
         texts = check_texts(texts)
         inputs = EncodedTexts.encode(self.input_reader, texts)
         return predict_outputs(self, inputs, texts, batch_size, candidates=candidates)

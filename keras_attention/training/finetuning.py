@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_attention.argument_checks import require_more_than_zero, require_positive_integer
 from keras_attention.keras_patches import all_layers
 from keras_attention.training.optimizers import Adam
 
@@ -73,8 +74,7 @@ def enable_lora(model: keras.Model, rank: int) -> int:
 
     Reference: Hu et al., 2021, https://arxiv.org/abs/2106.09685.
     """
-    if rank < 1:
-        raise ValueError(f"`rank` is {rank}; expected a positive integer.")
+    require_positive_integer("rank", rank)
     if model.quantization:
         raise ValueError(
             "The model is quantized: a file contains the sum W + A B, whose rounding would remove A B. "
@@ -172,8 +172,7 @@ class LayerwiseAdam(Adam):
         **kwargs,
     ) -> None:
         super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
-        if not 0 < layer_decay <= 1:
-            raise ValueError(f"`layer_decay` is {layer_decay}; expected a number in (0, 1].")
+        require_more_than_zero("layer_decay", layer_decay)
         self.layer_decay, self.num_layers, self.inputs = layer_decay, num_layers, tuple(inputs)
 
     def build(self, variables) -> None:

@@ -8,6 +8,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+from keras_attention.argument_checks import require, require_less_than_one, require_more_than_zero, require_one_of
 from keras_attention.data_size import DataSize
 from keras_attention.defaults import training_defaults
 
@@ -102,21 +103,16 @@ class TrainingPlan:
                 expected = "an integer" if kind is numbers.Integral else "a number"
                 raise TypeError(f"`{field.name}` is {value!r}; expected {expected}.")
         for name in _POSITIVE:
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; expected a finite number above 0.")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"`label_smoothing` is {self.label_smoothing}; expected a number in [0, 1).")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"`weight_decay` is {self.weight_decay}; expected a finite number, 0 or more.")
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"`layer_decay` is {self.layer_decay}; expected a number in (0, 1].")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"`schedule` is {self.schedule!r}; expected one of {', '.join(SCHEDULES)}.")
+            value = getattr(self, name)
+            require(0 < value < math.inf, name, value, "a finite number above 0")
+        require_less_than_one("label_smoothing", self.label_smoothing)
+        require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "a finite number, 0 or more")
+        require_more_than_zero("layer_decay", self.layer_decay)
+        require_one_of("schedule", self.schedule, SCHEDULES)
         for name, choices in (("mode", get_args(Mode)), ("bleu_tokenizer", get_args(BleuTokenizer))):
-            if getattr(self, name) not in (None, *choices):
-                raise ValueError(f"`{name}` is {getattr(self, name)!r}; expected one of {', '.join(choices)}.")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"`seed` is {self.seed}; expected 0 to {2**32 - 1}.")
+            if getattr(self, name) is not None:
+                require_one_of(name, getattr(self, name), choices)
+        require(0 <= self.seed < 2**32, "seed", self.seed, f"0 to {2**32 - 1}")
         if self.monitor == "reward" and self.average_checkpoints > 1:
             raise ValueError(
                 "`average_checkpoints` cannot be used with the monitor 'reward', which is computed on captions that "

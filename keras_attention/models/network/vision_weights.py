@@ -11,7 +11,6 @@ from keras import ops
 
 from keras_attention.layers import ImageEncoder
 from keras_attention.layers.vision import SMALL_CNN, make_network
-from keras_attention.models.task import Task
 from keras_attention.storage import local_path
 
 IMAGENET = "imagenet"
@@ -64,7 +63,7 @@ def _read_captioner(encoder: ImageEncoder, path: str | pathlib.Path) -> keras.Mo
         captioner = keras.saving.load_model(path, compile=False)
     except Exception as error:  # a damaged archive can raise any exception
         raise ValueError(f"{path} is damaged or not a Keras model ({error}).") from None
-    if not isinstance(captioner, Task) or captioner.image_encoder is None:
+    if getattr(captioner, "image_encoder", None) is None:
         raise ValueError(f"{path} is a {type(captioner).__name__}; expected a captioner.")
     saved, expected = ((x.network_name, x.grid_layer) for x in (captioner.image_encoder, encoder))
     if saved != expected:
