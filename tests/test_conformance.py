@@ -144,7 +144,7 @@ def test_outputs_are_the_same_in_any_batch_and_after_saving_or_exporting(row, mo
 
         served = InGraph(loaded, **options)
     elif in_graph:
-        path = loaded.export(tmp_path / "m", attention=row.name == "bert", **options)
+        path = loaded.export(tmp_path / "m", attention_maps=row.name == "bert", **options)
         assert ka.check_export(path).problems == ()
         served = ka.load(path)
     if in_graph:
@@ -170,9 +170,9 @@ def assert_same_inspection(model, served) -> None:
     if "score" in signatures:
         targets = [texts] if "target_ids" in model.input else []
         close(served.score(texts, *targets), ka.score(model, texts, *targets))
-    if "attention" in signatures:
-        scores = signatures["attention"](text=np.array(texts))["attention"]
-        close(scores[0], ka.attention_maps(model, texts)[0].scores)
+    if "attention_maps" in signatures:
+        scores = signatures["attention_maps"](text=np.array(texts))["attention"]
+        close(scores[0], ka.attention_maps(model, texts)[0].attention)
 
 
 @models

@@ -39,14 +39,17 @@ _EXPORT = [
         help="dtype of large weight matrices; int8 is the fastest and needs x86; outputs may differ slightly.",
     ),
     Option(
-        "--attention", is_flag=True, group="Model", help="also export a signature that returns self-attention scores."
+        "--attention-maps",
+        is_flag=True,
+        group="Model",
+        help="add the signature attention_maps: the attention scores of all blocks and heads for a text.",
     ),
 ]
 
 
 @click.command(cls=Command, params=_EXPORT)
 def export(
-    model: str, directory: str, version: int, huggingface: bool, precision: str, attention: bool, **search: Any
+    model: str, directory: str, version: int, huggingface: bool, precision: str, attention_maps: bool, **search: Any
 ) -> None:
     """Export MODEL, a .keras file, for TensorFlow Serving.
 
@@ -57,13 +60,13 @@ def export(
     if is_export(loaded):
         raise click.UsageError(f"{model} is already an export; expected a .keras file.")
     if huggingface:
-        if search or attention or precision != "float32":
+        if search or attention_maps or precision != "float32":
             raise click.UsageError("--huggingface writes only the weights and the config; leave the other options out.")
         ka.weights.to_huggingface(loaded, directory)
         say(f"Wrote {directory} for transformers.")
         return
     strategy = strategy_of(type(loaded), search) if search else None
-    path = loaded.export(directory, version, strategy=strategy, attention=attention, precision=precision)
+    path = loaded.export(directory, version, strategy=strategy, attention_maps=attention_maps, precision=precision)
     say(f"Exported to {path}. Check it with: keras-attention check {path}")
 
 
