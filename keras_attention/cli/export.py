@@ -29,7 +29,14 @@ _EXPORT = [
     Option(
         "--huggingface", is_flag=True, group="Output", help="write a Hugging Face directory instead of a SavedModel."
     ),
-    *search_options(*BEAM, *SAMPLING, *GENERATION, "replace_unknown", group="Decoding"),
+    *search_options(
+        *BEAM,
+        *SAMPLING,
+        *GENERATION,
+        "replace_unknown",
+        group="Decoding",
+        default_length="that of translate, caption or complete",
+    ),
     Option(
         "--precision",
         type=click.Choice(PRECISIONS),
@@ -73,11 +80,9 @@ def export(
 @click.command(cls=Command)
 @click.argument("directory")
 @click.option(
-    "--device",
-    type=click.Choice(["gpu"]),
-    help="Also count the GPU operations and copies of one decoding step; no GPU is needed.",
+    "--step-costs", is_flag=True, help="Also count the GPU operations and copies of one decoding step, without a GPU."
 )
-def check(directory: str, device: str | None) -> None:
+def check(directory: str, step_costs: bool) -> None:
     """Check that TensorFlow Serving can run an export.
 
     DIRECTORY contains the SavedModel, such as serving/translator/1.
@@ -85,7 +90,7 @@ def check(directory: str, device: str | None) -> None:
     report = ka.check_export(directory)
     for name, signature in report.signatures.items():
         click.echo(f"{name}: {signature}")
-    for name, cost in (ka.serving.step_costs(directory) if device else {}).items():
+    for name, cost in (ka.serving.step_costs(directory) if step_costs else {}).items():
         click.echo(f"{name}, a step on a GPU: {_describe_cost(cost)}")
     for problem in report.problems:
         click.echo(f"problem: {problem}")
@@ -112,18 +117,19 @@ def _describe_cost(cost: ka.serving.StepCost | None) -> str:
 def presets(as_json: bool) -> None:
     """List the presets with their sizes.
 
-    `parameters`: counted in our model. `quoted`: the number that is usually quoted for it.
+    The column parameters has the number of parameters of this library's model with the vocabulary of the paper, and
+    the column published the number that the authors published.
     """
     rows = [_preset_row(name, row) for name, row in ka.presets().items()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    click.echo(f"{'preset':23}{'task':16}{'layers':>7}{'width':>7}{'heads':>7}{'parameters':>16}{'quoted':>9}")
+    click.echo(f"{'preset':23}{'task':16}{'layers':>7}{'width':>7}{'heads':>7}{'parameters':>16}{'published':>11}")
     for row in rows:
         counted = f"{row['parameters']:,}" if row["parameters"] else "by vocabulary"
         click.echo(
             f"{row['name']:23}{row['task']:16}{row['layers']:7}{row['width']:7}{row['heads'] or '-':>7}{counted:>16}"
-            f"{row['quoted_parameters'] or '-':>9}"
+            f"{row['published_parameters'] or '-':>11}"
         )
 
 
@@ -136,7 +142,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
         "width": config.width,
         "heads": config.num_heads,
         "parameters": row.parameters,
-        "quoted_parameters": row.quoted_parameters,
+        "published_parameters": row.published_parameters,
     }
 
 

@@ -34,8 +34,8 @@ class Strategy:
     string. Without `replace_unknown`, no unknown token is generated.
 
     Args:
-        max_new_tokens: maximum number of new tokens; by default 2 S + 8 for a translation of S source tokens, and
-            otherwise the limit of the model.
+        max_new_tokens: maximum number of new tokens; None for 2 S + 8 in a translation of S source tokens, and for as
+            many as the model reads in other texts.
         min_new_tokens: minimum number of new tokens.
         no_repeat_ngram_size: forbid repeated n-grams of this size; 0 = off.
         repetition_penalty: repetition penalty for tokens already in the prompt or output; 1 = off.

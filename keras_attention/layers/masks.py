@@ -123,6 +123,12 @@ def scores_mask(
 
     Returns:
         (B, Q, S) boolean, B and Q may be 1; None if there is no mask.
+
+    Example:
+        >>> import keras
+        >>> vectors = keras.ops.ones((1, 2, 3))
+        >>> keras.ops.convert_to_numpy(scores_mask(vectors, vectors, use_causal_mask=True))[0].tolist()
+        [[True, False], [True, True]]
     """
     value_mask = implicit_mask(value) if value_mask is None else value_mask
     key_mask = implicit_mask(key) if key_mask is None else key_mask

@@ -73,9 +73,9 @@ class Captioner(Task):
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["a red circle above a blue square"], "characters")
         >>> model = ka.Captioner.from_preset(
-        ...     "show_attend_and_tell", tokenizer=tokenizer, image_encoder="small_cnn", image_size=64)
-        >>> model.caption([np.zeros((64, 64, 3), "uint8")], ka.Greedy(max_new_tokens=3))[0].attention.shape[1:]
-        (16, 16)
+        ...     "show_attend_and_tell", tokenizer=tokenizer, image_encoder="small_cnn", image_size=32, units=8)
+        >>> model.encode_images(np.zeros((1, 32, 32, 3), "float32")).shape
+        (1, 64, 96)
 
     Reference: Vinyals et al., 2015, https://arxiv.org/abs/1411.4555; Xu et al., 2015,
     https://arxiv.org/abs/1502.03044; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
@@ -289,6 +289,13 @@ class Captioner(Task):
         Raises:
             FileNotFoundError: a file does not exist.
             TypeError: `images` is one image, or contains an array of another type or another object.
+
+        Example:
+            >>> tokenizer = ka.data.train_tokenizer(["a red circle above a blue square"], "characters")
+            >>> model = ka.Captioner.from_preset(
+            ...     "show_attend_and_tell", tokenizer=tokenizer, image_encoder="small_cnn", image_size=32, units=8)
+            >>> model.caption([np.zeros((32, 32, 3), "uint8")], ka.Greedy(max_new_tokens=3))[0].attention.shape[1:]
+            (8, 8)
         """
         images, strategy = check_images(images), check_strategy(strategy, Greedy)
         return predict_outputs(self, RawImages(images), None, batch_size, strategy=strategy)

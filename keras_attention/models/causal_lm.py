@@ -40,9 +40,9 @@ class CausalLM(AutoregressiveLM, Task):
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
-        >>> model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer)
-        >>> model.complete(["to "], ka.Greedy(max_new_tokens=5))[0].text.startswith("to ")
-        True
+        >>> model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=8, embedding_dim=4)
+        >>> sorted(model.input)
+        ['padding_mask', 'token_ids']
 
     Reference: Graves, 2013, https://arxiv.org/abs/1308.0850; Radford et al., 2019 (GPT-2); Shoeybi et al.,
     2019, https://arxiv.org/abs/1909.08053 (Megatron-LM).

@@ -26,7 +26,7 @@ from keras_attention.models.task_data.text_data import TextData, permutation_met
 
 @keras.saving.register_keras_serializable("keras_attention")
 class PermutationLM(AutoregressiveLM, Task):
-    """Permutation language model (XLNet): p(x) = prod_t softmax(E g(x_z[<t], z_t) + b)[x_z[t]], for any order z.
+    """Permutation language model (XLNet): p(x) = prod_t softmax(W g(x_z[<t], z_t) + b)[x_z[t]], for any order z.
 
     g is the query stream of Transformer blocks with relative attention. Its inputs are the position of the
     predicted token and the earlier tokens of the order, but not the predicted token. E is the token embedding (tied).

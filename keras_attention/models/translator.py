@@ -59,9 +59,9 @@ class Translator(Task):
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "comemos pan"], "characters")
         >>> model = ka.Translator.from_preset(
-        ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer)
-        >>> len(model.translate(["we eat"], ka.Greedy(max_new_tokens=3)))
-        1
+        ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, units=8, embedding_dim=4)
+        >>> sorted(model.input)
+        ['source_ids', 'source_mask', 'target_ids']
 
     Reference: Sutskever et al., 2014, https://arxiv.org/abs/1409.3215; Bahdanau et al., 2015,
     https://arxiv.org/abs/1409.0473; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762; Nguyen and Chiang, 2018,
@@ -186,6 +186,13 @@ class Translator(Task):
         Raises:
             TypeError: `texts` is one string, or contains other types than strings; the same for `prefixes`.
             ValueError: the numbers of texts and prefixes differ.
+
+        Example:
+            >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "comemos pan"], "characters")
+            >>> model = ka.Translator.from_preset(
+            ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, units=8, embedding_dim=4)
+            >>> model.translate(["we eat"], ka.Greedy(max_new_tokens=3))[0].source
+            'we eat'
         """
         texts, strategy = check_texts(texts), check_strategy(strategy, Greedy)
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
