@@ -32,7 +32,10 @@ def load(path: str | pathlib.Path) -> Any:
     """
     path = local_path(path)
     if not path.exists():
-        raise FileNotFoundError(f"There is no model {path}.")
+        raise FileNotFoundError(
+            f"There is no model {path}; expected a .keras file, a Hugging Face directory or an exported directory such "
+            "as serving/translator/1. Check the path."
+        )
     if path.is_dir():
         return _load_directory(path)
     if not zipfile.is_zipfile(path) or "config.json" not in zipfile.ZipFile(path).namelist():

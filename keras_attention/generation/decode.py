@@ -203,7 +203,7 @@ class Search:
         return ops.any(ops.logical_and(better, loop.t[:, 0] < ops.shape(self.positions)[0]))
 
     def advance(self, loop: LoopState, past: dict) -> LoopState:
-        """Compute one step; `past` is that part of the model's cache."""
+        """Compute one step; `past` is the part of the model's cache that the step only reads."""
         state = {"constants": self.constants, "carry": loop.active.carry}
         if past:
             state["cache"] = {**loop.active.cache, "past": past}

@@ -88,7 +88,7 @@ class RecurrentEncoder(BaseLayer):
             )
         self.units, self.num_layers, self.cell = units, num_layers, cell
         self.bidirectional, self.dropout, self.return_state = bidirectional, dropout, return_state
-        self.supports_jit = keras.backend.backend() != "tensorflow"  # there, XLA would compile each length
+        self.supports_jit = keras.backend.backend() != "tensorflow"  # XLA compiles the layer for each length
         self.recurrent_layers = [self._make_layer(i) for i in range(num_layers)]
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
@@ -186,7 +186,7 @@ class CharacterEncoder(BaseLayer):
     def __init__(self, vocabulary_size: int, embedding_dim: int, units: int, cell: str = "lstm", **kwargs) -> None:
         super().__init__(**kwargs)
         self.vocabulary_size, self.embedding_dim, self.units, self.cell = vocabulary_size, embedding_dim, units, cell
-        self.supports_jit = keras.backend.backend() != "tensorflow"  # there, XLA would compile each length
+        self.supports_jit = keras.backend.backend() != "tensorflow"  # XLA compiles the layer for each length
         self.embedding = keras.layers.Embedding(
             vocabulary_size, embedding_dim, dtype=self.dtype_policy, name="characters"
         )

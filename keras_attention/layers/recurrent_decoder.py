@@ -99,7 +99,7 @@ class RecurrentDecoder(BaseLayer):
         self.units, self.output_dim, self.num_layers, self.cell = units, output_dim, num_layers, cell
         self.attention, self.dropout, self.context_dropout = attention, dropout, context_dropout
         self.attend_first = attend_first and attention is not None
-        self.supports_jit = keras.backend.backend() != "tensorflow"  # there, XLA would compile each length
+        self.supports_jit = keras.backend.backend() != "tensorflow"  # XLA compiles the layer for each length
         self.cells = [_CELLS[cell](units, dtype=self.dtype_policy, name=f"cell_{i}") for i in range(num_layers)]
         self.output_projection = keras.layers.Dense(output_dim, dtype=self.dtype_policy, name="output")
         self.gate = self.state_projections = None

@@ -29,7 +29,7 @@ class PermutationLM(AutoregressiveLM, Task):
     """Permutation language model (XLNet): p(x) = prod_t softmax(W g(x_z[<t], z_t) + b)[x_z[t]], for any order z.
 
     g is the query stream of Transformer blocks with relative attention. Its inputs are the position of the
-    predicted token and the earlier tokens of the order, but not the predicted token. E is the token embedding (tied).
+    predicted token and the earlier tokens of the order, but not the predicted token. W is the token embedding (tied).
     `complete` uses the order from left to right.
 
     Args:

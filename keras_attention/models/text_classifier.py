@@ -173,14 +173,14 @@ class TextClassifier(Task):
         return {**text_model_inputs(self.config, *batch.arrays(), batch.pair_mask()), "valid": batch.valid()}
 
     def compute(self, inputs: dict) -> dict:
-        """Compute the probabilities of the labels.
+        """Compute the probabilities of the labels; in a regression, the predicted values take their place.
 
         Args:
             inputs: dict of the call arguments and `valid` (B,) bool, False for texts without words.
 
         Returns:
-            dict of `probabilities` (B, classes), for a regression the outputs; `label_ids` and `score` (B,), the most
-            probable label and its probability; and, if the model has attention, `attention` (B, S). All are 0 for empty
+            dict of `probabilities` (B, classes); `label_ids` and `score` (B,), the most probable label and its
+            probability; and, if the model has attention, `attention` (B, S). All are 0 for empty
             texts.
         """
         inputs = dict(inputs)
