@@ -144,7 +144,7 @@ def test_passes_of_an_epoch_are_the_epochs_of_the_batches():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 def test_a_run_of_several_passes_resumes_with_the_same_weights(classifier, tmp_path):
     plan = {"passes_per_epoch": 2, "learning_rate": 0.03, "warmup_steps": 2, "max_tokens": 88}
     initial = classifier.get_weights()

@@ -113,7 +113,7 @@ def test_metrics_do_not_count_padding(tokenizer):
         model.fit(["we eat", "bread"], validation_split=0.5)
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 def test_callbacks_averaged_weights_and_subclasses_of_keras(tokenizer, tmp_path):
     """The file of the best epoch is a whole task; the rate is far too high, so that later epochs are worse."""
 
@@ -135,7 +135,7 @@ def test_callbacks_averaged_weights_and_subclasses_of_keras(tokenizer, tmp_path)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a data set of TensorFlow")
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 def test_batches_may_come_from_a_data_set_of_tensorflow(tokenizer):
     import tensorflow as tf
 

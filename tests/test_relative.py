@@ -14,7 +14,7 @@ from keras_attention.layers import (
     gather_last,
     relative_shift,
 )
-from keras_attention.layers.cache import finish_chunk, gather_beams, repeat_beams
+from keras_attention.layers.decoding.cache import finish_chunk, gather_beams, repeat_beams
 
 # Distances
 

@@ -19,7 +19,7 @@ from keras_attention.layers import (
     combine_masks,
     sinusoidal_positions,
 )
-from keras_attention.layers.cache import finish_chunk, gather_beams, repeat_beams
+from keras_attention.layers.decoding.cache import finish_chunk, gather_beams, repeat_beams
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.normalization import LayerNormalization
 

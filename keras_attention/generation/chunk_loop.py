@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.cache import finish_chunk
+from keras_attention.layers.decoding.cache import finish_chunk
 
 
 def run_loop(may_continue: Callable, advance: Callable, loop: Any, past: dict) -> Any:

@@ -3,7 +3,7 @@
     post-norm:  x = norm(x + attention(x));  x = norm(x + cross(x));  x = norm(x + feed_forward(x))
     pre-norm:   x = x + attention(norm(x));  x = x + cross(norm(x));  x = x + feed_forward(norm(x))
 
-`call` runs the branches over a whole sequence. To generate text, `block_decoding.py` runs the same branches over one
+`call` runs the branches over a whole sequence. To generate text, `decoding/blocks.py` runs the same branches over one
 token at a time.
 """
 

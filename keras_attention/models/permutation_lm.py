@@ -155,7 +155,7 @@ class PermutationLM(AutoregressiveLM, Task):
             length: the maximum number of tokens; `config.max_length` if None.
 
         Returns:
-            dict of `constants`, `carry` and `cache`; `layers/cache.py` describes them.
+            dict of `constants`, `carry` and `cache`; `layers/decoding/cache.py` describes them.
         """
         length = self.config.max_length if length is None else length
         return self.encoder.start(self.embedding(inputs["token_ids"]), length)

@@ -306,3 +306,4 @@ class Task(keras.Model):
 
 
 keras_patches.replace_clone_model(Task)
+keras_patches.search_fewer_attributes()

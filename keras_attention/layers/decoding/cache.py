@@ -33,8 +33,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.layers.decoding.step_attention import small_matmul
 from keras_attention.layers.masks import causal_mask, mask_bias
-from keras_attention.layers.step_attention import small_matmul
 
 _CHUNK = 16  # the number of slots that are moved to the past at once
 
