@@ -35,8 +35,8 @@ class Strategy:
     string. Without `replace_unknown`, no unknown token is generated.
 
     Args:
-        max_new_tokens: maximum number of new tokens; by default 2 S + 8 for a translation of S source tokens, and
-            otherwise the limit of the model.
+        max_new_tokens: maximum number of new tokens; None for 2 S + 8 in a translation of S source tokens, and for as
+            many as the model reads in other texts.
         min_new_tokens: minimum number of new tokens.
         no_repeat_ngram_size: forbid repeated n-grams of this size; 0 = off.
         repetition_penalty: repetition penalty for tokens already in the prompt or output; 1 = off.
@@ -92,9 +92,9 @@ class Strategy:
             raise ValueError(f"`num_return_sequences` is {self.num_return_sequences}; expected 1 or more.")
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the fields that are inputs of a compiled search, because they change none of its shapes.
+        """Return the options whose values are inputs of a compiled search, so that new values compile nothing.
 
-        A search without a penalty, or without suppressed tokens, compiles to a separate, faster program.
+        Without a penalty, or without suppressed tokens, the option is left out, which compiles a faster search.
         """
         defaults = self._defaults()
         kinds = {name: "float32" if isinstance(defaults[name], float) else "int32" for name in self._inputs}
@@ -109,7 +109,7 @@ class Strategy:
         return arrays
 
     def constants(self) -> Strategy:
-        """Return the strategy without `arrays` and without what only `Task.prepare` and `Task.to_outputs` use."""
+        """Return the options that a compiled search contains; the others have their defaults."""
         defaults, names = self._defaults(), (*self._inputs, "max_new_tokens", "stop", "seed")
         return dataclasses.replace(self, **{name: defaults[name] for name in names})
 
@@ -251,11 +251,11 @@ class Sampling(Strategy):
             raise ValueError(f"`top_k` is {self.top_k}; expected 0 or more.")
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the fields that are inputs; see `Strategy.arrays`. Their number depends on whether `top_k` is 0."""
+        """Return the options that are inputs; see `Strategy.arrays`. `top_k` is one of them if it is not 0."""
         return super().arrays() | ({"_num_kept": np.asarray(self.top_k, "int32")} if self.top_k else {})
 
     def constants(self) -> Strategy:
-        """Return what is not an input; see `Strategy.constants`. `top_k` is rounded up, so that it has few values."""
+        """Return the options that a search contains; see `Strategy.constants`. `top_k` is rounded up to few values."""
         limits = [limit for limit in _TOP_K_LIMITS if limit >= self.top_k]
         return dataclasses.replace(super().constants(), top_k=min(limits, default=0) if self.top_k else 0)
 
@@ -343,7 +343,8 @@ class BeamSearch(Strategy):
         Args:
             log_probs: (B, J) total log-probabilities.
             length: number of tokens including the end token, broadcastable to (B, J).
-            coverage: (B, J, S) attention summed over the steps, 1 at padding; None without attention.
+            coverage: (B, J, S), for each source position the sum of its attention scores over the steps; 1 at padding,
+                so that padding has no penalty. None without attention.
 
         Returns:
             (B, J) float32.
