@@ -23,6 +23,7 @@ class Work:
     num_beams: int
     new_tokens: int
     batches: tuple[int, ...]
+    rounds: int = 5
 
 
 WORKS = {
@@ -30,10 +31,10 @@ WORKS = {
     "gpt2_long": Work("gpt2_small", 50_257, 1, 496, (1, 8)),
     "memory": Work("gpt2_small", 50_257, 1, 64, (1, 8)),
     "translator": Work("transformer_base", 16_000, 4, STEPS, (1, 8, 32)),
-    "translator_tiny": Work("transformer_tiny", 10_000, 5, STEPS, (1, 32)),
-    "rnn": Work("rnn_attention", 10_000, 5, STEPS, (1, 32)),
-    "captioner": Work("show_attend_and_tell", 3_000, 3, CAPTION, (1, 32)),
-    "step_overhead": Work("gpt2_small", 0, 1, 256, (1,)),
+    "translator_tiny": Work("transformer_tiny", 10_000, 5, STEPS, (1, 32), rounds=9),
+    "rnn": Work("rnn_attention", 10_000, 5, STEPS, (1, 32), rounds=9),
+    "captioner": Work("show_attend_and_tell", 3_000, 3, CAPTION, (1, 32), rounds=9),
+    "step_overhead": Work("gpt2_small", 0, 1, 256, (1,), rounds=9),
 }
 NAME = next((name for name in sys.argv if name in WORKS), "gpt2")
 WORK = WORKS[NAME]

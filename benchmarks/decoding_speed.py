@@ -13,7 +13,7 @@
 
 Our engine is the SavedModel in TensorFlow's C++ loader, without XLA and without Python's TensorFlow, with strings as
 input and output; the other engines get ids, tokens or JPEG files. Each engine is loaded in a process of its own, with
-one thread per core. In each of `ROUNDS` rounds, the engines run one after the other; the table has medians.
+one thread per core. In each round, the engines run one after the other; the table has medians.
 `KERAS_ATTENTION_DATA` is the folder with `tokenizers/gpt2`, `cnn` and `flickr8k`.
 
 The engines do the same work: in float32, 8 of 8 translations by `rnn` and by `translator_tiny`, and 32 of 32 captions,
@@ -38,7 +38,7 @@ from collections.abc import Callable
 from decoding_models import DATA, NAME, PRECISIONS, WORK
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-ROUNDS, PROMPT, SOURCE = 5, 16, 20
+PROMPT, SOURCE = 16, 20
 TEXTS = ("text", "caption")  # the outputs that are read
 
 
@@ -90,6 +90,7 @@ class Engine:
         return seconds
 
     def measure(self, batch: int) -> None:
+        time.sleep(0.3)  # the threads of the engine that ran before may spin for 0.2 s
         self.seconds[batch].append(self.run(batch))
 
     def speed(self, batch: int) -> float:
@@ -339,14 +340,14 @@ def measure(folder: pathlib.Path) -> None:
     for engine in engines:
         for batch in WORK.batches:
             engine.run(batch)  # the first run compiles or packs the weights
-    for _ in range(ROUNDS):
+    for _ in range(WORK.rounds):
         for batch in WORK.batches:
             for engine in engines:
                 engine.measure(batch)
     PRINTERS.get(NAME, print_table)(engines)
     for engine in engines:
         engine.close()
-    print(f"\nMedians of {ROUNDS} rounds.")
+    print(f"\nMedians of {WORK.rounds} rounds.")
 
 
 def main() -> None:
