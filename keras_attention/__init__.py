@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from keras_attention.evaluate import evaluate
 from keras_attention.lazy import lazy_names
-from keras_attention.presets import find_preset, presets
+from keras_attention.presets import presets
 
 if TYPE_CHECKING:
     from keras_attention import config, data, layers, metrics, models, quickstart, serving, training, weights
@@ -41,10 +41,8 @@ if TYPE_CHECKING:
         TextClassifier,
         TextTagger,
         Translator,
-        attention_maps,
-        embed,
-        score,
     )
+    from keras_attention.models.prediction.introspection import attention_maps, embed, score
     from keras_attention.outputs import (
         AttentionMaps,
         Caption,
@@ -55,7 +53,7 @@ if TYPE_CHECKING:
         Translation,
     )
     from keras_attention.serving import check_export
-    from keras_attention.training import train
+    from keras_attention.training.run import train
     from keras_attention.visualize import plot_alignment, plot_caption, plot_history
 
 __version__ = "0.1.0"
@@ -67,13 +65,13 @@ __getattr__ = lazy_names(
     {
         "generation": "BeamSearch Greedy Sampling",
         "loading": "load",
-        "models": "Captioner CausalLM MaskedLM PermutationLM TextClassifier TextTagger Translator attention_maps embed "
-        "score",
+        "models": "Captioner CausalLM MaskedLM PermutationLM TextClassifier TextTagger Translator",
+        "models.prediction.introspection": "attention_maps embed score",
         "outputs": "AttentionMaps Caption Classification Completion FilledMask Tagging Translation",
         "serving": "check_export",
-        "training": "train",
+        "training.run": "train",
         "visualize": "plot_alignment plot_caption plot_history",
-        **dict.fromkeys(("config", "data", "layers", "metrics", "quickstart", "weights"), ""),
+        **dict.fromkeys(("config", "data", "layers", "metrics", "quickstart", "training", "weights"), ""),
     },
 )
 
@@ -101,7 +99,6 @@ __all__ = [
     "data",
     "embed",
     "evaluate",
-    "find_preset",
     "layers",
     "load",
     "metrics",

@@ -135,19 +135,23 @@ class TransformerConfig:
     Args:
         width: M, the width of embeddings and blocks.
         num_layers: the number of blocks; in a translator, of the encoder and of the decoder.
-        decoder_layers: the number of blocks of a translator's decoder; 0 for `num_layers`.
         num_heads: H; the width of a head is M / H.
         intermediate_dim: the width of the feed-forward networks.
         activation: the activation of the feed-forward networks: `"relu"`, `"gelu"`, `"gelu_tanh"` (an approximation of
             `"gelu"`) or `"silu"`.
         norm_first: use pre-norm blocks, and a normalization after the last block.
-        positions: `"sinusoidal"` (the embeddings are then multiplied by sqrt(M)), `"learned"` or `"relative"`.
-        max_length: the maximum length of a sequence, in tokens.
         attention_bias: use biases in the projections of the attention.
         dropout: probability of dropping a feature, in [0, 1).
         attention_dropout: probability of dropping an attention score, in [0, 1).
         epsilon: epsilon of the layer normalizations.
         initializer_range: standard deviation of the initial weights; None for Glorot's initializer.
+        positions: `"sinusoidal"` (the embeddings are then multiplied by sqrt(M)), `"learned"` or `"relative"`.
+        max_length: the maximum length of a sequence, in tokens.
+        position_offset: the number of unused rows at the start of the position table (2 in RoBERTa).
+        num_segments: the number of segment vectors.
+        embedding_norm: normalize the embeddings before the first block.
+        template: the special-token template of a text: `"end"` (text, end), `"start_end"` (start, text, end, as in
+            BERT) or `"end_start"` (text, end, start, as in XLNet, whose start token is `<cls>`).
         vocabulary_size: the number of tokens in the vocabulary; 0 before the model has a tokenizer. A translator uses
             the next two fields instead.
         source_vocabulary_size: the number of tokens in the source vocabulary of a translator.
@@ -156,15 +160,11 @@ class TransformerConfig:
             then have the same vocabulary.
         tie_weights: use the target embedding of a translator as its output matrix.
         output_bias: add a learned bias to the logits of a translator or captioner.
-        num_segments: the number of segment vectors.
-        position_offset: the number of unused rows at the start of the position table (2 in RoBERTa).
-        embedding_norm: normalize the embeddings before the first block.
-        template: the special-token template of a text: `"end"` (text, end), `"start_end"` (start, text, end, as in
-            BERT) or `"end_start"` (text, end, start, as in XLNet, whose start token is `<cls>`).
-        pooling: the vector of a text in a classifier: `"start"` (the output at the start token, and a dense layer) or
-            `"mean"` (the mean of the outputs over all tokens, as in sentence encoders).
+        decoder_layers: the number of blocks of a translator's decoder; 0 for `num_layers`.
         next_sentence: train a masked language model also on next-sentence prediction.
         labels: the classes of a classifier, or the tags of a tagger.
+        pooling: the vector of a text in a classifier: `"start"` (the output at the start token, and a dense layer) or
+            `"mean"` (the mean of the outputs over all tokens, as in sentence encoders).
         problem_type: what a classifier computes: `"single_label_classification"` (softmax),
             `"multi_label_classification"` (a sigmoid for each label) or `"regression"` (the outputs as they are).
 
@@ -176,33 +176,38 @@ class TransformerConfig:
         False
     """
 
+    # sizes
     width: int = 512
     num_layers: int = 6
     num_heads: int = 8
     intermediate_dim: int = 2048
+    # blocks
     activation: str = "relu"
     norm_first: bool = False
-    positions: str = "sinusoidal"
-    max_length: int = 512
     attention_bias: bool = True
     dropout: float = 0.1
     attention_dropout: float = 0.0
     epsilon: float = 1e-6
     initializer_range: float | None = None
+    # inputs
+    positions: str = "sinusoidal"
+    max_length: int = 512
+    position_offset: int = _only(0, *_ONE_TEXT)
+    num_segments: int = _only(0, *_ONE_TEXT)
+    embedding_norm: bool = _only(False, *_ONE_TEXT)
+    template: str = _only("end", *_ONE_TEXT)
+    # vocabulary and decoder
     vocabulary_size: int = _only(0, *_ONE_TEXT, "Captioner")
     source_vocabulary_size: int = _only(0, "Translator")
     target_vocabulary_size: int = _only(0, "Translator")
-    decoder_layers: int = _only(0, "Translator")
     shared_vocabulary: bool = _only(True, "Translator")
     tie_weights: bool = _only(True, "Translator")
     output_bias: bool = _only(False, "Translator", "Captioner")
-    num_segments: int = _only(0, *_ONE_TEXT)
-    position_offset: int = _only(0, *_ONE_TEXT)
-    embedding_norm: bool = _only(False, *_ONE_TEXT)
-    template: str = _only("end", *_ONE_TEXT)
-    pooling: str = _only("start", "TextClassifier")
+    decoder_layers: int = _only(0, "Translator")
+    # heads
     next_sentence: bool = _only(False, *_ONE_TEXT)
     labels: tuple[str, ...] = _only((), *_LABELLED)
+    pooling: str = _only("start", "TextClassifier")
     problem_type: str = _only(SINGLE_LABEL, "TextClassifier")
 
     # The values of a `RecurrentConfig`'s fields for a Transformer, so that code reads either config.

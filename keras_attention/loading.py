@@ -32,7 +32,9 @@ def load(path: str | pathlib.Path) -> Any:
     """
     path = local_path(path)
     if not path.exists():
-        raise FileNotFoundError(f"There is no model {path}.")
+        raise FileNotFoundError(
+            f"There is no model {path}. Expected a local file or directory; models are not downloaded by their name."
+        )
     if path.is_dir():
         return _load_directory(path)
     if not zipfile.is_zipfile(path) or "config.json" not in zipfile.ZipFile(path).namelist():

@@ -4,9 +4,8 @@ import io
 import sys
 
 import pytest
-from conftest import PAIRS
+from conftest import PAIRS, made_once
 
-import keras_attention as ka
 from keras_attention.cli import main
 
 TINY = [part for size in ("width=4", "num_heads=2", "num_layers=1", "intermediate_dim=5") for part in ("--set", size)]
@@ -38,12 +37,17 @@ def pairs(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def model(translator, tmp_path_factory):
-    path = tmp_path_factory.mktemp("cli") / "model.keras"
-    translator.save(path)
-    return path
+def model(translator_file):
+    """The file of a translator that has memorized `PAIRS`."""
+    return translator_file
 
 
 @pytest.fixture(scope="session")
-def served(translator, tmp_path_factory):
-    return translator.export(tmp_path_factory.mktemp("cli") / "t", strategy=ka.BeamSearch(num_beams=5))
+def served(model, whole_run):
+    """The export of `model` that the command line made, once per test run."""
+    folder = whole_run / "served"
+    with made_once(folder) as missing, pytest.MonkeyPatch.context() as patch:
+        if missing:
+            patch.setattr(sys, "argv", ["keras-attention", "export", str(model), str(folder), "--num-beams", "5"])
+            main()
+    return folder / "1"

@@ -19,9 +19,11 @@ for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREAD
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Compile fast, without optimization: these programs run for milliseconds.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# Keras imports scikit-learn, and TensorFlow imports JAX, if it is installed: a second each, and no test uses them.
+UNUSED = ("sklearn", "jax")
 if os.environ.get("BLOCK_TENSORFLOW"):
-    for name in ("tensorflow", "tensorflow_text", "tensorflow_datasets"):
-        sys.modules[name] = None
+    UNUSED = ("sklearn", "tensorflow", "tensorflow_text", "tensorflow_datasets")
+sys.modules.update(dict.fromkeys(UNUSED))
 
 HERE = pathlib.Path(__file__).parent
 # It compares JAX with the outputs of TensorFlow, which test_jax.py computes.
@@ -99,13 +101,17 @@ def _fast_initializers():
 
     def draw(self, shape, dtype=None):
         deviation = np.prod(shape[:-1]) ** -0.5 if len(shape) > 1 else 0.02
-        return keras.ops.convert_to_tensor(np.random.normal(0.0, deviation, shape), dtype or "float32")
+        drawn = np.random.normal(0.0, deviation, shape).astype("float32")  # JAX would compile the cast for each shape
+        return keras.ops.convert_to_tensor(drawn, dtype or "float32")
 
     if keras.backend.backend() == "jax":
         initializers = keras.initializers
         for kind in (initializers.VarianceScaling, initializers.RandomNormal, initializers.RandomUniform):
             kind.__call__ = draw
         initializers.TruncatedNormal.__call__ = initializers.Orthogonal.__call__ = draw
+        initializers.Zeros.__call__ = lambda self, shape, dtype=None: keras.ops.convert_to_tensor(
+            np.zeros(shape, keras.backend.standardize_dtype(dtype))
+        )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -174,17 +180,30 @@ def own_process(monkeypatch):
 
 
 @pytest.fixture
-def untraced_training(monkeypatch):
-    """Train eagerly: TensorFlow takes longer to trace a step than to run it here. Searches are still traced."""
+def untraced(monkeypatch):
+    """Train and search eagerly: TensorFlow takes longer to trace a step or a search than to run it here."""
     import keras
 
     compile_model = keras.Model.compile
 
     def compile_eagerly(self, *arguments, **options):
-        trained = bool(arguments) or "loss" in options or "optimizer" in options
-        compile_model(self, *arguments, **options | ({"run_eagerly": True} if trained else {}))
+        compile_model(self, *arguments, **options | {"run_eagerly": True})
 
     monkeypatch.setattr(keras.Model, "compile", compile_eagerly)
+
+
+@pytest.fixture
+def short_searches(untraced, monkeypatch):
+    """End each search after 5 new tokens: a model that has learned nothing reaches the maximum length."""
+    from keras_attention.generation import Strategy
+
+    check = Strategy.__post_init__
+
+    def shorten(self):
+        check(self)
+        object.__setattr__(self, "max_new_tokens", min(self.max_new_tokens or 5, 5) + self.min_new_tokens)
+
+    monkeypatch.setattr(Strategy, "__post_init__", shorten)
 
 
 # Commands that do not change the model that they load.
@@ -198,21 +217,24 @@ def _loaded():
 
 @pytest.fixture
 def loaded_once(monkeypatch, _loaded):
-    """Load each unchanged model file once, so that commands share the model and its traced searches."""
+    """Load each unchanged model file and export once, so that commands share the model and its traced searches."""
     import keras
+    import tensorflow as tf
 
-    load_model = keras.saving.load_model
+    def once(load):
+        def load_once(path, **options):
+            if not set(sys.argv[1:2]) & set(_READ_ONLY):
+                return load(path, **options)
+            file = os.stat(path)
+            key = (str(path), file.st_mtime_ns, file.st_size, str(options))
+            if key not in _loaded:
+                _loaded[key] = load(path, **options)
+            return _loaded[key]
 
-    def load_once(path, **options):
-        if not set(sys.argv[1:2]) & set(_READ_ONLY):
-            return load_model(path, **options)
-        file = os.stat(path)
-        key = (str(path), file.st_mtime_ns, file.st_size, str(options))
-        if key not in _loaded:
-            _loaded[key] = load_model(path, **options)
-        return _loaded[key]
+        return load_once
 
-    monkeypatch.setattr(keras.saving, "load_model", load_once)
+    monkeypatch.setattr(keras.saving, "load_model", once(keras.saving.load_model))
+    monkeypatch.setattr(tf.saved_model, "load", once(tf.saved_model.load))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_attention.serving.export import describe
 from keras_attention.serving.exported import ExportedModel
-from keras_attention.serving.signatures import _compile, graph_task
+from keras_attention.serving.signatures import compile_signature, graph_task
 
 
 class InGraph(ExportedModel):
@@ -35,7 +35,7 @@ class _Signatures(dict):
 
 class _Signature:
     def __init__(self, function, specs):
-        self.function, self.names = _compile(function, specs), [spec.name for spec in specs]
+        self.function, self.names = compile_signature(function, specs), [spec.name for spec in specs]
         self.structured_input_signature = ((), dict(zip(self.names, specs, strict=True)))
 
     def __call__(self, **inputs):

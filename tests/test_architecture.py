@@ -28,7 +28,7 @@ ALLOWED = {
     "data_size": set(),
     "defaults": {"config", "data_size"},
     "layers": {"layers", "backend", "keras_patches"},
-    "generation": {"generation", "layers.cache", "lazy"},
+    "generation": {"generation", "layers.decoding.cache", "lazy"},
     "models": {
         "models",
         "config",
@@ -45,7 +45,7 @@ ALLOWED = {
     "metrics": {"metrics", "data", "layers.masks"},
     "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"} | {"data_size"},
     "weights": {"weights", "config", "models", "data", "storage"},
-    "serving": {"serving", "choices", "models", "generation", "layers.merged_dense", "data", "storage"}
+    "serving": {"serving", "choices", "models", "generation", "layers.decoding.merged_dense", "data", "storage"}
     | {"keras_patches", "__version__"},
     "loading": {"serving", "storage", "weights", "keras_patches"},
     "registered": {"models", "training", "quickstart"},

@@ -1,5 +1,6 @@
 """Layers, models and searches return the same on JAX as on TensorFlow; `test_jax.py` runs this file on JAX."""
 
+import functools
 import os
 
 import keras
@@ -11,7 +12,8 @@ import keras_attention as ka
 from keras_attention.generation import CompiledFunction
 
 UNIQUE = [row for row in MODELS if row.is_unique]  # the layers of the other models have rows of their own
-SEARCHES = ("transformer", "gpt", "xlnet", "show, attend and tell")  # `translations` searches with "attention"
+# `translations` searches with the model "attention".
+SEARCHES = ("transformer", "gpt", "xlnet", "show, attend and tell", "transformer captioner")
 
 
 def set_drawn_weights(layer) -> None:
@@ -37,17 +39,22 @@ def layer_outputs(row) -> list[np.ndarray]:
     return arrays(compiled(lambda inputs: layer(**inputs, **flags))(tensors))
 
 
-def model_outputs(row, tokenizer) -> list[np.ndarray]:
-    """Call a model with drawn weights on one batch."""
+@functools.cache
+def drawn_model(row, tokenizer):
     model = row.make(tokenizer)
     set_drawn_weights(model)
+    return model
+
+
+def model_outputs(row, tokenizer) -> list[np.ndarray]:
+    """Call a model with drawn weights on one batch."""
+    model = drawn_model(row, tokenizer)
     return arrays(compiled(model)(batch_for(model)))
 
 
 def searched(row, tokenizer) -> list[str]:
     """Write texts with a beam of 3: the search, the cache and the length penalty."""
-    model = row.make(tokenizer)
-    set_drawn_weights(model)
+    model = drawn_model(row, tokenizer)
     inputs = IMAGES if row.predict_method == "caption" else [source for source, _ in PAIRS[:3]]
     outputs = getattr(model, row.predict_method)(
         inputs, ka.BeamSearch(num_beams=3, num_return_sequences=3, max_new_tokens=7)
@@ -72,6 +79,7 @@ def all_outputs(tokenizer, translator) -> dict[str, np.ndarray]:
     outputs |= {f"layer {row.name}": layer_outputs(row) for row in LAYERS}
     outputs |= {f"model {row.name}": model_outputs(row, tokenizer) for row in UNIQUE}
     outputs |= {f"search {row.name}": [np.array(searched(row, tokenizer))] for row in MODELS if row.name in SEARCHES}
+    drawn_model.cache_clear()
     return {f"{name}/{i}": x for name, all_of_row in outputs.items() for i, x in enumerate(all_of_row)}
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 import keras_attention as ka
 from keras_attention.data import DataError, read_captions, read_labelled, read_pairs, read_tagged, read_texts
 from keras_attention.models import CausalLM
-from keras_attention.models.prediction.encoded_inputs import check_images
+from keras_attention.models.network.config_checks import check_labels
+from keras_attention.models.prediction.encoded_inputs import check_images, check_texts
 
 LOADERS = {  # name of a loader -> the loader, a suffix of its files, and a file of one row
     "pairs": (read_pairs, ".tsv", "we eat\tcomemos\n"),
@@ -139,6 +140,27 @@ def test_each_function_checks_its_raw_examples(tokenizer, tmp_path):
         ka.visualize.plot_alignment([ka.Translation("a", "b", 0.0)])
     with pytest.raises(TypeError, match="Example 1 of `examples` is"):
         model.fit(["we eat", "we drink"], ["no", 1])
+
+
+@pytest.mark.parametrize("texts", [{"text": "we eat"}, {"we eat", "we drink"}])
+def test_a_dict_or_a_set_is_not_a_list_of_texts(texts):
+    """A loop over a dict has the text "text"; the outputs for a set would have no known order."""
+    with pytest.raises(TypeError, match=f"Expected a list of strings; received a {type(texts).__name__}"):
+        check_texts(texts)
+
+
+@pytest.mark.parametrize("labels", [{"no", "yes"}, {"yes": 1, "no": 0}, 2, "no"])
+def test_labels_have_an_order(labels):
+    """The ids of classes are the positions of the labels; a dict may say otherwise, and a set has none."""
+    with pytest.raises(ValueError, match=r"`labels` is .*; expected a list of at least two different names"):
+        check_labels(labels)
+    check_labels(np.array(["no", "yes"]))
+
+
+@pytest.mark.parametrize("options", [{"epochs": 1.5}, {"epochs": "3"}, {"learning_rate": "1e-3"}, {"seed": None}])
+def test_a_value_of_a_plan_of_another_type_is_an_error(options):
+    with pytest.raises(TypeError, match=r"`.*` is .*; expected (an integer|a number)"):
+        ka.training.TrainingPlan(**options)
 
 
 IMAGES = {  # what a user passes as images -> the error

@@ -151,7 +151,7 @@ def test_the_loss_of_masked_tokens_is_compared(tasks, capsys, recwarn):
     assert not recwarn.list
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="once, on one backend")
 def test_train_compares_the_best_model(tasks, tmp_path, capsys):
     plan = ka.training.TrainingPlan(epochs=1, learning_rate=1e-9)

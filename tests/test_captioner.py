@@ -111,7 +111,7 @@ def test_more_regions_than_learned_positions_are_an_error(caption_tokenizer):
         )
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(("attention", "grounded_attention"), [("additive", False), ("hard", True)])
 def test_a_captioner_trains_in_half_precision(caption_tokenizer, attention, grounded_attention):
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -36,6 +36,11 @@ def test_an_export_and_its_model_translate_the_same(run, model, served, tmp_path
     assert one.splitlines()[0].split("\t")[1] == "comemos pan"
 
 
+def test_an_export_is_checked(run, served):
+    code, out, _ = run("check", served)
+    assert (code, out.splitlines()[-1]) == (0, "ok: loaded and run by the C++ loader, XLA off")
+
+
 def test_evaluate_prints_scores_with_signatures(run, model, served, pairs, tmp_path):
     for path in (model, served):
         code, out, _ = run("evaluate", path, pairs, "--plot", tmp_path / "bleu.png")
@@ -59,18 +64,7 @@ def test_evaluate_and_translate_use_the_same_search(run, model, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_export_is_checked_and_translates(run, model, tmp_path):
-    code, _, err = run("export", model, tmp_path / "serving", "--num-beams", 3)
-    assert code == 0
-    assert "keras-attention check" in err
-    code, out, _ = run("check", tmp_path / "serving" / "1")
-    assert (code, out.splitlines()[-1]) == (0, "ok: loaded and run by the C++ loader, XLA off")
-    code, out, _ = run("translate", tmp_path / "serving" / "1", stdin=b"we eat bread\n")
-    assert out == "comemos pan\n"
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("short_searches")
 def test_a_run_with_two_aligned_files_and_json_lines_is_trained_and_resumed_with_plots(run, pairs, tmp_path):
     out = tmp_path / "run"
     (tmp_path / "a.en").write_text("\n".join(source for source, _ in PAIRS))
@@ -102,7 +96,7 @@ def test_a_run_with_two_aligned_files_and_json_lines_is_trained_and_resumed_with
     assert (code, "the training data changed" in err) == (1, True)
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("short_searches")
 def test_a_classifier_is_trained_evaluated_and_applied(run, tmp_path):
     (tmp_path / "x.tsv").write_text("a fine film\tgood\na dull film\tbad\nso very fine\tgood\nvery dull\tbad\n")
     out = tmp_path / "run"
@@ -128,7 +122,7 @@ def test_a_classifier_is_trained_evaluated_and_applied(run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("short_searches")
 def test_a_tagger_is_trained_evaluated_and_applied(run, tmp_path):
     lines = ["1\tWe\twe\tPRON", "2\teat\teat\tVERB", "3\tbread\tbread\tNOUN", "", "1\tEat\teat\tVERB", ""]
     (tmp_path / "x.conllu").write_text("\n".join(line + "\t_" * 6 if line else "" for line in lines))
@@ -143,7 +137,7 @@ def test_a_tagger_is_trained_evaluated_and_applied(run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("short_searches")
 def test_a_language_model_is_trained_exported_and_applied(run, tmp_path):
     (tmp_path / "x.txt").write_text("to be or not to be\nthat is the question\n" * 3)
     out = tmp_path / "run"
@@ -161,7 +155,8 @@ def test_a_language_model_is_trained_exported_and_applied(run, tmp_path):
     assert run("complete", out / "model.keras", *beam, stdin=b"to be\n")[0] == 0
     assert run("evaluate", out / "model.keras", tmp_path / "x.txt")[1].startswith("perplexity ")
     top_1 = ["--top-k", 1, "--max-new-tokens", 9]
-    assert run("export", out / "model.keras", tmp_path / "serving", *top_1)[0] == 0
+    code, _, err = run("export", out / "model.keras", tmp_path / "serving", *top_1)
+    assert (code, "keras-attention check" in err) == (0, True)
     expected = run("complete", out / "model.keras", *top_1, "--seed", 5, stdin=b"to be\n")[1]
     assert run("complete", tmp_path / "serving" / "1", "--seed", 7, stdin=b"to be\n")[1] == expected
     (tmp_path / "short.txt").write_text("to be\nthat\n")
@@ -171,7 +166,7 @@ def test_a_language_model_is_trained_exported_and_applied(run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("short_searches")
 def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, tmp_path):
     (tmp_path / "x.txt").write_text("we eat bread\nthey drink water\n" * 9)
     options = ["--preset", "bert_base", "--tokenizer", "characters", "--epochs", 1, *TINY]
@@ -197,7 +192,7 @@ def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, t
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("short_searches")
 def test_quickstart_runs_every_step(run, tmp_path, monkeypatch):
     """The quickstart runs on few phrases for one epoch, which is too little to learn."""
     from keras_attention.quickstart import phrases_tfds
@@ -218,7 +213,7 @@ def test_quickstart_runs_every_step(run, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("short_searches")
 def test_quickstart_captioner_runs_every_step(run, tmp_path, monkeypatch):
     from keras_attention.quickstart import run as quickstart
     from keras_attention.quickstart import scenes_tfds
@@ -270,7 +265,7 @@ ENCODER = ["--image-encoder", "small_cnn", "--set", "image_size=32", "--set", "m
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*without an image", "ignore:.*cannot be read")
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("short_searches")
 def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")  # without Java: METEOR takes ten seconds, and test_caption_quality.py computes it
     captions, out = photos / "captions.csv", tmp_path / "run"
@@ -312,7 +307,7 @@ def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*without an image", "ignore:.*cannot be read")
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("short_searches")
 def test_a_frozen_encoder_encodes_each_image_once(run, photos, tmp_path):
     out, captions = tmp_path / "run", photos / "captions.csv"
     encoder = ["--image-encoder", "mobilenet_0.25", "--image-encoder-weights", "none", "--set", "image_size=32"]

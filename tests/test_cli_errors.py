@@ -191,3 +191,17 @@ def test_lines_of_text_have_no_warning(tmp_path, recwarn):
         (tmp_path / name).write_text("one\ttwo\n")
         write_lines(str(tmp_path / name), lambda lines, _: lines, tabs)
     assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max-new-tokens", "0"], "--max-new-tokens is 0; expected more than 0"),
+        (["--num-beams", "2", "--num-return-sequences", "3"], "--num-beams is 2 and --num-return-sequences 3"),
+        (["--suppress-tokens", "-1"], "expected token ids, 0 or more"),
+    ],
+)
+def test_an_impossible_value_of_an_option_is_a_usage_error(run, model, options, message):
+    code, _, err = run("translate", model, *options, stdin=b"x\n")
+    assert code == 2
+    assert message in err

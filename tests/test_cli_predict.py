@@ -1,6 +1,8 @@
 """The commands that predict: n-best lists, JSON, scores, plots, and lines that arrive one by one."""
 
+import io
 import json
+import os
 import sys
 
 import keras
@@ -95,7 +97,7 @@ def test_translate_writes_n_best_lists_as_text_and_json(run, model, tmp_path):
     assert [[o["text"], *(a["text"] for a in o["alternatives"])] for o in objects] == lines
     assert np.shape(objects[0]["attention"]) == (len(objects[0]["tokens"]), len(objects[0]["source_tokens"]))
     code, _, err = run("translate", model, "--num-return-sequences", 3, stdin=SOURCE)
-    assert (code, "`BeamSearch` with as many --num-beams, can return more" in err) == (1, True)
+    assert (code, "`BeamSearch` with as many --num-beams, can return more" in err) == (2, True)
 
 
 def test_score_writes_the_log_probability_of_each_target(run, model, served):
@@ -126,3 +128,16 @@ def test_classify_writes_the_probabilities_of_all_labels(run, tokenizer, tmp_pat
     assert (first["text"], first["label"]) == ("we eat", labels[np.argmax(probabilities)])
     assert len(first["attention"]) == len(first["tokens"])
     assert (empty["label"], set(empty["probabilities"].values())) == ("", {0.0})
+
+
+def test_the_output_is_utf_8_in_every_locale(run, model, monkeypatch):
+    """In the locale C, Python encodes standard output as ASCII. A name of a file may have other bytes."""
+    output = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", output)
+    code, _, err = run("score", model, "--json", stdin="¿we eat\tcomé\n".encode())
+    output.flush()
+    assert code == 0, err
+    assert json.loads(output.buffer.getvalue().decode())["source"] == "¿we eat"
+    output.write(os.fsdecode(b"caf\xe9.jpg"))
+    output.flush()
+    assert output.buffer.getvalue().endswith(b"caf\xe9.jpg")

@@ -8,7 +8,7 @@ import pytest
 from conformance import MODELS, batch_for, compiled
 
 import keras_attention as ka
-from keras_attention.layers.cache import repeat_beams
+from keras_attention.layers.decoding.cache import repeat_beams
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 # On JAX one row of each decoder and encoder runs: test_backends.py compares each row's outputs on both backends.

@@ -70,7 +70,7 @@ WARNINGS = [
         "c",
         [*LABELLED, *[(f"{label} {i}", label) for label in ("caf\u00e9", "Cafe\u0301", "1", "1.0") for i in range(2)]],
         (),
-        r"'1' and '1.0', 'Cafe.u0301' and 'caf.xe9'. Write equal labels alike",
+        r"'1' and '1.0', 'Cafe.u0301' and 'caf.xe9'. Write equal labels in the same way",
     ),
     ("lm", [f"{TEXTS[2]}{TEXTS[3]}" * 5] * 2, (), "All 2 training texts are equal, so the model learns this one text"),
     ("t", PAIRS, [*PAIRS[2:5], ("x", "y"), ("z", "y")], "training examples contain 3 of 5 validation examples"),

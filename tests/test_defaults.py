@@ -10,6 +10,7 @@ from keras_attention import data_size, defaults
 from keras_attention.data.batches import LengthBatches, RepeatedBatches
 from keras_attention.data.example_weights import WeightedBatches
 from keras_attention.data_size import DataSize
+from keras_attention.presets import find_preset
 
 ROWS = [("we eat so good bread", "good"), ("they eat so bad bread", "bad")] * 10
 RULE = defaults.Rule(max_tokens=66, updates=200, learning_rate=0.03, warmup=0.1, label_smoothing=0.2)
@@ -63,7 +64,7 @@ def test_the_length_of_a_run_follows_from_its_updates(classifier, monkeypatch, o
 )
 def test_a_recurrent_classifier_has_fewer_updates(texts, recurrent, transformer):
     size = DataSize(texts, 20 * texts, texts, 100 * texts, 30)
-    configs = [ka.find_preset("rnn_classifier", "TextClassifier"), ka.find_preset("bert_base", "MaskedLM")]
+    configs = [find_preset("rnn_classifier", "TextClassifier"), find_preset("bert_base", "MaskedLM")]
     updates = [defaults._RULES["TextClassifier"](size, config).updates for config in configs]
     assert updates == [recurrent, transformer]
 
@@ -121,7 +122,7 @@ def test_a_new_network_follows_the_data_but_not_the_values_that_are_set(monkeypa
 def test_a_vocabulary_has_room_for_all_characters(size):
     few, many = (DataSize(size, 5 * size, size, 25 * size, characters) for characters in (30, 4000))
     for task in (ka.Translator, ka.Captioner, ka.TextClassifier):
-        config = ka.find_preset(task.spec.default_preset, task.__name__)
+        config = find_preset(task.spec.default_preset, task.__name__)
         values = [defaults.network_defaults(task, data, config)["vocabulary_size"] for data in (few, many)]
         assert values[0] <= 8000
         assert values[1] > 4000
@@ -143,7 +144,7 @@ def test_passes_of_an_epoch_are_the_epochs_of_the_batches():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 def test_a_run_of_several_passes_resumes_with_the_same_weights(classifier, tmp_path):
     plan = {"passes_per_epoch": 2, "learning_rate": 0.03, "warmup_steps": 2, "max_tokens": 88}
     initial = classifier.get_weights()

@@ -35,7 +35,7 @@ def modules():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", modules())
-def test_docstring_examples(name, tmp_path, monkeypatch, untraced_training):
+def test_docstring_examples(name, tmp_path, monkeypatch, short_searches):
     monkeypatch.chdir(tmp_path)
     module = importlib.import_module(name)
     names = {"ka": ka, "np": np, "keras": keras}
@@ -75,7 +75,7 @@ ELSEWHERE = ("pip", "git", "cd", "export", "docker", "curl", "tensorflow_model_s
 NEEDS_NETWORK = ("from_tensorflow(", "ka.connect(")  # Python that needs a download or a server
 ONE_LINE_EACH = ("translate", "complete", "classify", "tag", "fill")
 SMALL = {"units": 12, "embedding_dim": 7, "width": 12, "num_heads": 3, "num_layers": 1, "intermediate_dim": 7}
-SMALL["max_length"] = 13  # a search with an untrained model ends at the maximum length
+SMALL["max_length"] = 13  # an untraced step of a recurrent network takes time for each token
 
 
 def blocks(language, page=ROOT / "README.md"):
@@ -92,8 +92,8 @@ def shortest(examples, count=12):
 
 
 @pytest.fixture
-def small_training(monkeypatch, untraced_training):
-    """Small presets, few short examples, and one epoch of one batch."""
+def small_training(monkeypatch, tmp_path, short_searches):
+    """Small presets, few short examples and scenes, and one epoch of one batch."""
     presets = importlib.import_module("keras_attention.presets")
     small = {}
     for name, preset in presets.PRESETS.items():
@@ -101,7 +101,10 @@ def small_training(monkeypatch, untraced_training):
         sizes = {size: value for size, value in SMALL.items() if size in fields}
         small[name] = dataclasses.replace(preset, config=dataclasses.replace(preset.config, **sizes))
     monkeypatch.setattr(presets, "PRESETS", small)
-    fit, phrases = keras.Model.fit, ka.quickstart.phrase_pairs
+    fit, phrases, scenes = keras.Model.fit, ka.quickstart.phrase_pairs, ka.quickstart.captioned_scenes
+
+    def few_scenes(split, count=10):
+        return scenes(split, min(count, 10))
 
     def fit_one_epoch(self, *arguments, epochs=1, initial_epoch=0, **options):
         epochs = min(epochs, initial_epoch + 1)
@@ -109,6 +112,10 @@ def small_training(monkeypatch, untraced_training):
 
     monkeypatch.setattr(keras.Model, "fit", fit_one_epoch)
     monkeypatch.setattr(ka.quickstart, "phrase_pairs", lambda split: shortest(phrases(split)))
+    monkeypatch.setattr(ka.quickstart, "captioned_scenes", few_scenes)
+    scenes_tfds = importlib.import_module("keras_attention.quickstart.scenes_tfds")
+    monkeypatch.setattr(scenes_tfds, "captioned_scenes", few_scenes)
+    monkeypatch.setattr(scenes_tfds, "builder", lambda: scenes_tfds.Scenes(data_dir=tmp_path / "tfds"))
 
 
 @pytest.fixture
@@ -208,6 +215,13 @@ def test_the_python_of_a_page_runs(page, folder, capsys):
         assert "we are eating bread" in capsys.readouterr().out
 
 
+def test_every_layer_is_on_the_page_of_layers():
+    page, training = (ROOT / "docs" / "layers.md").read_text(), ("AttentionLoss", "GumbelNoise", "ShiftRegions")
+    public = [getattr(ka.layers, name) for name in ka.layers.__all__ if name not in training]
+    layers = [x.__name__ for x in public if isinstance(x, type) and issubclass(x, keras.layers.Layer)]
+    assert not [name for name in layers if not re.search(rf"^### .*\b{name}\b", page, re.MULTILINE)]
+
+
 def commands(page):
     """The commands of a page, without comments; continued lines are joined."""
     lines = [line for block in blocks("sh", page) for line in block.replace("\\\n", " ").splitlines()]
@@ -267,6 +281,13 @@ def test_the_commands_of_a_page_run(page, folder, monkeypatch, capsys):
 def test_the_readme_begins_with_make():
     assert {"make quickstart", "make test"} <= set(commands(ROOT / "README.md"))
     subprocess.run(["make", "-n", "quickstart-captioner"], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_limits_of_the_platform_are_documented():
+    """TensorFlow Text has no wheels for Windows, and TensorFlow's threads do not survive a fork."""
+    pages = " ".join(page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    assert re.search(r"Windows.*tensorflow-text", pages)
+    assert re.search(r"\bfork", pages)
 
 
 def test_the_map_of_contributing_lists_every_file_and_folder():

@@ -14,7 +14,7 @@ from keras_attention.training.checkpoints import load_arrays
 from keras_attention.training.new_head import PairLoss, fit_encoder, fit_head
 from keras_attention.weights import from_huggingface, to_huggingface
 
-pytestmark = pytest.mark.usefixtures("untraced_training")  # a few updates per test; test_training.py traces
+pytestmark = pytest.mark.usefixtures("untraced")  # a few updates per test; test_training.py traces
 EXAMPLES = [("we eat bread", "food"), ("they drink water", "drink"), ("we drink milk", "drink"), ("eat apple", "food")]
 SIZES = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11, "dropout": 0.0, "attention_dropout": 0.0}
 

@@ -73,6 +73,22 @@ REFUSALS = {
         lambda d: ((d / "model.safetensors").unlink(), (d / "model.safetensors.index.json").write_text("{}")),
         r"index.json' has no `weight_map`",
     ),
+    "other formats": (
+        lambda d: (d / "model.safetensors").rename(d / "tf_model.h5"),
+        r"neither model.safetensors nor .*Convert tf_model.h5 with transformers",
+    ),
+    "Git LFS": (
+        lambda d: (d / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\n"),
+        r"model.safetensors is a pointer of Git LFS.*git lfs pull",
+    ),
+    "half a file": (
+        lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:-999]),
+        r"model.safetensors is damaged .*Download it again",
+    ),
+    "NaN": (
+        lambda d: edit_arrays(d, lambda a: a["cls.predictions.bias"].put(3, np.nan)),
+        r"cls.predictions.bias has NaN values",
+    ),
     "directory": (lambda d: shutil.rmtree(d), r"does not exist; expected a directory"),
 }
 

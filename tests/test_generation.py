@@ -253,6 +253,7 @@ def test_greedy_takes_the_most_probable_token():
     while len(text) < 9 and (not text or text[-1] != END):
         text += (int(distribution(model, text).argmax()),)
     assert texts(search(model, ka.Greedy(), (9,))) == [text]
+    assert texts(search(model, ka.BeamSearch(num_beams=1), (9,))) == [text]
 
 
 def test_each_row_has_its_own_limit():
@@ -583,3 +584,18 @@ def test_tensorflow_traces_a_function_once_for_all_batch_sizes_and_lengths():
     for shape in [(2, 3), (2, 3), (5, 7), (1, 11)]:
         assert function({"ids": np.full(shape, 13)})["sum"].tolist() == [13 * shape[1]] * shape[0]
     assert len(traces) == (1 if keras.backend.backend() == "tensorflow" else 3)  # JAX: once for each shape
+
+
+def test_a_function_of_a_model_that_runs_eagerly_is_not_compiled():
+    values = []
+
+    def triple(model, inputs):
+        values.append(keras.ops.convert_to_numpy(inputs["x"]).tolist())  # fails for the tensor of a compiled function
+        return {"y": inputs["x"] * 3}
+
+    model = keras.Sequential([keras.Input((17,)), keras.layers.Dense(19)])
+    model.compile(run_eagerly=True)
+    function = CompiledFunction(model, triple)
+    for number in (5, 7):
+        assert function({"x": np.array([number])})["y"].tolist() == [3 * number]
+    assert values == [[5], [7]]

@@ -7,7 +7,6 @@ import zlib
 import keras
 import numpy as np
 import pytest
-from keras_attention.models.prediction.encoded_inputs import check_images
 from PIL import Image, ImageFilter, ImageOps
 
 from keras_attention.data import images as reading
@@ -19,6 +18,7 @@ from keras_attention.data.images import (
     image_problem,
     read_images,
 )
+from keras_attention.models.prediction.encoded_inputs import check_images
 
 SIZE = 23
 needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the graph needs TensorFlow")

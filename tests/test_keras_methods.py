@@ -97,7 +97,7 @@ def test_a_loss_of_probabilities_is_an_error(classifier, loss):
 
 
 def test_metrics_do_not_count_padding(tokenizer):
-    """The labels of the shorter text are padded: accuracy is the share of correct tokens, computed with NumPy."""
+    """The labels of the shorter text are padded: accuracy is the fraction of correct tokens, computed with NumPy."""
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SMALL)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     batches = model.make_batches(["we eat bread", "we"], shuffle=False, pack=False)
@@ -111,6 +111,40 @@ def test_metrics_do_not_count_padding(tokenizer):
     model.compile()
     with pytest.raises(ValueError, match=r"ka.data.split_examples\(examples, 0.5\)"):
         model.fit(["we eat", "bread"], validation_split=0.5)
+
+
+@pytest.mark.usefixtures("untraced")
+def test_callbacks_averaged_weights_and_subclasses_of_keras(tokenizer, tmp_path):
+    """The file of the best epoch is a whole task; the rate is far too high, so that later epochs are worse."""
+
+    class Mine(ka.CausalLM):
+        pass
+
+    model, path = Mine.from_preset("char_rnn", tokenizer=tokenizer, **SMALL), tmp_path / "best.keras"
+    model.compile(keras.optimizers.AdamW(30.0, use_ema=True))
+    best = keras.callbacks.ModelCheckpoint(str(path), monitor="loss", save_best_only=True)
+    stop = keras.callbacks.EarlyStopping("loss", patience=1, restore_best_weights=True)
+    losses = model.fit(["we eat bread"], epochs=4, verbose=0, callbacks=[best, stop]).history["loss"]
+    assert losses[-1] > min(losses)
+    loaded = keras.saving.load_model(path, custom_objects={"Mine": Mine})
+    assert type(loaded) is Mine
+    prompt, strategy = ["we"], ka.Greedy(max_new_tokens=5)
+    assert loaded.complete(prompt, strategy)[0].score == pytest.approx(
+        model.complete(prompt, strategy)[0].score, rel=1e-5
+    )
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a data set of TensorFlow")
+@pytest.mark.usefixtures("untraced")
+def test_batches_may_come_from_a_data_set_of_tensorflow(tokenizer):
+    import tensorflow as tf
+
+    model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SMALL)
+    model.compile()
+    batches = model.make_batches(["we eat bread", "we drink"], shuffle=False)
+    data = tf.data.Dataset.from_tensors(batches[0])
+    assert model.evaluate(data, verbose=0) == pytest.approx(model.evaluate(batches, verbose=0), rel=1e-6)
+    assert model.fit(data, verbose=0).history["loss"][0] > 0
 
 
 def test_a_second_fit_keeps_the_state_of_an_optimizer_that_scales_the_loss(tokenizer):

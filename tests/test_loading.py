@@ -102,7 +102,7 @@ def make(kind: str, tokenizer):
     return ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("no", "yes"), **SMALL)
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("kind", ["classifier", "lm", pytest.param("translator", marks=pytest.mark.slow)])
 def test_fit_accepts_raw_examples(kind, tokenizer):
     model, examples = make(kind, tokenizer), EXAMPLES[kind]

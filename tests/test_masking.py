@@ -107,7 +107,7 @@ def test_half_of_the_next_sentences_are_random(tokenizer):
         assert (other != (i, j + 1)) == is_random
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 def test_masked_model_learns_both_objectives(tokenizer):
     import keras
 

@@ -29,12 +29,11 @@ EXACT = {
 }
 
 
-def count(name: str) -> int:
-    """Count the parameters of a preset like its paper, without creating the values of the weights."""
+def count(name: str, num_layers: int) -> int:
+    """Count the parameters of a preset with some layers like its paper, without creating the values of the weights."""
     row = ka.presets()[name]
-    config = {"vocabulary_size": row.vocabulary_size}
-    if row.task == "Translator":
-        config = {f"{side}_vocabulary_size": row.vocabulary_size for side in ("source", "target")}
+    sides = ("source_", "target_") if row.task == "Translator" else ("",)
+    config = {"num_layers": num_layers, **{f"{side}vocabulary_size": row.vocabulary_size for side in sides}}
     task = "TextClassifier" if row.task == "MaskedLM" else row.task  # the paper counts the pooler
     labels = {"labels": ("a", "b")} if task == "TextClassifier" else {}
 
@@ -50,11 +49,19 @@ def count(name: str) -> int:
         return thread.submit(build).result()
 
 
+def count_whole(name: str) -> int:
+    """Count the parameters of networks with one and with two layers: each further layer has the same number."""
+    one, two = count(name, 1), count(name, 2)
+    return one + (ka.presets()[name].config.num_layers - 1) * (two - one)
+
+
 @pytest.mark.slow
 def test_every_preset_with_a_vocabulary_has_the_papers_number_of_parameters():
     rows = {name: row.parameters for name, row in ka.presets().items() if row.vocabulary_size}
-    assert {name: count(name) for name in rows} == rows
+    assert {name: count_whole(name) for name in rows} == rows
     assert rows == {**EXACT, "transformer_tiny": 6_054_912}
+    for name in ("bert_base", "transformer_base"):  # all their layers
+        assert count(name, ka.presets()[name].config.num_layers) == EXACT[name]
 
 
 def test_a_recurrent_preset_has_no_vocabulary_size():

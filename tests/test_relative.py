@@ -14,7 +14,7 @@ from keras_attention.layers import (
     gather_last,
     relative_shift,
 )
-from keras_attention.layers.cache import finish_block, gather_beams, repeat_beams
+from keras_attention.layers.decoding.cache import finish_chunk, gather_beams, repeat_beams
 
 # Distances
 
@@ -241,7 +241,7 @@ def test_a_hypothesis_attends_to_the_slots_of_its_ancestors(norm_first):
         histories = np.take_along_axis(histories, parents[:, :, None], 1)
         state["carry"] = keras.tree.map_structure(lambda x: gather_beams(x, parents), state["carry"])  # noqa: B023
         if t == 15:
-            state["carry"], state["cache"] = finish_block(state["carry"], state["cache"])
+            state["carry"], state["cache"] = finish_chunk(state["carry"], state["cache"])
 
 
 # The model

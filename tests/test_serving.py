@@ -130,11 +130,12 @@ def test_two_tokenizers_have_separate_vocabularies(tmp_path):
     sides = [ka.data.train_tokenizer([pair[i] for pair in PAIRS], "bpe", size) for i, size in enumerate((43, 97))]
     for version, (source, target) in enumerate((sides, sides[::-1]), 1):
         model = ka.Translator.from_preset(
-            "rnn_attention", source_tokenizer=source, target_tokenizer=target, units=14, embedding_dim=11
+            "rnn_seq2seq", source_tokenizer=source, target_tokenizer=target, units=14, embedding_dim=11, cell="simple"
         )
         randomize(model, 0.4)
-        path = model.export(tmp_path, version)
-        in_python, in_export = (m.translate([s for s, _ in PAIRS]) for m in (model, ka.load(path)))
+        path = model.export(tmp_path, version, strategy=ka.Greedy())
+        in_python = model.translate([s for s, _ in PAIRS], ka.Greedy())
+        in_export = ka.load(path).translate([s for s, _ in PAIRS])
         assert [(a.text, a.source_pieces) for a in in_python] == [(a.text, a.source_pieces) for a in in_export]
         assert [row["text"] for row in run_stock(path, [s for s, _ in PAIRS], 3)] == [a.text for a in in_python]
 
@@ -462,12 +463,15 @@ def test_a_long_prompt_leaves_room_for_the_new_tokens(tokenizer):
 
 @pytest.mark.slow
 def test_models_in_half_precision_can_be_exported(tokenizer, tmp_path):
+    keras.utils.set_random_seed(11)  # a text with two equally good tokens could differ
     rows = {row.name: row for row in MODELS}
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         for name, scores in (("attention", "score"), ("tagger with characters", "scores")):
-            outputs = InGraph(rows[name].make(tokenizer)).compute_outputs(TEXTS, np.zeros(len(TEXTS), "int32"))
-            assert np.isfinite(outputs[scores]).all()
+            model = rows[name].make(tokenizer)
+            in_python, in_graph = (getattr(m, model.spec.predict_method)(TEXTS) for m in (model, InGraph(model)))
+            for one, two in zip(in_python, in_graph, strict=True):  # a value of bfloat16 has 8 bits
+                np.testing.assert_allclose(getattr(one, scores), getattr(two, scores), rtol=0.02)
         assert ka.check_export(rows["classifier"].make(tokenizer).export(tmp_path)).problems == ()
     finally:
         keras.config.set_dtype_policy("float32")

@@ -155,11 +155,11 @@ def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(tokenizer, tmp_pa
 
 PROGRAM = """
 import sys
-for name in ("tensorflow", "tensorflow_text"):  # JAX starts faster, and has a compilation cache
+for name in ("sklearn", "tensorflow", "tensorflow_text"):  # JAX starts faster, and has a compilation cache
     sys.modules[name] = None
 import keras
 import keras_attention as ka
-import os, pathlib, signal
+import itertools, os, pathlib, signal
 from keras_attention.training.checkpoints import load_arrays
 class Kill(keras.callbacks.Callback):  # kill the process in an epoch
     def __init__(self, in_epoch):
@@ -172,15 +172,16 @@ class Kill(keras.callbacks.Callback):  # kill the process in an epoch
             os.kill(os.getpid(), signal.SIGKILL)
 def run(path, killed_in):
     keras.utils.set_random_seed(3)
-    texts = [source for source, _ in ka.quickstart.phrase_pairs("validation")[:12]]
+    texts = [" ".join(words) for words in itertools.permutations(("we", "eat", "red"))]  # one length: one program
     if (path / "model.keras").exists():
         model = keras.saving.load_model(path / "model.keras", compile=False)
     else:
-        tokenizer = ka.data.train_tokenizer(texts, "bpe", 61)
+        tokenizer = ka.data.train_tokenizer(texts, "characters")
         model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer,
                                         units=12, embedding_dim=7, dropout=0.2, cell="simple")
-    batches = ka.data.language_batches(texts, model, max_tokens=101)
-    ka.train(model, batches, path, ka.training.TrainingPlan(epochs=6, monitor="loss"), callbacks=[Kill(killed_in)])
+    batches = ka.data.language_batches(texts, model, max_tokens=32)
+    assert len(batches) == 3
+    ka.train(model, batches, path, ka.training.TrainingPlan(epochs=5, monitor="loss"), callbacks=[Kill(killed_in)])
     model.save_weights(path / "final.weights.h5")
 for name, epoch in ("whole", -1), ("killed", 0), ("killed", 3), ("killed", -1):
     path = pathlib.Path(sys.argv[1], name)
@@ -218,7 +219,7 @@ def test_a_killed_and_resumed_run_has_the_same_weights(tmp_path):
         np.testing.assert_array_equal(value, weights[1][key], err_msg=key)
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 def test_the_best_epoch_is_restored_and_patience_ends_the_run(tokenizer, tmp_path):
     model, values = small_model(tokenizer), iter([1.0, 7.0, 3.0, 2.0, 5.0, 8.0])
     weights_of_epochs = []
@@ -276,7 +277,7 @@ def test_a_directory_is_written_completely_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "1"]
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 def test_with_raw_examples_the_metric_of_the_task_selects_the_epoch(tokenizer, tmp_path, monkeypatch):
     """The outputs are the references in the second epoch, and parts of them in the others; sacreBLEU scores them."""
     import sacrebleu
@@ -336,7 +337,7 @@ def test_mixed_precision_computes_in_bfloat16_with_float32_weights(tokenizer, tm
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 def test_a_run_in_bfloat16_is_resumed(tokenizer, tmp_path):
     keras.config.set_dtype_policy("bfloat16")
     try:
@@ -383,7 +384,7 @@ def test_invalid_arguments_are_errors(make, message):
         make()
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 def test_an_unknown_monitor_is_an_error(tokenizer, tmp_path):
     with pytest.raises(
         ValueError, match=r"The monitor 'val_blue' is not computed in this run\. Expected one of accuracy, loss"
@@ -413,7 +414,7 @@ def test_scores_by_length_counts_words():
     assert {name: count for name, (count, _) in bins.items()} == {"1-2": 1, "3-8": 1, "9+": 1}
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 def test_without_validation_the_training_loss_is_the_monitor(tokenizer, tmp_path):
     model = small_model(tokenizer)
     plan = ka.training.TrainingPlan(epochs=2, average_checkpoints=2)
@@ -439,7 +440,7 @@ def test_the_average_is_used_if_it_is_better(tokenizer, tmp_path, monitor):
     np.testing.assert_allclose(final, min(last, averaged), rtol=1e-4)
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 def test_a_run_that_diverges_is_an_error(tokenizer, tmp_path):
     model = small_model(tokenizer)
     with pytest.raises(ValueError, match="never a finite number: the training diverged"):
@@ -452,7 +453,7 @@ def test_a_run_that_diverges_is_an_error(tokenizer, tmp_path):
         )
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 def test_a_damaged_checkpoint_is_an_error(tokenizer, tmp_path):
     run(small_model(tokenizer), tmp_path, epochs=1)
     whole = (tmp_path / "checkpoint.npz").read_bytes()
@@ -473,7 +474,7 @@ def test_a_monitor_that_cannot_be_computed_is_an_error_before_training(tokenizer
     assert not (tmp_path / "r").exists()
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 def test_resuming_another_models_run_is_an_error_and_a_finished_run_a_warning(tokenizer, tmp_path):
     run(small_model(tokenizer), tmp_path, epochs=1)
     with pytest.warns(UserWarning, match="is finished; its best model is used"):
@@ -482,7 +483,7 @@ def test_resuming_another_models_run_is_an_error_and_a_finished_run_a_warning(to
         run(small_model(tokenizer, units=14), tmp_path, epochs=1)
 
 
-@pytest.mark.usefixtures("untraced_training")
+@pytest.mark.usefixtures("untraced")
 def test_an_epoch_with_nan_is_never_the_best(tokenizer, tmp_path):
     model, values = small_model(tokenizer), iter([float("nan"), 3.0, float("nan")])
     plan = ka.training.TrainingPlan(epochs=3, monitor="val_bleu")

@@ -19,7 +19,7 @@ from keras_attention.layers import (
     combine_masks,
     sinusoidal_positions,
 )
-from keras_attention.layers.cache import finish_block, gather_beams, repeat_beams
+from keras_attention.layers.decoding.cache import finish_chunk, gather_beams, repeat_beams
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.normalization import LayerNormalization
 
@@ -192,7 +192,7 @@ def test_cached_steps_equal_the_whole_sequence(policy, memory, read):
 
 @pytest.mark.parametrize("memory", [True, False], ids=["with memory", "alone"])
 def test_a_hypothesis_attends_to_the_slots_of_its_ancestors(memory):
-    """The parents are random, and a block has 3 slots; each step equals the last one of the whole hypothesis."""
+    """The parents are random, and a chunk has 3 slots; each step equals the last one of the whole hypothesis."""
     layer, rng, read, slots, beams = stack(memory, norm_first=not memory), np.random.default_rng(7), 2, 3, 11
     prompt, others = numbers(B, read, M), {"memory": numbers(B, 5, M), "memory_mask": np.arange(5) < [[3], [0]]}
     others = others if memory else {}
@@ -211,7 +211,7 @@ def test_a_hypothesis_attends_to_the_slots_of_its_ancestors(memory):
         histories = np.take_along_axis(histories, parents[:, :, None, None], 1)
         state["carry"] = keras.tree.map_structure(lambda x: gather_beams(x, parents), state["carry"])  # noqa: B023
         if (t + 1) % slots == 0:
-            state["carry"], state["cache"] = finish_block(state["carry"], state["cache"])
+            state["carry"], state["cache"] = finish_chunk(state["carry"], state["cache"])
 
 
 @pytest.mark.parametrize("change", ["lora", "int8"])
@@ -293,7 +293,7 @@ def test_cross_attention_without_a_memory_is_an_error():
 
 @pytest.mark.parametrize("preset", ["gpt2_small", "char_rnn"])
 def test_prompts_of_different_lengths_are_continued_as_alone(preset, tokenizer):
-    """The padding of a prompt is not attended to; the shorter text has blocks of slots before and after its end."""
+    """The padding of a prompt is not attended to; the shorter text has chunks of slots before and after its end."""
     sizes = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11} if preset == "gpt2_small" else {}
     model = ka.CausalLM.from_preset(preset, tokenizer=tokenizer, max_length=47, **sizes)
     options = {"no_repeat_ngram_size": 2, "repetition_penalty": 1.3, "min_new_tokens": 17, "max_new_tokens": 23}

@@ -281,6 +281,19 @@ def test_a_classifier_computes_what_its_problem_type_says(case, saved, tmp_path)
             converted.make_batches([("we", "LABEL_0")])
 
 
+def test_a_pipeline_of_transformers_writes_the_same_labels(tmp_path):
+    """Names of labels, and texts instead of ids: the files of the tokenizer are part of what is written."""
+    tokenizer = ka.data.train_tokenizer(["we eat bread", "they drink water"], "wordpiece", 40)
+    sizes = {"width": 14, "num_heads": 7, "num_layers": 1, "intermediate_dim": 11}
+    model = ka.TextClassifier.from_preset("bert_base", tokenizer=tokenizer, labels=("no", "yes"), **sizes)
+    to_huggingface(model, tmp_path / "out")
+    pipeline = transformers.pipeline("text-classification", str(tmp_path / "out"))
+    for text in ("we eat bread", "they"):
+        (theirs,), (ours,) = pipeline([text]), model.classify([text])
+        assert theirs["label"] == ours.label
+        assert theirs["score"] == pytest.approx(ours.score, abs=1e-5)
+
+
 def test_attributes_of_other_tools_are_ignored_or_refused_by_name(saved):
     _, directory = saved("BertForSequenceClassification")
     first = from_huggingface(directory)

@@ -1,5 +1,6 @@
 """The field's words: phrases that a reader would have to translate are banned from package, docs and help."""
 
+import functools
 import pathlib
 import re
 
@@ -57,17 +58,21 @@ BANNED = {
 EXEMPT = ("CHANGELOG.md", "tests/test_words.py", "keras_attention/quickstart/phrases.py")
 
 
-def texts():
+@functools.cache
+def texts() -> dict[str, str]:
+    """Return a dict: the name of a file -> its text."""
     paths = [path for folder in FOLDERS for kind in ("*.py", "*.md") for path in (ROOT / folder).rglob(kind)]
-    return [path for path in [*paths, *ROOT.glob("*.md")] if path.relative_to(ROOT).as_posix() not in EXEMPT]
+    names = {path.relative_to(ROOT).as_posix(): path for path in [*paths, *ROOT.glob("*.md")]}
+    return {name: path.read_text() for name, path in names.items() if name not in EXEMPT}
 
 
 @pytest.mark.parametrize("pattern", BANNED)
 def test_a_banned_phrase_is_nowhere(pattern):
     lines = [
-        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
-        for path in texts()
-        for number, line in enumerate(path.read_text().splitlines(), 1)
+        f"{name}:{number}: {line.strip()}"
+        for name, text in texts().items()
+        if re.search(pattern, text)
+        for number, line in enumerate(text.splitlines(), 1)
         if re.search(pattern, line)
     ]
     assert not lines, f"write {BANNED[pattern]} instead:\n" + "\n".join(lines)

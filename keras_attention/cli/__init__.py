@@ -71,7 +71,8 @@ def main() -> None:
     VERBOSITY.quiet = VERBOSITY.verbose = False
     OPTION_FLAGS.clear()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # in every locale, as the input
+        # UTF-8 in every locale, as the input; names of files may have other bytes
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     logger = logging.getLogger("keras_attention")
     logger.addHandler(_HANDLER)
     logger.setLevel(logging.INFO)

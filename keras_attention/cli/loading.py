@@ -75,7 +75,7 @@ def strategy_of(task: type, search: dict[str, Any]) -> Any:
         search: the fields of the strategy that the options set.
 
     Raises:
-        click.UsageError: the options contradict each other, or do not apply to the task.
+        click.UsageError: the options contradict each other, do not apply to the task, or have an impossible value.
     """
     sampling = [flag(name) for name in SAMPLING if name in search]
     beam = "num_beams" in search
@@ -92,4 +92,7 @@ def strategy_of(task: type, search: dict[str, Any]) -> Any:
         )
     if "stop" in search:
         search = {**search, "stop": [text.replace("\\n", "\n") for text in search["stop"]]}
-    return (ka.BeamSearch if beam else task.spec.default_strategy)(**search)
+    try:
+        return (ka.BeamSearch if beam else task.spec.default_strategy)(**search)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None

@@ -188,7 +188,15 @@ class _Plots:
         self.plot(result, *inputs, self.directory / f"{unique}.attention.png")
 
 
-_SEED = Option("--seed", type=int, default=0, show_default=True, group="Sampling", help="seed of the random numbers.")
+_SEEDS = 2**32
+_SEED = Option(
+    "--seed",
+    type=click.IntRange(0, _SEEDS - 1),
+    default=0,
+    show_default=True,
+    group="Sampling",
+    help="seed of the random numbers.",
+)
 
 
 @click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_SEARCH, _BATCH_SIZE, _SCORES, _JSON])
@@ -206,9 +214,9 @@ def complete(
 
     def outputs(lines: list[str], done: int) -> list[str]:
         if is_export(loaded):
-            completions = loaded.complete(lines, batch_size=batch_size, seed=seed + done)
+            completions = loaded.complete(lines, batch_size=batch_size, seed=(seed + done) % _SEEDS)
         else:
-            strategy = dataclasses.replace(options["strategy"], seed=seed + done)
+            strategy = dataclasses.replace(options["strategy"], seed=(seed + done) % _SEEDS)
             completions = loaded.complete(lines, strategy, batch_size)
         return [json_line(c, several=several) if as_json else text_line(c, "text", scores) for c in completions]
 

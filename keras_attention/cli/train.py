@@ -85,10 +85,10 @@ _DATA = [
         "--captions-per-image",
         type=click.IntRange(1),
         tasks=_CAPTIONER,
-        help="captions per image in a batch.  [default: 1 with a feature cache, else the most common number of "
+        help="captions per image in a batch.  [default: 1 with a region cache, else the most common number of "
         "captions per image]",
     ),
-    _image("--augment", is_flag=True, tasks=_CAPTIONER, help="augment the images; turns the feature cache off."),
+    _image("--augment", is_flag=True, tasks=_CAPTIONER, help="augment the images; turns the region cache off."),
     _image(
         "--flip",
         is_flag=True,
@@ -99,7 +99,7 @@ _DATA = [
         "--features",
         metavar="DIRECTORY",
         tasks=_CAPTIONER,
-        help="directory for cached features of a frozen image encoder.  [default: OUT/features]",
+        help="directory for the cached region features of a frozen image encoder.  [default: OUT/features]",
     ),
 ]
 _MODEL = [

@@ -27,6 +27,7 @@ from keras_attention.defaults import (
     learns_from_pairs,
     network_defaults,
 )
+from keras_attention.presets import find_preset
 from keras_attention.storage import local_path, write_text
 from keras_attention.visualize import plot_history
 
@@ -82,7 +83,7 @@ def check_options(task: type, options: dict[str, Any]) -> None:
     validated = list(options["valid_files"]) != _NONE
     _refuse([*_model_rules(options), *_validation_rules(options, validated), *_image_rules(options)])
     if options["preset"]:
-        ka.find_preset(options["preset"], task.__name__)
+        find_preset(options["preset"], task.__name__)
     _overrides(options["overrides"])
 
 
@@ -199,7 +200,7 @@ def _list_defaults(model: Any, size: DataSize, options: dict[str, Any], derived:
 def _derived_fields(model: Any, size: DataSize, options: dict[str, Any]) -> dict[str, Any]:
     """Return the vocabulary size and the config fields of a new model that follow from the data."""
     task, preset = type(model), options["preset"]
-    config = ka.find_preset(preset or task.spec.default_preset, task.spec.class_name)
+    config = find_preset(preset or task.spec.default_preset, task.spec.class_name)
     kind, overrides = options["tokenizer"] or default_tokenizer_kind(task, preset), _overrides(options["overrides"])
     fields = network_defaults(task, size, config, kind, only_dropout=preset is not None, overrides=overrides)
     if options["vocabulary_size"] or kind in ("words", "characters"):
@@ -226,7 +227,7 @@ def _run_file(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator
     except BaseException:
         if not started and not (out / "model.keras").exists():
             (out / "run.json").unlink()
-            with contextlib.suppress(OSError):  # it may contain the feature cache
+            with contextlib.suppress(OSError):  # it may contain the region cache
                 out.rmdir()
         raise
 

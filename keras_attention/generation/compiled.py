@@ -101,7 +101,7 @@ class CompiledFunction:
         arrays = {name: strategy.arrays() for name, strategy in strategies.items()}
         inputs = keras.tree.map_structure(np.asarray, {"inputs": inputs, "strategies": arrays})
         structure = keras.tree.map_structure(lambda array: str(_shape_and_type(array)), inputs)
-        key = (repr(structure), tuple(sorted(options.items())))
+        key = (repr(structure), self.model.run_eagerly, tuple(sorted(options.items())))
         program = self.programs.pop(key, None) or _Program(self.model, functools.partial(self._call, options), inputs)
         self.programs[key] = program  # move to end: least recently used is first
         if len(self.programs) > _MAX_PROGRAMS:
@@ -127,8 +127,9 @@ class _Program(keras.Model):
         super().__init__(name="program", autocast=False)  # the numbers of a strategy are float32
         self.model, self.function = model, function  # Keras tracks the weights of `model` as weights of the program
         self.built = True
-        self.compile(jit_compile=keras.backend.backend() != "tensorflow")  # XLA would compile each shape
-        if keras.backend.backend() == "tensorflow":
+        on_tensorflow, run_eagerly = keras.backend.backend() == "tensorflow", model.run_eagerly
+        self.compile(run_eagerly=run_eagerly, jit_compile=not (on_tensorflow or run_eagerly))  # XLA compiles each shape
+        if on_tensorflow and not self.run_eagerly:
             import tensorflow as tf
 
             self.make_predict_function()

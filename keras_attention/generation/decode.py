@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_attention.generation.block_loop import run_loop
+from keras_attention.generation.chunk_loop import run_loop
 from keras_attention.generation.constraints import constrained_log_probs, force_prefix
 from keras_attention.generation.proposals import NEVER, NO_HYPOTHESIS, Proposal, is_possible
 from keras_attention.generation.random_numbers import uniform_numbers
 from keras_attention.generation.strategies import Strategy
-from keras_attention.layers.cache import gather_beams, repeat_beams
+from keras_attention.layers.decoding.cache import gather_beams, repeat_beams
 
 
 class ActiveHypotheses(NamedTuple):

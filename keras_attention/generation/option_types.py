@@ -55,8 +55,8 @@ def check_strategy(strategy: Any, default: type) -> Any:
         TypeError: `strategy` is something else, such as a class or a name.
 
     Example:
-        >>> check_strategy(None, ka.Greedy)
-        Greedy(max_new_tokens=None, min_new_tokens=0, ...)
+        >>> check_strategy(None, ka.Greedy) == ka.Greedy()
+        True
     """
     from keras_attention.generation.strategies import Strategy
 

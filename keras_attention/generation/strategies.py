@@ -21,7 +21,7 @@ from keras_attention.lazy import LazyModule
 _TOP_K_LIMITS = (128, 2048)  # a compiled search ranks that many tokens, or all
 
 ops = LazyModule("keras.ops")  # the options of the command line are read from here, without Keras
-cache = LazyModule("keras_attention.layers.cache")
+cache = LazyModule("keras_attention.layers.decoding.cache")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

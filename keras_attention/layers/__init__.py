@@ -11,9 +11,9 @@ from keras_attention.layers.attention import (
     soft_attend,
 )
 from keras_attention.layers.attention_losses import AttentionLoss, GumbelNoise, doubly_stochastic
+from keras_attention.layers.decoding.merged_dense import logits_of_step
 from keras_attention.layers.embeddings import InputEmbedding
 from keras_attention.layers.masks import causal_mask, combine_masks
-from keras_attention.layers.merged_dense import logits_of_step
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.ngrams import BagOfNGrams
 from keras_attention.layers.positions import PositionEmbedding, SinusoidalPositions, sinusoidal_positions

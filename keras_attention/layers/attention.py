@@ -149,10 +149,14 @@ def hard_attend(logits, values, mask=None, noise=None):
 
 def chosen_positions(scores, noise=None):
     """Return the positions that `hard_attend` selects, as one-hot vectors (B, Q, S) in float32."""
-    log_probabilities = ops.log(ops.maximum(scores, 1e-30))
-    log_probabilities = log_probabilities if noise is None else log_probabilities + ops.cast(noise, "float32")
-    best = ops.argmax(log_probabilities, axis=-1, keepdims=True)
+    noisy = log_scores(scores) if noise is None else log_scores(scores) + ops.cast(noise, "float32")
+    best = ops.argmax(noisy, axis=-1, keepdims=True)
     return ops.cast(ops.equal(ops.arange(ops.shape(scores)[-1], dtype=best.dtype), best), "float32")
+
+
+def log_scores(scores):
+    """Return log(scores), which is about -69 for masked positions, so that sums remain finite."""
+    return ops.log(ops.maximum(scores, 1e-30))
 
 
 def align_mask(mask, rank: int):
@@ -238,9 +242,10 @@ class AdditiveAttention(BaseLayer):
         noise=None,
     ):
         """Compute the outputs; see the class docstring."""
-        mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
-        keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
-        logits = additive_logits(self.query_projection(query), keys, self.vector)
+        mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)  # (B, Q, S)
+        if projected_keys is None:
+            projected_keys = self.project_keys(value if key is None else key)  # (B, S, D)
+        logits = additive_logits(self.query_projection(query), projected_keys, self.vector)  # (B, Q, S)
         outputs = hard_attend(logits, value, mask, noise) if self.hard else soft_attend(logits, value, mask)
         return outputs if return_attention_scores else outputs[0]
 
@@ -323,10 +328,11 @@ class DotProductAttention(BaseLayer):
         projected_keys=None,
     ):
         """Compute the outputs; see the class docstring."""
-        mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
-        keys = self.project_keys(value if key is None else key) if projected_keys is None else projected_keys
-        query = query if self.units is None else self.query_projection(query)
-        outputs = soft_attend(dot_logits(query, keys, self.scaled), value, mask)
+        mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)  # (B, Q, S)
+        if projected_keys is None:
+            projected_keys = self.project_keys(value if key is None else key)  # (B, S, D)
+        query = query if self.units is None else self.query_projection(query)  # (B, Q, D)
+        outputs = soft_attend(dot_logits(query, projected_keys, self.scaled), value, mask)
         return outputs if return_attention_scores else outputs[0]
 
     def compute_output_spec(self, query, value, *_: object, return_attention_scores=False, **__: object):

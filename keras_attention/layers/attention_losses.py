@@ -13,11 +13,10 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.layers.attention import chosen_positions
+from keras_attention.layers.attention import chosen_positions, log_scores
 from keras_attention.layers.base import BaseLayer
 
 _MOMENTUM = 0.9  # momentum of the moving average b
-_TINY = 1e-30  # lower bound of the argument of a logarithm
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -131,9 +130,9 @@ class AttentionLoss(BaseLayer):
         """Return the loss of hard attention (B,): a REINFORCE term for the sampled regions, and an entropy term."""
         log_likelihood = ops.stop_gradient(log_likelihood)
         baseline = self._update_baseline(log_likelihood, mask)
-        log_scores = ops.log(ops.maximum(scores, _TINY))
-        log_drawn = ops.sum(log_scores * ops.stop_gradient(chosen_positions(scores, noise)), axis=-1)
-        entropy = -ops.sum(scores * log_scores, axis=-1)
+        log_a = log_scores(scores)
+        log_drawn = ops.sum(log_a * ops.stop_gradient(chosen_positions(scores, noise)), axis=-1)
+        entropy = -ops.sum(scores * log_a, axis=-1)
         reinforce = -self.reinforce * (log_likelihood - baseline) * ops.sum(log_drawn * mask, axis=1)
         reinforce = reinforce - ops.stop_gradient(reinforce)  # the value is 0; only the gradient matters
         return reinforce - self.entropy * ops.sum(entropy * mask, axis=1)

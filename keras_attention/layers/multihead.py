@@ -133,7 +133,7 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         if value is None:
             value, value_mask = query, query_mask if value_mask is None else value_mask
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
-        keys, values = self.project_key_value(value, key)
+        keys, values = self.project_key_value(value, key)  # (B, H, S, D)
         context, scores = self.attend_projected(
             self.project_query(query), keys, values, mask, return_attention_scores, bool(training)
         )
@@ -156,7 +156,8 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         if _can_fuse(query) and not (return_attention_scores or dropping):
             return self.output_projection(merge_heads(_fused(query, keys, values, mask))), None
         dropout_fn = (lambda scores: self.dropout_layer(scores, training=True)) if dropping else None
-        context, scores = soft_attend(dot_logits(query, keys), values, mask, dropout_fn)
+        logits = dot_logits(query, keys)  # (..., H, Q, S)
+        context, scores = soft_attend(logits, values, mask, dropout_fn)  # (..., H, Q, D), (..., H, Q, S)
         return self.output_projection(merge_heads(context)), scores if return_attention_scores else None
 
 

@@ -301,7 +301,7 @@ class RecurrentDecoder(BaseLayer):
         return self.units + (constants["values"].shape[-1] if self.attend_first else 0)
 
     def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None, mask=None):
-        """Read `tokens`, and return the state before the next token; `cache.py` describes it.
+        """Read `tokens`, and return the state before the next token; `decoding/cache.py` describes it.
 
         Args:
             tokens: (B, L, E) embedded tokens of the prompt; L may be 0.

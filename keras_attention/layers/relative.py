@@ -205,7 +205,8 @@ class RelativeAttention(HeadProjections, BaseLayer):
             (..., Q, M), and (..., H, Q, S) float32.
         """
         content_query, distance_query = self.biased_queries(query)
-        logits = dot_logits(content_query, keys) + relative_shift(dot_logits(distance_query, distances))
+        distance_logits = dot_logits(distance_query, distances)  # (..., H, Q, Q + S)
+        logits = dot_logits(content_query, keys) + relative_shift(distance_logits)  # (..., H, Q, S)
         if same_segment is not None:
             logits = logits + self._segment_logits(query, same_segment)
         dropping = self.dropout > 0 and training

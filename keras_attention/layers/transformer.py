@@ -9,8 +9,8 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.block_decoding import block_constants, prefill_block, step_block
-from keras_attention.layers.cache import first_cache, memory_inputs, prompt_inputs, step_inputs
+from keras_attention.layers.decoding.blocks import block_constants, prefill_block, step_block
+from keras_attention.layers.decoding.cache import first_cache, memory_inputs, prompt_inputs, step_inputs
 from keras_attention.layers.masks import causal_mask, implicit_mask
 from keras_attention.layers.normalization import LayerNormalization
 from keras_attention.layers.shapes import output_specs
@@ -132,7 +132,7 @@ class Transformer(BaseLayer):
         return x if self.norm is None else self.norm(x)
 
     def start(self, tokens, length, memory=None, memory_mask=None, mask=None) -> dict:
-        """Read `tokens` in one pass, and return the state before the next token; `cache.py` describes it.
+        """Read `tokens` in one pass, and return the state before the next token; `decoding/cache.py` describes it.
 
         Args:
             tokens: (B, L, M) embedded tokens of the prompt; L may be 0.
@@ -164,7 +164,7 @@ class Transformer(BaseLayer):
 
         Args:
             tokens: (B, K, M) embedded tokens.
-            state: from `start` or the last step; see `cache.py`.
+            state: from `start` or the last step; see `decoding/cache.py`.
 
         Returns:
             outputs (B, K, M), the new state, and the scores (B, K, S), their mean over blocks and heads, or None

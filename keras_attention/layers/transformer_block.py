@@ -3,7 +3,7 @@
     post-norm:  x = norm(x + attention(x));  x = norm(x + cross(x));  x = norm(x + feed_forward(x))
     pre-norm:   x = x + attention(norm(x));  x = x + cross(norm(x));  x = x + feed_forward(norm(x))
 
-`call` runs the branches over a whole sequence. To generate text, `block_decoding.py` runs the same branches over one
+`call` runs the branches over a whole sequence. To generate text, `decoding/blocks.py` runs the same branches over one
 token at a time.
 """
 
@@ -139,8 +139,8 @@ class TransformerBlock(BaseLayer):
         options = {"return_attention_scores": return_attention_scores, "training": training}
 
         def self_attend(x):
-            causal = {"attention_mask": attention_mask, "use_causal_mask": use_causal_mask}
-            return as_pair(self.attention(x, x, value_mask=mask, **causal, **options))
+            masks = {"value_mask": mask, "attention_mask": attention_mask, "use_causal_mask": use_causal_mask}
+            return as_pair(self.attention(x, x, **masks, **options))
 
         def cross_attend(x):
             return as_pair(self.cross_attention(x, memory, value_mask=memory_mask, **options))
@@ -192,6 +192,7 @@ class TransformerBlock(BaseLayer):
         return x, extra, cross_extra
 
     def _run_branch(self, norm, x, function: Callable, training) -> tuple:
+        """Return x + function(norm(x)) with pre-norm, norm(x + function(x)) with post-norm, and the extra result."""
         output, extra = function(norm(x) if self.norm_first else x)
         x = x + self.dropout_layer(output, training=training)
         return (x if self.norm_first else norm(x)), extra

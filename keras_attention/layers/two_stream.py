@@ -17,18 +17,18 @@ import keras
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.block_decoding import block_constants
-from keras_attention.layers.cache import first_cache, prompt_inputs, step_inputs
-from keras_attention.layers.masks import attach_mask, combine_masks, implicit_mask
-from keras_attention.layers.normalization import LayerNormalization
-from keras_attention.layers.relative import RelativeAttention, relative_encodings
-from keras_attention.layers.shapes import output_specs
-from keras_attention.layers.two_stream_decoding import (
+from keras_attention.layers.decoding.blocks import block_constants
+from keras_attention.layers.decoding.cache import first_cache, prompt_inputs, step_inputs
+from keras_attention.layers.decoding.two_streams import (
     StreamInputs,
     decoding_distances,
     prefill_content,
     step_streams,
 )
+from keras_attention.layers.masks import attach_mask, combine_masks, implicit_mask
+from keras_attention.layers.normalization import LayerNormalization
+from keras_attention.layers.relative import RelativeAttention, relative_encodings
+from keras_attention.layers.shapes import output_specs
 
 
 def gather_last(states, mask, length=None):
@@ -238,7 +238,7 @@ class RelativeTransformer(BaseLayer):
         return x if self.norm is None else self.norm(x)
 
     def start(self, tokens, length) -> dict:
-        """Read `tokens` in one pass, and return the state before the next token; `cache.py` describes it.
+        """Read `tokens` in one pass, and return the state before the next token; `decoding/cache.py` describes it.
 
         Args:
             tokens: (B, L, M) embedded tokens of the prompt, without padding; L may be 0.
@@ -266,7 +266,7 @@ class RelativeTransformer(BaseLayer):
 
         Args:
             tokens: (B, K, M) embedded tokens.
-            state: from `start` or the last step; see `cache.py`.
+            state: from `start` or the last step; see `decoding/cache.py`.
             queries: (B, K, M), the input of the query stream.
 
         Returns:

@@ -4,7 +4,6 @@ from keras_attention.models.captioner import Captioner
 from keras_attention.models.causal_lm import CausalLM
 from keras_attention.models.masked_lm import MaskedLM
 from keras_attention.models.permutation_lm import PermutationLM
-from keras_attention.models.prediction.introspection import attention_maps, embed, score
 from keras_attention.models.task import Task
 from keras_attention.models.text_classifier import TextClassifier
 from keras_attention.models.text_tagger import TextTagger
@@ -12,17 +11,4 @@ from keras_attention.models.translator import Translator
 
 TASKS = (Translator, Captioner, CausalLM, MaskedLM, PermutationLM, TextClassifier, TextTagger)
 
-__all__ = [
-    "TASKS",
-    "Captioner",
-    "CausalLM",
-    "MaskedLM",
-    "PermutationLM",
-    "Task",
-    "TextClassifier",
-    "TextTagger",
-    "Translator",
-    "attention_maps",
-    "embed",
-    "score",
-]
+__all__ = ["TASKS", "Task"]  # the top level has the other names

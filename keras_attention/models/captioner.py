@@ -142,7 +142,7 @@ class Captioner(Task):
         self.region_projection = keras.layers.Dense(
             config.width, kernel_initializer=initializer(config), name="region_projection"
         )
-        self.encoder = make_encoder(config, over_features=True)
+        self.encoder = make_encoder(config, over_regions=True)
 
     @classmethod
     def from_preset(cls, name: str, image_encoder_weights: str | pathlib.Path | None = "imagenet", **overrides: Any):

@@ -124,7 +124,7 @@ class PermutationLM(AutoregressiveLM, Task):
             memory_length: m, the number of last tokens in the new memories; None for all tokens.
 
         Returns:
-            features (B, S, M), for which each token attends to the segment and the memories; and the memories for the
+            outputs (B, S, M), for which each token attends to the segment and the memories; and the memories for the
             next segment, a dict of `block_0`, ... (B, m, M) and `mask` (B, m).
 
         Example:
@@ -133,8 +133,8 @@ class PermutationLM(AutoregressiveLM, Task):
             ...     "xlnet_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
             >>> segment = {"token_ids": np.array([[5, 7, 6]]), "padding_mask": np.ones((1, 3), bool)}
             >>> _, memories = model.encode_segment(segment)
-            >>> features, _ = model.encode_segment(segment, memories)
-            >>> features.shape, memories["block_0"].shape
+            >>> outputs, _ = model.encode_segment(segment, memories)
+            >>> outputs.shape, memories["block_0"].shape
             ((1, 3, 8), (1, 3, 8))
 
         Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860, section 3.2.
@@ -155,7 +155,7 @@ class PermutationLM(AutoregressiveLM, Task):
             length: the maximum number of tokens; `config.max_length` if None.
 
         Returns:
-            dict of `constants`, `carry` and `cache`; `layers/cache.py` describes them.
+            dict of `constants`, `carry` and `cache`; `layers/decoding/cache.py` describes them.
         """
         length = self.config.max_length if length is None else length
         return self.encoder.start(self.embedding(inputs["token_ids"]), length)

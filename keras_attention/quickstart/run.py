@@ -68,7 +68,7 @@ def _translate(directory: pathlib.Path, epochs: int | None) -> None:
     known = references.keys() & {source for source, _ in ka.quickstart.phrase_pairs("train")}
     if known:
         raise RuntimeError(f"The training data contains the test phrases {sorted(known)}; expected none.")
-    translations = model.translate(references, ka.BeamSearch(num_beams=4))
+    translations = model.translate(list(references), ka.BeamSearch(num_beams=4))
     for translation, reference in zip(translations, references.values(), strict=True):
         remark = "equals the reference" if translation.text == reference else f"the reference is: {reference}"
         click.echo(f"   {translation.source} -> {translation.text}   ({remark})")

@@ -27,7 +27,7 @@ import tensorflow as tf
 
 from keras_attention.choices import PRECISIONS
 from keras_attention.keras_patches import all_layers
-from keras_attention.layers.merged_dense import MergedDense
+from keras_attention.layers.decoding.merged_dense import MergedDense
 
 MIN_WIDTH = 16  # of an embedding; each of its vectors has a scale
 MIN_SIZE = 2**14  # weights; smaller matrices fit into the processor's cache and are not faster in fewer bits

@@ -57,7 +57,9 @@ class GraphTask:
         """
         module = tf.Module()
         with in_precision(self.model, precision) as replacements:
-            module.functions = {name: _compile(*signature) for name, signature in self.signatures(attention).items()}
+            module.functions = {
+                name: compile_signature(*signature) for name, signature in self.signatures(attention).items()
+            }
         used = {id(tensor) for function in module.functions.values() for tensor in function.captured_inputs}
         variables = [*(variable.value for variable in self.model.weights), *replacements()]
         module.weights = [variable for variable in variables if id(variable.handle) in used]
@@ -164,7 +166,7 @@ def example_image(size: int) -> bytes:
     return tf.io.encode_png(tf.tile(line[None, :, None], (size, 1, 3))).numpy()
 
 
-def _compile(function: Callable, specs: list[tf.TensorSpec]) -> Callable:
+def compile_signature(function: Callable, specs: list[tf.TensorSpec]) -> Callable:
     """Compile a function to a graph. It adds a row to an empty batch, on which some layers fail."""
 
     def signature(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:

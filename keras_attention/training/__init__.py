@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from keras_attention.training.new_head import fit_new_head
     from keras_attention.training.optimizers import WarmUp
     from keras_attention.training.plan import TrainingPlan
-    from keras_attention.training.run import train
     from keras_attention.training.self_critical import SelfCriticalBatches
 
 __getattr__ = lazy_names(
@@ -29,7 +28,7 @@ __getattr__ = lazy_names(
         "optimizers": "WarmUp",
         "plan": "TrainingPlan",
         "progress": "",
-        "run": "train",
+        "run": "",
         "self_critical": "SelfCriticalBatches",
     },
 )
@@ -47,5 +46,4 @@ __all__ = [
     "fit_new_head",
     "freeze",
     "rematerialize",
-    "train",
 ]

@@ -47,7 +47,7 @@ def fit_new_head(
         >>> examples = [("we eat bread", "food"), ("we eat rice", "food"), ("they drink water", "drink")]
         >>> sizes = {"width": 14, "num_heads": 2, "num_layers": 1, "intermediate_dim": 5, "pooling": "mean"}
         >>> model = ka.TextClassifier.from_examples(examples, "bert_base", tokenizer_kind="characters", **sizes)
-        >>> plan = fit_new_head(model, examples, learning_rate=0.01)
+        >>> plan = fit_new_head(model, examples, learning_rate=0.01, passes_per_epoch=1)
         >>> plan.epochs, plan.learning_rate, model.encoder.trainable_weights
         (3, 0.01, [])
 

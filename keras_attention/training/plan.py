@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -68,6 +69,7 @@ class TrainingPlan:
         seed: seed of the random order of the examples.
 
     Raises:
+        TypeError: a value is no number, or not an integer where one is expected.
         ValueError: a value is outside its range.
 
     Example:
@@ -94,6 +96,11 @@ class TrainingPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            kind = {int: numbers.Integral, float: numbers.Real}.get(type(field.default), object)
+            if not isinstance(value := getattr(self, field.name), kind):
+                expected = "an integer" if kind is numbers.Integral else "a number"
+                raise TypeError(f"`{field.name}` is {value!r}; expected {expected}.")
         for name in _POSITIVE:
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; expected a finite number above 0.")

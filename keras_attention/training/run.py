@@ -98,9 +98,8 @@ def train(
     directory.mkdir(parents=True, exist_ok=True)
     compile_model(model, plan, plan.passes_per_epoch * len(batches))
     model.optimizer.build(model.trainable_variables)
-    state = RunState(
-        directory, plan, monitor, mode, _combined(metrics, extra_metrics), {**identity, "monitor": monitor}
-    )
+    measured = _combined(metrics, extra_metrics)
+    state = RunState(directory, plan, monitor, mode, measured, {**identity, "monitor": monitor})
     callbacks = [*callbacks, *([EpochLog()] if verbose else [])]
     _fit(model, state, plan, batches, valid, class_weight, callbacks)
     state.warn_if_constant()

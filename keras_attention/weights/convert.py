@@ -248,7 +248,10 @@ def _assign(model: keras.Model, row: Row, array: np.ndarray) -> None:
                 f"{row.hf_name} has the shape {array.shape}; by the config {path} has {tuple(variable.shape)}. Check "
                 "that config.json belongs to these weights, and that no size was changed."
             )
-        variable.assign(np.asarray(value, "float32"))
+        value = np.asarray(value, "float32")
+        if value.size and np.isnan(value.min()):
+            raise ValueError(f"{row.hf_name} has NaN values, so all outputs would be NaN. Choose another checkpoint.")
+        variable.assign(value)
 
 
 def _check_rows(model: keras.Model, family: Family, rows: Sequence[Row]) -> None:

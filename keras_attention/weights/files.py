@@ -12,6 +12,7 @@ import numpy as np
 from keras_attention.storage import local_path
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_LFS = b"version https://git-lfs"
 
 
 class SafetensorsArrays(Mapping):
@@ -26,12 +27,8 @@ class SafetensorsArrays(Mapping):
 
     def __init__(self, paths: list[pathlib.Path]) -> None:
         import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
-        from safetensors import SafetensorError, safe_open
 
-        try:
-            self._handles = [safe_open(path, framework="np") for path in paths]
-        except SafetensorError as error:
-            raise ValueError(f"{paths[0].parent} has a safetensors file that cannot be read ({error}).") from error
+        self._handles = [_open(path) for path in paths]
         self._file_of = {name: handle for handle in self._handles for name in handle.keys()}  # noqa: SIM118
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -42,6 +39,18 @@ class SafetensorsArrays(Mapping):
 
     def __len__(self) -> int:
         return len(self._file_of)
+
+
+def _open(path: pathlib.Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    with open(path, "rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise ValueError(f"{path} is a pointer of Git LFS, not the weights. Get the file with: git lfs pull")
+    try:
+        return safe_open(path, framework="np")
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}). Download it again.") from error
 
 
 def existing_directory(directory: str | pathlib.Path) -> pathlib.Path:
@@ -104,7 +113,11 @@ def open_arrays(path: pathlib.Path) -> SafetensorsArrays:
             "it with transformers: AutoModel.from_pretrained(dir).save_pretrained(new_dir, safe_serialization=True), "
             "with the class of the model instead of AutoModel."
         )
-    raise ValueError(f"{str(path)!r} has neither {_WHOLE} nor {_INDEX}; expected one of them.")
+    others = sorted(file.name for file in path.iterdir() if file.suffix in (".h5", ".msgpack", ".onnx", ".gguf"))
+    raise ValueError(
+        f"{str(path)!r} has neither {_WHOLE} nor {_INDEX}; expected one of them"
+        + (f". Convert {', '.join(others)} with transformers." if others else ".")
+    )
 
 
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:

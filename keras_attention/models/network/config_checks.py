@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from keras_attention.data.special_tokens import vocabulary
@@ -64,8 +64,9 @@ def without_attention(config, task: str):
 
 
 def check_labels(labels: Sequence[str], at_least: int = 2) -> None:
-    """Raise ValueError unless `labels` are at least two (or `at_least`) different strings."""
-    names = not isinstance(labels, str) and all(isinstance(label, str) for label in labels)
+    """Raise ValueError unless `labels` are at least two (or `at_least`) different strings, in an order."""
+    ordered = isinstance(labels, Iterable) and not isinstance(labels, (str, Mapping, Set))
+    names = ordered and all(isinstance(label, str) for label in labels)
     if not names or len(labels) < at_least or len(set(labels)) < len(labels):
         expected = "at least two different names" if at_least > 1 else "at least one name, each different"
-        raise ValueError(f"`labels` is {labels!r}; expected {expected}, each a string.")
+        raise ValueError(f"`labels` is {labels!r}; expected a list of {expected}, each a string.")

@@ -21,7 +21,7 @@ def start(model: Any, inputs: dict, length=None) -> dict:
         length: the maximum number of tokens; `config.max_length` if None.
 
     Returns:
-        dict of `constants`, `carry` and, with Transformer blocks, `cache`; `layers/cache.py` describes them.
+        dict of `constants`, `carry` and, with Transformer blocks, `cache`; `layers/decoding/cache.py` describes them.
     """
     embedded, encoded = model._encode_start(inputs)
     length = model.config.max_length if length is None else length

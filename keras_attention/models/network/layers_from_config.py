@@ -92,19 +92,19 @@ def make_embedding(
     )
 
 
-def make_encoder(config, over_features: bool = False) -> keras.layers.Layer:
+def make_encoder(config, over_regions: bool = False) -> keras.layers.Layer:
     """Return the encoder that a config describes: a layer embedded (B, S, E) -> outputs (B, S, M).
 
     Args:
         config: the config of a task.
-        over_features: make a Transformer of `config.encoder_layers` blocks whose inputs are features, such as image
-            regions, instead of token embeddings; it does not scale them.
+        over_regions: make a Transformer of `config.encoder_layers` blocks whose inputs are the features of image
+            regions instead of token embeddings; it does not scale them.
     """
     if isinstance(config, RecurrentConfig):
         return RecurrentEncoder(
             config.units, config.num_layers, config.cell, dropout=config.dropout, return_state=True, name="encoder"
         )
-    return make_transformer(config, "encoder", over_features=over_features)
+    return make_transformer(config, "encoder", over_regions=over_regions)
 
 
 def make_decoder(config, memory: bool = False) -> keras.layers.Layer:
@@ -138,13 +138,13 @@ def make_attention(config: RecurrentConfig) -> keras.layers.Layer | None:
 
 
 def make_transformer(
-    config: TransformerConfig, name: str, causal: bool = False, memory: bool = False, over_features: bool = False
+    config: TransformerConfig, name: str, causal: bool = False, memory: bool = False, over_regions: bool = False
 ) -> Transformer | RelativeTransformer:
     """Return the stack of Transformer blocks that a config describes."""
-    count = config.encoder_layers if over_features else (memory and config.decoder_layers) or config.num_layers
+    count = config.encoder_layers if over_regions else (memory and config.decoder_layers) or config.num_layers
     blocks = [make_block(config, i, make_self_attention(config)) for i in range(count)]
     inputs, norm_epsilon = (
-        make_input_embedding(config, over_features),
+        make_input_embedding(config, over_regions),
         config.epsilon if config.norm_first and blocks else None,
     )
     if config.positions == "relative":
@@ -188,8 +188,8 @@ def make_pooler(config: TransformerConfig) -> keras.layers.Dense | None:
     return keras.layers.Dense(config.width, "tanh", kernel_initializer=initializer(config), name="pooler")
 
 
-def make_input_embedding(config: TransformerConfig, over_features: bool = False) -> InputEmbedding:
-    """Return the `InputEmbedding` of a stack; features are normalized but not scaled."""
+def make_input_embedding(config: TransformerConfig, over_regions: bool = False) -> InputEmbedding:
+    """Return the `InputEmbedding` of a stack; region features are normalized but not scaled."""
     scale, positions, segments, norm = 1.0, None, 0, None
     if config.positions == "sinusoidal":
         scale, positions = config.width**0.5, SinusoidalPositions(name="positions")
@@ -199,7 +199,7 @@ def make_input_embedding(config: TransformerConfig, over_features: bool = False)
         segments = config.num_segments
     if config.embedding_norm:
         norm = config.epsilon
-    if over_features:
+    if over_regions:
         scale, norm = 1.0, config.epsilon
     return InputEmbedding(positions, scale, segments, norm, config.dropout, initializer(config), name="inputs")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -156,11 +156,14 @@ def check_texts(texts: Iterable[Text], pairs: bool = False) -> list[Any]:
     """Return the texts as a list; with `pairs`, two strings are a pair of texts, and become a tuple.
 
     Raises:
-        TypeError: `texts` is one string, or contains other types than strings and, with `pairs`, pairs of strings.
+        TypeError: `texts` is one string, a dict or a set, or contains other types than strings and, with `pairs`, pairs
+            of strings.
         ValueError: UTF-8 cannot encode a text.
     """
     if isinstance(texts, (str, bytes)):
         raise TypeError(f"Expected a list of strings; received one {type(texts).__name__}. Wrap it: [text].")
+    if isinstance(texts, (Mapping, set, frozenset)):  # a loop over a dict has its keys; the order of a set changes
+        raise TypeError(f"Expected a list of strings; received a {type(texts).__name__}. Make a list of its texts.")
     texts = [tuple(text) if pairs and isinstance(text, (tuple, list)) else text for text in texts]
     for index, text in enumerate(texts):
         parts = text if isinstance(text, tuple) and len(text) == 2 else (text,)

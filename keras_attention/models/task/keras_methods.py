@@ -23,7 +23,7 @@ def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **opti
         loss: `"auto"` for `MaskedCrossEntropy` per output.
         weighted_metrics: `"auto"` for `MaskedAccuracy` per output, but only if `loss` is also `"auto"`.
         **options: the other arguments of `keras.Model.compile`. `metrics` are the same as `weighted_metrics`, because
-            padding has the weight 0.
+            padding has the weight 0. `run_eagerly=True` also runs the prediction methods eagerly, for a debugger.
 
     Raises:
         ValueError: a loss expects probabilities, but the outputs of the network are logits.

@@ -70,7 +70,7 @@ def _similar_labels(data: Any, examples: Sequence) -> str:
     if not similar:
         return ""
     shown = ", ".join(" and ".join(map(ascii, group)) for group in similar[:3])
-    return f"These labels differ only in spelling, but are different labels: {shown}. Write equal labels alike."
+    return f"These labels are almost equal, but they are different labels: {shown}. Write equal labels in the same way."
 
 
 def _plain(label: str) -> str:

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_attention.layers.block_decoding import empty_part, run_decoding_branches
-from keras_attention.layers.cache import PromptInputs, StepInputs, append, cache_part
+from keras_attention.layers.decoding.blocks import empty_part, run_decoding_branches
+from keras_attention.layers.decoding.cache import PromptInputs, StepInputs, append, cache_part
+from keras_attention.layers.decoding.step_attention import attend_parts, small_matmul
 from keras_attention.layers.relative import relative_encodings, relative_shift
-from keras_attention.layers.step_attention import attend_parts, small_matmul
 from keras_attention.layers.transformer_block import TransformerBlock
 
 

@@ -1,7 +1,7 @@
-"""The loop of a search, in blocks of steps if the model's cache grows.
+"""The loop of a search, in chunks of steps if the model's cache grows.
 
-The shapes of `keras.ops.while_loop` are fixed. On TensorFlow, an outer loop moves each full block of slots to the
-past part of the cache, which a step only reads; the inner loop runs the steps of one block. On JAX, the cache has
+The shapes of `keras.ops.while_loop` are fixed. On TensorFlow, an outer loop moves each full chunk of slots to the
+past part of the cache, which a step only reads; the inner loop runs the steps of one chunk. On JAX, the cache has
 all slots from the start.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.layers.cache import finish_block
+from keras_attention.layers.decoding.cache import finish_chunk
 
 
 def run_loop(may_continue: Callable, advance: Callable, loop: Any, past: dict) -> Any:
@@ -31,17 +31,17 @@ def run_loop(may_continue: Callable, advance: Callable, loop: Any, past: dict) -
 
     slots = loop.active.carry["written_by"].shape[2]
 
-    def is_in_block(loop):
+    def is_in_chunk(loop):
         return ops.logical_and(loop.active.cache["num_written"] < slots, may_continue(loop))
 
-    def advance_block(loop, past):
-        (loop,) = ops.while_loop(is_in_block, lambda loop: (advance(loop, past),), (loop,))
-        carry, cache = finish_block(loop.active.carry, {**loop.active.cache, "past": past})
+    def advance_chunk(loop, past):
+        (loop,) = ops.while_loop(is_in_chunk, lambda loop: (advance(loop, past),), (loop,))
+        carry, cache = finish_chunk(loop.active.carry, {**loop.active.cache, "past": past})
         past = cache.pop("past")
         return loop._replace(active=loop.active._replace(carry=carry, cache=cache)), past
 
     first = (loop, past)
-    return tf.while_loop(lambda loop, _: may_continue(loop), advance_block, first, _shapes(first))[0]
+    return tf.while_loop(lambda loop, _: may_continue(loop), advance_chunk, first, _shapes(first))[0]
 
 
 def _shapes(variables: tuple) -> tuple:

@@ -12,7 +12,7 @@ A decoder (`Transformer`, `RecurrentDecoder`, `RelativeTransformer`) has two met
 
 A cache has two parts with one entry per block. All beams share both parts:
 
-    past       the prompt and full blocks of slots, which a step only reads   keys (B, H, D, f), values (B, H, f, D)
+    past       the prompt and full chunks of slots, which a step only reads   keys (B, H, D, f), values (B, H, f, D)
     recent     r slots for each beam, `num_written` of them written       keys (B, H, D, r K), values (B, H, r K, D)
 
 A beam attends to the slots of its ancestors. The carry has `position` (B, K), the number of tokens read; `written_by`
@@ -20,7 +20,7 @@ A beam attends to the slots of its ancestors. The carry has `position` (B, K), t
 (B, K, f), the `mask_bias` of its past slots: padding is not attended to.
 
 If the maximum length is a number, there are r slots for all tokens. In a TensorFlow graph of unknown length, r is 16,
-and `finish_block` moves them to the past part, so that the work of a step does not depend on the maximum length.
+and `finish_chunk` moves them to the past part, so that the work of a step does not depend on the maximum length.
 
 On TensorFlow, a write is a product. `keras.ops.slice_update` would need XLA, which TensorFlow Serving does not use.
 """
@@ -33,10 +33,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.layers.decoding.step_attention import small_matmul
 from keras_attention.layers.masks import causal_mask, mask_bias
-from keras_attention.layers.step_attention import small_matmul
 
-_BLOCK = 16
+_CHUNK = 16  # the number of slots that are moved to the past at once
 
 
 class StepInputs(NamedTuple):
@@ -63,7 +63,7 @@ class PromptInputs(NamedTuple):
 
 
 class MemoryInputs(NamedTuple):
-    """What all blocks share of a memory."""
+    """A memory, as all blocks read it."""
 
     tokens: Any  # (B S, M)
     sizes: tuple  # (B, S)
@@ -81,7 +81,7 @@ def first_cache(prompts: dict, mask, length) -> dict:
     """
     batch, num_read = ops.shape(mask)
     slots = length - num_read
-    slots = max(slots, 1) if isinstance(slots, int) else _BLOCK
+    slots = max(slots, 1) if isinstance(slots, int) else _CHUNK
 
     def empty(prompt):
         _, heads, width, _ = prompt["keys"].shape
@@ -151,7 +151,7 @@ def _recent_bias(written_by):
 
 
 def memory_inputs(memory, mask) -> MemoryInputs:
-    """Return what all blocks share of a memory (B, S, M) with this mask (B, S)."""
+    """Return a memory (B, S, M) with this mask (B, S) as all blocks read it."""
     is_real = ops.expand_dims(ops.cast(ops.any(mask, axis=1), "float32"), (1, 2))
     tokens = ops.reshape(memory, (-1, memory.shape[-1]))
     return MemoryInputs(tokens, ops.shape(memory)[:2], ops.expand_dims(mask_bias(mask), (1, 2)), is_real)
@@ -177,7 +177,7 @@ def append(recent: dict, key, value, write_at) -> dict:
     return {"keys": keys, "values": recent["values"] + small_matmul(write_at, value, transpose_a=True)}
 
 
-def finish_block(carry: dict, cache: dict) -> tuple[dict, dict]:
+def finish_chunk(carry: dict, cache: dict) -> tuple[dict, dict]:
     """Move the recent slots, which must all be written, to the past; return the new carry and cache."""
     past, empty = {}, keras.tree.map_structure(ops.zeros_like, cache["recent"])
     for name, recent in cache["recent"].items():

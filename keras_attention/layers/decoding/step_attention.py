@@ -16,7 +16,8 @@ def attend_parts(query, parts, bias):
     Args:
         query: (B, H, K, D), divided by sqrt(D).
         parts: list of dicts, `keys` (B, H, D, S_i) and `values` (B, H, S_i, D).
-        bias: (B, 1, K, S) float32, S the sum of all S_i; B and K may be 1. the result of `mask_bias`.
+        bias: (B, 1 or H, K, S) float32, S the sum of all S_i; B and K may be 1. The result of `mask_bias`, to which
+            other logits may be added.
 
     Returns:
         context (B, H, K, D), and the scores (B, H, K, S) in float32. If no position is allowed, the scores are equal,
@@ -28,13 +29,13 @@ def attend_parts(query, parts, bias):
         >>> tuple(context.shape), tuple(scores.shape)
         ((2, 3, 11, 7), (2, 3, 11, 10))
     """
-    logits = [small_matmul(query, part["keys"]) for part in parts]
-    logits = ops.concatenate(logits, axis=-1) if len(parts) > 1 else logits[0]
+    logits = [small_matmul(query, part["keys"]) for part in parts]  # (B, H, K, S_i) each
+    logits = ops.concatenate(logits, axis=-1) if len(parts) > 1 else logits[0]  # (B, H, K, S)
     scores = masked_softmax(ops.cast(logits, "float32") + bias, small=True)
     rest, contexts = ops.cast(scores, query.dtype), []
     for part in parts[:-1]:  # only the last part may have an unknown length
         size = part["keys"].shape[-1]
-        contexts.append(small_matmul(rest[..., :size], part["values"]))
+        contexts.append(small_matmul(rest[..., :size], part["values"]))  # (B, H, K, D)
         rest = rest[..., size:]
     return functools.reduce(ops.add, [*contexts, small_matmul(rest, parts[-1]["values"])]), scores
 

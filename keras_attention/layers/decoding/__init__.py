@@ -1,0 +1,1 @@
+"""Text generation with the layers: caches, prompts and single steps."""
