@@ -177,7 +177,7 @@ def test_a_saved_model_returns_the_same(row, model, tokenizer, loaded):
 @pytest.mark.parametrize("row", params(row for row in EXPORTED if row.export == WRITTEN))
 def test_a_saved_model_and_its_export_predict_the_same(row, model, tokenizer, loaded, tmp_path):
     assert loaded.config == model.config
-    path = loaded.export(tmp_path / "m", attention=row.name == "bert", **search(row))
+    path = loaded.export(tmp_path / "m", attention_maps=row.name == "bert", **search(row))
     assert ka.check_export(path).problems == ()
     served = ka.load(path)
     assert predict(row, served, row.texts) == predictions(row, tokenizer)
@@ -208,9 +208,9 @@ def assert_same_inspection(model, served) -> None:
     if "score" in signatures:
         targets = [texts] if "target_ids" in model.input else []
         close(served.score(texts, *targets), ka.score(model, texts, *targets))
-    if "attention" in signatures:
-        scores = signatures["attention"](text=np.array(texts))["attention"]
-        close(scores[0], ka.attention_maps(model, texts)[0].scores)
+    if "attention_maps" in signatures:
+        scores = signatures["attention_maps"](text=np.array(texts))["attention"]
+        close(scores[0], ka.attention_maps(model, texts)[0].attention)
 
 
 @models

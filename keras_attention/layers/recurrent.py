@@ -13,7 +13,7 @@ from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import implicit_mask
 
-SUPPORTS_JIT = keras.backend.backend() != "tensorflow"  # there, XLA would compile each length of a sequence
+SUPPORTS_JIT = keras.backend.backend() != "tensorflow"  # XLA compiles a recurrent layer for each length
 _LAYERS = {"simple": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
 
 

@@ -4,7 +4,7 @@
     query stream    g_q: the query at q attends to the allowed tokens but never to the token at q, which it predicts
 
 Both streams run through the same blocks, with the keys and values of the content stream. For a longer text, the
-memories of the previous segments precede the tokens, and both streams also attend to them.
+memories of the previous parts precede the tokens, and both streams also attend to them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from keras_attention.layers.shapes import output_specs
 
 
 def gather_last(states, mask, length=None):
-    """Return the last real vectors of each text, with padding on the left, so that the next segment follows directly.
+    """Return the last m real vectors of each text, padded on the left.
 
     Args:
         states: (B, L, M).
@@ -114,7 +114,7 @@ class RelativeTransformer(BaseLayer):
         queries: (B, P, M), the input of the query stream, such as the output of a `MaskEmbedding`.
         target_mapping: (B, P, L), one-hot: the position of each query. When None, P is L, and query q is at
             position q.
-        memories: dict of `block_0`, ... (B, m, M) and `mask` (B, m), from `encode_segment`; they are in segment 0.
+        memories: dict of `block_0`, ... (B, m, M) and `mask` (B, m), from `encode_part`; they are in segment 0.
         return_attention_scores: also return the scores.
         training: whether dropout is active.
 
@@ -184,17 +184,17 @@ class RelativeTransformer(BaseLayer):
         outputs = attach_mask(outputs, implicit_mask(tokens if queries is None else queries))
         return (outputs, scores) if return_attention_scores else outputs
 
-    def encode_segment(
+    def encode_part(
         self, tokens, mask=None, segment_ids=None, permutation_mask=None, memories=None, memory_length=None
     ):
-        """Encode one segment of a longer text, with the memories of the previous segments.
+        """Encode one part of a longer text, with the memories of the previous parts.
 
         Args:
             tokens: (B, L, M) embedded tokens.
             mask: (B, L) padding mask, True = a real token.
             segment_ids: (B, L) int.
             permutation_mask: (B, L, L) attention mask, True = may be attended to.
-            memories: the memories that this method returned for the previous segment; None for the first segment.
+            memories: the memories that this method returned for the previous part; None for the first part.
             memory_length: m, the maximum number of tokens in the new memories, old ones included; all when None.
 
         Returns:

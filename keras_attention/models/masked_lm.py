@@ -36,9 +36,9 @@ from keras_attention.outputs import FilledMask
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MaskedLM(Task):
-    """Masked language model: p(x_i | the rest) = softmax(E g(h_i) + b)[x_i], at positions that are masked.
+    """Masked language model: p(x_i | the rest) = softmax(W g(h_i) + b)[x_i], at positions that are masked.
 
-    h_i are the outputs of a Transformer encoder, g is a dense layer with layer normalization, and E is the token
+    h_i are the outputs of a Transformer encoder, g is a dense layer with layer normalization, and W is the token
     embedding (tied). With `config.next_sentence`, the model also predicts whether the second segment follows the first
     (class 0) or is a random one (class 1).
 
@@ -59,8 +59,8 @@ class MaskedLM(Task):
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "we drink water"], vocabulary_size=60)
         >>> model = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
-        >>> len(model.fill(["we <mask> bread"])[0].candidates)
-        1
+        >>> sorted(model.input)
+        ['padding_mask', 'segment_ids', 'token_ids']
 
     Reference: Devlin et al., 2019, https://arxiv.org/abs/1810.04805; Liu et al., 2019,
     https://arxiv.org/abs/1907.11692 (RoBERTa).
@@ -114,6 +114,12 @@ class MaskedLM(Task):
         Raises:
             TypeError: `texts` is one string, or contains other types than strings.
             ValueError: `candidates` or `batch_size` is not positive.
+
+        Example:
+            >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "we drink water"], vocabulary_size=60)
+            >>> model = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
+            >>> len(model.fill(["we <mask> bread"])[0].candidates)
+            1
         """
         require_positive_integer("candidates", candidates)
         texts = check_texts(texts)

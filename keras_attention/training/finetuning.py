@@ -92,7 +92,10 @@ def enable_lora(model: keras.Model, rank: int) -> int:
         elif layer.weights and not all_layers(layer, include_self=False):
             layer.trainable = False
     if not count:
-        raise ValueError(f"{type(model).__name__} has no dense projections for LoRA.")
+        raise ValueError(
+            f"A {type(model).__name__} with this config has no dense projections for LoRA; expected a Transformer, "
+            "such as the preset bert_base. Train all weights instead."
+        )
     return count
 
 
@@ -124,7 +127,10 @@ def rematerialize(model: keras.Model) -> None:
     """
     stacks = [stack for stack in model.stacks if stack.blocks]
     if not stacks:
-        raise ValueError(f"This {type(model).__name__} has no Transformer blocks to rematerialize.")
+        raise ValueError(
+            f"This {type(model).__name__} has no Transformer blocks to rematerialize; expected a Transformer preset. "
+            "For a recurrent network, leave rematerialization (--remat) out and lower `max_tokens`."
+        )
     layers = [layer for stack in stacks for layer in all_layers(stack)]
     has_dropout = any(layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout))
     if keras.backend.backend() == "tensorflow" and has_dropout:

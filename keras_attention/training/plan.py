@@ -50,11 +50,11 @@ class TrainingPlan:
 
     Args:
         epochs: maximum number of epochs; each epoch ends with validation and a checkpoint.
-        passes_per_epoch: passes over the data per epoch; small data sets use more than 1.
+        passes_per_epoch: number of times that an epoch reads the training data, more than 1 for little data.
         max_tokens: maximum number of tokens in a batch, padding included.
         learning_rate: peak learning rate of Adam.
         schedule: learning-rate schedule after the warm-up.
-        warmup_steps: number of warm-up updates.
+        warmup_steps: number of updates in which the learning rate rises to its peak.
         label_smoothing: label smoothing, in [0, 1); 0 = off.
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW; 0 = off.
@@ -64,7 +64,7 @@ class TrainingPlan:
             (classifier, tagger) or val_loss (the others). Also val_chrf, val_cider, and val_f1 of entities.
         mode: whether lower (min) or higher (max) values of the metric are better; by default inferred from the
             metric name.
-        bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the script (Latin, Chinese, ...) of the references.
+        bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the characters of the references.
         patience: stop after this many epochs without improvement.
         average_checkpoints: average the last N checkpoints; keep the average only if its metric is better; 1 = off.
         seed: seed of the random order of the examples.

@@ -54,7 +54,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
             the errors of `caption_batches`.
 
     Example:
-        >>> batches = SelfCriticalBatches(examples, captioner, cache="features")  # doctest: +SKIP
+        >>> batches = SelfCriticalBatches(examples, captioner, cache="region_cache")  # doctest: +SKIP
         >>> plan = ka.training.TrainingPlan(epochs=8, learning_rate=1e-4, label_smoothing=0.0)  # doctest: +SKIP
         >>> ka.train(captioner, batches, "runs/better", plan, extra_metrics=extra_metrics)  # doctest: +SKIP
 

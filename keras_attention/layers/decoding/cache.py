@@ -57,9 +57,8 @@ class PromptInputs(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether L is known to be 0; a translator has no prompt."""
-        length = self.sizes[1]
-        return isinstance(length, int) and length == 0
+        """Whether B or L is known to be 0; a translator has no prompt."""
+        return any(isinstance(size, int) and size == 0 for size in self.sizes)
 
 
 class MemoryInputs(NamedTuple):

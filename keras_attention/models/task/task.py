@@ -295,6 +295,13 @@ class Task(keras.Model):
 
         Raises:
             TypeError: `examples` are not those of the task.
+
+        Example:
+            >>> tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
+            >>> model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=8, embedding_dim=4)
+            >>> inputs, labels, mask = model.make_batches(["to be"], shuffle=False)[0]
+            >>> sorted(inputs), labels.shape
+            (['padding_mask', 'token_ids'], (1, 6))
         """
         return self.data.batches(self, examples, max_tokens, shuffle, seed, **options)
 
