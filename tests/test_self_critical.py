@@ -61,7 +61,7 @@ def self_critical(caption_tokenizer):
 @pytest.mark.slow
 def test_the_weight_of_a_caption_is_its_reward_less_the_mean_of_the_others(self_critical, caption_tokenizer):
     captioned, (inputs, labels, weights) = examples(CAPTIONED), self_critical[1][0]
-    images = ka.data.read_images([example.image for example in captioned], 32)
+    images, _ = ka.data.read_images([example.image for example in captioned], 32)
     differences = np.abs(inputs["images"][:, None] - images).max((2, 3, 4))  # the images are in random order
     image_indices = np.repeat(np.argmin(differences, axis=1), SAMPLED)
     texts = [ka.data.decode_ids(caption_tokenizer, row.tolist()) for row in labels]

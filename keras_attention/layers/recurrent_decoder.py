@@ -327,13 +327,13 @@ class RecurrentDecoder(BaseLayer):
             mask: (B, L) padding mask, True = a real token; None for no padding.
 
         Returns:
-            dict of `constants`, a `DecoderMemory`, or () without attention; and the `carry`, a dict of tensors
-            (B, 1, ...).
+            dict of `constants`, the fields of a `DecoderMemory`, or {} without attention; and the `carry`, a dict of
+            tensors (B, 1, ...).
         """
         attended, carry = self._first_state(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
         if tokens.shape[1] != 0:
             _, _, carry = self._run_steps(DecoderStep(tokens), mask, attended, carry)
-        return {"constants": attended, "carry": carry}
+        return {"constants": attended._asdict() if self.has_memory else {}, "carry": carry}
 
     def step(self, inputs, state: dict):
         """Advance every beam by one token.
@@ -345,7 +345,8 @@ class RecurrentDecoder(BaseLayer):
         Returns:
             outputs (B, K, F), the new state, and scores (B, K, S) or None without attention.
         """
-        step_outputs, scores, carry = self._run_step(DecoderStep(inputs), state["constants"], state["carry"])
+        attended = DecoderMemory(**state["constants"]) if self.has_memory else ()
+        step_outputs, scores, carry = self._run_step(DecoderStep(inputs), attended, state["carry"])
         return self._project(inputs, step_outputs), {**state, "carry": carry}, scores
 
     def encoder_arguments(self, encoded, mask) -> dict:
