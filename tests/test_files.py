@@ -306,6 +306,13 @@ def test_columns_are_found_by_name_or_number(write, read, name, text, columns, e
         ("x.jsonl", '{"text": ["a"], "label": 1}', {}, "line 1: expected a string or a number; received"),
         ("x.jsonl", '{"text": "a", "label": null}', {}, "line 1: label is null"),
         ("x.jsonl", '{"text": "a", "label": NaN}', {}, "line 1: expected a string or a number; received nan"),
+        (
+            "x.txt",
+            "| text | label |\n|---|:--|\n| a | b |",
+            {},
+            "line 2: '.*' is a rule of a Markdown table; .*Delete this",
+        ),
+        ("x.csv", "a | b\n--- | ---\nc | d", {}, "line 2: '.*' is a rule of a Markdown table; .*Delete this"),
         ("x.txt", '{"text": "a", "label": 1}', {}, "line 1: this is an object of JSON. .*ends in .jsonl"),
         (
             "x.csv",

@@ -13,6 +13,7 @@ import pytest
 import keras_attention as ka
 from keras_attention import backend
 from keras_attention.generation import compiled
+from keras_attention.generation.constraints import constrained_log_probs
 from keras_attention.layers.vision import make_network
 from keras_attention.models.prediction.run_batches import compiled_function
 from keras_attention.models.task import Task
@@ -248,3 +249,16 @@ def test_an_epoch_of_30_shapes_traces_the_update_once(tokenizer, monkeypatch):
     model.compile()
     model.fit(batches, verbose=0, epochs=2)
     assert (len(batches), len(traced)) == (30, 1)
+
+
+@pytest.mark.parametrize("floatx", ["float16", "float64"])
+def test_a_search_does_not_depend_on_a_later_floatx(floatx):
+    arguments = np.zeros((1, 1, 2)), np.zeros((1, 1, 1), "int32"), np.zeros((1, 1), "int32")
+    strategy = ka.Greedy(min_new_tokens=1)
+    keras.config.set_floatx(floatx)
+    try:
+        log_probs = constrained_log_probs(*arguments, strategy, 1, np.array([0]), np.array([[0]]))
+    finally:
+        keras.config.set_floatx("float32")
+    assert keras.backend.standardize_dtype(log_probs.dtype) == "float32"
+    np.testing.assert_allclose(np.array(log_probs)[0, 0], [math.log(0.5), -1e9], rtol=1e-6)

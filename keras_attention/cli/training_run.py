@@ -38,7 +38,11 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
     """Train a model of a task with the options of `train`, and return it with the best weights."""
     out = local_path(out)
     check_options(task, options)
-    keras.utils.set_random_seed(ka.training.TrainingPlan(**_plan_overrides(options)).seed)
+    try:
+        seed = ka.training.TrainingPlan(**_plan_overrides(options)).seed
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    keras.utils.set_random_seed(seed)
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
     with _run_file(task.spec.command_name, options, out):

@@ -279,6 +279,11 @@ def _check_widths(
 def _read_table(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, cells) of the rows that are not empty."""
     lines = read_lines(path)
+    if len(lines) > 1 and re.fullmatch(r"\s*\|?(\s*:?-+:?\s*\|)+(\s*:?-+:?)?\s*", lines[1]):
+        raise DataError(
+            f"{path}, line 2: {lines[1].strip()[:80]!r} is a rule of a Markdown table; expected a row. Delete this "
+            "line, and the | at the start and the end of the other lines."
+        )
     if lines and (named := re.fullmatch("sep=([,;|\t])", lines[0])):  # Excel
         rows = _split(["", *lines[1:]], named[1], path)
     else:

@@ -31,8 +31,8 @@ def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, st
     if strategy.penalizes_repetition:
         logits = _penalize_repetition(logits, written, num_written, strategy.repetition_penalty)
     log_probs, is_end = ops.log_softmax(logits, axis=-1), np.arange(logits.shape[-1]) == end_id
-    too_short = ops.expand_dims(ops.where(t - prefix_lengths < strategy.min_new_tokens, NEVER, 0.0), 2)
-    bias = too_short * is_end.astype("float32")  # (B, 1, V), one pass over it for each constraint
+    too_short = ops.cast(ops.expand_dims(t - prefix_lengths < strategy.min_new_tokens, 2), "float32")  # not floatx
+    bias = too_short * np.where(is_end, NEVER, 0.0).astype("float32")  # (B, 1, V), one pass over it for each constraint
     if strategy.suppresses_tokens:
         bias = ops.minimum(bias, _suppression(strategy.suppress_tokens, len(is_end)))
     if strategy.no_repeat_ngram_size:
