@@ -289,8 +289,9 @@ def learns_from_pairs(model: Any, examples: Sequence) -> bool:
     whose weights are trainable, without LoRA.
     """
     is_sentence_encoder = model.spec.predict_method == "classify" and getattr(model.config, "pooling", None) == "mean"
-    is_few = len(examples) <= _PAIRED_EXAMPLES and isinstance(examples[0][0], str)
-    return is_sentence_encoder and is_few and not model.has_lora and bool(model.encoder.trainable_weights)
+    if not is_sentence_encoder or not 0 < len(examples) <= _PAIRED_EXAMPLES or not isinstance(examples[0][0], str):
+        return False
+    return not model.has_lora and bool(model.encoder.trainable_weights)
 
 
 def training_defaults(

@@ -89,6 +89,26 @@ def test_the_reinforce_gradient_by_hand():
     np.testing.assert_allclose(computed, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_negative_labels_do_not_count_in_the_attention_loss(caption_tokenizer):
+    """The loss with the label -100 is that with the weight 0, also in hard attention."""
+    model, rng = small_captioner(caption_tokenizer, attention="hard"), np.random.default_rng(4)
+    layer, logits = model.attention_loss, rng.normal(size=(2, 3, 131)).astype("float32")
+    scores, noise = ops.softmax(rng.normal(size=(2, 3, 64)).astype("float32")), np.zeros((2, 3, 64), "float32")
+    real, losses = np.array([[1, 1, 0], [1, 0, 0]]), []
+    labels = real * 7
+    for y, weights in (
+        (labels, real),
+        (np.where(real, labels, -100), None),
+        (np.where(real, labels, -100), [2.0, 3.0]),
+    ):
+        layer(logits, scores, noise)
+        layer.baseline_known.assign(0.0)
+        loss = model._added_loss(y, logits, None if weights is None else np.array(weights, "float32"), training=True)
+        losses.append([float(loss), *layer.get_weights()])
+    np.testing.assert_allclose(losses[1:], [losses[0]] * 2, rtol=1e-6)
+    assert losses[0][0] > 0
+
+
 def test_the_doubly_stochastic_loss_by_hand():
     weights = np.array([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]], "float32")
     real = np.array([[True, True, False]])  # sums over time: 1.5, 0.5, 0 -> 0.25 + 0.25 + 1

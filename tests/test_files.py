@@ -278,6 +278,18 @@ def test_skipped_rows_are_counted(write):
         (read_labelled, "x.csv", "a, b;good\nc;bad\n", None, [("a, b", "good"), ("c", "bad")]),
         (read_labelled, "x.csv", '"a; b",good\nc,bad\n', None, [("a; b", "good"), ("c", "bad")]),
         (read_labelled, "x.csv", 'text\tlabel\n"a ""b"""\tgood\n', None, [('a "b"', "good")]),
+        (read_labelled, "x.csv", 'text|label\n"Stop" says|good\n', None, [('"Stop" says', "good")]),
+        (
+            read_labelled,
+            "x.csv",
+            '"Great" film\tgood\nso, so\tbad\n',
+            None,
+            [('"Great" film', "good"), ("so, so", "bad")],
+        ),
+        (read_pairs, "x.tsv", "{name} eats\tcome {name}\n", None, [("{name} eats", "come {name}")]),
+        (read_pairs, "x.csv", "sep=,\na; b,c\n", None, [("a; b", "c")]),
+        (read_texts, "x.txt", "PAR1 is a receptor.\n", None, ["PAR1 is a receptor."]),
+        (read_texts, "x.txt", "%PDF files\n", None, ["%PDF files"]),
         (read_pairs, "x.ndjson", '{"source": "a", "target": "b"}\n', None, [("a", "b")]),
         (read_pairs, "x.tsv", "\ufeffa\tb\n\ufeffc\td\n", None, [("a", "b"), ("c", "d")]),  # two files that were joined
     ],
@@ -318,10 +330,16 @@ def test_columns_are_found_by_name_or_number(write, read, name, text, columns, e
             "x.csv",
             "a, b;good\nc, d;bad\n",
             {},
-            "line 1: the separator may be ',' or ';', because .*names of the columns",
+            "line 1: the separator may be ',' or ';', because .*names of the columns, or, as Excel does, sep=,",
         ),
         ("x.xlsx", "PK\3\4\n", {}, "x.xlsx is a ZIP archive, as .xlsx .* Extract it, or save it as CSV"),
-        ("x.csv", "PAR1\n", {}, "x.csv is a Parquet file"),
+        (
+            "x.csv",
+            'text|label\n"a ""b"""|good\n"c" d|bad\n',
+            {},
+            "line 3: .*write a quotation mark inside quotes twice",
+        ),
+        ("x.csv", "PAR1\x15\n", {}, "x.csv is a Parquet file"),
         ("x.csv", "a,pos\n\nb,ngt\n", {"labels": ("neg", "pos")}, "line 3: the label 'ngt' is not one of neg, pos"),
     ],
 )
@@ -344,6 +362,7 @@ ENTITIES = [[("EU", "B-ORG"), ("rejects", "O"), ("German", "S-MISC")], [("Peter"
         ("we\tO \neat\tO\n", {}, [[("we", "O"), ("eat", "O")]]),
         ("# # B-NP O\nwe PRP B-NP O\n", {}, [[("#", "O"), ("we", "O")]]),
         ("Token\tTag\nwe\tO\neat\tO\n", {}, [[("we", "O"), ("eat", "O")]]),  # a header
+        ("Words POS\nhurt NEG\n\nnice POS\n", {}, [[("Words", "POS"), ("hurt", "NEG")], [("nice", "POS")]]),
         ("token\tO\nwe\tO\n", {}, [[("token", "O"), ("we", "O")]]),
         ("we O\n \t \neat O\n", {}, [[("we", "O")], [("eat", "O")]]),
         ("10 000\tNUM\n", {}, [[("10\u00a0000", "NUM")]]),
@@ -365,6 +384,11 @@ def test_tagged_words_are_read(write, text, options, sentences):
 def test_other_tagged_files_are_an_error(write, text, options, message):
     with pytest.raises(DataError, match=message):
         read_tagged(write("x.txt", text), **options)
+
+
+@pytest.mark.parametrize(("text", "sentences"), [(CONLL, ENTITIES), ("EU,\tB-ORG\n", [[("EU,", "B-ORG")]])])
+def test_tagged_words_are_read_from_a_file_named_csv(write, text, sentences):
+    assert read_tagged(write("x.csv", text)) == sentences
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.json"])

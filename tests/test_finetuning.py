@@ -10,8 +10,9 @@ import pytest
 from conftest import gradient
 
 import keras_attention as ka
+from keras_attention.defaults import learns_from_pairs
 from keras_attention.training.checkpoints import load_arrays
-from keras_attention.training.new_head import PairLoss, fit_encoder, fit_head
+from keras_attention.training.new_head import PairLoss, _logistic_regression, fit_encoder, fit_head
 from keras_attention.weights import from_huggingface, to_huggingface
 
 pytestmark = pytest.mark.usefixtures("untraced")  # a few updates per test; test_training.py traces
@@ -126,6 +127,18 @@ def test_the_head_is_fitted_by_logistic_regression(classifier):
     assert all(np.array_equal(a, b) for a, b in zip(encoder, classifier.encoder.get_weights(), strict=True))
     with pytest.raises(ValueError, match=r"A CausalLM has no labels"):
         fit_head(ka.CausalLM.from_preset("char_rnn", vocabulary_size=7, units=3), EXAMPLES)
+
+
+def test_the_head_of_zero_vectors_has_the_frequencies_of_the_labels():
+    """softmax(b) = (2/3, 1/3), so that the biases differ by log 2."""
+    kernel, bias = _logistic_regression(np.zeros((3, 5), "float32"), np.array([0, 0, 1]), 2)
+    assert not kernel.any()
+    assert bias[0] - bias[1] == pytest.approx(np.log(2), rel=1e-4)
+
+
+def test_only_a_classifier_with_examples_learns_from_pairs(classifier):
+    assert not learns_from_pairs(ka.TextClassifier.from_encoder(classifier, labels=("a", "b"), pooling="mean"), [])
+    assert not learns_from_pairs(classifier, [[], [("we", "a")]])
 
 
 PAIR_LOSSES = (  # labels, vectors, weights, loss

@@ -88,6 +88,7 @@ def test_a_step_of_a_new_model_is_traced_once(tokenizer, monkeypatch):
         "sparse_categorical_crossentropy",
         keras.losses.sparse_categorical_crossentropy,
         keras.losses.SparseCategoricalCrossentropy(),
+        keras.losses.SparseCategoricalCrossentropy,
     ],
 )
 def test_a_loss_of_probabilities_is_an_error(classifier, loss):
@@ -109,6 +110,10 @@ def test_metrics_do_not_count_padding(tokenizer):
     assert shown["accuracy"] == pytest.approx((correct * weights).sum() / weights.sum())
     with pytest.raises(ValueError, match="`metrics` and `weighted_metrics` are the same"):
         model.compile(metrics=["accuracy"], weighted_metrics=["accuracy"])
+    model.compile(metrics=[], weighted_metrics=["accuracy"])
+    assert model.get_compile_config()["weighted_metrics"] == ["accuracy"]
+    model.compile_from_config({**model.get_compile_config(), "metrics": ["accuracy"]})  # of an earlier version
+    assert model.get_compile_config()["weighted_metrics"] == ["accuracy"]
     model.compile()
     with pytest.raises(ValueError, match=r"ka.data.split_examples\(examples, 0.5\)"):
         model.fit(["we eat", "bread"], validation_split=0.5)

@@ -38,6 +38,14 @@ class Padded(keras.utils.PyDataset):
         return keras.tree.map_structure(lambda a: np.pad(a, ((0, self.rows), (0, self.columns))), self.batches[index])
 
 
+class NegativeLabels(Padded):
+    """Batches whose padding has the label -100 and the weight 1."""
+
+    def __getitem__(self, index):
+        inputs, labels, weights = super().__getitem__(index)
+        return inputs, np.where(weights > 0, labels, -100), np.ones_like(weights)
+
+
 def batches_of(model, max_tokens, columns=0, rows=0):
     return Padded(ka.data.language_batches(TEXTS, model, max_tokens, shuffle=False), columns, rows)
 
@@ -113,6 +121,15 @@ def test_accumulated_gradients_are_those_of_one_batch(max_tokens, clip_norm):
     model = language_model(keras.optimizers.SGD(1.0, **options))
     fit = lambda: model.fit(batches_of(model, max_tokens), verbose=0, shuffle=False)  # noqa: E731
     assert_same_update(updates(model, fit), one_update(clip_norm))
+
+
+def test_negative_labels_do_not_count_in_accumulated_gradients():
+    """The labels of padding are -100, and its weights are 1."""
+    count = len(batches_of(language_model(), 50))
+    model = language_model(keras.optimizers.SGD(1.0, gradient_accumulation_steps=count))
+    batches = NegativeLabels(batches_of(model, 50), 0, 0)
+    assert len({int((labels >= 0).sum()) for _, labels, _ in map(batches.__getitem__, range(count))}) > 1
+    assert_same_update(updates(model, lambda: model.fit(batches, verbose=0, shuffle=False)), one_update())
 
 
 def test_accumulated_gradients_of_several_replicas_are_an_error():
@@ -199,6 +216,12 @@ def test_two_replicas_have_the_loss_and_the_update_of_one():
             np.testing.assert_allclose(two, one, rtol=1e-6)
         batches = ka.data.language_batches(TEXTS, model)
         assert_same_update(updates(model, lambda: model.fit(batches, verbose=0)), expected)
+
+
+def test_labels_can_be_booleans():
+    """Both classes have the probability 1/2."""
+    labels, logits = np.array([True, False]), np.zeros((2, 2), "float32")
+    assert float(ka.training.MaskedCrossEntropy()(labels, logits)) == pytest.approx(np.log(2), rel=1e-6)
 
 
 @pytest.mark.parametrize("ignored", [-1, -100])

@@ -199,17 +199,18 @@ def read_tagged(
     """
     if str(path).startswith("tfds:"):
         raise DataError(f"{path}: tagged words cannot be read from tfds:; expected a file, CoNLL-U or two columns.")
-    if file_suffix(path) in (".csv", ".json", *JSON_LINES):
+    lines, suffix = read_lines(path), file_suffix(path)
+    if suffix in (".json", *JSON_LINES) or (suffix == ".csv" and not _is_conll(lines)):
         raise DataError(
             f"{path}: expected a line for each word, with the word, a tab or a space, and its tag; and an empty line "
             "after each sentence (CoNLL). Convert the file to this format."
         )
-    rows = list(_tagged_rows(read_lines(path)))
+    rows = list(_tagged_rows(lines))
     if not any(cells for _, cells in rows):
         return _require_examples([], path)
     number, first = next((number, cells) for number, cells in rows if cells)
     word, tag = _tag_columns(first, tag_column, f"{path}, line {number}")
-    if first[word].lower() in _WORD_NAMES and first[tag].strip().lower() in _TAG_NAMES:
+    if _is_header([cells for _, cells in rows if cells], word, tag):
         _LOG.info("%s: line %d is a header; word = %r, tag = %r.", path, number, first[word], first[tag])
         rows = [row for row in rows if row[0] != number]
     sentences: list[list[tuple[str, str]]] = [[]]
@@ -223,6 +224,19 @@ def read_tagged(
             check_label(cells[tag].strip(), labels, where)
             sentences[-1].append(_tagged_word(cells[word], cells[tag].strip(), where))
     return _require_examples([sentence for sentence in sentences if sentence], path)
+
+
+def _is_conll(lines: Sequence[str]) -> bool:
+    """Return whether the first line that is not empty separates columns by tabs or spaces, and not by commas."""
+    first = next(filter(str.strip, lines), "")
+    return "\t" in first or (" " in first.strip() and not re.search("[,;]", first))
+
+
+def _is_header(rows: Sequence[Sequence[str]], word: int, tag: int) -> bool:
+    """Return whether the first row names the columns: no later row has its tag, because `POS` is also a tag."""
+    name = rows[0][tag].strip()
+    is_named = rows[0][word].lower() in _WORD_NAMES and name.lower() in _TAG_NAMES
+    return is_named and not any(len(row) > tag and row[tag].strip() == name for row in rows[1:])
 
 
 def _tagged_rows(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:

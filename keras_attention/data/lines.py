@@ -18,9 +18,9 @@ _OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _OTHER_FORMATS = {  # first bytes -> what such a file is, and what to do
     b"PK\x03\x04": "a ZIP archive, as .xlsx and .docx files are; expected text. Extract it, or save it as CSV or text",
     b"\xd0\xcf\x11\xe0": "an Excel or Word file; expected text. Save it as CSV or text",
-    b"PAR1": "a Parquet file; expected text. Convert it to JSON lines",
+    b"PAR1\x15": "a Parquet file; expected text. Convert it to JSON lines",
     b"\x1f\x8b": "compressed; expected text. Give it a name that ends in .gz",
-    b"%PDF": "a PDF; expected text. Extract its text",
+    b"%PDF-": "a PDF; expected text. Extract its text",
 }
 
 

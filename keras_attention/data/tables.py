@@ -285,29 +285,45 @@ def _read_table(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[int
             "line, and the | at the start and the end of the other lines."
         )
     if lines and (named := re.fullmatch("sep=([,;|\t])", lines[0])):  # Excel
-        rows = _split(["", *lines[1:]], named[1], path)
+        lines, separator = ["", *lines[1:]], named[1]
     else:
-        rows = _split(lines, _separator(path, lines, layouts), path)
+        separator = _separator(path, lines, layouts)
+    rows = _split(lines, separator, path)
+    if not _may_be_quoted(separator, path) and (doubled := _doubled_quotes(lines, separator)):
+        warnings.warn(
+            f"{path}, line {doubled[0]}: {lines[doubled[0] - 1][:80]!r} has a cell in quotes with doubled quotation "
+            f"marks, which are kept; {counted(len(doubled), 'line has', 'lines have')} one. If they are those of CSV, "
+            "rename the file to .csv; its separator may be a tab."
+        )
     for number, cells in rows:
         if any(cell.strip() for cell in cells):
             yield number, cells
 
 
-def _split(lines: Sequence[str], separator: str, path: PathLike) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line number and the cells of each row. In `.csv`, and with commas or semicolons, cells have quotes."""
-    if separator in ",;" or file_suffix(path) == ".csv":
-        yield from _quoted_rows(lines, separator, path)
-        return
-    quoted = [
-        (number, line) for number, line in enumerate(lines, 1) if re.search(r'(^|\t)"[^\t]*""[^\t]*"(\t|$)', line)
-    ]
-    if quoted:
-        warnings.warn(
-            f"{path}, line {quoted[0][0]}: {quoted[0][1][:80]!r} has a cell in quotes with doubled quotation marks, "
-            f"which are kept; {counted(len(quoted), 'line has', 'lines have')} one. If they are those of CSV, rename "
-            "the file to .csv; its separator may be a tab."
-        )
-    yield from ((number, line.split(separator)) for number, line in enumerate(lines, 1))
+def _split(lines: Sequence[str], separator: str, path: PathLike) -> list[tuple[int, list[str]]]:
+    """Return the line number and the cells of each row.
+
+    Cells may have quotes, as `_may_be_quoted` says. But if a bar or a tab separates cells, a quotation mark can also be
+    a part of the text: the cells have no quotes if not all are valid CSV, and none has doubled quotation marks.
+    """
+    if _may_be_quoted(separator, path):
+        try:
+            return list(_quoted_rows(lines, separator, path))
+        except DataError:
+            if separator in ",;" or _doubled_quotes(lines, separator):
+                raise
+    return [(number, line.split(separator)) for number, line in enumerate(lines, 1)]
+
+
+def _may_be_quoted(separator: str, path: PathLike) -> bool:
+    return separator in ",;" or file_suffix(path) == ".csv"
+
+
+def _doubled_quotes(lines: Sequence[str], separator: str) -> list[int]:
+    """Return the numbers of the lines that have a cell in quotes with doubled quotation marks."""
+    end, other = re.escape(separator), f"[^{re.escape(separator)}]*"
+    pattern = re.compile(f'(^|{end})"{other}""{other}"({end}|$)')
+    return [number for number, line in enumerate(lines, 1) if pattern.search(line)]
 
 
 def _separator(path: PathLike, lines: Sequence[str], layouts: Sequence[Layout]) -> str:
@@ -317,7 +333,7 @@ def _separator(path: PathLike, lines: Sequence[str], layouts: Sequence[Layout]) 
         DataError: there is no header, and several separators split all lines alike.
     """
     number, first = next(((number, line) for number, line in enumerate(lines, 1) if line.strip()), (1, ""))
-    if first.startswith("{") and first.rstrip().endswith("}"):
+    if _is_json_object(first):
         raise DataError(f"{path}, line {number}: this is an object of JSON. Give the file a name that ends in .jsonl.")
     suffix = file_suffix(path)
     if suffix == ".tsv" or (suffix != ".csv" and "\t" in first):
@@ -331,15 +347,22 @@ def _separator(path: PathLike, lines: Sequence[str], layouts: Sequence[Layout]) 
         shown = " or ".join(map(repr, alike))
         raise DataError(
             f"{path}, line {number}: the separator may be {shown}, because each splits all lines into the same number "
-            "of columns. Write a first line with the names of the columns."
+            f"of columns. Write a first line with the names of the columns, or, as Excel does, sep={alike[0]}"
         )
     return [*alike, *marks][0]
+
+
+def _is_json_object(line: str) -> bool:
+    try:
+        return line.startswith("{") and isinstance(json.loads(line), dict)
+    except json.JSONDecodeError:
+        return False
 
 
 def _splits_alike(lines: Sequence[str], mark: str, path: PathLike) -> bool:
     """Return whether a separator splits all rows that are not empty into the same number of cells, two or more."""
     try:
-        counts = {len(cells) for _, cells in _quoted_rows(lines, mark, path) if any(cell.strip() for cell in cells)}
+        counts = {len(cells) for _, cells in _split(lines, mark, path) if any(cell.strip() for cell in cells)}
     except DataError:
         return False
     return len(counts) == 1 and min(counts) > 1

@@ -31,14 +31,32 @@ def flat_weights(y_true, y_pred, sample_weight=None):
         >>> keras.ops.convert_to_numpy(weights).tolist()
         [1.0, 1.0, 0.0, 0.5, 0.5, 0.5]
     """
-    shape = ops.shape(ops.convert_to_tensor(y_pred))[:-1]
-    weights = ops.cast(ops.reshape(ops.convert_to_tensor(y_true), shape) >= 0, "float32")
-    for factor in (sample_weight, implicit_mask(y_pred)):
+    labels = ops.reshape(ops.convert_to_tensor(y_true), ops.shape(ops.convert_to_tensor(y_pred))[:-1])
+    return ops.reshape(label_weights(labels, sample_weight, implicit_mask(y_pred)), (-1,))
+
+
+def label_weights(labels, *factors):
+    """Return the product of factors for each label, or 0 for a negative label.
+
+    Args:
+        labels: (B,) or (B, T) int or bool.
+        *factors: each (B,) or (B, T), or None for 1.
+
+    Returns:
+        float32, with the shape of the labels.
+
+    Example:
+        >>> keras.ops.convert_to_numpy(label_weights([[4, 0], [2, -1]], [1.0, 0.5])).tolist()
+        [[1.0, 1.0], [0.5, 0.0]]
+    """
+    labels = ops.cast(ops.convert_to_tensor(labels), "int32")  # bool cannot be compared with 0
+    weights = ops.cast(labels >= 0, "float32")
+    for factor in factors:
         if factor is not None:
             factor = ops.cast(ops.convert_to_tensor(factor), "float32")
-            missing = len(shape) - len(factor.shape)
+            missing = len(labels.shape) - len(factor.shape)
             weights = weights * ops.reshape(factor, (*ops.shape(factor), *[1] * missing))
-    return ops.reshape(weights, (-1,))
+    return weights
 
 
 class _TokenMean(keras.metrics.Mean):

@@ -21,6 +21,7 @@ from keras_attention.generation.option_types import check_strategy
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
 from keras_attention.layers.regions import gaussian_kernel
 from keras_attention.layers.vision import SMALL_CNN
+from keras_attention.metrics.tokens import label_weights
 from keras_attention.models.network import decoder_steps
 from keras_attention.models.network.config_checks import with_vocabulary
 from keras_attention.models.network.layers_from_config import initializer, make_decoder, make_embedding, make_encoder
@@ -239,8 +240,10 @@ class Captioner(Task):
         """Return the loss of the attention in training; see `AttentionLoss`."""
         if self.attention_loss is None or not training:
             return 0.0
-        mask = ops.ones_like(y, "bool") if sample_weight is None else sample_weight != 0
-        costs = keras.losses.sparse_categorical_crossentropy(y, ops.cast(y_pred, "float32"), from_logits=True)
+        mask = label_weights(y, sample_weight) != 0
+        costs = keras.losses.sparse_categorical_crossentropy(
+            ops.maximum(y, 0), ops.cast(y_pred, "float32"), from_logits=True
+        )
         return self.attention_loss.loss(costs, mask)
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:

@@ -46,11 +46,12 @@ def check_takes_logits(loss: Any, task: str) -> None:
     Raises:
         ValueError: it does; the message says what to pass.
     """
-    found = keras.losses.get(loss) if isinstance(loss, str) and loss != "auto" else loss
+    is_name = isinstance(loss, str) and loss != "auto"
+    found = keras.losses.get(loss) if is_name or inspect.isclass(loss) else loss
     default = inspect.signature(found).parameters.get("from_logits") if inspect.isfunction(found) else None
     if getattr(found, "from_logits", True) is False or (default is not None and default.default is False):
         raise ValueError(
-            f"The loss {loss if isinstance(loss, str) else getattr(loss, 'name', loss.__class__.__name__)!r} expects "
+            f"The loss {loss if is_name else getattr(found, 'name', found.__class__.__name__)!r} expects "
             f"probabilities, but a {task} returns logits. Leave out `loss`, or pass "
             "keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
         )

@@ -190,7 +190,8 @@ def _logistic_regression(
     vectors: np.ndarray, labels: np.ndarray, num_classes: int, steps: int = 300
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the matrix and the biases of a logistic regression, by Nesterov's accelerated gradient descent."""
-    scale, one_hot = np.linalg.norm(vectors, axis=1).mean(), np.eye(num_classes, dtype="float32")[labels]
+    scale = np.linalg.norm(vectors, axis=1).mean() or 1.0  # 1 if all vectors are 0
+    one_hot = np.eye(num_classes, dtype="float32")[labels]
     inputs = np.concatenate([vectors / scale, np.ones((len(vectors), 1), "float32")], axis=1)
     penalty = np.full((inputs.shape[1], 1), 0.5 / len(inputs), "float32")
     penalty[-1] = 0.0  # no penalty of the biases

@@ -32,9 +32,10 @@ def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **opti
 
     for one in keras.tree.flatten(loss):
         compiling.check_takes_logits(one, model.spec.class_name)
-    if (metrics := options.pop("metrics", None)) is not None:
-        if weighted_metrics not in ("auto", None):
-            raise ValueError("`metrics` and `weighted_metrics` are the same for this model; pass only one of them.")
+    metrics = options.pop("metrics", None)
+    if metrics and weighted_metrics and weighted_metrics != "auto":
+        raise ValueError("`metrics` and `weighted_metrics` are the same for this model; pass only one of them.")
+    if metrics or (metrics is not None and weighted_metrics == "auto"):
         weighted_metrics = metrics
     if weighted_metrics == "auto":
         weighted_metrics = compiling.metrics(model) if loss == "auto" else None

@@ -16,6 +16,7 @@ import keras
 from keras import ops
 
 from keras_attention import keras_patches
+from keras_attention.metrics.tokens import label_weights
 
 
 class LossTracker(keras.metrics.Metric):
@@ -133,8 +134,7 @@ def _weigh_accumulated(model, data):
     _, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     name = next(iter(keras_patches.loss_tracker(model).losses))
     labels, weights = _output_values(name, y), _output_values(name, sample_weight)
-    weight = ops.sum(ops.abs(ops.cast(labels >= 0 if weights is None else weights, "float32")))
-    weight = _sum_over_replicas(weight)
+    weight = _sum_over_replicas(ops.sum(ops.abs(label_weights(labels, weights))))
     weight_so_far = ops.where(
         keras_patches.begins_accumulation(optimizer), 0.0, ops.convert_to_tensor(optimizer.accumulated_weight)
     )
