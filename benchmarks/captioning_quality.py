@@ -146,7 +146,7 @@ def scene_examples(split: str) -> list[ka.data.CaptionedImage]:
     return [ka.data.CaptionedImage(s.name, encode(s.image), s.captions) for s in ka.quickstart.captioned_scenes(split)]
 
 
-def caption(model: ka.Captioner, examples: list, strategy=None) -> list[ka.models.Caption]:
+def caption(model: ka.Captioner, examples: list, strategy=None) -> list[ka.Caption]:
     if model.image_encoder.is_trainable:
         return model.caption([example.image for example in examples], strategy, batch_size=64)
     regions = image_regions(examples, model, FEATURES)
@@ -168,7 +168,7 @@ def scene_scores(captions: list, scenes: list) -> dict[str, float]:
     return {"right": float(np.mean(right)), "inside": float(np.mean(inside)) if inside else float("nan")}
 
 
-def attends_inside(output: ka.models.Caption, scene: ka.quickstart.Scene) -> list[bool]:
+def attends_inside(output: ka.Caption, scene: ka.quickstart.Scene) -> list[bool]:
     """Return, for each colour or shape word, whether the region with its largest weight is inside its object's box."""
     words, maps = word_attention(output)
     inside = []

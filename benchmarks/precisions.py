@@ -19,7 +19,7 @@ import keras_attention as ka
 from keras_attention.choices import PRECISIONS
 
 
-def search(model) -> ka.Strategy | None:
+def search(model) -> ka.generation.Strategy | None:
     beams = {ka.Translator: 5, ka.Captioner: 3}
     if type(model) in beams:
         return ka.BeamSearch(num_beams=beams[type(model)])

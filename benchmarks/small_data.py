@@ -94,7 +94,7 @@ def captioner_data(size: int, sample: int, folder: pathlib.Path) -> tuple[list[s
             writer = csv.DictWriter(file, ["image", "caption"])
             writer.writeheader()
             writer.writerows(row for row in rows if row["image"] in chosen)
-    images = ["--images", source / "images", "--features", folder.parent / "features"]
+    images = ["--images", source / "images", "--region-cache", folder.parent / "region_cache"]
     weights = DATA / "cnn" / "mobilenet_v1_075_224.npz"
     encoder = ["--image-encoder", "mobilenet_0.75", "--image-encoder-weights", weights]
     return ["--captions", folder / "train.csv", *images, *encoder], ["--valid", folder / "valid.csv"]
@@ -135,7 +135,7 @@ def score(task: str, folder: pathlib.Path) -> dict:
     if found is not None:
         result |= {"baseline": found.value * scale, "baseline_is": found.description}
     if task == "captioner":
-        result["other"] = nearest_photo_cider(train, valid, model, options["features"])
+        result["other"] = nearest_photo_cider(train, valid, model, options["region_cache"])
     elif task in ("classifier", "lm"):
         result["other"] = (tfidf_accuracy if task == "classifier" else kneser_ney_loss)(train, valid)
     return result

@@ -4,6 +4,7 @@
     python benchmarks/training_speed.py gpt2               # 6 layers of width 512, V = 8,192, batches of 8 x 128 tokens
     python benchmarks/training_speed.py rnn_attention      # against the same network in PyTorch
     python benchmarks/training_speed.py transformer_tiny   # against the same network in PyTorch
+    python benchmarks/training_speed.py show_attend_and_tell   # the same, 64 captions of 14 tokens, cached regions
     python benchmarks/training_speed.py gpt2 ours keras_hub    # only some engines
 
 Each engine is loaded in a process of its own, with one thread per core, and trains with Adam on the same random ids. In
@@ -29,8 +30,7 @@ from collections.abc import Callable
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 LAYERS, WIDTH, HEADS, VOCABULARY, ROWS, LENGTH, ROUNDS = 6, 512, 8, 8192, 8, 128, 9
 PAIRS, SIDE, PAIR_VOCABULARY = 64, 24, 5000  # of the translators: rows, tokens of a side, vocabulary
-RNN_ATTENTION = {"embedding_dim": 256, "units": 384, "dropout": 0.3}
-TRANSFORMER_TINY = {"width": 128, "num_heads": 4, "num_layers": 4, "intermediate_dim": 256, "dropout": 0.3}
+CAPTION, REGIONS, CHANNELS, CAPTION_VOCABULARY = 14, 49, 768, 3000
 WORK = next(iter(sys.argv[2:] if sys.argv[1:2] == ["serve"] else sys.argv[1:]), "gpt2")
 BLOCK = [(WIDTH, WIDTH)] * 4 + [(WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)]
 PRODUCTS = LAYERS * BLOCK + [(WIDTH, VOCABULARY)]  # inputs and outputs of the matrices
@@ -191,17 +191,6 @@ def pairs() -> tuple:
     return {"source_ids": source * mask, "source_mask": mask, "target_ids": targets}, labels
 
 
-def pairs_config():
-    """Return the config of the preset, without a connection that the PyTorch network lacks."""
-    import dataclasses
-
-    import keras_attention as ka
-
-    if WORK == "transformer_tiny":
-        return dataclasses.replace(ka.presets()[WORK].config, **TRANSFORMER_TINY)
-    return ka.config.RecurrentConfig(**RNN_ATTENTION, attention="additive")
-
-
 def ours_pairs() -> Callable[[], object]:
     import keras_hub
     import numpy as np
@@ -210,94 +199,84 @@ def ours_pairs() -> Callable[[], object]:
 
     words = ["[PAD]", "[UNK]", "[START]", "[END]", *map("".join, itertools.product("abcdefghijklmnopqr", repeat=3))]
     tokenizer = keras_hub.tokenizers.WordPieceTokenizer(vocabulary=words[:PAIR_VOCABULARY], oov_token="[UNK]")
-    model = ka.Translator(pairs_config(), tokenizer, tokenizer)
+    model = ka.Translator(ka.presets()[WORK].config, tokenizer, tokenizer)
     ka.training.compile_model(model, ka.training.TrainingPlan(), 100)
     inputs, labels = pairs()
     return lambda: model.train_on_batch(inputs, labels, np.ones(labels.shape, "float32"))
 
 
-def torch_rnn(embedding_dim: int, units: int, dropout: float):
-    """Return the network of `rnn_attention`, with the same sizes and number of parameters, except for biases."""
-    import torch
-    from torch import nn
-
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.source = nn.Embedding(PAIR_VOCABULARY, embedding_dim)
-            self.target = nn.Embedding(PAIR_VOCABULARY, embedding_dim)
-            self.encoder = nn.LSTM(embedding_dim, units // 2, bidirectional=True, batch_first=True)
-            self.bridge = nn.ModuleList([nn.Linear(units, units) for _ in range(2)])
-            self.cell = nn.LSTMCell(2 * embedding_dim, units)
-            self.query, self.key = (nn.Linear(units, units, bias=False) for _ in range(2))
-            self.vector = nn.Linear(units, 1, bias=False)
-            self.output = nn.Linear(2 * units, embedding_dim)
-            self.dropout = nn.Dropout(dropout)
-
-        def forward(self, ids, mask, targets):
-            packed = nn.utils.rnn.pack_padded_sequence(
-                self.dropout(self.source(ids)), mask.sum(1), batch_first=True, enforce_sorted=False
-            )
-            memory, states = self.encoder(packed)
-            memory, _ = nn.utils.rnn.pad_packed_sequence(memory, batch_first=True, total_length=ids.shape[1])
-            memory = self.dropout(memory)
-            pairs = [torch.cat([state[0], state[1]], -1) for state in states]
-            hidden, cell = (torch.tanh(b(s)) for b, s in zip(self.bridge, pairs, strict=True))
-            keys, words = self.key(memory), self.dropout(self.target(targets))
-            feed, outputs = torch.zeros_like(words[:, 0]), []
-            for t in range(targets.shape[1]):
-                hidden, cell = self.cell(torch.cat([words[:, t], feed], -1), (hidden, cell))
-                scores = self.vector(torch.tanh(self.query(hidden)[:, None] + keys)).squeeze(-1)
-                weights = torch.softmax(scores.masked_fill(~mask, -1e30), -1)
-                context = torch.bmm(weights[:, None], memory).squeeze(1)
-                feed = torch.tanh(self.output(torch.cat([hidden, context], -1)))
-                outputs.append(feed)
-            return self.dropout(torch.stack(outputs, 1)) @ self.target.weight.T
-
-    return Network()
-
-
-def torch_transformer(width: int, num_heads: int, num_layers: int, intermediate_dim: int, dropout: float):
-    """Return the network of `transformer_tiny`, with the same sizes and number of parameters, except for biases."""
-    import torch
-    from torch import nn
-
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            sizes = (width, num_heads, num_layers, num_layers, intermediate_dim, dropout)
-            self.embedding, self.dropout = nn.Embedding(PAIR_VOCABULARY, width), nn.Dropout(dropout)
-            self.transformer = nn.Transformer(*sizes, batch_first=True)
-            angles = torch.arange(SIDE)[:, None] / 10_000 ** (torch.arange(0, width, 2) / width)
-            self.positions = torch.cat([angles.sin(), angles.cos()], 1)
-            self.causal = nn.Transformer.generate_square_subsequent_mask(SIDE, dtype=torch.bool)
-
-        def embed(self, ids):
-            return self.dropout(self.embedding(ids) * width**0.5 + self.positions)
-
-        def forward(self, ids, mask, targets):
-            masks = {"src_key_padding_mask": ~mask, "memory_key_padding_mask": ~mask, "tgt_mask": self.causal}
-            outputs = self.transformer(self.embed(ids), self.embed(targets), **masks, tgt_is_causal=True)
-            return outputs @ self.embedding.weight.T
-
-    return Network()
-
-
 def torch_pairs() -> Callable[[], object]:
     import torch
-    from torch import nn
+    import torch_networks
+
+    import keras_attention as ka
+
+    config = ka.presets()[WORK].config
+    if WORK == "rnn_attention":
+        sizes = (config.embedding_dim, config.units, config.dropout)
+        network = torch_networks.RecurrentTranslator(PAIR_VOCABULARY, *sizes)
+    else:
+        sizes = (config.width, config.num_heads, config.num_layers, config.intermediate_dim, config.dropout)
+        network = torch_networks.TransformerTranslator(PAIR_VOCABULARY, SIDE, *sizes)
+    inputs, labels = pairs()
+    arguments = [torch.from_numpy(inputs[name]) for name in ("target_ids", "source_ids", "source_mask")]
+    return torch_step(network, arguments, labels)
+
+
+def captions() -> tuple:
+    """Return random regions and captions."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    regions = rng.uniform(0, 2, (PAIRS, REGIONS, CHANNELS)).astype("float32")
+    labels = rng.integers(4, CAPTION_VOCABULARY, (PAIRS, CAPTION)).astype("int32")
+    targets = np.concatenate([np.full((PAIRS, 1), 2, "int32"), labels[:, :-1]], 1)
+    return {"regions": regions, "target_ids": targets}, labels
+
+
+def ours_captions() -> Callable[[], object]:
+    import dataclasses
+
+    import numpy as np
+
+    import keras_attention as ka
+
+    encoder = {"image_encoder": "mobilenet_0.75", "vocabulary_size": CAPTION_VOCABULARY}
+    model = ka.Captioner(dataclasses.replace(ka.presets()[WORK].config, **encoder))
+    ka.training.compile_model(model, ka.training.TrainingPlan(), 100)
+    inputs, labels = captions()
+    return lambda: model.train_on_batch(inputs, labels, np.ones(labels.shape, "float32"))
+
+
+def torch_captions() -> Callable[[], object]:
+    import torch
+    import torch_networks
+
+    import keras_attention as ka
+
+    config = ka.presets()[WORK].config
+    sizes = (config.embedding_dim, config.units, config.dropout)
+    network = torch_networks.RecurrentCaptioner(None, CHANNELS, CAPTION_VOCABULARY, *sizes)
+    inputs, labels = captions()
+    arguments = [torch.from_numpy(inputs[name]) for name in ("target_ids", "regions")]
+    return torch_step(network, arguments, labels, config.doubly_stochastic)
+
+
+def torch_step(network, arguments: list, labels, doubly_stochastic: float = 0.0) -> Callable[[], object]:
+    """Return a step of training; the arguments of the network are tensors."""
+    import torch
 
     torch.set_num_threads(os.cpu_count())
-    network = torch_transformer(**TRANSFORMER_TINY) if WORK == "transformer_tiny" else torch_rnn(**RNN_ATTENTION)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3, betas=(0.9, 0.98), eps=1e-9)
-    inputs, labels = pairs()
-    arguments = [torch.from_numpy(inputs[name]) for name in ("source_ids", "source_mask", "target_ids")]
 
     def step() -> None:
         optimizer.zero_grad()
-        logits, flat = network(*arguments), torch.from_numpy(labels).long().flatten()
-        nn.functional.cross_entropy(logits.flatten(0, 1), flat, label_smoothing=0.1).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        (logits, scores), flat = network(*arguments), torch.from_numpy(labels).long().flatten()
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), flat, label_smoothing=0.1)
+        if doubly_stochastic:
+            loss = loss + doubly_stochastic * ((1 - scores.sum(1)) ** 2).sum() / labels.size
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
 
     return step
@@ -307,14 +286,15 @@ ENGINES = {
     "gpt2": ["ours", "keras_hub", "hugging_face", "ours_bfloat16", "products_float32", "products_bfloat16"],
     "rnn_attention": ["ours_pairs", "torch_pairs"],
     "transformer_tiny": ["ours_pairs", "torch_pairs"],
+    "show_attend_and_tell": ["ours_captions", "torch_captions"],
 }
 
 
 def print_table(engines: list[Engine]) -> None:
     """Print the speeds relative to each peer and, for the GPT-2, to the peak of the machine."""
     working = {engine.name: engine for engine in engines if not engine.failure}
-    peers = [name for name in ("keras_hub", "hugging_face", "torch_pairs") if name in working]
-    tokens = ROWS * LENGTH if WORK == "gpt2" else PAIRS * SIDE
+    peers = [name for name in ("keras_hub", "hugging_face", "torch_pairs", "torch_captions") if name in working]
+    tokens = {"gpt2": ROWS * LENGTH, "show_attend_and_tell": PAIRS * CAPTION}.get(WORK, PAIRS * SIDE)
     titles = ["engine", "tokens/s", *(f"to {peer}" for peer in peers), "GFLOP/s", "fraction of the peak", "peak GiB"]
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for engine in engines:

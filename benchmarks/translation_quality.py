@@ -9,9 +9,9 @@ The models are trained on train; the best model and the length penalty are selec
 test2016, with 5 beams. The settings are:
 
 - `rnn_attention`, `rnn_seq2seq`: lower case, SentencePiece with 5,000 pieces per language; sacreBLEU tokenizer 13a.
-- `transformer_published`: the setting of the paper. Lower case, Moses tokenization, joint byte-pair encoding with
-  10,000 pieces, post-norm, learning rate 0.005, 2,000 warm-up steps, updates of 4,096 tokens, average of ten
-  checkpoints. BLEU is computed on the tokenized text, as in the paper.
+- `transformer_published`: the setting of Wu et al., 2021 (https://github.com/LividWo/Revisit-MMT). Lower
+  case, Moses tokenization, joint byte-pair encoding with 10,000 pieces, post-norm, learning rate 0.005, 2,000 warm-up
+  updates, updates of 4,096 tokens, average of ten checkpoints. BLEU is computed on the tokenized text, as in the paper.
 - `transformer_longer`: continues a copy of the run of `transformer_published` for 15 more epochs, with twice as many
   tokens in an update.
 - `transformer_plain`: the same network on raw text in lower case, joint SentencePiece with 8,000 pieces; sacreBLEU

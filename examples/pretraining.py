@@ -52,4 +52,4 @@ ka.train(
 for output in model.classify(["we are eating bread", "estamos comiendo pan"]):
     print(f"{output.text}: {output.label} ({output.score:.2f})")
 maps = ka.attention_maps(model, ["we are eating bread"])[0]
-print(f"{maps.scores.shape[0]} blocks with {maps.scores.shape[1]} heads; tokens: {' '.join(maps.pieces)}")
+print(f"{maps.attention.shape[0]} blocks with {maps.attention.shape[1]} heads; tokens: {' '.join(maps.pieces)}")

@@ -12,6 +12,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
+from keras_attention.argument_checks import require, require_less_than_one, require_one_of
+
 CELLS = ("simple", "gru", "lstm")
 POSITIONS = ("sinusoidal", "learned", "relative")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
@@ -123,9 +125,9 @@ class RecurrentConfig:
         minimums = dict.fromkeys(("embedding_dim", "units", "num_layers", "max_word_length"), 1)
         minimums |= {"max_length": 2, "hash_buckets": 0, **_vocabulary_sizes(self)}
         _require_range(self, minimums, ("dropout",))
-        _require_one_of(self, "cell", CELLS)
-        expected = f"None or one of {self.attentions}"
-        _require(self.attention in (None, *self.attentions), "attention", self.attention, expected)
+        require_one_of("cell", self.cell, CELLS)
+        expected = f"None or one of {', '.join(self.attentions)}"
+        require(self.attention in (None, *self.attentions), "attention", self.attention, expected)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,12 +235,12 @@ class TransformerConfig:
             **_vocabulary_sizes(self),
         }
         _require_range(self, minimums, ("dropout", "attention_dropout"))
-        _require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of {self.width}, the width")
-        _require_one_of(self, "activation", ACTIVATIONS)
-        _require_one_of(self, "positions", POSITIONS)
-        _require_one_of(self, "template", TASK_TEMPLATES)
-        _require_one_of(self, "pooling", POOLINGS)
-        _require_one_of(self, "problem_type", (SINGLE_LABEL, MULTI_LABEL, REGRESSION))
+        require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of {self.width}, the width")
+        require_one_of("activation", self.activation, ACTIVATIONS)
+        require_one_of("positions", self.positions, POSITIONS)
+        require_one_of("template", self.template, TASK_TEMPLATES)
+        require_one_of("pooling", self.pooling, POOLINGS)
+        require_one_of("problem_type", self.problem_type, (SINGLE_LABEL, MULTI_LABEL, REGRESSION))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,15 +312,15 @@ class RecurrentCaptionerConfig(ImageEncoderConfig, RecurrentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_range(self, {"image_size": 16}, ())
-        _require_one_of(self, "image_injection", IMAGE_INJECTIONS)
+        require_one_of("image_injection", self.image_injection, IMAGE_INJECTIONS)
         for name in ("coordinate_features", "grounded_attention"):
             value = getattr(self, name)
-            _require(self.attention is not None or not value, name, value, "False without attention")
+            require(self.attention is not None or not value, name, value, "False without attention")
         for name in ("attention_smoothing", "doubly_stochastic", "reinforce", "entropy"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         is_soft, smoothing = self.attention not in (None, HARD), self.attention_smoothing
         expected = "0 without attention or with hard attention"
-        _require(is_soft or not smoothing, "attention_smoothing", smoothing, expected)
+        require(is_soft or not smoothing, "attention_smoothing", smoothing, expected)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -344,7 +346,7 @@ class TransformerCaptionerConfig(ImageEncoderConfig, TransformerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require_range(self, {"image_size": 16, "encoder_layers": 0}, ())
-        _require(self.positions != "relative", "positions", self.positions, "'sinusoidal' or 'learned' in a captioner")
+        require(self.positions != "relative", "positions", self.positions, "'sinusoidal' or 'learned' in a captioner")
 
 
 def _vocabulary_sizes(config: object) -> dict[str, int]:
@@ -357,26 +359,15 @@ def _require_kinds(config: object) -> None:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.type == "bool":
-            _require(isinstance(value, bool), field.name, value, "a boolean, true or false")
+            require(isinstance(value, bool), field.name, value, "a boolean, true or false")
         elif field.type == "float":
-            _require(isinstance(value, (int, float)), field.name, value, "a number")
+            require(isinstance(value, (int, float)), field.name, value, "a number")
 
 
 def _require_range(config: object, minimums: dict[str, int], probabilities: tuple[str, ...]) -> None:
     """Check the minimums of integers, and that probabilities are in [0, 1)."""
     for name, minimum in minimums.items():
         value = getattr(config, name)
-        _require(isinstance(value, int) and value >= minimum, name, value, f"an integer, at least {minimum}")
+        require(isinstance(value, int) and value >= minimum, name, value, f"an integer, at least {minimum}")
     for name in probabilities:
-        value = getattr(config, name)
-        _require(isinstance(value, (int, float)) and 0 <= value < 1, name, value, "a number in [0, 1)")
-
-
-def _require_one_of(config: object, name: str, allowed: tuple[str, ...]) -> None:
-    value = getattr(config, name)
-    _require(value in allowed, name, value, f"one of {allowed}")
-
-
-def _require(condition: bool, name: str, received: object, expected: str) -> None:
-    if not condition:
-        raise ValueError(f"`{name}` is {received!r}; expected {expected}.")
+        require_less_than_one(name, getattr(config, name))

@@ -33,7 +33,8 @@ def load(path: str | pathlib.Path) -> Any:
     path = local_path(path)
     if not path.exists():
         raise FileNotFoundError(
-            f"There is no model {path}. Expected a local file or directory; models are not downloaded by their name."
+            f"There is no model {path}; expected a local .keras file, Hugging Face directory or exported directory. "
+            "Models are not downloaded by their name."
         )
     if path.is_dir():
         return _load_directory(path)

@@ -57,7 +57,7 @@ class Translation:
             _score(row["score"]),
             source_pieces,
             target_pieces,
-            _without_padding(row.get("alignment"), len(target_pieces), len(source_pieces)),
+            _without_padding(row.get("attention"), len(target_pieces), len(source_pieces)),
             tuple(cls(source, text, score, (), pieces) for text, score, pieces in _alternatives(row))
             if source_pieces
             else (),
@@ -248,12 +248,12 @@ class AttentionMaps:
     Attributes:
         text: the text that was read.
         pieces: its S pieces.
-        scores: (layers, H, S, S) attention scores, float32; row q has the scores of query q over all S keys.
+        attention: (layers, H, S, S) attention scores, float32; row q has the scores of query q over all S keys.
     """
 
     text: str
     pieces: tuple[str, ...]
-    scores: np.ndarray
+    attention: np.ndarray
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any], text: str) -> AttentionMaps:
@@ -261,7 +261,7 @@ class AttentionMaps:
 
         Example:
             >>> row = {"pieces": ["we", "eat", ""], "attention": np.ones((1, 2, 3, 3))}
-            >>> AttentionMaps.from_row(row, "we eat").scores.shape
+            >>> AttentionMaps.from_row(row, "we eat").attention.shape
             (1, 2, 2, 2)
         """
         pieces = _strings(row["pieces"])

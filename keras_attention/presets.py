@@ -45,7 +45,7 @@ class Preset:
         vocabulary_size: the vocabulary size in the paper; 0 if the preset has no fixed vocabulary.
         parameters: the number of parameters with this vocabulary, counted as in the paper: for an encoder, without the
             pre-training head but with the pooler (if any). None without a vocabulary.
-        quoted_parameters: the number of parameters that is commonly quoted, as text.
+        published_parameters: the number of parameters that the authors published, as text.
 
     Example:
         >>> presets()["gpt2_small"].task
@@ -57,7 +57,7 @@ class Preset:
     paper: str
     vocabulary_size: int = 0
     parameters: int | None = None
-    quoted_parameters: str | None = None
+    published_parameters: str | None = None
 
 
 def _recurrent(task: str, paper: str, embedding_dim: int, units: int, dropout: float, **options) -> Preset:
@@ -143,12 +143,12 @@ PRESETS: dict[str, Preset] = {
                                                doubly_stochastic=0.02),
     "transformer_captioner": _transformer_captioner("https://arxiv.org/abs/2006.06666"),
 
-    #                          layers, width, heads, intermediate_dim, dropout, parameters, quoted_parameters
+    #                          layers, width, heads, intermediate_dim, dropout, parameters, published_parameters
     "transformer_tiny":  _translator(4,  128,     4,              256,     0.3,   6_054_912, None),
     "transformer_base":  _translator(6,  512,     8,             2048,     0.1,  63_045_632, "65M"),
     "transformer_large": _translator(6, 1024,    16,             4096,     0.3, 214_171_648, "213M"),
 
-    #                  layers, width, heads,  parameters, quoted_parameters
+    #                  layers, width, heads,  parameters, published_parameters
     "bert_base":       _bert(12,  768,    12, 109_482_240, "110M"),
     "bert_large":      _bert(24, 1024,    16, 335_141_888, "340M"),
     "roberta_base": _roberta(12,  768,    12, 124_645_632, None),
@@ -156,7 +156,7 @@ PRESETS: dict[str, Preset] = {
     "xlnet_base":     _xlnet(12,  768,    12, 116_718_336, None),
     "xlnet_large":    _xlnet(24, 1024,    16, 360_268_800, "~340M"),
 
-    #               layers, width, heads, (paper, vocabulary_size), parameters, quoted_parameters
+    #               layers, width, heads, (paper, vocabulary_size), parameters, published_parameters
     "gpt2_small":    _gpt(12,  768,  12,  _GPT2,       124_439_808, "117M"),
     "gpt2_medium":   _gpt(24, 1024,  16,  _GPT2,       354_823_168, "345M"),
     "gpt2_large":    _gpt(36, 1280,  20,  _GPT2,       774_030_080, "762M"),

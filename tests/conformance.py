@@ -276,6 +276,12 @@ _TASK_FIELDS = {
 }
 
 
+# How the export of a row is tested.
+WRITTEN = "written"  # a SavedModel is written and loaded
+TRACED = "traced"  # only its functions are traced, because other rows of the task are written
+SHARED = "shared"  # not at all, because the functions are those of another row
+
+
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class ModelRow:
     """A task, its preset, and the config fields that make it small."""
@@ -286,7 +292,7 @@ class ModelRow:
     fields: dict[str, Any]
     reads_characters: bool = False  # the tagger has a character tokenizer
     is_unique: bool = True  # False if other rows run the same code: then slow
-    export: str = "files"  # "graph" if other rows write exports of the task, "" if they have the same functions
+    export: str = WRITTEN
 
     @property
     def predict_method(self) -> str:
@@ -311,10 +317,10 @@ _SINGLE = _SMALL | {"num_layers": 1}  # xlnet, the stacks of LAYERS, test_transf
 
 # fmt: off
 MODELS = [
-    ModelRow(name="seq2seq", task=ka.Translator, preset="rnn_seq2seq", fields=_RECURRENT, export="graph"),
+    ModelRow(name="seq2seq", task=ka.Translator, preset="rnn_seq2seq", fields=_RECURRENT, export=TRACED),
     ModelRow(name="seq2seq, simple cells", task=ka.Translator, preset="rnn_seq2seq",
              fields=_RECURRENT | {"cell": "simple"}, is_unique=False),
-    ModelRow(name="attention", task=ka.Translator, preset="rnn_attention", fields=_RECURRENT, export=""),
+    ModelRow(name="attention", task=ka.Translator, preset="rnn_attention", fields=_RECURRENT, export=SHARED),
     ModelRow(name="attention, two gru layers", task=ka.Translator, preset="rnn_attention",
              fields=_RECURRENT | {"cell": "gru", "num_layers": 2}, is_unique=False),
     ModelRow(name="dot attention", task=ka.Translator, preset="rnn_attention",
@@ -322,32 +328,32 @@ MODELS = [
     ModelRow(name="scaled dot attention", task=ka.Translator, preset="rnn_attention",
              fields=_RECURRENT | {"attention": "scaled_dot"}, is_unique=False),
     ModelRow(name="language model", task=ka.CausalLM, preset="char_rnn",
-             fields={"units": 19, "embedding_dim": 17, "max_length": 31}, export=""),
+             fields={"units": 19, "embedding_dim": 17, "max_length": 31}, export=SHARED),
     ModelRow(name="transformer", task=ka.Translator, preset="transformer_tiny", fields=_SINGLE),
     ModelRow(name="transformer, pre-norm, two vocabularies", task=ka.Translator, preset="transformer_base",
-             fields=_SINGLE | {"norm_first": True, "shared_vocabulary": False, "output_bias": True}, export=""),
+             fields=_SINGLE | {"norm_first": True, "shared_vocabulary": False, "output_bias": True}, export=SHARED),
     ModelRow(name="gpt", task=ka.CausalLM, preset="gpt2_small", fields=_SINGLE | {"max_length": 31}),
     ModelRow(name="bert", task=ka.MaskedLM, preset="bert_base", fields=_SINGLE),
     ModelRow(name="roberta", task=ka.MaskedLM, preset="roberta_base", fields=_SINGLE, is_unique=False),
     ModelRow(name="xlnet", task=ka.PermutationLM, preset="xlnet_base", fields=_SMALL | {"max_length": 31}),
-    ModelRow(name="xlnet classifier", task=ka.TextClassifier, preset="xlnet_base", fields=_SINGLE, export=""),
+    ModelRow(name="xlnet classifier", task=ka.TextClassifier, preset="xlnet_base", fields=_SINGLE, export=SHARED),
     ModelRow(name="xlnet tagger", task=ka.TextTagger, preset="xlnet_base", fields=_SINGLE, is_unique=False),
-    ModelRow(name="bert classifier", task=ka.TextClassifier, preset="bert_base", fields=_SINGLE, export="graph"),
+    ModelRow(name="bert classifier", task=ka.TextClassifier, preset="bert_base", fields=_SINGLE, export=TRACED),
     ModelRow(name="roberta tagger", task=ka.TextTagger, preset="roberta_base", fields=_SINGLE, is_unique=False),
     ModelRow(name="classifier", task=ka.TextClassifier, preset="rnn_classifier", fields=_RECURRENT),
-    ModelRow(name="show and tell", task=ka.Captioner, preset="show_and_tell", fields=_RECURRENT, export="graph"),
+    ModelRow(name="show and tell", task=ka.Captioner, preset="show_and_tell", fields=_RECURRENT, export=TRACED),
     ModelRow(name="show and tell, image as initial state", task=ka.Captioner, preset="show_and_tell",
              fields=_RECURRENT | {"image_injection": "init"}, is_unique=False),
     ModelRow(name="show, attend and tell", task=ka.Captioner, preset="show_attend_and_tell",
-             fields=_RECURRENT, export=""),
+             fields=_RECURRENT, export=SHARED),
     ModelRow(name="show, attend and tell, coordinates and smoothing", task=ka.Captioner, preset="show_attend_and_tell",
-             fields=_RECURRENT | {"coordinate_features": True, "attention_smoothing": 1.5}, export=""),
+             fields=_RECURRENT | {"coordinate_features": True, "attention_smoothing": 1.5}, export=SHARED),
     ModelRow(name="show, attend and tell, grounded", task=ka.Captioner, preset="show_attend_and_tell",
              fields=_RECURRENT | {"grounded_attention": True}, is_unique=False),
     ModelRow(name="show, attend and tell, hard", task=ka.Captioner, preset="show_attend_and_tell",
-             fields=_RECURRENT | {"attention": "hard"}, export=""),
+             fields=_RECURRENT | {"attention": "hard"}, export=SHARED),
     ModelRow(name="transformer captioner", task=ka.Captioner, preset="transformer_captioner",
-             fields=_SINGLE | {"output_bias": True}, export="graph"),
+             fields=_SINGLE | {"output_bias": True}, export=TRACED),
     ModelRow(name="transformer captioner with encoder, pre-norm", task=ka.Captioner, preset="transformer_captioner",
              fields=_SINGLE | {"encoder_layers": 1, "norm_first": True}, is_unique=False),
     ModelRow(name="tagger", task=ka.TextTagger, preset="rnn_tagger", fields=_RECURRENT, is_unique=False),
@@ -382,6 +388,10 @@ def _padded(texts: Sequence[str], model: Any) -> tuple[np.ndarray, np.ndarray]:
     ids = ka.data.tokenizers.encode_texts(tokenizer, list(texts))
     padded = ka.data.batches.pad_ids(ids, ka.data.special_tokens_of(tokenizer).pad)
     return tuple(np.pad(array, ((0, 0), (0, 1))) for array in padded)
+
+
+def arrays(structure: Any) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(structure) if x is not None]
 
 
 def compiled(function: Callable) -> Callable:

@@ -12,10 +12,10 @@ from keras_attention.serving.signatures import compile_signature, graph_task
 class InGraph(ExportedModel):
     """A model that predicts with the functions that its export would contain; test_conformance.py writes exports."""
 
-    def __init__(self, model, strategy=None, attention=False):
+    def __init__(self, model, strategy=None, attention_maps=False):
         task = graph_task(model, strategy)
         self.metadata = describe(model, task.strategy)
-        self.loaded = SimpleNamespace(signatures=_Signatures(task.signatures(attention)))
+        self.loaded = SimpleNamespace(signatures=_Signatures(task.signatures(attention_maps)))
         self.tensor = tf.constant
 
     @property

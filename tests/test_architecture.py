@@ -16,19 +16,20 @@ ROOT = pathlib.Path(keras_attention.__file__).parent
 # These modules use the public API, `import keras_attention as ka`, and only names of `__all__` in it; see below.
 PUBLIC = {""}
 ALLOWED = {
+    "argument_checks": set(),
     "choices": set(),
-    "config": set(),
+    "config": {"argument_checks"},
     "outputs": set(),
     "storage": set(),
     "lazy": set(),
     "backend": set(),
     "keras_patches": set(),
-    "data": {"data", "choices", "storage"},
+    "data": {"data", "argument_checks", "choices", "storage"},
     "presets": {"config"},
     "data_size": set(),
     "defaults": {"config", "data_size"},
-    "layers": {"layers", "backend", "keras_patches"},
-    "generation": {"generation", "layers.decoding.cache", "lazy"},
+    "layers": {"layers", "argument_checks", "backend", "keras_patches"},
+    "generation": {"generation", "argument_checks", "layers.decoding.cache", "lazy"},
     "models": {
         "models",
         "config",
@@ -41,9 +42,10 @@ ALLOWED = {
         "metrics",
         "storage",
     }
-    | {"keras_patches", "data_size"},
+    | {"argument_checks", "keras_patches", "data_size"},
     "metrics": {"metrics", "data", "layers.masks"},
-    "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"} | {"data_size"},
+    "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"}
+    | {"argument_checks", "data_size"},
     "weights": {"weights", "config", "models", "data", "storage"},
     "serving": {"serving", "choices", "models", "generation", "layers.decoding.merged_dense", "data", "storage"}
     | {"keras_patches", "__version__"},
@@ -68,6 +70,13 @@ ALLOWED = {
         "__version__",
     }
     | PUBLIC,
+}
+# In models/, a directory imports these directories. The files directly in models/ import all of them.
+MODELS = {
+    "task_data": {"task_data"},
+    "task": {"task_data", "task"},
+    "network": {"network"},
+    "prediction": {"task", "network", "prediction"},
 }
 LATE = {
     "defaults.py": {"data"},
@@ -128,6 +137,14 @@ def test_every_permission_is_used():
         if not any(permitted(module, {name}) for module in used[folder])
     }
     assert not unused
+
+
+def test_the_directories_of_models_have_an_order():
+    assert set(MODELS) == {path.parent.name for path in (ROOT / "models").glob("*/*.py")}
+    for folder, allowed in MODELS.items():
+        modules = {module for path in (ROOT / "models" / folder).glob("*.py") for module in imported(path)}
+        inside = {module.removeprefix("models.").split(".")[0] for module in modules if permitted(module, {"models"})}
+        assert inside | {folder} == allowed, folder
 
 
 def public_paths(path: pathlib.Path) -> set[tuple[str, ...]]:

@@ -6,7 +6,7 @@ import os
 import keras
 import numpy as np
 import pytest
-from conformance import IMAGES, LAYERS, MODELS, PAIRS, batch_for, compiled
+from conformance import IMAGES, LAYERS, MODELS, PAIRS, arrays, batch_for, compiled
 
 import keras_attention as ka
 from keras_attention.generation import CompiledFunction
@@ -25,8 +25,8 @@ def set_drawn_weights(layer) -> None:
     )
 
 
-def arrays(structure) -> list[np.ndarray]:
-    return [keras.ops.convert_to_numpy(x).astype("float32") for x in keras.tree.flatten(structure) if x is not None]
+def float_arrays(structure) -> list[np.ndarray]:
+    return [x.astype("float32") for x in arrays(structure)]
 
 
 def layer_outputs(row) -> list[np.ndarray]:
@@ -36,7 +36,7 @@ def layer_outputs(row) -> list[np.ndarray]:
     tensors = {name: x for name, x in arguments.items() if not isinstance(x, bool)}
     layer(**keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype.name), tensors), **flags)
     set_drawn_weights(layer)
-    return arrays(compiled(lambda inputs: layer(**inputs, **flags))(tensors))
+    return float_arrays(compiled(lambda inputs: layer(**inputs, **flags))(tensors))
 
 
 @functools.cache
@@ -49,7 +49,7 @@ def drawn_model(row, tokenizer):
 def model_outputs(row, tokenizer) -> list[np.ndarray]:
     """Call a model with drawn weights on one batch."""
     model = drawn_model(row, tokenizer)
-    return arrays(compiled(model)(batch_for(model)))
+    return float_arrays(compiled(model)(batch_for(model)))
 
 
 def searched(row, tokenizer) -> list[str]:

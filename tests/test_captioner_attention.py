@@ -68,7 +68,7 @@ def test_the_reinforce_gradient_by_hand():
 
     def loss(z):
         layer(z, ops.softmax(z, axis=-1), noise)
-        return layer.loss(ops.convert_to_tensor(costs), ops.convert_to_tensor(real))
+        return layer.loss(ops.convert_to_tensor(costs), ops.convert_to_tensor(real > 0))
 
     layer(scores, scores, noise)
     before = [np.array(w) for w in layer.get_weights()]
@@ -111,7 +111,7 @@ def test_negative_labels_do_not_count_in_the_attention_loss(caption_tokenizer):
 
 def test_the_doubly_stochastic_loss_by_hand():
     weights = np.array([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]], "float32")
-    real = np.array([[1.0, 1.0, 0.0]], "float32")  # sums over time: 1.5, 0.5, 0 -> 0.25 + 0.25 + 1
+    real = np.array([[True, True, False]])  # sums over time: 1.5, 0.5, 0 -> 0.25 + 0.25 + 1
     np.testing.assert_allclose(np.asarray(ka.layers.doubly_stochastic(weights, real)), [1.5])
 
 

@@ -314,7 +314,7 @@ def test_a_frozen_encoder_encodes_each_image_once(run, photos, tmp_path):
     options = [*SMALL, *encoder, "--epochs", 1]
     code, _, err = run("train", "captioner", "--images", photos, "--train", captions, "--out", out, *options)
     assert code == 0, err
-    assert len(list((out / "features").glob("*.regions"))) == 1
+    assert len(list((out / "region_cache").glob("*.regions"))) == 1
 
 
 def test_presets_prints_every_preset(run):

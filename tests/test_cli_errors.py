@@ -198,7 +198,7 @@ def test_lines_of_text_have_no_warning(tmp_path, recwarn):
     [
         (["--max-new-tokens", "0"], "--max-new-tokens is 0; expected more than 0"),
         (["--num-beams", "2", "--num-return-sequences", "3"], "--num-beams is 2 and --num-return-sequences 3"),
-        (["--suppress-tokens", "-1"], "expected token ids, 0 or more"),
+        (["--suppress-tokens", "-1"], "expected token ids, 0 to 2147483647"),
     ],
 )
 def test_an_impossible_value_of_an_option_is_a_usage_error(run, model, options, message):

@@ -103,7 +103,7 @@ REFUSED = [
     ("classifier", ["--captions-per-image", "2"], f"--captions-per-image {CAPTIONER}"),
     ("tagger", ["--self-critical"], f"--self-critical {CAPTIONER}"),
     ("tagger", ["--image-encoder-weights", "none"], f"--image-encoder-weights {CAPTIONER}"),
-    ("translator", ["--features", "x"], f"--features {CAPTIONER}"),
+    ("translator", ["--region-cache", "x"], f"--region-cache {CAPTIONER}"),
     ("translator", ["--freeze"], "--freeze belongs to a captioner, classifier or tagger; a {} has no such option"),
 ]
 

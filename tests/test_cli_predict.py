@@ -63,12 +63,12 @@ def test_outputs_and_alternatives_are_one_line():
     assert text_line(output, "text", scores=False) == "b c\td\\ne"
     assert text_line(output, "text", scores=True) == "-inf\tb c\t-2.0000\td\\ne"
     assert text_line(Translation("", "", 0.0), "text", scores=True) == ""
-    expected = {"source": "a", "text": "b c", "score": None, "source_tokens": ["a"], "tokens": ["b", "c"]}
-    expected["alternatives"] = [{"text": "d\ne", "score": -2.0, "tokens": ["d\ne"]}]
+    expected = {"source": "a", "text": "b c", "score": None, "source_pieces": ["a"], "target_pieces": ["b", "c"]}
+    expected["alternatives"] = [{"text": "d\ne", "score": -2.0, "target_pieces": ["d\ne"]}]
     assert json.loads(json_line(output)) == expected
     assert json.loads(json_line(output, attention=True)) == {**expected, "attention": [[0.25], [0.5]]}
     assert json.loads(json_line(Completion("a", "a", 0.0), n=3)) == {
-        "prompt": "a", "text": "a", "score": 0.0, "tokens": [], "n": 3,
+        "prompt": "a", "text": "a", "score": 0.0, "pieces": [], "n": 3,
     }  # fmt: skip
     assert json.loads(json_line(Completion("", "", 0.0), several=True))["alternatives"] == []
     assert json.loads(json_line(output, several=True)) == expected
@@ -95,7 +95,7 @@ def test_translate_writes_n_best_lists_as_text_and_json(run, model, tmp_path):
     _, out, _ = run("translate", model, *search, "--attention", stdin=SOURCE)
     objects = [json.loads(line) for line in out.splitlines()]
     assert [[o["text"], *(a["text"] for a in o["alternatives"])] for o in objects] == lines
-    assert np.shape(objects[0]["attention"]) == (len(objects[0]["tokens"]), len(objects[0]["source_tokens"]))
+    assert np.shape(objects[0]["attention"]) == (len(objects[0]["target_pieces"]), len(objects[0]["source_pieces"]))
     code, _, err = run("translate", model, "--num-return-sequences", 3, stdin=SOURCE)
     assert (code, "`BeamSearch` with as many --num-beams, can return more" in err) == (2, True)
 
@@ -126,7 +126,7 @@ def test_classify_writes_the_probabilities_of_all_labels(run, tokenizer, tmp_pat
     assert tuple(first["probabilities"]) == labels
     np.testing.assert_allclose(list(first["probabilities"].values()), probabilities, atol=1e-5)
     assert (first["text"], first["label"]) == ("we eat", labels[np.argmax(probabilities)])
-    assert len(first["attention"]) == len(first["tokens"])
+    assert len(first["attention"]) == len(first["pieces"])
     assert (empty["label"], set(empty["probabilities"].values())) == ("", {0.0})
 
 

@@ -13,8 +13,8 @@ from keras_attention.config import (
     fields_for,
 )
 
-CELLS, ATTENTIONS = "('simple', 'gru', 'lstm')", "('additive', 'dot', 'scaled_dot')"
-POSITIONS = "one of ('sinusoidal', 'learned', 'relative')"
+CELLS, ATTENTIONS = "simple, gru, lstm", "additive, dot, scaled_dot"
+POSITIONS = "one of sinusoidal, learned, relative"
 # fmt: off
 REJECTED = [
     (RecurrentConfig, {"embedding_dim": 0}, "an integer, at least 1"),
@@ -41,9 +41,9 @@ REJECTED = [
     (TransformerConfig, {"dropout": -0.1}, "a number in [0, 1)"),
     (TransformerConfig, {"attention_dropout": 1}, "a number in [0, 1)"),
     (TransformerConfig, {"epsilon": "1e-6"}, "a number"),
-    (TransformerConfig, {"activation": "tanh"}, "one of ('relu', 'gelu', 'gelu_tanh', 'silu')"),
+    (TransformerConfig, {"activation": "tanh"}, "one of relu, gelu, gelu_tanh, silu"),
     (TransformerConfig, {"positions": "rotary"}, POSITIONS),
-    (TransformerConfig, {"template": "start"}, "one of ('end', 'start_end', 'end_start')"),
+    (TransformerConfig, {"template": "start"}, "one of end, start_end, end_start"),
     (TransformerConfig, {"norm_first": "False"}, "a boolean, true or false"),
     (TransformerConfig, {"attention_bias": 1}, "a boolean, true or false"),
     (TransformerConfig, {"shared_vocabulary": "true"}, "a boolean, true or false"),
@@ -51,8 +51,8 @@ REJECTED = [
     (TransformerConfig, {"embedding_norm": 0}, "a boolean, true or false"),
     (TransformerConfig, {"next_sentence": "no"}, "a boolean, true or false"),
     (RecurrentCaptionerConfig, {"image_size": 15}, "an integer, at least 16"),
-    (RecurrentCaptionerConfig, {"attention": "soft"}, f"None or one of {ATTENTIONS[:-1]}, 'hard')"),
-    (RecurrentCaptionerConfig, {"image_injection": "merge"}, "one of ('init', 'pre')"),
+    (RecurrentCaptionerConfig, {"attention": "soft"}, f"None or one of {ATTENTIONS}, hard"),
+    (RecurrentCaptionerConfig, {"image_injection": "merge"}, "one of init, pre"),
     (RecurrentCaptionerConfig, {"coordinate_features": True}, "False without attention"),
     (RecurrentCaptionerConfig, {"grounded_attention": True}, "False without attention"),
     (RecurrentCaptionerConfig, {"tie_weights": "False"}, "a boolean, true or false"),

@@ -5,7 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
-from conformance import MODELS, batch_for, compiled
+from conformance import MODELS, TRACED, WRITTEN, arrays, batch_for, compiled
 
 import keras_attention as ka
 from keras_attention.layers.decoding.cache import repeat_beams
@@ -24,11 +24,8 @@ def params(rows) -> list:
 
 models = pytest.mark.parametrize("row", params(ROWS))
 WRITES = ("translate", "complete", "caption")
+EXPORTED = [row for row in ROWS if row.is_unique and row.export in (WRITTEN, TRACED)]
 decoders = pytest.mark.parametrize("row", params(row for row in ROWS if row.predict_method in WRITES))
-
-
-def arrays(structure) -> list[np.ndarray]:
-    return [keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(structure) if x is not None]
 
 
 def randomize(model, scale: float = 0.5) -> None:
@@ -58,11 +55,32 @@ def outputs_of_batch(row, tokenizer):
     return keras.tree.map_structure(keras.ops.convert_to_numpy, compiled(model)(batch_for(model)))
 
 
+def predict(row, model, texts, **options) -> list[tuple]:
+    """The strings that the prediction method returns."""
+    return [strings(output) for output in getattr(model, row.predict_method)(texts, **options)]
+
+
+def strings(output) -> tuple:
+    """Return the strings of an output, without its numbers."""
+    return tuple(getattr(output, name) for name in ("text", "label", "tags", "masked") if hasattr(output, name))
+
+
+def search(row) -> dict:
+    """The options of a prediction method that writes text, and of its export."""
+    return {"strategy": ka.Greedy()} if row.predict_method in WRITES else {}
+
+
+@functools.cache
+def predictions(row, tokenizer) -> list[tuple]:
+    """The predictions of the model of a row for all its texts in one batch."""
+    return predict(row, randomized(row, tokenizer), row.texts, batch_size=3, **search(row))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _free_memory():
     yield
-    randomized.cache_clear()
-    outputs_of_batch.cache_clear()
+    for cached in (randomized, outputs_of_batch, predictions):
+        cached.cache_clear()
 
 
 def start_inputs(inputs: dict) -> dict:
@@ -126,35 +144,55 @@ def test_the_tags_of_short_words_do_not_depend_on_the_batch(model):
         np.testing.assert_allclose(logits(text), expected, rtol=2e-5, atol=2e-5)
 
 
+# The search of the other rows runs the same code, and their steps are tested above.
+predicted = [row for row in ROWS if row in EXPORTED or row.predict_method not in WRITES]
+
+
 @pytest.mark.slow
 @once
-@models
-def test_outputs_are_the_same_in_any_batch_and_after_saving_or_exporting(row, model, tokenizer, tmp_path):
-    """The saved and the exported model return the same as the model, for one batch and for single inputs."""
-    in_graph, writes = row.is_unique and row.export, row.predict_method in WRITES
-    options = {"strategy": ka.Greedy()} if writes else {}
-    if in_graph or not writes:  # the search of other rows runs the same code, and each row's steps are tested above
-        together = [strings(a) for a in getattr(model, row.predict_method)(row.texts, batch_size=3, **options)]
-        assert [strings(getattr(model, row.predict_method)([text], **options)[0]) for text in row.texts] == together
-    model.save(tmp_path / "m.keras")
-    loaded = ka.load(tmp_path / "m.keras")
-    assert loaded.config == model.config
-    if in_graph == "graph":
-        from graph_export import InGraph
+@pytest.mark.parametrize("row", params(predicted))
+def test_predictions_are_the_same_in_any_batch(row, model, tokenizer):
+    alone = [predict(row, model, [text], **search(row))[0] for text in row.texts]
+    assert alone == predictions(row, tokenizer)
 
-        served = InGraph(loaded, **options)
-    elif in_graph:
-        path = loaded.export(tmp_path / "m", attention=row.name == "bert", **options)
-        assert ka.check_export(path).problems == ()
-        served = ka.load(path)
-    if in_graph:
-        assert [strings(a) for a in getattr(served, row.predict_method)(row.texts)] == together
-        if row.name in INSPECTED:
-            assert_same_inspection(model, served)
-    else:  # other rows export the same code
-        outputs = outputs_of_batch(row, tokenizer), loaded(batch_for(model))
-        for one, two in zip(*map(arrays, outputs), strict=True):
-            np.testing.assert_array_equal(one, two)
+
+@pytest.fixture
+def loaded(model, tmp_path):
+    """The model of a row, saved and loaded."""
+    model.save(tmp_path / "m.keras")
+    return ka.load(tmp_path / "m.keras")
+
+
+@pytest.mark.slow
+@once
+@pytest.mark.parametrize("row", params(row for row in ROWS if row not in EXPORTED))
+def test_a_saved_model_returns_the_same(row, model, tokenizer, loaded):
+    assert loaded.config == model.config
+    for one, two in zip(arrays(outputs_of_batch(row, tokenizer)), arrays(loaded(batch_for(model))), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.slow
+@once
+@pytest.mark.parametrize("row", params(row for row in EXPORTED if row.export == WRITTEN))
+def test_a_saved_model_and_its_export_predict_the_same(row, model, tokenizer, loaded, tmp_path):
+    assert loaded.config == model.config
+    path = loaded.export(tmp_path / "m", attention_maps=row.name == "bert", **search(row))
+    assert ka.check_export(path).problems == ()
+    served = ka.load(path)
+    assert predict(row, served, row.texts) == predictions(row, tokenizer)
+    if row.name in INSPECTED:  # here, because writing an export takes long
+        assert_same_inspection(model, served)
+
+
+@pytest.mark.slow
+@once
+@pytest.mark.parametrize("row", params(row for row in EXPORTED if row.export == TRACED))
+def test_a_saved_model_and_its_graph_predict_the_same(row, model, tokenizer, loaded):
+    from graph_export import InGraph
+
+    assert loaded.config == model.config
+    assert predict(row, InGraph(loaded, **search(row)), row.texts) == predictions(row, tokenizer)
 
 
 INSPECTED = ("bert", "gpt")
@@ -170,9 +208,9 @@ def assert_same_inspection(model, served) -> None:
     if "score" in signatures:
         targets = [texts] if "target_ids" in model.input else []
         close(served.score(texts, *targets), ka.score(model, texts, *targets))
-    if "attention" in signatures:
-        scores = signatures["attention"](text=np.array(texts))["attention"]
-        close(scores[0], ka.attention_maps(model, texts)[0].scores)
+    if "attention_maps" in signatures:
+        scores = signatures["attention_maps"](text=np.array(texts))["attention"]
+        close(scores[0], ka.attention_maps(model, texts)[0].attention)
 
 
 @models
@@ -221,8 +259,3 @@ def test_one_update_decreases_the_loss_as_the_gradient_predicts(row, tokenizer):
         assert decrease > 0
     else:
         np.testing.assert_allclose(decrease, predicted, rtol=0.1)
-
-
-def strings(output) -> tuple:
-    """Return the strings of an output, without its numbers."""
-    return tuple(getattr(output, name) for name in ("text", "label", "tags", "masked") if hasattr(output, name))

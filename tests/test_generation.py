@@ -1,6 +1,8 @@
 """Decoding with a fake model whose probabilities are a table: no network, no tokenizer."""
 
+import dataclasses
 import itertools
+import json
 import math
 import warnings
 
@@ -14,7 +16,7 @@ from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.generation import CompiledFunction
 from keras_attention.generation import compiled as compiled_module
 from keras_attention.generation.decode import decode
-from keras_attention.generation.proposals import is_possible
+from keras_attention.generation.proposals import NEVER, is_possible
 from keras_attention.generation.random_numbers import uniform_numbers
 
 START, END = 0, 1
@@ -499,7 +501,7 @@ def test_other_inputs_than_a_list_of_strings_are_an_error(translator, texts):
             r"`suppress_tokens` is \('e',\); expected a list of token",
         ),
         (lambda: ka.Greedy(suppress_tokens=7), TypeError, "`suppress_tokens` is 7; expected a list of token ids"),
-        (lambda: ka.Greedy(suppress_tokens=(-1,)), ValueError, "expected token ids, 0 or more"),
+        (lambda: ka.Greedy(suppress_tokens=(-1,)), ValueError, "expected token ids, 0 to 2147483647"),
         (lambda: ka.Greedy(stop=(b"a",)), TypeError, "expected a list of strings"),
         (
             lambda: ka.Greedy(stop="."),
@@ -599,3 +601,50 @@ def test_a_function_of_a_model_that_runs_eagerly_is_not_compiled():
     for number in (5, 7):
         assert function({"x": np.array([number])})["y"].tolist() == [3 * number]
     assert values == [[5], [7]]
+
+
+def test_options_become_python_values_that_json_can_hold():
+    sampling = ka.Sampling(
+        suppress_tokens=map(int, "57"), stop=iter(["."]), temperature=np.float32(0.5), top_k=np.int64(3),
+        replace_unknown=np.True_,
+    )  # fmt: skip
+    values = json.loads(json.dumps(dataclasses.asdict(sampling)))
+    assert (values["suppress_tokens"], values["stop"], values["temperature"], values["top_k"]) == (
+        [5, 7],
+        ["."],
+        0.5,
+        3,
+    )
+    assert values["replace_unknown"] is True
+
+
+def test_a_subclass_of_a_strategy_has_options_of_any_type():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Mine(ka.Greedy):
+        mode: str = "a"
+        weight: float | None = None
+
+    assert (Mine(mode="b").mode, Mine(weight=0.5).weight) == ("b", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"replace_unknown": "no"}, TypeError),
+        ({"suppress_tokens": [True]}, TypeError),
+        ({"suppress_tokens": [2**40]}, ValueError),
+        ({"min_new_tokens": 2**40}, ValueError),
+        ({"temperature": math.inf}, ValueError),
+    ],
+)
+def test_impossible_values_of_options_are_refused(options, error):
+    with pytest.raises(error, match=f"`{next(iter(options))}` is"):
+        ka.Sampling(**options)
+
+
+def test_a_high_temperature_samples_no_forbidden_token():
+    """Tokens 2 to 5 are forbidden; at this temperature, the others are equally probable."""
+    totals = np.array([[[-0.1, -2.0, *[NEVER] * 4]]] * 5, "float32")
+    uniform = np.array([[0.0], [0.3], [0.6], [0.9], [0.999]], "float32")
+    sampled = keras.ops.convert_to_numpy(ka.Sampling(temperature=1e9)._sample(totals, uniform))
+    assert sampled[:, 0].tolist() == [0, 0, 1, 1, 1]

@@ -65,15 +65,15 @@ def test_a_tagger_with_characters_has_equal_embeddings_in_python_and_in_an_expor
 def test_attention_maps_are_distributions_over_the_unmasked_tokens(masked, lm):
     for model in (masked, lm):
         for maps in ka.attention_maps(model, TEXTS):
-            assert maps.scores.shape == (2, 7, len(maps.pieces), len(maps.pieces))
-            np.testing.assert_allclose(maps.scores.sum(-1), 1.0, atol=1e-5)
-    assert ka.attention_maps(lm, [""])[0].scores.shape[2:] == (len(ka.attention_maps(lm, [""])[0].pieces),) * 2
-    assert not np.triu(ka.attention_maps(lm, TEXTS)[1].scores, 1).any()
+            assert maps.attention.shape == (2, 7, len(maps.pieces), len(maps.pieces))
+            np.testing.assert_allclose(maps.attention.sum(-1), 1.0, atol=1e-5)
+    assert ka.attention_maps(lm, [""])[0].attention.shape[2:] == (len(ka.attention_maps(lm, [""])[0].pieces),) * 2
+    assert not np.triu(ka.attention_maps(lm, TEXTS)[1].attention, 1).any()
     maps = ka.attention_maps(masked, TEXTS)
-    outputs = signature(masked, "attention", attention=True)(text=np.array(TEXTS))
+    outputs = signature(masked, "attention_maps", attention_maps=True)(text=np.array(TEXTS))
     for i, one in enumerate(maps):
         size = len(one.pieces)
-        np.testing.assert_allclose(outputs["attention"][i, :, :, :size, :size], one.scores, atol=1e-5)
+        np.testing.assert_allclose(outputs["attention"][i, :, :, :size, :size], one.attention, atol=1e-5)
         assert not outputs["attention"][i, :, :, size:].numpy().any()
 
 

@@ -8,13 +8,9 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from conformance import LAYERS
+from conformance import LAYERS, arrays
 
 rows = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
-
-
-def arrays(structure) -> list[np.ndarray]:
-    return [keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(structure) if x is not None]
 
 
 def assert_close(one, two, tolerance: float = 1e-6) -> None:

@@ -23,7 +23,7 @@ TRANSLATION = {
     "score": np.float32(-0.5),
     "source_pieces": np.array([b"we", b"", b"eat", b"", b""], object),  # an unknown piece is empty too
     "target_pieces": np.array([b"comemos", b"pan", b""], object),
-    "alignment": np.arange(15.0).reshape(3, 5),
+    "attention": np.arange(15.0).reshape(3, 5),
 }
 SEVERAL = {
     "alternatives": [b"a", b"b", b"c"],
@@ -101,7 +101,7 @@ def test_a_caption_has_attention_over_a_grid():
 
 def test_padding_is_removed_from_attention_maps():
     row = {"attention": np.ones((2, 3, 5, 5)), "pieces": ["a", "b", "", "", ""]}
-    assert AttentionMaps.from_row(row, "a b").scores.shape == (2, 3, 2, 2)
+    assert AttentionMaps.from_row(row, "a b").attention.shape == (2, 3, 2, 2)
 
 
 def test_a_batch_is_split_into_rows():

@@ -74,7 +74,7 @@ def test_presets_can_be_printed_as_json(capsys, monkeypatch):
     commands.main(["presets", "--json"], standalone_mode=False)
     rows = json.loads(capsys.readouterr().out)
     assert {row["name"]: row["parameters"] for row in rows if row["name"] in EXACT} == EXACT
-    keys = {"name", "task", "layers", "width", "heads", "parameters", "quoted_parameters"}
+    keys = {"name", "task", "layers", "width", "heads", "parameters", "published_parameters"}
     assert all(set(row) == keys for row in rows)
     (largest,) = [row for row in rows if row["name"] == "megatron_8.3b"]
     assert (largest["layers"], largest["width"], largest["heads"]) == (72, 3072, 32)

@@ -98,14 +98,12 @@ def test_one_segment_equals_no_segments():
 # Memory
 
 
-def test_a_text_in_two_segments_equals_the_whole_text():
+def test_a_text_in_two_parts_equals_the_whole_text():
     """With causal attention and a memory, the outputs are those of the whole text."""
     stack, tokens = make_stack(), normal(B, 7, M)
     whole = stack(tokens, permutation_mask=np.tril(np.ones((1, 7, 7), bool)))
-    _, memories = stack.encode_segment(tokens[:, :4], permutation_mask=np.tril(np.ones((1, 4, 4), bool)))
-    after, _ = stack.encode_segment(
-        tokens[:, 4:], permutation_mask=np.tril(np.ones((1, 3, 3), bool)), memories=memories
-    )
+    _, memories = stack.encode_part(tokens[:, :4], permutation_mask=np.tril(np.ones((1, 4, 4), bool)))
+    after, _ = stack.encode_part(tokens[:, 4:], permutation_mask=np.tril(np.ones((1, 3, 3), bool)), memories=memories)
     np.testing.assert_allclose(array(after), array(whole)[:, 4:], rtol=1e-5, atol=1e-5)
 
 
@@ -115,8 +113,8 @@ def test_the_memory_has_no_padding():
     mask = np.array([[True] * 4 + [False] * 2])
     outputs = []
     for first, real in ((tokens, None), (padded, mask)):
-        _, memories = stack.encode_segment(first, real)
-        outputs.append(array(stack.encode_segment(following, memories=memories)[0]))
+        _, memories = stack.encode_part(first, real)
+        outputs.append(array(stack.encode_part(following, memories=memories)[0]))
     np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-5)
     assert array(memories["mask"]).tolist() == [[False] * 2 + [True] * 4]
 
@@ -129,12 +127,12 @@ def test_gather_last_returns_the_last_unmasked_states_in_order():
     assert array(mask).tolist() == [[False, True, True]]
 
 
-def test_a_model_encodes_a_text_in_segments():
+def test_a_model_encodes_a_text_in_parts():
     model = make_model()
     ids, mask = make_rng().integers(0, V, (B, 4)), np.ones((B, 4), bool)
-    segment = {"token_ids": ids, "padding_mask": mask}
-    alone, memories = model.encode_segment(segment)
-    after, memories = model.encode_segment(segment, memories, memory_length=6)
+    part = {"token_ids": ids, "padding_mask": mask}
+    alone, memories = model.encode_part(part)
+    after, memories = model.encode_part(part, memories, memory_length=6)
     assert after.shape == (B, 4, M)
     assert memories["block_1"].shape == (B, 6, M)
     assert abs(after - alone).max() > 1e-3

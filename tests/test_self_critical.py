@@ -12,10 +12,12 @@ import keras_attention as ka
 __all__ = ["caption_tokenizer"]  # a fixture
 
 
-@pytest.fixture(autouse=True)
-def _without_java(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def _without_java():
     """Words are split in Python: each start of Java takes two seconds, and test_caption_quality.py compares the two."""
-    monkeypatch.setenv("PATH", "")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", "")
+        yield
 
 
 def test_the_reward_is_the_cider_and_bleu_of_each_caption():
@@ -38,35 +40,48 @@ def test_the_reward_is_the_cider_and_bleu_of_each_caption():
         ka.metrics.CaptionReward(groups, -1)
 
 
-@pytest.mark.slow
-def test_training_increases_the_reward(caption_tokenizer):
+CAPTIONED, SAMPLED = 7, 8  # images, and captions that are sampled for each image
+
+
+@pytest.fixture(scope="module")
+def self_critical(caption_tokenizer):
+    """A captioner that has learned a little, and the batches of its self-critical training: one batch."""
     keras.utils.set_random_seed(3)
-    captioned, model = (
-        examples(7),
-        small_captioner(caption_tokenizer, units=38, embedding_dim=23, dropout=0.0, doubly_stochastic=0.0),
-    )
+    sizes = {"units": 38, "embedding_dim": 23, "dropout": 0.0, "doubly_stochastic": 0.0}
+    captioned, model = examples(CAPTIONED), small_captioner(caption_tokenizer, **sizes)
     model.compile(keras.optimizers.Adam(0.01), ka.training.MaskedCrossEntropy())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(ka.data.caption_batches(captioned, model), epochs=10, verbose=0)  # not yet converged
     model.image_encoder.freeze()
-    batches = ka.training.SelfCriticalBatches(captioned, model, max_tokens=8 * 23 * 7, captions_per_image=8)
-    inputs, labels, weights = batches[0]
-    is_image = [
-        np.abs(inputs["images"] - ka.data.read_images([example.image], 32)[0]).max((1, 2, 3)) == 0
-        for example in captioned
-    ]
-    image_indices = np.repeat(np.argmax(is_image, axis=0), 8)
-    assert sorted(image_indices) == sorted([*range(7)] * 8)
+    options = {"max_tokens": SAMPLED * 23 * CAPTIONED, "captions_per_image": SAMPLED}
+    return model, ka.training.SelfCriticalBatches(captioned, model, **options)
+
+
+@pytest.mark.slow
+def test_the_weight_of_a_caption_is_its_reward_less_the_mean_of_the_others(self_critical, caption_tokenizer):
+    captioned, (inputs, labels, weights) = examples(CAPTIONED), self_critical[1][0]
+    images, _ = ka.data.read_images([example.image for example in captioned], 32)
+    differences = np.abs(inputs["images"][:, None] - images).max((2, 3, 4))  # the images are in random order
+    image_indices = np.repeat(np.argmin(differences, axis=1), SAMPLED)
     texts = [ka.data.decode_ids(caption_tokenizer, row.tolist()) for row in labels]
-    rewards = ka.metrics.CaptionReward([example.captions for example in captioned])(texts, image_indices).reshape(7, 8)
+    rewards = ka.metrics.CaptionReward([example.captions for example in captioned])(texts, image_indices)
+    rewards = rewards.reshape(CAPTIONED, SAMPLED)
     assert rewards.std(axis=1).max() > 0
-    mean_of_others = [[np.delete(row, k).mean() for k in range(8)] for row in rewards]
+    mean_of_others = [[np.delete(row, k).mean() for k in range(SAMPLED)] for row in rewards]
     np.testing.assert_allclose(weights[:, 0], (rewards - mean_of_others).ravel(), rtol=1e-5, atol=1e-6)
-    rewards, plan = (
-        [],
-        ka.training.TrainingPlan(learning_rate=5e-3, schedule="constant", label_smoothing=0.0, warmup_steps=1),
-    )
+
+
+@pytest.mark.slow
+def test_a_batch_has_each_image_once(self_critical):
+    images = self_critical[1][0][0]["images"]
+    assert len(np.unique(images.reshape(len(images), -1), axis=0)) == CAPTIONED == len(images)
+
+
+@pytest.mark.slow
+def test_training_increases_the_reward(self_critical):
+    (model, batches), rewards = self_critical, []
+    plan = ka.training.TrainingPlan(learning_rate=5e-3, schedule="constant", label_smoothing=0.0, warmup_steps=1)
     ka.training.compile_model(model, plan, len(batches))
     note = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rewards.append(batches.mean_reward))
     model.fit(batches.for_fit(), epochs=24, verbose=0, shuffle=False, callbacks=[*batches.callbacks, note])

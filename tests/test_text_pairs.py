@@ -68,7 +68,7 @@ def test_segments_by_hand():
     xlnet = types.SimpleNamespace(template="end_start", num_segments=3)
     inputs = text_model_inputs(xlnet, *batch.arrays(), batch.pair_mask())
     np.testing.assert_array_equal(inputs["segment_ids"], [[0, 0, 0, 1, 1, 2], [0, 0, 2, 0, 0, 0], [0, 1, 2, 0, 0, 0]])
-    assert batch.are_empty().tolist() == [False, False, True]
+    assert batch.valid().tolist() == [True, True, False]
     assert batch.take([1, 0]).pair_mask().tolist() == [[False] * 6, [False] * 3 + [True] * 3]
     one = types.SimpleNamespace(template="start_end", num_segments=1)
     assert not text_model_inputs(one, *batch.arrays(), batch.pair_mask())["segment_ids"].any()

@@ -315,3 +315,11 @@ def test_learned_positions_limit_the_length_of_a_completion(tokenizer):
         model.complete(["we eat"], ka.Greedy(max_new_tokens=60))
     with pytest.raises(ValueError, match="relative"):
         ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes, positions="relative")
+
+
+def test_a_decoder_starts_with_an_empty_batch_as_it_is_called():
+    decoder = Transformer([TransformerBlock(2, 13)], InputEmbedding(SinusoidalPositions()), causal=True)
+    tokens = np.zeros((0, 3, 6), "float32")
+    assert tuple(decoder(tokens).shape) == (0, 3, 6)
+    state = decoder.start(tokens, 5)
+    assert tuple(state["cache"]["past"]["block_0"]["keys"].shape) == (0, 2, 3, 3)

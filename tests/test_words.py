@@ -52,6 +52,8 @@ BANNED = {
     r"\bcolumn_option\b|\bdescribe_start\b|\bstarts_texts\b|\*\*chosen\b": "column_hint, run_identity, overrides",
     r"\bforce_candidates\b|\bnum_forced\b|\b_between\b": "force_prefix, prefix_lengths, _clip",
     r"\bshares? of\b|writing systems?\b|foreign arrays?\b": "fraction, script, checkpoint array",
+    r"\bencode_segment\b|\bsource_tokens\b|\bare_empty\b": "encode_part, source_pieces, valid",
+    r"--features\b|--device\b|quoted_parameters|usually quoted": "--region-cache, --step-costs, published_parameters",
     r"other way a?round|\bwith them, |\blearns\(self|\.learns\b": "the field's noun, is_trainable",
 }
 # The changelog lists old names, this file lists what is banned, and the grammar of the built-in phrases is data.

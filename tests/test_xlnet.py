@@ -87,7 +87,7 @@ def test_two_streams_and_memory_equal_a_published_checkpoint():
 def test_the_new_memory_equals_a_published_checkpoint():
     published, model = load_tiny("test_checkpoint_pre")
     options = {"segment_ids": published["seg_ids"], "memories": tiny_memories(published), "memory_length": 5}
-    _, new = model.encoder.encode_segment(model.embedding(published["input_ids"]), permutation_mask=BACKWARD, **options)
+    _, new = model.encoder.encode_part(model.embedding(published["input_ids"]), permutation_mask=BACKWARD, **options)
     for i in range(2):
         np.testing.assert_allclose(array(new[f"block_{i}"]), published[f"pre_new_mems_{i}"], rtol=0, atol=1e-5)
 
@@ -164,19 +164,19 @@ def test_memories_equal_those_of_transformers(tmp_path):
     network, model = make_models(tmp_path)
     first, second = (make_rng(i).integers(0, V, (B, S)) for i in (1, 2))
     reference, mask = run_transformers(network.transformer, {"input_ids": first}, use_mems=True), np.ones((B, S), bool)
-    _, memories = model.encode_segment({"token_ids": first, "padding_mask": mask})
+    _, memories = model.encode_part({"token_ids": first, "padding_mask": mask})
     for i, states in enumerate(reference.mems):
         np.testing.assert_allclose(memories[f"block_{i}"], states.numpy().swapaxes(0, 1), rtol=0, atol=1e-5)
     reference = run_transformers(network.transformer, {"input_ids": second}, mems=reference.mems, use_mems=True)
-    outputs, _ = model.encode_segment({"token_ids": second, "padding_mask": mask}, memories)
+    outputs, _ = model.encode_part({"token_ids": second, "padding_mask": mask}, memories)
     np.testing.assert_allclose(outputs, reference.last_hidden_state.numpy(), rtol=0, atol=1e-5)
 
 
 def test_an_empty_memory_equals_no_memory(tmp_path):
     _, model = make_models(tmp_path)
     inputs = {"token_ids": make_rng(1).integers(0, V, (B, S)), "padding_mask": np.ones((B, S), bool)}
-    alone, nothing = model.encode_segment(inputs, None, 0)
-    np.testing.assert_allclose(model.encode_segment(inputs, nothing)[0], alone, rtol=0, atol=1e-5)
+    alone, nothing = model.encode_part(inputs, None, 0)
+    np.testing.assert_allclose(model.encode_part(inputs, nothing)[0], alone, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["XLNetForSequenceClassification", "XLNetForTokenClassification"])

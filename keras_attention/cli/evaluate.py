@@ -32,7 +32,13 @@ _WRITERS = ("translator", "captioner")
 _PARAMETERS = [
     click.Argument(["model"]),
     click.Argument(["files"], nargs=-1),
-    Option("--captions", metavar="FILE", tasks=["captioner"], group="Data", help="same as FILES."),
+    Option(
+        "--captions",
+        metavar="FILE",
+        tasks=["captioner"],
+        group="Data",
+        help="file of images and reference captions, instead of FILES.",
+    ),
     Option("--images", metavar="DIRECTORY", tasks=["captioner"], group="Data", help="directory of the images."),
     *reading_options("Data"),
     Option("--lowercase", is_flag=True, tasks=["translator"], group="Metrics", help="ignore case in BLEU and chrF."),

@@ -29,7 +29,14 @@ _EXPORT = [
     Option(
         "--huggingface", is_flag=True, group="Output", help="write a Hugging Face directory instead of a SavedModel."
     ),
-    *search_options(*BEAM, *SAMPLING, *GENERATION, "replace_unknown", group="Decoding"),
+    *search_options(
+        *BEAM,
+        *SAMPLING,
+        *GENERATION,
+        "replace_unknown",
+        group="Decoding",
+        default_length="that of translate, caption or complete",
+    ),
     Option(
         "--precision",
         type=click.Choice(PRECISIONS),
@@ -39,14 +46,17 @@ _EXPORT = [
         help="dtype of large weight matrices; int8 is the fastest and needs x86; outputs may differ slightly.",
     ),
     Option(
-        "--attention", is_flag=True, group="Model", help="also export a signature that returns self-attention scores."
+        "--attention-maps",
+        is_flag=True,
+        group="Model",
+        help="add the signature attention_maps: the attention scores of all blocks and heads for a text.",
     ),
 ]
 
 
 @click.command(cls=Command, params=_EXPORT)
 def export(
-    model: str, directory: str, version: int, huggingface: bool, precision: str, attention: bool, **search: Any
+    model: str, directory: str, version: int, huggingface: bool, precision: str, attention_maps: bool, **search: Any
 ) -> None:
     """Export MODEL, a .keras file, for TensorFlow Serving.
 
@@ -57,24 +67,22 @@ def export(
     if is_export(loaded):
         raise click.UsageError(f"{model} is already an export; expected a .keras file.")
     if huggingface:
-        if search or attention or precision != "float32":
+        if search or attention_maps or precision != "float32":
             raise click.UsageError("--huggingface writes only the weights and the config; leave the other options out.")
         ka.weights.to_huggingface(loaded, directory)
         say(f"Wrote {directory} for transformers.")
         return
     strategy = strategy_of(type(loaded), search) if search else None
-    path = loaded.export(directory, version, strategy=strategy, attention=attention, precision=precision)
+    path = loaded.export(directory, version, strategy=strategy, attention_maps=attention_maps, precision=precision)
     say(f"Exported to {path}. Check it with: keras-attention check {path}")
 
 
 @click.command(cls=Command)
 @click.argument("directory")
 @click.option(
-    "--device",
-    type=click.Choice(["gpu"]),
-    help="Also count the GPU operations and copies of one decoding step; no GPU is needed.",
+    "--step-costs", is_flag=True, help="Also count the GPU operations and copies of one decoding step, without a GPU."
 )
-def check(directory: str, device: str | None) -> None:
+def check(directory: str, step_costs: bool) -> None:
     """Check that TensorFlow Serving can run an export.
 
     DIRECTORY contains the SavedModel, such as serving/translator/1.
@@ -82,7 +90,7 @@ def check(directory: str, device: str | None) -> None:
     report = ka.check_export(directory)
     for name, signature in report.signatures.items():
         click.echo(f"{name}: {signature}")
-    for name, cost in (ka.serving.step_costs(directory) if device else {}).items():
+    for name, cost in (ka.serving.step_costs(directory) if step_costs else {}).items():
         click.echo(f"{name}, a step on a GPU: {_describe_cost(cost)}")
     for problem in report.problems:
         click.echo(f"problem: {problem}")
@@ -109,18 +117,19 @@ def _describe_cost(cost: ka.serving.StepCost | None) -> str:
 def presets(as_json: bool) -> None:
     """List the presets with their sizes.
 
-    `parameters`: counted in our model. `quoted`: the number that is usually quoted for it.
+    The column parameters has the number of parameters of this library's model with the vocabulary of the paper, and
+    the column published the number that the authors published.
     """
     rows = [_preset_row(name, row) for name, row in ka.presets().items()]
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    click.echo(f"{'preset':23}{'task':16}{'layers':>7}{'width':>7}{'heads':>7}{'parameters':>16}{'quoted':>9}")
+    click.echo(f"{'preset':23}{'task':16}{'layers':>7}{'width':>7}{'heads':>7}{'parameters':>16}{'published':>11}")
     for row in rows:
         counted = f"{row['parameters']:,}" if row["parameters"] else "by vocabulary"
         click.echo(
             f"{row['name']:23}{row['task']:16}{row['layers']:7}{row['width']:7}{row['heads'] or '-':>7}{counted:>16}"
-            f"{row['quoted_parameters'] or '-':>9}"
+            f"{row['published_parameters'] or '-':>11}"
         )
 
 
@@ -133,7 +142,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
         "width": config.width,
         "heads": config.num_heads,
         "parameters": row.parameters,
-        "quoted_parameters": row.quoted_parameters,
+        "published_parameters": row.published_parameters,
     }
 
 

@@ -22,7 +22,6 @@ from keras_attention.cli.terminal import VERBOSITY
 
 _CHUNK = 512  # the most lines that are processed together
 _TABLES = (".csv", ".json", ".jsonl", ".ndjson", ".conll", ".conllu")  # suffixes of files that are no lines of text
-_NAMES = {"pieces": "tokens", "source_pieces": "source_tokens", "target_pieces": "tokens"}  # field -> name in JSON
 
 
 def read_chunks(source: str | None) -> Iterator[list[str]]:
@@ -117,12 +116,12 @@ def json_line(output: Any, attention: bool = False, several: bool = False, **fie
 
 
 def _fields(output: Any, attention: bool) -> dict[str, Any]:
-    """Return the fields of an output that have a value: name in JSON -> value."""
-    row = {_NAMES.get(field.name, field.name): getattr(output, field.name) for field in dataclasses.fields(output)}
+    """Return the fields of an output that have a value."""
+    row = {field.name: getattr(output, field.name) for field in dataclasses.fields(output)}
     if not attention:
         row.pop("attention", None)
     row["alternatives"] = [
-        {"text": other.text, "score": other.score, "tokens": _fields(other, False).get("tokens", ())}
+        {name: getattr(other, name) for name in ("text", "score", "pieces", "target_pieces") if hasattr(other, name)}
         for other in getattr(output, "alternatives", ())
     ]
     return {

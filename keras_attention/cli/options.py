@@ -89,13 +89,16 @@ class Command(click.Command):
                 formatter.write_dl(records)
 
 
-def from_fields(kind: type, names: Iterable[str], *, search: bool = False, **settings: Any) -> list[Option]:
+def from_fields(
+    kind: type, names: Iterable[str], *, search: bool = False, default_length: str = "", **settings: Any
+) -> list[Option]:
     """Make one option for each named field of a dataclass; its help is the field's description in the docstring.
 
     Args:
         kind: a dataclass whose docstring describes its fields under `Args:`.
         names: the fields.
         search: an option that is not on the command line is None; the help shows the default of the field.
+        default_length: the default of `max_new_tokens` in the help; each command has another one.
         **settings: `group` and `tasks` of `Option`.
     """
     hints, descriptions = typing.get_type_hints(kind), field_descriptions(kind)
@@ -110,6 +113,8 @@ def from_fields(kind: type, names: Iterable[str], *, search: bool = False, **set
         default_text = f"  [default: {default}]" if shows_default else ""
         if name == "num_beams":
             text, default_text = "use beam search with this number of beams.", ""
+        if name == "max_new_tokens":
+            text, default_text = "maximum number of new tokens.", f"  [default: {default_length}]"
         is_repeatable = typing.get_origin(hints[name]) is tuple
         if is_repeatable:
             text = text.rstrip(".") + "; repeatable."

@@ -22,7 +22,14 @@ from keras_attention.visualize import plot_alignment, plot_caption
 
 _MODEL, _SOURCE = click.Argument(["model"]), click.Argument(["source"], required=False)
 _BATCH_SIZE = Option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="batch size.")
-_SEARCH = [*search_options(*BEAM, group="Beam search"), *search_options(*GENERATION, group="Generation")]
+
+
+def _search(default_length: str) -> list[Option]:
+    """Return the options of a search; `default_length` is the default of --max-new-tokens in the help."""
+    generation = search_options(*GENERATION, group="Generation", default_length=default_length)
+    return [*search_options(*BEAM, group="Beam search"), *generation]
+
+
 _SAMPLING = search_options(*SAMPLING, group="Sampling")
 _JSON = Option("--json", "as_json", is_flag=True, help="write each output as a JSON object.")
 _SCORES = Option(
@@ -45,8 +52,9 @@ class _LineCommand(Command):
         super().__init__(*arguments, help=f"{summary}\n\n{_ARGUMENTS} {details}", **settings)
 
 
-def _plot(name: str) -> Option:
-    return Option("--plot", metavar="DIRECTORY", help=f"plot attention to DIRECTORY/{name}.attention.png.")
+def _plot(name: str, example: str) -> Option:
+    text = f"plot the attention of each output to a file in DIRECTORY, named after the {name}: {example}.attention.png."
+    return Option("--plot", metavar="DIRECTORY", help=text)
 
 
 @click.command(
@@ -54,12 +62,12 @@ def _plot(name: str) -> Option:
     params=[
         _MODEL,
         _SOURCE,
-        *_SEARCH,
+        *_search("twice the number of source tokens, plus 8"),
         *search_options("replace_unknown"),
         _BATCH_SIZE,
         _SCORES,
         *_OUTPUT,
-        _plot("LINE"),
+        _plot("line number", "1"),
     ],
 )
 def translate(
@@ -74,8 +82,8 @@ def translate(
 ) -> None:
     """Translate each line of SOURCE with MODEL.
 
-    The default search is greedy; --num-beams selects beam search. With --num-return-sequences, a line has all outputs:
-    TEXT<tab>TEXT, or SCORE<tab>TEXT<tab>SCORE<tab>TEXT with --scores.
+    The default search is greedy; --num-beams selects beam search. With --num-return-sequences, an output line contains
+    all translations, best first, separated by tabs; with --scores, each follows its score and a tab.
     """
     loaded = load_for("translate", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -99,11 +107,11 @@ def translate(
     params=[
         _MODEL,
         click.Argument(["images"], nargs=-1),
-        *_SEARCH,
+        *_search("max_length of the model"),
         _BATCH_SIZE,
         _SCORES,
         *_OUTPUT,
-        _plot("NAME"),
+        _plot("image", "dog.jpg"),
     ],
 )
 def caption(
@@ -199,14 +207,18 @@ _SEED = Option(
 )
 
 
-@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, *_SAMPLING, _SEED, *_SEARCH, _BATCH_SIZE, _SCORES, _JSON])
+_COMPLETE = [*_SAMPLING, _SEED, *_search("max_length of the model, minus the prompt")]
+
+
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, *_COMPLETE, _BATCH_SIZE, _SCORES, _JSON])
 def complete(
     model: str, source: str | None, seed: int, batch_size: int, scores: bool, as_json: bool, **search: Any
 ) -> None:
     """Continue each line of SOURCE with MODEL.
 
     The default search is sampling; --num-beams selects beam search. Newlines are printed as \\n. With
-    --num-return-sequences, a line has all outputs: TEXT<tab>TEXT, or SCORE<tab>TEXT<tab>SCORE<tab>TEXT with --scores.
+    --num-return-sequences, an output line contains all texts, best first, separated by tabs; with --scores, each
+    follows its score and a tab.
     """
     loaded = load_for("complete", model)
     options = search_for(loaded, search)

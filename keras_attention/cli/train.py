@@ -85,8 +85,8 @@ _DATA = [
         "--captions-per-image",
         type=click.IntRange(1),
         tasks=_CAPTIONER,
-        help="captions per image in a batch.  [default: 1 with a region cache, else the most common number of "
-        "captions per image]",
+        help="captions per image in a batch.  [default: 1 with a region cache, otherwise the number of captions that "
+        "most images have]",
     ),
     _image("--augment", is_flag=True, tasks=_CAPTIONER, help="augment the images; turns the region cache off."),
     _image(
@@ -96,10 +96,10 @@ _DATA = [
         help="flip images horizontally at random; do not use if captions contain left or right.",
     ),
     _image(
-        "--features",
+        "--region-cache",
         metavar="DIRECTORY",
         tasks=_CAPTIONER,
-        help="directory for the cached region features of a frozen image encoder.  [default: OUT/features]",
+        help="directory of the region cache, which a frozen image encoder fills.  [default: OUT/region_cache]",
     ),
 ]
 _MODEL = [
@@ -132,7 +132,7 @@ _MODEL = [
     ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
     _finetuning(
-        "--freeze", is_flag=True, tasks=_ENCODERS, help="freeze the encoder; for a captioner, the image encoder."
+        "--freeze", is_flag=True, tasks=_ENCODERS, help="train only the layers after the text or image encoder."
     ),
 ]
 _OPTIMIZATION = [
@@ -145,7 +145,9 @@ _OPTIMIZATION = [
         help="weight each class by its inverse frequency.",
     ),
     _optimization("--remat", is_flag=True, help="recompute blocks in the backward pass to save memory."),
-    _optimization("--mixed-precision", type=_POLICIES, help="dtype policy of Keras.  [default: float32]"),
+    _optimization(
+        "--mixed-precision", type=_POLICIES, help="train with this dtype policy of Keras instead of float32."
+    ),
     _optimization(
         "--self-critical",
         is_flag=True,

@@ -148,8 +148,8 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             "--freeze: the small_cnn is not trained yet; add --image-encoder-weights CAPTIONER.",
         ),
         (
-            options["features"] and options["augment"],
-            "--augment changes the images in each epoch, so their features cannot be cached; leave out --features.",
+            options["region_cache"] and options["augment"],
+            "--augment changes the images in each epoch, so their regions cannot be cached; leave out --region-cache.",
         ),
         (options["init"] and not local_path(options["init"]).exists(), f"--init: there is no model {options['init']}."),
     ]
@@ -255,11 +255,11 @@ def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | 
 
 
 def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> dict[str, Any]:
-    """Return the image options of `make_batches`; a cache only if the features of an image never change."""
+    """Return the image options of `make_batches`; a region cache only if the regions of an image never change."""
     image_options = {name: options[name] for name in ("augment", "flip", "captions_per_image") if options[name]}
     if model.image_encoder is None or options["augment"] or model.image_encoder.is_trainable:
         return image_options
-    return {"cache": local_path(options["features"] or out / "features"), **image_options}
+    return {"cache": local_path(options["region_cache"] or out / "region_cache"), **image_options}
 
 
 def _model(

@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.argument_checks import require_positive_integer
+
 
 class LengthBatches(keras.utils.PyDataset):
     """Batches of examples of similar length, as a `PyDataset` for `fit` on TensorFlow and JAX.
@@ -50,8 +52,7 @@ class LengthBatches(keras.utils.PyDataset):
         if not len(lengths):
             raise ValueError("There are no examples to make batches of; expected at least one that is not empty.")
         self.lengths = round_up(np.asarray(lengths).reshape(len(lengths), -1), length_multiple())
-        if max_tokens < 1:
-            raise ValueError(f"`max_tokens` is {max_tokens}; expected a positive integer.")
+        require_positive_integer("max_tokens", max_tokens)
         self.collate, self.max_tokens, self.shuffle, self.seed = collate, max_tokens, shuffle, seed
         self.epoch = 0
         self.example_indices: np.ndarray | None = np.arange(len(self.lengths))  # the example of each row

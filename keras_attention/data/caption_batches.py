@@ -48,7 +48,7 @@ def caption_batches(
         max_tokens: maximum number of caption tokens in a batch, padding included.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
-        cache: a directory for region features. Each image (with `flip` also its mirror image) is encoded once and
+        cache: the directory of the region cache. Each image (with `flip` also its mirror image) is encoded once and
             stored, and batches have `regions` instead of `images`. Only for a frozen image encoder.
         augment: augment the images, differently in each epoch; not with a cache.
         flip: mirror each image with probability 1/2. Do not use it if captions mention left or right.
@@ -135,7 +135,7 @@ def warn_unreadable(examples: Sequence[CaptionedImage], valid: np.ndarray) -> np
 def image_regions(
     examples: Sequence[CaptionedImage], captioner: Any, cache: str | pathlib.Path, flipped: bool = False
 ) -> RegionCache:
-    """Return the cached region features of each image; encode and store those that are missing.
+    """Return the region cache of the images; encode the images that it lacks.
 
     Args:
         examples: B images, from `read_captions`.
@@ -185,7 +185,7 @@ def image_source(
         )
     if augment:
         raise ValueError(
-            "`augment` changes images in each epoch, but cached features cannot change. Use only one of them."
+            "`augment` changes images in each epoch, but those in a region cache cannot change. Use only one of them."
         )
     return _CachedRegions(examples, captioner, cache, flip)
 

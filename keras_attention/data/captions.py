@@ -286,7 +286,7 @@ def _karpathy_rows(rows: list[Any], path: PathLike, split: str) -> Iterator[tupl
             yield from ((name, caption) for caption in captions)
     available = ", ".join(f"{name} ({counted(count, 'image')})" for name, count in counts.items())
     if unknown := {*filter(None, split.split("+"))} - {*counts}:
-        raise DataError(f"{path} has no split {min(unknown)}; it has {available}.")
+        raise DataError(f"{path} has no split {min(unknown)}; it has {available}. Write {path}:SPLIT with one of them.")
     if not split and len(counts) > 1:
         warnings.warn(
             f"{path}: all its splits are read: {available}. Choose with {path}:{next(iter(counts))}, for example."

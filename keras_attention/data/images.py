@@ -20,9 +20,9 @@ ImageLike: TypeAlias = "str | pathlib.Path | bytes | np.ndarray"
 def decode_image(image: ImageLike, size: int) -> np.ndarray:
     """Decode an image and resize it to a square; the aspect ratio is not preserved.
 
-    Resizing is bilinear with anti-aliasing: an output pixel is a mean of the input pixels around its centre, weighted
-    by a triangle that is two pixels of the coarser grid wide. A grey channel is repeated. The alpha channel is removed;
-    transparent pixels of a GIF are black. A JPEG or WebP is rotated by its EXIF orientation.
+    Resizing is bilinear with anti-aliasing, as in `tf.image.resize(..., antialias=True)`. A grey channel is repeated.
+    The alpha channel is removed; transparent pixels of a GIF are black. A JPEG or WebP is rotated by its EXIF
+    orientation.
 
     Args:
         image: the path or the bytes of a JPEG, PNG, GIF or WebP (the first frame) or BMP (24 or 32 bits, uncompressed);
@@ -130,7 +130,10 @@ def _read_file(image: str | pathlib.Path) -> bytes:
     if path.is_dir():
         raise FileNotFoundError(f"{path} is a folder; expected an image.")
     if not path.exists():
-        raise FileNotFoundError(f"There is no image {path}.")
+        raise FileNotFoundError(
+            f"There is no image {path}; expected the path of an image file, absolute or relative to "
+            f"{pathlib.Path.cwd()}."
+        )
     if path.stat().st_size > MAX_BYTES:
         raise ImageError(f"{path} has {path.stat().st_size} bytes; expected at most {MAX_BYTES}.")
     return path.read_bytes()

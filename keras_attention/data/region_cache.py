@@ -1,4 +1,4 @@
-"""Region features of a frozen image encoder, computed once and stored on disk.
+"""The region cache: the regions of images, which a frozen image encoder computes once, stored on disk.
 
 There is one file per encoder: a header of one page, then one record per image, in the order of encoding. A record ends
 with the digest of its image. Records are only appended: a killed process leaves at most one incomplete record, which
@@ -89,7 +89,7 @@ def cached_regions(
 
     Example:
         >>> image = ka.data.images.encoded_image(np.zeros((2, 3), "uint8"))
-        >>> cache = cached_regions([image], lambda images: images[:, :2, 0], "an encoder", "features", size=5)
+        >>> cache = cached_regions([image], lambda images: images[:, :2, 0], "an encoder", "cache", size=5)
         >>> cache.take([0]).shape
         (1, 2, 3)
     """

@@ -88,7 +88,10 @@ def _open(name: str) -> tuple[Any, str]:
     try:
         builder.download_and_prepare()
     except Exception as error:  # a failed download raises Exception; a missing manual download, AssertionError
-        raise DataError(f"TensorFlow Datasets cannot prepare {dataset}: {error}") from error
+        raise DataError(
+            f"TensorFlow Datasets cannot prepare {dataset}: {error} Expected a data set on this computer, or one that "
+            "can be downloaded: check the network, or the files that the data set asks you to download yourself."
+        ) from error
     if split.split("[")[0] not in builder.info.splits:
         raise DataError(f"{dataset} has no split {split!r}; it has {', '.join(builder.info.splits)}.")
     return builder, split

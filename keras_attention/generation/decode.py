@@ -203,7 +203,7 @@ class Search:
         return ops.any(ops.logical_and(better, loop.t[:, 0] < ops.shape(self.positions)[0]))
 
     def advance(self, loop: LoopState, past: dict) -> LoopState:
-        """Compute one step; `past` is that part of the model's cache."""
+        """Compute one step; `past` is the part of the model's cache that the step only reads."""
         state = {"constants": self.constants, "carry": loop.active.carry}
         if past:
             state["cache"] = {**loop.active.cache, "past": past}
@@ -331,12 +331,12 @@ def _results(loop: LoopState) -> dict:
     return results
 
 
-def best_hypotheses(results: dict, is_real) -> dict:
-    """Return the results of `decode`, with lengths, final scores and attention 0 for empty inputs.
+def best_hypotheses(results: dict, valid) -> dict:
+    """Return the results of `decode`, with lengths, final scores and attention 0 for unusable inputs.
 
     Args:
         results: the results of `decode`.
-        is_real: (B,) bool, False for an input that is empty or could not be read.
+        valid: (B,) bool, False for a text without words or an image that cannot be read.
 
     Returns:
         dict of `tokens` (B, N, T), `is_written` (B, N, T) bool, `lengths` and `final_scores` (B, N), and, if the model
@@ -348,12 +348,12 @@ def best_hypotheses(results: dict, is_real) -> dict:
         >>> keras.ops.convert_to_numpy(best_hypotheses(results, np.array([True, False]))["lengths"]).tolist()
         [[3], [0]]
     """
-    is_real = ops.expand_dims(is_real, 1)
-    lengths, final_scores = (ops.where(is_real, results[name], 0) for name in ("lengths", "final_scores"))
+    valid = ops.expand_dims(valid, 1)
+    lengths, final_scores = (ops.where(valid, results[name], 0) for name in ("lengths", "final_scores"))
     is_written = ops.arange(ops.shape(results["tokens"])[2]) < ops.expand_dims(lengths, -1)
     best = {"tokens": results["tokens"], "lengths": lengths, "final_scores": final_scores, "is_written": is_written}
     if "attention" in results:
-        best["attention"] = ops.where(ops.expand_dims(is_real, -1), results["attention"][:, 0], 0.0)
+        best["attention"] = ops.where(ops.expand_dims(valid, -1), results["attention"][:, 0], 0.0)
     return best
 
 

@@ -1,4 +1,4 @@
-"""Check the types of the options of a strategy."""
+"""Check and convert the options of a strategy."""
 
 from __future__ import annotations
 
@@ -7,41 +7,61 @@ import numbers
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 
-def check_types(strategy: Any) -> None:
-    """Check that each option of a strategy has the type of its default; `max_new_tokens` may be None.
+MAX_INTEGER = 2**31 - 1  # of the integers in a compiled search
+
+
+def convert_options(strategy: Any) -> None:
+    """Convert the options of a strategy to the types of their defaults, so that JSON can hold them.
 
     Args:
         strategy: a dataclass with options that are integers, numbers, booleans, and the tuples `suppress_tokens` and
-            `stop`.
+            `stop`; `max_new_tokens` may be None. Options of another type, which a subclass may have, stay as they are.
 
     Raises:
         TypeError: an option has another type; a compiled search would round 1.5 to 1.
-        ValueError: a token id is negative.
+        ValueError: a token id is negative, or an integer is too large.
 
     Example:
-        >>> check_types(ka.Greedy(max_new_tokens=5, stop=["."]))
+        >>> strategy = ka.Greedy(max_new_tokens=np.int64(5), stop=iter(["."]))
+        >>> strategy.max_new_tokens, strategy.stop
+        (5, ('.',))
     """
     for field in dataclasses.fields(strategy):
-        value = getattr(strategy, field.name)
-        if isinstance(field.default, tuple):
-            _check_items(field.name, value)
-        elif not isinstance(field.default, bool) and value is not field.default:
-            kind, expected = (
-                (numbers.Real, "a number") if isinstance(field.default, float) else (numbers.Integral, "an integer")
-            )
-            if isinstance(value, bool) or not isinstance(value, kind):
-                raise TypeError(f"`{field.name}` is {value!r}; expected {expected}.")
+        value = _converted(field, getattr(strategy, field.name))
+        object.__setattr__(strategy, field.name, value)
 
 
-def _check_items(name: str, values: Any) -> None:
+def _converted(field: dataclasses.Field, value: Any) -> Any:
+    name, default = field.name, field.default
+    if name in ("suppress_tokens", "stop"):
+        return _items(name, value)
+    if isinstance(default, bool):
+        if not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"`{name}` is {value!r}; expected True or False.")
+        return bool(value)
+    is_integer = type(default) is int or name == "max_new_tokens"
+    if value is default or not (is_integer or isinstance(default, float)):
+        return value
+    kind, expected = (numbers.Integral, "an integer") if is_integer else (numbers.Real, "a number")
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise TypeError(f"`{name}` is {value!r}; expected {expected}.")
+    if is_integer and name != "seed" and value > MAX_INTEGER:
+        raise ValueError(f"`{name}` is {value}; expected at most {MAX_INTEGER}.")
+    return int(value) if is_integer else float(value)
+
+
+def _items(name: str, values: Any) -> tuple:
     kind, expected = (str, "strings") if name == "stop" else (numbers.Integral, "token ids, which are integers")
     if isinstance(values, str):
         raise TypeError(f"`{name}` is the string {values!r}; expected a list of {expected}, such as [{values!r}].")
-    if not isinstance(values, Iterable) or not all(isinstance(value, kind) for value in values):
+    items = tuple(values) if isinstance(values, Iterable) else None
+    if items is None or not all(isinstance(item, kind) and not isinstance(item, bool) for item in items):
         raise TypeError(f"`{name}` is {values!r}; expected a list of {expected}.")
-    if kind is not str and any(value < 0 for value in values):
-        raise ValueError(f"`{name}` is {values!r}; expected token ids, 0 or more.")
+    if kind is not str and not all(0 <= item <= MAX_INTEGER for item in items):
+        raise ValueError(f"`{name}` is {items!r}; expected token ids, 0 to {MAX_INTEGER}.")
+    return tuple(map(str if kind is str else int, items))
 
 
 def check_strategy(strategy: Any, default: type) -> Any:

@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_attention.generation.option_types import check_types
-from keras_attention.generation.proposals import BELOW_NEVER, NEVER, Ends, Proposal
+from keras_attention.argument_checks import require_more_than_zero
+from keras_attention.generation.option_types import convert_options
+from keras_attention.generation.proposals import BELOW_NEVER, NEVER, Ends, Proposal, is_possible
 from keras_attention.lazy import LazyModule
 
 _TOP_K_LIMITS = (128, 2048)  # a compiled search ranks that many tokens, or all
@@ -34,8 +35,8 @@ class Strategy:
     string. Without `replace_unknown`, no unknown token is generated.
 
     Args:
-        max_new_tokens: maximum number of new tokens; by default 2 S + 8 for a translation of S source tokens, and
-            otherwise the limit of the model.
+        max_new_tokens: maximum number of new tokens; None for 2 S + 8 in a translation of S source tokens, and for as
+            many as the model reads in other texts.
         min_new_tokens: minimum number of new tokens.
         no_repeat_ngram_size: forbid repeated n-grams of this size; 0 = off.
         repetition_penalty: repetition penalty for tokens already in the prompt or output; 1 = off.
@@ -67,7 +68,7 @@ class Strategy:
     _inputs: ClassVar[tuple[str, ...]] = ("min_new_tokens", "repetition_penalty", "suppress_tokens")
 
     def __post_init__(self) -> None:
-        check_types(self)
+        convert_options(self)
         for name in ("min_new_tokens", "no_repeat_ngram_size"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; expected 0 or more.")
@@ -85,17 +86,15 @@ class Strategy:
         self._check_num_return_sequences()
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"`seed` is {self.seed}; expected 0 to {2**32 - 1}.")
-        for name in ("suppress_tokens", "stop"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def _check_num_return_sequences(self) -> None:
         if self.num_return_sequences < 1:
             raise ValueError(f"`num_return_sequences` is {self.num_return_sequences}; expected 1 or more.")
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the fields that are inputs of a compiled search, because they change none of its shapes.
+        """Return the options whose values are inputs of a compiled search, so that new values compile nothing.
 
-        A search without a penalty, or without suppressed tokens, compiles to a separate, faster program.
+        Without a penalty, or without suppressed tokens, the option is left out, which compiles a faster search.
         """
         defaults = self._defaults()
         kinds = {name: "float32" if isinstance(defaults[name], float) else "int32" for name in self._inputs}
@@ -110,7 +109,7 @@ class Strategy:
         return arrays
 
     def constants(self) -> Strategy:
-        """Return the strategy without `arrays` and without what only `Task.prepare` and `Task.to_outputs` use."""
+        """Return the options that a compiled search contains; the others have their defaults."""
         defaults, names = self._defaults(), (*self._inputs, "max_new_tokens", "stop", "seed")
         return dataclasses.replace(self, **{name: defaults[name] for name in names})
 
@@ -242,22 +241,21 @@ class Sampling(Strategy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.temperature > 0:  # also rejects NaN
+        if not 0 < self.temperature < math.inf:  # also rejects NaN
             raise ValueError(
-                f"`temperature` is {self.temperature}; expected more than 0. For the most probable token at each step, "
-                "use `Greedy()` (`--num-beams 1` on the command line)."
+                f"`temperature` is {self.temperature}; expected a finite number over 0. For the most probable token at "
+                "each step, use `Greedy()` (`--num-beams 1` on the command line)."
             )
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"`top_p` is {self.top_p}; expected a number in (0, 1].")
+        require_more_than_zero("top_p", self.top_p)
         if self.top_k < 0:
             raise ValueError(f"`top_k` is {self.top_k}; expected 0 or more.")
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the fields that are inputs; see `Strategy.arrays`. Their number depends on whether `top_k` is 0."""
+        """Return the options that are inputs; see `Strategy.arrays`. `top_k` is one of them if it is not 0."""
         return super().arrays() | ({"_num_kept": np.asarray(self.top_k, "int32")} if self.top_k else {})
 
     def constants(self) -> Strategy:
-        """Return what is not an input; see `Strategy.constants`. `top_k` is rounded up, so that it has few values."""
+        """Return the options that a search contains; see `Strategy.constants`. `top_k` is rounded up to few values."""
         limits = [limit for limit in _TOP_K_LIMITS if limit >= self.top_k]
         return dataclasses.replace(super().constants(), top_k=min(limits, default=0) if self.top_k else 0)
 
@@ -272,7 +270,7 @@ class Sampling(Strategy):
 
     def _sample(self, totals, uniform):
         """Return the index of one sampled candidate per hypothesis, (B, K)."""
-        logits = (totals - totals[..., :1]) / self.temperature
+        logits = ops.where(is_possible(totals), (totals - totals[..., :1]) / self.temperature, NEVER)
         if self._num_kept is not None:
             logits = ops.where(np.arange(logits.shape[-1]) < self._num_kept, logits, NEVER)
         probabilities = ops.softmax(logits, axis=-1)
@@ -345,7 +343,8 @@ class BeamSearch(Strategy):
         Args:
             log_probs: (B, J) total log-probabilities.
             length: number of tokens including the end token, broadcastable to (B, J).
-            coverage: (B, J, S) attention summed over the steps, 1 at padding; None without attention.
+            coverage: (B, J, S), for each source position the sum of its attention scores over the steps; 1 at padding,
+                so that padding has no penalty. None without attention.
 
         Returns:
             (B, J) float32.

@@ -13,7 +13,7 @@ from keras_attention.layers.attention import (
 from keras_attention.layers.attention_losses import AttentionLoss, GumbelNoise, doubly_stochastic
 from keras_attention.layers.decoding.merged_dense import logits_of_step
 from keras_attention.layers.embeddings import InputEmbedding
-from keras_attention.layers.masks import causal_mask, combine_masks
+from keras_attention.layers.masks import causal_mask, combine_masks, scores_mask
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.ngrams import BagOfNGrams
 from keras_attention.layers.positions import PositionEmbedding, SinusoidalPositions, sinusoidal_positions
@@ -63,6 +63,7 @@ __all__ = [
     "masked_softmax",
     "relative_encodings",
     "relative_shift",
+    "scores_mask",
     "sinusoidal_positions",
     "soft_attend",
 ]

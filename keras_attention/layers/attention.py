@@ -15,6 +15,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import require_positive_integer
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import NOT_ALLOWED, scores_mask
 from keras_attention.layers.shapes import output_specs
@@ -211,8 +212,7 @@ class AdditiveAttention(BaseLayer):
 
     def __init__(self, units: int, hard: bool = False, **kwargs) -> None:
         super().__init__(**kwargs)
-        if units <= 0:
-            raise ValueError(f"`units` is {units}; expected a positive integer.")
+        require_positive_integer("units", units)
         self.units, self.hard = units, hard
         self.query_projection, self.key_projection = _projections(self, units)
 
@@ -292,8 +292,8 @@ class DotProductAttention(BaseLayer):
 
     def __init__(self, units: int | None = None, scaled: bool = True, **kwargs) -> None:
         super().__init__(**kwargs)
-        if units is not None and units <= 0:
-            raise ValueError(f"`units` is {units}; expected a positive integer, or None for no projections.")
+        if units is not None:
+            require_positive_integer("units", units, ", or None for no projections")
         self.units, self.scaled = units, scaled
         self.query_projection, self.key_projection = (None, None) if units is None else _projections(self, units)
 

@@ -80,7 +80,8 @@ class AttentionLoss(BaseLayer):
     Example:
         >>> layer, scores = AttentionLoss(doubly_stochastic=0.5), keras.ops.ones((1, 2, 3)) / 3
         >>> outputs = layer(keras.ops.ones((1, 2, 5)), scores)
-        >>> round(float(layer.loss(costs=keras.ops.ones((1, 2)), mask=keras.ops.ones((1, 2)))), 3)  # 0.5 3 (1/3)^2 / 2
+        >>> costs, mask = keras.ops.ones((1, 2)), keras.ops.ones((1, 2), bool)
+        >>> round(float(layer.loss(costs, mask)), 3)  # 0.5 3 (1/3)^2 / 2
         0.083
 
     Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, sections 4.1 and 4.2.
@@ -114,12 +115,12 @@ class AttentionLoss(BaseLayer):
 
         Args:
             costs: (B, T) float32, -log p of each token.
-            mask: (B, T) float32, 1 for a real token and 0 for padding.
+            mask: (B, T) padding mask, True = a real token.
 
         Returns:
             a float32 scalar.
         """
-        scores, noise = self.scores, self.noise
+        scores, noise, mask = self.scores, self.noise, ops.cast(mask, "float32")
         self.scores = self.noise = None
         total = self.doubly_stochastic * doubly_stochastic(scores, mask) * ops.max(mask, axis=1)
         if noise is not None:
@@ -153,16 +154,16 @@ def doubly_stochastic(scores, mask):
 
     Args:
         scores: (B, T, R) float32; each step's scores sum to 1.
-        mask: (B, T) float32, 1 for a real step and 0 for padding.
+        mask: (B, T) padding mask, True = a real step.
 
     Returns:
         (B,) float32.
 
     Example:
-        >>> float(doubly_stochastic(keras.ops.array([[[1.0, 0.0], [1.0, 0.0]]]), keras.ops.ones((1, 2)))[0])
+        >>> float(doubly_stochastic(keras.ops.array([[[1.0, 0.0], [1.0, 0.0]]]), keras.ops.ones((1, 2), bool))[0])
         2.0
 
     Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, section 4.2.1.
     """
-    received = ops.sum(scores * ops.expand_dims(mask, -1), axis=1)
+    received = ops.sum(scores * ops.cast(ops.expand_dims(mask, -1), "float32"), axis=1)
     return ops.sum(ops.square(1.0 - received), axis=-1)

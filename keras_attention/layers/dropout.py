@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -30,6 +33,10 @@ class Dropout(keras.layers.Dropout):
 
     Reference: Srivastava et al., 2014, https://jmlr.org/papers/v15/srivastava14a.html.
     """
+
+    def function(self, training) -> Callable | None:
+        """Return the function that applies dropout; None if dropout is not active, because nothing is dropped."""
+        return functools.partial(self, training=True) if self.rate > 0 and training else None
 
     def call(self, inputs, training=False):
         """Compute the outputs; see the class docstring."""

@@ -70,7 +70,7 @@ def combine_masks(*masks):
         (B, Q, S) boolean, B and Q may be 1; None if all masks are None.
 
     Raises:
-        TypeError: a mask has floats: some libraries add 0 and -1e9 to the scores, others multiply by 1 and 0.
+        TypeError: a mask has floats: some libraries add 0 and -1e9 to the logits, others multiply by 1 and 0.
 
     Example:
         >>> import keras
@@ -86,7 +86,7 @@ def combine_masks(*masks):
         if "float" in keras.backend.standardize_dtype(mask.dtype):
             raise TypeError(
                 f"A mask has the type {keras.backend.standardize_dtype(mask.dtype)}; expected bool, True = may be "
-                "attended to. Convert it: `mask > 0` if 1 allows a position, `mask == 0` if it is added to the scores."
+                "attended to. Convert it: `mask > 0` if 1 allows a position, `mask == 0` if it is added to the logits."
             )
         mask = ops.cast(ops.expand_dims(mask, 1) if len(mask.shape) == 2 else mask, "bool")
         combined = mask if combined is None else ops.logical_and(combined, mask)
@@ -123,6 +123,12 @@ def scores_mask(
 
     Returns:
         (B, Q, S) boolean, B and Q may be 1; None if there is no mask.
+
+    Example:
+        >>> import keras
+        >>> vectors = keras.ops.ones((1, 2, 3))
+        >>> keras.ops.convert_to_numpy(scores_mask(vectors, vectors, use_causal_mask=True))[0].tolist()
+        [[True, False], [True, True]]
     """
     value_mask = implicit_mask(value) if value_mask is None else value_mask
     key_mask = implicit_mask(key) if key_mask is None else key_mask

@@ -12,52 +12,21 @@ from keras_attention.layers.masks import scores_mask
 from keras_attention.layers.shapes import merge_heads, output_specs, split_heads
 
 
-class HeadProjections:
-    """The methods that `MultiHeadAttention` and `RelativeAttention` share: projections to H heads of width D, and back.
+def check_heads(num_heads: int, key_dim: int) -> None:
+    """Raise ValueError if the number of heads H or the width D of a head is not positive."""
+    if num_heads <= 0 or key_dim <= 0:
+        raise ValueError(f"`num_heads` is {num_heads} and `key_dim` {key_dim}; expected positive integers.")
 
-    The layer sets `use_bias`, `kernel_initializer`, `query_projection`, `key_projection` and `value_projection`.
 
-    Args:
-        num_heads: H.
-        key_dim: D.
-
-    Raises:
-        ValueError: `num_heads` or `key_dim` is not positive.
-    """
-
-    def __init__(self, num_heads: int, key_dim: int, **kwargs) -> None:
-        super().__init__(**kwargs)
-        if num_heads <= 0 or key_dim <= 0:
-            raise ValueError(f"`num_heads` is {num_heads} and `key_dim` {key_dim}; expected positive integers.")
-        self.num_heads, self.key_dim = num_heads, key_dim
-
-    def build(self, query_shape, value_shape=None, key_shape=None) -> None:
-        """Create the weights."""
-        value_shape = value_shape or query_shape
-        self.query_projection.build(query_shape)
-        self.key_projection.build(key_shape or value_shape)
-        self.value_projection.build(value_shape)
-        self.output_projection = self.make_dense(query_shape[-1], "output", self.kernel_initializer, self.use_bias)
-        self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
-
-    def project_query(self, query):
-        """Return the projected queries, split into heads: (..., Q, M) -> (..., H, Q, D)."""
-        return split_heads(self.query_projection(query), self.num_heads)
-
-    def project_key_value(self, value, key=None):
-        """Return the projected keys and values, (..., H, S, D) each; the inputs are (..., S, any)."""
-        projected = self.key_projection(value if key is None else key), self.value_projection(value)
-        return tuple(split_heads(x, self.num_heads) for x in projected)
-
-    def compute_output_spec(self, query, value=None, *_: object, return_attention_scores=False, **__: object):
-        """Return shapes and dtypes of the outputs."""
-        length = (query if value is None else value).shape[-2]
-        scores_shape = (*query.shape[:-2], self.num_heads, query.shape[-2], length)
-        return output_specs(self, query.shape, scores_shape if return_attention_scores else None)
+def head_specs(layer: BaseLayer, query, value, return_attention_scores: bool):
+    """Return shapes and dtypes of the outputs of a layer with H heads."""
+    length = (query if value is None else value).shape[-2]
+    scores_shape = (*query.shape[:-2], layer.num_heads, query.shape[-2], length)
+    return output_specs(layer, query.shape, scores_shape if return_attention_scores else None)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class MultiHeadAttention(HeadProjections, BaseLayer):
+class MultiHeadAttention(BaseLayer):
     """Multi-head attention, self or cross.
 
     For each head h: context_h = softmax(Q_h K_h' / sqrt(D)) V_h with Q = query W_q + b_q, K = key W_k + b_k and
@@ -105,7 +74,9 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         kernel_initializer="glorot_uniform",
         **kwargs,
     ) -> None:
-        super().__init__(num_heads, key_dim, **kwargs)
+        super().__init__(**kwargs)
+        check_heads(num_heads, key_dim)
+        self.num_heads, self.key_dim = num_heads, key_dim
         self.dropout, self.use_bias = dropout, use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         fused = self.kernel_initializer
@@ -115,6 +86,15 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
             self.make_dense(num_heads * key_dim, name, fused, use_bias) for name in ("query", "key", "value")
         )
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
+
+    def build(self, query_shape, value_shape=None, key_shape=None) -> None:
+        """Create the weights."""
+        value_shape = value_shape or query_shape
+        self.query_projection.build(query_shape)
+        self.key_projection.build(key_shape or value_shape)
+        self.value_projection.build(value_shape)
+        self.output_projection = self.make_dense(query_shape[-1], "output", self.kernel_initializer, self.use_bias)
+        self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
 
     def call(
         self,
@@ -139,6 +119,15 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         )
         return (context, scores) if return_attention_scores else context
 
+    def project_query(self, query):
+        """Return the projected queries, split into heads: (..., Q, M) -> (..., H, Q, D)."""
+        return split_heads(self.query_projection(query), self.num_heads)
+
+    def project_key_value(self, value, key=None):
+        """Return the projected keys and values, (..., H, S, D) each; the inputs are (..., S, any)."""
+        keys, values = self.key_projection(value if key is None else key), self.value_projection(value)
+        return split_heads(keys, self.num_heads), split_heads(values, self.num_heads)
+
     def attend_projected(self, query, keys, values, mask=None, return_attention_scores=False, training=False):
         """Return the output and the scores (or None) for projected queries, keys and values.
 
@@ -152,13 +141,16 @@ class MultiHeadAttention(HeadProjections, BaseLayer):
         Returns:
             (..., Q, M), and (..., H, Q, S) float32 or None.
         """
-        dropping = self.dropout > 0 and training
-        if _can_fuse(query) and not (return_attention_scores or dropping):
+        dropout_fn = self.dropout_layer.function(training)
+        if _can_fuse(query) and dropout_fn is None and not return_attention_scores:
             return self.output_projection(merge_heads(_fused(query, keys, values, mask))), None
-        dropout_fn = (lambda scores: self.dropout_layer(scores, training=True)) if dropping else None
         logits = dot_logits(query, keys)  # (..., H, Q, S)
         context, scores = soft_attend(logits, values, mask, dropout_fn)  # (..., H, Q, D), (..., H, Q, S)
         return self.output_projection(merge_heads(context)), scores if return_attention_scores else None
+
+    def compute_output_spec(self, query, value=None, *_: object, return_attention_scores=False, **__: object):
+        """Return shapes and dtypes of the outputs."""
+        return head_specs(self, query, value, return_attention_scores)
 
 
 def _can_fuse(query) -> bool:

@@ -37,3 +37,13 @@ class LayerNormalization(keras.layers.LayerNormalization):
         variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
         gamma, beta = (ops.cast(x, centered.dtype) for x in (self.gamma, self.beta))
         return ops.cast(centered * ops.rsqrt(variance + self.epsilon) * gamma + beta, self.compute_dtype)
+
+
+def final_norm(epsilon: float | None, dtype) -> LayerNormalization | None:
+    """Return the normalization after the last block of a stack; None for a stack without one, if `epsilon` is None."""
+    return None if epsilon is None else LayerNormalization(epsilon=epsilon, dtype=dtype, name="norm")
+
+
+def apply_norm(norm: LayerNormalization | None, x):
+    """Return norm(x), or x if there is no normalization."""
+    return x if norm is None else norm(x)

@@ -13,6 +13,7 @@ from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import implicit_mask
 
+SUPPORTS_JIT = keras.backend.backend() != "tensorflow"  # XLA compiles a recurrent layer for each length
 _LAYERS = {"simple": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
 
 
@@ -88,7 +89,7 @@ class RecurrentEncoder(BaseLayer):
             )
         self.units, self.num_layers, self.cell = units, num_layers, cell
         self.bidirectional, self.dropout, self.return_state = bidirectional, dropout, return_state
-        self.supports_jit = keras.backend.backend() != "tensorflow"  # there, XLA would compile each length
+        self.supports_jit = SUPPORTS_JIT
         self.recurrent_layers = [self._make_layer(i) for i in range(num_layers)]
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
@@ -186,7 +187,7 @@ class CharacterEncoder(BaseLayer):
     def __init__(self, vocabulary_size: int, embedding_dim: int, units: int, cell: str = "lstm", **kwargs) -> None:
         super().__init__(**kwargs)
         self.vocabulary_size, self.embedding_dim, self.units, self.cell = vocabulary_size, embedding_dim, units, cell
-        self.supports_jit = keras.backend.backend() != "tensorflow"  # there, XLA would compile each length
+        self.supports_jit = SUPPORTS_JIT
         self.embedding = keras.layers.Embedding(
             vocabulary_size, embedding_dim, dtype=self.dtype_policy, name="characters"
         )

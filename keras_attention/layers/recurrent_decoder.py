@@ -6,6 +6,8 @@ the same. Input feeding needs the output inside a step; otherwise W is applied t
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import keras
 from keras import ops
 
@@ -13,10 +15,26 @@ from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.lstm import lstm_outputs
 from keras_attention.layers.masks import implicit_mask
-from keras_attention.layers.recurrent import check_cell, states_per_cell
+from keras_attention.layers.recurrent import SUPPORTS_JIT, check_cell, states_per_cell
 from keras_attention.layers.scan import scan_steps
 
 _CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell, "lstm": keras.layers.LSTMCell}
+
+
+class DecoderStep(NamedTuple):
+    """What a step reads besides the state. `call` has T steps, with an axis T instead of K."""
+
+    inputs: Any  # (B, K, E)
+    noise: Any = None  # (B, K, S), with which hard attention samples
+    keep_mask: Any = None  # (B, K, 1), a factor of the context that the cells receive; None for 1
+
+
+class DecoderMemory(NamedTuple):
+    """What all steps attend to."""
+
+    values: Any  # (B, S, M)
+    keys: Any  # (B, S, D), projected
+    mask: Any  # (B, S)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -99,7 +117,7 @@ class RecurrentDecoder(BaseLayer):
         self.units, self.output_dim, self.num_layers, self.cell = units, output_dim, num_layers, cell
         self.attention, self.dropout, self.context_dropout = attention, dropout, context_dropout
         self.attend_first = attend_first and attention is not None
-        self.supports_jit = keras.backend.backend() != "tensorflow"  # there, XLA would compile each length
+        self.supports_jit = SUPPORTS_JIT
         self.cells = [_CELLS[cell](units, dtype=self.dtype_policy, name=f"cell_{i}") for i in range(num_layers)]
         self.output_projection = keras.layers.Dense(output_dim, dtype=self.dtype_policy, name="output")
         self.gate = self.state_projections = None
@@ -165,24 +183,24 @@ class RecurrentDecoder(BaseLayer):
     ):
         """Compute the outputs; see the class docstring."""
         self._check_scores(return_attention_scores)
-        constants, carry = self._first_state(ops.shape(inputs)[0], memory, memory_mask, initial_state, values)
+        attended, carry = self._first_state(ops.shape(inputs)[0], memory, memory_mask, initial_state, values)
         mask = implicit_mask(inputs) if mask is None else mask
         inputs = self.dropout_layer(inputs, training=training)
-        steps = {"inputs": inputs, "noise": noise, "keep_mask": self._keep_mask(inputs, training), "mask": mask}
+        steps = DecoderStep(inputs, noise, self._keep_mask(inputs, training))
         if training and self.cell == "lstm" and not self.has_memory:
             step_outputs, scores = self._run_lstms(inputs, mask, carry), None
         else:
-            step_outputs, scores, _ = self._run_steps(steps, constants, carry)
+            step_outputs, scores, _ = self._run_steps(steps, mask, attended, carry)
         outputs = self.dropout_layer(self._project(inputs, step_outputs), training=training)
         outputs = _zero_padding(outputs, mask)
         return (outputs, _zero_padding(scores, mask)) if return_attention_scores else outputs
 
     def _first_state(self, batch_size, memory, memory_mask, initial_state, values):
-        """Return `(constants, carry)` before the first token."""
+        """Return the `DecoderMemory`, () without attention, and the carry before the first token."""
         self._check_memory(memory)
         carry = {"cells": self._first_cell_states(batch_size, initial_state)}
         if not self.has_memory:
-            return {}, carry
+            return (), carry
         if memory_mask is None:
             memory_mask = implicit_mask(memory)
         if memory_mask is None:
@@ -190,7 +208,7 @@ class RecurrentDecoder(BaseLayer):
         if self._feeds_output:
             carry["last_output"] = ops.zeros((batch_size, 1, self.output_dim), self.compute_dtype)
         values = memory if values is None else values
-        return {"values": values, "keys": self.attention.project_keys(memory), "mask": memory_mask}, carry
+        return DecoderMemory(values, self.attention.project_keys(memory), memory_mask), carry
 
     def _first_cell_states(self, batch_size, initial_state) -> list:
         """Return the initial states of all cells, each (B, 1, units)."""
@@ -213,68 +231,64 @@ class RecurrentDecoder(BaseLayer):
             hidden = lstm_outputs(cell, hidden, *states[2 * i : 2 * i + 2], mask)
         return hidden
 
-    def _run_steps(self, steps: dict, constants: dict, carry: dict):
-        """Run T steps, and return step outputs (B, T, any), scores (B, T, S) or None, and the last carry.
+    def _run_steps(self, steps: DecoderStep, mask, attended, carry: dict):
+        """Run T steps with the padding mask (B, T) or None.
 
-        `steps` has the entries of `step` in `_run_step`, with an axis T instead of K, and optionally the padding mask
-        `mask` (B, T).
+        Returns:
+            step outputs (B, T, any), scores (B, T, S) or None, and the last carry.
         """
-        batch = ops.shape(steps["inputs"])[0]
-        first = {"step_outputs": ops.zeros((batch, 1, self._step_output_dim(constants)), self.compute_dtype)}
+        batch = ops.shape(steps.inputs)[0]
+        first = {"step_outputs": ops.zeros((batch, 1, self._step_output_dim(attended)), self.compute_dtype)}
         if self.has_memory:
-            first["scores"] = ops.zeros_like(ops.cast(constants["mask"], "float32"))[:, None]
+            first["scores"] = ops.zeros_like(ops.cast(attended.mask, "float32"))[:, None]
 
         def run_step(step, carry):
-            step_outputs, scores, carry = self._run_step(step, constants, carry)
+            step = DecoderStep(step["inputs"], step.get("noise"), step.get("keep_mask"))
+            step_outputs, scores, carry = self._run_step(step, attended, carry)
             return {"step_outputs": step_outputs} | ({} if scores is None else {"scores": scores}), carry
 
-        outputs, carry = scan_steps(run_step, steps, carry, first)
+        outputs, carry = scan_steps(run_step, {**steps._asdict(), "mask": mask}, carry, first)
         return outputs["step_outputs"], outputs.get("scores"), carry
 
-    def _run_step(self, step: dict, constants: dict, carry: dict):
+    def _run_step(self, step: DecoderStep, attended, carry: dict):
         """Run one step, and return `(step_outputs, scores, carry)`; `_project` turns step outputs into outputs.
 
         The step outputs are h_t without attention, output_t with input feeding, [h_t; context_t] with attention first.
-
-        Args:
-            step: dict of `inputs` (B, K, E) and, optionally, `noise` (B, K, S) and `keep_mask` (B, K, 1), a factor of
-                the context that the cells receive.
-            constants: from `_first_state`.
-            carry: from `_first_state` or the last step.
+        The carry has the states of the `cells` and, with input feeding, the `last_output`, each (B, K, any).
         """
         if not self.has_memory:
-            hidden, cells = self._run_cells(step["inputs"], carry["cells"])
+            hidden, cells = self._run_cells(step.inputs, carry["cells"])
             return hidden, None, {"cells": cells}
         if self.attend_first:
-            return self._attend_then_run(step, constants, carry)
-        return self._run_then_attend(step, constants, carry)
+            return self._attend_then_run(step, attended, carry)
+        return self._run_then_attend(step, attended, carry)
 
-    def _run_then_attend(self, step: dict, constants: dict, carry: dict):
+    def _run_then_attend(self, step: DecoderStep, attended: DecoderMemory, carry: dict):
         """Run one step with input feeding: the cells, then the attention."""
-        cell_context = _mask_context(carry["last_output"], step)
-        hidden, cells = self._run_cells(ops.concatenate([step["inputs"], cell_context], -1), carry["cells"])
-        context, scores = self._attend_to_memory(hidden, step, constants)
+        cell_context = _mask_context(carry["last_output"], step.keep_mask)
+        hidden, cells = self._run_cells(ops.concatenate([step.inputs, cell_context], -1), carry["cells"])
+        context, scores = self._attend_to_memory(hidden, attended, step.noise)
         output = ops.tanh(self.output_projection(ops.concatenate([hidden, context], -1)))
         return output, scores, {"cells": cells, "last_output": output}
 
-    def _attend_then_run(self, step: dict, constants: dict, carry: dict):
+    def _attend_then_run(self, step: DecoderStep, attended: DecoderMemory, carry: dict):
         """Run one step with the attention first, then the cells."""
         hidden = carry["cells"][-states_per_cell(self.cell)]  # the output of the top cell at the last step
-        context, scores = self._attend_to_memory(ops.concatenate([step["inputs"], hidden], -1), step, constants)
+        context, scores = self._attend_to_memory(ops.concatenate([step.inputs, hidden], -1), attended, step.noise)
         context = context * self.gate(hidden)
-        cell_context = _mask_context(context, step)
-        hidden, cells = self._run_cells(ops.concatenate([step["inputs"], cell_context], -1), carry["cells"])
+        cell_context = _mask_context(context, step.keep_mask)
+        hidden, cells = self._run_cells(ops.concatenate([step.inputs, cell_context], -1), carry["cells"])
         return ops.concatenate([hidden, context], -1), scores, {"cells": cells}
 
-    def _attend_to_memory(self, query, step: dict, constants: dict):
+    def _attend_to_memory(self, query, attended: DecoderMemory, noise):
         """Return the context (B, K, M) and the scores (B, K, S)."""
         return self.attention(
             query,
-            constants["values"],
-            value_mask=constants["mask"],
-            projected_keys=constants["keys"],
+            attended.values,
+            value_mask=attended.mask,
+            projected_keys=attended.keys,
             return_attention_scores=True,
-            **({} if step.get("noise") is None else {"noise": step["noise"]}),
+            **({} if noise is None else {"noise": noise}),
         )
 
     def _run_cells(self, inputs, states: list):
@@ -294,11 +308,11 @@ class RecurrentDecoder(BaseLayer):
             step_outputs = ops.concatenate([inputs, step_outputs], -1)  # [x_t; h_t; context_t]
         return ops.tanh(self.output_projection(step_outputs))
 
-    def _step_output_dim(self, constants: dict) -> int:
+    def _step_output_dim(self, attended) -> int:
         """Return the width of the step outputs."""
         if self._feeds_output:
             return self.output_dim
-        return self.units + (constants["values"].shape[-1] if self.attend_first else 0)
+        return self.units + (attended.values.shape[-1] if self.attend_first else 0)
 
     def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None, mask=None):
         """Read `tokens`, and return the state before the next token; `decoding/cache.py` describes it.
@@ -313,13 +327,13 @@ class RecurrentDecoder(BaseLayer):
             mask: (B, L) padding mask, True = a real token; None for no padding.
 
         Returns:
-            dict of `constants`, the values, projected keys and mask, each (B, S, ...), empty without attention; and the
-            `carry`, a dict of tensors (B, 1, ...).
+            dict of `constants`, the fields of a `DecoderMemory`, or {} without attention; and the `carry`, a dict of
+            tensors (B, 1, ...).
         """
-        constants, carry = self._first_state(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
+        attended, carry = self._first_state(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
         if tokens.shape[1] != 0:
-            _, _, carry = self._run_steps({"inputs": tokens, "mask": mask}, constants, carry)
-        return {"constants": constants, "carry": carry}
+            _, _, carry = self._run_steps(DecoderStep(tokens), mask, attended, carry)
+        return {"constants": attended._asdict() if self.has_memory else {}, "carry": carry}
 
     def step(self, inputs, state: dict):
         """Advance every beam by one token.
@@ -331,7 +345,8 @@ class RecurrentDecoder(BaseLayer):
         Returns:
             outputs (B, K, F), the new state, and scores (B, K, S) or None without attention.
         """
-        step_outputs, scores, carry = self._run_step({"inputs": inputs}, state["constants"], state["carry"])
+        attended = DecoderMemory(**state["constants"]) if self.has_memory else ()
+        step_outputs, scores, carry = self._run_step(DecoderStep(inputs), attended, state["carry"])
         return self._project(inputs, step_outputs), {**state, "carry": carry}, scores
 
     def encoder_arguments(self, encoded, mask) -> dict:
@@ -364,9 +379,9 @@ class RecurrentDecoder(BaseLayer):
         return outputs, keras.KerasTensor((batch, length, memory.shape[1]), dtype="float32")
 
 
-def _mask_context(context, step: dict):
+def _mask_context(context, keep_mask):
     """Multiply a context (B, K, any) by the `keep_mask` (B, K, 1) of the step, if there is one."""
-    return context if step.get("keep_mask") is None else context * step["keep_mask"]
+    return context if keep_mask is None else context * keep_mask
 
 
 def _zero_padding(x, mask):

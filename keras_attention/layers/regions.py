@@ -13,7 +13,7 @@ from keras_attention.layers.attention import dot_logits, soft_attend
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.shapes import reshape, sizes_of
 
-FAR_SHIFTS = 0.25  # the fraction of images whose regions are shifted by any distance
+FAR_SHIFTS = 0.25  # the fraction of images with shifts from all rows and columns, not only -1, 0 and 1
 
 
 def to_regions(grid):

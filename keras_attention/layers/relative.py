@@ -15,7 +15,7 @@ from keras_attention.layers.attention import dot_logits, soft_attend
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
-from keras_attention.layers.multihead import HeadProjections
+from keras_attention.layers.multihead import check_heads, head_specs
 from keras_attention.layers.positions import sinusoidal_positions
 from keras_attention.layers.shapes import merge_heads, reshape, sizes_of, split_heads
 
@@ -69,7 +69,7 @@ def relative_shift(logits):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class RelativeAttention(HeadProjections, BaseLayer):
+class RelativeAttention(BaseLayer):
     """Multi-head attention whose scores depend on content, distance and segment.
 
     With x = query W_q, k = key W_k and r = encodings W_r, for each head:
@@ -126,7 +126,9 @@ class RelativeAttention(HeadProjections, BaseLayer):
         kernel_initializer="glorot_uniform",
         **kwargs,
     ) -> None:
-        super().__init__(num_heads, key_dim, **kwargs)
+        super().__init__(**kwargs)
+        check_heads(num_heads, key_dim)
+        self.num_heads, self.key_dim = num_heads, key_dim
         self.use_segments, self.use_bias, self.dropout = use_segments, use_bias, dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.query_projection, self.key_projection, self.value_projection = (
@@ -143,7 +145,12 @@ class RelativeAttention(HeadProjections, BaseLayer):
                 f"The queries are {query_shape[-1]} wide, but distance encodings need an even width. Project the "
                 "queries first."
             )
-        super().build(query_shape, value_shape, key_shape)
+        value_shape = value_shape or query_shape
+        self.query_projection.build(query_shape)
+        self.key_projection.build(key_shape or value_shape)
+        self.value_projection.build(value_shape)
+        self.output_projection = self.make_dense(query_shape[-1], "output", self.kernel_initializer, self.use_bias)
+        self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
         self.distance_projection.build(encodings_shape or (None, query_shape[-1]))
         self.content_bias, self.distance_bias = self._vectors("content_bias"), self._vectors("distance_bias")
         if self.use_segments:
@@ -186,6 +193,15 @@ class RelativeAttention(HeadProjections, BaseLayer):
         )
         return (context, scores) if return_attention_scores else context
 
+    def project_query(self, query):
+        """Return the projected queries, split into heads: (..., Q, M) -> (..., H, Q, D)."""
+        return split_heads(self.query_projection(query), self.num_heads)
+
+    def project_key_value(self, value, key=None):
+        """Return the projected keys and values, (..., H, S, D) each; the inputs are (..., S, any)."""
+        keys, values = self.key_projection(value if key is None else key), self.value_projection(value)
+        return split_heads(keys, self.num_heads), split_heads(values, self.num_heads)
+
     def project_distances(self, encodings):
         """Return the projected distance encodings: (..., M) -> (H, ..., D); they depend only on the weights."""
         return split_heads(self.distance_projection(ops.cast(encodings, self.compute_dtype)), self.num_heads)
@@ -209,9 +225,7 @@ class RelativeAttention(HeadProjections, BaseLayer):
         logits = dot_logits(content_query, keys) + relative_shift(distance_logits)  # (..., H, Q, S)
         if same_segment is not None:
             logits = logits + self._segment_logits(query, same_segment)
-        dropping = self.dropout > 0 and training
-        dropout_fn = (lambda scores: self.dropout_layer(scores, training=True)) if dropping else None
-        context, scores = soft_attend(logits, values, mask, dropout_fn)
+        context, scores = soft_attend(logits, values, mask, self.dropout_layer.function(training))
         return self.output_projection(merge_heads(context)), scores
 
     def biased_queries(self, query):
@@ -225,6 +239,10 @@ class RelativeAttention(HeadProjections, BaseLayer):
         vectors = ops.swapaxes(ops.cast(self.segments, query.dtype), 0, 1)  # (H, 2, D)
         logits = dot_logits(_add_to_heads(query, self.segment_bias), vectors)  # (B, H, Q, 2)
         return ops.where(ops.expand_dims(same_segment, 1), logits[..., :1], logits[..., 1:])
+
+    def compute_output_spec(self, query, value=None, *_: object, return_attention_scores=False, **__: object):
+        """Return shapes and dtypes of the outputs."""
+        return head_specs(self, query, value, return_attention_scores)
 
 
 def _add_to_heads(x, bias):

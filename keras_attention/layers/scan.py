@@ -24,7 +24,7 @@ def scan(body: Callable, carry, steps, reverse: bool = False):
         >>> keras.ops.convert_to_numpy(totals)[:, 0].tolist()
         [1.0, 2.0, 3.0]
     """
-    if steps.shape[0]:
+    if steps.shape[0] or keras.backend.backend() == "jax":
         return ops.scan(body, carry, steps, reverse=reverse)
     length = ops.shape(steps)[0]
     padding = ((0, ops.maximum(1 - length, 0)), *((0, 0) for _ in steps.shape[1:]))

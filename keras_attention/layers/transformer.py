@@ -11,8 +11,9 @@ from keras import ops
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.decoding.blocks import block_constants, prefill_block, step_block
 from keras_attention.layers.decoding.cache import first_cache, memory_inputs, prompt_inputs, step_inputs
+from keras_attention.layers.decoding.stack import prefill_stack, step_stack
 from keras_attention.layers.masks import causal_mask, implicit_mask
-from keras_attention.layers.normalization import LayerNormalization
+from keras_attention.layers.normalization import apply_norm, final_norm
 from keras_attention.layers.shapes import output_specs
 
 
@@ -68,10 +69,8 @@ class Transformer(BaseLayer):
         super().__init__(**kwargs)
         self.blocks, self.inputs, self.causal, self.norm_epsilon = list(blocks), inputs, causal, norm_epsilon
         self.cross_attention = cross_attention
-        self.remat = False  # see `training.rematerialize`
-        self.norm = None
-        if norm_epsilon is not None:
-            self.norm = LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
+        self.remat = False  # recompute activations in the backward pass; see `training.rematerialize`
+        self.norm = final_norm(norm_epsilon, self.dtype_policy)
 
     def build(self, tokens_shape, memory_shape=None) -> None:
         """Create the weights."""
@@ -117,19 +116,17 @@ class Transformer(BaseLayer):
             "attention_mask": causal_mask(ops.shape(x)[1]) if self.causal else None,
             "training": training,
         }
+        memories = [] if memory is None else [memory]
         for block in self.blocks:
             if return_attention_scores:
-                x, scores = block(x, memory, return_attention_scores=True, **options)
+                x, scores = block(x, *memories, return_attention_scores=True, **options)
                 collected.append(scores)
             elif self.remat and training:
-                x = _rematerialized(block, x, memory, options)
+                x = keras.remat(lambda *inputs, block=block: block(*inputs, **options))(x, *memories)
             else:
-                x = block(x, memory, **options)
-        x = self._finish(x)
+                x = block(x, *memories, **options)
+        x = apply_norm(self.norm, x)
         return (x, collected) if return_attention_scores else x
-
-    def _finish(self, x):
-        return x if self.norm is None else self.norm(x)
 
     def start(self, tokens, length, memory=None, memory_mask=None, mask=None) -> dict:
         """Read `tokens` in one pass, and return the state before the next token; `decoding/cache.py` describes it.
@@ -145,17 +142,15 @@ class Transformer(BaseLayer):
         Returns:
             dict of `constants`, `carry` and `cache`.
         """
-        sizes, constants, shared_memory, prompts = ops.shape(tokens)[:2], {}, None, {}
+        sizes, constants, shared_memory = ops.shape(tokens)[:2], {}, None
         if self.has_memory:
             memory_mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
             shared_memory = memory_inputs(ops.cast(memory, self.compute_dtype), memory_mask)
             constants = {"mask": memory_mask, "memory": {"bias": shared_memory.bias, "is_real": shared_memory.is_real}}
         shared = prompt_inputs(sizes, shared_memory)
+        constants |= {f"block_{i}": block_constants(block, shared_memory) for i, block in enumerate(self.blocks)}
         x = ops.reshape(self.inputs(tokens), (-1, tokens.shape[-1]))  # (B L, M)
-        for i, block in enumerate(self.blocks):
-            name = f"block_{i}"
-            constants[name] = block_constants(block, shared_memory)
-            x, prompts[name] = prefill_block(block, x, shared, constants[name])
+        prompts = prefill_stack(self.blocks, x, constants, lambda block, x, own: prefill_block(block, x, shared, own))
         mask = ops.ones(sizes, "bool") if mask is None else mask
         return {"constants": constants, **first_cache(prompts, mask, length)}
 
@@ -170,20 +165,17 @@ class Transformer(BaseLayer):
             outputs (B, K, M), the new state, and the scores (B, K, S), their mean over blocks and heads, or None
             without a memory.
         """
-        constants, carry, cache, beams = state["constants"], state["carry"], state["cache"], tokens.shape[1]
-        x, position = ops.reshape(tokens, (-1, 1, tokens.shape[-1])), ops.reshape(carry["position"], (-1, 1))
-        x = ops.reshape(self.inputs(x, start=position), (-1, tokens.shape[-1]))  # (B K, M)
-        memory, recent, means = constants.get("memory", {}), {}, []
-        shared, carry = step_inputs(carry, cache["num_written"], memory.get("bias"), self.compute_dtype)
-        for i, block in enumerate(self.blocks):
-            name = f"block_{i}"
-            parts = cache["recent"][name], cache["past"][name]
-            x, recent[name], scores = step_block(block, x, shared, constants[name], *parts)
-            means += [] if scores is None else [ops.mean(scores, axis=1)]
+        _, beams, width = tokens.shape
+        x, position = ops.reshape(tokens, (-1, 1, width)), ops.reshape(state["carry"]["position"], (-1, 1))
+        x = ops.reshape(self.inputs(x, start=position), (-1, width))  # (B K, M)
+        memory = state["constants"].get("memory", {})
+        shared, state = step_inputs(state, memory.get("bias"), self.compute_dtype)
+        x, state, scores = step_stack(
+            self.blocks, x, state, lambda block, x, *parts: step_block(block, x, shared, *parts)
+        )
+        means = [ops.mean(of_block, axis=1) for of_block in scores if of_block is not None]
         mean = functools.reduce(ops.add, means) * (memory["is_real"] / len(means)) if means else None
-        cache = {**cache, "recent": recent, "num_written": cache["num_written"] + 1}
-        outputs = ops.reshape(self._finish(x), (-1, beams, tokens.shape[-1]))
-        return outputs, {"constants": constants, "carry": carry, "cache": cache}, mean
+        return ops.reshape(apply_norm(self.norm, x), (-1, beams, width)), state, mean
 
     def compute_output_spec(self, tokens, memory=None, *_: object, return_attention_scores=False, **__: object):
         """Return shapes and dtypes of the outputs."""
@@ -191,10 +183,3 @@ class Transformer(BaseLayer):
             return output_specs(self, tokens.shape)
         specs = [block.compute_output_spec(tokens, memory, return_attention_scores=True) for block in self.blocks]
         return output_specs(self, tokens.shape), [scores for _, scores in specs]
-
-
-def _rematerialized(block, x, memory, options: dict):
-    """Return the outputs of a block; the backward pass recomputes its activations instead of storing them."""
-    if memory is None:
-        return keras.remat(lambda x: block(x, **options))(x)
-    return keras.remat(lambda x, memory: block(x, memory, **options))(x, memory)

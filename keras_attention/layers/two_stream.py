@@ -4,7 +4,7 @@
     query stream    g_q: the query at q attends to the allowed tokens but never to the token at q, which it predicts
 
 Both streams run through the same blocks, with the keys and values of the content stream. For a longer text, the
-memories of the previous segments precede the tokens, and both streams also attend to them.
+memories of the previous parts precede the tokens, and both streams also attend to them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from keras import ops
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.decoding.blocks import block_constants
 from keras_attention.layers.decoding.cache import first_cache, prompt_inputs, step_inputs
+from keras_attention.layers.decoding.stack import prefill_stack, step_stack
 from keras_attention.layers.decoding.two_streams import (
     StreamInputs,
     decoding_distances,
@@ -26,13 +27,13 @@ from keras_attention.layers.decoding.two_streams import (
     step_streams,
 )
 from keras_attention.layers.masks import attach_mask, combine_masks, implicit_mask
-from keras_attention.layers.normalization import LayerNormalization
+from keras_attention.layers.normalization import apply_norm, final_norm
 from keras_attention.layers.relative import RelativeAttention, relative_encodings
 from keras_attention.layers.shapes import output_specs
 
 
 def gather_last(states, mask, length=None):
-    """Return the last real vectors of each text, with padding on the left, so that the next segment follows directly.
+    """Return the last m real vectors of each text, padded on the left.
 
     Args:
         states: (B, L, M).
@@ -113,7 +114,7 @@ class RelativeTransformer(BaseLayer):
         queries: (B, P, M), the input of the query stream, such as the output of a `MaskEmbedding`.
         target_mapping: (B, P, L), one-hot: the position of each query. When None, P is L, and query q is at
             position q.
-        memories: dict of `block_0`, ... (B, m, M) and `mask` (B, m), from `encode_segment`; they are in segment 0.
+        memories: dict of `block_0`, ... (B, m, M) and `mask` (B, m), from `encode_part`; they are in segment 0.
         return_attention_scores: also return the scores.
         training: whether dropout is active.
 
@@ -150,10 +151,8 @@ class RelativeTransformer(BaseLayer):
                 "TransformerBlock(num_heads, intermediate_dim, attention=RelativeAttention(num_heads, key_dim))."
             )
         self.blocks, self.inputs, self.norm_epsilon = list(blocks), inputs, norm_epsilon
-        self.remat = False  # see `training.rematerialize`
-        self.norm = None
-        if norm_epsilon is not None:
-            self.norm = LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
+        self.remat = False  # recompute activations in the backward pass; see `training.rematerialize`
+        self.norm = final_norm(norm_epsilon, self.dtype_policy)
 
     def build(self, tokens_shape, **_: Any) -> None:
         """Create the weights."""
@@ -185,17 +184,17 @@ class RelativeTransformer(BaseLayer):
         outputs = attach_mask(outputs, implicit_mask(tokens if queries is None else queries))
         return (outputs, scores) if return_attention_scores else outputs
 
-    def encode_segment(
+    def encode_part(
         self, tokens, mask=None, segment_ids=None, permutation_mask=None, memories=None, memory_length=None
     ):
-        """Encode one segment of a longer text, with the memories of the previous segments.
+        """Encode one part of a longer text, with the memories of the previous parts.
 
         Args:
             tokens: (B, L, M) embedded tokens.
             mask: (B, L) padding mask, True = a real token.
             segment_ids: (B, L) int.
             permutation_mask: (B, L, L) attention mask, True = may be attended to.
-            memories: the memories that this method returned for the previous segment; None for the first segment.
+            memories: the memories that this method returned for the previous part; None for the first part.
             memory_length: m, the maximum number of tokens in the new memories, old ones included; all when None.
 
         Returns:
@@ -232,10 +231,7 @@ class RelativeTransformer(BaseLayer):
             else:
                 streams, block_scores = run(block_inputs[-1], *streams)
                 scores.append(block_scores)
-        return self._finish(streams[-1]), block_inputs, scores
-
-    def _finish(self, x):
-        return x if self.norm is None else self.norm(x)
+        return apply_norm(self.norm, streams[-1]), block_inputs, scores
 
     def start(self, tokens, length) -> dict:
         """Read `tokens` in one pass, and return the state before the next token; `decoding/cache.py` describes it.
@@ -249,11 +245,13 @@ class RelativeTransformer(BaseLayer):
         """
         (batch, size), width = ops.shape(tokens)[:2], tokens.shape[-1]
         shared, encodings = prompt_inputs((batch, size)), relative_encodings(size, size, width)
-        x, constants, prompts = ops.reshape(self.inputs(tokens), (-1, width)), {}, {}
-        for i, block in enumerate(self.blocks):
-            name, distances = f"block_{i}", block.attention.project_distances(encodings)
-            constants[name] = block_constants(block)
-            x, prompts[name] = prefill_content(block, x, shared, constants[name], distances)
+        constants = {f"block_{i}": block_constants(block) for i, block in enumerate(self.blocks)}
+
+        def prefill(block, x, own):
+            return prefill_content(block, x, shared, own, block.attention.project_distances(encodings))
+
+        x = ops.reshape(self.inputs(tokens), (-1, width))
+        prompts = prefill_stack(self.blocks, x, constants, prefill)
         constants["prompt_mask"] = ops.ones((batch, size), "bool")
         state = first_cache(prompts, constants["prompt_mask"], length)
         slots = state["carry"]["written_by"].shape[2]
@@ -272,18 +270,13 @@ class RelativeTransformer(BaseLayer):
         Returns:
             outputs (B, K, M) of the query stream, the new state, and None, because there is no cross-attention.
         """
-        constants, carry, cache = state["constants"], state["carry"], state["cache"]
-        beams, width, t = tokens.shape[1], tokens.shape[2], ops.max(carry["position"])  # equal in all texts
+        _, beams, width = tokens.shape
         x = ops.reshape(self.inputs(ops.concatenate([tokens, queries], axis=1)), (-1, width))  # (B 2 K, M)
-        shared, carry = step_inputs(carry, cache["num_written"], dtype=self.compute_dtype)
-        at, recent = StreamInputs(shared, t, ops.shape(constants["prompt_mask"])[1]), {}
-        for i, block in enumerate(self.blocks):
-            name = f"block_{i}"
-            parts = cache["recent"][name], cache["past"][name]
-            x, recent[name] = step_streams(block, x, at, constants[name], *parts)
-        cache = {**cache, "recent": recent, "num_written": cache["num_written"] + 1}
-        outputs = ops.reshape(self._finish(x), (-1, 2 * beams, width))[:, beams:]
-        return outputs, {"constants": constants, "carry": carry, "cache": cache}, None
+        t = ops.max(state["carry"]["position"])  # equal in all texts
+        shared, state = step_inputs(state, dtype=self.compute_dtype)
+        at = StreamInputs(shared, t, ops.shape(state["constants"]["prompt_mask"])[1])
+        x, state, _ = step_stack(self.blocks, x, state, lambda block, x, *parts: step_streams(block, x, at, *parts))
+        return ops.reshape(apply_norm(self.norm, x), (-1, 2 * beams, width))[:, beams:], state, None
 
     def compute_mask(self, *_: object, **__: object) -> None:
         """Return None, because `call` attaches the implicit mask of the returned stream itself."""

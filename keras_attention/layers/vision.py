@@ -51,6 +51,8 @@ class ImageEncoder(keras.layers.Layer):
         >>> layers = [keras.Input((32, 32, 3)), encoder, keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(7)]
         >>> encoder.rows, encoder.columns, keras.Sequential(layers).output_shape
         (8, 8, (None, 7))
+
+    Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, section 3.1.1 (a grid of region features).
     """
 
     def __init__(

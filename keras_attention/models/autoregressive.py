@@ -55,6 +55,12 @@ class AutoregressiveLM:
         Raises:
             TypeError: `prompts` is one string, or contains other types than strings.
             ValueError: the positions are learned, and the new tokens leave no room for a prompt.
+
+        Example:
+            >>> tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
+            >>> model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=8, embedding_dim=4)
+            >>> model.complete(["to "], ka.Greedy(max_new_tokens=5))[0].text.startswith("to ")
+            True
         """
         prompts, strategy = check_texts(prompts), check_strategy(strategy, Sampling)
         inputs = EncodedTexts.encode(self.reader_for(strategy), prompts, multiple=1)

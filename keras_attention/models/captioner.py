@@ -46,8 +46,8 @@ from keras_attention.outputs import Caption
 class Captioner(Task):
     """Compute the caption of an image, with an image encoder and a recurrent or Transformer decoder.
 
-    p(y | x) = prod_t softmax(L f_t)[y_t], where f_t is the decoder's output after the tokens y_<t and the regions of
-    the image x. L is the token embedding if `tie_weights` is True, and a separate matrix otherwise.
+    p(y | x) = prod_t softmax(W f_t)[y_t], where f_t is the decoder's output after the tokens y_<t and the regions of
+    the image x. W is the token embedding if `tie_weights` is True, and a separate matrix otherwise.
     A recurrent decoder with attention attends to all regions for each token, and its initial state is computed from
     the mean of the regions. A recurrent decoder without attention reads this mean once.
 
@@ -74,9 +74,9 @@ class Captioner(Task):
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["a red circle above a blue square"], "characters")
         >>> model = ka.Captioner.from_preset(
-        ...     "show_attend_and_tell", tokenizer=tokenizer, image_encoder="small_cnn", image_size=64)
-        >>> model.caption([np.zeros((64, 64, 3), "uint8")], ka.Greedy(max_new_tokens=3))[0].attention.shape[1:]
-        (16, 16)
+        ...     "show_attend_and_tell", tokenizer=tokenizer, image_encoder="small_cnn", image_size=32, units=8)
+        >>> model.encode_images(np.zeros((1, 32, 32, 3), "float32")).shape
+        (1, 64, 96)
 
     Reference: Vinyals et al., 2015, https://arxiv.org/abs/1411.4555; Xu et al., 2015,
     https://arxiv.org/abs/1502.03044; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
@@ -178,7 +178,7 @@ class Captioner(Task):
         return None
 
     def call(self, inputs, training=None, mask=None):
-        """Compute the logits (B, T, V); see the class for the arguments."""
+        """Compute the logits (B n, T, V); see the class for the arguments."""
         # On JAX, `fit` does not set `training` in Keras' call context, so it is passed to the layers.
         regions = inputs["regions"] if "regions" in inputs else self.image_encoder(inputs["images"], training=training)
         images, captions = ops.shape(regions)[0], ops.shape(inputs["target_ids"])[0]
@@ -191,7 +191,7 @@ class Captioner(Task):
         """Return the decoder arguments that are computed from the image.
 
         They are `memory` and `initial_state` if the decoder uses them, and `values` for smoothed attention; or
-        `prefix` (B, 1, E), a vector that the decoder reads before the first token.
+        `image_token` (B, 1, M), a vector that the decoder reads before the first token.
         """
         if self.encoder is not None:
             return {"memory": self.encoder(self.region_projection(regions), training=training)}
@@ -200,7 +200,7 @@ class Captioner(Task):
             return self._memory(regions) | ({} if self.config.grounded_attention else {"initial_state": [mean]})
         if self.config.image_injection == "init":
             return {"initial_state": [mean]}
-        return {"prefix": ops.expand_dims(self.region_projection(mean), 1)}
+        return {"image_token": ops.expand_dims(self.region_projection(mean), 1)}
 
     def _memory(self, regions) -> dict:
         """Return `memory` (B, R, C) and, for smoothed attention, `values`, the smoothed regions."""
@@ -212,9 +212,9 @@ class Captioner(Task):
     def _decode(self, encoded: dict, target_ids, training=None):
         """Return the logits (B, T, V) for tokens (B, T) and the dict that `_encode` returned for B images."""
         targets, encoded = self.embedding(target_ids), dict(encoded)
-        prefix = encoded.pop("prefix", None)
-        if prefix is not None:
-            targets = ops.concatenate([prefix, targets], axis=1)
+        image_token = encoded.pop("image_token", None)
+        if image_token is not None:
+            targets = ops.concatenate([image_token, targets], axis=1)
         if self.noise is not None:
             encoded["noise"] = self.noise(targets, encoded["memory"], training=training)
         if self.shift is not None:
@@ -222,7 +222,7 @@ class Captioner(Task):
         logits = decoder_steps.add_bias(
             self, self.embedding(self._run_decoder(targets, encoded, training), reverse=True)
         )
-        return logits if prefix is None else logits[:, 1:]
+        return logits if image_token is None else logits[:, 1:]
 
     def _run_decoder(self, targets, encoded: dict, training):
         """Return the decoder's outputs (B, T, any); pass its attention scores to the attention loss, if any."""
@@ -240,20 +240,20 @@ class Captioner(Task):
         """Return the loss of the attention in training; see `AttentionLoss`."""
         if self.attention_loss is None or not training:
             return 0.0
-        mask = ops.cast(label_weights(y, sample_weight) != 0, "float32")
+        mask = label_weights(y, sample_weight) != 0
         costs = keras.losses.sparse_categorical_crossentropy(
             ops.maximum(y, 0), ops.cast(y_pred, "float32"), from_logits=True
         )
         return self.attention_loss.loss(costs, mask)
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
-        """Return the embeddings of the prefix (B, 0 or 1, E), and the decoder arguments."""
+        """Return the image token or no token (B, 0 or 1, M), and the decoder arguments."""
         regions = inputs["regions"] if "regions" in inputs else self.image_encoder(inputs["images"])
         encoded = self._encode(regions)
-        prefix = encoded.pop("prefix", None)
-        if prefix is None:
-            prefix = self.embedding(ops.zeros_like(regions[:, :0, 0], dtype="int32"))
-        return prefix, encoded
+        image_token = encoded.pop("image_token", None)
+        if image_token is None:
+            return self.embedding(ops.zeros_like(regions[:, :0, 0], dtype="int32")), encoded
+        return image_token, encoded
 
     def start(self, inputs: dict, length: int | None = None) -> dict:
         """Encode images, and return the state before the first token; see `decoder_steps.start`."""
@@ -292,6 +292,13 @@ class Captioner(Task):
         Raises:
             FileNotFoundError: a file does not exist.
             TypeError: `images` is one image, or contains an array of another type or another object.
+
+        Example:
+            >>> tokenizer = ka.data.train_tokenizer(["a red circle above a blue square"], "characters")
+            >>> model = ka.Captioner.from_preset(
+            ...     "show_attend_and_tell", tokenizer=tokenizer, image_encoder="small_cnn", image_size=32, units=8)
+            >>> model.caption([np.zeros((32, 32, 3), "uint8")], ka.Greedy(max_new_tokens=3))[0].attention.shape[1:]
+            (8, 8)
         """
         images, strategy = check_images(images), check_strategy(strategy, Greedy)
         return predict_outputs(self, RawImages(images), None, batch_size, strategy=strategy)

@@ -19,9 +19,9 @@ from keras_attention.models.task_data.text_data import TextData, causal_metrics
 
 @keras.saving.register_keras_serializable("keras_attention")
 class CausalLM(AutoregressiveLM, Task):
-    """Language model, recurrent or a Transformer: p(x) = prod_t softmax(E f(x_<t))[x_t].
+    """Language model, recurrent or a Transformer: p(x) = prod_t softmax(W f(x_<t))[x_t].
 
-    f is the output of a recurrent network or of causal Transformer blocks; E is the token embedding (tied).
+    f is the output of a recurrent network or of causal Transformer blocks; W is the token embedding (tied).
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`; the vocabulary size is taken from the tokenizer.
@@ -40,9 +40,9 @@ class CausalLM(AutoregressiveLM, Task):
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
-        >>> model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer)
-        >>> model.complete(["to "], ka.Greedy(max_new_tokens=5))[0].text.startswith("to ")
-        True
+        >>> model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=8, embedding_dim=4)
+        >>> sorted(model.input)
+        ['padding_mask', 'token_ids']
 
     Reference: Graves, 2013, https://arxiv.org/abs/1308.0850; Radford et al., 2019 (GPT-2); Shoeybi et al.,
     2019, https://arxiv.org/abs/1909.08053 (Megatron-LM).
@@ -65,7 +65,7 @@ class CausalLM(AutoregressiveLM, Task):
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self.embedding(outputs, reverse=True), **kwargs)
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
-        """Return the embeddings of the prompt tokens (B, L, E), and their mask as a decoder argument."""
+        """Return the embeddings of the prompt tokens (B, L, M), and their mask as a decoder argument."""
         return self.embedding(inputs["token_ids"]), {"mask": inputs["padding_mask"]}
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import require_positive_integer
 from keras_attention.config import TransformerConfig
 from keras_attention.data.batches import text_model_inputs
 from keras_attention.data.masking import masked_batches
@@ -35,9 +36,9 @@ from keras_attention.outputs import FilledMask
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MaskedLM(Task):
-    """Masked language model: p(x_i | the rest) = softmax(E g(h_i) + b)[x_i], at positions that are masked.
+    """Masked language model: p(x_i | the rest) = softmax(W g(h_i) + b)[x_i], at positions that are masked.
 
-    h_i are the outputs of a Transformer encoder, g is a dense layer with layer normalization, and E is the token
+    h_i are the outputs of a Transformer encoder, g is a dense layer with layer normalization, and W is the token
     embedding (tied). With `config.next_sentence`, the model also predicts whether the second segment follows the first
     (class 0) or is a random one (class 1).
 
@@ -58,8 +59,8 @@ class MaskedLM(Task):
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "we drink water"], vocabulary_size=60)
         >>> model = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
-        >>> len(model.fill(["we <mask> bread"])[0].candidates)
-        1
+        >>> sorted(model.input)
+        ['padding_mask', 'segment_ids', 'token_ids']
 
     Reference: Devlin et al., 2019, https://arxiv.org/abs/1810.04805; Liu et al., 2019,
     https://arxiv.org/abs/1907.11692 (RoBERTa).
@@ -113,9 +114,14 @@ class MaskedLM(Task):
         Raises:
             TypeError: `texts` is one string, or contains other types than strings.
             ValueError: `candidates` or `batch_size` is not positive.
+
+        Example:
+            >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "we drink water"], vocabulary_size=60)
+            >>> model = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
+            >>> len(model.fill(["we <mask> bread"])[0].candidates)
+            1
         """
-        if candidates < 1:
-            raise ValueError(f"`candidates` is {candidates}; expected a positive integer.")
+        require_positive_integer("candidates", candidates)
         texts = check_texts(texts)
         inputs = EncodedTexts.encode(self.input_reader, texts)
         return predict_outputs(self, inputs, texts, batch_size, candidates=candidates)

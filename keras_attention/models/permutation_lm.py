@@ -26,10 +26,10 @@ from keras_attention.models.task_data.text_data import TextData, permutation_met
 
 @keras.saving.register_keras_serializable("keras_attention")
 class PermutationLM(AutoregressiveLM, Task):
-    """Permutation language model (XLNet): p(x) = prod_t softmax(E g(x_z[<t], z_t) + b)[x_z[t]], for any order z.
+    """Permutation language model (XLNet): p(x) = prod_t softmax(W g(x_z[<t], z_t) + b)[x_z[t]], for any order z.
 
     g is the query stream of Transformer blocks with relative attention. Its inputs are the position of the
-    predicted token and the earlier tokens of the order, but not the predicted token. E is the token embedding (tied).
+    predicted token and the earlier tokens of the order, but not the predicted token. W is the token embedding (tied).
     `complete` uses the order from left to right.
 
     Args:
@@ -100,9 +100,9 @@ class PermutationLM(AutoregressiveLM, Task):
         outputs, scores = self._predict(inputs, return_attention_scores=True)
         return {"logits": self._to_logits(outputs), "attention": ops.stack(scores, 1)}
 
-    def _read_segment(self, inputs: dict) -> dict:
+    def _read_part(self, inputs: dict) -> dict:
         """Return `outputs` (B, S, M) of the content stream, and the memories."""
-        outputs, memories = self.encoder.encode_segment(
+        outputs, memories = self.encoder.encode_part(
             self.embedding(inputs["token_ids"]),
             inputs["padding_mask"],
             inputs.get("segment_ids"),
@@ -110,37 +110,37 @@ class PermutationLM(AutoregressiveLM, Task):
         )
         return {"outputs": outputs, **memories}
 
-    def encode_segment(
+    def encode_part(
         self,
         inputs: dict[str, np.ndarray],
         memories: dict[str, np.ndarray] | None = None,
         memory_length: int | None = None,
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Encode one segment of a text, with the memories of the previous segments.
+        """Encode one part of a text, with the memories of the previous parts.
 
         Args:
             inputs: dict of `token_ids` (B, S), `padding_mask` (B, S) and, optionally, `segment_ids` (B, S).
-            memories: the memories that this method returned for the previous segment; None for the first one.
+            memories: the memories that this method returned for the previous part; None for the first one.
             memory_length: m, the number of last tokens in the new memories; None for all tokens.
 
         Returns:
-            outputs (B, S, M), for which each token attends to the segment and the memories; and the memories for the
-            next segment, a dict of `block_0`, ... (B, m, M) and `mask` (B, m).
+            outputs (B, S, M), for which each token attends to the part and the memories; and the memories for the
+            next part, a dict of `block_0`, ... (B, m, M) and `mask` (B, m).
 
         Example:
             >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
             >>> model = ka.PermutationLM.from_preset(
             ...     "xlnet_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
-            >>> segment = {"token_ids": np.array([[5, 7, 6]]), "padding_mask": np.ones((1, 3), bool)}
-            >>> _, memories = model.encode_segment(segment)
-            >>> outputs, _ = model.encode_segment(segment, memories)
+            >>> part = {"token_ids": np.array([[5, 7, 6]]), "padding_mask": np.ones((1, 3), bool)}
+            >>> _, memories = model.encode_part(part)
+            >>> outputs, _ = model.encode_part(part, memories)
             >>> outputs.shape, memories["block_0"].shape
             ((1, 3, 8), (1, 3, 8))
 
         Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860, section 3.2.
         """
         arrays = {name: inputs[name] for name in ("token_ids", "padding_mask", "segment_ids") if name in inputs}
-        encoded = compiled_function(self, type(self)._read_segment)(
+        encoded = compiled_function(self, type(self)._read_part)(
             arrays if memories is None else {**arrays, "memories": memories}
         )
         outputs, width = encoded.pop("outputs"), encoded["mask"].shape[1]

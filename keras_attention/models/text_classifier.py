@@ -169,32 +169,32 @@ class TextClassifier(Task):
         return predict_outputs(self, EncodedTexts.encode(self.input_reader, texts), texts, batch_size)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
-        """Return the call arguments and `is_empty` (B,), True for texts without words."""
-        return {**text_model_inputs(self.config, *batch.arrays(), batch.pair_mask()), "is_empty": batch.are_empty()}
+        """Return the call arguments and `valid` (B,), False for texts without words."""
+        return {**text_model_inputs(self.config, *batch.arrays(), batch.pair_mask()), "valid": batch.valid()}
 
     def compute(self, inputs: dict) -> dict:
-        """Compute the probabilities of the labels.
+        """Compute the probabilities of the labels; in a regression, the predicted values take their place.
 
         Args:
-            inputs: dict of the call arguments and `is_empty` (B,) bool, True for texts without words.
+            inputs: dict of the call arguments and `valid` (B,) bool, False for texts without words.
 
         Returns:
-            dict of `probabilities` (B, classes), for a regression the outputs; `label_ids` and `score` (B,), the most
-            probable label and its probability; and, if the model has attention, `attention` (B, S). All are 0 for empty
+            dict of `probabilities` (B, classes); `label_ids` and `score` (B,), the most probable label and its
+            probability; and, if the model has attention, `attention` (B, S). All are 0 for empty
             texts.
         """
         inputs = dict(inputs)
-        is_real = ops.logical_not(inputs.pop("is_empty"))
+        valid = ops.expand_dims(inputs.pop("valid"), 1)
         compute_pooled = self._pool if self.encoder.blocks else self._pool_states
         pooled, attention = compute_pooled(inputs, return_attention_scores=True)
-        computed = ops.where(ops.expand_dims(is_real, 1), self._activate(self._logits(inputs, pooled)), 0.0)
+        computed = ops.where(valid, self._activate(self._logits(inputs, pooled)), 0.0)
         result = {
             "probabilities": computed,
             "label_ids": ops.argmax(computed, axis=-1),
             "score": ops.max(computed, axis=-1),
         }
         if attention is not None:
-            result["attention"] = ops.where(ops.expand_dims(is_real, 1), ops.cast(attention, "float32"), 0.0)
+            result["attention"] = ops.where(valid, ops.cast(attention, "float32"), 0.0)
         return result
 
     def _activate(self, logits):
@@ -206,9 +206,9 @@ class TextClassifier(Task):
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `label` and `score` (B,), `probabilities` (B, classes), `pieces` and `attention` (B, S)."""
-        detokenizer, computed, is_real = detokenizers["tokenizer"], dict(computed), ~inputs["is_empty"]
+        detokenizer, computed, valid = detokenizers["tokenizer"], dict(computed), inputs["valid"]
         return {
-            "label": detokenizer.names(self.config.labels, computed.pop("label_ids"), is_real),
+            "label": detokenizer.names(self.config.labels, computed.pop("label_ids"), valid),
             **computed,
-            "pieces": detokenizer.pieces(inputs["token_ids"], inputs["padding_mask"] & is_real[:, None]),
+            "pieces": detokenizer.pieces(inputs["token_ids"], inputs["padding_mask"] & valid[:, None]),
         }

@@ -74,9 +74,9 @@ class TextTagger(Task):
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
         >>> model = ka.TextTagger.from_preset(
-        ...     "rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"))
-        >>> len(model.tag(["we eat bread"])[0].tags)
-        3
+        ...     "rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"), units=8, embedding_dim=4)
+        >>> model.output.shape
+        (None, None, 2)
 
     Reference: Huang et al., 2015, https://arxiv.org/abs/1508.01991; Lample et al., 2016,
     https://arxiv.org/abs/1603.01360; Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 5.3.
@@ -154,6 +154,13 @@ class TextTagger(Task):
 
         Raises:
             TypeError: `texts` is one string, or contains other types than strings.
+
+        Example:
+            >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
+            >>> model = ka.TextTagger.from_preset(
+            ...     "rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"), units=8, embedding_dim=4)
+            >>> len(model.tag(["we eat bread"])[0].tags)
+            3
         """
         texts = check_texts(texts)
         inputs = EncodedWordWindows.encode_windows(self.input_reader, texts)

@@ -35,10 +35,10 @@ from keras_attention.outputs import Translation
 class Translator(Task):
     """Compute the translation of a text, with a recurrent or Transformer encoder and decoder.
 
-    p(y | x) = prod_t softmax(E f_t)[y_t], where f_t is the decoder's output after reading y_<t and the encoded source,
-    and E is the target embedding (tied). A recurrent decoder starts from the final encoder states; with attention, it
+    p(y | x) = prod_t softmax(W f_t)[y_t], where f_t is the decoder's output after reading y_<t and the encoded source,
+    and W is the target embedding (tied). A recurrent decoder starts from the final encoder states; with attention, it
     also attends to all source positions. With `attend_embeddings`, a position's memory is the encoder's output and the
-    token's embedding, [h_s; E_source x_s].
+    token's embedding, [h_s; W_source x_s].
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`; the vocabulary sizes are taken from the tokenizers.
@@ -59,9 +59,9 @@ class Translator(Task):
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "comemos pan"], "characters")
         >>> model = ka.Translator.from_preset(
-        ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer)
-        >>> len(model.translate(["we eat"], ka.Greedy(max_new_tokens=3)))
-        1
+        ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, units=8, embedding_dim=4)
+        >>> sorted(model.input)
+        ['source_ids', 'source_mask', 'target_ids']
 
     Reference: Sutskever et al., 2014, https://arxiv.org/abs/1409.3215; Bahdanau et al., 2015,
     https://arxiv.org/abs/1409.0473; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762; Nguyen and Chiang, 2018,
@@ -135,7 +135,7 @@ class Translator(Task):
         return self.decoder.encoder_arguments(encoded, mask)
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
-        """Return the embeddings of no tokens (B, 0, E), and the decoder arguments."""
+        """Return the embeddings of no tokens (B, 0, M), and the decoder arguments."""
         return self.target_embedding(inputs["source_ids"][:, :0]), self._encode(inputs)
 
     @property
@@ -186,6 +186,13 @@ class Translator(Task):
         Raises:
             TypeError: `texts` is one string, or contains other types than strings; the same for `prefixes`.
             ValueError: the numbers of texts and prefixes differ.
+
+        Example:
+            >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "comemos pan"], "characters")
+            >>> model = ka.Translator.from_preset(
+            ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer, units=8, embedding_dim=4)
+            >>> model.translate(["we eat"], ka.Greedy(max_new_tokens=3))[0].source
+            'we eat'
         """
         texts, strategy = check_texts(texts), check_strategy(strategy, Greedy)
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
@@ -203,15 +210,15 @@ class Translator(Task):
         return predict_outputs(self, inputs, texts, batch_size, add_inputs, strategy=strategy)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
-        """Return `source_ids` and `source_mask` (B, S), and `is_empty` (B,), True for texts without words."""
+        """Return `source_ids` and `source_mask` (B, S), and `valid` (B,), False for texts without words."""
         ids, mask = batch.arrays()
-        return {"source_ids": ids, "source_mask": mask, "is_empty": batch.are_empty()}
+        return {"source_ids": ids, "source_mask": mask, "valid": batch.valid()}
 
     def prepare(self, inputs: dict, strategy: Strategy) -> dict:
         """Add the length limits of the search.
 
         Args:
-            inputs: dict of `source_ids` (B, S) int, `source_mask` (B, S) bool, `is_empty` (B,) bool, `seeds` (B,) int
+            inputs: dict of `source_ids` (B, S) int, `source_mask` (B, S) bool, `valid` (B,) bool, `seeds` (B,) int
                 and optionally `prefix_ids` and `prefix_mask` (B, L), the first tokens of the translations.
             strategy: the search strategy.
 
@@ -239,11 +246,10 @@ class Translator(Task):
         """
         special, searched = special_tokens_of(self.target_tokenizer), dict(inputs)
         sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
-        is_real = ops.logical_not(searched.pop("is_empty"))
-        start_ids = ops.zeros_like(searched["limits"]) + special.start
+        valid, start_ids = searched.pop("valid"), ops.zeros_like(searched["limits"]) + special.start
         strategy = suppress_special(strategy, self.target_tokenizer)
         hypotheses = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
-        computed = best_hypotheses(hypotheses, is_real)
+        computed = best_hypotheses(hypotheses, valid)
         if strategy.replace_unknown:
             computed["attended"] = self._attended_words(computed, sources["source_mask"])
         return computed
@@ -259,7 +265,7 @@ class Translator(Task):
         return ops.argmax(computed["attention"] * ops.cast(ops.expand_dims(is_word, 1), "float32"), axis=-1)
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-        """Return `text` and `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `alignment` (B, T, S).
+        """Return `text` and `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `attention` (B, T, S).
 
         If there are several hypotheses, add the outputs of `hypothesis_outputs`.
         """
@@ -275,8 +281,8 @@ class Translator(Task):
             outputs["text"] = target.where(has_unknown, copied, outputs["text"])
         return {
             **outputs,
-            "source_pieces": source.pieces(inputs["source_ids"], inputs["source_mask"] & ~inputs["is_empty"][:, None]),
-            **({"alignment": computed["attention"]} if "attention" in computed else {}),
+            "source_pieces": source.pieces(inputs["source_ids"], inputs["source_mask"] & inputs["valid"][:, None]),
+            **({"attention": computed["attention"]} if "attention" in computed else {}),
         }
 
     def _initialize_from_examples(self, examples: Sequence[tuple[str, str]]) -> None:

@@ -24,14 +24,14 @@ def export(
     version: int = 1,
     strategy: Strategy | None = None,
     examples: Sequence[str | bytes] | None = None,
-    attention: bool = False,
+    attention_maps: bool = False,
     precision: str = "float32",
 ) -> pathlib.Path:
     """Write a SavedModel that takes raw text or images and returns text, scores and attention.
 
     The signature `serving_default` computes the outputs of the prediction method:
 
-    - `Translator`: text (B,), with sampling also seed (B,) -> text, score (B,), alignment (B, T, S),
+    - `Translator`: text (B,), with sampling also seed (B,) -> text, score (B,), attention (B, T, S),
       source_pieces (B, S), target_pieces (B, T);
     - `Captioner`: image_bytes (B,), with sampling also seed (B,) -> caption, score, valid (B,), pieces (B, T),
       attention (B, T, rows, columns);
@@ -54,8 +54,8 @@ def export(
         version: a positive integer; a server loads the highest one.
         strategy: the search strategy of the export; by default `Greedy()` or, for a language model, `Sampling()`.
         examples: texts or encoded images for the warm-up request; None for built-in ones, empty for no warm-up.
-        attention: add the signature `attention`, the attention scores of every block and head; the model must have
-            self-attention over one text.
+        attention_maps: add the signature `attention_maps`, the attention scores of every block and head; the model
+            must have self-attention over one text.
         precision: the dtype of large weight matrices: `"float32"`, `"bfloat16"` or `"int8"` (x86 processors only). See
             docs/serving.md for speed and quality.
 
@@ -79,9 +79,9 @@ def export(
             f"The backend of Keras is {keras.backend.backend()}; expected TensorFlow. Save the model with "
             "model.save('model.keras') and run: KERAS_BACKEND=tensorflow keras-attention export model.keras DIRECTORY"
         )
-    if attention and not has_maps(model):
+    if attention_maps and not has_maps(model):
         raise ValueError(
-            f"This {type(model).__name__} has no self-attention over one text; expected `attention=False`."
+            f"This {type(model).__name__} has no self-attention over one text; expected `attention_maps=False`."
         )
     if strategy is not None and model.spec.default_strategy is None:
         raise TypeError(f"`strategy` is {strategy!r}, but a {type(model).__name__} does not search; leave it out.")
@@ -94,7 +94,7 @@ def export(
             f"{target} exists and is not overwritten. Pass another version, such as {_next(directory)}."
         )
     with atomic_directory(target) as partial:
-        _write(model, partial, strategy, examples, attention, precision)
+        _write(model, partial, strategy, examples, attention_maps, precision)
     return target
 
 
@@ -107,7 +107,7 @@ def _write(
     path: pathlib.Path,
     strategy: Strategy | None,
     examples: Sequence[str | bytes] | None,
-    attention: bool,
+    attention_maps: bool,
     precision: str,
 ) -> None:
     import tensorflow as tf
@@ -116,7 +116,7 @@ def _write(
     from keras_attention.serving.warmup import write_warmup
 
     task = graph_task(model, strategy)
-    module = task.module(attention, precision)
+    module = task.module(attention_maps, precision)
     tf.saved_model.save(module, str(path), signatures=module.functions)
     (path / "assets.extra").mkdir()
     metadata = describe(model, task.strategy, precision)

@@ -123,13 +123,13 @@ class ExportedModel:
         self._warn_about_truncated(rows)
         return [score_of(row) for row in rows]
 
-    def _warn_about_truncated(self, rows: Sequence[dict[str, Any]]) -> None:
+    def _warn_about_truncated(self, rows: Sequence[dict[str, Any]], stacklevel: int = 3) -> None:
         """Warn about the texts of rows that lost tokens."""
         if count := sum(bool(row.get("truncated", False)) for row in rows):
             warnings.warn(
                 f"Truncated {count} of {counted(len(rows), 'text')}: the export reads at most "
                 f"{counted(self.metadata['max_length'], 'token')} at a time, special and new ones included.",
-                stacklevel=3,
+                stacklevel=stacklevel,
             )
 
     def score_rows(
@@ -166,7 +166,7 @@ class ExportedModel:
 
         lengths = [0] * len(strings) if reads_images else [len("".join(text)) for text in strings]
         rows = run_batches(lengths, batch_size, compute)
-        self._warn_about_truncated(rows)
+        self._warn_about_truncated(rows, stacklevel=4)
         return objects_from_rows(output_class, rows, texts)
 
     translate, caption, complete = map(_method, (Translator.spec, Captioner.spec, CausalLM.spec))

@@ -18,13 +18,13 @@ _FREE = ("Const", "Identity", "IdentityN", "NoOp")  # no kernel is launched for 
 
 @dataclasses.dataclass(frozen=True)
 class StepCost:
-    """The operations of one step of a decode loop.
+    """The operations of one decoding step, counted in the graph, and those that slow it down on a GPU.
 
     Attributes:
-        operations: the number of operations, without constants and identities.
-        without_kernel: operations that have no GPU kernel -> their number.
-        in_host_memory: operations whose GPU kernel writes host memory, such as shapes -> their number.
-        transfers: the number of tensors that are copied between host and GPU, without the condition of the loop.
+        operations: number of operations, without constants and identities.
+        without_kernel: type of operation -> number of operations of this type, for types that run on the CPU only.
+        in_host_memory: type of operation -> number, for types whose result is in host memory, such as shapes.
+        transfers: number of tensors copied between host and GPU, without the condition of the loop.
     """
 
     operations: int

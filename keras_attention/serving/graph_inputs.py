@@ -43,10 +43,10 @@ class GraphEncodedTexts:
         """Return (B, S) bool, True from the second text of a pair on."""
         return self._pair_mask
 
-    def are_empty(self) -> tf.Tensor:
-        """Return (B,) bool, True for texts and pairs without words."""
+    def valid(self) -> tf.Tensor:
+        """Return (B,) bool, False for texts and pairs without words."""
         empty = is_empty(self.strings)
-        return empty if self.pairs is None else empty & is_empty(self.pairs)
+        return ~(empty if self.pairs is None else empty & is_empty(self.pairs))
 
     def positions(self, token_id: int) -> tf.Tensor:
         """Return (B, G), the positions of a token in each text, padded with -1; G is at least 1."""

@@ -49,7 +49,7 @@ class GraphTask:
         """Return inputs for a warm-up request."""
         return [example_image(self.model.config.image_size)] if "images" in self.model.input else list(EXAMPLES)
 
-    def module(self, attention: bool = False, precision: str = "float32") -> tf.Module:
+    def module(self, attention_maps: bool = False, precision: str = "float32") -> tf.Module:
         """Return a module with everything that is saved: `functions`, and the weights and tokenizers that they use.
 
         The weights are TensorFlow variables, because for Keras variables a C++ loader would restore copies that no
@@ -58,7 +58,7 @@ class GraphTask:
         module = tf.Module()
         with in_precision(self.model, precision) as replacements:
             module.functions = {
-                name: compile_signature(*signature) for name, signature in self.signatures(attention).items()
+                name: compile_signature(*signature) for name, signature in self.signatures(attention_maps).items()
             }
         used = {id(tensor) for function in module.functions.values() for tensor in function.captured_inputs}
         variables = [*(variable.value for variable in self.model.weights), *replacements()]
@@ -66,7 +66,7 @@ class GraphTask:
         module.tokenizers = [tokenizer.in_graph for tokenizer in self.tokenizers.values()]
         return module
 
-    def signatures(self, attention: bool) -> dict[str, Signature]:
+    def signatures(self, attention_maps: bool) -> dict[str, Signature]:
         """Return the functions and their inputs by name: `serving_default` and, if possible, `score`, `embed`, ..."""
         model, text = self.model, strings_spec("text")
         signatures: dict[str, Signature] = {"serving_default": (self.predict, self.input_specs)}
@@ -78,8 +78,8 @@ class GraphTask:
             signatures["score"] = (self.score, specs)
         if introspection.has_encoder(model):
             signatures["embed"] = (self.embed, [text])
-        if attention and introspection.has_maps(model):
-            signatures["attention"] = (self.attention, [text])
+        if attention_maps and introspection.has_maps(model):
+            signatures["attention_maps"] = (self.attention_maps, [text])
         return signatures
 
     def predict(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
@@ -130,7 +130,7 @@ class GraphTask:
         """Text (B,) -> `embedding` (B, M), `token_embeddings` (B, S, M), `pieces` (B, S), `truncated` (B,)."""
         return self._inspect(introspection.embedding_tensors, text)
 
-    def attention(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
+    def attention_maps(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """Text (B,) -> `attention` (B, layers, H, S, S), `pieces` (B, S), `truncated` (B,)."""
         return self._inspect(introspection.attention_tensors, text)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_attention.argument_checks import require_more_than_zero, require_positive_integer
 from keras_attention.keras_patches import all_layers
 from keras_attention.training.optimizers import Adam
 
@@ -73,8 +74,7 @@ def enable_lora(model: keras.Model, rank: int) -> int:
 
     Reference: Hu et al., 2021, https://arxiv.org/abs/2106.09685.
     """
-    if rank < 1:
-        raise ValueError(f"`rank` is {rank}; expected a positive integer.")
+    require_positive_integer("rank", rank)
     if model.quantization:
         raise ValueError(
             "The model is quantized: a file contains the sum W + A B, whose rounding would remove A B. "
@@ -92,7 +92,10 @@ def enable_lora(model: keras.Model, rank: int) -> int:
         elif layer.weights and not all_layers(layer, include_self=False):
             layer.trainable = False
     if not count:
-        raise ValueError(f"{type(model).__name__} has no dense projections for LoRA.")
+        raise ValueError(
+            f"A {type(model).__name__} with this config has no dense projections for LoRA; expected a Transformer, "
+            "such as the preset bert_base. Train all weights instead."
+        )
     return count
 
 
@@ -124,7 +127,10 @@ def rematerialize(model: keras.Model) -> None:
     """
     stacks = [stack for stack in model.stacks if stack.blocks]
     if not stacks:
-        raise ValueError(f"This {type(model).__name__} has no Transformer blocks to rematerialize.")
+        raise ValueError(
+            f"This {type(model).__name__} has no Transformer blocks to rematerialize; expected a Transformer preset. "
+            "For a recurrent network, leave rematerialization (--remat) out and lower `max_tokens`."
+        )
     layers = [layer for stack in stacks for layer in all_layers(stack)]
     has_dropout = any(layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout))
     if keras.backend.backend() == "tensorflow" and has_dropout:
@@ -172,8 +178,7 @@ class LayerwiseAdam(Adam):
         **kwargs,
     ) -> None:
         super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
-        if not 0 < layer_decay <= 1:
-            raise ValueError(f"`layer_decay` is {layer_decay}; expected a number in (0, 1].")
+        require_more_than_zero("layer_decay", layer_decay)
         self.layer_decay, self.num_layers, self.inputs = layer_decay, num_layers, tuple(inputs)
 
     def build(self, variables) -> None:

@@ -7,6 +7,7 @@ import math
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import require_less_than_one
 from keras_attention.metrics.tokens import flat_weights
 
 
@@ -50,8 +51,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
 
     def __init__(self, label_smoothing: float = 0.0, name: str = "masked_cross_entropy") -> None:
         super().__init__(name=name, reduction=None, dtype="float32")
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(f"`label_smoothing` is {label_smoothing}; expected a number in [0, 1).")
+        require_less_than_one("label_smoothing", label_smoothing)
         self.label_smoothing = label_smoothing
 
     def __call__(self, y_true, y_pred, sample_weight=None):

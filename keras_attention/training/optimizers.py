@@ -7,6 +7,7 @@ import math
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import require_one_of
 from keras_attention.training.plan import SCHEDULES
 
 
@@ -40,8 +41,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, peak: float, warmup_steps: int, total_steps: int, schedule: str = "cosine") -> None:
-        if schedule not in SCHEDULES:
-            raise ValueError(f"`schedule` is {schedule!r}; expected one of {', '.join(SCHEDULES)}.")
+        require_one_of("schedule", schedule, SCHEDULES)
         if warmup_steps < 1:
             raise ValueError(f"`warmup_steps` is {warmup_steps}; expected at least 1.")
         self.peak, self.warmup_steps, self.total_steps, self.schedule = peak, warmup_steps, total_steps, schedule

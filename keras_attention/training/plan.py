@@ -8,6 +8,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+from keras_attention.argument_checks import require, require_less_than_one, require_more_than_zero, require_one_of
 from keras_attention.data_size import DataSize
 from keras_attention.defaults import training_defaults
 
@@ -49,11 +50,11 @@ class TrainingPlan:
 
     Args:
         epochs: maximum number of epochs; each epoch ends with validation and a checkpoint.
-        passes_per_epoch: passes over the data per epoch; small data sets use more than 1.
+        passes_per_epoch: number of times that an epoch reads the training data, more than 1 for little data.
         max_tokens: maximum number of tokens in a batch, padding included.
         learning_rate: peak learning rate of Adam.
         schedule: learning-rate schedule after the warm-up.
-        warmup_steps: number of warm-up updates.
+        warmup_steps: number of updates in which the learning rate rises to its peak.
         label_smoothing: label smoothing, in [0, 1); 0 = off.
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW; 0 = off.
@@ -63,7 +64,7 @@ class TrainingPlan:
             (classifier, tagger) or val_loss (the others). Also val_chrf, val_cider, and val_f1 of entities.
         mode: whether lower (min) or higher (max) values of the metric are better; by default inferred from the
             metric name.
-        bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the script (Latin, Chinese, ...) of the references.
+        bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the characters of the references.
         patience: stop after this many epochs without improvement.
         average_checkpoints: average the last N checkpoints; keep the average only if its metric is better; 1 = off.
         seed: seed of the random order of the examples.
@@ -102,21 +103,16 @@ class TrainingPlan:
                 expected = "an integer" if kind is numbers.Integral else "a number"
                 raise TypeError(f"`{field.name}` is {value!r}; expected {expected}.")
         for name in _POSITIVE:
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; expected a finite number above 0.")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"`label_smoothing` is {self.label_smoothing}; expected a number in [0, 1).")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"`weight_decay` is {self.weight_decay}; expected a finite number, 0 or more.")
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"`layer_decay` is {self.layer_decay}; expected a number in (0, 1].")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"`schedule` is {self.schedule!r}; expected one of {', '.join(SCHEDULES)}.")
+            value = getattr(self, name)
+            require(0 < value < math.inf, name, value, "a finite number above 0")
+        require_less_than_one("label_smoothing", self.label_smoothing)
+        require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "a finite number, 0 or more")
+        require_more_than_zero("layer_decay", self.layer_decay)
+        require_one_of("schedule", self.schedule, SCHEDULES)
         for name, choices in (("mode", get_args(Mode)), ("bleu_tokenizer", get_args(BleuTokenizer))):
-            if getattr(self, name) not in (None, *choices):
-                raise ValueError(f"`{name}` is {getattr(self, name)!r}; expected one of {', '.join(choices)}.")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"`seed` is {self.seed}; expected 0 to {2**32 - 1}.")
+            if getattr(self, name) is not None:
+                require_one_of(name, getattr(self, name), choices)
+        require(0 <= self.seed < 2**32, "seed", self.seed, f"0 to {2**32 - 1}")
         if self.monitor == "reward" and self.average_checkpoints > 1:
             raise ValueError(
                 "`average_checkpoints` cannot be used with the monitor 'reward', which is computed on captions that "

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.argument_checks import require_positive_integer
 from keras_attention.data.batches import digest, length_multiple
 from keras_attention.data.caption_batches import image_source, warn_unreadable
 from keras_attention.data.captions import CaptionedImage
@@ -53,7 +54,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
             the errors of `caption_batches`.
 
     Example:
-        >>> batches = SelfCriticalBatches(examples, captioner, cache="features")  # doctest: +SKIP
+        >>> batches = SelfCriticalBatches(examples, captioner, cache="region_cache")  # doctest: +SKIP
         >>> plan = ka.training.TrainingPlan(epochs=8, learning_rate=1e-4, label_smoothing=0.0)  # doctest: +SKIP
         >>> ka.train(captioner, batches, "runs/better", plan, extra_metrics=extra_metrics)  # doctest: +SKIP
 
@@ -180,8 +181,7 @@ def _check_arguments(captioner: Any, captions_per_image: int, images_per_epoch: 
             f"`captions_per_image` is {captions_per_image}; expected at least 2, since each caption is compared with "
             "the others of its image."
         )
-    if images_per_epoch < 1:
-        raise ValueError(f"`images_per_epoch` is {images_per_epoch}; expected a positive integer.")
+    require_positive_integer("images_per_epoch", images_per_epoch)
     if captioner.noise is not None:
         raise ValueError(
             "The captioner has hard attention, which learns from the probability of a caption and not from its reward. "

@@ -173,7 +173,7 @@ XLNET = Family(
         "summary_type": ("last",),
         "summary_use_proj": (True,),
     },
-    # The length of the memory is an argument of `PermutationLM.encode_segment`; the others are of other heads.
+    # The length of the memory is an argument of `PermutationLM.encode_part`; the others are of other heads.
     ignored_attributes=frozenset(
         {"end_n_top", "mem_len", "reuse_len", "start_n_top", "summary_last_dropout", "untie_r"}
         | {"use_mems_eval", "use_mems_train"}

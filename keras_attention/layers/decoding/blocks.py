@@ -1,6 +1,6 @@
 """A `TransformerBlock` that generates text: it reads the prompt in one pass, and then one token per beam in each step.
 
-    block_constants  what every call shares: merged layers, keys and values of the memory
+    block_constants  what no step changes: merged layers, keys and values of the memory
     prefill_block    tokens of the prompt (B L, M)      -> outputs (B L, M), keys and values of the prompt
     step_block       one token per beam (B K, M)        -> outputs (B K, M), the cache with its keys and values
 
@@ -24,7 +24,7 @@ from keras_attention.layers.transformer_block import TransformerBlock
 
 
 def block_constants(block: TransformerBlock, memory: MemoryInputs | None = None) -> dict:
-    """Return what all calls of `prefill_block` and `step_block` share.
+    """Return what does not change between the steps: merged layers, and the projected keys and values of the memory.
 
     Args:
         block: the block.
@@ -32,7 +32,7 @@ def block_constants(block: TransformerBlock, memory: MemoryInputs | None = None)
 
     Returns:
         dict of the merged layers `dense` and, with a memory, `memory`: its `keys` (B, H, D, S) and `values`
-        (B, H, S, D), 0 for an entry of the batch without real vectors, because a step does not mask these.
+        (B, H, S, D). The values of a memory that is only padding are 0, so that attention to it returns 0.
     """
     constants: dict[str, Any] = {"dense": merged_layers(block)}
     if memory is None:
@@ -70,8 +70,9 @@ def prefill_block(block: TransformerBlock, x, shared: PromptInputs, constants: d
 
 
 def empty_part(block: TransformerBlock, shared: PromptInputs, dtype) -> dict:
-    """Return the keys and values of a prompt without tokens."""
-    empty = ops.zeros((shared.sizes[0], block.num_heads, 0, block.attention.key_dim), dtype)
+    """Return the keys and values of a prompt without tokens, or of no prompts."""
+    batch, length = shared.sizes
+    empty = ops.zeros((batch, block.num_heads, length, block.attention.key_dim), dtype)
     return cache_part(empty, empty)
 
 

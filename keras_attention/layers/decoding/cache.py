@@ -57,9 +57,8 @@ class PromptInputs(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether L is known to be 0; a translator has no prompt."""
-        length = self.sizes[1]
-        return isinstance(length, int) and length == 0
+        """Whether B or L is known to be 0; a translator has no prompt."""
+        return any(isinstance(size, int) and size == 0 for size in self.sizes)
 
 
 class MemoryInputs(NamedTuple):
@@ -124,11 +123,12 @@ def repeat_beams(state: dict, num_beams: int) -> dict:
     return {**state, "cache": {**state["cache"], "recent": recent}}
 
 
-def step_inputs(carry: dict, slot, memory_bias=None, dtype="float32") -> tuple[StepInputs, dict]:
-    """Return what all blocks share in a step that writes the slot with this index, and the next carry.
+def step_inputs(state: dict, memory_bias=None, dtype="float32") -> tuple[StepInputs, dict]:
+    """Return what all blocks share in a step, which writes the next slot, and the state with the next carry.
 
     `dtype` is that of the cache.
     """
+    carry, slot = state["carry"], state["cache"]["num_written"]
     written_by = carry["written_by"]
     num_beams, slots = written_by.shape[1:]
     is_slot = ops.equal(np.arange(slots, dtype="int32"), slot)
@@ -140,7 +140,7 @@ def step_inputs(carry: dict, slot, memory_bias=None, dtype="float32") -> tuple[S
         of_beams = np.eye(num_beams)[:, None] * ops.cast(ops.expand_dims(is_slot, -1), dtype)
         write_at = ops.reshape(of_beams, (num_beams, slots * num_beams))
     carry = {**carry, "written_by": written_by, "position": carry["position"] + 1}
-    return StepInputs(num_beams, write_at, bias, memory_bias), carry
+    return StepInputs(num_beams, write_at, bias, memory_bias), {**state, "carry": carry}
 
 
 def _recent_bias(written_by):

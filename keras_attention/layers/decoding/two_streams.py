@@ -79,7 +79,7 @@ def step_streams(block: TransformerBlock, x, at: StreamInputs, constants: dict, 
         recent, past: the two parts of the cache of this block; see `cache.py`.
 
     Returns:
-        outputs (B 2 K, M), and the new recent part.
+        outputs (B 2 K, M), the new recent part, and None, because there is no cross-attention.
     """
     beams, scale = at.shared.num_beams, block.attention.key_dim**-0.5
 
@@ -90,8 +90,7 @@ def step_streams(block: TransformerBlock, x, at: StreamInputs, constants: dict, 
         bias = bias + ops.concatenate([at.shared.bias, at.shared.bias], axis=2)
         return attend_parts(content_query, [written, past], bias)[0], written
 
-    outputs, written, _ = run_decoding_branches(block, x, (-1, 2 * beams), self_attend, constants)
-    return outputs, written
+    return run_decoding_branches(block, x, (-1, 2 * beams), self_attend, constants)
 
 
 def _slot_logits(query, distances, at: StreamInputs, parts: list):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_attention.data.special_tokens import vocabulary
@@ -65,7 +65,7 @@ def without_attention(config, task: str):
 
 def check_labels(labels: Sequence[str], at_least: int = 2) -> None:
     """Raise ValueError unless `labels` are at least two (or `at_least`) different strings, in an order."""
-    ordered = isinstance(labels, Iterable) and not isinstance(labels, (str, Mapping, Set))
+    ordered = isinstance(labels, Iterable) and not isinstance(labels, (str, Mapping, set, frozenset))
     names = ordered and all(isinstance(label, str) for label in labels)
     if not names or len(labels) < at_least or len(set(labels)) < len(labels):
         expected = "at least two different names" if at_least > 1 else "at least one name, each different"

@@ -11,7 +11,6 @@ from keras import ops
 
 from keras_attention.layers import ImageEncoder
 from keras_attention.layers.vision import SMALL_CNN, make_network
-from keras_attention.models.task import Task
 from keras_attention.storage import local_path
 
 IMAGENET = "imagenet"
@@ -49,7 +48,10 @@ def load_image_encoder_weights(encoder: ImageEncoder, source: str | pathlib.Path
             "captioner's .keras file, or .npz."
         )
     if str(source) != IMAGENET and not pathlib.Path(source).is_file():
-        raise FileNotFoundError(f"There is no file {source} with weights of {encoder.network_name}.")
+        raise FileNotFoundError(
+            f"There is no file {source} with weights of {encoder.network_name}; expected the path of a .keras, .npz or "
+            '.h5 file, or "imagenet".'
+        )
     if ending == ".npz":
         arrays = _read_npz(source)
     else:  # matched by order, because Keras numbers some layers differently in each network
@@ -63,8 +65,11 @@ def _read_captioner(encoder: ImageEncoder, path: str | pathlib.Path) -> keras.Mo
     try:
         captioner = keras.saving.load_model(path, compile=False)
     except Exception as error:  # a damaged archive can raise any exception
-        raise ValueError(f"{path} is damaged or not a Keras model ({error}).") from None
-    if not isinstance(captioner, Task) or captioner.image_encoder is None:
+        raise ValueError(
+            f"{path} is damaged or not a Keras model ({error}); expected a captioner's .keras file. Copy it again, or "
+            "use other weights."
+        ) from None
+    if getattr(captioner, "image_encoder", None) is None:
         raise ValueError(f"{path} is a {type(captioner).__name__}; expected a captioner.")
     saved, expected = ((x.network_name, x.grid_layer) for x in (captioner.image_encoder, encoder))
     if saved != expected:
@@ -76,7 +81,10 @@ def _read_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> keras.Mo
     try:
         _, whole = make_network(encoder.network_name, encoder.image_size, weights=str(source))
     except ValueError as error:
-        raise ValueError(f"{source} does not have the weights of {encoder.network_name}: {error}") from None
+        raise ValueError(
+            f"{source} does not have the weights of {encoder.network_name}: {error} Expected weights that Keras saved "
+            "for this network without its classifier; choose another file or another image encoder."
+        ) from None
     except Exception as error:  # Keras raises a bare Exception for a failed download
         if str(source) != IMAGENET:
             raise
@@ -93,7 +101,10 @@ def _read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             return {name.replace("/depthwise_kernel", "/kernel"): file[name] for name in file}
     except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or not an .npz file ({error}).") from None
+        raise ValueError(
+            f"{path} is damaged or not an .npz file ({error}); expected arrays that np.savez wrote, with names "
+            "LAYER/WEIGHT. Write the file again."
+        ) from None
 
 
 def _named(network: keras.Model) -> list[tuple[keras.Variable, str]]:

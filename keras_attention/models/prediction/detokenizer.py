@@ -39,9 +39,10 @@ class Detokenizer:
         return strings
 
     def decode(self, ids: np.ndarray, lengths: np.ndarray, prefix_lengths: np.ndarray | None = None) -> np.ndarray:
-        """Turn the first `lengths` (...) of ids (..., T) into strings (...).
+        """Decode ids (..., T) to strings (...); the number of tokens of each string is in `lengths` (...).
 
-        A stop string in the first `prefix_lengths` (B,) tokens of each row does not end the string.
+        A string ends before its first stop string. Stop strings in the prefix, whose number of tokens is in
+        `prefix_lengths` (B,), are kept.
         """
         strings = np.full(lengths.shape, "", object)
         for index in np.ndindex(*lengths.shape):

@@ -1,7 +1,7 @@
 """The texts or images that a prediction method gets: check them, tokenize the texts, and take batches of them.
 
 `serving/graph_inputs.py` has the same classes for a TensorFlow graph. `Task.to_inputs` uses their common members:
-`strings`, `arrays`, `are_empty`, `positions`, `shift_right` and `decode_images`.
+`strings`, `arrays`, `valid`, `positions`, `shift_right` and `decode_images`.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class EncodedTexts:
         """Return (B, S) bool, True from the second text of a pair on."""
         return self.reader.pair_mask(self.pair_starts, self.arrays()[1])
 
-    def are_empty(self) -> np.ndarray:
-        """Return (B,) bool, True for texts without words."""
-        return np.array([self.reader.is_empty(text) for text in self.strings], bool)
+    def valid(self) -> np.ndarray:
+        """Return (B,) bool, False for texts without words."""
+        return np.array([not self.reader.is_empty(text) for text in self.strings], bool)
 
     def positions(self, token_id: int) -> np.ndarray:
         """Return (B, G) int32, the positions of a token in each text, padded with -1."""

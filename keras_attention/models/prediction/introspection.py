@@ -103,7 +103,7 @@ def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> li
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["a fine film"], "characters")
         >>> model = ka.MaskedLM.from_preset("bert_base", tokenizer=tokenizer, width=8, num_heads=2, num_layers=1)
-        >>> attention_maps(model, ["a film"])[0].scores.shape
+        >>> attention_maps(model, ["a film"])[0].attention.shape
         (1, 2, 8, 8)
     """
     if not has_maps(model):
@@ -218,9 +218,9 @@ def score_inputs(model: Any, targets: Any, sources: Any | None) -> tuple[dict[st
     shifted = targets.shift_right(labels)
     if sources is None:
         inputs = {"token_ids": shifted, "padding_mask": mask}
-    else:
-        inputs = {**model.to_inputs(sources), "target_ids": shifted}
-        inputs.pop("is_empty", None)
-    images = {"valid": inputs.pop("valid")} if "valid" in inputs else {}
+        return {"inputs": inputs, "labels": labels, "mask": mask}, {}
+    inputs = {**model.to_inputs(sources), "target_ids": shifted}
+    valid = inputs.pop("valid")
+    images = {"valid": valid} if "images" in inputs else {}
     counted = mask & images["valid"][:, None] if images else mask
     return {"inputs": inputs, "labels": labels, "mask": counted}, images

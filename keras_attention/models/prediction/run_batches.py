@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.argument_checks import require_positive_integer
 from keras_attention.generation import CompiledFunction
 from keras_attention.models.prediction.detokenizer import Detokenizer
 from keras_attention.outputs import split_rows
@@ -75,8 +76,7 @@ def run_batches(
     Raises:
         ValueError: `batch_size` is not positive.
     """
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` is {batch_size}; expected a positive integer.")
+    require_positive_integer("batch_size", batch_size)
     order = np.argsort(np.asarray(lengths, "int64"), kind="stable")
     rows: list[Any] = [None] * len(order)
     for begin in range(0, len(order), batch_size):

@@ -135,8 +135,6 @@ def from_model(task_class: type, other: Any, **overrides: Any):
         >>> bool((longer.embedding.get_weights()[0] == model.embedding.get_weights()[0]).all())
         True
     """
-    if other.spec.class_name != task_class.spec.class_name:
-        raise TypeError(f"`other` is a {type(other).__name__}; expected a {task_class.spec.class_name}.")
     check_not_quantized(other)
     config = override_config(task_class, other.config, overrides)
     model = task_class(config, **{name: getattr(other, name) for name in task_class.spec.tokenizer_names})

@@ -102,7 +102,7 @@ def export(model: Any, directory: str | pathlib.Path, version: int, strategy: An
         directory: parent directory; the model is written to `<directory>/<version>/`.
         version: a positive integer; a server loads the highest one.
         strategy: the search strategy; by default `Greedy()` or, for a language model, `Sampling()`.
-        **options: `examples`, `attention` and `precision`; see `keras_attention.serving.export`.
+        **options: `examples`, `attention_maps` and `precision`; see `keras_attention.serving.export`.
 
     Returns:
         the path `<directory>/<version>`.

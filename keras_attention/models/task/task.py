@@ -30,10 +30,10 @@ def _documented_by(function: Callable) -> Callable[[Callable], Callable]:
     return decorate
 
 
-def _check_task(model: Any, expected: str) -> None:
-    """Raise TypeError if `model` is not a `Task`."""
-    if not isinstance(model, Task):
-        raise TypeError(f"`other` is a {type(model).__name__}; expected a {expected}.")
+def _check_other(is_expected: bool, other: Any, expected: str) -> None:
+    """Raise TypeError if `other` is not the expected kind of model."""
+    if not is_expected:
+        raise TypeError(f"`other` is a {type(other).__name__}; expected a {expected}.")
 
 
 class Task(keras.Model):
@@ -108,14 +108,15 @@ class Task(keras.Model):
     @_documented_by(constructors.from_model)
     def from_model(cls, other: Task, **overrides: Any) -> Self:
         """Copy a model of the same task, with another config."""
-        _check_task(other, cls.spec.class_name)
+        name = cls.spec.class_name
+        _check_other(isinstance(other, Task) and other.spec.class_name == name, other, name)
         return constructors.from_model(cls, other, **overrides)
 
     @classmethod
     @_documented_by(constructors.from_encoder)
     def from_encoder(cls, other: Task, **overrides: Any) -> Self:
         """Make a model with the encoder of another model; the layers after the encoder are new."""
-        _check_task(other, "model with a Transformer encoder of one text")
+        _check_other(isinstance(other, Task), other, "model with a Transformer encoder of one text")
         return constructors.from_encoder(cls, other, **overrides)
 
     @_documented_by(keras_methods.compile)
@@ -296,6 +297,13 @@ class Task(keras.Model):
 
         Raises:
             TypeError: `examples` are not those of the task.
+
+        Example:
+            >>> tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
+            >>> model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=8, embedding_dim=4)
+            >>> inputs, labels, mask = model.make_batches(["to be"], shuffle=False)[0]
+            >>> sorted(inputs), labels.shape
+            (['padding_mask', 'token_ids'], (1, 6))
         """
         return self.data.batches(self, examples, max_tokens, shuffle, seed, **options)
 

@@ -1,0 +1,40 @@
+"""Checks of arguments that several modules share; each raises a ValueError with name, value and expected values.
+
+Config, training, generation and models use them, so that each message exists once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raise ValueError if the condition is False.
+
+    Example:
+        >>> require(3 > 5, "units", 3, "more than 5")
+        Traceback (most recent call last):
+        ValueError: `units` is 3; expected more than 5.
+    """
+    if not condition:
+        raise ValueError(f"`{name}` is {value!r}; expected {expected}.")
+
+
+def require_positive_integer(name: str, value: int, otherwise: str = "") -> None:
+    """Raise ValueError unless the integer is positive; `otherwise` says which other values are possible."""
+    require(value > 0, name, value, f"a positive integer{otherwise}")
+
+
+def require_less_than_one(name: str, value: float) -> None:
+    """Raise ValueError unless the value is a number in [0, 1)."""
+    require(0 <= value < 1, name, value, "a number in [0, 1)")
+
+
+def require_more_than_zero(name: str, value: float) -> None:
+    """Raise ValueError unless the value is a number in (0, 1]."""
+    require(0 < value <= 1, name, value, "a number in (0, 1]")
+
+
+def require_one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+    """Raise ValueError unless the value is one of the allowed ones."""
+    require(value in allowed, name, value, f"one of {', '.join(map(str, allowed))}")
