@@ -19,13 +19,13 @@ from keras import ops
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.decoding.blocks import block_constants
 from keras_attention.layers.decoding.cache import first_cache, prompt_inputs, step_inputs
-from keras_attention.layers.decoding.stack import prefill_stack, step_stack
-from keras_attention.layers.decoding.two_streams import (
+from keras_attention.layers.decoding.relative_blocks import (
     StreamInputs,
     decoding_distances,
     prefill_content,
     step_streams,
 )
+from keras_attention.layers.decoding.stack import prefill_stack, step_stack
 from keras_attention.layers.masks import attach_mask, combine_masks, implicit_mask
 from keras_attention.layers.normalization import apply_norm, final_norm
 from keras_attention.layers.relative import RelativeAttention, relative_encodings
