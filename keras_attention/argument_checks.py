@@ -5,6 +5,7 @@ Config, training, generation and models use them, so that each message exists on
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 
 
@@ -21,8 +22,8 @@ def require(condition: bool, name: str, value: object, expected: str) -> None:
 
 
 def require_positive_integer(name: str, value: int, otherwise: str = "") -> None:
-    """Raise ValueError unless the integer is positive; `otherwise` says which other values are possible."""
-    require(value > 0, name, value, f"a positive integer{otherwise}")
+    """Raise ValueError unless the value is a positive integer; `otherwise` says which other values are possible."""
+    require(isinstance(value, numbers.Integral) and value > 0, name, value, f"a positive integer{otherwise}")
 
 
 def require_less_than_one(name: str, value: float) -> None:
@@ -30,7 +31,7 @@ def require_less_than_one(name: str, value: float) -> None:
     require(0 <= value < 1, name, value, "a number in [0, 1)")
 
 
-def require_more_than_zero(name: str, value: float) -> None:
+def require_fraction(name: str, value: float) -> None:
     """Raise ValueError unless the value is a number in (0, 1]."""
     require(0 < value <= 1, name, value, "a number in (0, 1]")
 

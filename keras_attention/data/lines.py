@@ -56,7 +56,9 @@ def read_lines(path: PathLike) -> list[str]:
     if path.is_dir():
         raise FileNotFoundError(f"{path} is a folder; expected a file.")
     if not path.exists():
-        raise FileNotFoundError(f"There is no file {path}.")
+        raise FileNotFoundError(
+            f"There is no file {path}. Check the path; a relative one begins at {pathlib.Path.cwd()}."
+        )
     opened = _OPENERS.get(path.suffix, open)(path, "rb")
     try:
         with opened as file:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_attention.argument_checks import require_more_than_zero
+from keras_attention.argument_checks import require_fraction
 from keras_attention.generation.option_types import convert_options
 from keras_attention.generation.proposals import BELOW_NEVER, NEVER, Ends, Proposal, is_possible
 from keras_attention.lazy import LazyModule
@@ -246,7 +246,7 @@ class Sampling(Strategy):
                 f"`temperature` is {self.temperature}; expected a finite number over 0. For the most probable token at "
                 "each step, use `Greedy()` (`--num-beams 1` on the command line)."
             )
-        require_more_than_zero("top_p", self.top_p)
+        require_fraction("top_p", self.top_p)
         if self.top_k < 0:
             raise ValueError(f"`top_k` is {self.top_k}; expected 0 or more.")
 

@@ -135,7 +135,9 @@ class TensorFlowLoader:
         flat = flat if shape else [flat]
         dtype = _NAMES.get(feed["dtype"])
         if dtype is None:
-            raise RuntimeError(f"Inputs of type {feed['dtype']} are not supported.")
+            raise RuntimeError(
+                f"Inputs of type {feed['dtype']} are not supported; expected one of {', '.join(_NAMES)}."
+            )
         size = _STRING_BYTES if dtype == STRING else struct.calcsize(_FORMATS[dtype])
         dims = (ctypes.c_int64 * len(shape))(*shape)
         tensor = self.tf.TF_AllocateTensor(dtype, dims, len(shape), size * len(flat))

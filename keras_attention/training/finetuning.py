@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import keras
 
-from keras_attention.argument_checks import require_more_than_zero, require_positive_integer
+from keras_attention.argument_checks import require_fraction, require_positive_integer
 from keras_attention.keras_patches import all_layers
 from keras_attention.training.optimizers import Adam
 
@@ -178,7 +178,7 @@ class LayerwiseAdam(Adam):
         **kwargs,
     ) -> None:
         super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
-        require_more_than_zero("layer_decay", layer_decay)
+        require_fraction("layer_decay", layer_decay)
         self.layer_decay, self.num_layers, self.inputs = layer_decay, num_layers, tuple(inputs)
 
     def build(self, variables) -> None:

@@ -8,7 +8,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from keras_attention.argument_checks import require, require_less_than_one, require_more_than_zero, require_one_of
+from keras_attention.argument_checks import require, require_fraction, require_less_than_one, require_one_of
 from keras_attention.data_size import DataSize
 from keras_attention.defaults import training_defaults
 
@@ -107,7 +107,7 @@ class TrainingPlan:
             require(0 < value < math.inf, name, value, "a finite number above 0")
         require_less_than_one("label_smoothing", self.label_smoothing)
         require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "a finite number, 0 or more")
-        require_more_than_zero("layer_decay", self.layer_decay)
+        require_fraction("layer_decay", self.layer_decay)
         require_one_of("schedule", self.schedule, SCHEDULES)
         for name, choices in (("mode", get_args(Mode)), ("bleu_tokenizer", get_args(BleuTokenizer))):
             if getattr(self, name) is not None:

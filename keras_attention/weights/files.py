@@ -79,7 +79,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ValueError(f"There is no {path.name} in {str(path.parent)!r}; expected one.") from error
     except ValueError as error:
-        raise ValueError(f"{str(path)!r} is not JSON: {error}") from error
+        raise ValueError(f"{str(path)!r} is not JSON: {error}. Download the file again.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{str(path)!r} contains a {type(content).__name__}; expected a JSON object.")
     return content
