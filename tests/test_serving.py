@@ -14,6 +14,7 @@ from test_conformance import randomize
 
 import keras_attention as ka
 from keras_attention.serving.check import run_tensorflow_loader, serving_tensors
+from keras_attention.serving.gpu import step_costs
 
 tf = pytest.importorskip("tensorflow")
 from graph_export import InGraph  # noqa: E402
@@ -34,6 +35,9 @@ STRATEGY = ka.BeamSearch(
     stop=("fr", "ж"),
     suppress_tokens=(9,),
 )
+
+
+ENCODER_STEP = 28  # operations of a step of an LSTM
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +181,12 @@ def test_the_report_describes_the_signature(exported, own_process):
     assert report.ok
     assert "attention (?, ?, ?), score (?), " in report.signatures["serving_default"]
     assert report.outputs["text"][1] == ""
+
+
+def test_the_step_of_the_decoder_is_counted_and_not_that_of_the_recurrent_encoder(exported):
+    """`score` reads the same encoder; in its loop, the decoder has no search, so it has fewer operations."""
+    costs = step_costs(exported)
+    assert costs["serving_default"].operations > costs["score"].operations > 2 * ENCODER_STEP
 
 
 def test_the_warm_up_file_has_a_predict_request(exported):

@@ -63,23 +63,21 @@ def step_costs(path: str | pathlib.Path) -> dict[str, StepCost | None]:
         if name.startswith("__"):
             continue
         callers = {nodes[info.name.split(":")[0]].name for info in signature.outputs.values()}
-        body = _innermost_body((nodes[caller] for caller in sorted(callers)), functions)
-        costs[name] = None if body is None else step_cost(functions[body])
+        bodies = set(_innermost_bodies((nodes[caller] for caller in sorted(callers)), functions))
+        steps = [step_cost(functions[body]) for body in sorted(bodies)]  # a recurrent encoder has shorter steps
+        costs[name] = max(steps, key=lambda step: step.operations, default=None)
     return costs
 
 
-def _innermost_body(nodes: Any, functions: Mapping[str, Any], inside: str | None = None) -> str | None:
-    """Return the name of the body of the innermost loop with matrix products, or None; tokenizers have loops too."""
+def _innermost_bodies(nodes: Any, functions: Mapping[str, Any], inside: str | None = None) -> Iterator[str]:
+    """Yield the names of the bodies of the innermost loops with matrix products; tokenizers have loops too."""
     for node in nodes:
         if inside is not None and "MatMul" in node.op:
-            return inside
+            yield inside
         for key, attr in sorted(node.attr.items()):
             if attr.HasField("func") and key != "cond":
                 name = attr.func.name
-                inner = _innermost_body(functions[name].node_def, functions, name if node.op in _LOOPS else inside)
-                if inner is not None:
-                    return inner
-    return None
+                yield from _innermost_bodies(functions[name].node_def, functions, name if node.op in _LOOPS else inside)
 
 
 def step_cost(function: Any) -> StepCost:
