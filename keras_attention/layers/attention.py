@@ -72,8 +72,8 @@ def masked_softmax(logits, mask=None, small: bool = False):
     Args:
         logits: (..., S).
         mask: boolean, broadcastable to `logits`; True = may be attended to.
-        small: the logits are those of one decoding step. They are computed with elementary operations, because the
-            softmax of TensorFlow has a high overhead for small inputs.
+        small: the logits are those of decoding. The softmax is computed with elementary operations, because that of
+            TensorFlow has a high overhead for the small inputs of a step.
 
     Returns:
         (..., S) float32. They sum to 1 over S, or to 0 if all positions are masked.

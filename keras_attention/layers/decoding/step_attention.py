@@ -11,7 +11,9 @@ from keras_attention.layers.attention import masked_softmax
 
 
 def attend_parts(query, parts, bias):
-    """Return the attention of one decoding step to keys and values that are in several parts.
+    """Return the attention of one decoding step, or of a prompt, to keys and values that are in several parts.
+
+    K is the number of beams, or of the tokens of a prompt.
 
     Args:
         query: (B, H, K, D), divided by sqrt(D).
