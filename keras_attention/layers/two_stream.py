@@ -16,6 +16,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.attention_heads import project_key_value, project_query
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.decoding.blocks import block_constants
 from keras_attention.layers.decoding.cache import first_cache, prompt_inputs, step_inputs
@@ -303,12 +304,12 @@ def _run_block(block, inputs, streams: Sequence, arguments: dict, target_mapping
     All streams attend to the keys and values of `inputs` (B, m + L, M); only their masks differ.
     """
     attention = block.attention
-    keys, values = attention.project_key_value(block.attention_inputs(inputs))
+    keys, values = project_key_value(attention, block.attention_inputs(inputs))
     distances = attention.project_distances(arguments["encodings"])
 
     def attend_with(mask, x):
         others = mask, distances, arguments["same_segment"], bool(training)
-        return attention.attend_projected(attention.project_query(x), keys, values, *others)
+        return attention.attend_projected(project_query(attention, x), keys, values, *others)
 
     outputs, scores = [], None
     for x, mask in zip(streams, arguments["masks"], strict=False):

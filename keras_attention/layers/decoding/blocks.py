@@ -16,10 +16,10 @@ from typing import Any
 
 from keras import ops
 
+from keras_attention.layers.attention_heads import merge_step_heads, split_step_heads
 from keras_attention.layers.decoding.cache import MemoryInputs, PromptInputs, StepInputs, append, cache_part
 from keras_attention.layers.decoding.merged_dense import merged_dense
 from keras_attention.layers.decoding.step_attention import attend_parts
-from keras_attention.layers.shapes import merge_step_heads, split_step_heads
 from keras_attention.layers.transformer_block import TransformerBlock
 
 
