@@ -49,7 +49,7 @@ class RecurrentDecoder(BaseLayer):
                                     context_t = attention(h_t, memory)
                                     output_t = tanh(W [h_t; context_t])
 
-        attention first:            context_t = sigmoid(G h_{t-1}) attention([x_t; h_{t-1}], memory)
+        attention first:            context_t = sigmoid(W_g h_{t-1}) attention([x_t; h_{t-1}], memory)
                                     h_t = cell([x_t; context_t], h_{t-1})
                                     output_t = tanh(W [x_t; h_t; context_t])     (deep output)
 
@@ -390,10 +390,10 @@ def _zero_padding(x, mask):
 
 
 def _merge_beams(x):
-    """(B, K, M) -> (B * K, M)."""
+    """Merge the axes of batch and beams: (B, K, any) -> (B K, any)."""
     return ops.reshape(x, (-1, x.shape[-1]))
 
 
 def _split_beams(x, beams):
-    """(B * K, M) -> (B, K, M)."""
+    """Split the axes of batch and beams: (B K, any) -> (B, K, any)."""
     return ops.reshape(x, (-1, beams, x.shape[-1]))

@@ -1,6 +1,6 @@
 """The image encoder: a convolutional network that computes a grid of region features from an image.
 
-images (B, h, w, 3), 0 to 255 --> preprocessing of the network --> network --> grid (B, rows, columns, C)
+images (B, height, width, 3), 0 to 255 --> preprocessing of the network --> network --> grid (B, rows, columns, C)
                                                                         --> regions (B, R, C), R = rows * columns
 """
 
@@ -211,10 +211,10 @@ class CoordinateChannels(keras.layers.Layer):
     """Append two channels to images: the row and the column of each pixel, from -1 to 1.
 
     Call arguments:
-        inputs: (B, h, w, C).
+        inputs: (B, height, width, C).
 
     Output:
-        (B, h, w, C + 2).
+        (B, height, width, C + 2).
 
     Example:
         >>> tuple(CoordinateChannels()(keras.ops.ones((2, 5, 7, 3))).shape)

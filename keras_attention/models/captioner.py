@@ -280,8 +280,8 @@ class Captioner(Task):
         """Write a caption for each image.
 
         Args:
-            images: paths, encoded images (bytes of a JPEG, PNG, GIF, BMP or WebP), arrays (h, w, 3) uint8, or images
-                of Pillow.
+            images: paths, encoded images (bytes of a JPEG, PNG, GIF, BMP or WebP), arrays (height, width, 3) uint8, or
+                images of Pillow.
             strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`. Image i uses the seed
                 `strategy.seed + i`.
             batch_size: number of images in a batch; it does not change the result.

@@ -66,7 +66,7 @@ class TrainingPlan:
             metric name.
         bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the characters of the references.
         patience: stop after this many epochs without improvement.
-        average_checkpoints: average the last N checkpoints; keep the average only if its metric is better; 1 = off.
+        average_checkpoints: average so many of the last checkpoints, if the metric of the average is better; 1 = off.
         seed: seed of the random order of the examples.
 
     Raises:
