@@ -88,7 +88,7 @@ LAYERS = (
     *("transformer", "two_stream"),
     *("scan", "lstm", "recurrent", "recurrent_decoder"),
     *("ngrams", "word_features"),
-    *("regions", "vision"),
+    *("regions", "image_networks", "image_encoder"),
 )
 LATE = {
     "defaults.py": {"data"},
