@@ -6,7 +6,9 @@ Config, training, generation and models use them, so that each message exists on
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Collection
+
+CELLS = {"simple": "SimpleRNN", "gru": "GRU", "lstm": "LSTM"}  # recurrent cells, and their layers in keras.layers
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:
@@ -36,6 +38,11 @@ def require_fraction(name: str, value: float) -> None:
     require(0 < value <= 1, name, value, "a number in (0, 1]")
 
 
-def require_one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+def require_one_of(name: str, value: object, allowed: Collection[str]) -> None:
     """Raise ValueError unless the value is one of the allowed ones."""
     require(value in allowed, name, value, f"one of {', '.join(map(str, allowed))}")
+
+
+def require_cell(cell: str) -> None:
+    """Raise ValueError unless the value is the name of a recurrent cell."""
+    require_one_of("cell", cell, CELLS)

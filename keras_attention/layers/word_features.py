@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.masks import zero_padding
 from keras_attention.layers.ngrams import check_buckets, extend_hash, ids_and_mask
 
 
@@ -116,8 +117,7 @@ class AffixEncoder(BaseLayer):
         affixes = self.affixes(_hash_affixes(inputs, mask, self.max_affix_length, self.buckets))
         affixes = ops.reshape(affixes, (-1, ops.shape(inputs)[1], 2 * self.max_affix_length * self.affix_dim))
         shapes = ops.cast(_shapes(self.character_classes, inputs, mask), affixes.dtype)
-        outputs = ops.concatenate([affixes, shapes], axis=-1)
-        return ops.where(ops.any(mask, axis=-1, keepdims=True), outputs, ops.zeros_like(outputs))
+        return zero_padding(ops.concatenate([affixes, shapes], axis=-1), ops.any(mask, axis=-1))
 
     def compute_mask(self, inputs, mask=None):
         """Return the mask of the words, (B, S): True for a word with characters. None without a character mask."""
