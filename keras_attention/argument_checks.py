@@ -28,6 +28,23 @@ def require_positive_integer(name: str, value: int, otherwise: str = "") -> None
     require(isinstance(value, numbers.Integral) and value > 0, name, value, f"a positive integer{otherwise}")
 
 
+def require_positive_integers(**values: int) -> None:
+    """Raise ValueError unless each value is a positive integer; the keywords are the names of the arguments.
+
+    Example:
+        >>> require_positive_integers(units=7, num_layers=0)
+        Traceback (most recent call last):
+        ValueError: `num_layers` is 0; expected a positive integer.
+    """
+    for name, value in values.items():
+        require_positive_integer(name, value)
+
+
+def require_nonnegative_integer(name: str, value: int) -> None:
+    """Raise ValueError unless the value is an integer, 0 or more."""
+    require(isinstance(value, numbers.Integral) and value >= 0, name, value, "an integer, 0 or more")
+
+
 def require_less_than_one(name: str, value: float) -> None:
     """Raise ValueError unless the value is a number in [0, 1)."""
     require(0 <= value < 1, name, value, "a number in [0, 1)")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.argument_checks import require_cell
+from keras_attention.argument_checks import require_cell, require_positive_integers
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import implicit_mask, zero_padding
@@ -44,7 +44,8 @@ class RecurrentEncoder(BaseLayer):
         state for `"simple"` and `"gru"`, hidden and cell state for `"lstm"`.
 
     Raises:
-        ValueError: the cell is unknown, or the encoder is bidirectional and `units` is odd.
+        ValueError: a number is not a positive integer, the cell is unknown, or the encoder is bidirectional and `units`
+            is odd.
 
     Example:
         >>> ids = keras.ops.array([[3, 1, 4, 0, 0], [1, 5, 9, 2, 6]])
@@ -69,6 +70,7 @@ class RecurrentEncoder(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        require_positive_integers(units=units, num_layers=num_layers)
         require_cell(cell)
         if bidirectional and units % 2:
             raise ValueError(
@@ -158,7 +160,7 @@ class CharacterEncoder(BaseLayer):
         (B, S, M), zero for a word without characters.
 
     Raises:
-        ValueError: the cell is unknown, or `units` is odd.
+        ValueError: a number is not a positive integer, the cell is unknown, or `units` is odd.
 
     Example:
         >>> characters = keras.ops.array([[[3, 1, 4], [1, 5, 0]]])
@@ -172,6 +174,7 @@ class CharacterEncoder(BaseLayer):
 
     def __init__(self, vocabulary_size: int, embedding_dim: int, units: int, cell: str = "lstm", **kwargs) -> None:
         super().__init__(**kwargs)
+        require_positive_integers(vocabulary_size=vocabulary_size, embedding_dim=embedding_dim, units=units)
         self.vocabulary_size, self.embedding_dim, self.units, self.cell = vocabulary_size, embedding_dim, units, cell
         self.supports_jit = SUPPORTS_JIT
         self.embedding = keras.layers.Embedding(

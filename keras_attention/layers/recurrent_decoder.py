@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.argument_checks import require_cell
+from keras_attention.argument_checks import require_cell, require_positive_integers
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.lstm import lstm_outputs
@@ -65,8 +65,8 @@ class RecurrentDecoder(BaseLayer):
         outputs (B, T, F). With `return_attention_scores`, a tuple of the outputs and scores (B, T, S) in float32.
 
     Raises:
-        ValueError: the cell is unknown, `memory` is missing with an attention, or `return_attention_scores` is True
-            without attention.
+        ValueError: a number is not a positive integer, the cell is unknown, `memory` is missing with an attention, or
+            `return_attention_scores` is True without attention.
 
     Example:
         >>> from keras_attention.layers import AdditiveAttention
@@ -95,6 +95,7 @@ class RecurrentDecoder(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        require_positive_integers(units=units, output_dim=output_dim, num_layers=num_layers)
         require_cell(cell)
         self.units, self.output_dim, self.num_layers, self.cell = units, output_dim, num_layers, cell
         self.attention, self.dropout, self.context_dropout = attention, dropout, context_dropout

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.argument_checks import require_positive_integers
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import zero_padding
 from keras_attention.layers.ngrams import check_buckets, extend_hash, ids_and_mask
@@ -77,7 +78,7 @@ class AffixEncoder(BaseLayer):
         (B, S, F), zero for a word without characters; F = 2 n `affix_dim` + 9.
 
     Raises:
-        ValueError: `buckets` is outside its range.
+        ValueError: another number is not a positive integer, or `buckets` is outside its range.
 
     Example:
         >>> ids = keras.ops.array([[[1, 2, 2], [2, 3, 0]]])  # Abb b7
@@ -99,6 +100,9 @@ class AffixEncoder(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        require_positive_integers(
+            vocabulary_size=vocabulary_size, affix_dim=affix_dim, max_affix_length=max_affix_length
+        )
         check_buckets(buckets)
         self.vocabulary_size, self.affix_dim = vocabulary_size, affix_dim
         self.max_affix_length, self.buckets = max_affix_length, buckets
