@@ -14,6 +14,14 @@ from typing import Any, ClassVar
 
 from keras_attention.argument_checks import require, require_less_than_one, require_one_of
 
+__all__ = [
+    "ImageEncoderConfig",
+    "RecurrentCaptionerConfig",
+    "RecurrentConfig",
+    "TransformerCaptionerConfig",
+    "TransformerConfig",
+]
+
 CELLS = ("simple", "gru", "lstm")
 POSITIONS = ("sinusoidal", "learned", "relative")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
