@@ -54,7 +54,7 @@ class Strategy:
 
     Example:
         >>> ka.BeamSearch(stop=["."]).stop  # BeamSearch is a Strategy
-X
+        ('.',)
 
     Reference: Keskar et al., 2019, https://arxiv.org/abs/1909.05858, section 4.1 (the repetition penalty).
     """
