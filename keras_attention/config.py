@@ -14,6 +14,14 @@ from typing import Any, ClassVar
 
 from keras_attention.argument_checks import require, require_cell, require_less_than_one, require_one_of
 
+__all__ = [
+    "ImageEncoderConfig",
+    "RecurrentCaptionerConfig",
+    "RecurrentConfig",
+    "TransformerCaptionerConfig",
+    "TransformerConfig",
+]
+
 POSITIONS = ("sinusoidal", "learned", "relative")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
 SINGLE_LABEL, MULTI_LABEL, REGRESSION = "single_label_classification", "multi_label_classification", "regression"

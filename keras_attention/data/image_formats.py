@@ -32,7 +32,15 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, st
 
 
 class ImageError(ValueError):
-    """An image cannot be read. The message names the problem and what was expected."""
+    """An image cannot be read. The message names the problem and what was expected.
+
+    Example:
+        >>> try:
+        ...     ka.data.images.decode_image(b"", 8)
+        ... except ImageError as error:
+        ...     print(error)
+        The image is empty; expected a JPEG, PNG, GIF, BMP or WebP. Convert it to one of these.
+    """
 
 
 def decode_bytes(data: bytes) -> tuple[np.ndarray, int]:

@@ -83,6 +83,12 @@ def read_images(images: Sequence[ImageLike], size: int) -> tuple[np.ndarray, np.
 def image_problem(image: ImageLike) -> str | None:
     """Return why an image cannot be read; None if it can.
 
+    Args:
+        image: see `decode_image`.
+
+    Returns:
+        the message of the error, or None.
+
     Example:
         >>> image_problem(b"")
         'The image is empty; expected a JPEG, PNG, GIF, BMP or WebP. Convert it to one of these.'

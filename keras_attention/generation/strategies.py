@@ -190,8 +190,7 @@ class BeamSearch(Strategy):
         score = log_probs / ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
         if coverage is None:
             return score
-        covered = ops.log(ops.clip(coverage, 1e-6, 1.0))
-        return score + self.coverage_penalty * ops.sum(covered, axis=-1)
+        return score + self.coverage_penalty * ops.sum(ops.log(ops.clip(coverage, 1e-6, 1.0)), axis=-1)
 
     @property
     def penalizes_coverage(self) -> bool:

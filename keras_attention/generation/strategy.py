@@ -49,6 +49,10 @@ class Strategy:
             `min_new_tokens`, `repetition_penalty` is not positive or not finite, a string of `stop` is empty,
             `num_return_sequences` is below 1, or `seed` is outside 0 to 2^32 - 1.
 
+    Example:
+        >>> ka.BeamSearch(stop=["."]).stop  # BeamSearch is a Strategy
+        ('.',)
+
     Reference: Keskar et al., 2019, https://arxiv.org/abs/1909.05858, section 4.1 (the repetition penalty).
     """
 

@@ -108,12 +108,17 @@ class RecurrentEncoder(BaseLayer):
     def call(self, inputs, initial_state=None, mask=None, training=False):
         """Compute the outputs; see the class docstring."""
         mask = implicit_mask(inputs) if mask is None else mask
+        is_empty = inputs.shape[1] == 0
+        if is_empty:  # the layers of Keras need a step; a masked one does not change the states
+            inputs = ops.pad(inputs, ((0, 0), (0, 1), (0, 0)))
+            mask = ops.zeros(ops.shape(inputs)[:2], "bool")
         outputs, states = inputs, []
         first = self._split_directions(initial_state)
         for layer in self.recurrent_layers:
             outputs = self.dropout_layer(outputs, training=training)
             outputs, *states = layer(outputs, initial_state=first, mask=mask, training=training)
         outputs = zero_padding(self.dropout_layer(outputs, training=training), mask)
+        outputs = outputs[:, :0] if is_empty else outputs
         return (outputs, *self._join_directions(states)) if self.return_state else outputs
 
     def _split_directions(self, states) -> list | None:

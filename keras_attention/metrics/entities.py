@@ -19,6 +19,10 @@ class EntityMetrics:
         recall: correct / expected entities, 0 to 1; 0 if there are none.
         f1: 2 correct / (predicted + expected entities), 0 to 1; 0 if there are none.
         total: the number of expected entities.
+
+    Example:
+        >>> EntityMetrics.from_counts(correct=3, predicted=4, expected=6)
+        EntityMetrics(precision=0.75, recall=0.5, f1=0.6, total=6)
     """
 
     precision: float
