@@ -198,7 +198,9 @@ def read_tagged(
         [[('we', 'PRON'), ('eat', 'VERB')], [('go', 'VERB')]]
     """
     if str(path).startswith("tfds:"):
-        raise DataError(f"{path}: tagged words cannot be read from tfds:; expected a file, CoNLL-U or two columns.")
+        raise DataError(
+            f"{path}: tagged words cannot be read from tfds:; expected a CoNLL-U file, or a file of words and tags."
+        )
     lines, suffix = read_lines(path), file_suffix(path)
     if suffix in (".json", *JSON_LINES) or (suffix == ".csv" and not _is_conll(lines)):
         raise DataError(
@@ -271,7 +273,7 @@ def _tagged_word(word: str, tag: str, where: str) -> tuple[str, str]:
     if not word.strip():
         raise DataError(f"{where}: there is no word before the tag; expected a word, a tab or a space, and its tag.")
     if not tag:
-        raise DataError(f"{where}: the word {word!r} has no tag.")
+        raise DataError(f"{where}: the word {word!r} has no tag; expected a word, a tab or a space, and its tag.")
     return re.sub(f"[{WHITE_SPACE}]", "\u00a0", word.strip(WHITE_SPACE)), tag
 
 

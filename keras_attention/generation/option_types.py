@@ -64,6 +64,11 @@ def _items(name: str, values: Any) -> tuple:
     return tuple(map(str if kind is str else int, items))
 
 
+def is_number(value: Any, number: float) -> bool:
+    """Return whether an option is this number, and not a tensor."""
+    return isinstance(value, (int, float)) and value == number
+
+
 def check_strategy(strategy: Any, default: type) -> Any:
     """Return a strategy; `default()` if it is None.
 

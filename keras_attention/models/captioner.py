@@ -48,8 +48,9 @@ class Captioner(Task):
 
     p(y | x) = prod_t softmax(W f_t)[y_t], where f_t is the decoder's output after the tokens y_<t and the regions of
     the image x. W is the token embedding if `tie_weights` is True, and a separate matrix otherwise.
-    A recurrent decoder with attention attends to all regions for each token, and its initial state is computed from
-    the mean of the regions. A recurrent decoder without attention reads this mean once.
+
+    A recurrent decoder with attention computes its initial state from the mean of the regions, and attends to all
+    regions for each token. A recurrent decoder without attention reads only this mean.
 
     If the image encoder is frozen, training can use its cached outputs, `regions` (B, R, C), instead of `images`; see
     `caption_batches`.

@@ -198,7 +198,7 @@ class Translator(Task):
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
         if len(prefixes) != len(texts):
             raise ValueError(
-                f"`prefixes` has the length {len(prefixes)} and `texts` {len(texts)}; expected equal ones."
+                f"There are {len(prefixes)} prefixes for {len(texts)} texts; expected one prefix for each text."
             )
         prefix_rows = self._prefix_reader.ids(prefixes)
 

@@ -112,8 +112,8 @@ def override_config(task_class: type, config, overrides: dict[str, Any]):
 def from_model(task_class: type, other: Any, **overrides: Any):
     """Copy a model of the same task, with another config.
 
-    Weights that both models have are copied; new ones are initialized. New ones are, for example, the additional rows
-    for more learned positions or a captioner's `coordinate_features`, an output matrix (`tie_weights=False`), and the
+    Weights that both models have are copied; new ones are initialized. Examples of new weights are the rows of more
+    learned positions or of a captioner's `coordinate_features`, an output matrix (`tie_weights=False`), and the
     baseline of hard attention.
 
     Args:
@@ -125,7 +125,7 @@ def from_model(task_class: type, other: Any, **overrides: Any):
 
     Raises:
         TypeError: `other` is a model of another task.
-        ValueError: a field is unknown, or its value would remove weights or change shapes (more rows are possible);
+        ValueError: a field is unknown, or its value would remove weights or change their shapes, except for more rows;
             or `other` is quantized or has LoRA matrices.
 
     Example:

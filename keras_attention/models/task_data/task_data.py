@@ -179,7 +179,7 @@ def only_path(paths: Sequence[str]) -> str:
         ValueError: there is not exactly one path.
     """
     if len(paths) != 1:
-        raise ValueError(f"There are {len(paths)} files; this task reads exactly one.")
+        raise ValueError(f"There are {len(paths)} files; this task reads exactly one. Join them into one file.")
     return str(paths[0])
 
 
