@@ -132,6 +132,14 @@ def test_skipped_rows_are_counted(write):
         ),
         (read_pairs, "x.tsv", "{name} eats\tcome {name}\n", None, [("{name} eats", "come {name}")]),
         (read_pairs, "x.csv", "sep=,\na; b,c\n", None, [("a; b", "c")]),
+        (read_labelled, "x.csv", "text,label\na,5\nb,5.0\n", None, [("a", "5"), ("b", "5.0")]),  # two labels
+        (
+            read_labelled,
+            "x.jsonl",
+            '{"text": "a", "label": 5}\n{"text": "b", "label": 5.0}',
+            None,
+            [("a", "5"), ("b", "5.0")],
+        ),
         (read_texts, "x.txt", "PAR1 is a receptor.\n", None, ["PAR1 is a receptor."]),
         (read_texts, "x.txt", "%PDF files\n", None, ["%PDF files"]),
         (read_pairs, "x.ndjson", '{"source": "a", "target": "b"}\n', None, [("a", "b")]),
