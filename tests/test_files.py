@@ -76,6 +76,12 @@ def test_conllu_is_read(write):
         ("empty.tsv", "", read_pairs, "empty.tsv contains no examples"),
         ("blank.tsv", "\n \n", read_pairs, "blank.tsv contains no examples"),
         ("one.tsv", "a\tb\nonly one\n", read_pairs, "line 2: 1 column; expected 2, as in the first line"),
+        (
+            "x.txt.zst",
+            b"(\xb5/\xfd\x04X)",
+            read_texts,
+            "line 1: .*x.txt.zst is a binary file; expected text, or text as .gz",
+        ),
         ("latin.tsv", "caf\u00e9\tcoffee".encode("latin1"), read_pairs, "line 1: byte 4 is not UTF-8.*iconv"),
         ("broken.jsonl", '{"source": "a"', read_pairs, "line 1: not JSON"),
         (
@@ -336,6 +342,8 @@ def test_columns_are_found_by_name_or_number(write, read, name, text, columns, e
     [
         ("x.tsv", "a\tb\tc\n", {}, "line 1: 3 columns, a, b, c; expected a header with the column text"),
         ("x.tsv", "a\tb\nc\td\te\n", {}, "line 2: 3 columns; expected 2, as in the first line"),
+        ("x.csv", "\ntext,Text,label\na,b,c\n", {}, "line 2: several columns are called 'text'. Rename the others"),
+        ("x.csv", "a,b,b\n1,2,3\n", {"columns": {"text": "a", "label": "b"}}, "several columns are called 'b'"),
         ("x.tsv", "a\tb\nc\n", {}, "line 2: 1 column; expected 2"),
         ("x.csv", 'a,b\n\n"c\nd",e\nf,g,h\n', {}, "line 5: 3 columns; expected 2"),
         ("x.csv", "label,words\n1,a\n", {}, "line 1: 2 columns, label, words; expected a header with the column text"),
@@ -382,6 +390,7 @@ def test_other_tables_are_an_error(write, name, text, options, message):
 
 
 CONLL = "EU NNP B-NP B-ORG\nrejects VBZ B-VP O\nGerman JJ I-NP S-MISC\n\nPeter NNP B-NP I-PER\n"
+GERMEVAL = "# n-tv\t[2009]\n1\tRom\tB-LOC\tO\n2\tist\tO\tO\n\n1\tDa\tO\tO\n"
 ENTITIES = [[("EU", "B-ORG"), ("rejects", "O"), ("German", "S-MISC")], [("Peter", "I-PER")]]
 
 
@@ -399,6 +408,8 @@ ENTITIES = [[("EU", "B-ORG"), ("rejects", "O"), ("German", "S-MISC")], [("Peter"
         ("token\tO\nwe\tO\n", {}, [[("token", "O"), ("we", "O")]]),
         ("we O\n \t \neat O\n", {}, [[("we", "O")], [("eat", "O")]]),
         ("10 000\tNUM\n", {}, [[("10\u00a0000", "NUM")]]),
+        (GERMEVAL, {"tag_column": 3}, [[("Rom", "B-LOC"), ("ist", "O")], [("Da", "O")]]),
+        ("1 CD O\n2 CD O\n\n4 CD O\n", {}, [[("1", "O"), ("2", "O")], [("4", "O")]]),
         (CONLLU, {"tag_column": 3}, [[("We", "we"), ("do", "do"), ("n't", "not")], [("Go", "go")]]),
     ],
 )  # fmt: skip
