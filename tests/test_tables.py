@@ -155,6 +155,8 @@ def test_columns_are_found_by_name_or_number(write, read, name, text, columns, e
     [
         ("x.tsv", "a\tb\tc\n", {}, "line 1: 3 columns, a, b, c; expected a header with the column text"),
         ("x.tsv", "a\tb\nc\td\te\n", {}, "line 2: 3 columns; expected 2, as in the first line"),
+        ("x.csv", "\ntext,Text,label\na,b,c\n", {}, "line 2: several columns are called 'text'. Rename the others"),
+        ("x.csv", "a,b,b\n1,2,3\n", {"columns": {"text": "a", "label": "b"}}, "several columns are called 'b'"),
         ("x.tsv", "a\tb\nc\n", {}, "line 2: 1 column; expected 2"),
         ("x.csv", 'a,b\n\n"c\nd",e\nf,g,h\n', {}, "line 5: 3 columns; expected 2"),
         ("x.csv", "label,words\n1,a\n", {}, "line 1: 2 columns, label, words; expected a header with the column text"),

@@ -225,6 +225,9 @@ def _rows_of_table(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[
     if chosen is not None:
         named = ", ".join(f"{role} = {name.strip()!r}" for role, name in chosen.items())
         _LOG.info("%s: line %d is a header; columns: %s.", path, number, named)
+        names = [*map(_plain, first)]
+        if doubled := [name for name in chosen.values() if names.count(_plain(name)) > 1]:
+            raise DataError(f"{path}, line {number}: several columns are called {doubled[0]!r}. Rename the others.")
         indices = {role: first.index(name) for role, name in chosen.items()}
         rows = rows[1:]
     else:
