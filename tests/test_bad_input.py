@@ -13,7 +13,7 @@ import keras_attention as ka
 from keras_attention.data import DataError, read_captions, read_labelled, read_pairs, read_tagged, read_texts
 from keras_attention.models import CausalLM
 from keras_attention.models.network.config_checks import check_labels
-from keras_attention.models.prediction.encoded_inputs import check_images, check_texts
+from keras_attention.prediction.encoded_inputs import check_images, check_texts
 
 LOADERS = {  # name of a loader -> the loader, a suffix of its files, and a file of one row
     "pairs": (read_pairs, ".tsv", "we eat\tcomemos\n"),

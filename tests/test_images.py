@@ -18,7 +18,7 @@ from keras_attention.data.images import (
     image_problem,
     read_images,
 )
-from keras_attention.models.prediction.encoded_inputs import check_images
+from keras_attention.prediction.encoded_inputs import check_images
 
 SIZE = 23
 needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the graph needs TensorFlow")

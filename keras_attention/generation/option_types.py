@@ -62,25 +62,3 @@ def _items(name: str, values: Any) -> tuple:
     if kind is not str and not all(0 <= item <= MAX_INTEGER for item in items):
         raise ValueError(f"`{name}` is {items!r}; expected token ids, 0 to {MAX_INTEGER}.")
     return tuple(map(str if kind is str else int, items))
-
-
-def check_strategy(strategy: Any, default: type) -> Any:
-    """Return a strategy; `default()` if it is None.
-
-    Args:
-        strategy: an object of a subclass of `Strategy`, or None.
-        default: the class of the default strategy.
-
-    Raises:
-        TypeError: `strategy` is something else, such as a class or a name.
-
-    Example:
-        >>> check_strategy(None, ka.Greedy) == ka.Greedy()
-        True
-    """
-    from keras_attention.generation.strategies import Strategy
-
-    if strategy is not None and not isinstance(strategy, Strategy):
-        shown = strategy.__name__ if isinstance(strategy, type) else repr(strategy)
-        raise TypeError(f"`strategy` is {shown}; expected an object, such as ka.{default.__name__}().")
-    return default() if strategy is None else strategy

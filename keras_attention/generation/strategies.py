@@ -53,8 +53,8 @@ class Strategy:
             `num_return_sequences` is below 1, or `seed` is outside 0 to 2^32 - 1.
 
     Example:
-        >>> isinstance(ka.BeamSearch(stop=["."]), Strategy), ka.BeamSearch(stop=["."]).stop
-        (True, ('.',))
+        >>> isinstance(ka.Sampling(), Strategy)
+        True
 
     Reference: Keskar et al., 2019, https://arxiv.org/abs/1909.05858, section 4.1 (the repetition penalty).
     """
@@ -391,9 +391,8 @@ def _follow(totals, tokens, ends: Ends) -> Proposal:
 def _pick(values, indices):
     """Index the last axis: values (B, K, J) at indices (B, K) -> (B, K)."""
     beams, count = values.shape[1:]
-    return cache.gather_beams(
-        ops.reshape(values, (-1, beams * count)), indices + count * np.arange(beams, dtype="int32")
-    )
+    indices = indices + count * np.arange(beams, dtype="int32")
+    return cache.gather_beams(ops.reshape(values, (-1, beams * count)), indices)
 
 
 def _is_number(value, number: float) -> bool:
