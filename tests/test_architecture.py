@@ -54,6 +54,18 @@ ALLOWED = {
 }
 # In models/, a directory imports these directories. The files directly in models/ import all of them.
 MODELS = {"task_data": {"task_data"}, "task": {"task_data", "task"}, "network": {"network"}}
+# In layers/, a file imports only files before it.
+LAYERS = (
+    *("shapes", "masks", "base", "dropout", "normalization"),
+    *("attention", "attention_heads", "multihead", "positions", "relative", "attention_losses"),
+    *("embeddings", "transformer_block", "task_heads"),
+    *("decoding.step_attention", "decoding.cache", "decoding.merged_dense"),
+    *("decoding.blocks", "decoding.relative_blocks", "decoding.stack"),
+    *("transformer", "two_stream"),
+    *("scan", "lstm", "recurrent_cells", "recurrent", "recurrence", "recurrent_decoder"),
+    *("ngrams", "word_features"),
+    *("regions", "vision"),
+)
 BLOCKED = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "keras_hub"}  # a JAX host may lack them
 SOFTMAX_HOMES = ("layers/attention.py", "layers/task_heads.py", "generation/")
 
@@ -129,6 +141,15 @@ def test_the_directories_of_models_have_an_order():
         modules = {module for path in (ROOT / "models" / folder).glob("*.py") for module in imported(path)}
         inside = {module.removeprefix("models.").split(".")[0] for module in modules if permitted(module, {"models"})}
         assert inside | {folder} == allowed, folder
+
+
+def test_the_files_of_layers_have_an_order():
+    paths = [path for path in (ROOT / "layers").rglob("*.py") if path.stem != "__init__"]
+    names = [".".join(path.relative_to(ROOT / "layers").with_suffix("").parts) for path in paths]
+    assert sorted(names) == sorted(LAYERS)
+    for path, name in zip(paths, names, strict=True):
+        inside = {module.removeprefix("layers.") for module in imported(path) if permitted(module, {"layers"})}
+        assert inside <= set(LAYERS[: LAYERS.index(name)]), name
 
 
 def public_paths(path: pathlib.Path) -> set[tuple[str, ...]]:

@@ -84,6 +84,8 @@ def masked_softmax(logits, mask=None, small: bool = False):
         [[0.5, 0.5, 0.0]]
     """
     logits = ops.cast(logits, "float32")
+    if logits.shape[-1] == 0:
+        return logits  # there is nothing to attend to, and no maximum
     if mask is not None:
         mask = ops.cast(mask, "bool")
         logits = ops.where(mask, logits, NOT_ALLOWED)
@@ -150,6 +152,8 @@ def hard_attend(logits, values, mask=None, noise=None):
 
 def chosen_positions(scores, noise=None):
     """Return the positions that `hard_attend` selects, as one-hot vectors (B, Q, S) in float32."""
+    if scores.shape[-1] == 0:
+        return scores
     noisy = log_scores(scores) if noise is None else log_scores(scores) + ops.cast(noise, "float32")
     best = ops.argmax(noisy, axis=-1, keepdims=True)
     return ops.cast(ops.equal(ops.arange(ops.shape(scores)[-1], dtype=best.dtype), best), "float32")

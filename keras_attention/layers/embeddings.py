@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import require_nonnegative_integer
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.normalization import LayerNormalization
@@ -31,6 +32,9 @@ class InputEmbedding(BaseLayer):
     Output:
         (B, L, M).
 
+    Raises:
+        ValueError: `num_segments` is negative or not an integer.
+
     Example:
         >>> from keras_attention.layers import SinusoidalPositions
         >>> inputs = InputEmbedding(SinusoidalPositions(), scale=6**0.5)
@@ -52,6 +56,7 @@ class InputEmbedding(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        require_nonnegative_integer("num_segments", num_segments)
         self.positions, self.scale, self.num_segments = positions, scale, num_segments
         self.norm_epsilon, self.dropout = norm_epsilon, dropout
         self.initializer = keras.initializers.get(initializer)

@@ -5,12 +5,14 @@ They need fewer examples than a recurrent layer, because each n-gram has its own
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.argument_checks import require, require_positive_integers
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import implicit_mask
 
@@ -19,9 +21,9 @@ _PIECE_LENGTH, _STRING_LENGTH = 16, 5  # the number of characters, at most
 
 
 def check_buckets(buckets: int) -> None:
-    """Raise ValueError if `buckets` is not from 1 to 65,536."""
-    if not 1 <= buckets <= _MAX_BUCKETS:
-        raise ValueError(f"`buckets` is {buckets}; expected 1 to {_MAX_BUCKETS}.")
+    """Raise ValueError unless `buckets` is an integer from 1 to 65,536."""
+    is_allowed = isinstance(buckets, numbers.Integral) and 1 <= buckets <= _MAX_BUCKETS
+    require(is_allowed, "buckets", buckets, f"an integer from 1 to {_MAX_BUCKETS}")
 
 
 def ids_and_mask(inputs, mask):
@@ -72,7 +74,7 @@ class BagOfNGrams(BaseLayer):
         (B, F), zero for a text without tokens.
 
     Raises:
-        ValueError: `buckets` is outside its range.
+        ValueError: `vocabulary_size` or `units` is not a positive integer, or `buckets` is outside its range.
 
     Example:
         >>> ids = keras.ops.array([[3, 1, 4, 0]])
@@ -94,6 +96,7 @@ class BagOfNGrams(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        require_positive_integers(vocabulary_size=vocabulary_size, units=units)
         check_buckets(buckets)
         self.vocabulary_size, self.units = vocabulary_size, units
         self.buckets, self.learning_rate_scale = buckets, learning_rate_scale

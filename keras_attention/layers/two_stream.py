@@ -16,9 +16,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.layers.attention_heads import project_key_value, project_query
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.decoding.blocks import block_constants
-from keras_attention.layers.decoding.cache import first_cache, prompt_inputs, step_inputs
+from keras_attention.layers.decoding.cache import begin_step, first_state, prompt_inputs
 from keras_attention.layers.decoding.relative_blocks import (
     StreamInputs,
     decoding_distances,
@@ -244,16 +245,13 @@ class RelativeTransformer(BaseLayer):
             dict of `constants`, `carry` and `cache`.
         """
         (batch, size), width = ops.shape(tokens)[:2], tokens.shape[-1]
-        shared, encodings = prompt_inputs((batch, size)), relative_encodings(size, size, width)
         constants = {f"block_{i}": block_constants(block) for i, block in enumerate(self.blocks)}
-
-        def prefill(block, x, own):
-            return prefill_content(block, x, shared, own, block.attention.project_distances(encodings))
-
-        x = ops.reshape(self.inputs(tokens), (-1, width))
-        prompts = prefill_stack(self.blocks, x, constants, prefill)
+        prompt, encodings = prompt_inputs((batch, size)), relative_encodings(size, size, width)
+        prefill = functools.partial(prefill_content, prompt=prompt, encodings=encodings)
+        x = ops.reshape(self.inputs(tokens), (-1, width))  # (B L, M)
+        prompt_caches = prefill_stack(self.blocks, x, constants, prefill)
         constants["prompt_mask"] = ops.ones((batch, size), "bool")
-        state = first_cache(prompts, constants["prompt_mask"], length)
+        state = first_state(prompt_caches, constants["prompt_mask"], length)
         slots = state["carry"]["written_by"].shape[2]
         for i, block in enumerate(self.blocks):
             constants[f"block_{i}"]["distances"] = decoding_distances(block, length, slots, width)
@@ -272,10 +270,10 @@ class RelativeTransformer(BaseLayer):
         """
         _, beams, width = tokens.shape
         x = ops.reshape(self.inputs(ops.concatenate([tokens, queries], axis=1)), (-1, width))  # (B 2 K, M)
-        t = ops.max(state["carry"]["position"])  # equal in all texts
-        shared, state = step_inputs(state, dtype=self.compute_dtype)
-        at = StreamInputs(shared, t, ops.shape(state["constants"]["prompt_mask"])[1])
-        x, state, _ = step_stack(self.blocks, x, state, lambda block, x, *parts: step_streams(block, x, at, *parts))
+        position = ops.max(state["carry"]["position"])  # equal in all texts
+        step, state = begin_step(state, dtype=self.compute_dtype)
+        streams = StreamInputs(step, position, ops.shape(state["constants"]["prompt_mask"])[1])
+        x, state, _ = step_stack(self.blocks, x, state, functools.partial(step_streams, streams=streams))
         return ops.reshape(apply_norm(self.norm, x), (-1, 2 * beams, width))[:, beams:], state, None
 
     def compute_mask(self, *_: object, **__: object) -> None:
@@ -303,12 +301,12 @@ def _run_block(block, inputs, streams: Sequence, arguments: dict, target_mapping
     All streams attend to the keys and values of `inputs` (B, m + L, M); only their masks differ.
     """
     attention = block.attention
-    keys, values = attention.project_key_value(block.attention_inputs(inputs))
+    keys, values = project_key_value(attention, block.attention_inputs(inputs))
     distances = attention.project_distances(arguments["encodings"])
 
     def attend_with(mask, x):
         others = mask, distances, arguments["same_segment"], bool(training)
-        return attention.attend_projected(attention.project_query(x), keys, values, *others)
+        return attention.attend_projected(project_query(attention, x), keys, values, *others)
 
     outputs, scores = [], None
     for x, mask in zip(streams, arguments["masks"], strict=False):

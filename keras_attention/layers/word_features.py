@@ -11,7 +11,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.argument_checks import require_positive_integers
 from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.masks import zero_padding
 from keras_attention.layers.ngrams import check_buckets, extend_hash, ids_and_mask
 
 
@@ -76,7 +78,7 @@ class AffixEncoder(BaseLayer):
         (B, S, F), zero for a word without characters; F = 2 n `affix_dim` + 9.
 
     Raises:
-        ValueError: `buckets` is outside its range.
+        ValueError: another number is not a positive integer, or `buckets` is outside its range.
 
     Example:
         >>> ids = keras.ops.array([[[1, 2, 2], [2, 3, 0]]])  # Abb b7
@@ -98,6 +100,9 @@ class AffixEncoder(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        require_positive_integers(
+            vocabulary_size=vocabulary_size, affix_dim=affix_dim, max_affix_length=max_affix_length
+        )
         check_buckets(buckets)
         self.vocabulary_size, self.affix_dim = vocabulary_size, affix_dim
         self.max_affix_length, self.buckets = max_affix_length, buckets
@@ -116,8 +121,7 @@ class AffixEncoder(BaseLayer):
         affixes = self.affixes(_hash_affixes(inputs, mask, self.max_affix_length, self.buckets))
         affixes = ops.reshape(affixes, (-1, ops.shape(inputs)[1], 2 * self.max_affix_length * self.affix_dim))
         shapes = ops.cast(_shapes(self.character_classes, inputs, mask), affixes.dtype)
-        outputs = ops.concatenate([affixes, shapes], axis=-1)
-        return ops.where(ops.any(mask, axis=-1, keepdims=True), outputs, ops.zeros_like(outputs))
+        return zero_padding(ops.concatenate([affixes, shapes], axis=-1), ops.any(mask, axis=-1))
 
     def compute_mask(self, inputs, mask=None):
         """Return the mask of the words, (B, S): True for a word with characters. None without a character mask."""

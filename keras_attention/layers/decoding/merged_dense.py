@@ -77,7 +77,15 @@ if keras.backend.backend() == "jax":
 
 
 def merged_dense(*layers: keras.layers.Dense) -> Callable:
-    """Return the `MergedDense` of the layers; while an export is traced, that of the export's precision."""
+    """Return the `MergedDense` of the layers; while an export is traced, that of the export's precision.
+
+    Example:
+        >>> query, key = keras.layers.Dense(3), keras.layers.Dense(5)
+        >>> query.build((None, 7)), key.build((None, 7))
+        (None, None)
+        >>> tuple(merged_dense(query, key)(keras.ops.ones((2, 7))).shape)
+        (2, 8)
+    """
     return getattr(layers[0], "make_merged_dense", MergedDense)(*layers)
 
 
