@@ -16,8 +16,9 @@ from keras_attention.data_size import DataSize
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.generation.compiled import check_process
 from keras_attention.models.task import constructors, keras_methods, saving, token_loss
-from keras_attention.models.task.spec import TaskSpec
 from keras_attention.models.task_data.task_data import TaskData
+from keras_attention.serving.export import write_export
+from keras_attention.task_specs import TaskSpec
 
 
 def _documented_by(function: Callable) -> Callable[[Callable], Callable]:
@@ -203,12 +204,18 @@ class Task(keras.Model):
         """True if projections have LoRA matrices; saving merges them into the weights."""
         return any(getattr(layer, "lora_enabled", False) for layer in keras_patches.all_layers(self))
 
-    @_documented_by(saving.export)
+    @_documented_by(write_export)
     def export(
-        self, directory: str | pathlib.Path, version: int = 1, strategy: Strategy | None = None, **options: Any
+        self,
+        directory: str | pathlib.Path,
+        version: int = 1,
+        strategy: Strategy | None = None,
+        examples: Sequence[str | bytes] | None = None,
+        attention_maps: bool = False,
+        precision: str = "float32",
     ) -> pathlib.Path:
         """Write a SavedModel that takes raw text or images."""
-        return saving.export(self, directory, version, strategy, **options)
+        return write_export(self, directory, version, strategy, examples, attention_maps, precision)
 
     def _initialize_from_examples(self, examples: Sequence) -> None:
         """Improve the initial weights of a new model with statistics of training examples; here do nothing."""
