@@ -7,8 +7,8 @@
 A row is a task, a number of training examples and a sample (0, 1 or 2). Its result is stored in `runs/results.jsonl`,
 so that a stopped benchmark goes on with the next row. `KERAS_ATTENTION_DATA` is the folder of the data sets. The
 classifier is compared with logistic regression on TF-IDF vectors if scikit-learn is installed. The rows
-`classifier_init` fine-tune all-MiniLM-L6-v2, whose directory is `INIT`. The taggers of `tagger_pretrain` first learn the
-words of WikiText-2's validation text, 1 MB without tags.
+`classifier_init` fine-tune all-MiniLM-L6-v2, whose directory is `INIT`. The taggers of `tagger_pretrain` learn
+the words of WikiText-2's validation text first, 1 MB without tags.
 """
 
 from __future__ import annotations

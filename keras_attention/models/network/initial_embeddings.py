@@ -21,7 +21,7 @@ _STANDARD_DEVIATION = 0.9  # of the numbers of a vector
 def initialize_embeddings(model: Any, texts: Sequence[str]) -> None:
     """Initialize the embeddings of tokens with `token_vectors` of unlabelled texts.
 
-    Each vector is scaled to the length 0.5 sqrt(M). Tokens that the texts do not have keep their random embedding.
+    Each vector is scaled to the length 0.9 sqrt(M). Tokens that the texts do not have keep their random embedding.
     A word that no training example has, but whose neighbours in the texts are those of words that the examples have,
     starts with a similar embedding.
 
