@@ -77,8 +77,8 @@ def enable_lora(model: keras.Model, rank: int) -> int:
     require_positive_integer("rank", rank)
     if model.quantization:
         raise ValueError(
-            "The model is quantized: a file contains the sum W + A B, whose rounding would remove A B. "
-            "Fine-tune first, save and load the model, then quantize it."
+            "The model is quantized; expected float weights. LoRA saves the sum W + A B, whose rounding would remove "
+            "A B. Fine-tune first, save and load the model, then quantize it."
         )
     if model.image_encoder is not None:
         model.image_encoder.freeze()
@@ -135,8 +135,8 @@ def rematerialize(model: keras.Model) -> None:
     has_dropout = any(layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout))
     if keras.backend.backend() == "tensorflow" and has_dropout:
         raise ValueError(
-            "On TensorFlow a block that is recomputed drops different units, so the gradients would be wrong. Train "
-            "with dropout=0 and attention_dropout=0, or on JAX."
+            "On TensorFlow, dropout drops different units when a block is recomputed, so the gradients would be wrong. "
+            "Train with dropout=0 and attention_dropout=0, or on JAX."
         )
     for stack in stacks:
         stack.remat = True

@@ -174,7 +174,8 @@ def check_texts(texts: Iterable[Text], pairs: bool = False) -> list[Any]:
             "".join(parts).encode()
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"Text {index} cannot be encoded as UTF-8: {error.reason}, at position {error.start}."
+                f"Text {index} cannot be encoded as UTF-8: {error.reason}, at position {error.start}. Remove this "
+                "character."
             ) from None
     return texts
 
