@@ -80,8 +80,6 @@ def test_outputs_depend_only_on_distances():
 def test_invalid_sizes_are_an_error():
     with pytest.raises(ValueError, match="use_segments"):
         make_stack(use_segments=False)(normal(B, S, M), segment_ids=np.zeros((B, S), "int32"))
-    with pytest.raises(ValueError, match="positive"):
-        RelativeAttention(0, 3)
     with pytest.raises(ValueError, match="even width"):
         RelativeAttention(1, 3)(normal(B, S, 3))
     with pytest.raises(ValueError, match="not a `RelativeAttention`"):
